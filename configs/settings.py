@@ -1,0 +1,251 @@
+"""Every setting of the product, with its one default.
+
+The YAML files beside this module hold only what departs from these defaults for one data set or one environment.
+A flow takes these models as parameters, so the Prefect UI draws them as a typed form.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+__all__ = [
+    "PROTOCOLS",
+    "DataSettings",
+    "DriftSettings",
+    "EvaluationSettings",
+    "FloorSettings",
+    "ModelSettings",
+    "NCFSettings",
+    "PopularitySettings",
+    "PromotionSettings",
+    "ProtocolId",
+    "RetrainSettings",
+    "SS4RecSettings",
+    "SourceName",
+    "StoreSettings",
+    "ValidationSettings",
+]
+
+ProtocolId = Literal["loo-exact", "loo-recbole", "temporal"]
+PROTOCOLS: tuple[ProtocolId, ...] = ("loo-exact", "loo-recbole", "temporal")
+SourceName = Literal["ml-100k", "ml-1m", "ml-20m", "ml-25m", "ml-32m", "ml-latest-small", "ml-latest"]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataSettings(_Settings):
+    """Where events come from."""
+
+    source: SourceName = "ml-100k"
+    """MovieLens release. ml-100k needs no download: it is read from the files that recbole ships."""
+    local_path: Path | None = None
+    """A zip, a folder, or a ratings file of that release (or in one of its formats) to read instead of downloading."""
+    mirror_url: str = "https://files.grouplens.org/datasets/movielens"
+    """Address under which <source>.zip lies."""
+    checksum: str | None = None
+    """Expected digest of the zip as `md5:<hex>` or `sha256:<hex>`; the published one is used where it is known."""
+    cache_dir: Path = Path(".recsys/downloads")
+    """Folder that keeps downloads, so that a broken one resumes and a second run reads nothing from the network."""
+    timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds without a byte after which a download is tried again."""
+    retries: int = Field(default=4, ge=0)
+    """Times a broken download is resumed before the run fails."""
+
+
+class ValidationSettings(_Settings):
+    """When bad rows are set aside, and when they stop the run."""
+
+    max_quarantined_share: Share = 0.05
+    """Share of rows that may be quarantined; above it the run fails and nothing is stored."""
+    min_rows: int = Field(default=1000, ge=1)
+    """Fewest valid interactions that make a dataset."""
+    min_rating: float = 0.5
+    max_rating: float = 5.0
+    earliest: int = 789_652_009
+    """UTC seconds of the first MovieLens rating (1995-01-09); anything before is no event time."""
+    max_future_s: int = Field(default=86_400, ge=0)
+    """Seconds that an event may lie ahead of this machine's clock."""
+
+
+class EvaluationSettings(_Settings):
+    """How models are compared: full ranking, per-user ranks kept."""
+
+    protocols: tuple[ProtocolId, ...] = ("loo-exact", "loo-recbole", "temporal")
+    """Protocols to report."""
+    gate_protocol: ProtocolId = "loo-exact"
+    """Protocol whose ranks the gate decides on; models are trained on its train part."""
+    k_core: int = Field(default=5, ge=0)
+    """Users and items with fewer events are dropped, repeatedly; 0 keeps all."""
+    ks: tuple[int, ...] = (5, 10, 20)
+    """Cut-offs of HR, NDCG and MRR."""
+    tie_seed: int = 20_250_208
+    """Seed that orders a user's events of one second (`loo-exact`, `temporal`)."""
+    temporal_valid_share: Share = 0.1
+    """Share of events, the latest but the test part, that `temporal` validates on."""
+    temporal_test_share: Share = 0.1
+    """Share of events, the latest, that `temporal` tests on."""
+    batch_size: int = Field(default=256, ge=1)
+    """Requests ranked at once: memory is batch_size x items, never users x items."""
+
+
+class SS4RecSettings(_Settings):
+    """SS4Rec (arXiv 2502.08132): a time-aware (S5) and a relation-aware (Mamba) state space layer in each block."""
+
+    width: int = Field(default=64, ge=4)
+    """Channels of embeddings and layers."""
+    blocks: int = Field(default=2, ge=1)
+    time_state: int = Field(default=32, ge=1)
+    """Complex states of the time-aware layer."""
+    relation_state: int = Field(default=16, ge=1)
+    """States per channel of the relation-aware layer."""
+    conv_width: int = Field(default=4, ge=1, le=4)
+    expand: int = Field(default=2, ge=1)
+    dropout: float = Field(default=0.4, ge=0.0, lt=1.0)
+    embedding_dropout: float = Field(default=0.3, ge=0.0, lt=1.0)
+    two_norms: bool = True
+    """One LayerNorm after each layer; off, one is shared by both places as in the authors' code."""
+    step_min: float = Field(default=0.001, gt=0)
+    """Least learned step of the time-aware layer at initialisation, per second of interval."""
+    step_max: float = Field(default=0.1, gt=0)
+    max_length: int = Field(default=200, ge=2)
+    """Events of a user that one window holds."""
+    batch_size: int = Field(default=32, ge=1)
+    """Windows per training step."""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_epochs: int = Field(default=60, ge=1)
+    patience: int = Field(default=5, ge=1)
+    """Evaluations without a better valid NDCG@10 after which training stops."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    scan: Literal["auto", "reference", "compiled"] = "auto"
+    """Backend of the recurrences; auto takes the compiled one where it runs."""
+    debug: bool = False
+    """Check every module's output for non-finite values and name the first that has one."""
+
+    @model_validator(mode="after")
+    def _steps_are_ordered(self) -> SS4RecSettings:
+        if self.step_min >= self.step_max:
+            raise ValueError(f"step_min ({self.step_min}) must be below step_max ({self.step_max})")
+        return self
+
+
+class NCFSettings(_Settings):
+    """RecBole's NeuMF (arXiv 1708.05031), the baseline without order or time."""
+
+    mf_width: int = Field(default=64, ge=1)
+    mlp_width: int = Field(default=64, ge=1)
+    mlp_hidden: tuple[int, ...] = (128, 64)
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    negatives: int = Field(default=1, ge=1)
+    """Sampled negatives per interaction."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    batch_size: int = Field(default=2048, ge=1)
+    max_epochs: int = Field(default=40, ge=1)
+    patience: int = Field(default=5, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class PopularitySettings(_Settings):
+    """Most interacted items first: the floor that every model must beat."""
+
+
+class ModelSettings(_Settings):
+    """The candidates of a run. A baseline set to null is not trained."""
+
+    ss4rec: SS4RecSettings = SS4RecSettings()
+    ncf: NCFSettings | None = NCFSettings()
+    popularity: PopularitySettings = PopularitySettings()
+
+
+class DriftSettings(_Settings):
+    """Drift of the newest slice of events against the reference sample."""
+
+    slice_share: float = Field(default=0.1, gt=0, lt=1)
+    """Share of events, the latest, that are the newest slice."""
+    sample_rows: int = Field(default=10_000, ge=100)
+    """Rows of the reference sample kept with a model version, and the most that are compared."""
+    min_rows: int = Field(default=200, ge=2)
+    """A slice smaller than this is reported as too small to judge."""
+    max_column_distance: float = Field(default=0.1, gt=0)
+    """Distance (normed Wasserstein or Jensen-Shannon) above which a column has drifted."""
+    max_drifted_share: Share = 0.5
+    """Share of drifted columns above which the slice has drifted."""
+    max_unseen_item_share: Share = 0.2
+    """Share of events on items that the reference never saw above which the slice has drifted."""
+
+
+class FloorSettings(_Settings):
+    """Least test metrics under the gate's protocol."""
+
+    hr_at_10: Share = 0.10
+    ndcg_at_10: Share = 0.05
+
+
+class PromotionSettings(_Settings):
+    """The gate's rules."""
+
+    floors: FloorSettings = FloorSettings()
+    baselines: tuple[Literal["popularity", "ncf"], ...] = ("popularity", "ncf")
+    """Models of the same run that a challenger must beat on NDCG@10."""
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    """Level of every test."""
+    rule: Literal["better", "non-inferior"] = "better"
+    """`better`: the challenger's NDCG@10 is above the champion's with p < alpha; `non-inferior`: not below by the margin."""
+    margin: Share = 0.02
+    """Relative loss of NDCG@10 that `non-inferior` allows."""
+    slice_margin: Share = 0.10
+    """Relative loss of NDCG@10 that any slice may show before it counts (Holm-corrected)."""
+    min_slice_requests: int = Field(default=50, ge=2)
+    """A smaller slice is reported and not judged."""
+    resamples: int = Field(default=10_000, ge=100)
+    """Bootstrap resamples."""
+    seed: int = 17
+    min_coverage: Share = 0.02
+    """Least share of the catalogue that appears in any top 10."""
+    max_gini: Share = 0.99
+    """Greatest Gini index of recommendation counts in the top 10."""
+    max_load_s: float = Field(default=60.0, gt=0)
+    """Seconds in which a clean process must load the version and answer the sample requests."""
+    max_request_s: float = Field(default=1.0, gt=0)
+    """Seconds in which one sample request must be answered, in that process."""
+    sample_requests: int = Field(default=32, ge=1)
+    """Requests of the holdout that the clean process answers."""
+
+
+class StoreSettings(_Settings):
+    """Where datasets, models and promotions live."""
+
+    url: str = "file:.recsys/store"
+    """`file:<folder>` or `s3://<bucket>/<prefix>`."""
+    endpoint_url: str | None = None
+    """Address of an S3 server other than AWS."""
+    region: str | None = None
+    access_key_id: str | None = None
+    """Left empty, boto3's own chain (environment, profile, instance role) finds the credentials."""
+    secret_access_key: SecretStr | None = None
+    timeout_s: float = Field(default=20.0, gt=0)
+    attempts: int = Field(default=4, ge=1)
+    """Tries of a request that failed in a way that may pass."""
+
+
+class RetrainSettings(_Settings):
+    """One scheduled retraining, from events to the gate's verdict."""
+
+    model_name: str = Field(default="movie-ranker", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    """Name under which versions are registered; each name has its own champion."""
+    seed: int = Field(default=2025, ge=0)
+    data: DataSettings = DataSettings()
+    validation: ValidationSettings = ValidationSettings()
+    drift: DriftSettings = DriftSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    models: ModelSettings = ModelSettings()
+    promotion: PromotionSettings = PromotionSettings()
+    store: StoreSettings = StoreSettings()
+    work_dir: Path = Path(".recsys/work")
+    """Folder of checkpoints of runs that have not ended."""

@@ -1,0 +1,1 @@
+"""Recommenders, protocols and metrics. Nothing here knows of Prefect, stores or the network."""

@@ -1,0 +1,150 @@
+"""The port that every model stands behind, and the two shapes of data that cross it.
+
+Raw item and user ids cross the port, never a model's own indices: each model carries its own vocabulary, so two
+models trained on different dataset versions can be ranked on the same requests.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+__all__ = ["EpochReport", "FitReport", "IntArray", "OnEpoch", "Recommender", "Requests", "Sequences"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Events of many users, in the protocol's order, oldest first.
+
+    Row u is `item_ids[offsets[u]:offsets[u + 1]]` of user `user_ids[u]`; `timestamps` are UTC seconds.
+    """
+
+    user_ids: IntArray  # (U,) ascending
+    offsets: IntArray  # (U + 1,)
+    item_ids: IntArray  # (N,)
+    timestamps: IntArray  # (N,)
+
+    def __post_init__(self) -> None:
+        if len(self.offsets) != len(self.user_ids) + 1 or self.offsets[-1] != len(self.item_ids):
+            raise ValueError("offsets do not span user_ids and item_ids")
+        if len(self.timestamps) != len(self.item_ids):
+            raise ValueError("timestamps and item_ids differ in length")
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def lengths(self) -> IntArray:
+        return np.diff(self.offsets)
+
+    @property
+    def row_of_event(self) -> IntArray:
+        """(N,) row that each event belongs to."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
+
+
+@dataclass(frozen=True, eq=False)
+class Requests(Sequences):
+    """Ranking requests: a user's events so far, the time of the request, and the item that followed.
+
+    A user may appear in several rows. `request_times[r]` >= the last timestamp of row r; a row may be empty (cold start).
+    """
+
+    request_times: IntArray  # (R,) UTC seconds
+    targets: IntArray  # (R,) raw item ids
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.request_times) != len(self) or len(self.targets) != len(self):
+            raise ValueError("request_times, targets and user_ids differ in length")
+
+    def take(self, rows: IntArray) -> Requests:
+        """The requests at these rows, in that order."""
+        starts, lengths = self.offsets[rows], self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        index = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths) + np.repeat(starts, lengths)
+        return Requests(
+            user_ids=self.user_ids[rows],
+            offsets=offsets,
+            item_ids=self.item_ids[index],
+            timestamps=self.timestamps[index],
+            request_times=self.request_times[rows],
+            targets=self.targets[rows],
+        )
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What a model tells after each epoch."""
+
+    epoch: int  # from 1
+    max_epochs: int
+    loss: float  # mean training loss
+    valid: dict[str, float]  # metric name -> value on the valid requests; empty where it was not measured
+    seconds: float
+    best_epoch: int
+
+
+OnEpoch = Callable[[EpochReport], None]
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """How a fit went; stored with the version."""
+
+    epochs: list[EpochReport] = field(default_factory=list)
+    best_epoch: int = 0
+    resumed_from: int | None = None  # epoch of the checkpoint that the fit went on from
+    parameters: int = 0
+    device: str = "cpu"
+    seconds: float = 0.0
+
+
+class Recommender(ABC):
+    """A model that ranks its whole catalogue for each request."""
+
+    name: ClassVar[str]
+    catalogue: IntArray  # (n_items,) raw item ids, ascending; column j of `scores`
+
+    @abstractmethod
+    def fit(
+        self,
+        train: Sequences,
+        valid: Requests,
+        catalogue: IntArray,
+        *,
+        seed: int,
+        mask_seen: bool,
+        checkpoint_dir: Path | None = None,
+        on_epoch: OnEpoch | None = None,
+    ) -> FitReport:
+        """Learn from `train`; `valid` only chooses the epoch. Resumes from `checkpoint_dir` when it holds a checkpoint
+        of the same data, settings and seed. Raises TrainingError where it cannot learn or diverges."""
+
+    @abstractmethod
+    def scores(self, requests: Requests) -> torch.Tensor:
+        """(R, n_items) float32 on the CPU or the model's device; higher is better. Items and users that the model does
+        not know are ignored."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors` and `config.json` (with the settings and whatever `load` needs) and `vocabulary.parquet`
+        (columns item_id, index; user_id, index where the model has users, as `users.parquet`)."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Recommender:
+        """The model that `save` wrote. Never unpickles."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Hyper-parameters as JSON-able values."""
