@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 __all__ = [
-    "PROTOCOLS",
     "DataSettings",
     "DriftSettings",
     "EvaluationSettings",
@@ -30,7 +29,6 @@ __all__ = [
 ]
 
 ProtocolId = Literal["loo-exact", "loo-recbole", "temporal"]
-PROTOCOLS: tuple[ProtocolId, ...] = ("loo-exact", "loo-recbole", "temporal")
 SourceName = Literal["ml-100k", "ml-1m", "ml-20m", "ml-25m", "ml-32m", "ml-latest-small", "ml-latest"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -76,10 +74,9 @@ class ValidationSettings(_Settings):
 class EvaluationSettings(_Settings):
     """How models are compared: full ranking, per-user ranks kept."""
 
-    protocols: tuple[ProtocolId, ...] = ("loo-exact", "loo-recbole", "temporal")
-    """Protocols to report."""
-    gate_protocol: ProtocolId = "loo-exact"
-    """Protocol whose ranks the gate decides on; models are trained on its train part."""
+    protocol: ProtocolId = "loo-exact"
+    """Protocol that models are trained, compared and gated under. Another protocol has another train part, so a model
+    of one is never scored under another: that would leak test events."""
     k_core: int = Field(default=5, ge=0)
     """Users and items with fewer events are dropped, repeatedly; 0 keeps all."""
     ks: tuple[int, ...] = (5, 10, 20)

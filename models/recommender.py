@@ -113,6 +113,7 @@ class Recommender(ABC):
     """A model that ranks its whole catalogue for each request."""
 
     name: ClassVar[str]
+    sequential: ClassVar[bool]  # reads the order of a user's events; RecBole masks seen items for the others only
     catalogue: IntArray  # (n_items,) raw item ids, ascending; column j of `scores`
 
     @abstractmethod
