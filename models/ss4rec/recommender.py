@@ -1,0 +1,173 @@
+"""SS4Rec behind the port: one pass over a window predicts every position at once.
+
+Both layers are causal and an interval is the same number as context or as last step, so training on all positions has
+the targets of the authors' one-row-per-prefix augmentation at about 1/200 of its work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+
+from configs.errors import TrainingError
+from configs.settings import SS4RecSettings
+from models.ranking import metrics, rank_requests
+from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
+from models.sequences import Vocabulary, history_batch, training_windows
+from models.ss4rec.network import SS4RecNetwork
+from models.ss4rec.scan import resolve_backend
+from models.training import Schedule, name_first_nonfinite
+from models.training import train as run_training
+
+__all__ = ["SS4Rec"]
+
+MILLISECONDS_FROM = 100_000_000_000  # in seconds, the year 5138
+
+
+class SS4Rec(Recommender):
+    """See `models.ss4rec`. A request without known events is ranked by popularity in the train part."""
+
+    name = "ss4rec"
+    sequential = True
+
+    def __init__(self, settings: SS4RecSettings) -> None:
+        self._settings = settings
+        wanted = settings.device
+        self._device = torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
+        self._backend = resolve_backend(settings.scan, self._device)
+        self.catalogue: IntArray = np.empty(0, dtype=np.int64)
+        self._vocabulary = Vocabulary(self.catalogue)
+        self._counts: IntArray = np.empty(0, dtype=np.int64)
+        self._network: SS4RecNetwork | None = None
+
+    def settings(self) -> dict[str, Any]:
+        return self._settings.model_dump(mode="json")
+
+    @property
+    def network(self) -> SS4RecNetwork:
+        """The network; raises TrainingError before `fit` or `load`."""
+        if self._network is None:
+            raise TrainingError("SS4Rec has no weights yet: fit it or load a version.")
+        return self._network
+
+    def fit(
+        self,
+        train: Sequences,
+        valid: Requests,
+        catalogue: IntArray,
+        *,
+        seed: int,
+        mask_seen: bool,
+        checkpoint_dir: Path | None = None,
+        on_epoch: OnEpoch | None = None,
+    ) -> FitReport:
+        self._refuse_milliseconds(train)
+        settings = self._settings
+        self._take_vocabulary(catalogue, train)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._network = SS4RecNetwork(len(catalogue), settings).to(self._device)
+        network = self._network
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        hooks = name_first_nonfinite(network) if settings.debug else []
+
+        def batches(epoch: int) -> Any:
+            rng = np.random.default_rng([seed, epoch])
+            return training_windows(train, self._vocabulary, settings.max_length, rng).batches(settings.batch_size, rng)
+
+        def validate() -> dict[str, float]:
+            ranking = rank_requests(self, valid, catalogue, mask_seen=mask_seen, batch_size=256)
+            return metrics(ranking.ranks, (10,))
+
+        try:
+            return run_training(
+                network,
+                optimizer,
+                batches,
+                self._loss,
+                validate,
+                Schedule(settings.max_epochs, settings.patience),
+                seed=seed,
+                fingerprint=_fingerprint(train, valid, catalogue, settings, seed, mask_seen),
+                checkpoint_dir=checkpoint_dir,
+                on_epoch=on_epoch,
+            )
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _loss(self, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        items, intervals, targets = (tensor.to(self._device) for tensor in batch)
+        hidden = self.network(items, intervals, self._backend)
+        predicted = targets > 0  # only real positions reach the output layer
+        return F.cross_entropy(self.network.logits(hidden[predicted]), targets[predicted] - 1)
+
+    @torch.no_grad()
+    def scores(self, requests: Requests) -> torch.Tensor:
+        network = self.network.eval()
+        histories = history_batch(requests, self._vocabulary, self._settings.max_length)
+        hidden = network(histories.items.to(self._device), histories.intervals.to(self._device), self._backend)
+        last = histories.last.to(self._device)
+        scores = network.logits(hidden[torch.arange(len(last), device=self._device), last.clamp_min(0)])
+        empty = last < 0
+        if bool(empty.any()):
+            scores[empty] = torch.from_numpy(self._counts).to(scores).log1p()
+        return scores.float()
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A shared norm appears under two names; safetensors stores one tensor once.
+        state = {k: v.detach().cpu().contiguous().clone() for k, v in self.network.state_dict().items()}
+        save_file(state, folder / "model.safetensors")
+        config = {"model": self.name, "format": 1, "settings": self.settings()}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        pd.DataFrame(
+            {"item_id": self.catalogue, "index": np.arange(1, len(self.catalogue) + 1), "train_events": self._counts}
+        ).to_parquet(folder / "vocabulary.parquet", index=False)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> SS4Rec:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model = cls(SS4RecSettings(**config["settings"] | {"device": device}))
+        vocabulary = pd.read_parquet(folder / "vocabulary.parquet")
+        model.catalogue = vocabulary["item_id"].to_numpy(np.int64)
+        model._vocabulary = Vocabulary(model.catalogue)
+        model._counts = vocabulary["train_events"].to_numpy(np.int64)
+        model._network = SS4RecNetwork(len(model.catalogue), model._settings)
+        model._network.load_state_dict(load_file(folder / "model.safetensors"))
+        model._network.to(model._device).eval()
+        return model
+
+    def _take_vocabulary(self, catalogue: IntArray, train: Sequences) -> None:
+        self.catalogue = catalogue
+        self._vocabulary = Vocabulary(catalogue)
+        self._counts = np.bincount(self._vocabulary.indices(train.item_ids), minlength=len(catalogue) + 1)[1:]
+
+    @staticmethod
+    def _refuse_milliseconds(train: Sequences) -> None:
+        if len(train.timestamps) and int(np.median(train.timestamps)) > MILLISECONDS_FROM:
+            raise TrainingError(
+                f"The events' times look like milliseconds (median {int(np.median(train.timestamps))}); SS4Rec's intervals "
+                "are seconds. Divide the column timestamp by 1000 before building the dataset."
+            )
+
+
+
+def _fingerprint(
+    train: Sequences, valid: Requests, catalogue: IntArray, settings: SS4RecSettings, seed: int, mask_seen: bool
+) -> str:
+    digest = hashlib.sha256()
+    for array in (train.offsets, train.item_ids, train.timestamps, valid.targets, valid.request_times, catalogue):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(f"{settings.model_dump_json()} {seed} {mask_seen}".encode())
+    return digest.hexdigest()
