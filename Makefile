@@ -1,0 +1,43 @@
+# Two commands: `make retrain` and `make test`. Both make .venv and install the locked packages when needed.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+ARGS ?=
+# Where torch comes from; TORCH_INDEX=https://download.pytorch.org/whl/cpu skips the CUDA packages.
+TORCH_INDEX ?=
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: retrain test test-full lint lock clean
+
+retrain: .venv/core.stamp
+	$(BIN)/recsys retrain $(ARGS)
+
+test: .venv/dev.stamp lint
+	$(BIN)/coverage erase
+	$(BIN)/python -m pytest -m "not full" --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/coverage report --fail-under=85 > .coverage-report.txt || { cat .coverage-report.txt; exit 1; }
+	$(BIN)/coverage report --fail-under=100 --include="tasks/movielens.py,tasks/validate.py,tasks/features.py,models/protocol.py"
+
+test-full: .venv/dev.stamp
+	$(BIN)/python -m pytest -m full $(ARGS)
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+lock:
+	requirements/lock.sh
+
+clean:
+	rm -rf .venv .recsys .coverage*
+
+# torch goes first, with its own needs; the lock files hold everything else (and none of torch's CUDA packages).
+.venv/core.stamp: requirements/core.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c requirements/core.txt torch
+	$(PIP_INSTALL) --no-deps --no-compile -r requirements/core.txt
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/dev.stamp: requirements/dev.txt .venv/core.stamp
+	$(PIP_INSTALL) --no-deps --no-compile -r requirements/dev.txt
+	touch $@
