@@ -1,0 +1,32 @@
+"""Loads whichever model a folder holds, by the name in its config.json. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from configs.errors import VersionCorruptError
+from models.recommender import Recommender
+
+__all__ = ["load_recommender"]
+
+
+def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
+    """The model that `Recommender.save` wrote into `folder`. Raises VersionCorruptError where there is none."""
+    try:
+        name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model"]
+    except (OSError, ValueError, KeyError) as error:
+        raise VersionCorruptError(f"{folder} holds no model: its config.json cannot be read ({error}).") from error
+    if name == "ss4rec":
+        from models.ss4rec.recommender import SS4Rec
+
+        return SS4Rec.load(folder, device)
+    if name == "ncf":
+        from models.ncf import NCF
+
+        return NCF.load(folder, device)
+    if name == "popularity":
+        from models.popularity import Popularity
+
+        return Popularity.load(folder, device)
+    raise VersionCorruptError(f"{folder} holds a model of the unknown kind {name!r}; this version reads ss4rec, ncf and popularity.")

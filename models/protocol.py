@@ -1,0 +1,192 @@
+"""Evaluation protocols: how one dataset version becomes a train part, valid requests and test requests.
+
+- `loo-exact`: each user's last event is tested and the one before validates; events are ordered by int64 time, equal
+  times by a seeded hash of the event, so neither the source's row order nor float rounding decides who is tested on what.
+- `loo-recbole`: the same, ordered as RecBole 1.2.1 does (float32 time, then source row), for published figures.
+- `temporal`: one cut in time for all users; nothing from after the cut is known, as in production.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from configs.errors import DataRefusedError
+from configs.settings import EvaluationSettings, ProtocolId
+from models.recommender import IntArray, Requests, Sequences
+
+__all__ = ["Split", "k_core", "split"]
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A dataset version under one protocol."""
+
+    protocol: ProtocolId
+    train: Sequences
+    valid: Requests
+    test: Requests
+    catalogue: IntArray  # (n_items,) raw item ids, ascending, that are ranked
+    counts: dict[str, int]  # what the k-core dropped and what is left
+
+    def masks_seen(self, sequential: bool) -> bool:
+        """Whether items of a user's history are left out of the ranking. RecBole leaves them out for general models
+        only, which makes its two kinds of model incomparable; the other protocols do it for all."""
+        return self.protocol != "loo-recbole" or not sequential
+
+
+def split(interactions: pd.DataFrame, settings: EvaluationSettings) -> Split:
+    """Split `interactions` (user_id, movie_id, timestamp; `loo-recbole` reads the source order from `row`).
+
+    Raises DataRefusedError when the k-core leaves nothing, or nobody has an event for each part.
+    """
+    users = interactions["user_id"].to_numpy(np.int64)
+    items = interactions["movie_id"].to_numpy(np.int64)
+    times = interactions["timestamp"].to_numpy(np.int64)
+    if settings.protocol == "temporal":
+        order = np.lexsort((_tie_keys(users, items, times, settings.tie_seed), times, users))
+        return _temporal(users[order], items[order], times[order], settings)
+    if settings.protocol == "loo-recbole":
+        # RecBole keeps times as float32, and so do its models: intervals are those of the rounded times.
+        times = times.astype(np.float32).astype(np.int64)
+        order = np.lexsort((interactions["row"].to_numpy(np.int64), times, users))
+    else:
+        order = np.lexsort((_tie_keys(users, items, times, settings.tie_seed), times, users))
+    return _leave_one_out(users[order], items[order], times[order], settings)
+
+
+def k_core(users: IntArray, items: IntArray, k: int) -> Mask:
+    """Events that are left when users and items with fewer than `k` events are dropped until none is."""
+    user_codes, item_codes = np.unique(users, return_inverse=True)[1], np.unique(items, return_inverse=True)[1]
+    kept = np.ones(len(users), dtype=bool)
+    while True:
+        user_counts = np.bincount(user_codes[kept], minlength=1)
+        item_counts = np.bincount(item_codes[kept], minlength=1)
+        enough = kept.copy()
+        enough[kept] = (user_counts[user_codes[kept]] >= k) & (item_counts[item_codes[kept]] >= k)
+        if enough.sum() == kept.sum():
+            return kept
+        kept = enough
+
+
+def _leave_one_out(users: IntArray, items: IntArray, times: IntArray, settings: EvaluationSettings) -> Split:
+    kept = k_core(users, items, settings.k_core)
+    counts = _counts(users, items, kept)
+    _refuse_if_empty(users, items, kept, settings.k_core)
+    users, items, times = users[kept], items[kept], times[kept]
+    from_end = _positions_from_end(users)
+    # RecBole leaves a user with one event in train, and with two, no valid event.
+    size = np.bincount(np.unique(users, return_inverse=True)[1])[np.unique(users, return_inverse=True)[1]]
+    is_test = (from_end == 0) & (size >= 2)
+    is_valid = (from_end == 1) & (size >= 3)
+    in_train = ~is_test & ~is_valid
+    if not is_valid.any():
+        raise DataRefusedError(
+            f"Leave-one-out needs users with at least 3 events; after the {settings.k_core}-core the most that any of "
+            f"{counts['users']} users has is {int(size.max())}. Give more events, or use the protocol temporal "
+            "(evaluation.protocol)."
+        )
+    return Split(
+        protocol=settings.protocol,
+        train=_sequences(users[in_train], items[in_train], times[in_train]),
+        valid=_requests(users, items, times, is_valid, in_train),
+        test=_requests(users, items, times, is_test, in_train | is_valid),
+        catalogue=np.unique(items),
+        counts=counts,
+    )
+
+
+def _temporal(users: IntArray, items: IntArray, times: IntArray, settings: EvaluationSettings) -> Split:
+    ordered = np.sort(times)
+    last = len(ordered) - 1
+    if last < 0:
+        raise DataRefusedError("There are no interactions to split.")
+    test_from = int(ordered[min(int(len(ordered) * (1 - settings.temporal_test_share)), last)])
+    share = 1 - settings.temporal_test_share - settings.temporal_valid_share
+    valid_from = int(ordered[max(int(len(ordered) * share), 0)])
+    before = times < valid_from
+    in_train = before.copy()
+    in_train[before] = k_core(users[before], items[before], settings.k_core)
+    counts = _counts(users[before], items[before], in_train[before])
+    _refuse_if_empty(users[before], items[before], in_train[before], settings.k_core)
+    is_valid = _first_of_user(users, (times >= valid_from) & (times < test_from))
+    is_test = _first_of_user(users, times >= test_from)
+    if not is_valid.any() or not is_test.any():
+        raise DataRefusedError(
+            f"The temporal protocol finds no events to validate or test on: its cuts lie at {valid_from} and {test_from} "
+            "(UTC seconds) and one of the parts is empty. Raise evaluation.temporal_valid_share or "
+            "evaluation.temporal_test_share."
+        )
+    # Histories hold all that happened before the cut: the k-core shapes what is learnt, not what a user did.
+    return Split(
+        protocol=settings.protocol,
+        train=_sequences(users[in_train], items[in_train], times[in_train]),
+        valid=_requests(users, items, times, is_valid, before),
+        test=_requests(users, items, times, is_test, times < test_from),
+        catalogue=np.unique(items[in_train]),
+        counts=counts,
+    )
+
+
+def _tie_keys(users: IntArray, items: IntArray, times: IntArray, seed: int) -> npt.NDArray[np.uint64]:
+    """splitmix64 over (seed, user, item, time): the same for an event wherever it stands in the source."""
+    key = np.full(len(users), seed, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for column in (users, items, times):
+            key = key * np.uint64(0x9E3779B97F4A7C15) + column.astype(np.uint64)
+            key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            key ^= key >> np.uint64(31)
+    return key
+
+
+def _positions_from_end(users: IntArray) -> IntArray:
+    """Events of the same user that follow each event; `users` is grouped."""
+    ends = np.append(np.flatnonzero(users[1:] != users[:-1]), len(users) - 1)
+    return np.asarray(ends[np.searchsorted(ends, np.arange(len(users)))] - np.arange(len(users)), dtype=np.int64)
+
+
+def _first_of_user(users: IntArray, chosen: Mask) -> Mask:
+    rows = np.flatnonzero(chosen)
+    first = np.append(True, users[rows][1:] != users[rows][:-1])[: len(rows)]
+    mask = np.zeros(len(users), dtype=bool)
+    mask[rows[first]] = True
+    return mask
+
+
+def _sequences(users: IntArray, items: IntArray, times: IntArray) -> Sequences:
+    ids, counts = np.unique(users, return_counts=True)
+    return Sequences(ids, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), items, times)
+
+
+def _requests(users: IntArray, items: IntArray, times: IntArray, is_target: Mask, is_history: Mask) -> Requests:
+    asked = users[is_target]
+    kept = is_history & np.isin(users, asked)
+    rows = np.searchsorted(asked, users[kept])
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(asked)))]).astype(np.int64)
+    return Requests(asked, offsets, items[kept], times[kept], request_times=times[is_target], targets=items[is_target])
+
+
+def _counts(users: IntArray, items: IntArray, kept: Mask) -> dict[str, int]:
+    return {
+        "events": int(kept.sum()),
+        "users": len(np.unique(users[kept])),
+        "items": len(np.unique(items[kept])),
+        "dropped_events": int((~kept).sum()),
+        "dropped_users": len(np.unique(users)) - len(np.unique(users[kept])),
+        "dropped_items": len(np.unique(items)) - len(np.unique(items[kept])),
+    }
+
+
+def _refuse_if_empty(users: IntArray, items: IntArray, kept: Mask, k: int) -> None:
+    if not kept.any():
+        raise DataRefusedError(
+            f"The {k}-core leaves nothing of {len(users)} events by {len(np.unique(users))} users on "
+            f"{len(np.unique(items))} items: no group of users and items has {k} events each. Give more events or lower "
+            "evaluation.k_core."
+        )

@@ -1,0 +1,144 @@
+"""Full ranking of every request's target among the whole catalogue, and the metrics of those ranks.
+
+A batch of requests is ranked at a time, so memory is batch x items. Ties count against the model: a constant score
+ranks the target last. Per-request ranks are kept, because that is what the gate's statistics need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from configs.errors import TrainingError
+from models.recommender import IntArray, Recommender, Requests, Sequences
+
+__all__ = ["MISS", "Ranking", "beyond_accuracy", "metrics", "per_request", "rank_requests", "slices"]
+
+MISS = int(np.iinfo(np.int64).max)  # rank of a target that the model cannot recommend
+NEW_USER_EVENTS = 10
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Where each request's target came, and what was recommended."""
+
+    user_ids: IntArray  # (R,)
+    targets: IntArray  # (R,) raw item ids
+    ranks: IntArray  # (R,) from 1; MISS where the model does not know the target
+    catalogue: IntArray  # (n_items,)
+    recommended: IntArray  # (n_items,) times that each item stood in a top k
+
+
+def rank_requests(
+    model: Recommender, requests: Requests, catalogue: IntArray, *, mask_seen: bool, batch_size: int, top_k: int = 10
+) -> Ranking:
+    """Rank the targets of `requests` by `model` among `catalogue` (raw ids, ascending).
+
+    Items of the catalogue that the model does not know are never recommended, and are misses as targets. `mask_seen`
+    leaves out the items of a request's history. Raises TrainingError on a score that is NaN or infinite.
+    """
+    ranks = np.full(len(requests), MISS, dtype=np.int64)
+    recommended = np.zeros(len(catalogue), dtype=np.int64)
+    column_of, known = _columns(model.catalogue, catalogue)
+    for start in range(0, len(requests), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(requests)))
+        batch = requests.take(rows)
+        scores = model.scores(batch)
+        if not bool(torch.isfinite(scores).all()):
+            bad = int(torch.nonzero(~torch.isfinite(scores))[0, 0])
+            raise TrainingError(
+                f"The scores of {model.name} for user {int(batch.user_ids[bad])} are not finite; nothing can be ranked by them."
+            )
+        scores = _over_catalogue(scores, column_of, known)
+        if mask_seen:
+            seen_columns, seen_known = _columns(catalogue, batch.item_ids)
+            seen_rows = torch.from_numpy(batch.row_of_event[seen_known]).to(scores.device)
+            scores[seen_rows, torch.from_numpy(seen_columns[seen_known]).to(scores.device)] = -torch.inf
+        target_columns, target_known = _columns(catalogue, batch.targets)
+        target_scores = scores.gather(1, torch.from_numpy(target_columns)[:, None].to(scores.device))
+        found = ((scores >= target_scores).sum(dim=1)).cpu().numpy()
+        reachable = target_known & torch.isfinite(target_scores[:, 0]).cpu().numpy()
+        ranks[rows] = np.where(reachable, found, MISS)
+        best = scores.topk(min(top_k, len(catalogue)), dim=1)
+        shown = best.indices[torch.isfinite(best.values)].cpu().numpy()
+        recommended += np.bincount(shown, minlength=len(catalogue))
+    return Ranking(requests.user_ids, requests.targets, ranks, catalogue, recommended)
+
+
+def _columns(ids: IntArray, wanted: IntArray) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+    """Place of each wanted id among ascending `ids`, and whether it is there."""
+    if len(ids) == 0:
+        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+    place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    return place.astype(np.int64), ids[place] == wanted
+
+
+def _over_catalogue(scores: torch.Tensor, column_of: IntArray, known: npt.NDArray[np.bool_]) -> torch.Tensor:
+    if known.all() and scores.shape[1] == len(column_of):
+        return scores.clone()
+    taken = scores[:, torch.from_numpy(column_of).to(scores.device)]
+    taken[:, torch.from_numpy(~known).to(scores.device)] = -torch.inf
+    return taken
+
+
+def per_request(ranks: IntArray, metric: str, k: int) -> FloatArray:
+    """(R,) contribution of each request to `hr`, `ndcg` or `mrr` at `k`; with one target each, NDCG is 1 / log2(1 + rank)."""
+    hit = ranks <= k
+    place = np.where(hit, ranks, 1).astype(np.float64)
+    if metric == "hr":
+        return hit.astype(np.float64)
+    if metric == "ndcg":
+        return np.where(hit, 1 / np.log2(1 + place), 0.0)
+    if metric == "mrr":
+        return np.where(hit, 1 / place, 0.0)
+    raise ValueError(f"unknown metric {metric!r}: hr, ndcg or mrr")
+
+
+def metrics(ranks: IntArray, ks: tuple[int, ...]) -> dict[str, float]:
+    """`hr@k`, `ndcg@k` and `mrr@k` over all requests."""
+    if len(ranks) == 0:
+        raise ValueError("there are no ranks to average")
+    return {f"{name}@{k}": float(per_request(ranks, name, k).mean()) for name in ("hr", "ndcg", "mrr") for k in ks}
+
+
+def slices(train: Sequences, requests: Requests) -> dict[str, npt.NDArray[np.bool_]]:
+    """(R,) masks of the requests that are reported and gated on their own.
+
+    New users have at most 10 events; light and heavy users are the first and last quarter by events; head items are the
+    most popular ones that make up half of the train events, tail items the rest; recent users are the newest tenth of requests.
+    """
+    lengths = requests.lengths
+    low, high = np.quantile(lengths, [0.25, 0.75]) if len(lengths) else (0, 0)
+    items, counts = np.unique(train.item_ids, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    head = items[order[: int(np.searchsorted(np.cumsum(counts[order]), counts.sum() / 2)) + 1]]
+    in_head = np.isin(requests.targets, head)
+    newest = np.quantile(requests.request_times, 0.9) if len(lengths) else 0
+    return {
+        "new users": lengths <= NEW_USER_EVENTS,
+        "light users": lengths <= low,
+        "heavy users": lengths >= high,
+        "head items": in_head,
+        "tail items": ~in_head,
+        "recent users": requests.request_times >= newest,
+    }
+
+
+def beyond_accuracy(ranking: Ranking, train: Sequences) -> dict[str, float]:
+    """Catalogue coverage, Gini index of how often items are recommended (0 even, 1 one item), and novelty, the mean
+    self-information -log2(share of train events) of what is recommended, in bits."""
+    shown = np.sort(ranking.recommended).astype(np.float64)
+    total, n = shown.sum(), len(shown)
+    gini = float(((2 * np.arange(1, n + 1) - n - 1) * shown).sum() / (n * total)) if total else 1.0
+    place, known = _columns(ranking.catalogue, train.item_ids)
+    events = np.bincount(place[known], minlength=n) + 1.0
+    information = -np.log2(events / events.sum())
+    return {
+        "coverage@10": float((shown > 0).mean()),
+        "gini@10": gini,
+        "novelty@10": float((ranking.recommended * information).sum() / total) if total else 0.0,
+    }
