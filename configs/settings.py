@@ -110,13 +110,16 @@ class SS4RecSettings(_Settings):
     step_min: float = Field(default=0.001, gt=0)
     """Least learned step of the time-aware layer at initialisation, per second of interval."""
     step_max: float = Field(default=0.1, gt=0)
-    max_length: int = Field(default=200, ge=2)
+    max_length: int = Field(default=100, ge=2)
     """Events of a user that one window holds."""
     batch_size: int = Field(default=32, ge=1)
     """Windows per training step."""
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    max_epochs: int = Field(default=60, ge=1)
+    label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
+    weight_averaging: float = Field(default=0.98, ge=0.0, lt=1.0)
+    """Decay per step of the running average of the weights that is validated and kept; 0 keeps the raw weights."""
+    max_epochs: int = Field(default=40, ge=1)
     patience: int = Field(default=5, ge=1)
     """Evaluations without a better valid NDCG@10 after which training stops."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

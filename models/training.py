@@ -10,7 +10,8 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Schedule:
     max_epochs: int
     patience: int
     metric: str = "ndcg@10"
+    averaging: float = 0.0  # decay of the running average of the weights that is validated and kept; 0 keeps the raw ones
 
 
 @dataclass
@@ -40,7 +42,9 @@ class _Progress:
     epoch: int = 0
     best: float = -1.0
     best_epoch: int = 0
+    steps: int = 0
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    average: dict[str, torch.Tensor] = field(default_factory=dict)
     reports: list[EpochReport] = field(default_factory=list)
 
 
@@ -73,13 +77,13 @@ def train(
             resumed_from = progress.epoch
         while progress.epoch < schedule.max_epochs and progress.epoch - progress.best_epoch < schedule.patience:
             epoch, epoch_started = progress.epoch + 1, time.perf_counter()
-            loss = _run_epoch(network, optimizer, batches(epoch), loss_of, epoch, clip_norm)
+            loss = _run_epoch(network, optimizer, batches(epoch), loss_of, progress, schedule.averaging, clip_norm)
             network.eval()
-            with torch.no_grad():
+            with torch.no_grad(), _averaged(network, progress.average):
                 valid = validate()
-            if valid[schedule.metric] > progress.best:
-                progress.best, progress.best_epoch = valid[schedule.metric], epoch
-                progress.best_weights = {k: v.detach().clone() for k, v in network.state_dict().items()}
+                if valid[schedule.metric] > progress.best:
+                    progress.best, progress.best_epoch = valid[schedule.metric], epoch
+                    progress.best_weights = _copy(network)
             progress.epoch = epoch
             report = EpochReport(
                 epoch, schedule.max_epochs, loss, valid, time.perf_counter() - epoch_started, progress.best_epoch
@@ -106,7 +110,8 @@ def _run_epoch(
     optimizer: torch.optim.Optimizer,
     batches: Iterable[Any],
     loss_of: Callable[[Any], torch.Tensor],
-    epoch: int,
+    progress: _Progress,
+    averaging: float,
     clip_norm: float,
 ) -> float:
     network.train()
@@ -117,13 +122,44 @@ def _run_epoch(
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
         if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
-            raise TrainingError(_describe_nonfinite(network, float(loss), epoch, step))
+            raise TrainingError(_describe_nonfinite(network, float(loss), progress.epoch + 1, step))
         optimizer.step()
+        progress.steps += 1
+        if averaging:
+            _update_average(progress, network, averaging)
         total += float(loss.detach())
         steps += 1
     if steps == 0:
         raise TrainingError("There is nothing to train on: no user has two events in the train part.")
     return total / steps
+
+
+def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in network.state_dict().items()}
+
+
+def _update_average(progress: _Progress, network: nn.Module, decay: float) -> None:
+    """Exponential moving average of the weights; early on it forgets faster, so that the start does not linger."""
+    if not progress.average:
+        progress.average = _copy(network)
+        return
+    weight = 1 - min(decay, (1 + progress.steps) / (10 + progress.steps))
+    for name, value in network.state_dict().items():
+        progress.average[name].lerp_(value.detach(), weight)
+
+
+@contextmanager
+def _averaged(network: nn.Module, average: dict[str, torch.Tensor]) -> Iterator[None]:
+    """The network with its averaged weights, if there are any."""
+    if not average:
+        yield
+        return
+    raw = _copy(network)
+    network.load_state_dict(average)
+    try:
+        yield
+    finally:
+        network.load_state_dict(raw)
 
 
 def _describe_nonfinite(network: nn.Module, loss: float, epoch: int, step: int) -> str:
@@ -173,6 +209,8 @@ def _save(
             "best": progress.best,
             "best_epoch": progress.best_epoch,
             "best_weights": progress.best_weights,
+            "average": progress.average,
+            "steps": progress.steps,
             "reports": json.dumps([asdict(report) for report in progress.reports]),
         },
         buffer,
@@ -206,5 +244,7 @@ def _resume(
         torch.cuda.set_rng_state(kept["cuda_rng"], device)
     progress.epoch, progress.best, progress.best_epoch = kept["epoch"], kept["best"], kept["best_epoch"]
     progress.best_weights = {name: weight.to(device) for name, weight in kept["best_weights"].items()}
+    progress.average = {name: weight.to(device) for name, weight in kept["average"].items()}
+    progress.steps = kept["steps"]
     progress.reports = [EpochReport(**report) for report in json.loads(kept["reports"])]
     return True

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from configs.errors import TrainingError
@@ -22,6 +21,7 @@ from configs.settings import SS4RecSettings
 from models.ranking import metrics, rank_requests
 from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 from models.sequences import Vocabulary, history_batch, training_windows
+from models.ss4rec.loss import catalogue_cross_entropy
 from models.ss4rec.network import SS4RecNetwork
 from models.ss4rec.scan import resolve_backend
 from models.training import Schedule, name_first_nonfinite
@@ -96,7 +96,7 @@ class SS4Rec(Recommender):
                 batches,
                 self._loss,
                 validate,
-                Schedule(settings.max_epochs, settings.patience),
+                Schedule(settings.max_epochs, settings.patience, averaging=settings.weight_averaging),
                 seed=seed,
                 fingerprint=_fingerprint(train, valid, catalogue, settings, seed, mask_seen),
                 checkpoint_dir=checkpoint_dir,
@@ -110,7 +110,8 @@ class SS4Rec(Recommender):
         items, intervals, targets = (tensor.to(self._device) for tensor in batch)
         hidden = self.network(items, intervals, self._backend)
         predicted = targets > 0  # only real positions reach the output layer
-        return F.cross_entropy(self.network.logits(hidden[predicted]), targets[predicted] - 1)
+        weight = self.network.items.weight[1:]
+        return catalogue_cross_entropy(hidden[predicted], weight, targets[predicted] - 1, self._settings.label_smoothing)
 
     @torch.no_grad()
     def scores(self, requests: Requests) -> torch.Tensor:
