@@ -29,4 +29,6 @@ def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
         from models.popularity import Popularity
 
         return Popularity.load(folder, device)
-    raise VersionCorruptError(f"{folder} holds a model of the unknown kind {name!r}; this version reads ss4rec, ncf and popularity.")
+    raise VersionCorruptError(
+        f"{folder} holds a model of the unknown kind {name!r}; this version reads ss4rec, ncf and popularity."
+    )

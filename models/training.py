@@ -164,9 +164,7 @@ def _averaged(network: nn.Module, average: dict[str, torch.Tensor]) -> Iterator[
 
 def _describe_nonfinite(network: nn.Module, loss: float, epoch: int, step: int) -> str:
     weights = [n for n, p in network.named_parameters() if not bool(torch.isfinite(p).all())]
-    gradients = [
-        n for n, p in network.named_parameters() if p.grad is not None and not bool(torch.isfinite(p.grad).all())
-    ]
+    gradients = [n for n, p in network.named_parameters() if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
     return (
         f"Training diverged in epoch {epoch}, step {step}: loss {loss}; non-finite weights: {weights[:3] or 'none'}; "
         f"non-finite gradients: {gradients[:3] or 'none'}. No weights of this step were kept. Lower the learning rate, or "

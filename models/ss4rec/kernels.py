@@ -87,8 +87,17 @@ def _complex_backward(
 
 @_jit
 def _selective_forward(
-    u: Array, delta: Array, a: Array, b: Array, c: Array, start: Array, y: Array, kept: Array, state: Array,
-    first: int, last: int,
+    u: Array,
+    delta: Array,
+    a: Array,
+    b: Array,
+    c: Array,
+    start: Array,
+    y: Array,
+    kept: Array,
+    state: Array,
+    first: int,
+    last: int,
 ) -> None:
     length, width, states = u.shape[1], u.shape[2], a.shape[1]
     for row in range(first, last):
@@ -110,8 +119,21 @@ def _selective_forward(
 
 @_jit
 def _selective_backward(
-    u: Array, delta: Array, a: Array, b: Array, c: Array, kept: Array, grad_y: Array, grad_state: Array,
-    grad_u: Array, grad_delta: Array, grad_a: Array, grad_b: Array, grad_c: Array, first: int, last: int,
+    u: Array,
+    delta: Array,
+    a: Array,
+    b: Array,
+    c: Array,
+    kept: Array,
+    grad_y: Array,
+    grad_state: Array,
+    grad_u: Array,
+    grad_delta: Array,
+    grad_a: Array,
+    grad_b: Array,
+    grad_c: Array,
+    first: int,
+    last: int,
 ) -> None:
     length, width, states = u.shape[1], u.shape[2], a.shape[1]
     h = np.empty((CHUNK + 1, width, states), np.float32)
@@ -218,7 +240,5 @@ def selective_scan_backward(
     grad_u, grad_delta = torch.empty_like(u), torch.empty_like(u)
     grad_a = torch.zeros(rows, *a.shape)  # one a row: the sum's order must not hang on the threads
     grad_b, grad_c = torch.zeros_like(b), torch.zeros_like(c)
-    _over_rows(
-        _selective_backward, rows, u, delta, a, b, c, kept, grad_y, grad_start, grad_u, grad_delta, grad_a, grad_b, grad_c
-    )
+    _over_rows(_selective_backward, rows, u, delta, a, b, c, kept, grad_y, grad_start, grad_u, grad_delta, grad_a, grad_b, grad_c)
     return grad_u, grad_delta, grad_a.sum(0), grad_b, grad_c, grad_start

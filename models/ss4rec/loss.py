@@ -25,9 +25,7 @@ def catalogue_cross_entropy(
 
 class _CatalogueCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, smoothing: float
-    ) -> torch.Tensor:
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
         count, items = len(hidden), len(weight)
         rows = max(1, min(count, CHUNK_ELEMENTS // items))
         buffer = hidden.new_empty(rows, items)

@@ -76,9 +76,7 @@ class SS4Rec(Recommender):
             torch.manual_seed(seed)
             self._network = SS4RecNetwork(len(catalogue), settings).to(self._device)
         network = self._network
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
+        optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
         hooks = name_first_nonfinite(network) if settings.debug else []
 
         def batches(epoch: int) -> Any:
@@ -161,7 +159,6 @@ class SS4Rec(Recommender):
                 f"The events' times look like milliseconds (median {int(np.median(train.timestamps))}); SS4Rec's intervals "
                 "are seconds. Divide the column timestamp by 1000 before building the dataset."
             )
-
 
 
 def _fingerprint(

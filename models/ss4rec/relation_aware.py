@@ -50,9 +50,7 @@ class RelationAwareLayer(nn.Module):
         u = F.silu(self._convolve(context, x.shape[1]))
         delta, b, c = self.x_proj(u).split([self.rank, self.states, self.states], dim=-1)
         delta = F.softplus(self.dt_proj(delta))
-        y, final = selective_scan(
-            u, delta, -self.A_log.exp(), b, c, None if state is None else state[1], backend=backend
-        )
+        y, final = selective_scan(u, delta, -self.A_log.exp(), b, c, None if state is None else state[1], backend=backend)
         y = (y + self.D * u) * F.silu(gate)
         return self.out_proj(y), (context[:, context.shape[1] - (width - 1) :], final)
 

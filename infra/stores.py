@@ -1,0 +1,213 @@
+"""The store: named objects, in a folder of this machine or in an S3 bucket, behind one small port.
+
+Concurrency rests on one primitive, the create-only write `put_new`: of many writers of one key exactly one wins, and
+nobody ever reads half an object.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from configs.errors import (
+    AlreadyExistsError,
+    NotFoundError,
+    SettingsError,
+    StoreDeniedError,
+    StoreError,
+    StoreFullError,
+    StoreUnavailableError,
+)
+from configs.settings import StoreSettings
+
+__all__ = ["LocalStore", "Store", "open_store"]
+
+TEMPORARY = ".tmp"
+
+
+class Store(ABC):
+    """Keys are relative paths with `/`. Every method raises StoreError or one of its kinds."""
+
+    @abstractmethod
+    def put_new(self, key: str, data: bytes | Path) -> None:
+        """Write an object that must not exist yet. Raises AlreadyExistsError, leaving the first one as it is."""
+
+    @abstractmethod
+    def put(self, key: str, data: bytes | Path) -> None:
+        """Write or replace an object, atomically."""
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """The object's bytes. Raises NotFoundError."""
+
+    @abstractmethod
+    def fetch(self, key: str, path: Path) -> None:
+        """Copy the object to a file, which appears whole or not at all. Raises NotFoundError."""
+
+    @abstractmethod
+    def exists(self, key: str) -> bool: ...
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Keys that begin with `prefix`, ascending."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove the object; one that is not there is no error."""
+
+    @abstractmethod
+    def uri(self, key: str) -> str:
+        """Address of the object for people and links."""
+
+
+def open_store(settings: StoreSettings) -> Store:
+    """The store of `settings.url`. Raises SettingsError on an address of no known kind."""
+    url = settings.url
+    if url.startswith("file:"):
+        folder = url.removeprefix("file:")
+        folder = folder.removeprefix("//") if folder.startswith("///") else folder
+        if not folder or folder.startswith("//"):
+            raise SettingsError(f"store.url is {url!r}: write file:<folder>, for example file:.recsys/store.")
+        return LocalStore(Path(folder))
+    if url.startswith("s3://"):
+        from infra.s3 import S3Store  # boto3 takes a second to import; a local run never needs it
+
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise SettingsError(f"store.url is {url!r}: write s3://<bucket> or s3://<bucket>/<prefix>.")
+        return S3Store(bucket, prefix.strip("/"), settings)
+    raise SettingsError(f"store.url is {url!r}: write file:<folder> for a folder or s3://<bucket>/<prefix> for S3.")
+
+
+def check_key(key: str) -> str:
+    """Raises ValueError on a key that is not a plain relative path."""
+    path = PurePosixPath(key)
+    if not key or path.is_absolute() or str(path) != key or ".." in path.parts or path.parts[0] == TEMPORARY or "\0" in key:
+        raise ValueError(f"{key!r} is not a key: use a relative path without empty parts, '..' or a leading {TEMPORARY!r}")
+    return key
+
+
+class LocalStore(Store):
+    """Objects as files of one folder.
+
+    An object is written under a temporary name, synced, and then linked to its name: linking fails if the name is taken,
+    so creation is exclusive and whole even when the process is killed between any two instructions.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.expanduser().absolute()
+
+    def put_new(self, key: str, data: bytes | Path) -> None:
+        target = self._path(key)
+        with self._failing(target), self._written(data) as temporary:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                raise AlreadyExistsError(
+                    f"{self.uri(key)} exists already and is never overwritten; another run has written it."
+                ) from None
+            _sync_folder(target.parent)
+
+    def put(self, key: str, data: bytes | Path) -> None:
+        target = self._path(key)
+        with self._failing(target), self._written(data) as temporary:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(target)
+            _sync_folder(target.parent)
+
+    def get(self, key: str) -> bytes:
+        path = self._path(key)
+        with self._failing(path):
+            return path.read_bytes()
+
+    def fetch(self, key: str, path: Path) -> None:
+        source = self._path(key)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        with self._failing(source):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                shutil.copyfile(source, temporary)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def exists(self, key: str) -> bool:
+        path = self._path(key)
+        with self._failing(path):
+            return path.is_file()
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        with self._failing(self.folder):
+            keys = [
+                (Path(parent) / name).relative_to(self.folder).as_posix()
+                for parent, _, names in os.walk(self.folder / PurePosixPath(prefix).parent if "/" in prefix else self.folder)
+                for name in names
+            ]
+        yield from sorted(key for key in keys if key.startswith(prefix) and not key.startswith(f"{TEMPORARY}/"))
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with self._failing(path):
+            path.unlink(missing_ok=True)
+
+    def uri(self, key: str) -> str:
+        return (self.folder / key).as_uri()
+
+    def _path(self, key: str) -> Path:
+        return self.folder / check_key(key)
+
+    @contextmanager
+    def _written(self, data: bytes | Path) -> Iterator[Path]:
+        """A synced temporary file with `data`, on the store's file system; gone afterwards, whatever happens."""
+        folder = self.folder / TEMPORARY
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+        try:
+            with temporary.open("wb") as file:
+                if isinstance(data, bytes):
+                    file.write(data)
+                else:
+                    with data.open("rb") as source:
+                        shutil.copyfileobj(source, file, 1 << 20)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _failing(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{path} is not in the store {self.folder}.") from error
+        except OSError as error:
+            raise _store_error(error, path) from error
+
+
+def _store_error(error: OSError, path: Path) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StoreFullError(
+            f"The disk of the store is full ({path}: {error.strerror}). Nothing was half-written; free space or point "
+            "store.url elsewhere, and run again."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StoreDeniedError(
+            f"{path} cannot be used ({error.strerror}). Give this user access to the folder, or point store.url elsewhere."
+        )
+    return StoreUnavailableError(f"The store's file system failed at {path}: {error.strerror or error}.")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

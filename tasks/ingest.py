@@ -1,0 +1,89 @@
+"""Brings a MovieLens release, or a local copy of one, to three raw tables."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import SourceError
+from configs.settings import DataSettings
+from infra.download import OnBytes, check_digest, download
+from tasks.movielens import RawTables, read_folder, read_ratings_file, unpack
+
+__all__ = ["IngestedSource", "ingest"]
+
+# As published beside the zips; ml-latest and ml-latest-small change, so they have none.
+PUBLISHED = {
+    "ml-100k": "md5:0e33842e24a9c977be4e0107933c0723",
+    "ml-1m": "md5:c4d9eecfca2ab87c1945afe126590906",
+    "ml-20m": "md5:cd245b17a1ae2cc31bb14903e1204af3",
+    "ml-25m": "md5:6b51fb2759a8657d3bfcbfc42b592ada",
+    "ml-32m": "md5:d472be332d4daa821edc399621853b57",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class IngestedSource:
+    """A source's raw tables and the sha256 of each file that was read."""
+
+    name: str
+    tables: RawTables
+    source_hashes: dict[str, str]
+
+
+def ingest(settings: DataSettings, on_bytes: OnBytes | None = None) -> IngestedSource:
+    """Read the configured source. Raises SourceError where it is missing, unreachable, damaged or of no known format."""
+    if settings.local_path is not None:
+        tables = _read_local(settings.local_path, settings)
+    elif settings.source == "ml-100k" and (shipped := _shipped_100k()) is not None:
+        tables = read_ratings_file(shipped)
+    else:
+        archive = settings.cache_dir / f"{settings.source}.zip"
+        checksum = settings.checksum or PUBLISHED.get(settings.source)
+        if not archive.exists():
+            download(
+                f"{settings.mirror_url.rstrip('/')}/{settings.source}.zip",
+                archive,
+                checksum=checksum,
+                timeout_s=settings.timeout_s,
+                retries=settings.retries,
+                on_bytes=on_bytes,
+            )
+        elif checksum is not None:
+            check_digest(archive, checksum, f"in {settings.cache_dir}")
+        tables = _read_zip(archive, settings.cache_dir)
+    return IngestedSource(settings.source, tables, {file.name: _sha256(file) for file in tables.files})
+
+
+def _read_local(path: Path, settings: DataSettings) -> RawTables:
+    if not path.exists():
+        raise SourceError(f"data.local_path is {path}, and there is no such file or folder. Correct the path.")
+    if path.is_dir():
+        return read_folder(path)
+    if settings.checksum is not None:
+        check_digest(path, settings.checksum, "given as data.local_path")
+    if path.suffix == ".zip":
+        return _read_zip(path, settings.cache_dir)
+    return read_ratings_file(path)
+
+
+def _read_zip(archive: Path, cache_dir: Path) -> RawTables:
+    # Named by content: a replaced zip of the same name is unpacked anew.
+    return read_folder(unpack(archive, cache_dir / f"{archive.stem}-{_sha256(archive)[:12]}"))
+
+
+def _shipped_100k() -> Path | None:
+    """The copy of ML-100K in recbole's wheel, found without importing recbole (which takes seconds)."""
+    package = importlib.util.find_spec("recbole")
+    for place in (package.submodule_search_locations or []) if package else []:
+        path = Path(place) / "dataset_example" / "ml-100k" / "ml-100k.inter"
+        if path.exists():
+            return path
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

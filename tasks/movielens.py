@@ -1,0 +1,218 @@
+"""Every MovieLens format as three tables of one shape.
+
+Known are recbole's atomic files (`.inter .item .user`), ml-100k's `u.data u.item u.user`, the `::`-separated `.dat` files
+of ml-1m, and the CSV files with headers of the later releases, in a folder, in a zip, or as a ratings file alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from configs.errors import SourceError
+
+__all__ = ["INTERACTION_COLUMNS", "RawTables", "read_folder", "read_ratings_file", "unpack"]
+
+INTERACTION_COLUMNS = ["user_id", "movie_id", "rating", "timestamp"]
+GENRES_100K = ["unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"]
+CSV_NAMES = {"userId": "user_id", "movieId": "movie_id", "rating": "rating", "timestamp": "timestamp"}
+
+
+@dataclass(frozen=True, eq=False)
+class RawTables:
+    """What a source holds, not yet validated; cells that are no numbers are still text.
+
+    interactions: user_id, movie_id, rating, timestamp, in the source's row order. items: movie_id, title, year, genres
+    (joined by |). users: user_id, gender, age, occupation, zip_code. A table that the source lacks is None.
+    """
+
+    interactions: pd.DataFrame
+    items: pd.DataFrame | None
+    users: pd.DataFrame | None
+    files: tuple[Path, ...]  # that were read
+
+
+def read_folder(folder: Path) -> RawTables:
+    """Read the MovieLens files of a folder, or of the one folder in it. Raises SourceError when it has no ratings."""
+    for place in (folder, *sorted(child for child in folder.iterdir() if child.is_dir())):
+        for name, reader in _RATINGS.items():
+            found = sorted(place.glob(name))
+            if found:
+                return reader(found[0])
+    listed = ", ".join(sorted(child.name for child in folder.iterdir())[:8]) or "nothing"
+    raise SourceError(
+        f"{folder} holds no MovieLens ratings: expected one of {', '.join(_RATINGS)}, found {listed}. Check data.local_path."
+    )
+
+
+def read_ratings_file(path: Path) -> RawTables:
+    """Read a ratings file and the item and user files beside it. Raises SourceError on a name of no known format."""
+    for name, reader in _RATINGS.items():
+        if path.match(name) or path.suffix == Path(name).suffix:
+            return reader(path)
+    raise SourceError(f"{path.name} is of no known format: a ratings file is one of {', '.join(_RATINGS)}.")
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack a zip to `folder`, which appears whole or not at all; an unpacked one is taken as it is."""
+    if folder.is_dir():
+        return folder
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        with zipfile.ZipFile(archive) as members:
+            for member in members.namelist():
+                if Path(member).is_absolute() or ".." in Path(member).parts:
+                    raise SourceError(
+                        f"The zip {archive} holds the path {member!r}, which leaves its folder; it is not unpacked."
+                    )
+            broken = members.testzip()
+            if broken is not None:
+                raise zipfile.BadZipFile(f"bad checksum of {broken}")
+            members.extractall(temporary)
+        temporary.replace(folder)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise SourceError(
+            f"The zip {archive} is damaged or truncated ({error}). Delete it and run again to fetch it anew, or give another one "
+            "(data.local_path)."
+        ) from error
+    finally:
+        _remove_tree(temporary)
+    return folder
+
+
+def _remove_tree(folder: Path) -> None:
+    if folder.is_dir():
+        for child in sorted(folder.rglob("*"), reverse=True):
+            child.rmdir() if child.is_dir() else child.unlink()
+        folder.rmdir()
+
+
+def _read_atomic(path: Path) -> RawTables:
+    def table(suffix: str) -> pd.DataFrame | None:
+        file = path.with_suffix(suffix)
+        if not file.exists():
+            return None
+        frame = _read_table(file, sep="\t", header=0, encoding="utf-8")
+        return frame.rename(columns=lambda name: str(name).split(":")[0])
+
+    interactions = table(".inter")
+    assert interactions is not None
+    interactions = _pick(path, interactions.rename(columns={"item_id": "movie_id"}), INTERACTION_COLUMNS)
+    items, users = table(".item"), table(".user")
+    if items is not None:
+        titles = items["movie_title"].astype("string").fillna("")
+        genres = items["class"].astype("string").fillna("").str.replace(" ", "|")
+        year = pd.to_numeric(items["release_year"], errors="coerce").astype("Int64")
+        items = pd.DataFrame({"movie_id": items["item_id"], "title": titles, "year": year, "genres": genres})
+    return _tables(path, interactions, items, users, (".inter", ".item", ".user"))
+
+
+def _read_u_data(path: Path) -> RawTables:
+    interactions = _read_table(path, sep="\t", names=INTERACTION_COLUMNS, encoding="latin-1")
+    items = users = None
+    item_file, user_file = path.with_name("u.item"), path.with_name("u.user")
+    if item_file.exists():
+        names = ["movie_id", "title", "release", "video_release", "url", *GENRES_100K]
+        raw = _read_table(item_file, sep="|", names=names, encoding="latin-1", quoting=csv.QUOTE_NONE)
+        flags = raw[GENRES_100K].to_numpy(np.int64) > 0
+        genres = ["|".join(np.array(GENRES_100K)[row]) for row in flags]
+        year = pd.to_numeric(raw["release"].astype("string").str[-4:], errors="coerce").astype("Int64")
+        titles = _bare(raw["title"].astype("string").fillna(""))
+        items = pd.DataFrame({"movie_id": raw["movie_id"], "title": titles, "year": year, "genres": genres})
+    if user_file.exists():
+        users = _read_table(user_file, sep="|", names=["user_id", "age", "gender", "occupation", "zip_code"], encoding="latin-1")
+    return _tables(path, interactions, items, users, ("u.data", "u.item", "u.user"))
+
+
+def _read_dat(path: Path) -> RawTables:
+    interactions = _read_double_colon(path, INTERACTION_COLUMNS)
+    items = users = None
+    if path.with_name("movies.dat").exists():
+        items = _with_year(_read_double_colon(path.with_name("movies.dat"), ["movie_id", "title", "genres"]))
+    if path.with_name("users.dat").exists():
+        users = _read_double_colon(path.with_name("users.dat"), ["user_id", "gender", "age", "occupation", "zip_code"])
+    return _tables(path, interactions, items, users, ("ratings.dat", "movies.dat", "users.dat"))
+
+
+def _read_csv(path: Path) -> RawTables:
+    frame = _read_table(path, sep=",", header=0, encoding="utf-8-sig").rename(columns=CSV_NAMES)
+    interactions = _pick(path, frame, INTERACTION_COLUMNS)
+    items = None
+    if path.with_name("movies.csv").exists():
+        movies = _read_table(path.with_name("movies.csv"), sep=",", header=0, encoding="utf-8-sig")
+        items = _with_year(_pick(path.with_name("movies.csv"), movies.rename(columns=CSV_NAMES), ["movie_id", "title", "genres"]))
+        items["genres"] = items["genres"].replace("(no genres listed)", "")
+    return _tables(path, interactions, items, None, (path.name, "movies.csv"))
+
+
+def _tables(
+    path: Path, interactions: pd.DataFrame, items: pd.DataFrame | None, users: pd.DataFrame | None, names: tuple[str, ...]
+) -> RawTables:
+    if interactions.empty:
+        raise SourceError(
+            f"{path} holds no ratings, only {'a header' if path.stat().st_size else 'nothing'}. Give a file with rows."
+        )
+    beside = (path.with_suffix(name) if name.startswith(".") else path.with_name(name) for name in names)
+    files = tuple(dict.fromkeys([path, *(file for file in beside if file.exists())]))
+    return RawTables(interactions, items, users, files)
+
+
+def _pick(path: Path, frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        wanted = {name: source for source, name in CSV_NAMES.items()}
+        needed = ", ".join(f"{column} (or {wanted[column]})" if column in wanted else column for column in missing)
+        raise SourceError(
+            f"{path} lacks the column {needed}; its columns are {', '.join(map(str, frame.columns))}. Rename them or give another file."
+        )
+    return frame[columns].copy()
+
+
+def _read_table(path: Path, **options: object) -> pd.DataFrame:
+    """Numbers are parsed by pandas' C engine; a column with any other cell stays text, for validation to judge."""
+    try:
+        return pd.read_csv(path, low_memory=False, **options)  # type: ignore[call-overload, no-any-return]
+    except pd.errors.EmptyDataError as error:
+        raise SourceError(f"{path} is empty. Give a file with rows (data.local_path).") from error
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path} cannot be read as a table: {error}. It is damaged or in another format.") from error
+
+
+def _read_double_colon(path: Path, columns: list[str]) -> pd.DataFrame:
+    """`::` as a tab first: pandas would need its slow Python engine for a separator of two characters."""
+    content = path.read_bytes().replace(b"\t", b" ").replace(b"::", b"\t")
+    if not content.strip():
+        raise SourceError(f"{path} is empty. Give a file with rows (data.local_path).")
+    try:
+        return pd.read_csv(
+            io.BytesIO(content), sep="\t", names=columns, encoding="latin-1", quoting=csv.QUOTE_NONE, low_memory=False
+        )
+    except pd.errors.ParserError as error:
+        raise SourceError(f"{path} cannot be read as `::`-separated columns {', '.join(columns)}: {error}.") from error
+
+
+def _with_year(items: pd.DataFrame) -> pd.DataFrame:
+    titles = items["title"].astype("string").fillna("")
+    year = pd.to_numeric(titles.str.extract(r"\((\d{4})\)\s*$")[0], errors="coerce").astype("Int64")
+    return items.assign(title=_bare(titles), year=year)[["movie_id", "title", "year", "genres"]]
+
+
+def _bare(titles: pd.Series[str]) -> pd.Series[str]:
+    """Titles without the year that some releases append."""
+    return titles.str.replace(r"\s*\(\d{4}\)\s*$", "", regex=True)
+
+
+_RATINGS: dict[str, Callable[[Path], RawTables]] = {
+    "*.inter": _read_atomic,
+    "u.data": _read_u_data,
+    "ratings.dat": _read_dat,
+    "ratings.csv": _read_csv,
+}
