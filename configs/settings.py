@@ -114,7 +114,7 @@ class SS4RecSettings(_Settings):
     """Events of a user that one window holds."""
     batch_size: int = Field(default=32, ge=1)
     """Windows per training step."""
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=4e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
     weight_averaging: float = Field(default=0.98, ge=0.0, lt=1.0)
@@ -193,6 +193,8 @@ class PromotionSettings(_Settings):
     floors: FloorSettings = FloorSettings()
     baselines: tuple[Literal["popularity", "ncf"], ...] = ("popularity", "ncf")
     """Models of the same run that a challenger must beat on NDCG@10."""
+    approval: Literal["automatic", "manual"] = "automatic"
+    """`manual`: a challenger that passes every rule waits for `recsys promote`."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
     """Level of every test."""
     rule: Literal["better", "non-inferior"] = "better"
@@ -248,4 +250,10 @@ class RetrainSettings(_Settings):
     promotion: PromotionSettings = PromotionSettings()
     store: StoreSettings = StoreSettings()
     work_dir: Path = Path(".recsys/work")
-    """Folder of checkpoints of runs that have not ended."""
+    """Folder of checkpoints and models of runs that have not ended."""
+
+    @model_validator(mode="after")
+    def _baselines_are_trained(self) -> RetrainSettings:
+        if "ncf" in self.promotion.baselines and self.models.ncf is None:
+            raise ValueError("promotion.baselines names ncf, but models.ncf is null: train it, or take it off the list")
+        return self

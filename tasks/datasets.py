@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,10 +81,8 @@ def write_dataset(
         "validation": validated.report.to_dict(),
         "files": files,
     }
-    try:
+    with suppress(AlreadyExistsError):  # another run wrote the same content at the same time: its manifest is ours
         store.put_new(f"{prefix}/manifest.json", json.dumps(manifest, indent=2).encode())
-    except AlreadyExistsError:
-        pass  # another run wrote the same content at the same time, so its manifest is ours
     return load_dataset_ref(store, name, version)
 
 

@@ -22,7 +22,27 @@ from configs.errors import SourceError
 __all__ = ["INTERACTION_COLUMNS", "RawTables", "read_folder", "read_ratings_file", "unpack"]
 
 INTERACTION_COLUMNS = ["user_id", "movie_id", "rating", "timestamp"]
-GENRES_100K = ["unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"]
+GENRES_100K = [
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+]
 CSV_NAMES = {"userId": "user_id", "movieId": "movie_id", "rating": "rating", "timestamp": "timestamp"}
 
 

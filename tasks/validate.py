@@ -167,7 +167,7 @@ class _Checks:
             }
         )
 
-    def _reasons_of(self, row: int) -> str:
+    def _reasons_of(self, row: np.integer[Any]) -> str:
         return "; ".join(reason for reason, mask in self.reasons.items() if mask[row])
 
 

@@ -53,4 +53,5 @@ class SS4RecNetwork(nn.Module):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(..., width) -> (..., n_items): the output is tied to the embedding, without bias."""
-        return hidden @ self.items.weight[1:].T
+        logits: torch.Tensor = hidden @ self.items.weight[1:].T
+        return logits

@@ -1,0 +1,283 @@
+"""The gate: is the challenger good enough to serve, and better than the champion?
+
+Challenger and champion are ranked on the same requests, in the same run; stored numbers are never compared. Every rule
+leaves its figure, threshold and verdict in one decision record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from configs.errors import GateError
+from configs.settings import PromotionSettings
+from models.ranking import Ranking, metrics, per_request
+from models.significance import PairedTest, detectable_difference, holm, paired_bootstrap
+from tasks.load_check import LoadCheck
+
+__all__ = ["Challenger", "Champion", "Decision", "GateInputs", "Rule", "decide", "render_markdown"]
+
+Verdict = Literal["passed", "failed", "not applicable", "not judged"]
+Outcome = Literal["promoted", "held", "needs approval"]
+GROUPS = {1: "floors and baselines", 2: "against the champion", 3: "slices", 4: "health", 5: "stored version"}
+
+
+@dataclass(frozen=True, eq=False)
+class Challenger:
+    """The model that wants to be champion."""
+
+    version: str
+    ranking: Ranking
+    beyond_accuracy: dict[str, float]
+    load_check: LoadCheck
+    nonfinite_steps: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Champion:
+    """The model that is served now, ranked on the challenger's requests."""
+
+    version: str
+    number: int  # of its entry in the promotion log
+    ranking: Ranking
+
+
+@dataclass(frozen=True, eq=False)
+class GateInputs:
+    """All that a decision depends on."""
+
+    model_name: str
+    dataset: str
+    protocol: str
+    challenger: Challenger
+    baselines: dict[str, Ranking]
+    champion: Champion | None
+    slices: dict[str, npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule's figure, what it had to be, and the verdict."""
+
+    group: int
+    name: str
+    figure: float | None
+    threshold: float | None
+    comparison: str
+    verdict: Verdict
+    detail: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decision record."""
+
+    outcome: Outcome
+    reasons: list[str]  # of a hold: one sentence for each failed rule
+    model_name: str
+    challenger: str
+    champion: str | None
+    champion_number: int
+    dataset: str
+    protocol: str
+    requests: int
+    metrics: dict[str, dict[str, float]]  # model -> metric -> value, all on the same requests
+    rules: list[Rule]
+    tests: dict[str, dict[str, float]] = field(default_factory=dict)
+    detectable_difference: float | None = None  # NDCG@10 against the champion, 80 % power
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
+    """Judge the challenger. A first model has no champion to beat: groups 2 and 3 do not apply to it.
+
+    Raises GateError where rankings are not of the same requests.
+    """
+    _refuse_other_requests(inputs)
+    challenger = inputs.challenger
+    tests: dict[str, PairedTest] = {}
+    rules = [*_floors(inputs, settings), *_against_baselines(inputs, settings, tests)]
+    rules += [*_against_champion(inputs, settings, tests), *_slices(inputs, settings)]
+    rules += [*_health(challenger, settings), *_stored(challenger.load_check, settings)]
+    failed = [rule.detail for rule in rules if rule.verdict == "failed"]
+    outcome: Outcome = "held" if failed else "needs approval" if settings.approval == "manual" else "promoted"
+    champion = inputs.champion
+    difference = None
+    if champion is not None:
+        difference = detectable_difference(_ndcg(challenger.ranking) - _ndcg(champion.ranking), settings.alpha)
+    rankings = {"challenger": challenger.ranking, **inputs.baselines, **({"champion": champion.ranking} if champion else {})}
+    return Decision(
+        outcome=outcome,
+        reasons=failed,
+        model_name=inputs.model_name,
+        challenger=challenger.version,
+        champion=champion.version if champion else None,
+        champion_number=champion.number if champion else 0,
+        dataset=inputs.dataset,
+        protocol=inputs.protocol,
+        requests=len(challenger.ranking.ranks),
+        metrics={name: metrics(ranking.ranks, (10,)) for name, ranking in rankings.items()},
+        rules=rules,
+        tests={name: asdict(test) for name, test in tests.items()},
+        detectable_difference=difference,
+    )
+
+
+def render_markdown(decision: Decision) -> str:
+    """The decision for people: verdict, reasons, and a table of the rules."""
+    against = f"the champion {decision.champion}" if decision.champion else "no champion: this is the first model"
+    lines = [
+        f"## {decision.outcome.capitalize()}: {decision.challenger}",
+        "",
+        f"Judged against {against}, on {decision.requests} requests of {decision.dataset} under `{decision.protocol}`.",
+        "",
+        *[f"- {reason}" for reason in decision.reasons],
+        *([""] if decision.reasons else []),
+        "| group | rule | figure | must be | verdict |",
+        "|---|---|---|---|---|",
+    ]
+    for rule in decision.rules:
+        figure = "" if rule.figure is None else f"{rule.figure:.4g}"
+        wanted = "" if rule.threshold is None else f"{rule.comparison} {rule.threshold:.4g}"
+        lines.append(f"| {GROUPS[rule.group]} | {rule.name} | {figure} | {wanted} | {rule.verdict} |")
+    if decision.detectable_difference is not None:
+        lines += [
+            "",
+            f"With this holdout a true NDCG@10 difference of {decision.detectable_difference:.4f} is found with 80 % power.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _ndcg(ranking: Ranking) -> npt.NDArray[np.float64]:
+    return per_request(ranking.ranks, "ndcg", 10)
+
+
+def _refuse_other_requests(inputs: GateInputs) -> None:
+    ours = inputs.challenger.ranking
+    others = {**inputs.baselines, **({"the champion": inputs.champion.ranking} if inputs.champion else {})}
+    for name, ranking in others.items():
+        same = np.array_equal(ours.user_ids, ranking.user_ids) and np.array_equal(ours.targets, ranking.targets)
+        if not same or len(ranking.ranks) != len(ours.ranks):
+            raise GateError(
+                f"The challenger and {name} were ranked on different requests; a comparison would mean nothing. Rank both on the "
+                "same split of the same dataset version."
+            )
+
+
+def _at_least(group: int, name: str, figure: float, threshold: float, detail: str) -> Rule:
+    # Written so that NaN fails: no comparison with it is true.
+    return Rule(group, name, figure, threshold, ">=", "passed" if figure >= threshold else "failed", detail)
+
+
+def _floors(inputs: GateInputs, settings: PromotionSettings) -> list[Rule]:
+    found = metrics(inputs.challenger.ranking.ranks, (10,))
+    floors = {"hr@10": settings.floors.hr_at_10, "ndcg@10": settings.floors.ndcg_at_10}
+    return [
+        _at_least(1, f"{name} floor", found[name], floor, f"{name} is {found[name]:.4f}; the floor is {floor:.4f}.")
+        for name, floor in floors.items()
+    ]
+
+
+def _against_baselines(inputs: GateInputs, settings: PromotionSettings, tests: dict[str, PairedTest]) -> list[Rule]:
+    rules = []
+    for name in settings.baselines:
+        if name not in inputs.baselines:
+            raise GateError(f"promotion.baselines names {name}, which this run did not train. Train it, or take it off the list.")
+        test = paired_bootstrap(
+            _ndcg(inputs.challenger.ranking), _ndcg(inputs.baselines[name]), resamples=settings.resamples, seed=settings.seed
+        )
+        tests[name] = test
+        rules.append(
+            _test_rule(1, f"beats {name}", test, settings.alpha, f"NDCG@10 {test.mean_a:.4f} against {name}'s {test.mean_b:.4f}")
+        )
+    return rules
+
+
+def _against_champion(inputs: GateInputs, settings: PromotionSettings, tests: dict[str, PairedTest]) -> list[Rule]:
+    name = "better than the champion" if settings.rule == "better" else f"not worse than the champion by {settings.margin:.0%}"
+    if inputs.champion is None:
+        return [Rule(2, name, None, None, "", "not applicable", "There is no champion yet.")]
+    ours, theirs = _ndcg(inputs.challenger.ranking), _ndcg(inputs.champion.ranking)
+    margin = 0.0 if settings.rule == "better" else -settings.margin * float(theirs.mean())
+    test = paired_bootstrap(ours, theirs, resamples=settings.resamples, seed=settings.seed, margin=margin)
+    tests["champion"] = test
+    found = f"NDCG@10 {test.mean_a:.4f} against the champion's {test.mean_b:.4f} (95 % interval of the difference {test.ci_low:+.4f} to {test.ci_high:+.4f})"
+    if settings.rule == "better":
+        least = detectable_difference(ours - theirs, settings.alpha)
+        found += f"; a true difference below {least:.4f} would mostly go unseen on {test.requests} requests"
+    return [_test_rule(2, name, test, settings.alpha, found)]
+
+
+def _test_rule(group: int, name: str, test: PairedTest, alpha: float, found: str) -> Rule:
+    verdict: Verdict = "passed" if test.p_value < alpha else "failed"
+    return Rule(
+        group, name, test.p_value, alpha, "p <", verdict, f"{name}: {found}; p = {test.p_value:.4f}, must be < {alpha:g}."
+    )
+
+
+def _slices(inputs: GateInputs, settings: PromotionSettings) -> list[Rule]:
+    """A slice fails when it is shown to have lost more than its margin; absence of such proof in a small one is no failure."""
+    if inputs.champion is None:
+        return [Rule(3, "no slice is harmed", None, None, "", "not applicable", "There is no champion yet.")]
+    ours, theirs = _ndcg(inputs.challenger.ranking), _ndcg(inputs.champion.ranking)
+    tests: dict[str, PairedTest] = {}
+    rules = []
+    for name, mask in inputs.slices.items():
+        if int(mask.sum()) < settings.min_slice_requests:
+            detail = f"{name}: {int(mask.sum())} requests, fewer than {settings.min_slice_requests}."
+            rules.append(Rule(3, name, None, None, "", "not judged", detail))
+            continue
+        allowed = settings.slice_margin * float(theirs[mask].mean())
+        tests[name] = paired_bootstrap(theirs[mask], ours[mask], resamples=settings.resamples, seed=settings.seed, margin=allowed)
+    corrected = holm({name: test.p_value for name, test in tests.items()}, settings.alpha)
+    for name, test in tests.items():
+        p, harmed = corrected[name]
+        detail = (
+            f"{name}: NDCG@10 {test.mean_b:.4f} against the champion's {test.mean_a:.4f} on {test.requests} requests; a loss above "
+            f"{settings.slice_margin:.0%} is {'shown' if harmed else 'not shown'} (Holm-corrected p = {p:.4f})."
+        )
+        rules.append(Rule(3, name, p, settings.alpha, "p >=" if not harmed else "p >", "failed" if harmed else "passed", detail))
+    return rules
+
+
+def _health(challenger: Challenger, settings: PromotionSettings) -> list[Rule]:
+    coverage, gini = challenger.beyond_accuracy["coverage@10"], challenger.beyond_accuracy["gini@10"]
+    steps, finite = challenger.nonfinite_steps, challenger.load_check.finite_weights
+    return [
+        Rule(
+            4, "finite weights", float(finite), 1.0, "==", "passed" if finite else "failed",
+            "All stored weights are finite." if finite else "Stored weights are not finite, or could not be read.",
+        ),
+        Rule(
+            4, "non-finite training steps", float(steps), 0.0, "==", "passed" if steps == 0 else "failed",
+            f"{steps} training steps had a non-finite loss or gradient.",
+        ),
+        _at_least(
+            4, "coverage@10", coverage, settings.min_coverage,
+            f"{coverage:.1%} of the catalogue is ever recommended; the least is {settings.min_coverage:.1%}.",
+        ),
+        Rule(
+            4, "gini@10", gini, settings.max_gini, "<=", "passed" if gini <= settings.max_gini else "failed",
+            f"The Gini index of recommendation counts is {gini:.3f}; the most is {settings.max_gini:.3f}.",
+        ),
+    ]  # fmt: skip
+
+
+def _stored(check: LoadCheck, settings: PromotionSettings) -> list[Rule]:
+    detail = (
+        f"A clean process loaded the stored version in {check.load_s:.2f} s and gave the trained model's answers."
+        if check.ok
+        else f"The stored version failed its check: {check.reason}."
+    )
+    rules = [Rule(5, "loads and answers as trained", float(check.ok), 1.0, "==", "passed" if check.ok else "failed", detail)]
+    if check.slowest_request_s is not None:
+        slow = check.slowest_request_s > settings.max_request_s
+        detail = f"The slowest sample request took {check.slowest_request_s:.3f} s; the limit is {settings.max_request_s:g} s."
+        verdict: Verdict = "failed" if slow else "passed"
+        rules.append(Rule(5, "seconds for a request", check.slowest_request_s, settings.max_request_s, "<=", verdict, detail))
+    return rules

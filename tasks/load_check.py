@@ -1,0 +1,177 @@
+"""Does the stored version work? A clean process loads it and must answer as the trained model did.
+
+`python -m tasks.load_check FOLDER` is that process. It imports no Prefect and no training code, as a server would, and
+prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.errors import VersionCorruptError
+from configs.settings import PromotionSettings
+from infra.stores import Store
+from models.loading import load_recommender
+from models.recommender import IntArray, Recommender, Requests
+from tasks.registry import ModelRef, StagedVersion, fetch_version, read_manifest
+
+__all__ = ["SAMPLE_FILE", "LoadCheck", "check_loaded", "check_staged", "check_version", "sample_requests"]
+
+SAMPLE_FILE = "sample_requests.json"
+TOLERANCE = 1e-4  # relative, of scores: another CPU sums in another order
+TOP = 10
+
+
+@dataclass(frozen=True)
+class LoadCheck:
+    """How the stored version did in a clean process."""
+
+    ok: bool
+    load_s: float | None
+    slowest_request_s: float | None
+    score_deviation: float | None  # greatest relative deviation of a top score
+    finite_weights: bool
+    reason: str  # empty when ok
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def sample_requests(model: Recommender, requests: Requests, *, count: int, seed: int) -> list[dict[str, Any]]:
+    """Requests of the holdout with the model's own answers, to be stored beside its weights."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(requests))[:count])
+    samples = []
+    for row in rows:
+        request = requests.take(np.array([row]))
+        items, scores = _answer(model, request)
+        samples.append(
+            {
+                "user_id": int(request.user_ids[0]),
+                "item_ids": request.item_ids.tolist(),
+                "timestamps": request.timestamps.tolist(),
+                "request_time": int(request.request_times[0]),
+                "target": int(request.targets[0]),
+                "top_items": items.tolist(),
+                "top_scores": [float(score) for score in scores],
+            }
+        )
+    return samples
+
+
+def check_staged(store: Store, staged: StagedVersion, settings: PromotionSettings) -> LoadCheck:
+    """Check a version before it is sealed."""
+    return _check(store, staged.prefix, staged.files, settings)
+
+
+def check_version(store: Store, ref: ModelRef, settings: PromotionSettings) -> LoadCheck:
+    """Check a sealed version."""
+    return _check(store, ref.prefix, read_manifest(store, ref.name, ref.version)["files"], settings)
+
+
+def _check(store: Store, prefix: str, files: dict[str, str], settings: PromotionSettings) -> LoadCheck:
+    with tempfile.TemporaryDirectory(prefix="recsys-load-check-") as folder:
+        try:
+            fetch_version(store, prefix, files, Path(folder))
+        except VersionCorruptError as error:
+            return LoadCheck(False, None, None, None, False, str(error))
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
+        environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+        command = [sys.executable, "-m", "tasks.load_check", folder]
+        try:
+            # Starting Python and importing torch are not the version's time: the limit is for what the process reports,
+            # and the process as a whole is only kept from hanging.
+            done = subprocess.run(
+                command,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=settings.max_load_s + 60,
+                cwd=folder,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return LoadCheck(
+                False, None, None, None, False, f"a clean process did not answer within {settings.max_load_s + 60:g} s"
+            )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return LoadCheck(False, None, None, None, False, f"a clean process failed with exit code {done.returncode}: {last}")
+    return judge(LoadCheck(**json.loads(done.stdout.strip().splitlines()[-1])), settings)
+
+
+def judge(check: LoadCheck, settings: PromotionSettings) -> LoadCheck:
+    """The same check with `ok` false and a reason where it took too long."""
+    assert check.load_s is not None and check.slowest_request_s is not None
+    reason = check.reason
+    if not reason and check.load_s > settings.max_load_s:
+        reason = f"loading took {check.load_s:.1f} s, more than promotion.max_load_s = {settings.max_load_s:g} s"
+    if not reason and check.slowest_request_s > settings.max_request_s:
+        reason = (
+            f"the slowest sample request took {check.slowest_request_s:.2f} s, more than promotion.max_request_s = "
+            f"{settings.max_request_s:g} s"
+        )
+    return LoadCheck(not reason, check.load_s, check.slowest_request_s, check.score_deviation, check.finite_weights, reason)
+
+
+def check_loaded(folder: Path) -> LoadCheck:
+    """Load the model of `folder` and answer its sample requests, one by one after one to warm up."""
+    import torch
+    from safetensors.torch import load_file
+
+    started = time.perf_counter()
+    model = load_recommender(folder)
+    loaded = time.perf_counter() - started
+    finite = all(bool(torch.isfinite(weight).all()) for weight in load_file(folder / "model.safetensors").values())
+    samples = json.loads((folder / SAMPLE_FILE).read_text(encoding="utf-8"))
+    slowest, deviation, reason = 0.0, 0.0, "" if finite else "the stored weights are not finite"
+    for number, sample in enumerate(samples[:1] + samples):
+        request = _request(sample)
+        began = time.perf_counter()
+        items, scores = _answer(model, request)
+        if number:
+            slowest = max(slowest, time.perf_counter() - began)
+        expected = np.array(sample["top_scores"])
+        # Items may swap where scores are equal to the tolerance; the scores by place may not.
+        difference = float(np.max(np.abs(scores - expected) / np.maximum(np.abs(expected), 1.0), initial=0.0))
+        if len(scores) != len(expected) or not difference <= TOLERANCE:
+            shown = sample["user_id"]
+            reason = (
+                reason
+                or f"the loaded model answers the request of user {shown} otherwise than the trained one (by {difference:.2g})"
+            )
+        deviation = max(deviation, difference)
+    return LoadCheck(not reason, loaded, slowest, deviation, finite, reason)
+
+
+def _request(sample: dict[str, Any]) -> Requests:
+    items: IntArray = np.array(sample["item_ids"], dtype=np.int64)
+    return Requests(
+        user_ids=np.array([sample["user_id"]], dtype=np.int64),
+        offsets=np.array([0, len(items)], dtype=np.int64),
+        item_ids=items,
+        timestamps=np.array(sample["timestamps"], dtype=np.int64),
+        request_times=np.array([sample["request_time"]], dtype=np.int64),
+        targets=np.array([sample["target"]], dtype=np.int64),
+    )
+
+
+def _answer(model: Recommender, request: Requests) -> tuple[IntArray, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Items of the best scores and the scores, seen items left out."""
+    scores = model.scores(request)[0].double().cpu().numpy().copy()
+    scores[np.isin(model.catalogue, request.item_ids)] = -np.inf
+    best = np.argsort(-scores, kind="stable")[: min(TOP, int(np.isfinite(scores).sum()))]
+    return model.catalogue[best], scores[best]
+
+
+if __name__ == "__main__":
+    print(json.dumps(check_loaded(Path(sys.argv[1])).to_dict()))
