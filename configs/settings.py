@@ -119,8 +119,8 @@ class SS4RecSettings(_Settings):
     label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
     weight_averaging: float = Field(default=0.98, ge=0.0, lt=1.0)
     """Decay per step of the running average of the weights that is validated and kept; 0 keeps the raw weights."""
-    max_epochs: int = Field(default=40, ge=1)
-    patience: int = Field(default=5, ge=1)
+    max_epochs: int = Field(default=30, ge=1)
+    patience: int = Field(default=4, ge=1)
     """Evaluations without a better valid NDCG@10 after which training stops."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     scan: Literal["auto", "reference", "compiled"] = "auto"
@@ -145,6 +145,7 @@ class NCFSettings(_Settings):
     negatives: int = Field(default=1, ge=1)
     """Sampled negatives per interaction."""
     learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     batch_size: int = Field(default=2048, ge=1)
     max_epochs: int = Field(default=40, ge=1)
     patience: int = Field(default=5, ge=1)

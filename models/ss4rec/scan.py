@@ -113,5 +113,5 @@ class _CompiledSelectiveScan(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, ...]:
         from models.ss4rec import kernels
 
-        grad_y, grad_state = grads
-        return kernels.selective_scan_backward(*ctx.saved_tensors, grad_y.contiguous(), grad_state)
+        u, delta, a, b, c, kept = ctx.saved_tensors
+        return kernels.selective_scan_backward(u, delta, a, b, c, kept, grads[0].contiguous(), grads[1])

@@ -1,0 +1,184 @@
+"""NCF behind the port: RecBole's NeuMF (arXiv 1708.05031), trained with its loss on sampled negatives.
+
+The trained weights are scored by a re-statement of NeuMF's forward pass that splits its first layer into a user and an item half,
+so a user's whole catalogue costs one addition instead of a concatenation for each pair, and serving needs no RecBole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from configs.errors import TrainingError
+from configs.settings import NCFSettings
+from models.ranking import metrics, rank_requests
+from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
+from models.sequences import Vocabulary
+from models.training import Schedule
+from models.training import train as run_training
+
+__all__ = ["NCF"]
+
+SCORED_AT_ONCE = 1 << 22  # floats of the widest intermediate
+
+
+class NCF(Recommender):
+    """A user that was not trained on gets the mean of all users' embeddings."""
+
+    name = "ncf"
+    sequential = False
+
+    def __init__(self, settings: NCFSettings) -> None:
+        self._settings = settings
+        wanted = settings.device
+        self._device = torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
+        self.catalogue: IntArray = np.empty(0, dtype=np.int64)
+        self._items = self._users = Vocabulary(self.catalogue)
+        self._weights: dict[str, torch.Tensor] = {}
+
+    def settings(self) -> dict[str, Any]:
+        return self._settings.model_dump(mode="json")
+
+    def fit(
+        self,
+        train: Sequences,
+        valid: Requests,
+        catalogue: IntArray,
+        *,
+        seed: int,
+        mask_seen: bool,
+        checkpoint_dir: Path | None = None,
+        on_epoch: OnEpoch | None = None,
+    ) -> FitReport:
+        from models.recbole import neumf
+
+        settings = self._settings
+        self.catalogue, self._items, self._users = catalogue, Vocabulary(catalogue), Vocabulary(train.user_ids)
+        users = self._users.indices(train.user_ids)[train.row_of_event]
+        items = self._items.indices(train.item_ids)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = neumf(len(train.user_ids), len(catalogue), settings).to(self._device)
+        optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        sampler = _Sampler(users, items, len(catalogue), settings.negatives)
+
+        def batches(epoch: int) -> Iterator[dict[str, torch.Tensor]]:
+            return sampler.batches(settings.batch_size, np.random.default_rng([seed, epoch]))
+
+        def loss(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            value: torch.Tensor = network.calculate_loss({name: column.to(self._device) for name, column in batch.items()})  # type: ignore[operator]
+            return value
+
+        def validate() -> dict[str, float]:
+            self._take_weights(network.state_dict())
+            ranking = rank_requests(self, valid, catalogue, mask_seen=mask_seen, batch_size=256)
+            return metrics(ranking.ranks, (10,))
+
+        report = run_training(
+            network,
+            optimizer,
+            batches,
+            loss,
+            validate,
+            Schedule(settings.max_epochs, settings.patience),
+            seed=seed,
+            fingerprint=self._fingerprint(train, valid, seed, mask_seen),
+            checkpoint_dir=checkpoint_dir,
+            on_epoch=on_epoch,
+        )
+        self._take_weights(network.state_dict())
+        return report
+
+    @torch.no_grad()
+    def scores(self, requests: Requests) -> torch.Tensor:
+        if not self._weights:
+            raise TrainingError("NCF has no weights yet: fit it or load a version.")
+        w = self._weights
+        rows = torch.from_numpy(self._users.indices(requests.user_ids)).to(self._device)
+        layers = [name.removesuffix(".weight") for name in w if name.startswith("mlp_layers.") and name.endswith(".weight")]
+        first, width = w[f"{layers[0]}.weight"], self._settings.mlp_width
+        user_half = w["user_mlp_embedding.weight"][rows] @ first[:, :width].T + w[f"{layers[0]}.bias"]
+        item_half = w["item_mlp_embedding.weight"][1:] @ first[:, width:].T
+        out, mf_width = w["predict_layer.weight"][0], self._settings.mf_width
+        mf = (w["user_mf_embedding.weight"][rows] * out[:mf_width]) @ w["item_mf_embedding.weight"][1:].T
+        scores = torch.empty_like(mf)
+        at_once = max(1, SCORED_AT_ONCE // item_half.numel())
+        for start in range(0, len(rows), at_once):
+            hidden = (user_half[start : start + at_once, None] + item_half).relu_()  # (chunk, n_items, first hidden)
+            for layer in layers[1:]:
+                hidden = (hidden @ w[f"{layer}.weight"].T + w[f"{layer}.bias"]).relu_()
+            scores[start : start + at_once] = hidden @ out[mf_width:]
+        return scores + mf + w["predict_layer.bias"]
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: weight.cpu().contiguous() for name, weight in self._weights.items()}, folder / "model.safetensors")
+        config = {"model": self.name, "format": 1, "settings": self.settings()}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        for ids, column, file in ((self.catalogue, "item_id", "vocabulary"), (self._users.ids, "user_id", "users")):
+            pd.DataFrame({column: ids, "index": np.arange(1, len(ids) + 1)}).to_parquet(folder / f"{file}.parquet", index=False)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> NCF:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model = cls(NCFSettings(**config["settings"] | {"device": device}))
+        model.catalogue = pd.read_parquet(folder / "vocabulary.parquet")["item_id"].to_numpy(np.int64)
+        model._items = Vocabulary(model.catalogue)
+        model._users = Vocabulary(pd.read_parquet(folder / "users.parquet")["user_id"].to_numpy(np.int64))
+        model._weights = {name: weight.to(model._device) for name, weight in load_file(folder / "model.safetensors").items()}
+        return model
+
+    def _take_weights(self, state: dict[str, torch.Tensor]) -> None:
+        self._weights = {name: weight.detach().clone() for name, weight in state.items()}
+        for name in ("user_mf_embedding.weight", "user_mlp_embedding.weight"):
+            self._weights[name][0] = self._weights[name][1:].mean(dim=0)
+
+    def _fingerprint(self, train: Sequences, valid: Requests, seed: int, mask_seen: bool) -> str:
+        digest = hashlib.sha256(f"ncf {self._settings.model_dump_json()} {seed} {mask_seen}".encode())
+        for array in (train.user_ids, train.offsets, train.item_ids, valid.targets, self.catalogue):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+class _Sampler:
+    """Each event with negatives drawn evenly from the items that its user has not met in the train part."""
+
+    def __init__(self, users: IntArray, items: IntArray, n_items: int, negatives: int) -> None:
+        self.users, self.items, self.n_items, self.negatives = users, items, n_items, negatives
+        self.seen = np.unique(users * (n_items + 1) + items)
+        met = np.bincount(self.seen // (n_items + 1))
+        if met.max(initial=0) >= n_items:
+            raise TrainingError(
+                f"A user has met all {n_items} items of the catalogue, so no negative can be drawn for NCF. Drop the user, or train "
+                "without the baseline (models.ncf: null)."
+            )
+
+    def batches(self, batch_size: int, rng: np.random.Generator) -> Iterator[dict[str, torch.Tensor]]:
+        order = rng.permutation(len(self.users))
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            users = np.repeat(self.users[rows], self.negatives)
+            drawn = self._unseen(users, rng)
+            yield {
+                "user_id": torch.from_numpy(np.concatenate([self.users[rows], users])),
+                "item_id": torch.from_numpy(np.concatenate([self.items[rows], drawn])),
+                "label": torch.cat([torch.ones(len(rows)), torch.zeros(len(users))]),
+            }
+
+    def _unseen(self, users: IntArray, rng: np.random.Generator) -> IntArray:
+        drawn = rng.integers(1, self.n_items + 1, size=len(users))
+        while True:
+            keys = users * (self.n_items + 1) + drawn
+            place = np.minimum(np.searchsorted(self.seen, keys), len(self.seen) - 1)
+            again = np.flatnonzero(self.seen[place] == keys)
+            if len(again) == 0:
+                return drawn
+            drawn[again] = rng.integers(1, self.n_items + 1, size=len(again))

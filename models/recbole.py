@@ -1,0 +1,173 @@
+"""The only module that imports RecBole (1.2.1): its NeuMF, its split and its evaluator.
+
+RecBole reads global state, writes folders into the working directory and needs three names that numpy 2 dropped; all of
+that stays in here. Importing it takes seconds, so it happens inside the functions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from configs.settings import NCFSettings
+from models.recommender import IntArray
+
+__all__ = ["neumf", "recbole_metrics", "recbole_split"]
+
+USER, ITEM, TIME = "user_id", "item_id", "timestamp"
+
+
+def neumf(n_users: int, n_items: int, settings: NCFSettings) -> nn.Module:
+    """RecBole's NeuMF, untrained, for users 1..n_users and items 1..n_items; row 0 of its embeddings is free."""
+    _mend_numpy()
+    from recbole.model.general_recommender.neumf import NeuMF
+
+    config = {
+        "USER_ID_FIELD": USER,
+        "ITEM_ID_FIELD": ITEM,
+        "NEG_PREFIX": "neg_",
+        "LABEL_FIELD": "label",
+        "device": torch.device("cpu"),
+        "mf_embedding_size": settings.mf_width,
+        "mlp_embedding_size": settings.mlp_width,
+        "mlp_hidden_size": list(settings.mlp_hidden),
+        "dropout_prob": settings.dropout,
+        "mf_train": True,
+        "mlp_train": True,
+        "use_pretrain": False,
+        "mf_pretrain_path": None,
+        "mlp_pretrain_path": None,
+    }
+    sizes = {USER: n_users + 1, ITEM: n_items + 1}
+    network: nn.Module = NeuMF(config, SimpleNamespace(num=sizes.__getitem__))
+    return network
+
+
+def recbole_split(interactions: pd.DataFrame, k_core: int, *, sequential: bool) -> dict[str, pd.DataFrame]:
+    """RecBole's own leave-one-out parts of `interactions` (user_id, movie_id, timestamp, in source order).
+
+    Returns `train`, `valid` and `test` with raw user_id, item_id and RecBole's order. For a sequential model the parts hold
+    its augmented rows: `history` is the raw ids before each target.
+    """
+    with _recbole_config(interactions, k_core, "SASRec" if sequential else "Pop") as config:
+        from recbole.data import create_dataset
+
+        dataset = create_dataset(config)
+        parts = dataset.build()
+        return {name: _part(dataset, part, sequential) for name, part in zip(("train", "valid", "test"), parts, strict=True)}
+
+
+def recbole_metrics(scores: torch.Tensor, targets: IntArray, ks: tuple[int, ...]) -> dict[str, float]:
+    """HR, NDCG and MRR by RecBole's own Collector and metric classes, before their rounding.
+
+    `scores` (R, n_items), masked already where the protocol masks; `targets` (R,) columns.
+    """
+    _mend_numpy()
+    from recbole.evaluator import metrics as recbole
+    from recbole.evaluator.collector import Collector
+
+    config = _Config(
+        metrics=["Hit", "NDCG", "MRR"],
+        topk=list(ks),
+        eval_args={"mode": "full"},
+        device=torch.device("cpu"),
+        metric_decimal_place=17,
+    )
+    collector = Collector(config)
+    rows = torch.arange(len(scores))
+    for start in range(0, len(scores), 256):
+        batch = slice(start, start + 256)
+        collector.eval_batch_collect(scores[batch], None, rows[: len(scores[batch])], torch.from_numpy(targets[batch]))
+    found = collector.get_data_struct()
+    result: dict[str, float] = {}
+    for name, metric in (("hr", recbole.Hit), ("ndcg", recbole.NDCG), ("mrr", recbole.MRR)):
+        for key, value in metric(config).calculate_metric(found).items():
+            result[f"{name}@{key.split('@')[1]}"] = float(value)
+    return result
+
+
+class _Config(dict[str, Any]):
+    """RecBole reads a missing setting as None."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+def _part(dataset: Any, part: Any, sequential: bool) -> pd.DataFrame:
+    def raw(field: str, values: torch.Tensor) -> np.ndarray[Any, Any]:
+        return dataset.id2token(field, values.numpy()).astype(np.int64)  # type: ignore[no-any-return]
+
+    feature = part.inter_feat
+    frame = pd.DataFrame({"user_id": raw(USER, feature[USER]), "item_id": raw(ITEM, feature[ITEM])})
+    if sequential:
+        lengths = feature["item_length"].tolist()
+        frame["history"] = [raw(ITEM, row[:n]).tolist() for row, n in zip(feature["item_id_list"], lengths, strict=True)]
+    return frame
+
+
+@contextlib.contextmanager
+def _recbole_config(interactions: pd.DataFrame, k_core: int, model: str) -> Iterator[Any]:
+    _mend_numpy()
+    from recbole.config import Config
+
+    with tempfile.TemporaryDirectory(prefix="recsys-recbole-") as folder, _untouched():
+        place = Path(folder) / "events"
+        place.mkdir()
+        frame = interactions[["user_id", "movie_id", "timestamp"]]
+        frame.to_csv(place / "events.inter", sep="\t", index=False, header=[f"{USER}:token", f"{ITEM}:token", f"{TIME}:float"])
+        os.chdir(folder)
+        settings = {
+            "data_path": folder,
+            "load_col": {"inter": [USER, ITEM, TIME]},
+            "user_inter_num_interval": f"[{k_core},inf)",
+            "item_inter_num_interval": f"[{k_core},inf)",
+            "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+            "MAX_ITEM_LIST_LENGTH": 1000,
+            "train_neg_sample_args": None,
+            "normalize_all": False,
+            "gpu_id": "",
+            "state": "ERROR",
+            "show_progress": False,
+        }
+        arguments, sys.argv = sys.argv, sys.argv[:1]  # RecBole parses the command line
+        try:
+            config = Config(model=model, dataset="events", config_dict=settings)
+        finally:
+            sys.argv = arguments
+        yield config
+
+
+@contextlib.contextmanager
+def _untouched() -> Iterator[None]:
+    """Working directory, visible GPUs and log handlers as they were."""
+    folder, visible = Path.cwd(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        root.handlers, root.level = handlers, level
+        if visible is None:
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+
+
+def _mend_numpy() -> None:
+    """RecBole's configurator names three aliases that numpy 2 removed."""
+    for name, kind in (("float_", np.float64), ("complex_", np.complex128), ("unicode_", np.str_)):
+        if not hasattr(np, name):
+            setattr(np, name, kind)
