@@ -139,16 +139,17 @@ class NCFSettings(_Settings):
     """RecBole's NeuMF (arXiv 1708.05031), the baseline without order or time."""
 
     mf_width: int = Field(default=64, ge=1)
-    mlp_width: int = Field(default=64, ge=1)
-    mlp_hidden: tuple[int, ...] = (128, 64)
-    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
-    negatives: int = Field(default=1, ge=1)
+    mlp_width: int = Field(default=32, ge=1)
+    mlp_hidden: tuple[int, ...] = (64, 32)
+    dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+    negatives: int = Field(default=4, ge=1)
     """Sampled negatives per interaction."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=4e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    batch_size: int = Field(default=2048, ge=1)
+    batch_size: int = Field(default=4096, ge=1)
+    """Interactions per training step, each with its negatives."""
     max_epochs: int = Field(default=40, ge=1)
-    patience: int = Field(default=5, ge=1)
+    patience: int = Field(default=3, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 

@@ -46,7 +46,7 @@ class SS4RecNetwork(nn.Module):
     def forward(self, items: torch.Tensor, intervals: torch.Tensor, backend: Backend) -> torch.Tensor:
         """`items` (B, L) int64, `intervals` (B, L) seconds from each event to the next one or to the request.
         Returns the hidden state after each event, (B, L, width)."""
-        x = self.dropout(self.items(items))
+        x: torch.Tensor = self.dropout(self.items(items))
         for block in self.blocks:
             x = block(x, intervals, backend)
         return x

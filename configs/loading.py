@@ -1,0 +1,112 @@
+"""Settings from YAML files and `key=value` overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from configs.errors import SettingsError
+
+__all__ = ["load_settings", "named_configs"]
+
+Model = TypeVar("Model", bound=BaseModel)
+FOLDER = Path(__file__).parent
+
+
+def named_configs() -> list[str]:
+    """Names of the files beside this module that `--config` takes without a path."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_settings(model: type[Model], config: str | None = None, overrides: Sequence[str] = ()) -> Model:
+    """Settings of `model` from a YAML file (a path, or the name of one that ships) and overrides `a.b=value`.
+
+    What neither names keeps its default. Raises SettingsError naming the key, the value and what is allowed.
+    """
+    values: dict[str, Any] = {}
+    origin = "the settings"
+    if config is not None:
+        path = _config_path(config)
+        origin = str(path)
+        values = _read_yaml(path)
+    for override in overrides:
+        _set(values, override)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_describe(error, model, origin)) from error
+
+
+def _config_path(config: str) -> Path:
+    shipped = FOLDER / f"{config}.yaml"
+    path = shipped if shipped.exists() else Path(config)
+    if not path.is_file():
+        raise SettingsError(f"There is no configuration {config}: give a YAML file, or one of {', '.join(named_configs())}.")
+    return path
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path} must hold settings as `name: value`, found a {type(values).__name__}.")
+    return values
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise SettingsError(f"--set {override}: write key=value, for example --set models.ss4rec.max_epochs=10.")
+    *parents, last = key.strip().split(".")
+    place = values
+    for parent in parents:
+        inner = place.get(parent)
+        if not isinstance(inner, dict):
+            place[parent] = inner = {}
+        place = inner
+    place[last] = yaml.safe_load(text)
+
+
+def _describe(error: ValidationError, model: type[BaseModel], origin: str) -> str:
+    sentences = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            allowed = _fields_at(model, fault["loc"][:-1])
+            near = _nearest(str(fault["loc"][-1]), allowed)
+            sentences.append(
+                f"{key} is no setting" + (f"; did you mean {near}?" if near else f"; known are {', '.join(allowed)}.")
+            )
+        else:
+            said = fault["msg"].removeprefix("Value error, ")
+            sentences.append(f"{key + ': ' if key else ''}{said} (given {_shown(fault['input'])})." if key else f"{said}.")
+    return f"{origin[0].upper()}{origin[1:]} cannot be used: {' '.join(sentences)}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    current: Any = model
+    for part in location:
+        annotation = current.model_fields[str(part)].annotation
+        choices = [annotation, *getattr(annotation, "__args__", ())]
+        current = next(choice for choice in choices if isinstance(choice, type) and issubclass(choice, BaseModel))
+    return list(current.model_fields)
+
+
+def _nearest(name: str, allowed: list[str]) -> str | None:
+    import difflib
+
+    found = difflib.get_close_matches(name, allowed, n=1)
+    return found[0] if found else None
