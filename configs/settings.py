@@ -210,6 +210,8 @@ class PromotionSettings(_Settings):
     resamples: int = Field(default=10_000, ge=100)
     """Bootstrap resamples."""
     seed: int = 17
+    races: int = Field(default=3, ge=1)
+    """Times that a challenger is judged anew because another one was promoted meanwhile."""
     min_coverage: Share = 0.02
     """Least share of the catalogue that appears in any top 10."""
     max_gini: Share = 0.99

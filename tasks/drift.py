@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from configs.errors import DataRefusedError
@@ -156,8 +155,8 @@ def detect_drift(
         drifted_share=drifted_share,
         unseen_item_share=unseen_items,
         unseen_user_share=unseen_users,
-        reference_gini=_gini(reference.item_events.to_numpy(np.float64)),
-        current_gini=_gini(current["movie_id"].value_counts().to_numpy(np.float64)),
+        reference_gini=_gini(reference.item_events),
+        current_gini=_gini(current["movie_id"].value_counts()),
         reference_median_gap_s=_median_gap(reference.sample),
         current_median_gap_s=_median_gap(current),
     )
@@ -232,8 +231,8 @@ def _measure(reference: pd.DataFrame, current: pd.DataFrame, settings: DriftSett
     return found, snapshot.get_html_str(as_iframe=False).encode()
 
 
-def _gini(counts: npt.NDArray[np.float64]) -> float:
-    ordered, n = np.sort(counts), len(counts)
+def _gini(events: pd.Series[int]) -> float:
+    ordered, n = np.sort(events.to_numpy(np.float64)), len(events)
     if n == 0:
         return 0.0
     return float(((2 * np.arange(1, n + 1) - n - 1) * ordered).sum() / (n * ordered.sum()))

@@ -55,7 +55,7 @@ def paired_differences_png(differences: npt.NDArray[np.float64], interval: tuple
 
     figure = Figure(figsize=(6.5, 3.4), dpi=110, layout="constrained")
     axes = figure.subplots()
-    axes.hist(differences, bins=np.linspace(-1, 1, 42), color=COLOURS["ss4rec"], alpha=0.8, log=True)
+    axes.hist(differences, bins=np.linspace(-1, 1, 42).tolist(), color=COLOURS["ss4rec"], alpha=0.8, log=True)
     axes.axvline(float(differences.mean()), color="black", linewidth=1.2, label=f"mean {differences.mean():+.4f}")
     axes.axvspan(*interval, color="black", alpha=0.15, label=f"95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}")
     axes.set(xlabel="NDCG@10, challenger - champion, of one request", ylabel="requests (log scale)")

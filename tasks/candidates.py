@@ -1,0 +1,113 @@
+"""Trains one candidate model on a dataset version and leaves it in a folder of this machine."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from configs.settings import EvaluationSettings, ModelSettings, RetrainSettings
+from infra.stores import Store
+from models.protocol import Split, split
+from models.recommender import EpochReport, OnEpoch, Recommender
+from tasks.datasets import DatasetRef, read_table
+
+__all__ = [
+    "Candidate",
+    "CandidateKind",
+    "candidate_kinds",
+    "clear_checkpoints",
+    "make_recommender",
+    "read_split",
+    "train_candidate",
+]
+
+CandidateKind = Literal["ss4rec", "ncf", "popularity"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model in a folder, and how its training went."""
+
+    kind: CandidateKind
+    folder: str
+    epochs: list[EpochReport]
+    best_epoch: int
+    resumed_from: int | None
+    parameters: int
+    device: str
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def candidate_kinds(settings: ModelSettings) -> list[CandidateKind]:
+    """The models that a run trains, the floor first."""
+    kinds: list[CandidateKind] = ["popularity"]
+    return [*kinds, "ncf", "ss4rec"] if settings.ncf is not None else [*kinds, "ss4rec"]
+
+
+def make_recommender(kind: CandidateKind, settings: ModelSettings) -> Recommender:
+    """An untrained model with its settings."""
+    if kind == "popularity":
+        from models.popularity import Popularity
+
+        return Popularity(settings.popularity)
+    if kind == "ncf":
+        from models.ncf import NCF
+
+        assert settings.ncf is not None
+        return NCF(settings.ncf)
+    from models.ss4rec.recommender import SS4Rec
+
+    return SS4Rec(settings.ss4rec)
+
+
+def read_split(store: Store, dataset: DatasetRef, settings: EvaluationSettings) -> Split:
+    """The dataset version under the configured protocol."""
+    return split(read_table(store, dataset, "interactions", ["user_id", "movie_id", "timestamp", "row"]), settings)
+
+
+def train_candidate(
+    store: Store, dataset: DatasetRef, kind: CandidateKind, settings: RetrainSettings, on_epoch: OnEpoch | None = None
+) -> Candidate:
+    """Train one model; a run that was killed goes on from its last epoch.
+
+    Raises TrainingError where training cannot start or diverges.
+    """
+    parts = read_split(store, dataset, settings.evaluation)
+    model = make_recommender(kind, settings.models)
+    report = model.fit(
+        parts.train,
+        parts.valid,
+        parts.catalogue,
+        seed=settings.seed,
+        mask_seen=parts.masks_seen(model.sequential),
+        checkpoint_dir=_checkpoints(settings) / kind,
+        on_epoch=on_epoch,
+    )
+    folder = settings.work_dir / "candidates" / settings.model_name / kind
+    if folder.exists():
+        shutil.rmtree(folder)
+    model.save(folder)
+    return Candidate(
+        kind=kind,
+        folder=str(folder),
+        epochs=report.epochs,
+        best_epoch=report.best_epoch,
+        resumed_from=report.resumed_from,
+        parameters=report.parameters,
+        device=report.device,
+        seconds=report.seconds,
+    )
+
+
+def clear_checkpoints(settings: RetrainSettings) -> None:
+    """Forget the checkpoints of a run that has ended."""
+    shutil.rmtree(_checkpoints(settings), ignore_errors=True)
+
+
+def _checkpoints(settings: RetrainSettings) -> Path:
+    return settings.work_dir / "checkpoints" / settings.model_name
