@@ -1,4 +1,4 @@
-"""Ranks candidates and champion on the same test requests and writes what the gate and the registry keep of it."""
+"""Ranks models on the test requests and writes what the gate and the registry keep of it."""
 
 from __future__ import annotations
 
@@ -41,10 +41,8 @@ class Evaluation:
     folder: str
 
 
-def evaluate_candidates(
-    store: Store, dataset: DatasetRef, candidates: list[Candidate], champion: ModelRef | None, settings: RetrainSettings
-) -> Evaluation:
-    """Rank every candidate, and the champion, on the test requests of `dataset`.
+def evaluate_candidates(store: Store, dataset: DatasetRef, candidates: list[Candidate], settings: RetrainSettings) -> Evaluation:
+    """Rank every candidate on the test requests of `dataset`.
 
     Writes evaluation.json, ranks.parquet, sample_requests.json and the drift reference into the SS4Rec candidate's folder,
     which becomes the version.
@@ -59,13 +57,10 @@ def evaluate_candidates(
         if candidate is challenger:
             samples = sample_requests(model, parts.test, count=settings.promotion.sample_requests, seed=settings.seed)
             (folder / SAMPLE_FILE).write_text(json.dumps(samples), encoding="utf-8")
-    baselines = dict(rankings)
-    if champion is not None:
-        rankings["champion"] = rank_version(store, champion, parts, settings.evaluation)
     masks = slices(parts.train, parts.test)
     by_slice = {name: _by_slice(ranking, masks, settings.evaluation) for name, ranking in rankings.items()}
     beyond = {name: beyond_accuracy(ranking, parts.train) for name, ranking in rankings.items()}
-    _write_ranks(folder / RANKS_FILE, baselines)
+    _write_ranks(folder / RANKS_FILE, rankings)
     features, items = read_table(store, dataset, "features"), read_table(store, dataset, "items")
     reference_of(features, items, settings.drift, settings.seed).save(folder)
     evaluation = Evaluation(

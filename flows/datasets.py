@@ -1,0 +1,22 @@
+"""Which stored dataset version a flow works on."""
+
+from __future__ import annotations
+
+from configs.errors import NotFoundError
+from configs.settings import DataSettings, StoreSettings
+from infra.stores import open_store
+from tasks.datasets import DatasetRef, list_datasets, load_dataset_ref
+
+__all__ = ["chosen_dataset"]
+
+
+def chosen_dataset(dataset: str | None, data: DataSettings, store: StoreSettings) -> DatasetRef:
+    """The version `name/version`, or the newest of the configured source. Raises NotFoundError."""
+    place = open_store(store)
+    if dataset is not None:
+        name, _, version = dataset.partition("/")
+        return load_dataset_ref(place, name, version)
+    versions = [ref for ref in list_datasets(place) if ref.name == data.source]
+    if not versions:
+        raise NotFoundError(f"The store {place.uri('')} holds no dataset version of {data.source}. `recsys etl` makes one.")
+    return versions[-1]

@@ -1,0 +1,29 @@
+"""rollback: return to an earlier champion, after it has been loaded and has answered as it did."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
+from tasks.promotions import Promotion
+from tasks.stages import return_to
+
+__all__ = ["rollback"]
+
+DEFAULTS = RetrainSettings()
+
+
+@flow(name="rollback")
+def rollback(
+    to: str | None = None,
+    reason: str = "rolled back by hand",
+    model_name: str = DEFAULTS.model_name,
+    promotion: PromotionSettings = DEFAULTS.promotion,
+    store: StoreSettings = DEFAULTS.store,
+) -> Promotion:
+    """Return to version `to`, by default the champion before this one."""
+    return return_to(model_name, to, reason, promotion, store)
+
+
+if __name__ == "__main__":
+    print(rollback())

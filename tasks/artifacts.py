@@ -1,0 +1,114 @@
+"""What a run shows in the Prefect UI."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
+
+from tasks.candidates import Candidate
+from tasks.datasets import DatasetRef
+from tasks.drift import DriftResult
+from tasks.evaluate import Evaluation
+from tasks.figures import metrics_rows, training_curve_png
+from tasks.gate import Decision, render_markdown
+from tasks.registry import ModelRef
+from tasks.validate import ValidationReport
+
+__all__ = ["show_dataset", "show_decision", "show_drift", "show_evaluation", "show_training", "show_validation", "show_version"]
+
+
+def show_dataset(dataset: DatasetRef) -> None:
+    rows = [
+        {"fact": "version", "value": f"{dataset.name}/{dataset.version}"},
+        {"fact": "interactions", "value": f"{dataset.rows:,}"},
+        {"fact": "users", "value": f"{dataset.users:,}"},
+        {"fact": "items", "value": f"{dataset.items:,}"},
+        {"fact": "first event", "value": _when(dataset.first)},
+        {"fact": "last event", "value": _when(dataset.last)},
+        {"fact": "stored at", "value": dataset.uri},
+    ]
+    create_table_artifact(rows, key="dataset", description="Dataset version of this run")
+
+
+def show_validation(report: ValidationReport) -> None:
+    rows = [
+        {
+            "table": name,
+            "rows": table.rows,
+            "accepted": table.accepted,
+            "quarantined": table.quarantined,
+            "reasons": "; ".join(f"{reason}: {count}" for reason, count in table.reasons.items()),
+        }
+        for name, table in report.tables.items()
+    ]
+    create_table_artifact(rows, key="validation", description="Rows in = accepted + quarantined")
+
+
+def show_drift(result: DriftResult, link: str | None) -> None:
+    rows = [
+        {
+            "column": c.column,
+            "distance": round(c.distance, 4),
+            "threshold": c.threshold,
+            "method": c.method,
+            "drifted": str(c.drifted).lower(),
+        }
+        for c in result.columns
+    ]
+    shares = (("unseen items", result.unseen_item_share), ("unseen users", result.unseen_user_share))
+    rows += [
+        {"column": name, "distance": round(share, 4), "threshold": "", "method": "share of events", "drifted": ""}
+        for name, share in shares
+    ]
+    create_table_artifact(rows, key="drift", description=f"Newest slice: {result.verdict}. {' '.join(result.reasons)}")
+    if link is not None:
+        create_link_artifact(
+            link, link_text="Evidently's drift report", key="drift-report", description=f"Newest slice: {result.verdict}"
+        )
+
+
+def show_training(candidates: list[Candidate]) -> None:
+    png = training_curve_png({candidate.kind: candidate.epochs for candidate in candidates})
+    create_image_artifact(
+        f"data:image/png;base64,{base64.b64encode(png).decode()}",
+        key="training-curve",
+        description="Training loss and valid NDCG@10 by epoch; the dot is the epoch that was kept",
+    )
+
+
+def show_evaluation(evaluation: Evaluation) -> None:
+    create_table_artifact(
+        metrics_rows(evaluation.metrics),
+        key="metrics",
+        description=f"Full ranking under {evaluation.protocol} on the test requests of {evaluation.dataset}",
+    )
+    rows = [
+        {"model": model, **{name: round(value, 4) for name, value in found.items()}}
+        for model, found in evaluation.beyond_accuracy.items()
+    ]
+    create_table_artifact(
+        rows, key="beyond-accuracy", description="Share of the catalogue recommended, concentration, novelty in bits"
+    )
+
+
+def show_decision(decision: Decision) -> None:
+    create_markdown_artifact(
+        render_markdown(decision), key="gate", description=f"The gate's verdict on {decision.challenger}: {decision.outcome}"
+    )
+
+
+def show_version(version: ModelRef) -> None:
+    create_link_artifact(
+        version.uri, link_text=f"{version.name} {version.version}", key="model-version", description=version.outcome
+    )
+
+
+def _when(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
