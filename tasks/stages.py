@@ -10,7 +10,8 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -109,7 +110,7 @@ def measure_drift(dataset: DatasetRef, model_name: str, settings: DriftSettings,
 def train_model(dataset: DatasetRef, kind: CandidateKind, settings: RetrainSettings) -> Candidate:
     """Train one candidate, with its progress in the UI and the log."""
     log = get_run_logger()
-    progress = create_progress_artifact(0.0, key=f"training-{kind}", description=f"{kind} is training")
+    progress = cast(UUID, create_progress_artifact(0.0, key=f"training-{kind}", description=f"{kind} is training"))
 
     def on_epoch(report: EpochReport) -> None:
         valid = report.valid["ndcg@10"]
