@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -220,6 +221,7 @@ def datasets(config: Config = None, set_: Set = None, json_file: Json = None) ->
 
 def main() -> None:
     """Run a command; what a person can mend ends as one paragraph and exit status 1."""
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # a run's own server tells nobody about it
     logging.getLogger("prefect.flow_runs").addFilter(_without_traceback)
     logging.getLogger("prefect.task_runs").addFilter(_without_traceback)
     try:
@@ -263,8 +265,8 @@ def _announce(entry: Promotion, json_file: Path | None) -> None:
 
 def _print_summary(summary: RetrainSummary) -> None:
     evaluation, decision = summary.evaluation, summary.decision
-    shown = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@10")
-    shown = tuple(name for name in shown if name in evaluation.metrics["ss4rec"]["all"])
+    wanted = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@10")
+    shown = [name for name in wanted if name in evaluation.metrics["ss4rec"]["all"]]
     typer.echo(f"\n{evaluation.requests} test requests of {evaluation.dataset}, full ranking under {evaluation.protocol}:")
     rows = [[model, *[f"{parts['all'][name]:.4f}" for name in shown]] for model, parts in evaluation.metrics.items()]
     _table(["model", *[name.upper() for name in shown]], rows)
