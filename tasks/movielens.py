@@ -43,7 +43,7 @@ GENRES_100K = [
     "War",
     "Western",
 ]
-CSV_NAMES = {"userId": "user_id", "movieId": "movie_id", "rating": "rating", "timestamp": "timestamp"}
+CSV_NAMES = {"userId": "user_id", "movieId": "movie_id"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,7 @@ def _read_atomic(path: Path) -> RawTables:
 
     interactions = table(".inter")
     assert interactions is not None
-    interactions = _pick(path, interactions.rename(columns={"item_id": "movie_id"}), INTERACTION_COLUMNS)
+    interactions = _pick(path, interactions, INTERACTION_COLUMNS, {"item_id": "movie_id"})
     items, users = table(".item"), table(".user")
     if items is not None:
         titles = items["movie_title"].astype("string").fillna("")
@@ -163,12 +163,13 @@ def _read_dat(path: Path) -> RawTables:
 
 
 def _read_csv(path: Path) -> RawTables:
-    frame = _read_table(path, sep=",", header=0, encoding="utf-8-sig").rename(columns=CSV_NAMES)
-    interactions = _pick(path, frame, INTERACTION_COLUMNS)
+    frame = _read_table(path, sep=",", header=0, encoding="utf-8-sig")
+    interactions = _pick(path, frame, INTERACTION_COLUMNS, CSV_NAMES)
     items = None
     if path.with_name("movies.csv").exists():
-        movies = _read_table(path.with_name("movies.csv"), sep=",", header=0, encoding="utf-8-sig")
-        items = _with_year(_pick(path.with_name("movies.csv"), movies.rename(columns=CSV_NAMES), ["movie_id", "title", "genres"]))
+        file = path.with_name("movies.csv")
+        movies = _read_table(file, sep=",", header=0, encoding="utf-8-sig")
+        items = _with_year(_pick(file, movies, ["movie_id", "title", "genres"], CSV_NAMES))
         items["genres"] = items["genres"].replace("(no genres listed)", "")
     return _tables(path, interactions, items, None, (path.name, "movies.csv"))
 
@@ -185,15 +186,17 @@ def _tables(
     return RawTables(interactions, items, users, files)
 
 
-def _pick(path: Path, frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    missing = [column for column in columns if column not in frame.columns]
+def _pick(path: Path, frame: pd.DataFrame, columns: list[str], names: dict[str, str]) -> pd.DataFrame:
+    """The columns, by the names that the format has for them."""
+    renamed = frame.rename(columns=names)
+    in_format = {column: name for name, column in names.items()}
+    missing = [in_format.get(column, column) for column in columns if column not in renamed.columns]
     if missing:
-        wanted = {name: source for source, name in CSV_NAMES.items()}
-        needed = ", ".join(f"{column} (or {wanted[column]})" if column in wanted else column for column in missing)
         raise SourceError(
-            f"{path} lacks the column {needed}; its columns are {', '.join(map(str, frame.columns))}. Rename them or give another file."
+            f"{path} lacks the column {', '.join(missing)}; its columns are {', '.join(map(str, frame.columns))}. Rename them or give "
+            "another file."
         )
-    return frame[columns].copy()
+    return renamed[columns].copy()
 
 
 def _read_table(path: Path, **options: object) -> pd.DataFrame:

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from configs.errors import SourceError
+from infra.download import download
+
+CONTENT = bytes(range(256)) * 4096
+
+
+class Server(ThreadingHTTPServer):
+    """Serves CONTENT with faults: `cut` bodies end early, `busy` answers are 503, Range may be ignored or the file change."""
+
+    cut = busy = 0
+    ranges = True
+    etag = '"one"'
+    content = CONTENT
+    asked: list[str | None]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/file.zip"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        server, wanted = self.server, self.headers.get("Range")
+        server.asked.append(wanted)
+        if self.path != "/file.zip":
+            self.send_error(404)
+            return
+        if server.busy:
+            server.busy -= 1
+            self.send_error(503)
+            return
+        start = 0
+        if wanted and server.ranges and self.headers.get("If-Range") == server.etag:
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            self.send_response(206)
+        else:
+            self.send_response(200)
+        body = server.content[start:]
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", server.etag)
+        self.end_headers()
+        if server.cut:
+            server.cut -= 1
+            body = body[: len(body) // 2]
+        self.wfile.write(body)
+        self.wfile.flush()
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server(("127.0.0.1", 0), Handler)
+    running.asked = []
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    yield running
+    running.shutdown()
+    running.server_close()
+
+
+def test_a_broken_download_goes_on_where_it_broke(server: Server, tmp_path: Path) -> None:
+    server.cut = 2
+    seen: list[int] = []
+    download(server.url, tmp_path / "f", pause_s=0, on_bytes=lambda have, total: seen.append(have))
+    assert (tmp_path / "f").read_bytes() == CONTENT
+    half = len(CONTENT) // 2
+    assert server.asked == [None, f"bytes={half}-", f"bytes={half + half // 2}-"]
+    assert seen == sorted(seen) and seen[-1] == len(CONTENT)
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_later_run_resumes_what_an_earlier_one_left(server: Server, tmp_path: Path) -> None:
+    server.cut = 1
+    with pytest.raises(SourceError, match=r"f\.part"):
+        download(server.url, tmp_path / "f", retries=0)
+    assert not (tmp_path / "f").exists()
+    download(server.url, tmp_path / "f", retries=0)
+    assert (tmp_path / "f").read_bytes() == CONTENT and server.asked[1] is not None
+
+
+def test_a_server_without_ranges_starts_again(server: Server, tmp_path: Path) -> None:
+    server.cut, server.ranges = 1, False
+    download(server.url, tmp_path / "f", pause_s=0)
+    assert (tmp_path / "f").read_bytes() == CONTENT
+
+
+def test_a_file_that_changed_meanwhile_is_not_glued_to_the_old_half(server: Server, tmp_path: Path) -> None:
+    server.cut = 1
+    with pytest.raises(SourceError):
+        download(server.url, tmp_path / "f", retries=0)
+    server.etag, server.content = '"two"', CONTENT[::-1]
+    download(server.url, tmp_path / "f")
+    assert (tmp_path / "f").read_bytes() == CONTENT[::-1]
+
+
+def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
+    server.busy = 2
+    download(server.url, tmp_path / "f", pause_s=0)
+    assert (tmp_path / "f").read_bytes() == CONTENT
+
+
+def test_a_refusal_is_not_retried(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="status 404"):
+        download(server.url.replace("file", "other"), tmp_path / "f", pause_s=0)
+    assert len(server.asked) == 1
+
+
+def test_a_wrong_checksum_leaves_nothing_behind(server: Server, tmp_path: Path) -> None:
+    good = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
+    with pytest.raises(SourceError, match="not the expected abc"):
+        download(server.url, tmp_path / "f", checksum="md5:abc")
+    assert not list(tmp_path.iterdir())
+    download(server.url, tmp_path / "f", checksum=good)
+    assert (tmp_path / "f").read_bytes() == CONTENT
+
+
+def test_offline_says_how_to_give_a_local_file(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"data\.local_path.*data\.mirror_url"):
+        download("http://127.0.0.1:9/file.zip", tmp_path / "f", retries=1, pause_s=0, timeout_s=2)
