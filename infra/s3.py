@@ -36,6 +36,7 @@ DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", 
 FULL = {"507", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
 CONFLICT = {"409", "ConditionalRequestConflict"}
 TAKEN = {"412", "PreconditionFailed"}
+UNREACHABLE = (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError)
 DIGEST = "sha256"  # metadata key that tells one's own object from another's after a lost answer
 MAX_OBJECT = 5 * 2**30
 
@@ -49,7 +50,8 @@ class S3Store(Store):
         secret = settings.secret_access_key
         # Servers other than AWS may not know the checksums that boto3 adds by default since 1.36.
         checksums = "when_required" if settings.endpoint_url else "when_supported"
-        self._client = boto3.client(
+        # A session of its own: boto3.client keeps the credentials that the process found first.
+        self._client = boto3.session.Session().client(
             "s3",
             endpoint_url=settings.endpoint_url,
             region_name=settings.region or ("us-east-1" if settings.endpoint_url else None),
@@ -140,7 +142,7 @@ class S3Store(Store):
                         ) from error
                     if code not in CONFLICT:
                         raise
-                except botocore.exceptions.HTTPClientError:
+                except UNREACHABLE:
                     if self._stored_digest(key) == digest:
                         return
                     raise
@@ -189,7 +191,7 @@ class S3Store(Store):
                 f"No S3 credentials were found for the bucket {self.bucket}. Set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or an AWS profile or role."
             ) from error
-        except (botocore.exceptions.HTTPClientError, botocore.exceptions.NoRegionError) as error:
+        except (*UNREACHABLE, botocore.exceptions.NoRegionError) as error:
             raise StoreUnavailableError(
                 f"The S3 server at {self._where()} does not answer (bucket {self.bucket}): {error}. Check "
                 "store.endpoint_url, store.region and the network; nothing was changed, so the run can be repeated."

@@ -5,7 +5,6 @@ Accounting closes: rows in = accepted + quarantined, for each table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -247,9 +246,10 @@ def _users(raw: pd.DataFrame | None, interactions: pd.DataFrame) -> tuple[pd.Dat
     if raw is not None and len(raw):
         checks = _Checks("users", raw)
         frame = raw.assign(user_id=_identity(checks, "user_id"))[~checks.bad]
-    frame = frame.set_index("user_id").reindex(np.union1d(seen, frame["user_id"].to_numpy(np.int64)))
+    texts = {name: frame[name].astype("string") for name in ("gender", "occupation", "zip_code") if name in frame}
+    frame = frame.assign(**texts).set_index("user_id")  # as text before rows are added: a whole number would become 5.0
+    frame = frame.reindex(np.union1d(seen, frame.index.to_numpy(np.int64)))
     columns: dict[str, Any] = {"user_id": frame.index.to_numpy(np.int64)}
-    to_text: Callable[[str], Any] = lambda name: frame[name].astype("string").array  # noqa: E731
     for name in ("gender", "age", "occupation", "zip_code"):
         if name not in frame:
             columns[name] = pd.array([pd.NA] * len(frame), dtype="Int64" if name == "age" else "string")
@@ -257,7 +257,7 @@ def _users(raw: pd.DataFrame | None, interactions: pd.DataFrame) -> tuple[pd.Dat
             age = pd.to_numeric(frame["age"], errors="coerce").astype("Float64")
             columns[name] = age.where((age >= 0) & (age <= 150)).round().astype("Int64").array
         else:
-            columns[name] = to_text(name)
+            columns[name] = frame[name].array
     return pd.DataFrame(columns), checks
 
 

@@ -62,8 +62,9 @@ def test_of_repeated_events_the_latest_is_kept() -> None:
     frame = synthetic.interactions(20, 30, 10)
     again = frame.iloc[[3, 3]].assign(timestamp=lambda rows: rows["timestamp"] + [50, 50], rating=[1, 5])
     found = validate(raw(pd.concat([frame, again], ignore_index=True)), LAX, NOW)
-    user, movie = int(frame.iloc[3]["user_id"]), int(frame.iloc[3]["movie_id"])
-    kept = found.interactions.query("user_id == @user and movie_id == @movie")
+    repeated = frame.iloc[3]
+    same = (found.interactions["user_id"] == repeated["user_id"]) & (found.interactions["movie_id"] == repeated["movie_id"])
+    kept = found.interactions[same]
     assert len(kept) == 1 and kept.iloc[0]["rating"] == 5.0 and kept.iloc[0]["row"] == 201
     assert found.report.tables["interactions"].reasons == {"repeats a user and movie of a later event": 2}
 

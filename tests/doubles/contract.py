@@ -1,0 +1,66 @@
+"""What every store must do, checked on each kind."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from configs.errors import AlreadyExistsError, NotFoundError
+from infra.stores import Store
+
+
+def check_contract(store: Store, folder: Path) -> None:
+    """Create-only, replace, read, list, delete, files."""
+    store.put_new("a/b", b"first")
+    with pytest.raises(AlreadyExistsError, match="a/b"):
+        store.put_new("a/b", b"second")
+    assert store.get("a/b") == b"first"
+    store.put("a/b", b"replaced")
+    assert store.get("a/b") == b"replaced"
+    source = folder / "source.bin"
+    source.write_bytes(b"file" * 100_000)
+    store.put_new("a/file", source)
+    with pytest.raises(AlreadyExistsError):
+        store.put_new("a/file", source)
+    store.fetch("a/file", folder / "deep" / "copy.bin")
+    assert (folder / "deep" / "copy.bin").read_bytes() == source.read_bytes()
+    store.put("ab", b"")
+    store.put("b/c/d", b"x")
+    assert list(store.list("a/")) == ["a/b", "a/file"]
+    assert list(store.list("a")) == ["a/b", "a/file", "ab"]
+    assert list(store.list("b/c")) == ["b/c/d"]
+    assert list(store.list("none/")) == []
+    assert [key for key in store.list() if not key.startswith(".")] == ["a/b", "a/file", "ab", "b/c/d"]
+    assert store.exists("ab") and not store.exists("a") and not store.exists("zz")
+    store.delete("ab")
+    store.delete("ab")
+    assert not store.exists("ab")
+    for read in (lambda: store.get("ab"), lambda: store.fetch("ab", folder / "none")):
+        with pytest.raises(NotFoundError, match="ab"):
+            read()
+    assert not (folder / "none").exists()
+    assert [path.name for path in (folder / "deep").iterdir()] == ["copy.bin"]
+    assert store.uri("a/b").endswith("/a/b")
+    for key in ("", "/a", "../a", "a/../b", "a//b", "a/", "."):
+        with pytest.raises(ValueError, match="not a key"):
+            store.put(key, b"")
+
+
+def check_one_winner(store: Store, *, writers: int, rounds: int) -> None:
+    """Of many concurrent creates of one key exactly one succeeds, and its bytes are what is stored."""
+    store.put_new("warm", b"")
+
+    def create(number: int, key: str) -> int | None:
+        try:
+            store.put_new(key, bytes([number]) * 50_000)
+        except AlreadyExistsError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(writers) as pool:
+        for turn in range(rounds):
+            won = [number for number in pool.map(lambda n, t=turn: create(n, f"race/{t}"), range(writers)) if number is not None]
+            assert len(won) == 1
+            assert store.get(f"race/{turn}") == bytes([won[0]]) * 50_000

@@ -1,0 +1,192 @@
+"""The store's contract, on a folder and on S3 over HTTP."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from moto.server import ThreadedMotoServer
+
+from configs.errors import (
+    AlreadyExistsError,
+    NotFoundError,
+    SettingsError,
+    StoreDeniedError,
+    StoreFullError,
+    StoreUnavailableError,
+)
+from configs.settings import StoreSettings
+from infra import stores
+from infra.stores import LocalStore, Store, check_key, open_store
+from tests.doubles.contract import check_contract, check_one_winner
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "s3", "s3 with a prefix"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoreSettings:
+    if request.param == "folder":
+        return StoreSettings(url=f"file:{tmp_path}/store")
+    import boto3
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    endpoint = request.getfixturevalue("s3_endpoint")
+    bucket = f"b{abs(hash(tmp_path)) % 10**9}"
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
+    prefix = "/some/place" if "prefix" in request.param else ""
+    return StoreSettings(url=f"s3://{bucket}{prefix}", endpoint_url=endpoint, timeout_s=10)
+
+
+def test_every_store_keeps_the_contract(settings: StoreSettings, tmp_path: Path) -> None:
+    check_contract(open_store(settings), tmp_path)
+
+
+def test_of_many_creates_one_wins_and_is_whole(settings: StoreSettings) -> None:
+    check_one_winner(open_store(settings), writers=12, rounds=3)
+
+
+def _create(folder: str, key: str, content: bytes, results: multiprocessing.Queue[str | None]) -> None:
+    try:
+        LocalStore(Path(folder)).put_new(key, content)
+        results.put(content[:1].decode())
+    except AlreadyExistsError:
+        results.put(None)
+
+
+def test_of_many_processes_one_wins(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    for number in range(5):
+        results: multiprocessing.Queue[str | None] = context.Queue()
+        running = [
+            context.Process(target=_create, args=(str(tmp_path), f"k{number}", bytes([65 + i]) * 100_000, results)) for i in range(6)
+        ]
+        for process in running:
+            process.start()
+        won = [winner for winner in (results.get(timeout=30) for _ in running) if winner]
+        for process in running:
+            process.join()
+        assert len(won) == 1
+        assert LocalStore(tmp_path).get(f"k{number}") == won[0].encode() * 100_000
+
+
+def test_a_killed_writer_leaves_no_part_of_an_object(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from infra.stores import LocalStore; s = LocalStore(Path(sys.argv[1])); n = 0\n"
+        "print('go', flush=True)\n"
+        "while True: s.put_new(f'k{n}', b'x' * 3_000_000); s.put('same', bytes([n % 256]) * 3_000_000); n += 1"
+    )
+    for delay in (0.05, 0.11, 0.17):
+        folder = tmp_path / str(delay)
+        process = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE)
+        assert process.stdout is not None and process.stdout.readline() == b"go\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        store = LocalStore(folder)
+        for key in store.list():
+            content = store.get(key)
+            assert len(content) == 3_000_000 and len(set(content)) == 1
+        store.put_new("after", b"the store works on")
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(errno.ENOSPC, StoreFullError), (errno.EDQUOT, StoreFullError), (errno.EROFS, StoreDeniedError), (errno.EIO, StoreUnavailableError)],
+)
+def test_a_failing_disk_is_named_and_leaves_nothing(
+    number: int, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(tmp_path)
+    store.put("a", b"old")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(stores.os, "fsync", fail)
+    for write in (store.put, store.put_new):
+        with pytest.raises(error, match="a|b"):
+            write("b" if write == store.put_new else "a", b"new")
+    monkeypatch.undo()
+    assert store.get("a") == b"old" and list(store.list()) == ["a"]
+    assert not list((tmp_path / ".tmp").iterdir())
+
+
+def test_a_real_size_limit_is_a_full_store(tmp_path: Path) -> None:
+    program = (
+        "import resource, signal, sys; from pathlib import Path; from infra.stores import LocalStore\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "from configs.errors import StoreFullError\n"
+        "try: LocalStore(Path(sys.argv[1])).put_new('k', b'x' * 5000)\n"
+        "except StoreFullError: print('full')"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "full\n" and list(LocalStore(tmp_path).list()) == []
+
+
+@given(st.text(max_size=12))
+def test_a_key_is_a_plain_relative_path_or_refused(key: str) -> None:
+    try:
+        check_key(key)
+    except ValueError:
+        return
+    path = Path("/root/store") / key
+    assert os.path.normpath(path) == str(path) and str(path).startswith("/root/store/")
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "file:", "file://host/x", "s3://", "store"])
+def test_an_address_of_no_known_kind_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"store\.url"):
+        open_store(StoreSettings(url=url))
+
+
+def test_relative_and_absolute_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url in ("file:here", f"file:{tmp_path}/here", f"file://{tmp_path}/here"):
+        store = open_store(StoreSettings(url=url))
+        assert store.uri("a") == f"file://{tmp_path}/here/a"
+
+
+def test_reading_while_others_replace_sees_whole_objects(tmp_path: Path) -> None:
+    store: Store = LocalStore(tmp_path)
+    store.put("k", b"\0" * 200_000)
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            number = (number + 1) % 256
+            store.put("k", bytes([number]) * 200_000)
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        for _ in range(50):
+            content = store.get("k")
+            assert len(content) == 200_000 and len(set(content)) == 1
+        stop.set()
+        writing.result()
+
+
+def test_a_missing_object_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="nothing"):
+        LocalStore(tmp_path).get("nothing")

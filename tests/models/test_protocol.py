@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.errors import DataRefusedError
+from configs.settings import EvaluationSettings
+from models.protocol import k_core, split
+from models.recommender import Requests
+from tests import synthetic
+
+EXACT = EvaluationSettings(k_core=0)
+EVENTS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 8), st.integers(0, 6)), min_size=4, max_size=50)
+
+
+def frame(events: list[tuple[int, int, int]]) -> pd.DataFrame:
+    table = pd.DataFrame(events, columns=["user_id", "movie_id", "timestamp"]).drop_duplicates(["user_id", "movie_id"])
+    return table.assign(row=np.arange(len(table)))
+
+
+def history(requests: Requests, row: int) -> list[int]:
+    return requests.item_ids[requests.offsets[row] : requests.offsets[row + 1]].tolist()
+
+
+@given(EVENTS, st.sampled_from(["loo-exact", "loo-recbole"]))
+def test_every_event_lands_in_one_part_and_the_last_ones_are_held_out(events: list[tuple[int, int, int]], protocol: str) -> None:
+    table = frame(events)
+    if table.groupby("user_id").size().max() < 3:
+        return
+    parts = split(table, EvaluationSettings(k_core=0, protocol=protocol))  # type: ignore[arg-type]
+    assert len(parts.train.item_ids) + len(parts.valid) + len(parts.test) == len(table)
+    for row, user in enumerate(parts.test.user_ids):
+        own = table[table["user_id"] == user]
+        assert sorted([*history(parts.test, row), int(parts.test.targets[row])]) == sorted(own["movie_id"])
+        assert parts.test.request_times[row] == own["timestamp"].max()
+    for row, user in enumerate(parts.valid.user_ids):
+        at = int(np.flatnonzero(parts.test.user_ids == user)[0])
+        assert history(parts.test, at) == [*history(parts.valid, row), int(parts.valid.targets[row])]
+    for part in (parts.train, parts.valid, parts.test):
+        inside = np.diff(part.timestamps, prepend=0)
+        inside[part.offsets[:-1][part.lengths > 0]] = 0
+        assert (inside >= 0).all()
+
+
+@given(EVENTS, st.randoms(use_true_random=False))
+def test_row_order_of_the_source_decides_nothing_in_loo_exact(events: list[tuple[int, int, int]], random: object) -> None:
+    table = frame(events)
+    if table.groupby("user_id").size().max() < 3:
+        return
+    shuffled = table.sample(frac=1, random_state=1).assign(row=lambda rows: np.arange(len(rows)))
+    first, second = split(table, EXACT), split(shuffled, EXACT)
+    assert (first.test.targets == second.test.targets).all() and (first.train.item_ids == second.train.item_ids).all()
+
+
+def test_another_tie_seed_orders_ties_otherwise_and_nothing_else() -> None:
+    table = synthetic.interactions(40, 40, 30)
+    first = split(table, EXACT)
+    second = split(table, EvaluationSettings(k_core=0, tie_seed=7))
+    assert (first.test.request_times == second.test.request_times).all()
+    assert (first.test.targets != second.test.targets).any()
+
+
+def test_loo_recbole_orders_ties_by_source_row_after_rounding_times_to_float32() -> None:
+    base = 1_000_000_000  # float32 steps are 64 s here
+    table = pd.DataFrame({"user_id": 1, "movie_id": [5, 4, 3, 2], "timestamp": [base + 20, base + 10, base + 5, base + 200]})
+    parts = split(table.assign(row=range(4)), EvaluationSettings(k_core=0, protocol="loo-recbole"))
+    assert parts.train.item_ids.tolist() == [5, 4] and parts.valid.targets.tolist() == [3] and parts.test.targets.tolist() == [2]
+    assert set(parts.train.timestamps) == {int(np.float32(base))}
+    exact = split(table.assign(row=range(4)), EXACT)
+    assert exact.train.item_ids.tolist() == [3, 4] and exact.valid.targets.tolist() == [5]
+
+
+@given(EVENTS, st.integers(1, 4))
+def test_k_core_leaves_the_largest_group_with_k_events_each(events: list[tuple[int, int, int]], k: int) -> None:
+    table = frame(events)
+    kept = table[k_core(table["user_id"].to_numpy(), table["movie_id"].to_numpy(), k)]
+    assert not len(kept) or min(kept.groupby("user_id").size().min(), kept.groupby("movie_id").size().min()) >= k
+    plain = table
+    while True:
+        users, movies = plain.groupby("user_id")["row"].transform("size"), plain.groupby("movie_id")["row"].transform("size")
+        smaller = plain[(users >= k) & (movies >= k)]
+        if len(smaller) == len(plain):
+            break
+        plain = smaller
+    assert kept["row"].tolist() == plain["row"].tolist()
+
+
+@given(EVENTS)
+def test_temporal_knows_nothing_from_after_a_cut(events: list[tuple[int, int, int]]) -> None:
+    table = frame(events)
+    settings = EvaluationSettings(k_core=0, protocol="temporal", temporal_valid_share=0.3, temporal_test_share=0.3)
+    try:
+        parts = split(table, settings)
+    except DataRefusedError:
+        return
+    cut_valid, cut_test = parts.valid.request_times.min(), parts.test.request_times.min()
+    assert parts.train.timestamps.max(initial=-1) < cut_valid <= parts.valid.request_times.max() < cut_test
+    assert parts.valid.timestamps.max(initial=-1) < cut_valid and parts.test.timestamps.max(initial=-1) < cut_test
+    assert len(np.unique(parts.test.user_ids)) == len(parts.test)
+    for row, user in enumerate(parts.test.user_ids):
+        before = table[(table["user_id"] == user) & (table["timestamp"] < cut_test)]
+        assert sorted(history(parts.test, row)) == sorted(before["movie_id"])
+
+
+def test_temporal_asks_for_new_users_too() -> None:
+    table = pd.DataFrame({"user_id": [1] * 8 + [2, 2], "movie_id": [*range(8), 1, 2], "timestamp": [*range(8), 8, 9]})
+    parts = split(table.assign(row=range(10)), EvaluationSettings(k_core=0, protocol="temporal"))
+    assert parts.test.user_ids.tolist() == [2] and history(parts.test, 0) == [1]
+    assert parts.valid.user_ids.tolist() == [2] and history(parts.valid, 0) == []
+    assert 1 not in set(parts.test.user_ids)
+
+
+def test_who_masks_seen_items() -> None:
+    table = synthetic.interactions(20, 30, 12)
+    by_protocol = {
+        name: split(table.assign(row=np.arange(len(table))), EvaluationSettings(k_core=0, protocol=name))
+        for name in ("loo-exact", "loo-recbole", "temporal")
+    }
+    assert {name: (p.masks_seen(True), p.masks_seen(False)) for name, p in by_protocol.items()} == {
+        "loo-exact": (True, True),
+        "loo-recbole": (False, True),
+        "temporal": (True, True),
+    }
+
+
+def test_nobody_left_by_the_k_core_is_refused() -> None:
+    for protocol in ("loo-exact", "temporal"):
+        with pytest.raises(DataRefusedError, match=r"50-core leaves nothing.*evaluation\.k_core"):
+            split(synthetic.interactions(10, 30, 8), EvaluationSettings(k_core=50, protocol=protocol))
+
+
+def test_users_with_one_event_cannot_be_left_one_out() -> None:
+    table = pd.DataFrame({"user_id": range(9), "movie_id": 1, "timestamp": range(9)})
+    with pytest.raises(DataRefusedError, match="users with at least 3 events"):
+        split(table, EXACT)
+
+
+def test_an_empty_temporal_part_is_refused() -> None:
+    table = pd.DataFrame({"user_id": [1, 2, 3], "movie_id": 1, "timestamp": [5, 5, 5]})
+    with pytest.raises(DataRefusedError, match=r"leaves nothing|no events to validate"):
+        split(table, EvaluationSettings(k_core=0, protocol="temporal"))
+    with pytest.raises(DataRefusedError, match="no interactions"):
+        split(table[:0], EvaluationSettings(k_core=0, protocol="temporal"))
+    late = pd.DataFrame({"user_id": [1, 2, 3, 4], "movie_id": 1, "timestamp": [1, 5, 5, 5]})
+    with pytest.raises(DataRefusedError, match="no events to validate"):
+        split(late, EvaluationSettings(k_core=0, protocol="temporal"))

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from configs.errors import TrainingError
+from models.ranking import MISS, Ranking, beyond_accuracy, metrics, per_request, rank_requests, slices
+from models.recommender import FitReport, IntArray, Recommender, Requests, Sequences
+
+
+class Fixed(Recommender):
+    """Answers with given scores, in the order of the requests."""
+
+    name = "fixed"
+    sequential = True
+
+    def __init__(self, catalogue: list[int], scores: np.ndarray[Any, Any]) -> None:
+        self.catalogue = np.array(catalogue, dtype=np.int64)
+        self._scores = torch.as_tensor(scores, dtype=torch.float32)
+        self.largest_batch = 0
+
+    def fit(self, *args: Any, **kwargs: Any) -> FitReport:
+        raise AssertionError("not trained")
+
+    def scores(self, requests: Requests) -> torch.Tensor:
+        self.largest_batch = max(self.largest_batch, len(requests))
+        return self._scores[torch.from_numpy(requests.user_ids)]
+
+    def save(self, folder: Path) -> None:
+        raise AssertionError("not stored")
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Fixed:
+        raise AssertionError("not stored")
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+
+def requests(histories: list[list[int]], targets: list[int]) -> Requests:
+    lengths = [len(history) for history in histories]
+    items = np.array([item for history in histories for item in history], dtype=np.int64)
+    return Requests(
+        user_ids=np.arange(len(targets)),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        item_ids=items,
+        timestamps=np.zeros(len(items), dtype=np.int64),
+        request_times=np.arange(len(targets)),
+        targets=np.array(targets, dtype=np.int64),
+    )
+
+
+CATALOGUE = [2, 3, 5, 7, 11, 13]
+SCORES = arrays.arrays(np.float32, st.tuples(st.integers(1, 9), st.just(6)), elements=st.integers(-3, 3).map(float))
+
+
+@given(SCORES, st.integers(1, 4), st.booleans(), st.data())
+def test_ranks_equal_a_plain_count_with_ties_against_the_model(
+    scores: np.ndarray[Any, Any], batch: int, mask: bool, data: st.DataObject
+) -> None:
+    count = len(scores)
+    histories = data.draw(st.lists(st.lists(st.sampled_from(CATALOGUE), max_size=3), min_size=count, max_size=count))
+    targets = data.draw(st.lists(st.sampled_from([*CATALOGUE, 99]), min_size=count, max_size=count))
+    model = Fixed(CATALOGUE, scores)
+    ranking = rank_requests(model, requests(histories, targets), np.array(CATALOGUE), mask_seen=mask, batch_size=batch)
+    assert model.largest_batch <= batch
+    for row in range(count):
+        open_items = {item: s for item, s in zip(CATALOGUE, scores[row], strict=True) if not mask or item not in histories[row]}
+        if targets[row] not in open_items:
+            assert ranking.ranks[row] == MISS
+        else:
+            assert ranking.ranks[row] == sum(s >= open_items[targets[row]] for s in open_items.values())
+
+
+def test_a_model_of_another_vocabulary_misses_what_it_does_not_know() -> None:
+    model = Fixed([3, 5, 100], np.array([[1.0, 2.0, 9.0], [1.0, 2.0, 9.0]]))
+    ranking = rank_requests(model, requests([[], []], [3, 7]), np.array([2, 3, 5, 7]), mask_seen=True, batch_size=8)
+    assert ranking.ranks.tolist() == [2, MISS]
+    assert ranking.recommended.tolist() == [0, 2, 2, 0]
+
+
+def test_a_constant_score_ranks_the_target_last() -> None:
+    ranking = rank_requests(Fixed(CATALOGUE, np.zeros((1, 6))), requests([[]], [2]), np.array(CATALOGUE), mask_seen=True, batch_size=1)
+    assert ranking.ranks.tolist() == [6]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_that_are_no_number_are_refused(value: float) -> None:
+    scores = np.zeros((2, 6))
+    scores[1, 3] = value
+    with pytest.raises(TrainingError, match="fixed for user 1 are not finite"):
+        rank_requests(Fixed(CATALOGUE, scores), requests([[], []], [2, 2]), np.array(CATALOGUE), mask_seen=True, batch_size=2)
+
+
+@given(st.lists(st.one_of(st.integers(1, 30), st.just(MISS)), min_size=1, max_size=20))
+def test_metrics_equal_their_definitions(ranks: list[int]) -> None:
+    found = metrics(np.array(ranks), (5, 10))
+    for k in (5, 10):
+        assert found[f"hr@{k}"] == pytest.approx(sum(r <= k for r in ranks) / len(ranks))
+        assert found[f"ndcg@{k}"] == pytest.approx(sum(1 / np.log2(1 + r) for r in ranks if r <= k) / len(ranks))
+        assert found[f"mrr@{k}"] == pytest.approx(sum(1 / r for r in ranks if r <= k) / len(ranks))
+    assert found["hr@5"] <= found["hr@10"] and found["mrr@10"] <= found["ndcg@10"] <= found["hr@10"]
+
+
+def test_unknown_metrics_and_no_ranks_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown metric"):
+        per_request(np.array([1]), "map", 10)
+    with pytest.raises(ValueError, match="no ranks"):
+        metrics(np.array([], dtype=np.int64), (10,))
+
+
+def test_slices_part_the_requests_as_they_say() -> None:
+    train = Sequences(np.array([0]), np.array([0, 8]), np.array([2, 2, 2, 2, 2, 3, 5, 7]), np.zeros(8, dtype=np.int64))
+    asked = requests([[2]] * 2 + [[2] * 12] * 4 + [[2] * 40] * 2, [2, 3, 5, 7, 2, 2, 2, 99])
+    masks = slices(train, asked)
+    assert masks["new users"].tolist() == [True] * 2 + [False] * 6
+    assert masks["light users"][:2].all() and masks["heavy users"][-2:].all()
+    assert masks["head items"].tolist() == [True, False, False, False, True, True, True, False]
+    assert (masks["tail items"] == ~masks["head items"]).all()
+    assert masks["recent users"].tolist() == [False] * 7 + [True]
+
+
+def counts(values: list[int]) -> Ranking:
+    nothing: IntArray = np.zeros(1, dtype=np.int64)
+    return Ranking(nothing, nothing, nothing + 1, np.arange(len(values)), np.array(values))
+
+
+def test_concentration_of_recommendations() -> None:
+    train = Sequences(np.array([0]), np.array([0, 6]), np.array([0, 0, 0, 0, 0, 1]), np.zeros(6, dtype=np.int64))
+    even, one, none = (beyond_accuracy(counts(values), train) for values in ([5, 5, 5, 5], [20, 0, 0, 0], [0, 0, 0, 0]))
+    assert even["coverage@10"] == 1 and even["gini@10"] == pytest.approx(0)
+    assert one["coverage@10"] == 0.25 and one["gini@10"] == pytest.approx(0.75)
+    assert none == {"coverage@10": 0.0, "gini@10": 1.0, "novelty@10": 0.0}
+    assert even["novelty@10"] > one["novelty@10"]

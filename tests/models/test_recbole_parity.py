@@ -1,0 +1,82 @@
+"""Our protocol and metrics against RecBole's own, on real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from configs.settings import EvaluationSettings, PopularitySettings
+from models.popularity import Popularity
+from models.protocol import Split, split
+from models.ranking import metrics, rank_requests
+from models.recbole import recbole_metrics, recbole_split
+from models.recommender import Requests
+
+SETTINGS = EvaluationSettings(protocol="loo-recbole")
+
+
+@pytest.fixture(scope="module")
+def ours(ml_100k: pd.DataFrame) -> Split:
+    return split(ml_100k, SETTINGS)
+
+
+def test_the_split_equals_recboles_for_general_models_row_by_row(ml_100k: pd.DataFrame, ours: Split) -> None:
+    before = (Path.cwd(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    theirs = recbole_split(ml_100k, SETTINGS.k_core, sequential=False)
+    assert (Path.cwd(), os.environ.get("CUDA_VISIBLE_DEVICES")) == before
+    for part, requests in (("valid", ours.valid), ("test", ours.test)):
+        held_out = theirs[part].sort_values("user_id")
+        assert held_out["user_id"].tolist() == requests.user_ids.tolist()
+        assert held_out["item_id"].tolist() == requests.targets.tolist()
+    train = theirs["train"].sort_values("user_id", kind="stable")  # RecBole's order is by time over all users
+    assert train["user_id"].tolist() == ours.train.user_ids[ours.train.row_of_event].tolist()
+    assert train["item_id"].tolist() == ours.train.item_ids.tolist()
+
+
+def test_the_split_equals_recboles_for_sequential_models_with_histories(ml_100k: pd.DataFrame, ours: Split) -> None:
+    theirs = recbole_split(ml_100k, SETTINGS.k_core, sequential=True)
+    for part, requests in (("valid", ours.valid), ("test", ours.test)):
+        held_out = theirs[part].sort_values("user_id")
+        assert held_out["user_id"].tolist() == requests.user_ids.tolist()
+        assert held_out["item_id"].tolist() == requests.targets.tolist()
+        spans = zip(requests.offsets[:-1], requests.offsets[1:], strict=True)
+        assert held_out["history"].tolist() == [requests.item_ids[a:b].tolist() for a, b in spans]
+    # Every event of the train part but a user's first is a target there, with all before it as history.
+    targets = theirs["train"].sort_values("user_id", kind="stable")
+    first = np.isin(np.arange(len(ours.train.item_ids)), ours.train.offsets[:-1])
+    assert targets["item_id"].tolist() == ours.train.item_ids[~first].tolist()
+
+
+class Noisy(Popularity):
+    """Popularity with noise, so that ranks differ between users and hardly tie."""
+
+    def __init__(self, sequential: bool) -> None:
+        super().__init__(PopularitySettings())
+        self.__dict__["sequential"] = sequential
+
+    def scores(self, requests: Requests) -> torch.Tensor:
+        rows = [torch.rand(len(self.catalogue), generator=torch.Generator().manual_seed(int(u))) for u in requests.user_ids]
+        return super().scores(requests).log1p() + 2 * torch.stack(rows)
+
+
+@pytest.mark.parametrize("sequential", [True, False])
+def test_metrics_equal_recboles_evaluator_before_rounding(ours: Split, sequential: bool) -> None:
+    model = Noisy(sequential)
+    mask = ours.masks_seen(sequential)
+    assert mask is not sequential
+    model.fit(ours.train, ours.valid, ours.catalogue, seed=0, mask_seen=mask)
+    ranking = rank_requests(model, ours.test, ours.catalogue, mask_seen=mask, batch_size=100)
+    scores = model.scores(ours.test)
+    if mask:
+        columns = np.searchsorted(ours.catalogue, ours.test.item_ids)
+        scores[torch.from_numpy(ours.test.row_of_event), torch.from_numpy(columns)] = -torch.inf
+    theirs = recbole_metrics(scores, np.searchsorted(ours.catalogue, ours.test.targets), SETTINGS.ks)
+    found = metrics(ranking.ranks, SETTINGS.ks)
+    assert found.keys() == theirs.keys() and len(found) == 9
+    for name, value in found.items():
+        assert value > 0 and abs(value - theirs[name]) <= 1e-6, name

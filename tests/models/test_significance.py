@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.significance import confidence_interval, detectable_difference, holm, paired_bootstrap
+
+
+def test_a_model_against_itself_is_never_better() -> None:
+    values = np.random.default_rng(0).random(300)
+    test = paired_bootstrap(values, values, resamples=500, seed=1)
+    assert test.p_value == 1.0 and test.difference == 0.0 and (test.ci_low, test.ci_high) == (0.0, 0.0)
+
+
+def test_a_shift_is_found_and_its_interval_holds_it() -> None:
+    rng = np.random.default_rng(0)
+    b = rng.random(800)
+    a = b + rng.normal(0.05, 0.2, 800)
+    test = paired_bootstrap(a, b, resamples=2000, seed=1)
+    assert test.p_value < 0.001 and test.ci_low < 0.05 < test.ci_high
+    assert paired_bootstrap(b, a, resamples=2000, seed=1).p_value > 0.99
+
+
+def test_p_is_even_where_there_is_no_difference() -> None:
+    rng = np.random.default_rng(3)
+    p = [paired_bootstrap(rng.random(60), rng.random(60), resamples=300, seed=i).p_value for i in range(300)]
+    for level in (0.1, 0.3, 0.5, 0.8):
+        assert abs(np.mean(np.array(p) <= level) - level) < 0.1
+
+
+def test_a_margin_moves_the_null() -> None:
+    rng = np.random.default_rng(0)
+    b = rng.random(500)
+    a = b - 0.01 + rng.normal(0, 0.02, 500)
+    assert paired_bootstrap(a, b, resamples=1000, seed=1).p_value > 0.99
+    assert paired_bootstrap(a, b, resamples=1000, seed=1, margin=-0.02).p_value < 0.01
+
+
+def test_the_same_seed_gives_the_same_p() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random(50), rng.random(50)
+    first, second = (paired_bootstrap(a, b, resamples=777, seed=5) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(("a", "b"), [([], []), ([1.0], [1.0, 2.0]), ([np.nan], [1.0])])
+def test_what_cannot_be_compared_is_refused(a: list[float], b: list[float]) -> None:
+    with pytest.raises(ValueError, match="paired arrays|not finite"):
+        paired_bootstrap(np.array(a), np.array(b), resamples=100, seed=0)
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=3), st.floats(0, 1), max_size=7), st.floats(0.01, 0.2))
+def test_holm_rejects_as_its_definition_does(p_values: dict[str, float], alpha: float) -> None:
+    found = holm(p_values, alpha)
+    ordered = sorted(p_values.items(), key=lambda entry: entry[1])
+    still = True
+    for step, (name, p) in enumerate(ordered):
+        still = still and p * (len(ordered) - step) <= alpha
+        assert found[name][1] == still
+        assert p <= found[name][0] <= 1
+
+
+def test_intervals_and_detectable_differences_shrink_with_more_requests() -> None:
+    rng = np.random.default_rng(0)
+    small, large = rng.normal(0, 1, 50), rng.normal(0, 1, 5000)
+    low, high = confidence_interval(small, resamples=500, seed=0)
+    narrow = confidence_interval(large, resamples=500, seed=0)
+    assert high - low > narrow[1] - narrow[0]
+    assert detectable_difference(small, 0.05) > detectable_difference(large, 0.05) > 0
+    assert detectable_difference(small[:1], 0.05) == float("inf")
