@@ -112,14 +112,14 @@ class SS4RecSettings(_Settings):
     step_max: float = Field(default=0.1, gt=0)
     max_length: int = Field(default=100, ge=2)
     """Events of a user that one window holds."""
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=16, ge=1)
     """Windows per training step."""
-    learning_rate: float = Field(default=4e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
-    weight_averaging: float = Field(default=0.98, ge=0.0, lt=1.0)
+    weight_averaging: float = Field(default=0.99, ge=0.0, lt=1.0)
     """Decay per step of the running average of the weights that is validated and kept; 0 keeps the raw weights."""
-    max_epochs: int = Field(default=30, ge=1)
+    max_epochs: int = Field(default=16, ge=1)
     patience: int = Field(default=4, ge=1)
     """Evaluations without a better valid NDCG@10 after which training stops."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -30,6 +30,7 @@ __all__ = ["SAMPLE_FILE", "LoadCheck", "check_loaded", "check_staged", "check_ve
 SAMPLE_FILE = "sample_requests.json"
 TOLERANCE = 1e-4  # relative, of scores: another CPU sums in another order
 TOP = 10
+START_S = 60.0  # for starting Python and importing torch, which is not the version's time
 
 
 @dataclass(frozen=True)
@@ -88,21 +89,11 @@ def _check(store: Store, prefix: str, files: dict[str, str], settings: Promotion
         environment["PYTHONPATH"] = str(Path(__file__).parents[1])
         command = [sys.executable, "-m", "tasks.load_check", folder]
         try:
-            # Starting Python and importing torch are not the version's time: the limit is for what the process reports,
-            # and the process as a whole is only kept from hanging.
             done = subprocess.run(
-                command,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=settings.max_load_s + 60,
-                cwd=folder,
-                check=False,
+                command, env=environment, capture_output=True, text=True, timeout=START_S + settings.max_load_s, cwd=folder, check=False
             )
-        except subprocess.TimeoutExpired:
-            return LoadCheck(
-                False, None, None, None, False, f"a clean process did not answer within {settings.max_load_s + 60:g} s"
-            )
+        except subprocess.TimeoutExpired as error:
+            return LoadCheck(False, None, None, None, False, f"a clean process did not answer within {error.timeout:g} s")
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return LoadCheck(False, None, None, None, False, f"a clean process failed with exit code {done.returncode}: {last}")

@@ -1,0 +1,50 @@
+"""Small stored versions for tests: real models on real files."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from configs.settings import EvaluationSettings, PopularitySettings
+from infra.stores import Store
+from models.popularity import Popularity
+from models.protocol import Split, split
+from tasks.load_check import SAMPLE_FILE, sample_requests
+from tasks.registry import ModelRef, StagedVersion, collect_lineage, seal, stage
+from tests import synthetic
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NAME = "ranker"
+
+
+def small_split(seed: int = 0) -> Split:
+    frame = synthetic.interactions(60, 40, 25, seed=seed)
+    return split(frame.assign(row=np.arange(len(frame))), EvaluationSettings(k_core=0))
+
+
+def stage_popularity(store: Store, folder: Path, parts: Split | None = None, hour: int = 0) -> StagedVersion:
+    """A popularity model with sample requests, uploaded and not sealed."""
+    parts = parts or small_split()
+    model = Popularity(PopularitySettings())
+    model.fit(parts.train, parts.valid, parts.catalogue, seed=0, mask_seen=True)
+    model.save(folder)
+    (folder / SAMPLE_FILE).write_text(json.dumps(sample_requests(model, parts.test, count=5, seed=0)))
+    return stage(store, NAME, folder, NOW + timedelta(hours=hour))
+
+
+def sealed(store: Store, folder: Path, hour: int = 0, outcome: str = "promoted") -> ModelRef:
+    """A sealed popularity version."""
+    staged = stage_popularity(store, folder, hour=hour)
+    lineage = collect_lineage(
+        kind="popularity",
+        dataset="small/abc",
+        protocol="loo-exact",
+        seed=0,
+        settings={},
+        metrics={"hr@10": 0.2, "ndcg@10": 0.1},
+        duration_s=1.0,
+    )
+    return seal(store, staged, {"outcome": outcome, "reasons": []}, lineage, NOW + timedelta(hours=hour))

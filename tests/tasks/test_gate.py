@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from configs.errors import GateError
+from configs.settings import FloorSettings, PromotionSettings
+from models.ranking import MISS, Ranking
+from tasks.gate import Challenger, Champion, Decision, GateInputs, decide, render_markdown
+from tasks.load_check import LoadCheck
+
+USERS = 600
+SETTINGS = PromotionSettings(resamples=1000)
+GOOD = LoadCheck(True, 0.5, 0.01, 0.0, True, "")
+BEYOND = {"coverage@10": 0.5, "gini@10": 0.8, "novelty@10": 7.0}
+Mask = npt.NDArray[np.bool_]
+
+
+def ranking(hit_share: float, seed: int = 0, users: int = USERS) -> Ranking:
+    """Targets at rank 3 for a share of the users, the rest missed."""
+    hits = np.random.default_rng(seed).random(users) < hit_share
+    ranks = np.where(hits, 3, MISS)
+    ids = np.arange(users)
+    return Ranking(ids, ids + 1000, ranks, np.arange(50), np.ones(50, dtype=np.int64))
+
+
+def inputs(challenger: Ranking, champion: Ranking | None = None, slices: dict[str, Mask] | None = None) -> GateInputs:
+    return GateInputs(
+        model_name="ranker",
+        dataset="small/abc",
+        protocol="loo-exact",
+        challenger=Challenger("new", challenger, BEYOND, GOOD),
+        baselines={"popularity": ranking(0.1, 5), "ncf": ranking(0.15, 6)},
+        champion=None if champion is None else Champion("old", 4, champion),
+        slices=slices or {},
+    )
+
+
+def failed(decision: Decision) -> list[str]:
+    return [rule.name for rule in decision.rules if rule.verdict == "failed"]
+
+
+def with_challenger(**changes: object) -> GateInputs:
+    base = inputs(ranking(0.4))
+    return replace(base, challenger=replace(base.challenger, **changes))
+
+
+def test_a_first_model_that_beats_the_baselines_is_promoted() -> None:
+    decision = decide(inputs(ranking(0.4)), SETTINGS)
+    assert decision.outcome == "promoted" and decision.reasons == [] and decision.champion_number == 0
+    verdicts = {rule.name: rule.verdict for rule in decision.rules}
+    assert verdicts["better than the champion"] == verdicts["no slice is harmed"] == "not applicable"
+    assert {rule.group for rule in decision.rules} == {1, 2, 3, 4, 5}
+    assert set(decision.tests) == {"popularity", "ncf"} and decision.detectable_difference is None
+    json.dumps(decision.to_dict())
+
+
+def test_with_approval_it_waits() -> None:
+    assert decide(inputs(ranking(0.4)), replace_settings(approval="manual")).outcome == "needs approval"
+    assert decide(inputs(ranking(0.05)), replace_settings(approval="manual")).outcome == "held"
+
+
+def replace_settings(**changes: object) -> PromotionSettings:
+    return PromotionSettings.model_validate({**SETTINGS.model_dump(), **changes})
+
+
+def test_below_a_floor_it_is_held_with_the_figure() -> None:
+    decision = decide(inputs(ranking(0.4)), replace_settings(floors=FloorSettings(hr_at_10=0.9, ndcg_at_10=0.0)))
+    assert failed(decision) == ["hr@10 floor"] and decision.reasons == [decision.rules[0].detail]
+    assert f"{decision.metrics['challenger']['hr@10']:.4f}" in decision.reasons[0] and "0.9000" in decision.reasons[0]
+
+
+def test_a_clone_of_a_baseline_is_held() -> None:
+    base = inputs(ranking(0.15, 6))
+    assert "beats ncf" in failed(decide(base, SETTINGS))
+
+
+def test_a_missing_baseline_is_an_error_not_a_pass() -> None:
+    with pytest.raises(GateError, match="names ncf, which this run did not train"):
+        decide(replace(inputs(ranking(0.4)), baselines={"popularity": ranking(0.1)}), SETTINGS)
+
+
+def test_better_than_the_champion_is_promoted_against_its_entry() -> None:
+    decision = decide(inputs(ranking(0.6), ranking(0.4, 1)), SETTINGS)
+    assert decision.outcome == "promoted" and (decision.champion, decision.champion_number) == ("old", 4)
+    assert decision.tests["champion"]["ci_low"] > 0 and decision.detectable_difference is not None
+
+
+def test_the_same_model_again_is_held_and_told_what_could_have_been_seen() -> None:
+    decision = decide(inputs(ranking(0.4), ranking(0.4)), SETTINGS)
+    assert failed(decision) == ["better than the champion"]
+    assert "a true difference below" in decision.reasons[0]
+
+
+def test_non_inferior_lets_an_equal_pass_and_a_worse_one_not() -> None:
+    settings = replace_settings(rule="non-inferior", margin=0.1)
+    assert decide(inputs(ranking(0.4), ranking(0.4)), settings).outcome == "promoted"
+    assert failed(decide(inputs(ranking(0.25, 2), ranking(0.4)), settings)) == ["not worse than the champion by 10%"]
+
+
+def test_a_slice_that_is_sacrificed_holds_an_overall_gain() -> None:
+    few = np.arange(USERS) < 120
+    ours, theirs = ranking(0.7), ranking(0.4, 1)
+    ours = replace(ours, ranks=np.where(few & (np.arange(USERS) % 12 != 0), MISS, ours.ranks))
+    decision = decide(inputs(ours, theirs, {"new users": few, "others": ~few, "tiny": np.arange(USERS) < 10}), SETTINGS)
+    assert failed(decision) == ["new users"] and "new users" in decision.reasons[0]
+    assert {rule.name: rule.verdict for rule in decision.rules}["tiny"] == "not judged"
+
+
+def test_weights_steps_and_bias_are_health() -> None:
+    assert failed(decide(with_challenger(load_check=replace(GOOD, ok=False, finite_weights=False, reason="nan")), SETTINGS)) == [
+        "finite weights",
+        "loads and answers as trained",
+    ]
+    assert failed(decide(with_challenger(nonfinite_steps=2), SETTINGS)) == ["non-finite training steps"]
+    assert failed(decide(with_challenger(beyond_accuracy={**BEYOND, "coverage@10": 0.001}), SETTINGS)) == ["coverage@10"]
+    assert failed(decide(with_challenger(beyond_accuracy={**BEYOND, "gini@10": 0.999}), SETTINGS)) == ["gini@10"]
+
+
+@pytest.mark.parametrize("name", ["coverage@10", "gini@10"])
+def test_a_figure_that_is_no_number_never_passes(name: str) -> None:
+    assert failed(decide(with_challenger(beyond_accuracy={**BEYOND, name: float("nan")}), SETTINGS)) == [name]
+
+
+def test_a_version_that_fails_its_check_is_held_with_the_reason() -> None:
+    decision = decide(with_challenger(load_check=replace(GOOD, ok=False, reason="it did not load")), SETTINGS)
+    assert failed(decision) == ["loads and answers as trained"] and "it did not load" in decision.reasons[0]
+    slow = decide(with_challenger(load_check=replace(GOOD, ok=False, reason="slow", slowest_request_s=5.0)), SETTINGS)
+    assert "seconds for a request" in failed(slow)
+    unanswered = decide(with_challenger(load_check=replace(GOOD, ok=False, reason="x", slowest_request_s=None)), SETTINGS)
+    assert "seconds for a request" not in [rule.name for rule in unanswered.rules]
+
+
+def test_rankings_of_other_requests_are_not_compared() -> None:
+    other = ranking(0.4)
+    for wrong in (replace(other, user_ids=other.user_ids + 1), replace(other, targets=other.targets + 1)):
+        with pytest.raises(GateError, match="the champion were ranked on different requests"):
+            decide(inputs(ranking(0.6), wrong), SETTINGS)
+
+
+def test_the_record_reads_as_a_table() -> None:
+    text = render_markdown(decide(inputs(ranking(0.4), ranking(0.4)), SETTINGS))
+    assert text.startswith("## Held: new") and "champion old" in text and "| floors and baselines | hr@10 floor |" in text
+    assert "80 % power" in text
+    assert "this is the first model" in render_markdown(decide(inputs(ranking(0.4)), SETTINGS))

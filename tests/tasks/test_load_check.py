@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from configs.settings import PromotionSettings
+from infra.stores import LocalStore
+from tasks import load_check
+from tasks.load_check import LoadCheck, check_loaded, check_staged, check_version, judge
+from tasks.registry import stage
+from tests.tasks.stored import NAME, NOW, sealed, stage_popularity
+
+SETTINGS = PromotionSettings()
+
+
+def test_a_sound_version_passes_in_a_clean_process(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    check = check_version(store, sealed(store, tmp_path / "m"), SETTINGS)
+    assert check.ok and check.reason == "" and check.finite_weights and check.score_deviation == 0.0
+    assert check.load_s is not None and check.slowest_request_s is not None and check.slowest_request_s < check.load_s + 1
+    json.dumps(check.to_dict())
+
+
+def test_edited_weights_are_refused_by_their_hash(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    ref = sealed(store, tmp_path / "m")
+    store.put(f"{ref.prefix}/model.safetensors", b"other")
+    check = check_version(store, ref, SETTINGS)
+    assert not check.ok and "model.safetensors differs" in check.reason and check.load_s is None
+
+
+@pytest.mark.parametrize(("change", "reason"), [("nan", "weights are not finite"), ("other", "otherwise than the trained one")])
+def test_weights_that_answer_otherwise_are_refused(change: str, reason: str, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    stage_popularity(LocalStore(tmp_path / "store"), folder)
+    weights = load_file(folder / "model.safetensors")["counts"]
+    weights[0] = float("nan") if change == "nan" else 1e6
+    save_file({"counts": weights}, folder / "model.safetensors")
+    check = check_loaded(folder)
+    assert not check.ok and reason in check.reason and check.finite_weights is (change != "nan")
+
+
+def test_a_version_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    stage_popularity(store, tmp_path / "m")
+    (tmp_path / "m" / "config.json").write_text('{"model": "something"}')
+    check = check_staged(store, stage(store, NAME, tmp_path / "m", NOW), SETTINGS)
+    assert not check.ok and "unknown kind 'something'" in check.reason
+
+
+def test_a_process_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path / "store")
+    ref = sealed(store, tmp_path / "m")
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 600\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(load_check.sys, "executable", str(slow))
+    monkeypatch.setattr(load_check, "START_S", 0.2)
+    check = check_version(store, ref, PromotionSettings(max_load_s=0.1))
+    assert not check.ok and "did not answer" in check.reason
+
+
+def test_slow_loading_and_slow_answers_are_refused() -> None:
+    good = LoadCheck(True, 1.0, 0.01, 0.0, True, "")
+    assert judge(good, SETTINGS).ok
+    assert "max_load_s" in judge(replace(good, load_s=100.0), SETTINGS).reason
+    assert "max_request_s" in judge(replace(good, slowest_request_s=3.0), SETTINGS).reason

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs.errors import AlreadyExistsError, ChampionMissingError, NotFoundError, RecsysError, VersionCorruptError
+from infra.stores import LocalStore
+from tasks.promotions import champion, history, promote, rollback
+from tasks.registry import ModelRef
+from tests.tasks.stored import NAME, NOW, sealed
+
+
+def accept(ref: ModelRef) -> None:
+    """A check that passes."""
+
+
+def test_the_champion_is_the_newest_entry(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    assert champion(store, NAME) is None
+    versions = [sealed(store, tmp_path / f"m{hour}", hour=hour).version for hour in range(3)]
+    for number, version in enumerate(versions):
+        entry = promote(store, NAME, version, expected=number, reason="better", now=NOW)
+        assert (entry.number, entry.previous) == (number + 1, versions[number - 1] if number else None)
+    current = champion(store, NAME)
+    assert current is not None and current.version == versions[2] and "@" in current.who
+    assert [entry.version for entry in history(store, NAME)] == versions
+
+
+def test_a_promotion_against_an_old_champion_is_refused(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    first, second = (sealed(store, tmp_path / f"m{hour}", hour=hour).version for hour in range(2))
+    promote(store, NAME, first, expected=0, reason="", now=NOW)
+    with pytest.raises(AlreadyExistsError, match="got another champion while"):
+        promote(store, NAME, second, expected=0, reason="", now=NOW)
+    assert len(history(store, NAME)) == 1
+
+
+def test_a_version_that_was_never_sealed_cannot_be_champion(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    with pytest.raises(NotFoundError):
+        promote(store, NAME, "nope", expected=0, reason="", now=NOW)
+    version = sealed(store, tmp_path / "m").version
+    promote(store, NAME, version, expected=0, reason="", now=NOW)
+    store.delete(f"models/{NAME}/{version}/manifest.json")
+    with pytest.raises(VersionCorruptError, match=version):
+        champion(store, NAME)
+    store.put(f"promotions/{NAME}/00000001.json", b"{}")
+    with pytest.raises(VersionCorruptError, match="damaged"):
+        champion(store, NAME)
+
+
+def _race(folder: str, version: str, expected: int, results: multiprocessing.Queue[str | None]) -> None:
+    try:
+        promote(LocalStore(Path(folder)), NAME, version, expected=expected, reason="race", now=NOW)
+        results.put(version)
+    except AlreadyExistsError:
+        results.put(None)
+
+
+def test_of_racing_promotions_one_wins_each_round(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    versions = [sealed(store, tmp_path / f"m{hour}", hour=hour).version for hour in range(4)]
+    context = multiprocessing.get_context("fork")
+    for number in range(4):
+        results: multiprocessing.Queue[str | None] = context.Queue()
+        running = [context.Process(target=_race, args=(str(tmp_path / "store"), version, number, results)) for version in versions]
+        for process in running:
+            process.start()
+        won = [winner for winner in (results.get(timeout=60) for _ in running) if winner]
+        for process in running:
+            process.join()
+        current = champion(store, NAME)
+        assert len(won) == 1 and current is not None and current.version == won[0] and current.number == number + 1
+
+
+def test_a_kill_before_the_entry_is_written_keeps_the_champion(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    first, second = (sealed(store, tmp_path / f"m{hour}", hour=hour).version for hour in range(2))
+    promote(store, NAME, first, expected=0, reason="", now=NOW)
+    program = (
+        "import os, signal, sys; from pathlib import Path; from infra import stores; from tests.tasks.stored import NAME, NOW\n"
+        "from tasks.promotions import promote\n"
+        "stores.os.link = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "promote(stores.LocalStore(Path(sys.argv[1])), NAME, sys.argv[2], expected=1, reason='', now=NOW)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "store"), second], check=False)
+    assert done.returncode == -9
+    current = champion(store, NAME)
+    assert current is not None and current.version == first
+    promote(store, NAME, second, expected=1, reason="again", now=NOW)
+
+
+def test_rollback_returns_to_the_champion_before_and_can_go_back_again(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    with pytest.raises(ChampionMissingError, match="no champion yet"):
+        rollback(store, NAME, to=None, reason="", now=NOW, check=accept)
+    first, second = (sealed(store, tmp_path / f"m{hour}", hour=hour).version for hour in range(2))
+    promote(store, NAME, first, expected=0, reason="", now=NOW)
+    with pytest.raises(ChampionMissingError, match="one champion only"):
+        rollback(store, NAME, to=None, reason="", now=NOW, check=accept)
+    promote(store, NAME, second, expected=1, reason="", now=NOW)
+    with pytest.raises(ChampionMissingError, match="champion already"):
+        rollback(store, NAME, to=second, reason="", now=NOW, check=accept)
+    back = rollback(store, NAME, to=None, reason="worse in production", now=NOW, check=accept)
+    assert (back.version, back.kind, back.previous, back.number) == (first, "rollback", second, 3)
+    assert rollback(store, NAME, to=second, reason="", now=NOW, check=accept).version == second
+
+
+def test_a_rollback_whose_check_fails_changes_nothing(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    versions = [sealed(store, tmp_path / f"m{hour}", hour=hour).version for hour in range(2)]
+    for number, version in enumerate(versions):
+        promote(store, NAME, version, expected=number, reason="", now=NOW)
+
+    def refuse(ref: ModelRef) -> None:
+        raise RecsysError("does not load")
+
+    with pytest.raises(RecsysError, match="does not load"):
+        rollback(store, NAME, to=None, reason="", now=NOW, check=refuse)
+    with pytest.raises(NotFoundError):
+        rollback(store, NAME, to="nope", reason="", now=NOW, check=accept)
+    assert len(history(store, NAME)) == 2

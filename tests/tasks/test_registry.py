@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
+from infra.stores import LocalStore
+from tasks import registry
+from tasks.registry import fetch_version, list_versions, model_ref, read_decision, read_manifest, stage
+from tests.tasks.stored import NAME, NOW, sealed, stage_popularity
+
+
+def test_a_version_exists_once_it_is_sealed(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    staged = stage_popularity(store, tmp_path / "staged")
+    assert list_versions(store, NAME) == []
+    with pytest.raises(NotFoundError, match="recsys models"):
+        model_ref(store, NAME, staged.version)
+    ref = sealed(store, tmp_path / "model", hour=1)
+    assert list_versions(store, NAME) == [ref] and model_ref(store, NAME, ref.version) == ref
+    assert ref.version.startswith("20260101T010000Z-") and ref.metrics["hr@10"] == 0.2
+    assert read_decision(store, ref)["outcome"] == "promoted"
+
+
+def test_the_manifest_holds_the_lineage_and_each_files_sha256(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    manifest = read_manifest(store, NAME, sealed(store, tmp_path / "model").version)
+    lineage = manifest["lineage"]
+    assert lineage["packages"]["torch"] and lineage["hardware"]["cores"] and lineage["python"].startswith("3.")
+    assert lineage["cost"] is None and lineage["dataset"] == "small/abc"
+    assert set(manifest["files"]) == {"config.json", "decision.json", "model.safetensors", "sample_requests.json", "vocabulary.parquet"}
+    folder = fetch_version(store, f"models/{NAME}/{manifest['version']}", manifest["files"], tmp_path / "copy")
+    assert {path.name for path in folder.iterdir()} == set(manifest["files"])
+
+
+def test_versions_are_listed_oldest_first_and_never_overwritten(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    refs = [sealed(store, tmp_path / f"m{hour}", hour=hour) for hour in (2, 0, 1)]
+    assert [ref.version for ref in list_versions(store, NAME)] == sorted(ref.version for ref in refs)
+    with pytest.raises(AlreadyExistsError):
+        stage(store, NAME, tmp_path / "m0", NOW)
+
+
+@pytest.mark.parametrize("fault", ["changed", "missing"])
+def test_a_file_that_is_not_the_sealed_one_is_named(fault: str, tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    ref = sealed(store, tmp_path / "model")
+    key = f"{ref.prefix}/model.safetensors"
+    store.delete(key)
+    if fault == "changed":
+        store.put(key, b"other weights")
+    with pytest.raises(VersionCorruptError, match=r"model\.safetensors"):
+        fetch_version(store, ref.prefix, read_manifest(store, NAME, ref.version)["files"], tmp_path / "copy")
+
+
+def test_a_damaged_manifest_is_said_to_be(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    ref = sealed(store, tmp_path / "model")
+    store.put(f"{ref.prefix}/manifest.json", b"{")
+    with pytest.raises(VersionCorruptError, match="damaged"):
+        model_ref(store, NAME, ref.version)
+
+
+def test_lineage_without_a_repository_or_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "__file__", str(tmp_path / "tasks" / "registry.py"))
+    (tmp_path / "tasks").mkdir()
+    monkeypatch.setattr(registry, "PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    found = registry.collect_lineage(kind="x", dataset="a/b", protocol="p", seed=0, settings={}, metrics={}, duration_s=0)
+    assert found.git_commit is None and list(found.packages) == ["torch"]
