@@ -90,6 +90,17 @@ class EvaluationSettings(_Settings):
     batch_size: int = Field(default=256, ge=1)
     """Requests ranked at once: memory is batch_size x items, never users x items."""
 
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> EvaluationSettings:
+        if 10 not in self.ks or min(self.ks) < 1 or len(set(self.ks)) < len(self.ks):
+            raise ValueError(f"ks {self.ks} must be distinct, positive, and include 10: models are chosen and gated at 10")
+        if self.temporal_valid_share + self.temporal_test_share >= 1:
+            raise ValueError(
+                f"temporal_valid_share ({self.temporal_valid_share}) and temporal_test_share ({self.temporal_test_share}) "
+                "leave no events to train on: their sum must be below 1"
+            )
+        return self
+
 
 class SS4RecSettings(_Settings):
     """SS4Rec (arXiv 2502.08132): a time-aware (S5) and a relation-aware (Mamba) state space layer in each block."""
@@ -140,7 +151,7 @@ class NCFSettings(_Settings):
 
     mf_width: int = Field(default=64, ge=1)
     mlp_width: int = Field(default=32, ge=1)
-    mlp_hidden: tuple[int, ...] = (64, 32)
+    mlp_hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(64, 32), min_length=1)
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
     negatives: int = Field(default=4, ge=1)
     """Sampled negatives per interaction."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -221,7 +220,6 @@ def datasets(config: Config = None, set_: Set = None, json_file: Json = None) ->
 
 def main() -> None:
     """Run a command; what a person can mend ends as one paragraph and exit status 1."""
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # a run's own server tells nobody about it
     logging.getLogger("prefect.flow_runs").addFilter(_without_traceback)
     logging.getLogger("prefect.task_runs").addFilter(_without_traceback)
     try:

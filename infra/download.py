@@ -30,22 +30,30 @@ def download(
     """Download `url` to `path`; bytes gather in `<path>.part`, from where a broken download goes on, in this run or the next.
 
     `checksum` is `md5:<hex>` or `sha256:<hex>`. Raises SourceError when the server cannot be reached, refuses, or sends
-    something else than the checksum says.
+    something else than the checksum says, and when the bytes cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if checksum is not None:
+        _split(checksum)  # a misspelt one is refused before the bytes are fetched, not after
     part = path.with_name(path.name + ".part")
-    for attempt in range(retries + 1):
+    failures = 0
+    while True:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             _receive(url, part, timeout_s, on_bytes)
             break
-        except (httpx.TransportError, _BrokenOffError) as error:
-            if attempt == retries:
+        except OSError as error:
+            raise SourceError(
+                f"{url} cannot be written to {part}: {error.strerror or error}. Free space there, or choose another data.cache_dir."
+            ) from error
+        except (httpx.HTTPError, httpx.InvalidURL, _BrokenOffError) as error:
+            failures += 1
+            if failures > retries:
                 raise SourceError(
-                    f"{url} could not be downloaded ({type(error).__name__}: {error}; {attempt + 1} attempts). Without a network, "
+                    f"{url} could not be downloaded ({type(error).__name__}: {error}; {failures} attempts). Without a network, "
                     "give a local zip, folder or ratings file (data.local_path), or a mirror (data.mirror_url). What has arrived "
                     f"is kept in {part} and a later run goes on from there."
                 ) from error
-            time.sleep(pause_s * 2**attempt)
+            time.sleep(pause_s * 2 ** (failures - 1))
     if checksum is not None:
         check_digest(part, checksum, f"downloaded from {url}", discard=True)
     part.replace(path)
@@ -53,9 +61,7 @@ def download(
 
 def check_digest(path: Path, checksum: str, origin: str, *, discard: bool = False) -> None:
     """Raises SourceError when the file's digest is not `checksum` (`md5:<hex>` or `sha256:<hex>`)."""
-    kind, _, expected = checksum.partition(":")
-    if kind not in ("md5", "sha256") or not expected:
-        raise SourceError(f"data.checksum is {checksum!r}: write md5:<hex> or sha256:<hex>.")
+    kind, expected = _split(checksum)
     with path.open("rb") as file:
         found = hashlib.file_digest(file, kind).hexdigest()
     if found != expected.lower():
@@ -63,12 +69,20 @@ def check_digest(path: Path, checksum: str, origin: str, *, discard: bool = Fals
             path.unlink()
         raise SourceError(
             f"The file {path.name} {origin} has the {kind} {found}, not the expected {expected}: it is damaged or another "
-            "release. Get it again, or correct data.checksum if the new content is the wanted one."
+            f"release. {'It was discarded' if discard else 'Delete it'}; get it again, or correct data.checksum if this content is "
+            "the wanted one."
         )
 
 
+def _split(checksum: str) -> tuple[str, str]:
+    kind, _, expected = checksum.partition(":")
+    if kind not in ("md5", "sha256") or not expected:
+        raise SourceError(f"data.checksum is {checksum!r}: write md5:<hex> or sha256:<hex>.")
+    return kind, expected
+
+
 class _BrokenOffError(Exception):
-    """The answer ended early, or the server asks to come back later."""
+    """The answer is not the missing part, or the server asks to come back later."""
 
 
 def _receive(url: str, part: Path, timeout_s: float, on_bytes: OnBytes | None) -> None:
@@ -90,16 +104,18 @@ def _receive(url: str, part: Path, timeout_s: float, on_bytes: OnBytes | None) -
                 "file (data.local_path)."
             )
         resumed = answer.status_code == 206
+        if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            part.unlink()
+            raise _BrokenOffError("the server sent another range than the one that is missing")
         received = have if resumed else 0
         length = answer.headers.get("Content-Length")
         total = received + int(length) if length else None
-        validator_file.write_text(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "", encoding="utf-8")
         with part.open("ab" if resumed else "wb") as file:
+            # Only now: had the old bytes stayed, killed in between, the new validator would vouch for them.
+            validator_file.write_text(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "", encoding="utf-8")
             for block in answer.iter_bytes(1 << 16):
                 file.write(block)
                 received += len(block)
                 if on_bytes is not None:
                     on_bytes(received, total)
-    if total is not None and received < total:
-        raise _BrokenOffError(f"{received} of {total} bytes arrived")
     validator_file.unlink()

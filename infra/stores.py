@@ -88,7 +88,14 @@ def open_store(settings: StoreSettings) -> Store:
 def check_key(key: str) -> str:
     """Raises ValueError on a key that is not a plain relative path."""
     path = PurePosixPath(key)
-    if not path.parts or path.is_absolute() or str(path) != key or ".." in path.parts or path.parts[0] == TEMPORARY or "\0" in key:
+    if (
+        not path.parts
+        or path.is_absolute()
+        or str(path) != key
+        or ".." in path.parts
+        or path.parts[0] == TEMPORARY
+        or "\0" in key
+    ):
         raise ValueError(f"{key!r} is not a key: use a relative path without empty parts, '..' or a leading {TEMPORARY!r}")
     return key
 

@@ -103,7 +103,7 @@ class NCF(Recommender):
             raise TrainingError("NCF has no weights yet: fit it or load a version.")
         w = self._weights
         rows = torch.from_numpy(self._users.indices(requests.user_ids)).to(self._device)
-        layers = [name.removesuffix(".weight") for name in w if name.startswith("mlp_layers.") and name.endswith(".weight")]
+        layers = _hidden_layers(w)
         first, width = w[f"{layers[0]}.weight"], self._settings.mlp_width
         user_half = w["user_mlp_embedding.weight"][rows] @ first[:, :width].T + w[f"{layers[0]}.bias"]
         item_half = w["item_mlp_embedding.weight"][1:] @ first[:, width:].T
@@ -146,6 +146,12 @@ class NCF(Recommender):
         for array in (train.user_ids, train.offsets, train.item_ids, valid.targets, self.catalogue):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+
+def _hidden_layers(weights: dict[str, torch.Tensor]) -> list[str]:
+    """Names of the hidden layers, first to last. A stored file holds them in alphabetical order: 10 before 4."""
+    names = [name.removesuffix(".weight") for name in weights if name.startswith("mlp_layers.") and name.endswith(".weight")]
+    return sorted(names, key=lambda name: int(name.rsplit(".", 1)[1]))
 
 
 class _Sampler:

@@ -3,7 +3,8 @@
 - `loo-exact`: each user's last event is tested and the one before validates; events are ordered by int64 time, equal
   times by a seeded hash of the event, so neither the source's row order nor float rounding decides who is tested on what.
 - `loo-recbole`: the same, ordered as RecBole 1.2.1 does (float32 time, then source row), for published figures.
-- `temporal`: one cut in time for all users; nothing from after the cut is known, as in production.
+- `temporal`: one cut in time for all users; nothing from after the cut is known, as in production. A user's first event after
+  the cut is asked for, also of new users (an empty history) and with an item that is not in the catalogue (a miss).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Split:
     valid: Requests
     test: Requests
     catalogue: IntArray  # (n_items,) raw item ids, ascending, that are ranked
-    counts: dict[str, int]  # what the k-core dropped and what is left
+    counts: dict[str, int]  # what the k-core dropped and what is left; `temporal` adds new users and unknown targets
 
     def masks_seen(self, sequential: bool) -> bool:
         """Whether items of a user's history are left out of the ranking. RecBole leaves them out for general models
@@ -81,7 +82,8 @@ def _leave_one_out(users: IntArray, items: IntArray, times: IntArray, settings: 
     users, items, times = users[kept], items[kept], times[kept]
     from_end = _positions_from_end(users)
     # RecBole leaves a user with one event in train, and with two, no valid event.
-    size = np.bincount(np.unique(users, return_inverse=True)[1])[np.unique(users, return_inverse=True)[1]]
+    events = np.unique(users, return_counts=True)[1]
+    size = np.repeat(events, events)
     is_test = (from_end == 0) & (size >= 2)
     is_valid = (from_end == 1) & (size >= 3)
     in_train = ~is_test & ~is_valid
@@ -123,12 +125,18 @@ def _temporal(users: IntArray, items: IntArray, times: IntArray, settings: Evalu
             "evaluation.temporal_test_share."
         )
     # Histories hold all that happened before the cut: the k-core shapes what is learnt, not what a user did.
+    valid = _requests(users, items, times, is_valid, before)
+    test = _requests(users, items, times, is_test, times < test_from)
+    catalogue = np.unique(items[in_train])
+    for name, requests in (("valid", valid), ("test", test)):
+        counts[f"{name}_new_users"] = int((requests.lengths == 0).sum())
+        counts[f"{name}_unknown_targets"] = int((~np.isin(requests.targets, catalogue)).sum())
     return Split(
         protocol=settings.protocol,
         train=_sequences(users[in_train], items[in_train], times[in_train]),
-        valid=_requests(users, items, times, is_valid, before),
-        test=_requests(users, items, times, is_test, times < test_from),
-        catalogue=np.unique(items[in_train]),
+        valid=valid,
+        test=test,
+        catalogue=catalogue,
         counts=counts,
     )
 

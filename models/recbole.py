@@ -55,13 +55,14 @@ def neumf(n_users: int, n_items: int, settings: NCFSettings) -> nn.Module:
     return network
 
 
-def recbole_split(interactions: pd.DataFrame, k_core: int, *, sequential: bool) -> dict[str, pd.DataFrame]:
+def recbole_split(interactions: pd.DataFrame, k_core: int, *, sequential: bool, max_length: int = 50) -> dict[str, pd.DataFrame]:
     """RecBole's own leave-one-out parts of `interactions` (user_id, movie_id, timestamp, in source order).
 
     Returns `train`, `valid` and `test` with raw user_id, item_id and RecBole's order. For a sequential model the parts hold
-    its augmented rows: `history` is the raw ids before each target.
+    its augmented rows: `history` is the last `max_length` raw ids before each target. Changes the working directory of
+    the process while it runs.
     """
-    with _recbole_config(interactions, k_core, "SASRec" if sequential else "Pop") as config:
+    with _recbole_config(interactions, k_core, max_length, "SASRec" if sequential else "Pop") as config:
         from recbole.data import create_dataset
 
         dataset = create_dataset(config)
@@ -118,7 +119,7 @@ def _part(dataset: Any, part: Any, sequential: bool) -> pd.DataFrame:
 
 
 @contextlib.contextmanager
-def _recbole_config(interactions: pd.DataFrame, k_core: int, model: str) -> Iterator[Any]:
+def _recbole_config(interactions: pd.DataFrame, k_core: int, max_length: int, model: str) -> Iterator[Any]:
     _mend_numpy()
     from recbole.config import Config
 
@@ -134,7 +135,7 @@ def _recbole_config(interactions: pd.DataFrame, k_core: int, model: str) -> Iter
             "user_inter_num_interval": f"[{k_core},inf)",
             "item_inter_num_interval": f"[{k_core},inf)",
             "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
-            "MAX_ITEM_LIST_LENGTH": 1000,
+            "MAX_ITEM_LIST_LENGTH": max_length,
             "train_neg_sample_args": None,
             "normalize_all": False,
             "gpu_id": "",

@@ -95,11 +95,17 @@ def load_dataset_ref(store: Store, name: str, version: str) -> DatasetRef:
 
 
 def read_manifest(store: Store, name: str, version: str) -> dict[str, Any]:
-    """The version's manifest. Raises NotFoundError where there is no sealed version."""
+    """The version's manifest. Raises NotFoundError where there is no sealed version, VersionCorruptError where it is no JSON."""
+    key = f"datasets/{name}/{version}/manifest.json"
     try:
-        manifest: dict[str, Any] = json.loads(store.get(f"datasets/{name}/{version}/manifest.json"))
+        manifest: dict[str, Any] = json.loads(store.get(key))
     except NotFoundError as error:
         raise NotFoundError(f"There is no dataset {name} version {version} in {store.uri('datasets')}.") from error
+    except ValueError as error:
+        raise VersionCorruptError(
+            f"{store.uri(key)} cannot be read as JSON ({error}): it was changed after it was stored. Restore the object, or delete "
+            "the version and ingest again."
+        ) from error
     return manifest
 
 

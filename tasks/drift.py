@@ -125,7 +125,7 @@ def detect_drift(
     if not small:
         compared = reference_of(current, items, settings, seed).sample
         columns, html = _measure(
-            _comparable(reference.sample, reference.item_events), _comparable(compared, reference.item_events), settings
+            _comparable(reference.sample, reference.item_events - 1), _comparable(compared, reference.item_events), settings
         )
     drifted_share = float(np.mean([column.drifted for column in columns])) if columns else 0.0
     reasons = [
@@ -178,7 +178,11 @@ def _refuse_unusable(frame: pd.DataFrame, name: str) -> None:
 
 
 def _comparable(frame: pd.DataFrame, item_events: pd.Series[int]) -> pd.DataFrame:
-    """Columns whose distance means something: heavy tails as logarithms, ids as popularity, no calendar dates."""
+    """Columns whose distance means something: heavy tails as logarithms, ids as popularity, no calendar dates.
+
+    A reference row's own event is left out of its film's popularity: counted, every film would look more popular in the
+    reference than in events that it has not seen.
+    """
     gaps = frame["gap_s"].to_numpy(np.float64)
     return pd.DataFrame(
         {

@@ -64,8 +64,9 @@ def build_features(interactions: pd.DataFrame) -> pd.DataFrame:
             "session_id": (sessions - sessions[row_of_first]).astype(np.int64),
             "user_events_before": _events_before(users, times),
             "movie_events_before": _events_before(movies, times),
-        }
-    )[FEATURE_COLUMNS]
+        },
+        copy=False,  # 25 million rows are 2.5 GB
+    )
 
 
 def _events_before(ids: npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -90,7 +90,13 @@ def _check(store: Store, prefix: str, files: dict[str, str], settings: Promotion
         command = [sys.executable, "-m", "tasks.load_check", folder]
         try:
             done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=START_S + settings.max_load_s, cwd=folder, check=False
+                command,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=START_S + settings.max_load_s,
+                cwd=folder,
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
             return LoadCheck(False, None, None, None, False, f"a clean process did not answer within {error.timeout:g} s")

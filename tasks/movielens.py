@@ -10,7 +10,8 @@ import csv
 import io
 import os
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,10 @@ def read_ratings_file(path: Path) -> RawTables:
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a zip to `folder`, which appears whole or not at all; an unpacked one is taken as it is."""
+    """Unpack a zip to `folder`, which appears whole or not at all; an unpacked one is taken as it is.
+
+    Raises SourceError on a zip that is damaged, encrypted, or leaves its folder, and where it cannot be written.
+    """
     if folder.is_dir():
         return folder
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -93,16 +97,21 @@ def unpack(archive: Path, folder: Path) -> Path:
                     raise SourceError(
                         f"The zip {archive} holds the path {member!r}, which leaves its folder; it is not unpacked."
                     )
-            broken = members.testzip()
-            if broken is not None:
-                raise zipfile.BadZipFile(f"bad checksum of {broken}")
-            members.extractall(temporary)
+            members.extractall(temporary)  # which compares each member's checksum
         temporary.replace(folder)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise SourceError(
             f"The zip {archive} is damaged or truncated ({error}). Delete it and run again to fetch it anew, or give another one "
             "(data.local_path)."
         ) from error
+    except (RuntimeError, NotImplementedError) as error:
+        raise SourceError(f"The zip {archive} cannot be unpacked: {error}. Give one that is plainly compressed.") from error
+    except OSError as error:
+        if not folder.is_dir():  # else another run has unpacked the same zip meanwhile
+            raise SourceError(
+                f"The zip {archive} cannot be unpacked to {folder}: {error.strerror or error}. Free space there, or choose "
+                "another data.cache_dir."
+            ) from error
     finally:
         _remove_tree(temporary)
     return folder
@@ -120,7 +129,8 @@ def _read_atomic(path: Path) -> RawTables:
         file = path.with_suffix(suffix)
         if not file.exists():
             return None
-        frame = _read_table(file, sep="\t", header=0, encoding="utf-8")
+        text = {"zip_code:token": "string"}
+        frame = _read_table(file, sep="\t", header=0, encoding="utf-8", quoting=csv.QUOTE_NONE, dtype=text)
         return frame.rename(columns=lambda name: str(name).split(":")[0])
 
     interactions = table(".inter")
@@ -128,27 +138,41 @@ def _read_atomic(path: Path) -> RawTables:
     interactions = _pick(path, interactions, INTERACTION_COLUMNS, {"item_id": "movie_id"})
     items, users = table(".item"), table(".user")
     if items is not None:
-        titles = items["movie_title"].astype("string").fillna("")
-        genres = items["class"].astype("string").fillna("").str.replace(" ", "|")
-        year = pd.to_numeric(items["release_year"], errors="coerce").astype("Int64")
-        items = pd.DataFrame({"movie_id": items["item_id"], "title": titles, "year": year, "genres": genres})
+        # recbole's ml-100k calls genres "class", its ml-1m "genre"; other data sets lack some of these columns
+        found = items.rename(columns={"class": "genres", "genre": "genres", "movie_title": "title", "release_year": "year"})
+        found = _pick(path.with_suffix(".item"), found, ["item_id"], {}, optional=["title", "year", "genres"])
+        found = found.reindex(columns=["item_id", "title", "year", "genres"])
+        genres = found["genres"].astype("string").fillna("").str.replace(" ", "|")
+        year = pd.to_numeric(found["year"], errors="coerce").astype("Int64")
+        titles = found["title"].astype("string").fillna("")
+        items = pd.DataFrame({"movie_id": found["item_id"], "title": titles, "year": year, "genres": genres})
+    if users is not None:
+        users = _pick(path.with_suffix(".user"), users, ["user_id"], {}, optional=["gender", "age", "occupation", "zip_code"])
     return _tables(path, interactions, items, users, (".inter", ".item", ".user"))
 
 
 def _read_u_data(path: Path) -> RawTables:
-    interactions = _read_table(path, sep="\t", names=INTERACTION_COLUMNS, encoding="latin-1")
+    interactions = _read_table(path, sep="\t", names=INTERACTION_COLUMNS, encoding="latin-1", quoting=csv.QUOTE_NONE)
     items = users = None
     item_file, user_file = path.with_name("u.item"), path.with_name("u.user")
     if item_file.exists():
         names = ["movie_id", "title", "release", "video_release", "url", *GENRES_100K]
         raw = _read_table(item_file, sep="|", names=names, encoding="latin-1", quoting=csv.QUOTE_NONE)
-        flags = raw[GENRES_100K].to_numpy(np.int64) > 0
-        genres = ["|".join(np.array(GENRES_100K)[row]) for row in flags]
+        flags = raw[GENRES_100K].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+        if np.isnan(flags).any():
+            row = int(np.argmax(np.isnan(flags).any(axis=1))) + 1
+            raise SourceError(
+                f"Row {row} of {item_file} lacks some of the {len(GENRES_100K)} genre flags (0 or 1) that end each row of "
+                "u.item. Mend or remove the file."
+            )
+        genres = ["|".join(np.array(GENRES_100K)[row]) for row in flags > 0]
         year = pd.to_numeric(raw["release"].astype("string").str[-4:], errors="coerce").astype("Int64")
         titles = _bare(raw["title"].astype("string").fillna(""))
         items = pd.DataFrame({"movie_id": raw["movie_id"], "title": titles, "year": year, "genres": genres})
     if user_file.exists():
-        users = _read_table(user_file, sep="|", names=["user_id", "age", "gender", "occupation", "zip_code"], encoding="latin-1")
+        names = ["user_id", "age", "gender", "occupation", "zip_code"]
+        text = {"zip_code": "string"}  # of digits, it would lose its leading zeros
+        users = _read_table(user_file, sep="|", names=names, encoding="latin-1", quoting=csv.QUOTE_NONE, dtype=text)
     return _tables(path, interactions, items, users, ("u.data", "u.item", "u.user"))
 
 
@@ -186,8 +210,10 @@ def _tables(
     return RawTables(interactions, items, users, files)
 
 
-def _pick(path: Path, frame: pd.DataFrame, columns: list[str], names: dict[str, str]) -> pd.DataFrame:
-    """The columns, by the names that the format has for them."""
+def _pick(
+    path: Path, frame: pd.DataFrame, columns: list[str], names: dict[str, str], optional: Sequence[str] = ()
+) -> pd.DataFrame:
+    """The columns, by the names that the format has for them, and those of `optional` that are there."""
     renamed = frame.rename(columns=names)
     in_format = {column: name for name, column in names.items()}
     missing = [in_format.get(column, column) for column in columns if column not in renamed.columns]
@@ -196,30 +222,38 @@ def _pick(path: Path, frame: pd.DataFrame, columns: list[str], names: dict[str, 
             f"{path} lacks the column {', '.join(missing)}; its columns are {', '.join(map(str, frame.columns))}. Rename them or give "
             "another file."
         )
-    return renamed[columns].copy()
+    picked = [*columns, *(name for name in optional if name in renamed.columns)]
+    twice = renamed[picked].columns.duplicated()
+    if twice.any():
+        raise SourceError(
+            f"{path} has two columns for {', '.join(renamed[picked].columns[twice])}; its columns are "
+            f"{', '.join(map(str, frame.columns))}. Remove one."
+        )
+    return renamed[picked].copy()
 
 
-def _read_table(path: Path, **options: object) -> pd.DataFrame:
+def _read_table(path: Path, content: io.BytesIO | None = None, **options: object) -> pd.DataFrame:
     """Numbers are parsed by pandas' C engine; a column with any other cell stays text, for validation to judge."""
     try:
-        return pd.read_csv(path, low_memory=False, **options)  # type: ignore[call-overload, no-any-return]
+        frame: pd.DataFrame = pd.read_csv(content or path, low_memory=False, **options)  # type: ignore[call-overload]
     except pd.errors.EmptyDataError as error:
         raise SourceError(f"{path} is empty. Give a file with rows (data.local_path).") from error
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise SourceError(f"{path} cannot be read as a table: {error}. It is damaged or in another format.") from error
+    if len(frame) and not isinstance(frame.index, pd.RangeIndex):  # pandas made the surplus its index and shifted the names
+        columns = [str(name) for name in frame.columns]
+        raise SourceError(
+            f"The rows of {path} have {len(columns) + frame.index.nlevels} fields, and its columns are {len(columns)}: "
+            f"{', '.join(columns)}. Remove the surplus fields (perhaps only a separator that ends each row)."
+        )
+    return frame
 
 
 def _read_double_colon(path: Path, columns: list[str]) -> pd.DataFrame:
     """`::` as a tab first: pandas would need its slow Python engine for a separator of two characters."""
-    content = path.read_bytes().replace(b"\t", b" ").replace(b"::", b"\t")
-    if not content.strip():
-        raise SourceError(f"{path} is empty. Give a file with rows (data.local_path).")
-    try:
-        return pd.read_csv(
-            io.BytesIO(content), sep="\t", names=columns, encoding="latin-1", quoting=csv.QUOTE_NONE, low_memory=False
-        )
-    except pd.errors.ParserError as error:
-        raise SourceError(f"{path} cannot be read as `::`-separated columns {', '.join(columns)}: {error}.") from error
+    content = io.BytesIO(path.read_bytes().replace(b"\t", b" ").replace(b"::", b"\t"))
+    text = {"zip_code": "string"}
+    return _read_table(path, content, sep="\t", names=columns, encoding="latin-1", quoting=csv.QUOTE_NONE, dtype=text)
 
 
 def _with_year(items: pd.DataFrame) -> pd.DataFrame:

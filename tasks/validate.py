@@ -131,7 +131,7 @@ class _Checks:
     def numbers(self, column: str, *, whole: bool) -> npt.NDArray[np.float64] | npt.NDArray[np.int64]:
         """The column as numbers; cells that are none are marked, and 0 stands for them."""
         cells = self.raw[column]
-        if cells.dtype.kind in "iu":
+        if cells.dtype.kind == "i":  # unsigned cells may not fit, so they are judged like any others
             return cells.to_numpy(np.int64)
         missing = cells.isna().to_numpy()
         if missing.all():
@@ -186,14 +186,16 @@ def _interactions(checks: _Checks, settings: ValidationSettings, now: int) -> pd
     checks.mark(parsed & ~in_milliseconds & (time > now + settings.max_future_s), "timestamp lies in the future")
     frame = pd.DataFrame({**columns, "row": np.arange(len(raw), dtype=np.int64)})
     frame["rating"] = frame["rating"].astype(np.float64)
-    frame = frame[~checks.bad].sort_values(["user_id", "movie_id", "timestamp", "row"])
-    repeated = frame.duplicated(["user_id", "movie_id"], keep="last")
+    kept = np.flatnonzero(~checks.bad)
+    # By user, time, movie; stable, so of events that agree in all three the last of the source comes last.
+    order = kept[np.lexsort((columns["movie_id"][kept], time[kept], columns["user_id"][kept]))]
+    frame = frame.take(order)
+    repeated = frame.duplicated(["user_id", "movie_id"], keep="last").to_numpy()
     superseded = np.zeros(len(raw), dtype=bool)
-    superseded[frame.loc[repeated, "row"].to_numpy()] = True
+    superseded[order[repeated]] = True
     checks.mark(superseded, "repeats a user and movie of a later event")
     _refuse(checks, settings)
-    frame = frame[~repeated.to_numpy()]
-    return frame.sort_values(["user_id", "timestamp", "movie_id"]).reset_index(drop=True)
+    return frame[~repeated].reset_index(drop=True)
 
 
 def _refuse(checks: _Checks, settings: ValidationSettings) -> None:

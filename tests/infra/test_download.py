@@ -15,10 +15,11 @@ CONTENT = bytes(range(256)) * 4096
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT with faults: `cut` bodies end early, `busy` answers are 503, Range may be ignored or the file change."""
+    """Serves CONTENT with faults: `cut` bodies end early, `busy` answers are 503, ranges begin `shift` bytes early,
+    Range may be ignored, the size kept back, the file change."""
 
-    cut = busy = 0
-    ranges = True
+    cut = busy = shift = 0
+    ranges = sizes = True
     etag = '"one"'
     content = CONTENT
     asked: list[str | None]
@@ -43,12 +44,17 @@ class Handler(BaseHTTPRequestHandler):
             return
         start = 0
         if wanted and server.ranges and self.headers.get("If-Range") == server.etag:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            start = int(wanted.removeprefix("bytes=").removesuffix("-")) - server.shift
+            if start >= len(server.content):
+                self.send_error(416)
+                return
             self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
         else:
             self.send_response(200)
         body = server.content[start:]
-        self.send_header("Content-Length", str(len(body)))
+        if server.sizes:
+            self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", server.etag)
         self.end_headers()
         if server.cut:
@@ -107,10 +113,50 @@ def test_a_file_that_changed_meanwhile_is_not_glued_to_the_old_half(server: Serv
     assert (tmp_path / "f").read_bytes() == CONTENT[::-1]
 
 
+def test_a_range_that_begins_elsewhere_is_not_glued(server: Server, tmp_path: Path) -> None:
+    server.cut, server.shift = 1, 10
+    download(server.url, tmp_path / "f", pause_s=0)
+    assert (tmp_path / "f").read_bytes() == CONTENT and server.asked[-1] is None
+
+
+def test_a_complete_part_of_a_killed_run_is_fetched_again(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "f.part").write_bytes(CONTENT)
+    (tmp_path / "f.part.etag").write_text(server.etag)
+    download(server.url, tmp_path / "f", pause_s=0)
+    assert (tmp_path / "f").read_bytes() == CONTENT
+    assert server.asked == [f"bytes={len(CONTENT)}-", None]
+
+
+def test_a_server_that_does_not_tell_the_size_is_read_to_the_end(server: Server, tmp_path: Path) -> None:
+    server.sizes = False
+    totals: set[int | None] = set()
+    download(server.url, tmp_path / "f", on_bytes=lambda have, total: totals.add(total))
+    assert (tmp_path / "f").read_bytes() == CONTENT and totals == {None}
+
+
+def test_a_misspelt_checksum_is_refused_before_anything_is_fetched(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="write md5:<hex> or sha256:<hex>"):
+        download(server.url, tmp_path / "f", checksum="sha1:ab")
+    assert server.asked == []
+
+
+def test_a_cache_folder_that_cannot_be_written_is_named(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(SourceError, match=r"cache.*data\.cache_dir"):
+        download(server.url, tmp_path / "cache" / "f")
+
+
 def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
     server.busy = 2
     download(server.url, tmp_path / "f", pause_s=0)
     assert (tmp_path / "f").read_bytes() == CONTENT
+
+
+def test_a_server_that_stays_busy_ends_the_run(server: Server, tmp_path: Path) -> None:
+    server.busy = 9
+    with pytest.raises(SourceError, match=r"answered 503; 3 attempts"):
+        download(server.url, tmp_path / "f", retries=2, pause_s=0)
+    assert len(server.asked) == 3
 
 
 def test_a_refusal_is_not_retried(server: Server, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
         taken = self.headers.get("If-None-Match") == "*" and server.conditional and self.path in server.objects
         if taken and reply is None:
             reply = (412, "PreconditionFailed")
-        if reply is None or server.stores_before_reply and not taken:
+        if reply is None or (server.stores_before_reply and not taken):
             server.objects[self.path] = (body, self.headers.get("x-amz-meta-sha256", ""))
         self._answer(*(reply or (200, "")))
 
@@ -109,17 +109,26 @@ def test_a_server_that_ignores_the_condition_is_refused_before_anything_is_writt
         (400, "Strange", StoreError, "Strange"),
     ],
 )
-def test_each_refusal_says_what_to_do_and_no_secret(server: Server, status: int, code: str, error: type[Exception], said: str) -> None:
+def test_each_refusal_says_what_to_do_and_no_secret(
+    server: Server, status: int, code: str, error: type[Exception], said: str
+) -> None:
     server.reply = lambda path, writes: (status, code)
     store = connect(server)
-    for call in (lambda: store.put("k", b"x"), lambda: store.get("k"), lambda: store.put_new("k", b"x"), lambda: list(store.list())):
+    for call in (
+        lambda: store.put("k", b"x"),
+        lambda: store.get("k"),
+        lambda: store.put_new("k", b"x"),
+        lambda: list(store.list()),
+    ):
         with pytest.raises(error, match=said) as caught:
             call()
         assert "very-secret" not in str(caught.value)
 
 
 def test_a_server_that_does_not_answer_is_named() -> None:
-    settings = StoreSettings(url="s3://b", endpoint_url="http://127.0.0.1:9", access_key_id="a", secret_access_key="b", attempts=1)  # type: ignore[arg-type]
+    settings = StoreSettings(
+        url="s3://b", endpoint_url="http://127.0.0.1:9", access_key_id="a", secret_access_key="b", attempts=1
+    )  # type: ignore[arg-type]
     with pytest.raises(StoreUnavailableError, match=r"http://127\.0\.0\.1:9 does not answer"):
         S3Store("b", "", settings).exists("k")
 

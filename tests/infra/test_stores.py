@@ -78,7 +78,8 @@ def test_of_many_processes_one_wins(tmp_path: Path) -> None:
     for number in range(5):
         results: multiprocessing.Queue[str | None] = context.Queue()
         running = [
-            context.Process(target=_create, args=(str(tmp_path), f"k{number}", bytes([65 + i]) * 100_000, results)) for i in range(6)
+            context.Process(target=_create, args=(str(tmp_path), f"k{number}", bytes([65 + i]) * 100_000, results))
+            for i in range(6)
         ]
         for process in running:
             process.start()
@@ -112,7 +113,12 @@ def test_a_killed_writer_leaves_no_part_of_an_object(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "error"),
-    [(errno.ENOSPC, StoreFullError), (errno.EDQUOT, StoreFullError), (errno.EROFS, StoreDeniedError), (errno.EIO, StoreUnavailableError)],
+    [
+        (errno.ENOSPC, StoreFullError),
+        (errno.EDQUOT, StoreFullError),
+        (errno.EROFS, StoreDeniedError),
+        (errno.EIO, StoreUnavailableError),
+    ],
 )
 def test_a_failing_disk_is_named_and_leaves_nothing(
     number: int, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -87,7 +87,9 @@ def test_a_model_of_another_vocabulary_misses_what_it_does_not_know() -> None:
 
 
 def test_a_constant_score_ranks_the_target_last() -> None:
-    ranking = rank_requests(Fixed(CATALOGUE, np.zeros((1, 6))), requests([[]], [2]), np.array(CATALOGUE), mask_seen=True, batch_size=1)
+    ranking = rank_requests(
+        Fixed(CATALOGUE, np.zeros((1, 6))), requests([[]], [2]), np.array(CATALOGUE), mask_seen=True, batch_size=1
+    )
     assert ranking.ranks.tolist() == [6]
 
 

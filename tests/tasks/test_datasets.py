@@ -70,6 +70,20 @@ def test_a_changed_table_is_noticed(tmp_path: Path) -> None:
         read_table(store, ref, "items")
 
 
+def test_a_manifest_that_is_no_json_is_noticed(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    ref = write(store, synthetic.interactions(20, 30, 10))
+    store.put(f"{ref.prefix}/manifest.json", b'{"rows": 20')
+    with pytest.raises(VersionCorruptError, match=r"manifest\.json cannot be read as JSON"):
+        load_dataset_ref(store, "small", ref.version)
+
+
+def test_the_same_values_as_text_are_the_same_version(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    frame = synthetic.interactions(20, 30, 10)
+    assert write(store, frame).version == write(store, frame.astype(str)).version
+
+
 def test_a_full_disk_leaves_the_last_good_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(tmp_path)
     ref = write(store, synthetic.interactions(20, 30, 10))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,30 @@ def test_a_download_is_kept_and_checked_again(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "cache" / "ml-1m.zip").write_bytes(content[:100])
     with pytest.raises(SourceError, match=r"ml-1m\.zip"):
         ingest(settings)
+
+
+def test_a_cached_release_without_a_published_checksum_is_read(tmp_path: Path) -> None:
+    synthetic.write_csv(tmp_path / "ml", synthetic.interactions(5, 10, 6))
+    synthetic.write_zip(tmp_path / "ml-latest-small.zip", tmp_path / "ml")
+    source = ingest(DataSettings(source="ml-latest-small", cache_dir=tmp_path))
+    assert source.name == "ml-latest-small" and len(source.tables.interactions) == 30
+
+
+def test_a_truncated_cached_zip_is_refused(tmp_path: Path) -> None:
+    synthetic.write_csv(tmp_path / "ml", synthetic.interactions(5, 10, 6))
+    archive = synthetic.write_zip(tmp_path / "ml-latest-small.zip", tmp_path / "ml")
+    archive.write_bytes(archive.read_bytes()[:300])
+    with pytest.raises(SourceError, match=r"ml-latest-small\.zip is damaged or truncated .*Delete it"):
+        ingest(DataSettings(source="ml-latest-small", cache_dir=tmp_path))
+
+
+def test_recbole_without_its_data_is_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ModuleSpec("recbole", None, is_package=True)
+    assert spec.submodule_search_locations is not None
+    spec.submodule_search_locations.append(str(tmp_path / "recbole"))
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: spec)
+    with pytest.raises(SourceError, match=r"data\.local_path"):
+        ingest(DataSettings(cache_dir=tmp_path, mirror_url="http://127.0.0.1:9", retries=0, timeout_s=2))
 
 
 def test_without_the_shipped_copy_ml_100k_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

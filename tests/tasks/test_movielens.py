@@ -96,6 +96,103 @@ def test_a_file_that_is_no_table_is_refused(name: str, tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,3,900000000,\n4,5,3,900000001,\n"),
+        ("ratings.dat", "1::2::3::900000000::7\n4::5::3::900000001::7\n"),
+        ("u.data", "1\t2\t3\t900000000\t7\n4\t5\t3\t900000001\t7\n"),
+    ],
+)
+def test_rows_with_a_surplus_field_do_not_shift_the_columns(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SourceError, match=rf"{name} have 5 fields, and its columns are 4: user"):
+        read_folder(tmp_path)
+
+
+def test_two_columns_of_one_meaning_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").write_text("userId,user_id,movieId,rating,timestamp\n1,9,2,3,900000000\n")
+    with pytest.raises(SourceError, match="two columns for user_id"):
+        read_folder(tmp_path)
+
+
+def test_a_bad_cell_is_left_as_text_for_validation(tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,2,3,900000000\n1,x3,3,900000000\n1,4\n")
+    found = read_folder(tmp_path).interactions
+    assert list(found["movie_id"]) == ["2", "x3", "4"]
+    assert found["user_id"].dtype == "int64" and found["rating"].isna().sum() == 1
+
+
+@pytest.mark.parametrize("quoted", ['"4\t5\t3\t900000001\n', '4\t"5\t3\t900000001\n'])
+def test_a_stray_quote_swallows_no_rows(quoted: str, tmp_path: Path) -> None:
+    (tmp_path / "u.data").write_text("1\t2\t3\t900000000\n" + quoted + "6\t5\t3\t900000001\n")
+    assert len(read_folder(tmp_path).interactions) == 3
+
+
+def test_zip_codes_keep_their_leading_zeros(tmp_path: Path) -> None:
+    frame = synthetic.interactions(2, 10, 5)
+    (synthetic.write_dat(tmp_path / "dat", frame).with_name("users.dat")).write_text("1::F::1::10::02139\n2::M::56::16::00501\n")
+    (synthetic.write_u_data(tmp_path / "u", frame).with_name("u.user")).write_text("1|9|F|x|02139\n2|8|M|y|00501\n")
+    atomic = synthetic.write_atomic(tmp_path / "x", frame)
+    atomic.with_suffix(".user").write_text("user_id:token\tzip_code:token\n1\t02139\n2\t00501\n")
+    for folder in ("dat", "u", "x"):
+        users = read_folder(tmp_path / folder).users
+        assert users is not None and list(users["zip_code"]) == ["02139", "00501"]
+
+
+def test_atomic_items_are_read_by_whatever_columns_they_have(tmp_path: Path) -> None:
+    path = synthetic.write_atomic(tmp_path, synthetic.interactions(3, 10, 5))
+    path.with_suffix(".item").write_text('item_id:token\tmovie_title:token_seq\tgenre:token_seq\n2\t"A" film\tDrama War\n')
+    items = read_ratings_file(path).items
+    assert items is not None
+    assert items.iloc[0].to_list()[:2] == [2, '"A" film'] and pd.isna(items.iloc[0]["year"])
+    assert items.iloc[0]["genres"] == "Drama|War"
+    path.with_suffix(".item").write_text("movie:token\n2\n")
+    with pytest.raises(SourceError, match=r"x\.item lacks the column item_id"):
+        read_ratings_file(path)
+
+
+@pytest.mark.parametrize("row", ["1|A (1995)|01-Jan-1995||u|0|1\n", "1|A|01-Jan-1995||u|" + "|".join("x" * 19) + "\n"])
+def test_movies_without_their_genre_flags_are_refused(row: str, tmp_path: Path) -> None:
+    path = synthetic.write_u_data(tmp_path, synthetic.interactions(3, 10, 5))
+    path.with_name("u.item").write_text(row)
+    with pytest.raises(SourceError, match=r"Row 1 of .*u\.item"):
+        read_ratings_file(path)
+
+
+def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("ratings.csv", "x")
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    content[6] |= 1
+    (tmp_path / "a.zip").write_bytes(bytes(content))
+    with pytest.raises(SourceError, match="encrypted"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    synthetic.write_csv(tmp_path / "ml", synthetic.interactions(3, 10, 5))
+    archive = synthetic.write_zip(tmp_path / "ml.zip", tmp_path / "ml")
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(SourceError, match=r"data\.cache_dir"):
+        unpack(archive, tmp_path / "cache" / "ml")
+
+
+def test_two_runs_that_unpack_one_zip_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synthetic.write_csv(tmp_path / "ml", synthetic.interactions(3, 10, 5))
+    archive = synthetic.write_zip(tmp_path / "ml.zip", tmp_path / "ml")
+    extract = zipfile.ZipFile.extractall
+
+    def other_run_is_first(members: zipfile.ZipFile, path: Path) -> None:
+        extract(members, tmp_path / "out")
+        extract(members, path)
+
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", other_run_is_first)
+    assert len(read_folder(unpack(archive, tmp_path / "out")).interactions) == 15
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ml", "ml.zip", "out"]
+
+
 def test_a_zip_is_unpacked_whole_or_not_at_all(tmp_path: Path) -> None:
     folder = tmp_path / "ml"
     synthetic.write_csv(folder, synthetic.interactions(3, 10, 5))
@@ -109,11 +206,12 @@ def test_a_zip_is_unpacked_whole_or_not_at_all(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ml", "ml.zip", "out"]
 
 
-def test_a_zip_with_a_flipped_byte_is_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("ratings.csv", "userId,movieId,rating,timestamp\n1,2,3,4\n")
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zip_with_flipped_bytes_is_refused(compression: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", compression) as archive:
+        archive.writestr("ratings.csv", synthetic.interactions(9, 20, 9).to_csv(index=False))
     content = bytearray((tmp_path / "a.zip").read_bytes())
-    content[60] ^= 0xFF
+    content[60:90] = bytes(byte ^ 0xFF for byte in content[60:90])
     (tmp_path / "a.zip").write_bytes(bytes(content))
     with pytest.raises(SourceError, match="damaged"):
         unpack(tmp_path / "a.zip", tmp_path / "out")

@@ -67,7 +67,9 @@ def test_of_racing_promotions_one_wins_each_round(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     for number in range(4):
         results: multiprocessing.Queue[str | None] = context.Queue()
-        running = [context.Process(target=_race, args=(str(tmp_path / "store"), version, number, results)) for version in versions]
+        running = [
+            context.Process(target=_race, args=(str(tmp_path / "store"), version, number, results)) for version in versions
+        ]
         for process in running:
             process.start()
         won = [winner for winner in (results.get(timeout=60) for _ in running) if winner]

@@ -29,7 +29,13 @@ def test_the_manifest_holds_the_lineage_and_each_files_sha256(tmp_path: Path) ->
     lineage = manifest["lineage"]
     assert lineage["packages"]["torch"] and lineage["hardware"]["cores"] and lineage["python"].startswith("3.")
     assert lineage["cost"] is None and lineage["dataset"] == "small/abc"
-    assert set(manifest["files"]) == {"config.json", "decision.json", "model.safetensors", "sample_requests.json", "vocabulary.parquet"}
+    assert set(manifest["files"]) == {
+        "config.json",
+        "decision.json",
+        "model.safetensors",
+        "sample_requests.json",
+        "vocabulary.parquet",
+    }
     folder = fetch_version(store, f"models/{NAME}/{manifest['version']}", manifest["files"], tmp_path / "copy")
     assert {path.name for path in folder.iterdir()} == set(manifest["files"])
 

@@ -37,6 +37,7 @@ def with_cell(column: str, value: object) -> pd.DataFrame:
         ("movie_id", 3.5, "movie_id is not a whole number"),
         ("user_id", -4, "user_id is negative"),
         ("user_id", 1e300, "user_id is too large"),
+        ("user_id", str(2**64), "user_id is too large"),
         ("rating", 9, "rating is outside 0.5 to 5"),
         ("rating", float("inf"), "rating is not a number"),
         ("timestamp", -5, "timestamp is negative"),
@@ -67,6 +68,24 @@ def test_of_repeated_events_the_latest_is_kept() -> None:
     kept = found.interactions[same]
     assert len(kept) == 1 and kept.iloc[0]["rating"] == 5.0 and kept.iloc[0]["row"] == 201
     assert found.report.tables["interactions"].reasons == {"repeats a user and movie of a later event": 2}
+
+
+def test_of_repeated_events_in_one_second_the_last_of_the_source_is_kept() -> None:
+    frame = synthetic.interactions(20, 30, 10)
+    found = validate(raw(pd.concat([frame, frame.iloc[[3]].assign(rating=2.5)], ignore_index=True)), LAX, NOW)
+    assert 200 in set(found.interactions["row"]) and 3 not in set(found.interactions["row"])
+
+
+def test_unsigned_ids_that_do_not_fit_are_too_large() -> None:
+    frame = synthetic.interactions(20, 30, 10).astype({"user_id": np.uint64})
+    frame.loc[7, "user_id"] = np.uint64(2**63 + 9)
+    assert validate(raw(frame), LAX, NOW).report.tables["interactions"].reasons == {"user_id is too large": 1}
+
+
+@pytest.mark.parametrize("dtype", [np.int64, object])
+def test_an_empty_frame_is_refused(dtype: type) -> None:
+    with pytest.raises(DataRefusedError, match="nothing was stored"):
+        validate(raw(synthetic.interactions(2, 3, 1).iloc[:0].astype(dtype)), LAX, NOW)
 
 
 def test_accepted_rows_are_sorted_and_int64() -> None:

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from configs.errors import TrainingError
+from models.recommender import EpochReport, FitReport
+from models.training import Schedule, name_first_nonfinite, train
+
+
+def run(
+    folder: Path | None, *, epochs: int = 6, fingerprint: str = "a", valid: list[float] | None = None, **options: object
+) -> tuple[nn.Module, FitReport]:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.3), nn.Linear(4, 1))
+    curve = iter(valid or [n / 10 for n in range(1, 20)])
+
+    def batches(epoch: int) -> Iterator[torch.Tensor]:
+        generator = torch.Generator().manual_seed(epoch)
+        yield from (torch.randn(5, 3, generator=generator) for _ in range(4))
+
+    report = train(
+        network,
+        torch.optim.Adam(network.parameters(), lr=0.05),
+        batches,
+        lambda x: (network(x) - x.sum(1, keepdim=True)).square().mean(),
+        lambda: {"ndcg@10": next(curve)},
+        Schedule(epochs, patience=2, averaging=0.9),
+        seed=3,
+        fingerprint=fingerprint,
+        checkpoint_dir=folder,
+        **options,  # type: ignore[arg-type]
+    )
+    return network, report
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def kill_after(epoch: int) -> object:
+    def on_epoch(report: EpochReport) -> None:
+        if report.epoch == epoch:
+            raise Killed
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_run_that_was_cut_short_ends_with_the_same_weights(epoch: int, tmp_path: Path) -> None:
+    whole, expected = run(None)
+    with pytest.raises(Killed):
+        run(tmp_path, on_epoch=kill_after(epoch))
+    resumed, report = run(tmp_path, valid=[n / 10 for n in range(epoch + 1, 20)])
+    assert report.resumed_from == epoch and expected.resumed_from is None
+    assert [e.loss for e in report.epochs] == [e.loss for e in expected.epochs]
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name])
+
+
+def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path: Path) -> None:
+    run(tmp_path, epochs=2)
+    assert run(tmp_path, epochs=2, fingerprint="b")[1].resumed_from is None
+
+
+def test_it_stops_when_the_valid_metric_stops_rising_and_keeps_the_best() -> None:
+    _, report = run(None, epochs=10, valid=[0.1, 0.3, 0.2, 0.25, 0.9, 0.9])
+    assert (len(report.epochs), report.best_epoch) == (4, 2)
+    assert [e.best_epoch for e in report.epochs] == [1, 2, 2, 2]
+
+
+def test_training_leaves_the_callers_random_numbers_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    run(None, epochs=1)
+    torch.set_rng_state(state)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_says_where(tmp_path: Path) -> None:
+    network = nn.Linear(2, 1)
+    losses = iter([1.0, 1.0, float("nan")])
+    with pytest.raises(
+        TrainingError, match=r"epoch 1, step 3: loss nan.*non-finite gradients: \['weight', 'bias'\].*debug: true"
+    ):
+        train(
+            network,
+            torch.optim.SGD(network.parameters(), lr=0.1),
+            lambda epoch: range(5),
+            lambda _: network(torch.ones(1, 2)).sum() * next(losses),
+            lambda: {"ndcg@10": 0.0},
+            Schedule(1, 1),
+            seed=0,
+            fingerprint="",
+            checkpoint_dir=tmp_path,
+        )
+    assert not list(tmp_path.iterdir()) and torch.isfinite(network.weight).all()
+
+
+def test_nothing_to_train_on_is_said() -> None:
+    network = nn.Linear(2, 1)
+    with pytest.raises(TrainingError, match="nothing to train on"):
+        train(
+            network,
+            torch.optim.SGD(network.parameters(), 0.1),
+            lambda e: [],
+            lambda b: b,
+            dict,
+            Schedule(1, 1),
+            seed=0,
+            fingerprint="",
+        )
+
+
+def test_debug_names_the_first_module_that_breaks() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    with torch.no_grad():
+        network[1].weight.fill_(float("inf"))
+    handles = name_first_nonfinite(network)
+    with pytest.raises(TrainingError, match=r"module 1 \(Linear\)"):
+        network(torch.ones(1, 2))
+    for handle in handles:
+        handle.remove()
+    network(torch.ones(1, 2))
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from tests.models.test_training import run\n"
+        "count = iter(range(9)); sync = os.fsync\n"
+        "os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL) if next(count) == 2 else sync(fd)\n"
+        "run(Path(sys.argv[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False, env={**os.environ, "PYTHONPATH": "."})
+    assert done.returncode == -signal.SIGKILL
+    _, report = run(tmp_path, valid=[n / 10 for n in range(3, 20)])
+    assert report.resumed_from == 2
+    whole, _ = run(None)
+    assert len(report.epochs) == 6 and torch.isfinite(next(iter(whole.parameters()))).all()

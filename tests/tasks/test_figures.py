@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import numpy as np
+
+from models.recommender import EpochReport
+from tasks.figures import metrics_rows, paired_differences_png, training_curve_png
+
+
+def test_curves_and_histograms_are_pngs() -> None:
+    epochs = [EpochReport(n, 5, 3.0 / n, {"ndcg@10": 0.1 + n / 100}, 1.0, n) for n in range(1, 6)]
+    one = [EpochReport(1, 1, 0.0, {"ndcg@10": 0.1}, 1.0, 1)]
+    for png in (
+        training_curve_png({"ss4rec": epochs, "ncf": epochs[:3], "popularity": one}),
+        training_curve_png({"popularity": one}),
+        paired_differences_png(np.array([0.0, 0.5, -0.3]), (-0.1, 0.2)),
+    ):
+        assert png.startswith(b"\x89PNG") and len(png) > 5000
+
+
+def test_each_model_and_slice_is_a_row() -> None:
+    rows = metrics_rows(
+        {"ncf": {"all": {"requests": 943, "hr@10": 0.123456}, "new users": {}}, "ss4rec": {"all": {"hr@10": 1.0}}}
+    )
+    assert rows == [
+        {"model": "ncf", "slice": "all", "requests": 943, "hr@10": 0.1235},
+        {"model": "ss4rec", "slice": "all", "hr@10": 1.0},
+    ]
