@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from configs.errors import DataRefusedError
 from configs.settings import EvaluationSettings
@@ -111,6 +112,45 @@ def test_temporal_asks_for_new_users_too() -> None:
     assert parts.test.user_ids.tolist() == [2] and history(parts.test, 0) == [1]
     assert parts.valid.user_ids.tolist() == [2] and history(parts.valid, 0) == []
     assert 1 not in set(parts.test.user_ids)
+    assert parts.counts["valid_new_users"] == 1 and parts.counts["test_new_users"] == 0
+
+
+def test_temporal_counts_targets_that_nobody_has_met_before() -> None:
+    table = pd.DataFrame({"user_id": [1] * 8 + [2, 2], "movie_id": [*range(8), 1, 99], "timestamp": [*range(8), 8, 9]})
+    parts = split(table, EvaluationSettings(k_core=0, protocol="temporal"))
+    assert parts.test.targets.tolist() == [99] and 99 not in parts.catalogue
+    assert parts.counts["test_unknown_targets"] == 1 and parts.counts["valid_unknown_targets"] == 0
+
+
+@given(EVENTS, st.lists(st.tuples(st.integers(20, 25), st.integers(1, 8), st.integers(0, 6)), max_size=20))
+def test_other_users_events_change_nothing_for_a_user(
+    events: list[tuple[int, int, int]], others: list[tuple[int, int, int]]
+) -> None:
+    table = frame(events)
+    if table.groupby("user_id").size().max() < 3:
+        return
+    first, second = split(table, EXACT), split(frame(events + others), EXACT)
+    rows = np.searchsorted(second.test.user_ids, first.test.user_ids)
+    assert (second.test.user_ids[rows] == first.test.user_ids).all()
+    assert (second.test.take(rows).item_ids == first.test.item_ids).all()
+    assert (second.test.targets[rows] == first.test.targets).all()
+
+
+@given(EVENTS)
+def test_what_happens_after_the_temporal_test_cut_leaves_no_trace(events: list[tuple[int, int, int]]) -> None:
+    settings = EvaluationSettings(k_core=0, protocol="temporal", temporal_valid_share=0.3, temporal_test_share=0.3)
+    table = frame(events)
+    try:
+        first = split(table, settings)
+    except DataRefusedError:
+        return
+    cut = first.test.request_times.min()
+    after = table["timestamp"] >= cut
+    other = table.assign(movie_id=table["movie_id"].where(~after, table["movie_id"] + 50))
+    second = split(other, settings)
+    for a, b in ((first.train, second.train), (first.valid, second.valid), (first.test, second.test)):
+        assert (a.user_ids == b.user_ids).all() and (a.offsets == b.offsets).all() and (a.item_ids == b.item_ids).all()
+    assert (first.catalogue == second.catalogue).all() and (first.valid.targets == second.valid.targets).all()
 
 
 def test_who_masks_seen_items() -> None:
@@ -147,3 +187,12 @@ def test_an_empty_temporal_part_is_refused() -> None:
     late = pd.DataFrame({"user_id": [1, 2, 3, 4], "movie_id": 1, "timestamp": [1, 5, 5, 5]})
     with pytest.raises(DataRefusedError, match="no events to validate"):
         split(late, EvaluationSettings(k_core=0, protocol="temporal"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"ks": (5, 20)}, {"ks": (0, 10)}, {"ks": (10, 10)}, {"ks": ()}, {"temporal_valid_share": 0.6, "temporal_test_share": 0.4}],
+)
+def test_settings_that_cannot_be_judged_under_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=r"must be distinct, positive, and include 10|must be below 1"):
+        EvaluationSettings(**wrong)  # type: ignore[arg-type]

@@ -45,11 +45,30 @@ def test_the_split_equals_recboles_for_sequential_models_with_histories(ml_100k:
         assert held_out["user_id"].tolist() == requests.user_ids.tolist()
         assert held_out["item_id"].tolist() == requests.targets.tolist()
         spans = zip(requests.offsets[:-1], requests.offsets[1:], strict=True)
-        assert held_out["history"].tolist() == [requests.item_ids[a:b].tolist() for a, b in spans]
+        assert held_out["history"].tolist() == [requests.item_ids[max(a, b - 50) : b].tolist() for a, b in spans]
     # Every event of the train part but a user's first is a target there, with all before it as history.
     targets = theirs["train"].sort_values("user_id", kind="stable")
     first = np.isin(np.arange(len(ours.train.item_ids)), ours.train.offsets[:-1])
     assert targets["item_id"].tolist() == ours.train.item_ids[~first].tolist()
+
+
+def test_short_users_and_rounded_times_are_split_as_recbole_does() -> None:
+    base = 1_000_000_000  # float32 steps are 64 s here, so many events of different seconds tie
+    rng = np.random.default_rng(4)
+    lengths = [1, 2, 3, 1, 2, 3, 4, 9, 2, 1, 5]
+    users = np.repeat(np.arange(1, len(lengths) + 1), lengths)
+    movies = np.concatenate([rng.permutation(12)[:length] + 1 for length in lengths])
+    table = pd.DataFrame({"user_id": users, "movie_id": movies, "timestamp": base + rng.integers(0, 300, len(users))})
+    table = table.sample(frac=1, random_state=0).reset_index(drop=True).assign(row=np.arange(len(table)))
+    ours = split(table, EvaluationSettings(protocol="loo-recbole", k_core=0))
+    theirs = recbole_split(table, 0, sequential=False)
+    for part, requests in (("valid", ours.valid), ("test", ours.test)):
+        held_out = theirs[part].sort_values("user_id")
+        assert held_out["user_id"].tolist() == requests.user_ids.tolist()
+        assert held_out["item_id"].tolist() == requests.targets.tolist()
+    train = theirs["train"].sort_values("user_id", kind="stable")
+    assert train["user_id"].tolist() == ours.train.user_ids[ours.train.row_of_event].tolist()
+    assert train["item_id"].tolist() == ours.train.item_ids.tolist()
 
 
 class Noisy(Popularity):
