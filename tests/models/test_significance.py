@@ -47,7 +47,7 @@ def test_the_same_seed_gives_the_same_p() -> None:
 
 @pytest.mark.parametrize(("a", "b"), [([], []), ([1.0], [1.0, 2.0]), ([np.nan], [1.0])])
 def test_what_cannot_be_compared_is_refused(a: list[float], b: list[float]) -> None:
-    with pytest.raises(ValueError, match="paired arrays|not finite"):
+    with pytest.raises(ValueError, match=r"paired arrays|not finite"):
         paired_bootstrap(np.array(a), np.array(b), resamples=100, seed=0)
 
 

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import SettingsError
+from configs.loading import load_settings, named_configs
+from configs.settings import RetrainSettings
+
+
+def test_overrides_beat_the_file_and_the_file_beats_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("seed: 5\nmodels:\n  ss4rec: {width: 32, blocks: 3}\n")
+    found = load_settings(
+        RetrainSettings, str(path), ["models.ss4rec.width=8", "evaluation.ks=[1, 10]", "promotion.approval=manual"]
+    )
+    assert (found.seed, found.models.ss4rec.width, found.models.ss4rec.blocks) == (5, 8, 3)
+    assert found.evaluation.ks == (1, 10) and found.models.ss4rec.dropout == RetrainSettings().models.ss4rec.dropout
+
+
+@pytest.mark.parametrize("name", named_configs())
+def test_every_shipped_configuration_is_valid_and_departs_from_the_defaults(name: str) -> None:
+    assert load_settings(RetrainSettings, name) != RetrainSettings()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("sed: 1", "sed is no setting; did you mean seed?"),
+        ("models: {ss4rec: {zzz: 1}}", "models.ss4rec.zzz is no setting; known are width"),
+        ("seed: many", "seed: Input should be a valid integer, unable to parse string as an integer (given 'many')"),
+        ("models: {ss4rec: {step_min: 1.0}}", "step_min (1.0) must be below step_max (0.1)"),
+        ("models: {ncf: null}", "promotion.baselines names ncf, but models.ncf is null"),
+        ("data: {source: ml-10b}", "data.source: Input should be 'ml-100k'"),
+        ("- a\n- b", "must hold settings as `name: value`, found a list"),
+        ("a: [", "is not valid YAML"),
+    ],
+)
+def test_a_mistake_names_the_key_and_the_way_out(content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(content)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(RetrainSettings, str(tmp_path / "x.yaml"))
+    assert said in str(caught.value)
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("")
+    assert load_settings(RetrainSettings, str(tmp_path / "x.yaml")) == RetrainSettings()
+
+
+def test_a_long_value_is_cut_in_the_message() -> None:
+    with pytest.raises(SettingsError, match=r"given 'x{50,76}\.\.\."):
+        load_settings(RetrainSettings, None, ["seed=" + "x" * 500])

@@ -1,0 +1,256 @@
+"""The whole story on a real Prefect server, with real models on small data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from prefect.client.orchestration import get_client
+
+from configs.errors import ChampionMissingError, DataRefusedError, GateError, RecsysError, RunInProgressError, SourceError
+from configs.settings import RetrainSettings
+from flows.monitor import monitor
+from flows.promote import promote
+from flows.retrain import RetrainSummary, retrain
+from flows.rollback import rollback
+from flows.train import train
+from infra.locks import run_lock
+from infra.stores import open_store
+from tasks.drift import DriftResult
+from tasks.promotions import champion, history
+from tasks.registry import fetch_version, list_versions, read_manifest
+from tests import synthetic
+
+Make = Callable[..., RetrainSettings]
+
+
+def stored(settings: RetrainSettings) -> dict[str, str]:
+    store = open_store(settings.store)
+    return {key: hashlib.sha256(store.get(key)).hexdigest() for key in store.list()}
+
+
+def champion_of(settings: RetrainSettings) -> str:
+    current = champion(open_store(settings.store), settings.model_name)
+    assert current is not None
+    return current.version
+
+
+def artifact_keys() -> set[str]:
+    with get_client(sync_client=True) as client:
+        return {artifact.key for artifact in client.read_artifacts(limit=200) if artifact.key}
+
+
+def test_the_first_run_promotes_the_second_compares_and_rollback_returns(make_settings: Make, tmp_path: Path) -> None:
+    settings = make_settings()
+    first = retrain(settings)
+    store = open_store(settings.store)
+    assert first.promoted and first.decision.outcome == "promoted" and champion_of(settings) == first.version.version
+    files = read_manifest(store, settings.model_name, first.version.version)["files"]
+    assert {"model.safetensors", "evaluation.json", "ranks.parquet", "reference_sample.parquet", "decision.json"} <= set(files)
+    fetch_version(store, first.version.prefix, files, tmp_path / "copy")
+    assert set(first.evaluation.metrics) == {"popularity", "ncf", "ss4rec"} and first.evaluation.protocol == "loo-exact"
+    json.dumps(first.to_dict())
+    assert {
+        "dataset", "validation", "drift", "drift-report", "training-curve", "metrics", "gate", "training-ss4rec", "training-ncf",
+    } <= artifact_keys()  # fmt: skip
+
+    before = stored(settings)
+    second = retrain(settings)
+    after = stored(settings)
+    assert {key: after[key] for key in before} == before, "a second run overwrote something"
+    assert not second.promoted and second.decision.outcome == "held" and second.decision.champion == first.version.version
+    assert "better than the champion" in second.decision.reasons[0]
+    assert second.evaluation.metrics == first.evaluation.metrics, "the same seed gave other metrics"
+    assert second.decision.metrics["champion"] == second.decision.metrics["challenger"]
+    assert [ref.outcome for ref in list_versions(store, settings.model_name)] == ["promoted", "held"]
+    assert second.dataset == first.dataset
+
+    with pytest.raises(ChampionMissingError, match="one champion only"):
+        rollback(None, "nothing before it", settings.model_name, settings.promotion, settings.store)
+    with pytest.raises(GateError, match="is held"):
+        promote(second.version.version, settings.model_name, "", False, settings.promotion, settings.store)
+    with pytest.raises(GateError, match="needs a reason"):
+        promote(second.version.version, settings.model_name, " ", True, settings.promotion, settings.store)
+    forced = promote(second.version.version, settings.model_name, "seen good in a test", True, settings.promotion, settings.store)
+    assert (forced.kind, forced.number, forced.reason) == ("force", 2, "seen good in a test")
+    with pytest.raises(GateError, match="is the champion already"):
+        promote(second.version.version, settings.model_name, "", False, settings.promotion, settings.store)
+    back = rollback(None, "it was worse", settings.model_name, settings.promotion, settings.store)
+    assert back.version == first.version.version == champion_of(settings) and back.kind == "rollback"
+    assert len(history(store, settings.model_name)) == 3
+
+    store.put(f"{second.version.prefix}/model.safetensors", b"damaged")
+    with pytest.raises(RecsysError, match=r"cannot be rolled back to.*model\.safetensors differs.*champion is unchanged"):
+        rollback(second.version.version, "", settings.model_name, settings.promotion, settings.store)
+    assert champion_of(settings) == first.version.version
+
+
+def test_a_better_model_on_newer_data_replaces_the_champion(make_settings: Make) -> None:
+    weak = make_settings()
+    settings = weak.model_copy(
+        update={
+            "models": weak.models.model_copy(
+                update={"ss4rec": weak.models.ss4rec.model_copy(update={"learning_rate": 1e-6, "max_epochs": 1})}
+            )
+        }
+    )
+    lax = settings.promotion.model_copy(update={"baselines": ()})
+    first = retrain(settings.model_copy(update={"promotion": lax}))
+    assert first.promoted
+    newer = pd.concat(
+        [
+            synthetic.interactions(80, 40, 25),
+            synthetic.interactions(30, 40, 25, seed=9).assign(user_id=lambda f: f["user_id"] + 500),
+        ]
+    )
+    strong = make_settings(newer)
+    more = strong.models.ss4rec.model_copy(
+        update={"max_epochs": 10, "dropout": 0.1, "embedding_dropout": 0.0, "learning_rate": 0.01}
+    )
+    second = retrain(strong.model_copy(update={"models": strong.models.model_copy(update={"ss4rec": more})}))
+    assert second.promoted and second.decision.champion == first.version.version
+    assert second.dataset.version != first.dataset.version
+    assert second.decision.metrics["challenger"]["ndcg@10"] > second.decision.metrics["champion"]["ndcg@10"]
+    assert champion_of(strong) == second.version.version
+
+
+def test_training_by_hand_waits_for_promote(make_settings: Make) -> None:
+    settings = make_settings()
+    with pytest.raises(RecsysError, match="no dataset version of ml-100k"):
+        train(settings)
+    from flows.etl import etl
+
+    dataset = etl(settings.data, settings.validation, settings.store)
+    drift = monitor(None, settings.model_name, settings.data, settings.drift, settings.store)
+    assert isinstance(drift, DriftResult) and drift.rows > 0
+    version = train(settings, f"{dataset.name}/{dataset.version}")
+    store = open_store(settings.store)
+    assert version.outcome == "not judged" and champion(store, settings.model_name) is None
+    manual = settings.promotion.model_copy(update={"approval": "manual"})
+    entry = promote(version.version, settings.model_name, "", False, manual, settings.store)
+    assert entry.version == version.version == champion_of(settings)
+    assert len(list(store.list(f"decisions/{settings.model_name}/{version.version}/"))) == 1
+
+
+def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not(make_settings: Make, tmp_path: Path) -> None:
+    settings = make_settings()
+    whole = retrain(
+        settings.model_copy(
+            update={"work_dir": tmp_path / "other", "store": settings.store.model_copy(update={"url": f"file:{tmp_path}/o"})}
+        )
+    )
+    program = (
+        "import os, signal, sys; from configs.settings import RetrainSettings; from infra.stores import open_store\n"
+        "from tasks.candidates import train_candidate\n"
+        "s = RetrainSettings.model_validate_json(sys.argv[1])\n"
+        "from tasks.ingest import ingest; from tasks.validate import validate; from tasks.features import build_features\n"
+        "from tasks.datasets import write_dataset\n"
+        "src = ingest(s.data); v = validate(src.tables, s.validation, 2000000000)\n"
+        "d = write_dataset(open_store(s.store), src.name, v, build_features(v.interactions), src.source_hashes)\n"
+        "kill = lambda r: os.kill(os.getpid(), signal.SIGKILL) if r.epoch == 2 else None\n"
+        "train_candidate(open_store(s.store), d, 'ss4rec', s, kill)"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
+    done = subprocess.run([sys.executable, "-c", program, settings.model_dump_json()], check=False, env=environment)
+    assert done.returncode == -signal.SIGKILL
+    resumed = retrain(settings)
+    record = json.loads(open_store(settings.store).get(f"{resumed.version.prefix}/evaluation.json"))
+    assert record["training"]["ss4rec"]["resumed_from"] == 2
+    assert resumed.evaluation.metrics == whole.evaluation.metrics
+    assert not (settings.work_dir / "checkpoints" / settings.model_name).exists()
+
+
+def test_two_runs_at_once_are_refused(make_settings: Make) -> None:
+    settings = make_settings()
+    with run_lock(settings.work_dir, settings.model_name):
+        with pytest.raises(RunInProgressError, match=rf"process {os.getpid()}.*model_name or work_dir"):
+            retrain(settings)
+        with run_lock(settings.work_dir, "another-model"):
+            pass
+    with run_lock(settings.work_dir, settings.model_name):
+        pass
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[RetrainSettings, RetrainSummary]:
+    """A store with a champion, for bad input to leave alone."""
+    from tests.flows.conftest import QUICK
+
+    folder = tmp_path_factory.mktemp("good")
+    path = synthetic.write_csv(folder / "data", synthetic.interactions(80, 40, 25))
+    places = {"data": {"local_path": str(path)}, "store": {"url": f"file:{folder}/store"}, "work_dir": str(folder / "work")}
+    settings = RetrainSettings.model_validate({**QUICK, **places})
+    return settings, retrain(settings)
+
+
+def bad_cells(column: str, value: object) -> pd.DataFrame:
+    frame = synthetic.interactions(80, 40, 25).astype({column: object})
+    frame.loc[: len(frame) // 4, column] = value  # type: ignore[misc]
+    return frame
+
+
+def repeated() -> pd.DataFrame:
+    frame = synthetic.interactions(80, 40, 25)
+    return pd.concat([frame, frame.head(500)])
+
+
+@pytest.mark.parametrize(
+    ("frame", "error", "said"),
+    [
+        (lambda: bad_cells("user_id", "abc"), DataRefusedError, "user_id is not a number"),
+        (lambda: bad_cells("rating", 9), DataRefusedError, "rating is outside 0.5 to 5"),
+        (lambda: bad_cells("timestamp", -3), DataRefusedError, "timestamp is negative"),
+        (
+            lambda: synthetic.interactions(80, 40, 25).assign(timestamp=lambda f: f["timestamp"] * 1000),
+            DataRefusedError,
+            "milliseconds",
+        ),
+        (repeated, DataRefusedError, "repeats a user and movie"),
+        (
+            lambda: synthetic.interactions(80, 40, 25).assign(movie_id=float("nan")),
+            DataRefusedError,
+            "column movie_id .* is empty",
+        ),
+        (lambda: synthetic.interactions(400, 40, 1), DataRefusedError, "5-core leaves nothing"),
+        (lambda: synthetic.interactions(80, 40, 4), DataRefusedError, "5-core leaves nothing"),
+        (lambda: synthetic.interactions(80, 40, 25).rename(columns={"rating": "stars"}), SourceError, "lacks the column rating"),
+        (lambda: synthetic.interactions(80, 40, 25).head(0), SourceError, "only a header"),
+    ],
+)
+def test_bad_data_stops_the_run_and_leaves_the_champion(
+    frame: Callable[[], pd.DataFrame],
+    error: type[Exception],
+    said: str,
+    good: tuple[RetrainSettings, RetrainSummary],
+    tmp_path: Path,
+) -> None:
+    settings, summary = good
+    names = {"user_id": "userId", "movie_id": "movieId"}
+    (tmp_path / "data").mkdir()
+    frame().rename(columns=names).to_csv(tmp_path / "data" / "ratings.csv", index=False)
+    data = settings.data.model_copy(update={"local_path": tmp_path / "data" / "ratings.csv"})
+    versions = list_versions(open_store(settings.store), settings.model_name)
+    with pytest.raises(error, match=said):
+        retrain(settings.model_copy(update={"data": data}))
+    assert champion_of(settings) == summary.version.version
+    assert list_versions(open_store(settings.store), settings.model_name) == versions
+
+
+def test_a_store_that_does_not_answer_or_refuses_stops_the_run(make_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from configs.errors import StoreUnavailableError
+    from tasks import stages
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    monkeypatch.setattr(stages.build_dataset, "retries", 0)
+    settings = make_settings(store={"url": "s3://b/p", "endpoint_url": "http://127.0.0.1:9", "attempts": 1, "timeout_s": 2})
+    with pytest.raises(StoreUnavailableError, match="does not answer"):
+        retrain(settings)
