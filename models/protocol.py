@@ -49,21 +49,20 @@ def split(interactions: pd.DataFrame, settings: EvaluationSettings) -> Split:
     users = interactions["user_id"].to_numpy(np.int64)
     items = interactions["movie_id"].to_numpy(np.int64)
     times = interactions["timestamp"].to_numpy(np.int64)
-    if settings.protocol == "temporal":
-        order = np.lexsort((_tie_keys(users, items, times, settings.tie_seed), times, users))
-        return _temporal(users[order], items[order], times[order], settings)
     if settings.protocol == "loo-recbole":
         # RecBole keeps times as float32, and so do its models: intervals are those of the rounded times.
         times = times.astype(np.float32).astype(np.int64)
         order = np.lexsort((interactions["row"].to_numpy(np.int64), times, users))
     else:
-        order = np.lexsort((_tie_keys(users, items, times, settings.tie_seed), times, users))
+        order = _exact_order(users, items, times, settings.tie_seed)
+    if settings.protocol == "temporal":
+        return _temporal(users[order], items[order], times[order], settings)
     return _leave_one_out(users[order], items[order], times[order], settings)
 
 
 def k_core(users: IntArray, items: IntArray, k: int) -> Mask:
     """Events that are left when users and items with fewer than `k` events are dropped until none is."""
-    user_codes, item_codes = np.unique(users, return_inverse=True)[1], np.unique(items, return_inverse=True)[1]
+    user_codes, item_codes = _codes(users), _codes(items)
     kept = np.ones(len(users), dtype=bool)
     while True:
         user_counts = np.bincount(user_codes[kept], minlength=1)
@@ -80,10 +79,10 @@ def _leave_one_out(users: IntArray, items: IntArray, times: IntArray, settings: 
     counts = _counts(users, items, kept)
     _refuse_if_empty(users, items, kept, settings.k_core)
     users, items, times = users[kept], items[kept], times[kept]
-    from_end = _positions_from_end(users)
-    # RecBole leaves a user with one event in train, and with two, no valid event.
-    events = np.unique(users, return_counts=True)[1]
+    events = _run_lengths(users)
     size = np.repeat(events, events)
+    from_end = np.repeat(np.cumsum(events) - 1, events) - np.arange(len(users))
+    # RecBole leaves a user with one event in train, and with two, no valid event.
     is_test = (from_end == 0) & (size >= 2)
     is_valid = (from_end == 1) & (size >= 3)
     in_train = ~is_test & ~is_valid
@@ -98,7 +97,7 @@ def _leave_one_out(users: IntArray, items: IntArray, times: IntArray, settings: 
         train=_sequences(users[in_train], items[in_train], times[in_train]),
         valid=_requests(users, items, times, is_valid, in_train),
         test=_requests(users, items, times, is_test, in_train | is_valid),
-        catalogue=np.unique(items),
+        catalogue=_distinct(items),
         counts=counts,
     )
 
@@ -127,7 +126,7 @@ def _temporal(users: IntArray, items: IntArray, times: IntArray, settings: Evalu
     # Histories hold all that happened before the cut: the k-core shapes what is learnt, not what a user did.
     valid = _requests(users, items, times, is_valid, before)
     test = _requests(users, items, times, is_test, times < test_from)
-    catalogue = np.unique(items[in_train])
+    catalogue = _distinct(items[in_train])
     for name, requests in (("valid", valid), ("test", test)):
         counts[f"{name}_new_users"] = int((requests.lengths == 0).sum())
         counts[f"{name}_unknown_targets"] = int((~np.isin(requests.targets, catalogue)).sum())
@@ -141,22 +140,44 @@ def _temporal(users: IntArray, items: IntArray, times: IntArray, settings: Evalu
     )
 
 
-def _tie_keys(users: IntArray, items: IntArray, times: IntArray, seed: int) -> npt.NDArray[np.uint64]:
-    """splitmix64 over (seed, user, item, time): the same for an event wherever it stands in the source."""
-    key = np.full(len(users), seed, dtype=np.uint64)
+def _exact_order(users: IntArray, items: IntArray, times: IntArray, seed: int) -> IntArray:
+    """Order by user, time, and where both are equal by splitmix64 over (seed, user, item, time), which is the same for an
+    event wherever it stands in the source."""
+    order = np.lexsort((times, users)).astype(np.int64)
+    u, t = users[order], times[order]
+    same = (u[1:] == u[:-1]) & (t[1:] == t[:-1])
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same)[: len(order)])
+    rows = order[tied]
+    key = np.full(len(rows), seed, dtype=np.uint64)
     with np.errstate(over="ignore"):
-        for column in (users, items, times):
+        for column in (users[rows], items[rows], times[rows]):
             key = key * np.uint64(0x9E3779B97F4A7C15) + column.astype(np.uint64)
             key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             key ^= key >> np.uint64(31)
-    return key
+    order[tied] = rows[np.lexsort((key, times[rows], users[rows]))]
+    return order
 
 
-def _positions_from_end(users: IntArray) -> IntArray:
-    """Events of the same user that follow each event; `users` is grouped."""
-    ends = np.append(np.flatnonzero(users[1:] != users[:-1]), len(users) - 1)
-    return np.asarray(ends[np.searchsorted(ends, np.arange(len(users)))] - np.arange(len(users)), dtype=np.int64)
+def _distinct(ids: IntArray) -> IntArray:
+    """The ids, ascending and once each; of ids in a narrow range, counting is far faster than sorting."""
+    if len(ids) == 0 or int(ids.max()) - int(ids.min()) > 4 * len(ids):
+        return np.unique(ids)
+    low = np.int64(ids.min())
+    return np.flatnonzero(np.bincount(ids - low)).astype(np.int64) + low
+
+
+def _codes(ids: IntArray) -> IntArray:
+    """Small numbers from 0 that stand for the ids."""
+    if len(ids) == 0 or int(ids.max()) - int(ids.min()) > 4 * len(ids):
+        return np.unique(ids, return_inverse=True)[1]
+    return ids - np.int64(ids.min())
+
+
+def _run_lengths(users: IntArray) -> IntArray:
+    """Events of each user; `users` is grouped and not empty."""
+    starts = np.flatnonzero(np.append(True, users[1:] != users[:-1]))
+    return np.diff(starts, append=len(users)).astype(np.int64)
 
 
 def _first_of_user(users: IntArray, chosen: Mask) -> Mask:
@@ -168,8 +189,8 @@ def _first_of_user(users: IntArray, chosen: Mask) -> Mask:
 
 
 def _sequences(users: IntArray, items: IntArray, times: IntArray) -> Sequences:
-    ids, counts = np.unique(users, return_counts=True)
-    return Sequences(ids, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), items, times)
+    offsets = np.concatenate([[0], np.cumsum(_run_lengths(users))]).astype(np.int64)
+    return Sequences(users[offsets[:-1]], offsets, items, times)
 
 
 def _requests(users: IntArray, items: IntArray, times: IntArray, is_target: Mask, is_history: Mask) -> Requests:
@@ -181,20 +202,21 @@ def _requests(users: IntArray, items: IntArray, times: IntArray, is_target: Mask
 
 
 def _counts(users: IntArray, items: IntArray, kept: Mask) -> dict[str, int]:
+    n_users, n_items = len(_distinct(users[kept])), len(_distinct(items[kept]))
     return {
         "events": int(kept.sum()),
-        "users": len(np.unique(users[kept])),
-        "items": len(np.unique(items[kept])),
+        "users": n_users,
+        "items": n_items,
         "dropped_events": int((~kept).sum()),
-        "dropped_users": len(np.unique(users)) - len(np.unique(users[kept])),
-        "dropped_items": len(np.unique(items)) - len(np.unique(items[kept])),
+        "dropped_users": len(_distinct(users)) - n_users,
+        "dropped_items": len(_distinct(items)) - n_items,
     }
 
 
 def _refuse_if_empty(users: IntArray, items: IntArray, kept: Mask, k: int) -> None:
     if not kept.any():
         raise DataRefusedError(
-            f"The {k}-core leaves nothing of {len(users)} events by {len(np.unique(users))} users on "
-            f"{len(np.unique(items))} items: no group of users and items has {k} events each. Give more events or lower "
+            f"The {k}-core leaves nothing of {len(users)} events by {len(_distinct(users))} users on "
+            f"{len(_distinct(items))} items: no group of users and items has {k} events each. Give more events or lower "
             "evaluation.k_core."
         )

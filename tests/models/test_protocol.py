@@ -123,6 +123,23 @@ def test_temporal_counts_targets_that_nobody_has_met_before() -> None:
 
 
 @given(EVENTS, st.lists(st.tuples(st.integers(20, 25), st.integers(1, 8), st.integers(0, 6)), max_size=20))
+def test_far_apart_ids_are_split_as_close_ones(events: list[tuple[int, int, int]], others: list[tuple[int, int, int]]) -> None:
+    table = frame(events + others)
+    if table.groupby("user_id").size().max() < 3:
+        return
+    far = table.assign(user_id=table["user_id"] * 10**15, movie_id=table["movie_id"] * 10**15)
+    settings = EvaluationSettings(k_core=2, protocol="loo-recbole")  # which does not order by a hash of the ids
+    try:
+        first = split(table, settings)
+    except DataRefusedError:
+        return
+    second = split(far, settings)
+    assert first.counts == second.counts and (first.catalogue * 10**15 == second.catalogue).all()
+    for a, b in ((first.train, second.train), (first.valid, second.valid), (first.test, second.test)):
+        assert (a.user_ids * 10**15 == b.user_ids).all() and (a.item_ids * 10**15 == b.item_ids).all()
+
+
+@given(EVENTS, st.lists(st.tuples(st.integers(20, 25), st.integers(1, 8), st.integers(0, 6)), max_size=20))
 def test_other_users_events_change_nothing_for_a_user(
     events: list[tuple[int, int, int]], others: list[tuple[int, int, int]]
 ) -> None:
