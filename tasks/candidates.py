@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from configs.settings import EvaluationSettings, ModelSettings, RetrainSettings
 from infra.stores import Store
@@ -77,6 +80,9 @@ def train_candidate(
 
     Raises TrainingError where training cannot start or diverges.
     """
+    # A core is left to Prefect's server and whatever else runs: with OpenMP threads on every core, each short operation
+    # waits at its barrier for a thread that has lost its core, and an epoch can take thirty times as long.
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
     parts = read_split(store, dataset, settings.evaluation)
     model = make_recommender(kind, settings.models)
     report = model.fit(
