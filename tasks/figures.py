@@ -14,54 +14,91 @@ from models.recommender import EpochReport
 __all__ = ["metrics_rows", "paired_differences_png", "training_curve_png"]
 
 COLOURS = {"ss4rec": "#1f6f8b", "ncf": "#d9822b", "popularity": "#7a7a7a"}
+AHEAD, BEHIND = "#2f7d5b", "#b5533c"
 
 
 def training_curve_png(reports: Mapping[str, Sequence[EpochReport]]) -> bytes:
-    """Training loss and valid NDCG@10 by epoch for each model that has epochs; the kept epoch is marked."""
-    from matplotlib.figure import Figure
+    """Training loss and valid NDCG@10 by epoch; the kept epoch is marked.
 
-    figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
-    loss_axes, valid_axes = figure.subplots(1, 2)
+    Losses of different models have different units, so each has axes of its own. A model that does not train in epochs is a
+    dashed line. Epochs that measured nothing on the valid requests are left out on the right.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    trained = {name: epochs for name, epochs in reports.items() if any(report.loss for report in epochs)}
+    figure = Figure(figsize=(3.4 * (len(trained) + 1) + 1, 3.4), dpi=120, layout="constrained", facecolor="white")
+    *loss_axes, valid_axes = figure.subplots(1, len(trained) + 1, width_ratios=[1.0] * len(trained) + [1.5], squeeze=False)[0]
+    for axes, (name, epochs) in zip(loss_axes, trained.items(), strict=True):
+        losses = [report.loss for report in epochs]
+        axes.plot([report.epoch for report in epochs], losses, color=_colour(name), marker=_marker(epochs))
+        axes.set(title=f"{name}: training loss")
     for name, epochs in reports.items():
-        if len(epochs) < 2:
+        measured = {report.epoch: report.valid["ndcg@10"] for report in epochs if "ndcg@10" in report.valid}
+        if not measured:
             continue
-        colour, numbers = COLOURS.get(name), [report.epoch for report in epochs]
-        loss_axes.plot(numbers, [report.loss for report in epochs], color=colour, label=name)
-        valid = [report.valid["ndcg@10"] for report in epochs]
-        valid_axes.plot(numbers, valid, color=colour, label=name)
+        if name not in trained:
+            value = measured[max(measured)]
+            valid_axes.axhline(value, color=_colour(name), linestyle="--", linewidth=1.2, label=f"{name}, {value:.4f}")
+            continue
         best = epochs[-1].best_epoch
-        valid_axes.plot(best, epochs[best - 1].valid["ndcg@10"], "o", color=colour)
-        valid_axes.annotate(
-            f"kept: {best}",
-            (best, epochs[best - 1].valid["ndcg@10"]),
-            xytext=(0, -14),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-        )
-    for axes, title in ((loss_axes, "training loss"), (valid_axes, "valid NDCG@10")):
-        axes.set(title=title, xlabel="epoch")
+        kept = f", {measured[best]:.4f} in epoch {best}" if best in measured else ""
+        label = f"{name}{kept}"
+        valid_axes.plot(list(measured), list(measured.values()), color=_colour(name), marker=_marker(epochs), label=label)
+        if best in measured:
+            valid_axes.plot(best, measured[best], "o", color=_colour(name), markersize=7)
+    valid_axes.set(title="valid NDCG@10; dot: kept epoch")
+    valid_axes.margins(y=0.12)
+    if valid_axes.lines:
+        figure.legend(loc="outside lower center", ncols=len(reports), frameon=False, fontsize=9)
+    for axes in (*loss_axes, valid_axes):
+        axes.set(xlabel="epoch")
+        axes.title.set_fontsize(10)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.lines:
-            axes.legend(frameon=False)
-        axes.xaxis.get_major_locator().set_params(integer=True)
     return _png(figure)
 
 
 def paired_differences_png(differences: npt.NDArray[np.float64], interval: tuple[float, float]) -> bytes:
-    """Histogram of per-request NDCG@10 differences, challenger - champion, with their mean and its interval."""
+    """Histogram of (R,) per-request NDCG@10 differences, challenger - champion, with their mean and its 95 % interval.
+
+    Most requests tie at zero: they are counted in words, so that the others can be seen.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.5, 3.4), dpi=110, layout="constrained")
+    better, worse = int((differences > 0).sum()), int((differences < 0).sum())
+    mean = float(differences.mean())
+    figure = Figure(figsize=(7, 3.6), dpi=120, layout="constrained", facecolor="white")
     axes = figure.subplots()
-    axes.hist(differences, bins=np.linspace(-1, 1, 42).tolist(), color=COLOURS["ss4rec"], alpha=0.8, log=True)
-    axes.axvline(float(differences.mean()), color="black", linewidth=1.2, label=f"mean {differences.mean():+.4f}")
-    axes.axvspan(*interval, color="black", alpha=0.15, label=f"95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}")
-    axes.set(xlabel="NDCG@10, challenger - champion, of one request", ylabel="requests (log scale)")
+    bins = np.linspace(-1, 1, 41)
+    for part, colour, label in (
+        (differences[differences < 0], BEHIND, f"champion ranks better: {worse:,}"),
+        (differences[differences > 0], AHEAD, f"challenger ranks better: {better:,}"),
+    ):
+        axes.hist(part, bins=bins.tolist(), color=colour, edgecolor="white", linewidth=0.5, label=label)
+    axes.axvspan(*interval, color="black", alpha=0.2, linewidth=0)
+    axes.axvline(mean, color="black", linewidth=1.2)
+    axes.set(
+        xlim=(-1.02, 1.02),
+        xlabel="NDCG@10 of a request, challenger - champion",
+        ylabel="requests",
+        title=f"mean {mean:+.4f}, 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}\n"
+        f"{len(differences) - better - worse:,} of {len(differences):,} requests tie and are not drawn",
+    )
+    axes.title.set_fontsize(10)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    axes.margins(y=0.1)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return _png(figure)
+
+
+def _colour(name: str) -> str:
+    return COLOURS.get(name, "#5b4b8a")
+
+
+def _marker(epochs: Sequence[EpochReport]) -> str | None:
+    return "o" if len(epochs) == 1 else None  # a line needs two points to be seen
 
 
 def metrics_rows(evaluation: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[dict[str, Any]]:

@@ -9,10 +9,14 @@ from tasks.figures import metrics_rows, paired_differences_png, training_curve_p
 def test_curves_and_histograms_are_pngs() -> None:
     epochs = [EpochReport(n, 5, 3.0 / n, {"ndcg@10": 0.1 + n / 100}, 1.0, n) for n in range(1, 6)]
     one = [EpochReport(1, 1, 0.0, {"ndcg@10": 0.1}, 1.0, 1)]
+    unmeasured = [EpochReport(1, 2, 3.0, {}, 1.0, 0), EpochReport(2, 2, 2.0, {}, 1.0, 0)]
     for png in (
         training_curve_png({"ss4rec": epochs, "ncf": epochs[:3], "popularity": one}),
         training_curve_png({"popularity": one}),
+        training_curve_png({"ss4rec": epochs[:1], "popularity": one}),
+        training_curve_png({"ss4rec": unmeasured}),
         paired_differences_png(np.array([0.0, 0.5, -0.3]), (-0.1, 0.2)),
+        paired_differences_png(np.zeros(5), (0.0, 0.0)),
     ):
         assert png.startswith(b"\x89PNG") and len(png) > 5000
 
