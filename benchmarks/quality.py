@@ -72,9 +72,9 @@ def _run(job: tuple[str | None, list[str], str, str, int]) -> dict[str, Any]:
 
     from configs.loading import load_settings
     from configs.settings import RetrainSettings
+    from models.loading import make_recommender
     from models.protocol import split
     from models.ranking import metrics, per_request, rank_requests
-    from tasks.candidates import make_recommender
     from tasks.ingest import ingest
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

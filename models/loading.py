@@ -1,14 +1,34 @@
-"""Loads whichever model a folder holds, by the name in its config.json. Nothing is ever unpickled."""
+"""Models by name: a new one from its settings, a trained one from its folder. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 from configs.errors import VersionCorruptError
+from configs.settings import ModelSettings
 from models.recommender import Recommender
 
-__all__ = ["load_recommender"]
+__all__ = ["CandidateKind", "load_recommender", "make_recommender"]
+
+CandidateKind = Literal["ss4rec", "ncf", "popularity"]
+
+
+def make_recommender(kind: CandidateKind, settings: ModelSettings) -> Recommender:
+    """An untrained model with its settings."""
+    if kind == "popularity":
+        from models.popularity import Popularity
+
+        return Popularity(settings.popularity)
+    if kind == "ncf":
+        from models.ncf import NCF
+
+        assert settings.ncf is not None
+        return NCF(settings.ncf)
+    from models.ss4rec.recommender import SS4Rec
+
+    return SS4Rec(settings.ss4rec)
 
 
 def load_recommender(folder: Path, device: str = "cpu") -> Recommender:

@@ -6,14 +6,15 @@ import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from configs.settings import EvaluationSettings, ModelSettings, RetrainSettings
 from infra.stores import Store
+from models.loading import CandidateKind, make_recommender
 from models.protocol import Split, split
-from models.recommender import EpochReport, OnEpoch, Recommender
+from models.recommender import EpochReport, OnEpoch
 from tasks.datasets import DatasetRef, read_table
 
 __all__ = [
@@ -21,13 +22,9 @@ __all__ = [
     "CandidateKind",
     "candidate_kinds",
     "clear_checkpoints",
-    "make_recommender",
     "read_split",
     "train_candidate",
 ]
-
-CandidateKind = Literal["ss4rec", "ncf", "popularity"]
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -50,22 +47,6 @@ def candidate_kinds(settings: ModelSettings) -> list[CandidateKind]:
     """The models that a run trains, the floor first."""
     kinds: list[CandidateKind] = ["popularity"]
     return [*kinds, "ncf", "ss4rec"] if settings.ncf is not None else [*kinds, "ss4rec"]
-
-
-def make_recommender(kind: CandidateKind, settings: ModelSettings) -> Recommender:
-    """An untrained model with its settings."""
-    if kind == "popularity":
-        from models.popularity import Popularity
-
-        return Popularity(settings.popularity)
-    if kind == "ncf":
-        from models.ncf import NCF
-
-        assert settings.ncf is not None
-        return NCF(settings.ncf)
-    from models.ss4rec.recommender import SS4Rec
-
-    return SS4Rec(settings.ss4rec)
 
 
 def read_split(store: Store, dataset: DatasetRef, settings: EvaluationSettings) -> Split:
