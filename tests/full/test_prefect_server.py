@@ -1,0 +1,163 @@
+"""The product as its users run it: a Prefect server, a worker, deployments, and the command in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests import synthetic
+from tests.flows.conftest import QUICK
+
+pytestmark = pytest.mark.full
+ROOT = Path(__file__).parents[2]
+RECSYS = str(Path(sys.executable).with_name("recsys"))
+PREFECT = str(Path(sys.executable).with_name("prefect"))
+
+
+def wait_until(ready: Callable[[], Any], seconds: float) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = ready()
+        if found:
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"nothing came in {seconds} s")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment of a running Prefect server of its own."""
+    folder = tmp_path_factory.mktemp("prefect")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
+    environment |= {
+        "PREFECT_HOME": str(folder / "home"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+    with (folder / "server.log").open("w") as log:
+        command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            wait_until(lambda: process.poll() is None and _healthy(environment), 120)
+            yield environment
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=30)
+
+
+def _healthy(environment: dict[str, str]) -> bool:
+    try:
+        return httpx.get(f"{environment['PREFECT_API_URL']}/health", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def ask(environment: dict[str, str], path: str, **body: Any) -> Any:
+    return httpx.post(f"{environment['PREFECT_API_URL']}/{path}", json=body, timeout=20).raise_for_status().json()
+
+
+def settings_of(folder: Path, **changes: Any) -> dict[str, Any]:
+    path = synthetic.write_csv(folder / "data", synthetic.interactions(80, 40, 25))
+    places = {
+        "data": {"local_path": str(path), "cache_dir": str(folder / "cache")},
+        "store": {"url": f"file:{folder}/store"},
+        "work_dir": str(folder / "work"),
+    }
+    return {**QUICK, **places, **changes}
+
+
+def run(arguments: list[str], environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, env=environment, cwd=folder, capture_output=True, text=True, timeout=400, check=False)
+
+
+def test_a_command_shows_in_the_server_that_prefect_api_url_names(server: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings_of(tmp_path)))
+    done = run([RECSYS, "retrain", "-c", "run.yaml", "--json", "out.json"], server, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "verdict: promoted" in done.stdout
+    summary = json.loads((tmp_path / "out.json").read_text())
+    flow_run = httpx.get(f"{server['PREFECT_API_URL']}/flow_runs/{summary['flow_run']}").raise_for_status().json()
+    assert flow_run["state_type"] == "COMPLETED"
+    assert flow_run["parameters"]["settings"]["models"]["ss4rec"]["width"] == QUICK["models"]["ss4rec"]["width"]  # type: ignore[index]
+    artifacts = {artifact["key"]: artifact for artifact in ask(server, "artifacts/filter", limit=100)}
+    assert {"dataset", "validation", "drift", "training-curve", "metrics", "gate", "training-ss4rec", "model-version"} <= set(
+        artifacts
+    )
+    assert artifacts["training-curve"]["data"].startswith("data:image/png;base64,")
+    assert "## Promoted" in artifacts["gate"]["data"]
+
+
+def test_a_deployed_retrain_runs_on_a_worker(server: dict[str, str], tmp_path: Path) -> None:
+    assert run([PREFECT, "work-pool", "create", "recsys", "--type", "process"], server, ROOT).returncode == 0
+    deployed = run([PREFECT, "--no-prompt", "deploy", "--all"], server, ROOT)
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    names = {deployment["name"] for deployment in ask(server, "deployments/filter")}
+    assert names == {"etl", "monitor", "train", "retrain", "promote", "rollback"}
+    with (tmp_path / "worker.log").open("w") as log:
+        worker = subprocess.Popen([PREFECT, "worker", "start", "--pool", "recsys"], env=server, stdout=log, stderr=log, cwd=ROOT)
+        try:
+            parameters = json.dumps({"settings": settings_of(tmp_path)})
+            started = run([PREFECT, "deployment", "run", "retrain/retrain", "--params", parameters], server, ROOT)
+            assert started.returncode == 0, started.stdout + started.stderr
+
+            def ended() -> Any:
+                runs = ask(server, "flow_runs/filter", deployments={"name": {"any_": ["retrain"]}})
+                return [r for r in runs if r["state_type"] in ("COMPLETED", "FAILED", "CRASHED")]
+
+            assert wait_until(ended, 300)[0]["state_type"] == "COMPLETED", (tmp_path / "worker.log").read_text()[-3000:]
+        finally:
+            worker.send_signal(signal.SIGTERM)
+            worker.wait(timeout=60)
+    assert (tmp_path / "store" / "promotions" / "movie-ranker" / "00000001.json").exists()
+
+
+def test_a_retrain_that_was_killed_in_training_ends_with_the_same_metrics(server: dict[str, str], tmp_path: Path) -> None:
+    models = {**QUICK["models"], "ss4rec": {**QUICK["models"]["ss4rec"], "max_epochs": 12, "patience": 12}}  # type: ignore[dict-item, index]
+    results = []
+    for name, killed in (("whole", False), ("killed", True)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "run.yaml").write_text(yaml.safe_dump(settings_of(folder, models=models)))
+        command = [RECSYS, "retrain", "-c", "run.yaml", "--json", "out.json"]
+        if killed:
+            process = subprocess.Popen(
+                command, env=server, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            )
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "ss4rec epoch 4 of" in line:
+                    process.kill()
+            assert process.wait() == -signal.SIGKILL
+            assert not (folder / "out.json").exists() and not (folder / "store" / "models").exists()
+        assert run(command, server, folder).returncode == 0
+        results.append(json.loads((folder / "out.json").read_text()))
+    evaluation = Path(results[1]["version"]["uri"].removeprefix("file://")) / "evaluation.json"
+    assert json.loads(evaluation.read_text())["training"]["ss4rec"]["resumed_from"] >= 3
+    assert results[0]["evaluation"]["metrics"] == results[1]["evaluation"]["metrics"]
+
+
+def test_of_two_retrains_at_once_the_second_is_refused(server: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings_of(tmp_path)))
+    command = [RECSYS, "retrain", "-c", "run.yaml"]
+    first = subprocess.Popen(command, env=server, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: (tmp_path / "work" / "movie-ranker.lock").exists(), 60)
+    second = run(command, server, tmp_path)
+    assert second.returncode == 1
+    assert f"Another run of movie-ranker is under way (process {first.pid}" in second.stderr
+    assert first.wait(timeout=300) == 0
