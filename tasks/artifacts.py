@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from datetime import UTC, datetime
 
+import numpy as np
+import numpy.typing as npt
 from prefect.artifacts import (
     create_image_artifact,
     create_link_artifact,
@@ -16,12 +18,21 @@ from tasks.candidates import Candidate
 from tasks.datasets import DatasetRef
 from tasks.drift import DriftResult
 from tasks.evaluate import Evaluation
-from tasks.figures import metrics_rows, training_curve_png
+from tasks.figures import metrics_rows, paired_differences_png, training_curve_png
 from tasks.gate import Decision, render_markdown
 from tasks.registry import ModelRef
 from tasks.validate import ValidationReport
 
-__all__ = ["show_dataset", "show_decision", "show_drift", "show_evaluation", "show_training", "show_validation", "show_version"]
+__all__ = [
+    "show_dataset",
+    "show_decision",
+    "show_differences",
+    "show_drift",
+    "show_evaluation",
+    "show_training",
+    "show_validation",
+    "show_version",
+]
 
 
 def show_dataset(dataset: DatasetRef) -> None:
@@ -62,12 +73,19 @@ def show_drift(result: DriftResult, link: str | None) -> None:
         }
         for c in result.columns
     ]
-    shares = (("unseen items", result.unseen_item_share), ("unseen users", result.unseen_user_share))
-    rows += [
-        {"column": name, "distance": round(share, 4), "threshold": "", "method": "share of events", "drifted": ""}
-        for name, share in shares
-    ]
     create_table_artifact(rows, key="drift", description=f"Newest slice: {result.verdict}. {' '.join(result.reasons)}")
+    both = [
+        ("events on items that the other never saw", result.expected_unseen_item_share, result.unseen_item_share),
+        ("events by users that the other never saw", None, result.unseen_user_share),
+        ("Gini index of events over films", result.reference_gini, result.current_gini),
+        ("events on the most popular 1 % of films", result.reference_top_share, result.current_top_share),
+        ("median seconds between a user's events", result.reference_median_gap_s, result.current_median_gap_s),
+    ]
+    figures = [
+        {"figure": name, "reference": "" if before is None else round(before, 4), "newest slice": round(now, 4)}
+        for name, before, now in both
+    ]
+    create_table_artifact(figures, key="drift-of-the-catalogue", description="What matters to a ranker, beside the columns")
     if link is not None:
         create_link_artifact(
             link, link_text="Evidently's drift report", key="drift-report", description=f"Newest slice: {result.verdict}"
@@ -77,7 +95,7 @@ def show_drift(result: DriftResult, link: str | None) -> None:
 def show_training(candidates: list[Candidate]) -> None:
     png = training_curve_png({candidate.kind: candidate.epochs for candidate in candidates})
     create_image_artifact(
-        f"data:image/png;base64,{base64.b64encode(png).decode()}",
+        _inline(png),
         key="training-curve",
         description="Training loss and valid NDCG@10 by epoch; the dot is the epoch that was kept",
     )
@@ -102,6 +120,16 @@ def show_decision(decision: Decision) -> None:
     create_markdown_artifact(
         render_markdown(decision), key="gate", description=f"The gate's verdict on {decision.challenger}: {decision.outcome}"
     )
+
+
+def show_differences(differences: npt.NDArray[np.float64], decision: Decision) -> None:
+    test = decision.tests["champion"]
+    png = paired_differences_png(differences, (test["ci_low"], test["ci_high"]))
+    create_image_artifact(_inline(png), key="challenger-and-champion", description="How the two rank the same requests")
+
+
+def _inline(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def show_version(version: ModelRef) -> None:

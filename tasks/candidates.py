@@ -26,6 +26,7 @@ __all__ = [
     "train_candidate",
 ]
 
+
 @dataclass(frozen=True)
 class Candidate:
     """A trained model in a folder, and how its training went."""

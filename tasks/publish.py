@@ -9,10 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from configs.errors import AlreadyExistsError, GateError
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
 from infra.stores import Store
-from models.ranking import Ranking, beyond_accuracy, slices
+from models.ranking import Ranking, beyond_accuracy, per_request, slices
 from tasks.candidates import Candidate, read_split
 from tasks.datasets import DatasetRef, load_dataset_ref
 from tasks.evaluate import Evaluation, rank_version, read_rankings
@@ -21,7 +24,7 @@ from tasks.load_check import LoadCheck, check_staged, check_version
 from tasks.promotions import Promotion, champion, promote
 from tasks.registry import ModelRef, StagedVersion, collect_lineage, fetch_version, model_ref, read_manifest, seal, stage
 
-__all__ = ["Published", "champion_ref", "judge", "judge_version", "promote_version", "publish", "stage_challenger"]
+__all__ = ["Judged", "Published", "champion_ref", "judge", "judge_version", "promote_version", "publish", "stage_challenger"]
 
 UNJUDGED = {"outcome": "not judged", "reasons": ["Trained without the gate; `recsys promote` judges it."]}
 
@@ -33,6 +36,14 @@ class Published:
     version: ModelRef
     decision: Decision
     promotion: Promotion | None
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A decision with what its figure is drawn from."""
+
+    decision: Decision
+    differences: npt.NDArray[np.float64] | None  # NDCG@10, challenger - champion, by request; None for a first model
 
 
 def champion_ref(store: Store, name: str) -> tuple[ModelRef, Promotion] | None:
@@ -48,7 +59,7 @@ def stage_challenger(store: Store, name: str, folder: Path) -> StagedVersion:
 
 def judge(
     store: Store, staged: StagedVersion, folder: Path, dataset: DatasetRef, evaluation: Evaluation, settings: RetrainSettings
-) -> Decision:
+) -> Judged:
     """Check the staged version in a clean process and decide on it against the champion of this moment."""
     parts = read_split(store, dataset, settings.evaluation)
     rankings = read_rankings(folder, parts)
@@ -63,7 +74,11 @@ def judge(
         champion=_rank_champion(store, current, dataset, settings.evaluation),
         slices=slices(parts.train, parts.test),
     )
-    return decide(inputs, settings.promotion)
+    differences = None
+    if inputs.champion is not None:
+        ours, theirs = (per_request(r.ranks, "ndcg", 10) for r in (inputs.challenger.ranking, inputs.champion.ranking))
+        differences = ours - theirs
+    return Judged(decide(inputs, settings.promotion), differences)
 
 
 def publish(

@@ -155,8 +155,11 @@ def stage_version(evaluation: Evaluation, settings: RetrainSettings) -> StagedVe
 @task(name="gate", **_NETWORK)
 def gate(staged: StagedVersion, dataset: DatasetRef, evaluation: Evaluation, settings: RetrainSettings) -> Decision:
     """Decide on the staged version against the champion."""
-    decision = publish.judge(open_store(settings.store), staged, Path(evaluation.folder), dataset, evaluation, settings)
+    judged = publish.judge(open_store(settings.store), staged, Path(evaluation.folder), dataset, evaluation, settings)
+    decision = judged.decision
     artifacts.show_decision(decision)
+    if judged.differences is not None:
+        artifacts.show_differences(judged.differences, decision)
     get_run_logger().info("gate: %s. %s", decision.outcome, " ".join(decision.reasons))
     return decision
 
