@@ -130,7 +130,7 @@ class SS4RecSettings(_Settings):
     label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
     weight_averaging: float = Field(default=0.99, ge=0.0, lt=1.0)
     """Decay per step of the running average of the weights that is validated and kept; 0 keeps the raw weights."""
-    max_epochs: int = Field(default=16, ge=1)
+    max_epochs: int = Field(default=14, ge=1)
     patience: int = Field(default=4, ge=1)
     """Evaluations without a better valid NDCG@10 after which training stops."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

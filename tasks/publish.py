@@ -120,6 +120,9 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
             )
             return Published(ref, decision, entry)
         except AlreadyExistsError:
+            current = champion(store, ref.name)
+            if current is not None and current.version == ref.version:  # written by an attempt whose answer was lost
+                return Published(ref, decision, current)
             decision = judge_version(store, ref, settings)
     raise AlreadyExistsError(
         f"{ref.name} got a new champion {settings.races} times while {ref.version} was judged. The version is stored; "

@@ -14,12 +14,13 @@ import platform
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from configs.errors import NotFoundError, VersionCorruptError
+from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
 from infra.stores import Store
 
 __all__ = [
@@ -115,9 +116,16 @@ def stage(store: Store, name: str, folder: Path, now: datetime) -> StagedVersion
 
 
 def seal(store: Store, staged: StagedVersion, decision: dict[str, Any], lineage: Lineage, now: datetime) -> ModelRef:
-    """Add the gate's decision and the manifest: the version exists from here on."""
+    """Add the gate's decision and the manifest: the version exists from here on.
+
+    May be repeated after a store that did not answer: what this run has written already is taken as it is.
+    """
     content = json.dumps(decision, indent=2).encode()
-    store.put_new(f"{staged.prefix}/decision.json", content)
+    try:
+        store.put_new(f"{staged.prefix}/decision.json", content)
+    except AlreadyExistsError:
+        if store.get(f"{staged.prefix}/decision.json") != content:
+            raise
     manifest = {
         "format": 1,
         "name": staged.name,
@@ -127,8 +135,9 @@ def seal(store: Store, staged: StagedVersion, decision: dict[str, Any], lineage:
         "lineage": asdict(lineage),
         "files": {**staged.files, "decision.json": hashlib.sha256(content).hexdigest()},
     }
-    store.put_new(f"{staged.prefix}/manifest.json", json.dumps(manifest, indent=2).encode())
-    return _ref(store, manifest)
+    with suppress(AlreadyExistsError):  # the decision is this run's, so the manifest is too
+        store.put_new(f"{staged.prefix}/manifest.json", json.dumps(manifest, indent=2).encode())
+    return model_ref(store, staged.name, staged.version)
 
 
 def list_versions(store: Store, name: str) -> list[ModelRef]:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from configs.settings import SS4RecSettings
+from models.ss4rec.dropout import ByteDropout
 from models.ss4rec.relation_aware import RelationAwareLayer
 from models.ss4rec.scan import Backend
 from models.ss4rec.time_aware import TimeAwareLayer
@@ -21,7 +22,7 @@ class Block(nn.Module):
         width = settings.width
         self.time_aware = TimeAwareLayer(width, settings.time_state, settings.step_min, settings.step_max)
         self.relation_aware = RelationAwareLayer(width, settings.relation_state, settings.conv_width, settings.expand)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = ByteDropout(settings.dropout)
         self.norm = nn.LayerNorm(width, eps=1e-12)
         self.relation_norm = nn.LayerNorm(width, eps=1e-12) if settings.two_norms else self.norm
 
@@ -40,7 +41,7 @@ class SS4RecNetwork(nn.Module):
         nn.init.normal_(self.items.weight, std=0.02)
         with torch.no_grad():
             self.items.weight[0].zero_()
-        self.dropout = nn.Dropout(settings.embedding_dropout)
+        self.dropout = ByteDropout(settings.embedding_dropout)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.blocks))
 
     def forward(self, items: torch.Tensor, intervals: torch.Tensor, backend: Backend) -> torch.Tensor:

@@ -76,7 +76,9 @@ class SS4Rec(Recommender):
             torch.manual_seed(seed)
             self._network = SS4RecNetwork(len(catalogue), settings).to(self._device)
         network = self._network
-        optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
         hooks = name_first_nonfinite(network) if settings.debug else []
 
         def batches(epoch: int) -> Any:

@@ -26,6 +26,7 @@ from infra.locks import run_lock
 from infra.stores import open_store
 from tasks.drift import DriftResult
 from tasks.promotions import champion, history
+from tasks.publish import promote_version
 from tasks.registry import fetch_version, list_versions, read_manifest
 from tests import synthetic
 
@@ -72,6 +73,11 @@ def test_the_first_run_promotes_the_second_compares_and_rollback_returns(make_se
     assert second.decision.metrics["champion"] == second.decision.metrics["challenger"]
     assert [ref.outcome for ref in list_versions(store, settings.model_name)] == ["promoted", "held"]
     assert second.dataset == first.dataset
+
+    stale = promote_version(store, second.version, first.decision, settings.promotion)  # decided before there was a champion
+    assert stale.promotion is None and stale.decision.champion == first.version.version
+    repeated = promote_version(store, first.version, first.decision, settings.promotion)  # the answer to a write was lost
+    assert repeated.promotion == history(store, settings.model_name)[-1] and len(history(store, settings.model_name)) == 1
 
     with pytest.raises(ChampionMissingError, match="one champion only"):
         rollback(None, "nothing before it", settings.model_name, settings.promotion, settings.store)

@@ -15,6 +15,7 @@ from configs.settings import EvaluationSettings, SS4RecSettings
 from models.loading import load_recommender
 from models.protocol import Split, split
 from models.recommender import Requests
+from models.ss4rec.dropout import ByteDropout
 from models.ss4rec.loss import catalogue_cross_entropy
 from models.ss4rec.network import SS4RecNetwork
 from models.ss4rec.recommender import SS4Rec
@@ -170,6 +171,19 @@ def test_the_catalogue_loss_equals_torchs() -> None:
         )
         for found, wanted in pairs:
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.5])
+def test_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
+    torch.manual_seed(0)
+    layer, x = ByteDropout(rate), torch.ones(301, 997, requires_grad=True)
+    y = layer(x)
+    dropped = float((y == 0).float().mean())
+    assert abs(dropped - rate) < 0.005 and abs(float(y.mean().detach()) - 1) < 0.01
+    assert torch.equal(torch.autograd.grad(y.sum(), x)[0], y)
+    assert torch.equal(layer.eval()(x), x)
+    torch.manual_seed(0)
+    assert torch.equal(layer.train()(x), y)
 
 
 def test_padding_and_the_future_are_not_seen() -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
+from configs.errors import AlreadyExistsError, NotFoundError, StoreUnavailableError, VersionCorruptError
 from infra.stores import LocalStore
 from tasks import registry
-from tasks.registry import fetch_version, list_versions, model_ref, read_decision, read_manifest, stage
+from tasks.registry import collect_lineage, fetch_version, list_versions, model_ref, read_decision, read_manifest, seal, stage
 from tests.tasks.stored import NAME, NOW, sealed, stage_popularity
 
 
@@ -46,6 +47,36 @@ def test_versions_are_listed_oldest_first_and_never_overwritten(tmp_path: Path) 
     assert [ref.version for ref in list_versions(store, NAME)] == sorted(ref.version for ref in refs)
     with pytest.raises(AlreadyExistsError):
         stage(store, NAME, tmp_path / "m0", NOW)
+
+
+class Interrupted(LocalStore):
+    """Does not answer once, at the manifest: before it is written, or after."""
+
+    def __init__(self, folder: Path, *, after: bool) -> None:
+        super().__init__(folder)
+        self.after, self.interrupted = after, False
+
+    def put_new(self, key: str, data: bytes | Path) -> None:
+        if key.endswith("manifest.json") and not self.interrupted:
+            self.interrupted = True
+            if self.after:
+                super().put_new(key, data)
+            raise StoreUnavailableError("no answer")
+        super().put_new(key, data)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_sealing_can_be_repeated_after_a_store_that_did_not_answer(after: bool, tmp_path: Path) -> None:
+    store = Interrupted(tmp_path / "store", after=after)
+    staged = stage_popularity(store, tmp_path / "m")
+    lineage = collect_lineage(kind="x", dataset="a/b", protocol="p", seed=0, settings={}, metrics={}, duration_s=0)
+    decision = {"outcome": "held", "reasons": []}
+    with pytest.raises(StoreUnavailableError):
+        seal(store, staged, decision, lineage, NOW)
+    ref = seal(store, staged, decision, lineage, NOW + timedelta(seconds=9))
+    assert list_versions(store, NAME) == [ref] and ref.outcome == "held"
+    with pytest.raises(AlreadyExistsError):
+        seal(store, staged, {"outcome": "promoted", "reasons": []}, lineage, NOW)
 
 
 @pytest.mark.parametrize("fault", ["changed", "missing"])
