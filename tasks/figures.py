@@ -89,6 +89,7 @@ def paired_differences_png(differences: npt.NDArray[np.float64], interval: tuple
     axes.title.set_fontsize(10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(y=0.1)
+    axes.set_ylim(bottom=0, top=None if better + worse else 1)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return _png(figure)
 

@@ -207,7 +207,9 @@ def _against_champion(inputs: GateInputs, settings: PromotionSettings, tests: di
     test = paired_bootstrap(ours, theirs, resamples=settings.resamples, seed=settings.seed, margin=margin)
     tests["champion"] = test
     found = f"NDCG@10 {test.mean_a:.4f} against the champion's {test.mean_b:.4f} (95 % interval of the difference {test.ci_low:+.4f} to {test.ci_high:+.4f})"
-    if settings.rule == "better":
+    if np.array_equal(ours, theirs):
+        found += "; the two rank every request alike"
+    elif settings.rule == "better":
         least = detectable_difference(ours - theirs, settings.alpha)
         found += f"; a true difference below {least:.4f} would mostly go unseen on {test.requests} requests"
     return [_test_rule(2, name, test, settings.alpha, found)]

@@ -11,6 +11,7 @@ import pytest
 
 from configs.errors import (
     AlreadyExistsError,
+    SettingsError,
     StoreDeniedError,
     StoreError,
     StoreFullError,
@@ -26,8 +27,9 @@ Reply = tuple[int, str]  # status, error code
 class Server(ThreadingHTTPServer):
     """Keeps objects; `reply` may answer a write with an error instead, before or after it was stored."""
 
-    objects: dict[str, tuple[bytes, str]]
+    objects: dict[str, tuple[bytes, str]]  # path: content, writer
     reply: Callable[[str, int], Reply | None]
+    whole_reads_after = 0  # bodies of so many GETs break off half-way
     stores_before_reply = False
     conditional = True
     writes = 0
@@ -41,19 +43,19 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         body = self.rfile.read(int(self.headers["Content-Length"]))
         server.writes += 1
-        reply = None if ".probe" in self.path else server.reply(self.path, server.writes)
+        reply = None if "/.tmp/probe-" in self.path else server.reply(self.path, server.writes)
         taken = self.headers.get("If-None-Match") == "*" and server.conditional and self.path in server.objects
         if taken and reply is None:
             reply = (412, "PreconditionFailed")
         if reply is None or (server.stores_before_reply and not taken):
-            server.objects[self.path] = (body, self.headers.get("x-amz-meta-sha256", ""))
+            server.objects[self.path] = (body, self.headers.get("x-amz-meta-writer", ""))
         self._answer(*(reply or (200, "")))
 
     def do_HEAD(self) -> None:
-        found = self.server.objects.get(self.path)
+        found = (b"", "") if self.path == "/b" else self.server.objects.get(self.path)
         self.send_response(200 if found else 404)
         if found:
-            self.send_header("x-amz-meta-sha256", found[1])
+            self.send_header("x-amz-meta-writer", found[1])
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -62,7 +64,17 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(204, "")
 
     def do_GET(self) -> None:
-        self._answer(*(self.server.reply(self.path, 0) or (404, "NoSuchKey")))
+        reply, found = self.server.reply(self.path, 0), self.server.objects.get(self.path)
+        if reply or not found:
+            self._answer(*(reply or (404, "NoSuchKey")))
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(found[0])))
+        self.end_headers()
+        broken = self.server.whole_reads_after > 0
+        self.server.whole_reads_after -= 1
+        self.wfile.write(found[0][: len(found[0]) // 2] if broken else found[0])
+        self.close_connection = broken
 
     def _answer(self, status: int, code: str) -> None:
         body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode() if code else b""
@@ -101,7 +113,7 @@ def test_a_server_that_ignores_the_condition_is_refused_before_anything_is_writt
 @pytest.mark.parametrize(
     ("status", "code", "error", "said"),
     [
-        (403, "InvalidAccessKeyId", StoreDeniedError, "AWS_ACCESS_KEY_ID"),
+        (403, "InvalidAccessKeyId", StoreDeniedError, r"store\.access_key_id"),
         (403, "AccessDenied", StoreDeniedError, "bucket's policy"),
         (404, "NoSuchBucket", StoreDeniedError, "bucket b does not exist"),
         (507, "InsufficientStorage", StoreFullError, "full"),
@@ -156,12 +168,77 @@ def test_a_create_whose_answer_was_lost_is_no_conflict_with_itself(server: Serve
 def test_a_create_that_another_won_while_the_answer_was_lost_is_a_conflict(server: Server) -> None:
     store = connect(server)
     store.put_new("warm", b"")
-    server.objects["/b/p/k"] = (b"theirs", "other digest")
+    server.objects["/b/p/k"] = (b"mine", "of the same content, by another")
     answers = iter([(500, "InternalError")])
     server.reply = lambda path, writes: next(answers, None)
     with pytest.raises(AlreadyExistsError):
         store.put_new("k", b"mine")
-    assert server.objects["/b/p/k"][0] == b"theirs"
+    assert server.objects["/b/p/k"][1] == "of the same content, by another"
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_create_that_failed_to_the_last_attempt_succeeds_only_if_it_was_stored(server: Server, stored: bool) -> None:
+    store = connect(server)
+    store.put_new("warm", b"")
+    server.stores_before_reply = stored
+    server.reply = lambda path, writes: (500, "InternalError")
+    if stored:
+        store.put_new("k", b"mine")
+        assert server.objects["/b/p/k"][0] == b"mine"
+    else:
+        with pytest.raises(StoreUnavailableError, match="InternalError"):
+            store.put_new("k", b"mine")
+
+
+def test_a_body_that_breaks_off_is_read_anew(server: Server, tmp_path: Path) -> None:
+    store, content = connect(server, attempts=3), bytes(range(256)) * 10_000
+    store.put("k", content)
+    server.whole_reads_after = 2
+    assert store.get("k") == content
+    server.whole_reads_after = 2
+    store.fetch("k", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == content
+
+
+def test_a_body_that_always_breaks_off_leaves_no_file(server: Server, tmp_path: Path) -> None:
+    store = connect(server, attempts=2)
+    store.put("k", b"new content")
+    (tmp_path / "copy").write_bytes(b"old")
+    server.whole_reads_after = 100
+    with pytest.raises(StoreUnavailableError, match="does not answer"):
+        store.fetch("k", tmp_path / "copy")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("copy", b"old")]
+
+
+def test_a_bucket_that_is_missing_is_not_taken_for_a_missing_object(server: Server) -> None:
+    assert not connect(server).exists("k")
+    settings = StoreSettings.model_validate(
+        {"url": "s3://c", "endpoint_url": f"http://127.0.0.1:{server.server_port}", "access_key_id": "a", "secret_access_key": "b"}
+    )
+    with pytest.raises(StoreDeniedError, match="bucket c does not exist"):
+        S3Store("c", "", settings).exists("k")
+
+
+def test_marks_of_empty_folders_are_no_objects(server: Server) -> None:
+    listed = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in ("p/", "p/a/", "p/a/b", "p/.tmp/probe-0", "p/c"))
+    server.objects["/b?list-type=2&prefix=p%2F&encoding-type=url"] = (f"<ListBucketResult>{listed}</ListBucketResult>".encode(), "")
+    assert list(connect(server).list()) == ["a/b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "bucket", "said"),
+    [
+        ({"endpoint_url": "localhost:9000"}, "b", "endpoint_url"),
+        ({"secret_access_key": None}, "b", "both or neither"),
+        ({}, "Not_A_Bucket/", r"store\.url"),
+    ],
+)
+def test_settings_that_make_no_client_are_named(
+    server: Server, changes: dict[str, object], bucket: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"url": f"s3://{bucket}", "endpoint_url": "http://127.0.0.1:9", "access_key_id": "id", "secret_access_key": "x"}
+    with pytest.raises(SettingsError, match=said):
+        S3Store(bucket, "", StoreSettings.model_validate({**values, **changes})).put("k", b"x")
 
 
 def test_a_contested_create_is_tried_again(server: Server) -> None:

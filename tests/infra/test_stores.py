@@ -24,6 +24,7 @@ from configs.errors import (
     NotFoundError,
     SettingsError,
     StoreDeniedError,
+    StoreError,
     StoreFullError,
     StoreUnavailableError,
 )
@@ -191,6 +192,57 @@ def test_reading_while_others_replace_sees_whole_objects(tmp_path: Path) -> None
             assert len(content) == 200_000 and len(set(content)) == 1
         stop.set()
         writing.result()
+
+
+def test_a_folder_that_cannot_be_listed_does_not_look_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path)
+    store.put("a/b/c", b"x")
+    scan = os.scandir
+
+    def deny(path: str) -> object:
+        if str(path).endswith("/b"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    with pytest.raises(StoreDeniedError, match="/a/b cannot be used"):
+        list(store.list())
+
+
+def test_a_file_system_without_hard_links_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(source), None, str(target))
+
+    monkeypatch.setattr(stores.os, "link", refuse)
+    with pytest.raises(StoreError, match="no hard links"):
+        LocalStore(tmp_path).put_new("k", b"x")
+    assert not list((tmp_path / ".tmp").iterdir())
+
+
+def test_a_full_disk_under_a_fetched_copy_leaves_the_copy_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, target = LocalStore(tmp_path / "store"), tmp_path / "work" / "copy"
+    store.put("k", b"old")
+    store.fetch("k", target)
+    store.put("k", b"new")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(stores.os, "fsync", full)
+    with pytest.raises(StoreFullError, match=r"receives a stored object is full .*work/copy"):
+        store.fetch("k", target)
+    assert [(path.name, path.read_bytes()) for path in target.parent.iterdir()] == [("copy", b"old")]
+
+
+def test_what_killed_writers_left_goes_after_a_day(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.put("a", b"x")
+    for name, age_s in (("old", 100_000), ("under way", 60)):
+        (tmp_path / ".tmp" / name).write_bytes(b"part")
+        then = time.time() - age_s
+        os.utime(tmp_path / ".tmp" / name, (then, then))
+    store.put("b", b"x")
+    assert [path.name for path in (tmp_path / ".tmp").iterdir()] == ["under way"]
 
 
 def test_a_missing_object_is_named(tmp_path: Path) -> None:

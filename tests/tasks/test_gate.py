@@ -90,10 +90,16 @@ def test_better_than_the_champion_is_promoted_against_its_entry() -> None:
     assert decision.tests["champion"]["ci_low"] > 0 and decision.detectable_difference is not None
 
 
-def test_the_same_model_again_is_held_and_told_what_could_have_been_seen() -> None:
+def test_the_same_model_again_is_held_and_said_to_be_the_same() -> None:
     decision = decide(inputs(ranking(0.4), ranking(0.4)), SETTINGS)
     assert failed(decision) == ["better than the champion"]
-    assert "a true difference below" in decision.reasons[0]
+    assert "rank every request alike" in decision.reasons[0]
+
+
+def test_an_unproven_gain_is_held_and_told_what_could_have_been_seen() -> None:
+    decision = decide(inputs(ranking(0.41, 3), ranking(0.4)), SETTINGS)
+    assert failed(decision) == ["better than the champion"]
+    assert "a true difference below" in decision.reasons[0] and decision.detectable_difference is not None
 
 
 def test_non_inferior_lets_an_equal_pass_and_a_worse_one_not() -> None:
