@@ -213,7 +213,12 @@ def test_a_body_that_always_breaks_off_leaves_no_file(server: Server, tmp_path: 
 def test_a_bucket_that_is_missing_is_not_taken_for_a_missing_object(server: Server) -> None:
     assert not connect(server).exists("k")
     settings = StoreSettings.model_validate(
-        {"url": "s3://c", "endpoint_url": f"http://127.0.0.1:{server.server_port}", "access_key_id": "a", "secret_access_key": "b"}
+        {
+            "url": "s3://c",
+            "endpoint_url": f"http://127.0.0.1:{server.server_port}",
+            "access_key_id": "a",
+            "secret_access_key": "b",
+        }
     )
     with pytest.raises(StoreDeniedError, match="bucket c does not exist"):
         S3Store("c", "", settings).exists("k")
@@ -221,7 +226,10 @@ def test_a_bucket_that_is_missing_is_not_taken_for_a_missing_object(server: Serv
 
 def test_marks_of_empty_folders_are_no_objects(server: Server) -> None:
     listed = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in ("p/", "p/a/", "p/a/b", "p/.tmp/probe-0", "p/c"))
-    server.objects["/b?list-type=2&prefix=p%2F&encoding-type=url"] = (f"<ListBucketResult>{listed}</ListBucketResult>".encode(), "")
+    server.objects["/b?list-type=2&prefix=p%2F&encoding-type=url"] = (
+        f"<ListBucketResult>{listed}</ListBucketResult>".encode(),
+        "",
+    )
     assert list(connect(server).list()) == ["a/b", "c"]
 
 
@@ -233,9 +241,7 @@ def test_marks_of_empty_folders_are_no_objects(server: Server) -> None:
         ({}, "Not_A_Bucket/", r"store\.url"),
     ],
 )
-def test_settings_that_make_no_client_are_named(
-    server: Server, changes: dict[str, object], bucket: str, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_that_make_no_client_are_named(changes: dict[str, object], bucket: str, said: str) -> None:
     values = {"url": f"s3://{bucket}", "endpoint_url": "http://127.0.0.1:9", "access_key_id": "id", "secret_access_key": "x"}
     with pytest.raises(SettingsError, match=said):
         S3Store(bucket, "", StoreSettings.model_validate({**values, **changes})).put("k", b"x")

@@ -63,7 +63,7 @@ def test_every_store_keeps_the_contract(settings: StoreSettings, tmp_path: Path)
 
 
 def test_of_many_creates_one_wins_and_is_whole(settings: StoreSettings) -> None:
-    check_one_winner(open_store(settings), writers=12, rounds=3)
+    check_one_winner(open_store(settings), writers=16, rounds=3)
 
 
 def _create(folder: str, key: str, content: bytes, results: multiprocessing.Queue[str | None]) -> None:
@@ -80,7 +80,7 @@ def test_of_many_processes_one_wins(tmp_path: Path) -> None:
         results: multiprocessing.Queue[str | None] = context.Queue()
         running = [
             context.Process(target=_create, args=(str(tmp_path), f"k{number}", bytes([65 + i]) * 100_000, results))
-            for i in range(6)
+            for i in range(8)
         ]
         for process in running:
             process.start()

@@ -97,7 +97,7 @@ def test_the_same_model_again_is_held_and_said_to_be_the_same() -> None:
 
 
 def test_an_unproven_gain_is_held_and_told_what_could_have_been_seen() -> None:
-    decision = decide(inputs(ranking(0.41, 3), ranking(0.4)), SETTINGS)
+    decision = decide(inputs(ranking(0.37, 3), ranking(0.4)), SETTINGS)
     assert failed(decision) == ["better than the champion"]
     assert "a true difference below" in decision.reasons[0] and decision.detectable_difference is not None
 
