@@ -6,14 +6,14 @@ promotions, so the first write of each store proves that a second create of one 
 
 from __future__ import annotations
 
-import hashlib
+import io
 import secrets
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import boto3
 import botocore.config
@@ -22,22 +22,25 @@ import botocore.exceptions
 from configs.errors import (
     AlreadyExistsError,
     NotFoundError,
+    SettingsError,
     StoreDeniedError,
     StoreError,
     StoreFullError,
     StoreUnavailableError,
 )
 from configs.settings import StoreSettings
-from infra.stores import Store, check_key
+from infra.stores import TEMPORARY, Store, arriving, check_key, source_of
 
 __all__ = ["S3Store"]
 
 DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "NoSuchBucket"}
 FULL = {"507", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
-CONFLICT = {"409", "ConditionalRequestConflict"}
+CONFLICT = {"409", "ConditionalRequestConflict", "OperationAborted"}
 TAKEN = {"412", "PreconditionFailed"}
-UNREACHABLE = (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError)
-DIGEST = "sha256"  # metadata key that tells one's own object from another's after a lost answer
+MISSING = {"404", "NoSuchKey", "NotFound"}
+BROKEN_OFF = (botocore.exceptions.HTTPClientError, botocore.exceptions.IncompleteReadError)
+UNREACHABLE = (botocore.exceptions.ConnectionError, *BROKEN_OFF)
+WRITER = "writer"  # metadata key whose random value tells one's own object from another's, even one of the same content
 MAX_OBJECT = 5 * 2**30
 
 
@@ -47,55 +50,42 @@ class S3Store(Store):
     def __init__(self, bucket: str, prefix: str, settings: StoreSettings) -> None:
         self.bucket, self.prefix = bucket, prefix
         self._settings = settings
-        secret = settings.secret_access_key
-        # Servers other than AWS may not know the checksums that boto3 adds by default since 1.36.
-        checksums = "when_required" if settings.endpoint_url else "when_supported"
-        # A session of its own: boto3.client keeps the credentials that the process found first.
-        self._client = boto3.session.Session().client(
-            "s3",
-            endpoint_url=settings.endpoint_url,
-            region_name=settings.region or ("us-east-1" if settings.endpoint_url else None),
-            aws_access_key_id=settings.access_key_id,
-            aws_secret_access_key=secret.get_secret_value() if secret else None,
-            config=botocore.config.Config(
-                connect_timeout=settings.timeout_s,
-                read_timeout=settings.timeout_s,
-                retries={"mode": "standard", "total_max_attempts": settings.attempts},
-                request_checksum_calculation=checksums,
-                response_checksum_validation=checksums,
-                s3={"addressing_style": "path"} if settings.endpoint_url else {},
-            ),
-        )
+        try:
+            self._client = _connect(settings)
+        except (ValueError, botocore.exceptions.BotoCoreError) as error:
+            raise SettingsError(
+                f"The store {settings.url} cannot be opened: {error}. Check store.endpoint_url (http://host:port), "
+                "store.region, store.access_key_id with store.secret_access_key (both or neither), and AWS_PROFILE."
+            ) from error
         self._probe_lock = threading.Lock()
         self._conditional = False
+        self._bucket_seen = False
 
     def put_new(self, key: str, data: bytes | Path) -> None:
-        self._prove_conditional_writes()
-        self._create(key, data)
+        check_key(key)
+        with _body(data) as body:
+            self._prove_conditional_writes()
+            self._create(key, body)
 
     def put(self, key: str, data: bytes | Path) -> None:
-        with self._failing(key), _body(data) as (body, digest):
-            self._client.put_object(Bucket=self.bucket, Key=self._key(key), Body=body, Metadata={DIGEST: digest})
+        check_key(key)
+        with _body(data) as body, self._failing(key):
+            self._client.put_object(Bucket=self.bucket, Key=self._name(key), Body=body)
 
     def get(self, key: str) -> bytes:
-        with self._failing(key):
-            content: bytes = self._client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read()
-            return content
+        content = io.BytesIO()
+        self._read(check_key(key), content)
+        return content.getvalue()
 
     def fetch(self, key: str, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with self._failing(key):
-                self._client.download_file(self.bucket, self._key(key), str(temporary))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with arriving(path) as file:
+            self._read(check_key(key), file)
 
     def exists(self, key: str) -> bool:
+        check_key(key)
         try:
             with self._failing(key):
-                self._client.head_object(Bucket=self.bucket, Key=self._key(key))
+                self._client.head_object(Bucket=self.bucket, Key=self._name(key))
         except NotFoundError:
             return False
         return True
@@ -106,35 +96,54 @@ class S3Store(Store):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=root + prefix)
             for page in pages:
                 for entry in page.get("Contents", ()):
-                    yield entry["Key"].removeprefix(root)
+                    key = entry["Key"].removeprefix(root)
+                    # Consoles mark an empty folder with an object that ends in a slash.
+                    if not key.startswith(f"{TEMPORARY}/") and key[-1:] not in ("", "/"):
+                        yield key
 
     def delete(self, key: str) -> None:
+        check_key(key)
         with self._failing(key):
-            self._client.delete_object(Bucket=self.bucket, Key=self._key(key))
+            self._client.delete_object(Bucket=self.bucket, Key=self._name(key))
 
     def uri(self, key: str) -> str:
-        return f"s3://{self.bucket}/{self._raw_key(key)}"
+        return f"s3://{self.bucket}/{self._name(key)}"
 
-    def _raw_key(self, key: str) -> str:
+    def _name(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key
 
-    def _key(self, key: str) -> str:
-        return self._raw_key(check_key(key))
-
-    def _create(self, key: str, data: bytes | Path) -> None:
-        """A single PutObject whatever the size: servers exist that ignore the condition on multipart uploads."""
+    def _read(self, key: str, sink: BinaryIO) -> None:
+        """Copy the object to `sink`: one GET, so always one object's bytes; begun anew when the body breaks off."""
         for attempt in range(self._settings.attempts):
-            with self._failing(key), _body(data) as (body, digest):
+            with self._failing(key):
+                body = self._client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"]
+                try:
+                    for chunk in body.iter_chunks(1 << 20):
+                        sink.write(chunk)
+                    return
+                except BROKEN_OFF:
+                    if attempt + 1 == self._settings.attempts:
+                        raise
+                    sink.seek(0)
+                    sink.truncate()
+
+    def _create(self, key: str, body: BinaryIO) -> None:
+        """A single PutObject whatever the size: servers exist that ignore the condition on multipart uploads."""
+        writer = secrets.token_hex(16)
+        for attempt in range(self._settings.attempts):
+            body.seek(0)
+            with self._failing(key):
                 try:
                     self._client.put_object(
-                        Bucket=self.bucket, Key=self._key(key), Body=body, IfNoneMatch="*", Metadata={DIGEST: digest}
+                        Bucket=self.bucket, Key=self._name(key), Body=body, IfNoneMatch="*", Metadata={WRITER: writer}
                     )
                     return
                 except botocore.exceptions.ClientError as error:
-                    code = _code(error)
-                    retried = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) or attempt
-                    # The answer to an earlier attempt may have been lost on its way: then the object is ours.
-                    if code in TAKEN and retried and self._stored_digest(key) == digest:
+                    code, answer = _code(error), error.response.get("ResponseMetadata", {})
+                    retried = answer.get("RetryAttempts", 0) or attempt
+                    # An earlier answer may have been lost on its way, or a failure reported after the write.
+                    unsure = (code in TAKEN and retried) or answer.get("HTTPStatusCode", 0) >= 500
+                    if unsure and self._stored_writer(key) == writer:
                         return
                     if code in TAKEN:
                         raise AlreadyExistsError(
@@ -143,7 +152,7 @@ class S3Store(Store):
                     if code not in CONFLICT:
                         raise
                 except UNREACHABLE:
-                    if self._stored_digest(key) == digest:
+                    if self._stored_writer(key) == writer:
                         return
                     raise
             time.sleep(0.05 * 2**attempt)  # another writer of the key is under way
@@ -151,41 +160,63 @@ class S3Store(Store):
             f"{self.uri(key)} stayed contested in {self._settings.attempts} attempts; run again in a moment."
         )
 
-    def _stored_digest(self, key: str) -> str | None:
+    def _stored_writer(self, key: str) -> str | None:
         try:
-            head = self._client.head_object(Bucket=self.bucket, Key=self._key(key))
-        except botocore.exceptions.ClientError:
-            return None
-        digest: str | None = head["Metadata"].get(DIGEST)
-        return digest
+            head = self._client.head_object(Bucket=self.bucket, Key=self._name(key))
+        except botocore.exceptions.ClientError as error:
+            if _code(error) in MISSING:
+                return None
+            raise
+        writer: str | None = head["Metadata"].get(WRITER)
+        return writer
 
     def _prove_conditional_writes(self) -> None:
         with self._probe_lock:
             if self._conditional:
                 return
-            key = f".probe/{secrets.token_hex(8)}"
-            self._create(key, b"first")
+            key = f"{TEMPORARY}/probe-{secrets.token_hex(8)}"
+            self._create(key, io.BytesIO(b"first"))
             try:
-                self._create(key, b"second")
+                self._create(key, io.BytesIO(b"second"))
             except AlreadyExistsError:
                 self._conditional = True
                 return
             finally:
-                self.delete(key)
+                with self._failing(key):
+                    self._client.delete_object(Bucket=self.bucket, Key=self._name(key))
             raise StoreError(
                 f"The S3 server at {self._where()} accepted a second create of one key: it ignores If-None-Match, so two "
                 "runs could overwrite each other's versions and promotions. Use a server that supports conditional writes."
             )
 
+    def _bucket_is_missing(self) -> bool:
+        """Whether a 404 to HEAD, which has no body that would tell, was about the bucket and not the object."""
+        if self._bucket_seen:
+            return False
+        try:
+            self._client.head_bucket(Bucket=self.bucket)
+        except botocore.exceptions.ClientError as error:
+            return _code(error) in MISSING
+        self._bucket_seen = True
+        return False
+
     def _where(self) -> str:
         return self._settings.endpoint_url or "AWS"
+
+    def _credentials(self) -> str:
+        if self._settings.access_key_id:
+            return "store.access_key_id and store.secret_access_key"
+        return "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the profile or role in use)"
 
     @contextmanager
     def _failing(self, key: str) -> Iterator[None]:
         try:
             yield
         except botocore.exceptions.ClientError as error:
-            raise self._store_error(error, key) from error
+            with self._failing(key):  # telling a bucket from an object may ask the server again
+                raise self._store_error(error, key) from error
+        except botocore.exceptions.ParamValidationError as error:
+            raise SettingsError(f"The store {self._settings.url} is no S3 address: {error} Correct store.url.") from error
         except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as error:
             raise StoreDeniedError(
                 f"No S3 credentials were found for the bucket {self.bucket}. Set AWS_ACCESS_KEY_ID and "
@@ -194,22 +225,22 @@ class S3Store(Store):
         except (*UNREACHABLE, botocore.exceptions.NoRegionError) as error:
             raise StoreUnavailableError(
                 f"The S3 server at {self._where()} does not answer (bucket {self.bucket}): {error}. Check "
-                "store.endpoint_url, store.region and the network; nothing was changed, so the run can be repeated."
+                "store.endpoint_url, store.region and the network, and run again."
             ) from error
 
     def _store_error(self, error: botocore.exceptions.ClientError, key: str) -> StoreError:
         code = _code(error)
         message = error.response.get("Error", {}).get("Message", "")
-        if code == "NoSuchBucket":
+        if code == "NoSuchBucket" or (code == "404" and self._bucket_is_missing()):
             return StoreDeniedError(
                 f"The bucket {self.bucket} does not exist at {self._where()}. Create it, or correct store.url."
             )
-        if code in ("404", "NoSuchKey", "NotFound"):
+        if code in MISSING:
             return NotFoundError(f"{self.uri(key)} is not in the store.")
         if code in DENIED:
             return StoreDeniedError(
                 f"The S3 server at {self._where()} refuses these credentials for {self.uri(key)} ({code} {message}). Check "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the profile or role in use) and the bucket's policy."
+                f"{self._credentials()} and the bucket's policy."
             )
         if code in FULL:
             return StoreFullError(
@@ -223,19 +254,36 @@ class S3Store(Store):
         return StoreError(f"S3 refused {self.uri(key)}: {code} {message}.")
 
 
+def _connect(settings: StoreSettings) -> Any:
+    secret = settings.secret_access_key
+    # Servers other than AWS may not know the checksums that boto3 adds by default since 1.36.
+    checksums = "when_required" if settings.endpoint_url else "when_supported"
+    # A session of its own: boto3.client keeps the credentials that the process found first.
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=settings.endpoint_url,
+        region_name=settings.region or ("us-east-1" if settings.endpoint_url else None),
+        aws_access_key_id=settings.access_key_id,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
+        config=botocore.config.Config(
+            connect_timeout=settings.timeout_s,
+            read_timeout=settings.timeout_s,
+            retries={"mode": "standard", "total_max_attempts": settings.attempts},
+            request_checksum_calculation=checksums,
+            response_checksum_validation=checksums,
+            s3={"addressing_style": "path"} if settings.endpoint_url else {},
+        ),
+    )
+
+
 def _code(error: botocore.exceptions.ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 @contextmanager
-def _body(data: bytes | Path) -> Iterator[tuple[Any, str]]:
-    """The body of an upload and its sha256; files are streamed."""
-    if isinstance(data, bytes):
-        yield data, hashlib.sha256(data).hexdigest()
-        return
-    if data.stat().st_size > MAX_OBJECT:
+def _body(data: bytes | Path) -> Iterator[BinaryIO]:
+    """The body of an upload; files are streamed."""
+    if isinstance(data, Path) and data.stat().st_size > MAX_OBJECT:
         raise StoreError(f"{data} is larger than the 5 GiB that one create-only S3 write can hold; split it.")
-    with data.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        yield file, digest
+    with source_of(data) as source:
+        yield source

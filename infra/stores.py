@@ -7,13 +7,17 @@ nobody ever reads half an object.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import shutil
+import time
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from configs.errors import (
     AlreadyExistsError,
@@ -28,7 +32,8 @@ from configs.settings import StoreSettings
 
 __all__ = ["LocalStore", "Store", "open_store"]
 
-TEMPORARY = ".tmp"
+TEMPORARY = ".tmp"  # what lies under this prefix is no object of the store
+LEFTOVER_S = 86_400  # a temporary file this old belongs to a writer that was killed
 
 
 class Store(ABC):
@@ -94,10 +99,41 @@ def check_key(key: str) -> str:
         or str(path) != key
         or ".." in path.parts
         or path.parts[0] == TEMPORARY
-        or "\0" in key
+        or any(unicodedata.category(character) in ("Cc", "Cs") for character in key)
     ):
-        raise ValueError(f"{key!r} is not a key: use a relative path without empty parts, '..' or a leading {TEMPORARY!r}")
+        raise ValueError(
+            f"{key!r} is not a key: use a relative path without empty parts, '..', control characters or a leading {TEMPORARY!r}"
+        )
     return key
+
+
+@contextmanager
+def source_of(data: bytes | Path) -> Iterator[BinaryIO]:
+    """What is to be written, as a file at its beginning. A source that is missing keeps its FileNotFoundError."""
+    with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as source:
+        yield source
+
+
+@contextmanager
+def arriving(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the name `path` once the block has ended well; otherwise nothing is left of it.
+
+    Raises StoreFullError, StoreDeniedError or StoreUnavailableError about `path`.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = temporary.open("wb")
+        try:
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _store_error(error, path, "that receives a stored object") from error
 
 
 class LocalStore(Store):
@@ -112,20 +148,27 @@ class LocalStore(Store):
 
     def put_new(self, key: str, data: bytes | Path) -> None:
         target = self._path(key)
-        with self._failing(target), self._written(data) as temporary:
-            target.parent.mkdir(parents=True, exist_ok=True)
+        with source_of(data) as source, self._failing(target), self._written(source) as temporary:
+            _make_folder(target.parent)
             try:
                 os.link(temporary, target)
             except FileExistsError:
                 raise AlreadyExistsError(
                     f"{self.uri(key)} exists already and is never overwritten; another run has written it."
                 ) from None
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                    raise
+                raise StoreError(
+                    f"The file system of {self.folder} has no hard links ({error.strerror}), which create-only writes need. "
+                    "Point store.url at a folder on a disk of this machine, or at S3."
+                ) from error
             _sync_folder(target.parent)
 
     def put(self, key: str, data: bytes | Path) -> None:
         target = self._path(key)
-        with self._failing(target), self._written(data) as temporary:
-            target.parent.mkdir(parents=True, exist_ok=True)
+        with source_of(data) as source, self._failing(target), self._written(source) as temporary:
+            _make_folder(target.parent)
             temporary.replace(target)
             _sync_folder(target.parent)
 
@@ -135,15 +178,11 @@ class LocalStore(Store):
             return path.read_bytes()
 
     def fetch(self, key: str, path: Path) -> None:
-        source = self._path(key)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        with self._failing(source):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                shutil.copyfile(source, temporary)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+        stored = self._path(key)
+        with self._failing(stored):
+            source = stored.open("rb")
+        with source, arriving(path) as file:
+            shutil.copyfileobj(source, file, 1 << 20)
 
     def exists(self, key: str) -> bool:
         path = self._path(key)
@@ -151,17 +190,18 @@ class LocalStore(Store):
             return path.is_file()
 
     def list(self, prefix: str = "") -> Iterator[str]:
+        parts = prefix.split("/")[:-1]
+        if any(part in ("", ".", "..") for part in parts):  # no key begins so, and no other folder is to be walked
+            return
+        keys = []
         with self._failing(self.folder):
-            keys = [
-                (Path(parent) / name).relative_to(self.folder).as_posix()
-                for parent, _, names in os.walk(self.folder / PurePosixPath(prefix).parent if "/" in prefix else self.folder)
-                for name in names
-            ]
+            for parent, _, names in os.walk(self.folder.joinpath(*parts), onerror=_unless_missing):
+                keys += [(Path(parent) / name).relative_to(self.folder).as_posix() for name in names]
         yield from sorted(key for key in keys if key.startswith(prefix) and not key.startswith(f"{TEMPORARY}/"))
 
     def delete(self, key: str) -> None:
         path = self._path(key)
-        with self._failing(path):
+        with self._failing(path), suppress(IsADirectoryError, NotADirectoryError):  # no object either
             path.unlink(missing_ok=True)
 
     def uri(self, key: str) -> str:
@@ -171,18 +211,17 @@ class LocalStore(Store):
         return self.folder / check_key(key)
 
     @contextmanager
-    def _written(self, data: bytes | Path) -> Iterator[Path]:
-        """A synced temporary file with `data`, on the store's file system; gone afterwards, whatever happens."""
+    def _written(self, source: BinaryIO) -> Iterator[Path]:
+        """A synced temporary file with what `source` holds, on the store's file system; gone afterwards, whatever happens."""
         folder = self.folder / TEMPORARY
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(folder)
+        for left in folder.iterdir():
+            if _is_leftover(left):
+                left.unlink(missing_ok=True)
         temporary = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
         try:
             with temporary.open("wb") as file:
-                if isinstance(data, bytes):
-                    file.write(data)
-                else:
-                    with data.open("rb") as source:
-                        shutil.copyfileobj(source, file, 1 << 20)
+                shutil.copyfileobj(source, file, 1 << 20)
                 file.flush()
                 os.fsync(file.fileno())
             yield temporary
@@ -193,23 +232,47 @@ class LocalStore(Store):
     def _failing(self, path: Path) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError as error:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            if error.filename != str(path):  # another file than the object
+                raise _store_error(error, path) from error
             raise NotFoundError(f"{path} is not in the store {self.folder}.") from error
         except OSError as error:
             raise _store_error(error, path) from error
 
 
-def _store_error(error: OSError, path: Path) -> StoreError:
+def _store_error(error: OSError, path: Path, which: str = "of the store") -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreFullError(
-            f"The disk of the store is full ({path}: {error.strerror}). Nothing was half-written; free space or point "
-            "store.url elsewhere, and run again."
+            f"The disk {which} is full ({path}: {error.strerror}). Nothing was half-written; free space or point store.url "
+            "and work_dir elsewhere, and run again."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StoreDeniedError(
-            f"{path} cannot be used ({error.strerror}). Give this user access to the folder, or point store.url elsewhere."
+            f"{error.filename or path} cannot be used ({error.strerror}). Give this user access to the folder, or point "
+            "store.url and work_dir elsewhere."
         )
-    return StoreUnavailableError(f"The store's file system failed at {path}: {error.strerror or error}.")
+    return StoreUnavailableError(f"The file system {which} failed at {path}: {error.strerror or error}.")
+
+
+def _unless_missing(error: OSError) -> None:
+    """A folder that is not there holds no keys; one that cannot be read must not look like that."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
+
+
+def _is_leftover(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > LEFTOVER_S
+    except FileNotFoundError:  # its writer has just ended
+        return False
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder whose own entry, and those of its new parents, outlast a power cut."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in new:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

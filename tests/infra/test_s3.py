@@ -138,9 +138,8 @@ def test_each_refusal_says_what_to_do_and_no_secret(
 
 
 def test_a_server_that_does_not_answer_is_named() -> None:
-    settings = StoreSettings(
-        url="s3://b", endpoint_url="http://127.0.0.1:9", access_key_id="a", secret_access_key="b", attempts=1
-    )  # type: ignore[arg-type]
+    values = {"url": "s3://b", "endpoint_url": "http://127.0.0.1:9", "access_key_id": "a", "secret_access_key": "b"}
+    settings = StoreSettings.model_validate({**values, "attempts": 1})
     with pytest.raises(StoreUnavailableError, match=r"http://127\.0\.0\.1:9 does not answer"):
         S3Store("b", "", settings).exists("k")
 

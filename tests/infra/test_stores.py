@@ -29,7 +29,6 @@ from configs.errors import (
     StoreUnavailableError,
 )
 from configs.settings import StoreSettings
-from infra import stores
 from infra.stores import LocalStore, Store, check_key, open_store
 from tests.doubles.contract import check_contract, check_one_winner
 
@@ -130,7 +129,7 @@ def test_a_failing_disk_is_named_and_leaves_nothing(
     def fail(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(stores.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     for write in (store.put, store.put_new):
         with pytest.raises(error, match=r"/(a|b)\b"):
             write("b" if write == store.put_new else "a", b"new")
@@ -213,7 +212,7 @@ def test_a_file_system_without_hard_links_is_refused(tmp_path: Path, monkeypatch
     def refuse(source: Path, target: Path) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(source), None, str(target))
 
-    monkeypatch.setattr(stores.os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     with pytest.raises(StoreError, match="no hard links"):
         LocalStore(tmp_path).put_new("k", b"x")
     assert not list((tmp_path / ".tmp").iterdir())
@@ -228,7 +227,7 @@ def test_a_full_disk_under_a_fetched_copy_leaves_the_copy_before(tmp_path: Path,
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(stores.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreFullError, match=r"receives a stored object is full .*work/copy"):
         store.fetch("k", target)
     assert [(path.name, path.read_bytes()) for path in target.parent.iterdir()] == [("copy", b"old")]
