@@ -52,13 +52,7 @@ __all__ = [
 
 
 def _may_pass(task: Any, run: Any, state: Any) -> bool:
-    try:
-        state.result()
-    except StoreUnavailableError:
-        return True
-    except Exception:
-        return False
-    return False
+    return isinstance(state.result(raise_on_failure=False), StoreUnavailableError)
 
 
 _NETWORK: dict[str, Any] = {

@@ -258,7 +258,10 @@ def test_nobody_and_strangers_are_ranked_by_popularity(parts: Split) -> None:
 
 
 def test_debug_finds_nothing_in_a_sound_run(parts: Split) -> None:
-    fitted(parts, TINY.model_copy(update={"debug": True, "max_epochs": 1}))
+    checked, plain = (
+        fitted(parts, TINY.model_copy(update={"debug": debug, "max_epochs": 1})).network.state_dict() for debug in (True, False)
+    )
+    assert all(torch.equal(checked[name], plain[name]) for name in plain)
 
 
 def test_times_in_milliseconds_are_refused(parts: Split) -> None:
