@@ -31,7 +31,7 @@ USER, ITEM, TIME = "user_id", "item_id", "timestamp"
 
 def neumf(n_users: int, n_items: int, settings: NCFSettings) -> nn.Module:
     """RecBole's NeuMF, untrained, for users 1..n_users and items 1..n_items; row 0 of its embeddings is free."""
-    _mend_numpy()
+    _prepare()
     from recbole.model.general_recommender.neumf import NeuMF
 
     config = {
@@ -75,7 +75,7 @@ def recbole_metrics(scores: torch.Tensor, targets: IntArray, ks: tuple[int, ...]
 
     `scores` (R, n_items), masked already where the protocol masks; `targets` (R,) columns.
     """
-    _mend_numpy()
+    _prepare()
     from recbole.evaluator import metrics as recbole
     from recbole.evaluator.collector import Collector
 
@@ -120,7 +120,7 @@ def _part(dataset: Any, part: Any, sequential: bool) -> pd.DataFrame:
 
 @contextlib.contextmanager
 def _recbole_config(interactions: pd.DataFrame, k_core: int, max_length: int, model: str) -> Iterator[Any]:
-    _mend_numpy()
+    _prepare()
     from recbole.config import Config
 
     with tempfile.TemporaryDirectory(prefix="recsys-recbole-") as folder, _untouched():
@@ -167,8 +167,13 @@ def _untouched() -> Iterator[None]:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible
 
 
-def _mend_numpy() -> None:
-    """RecBole's configurator names three aliases that numpy 2 removed."""
+def _prepare() -> None:
+    """Give RecBole's configurator the three aliases that numpy 2 removed, and undo what importing its models does: one of
+    them (SINE) turns on autograd's anomaly detection for the whole process, which slows every training after it."""
     for name, kind in (("float_", np.float64), ("complex_", np.complex128), ("unicode_", np.str_)):
         if not hasattr(np, name):
             setattr(np, name, kind)
+    anomalies = torch.is_anomaly_enabled()
+    import recbole.model.sequential_recommender  # noqa: F401
+
+    torch.autograd.set_detect_anomaly(anomalies)

@@ -243,7 +243,7 @@ def _slices(inputs: GateInputs, settings: PromotionSettings) -> list[Rule]:
             f"{name}: NDCG@10 {test.mean_b:.4f} against the champion's {test.mean_a:.4f} on {test.requests} requests; a loss above "
             f"{settings.slice_margin:.0%} is {'shown' if harmed else 'not shown'} (Holm-corrected p = {p:.4f})."
         )
-        rules.append(Rule(3, name, p, settings.alpha, "p >=" if not harmed else "p >", "failed" if harmed else "passed", detail))
+        rules.append(Rule(3, name, p, settings.alpha, "p >", "failed" if harmed else "passed", detail))
     return rules
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -84,7 +85,7 @@ def promote(
         previous=previous,
         kind=kind,
         reason=reason,
-        who=f"{getpass.getuser()}@{socket.gethostname()}",
+        who=f"{_user()}@{socket.gethostname()}",
         when=now.astimezone(UTC).isoformat(timespec="seconds"),
         decision=decision or {},
     )
@@ -122,6 +123,13 @@ def rollback(
         raise ChampionMissingError(f"{name} {to} is the champion already.")
     check(model_ref(store, name, to))
     return promote(store, name, to, expected=current.number, kind="rollback", reason=reason, now=now)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a uid that has no name
+        return str(os.getuid())
 
 
 def _key(name: str, number: int) -> str:

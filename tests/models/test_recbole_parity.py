@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +101,9 @@ def test_metrics_equal_recboles_evaluator_before_rounding(ours: Split, sequentia
     assert found.keys() == theirs.keys() and len(found) == 9
     for name, value in found.items():
         assert value > 0 and abs(value - theirs[name]) <= 1e-6, name
+
+
+def test_recboles_import_leaves_autograd_as_it_was() -> None:
+    program = "import torch; from models.recbole import neumf; from configs.settings import NCFSettings; neumf(3, 4, NCFSettings()); print(torch.is_anomaly_enabled())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("False")

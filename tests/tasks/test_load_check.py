@@ -4,13 +4,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
 
 from configs.settings import PromotionSettings
 from infra.stores import LocalStore
 from tasks import load_check
-from tasks.load_check import LoadCheck, check_loaded, check_staged, check_version, judge
+from tasks.load_check import SAMPLE_FILE, LoadCheck, check_loaded, check_staged, check_version, judge
 from tasks.registry import stage
 from tests.tasks.stored import NAME, NOW, sealed, stage_popularity
 
@@ -42,6 +44,44 @@ def test_weights_that_answer_otherwise_are_refused(change: str, reason: str, tmp
     save_file({"counts": weights}, folder / "model.safetensors")
     check = check_loaded(folder)
     assert not check.ok and reason in check.reason and check.finite_weights is (change != "nan")
+
+
+def test_weights_that_are_all_no_number_are_said_to_be(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    stage_popularity(LocalStore(tmp_path / "store"), folder)
+    counts = load_file(folder / "model.safetensors")["counts"]
+    save_file({"counts": counts * float("nan")}, folder / "model.safetensors")
+    check = check_loaded(folder)
+    assert not check.ok and not check.finite_weights and check.reason == "the stored weights are not finite"
+
+
+@pytest.mark.parametrize("change", ["swapped", "renamed"])
+def test_the_same_scores_for_other_items_are_refused(change: str, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    stage_popularity(LocalStore(tmp_path / "store"), folder)
+    samples = json.loads((folder / SAMPLE_FILE).read_text())[:1]
+    for sample in samples:
+        sample["item_ids"], sample["timestamps"] = [], []
+    vocabulary = pd.read_parquet(folder / "vocabulary.parquet")
+    counts = load_file(folder / "model.safetensors")["counts"].numpy()
+    order = np.argsort(-counts, kind="stable")
+    samples[0]["top_items"] = vocabulary["item_id"].to_numpy()[order[:10]].tolist()
+    samples[0]["top_scores"] = counts[order[:10]].tolist()
+    (folder / SAMPLE_FILE).write_text(json.dumps(samples))
+    assert check_loaded(folder).ok
+    items = vocabulary["item_id"].to_numpy().copy()
+    items[order[[0, -1]]] = items[order[[-1, 0]]] if change == "swapped" else [90_000, 90_001]
+    vocabulary.assign(item_id=items).to_parquet(folder / "vocabulary.parquet", index=False)
+    check = check_loaded(folder)
+    assert not check.ok and "otherwise than the trained one" in check.reason
+
+
+def test_code_stored_with_a_version_is_not_run(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    stage_popularity(store, tmp_path / "m")
+    (tmp_path / "m" / "safetensors.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    check = check_staged(store, stage(store, NAME, tmp_path / "m", NOW), SETTINGS)
+    assert check.ok and not (tmp_path / "ran").exists()
 
 
 def test_a_version_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:

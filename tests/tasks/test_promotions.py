@@ -53,6 +53,15 @@ def test_a_version_that_was_never_sealed_cannot_be_champion(tmp_path: Path) -> N
         champion(store, NAME)
 
 
+def test_a_user_without_a_name_can_promote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path / "store")
+    version = sealed(store, tmp_path / "m").version
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2_000_000_123)
+    assert promote(store, NAME, version, expected=0, reason="", now=NOW).who.startswith("2000000123@")
+
+
 def _race(folder: str, version: str, expected: int, results: multiprocessing.Queue[str | None]) -> None:
     try:
         promote(LocalStore(Path(folder)), NAME, version, expected=expected, reason="race", now=NOW)
