@@ -121,10 +121,20 @@ class SS4RecSettings(_Settings):
     step_min: float = Field(default=0.001, gt=0)
     """Least learned step of the time-aware layer at initialisation, per second of interval."""
     step_max: float = Field(default=0.1, gt=0)
+    interval: Literal["seconds", "log1p", "learned", "none"] = "seconds"
+    """What the time-aware layer sees of an interval; `learned` lies between seconds and log1p, `none` sees no time."""
+    layers: Literal["both", "time", "relation"] = "both"
+    """Layers of a block; one kind alone is for ablations."""
     max_length: int = Field(default=100, ge=2)
     """Events of a user that one window holds."""
-    batch_size: int = Field(default=16, ge=1)
-    """Windows per training step."""
+    batch_tokens: int = Field(default=1024, ge=2)
+    """Events per training step (at least one whole window), shared among the GPUs that train together."""
+    loss: Literal["cross_entropy", "sampled_softmax", "gbce"] = "cross_entropy"
+    """Over the whole catalogue, or over sampled negatives: softmax, or gSASRec's calibrated binary cross-entropy."""
+    negatives: int = Field(default=256, ge=1)
+    """Negatives of the sampled losses: shared by a step (sampled_softmax), or of each event (gbce)."""
+    calibration: float = Field(default=0.75, ge=0.0, le=1.0)
+    """gbce's t: 0 is plain binary cross-entropy, 1 gives calibrated probabilities."""
     learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
@@ -134,8 +144,10 @@ class SS4RecSettings(_Settings):
     patience: int = Field(default=4, ge=1)
     """Evaluations without a better valid NDCG@10 after which training stops."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    scan: Literal["auto", "reference", "compiled"] = "auto"
-    """Backend of the recurrences; auto takes the compiled one where it runs."""
+    scan: Literal["auto", "reference", "compiled", "mamba-ssm"] = "auto"
+    """Backend of the recurrences; auto is compiled: numba on the CPU, Triton on CUDA. mamba-ssm needs that package."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products and activations while training; auto is bfloat16 on CUDA. Weights and recurrences stay float32."""
     debug: bool = False
     """Check every module's output for non-finite values and name the first that has one."""
 

@@ -22,7 +22,7 @@ from configs.settings import NCFSettings
 from models.ranking import metrics, rank_requests
 from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 from models.sequences import Vocabulary
-from models.training import Schedule
+from models.training import EagerEpochs, Schedule
 from models.training import train as run_training
 
 __all__ = ["NCF"]
@@ -85,8 +85,7 @@ class NCF(Recommender):
         report = run_training(
             network,
             optimizer,
-            batches,
-            loss,
+            EagerEpochs(network, optimizer, batches, loss),
             validate,
             Schedule(settings.max_epochs, settings.patience),
             seed=seed,

@@ -1,4 +1,4 @@
-"""The only module that imports RecBole (1.2.1): its NeuMF, its split and its evaluator.
+"""RecBole (1.2.1) kept in its place: its NeuMF, its split and its evaluator. Only `recbole_models` imports it besides.
 
 RecBole reads global state, writes folders into the working directory and needs three names that numpy 2 dropped; all of
 that stays in here. Importing it takes seconds, so it happens inside the functions.
@@ -24,7 +24,7 @@ from torch import nn
 from configs.settings import NCFSettings
 from models.recommender import IntArray
 
-__all__ = ["neumf", "recbole_metrics", "recbole_split"]
+__all__ = ["neumf", "recbole_config", "recbole_metrics", "recbole_split"]
 
 USER, ITEM, TIME = "user_id", "item_id", "timestamp"
 
@@ -62,7 +62,12 @@ def recbole_split(interactions: pd.DataFrame, k_core: int, *, sequential: bool, 
     its augmented rows: `history` is the last `max_length` raw ids before each target. Changes the working directory of
     the process while it runs.
     """
-    with _recbole_config(interactions, k_core, max_length, "SASRec" if sequential else "Pop") as config:
+    settings = {
+        "user_inter_num_interval": f"[{k_core},inf)",
+        "item_inter_num_interval": f"[{k_core},inf)",
+        "MAX_ITEM_LIST_LENGTH": max_length,
+    }
+    with recbole_config(interactions, "SASRec" if sequential else "Pop", settings) as config:
         from recbole.data import create_dataset
 
         dataset = create_dataset(config)
@@ -99,6 +104,47 @@ def recbole_metrics(scores: torch.Tensor, targets: IntArray, ks: tuple[int, ...]
     return result
 
 
+@contextlib.contextmanager
+def recbole_config(
+    interactions: pd.DataFrame, model: str | type[nn.Module], settings: dict[str, Any], catalogue: IntArray | None = None
+) -> Iterator[Any]:
+    """RecBole's Config for `model` (a name or a class) on `interactions` (user_id, movie_id, timestamp, in source order).
+
+    The split is leave-one-out by time with full ranking; `settings` are added to it. Items of `catalogue` are known to
+    RecBole even if no event has them. While the context is open the working directory of the process is a temporary
+    folder, which takes all that RecBole writes.
+    """
+    _prepare()
+    from recbole.config import Config
+
+    with tempfile.TemporaryDirectory(prefix="recsys-recbole-") as folder, _untouched():
+        place = Path(folder) / "events"
+        place.mkdir()
+        frame = interactions[["user_id", "movie_id", "timestamp"]]
+        frame.to_csv(place / "events.inter", sep="\t", index=False, header=[f"{USER}:token", f"{ITEM}:token", f"{TIME}:float"])
+        load = {"inter": [USER, ITEM, TIME]}
+        if catalogue is not None:
+            pd.DataFrame({f"{ITEM}:token": catalogue}).to_csv(place / "events.item", sep="\t", index=False)
+            load["item"] = [ITEM]
+        os.chdir(folder)
+        given = {
+            "data_path": folder,
+            "load_col": load,
+            "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+            "train_neg_sample_args": None,
+            "normalize_all": False,
+            "gpu_id": "",
+            "state": "ERROR",
+            "show_progress": False,
+        }
+        arguments, sys.argv = sys.argv, sys.argv[:1]  # RecBole parses the command line
+        try:
+            config = Config(model=model, dataset="events", config_dict=given | settings)
+        finally:
+            sys.argv = arguments
+        yield config
+
+
 class _Config(dict[str, Any]):
     """RecBole reads a missing setting as None."""
 
@@ -116,38 +162,6 @@ def _part(dataset: Any, part: Any, sequential: bool) -> pd.DataFrame:
         lengths = feature["item_length"].tolist()
         frame["history"] = [raw(ITEM, row[:n]).tolist() for row, n in zip(feature["item_id_list"], lengths, strict=True)]
     return frame
-
-
-@contextlib.contextmanager
-def _recbole_config(interactions: pd.DataFrame, k_core: int, max_length: int, model: str) -> Iterator[Any]:
-    _prepare()
-    from recbole.config import Config
-
-    with tempfile.TemporaryDirectory(prefix="recsys-recbole-") as folder, _untouched():
-        place = Path(folder) / "events"
-        place.mkdir()
-        frame = interactions[["user_id", "movie_id", "timestamp"]]
-        frame.to_csv(place / "events.inter", sep="\t", index=False, header=[f"{USER}:token", f"{ITEM}:token", f"{TIME}:float"])
-        os.chdir(folder)
-        settings = {
-            "data_path": folder,
-            "load_col": {"inter": [USER, ITEM, TIME]},
-            "user_inter_num_interval": f"[{k_core},inf)",
-            "item_inter_num_interval": f"[{k_core},inf)",
-            "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
-            "MAX_ITEM_LIST_LENGTH": max_length,
-            "train_neg_sample_args": None,
-            "normalize_all": False,
-            "gpu_id": "",
-            "state": "ERROR",
-            "show_progress": False,
-        }
-        arguments, sys.argv = sys.argv, sys.argv[:1]  # RecBole parses the command line
-        try:
-            config = Config(model=model, dataset="events", config_dict=settings)
-        finally:
-            sys.argv = arguments
-        yield config
 
 
 @contextlib.contextmanager

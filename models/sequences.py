@@ -1,4 +1,4 @@
-"""Windows of a user's events, padded on the right, for models that read a whole sequence in one pass."""
+"""Windows of users' events as streams of tokens, for models that read a whole sequence in one pass."""
 
 from __future__ import annotations
 
@@ -10,20 +10,28 @@ import torch
 
 from models.recommender import IntArray, Requests, Sequences
 
-__all__ = ["Histories", "Vocabulary", "Windows", "history_batch", "training_windows"]
+__all__ = ["BatchPlan", "Histories", "Vocabulary", "Windows", "histories", "plan_batches", "training_windows"]
+
+DENSE_IDS = 1 << 26  # a table over this many ids is cheaper than searching for each
 
 
-@dataclass(frozen=True, eq=False)
 class Vocabulary:
     """Raw ids, ascending, and their indices 1..n; 0 stands for an id that is not there."""
 
-    ids: IntArray
+    def __init__(self, ids: IntArray) -> None:
+        self.ids = ids
+        self._table: IntArray | None = None
+        if len(ids) and ids[0] >= 0 and ids[-1] < min(DENSE_IDS, 64 * len(ids) + 1024):
+            self._table = np.zeros(int(ids[-1]) + 2, dtype=np.int64)
+            self._table[ids] = np.arange(1, len(ids) + 1)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def indices(self, raw: IntArray) -> IntArray:
         """Index of each raw id, 0 where it is unknown."""
+        if self._table is not None:  # the last place is 0, for all ids that the table does not reach
+            return self._table[np.where((raw >= 0) & (raw < len(self._table)), raw, -1)]
         place = np.minimum(np.searchsorted(self.ids, raw), max(len(self.ids) - 1, 0))
         known = self.ids[place] == raw if len(self.ids) else np.zeros(len(raw), dtype=bool)
         return np.where(known, place + 1, 0).astype(np.int64)
@@ -31,93 +39,96 @@ class Vocabulary:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Spans [begin, end) of the event array; each predicts the event after each of its positions."""
+    """Spans [begin, end) of an event array; each predicts the event after each of its positions."""
 
-    items: IntArray  # (N,) vocabulary indices of all events
-    timestamps: IntArray  # (N,)
     begins: IntArray  # (W,)
     ends: IntArray  # (W,) the event at `end` is the last target
 
-    def batches(self, batch_size: int, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Windows of like length together (little padding), batches in random order.
-
-        Yields items (B, L), intervals (B, L) float32 seconds, targets (B, L) with 0 where nothing is to be predicted.
-        """
-        lengths = self.ends - self.begins
-        order = np.lexsort((rng.random(len(lengths)), lengths))
-        starts = np.arange(0, len(order), batch_size)
-        for start in rng.permutation(starts):
-            yield self.batch(order[start : start + batch_size])
-
-    def batch(self, rows: IntArray) -> tuple[torch.Tensor, ...]:
-        begins, lengths = self.begins[rows], self.ends[rows] - self.begins[rows]
-        steps = np.arange(lengths.max())
-        inside = steps < lengths[:, None]
-        index = np.where(inside, begins[:, None] + steps, begins[:, None])
-        items = np.where(inside, self.items[index], 0)
-        targets = np.where(inside, self.items[index + 1], 0)
-        # int64 difference first: float32 seconds of today's times are 128 s apart.
-        intervals = np.where(inside, self.timestamps[index + 1] - self.timestamps[index], 0)
-        return torch.from_numpy(items), torch.from_numpy(intervals.astype(np.float32)), torch.from_numpy(targets)
+    @property
+    def lengths(self) -> IntArray:
+        return self.ends - self.begins
 
 
-def training_windows(
-    train: Sequences, vocabulary: Vocabulary, max_length: int, rng: np.random.Generator | None = None
-) -> Windows:
+def training_windows(train: Sequences, max_length: int, rng: np.random.Generator | None = None) -> Windows:
     """Windows that predict every event but each user's first exactly once.
 
     A user with more than max_length targets is cut into several windows; `rng` moves the cuts, so that over the epochs
     no event stays at a window's beginning, where little history is seen.
     """
-    begins, ends = [], []
-    for first, last in zip(train.offsets[:-1], train.offsets[1:] - 1, strict=True):
-        if last - first < 1:
-            continue
-        cut = int(last)
-        if rng is not None and last - first > max_length:
-            cut = int(last - rng.integers(0, max_length))
-            ends.append(int(last)) if cut < last else None
-            begins.append(cut) if cut < last else None
-        while cut > first:
-            ends.append(cut)
-            cut = max(cut - max_length, int(first))
-            begins.append(cut)
-    return Windows(
-        items=vocabulary.indices(train.item_ids),
-        timestamps=train.timestamps,
-        begins=np.array(begins, dtype=np.int64),
-        ends=np.array(ends, dtype=np.int64),
-    )
+    first, last = train.offsets[:-1], train.offsets[1:] - 1
+    some = last > first
+    first, last = first[some], last[some]
+    targets = last - first
+    # The latest `tail` targets are a window of their own, so that the cuts before them move.
+    tail = np.zeros_like(targets) if rng is None else np.where(targets > max_length, rng.integers(0, max_length, len(targets)), 0)
+    whole = -(-(targets - tail) // max_length)
+    count = whole + (tail > 0)
+    user = np.repeat(np.arange(len(count)), count)
+    nth = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)  # from the user's end
+    full = nth - (tail[user] > 0)
+    ends = np.where(full < 0, last[user], last[user] - tail[user] - full * max_length)
+    begins = np.where(full < 0, last[user] - tail[user], np.maximum(ends - max_length, first[user]))
+    return Windows(begins.astype(np.int64), ends.astype(np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class BatchPlan:
+    """Which windows make up each step of an epoch."""
+
+    order: IntArray  # (W,) windows in the order of training
+    bounds: IntArray  # (steps + 1,) step s takes order[bounds[s]:bounds[s + 1]]
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def __iter__(self) -> Iterator[IntArray]:
+        for begin, end in zip(self.bounds[:-1], self.bounds[1:], strict=True):
+            yield self.order[begin:end]
+
+
+def plan_batches(lengths: IntArray, tokens: int, most_windows: int, rng: np.random.Generator) -> BatchPlan:
+    """Windows in random order, cut into batches of at most `tokens` tokens and `most_windows` windows.
+
+    A batch is shorter than `tokens` by at most two windows of the longest length (or by what `most_windows` forbids).
+    Raises ValueError where one window does not fit.
+    """
+    longest = int(lengths.max(initial=1))
+    if longest > tokens:
+        raise ValueError(f"a window of {longest} events does not fit into a batch of {tokens}")
+    order = rng.permutation(len(lengths)).astype(np.int64)
+    cost = np.maximum(lengths[order], -(-tokens // most_windows))
+    room = max(tokens - int(cost.max(initial=1)), 1) if int(cost.max(initial=1)) < tokens else 1
+    batch = (np.cumsum(cost) - cost) // room
+    starts = np.flatnonzero(np.append(True, batch[1:] != batch[:-1])) if len(batch) else np.empty(0, np.int64)
+    return BatchPlan(order, np.append(starts, len(order)).astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """The last events of each request, ready for one pass."""
+    """The last events of each request as one stream, ready for one pass."""
 
-    items: torch.Tensor  # (B, L) vocabulary indices, 0 pads on the right
-    intervals: torch.Tensor  # (B, L) float32 seconds; the last one runs to the request
-    last: torch.Tensor  # (B,) position of the last event, -1 for an empty history
+    items: torch.Tensor  # (T,) vocabulary indices
+    intervals: torch.Tensor  # (T,) float32 seconds; each request's last one runs to the request
+    offsets: torch.Tensor  # (R + 1,) request r is tokens offsets[r]:offsets[r + 1], none where nothing is known
 
 
-def history_batch(requests: Requests, vocabulary: Vocabulary, max_length: int) -> Histories:
+def histories(requests: Requests, vocabulary: Vocabulary, max_length: int) -> Histories:
     """The last `max_length` events that the vocabulary knows, of each request."""
     indices = vocabulary.indices(requests.item_ids)
+    rows = requests.row_of_event
     known = indices > 0
-    rows = requests.row_of_event[known]
+    if not known.all():
+        indices, rows, times = indices[known], rows[known], requests.timestamps[known]
+    else:
+        times = requests.timestamps
     lengths = np.bincount(rows, minlength=len(requests))
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    items, times = indices[known], requests.timestamps[known]
-    kept = np.minimum(lengths, max_length)
-    steps = np.arange(max(int(kept.max(initial=0)), 1))
-    inside = steps < kept[:, None]
-    index = np.where(inside, (offsets[1:] - kept)[:, None] + steps, 0)
-    if len(items) == 0:
-        items, times = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    following = np.append(times, 0)[index + 1]
-    following = np.where(steps == kept[:, None] - 1, requests.request_times[:, None], following)
-    intervals = np.where(inside, following - times[index], 0)
-    return Histories(
-        items=torch.from_numpy(np.where(inside, items[index], 0)),
-        intervals=torch.from_numpy(intervals.astype(np.float32)),
-        last=torch.from_numpy(kept - 1),
-    )
+    ends = np.cumsum(lengths)
+    from_end = ends[rows] - np.arange(len(rows))
+    kept = from_end <= max_length
+    items, times, from_end, rows = indices[kept], times[kept], from_end[kept], rows[kept]
+    following = np.append(times[1:], 0)
+    following[from_end == 1] = requests.request_times[rows[from_end == 1]]
+    # int64 difference first: float32 seconds of today's times are 128 s apart.
+    intervals = (following - times).astype(np.float32)
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, max_length))])
+    return Histories(torch.from_numpy(items), torch.from_numpy(intervals), torch.from_numpy(offsets))

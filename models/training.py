@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from configs.errors import TrainingError
+from models.distributed import Replicas
 from models.recommender import EpochReport, FitReport, OnEpoch
 
-__all__ = ["Schedule", "name_first_nonfinite", "train"]
+__all__ = ["EagerEpochs", "Epochs", "Schedule", "WeightAverage", "describe_nonfinite", "name_first_nonfinite", "train"]
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -34,7 +35,107 @@ class Schedule:
     max_epochs: int
     patience: int
     metric: str = "ndcg@10"
-    averaging: float = 0.0  # decay of the running average of the weights that is validated and kept; 0 keeps the raw ones
+
+
+class WeightAverage:
+    """Exponential moving average of a network's weights, which is what is validated and kept; decay 0 keeps the raw ones.
+
+    Early on it forgets faster, so that the start does not linger. All of it stays on the network's device.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._live = dict(network.named_parameters()) if decay else {}
+        self.values = {name: weight.detach().clone() for name, weight in self._live.items()}
+        self.steps = torch.zeros((), device=next(network.parameters()).device)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights after a step."""
+        self.steps += 1
+        if not self.values:
+            return
+        kept = torch.clamp((1 + self.steps) / (10 + self.steps), max=self._decay)
+        weight = torch.where(self.steps > 1, 1 - kept, torch.ones_like(kept))
+        averages = list(self.values.values())
+        change = torch._foreach_sub([value.detach() for value in self._live.values()], averages)
+        torch._foreach_mul_(change, weight)
+        torch._foreach_add_(averages, change)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The network with its averaged weights."""
+        raw = {name: weight.detach().clone() for name, weight in self._live.items()}
+        with torch.no_grad():
+            for name, value in self.values.items():
+                self._live[name].copy_(value)
+            try:
+                yield
+            finally:
+                for name, value in raw.items():
+                    self._live[name].copy_(value)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {"values": self.values, "steps": float(self.steps)}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.steps.fill_(state["steps"])
+        for name, value in state["values"].items():
+            self.values[name].copy_(value)
+
+
+class Epochs(Protocol):
+    """What runs one epoch's steps: in Python (`EagerEpochs`) or as replays of a CUDA graph."""
+
+    average: WeightAverage
+
+    def __call__(self, epoch: int) -> float:
+        """Train one epoch; the mean loss. Raises TrainingError at a non-finite loss or gradient."""
+        ...
+
+
+class EagerEpochs:
+    """`batches(epoch)` yields what `loss_of` takes; a non-finite step stops before it changes a weight."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batches: Callable[[int], Iterable[Any]],
+        loss_of: Callable[[Any], torch.Tensor],
+        *,
+        averaging: float = 0.0,
+        clip_norm: float = 5.0,
+        replicas: Replicas = Replicas(),  # noqa: B008
+    ) -> None:
+        self._network, self._optimizer = network, optimizer
+        self._batches, self._loss_of = batches, loss_of
+        self._clip_norm, self._replicas = clip_norm, replicas
+        self.average = WeightAverage(network, averaging)
+
+    def __call__(self, epoch: int) -> float:
+        network, total, steps = self._network, 0.0, 0
+        network.train()
+        for step, batch in enumerate(self._batches(epoch), start=1):
+            loss = self._loss_of(batch)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            loss = loss.detach()
+            self._replicas.sum_(loss)
+            self._replicas.sum_gradients(network.parameters())
+            norm = nn.utils.clip_grad_norm_(network.parameters(), self._clip_norm)
+            if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
+                raise TrainingError(describe_nonfinite(network, float(loss), epoch, step))
+            self._optimizer.step()
+            self.average.update()
+            total += float(loss)
+            steps += 1
+        if steps == 0:
+            raise TrainingError("There is nothing to train on: no user has two events in the train part.")
+        return total / steps
 
 
 @dataclass
@@ -42,17 +143,14 @@ class _Progress:
     epoch: int = 0
     best: float = -1.0
     best_epoch: int = 0
-    steps: int = 0
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
-    average: dict[str, torch.Tensor] = field(default_factory=dict)
     reports: list[EpochReport] = field(default_factory=list)
 
 
 def train(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: Callable[[int], Iterable[Any]],
-    loss_of: Callable[[Any], torch.Tensor],
+    epochs: Epochs,
     validate: Callable[[], dict[str, float]],
     schedule: Schedule,
     *,
@@ -60,26 +158,26 @@ def train(
     fingerprint: str,
     checkpoint_dir: Path | None = None,
     on_epoch: OnEpoch | None = None,
-    clip_norm: float = 5.0,
+    replicas: Replicas = Replicas(),  # noqa: B008
 ) -> FitReport:
     """Run epochs until the valid metric has not improved `patience` times, then restore the best weights.
 
-    `batches(epoch)` yields what `loss_of` takes. `fingerprint` names data, settings and seed: a checkpoint of another
-    fingerprint is not resumed. Raises TrainingError at the first non-finite loss or gradient.
+    `fingerprint` names data, settings and seed: a checkpoint of another fingerprint is not resumed. Replicas draw
+    different random numbers, and the first one writes the checkpoints that all of them read.
     """
     started = time.perf_counter()
     device = next(network.parameters()).device
     progress = _Progress()
     resumed_from = None
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        if checkpoint_dir is not None and _resume(checkpoint_dir, fingerprint, network, optimizer, progress, device):
+        torch.manual_seed(seed + 1_000_003 * replicas.rank)
+        if checkpoint_dir is not None and _resume(checkpoint_dir, fingerprint, network, optimizer, epochs, progress, device):
             resumed_from = progress.epoch
         while progress.epoch < schedule.max_epochs and progress.epoch - progress.best_epoch < schedule.patience:
             epoch, epoch_started = progress.epoch + 1, time.perf_counter()
-            loss = _run_epoch(network, optimizer, batches(epoch), loss_of, progress, schedule.averaging, clip_norm)
+            loss = epochs(epoch)
             network.eval()
-            with torch.no_grad(), _averaged(network, progress.average):
+            with torch.no_grad(), epochs.average.in_place():
                 valid = validate()
                 if valid[schedule.metric] > progress.best:
                     progress.best, progress.best_epoch = valid[schedule.metric], epoch
@@ -89,8 +187,8 @@ def train(
                 epoch, schedule.max_epochs, loss, valid, time.perf_counter() - epoch_started, progress.best_epoch
             )
             progress.reports.append(report)
-            if checkpoint_dir is not None:
-                _save(checkpoint_dir, fingerprint, network, optimizer, progress, device)
+            if checkpoint_dir is not None and replicas.rank == 0:
+                _save(checkpoint_dir, fingerprint, network, optimizer, epochs, progress, device)
             if on_epoch is not None:
                 on_epoch(report)
     network.load_state_dict(progress.best_weights)
@@ -105,64 +203,12 @@ def train(
     )
 
 
-def _run_epoch(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Iterable[Any],
-    loss_of: Callable[[Any], torch.Tensor],
-    progress: _Progress,
-    averaging: float,
-    clip_norm: float,
-) -> float:
-    network.train()
-    total, steps = 0.0, 0
-    for step, batch in enumerate(batches, start=1):
-        loss = loss_of(batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
-        if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
-            raise TrainingError(_describe_nonfinite(network, float(loss), progress.epoch + 1, step))
-        optimizer.step()
-        progress.steps += 1
-        if averaging:
-            _update_average(progress, network, averaging)
-        total += float(loss.detach())
-        steps += 1
-    if steps == 0:
-        raise TrainingError("There is nothing to train on: no user has two events in the train part.")
-    return total / steps
-
-
 def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: weight.detach().clone() for name, weight in network.state_dict().items()}
 
 
-def _update_average(progress: _Progress, network: nn.Module, decay: float) -> None:
-    """Exponential moving average of the weights; early on it forgets faster, so that the start does not linger."""
-    if not progress.average:
-        progress.average = _copy(network)
-        return
-    weight = 1 - min(decay, (1 + progress.steps) / (10 + progress.steps))
-    for name, value in network.state_dict().items():
-        progress.average[name].lerp_(value.detach(), weight)
-
-
-@contextmanager
-def _averaged(network: nn.Module, average: dict[str, torch.Tensor]) -> Iterator[None]:
-    """The network with its averaged weights, if there are any."""
-    if not average:
-        yield
-        return
-    raw = _copy(network)
-    network.load_state_dict(average)
-    try:
-        yield
-    finally:
-        network.load_state_dict(raw)
-
-
-def _describe_nonfinite(network: nn.Module, loss: float, epoch: int, step: int) -> str:
+def describe_nonfinite(network: nn.Module, loss: float, epoch: int, step: int) -> str:
+    """What a user reads when a step is not finite."""
     weights = [n for n, p in network.named_parameters() if not bool(torch.isfinite(p).all())]
     gradients = [n for n, p in network.named_parameters() if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
     return (
@@ -191,6 +237,7 @@ def _save(
     fingerprint: str,
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
+    epochs: Epochs,
     progress: _Progress,
     device: torch.device,
 ) -> None:
@@ -207,8 +254,7 @@ def _save(
             "best": progress.best,
             "best_epoch": progress.best_epoch,
             "best_weights": progress.best_weights,
-            "average": progress.average,
-            "steps": progress.steps,
+            "average": epochs.average.state(),
             "reports": json.dumps([asdict(report) for report in progress.reports]),
         },
         buffer,
@@ -226,6 +272,7 @@ def _resume(
     fingerprint: str,
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
+    epochs: Epochs,
     progress: _Progress,
     device: torch.device,
 ) -> bool:
@@ -242,7 +289,6 @@ def _resume(
         torch.cuda.set_rng_state(kept["cuda_rng"], device)
     progress.epoch, progress.best, progress.best_epoch = kept["epoch"], kept["best"], kept["best_epoch"]
     progress.best_weights = {name: weight.to(device) for name, weight in kept["best_weights"].items()}
-    progress.average = {name: weight.to(device) for name, weight in kept["average"].items()}
-    progress.steps = kept["steps"]
+    epochs.average.restore(kept["average"])
     progress.reports = [EpochReport(**report) for report in json.loads(kept["reports"])]
     return True

@@ -1,54 +1,134 @@
-"""Cross-entropy over the whole catalogue without an autograd graph of the (targets x items) logits."""
+"""Losses over the catalogue without an autograd graph of the (targets x items) logits."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
-__all__ = ["catalogue_cross_entropy"]
+__all__ = ["catalogue_cross_entropy", "gbce", "sampled_softmax"]
 
-CHUNK_ELEMENTS = 1 << 20  # logits held at once
+CPU_ELEMENTS = 1 << 20  # logits held at once: what stays in the cache
+CUDA_ELEMENTS = 1 << 28
 
 
 def catalogue_cross_entropy(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    smoothing: float = 0.0,
+    total: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean cross-entropy of `hidden @ weight.T` against `targets`, with label smoothing as in torch.
+    """Cross-entropy of `hidden @ weight.T` against `targets` with label smoothing as in torch, summed and divided by
+    `total` (a scalar on the device; None is the number of targets).
 
-    `hidden` (T, H), `weight` (n_items, H), `targets` (T,) int64. Both gradients are taken in the forward pass, chunk by
-    chunk and in place, so memory is one chunk of logits and each chunk is read while it is in the cache.
+    `hidden` (T, H), `weight` (n_items, H), `targets` (T,) int64; on CUDA a target below 0 counts for nothing. Both
+    gradients are taken in the forward pass, chunk by chunk and in place, so memory is one chunk of logits, in the type
+    of `hidden`.
     """
-    loss: torch.Tensor = _CatalogueCrossEntropy.apply(hidden, weight, targets, smoothing)  # type: ignore[no-untyped-call]
+    if total is None:
+        total = torch.full((), len(targets), dtype=torch.float32, device=hidden.device)
+    loss: torch.Tensor = _CatalogueCrossEntropy.apply(hidden, weight, targets, smoothing, total)  # type: ignore[no-untyped-call]
     return loss
+
+
+def sampled_softmax(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, negatives: torch.Tensor, total: torch.Tensor
+) -> torch.Tensor:
+    """Softmax over the target and the same `negatives` (S,) for all, drawn evenly from the catalogue; negatives that are
+    the target are left out, and each stands for its share of the catalogue (logQ correction, constant for even draws)."""
+    positive = (hidden * weight[targets.clamp_min(0)]).sum(-1, keepdim=True).float()
+    others = (hidden @ weight[negatives].T).float() + math.log(len(weight) / len(negatives))
+    others = others.masked_fill(negatives == targets[:, None], -torch.inf)
+    losses = torch.cat([positive, others], dim=1).logsumexp(1) - positive[:, 0]
+    return (losses * (targets >= 0)).sum() / total
+
+
+def gbce(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    negatives: torch.Tensor,
+    total: torch.Tensor,
+    calibration: float,
+) -> torch.Tensor:
+    """Generalised binary cross-entropy (gSASRec, arXiv 2308.07192, equation 12) with negatives (T, S) of each target.
+
+    The positive's probability is raised to beta = alpha (t (1 - 1 / alpha) + 1 / alpha), alpha the sampling rate and t
+    the `calibration`: 0 is plain BCE, 1 gives calibrated probabilities.
+    """
+    alpha = negatives.shape[1] / max(len(weight) - 1, 1)
+    beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
+    positive = (hidden * weight[targets.clamp_min(0)]).sum(-1).float()
+    others = torch.einsum("th,tsh->ts", hidden, weight[negatives]).float()
+    others = others.masked_fill(negatives == targets[:, None], -torch.inf)
+    losses = -beta * F.logsigmoid(positive) + F.softplus(others).sum(1)
+    return (losses * (targets >= 0)).sum() / total
 
 
 class _CatalogueCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
-        count, items = len(hidden), len(weight)
-        rows = max(1, min(count, CHUNK_ELEMENTS // items))
-        buffer = hidden.new_empty(rows, items)
-        grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
-        total = hidden.new_zeros(())
-        for start in range(0, count, rows):
-            part, wanted = hidden[start : start + rows], targets[start : start + rows, None]
-            logits = torch.mm(part, weight.T, out=buffer[: len(part)])
-            target_logits, mean_logits = logits.gather(1, wanted)[:, 0], logits.mean(dim=1)
-            highest = logits.amax(dim=1, keepdim=True)
-            exponents = logits.sub_(highest).exp_()
-            sums = exponents.sum(dim=1, keepdim=True)
-            log_sums = (sums.log() + highest)[:, 0]
-            total += (log_sums - (1 - smoothing) * target_logits - smoothing * mean_logits).sum()
-            grads = exponents.mul_(1 / (sums * count))
-            grads.sub_(smoothing / (items * count))
-            grads.scatter_add_(1, wanted, torch.full_like(grads[:, :1], -(1 - smoothing) / count))
-            torch.mm(grads, weight, out=grad_hidden[start : start + rows])
-            grad_weight.addmm_(grads.T, part)
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, smoothing: float, total: torch.Tensor
+    ) -> torch.Tensor:
+        chunked = _on_cuda if hidden.is_cuda else _on_cpu
+        loss, grad_hidden, grad_weight = chunked(hidden, weight, targets, smoothing, total)
         ctx.save_for_backward(grad_hidden, grad_weight)
-        return total / count
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grads[0], grad_weight * grads[0], None, None
+        return grad_hidden * grads[0], grad_weight * grads[0], None, None, None
+
+
+Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _on_cpu(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, smoothing: float, total: torch.Tensor) -> Triple:
+    count, items = len(hidden), len(weight)
+    divisor = float(total)
+    rows = max(1, min(count, CPU_ELEMENTS // items))
+    buffer = hidden.new_empty(rows, items)
+    grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+    loss = hidden.new_zeros(())
+    for start in range(0, count, rows):
+        part, wanted = hidden[start : start + rows], targets[start : start + rows, None]
+        logits = torch.mm(part, weight.T, out=buffer[: len(part)])
+        target_logits, mean_logits = logits.gather(1, wanted)[:, 0], logits.mean(dim=1)
+        highest = logits.amax(dim=1, keepdim=True)
+        exponents = logits.sub_(highest).exp_()
+        sums = exponents.sum(dim=1, keepdim=True)
+        log_sums = (sums.log() + highest)[:, 0]
+        loss += (log_sums - (1 - smoothing) * target_logits - smoothing * mean_logits).sum()
+        grads = exponents.mul_(1 / (sums * divisor))
+        grads.sub_(smoothing / (items * divisor))
+        grads.scatter_add_(1, wanted, torch.full_like(grads[:, :1], -(1 - smoothing) / divisor))
+        torch.mm(grads, weight, out=grad_hidden[start : start + rows])
+        grad_weight.addmm_(grads.T, part)
+    return loss / divisor, grad_hidden, grad_weight
+
+
+def _on_cuda(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, smoothing: float, total: torch.Tensor) -> Triple:
+    import triton
+
+    from models.ss4rec.kernels_cuda import softmax_gradient
+
+    count, items = len(hidden), len(weight)
+    rows = max(1, min(count, CUDA_ELEMENTS // items))
+    cast = weight.to(hidden.dtype)
+    grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+    losses = torch.empty(count, dtype=torch.float32, device=hidden.device)
+    scale = 1 / total
+    for start in range(0, count, rows):
+        part = hidden[start : start + rows]
+        logits = part @ cast.T
+        softmax_gradient[(len(part),)](
+            logits, targets[start : start + rows], losses[start : start + rows], scale, items, smoothing,
+            BLOCK=min(4096, triton.next_power_of_2(items)), num_warps=8,
+        )  # fmt: skip
+        torch.mm(logits, cast, out=grad_hidden[start : start + rows])
+        grad_weight += logits.T @ part
+    return losses.sum() / total, grad_hidden, grad_weight

@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
 from configs.settings import SS4RecSettings
 from models.ss4rec.dropout import ByteDropout
-from models.ss4rec.relation_aware import RelationAwareLayer
+from models.ss4rec.relation_aware import RelationAwareLayer, RelationState
 from models.ss4rec.scan import Backend
+from models.ss4rec.segments import Segments
 from models.ss4rec.time_aware import TimeAwareLayer
 
-__all__ = ["SS4RecNetwork"]
+__all__ = ["NetworkState", "SS4RecNetwork"]
+
+BlockState = tuple[torch.Tensor, RelationState]
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkState:
+    """What the network remembers of each user after the events it has read, as one row of numbers a user."""
+
+    values: torch.Tensor  # (users, numbers) float32
+
+
+class IntervalScale(nn.Module):
+    """Seconds to the unit that the time-aware layer sees.
+
+    `learned` is the Box-Cox transform ((1 + dt)^p - 1) / p, p in (0, 1) learned from 0.5: between seconds (p = 1) and
+    log1p (p to 0).
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        if kind == "learned":
+            self.power = nn.Parameter(torch.zeros(()))
+
+    def forward(self, intervals: torch.Tensor) -> torch.Tensor:
+        seconds = intervals.clamp_min(0)
+        if self.kind == "none":
+            return torch.ones_like(seconds)
+        if self.kind == "seconds":
+            return seconds
+        if self.kind == "log1p":
+            return seconds.log1p()
+        power = torch.sigmoid(self.power).clamp_min(1e-3)
+        return torch.expm1(power * seconds.log1p()) / power
 
 
 class Block(nn.Module):
@@ -20,20 +57,45 @@ class Block(nn.Module):
     def __init__(self, settings: SS4RecSettings) -> None:
         super().__init__()
         width = settings.width
-        self.time_aware = TimeAwareLayer(width, settings.time_state, settings.step_min, settings.step_max)
-        self.relation_aware = RelationAwareLayer(width, settings.relation_state, settings.conv_width, settings.expand)
+        self.time_aware = (
+            TimeAwareLayer(width, settings.time_state, settings.step_min, settings.step_max)
+            if settings.layers != "relation"
+            else None
+        )
+        self.relation_aware = (
+            RelationAwareLayer(width, settings.relation_state, settings.conv_width, settings.expand)
+            if settings.layers != "time"
+            else None
+        )
         self.dropout = ByteDropout(settings.dropout)
         self.norm = nn.LayerNorm(width, eps=1e-12)
         self.relation_norm = nn.LayerNorm(width, eps=1e-12) if settings.two_norms else self.norm
 
-    def forward(self, x: torch.Tensor, intervals: torch.Tensor, backend: Backend) -> torch.Tensor:
-        h = self.norm(x + self.dropout(self.time_aware(x, intervals, backend=backend)[0]))
-        out: torch.Tensor = self.relation_norm(h + self.dropout(self.relation_aware(h, backend=backend)[0]))
-        return out
+    def forward(
+        self,
+        x: torch.Tensor,
+        intervals: torch.Tensor,
+        segments: Segments,
+        state: list[torch.Tensor] | None,
+        backend: Backend,
+        keep_state: bool,
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        kept: list[torch.Tensor] = []
+        given = iter(state or [])
+        if self.time_aware is not None:
+            y, final = self.time_aware(x, intervals, segments, next(given, None), backend)
+            x = self.norm(x + self.dropout(y))
+            kept.append(final)
+        if self.relation_aware is not None:
+            before = (next(given), next(given)) if state is not None else None
+            y, after = self.relation_aware(x, segments, before, backend, keep_state)
+            x = self.relation_norm(x + self.dropout(y))
+            kept.extend(after or ())
+        return x, kept
 
 
 class SS4RecNetwork(nn.Module):
-    """Items are 1..n_items; 0 pads on the right, where a causal model cannot see it."""
+    """Items are 1..n_items; 0 stands for nothing."""
 
     def __init__(self, n_items: int, settings: SS4RecSettings) -> None:
         super().__init__()
@@ -41,18 +103,72 @@ class SS4RecNetwork(nn.Module):
         nn.init.normal_(self.items.weight, std=0.02)
         with torch.no_grad():
             self.items.weight[0].zero_()
+        self.interval_scale = IntervalScale(settings.interval)
         self.dropout = ByteDropout(settings.embedding_dropout)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.blocks))
+        self._state_shapes = self._shapes(settings)
 
-    def forward(self, items: torch.Tensor, intervals: torch.Tensor, backend: Backend) -> torch.Tensor:
-        """`items` (B, L) int64, `intervals` (B, L) seconds from each event to the next one or to the request.
-        Returns the hidden state after each event, (B, L, width)."""
-        x: torch.Tensor = self.dropout(self.items(items))
-        for block in self.blocks:
-            x = block(x, intervals, backend)
-        return x
+    def forward(self, items: torch.Tensor, intervals: torch.Tensor, segments: Segments, backend: Backend) -> torch.Tensor:
+        """`items` (T,) int64, `intervals` (T,) seconds from each event to the next one of its window or to the request.
+        Returns the hidden state after each event, (T, width)."""
+        return self._run(items, intervals, segments, None, backend, keep_state=False)[0]
+
+    def start(self, users: int) -> NetworkState:
+        """The state of users without events."""
+        return NetworkState(self.items.weight.new_zeros(users, sum(shape.numel() for shape in self._state_shapes)))
+
+    def step(
+        self, state: NetworkState, item: torch.Tensor, interval: torch.Tensor, backend: Backend
+    ) -> tuple[NetworkState, torch.Tensor]:
+        """The recurrent form: one event more for each of B users, at a cost that does not grow with their histories.
+
+        `item` (B,) int64 and `interval` (B,) seconds from that event to what comes after it: the next event, or the
+        request. Returns the state after the event and the hidden state (B, width); a request is answered by a step
+        whose state is thrown away, since its interval is only known when the next event comes.
+        """
+        return self.advance(state, item, interval, Segments.single(len(item), item.device), backend)
+
+    def advance(
+        self, state: NetworkState, items: torch.Tensor, intervals: torch.Tensor, segments: Segments, backend: Backend
+    ) -> tuple[NetworkState, torch.Tensor]:
+        """`forward` from a state: the state after each window, and the hidden states (T, width)."""
+        hidden, kept = self._run(items, intervals, segments, self._unpack(state), backend, keep_state=True)
+        return NetworkState(torch.cat([part.float().flatten(1) for part in kept], dim=1)), hidden
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(..., width) -> (..., n_items): the output is tied to the embedding, without bias."""
         logits: torch.Tensor = hidden @ self.items.weight[1:].T
         return logits
+
+    def _run(
+        self,
+        items: torch.Tensor,
+        intervals: torch.Tensor,
+        segments: Segments,
+        state: list[list[torch.Tensor]] | None,
+        backend: Backend,
+        keep_state: bool,
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        x: torch.Tensor = self.dropout(self.items(items))
+        scaled = self.interval_scale(intervals)
+        kept: list[torch.Tensor] = []
+        for i, block in enumerate(self.blocks):
+            x, after = block(x, scaled, segments, None if state is None else state[i], backend, keep_state)
+            kept += after
+        return x, kept
+
+    @staticmethod
+    def _shapes(settings: SS4RecSettings) -> list[torch.Size]:
+        inner = settings.expand * settings.width
+        block = []
+        if settings.layers != "relation":
+            block.append(torch.Size([2 * settings.time_state]))
+        if settings.layers != "time":
+            block += [torch.Size([settings.conv_width - 1, inner]), torch.Size([inner, settings.relation_state])]
+        return block * settings.blocks
+
+    def _unpack(self, state: NetworkState) -> list[list[torch.Tensor]]:
+        parts = torch.split(state.values, [shape.numel() for shape in self._state_shapes], dim=1)
+        shaped = [part.reshape(len(part), *shape) for part, shape in zip(parts, self._state_shapes, strict=True)]
+        each = len(shaped) // len(self.blocks)
+        return [shaped[i : i + each] for i in range(0, len(shaped), each)]

@@ -18,13 +18,17 @@ from safetensors.torch import load_file, save_file
 
 from configs.errors import TrainingError
 from configs.settings import SS4RecSettings
-from models.ranking import metrics, rank_requests
+from models.cuda_graph import GraphedEpochs
+from models.distributed import Replicas
+from models.ranking import MISS, metrics
 from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
-from models.sequences import Vocabulary, history_batch, training_windows
-from models.ss4rec.loss import catalogue_cross_entropy
+from models.sequences import Vocabulary, histories
+from models.ss4rec.batches import Batch, TrainingBatches
+from models.ss4rec.holdout import HoldoutRanking, last_hidden
+from models.ss4rec.loss import catalogue_cross_entropy, gbce, sampled_softmax
 from models.ss4rec.network import SS4RecNetwork
 from models.ss4rec.scan import resolve_backend
-from models.training import Schedule, name_first_nonfinite
+from models.training import EagerEpochs, Epochs, Schedule, name_first_nonfinite
 from models.training import train as run_training
 
 __all__ = ["SS4Rec"]
@@ -70,60 +74,109 @@ class SS4Rec(Recommender):
         on_epoch: OnEpoch | None = None,
     ) -> FitReport:
         self._refuse_milliseconds(train)
-        settings = self._settings
+        settings, device, replicas = self._settings, self._device, Replicas.current()
         self._take_vocabulary(catalogue, train)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._network = SS4RecNetwork(len(catalogue), settings).to(self._device)
+            self._network = SS4RecNetwork(len(catalogue), settings).to(device)
         network = self._network
+        replicas.adopt_first(network.state_dict().values())
+        graphed = device.type == "cuda" and self._backend == "cuda" and not settings.debug
         optimizer = torch.optim.AdamW(
-            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            network.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+            capturable=graphed,
         )
-        hooks = name_first_nonfinite(network) if settings.debug else []
+        batches = TrainingBatches(
+            train,
+            self._vocabulary,
+            max_length=settings.max_length,
+            tokens=max(settings.batch_tokens, settings.max_length),
+            seed=seed,
+            device=device,
+            replicas=replicas,
+        )
+        averaging = settings.weight_averaging
+        epochs: Epochs
+        if graphed:
 
-        def batches(epoch: int) -> Any:
-            rng = np.random.default_rng([seed, epoch])
-            return training_windows(train, self._vocabulary, settings.max_length, rng).batches(settings.batch_size, rng)
+            def loss_of(step: torch.Tensor) -> torch.Tensor:
+                return self._loss(batches.fixed(step))
+
+            epochs = GraphedEpochs(network, optimizer, batches.begin, loss_of, averaging=averaging, replicas=replicas)
+        else:
+            epochs = EagerEpochs(network, optimizer, batches.eager, self._loss, averaging=averaging, replicas=replicas)
+        holdout = HoldoutRanking(
+            valid,
+            self._vocabulary,
+            self._cold_scores(),
+            settings.max_length,
+            mask_seen=mask_seen,
+            device=device,
+            replicas=replicas,
+        )
 
         def validate() -> dict[str, float]:
-            ranking = rank_requests(self, valid, catalogue, mask_seen=mask_seen, batch_size=256)
-            return metrics(ranking.ranks, (10,))
+            with self._autocast():
+                return metrics(holdout.ranks(network, self._backend, MISS), (10,))
 
+        hooks = name_first_nonfinite(network) if settings.debug else []
         try:
             return run_training(
                 network,
                 optimizer,
-                batches,
-                self._loss,
+                epochs,
                 validate,
-                Schedule(settings.max_epochs, settings.patience, averaging=settings.weight_averaging),
+                Schedule(settings.max_epochs, settings.patience),
                 seed=seed,
                 fingerprint=_fingerprint(train, valid, catalogue, settings, seed, mask_seen),
                 checkpoint_dir=checkpoint_dir,
                 on_epoch=on_epoch,
+                replicas=replicas,
             )
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _loss(self, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        items, intervals, targets = (tensor.to(self._device) for tensor in batch)
-        hidden = self.network(items, intervals, self._backend)
-        predicted = targets > 0  # only real positions reach the output layer
-        weight = self.network.items.weight[1:]
-        return catalogue_cross_entropy(hidden[predicted], weight, targets[predicted] - 1, self._settings.label_smoothing)
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        settings, weight = self._settings, self.network.items.weight[1:]
+        with self._autocast():
+            hidden = self.network(batch.items, batch.intervals, batch.segments, self._backend)
+            if self._autocast_dtype is not None:
+                hidden = hidden.to(self._autocast_dtype)
+            if settings.loss == "cross_entropy":
+                return catalogue_cross_entropy(hidden, weight, batch.targets, settings.label_smoothing, batch.total)
+            shape = (settings.negatives,) if settings.loss == "sampled_softmax" else (len(hidden), settings.negatives)
+            negatives = torch.randint(len(weight), shape, device=hidden.device)
+            if settings.loss == "sampled_softmax":
+                return sampled_softmax(hidden, weight, batch.targets, negatives, batch.total)
+            return gbce(hidden, weight, batch.targets, negatives, batch.total, settings.calibration)
+
+    @property
+    def _autocast_dtype(self) -> torch.dtype | None:
+        wanted = self._settings.precision
+        half = wanted == "bfloat16" or (wanted == "auto" and self._device.type == "cuda")
+        return torch.bfloat16 if half else None
+
+    def _autocast(self) -> torch.autocast:
+        dtype = self._autocast_dtype
+        return torch.autocast(self._device.type, dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
 
     @torch.no_grad()
     def scores(self, requests: Requests) -> torch.Tensor:
         network = self.network.eval()
-        histories = history_batch(requests, self._vocabulary, self._settings.max_length)
-        hidden = network(histories.items.to(self._device), histories.intervals.to(self._device), self._backend)
-        last = histories.last.to(self._device)
-        scores = network.logits(hidden[torch.arange(len(last), device=self._device), last.clamp_min(0)])
-        empty = last < 0
-        if bool(empty.any()):
-            scores[empty] = torch.from_numpy(self._counts).to(scores).log1p()
-        return scores.float()
+        read = histories(requests, self._vocabulary, self._settings.max_length)
+        offsets = read.offsets.numpy()
+        with self._autocast():
+            hidden = last_hidden(network, read.items.to(self._device), read.intervals.to(self._device), offsets, self._backend)
+        scores = network.logits(hidden)
+        cold = torch.from_numpy(np.diff(offsets) == 0).to(self._device)
+        return torch.where(cold[:, None], self._cold_scores().to(scores), scores)
+
+    def _cold_scores(self) -> torch.Tensor:
+        return torch.from_numpy(self._counts).float().log1p()
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,13 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.ss4rec.scan import Backend, selective_scan
+from models.ss4rec.scan import Backend, causal_convolution, selective_scan
+from models.ss4rec.segments import Segments
 
-__all__ = ["RelationAwareLayer"]
+__all__ = ["RelationAwareLayer", "RelationState"]
+
+RelationState = tuple[torch.Tensor, torch.Tensor]  # the convolution's last inputs (W, K - 1, D), the states (W, D, N)
 
 
 class RelationAwareLayer(nn.Module):
-    """Mamba block without its norm and residual: (B, L, H) -> (B, L, H)."""
+    """Mamba block without its norm and residual: (T, H) -> (T, H)."""
 
     def __init__(self, width: int, states: int, conv_width: int, expand: int) -> None:
         super().__init__()
@@ -38,27 +41,66 @@ class RelationAwareLayer(nn.Module):
     def forward(
         self,
         x: torch.Tensor,
-        state: tuple[torch.Tensor, torch.Tensor] | None = None,
+        segments: Segments,
+        state: RelationState | None = None,
         backend: Backend = "reference",
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """`x` (B, L, H); `state` the last conv_width - 1 inputs of the convolution (B, W - 1, D) and the recurrence's
-        state (B, D, N). Returns y (B, L, H) and the state after the last position."""
-        u, gate = self.in_proj(x).chunk(2, dim=-1)
-        width = self.conv1d.kernel_size[0]
-        before = u.new_zeros(len(u), width - 1, self.inner) if state is None else state[0]
-        context = torch.cat([before, u], dim=1)
-        u = F.silu(self._convolve(context, x.shape[1]))
-        delta, b, c = self.x_proj(u).split([self.rank, self.states, self.states], dim=-1)
-        delta = F.softplus(self.dt_proj(delta))
-        y, final = selective_scan(u, delta, -self.A_log.exp(), b, c, None if state is None else state[1], backend=backend)
-        y = (y + self.D * u) * F.silu(gate)
-        return self.out_proj(y), (context[:, context.shape[1] - (width - 1) :], final)
-
-    def _convolve(self, context: torch.Tensor, length: int) -> torch.Tensor:
-        """Causal depthwise convolution as a sum of shifted products: no transposes to (B, D, L) and back."""
-        weight, bias = self.conv1d.weight[:, 0], self.conv1d.bias
+        keep_state: bool = False,
+    ) -> tuple[torch.Tensor, RelationState | None]:
+        """`x` (T, H). Returns y (T, H) and, if it is to be kept, the state after each window."""
+        inputs, gate = self.in_proj(x).chunk(2, dim=-1)
+        if backend == "mamba-ssm":
+            return self.out_proj(self._stock(inputs, gate, segments)), None
+        bias = self.conv1d.bias
         assert bias is not None
-        out = bias + context[:, :length] * weight[:, 0]
-        for k in range(1, weight.shape[1]):
-            out = out + context[:, k : k + length] * weight[:, k]
-        return out
+        before = None if state is None else state[0]
+        u = causal_convolution(inputs, self.conv1d.weight[:, 0], bias, segments, before, backend=backend)
+        delta, b, c = self.x_proj(u).split([self.rank, self.states, self.states], dim=-1)
+        y, final = selective_scan(
+            u,
+            F.linear(delta, self.dt_proj.weight),
+            gate,
+            self.A_log,
+            b,
+            c,
+            self.D,
+            self.dt_proj.bias,
+            segments,
+            None if state is None else state[1],
+            backend=backend,
+        )
+        kept = (_last_inputs(inputs, segments, before, self.conv1d.kernel_size[0] - 1), final) if keep_state else None
+        return self.out_proj(y), kept
+
+    def _stock(self, inputs: torch.Tensor, gate: torch.Tensor, segments: Segments) -> torch.Tensor:
+        """The same by causal-conv1d's and mamba-ssm's CUDA kernels, which want windows padded to (W, D, L)."""
+        from causal_conv1d import causal_conv1d_fn
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+
+        inputs, gate = (segments.pad(part).transpose(1, 2).contiguous() for part in (inputs, gate))
+        weight = self.conv1d.weight[:, 0].to(inputs.dtype)
+        u = causal_conv1d_fn(inputs, weight, self.conv1d.bias.to(inputs.dtype), activation="silu")  # type: ignore[union-attr]
+        delta, b, c = self.x_proj(u.transpose(1, 2)).split([self.rank, self.states, self.states], dim=-1)
+        y = selective_scan_fn(
+            u,
+            F.linear(delta, self.dt_proj.weight).transpose(1, 2).contiguous(),
+            -self.A_log.exp(),
+            b.transpose(1, 2).contiguous(),
+            c.transpose(1, 2).contiguous(),
+            self.D,
+            z=gate,
+            delta_bias=self.dt_proj.bias,
+            delta_softplus=True,
+        )
+        return segments.unpad(y.transpose(1, 2))
+
+
+def _last_inputs(inputs: torch.Tensor, segments: Segments, before: torch.Tensor | None, count: int) -> torch.Tensor:
+    """(W, count, D): the last inputs of each window, with what was before it where the window is shorter."""
+    if before is None:
+        before = inputs.new_zeros(len(segments), count, inputs.shape[1])
+    if len(inputs) == 0:
+        return before
+    starts, ends = segments.offsets[:-1, None].long(), segments.offsets[1:, None].long()
+    place = ends - count + torch.arange(count, device=inputs.device)  # (W, count)
+    older = (place - starts + count).clamp(0, count - 1)[..., None].expand(-1, -1, inputs.shape[1])
+    return torch.where((place >= starts)[..., None], inputs[place.clamp_min(0)], before.gather(1, older))

@@ -1,117 +1,183 @@
-"""The first-order linear recurrence h_t = a_t h_{t-1} + b_t under both state space layers, in two backends.
+"""The first-order linear recurrence h_t = a_t h_{t-1} + b_t under both state space layers, in three backends.
 
-`reference` is the equation as written, in any dtype on any device; `compiled` is the CPU path of `kernels`, float32.
-Both return the final state, take an initial one, and have the same gradients.
+`linear_scan` is that recurrence. `time_scan` (S5) and `selective_scan` (Mamba) take their coefficients from the layer's
+inputs, so that a backend may compute a_t and b_t where they are used: `reference` writes the equations down, in any
+dtype on any device; `cpu` is compiled by numba; `cuda` is fused Triton kernels that never write a (tokens, channels,
+states) tensor. All take an initial state, return the final one, and have the same gradients.
+
+Complex numbers are pairs of reals, real parts first: (T, 2P) is P complex states of T tokens.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 
-__all__ = ["Backend", "complex_scan", "resolve_backend", "selective_scan"]
+from models.ss4rec.segments import Segments
 
-Backend = Literal["reference", "compiled"]
+__all__ = ["Backend", "ScanSetting", "causal_convolution", "linear_scan", "resolve_backend", "selective_scan", "time_scan"]
 
-
-def resolve_backend(wanted: Literal["auto", "reference", "compiled"], device: torch.device) -> Backend:
-    """The backend for tensors on `device`: compiled kernels exist for the CPU."""
-    if wanted == "auto":
-        return "compiled" if device.type == "cpu" else "reference"
-    return wanted
+Backend = Literal["reference", "cpu", "cuda", "mamba-ssm"]
+ScanSetting = Literal["auto", "reference", "compiled", "mamba-ssm"]
 
 
-def complex_scan(
-    a: torch.Tensor, b: torch.Tensor, start: torch.Tensor | None = None, *, backend: Backend = "reference"
-) -> torch.Tensor:
-    """States of h_t = a_t h_{t-1} + b_t over complex numbers held as (real, imaginary) in the last axis.
+def resolve_backend(wanted: ScanSetting, device: torch.device) -> Backend:
+    """The backend for tensors on `device`. `compiled` (and `auto`) is numba on the CPU and Triton on CUDA; `mamba-ssm`
+    takes that package's kernels for the relation-aware layer and ours for the rest."""
+    if wanted in ("reference", "mamba-ssm"):
+        return wanted
+    return "cuda" if device.type == "cuda" else "cpu"
 
-    `a`, `b` (B, L, P, 2), `start` (B, P, 2) or None for zero. Returns h (B, L, P, 2); h[:, -1] is the final state.
+
+def linear_scan(a: torch.Tensor, b: torch.Tensor, segments: Segments, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """h_t = a_t h_{t-1} + b_t within each window, real or complex: the readable reference.
+
+    `a`, `b` (T, ...), `start` (W, ...). Returns h (T, ...) and the final state (W, ...).
+    """
+    decay, drive = segments.pad(a), segments.pad(b)
+    lengths = torch.diff(segments.offsets)
+    alive = torch.arange(decay.shape[1], device=a.device) < lengths[:, None]  # (W, L)
+    state, states = start, []
+    for t in range(decay.shape[1]):
+        here = alive[:, t].reshape(-1, *[1] * (b.dim() - 1))
+        state = torch.where(here, decay[:, t] * state + drive[:, t], state)
+        states.append(state)
+    if not states:
+        return b, start
+    return segments.unpad(torch.stack(states, dim=1)), state
+
+
+def time_scan(
+    drive: torch.Tensor,
+    intervals: torch.Tensor,
+    rate_re: torch.Tensor,
+    rate_im: torch.Tensor,
+    log_step: torch.Tensor,
+    segments: Segments,
+    start: torch.Tensor | None = None,
+    *,
+    backend: Backend = "reference",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """S5's states (arXiv 2208.04933, equation 6, zero-order hold) with the step scaled by each token's interval.
+
+    With Lambda = rate_re + i rate_im, z_t = Lambda exp(log_step) interval_t: x_t = exp(z_t) x_{t-1} + (exp(z_t) - 1) /
+    Lambda drive_t. `drive` (T, 2P) is B u, `intervals` (T,) seconds >= 0, the rest (P,) with rate_re < 0, `start`
+    (W, 2P) or None for zero. Returns x (T, 2P) and the final state (W, 2P).
     """
     if start is None:
-        start = b.new_zeros(b.shape[0], *b.shape[2:])
-    if backend == "compiled":
-        result: torch.Tensor = _CompiledComplexScan.apply(a, b, start)  # type: ignore[no-untyped-call]
-        return result
-    decay, drive = torch.view_as_complex(a.contiguous()), torch.view_as_complex(b.contiguous())
-    state = torch.view_as_complex(start.contiguous())
-    states = []
-    for t in range(b.shape[1]):
-        state = decay[:, t] * state + drive[:, t]
-        states.append(state)
-    return torch.view_as_real(torch.stack(states, dim=1))
+        start = intervals.new_zeros(len(segments), drive.shape[1])
+    if len(drive) == 0:
+        return drive, start
+    if backend == "cuda":
+        from models.ss4rec import scan_cuda
+
+        return scan_cuda.time_scan(drive, intervals, rate_re, rate_im, log_step, segments, start)
+    decay, hold = _discretise(intervals, rate_re, rate_im, log_step)
+    b = _complex_product(hold, drive)
+    if backend == "reference":
+        h, final = linear_scan(_as_complex(decay), _as_complex(b), segments, _as_complex(start))
+        return _as_pairs(h), _as_pairs(final)
+    from models.ss4rec import scan_cpu
+
+    return scan_cpu.complex_scan(decay, b, segments.offsets, start)
 
 
 def selective_scan(
     u: torch.Tensor,
     delta: torch.Tensor,
-    a: torch.Tensor,
+    gate: torch.Tensor,
+    a_log: torch.Tensor,
     b: torch.Tensor,
     c: torch.Tensor,
+    skip: torch.Tensor,
+    delta_bias: torch.Tensor,
+    segments: Segments,
     start: torch.Tensor | None = None,
     *,
     backend: Backend = "reference",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mamba's recurrence (arXiv 2312.00752, algorithm 2): h_t = exp(delta_t A) h_{t-1} + delta_t u_t B_t, y_t = C_t h_t.
+    """Mamba's recurrence with all that surrounds it (arXiv 2312.00752, algorithm 2 and section 3.4).
 
-    `u`, `delta` (B, L, D) with delta >= 0; `a` (D, N) <= 0; `b`, `c` (B, L, N); `start` (B, D, N) or None for zero.
-    Returns y (B, L, D) and the final state (B, D, N).
+    step_t = softplus(delta_t + delta_bias), h_t = exp(step_t A) h_{t-1} + step_t u_t B_t with A = -exp(a_log), and
+    y_t = (C_t h_t + skip u_t) silu(gate_t). `u`, `delta`, `gate` (T, D), `a_log` (D, N), `b`, `c` (T, N), `skip`,
+    `delta_bias` (D,), `start` (W, D, N) or None for zero. Returns y (T, D) and the final state (W, D, N).
     """
     if start is None:
-        start = u.new_zeros(u.shape[0], *a.shape)
-    if backend == "compiled":
-        result: tuple[torch.Tensor, torch.Tensor] = _CompiledSelectiveScan.apply(  # type: ignore[no-untyped-call]
-            u, delta, a, b, c, start
-        )
-        return result
-    state, outputs = start, []
-    for t in range(u.shape[1]):
-        decay = torch.exp(delta[:, t, :, None] * a)  # (B, D, N)
-        state = decay * state + (delta[:, t] * u[:, t])[..., None] * b[:, t, None, :]
-        outputs.append((state * c[:, t, None, :]).sum(-1))
-    return torch.stack(outputs, dim=1), state
+        start = a_log.new_zeros(len(segments), *a_log.shape)
+    if len(u) == 0:
+        return u, start
+    if backend == "cuda":
+        from models.ss4rec import scan_cuda
+
+        return scan_cuda.selective_scan(u, delta, gate, a_log, b, c, skip, delta_bias, segments, start)
+    step, rate = F.softplus(delta + delta_bias), -a_log.exp()
+    if backend == "reference":
+        decay = torch.exp(step[..., None] * rate)
+        h, final = linear_scan(decay, (step * u)[..., None] * b[:, None, :], segments, start)
+        y = (h * c[:, None, :]).sum(-1)
+    else:
+        from models.ss4rec import scan_cpu
+
+        y, final = scan_cpu.selective_scan(u, step, rate, b, c, segments.offsets, start)
+    return (y + skip * u) * F.silu(gate), final
 
 
-class _CompiledComplexScan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-        from models.ss4rec import kernels
+def causal_convolution(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    segments: Segments,
+    start: torch.Tensor | None = None,
+    *,
+    backend: Backend = "reference",
+) -> torch.Tensor:
+    """silu of a depthwise convolution over each window's past: y_t = silu(bias + sum_k weight_k x_{t - K + 1 + k}).
 
-        a, b, start = a.contiguous(), b.contiguous(), start.contiguous()
-        h = kernels.complex_scan(a, b, start)
-        ctx.save_for_backward(a, start, h)
-        return h
+    `x` (T, D), `weight` (D, K), `bias` (D,), `start` (W, K - 1, D) the inputs before each window, None for zeros.
+    """
+    if backend == "cuda" and start is None and len(x):
+        from models.ss4rec import scan_cuda
 
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        from models.ss4rec import kernels
+        return scan_cuda.causal_convolution(x, weight, bias, segments)
+    taps = weight.shape[1]
+    out = bias + x * weight[:, -1]
+    positions = segments.positions
+    for back in range(1, taps):
+        shifted = F.pad(x, (0, 0, back, 0))[: len(x)] * (positions >= back)[:, None]
+        if start is not None:
+            before = start[segments.windows, (positions - back + taps - 1).clamp_max(taps - 2)]
+            shifted = torch.where((positions < back)[:, None], before, shifted)
+        out = out + shifted * weight[:, -1 - back]
+    return F.silu(out)
 
-        a, start, h = ctx.saved_tensors
-        return kernels.complex_scan_backward(a, start, h, grads[0].contiguous())
+
+def _discretise(
+    intervals: torch.Tensor, rate_re: torch.Tensor, rate_im: torch.Tensor, log_step: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """exp(z) and (exp(z) - 1) / Lambda, (T, 2P) each, without cancellation at small z."""
+    step = intervals[:, None] * log_step.exp()
+    x, angle = rate_re * step, rate_im * step
+    # exp(z) - 1: Re = expm1(x) cos(w) - 2 sin(w / 2)^2, Im = exp(x) sin(w).
+    growth, half = torch.expm1(x), torch.sin(angle / 2)
+    change_re = growth * torch.cos(angle) - 2 * half * half
+    change_im = (growth + 1) * torch.sin(angle)
+    norm = rate_re * rate_re + rate_im * rate_im
+    hold_re = (change_re * rate_re + change_im * rate_im) / norm
+    hold_im = (change_im * rate_re - change_re * rate_im) / norm
+    return torch.cat([change_re + 1, change_im], dim=1), torch.cat([hold_re, hold_im], dim=1)
 
 
-class _CompiledSelectiveScan(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        u: torch.Tensor,
-        delta: torch.Tensor,
-        a: torch.Tensor,
-        b: torch.Tensor,
-        c: torch.Tensor,
-        start: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        from models.ss4rec import kernels
+def _complex_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    a_re, a_im = a.chunk(2, dim=1)
+    b_re, b_im = b.chunk(2, dim=1)
+    return torch.cat([a_re * b_re - a_im * b_im, a_re * b_im + a_im * b_re], dim=1)
 
-        u, delta, a, b, c = u.contiguous(), delta.contiguous(), a.contiguous(), b.contiguous(), c.contiguous()
-        y, kept, state = kernels.selective_scan(u, delta, a, b, c, start.contiguous())
-        ctx.save_for_backward(u, delta, a, b, c, kept)
-        return y, state
 
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        from models.ss4rec import kernels
+def _as_complex(pairs: torch.Tensor) -> torch.Tensor:
+    return torch.complex(*pairs.chunk(2, dim=1))
 
-        u, delta, a, b, c, kept = ctx.saved_tensors
-        return kernels.selective_scan_backward(u, delta, a, b, c, kept, grads[0].contiguous(), grads[1])
+
+def _as_pairs(values: torch.Tensor) -> torch.Tensor:
+    return torch.cat([values.real, values.imag], dim=1)

@@ -1,17 +1,19 @@
 """The time-aware layer: S5 (arXiv 2208.04933) discretised by the real interval after each event.
 
 With s = exp(log_step) and interval dt_k, a_k = exp(Lambda s dt_k) and x_k = a_k x_{k-1} + ((a_k - 1) / Lambda) B u_k,
-y_k = Re(C x_k) + D u_k (zero-order hold). B u is taken first, so the (B, L, P, H) tensor B-bar of s5-pytorch is never
+y_k = Re(C x_k) + D u_k (zero-order hold). B u is taken first, so the (tokens, P, H) tensor B-bar of s5-pytorch is never
 formed. Complex numbers are held as pairs of reals: checkpoints stay plain float32.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from s5 import S5
 from torch import nn
 
-from models.ss4rec.scan import Backend, complex_scan
+from models.ss4rec.scan import Backend, time_scan
+from models.ss4rec.segments import Segments
 
 __all__ = ["TimeAwareLayer"]
 
@@ -47,22 +49,23 @@ class TimeAwareLayer(nn.Module):
             self.log_step.copy_(state["log_step"].reshape(-1))
 
     def forward(
-        self, u: torch.Tensor, intervals: torch.Tensor, state: torch.Tensor | None = None, backend: Backend = "reference"
+        self,
+        u: torch.Tensor,
+        intervals: torch.Tensor,
+        segments: Segments,
+        state: torch.Tensor | None = None,
+        backend: Backend = "reference",
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`u` (B, L, H), `intervals` (B, L) seconds >= 0, `state` (B, P, 2). Returns y (B, L, H) and the last state."""
-        real = -LEAST_DECAY - self.log_decay.exp()
-        step = intervals.clamp_min(0)[..., None] * self.log_step.exp()  # (B, L, P)
-        x, angle = real * step, self.frequency * step
-        # exp(z) - 1 without cancellation at small z: Re = expm1(x) cos(w) - 2 sin(w/2)^2, Im = exp(x) sin(w).
-        growth, half = torch.expm1(x), torch.sin(angle / 2)
-        change_re = growth * torch.cos(angle) - 2 * half * half
-        change_im = (growth + 1) * torch.sin(angle)
-        norm = real * real + self.frequency * self.frequency
-        hold_re = (change_re * real + change_im * self.frequency) / norm  # ((a - 1) / Lambda)
-        hold_im = (change_im * real - change_re * self.frequency) / norm
-        drive_re, drive_im = u @ self.B[..., 0].T, u @ self.B[..., 1].T
-        drive = torch.stack([hold_re * drive_re - hold_im * drive_im, hold_re * drive_im + hold_im * drive_re], dim=-1)
-        decay = torch.stack([change_re + 1, change_im], dim=-1)
-        h = complex_scan(decay, drive, state, backend=backend)
-        y = h[..., 0] @ self.C[..., 0].T - h[..., 1] @ self.C[..., 1].T + self.D * u
-        return y, h[:, -1]
+        """`u` (T, H), `intervals` (T,) seconds >= 0, `state` (W, 2P). Returns y (T, H) and the state after each window."""
+        drive = F.linear(u, torch.cat([self.B[..., 0], self.B[..., 1]]))
+        h, final = time_scan(
+            drive,
+            intervals,
+            -LEAST_DECAY - self.log_decay.exp(),
+            self.frequency,
+            self.log_step,
+            segments,
+            state,
+            backend="cuda" if backend == "mamba-ssm" else backend,
+        )
+        return F.linear(h, torch.cat([self.C[..., 0], -self.C[..., 1]], dim=1)) + self.D * u, final

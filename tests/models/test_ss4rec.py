@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from s5 import S5
+from safetensors.torch import load_file, save_file
 
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, SS4RecSettings
@@ -16,15 +17,17 @@ from models.loading import load_recommender
 from models.protocol import Split, split
 from models.recommender import Requests
 from models.ss4rec.dropout import ByteDropout
-from models.ss4rec.loss import catalogue_cross_entropy
-from models.ss4rec.network import SS4RecNetwork
+from models.ss4rec.loss import catalogue_cross_entropy, gbce, sampled_softmax
+from models.ss4rec.network import NetworkState, SS4RecNetwork
 from models.ss4rec.recommender import SS4Rec
 from models.ss4rec.relation_aware import RelationAwareLayer
-from models.ss4rec.scan import complex_scan, resolve_backend, selective_scan
+from models.ss4rec.segments import Segments
 from models.ss4rec.time_aware import TimeAwareLayer
 from tests import synthetic
 
-TINY = SS4RecSettings(width=16, blocks=1, time_state=4, relation_state=4, max_length=12, batch_size=8, max_epochs=3, device="cpu")
+TINY = SS4RecSettings(
+    width=16, blocks=1, time_state=4, relation_state=4, max_length=12, batch_tokens=96, max_epochs=3, device="cpu"
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,112 +36,28 @@ def parts() -> Split:
     return split(frame.assign(row=np.arange(len(frame))), EvaluationSettings(k_core=0))
 
 
+def segments(lengths: list[int]) -> Segments:
+    return Segments.of(torch.tensor([0, *np.cumsum(lengths)]), sum(lengths))
+
+
 def fitted(parts: Split, settings: SS4RecSettings = TINY, seed: int = 1, **options: object) -> SS4Rec:
     model = SS4Rec(settings)
     model.fit(parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=True, **options)  # type: ignore[arg-type]
     return model
 
 
-@pytest.mark.parametrize("length", [1, 5, 16, 37])
-def test_compiled_recurrences_equal_the_reference_with_gradients(length: int) -> None:
-    torch.manual_seed(length)
-    a = torch.rand(3, length, 4, 2) * 0.7
-    b, start = torch.randn(3, length, 4, 2), torch.randn(3, 4, 2)
-    u, c, state = torch.randn(3, length, 5), torch.randn(3, length, 6), torch.randn(3, 5, 6)
-    delta, rate, bb = torch.rand(3, length, 5), -torch.rand(5, 6) * 4, torch.randn(3, length, 6)
-
-    def complex_loss(backend: str, *values: torch.Tensor) -> torch.Tensor:
-        return complex_scan(*values, backend=backend).square().sum()  # type: ignore[misc]
-
-    def selective_loss(backend: str, *values: torch.Tensor) -> torch.Tensor:
-        y, final = selective_scan(*values, backend=backend)  # type: ignore[misc]
-        return y.square().sum() + (final * final).sum()
-
-    for loss, values in ((complex_loss, (a, b, start)), (selective_loss, (u, delta, rate, bb, c, state))):
-        grads = []
-        for backend in ("reference", "compiled"):
-            leaves = tuple(value.clone().requires_grad_() for value in values)
-            grads.append(torch.autograd.grad(loss(backend, *leaves), leaves))
-        for ours, expected in zip(grads[1], grads[0], strict=True):
-            torch.testing.assert_close(ours, expected, rtol=2e-4, atol=2e-4 * float(expected.abs().max()))
-
-
-def test_reference_recurrences_pass_gradcheck() -> None:
-    torch.manual_seed(0)
-
-    def leaf(*shape: int) -> torch.Tensor:
-        return torch.rand(*shape, dtype=torch.float64, requires_grad=True)
-
-    assert torch.autograd.gradcheck(complex_scan, (leaf(2, 4, 3, 2), leaf(2, 4, 3, 2), leaf(2, 3, 2)))
-    a = -torch.rand(3, 2, dtype=torch.float64)
-    inputs = (leaf(2, 4, 3), leaf(2, 4, 3), a.requires_grad_(), leaf(2, 4, 2), leaf(2, 4, 2), leaf(2, 3, 2))
-    assert torch.autograd.gradcheck(lambda *values: selective_scan(*values), inputs)
-
-
-def test_backends_are_chosen_by_device() -> None:
-    assert resolve_backend("auto", torch.device("cpu")) == "compiled"
-    assert resolve_backend("auto", torch.device("cuda")) == "reference"
-    assert resolve_backend("reference", torch.device("cpu")) == "reference"
-
-
-def test_the_time_aware_layer_equals_s5_pytorch_with_its_parameters() -> None:
-    torch.manual_seed(0)
-    stock = S5(width=12, state_width=6, dt_min=0.001, dt_max=0.1).seq
-    layer = TimeAwareLayer(12, 6, 0.001, 0.1)
-    layer.load_stock(stock.state_dict())
-    x, steps = torch.randn(2, 9, 12), torch.rand(2, 9) * 50
-    ours, last = layer(x, steps)
-    theirs = torch.stack([stock(row, step_scale=step) for row, step in zip(x, steps, strict=True)])
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-    halves, state = layer(x[:, :4], steps[:, :4])
-    torch.testing.assert_close(layer(x[:, 4:], steps[:, 4:], state)[0], ours[:, 4:], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(halves, ours[:, :4])
-    assert last.shape == (2, 6, 2)
-
-
 def test_any_interval_keeps_the_time_aware_layer_finite() -> None:
     layer = TimeAwareLayer(8, 4, 0.001, 0.1)
     with torch.no_grad():
         layer.log_decay.fill_(-40.0)  # as near to no decay as it can get
-    x = torch.randn(1, 6, 8, requires_grad=True)
-    for interval in (0.0, 1e-3, 1e5, 1e9, -5.0):
-        y, state = layer(x, torch.full((1, 6), interval))
+    x = torch.randn(6, 8, requires_grad=True)
+    for interval in (0.0, 1e-3, 1e5, 1e9):
+        y, state = layer(x, torch.full((6,), interval), segments([6]))
         grad = torch.autograd.grad(y.sum(), x)[0]
         assert torch.isfinite(y).all() and torch.isfinite(state).all() and torch.isfinite(grad).all()
     with pytest.raises(ValueError, match="Re"):
         state_dict = S5(width=8, state_width=4).seq.state_dict()
         layer.load_stock({**state_dict, "Lambda": state_dict["Lambda"] + 10})
-
-
-def mamba_reference(layer: RelationAwareLayer, x: torch.Tensor) -> torch.Tensor:
-    """mamba-ssm's Mamba.forward and selective_scan_ref (2.3.2), transcribed for the CPU: (B, D, L) tensors, float32."""
-    length = x.shape[1]
-    xz = (layer.in_proj.weight @ x.transpose(1, 2)).contiguous()
-    u, z = xz.chunk(2, dim=1)
-    u = F.silu(layer.conv1d(u)[..., :length])
-    projected = layer.x_proj(u.transpose(1, 2))
-    dt, b, c = projected.split([layer.rank, layer.states, layer.states], dim=-1)
-    delta = F.softplus((dt @ layer.dt_proj.weight.T).transpose(1, 2) + layer.dt_proj.bias[:, None])
-    a = -torch.exp(layer.A_log)
-    state, outputs = x.new_zeros(len(x), layer.inner, layer.states), []
-    for t in range(length):
-        decay = torch.exp(delta[:, :, t, None] * a)
-        state = decay * state + delta[:, :, t, None] * b[:, t, None, :] * u[:, :, t, None]
-        outputs.append((state @ c[:, t, :, None])[..., 0])
-    y = (torch.stack(outputs, dim=2) + u * layer.D[:, None]) * F.silu(z)
-    return layer.out_proj(y.transpose(1, 2))  # type: ignore[no-any-return]
-
-
-def test_the_relation_aware_layer_equals_mambas_reference_maths_and_goes_on_from_its_state() -> None:
-    torch.manual_seed(0)
-    layer = RelationAwareLayer(16, 4, 4, 2)
-    x = torch.randn(2, 11, 16)
-    for backend in ("reference", "compiled"):
-        whole, _ = layer(x, backend=backend)  # type: ignore[arg-type]
-        torch.testing.assert_close(whole, mamba_reference(layer, x), rtol=1e-4, atol=1e-6)
-        first, state = layer(x[:, :2], backend=backend)  # type: ignore[arg-type]
-        second, _ = layer(x[:, 2:], state, backend=backend)  # type: ignore[arg-type]
-        torch.testing.assert_close(torch.cat([first, second], dim=1), whole, rtol=1e-4, atol=1e-6)
 
 
 def test_mamba_ssms_parameter_names_shapes_and_initial_time_scales() -> None:
@@ -173,6 +92,26 @@ def test_the_catalogue_loss_equals_torchs() -> None:
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7)
 
 
+def test_the_sampled_losses_with_every_item_as_a_negative() -> None:
+    torch.manual_seed(0)
+    hidden, weight, targets = torch.randn(9, 4), torch.randn(12, 4), torch.randint(0, 12, (9,))
+    every = torch.arange(12)
+    found = sampled_softmax(hidden, weight, targets, every, torch.tensor(9.0))
+    torch.testing.assert_close(found, F.cross_entropy(hidden @ weight.T, targets))
+    logits, wanted = hidden @ weight.T, F.one_hot(targets, 12).float()
+    plain = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / 9
+    torch.testing.assert_close(gbce(hidden, weight, targets, every.expand(9, -1), torch.tensor(9.0), 0.0), plain)
+    nothing = torch.full_like(targets, -1)
+    assert float(sampled_softmax(hidden, weight, nothing, every, torch.tensor(9.0))) == 0
+
+
+@pytest.mark.parametrize("loss", ["sampled_softmax", "gbce"])
+def test_it_learns_from_sampled_negatives(loss: str, parts: Split) -> None:
+    model = SS4Rec(TINY.model_copy(update={"loss": loss, "negatives": 8, "max_epochs": 6, "dropout": 0.1}))
+    report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
+    assert report.epochs[-1].loss < report.epochs[0].loss
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.5])
 def test_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
     torch.manual_seed(0)
@@ -186,16 +125,35 @@ def test_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
     assert torch.equal(layer.train()(x), y)
 
 
-def test_padding_and_the_future_are_not_seen() -> None:
+@pytest.mark.parametrize("interval", ["seconds", "log1p", "learned", "none"])
+def test_one_pass_equals_a_pass_over_each_prefix(interval: str) -> None:
     torch.manual_seed(0)
-    network = SS4RecNetwork(20, TINY).eval()
-    items, gaps = torch.randint(1, 21, (2, 9)), torch.rand(2, 9) * 1000
-    whole = network(items, gaps, "compiled")
-    shorter = network(items[:, :5], gaps[:, :5], "compiled")
-    torch.testing.assert_close(whole[:, :5], shorter, rtol=1e-4, atol=1e-5)
-    changed = items.clone()
-    changed[:, 6:] = 0
-    torch.testing.assert_close(network(changed, gaps, "compiled")[:, :6], whole[:, :6], rtol=1e-4, atol=1e-5)
+    network = SS4RecNetwork(20, TINY.model_copy(update={"interval": interval})).eval()
+    items, gaps = torch.randint(1, 21, (14,)), torch.rand(14) * 1e6
+    whole = network(items, gaps, segments([9, 5]), "cpu")
+    for first, last in ((0, 9), (9, 14)):
+        for end in range(first + 1, last + 1):
+            alone = network(items[first:end], gaps[first:end], segments([end - first]), "cpu")
+            torch.testing.assert_close(whole[end - 1], alone[-1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", ["both", "time", "relation"])
+def test_steps_equal_the_full_pass_also_from_a_stored_state(layers: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = SS4RecNetwork(20, TINY.model_copy(update={"layers": layers, "blocks": 2})).eval()
+    lengths = [7, 7, 7]
+    items, gaps = torch.randint(1, 21, (3, 7)), torch.rand(3, 7) * 5000
+    whole = network(items.reshape(-1), gaps.reshape(-1), segments(lengths), "cpu").view(3, 7, -1)
+    for backend in ("cpu", "reference"):
+        state = network.start(3)
+        for t in range(7):
+            state, hidden = network.step(state, items[:, t], gaps[:, t], backend)  # type: ignore[arg-type]
+            torch.testing.assert_close(hidden, whole[:, t], rtol=1e-4, atol=1e-5)
+            save_file({"state": state.values}, tmp_path / "state.safetensors")
+            state = NetworkState(load_file(tmp_path / "state.safetensors")["state"])
+    halfway, _ = network.advance(network.start(3), items[:, :4].reshape(-1), gaps[:, :4].reshape(-1), segments([4, 4, 4]), "cpu")
+    _, rest = network.advance(halfway, items[:, 4:].reshape(-1), gaps[:, 4:].reshape(-1), segments([3, 3, 3]), "cpu")
+    torch.testing.assert_close(rest.view(3, 3, -1), whole[:, 4:], rtol=1e-4, atol=1e-5)
 
 
 def test_one_norm_or_two() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from configs.errors import TrainingError
 from models.recommender import EpochReport, FitReport
-from models.training import Schedule, name_first_nonfinite, train
+from models.training import EagerEpochs, Schedule, name_first_nonfinite, train
 
 
 def run(
@@ -27,13 +27,13 @@ def run(
         generator = torch.Generator().manual_seed(epoch)
         yield from (torch.randn(5, 3, generator=generator) for _ in range(4))
 
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
     report = train(
         network,
-        torch.optim.Adam(network.parameters(), lr=0.05),
-        batches,
-        lambda x: (network(x) - x.sum(1, keepdim=True)).square().mean(),
+        optimizer,
+        EagerEpochs(network, optimizer, batches, lambda x: (network(x) - x.sum(1, keepdim=True)).square().mean(), averaging=0.9),
         lambda: {"ndcg@10": next(curve)},
-        Schedule(epochs, patience=2, averaging=0.9),
+        Schedule(epochs, patience=2),
         seed=3,
         fingerprint=fingerprint,
         checkpoint_dir=folder,
@@ -93,11 +93,11 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(tmp_path: Path) -
     with pytest.raises(
         TrainingError, match=r"epoch 1, step 3: loss nan.*non-finite gradients: \['weight', 'bias'\].*debug: true"
     ):
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
         train(
             network,
-            torch.optim.SGD(network.parameters(), lr=0.1),
-            lambda epoch: range(5),
-            lambda _: network(torch.ones(1, 2)).sum() * next(losses),
+            optimizer,
+            EagerEpochs(network, optimizer, lambda epoch: range(5), lambda _: network(torch.ones(1, 2)).sum() * next(losses)),
             lambda: {"ndcg@10": 0.0},
             Schedule(1, 1),
             seed=0,
@@ -110,11 +110,11 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(tmp_path: Path) -
 def test_nothing_to_train_on_is_said() -> None:
     network = nn.Linear(2, 1)
     with pytest.raises(TrainingError, match="nothing to train on"):
+        optimizer = torch.optim.SGD(network.parameters(), 0.1)
         train(
             network,
-            torch.optim.SGD(network.parameters(), 0.1),
-            lambda e: [],
-            lambda b: b,
+            optimizer,
+            EagerEpochs(network, optimizer, lambda e: [], lambda b: b),
             dict,
             Schedule(1, 1),
             seed=0,

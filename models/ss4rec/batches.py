@@ -1,0 +1,118 @@
+"""Training batches of windows as token streams, built where the network runs.
+
+The events lie on the device once, in arrays of items and times; an epoch sends only its plan, two numbers a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from models.distributed import Replicas
+from models.recommender import IntArray, Sequences
+from models.sequences import Vocabulary, plan_batches, training_windows
+from models.ss4rec.segments import Segments
+
+__all__ = ["Batch", "TrainingBatches"]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Windows of one step. A target of -1 is none: it belongs to a token that only fills the stream."""
+
+    items: torch.Tensor  # (T,) int64
+    intervals: torch.Tensor  # (T,) float32 seconds to the next event
+    targets: torch.Tensor  # (T,) int64, 0-based columns of the catalogue
+    segments: Segments
+    total: torch.Tensor  # scalar: targets in this step over all replicas
+
+
+class TrainingBatches:
+    """The windows of every epoch, for steps of at most `tokens` tokens over all replicas."""
+
+    def __init__(
+        self,
+        train: Sequences,
+        vocabulary: Vocabulary,
+        *,
+        max_length: int,
+        tokens: int,
+        seed: int,
+        device: torch.device,
+        replicas: Replicas = Replicas(),  # noqa: B008
+    ) -> None:
+        self._train, self._max_length, self._tokens, self._seed = train, max_length, tokens, seed
+        self._replicas = replicas
+        # One event more stands for nothing: filling tokens read it.
+        self._items = torch.from_numpy(np.append(vocabulary.indices(train.item_ids), 0)).to(device)
+        self._times = torch.from_numpy(np.append(train.timestamps, 0)).to(device)
+        lengths = training_windows(train, max_length).lengths
+        mean = max(float(lengths.mean()), 1.0) if len(lengths) else 1.0
+        self._most_windows = int(np.ceil(4 * tokens / mean))
+        # A replica takes every count-th window, so its share of a batch may exceed the mean by a window.
+        self.capacity = tokens if replicas.count == 1 else tokens // replicas.count + 2 * max_length
+        self._slots = self._most_windows // replicas.count + 2
+        self._plan: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+
+    def eager(self, epoch: int) -> Iterator[Batch]:
+        """Batches as long as their windows."""
+        for begins, offsets, total in self._shares(epoch):
+            device = self._items.device
+            segments = Segments.of(torch.from_numpy(offsets).to(device), int(offsets[-1]))
+            yield self._batch(torch.from_numpy(begins).to(device), segments, torch.tensor(float(total), device=device))
+
+    def begin(self, epoch: int) -> int:
+        """Lay the epoch's plan out on the device for `fixed`; the number of steps."""
+        shares = list(self._shares(epoch))
+        if not shares:
+            return 0
+        slots, filler = self._slots, len(self._train.item_ids)
+        begins = np.full((len(shares), slots), filler, dtype=np.int64)
+        offsets = np.full((len(shares), slots + 1), self.capacity, dtype=np.int32)
+        totals = np.array([total for *_, total in shares], dtype=np.float32)
+        for step, (window_begins, window_offsets, _) in enumerate(shares):
+            used, windows_used = int(window_offsets[-1]), len(window_begins)
+            begins[step, :windows_used] = window_begins
+            offsets[step, : windows_used + 1] = window_offsets
+            # What is left over is dealt to the empty slots: one long window would keep the others waiting.
+            piece = -(-(self.capacity - used) // (slots - windows_used))
+            fill = used + piece * np.arange(1, slots - windows_used + 1)
+            offsets[step, windows_used + 1 :] = np.minimum(fill, self.capacity)
+        fresh = [torch.from_numpy(array).to(self._items.device) for array in (begins, offsets, totals)]
+        if self._plan is None:
+            room = int(1.2 * len(shares)) + 8  # the graph reads these addresses for ever
+            self._plan = tuple(part.new_zeros(room, *part.shape[1:]) for part in fresh)  # type: ignore[assignment]
+        assert self._plan is not None
+        for place, part in zip(self._plan, fresh, strict=True):
+            place[: len(part)] = part
+        return len(shares)
+
+    def fixed(self, step: torch.Tensor) -> Batch:
+        """Batch `step` (int64 scalar on the device) of the epoch that began, always `capacity` tokens."""
+        assert self._plan is not None
+        begins, offsets, totals = (part.index_select(0, step.view(1))[0] for part in self._plan)
+        return self._batch(begins, Segments.of(offsets, self.capacity), totals)
+
+    def _batch(self, begins: torch.Tensor, segments: Segments, total: torch.Tensor) -> Batch:
+        nothing = len(self._items) - 1
+        event = begins[segments.windows] + segments.positions
+        real = begins[segments.windows] < nothing
+        event = torch.where(real, event, nothing)
+        following = torch.where(real, event + 1, nothing)
+        # int64 difference first: float32 seconds of today's times are 128 s apart.
+        intervals = (self._times[following] - self._times[event]).float()
+        return Batch(self._items[event], intervals, self._items[following] - 1, segments, total)
+
+    def _shares(self, epoch: int) -> Iterator[tuple[IntArray, IntArray, int]]:
+        """This replica's windows of each step (their first events, their offsets), and the step's targets over all."""
+        rng = np.random.default_rng([self._seed, epoch])
+        windows = training_windows(self._train, self._max_length, rng)
+        lengths = windows.lengths
+        for rows in plan_batches(lengths, self._tokens, self._most_windows, rng):
+            # Longest first, dealt in turn: replicas get like loads, and long windows start early on the device.
+            rows = rows[np.argsort(-lengths[rows], kind="stable")]
+            own = rows[self._replicas.rank :: self._replicas.count]
+            yield windows.begins[own], np.concatenate([[0], np.cumsum(lengths[own])]), int(lengths[rows].sum())

@@ -1,0 +1,100 @@
+"""Ranks of one set of requests again and again while a network learns, without leaving the device."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from models.distributed import Replicas
+from models.recommender import IntArray, Requests
+from models.sequences import Vocabulary, histories
+from models.ss4rec.network import SS4RecNetwork
+from models.ss4rec.scan import Backend
+from models.ss4rec.segments import Segments
+
+__all__ = ["HoldoutRanking", "last_hidden"]
+
+SCORES = {"cpu": 1 << 22, "cuda": 1 << 28}  # scores held at once
+TOKENS = {"cpu": 1 << 15, "cuda": 1 << 17}  # tokens read at once
+
+
+def last_hidden(
+    network: SS4RecNetwork, items: torch.Tensor, intervals: torch.Tensor, offsets: IntArray, backend: Backend
+) -> torch.Tensor:
+    """(R, width) hidden state after each request's last event, zero where it has none. `offsets` (R + 1,) on the host
+    cut the tokens on the device; as many requests are read at once as fit."""
+    most = TOKENS[items.device.type]
+    hidden = torch.zeros(len(offsets) - 1, network.items.embedding_dim, device=items.device)
+    first = 0
+    while first < len(hidden):
+        last = int(np.searchsorted(offsets, offsets[first] + most, side="right")) - 1
+        last = min(max(last, first + 1), len(hidden))
+        begin, end = int(offsets[first]), int(offsets[last])
+        if end > begin:
+            cut = torch.from_numpy(offsets[first : last + 1] - begin).to(items.device)
+            out = network(items[begin:end], intervals[begin:end], Segments.of(cut, end - begin), backend)
+            some = torch.diff(cut) > 0
+            hidden[first:last] = torch.where(some[:, None], out[(cut[1:] - 1).clamp_min(0)].float(), 0.0)
+        first = last
+    return hidden
+
+
+class HoldoutRanking:
+    """Full ranking as `models.ranking.rank_requests` does it, for SS4Rec alone and with all inputs prepared once.
+
+    Replicas rank every count-th request each and share the ranks.
+    """
+
+    def __init__(
+        self,
+        requests: Requests,
+        vocabulary: Vocabulary,
+        cold_scores: torch.Tensor,
+        max_length: int,
+        *,
+        mask_seen: bool,
+        device: torch.device,
+        replicas: Replicas = Replicas(),  # noqa: B008
+    ) -> None:
+        self._rows = np.arange(replicas.rank, len(requests), replicas.count)
+        self._requests, self._replicas, self._device = len(requests), replicas, device
+        own = requests.take(self._rows) if replicas.count > 1 else requests
+        read = histories(own, vocabulary, max_length)
+        self._items, self._intervals = read.items.to(device), read.intervals.to(device)
+        self._offsets = read.offsets.numpy()
+        self._cold = torch.from_numpy(np.diff(self._offsets) == 0).to(device)
+        self._cold_scores = cold_scores.to(device)
+        targets = vocabulary.indices(own.targets) - 1
+        self._known = torch.from_numpy(targets >= 0).to(device)
+        self._targets = torch.from_numpy(np.maximum(targets, 0)).to(device)
+        self._seen: tuple[IntArray, torch.Tensor] | None = None
+        if mask_seen:
+            columns = vocabulary.indices(own.item_ids) - 1
+            rows = own.row_of_event[columns >= 0]
+            bounds = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(own)))])
+            self._seen = bounds, torch.from_numpy(np.stack([rows, columns[columns >= 0]])).to(device)
+
+    @torch.no_grad()
+    def ranks(self, network: SS4RecNetwork, backend: Backend, miss: int) -> IntArray:
+        """(R,) rank of each target from 1, ties against it; `miss` where it cannot be recommended."""
+        hidden = last_hidden(network, self._items, self._intervals, self._offsets, backend)
+        weight = network.items.weight[1:]
+        chunk = max(1, SCORES[self._device.type] // max(len(weight), 1))
+        found = torch.full((len(hidden),), miss, dtype=torch.int64, device=self._device)
+        for first in range(0, len(hidden), chunk):
+            rows = slice(first, min(first + chunk, len(hidden)))
+            scores = hidden[rows] @ weight.T
+            scores = torch.where(self._cold[rows, None], self._cold_scores, scores)
+            if self._seen is not None:
+                bounds, pairs = self._seen
+                part = pairs[:, int(bounds[rows.start]) : int(bounds[rows.stop])]
+                scores[part[0] - first, part[1]] = -torch.inf
+            target = scores.gather(1, self._targets[rows, None])
+            reachable = self._known[rows] & torch.isfinite(target[:, 0])
+            found[rows] = torch.where(reachable, (scores >= target).sum(dim=1), miss)
+        if self._replicas.count == 1:
+            return found.cpu().numpy()
+        together = torch.zeros(self._requests, dtype=torch.int64, device=self._device)
+        together[torch.from_numpy(self._rows).to(self._device)] = found
+        self._replicas.sum_(together)
+        return together.cpu().numpy()

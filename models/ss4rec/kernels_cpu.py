@@ -1,0 +1,273 @@
+"""Compiled CPU kernels of the two recurrences (numba).
+
+The state of one window (D x N floats) stays in the first-level cache for the whole window, so no (tokens, D, N) tensor
+is ever written: the backward pass keeps the state once per CHUNK tokens and recomputes the tokens between. Kernels
+release the GIL and are run by threads over windows; every window writes its own output, so results do not depend on the
+number of threads.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import torch
+
+__all__ = ["complex_scan", "complex_scan_backward", "selective_scan", "selective_scan_backward"]
+
+Array = npt.NDArray[np.float32]
+Offsets = npt.NDArray[np.int32]
+CHUNK = 16
+_jit: Callable[..., Any] = numba.njit(nogil=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, cache=True)
+
+_LOG2_E = np.float32(1.4426950408889634)
+_LN2_HIGH = np.float32(0.693145751953125)
+_LN2_LOW = np.float32(1.428606765330187e-06)
+
+
+@_jit
+def _exp(x: Any) -> Any:
+    """exp for x <= 0 without a library call, so that LLVM vectorises the loop round it (relative error < 2e-7)."""
+    x = max(x, np.float32(-87.0))
+    k = np.int32(x * _LOG2_E - np.float32(0.5))
+    r = (x - np.float32(k) * _LN2_HIGH) - np.float32(k) * _LN2_LOW
+    p = np.float32(1.0 / 5040.0)
+    p = p * r + np.float32(1.0 / 720.0)
+    p = p * r + np.float32(1.0 / 120.0)
+    p = p * r + np.float32(1.0 / 24.0)
+    p = p * r + np.float32(1.0 / 6.0)
+    p = p * r + np.float32(0.5)
+    p = p * r + np.float32(1.0)
+    p = p * r + np.float32(1.0)
+    return p * np.int32((k + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@_jit
+def _complex_forward(a: Array, b: Array, offsets: Offsets, start: Array, h: Array, final: Array, first: int, last: int) -> None:
+    states = a.shape[1] // 2
+    for window in range(first, last):
+        state = final[window]
+        state[:] = start[window]
+        for t in range(offsets[window], offsets[window + 1]):
+            for p in range(states):
+                ar, ai, re, im = a[t, p], a[t, states + p], state[p], state[states + p]
+                state[p] = ar * re - ai * im + b[t, p]
+                state[states + p] = ar * im + ai * re + b[t, states + p]
+            h[t] = state
+
+
+@_jit
+def _complex_backward(
+    a: Array,
+    offsets: Offsets,
+    start: Array,
+    h: Array,
+    grad: Array,
+    grad_a: Array,
+    grad_b: Array,
+    grad_state: Array,
+    first: int,
+    last: int,
+) -> None:
+    states = a.shape[1] // 2
+    for window in range(first, last):
+        g = grad_state[window]  # in: gradient of the final state; out: gradient of the first
+        begin = offsets[window]
+        for t in range(offsets[window + 1] - 1, begin - 1, -1):
+            before = h[t - 1] if t > begin else start[window]
+            for p in range(states):
+                re, im = g[p] + grad[t, p], g[states + p] + grad[t, states + p]
+                grad_b[t, p] = re
+                grad_b[t, states + p] = im
+                hr, hi = before[p], before[states + p]
+                grad_a[t, p] = re * hr + im * hi
+                grad_a[t, states + p] = im * hr - re * hi
+                ar, ai = a[t, p], a[t, states + p]
+                g[p] = ar * re + ai * im
+                g[states + p] = ar * im - ai * re
+
+
+@_jit
+def _selective_forward(
+    u: Array,
+    delta: Array,
+    a: Array,
+    b: Array,
+    c: Array,
+    offsets: Offsets,
+    start: Array,
+    y: Array,
+    kept: Array,
+    final: Array,
+    first: int,
+    last: int,
+) -> None:
+    width, states = u.shape[1], a.shape[1]
+    for window in range(first, last):
+        h = final[window]
+        h[:, :] = start[window]
+        begin = offsets[window]
+        slot = begin // CHUNK + window
+        for t in range(begin, offsets[window + 1]):
+            if (t - begin) % CHUNK == 0 and len(kept) > 0:
+                kept[slot + (t - begin) // CHUNK] = h
+            for d in range(width):
+                step = delta[t, d]
+                drive = step * u[t, d]
+                out = np.float32(0.0)
+                for n in range(states):
+                    value = _exp(step * a[d, n]) * h[d, n] + drive * b[t, n]
+                    h[d, n] = value
+                    out += value * c[t, n]
+                y[t, d] = out
+
+
+@_jit
+def _selective_backward(
+    u: Array,
+    delta: Array,
+    a: Array,
+    b: Array,
+    c: Array,
+    offsets: Offsets,
+    kept: Array,
+    grad_y: Array,
+    grad_state: Array,
+    grad_u: Array,
+    grad_delta: Array,
+    grad_a: Array,
+    grad_b: Array,
+    grad_c: Array,
+    first: int,
+    last: int,
+) -> None:
+    width, states = u.shape[1], a.shape[1]
+    h = np.empty((CHUNK + 1, width, states), np.float32)
+    decay = np.empty((CHUNK, width, states), np.float32)
+    for window in range(first, last):
+        g = grad_state[window]  # in: gradient of the final state; out: gradient of the first
+        begin, length = offsets[window], offsets[window + 1] - offsets[window]
+        slot = begin // CHUNK + window
+        for chunk in range((length - 1) // CHUNK, -1, -1):
+            origin = begin + chunk * CHUNK
+            steps = min(CHUNK, length - chunk * CHUNK)
+            h[0] = kept[slot + chunk]
+            for i in range(steps):
+                t = origin + i
+                for d in range(width):
+                    step = delta[t, d]
+                    drive = step * u[t, d]
+                    for n in range(states):
+                        factor = _exp(step * a[d, n])
+                        decay[i, d, n] = factor
+                        h[i + 1, d, n] = factor * h[i, d, n] + drive * b[t, n]
+            for i in range(steps - 1, -1, -1):
+                t = origin + i
+                for d in range(width):
+                    step, signal, dy = delta[t, d], u[t, d], grad_y[t, d]
+                    drive = step * signal
+                    on_drive = np.float32(0.0)
+                    on_step = np.float32(0.0)
+                    for n in range(states):
+                        gn = g[d, n] + dy * c[t, n]
+                        grad_c[t, n] += dy * h[i + 1, d, n]
+                        grad_b[t, n] += gn * drive
+                        on_drive += gn * b[t, n]
+                        gn *= decay[i, d, n]
+                        through = gn * h[i, d, n]
+                        on_step += through * a[d, n]
+                        grad_a[window, d, n] += through * step
+                        g[d, n] = gn
+                    grad_delta[t, d] = on_step + on_drive * signal
+                    grad_u[t, d] = on_drive * step
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="scan")
+
+
+def _over_windows(kernel: Callable[..., None], offsets: torch.Tensor, *arrays: torch.Tensor) -> None:
+    """Run `kernel` over spans of windows of about the same number of tokens, one span a thread."""
+    views = [array.detach().numpy() for array in arrays]
+    bounds = offsets.numpy()
+    windows = len(bounds) - 1
+    threads = min(torch.get_num_threads(), windows)
+    if threads <= 1:
+        kernel(*views, 0, windows)
+        return
+    shares = np.searchsorted(bounds, bounds[-1] * np.arange(1, threads) / threads)
+    cuts = [0, *shares.tolist(), windows]
+    spans = [(first, last) for first, last in itertools.pairwise(cuts) if first < last]
+    for done in [_pool(threads).submit(kernel, *views, *span) for span in spans]:
+        done.result()
+
+
+def complex_scan(
+    a: torch.Tensor, b: torch.Tensor, offsets: torch.Tensor, start: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """h_t = a_t h_{t-1} + b_t within each window. `a`, `b` (T, 2P) float32, real parts first, `start` (W, 2P).
+    Returns h (T, 2P) and the final state (W, 2P)."""
+    h, final = torch.empty_like(b), torch.empty_like(start)
+    _over_windows(_complex_forward, offsets, a, b, offsets, start, h, final)
+    return h, final
+
+
+def complex_scan_backward(
+    a: torch.Tensor, offsets: torch.Tensor, start: torch.Tensor, h: torch.Tensor, grad_h: torch.Tensor, grad_final: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of `complex_scan` to a, b and start."""
+    grad_a, grad_b, grad_start = torch.empty_like(a), torch.empty_like(a), grad_final.contiguous().clone()
+    _over_windows(_complex_backward, offsets, a, offsets, start, h, grad_h, grad_a, grad_b, grad_start)
+    return grad_a, grad_b, grad_start
+
+
+def selective_scan(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    c: torch.Tensor,
+    offsets: torch.Tensor,
+    start: torch.Tensor,
+    keep: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """h_t = exp(delta_t A) h_{t-1} + delta_t u_t B_t, y_t = C_t h_t within each window (Mamba, arXiv 2312.00752, section 3).
+
+    `u`, `delta` (T, D); `a` (D, N) <= 0; `b`, `c` (T, N); `start` (W, D, N), all contiguous float32. Returns y (T, D),
+    the states kept for the backward pass (none without `keep`), and the final state (W, D, N).
+    """
+    y, final = torch.empty_like(u), torch.empty_like(start)
+    # A window of n tokens from o on owns the slots from o // CHUNK + window on; they never overlap.
+    kept = torch.empty(len(u) // CHUNK + len(start) + 1 if keep else 0, *a.shape)
+    _over_windows(_selective_forward, offsets, u, delta, a, b, c, offsets, start, y, kept, final)
+    return y, kept, final
+
+
+def selective_scan_backward(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    c: torch.Tensor,
+    offsets: torch.Tensor,
+    kept: torch.Tensor,
+    grad_y: torch.Tensor,
+    grad_final: torch.Tensor,
+) -> tuple[torch.Tensor, ...]:
+    """Gradients of `selective_scan` to u, delta, a, b, c and start."""
+    grad_start = grad_final.contiguous().clone()
+    grad_u, grad_delta = torch.empty_like(u), torch.empty_like(u)
+    grad_a = torch.zeros(len(offsets) - 1, *a.shape)  # one a window: the sum's order must not hang on the threads
+    grad_b, grad_c = torch.zeros_like(b), torch.zeros_like(c)
+    _over_windows(
+        _selective_backward, offsets, u, delta, a, b, c, offsets, kept, grad_y, grad_start,
+        grad_u, grad_delta, grad_a, grad_b, grad_c,
+    )  # fmt: skip
+    return grad_u, grad_delta, grad_a.sum(0), grad_b, grad_c, grad_start

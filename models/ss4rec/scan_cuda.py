@@ -1,0 +1,211 @@
+"""The Triton backend: launches of `kernels_cuda`, with their gradients. A stream has at least one token here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from models.ss4rec import kernels_cuda
+from models.ss4rec.segments import Segments
+
+__all__ = ["causal_convolution", "selective_scan", "time_scan"]
+
+CHUNK = 4  # tokens between two states kept for the backward pass, which holds as many states in registers
+CHUNKS = 8  # of a program of the backward pass
+CHANNELS, BACKWARD_CHANNELS = 32, 16  # of a program of one warp
+ROWS, COLUMNS = 32, 64  # tile of the convolution
+
+
+def time_scan(
+    drive: torch.Tensor,
+    intervals: torch.Tensor,
+    rate_re: torch.Tensor,
+    rate_im: torch.Tensor,
+    log_step: torch.Tensor,
+    segments: Segments,
+    start: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """See `scan.time_scan`."""
+    result: tuple[torch.Tensor, torch.Tensor] = _TimeScan.apply(  # type: ignore[no-untyped-call]
+        drive, intervals, rate_re, rate_im, log_step, start, segments
+    )
+    return result
+
+
+def selective_scan(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    gate: torch.Tensor,
+    a_log: torch.Tensor,
+    b: torch.Tensor,
+    c: torch.Tensor,
+    skip: torch.Tensor,
+    delta_bias: torch.Tensor,
+    segments: Segments,
+    start: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """See `scan.selective_scan`."""
+    result: tuple[torch.Tensor, torch.Tensor] = _SelectiveScan.apply(  # type: ignore[no-untyped-call]
+        u, delta, gate, a_log, b, c, skip, delta_bias, start, segments
+    )
+    return result
+
+
+def causal_convolution(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, segments: Segments) -> torch.Tensor:
+    """See `scan.causal_convolution`; windows begin with nothing before them."""
+    result: torch.Tensor = _Convolution.apply(x, weight, bias, segments)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _accumulator(tensor: torch.Tensor) -> Any:
+    return tl.float64 if tensor.dtype == torch.float64 else tl.float32
+
+
+def _rows(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor with its last axis dense; rows may be apart, as those of a slice are."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+class _TimeScan(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        drive: torch.Tensor,
+        intervals: torch.Tensor,
+        rate_re: torch.Tensor,
+        rate_im: torch.Tensor,
+        log_step: torch.Tensor,
+        start: torch.Tensor,
+        segments: Segments,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        drive, start = _rows(drive), start.contiguous()
+        states = len(rate_re)
+        h, final = torch.empty_like(drive, memory_format=torch.contiguous_format), torch.empty_like(start)
+        kernels_cuda.time_forward[(len(segments),)](
+            drive, intervals, rate_re, rate_im, log_step, segments.offsets, start, h, final,
+            len(drive), states, drive.stride(0),
+            BLOCK=triton.next_power_of_2(states), ACC=_accumulator(rate_re), num_warps=1,
+        )  # fmt: skip
+        ctx.segments = segments
+        ctx.save_for_backward(drive, intervals, rate_re, rate_im, log_step, start, h)
+        return h, final
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        drive, intervals, rate_re, rate_im, log_step, start, h = ctx.saved_tensors
+        states, windows = len(rate_re), len(ctx.segments)
+        grad_h, grad_final = _rows(grads[0]), grads[1].contiguous()
+        grad_drive, grad_start = torch.empty_like(h), torch.empty_like(start)
+        grad_intervals = torch.empty_like(intervals)
+        parameters = torch.zeros(windows, 3, states, dtype=rate_re.dtype, device=h.device)
+        kernels_cuda.time_backward[(windows,)](
+            drive, intervals, rate_re, rate_im, log_step, ctx.segments.offsets, start, h, grad_h, grad_final,
+            grad_drive, grad_intervals, parameters, grad_start,
+            states, drive.stride(0), grad_h.stride(0),
+            BLOCK=triton.next_power_of_2(states), ACC=_accumulator(rate_re),
+            NEED_INTERVALS=ctx.needs_input_grad[1], num_warps=1,
+        )  # fmt: skip
+        on_re, on_im, on_step = parameters.sum(0)
+        return grad_drive, grad_intervals if ctx.needs_input_grad[1] else None, on_re, on_im, on_step, grad_start, None
+
+
+class _SelectiveScan(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        u: torch.Tensor,
+        delta: torch.Tensor,
+        gate: torch.Tensor,
+        a_log: torch.Tensor,
+        b: torch.Tensor,
+        c: torch.Tensor,
+        skip: torch.Tensor,
+        delta_bias: torch.Tensor,
+        start: torch.Tensor,
+        segments: Segments,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        u, delta, gate, b, c = _rows(u), _rows(delta), _rows(gate), _rows(b), _rows(c)
+        # The kernels hold a state as (states, channels).
+        a_log, start = a_log.T.contiguous(), start.transpose(1, 2).contiguous()
+        tokens, channels = u.shape
+        states, windows = len(a_log), len(segments)
+        keep = any(ctx.needs_input_grad)
+        out, final = u.new_empty(u.shape), torch.empty_like(start)
+        before_gate, steps = (a_log.new_empty(u.shape if keep else (0,)) for _ in range(2))
+        kept = a_log.new_empty(segments.slots(CHUNK) if keep else 1, states, channels)
+        kernels_cuda.selective_forward[(windows, triton.cdiv(channels, CHANNELS))](
+            u, delta, gate, a_log, b, c, skip, delta_bias, segments.offsets, start, out, before_gate, steps, kept, final,
+            tokens, channels, states, u.stride(0), delta.stride(0), gate.stride(0), b.stride(0), c.stride(0),
+            CHUNK=CHUNK, BLOCK=CHANNELS, STATES=triton.next_power_of_2(states), ACC=_accumulator(a_log),
+            KEEP=keep, num_warps=1,
+        )  # fmt: skip
+        ctx.segments = segments
+        ctx.save_for_backward(u, gate, a_log, b, c, skip, before_gate, steps, kept)
+        return out, final.transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        u, gate, a_log, b, c, skip, before_gate, steps, kept = ctx.saved_tensors
+        grad_out, grad_final = _rows(grads[0]), grads[1].transpose(1, 2).contiguous()
+        tokens, channels = u.shape
+        states, windows = len(a_log), len(ctx.segments)
+        blocks, block_states = triton.cdiv(channels, BACKWARD_CHANNELS), triton.next_power_of_2(states)
+        grad_u, grad_delta, grad_gate = u.new_empty(u.shape), u.new_empty(u.shape), u.new_empty(u.shape)
+        grad_bc = a_log.new_empty(blocks, tokens, 2 * states)
+        grad_start, carried = torch.empty_like(grad_final), torch.empty_like(kept)
+        grad_y, accumulator = torch.empty_like(steps), _accumulator(a_log)
+        kernels_cuda.selective_carry[(windows, triton.cdiv(channels, CHANNELS))](
+            steps, before_gate, gate, a_log, c, ctx.segments.offsets, grad_out, grad_final,
+            carried, grad_y, grad_gate, grad_start,
+            tokens, channels, states, gate.stride(0), c.stride(0), grad_out.stride(0),
+            CHUNK=CHUNK, BLOCK=CHANNELS, STATES=block_states, ACC=accumulator, num_warps=1,
+        )  # fmt: skip
+        chunk_first, chunk_last = ctx.segments.chunks(CHUNK)
+        programs = triton.cdiv(len(chunk_first), CHUNKS)
+        grad_a_log, grad_channel = a_log.new_empty(programs, *a_log.shape), a_log.new_empty(programs, 2, channels)
+        kernels_cuda.selective_backward[(programs, blocks)](
+            u, steps, a_log, b, c, skip, chunk_first, chunk_last, kept, carried, grad_y,
+            grad_u, grad_delta, grad_bc, grad_a_log, grad_channel,
+            tokens, len(chunk_first), channels, states, u.stride(0), b.stride(0), c.stride(0),
+            CHUNK=CHUNK, CHUNKS=CHUNKS, BLOCK=BACKWARD_CHANNELS, STATES=block_states, ACC=accumulator, num_warps=1,
+        )  # fmt: skip
+        on_b, on_c = grad_bc.sum(0).to(b.dtype).chunk(2, dim=1)
+        on_skip, on_bias = grad_channel.sum(0)
+        on_a_log, on_start = grad_a_log.sum(0).T, grad_start.transpose(1, 2)
+        return grad_u, grad_delta, grad_gate, on_a_log, on_b, on_c, on_skip, on_bias, on_start, None
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, segments: Segments) -> torch.Tensor:
+        x, weight = _rows(x), weight.contiguous()
+        tokens, channels = x.shape
+        out, before_silu = x.new_empty(x.shape), x.new_empty(x.shape)
+        grid = (triton.cdiv(tokens, ROWS), triton.cdiv(channels, COLUMNS))
+        kernels_cuda.convolution_forward[grid](
+            x, weight, bias, segments.begins, before_silu, out, tokens, channels, x.stride(0),
+            TAPS=weight.shape[1], ROWS=ROWS, BLOCK=COLUMNS, ACC=_accumulator(weight),
+        )  # fmt: skip
+        ctx.segments = segments
+        ctx.save_for_backward(x, weight, before_silu)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight, before_silu = ctx.saved_tensors
+        grad_out = grads[0].contiguous()
+        tokens, channels = x.shape
+        taps = weight.shape[1]
+        grad_x = x.new_empty(x.shape)
+        grid = (triton.cdiv(tokens, ROWS), triton.cdiv(channels, COLUMNS))
+        parameters = weight.new_zeros(grid[0], taps + 1, channels)
+        kernels_cuda.convolution_backward[grid](
+            x, weight, ctx.segments.begins, before_silu, grad_out, grad_x, parameters, tokens, channels,
+            x.stride(0), grad_x.stride(0),
+            TAPS=taps, ROWS=ROWS, BLOCK=COLUMNS, ACC=_accumulator(weight),
+        )  # fmt: skip
+        summed = parameters.sum(0)
+        return grad_x, summed[:taps].T, summed[taps], None
