@@ -22,23 +22,30 @@ def named_configs() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load_settings(model: type[Model], config: str | None = None, overrides: Sequence[str] = ()) -> Model:
-    """Settings of `model` from a YAML file (a path, or the name of one that ships) and overrides `a.b=value`.
+def load_settings(model: type[Model], configs: str | Sequence[str] | None = None, overrides: Sequence[str] = ()) -> Model:
+    """Settings of `model` from YAML files (paths, or names of files that ship; the later win) and overrides `a.b=value`.
 
-    What neither names keeps its default. Raises SettingsError naming the key, the value and what is allowed.
+    What none names keeps its default. Raises SettingsError naming the key, the value and what is allowed.
     """
     values: dict[str, Any] = {}
-    origin = "the settings"
-    if config is not None:
-        path = _config_path(config)
-        origin = str(path)
-        values = _read_yaml(path)
+    paths = [_config_path(config) for config in ([configs] if isinstance(configs, str) else configs or [])]
+    for path in paths:
+        values = _merged(values, _read_yaml(path))
+    origin = " with ".join(map(str, paths)) or "the settings"
     for override in overrides:
         _set(values, override)
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise SettingsError(_describe(error, model, origin)) from error
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _merged(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
+        for key, value in above.items()
+    }
+    return below | both
 
 
 def _config_path(config: str) -> Path:

@@ -129,6 +129,8 @@ class SS4RecSettings(_Settings):
     """Events of a user that one window holds."""
     batch_tokens: int = Field(default=1024, ge=2)
     """Events per training step (at least one whole window), shared among the GPUs that train together."""
+    shuffle_ties: bool = True
+    """Draw the order of a user's events of one second anew each epoch, where the protocol drew it (not loo-recbole)."""
     loss: Literal["cross_entropy", "sampled_softmax", "gbce"] = "cross_entropy"
     """Over the whole catalogue, or over sampled negatives: softmax, or gSASRec's calibrated binary cross-entropy."""
     negatives: int = Field(default=256, ge=1)

@@ -94,7 +94,7 @@ def _leave_one_out(users: IntArray, items: IntArray, times: IntArray, settings: 
         )
     return Split(
         protocol=settings.protocol,
-        train=_sequences(users[in_train], items[in_train], times[in_train]),
+        train=_sequences(users[in_train], items[in_train], times[in_train], settings.protocol != "loo-recbole"),
         valid=_requests(users, items, times, is_valid, in_train),
         test=_requests(users, items, times, is_test, in_train | is_valid),
         catalogue=_distinct(items),
@@ -132,7 +132,7 @@ def _temporal(users: IntArray, items: IntArray, times: IntArray, settings: Evalu
         counts[f"{name}_unknown_targets"] = int((~np.isin(requests.targets, catalogue)).sum())
     return Split(
         protocol=settings.protocol,
-        train=_sequences(users[in_train], items[in_train], times[in_train]),
+        train=_sequences(users[in_train], items[in_train], times[in_train], ties_drawn=True),
         valid=valid,
         test=test,
         catalogue=catalogue,
@@ -188,9 +188,9 @@ def _first_of_user(users: IntArray, chosen: Mask) -> Mask:
     return mask
 
 
-def _sequences(users: IntArray, items: IntArray, times: IntArray) -> Sequences:
+def _sequences(users: IntArray, items: IntArray, times: IntArray, ties_drawn: bool) -> Sequences:
     offsets = np.concatenate([[0], np.cumsum(_run_lengths(users))]).astype(np.int64)
-    return Sequences(users[offsets[:-1]], offsets, items, times)
+    return Sequences(users[offsets[:-1]], offsets, items, times, ties_drawn=ties_drawn)
 
 
 def _requests(users: IntArray, items: IntArray, times: IntArray, is_target: Mask, is_history: Mask) -> Requests:

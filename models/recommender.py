@@ -32,6 +32,7 @@ class Sequences:
     offsets: IntArray  # (U + 1,)
     item_ids: IntArray  # (N,)
     timestamps: IntArray  # (N,)
+    ties_drawn: bool = field(default=False, kw_only=True)  # the order of a row's events of one second was drawn by lot
 
     def __post_init__(self) -> None:
         if len(self.offsets) != len(self.user_ids) + 1 or self.offsets[-1] != len(self.item_ids):
@@ -77,6 +78,7 @@ class Requests(Sequences):
             offsets=offsets,
             item_ids=self.item_ids[index],
             timestamps=self.timestamps[index],
+            ties_drawn=self.ties_drawn,
             request_times=self.request_times[rows],
             targets=self.targets[rows],
         )

@@ -42,6 +42,7 @@ class TrainingBatches:
         tokens: int,
         seed: int,
         device: torch.device,
+        shuffle_ties: bool = False,
         replicas: Replicas = Replicas(),  # noqa: B008
     ) -> None:
         self._train, self._max_length, self._tokens, self._seed = train, max_length, tokens, seed
@@ -49,6 +50,12 @@ class TrainingBatches:
         # One event more stands for nothing: filling tokens read it.
         self._items = torch.from_numpy(np.append(vocabulary.indices(train.item_ids), 0)).to(device)
         self._times = torch.from_numpy(np.append(train.timestamps, 0)).to(device)
+        self._ties: torch.Tensor | None = None
+        if shuffle_ties:
+            first_of_second = np.ones(len(train.timestamps), dtype=bool)
+            first_of_second[1:] = (np.diff(train.timestamps) != 0) | (np.diff(train.row_of_event) != 0)
+            self._ties = torch.from_numpy(np.cumsum(first_of_second)).to(device)
+            self._given = self._items[:-1].clone()
         lengths = training_windows(train, max_length).lengths
         mean = max(float(lengths.mean()), 1.0) if len(lengths) else 1.0
         self._most_windows = int(np.ceil(4 * tokens / mean))
@@ -59,8 +66,9 @@ class TrainingBatches:
 
     def eager(self, epoch: int) -> Iterator[Batch]:
         """Batches as long as their windows."""
+        device = self._items.device
+        self._reorder(epoch)
         for begins, offsets, total in self._shares(epoch):
-            device = self._items.device
             segments = Segments.of(torch.from_numpy(offsets).to(device), int(offsets[-1]))
             yield self._batch(torch.from_numpy(begins).to(device), segments, torch.tensor(float(total), device=device))
 
@@ -69,6 +77,7 @@ class TrainingBatches:
         shares = list(self._shares(epoch))
         if not shares:
             return 0
+        self._reorder(epoch)
         slots, filler = self._slots, len(self._train.item_ids)
         begins = np.full((len(shares), slots), filler, dtype=np.int64)
         offsets = np.full((len(shares), slots + 1), self.capacity, dtype=np.int32)
@@ -105,6 +114,17 @@ class TrainingBatches:
         # int64 difference first: float32 seconds of today's times are 128 s apart.
         intervals = (self._times[following] - self._times[event]).float()
         return Batch(self._items[event], intervals, self._items[following] - 1, segments, total)
+
+    def _reorder(self, epoch: int) -> None:
+        """Draw the order of each user's events of one second anew."""
+        if self._ties is None:
+            return
+        generator = torch.Generator(self._items.device).manual_seed(
+            int(np.random.default_rng([self._seed, epoch, 1]).integers(1 << 62))
+        )
+        order = torch.rand(len(self._ties), device=self._items.device, generator=generator).argsort()
+        order = order[self._ties[order].argsort(stable=True)]
+        self._items[:-1] = self._given[order]
 
     def _shares(self, epoch: int) -> Iterator[tuple[IntArray, IntArray, int]]:
         """This replica's windows of each step (their first events, their offsets), and the step's targets over all."""

@@ -96,6 +96,7 @@ class SS4Rec(Recommender):
             tokens=max(settings.batch_tokens, settings.max_length),
             seed=seed,
             device=device,
+            shuffle_ties=settings.shuffle_ties and train.ties_drawn,
             replicas=replicas,
         )
         averaging = settings.weight_averaging

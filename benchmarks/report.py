@@ -1,0 +1,38 @@
+"""What every benchmark writes: where it ran, and its result as a whole file or none."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+__all__ = ["hardware", "write_json"]
+
+
+def hardware() -> dict[str, Any]:
+    """The processor, its cores and, where there is one, the GPU with the versions that drive it."""
+    import torch
+
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    found: dict[str, Any] = {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+    }
+    if torch.cuda.is_available():
+        import triton
+
+        found |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "triton": triton.__version__}
+    return found
+
+
+def write_json(path: Path, result: dict[str, Any]) -> None:
+    """Write `result`; under `path` stands either all of it or what stood there before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
