@@ -94,6 +94,7 @@ class EpochReport:
     valid: dict[str, float]  # metric name -> value on the valid requests; empty where it was not measured
     seconds: float
     best_epoch: int
+    training_seconds: float = 0.0  # of `seconds`, without the evaluation
 
 
 OnEpoch = Callable[[EpochReport], None]

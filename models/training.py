@@ -176,6 +176,7 @@ def train(
         while progress.epoch < schedule.max_epochs and progress.epoch - progress.best_epoch < schedule.patience:
             epoch, epoch_started = progress.epoch + 1, time.perf_counter()
             loss = epochs(epoch)
+            trained = time.perf_counter() - epoch_started
             network.eval()
             with torch.no_grad(), epochs.average.in_place():
                 valid = validate()
@@ -183,9 +184,8 @@ def train(
                     progress.best, progress.best_epoch = valid[schedule.metric], epoch
                     progress.best_weights = _copy(network)
             progress.epoch = epoch
-            report = EpochReport(
-                epoch, schedule.max_epochs, loss, valid, time.perf_counter() - epoch_started, progress.best_epoch
-            )
+            seconds = time.perf_counter() - epoch_started
+            report = EpochReport(epoch, schedule.max_epochs, loss, valid, seconds, progress.best_epoch, trained)
             progress.reports.append(report)
             if checkpoint_dir is not None and replicas.rank == 0:
                 _save(checkpoint_dir, fingerprint, network, optimizer, epochs, progress, device)
