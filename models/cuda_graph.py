@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from configs.errors import TrainingError
+from models.adamw import AdamW
 from models.distributed import Replicas
 from models.training import WeightAverage, describe_nonfinite
 
@@ -20,14 +21,14 @@ class GraphedEpochs:
     """`begin(epoch)` lays out the epoch's steps on the device and returns their number; `loss_of(step)` is the loss of
     step `step`, an int64 scalar on the device, in operations of fixed shapes.
 
-    A non-finite step changes no weight (the fused optimizer skips it) and is reported at the epoch's end, which is the
-    only time that the host waits. The optimizer must be fused and capturable.
+    A non-finite step changes no weight (the optimizer skips it) and is reported at the epoch's end, which is the only
+    time that the host waits.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: AdamW,
         begin: Callable[[int], int],
         loss_of: Callable[[torch.Tensor], torch.Tensor],
         *,
@@ -71,8 +72,7 @@ class GraphedEpochs:
         self._replicas.sum_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, self._clip_norm, foreach=True)
         bad = ~(torch.isfinite(loss) & torch.isfinite(norm))
-        self._optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
-        self._optimizer.step()
+        self._optimizer.step(skip=bad.float())
         self.average.update()
         self._total += loss
         self._first_bad.copy_(torch.where(bad & (self._first_bad < 0), self._step, self._first_bad))
@@ -83,26 +83,24 @@ class GraphedEpochs:
         network, optimizer = self._network, self._optimizer
         device = self._step.device
         weights = {name: value.clone() for name, value in network.state_dict().items()}
-        kept = [{k: v.clone() for k, v in optimizer.state[p].items()} for p in network.parameters() if p in optimizer.state]
+        moments = {name: [value.clone() for value in values] for name, values in optimizer.state_dict().items()}
         average, random = self.average.state(), torch.cuda.get_rng_state(device)
         average = {"values": {name: value.clone() for name, value in average["values"].items()}, "steps": average["steps"]}
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
             for _ in range(WARM_UP_STEPS):
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad()
                 self._step.zero_()
                 self._run_step()
         torch.cuda.current_stream(device).wait_stream(side)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self._run_step()
         with torch.no_grad():
             network.load_state_dict(weights)
-            for i, parameter in enumerate(p for p in network.parameters() if p in optimizer.state):
-                for key, value in optimizer.state[parameter].items():
-                    value.copy_(kept[i][key]) if kept else value.zero_()
+        optimizer.load_state_dict(moments)
         self.average.restore(average)
         torch.cuda.set_rng_state(random, device)
         return graph

@@ -1,4 +1,7 @@
-"""RecBole (1.2.1) kept in its place: its NeuMF, its split and its evaluator. Only `recbole_models` imports it besides.
+"""RecBole (1.2.1) kept in its place: its NeuMF, its split and its evaluator.
+
+Only `models.recbole_models` imports it besides: SS4Rec as a RecBole model (`SS4RecForRecBole`), and RecBole's own models
+behind our port (`RecBoleSequential`).
 
 RecBole reads global state, writes folders into the working directory and needs three names that numpy 2 dropped; all of
 that stays in here. Importing it takes seconds, so it happens inside the functions.

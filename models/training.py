@@ -23,9 +23,27 @@ from configs.errors import TrainingError
 from models.distributed import Replicas
 from models.recommender import EpochReport, FitReport, OnEpoch
 
-__all__ = ["EagerEpochs", "Epochs", "Schedule", "WeightAverage", "describe_nonfinite", "name_first_nonfinite", "train"]
+__all__ = [
+    "EagerEpochs",
+    "Epochs",
+    "Optimizer",
+    "Schedule",
+    "WeightAverage",
+    "describe_nonfinite",
+    "name_first_nonfinite",
+    "train",
+]
 
 CHECKPOINT = "checkpoint.pt"
+
+
+class Optimizer(Protocol):
+    """`models.adamw.AdamW`, or any of torch's."""
+
+    def zero_grad(self) -> None: ...
+    def step(self) -> Any: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any], /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -103,7 +121,7 @@ class EagerEpochs:
     def __init__(
         self,
         network: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         batches: Callable[[int], Iterable[Any]],
         loss_of: Callable[[Any], torch.Tensor],
         *,
@@ -121,7 +139,7 @@ class EagerEpochs:
         network.train()
         for step, batch in enumerate(self._batches(epoch), start=1):
             loss = self._loss_of(batch)
-            self._optimizer.zero_grad(set_to_none=True)
+            self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             loss = loss.detach()
             self._replicas.sum_(loss)
@@ -149,7 +167,7 @@ class _Progress:
 
 def train(
     network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     epochs: Epochs,
     validate: Callable[[], dict[str, float]],
     schedule: Schedule,
@@ -236,7 +254,7 @@ def _save(
     folder: Path,
     fingerprint: str,
     network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     epochs: Epochs,
     progress: _Progress,
     device: torch.device,
@@ -271,7 +289,7 @@ def _resume(
     folder: Path,
     fingerprint: str,
     network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     epochs: Epochs,
     progress: _Progress,
     device: torch.device,

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from configs.errors import TrainingError
 from configs.settings import SS4RecSettings
+from models.adamw import AdamW
 from models.cuda_graph import GraphedEpochs
 from models.distributed import Replicas
 from models.ranking import MISS, metrics
@@ -82,13 +83,7 @@ class SS4Rec(Recommender):
         network = self._network
         replicas.adopt_first(network.state_dict().values())
         graphed = device.type == "cuda" and self._backend == "cuda" and not settings.debug
-        optimizer = torch.optim.AdamW(
-            network.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
-            capturable=graphed,
-        )
+        optimizer = AdamW(network.parameters(), settings.learning_rate, settings.weight_decay)
         batches = TrainingBatches(
             train,
             self._vocabulary,

@@ -1,0 +1,72 @@
+"""AdamW (arXiv 1711.05101) in one fused kernel, on CPU and CUDA.
+
+`torch.optim.AdamW(fused=True)` computes the same with the same kernel. Its base class imports torch's compiler at the
+first step, which takes seconds of every process that trains, and more than an epoch does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+__all__ = ["AdamW"]
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+
+class AdamW:
+    """Keeps its state on the parameters' device, step counts too, so that a step can be captured in a CUDA graph."""
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], learning_rate: float, weight_decay: float = 0.0) -> None:
+        self._parameters = list(parameters)
+        self._learning_rate, self._weight_decay = learning_rate, weight_decay
+        self._means = [torch.zeros_like(p) for p in self._parameters]
+        self._squares = [torch.zeros_like(p) for p in self._parameters]
+        self._steps = [torch.zeros((), device=p.device) for p in self._parameters]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self, skip: torch.Tensor | None = None) -> None:
+        """Take a step with the gradients that there are; none where `skip`, a float scalar on the device, is 1."""
+        gradients = {i: parameter.grad for i, parameter in enumerate(self._parameters) if parameter.grad is not None}
+        if not gradients:
+            return
+        rows = list(gradients)
+        steps = [self._steps[i] for i in rows]
+        torch._foreach_add_(steps, 1)
+        torch._fused_adamw_(
+            [self._parameters[i] for i in rows],
+            list(gradients.values()),
+            [self._means[i] for i in rows],
+            [self._squares[i] for i in rows],
+            [],
+            steps,
+            lr=self._learning_rate,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            weight_decay=self._weight_decay,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+            grad_scale=None,
+            found_inf=skip,
+        )
+        if skip is not None:
+            torch._foreach_sub_(steps, [skip] * len(steps))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state's own tensors, not copies."""
+        return {"means": self._means, "squares": self._squares, "steps": self._steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Copy a state in; the tensors stay where they are, as a captured step reads them there."""
+        with torch.no_grad():
+            for own, given in zip((self._means, self._squares, self._steps), state.values(), strict=True):
+                for target, source in zip(own, given, strict=True):
+                    target.copy_(source)

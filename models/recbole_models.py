@@ -1,0 +1,385 @@
+"""Both ways across RecBole (1.2.1): our SS4Rec in RecBole's Trainer and Evaluator, RecBole's own models behind our port.
+
+Importing this module imports RecBole, which takes seconds; only those who want one of the two do it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from configs.errors import TrainingError
+from configs.settings import SS4RecSettings
+from models.recbole import ITEM, USER, _prepare, recbole_config
+from models.recommender import EpochReport, FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
+from models.sequences import Vocabulary, histories
+from models.ss4rec.loss import catalogue_cross_entropy, gbce, sampled_softmax
+from models.ss4rec.scan import resolve_backend
+from models.ss4rec.segments import Segments
+
+_prepare()
+
+from recbole.data import create_dataset, data_preparation  # noqa: E402
+from recbole.model.abstract_recommender import SequentialRecommender  # noqa: E402
+from recbole.trainer import Trainer  # noqa: E402
+from recbole.utils import InputType, get_model  # noqa: E402
+
+__all__ = ["ModelName", "RecBoleSequential", "SS4RecForRecBole", "StoppedBy"]
+
+ModelName = Literal["SASRec", "GRU4Rec"]
+StoppedBy = Literal["patience", "max_seconds", "max_epochs"]
+SCORED_AT_ONCE = 512  # requests
+
+
+class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
+    """SS4Rec for `recbole.config.Config(model=SS4RecForRecBole, ...)`, trained and judged by RecBole as its own models are.
+
+    Each setting of `SS4RecSettings` that RecBole's configuration has overrides its default. What RecBole sets itself does
+    not come from there: device, max_length (MAX_ITEM_LIST_LENGTH), and the Trainer's batches, epochs, patience and
+    optimiser; nor are weights averaged or ties shuffled. `precision` takes the place of `enable_amp`.
+    `train_neg_sample_args` must be null, `normalize_all` false, and `load_col` must name the times.
+
+    RecBole keeps times as float32, whose steps are 128 s for UTC seconds since 2004 (64 s before), so intervals are coarse: a
+    shorter one becomes 0 or a whole step. Subtract the earliest time from all events (the intervals stay) to lose less.
+    """
+
+    input_type = InputType.POINTWISE
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        from models.ss4rec.network import SS4RecNetwork  # needs s5, which RecBole's own models do without
+
+        super().__init__(config, dataset)
+        given = {name: config[name] for name in SS4RecSettings.model_fields if config[name] is not None}
+        self.settings = SS4RecSettings(**given | {"device": config["device"].type, "max_length": self.max_seq_length})
+        self._time = config["TIME_FIELD"]
+        self._times = self._time + config["LIST_SUFFIX"]
+        negatives = (config["train_neg_sample_args"] or {}).get("distribution", "none")
+        if negatives != "none":
+            raise TrainingError(
+                f"SS4Rec's losses draw their own negatives, and RecBole would add rows with {negatives} ones as if they had been "
+                "chosen. Set train_neg_sample_args to null."
+            )
+        times = getattr(dataset, "inter_feat", {self._time: torch.empty(0)})[self._time]
+        if len(times) and float(times.max()) <= 1:
+            raise TrainingError(
+                f"No time of RecBole's field {self._time} is above 1: they look normalised, and intervals of normalised times mean "
+                f"nothing to SS4Rec. Set normalize_all to false (and leave {self._time} out of normalize_field)."
+            )
+        self.network = SS4RecNetwork(self.n_items - 1, self.settings)
+        self._backend = resolve_backend(self.settings.scan, self.device)
+
+    def forward(self, interaction: Any) -> torch.Tensor:
+        """(B, width) hidden state after each row's last event. Raises TrainingError where a row's times do not ascend."""
+        items, times, lengths = interaction[self.ITEM_SEQ], interaction[self._times], interaction[self.ITEM_SEQ_LEN]
+        following = torch.roll(times, -1, dims=1)
+        following[torch.arange(len(times), device=times.device), lengths - 1] = interaction[self._time]
+        real = torch.arange(items.shape[1], device=items.device) < lengths[:, None]
+        intervals = (following - times)[real].float()
+        if bool((intervals < 0).any()):
+            raise TrainingError(
+                f"RecBole's field {self._times} has an event that is later than the one after it, and SS4Rec has no negative "
+                "intervals. Set eval_args' order to TO, and sort the rows of files that are split already."
+            )
+        ends = torch.cumsum(lengths, dim=0)
+        offsets = torch.cat([ends.new_zeros(1), ends])
+        with self._autocast():
+            hidden: torch.Tensor = self.network(items[real], intervals, Segments.of(offsets, len(intervals)), self._backend)
+        return hidden[ends - 1].float()
+
+    def calculate_loss(self, interaction: Any) -> torch.Tensor:
+        """The loss of `settings.loss` on the rows' targets."""
+        settings, weight = self.settings, self.network.items.weight[1:]
+        hidden, targets = self.forward(interaction), interaction[self.POS_ITEM_ID] - 1
+        with torch.autocast(self.device.type, enabled=False):
+            if settings.loss == "cross_entropy":
+                return catalogue_cross_entropy(hidden, weight, targets, settings.label_smoothing)
+            total = torch.full((), float(len(hidden)), device=hidden.device)
+            shape = (settings.negatives,) if settings.loss == "sampled_softmax" else (len(hidden), settings.negatives)
+            negatives = torch.randint(len(weight), shape, device=hidden.device)
+            if settings.loss == "sampled_softmax":
+                return sampled_softmax(hidden, weight, targets, negatives, total)
+            return gbce(hidden, weight, targets, negatives, total, settings.calibration)
+
+    def predict(self, interaction: Any) -> torch.Tensor:
+        """(B,) score of each row's item."""
+        items: torch.Tensor = self.network.items(interaction[self.ITEM_ID])
+        return (self.forward(interaction) * items).sum(dim=-1)
+
+    def full_sort_predict(self, interaction: Any) -> torch.Tensor:
+        """(B, n_items) score of every item; column 0 is RecBole's padding."""
+        return self.forward(interaction) @ self.network.items.weight.T
+
+    def _autocast(self) -> torch.autocast:
+        wanted, kind = self.settings.precision, self.device.type
+        half = wanted == "bfloat16" or (wanted == "auto" and kind == "cuda")
+        return torch.autocast(kind, torch.bfloat16, enabled=half, cache_enabled=False)
+
+
+class RecBoleSequential(Recommender):
+    """RecBole's SASRec or GRU4Rec, trained by RecBole's own Trainer on our split. Needs a leave-one-out protocol.
+
+    Unnamed settings are RecBole's; `more` overrides any of them by its RecBole name. Training ends by RecBole's early
+    stopping on valid NDCG@10, after `max_epochs`, or after the epoch in which `max_seconds` since the start of `fit`
+    are over; `stopped_by` tells which. A user with one train event has nothing to learn from and is not validated on.
+    A request without known events is ranked by popularity in the train part. Fits are not resumed.
+    """
+
+    name = "recbole-sequential"
+    sequential = True
+
+    def __init__(
+        self,
+        model: ModelName,
+        *,
+        max_length: int = 200,
+        hidden_size: int | None = None,
+        batch_size: int = 2048,
+        eval_batch_size: int = 512,
+        learning_rate: float = 1e-3,
+        max_epochs: int = 300,
+        patience: int = 10,
+        max_seconds: float | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        more: dict[str, Any] | None = None,
+    ) -> None:
+        self.stopped_by: StoppedBy | None = None
+        self.catalogue: IntArray = np.empty(0, dtype=np.int64)
+        self._settings: dict[str, Any] = {
+            "model": model,
+            "max_length": max_length,
+            "hidden_size": hidden_size or {"SASRec": 64, "GRU4Rec": 128}[model],
+            "batch_size": batch_size,
+            "eval_batch_size": eval_batch_size,
+            "learning_rate": learning_rate,
+            "max_epochs": max_epochs,
+            "patience": patience,
+            "max_seconds": max_seconds,
+            "more": more or {},
+        }
+        cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+        self._device = torch.device("cuda" if cuda else "cpu")
+        self._vocabulary = Vocabulary(self.catalogue)
+        self._columns: IntArray = np.empty(0, dtype=np.int64)  # RecBole's index of each item of the catalogue
+        self._counts: IntArray = np.empty(0, dtype=np.int64)
+        self._network: nn.Module | None = None
+
+    def settings(self) -> dict[str, Any]:
+        return self._settings
+
+    def fit(
+        self,
+        train: Sequences,
+        valid: Requests,
+        catalogue: IntArray,
+        *,
+        seed: int,
+        mask_seen: bool,
+        checkpoint_dir: Path | None = None,
+        on_epoch: OnEpoch | None = None,
+    ) -> FitReport:
+        started = time.perf_counter()
+        events = _leave_one_out_events(train, valid, catalogue)
+        self.catalogue, self._vocabulary, self.stopped_by = catalogue, Vocabulary(catalogue), None
+        self._counts = np.bincount(self._vocabulary.indices(train.item_ids), minlength=len(catalogue) + 1)[1:]
+        reports: list[EpochReport] = []
+        best: dict[str, torch.Tensor] = {}
+        with self._config(events, catalogue, seed) as config, _seeded(seed, self._device), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # RecBole's, of pandas 3 and of torch's GradScaler
+            dataset = create_dataset(config)
+            train_data, valid_data, _ = data_preparation(config, dataset)
+            self._columns = np.argsort(dataset.field2id_token[ITEM][1:].astype(np.int64)).astype(np.int64) + 1
+            network = get_model(config["model"])(config, train_data._dataset).to(self._device)
+            trainer = _MaskingTrainer(config, network, self._seen(train, dataset) if mask_seen else None)
+            epoch_started = time.perf_counter()
+
+            def after_epoch(epoch: int, ndcg: float) -> None:
+                nonlocal epoch_started, best
+                if trainer.cur_step == 0:  # no epoch has been better; RecBole's own checkpoint would need unpickling
+                    best = {name: weight.detach().clone() for name, weight in network.state_dict().items()}
+                now = time.perf_counter()
+                report = EpochReport(
+                    epoch=epoch + 1,
+                    max_epochs=trainer.epochs,
+                    loss=trainer.train_loss_dict[epoch] / len(train_data),
+                    valid={"ndcg@10": float(ndcg)},
+                    seconds=now - epoch_started,
+                    best_epoch=epoch + 1 - trainer.cur_step,
+                )
+                reports.append(report)
+                epoch_started = now
+                if on_epoch is not None:
+                    on_epoch(report)
+                limit = self._settings["max_seconds"]
+                if limit is not None and now - started >= limit:
+                    raise _TimeIsOver
+
+            try:
+                trainer.fit(train_data, valid_data, verbose=False, saved=False, callback_fn=after_epoch)
+                self.stopped_by = "patience" if trainer.cur_step > trainer.stopping_step else "max_epochs"
+            except _TimeIsOver:
+                self.stopped_by = "max_seconds"
+            except ValueError as error:
+                if "loss is nan" not in str(error):
+                    raise
+                raise TrainingError(f"Training of {config['model']} diverged in epoch {len(reports) + 1}: {error}.") from error
+            finally:
+                trainer.tensorboard.close()
+        network.load_state_dict(best)
+        self._network = network.eval()
+        return FitReport(
+            epochs=reports,
+            best_epoch=reports[-1].best_epoch,
+            parameters=sum(weight.numel() for weight in network.parameters()),
+            device=str(self._device),
+            seconds=time.perf_counter() - started,
+        )
+
+    @torch.no_grad()
+    def scores(self, requests: Requests) -> torch.Tensor:
+        if self._network is None:
+            raise TrainingError("The RecBole model has no weights yet: fit it or load a version.")
+        read = histories(requests, self._vocabulary, self._settings["max_length"])
+        tokens = torch.from_numpy(np.append(0, self._columns))[read.items].to(self._device)
+        lengths = torch.diff(read.offsets)
+        columns = torch.from_numpy(self._columns).to(self._device)
+        scores = torch.empty(len(requests), len(self.catalogue), device=self._device)
+        for first in range(0, len(requests), SCORED_AT_ONCE):
+            rows = slice(first, min(first + SCORED_AT_ONCE, len(requests)))
+            stream = tokens[int(read.offsets[rows.start]) : int(read.offsets[rows.stop])]
+            own = torch.split(stream, lengths[rows].tolist())
+            # A row without events is read as one of padding, and its scores are replaced below.
+            padded = nn.utils.rnn.pad_sequence([row if len(row) else row.new_zeros(1) for row in own], batch_first=True)
+            asked = {"item_id_list": padded, "item_length": lengths[rows].clamp_min(1).to(self._device)}
+            scores[rows] = self._network.full_sort_predict(asked)[:, columns]  # type: ignore[operator]
+        popularity = torch.from_numpy(self._counts).float().log1p().to(self._device)
+        return torch.where((lengths > 0).to(self._device)[:, None], scores, popularity)
+
+    def save(self, folder: Path) -> None:
+        if self._network is None:
+            raise TrainingError("The RecBole model has no weights yet: fit it or load a version.")
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: weight.detach().cpu().contiguous() for name, weight in self._network.state_dict().items()}
+        save_file(state, folder / "model.safetensors")
+        config = {"model": self.name, "format": 1, "settings": self.settings()}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        table = pd.DataFrame({"item_id": self.catalogue, "index": self._columns, "train_events": self._counts})
+        table.to_parquet(folder / "vocabulary.parquet", index=False)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> RecBoleSequential:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model = cls(**config["settings"], device=device)  # type: ignore[arg-type]
+        vocabulary = pd.read_parquet(folder / "vocabulary.parquet")
+        model.catalogue = vocabulary["item_id"].to_numpy(np.int64)
+        model._vocabulary = Vocabulary(model.catalogue)
+        model._columns = vocabulary["index"].to_numpy(np.int64)
+        model._counts = vocabulary["train_events"].to_numpy(np.int64)
+        nothing = pd.DataFrame({"user_id": [], "movie_id": [], "timestamp": []})
+        sizes = SimpleNamespace(num={ITEM: len(model.catalogue) + 1}.__getitem__)
+        with model._config(nothing, model.catalogue, seed=0) as settings:
+            network: nn.Module = get_model(settings["model"])(settings, sizes)
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+        model._network = network.to(model._device).eval()
+        return model
+
+    @contextmanager
+    def _config(self, events: pd.DataFrame, catalogue: IntArray, seed: int) -> Iterator[Any]:
+        own = self._settings
+        settings = {
+            "MAX_ITEM_LIST_LENGTH": own["max_length"],
+            "hidden_size": own["hidden_size"],
+            "train_batch_size": own["batch_size"],
+            "eval_batch_size": own["eval_batch_size"],
+            "learning_rate": own["learning_rate"],
+            "epochs": own["max_epochs"],
+            "stopping_step": own["patience"],
+            "seed": seed,
+            "eval_args": {"split": {"LS": "valid_only"}, "order": "TO", "group_by": "user", "mode": "full"},
+            "metrics": ["Hit", "NDCG", "MRR"],
+            "topk": [10],
+            "valid_metric": "NDCG@10",
+        }
+        if self._device.type == "cuda":  # RecBole makes these the only GPUs that the process sees
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+            settings["gpu_id"] = visible
+        with recbole_config(events, own["model"], settings | own["more"], catalogue) as config:
+            yield config
+
+    def _seen(self, train: Sequences, dataset: Any) -> list[torch.Tensor]:
+        """RecBole's indices of the items that each of RecBole's users has met in the train part."""
+        tokens = dataset.field2id_token[USER][1:].astype(np.int64)
+        items = torch.from_numpy(self._columns[self._vocabulary.indices(train.item_ids) - 1])
+        rows = np.searchsorted(train.user_ids, tokens)
+        met = [items[train.offsets[row] : train.offsets[row + 1]] for row in rows]
+        return [items[:0], *met]
+
+
+class _TimeIsOver(Exception):
+    """Leaves RecBole's Trainer between two epochs."""
+
+
+class _MaskingTrainer(Trainer):  # type: ignore[misc]
+    """RecBole's Trainer; where `seen` is given, it leaves seen items out of a sequential model's ranking too."""
+
+    def __init__(self, config: Any, network: nn.Module, seen: list[torch.Tensor] | None) -> None:
+        super().__init__(config, network)
+        self._seen = seen
+
+    def _full_sort_batch_eval(self, batch: Any) -> Any:
+        interaction, history, *positives = batch
+        if self._seen is not None:
+            met = [self._seen[user] for user in interaction[USER].tolist()]
+            lengths = torch.tensor([len(items) for items in met])
+            history = torch.arange(len(met)).repeat_interleave(lengths), torch.cat(met)
+        return super()._full_sort_batch_eval((interaction, history, *positives))
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _leave_one_out_events(train: Sequences, valid: Requests, catalogue: IntArray) -> pd.DataFrame:
+    """Events of which RecBole's leave-one-out keeps `train` and holds out the targets of `valid`.
+
+    Times are positions: float32 has them exactly, and no two events of a user are equal.
+    """
+    validated = np.isin(train.user_ids, valid.user_ids)
+    if (
+        not np.array_equal(train.user_ids[validated], valid.user_ids)
+        or not np.array_equal(train.item_ids[validated[train.row_of_event]], valid.item_ids)
+        or bool((train.lengths[~validated] > 1).any())
+        or not np.isin(np.append(train.item_ids, valid.targets), catalogue).all()
+    ):
+        raise TrainingError(
+            "RecBole validates on the event that follows each user's train events, and this split has users without one, with "
+            "another history, or with items outside of the catalogue. Use the protocol loo-exact or loo-recbole (evaluation.protocol)."
+        )
+    # RecBole moves a user's only row to the train part, so the valid target of one train event would be learnt.
+    kept = validated & (train.lengths > 1)
+    if not kept.any():
+        raise TrainingError("There is nothing to train on: no user has two events in the train part.")
+    learnt, held_out = kept[train.row_of_event], kept[validated]
+    positions = np.arange(len(train.item_ids)) - train.offsets[train.row_of_event]
+    return pd.DataFrame(
+        {
+            "user_id": np.concatenate([train.user_ids[train.row_of_event][learnt], valid.user_ids[held_out]]),
+            "movie_id": np.concatenate([train.item_ids[learnt], valid.targets[held_out]]),
+            "timestamp": np.concatenate([positions[learnt], train.lengths[kept]]),
+        }
+    )

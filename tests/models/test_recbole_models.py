@@ -1,0 +1,242 @@
+"""Our network in RecBole's Trainer and Evaluator, and RecBole's models behind our port, on a slice of the real ML-100K."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from recbole.data import create_dataset, data_preparation
+from recbole.trainer import Trainer
+
+import models.recbole_models as recbole_models
+from configs.errors import TrainingError
+from configs.settings import EvaluationSettings, PopularitySettings, SS4RecSettings
+from models.popularity import Popularity
+from models.protocol import Split, split
+from models.ranking import metrics, rank_requests
+from models.recbole import recbole_config
+from models.recbole_models import RecBoleSequential, SS4RecForRecBole
+from models.recommender import EpochReport, Requests
+from models.ss4rec.network import SS4RecNetwork
+from models.ss4rec.recommender import SS4Rec
+
+LENGTH = 12
+SETTINGS: dict[str, Any] = {
+    "MAX_ITEM_LIST_LENGTH": LENGTH,
+    "train_batch_size": 64,
+    "epochs": 2,
+    "learning_rate": 3e-3,
+    "metrics": ["Hit", "NDCG", "MRR"],
+    "topk": [5, 10, 20],
+    "valid_metric": "NDCG@10",
+    "metric_decimal_place": 17,
+    "width": 16,
+    "time_state": 4,
+    "relation_state": 4,
+    "dropout": 0.1,
+    "embedding_dropout": 0.1,
+}
+
+
+@pytest.fixture(scope="module")
+def events(ml_100k: pd.DataFrame) -> pd.DataFrame:
+    """80 users; times from 0 in steps of 2 s, so that float32 holds them exactly."""
+    some = ml_100k[ml_100k["user_id"] <= 80]
+    some = some[some.groupby("user_id").cumcount() < 60]
+    return some.assign(timestamp=(some["timestamp"] - some["timestamp"].min()) // 2)
+
+
+@pytest.fixture(scope="module")
+def parts(events: pd.DataFrame) -> Split:
+    return split(events, EvaluationSettings(protocol="loo-recbole", k_core=0))
+
+
+@contextmanager
+def in_recbole(events: pd.DataFrame, **settings: Any) -> Iterator[tuple[SS4RecForRecBole, Trainer, Any, list[Any]]]:
+    """Our model untrained, RecBole's Trainer for it, RecBole's dataset, and its loaders of the three parts."""
+    with recbole_config(events, SS4RecForRecBole, SETTINGS | settings) as config:
+        dataset = create_dataset(config)
+        loaders = list(data_preparation(config, dataset))
+        torch.manual_seed(1)
+        model = SS4RecForRecBole(config, loaders[0]._dataset)
+        yield model, Trainer(config, model), dataset, loaders
+
+
+def test_ss4rec_trains_in_recbole_and_ranks_there_as_it_does_behind_our_port(
+    events: pd.DataFrame, parts: Split, tmp_path: Path
+) -> None:
+    with in_recbole(events) as (model, trainer, dataset, (train, valid, test)):
+        trainer.fit(train, valid, verbose=False, saved=False)
+        assert trainer.train_loss_dict[1] < 0.98 * trainer.train_loss_dict[0]
+        judged = trainer.evaluate(test, load_best_model=False)
+        model.eval()
+        batches = [batch for batch, *_ in test]
+        with torch.no_grad():
+            theirs = torch.cat([model.full_sort_predict(batch) for batch in batches])
+            single = torch.cat([model.predict(batch) for batch in batches])
+        users = np.concatenate([dataset.id2token("user_id", batch["user_id"].numpy()) for batch in batches]).astype(np.int64)
+        targets = torch.cat([batch["item_id"] for batch in batches])
+        item_of = dataset.field2id_token["item_id"][1:].astype(np.int64)
+    assert model.settings == SS4RecSettings(
+        **{name: value for name, value in SETTINGS.items() if name in SS4RecSettings.model_fields},
+        max_length=LENGTH,
+        device="cpu",
+        weight_decay=0.0,
+    )
+
+    # RecBole numbers items as it meets them, we number them by their ids: the embedding's rows are put in our order.
+    state = model.network.state_dict()
+    state["items.weight"] = state["items.weight"][np.append(0, np.argsort(item_of) + 1)]
+    network = SS4RecNetwork(len(item_of), model.settings)
+    network.load_state_dict(state)
+    ours = behind_our_port(network, model.settings, parts, tmp_path)
+    scores = ours.scores(parts.test)
+    order = np.argsort(users)
+    assert users[order].tolist() == parts.test.user_ids.tolist()
+    theirs, single, targets = theirs[order], single[order], targets[order]
+    assert torch.allclose(theirs.gather(1, targets[:, None])[:, 0], single, atol=1e-5)
+    assert (theirs[:, 1:][:, np.argsort(item_of)] - scores).abs().max() <= 1e-5
+    assert scores.std() > 1e-2
+
+    ranking = rank_requests(ours, parts.test, parts.catalogue, mask_seen=False, batch_size=64)
+    found = metrics(ranking.ranks, (5, 10, 20))
+    for name, value in found.items():
+        assert abs(value - judged[name.replace("hr", "hit")]) <= 1e-6, name
+    assert found["ndcg@20"] > 0
+
+    model.network.load_state_dict(network.state_dict())  # and back
+
+
+def behind_our_port(network: SS4RecNetwork, settings: SS4RecSettings, parts: Split, folder: Path) -> SS4Rec:
+    model = SS4Rec(settings)
+    model._take_vocabulary(parts.catalogue, parts.train)
+    model._network = network
+    model.save(folder)
+    return SS4Rec.load(folder)
+
+
+@pytest.mark.parametrize("loss", ["sampled_softmax", "gbce"])
+def test_the_sampled_losses_are_at_hand_too(events: pd.DataFrame, loss: str) -> None:
+    with in_recbole(events, loss=loss, negatives=16) as (model, _, _, (train, *_)):
+        assert model.settings.loss == loss
+        value = model.calculate_loss(next(iter(train)))
+        value.backward()
+        assert torch.isfinite(value) and all(weight.grad is not None for weight in model.parameters())
+
+
+def test_times_that_mean_nothing_are_refused(events: pd.DataFrame) -> None:
+    with pytest.raises(TrainingError, match="normalize_all"), in_recbole(events, normalize_all=True):
+        pass
+    with in_recbole(events) as (model, _, _, (train, *_)):
+        batch = next(iter(train))
+        batch["timestamp"] = torch.zeros_like(batch["timestamp"])
+        with pytest.raises(TrainingError, match="order to TO"):
+            model.calculate_loss(batch)
+
+
+def test_negatives_drawn_by_recbole_are_refused(events: pd.DataFrame) -> None:
+    drawn = {"distribution": "uniform", "sample_num": 1}
+    with pytest.raises(TrainingError, match="train_neg_sample_args"), in_recbole(events, train_neg_sample_args=drawn):
+        pass
+
+
+def test_recbole_sees_our_split(parts: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaders: list[Any] = []
+    datasets: list[Any] = []
+
+    def recorded(config: Any, dataset: Any) -> Any:
+        datasets.append(dataset)
+        loaders.extend(data_preparation(config, dataset))
+        return loaders
+
+    monkeypatch.setattr(recbole_models, "data_preparation", recorded)
+    model = RecBoleSequential("GRU4Rec", max_length=LENGTH, max_epochs=1)
+    model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=False)
+    learnt, held_out, outside = (rows_of(datasets[0], loader._dataset.inter_feat) for loader in loaders)
+    assert not outside
+    spans = list(zip(parts.train.user_ids, parts.train.offsets[:-1], parts.train.offsets[1:], strict=True))
+    items = parts.train.item_ids.tolist()
+    assert sorted(learnt) == sorted(
+        (user, items[max(first, at - LENGTH) : at], items[at]) for user, first, end in spans for at in range(first + 1, end)
+    )
+    assert sorted(held_out) == [
+        (user, items[max(first, end - LENGTH) : end], target)
+        for (user, first, end), target in zip(spans, parts.valid.targets, strict=True)
+    ]
+
+
+def test_a_user_of_one_train_event_is_neither_learnt_from_nor_validated_on() -> None:
+    users = np.repeat([1, 2, 3, 4], [3, 5, 2, 4])
+    table = pd.DataFrame({"user_id": users, "movie_id": np.arange(14) % 6 + 1, "timestamp": np.arange(14) * 10})
+    short = split(table.assign(row=np.arange(14)), EvaluationSettings(protocol="loo-exact", k_core=0))
+    assert short.train.lengths.tolist() == [1, 3, 1, 2] and short.valid.user_ids.tolist() == [1, 2, 4]
+    events = recbole_models._leave_one_out_events(short.train, short.valid, short.catalogue)
+    assert events.sort_values(["user_id", "timestamp"])["movie_id"].tolist() == [4, 5, 6, 1, 5, 6, 1]
+    assert sorted(set(events["user_id"])) == [2, 4]
+
+
+def rows_of(dataset: Any, rows: Any) -> list[tuple[int, list[int], int]]:
+    """(user, history, target) in raw ids."""
+
+    def raw(field: str, values: torch.Tensor) -> list[int]:
+        return [int(token) for token in dataset.field2id_token[field][values.numpy()]]
+
+    histories = [raw("item_id", row[:n]) for row, n in zip(rows["item_id_list"], rows["item_length"], strict=True)]
+    return list(zip(raw("user_id", rows["user_id"]), histories, raw("item_id", rows["item_id"]), strict=True))
+
+
+@pytest.mark.parametrize("name", ["SASRec", "GRU4Rec"])
+def test_recboles_models_learn_behind_our_port(parts: Split, name: Any, tmp_path: Path) -> None:
+    seen: list[EpochReport] = []
+    model = RecBoleSequential(name, max_length=LENGTH, hidden_size=32, batch_size=64, learning_rate=3e-3, max_epochs=3)
+    mask = name == "GRU4Rec"
+    report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=mask, on_epoch=seen.append)
+    assert model.stopped_by == "max_epochs" and seen == report.epochs and len(seen) == 3
+    assert seen[-1].loss < 0.97 * seen[0].loss
+    popularity = Popularity(PopularitySettings())
+    popularity.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=mask)
+    # What RecBole validated by (rounded to four places) is what our ranking finds with the weights that were kept.
+    ranking = rank_requests(model, parts.valid, parts.catalogue, mask_seen=mask, batch_size=64)
+    assert abs(metrics(ranking.ranks, (10,))["ndcg@10"] - seen[report.best_epoch - 1].valid["ndcg@10"]) <= 5.1e-5
+    model.save(tmp_path)
+    assert torch.equal(RecBoleSequential.load(tmp_path).scores(parts.test), model.scores(parts.test))
+    nobody = Requests(
+        np.array([1]), np.array([0, 1]), np.array([-5]), np.array([0]), request_times=np.array([1]), targets=np.array([1])
+    )
+    cold = model.scores(nobody)[0]
+    assert torch.equal(cold.argsort(stable=True), popularity.scores(nobody)[0].argsort(stable=True))
+
+
+def test_training_ends_after_the_epoch_in_which_the_time_is_over(parts: Split) -> None:
+    model = RecBoleSequential("GRU4Rec", max_length=LENGTH, hidden_size=8, max_seconds=0)
+    report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=False)
+    assert model.stopped_by == "max_seconds" and len(report.epochs) == 1 and report.best_epoch == 1
+    assert torch.isfinite(model.scores(parts.test)).all()
+
+
+def test_patience_is_recboles(parts: Split) -> None:
+    model = RecBoleSequential("GRU4Rec", max_length=LENGTH, hidden_size=8, patience=1, learning_rate=0.5)
+    report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=False)
+    assert model.stopped_by == "patience" and len(report.epochs) == report.best_epoch + 2
+    ranking = rank_requests(model, parts.valid, parts.catalogue, mask_seen=False, batch_size=64)
+    best = max(epoch.valid["ndcg@10"] for epoch in report.epochs)
+    assert abs(metrics(ranking.ranks, (10,))["ndcg@10"] - best) <= 5.1e-5
+
+
+def test_a_split_that_is_no_leave_one_out_is_refused(parts: Split) -> None:
+    some = parts.valid.take(np.arange(1, len(parts.valid)))
+    model = RecBoleSequential("GRU4Rec")
+    with pytest.raises(TrainingError, match="loo-exact"):
+        model.fit(parts.train, some, parts.catalogue, seed=1, mask_seen=False)
+    with pytest.raises(TrainingError, match="outside of the catalogue"):
+        other = replace(parts.valid, targets=parts.valid.targets + 100_000)
+        model.fit(parts.train, other, parts.catalogue, seed=1, mask_seen=False)
+    with pytest.raises(TrainingError, match="no weights yet"):
+        model.scores(parts.test)
