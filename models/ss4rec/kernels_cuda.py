@@ -56,7 +56,7 @@ def _discretise(interval, rate_re, rate_im, step):
     return change_re + 1, change_im, hold_re, hold_im
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def time_forward(
     drive, intervals, rate_re, rate_im, log_step, offsets, start, h, final,
     tokens, states, drive_stride,
@@ -160,7 +160,7 @@ def _softplus(x):
     return tl.where(x > 20.0, x, tl.log(1 + tl.exp(tl.minimum(x, 20.0))))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def selective_forward(
     u, delta, gate, a_log, b, c, skip, delta_bias, offsets, start, out, before_gate, steps, kept, final,
     tokens, channels, states, u_stride, delta_stride, gate_stride, b_stride, c_stride,
@@ -317,7 +317,7 @@ def selective_backward(
     tl.store(grad_channel + (program * 2 + 1) * channels + d, on_bias, in_d)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def convolution_forward(
     x, weight, bias, begins, before_silu, out, tokens, channels, x_stride,
     TAPS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,

@@ -20,6 +20,7 @@ from models.ss4rec.segments import Segments
 __all__ = ["Backend", "ScanSetting", "causal_convolution", "linear_scan", "resolve_backend", "selective_scan", "time_scan"]
 
 Backend = Literal["reference", "cpu", "cuda", "mamba-ssm"]
+FORGOTTEN = -30.0  # exponent of a decay below which nothing is left
 ScanSetting = Literal["auto", "reference", "compiled", "mamba-ssm"]
 
 
@@ -158,11 +159,13 @@ def _discretise(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """exp(z) and (exp(z) - 1) / Lambda, (T, 2P) each, without cancellation at small z."""
     step = intervals[:, None] * log_step.exp()
-    x, angle = rate_re * step, rate_im * step
+    x = rate_re * step
+    # The angle of a forgotten state does not matter, but rounding errors of its gradient would grow with the interval.
+    half_angle = torch.where(x > FORGOTTEN, rate_im * step / 2, 0.0)
     # exp(z) - 1: Re = expm1(x) cos(w) - 2 sin(w / 2)^2, Im = exp(x) sin(w).
-    growth, half = torch.expm1(x), torch.sin(angle / 2)
-    change_re = growth * torch.cos(angle) - 2 * half * half
-    change_im = (growth + 1) * torch.sin(angle)
+    growth, half_sin, half_cos = torch.expm1(x), torch.sin(half_angle), torch.cos(half_angle)
+    change_re = growth * (1 - 2 * half_sin * half_sin) - 2 * half_sin * half_sin
+    change_im = (growth + 1) * 2 * half_sin * half_cos
     norm = rate_re * rate_re + rate_im * rate_im
     hold_re = (change_re * rate_re + change_im * rate_im) / norm
     hold_im = (change_im * rate_re - change_re * rate_im) / norm

@@ -1,0 +1,135 @@
+"""SS4Rec's ranking quality: `python -m benchmarks.ss4rec_quality --data ml-1m.zip`.
+
+Trains each variant for each protocol and seed with early stopping on the valid part, and ranks the test requests over the
+whole catalogue twice, with the items of a user's history left in and left out. Variants are the presets and ablations of
+the best one. Runs that the output file has already are not repeated, so a killed benchmark goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from benchmarks.data import load_split
+from benchmarks.report import hardware, write_json
+from configs.loading import load_settings
+from configs.settings import ProtocolId, RetrainSettings, SourceName
+from models.protocol import Split
+from models.ranking import metrics, rank_requests
+from models.ss4rec.recommender import SS4Rec
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "best": ("best", {}),
+    "paper": ("paper", {}),
+    "best, no time": ("best", {"interval": "none"}),
+    "best, S5 only": ("best", {"layers": "time"}),
+    "best, Mamba only": ("best", {"layers": "relation"}),
+}
+SHOWN = ("hr@10", "ndcg@10", "mrr@10")
+
+
+def main() -> None:
+    """Train what is missing, write after each run, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", default="ml-1m", choices=get_args(SourceName))
+    parser.add_argument("--data", type=Path, help="zip, folder or ratings file of the release; downloaded if left out")
+    parser.add_argument("--protocols", nargs="+", default=["loo-recbole", "loo-exact"], choices=get_args(ProtocolId))
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--set", action="append", default=[], dest="overrides", help="key=value of the model, may be repeated")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ss4rec_quality.json"))
+    given = parser.parse_args()
+    runs: list[dict[str, Any]] = json.loads(given.out.read_text(encoding="utf-8"))["runs"] if given.out.exists() else []
+    done = {(run["variant"], run["protocol"], run["seed"]) for run in runs}
+    for protocol in given.protocols:
+        parts = load_split(given.source, given.data, protocol)
+        for variant in given.variants:
+            for seed in given.seeds:
+                if (variant, protocol, seed) not in done:
+                    runs.append(_run(variant, parts, seed, given.overrides))
+                    write_json(given.out, {"data": given.source, "hardware": hardware(), "rows": rows(runs), "runs": runs})
+    print(render(rows(runs)))
+
+
+def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and spread over the seeds of each variant under each protocol, with and without seen items."""
+    found = []
+    for protocol, variant in dict.fromkeys((run["protocol"], run["variant"]) for run in runs):
+        same = [run for run in runs if (run["protocol"], run["variant"]) == (protocol, variant)]
+        row: dict[str, Any] = {"protocol": protocol, "variant": variant, "seeds": sorted(run["seed"] for run in same)}
+        for seen in ("unmasked", "masked"):
+            for name in SHOWN:
+                values = [run[seen][name] for run in same]
+                spread = statistics.stdev(values) if len(values) > 1 else None
+                row[f"{seen} {name}"] = {"mean": statistics.mean(values), "sd": spread}
+        row["seconds"] = statistics.median(run["seconds"] for run in same)
+        row["epochs"] = statistics.median(run["epochs"] for run in same)
+        found.append(row)
+    return found
+
+
+def render(found: list[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    lines = [
+        "| protocol | variant | unmasked HR@10 | NDCG@10 | masked HR@10 | NDCG@10 | seeds | fit, s | epochs |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found:
+        cells = []
+        for key in ("unmasked hr@10", "unmasked ndcg@10", "masked hr@10", "masked ndcg@10"):
+            value = row[key]
+            cells.append(f"{value['mean']:.4f}" + (f" ± {value['sd']:.4f}" if value["sd"] is not None else ""))
+        lines.append(
+            f"| `{row['protocol']}` | {row['variant']} | {' | '.join(cells)} | {len(row['seeds'])} | {row['seconds']:.0f} "
+            f"| {row['epochs']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def _run(variant: str, parts: Split, seed: int, overrides: list[str]) -> dict[str, Any]:
+    preset, changes = VARIANTS[variant]
+    every = [*(f"models.ss4rec.{key}={value}" for key, value in changes.items())]
+    every += [f"models.ss4rec.{override}" for override in overrides]
+    settings = load_settings(RetrainSettings, preset, every).models.ss4rec
+    model = SS4Rec(settings)
+    mask = parts.masks_seen(sequential=True)
+    report = model.fit(parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=mask)
+    batch = 4096 if report.device.startswith("cuda") else 256
+    found = {
+        name: metrics(rank_requests(model, parts.test, parts.catalogue, mask_seen=masked, batch_size=batch).ranks, (5, 10, 20))
+        for name, masked in (("unmasked", False), ("masked", True))
+    }
+    run = {
+        "variant": variant,
+        "protocol": parts.protocol,
+        "seed": seed,
+        **found,
+        "validated": "masked" if mask else "unmasked",
+        "epochs": len(report.epochs),
+        "best_epoch": report.best_epoch,
+        "valid_curve": [round(epoch.valid["ndcg@10"], 4) for epoch in report.epochs],
+        "seconds": report.seconds,
+        "epoch_s": statistics.median(epoch.training_seconds for epoch in report.epochs),
+        "parameters": report.parameters,
+        "non_finite_steps": 0,  # one ends the fit with an error
+        "settings": settings.model_dump(mode="json"),
+    }
+    print(
+        f"{parts.protocol} {variant} seed {seed}: unmasked {found['unmasked']['hr@10']:.4f} {found['unmasked']['ndcg@10']:.4f} "
+        f"masked {found['masked']['hr@10']:.4f} {found['masked']['ndcg@10']:.4f}; epoch {report.best_epoch} of "
+        f"{len(report.epochs)}, {report.seconds:.0f} s",
+        flush=True,
+    )
+    del model
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return run
+
+
+if __name__ == "__main__":
+    main()
