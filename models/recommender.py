@@ -119,6 +119,9 @@ class Recommender(ABC):
     sequential: ClassVar[bool]  # reads the order of a user's events; RecBole masks seen items for the others only
     catalogue: IntArray  # (n_items,) raw item ids, ascending; column j of `scores`
 
+    def prepare(self) -> None:  # noqa: B027
+        """Begin, in the background, what `fit` needs and no data: call it before the data is read."""
+
     @abstractmethod
     def fit(
         self,

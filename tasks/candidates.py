@@ -65,8 +65,9 @@ def train_candidate(
     # A core is left to Prefect's server and whatever else runs: with OpenMP threads on every core, each short operation
     # waits at its barrier for a thread that has lost its core, and an epoch can take thirty times as long.
     torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
-    parts = read_split(store, dataset, settings.evaluation)
     model = make_recommender(kind, settings.models)
+    model.prepare()
+    parts = read_split(store, dataset, settings.evaluation)
     report = model.fit(
         parts.train,
         parts.valid,

@@ -43,8 +43,9 @@ def _expm1(x):
 @triton.jit
 def _discretise(interval, rate_re, rate_im, step):
     """exp(z) - 1 and (exp(z) - 1) / Lambda as four reals, z = Lambda step interval."""
-    x = rate_re * step * interval
-    w = tl.where(x > FORGOTTEN, rate_im * step * interval, 0.0)
+    length = step * interval
+    x = rate_re * length
+    w = tl.where(x > FORGOTTEN, rate_im * length, 0.0)
     growth = _expm1(tl.maximum(x, -80.0))
     half_sin = tl.sin(w * 0.5)
     half_cos = tl.cos(w * 0.5)
@@ -58,7 +59,7 @@ def _discretise(interval, rate_re, rate_im, step):
 
 @triton.jit(do_not_specialize=["tokens"])
 def time_forward(
-    drive, intervals, rate_re, rate_im, log_step, offsets, start, h, final,
+    drive, intervals, rate_re, rate_im, steps, offsets, start, h, final,
     tokens, states, drive_stride,
     BLOCK: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
@@ -67,7 +68,7 @@ def time_forward(
     inside = p < states
     lambda_re = tl.load(rate_re + p, inside, other=-1.0).to(ACC)
     lambda_im = tl.load(rate_im + p, inside, other=0.0).to(ACC)
-    step = tl.exp(tl.load(log_step + p, inside, other=0.0).to(ACC))
+    step = tl.load(steps + p, inside, other=1.0).to(ACC)
     re = tl.load(start + window * 2 * states + p, inside, other=0.0).to(ACC)
     im = tl.load(start + window * 2 * states + states + p, inside, other=0.0).to(ACC)
     first = tl.load(offsets + window).to(tl.int64)
@@ -92,11 +93,11 @@ def time_forward(
     tl.store(final + window * 2 * states + states + p, im, inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def time_backward(
-    drive, intervals, rate_re, rate_im, log_step, offsets, start, h, grad_h, grad_final,
+    drive, intervals, rate_re, rate_im, steps, offsets, start, h, grad_h, grad_final,
     grad_drive, grad_intervals, grad_parameters, grad_start,
-    states, drive_stride, grad_stride,
+    tokens, states, drive_stride, grad_stride,
     BLOCK: tl.constexpr, ACC: tl.constexpr, NEED_INTERVALS: tl.constexpr,
 ):  # fmt: skip
     """A complex gradient is dL/dRe + i dL/dIm; through a holomorphic f it is multiplied by conj(f')."""
@@ -105,7 +106,7 @@ def time_backward(
     inside = p < states
     lambda_re = tl.load(rate_re + p, inside, other=-1.0).to(ACC)
     lambda_im = tl.load(rate_im + p, inside, other=0.0).to(ACC)
-    step = tl.exp(tl.load(log_step + p, inside, other=0.0).to(ACC))
+    step = tl.load(steps + p, inside, other=1.0).to(ACC)
     norm = 1 / (lambda_re * lambda_re + lambda_im * lambda_im)
     re = tl.load(grad_final + window * 2 * states + p, inside, other=0.0).to(ACC)
     im = tl.load(grad_final + window * 2 * states + states + p, inside, other=0.0).to(ACC)
@@ -116,16 +117,31 @@ def time_backward(
     on_step = tl.zeros([BLOCK], ACC)
     first = tl.load(offsets + window).to(tl.int64)
     last = tl.load(offsets + window + 1).to(tl.int64)
+    ahead = tl.minimum(tl.maximum(last - 1, 0), tokens - 1)
+    before = h + tl.minimum(tl.maximum(ahead - 1, first), tokens - 1) * 2 * states + p
+    next_interval = tl.load(intervals + ahead)
+    next_drive_re = tl.load(drive + ahead * drive_stride + p, inside, other=0.0)
+    next_drive_im = tl.load(drive + ahead * drive_stride + states + p, inside, other=0.0)
+    next_grad_re = tl.load(grad_h + ahead * grad_stride + p, inside, other=0.0)
+    next_grad_im = tl.load(grad_h + ahead * grad_stride + states + p, inside, other=0.0)
+    next_h_re = tl.load(before, inside, other=0.0)
+    next_h_im = tl.load(before + states, inside, other=0.0)
     for back in range(last - first):
         t = last - 1 - back
-        interval = tl.load(intervals + t).to(ACC)
-        drive_re = tl.load(drive + t * drive_stride + p, inside, other=0.0).to(ACC)
-        drive_im = tl.load(drive + t * drive_stride + states + p, inside, other=0.0).to(ACC)
-        re += tl.load(grad_h + t * grad_stride + p, inside, other=0.0).to(ACC)
-        im += tl.load(grad_h + t * grad_stride + states + p, inside, other=0.0).to(ACC)
-        before = h + tl.maximum(t - 1, first) * 2 * states + p
-        h_re = tl.where(t > first, tl.load(before, inside, other=0.0).to(ACC), start_re)
-        h_im = tl.where(t > first, tl.load(before + states, inside, other=0.0).to(ACC), start_im)
+        interval, drive_re, drive_im = next_interval.to(ACC), next_drive_re.to(ACC), next_drive_im.to(ACC)
+        re += next_grad_re.to(ACC)
+        im += next_grad_im.to(ACC)
+        h_re = tl.where(t > first, next_h_re.to(ACC), start_re)
+        h_im = tl.where(t > first, next_h_im.to(ACC), start_im)
+        ahead = tl.maximum(t - 1, first)
+        before = h + tl.maximum(ahead - 1, first) * 2 * states + p
+        next_interval = tl.load(intervals + ahead)
+        next_drive_re = tl.load(drive + ahead * drive_stride + p, inside, other=0.0)
+        next_drive_im = tl.load(drive + ahead * drive_stride + states + p, inside, other=0.0)
+        next_grad_re = tl.load(grad_h + ahead * grad_stride + p, inside, other=0.0)
+        next_grad_im = tl.load(grad_h + ahead * grad_stride + states + p, inside, other=0.0)
+        next_h_re = tl.load(before, inside, other=0.0)
+        next_h_im = tl.load(before + states, inside, other=0.0)
         a_re, a_im, hold_re, hold_im = _discretise(interval, lambda_re, lambda_im, step)
         tl.store(grad_drive + t * 2 * states + p, hold_re * re + hold_im * im, inside)
         tl.store(grad_drive + t * 2 * states + states + p, hold_re * im - hold_im * re, inside)
@@ -367,7 +383,7 @@ def convolution_backward(
     tl.store(grad_x + t[:, None] * grad_x_stride + d[None, :], on_x, in_t[:, None] & in_d[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["items"])
 def softmax_gradient(
     logits, targets, losses, scale, items, smoothing,
     BLOCK: tl.constexpr,

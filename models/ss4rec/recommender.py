@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class SS4Rec(Recommender):
         self._vocabulary = Vocabulary(self.catalogue)
         self._counts: IntArray = np.empty(0, dtype=np.int64)
         self._network: SS4RecNetwork | None = None
+        self._compiled: Callable[[], None] | None = None
 
     def settings(self) -> dict[str, Any]:
         return self._settings.model_dump(mode="json")
@@ -62,6 +64,12 @@ class SS4Rec(Recommender):
         if self._network is None:
             raise TrainingError("SS4Rec has no weights yet: fit it or load a version.")
         return self._network
+
+    def prepare(self) -> None:
+        if self._compiled is None and self._device.type == "cuda" and self._backend == "cuda":
+            from models.ss4rec.precompile import precompile
+
+            self._compiled = precompile(self._settings, self._autocast_dtype or torch.float32, self._device)
 
     def fit(
         self,
@@ -75,6 +83,7 @@ class SS4Rec(Recommender):
         on_epoch: OnEpoch | None = None,
     ) -> FitReport:
         self._refuse_milliseconds(train)
+        self.prepare()
         settings, device, replicas = self._settings, self._device, Replicas.current()
         self._take_vocabulary(catalogue, train)
         with torch.random.fork_rng(devices=[]):
@@ -119,6 +128,8 @@ class SS4Rec(Recommender):
                 return metrics(holdout.ranks(network, self._backend, MISS), (10,))
 
         hooks = name_first_nonfinite(network) if settings.debug else []
+        if self._compiled is not None:
+            self._compiled()
         try:
             return run_training(
                 network,

@@ -24,7 +24,7 @@ class RelationAwareLayer(nn.Module):
 
     def __init__(self, width: int, states: int, conv_width: int, expand: int) -> None:
         super().__init__()
-        inner, rank = expand * width, math.ceil(width / 16)
+        inner, rank = expand * width, self.rank_of(width)
         self.inner, self.rank, self.states = inner, rank, states
         self.in_proj = nn.Linear(width, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, conv_width, groups=inner, padding=conv_width - 1)
@@ -37,6 +37,11 @@ class RelationAwareLayer(nn.Module):
         step = torch.exp(torch.rand(inner) * math.log(0.1 / 0.001) + math.log(0.001)).clamp_min(1e-4)
         with torch.no_grad():  # inverse softplus: a generic re-initialisation that zeroes this bias ruins the time scales
             self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))
+
+    @staticmethod
+    def rank_of(width: int) -> int:
+        """Numbers that a token's step is projected from; mamba-ssm's default."""
+        return math.ceil(width / 16)
 
     def forward(
         self,

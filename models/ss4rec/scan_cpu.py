@@ -30,7 +30,7 @@ def selective_scan(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See `kernels_cpu.selective_scan`. Returns y (T, D) and the final state (W, D, N)."""
     result: tuple[torch.Tensor, torch.Tensor] = _SelectiveScan.apply(  # type: ignore[no-untyped-call]
-        u, delta, a, b, c, start, offsets
+        u, delta, a, b, c, start, offsets, torch.is_grad_enabled()
     )
     return result
 
@@ -62,11 +62,10 @@ class _SelectiveScan(torch.autograd.Function):
         c: torch.Tensor,
         start: torch.Tensor,
         offsets: torch.Tensor,
+        keep: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         u, delta, a, b, c = u.contiguous(), delta.contiguous(), a.contiguous(), b.contiguous(), c.contiguous()
-        y, kept, final = kernels_cpu.selective_scan(
-            u, delta, a, b, c, offsets, start.contiguous(), keep=any(ctx.needs_input_grad)
-        )
+        y, kept, final = kernels_cpu.selective_scan(u, delta, a, b, c, offsets, start.contiguous(), keep=keep)
         ctx.save_for_backward(u, delta, a, b, c, offsets, kept)
         return y, final
 
@@ -74,4 +73,4 @@ class _SelectiveScan(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         u, delta, a, b, c, offsets, kept = ctx.saved_tensors
         grads = (grads[0].contiguous(), grads[1])
-        return *kernels_cpu.selective_scan_backward(u, delta, a, b, c, offsets, kept, *grads), None
+        return *kernels_cpu.selective_scan_backward(u, delta, a, b, c, offsets, kept, *grads), None, None

@@ -49,7 +49,7 @@ def selective_scan(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See `scan.selective_scan`."""
     result: tuple[torch.Tensor, torch.Tensor] = _SelectiveScan.apply(  # type: ignore[no-untyped-call]
-        u, delta, gate, a_log, b, c, skip, delta_bias, start, segments
+        u, delta, gate, a_log, b, c, skip, delta_bias, start, segments, torch.is_grad_enabled()
     )
     return result
 
@@ -82,29 +82,29 @@ class _TimeScan(torch.autograd.Function):
         segments: Segments,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         drive, start = _rows(drive), start.contiguous()
-        states = len(rate_re)
+        states, steps = len(rate_re), log_step.exp()
         h, final = torch.empty_like(drive, memory_format=torch.contiguous_format), torch.empty_like(start)
         kernels_cuda.time_forward[(len(segments),)](
-            drive, intervals, rate_re, rate_im, log_step, segments.offsets, start, h, final,
+            drive, intervals, rate_re, rate_im, steps, segments.offsets, start, h, final,
             len(drive), states, drive.stride(0),
             BLOCK=triton.next_power_of_2(states), ACC=_accumulator(rate_re), num_warps=1,
         )  # fmt: skip
         ctx.segments = segments
-        ctx.save_for_backward(drive, intervals, rate_re, rate_im, log_step, start, h)
+        ctx.save_for_backward(drive, intervals, rate_re, rate_im, steps, start, h)
         return h, final
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        drive, intervals, rate_re, rate_im, log_step, start, h = ctx.saved_tensors
+        drive, intervals, rate_re, rate_im, steps, start, h = ctx.saved_tensors
         states, windows = len(rate_re), len(ctx.segments)
         grad_h, grad_final = _rows(grads[0]), grads[1].contiguous()
         grad_drive, grad_start = torch.empty_like(h), torch.empty_like(start)
         grad_intervals = torch.empty_like(intervals)
         parameters = torch.zeros(windows, 3, states, dtype=rate_re.dtype, device=h.device)
         kernels_cuda.time_backward[(windows,)](
-            drive, intervals, rate_re, rate_im, log_step, ctx.segments.offsets, start, h, grad_h, grad_final,
+            drive, intervals, rate_re, rate_im, steps, ctx.segments.offsets, start, h, grad_h, grad_final,
             grad_drive, grad_intervals, parameters, grad_start,
-            states, drive.stride(0), grad_h.stride(0),
+            len(drive), states, drive.stride(0), grad_h.stride(0),
             BLOCK=triton.next_power_of_2(states), ACC=_accumulator(rate_re),
             NEED_INTERVALS=ctx.needs_input_grad[1], num_warps=1,
         )  # fmt: skip
@@ -126,13 +126,13 @@ class _SelectiveScan(torch.autograd.Function):
         delta_bias: torch.Tensor,
         start: torch.Tensor,
         segments: Segments,
+        keep: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         u, delta, gate, b, c = _rows(u), _rows(delta), _rows(gate), _rows(b), _rows(c)
         # The kernels hold a state as (states, channels).
         a_log, start = a_log.T.contiguous(), start.transpose(1, 2).contiguous()
         tokens, channels = u.shape
         states, windows = len(a_log), len(segments)
-        keep = any(ctx.needs_input_grad)
         out, final = u.new_empty(u.shape), torch.empty_like(start)
         before_gate, steps = (a_log.new_empty(u.shape if keep else (0,)) for _ in range(2))
         kept = a_log.new_empty(segments.slots(CHUNK) if keep else 1, states, channels)
@@ -175,7 +175,7 @@ class _SelectiveScan(torch.autograd.Function):
         on_b, on_c = grad_bc.sum(0).to(b.dtype).chunk(2, dim=1)
         on_skip, on_bias = grad_channel.sum(0)
         on_a_log, on_start = grad_a_log.sum(0).T, grad_start.transpose(1, 2)
-        return grad_u, grad_delta, grad_gate, on_a_log, on_b, on_c, on_skip, on_bias, on_start, None
+        return grad_u, grad_delta, grad_gate, on_a_log, on_b, on_c, on_skip, on_bias, on_start, None, None
 
 
 class _Convolution(torch.autograd.Function):

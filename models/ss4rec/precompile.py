@@ -1,0 +1,112 @@
+"""The CUDA kernels of a training, compiled at once and before they are needed.
+
+Left to the first step they are compiled one after the other, which takes longer than many an epoch. Each kernel is run
+here on a few tokens, in a thread of its own, with the types, strides and alignment that training gives it: those are what
+Triton compiles for. What does not match is compiled when it is met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+from configs.settings import SS4RecSettings
+from models.ss4rec.segments import Segments
+
+__all__ = ["precompile"]
+
+TOKENS = 32
+CATALOGUE = 4096  # items; the loss is compiled for blocks of this many, fewer only where the catalogue is smaller
+
+
+class _Context:
+    """What an autograd function asks of its context, outside of autograd: backward passes of one device would queue."""
+
+    def __init__(self, needs: tuple[bool, ...]) -> None:
+        self.needs_input_grad = needs
+
+    def save_for_backward(self, *tensors: torch.Tensor) -> None:
+        self.saved_tensors = tensors
+
+
+def precompile(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> Callable[[], None]:
+    """Begin; the function returned waits for the end and raises what went wrong. `dtype` is that of activations."""
+    pool = ThreadPoolExecutor(4, thread_name_prefix="precompile")
+    kernels: list[Callable[[SS4RecSettings, torch.dtype, torch.device], None]] = [_loss]
+    if settings.layers != "time":
+        kernels += [_selective, _convolution]
+    if settings.layers != "relation":
+        kernels.append(_time)
+    started: list[Future[None]] = [pool.submit(kernel, settings, dtype, device) for kernel in kernels]
+    pool.shutdown(wait=False)
+
+    def finish() -> None:
+        for future in started:
+            future.result()
+
+    return finish
+
+
+def _segments(device: torch.device) -> Segments:
+    return Segments.of(torch.tensor([0, TOKENS // 2, TOKENS], device=device), TOKENS)
+
+
+@torch.no_grad()
+def _time(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
+    from models.ss4rec.scan_cuda import _TimeScan
+
+    states = settings.time_state
+    drive = torch.zeros(TOKENS, 2 * states, dtype=dtype, device=device)
+    intervals, start = torch.zeros(TOKENS, device=device), torch.zeros(2, 2 * states, device=device)
+    rate, steps = -torch.ones(2, states, device=device), torch.zeros(states, device=device)
+    context: Any = _Context((True, settings.interval == "learned", True, True, True, False, False))
+    h, final = _TimeScan.forward(context, drive, intervals, rate[0], rate[1].clone(), steps, start, _segments(device))
+    _TimeScan.backward(context, torch.zeros_like(h), torch.zeros_like(final))
+
+
+@torch.no_grad()
+def _selective(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
+    from models.ss4rec.relation_aware import RelationAwareLayer
+    from models.ss4rec.scan_cuda import _SelectiveScan
+
+    inner, states = settings.expand * settings.width, settings.relation_state
+    rank = RelationAwareLayer.rank_of(settings.width)
+    u = torch.zeros(TOKENS, inner, dtype=dtype, device=device)
+    gate = torch.zeros(TOKENS, 2 * inner, dtype=dtype, device=device).chunk(2, dim=1)[1]
+    projected = torch.zeros(TOKENS, rank + 2 * states, dtype=dtype, device=device)
+    _, b, c = torch.split(projected, [rank, states, states], dim=1)
+    a_log, channel = torch.zeros(inner, states, device=device), torch.zeros(inner, device=device)
+    start = torch.zeros(2, inner, states, device=device)
+    for training in (True, False):
+        context: Any = _Context((True,) * 10)
+        y, final = _SelectiveScan.forward(
+            context, u, u.clone(), gate, a_log, b, c, channel, channel.clone(), start, _segments(device), training
+        )
+        if training:
+            _SelectiveScan.backward(context, torch.zeros_like(y), torch.zeros_like(final))
+
+
+@torch.no_grad()
+def _convolution(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
+    from models.ss4rec.scan_cuda import _Convolution
+
+    inner = settings.expand * settings.width
+    x = torch.zeros(TOKENS, 2 * inner, dtype=dtype, device=device).chunk(2, dim=1)[0]
+    weight, bias = torch.zeros(inner, settings.conv_width, device=device), torch.zeros(inner, device=device)
+    context: Any = _Context((True,) * 4)
+    y = _Convolution.forward(context, x, weight, bias, _segments(device))
+    _Convolution.backward(context, torch.zeros_like(y))
+
+
+def _loss(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
+    from models.ss4rec.loss import catalogue_cross_entropy
+
+    if settings.loss == "cross_entropy":
+        hidden = torch.zeros(TOKENS, settings.width, dtype=dtype, device=device)
+        targets, total = torch.zeros(TOKENS, dtype=torch.int64, device=device), torch.ones((), device=device)
+        weight = torch.zeros(CATALOGUE, settings.width, device=device, requires_grad=True)
+        with torch.autocast("cuda", enabled=False):
+            catalogue_cross_entropy(hidden, weight, targets, settings.label_smoothing, total)
