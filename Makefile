@@ -6,6 +6,8 @@ ARGS ?=
 TRANSFORMATIONS := tasks/movielens.py,tasks/validate.py,tasks/features.py,tasks/datasets.py,models/protocol.py
 # Where torch comes from; TORCH_INDEX=https://download.pytorch.org/whl/cpu skips the CUDA packages.
 TORCH_INDEX ?=
+# Where torch has no GPU it brings no Triton; its interpreter runs the CUDA kernels in the tests (older ones fail with numpy 2.4).
+TRITON := 3.9.0
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: retrain test test-full lint lock clean
@@ -41,4 +43,5 @@ clean:
 
 .venv/dev.stamp: requirements/dev.txt .venv/core.stamp
 	$(PIP_INSTALL) --no-deps --no-compile -r requirements/dev.txt
+	$(BIN)/python -c "import triton" 2>/dev/null || $(PIP_INSTALL) --no-deps triton==$(TRITON)
 	touch $@

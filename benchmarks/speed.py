@@ -200,7 +200,7 @@ def _stock(given: argparse.Namespace, parts: Any) -> dict[str, Any]:
 
     torch.manual_seed(given.seed)
     device = torch.device("cuda")
-    network = StockSS4Rec(len(parts.catalogue)).to(device)
+    network = StockSS4Rec(len(parts.catalogue), device=device)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     rows = PrefixRows(parts.train, Vocabulary(parts.catalogue), 200, device)
     order = np.random.default_rng(given.seed).permutation(len(rows))

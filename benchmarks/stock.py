@@ -54,11 +54,20 @@ class MambaReference(nn.Module):
 class StockSS4Rec(nn.Module):
     """The paper's network: width 64, two blocks, one LayerNorm a block, dropout 0.2. Scores the event after each row."""
 
-    def __init__(self, n_items: int, *, width: int = 64, states: int = 32, blocks: int = 2, dropout: float = 0.2) -> None:
+    def __init__(
+        self,
+        n_items: int,
+        *,
+        device: torch.device,
+        width: int = 64,
+        states: int = 32,
+        blocks: int = 2,
+        dropout: float = 0.2,
+    ) -> None:
         super().__init__()
         from s5 import S5
 
-        if torch.cuda.is_available():
+        if device.type == "cuda":
             from mamba_ssm import Mamba
 
             relation = [Mamba(d_model=width, d_state=states, d_conv=4, expand=2) for _ in range(blocks)]
@@ -70,6 +79,7 @@ class StockSS4Rec(nn.Module):
         self.relation_aware = nn.ModuleList(relation)
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-12) for _ in range(blocks))
         self.dropout = nn.Dropout(dropout)
+        self.to(device)
 
     def forward(self, items: torch.Tensor, intervals: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """(B, L) rows, padded at the end, -> (B, n_items + 1) scores of the event after each row's last."""

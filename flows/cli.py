@@ -26,7 +26,12 @@ app = typer.Typer(
     help="Keeps a movie recommender fresh and safe: data, training, evaluation, gated promotion.",
 )
 
-Config = Annotated[str | None, typer.Option("--config", "-c", help="YAML file with settings, or the name of one that ships.")]
+Config = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--config", "-c", help="YAML file with settings, or the name of one that ships; may be repeated, the later win."
+    ),
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="One setting, as key=value; may be repeated.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file for programs.")]
 
@@ -236,7 +241,7 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     return True
 
 
-def _settings(config: str | None, overrides: list[str] | None) -> RetrainSettings:
+def _settings(config: list[str] | None, overrides: list[str] | None) -> RetrainSettings:
     from configs.loading import load_settings
     from configs.settings import RetrainSettings
 

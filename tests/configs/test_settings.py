@@ -19,6 +19,25 @@ def test_overrides_beat_the_file_and_the_file_beats_defaults(tmp_path: Path) -> 
     assert found.evaluation.ks == (1, 10) and found.models.ss4rec.dropout == RetrainSettings().models.ss4rec.dropout
 
 
+def test_later_files_beat_earlier_ones_key_by_key(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("models: {ss4rec: {width: 8, blocks: 5}, ncf: null}\npromotion: {baselines: [popularity]}\n")
+    (tmp_path / "y.yaml").write_text("models: {ss4rec: {width: 16}, ncf: {mf_width: 4}}\n")
+    found = load_settings(RetrainSettings, [str(tmp_path / "x.yaml"), str(tmp_path / "y.yaml")])
+    assert (found.models.ss4rec.width, found.models.ss4rec.blocks) == (16, 5)
+    assert found.models.ncf is not None and found.models.ncf.mf_width == 4
+    assert found.promotion.baselines == ("popularity",)
+
+
+def test_the_papers_preset_has_none_of_our_additions() -> None:
+    paper, best = (load_settings(RetrainSettings, ["ml-1m", name]) for name in ("paper", "best"))
+    assert paper.data.source == best.data.source == "ml-1m"
+    model = paper.models.ss4rec
+    assert (model.embedding_dropout, model.label_smoothing, model.weight_averaging, model.two_norms) == (0.0, 0.0, 0.0, False)
+    assert (model.width, model.blocks, model.time_state, model.relation_state, model.dropout) == (64, 2, 32, 32, 0.2)
+    assert not model.shuffle_ties and model.interval == "seconds" and model.loss == "cross_entropy"
+    assert best.models.ss4rec.two_norms and best.models.ss4rec.embedding_dropout > 0
+
+
 @pytest.mark.parametrize("name", named_configs())
 def test_every_shipped_configuration_is_valid_and_departs_from_the_defaults(name: str) -> None:
     assert load_settings(RetrainSettings, name) != RetrainSettings()
