@@ -31,8 +31,8 @@ def main() -> None:
     """Measure both, write, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=3, help="of ours, after one that compiles")
-    parser.add_argument("--steps", type=int, default=5, help="of stock's, after one")
-    parser.add_argument("--rows", type=int, default=64, help="of a stock step")
+    parser.add_argument("--steps", type=int, default=3, help="of stock's, after one")
+    parser.add_argument("--rows", type=int, default=32, help="of a stock step")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cpu_speed.json"))

@@ -61,6 +61,9 @@ def main() -> None:
         result["cold_start"] = _measure_cold_start(given)
     if {"epochs", "stock"} & set(given.parts):
         result |= _measure_warm(given)
+    if "stock" in result and "cold_start" in result:
+        ours = result["cold_start"]["reached_s"]
+        result["stock"]["time_ratio"] = [seconds / ours for seconds in result["stock"]["time_to_target_s"]]
     print(render(result))
     write_json(given.out, result)
 

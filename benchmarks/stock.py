@@ -43,9 +43,10 @@ class MambaReference(nn.Module):
         decay = torch.exp(torch.einsum("bdl,dn->bdln", delta, -self.A_log.exp()))
         drive = torch.einsum("bdl,bln,bdl->bdln", delta, b, u)
         state, outputs = x.new_zeros(len(x), self.inner, self.states), []
-        for t in range(length):
-            state = decay[:, :, t] * state + drive[:, :, t]
-            outputs.append(torch.einsum("bdn,bn->bd", state, c[:, t]))
+        # mamba-ssm indexes instead, which makes the backward pass quadratic in the length; this spares it that.
+        for keep, write, read in zip(decay.unbind(2), drive.unbind(2), c.unbind(1), strict=True):
+            state = keep * state + write
+            outputs.append(torch.einsum("bdn,bn->bd", state, read))
         y = (torch.stack(outputs, dim=2) + u * self.D[:, None]) * F.silu(z)
         result: torch.Tensor = self.out_proj(y.transpose(1, 2))
         return result
