@@ -87,8 +87,29 @@ class EvaluationSettings(_Settings):
     """Share of events, the latest but the test part, that `temporal` validates on."""
     temporal_test_share: Share = 0.1
     """Share of events, the latest, that `temporal` tests on."""
+    request_time: Literal["target", "last"] = "target"
+    """When a request is asked: at its target's time, as offline data has it, or at the user's last event before it. The
+    target's time tells a model how long the user stayed away, which nobody knows beforehand."""
     batch_size: int = Field(default=256, ge=1)
     """Requests ranked at once: memory is batch_size x items, never users x items."""
+
+    @property
+    def protocol_id(self) -> str:
+        """The protocol and every setting that departs from its definition: only numbers of one id compare."""
+        return ";".join([self.train_id, *(["request_time=last"] if self.request_time == "last" else [])])
+
+    @property
+    def train_id(self) -> str:
+        """What of it shapes the train part: a model of one train part is never scored under another, which may hold out
+        what it has learnt."""
+        fields = ["k_core"]
+        if self.protocol != "loo-recbole":
+            fields.append("tie_seed")
+        if self.protocol == "temporal":
+            fields += ["temporal_valid_share", "temporal_test_share"]
+        defaults = {name: type(self).model_fields[name].default for name in fields}
+        departing = [f"{name}={getattr(self, name)}" for name, default in defaults.items() if getattr(self, name) != default]
+        return ";".join([self.protocol, *departing])
 
     @model_validator(mode="after")
     def _can_be_judged(self) -> EvaluationSettings:

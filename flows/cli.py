@@ -271,8 +271,15 @@ def _print_summary(summary: RetrainSummary) -> None:
     wanted = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@10")
     shown = [name for name in wanted if name in evaluation.metrics["ss4rec"]["all"]]
     typer.echo(f"\n{evaluation.requests} test requests of {evaluation.dataset}, full ranking under {evaluation.protocol}:")
-    rows = [[model, *[f"{parts['all'][name]:.4f}" for name in shown]] for model, parts in evaluation.metrics.items()]
-    _table(["model", *[name.upper() for name in shown]], rows)
+    rows = [
+        [
+            model,
+            *[f"{parts['all'][name]:.4f}" for name in shown],
+            "{:.4f} to {:.4f}".format(*evaluation.intervals[model]["ndcg@10"]),
+        ]
+        for model, parts in evaluation.metrics.items()
+    ]
+    _table(["model", *[name.upper() for name in shown], "NDCG@10, 95 % interval"], rows)
     rules = [
         [
             rule.name,

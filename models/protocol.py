@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +20,12 @@ from configs.errors import DataRefusedError
 from configs.settings import EvaluationSettings, ProtocolId
 from models.recommender import IntArray, Requests, Sequences
 
-__all__ = ["Split", "k_core", "split"]
+__all__ = ["ORDERINGS", "Ordering", "Split", "k_core", "split"]
 
 Mask = npt.NDArray[np.bool_]
+Ordering = Literal["float32-source", "exact-source", "exact-drawn"]
+ORDERINGS: dict[ProtocolId, Ordering] = {"loo-exact": "exact-drawn", "loo-recbole": "float32-source", "temporal": "exact-drawn"}
+"""How a protocol orders a user's events: by time rounded to float32 or exact, equal times by source row or drawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +33,7 @@ class Split:
     """A dataset version under one protocol."""
 
     protocol: ProtocolId
+    id: str  # `EvaluationSettings.protocol_id`
     train: Sequences
     valid: Requests
     test: Requests
@@ -41,23 +46,25 @@ class Split:
         return self.protocol != "loo-recbole" or not sequential
 
 
-def split(interactions: pd.DataFrame, settings: EvaluationSettings) -> Split:
-    """Split `interactions` (user_id, movie_id, timestamp; `loo-recbole` reads the source order from `row`).
+def split(interactions: pd.DataFrame, settings: EvaluationSettings, ordering: Ordering | None = None) -> Split:
+    """Split `interactions` (user_id, movie_id, timestamp; a source ordering is read from `row`).
 
-    Raises DataRefusedError when the k-core leaves nothing, or nobody has an event for each part.
+    `ordering` takes the place of the protocol's own, to show what it is worth; its numbers are not the protocol's. Raises
+    DataRefusedError when the k-core leaves nothing, or nobody has an event for each part.
     """
     users = interactions["user_id"].to_numpy(np.int64)
     items = interactions["movie_id"].to_numpy(np.int64)
     times = interactions["timestamp"].to_numpy(np.int64)
-    if settings.protocol == "loo-recbole":
+    ordering = ordering or ORDERINGS[settings.protocol]
+    if ordering == "float32-source":
         # RecBole keeps times as float32, and so do its models: intervals are those of the rounded times.
         times = times.astype(np.float32).astype(np.int64)
-        order = np.lexsort((interactions["row"].to_numpy(np.int64), times, users))
-    else:
+    if ordering == "exact-drawn":
         order = _exact_order(users, items, times, settings.tie_seed)
-    if settings.protocol == "temporal":
-        return _temporal(users[order], items[order], times[order], settings)
-    return _leave_one_out(users[order], items[order], times[order], settings)
+    else:
+        order = np.lexsort((interactions["row"].to_numpy(np.int64), times, users))
+    parts = _temporal if settings.protocol == "temporal" else _leave_one_out
+    return parts(users[order], items[order], times[order], settings, ordering == "exact-drawn")
 
 
 def k_core(users: IntArray, items: IntArray, k: int) -> Mask:
@@ -74,7 +81,7 @@ def k_core(users: IntArray, items: IntArray, k: int) -> Mask:
         kept = enough
 
 
-def _leave_one_out(users: IntArray, items: IntArray, times: IntArray, settings: EvaluationSettings) -> Split:
+def _leave_one_out(users: IntArray, items: IntArray, times: IntArray, settings: EvaluationSettings, ties_drawn: bool) -> Split:
     kept = k_core(users, items, settings.k_core)
     counts = _counts(users, items, kept)
     _refuse_if_empty(users, items, kept, settings.k_core)
@@ -94,15 +101,16 @@ def _leave_one_out(users: IntArray, items: IntArray, times: IntArray, settings: 
         )
     return Split(
         protocol=settings.protocol,
-        train=_sequences(users[in_train], items[in_train], times[in_train], settings.protocol != "loo-recbole"),
-        valid=_requests(users, items, times, is_valid, in_train),
-        test=_requests(users, items, times, is_test, in_train | is_valid),
+        id=settings.protocol_id,
+        train=_sequences(users[in_train], items[in_train], times[in_train], ties_drawn),
+        valid=_requests(users, items, times, is_valid, in_train, settings, ties_drawn),
+        test=_requests(users, items, times, is_test, in_train | is_valid, settings, ties_drawn),
         catalogue=_distinct(items),
         counts=counts,
     )
 
 
-def _temporal(users: IntArray, items: IntArray, times: IntArray, settings: EvaluationSettings) -> Split:
+def _temporal(users: IntArray, items: IntArray, times: IntArray, settings: EvaluationSettings, ties_drawn: bool) -> Split:
     ordered = np.sort(times)
     last = len(ordered) - 1
     if last < 0:
@@ -124,15 +132,16 @@ def _temporal(users: IntArray, items: IntArray, times: IntArray, settings: Evalu
             "evaluation.temporal_test_share."
         )
     # Histories hold all that happened before the cut: the k-core shapes what is learnt, not what a user did.
-    valid = _requests(users, items, times, is_valid, before)
-    test = _requests(users, items, times, is_test, times < test_from)
+    valid = _requests(users, items, times, is_valid, before, settings, ties_drawn)
+    test = _requests(users, items, times, is_test, times < test_from, settings, ties_drawn)
     catalogue = _distinct(items[in_train])
     for name, requests in (("valid", valid), ("test", test)):
         counts[f"{name}_new_users"] = int((requests.lengths == 0).sum())
         counts[f"{name}_unknown_targets"] = int((~np.isin(requests.targets, catalogue)).sum())
     return Split(
         protocol=settings.protocol,
-        train=_sequences(users[in_train], items[in_train], times[in_train], ties_drawn=True),
+        id=settings.protocol_id,
+        train=_sequences(users[in_train], items[in_train], times[in_train], ties_drawn),
         valid=valid,
         test=test,
         catalogue=catalogue,
@@ -193,12 +202,26 @@ def _sequences(users: IntArray, items: IntArray, times: IntArray, ties_drawn: bo
     return Sequences(users[offsets[:-1]], offsets, items, times, ties_drawn=ties_drawn)
 
 
-def _requests(users: IntArray, items: IntArray, times: IntArray, is_target: Mask, is_history: Mask) -> Requests:
+def _requests(
+    users: IntArray,
+    items: IntArray,
+    times: IntArray,
+    is_target: Mask,
+    is_history: Mask,
+    settings: EvaluationSettings,
+    ties_drawn: bool,
+) -> Requests:
     asked = users[is_target]
     kept = is_history & np.isin(users, asked)
     rows = np.searchsorted(asked, users[kept])
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(asked)))]).astype(np.int64)
-    return Requests(asked, offsets, items[kept], times[kept], request_times=times[is_target], targets=items[is_target])
+    read, request_times = times[kept], times[is_target]
+    if settings.request_time == "last" and len(read):
+        # A user without events is asked for at the target's time: a model learns nothing from it.
+        request_times = np.where(np.diff(offsets) > 0, read[np.maximum(offsets[1:] - 1, 0)], request_times)
+    return Requests(
+        asked, offsets, items[kept], read, request_times=request_times, targets=items[is_target], ties_drawn=ties_drawn
+    )
 
 
 def _counts(users: IntArray, items: IntArray, kept: Mask) -> dict[str, int]:

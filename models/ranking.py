@@ -15,7 +15,7 @@ import torch
 from configs.errors import TrainingError
 from models.recommender import IntArray, Recommender, Requests, Sequences
 
-__all__ = ["MISS", "Ranking", "beyond_accuracy", "metrics", "per_request", "rank_requests", "slices"]
+__all__ = ["MISS", "Ranking", "beyond_accuracy", "metrics", "per_request", "per_request_metrics", "rank_requests", "slices"]
 
 MISS = int(np.iinfo(np.int64).max)  # rank of a target that the model cannot recommend
 NEW_USER_EVENTS = 10
@@ -102,7 +102,12 @@ def metrics(ranks: IntArray, ks: tuple[int, ...]) -> dict[str, float]:
     """`hr@k`, `ndcg@k` and `mrr@k` over all requests."""
     if len(ranks) == 0:
         raise ValueError("there are no ranks to average")
-    return {f"{name}@{k}": float(per_request(ranks, name, k).mean()) for name in ("hr", "ndcg", "mrr") for k in ks}
+    return {name: float(values.mean()) for name, values in per_request_metrics(ranks, ks).items()}
+
+
+def per_request_metrics(ranks: IntArray, ks: tuple[int, ...]) -> dict[str, FloatArray]:
+    """`hr@k`, `ndcg@k` and `mrr@k` of each request, (R,) each."""
+    return {f"{name}@{k}": per_request(ranks, name, k) for name in ("hr", "ndcg", "mrr") for k in ks}
 
 
 def slices(train: Sequences, requests: Requests) -> dict[str, npt.NDArray[np.bool_]]:

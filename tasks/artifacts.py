@@ -103,7 +103,7 @@ def show_training(candidates: list[Candidate]) -> None:
 
 def show_evaluation(evaluation: Evaluation) -> None:
     create_table_artifact(
-        metrics_rows(evaluation.metrics),
+        metrics_rows(evaluation.metrics, evaluation.intervals),
         key="metrics",
         description=f"Full ranking under {evaluation.protocol} on the test requests of {evaluation.dataset}",
     )

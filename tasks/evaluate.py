@@ -16,8 +16,9 @@ from configs.settings import EvaluationSettings, RetrainSettings
 from infra.stores import Store
 from models.loading import load_recommender
 from models.protocol import Split
-from models.ranking import Ranking, beyond_accuracy, metrics, rank_requests, slices
+from models.ranking import Ranking, beyond_accuracy, metrics, per_request_metrics, rank_requests, slices
 from models.recommender import Recommender
+from models.significance import confidence_intervals
 from tasks.candidates import Candidate, read_split
 from tasks.datasets import DatasetRef, read_table
 from tasks.drift import reference_of
@@ -37,6 +38,7 @@ class Evaluation:
     dataset: str
     requests: int
     metrics: dict[str, dict[str, dict[str, float]]]  # model -> slice ("all" first) -> metric
+    intervals: dict[str, dict[str, tuple[float, float]]]  # model -> metric over all requests -> 95 % bootstrap interval
     beyond_accuracy: dict[str, dict[str, float]]  # model -> metric
     folder: str
 
@@ -59,15 +61,24 @@ def evaluate_candidates(store: Store, dataset: DatasetRef, candidates: list[Cand
             (folder / SAMPLE_FILE).write_text(json.dumps(samples), encoding="utf-8")
     masks = slices(parts.train, parts.test)
     by_slice = {name: _by_slice(ranking, masks, settings.evaluation) for name, ranking in rankings.items()}
+    intervals = {
+        name: confidence_intervals(
+            per_request_metrics(ranking.ranks, settings.evaluation.ks),
+            resamples=settings.promotion.resamples,
+            seed=settings.promotion.seed,
+        )
+        for name, ranking in rankings.items()
+    }
     beyond = {name: beyond_accuracy(ranking, parts.train) for name, ranking in rankings.items()}
     _write_ranks(folder / RANKS_FILE, rankings)
     features, items = read_table(store, dataset, "features"), read_table(store, dataset, "items")
     reference_of(features, items, settings.drift, settings.seed).save(folder)
     evaluation = Evaluation(
-        protocol=parts.protocol,
+        protocol=parts.id,
         dataset=f"{dataset.name}/{dataset.version}",
         requests=len(parts.test),
         metrics=by_slice,
+        intervals=intervals,
         beyond_accuracy=beyond,
         folder=challenger.folder,
     )
@@ -77,6 +88,7 @@ def evaluate_candidates(store: Store, dataset: DatasetRef, candidates: list[Cand
         "requests": evaluation.requests,
         "split": parts.counts,
         "metrics": by_slice,
+        "intervals": intervals,
         "beyond_accuracy": beyond,
         "training": {candidate.kind: candidate.to_dict() for candidate in candidates},
     }

@@ -102,10 +102,21 @@ def _marker(epochs: Sequence[EpochReport]) -> str | None:
     return "o" if len(epochs) == 1 else None  # a line needs two points to be seen
 
 
-def metrics_rows(evaluation: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[dict[str, Any]]:
-    """Table rows of {model: {slice: {metric: value}}}; a slice with no requests has no row."""
+def metrics_rows(
+    evaluation: Mapping[str, Mapping[str, Mapping[str, float]]],
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]],
+) -> list[dict[str, Any]]:
+    """Table rows of {model: {slice: {metric: value}}}, over all requests with the 95 % interval of NDCG@10; a slice with no
+    requests has no row."""
+
+    def interval(model: str, part: str) -> dict[str, str]:
+        if part != "all" or "ndcg@10" not in intervals.get(model, {}):
+            return {}
+        low, high = intervals[model]["ndcg@10"]
+        return {"ndcg@10, 95 %": f"{low:.4f} to {high:.4f}"}
+
     return [
-        {"model": model, "slice": part, **{name: _shown(value) for name, value in values.items()}}
+        {"model": model, "slice": part, **{name: _shown(value) for name, value in values.items()}, **interval(model, part)}
         for model, parts in evaluation.items()
         for part, values in parts.items()
         if values

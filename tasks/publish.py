@@ -164,10 +164,11 @@ def _rank_champion(
     if current is None:
         return None
     ref, promotion = current
-    if ref.protocol != settings.protocol:
+    own = EvaluationSettings.model_validate(read_manifest(store, ref.name, ref.version)["lineage"]["settings"]["evaluation"])
+    if own.train_id != settings.train_id:
         raise GateError(
-            f"The champion {ref.version} was trained under {ref.protocol}, this run evaluates under {settings.protocol}: the train part "
-            f"of one holds test events of the other. Set evaluation.protocol to {ref.protocol}, or give this run another model_name."
+            f"The champion {ref.version} was trained under {own.train_id}, this run evaluates under {settings.train_id}: the train part "
+            f"of one holds test events of the other. Set evaluation to {own.train_id}, or give this run another model_name."
         )
     ranking: Ranking = rank_version(store, ref, read_split(store, dataset, settings), settings)
     return Champion(ref.version, promotion.number, ranking)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.significance import confidence_interval, detectable_difference, holm, paired_bootstrap
+from models.significance import confidence_interval, confidence_intervals, detectable_difference, holm, paired_bootstrap
 
 
 def test_a_model_against_itself_is_never_better() -> None:
@@ -70,3 +70,31 @@ def test_intervals_and_detectable_differences_shrink_with_more_requests() -> Non
     assert high - low > narrow[1] - narrow[0]
     assert detectable_difference(small, 0.05) > detectable_difference(large, 0.05) > 0
     assert detectable_difference(small[:1], 0.05) == float("inf")
+
+
+def test_intervals_of_several_metrics_are_those_of_each_alone() -> None:
+    rng = np.random.default_rng(5)
+    ranks = rng.geometric(0.1, 400)
+    columns = {"hr": (ranks <= 10).astype(float), "mrr": np.where(ranks <= 10, 1 / ranks, 0.0)}
+    found = confidence_intervals(columns, resamples=4000, seed=3)
+    for name, values in columns.items():
+        assert found[name] == pytest.approx(confidence_interval(values, resamples=4000, seed=4), abs=0.006)
+    assert confidence_intervals({}, resamples=10, seed=0) == {}
+
+
+@given(st.integers(2, 40), st.integers(0, 2**32 - 1))
+def test_resamples_have_the_mean_and_spread_that_theory_gives_them(requests: int, seed: int) -> None:
+    values = np.random.default_rng(seed).integers(0, 4, requests).astype(float)
+    test = paired_bootstrap(values, np.zeros(requests), resamples=3000, seed=seed)
+    error = float(values.std()) / np.sqrt(requests)
+    assert test.ci_low <= test.difference <= test.ci_high
+    assert test.ci_high - test.ci_low <= 2 * 1.96 * error * 1.35 + 4 / requests
+
+
+def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(8)
+    held = 0
+    for seed in range(200):
+        low, high = confidence_interval(rng.random(80) < 0.4, resamples=400, seed=seed)
+        held += low <= 0.4 <= high
+    assert 180 <= held <= 199

@@ -23,9 +23,10 @@ def test_curves_and_histograms_are_pngs() -> None:
 
 def test_each_model_and_slice_is_a_row() -> None:
     rows = metrics_rows(
-        {"ncf": {"all": {"requests": 943, "hr@10": 0.123456}, "new users": {}}, "ss4rec": {"all": {"hr@10": 1.0}}}
+        {"ncf": {"all": {"requests": 943, "hr@10": 0.123456}, "new users": {}}, "ss4rec": {"all": {"hr@10": 1.0}}},
+        {"ncf": {"ndcg@10": (0.1, 0.21)}, "ss4rec": {"ndcg@10": (0.3, 0.4)}},
     )
     assert rows == [
-        {"model": "ncf", "slice": "all", "requests": 943, "hr@10": 0.1235},
-        {"model": "ss4rec", "slice": "all", "hr@10": 1.0},
+        {"model": "ncf", "slice": "all", "requests": 943, "hr@10": 0.1235, "ndcg@10, 95 %": "0.1000 to 0.2100"},
+        {"model": "ss4rec", "slice": "all", "hr@10": 1.0, "ndcg@10, 95 %": "0.3000 to 0.4000"},
     ]

@@ -1,0 +1,276 @@
+"""How much of a version's score is what it learnt, and how much the protocol: the numbers under each switch, side by side.
+
+The stored version is ranked on its own test requests with seen items in and out of the ranking, with the request at the
+target's time and at the last event before it, and with the histories as they are and with the order of events of one
+second drawn anew. Nothing else changes, so what a number loses is what the switch was worth. A score that leans on the
+order in which a source lists events of one second falls when that order is drawn.
+
+The tie order of the train and test parts themselves cannot be switched for a trained version: it may have learnt what
+another order holds out. `retrained` trains the same settings under each order instead.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from configs.settings import EvaluationSettings, ModelSettings
+from infra.stores import Store
+from models.loading import CandidateKind, load_recommender, make_recommender
+from models.protocol import ORDERINGS, Ordering, Split, split
+from models.ranking import metrics, per_request, rank_requests
+from models.recommender import Recommender, Requests
+from models.significance import confidence_interval, paired_bootstrap
+from tasks.datasets import load_dataset_ref, read_table
+from tasks.registry import ModelRef, fetch_version, read_manifest
+
+__all__ = ["AuditReport", "AuditRow", "Effect", "audit_model", "audit_version", "redraw_ties", "render_markdown", "retrained"]
+
+Ties = Literal["as they are", "drawn anew"]
+RESAMPLES = 2000
+ORDER_NAMES: dict[Ordering, str] = {
+    "float32-source": "float32 time, ties in source order",
+    "exact-source": "exact time, ties in source order",
+    "exact-drawn": "exact time, ties drawn",
+}
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """One combination of switches."""
+
+    order: str  # of events in the train and test parts
+    seen: Literal["masked", "unmasked"]
+    request_time: Literal["target", "last"]
+    ties: Ties  # in the histories of the requests
+    own: bool  # the combination of the version's own protocol
+    requests: int
+    metrics: dict[str, float]  # at 10; means over the draws
+    interval: tuple[float, float]  # of NDCG@10, 95 %
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What turning one switch alone changes, on the same requests."""
+
+    switch: str
+    ndcg_own: float
+    ndcg_switched: float
+    difference: float  # switched - own
+    interval: tuple[float, float]  # 95 %
+    share: float  # of the own NDCG@10
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """Every row and, for the version's own protocol, the effect of each switch."""
+
+    model_name: str
+    version: str
+    dataset: str
+    protocol: str
+    tied_share: float  # of the histories' events, those that share their second with a neighbour
+    rows: list[AuditRow]
+    effects: list[Effect]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def audit_version(
+    store: Store, ref: ModelRef, *, retrain: bool, draws: int, seed: int, report: Callable[[str], None]
+) -> AuditReport:
+    """Audit a sealed version on the dataset that it was trained on, and keep the record beside it in the store.
+
+    `report` is told of each step. Raises VersionCorruptError where the version is not what was sealed.
+    """
+    manifest = read_manifest(store, ref.name, ref.version)
+    settings = manifest["lineage"]["settings"]
+    evaluation = EvaluationSettings.model_validate(settings["evaluation"])
+    name, version = ref.dataset.split("/")
+    dataset = load_dataset_ref(store, name, version)
+    events = read_table(store, dataset, "interactions", ["user_id", "movie_id", "timestamp", "row"])
+    with tempfile.TemporaryDirectory(prefix="recsys-audit-") as folder:
+        model = load_recommender(fetch_version(store, ref.prefix, manifest["files"], Path(folder)))
+    report(f"ranking {ref.version} under each switch")
+    found = audit_model(model, events, evaluation, draws=draws, seed=seed)
+    result = replace(found, model_name=ref.name, version=ref.version, dataset=ref.dataset)
+    if retrain:
+        models = ModelSettings.model_validate(settings["models"])
+        kind: CandidateKind = ref.kind  # type: ignore[assignment]
+
+        def fresh() -> Recommender:
+            return make_recommender(kind, models)
+
+        rows = retrained(fresh, events, evaluation, seed=int(settings["seed"]), report=report)
+        result = replace(result, rows=[*result.rows, *rows])
+    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+    store.put_new(f"audits/{ref.name}/{ref.version}/{stamp}.json", json.dumps(result.to_dict(), indent=2).encode())
+    return result
+
+
+def audit_model(model: Recommender, events: pd.DataFrame, settings: EvaluationSettings, *, draws: int, seed: int) -> AuditReport:
+    """`model`, trained on `events` under `settings`, on their test requests under every combination of the switches."""
+    parts = split(events, _at_target(settings))
+    masks_own = parts.masks_seen(model.sequential)
+    rng = np.random.default_rng(seed)
+    drawn = [redraw_ties(parts.test, rng) for _ in range(draws)]
+    values: dict[tuple[bool, str, str], np.ndarray[Any, Any]] = {}
+    rows = []
+    for masked in (masks_own, not masks_own):
+        for request_time in _own_first(settings.request_time):
+            for ties in ("as they are", "drawn anew"):
+                versions = [parts.test] if ties == "as they are" else drawn
+                ranks = [_ranks(model, _asked_at(r, request_time), parts, masked, settings) for r in versions]
+                ndcg = np.mean([per_request(r, "ndcg", 10) for r in ranks], axis=0)
+                values[masked, request_time, ties] = ndcg
+                own = masked == masks_own and request_time == settings.request_time and ties == "as they are"
+                means = [metrics(r, (10,)) for r in ranks]
+                rows.append(
+                    AuditRow(
+                        order=ORDER_NAMES[ORDERINGS[parts.protocol]],
+                        seen="masked" if masked else "unmasked",
+                        request_time=request_time,
+                        ties=ties,
+                        own=own,
+                        requests=len(parts.test),
+                        metrics={name: float(np.mean([m[name] for m in means])) for name in means[0]},
+                        interval=confidence_interval(ndcg, resamples=RESAMPLES, seed=seed),
+                    )
+                )
+    own_values = values[masks_own, settings.request_time, "as they are"]
+    other_time = next(time for time in _own_first(settings.request_time) if time != settings.request_time)
+    switched = {
+        "seen items left in" if masks_own else "seen items left out": values[not masks_own, settings.request_time, "as they are"],
+        f"request at the {'last event' if other_time == 'last' else 'target'}'s time": values[
+            masks_own, other_time, "as they are"
+        ],
+        "ties in the histories drawn anew": values[masks_own, settings.request_time, "drawn anew"],
+    }
+    return AuditReport(
+        model_name=model.name,
+        version="",
+        dataset="",
+        protocol=settings.protocol_id,
+        tied_share=_tied_share(parts.test),
+        rows=rows,
+        effects=[_effect(name, own_values, other, seed) for name, other in switched.items()],
+    )
+
+
+def retrained(
+    fresh: Callable[[], Recommender],
+    events: pd.DataFrame,
+    settings: EvaluationSettings,
+    *,
+    seed: int,
+    report: Callable[[str], None],
+    orderings: Sequence[Ordering] = ("float32-source", "exact-source", "exact-drawn"),
+) -> list[AuditRow]:
+    """The same model trained under each order of events, each ranked with both of the other switches."""
+    rows = []
+    for ordering in orderings:
+        parts = split(events, _at_target(settings), ordering)
+        model = fresh()
+        masked_own = parts.masks_seen(model.sequential)
+        report(f"training {model.name} with {ORDER_NAMES[ordering]}")
+        model.fit(parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=masked_own)
+        for masked in (masked_own, not masked_own):
+            for request_time in _own_first(settings.request_time):
+                ranks = _ranks(model, _asked_at(parts.test, request_time), parts, masked, settings)
+                rows.append(
+                    AuditRow(
+                        order=f"{ORDER_NAMES[ordering]}, trained anew",
+                        seen="masked" if masked else "unmasked",
+                        request_time=request_time,
+                        ties="as they are",
+                        own=False,
+                        requests=len(parts.test),
+                        metrics=metrics(ranks, (10,)),
+                        interval=confidence_interval(per_request(ranks, "ndcg", 10), resamples=RESAMPLES, seed=seed),
+                    )
+                )
+    return rows
+
+
+def redraw_ties(requests: Requests, rng: np.random.Generator) -> Requests:
+    """The requests with the order of each history's events of one second drawn anew."""
+    rows = requests.row_of_event
+    order = np.lexsort((rng.random(len(rows)), requests.timestamps, rows))
+    # Histories ascend in time, so only places within a second change.
+    return replace(requests, item_ids=requests.item_ids[order])
+
+
+def render_markdown(report: AuditReport) -> str:
+    """The audit for people: what each switch is worth, then all numbers."""
+    lines = [
+        f"## Audit of {report.model_name} {report.version}",
+        "",
+        f"Protocol `{report.protocol}`, dataset {report.dataset}. {report.tied_share:.0%} of the histories' events share their second "
+        "with a neighbour.",
+        "",
+        "| switch | NDCG@10 own | switched | difference (95 %) | share of the own |",
+        "|---|---|---|---|---|",
+    ]
+    for effect in report.effects:
+        low, high = effect.interval
+        lines.append(
+            f"| {effect.switch} | {effect.ndcg_own:.4f} | {effect.ndcg_switched:.4f} | {effect.difference:+.4f} ({low:+.4f} to "
+            f"{high:+.4f}) | {effect.share:+.0%} |"
+        )
+    lines += [
+        "",
+        "| order of events | seen items | request at | ties in histories | HR@10 | NDCG@10 (95 %) | MRR@10 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in report.rows:
+        low, high = row.interval
+        mark = " (own)" if row.own else ""
+        lines.append(
+            f"| {row.order}{mark} | {row.seen} | {row.request_time} | {row.ties} | {row.metrics['hr@10']:.4f} | "
+            f"{row.metrics['ndcg@10']:.4f} ({low:.4f} to {high:.4f}) | {row.metrics['mrr@10']:.4f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _at_target(settings: EvaluationSettings) -> EvaluationSettings:
+    return settings.model_copy(update={"request_time": "target"})
+
+
+def _own_first(request_time: str) -> Iterator[Literal["target", "last"]]:
+    times: tuple[Literal["target", "last"], ...] = ("target", "last")
+    yield from sorted(times, key=lambda time: time != request_time)
+
+
+def _asked_at(requests: Requests, request_time: Literal["target", "last"]) -> Requests:
+    if request_time == "target":
+        return requests
+    last = requests.timestamps[np.maximum(requests.offsets[1:] - 1, 0)] if len(requests.timestamps) else requests.request_times
+    return replace(requests, request_times=np.where(requests.lengths > 0, last, requests.request_times))
+
+
+def _ranks(
+    model: Recommender, requests: Requests, parts: Split, masked: bool, settings: EvaluationSettings
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return rank_requests(model, requests, parts.catalogue, mask_seen=masked, batch_size=settings.batch_size).ranks
+
+
+def _tied_share(requests: Requests) -> float:
+    if len(requests.timestamps) < 2:
+        return 0.0
+    same = (np.diff(requests.timestamps) == 0) & (np.diff(requests.row_of_event) == 0)
+    return float((np.append(same, False) | np.append(False, same)).mean())
+
+
+def _effect(name: str, own: np.ndarray[Any, Any], switched: np.ndarray[Any, Any], seed: int) -> Effect:
+    test = paired_bootstrap(switched, own, resamples=RESAMPLES, seed=seed)
+    share = test.difference / test.mean_b if test.mean_b else 0.0
+    return Effect(name, test.mean_b, test.mean_a, test.difference, (test.ci_low, test.ci_high), share)
