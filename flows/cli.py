@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from configs.errors import RecsysError
+from flows import stored
+from flows.console import Config, Json, Set, settings_of, table, write_json
 
 if TYPE_CHECKING:
-    from configs.settings import RetrainSettings
     from flows.retrain import RetrainSummary
     from tasks.promotions import Promotion
 
@@ -25,38 +25,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Keeps a movie recommender fresh and safe: data, training, evaluation, gated promotion.",
 )
-
-Config = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--config", "-c", help="YAML file with settings, or the name of one that ships; may be repeated, the later win."
-    ),
-]
-Set = Annotated[list[str] | None, typer.Option("--set", help="One setting, as key=value; may be repeated.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file for programs.")]
+app.add_typer(stored.app)
 
 
 @app.command()
 def retrain(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
     """Run the whole story: etl, drift, training, evaluation, gate, promotion."""
-    settings = _settings(config, set_)
+    settings = settings_of(config, set_)
     from flows.retrain import retrain as flow
 
     summary = flow(settings)
-    _write_json(json_file, summary.to_dict())
+    write_json(json_file, summary.to_dict())
     _print_summary(summary)
 
 
 @app.command()
 def etl(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
     """Make a validated dataset version of the configured source."""
-    settings = _settings(config, set_)
+    settings = settings_of(config, set_)
     from dataclasses import asdict
 
     from flows.etl import etl as flow
 
     dataset = flow(settings.data, settings.validation, settings.store)
-    _write_json(json_file, asdict(dataset))
+    write_json(json_file, asdict(dataset))
     typer.echo(
         f"{dataset.name}/{dataset.version}: {dataset.rows:,} interactions, {dataset.users:,} users, {dataset.items:,} items"
     )
@@ -73,13 +65,13 @@ def monitor(
     json_file: Json = None,
 ) -> None:
     """Measure drift of the newest events against the champion's reference."""
-    settings = _settings(config, set_)
+    settings = settings_of(config, set_)
     from flows.monitor import monitor as flow
 
     result = flow(dataset, settings.model_name, settings.data, settings.drift, settings.store)
-    _write_json(json_file, result.to_dict())
+    write_json(json_file, result.to_dict())
     rows = [[c.column, f"{c.distance:.4f}", f"{c.threshold:g}", "drifted" if c.drifted else "stable"] for c in result.columns]
-    _table(["column", "distance", "threshold", "verdict"], rows)
+    table(["column", "distance", "threshold", "verdict"], rows)
     typer.echo(f"newest slice: {result.verdict}. {' '.join(result.reasons)}")
 
 
@@ -93,13 +85,13 @@ def train(
     json_file: Json = None,
 ) -> None:
     """Train and register the candidates without a decision; `promote` judges the version."""
-    settings = _settings(config, set_)
+    settings = settings_of(config, set_)
     from dataclasses import asdict
 
     from flows.train import train as flow
 
     version = flow(settings, dataset)
-    _write_json(json_file, asdict(version))
+    write_json(json_file, asdict(version))
     typer.echo(f"{version.name} {version.version} is registered; `recsys promote {version.version}` judges it")
 
 
@@ -113,7 +105,7 @@ def promote(
     json_file: Json = None,
 ) -> None:
     """Judge a stored version against the champion of now, and promote it if it passes."""
-    settings = _settings(config, set_)
+    settings = settings_of(config, set_)
     from flows.promote import promote as flow
 
     _announce(flow(version, settings.model_name, reason, force, settings.promotion, settings.store), json_file)
@@ -128,99 +120,10 @@ def rollback(
     json_file: Json = None,
 ) -> None:
     """Return to an earlier champion, after it has been loaded and checked."""
-    settings = _settings(config, set_)
+    settings = settings_of(config, set_)
     from flows.rollback import rollback as flow
 
     _announce(flow(to, reason, settings.model_name, settings.promotion, settings.store), json_file)
-
-
-@app.command()
-def models(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """List the registered versions; the champion is marked."""
-    settings = _settings(config, set_)
-    from dataclasses import asdict
-
-    from infra.stores import open_store
-    from tasks.promotions import champion
-    from tasks.registry import list_versions
-
-    store = open_store(settings.store)
-    versions, current = list_versions(store, settings.model_name), champion(store, settings.model_name)
-    best = current.version if current else None
-    _write_json(json_file, {"champion": best, "versions": [asdict(version) for version in versions]})
-    rows = [
-        [
-            "*" if ref.version == best else "",
-            ref.version,
-            ref.kind,
-            ref.dataset,
-            ref.protocol,
-            f"{ref.metrics['hr@10']:.4f}",
-            f"{ref.metrics['ndcg@10']:.4f}",
-            ref.outcome,
-        ]
-        for ref in versions
-    ]
-    _table(["", "version", "model", "dataset", "protocol", "HR@10", "NDCG@10", "gate"], rows)
-    typer.echo(f"champion of {settings.model_name}: {best or 'none yet; `recsys retrain` makes the first'}")
-
-
-@app.command()
-def show(
-    version: Annotated[str, typer.Argument(help="Version, or `champion`.")],
-    config: Config = None,
-    set_: Set = None,
-    json_file: Json = None,
-) -> None:
-    """Show a version's lineage, files, promotions and the gate's decision."""
-    settings = _settings(config, set_)
-    from dataclasses import asdict
-
-    from configs.errors import ChampionMissingError
-    from infra.stores import open_store
-    from tasks.promotions import champion, history
-    from tasks.registry import model_ref, read_decision, read_manifest
-
-    store = open_store(settings.store)
-    name = settings.model_name
-    if version == "champion":
-        current = champion(store, name)
-        if current is None:
-            raise ChampionMissingError(f"{name} has no champion yet. `recsys retrain` makes the first.")
-        version = current.version
-    manifest, decision = read_manifest(store, name, version), read_decision(store, model_ref(store, name, version))
-    entries = [entry for entry in history(store, name) if entry.version == version]
-    _write_json(json_file, {"manifest": manifest, "decision": decision, "promotions": [asdict(entry) for entry in entries]})
-    lineage = manifest["lineage"]
-    facts = {
-        "version": version,
-        "created": manifest["created"],
-        "gate": f"{manifest['outcome']} {' '.join(decision['reasons'])}".strip(),
-    }
-    facts |= {key: lineage[key] for key in ("kind", "dataset", "protocol", "seed", "duration_s", "git_commit", "python")}
-    facts |= {"hardware": lineage["hardware"], "packages": lineage["packages"]}
-    facts |= {"HR@10": f"{lineage['metrics']['hr@10']:.4f}", "NDCG@10": f"{lineage['metrics']['ndcg@10']:.4f}"}
-    _table(["fact", "value"], [[key, _plain(value)] for key, value in facts.items()])
-    _table(["file", "sha256"], [[file, digest] for file, digest in manifest["files"].items()])
-    if entries:
-        _table(
-            ["promotion", "kind", "when", "who", "reason"], [[str(e.number), e.kind, e.when, e.who, e.reason] for e in entries]
-        )
-
-
-@app.command()
-def datasets(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """List the stored dataset versions."""
-    settings = _settings(config, set_)
-    from dataclasses import asdict
-
-    from infra.stores import open_store
-    from tasks.datasets import list_datasets
-
-    refs = list_datasets(open_store(settings.store))
-    _write_json(json_file, [asdict(ref) for ref in refs])
-    rows = [[f"{ref.name}/{ref.version}", f"{ref.rows:,}", f"{ref.users:,}", f"{ref.items:,}", str(ref.last)] for ref in refs]
-    _table(["dataset", "interactions", "users", "items", "last event (UTC s)"], rows)
 
 
 def main() -> None:
@@ -241,26 +144,10 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     return True
 
 
-def _settings(config: list[str] | None, overrides: list[str] | None) -> RetrainSettings:
-    from configs.loading import load_settings
-    from configs.settings import RetrainSettings
-
-    return load_settings(RetrainSettings, config, overrides or ())
-
-
-def _write_json(path: Path | None, content: Any) -> None:
-    if path is None:
-        return
-    temporary = path.with_name(f".{path.name}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
 def _announce(entry: Promotion, json_file: Path | None) -> None:
     from dataclasses import asdict
 
-    _write_json(json_file, asdict(entry))
+    write_json(json_file, asdict(entry))
     typer.echo(
         f"{entry.name} {entry.version} is champion (promotion {entry.number}, {entry.kind}); before it {entry.previous or 'none'}"
     )
@@ -279,7 +166,7 @@ def _print_summary(summary: RetrainSummary) -> None:
         ]
         for model, parts in evaluation.metrics.items()
     ]
-    _table(["model", *[name.upper() for name in shown], "NDCG@10, 95 % interval"], rows)
+    table(["model", *[name.upper() for name in shown], "NDCG@10, 95 % interval"], rows)
     rules = [
         [
             rule.name,
@@ -289,32 +176,13 @@ def _print_summary(summary: RetrainSummary) -> None:
         ]
         for rule in decision.rules
     ]
-    _table(["rule", "figure", "must be", "verdict"], rules)
+    table(["rule", "figure", "must be", "verdict"], rules)
     for reason in decision.reasons:
         typer.echo(f"- {reason}")
     typer.echo(f"\nverdict: {decision.outcome}. version {summary.version.version}, champion {summary.champion or 'none'}")
     typer.echo(f"stored at {summary.version.uri}")
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.durations_s.items())
     typer.echo(f"{sum(summary.durations_s.values()):.0f} s: {stages}")
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns, header_style="bold")
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
-    console.print(table)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {inner}" for key, inner in value.items())
-    return str(value)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from prefect.logging.configuration import setup_logging
 from prefect.testing.utilities import prefect_test_harness
 
 from configs.settings import RetrainSettings
@@ -39,6 +40,7 @@ QUICK = {
 @pytest.fixture(scope="session", autouse=True)
 def prefect_server() -> Iterator[None]:
     """A real Prefect server on a database of its own."""
+    setup_logging()  # now, and not in the first test that captures output: the handlers keep the stream they find
     with prefect_test_harness(server_startup_timeout=180):
         yield
 

@@ -91,6 +91,6 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "_settings", broken)
+    monkeypatch.setattr(cli, "settings_of", broken)
     with pytest.raises(ZeroDivisionError):
-        recsys("models")
+        recsys("retrain")

@@ -1,0 +1,58 @@
+"""What the commands of `recsys` share: their options, settings from them, tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from configs.settings import RetrainSettings
+
+__all__ = ["Config", "Json", "Set", "plain", "settings_of", "table", "write_json"]
+
+Config = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--config", "-c", help="YAML file with settings, or the name of one that ships; may be repeated, the later win."
+    ),
+]
+Set = Annotated[list[str] | None, typer.Option("--set", help="One setting, as key=value; may be repeated.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file for programs.")]
+
+
+def settings_of(config: list[str] | None, overrides: list[str] | None) -> RetrainSettings:
+    from configs.loading import load_settings
+    from configs.settings import RetrainSettings
+
+    return load_settings(RetrainSettings, config, overrides or ())
+
+
+def write_json(path: Path | None, content: Any) -> None:
+    if path is None:
+        return
+    temporary = path.with_name(f".{path.name}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def table(columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(table)
+
+
+def plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {inner}" for key, inner in value.items())
+    return str(value)

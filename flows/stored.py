@@ -1,0 +1,100 @@
+"""Commands of `recsys` that read the store: what there is, and what is known of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows.console import Config, Json, Set, plain, settings_of, table, write_json
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def models(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """List the registered versions; the champion is marked."""
+    settings = settings_of(config, set_)
+    from dataclasses import asdict
+
+    from infra.stores import open_store
+    from tasks.promotions import champion
+    from tasks.registry import list_versions
+
+    store = open_store(settings.store)
+    versions, current = list_versions(store, settings.model_name), champion(store, settings.model_name)
+    best = current.version if current else None
+    write_json(json_file, {"champion": best, "versions": [asdict(version) for version in versions]})
+    rows = [
+        [
+            "*" if ref.version == best else "",
+            ref.version,
+            ref.kind,
+            ref.dataset,
+            ref.protocol,
+            f"{ref.metrics['hr@10']:.4f}",
+            f"{ref.metrics['ndcg@10']:.4f}",
+            ref.outcome,
+        ]
+        for ref in versions
+    ]
+    table(["", "version", "model", "dataset", "protocol", "HR@10", "NDCG@10", "gate"], rows)
+    typer.echo(f"champion of {settings.model_name}: {best or 'none yet; `recsys retrain` makes the first'}")
+
+
+@app.command()
+def show(
+    version: Annotated[str, typer.Argument(help="Version, or `champion`.")],
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Show a version's lineage, files, promotions and the gate's decision."""
+    settings = settings_of(config, set_)
+    from dataclasses import asdict
+
+    from configs.errors import ChampionMissingError
+    from infra.stores import open_store
+    from tasks.promotions import champion, history
+    from tasks.registry import model_ref, read_decision, read_manifest
+
+    store = open_store(settings.store)
+    name = settings.model_name
+    if version == "champion":
+        current = champion(store, name)
+        if current is None:
+            raise ChampionMissingError(f"{name} has no champion yet. `recsys retrain` makes the first.")
+        version = current.version
+    manifest, decision = read_manifest(store, name, version), read_decision(store, model_ref(store, name, version))
+    entries = [entry for entry in history(store, name) if entry.version == version]
+    write_json(json_file, {"manifest": manifest, "decision": decision, "promotions": [asdict(entry) for entry in entries]})
+    lineage = manifest["lineage"]
+    facts = {
+        "version": version,
+        "created": manifest["created"],
+        "gate": f"{manifest['outcome']} {' '.join(decision['reasons'])}".strip(),
+    }
+    facts |= {key: lineage[key] for key in ("kind", "dataset", "protocol", "seed", "duration_s", "git_commit", "python")}
+    facts |= {"hardware": lineage["hardware"], "packages": lineage["packages"]}
+    facts |= {"HR@10": f"{lineage['metrics']['hr@10']:.4f}", "NDCG@10": f"{lineage['metrics']['ndcg@10']:.4f}"}
+    table(["fact", "value"], [[key, plain(value)] for key, value in facts.items()])
+    table(["file", "sha256"], [[file, digest] for file, digest in manifest["files"].items()])
+    if entries:
+        table(["promotion", "kind", "when", "who", "reason"], [[str(e.number), e.kind, e.when, e.who, e.reason] for e in entries])
+
+
+@app.command()
+def datasets(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """List the stored dataset versions."""
+    settings = settings_of(config, set_)
+    from dataclasses import asdict
+
+    from infra.stores import open_store
+    from tasks.datasets import list_datasets
+
+    refs = list_datasets(open_store(settings.store))
+    write_json(json_file, [asdict(ref) for ref in refs])
+    rows = [[f"{ref.name}/{ref.version}", f"{ref.rows:,}", f"{ref.users:,}", f"{ref.items:,}", str(ref.last)] for ref in refs]
+    table(["dataset", "interactions", "users", "items", "last event (UTC s)"], rows)
