@@ -10,8 +10,8 @@ from typing import ParamSpec, TypeVar
 from configs.settings import RetrainSettings
 from tasks.candidates import candidate_kinds, clear_checkpoints
 from tasks.datasets import DatasetRef
+from tasks.decision import Decision
 from tasks.evaluate import Evaluation
-from tasks.gate import Decision
 from tasks.registry import ModelRef
 from tasks.stages import evaluate_models, gate, promote_challenger, publish_version, stage_version, train_model
 

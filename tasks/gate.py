@@ -6,23 +6,21 @@ leaves its figure, threshold and verdict in one decision record.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from configs.errors import GateError
 from configs.settings import PromotionSettings
-from models.ranking import Ranking, metrics, per_request
-from models.significance import PairedTest, detectable_difference, holm, paired_bootstrap
+from models.ranking import Ranking, metrics, per_request, per_request_metrics
+from models.significance import PairedTest, confidence_intervals, detectable_difference, holm, paired_bootstrap
+from tasks.decision import Comparison, Decision, Differences, Outcome, Rule, Verdict
 from tasks.load_check import LoadCheck
 
-__all__ = ["Challenger", "Champion", "Decision", "GateInputs", "Rule", "decide", "render_markdown"]
+__all__ = ["Challenger", "Champion", "GateInputs", "decide"]
 
-Verdict = Literal["passed", "failed", "not applicable", "not judged"]
-Outcome = Literal["promoted", "held", "needs approval"]
-GROUPS = {1: "floors and baselines", 2: "against the champion", 3: "slices", 4: "health", 5: "stored version"}
+BINS = np.linspace(-1, 1, 41)  # of per-request differences
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,58 +56,20 @@ class GateInputs:
     slices: dict[str, npt.NDArray[np.bool_]]
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One rule's figure, what it had to be, and the verdict."""
-
-    group: int
-    name: str
-    figure: float | None
-    threshold: float | None
-    comparison: str
-    verdict: Verdict
-    detail: str
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The decision record."""
-
-    outcome: Outcome
-    reasons: list[str]  # of a hold: one sentence for each failed rule
-    model_name: str
-    challenger: str
-    champion: str | None
-    champion_number: int
-    dataset: str
-    protocol: str
-    requests: int
-    metrics: dict[str, dict[str, float]]  # model -> metric -> value, all on the same requests
-    rules: list[Rule]
-    tests: dict[str, dict[str, float]] = field(default_factory=dict)
-    detectable_difference: float | None = None  # NDCG@10 against the champion, 80 % power
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
     """Judge the challenger. A first model has no champion to beat: groups 2 and 3 do not apply to it.
 
     Raises GateError where rankings are not of the same requests.
     """
     _refuse_other_requests(inputs)
-    challenger = inputs.challenger
+    challenger, champion = inputs.challenger, inputs.champion
     tests: dict[str, PairedTest] = {}
+    comparisons: list[Comparison] = []
     rules = [*_floors(inputs, settings), *_against_baselines(inputs, settings, tests)]
-    rules += [*_against_champion(inputs, settings, tests), *_slices(inputs, settings)]
+    rules += [*_against_champion(inputs, settings, tests, comparisons), *_slices(inputs, settings, comparisons)]
     rules += [*_health(challenger, settings), *_stored(challenger.load_check, settings)]
     failed = [rule.detail for rule in rules if rule.verdict == "failed"]
     outcome: Outcome = "held" if failed else "needs approval" if settings.approval == "manual" else "promoted"
-    champion = inputs.champion
-    difference = None
-    if champion is not None:
-        difference = detectable_difference(_ndcg(challenger.ranking) - _ndcg(champion.ranking), settings.alpha)
     rankings = {"challenger": challenger.ranking, **inputs.baselines, **({"champion": champion.ranking} if champion else {})}
     return Decision(
         outcome=outcome,
@@ -123,34 +83,18 @@ def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
         requests=len(challenger.ranking.ranks),
         metrics={name: metrics(ranking.ranks, (10,)) for name, ranking in rankings.items()},
         rules=rules,
+        intervals={
+            name: confidence_intervals(
+                per_request_metrics(ranking.ranks, (10,)), resamples=settings.resamples, seed=settings.seed
+            )
+            for name, ranking in rankings.items()
+        },
         tests={name: asdict(test) for name, test in tests.items()},
-        detectable_difference=difference,
+        comparisons=comparisons,
+        differences=_differences(_ndcg(challenger.ranking) - _ndcg(champion.ranking)) if champion else None,
+        detectable_difference=comparisons[0].detectable if comparisons else None,
+        settings=settings.model_dump(mode="json"),
     )
-
-
-def render_markdown(decision: Decision) -> str:
-    """The decision for people: verdict, reasons, and a table of the rules."""
-    against = f"the champion {decision.champion}" if decision.champion else "no champion: this is the first model"
-    lines = [
-        f"## {decision.outcome.capitalize()}: {decision.challenger}",
-        "",
-        f"Judged against {against}, on {decision.requests} requests of {decision.dataset} under `{decision.protocol}`.",
-        "",
-        *[f"- {reason}" for reason in decision.reasons],
-        *([""] if decision.reasons else []),
-        "| group | rule | figure | must be | verdict |",
-        "|---|---|---|---|---|",
-    ]
-    for rule in decision.rules:
-        figure = "" if rule.figure is None else f"{rule.figure:.4g}"
-        wanted = "" if rule.threshold is None else f"{rule.comparison} {rule.threshold:.4g}"
-        lines.append(f"| {GROUPS[rule.group]} | {rule.name} | {figure} | {wanted} | {rule.verdict} |")
-    if decision.detectable_difference is not None:
-        lines += [
-            "",
-            f"With this holdout a true NDCG@10 difference of {decision.detectable_difference:.4f} is found with 80 % power.",
-        ]
-    return "\n".join(lines) + "\n"
 
 
 def _ndcg(ranking: Ranking) -> npt.NDArray[np.float64]:
@@ -198,7 +142,9 @@ def _against_baselines(inputs: GateInputs, settings: PromotionSettings, tests: d
     return rules
 
 
-def _against_champion(inputs: GateInputs, settings: PromotionSettings, tests: dict[str, PairedTest]) -> list[Rule]:
+def _against_champion(
+    inputs: GateInputs, settings: PromotionSettings, tests: dict[str, PairedTest], comparisons: list[Comparison]
+) -> list[Rule]:
     name = "better than the champion" if settings.rule == "better" else f"not worse than the champion by {settings.margin:.0%}"
     if inputs.champion is None:
         return [Rule(2, name, None, None, "", "not applicable", "There is no champion yet.")]
@@ -206,11 +152,12 @@ def _against_champion(inputs: GateInputs, settings: PromotionSettings, tests: di
     margin = 0.0 if settings.rule == "better" else -settings.margin * float(theirs.mean())
     test = paired_bootstrap(ours, theirs, resamples=settings.resamples, seed=settings.seed, margin=margin)
     tests["champion"] = test
+    least = detectable_difference(ours - theirs, settings.alpha) + margin
+    comparisons.append(_comparison("all requests", test, least))
     found = f"NDCG@10 {test.mean_a:.4f} against the champion's {test.mean_b:.4f} (95 % interval of the difference {test.ci_low:+.4f} to {test.ci_high:+.4f})"
     if np.array_equal(ours, theirs):
         found += "; the two rank every request alike"
-    elif settings.rule == "better":
-        least = detectable_difference(ours - theirs, settings.alpha)
+    elif test.p_value >= settings.alpha and least > 0:
         found += f"; a true difference below {least:.4f} would mostly go unseen on {test.requests} requests"
     return [_test_rule(2, name, test, settings.alpha, found)]
 
@@ -222,12 +169,13 @@ def _test_rule(group: int, name: str, test: PairedTest, alpha: float, found: str
     )
 
 
-def _slices(inputs: GateInputs, settings: PromotionSettings) -> list[Rule]:
+def _slices(inputs: GateInputs, settings: PromotionSettings, comparisons: list[Comparison]) -> list[Rule]:
     """A slice fails when it is shown to have lost more than its margin; absence of such proof in a small one is no failure."""
     if inputs.champion is None:
         return [Rule(3, "no slice is harmed", None, None, "", "not applicable", "There is no champion yet.")]
     ours, theirs = _ndcg(inputs.challenger.ranking), _ndcg(inputs.champion.ranking)
-    tests: dict[str, PairedTest] = {}
+    losses: dict[str, PairedTest] = {}
+    least: dict[str, float] = {}
     rules = []
     for name, mask in inputs.slices.items():
         if int(mask.sum()) < settings.min_slice_requests:
@@ -235,16 +183,43 @@ def _slices(inputs: GateInputs, settings: PromotionSettings) -> list[Rule]:
             rules.append(Rule(3, name, None, None, "", "not judged", detail))
             continue
         allowed = settings.slice_margin * float(theirs[mask].mean())
-        tests[name] = paired_bootstrap(theirs[mask], ours[mask], resamples=settings.resamples, seed=settings.seed, margin=allowed)
-    corrected = holm({name: test.p_value for name, test in tests.items()}, settings.alpha)
-    for name, test in tests.items():
+        losses[name] = paired_bootstrap(
+            theirs[mask], ours[mask], resamples=settings.resamples, seed=settings.seed, margin=allowed
+        )
+        least[name] = allowed + detectable_difference(ours[mask] - theirs[mask], settings.alpha)
+        comparisons.append(_comparison(name, _reversed(losses[name]), least[name]))
+    corrected = holm({name: test.p_value for name, test in losses.items()}, settings.alpha)
+    for name, test in losses.items():
         p, harmed = corrected[name]
         detail = (
             f"{name}: NDCG@10 {test.mean_b:.4f} against the champion's {test.mean_a:.4f} on {test.requests} requests; a loss above "
-            f"{settings.slice_margin:.0%} is {'shown' if harmed else 'not shown'} (Holm-corrected p = {p:.4f})."
+            f"{settings.slice_margin:.0%} is {'shown' if harmed else 'not shown'} (Holm-corrected p = {p:.4f}; a true loss of "
+            f"{least[name]:.4f} would mostly be)."
         )
         rules.append(Rule(3, name, p, settings.alpha, "p >", "failed" if harmed else "passed", detail))
     return rules
+
+
+def _comparison(name: str, test: PairedTest, detectable: float) -> Comparison:
+    return Comparison(name, test.requests, test.mean_a, test.mean_b, test.difference, test.ci_low, test.ci_high, detectable)
+
+
+def _reversed(test: PairedTest) -> PairedTest:
+    """The figures of b against a; the p-value stays that of a against b."""
+    return replace(
+        test,
+        mean_a=test.mean_b,
+        mean_b=test.mean_a,
+        difference=-test.difference,
+        ci_low=-test.ci_high,
+        ci_high=-test.ci_low,
+    )
+
+
+def _differences(values: npt.NDArray[np.float64]) -> Differences:
+    apart = values[values != 0]
+    counts, _ = np.histogram(apart, BINS)
+    return Differences(counts.tolist(), int((values > 0).sum()), int((values < 0).sum()), int((values == 0).sum()))
 
 
 def _health(challenger: Challenger, settings: PromotionSettings) -> list[Rule]:

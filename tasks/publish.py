@@ -9,23 +9,33 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from configs.errors import AlreadyExistsError, GateError
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
 from infra.stores import Store
-from models.ranking import Ranking, beyond_accuracy, per_request, slices
+from models.ranking import Ranking, beyond_accuracy, slices
 from tasks.candidates import Candidate, read_split
 from tasks.datasets import DatasetRef, load_dataset_ref
+from tasks.decision import Decision
+from tasks.decision_page import render_html
 from tasks.evaluate import Evaluation, rank_version, read_rankings
-from tasks.gate import Challenger, Champion, Decision, GateInputs, decide
+from tasks.gate import Challenger, Champion, GateInputs, decide
 from tasks.load_check import LoadCheck, check_staged, check_version
 from tasks.promotions import Promotion, champion, promote
 from tasks.registry import ModelRef, StagedVersion, collect_lineage, fetch_version, model_ref, read_manifest, seal, stage
 
-__all__ = ["Judged", "Published", "champion_ref", "judge", "judge_version", "promote_version", "publish", "stage_challenger"]
+__all__ = [
+    "PAGE_FILE",
+    "Published",
+    "champion_ref",
+    "judge",
+    "judge_version",
+    "promote_version",
+    "publish",
+    "record_decision",
+    "stage_challenger",
+]
 
+PAGE_FILE = "report.html"  # the decision that a version is sealed with, for people
 UNJUDGED = {"outcome": "not judged", "reasons": ["Trained without the gate; `recsys promote` judges it."]}
 
 
@@ -36,14 +46,6 @@ class Published:
     version: ModelRef
     decision: Decision
     promotion: Promotion | None
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """A decision with what its figure is drawn from."""
-
-    decision: Decision
-    differences: npt.NDArray[np.float64] | None  # NDCG@10, challenger - champion, by request; None for a first model
 
 
 def champion_ref(store: Store, name: str) -> tuple[ModelRef, Promotion] | None:
@@ -59,7 +61,7 @@ def stage_challenger(store: Store, name: str, folder: Path) -> StagedVersion:
 
 def judge(
     store: Store, staged: StagedVersion, folder: Path, dataset: DatasetRef, evaluation: Evaluation, settings: RetrainSettings
-) -> Judged:
+) -> Decision:
     """Check the staged version in a clean process and decide on it against the champion of this moment."""
     parts = read_split(store, dataset, settings.evaluation)
     rankings = read_rankings(folder, parts)
@@ -74,11 +76,7 @@ def judge(
         champion=_rank_champion(store, current, dataset, settings.evaluation),
         slices=slices(parts.train, parts.test),
     )
-    differences = None
-    if inputs.champion is not None:
-        ours, theirs = (per_request(r.ranks, "ndcg", 10) for r in (inputs.challenger.ranking, inputs.champion.ranking))
-        differences = ours - theirs
-    return Judged(decide(inputs, settings.promotion), differences)
+    return decide(inputs, settings.promotion)
 
 
 def publish(
@@ -100,7 +98,8 @@ def publish(
         metrics=evaluation.metrics[challenger.kind]["all"],
         duration_s=round(challenger.seconds, 1),
     )
-    return seal(store, staged, decision.to_dict() if decision else UNJUDGED, lineage, datetime.now(UTC))
+    pages = {PAGE_FILE: render_html(decision)} if decision else {}
+    return seal(store, staged, decision.to_dict() if decision else UNJUDGED, lineage, datetime.now(UTC), pages)
 
 
 def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: PromotionSettings) -> Published:
@@ -153,9 +152,16 @@ def judge_version(store: Store, ref: ModelRef, settings: PromotionSettings) -> D
         slices=slices(parts.train, parts.test),
     )
     decision = decide(inputs, settings)
-    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
-    store.put_new(f"decisions/{ref.name}/{ref.version}/{stamp}.json", json.dumps(decision.to_dict(), indent=2).encode())
+    record_decision(store, ref, decision)
     return decision
+
+
+def record_decision(store: Store, ref: ModelRef, decision: Decision) -> str:
+    """Add a decision that came after the version was sealed, as a page and as JSON; the key of the page."""
+    prefix = f"decisions/{ref.name}/{ref.version}/{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+    store.put_new(f"{prefix}.html", render_html(decision))
+    store.put_new(f"{prefix}.json", json.dumps(decision.to_dict(), indent=2).encode())
+    return f"{prefix}.html"
 
 
 def _rank_champion(

@@ -14,6 +14,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -115,17 +116,25 @@ def stage(store: Store, name: str, folder: Path, now: datetime) -> StagedVersion
     return StagedVersion(name, version, prefix, files)
 
 
-def seal(store: Store, staged: StagedVersion, decision: dict[str, Any], lineage: Lineage, now: datetime) -> ModelRef:
-    """Add the gate's decision and the manifest: the version exists from here on.
+def seal(
+    store: Store,
+    staged: StagedVersion,
+    decision: dict[str, Any],
+    lineage: Lineage,
+    now: datetime,
+    pages: Mapping[str, bytes] | None = None,
+) -> ModelRef:
+    """Add the gate's decision, pages made of it (file name -> content), and the manifest: the version exists from here on.
 
     May be repeated after a store that did not answer: what this run has written already is taken as it is.
     """
-    content = json.dumps(decision, indent=2).encode()
-    try:
-        store.put_new(f"{staged.prefix}/decision.json", content)
-    except AlreadyExistsError:
-        if store.get(f"{staged.prefix}/decision.json") != content:
-            raise
+    added = {"decision.json": json.dumps(decision, indent=2).encode(), **(pages or {})}
+    for name, content in added.items():
+        try:
+            store.put_new(f"{staged.prefix}/{name}", content)
+        except AlreadyExistsError:
+            if store.get(f"{staged.prefix}/{name}") != content:
+                raise
     manifest = {
         "format": 1,
         "name": staged.name,
@@ -133,7 +142,7 @@ def seal(store: Store, staged: StagedVersion, decision: dict[str, Any], lineage:
         "created": now.astimezone(UTC).isoformat(timespec="seconds"),
         "outcome": decision["outcome"],
         "lineage": asdict(lineage),
-        "files": {**staged.files, "decision.json": hashlib.sha256(content).hexdigest()},
+        "files": {**staged.files, **{name: hashlib.sha256(content).hexdigest() for name, content in added.items()}},
     }
     with suppress(AlreadyExistsError):  # the decision is this run's, so the manifest is too
         store.put_new(f"{staged.prefix}/manifest.json", json.dumps(manifest, indent=2).encode())

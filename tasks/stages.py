@@ -26,10 +26,10 @@ from models.recommender import EpochReport
 from tasks import artifacts, publish
 from tasks.candidates import Candidate, CandidateKind, train_candidate
 from tasks.datasets import DatasetRef, read_table, write_dataset
+from tasks.decision import Decision
 from tasks.drift import DriftResult, Reference, detect_drift, newest_slice, reference_of
 from tasks.evaluate import Evaluation, evaluate_candidates
 from tasks.features import build_features
-from tasks.gate import Decision
 from tasks.ingest import ingest
 from tasks.load_check import check_version
 from tasks.promotions import Promotion, promote, rollback
@@ -149,11 +149,8 @@ def stage_version(evaluation: Evaluation, settings: RetrainSettings) -> StagedVe
 @task(name="gate", **_NETWORK)
 def gate(staged: StagedVersion, dataset: DatasetRef, evaluation: Evaluation, settings: RetrainSettings) -> Decision:
     """Decide on the staged version against the champion."""
-    judged = publish.judge(open_store(settings.store), staged, Path(evaluation.folder), dataset, evaluation, settings)
-    decision = judged.decision
+    decision = publish.judge(open_store(settings.store), staged, Path(evaluation.folder), dataset, evaluation, settings)
     artifacts.show_decision(decision)
-    if judged.differences is not None:
-        artifacts.show_differences(judged.differences, decision)
     get_run_logger().info("gate: %s. %s", decision.outcome, " ".join(decision.reasons))
     return decision
 
@@ -163,8 +160,11 @@ def publish_version(
     staged: StagedVersion, decision: Decision | None, challenger: Candidate, evaluation: Evaluation, settings: RetrainSettings
 ) -> ModelRef:
     """Seal the version with its decision and lineage."""
-    version = publish.publish(open_store(settings.store), staged, decision, challenger, evaluation, settings)
+    place = open_store(settings.store)
+    version = publish.publish(place, staged, decision, challenger, evaluation, settings)
     artifacts.show_version(version)
+    if decision is not None:
+        artifacts.show_page(place.uri(f"{version.prefix}/{publish.PAGE_FILE}"), decision)
     return version
 
 
