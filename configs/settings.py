@@ -246,7 +246,11 @@ class PromotionSettings(_Settings):
     baselines: tuple[Literal["popularity", "ncf"], ...] = ("popularity", "ncf")
     """Models of the same run that a challenger must beat on NDCG@10."""
     approval: Literal["automatic", "manual"] = "automatic"
-    """`manual`: a challenger that passes every rule waits for `recsys promote`."""
+    """`manual`: a challenger that passes every rule is promoted when a person says so, in the run (`approval_wait_s`) or later
+    by `recsys promote`."""
+    approval_wait_s: int = Field(default=0, ge=0)
+    """Seconds that a run with `manual` approval stands paused in the Prefect UI, with a form to approve or reject; 0 does not
+    wait. Nobody answering leaves the version stored and unpromoted."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
     """Level of every test."""
     rule: Literal["better", "non-inferior"] = "better"

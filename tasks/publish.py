@@ -102,8 +102,11 @@ def publish(
     return seal(store, staged, decision.to_dict() if decision else UNJUDGED, lineage, datetime.now(UTC), pages)
 
 
-def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: PromotionSettings) -> Published:
-    """Make a version champion if the gate said so. Where another promotion came first, decide again against that one."""
+def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: PromotionSettings, note: str = "") -> Published:
+    """Make a version champion if the gate said so. Where another promotion came first, decide again against that one.
+
+    `note` is what a person who asked for it says, for the log.
+    """
     for _ in range(settings.races):
         if decision.outcome != "promoted":
             return Published(ref, decision, None)
@@ -113,7 +116,7 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
                 ref.name,
                 ref.version,
                 expected=decision.champion_number,
-                reason="passed the gate",
+                reason=_why(decision, note),
                 now=datetime.now(UTC),
                 decision=_in_short(decision),
             )
@@ -178,6 +181,12 @@ def _rank_champion(
         )
     ranking: Ranking = rank_version(store, ref, read_split(store, dataset, settings), settings)
     return Champion(ref.version, promotion.number, ranking)
+
+
+def _why(decision: Decision, note: str) -> str:
+    by = f", approved by {decision.approval.who}" if decision.approval else ""
+    said = note.strip() or (decision.approval.note if decision.approval else "")
+    return f"passed the gate{by}{': ' + said if said else ''}"
 
 
 def _in_short(decision: Decision) -> dict[str, Any]:

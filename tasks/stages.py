@@ -45,6 +45,7 @@ __all__ = [
     "measure_drift",
     "promote_challenger",
     "publish_version",
+    "record_answer",
     "return_to",
     "stage_version",
     "train_model",
@@ -168,12 +169,20 @@ def publish_version(
     return version
 
 
+@task(name="record answer", **_NETWORK)
+def record_answer(version: ModelRef, decision: Decision, store: StoreSettings) -> None:
+    """Keep what a person said of a version that was sealed before, and show it."""
+    place = open_store(store)
+    artifacts.show_decision(decision)
+    artifacts.show_page(place.uri(publish.record_decision(place, version, decision)), decision)
+
+
 @task(name="promote version", **_NETWORK)
 def promote_challenger(
-    version: ModelRef, decision: Decision, settings: PromotionSettings, store: StoreSettings
+    version: ModelRef, decision: Decision, settings: PromotionSettings, store: StoreSettings, note: str = ""
 ) -> publish.Published:
     """Make the version champion if the gate passed it."""
-    published = publish.promote_version(open_store(store), version, decision, settings)
+    published = publish.promote_version(open_store(store), version, decision, settings, note)
     if published.decision is not decision:  # another promotion came between, so it was judged anew
         artifacts.show_decision(published.decision)
     if published.promotion is not None:
