@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.tasks import exponential_backoff
 
-from configs.errors import RecsysError, StoreUnavailableError
+from configs.errors import StoreUnavailableError
 from configs.settings import DataSettings, DriftSettings, PromotionSettings, RetrainSettings, StoreSettings, ValidationSettings
 from infra.stores import open_store
 from models.recommender import EpochReport
@@ -31,7 +31,7 @@ from tasks.evaluate import Evaluation, evaluate_candidates
 from tasks.features import build_features
 from tasks.gate import Decision
 from tasks.ingest import ingest
-from tasks.load_check import check_version
+from tasks.load_check import refuse_broken
 from tasks.promotions import Promotion, promote, rollback
 from tasks.registry import ModelRef, StagedVersion, fetch_version, model_ref, read_manifest
 from tasks.validate import validate
@@ -210,13 +210,9 @@ def force_promotion(version: ModelRef, reason: str, decision: Decision, store: S
 def return_to(model_name: str, to: str | None, reason: str, settings: PromotionSettings, store: StoreSettings) -> Promotion:
     """Load the earlier version in a clean process, then make it champion."""
     place = open_store(store)
-
-    def check(ref: ModelRef) -> None:
-        found = check_version(place, ref, settings)
-        if not found.ok:
-            raise RecsysError(f"{ref.name} {ref.version} cannot be rolled back to: {found.reason}. The champion is unchanged.")
-
-    return rollback(place, model_name, to=to, reason=reason, now=datetime.now(UTC), check=check)
+    return rollback(
+        place, model_name, to=to, reason=reason, now=datetime.now(UTC), check=lambda ref: refuse_broken(place, ref, settings)
+    )
 
 
 def _champion_reference(store: StoreSettings, ref: ModelRef) -> Reference:
