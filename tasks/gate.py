@@ -14,14 +14,15 @@ import numpy.typing as npt
 
 from configs.errors import GateError
 from configs.settings import PromotionSettings
-from models.ranking import Ranking, metrics, per_request
+from models.ranking import MISS, Ranking, metrics, per_request
 from models.significance import PairedTest, detectable_difference, holm, paired_bootstrap
 from tasks.load_check import LoadCheck
 
-__all__ = ["Challenger", "Champion", "Decision", "GateInputs", "Rule", "decide", "render_markdown"]
+__all__ = ["Challenger", "Champion", "Decision", "GateInputs", "Rule", "decide", "hold_unranked", "render_markdown"]
 
 Verdict = Literal["passed", "failed", "not applicable", "not judged"]
 Outcome = Literal["promoted", "held", "needs approval"]
+RECORD_TOLERANCE = 0.01  # share of requests
 GROUPS = {1: "floors and baselines", 2: "against the champion", 3: "slices", 4: "health", 5: "stored version"}
 
 
@@ -34,6 +35,7 @@ class Challenger:
     beyond_accuracy: dict[str, float]
     load_check: LoadCheck
     nonfinite_steps: int = 0
+    recorded: Ranking | None = None  # as its ranks were stored when it was evaluated
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,7 @@ class Champion:
     version: str
     number: int  # of its entry in the promotion log
     ranking: Ranking
+    seen_share: float | None = 0.0  # of the requests' target events; None where its dataset is no longer stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +106,7 @@ def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
     tests: dict[str, PairedTest] = {}
     rules = [*_floors(inputs, settings), *_against_baselines(inputs, settings, tests)]
     rules += [*_against_champion(inputs, settings, tests), *_slices(inputs, settings)]
-    rules += [*_health(challenger, settings), *_stored(challenger.load_check, settings)]
+    rules += [*_health(challenger, settings), *_stored(challenger.load_check, settings), *_as_recorded(challenger)]
     failed = [rule.detail for rule in rules if rule.verdict == "failed"]
     outcome: Outcome = "held" if failed else "needs approval" if settings.approval == "manual" else "promoted"
     champion = inputs.champion
@@ -125,6 +128,37 @@ def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
         rules=rules,
         tests={name: asdict(test) for name, test in tests.items()},
         detectable_difference=difference,
+    )
+
+
+def hold_unranked(
+    *,
+    model_name: str,
+    dataset: str,
+    protocol: str,
+    requests: int,
+    challenger: str,
+    champion: str | None,
+    champion_number: int,
+    check: LoadCheck,
+    settings: PromotionSettings,
+) -> Decision:
+    """Hold a version that a clean process could not load, or that cannot be ranked. The rules on ranks are not judged."""
+    detail = "The stored version could not be ranked."
+    rules = [Rule(group, GROUPS[group], None, None, "", "not judged", detail) for group in (1, 2, 3)]
+    rules += [_finite(check), *_stored(check, settings)]
+    return Decision(
+        outcome="held",
+        reasons=[rule.detail for rule in rules if rule.verdict == "failed"],
+        model_name=model_name,
+        challenger=challenger,
+        champion=champion,
+        champion_number=champion_number,
+        dataset=dataset,
+        protocol=protocol,
+        requests=requests,
+        metrics={},
+        rules=rules,
     )
 
 
@@ -160,6 +194,8 @@ def _ndcg(ranking: Ranking) -> npt.NDArray[np.float64]:
 def _refuse_other_requests(inputs: GateInputs) -> None:
     ours = inputs.challenger.ranking
     others = {**inputs.baselines, **({"the champion": inputs.champion.ranking} if inputs.champion else {})}
+    if inputs.challenger.recorded is not None:
+        others["its own record"] = inputs.challenger.recorded
     for name, ranking in others.items():
         same = np.array_equal(ours.user_ids, ranking.user_ids) and np.array_equal(ours.targets, ranking.targets)
         if not same or len(ranking.ranks) != len(ours.ranks):
@@ -212,7 +248,20 @@ def _against_champion(inputs: GateInputs, settings: PromotionSettings, tests: di
     elif settings.rule == "better":
         least = detectable_difference(ours - theirs, settings.alpha)
         found += f"; a true difference below {least:.4f} would mostly go unseen on {test.requests} requests"
-    return [_test_rule(2, name, test, settings.alpha, found)]
+    return [_unseen(inputs.champion, settings), _test_rule(2, name, test, settings.alpha, found)]
+
+
+def _unseen(champion: Champion, settings: PromotionSettings) -> Rule:
+    """A champion of newer data than the challenger's would be ranked on what it has learnt."""
+    name, share = "the champion has not seen the holdout", champion.seen_share
+    if share is None:
+        return Rule(2, name, None, None, "", "not judged", "The champion's dataset version is no longer stored.")
+    most = settings.max_seen_share
+    detail = (
+        f"The champion {champion.version} was trained or chosen on {share:.1%} of the test events; the most is {most:.1%}. The "
+        "challenger's dataset is older than the champion's: train on a newer one."
+    )
+    return Rule(2, name, share, most, "<=", "passed" if share <= most else "failed", detail)
 
 
 def _test_rule(group: int, name: str, test: PairedTest, alpha: float, found: str) -> Rule:
@@ -249,12 +298,10 @@ def _slices(inputs: GateInputs, settings: PromotionSettings) -> list[Rule]:
 
 def _health(challenger: Challenger, settings: PromotionSettings) -> list[Rule]:
     coverage, gini = challenger.beyond_accuracy["coverage@10"], challenger.beyond_accuracy["gini@10"]
-    steps, finite = challenger.nonfinite_steps, challenger.load_check.finite_weights
+    steps = challenger.nonfinite_steps
     return [
-        Rule(
-            4, "finite weights", float(finite), 1.0, "==", "passed" if finite else "failed",
-            "All stored weights are finite." if finite else "Stored weights are not finite, or could not be read.",
-        ),
+        _finite(challenger.load_check),
+        _known_targets(challenger.ranking, settings),
         Rule(
             4, "non-finite training steps", float(steps), 0.0, "==", "passed" if steps == 0 else "failed",
             f"{steps} training steps had a non-finite loss or gradient.",
@@ -268,6 +315,36 @@ def _health(challenger: Challenger, settings: PromotionSettings) -> list[Rule]:
             f"The Gini index of recommendation counts is {gini:.3f}; the most is {settings.max_gini:.3f}.",
         ),
     ]  # fmt: skip
+
+
+def _finite(check: LoadCheck) -> Rule:
+    finite = check.finite_weights
+    detail = "All stored weights are finite." if finite else "Stored weights are not finite, or could not be read."
+    return Rule(4, "finite weights", float(finite), 1.0, "==", "passed" if finite else "failed", detail)
+
+
+def _known_targets(ranking: Ranking, settings: PromotionSettings) -> Rule:
+    ranks = ranking.ranks[np.isin(ranking.targets, ranking.catalogue)]
+    unknown, least = int((ranks == MISS).sum()), settings.min_known_targets
+    share = 1 - unknown / len(ranks) if len(ranks) else 1.0
+    detail = (
+        f"{unknown} of {len(ranks)} targets are items of the catalogue that the model's vocabulary lacks: it can never recommend them. "
+        f"The least share of known ones is {least:.1%}."
+    )
+    return _at_least(4, "knows the targets", share, least, detail)
+
+
+def _as_recorded(challenger: Challenger) -> list[Rule]:
+    """The stored weights must give the ranks that were stored with them, but for near-ties, which another CPU may break otherwise."""
+    if challenger.recorded is None:
+        return []
+    share = float((_ndcg(challenger.ranking) != _ndcg(challenger.recorded)).mean())
+    verdict: Verdict = "passed" if share <= RECORD_TOLERANCE else "failed"
+    detail = (
+        f"For {share:.1%} of the requests the stored weights rank the target otherwise than the stored ranks say; the most is "
+        f"{RECORD_TOLERANCE:.1%}. Weights and ranks are not of one model, or were edited."
+    )
+    return [Rule(5, "ranks as recorded", share, RECORD_TOLERANCE, "<=", verdict, detail)]
 
 
 def _stored(check: LoadCheck, settings: PromotionSettings) -> list[Rule]:
