@@ -49,6 +49,11 @@ class LoadCheck:
     finite_weights: bool
     reason: str  # empty when ok
 
+    @staticmethod
+    def failed(reason: str) -> LoadCheck:
+        """Of a version that no process could load."""
+        return LoadCheck(False, None, None, None, False, reason)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -102,7 +107,7 @@ def _check(store: Store, prefix: str, files: dict[str, str], settings: Promotion
         try:
             fetch_version(store, prefix, files, Path(folder))
         except VersionCorruptError as error:
-            return _failed(str(error))
+            return LoadCheck.failed(str(error))
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
         environment["PYTHONPATH"] = str(Path(__file__).parents[1])
         # -P: the working folder holds what was stored, and must not be where modules are imported from.
@@ -119,22 +124,18 @@ def _check(store: Store, prefix: str, files: dict[str, str], settings: Promotion
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            return _failed(f"a clean process did not answer within {error.timeout:g} s")
+            return LoadCheck.failed(f"a clean process did not answer within {error.timeout:g} s")
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        return _failed(f"a clean process was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}")
+        return LoadCheck.failed(f"a clean process was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}")
     if done.returncode > 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1][:SAID]
-        return _failed(f"a clean process failed with exit code {done.returncode}: {last}")
+        return LoadCheck.failed(f"a clean process failed with exit code {done.returncode}: {last}")
     try:
         found = _ANSWER.validate_json(done.stdout)
     except ValidationError:
-        return _failed(f"a clean process printed {done.stdout[:SAID]!r} and not the outcome of a check")
+        return LoadCheck.failed(f"a clean process printed {done.stdout[:SAID]!r} and not the outcome of a check")
     return judge(found, settings)
-
-
-def _failed(reason: str) -> LoadCheck:
-    return LoadCheck(False, None, None, None, False, reason)
 
 
 def judge(check: LoadCheck, settings: PromotionSettings) -> LoadCheck:

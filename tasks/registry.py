@@ -155,9 +155,12 @@ def refuse_changed(folder: Path, expected: dict[str, str], *, since: str, more: 
             )
 
 
-def stage(store: Store, name: str, folder: Path, now: datetime) -> StagedVersion:
-    """Upload the files of `folder` as a new version `YYYYMMDDTHHMMSSZ-<32 hex of its content>`."""
-    files = file_digests(folder)
+def stage(store: Store, name: str, folder: Path, now: datetime, files: dict[str, str] | None = None) -> StagedVersion:
+    """Upload the files of `folder` as a new version `YYYYMMDDTHHMMSSZ-<32 hex of its content>`.
+
+    `files` are their digests where they are known; a file that differs by the time it is uploaded fails every later check.
+    """
+    files = file_digests(folder) if files is None else files
     version = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{_content(files)}"
     prefix = f"models/{name}/{version}"
     for file in files:

@@ -143,13 +143,13 @@ def evaluate_models(dataset: DatasetRef, candidates: list[Candidate], settings: 
 @task(name="stage version", **_NETWORK)
 def stage_version(evaluation: Evaluation, settings: RetrainSettings) -> StagedVersion:
     """Upload the challenger's files."""
-    return publish.stage_challenger(open_store(settings.store), settings.model_name, Path(evaluation.folder))
+    return publish.stage_challenger(open_store(settings.store), settings.model_name, evaluation)
 
 
 @task(name="gate", **_NETWORK)
-def gate(staged: StagedVersion, dataset: DatasetRef, evaluation: Evaluation, settings: RetrainSettings) -> Decision:
+def gate(staged: StagedVersion, dataset: DatasetRef, settings: RetrainSettings) -> Decision:
     """Decide on the staged version against the champion."""
-    judged = publish.judge(open_store(settings.store), staged, Path(evaluation.folder), dataset, evaluation, settings)
+    judged = publish.judge(open_store(settings.store), staged, dataset, settings)
     decision = judged.decision
     artifacts.show_decision(decision)
     if judged.differences is not None:
