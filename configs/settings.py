@@ -266,6 +266,10 @@ class PromotionSettings(_Settings):
     seed: int = 17
     races: int = Field(default=3, ge=1)
     """Times that a challenger is judged anew because another one was promoted meanwhile."""
+    max_seen_share: Share = 0.01
+    """Greatest share of the test events that the champion was trained or chosen on: it would be ranked on what it has learnt."""
+    min_known_targets: Share = 0.99
+    """Least share of the targets, among those in the catalogue, that the challenger can recommend at all."""
     min_coverage: Share = 0.02
     """Least share of the catalogue that appears in any top 10."""
     max_gini: Share = 0.99

@@ -43,7 +43,10 @@ def ask_for_approval(decision: Decision, settings: PromotionSettings) -> Decisio
     )
     try:
         answer = pause_flow_run(
-            wait_for_input=form, timeout=settings.approval_wait_s, poll_interval=POLL_S, key=f"approve-{decision.challenger.lower()}"
+            wait_for_input=form,
+            timeout=settings.approval_wait_s,
+            poll_interval=POLL_S,
+            key=f"approve-{decision.challenger.lower()}",
         )
     except FlowPauseTimeout:
         log.warning("nobody answered; `recsys promote %s` approves it later", decision.challenger)

@@ -51,7 +51,7 @@ def challenge(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> C
     candidates = [clock(f"train {kind}", train_model, dataset, kind, settings) for kind in candidate_kinds(settings.models)]
     evaluation = clock("evaluate", evaluate_models, dataset, candidates, settings)
     staged = clock("stage", stage_version, evaluation, settings)
-    decision = clock("gate", gate, staged, dataset, evaluation, settings)
+    decision = clock("gate", gate, staged, dataset, settings)
     version = clock("publish", publish_version, staged, decision, candidates[-1], evaluation, settings)
     answered = clock("approval", ask_for_approval, decision, settings.promotion)
     if answered.approval is not None:

@@ -71,6 +71,8 @@ def render_html(decision: Decision) -> bytes:
 
 def summary(decision: Decision) -> str:
     """How challenger and champion compare, and whether a difference could have been seen, in words."""
+    if not decision.metrics:
+        return "The stored version could not be loaded or ranked, so it was compared with nothing."
     if not decision.comparisons:
         return "It is the first model: there is no champion to compare it with, so it had to pass the floors, beat the baselines, and load and answer as it was trained."
     overall = decision.comparisons[0]

@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from configs.errors import GateError
 from configs.settings import PromotionSettings
-from models.ranking import Ranking, metrics, per_request, per_request_metrics
+from models.ranking import MISS, Ranking, metrics, per_request, per_request_metrics
 from models.significance import PairedTest, confidence_intervals, detectable_difference, holm, paired_bootstrap
-from tasks.decision import Comparison, Decision, Differences, Outcome, Rule, Verdict
+from tasks.decision import GROUPS, Comparison, Decision, Differences, Outcome, Rule, Verdict
 from tasks.load_check import LoadCheck
 
-__all__ = ["Challenger", "Champion", "GateInputs", "decide"]
+__all__ = ["Challenger", "Champion", "GateInputs", "decide", "hold_unranked"]
 
+RECORD_TOLERANCE = 0.01  # share of requests
 BINS = np.linspace(-1, 1, 41)  # of per-request differences
 
 
@@ -32,6 +33,7 @@ class Challenger:
     beyond_accuracy: dict[str, float]
     load_check: LoadCheck
     nonfinite_steps: int = 0
+    recorded: Ranking | None = None  # as its ranks were stored when it was evaluated
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,7 @@ class Champion:
     version: str
     number: int  # of its entry in the promotion log
     ranking: Ranking
+    seen_share: float | None = 0.0  # of the requests' target events; None where its dataset is no longer stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +70,7 @@ def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
     comparisons: list[Comparison] = []
     rules = [*_floors(inputs, settings), *_against_baselines(inputs, settings, tests)]
     rules += [*_against_champion(inputs, settings, tests, comparisons), *_slices(inputs, settings, comparisons)]
-    rules += [*_health(challenger, settings), *_stored(challenger.load_check, settings)]
+    rules += [*_health(challenger, settings), *_stored(challenger.load_check, settings), *_as_recorded(challenger)]
     failed = [rule.detail for rule in rules if rule.verdict == "failed"]
     outcome: Outcome = "held" if failed else "needs approval" if settings.approval == "manual" else "promoted"
     rankings = {"challenger": challenger.ranking, **inputs.baselines, **({"champion": champion.ranking} if champion else {})}
@@ -97,6 +100,38 @@ def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
     )
 
 
+def hold_unranked(
+    *,
+    model_name: str,
+    dataset: str,
+    protocol: str,
+    requests: int,
+    challenger: str,
+    champion: str | None,
+    champion_number: int,
+    check: LoadCheck,
+    settings: PromotionSettings,
+) -> Decision:
+    """Hold a version that a clean process could not load, or that cannot be ranked. The rules on ranks are not judged."""
+    detail = "The stored version could not be ranked."
+    rules = [Rule(group, GROUPS[group], None, None, "", "not judged", detail) for group in (1, 2, 3)]
+    rules += [_finite(check), *_stored(check, settings)]
+    return Decision(
+        outcome="held",
+        reasons=[rule.detail for rule in rules if rule.verdict == "failed"],
+        model_name=model_name,
+        challenger=challenger,
+        champion=champion,
+        champion_number=champion_number,
+        dataset=dataset,
+        protocol=protocol,
+        requests=requests,
+        metrics={},
+        rules=rules,
+        settings=settings.model_dump(mode="json"),
+    )
+
+
 def _ndcg(ranking: Ranking) -> npt.NDArray[np.float64]:
     return per_request(ranking.ranks, "ndcg", 10)
 
@@ -104,6 +139,8 @@ def _ndcg(ranking: Ranking) -> npt.NDArray[np.float64]:
 def _refuse_other_requests(inputs: GateInputs) -> None:
     ours = inputs.challenger.ranking
     others = {**inputs.baselines, **({"the champion": inputs.champion.ranking} if inputs.champion else {})}
+    if inputs.challenger.recorded is not None:
+        others["its own record"] = inputs.challenger.recorded
     for name, ranking in others.items():
         same = np.array_equal(ours.user_ids, ranking.user_ids) and np.array_equal(ours.targets, ranking.targets)
         if not same or len(ranking.ranks) != len(ours.ranks):
@@ -159,7 +196,20 @@ def _against_champion(
         found += "; the two rank every request alike"
     elif test.p_value >= settings.alpha and least > 0:
         found += f"; a true difference below {least:.4f} would mostly go unseen on {test.requests} requests"
-    return [_test_rule(2, name, test, settings.alpha, found)]
+    return [_unseen(inputs.champion, settings), _test_rule(2, name, test, settings.alpha, found)]
+
+
+def _unseen(champion: Champion, settings: PromotionSettings) -> Rule:
+    """A champion of newer data than the challenger's would be ranked on what it has learnt."""
+    name, share = "the champion has not seen the holdout", champion.seen_share
+    if share is None:
+        return Rule(2, name, None, None, "", "not judged", "The champion's dataset version is no longer stored.")
+    most = settings.max_seen_share
+    detail = (
+        f"The champion {champion.version} was trained or chosen on {share:.1%} of the test events; the most is {most:.1%}. The "
+        "challenger's dataset is older than the champion's: train on a newer one."
+    )
+    return Rule(2, name, share, most, "<=", "passed" if share <= most else "failed", detail)
 
 
 def _test_rule(group: int, name: str, test: PairedTest, alpha: float, found: str) -> Rule:
@@ -224,12 +274,10 @@ def _differences(values: npt.NDArray[np.float64]) -> Differences:
 
 def _health(challenger: Challenger, settings: PromotionSettings) -> list[Rule]:
     coverage, gini = challenger.beyond_accuracy["coverage@10"], challenger.beyond_accuracy["gini@10"]
-    steps, finite = challenger.nonfinite_steps, challenger.load_check.finite_weights
+    steps = challenger.nonfinite_steps
     return [
-        Rule(
-            4, "finite weights", float(finite), 1.0, "==", "passed" if finite else "failed",
-            "All stored weights are finite." if finite else "Stored weights are not finite, or could not be read.",
-        ),
+        _finite(challenger.load_check),
+        _known_targets(challenger.ranking, settings),
         Rule(
             4, "non-finite training steps", float(steps), 0.0, "==", "passed" if steps == 0 else "failed",
             f"{steps} training steps had a non-finite loss or gradient.",
@@ -243,6 +291,36 @@ def _health(challenger: Challenger, settings: PromotionSettings) -> list[Rule]:
             f"The Gini index of recommendation counts is {gini:.3f}; the most is {settings.max_gini:.3f}.",
         ),
     ]  # fmt: skip
+
+
+def _finite(check: LoadCheck) -> Rule:
+    finite = check.finite_weights
+    detail = "All stored weights are finite." if finite else "Stored weights are not finite, or could not be read."
+    return Rule(4, "finite weights", float(finite), 1.0, "==", "passed" if finite else "failed", detail)
+
+
+def _known_targets(ranking: Ranking, settings: PromotionSettings) -> Rule:
+    ranks = ranking.ranks[np.isin(ranking.targets, ranking.catalogue)]
+    unknown, least = int((ranks == MISS).sum()), settings.min_known_targets
+    share = 1 - unknown / len(ranks) if len(ranks) else 1.0
+    detail = (
+        f"{unknown} of {len(ranks)} targets are items of the catalogue that the model's vocabulary lacks: it can never recommend them. "
+        f"The least share of known ones is {least:.1%}."
+    )
+    return _at_least(4, "knows the targets", share, least, detail)
+
+
+def _as_recorded(challenger: Challenger) -> list[Rule]:
+    """The stored weights must give the ranks that were stored with them, but for near-ties, which another CPU may break otherwise."""
+    if challenger.recorded is None:
+        return []
+    share = float((_ndcg(challenger.ranking) != _ndcg(challenger.recorded)).mean())
+    verdict: Verdict = "passed" if share <= RECORD_TOLERANCE else "failed"
+    detail = (
+        f"For {share:.1%} of the requests the stored weights rank the target otherwise than the stored ranks say; the most is "
+        f"{RECORD_TOLERANCE:.1%}. Weights and ranks are not of one model, or were edited."
+    )
+    return [Rule(5, "ranks as recorded", share, RECORD_TOLERANCE, "<=", verdict, detail)]
 
 
 def _stored(check: LoadCheck, settings: PromotionSettings) -> list[Rule]:

@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.tasks import exponential_backoff
 
-from configs.errors import RecsysError, StoreUnavailableError
+from configs.errors import StoreUnavailableError
 from configs.settings import DataSettings, DriftSettings, PromotionSettings, RetrainSettings, StoreSettings, ValidationSettings
 from infra.stores import open_store
 from models.recommender import EpochReport
@@ -31,9 +31,9 @@ from tasks.drift import DriftResult, Reference, detect_drift, newest_slice, refe
 from tasks.evaluate import Evaluation, evaluate_candidates
 from tasks.features import build_features
 from tasks.ingest import ingest
-from tasks.load_check import check_version
+from tasks.load_check import refuse_broken
 from tasks.promotions import Promotion, promote, rollback
-from tasks.registry import ModelRef, StagedVersion, fetch_version, model_ref, read_manifest
+from tasks.registry import PAGE, ModelRef, StagedVersion, fetch_version, model_ref, read_manifest
 from tasks.validate import validate
 
 __all__ = [
@@ -144,13 +144,13 @@ def evaluate_models(dataset: DatasetRef, candidates: list[Candidate], settings: 
 @task(name="stage version", **_NETWORK)
 def stage_version(evaluation: Evaluation, settings: RetrainSettings) -> StagedVersion:
     """Upload the challenger's files."""
-    return publish.stage_challenger(open_store(settings.store), settings.model_name, Path(evaluation.folder))
+    return publish.stage_challenger(open_store(settings.store), settings.model_name, evaluation)
 
 
 @task(name="gate", **_NETWORK)
-def gate(staged: StagedVersion, dataset: DatasetRef, evaluation: Evaluation, settings: RetrainSettings) -> Decision:
+def gate(staged: StagedVersion, dataset: DatasetRef, settings: RetrainSettings) -> Decision:
     """Decide on the staged version against the champion."""
-    decision = publish.judge(open_store(settings.store), staged, Path(evaluation.folder), dataset, evaluation, settings)
+    decision = publish.judge(open_store(settings.store), staged, dataset, settings)
     artifacts.show_decision(decision)
     get_run_logger().info("gate: %s. %s", decision.outcome, " ".join(decision.reasons))
     return decision
@@ -165,7 +165,7 @@ def publish_version(
     version = publish.publish(place, staged, decision, challenger, evaluation, settings)
     artifacts.show_version(version)
     if decision is not None:
-        artifacts.show_page(place.uri(f"{version.prefix}/{publish.PAGE_FILE}"), decision)
+        artifacts.show_page(place.uri(f"{version.prefix}/{PAGE}"), decision)
     return version
 
 
@@ -219,13 +219,9 @@ def force_promotion(version: ModelRef, reason: str, decision: Decision, store: S
 def return_to(model_name: str, to: str | None, reason: str, settings: PromotionSettings, store: StoreSettings) -> Promotion:
     """Load the earlier version in a clean process, then make it champion."""
     place = open_store(store)
-
-    def check(ref: ModelRef) -> None:
-        found = check_version(place, ref, settings)
-        if not found.ok:
-            raise RecsysError(f"{ref.name} {ref.version} cannot be rolled back to: {found.reason}. The champion is unchanged.")
-
-    return rollback(place, model_name, to=to, reason=reason, now=datetime.now(UTC), check=check)
+    return rollback(
+        place, model_name, to=to, reason=reason, now=datetime.now(UTC), check=lambda ref: refuse_broken(place, ref, settings)
+    )
 
 
 def _champion_reference(store: StoreSettings, ref: ModelRef) -> Reference:

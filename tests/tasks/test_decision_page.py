@@ -8,7 +8,8 @@ import numpy as np
 
 from tasks.decision import Approval
 from tasks.decision_page import comparison_png, render_html, render_markdown, summary
-from tasks.gate import decide
+from tasks.gate import decide, hold_unranked
+from tasks.load_check import LoadCheck
 from tests.tasks.test_gate import SETTINGS, USERS, inputs, ranking, replace_settings
 
 HALVES = {"new users": np.arange(USERS) < 300, "others": np.arange(USERS) >= 300}
@@ -38,6 +39,15 @@ def test_a_first_model_has_no_comparison_to_draw() -> None:
     decision = decide(inputs(ranking(0.4)), SETTINGS)
     assert comparison_png(decision) is None and "no champion to compare" in summary(decision)
     assert b"<img" not in render_html(decision)
+
+
+def test_a_version_that_could_not_be_ranked_has_a_page_too() -> None:
+    decision = hold_unranked(
+        model_name="ranker", dataset="small/abc", protocol="loo-exact", requests=9, challenger="new", champion="old",
+        champion_number=1, check=LoadCheck.failed("it did not load"), settings=SETTINGS,
+    )  # fmt: skip
+    page = render_html(decision).decode()
+    assert "compared with nothing" in page and "it did not load" in page and "How well" not in page
 
 
 def test_a_held_challenger_is_told_whether_a_gain_could_have_been_seen() -> None:
