@@ -18,7 +18,7 @@ from tasks.candidates import Candidate
 from tasks.datasets import DatasetRef
 from tasks.drift import DriftResult
 from tasks.evaluate import Evaluation
-from tasks.figures import metrics_rows, paired_differences_png, training_curve_png
+from tasks.figures import beyond_accuracy_rows, metrics_rows, paired_differences_png, training_curve_png, value_rows
 from tasks.gate import Decision, render_markdown
 from tasks.registry import ModelRef
 from tasks.validate import ValidationReport
@@ -29,6 +29,7 @@ __all__ = [
     "show_differences",
     "show_drift",
     "show_evaluation",
+    "show_recommendations",
     "show_training",
     "show_validation",
     "show_version",
@@ -107,12 +108,25 @@ def show_evaluation(evaluation: Evaluation) -> None:
         key="metrics",
         description=f"Full ranking under {evaluation.protocol} on the test requests of {evaluation.dataset}",
     )
-    rows = [
-        {"model": model, **{name: round(value, 4) for name, value in found.items()}}
-        for model, found in evaluation.beyond_accuracy.items()
-    ]
     create_table_artifact(
-        rows, key="beyond-accuracy", description="Share of the catalogue recommended, concentration, novelty in bits"
+        beyond_accuracy_rows(evaluation.beyond_accuracy, evaluation.intervals),
+        key="beyond-accuracy",
+        description="What the top 10 is like, with 95 % intervals of means over requests: share of the catalogue shown, Gini index of "
+        "how often, novelty in bits, mean train events, share of tail items; by genres, diversity and distance in nats from the history",
+    )
+    create_table_artifact(
+        value_rows(evaluation.value, "ss4rec"),
+        key="value",
+        description=f"Expected value, with 95 % intervals. It rests on these assumptions: {' '.join(evaluation.value.assumptions)}",
+    )
+
+
+def show_recommendations(link: str) -> None:
+    create_link_artifact(
+        link,
+        link_text="Evidently's page of the recommendations",
+        key="recommendations",
+        description="A drawing for people; it decides nothing",
     )
 
 

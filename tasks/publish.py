@@ -15,7 +15,8 @@ import numpy.typing as npt
 from configs.errors import AlreadyExistsError, GateError
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
 from infra.stores import Store
-from models.ranking import Ranking, beyond_accuracy, per_request, slices
+from models.beyond_accuracy import beyond_accuracy
+from models.ranking import Ranking, per_request, slices
 from tasks.candidates import Candidate, read_split
 from tasks.datasets import DatasetRef, load_dataset_ref
 from tasks.evaluate import Evaluation, rank_version, read_rankings
