@@ -114,8 +114,14 @@ def _draw(current: pd.DataFrame, reference: pd.DataFrame | None, train: pd.DataF
     from evidently import DataDefinition, Dataset, Recsys, Report
     from evidently.metrics import MRR, NDCG, HitRate, ItemBias, Novelty, Personalization, PopularityBiasMetric, RecCasesTable
 
+    dated = all(frame["year"].notna().any() for frame in (current, reference, train) if frame is not None)
+    if not dated:  # a column without values makes Evidently divide by 0
+        current, train = current.drop(columns="year"), train.drop(columns="year")
+        reference = None if reference is None else reference.drop(columns="year")
     definition = DataDefinition(
-        numerical_columns=["year"], categorical_columns=["user_id", "item_id"], ranking=[Recsys(recommendations_type="rank")]
+        numerical_columns=["year"] if dated else [],
+        categorical_columns=["user_id", "item_id"],
+        ranking=[Recsys(recommendations_type="rank")],
     )
     hit_rate = HitRate(k=K, no_feedback_users=True)
     metrics: list[Any] = [
@@ -126,7 +132,7 @@ def _draw(current: pd.DataFrame, reference: pd.DataFrame | None, train: pd.DataF
         Novelty(k=K),
         Personalization(k=K),
     ]
-    if all(frame["year"].notna().any() for frame in (current, reference, train) if frame is not None):
+    if dated:
         metrics.append(ItemBias(k=K, column_name="year", distribution="train"))
     metrics.append(RecCasesTable(display_features=["target"]))
     snapshot = Report(metrics).run(
@@ -144,20 +150,20 @@ def _words(challenger: str, reference: str | None, figures: dict[str, dict[str, 
     columns = [name for name in next(iter(figures.values()), {}) if all(name in values for values in figures.values())]
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ("model", *columns))
     rows = "".join(
-        f"<tr><td>{html.escape(model)}</td>" + "".join(f"<td>{values[name]:.4f}</td>" for name in columns) + "</tr>"
+        f"<tr><td>{html.escape(model)}</td>" + "".join(f"<td>{values[name]:.4g}</td>" for name in columns) + "</tr>"
         for model, values in figures.items()
     )
-    beside = f", reference is {html.escape(reference)}" if reference else ""
+    beside = f' "Reference" is {html.escape(reference)}.' if reference else ""
     return f"""
-<section style="font:15px/1.5 sans-serif;max-width:1200px;margin:24px auto;padding:0 16px">
+<section style="font:15px/1.5 sans-serif;color:black;background:white;max-width:1200px;margin:24px auto;padding:0 16px">
 <h1 style="font-size:22px">Recommendations on the test requests</h1>
-<p>Current is {html.escape(challenger)}{beside}; {sampled}.
+<p>"Current" is {html.escape(challenger)}.{beside} {sampled[0].upper()}{sampled[1:]}.
 <b>This page decides nothing.</b> The numbers that decide are ours, over all requests:</p>
 <table border="1" cellpadding="6" style="border-collapse:collapse;text-align:right">
 <tr>{head}</tr>{rows}</table>
 <p>Where Evidently's figures below are others: it takes equal scores in the order they happened to be listed, ours count them
 against the model; its Gini index is over the items that were shown, ours over the whole catalogue; its coverage is of the items
 in the train events; its novelty is by the share of users who have seen an item, ours by the share of events. One film of each
-request is held out, so most lists show no hit.</p>
+request is held out, so most lists show no hit; they count ("no feedback users included").</p>
 </section>
 """
