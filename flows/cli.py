@@ -15,6 +15,7 @@ from flows.console import Config, Json, Set, settings_of, table, write_json
 
 if TYPE_CHECKING:
     from flows.retrain import RetrainSummary
+    from tasks.evaluate import Evaluation
     from tasks.promotions import Promotion
 
 # Flows import torch, Prefect and pandas: they are imported by the command that runs them, so that --help is instant.
@@ -167,6 +168,7 @@ def _print_summary(summary: RetrainSummary) -> None:
         for model, parts in evaluation.metrics.items()
     ]
     table(["model", *[name.upper() for name in shown], "NDCG@10, 95 % interval"], rows)
+    _print_value(evaluation)
     rules = [
         [
             rule.name,
@@ -183,6 +185,16 @@ def _print_summary(summary: RetrainSummary) -> None:
     typer.echo(f"stored at {summary.version.uri}")
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.durations_s.items())
     typer.echo(f"{sum(summary.durations_s.values()):.0f} s: {stages}")
+
+
+def _print_value(evaluation: Evaluation) -> None:
+    from tasks.figures import value_rows
+
+    rows = value_rows(evaluation.value, "ss4rec")
+    typer.echo("Expected value, with 95 % intervals; it decides nothing, and rests on these assumptions:")
+    for assumption in evaluation.value.assumptions:
+        typer.echo(f"- {assumption}")
+    table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 if __name__ == "__main__":

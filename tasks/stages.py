@@ -33,6 +33,7 @@ from tasks.features import build_features
 from tasks.ingest import ingest
 from tasks.load_check import refuse_broken
 from tasks.promotions import Promotion, promote, rollback
+from tasks.recsys_report import REPORT_FILE
 from tasks.registry import PAGE, ModelRef, StagedVersion, fetch_version, model_ref, read_manifest
 from tasks.validate import validate
 
@@ -144,7 +145,11 @@ def evaluate_models(dataset: DatasetRef, candidates: list[Candidate], settings: 
 @task(name="stage version", **_NETWORK)
 def stage_version(evaluation: Evaluation, settings: RetrainSettings) -> StagedVersion:
     """Upload the challenger's files."""
-    return publish.stage_challenger(open_store(settings.store), settings.model_name, evaluation)
+    place = open_store(settings.store)
+    staged = publish.stage_challenger(place, settings.model_name, evaluation)
+    if REPORT_FILE in staged.files:
+        artifacts.show_recommendations(place.uri(f"{staged.prefix}/{REPORT_FILE}"))
+    return staged
 
 
 @task(name="gate", **_NETWORK)
