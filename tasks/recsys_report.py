@@ -123,17 +123,19 @@ def _draw(current: pd.DataFrame, reference: pd.DataFrame | None, train: pd.DataF
         categorical_columns=["user_id", "item_id"],
         ranking=[Recsys(recommendations_type="rank")],
     )
-    hit_rate = HitRate(k=K, no_feedback_users=True)
+    shown = [frame for frame in (current, reference) if frame is not None]
+    k = min(K, *(int(frame["prediction"].max()) for frame in shown))  # Evidently fails where no list is as long as k
+    hit_rate = HitRate(k=k, no_feedback_users=True)
     metrics: list[Any] = [
         hit_rate,
-        NDCG(k=K, no_feedback_users=True),
-        MRR(k=K, no_feedback_users=True),
-        PopularityBiasMetric(k=K, metric="arp"),
-        Novelty(k=K),
-        Personalization(k=K),
+        NDCG(k=k, no_feedback_users=True),
+        MRR(k=k, no_feedback_users=True),
+        PopularityBiasMetric(k=k, metric="arp"),
+        Novelty(k=k),
+        Personalization(k=k),
     ]
     if dated:
-        metrics.append(ItemBias(k=K, column_name="year", distribution="train"))
+        metrics.append(ItemBias(k=k, column_name="year", distribution="train"))
     metrics.append(RecCasesTable(display_features=["target"]))
     snapshot = Report(metrics).run(
         Dataset.from_pandas(current, data_definition=definition),
