@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from configs.errors import ChampionMissingError
 from infra.stores import LocalStore
-from tasks.load_check import check_loaded
 from tasks.promotions import champion, history, promote, rollback
-from tasks.registry import Lineage, ModelRef, fetch_version, list_versions, read_manifest, seal, stage, verify_files
+from tasks.registry import list_versions, read_manifest, verify_files
 from tests.doubles.kill_points import killed_at_each_write
-from tests.tasks.stored import NAME, NOW, sealed, stage_popularity
-
-LATER = NOW + timedelta(days=1)
+from tests.tasks.stored import LATER, NAME, NOW, check_whole, publish_and_promote, sealed, stage_popularity
 
 
 @pytest.fixture(scope="module")
@@ -33,31 +28,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def publish_and_promote(store: LocalStore, trained: Path, hours: int = 0) -> ModelRef:
-    """What a run writes once its model is trained."""
-    current = champion(store, NAME)
-    staged = stage(store, NAME, trained, LATER + timedelta(hours=hours))
-    old = list_versions(store, NAME)[0]
-    lineage = Lineage(**read_manifest(store, NAME, old.version)["lineage"])
-    ref = seal(store, staged, {"outcome": "promoted", "reasons": []}, lineage, LATER)
-    promote(store, NAME, ref.version, expected=current.number if current else 0, reason="better", now=LATER)
-    return ref
-
-
 def copies(made: Path, tmp_path: Path) -> Callable[[int], Path]:
     return lambda number: Path(shutil.copytree(made / "store", tmp_path / f"store-{number}"))
 
 
 def objects(store: LocalStore) -> dict[str, str]:
     return {key: hashlib.sha256(store.get(key)).hexdigest() for key in store.list()}
-
-
-def check_whole(store: LocalStore, ref: ModelRef) -> None:
-    """Every file is the manifest's, and the loaded model answers as the trained one did."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = read_manifest(store, ref.name, ref.version)["files"]
-        check = check_loaded(fetch_version(store, ref.prefix, files, Path(folder)))
-        assert check.ok, check.reason
 
 
 def test_a_run_killed_at_any_write_leaves_a_whole_champion_and_can_be_repeated(made: Path, tmp_path: Path) -> None:

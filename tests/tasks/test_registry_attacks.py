@@ -29,7 +29,7 @@ from configs.errors import (
 )
 from configs.settings import PromotionSettings
 from infra.stores import LocalStore
-from tasks.load_check import SAMPLE_FILE, refuse_broken
+from tasks.load_check import SAMPLE_FILE
 from tasks.promotions import champion, history, promote, rollback
 from tasks.registry import (
     DECISION,
@@ -45,6 +45,7 @@ from tasks.registry import (
     stage,
     verify_files,
 )
+from tasks.rollback import refuse_broken, roll_back
 from tests.tasks.stored import NAME, NOW, sealed
 from tests.tasks.world import edit_json
 
@@ -279,7 +280,7 @@ def test_a_damaged_earlier_champion_is_not_returned_to(damage: Callable[[Path], 
     damage(store.folder / second.prefix)
     settings = PromotionSettings()
     with pytest.raises(RecsysError, match=said):
-        rollback(store, NAME, to=None, reason="", now=NOW, check=lambda ref: refuse_broken(store, ref, settings))
+        roll_back(store, NAME, None, "", settings)
     assert [entry.number for entry in history(store, NAME)] == [1, 2, 3]
     back = rollback(store, NAME, to=first.version, reason="", now=NOW, check=accept)
     assert back.version == first.version and back.number == 4
@@ -308,7 +309,7 @@ def test_a_rollback_is_checked_in_a_clean_process_before_it_takes_effect(store: 
     with pytest.raises(
         VersionCorruptError, match=r"cannot be rolled back to: the stored weights are not finite.*champion is unchanged"
     ):
-        rollback(store, NAME, to=broken.version, reason="", now=NOW, check=lambda ref: refuse_broken(store, ref, settings))
+        roll_back(store, NAME, broken.version, "", settings)
     assert len(history(store, NAME)) == 6
 
 
