@@ -122,9 +122,11 @@ def rollback(
 ) -> None:
     """Return to an earlier champion, after it has been loaded and checked."""
     settings = settings_of(config, set_)
-    from flows.rollback import rollback as flow
+    # The task's plain function and not the flow: it takes a tenth of the time, and works when Prefect does not.
+    from infra.stores import open_store
+    from tasks.rollback import roll_back
 
-    _announce(flow(to, reason, settings.model_name, settings.promotion, settings.store), json_file)
+    _announce(roll_back(open_store(settings.store), settings.model_name, to, reason, settings.promotion), json_file)
 
 
 def main() -> None:

@@ -205,11 +205,21 @@ def seal(
     return model_ref(store, staged.name, staged.version)
 
 
-def list_versions(store: Store, name: str) -> list[ModelRef]:
-    """Sealed versions of a model, oldest first."""
+def list_versions(store: Store, name: str, damaged: dict[str, str] | None = None) -> list[ModelRef]:
+    """Sealed versions of a model, oldest first.
+
+    Raises VersionCorruptError at one whose manifest is damaged, or puts its name and the reason into `damaged`.
+    """
     pattern = re.compile(rf"models/{re.escape(name)}/({VERSION.pattern})/manifest\.json")
-    found = [match[1] for key in store.list(f"models/{name}/") if (match := pattern.fullmatch(key))]
-    return [model_ref(store, name, version) for version in found]
+    versions = []
+    for version in [match[1] for key in store.list(f"models/{name}/") if (match := pattern.fullmatch(key))]:
+        try:
+            versions.append(model_ref(store, name, version))
+        except VersionCorruptError as error:
+            if damaged is None:
+                raise
+            damaged[version] = str(error)
+    return versions
 
 
 def model_ref(store: Store, name: str, version: str) -> ModelRef:

@@ -31,10 +31,10 @@ from tasks.drift import DriftResult, Reference, detect_drift, newest_slice, refe
 from tasks.evaluate import Evaluation, evaluate_candidates
 from tasks.features import build_features
 from tasks.ingest import ingest
-from tasks.load_check import refuse_broken
-from tasks.promotions import Promotion, promote, rollback
+from tasks.promotions import Promotion, promote
 from tasks.recsys_report import REPORT_FILE
 from tasks.registry import PAGE, ModelRef, StagedVersion, fetch_version, model_ref, read_manifest
+from tasks.rollback import roll_back
 from tasks.validate import validate
 
 __all__ = [
@@ -223,10 +223,7 @@ def force_promotion(version: ModelRef, reason: str, decision: Decision, store: S
 @task(name="roll back", **_NETWORK)
 def return_to(model_name: str, to: str | None, reason: str, settings: PromotionSettings, store: StoreSettings) -> Promotion:
     """Load the earlier version in a clean process, then make it champion."""
-    place = open_store(store)
-    return rollback(
-        place, model_name, to=to, reason=reason, now=datetime.now(UTC), check=lambda ref: refuse_broken(place, ref, settings)
-    )
+    return roll_back(open_store(store), model_name, to, reason, settings)
 
 
 def _champion_reference(store: StoreSettings, ref: ModelRef) -> Reference:

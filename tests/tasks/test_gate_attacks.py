@@ -247,7 +247,7 @@ def test_a_version_too_slow_for_the_limits_is_held_and_not_ranked_here(world: Wo
 
 
 def test_a_version_that_answers_without_end_is_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    edit_json(world.folder / SAMPLE_FILE, lambda samples: samples * 20_000)
+    edit_json(world.folder / SAMPLE_FILE, lambda samples: samples.extend(samples * 20_000))
     monkeypatch.setattr(load_check, "START_S", 1.0)
     limits = world.settings.promotion.model_copy(update={"max_load_s": 0.5})
     slow = replace(world, settings=world.settings.model_copy(update={"promotion": limits}))
