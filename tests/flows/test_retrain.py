@@ -135,6 +135,8 @@ def test_a_better_model_on_newer_data_replaces_the_champion(make_settings: Make)
     assert second.dataset.version != first.dataset.version
     assert second.decision.metrics["challenger"]["ndcg@10"] > second.decision.metrics["champion"]["ndcg@10"]
     assert champion_of(strong) == second.version.version
+    files = read_manifest(open_store(strong.store), strong.model_name, second.version.version)["files"]
+    assert "recsys_report.html" not in files, "the settings want no page"
 
 
 def test_training_by_hand_waits_for_promote(make_settings: Make) -> None:
