@@ -46,8 +46,11 @@ class SS4Rec(Recommender):
 
     def __init__(self, settings: SS4RecSettings) -> None:
         self._settings = settings
-        wanted = settings.device
-        self._device = torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
+        if settings.device == "cuda" and not torch.cuda.is_available():
+            raise TrainingError(
+                "The setting device: cuda needs a GPU that torch sees, and there is none. Set device: auto or cpu."
+            )
+        self._device = torch.device("cpu" if settings.device == "cpu" or not torch.cuda.is_available() else "cuda")
         self._backend = resolve_backend(settings.scan, self._device)
         self.catalogue: IntArray = np.empty(0, dtype=np.int64)
         self._vocabulary = Vocabulary(self.catalogue)
@@ -199,7 +202,10 @@ class SS4Rec(Recommender):
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> SS4Rec:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        model = cls(SS4RecSettings(**config["settings"] | {"device": device}))
+        settings = SS4RecSettings(**config["settings"] | {"device": device})
+        if settings.scan == "mamba-ssm":  # which kernels trained it is no matter here, and they may not be at hand
+            settings = settings.model_copy(update={"scan": "auto"})
+        model = cls(settings)
         vocabulary = pd.read_parquet(folder / "vocabulary.parquet")
         model.catalogue = vocabulary["item_id"].to_numpy(np.int64)
         model._vocabulary = Vocabulary(model.catalogue)
