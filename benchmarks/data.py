@@ -7,22 +7,32 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.report import skip
+from configs.errors import SourceError
 from configs.settings import DataSettings, EvaluationSettings, ProtocolId, SourceName
 from models.protocol import Split, split
 
-__all__ = ["load_events", "load_split"]
+__all__ = ["load_events", "load_split", "origin"]
+
+
+def origin(source: SourceName, path: Path | None) -> dict[str, str]:
+    """What a result says of its data: the release, and the file that it was read from."""
+    return {"data": source, "file": path.name if path is not None else f"{source}, as published"}
 
 
 def load_events(source: SourceName, path: Path | None = None) -> pd.DataFrame:
     """Interactions of a MovieLens release in source order, from `path` or else downloaded (ml-100k needs neither).
 
-    Ends the program in one sentence where `path` is not there.
+    Skips the benchmark where it cannot be had.
     """
     from tasks.ingest import ingest
 
     if path is not None and not path.exists():
-        raise SystemExit(f"Skipped: there is no {path}; give --data the release's zip, or leave it out to download {source}.")
-    events = ingest(DataSettings(source=source, local_path=path)).tables.interactions
+        skip(f"there is no {path}; give --data the release's zip, or leave it out to download {source}.")
+    try:
+        events = ingest(DataSettings(source=source, local_path=path)).tables.interactions
+    except SourceError as error:
+        skip(str(error))
     return events.assign(row=np.arange(len(events)))
 
 

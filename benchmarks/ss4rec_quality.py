@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 import torch
 
-from benchmarks.data import load_split
+from benchmarks.data import load_split, origin
 from benchmarks.report import hardware, write_json
 from configs.loading import load_settings
 from configs.settings import ProtocolId, RetrainSettings, SourceName
@@ -44,7 +44,10 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="key=value of the model, may be repeated")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ss4rec_quality.json"))
     given = parser.parse_args()
-    runs: list[dict[str, Any]] = json.loads(given.out.read_text(encoding="utf-8"))["runs"] if given.out.exists() else []
+    kept = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {"data": given.source, "runs": []}
+    if kept["data"] != given.source:
+        parser.error(f"{given.out} holds runs on {kept['data']}, and these would be on {given.source}: give another --out")
+    runs: list[dict[str, Any]] = kept["runs"]
     done = {(run["variant"], run["protocol"], run["seed"]) for run in runs}
     for protocol in given.protocols:
         parts = load_split(given.source, given.data, protocol)
@@ -52,7 +55,8 @@ def main() -> None:
             for seed in given.seeds:
                 if (variant, protocol, seed) not in done:
                     runs.append(_run(variant, parts, seed, given.overrides))
-                    write_json(given.out, {"data": given.source, "hardware": hardware(), "rows": rows(runs), "runs": runs})
+                    said = origin(given.source, given.data) | {"hardware": hardware()}
+                    write_json(given.out, {**said, "rows": rows(runs), "runs": runs})
     print(render(rows(runs)))
 
 
