@@ -248,7 +248,11 @@ class PromotionSettings(_Settings):
     baselines: tuple[Literal["popularity", "ncf"], ...] = ("popularity", "ncf")
     """Models of the same run that a challenger must beat on NDCG@10."""
     approval: Literal["automatic", "manual"] = "automatic"
-    """`manual`: a challenger that passes every rule waits for `recsys promote`."""
+    """`manual`: a challenger that passes every rule is promoted when a person says so, in the run (`approval_wait_s`) or later
+    by `recsys promote`."""
+    approval_wait_s: int = Field(default=0, ge=0)
+    """Seconds that a run with `manual` approval stands paused in the Prefect UI, with a form to approve or reject; 0 does not
+    wait. Nobody answering leaves the version stored and unpromoted."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
     """Level of every test."""
     rule: Literal["better", "non-inferior"] = "better"
@@ -264,6 +268,10 @@ class PromotionSettings(_Settings):
     seed: int = 17
     races: int = Field(default=3, ge=1)
     """Times that a challenger is judged anew because another one was promoted meanwhile."""
+    max_seen_share: Share = 0.01
+    """Greatest share of the test events that the champion was trained or chosen on: it would be ranked on what it has learnt."""
+    min_known_targets: Share = 0.99
+    """Least share of the targets, among those in the catalogue, that the challenger can recommend at all."""
     min_coverage: Share = 0.02
     """Least share of the catalogue that appears in any top 10."""
     max_gini: Share = 0.99

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 from datetime import UTC, datetime
 
-import numpy as np
-import numpy.typing as npt
 from prefect.artifacts import (
     create_image_artifact,
     create_link_artifact,
@@ -16,19 +14,20 @@ from prefect.artifacts import (
 
 from tasks.candidates import Candidate
 from tasks.datasets import DatasetRef
+from tasks.decision import Decision
+from tasks.decision_page import comparison_png, render_markdown
 from tasks.drift import DriftResult
 from tasks.evaluate import Evaluation
-from tasks.figures import metrics_rows, paired_differences_png, training_curve_png
-from tasks.gate import Decision, render_markdown
+from tasks.figures import metrics_rows, training_curve_png
 from tasks.registry import ModelRef
 from tasks.validate import ValidationReport
 
 __all__ = [
     "show_dataset",
     "show_decision",
-    "show_differences",
     "show_drift",
     "show_evaluation",
+    "show_page",
     "show_training",
     "show_validation",
     "show_version",
@@ -120,12 +119,15 @@ def show_decision(decision: Decision) -> None:
     create_markdown_artifact(
         render_markdown(decision), key="gate", description=f"The gate's verdict on {decision.challenger}: {decision.outcome}"
     )
+    png = comparison_png(decision)
+    if png is not None:
+        create_image_artifact(
+            _inline(png), key="challenger-and-champion", description="How the two rank the same requests, overall and by slice"
+        )
 
 
-def show_differences(differences: npt.NDArray[np.float64], decision: Decision) -> None:
-    test = decision.tests["champion"]
-    png = paired_differences_png(differences, (test["ci_low"], test["ci_high"]))
-    create_image_artifact(_inline(png), key="challenger-and-champion", description="How the two rank the same requests")
+def show_page(uri: str, decision: Decision) -> None:
+    create_link_artifact(uri, link_text="The decision as a page", key="gate-page", description=decision.outcome)
 
 
 def _inline(png: bytes) -> str:

@@ -6,15 +6,11 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from models.recommender import EpochReport
 
-__all__ = ["metrics_rows", "paired_differences_png", "training_curve_png"]
+__all__ = ["metrics_rows", "training_curve_png"]
 
 COLOURS = {"ss4rec": "#1f6f8b", "ncf": "#d9822b", "popularity": "#7a7a7a"}
-AHEAD, BEHIND = "#2f7d5b", "#b5533c"
 
 
 def training_curve_png(reports: Mapping[str, Sequence[EpochReport]]) -> bytes:
@@ -57,40 +53,6 @@ def training_curve_png(reports: Mapping[str, Sequence[EpochReport]]) -> bytes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    return _png(figure)
-
-
-def paired_differences_png(differences: npt.NDArray[np.float64], interval: tuple[float, float]) -> bytes:
-    """Histogram of (R,) per-request NDCG@10 differences, challenger - champion, with their mean and its 95 % interval.
-
-    Most requests tie at zero: they are counted in words, so that the others can be seen.
-    """
-    from matplotlib.figure import Figure
-
-    better, worse = int((differences > 0).sum()), int((differences < 0).sum())
-    mean = float(differences.mean())
-    figure = Figure(figsize=(7, 3.6), dpi=120, layout="constrained", facecolor="white")
-    axes = figure.subplots()
-    bins = np.linspace(-1, 1, 41)
-    for part, colour, label in (
-        (differences[differences < 0], BEHIND, f"champion ranks better: {worse:,}"),
-        (differences[differences > 0], AHEAD, f"challenger ranks better: {better:,}"),
-    ):
-        axes.hist(part, bins=bins.tolist(), color=colour, edgecolor="white", linewidth=0.5, label=label)
-    axes.axvspan(*interval, color="black", alpha=0.2, linewidth=0)
-    axes.axvline(mean, color="black", linewidth=1.2)
-    axes.set(
-        xlim=(-1.02, 1.02),
-        xlabel="NDCG@10 of a request, challenger - champion",
-        ylabel="requests",
-        title=f"mean {mean:+.4f}, 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}\n"
-        f"{len(differences) - better - worse:,} of {len(differences):,} requests tie and are not drawn",
-    )
-    axes.title.set_fontsize(10)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(y=0.1)
-    axes.set_ylim(bottom=0, top=None if better + worse else 1)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return _png(figure)
 
 

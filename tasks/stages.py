@@ -19,21 +19,21 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.tasks import exponential_backoff
 
-from configs.errors import RecsysError, StoreUnavailableError
+from configs.errors import StoreUnavailableError
 from configs.settings import DataSettings, DriftSettings, PromotionSettings, RetrainSettings, StoreSettings, ValidationSettings
 from infra.stores import open_store
 from models.recommender import EpochReport
 from tasks import artifacts, publish
 from tasks.candidates import Candidate, CandidateKind, train_candidate
 from tasks.datasets import DatasetRef, read_table, write_dataset
+from tasks.decision import Decision
 from tasks.drift import DriftResult, Reference, detect_drift, newest_slice, reference_of
 from tasks.evaluate import Evaluation, evaluate_candidates
 from tasks.features import build_features
-from tasks.gate import Decision
 from tasks.ingest import ingest
-from tasks.load_check import check_version
+from tasks.load_check import refuse_broken
 from tasks.promotions import Promotion, promote, rollback
-from tasks.registry import ModelRef, StagedVersion, fetch_version, model_ref, read_manifest
+from tasks.registry import PAGE, ModelRef, StagedVersion, fetch_version, model_ref, read_manifest
 from tasks.validate import validate
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "measure_drift",
     "promote_challenger",
     "publish_version",
+    "record_answer",
     "return_to",
     "stage_version",
     "train_model",
@@ -143,17 +144,14 @@ def evaluate_models(dataset: DatasetRef, candidates: list[Candidate], settings: 
 @task(name="stage version", **_NETWORK)
 def stage_version(evaluation: Evaluation, settings: RetrainSettings) -> StagedVersion:
     """Upload the challenger's files."""
-    return publish.stage_challenger(open_store(settings.store), settings.model_name, Path(evaluation.folder))
+    return publish.stage_challenger(open_store(settings.store), settings.model_name, evaluation)
 
 
 @task(name="gate", **_NETWORK)
-def gate(staged: StagedVersion, dataset: DatasetRef, evaluation: Evaluation, settings: RetrainSettings) -> Decision:
+def gate(staged: StagedVersion, dataset: DatasetRef, settings: RetrainSettings) -> Decision:
     """Decide on the staged version against the champion."""
-    judged = publish.judge(open_store(settings.store), staged, Path(evaluation.folder), dataset, evaluation, settings)
-    decision = judged.decision
+    decision = publish.judge(open_store(settings.store), staged, dataset, settings)
     artifacts.show_decision(decision)
-    if judged.differences is not None:
-        artifacts.show_differences(judged.differences, decision)
     get_run_logger().info("gate: %s. %s", decision.outcome, " ".join(decision.reasons))
     return decision
 
@@ -163,17 +161,28 @@ def publish_version(
     staged: StagedVersion, decision: Decision | None, challenger: Candidate, evaluation: Evaluation, settings: RetrainSettings
 ) -> ModelRef:
     """Seal the version with its decision and lineage."""
-    version = publish.publish(open_store(settings.store), staged, decision, challenger, evaluation, settings)
+    place = open_store(settings.store)
+    version = publish.publish(place, staged, decision, challenger, evaluation, settings)
     artifacts.show_version(version)
+    if decision is not None:
+        artifacts.show_page(place.uri(f"{version.prefix}/{PAGE}"), decision)
     return version
+
+
+@task(name="record answer", **_NETWORK)
+def record_answer(version: ModelRef, decision: Decision, store: StoreSettings) -> None:
+    """Keep what a person said of a version that was sealed before, and show it."""
+    place = open_store(store)
+    artifacts.show_decision(decision)
+    artifacts.show_page(place.uri(publish.record_decision(place, version, decision)), decision)
 
 
 @task(name="promote version", **_NETWORK)
 def promote_challenger(
-    version: ModelRef, decision: Decision, settings: PromotionSettings, store: StoreSettings
+    version: ModelRef, decision: Decision, settings: PromotionSettings, store: StoreSettings, note: str = ""
 ) -> publish.Published:
     """Make the version champion if the gate passed it."""
-    published = publish.promote_version(open_store(store), version, decision, settings)
+    published = publish.promote_version(open_store(store), version, decision, settings, note)
     if published.decision is not decision:  # another promotion came between, so it was judged anew
         artifacts.show_decision(published.decision)
     if published.promotion is not None:
@@ -210,13 +219,9 @@ def force_promotion(version: ModelRef, reason: str, decision: Decision, store: S
 def return_to(model_name: str, to: str | None, reason: str, settings: PromotionSettings, store: StoreSettings) -> Promotion:
     """Load the earlier version in a clean process, then make it champion."""
     place = open_store(store)
-
-    def check(ref: ModelRef) -> None:
-        found = check_version(place, ref, settings)
-        if not found.ok:
-            raise RecsysError(f"{ref.name} {ref.version} cannot be rolled back to: {found.reason}. The champion is unchanged.")
-
-    return rollback(place, model_name, to=to, reason=reason, now=datetime.now(UTC), check=check)
+    return rollback(
+        place, model_name, to=to, reason=reason, now=datetime.now(UTC), check=lambda ref: refuse_broken(place, ref, settings)
+    )
 
 
 def _champion_reference(store: StoreSettings, ref: ModelRef) -> Reference:

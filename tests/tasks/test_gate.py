@@ -10,7 +10,9 @@ import pytest
 from configs.errors import GateError
 from configs.settings import FloorSettings, PromotionSettings
 from models.ranking import MISS, Ranking
-from tasks.gate import Challenger, Champion, Decision, GateInputs, decide, render_markdown
+from tasks.decision import Decision
+from tasks.decision_page import render_markdown
+from tasks.gate import Challenger, Champion, GateInputs, decide
 from tasks.load_check import LoadCheck
 
 USERS = 600
