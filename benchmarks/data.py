@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,10 @@ from configs.errors import SourceError
 from configs.settings import DataSettings, EvaluationSettings, ProtocolId, SourceName
 from models.protocol import Split, split
 
-__all__ = ["load_events", "load_split", "origin"]
+if TYPE_CHECKING:
+    from tasks.movielens import RawTables
+
+__all__ = ["load_events", "load_split", "load_users", "origin"]
 
 
 def origin(source: SourceName, path: Path | None) -> dict[str, str]:
@@ -25,15 +29,29 @@ def load_events(source: SourceName, path: Path | None = None) -> pd.DataFrame:
 
     Skips the benchmark where it cannot be had.
     """
+    events = _tables(source, path).interactions
+    return events.assign(row=np.arange(len(events)))
+
+
+def load_users(source: SourceName, path: Path | None) -> pd.DataFrame:
+    """What the release tells of its users; only user_id where it tells nothing. Skips the benchmark as `load_events` does."""
+    tables = _tables(source, path)
+    if tables.users is None:
+        return pd.DataFrame({"user_id": np.unique(tables.interactions["user_id"])})
+    users = tables.users
+    ages = {"age": pd.to_numeric(users["age"], errors="coerce")} if "age" in users else {}
+    return users.assign(user_id=users["user_id"].astype(np.int64), **ages)
+
+
+def _tables(source: SourceName, path: Path | None) -> RawTables:
     from tasks.ingest import ingest
 
     if path is not None and not path.exists():
         skip(f"there is no {path}; give --data the release's zip, or leave it out to download {source}.")
     try:
-        events = ingest(DataSettings(source=source, local_path=path)).tables.interactions
+        return ingest(DataSettings(source=source, local_path=path)).tables
     except SourceError as error:
         skip(str(error))
-    return events.assign(row=np.arange(len(events)))
 
 
 def load_split(source: SourceName, path: Path | None, protocol: ProtocolId) -> Split:
