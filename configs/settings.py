@@ -146,6 +146,8 @@ class SS4RecSettings(_Settings):
     step_max: float = Field(default=0.1, gt=0)
     interval: Literal["seconds", "log1p", "learned", "none"] = "seconds"
     """What the time-aware layer sees of an interval; `learned` lies between seconds and log1p, `none` sees no time."""
+    user_features: bool = False
+    """Add embeddings of the user's gender, age group and occupation to each event's; the dataset's users must have some."""
     layers: Literal["both", "time", "relation"] = "both"
     """Layers of a block; one kind alone is for ablations."""
     max_length: int = Field(default=100, ge=2)

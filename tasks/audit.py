@@ -115,9 +115,12 @@ def audit_version(
     if retrain:
         models = ModelSettings.model_validate(settings["models"])
         kind: CandidateKind = ref.kind  # type: ignore[assignment]
+        users = read_table(store, dataset, "users")
 
         def fresh() -> Recommender:
-            return make_recommender(kind, models)
+            model = make_recommender(kind, models)
+            model.describe_users(users)
+            return model
 
         rows = retrained(fresh, events, evaluation, draws=draws, seed=int(settings["seed"]), report=report)
         result = replace(result, rows=[*result.rows, *rows])

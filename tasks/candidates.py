@@ -69,6 +69,7 @@ def train_candidate(
     torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
     model = make_recommender(kind, settings.models)
     model.prepare()
+    model.describe_users(read_table(store, dataset, "users"))
     parts = read_split(store, dataset, settings.evaluation)
     report = model.fit(
         parts.train,
