@@ -332,8 +332,8 @@ def _definition(dataset: DatasetRef, settings: SearchSettings) -> dict[str, Any]
         "dataset": f"{dataset.name}/{dataset.version}",
         "protocol": settings.evaluation.protocol_id,
         "seed": options.seed,
-        "models.ss4rec": fixed,
         "space": space,
+        "models.ss4rec": fixed,
     }
     return found
 
