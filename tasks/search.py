@@ -279,7 +279,7 @@ def _fail_lost(study: optuna.Study, lost_after_s: int) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         # Killed before its first sign of life, which is just before it gets parameters: Optuna does not see that it is lost.
         if not trial.params and trial.datetime_start and _age_s(trial.datetime_start) > 2 * lost_after_s:
-            study.tell(trial.number, state=TrialState.FAIL)
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import optuna
 import pytest
@@ -73,14 +74,19 @@ def test_the_best_of_a_search_goes_through_the_gate_and_is_promoted(make_setting
 
 
 def test_while_other_runs_have_trials_under_way_the_gate_is_left_to_them(make_settings: Make) -> None:
-    settings = searching(make_settings(), study="shared", lost_after_s=1)
+    retraining = make_settings()
+    database = f"sqlite:///{retraining.work_dir}/elsewhere.db"
+    settings = searching(retraining, study="shared", lost_after_s=1, storage=database)
     idle = settings.search.model_copy(update={"seconds": 1e-9, "enter_gate": False})
     with pytest.raises(Exception, match="No trial of the study shared has run to its end"):
         search(settings.model_copy(update={"search": idle}))
-    study = optuna.load_study(study_name="shared", storage=f"sqlite:///{settings.work_dir}/searches.db")
+    study = optuna.load_study(study_name="shared", storage=database)
     study.ask().suggest_categorical("width", [4, 8])  # another run's trial
     summary = search(settings)
     assert summary.challenge is None and summary.record.under_way == 1
+    with get_client(sync_client=True) as client:
+        parameters = client.read_flow_run(UUID(summary.flow_run)).parameters
+    assert parameters["settings"]["search"]["storage"] == "**********"
     assert [trial.state for trial in summary.record.trials] == ["running", "complete", "complete"]
     assert list_versions(open_store(settings.store), settings.model_name) == []
 

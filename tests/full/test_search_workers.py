@@ -14,11 +14,14 @@ from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 
 from configs.errors import StoreUnavailableError
 from configs.search import SearchSettings
 from tasks.search import begin, conclude, work
-from tests.tasks.searching import make_search
+from tests import synthetic
+from tests.flows.conftest import QUICK
+from tests.tasks.searching import SPACE, make_search
 
 pytestmark = pytest.mark.full
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
@@ -110,6 +113,57 @@ def test_two_processes_on_one_study_lose_no_trial(url: str, tmp_path: Path) -> N
     assert [t.number for t in trials] == list(range(12)) and {t.state.name for t in trials} == {"COMPLETE"}
     assert all(len(t.intermediate_values) == 2 and t.value == max(t.intermediate_values.values()) for t in trials)
     assert len({str(t.params) for t in trials}) == 12
+
+
+def test_a_run_whose_worker_is_killed_says_so_and_the_next_one_ends_in_the_gate(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
+    environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(80, 40, 25))
+    places = {"data": {"local_path": str(path)}, "store": {"url": f"file:{tmp_path}/store"}, "work_dir": str(tmp_path / "work")}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({**QUICK, **places}))
+    options = {"trials": 500, "workers": 2, "lost_after_s": 5, "space": SPACE}
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump({"search": options}))
+    recsys = [sys.executable, "-m", "flows.cli"]
+    subprocess.run(
+        [*recsys, "etl", "-c", str(tmp_path / "run.yaml")], env=environment, check=True, capture_output=True, timeout=300
+    )
+    command = [*recsys, "search", "-c", str(tmp_path / "run.yaml"), "-c", str(tmp_path / "search.yaml")]
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert first.stderr is not None
+    said: set[str] = set()
+    for line in first.stderr:
+        said |= {worker for worker in ("worker 0", "worker 1") if f"search {worker}' - trial" in line}
+        if len(said) == 2:
+            os.kill(workers_of(first.pid)[0], signal.SIGKILL)
+            break
+    rest = first.communicate(timeout=300)[1]
+    assert first.returncode == 1 and "was killed, as the system does when memory is short" in rest
+    assert rest.count("error: ") == 1 and "Traceback" not in rest
+
+    begun = len(optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/work/searches.db").trials)
+    command += ["--set", f"search.trials={begun + 2}", "--json", str(tmp_path / "out.json")]
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    assert second.returncode == 0, second.stderr
+    summary = json.loads((tmp_path / "out.json").read_text())
+    states = [trial["state"] for trial in summary["record"]["trials"]]
+    assert states.count("complete") + states.count("pruned") == begun + 2 and "running" not in states
+    assert (
+        summary["challenge"]["decision"]["outcome"] in second.stdout
+        and summary["challenge"]["version"]["version"] in second.stdout
+    )
+
+
+def workers_of(parent: int) -> list[int]:
+    """Processes that `parent` has spawned as workers."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            status, command = (entry / "status").read_text(), (entry / "cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
+        if f"PPid:\t{parent}\n" in status and b"multiprocessing.spawn" in command:
+            found.append(int(entry.name))
+    return sorted(found)
 
 
 def test_a_wrong_password_is_told_without_it(postgresql: str, tmp_path: Path) -> None:
