@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -104,12 +104,19 @@ def _shown(value: Any) -> str:
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    current: Any = model
+    current = model
     for part in location:
-        annotation = current.model_fields[str(part)].annotation
-        choices = [annotation, *getattr(annotation, "__args__", ())]
-        current = next(choice for choice in choices if isinstance(choice, type) and issubclass(choice, BaseModel))
+        field = current.model_fields.get(str(part))
+        if field is not None:  # otherwise it is a key of a mapping, and `current` is the model of its values
+            current = next(iter(_models_in(field.annotation)), current)
     return list(current.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
 
 
 def _nearest(name: str, allowed: list[str]) -> str | None:

@@ -24,6 +24,7 @@ __all__ = [
     "ReportSettings",
     "RetrainSettings",
     "SS4RecSettings",
+    "SearchOrigin",
     "SourceName",
     "StoreSettings",
     "ValidationSettings",
@@ -340,6 +341,20 @@ class StoreSettings(_Settings):
     """Tries of a request that failed in a way that may pass."""
 
 
+class SearchOrigin(_Settings):
+    """The search that chose SS4Rec's settings by its valid part; `recsys search` fills it in."""
+
+    study: str
+    record: str
+    """Key of the search's record in the store."""
+    dataset: str
+    """Version name/version that the trials were trained on."""
+    trials: int = Field(ge=1)
+    """Trials that the best was chosen from."""
+    best_trial: int = Field(ge=0)
+    valid_ndcg_at_10: Share
+
+
 class RetrainSettings(_Settings):
     """One scheduled retraining, from events to the gate's verdict."""
 
@@ -357,6 +372,8 @@ class RetrainSettings(_Settings):
     store: StoreSettings = StoreSettings()
     work_dir: Path = Path(".recsys/work")
     """Folder of checkpoints and models of runs that have not ended."""
+    searched: SearchOrigin | None = None
+    """Where models.ss4rec comes from, kept in a version's lineage; nothing else depends on it."""
 
     @model_validator(mode="after")
     def _baselines_are_trained(self) -> RetrainSettings:

@@ -11,10 +11,11 @@ import typer
 
 from configs.errors import RecsysError
 from flows import stored
-from flows.console import Config, Json, Set, settings_of, table, write_json
+from flows.console import Config, Json, Set, plain, settings_of, table, write_json
 
 if TYPE_CHECKING:
     from flows.retrain import RetrainSummary
+    from flows.search import SearchSummary
     from tasks.evaluate import Evaluation
     from tasks.promotions import Promotion
 
@@ -94,6 +95,26 @@ def train(
     version = flow(settings, dataset)
     write_json(json_file, asdict(version))
     typer.echo(f"{version.name} {version.version} is registered; `recsys promote {version.version}` judges it")
+
+
+@app.command()
+def search(
+    dataset: Annotated[
+        str | None, typer.Option(help="Dataset version name/version; the newest of the source by default.")
+    ] = None,
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Search for better settings of SS4Rec; the best enters the gate. Run again, it goes on where it stopped."""
+    from configs.search import SearchSettings
+
+    settings = settings_of(config, set_, SearchSettings)
+    from flows.search import search as flow
+
+    summary = flow(settings, dataset)
+    write_json(json_file, summary.to_dict())
+    _print_search(summary)
 
 
 @app.command()
@@ -197,6 +218,44 @@ def _print_value(evaluation: Evaluation) -> None:
     for assumption in evaluation.value.assumptions:
         typer.echo(f"- {assumption}")
     table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _print_search(summary: SearchSummary) -> None:
+    import yaml
+
+    record, best = summary.record, summary.record.best_trial
+    typer.echo(f"\n{len(record.trials)} trials of {record.study} on {record.dataset}, valid NDCG@10 under {record.protocol}:")
+    rows = [
+        [
+            str(trial.number),
+            trial.state,
+            "" if trial.value is None else f"{trial.value:.4f}",
+            f"{trial.best_epoch or '-'} of {trial.epochs}",
+            "" if trial.seconds is None else f"{trial.seconds:.0f}",
+            trial.reason or plain({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in trial.parameters.items()}),
+        ]
+        for trial in record.trials
+    ]
+    table(["trial", "state", "NDCG@10", "best epoch", "seconds", "parameters, or why it failed"], rows)
+    typer.echo(f"best: trial {best.number}, valid NDCG@10 {best.value:.4f}. As a file for --config:\n")
+    settings = summary.settings
+    chosen = {
+        key: value
+        for key, value in settings.models.ss4rec.model_dump(mode="json").items()
+        if key in best.parameters or key in settings.models.ss4rec.model_dump(exclude_defaults=True)
+    }
+    assert settings.searched is not None
+    content = {"models": {"ss4rec": chosen}, "searched": settings.searched.model_dump(mode="json")}
+    typer.echo(yaml.safe_dump(content, sort_keys=False))
+    if summary.challenge is None:
+        typer.echo("It has not entered the gate.")
+        return
+    decision = summary.challenge.decision
+    for reason in decision.reasons:
+        typer.echo(f"- {reason}")
+    typer.echo(
+        f"verdict: {decision.outcome}. version {summary.challenge.version.version}, champion {summary.challenge.champion or 'none'}"
+    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from tasks.drift import DriftResult
 from tasks.evaluate import Evaluation
 from tasks.figures import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
 from tasks.registry import ModelRef
+from tasks.search import SearchRecord
+from tasks.search_figures import search_png, trial_rows
 from tasks.validate import ValidationReport
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "show_evaluation",
     "show_page",
     "show_recommendations",
+    "show_search",
     "show_training",
     "show_validation",
     "show_version",
@@ -152,6 +155,20 @@ def show_version(version: ModelRef) -> None:
     create_link_artifact(
         version.uri, link_text=f"{version.name} {version.version}", key="model-version", description=version.outcome
     )
+
+
+def show_search(record: SearchRecord) -> None:
+    create_table_artifact(
+        trial_rows(record.trials),
+        key="trials",
+        description=f"Trials of the study {record.study} on {record.dataset} under {record.protocol}",
+    )
+    if any(trial.value is not None for trial in record.trials):
+        create_image_artifact(
+            _inline(search_png(record.trials, record.importance)),
+            key="search",
+            description="Valid NDCG@10 of each trial and the best so far; which settings separate good trials from the others",
+        )
 
 
 def _when(seconds: int) -> str:

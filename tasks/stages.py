@@ -20,10 +20,11 @@ from prefect.logging import get_run_logger
 from prefect.tasks import exponential_backoff
 
 from configs.errors import StoreUnavailableError
+from configs.search import SearchSettings
 from configs.settings import DataSettings, DriftSettings, PromotionSettings, RetrainSettings, StoreSettings, ValidationSettings
 from infra.stores import open_store
 from models.recommender import EpochReport
-from tasks import artifacts, publish
+from tasks import artifacts, publish, search
 from tasks.candidates import Candidate, CandidateKind, train_candidate
 from tasks.datasets import DatasetRef, read_table, write_dataset
 from tasks.decision import Decision
@@ -38,7 +39,9 @@ from tasks.rollback import roll_back
 from tasks.validate import validate
 
 __all__ = [
+    "begin_search",
     "build_dataset",
+    "conclude_search",
     "evaluate_models",
     "force_promotion",
     "gate",
@@ -48,6 +51,7 @@ __all__ = [
     "publish_version",
     "record_answer",
     "return_to",
+    "search_trials",
     "stage_version",
     "train_model",
 ]
@@ -224,6 +228,40 @@ def force_promotion(version: ModelRef, reason: str, decision: Decision, store: S
 def return_to(model_name: str, to: str | None, reason: str, settings: PromotionSettings, store: StoreSettings) -> Promotion:
     """Load the earlier version in a clean process, then make it champion."""
     return roll_back(open_store(store), model_name, to, reason, settings)
+
+
+@task(name="begin search", **_NETWORK)
+def begin_search(dataset: DatasetRef, settings: SearchSettings) -> search.StudyRef:
+    """Make the study, or find it."""
+    log, ref = get_run_logger(), search.begin(dataset, settings)
+    log.info("study %s in %s, %d trials begun before", ref.name, ref.storage, ref.begun)
+    if not ref.starts_with_base:
+        log.info("models.ss4rec as it is lies outside of the space, so it is not among the trials")
+    return ref
+
+
+@task(name="search", task_run_name="search worker {worker}", **_NETWORK)
+def search_trials(dataset: DatasetRef, ref: search.StudyRef, settings: SearchSettings, worker: int = 0) -> int:
+    """Train trials until the study has enough, with their progress in the UI and the log."""
+    log = get_run_logger()
+    shown = cast(UUID, create_progress_artifact(0.0, key="search-progress", description="no trial has ended yet"))
+
+    def on_trial(trial: search.TrialRecord, trials: list[search.TrialRecord]) -> None:
+        percent, said = search.progress(trials, settings.search.trials)
+        update_progress_artifact(shown, percent, description=said)
+        value = "" if trial.value is None else f", valid NDCG@10 {trial.value:.4f} (best in epoch {trial.best_epoch})"
+        log.info("trial %d %s after %d epochs%s. %s", trial.number, trial.state, trial.epochs, value, trial.reason or said)
+
+    return search.work(open_store(settings.store), dataset, ref, settings, worker, on_trial)
+
+
+@task(name="conclude search", **_NETWORK)
+def conclude_search(dataset: DatasetRef, ref: search.StudyRef, settings: SearchSettings) -> search.SearchRecord:
+    """Store what the search found and show it."""
+    record = search.conclude(open_store(settings.store), dataset, ref, settings, datetime.now(UTC))
+    artifacts.show_search(record)
+    get_run_logger().info("%s", search.progress(record.trials, settings.search.trials)[1])
+    return record
 
 
 def _champion_reference(store: StoreSettings, ref: ModelRef) -> Reference:

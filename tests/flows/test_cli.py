@@ -33,10 +33,10 @@ def config(make_settings: Callable[..., RetrainSettings], tmp_path: Path) -> str
 
 
 def test_help_tells_the_product_without_loading_it() -> None:
-    program = "import sys; from flows import cli\ntry: cli.app(['--help'])\nexcept SystemExit: pass\nprint(sorted({'torch', 'prefect', 'pandas', 'recbole'} & set(sys.modules)))"
+    program = "import sys; from flows import cli\ntry: cli.app(['--help'])\nexcept SystemExit: pass\nprint(sorted({'torch', 'prefect', 'pandas', 'recbole', 'optuna'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
-    for command in ("retrain", "etl", "monitor", "train", "promote", "rollback", "models", "show", "datasets", "audit"):
+    for command in ("retrain", "etl", "monitor", "train", "search", "promote", "rollback", "models", "show", "datasets", "audit"):
         assert command in done.stdout
 
 
