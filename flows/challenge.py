@@ -13,7 +13,7 @@ from tasks.datasets import DatasetRef
 from tasks.evaluate import Evaluation
 from tasks.gate import Decision
 from tasks.registry import ModelRef
-from tasks.stages import evaluate_models, gate, promote_challenger, publish_version, stage_version, train_model
+from tasks.stages import evaluate_models, gate, promote_challenger, publish_version, record_runs, stage_version, train_model
 
 __all__ = ["Challenge", "Clock", "challenge"]
 
@@ -53,8 +53,9 @@ def challenge(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> C
     decision = clock("gate", gate, staged, dataset, evaluation, settings)
     version = clock("publish", publish_version, staged, decision, candidates[-1], evaluation, settings)
     published = clock("promote", promote_challenger, version, decision, settings.promotion, settings.store)
-    clear_checkpoints(settings)
     decision = published.decision
+    clock("record", record_runs, candidates, evaluation, decision, version, settings)
+    clear_checkpoints(settings)
     return Challenge(
         evaluation=evaluation,
         decision=decision,

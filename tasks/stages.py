@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -17,13 +18,14 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 from prefect.tasks import exponential_backoff
 
-from configs.errors import RecsysError, StoreUnavailableError
+from configs.errors import AlreadyExistsError, RecsysError, StoreUnavailableError
 from configs.settings import DataSettings, DriftSettings, PromotionSettings, RetrainSettings, StoreSettings, ValidationSettings
 from infra.stores import open_store
 from models.recommender import EpochReport
-from tasks import artifacts, publish
+from tasks import artifacts, publish, track
 from tasks.candidates import Candidate, CandidateKind, train_candidate
 from tasks.datasets import DatasetRef, read_table, write_dataset
 from tasks.drift import DriftResult, Reference, detect_drift, newest_slice, reference_of
@@ -45,6 +47,7 @@ __all__ = [
     "measure_drift",
     "promote_challenger",
     "publish_version",
+    "record_runs",
     "return_to",
     "stage_version",
     "train_model",
@@ -105,16 +108,24 @@ def train_model(dataset: DatasetRef, kind: CandidateKind, settings: RetrainSetti
     """Train one candidate, with its progress in the UI and the log."""
     log = get_run_logger()
     progress = cast(UUID, create_progress_artifact(0.0, key=f"training-{kind}", description=f"{kind} is training"))
+    tracker = track.begin(
+        _run_plan(kind, f"{dataset.name}/{dataset.version}", settings), settings.tracking, settings.work_dir, log
+    )
 
     def on_epoch(report: EpochReport) -> None:
         valid = report.valid["ndcg@10"]
         update_progress_artifact(progress, 100 * report.epoch / report.max_epochs)
+        tracker.epoch(report)
         log.info(
             "%s epoch %d of at most %d: loss %.4f, valid NDCG@10 %.4f (best in epoch %d), %.1f s",
             kind, report.epoch, report.max_epochs, report.loss, valid, report.best_epoch, report.seconds,
         )  # fmt: skip
 
-    candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch)
+    try:
+        candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch)
+    except BaseException:
+        tracker.end(None)
+        raise
     if candidate.resumed_from is not None:
         log.info("%s went on from epoch %d of a run that had not ended", kind, candidate.resumed_from)
     update_progress_artifact(progress, 100.0, description=f"{kind} kept epoch {candidate.best_epoch}")
@@ -137,6 +148,10 @@ def evaluate_models(dataset: DatasetRef, candidates: list[Candidate], settings: 
             found["ndcg@10"],
             found["mrr@10"],
         )
+    for candidate in candidates:
+        plan = _run_plan(candidate.kind, evaluation.dataset, settings)
+        tracker = track.begun(plan, settings.tracking, settings.work_dir, get_run_logger())
+        tracker.summary(track.candidate_record(plan, candidate, evaluation))
     return evaluation
 
 
@@ -217,6 +232,25 @@ def return_to(model_name: str, to: str | None, reason: str, settings: PromotionS
             raise RecsysError(f"{ref.name} {ref.version} cannot be rolled back to: {found.reason}. The champion is unchanged.")
 
     return rollback(place, model_name, to=to, reason=reason, now=datetime.now(UTC), check=check)
+
+
+@task(name="record runs", **_NETWORK)
+def record_runs(
+    candidates: list[Candidate], evaluation: Evaluation, decision: Decision | None, version: ModelRef, settings: RetrainSettings
+) -> None:
+    """Keep the record of each candidate's run beside the store's versions, and end its tracking."""
+    store = open_store(settings.store)
+    for candidate in candidates:
+        plan = _run_plan(candidate.kind, evaluation.dataset, settings)
+        record = track.candidate_record(plan, candidate, evaluation, decision, version)
+        with suppress(AlreadyExistsError):  # an attempt whose answer was lost: a version is recorded once
+            key = f"runs/{version.name}/{version.version}/{candidate.kind}.json"
+            store.put_new(key, json.dumps(record.to_dict(), indent=2).encode())
+        track.begun(plan, settings.tracking, settings.work_dir, get_run_logger()).end(record)
+
+
+def _run_plan(kind: str, dataset: str, settings: RetrainSettings) -> track.RunPlan:
+    return track.candidate_plan(kind, dataset, settings, group=str(flow_run.id), job=str(flow_run.flow_name))
 
 
 def _champion_reference(store: StoreSettings, ref: ModelRef) -> Reference:
