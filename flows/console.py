@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from pydantic import BaseModel
 
 if TYPE_CHECKING:
     from configs.settings import RetrainSettings
 
-__all__ = ["Config", "Json", "Set", "plain", "settings_of", "table", "write_json"]
+__all__ = ["Config", "Json", "Set", "load", "plain", "settings_of", "table", "write_json"]
+
+Model = TypeVar("Model", bound=BaseModel)
 
 Config = Annotated[
     list[str] | None,
@@ -23,11 +26,18 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="One setting, as ke
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file for programs.")]
 
 
-def settings_of(config: list[str] | None, overrides: list[str] | None) -> RetrainSettings:
+def load(model: type[Model], config: list[str] | None, overrides: list[str] | None) -> Model:
+    """Settings of any kind from the options --config and --set."""
     from configs.loading import load_settings
+
+    return load_settings(model, config, overrides or ())
+
+
+def settings_of(config: list[str] | None, overrides: list[str] | None) -> RetrainSettings:
+    """Settings of the commands that retrain or read what retraining stores."""
     from configs.settings import RetrainSettings
 
-    return load_settings(RetrainSettings, config, overrides or ())
+    return load(RetrainSettings, config, overrides)
 
 
 def write_json(path: Path | None, content: Any) -> None:

@@ -21,12 +21,16 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.tasks import exponential_backoff
 
+from configs.comparison import CompareSettings
 from configs.errors import AlreadyExistsError, RecsysError, StoreUnavailableError
 from configs.settings import DataSettings, DriftSettings, PromotionSettings, RetrainSettings, StoreSettings, ValidationSettings
 from infra.stores import open_store
 from models.recommender import EpochReport
 from tasks import artifacts, publish, track
 from tasks.candidates import Candidate, CandidateKind, train_candidate
+from tasks.comparison import read_record, run_plan
+from tasks.comparison_process import run_apart
+from tasks.comparison_results import Comparison, Failure, compare_runs, write_report
 from tasks.datasets import DatasetRef, read_table, write_dataset
 from tasks.drift import DriftResult, Reference, detect_drift, newest_slice, reference_of
 from tasks.evaluate import Evaluation, evaluate_candidates
@@ -40,6 +44,7 @@ from tasks.validate import validate
 
 __all__ = [
     "build_dataset",
+    "compare_entry",
     "evaluate_models",
     "force_promotion",
     "gate",
@@ -48,6 +53,7 @@ __all__ = [
     "promote_challenger",
     "publish_version",
     "record_runs",
+    "report_comparison",
     "return_to",
     "stage_version",
     "train_model",
@@ -247,6 +253,47 @@ def record_runs(
             key = f"runs/{version.name}/{version.version}/{candidate.kind}.json"
             store.put_new(key, json.dumps(record.to_dict(), indent=2).encode())
         track.begun(plan, settings.tracking, settings.work_dir, get_run_logger()).end(record)
+
+
+@task(name="compare entry", task_run_name="{entry} seed {seed}", **_NETWORK)
+def compare_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, settings: CompareSettings) -> track.RunRecord:
+    """Do one run of a comparison in a process of its own, with its progress in the UI and the log."""
+    log, chosen, store = get_run_logger(), settings.entry(entry), open_store(settings.store)
+    progress = cast(
+        UUID, create_progress_artifact(0.0, key=f"run-{entry}-{seed}", description=f"{entry} seed {seed} is training")
+    )
+    tracker = track.begin(run_plan(comparison, chosen, seed, dataset, settings), settings.tracking, settings.work_dir, log)
+    kept: track.RunRecord | None = None
+
+    def on_epoch(report: EpochReport) -> None:
+        update_progress_artifact(progress, 100 * report.epoch / report.max_epochs)
+        tracker.epoch(report)
+        log.info(
+            "%s seed %d epoch %d of at most %d: loss %.4f, valid NDCG@10 %.4f, %.1f s",
+            entry, seed, report.epoch, report.max_epochs, report.loss, report.valid["ndcg@10"], report.seconds,
+        )  # fmt: skip
+
+    try:
+        run_apart(comparison, chosen, seed, dataset, settings, on_epoch)
+        kept = read_record(store, comparison, entry, seed)
+    finally:
+        tracker.end(kept)
+    update_progress_artifact(progress, 100.0, description=f"{entry} seed {seed}: NDCG@10 {kept.metrics['ndcg@10']:.4f}")
+    return kept
+
+
+@task(name="report comparison", **_NETWORK)
+def report_comparison(comparison: str, dataset: DatasetRef, failures: list[Failure], settings: CompareSettings) -> Comparison:
+    """Compare the runs that are stored, and store and show the report."""
+    from tasks.comparison_artifacts import show_comparison
+    from tasks.comparison_report import headline, render_html
+
+    store = open_store(settings.store)
+    found = compare_runs(store, comparison, dataset, failures, settings)
+    write_report(store, found, render_html(found))
+    show_comparison(found)
+    get_run_logger().info("comparison %s: %s", found.id, headline(found))
+    return found
 
 
 def _run_plan(kind: str, dataset: str, settings: RetrainSettings) -> track.RunPlan:

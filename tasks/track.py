@@ -73,6 +73,19 @@ class RunRecord:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, kept: dict[str, Any]) -> RunRecord:
+        """The record that `to_dict` gave; keys that are none of its fields are left out."""
+        values = {name: kept[name] for name in cls.__dataclass_fields__ if name in kept}
+        return cls(
+            **values
+            | {
+                "plan": RunPlan(**kept["plan"]),
+                "epochs": [EpochReport(**report) for report in kept["epochs"]],
+                "intervals": {name: (low, high) for name, (low, high) in kept["intervals"].items()},
+            }
+        )
+
     def summary(self) -> dict[str, Any]:
         """The run's figures by flat name, as a tracker compares runs by."""
         facts = ("best_epoch", "parameters", "device", "seconds", "requests", "cost", "gate", "gate_reasons", "version")
