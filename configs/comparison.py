@@ -124,6 +124,12 @@ class CompareSettings(_Settings):
             raise ValueError(f"reference is {self.reference}, which is none of the entries {', '.join(names)}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} must be distinct")
+        cells = len(names) * (len(names) - 1)
+        if cells / (self.resamples + 1) > self.alpha:
+            raise ValueError(
+                f"with {self.resamples} resamples no p-value is below {1 / (self.resamples + 1):.2g}, so of {cells} tests none could be "
+                f"shown at {self.alpha}: raise resamples above {int(cells / self.alpha)}"
+            )
         if self.runner == "deployments" and self.store.secret_access_key is not None:
             raise ValueError(
                 "store.secret_access_key cannot be handed to deployment runs: their parameters are readable by everyone who can "

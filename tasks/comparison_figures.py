@@ -17,7 +17,7 @@ GREY = "#7a7a7a"
 
 def colours(comparison: Comparison) -> dict[str, str]:
     """A colour for each entry, the same in all figures; popularity is grey."""
-    trained = [entry.name for entry in comparison.entries if entry.kind != "popularity"]
+    trained = sorted(entry.name for entry in comparison.entries if entry.kind != "popularity")
     chosen = {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(trained)}
     return {entry.name: chosen.get(entry.name, GREY) for entry in comparison.entries}
 

@@ -13,28 +13,18 @@ from tasks.comparison_results import Cell, Comparison, EntryResult
 
 __all__ = ["RESULT_COLUMNS", "headline", "render_html", "render_markdown", "result_rows"]
 
-HEADLINE_METRICS = ("hr@10", "ndcg@10", "mrr@10")
-RESULT_COLUMNS = (
-    "entry",
-    "HR@10",
-    "NDCG@10",
-    "95 % interval",
-    "MRR@10",
-    "against the reference",
-    "seeds",
-    "time of a run",
-    "cost",
-)
+RESULT_COLUMNS = ("entry", "HR@10", "NDCG@10", "95 % interval", "against the reference", "seeds", "time of a run", "cost")
 
 
 @dataclass(frozen=True)
 class MatrixCell:
     """A cell of the heat map as the page shows it."""
 
-    text: str
+    difference: str
+    p: str
     detail: str
     background: str
-    shown: bool
+    standing: str  # better, worse, open
 
 
 def headline(comparison: Comparison) -> str:
@@ -125,7 +115,6 @@ def duration(seconds: float) -> str:
 
 
 def _result_row(comparison: Comparison, entry: EntryResult) -> dict[str, str]:
-    shown = {name: _estimate(entry, name) for name in HEADLINE_METRICS}
     ndcg = entry.metrics["ndcg@10"]
     cell = comparison.cell(entry.name, comparison.reference)
     verdict = comparison.verdict(entry.name)
@@ -133,14 +122,13 @@ def _result_row(comparison: Comparison, entry: EntryResult) -> dict[str, str]:
     wanted = len(entry.seeds) + len(entry.missing_seeds)
     values = (
         entry.name,
-        shown["hr@10"],
-        shown["ndcg@10"],
+        _estimate(entry, "hr@10"),
+        _estimate(entry, "ndcg@10"),
         f"{ndcg.low:.4f} to {ndcg.high:.4f}",
-        shown["mrr@10"],
         against,
         f"{len(entry.seeds)} of {wanted}" if entry.missing_seeds else f"{wanted}",
         duration(entry.seconds),
-        "" if entry.cost is None else f"${entry.cost:.2f}",
+        "unknown" if entry.cost is None else f"${entry.cost:.2f}",
     )
     return dict(zip(RESULT_COLUMNS, values, strict=True))
 
@@ -154,14 +142,16 @@ def _matrix_cell(comparison: Comparison, entry: str, other: str) -> MatrixCell |
     cell = comparison.cell(entry, other)
     if cell is None:
         return None
-    greatest = max((abs(other.difference) for other in comparison.matrix), default=0.0) or 1.0
-    strength = 0.12 + 0.63 * abs(cell.difference) / greatest
-    ahead = "47, 125, 91" if cell.difference > 0 else "181, 83, 60"
+    mirrored = comparison.cell(other, entry)
+    standing = "better" if cell.shown else "worse" if mirrored is not None and mirrored.shown else "open"
+    greatest = max(abs(each.difference) for each in comparison.matrix) or 1.0
+    strength = 0.07 if standing == "open" else 0.15 + 0.5 * abs(cell.difference) / greatest
+    colour = "47, 125, 91" if cell.difference > 0 else "181, 83, 60"
     detail = (
         f"{cell.entry} - {cell.other}: {cell.difference:+.4f} (95 % {cell.low:+.4f} to {cell.high:+.4f}), p = {cell.p_value:.4f}, "
         f"Holm-corrected {cell.adjusted:.4f}"
     )
-    return MatrixCell(f"{cell.difference:+.4f}", detail, f"rgba({ahead}, {strength:.2f})", cell.shown)
+    return MatrixCell(f"{cell.difference:+.4f}", f"p = {cell.adjusted:.4f}", detail, f"rgba({colour}, {strength:.2f})", standing)
 
 
 def _cell_text(cell: Cell | None) -> str:
@@ -181,7 +171,6 @@ def _markdown_row(cells: Iterable[str]) -> str:
 
 def _escaped(text: str) -> str:
     """Text that neither Markdown nor the HTML in it reads as more than text."""
-
     return (
         escape(" ".join(text.split()), quote=False)
         .replace("|", "\\|")
