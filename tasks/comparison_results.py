@@ -189,11 +189,13 @@ def significance_matrix(values: dict[str, FloatArray], *, alpha: float, resample
         for entry, other in pairs
     }
     corrected = holm({name: test.p_value for name, test in tests.items()}, alpha)
-    cells = []
+    cells: dict[tuple[str, str], Cell] = {}
     for entry, other in pairs:
         test, (adjusted, shown) = tests[f"{entry}/{other}"], corrected[f"{entry}/{other}"]
-        cells.append(Cell(entry, other, test.difference, test.ci_low, test.ci_high, test.p_value, adjusted, shown))
-    return cells
+        mirror = cells.get((other, entry))  # the two directions draw apart; one interval is told for both
+        low, high = (test.ci_low, test.ci_high) if mirror is None else (-mirror.high, -mirror.low)
+        cells[entry, other] = Cell(entry, other, test.difference, low, high, test.p_value, adjusted, shown)
+    return list(cells.values())
 
 
 def write_report(store: Store, comparison: Comparison, html: bytes) -> None:

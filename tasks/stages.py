@@ -130,7 +130,7 @@ def train_model(dataset: DatasetRef, kind: CandidateKind, settings: RetrainSetti
     try:
         candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch)
     except BaseException:
-        tracker.end(None)
+        track.abandon(str(flow_run.id))
         raise
     if candidate.resumed_from is not None:
         log.info("%s went on from epoch %d of a run that had not ended", kind, candidate.resumed_from)

@@ -29,7 +29,7 @@ from tasks.evaluate import Evaluation
 from tasks.gate import Decision
 from tasks.registry import ModelRef, git_commit
 
-__all__ = ["RunPlan", "RunRecord", "Tracker", "begin", "begun", "candidate_plan", "candidate_record", "safe_settings"]
+__all__ = ["RunPlan", "RunRecord", "Tracker", "abandon", "begin", "begun", "candidate_plan", "candidate_record", "safe_settings"]
 
 Log = logging.Logger | logging.LoggerAdapter[Any]
 CREDENTIALS = {"access_key_id", "secret_access_key"}
@@ -225,6 +225,12 @@ def begin(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -
 def begun(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -> Tracker:
     """The tracker that this process began for `plan`, or a new one where another process did."""
     return _begun.get((plan.group, plan.name)) or begin(plan, settings, work_dir, log)
+
+
+def abandon(group: str) -> None:
+    """End as failed whatever this process began for a flow run that stops here."""
+    for tracker in [tracker for (of, _), tracker in _begun.items() if of == group]:
+        tracker.end(None)
 
 
 def _start(settings: TrackingSettings, log: Log) -> subprocess.Popen[bytes] | None:

@@ -36,7 +36,7 @@ def test_help_tells_the_product_without_loading_it() -> None:
     program = "import sys; from flows import cli\ntry: cli.app(['--help'])\nexcept SystemExit: pass\nprint(sorted({'torch', 'prefect', 'pandas', 'recbole'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
-    for command in ("retrain", "etl", "monitor", "train", "promote", "rollback", "models", "show", "datasets"):
+    for command in ("retrain", "etl", "monitor", "train", "compare", "promote", "rollback", "models", "show", "datasets"):
         assert command in done.stdout
 
 
