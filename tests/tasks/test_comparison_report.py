@@ -86,6 +86,7 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        self.text += " "
 
     def handle_data(self, data: str) -> None:
         self.text += data
