@@ -40,7 +40,7 @@ def hardware() -> dict[str, Any]:
     return found
 
 
-def write_json(path: Path, result: dict[str, Any]) -> None:
+def write_json(path: Path, result: Any) -> None:
     """Write `result`; under `path` stands either all of it or what stood there before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

@@ -21,11 +21,15 @@ __all__ = [
     "PopularitySettings",
     "PromotionSettings",
     "ProtocolId",
+    "ReportSettings",
     "RetrainSettings",
     "SS4RecSettings",
+    "SearchOrigin",
     "SourceName",
     "StoreSettings",
+    "TrackingSettings",
     "ValidationSettings",
+    "ValueSettings",
 ]
 
 ProtocolId = Literal["loo-exact", "loo-recbole", "temporal"]
@@ -284,6 +288,44 @@ class PromotionSettings(_Settings):
     """Requests of the holdout that the clean process answers."""
 
 
+class ReportSettings(_Settings):
+    """Evidently's page of the recommendations, for people; nothing is decided by it."""
+
+    recommendations: bool = True
+    """Draw `recsys_report.html` (3.8 MB) beside the version: seconds on any data set, as it shows a sample."""
+    requests: int = Field(default=1000, ge=1)
+    """Test requests that the page shows, drawn at random."""
+    train_events: int = Field(default=1_000_000, ge=1)
+    """Train events that the page counts popularity in, drawn at random where there are more."""
+
+
+class ValueSettings(_Settings):
+    """What a rank is worth: assumptions, none of them measured here. Replace them by your own figures.
+
+    The defaults are round numbers of a plausible size, so that the table can be read before you have any.
+    """
+
+    positions: int = Field(default=10, ge=1)
+    """Films that a request shows."""
+    click_through: Share = 0.3
+    """Probability that a relevant film at rank 1 is clicked."""
+    patience: Share = 0.8
+    """Probability that a user who has looked at one position looks at the next, so that click-through at rank r is
+    click_through x patience ^ (r - 1) (rank-biased precision, Moffat and Zobel, TOIS 2008, whose persistence it is)."""
+    click_through_at: tuple[Share, ...] = ()
+    """Measured click-through of a relevant film at rank 1, 2, ...; takes the place of the three settings above."""
+    watch_rate: Share = 0.5
+    """Share of clicks that become a watch."""
+    revenue_per_watch: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+    currency: str = "USD"
+    requests_per_month: int = Field(default=1_000_000, ge=0)
+
+    @property
+    def click_through_by_position(self) -> tuple[float, ...]:
+        """Click-through of a relevant film at each shown rank, from 1."""
+        return self.click_through_at or tuple(self.click_through * self.patience**place for place in range(self.positions))
+
+
 class StoreSettings(_Settings):
     """Where datasets, models and promotions live."""
 
@@ -300,6 +342,34 @@ class StoreSettings(_Settings):
     """Tries of a request that failed in a way that may pass."""
 
 
+class SearchOrigin(_Settings):
+    """The search that chose SS4Rec's settings by its valid part; `recsys search` fills it in."""
+
+    study: str
+    record: str
+    """Key of the search's record in the store."""
+    dataset: str
+    """Version name/version that the trials were trained on."""
+    trials: int = Field(ge=1)
+    """Trials that the best was chosen from."""
+    best_trial: int = Field(ge=0)
+    valid_ndcg_at_10: Share
+
+
+class TrackingSettings(_Settings):
+    """Weights & Biases, beside the run's own JSON. A tracker that fails is told of once and never fails a run."""
+
+    mode: Literal["offline", "online", "off"] = "offline"
+    """`offline` writes under work_dir/wandb, for `wandb sync`; `online` sends, with WANDB_API_KEY or wandb's own login.
+    Without the package wandb nothing is tracked."""
+    project: str = Field(default="movielens-recsys", min_length=1)
+    entity: str | None = None
+    """User or team that owns the project; wandb's default where empty."""
+    tags: tuple[str, ...] = ()
+    timeout_s: float = Field(default=15.0, gt=0)
+    """Seconds after a run's end in which the tracker must be done; then it is stopped, and off for the rest of the process."""
+
+
 class RetrainSettings(_Settings):
     """One scheduled retraining, from events to the gate's verdict."""
 
@@ -312,9 +382,14 @@ class RetrainSettings(_Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     models: ModelSettings = ModelSettings()
     promotion: PromotionSettings = PromotionSettings()
+    report: ReportSettings = ReportSettings()
+    value: ValueSettings = ValueSettings()
     store: StoreSettings = StoreSettings()
+    tracking: TrackingSettings = TrackingSettings()
     work_dir: Path = Path(".recsys/work")
     """Folder of checkpoints and models of runs that have not ended."""
+    searched: SearchOrigin | None = None
+    """Where models.ss4rec comes from, kept in a version's lineage; nothing else depends on it."""
 
     @model_validator(mode="after")
     def _baselines_are_trained(self) -> RetrainSettings:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, overload
 
 import typer
+from pydantic import BaseModel
 
 if TYPE_CHECKING:
     from configs.settings import RetrainSettings
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 __all__ = ["Config", "Json", "Set", "plain", "settings_of", "table", "write_json"]
 
@@ -23,11 +26,16 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="One setting, as ke
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file for programs.")]
 
 
-def settings_of(config: list[str] | None, overrides: list[str] | None) -> RetrainSettings:
+@overload
+def settings_of(config: list[str] | None, overrides: list[str] | None) -> RetrainSettings: ...
+@overload
+def settings_of(config: list[str] | None, overrides: list[str] | None, model: type[Settings]) -> Settings: ...
+def settings_of(config: list[str] | None, overrides: list[str] | None, model: type[BaseModel] | None = None) -> BaseModel:
+    """Settings from the command's files and overrides: those of a retraining, or of another `model`."""
     from configs.loading import load_settings
     from configs.settings import RetrainSettings
 
-    return load_settings(RetrainSettings, config, overrides or ())
+    return load_settings(model or RetrainSettings, config, overrides or ())
 
 
 def write_json(path: Path | None, content: Any) -> None:

@@ -23,13 +23,16 @@ def models(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     from dataclasses import asdict
 
     from infra.stores import open_store
-    from tasks.promotions import champion
+    from tasks.promotions import history
     from tasks.registry import list_versions
 
     store = open_store(settings.store)
-    versions, current = list_versions(store, settings.model_name), champion(store, settings.model_name)
-    best = current.version if current else None
-    write_json(json_file, {"champion": best, "versions": [asdict(version) for version in versions]})
+    damaged: dict[str, str] = {}
+    versions = list_versions(store, settings.model_name, damaged)
+    entries = history(store, settings.model_name)
+    best = entries[-1].version if entries else None
+    listed = {"champion": best, "versions": [asdict(version) for version in versions], "damaged": damaged}
+    write_json(json_file, listed)
     rows = [
         [
             "*" if ref.version == best else "",
@@ -44,6 +47,8 @@ def models(config: Config = None, set_: Set = None, json_file: Json = None) -> N
         for ref in versions
     ]
     table(["", "version", "model", "dataset", "protocol", "HR@10", "NDCG@10", "gate"], rows)
+    for reason in damaged.values():
+        typer.echo(f"- {reason}")
     typer.echo(f"champion of {settings.model_name}: {best or 'none yet; `recsys retrain` makes the first'}")
 
 

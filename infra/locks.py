@@ -1,38 +1,64 @@
-"""One run at a time for each model on one machine."""
+"""One run at a time for each model on one machine, and turns of processes that share a file."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from configs.errors import RunInProgressError
 
-__all__ = ["run_lock"]
+__all__ = ["run_lock", "turn"]
+
+POLL_S = 0.5
 
 
 @contextmanager
-def run_lock(work_dir: Path, model_name: str) -> Iterator[None]:
+def run_lock(work_dir: Path, model_name: str, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the model's lock; the system frees it when the process ends, however it ends.
 
-    Raises RunInProgressError when another process holds it. Runs on other machines are kept apart by the promotion log.
+    Raises RunInProgressError when another process still holds it after `wait_s` seconds. Runs on other machines are kept
+    apart by the promotion log.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     path = work_dir / f"{model_name}.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        end = time.monotonic() + wait_s
+        while not _taken(descriptor):
+            if time.monotonic() < end:
+                time.sleep(POLL_S)
+                continue
             holder = os.read(descriptor, 64).decode(errors="replace").strip() or "unknown"
             raise RunInProgressError(
                 f"Another run of {model_name} is under way (process {holder}, lock {path}). Wait for it to end, or give this one another "
                 "model_name or work_dir."
-            ) from None
+            )
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Hold the lock of a file for a moment, once every process before has let go of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -18,8 +18,10 @@ from tasks.decision import Decision
 from tasks.decision_page import comparison_png, render_markdown
 from tasks.drift import DriftResult
 from tasks.evaluate import Evaluation
-from tasks.figures import metrics_rows, training_curve_png
+from tasks.figures import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
 from tasks.registry import ModelRef
+from tasks.search import SearchRecord
+from tasks.search_figures import search_png, trial_rows
 from tasks.validate import ValidationReport
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "show_drift",
     "show_evaluation",
     "show_page",
+    "show_recommendations",
+    "show_search",
     "show_training",
     "show_validation",
     "show_version",
@@ -106,12 +110,25 @@ def show_evaluation(evaluation: Evaluation) -> None:
         key="metrics",
         description=f"Full ranking under {evaluation.protocol} on the test requests of {evaluation.dataset}",
     )
-    rows = [
-        {"model": model, **{name: round(value, 4) for name, value in found.items()}}
-        for model, found in evaluation.beyond_accuracy.items()
-    ]
     create_table_artifact(
-        rows, key="beyond-accuracy", description="Share of the catalogue recommended, concentration, novelty in bits"
+        beyond_accuracy_rows(evaluation.beyond_accuracy, evaluation.intervals),
+        key="beyond-accuracy",
+        description="What the top 10 is like, with 95 % intervals of means over requests: share of the catalogue shown, Gini index of "
+        "how often, novelty in bits, mean train events, share of tail items; by genres, diversity and distance in nats from the history",
+    )
+    create_table_artifact(
+        value_rows(evaluation.value, "ss4rec"),
+        key="value",
+        description=f"Expected value, with 95 % intervals. It rests on these assumptions: {' '.join(evaluation.value.assumptions)}",
+    )
+
+
+def show_recommendations(link: str) -> None:
+    create_link_artifact(
+        link,
+        link_text="Evidently's page of the recommendations",
+        key="recommendations",
+        description="A drawing for people; it decides nothing",
     )
 
 
@@ -138,6 +155,20 @@ def show_version(version: ModelRef) -> None:
     create_link_artifact(
         version.uri, link_text=f"{version.name} {version.version}", key="model-version", description=version.outcome
     )
+
+
+def show_search(record: SearchRecord) -> None:
+    create_table_artifact(
+        trial_rows(record.trials),
+        key="trials",
+        description=f"Trials of the study {record.study} on {record.dataset} under {record.protocol}",
+    )
+    if any(trial.value is not None for trial in record.trials):
+        create_image_artifact(
+            _inline(search_png(record.trials, record.importance)),
+            key="search",
+            description="Valid NDCG@10 of each trial and the best so far; which settings separate good trials from the others",
+        )
 
 
 def _when(seconds: int) -> str:

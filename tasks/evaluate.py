@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,26 @@ import pandas as pd
 from configs.errors import GateError, NotFoundError, VersionCorruptError
 from configs.settings import EvaluationSettings, RetrainSettings
 from infra.stores import Store
+from models.beyond_accuracy import beyond_accuracy_intervals, genres_of
 from models.loading import load_recommender
 from models.protocol import Split
-from models.ranking import Ranking, beyond_accuracy, metrics, per_request_metrics, rank_requests, slices
+from models.ranking import Ranking, metrics, per_request_metrics, rank_requests, slices
 from models.recommender import Recommender, Requests
 from models.significance import confidence_intervals
 from tasks.candidates import Candidate, read_split
 from tasks.datasets import DatasetRef, load_dataset_ref, read_table
 from tasks.drift import reference_of
 from tasks.load_check import SAMPLE_FILE, sample_requests
+from tasks.recsys_report import REPORT_FILE, Shown, recommendations_page
 from tasks.registry import ModelRef, fetch_version, file_digests, read_json, read_manifest, refuse_changed
+from tasks.value import Value, value_of
 
 __all__ = ["Evaluation", "evaluate_candidates", "rank", "rank_version", "read_rankings", "seen_share"]
 
 RANKS_FILE = "ranks.parquet"
 RECORD_FILE = "evaluation.json"
+BEYOND_RESAMPLES = 2000  # of intervals that decide nothing
+PAGE_METRICS = ("hr@10", "ndcg@10", "mrr@10")
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,11 @@ class Evaluation:
     dataset: str
     requests: int
     metrics: dict[str, dict[str, dict[str, float]]]  # model -> slice ("all" first) -> metric
-    intervals: dict[str, dict[str, tuple[float, float]]]  # model -> metric over all requests -> 95 % bootstrap interval
+    intervals: dict[
+        str, dict[str, tuple[float, float]]
+    ]  # model -> metric that is a mean over requests -> 95 % bootstrap interval
     beyond_accuracy: dict[str, dict[str, float]]  # model -> metric
+    value: Value
     folder: str
     files: dict[str, str]  # name -> sha256 of everything in the folder, which the version has to be made of
 
@@ -49,8 +57,9 @@ class Evaluation:
 def evaluate_candidates(store: Store, dataset: DatasetRef, candidates: list[Candidate], settings: RetrainSettings) -> Evaluation:
     """Rank every candidate on the test requests of `dataset`.
 
-    Writes evaluation.json, ranks.parquet, sample_requests.json and the drift reference into the SS4Rec candidate's folder,
-    which becomes the version. Raises VersionCorruptError where a candidate's files are not those that were trained.
+    Writes evaluation.json, ranks.parquet, sample_requests.json, the drift reference and, where the settings want it,
+    recsys_report.html into the SS4Rec candidate's folder, which becomes the version. Raises VersionCorruptError where a
+    candidate's files are not those that were trained.
     """
     parts = read_split(store, dataset, settings.evaluation)
     challenger = next(candidate for candidate in candidates if candidate.kind == "ss4rec")
@@ -63,41 +72,34 @@ def evaluate_candidates(store: Store, dataset: DatasetRef, candidates: list[Cand
         if candidate is challenger:
             samples = sample_requests(model, parts.test, count=settings.promotion.sample_requests, seed=settings.seed)
             (folder / SAMPLE_FILE).write_text(json.dumps(samples), encoding="utf-8")
-    masks = slices(parts.train, parts.test)
-    by_slice = {name: _by_slice(ranking, masks, settings.evaluation) for name, ranking in rankings.items()}
-    intervals = {
-        name: confidence_intervals(
-            per_request_metrics(ranking.ranks, settings.evaluation.ks),
-            resamples=settings.promotion.resamples,
-            seed=settings.promotion.seed,
+    features, items = read_table(store, dataset, "features"), read_table(store, dataset, "items")
+    masks, genres = slices(parts.train, parts.test), genres_of(items)
+    beyond = {
+        name: beyond_accuracy_intervals(
+            ranking, parts.train, parts.test, genres, resamples=BEYOND_RESAMPLES, seed=settings.promotion.seed
         )
         for name, ranking in rankings.items()
     }
-    beyond = {name: beyond_accuracy(ranking, parts.train) for name, ranking in rankings.items()}
-    _write_ranks(folder / RANKS_FILE, rankings)
-    features, items = read_table(store, dataset, "features"), read_table(store, dataset, "items")
-    reference_of(features, items, settings.drift, settings.seed).save(folder)
-    record = {
-        "protocol": parts.id,
-        "dataset": f"{dataset.name}/{dataset.version}",
-        "requests": len(parts.test),
-        "split": parts.counts,
-        "metrics": by_slice,
-        "intervals": intervals,
-        "beyond_accuracy": beyond,
-        "training": {candidate.kind: candidate.to_dict() for candidate in candidates},
-    }
-    (folder / RECORD_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
-    return Evaluation(
+    evaluation = Evaluation(
         protocol=parts.id,
         dataset=f"{dataset.name}/{dataset.version}",
         requests=len(parts.test),
-        metrics=by_slice,
-        intervals=intervals,
-        beyond_accuracy=beyond,
+        metrics={name: _by_slice(ranking, masks, settings.evaluation) for name, ranking in rankings.items()},
+        intervals={name: _intervals(ranking, settings) | beyond[name][1] for name, ranking in rankings.items()},
+        beyond_accuracy={name: values for name, (values, _) in beyond.items()},
+        value=value_of(rankings, "ss4rec", settings.value, resamples=settings.promotion.resamples, seed=settings.promotion.seed),
         folder=challenger.folder,
-        files=file_digests(folder),
+        files={},
     )
+    _write_ranks(folder / RANKS_FILE, rankings)
+    reference_of(features, items, settings.drift, settings.seed).save(folder)
+    record = asdict(evaluation)
+    del record["folder"], record["files"]
+    record |= {"split": parts.counts, "training": {candidate.kind: candidate.to_dict() for candidate in candidates}}
+    (folder / RECORD_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    if settings.report.recommendations:
+        _write_page(folder / REPORT_FILE, rankings, parts, items, evaluation, settings)
+    return replace(evaluation, files=file_digests(folder))
 
 
 def rank_version(store: Store, ref: ModelRef, parts: Split, settings: EvaluationSettings) -> Ranking:
@@ -108,7 +110,7 @@ def rank_version(store: Store, ref: ModelRef, parts: Split, settings: Evaluation
 
 
 def read_rankings(folder: Path, dataset: DatasetRef, parts: Split) -> dict[str, Ranking]:
-    """Rankings that `evaluate_candidates` left in a version, without their recommendation counts.
+    """Rankings that `evaluate_candidates` left in a version, without what was recommended.
 
     Raises GateError where they are not of the requests of `parts`, VersionCorruptError where the files hold anything else.
     """
@@ -132,7 +134,7 @@ def read_rankings(folder: Path, dataset: DatasetRef, parts: Split) -> dict[str, 
             f"The version was evaluated on requests of {found[0]} under {found[1]}, and is to be judged on others, those of {ours[0]} "
             f"under {ours[1]}, which may hold out what it has learnt. Train on the dataset version that it is to be judged on."
         )
-    nothing = np.zeros(len(parts.catalogue), dtype=np.int64)
+    nothing = np.zeros((len(users), 0), dtype=np.int32)
     return {
         column.removeprefix("rank_"): Ranking(users, targets, ranks, parts.catalogue, nothing) for column, ranks in values.items()
     }
@@ -166,6 +168,11 @@ def _targets(requests: Requests) -> pd.DataFrame:
     return pd.DataFrame({"user": requests.user_ids, "item": requests.targets, "time": requests.request_times})
 
 
+def _intervals(ranking: Ranking, settings: RetrainSettings) -> dict[str, tuple[float, float]]:
+    columns = per_request_metrics(ranking.ranks, settings.evaluation.ks)
+    return confidence_intervals(columns, resamples=settings.promotion.resamples, seed=settings.promotion.seed)
+
+
 def _by_slice(ranking: Ranking, masks: Mapping[str, Any], settings: EvaluationSettings) -> dict[str, dict[str, float]]:
     rows = {"all": np.ones(len(ranking.ranks), dtype=bool), **masks}
     return {
@@ -178,3 +185,29 @@ def _write_ranks(path: Path, rankings: Mapping[str, Ranking]) -> None:
     first = next(iter(rankings.values()))
     columns = {f"rank_{name}": ranking.ranks for name, ranking in rankings.items()}
     pd.DataFrame({"user_id": first.user_ids, "target": first.targets, **columns}).to_parquet(path, index=False)
+
+
+def _write_page(
+    path: Path,
+    rankings: Mapping[str, Ranking],
+    parts: Split,
+    items: pd.DataFrame,
+    evaluation: Evaluation,
+    settings: RetrainSettings,
+) -> None:
+    baseline = "ncf" if "ncf" in rankings else "popularity"
+    page = recommendations_page(
+        Shown("ss4rec, the challenger", rankings["ss4rec"]),
+        Shown(f"{baseline}, a baseline of the same run", rankings[baseline]),
+        parts.train,
+        items,
+        figures={
+            model: {name: found["all"][name] for name in PAGE_METRICS} | evaluation.beyond_accuracy[model]
+            for model, found in evaluation.metrics.items()
+        },
+        requests=settings.report.requests,
+        train_events=settings.report.train_events,
+        seed=settings.seed,
+    )
+    if page is not None:
+        path.write_bytes(page)

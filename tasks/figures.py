@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.recommender import EpochReport
+from tasks.value import Estimate, Figure, Value
 
-__all__ = ["metrics_rows", "training_curve_png"]
+__all__ = ["beyond_accuracy_rows", "metrics_rows", "training_curve_png", "value_rows"]
 
 COLOURS = {"ss4rec": "#1f6f8b", "ncf": "#d9822b", "popularity": "#7a7a7a"}
 
@@ -83,6 +84,50 @@ def metrics_rows(
         for part, values in parts.items()
         if values
     ]
+
+
+def beyond_accuracy_rows(
+    found: Mapping[str, Mapping[str, float]], intervals: Mapping[str, Mapping[str, tuple[float, float]]]
+) -> list[dict[str, Any]]:
+    """Table rows of {model: {metric: value}}, each metric that is a mean over requests with its 95 % interval."""
+
+    def cell(model: str, metric: str, value: float) -> str:
+        if metric not in intervals.get(model, {}):
+            return _digits(value)
+        low, high = intervals[model][metric]
+        return f"{_digits(value)} ({_digits(low)} to {_digits(high)})"
+
+    return [
+        {"model": model, **{metric: cell(model, metric, value) for metric, value in values.items()}}
+        for model, values in found.items()
+    ]
+
+
+def value_rows(value: Value, challenger: str) -> list[dict[str, str]]:
+    """Table rows of what each model's ranks would be worth, and of the challenger's lead over each other one."""
+    differences = {f"{challenger} - {name}": estimate for name, estimate in value.differences.items()}
+    return [
+        *[_value_row(name, estimate, value.currency, "") for name, estimate in value.models.items()],
+        *[_value_row(name, estimate, value.currency, "+") for name, estimate in differences.items()],
+    ]
+
+
+def _value_row(name: str, estimate: Estimate, currency: str, sign: str) -> dict[str, str]:
+    def cell(figure: Figure, digits: int) -> str:
+        mean, low, high = (f"{number:{sign},.{digits}f}" for number in (figure.mean, figure.low, figure.high))
+        return f"{mean} ({low} to {high})"
+
+    return {
+        "model": name,
+        "clicks / 1,000 requests": cell(estimate.clicks, 1),
+        "watches / 1,000": cell(estimate.watches, 1),
+        f"{currency} / 1,000": cell(estimate.revenue, 2),
+        f"{currency} / month": cell(estimate.revenue_per_month, 0),
+    }
+
+
+def _digits(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
 def _shown(value: float) -> float | int:

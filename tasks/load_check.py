@@ -15,7 +15,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +24,12 @@ from pydantic import TypeAdapter, ValidationError
 from configs.errors import VersionCorruptError
 from configs.settings import PromotionSettings
 from infra.stores import Store
-from models.loading import load_recommender
-from models.recommender import IntArray, Recommender, Requests
 from tasks.registry import ModelRef, StagedVersion, fetch_version, read_manifest
 
-__all__ = ["SAMPLE_FILE", "LoadCheck", "check_loaded", "check_staged", "check_version", "refuse_broken", "sample_requests"]
+if TYPE_CHECKING:
+    from models.recommender import IntArray, Recommender, Requests
+
+__all__ = ["SAMPLE_FILE", "LoadCheck", "check_loaded", "check_staged", "check_version", "sample_requests"]
 
 FloatArray = npt.NDArray[np.float64]
 SAMPLE_FILE = "sample_requests.json"
@@ -93,15 +94,6 @@ def check_version(store: Store, ref: ModelRef, settings: PromotionSettings) -> L
     return _check(store, ref.prefix, read_manifest(store, ref.name, ref.version)["files"], settings)
 
 
-def refuse_broken(store: Store, ref: ModelRef, settings: PromotionSettings) -> None:
-    """Raises VersionCorruptError with the reason where an earlier champion does not load, or answers otherwise than it did."""
-    found = check_version(store, ref, settings)
-    if not found.ok:
-        raise VersionCorruptError(
-            f"{ref.name} {ref.version} cannot be rolled back to: {found.reason}. The champion is unchanged; `--to VERSION` names another."
-        )
-
-
 def _check(store: Store, prefix: str, files: dict[str, str], settings: PromotionSettings) -> LoadCheck:
     with tempfile.TemporaryDirectory(prefix="recsys-load-check-") as folder:
         try:
@@ -156,6 +148,8 @@ def check_loaded(folder: Path) -> LoadCheck:
     import torch
     from safetensors.torch import load_file
 
+    from models.loading import load_recommender
+
     started = time.perf_counter()
     model = load_recommender(folder)
     loaded = time.perf_counter() - started
@@ -188,6 +182,8 @@ def check_loaded(folder: Path) -> LoadCheck:
 
 
 def _request(sample: dict[str, Any]) -> Requests:
+    from models.recommender import Requests
+
     items: IntArray = np.array(sample["item_ids"], dtype=np.int64)
     return Requests(
         user_ids=np.array([sample["user_id"]], dtype=np.int64),

@@ -12,9 +12,10 @@ from typing import Any
 from configs.errors import AlreadyExistsError, GateError, TrainingError, VersionCorruptError
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
 from infra.stores import Store
+from models.beyond_accuracy import beyond_accuracy
 from models.loading import load_recommender
 from models.protocol import Split
-from models.ranking import beyond_accuracy, slices
+from models.ranking import slices
 from tasks.candidates import Candidate, read_split
 from tasks.datasets import DatasetRef, load_dataset_ref
 from tasks.decision import Decision

@@ -37,6 +37,7 @@ __all__ = [
     "collect_lineage",
     "fetch_version",
     "file_digests",
+    "git_commit",
     "list_versions",
     "model_ref",
     "read_decision",
@@ -129,7 +130,7 @@ def collect_lineage(
         metrics=metrics,
         duration_s=duration_s,
         cost=None,
-        git_commit=_git_commit(),
+        git_commit=git_commit(),
         python=sys.version.split()[0],
         packages={name: version for name in PACKAGES if (version := _package_version(name))},
         hardware=_hardware(),
@@ -205,11 +206,21 @@ def seal(
     return model_ref(store, staged.name, staged.version)
 
 
-def list_versions(store: Store, name: str) -> list[ModelRef]:
-    """Sealed versions of a model, oldest first."""
+def list_versions(store: Store, name: str, damaged: dict[str, str] | None = None) -> list[ModelRef]:
+    """Sealed versions of a model, oldest first.
+
+    Raises VersionCorruptError at one whose manifest is damaged, or puts its name and the reason into `damaged`.
+    """
     pattern = re.compile(rf"models/{re.escape(name)}/({VERSION.pattern})/manifest\.json")
-    found = [match[1] for key in store.list(f"models/{name}/") if (match := pattern.fullmatch(key))]
-    return [model_ref(store, name, version) for version in found]
+    versions = []
+    for version in [match[1] for key in store.list(f"models/{name}/") if (match := pattern.fullmatch(key))]:
+        try:
+            versions.append(model_ref(store, name, version))
+        except VersionCorruptError as error:
+            if damaged is None:
+                raise
+            damaged[version] = str(error)
+    return versions
 
 
 def model_ref(store: Store, name: str, version: str) -> ModelRef:
@@ -334,7 +345,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """Commit of the checkout this code runs from, with `+` when files differ from it; None outside a repository."""
     here = Path(__file__).parent
     try:

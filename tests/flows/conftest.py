@@ -13,6 +13,7 @@ from tests import synthetic
 
 QUICK = {
     "seed": 7,
+    "tracking": {"mode": "off"},
     "validation": {"min_rows": 100},
     "evaluation": {"k_core": 5},
     "models": {
@@ -34,6 +35,7 @@ QUICK = {
         "sample_requests": 4,
         "min_slice_requests": 20,
     },
+    "report": {"recommendations": False},
 }
 
 

@@ -33,10 +33,23 @@ def config(make_settings: Callable[..., RetrainSettings], tmp_path: Path) -> str
 
 
 def test_help_tells_the_product_without_loading_it() -> None:
-    program = "import sys; from flows import cli\ntry: cli.app(['--help'])\nexcept SystemExit: pass\nprint(sorted({'torch', 'prefect', 'pandas', 'recbole'} & set(sys.modules)))"
+    program = "import sys; from flows import cli\ntry: cli.app(['--help'])\nexcept SystemExit: pass\nprint(sorted({'torch', 'prefect', 'pandas', 'recbole', 'optuna'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
-    for command in ("retrain", "etl", "monitor", "train", "promote", "rollback", "models", "show", "datasets", "audit"):
+    for command in (
+        "retrain",
+        "etl",
+        "monitor",
+        "train",
+        "compare",
+        "search",
+        "promote",
+        "rollback",
+        "models",
+        "show",
+        "datasets",
+        "audit",
+    ):
         assert command in done.stdout
 
 
@@ -52,6 +65,7 @@ def test_a_day_at_the_command_line(config: str, tmp_path: Path, capsys: pytest.C
     assert recsys("retrain", "-c", config, "--json", str(tmp_path / "retrain.json")) == 0
     out = capsys.readouterr().out
     assert "verdict: promoted" in out and "loo-exact" in out and "ss4rec" in out
+    assert "ss4rec - ncf" in out and "A watch brings 0.1 USD" in out and "it decides nothing" in out
     summary = json.loads((tmp_path / "retrain.json").read_text())
     version = summary["champion"]
     assert summary["dataset"]["version"] == json.loads((tmp_path / "etl.json").read_text())["version"]

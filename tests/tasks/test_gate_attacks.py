@@ -23,8 +23,8 @@ from configs.errors import GateError, VersionCorruptError
 from models.ranking import metrics
 from tasks import load_check
 from tasks.candidates import read_split
+from tasks.decision import Decision
 from tasks.evaluate import evaluate_candidates, rank_version
-from tasks.gate import Decision
 from tasks.load_check import SAMPLE_FILE, check_loaded
 from tasks.promotions import history, promote
 from tasks.publish import judge, judge_version, promote_version, publish
@@ -247,7 +247,7 @@ def test_a_version_too_slow_for_the_limits_is_held_and_not_ranked_here(world: Wo
 
 
 def test_a_version_that_answers_without_end_is_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    edit_json(world.folder / SAMPLE_FILE, lambda samples: samples * 20_000)
+    edit_json(world.folder / SAMPLE_FILE, lambda samples: samples.extend(samples * 20_000))
     monkeypatch.setattr(load_check, "START_S", 1.0)
     limits = world.settings.promotion.model_copy(update={"max_load_s": 0.5})
     slow = replace(world, settings=world.settings.model_copy(update={"promotion": limits}))

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tasks.datasets import DatasetRef, write_dataset
 from tasks.evaluate import Evaluation, evaluate_candidates
 from tasks.features import build_features
 from tasks.ingest import ingest
-from tasks.promotions import champion
+from tasks.promotions import champion, promote
 from tasks.publish import publish, stage_challenger
 from tasks.registry import ModelRef, StagedVersion, file_digests, list_versions
 from tasks.validate import validate
@@ -127,10 +128,6 @@ def make_world(root: Path) -> World:
     candidates, evaluation = _trained(store, older, weak)
     staged = stage_challenger(store, NAME, evaluation)
     first = publish(store, staged, None, candidates[-1], evaluation, weak)
-    from datetime import UTC, datetime
-
-    from tasks.promotions import promote
-
     promote(store, NAME, first.version, expected=0, reason="the first", now=datetime.now(UTC))
     candidates, evaluation = _trained(store, newer, settings)
     return World(store, settings, older, newer, candidates, evaluation, first)
@@ -163,9 +160,11 @@ def copy_world(world: World, root: Path) -> World:
     )
 
 
-def edit_json(path: Path, change: Callable[[Any], Any]) -> None:
+def edit_json(path: Path, change: Callable[[Any], object]) -> None:
+    """Write the file anew after `change` to its content, in place."""
     content = json.loads(path.read_text())
-    path.write_text(json.dumps(change(content) or content))
+    change(content)
+    path.write_text(json.dumps(content))
 
 
 def _dataset(store: LocalStore, settings: RetrainSettings, folder: Path, frame: pd.DataFrame) -> DatasetRef:

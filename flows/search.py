@@ -1,0 +1,91 @@
+"""search: better settings for SS4Rec are looked for by the valid part, and the best enters the gate like any challenger."""
+
+from __future__ import annotations
+
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.task_runners import ProcessPoolTaskRunner
+
+from configs.errors import TrainingError
+from configs.search import SearchSettings
+from configs.settings import RetrainSettings
+from flows.challenge import Challenge, Clock, challenge
+from flows.datasets import chosen_dataset
+from infra.locks import run_lock
+from tasks.datasets import DatasetRef
+from tasks.experiment_stages import begin_search, conclude_search, search_trials
+from tasks.search import SearchRecord, StudyRef, best_settings
+
+__all__ = ["SearchSummary", "search"]
+
+
+@dataclass(frozen=True)
+class SearchSummary:
+    """What a search did; `recsys search --json FILE` writes it."""
+
+    flow_run: str
+    dataset: DatasetRef
+    record: SearchRecord
+    settings: RetrainSettings  # with the best trial's parameters
+    challenge: Challenge | None  # none where it did not enter the gate
+    durations_s: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without the store's credentials."""
+        fields = {name: getattr(self, name) for name in ("flow_run", "durations_s")}
+        parts = {"dataset": asdict(self.dataset), "record": self.record.to_dict()}
+        settings = self.settings.model_dump(mode="json", exclude={"store": {"access_key_id", "secret_access_key"}})
+        return {**fields, **parts, "settings": settings, "challenge": asdict(self.challenge) if self.challenge else None}
+
+
+@flow(name="search")
+def search(settings: SearchSettings = SearchSettings(), dataset: str | None = None) -> SearchSummary:  # noqa: B008
+    """Search on a dataset version `name/version`, by default the newest of the configured source, and let the best enter the gate.
+
+    The model's run lock is held for the challenge only: retrainings go on meanwhile, and several runs can share a study. Of
+    those, the last one to end enters the gate.
+    """
+    clock = Clock()
+    chosen = chosen_dataset(dataset, settings.data, settings.store)
+    study = clock("begin", begin_search, chosen, settings)
+    clock("trials", _train_trials, chosen, study, settings)
+    record = clock("conclude", conclude_search, chosen, study, settings)
+    best, outcome = best_settings(record, settings), None
+    if settings.search.enter_gate and record.under_way:
+        get_run_logger().info("%d trials are under way in other runs: the last run to end enters the gate", record.under_way)
+    elif settings.search.enter_gate:
+        with run_lock(settings.work_dir, settings.model_name, settings.search.gate_wait_s):
+            outcome = challenge(chosen, best, clock)
+    return SearchSummary(str(flow_run.id), chosen, record, best, outcome, clock.seconds)
+
+
+def _train_trials(dataset: DatasetRef, study: StudyRef, settings: SearchSettings) -> None:
+    """One worker in this process, or several in processes of their own: torch's random state is one for a whole process."""
+    workers = settings.search.workers
+    if workers == 1:
+        search_trials(dataset, study, settings)
+        return
+    with get_client(sync_client=True) as client:
+        server = str(client.api_url)  # also of the server that this process has started: each worker would start its own
+    with temporary_settings({PREFECT_API_URL: server}), ProcessPoolTaskRunner(max_workers=workers) as pool:
+        shared = {"dataset": dataset, "ref": study, "settings": settings}
+        running = [pool.submit(search_trials, {**shared, "worker": worker}) for worker in range(workers)]
+        try:
+            for worker in running:
+                worker.result()
+        except BrokenProcessPool as error:
+            raise TrainingError(
+                f"A worker of the study {study.name} was killed, as the system does when memory is short. Its trials are kept: run the "
+                "search again to go on, with fewer search.workers or a smaller search.space."
+            ) from error
+
+
+if __name__ == "__main__":
+    print(search())

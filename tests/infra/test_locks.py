@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from configs.errors import RunInProgressError
+from infra.locks import run_lock, turn
+
+HOLD = "import sys; from pathlib import Path; from infra.locks import run_lock\nwith run_lock(Path(sys.argv[1]), 'm'): print('held', flush=True); sys.stdin.read()"
+
+
+def test_a_run_waits_for_another_to_end_and_no_longer_than_it_may(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdin is not None and holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(RunInProgressError, match=f"process {holder.pid}"), run_lock(tmp_path, "m", wait_s=0.6):
+            raise AssertionError
+        release = threading.Timer(0.3, holder.stdin.close)
+        release.start()
+        with run_lock(tmp_path, "m", wait_s=60):
+            assert (tmp_path / "m.lock").read_text().strip() != str(holder.pid)
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+
+
+def test_one_turn_at_a_time(tmp_path: Path) -> None:
+    path, inside, most = tmp_path / "deep" / "x.lock", [], []
+
+    def take() -> None:
+        for _ in range(50):
+            with turn(path):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 200 and max(most) == 1

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+
+from benchmarks.search import SEED, SPACE, STARTS
+from configs.errors import TrainingError
+from configs.search import Parameter, Pruning
+from configs.settings import EvaluationSettings, SS4RecSettings
+from models.protocol import Split, split
+from models.recommender import EpochReport
+from models.search import TrialData, make_pruner, make_sampler, run_trial, suggest
+from tests import synthetic
+
+BASE = SS4RecSettings(width=8, blocks=1, time_state=4, relation_state=4, max_length=20, max_epochs=3, device="cpu")
+SPACE_OF_TWO = {"dropout": Parameter(low=0.0, high=0.5, step=0.25), "learning_rate": Parameter(low=1e-3, high=3e-2, log=True)}
+
+
+@pytest.fixture(scope="module")
+def parts() -> Split:
+    frame = synthetic.interactions(60, 40, 25)
+    return split(frame.assign(row=range(len(frame))), EvaluationSettings(k_core=0))
+
+
+def search(parts: Split, trials: int = 3, seed: int = 5, **reports: Any) -> optuna.Study:
+    study = optuna.create_study(direction="maximize", sampler=make_sampler(seed), pruner=make_pruner(None))
+    data = TrialData.of(parts)
+    study.optimize(lambda trial: run_trial(trial, SPACE_OF_TWO, BASE, data, seed, **reports), n_trials=trials)
+    return study
+
+
+class Untouchable:
+    """Test requests that nobody may look at."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError(f"the test part was asked for its {name}")
+
+    def __len__(self) -> int:
+        raise AssertionError("the test part was counted")
+
+
+def test_the_recorded_search_is_drawn_again_trial_by_trial() -> None:
+    recorded = json.loads(Path("benchmarks/results/search.json").read_text())
+    assert recorded["seed"] == SEED
+    study = optuna.create_study(direction="maximize", sampler=make_sampler(SEED))
+    for start in STARTS:
+        study.enqueue_trial(start)
+    for before in recorded["trials"]:
+        trial = study.ask()
+        assert suggest(trial, SPACE) == before["params"]
+        if before["state"] == "pruned":
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(trial, before["value"])
+    assert len(study.trials) == 33 and study.best_trial.number == recorded["best"]
+
+
+def test_a_trials_value_is_its_best_valid_epoch_and_the_test_part_is_not_looked_at(parts: Split) -> None:
+    hidden = dataclasses.replace(parts, test=Untouchable())  # type: ignore[arg-type]
+    epochs: list[EpochReport] = []
+    trials = search(hidden, on_epoch=epochs.append).trials
+    for trial in trials:
+        assert trial.value == max(trial.intermediate_values.values()) and list(trial.intermediate_values) == [1, 2, 3]
+    assert [trial.value for trial in trials] == [trial.value for trial in search(parts).trials]
+    assert [epoch.valid["ndcg@10"] for epoch in epochs] == [v for t in trials for v in t.intermediate_values.values()]
+    with pytest.raises(AssertionError, match="test part"):  # what would look does fail
+        _ = hidden.test.targets
+
+
+def test_a_seed_gives_the_same_trials_and_another_worker_or_run_gives_others(parts: Split) -> None:
+    one, two = search(parts), search(parts)
+    assert [(t.params, t.intermediate_values) for t in one.trials] == [(t.params, t.intermediate_values) for t in two.trials]
+    drawn = []
+    for worker, begun in ((0, 0), (1, 0), (0, 7), (1, 7)):
+        study = optuna.create_study(sampler=make_sampler(5, worker=worker, begun=begun))
+        drawn.append(suggest(study.ask(), SPACE_OF_TWO)["learning_rate"])
+    assert len(set(drawn)) == 4
+
+
+def test_a_trial_below_the_median_ends_after_the_warm_up(parts: Split) -> None:
+    space = {"learning_rate": Parameter(choices=(0.01, 1e-9))}
+    study = optuna.create_study(
+        direction="maximize", sampler=make_sampler(0), pruner=make_pruner(Pruning(warmup_epochs=2, interval=1, startup_trials=1))
+    )
+    for rate in (0.01, 1e-9):
+        study.enqueue_trial({"learning_rate": rate})
+    data, base = TrialData.of(parts), BASE.model_copy(update={"max_epochs": 6, "patience": 6, "weight_averaging": 0.0})
+    study.optimize(lambda trial: run_trial(trial, space, base, data, 0), n_trials=2)
+    good, bad = study.trials
+    assert good.state.name == "COMPLETE" and list(good.intermediate_values) == [1, 2, 3, 4, 5, 6]
+    assert bad.state.name == "PRUNED" and list(bad.intermediate_values) == [1, 2]
+
+
+def test_a_trial_that_diverges_or_does_not_fit_is_a_training_error(parts: Split) -> None:
+    data = TrialData.of(parts)
+    with pytest.raises(TrainingError, match="diverged in epoch 1"):
+        run_trial(optuna.create_study().ask(), {"learning_rate": Parameter(choices=(1e30,))}, BASE, data, 0)
+
+    def full(epoch: EpochReport) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(TrainingError, match="do not fit into the GPU"):
+        run_trial(optuna.create_study().ask(), SPACE_OF_TWO, BASE, data, 0, full)
+
+
+def test_without_pruning_nothing_is_cut_off() -> None:
+    assert isinstance(make_pruner(None), optuna.pruners.NopPruner)
+    assert isinstance(make_pruner(Pruning()), optuna.pruners.MedianPruner)

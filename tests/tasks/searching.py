@@ -1,0 +1,71 @@
+"""A search of seconds for tests, and a worker that can be a process of its own: `python -m tests.tasks.searching settings.json 0`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from configs.search import SearchSettings
+from configs.settings import ValidationSettings
+from infra.stores import LocalStore, Store, open_store
+from models.recommender import EpochReport
+from tasks.datasets import DatasetRef, list_datasets, write_dataset
+from tasks.features import build_features
+from tasks.movielens import RawTables
+from tasks.search import begin, work
+from tasks.validate import validate
+from tests import synthetic
+
+SPACE: dict[str, Any] = {
+    "width": {"choices": [4, 8]},
+    "blocks": None,
+    "time_state": None,
+    "relation_state": None,
+    "dropout": {"low": 0.1, "high": 0.5, "step": 0.1},
+    "embedding_dropout": None,
+    "two_norms": None,
+    "interval": None,
+    "loss": None,
+    "label_smoothing": None,
+    "weight_averaging": None,
+    "learning_rate": {"low": 0.001, "high": 0.02, "log": True},
+    "batch_tokens": None,
+}
+
+
+def make_search(folder: Path, seed: int = 0, **search: Any) -> tuple[Store, DatasetRef, SearchSettings]:
+    """A store with one dataset version, and settings of a search on it."""
+    store = LocalStore(folder / "store")
+    lax = ValidationSettings(max_quarantined_share=1.0, min_rows=1)
+    validated = validate(RawTables(synthetic.interactions(50, 40, 25, seed=seed), None, None, ()), lax, 1_700_000_000)
+    dataset = write_dataset(store, "small", validated, build_features(validated.interactions), {"ratings.csv": "ab"})
+    small = {"width": 8, "blocks": 1, "time_state": 4, "relation_state": 4, "max_length": 20, "max_epochs": 2, "device": "cpu"}
+    settings = {
+        "models": {"ss4rec": small},
+        "store": {"url": f"file:{folder}/store"},
+        "work_dir": str(folder / "work"),
+        "search": {"trials": 3, "space": SPACE, "study": "s", **search},
+    }
+    return store, dataset, SearchSettings.model_validate(settings)
+
+
+def main() -> None:
+    """Work on the study that the settings name; with `stay`, stop in the middle of the first trial until killed."""
+    settings = SearchSettings.model_validate(json.loads(Path(sys.argv[1]).read_text()))
+    worker, stay = int(sys.argv[2]), "stay" in sys.argv
+    store = open_store(settings.store)
+    dataset = list_datasets(store)[0]
+
+    def on_epoch(epoch: EpochReport) -> None:
+        print(f"epoch {epoch.epoch}", flush=True)
+        while stay:
+            time.sleep(1)
+
+    print(work(store, dataset, begin(dataset, settings), settings, worker, on_epoch=on_epoch))
+
+
+if __name__ == "__main__":
+    main()
