@@ -30,6 +30,8 @@ def catalogue_cross_entropy(
     """
     if total is None:
         total = torch.full((), len(targets), dtype=torch.float32, device=hidden.device)
+    if not hidden.is_cuda:
+        hidden = hidden.to(weight.dtype)  # half precision saves nothing there
     loss: torch.Tensor = _CatalogueCrossEntropy.apply(hidden, weight, targets, smoothing, total)  # type: ignore[no-untyped-call]
     return loss
 

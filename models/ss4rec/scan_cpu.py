@@ -1,4 +1,4 @@
-"""The numba backend: `kernels_cpu` with their gradients, float32."""
+"""The numba backend: `kernels_cpu` with their gradients, in float32 whatever the inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ def complex_scan(
     a: torch.Tensor, b: torch.Tensor, offsets: torch.Tensor, start: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """h_t = a_t h_{t-1} + b_t over complex numbers, (T, 2P) with real parts first. Returns h and the final state."""
-    result: tuple[torch.Tensor, torch.Tensor] = _ComplexScan.apply(a, b, start, offsets)  # type: ignore[no-untyped-call]
+    result: tuple[torch.Tensor, torch.Tensor] = _ComplexScan.apply(  # type: ignore[no-untyped-call]
+        a.float(), b.float(), start.float(), offsets
+    )
     return result
 
 
@@ -30,7 +32,7 @@ def selective_scan(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See `kernels_cpu.selective_scan`. Returns y (T, D) and the final state (W, D, N)."""
     result: tuple[torch.Tensor, torch.Tensor] = _SelectiveScan.apply(  # type: ignore[no-untyped-call]
-        u, delta, a, b, c, start, offsets, torch.is_grad_enabled()
+        u.float(), delta.float(), a.float(), b.float(), c.float(), start.float(), offsets, torch.is_grad_enabled()
     )
     return result
 

@@ -141,6 +141,11 @@ def test_times_that_mean_nothing_are_refused(events: pd.DataFrame) -> None:
             model.calculate_loss(batch)
 
 
+def test_user_features_are_refused(events: pd.DataFrame) -> None:
+    with pytest.raises(TrainingError, match="Set user_features to false"), in_recbole(events, user_features=True):
+        pass
+
+
 def test_negatives_drawn_by_recbole_are_refused(events: pd.DataFrame) -> None:
     drawn = {"distribution": "uniform", "sample_num": 1}
     with pytest.raises(TrainingError, match="train_neg_sample_args"), in_recbole(events, train_neg_sample_args=drawn):

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from s5 import S5
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, SS4RecSettings
 from models.loading import load_recommender
 from models.protocol import Split, split
-from models.recommender import Requests
+from models.recommender import EpochReport, Requests
+from models.ss4rec import loss as loss_module
 from models.ss4rec.dropout import ByteDropout
 from models.ss4rec.loss import catalogue_cross_entropy, gbce, sampled_softmax
 from models.ss4rec.network import NetworkState, SS4RecNetwork
@@ -104,6 +109,81 @@ def test_the_sampled_losses_with_every_item_as_a_negative() -> None:
     torch.testing.assert_close(gbce(hidden, weight, targets, every.expand(9, -1), torch.tensor(9.0), 0.0), plain)
     nothing = torch.full_like(targets, -1)
     assert float(sampled_softmax(hidden, weight, nothing, every, torch.tensor(9.0))) == 0
+
+
+def test_a_target_below_0_counts_for_nothing() -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(9, 4, requires_grad=True), torch.randn(12, 4, requires_grad=True)
+    targets = torch.tensor([3, -1, 0, 11, -1, 5, 5, -1, 2])
+    for smoothing in (0.0, 0.1):
+        expected = F.cross_entropy(hidden @ weight.T, targets, label_smoothing=smoothing, ignore_index=-1)
+        ours = catalogue_cross_entropy(hidden, weight, targets, smoothing, torch.tensor(6.0))
+        torch.testing.assert_close(ours, expected)
+        pairs = zip(torch.autograd.grad(ours, (hidden, weight)), torch.autograd.grad(expected, (hidden, weight)), strict=True)
+        for found, wanted in pairs:
+            torch.testing.assert_close(found, wanted)
+
+
+def test_the_catalogue_loss_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            made = func(*args, **(kwargs or {}))
+            if isinstance(made, torch.Tensor):
+                largest = max(largest, made.numel())
+            return made
+
+    monkeypatch.setattr(loss_module, "CPU_ELEMENTS", 4000)
+    hidden, weight = torch.randn(300, 8, requires_grad=True), torch.randn(1000, 8, requires_grad=True)
+    with Watch():
+        catalogue_cross_entropy(hidden, weight, torch.randint(0, 1000, (300,)), 0.1).backward()
+    assert largest == 1000 * 8  # the embedding's gradient, more than a chunk of 4 x 1000 and far less than 300 x 1000
+    assert hidden.grad is not None and weight.grad is not None
+
+
+@given(st.integers(1, 6), st.floats(0, 1), st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_gbce_is_equation_12_of_gsasrec(negatives: int, calibration: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    hidden, weight = (torch.randn(n, 4, generator=generator, dtype=torch.float64) for n in (5, 9))
+    targets = torch.randint(0, 9, (5,), generator=generator)
+    drawn = torch.randint(0, 9, (5, negatives), generator=generator)
+    rate, expected = negatives / 8, 0.0
+    beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
+    for row in range(5):
+        scores = (weight @ hidden[row]).sigmoid()
+        expected -= float((scores[targets[row]] ** beta).log())
+        expected -= sum(float((1 - scores[item]).log()) for item in drawn[row] if item != targets[row])
+    found = gbce(hidden, weight, targets, drawn, torch.tensor(5.0), calibration)
+    assert float(found) == pytest.approx(expected / 5, rel=1e-4)
+
+
+@pytest.mark.parametrize("scan", ["auto", "reference"])
+def test_half_precision_on_the_cpu_learns_too(scan: Any, parts: Split) -> None:
+    model = SS4Rec(TINY.model_copy(update={"precision": "bfloat16", "scan": scan}))
+    report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
+    assert report.epochs[-1].loss < report.epochs[0].loss and torch.isfinite(model.scores(parts.test)).all()
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def test_a_run_that_was_cut_short_ends_with_the_same_weights(parts: Split, tmp_path: Path) -> None:
+    def die(report: EpochReport) -> None:
+        raise Killed
+
+    several = TINY.model_copy(update={"shuffle_ties": True, "weight_averaging": 0.9})
+    whole = fitted(parts, several)
+    with pytest.raises(Killed):
+        fitted(parts, several, checkpoint_dir=tmp_path, on_epoch=die)
+    resumed = SS4Rec(several)
+    report = resumed.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True, checkpoint_dir=tmp_path)
+    assert report.resumed_from == 1
+    for name, weight in whole.network.state_dict().items():
+        assert torch.equal(weight, resumed.network.state_dict()[name])
 
 
 @pytest.mark.parametrize("loss", ["sampled_softmax", "gbce"])
