@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from benchmarks.data import load_events, load_split
-from benchmarks.report import hardware, write_json
+from benchmarks.data import load_events, load_split, origin
+from benchmarks.report import hardware, skip, write_json
 from configs.settings import NCFSettings, PopularitySettings, ProtocolId, SourceName
 from models.protocol import Split
 from models.recommender import EpochReport, FitReport, Recommender
@@ -63,8 +63,8 @@ def main() -> None:
     if given.data == Path("ml-100k"):
         given.source, given.data = "ml-100k", None
     if importlib.util.find_spec("recbole") is None and set(given.models) != {"popularity"}:
-        raise SystemExit(
-            "The package recbole is not installed, and ncf, sasrec and gru4rec need it: pip install recbole==1.2.1, or choose "
+        skip(
+            "the package recbole is not installed, and ncf, sasrec and gru4rec need it: pip install recbole==1.2.1, or choose "
             "--models popularity."
         )
     load_events(given.source, given.data)  # downloaded once, and refused here if it cannot be read
@@ -78,7 +78,11 @@ def main() -> None:
     threads = max(1, (os.cpu_count() or 1) // given.jobs)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     machine = hardware() | {"threads_a_run": threads, "runs_at_once": given.jobs}
-    asked = {"source": given.source, "max_seconds": given.max_seconds, "max_length": given.max_length, "seeds": given.seeds}
+    asked = origin(given.source, given.data) | {
+        "max_seconds": given.max_seconds,
+        "max_length": given.max_length,
+        "seeds": given.seeds,
+    }
     result: dict[str, Any] = {**asked, "hardware": machine, "trainings": len(work), "runs": []}
     with multiprocessing.get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
         for run in pool.imap_unordered(_run, work, chunksize=1):

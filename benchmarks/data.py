@@ -3,27 +3,55 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.report import skip
+from configs.errors import SourceError
 from configs.settings import DataSettings, EvaluationSettings, ProtocolId, SourceName
 from models.protocol import Split, split
 
-__all__ = ["load_events", "load_split"]
+if TYPE_CHECKING:
+    from tasks.movielens import RawTables
+
+__all__ = ["load_events", "load_split", "load_users", "origin"]
+
+
+def origin(source: SourceName, path: Path | None) -> dict[str, str]:
+    """What a result says of its data: the release, and the file that it was read from."""
+    return {"data": source, "file": path.name if path is not None else f"{source}, as published"}
 
 
 def load_events(source: SourceName, path: Path | None = None) -> pd.DataFrame:
     """Interactions of a MovieLens release in source order, from `path` or else downloaded (ml-100k needs neither).
 
-    Ends the program in one sentence where `path` is not there.
+    Skips the benchmark where it cannot be had.
     """
+    events = _tables(source, path).interactions
+    return events.assign(row=np.arange(len(events)))
+
+
+def load_users(source: SourceName, path: Path | None) -> pd.DataFrame:
+    """What the release tells of its users; only user_id where it tells nothing. Skips the benchmark as `load_events` does."""
+    tables = _tables(source, path)
+    if tables.users is None:
+        return pd.DataFrame({"user_id": np.unique(tables.interactions["user_id"])})
+    users = tables.users
+    ages = {"age": pd.to_numeric(users["age"], errors="coerce")} if "age" in users else {}
+    return users.assign(user_id=users["user_id"].astype(np.int64), **ages)
+
+
+def _tables(source: SourceName, path: Path | None) -> RawTables:
     from tasks.ingest import ingest
 
     if path is not None and not path.exists():
-        raise SystemExit(f"Skipped: there is no {path}; give --data the release's zip, or leave it out to download {source}.")
-    events = ingest(DataSettings(source=source, local_path=path)).tables.interactions
-    return events.assign(row=np.arange(len(events)))
+        skip(f"there is no {path}; give --data the release's zip, or leave it out to download {source}.")
+    try:
+        return ingest(DataSettings(source=source, local_path=path)).tables
+    except SourceError as error:
+        skip(str(error))
 
 
 def load_split(source: SourceName, path: Path | None, protocol: ProtocolId) -> Split:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, skip, write_json
 from models.ss4rec.scan import causal_convolution, selective_scan, time_scan
 from models.ss4rec.segments import Segments
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/kernels.json"))
     given = parser.parse_args()
     if not torch.cuda.is_available():
-        raise SystemExit("Skipped: this benchmark measures CUDA kernels and there is no GPU.")
+        skip("this benchmark measures CUDA kernels and there is no GPU.")
     with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
         result = _measure()
     write_json(given.out, result)

@@ -1,14 +1,24 @@
-"""What every benchmark writes: where it ran, and its result as a whole file or none."""
+"""What every benchmark writes: where it ran, and its result as a whole file or none; and how one ends that cannot run."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-__all__ = ["hardware", "write_json"]
+__all__ = ["SKIPPED", "hardware", "skip", "write_json"]
+
+SKIPPED = 77
+"""Exit code of a benchmark that lacks what it measures (a GPU, a package, its data): the customary one of a skipped test."""
+
+
+def skip(reason: str) -> NoReturn:
+    """End the program with one sentence and the exit code SKIPPED."""
+    print(f"Skipped: {reason}", file=sys.stderr)
+    raise SystemExit(SKIPPED)
 
 
 def hardware() -> dict[str, Any]:
@@ -30,7 +40,7 @@ def hardware() -> dict[str, Any]:
     return found
 
 
-def write_json(path: Path, result: dict[str, Any]) -> None:
+def write_json(path: Path, result: Any) -> None:
     """Write `result`; under `path` stands either all of it or what stood there before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

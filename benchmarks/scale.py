@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, skip, write_json
 from benchmarks.synthetic_events import INTERACTIONS, EventTable, events, scaled, sequences
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
@@ -25,6 +25,7 @@ from models.recommender import Requests, Sequences
 from models.ss4rec.recommender import SS4Rec
 
 SEED = 1
+CPU_INTERACTIONS = 1_000_000  # an epoch of more would take hours
 
 
 def main() -> None:
@@ -42,6 +43,8 @@ def main() -> None:
         for size in given.sizes:
             _keep(events(*scaled(size), size, SEED), given.generate / f"{size}.npz")
         return
+    if not torch.cuda.is_available() and max(given.sizes) > CPU_INTERACTIONS:
+        skip(f"{max(given.sizes)} events need a GPU and there is none; on a CPU give --sizes up to {CPU_INTERACTIONS}.")
     settings = load_settings(RetrainSettings, given.config).models.ss4rec
     settings = settings.model_copy(
         update={"batch_tokens": given.batch_tokens, "max_epochs": given.epochs, "patience": given.epochs}

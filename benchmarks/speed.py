@@ -12,6 +12,7 @@ Three measurements on MovieLens 1M under `loo-recbole`:
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -52,11 +53,18 @@ def main() -> None:
     if given.only_cold:
         _cold_start(given)
         return
-    from benchmarks.report import hardware, write_json
+    from benchmarks.data import origin
+    from benchmarks.report import hardware, skip, write_json
 
-    result: dict[str, Any] = {"data": "ml-1m", "protocol": "loo-recbole", "seed": given.seed, "hardware": hardware()}
+    result: dict[str, Any] = {
+        **origin("ml-1m", given.data), "protocol": "loo-recbole", "seed": given.seed, "hardware": hardware()
+    }  # fmt: skip
     if "gpu" not in result["hardware"]:
-        raise SystemExit("Skipped: this benchmark measures a GPU and there is none; for the CPU see benchmarks.cpu_speed.")
+        skip("this benchmark measures a GPU and there is none; for the CPU see benchmarks.cpu_speed.")
+    if given.data is not None and not given.data.exists():
+        skip(f"there is no {given.data}; give --data the zip of ml-1m, or leave it out to download it.")
+    if "stock" in given.parts and importlib.util.find_spec("mamba_ssm") is None:
+        skip("the package mamba-ssm, which is compared with, is not installed; leave it out with --parts cold epochs.")
     if "cold" in given.parts:
         result["cold_start"] = _measure_cold_start(given)
     if {"epochs", "stock"} & set(given.parts):

@@ -13,19 +13,22 @@ import statistics
 from pathlib import Path
 from typing import Any, get_args
 
+import pandas as pd
 import torch
 
-from benchmarks.data import load_split
+from benchmarks.data import load_split, load_users, origin
 from benchmarks.report import hardware, write_json
 from configs.loading import load_settings
 from configs.settings import ProtocolId, RetrainSettings, SourceName
 from models.protocol import Split
 from models.ranking import metrics, rank_requests
 from models.ss4rec.recommender import SS4Rec
+from models.users import TRAITS
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "best": ("best", {}),
     "paper": ("paper", {}),
+    "best, user features": ("best", {"user_features": True}),
     "best, no time": ("best", {"interval": "none"}),
     "best, S5 only": ("best", {"layers": "time"}),
     "best, Mamba only": ("best", {"layers": "relation"}),
@@ -44,15 +47,23 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="key=value of the model, may be repeated")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ss4rec_quality.json"))
     given = parser.parse_args()
-    runs: list[dict[str, Any]] = json.loads(given.out.read_text(encoding="utf-8"))["runs"] if given.out.exists() else []
+    kept = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {"data": given.source, "runs": []}
+    if kept["data"] != given.source:
+        parser.error(f"{given.out} holds runs on {kept['data']}, and these would be on {given.source}: give another --out")
+    runs: list[dict[str, Any]] = kept["runs"]
     done = {(run["variant"], run["protocol"], run["seed"]) for run in runs}
     for protocol in given.protocols:
         parts = load_split(given.source, given.data, protocol)
+        users = load_users(given.source, given.data)
         for variant in given.variants:
+            if "user features" in variant and not set(TRAITS) & set(users):
+                print(f"{variant}: left out, {given.source} tells nothing of its users")
+                continue
             for seed in given.seeds:
                 if (variant, protocol, seed) not in done:
-                    runs.append(_run(variant, parts, seed, given.overrides))
-                    write_json(given.out, {"data": given.source, "hardware": hardware(), "rows": rows(runs), "runs": runs})
+                    runs.append(_run(variant, parts, users, seed, given.overrides))
+                    said = origin(given.source, given.data) | {"hardware": hardware()}
+                    write_json(given.out, {**said, "rows": rows(runs), "runs": runs})
     print(render(rows(runs)))
 
 
@@ -91,12 +102,13 @@ def render(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _run(variant: str, parts: Split, seed: int, overrides: list[str]) -> dict[str, Any]:
+def _run(variant: str, parts: Split, users: pd.DataFrame, seed: int, overrides: list[str]) -> dict[str, Any]:
     preset, changes = VARIANTS[variant]
     every = [*(f"models.ss4rec.{key}={value}" for key, value in changes.items())]
     every += [f"models.ss4rec.{override}" for override in overrides]
     settings = load_settings(RetrainSettings, preset, every).models.ss4rec
     model = SS4Rec(settings)
+    model.describe_users(users)
     mask = parts.masks_seen(sequential=True)
     report = model.fit(parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=mask)
     batch = 4096 if report.device.startswith("cuda") else 256

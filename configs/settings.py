@@ -21,12 +21,14 @@ __all__ = [
     "PopularitySettings",
     "PromotionSettings",
     "ProtocolId",
+    "ReportSettings",
     "RetrainSettings",
     "SS4RecSettings",
     "SearchOrigin",
     "SourceName",
     "StoreSettings",
     "ValidationSettings",
+    "ValueSettings",
 ]
 
 ProtocolId = Literal["loo-exact", "loo-recbole", "temporal"]
@@ -145,6 +147,8 @@ class SS4RecSettings(_Settings):
     step_max: float = Field(default=0.1, gt=0)
     interval: Literal["seconds", "log1p", "learned", "none"] = "seconds"
     """What the time-aware layer sees of an interval; `learned` lies between seconds and log1p, `none` sees no time."""
+    user_features: bool = False
+    """Add embeddings of the user's gender, age group and occupation to each event's; the dataset's users must have some."""
     layers: Literal["both", "time", "relation"] = "both"
     """Layers of a block; one kind alone is for ablations."""
     max_length: int = Field(default=100, ge=2)
@@ -247,7 +251,11 @@ class PromotionSettings(_Settings):
     baselines: tuple[Literal["popularity", "ncf"], ...] = ("popularity", "ncf")
     """Models of the same run that a challenger must beat on NDCG@10."""
     approval: Literal["automatic", "manual"] = "automatic"
-    """`manual`: a challenger that passes every rule waits for `recsys promote`."""
+    """`manual`: a challenger that passes every rule is promoted when a person says so, in the run (`approval_wait_s`) or later
+    by `recsys promote`."""
+    approval_wait_s: int = Field(default=0, ge=0)
+    """Seconds that a run with `manual` approval stands paused in the Prefect UI, with a form to approve or reject; 0 does not
+    wait. Nobody answering leaves the version stored and unpromoted."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
     """Level of every test."""
     rule: Literal["better", "non-inferior"] = "better"
@@ -263,6 +271,10 @@ class PromotionSettings(_Settings):
     seed: int = 17
     races: int = Field(default=3, ge=1)
     """Times that a challenger is judged anew because another one was promoted meanwhile."""
+    max_seen_share: Share = 0.01
+    """Greatest share of the test events that the champion was trained or chosen on: it would be ranked on what it has learnt."""
+    min_known_targets: Share = 0.99
+    """Least share of the targets, among those in the catalogue, that the challenger can recommend at all."""
     min_coverage: Share = 0.02
     """Least share of the catalogue that appears in any top 10."""
     max_gini: Share = 0.99
@@ -273,6 +285,44 @@ class PromotionSettings(_Settings):
     """Seconds in which one sample request must be answered, in that process."""
     sample_requests: int = Field(default=32, ge=1)
     """Requests of the holdout that the clean process answers."""
+
+
+class ReportSettings(_Settings):
+    """Evidently's page of the recommendations, for people; nothing is decided by it."""
+
+    recommendations: bool = True
+    """Draw `recsys_report.html` (3.8 MB) beside the version: seconds on any data set, as it shows a sample."""
+    requests: int = Field(default=1000, ge=1)
+    """Test requests that the page shows, drawn at random."""
+    train_events: int = Field(default=1_000_000, ge=1)
+    """Train events that the page counts popularity in, drawn at random where there are more."""
+
+
+class ValueSettings(_Settings):
+    """What a rank is worth: assumptions, none of them measured here. Replace them by your own figures.
+
+    The defaults are round numbers of a plausible size, so that the table can be read before you have any.
+    """
+
+    positions: int = Field(default=10, ge=1)
+    """Films that a request shows."""
+    click_through: Share = 0.3
+    """Probability that a relevant film at rank 1 is clicked."""
+    patience: Share = 0.8
+    """Probability that a user who has looked at one position looks at the next, so that click-through at rank r is
+    click_through x patience ^ (r - 1) (rank-biased precision, Moffat and Zobel, TOIS 2008, whose persistence it is)."""
+    click_through_at: tuple[Share, ...] = ()
+    """Measured click-through of a relevant film at rank 1, 2, ...; takes the place of the three settings above."""
+    watch_rate: Share = 0.5
+    """Share of clicks that become a watch."""
+    revenue_per_watch: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+    currency: str = "USD"
+    requests_per_month: int = Field(default=1_000_000, ge=0)
+
+    @property
+    def click_through_by_position(self) -> tuple[float, ...]:
+        """Click-through of a relevant film at each shown rank, from 1."""
+        return self.click_through_at or tuple(self.click_through * self.patience**place for place in range(self.positions))
 
 
 class StoreSettings(_Settings):
@@ -317,6 +367,8 @@ class RetrainSettings(_Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     models: ModelSettings = ModelSettings()
     promotion: PromotionSettings = PromotionSettings()
+    report: ReportSettings = ReportSettings()
+    value: ValueSettings = ValueSettings()
     store: StoreSettings = StoreSettings()
     work_dir: Path = Path(".recsys/work")
     """Folder of checkpoints and models of runs that have not ended."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from configs.settings import RetrainSettings
+from flows.approval import ask_for_approval
 from tasks.candidates import candidate_kinds, clear_checkpoints
 from tasks.datasets import DatasetRef
+from tasks.decision import Decision
 from tasks.evaluate import Evaluation
-from tasks.gate import Decision
 from tasks.registry import ModelRef
-from tasks.stages import evaluate_models, gate, promote_challenger, publish_version, stage_version, train_model
+from tasks.stages import evaluate_models, gate, promote_challenger, publish_version, record_answer, stage_version, train_model
 
 __all__ = ["Challenge", "Clock", "challenge"]
 
@@ -50,9 +51,12 @@ def challenge(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> C
     candidates = [clock(f"train {kind}", train_model, dataset, kind, settings) for kind in candidate_kinds(settings.models)]
     evaluation = clock("evaluate", evaluate_models, dataset, candidates, settings)
     staged = clock("stage", stage_version, evaluation, settings)
-    decision = clock("gate", gate, staged, dataset, evaluation, settings)
+    decision = clock("gate", gate, staged, dataset, settings)
     version = clock("publish", publish_version, staged, decision, candidates[-1], evaluation, settings)
-    published = clock("promote", promote_challenger, version, decision, settings.promotion, settings.store)
+    answered = clock("approval", ask_for_approval, decision, settings.promotion)
+    if answered.approval is not None:
+        record_answer(version, answered, settings.store)
+    published = clock("promote", promote_challenger, version, answered, settings.promotion, settings.store)
     clear_checkpoints(settings)
     decision = published.decision
     return Challenge(

@@ -33,7 +33,7 @@ def promote(
         raise GateError(f"{model_name} {version} is the champion already.")
     if force:
         return force_promotion(ref, reason, decision, store)
-    published = promote_challenger(ref, decision, settings, store)
+    published = promote_challenger(ref, decision, settings, store, reason)
     if published.promotion is None:
         raise GateError(
             f"{version} is held: {' '.join(published.decision.reasons)} The champion is unchanged; --force overrides the gate."

@@ -13,9 +13,9 @@ from flows.challenge import Clock, challenge
 from flows.etl import etl
 from infra.locks import run_lock
 from tasks.datasets import DatasetRef
+from tasks.decision import Decision
 from tasks.drift import DriftResult
 from tasks.evaluate import Evaluation
-from tasks.gate import Decision
 from tasks.registry import ModelRef
 from tasks.stages import measure_drift
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.console import Config, Json, Set, plain, settings_of, table, write_json
+
+if TYPE_CHECKING:
+    from infra.stores import Store
 
 __all__ = ["app"]
 
@@ -20,13 +23,16 @@ def models(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     from dataclasses import asdict
 
     from infra.stores import open_store
-    from tasks.promotions import champion
+    from tasks.promotions import history
     from tasks.registry import list_versions
 
     store = open_store(settings.store)
-    versions, current = list_versions(store, settings.model_name), champion(store, settings.model_name)
-    best = current.version if current else None
-    write_json(json_file, {"champion": best, "versions": [asdict(version) for version in versions]})
+    damaged: dict[str, str] = {}
+    versions = list_versions(store, settings.model_name, damaged)
+    entries = history(store, settings.model_name)
+    best = entries[-1].version if entries else None
+    listed = {"champion": best, "versions": [asdict(version) for version in versions], "damaged": damaged}
+    write_json(json_file, listed)
     rows = [
         [
             "*" if ref.version == best else "",
@@ -41,6 +47,8 @@ def models(config: Config = None, set_: Set = None, json_file: Json = None) -> N
         for ref in versions
     ]
     table(["", "version", "model", "dataset", "protocol", "HR@10", "NDCG@10", "gate"], rows)
+    for reason in damaged.values():
+        typer.echo(f"- {reason}")
     typer.echo(f"champion of {settings.model_name}: {best or 'none yet; `recsys retrain` makes the first'}")
 
 
@@ -55,18 +63,13 @@ def show(
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
-    from configs.errors import ChampionMissingError
     from infra.stores import open_store
-    from tasks.promotions import champion, history
+    from tasks.promotions import history
     from tasks.registry import model_ref, read_decision, read_manifest
 
     store = open_store(settings.store)
     name = settings.model_name
-    if version == "champion":
-        current = champion(store, name)
-        if current is None:
-            raise ChampionMissingError(f"{name} has no champion yet. `recsys retrain` makes the first.")
-        version = current.version
+    version = _named(store, name, version)
     manifest, decision = read_manifest(store, name, version), read_decision(store, model_ref(store, name, version))
     entries = [entry for entry in history(store, name) if entry.version == version]
     write_json(json_file, {"manifest": manifest, "decision": decision, "promotions": [asdict(entry) for entry in entries]})
@@ -98,3 +101,75 @@ def datasets(config: Config = None, set_: Set = None, json_file: Json = None) ->
     write_json(json_file, [asdict(ref) for ref in refs])
     rows = [[f"{ref.name}/{ref.version}", f"{ref.rows:,}", f"{ref.users:,}", f"{ref.items:,}", str(ref.last)] for ref in refs]
     table(["dataset", "interactions", "users", "items", "last event (UTC s)"], rows)
+
+
+@app.command()
+def audit(
+    version: Annotated[str, typer.Argument(help="Version, or `champion`.")],
+    retrain: Annotated[bool, typer.Option("--retrain", help="Also train its settings under each order of events.")] = False,
+    draws: Annotated[int, typer.Option(min=1, help="Times that the order of tied events is drawn anew.")] = 5,
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Show how much of a version's score is tie order, masking of seen items, and the target's time."""
+    settings = settings_of(config, set_)
+    from infra.stores import open_store
+    from tasks.audit import audit_version
+    from tasks.registry import model_ref
+
+    store = open_store(settings.store)
+    ref = model_ref(store, settings.model_name, _named(store, settings.model_name, version))
+    report = audit_version(
+        store, ref, retrain=retrain, draws=draws, seed=settings.promotion.seed, report=lambda line: typer.echo(line, err=True)
+    )
+    write_json(json_file, report.to_dict())
+    typer.echo(
+        f"{ref.name} {ref.version} under {report.protocol} on {report.dataset}: {report.tied_share:.0%} of the histories' events "
+        "share their second with a neighbour"
+    )
+    table(
+        ["switch", "NDCG@10 own", "switched", "difference", "95 % interval", "share"],
+        [
+            [
+                effect.switch,
+                f"{effect.ndcg_own:.4f}",
+                f"{effect.ndcg_switched:.4f}",
+                f"{effect.difference:+.4f}",
+                "{:+.4f} to {:+.4f}".format(*effect.interval),
+                f"{effect.share:+.0%}",
+            ]
+            for effect in report.effects
+        ],
+    )
+    table(
+        ["order of events", "seen items", "asked at", "ties in histories", "HR@10", "NDCG@10", "95 % interval", "MRR@10"],
+        [
+            [
+                f"{row.order}{' (own)' if row.own else ''}",
+                row.seen,
+                row.request_time,
+                row.ties,
+                f"{row.metrics['hr@10']:.4f}",
+                f"{row.metrics['ndcg@10']:.4f}",
+                "{:.4f} to {:.4f}".format(*row.interval),
+                f"{row.metrics['mrr@10']:.4f}",
+            ]
+            for row in report.rows
+        ],
+    )
+    for finding in report.findings or ["No switch is worth a tenth of the score."]:
+        typer.echo(f"- {finding}")
+
+
+def _named(store: Store, name: str, version: str) -> str:
+    """The version itself, or the champion's. Raises ChampionMissingError."""
+    from configs.errors import ChampionMissingError
+    from tasks.promotions import champion
+
+    if version != "champion":
+        return version
+    current = champion(store, name)
+    if current is None:
+        raise ChampionMissingError(f"{name} has no champion yet. `recsys retrain` makes the first.")
+    return current.version

@@ -29,7 +29,7 @@ from configs.errors import (
     StoreUnavailableError,
 )
 from configs.settings import StoreSettings
-from infra.stores import TEMPORARY, Store, arriving, check_key, source_of
+from infra.stores import TEMPORARY, Store, arriving, check_key, source_of, too_large
 
 __all__ = ["S3Store"]
 
@@ -72,9 +72,9 @@ class S3Store(Store):
         with _body(data) as body, self._failing(key):
             self._client.put_object(Bucket=self.bucket, Key=self._name(key), Body=body)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, limit: int | None = None) -> bytes:
         content = io.BytesIO()
-        self._read(check_key(key), content)
+        self._read(check_key(key), content, limit)
         return content.getvalue()
 
     def fetch(self, key: str, path: Path) -> None:
@@ -112,11 +112,15 @@ class S3Store(Store):
     def _name(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key
 
-    def _read(self, key: str, sink: BinaryIO) -> None:
+    def _read(self, key: str, sink: BinaryIO, limit: int | None = None) -> None:
         """Copy the object to `sink`: one GET, so always one object's bytes; begun anew when the body breaks off."""
         for attempt in range(self._settings.attempts):
             with self._failing(key):
-                body = self._client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"]
+                found = self._client.get_object(Bucket=self.bucket, Key=self._name(key))
+                body = found["Body"]
+                if limit is not None and found["ContentLength"] > limit:
+                    body.close()
+                    raise too_large(self.uri(key), limit)
                 try:
                     for chunk in body.iter_chunks(1 << 20):
                         sink.write(chunk)

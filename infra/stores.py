@@ -48,8 +48,8 @@ class Store(ABC):
         """Write or replace an object, atomically."""
 
     @abstractmethod
-    def get(self, key: str) -> bytes:
-        """The object's bytes. Raises NotFoundError."""
+    def get(self, key: str, limit: int | None = None) -> bytes:
+        """The object's bytes. Raises NotFoundError, and StoreError where there are more than `limit`, which are not read."""
 
     @abstractmethod
     def fetch(self, key: str, path: Path) -> None:
@@ -172,10 +172,13 @@ class LocalStore(Store):
             temporary.replace(target)
             _sync_folder(target.parent)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, limit: int | None = None) -> bytes:
         path = self._path(key)
-        with self._failing(path):
-            return path.read_bytes()
+        with self._failing(path), path.open("rb") as file:
+            content = file.read(-1 if limit is None else limit + 1)
+        if limit is not None and len(content) > limit:
+            raise too_large(self.uri(key), limit)
+        return content
 
     def fetch(self, key: str, path: Path) -> None:
         stored = self._path(key)
@@ -238,6 +241,13 @@ class LocalStore(Store):
             raise NotFoundError(f"{path} is not in the store {self.folder}.") from error
         except OSError as error:
             raise _store_error(error, path) from error
+
+
+def too_large(uri: str, limit: int) -> StoreError:
+    return StoreError(
+        f"{uri} has more than {limit:,} bytes, which no such object has when it is stored: it was replaced. Restore the object, "
+        "or remove the version that it belongs to."
+    )
 
 
 def _store_error(error: OSError, path: Path, which: str = "of the store") -> StoreError:

@@ -46,6 +46,14 @@ class Replicas:
         parts = torch.split(flat, [gradient.numel() for gradient in gradients])
         torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)])
 
+    def gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """Every replica's `tensor`, in the order of their ranks; all of one shape."""
+        if self.count == 1:
+            return [tensor]
+        every = [torch.empty_like(tensor) for _ in range(self.count)]
+        dist.all_gather(every, tensor)
+        return every
+
     def adopt_first(self, tensors: Iterable[torch.Tensor]) -> None:
         """Give every replica the first one's values."""
         if self.count > 1:

@@ -15,7 +15,17 @@ import torch
 from configs.errors import TrainingError
 from models.recommender import IntArray, Recommender, Requests, Sequences
 
-__all__ = ["MISS", "Ranking", "beyond_accuracy", "metrics", "per_request", "per_request_metrics", "rank_requests", "slices"]
+__all__ = [
+    "MISS",
+    "Ranking",
+    "columns_of",
+    "head_items",
+    "metrics",
+    "per_request",
+    "per_request_metrics",
+    "rank_requests",
+    "slices",
+]
 
 MISS = int(np.iinfo(np.int64).max)  # rank of a target that the model cannot recommend
 NEW_USER_EVENTS = 10
@@ -30,7 +40,12 @@ class Ranking:
     targets: IntArray  # (R,) raw item ids
     ranks: IntArray  # (R,) from 1; MISS where the model does not know the target
     catalogue: IntArray  # (n_items,)
-    recommended: IntArray  # (n_items,) times that each item stood in a top k
+    top: npt.NDArray[np.int32]  # (R, k) columns of the catalogue, best first; -1 where fewer could be recommended
+
+    @property
+    def recommended(self) -> IntArray:
+        """(n_items,) times that each item stood in a top k."""
+        return np.bincount(self.top[self.top >= 0], minlength=len(self.catalogue)).astype(np.int64)
 
 
 def rank_requests(
@@ -39,11 +54,12 @@ def rank_requests(
     """Rank the targets of `requests` by `model` among `catalogue` (raw ids, ascending).
 
     Items of the catalogue that the model does not know are never recommended, and are misses as targets. `mask_seen`
-    leaves out the items of a request's history. Raises TrainingError on a score that is NaN or infinite.
+    leaves out the items of a request's history. Of equal scores any may stand in the top k. Raises TrainingError on a score
+    that is NaN or infinite.
     """
     ranks = np.full(len(requests), MISS, dtype=np.int64)
-    recommended = np.zeros(len(catalogue), dtype=np.int64)
-    column_of, known = _columns(model.catalogue, catalogue)
+    top = np.full((len(requests), min(top_k, len(catalogue))), -1, dtype=np.int32)
+    column_of, known = columns_of(model.catalogue, catalogue)
     for start in range(0, len(requests), batch_size):
         rows = np.arange(start, min(start + batch_size, len(requests)))
         batch = requests.take(rows)
@@ -55,21 +71,20 @@ def rank_requests(
             )
         scores = _over_catalogue(scores, column_of, known)
         if mask_seen:
-            seen_columns, seen_known = _columns(catalogue, batch.item_ids)
+            seen_columns, seen_known = columns_of(catalogue, batch.item_ids)
             seen_rows = torch.from_numpy(batch.row_of_event[seen_known]).to(scores.device)
             scores[seen_rows, torch.from_numpy(seen_columns[seen_known]).to(scores.device)] = -torch.inf
-        target_columns, target_known = _columns(catalogue, batch.targets)
+        target_columns, target_known = columns_of(catalogue, batch.targets)
         target_scores = scores.gather(1, torch.from_numpy(target_columns)[:, None].to(scores.device))
         found = ((scores >= target_scores).sum(dim=1)).cpu().numpy()
         reachable = target_known & torch.isfinite(target_scores[:, 0]).cpu().numpy()
         ranks[rows] = np.where(reachable, found, MISS)
-        best = scores.topk(min(top_k, len(catalogue)), dim=1)
-        shown = best.indices[torch.isfinite(best.values)].cpu().numpy()
-        recommended += np.bincount(shown, minlength=len(catalogue))
-    return Ranking(requests.user_ids, requests.targets, ranks, catalogue, recommended)
+        best = scores.topk(top.shape[1], dim=1)
+        top[rows] = best.indices.masked_fill(~torch.isfinite(best.values), -1).cpu().numpy()
+    return Ranking(requests.user_ids, requests.targets, ranks, catalogue, top)
 
 
-def _columns(ids: IntArray, wanted: IntArray) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+def columns_of(ids: IntArray, wanted: IntArray) -> tuple[IntArray, npt.NDArray[np.bool_]]:
     """Place of each wanted id among ascending `ids`, and whether it is there."""
     if len(ids) == 0:
         return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
@@ -110,18 +125,25 @@ def per_request_metrics(ranks: IntArray, ks: tuple[int, ...]) -> dict[str, Float
     return {f"{name}@{k}": per_request(ranks, name, k) for name in ("hr", "ndcg", "mrr") for k in ks}
 
 
+def head_items(train: Sequences) -> IntArray:
+    """Raw ids of the most popular items that make up half of the train events; all others are the tail.
+
+    Of items with equally many events the greater id is the more popular one, which is the order of RecBole's TailPercentage.
+    """
+    items, counts = np.unique(train.item_ids, return_counts=True)
+    order = np.lexsort((-items, -counts))
+    return items[order[: int(np.searchsorted(np.cumsum(counts[order]), counts.sum() / 2)) + 1]]
+
+
 def slices(train: Sequences, requests: Requests) -> dict[str, npt.NDArray[np.bool_]]:
     """(R,) masks of the requests that are reported and gated on their own.
 
-    New users have at most 10 events; light and heavy users are the first and last quarter by events; head items are the
-    most popular ones that make up half of the train events, tail items the rest; recent users are the newest tenth of requests.
+    New users have at most 10 events; light and heavy users are the first and last quarter by events; tail items are all but
+    the `head_items`; recent users are the newest tenth of requests.
     """
     lengths = requests.lengths
     low, high = np.quantile(lengths, [0.25, 0.75]) if len(lengths) else (0, 0)
-    items, counts = np.unique(train.item_ids, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    head = items[order[: int(np.searchsorted(np.cumsum(counts[order]), counts.sum() / 2)) + 1]]
-    in_head = np.isin(requests.targets, head)
+    in_head = np.isin(requests.targets, head_items(train))
     newest = np.quantile(requests.request_times, 0.9) if len(lengths) else 0
     return {
         "new users": lengths <= NEW_USER_EVENTS,
@@ -130,20 +152,4 @@ def slices(train: Sequences, requests: Requests) -> dict[str, npt.NDArray[np.boo
         "head items": in_head,
         "tail items": ~in_head,
         "recent users": requests.request_times >= newest,
-    }
-
-
-def beyond_accuracy(ranking: Ranking, train: Sequences) -> dict[str, float]:
-    """Catalogue coverage, Gini index of how often items are recommended (0 even, 1 one item), and novelty, the mean
-    self-information -log2(share of train events) of what is recommended, in bits."""
-    shown = np.sort(ranking.recommended).astype(np.float64)
-    total, n = shown.sum(), len(shown)
-    gini = float(((2 * np.arange(1, n + 1) - n - 1) * shown).sum() / (n * total)) if total else 1.0
-    place, known = _columns(ranking.catalogue, train.item_ids)
-    events = np.bincount(place[known], minlength=n) + 1.0
-    information = -np.log2(events / events.sum())
-    return {
-        "coverage@10": float((shown > 0).mean()),
-        "gini@10": gini,
-        "novelty@10": float((ranking.recommended * information).sum() / total) if total else 0.0,
     }

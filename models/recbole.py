@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ from torch import nn
 from configs.settings import NCFSettings
 from models.recommender import IntArray
 
-__all__ = ["neumf", "recbole_config", "recbole_metrics", "recbole_split"]
+__all__ = ["neumf", "recbole_config", "recbole_list_metrics", "recbole_metrics", "recbole_split"]
 
 USER, ITEM, TIME = "user_id", "item_id", "timestamp"
 
@@ -107,6 +108,37 @@ def recbole_metrics(scores: torch.Tensor, targets: IntArray, ks: tuple[int, ...]
     return result
 
 
+def recbole_list_metrics(scores: torch.Tensor, events: IntArray, k: int, tail_ratio: float) -> dict[str, float]:
+    """ItemCoverage, GiniIndex, AveragePopularity and TailPercentage at `k` by RecBole's own Collector and metric classes.
+
+    `scores` (R, n_items), masked already; `events` (n_items,) in the train part. As in RecBole the catalogue has a padding item,
+    number 0, and items without events are not in its counts.
+    """
+    _prepare()
+    from recbole.evaluator import metrics as recbole
+    from recbole.evaluator.collector import Collector
+
+    classes = [recbole.ItemCoverage, recbole.GiniIndex, recbole.AveragePopularity, recbole.TailPercentage]
+    config = _Config(
+        metrics=[cls.__name__ for cls in classes],
+        topk=[k],
+        eval_args={"mode": "full"},
+        device=torch.device("cpu"),
+        metric_decimal_place=17,
+        tail_ratio=tail_ratio,
+        ITEM_ID_FIELD=ITEM,
+    )
+    counts = Counter({item + 1: int(count) for item, count in enumerate(events) if count})
+    dataset = SimpleNamespace(num={ITEM: len(events) + 1}.__getitem__, item_counter=counts)
+    collector = Collector(config)
+    collector.data_collect(SimpleNamespace(dataset=dataset))
+    padded = torch.nn.functional.pad(scores, (1, 0), value=-torch.inf)
+    rows = torch.arange(len(scores))
+    collector.eval_batch_collect(padded, None, rows, rows)  # which item is the target matters to none of them
+    found = {name: collector.data_struct.get(name) for name in ("rec.items", "data.num_items", "data.count_items")}
+    return {cls.__name__: float(cls(config).calculate_metric(_Found(found))[f"{cls.__name__.lower()}@{k}"]) for cls in classes}
+
+
 @contextlib.contextmanager
 def recbole_config(
     interactions: pd.DataFrame, model: str | type[nn.Module], settings: dict[str, Any], catalogue: IntArray | None = None
@@ -146,6 +178,10 @@ def recbole_config(
         finally:
             sys.argv = arguments
         yield config
+
+
+class _Found(dict[str, Any]):
+    """RecBole's DataStruct without its copy to the CPU, which fails on what is no tensor."""
 
 
 class _Config(dict[str, Any]):

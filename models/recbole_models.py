@@ -64,6 +64,11 @@ class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
         super().__init__(config, dataset)
         given = {name: config[name] for name in SS4RecSettings.model_fields if config[name] is not None}
         self.settings = SS4RecSettings(**given | {"device": config["device"].type, "max_length": self.max_seq_length})
+        if self.settings.user_features:
+            raise TrainingError(
+                "SS4Rec's user_features are read from the project's own datasets, not from RecBole's user table. Set user_features "
+                "to false."
+            )
         self._time = config["TIME_FIELD"]
         self._times = self._time + config["LIST_SUFFIX"]
         negatives = (config["train_neg_sample_args"] or {}).get("distribution", "none")

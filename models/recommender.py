@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 
 __all__ = ["EpochReport", "FitReport", "IntArray", "OnEpoch", "Recommender", "Requests", "Sequences"]
@@ -121,6 +122,10 @@ class Recommender(ABC):
 
     def prepare(self) -> None:  # noqa: B027
         """Begin, in the background, what `fit` needs and no data: call it before the data is read."""
+
+    def describe_users(self, users: pd.DataFrame) -> None:  # noqa: B027
+        """Tell what is known of users beside their events, before `fit`: user_id, gender, age, occupation, any of them null.
+        A model that has no use for it forgets it."""
 
     @abstractmethod
     def fit(

@@ -181,7 +181,9 @@ def train(
     """Run epochs until the valid metric has not improved `patience` times, then restore the best weights.
 
     `fingerprint` names data, settings and seed: a checkpoint of another fingerprint is not resumed. Replicas draw
-    different random numbers, and the first one writes the checkpoints that all of them read.
+    different random numbers, and the first one writes the checkpoints, with the random states of all, that all of them
+    read: `checkpoint_dir` is a folder that they share. Raises TrainingError where it is not. A checkpoint of another
+    number of replicas is gone on with, but its random numbers cannot be.
     """
     started = time.perf_counter()
     device = next(network.parameters()).device
@@ -189,7 +191,9 @@ def train(
     resumed_from = None
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed + 1_000_003 * replicas.rank)
-        if checkpoint_dir is not None and _resume(checkpoint_dir, fingerprint, network, optimizer, epochs, progress, device):
+        if checkpoint_dir is not None and _resume(
+            checkpoint_dir, fingerprint, network, optimizer, epochs, progress, device, replicas
+        ):
             resumed_from = progress.epoch
         while progress.epoch < schedule.max_epochs and progress.epoch - progress.best_epoch < schedule.patience:
             epoch, epoch_started = progress.epoch + 1, time.perf_counter()
@@ -205,8 +209,10 @@ def train(
             seconds = time.perf_counter() - epoch_started
             report = EpochReport(epoch, schedule.max_epochs, loss, valid, seconds, progress.best_epoch, trained)
             progress.reports.append(report)
-            if checkpoint_dir is not None and replicas.rank == 0:
-                _save(checkpoint_dir, fingerprint, network, optimizer, epochs, progress, device)
+            if checkpoint_dir is not None:
+                random = _random_states(device, replicas)
+                if replicas.rank == 0:
+                    _save(checkpoint_dir, fingerprint, network, optimizer, epochs, progress, random)
             if on_epoch is not None:
                 on_epoch(report)
     network.load_state_dict(progress.best_weights)
@@ -250,6 +256,17 @@ def name_first_nonfinite(network: nn.Module) -> list[torch.utils.hooks.Removable
     return [module.register_forward_hook(check(name)) for name, module in network.named_modules() if name]
 
 
+RandomStates = dict[str, list[torch.Tensor]]
+
+
+def _random_states(device: torch.device, replicas: Replicas) -> RandomStates:
+    """Of torch's generators, one of each kind for each replica."""
+    own = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        own["cuda"] = torch.cuda.get_rng_state(device)
+    return {kind: [state.cpu() for state in replicas.gather(value.to(device))] for kind, value in own.items()}
+
+
 def _save(
     folder: Path,
     fingerprint: str,
@@ -257,7 +274,7 @@ def _save(
     optimizer: Optimizer,
     epochs: Epochs,
     progress: _Progress,
-    device: torch.device,
+    random: RandomStates,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
@@ -266,8 +283,7 @@ def _save(
             "fingerprint": fingerprint,
             "network": network.state_dict(),
             "optimizer": optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            "random": random,
             "epoch": progress.epoch,
             "best": progress.best,
             "best_epoch": progress.best_epoch,
@@ -293,18 +309,26 @@ def _resume(
     epochs: Epochs,
     progress: _Progress,
     device: torch.device,
+    replicas: Replicas,
 ) -> bool:
     path = folder / CHECKPOINT
-    if not path.exists():
+    kept: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {}
+    found = torch.tensor(float(kept.get("fingerprint") == fingerprint), device=device)
+    replicas.sum_(found)
+    if int(found) == 0:
         return False
-    kept = torch.load(path, map_location="cpu", weights_only=True)
-    if kept["fingerprint"] != fingerprint:
-        return False
+    if int(found) < replicas.count:
+        raise TrainingError(
+            f"Only {int(found)} of {replicas.count} replicas find the run's checkpoint in {folder}. Replicas must share this folder: "
+            "put work_dir on storage that all of them see, or delete the checkpoint to begin anew."
+        )
     network.load_state_dict(kept["network"])
     optimizer.load_state_dict(kept["optimizer"])
-    torch.set_rng_state(kept["rng"])
-    if kept["cuda_rng"] is not None and device.type == "cuda":
-        torch.cuda.set_rng_state(kept["cuda_rng"], device)
+    random: RandomStates = kept["random"]
+    if len(random["cpu"]) == replicas.count:
+        torch.set_rng_state(random["cpu"][replicas.rank])
+        if device.type == "cuda" and "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"][replicas.rank], device)
     progress.epoch, progress.best, progress.best_epoch = kept["epoch"], kept["best"], kept["best_epoch"]
     progress.best_weights = {name: weight.to(device) for name, weight in kept["best_weights"].items()}
     epochs.average.restore(kept["average"])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 from datetime import UTC, datetime
 
-import numpy as np
-import numpy.typing as npt
 from prefect.artifacts import (
     create_image_artifact,
     create_link_artifact,
@@ -16,10 +14,11 @@ from prefect.artifacts import (
 
 from tasks.candidates import Candidate
 from tasks.datasets import DatasetRef
+from tasks.decision import Decision
+from tasks.decision_page import comparison_png, render_markdown
 from tasks.drift import DriftResult
 from tasks.evaluate import Evaluation
-from tasks.figures import metrics_rows, paired_differences_png, training_curve_png
-from tasks.gate import Decision, render_markdown
+from tasks.figures import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
 from tasks.registry import ModelRef
 from tasks.search import SearchRecord
 from tasks.search_figures import search_png, trial_rows
@@ -28,9 +27,10 @@ from tasks.validate import ValidationReport
 __all__ = [
     "show_dataset",
     "show_decision",
-    "show_differences",
     "show_drift",
     "show_evaluation",
+    "show_page",
+    "show_recommendations",
     "show_search",
     "show_training",
     "show_validation",
@@ -110,12 +110,25 @@ def show_evaluation(evaluation: Evaluation) -> None:
         key="metrics",
         description=f"Full ranking under {evaluation.protocol} on the test requests of {evaluation.dataset}",
     )
-    rows = [
-        {"model": model, **{name: round(value, 4) for name, value in found.items()}}
-        for model, found in evaluation.beyond_accuracy.items()
-    ]
     create_table_artifact(
-        rows, key="beyond-accuracy", description="Share of the catalogue recommended, concentration, novelty in bits"
+        beyond_accuracy_rows(evaluation.beyond_accuracy, evaluation.intervals),
+        key="beyond-accuracy",
+        description="What the top 10 is like, with 95 % intervals of means over requests: share of the catalogue shown, Gini index of "
+        "how often, novelty in bits, mean train events, share of tail items; by genres, diversity and distance in nats from the history",
+    )
+    create_table_artifact(
+        value_rows(evaluation.value, "ss4rec"),
+        key="value",
+        description=f"Expected value, with 95 % intervals. It rests on these assumptions: {' '.join(evaluation.value.assumptions)}",
+    )
+
+
+def show_recommendations(link: str) -> None:
+    create_link_artifact(
+        link,
+        link_text="Evidently's page of the recommendations",
+        key="recommendations",
+        description="A drawing for people; it decides nothing",
     )
 
 
@@ -123,12 +136,15 @@ def show_decision(decision: Decision) -> None:
     create_markdown_artifact(
         render_markdown(decision), key="gate", description=f"The gate's verdict on {decision.challenger}: {decision.outcome}"
     )
+    png = comparison_png(decision)
+    if png is not None:
+        create_image_artifact(
+            _inline(png), key="challenger-and-champion", description="How the two rank the same requests, overall and by slice"
+        )
 
 
-def show_differences(differences: npt.NDArray[np.float64], decision: Decision) -> None:
-    test = decision.tests["champion"]
-    png = paired_differences_png(differences, (test["ci_low"], test["ci_high"]))
-    create_image_artifact(_inline(png), key="challenger-and-champion", description="How the two rank the same requests")
+def show_page(uri: str, decision: Decision) -> None:
+    create_link_artifact(uri, link_text="The decision as a page", key="gate-page", description=decision.outcome)
 
 
 def _inline(png: bytes) -> str:

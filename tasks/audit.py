@@ -11,15 +11,17 @@ another order holds out. `retrained` trains the same settings under each order i
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from configs.settings import EvaluationSettings, ModelSettings
@@ -27,15 +29,21 @@ from infra.stores import Store
 from models.loading import CandidateKind, load_recommender, make_recommender
 from models.protocol import ORDERINGS, Ordering, Split, split
 from models.ranking import metrics, per_request, rank_requests
-from models.recommender import Recommender, Requests
+from models.recommender import IntArray, Recommender, Requests
 from models.significance import confidence_interval, paired_bootstrap
 from tasks.datasets import load_dataset_ref, read_table
 from tasks.registry import ModelRef, fetch_version, read_manifest
 
 __all__ = ["AuditReport", "AuditRow", "Effect", "audit_model", "audit_version", "redraw_ties", "render_markdown", "retrained"]
 
+FloatArray = npt.NDArray[np.float64]
 Ties = Literal["as they are", "drawn anew"]
+RequestTime = Literal["target", "last"]
+Switches = tuple[bool, RequestTime, Ties]  # seen items masked, when the request is asked, order of ties in the histories
+Cube = dict[Switches, list[IntArray]]  # ranks (R,) under each combination, one array for each draw
 RESAMPLES = 2000
+WORTH_SAYING = 0.1  # share of NDCG@10
+WHEN: dict[RequestTime, str] = {"target": "the target's time", "last": "the last event's time"}
 ORDER_NAMES: dict[Ordering, str] = {
     "float32-source": "float32 time, ties in source order",
     "exact-source": "exact time, ties in source order",
@@ -49,7 +57,7 @@ class AuditRow:
 
     order: str  # of events in the train and test parts
     seen: Literal["masked", "unmasked"]
-    request_time: Literal["target", "last"]
+    request_time: RequestTime
     ties: Ties  # in the histories of the requests
     own: bool  # the combination of the version's own protocol
     requests: int
@@ -80,6 +88,7 @@ class AuditReport:
     tied_share: float  # of the histories' events, those that share their second with a neighbour
     rows: list[AuditRow]
     effects: list[Effect]
+    findings: list[str]  # what a reader of the score should know; empty where no switch is worth much
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,7 +97,7 @@ class AuditReport:
 def audit_version(
     store: Store, ref: ModelRef, *, retrain: bool, draws: int, seed: int, report: Callable[[str], None]
 ) -> AuditReport:
-    """Audit a sealed version on the dataset that it was trained on, and keep the record beside it in the store.
+    """Audit a sealed version on the dataset that it was trained on, and keep the report as JSON and Markdown in the store.
 
     `report` is told of each step. Raises VersionCorruptError where the version is not what was sealed.
     """
@@ -106,63 +115,44 @@ def audit_version(
     if retrain:
         models = ModelSettings.model_validate(settings["models"])
         kind: CandidateKind = ref.kind  # type: ignore[assignment]
+        users = read_table(store, dataset, "users")
 
         def fresh() -> Recommender:
-            return make_recommender(kind, models)
+            model = make_recommender(kind, models)
+            model.describe_users(users)
+            return model
 
-        rows = retrained(fresh, events, evaluation, seed=int(settings["seed"]), report=report)
+        rows = retrained(fresh, events, evaluation, draws=draws, seed=int(settings["seed"]), report=report)
         result = replace(result, rows=[*result.rows, *rows])
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
-    store.put_new(f"audits/{ref.name}/{ref.version}/{stamp}.json", json.dumps(result.to_dict(), indent=2).encode())
+    prefix = f"audits/{ref.name}/{ref.version}/{stamp}"
+    store.put_new(f"{prefix}.md", render_markdown(result).encode())
+    store.put_new(f"{prefix}.json", json.dumps(result.to_dict(), indent=2).encode())
     return result
 
 
 def audit_model(model: Recommender, events: pd.DataFrame, settings: EvaluationSettings, *, draws: int, seed: int) -> AuditReport:
     """`model`, trained on `events` under `settings`, on their test requests under every combination of the switches."""
     parts = split(events, _at_target(settings))
-    masks_own = parts.masks_seen(model.sequential)
-    rng = np.random.default_rng(seed)
-    drawn = [redraw_ties(parts.test, rng) for _ in range(draws)]
-    values: dict[tuple[bool, str, str], np.ndarray[Any, Any]] = {}
-    rows = []
-    for masked in (masks_own, not masks_own):
-        for request_time in _own_first(settings.request_time):
-            for ties in ("as they are", "drawn anew"):
-                versions = [parts.test] if ties == "as they are" else drawn
-                ranks = [_ranks(model, _asked_at(r, request_time), parts, masked, settings) for r in versions]
-                ndcg = np.mean([per_request(r, "ndcg", 10) for r in ranks], axis=0)
-                values[masked, request_time, ties] = ndcg
-                own = masked == masks_own and request_time == settings.request_time and ties == "as they are"
-                means = [metrics(r, (10,)) for r in ranks]
-                rows.append(
-                    AuditRow(
-                        order=ORDER_NAMES[ORDERINGS[parts.protocol]],
-                        seen="masked" if masked else "unmasked",
-                        request_time=request_time,
-                        ties=ties,
-                        own=own,
-                        requests=len(parts.test),
-                        metrics={name: float(np.mean([m[name] for m in means])) for name in means[0]},
-                        interval=confidence_interval(ndcg, resamples=RESAMPLES, seed=seed),
-                    )
-                )
-    own_values = values[masks_own, settings.request_time, "as they are"]
-    other_time = next(time for time in _own_first(settings.request_time) if time != settings.request_time)
+    cube = _cube(model, parts, settings, draws=draws, seed=seed)
+    masked, time = parts.masks_seen(model.sequential), settings.request_time
+    other_time: RequestTime = "last" if time == "target" else "target"
+    own = _ndcg(cube[masked, time, "as they are"])
     switched = {
-        "seen items left in" if masks_own else "seen items left out": values[not masks_own, settings.request_time, "as they are"],
-        f"request at the {'last event' if other_time == 'last' else 'target'}'s time": values[
-            masks_own, other_time, "as they are"
-        ],
-        "ties in the histories drawn anew": values[masks_own, settings.request_time, "drawn anew"],
+        f"seen items {'left in' if masked else 'left out'}": cube[not masked, time, "as they are"],
+        f"asked at {WHEN[other_time]}": cube[masked, other_time, "as they are"],
+        "ties in the histories drawn anew": cube[masked, time, "drawn anew"],
     }
+    effects = [_effect(name, own, _ndcg(ranks), seed) for name, ranks in switched.items()]
     return AuditReport(
         model_name=model.name,
         version="",
         dataset="",
         protocol=settings.protocol_id,
         tied_share=_tied_share(parts.test),
-        rows=rows,
-        effects=[_effect(name, own_values, other, seed) for name, other in switched.items()],
+        rows=_rows(cube, ORDER_NAMES[ORDERINGS[parts.protocol]], own=(masked, time, "as they are"), seed=seed),
+        effects=effects,
+        findings=[finding for effect in effects if (finding := _finding(effect))],
     )
 
 
@@ -171,33 +161,20 @@ def retrained(
     events: pd.DataFrame,
     settings: EvaluationSettings,
     *,
+    draws: int,
     seed: int,
     report: Callable[[str], None],
-    orderings: Sequence[Ordering] = ("float32-source", "exact-source", "exact-drawn"),
+    orderings: Sequence[Ordering] = tuple(ORDER_NAMES),
 ) -> list[AuditRow]:
-    """The same model trained under each order of events, each ranked with both of the other switches."""
+    """The same model trained under each order of events, each ranked under every combination of the other switches."""
     rows = []
     for ordering in orderings:
         parts = split(events, _at_target(settings), ordering)
         model = fresh()
-        masked_own = parts.masks_seen(model.sequential)
         report(f"training {model.name} with {ORDER_NAMES[ordering]}")
-        model.fit(parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=masked_own)
-        for masked in (masked_own, not masked_own):
-            for request_time in _own_first(settings.request_time):
-                ranks = _ranks(model, _asked_at(parts.test, request_time), parts, masked, settings)
-                rows.append(
-                    AuditRow(
-                        order=f"{ORDER_NAMES[ordering]}, trained anew",
-                        seen="masked" if masked else "unmasked",
-                        request_time=request_time,
-                        ties="as they are",
-                        own=False,
-                        requests=len(parts.test),
-                        metrics=metrics(ranks, (10,)),
-                        interval=confidence_interval(per_request(ranks, "ndcg", 10), resamples=RESAMPLES, seed=seed),
-                    )
-                )
+        model.fit(parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=parts.masks_seen(model.sequential))
+        cube = _cube(model, parts, settings, draws=draws, seed=seed)
+        rows += _rows(cube, f"{ORDER_NAMES[ordering]}, trained anew", own=None, seed=seed)
     return rows
 
 
@@ -217,6 +194,8 @@ def render_markdown(report: AuditReport) -> str:
         f"Protocol `{report.protocol}`, dataset {report.dataset}. {report.tied_share:.0%} of the histories' events share their second "
         "with a neighbour.",
         "",
+        *[f"- {finding}" for finding in report.findings],
+        *([""] if report.findings else []),
         "| switch | NDCG@10 own | switched | difference (95 %) | share of the own |",
         "|---|---|---|---|---|",
     ]
@@ -245,22 +224,52 @@ def _at_target(settings: EvaluationSettings) -> EvaluationSettings:
     return settings.model_copy(update={"request_time": "target"})
 
 
-def _own_first(request_time: str) -> Iterator[Literal["target", "last"]]:
-    times: tuple[Literal["target", "last"], ...] = ("target", "last")
-    yield from sorted(times, key=lambda time: time != request_time)
+def _cube(model: Recommender, parts: Split, settings: EvaluationSettings, *, draws: int, seed: int) -> Cube:
+    rng = np.random.default_rng(seed)
+    drawn = [redraw_ties(parts.test, rng) for _ in range(draws)]
+    histories: dict[Ties, list[Requests]] = {"as they are": [parts.test], "drawn anew": drawn}
+    times: tuple[RequestTime, ...] = ("target", "last")
+    cube: Cube = {}
+    for masked, time, ties in itertools.product((True, False), times, histories):
+        asked = [_asked_at(requests, time) for requests in histories[ties]]
+        cube[masked, time, ties] = [
+            rank_requests(model, requests, parts.catalogue, mask_seen=masked, batch_size=settings.batch_size).ranks
+            for requests in asked
+        ]
+    return cube
 
 
-def _asked_at(requests: Requests, request_time: Literal["target", "last"]) -> Requests:
-    if request_time == "target":
+def _asked_at(requests: Requests, request_time: RequestTime) -> Requests:
+    if request_time == "target" or not len(requests.timestamps):
         return requests
-    last = requests.timestamps[np.maximum(requests.offsets[1:] - 1, 0)] if len(requests.timestamps) else requests.request_times
+    last = requests.timestamps[np.maximum(requests.offsets[1:] - 1, 0)]
     return replace(requests, request_times=np.where(requests.lengths > 0, last, requests.request_times))
 
 
-def _ranks(
-    model: Recommender, requests: Requests, parts: Split, masked: bool, settings: EvaluationSettings
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return rank_requests(model, requests, parts.catalogue, mask_seen=masked, batch_size=settings.batch_size).ranks
+def _ndcg(ranks: list[IntArray]) -> FloatArray:
+    """(R,) mean over the draws."""
+    mean: FloatArray = np.mean([per_request(r, "ndcg", 10) for r in ranks], axis=0)
+    return mean
+
+
+def _rows(cube: Cube, order: str, *, own: Switches | None, seed: int) -> list[AuditRow]:
+    rows = []
+    for switches, ranks in cube.items():
+        masked, time, ties = switches
+        found = [metrics(r, (10,)) for r in ranks]
+        rows.append(
+            AuditRow(
+                order=order,
+                seen="masked" if masked else "unmasked",
+                request_time=time,
+                ties=ties,
+                own=switches == own,
+                requests=len(ranks[0]),
+                metrics={name: float(np.mean([m[name] for m in found])) for name in found[0]},
+                interval=confidence_interval(_ndcg(ranks), resamples=RESAMPLES, seed=seed),
+            )
+        )
+    return sorted(rows, key=lambda row: not row.own)
 
 
 def _tied_share(requests: Requests) -> float:
@@ -270,7 +279,18 @@ def _tied_share(requests: Requests) -> float:
     return float((np.append(same, False) | np.append(False, same)).mean())
 
 
-def _effect(name: str, own: np.ndarray[Any, Any], switched: np.ndarray[Any, Any], seed: int) -> Effect:
+def _effect(name: str, own: FloatArray, switched: FloatArray, seed: int) -> Effect:
     test = paired_bootstrap(switched, own, resamples=RESAMPLES, seed=seed)
     share = test.difference / test.mean_b if test.mean_b else 0.0
     return Effect(name, test.mean_b, test.mean_a, test.difference, (test.ci_low, test.ci_high), share)
+
+
+def _finding(effect: Effect) -> str | None:
+    low, high = effect.interval
+    if abs(effect.share) < WORTH_SAYING or low <= 0 <= high:
+        return None
+    verb = "loses" if effect.share < 0 else "gains"
+    return (
+        f"With {effect.switch} the version {verb} {abs(effect.share):.0%} of its NDCG@10 ({effect.ndcg_own:.4f} to "
+        f"{effect.ndcg_switched:.4f}, 95 % interval of the difference {low:+.4f} to {high:+.4f})."
+    )

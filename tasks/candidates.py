@@ -16,6 +16,7 @@ from models.loading import CandidateKind, make_recommender
 from models.protocol import Split, split
 from models.recommender import EpochReport, OnEpoch
 from tasks.datasets import DatasetRef, read_table
+from tasks.registry import file_digests
 
 __all__ = [
     "Candidate",
@@ -39,6 +40,7 @@ class Candidate:
     parameters: int
     device: str
     seconds: float
+    files: dict[str, str]  # name -> sha256, as they were saved
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -67,6 +69,7 @@ def train_candidate(
     torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
     model = make_recommender(kind, settings.models)
     model.prepare()
+    model.describe_users(read_table(store, dataset, "users"))
     parts = read_split(store, dataset, settings.evaluation)
     report = model.fit(
         parts.train,
@@ -90,6 +93,7 @@ def train_candidate(
         parameters=report.parameters,
         device=report.device,
         seconds=report.seconds,
+        files=file_digests(folder),
     )
 
 

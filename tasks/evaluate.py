@@ -5,29 +5,36 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from configs.errors import GateError, NotFoundError, VersionCorruptError
 from configs.settings import EvaluationSettings, RetrainSettings
 from infra.stores import Store
+from models.beyond_accuracy import beyond_accuracy_intervals, genres_of
 from models.loading import load_recommender
 from models.protocol import Split
-from models.ranking import Ranking, beyond_accuracy, metrics, per_request_metrics, rank_requests, slices
-from models.recommender import Recommender
+from models.ranking import Ranking, metrics, per_request_metrics, rank_requests, slices
+from models.recommender import Recommender, Requests
 from models.significance import confidence_intervals
 from tasks.candidates import Candidate, read_split
-from tasks.datasets import DatasetRef, read_table
+from tasks.datasets import DatasetRef, load_dataset_ref, read_table
 from tasks.drift import reference_of
 from tasks.load_check import SAMPLE_FILE, sample_requests
-from tasks.registry import ModelRef, fetch_version, read_manifest
+from tasks.recsys_report import REPORT_FILE, Shown, recommendations_page
+from tasks.registry import ModelRef, fetch_version, file_digests, read_json, read_manifest, refuse_changed
+from tasks.value import Value, value_of
 
-__all__ = ["Evaluation", "evaluate_candidates", "rank_version", "read_rankings"]
+__all__ = ["Evaluation", "evaluate_candidates", "rank", "rank_version", "read_rankings", "seen_share"]
 
 RANKS_FILE = "ranks.parquet"
+RECORD_FILE = "evaluation.json"
+BEYOND_RESAMPLES = 2000  # of intervals that decide nothing
+PAGE_METRICS = ("hr@10", "ndcg@10", "mrr@10")
 
 
 @dataclass(frozen=True)
@@ -38,86 +45,132 @@ class Evaluation:
     dataset: str
     requests: int
     metrics: dict[str, dict[str, dict[str, float]]]  # model -> slice ("all" first) -> metric
-    intervals: dict[str, dict[str, tuple[float, float]]]  # model -> metric over all requests -> 95 % bootstrap interval
+    intervals: dict[
+        str, dict[str, tuple[float, float]]
+    ]  # model -> metric that is a mean over requests -> 95 % bootstrap interval
     beyond_accuracy: dict[str, dict[str, float]]  # model -> metric
+    value: Value
     folder: str
+    files: dict[str, str]  # name -> sha256 of everything in the folder, which the version has to be made of
 
 
 def evaluate_candidates(store: Store, dataset: DatasetRef, candidates: list[Candidate], settings: RetrainSettings) -> Evaluation:
     """Rank every candidate on the test requests of `dataset`.
 
-    Writes evaluation.json, ranks.parquet, sample_requests.json and the drift reference into the SS4Rec candidate's folder,
-    which becomes the version.
+    Writes evaluation.json, ranks.parquet, sample_requests.json, the drift reference and, where the settings want it,
+    recsys_report.html into the SS4Rec candidate's folder, which becomes the version. Raises VersionCorruptError where a
+    candidate's files are not those that were trained.
     """
     parts = read_split(store, dataset, settings.evaluation)
     challenger = next(candidate for candidate in candidates if candidate.kind == "ss4rec")
     folder = Path(challenger.folder)
     rankings: dict[str, Ranking] = {}
     for candidate in candidates:
+        refuse_changed(Path(candidate.folder), candidate.files, since="trained", more=True)
         model = load_recommender(Path(candidate.folder))
-        rankings[candidate.kind] = _rank(model, parts, settings.evaluation)
+        rankings[candidate.kind] = rank(model, parts, settings.evaluation)
         if candidate is challenger:
             samples = sample_requests(model, parts.test, count=settings.promotion.sample_requests, seed=settings.seed)
             (folder / SAMPLE_FILE).write_text(json.dumps(samples), encoding="utf-8")
-    masks = slices(parts.train, parts.test)
-    by_slice = {name: _by_slice(ranking, masks, settings.evaluation) for name, ranking in rankings.items()}
-    intervals = {
-        name: confidence_intervals(
-            per_request_metrics(ranking.ranks, settings.evaluation.ks),
-            resamples=settings.promotion.resamples,
-            seed=settings.promotion.seed,
+    features, items = read_table(store, dataset, "features"), read_table(store, dataset, "items")
+    masks, genres = slices(parts.train, parts.test), genres_of(items)
+    beyond = {
+        name: beyond_accuracy_intervals(
+            ranking, parts.train, parts.test, genres, resamples=BEYOND_RESAMPLES, seed=settings.promotion.seed
         )
         for name, ranking in rankings.items()
     }
-    beyond = {name: beyond_accuracy(ranking, parts.train) for name, ranking in rankings.items()}
-    _write_ranks(folder / RANKS_FILE, rankings)
-    features, items = read_table(store, dataset, "features"), read_table(store, dataset, "items")
-    reference_of(features, items, settings.drift, settings.seed).save(folder)
     evaluation = Evaluation(
         protocol=parts.id,
         dataset=f"{dataset.name}/{dataset.version}",
         requests=len(parts.test),
-        metrics=by_slice,
-        intervals=intervals,
-        beyond_accuracy=beyond,
+        metrics={name: _by_slice(ranking, masks, settings.evaluation) for name, ranking in rankings.items()},
+        intervals={name: _intervals(ranking, settings) | beyond[name][1] for name, ranking in rankings.items()},
+        beyond_accuracy={name: values for name, (values, _) in beyond.items()},
+        value=value_of(rankings, "ss4rec", settings.value, resamples=settings.promotion.resamples, seed=settings.promotion.seed),
         folder=challenger.folder,
+        files={},
     )
-    record = {
-        "protocol": evaluation.protocol,
-        "dataset": evaluation.dataset,
-        "requests": evaluation.requests,
-        "split": parts.counts,
-        "metrics": by_slice,
-        "intervals": intervals,
-        "beyond_accuracy": beyond,
-        "training": {candidate.kind: candidate.to_dict() for candidate in candidates},
-    }
-    (folder / "evaluation.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
-    return evaluation
+    _write_ranks(folder / RANKS_FILE, rankings)
+    reference_of(features, items, settings.drift, settings.seed).save(folder)
+    record = asdict(evaluation)
+    del record["folder"], record["files"]
+    record |= {"split": parts.counts, "training": {candidate.kind: candidate.to_dict() for candidate in candidates}}
+    (folder / RECORD_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    if settings.report.recommendations:
+        _write_page(folder / REPORT_FILE, rankings, parts, items, evaluation, settings)
+    return replace(evaluation, files=file_digests(folder))
 
 
 def rank_version(store: Store, ref: ModelRef, parts: Split, settings: EvaluationSettings) -> Ranking:
     """Rank a stored version on the test requests. Raises VersionCorruptError when its files are not those it was sealed with."""
     with tempfile.TemporaryDirectory(prefix="recsys-version-") as folder:
         files = read_manifest(store, ref.name, ref.version)["files"]
-        return _rank(load_recommender(fetch_version(store, ref.prefix, files, Path(folder))), parts, settings)
+        return rank(load_recommender(fetch_version(store, ref.prefix, files, Path(folder))), parts, settings)
 
 
-def read_rankings(path: Path, parts: Split) -> dict[str, Ranking]:
-    """Rankings that `evaluate_candidates` wrote into a folder or version, without their recommendation counts."""
-    frame = pd.read_parquet(path / RANKS_FILE)
-    users, targets = frame["user_id"].to_numpy(np.int64), frame["target"].to_numpy(np.int64)
-    nothing = np.zeros(len(parts.catalogue), dtype=np.int64)
+def read_rankings(folder: Path, dataset: DatasetRef, parts: Split) -> dict[str, Ranking]:
+    """Rankings that `evaluate_candidates` left in a version, without what was recommended.
+
+    Raises GateError where they are not of the requests of `parts`, VersionCorruptError where the files hold anything else.
+    """
+    try:
+        record = read_json((folder / RECORD_FILE).read_bytes(), f"{RECORD_FILE} of the version")
+        frame = pd.read_parquet(folder / RANKS_FILE)
+        columns = ["user_id", "target", *[str(column) for column in frame.columns if str(column).startswith("rank_")]]
+        values = {column: frame[column].to_numpy() for column in columns}
+    except (OSError, ValueError, KeyError) as error:
+        raise VersionCorruptError(
+            f"The version's {RECORD_FILE} or {RANKS_FILE} cannot be read ({error}); train again."
+        ) from error
+    for column in columns:
+        if values[column].dtype != np.int64 or (column.startswith("rank_") and values[column].min(initial=1) < 1):
+            raise VersionCorruptError(f"{RANKS_FILE} of the version holds no whole numbers from 1 in {column}; train again.")
+    ours = (f"{dataset.name}/{dataset.version}", parts.id)
+    found = (record.get("dataset"), record.get("protocol")) if isinstance(record, dict) else (None, None)
+    users, targets = values.pop("user_id"), values.pop("target")
+    if found != ours or not (np.array_equal(users, parts.test.user_ids) and np.array_equal(targets, parts.test.targets)):
+        raise GateError(
+            f"The version was evaluated on requests of {found[0]} under {found[1]}, and is to be judged on others, those of {ours[0]} "
+            f"under {ours[1]}, which may hold out what it has learnt. Train on the dataset version that it is to be judged on."
+        )
+    nothing = np.zeros((len(users), 0), dtype=np.int32)
     return {
-        column.removeprefix("rank_"): Ranking(users, targets, frame[column].to_numpy(np.int64), parts.catalogue, nothing)
-        for column in frame.columns
-        if column.startswith("rank_")
+        column.removeprefix("rank_"): Ranking(users, targets, ranks, parts.catalogue, nothing) for column, ranks in values.items()
     }
 
 
-def _rank(model: Recommender, parts: Split, settings: EvaluationSettings) -> Ranking:
+def seen_share(store: Store, ref: ModelRef, dataset: DatasetRef, settings: EvaluationSettings) -> float | None:
+    """Share of the test requests on `dataset` whose target event the version `ref` learnt or was chosen by: it is in the train or
+    the valid part of its own dataset version under `settings`. None where that version is no longer stored."""
+    if ref.dataset == f"{dataset.name}/{dataset.version}":
+        return 0.0
+    try:
+        own = load_dataset_ref(store, *ref.dataset.split("/"))
+    except NotFoundError:
+        return None
+    timed = settings.model_copy(update={"request_time": "target"})
+    learnt, asked = read_split(store, own, timed), read_split(store, dataset, timed).test
+    train = learnt.train
+    events = {"user": train.user_ids[train.row_of_event], "item": train.item_ids, "time": train.timestamps}
+    seen = pd.concat([pd.DataFrame(events), _targets(learnt.valid)]).drop_duplicates()
+    found = _targets(asked).merge(seen, how="left", indicator=True)
+    return float((found["_merge"] == "both").mean())
+
+
+def rank(model: Recommender, parts: Split, settings: EvaluationSettings) -> Ranking:
+    """Rank the test requests under the protocol."""
     mask = parts.masks_seen(model.sequential)
     return rank_requests(model, parts.test, parts.catalogue, mask_seen=mask, batch_size=settings.batch_size)
+
+
+def _targets(requests: Requests) -> pd.DataFrame:
+    return pd.DataFrame({"user": requests.user_ids, "item": requests.targets, "time": requests.request_times})
+
+
+def _intervals(ranking: Ranking, settings: RetrainSettings) -> dict[str, tuple[float, float]]:
+    columns = per_request_metrics(ranking.ranks, settings.evaluation.ks)
+    return confidence_intervals(columns, resamples=settings.promotion.resamples, seed=settings.promotion.seed)
 
 
 def _by_slice(ranking: Ranking, masks: Mapping[str, Any], settings: EvaluationSettings) -> dict[str, dict[str, float]]:
@@ -132,3 +185,29 @@ def _write_ranks(path: Path, rankings: Mapping[str, Ranking]) -> None:
     first = next(iter(rankings.values()))
     columns = {f"rank_{name}": ranking.ranks for name, ranking in rankings.items()}
     pd.DataFrame({"user_id": first.user_ids, "target": first.targets, **columns}).to_parquet(path, index=False)
+
+
+def _write_page(
+    path: Path,
+    rankings: Mapping[str, Ranking],
+    parts: Split,
+    items: pd.DataFrame,
+    evaluation: Evaluation,
+    settings: RetrainSettings,
+) -> None:
+    baseline = "ncf" if "ncf" in rankings else "popularity"
+    page = recommendations_page(
+        Shown("ss4rec, the challenger", rankings["ss4rec"]),
+        Shown(f"{baseline}, a baseline of the same run", rankings[baseline]),
+        parts.train,
+        items,
+        figures={
+            model: {name: found["all"][name] for name in PAGE_METRICS} | evaluation.beyond_accuracy[model]
+            for model, found in evaluation.metrics.items()
+        },
+        requests=settings.report.requests,
+        train_events=settings.report.train_events,
+        seed=settings.seed,
+    )
+    if page is not None:
+        path.write_bytes(page)

@@ -6,15 +6,12 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from models.recommender import EpochReport
+from tasks.value import Estimate, Figure, Value
 
-__all__ = ["metrics_rows", "paired_differences_png", "training_curve_png"]
+__all__ = ["beyond_accuracy_rows", "metrics_rows", "training_curve_png", "value_rows"]
 
 COLOURS = {"ss4rec": "#1f6f8b", "ncf": "#d9822b", "popularity": "#7a7a7a"}
-AHEAD, BEHIND = "#2f7d5b", "#b5533c"
 
 
 def training_curve_png(reports: Mapping[str, Sequence[EpochReport]]) -> bytes:
@@ -60,40 +57,6 @@ def training_curve_png(reports: Mapping[str, Sequence[EpochReport]]) -> bytes:
     return _png(figure)
 
 
-def paired_differences_png(differences: npt.NDArray[np.float64], interval: tuple[float, float]) -> bytes:
-    """Histogram of (R,) per-request NDCG@10 differences, challenger - champion, with their mean and its 95 % interval.
-
-    Most requests tie at zero: they are counted in words, so that the others can be seen.
-    """
-    from matplotlib.figure import Figure
-
-    better, worse = int((differences > 0).sum()), int((differences < 0).sum())
-    mean = float(differences.mean())
-    figure = Figure(figsize=(7, 3.6), dpi=120, layout="constrained", facecolor="white")
-    axes = figure.subplots()
-    bins = np.linspace(-1, 1, 41)
-    for part, colour, label in (
-        (differences[differences < 0], BEHIND, f"champion ranks better: {worse:,}"),
-        (differences[differences > 0], AHEAD, f"challenger ranks better: {better:,}"),
-    ):
-        axes.hist(part, bins=bins.tolist(), color=colour, edgecolor="white", linewidth=0.5, label=label)
-    axes.axvspan(*interval, color="black", alpha=0.2, linewidth=0)
-    axes.axvline(mean, color="black", linewidth=1.2)
-    axes.set(
-        xlim=(-1.02, 1.02),
-        xlabel="NDCG@10 of a request, challenger - champion",
-        ylabel="requests",
-        title=f"mean {mean:+.4f}, 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}\n"
-        f"{len(differences) - better - worse:,} of {len(differences):,} requests tie and are not drawn",
-    )
-    axes.title.set_fontsize(10)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(y=0.1)
-    axes.set_ylim(bottom=0, top=None if better + worse else 1)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return _png(figure)
-
-
 def _colour(name: str) -> str:
     return COLOURS.get(name, "#5b4b8a")
 
@@ -121,6 +84,50 @@ def metrics_rows(
         for part, values in parts.items()
         if values
     ]
+
+
+def beyond_accuracy_rows(
+    found: Mapping[str, Mapping[str, float]], intervals: Mapping[str, Mapping[str, tuple[float, float]]]
+) -> list[dict[str, Any]]:
+    """Table rows of {model: {metric: value}}, each metric that is a mean over requests with its 95 % interval."""
+
+    def cell(model: str, metric: str, value: float) -> str:
+        if metric not in intervals.get(model, {}):
+            return _digits(value)
+        low, high = intervals[model][metric]
+        return f"{_digits(value)} ({_digits(low)} to {_digits(high)})"
+
+    return [
+        {"model": model, **{metric: cell(model, metric, value) for metric, value in values.items()}}
+        for model, values in found.items()
+    ]
+
+
+def value_rows(value: Value, challenger: str) -> list[dict[str, str]]:
+    """Table rows of what each model's ranks would be worth, and of the challenger's lead over each other one."""
+    differences = {f"{challenger} - {name}": estimate for name, estimate in value.differences.items()}
+    return [
+        *[_value_row(name, estimate, value.currency, "") for name, estimate in value.models.items()],
+        *[_value_row(name, estimate, value.currency, "+") for name, estimate in differences.items()],
+    ]
+
+
+def _value_row(name: str, estimate: Estimate, currency: str, sign: str) -> dict[str, str]:
+    def cell(figure: Figure, digits: int) -> str:
+        mean, low, high = (f"{number:{sign},.{digits}f}" for number in (figure.mean, figure.low, figure.high))
+        return f"{mean} ({low} to {high})"
+
+    return {
+        "model": name,
+        "clicks / 1,000 requests": cell(estimate.clicks, 1),
+        "watches / 1,000": cell(estimate.watches, 1),
+        f"{currency} / 1,000": cell(estimate.revenue, 2),
+        f"{currency} / month": cell(estimate.revenue_per_month, 0),
+    }
+
+
+def _digits(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
 def _shown(value: float) -> float | int:

@@ -6,23 +6,22 @@ leaves its figure, threshold and verdict in one decision record.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from configs.errors import GateError
 from configs.settings import PromotionSettings
-from models.ranking import Ranking, metrics, per_request
-from models.significance import PairedTest, detectable_difference, holm, paired_bootstrap
+from models.ranking import MISS, Ranking, metrics, per_request, per_request_metrics
+from models.significance import PairedTest, confidence_intervals, detectable_difference, holm, paired_bootstrap
+from tasks.decision import GROUPS, Comparison, Decision, Differences, Outcome, Rule, Verdict
 from tasks.load_check import LoadCheck
 
-__all__ = ["Challenger", "Champion", "Decision", "GateInputs", "Rule", "decide", "render_markdown"]
+__all__ = ["Challenger", "Champion", "GateInputs", "decide", "hold_unranked"]
 
-Verdict = Literal["passed", "failed", "not applicable", "not judged"]
-Outcome = Literal["promoted", "held", "needs approval"]
-GROUPS = {1: "floors and baselines", 2: "against the champion", 3: "slices", 4: "health", 5: "stored version"}
+RECORD_TOLERANCE = 0.01  # share of requests
+BINS = np.linspace(-1, 1, 41)  # of per-request differences
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +33,7 @@ class Challenger:
     beyond_accuracy: dict[str, float]
     load_check: LoadCheck
     nonfinite_steps: int = 0
+    recorded: Ranking | None = None  # as its ranks were stored when it was evaluated
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,7 @@ class Champion:
     version: str
     number: int  # of its entry in the promotion log
     ranking: Ranking
+    seen_share: float | None = 0.0  # of the requests' target events; None where its dataset is no longer stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,58 +59,20 @@ class GateInputs:
     slices: dict[str, npt.NDArray[np.bool_]]
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One rule's figure, what it had to be, and the verdict."""
-
-    group: int
-    name: str
-    figure: float | None
-    threshold: float | None
-    comparison: str
-    verdict: Verdict
-    detail: str
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The decision record."""
-
-    outcome: Outcome
-    reasons: list[str]  # of a hold: one sentence for each failed rule
-    model_name: str
-    challenger: str
-    champion: str | None
-    champion_number: int
-    dataset: str
-    protocol: str
-    requests: int
-    metrics: dict[str, dict[str, float]]  # model -> metric -> value, all on the same requests
-    rules: list[Rule]
-    tests: dict[str, dict[str, float]] = field(default_factory=dict)
-    detectable_difference: float | None = None  # NDCG@10 against the champion, 80 % power
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
     """Judge the challenger. A first model has no champion to beat: groups 2 and 3 do not apply to it.
 
     Raises GateError where rankings are not of the same requests.
     """
     _refuse_other_requests(inputs)
-    challenger = inputs.challenger
+    challenger, champion = inputs.challenger, inputs.champion
     tests: dict[str, PairedTest] = {}
+    comparisons: list[Comparison] = []
     rules = [*_floors(inputs, settings), *_against_baselines(inputs, settings, tests)]
-    rules += [*_against_champion(inputs, settings, tests), *_slices(inputs, settings)]
-    rules += [*_health(challenger, settings), *_stored(challenger.load_check, settings)]
+    rules += [*_against_champion(inputs, settings, tests, comparisons), *_slices(inputs, settings, comparisons)]
+    rules += [*_health(challenger, settings), *_stored(challenger.load_check, settings), *_as_recorded(challenger)]
     failed = [rule.detail for rule in rules if rule.verdict == "failed"]
     outcome: Outcome = "held" if failed else "needs approval" if settings.approval == "manual" else "promoted"
-    champion = inputs.champion
-    difference = None
-    if champion is not None:
-        difference = detectable_difference(_ndcg(challenger.ranking) - _ndcg(champion.ranking), settings.alpha)
     rankings = {"challenger": challenger.ranking, **inputs.baselines, **({"champion": champion.ranking} if champion else {})}
     return Decision(
         outcome=outcome,
@@ -123,34 +86,50 @@ def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
         requests=len(challenger.ranking.ranks),
         metrics={name: metrics(ranking.ranks, (10,)) for name, ranking in rankings.items()},
         rules=rules,
+        intervals={
+            name: confidence_intervals(
+                per_request_metrics(ranking.ranks, (10,)), resamples=settings.resamples, seed=settings.seed
+            )
+            for name, ranking in rankings.items()
+        },
         tests={name: asdict(test) for name, test in tests.items()},
-        detectable_difference=difference,
+        comparisons=comparisons,
+        differences=_differences(_ndcg(challenger.ranking) - _ndcg(champion.ranking)) if champion else None,
+        detectable_difference=comparisons[0].detectable if comparisons else None,
+        settings=settings.model_dump(mode="json"),
     )
 
 
-def render_markdown(decision: Decision) -> str:
-    """The decision for people: verdict, reasons, and a table of the rules."""
-    against = f"the champion {decision.champion}" if decision.champion else "no champion: this is the first model"
-    lines = [
-        f"## {decision.outcome.capitalize()}: {decision.challenger}",
-        "",
-        f"Judged against {against}, on {decision.requests} requests of {decision.dataset} under `{decision.protocol}`.",
-        "",
-        *[f"- {reason}" for reason in decision.reasons],
-        *([""] if decision.reasons else []),
-        "| group | rule | figure | must be | verdict |",
-        "|---|---|---|---|---|",
-    ]
-    for rule in decision.rules:
-        figure = "" if rule.figure is None else f"{rule.figure:.4g}"
-        wanted = "" if rule.threshold is None else f"{rule.comparison} {rule.threshold:.4g}"
-        lines.append(f"| {GROUPS[rule.group]} | {rule.name} | {figure} | {wanted} | {rule.verdict} |")
-    if decision.detectable_difference is not None:
-        lines += [
-            "",
-            f"With this holdout a true NDCG@10 difference of {decision.detectable_difference:.4f} is found with 80 % power.",
-        ]
-    return "\n".join(lines) + "\n"
+def hold_unranked(
+    *,
+    model_name: str,
+    dataset: str,
+    protocol: str,
+    requests: int,
+    challenger: str,
+    champion: str | None,
+    champion_number: int,
+    check: LoadCheck,
+    settings: PromotionSettings,
+) -> Decision:
+    """Hold a version that a clean process could not load, or that cannot be ranked. The rules on ranks are not judged."""
+    detail = "The stored version could not be ranked."
+    rules = [Rule(group, GROUPS[group], None, None, "", "not judged", detail) for group in (1, 2, 3)]
+    rules += [_finite(check), *_stored(check, settings)]
+    return Decision(
+        outcome="held",
+        reasons=[rule.detail for rule in rules if rule.verdict == "failed"],
+        model_name=model_name,
+        challenger=challenger,
+        champion=champion,
+        champion_number=champion_number,
+        dataset=dataset,
+        protocol=protocol,
+        requests=requests,
+        metrics={},
+        rules=rules,
+        settings=settings.model_dump(mode="json"),
+    )
 
 
 def _ndcg(ranking: Ranking) -> npt.NDArray[np.float64]:
@@ -160,6 +139,8 @@ def _ndcg(ranking: Ranking) -> npt.NDArray[np.float64]:
 def _refuse_other_requests(inputs: GateInputs) -> None:
     ours = inputs.challenger.ranking
     others = {**inputs.baselines, **({"the champion": inputs.champion.ranking} if inputs.champion else {})}
+    if inputs.challenger.recorded is not None:
+        others["its own record"] = inputs.challenger.recorded
     for name, ranking in others.items():
         same = np.array_equal(ours.user_ids, ranking.user_ids) and np.array_equal(ours.targets, ranking.targets)
         if not same or len(ranking.ranks) != len(ours.ranks):
@@ -198,7 +179,9 @@ def _against_baselines(inputs: GateInputs, settings: PromotionSettings, tests: d
     return rules
 
 
-def _against_champion(inputs: GateInputs, settings: PromotionSettings, tests: dict[str, PairedTest]) -> list[Rule]:
+def _against_champion(
+    inputs: GateInputs, settings: PromotionSettings, tests: dict[str, PairedTest], comparisons: list[Comparison]
+) -> list[Rule]:
     name = "better than the champion" if settings.rule == "better" else f"not worse than the champion by {settings.margin:.0%}"
     if inputs.champion is None:
         return [Rule(2, name, None, None, "", "not applicable", "There is no champion yet.")]
@@ -206,13 +189,27 @@ def _against_champion(inputs: GateInputs, settings: PromotionSettings, tests: di
     margin = 0.0 if settings.rule == "better" else -settings.margin * float(theirs.mean())
     test = paired_bootstrap(ours, theirs, resamples=settings.resamples, seed=settings.seed, margin=margin)
     tests["champion"] = test
+    least = detectable_difference(ours - theirs, settings.alpha) + margin
+    comparisons.append(_comparison("all requests", test, least))
     found = f"NDCG@10 {test.mean_a:.4f} against the champion's {test.mean_b:.4f} (95 % interval of the difference {test.ci_low:+.4f} to {test.ci_high:+.4f})"
     if np.array_equal(ours, theirs):
         found += "; the two rank every request alike"
-    elif settings.rule == "better":
-        least = detectable_difference(ours - theirs, settings.alpha)
+    elif test.p_value >= settings.alpha and least > 0:
         found += f"; a true difference below {least:.4f} would mostly go unseen on {test.requests} requests"
-    return [_test_rule(2, name, test, settings.alpha, found)]
+    return [_unseen(inputs.champion, settings), _test_rule(2, name, test, settings.alpha, found)]
+
+
+def _unseen(champion: Champion, settings: PromotionSettings) -> Rule:
+    """A champion of newer data than the challenger's would be ranked on what it has learnt."""
+    name, share = "the champion has not seen the holdout", champion.seen_share
+    if share is None:
+        return Rule(2, name, None, None, "", "not judged", "The champion's dataset version is no longer stored.")
+    most = settings.max_seen_share
+    detail = (
+        f"The champion {champion.version} was trained or chosen on {share:.1%} of the test events; the most is {most:.1%}. The "
+        "challenger's dataset is older than the champion's: train on a newer one."
+    )
+    return Rule(2, name, share, most, "<=", "passed" if share <= most else "failed", detail)
 
 
 def _test_rule(group: int, name: str, test: PairedTest, alpha: float, found: str) -> Rule:
@@ -222,12 +219,13 @@ def _test_rule(group: int, name: str, test: PairedTest, alpha: float, found: str
     )
 
 
-def _slices(inputs: GateInputs, settings: PromotionSettings) -> list[Rule]:
+def _slices(inputs: GateInputs, settings: PromotionSettings, comparisons: list[Comparison]) -> list[Rule]:
     """A slice fails when it is shown to have lost more than its margin; absence of such proof in a small one is no failure."""
     if inputs.champion is None:
         return [Rule(3, "no slice is harmed", None, None, "", "not applicable", "There is no champion yet.")]
     ours, theirs = _ndcg(inputs.challenger.ranking), _ndcg(inputs.champion.ranking)
-    tests: dict[str, PairedTest] = {}
+    losses: dict[str, PairedTest] = {}
+    least: dict[str, float] = {}
     rules = []
     for name, mask in inputs.slices.items():
         if int(mask.sum()) < settings.min_slice_requests:
@@ -235,26 +233,51 @@ def _slices(inputs: GateInputs, settings: PromotionSettings) -> list[Rule]:
             rules.append(Rule(3, name, None, None, "", "not judged", detail))
             continue
         allowed = settings.slice_margin * float(theirs[mask].mean())
-        tests[name] = paired_bootstrap(theirs[mask], ours[mask], resamples=settings.resamples, seed=settings.seed, margin=allowed)
-    corrected = holm({name: test.p_value for name, test in tests.items()}, settings.alpha)
-    for name, test in tests.items():
+        losses[name] = paired_bootstrap(
+            theirs[mask], ours[mask], resamples=settings.resamples, seed=settings.seed, margin=allowed
+        )
+        least[name] = allowed + detectable_difference(ours[mask] - theirs[mask], settings.alpha)
+        comparisons.append(_comparison(name, _reversed(losses[name]), least[name]))
+    corrected = holm({name: test.p_value for name, test in losses.items()}, settings.alpha)
+    for name, test in losses.items():
         p, harmed = corrected[name]
         detail = (
             f"{name}: NDCG@10 {test.mean_b:.4f} against the champion's {test.mean_a:.4f} on {test.requests} requests; a loss above "
-            f"{settings.slice_margin:.0%} is {'shown' if harmed else 'not shown'} (Holm-corrected p = {p:.4f})."
+            f"{settings.slice_margin:.0%} is {'shown' if harmed else 'not shown'} (Holm-corrected p = {p:.4f}; a true loss of "
+            f"{least[name]:.4f} would mostly be)."
         )
         rules.append(Rule(3, name, p, settings.alpha, "p >", "failed" if harmed else "passed", detail))
     return rules
 
 
+def _comparison(name: str, test: PairedTest, detectable: float) -> Comparison:
+    return Comparison(name, test.requests, test.mean_a, test.mean_b, test.difference, test.ci_low, test.ci_high, detectable)
+
+
+def _reversed(test: PairedTest) -> PairedTest:
+    """The figures of b against a; the p-value stays that of a against b."""
+    return replace(
+        test,
+        mean_a=test.mean_b,
+        mean_b=test.mean_a,
+        difference=-test.difference,
+        ci_low=-test.ci_high,
+        ci_high=-test.ci_low,
+    )
+
+
+def _differences(values: npt.NDArray[np.float64]) -> Differences:
+    apart = values[values != 0]
+    counts, _ = np.histogram(apart, BINS)
+    return Differences(counts.tolist(), int((values > 0).sum()), int((values < 0).sum()), int((values == 0).sum()))
+
+
 def _health(challenger: Challenger, settings: PromotionSettings) -> list[Rule]:
     coverage, gini = challenger.beyond_accuracy["coverage@10"], challenger.beyond_accuracy["gini@10"]
-    steps, finite = challenger.nonfinite_steps, challenger.load_check.finite_weights
+    steps = challenger.nonfinite_steps
     return [
-        Rule(
-            4, "finite weights", float(finite), 1.0, "==", "passed" if finite else "failed",
-            "All stored weights are finite." if finite else "Stored weights are not finite, or could not be read.",
-        ),
+        _finite(challenger.load_check),
+        _known_targets(challenger.ranking, settings),
         Rule(
             4, "non-finite training steps", float(steps), 0.0, "==", "passed" if steps == 0 else "failed",
             f"{steps} training steps had a non-finite loss or gradient.",
@@ -268,6 +291,36 @@ def _health(challenger: Challenger, settings: PromotionSettings) -> list[Rule]:
             f"The Gini index of recommendation counts is {gini:.3f}; the most is {settings.max_gini:.3f}.",
         ),
     ]  # fmt: skip
+
+
+def _finite(check: LoadCheck) -> Rule:
+    finite = check.finite_weights
+    detail = "All stored weights are finite." if finite else "Stored weights are not finite, or could not be read."
+    return Rule(4, "finite weights", float(finite), 1.0, "==", "passed" if finite else "failed", detail)
+
+
+def _known_targets(ranking: Ranking, settings: PromotionSettings) -> Rule:
+    ranks = ranking.ranks[np.isin(ranking.targets, ranking.catalogue)]
+    unknown, least = int((ranks == MISS).sum()), settings.min_known_targets
+    share = 1 - unknown / len(ranks) if len(ranks) else 1.0
+    detail = (
+        f"{unknown} of {len(ranks)} targets are items of the catalogue that the model's vocabulary lacks: it can never recommend them. "
+        f"The least share of known ones is {least:.1%}."
+    )
+    return _at_least(4, "knows the targets", share, least, detail)
+
+
+def _as_recorded(challenger: Challenger) -> list[Rule]:
+    """The stored weights must give the ranks that were stored with them, but for near-ties, which another CPU may break otherwise."""
+    if challenger.recorded is None:
+        return []
+    share = float((_ndcg(challenger.ranking) != _ndcg(challenger.recorded)).mean())
+    verdict: Verdict = "passed" if share <= RECORD_TOLERANCE else "failed"
+    detail = (
+        f"For {share:.1%} of the requests the stored weights rank the target otherwise than the stored ranks say; the most is "
+        f"{RECORD_TOLERANCE:.1%}. Weights and ranks are not of one model, or were edited."
+    )
+    return [Rule(5, "ranks as recorded", share, RECORD_TOLERANCE, "<=", verdict, detail)]
 
 
 def _stored(check: LoadCheck, settings: PromotionSettings) -> list[Rule]:

@@ -1,30 +1,33 @@
 """Does the stored version work? A clean process loads it and must answer as the trained model did.
 
 `python -m tasks.load_check FOLDER` is that process. It imports no Prefect and no training code, as a server would, and
-prints one JSON object.
+its standard output is one JSON object; whatever else is printed goes to standard error.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
 
 from configs.errors import VersionCorruptError
 from configs.settings import PromotionSettings
 from infra.stores import Store
-from models.loading import load_recommender
-from models.recommender import IntArray, Recommender, Requests
 from tasks.registry import ModelRef, StagedVersion, fetch_version, read_manifest
+
+if TYPE_CHECKING:
+    from models.recommender import IntArray, Recommender, Requests
 
 __all__ = ["SAMPLE_FILE", "LoadCheck", "check_loaded", "check_staged", "check_version", "sample_requests"]
 
@@ -32,6 +35,7 @@ FloatArray = npt.NDArray[np.float64]
 SAMPLE_FILE = "sample_requests.json"
 TOLERANCE = 1e-4  # relative, of scores: another CPU sums in another order
 TOP = 10
+SAID = 200  # characters of a process's own words in a reason
 START_S = 60.0  # for starting Python and importing torch, which is not the version's time
 
 
@@ -46,8 +50,16 @@ class LoadCheck:
     finite_weights: bool
     reason: str  # empty when ok
 
+    @staticmethod
+    def failed(reason: str) -> LoadCheck:
+        """Of a version that no process could load."""
+        return LoadCheck(False, None, None, None, False, reason)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+_ANSWER = TypeAdapter(LoadCheck)
 
 
 def sample_requests(model: Recommender, requests: Requests, *, count: int, seed: int) -> list[dict[str, Any]]:
@@ -87,7 +99,7 @@ def _check(store: Store, prefix: str, files: dict[str, str], settings: Promotion
         try:
             fetch_version(store, prefix, files, Path(folder))
         except VersionCorruptError as error:
-            return LoadCheck(False, None, None, None, False, str(error))
+            return LoadCheck.failed(str(error))
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
         environment["PYTHONPATH"] = str(Path(__file__).parents[1])
         # -P: the working folder holds what was stored, and must not be where modules are imported from.
@@ -98,25 +110,32 @@ def _check(store: Store, prefix: str, files: dict[str, str], settings: Promotion
                 env=environment,
                 capture_output=True,
                 text=True,
+                errors="replace",
                 timeout=START_S + settings.max_load_s,
                 cwd=folder,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            return LoadCheck(False, None, None, None, False, f"a clean process did not answer within {error.timeout:g} s")
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return LoadCheck(False, None, None, None, False, f"a clean process failed with exit code {done.returncode}: {last}")
-    return judge(LoadCheck(**json.loads(done.stdout.strip().splitlines()[-1])), settings)
+            return LoadCheck.failed(f"a clean process did not answer within {error.timeout:g} s")
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        return LoadCheck.failed(f"a clean process was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}")
+    if done.returncode > 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1][:SAID]
+        return LoadCheck.failed(f"a clean process failed with exit code {done.returncode}: {last}")
+    try:
+        found = _ANSWER.validate_json(done.stdout)
+    except ValidationError:
+        return LoadCheck.failed(f"a clean process printed {done.stdout[:SAID]!r} and not the outcome of a check")
+    return judge(found, settings)
 
 
 def judge(check: LoadCheck, settings: PromotionSettings) -> LoadCheck:
     """The same check with `ok` false and a reason where it took too long."""
-    assert check.load_s is not None and check.slowest_request_s is not None
     reason = check.reason
-    if not reason and check.load_s > settings.max_load_s:
+    if not reason and check.load_s is not None and check.load_s > settings.max_load_s:
         reason = f"loading took {check.load_s:.1f} s, more than promotion.max_load_s = {settings.max_load_s:g} s"
-    if not reason and check.slowest_request_s > settings.max_request_s:
+    if not reason and check.slowest_request_s is not None and check.slowest_request_s > settings.max_request_s:
         reason = (
             f"the slowest sample request took {check.slowest_request_s:.2f} s, more than promotion.max_request_s = "
             f"{settings.max_request_s:g} s"
@@ -129,11 +148,15 @@ def check_loaded(folder: Path) -> LoadCheck:
     import torch
     from safetensors.torch import load_file
 
+    from models.loading import load_recommender
+
     started = time.perf_counter()
     model = load_recommender(folder)
     loaded = time.perf_counter() - started
     finite = all(bool(torch.isfinite(weight).all()) for weight in load_file(folder / "model.safetensors").values())
     samples = json.loads((folder / SAMPLE_FILE).read_text(encoding="utf-8"))
+    if not samples:  # answering nothing proves nothing
+        return LoadCheck(False, loaded, None, None, finite, f"{SAMPLE_FILE} holds no requests to answer")
     columns = {int(item): column for column, item in enumerate(model.catalogue)}
     slowest, deviation, reason = 0.0, 0.0, "" if finite else "the stored weights are not finite"
     for number, sample in enumerate(samples[:1] + samples):
@@ -159,6 +182,8 @@ def check_loaded(folder: Path) -> LoadCheck:
 
 
 def _request(sample: dict[str, Any]) -> Requests:
+    from models.recommender import Requests
+
     items: IntArray = np.array(sample["item_ids"], dtype=np.int64)
     return Requests(
         user_ids=np.array([sample["user_id"]], dtype=np.int64),
@@ -182,5 +207,13 @@ def _best(scores: FloatArray) -> IntArray:
     return np.argsort(-scores, kind="stable")[: min(TOP, int(np.isfinite(scores).sum()))]
 
 
+def _main() -> None:
+    # Only the outcome reaches standard output, not what a library prints there, in Python or below it.
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    with os.fdopen(answer, "w") as out:
+        out.write(json.dumps(check_loaded(Path(sys.argv[1])).to_dict()))
+
+
 if __name__ == "__main__":
-    print(json.dumps(check_loaded(Path(sys.argv[1])).to_dict()))
+    _main()

@@ -4,27 +4,48 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from configs.errors import AlreadyExistsError, GateError
+from configs.errors import AlreadyExistsError, GateError, TrainingError, VersionCorruptError
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
 from infra.stores import Store
-from models.ranking import Ranking, beyond_accuracy, per_request, slices
+from models.beyond_accuracy import beyond_accuracy
+from models.loading import load_recommender
+from models.protocol import Split
+from models.ranking import slices
 from tasks.candidates import Candidate, read_split
 from tasks.datasets import DatasetRef, load_dataset_ref
-from tasks.evaluate import Evaluation, rank_version, read_rankings
-from tasks.gate import Challenger, Champion, Decision, GateInputs, decide
-from tasks.load_check import LoadCheck, check_staged, check_version
+from tasks.decision import Decision
+from tasks.decision_page import render_html
+from tasks.evaluate import Evaluation, rank, rank_version, read_rankings, seen_share
+from tasks.gate import Challenger, Champion, GateInputs, decide, hold_unranked
+from tasks.load_check import LoadCheck, check_staged
 from tasks.promotions import Promotion, champion, promote
-from tasks.registry import ModelRef, StagedVersion, collect_lineage, fetch_version, model_ref, read_manifest, seal, stage
+from tasks.registry import (
+    ModelRef,
+    StagedVersion,
+    collect_lineage,
+    fetch_version,
+    model_ref,
+    read_manifest,
+    refuse_changed,
+    seal,
+    stage,
+)
 
-__all__ = ["Judged", "Published", "champion_ref", "judge", "judge_version", "promote_version", "publish", "stage_challenger"]
+__all__ = [
+    "Published",
+    "champion_ref",
+    "judge",
+    "judge_version",
+    "promote_version",
+    "publish",
+    "record_decision",
+    "stage_challenger",
+]
 
 UNJUDGED = {"outcome": "not judged", "reasons": ["Trained without the gate; `recsys promote` judges it."]}
 
@@ -38,47 +59,25 @@ class Published:
     promotion: Promotion | None
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """A decision with what its figure is drawn from."""
-
-    decision: Decision
-    differences: npt.NDArray[np.float64] | None  # NDCG@10, challenger - champion, by request; None for a first model
-
-
 def champion_ref(store: Store, name: str) -> tuple[ModelRef, Promotion] | None:
     """The champion and its entry in the log, or None before the first promotion."""
     promotion = champion(store, name)
     return None if promotion is None else (model_ref(store, name, promotion.version), promotion)
 
 
-def stage_challenger(store: Store, name: str, folder: Path) -> StagedVersion:
-    """Upload the challenger's files as a version that nothing names yet."""
-    return stage(store, name, folder, datetime.now(UTC))
+def stage_challenger(store: Store, name: str, evaluation: Evaluation) -> StagedVersion:
+    """Upload the challenger's files as a version that nothing names yet.
+
+    Raises VersionCorruptError where they are not the files that were evaluated.
+    """
+    folder = Path(evaluation.folder)
+    refuse_changed(folder, evaluation.files, since="evaluated")
+    return stage(store, name, folder, datetime.now(UTC), evaluation.files)
 
 
-def judge(
-    store: Store, staged: StagedVersion, folder: Path, dataset: DatasetRef, evaluation: Evaluation, settings: RetrainSettings
-) -> Judged:
+def judge(store: Store, staged: StagedVersion, dataset: DatasetRef, settings: RetrainSettings) -> Decision:
     """Check the staged version in a clean process and decide on it against the champion of this moment."""
-    parts = read_split(store, dataset, settings.evaluation)
-    rankings = read_rankings(folder, parts)
-    check = check_staged(store, staged, settings.promotion)
-    current = champion_ref(store, staged.name)
-    inputs = GateInputs(
-        model_name=staged.name,
-        dataset=evaluation.dataset,
-        protocol=evaluation.protocol,
-        challenger=Challenger(staged.version, rankings.pop("ss4rec"), evaluation.beyond_accuracy["ss4rec"], check),
-        baselines=rankings,
-        champion=_rank_champion(store, current, dataset, settings.evaluation),
-        slices=slices(parts.train, parts.test),
-    )
-    differences = None
-    if inputs.champion is not None:
-        ours, theirs = (per_request(r.ranks, "ndcg", 10) for r in (inputs.challenger.ranking, inputs.champion.ranking))
-        differences = ours - theirs
-    return Judged(decide(inputs, settings.promotion), differences)
+    return _judge(store, staged, "ss4rec", dataset, settings.evaluation, settings.promotion)
 
 
 def publish(
@@ -100,11 +99,15 @@ def publish(
         metrics=evaluation.metrics[challenger.kind]["all"],
         duration_s=round(challenger.seconds, 1),
     )
-    return seal(store, staged, decision.to_dict() if decision else UNJUDGED, lineage, datetime.now(UTC))
+    page = render_html(decision) if decision else None
+    return seal(store, staged, decision.to_dict() if decision else UNJUDGED, lineage, datetime.now(UTC), page)
 
 
-def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: PromotionSettings) -> Published:
-    """Make a version champion if the gate said so. Where another promotion came first, decide again against that one."""
+def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: PromotionSettings, note: str = "") -> Published:
+    """Make a version champion if the gate said so. Where another promotion came first, decide again against that one.
+
+    `note` is what a person who asked for it says, for the log.
+    """
     for _ in range(settings.races):
         if decision.outcome != "promoted":
             return Published(ref, decision, None)
@@ -114,7 +117,7 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
                 ref.name,
                 ref.version,
                 expected=decision.champion_number,
-                reason="passed the gate",
+                reason=_why(decision, note),
                 now=datetime.now(UTC),
                 decision=_in_short(decision),
             )
@@ -131,35 +134,92 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
 
 
 def judge_version(store: Store, ref: ModelRef, settings: PromotionSettings) -> Decision:
-    """Decide on a sealed version anew: it and the champion are ranked again on its dataset's test requests, and the baselines'
-    ranks are those sealed with it. The record is added to the version's decisions."""
+    """Decide on a sealed version anew, on its dataset's test requests. The record is added to the version's decisions."""
     manifest = read_manifest(store, ref.name, ref.version)
     evaluation = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
     name, version = ref.dataset.split("/")
-    dataset = load_dataset_ref(store, name, version)
+    stored = StagedVersion(ref.name, ref.version, ref.prefix, manifest["files"])
+    decision = _judge(store, stored, ref.kind, load_dataset_ref(store, name, version), evaluation, settings)
+    record_decision(store, ref, decision)
+    return decision
+
+
+def record_decision(store: Store, ref: ModelRef, decision: Decision) -> str:
+    """Add a decision that came after the version was sealed, as a page and as JSON; the key of the page."""
+    prefix = f"decisions/{ref.name}/{ref.version}/{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+    store.put_new(f"{prefix}.html", render_html(decision))
+    store.put_new(f"{prefix}.json", json.dumps(decision.to_dict(), indent=2).encode())
+    return f"{prefix}.html"
+
+
+def _judge(
+    store: Store,
+    stored: StagedVersion,
+    kind: str,
+    dataset: DatasetRef,
+    evaluation: EvaluationSettings,
+    settings: PromotionSettings,
+) -> Decision:
+    """The stored weights and the champion's are ranked here and now; only the baselines' ranks are read, from among the files
+    that the version's name vouches for. What a clean process could not load is not loaded here."""
     parts = read_split(store, dataset, evaluation)
-    ranking = rank_version(store, ref, parts, evaluation)
+    current = champion_ref(store, stored.name)
     with tempfile.TemporaryDirectory(prefix="recsys-judge-") as folder:
-        rankings = read_rankings(fetch_version(store, ref.prefix, manifest["files"], Path(folder)), parts)
-    rankings.pop(ref.kind)
-    check: LoadCheck = check_version(store, ref, settings)
+        try:
+            fetch_version(store, stored.prefix, stored.files, Path(folder))
+        except VersionCorruptError as error:
+            return _held(stored, dataset, parts, current, LoadCheck.failed(str(error)), settings)
+        rankings = read_rankings(Path(folder), dataset, parts)
+        if kind not in rankings:
+            raise GateError(f"The ranks stored with {stored.version} lack those of its own kind, {kind}; train again.")
+        check = check_staged(store, stored, settings)
+        if not check.ok:
+            return _held(stored, dataset, parts, current, check, settings)
+        try:
+            ranking = rank(load_recommender(Path(folder)), parts, evaluation)
+        except TrainingError as error:  # scores that are no numbers, on other requests than the sampled ones
+            return _held(stored, dataset, parts, current, replace(check, ok=False, reason=str(error)), settings)
+    recorded = rankings.pop(kind)
     inputs = GateInputs(
-        model_name=ref.name,
-        dataset=ref.dataset,
-        protocol=ref.protocol,
-        challenger=Challenger(ref.version, ranking, beyond_accuracy(ranking, parts.train), check),
+        model_name=stored.name,
+        dataset=f"{dataset.name}/{dataset.version}",
+        protocol=parts.id,
+        challenger=Challenger(stored.version, ranking, beyond_accuracy(ranking, parts.train), check, recorded=recorded),
         baselines=rankings,
-        champion=_rank_champion(store, champion_ref(store, ref.name), dataset, evaluation),
+        champion=_rank_champion(store, current, dataset, parts, evaluation),
         slices=slices(parts.train, parts.test),
     )
-    decision = decide(inputs, settings)
-    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
-    store.put_new(f"decisions/{ref.name}/{ref.version}/{stamp}.json", json.dumps(decision.to_dict(), indent=2).encode())
+    return decide(inputs, settings)
+
+
+def _held(
+    stored: StagedVersion,
+    dataset: DatasetRef,
+    parts: Split,
+    current: tuple[ModelRef, Promotion] | None,
+    check: LoadCheck,
+    settings: PromotionSettings,
+) -> Decision:
+    decision = hold_unranked(
+        model_name=stored.name,
+        dataset=f"{dataset.name}/{dataset.version}",
+        protocol=parts.id,
+        requests=len(parts.test),
+        challenger=stored.version,
+        champion=current[0].version if current else None,
+        champion_number=current[1].number if current else 0,
+        check=check,
+        settings=settings,
+    )
     return decision
 
 
 def _rank_champion(
-    store: Store, current: tuple[ModelRef, Promotion] | None, dataset: DatasetRef, settings: EvaluationSettings
+    store: Store,
+    current: tuple[ModelRef, Promotion] | None,
+    dataset: DatasetRef,
+    parts: Split,
+    settings: EvaluationSettings,
 ) -> Champion | None:
     if current is None:
         return None
@@ -170,8 +230,18 @@ def _rank_champion(
             f"The champion {ref.version} was trained under {own.train_id}, this run evaluates under {settings.train_id}: the train part "
             f"of one holds test events of the other. Set evaluation to {own.train_id}, or give this run another model_name."
         )
-    ranking: Ranking = rank_version(store, ref, read_split(store, dataset, settings), settings)
-    return Champion(ref.version, promotion.number, ranking)
+    return Champion(
+        ref.version,
+        promotion.number,
+        rank_version(store, ref, parts, settings),
+        seen_share=seen_share(store, ref, dataset, settings),
+    )
+
+
+def _why(decision: Decision, note: str) -> str:
+    by = f", approved by {decision.approval.who}" if decision.approval else ""
+    said = note.strip() or (decision.approval.note if decision.approval else "")
+    return f"passed the gate{by}{': ' + said if said else ''}"
 
 
 def _in_short(decision: Decision) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.tasks import exponential_backoff
 
-from configs.errors import RecsysError, StoreUnavailableError
+from configs.errors import StoreUnavailableError
 from configs.search import SearchSettings
 from configs.settings import DataSettings, DriftSettings, PromotionSettings, RetrainSettings, StoreSettings, ValidationSettings
 from infra.stores import open_store
@@ -27,14 +27,15 @@ from models.recommender import EpochReport
 from tasks import artifacts, publish, search
 from tasks.candidates import Candidate, CandidateKind, train_candidate
 from tasks.datasets import DatasetRef, read_table, write_dataset
+from tasks.decision import Decision
 from tasks.drift import DriftResult, Reference, detect_drift, newest_slice, reference_of
 from tasks.evaluate import Evaluation, evaluate_candidates
 from tasks.features import build_features
-from tasks.gate import Decision
 from tasks.ingest import ingest
-from tasks.load_check import check_version
-from tasks.promotions import Promotion, promote, rollback
-from tasks.registry import ModelRef, StagedVersion, fetch_version, model_ref, read_manifest
+from tasks.promotions import Promotion, promote
+from tasks.recsys_report import REPORT_FILE
+from tasks.registry import PAGE, ModelRef, StagedVersion, fetch_version, model_ref, read_manifest
+from tasks.rollback import roll_back
 from tasks.validate import validate
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "measure_drift",
     "promote_challenger",
     "publish_version",
+    "record_answer",
     "return_to",
     "search_trials",
     "stage_version",
@@ -147,17 +149,18 @@ def evaluate_models(dataset: DatasetRef, candidates: list[Candidate], settings: 
 @task(name="stage version", **_NETWORK)
 def stage_version(evaluation: Evaluation, settings: RetrainSettings) -> StagedVersion:
     """Upload the challenger's files."""
-    return publish.stage_challenger(open_store(settings.store), settings.model_name, Path(evaluation.folder))
+    place = open_store(settings.store)
+    staged = publish.stage_challenger(place, settings.model_name, evaluation)
+    if REPORT_FILE in staged.files:
+        artifacts.show_recommendations(place.uri(f"{staged.prefix}/{REPORT_FILE}"))
+    return staged
 
 
 @task(name="gate", **_NETWORK)
-def gate(staged: StagedVersion, dataset: DatasetRef, evaluation: Evaluation, settings: RetrainSettings) -> Decision:
+def gate(staged: StagedVersion, dataset: DatasetRef, settings: RetrainSettings) -> Decision:
     """Decide on the staged version against the champion."""
-    judged = publish.judge(open_store(settings.store), staged, Path(evaluation.folder), dataset, evaluation, settings)
-    decision = judged.decision
+    decision = publish.judge(open_store(settings.store), staged, dataset, settings)
     artifacts.show_decision(decision)
-    if judged.differences is not None:
-        artifacts.show_differences(judged.differences, decision)
     get_run_logger().info("gate: %s. %s", decision.outcome, " ".join(decision.reasons))
     return decision
 
@@ -167,17 +170,28 @@ def publish_version(
     staged: StagedVersion, decision: Decision | None, challenger: Candidate, evaluation: Evaluation, settings: RetrainSettings
 ) -> ModelRef:
     """Seal the version with its decision and lineage."""
-    version = publish.publish(open_store(settings.store), staged, decision, challenger, evaluation, settings)
+    place = open_store(settings.store)
+    version = publish.publish(place, staged, decision, challenger, evaluation, settings)
     artifacts.show_version(version)
+    if decision is not None:
+        artifacts.show_page(place.uri(f"{version.prefix}/{PAGE}"), decision)
     return version
+
+
+@task(name="record answer", **_NETWORK)
+def record_answer(version: ModelRef, decision: Decision, store: StoreSettings) -> None:
+    """Keep what a person said of a version that was sealed before, and show it."""
+    place = open_store(store)
+    artifacts.show_decision(decision)
+    artifacts.show_page(place.uri(publish.record_decision(place, version, decision)), decision)
 
 
 @task(name="promote version", **_NETWORK)
 def promote_challenger(
-    version: ModelRef, decision: Decision, settings: PromotionSettings, store: StoreSettings
+    version: ModelRef, decision: Decision, settings: PromotionSettings, store: StoreSettings, note: str = ""
 ) -> publish.Published:
     """Make the version champion if the gate passed it."""
-    published = publish.promote_version(open_store(store), version, decision, settings)
+    published = publish.promote_version(open_store(store), version, decision, settings, note)
     if published.decision is not decision:  # another promotion came between, so it was judged anew
         artifacts.show_decision(published.decision)
     if published.promotion is not None:
@@ -213,14 +227,7 @@ def force_promotion(version: ModelRef, reason: str, decision: Decision, store: S
 @task(name="roll back", **_NETWORK)
 def return_to(model_name: str, to: str | None, reason: str, settings: PromotionSettings, store: StoreSettings) -> Promotion:
     """Load the earlier version in a clean process, then make it champion."""
-    place = open_store(store)
-
-    def check(ref: ModelRef) -> None:
-        found = check_version(place, ref, settings)
-        if not found.ok:
-            raise RecsysError(f"{ref.name} {ref.version} cannot be rolled back to: {found.reason}. The champion is unchanged.")
-
-    return rollback(place, model_name, to=to, reason=reason, now=datetime.now(UTC), check=check)
+    return roll_back(open_store(store), model_name, to, reason, settings)
 
 
 @task(name="begin search", **_NETWORK)

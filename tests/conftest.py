@@ -2,5 +2,11 @@ from __future__ import annotations
 
 import os
 
+from hypothesis import settings
+
 # Several test processes on few cores: OpenMP threads that wait for each other would take longer than the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The first example of a test may import scipy or compile a kernel, and the machine may be busy.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")

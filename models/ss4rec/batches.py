@@ -28,6 +28,7 @@ class Batch:
     targets: torch.Tensor  # (T,) int64, 0-based columns of the catalogue
     segments: Segments
     total: torch.Tensor  # scalar: targets in this step over all replicas
+    who: torch.Tensor | None = None  # (W, traits) int64 codes of each window's user
 
 
 class TrainingBatches:
@@ -43,13 +44,19 @@ class TrainingBatches:
         seed: int,
         device: torch.device,
         shuffle_ties: bool = False,
+        who: IntArray | None = None,
         replicas: Replicas = Replicas(),  # noqa: B008
     ) -> None:
+        """`who` (users of `train`, traits) codes; None where the network does not look at them."""
         self._train, self._max_length, self._tokens, self._seed = train, max_length, tokens, seed
         self._replicas = replicas
         # One event more stands for nothing: filling tokens read it.
         self._items = torch.from_numpy(np.append(vocabulary.indices(train.item_ids), 0)).to(device)
         self._times = torch.from_numpy(np.append(train.timestamps, 0)).to(device)
+        self._who: tuple[torch.Tensor, torch.Tensor] | None = None
+        if who is not None:  # who did nothing is nobody
+            rows = torch.from_numpy(np.append(train.row_of_event, len(who))).to(device)
+            self._who = rows, torch.from_numpy(np.append(who, np.zeros((1, who.shape[1]), np.int64), axis=0)).to(device)
         self._ties: torch.Tensor | None = None
         if shuffle_ties:
             first_of_second = np.ones(len(train.timestamps), dtype=bool)
@@ -113,7 +120,11 @@ class TrainingBatches:
         following = torch.where(real, event + 1, nothing)
         # int64 difference first: float32 seconds of today's times are 128 s apart.
         intervals = (self._times[following] - self._times[event]).float()
-        return Batch(self._items[event], intervals, self._items[following] - 1, segments, total)
+        who = None
+        if self._who is not None:
+            rows, codes = self._who
+            who = codes[rows[begins]]
+        return Batch(self._items[event], intervals, self._items[following] - 1, segments, total, who)
 
     def _reorder(self, epoch: int) -> None:
         """Draw the order of each user's events of one second anew."""

@@ -19,10 +19,15 @@ TOKENS = {"cpu": 1 << 15, "cuda": 1 << 17}  # tokens read at once
 
 
 def last_hidden(
-    network: SS4RecNetwork, items: torch.Tensor, intervals: torch.Tensor, offsets: IntArray, backend: Backend
+    network: SS4RecNetwork,
+    items: torch.Tensor,
+    intervals: torch.Tensor,
+    offsets: IntArray,
+    backend: Backend,
+    who: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """(R, width) hidden state after each request's last event, zero where it has none. `offsets` (R + 1,) on the host
-    cut the tokens on the device; as many requests are read at once as fit."""
+    cut the tokens on the device; as many requests are read at once as fit. `who` (R, traits) as the network takes it."""
     most = TOKENS[items.device.type]
     hidden = torch.zeros(len(offsets) - 1, network.items.embedding_dim, device=items.device)
     first = 0
@@ -32,7 +37,8 @@ def last_hidden(
         begin, end = int(offsets[first]), int(offsets[last])
         if end > begin:
             cut = torch.from_numpy(offsets[first : last + 1] - begin).to(items.device)
-            out = network(items[begin:end], intervals[begin:end], Segments.of(cut, end - begin), backend)
+            some_who = None if who is None else who[first:last]
+            out = network(items[begin:end], intervals[begin:end], Segments.of(cut, end - begin), backend, some_who)
             some = torch.diff(cut) > 0
             hidden[first:last] = torch.where(some[:, None], out[(cut[1:] - 1).clamp_min(0)].float(), 0.0)
         first = last
@@ -54,6 +60,7 @@ class HoldoutRanking:
         *,
         mask_seen: bool,
         device: torch.device,
+        who: IntArray | None = None,
         replicas: Replicas = Replicas(),  # noqa: B008
     ) -> None:
         self._rows = np.arange(replicas.rank, len(requests), replicas.count)
@@ -62,6 +69,7 @@ class HoldoutRanking:
         read = histories(own, vocabulary, max_length)
         self._items, self._intervals = read.items.to(device), read.intervals.to(device)
         self._offsets = read.offsets.numpy()
+        self._who = None if who is None else torch.from_numpy(who[self._rows]).to(device)
         self._cold = torch.from_numpy(np.diff(self._offsets) == 0).to(device)
         self._cold_scores = cold_scores.to(device)
         targets = vocabulary.indices(own.targets) - 1
@@ -77,7 +85,7 @@ class HoldoutRanking:
     @torch.no_grad()
     def ranks(self, network: SS4RecNetwork, backend: Backend, miss: int) -> IntArray:
         """(R,) rank of each target from 1, ties against it; `miss` where it cannot be recommended."""
-        hidden = last_hidden(network, self._items, self._intervals, self._offsets, backend)
+        hidden = last_hidden(network, self._items, self._intervals, self._offsets, backend, self._who)
         weight = network.items.weight[1:]
         chunk = max(1, SCORES[self._device.type] // max(len(weight), 1))
         found = torch.full((len(hidden),), miss, dtype=torch.int64, device=self._device)

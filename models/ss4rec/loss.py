@@ -24,8 +24,8 @@ def catalogue_cross_entropy(
     """Cross-entropy of `hidden @ weight.T` against `targets` with label smoothing as in torch, summed and divided by
     `total` (a scalar on the device; None is the number of targets).
 
-    `hidden` (T, H), `weight` (n_items, H), `targets` (T,) int64; on CUDA a target below 0 counts for nothing. Both
-    gradients are taken in the forward pass, chunk by chunk and in place, so memory is one chunk of logits, in the type
+    `hidden` (T, H), `weight` (n_items, H), `targets` (T,) int64; a target below 0 counts for nothing. Both gradients are
+    taken in the forward pass, chunk by chunk and in place, so memory is one chunk of logits, in the type
     of `hidden`.
     """
     if total is None:
@@ -96,19 +96,21 @@ def _on_cpu(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, s
     loss = hidden.new_zeros(())
     for start in range(0, count, rows):
         part, wanted = hidden[start : start + rows], targets[start : start + rows, None]
+        share = (wanted >= 0).to(hidden.dtype) / divisor  # of the mean; nothing where there is no target
+        wanted = wanted.clamp_min(0)
         logits = torch.mm(part, weight.T, out=buffer[: len(part)])
         target_logits, mean_logits = logits.gather(1, wanted)[:, 0], logits.mean(dim=1)
         highest = logits.amax(dim=1, keepdim=True)
         exponents = logits.sub_(highest).exp_()
         sums = exponents.sum(dim=1, keepdim=True)
         log_sums = (sums.log() + highest)[:, 0]
-        loss += (log_sums - (1 - smoothing) * target_logits - smoothing * mean_logits).sum()
-        grads = exponents.mul_(1 / (sums * divisor))
-        grads.sub_(smoothing / (items * divisor))
-        grads.scatter_add_(1, wanted, torch.full_like(grads[:, :1], -(1 - smoothing) / divisor))
+        loss += (log_sums - (1 - smoothing) * target_logits - smoothing * mean_logits) @ share[:, 0]
+        grads = exponents.mul_(share / sums)
+        grads.sub_(share * (smoothing / items))
+        grads.scatter_add_(1, wanted, share * (smoothing - 1))
         torch.mm(grads, weight, out=grad_hidden[start : start + rows])
         grad_weight.addmm_(grads.T, part)
-    return loss / divisor, grad_hidden, grad_weight
+    return loss, grad_hidden, grad_weight
 
 
 def _on_cuda(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, smoothing: float, total: torch.Tensor) -> Triple:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,8 @@ BlockState = tuple[torch.Tensor, RelationState]
 
 @dataclass(frozen=True, eq=False)
 class NetworkState:
-    """What the network remembers of each user after the events it has read, as one row of numbers a user."""
+    """What the network remembers of each user after the events it has read, as one row of numbers a user; who the user is
+    comes first, where the network looks at that."""
 
     values: torch.Tensor  # (users, numbers) float32
 
@@ -95,27 +97,36 @@ class Block(nn.Module):
 
 
 class SS4RecNetwork(nn.Module):
-    """Items are 1..n_items; 0 stands for nothing."""
+    """Items are 1..n_items; 0 stands for nothing. `traits` are the values of each user trait (`models.users`); codes are
+    1..n of each, and 0, like a user of whom nothing is said, adds nothing."""
 
-    def __init__(self, n_items: int, settings: SS4RecSettings) -> None:
+    def __init__(self, n_items: int, settings: SS4RecSettings, traits: Sequence[int] = ()) -> None:
         super().__init__()
-        self.items = nn.Embedding(n_items + 1, settings.width, padding_idx=0)
-        nn.init.normal_(self.items.weight, std=0.02)
-        with torch.no_grad():
-            self.items.weight[0].zero_()
+        self.items = _embedding(n_items, settings.width)
+        self.traits = nn.ModuleList(_embedding(values, settings.width) for values in traits)
         self.interval_scale = IntervalScale(settings.interval)
         self.dropout = ByteDropout(settings.embedding_dropout)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.blocks))
         self._state_shapes = self._shapes(settings)
 
-    def forward(self, items: torch.Tensor, intervals: torch.Tensor, segments: Segments, backend: Backend) -> torch.Tensor:
-        """`items` (T,) int64, `intervals` (T,) seconds from each event to the next one of its window or to the request.
-        Returns the hidden state after each event, (T, width)."""
-        return self._run(items, intervals, segments, None, backend, keep_state=False)[0]
+    def forward(
+        self,
+        items: torch.Tensor,
+        intervals: torch.Tensor,
+        segments: Segments,
+        backend: Backend,
+        who: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """`items` (T,) int64, `intervals` (T,) seconds from each event to the next one of its window or to the request, `who`
+        (W, traits) int64 codes of each window's user. Returns the hidden state after each event, (T, width)."""
+        return self._run(items, intervals, segments, None, backend, keep_state=False, who=who)[0]
 
-    def start(self, users: int) -> NetworkState:
-        """The state of users without events."""
-        return NetworkState(self.items.weight.new_zeros(users, sum(shape.numel() for shape in self._state_shapes)))
+    def start(self, users: int, who: torch.Tensor | None = None) -> NetworkState:
+        """The state of users without events; `who` (users, traits) int64 codes."""
+        nothing = self.items.weight.new_zeros(users, len(self.traits) + sum(shape.numel() for shape in self._state_shapes))
+        if who is not None:
+            nothing[:, : len(self.traits)] = who.to(nothing)
+        return NetworkState(nothing)
 
     def step(
         self, state: NetworkState, item: torch.Tensor, interval: torch.Tensor, backend: Backend
@@ -132,8 +143,11 @@ class SS4RecNetwork(nn.Module):
         self, state: NetworkState, items: torch.Tensor, intervals: torch.Tensor, segments: Segments, backend: Backend
     ) -> tuple[NetworkState, torch.Tensor]:
         """`forward` from a state: the state after each window, and the hidden states (T, width)."""
-        hidden, kept = self._run(items, intervals, segments, self._unpack(state), backend, keep_state=True)
-        return NetworkState(torch.cat([part.float().flatten(1) for part in kept], dim=1)), hidden
+        own = state.values[:, : len(self.traits)]
+        hidden, kept = self._run(
+            items, intervals, segments, self._unpack(state), backend, keep_state=True, who=own.long() if self.traits else None
+        )
+        return NetworkState(torch.cat([own, *(part.float().flatten(1) for part in kept)], dim=1)), hidden
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(..., width) -> (..., n_items): the output is tied to the embedding, without bias."""
@@ -148,8 +162,13 @@ class SS4RecNetwork(nn.Module):
         state: list[list[torch.Tensor]] | None,
         backend: Backend,
         keep_state: bool,
+        who: torch.Tensor | None,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        x: torch.Tensor = self.dropout(self.items(items))
+        embedded: torch.Tensor = self.items(items)
+        if self.traits and who is not None:
+            described = torch.stack([table(who[:, i]) for i, table in enumerate(self.traits)]).sum(0)
+            embedded = embedded + described[segments.windows]
+        x: torch.Tensor = self.dropout(embedded)
         scaled = self.interval_scale(intervals)
         kept: list[torch.Tensor] = []
         for i, block in enumerate(self.blocks):
@@ -168,7 +187,17 @@ class SS4RecNetwork(nn.Module):
         return block * settings.blocks
 
     def _unpack(self, state: NetworkState) -> list[list[torch.Tensor]]:
-        parts = torch.split(state.values, [shape.numel() for shape in self._state_shapes], dim=1)
+        layers = state.values[:, len(self.traits) :]
+        parts = torch.split(layers, [shape.numel() for shape in self._state_shapes], dim=1)
         shaped = [part.reshape(len(part), *shape) for part, shape in zip(parts, self._state_shapes, strict=True)]
         each = len(shaped) // len(self.blocks)
         return [shaped[i : i + each] for i in range(0, len(shaped), each)]
+
+
+def _embedding(values: int, width: int) -> nn.Embedding:
+    """Of 1..values; 0 is nothing, and stays so."""
+    table = nn.Embedding(values + 1, width, padding_idx=0)
+    nn.init.normal_(table.weight, std=0.02)
+    with torch.no_grad():
+        table.weight[0].zero_()
+    return table

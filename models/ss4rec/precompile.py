@@ -32,9 +32,9 @@ class _Context:
         self.saved_tensors = tensors
 
 
-def precompile(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> Callable[[], None]:
+def precompile(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device, *, threads: int = 4) -> Callable[[], None]:
     """Begin; the function returned waits for the end and raises what went wrong. `dtype` is that of activations."""
-    pool = ThreadPoolExecutor(4, thread_name_prefix="precompile")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="precompile")
     kernels: list[Callable[[SS4RecSettings, torch.dtype, torch.device], None]] = [_loss]
     if settings.layers != "time":
         kernels += [_selective, _convolution]
@@ -108,5 +108,5 @@ def _loss(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) ->
         hidden = torch.zeros(TOKENS, settings.width, dtype=dtype, device=device)
         targets, total = torch.zeros(TOKENS, dtype=torch.int64, device=device), torch.ones((), device=device)
         weight = torch.zeros(CATALOGUE, settings.width, device=device, requires_grad=True)
-        with torch.autocast("cuda", enabled=False):
+        with torch.autocast(device.type, enabled=False):
             catalogue_cross_entropy(hidden, weight, targets, settings.label_smoothing, total)

@@ -32,6 +32,7 @@ from models.ss4rec.network import SS4RecNetwork
 from models.ss4rec.scan import resolve_backend
 from models.training import EagerEpochs, Epochs, Schedule, name_first_nonfinite
 from models.training import train as run_training
+from models.users import UserTraits
 
 __all__ = ["SS4Rec"]
 
@@ -39,19 +40,26 @@ MILLISECONDS_FROM = 100_000_000_000  # in seconds, the year 5138
 
 
 class SS4Rec(Recommender):
-    """See `models.ss4rec`. A request without known events is ranked by popularity in the train part."""
+    """See `models.ss4rec`. A request without known events is ranked by popularity in the train part.
+
+    With `user_features`, a request's user is looked up among those that `describe_users` told of, and a new one is unknown.
+    """
 
     name = "ss4rec"
     sequential = True
 
     def __init__(self, settings: SS4RecSettings) -> None:
         self._settings = settings
-        wanted = settings.device
-        self._device = torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
+        if settings.device == "cuda" and not torch.cuda.is_available():
+            raise TrainingError(
+                "The setting device: cuda needs a GPU that torch sees, and there is none. Set device: auto or cpu."
+            )
+        self._device = torch.device("cpu" if settings.device == "cpu" or not torch.cuda.is_available() else "cuda")
         self._backend = resolve_backend(settings.scan, self._device)
         self.catalogue: IntArray = np.empty(0, dtype=np.int64)
         self._vocabulary = Vocabulary(self.catalogue)
         self._counts: IntArray = np.empty(0, dtype=np.int64)
+        self._traits: UserTraits | None = None
         self._network: SS4RecNetwork | None = None
         self._compiled: Callable[[], None] | None = None
 
@@ -71,6 +79,10 @@ class SS4Rec(Recommender):
 
             self._compiled = precompile(self._settings, self._autocast_dtype or torch.float32, self._device)
 
+    def describe_users(self, users: pd.DataFrame) -> None:
+        if self._settings.user_features:
+            self._traits = UserTraits.of(users)
+
     def fit(
         self,
         train: Sequences,
@@ -83,12 +95,14 @@ class SS4Rec(Recommender):
         on_epoch: OnEpoch | None = None,
     ) -> FitReport:
         self._refuse_milliseconds(train)
+        if self._settings.user_features and self._traits is None:
+            raise TrainingError("The setting user_features is on, and nothing is known of the users: call describe_users first.")
         self.prepare()
         settings, device, replicas = self._settings, self._device, Replicas.current()
         self._take_vocabulary(catalogue, train)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._network = SS4RecNetwork(len(catalogue), settings).to(device)
+            self._network = self._untrained().to(device)
         network = self._network
         replicas.adopt_first(network.state_dict().values())
         graphed = device.type == "cuda" and self._backend == "cuda" and not settings.debug
@@ -101,6 +115,7 @@ class SS4Rec(Recommender):
             seed=seed,
             device=device,
             shuffle_ties=settings.shuffle_ties and train.ties_drawn,
+            who=self._who(train.user_ids),
             replicas=replicas,
         )
         averaging = settings.weight_averaging
@@ -120,6 +135,7 @@ class SS4Rec(Recommender):
             settings.max_length,
             mask_seen=mask_seen,
             device=device,
+            who=self._who(valid.user_ids),
             replicas=replicas,
         )
 
@@ -138,7 +154,7 @@ class SS4Rec(Recommender):
                 validate,
                 Schedule(settings.max_epochs, settings.patience),
                 seed=seed,
-                fingerprint=_fingerprint(train, valid, catalogue, settings, seed, mask_seen),
+                fingerprint=_fingerprint(train, valid, catalogue, self._who(train.user_ids), settings, seed, mask_seen),
                 checkpoint_dir=checkpoint_dir,
                 on_epoch=on_epoch,
                 replicas=replicas,
@@ -150,7 +166,7 @@ class SS4Rec(Recommender):
     def _loss(self, batch: Batch) -> torch.Tensor:
         settings, weight = self._settings, self.network.items.weight[1:]
         with self._autocast():
-            hidden = self.network(batch.items, batch.intervals, batch.segments, self._backend)
+            hidden = self.network(batch.items, batch.intervals, batch.segments, self._backend, batch.who)
             if self._autocast_dtype is not None:
                 hidden = hidden.to(self._autocast_dtype)
             if settings.loss == "cross_entropy":
@@ -176,8 +192,11 @@ class SS4Rec(Recommender):
         network = self.network.eval()
         read = histories(requests, self._vocabulary, self._settings.max_length)
         offsets = read.offsets.numpy()
+        codes = self._who(requests.user_ids)
+        who = None if codes is None else torch.from_numpy(codes).to(self._device)
+        items, intervals = read.items.to(self._device), read.intervals.to(self._device)
         with self._autocast():
-            hidden = last_hidden(network, read.items.to(self._device), read.intervals.to(self._device), offsets, self._backend)
+            hidden = last_hidden(network, items, intervals, offsets, self._backend, who)
         scores = network.logits(hidden)
         cold = torch.from_numpy(np.diff(offsets) == 0).to(self._device)
         return torch.where(cold[:, None], self._cold_scores().to(scores), scores)
@@ -196,18 +215,32 @@ class SS4Rec(Recommender):
             {"item_id": self.catalogue, "index": np.arange(1, len(self.catalogue) + 1), "train_events": self._counts}
         ).to_parquet(folder / "vocabulary.parquet", index=False)
 
+        if self._traits is not None:
+            self._traits.save(folder / "users.parquet")
+
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> SS4Rec:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        model = cls(SS4RecSettings(**config["settings"] | {"device": device}))
+        settings = SS4RecSettings(**config["settings"] | {"device": device})
+        if settings.scan == "mamba-ssm":  # which kernels trained it is no matter here, and they may not be at hand
+            settings = settings.model_copy(update={"scan": "auto"})
+        model = cls(settings)
         vocabulary = pd.read_parquet(folder / "vocabulary.parquet")
         model.catalogue = vocabulary["item_id"].to_numpy(np.int64)
         model._vocabulary = Vocabulary(model.catalogue)
         model._counts = vocabulary["train_events"].to_numpy(np.int64)
-        model._network = SS4RecNetwork(len(model.catalogue), model._settings)
+        if settings.user_features:
+            model._traits = UserTraits.load(folder / "users.parquet")
+        model._network = model._untrained()
         model._network.load_state_dict(load_file(folder / "model.safetensors"))
         model._network.to(model._device).eval()
         return model
+
+    def _untrained(self) -> SS4RecNetwork:
+        return SS4RecNetwork(len(self.catalogue), self._settings, self._traits.sizes if self._traits is not None else ())
+
+    def _who(self, user_ids: IntArray) -> IntArray | None:
+        return None if self._traits is None else self._traits.of_users(user_ids)
 
     def _take_vocabulary(self, catalogue: IntArray, train: Sequences) -> None:
         self.catalogue = catalogue
@@ -224,10 +257,17 @@ class SS4Rec(Recommender):
 
 
 def _fingerprint(
-    train: Sequences, valid: Requests, catalogue: IntArray, settings: SS4RecSettings, seed: int, mask_seen: bool
+    train: Sequences,
+    valid: Requests,
+    catalogue: IntArray,
+    who: IntArray | None,
+    settings: SS4RecSettings,
+    seed: int,
+    mask_seen: bool,
 ) -> str:
     digest = hashlib.sha256()
-    for array in (train.offsets, train.item_ids, train.timestamps, valid.targets, valid.request_times, catalogue):
+    described = () if who is None else (who,)
+    for array in (train.offsets, train.item_ids, train.timestamps, valid.targets, valid.request_times, catalogue, *described):
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(f"{settings.model_dump_json()} {seed} {mask_seen}".encode())
     return digest.hexdigest()

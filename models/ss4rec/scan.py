@@ -10,11 +10,13 @@ Complex numbers are pairs of reals, real parts first: (T, 2P) is P complex state
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
+from configs.errors import TrainingError
 from models.ss4rec.segments import Segments
 
 __all__ = ["Backend", "ScanSetting", "causal_convolution", "linear_scan", "resolve_backend", "selective_scan", "time_scan"]
@@ -26,8 +28,18 @@ ScanSetting = Literal["auto", "reference", "compiled", "mamba-ssm"]
 
 def resolve_backend(wanted: ScanSetting, device: torch.device) -> Backend:
     """The backend for tensors on `device`. `compiled` (and `auto`) is numba on the CPU and Triton on CUDA; `mamba-ssm`
-    takes that package's kernels for the relation-aware layer and ours for the rest."""
-    if wanted in ("reference", "mamba-ssm"):
+    takes that package's kernels for the relation-aware layer and ours for the rest; raises TrainingError where they cannot
+    run."""
+    if wanted == "mamba-ssm":
+        missing = [name for name in ("mamba_ssm", "causal_conv1d") if importlib.util.find_spec(name) is None]
+        if missing or device.type != "cuda":
+            reason = f"not installed: {', '.join(missing)}" if missing else f"the model is on {device.type}"
+            raise TrainingError(
+                f"The setting scan: mamba-ssm needs a GPU and the packages mamba-ssm and causal-conv1d ({reason}). Set scan: "
+                "auto, which needs neither and computes the same, or install the extra `gpu`."
+            )
+        return wanted
+    if wanted == "reference":
         return wanted
     return "cuda" if device.type == "cuda" else "cpu"
 

@@ -34,7 +34,7 @@ def test_the_papers_preset_has_none_of_our_additions() -> None:
     model = paper.models.ss4rec
     assert (model.embedding_dropout, model.label_smoothing, model.weight_averaging, model.two_norms) == (0.0, 0.0, 0.0, False)
     assert (model.width, model.blocks, model.time_state, model.relation_state, model.dropout) == (64, 2, 32, 32, 0.2)
-    assert not model.shuffle_ties and model.interval == "seconds" and model.loss == "cross_entropy"
+    assert not model.user_features and not model.shuffle_ties and model.interval == "seconds" and model.loss == "cross_entropy"
     assert best.models.ss4rec.two_norms and best.models.ss4rec.embedding_dropout > 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import AlreadyExistsError, NotFoundError
+from configs.errors import AlreadyExistsError, NotFoundError, StoreError
 from infra.stores import Store
 
 
@@ -18,7 +18,9 @@ def check_contract(store: Store, folder: Path) -> None:
         store.put_new("a/b", b"second")
     assert store.get("a/b") == b"first"
     store.put("a/b", b"replaced")
-    assert store.get("a/b") == b"replaced"
+    assert store.get("a/b") == store.get("a/b", limit=8) == b"replaced"
+    with pytest.raises(StoreError, match=r"a/b has more than 7 bytes"):
+        store.get("a/b", limit=7)
     source = folder / "source.bin"
     source.write_bytes(b"file" * 3_000_000)
     store.put_new("a/file", source)

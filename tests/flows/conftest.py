@@ -34,6 +34,7 @@ QUICK = {
         "sample_requests": 4,
         "min_slice_requests": 20,
     },
+    "report": {"recommendations": False},
 }
 
 

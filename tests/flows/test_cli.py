@@ -36,7 +36,7 @@ def test_help_tells_the_product_without_loading_it() -> None:
     program = "import sys; from flows import cli\ntry: cli.app(['--help'])\nexcept SystemExit: pass\nprint(sorted({'torch', 'prefect', 'pandas', 'recbole', 'optuna'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
-    for command in ("retrain", "etl", "monitor", "train", "search", "promote", "rollback", "models", "show", "datasets"):
+    for command in ("retrain", "etl", "monitor", "train", "search", "promote", "rollback", "models", "show", "datasets", "audit"):
         assert command in done.stdout
 
 
@@ -52,11 +52,20 @@ def test_a_day_at_the_command_line(config: str, tmp_path: Path, capsys: pytest.C
     assert recsys("retrain", "-c", config, "--json", str(tmp_path / "retrain.json")) == 0
     out = capsys.readouterr().out
     assert "verdict: promoted" in out and "loo-exact" in out and "ss4rec" in out
+    assert "ss4rec - ncf" in out and "A watch brings 0.1 USD" in out and "it decides nothing" in out
     summary = json.loads((tmp_path / "retrain.json").read_text())
     version = summary["champion"]
     assert summary["dataset"]["version"] == json.loads((tmp_path / "etl.json").read_text())["version"]
     assert summary["evaluation"]["metrics"]["ncf"]["all"]["hr@10"] >= 0 and summary["durations_s"]["train ss4rec"] > 0
     assert summary["decision"]["outcome"] == "promoted"
+    assert recsys("audit", "champion", "-c", config, "--retrain", "--draws", "2", "--json", str(tmp_path / "audit.json")) == 0
+    audited = json.loads((tmp_path / "audit.json").read_text())
+    own = next(row for row in audited["rows"] if row["own"])
+    assert (
+        audited["version"] == version
+        and own["metrics"]["ndcg@10"] == summary["evaluation"]["metrics"]["ss4rec"]["all"]["ndcg@10"]
+    )
+    assert len(audited["rows"]) == 8 + 24 and "ties in histories" in capsys.readouterr().out
     assert recsys("promote", trained, "-c", config, "--force", "--reason", "drill", "--json", str(tmp_path / "p.json")) == 0
     assert recsys("rollback", "-c", config, "--reason", "drill over") == 0
     assert f"{version} is champion (promotion 3, rollback)" in capsys.readouterr().out

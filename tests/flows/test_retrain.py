@@ -50,17 +50,26 @@ def artifact_keys() -> set[str]:
 
 
 def test_the_first_run_promotes_the_second_compares_and_rollback_returns(make_settings: Make, tmp_path: Path) -> None:
-    settings = make_settings()
+    settings = make_settings(report={"requests": 50})
     first = retrain(settings)
     store = open_store(settings.store)
     assert first.promoted and first.decision.outcome == "promoted" and champion_of(settings) == first.version.version
     files = read_manifest(store, settings.model_name, first.version.version)["files"]
     assert {"model.safetensors", "evaluation.json", "ranks.parquet", "reference_sample.parquet", "decision.json"} <= set(files)
+    assert "recsys_report.html" in files
     fetch_version(store, first.version.prefix, files, tmp_path / "copy")
     assert set(first.evaluation.metrics) == {"popularity", "ncf", "ss4rec"} and first.evaluation.protocol == "loo-exact"
     json.dumps(first.to_dict())
+    record = json.loads((tmp_path / "copy" / "evaluation.json").read_text())
+    assert record["value"] == json.loads(json.dumps(first.to_dict()["evaluation"]["value"]))
+    assert set(record["value"]["differences"]) == {"popularity", "ncf"} and record["value"]["assumptions"]
+    beyond = record["beyond_accuracy"]["ss4rec"]
+    assert {"coverage@10", "gini@10", "diversity@10", "miscalibration@10"} < set(beyond)
+    low, high = record["intervals"]["ss4rec"]["diversity@10"]
+    assert low <= beyond["diversity@10"] <= high
     assert {
         "dataset", "validation", "drift", "drift-report", "training-curve", "metrics", "gate", "training-ss4rec", "training-ncf",
+        "beyond-accuracy", "value", "recommendations",
     } <= artifact_keys()  # fmt: skip
 
     before = stored(settings)
@@ -126,6 +135,8 @@ def test_a_better_model_on_newer_data_replaces_the_champion(make_settings: Make)
     assert second.dataset.version != first.dataset.version
     assert second.decision.metrics["challenger"]["ndcg@10"] > second.decision.metrics["champion"]["ndcg@10"]
     assert champion_of(strong) == second.version.version
+    files = read_manifest(open_store(strong.store), strong.model_name, second.version.version)["files"]
+    assert "recsys_report.html" not in files, "the settings want no page"
 
 
 def test_training_by_hand_waits_for_promote(make_settings: Make) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from configs.errors import TrainingError
-from models.ranking import MISS, Ranking, beyond_accuracy, metrics, per_request, rank_requests, slices
-from models.recommender import FitReport, IntArray, Recommender, Requests, Sequences
+from models.ranking import MISS, metrics, per_request, rank_requests, slices
+from models.recommender import FitReport, Recommender, Requests, Sequences
 
 
 class Fixed(Recommender):
@@ -83,6 +83,7 @@ def test_a_model_of_another_vocabulary_misses_what_it_does_not_know() -> None:
     model = Fixed([3, 5, 100], np.array([[1.0, 2.0, 9.0], [1.0, 2.0, 9.0]]))
     ranking = rank_requests(model, requests([[], []], [3, 7]), np.array([2, 3, 5, 7]), mask_seen=True, batch_size=8)
     assert ranking.ranks.tolist() == [2, MISS]
+    assert ranking.top.dtype == np.int32 and ranking.top.tolist() == [[2, 1, -1, -1]] * 2
     assert ranking.recommended.tolist() == [0, 2, 2, 0]
 
 
@@ -127,17 +128,3 @@ def test_slices_part_the_requests_as_they_say() -> None:
     assert masks["head items"].tolist() == [True, False, False, False, True, True, True, False]
     assert (masks["tail items"] == ~masks["head items"]).all()
     assert masks["recent users"].tolist() == [False] * 7 + [True]
-
-
-def counts(values: list[int]) -> Ranking:
-    nothing: IntArray = np.zeros(1, dtype=np.int64)
-    return Ranking(nothing, nothing, nothing + 1, np.arange(len(values)), np.array(values))
-
-
-def test_concentration_of_recommendations() -> None:
-    train = Sequences(np.array([0]), np.array([0, 6]), np.array([0, 0, 0, 0, 0, 1]), np.zeros(6, dtype=np.int64))
-    even, one, none = (beyond_accuracy(counts(values), train) for values in ([5, 5, 5, 5], [20, 0, 0, 0], [0, 0, 0, 0]))
-    assert even["coverage@10"] == 1 and even["gini@10"] == pytest.approx(0)
-    assert one["coverage@10"] == 0.25 and one["gini@10"] == pytest.approx(0.75)
-    assert none == {"coverage@10": 0.0, "gini@10": 1.0, "novelty@10": 0.0}
-    assert even["novelty@10"] > one["novelty@10"]

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from configs.settings import EvaluationSettings, PopularitySettings
+from models.beyond_accuracy import beyond_accuracy
 from models.popularity import Popularity
 from models.protocol import Split, split
-from models.ranking import metrics, rank_requests
-from models.recbole import recbole_metrics, recbole_split
-from models.recommender import Requests
+from models.ranking import head_items, metrics, rank_requests
+from models.recbole import recbole_list_metrics, recbole_metrics, recbole_split
+from models.recommender import Requests, Sequences
 
 SETTINGS = EvaluationSettings(protocol="loo-recbole")
 
@@ -76,13 +77,14 @@ def test_short_users_and_rounded_times_are_split_as_recbole_does() -> None:
 class Noisy(Popularity):
     """Popularity with noise, so that ranks differ between users and hardly tie."""
 
-    def __init__(self, sequential: bool) -> None:
+    def __init__(self, sequential: bool, noise: float = 2) -> None:
         super().__init__(PopularitySettings())
+        self.noise = noise
         self.__dict__["sequential"] = sequential
 
     def scores(self, requests: Requests) -> torch.Tensor:
         rows = [torch.rand(len(self.catalogue), generator=torch.Generator().manual_seed(int(u))) for u in requests.user_ids]
-        return super().scores(requests).log1p() + 2 * torch.stack(rows)
+        return super().scores(requests).log1p() + self.noise * torch.stack(rows)
 
 
 @pytest.mark.parametrize("sequential", [True, False])
@@ -107,3 +109,26 @@ def test_recboles_import_leaves_autograd_as_it_was() -> None:
     program = "import torch; from models.recbole import neumf; from configs.settings import NCFSettings; neumf(3, 4, NCFSettings()); print(torch.is_anomaly_enabled())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("False")
+
+
+def test_metrics_of_lists_equal_recboles_but_for_its_padding_item_and_its_tail(ours: Split) -> None:
+    model = Noisy(sequential=True, noise=10)  # so that the tail is shown
+    model.fit(ours.train, ours.valid, ours.catalogue, seed=0, mask_seen=True)
+    ranking = rank_requests(model, ours.test, ours.catalogue, mask_seen=True, batch_size=100)
+    scores = model.scores(ours.test)
+    seen = np.searchsorted(ours.catalogue, ours.test.item_ids)
+    scores[torch.from_numpy(ours.test.row_of_event), torch.from_numpy(seen)] = -torch.inf
+    kept = ~np.isin(ours.train.item_ids, ours.catalogue[::40])  # some items of the catalogue have no train events
+    train = Sequences(np.array([0]), np.array([0, kept.sum()]), ours.train.item_ids[kept], ours.train.timestamps[kept])
+    n = len(ours.catalogue)
+    events = np.bincount(np.searchsorted(ours.catalogue, train.item_ids), minlength=n)
+    in_train = int((events > 0).sum())
+    tail = in_train - len(head_items(train))
+    theirs = recbole_list_metrics(scores, events, 10, (tail + 0.5) / in_train)
+    found = beyond_accuracy(ranking, train)
+    assert found["popularity@10"] == pytest.approx(theirs["AveragePopularity"], abs=1e-9)
+    assert found["coverage@10"] == pytest.approx(theirs["ItemCoverage"] * (n + 1) / n, abs=1e-12)
+    assert found["gini@10"] == pytest.approx(((n + 1) * theirs["GiniIndex"] - 1) / n, abs=1e-12)
+    without_events = float((events[ranking.top] == 0).mean())
+    assert found["tail@10"] == pytest.approx(theirs["TailPercentage"] + without_events, abs=1e-12)
+    assert 0 < theirs["TailPercentage"] < 1 and without_events > 0

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -14,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from s5 import S5
 
+from configs.errors import TrainingError
 from models.ss4rec.relation_aware import RelationAwareLayer
 from models.ss4rec.scan import Backend, causal_convolution, resolve_backend, selective_scan, time_scan
 from models.ss4rec.segments import Segments
 from models.ss4rec.time_aware import TimeAwareLayer
+from tests.doubles import mamba_kernels
 
 LENGTHS = [5, 0, 1, 17, 33]
 Outputs = torch.Tensor | tuple[torch.Tensor, ...]
@@ -29,11 +28,11 @@ def segments(lengths: list[int]) -> Segments:
 
 
 def operations(
-    lengths: list[int], dtype: torch.dtype, seed: int, longest_interval: float = 500.0
+    lengths: list[int], dtype: torch.dtype, seed: int, longest_interval: float = 500.0, channels: int = 37
 ) -> list[tuple[str, Callable[..., Outputs], list[torch.Tensor]]]:
     """The three operations over windows of these lengths, each with its inputs."""
     generator = torch.Generator().manual_seed(seed)
-    tokens, windows, p, d, n = sum(lengths), len(lengths), 5, 37, 6
+    tokens, windows, p, d, n = sum(lengths), len(lengths), 5, channels, 6
     spans = segments(lengths)
 
     def normal(*shape: int, scale: float = 1.0) -> torch.Tensor:
@@ -62,17 +61,24 @@ def with_gradients(operation: Callable[..., Outputs], inputs: list[torch.Tensor]
     found = operation(*inputs, backend=backend)
     outputs = found if isinstance(found, tuple) else (found,)
     generator = torch.Generator().manual_seed(1)
-    loss = sum(
-        (output * torch.randn(output.shape, generator=generator, dtype=output.dtype).to(output.device)).sum()
-        for output in outputs
-    )
+    loss = sum((output * torch.randn(output.shape, generator=generator).to(output)).sum() for output in outputs)
     assert isinstance(loss, torch.Tensor)
     return [output.detach() for output in outputs] + list(torch.autograd.grad(loss, inputs))
 
 
-def assert_backend_agrees(backend: Backend, dtype: torch.dtype, tolerance: float, lengths: list[int] = LENGTHS) -> None:
-    for name, operation, inputs in operations(lengths, dtype, seed=0):
-        expected = with_gradients(operation, inputs, "reference")
+def assert_backend_agrees(
+    backend: Backend,
+    dtype: torch.dtype,
+    tolerance: float,
+    lengths: list[int] = LENGTHS,
+    *,
+    channels: int = 37,
+    reference: torch.dtype | None = None,
+) -> None:
+    """Outputs, final states and every gradient, relative to the greatest; the reference computes in its own type."""
+    for name, operation, inputs in operations(lengths, dtype, seed=0, channels=channels):
+        exact = [value.detach().to(reference or dtype).requires_grad_() for value in inputs]
+        expected = with_gradients(operation, exact, "reference")
         for i, (ours, wanted) in enumerate(zip(with_gradients(operation, inputs, backend), expected, strict=True)):
             worst = float((ours - wanted).abs().max() / wanted.abs().max().clamp_min(1e-30))
             assert worst <= tolerance, f"{name}, result {i}: {worst}"
@@ -82,25 +88,6 @@ def assert_backend_agrees(backend: Backend, dtype: torch.dtype, tolerance: float
 @settings(max_examples=25, deadline=None)
 def test_the_cpu_backend_equals_the_reference_with_gradients(lengths: list[int], seed: int) -> None:
     assert_backend_agrees("cpu", torch.float32, 1e-5, lengths)
-
-
-def test_the_triton_kernels_equal_the_reference_with_gradients() -> None:
-    """On a GPU as they are, elsewhere in Triton's interpreter."""
-    pytest.importorskip("triton")
-    if torch.cuda.is_available():
-        pytest.skip("run on the GPU by tests/models/test_cuda.py")
-    program = (
-        "import torch; from tests.models.test_scan import assert_backend_agrees as check\n"
-        "check('cuda', torch.float32, 1e-5); check('cuda', torch.float64, 1e-6, [3, 9])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": "."},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_the_reference_passes_gradcheck() -> None:
@@ -121,7 +108,29 @@ def test_backends_are_chosen_by_device() -> None:
     assert resolve_backend("auto", torch.device("cpu")) == "cpu"
     assert resolve_backend("auto", torch.device("cuda")) == "cuda"
     assert resolve_backend("reference", torch.device("cpu")) == "reference"
+
+
+def test_mamba_ssm_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TrainingError, match=r"not installed: mamba_ssm, causal_conv1d.*scan: auto"):
+        resolve_backend("mamba-ssm", torch.device("cuda"))
+    mamba_kernels.install(monkeypatch)
     assert resolve_backend("mamba-ssm", torch.device("cuda")) == "mamba-ssm"
+    with pytest.raises(TrainingError, match="the model is on cpu"):
+        resolve_backend("mamba-ssm", torch.device("cpu"))
+
+
+def test_mamba_ssms_kernels_are_given_what_they_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    mamba_kernels.install(monkeypatch)
+    torch.manual_seed(0)
+    layer, spans = RelationAwareLayer(16, 4, 4, 2), segments([5, 0, 1, 9])
+    x = torch.randn(15, 16, requires_grad=True)
+    weight = torch.randn(15, 16)
+    parameters = [x, *layer.parameters()]
+    found = [layer(x, spans, backend=backend)[0] for backend in ("mamba-ssm", "reference")]
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+    grads = [torch.autograd.grad((y * weight).sum(), parameters) for y in found]
+    for ours, wanted in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-5 * max(1.0, float(wanted.abs().max())))
 
 
 def test_empty_streams_keep_the_state() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -227,6 +228,30 @@ def test_times_in_milliseconds_are_refused(parts: Split) -> None:
     wrong = split(frame, EvaluationSettings(k_core=0))
     with pytest.raises(TrainingError, match=r"milliseconds.*timestamp by 1000"):
         fitted(wrong)
+
+
+def test_debug_names_the_first_module_that_breaks_and_the_switch_ends_with_the_run(parts: Split) -> None:
+    model = SS4Rec(TINY.model_copy(update={"debug": True, "learning_rate": 1e30, "batch_tokens": 24}))
+    with pytest.raises(TrainingError, match=r"The output of module \S+ \(\w+\) is not finite"):
+        model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
+    assert not any(module._forward_hooks for module in model.network.modules())
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    if torch.cuda.is_available():
+        assert SS4Rec(TINY.model_copy(update={"device": "cuda"}))._device.type == "cuda"
+    else:
+        with pytest.raises(TrainingError, match="Set device: auto or cpu"):
+            SS4Rec(TINY.model_copy(update={"device": "cuda"}))
+
+
+def test_a_model_that_mamba_ssm_trained_answers_without_it(parts: Split, tmp_path: Path) -> None:
+    model = fitted(parts)
+    model.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["settings"]["scan"] = "mamba-ssm"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert torch.equal(SS4Rec.load(tmp_path).scores(parts.test), model.scores(parts.test))
 
 
 def test_without_weights_it_does_not_answer(parts: Split) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,12 +13,24 @@ from configs.settings import EvaluationSettings, PopularitySettings
 from infra.stores import Store
 from models.popularity import Popularity
 from models.protocol import Split, split
-from tasks.load_check import SAMPLE_FILE, sample_requests
-from tasks.registry import ModelRef, StagedVersion, collect_lineage, seal, stage
+from tasks.load_check import SAMPLE_FILE, check_loaded, sample_requests
+from tasks.promotions import champion, promote
+from tasks.registry import (
+    Lineage,
+    ModelRef,
+    StagedVersion,
+    collect_lineage,
+    fetch_version,
+    list_versions,
+    read_manifest,
+    seal,
+    stage,
+)
 from tests import synthetic
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NAME = "ranker"
+LATER = NOW + timedelta(days=1)
 
 
 def small_split(seed: int = 0) -> Split:
@@ -48,3 +61,22 @@ def sealed(store: Store, folder: Path, hour: int = 0, outcome: str = "promoted")
         duration_s=1.0,
     )
     return seal(store, staged, {"outcome": outcome, "reasons": []}, lineage, NOW + timedelta(hours=hour))
+
+
+def publish_and_promote(store: Store, trained: Path, hours: int = 0) -> ModelRef:
+    """What a run writes once its model is trained."""
+    current = champion(store, NAME)
+    staged = stage(store, NAME, trained, LATER + timedelta(hours=hours))
+    old = list_versions(store, NAME)[0]
+    lineage = Lineage(**read_manifest(store, NAME, old.version)["lineage"])
+    ref = seal(store, staged, {"outcome": "promoted", "reasons": []}, lineage, LATER)
+    promote(store, NAME, ref.version, expected=current.number if current else 0, reason="better", now=LATER)
+    return ref
+
+
+def check_whole(store: Store, ref: ModelRef) -> None:
+    """Every file is the manifest's, and the loaded model answers as the trained one did."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = read_manifest(store, ref.name, ref.version)["files"]
+        check = check_loaded(fetch_version(store, ref.prefix, files, Path(folder)))
+        assert check.ok, check.reason

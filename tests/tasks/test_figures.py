@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import numpy as np
-
 from models.recommender import EpochReport
-from tasks.figures import metrics_rows, paired_differences_png, training_curve_png
+from tasks.figures import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
+from tasks.value import Estimate, Figure, Value
 
 
-def test_curves_and_histograms_are_pngs() -> None:
+def test_curves_are_pngs() -> None:
     epochs = [EpochReport(n, 5, 3.0 / n, {"ndcg@10": 0.1 + n / 100}, 1.0, n) for n in range(1, 6)]
     one = [EpochReport(1, 1, 0.0, {"ndcg@10": 0.1}, 1.0, 1)]
     unmeasured = [EpochReport(1, 2, 3.0, {}, 1.0, 0), EpochReport(2, 2, 2.0, {}, 1.0, 0)]
@@ -15,8 +14,6 @@ def test_curves_and_histograms_are_pngs() -> None:
         training_curve_png({"popularity": one}),
         training_curve_png({"ss4rec": epochs[:1], "popularity": one}),
         training_curve_png({"ss4rec": unmeasured}),
-        paired_differences_png(np.array([0.0, 0.5, -0.3]), (-0.1, 0.2)),
-        paired_differences_png(np.zeros(5), (0.0, 0.0)),
     ):
         assert png.startswith(b"\x89PNG") and len(png) > 5000
 
@@ -30,3 +27,25 @@ def test_each_model_and_slice_is_a_row() -> None:
         {"model": "ncf", "slice": "all", "requests": 943, "hr@10": 0.1235, "ndcg@10, 95 %": "0.1000 to 0.2100"},
         {"model": "ss4rec", "slice": "all", "hr@10": 1.0, "ndcg@10, 95 %": "0.3000 to 0.4000"},
     ]
+
+
+def test_metrics_of_lists_have_an_interval_where_they_are_means() -> None:
+    rows = beyond_accuracy_rows(
+        {"ncf": {"gini@10": 0.98765, "popularity@10": 1234.56}}, {"ncf": {"popularity@10": (1200.0, 1300.04)}}
+    )
+    assert rows == [{"model": "ncf", "gini@10": "0.9877", "popularity@10": "1,234.6 (1,200.0 to 1,300.0)"}]
+
+
+def test_a_lead_has_a_sign_and_a_value_none() -> None:
+    figure = Figure(20.0, 10.0, 30.0)
+    estimate = Estimate(figure, figure.times(0.5), figure.times(0.05), figure.times(50))
+    loss = Estimate(*[Figure(-1.0, -2.0, 0.5)] * 4)
+    rows = value_rows(Value("EUR", {"ncf": estimate}, {"ncf": loss}, []), "ss4rec")
+    assert rows[0] == {
+        "model": "ncf",
+        "clicks / 1,000 requests": "20.0 (10.0 to 30.0)",
+        "watches / 1,000": "10.0 (5.0 to 15.0)",
+        "EUR / 1,000": "1.00 (0.50 to 1.50)",
+        "EUR / month": "1,000 (500 to 1,500)",
+    }
+    assert rows[1]["model"] == "ss4rec - ncf" and rows[1]["EUR / 1,000"] == "-1.00 (-2.00 to +0.50)"

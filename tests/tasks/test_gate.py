@@ -10,7 +10,9 @@ import pytest
 from configs.errors import GateError
 from configs.settings import FloorSettings, PromotionSettings
 from models.ranking import MISS, Ranking
-from tasks.gate import Challenger, Champion, Decision, GateInputs, decide, render_markdown
+from tasks.decision import Decision
+from tasks.decision_page import render_markdown
+from tasks.gate import Challenger, Champion, GateInputs, decide
 from tasks.load_check import LoadCheck
 
 USERS = 600
@@ -25,7 +27,7 @@ def ranking(hit_share: float, seed: int = 0, users: int = USERS) -> Ranking:
     hits = np.random.default_rng(seed).random(users) < hit_share
     ranks = np.where(hits, 3, MISS)
     ids = np.arange(users)
-    return Ranking(ids, ids + 1000, ranks, np.arange(50), np.ones(50, dtype=np.int64))
+    return Ranking(ids, ids + 1000, ranks, np.arange(50), np.zeros((users, 0), dtype=np.int32))
 
 
 def inputs(challenger: Ranking, champion: Ranking | None = None, slices: dict[str, Mask] | None = None) -> GateInputs:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -60,49 +57,6 @@ def test_a_user_without_a_name_can_promote(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("os.getuid", lambda: 2_000_000_123)
     assert promote(store, NAME, version, expected=0, reason="", now=NOW).who.startswith("2000000123@")
-
-
-def _race(folder: str, version: str, expected: int, results: multiprocessing.Queue[str | None]) -> None:
-    try:
-        promote(LocalStore(Path(folder)), NAME, version, expected=expected, reason="race", now=NOW)
-        results.put(version)
-    except AlreadyExistsError:
-        results.put(None)
-
-
-def test_of_racing_promotions_one_wins_each_round(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "store")
-    versions = [sealed(store, tmp_path / f"m{hour}", hour=hour).version for hour in range(4)]
-    context = multiprocessing.get_context("fork")
-    for number in range(4):
-        results: multiprocessing.Queue[str | None] = context.Queue()
-        running = [
-            context.Process(target=_race, args=(str(tmp_path / "store"), version, number, results)) for version in versions
-        ]
-        for process in running:
-            process.start()
-        won = [winner for winner in (results.get(timeout=60) for _ in running) if winner]
-        for process in running:
-            process.join()
-        current = champion(store, NAME)
-        assert len(won) == 1 and current is not None and current.version == won[0] and current.number == number + 1
-
-
-def test_a_kill_before_the_entry_is_written_keeps_the_champion(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "store")
-    first, second = (sealed(store, tmp_path / f"m{hour}", hour=hour).version for hour in range(2))
-    promote(store, NAME, first, expected=0, reason="", now=NOW)
-    program = (
-        "import os, signal, sys; from pathlib import Path; from infra import stores; from tests.tasks.stored import NAME, NOW\n"
-        "from tasks.promotions import promote\n"
-        "stores.os.link = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "promote(stores.LocalStore(Path(sys.argv[1])), NAME, sys.argv[2], expected=1, reason='', now=NOW)"
-    )
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "store"), second], check=False)
-    assert done.returncode == -9
-    current = champion(store, NAME)
-    assert current is not None and current.version == first
-    promote(store, NAME, second, expected=1, reason="again", now=NOW)
 
 
 def test_rollback_returns_to_the_champion_before_and_can_go_back_again(tmp_path: Path) -> None:

@@ -1,0 +1,284 @@
+"""How often the gate errs: `python -m benchmarks.gate`.
+
+Two trainings of one model with other seeds rank MovieLens 100K's test requests. Noise added to the scores of one of them,
+scaled so that two noisy copies differ as much as the two trainings do (the spread of per-request NDCG@10 differences), makes
+as many equal challengers and champions as are wanted in milliseconds each. With them:
+
+- A/A: equal models; a promotion is wrong.
+- A/B: the challenger's targets are lifted until its mean NDCG@10 is higher by a given share; a promotion is right. Larger holdouts
+  are requests drawn with replacement.
+- A sacrifice: users with short histories are cut from the data's own users; the challenger gains overall and loses on them.
+- A popularity clone: the challenger is the popularity baseline.
+
+Every decision is the gate's own, with its default settings but for the number of resamples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.data import load_events
+from benchmarks.report import hardware, write_json
+from configs.settings import EvaluationSettings, NCFSettings, PopularitySettings, PromotionSettings, SourceName, SS4RecSettings
+from models.ncf import NCF
+from models.popularity import Popularity
+from models.protocol import Split, split
+from models.ranking import MISS, Ranking, per_request, rank_requests, slices
+from models.recommender import IntArray, Recommender
+from models.ss4rec.recommender import SS4Rec
+from tasks.decision import Decision
+from tasks.gate import Challenger, Champion, GateInputs, decide
+from tasks.load_check import LoadCheck
+
+FloatArray = npt.NDArray[np.float32]
+SHORT_SHARE, SHORT_EVENTS = 0.15, 8  # users cut to their first events, so that there are new ones
+WORKS = LoadCheck(True, 0.1, 0.01, 0.0, True, "")  # the stored version is not what is tried here
+BEYOND = {"coverage@10": 0.5, "gini@10": 0.8}
+
+
+@dataclass(frozen=True, eq=False)
+class Requests:
+    """What a decision needs of the holdout, and the scores that noise is added to."""
+
+    parts: Split
+    scores: FloatArray  # (R, n_items); -inf where the user has seen the item
+    target: IntArray  # (R,) columns
+    baselines: dict[str, Ranking]
+    masks: dict[str, npt.NDArray[np.bool_]]
+    noise: float
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+def main() -> None:
+    """Train, try, write the counts, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", default="ml-100k", choices=get_args(SourceName))
+    parser.add_argument("--data", type=Path, help="zip, folder or ratings file of the release")
+    parser.add_argument("--runs", type=int, default=200, help="decisions of each trial")
+    parser.add_argument("--null-runs", type=int, default=1000, help="decisions of the A/A trial")
+    parser.add_argument("--gains", nargs="+", type=float, default=[0.05, 0.10, 0.20])
+    parser.add_argument("--holdouts", nargs="+", type=int, default=[0, 6040, 25_000], help="requests; 0 are the data's own")
+    parser.add_argument("--resamples", type=int, default=2000)
+    parser.add_argument("--epochs", type=int, default=SS4RecSettings().max_epochs)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gate.json"))
+    given = parser.parse_args()
+    settings = PromotionSettings(resamples=given.resamples)
+    started = time.monotonic()
+    asked = _requests(given)
+    print(f"{time.monotonic() - started:.0f} s: trained; noise {asked.noise:.3f} of a score", flush=True)
+    rng = np.random.default_rng(given.seed)
+    trials = [_trial("A/A: the same model twice", asked, settings, rng, given.null_runs, gain=0.0, wanted="held")]
+    for size in given.holdouts:
+        for gain in given.gains:
+            name = f"A/B: NDCG@10 higher by {gain:.0%}"
+            trials.append(_trial(name, asked, settings, rng, given.runs, gain=gain, wanted="promoted", size=size))
+    trials.append(
+        _trial("gains overall, loses new users", asked, settings, rng, given.runs, gain=0.5, wanted="held", sacrifice=True)
+    )
+    trials.append(_clone(asked, settings))
+    result = {
+        "data": given.source,
+        "protocol": asked.parts.id,
+        "requests": len(asked),
+        "noise": asked.noise,
+        "resamples": given.resamples,
+        "seed": given.seed,
+        "hardware": hardware(),
+        "trials": trials,
+    }
+    write_json(given.out, result)
+    print(render(result))
+
+
+def render(result: dict[str, Any]) -> str:
+    """The trials as a Markdown table."""
+    lines = [
+        "| trial | requests | decisions | promoted | 95 % interval | must be | rules that held it |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for trial in result["trials"]:
+        low, high = trial["interval"]
+        held = ", ".join(f"{name} {count}" for name, count in trial["failed_rules"].items())
+        lines.append(
+            f"| {trial['name']} | {trial['requests']:,} | {trial['runs']} | {trial['promoted'] / trial['runs']:.1%} | "
+            f"{low:.1%} to {high:.1%} | {trial['wanted']} | {held} |"
+        )
+    return "\n".join(lines)
+
+
+def _requests(given: argparse.Namespace) -> Requests:
+    events = load_events(given.source, given.data)
+    rng = np.random.default_rng(given.seed)
+    users = events["user_id"].unique()
+    short = rng.choice(users, int(SHORT_SHARE * len(users)), replace=False)
+    place = events.sort_values(["timestamp", "row"]).groupby("user_id").cumcount().reindex(events.index)
+    events = events[~events["user_id"].isin(short) | (place < SHORT_EVENTS)]
+    parts = split(events, EvaluationSettings(k_core=2))
+    settings = SS4RecSettings(max_epochs=given.epochs)
+    scores = [_scores(_fitted(SS4Rec(settings), parts, seed), parts) for seed in (given.seed, given.seed + 1)]
+    target = np.searchsorted(parts.catalogue, parts.test.targets)
+    ndcg = [per_request(_ranks(s, target), "ndcg", 10) for s in scores]
+    spread = float(np.std(ndcg[0] - ndcg[1]))
+    baselines = {}
+    for model in (Popularity(PopularitySettings()), NCF(NCFSettings())):
+        fitted = _fitted(model, parts, given.seed)
+        baselines[model.name] = rank_requests(fitted, parts.test, parts.catalogue, mask_seen=True, batch_size=256)
+    asked = Requests(parts, scores[0], target, baselines, slices(parts.train, parts.test), 0.0)
+    return replace(asked, noise=_noise_of(asked, spread, rng))
+
+
+def _fitted(model: Recommender, parts: Split, seed: int) -> Recommender:
+    model.fit(parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=True)
+    return model
+
+
+def _scores(model: Recommender, parts: Split) -> FloatArray:
+    rows = []
+    for start in range(0, len(parts.test), 256):
+        batch = parts.test.take(np.arange(start, min(start + 256, len(parts.test))))
+        found: FloatArray = model.scores(batch).float().cpu().numpy().copy()
+        found[batch.row_of_event, np.searchsorted(parts.catalogue, batch.item_ids)] = -np.inf
+        rows.append(found)
+    return np.concatenate(rows)
+
+
+def _ranks(scores: FloatArray, target: IntArray) -> IntArray:
+    own = scores[np.arange(len(target)), target][:, None]
+    ranks: IntArray = np.where(np.isfinite(own[:, 0]), (scores >= own).sum(axis=1), MISS)
+    return ranks
+
+
+def _noisy(asked: Requests, noise: float, rng: np.random.Generator, rows: IntArray, lift: FloatArray | float = 0.0) -> IntArray:
+    """Ranks of the targets when noise is added to every score, and `lift` to the target's."""
+    ranks = np.empty(len(rows), dtype=np.int64)
+    for start in range(0, len(rows), 1024):
+        part = rows[start : start + 1024]
+        scores = asked.scores[part] + np.float32(noise) * rng.standard_normal(asked.scores[part].shape, dtype=np.float32)
+        own = np.arange(len(part)), asked.target[part]
+        scores[own] += lift if np.isscalar(lift) else np.asarray(lift)[start : start + 1024]
+        ranks[start : start + 1024] = _ranks(scores, asked.target[part])
+    return ranks
+
+
+def _noise_of(asked: Requests, spread: float, rng: np.random.Generator) -> float:
+    """Noise with which two noisy copies differ as much as two trainings: the spread of their per-request differences is equal."""
+    everyone = np.arange(len(asked))
+    low, high = 0.0, 4.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        pair = [per_request(_noisy(asked, middle, rng, everyone), "ndcg", 10) for _ in range(2)]
+        low, high = (middle, high) if float(np.std(pair[0] - pair[1])) < spread else (low, middle)
+    return (low + high) / 2
+
+
+def _lift_of(asked: Requests, gain: float, rng: np.random.Generator, rows: npt.NDArray[np.bool_]) -> float:
+    """What has to be added to the targets' scores of `rows` so that their NDCG@10 is higher by the share `gain` (lower if negative)."""
+    chosen = np.flatnonzero(rows)
+
+    def mean(lift: float) -> float:
+        return float(np.mean([per_request(_noisy(asked, asked.noise, rng, chosen, lift), "ndcg", 10).mean() for _ in range(20)]))
+
+    wanted = mean(0.0) * (1 + gain)
+    low, high = (0.0, 5.0) if gain > 0 else (-5.0, 0.0)
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (middle, high) if mean(middle) < wanted else (low, middle)
+    return (low + high) / 2
+
+
+def _trial(
+    name: str,
+    asked: Requests,
+    settings: PromotionSettings,
+    rng: np.random.Generator,
+    runs: int,
+    *,
+    gain: float,
+    wanted: str,
+    size: int = 0,
+    sacrifice: bool = False,
+) -> dict[str, Any]:
+    new = asked.masks["new users"]
+    lift = np.zeros(len(asked), dtype=np.float32)
+    if gain:
+        lift[:] = _lift_of(asked, gain, rng, ~new if sacrifice else np.ones(len(asked), dtype=bool))
+    if sacrifice:
+        lift[new] = _lift_of(asked, -0.9, rng, new)
+    decisions = []
+    for _ in range(runs):
+        rows = rng.integers(0, len(asked), size) if size else np.arange(len(asked))
+        champion = _noisy(asked, asked.noise, rng, rows)
+        challenger = _noisy(asked, asked.noise, rng, rows, lift[rows])
+        decisions.append(_decide(asked, rows, challenger, champion, settings))
+    return _counted(name, decisions, wanted)
+
+
+def _clone(asked: Requests, settings: PromotionSettings) -> dict[str, Any]:
+    everyone = np.arange(len(asked))
+    popularity = asked.baselines["popularity"].ranks
+    return _counted("popularity clone", [_decide(asked, everyone, popularity, None, settings)], "held")
+
+
+def _decide(
+    asked: Requests, rows: IntArray, challenger: IntArray, champion: IntArray | None, settings: PromotionSettings
+) -> Decision:
+    test, catalogue = asked.parts.test, asked.parts.catalogue
+    nothing = np.zeros((len(rows), 0), dtype=np.int32)
+
+    def ranking(ranks: IntArray) -> Ranking:
+        return Ranking(test.user_ids[rows], test.targets[rows], ranks, catalogue, nothing)
+
+    inputs = GateInputs(
+        model_name="trial",
+        dataset="trial",
+        protocol=asked.parts.id,
+        challenger=Challenger("challenger", ranking(challenger), BEYOND, WORKS),
+        baselines={name: ranking(found.ranks[rows]) for name, found in asked.baselines.items()},
+        champion=None if champion is None else Champion("champion", 1, ranking(champion)),
+        slices={name: mask[rows] for name, mask in asked.masks.items()},
+    )
+    return decide(inputs, settings)
+
+
+def _counted(name: str, decisions: list[Decision], wanted: str) -> dict[str, Any]:
+    promoted = sum(decision.outcome == "promoted" for decision in decisions)
+    failed = Counter(rule.name for decision in decisions for rule in decision.rules if rule.verdict == "failed")
+    gains = [d.metrics["challenger"]["ndcg@10"] / d.metrics["champion"]["ndcg@10"] - 1 for d in decisions if d.champion]
+    trial = {
+        "name": name,
+        "requests": decisions[0].requests,
+        "runs": len(decisions),
+        "promoted": promoted,
+        "interval": _wilson(promoted, len(decisions)),
+        "wanted": wanted,
+        "mean_gain": float(np.mean(gains)) if gains else None,
+        "detectable_difference": decisions[0].detectable_difference,
+        "failed_rules": dict(failed.most_common()),
+    }
+    print(f"{name}, {decisions[0].requests} requests: promoted {promoted} of {len(decisions)}; {dict(failed)}", flush=True)
+    return trial
+
+
+def _wilson(hits: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927)."""
+    z, p = 1.959964, hits / n
+    middle, half = (p + z * z / (2 * n)) / (1 + z * z / n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+    main()

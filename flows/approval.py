@@ -1,0 +1,60 @@
+"""A person has the last word: the run pauses with a form in the Prefect UI."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from prefect.exceptions import FlowPauseTimeout
+from prefect.flow_runs import pause_flow_run
+from prefect.input import RunInput
+from prefect.logging import get_run_logger
+from pydantic import Field
+
+from configs.settings import PromotionSettings
+from tasks.decision import Approval, Decision
+from tasks.decision_page import summary
+
+__all__ = ["Answer", "ask_for_approval"]
+
+POLL_S = 5
+
+
+class Answer(RunInput):
+    """What the form asks."""
+
+    approve: bool = Field(default=False, description="Make the challenger champion.")
+    who: str = Field(default="", description="Your name; the promotion log keeps it.")
+    note: str = Field(default="", description="Why; the promotion log keeps it.")
+
+
+def ask_for_approval(decision: Decision, settings: PromotionSettings) -> Decision:
+    """The decision with a person's answer, or as it was where none is needed or none came in `approval_wait_s`.
+
+    Must be called within a flow run.
+    """
+    if decision.outcome != "needs approval" or settings.approval_wait_s == 0:
+        return decision
+    log = get_run_logger()
+    log.info("%s passed every rule and waits %d s for approval", decision.challenger, settings.approval_wait_s)
+    form = Answer.with_initial_data(
+        description=f"**{decision.challenger}** passed every rule of the gate. {summary(decision)} The artifacts `gate` and `gate-page` "
+        "of this run have every figure."
+    )
+    try:
+        answer = pause_flow_run(
+            wait_for_input=form,
+            timeout=settings.approval_wait_s,
+            poll_interval=POLL_S,
+            key=f"approve-{decision.challenger.lower()}",
+        )
+    except FlowPauseTimeout:
+        log.warning("nobody answered; `recsys promote %s` approves it later", decision.challenger)
+        return decision
+    who = answer.who.strip() or "someone in the Prefect UI who gave no name"
+    approval = Approval(answer.approve, who, answer.note.strip(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S+00:00}")
+    log.info("%s by %s. %s", "approved" if answer.approve else "rejected", who, approval.note)
+    if answer.approve:
+        return replace(decision, outcome="promoted", approval=approval)
+    reason = f"{who} rejected it{': ' + approval.note if approval.note else ''}."
+    return replace(decision, outcome="held", reasons=[*decision.reasons, reason], approval=approval)

@@ -1,0 +1,159 @@
+"""The decision record for people: Markdown for the Prefect UI, a figure, and a page that can be sent to a manager."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+
+from tasks.decision import GROUPS, Comparison, Decision
+
+__all__ = ["comparison_png", "render_html", "render_markdown", "summary"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+AHEAD, BEHIND, UNDECIDED = "#2f7d5b", "#b5533c", "#5f6b73"
+
+
+def render_markdown(decision: Decision) -> str:
+    """Verdict, reasons, and a table of the rules."""
+    lines = [
+        f"## {decision.outcome.capitalize()}: {decision.challenger}",
+        "",
+        f"{_against(decision)}, on {decision.requests} requests of {decision.dataset} under `{decision.protocol}`.",
+        "",
+        *([f"{summary(decision)}", ""] if decision.champion else []),
+        *([_approval(decision), ""] if decision.approval else []),
+        *[f"- {reason}" for reason in decision.reasons],
+        *([""] if decision.reasons else []),
+        "| group | rule | figure | must be | verdict |",
+        "|---|---|---|---|---|",
+    ]
+    for rule in decision.rules:
+        figure = "" if rule.figure is None else f"{rule.figure:.4g}"
+        wanted = "" if rule.threshold is None else f"{rule.comparison} {rule.threshold:.4g}"
+        lines.append(f"| {GROUPS[rule.group]} | {rule.name} | {figure} | {wanted} | {rule.verdict} |")
+    if decision.detectable_difference is not None:
+        lines += [
+            "",
+            f"With this holdout a true NDCG@10 difference of {decision.detectable_difference:.4f} is found with 80 % power.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def render_html(decision: Decision) -> bytes:
+    """One self-contained page: the verdict in words, figures with intervals, slices, every rule, and how to read them."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment.filters["signed"] = lambda value: f"{value:+.4f}"
+    environment.filters["figure"] = lambda value: "" if value is None else f"{value:.4g}"
+    png = comparison_png(decision)
+    names = {"challenger": "challenger", "champion": "champion", "ncf": "NCF", "popularity": "popularity"}
+    first = [name for name in ("challenger", "champion") if name in decision.metrics]
+    return (
+        environment.get_template("decision.html")
+        .render(
+            decision=decision,
+            against=_against(decision),
+            summary=summary(decision),
+            approval=_approval(decision) if decision.approval else "",
+            models=[(names.get(name, name), name) for name in dict.fromkeys([*first, *decision.metrics])],
+            metrics=["hr@10", "ndcg@10", "mrr@10"],
+            groups=GROUPS,
+            slices=decision.comparisons[1:],
+            picture=f"data:image/png;base64,{base64.b64encode(png).decode()}" if png else "",
+        )
+        .encode()
+    )
+
+
+def summary(decision: Decision) -> str:
+    """How challenger and champion compare, and whether a difference could have been seen, in words."""
+    if not decision.metrics:
+        return "The stored version could not be loaded or ranked, so it was compared with nothing."
+    if not decision.comparisons:
+        return "It is the first model: there is no champion to compare it with, so it had to pass the floors, beat the baselines, and load and answer as it was trained."
+    overall = decision.comparisons[0]
+    if decision.differences is not None and not decision.differences.better + decision.differences.worse:
+        return f"The challenger ranks every one of the {overall.requests:,} requests as the champion does."
+    direction = "above" if overall.difference > 0 else "below"
+    said = (
+        f"On the same {overall.requests:,} requests the challenger's NDCG@10 is {overall.challenger:.4f}, {abs(overall.difference):.4f} "
+        f"{direction} the champion's {overall.champion:.4f} (95 % interval of the difference {overall.ci_low:+.4f} to "
+        f"{overall.ci_high:+.4f})."
+    )
+    if decision.outcome == "held" and overall.ci_low <= 0 <= overall.ci_high and overall.detectable > 0:
+        said += (
+            f" A true gain below {overall.detectable:.4f} would mostly go unseen on a holdout of this size, so this is no proof that "
+            "the two are equal."
+        )
+    return said
+
+
+def comparison_png(decision: Decision) -> bytes | None:
+    """Left, the per-request differences, challenger - champion; right, their mean with its 95 % interval, overall and by slice.
+
+    Most requests tie at zero: they are counted in words, so that the others can be seen. None for a first model.
+    """
+    found = decision.differences
+    if found is None:
+        return None
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.9), dpi=120, layout="constrained", facecolor="white")
+    left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
+    edges = np.linspace(-1, 1, len(found.counts) + 1)
+    centres = (edges[:-1] + edges[1:]) / 2
+    for side, colour, label in (
+        (centres < 0, BEHIND, f"champion ranks better: {found.worse:,}"),
+        (centres > 0, AHEAD, f"challenger ranks better: {found.better:,}"),
+    ):
+        counts = np.array(found.counts)[side]
+        left.bar(centres[side], counts, width=edges[1] - edges[0], color=colour, edgecolor="white", linewidth=0.5, label=label)
+    left.axvline(0, color="black", linewidth=0.8, alpha=0.6)
+    total = found.better + found.worse + found.tied
+    left.set(
+        xlim=(-1.02, 1.02),
+        xlabel="NDCG@10 of a request, challenger - champion",
+        ylabel="requests",
+        title=f"{found.tied:,} of {total:,} requests tie and are not drawn",
+    )
+    left.set_ylim(bottom=0, top=max(1.0, 1.1 * max(found.counts, default=0)))
+    left.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+    _forest(right, decision.comparisons)
+    for axes in (left, right):
+        axes.title.set_fontsize(10)
+        axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _forest(axes: object, comparisons: list[Comparison]) -> None:
+    from matplotlib.axes import Axes
+
+    assert isinstance(axes, Axes)
+    places = np.arange(len(comparisons))[::-1]
+    for place, row in zip(places, comparisons, strict=True):
+        colour = AHEAD if row.ci_low > 0 else BEHIND if row.ci_high < 0 else UNDECIDED
+        axes.plot([row.ci_low, row.ci_high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+        axes.plot(row.difference, place, "o", color=colour, markersize=6 if row.name == "all requests" else 4.5)
+    axes.axvline(0, color="black", linewidth=0.8, alpha=0.6)
+    axes.set_yticks(places, [f"{row.name} ({row.requests:,})" for row in comparisons])
+    axes.set_ylim(-0.6, len(comparisons) - 0.4)
+    axes.set(xlabel="NDCG@10, challenger - champion", title="mean difference with its 95 % interval")
+    axes.grid(axis="x", alpha=0.25)
+
+
+def _against(decision: Decision) -> str:
+    against = f"the champion {decision.champion}" if decision.champion else "no champion: this is the first model"
+    return f"Judged against {against}"
+
+
+def _approval(decision: Decision) -> str:
+    approval = decision.approval
+    assert approval is not None
+    verdict = "Approved" if approval.approved else "Rejected"
+    return f"{verdict} by {approval.who} at {approval.when}{': ' + approval.note if approval.note else ''}."

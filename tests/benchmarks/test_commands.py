@@ -1,0 +1,71 @@
+"""Every benchmark explains itself, and one that lacks what it measures says so and ends with the code of a skipped test."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.report import SKIPPED
+
+COMMANDS = [
+    "baselines", "cpu_speed", "kernels", "parity", "quality", "scale", "search", "speed", "ss4rec_quality", "synthetic_events",
+    "tables",
+]  # fmt: skip
+
+
+def run(monkeypatch: pytest.MonkeyPatch, command: str, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", [command, *arguments])
+    importlib.import_module(f"benchmarks.{command}").main()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, command, "--help")
+    assert ended.value.code == 0 and f"python -m benchmarks.{command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "lacks"),
+    [
+        (["kernels"], "no GPU"),
+        (["speed"], "measures a GPU and there is none"),
+        (["parity", "--device", "cuda"], "no GPU"),
+        (["scale"], "25000095 events need a GPU"),
+        (["ss4rec_quality", "--data", "/nowhere.zip"], "there is no /nowhere.zip"),
+        (["baselines", "--data", "/nowhere.zip"], "there is no /nowhere.zip"),
+        (["search", "--data", "/nowhere.zip"], "there is no /nowhere.zip"),
+    ],
+)
+def test_what_cannot_run_is_skipped_in_one_sentence(
+    command: list[str], lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, *command)
+    said = capsys.readouterr().err
+    assert ended.value.code == SKIPPED and said.startswith("Skipped: ") and lacks in said and said.count("\n") == 1
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_parity_on_the_cpu_is_within_its_bounds_and_writes_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "parity.json"
+    run(monkeypatch, "parity", "--device", "cpu", "--cases", "1", "--draws", "64", "--out", str(out))
+    result = json.loads(out.read_text())
+    assert result["draws"] == {"count": 64, "non_finite": 0} and result["all_positions_vs_prefixes"] <= 1e-5
+    for name in ("time_aware_vs_s5_pytorch", "relation_aware_vs_mamba_reference_maths"):
+        assert len(result[name]) > 5 and 0 < max(result[name].values()) <= 1e-4
+
+
+def test_runs_on_another_data_set_are_not_mixed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "runs.json"
+    out.write_text(json.dumps({"data": "ml-1m", "runs": []}))
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, "ss4rec_quality", "--source", "ml-100k", "--out", str(out))
+    assert ended.value.code == 2

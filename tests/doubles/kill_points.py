@@ -1,0 +1,69 @@
+"""A process that is killed between any two of its writes.
+
+Every change that Python makes to the file system raises an audit event just before it: SIGKILL at the n-th event under a
+folder is a kill after the (n - 1)-th change and before the n-th, and with n = 1, 2, ... none is left out. The hook sees
+opens and not what is written, so the store's copying is cut in two as well: half of a file is a point of its own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+__all__ = ["killed_at_each_write"]
+
+CHANGES = {"open", "os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.symlink"}
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def killed_at_each_write(story: Callable[[Path], object], prepare: Callable[[int], Path]) -> Iterator[Path]:
+    """Run `story` on `prepare(n)` in a process that is killed at its n-th write, for n = 1, 2, ... until it ends unharmed;
+    after each kill the folder is given back. Raises AssertionError where the story fails otherwise."""
+    context = multiprocessing.get_context("fork")
+    number = 0
+    while True:
+        number += 1
+        folder = prepare(number)
+        process = context.Process(target=_die_at, args=(number, folder, story))
+        process.start()
+        process.join()
+        if process.exitcode == 0:
+            return
+        assert process.exitcode == -signal.SIGKILL, f"the story failed at write {number}, exit status {process.exitcode}"
+        yield folder
+
+
+def _die_at(number: int, folder: Path, story: Callable[[Path], object]) -> None:
+    left = [number]
+    inside = str(folder)
+
+    def count() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_event(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in CHANGES or not isinstance(arguments[0], (str, os.PathLike)):
+            return
+        if event == "open" and not arguments[2] & WRITES:
+            return
+        if str(arguments[0]).startswith(inside):
+            count()
+
+    def in_two(source: BinaryIO, target: BinaryIO, length: int = 0) -> None:
+        content = source.read()
+        target.write(content[: len(content) // 2])
+        target.flush()
+        count()
+        target.write(content[len(content) // 2 :])
+
+    shutil.copyfileobj = in_two  # type: ignore[assignment]
+    sys.addaudithook(on_event)
+    story(folder)
+    os._exit(0)

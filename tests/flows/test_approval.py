@@ -1,0 +1,90 @@
+"""A person answers the form of a paused run, through the API that the UI uses."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
+from prefect.flow_runs import resume_flow_run
+
+from configs.settings import RetrainSettings
+from flows import approval
+from flows.promote import promote
+from flows.retrain import RetrainSummary, retrain
+from infra.stores import open_store
+from tasks.promotions import champion, history
+from tasks.registry import read_decision
+from tests.flows.conftest import QUICK
+
+Make = Callable[..., RetrainSettings]
+
+
+@pytest.fixture(autouse=True)
+def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approval, "POLL_S", 1)
+
+
+def manual(make_settings: Make, wait_s: int) -> RetrainSettings:
+    return make_settings(promotion={**QUICK["promotion"], "approval": "manual", "approval_wait_s": wait_s})
+
+
+def answered(settings: RetrainSettings, **answer: Any) -> RetrainSummary:
+    """The run of `settings` while someone answers its form."""
+    failures: list[BaseException] = []
+
+    def answer_form() -> None:
+        try:
+            paused = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Paused"])))
+            end = time.monotonic() + 120
+            with get_client(sync_client=True) as client:
+                while not (runs := client.read_flow_runs(flow_run_filter=paused)):
+                    assert time.monotonic() < end, "the run never paused"
+                    time.sleep(0.5)
+            resume_flow_run(runs[0].id, run_input=answer)
+        except BaseException as error:
+            failures.append(error)
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=lambda: context.run(answer_form))
+    thread.start()
+    summary = retrain(settings)
+    thread.join()
+    assert failures == []
+    return summary
+
+
+def test_an_approved_challenger_is_promoted_and_the_log_says_by_whom(make_settings: Make) -> None:
+    settings = manual(make_settings, 120)
+    summary = answered(settings, approve=True, who="ada", note="the page looks right")
+    store = open_store(settings.store)
+    entry = history(store, settings.model_name)[-1]
+    assert summary.promoted and entry.version == summary.version.version
+    assert entry.reason == "passed the gate, approved by ada: the page looks right"
+    assert read_decision(store, summary.version)["outcome"] == "needs approval", "a sealed record was changed"
+    records = [key for key in store.list(f"decisions/{settings.model_name}/{summary.version.version}/") if key.endswith(".json")]
+    kept = json.loads(store.get(records[0]))
+    assert (kept["outcome"], kept["approval"]["who"]) == ("promoted", "ada")
+
+
+def test_a_rejected_challenger_is_held_with_the_reason(make_settings: Make) -> None:
+    settings = manual(make_settings, 120)
+    summary = answered(settings, approve=False, who="ada", note="wait for the licence")
+    assert not summary.promoted and summary.decision.reasons == ["ada rejected it: wait for the licence."]
+    assert champion(open_store(settings.store), settings.model_name) is None
+
+
+def test_without_an_answer_it_waits_for_the_command(make_settings: Make) -> None:
+    settings = manual(make_settings, 1)
+    summary = retrain(settings)
+    assert summary.decision.outcome == "needs approval" and not summary.promoted
+    entry = promote(
+        summary.version.version, settings.model_name, "seen by ada", promotion=settings.promotion, store=settings.store
+    )
+    assert entry.kind == "promote" and entry.reason == "passed the gate: seen by ada" and "@" in entry.who

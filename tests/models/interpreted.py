@@ -1,0 +1,193 @@
+"""What the Triton kernels must do, run in Triton's interpreter: `TRITON_INTERPRET=1 python -m tests.models.interpreted`.
+
+Triton reads the variable when it is imported, so this is a process of its own. Prints a JSON object: the name of each check
+and what went wrong in it, or null.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from configs.settings import EvaluationSettings, SS4RecSettings
+from models.protocol import split
+from models.ss4rec import kernels_cuda, loss, precompile, scan_cuda
+from models.ss4rec.network import SS4RecNetwork
+from models.ss4rec.recommender import SS4Rec
+from models.ss4rec.scan import causal_convolution, selective_scan, time_scan
+from tests import synthetic
+from tests.models.test_scan import assert_backend_agrees, segments
+
+CPU = torch.device("cpu")
+ONE = SS4RecSettings(
+    width=16, blocks=1, time_state=5, relation_state=3, max_length=12, batch_tokens=40, max_epochs=1, device="cpu", interval="learned"
+)  # fmt: skip
+
+
+def outputs_states_and_gradients_equal_the_reference() -> None:
+    assert_backend_agrees("cuda", torch.float32, 1e-5, [5, 0, 1, 9], reference=torch.float64)
+
+
+def a_window_of_any_length_leaves_its_neighbours_alone() -> None:
+    for lengths in ([1], [0, 4], [5, 0], [3, 8]):
+        assert_backend_agrees("cuda", torch.float64, 1e-6, lengths, channels=18)
+
+
+def half_precision_inputs_give_the_same_to_their_precision() -> None:
+    assert_backend_agrees("cuda", torch.bfloat16, 0.05, [6], channels=8, reference=torch.float64)
+
+
+def long_intervals_stay_finite() -> None:
+    for interval in (0.0, 1e-3, 1e5, 3e7):
+        rate, steps = -torch.tensor([1e-4, 0.5, 50.0]), torch.tensor([-12.0, -2.0, 4.0])
+        leaves = [value.requires_grad_() for value in (rate, torch.tensor([200.0, -200.0, 0.0]), steps, torch.randn(5, 6))]
+        h, final = time_scan(leaves[3], torch.full((5,), interval), *leaves[:3], segments([5]), backend="cuda")
+        found = [h, final, *torch.autograd.grad(h.sum() + final.sum(), leaves)]
+        assert all(bool(torch.isfinite(value).all()) for value in found), interval
+
+
+def nothing_is_kept_where_no_gradient_is_wanted() -> None:
+    torch.manual_seed(0)
+    spans, wide, narrow = segments([5, 6]), torch.randn(11, 8), torch.randn(11, 3)
+    given = (wide, wide.flip(0), wide.flip(1), torch.randn(8, 3), narrow, narrow.flip(0), torch.randn(8), torch.randn(8), spans)
+    with torch.no_grad():
+        fast = selective_scan(*given, backend="cuda")
+        exact = selective_scan(*given, backend="reference")
+    for a, b in zip(fast, exact, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def slices_of_wider_rows_are_read_in_place() -> None:
+    torch.manual_seed(0)
+    both, weight, bias = torch.randn(9, 24, requires_grad=True), torch.randn(12, 4), torch.randn(12)
+    for part in both.chunk(2, dim=1):
+        assert part.stride(0) == 24
+        found = [causal_convolution(part, weight, bias, segments([4, 5]), backend=name) for name in ("cuda", "reference")]  # type: ignore[arg-type]
+        torch.testing.assert_close(*found)
+        grads = [torch.autograd.grad(y.square().sum(), both, retain_graph=True)[0] for y in found]
+        torch.testing.assert_close(*grads)
+
+
+def the_whole_network_equals_the_reference_with_gradients_and_states() -> None:
+    torch.manual_seed(0)
+    network = SS4RecNetwork(30, ONE).eval()
+    lengths = [7, 1, 6]
+    items, gaps = torch.randint(1, 31, (14,)), torch.rand(14) * 900
+    found = []
+    for backend in ("cuda", "reference"):
+        hidden = network(items, gaps, segments(lengths), backend)  # type: ignore[arg-type]
+        network.zero_grad()
+        F.cross_entropy(network.logits(hidden), items - 1).backward()
+        halfway, _ = network.advance(network.start(1), items[8:11], gaps[8:11], segments([3]), backend)  # type: ignore[arg-type]
+        _, rest = network.advance(halfway, items[11:], gaps[11:], segments([3]), backend)  # type: ignore[arg-type]
+        torch.testing.assert_close(rest, hidden[11:], rtol=1e-4, atol=1e-5)
+        _, stepped = network.step(halfway, items[11:12], gaps[11:12], backend)  # type: ignore[arg-type]
+        torch.testing.assert_close(stepped, hidden[11:12], rtol=1e-4, atol=1e-5)
+        found.append(
+            [hidden.detach(), halfway.values.detach(), *(p.grad.clone() for p in network.parameters() if p.grad is not None)]
+        )
+    assert len(found[0]) == 2 + len(list(network.parameters()))
+    for ours, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-5 * max(1.0, float(wanted.abs().max())))
+
+
+def the_loss_over_the_catalogue_equals_torchs() -> None:
+    torch.manual_seed(0)
+    hidden, targets = torch.randn(7, 4), torch.randint(0, 4500, (7,))
+    targets[2] = -1  # nothing
+    for items, smoothing, held in ((4500, 0.1, 3 * 4500), (40, 0.0, 1 << 20), (40, 0.2, 1 << 20)):
+        weight = torch.randn(items, 4)
+        wanted = torch.where(targets >= 0, targets % items, -1)
+        loss.CUDA_ELEMENTS = held
+        found, on_hidden, on_weight = loss._on_cuda(hidden, weight, wanted, smoothing, torch.tensor(6.0))
+        leaves = [hidden.clone().requires_grad_(), weight.clone().requires_grad_()]
+        exact = F.cross_entropy(leaves[0] @ leaves[1].T, wanted, label_smoothing=smoothing, ignore_index=-1)
+        torch.testing.assert_close(found, exact)
+        for ours, theirs in zip((on_hidden, on_weight), torch.autograd.grad(exact, leaves), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def what_is_compiled_ahead_is_what_training_runs() -> None:
+    for settings in (ONE, ONE.model_copy(update={"relation_state": 8, "interval": "seconds", "conv_width": 3})):
+        with recorded() as ahead:
+            precompile.precompile(settings, torch.float32, CPU, threads=1)()
+        frame = synthetic.interactions(5, 30, 6)
+        parts = split(frame.assign(row=np.arange(len(frame))), EvaluationSettings(k_core=0))
+        model = SS4Rec(settings)
+        model._backend = "cuda"
+        with recorded() as run:
+            model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
+        assert {kernel for kernel, _ in run} == set(kernels_cuda.__all__) - {"softmax_gradient"}
+        assert run <= ahead, f"not compiled ahead: {run - ahead}"
+    for layers, absent in (("time", "selective_forward"), ("relation", "time_forward")):
+        with recorded() as ahead:
+            precompile.precompile(ONE.model_copy(update={"layers": layers}), torch.float32, CPU, threads=1)()
+        assert ahead and absent not in {kernel for kernel, _ in ahead}
+
+
+@contextmanager
+def recorded() -> Iterator[set[tuple[str, tuple[Any, ...]]]]:
+    """What Triton would compile each launch for: types, alignment, divisibility, constants. Counts that hang on the data (of
+    tokens and of chunks) are left out: either kind of them is compiled when it is met."""
+    launches: set[tuple[str, tuple[Any, ...]]] = set()
+
+    class Recorder:
+        def __init__(self, name: str, kernel: Any) -> None:
+            self._name, self._kernel = name, kernel
+            self._arguments = list(inspect.signature(kernel.fn).parameters)
+
+        def __getitem__(self, grid: Any) -> Callable[..., None]:
+            def launch(*given: Any, **constants: Any) -> None:
+                key: list[Any] = [(name, str(value)) for name, value in sorted(constants.items())]
+                for name, value in zip(self._arguments, given, strict=False):
+                    if isinstance(value, torch.Tensor):
+                        key.append((name, value.dtype, value.data_ptr() % 16 == 0))
+                    elif name not in ("tokens", "chunks"):
+                        key.append((name, value == 1, value % 16 == 0))
+                launches.add((self._name, tuple(key)))
+                self._kernel[grid](*given, **constants)
+
+            return launch
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in kernels_cuda.__all__:
+            patch.setattr(scan_cuda.kernels_cuda, name, Recorder(name, getattr(kernels_cuda, name)))
+        yield launches
+
+
+CHECKS: list[Callable[[], None]] = [
+    outputs_states_and_gradients_equal_the_reference,
+    a_window_of_any_length_leaves_its_neighbours_alone,
+    half_precision_inputs_give_the_same_to_their_precision,
+    long_intervals_stay_finite,
+    nothing_is_kept_where_no_gradient_is_wanted,
+    slices_of_wider_rows_are_read_in_place,
+    the_whole_network_equals_the_reference_with_gradients_and_states,
+    the_loss_over_the_catalogue_equals_torchs,
+    what_is_compiled_ahead_is_what_training_runs,
+]
+
+
+def main() -> None:
+    found: dict[str, str | None] = {}
+    for check in CHECKS:
+        try:
+            check()
+            found[check.__name__] = None
+        except Exception:
+            found[check.__name__] = traceback.format_exc()
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Epochs of captured steps, as far as a CPU can tell: the step itself, and what surrounds its replays.
+
+A graph's replay does again what was captured; here the step is run again instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from configs.errors import TrainingError
+from configs.settings import EvaluationSettings, SS4RecSettings
+from models.adamw import AdamW
+from models.cuda_graph import GraphedEpochs
+from models.protocol import Split, split
+from models.sequences import Vocabulary
+from models.ss4rec.batches import TrainingBatches
+from models.ss4rec.recommender import SS4Rec
+from models.training import EagerEpochs
+from tests import synthetic
+
+STEADY = SS4RecSettings(
+    width=8, blocks=1, time_state=4, relation_state=4, max_length=10, batch_tokens=80, device="cpu", dropout=0.0,
+    embedding_dropout=0.0,
+)  # fmt: skip
+
+
+class AgainByHand:
+    """Stands for a captured graph: `replay` runs the step."""
+
+    def __init__(self, epochs: GraphedEpochs) -> None:
+        self._epochs = epochs
+
+    def replay(self) -> None:
+        self._epochs._optimizer.zero_grad()  # a graph writes its gradients anew
+        self._epochs._run_step()
+
+
+class HandEpochs(GraphedEpochs):
+    def _capture(self) -> Any:
+        return AgainByHand(self)
+
+
+@pytest.fixture(scope="module")
+def parts() -> Split:
+    frame = synthetic.interactions(25, 30, 15)
+    return split(frame.assign(row=np.arange(len(frame))), EvaluationSettings(k_core=0))
+
+
+def two_epochs(parts: Split, *, graphed: bool, rate: float = 3e-3) -> tuple[SS4Rec, Any, list[float]]:
+    """An untrained model of a seed, trained for two epochs either way."""
+    model = SS4Rec(STEADY.model_copy(update={"max_epochs": 1, "learning_rate": 1e-8}))
+    model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
+    network = model.network
+    optimizer = AdamW(network.parameters(), rate)
+    batches = TrainingBatches(
+        parts.train, Vocabulary(parts.catalogue), max_length=10, tokens=80, seed=1, device=torch.device("cpu")
+    )
+    epochs: Any
+    if graphed:
+        epochs = HandEpochs(network, optimizer, batches.begin, lambda step: model._loss(batches.fixed(step)), averaging=0.9)
+    else:
+        epochs = EagerEpochs(network, optimizer, batches.eager, model._loss, averaging=0.9)
+    return model, epochs, [epochs(1), epochs(2)]
+
+
+def test_steps_of_fixed_shape_learn_what_eager_steps_learn(parts: Split) -> None:
+    (captured, epochs, losses), (eager, others, wanted) = (two_epochs(parts, graphed=graphed) for graphed in (True, False))
+    assert losses == pytest.approx(wanted, rel=1e-5) and losses[1] < losses[0]
+    for name, weight in eager.network.state_dict().items():
+        torch.testing.assert_close(captured.network.state_dict()[name], weight, rtol=1e-3, atol=2e-4)
+    assert float(epochs.average.steps) == float(others.average.steps) > 0
+    for name, value in others.average.values.items():
+        torch.testing.assert_close(epochs.average.values[name], value, rtol=1e-3, atol=2e-4)
+
+
+def test_a_step_that_is_not_finite_is_named_at_the_end_and_leaves_the_weights_alone() -> None:
+    network = torch.nn.Linear(2, 1)
+    before = [weight.detach().clone() for weight in network.parameters()]
+    factors = torch.tensor([1.0, torch.nan, torch.inf])
+    epochs = HandEpochs(
+        network, AdamW(network.parameters(), 0.1), lambda epoch: 3, lambda step: network(torch.ones(1, 2)).sum() * factors[step]
+    )
+    with pytest.raises(TrainingError, match=r"epoch 4, step 2: loss nan.*non-finite weights: none"):
+        epochs(4)
+    assert all(bool(torch.isfinite(weight).all()) for weight in network.parameters())
+    assert not any(torch.equal(weight, old) for weight, old in zip(network.parameters(), before, strict=True))  # step 1 was taken
+
+
+def test_nothing_to_train_on_is_said() -> None:
+    network = torch.nn.Linear(2, 1)
+    epochs = HandEpochs(network, AdamW(network.parameters(), 0.1), lambda epoch: 0, lambda step: network.weight.sum())
+    with pytest.raises(TrainingError, match="nothing to train on"):
+        epochs(1)

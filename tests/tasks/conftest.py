@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tasks.world import World, copy_world, make_world
+
+
+@pytest.fixture(scope="session")
+def made_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Made once; tests get copies."""
+    return make_world(tmp_path_factory.mktemp("world") / "made")
+
+
+@pytest.fixture
+def world(made_world: World, tmp_path: Path) -> World:
+    """A world of the test's own."""
+    return copy_world(made_world, tmp_path / "world")

@@ -1,0 +1,64 @@
+"""A candidate trained from a stored dataset version."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from configs.errors import TrainingError
+from configs.settings import EvaluationSettings, ModelSettings, RetrainSettings, SS4RecSettings, ValidationSettings
+from infra.stores import LocalStore
+from models.loading import load_recommender
+from tasks.candidates import Candidate, read_split, train_candidate
+from tasks.datasets import DatasetRef, write_dataset
+from tasks.features import build_features
+from tasks.load_check import SAMPLE_FILE, check_loaded, sample_requests
+from tasks.movielens import RawTables
+from tasks.validate import validate
+from tests import synthetic
+
+LAX = ValidationSettings(min_rows=1)
+
+
+def stored(store: LocalStore, users: pd.DataFrame | None) -> DatasetRef:
+    validated = validate(RawTables(synthetic.interactions(30, 30, 15), None, users, ()), LAX, 1_700_000_000)
+    return write_dataset(store, "small", validated, build_features(validated.interactions), {})
+
+
+def trained(store: LocalStore, dataset: DatasetRef, folder: Path, **changes: Any) -> tuple[Candidate, RetrainSettings]:
+    small = SS4RecSettings(width=8, blocks=1, time_state=4, relation_state=4, max_length=10, batch_tokens=64, max_epochs=2)
+    settings = RetrainSettings(
+        evaluation=EvaluationSettings(k_core=0),
+        models=ModelSettings(ss4rec=small.model_copy(update=changes)),
+        work_dir=folder / "work",
+    )
+    return train_candidate(store, dataset, "ss4rec", settings), settings
+
+
+def test_user_features_come_from_the_datasets_users_and_stay_with_the_model(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    ids = [str(user) for user in range(1, 31)]
+    users = pd.DataFrame({"user_id": ids, "gender": ["F", "M"] * 15, "age": ["30"] * 30, "occupation": ["artist"] * 30})
+    dataset = stored(store, users)
+    candidate, settings = trained(store, dataset, tmp_path, user_features=True)
+    folder = Path(candidate.folder)
+    kept = pd.read_parquet(folder / "users.parquet")
+    assert kept["gender"].tolist() == ["F", "M"] * 15 and kept["age"].unique().tolist() == ["25"]
+    requests = read_split(store, dataset, settings.evaluation).test
+    model = load_recommender(folder)
+    (folder / SAMPLE_FILE).write_text(json.dumps(sample_requests(model, requests, count=4, seed=0)))
+    check = check_loaded(folder)  # what the gate's clean process does
+    assert check.ok and check.score_deviation is not None and check.score_deviation < 1e-4
+
+
+def test_a_dataset_that_tells_nothing_of_its_users_is_refused_only_where_it_is_asked(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    dataset = stored(store, None)
+    with pytest.raises(TrainingError, match=r"models\.ss4rec\.user_features to false"):
+        trained(store, dataset, tmp_path, user_features=True)
+    candidate, _ = trained(store, dataset, tmp_path)
+    assert len(candidate.epochs) == 2 and not (Path(candidate.folder) / "users.parquet").exists()

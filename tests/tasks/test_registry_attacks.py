@@ -1,0 +1,334 @@
+"""What is stored is edited, exchanged or forged by somebody who can write to the store: found without a signature.
+
+What cannot be found: a forged newest entry of the promotion log that names a whole version. Whoever may write that may promote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from configs.errors import (
+    ChampionMissingError,
+    NotFoundError,
+    RecsysError,
+    StoreError,
+    StoreUnavailableError,
+    VersionCorruptError,
+)
+from configs.settings import PromotionSettings
+from infra.stores import LocalStore
+from tasks.load_check import SAMPLE_FILE
+from tasks.promotions import champion, history, promote, rollback
+from tasks.registry import (
+    DECISION,
+    Lineage,
+    ModelRef,
+    fetch_version,
+    file_digests,
+    list_versions,
+    model_ref,
+    read_decision,
+    read_manifest,
+    seal,
+    stage,
+    verify_files,
+)
+from tasks.rollback import refuse_broken, roll_back
+from tests.tasks.stored import NAME, NOW, sealed
+from tests.tasks.world import edit_json
+
+Change = Callable[[dict[str, Any]], Any]
+OTHER = "0" * 64
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three versions; the second has been champion before the third."""
+    root = tmp_path_factory.mktemp("registry")
+    store = LocalStore(root / "store")
+    for hour in range(3):
+        version = sealed(store, root / f"m{hour}", hour=hour).version
+        promote(store, NAME, version, expected=hour, reason="better", now=NOW)
+    return root / "store"
+
+
+@pytest.fixture
+def store(made: Path, tmp_path: Path) -> LocalStore:
+    return LocalStore(Path(shutil.copytree(made, tmp_path / "store")))
+
+
+def accept(ref: ModelRef) -> None:
+    """A check that passes."""
+
+
+def manifest_of(store: LocalStore, ref: ModelRef) -> Path:
+    return store.folder / ref.prefix / "manifest.json"
+
+
+def content(files: dict[str, str]) -> str:
+    """The digest in a version's name, by its definition."""
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m: m["files"].update({"model.safetensors": OTHER}), "names other files than those that the version was staged with"),
+        (lambda m: m["files"].pop(SAMPLE_FILE), "names other files than those that the version was staged with"),
+        (lambda m: m["files"].update({"more.json": OTHER}), "names other files than those that the version was staged with"),
+        (lambda m: m["files"].pop(DECISION), "names other files than those that the version was staged with"),
+        (lambda m: m.update(name="another"), "is that of another"),
+        (lambda m: m.update(version=m["version"].replace("2026", "2027")), "is that of ranker 2027"),
+        (lambda m: m["files"].update({"../../../outside": OTHER}), r"damaged \(files\.\.\./\.\./\.\./outside"),
+        (lambda m: m["files"].update({"/etc/passwd": OTHER}), r"damaged \(files\./etc/passwd"),
+        (lambda m: m["files"].update({"a/b": OTHER}), r"damaged \(files\.a/b"),
+        (lambda m: m["files"].update({"model.safetensors": "abc"}), r"damaged \(files\.model\.safetensors: String should match"),
+        (lambda m: m.pop("lineage"), r"damaged \(lineage: Field required"),
+        (lambda m: m["lineage"].pop("dataset"), r"damaged \(lineage\.dataset: Field required"),
+        (lambda m: m["lineage"].update(metrics={"hr@10": "good"}), r"damaged \(lineage\.metrics\.hr@10: Input should be a valid number"),
+        (lambda m: m.update(format=1), r"damaged \(format"),
+        (lambda m: m.update(more=1), r"damaged \(more: Extra inputs"),
+    ],
+)  # fmt: skip
+def test_an_edited_manifest_is_refused_and_said_to_be(change: Change, said: str, store: LocalStore) -> None:
+    ref = list_versions(store, NAME)[1]
+    edit_json(manifest_of(store, ref), change)
+    for use in (model_ref, read_manifest):
+        with pytest.raises(VersionCorruptError, match=said):
+            use(store, NAME, ref.version)
+    with pytest.raises(VersionCorruptError, match=said):
+        rollback(store, NAME, to=None, reason="", now=NOW, check=accept)
+    current = champion(store, NAME)
+    assert current is not None and current.number == 3 and len(history(store, NAME)) == 3
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"null", b"[]", b"[" * 200_000, b"\xff\xfe", b'{"format": 1e999}', b"NaN"])
+def test_a_manifest_that_is_none_is_refused(text: bytes, store: LocalStore) -> None:
+    ref = list_versions(store, NAME)[1]
+    manifest_of(store, ref).write_bytes(text)
+    with pytest.raises(VersionCorruptError, match="damaged"):
+        model_ref(store, NAME, ref.version)
+
+
+@pytest.mark.parametrize("file", ["manifest.json", DECISION])
+def test_an_object_of_any_size_is_not_read_for_a_manifest_or_a_decision(file: str, store: LocalStore) -> None:
+    ref = list_versions(store, NAME)[1]
+    with (store.folder / ref.prefix / file).open("wb") as sparse:
+        sparse.truncate(100 << 30)
+    with pytest.raises(StoreError, match=rf"{file} has more than 4,194,304 bytes"):
+        model_ref(store, NAME, ref.version) and read_decision(store, ref)
+
+
+@pytest.mark.parametrize("version", ["../../promotions/ranker", "/etc", "", ".", "20260101T000000Z-32cda299", "a\nb", "é" * 300])
+def test_a_version_that_is_no_name_does_not_exist(version: str, store: LocalStore) -> None:
+    with pytest.raises(NotFoundError, match="There is no version"):
+        model_ref(store, NAME, version)
+    with pytest.raises(NotFoundError, match="There is no version"):
+        rollback(store, NAME, to=version or "-", reason="", now=NOW, check=accept)
+
+
+@pytest.mark.parametrize("name", ["../../../outside", "..", "a/../../b", "/tmp/outside", ".hidden", "x\n", "x" * 101, ""])
+def test_a_forged_version_whose_name_fits_cannot_lead_out_of_its_folder(name: str, store: LocalStore, tmp_path: Path) -> None:
+    """The forger also names the version by the digest of the forged files."""
+    good = read_manifest(store, NAME, list_versions(store, NAME)[0].version)
+    payload = hashlib.sha256(b"payload").hexdigest()
+    files = {name: payload}
+    version = f"20260102T000000Z-{content(files)}"
+    forged = {**good, "version": version, "files": {**files, DECISION: payload}}
+    store.put(f"models/{NAME}/{version}/manifest.json", json.dumps(forged).encode())
+    with pytest.raises(VersionCorruptError, match=r"damaged \(files"):
+        promote(store, NAME, version, expected=3, reason="", now=NOW)
+    with pytest.raises((ValueError, VersionCorruptError)):
+        fetch_version(store, f"models/{NAME}/{version}", files, tmp_path / "deep" / "copy")
+    assert not (tmp_path / "outside").exists() and len(history(store, NAME)) == 3
+
+
+def test_a_manifest_cannot_be_exchanged_with_that_of_another_version(store: LocalStore) -> None:
+    first, second, _ = list_versions(store, NAME)
+    shutil.copy(manifest_of(store, first), manifest_of(store, second))
+    with pytest.raises(VersionCorruptError, match=f"is that of {NAME} {first.version}: it was put in this one's place"):
+        model_ref(store, NAME, second.version)
+
+
+def test_links_in_a_local_store_lead_nowhere(store: LocalStore) -> None:
+    first, second, third = list_versions(store, NAME)
+    weights = store.folder / second.prefix / "model.safetensors"
+    weights.unlink()
+    weights.symlink_to("/etc/hostname")
+    with pytest.raises(VersionCorruptError, match=r"model\.safetensors differs"):
+        verify_files(store, second.prefix, read_manifest(store, NAME, second.version)["files"])
+    shutil.rmtree(store.folder / first.prefix)
+    (store.folder / first.prefix).symlink_to(store.folder / third.prefix)
+    with pytest.raises(VersionCorruptError, match="put in this one's place"):
+        rollback(store, NAME, to=first.version, reason="", now=NOW, check=accept)
+
+
+def test_an_edited_decision_is_not_shown(store: LocalStore) -> None:
+    ref = list_versions(store, NAME)[1]
+    edit_json(store.folder / ref.prefix / DECISION, lambda decision: decision.update(outcome="held"))
+    with pytest.raises(VersionCorruptError, match=r"decision\.json differs"):
+        read_decision(store, ref)
+    store.delete(f"{ref.prefix}/{DECISION}")
+    with pytest.raises(VersionCorruptError, match=r"lacks the file decision\.json"):
+        read_decision(store, ref)
+
+
+@pytest.mark.parametrize("change", [lambda m: m.update(outcome="held"), lambda m: m["lineage"].update(seed=1, dataset="x/y")])
+def test_what_the_name_does_not_vouch_for_the_promotion_log_does(change: Change, store: LocalStore) -> None:
+    second, third = list_versions(store, NAME)[1:]
+    edit_json(manifest_of(store, second), change)
+    with pytest.raises(VersionCorruptError, match="is not the one that promotion 2 made champion"):
+        rollback(store, NAME, to=None, reason="", now=NOW, check=accept)
+    edit_json(manifest_of(store, third), change)
+    with pytest.raises(VersionCorruptError, match=r"is not the one that promotion 3 made champion.*recsys rollback --to"):
+        champion(store, NAME)
+    first = list_versions(store, NAME)[0].version
+    assert rollback(store, NAME, to=first, reason="the others were edited", now=NOW, check=accept).number == 4
+
+
+@given(data=st.data())
+@hypothesis_settings(max_examples=150, deadline=None)
+def test_no_byte_of_the_champions_manifest_or_of_the_log_before_it_can_change(made: Path, data: st.DataObject) -> None:
+    store = LocalStore(made)
+    current = champion(store, NAME)
+    assert current is not None
+    key = data.draw(st.sampled_from([f"models/{NAME}/{current.version}/manifest.json", *list(store.list("promotions/"))[:-1]]))
+    before = store.get(key)
+    place = data.draw(st.integers(0, len(before) - 1))
+    byte = data.draw(st.integers(0, 255).filter(lambda value: value != before[place]))
+    path = store.folder / key
+    path.write_bytes(before[:place] + bytes([byte]) + before[place + 1 :])
+    try:
+        with pytest.raises(VersionCorruptError):
+            champion(store, NAME)
+            history(store, NAME)
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda log: edit_json(log / "00000002.json", lambda e: e.update(reason="?")), "entry 3 was written after another entry 2"),
+        (lambda log: (log / "00000002.json").unlink(), "an entry 3 and none of the number 2"),
+        (lambda log: shutil.copy(log / "00000003.json", log / "00000009.json"), "an entry 9 and none of the number 4"),
+        (lambda log: shutil.copy(log / "00000002.json", log / "00000003.json"), "is entry 2 of ranker: it was put in this one's place"),
+        (lambda log: edit_json(log / "00000003.json", lambda e: e.update(name="another")), "is entry 3 of another"),
+        (lambda log: edit_json(log / "00000003.json", lambda e: e.update(kind="gift")), r"damaged \(kind"),
+        (lambda log: (log / "00000003.json").write_bytes(b"[" * 100_000), "damaged"),
+    ],
+)  # fmt: skip
+def test_an_edited_promotion_log_is_refused(spoil: Callable[[Path], object], said: str, store: LocalStore) -> None:
+    spoil(store.folder / "promotions" / NAME)
+    with pytest.raises(VersionCorruptError, match=said):
+        history(store, NAME)
+    with pytest.raises(VersionCorruptError, match=said):
+        rollback(store, NAME, to=None, reason="", now=NOW, check=accept)
+
+
+def test_other_objects_beside_the_log_and_the_versions_are_none(store: LocalStore) -> None:
+    versions, entries = list_versions(store, NAME), history(store, NAME)
+    for key in ("promotions/ranker/zzz.json", "promotions/ranker/00000004.json~", "promotions/ranker/old/00000009.json"):
+        store.put(key, b"{}")
+    for key in ("models/ranker/latest/manifest.json", f"{versions[0].prefix}/copy/manifest.json", "models/ranker/manifest.json"):
+        store.put(key, b"{}")
+    assert list_versions(store, NAME) == versions and history(store, NAME) == entries
+    assert promote(store, NAME, versions[0].version, expected=3, reason="", now=NOW).number == 4
+
+
+def test_an_entry_is_never_written_past_the_end_of_the_log(store: LocalStore) -> None:
+    with pytest.raises(NotFoundError):
+        promote(store, NAME, list_versions(store, NAME)[0].version, expected=7, reason="", now=NOW)
+    assert len(history(store, NAME)) == 3
+
+
+def test_a_version_that_was_never_champion_cannot_be_rolled_back_to(store: LocalStore, tmp_path: Path) -> None:
+    """Else a rollback would be a way round the gate."""
+    held = sealed(store, tmp_path / "m", hour=9, outcome="held")
+    with pytest.raises(ChampionMissingError, match=rf"{held.version} was never champion.*recsys promote {held.version}"):
+        rollback(store, NAME, to=held.version, reason="", now=NOW, check=accept)
+    assert len(history(store, NAME)) == 3
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"other"), r"model\.safetensors differs from its manifest"),
+        (lambda folder: (folder / SAMPLE_FILE).write_text("[]"), r"sample_requests\.json differs from its manifest"),
+        (lambda folder: (folder / "config.json").unlink(), r"lacks the file config\.json"),
+        (lambda folder: (folder / "vocabulary.parquet").write_bytes(b""), r"vocabulary\.parquet differs from its manifest"),
+        (lambda folder: (folder / DECISION).write_text("{}"), r"decision\.json differs from its manifest"),
+        (lambda folder: (folder / "manifest.json").unlink(), "There is no version"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), "damaged"),
+        (lambda folder: shutil.rmtree(folder), "There is no version"),
+    ],
+)
+def test_a_damaged_earlier_champion_is_not_returned_to(damage: Callable[[Path], object], said: str, store: LocalStore) -> None:
+    first, second, _ = list_versions(store, NAME)
+    damage(store.folder / second.prefix)
+    settings = PromotionSettings()
+    with pytest.raises(RecsysError, match=said):
+        roll_back(store, NAME, None, "", settings)
+    assert [entry.number for entry in history(store, NAME)] == [1, 2, 3]
+    back = rollback(store, NAME, to=first.version, reason="", now=NOW, check=accept)
+    assert back.version == first.version and back.number == 4
+
+
+def test_a_rollback_is_checked_in_a_clean_process_before_it_takes_effect(store: LocalStore, tmp_path: Path) -> None:
+    settings = PromotionSettings()
+    first = list_versions(store, NAME)[0]
+
+    def check(ref: ModelRef) -> None:
+        refuse_broken(store, ref, settings)
+        assert len(history(store, NAME)) == 3
+
+    assert rollback(store, NAME, to=first.version, reason="", now=NOW, check=check).version == first.version
+    # A version that was broken when it was sealed, and forced: every digest fits, and it does not answer.
+    folder = tmp_path / "m"
+    shutil.copytree(store.folder / first.prefix, folder)
+    (folder / DECISION).unlink()
+    (folder / "manifest.json").unlink()
+    save_file({"counts": load_file(folder / "model.safetensors")["counts"] * float("nan")}, folder / "model.safetensors")
+    staged = stage(store, NAME, folder, NOW, file_digests(folder))
+    lineage = Lineage(**read_manifest(store, NAME, first.version)["lineage"])
+    broken = seal(store, staged, {"outcome": "held", "reasons": []}, replace(lineage, seed=1), NOW)
+    promote(store, NAME, broken.version, expected=4, kind="force", reason="a mistake", now=NOW)
+    rollback(store, NAME, to=None, reason="mended", now=NOW, check=accept)
+    with pytest.raises(
+        VersionCorruptError, match=r"cannot be rolled back to: the stored weights are not finite.*champion is unchanged"
+    ):
+        roll_back(store, NAME, broken.version, "", settings)
+    assert len(history(store, NAME)) == 6
+
+
+class LostAnswer(LocalStore):
+    """Writes promotions, and then does not answer."""
+
+    def put_new(self, key: str, data: bytes | Path) -> None:
+        super().put_new(key, data)
+        if key.startswith("promotions/"):
+            raise StoreUnavailableError("no answer")
+
+
+def test_a_rollback_whose_answer_was_lost_is_not_tried_again(store: LocalStore) -> None:
+    """Once more, it would return from the champion before to the one just left."""
+    second = list_versions(store, NAME)[1].version
+    with pytest.raises(StoreError, match=rf"may have taken effect.*recsys rollback --to {second}") as raised:
+        rollback(LostAnswer(store.folder), NAME, to=None, reason="", now=NOW, check=accept)
+    assert not isinstance(raised.value, StoreUnavailableError)
+    current = champion(store, NAME)
+    assert current is not None and current.version == second
+    with pytest.raises(ChampionMissingError, match="is the champion already"):
+        rollback(store, NAME, to=second, reason="", now=NOW, check=accept)

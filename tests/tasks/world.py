@@ -1,0 +1,179 @@
+"""A store with a champion on older data and a challenger on newer data that the gate would promote, for attacks to spoil.
+
+All is made by the product's own stages, without Prefect: real events, real training, real evaluation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from configs.settings import RetrainSettings
+from infra.stores import LocalStore
+from tasks.candidates import Candidate, train_candidate
+from tasks.datasets import DatasetRef, write_dataset
+from tasks.evaluate import Evaluation, evaluate_candidates
+from tasks.features import build_features
+from tasks.ingest import ingest
+from tasks.promotions import champion, promote
+from tasks.publish import publish, stage_challenger
+from tasks.registry import ModelRef, StagedVersion, file_digests, list_versions
+from tasks.validate import validate
+from tests import synthetic
+
+NAME = "ranker"
+SETTINGS: dict[str, Any] = {
+    "model_name": NAME,
+    "seed": 7,
+    "validation": {"min_rows": 100},
+    "models": {
+        "ss4rec": {
+            "width": 16,
+            "blocks": 1,
+            "time_state": 4,
+            "relation_state": 4,
+            "max_length": 20,
+            "max_epochs": 10,
+            "learning_rate": 0.01,
+            "dropout": 0.1,
+            "embedding_dropout": 0.0,
+            "device": "cpu",
+        },
+        "ncf": None,
+    },
+    "promotion": {
+        "floors": {"hr_at_10": 0.01, "ndcg_at_10": 0.001},
+        "baselines": ["popularity"],
+        "resamples": 300,
+        "sample_requests": 3,
+        "min_slice_requests": 20,
+    },
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything of one test, under one folder."""
+
+    store: LocalStore
+    settings: RetrainSettings
+    older: DatasetRef
+    newer: DatasetRef
+    candidates: list[Candidate]  # popularity and SS4Rec, on `newer`
+    evaluation: Evaluation
+    first: ModelRef  # the champion, on `older`
+
+    @property
+    def folder(self) -> Path:
+        """The challenger's, on the training machine."""
+        return Path(self.evaluation.folder)
+
+    def stage(self, *, evaluated_again: bool = False) -> StagedVersion:
+        """Stage the challenger; `evaluated_again`: as if what lies in its folder were what evaluation left there."""
+        found = replace(self.evaluation, files=file_digests(self.folder)) if evaluated_again else self.evaluation
+        return stage_challenger(self.store, NAME, found)
+
+    def seal(self, staged: StagedVersion) -> ModelRef:
+        """Seal without a decision, as `recsys train` does."""
+        return publish(self.store, staged, None, self.candidates[-1], self.evaluation, self.settings)
+
+    def champion(self) -> str:
+        current = champion(self.store, NAME)
+        assert current is not None
+        return current.version
+
+    def stored(self) -> dict[str, str]:
+        return {key: hashlib.sha256(self.store.get(key)).hexdigest() for key in self.store.list()}
+
+    def untouched(self) -> bool:
+        """The first version is champion, whole, and the only one."""
+        return self.champion() == self.first.version and list_versions(self.store, NAME) == [self.first]
+
+
+def make_world(root: Path) -> World:
+    """The world from nothing: some seconds of training."""
+    base = synthetic.interactions(80, 40, 25)
+    # What happens after the older dataset: users who are new, one more event of 20 others, and two of another 20. What the
+    # older one tests these 40 on, the newer one validates or trains on.
+    more = synthetic.interactions(30, 40, 25, seed=9).assign(user_id=lambda f: f["user_id"] + 500)
+    movies = np.sort(base["movie_id"].unique())
+    rows = []
+    for user in range(1, 41):
+        unseen = np.setdiff1d(movies, base["movie_id"][base["user_id"] == user])
+        rows += [(user, item, 4, int(base["timestamp"].max()) + 1000 + item) for item in unseen[: 1 + (user > 20)]]
+    later = pd.DataFrame(rows, columns=base.columns)
+    settings = RetrainSettings.model_validate(
+        {**SETTINGS, "store": {"url": f"file:{root}/store"}, "work_dir": str(root / "work")}
+    )
+    store = LocalStore(root / "store")
+    older = _dataset(store, settings, root / "older", base)
+    newer = _dataset(store, settings, root / "newer", pd.concat([base, later, more]))
+    weak = settings.model_copy(
+        update={
+            "models": settings.models.model_copy(
+                update={"ss4rec": settings.models.ss4rec.model_copy(update={"max_epochs": 1, "learning_rate": 1e-6})}
+            ),
+            "work_dir": root / "old-work",
+        }
+    )
+    candidates, evaluation = _trained(store, older, weak)
+    staged = stage_challenger(store, NAME, evaluation)
+    first = publish(store, staged, None, candidates[-1], evaluation, weak)
+    promote(store, NAME, first.version, expected=0, reason="the first", now=datetime.now(UTC))
+    candidates, evaluation = _trained(store, newer, settings)
+    return World(store, settings, older, newer, candidates, evaluation, first)
+
+
+def copy_world(world: World, root: Path) -> World:
+    """The same in another folder."""
+    source = world.store.folder.parent
+    shutil.copytree(source, root)
+
+    def moved(path: str) -> str:
+        return str(root / Path(path).relative_to(source))
+
+    store = LocalStore(root / "store")
+    settings = world.settings.model_copy(
+        update={
+            "store": world.settings.store.model_copy(update={"url": f"file:{root}/store"}),
+            "work_dir": Path(moved(str(world.settings.work_dir))),
+        }
+    )
+    older, newer = (replace(ref, uri=store.uri(ref.prefix)) for ref in (world.older, world.newer))
+    return World(
+        store,
+        settings,
+        older,
+        newer,
+        [replace(candidate, folder=moved(candidate.folder)) for candidate in world.candidates],
+        replace(world.evaluation, folder=moved(world.evaluation.folder)),
+        replace(world.first, uri=store.uri(world.first.prefix)),
+    )
+
+
+def edit_json(path: Path, change: Callable[[Any], object]) -> None:
+    """Write the file anew after `change` to its content, in place."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def _dataset(store: LocalStore, settings: RetrainSettings, folder: Path, frame: pd.DataFrame) -> DatasetRef:
+    data = settings.data.model_copy(update={"local_path": synthetic.write_csv(folder, frame)})
+    source = ingest(data)
+    validated = validate(source.tables, settings.validation, 2_000_000_000)
+    return write_dataset(store, source.name, validated, build_features(validated.interactions), source.source_hashes)
+
+
+def _trained(store: LocalStore, dataset: DatasetRef, settings: RetrainSettings) -> tuple[list[Candidate], Evaluation]:
+    candidates = [train_candidate(store, dataset, kind, settings) for kind in ("popularity", "ss4rec")]
+    return candidates, evaluate_candidates(store, dataset, candidates, settings)
