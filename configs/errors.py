@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = [
     "AlreadyExistsError",
     "ChampionMissingError",
+    "ComparisonError",
     "DataRefusedError",
     "GateError",
     "NotFoundError",
@@ -82,3 +83,7 @@ class VersionCorruptError(StoreError):
 
 class ChampionMissingError(RecsysError):
     """Nothing has been promoted yet."""
+
+
+class ComparisonError(RecsysError):
+    """Runs of a comparison failed, or do not belong together."""

@@ -17,9 +17,9 @@ Model = TypeVar("Model", bound=BaseModel)
 FOLDER = Path(__file__).parent
 
 
-def named_configs() -> list[str]:
-    """Names of the files beside this module that `--config` takes without a path."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+def named_configs(model: type[BaseModel]) -> list[str]:
+    """Names of the files beside this module that hold settings of `model`; `--config` takes them without a path."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if set(_read_yaml(path)) <= set(model.model_fields))
 
 
 def load_settings(model: type[Model], configs: str | Sequence[str] | None = None, overrides: Sequence[str] = ()) -> Model:
@@ -28,7 +28,7 @@ def load_settings(model: type[Model], configs: str | Sequence[str] | None = None
     What none names keeps its default. Raises SettingsError naming the key, the value and what is allowed.
     """
     values: dict[str, Any] = {}
-    paths = [_config_path(config) for config in ([configs] if isinstance(configs, str) else configs or [])]
+    paths = [_config_path(config, model) for config in ([configs] if isinstance(configs, str) else configs or [])]
     for path in paths:
         values = _merged(values, _read_yaml(path))
     origin = " with ".join(map(str, paths)) or "the settings"
@@ -48,11 +48,11 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return below | both
 
 
-def _config_path(config: str) -> Path:
+def _config_path(config: str, model: type[BaseModel]) -> Path:
     shipped = FOLDER / f"{config}.yaml"
     path = shipped if shipped.exists() else Path(config)
     if not path.is_file():
-        raise SettingsError(f"There is no configuration {config}: give a YAML file, or one of {', '.join(named_configs())}.")
+        raise SettingsError(f"There is no configuration {config}: give a YAML file, or one of {', '.join(named_configs(model))}.")
     return path
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "SearchOrigin",
     "SourceName",
     "StoreSettings",
+    "TrackingSettings",
     "ValidationSettings",
     "ValueSettings",
 ]
@@ -355,6 +356,20 @@ class SearchOrigin(_Settings):
     valid_ndcg_at_10: Share
 
 
+class TrackingSettings(_Settings):
+    """Weights & Biases, beside the run's own JSON. A tracker that fails is told of once and never fails a run."""
+
+    mode: Literal["offline", "online", "off"] = "offline"
+    """`offline` writes under work_dir/wandb, for `wandb sync`; `online` sends, with WANDB_API_KEY or wandb's own login.
+    Without the package wandb nothing is tracked."""
+    project: str = Field(default="movielens-recsys", min_length=1)
+    entity: str | None = None
+    """User or team that owns the project; wandb's default where empty."""
+    tags: tuple[str, ...] = ()
+    timeout_s: float = Field(default=15.0, gt=0)
+    """Seconds after a run's end in which the tracker must be done; then it is stopped, and off for the rest of the process."""
+
+
 class RetrainSettings(_Settings):
     """One scheduled retraining, from events to the gate's verdict."""
 
@@ -370,6 +385,7 @@ class RetrainSettings(_Settings):
     report: ReportSettings = ReportSettings()
     value: ValueSettings = ValueSettings()
     store: StoreSettings = StoreSettings()
+    tracking: TrackingSettings = TrackingSettings()
     work_dir: Path = Path(".recsys/work")
     """Folder of checkpoints and models of runs that have not ended."""
     searched: SearchOrigin | None = None

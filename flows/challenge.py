@@ -14,7 +14,16 @@ from tasks.datasets import DatasetRef
 from tasks.decision import Decision
 from tasks.evaluate import Evaluation
 from tasks.registry import ModelRef
-from tasks.stages import evaluate_models, gate, promote_challenger, publish_version, record_answer, stage_version, train_model
+from tasks.stages import (
+    evaluate_models,
+    gate,
+    promote_challenger,
+    publish_version,
+    record_answer,
+    record_runs,
+    stage_version,
+    train_model,
+)
 
 __all__ = ["Challenge", "Clock", "challenge"]
 
@@ -57,8 +66,9 @@ def challenge(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> C
     if answered.approval is not None:
         record_answer(version, answered, settings.store)
     published = clock("promote", promote_challenger, version, answered, settings.promotion, settings.store)
-    clear_checkpoints(settings)
     decision = published.decision
+    clock("record", record_runs, candidates, evaluation, decision, version, settings)
+    clear_checkpoints(settings)
     return Challenge(
         evaluation=evaluation,
         decision=decision,

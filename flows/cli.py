@@ -16,6 +16,7 @@ from flows.console import Config, Json, Set, plain, settings_of, table, write_js
 if TYPE_CHECKING:
     from flows.retrain import RetrainSummary
     from flows.search import SearchSummary
+    from tasks.comparison_results import Comparison
     from tasks.evaluate import Evaluation
     from tasks.promotions import Promotion
 
@@ -118,6 +119,25 @@ def search(
 
 
 @app.command()
+def compare(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """Train several models with several seeds, and tell which is better than which; `-c compare` has the paper's preset too."""
+    from configs.comparison import CompareSettings
+
+    settings = settings_of(config, set_, CompareSettings)
+    from flows.compare import compare as flow
+    from tasks.comparison_results import IncompleteComparisonError
+
+    try:
+        comparison = flow(settings)
+    except IncompleteComparisonError as error:
+        write_json(json_file, error.comparison.to_dict())
+        _print_comparison(error.comparison)
+        raise
+    write_json(json_file, comparison.to_dict())
+    _print_comparison(comparison)
+
+
+@app.command()
 def promote(
     version: Annotated[str, typer.Argument(help="Version to judge and promote.")],
     reason: Annotated[str, typer.Option(help="Why; needed with --force and kept in the log.")] = "",
@@ -177,6 +197,33 @@ def _announce(entry: Promotion, json_file: Path | None) -> None:
     )
 
 
+def _print_comparison(comparison: Comparison) -> None:
+    from tasks.comparison_report import headline, result_rows
+
+    typer.echo(f"\n{comparison.requests} test requests of {comparison.dataset}, full ranking under {comparison.protocol}:")
+    rows = result_rows(comparison)
+    if rows:
+        table(list(rows[0]), [list(row.values()) for row in rows])
+        names = [entry.name for entry in comparison.entries]
+        cells = {name: [comparison.cell(name, other) for other in names] for name in names}
+        typer.echo(f"NDCG@10 of the row less the column's, with Holm-corrected p; * is shown at {comparison.alpha:g}:")
+        table(
+            ["", *names],
+            [
+                [
+                    name,
+                    *[
+                        "" if c is None else f"{c.difference:+.4f} p {c.adjusted:.4f}{' *' if c.shown else ''}"
+                        for c in cells[name]
+                    ],
+                ]
+                for name in names
+            ],
+        )
+    typer.echo(headline(comparison))
+    typer.echo(f"comparison {comparison.id}: {comparison.page}")
+
+
 def _print_summary(summary: RetrainSummary) -> None:
     evaluation, decision = summary.evaluation, summary.decision
     wanted = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@10")
@@ -208,6 +255,16 @@ def _print_summary(summary: RetrainSummary) -> None:
     typer.echo(f"stored at {summary.version.uri}")
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.durations_s.items())
     typer.echo(f"{sum(summary.durations_s.values()):.0f} s: {stages}")
+
+
+def _print_value(evaluation: Evaluation) -> None:
+    from tasks.figures import value_rows
+
+    rows = value_rows(evaluation.value, "ss4rec")
+    typer.echo("Expected value, with 95 % intervals; it decides nothing, and rests on these assumptions:")
+    for assumption in evaluation.value.assumptions:
+        typer.echo(f"- {assumption}")
+    table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _print_search(summary: SearchSummary) -> None:
@@ -246,16 +303,6 @@ def _print_search(summary: SearchSummary) -> None:
     typer.echo(
         f"verdict: {decision.outcome}. version {summary.challenge.version.version}, champion {summary.challenge.champion or 'none'}"
     )
-
-
-def _print_value(evaluation: Evaluation) -> None:
-    from tasks.figures import value_rows
-
-    rows = value_rows(evaluation.value, "ss4rec")
-    typer.echo("Expected value, with 95 % intervals; it decides nothing, and rests on these assumptions:")
-    for assumption in evaluation.value.assumptions:
-        typer.echo(f"- {assumption}")
-    table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from flows.challenge import Challenge, Clock, challenge
 from flows.datasets import chosen_dataset
 from infra.locks import run_lock
 from tasks.datasets import DatasetRef
+from tasks.experiment_stages import begin_search, conclude_search, search_trials
 from tasks.search import SearchRecord, StudyRef, best_settings
-from tasks.stages import begin_search, conclude_search, search_trials
 
 __all__ = ["SearchSummary", "search"]
 

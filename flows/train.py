@@ -9,7 +9,7 @@ from flows.datasets import chosen_dataset
 from infra.locks import run_lock
 from tasks.candidates import candidate_kinds, clear_checkpoints
 from tasks.registry import ModelRef
-from tasks.stages import evaluate_models, publish_version, stage_version, train_model
+from tasks.stages import evaluate_models, publish_version, record_runs, stage_version, train_model
 
 __all__ = ["train"]
 
@@ -23,6 +23,7 @@ def train(settings: RetrainSettings = RetrainSettings(), dataset: str | None = N
         evaluation = evaluate_models(chosen, candidates, settings)
         staged = stage_version(evaluation, settings)
         version = publish_version(staged, None, candidates[-1], evaluation, settings)
+        record_runs(candidates, evaluation, None, version, settings)
         clear_checkpoints(settings)
     return version
 

@@ -37,6 +37,7 @@ __all__ = [
     "collect_lineage",
     "fetch_version",
     "file_digests",
+    "git_commit",
     "list_versions",
     "model_ref",
     "read_decision",
@@ -129,7 +130,7 @@ def collect_lineage(
         metrics=metrics,
         duration_s=duration_s,
         cost=None,
-        git_commit=_git_commit(),
+        git_commit=git_commit(),
         python=sys.version.split()[0],
         packages={name: version for name in PACKAGES if (version := _package_version(name))},
         hardware=_hardware(),
@@ -344,7 +345,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """Commit of the checkout this code runs from, with `+` when files differ from it; None outside a repository."""
     here = Path(__file__).parent
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -17,14 +18,14 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 from prefect.tasks import exponential_backoff
 
-from configs.errors import StoreUnavailableError
-from configs.search import SearchSettings
+from configs.errors import AlreadyExistsError, StoreUnavailableError
 from configs.settings import DataSettings, DriftSettings, PromotionSettings, RetrainSettings, StoreSettings, ValidationSettings
 from infra.stores import open_store
 from models.recommender import EpochReport
-from tasks import artifacts, publish, search
+from tasks import artifacts, publish, track
 from tasks.candidates import Candidate, CandidateKind, train_candidate
 from tasks.datasets import DatasetRef, read_table, write_dataset
 from tasks.decision import Decision
@@ -39,9 +40,8 @@ from tasks.rollback import roll_back
 from tasks.validate import validate
 
 __all__ = [
-    "begin_search",
+    "NETWORK",
     "build_dataset",
-    "conclude_search",
     "evaluate_models",
     "force_promotion",
     "gate",
@@ -50,8 +50,8 @@ __all__ = [
     "promote_challenger",
     "publish_version",
     "record_answer",
+    "record_runs",
     "return_to",
-    "search_trials",
     "stage_version",
     "train_model",
 ]
@@ -61,7 +61,7 @@ def _may_pass(task: Any, run: Any, state: Any) -> bool:
     return isinstance(state.result(raise_on_failure=False), StoreUnavailableError)
 
 
-_NETWORK: dict[str, Any] = {
+NETWORK: dict[str, Any] = {
     "cache_policy": NO_CACHE,
     "retries": 3,
     "retry_delay_seconds": exponential_backoff(backoff_factor=2),
@@ -69,7 +69,7 @@ _NETWORK: dict[str, Any] = {
 }
 
 
-@task(name="build dataset", **_NETWORK)
+@task(name="build dataset", **NETWORK)
 def build_dataset(data: DataSettings, validation: ValidationSettings, store: StoreSettings) -> DatasetRef:
     """Ingest, validate and enrich the source, and store it as a dataset version."""
     log = get_run_logger()
@@ -85,7 +85,7 @@ def build_dataset(data: DataSettings, validation: ValidationSettings, store: Sto
     return dataset
 
 
-@task(name="measure drift", **_NETWORK)
+@task(name="measure drift", **NETWORK)
 def measure_drift(dataset: DatasetRef, model_name: str, settings: DriftSettings, store: StoreSettings) -> DriftResult:
     """Compare the newest slice with the champion's reference, or with the older events where there is no champion."""
     place = open_store(store)
@@ -106,28 +106,36 @@ def measure_drift(dataset: DatasetRef, model_name: str, settings: DriftSettings,
     return report.result
 
 
-@task(name="train", task_run_name="train {kind}", **_NETWORK)
+@task(name="train", task_run_name="train {kind}", **NETWORK)
 def train_model(dataset: DatasetRef, kind: CandidateKind, settings: RetrainSettings) -> Candidate:
     """Train one candidate, with its progress in the UI and the log."""
     log = get_run_logger()
     progress = cast(UUID, create_progress_artifact(0.0, key=f"training-{kind}", description=f"{kind} is training"))
+    tracker = track.begin(
+        _run_plan(kind, f"{dataset.name}/{dataset.version}", settings), settings.tracking, settings.work_dir, log
+    )
 
     def on_epoch(report: EpochReport) -> None:
         valid = report.valid["ndcg@10"]
         update_progress_artifact(progress, 100 * report.epoch / report.max_epochs)
+        tracker.epoch(report)
         log.info(
             "%s epoch %d of at most %d: loss %.4f, valid NDCG@10 %.4f (best in epoch %d), %.1f s",
             kind, report.epoch, report.max_epochs, report.loss, valid, report.best_epoch, report.seconds,
         )  # fmt: skip
 
-    candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch)
+    try:
+        candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch)
+    except BaseException:
+        track.abandon(str(flow_run.id))
+        raise
     if candidate.resumed_from is not None:
         log.info("%s went on from epoch %d of a run that had not ended", kind, candidate.resumed_from)
     update_progress_artifact(progress, 100.0, description=f"{kind} kept epoch {candidate.best_epoch}")
     return candidate
 
 
-@task(name="evaluate", **_NETWORK)
+@task(name="evaluate", **NETWORK)
 def evaluate_models(dataset: DatasetRef, candidates: list[Candidate], settings: RetrainSettings) -> Evaluation:
     """Rank all candidates on the test requests."""
     evaluation = evaluate_candidates(open_store(settings.store), dataset, candidates, settings)
@@ -143,10 +151,14 @@ def evaluate_models(dataset: DatasetRef, candidates: list[Candidate], settings: 
             found["ndcg@10"],
             found["mrr@10"],
         )
+    for candidate in candidates:
+        plan = _run_plan(candidate.kind, evaluation.dataset, settings)
+        tracker = track.begun(plan, settings.tracking, settings.work_dir, get_run_logger())
+        tracker.summary(track.candidate_record(plan, candidate, evaluation))
     return evaluation
 
 
-@task(name="stage version", **_NETWORK)
+@task(name="stage version", **NETWORK)
 def stage_version(evaluation: Evaluation, settings: RetrainSettings) -> StagedVersion:
     """Upload the challenger's files."""
     place = open_store(settings.store)
@@ -156,7 +168,7 @@ def stage_version(evaluation: Evaluation, settings: RetrainSettings) -> StagedVe
     return staged
 
 
-@task(name="gate", **_NETWORK)
+@task(name="gate", **NETWORK)
 def gate(staged: StagedVersion, dataset: DatasetRef, settings: RetrainSettings) -> Decision:
     """Decide on the staged version against the champion."""
     decision = publish.judge(open_store(settings.store), staged, dataset, settings)
@@ -165,7 +177,7 @@ def gate(staged: StagedVersion, dataset: DatasetRef, settings: RetrainSettings) 
     return decision
 
 
-@task(name="publish version", **_NETWORK)
+@task(name="publish version", **NETWORK)
 def publish_version(
     staged: StagedVersion, decision: Decision | None, challenger: Candidate, evaluation: Evaluation, settings: RetrainSettings
 ) -> ModelRef:
@@ -178,7 +190,7 @@ def publish_version(
     return version
 
 
-@task(name="record answer", **_NETWORK)
+@task(name="record answer", **NETWORK)
 def record_answer(version: ModelRef, decision: Decision, store: StoreSettings) -> None:
     """Keep what a person said of a version that was sealed before, and show it."""
     place = open_store(store)
@@ -186,7 +198,7 @@ def record_answer(version: ModelRef, decision: Decision, store: StoreSettings) -
     artifacts.show_page(place.uri(publish.record_decision(place, version, decision)), decision)
 
 
-@task(name="promote version", **_NETWORK)
+@task(name="promote version", **NETWORK)
 def promote_challenger(
     version: ModelRef, decision: Decision, settings: PromotionSettings, store: StoreSettings, note: str = ""
 ) -> publish.Published:
@@ -199,7 +211,7 @@ def promote_challenger(
     return published
 
 
-@task(name="judge version", **_NETWORK)
+@task(name="judge version", **NETWORK)
 def judge_again(model_name: str, version: str, settings: PromotionSettings, store: StoreSettings) -> tuple[ModelRef, Decision]:
     """Decide on a stored version against the champion of now."""
     place = open_store(store)
@@ -209,7 +221,7 @@ def judge_again(model_name: str, version: str, settings: PromotionSettings, stor
     return ref, decision
 
 
-@task(name="force promotion", **_NETWORK)
+@task(name="force promotion", **NETWORK)
 def force_promotion(version: ModelRef, reason: str, decision: Decision, store: StoreSettings) -> Promotion:
     """Make a version champion that the gate held; the entry says who and why."""
     return promote(
@@ -224,44 +236,29 @@ def force_promotion(version: ModelRef, reason: str, decision: Decision, store: S
     )
 
 
-@task(name="roll back", **_NETWORK)
+@task(name="roll back", **NETWORK)
 def return_to(model_name: str, to: str | None, reason: str, settings: PromotionSettings, store: StoreSettings) -> Promotion:
     """Load the earlier version in a clean process, then make it champion."""
     return roll_back(open_store(store), model_name, to, reason, settings)
 
 
-@task(name="begin search", **_NETWORK)
-def begin_search(dataset: DatasetRef, settings: SearchSettings) -> search.StudyRef:
-    """Make the study, or find it."""
-    log, ref = get_run_logger(), search.begin(dataset, settings)
-    log.info("study %s in %s, %d trials begun before", ref.name, ref.storage, ref.begun)
-    if not ref.starts_with_base:
-        log.info("models.ss4rec as it is lies outside of the space, so it is not among the trials")
-    return ref
+@task(name="record runs", **NETWORK)
+def record_runs(
+    candidates: list[Candidate], evaluation: Evaluation, decision: Decision | None, version: ModelRef, settings: RetrainSettings
+) -> None:
+    """Keep the record of each candidate's run beside the store's versions, and end its tracking."""
+    store = open_store(settings.store)
+    for candidate in candidates:
+        plan = _run_plan(candidate.kind, evaluation.dataset, settings)
+        record = track.candidate_record(plan, candidate, evaluation, decision, version)
+        with suppress(AlreadyExistsError):  # an attempt whose answer was lost: a version is recorded once
+            key = f"runs/{version.name}/{version.version}/{candidate.kind}.json"
+            store.put_new(key, json.dumps(record.to_dict(), indent=2).encode())
+        track.begun(plan, settings.tracking, settings.work_dir, get_run_logger()).end(record)
 
 
-@task(name="search", task_run_name="search worker {worker}", **_NETWORK)
-def search_trials(dataset: DatasetRef, ref: search.StudyRef, settings: SearchSettings, worker: int = 0) -> int:
-    """Train trials until the study has enough, with their progress in the UI and the log."""
-    log = get_run_logger()
-    shown = cast(UUID, create_progress_artifact(0.0, key="search-progress", description="no trial has ended yet"))
-
-    def on_trial(trial: search.TrialRecord, trials: list[search.TrialRecord]) -> None:
-        percent, said = search.progress(trials, settings.search.trials)
-        update_progress_artifact(shown, percent, description=said)
-        value = "" if trial.value is None else f", valid NDCG@10 {trial.value:.4f} (best in epoch {trial.best_epoch})"
-        log.info("trial %d %s after %d epochs%s. %s", trial.number, trial.state, trial.epochs, value, trial.reason or said)
-
-    return search.work(open_store(settings.store), dataset, ref, settings, worker, on_trial)
-
-
-@task(name="conclude search", **_NETWORK)
-def conclude_search(dataset: DatasetRef, ref: search.StudyRef, settings: SearchSettings) -> search.SearchRecord:
-    """Store what the search found and show it."""
-    record = search.conclude(open_store(settings.store), dataset, ref, settings, datetime.now(UTC))
-    artifacts.show_search(record)
-    get_run_logger().info("%s", search.progress(record.trials, settings.search.trials)[1])
-    return record
+def _run_plan(kind: str, dataset: str, settings: RetrainSettings) -> track.RunPlan:
+    return track.candidate_plan(kind, dataset, settings, group=str(flow_run.id), job=str(flow_run.flow_name))
 
 
 def _champion_reference(store: StoreSettings, ref: ModelRef) -> Reference:

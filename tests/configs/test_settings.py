@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.comparison import CompareSettings
 from configs.errors import SettingsError
 from configs.loading import load_settings, named_configs
 from configs.settings import RetrainSettings
@@ -38,9 +39,15 @@ def test_the_papers_preset_has_none_of_our_additions() -> None:
     assert best.models.ss4rec.two_norms and best.models.ss4rec.embedding_dropout > 0
 
 
-@pytest.mark.parametrize("name", named_configs())
-def test_every_shipped_configuration_is_valid_and_departs_from_the_defaults(name: str) -> None:
-    assert load_settings(RetrainSettings, name) != RetrainSettings()
+SETTINGS: list[type[RetrainSettings] | type[CompareSettings]] = [RetrainSettings, CompareSettings]
+
+
+@pytest.mark.parametrize("path", (Path(__file__).parents[2] / "configs").glob("*.yaml"), ids=lambda path: path.stem)
+def test_every_shipped_configuration_is_valid_and_departs_from_the_defaults(path: Path) -> None:
+    models = [model for model in SETTINGS if path.stem in named_configs(model)]
+    assert models
+    for model in models:
+        assert load_settings(model, path.stem) != model()
 
 
 @pytest.mark.parametrize(

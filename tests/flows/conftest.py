@@ -13,6 +13,7 @@ from tests import synthetic
 
 QUICK = {
     "seed": 7,
+    "tracking": {"mode": "off"},
     "validation": {"min_rows": 100},
     "evaluation": {"k_core": 5},
     "models": {

@@ -36,7 +36,20 @@ def test_help_tells_the_product_without_loading_it() -> None:
     program = "import sys; from flows import cli\ntry: cli.app(['--help'])\nexcept SystemExit: pass\nprint(sorted({'torch', 'prefect', 'pandas', 'recbole', 'optuna'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
-    for command in ("retrain", "etl", "monitor", "train", "search", "promote", "rollback", "models", "show", "datasets", "audit"):
+    for command in (
+        "retrain",
+        "etl",
+        "monitor",
+        "train",
+        "compare",
+        "search",
+        "promote",
+        "rollback",
+        "models",
+        "show",
+        "datasets",
+        "audit",
+    ):
         assert command in done.stdout
 
 

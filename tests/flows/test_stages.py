@@ -4,14 +4,14 @@ import pytest
 from prefect import task
 
 from configs.errors import DataRefusedError, StoreUnavailableError
-from tasks.stages import _NETWORK
+from tasks.stages import NETWORK
 
 
 @pytest.mark.parametrize(("error", "tries"), [(StoreUnavailableError, 3), (DataRefusedError, 1), (ZeroDivisionError, 1)])
 def test_only_a_store_that_does_not_answer_is_asked_again(error: type[Exception], tries: int) -> None:
     called = []
 
-    @task(**{**_NETWORK, "retry_delay_seconds": 0})
+    @task(**{**NETWORK, "retry_delay_seconds": 0})
     def stage() -> str:
         called.append(1)
         if len(called) < 3:

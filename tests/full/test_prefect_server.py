@@ -108,7 +108,7 @@ def test_a_deployed_retrain_runs_on_a_worker(server: dict[str, str], tmp_path: P
     deployed = run([PREFECT, "--no-prompt", "deploy", "--all"], server, ROOT)
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
     names = {deployment["name"] for deployment in ask(server, "deployments/filter")}
-    assert names == {"etl", "monitor", "train", "retrain", "search", "promote", "rollback"}
+    assert names == {"etl", "monitor", "train", "retrain", "search", "compare", "compare-run", "promote", "rollback"}
     with (tmp_path / "worker.log").open("w") as log:
         worker = subprocess.Popen([PREFECT, "worker", "start", "--pool", "recsys"], env=server, stdout=log, stderr=log, cwd=ROOT)
         try:

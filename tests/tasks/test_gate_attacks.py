@@ -23,8 +23,8 @@ from configs.errors import GateError, VersionCorruptError
 from models.ranking import metrics
 from tasks import load_check
 from tasks.candidates import read_split
+from tasks.decision import Decision
 from tasks.evaluate import evaluate_candidates, rank_version
-from tasks.gate import Decision
 from tasks.load_check import SAMPLE_FILE, check_loaded
 from tasks.promotions import history, promote
 from tasks.publish import judge, judge_version, promote_version, publish

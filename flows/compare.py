@@ -1,0 +1,103 @@
+"""compare: several models with several seeds on one dataset version, and which of them is better than which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import Task, flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.deployments import run_deployment
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from configs.comparison import CompareSettings
+from configs.errors import ComparisonError, NotFoundError, SettingsError
+from flows.datasets import chosen_dataset
+from flows.etl import etl
+from infra.locks import run_lock
+from infra.stores import open_store
+from tasks.comparison import begin_comparison, missing_runs, pinned_dataset
+from tasks.comparison_results import Comparison, Failure, IncompleteComparisonError
+from tasks.datasets import DatasetRef
+from tasks.experiment_stages import compare_entry, report_comparison
+
+__all__ = ["compare"]
+
+
+@flow(name="compare")
+def compare(settings: CompareSettings = CompareSettings()) -> Comparison:  # noqa: B008
+    """Do the runs that are missing and report on all. Raises IncompleteComparisonError, after the report, where runs failed."""
+    dataset = _dataset(settings)
+    comparison = begin_comparison(open_store(settings.store), dataset, settings)
+    with run_lock(settings.work_dir, f"comparison-{comparison}"):
+        runs = comparison_runs.with_options(task_runner=_task_runner(settings))
+        failures = runs(comparison, dataset, settings)
+        found = report_comparison(comparison, dataset, failures, settings)
+    if failures:
+        reasons = " ".join(f"{failed.entry} seed {failed.seed}: {failed.reason}" for failed in failures)
+        raise IncompleteComparisonError(
+            f"{len(failures)} of the runs of comparison {comparison} failed. {reasons} The others are reported at {found.page}; started "
+            f"again with --set id={comparison}, it does only what is missing.",
+            found,
+        )
+    return found
+
+
+@flow(name="comparison-runs")
+def comparison_runs(comparison: str, dataset: DatasetRef, settings: CompareSettings) -> list[Failure]:
+    """Do the runs that are not stored yet, and tell which failed."""
+    run: Task[..., Any] = deploy_entry if settings.runner == "deployments" else compare_entry
+    missing = missing_runs(open_store(settings.store), comparison, settings)
+    futures = [(entry.name, seed, run.submit(comparison, entry.name, seed, dataset, settings)) for entry, seed in missing]
+    failures: list[Failure] = []
+    for entry, seed, future in futures:
+        error = future.result(raise_on_failure=False)
+        if isinstance(error, BaseException):
+            failures.append(Failure(entry, seed, str(error) or type(error).__name__))
+    return failures
+
+
+@task(name="deploy entry", task_run_name="{entry} seed {seed}", cache_policy=NO_CACHE)
+def deploy_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, settings: CompareSettings) -> None:
+    """Do one run of a comparison as a run of the deployment, and wait for it. Its result passes through the store."""
+    parameters: dict[str, Any] = {
+        "comparison": comparison,
+        "entry": entry,
+        "seed": seed,
+        "dataset": f"{dataset.name}/{dataset.version}",
+        "settings": settings.model_dump(mode="json", exclude={"store": {"access_key_id", "secret_access_key"}}),
+    }
+    ended: Any = run_deployment(settings.deployment, parameters=parameters, timeout=None, poll_interval=2)
+    if ended.state is None or not ended.state.is_completed():
+        raise ComparisonError(f"the flow run {ended.name} of {settings.deployment} ended as {ended.state}")
+
+
+def _dataset(settings: CompareSettings) -> DatasetRef:
+    """The version asked for, or that the comparison began with, or the newest of the source, made where there is none."""
+    wanted = pinned_dataset(open_store(settings.store), settings)
+    try:
+        return chosen_dataset(wanted, settings.data, settings.store)
+    except NotFoundError:
+        if wanted is not None:
+            raise
+        return etl(settings.data, settings.validation, settings.store)
+
+
+def _task_runner(settings: CompareSettings) -> TaskRunner[Any]:
+    """Where `comparison_runs` submits to. Raises SettingsError where Dask is asked for and not installed."""
+    if settings.runner != "dask":
+        return ThreadPoolTaskRunner(max_workers=settings.max_parallel)
+    try:
+        from prefect_dask.task_runners import DaskTaskRunner
+    except ImportError as error:
+        raise SettingsError(
+            "runner is dask, and prefect-dask is not installed: install the extra dask (`pip install movielens-recsys[dask]`), or "
+            "set runner to threads."
+        ) from error
+    if settings.dask_address is not None:
+        return DaskTaskRunner(address=settings.dask_address)
+    local = {"n_workers": settings.max_parallel, "threads_per_worker": 1, "dashboard_address": None}
+    return DaskTaskRunner(cluster_kwargs=local)
+
+
+if __name__ == "__main__":
+    print(compare())

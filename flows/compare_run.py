@@ -1,0 +1,18 @@
+"""compare-run: one run of a comparison, for the comparisons whose runs are deployment runs."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from configs.comparison import CompareSettings
+from flows.datasets import chosen_dataset
+from tasks.experiment_stages import compare_entry
+
+__all__ = ["compare_run"]
+
+
+@flow(name="compare-run", flow_run_name="{entry} seed {seed}")
+def compare_run(comparison: str, entry: str, seed: int, dataset: str, settings: CompareSettings) -> None:
+    """Train `entry` with `seed` on the dataset version `name/version`. The result passes through the store."""
+    chosen = chosen_dataset(dataset, settings.data, settings.store)
+    compare_entry(comparison, entry, seed, chosen, settings)

@@ -1,0 +1,255 @@
+"""Comparisons: several models, several seeds, one dataset version, one protocol.
+
+A comparison lies under `comparisons/<id>/`: `comparison.json` says what its runs have in common, and each run is
+`runs/<entry>-<seed>.parquet`, its ranks, sealed by `runs/<entry>-<seed>.json`, its record. Both are written once, so a comparison
+that was killed goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import json
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from configs.comparison import CompareSettings, EntrySettings
+from configs.errors import AlreadyExistsError, ComparisonError, NotFoundError, SettingsError, VersionCorruptError
+from infra.stores import Store
+from models.beyond_accuracy import beyond_accuracy
+from models.loading import make_recommender
+from models.ranking import Ranking, metrics, per_request_metrics, rank_requests
+from models.recommender import IntArray, OnEpoch
+from models.significance import confidence_intervals
+from tasks.candidates import read_split
+from tasks.datasets import DatasetRef
+from tasks.registry import git_commit
+from tasks.track import RunPlan, RunRecord, safe_settings
+
+__all__ = [
+    "StoredRun",
+    "begin_comparison",
+    "missing_runs",
+    "pinned_dataset",
+    "read_record",
+    "read_run",
+    "refuse_other_requests",
+    "run_entry",
+    "run_plan",
+    "runs_of",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRun:
+    """A run of the comparison: its record and where each request's target came."""
+
+    entry: str
+    seed: int
+    record: RunRecord
+    user_ids: IntArray  # (R,)
+    targets: IntArray  # (R,) raw item ids
+    ranks: IntArray  # (R,) from 1
+
+
+def begin_comparison(store: Store, dataset: DatasetRef, settings: CompareSettings) -> str:
+    """The comparison's id, its common facts stored.
+
+    Raises SettingsError where a comparison of that id has another dataset version or protocol.
+    """
+    facts = {"dataset": f"{dataset.name}/{dataset.version}", "protocol": settings.evaluation.protocol_id}
+    comparison = settings.id or _content_id(facts, settings)
+    created = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    try:
+        store.put_new(
+            f"comparisons/{comparison}/comparison.json", json.dumps({"format": 1, "created": created, **facts}).encode()
+        )
+    except AlreadyExistsError:
+        stored = _read_json(store, f"comparisons/{comparison}/comparison.json")
+        for name, value in facts.items():
+            if stored.get(name) != value:
+                raise SettingsError(
+                    f"The comparison {comparison} was begun with the {name} {stored.get(name)}, and this run has {value}: their "
+                    "figures do not compare. Set the same again, or give this comparison another id."
+                ) from None
+    return comparison
+
+
+def pinned_dataset(store: Store, settings: CompareSettings) -> str | None:
+    """Dataset version `name/version` that is asked for, or that the comparison of this id was begun with."""
+    if settings.dataset is not None or settings.id is None:
+        return settings.dataset
+    try:
+        return str(_read_json(store, f"comparisons/{settings.id}/comparison.json")["dataset"])
+    except NotFoundError:
+        return None
+
+
+def runs_of(settings: CompareSettings) -> list[tuple[EntrySettings, int]]:
+    """Entry and seed of each run that makes the comparison."""
+    return [(entry, seed) for entry in settings.entries for seed in settings.seeds_of(entry)]
+
+
+def missing_runs(store: Store, comparison: str, settings: CompareSettings) -> list[tuple[EntrySettings, int]]:
+    """Runs that are not stored yet. Raises SettingsError where a stored one was made with other settings of its model."""
+    missing = []
+    for entry, seed in runs_of(settings):
+        try:
+            stored = read_record(store, comparison, entry.name, seed)
+        except NotFoundError:
+            missing.append((entry, seed))
+            continue
+        before, now = stored.plan.settings["model"], _model_settings(entry)
+        changed = [f"{name} {before[name]}, now {now[name]}" for name in now if name in before and before[name] != now[name]]
+        if stored.plan.kind != entry.kind:
+            changed = [f"kind {stored.plan.kind}, now {entry.kind}"]
+        if changed:
+            raise SettingsError(
+                f"{entry.name} of the comparison {comparison} was run with other settings ({'; '.join(changed)}). Give the entry "
+                "another name, or the comparison another id."
+            )
+    return missing
+
+
+def run_plan(comparison: str, entry: EntrySettings, seed: int, dataset: DatasetRef, settings: CompareSettings) -> RunPlan:
+    """What is known of the run before it begins."""
+    return RunPlan(
+        name=f"{entry.name}-{seed}",
+        group=comparison,
+        job="compare",
+        kind=entry.kind,
+        seed=seed,
+        dataset=f"{dataset.name}/{dataset.version}",
+        protocol=settings.evaluation.protocol_id,
+        settings={
+            "entry": safe_settings(entry),
+            "model": _model_settings(entry),
+            "evaluation": safe_settings(settings.evaluation),
+        },
+        git_commit=git_commit(),
+    )
+
+
+def run_entry(
+    store: Store,
+    comparison: str,
+    entry: EntrySettings,
+    seed: int,
+    dataset: DatasetRef,
+    settings: CompareSettings,
+    on_epoch: OnEpoch | None = None,
+) -> None:
+    """Train the entry with one seed, rank the test requests, and store the run. One that was killed goes on from its last epoch.
+
+    Raises TrainingError where training cannot start or diverges.
+    """
+    model = make_recommender(entry.kind, entry.models)
+    model.prepare()
+    parts = read_split(store, dataset, settings.evaluation)
+    mask = parts.masks_seen(model.sequential)
+    checkpoints = settings.work_dir / "comparisons" / comparison / f"{entry.name}-{seed}"
+    fitted = model.fit(
+        parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=mask, checkpoint_dir=checkpoints, on_epoch=on_epoch
+    )
+    ranking = rank_requests(model, parts.test, parts.catalogue, mask_seen=mask, batch_size=settings.evaluation.batch_size)
+    intervals = confidence_intervals(
+        per_request_metrics(ranking.ranks, settings.evaluation.ks), resamples=settings.resamples, seed=settings.bootstrap_seed
+    )
+    seconds = max(fitted.seconds, sum(report.seconds for report in fitted.epochs))  # a resumed fit knows its own part only
+    record = RunRecord(
+        plan=run_plan(comparison, entry, seed, dataset, settings),
+        epochs=fitted.epochs,
+        best_epoch=fitted.best_epoch,
+        resumed_from=fitted.resumed_from,
+        parameters=fitted.parameters,
+        device=fitted.device,
+        seconds=round(seconds, 3),
+        requests=len(parts.test),
+        metrics=metrics(ranking.ranks, settings.evaluation.ks),
+        intervals=intervals,
+        beyond_accuracy=beyond_accuracy(ranking, parts.train),
+        cost=None if settings.hourly_price is None else round(seconds * settings.hourly_price / 3600, 6),
+    )
+    _write_run(store, _run_key(comparison, entry.name, seed), record, ranking)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def read_record(store: Store, comparison: str, entry: str, seed: int) -> RunRecord:
+    """Raises NotFoundError where the run has not ended."""
+    return RunRecord.from_dict(_read_json(store, f"{_run_key(comparison, entry, seed)}.json"))
+
+
+def read_run(store: Store, comparison: str, entry: str, seed: int) -> StoredRun:
+    """Raises NotFoundError where the run has not ended, VersionCorruptError where its ranks are not those it was sealed with."""
+    key = _run_key(comparison, entry, seed)
+    sealed = _read_json(store, f"{key}.json")
+    content = store.get(f"{key}.parquet")
+    if hashlib.sha256(content).hexdigest() != sealed["ranks_sha256"]:
+        raise VersionCorruptError(
+            f"{store.uri(f'{key}.parquet')} is not what its record was written with. Delete it with the record beside it, and start "
+            "the comparison again: it does only what is missing."
+        )
+    frame = pd.read_parquet(io.BytesIO(content))
+    users, targets, ranks = (frame[column].to_numpy(np.int64) for column in ("user_id", "target", "rank"))
+    return StoredRun(entry, seed, RunRecord.from_dict(sealed), users, targets, ranks)
+
+
+def refuse_other_requests(runs: list[StoredRun]) -> None:
+    """Raises ComparisonError where two runs were not ranked on the same requests."""
+    for run in runs[1:]:
+        if not (np.array_equal(run.user_ids, runs[0].user_ids) and np.array_equal(run.targets, runs[0].targets)):
+            raise ComparisonError(
+                f"{run.entry} seed {run.seed} and {runs[0].entry} seed {runs[0].seed} were ranked on different requests, though their "
+                "dataset version and protocol are the same: other versions of this product split it. Give the comparison another id."
+            )
+
+
+def _write_run(store: Store, key: str, record: RunRecord, ranking: Ranking) -> None:
+    buffer = io.BytesIO()
+    columns = {"user_id": ranking.user_ids, "target": ranking.targets, "rank": ranking.ranks}
+    pd.DataFrame(columns).to_parquet(buffer, index=False)
+    content = buffer.getvalue()
+    sealed = {"format": 1, **record.to_dict(), "ranks_sha256": hashlib.sha256(content).hexdigest()}
+    try:
+        store.put_new(f"{key}.parquet", content)
+    except AlreadyExistsError:
+        if store.exists(f"{key}.json"):
+            return  # another process has done this run
+        if store.get(f"{key}.parquet") != content:  # left by one that was killed before it sealed them
+            store.delete(f"{key}.parquet")
+            store.put_new(f"{key}.parquet", content)
+    with suppress(AlreadyExistsError):  # another process has just done this run
+        store.put_new(f"{key}.json", json.dumps(sealed, indent=2).encode())
+
+
+def _run_key(comparison: str, entry: str, seed: int) -> str:
+    return f"comparisons/{comparison}/runs/{entry}-{seed}"
+
+
+def _model_settings(entry: EntrySettings) -> dict[str, Any]:
+    return safe_settings(getattr(entry.models, entry.kind))
+
+
+def _content_id(facts: dict[str, str], settings: CompareSettings) -> str:
+    """12 hex digits over what decides the figures; seeds are left out, so more of them go on with the same comparison."""
+    entries = {entry.name: [entry.kind, _model_settings(entry)] for entry in settings.entries}
+    code = git_commit() or importlib.metadata.version("movielens-recsys")
+    return hashlib.sha256(json.dumps([facts, entries, code], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _read_json(store: Store, key: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(store.get(key))
+    except ValueError as error:
+        raise VersionCorruptError(
+            f"{store.uri(key)} cannot be read as JSON ({error}): it was changed after it was stored. Delete it, and start the comparison "
+            "again: it does only what is missing."
+        ) from error
+    return found

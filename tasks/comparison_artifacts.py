@@ -1,0 +1,35 @@
+"""What a comparison shows in the Prefect UI."""
+
+from __future__ import annotations
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+
+from tasks.comparison_report import headline, render_markdown, result_rows
+from tasks.comparison_results import Comparison
+
+__all__ = ["show_comparison"]
+
+
+def show_comparison(comparison: Comparison) -> None:
+    create_markdown_artifact(render_markdown(comparison), key="comparison", description=headline(comparison))
+    create_table_artifact(
+        result_rows(comparison),
+        key="comparison-results",
+        description=f"Test requests of {comparison.dataset} under {comparison.protocol}; against {comparison.reference}",
+    )
+    matrix = [
+        {
+            "better": cell.entry,
+            "than": cell.other,
+            "difference of NDCG@10": round(cell.difference, 4),
+            "95 % interval": f"{cell.low:+.4f} to {cell.high:+.4f}",
+            "p": round(cell.p_value, 4),
+            "p, Holm": round(cell.adjusted, 4),
+            "shown": str(cell.shown).lower(),
+        }
+        for cell in comparison.matrix
+    ]
+    create_table_artifact(
+        matrix, key="comparison-matrix", description=f"Which is better, at {comparison.alpha:g} for all together"
+    )
+    create_link_artifact(comparison.page, link_text="Report", key="comparison-report", description=headline(comparison))

@@ -1,0 +1,100 @@
+"""The stages of a search and of a comparison as Prefect tasks: each opens what it needs, calls the plain function, and shows
+the outcome."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import cast
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.logging import get_run_logger
+
+from configs.comparison import CompareSettings
+from configs.search import SearchSettings
+from infra.stores import open_store
+from models.recommender import EpochReport
+from tasks import artifacts, search, track
+from tasks.comparison import read_record, run_plan
+from tasks.comparison_process import run_apart
+from tasks.comparison_results import Comparison, Failure, compare_runs, write_report
+from tasks.datasets import DatasetRef
+from tasks.stages import NETWORK
+
+__all__ = ["begin_search", "compare_entry", "conclude_search", "report_comparison", "search_trials"]
+
+
+@task(name="begin search", **NETWORK)
+def begin_search(dataset: DatasetRef, settings: SearchSettings) -> search.StudyRef:
+    """Make the study, or find it."""
+    log, ref = get_run_logger(), search.begin(dataset, settings)
+    log.info("study %s in %s, %d trials begun before", ref.name, ref.storage, ref.begun)
+    if not ref.starts_with_base:
+        log.info("models.ss4rec as it is lies outside of the space, so it is not among the trials")
+    return ref
+
+
+@task(name="search", task_run_name="search worker {worker}", **NETWORK)
+def search_trials(dataset: DatasetRef, ref: search.StudyRef, settings: SearchSettings, worker: int = 0) -> int:
+    """Train trials until the study has enough, with their progress in the UI and the log."""
+    log = get_run_logger()
+    shown = cast(UUID, create_progress_artifact(0.0, key="search-progress", description="no trial has ended yet"))
+
+    def on_trial(trial: search.TrialRecord, trials: list[search.TrialRecord]) -> None:
+        percent, said = search.progress(trials, settings.search.trials)
+        update_progress_artifact(shown, percent, description=said)
+        value = "" if trial.value is None else f", valid NDCG@10 {trial.value:.4f} (best in epoch {trial.best_epoch})"
+        log.info("trial %d %s after %d epochs%s. %s", trial.number, trial.state, trial.epochs, value, trial.reason or said)
+
+    return search.work(open_store(settings.store), dataset, ref, settings, worker, on_trial)
+
+
+@task(name="conclude search", **NETWORK)
+def conclude_search(dataset: DatasetRef, ref: search.StudyRef, settings: SearchSettings) -> search.SearchRecord:
+    """Store what the search found and show it."""
+    record = search.conclude(open_store(settings.store), dataset, ref, settings, datetime.now(UTC))
+    artifacts.show_search(record)
+    get_run_logger().info("%s", search.progress(record.trials, settings.search.trials)[1])
+    return record
+
+
+@task(name="compare entry", task_run_name="{entry} seed {seed}", **NETWORK)
+def compare_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, settings: CompareSettings) -> track.RunRecord:
+    """Do one run of a comparison in a process of its own, with its progress in the UI and the log."""
+    log, chosen, store = get_run_logger(), settings.entry(entry), open_store(settings.store)
+    progress = cast(
+        UUID, create_progress_artifact(0.0, key=f"run-{entry}-{seed}", description=f"{entry} seed {seed} is training")
+    )
+    tracker = track.begin(run_plan(comparison, chosen, seed, dataset, settings), settings.tracking, settings.work_dir, log)
+    kept: track.RunRecord | None = None
+
+    def on_epoch(report: EpochReport) -> None:
+        update_progress_artifact(progress, 100 * report.epoch / report.max_epochs)
+        tracker.epoch(report)
+        log.info(
+            "%s seed %d epoch %d of at most %d: loss %.4f, valid NDCG@10 %.4f, %.1f s",
+            entry, seed, report.epoch, report.max_epochs, report.loss, report.valid["ndcg@10"], report.seconds,
+        )  # fmt: skip
+
+    try:
+        run_apart(comparison, chosen, seed, dataset, settings, on_epoch)
+        kept = read_record(store, comparison, entry, seed)
+    finally:
+        tracker.end(kept)
+    update_progress_artifact(progress, 100.0, description=f"{entry} seed {seed}: NDCG@10 {kept.metrics['ndcg@10']:.4f}")
+    return kept
+
+
+@task(name="report comparison", **NETWORK)
+def report_comparison(comparison: str, dataset: DatasetRef, failures: list[Failure], settings: CompareSettings) -> Comparison:
+    """Compare the runs that are stored, and store and show the report."""
+    from tasks.comparison_artifacts import show_comparison
+    from tasks.comparison_report import headline, render_html
+
+    store = open_store(settings.store)
+    found = compare_runs(store, comparison, dataset, failures, settings)
+    write_report(store, found, render_html(found))
+    show_comparison(found)
+    get_run_logger().info("comparison %s: %s", found.id, headline(found))
+    return found

@@ -1,0 +1,292 @@
+"""What is kept of each trained model: one record, stored as JSON and sent to Weights & Biases.
+
+A tracker must never cost a run anything: wandb lives in a process of its own (`wandb_writer`), fed through a pipe that is never
+waited for, and is stopped when it is not done in time. Whatever goes wrong there is one warning.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, SecretStr
+
+from configs.settings import RetrainSettings, TrackingSettings
+from models.recommender import EpochReport
+from tasks.candidates import Candidate
+from tasks.decision import Decision
+from tasks.evaluate import Evaluation
+from tasks.registry import ModelRef, git_commit
+
+__all__ = ["RunPlan", "RunRecord", "Tracker", "abandon", "begin", "begun", "candidate_plan", "candidate_record", "safe_settings"]
+
+Log = logging.Logger | logging.LoggerAdapter[Any]
+CREDENTIALS = {"access_key_id", "secret_access_key"}
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What is known of a run before it begins."""
+
+    name: str
+    group: str  # the flow run or comparison that it belongs to
+    job: str  # the flow: retrain, train, compare
+    kind: str  # ss4rec, ncf, popularity
+    seed: int
+    dataset: str  # name/version
+    protocol: str
+    settings: dict[str, Any]  # without credentials
+    git_commit: str | None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """All that is kept of a run. The stored JSON and what the tracker is sent are both made from it."""
+
+    plan: RunPlan
+    epochs: list[EpochReport]
+    best_epoch: int
+    resumed_from: int | None
+    parameters: int
+    device: str
+    seconds: float  # of training
+    requests: int
+    metrics: dict[str, float]  # over all test requests
+    intervals: dict[str, tuple[float, float]]  # metric -> 95 % bootstrap interval over requests
+    beyond_accuracy: dict[str, float] = field(default_factory=dict)
+    cost: float | None = None  # USD
+    gate: str | None = None  # outcome; of the challenger only
+    gate_reasons: list[str] = field(default_factory=list)
+    version: str | None = None  # model version that the run became or was judged beside
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, kept: dict[str, Any]) -> RunRecord:
+        """The record that `to_dict` gave; keys that are none of its fields are left out."""
+        values = {name: kept[name] for name in cls.__dataclass_fields__ if name in kept}
+        return cls(
+            **values
+            | {
+                "plan": RunPlan(**kept["plan"]),
+                "epochs": [EpochReport(**report) for report in kept["epochs"]],
+                "intervals": {name: (low, high) for name, (low, high) in kept["intervals"].items()},
+            }
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """The run's figures by flat name, as a tracker compares runs by."""
+        facts = ("best_epoch", "parameters", "device", "seconds", "requests", "cost", "gate", "gate_reasons", "version")
+        found: dict[str, Any] = {name: value for name in facts if (value := getattr(self, name)) not in (None, [])}
+        found |= {f"test/{name}": value for name, value in (self.metrics | self.beyond_accuracy).items()}
+        for name, (low, high) in self.intervals.items():
+            found |= {f"test/{name}/low": low, f"test/{name}/high": high}
+        return found
+
+
+def candidate_plan(kind: str, dataset: str, settings: RetrainSettings, *, group: str, job: str) -> RunPlan:
+    """Of a candidate of the flow run `group`."""
+    return RunPlan(
+        name=f"{settings.model_name}-{kind}",
+        group=group,
+        job=job,
+        kind=kind,
+        seed=settings.seed,
+        dataset=dataset,
+        protocol=settings.evaluation.protocol_id,
+        settings=safe_settings(settings),
+        git_commit=git_commit(),
+    )
+
+
+def candidate_record(
+    plan: RunPlan, candidate: Candidate, evaluation: Evaluation, decision: Decision | None = None, version: ModelRef | None = None
+) -> RunRecord:
+    """Of an evaluated candidate; the decision is the challenger's alone."""
+    judged = decision if version is not None and version.kind == candidate.kind else None
+    return RunRecord(
+        plan=plan,
+        epochs=candidate.epochs,
+        best_epoch=candidate.best_epoch,
+        resumed_from=candidate.resumed_from,
+        parameters=candidate.parameters,
+        device=candidate.device,
+        seconds=candidate.seconds,
+        requests=evaluation.requests,
+        metrics=evaluation.metrics[candidate.kind]["all"],
+        intervals=evaluation.intervals[candidate.kind],
+        beyond_accuracy=evaluation.beyond_accuracy[candidate.kind],
+        gate=judged.outcome if judged else None,
+        gate_reasons=judged.reasons if judged else [],
+        version=version.version if version else None,
+    )
+
+
+def epoch_row(report: EpochReport) -> dict[str, float]:
+    """An epoch as a row of the run's history."""
+    row = {"epoch": report.epoch, "loss": report.loss, "seconds": report.seconds}
+    return row | {f"valid/{name}": value for name, value in report.valid.items()}
+
+
+def safe_settings(settings: BaseModel) -> dict[str, Any]:
+    """Settings as JSON-able values without credentials: secret fields, and the user, password and query of an address."""
+
+    def safe(value: Any) -> Any:
+        if isinstance(value, BaseModel):
+            fields = type(value).model_fields
+            kept = {name: getattr(value, name) for name in fields if name not in CREDENTIALS}
+            return {name: safe(inner) for name, inner in kept.items() if not isinstance(inner, SecretStr)}
+        if isinstance(value, dict):
+            return {str(name): safe(inner) for name, inner in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [safe(inner) for inner in value]
+        if isinstance(value, str) and "://" in value:
+            parts = urlsplit(value)
+            return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+        return str(value) if isinstance(value, Path) else value
+
+    found: dict[str, Any] = safe(settings)
+    return found
+
+
+class Tracker:
+    """One run at Weights & Biases, from `begin` until `end`. Without a process every call does nothing."""
+
+    def __init__(self, plan: RunPlan, settings: TrackingSettings, log: Log, process: subprocess.Popen[bytes] | None) -> None:
+        self._plan, self._settings, self._log = plan, settings, log
+        self._process = process
+        self._unsent = b""
+        self._epochs: set[int] = set()
+
+    def epoch(self, report: EpochReport) -> None:
+        """Send an epoch, once."""
+        if report.epoch not in self._epochs:
+            self._epochs.add(report.epoch)
+            self.send({"epoch": epoch_row(report)})
+
+    def summary(self, record: RunRecord) -> None:
+        """Send what is known by now, with epochs that were trained before a resumed run."""
+        for report in record.epochs:
+            self.epoch(report)
+        self.send({"summary": record.summary()})
+
+    def end(self, record: RunRecord | None) -> None:
+        """Send the whole record and wait, `timeout_s` at most, for the tracker to be done. None is a run that failed."""
+        _begun.pop((self._plan.group, self._plan.name), None)
+        if self._process is None:
+            return
+        if record is not None:
+            self.summary(record)
+        self.send({"finish": 1 if record is None else 0})
+        process, self._process = self._process, None
+        try:
+            _, complaint = process.communicate(self._unsent, timeout=self._settings.timeout_s)
+            if process.returncode:
+                said = complaint.decode(errors="replace").strip().splitlines()
+                _give_up(self._settings, self._log, said[-1] if said else f"its process ended with {process.returncode}")
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            _give_up(self._settings, self._log, f"it was not done {self._settings.timeout_s:g} s after the run's end")
+
+    def send(self, message: dict[str, Any]) -> None:
+        """A message of `wandb_writer`. Write as much as the pipe takes at once; the rest goes with the next message, or at the end."""
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        self._unsent += json.dumps(message).encode() + b"\n"
+        with suppress(BlockingIOError, BrokenPipeError):  # a process that has died is told of at the end
+            self._unsent = self._unsent[os.write(self._process.stdin.fileno(), self._unsent) :]
+
+
+_begun: dict[tuple[str, str], Tracker] = {}  # by group and name: the stages of a flow run end what an earlier one began
+_given_up: set[TrackingSettings] = set()
+
+
+def begin(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -> Tracker:
+    """Begin to track a run. What it cannot do it says in one log line; it raises nothing."""
+    tracker = Tracker(plan, settings, log, _start(settings, log))
+    tracker.send({"init": _init(plan, settings, work_dir)})
+    _begun[plan.group, plan.name] = tracker
+    return tracker
+
+
+def begun(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -> Tracker:
+    """The tracker that this process began for `plan`, or a new one where another process did."""
+    return _begun.get((plan.group, plan.name)) or begin(plan, settings, work_dir, log)
+
+
+def abandon(group: str) -> None:
+    """End as failed whatever this process began for a flow run that stops here."""
+    for tracker in [tracker for (of, _), tracker in _begun.items() if of == group]:
+        tracker.end(None)
+
+
+def _start(settings: TrackingSettings, log: Log) -> subprocess.Popen[bytes] | None:
+    if settings.mode == "off" or settings in _given_up:
+        return None
+    if importlib.util.find_spec("wandb") is None:
+        _given_up.add(settings)
+        log.info("Runs are not tracked: the package wandb is not installed (the extra `tracking` brings it).")
+        return None
+    # -P: neither this folder nor the working folder may stand in for a package that wandb imports.
+    program = [sys.executable, "-P", str(Path(__file__).with_name("wandb_writer.py")), f"{settings.timeout_s:g}"]
+    try:
+        process = subprocess.Popen(
+            program,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,  # an interrupt of the run lets the tracker close its files
+        )
+    except OSError as error:
+        _give_up(settings, log, f"its process did not start: {error}")
+        return None
+    assert process.stdin is not None
+    os.set_blocking(process.stdin.fileno(), False)
+    return process
+
+
+def _init(plan: RunPlan, settings: TrackingSettings, work_dir: Path) -> dict[str, Any]:
+    """What `wandb.init` is called with."""
+    return {
+        "id": secrets.token_hex(4),
+        "name": plan.name,
+        "group": plan.group,
+        "job_type": plan.job,
+        "config": {name: value for name, value in asdict(plan).items() if name not in ("name", "group", "job")},
+        "project": settings.project,
+        "entity": settings.entity,
+        "tags": [plan.kind, *settings.tags],
+        "mode": settings.mode,
+        "dir": str(work_dir.absolute()),
+    }
+
+
+def _give_up(settings: TrackingSettings, log: Log, reason: str) -> None:
+    """Tell once, and track no more in this process: another run would only wait again."""
+    if settings not in _given_up:
+        _given_up.add(settings)
+        log.warning("Weights & Biases failed and is off from here on; the run itself is unharmed. %s", reason)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """The process with those that wandb started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stderr):
+        if pipe is not None:
+            pipe.close()
