@@ -14,6 +14,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner
 
 from configs.errors import TrainingError
+from configs.redaction import safe_settings
 from configs.search import SearchSettings
 from configs.settings import RetrainSettings
 from flows.challenge import Challenge, Clock, challenge
@@ -41,7 +42,7 @@ class SearchSummary:
         """Without the store's credentials."""
         fields = {name: getattr(self, name) for name in ("flow_run", "durations_s")}
         parts = {"dataset": asdict(self.dataset), "record": self.record.to_dict()}
-        settings = self.settings.model_dump(mode="json", exclude={"store": {"access_key_id", "secret_access_key"}})
+        settings = safe_settings(self.settings)
         return {**fields, **parts, "settings": settings, "challenge": asdict(self.challenge) if self.challenge else None}
 
 

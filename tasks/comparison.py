@@ -22,6 +22,7 @@ import pandas as pd
 
 from configs.comparison import CompareSettings, EntrySettings
 from configs.errors import AlreadyExistsError, ComparisonError, NotFoundError, SettingsError, VersionCorruptError
+from configs.redaction import safe_settings
 from infra.stores import Store
 from models.beyond_accuracy import beyond_accuracy
 from models.loading import make_recommender
@@ -31,7 +32,7 @@ from models.significance import confidence_intervals
 from tasks.candidates import read_split
 from tasks.datasets import DatasetRef
 from tasks.registry import git_commit
-from tasks.track import RunPlan, RunRecord, safe_settings
+from tasks.track import RunPlan, RunRecord
 
 __all__ = [
     "StoredRun",

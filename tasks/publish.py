@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import AlreadyExistsError, GateError, TrainingError, VersionCorruptError
+from configs.redaction import safe_settings
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
 from infra.stores import Store
 from models.beyond_accuracy import beyond_accuracy
@@ -89,13 +90,12 @@ def publish(
     settings: RetrainSettings,
 ) -> ModelRef:
     """Seal the version with its decision and lineage."""
-    secret = {"store": {"access_key_id", "secret_access_key"}}
     lineage = collect_lineage(
         kind=challenger.kind,
         dataset=evaluation.dataset,
         protocol=evaluation.protocol,
         seed=settings.seed,
-        settings=settings.model_dump(mode="json", exclude=secret),
+        settings=safe_settings(settings),
         metrics=evaluation.metrics[challenger.kind]["all"],
         duration_s=round(challenger.seconds, 1),
     )

@@ -18,10 +18,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, SecretStr
-
+from configs.redaction import safe_settings
 from configs.settings import RetrainSettings, TrackingSettings
 from models.recommender import EpochReport
 from tasks.candidates import Candidate
@@ -29,10 +27,9 @@ from tasks.decision import Decision
 from tasks.evaluate import Evaluation
 from tasks.registry import ModelRef, git_commit
 
-__all__ = ["RunPlan", "RunRecord", "Tracker", "abandon", "begin", "begun", "candidate_plan", "candidate_record", "safe_settings"]
+__all__ = ["RunPlan", "RunRecord", "Tracker", "abandon", "begin", "begun", "candidate_plan", "candidate_record"]
 
 Log = logging.Logger | logging.LoggerAdapter[Any]
-CREDENTIALS = {"access_key_id", "secret_access_key"}
 
 
 @dataclass(frozen=True)
@@ -138,27 +135,6 @@ def epoch_row(report: EpochReport) -> dict[str, float]:
     """An epoch as a row of the run's history."""
     row = {"epoch": report.epoch, "loss": report.loss, "seconds": report.seconds}
     return row | {f"valid/{name}": value for name, value in report.valid.items()}
-
-
-def safe_settings(settings: BaseModel) -> dict[str, Any]:
-    """Settings as JSON-able values without credentials: secret fields, and the user, password and query of an address."""
-
-    def safe(value: Any) -> Any:
-        if isinstance(value, BaseModel):
-            fields = type(value).model_fields
-            kept = {name: getattr(value, name) for name in fields if name not in CREDENTIALS}
-            return {name: safe(inner) for name, inner in kept.items() if not isinstance(inner, SecretStr)}
-        if isinstance(value, dict):
-            return {str(name): safe(inner) for name, inner in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [safe(inner) for inner in value]
-        if isinstance(value, str) and "://" in value:
-            parts = urlsplit(value)
-            return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
-        return str(value) if isinstance(value, Path) else value
-
-    found: dict[str, Any] = safe(settings)
-    return found
 
 
 class Tracker:
