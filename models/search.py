@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pandas as pd
 import torch
 
 from configs.errors import TrainingError
@@ -44,10 +45,11 @@ class TrialData:
     valid: Requests
     catalogue: IntArray  # (n_items,) raw item ids, ascending
     mask_seen: bool
+    users: pd.DataFrame | None = None  # what is known of them, for `user_features`
 
     @classmethod
-    def of(cls, parts: Split) -> TrialData:
-        return cls(parts.train, parts.valid, parts.catalogue, parts.masks_seen(SS4Rec.sequential))
+    def of(cls, parts: Split, users: pd.DataFrame | None = None) -> TrialData:
+        return cls(parts.train, parts.valid, parts.catalogue, parts.masks_seen(SS4Rec.sequential), users)
 
 
 def make_sampler(seed: int, *, worker: int = 0, begun: int = 0) -> optuna.samplers.BaseSampler:
@@ -87,6 +89,8 @@ def run_trial(
     Raises optuna.TrialPruned where the study's pruner cuts it off, TrainingError where it diverges or does not fit into the GPU.
     """
     model = SS4Rec(SS4RecSettings.model_validate(base.model_dump() | suggest(trial, space)))
+    if data.users is not None:
+        model.describe_users(data.users)
 
     def after(epoch: EpochReport) -> None:
         trial.report(epoch.valid[METRIC], epoch.epoch)

@@ -30,7 +30,7 @@ from infra.study_storage import answering, open_storage, shown
 from models.recommender import OnEpoch
 from models.search import METRIC, TrialData, make_pruner, make_sampler, run_trial
 from tasks.candidates import read_split
-from tasks.datasets import DatasetRef
+from tasks.datasets import DatasetRef, read_table
 
 __all__ = ["SearchRecord", "StudyRef", "TrialRecord", "begin", "best_settings", "conclude", "progress", "work"]
 
@@ -153,7 +153,7 @@ def work(
     options = settings.search
     # As in `train_candidate`, a core is left to whatever else runs; the workers of a run share the others.
     torch.set_num_threads(max(1, ((os.cpu_count() or 2) - 1) // options.workers))
-    data = TrialData.of(read_split(store, dataset, settings.evaluation))
+    data = TrialData.of(read_split(store, dataset, settings.evaluation), read_table(store, dataset, "users"))
     ended, deadline, idle_since = 0, time.monotonic() + (options.seconds or float("inf")), None
     with answering(_url(settings)):
         study = _open(ref.name, settings, worker, ref.begun)
