@@ -3,18 +3,22 @@
 A local store with 20 versions of SS4Rec at its default size on MovieLens 100K (one epoch: time does not depend on how well it
 ranks), each of which was champion once. A rollback to one of them, drawn at random, verifies the promotion log, the manifest and
 every file, loads the version in a clean process that must answer its sample requests as the trained model did, and appends to the
-log. Timed as the function and as the command `recsys rollback`.
+log. Timed as the function and as the command `recsys rollback`. Beside the time stand the CPU seconds, which other work on the
+machine does not lengthen, and the load when it began.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,23 +49,21 @@ def main() -> None:
         store = LocalStore(Path(folder) / "store")
         megabytes = _fill(store, Path(folder) / "model", given.versions)
         draw = random.Random(given.seed)
-        function = [_seconds_of_function(store, draw) for _ in range(given.times)]
-        command = [_seconds_of_command(store, draw) for _ in range(given.commands)]
+        load = os.getloadavg()[0]
+        function = [_seconds(store, draw, _by_function) for _ in range(given.times)]
+        command = [_seconds(store, draw, _by_command) for _ in range(given.commands)]
     result: dict[str, Any] = {
         "data": "ml-100k",
         "versions": given.versions,
         "version_mb": round(megabytes, 2),
-        "hardware": hardware(),
-        "function_s": function,
-        "function_median_s": statistics.median(function),
-        "command_s": command,
-        "command_median_s": statistics.median(command),
+        "hardware": hardware() | {"load_1_min": round(load, 2)},
+        "function": _summary(function),
+        "command": _summary(command),
     }
     write_json(given.out, result)
-    print(
-        f"rollback among {given.versions} versions of {megabytes:.1f} MB, verified: median {result['function_median_s']:.2f} s; "
-        f"`recsys rollback`: median {result['command_median_s']:.2f} s"
-    )
+    print(f"rollback among {given.versions} versions of {megabytes:.1f} MB, verified, at a load of {load:.1f}:")
+    for name in ("function", "command"):
+        print(f"{name}: median {result[name]['median_s']:.2f} s, of which {result[name]['median_cpu_s']:.2f} s of CPU")
 
 
 def _fill(store: LocalStore, folder: Path, versions: int) -> float:
@@ -89,23 +91,37 @@ def _target(store: LocalStore, draw: random.Random) -> str:
     return draw.choice(sorted({entry.version for entry in entries} - {entries[-1].version}))
 
 
-def _seconds_of_function(store: LocalStore, draw: random.Random) -> float:
-    to, settings = _target(store, draw), PromotionSettings()
-    began = time.perf_counter()
-    entry = roll_back(store, NAME, to, "benchmark", settings)
-    seconds = time.perf_counter() - began
-    assert entry.version == to
-    return round(seconds, 2)
-
-
-def _seconds_of_command(store: LocalStore, draw: random.Random) -> float:
-    to = _target(store, draw)
-    command = [sys.executable, "-m", "flows.cli", "rollback", "--to", to, "--set", f"store.url=file:{store.folder}"]
-    began = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    seconds = time.perf_counter() - began
+def _seconds(store: LocalStore, draw: random.Random, go: Callable[[LocalStore, str], object]) -> tuple[float, float]:
+    """Wall and CPU seconds of a rollback to a version drawn at random."""
+    to, cpu, began = _target(store, draw), _cpu_seconds(), time.perf_counter()
+    go(store, to)
+    found = time.perf_counter() - began, _cpu_seconds() - cpu
     assert history(store, NAME)[-1].version == to
-    return round(seconds, 2)
+    return round(found[0], 2), round(found[1], 2)
+
+
+def _by_function(store: LocalStore, to: str) -> object:
+    return roll_back(store, NAME, to, "benchmark", PromotionSettings())
+
+
+def _by_command(store: LocalStore, to: str) -> object:
+    command = [sys.executable, "-m", "flows.cli", "rollback", "--to", to, "--set", f"store.url=file:{store.folder}"]
+    return subprocess.run(command, check=True, capture_output=True)
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    used = [resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def _summary(times: list[tuple[float, float]]) -> dict[str, Any]:
+    return {
+        "wall_s": [wall for wall, _ in times],
+        "cpu_s": [cpu for _, cpu in times],
+        "median_s": statistics.median(wall for wall, _ in times),
+        "median_cpu_s": statistics.median(cpu for _, cpu in times),
+    }
 
 
 if __name__ == "__main__":

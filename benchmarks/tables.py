@@ -299,14 +299,13 @@ def _gate(result: Result) -> str:
 
 
 def _rollback(result: Result) -> str:
-    store = f"among {result['versions']} versions of {result['version_mb']:.2f} MB"
-    return _markdown(
-        [f"a rollback {store}", "median", "every run"],
-        [
-            [name, f"{result[f'{key}_median_s']:.1f} s", ", ".join(f"{seconds:.1f}" for seconds in result[f"{key}_s"])]
-            for name, key in (("the function", "function"), ("`recsys rollback`", "command"))
-        ],
-    )
+    rows = []
+    for name, key in (("the function", "function"), ("`recsys rollback`", "command")):
+        found = result[key]
+        runs = ", ".join(f"{seconds:.1f}" for seconds in found["wall_s"])
+        rows.append([name, f"{found['median_s']:.1f} s ({runs})", f"{found['median_cpu_s']:.1f} s"])
+    store = f"among {result['versions']} versions of {result['version_mb']:.2f} MB, load {result['hardware']['load_1_min']:.1f}"
+    return _markdown([f"a rollback {store}", "median (every run)", "of the processors"], rows)
 
 
 TABLES: dict[str, Table] = {

@@ -90,8 +90,8 @@ def _task_runner(settings: CompareSettings) -> TaskRunner[Any]:
         from prefect_dask.task_runners import DaskTaskRunner
     except ImportError as error:
         raise SettingsError(
-            "runner is dask, and prefect-dask is not installed: install the extra dask (`pip install movielens-recsys[dask]`), or "
-            "set runner to threads."
+            "runner is dask, and prefect-dask is not installed: install the extra dask (`pip install -e .[dask]`), or set runner to "
+            "threads."
         ) from error
     if settings.dask_address is not None:
         return DaskTaskRunner(address=settings.dask_address)

@@ -45,7 +45,7 @@ class TrialData:
     valid: Requests
     catalogue: IntArray  # (n_items,) raw item ids, ascending
     mask_seen: bool
-    users: pd.DataFrame | None = None  # what is known of them, for `user_features`
+    users: pd.DataFrame | None = None  # as `Recommender.describe_users` takes it
 
     @classmethod
     def of(cls, parts: Split, users: pd.DataFrame | None = None) -> TrialData:

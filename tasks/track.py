@@ -205,7 +205,7 @@ class Tracker:
         if self._process is None:
             return
         assert self._process.stdin is not None
-        self._unsent += json.dumps(message).encode() + b"\n"
+        self._unsent += json.dumps(message, default=str).encode() + b"\n"  # str: no value of a setting may stop a run
         with suppress(BlockingIOError, BrokenPipeError):  # a process that has died is told of at the end
             self._unsent = self._unsent[os.write(self._process.stdin.fileno(), self._unsent) :]
 

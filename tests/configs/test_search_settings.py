@@ -29,7 +29,7 @@ def test_settings_that_went_through_json_are_the_same() -> None:
     assert again == before and "loss" not in again.search.parameters
 
 
-@pytest.mark.parametrize("name", named_configs())
+@pytest.mark.parametrize("name", named_configs(RetrainSettings))
 def test_files_for_a_retraining_serve_a_search_too(name: str) -> None:
     found = load_settings(SearchSettings, name)
     assert found.models == load_settings(RetrainSettings, name).models

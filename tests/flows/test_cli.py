@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from flows import cli
+from infra.stores import open_store
 
 
 def recsys(*arguments: str) -> int:
@@ -87,6 +89,12 @@ def test_a_day_at_the_command_line(config: str, tmp_path: Path, capsys: pytest.C
     out = capsys.readouterr().out
     assert f"champion of movie-ranker: {version}" in out and "ml-100k/" in out and "drill over" in out
     shown = json.loads((tmp_path / "show.json").read_text())
+    store = open_store(load_settings(RetrainSettings, [config]).store)
+    store.put(f"models/movie-ranker/{trained}/manifest.json", b"{}")  # one damaged version hides no other
+    assert recsys("models", "-c", config, "--json", str(tmp_path / "models.json")) == 0
+    listed = json.loads((tmp_path / "models.json").read_text())
+    assert [ref["version"] for ref in listed["versions"]] == [version] and list(listed["damaged"]) == [trained]
+    assert listed["champion"] == version and f"The manifest of movie-ranker {trained} is damaged" in capsys.readouterr().out
     assert shown["manifest"]["version"] == version and [entry["kind"] for entry in shown["promotions"]] == ["promote", "rollback"]
 
 

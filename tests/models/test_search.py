@@ -75,6 +75,26 @@ def test_a_trials_value_is_its_best_valid_epoch_and_the_test_part_is_not_looked_
         _ = hidden.test.targets
 
 
+def test_a_trial_knows_of_the_users_what_the_challenger_will_know(parts: Split) -> None:
+    base = BASE.model_copy(update={"user_features": True})
+    ids = np.unique(parts.train.user_ids)
+    users = pd.DataFrame(
+        {
+            "user_id": ids,
+            "gender": pd.array(np.where(ids % 2, "F", "M"), dtype="string"),
+            "age": pd.array(ids + 10, dtype="Int64"),
+            "occupation": pd.array(["work"] * len(ids), dtype="string"),
+        }
+    )
+    told, blank = (
+        run_trial(optuna.create_study(sampler=make_sampler(1)).ask(), SPACE_OF_TWO, settings, TrialData.of(parts, users), 0)
+        for settings in (base, BASE)
+    )
+    assert told != blank
+    with pytest.raises(TrainingError, match="describe_users"):
+        run_trial(optuna.create_study().ask(), SPACE_OF_TWO, base, TrialData.of(parts), 0)
+
+
 def test_a_seed_gives_the_same_trials_and_another_worker_or_run_gives_others(parts: Split) -> None:
     one, two = search(parts), search(parts)
     assert [(t.params, t.intermediate_values) for t in one.trials] == [(t.params, t.intermediate_values) for t in two.trials]

@@ -86,6 +86,7 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        self.text += " "
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -102,7 +103,7 @@ def test_the_page_shows_results_matrix_figures_and_what_failed(comparison: Compa
     text = " ".join(page.text.split())
     assert "943 test requests of ml-100k/v1" in text and headline(comparison) in text
     assert "0.2000 ± 0.0100" in text and "0.1800 to 0.2200" in text and "1 of 2" in text
-    assert "+0.1500 p = 0.0010" in text and "preset paper" in text and "1.5 min" in text
+    assert "+0.1500 p = 0.0010" in text and "preset paper" in text and "90.0 s" in text
     assert "Not complete: 1 run failed" in text and "ncf 2" in text
     cells = [attrs for tag, attrs in page.tags if tag == "td" and attrs.get("title")]
     assert [attrs["class"] for attrs in cells] == ["open", "better", "open", "better", "worse", "worse"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -311,6 +313,22 @@ def test_a_rollback_is_checked_in_a_clean_process_before_it_takes_effect(store: 
     ):
         roll_back(store, NAME, broken.version, "", settings)
     assert len(history(store, NAME)) == 6
+
+
+def test_the_command_rolls_back_without_prefect_and_without_torch_in_its_process(store: LocalStore) -> None:
+    program = (
+        "import sys; from flows import cli\n"
+        "sys.argv = ['recsys', 'rollback', '--set', f'store.url=file:{sys.argv[1]}', '--set', f'model_name={sys.argv[2]}']\n"
+        "cli.app(standalone_mode=False)\n"
+        "print(sorted({'torch', 'prefect', 'pandas'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", program, str(store.folder), NAME]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    second = list_versions(store, NAME)[1].version
+    assert done.stdout.splitlines() == [
+        f"{NAME} {second} is champion (promotion 4, rollback); before it {history(store, NAME)[2].version}",
+        "[]",
+    ]
 
 
 class LostAnswer(LocalStore):
