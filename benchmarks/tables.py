@@ -285,6 +285,29 @@ def _baselines(result: Result) -> str:
     return render(result)
 
 
+def _audit(result: Result) -> str:
+    from benchmarks.audit import render
+    from tasks.audit import AuditRow
+
+    return render([AuditRow(**row) for row in result["rows"]])
+
+
+def _gate(result: Result) -> str:
+    from benchmarks.gate import render
+
+    return render(result)
+
+
+def _rollback(result: Result) -> str:
+    rows = []
+    for name, key in (("the function", "function"), ("`recsys rollback`", "command")):
+        found = result[key]
+        runs = ", ".join(f"{seconds:.1f}" for seconds in found["wall_s"])
+        rows.append([name, f"{found['median_s']:.1f} s ({runs})", f"{found['median_cpu_s']:.1f} s"])
+    store = f"among {result['versions']} versions of {result['version_mb']:.2f} MB, load {result['hardware']['load_1_min']:.1f}"
+    return _markdown([f"a rollback {store}", "median (every run)", "of the processors"], rows)
+
+
 TABLES: dict[str, Table] = {
     "quality": Table("quality.json", "python -m benchmarks.quality", _quality),
     "ss4rec-quality": Table("ss4rec_quality.json", "python -m benchmarks.ss4rec_quality", _ss4rec_quality),
@@ -293,6 +316,9 @@ TABLES: dict[str, Table] = {
     "speed": Table("speed.json", "python -m benchmarks.speed", _speed),
     "cpu-speed": Table("cpu_speed.json", "python -m benchmarks.cpu_speed", _cpu_speed),
     "scale": Table("scale.json", "python -m benchmarks.scale", _scale),
+    "audit": Table("audit.json", "python -m benchmarks.audit", _audit),
+    "gate": Table("gate.json", "python -m benchmarks.gate", _gate),
+    "rollback": Table("rollback.json", "python -m benchmarks.rollback", _rollback),
     "kernels": Table("kernels.json", "python -m benchmarks.kernels", _kernels),
     "parity": Table("parity.json", "python -m benchmarks.parity", _parity),
     "parity-cpu": Table("parity_cpu.json", "python -m benchmarks.parity --device cpu", _parity),

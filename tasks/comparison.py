@@ -30,7 +30,7 @@ from models.ranking import Ranking, metrics, per_request_metrics, rank_requests
 from models.recommender import IntArray, OnEpoch
 from models.significance import confidence_intervals
 from tasks.candidates import read_split
-from tasks.datasets import DatasetRef
+from tasks.datasets import DatasetRef, read_table
 from tasks.registry import git_commit
 from tasks.track import RunPlan, RunRecord
 
@@ -153,6 +153,7 @@ def run_entry(
     """
     model = make_recommender(entry.kind, entry.models)
     model.prepare()
+    model.describe_users(read_table(store, dataset, "users"))
     parts = read_split(store, dataset, settings.evaluation)
     mask = parts.masks_seen(model.sequential)
     checkpoints = settings.work_dir / "comparisons" / comparison / f"{entry.name}-{seed}"

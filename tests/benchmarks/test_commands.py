@@ -13,7 +13,7 @@ import torch
 from benchmarks.report import SKIPPED
 
 COMMANDS = [
-    "baselines", "cpu_speed", "kernels", "parity", "quality", "scale", "search", "speed", "ss4rec_quality", "synthetic_events",
+    "audit", "baselines", "cpu_speed", "gate", "kernels", "parity", "quality", "rollback", "scale", "search", "speed", "ss4rec_quality", "synthetic_events",
     "tables",
 ]  # fmt: skip
 
