@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from prefect.client.orchestration import get_client
 from prefect.logging.configuration import setup_logging
 from prefect.testing.utilities import prefect_test_harness
 
@@ -37,6 +38,18 @@ QUICK = {
     },
     "report": {"recommendations": False},
 }
+
+
+def artifact_keys() -> set[str]:
+    """Keys of all artifacts that the server holds; it answers with 200 at a time."""
+    keys: set[str] = set()
+    with get_client(sync_client=True) as client:
+        for offset in range(0, 100_000, 200):
+            page = client.read_artifacts(limit=200, offset=offset)
+            keys |= {artifact.key for artifact in page if artifact.key}
+            if len(page) < 200:
+                break
+    return keys
 
 
 @pytest.fixture(scope="session", autouse=True)

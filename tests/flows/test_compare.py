@@ -15,6 +15,7 @@ from configs.errors import SettingsError
 from flows.compare import compare
 from infra.stores import open_store
 from tests import synthetic
+from tests.flows.conftest import artifact_keys
 from tests.flows.test_cli import recsys
 from tests.tasks.compared import ENTRIES, TINY_NCF, small_comparison
 from tests.tasks.wandb_files import read_offline_runs
@@ -43,9 +44,7 @@ def test_a_comparison_runs_reports_and_goes_on_with_what_is_missing(settings: Co
     ]
     sealed = json.loads(runs[f"comparisons/{first.id}/runs/ss4rec-1.json"])
     assert tracked[2].summary["test/ndcg@10"] == sealed["metrics"]["ndcg@10"] and len(tracked[2].history) == len(sealed["epochs"])
-    with get_client(sync_client=True) as client:
-        keys = {artifact.key for artifact in client.read_artifacts(limit=200)}
-    assert {"comparison", "comparison-results", "comparison-matrix", "comparison-report", "run-ncf-1"} <= keys
+    assert {"comparison", "comparison-results", "comparison-matrix", "comparison-report", "run-ncf-1"} <= artifact_keys()
 
     second = compare(settings.model_copy(update={"tracking": settings.tracking.model_copy(update={"mode": "off"})}))
     assert second == first

@@ -20,6 +20,7 @@ from infra.locks import run_lock
 from infra.stores import open_store
 from tasks.promotions import champion
 from tasks.registry import list_versions, read_manifest
+from tests.flows.conftest import artifact_keys
 from tests.flows.test_cli import recsys
 from tests.tasks.searching import SPACE
 
@@ -30,11 +31,6 @@ def searching(settings: RetrainSettings, **options: Any) -> SearchSettings:
     """A search of seconds, with its dataset in the store."""
     etl(settings.data, settings.validation, settings.store)
     return SearchSettings.model_validate({**settings.model_dump(), "search": {"trials": 3, "space": SPACE, **options}})
-
-
-def artifact_keys() -> set[str]:
-    with get_client(sync_client=True) as client:
-        return {artifact.key for artifact in client.read_artifacts(limit=200) if artifact.key}
 
 
 def test_the_best_of_a_search_goes_through_the_gate_and_is_promoted(make_settings: Make) -> None:

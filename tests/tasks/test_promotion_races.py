@@ -5,29 +5,28 @@ from __future__ import annotations
 import multiprocessing
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 from moto.server import ThreadedMotoServer
 
-from configs.errors import AlreadyExistsError
 from configs.settings import StoreSettings
 from infra.stores import LocalStore, Store, open_store
-from tasks.promotions import champion, history, promote
+from tasks.promotions import champion, history
+from tests.doubles.promoting import PATIENCE_S, promote_each_round
 from tests.tasks.stored import NAME, NOW, sealed
-
-PATIENCE_S = 120.0  # after which a barrier gives up, so that a process that died is no endless wait
 
 
 def race(settings: StoreSettings, versions: list[str], *, processes: int, rounds: int) -> None:
     """Each process promotes a version in each round, decided against the same champion."""
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # a fork of this process would inherit its threads' locks
     barrier = context.Barrier(processes)
     results: multiprocessing.Queue[tuple[int, list[int]]] = context.Queue()
     running = [
-        context.Process(target=_promote_each_round, args=(settings, versions[n % len(versions)], n, rounds, barrier, results))
+        context.Process(
+            target=promote_each_round,
+            args=(settings, NAME, versions[n % len(versions)], n, rounds, NOW, barrier, results),
+        )
         for n in range(processes)
     ]
     for process in running:
@@ -47,25 +46,6 @@ def race(settings: StoreSettings, versions: list[str], *, processes: int, rounds
         assert entry.version == versions[winner % len(versions)]
     current = champion(store, NAME)
     assert current is not None and current == entries[-1]
-
-
-def _promote_each_round(
-    settings: StoreSettings,
-    version: str,
-    process: int,
-    rounds: int,
-    barrier: Barrier,
-    results: multiprocessing.Queue[tuple[int, list[int]]],
-) -> None:
-    store, won = open_store(settings), []
-    for number in range(rounds):
-        current = champion(store, NAME)
-        assert (current.number if current else 0) == number
-        barrier.wait(PATIENCE_S)
-        with suppress(AlreadyExistsError):
-            won.append(promote(store, NAME, version, expected=number, reason=f"process {process}", now=NOW).number)
-        barrier.wait(PATIENCE_S)
-    results.put((process, won))
 
 
 def copy_store(source: Store, target: Store) -> None:
