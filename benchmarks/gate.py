@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200, help="decisions of each trial")
     parser.add_argument("--null-runs", type=int, default=1000, help="decisions of the A/A trial")
     parser.add_argument("--gains", nargs="+", type=float, default=[0.05, 0.10, 0.20])
-    parser.add_argument("--holdouts", nargs="+", type=int, default=[0, 6040, 25_000], help="requests; 0 are the data's own")
+    parser.add_argument("--holdouts", nargs="+", type=int, default=[0, 6040], help="requests; 0 are the data's own")
     parser.add_argument("--resamples", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=SS4RecSettings().max_epochs)
     parser.add_argument("--seed", type=int, default=1)
