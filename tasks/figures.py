@@ -79,7 +79,7 @@ def metrics_rows(
         return {"ndcg@10, 95 %": f"{low:.4f} to {high:.4f}"}
 
     return [
-        {"model": model, "slice": part, **{name: _shown(value) for name, value in values.items()}, **interval(model, part)}
+        {"model": model, "slice": part, **interval(model, part), **{name: _shown(value) for name, value in values.items()}}
         for model, parts in evaluation.items()
         for part, values in parts.items()
         if values
