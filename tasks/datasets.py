@@ -18,9 +18,10 @@ from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptErro
 from infra.stores import Store
 from tasks.validate import Validated
 
-__all__ = ["DatasetRef", "list_datasets", "load_dataset_ref", "read_manifest", "read_table", "write_dataset"]
+__all__ = ["DatasetRef", "list_datasets", "load_dataset_ref", "read_manifest", "read_table", "verify_dataset", "write_dataset"]
 
 FORMAT = 1
+NAMED = ("interactions", "items", "users")  # whose content is the version's name; the rest derives from them
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def write_dataset(
     The same content is the same version: a sealed one is returned as it is, one that a killed run left without a
     manifest is completed.
     """
-    tables = {"interactions": validated.interactions, "items": validated.items, "users": validated.users}
+    tables = {table: getattr(validated, table) for table in NAMED}
     version = _content_hash(tables)
     prefix = f"datasets/{name}/{version}"
     if store.exists(f"{prefix}/manifest.json"):
@@ -127,6 +128,17 @@ def read_table(store: Store, ref: DatasetRef, table: str, columns: list[str] | N
         )
     frame: pd.DataFrame = pq.read_table(io.BytesIO(content), columns=columns).to_pandas()
     return frame
+
+
+def verify_dataset(store: Store, ref: DatasetRef) -> None:
+    """Raises VersionCorruptError where the version's tables are not those that its name was made of: a table and the manifest
+    can be edited together, the name cannot."""
+    tables = {table: read_table(store, ref, table) for table in NAMED}
+    if _content_hash(tables) != ref.version:
+        raise VersionCorruptError(
+            f"The tables of {ref.uri} are not those that the version is named after: they and the manifest were changed after they were "
+            "stored. Delete the version and ingest again; nothing that was trained on it should be promoted."
+        )
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

@@ -18,7 +18,7 @@ from models.loading import load_recommender
 from models.protocol import Split
 from models.ranking import slices
 from tasks.candidates import Candidate, read_split
-from tasks.datasets import DatasetRef, load_dataset_ref
+from tasks.datasets import DatasetRef, load_dataset_ref, verify_dataset
 from tasks.decision import Decision
 from tasks.decision_page import render_html
 from tasks.evaluate import Evaluation, rank, rank_version, read_rankings, seen_share
@@ -162,6 +162,7 @@ def _judge(
 ) -> Decision:
     """The stored weights and the champion's are ranked here and now; only the baselines' ranks are read, from among the files
     that the version's name vouches for. What a clean process could not load is not loaded here."""
+    verify_dataset(store, dataset)
     parts = read_split(store, dataset, evaluation)
     current = champion_ref(store, stored.name)
     with tempfile.TemporaryDirectory(prefix="recsys-judge-") as folder:

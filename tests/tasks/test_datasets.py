@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from configs.errors import NotFoundError, StoreFullError, VersionCorruptError
 from configs.settings import ValidationSettings
 from infra.stores import LocalStore
-from tasks.datasets import DatasetRef, list_datasets, load_dataset_ref, read_manifest, read_table, write_dataset
+from tasks.datasets import DatasetRef, list_datasets, load_dataset_ref, read_manifest, read_table, verify_dataset, write_dataset
 from tasks.features import build_features
 from tasks.movielens import RawTables
 from tasks.validate import validate
@@ -109,3 +111,19 @@ def test_two_runs_that_write_one_version_agree(tmp_path: Path) -> None:
     ref = write(LocalStore(tmp_path), synthetic.interactions(20, 30, 10))
     assert write(Racing(tmp_path), synthetic.interactions(20, 30, 10)) == ref
     assert json.loads(LocalStore(tmp_path).get(f"{ref.prefix}/manifest.json"))["rows"] == 200
+
+
+def test_a_table_edited_together_with_the_manifest_is_noticed(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    ref = write(store, synthetic.interactions(20, 30, 10))
+    verify_dataset(store, ref)
+    content = io.BytesIO()
+    events = read_table(store, ref, "interactions")
+    events.assign(movie_id=events["movie_id"].to_numpy()[::-1]).to_parquet(content, index=False)
+    store.put(f"{ref.prefix}/interactions.parquet", content.getvalue())
+    manifest = read_manifest(store, "small", ref.version)
+    manifest["files"]["interactions.parquet"] = hashlib.sha256(content.getvalue()).hexdigest()
+    store.put(f"{ref.prefix}/manifest.json", json.dumps(manifest).encode())
+    read_table(store, ref, "interactions")  # the two agree with each other
+    with pytest.raises(VersionCorruptError, match="not those that the version is named after"):
+        verify_dataset(store, ref)
