@@ -3,6 +3,9 @@
 Trains each variant for each protocol and seed with early stopping on the valid part, and ranks the test requests over the
 whole catalogue twice, with the items of a user's history left in and left out. Variants are the presets and ablations of
 the best one. Runs that the output file has already are not repeated, so a killed benchmark goes on where it was.
+
+Started by torchrun, its processes train each run together and share its batches, on as many GPUs (or, without one, CPU
+processes); the first one writes: `torchrun --standalone --nproc-per-node 2 -m benchmarks.ss4rec_quality --out two_gpus.json`.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from benchmarks.data import load_split, load_users, origin
 from benchmarks.report import hardware, write_json
 from configs.loading import load_settings
 from configs.settings import ProtocolId, RetrainSettings, SourceName
+from models.distributed import Replicas, joined_replicas
 from models.protocol import Split
 from models.ranking import metrics, rank_requests
 from models.ss4rec.recommender import SS4Rec
@@ -51,6 +55,15 @@ def main() -> None:
     if kept["data"] != given.source:
         parser.error(f"{given.out} holds runs on {kept['data']}, and these would be on {given.source}: give another --out")
     runs: list[dict[str, Any]] = kept["runs"]
+    device = load_settings(RetrainSettings, None, [f"models.ss4rec.{o}" for o in given.overrides]).models.ss4rec.device
+    on_gpu = torch.cuda.is_available() if device == "auto" else device == "cuda"
+    with joined_replicas("cuda" if on_gpu else "cpu") as replicas:
+        _train(given, runs, replicas)
+        if replicas.rank == 0:
+            print(render(rows(runs)))
+
+
+def _train(given: argparse.Namespace, runs: list[dict[str, Any]], replicas: Replicas) -> None:
     done = {(run["variant"], run["protocol"], run["seed"]) for run in runs}
     for protocol in given.protocols:
         parts = load_split(given.source, given.data, protocol)
@@ -61,10 +74,11 @@ def main() -> None:
                 continue
             for seed in given.seeds:
                 if (variant, protocol, seed) not in done:
-                    runs.append(_run(variant, parts, users, seed, given.overrides))
+                    runs.append(_run(variant, parts, users, seed, given.overrides) | {"replicas": replicas.count})
+                    if replicas.rank > 0:
+                        continue
                     said = origin(given.source, given.data) | {"hardware": hardware()}
                     write_json(given.out, {**said, "rows": rows(runs), "runs": runs})
-    print(render(rows(runs)))
 
 
 def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
