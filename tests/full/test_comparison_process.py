@@ -19,6 +19,8 @@ from tests.tasks.compared import ENTRIES, TINY_NCF, small_comparison, stored_dat
 
 pytestmark = pytest.mark.full
 
+ENDLESS = {"name": "endless", "kind": "ncf", "settings": {**TINY_NCF, "max_epochs": 10**6, "patience": 10**6}}
+
 
 def test_a_run_apart_is_the_run_and_tells_its_epochs(tmp_path: Path) -> None:
     apart, here = (small_comparison(tmp_path / name, entries=ENTRIES[:2], reference="ncf", threads=1) for name in ("a", "h"))
@@ -67,21 +69,24 @@ def test_an_error_while_it_is_followed_ends_it(tmp_path: Path) -> None:
 
 
 def test_a_killed_process_is_told_of(tmp_path: Path) -> None:
-    settings = small_comparison(tmp_path, entries=ENTRIES[:2], reference="ncf")
-    dataset, mine = stored_dataset(settings), os.getpid()
+    settings = small_comparison(tmp_path, entries=[ENTRIES[0], ENDLESS], reference="endless")
+    dataset, mine, killed = stored_dataset(settings), os.getpid(), []
 
     def kill_it(report: EpochReport) -> None:
+        if killed:  # what it had written before is read after its end
+            return
         children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(mine)], capture_output=True, text=True, check=True)
         (child,) = [line.split()[0] for line in children.stdout.splitlines() if "tasks.comparison_process" in line]
         os.kill(int(child), signal.SIGKILL)
+        killed.append(child)
 
-    with pytest.raises(TrainingError, match=r"trained ncf with seed 1 ended with status -9 and no word: it was killed"):
-        run_apart("small", settings.entry("ncf"), 1, dataset, settings, kill_it)
+    with pytest.raises(TrainingError, match=r"trained endless with seed 1 ended with status -9 and no word: it was killed"):
+        run_apart("small", settings.entry("endless"), 1, dataset, settings, kill_it)
+    assert killed
 
 
 def test_it_ends_when_its_parent_has_ended(tmp_path: Path) -> None:
-    endless = {"name": "endless", "kind": "ncf", "settings": {**TINY_NCF, "max_epochs": 10**6, "patience": 10**6}}
-    settings = small_comparison(tmp_path, entries=[ENTRIES[0], endless], reference="endless")
+    settings = small_comparison(tmp_path, entries=[ENTRIES[0], ENDLESS], reference="endless")
     work = pickle.dumps(("small", settings.entry("endless"), 1, stored_dataset(settings), settings, 1))
     command = [sys.executable, "-m", "tasks.comparison_process"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as child:
