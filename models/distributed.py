@@ -37,10 +37,17 @@ class Replicas:
             dist.all_reduce(tensor)
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace each gradient by its sum over the replicas; all of them, in one message."""
+        """Replace each gradient by its sum over the replicas; all of them, in one message.
+
+        A replica whose share of a step is empty has no gradient of some weights: it sends zeros, as messages must agree in length.
+        """
         if self.count == 1:
             return
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = []
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         dist.all_reduce(flat)
         parts = torch.split(flat, [gradient.numel() for gradient in gradients])

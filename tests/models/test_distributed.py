@@ -27,6 +27,7 @@ EVEN = SS4RecSettings(
     width=8, blocks=1, time_state=4, relation_state=4, max_length=10, batch_tokens=80, max_epochs=3, device="cpu",
     dropout=0.0, embedding_dropout=0.0,
 )  # fmt: skip
+THIN = EVEN.model_copy(update={"batch_tokens": 10, "interval": "learned"})  # a window a step: one replica has none
 DROPPING = EVEN.model_copy(update={"dropout": 0.3, "embedding_dropout": 0.2})
 
 
@@ -60,12 +61,17 @@ def trained(settings: SS4RecSettings, folder: Path | None, die_after: int | None
 
 
 def replica(out: Path) -> None:
-    """What each process does: three trainings, the last one cut short and gone on with; then one without a shared folder."""
+    """What each process does: four trainings, the last one cut short and gone on with; then one without a shared folder."""
     torch.set_num_threads(1)
     with joined_replicas("cpu") as replicas:
         assert replicas == Replicas.current() and replicas.count == 2
         assert int(os.environ["RANK"]) == replicas.rank
-        runs = {"even": (EVEN, None, None), "whole": (DROPPING, None, None), "resumed": (DROPPING, out / "checkpoints", 1)}
+        runs = {
+            "even": (EVEN, None, None),
+            "thin": (THIN, None, None),
+            "whole": (DROPPING, None, None),
+            "resumed": (DROPPING, out / "checkpoints", 1),
+        }
         for name, given in runs.items():
             model, found = trained(*given)
             save_file(model.network.state_dict(), out / f"{name}-{replicas.rank}.safetensors")
@@ -93,22 +99,23 @@ def of(folder: Path, name: str, rank: int) -> tuple[dict[str, torch.Tensor], dic
     return load_file(folder / f"{name}-{rank}.safetensors"), found
 
 
-@pytest.mark.parametrize("name", ["even", "whole", "resumed"])
+@pytest.mark.parametrize("name", ["even", "thin", "whole", "resumed"])
 def test_replicas_have_the_same_weights_and_metrics(out: Path, name: str) -> None:
     (first, told), (second, also_told) = (of(out, name, rank) for rank in (0, 1))
     assert told == also_told and first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_two_replicas_learn_what_one_process_learns(out: Path) -> None:
-    weights, told = of(out, "even", 0)
-    alone, expected = trained(EVEN, None)
+@pytest.mark.parametrize(("name", "settings"), [("even", EVEN), ("thin", THIN)])
+def test_two_replicas_learn_what_one_process_learns(name: str, settings: SS4RecSettings, out: Path) -> None:
+    weights, told = of(out, name, 0)
+    alone, expected = trained(settings, None)
     assert told["loss"] == pytest.approx(expected["loss"], rel=1e-4)
     assert told["valid"] == pytest.approx(expected["valid"], abs=0.02) and told["test"] == pytest.approx(
         expected["test"], abs=0.02
     )
-    for name, weight in alone.network.state_dict().items():
-        torch.testing.assert_close(weights[name], weight, rtol=1e-2, atol=1e-3)
+    for key, weight in alone.network.state_dict().items():
+        torch.testing.assert_close(weights[key], weight, rtol=1e-2, atol=1e-3)
 
 
 def test_replicas_that_were_cut_short_end_as_those_that_were_not(out: Path) -> None:
