@@ -48,6 +48,10 @@ def main() -> None:
     parser.add_argument("--protocols", nargs="+", default=["loo-recbole", "loo-exact"], choices=get_args(ProtocolId))
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--shared-gpu", action="store_true", help="other programs use the GPU meanwhile: times are not reported")
+    parser.add_argument(
+        "--take", nargs="+", type=Path, default=[], help="results whose runs are taken over, of other machines say"
+    )
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="key=value of the model, may be repeated")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ss4rec_quality.json"))
     given = parser.parse_args()
@@ -55,6 +59,11 @@ def main() -> None:
     if kept["data"] != given.source:
         parser.error(f"{given.out} holds runs on {kept['data']}, and these would be on {given.source}: give another --out")
     runs: list[dict[str, Any]] = kept["runs"]
+    for path in given.take:
+        if (other := json.loads(path.read_text(encoding="utf-8")))["data"] != given.source:
+            parser.error(f"{path} holds runs on {other['data']}, and these are on {given.source}")
+        runs += [run for run in other["runs"] if _key(run) not in {_key(known) for known in runs}]
+        _write(given, runs, other["hardware"])
     device = load_settings(RetrainSettings, None, [f"models.ss4rec.{o}" for o in given.overrides]).models.ss4rec.device
     on_gpu = torch.cuda.is_available() if device == "auto" else device == "cuda"
     with joined_replicas("cuda" if on_gpu else "cpu") as replicas:
@@ -64,7 +73,7 @@ def main() -> None:
 
 
 def _train(given: argparse.Namespace, runs: list[dict[str, Any]], replicas: Replicas) -> None:
-    done = {(run["variant"], run["protocol"], run["seed"]) for run in runs}
+    done = {_key(run) for run in runs}
     for protocol in given.protocols:
         parts = load_split(given.source, given.data, protocol)
         users = load_users(given.source, given.data)
@@ -74,17 +83,27 @@ def _train(given: argparse.Namespace, runs: list[dict[str, Any]], replicas: Repl
                 continue
             for seed in given.seeds:
                 if (variant, protocol, seed) not in done:
-                    runs.append(_run(variant, parts, users, seed, given.overrides) | {"replicas": replicas.count})
-                    if replicas.rank > 0:
-                        continue
-                    said = origin(given.source, given.data) | {"hardware": hardware()}
-                    write_json(given.out, {**said, "rows": rows(runs), "runs": runs})
+                    said = {"replicas": replicas.count, "shared_gpu": given.shared_gpu}
+                    runs.append(_run(variant, parts, users, seed, given.overrides) | said)
+                    if replicas.rank == 0:
+                        _write(given, runs, hardware())
+
+
+def _key(run: dict[str, Any]) -> tuple[str, str, int]:
+    return run["variant"], run["protocol"], run["seed"]
+
+
+def _write(given: argparse.Namespace, runs: list[dict[str, Any]], machine: dict[str, Any]) -> None:
+    said = origin(given.source, given.data) | {"hardware": machine}
+    write_json(given.out, {**said, "rows": rows(runs), "runs": runs})
 
 
 def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean and spread over the seeds of each variant under each protocol, with and without seen items."""
     found = []
-    for protocol, variant in dict.fromkeys((run["protocol"], run["variant"]) for run in runs):
+    protocols, variants = list(get_args(ProtocolId)), list(VARIANTS)
+    groups = {(run["protocol"], run["variant"]) for run in runs}
+    for protocol, variant in sorted(groups, key=lambda g: (-protocols.index(g[0].split(";")[0]), variants.index(g[1]))):
         same = [run for run in runs if (run["protocol"], run["variant"]) == (protocol, variant)]
         row: dict[str, Any] = {"protocol": protocol, "variant": variant, "seeds": sorted(run["seed"] for run in same)}
         for seen in ("unmasked", "masked"):
@@ -92,7 +111,8 @@ def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 values = [run[seen][name] for run in same]
                 spread = statistics.stdev(values) if len(values) > 1 else None
                 row[f"{seen} {name}"] = {"mean": statistics.mean(values), "sd": spread}
-        row["seconds"] = statistics.median(run["seconds"] for run in same)
+        alone = [run["seconds"] for run in same if not run.get("shared_gpu")]
+        row["seconds"] = statistics.median(alone) if alone else None
         row["epochs"] = statistics.median(run["epochs"] for run in same)
         found.append(row)
     return found
@@ -110,10 +130,14 @@ def render(found: list[dict[str, Any]]) -> str:
             value = row[key]
             cells.append(f"{value['mean']:.4f}" + (f" ± {value['sd']:.4f}" if value["sd"] is not None else ""))
         lines.append(
-            f"| `{row['protocol']}` | {row['variant']} | {' | '.join(cells)} | {len(row['seeds'])} | {row['seconds']:.0f} "
+            f"| `{row['protocol']}` | {row['variant']} | {' | '.join(cells)} | {len(row['seeds'])} | {_seconds(row)} "
             f"| {row['epochs']:.0f} |"
         )
     return "\n".join(lines)
+
+
+def _seconds(row: dict[str, Any]) -> str:
+    return "" if row["seconds"] is None else f"{row['seconds']:.0f}"
 
 
 def _run(variant: str, parts: Split, users: pd.DataFrame, seed: int, overrides: list[str]) -> dict[str, Any]:

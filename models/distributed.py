@@ -10,11 +10,48 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 
-__all__ = ["Replicas", "joined_replicas"]
+from configs.errors import LostReplicaError, TrainingError
+
+__all__ = ["Device", "Placement", "Replicas", "joined_replicas", "place", "resolve_device"]
+
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a training runs, and in how many processes."""
+
+    device: Device = "cpu"
+    replicas: int = 1
+
+
+def resolve_device(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
+    """`auto` is CUDA where torch sees a GPU. Raises TrainingError where CUDA is wanted and there is none."""
+    seen = wanted != "cpu" and torch.cuda.is_available()
+    if wanted == "cuda" and not seen:
+        raise TrainingError("The setting device: cuda needs a GPU that torch sees, and there is none. Set device: auto or cpu.")
+    return "cuda" if seen else "cpu"
+
+
+def place(device: Literal["auto", "cpu", "cuda"], replicas: int | Literal["auto"]) -> Placement:
+    """What the settings `device` and `replicas` come to on this machine: `auto` replicas are one for each GPU, and one on the CPU.
+
+    Raises TrainingError where there are fewer GPUs than replicas.
+    """
+    found = resolve_device(device)
+    gpus = torch.cuda.device_count() if found == "cuda" else 0
+    count = max(gpus, 1) if replicas == "auto" else replicas
+    if found == "cuda" and count > gpus:
+        raise TrainingError(
+            f"The setting models.ss4rec.replicas is {count}, and torch sees {gpus} GPU{'' if gpus == 1 else 's'}: each replica needs "
+            "its own. Set it to that number at most, or to auto; CUDA_VISIBLE_DEVICES may hide GPUs."
+        )
+    return Placement(found, count)
 
 
 @dataclass(frozen=True)
@@ -34,7 +71,8 @@ class Replicas:
     def sum_(self, tensor: torch.Tensor) -> None:
         """Replace `tensor` by its sum over the replicas."""
         if self.count > 1:
-            dist.all_reduce(tensor)
+            with _all_there():
+                dist.all_reduce(tensor)
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Replace each gradient by its sum over the replicas; all of them, in one message.
@@ -49,7 +87,8 @@ class Replicas:
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        dist.all_reduce(flat)
+        with _all_there():
+            dist.all_reduce(flat)
         parts = torch.split(flat, [gradient.numel() for gradient in gradients])
         torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)])
 
@@ -58,18 +97,30 @@ class Replicas:
         if self.count == 1:
             return [tensor]
         every = [torch.empty_like(tensor) for _ in range(self.count)]
-        dist.all_gather(every, tensor)
+        with _all_there():
+            dist.all_gather(every, tensor)
         return every
 
     def adopt_first(self, tensors: Iterable[torch.Tensor]) -> None:
         """Give every replica the first one's values."""
         if self.count > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, 0)
+            with _all_there():
+                for tensor in tensors:
+                    dist.broadcast(tensor, 0)
 
 
 @contextmanager
-def joined_replicas(device: str) -> Iterator[Replicas]:
+def _all_there() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # gloo's and NCCL's errors have no narrower class in common
+        raise LostReplicaError(
+            f"A replica could not exchange its share with the others, most often because one of them has ended: {error}"
+        ) from error
+
+
+@contextmanager
+def joined_replicas(device: Device) -> Iterator[Replicas]:
     """Join the replicas that torchrun started (its environment says so); alone, there is nothing to join."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Replicas()

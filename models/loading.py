@@ -8,9 +8,10 @@ from typing import Literal
 
 from configs.errors import VersionCorruptError
 from configs.settings import ModelSettings
+from models.distributed import Placement, place
 from models.recommender import Recommender
 
-__all__ = ["CandidateKind", "load_recommender", "make_recommender"]
+__all__ = ["CandidateKind", "load_recommender", "make_recommender", "placement_of"]
 
 CandidateKind = Literal["ss4rec", "ncf", "popularity"]
 
@@ -29,6 +30,14 @@ def make_recommender(kind: CandidateKind, settings: ModelSettings) -> Recommende
     from models.ss4rec.recommender import SS4Rec
 
     return SS4Rec(settings.ss4rec)
+
+
+def placement_of(kind: CandidateKind, settings: ModelSettings) -> Placement:
+    """Where the model trains on this machine, and in how many processes: only SS4Rec knows more than one.
+
+    Raises TrainingError where this machine has not what the settings ask for.
+    """
+    return place(settings.ss4rec.device, settings.ss4rec.replicas) if kind == "ss4rec" else Placement()
 
 
 def load_recommender(folder: Path, device: str = "cpu") -> Recommender:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from configs.errors import TrainingError
 from configs.settings import NCFSettings
+from models.ncf_inference import hidden_layers
 from models.ranking import metrics, rank_requests
 from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 from models.sequences import Vocabulary
@@ -102,7 +103,7 @@ class NCF(Recommender):
             raise TrainingError("NCF has no weights yet: fit it or load a version.")
         w = self._weights
         rows = torch.from_numpy(self._users.indices(requests.user_ids)).to(self._device)
-        layers = _hidden_layers(w)
+        layers = hidden_layers(w)
         first, width = w[f"{layers[0]}.weight"], self._settings.mlp_width
         user_half = w["user_mlp_embedding.weight"][rows] @ first[:, :width].T + w[f"{layers[0]}.bias"]
         item_half = w["item_mlp_embedding.weight"][1:] @ first[:, width:].T
@@ -145,12 +146,6 @@ class NCF(Recommender):
         for array in (train.user_ids, train.offsets, train.item_ids, valid.targets, self.catalogue):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
-
-
-def _hidden_layers(weights: dict[str, torch.Tensor]) -> list[str]:
-    """Names of the hidden layers, first to last. A stored file holds them in alphabetical order: 10 before 4."""
-    names = [name.removesuffix(".weight") for name in weights if name.startswith("mlp_layers.") and name.endswith(".weight")]
-    return sorted(names, key=lambda name: int(name.rsplit(".", 1)[1]))
 
 
 class _Sampler:

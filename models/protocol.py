@@ -20,7 +20,7 @@ from configs.errors import DataRefusedError
 from configs.settings import EvaluationSettings, ProtocolId
 from models.recommender import IntArray, Requests, Sequences
 
-__all__ = ["ORDERINGS", "Ordering", "Split", "k_core", "split"]
+__all__ = ["ORDERINGS", "Ordering", "Split", "exact_order", "k_core", "split"]
 
 Mask = npt.NDArray[np.bool_]
 Ordering = Literal["float32-source", "exact-source", "exact-drawn"]
@@ -60,7 +60,7 @@ def split(interactions: pd.DataFrame, settings: EvaluationSettings, ordering: Or
         # RecBole keeps times as float32, and so do its models: intervals are those of the rounded times.
         times = times.astype(np.float32).astype(np.int64)
     if ordering == "exact-drawn":
-        order = _exact_order(users, items, times, settings.tie_seed)
+        order = exact_order(users, items, times, settings.tie_seed)
     else:
         order = np.lexsort((interactions["row"].to_numpy(np.int64), times, users))
     parts = _temporal if settings.protocol == "temporal" else _leave_one_out
@@ -149,7 +149,7 @@ def _temporal(users: IntArray, items: IntArray, times: IntArray, settings: Evalu
     )
 
 
-def _exact_order(users: IntArray, items: IntArray, times: IntArray, seed: int) -> IntArray:
+def exact_order(users: IntArray, items: IntArray, times: IntArray, seed: int) -> IntArray:
     """Order by user, time, and where both are equal by splitmix64 over (seed, user, item, time), which is the same for an
     event wherever it stands in the source."""
     order = np.lexsort((times, users)).astype(np.int64)

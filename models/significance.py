@@ -12,7 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PairedTest", "confidence_interval", "confidence_intervals", "detectable_difference", "holm", "paired_bootstrap"]
+__all__ = [
+    "PairedTest",
+    "clustered_means",
+    "confidence_interval",
+    "confidence_intervals",
+    "detectable_difference",
+    "holm",
+    "paired_bootstrap",
+]
 
 FloatArray = npt.NDArray[np.float64]
 CHUNK_ELEMENTS = 1 << 22
@@ -75,6 +83,25 @@ def confidence_intervals(columns: Mapping[str, FloatArray], *, resamples: int, s
     values = np.stack([np.asarray(column, np.float64) for column in columns.values()], axis=1)
     low, high = np.quantile(_resampled_means(values, resamples, seed), [0.025, 0.975], axis=0)
     return {name: (float(a), float(b)) for name, a, b in zip(columns, low, high, strict=True)}
+
+
+def clustered_means(values: FloatArray, clusters: npt.NDArray[np.int64], *, resamples: int, seed: int) -> FloatArray:
+    """(resamples,) means of `values` (R,) over clusters (R,) drawn with replacement: values of one cluster come together.
+
+    Raises ValueError where there is no value.
+    """
+    if len(values) == 0 or len(values) != len(clusters):
+        raise ValueError(f"values and clusters of one length are needed, got {len(values)} and {len(clusters)}")
+    codes = np.unique(clusters, return_inverse=True)[1]
+    sizes = np.bincount(codes).astype(np.float64)
+    sums = np.bincount(codes, weights=values)
+    rng = np.random.default_rng(seed)
+    rows = max(1, CHUNK_ELEMENTS // len(sizes))
+    means = np.empty(resamples)
+    for start in range(0, resamples, rows):
+        weights = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=min(rows, resamples - start))
+        means[start : start + rows] = (weights @ sums) / (weights @ sizes)
+    return means
 
 
 def detectable_difference(differences: FloatArray, alpha: float) -> float:

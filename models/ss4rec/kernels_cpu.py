@@ -12,40 +12,19 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from models.compiled import exp_of_negative as _exp
+from models.compiled import jit as _jit
 
 __all__ = ["complex_scan", "complex_scan_backward", "selective_scan", "selective_scan_backward"]
 
 Array = npt.NDArray[np.float32]
 Offsets = npt.NDArray[np.int32]
 CHUNK = 16
-_jit: Callable[..., Any] = numba.njit(nogil=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, cache=True)
-
-_LOG2_E = np.float32(1.4426950408889634)
-_LN2_HIGH = np.float32(0.693145751953125)
-_LN2_LOW = np.float32(1.428606765330187e-06)
-
-
-@_jit
-def _exp(x: Any) -> Any:
-    """exp for x <= 0 without a library call, so that LLVM vectorises the loop round it (relative error up to 3e-7)."""
-    x = max(x, np.float32(-87.0))
-    k = np.int32(x * _LOG2_E - np.float32(0.5))
-    r = (x - np.float32(k) * _LN2_HIGH) - np.float32(k) * _LN2_LOW
-    p = np.float32(1.0 / 5040.0)
-    p = p * r + np.float32(1.0 / 720.0)
-    p = p * r + np.float32(1.0 / 120.0)
-    p = p * r + np.float32(1.0 / 24.0)
-    p = p * r + np.float32(1.0 / 6.0)
-    p = p * r + np.float32(0.5)
-    p = p * r + np.float32(1.0)
-    p = p * r + np.float32(1.0)
-    return p * np.int32((k + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
 @_jit

@@ -18,7 +18,6 @@ __all__ = [
     "selective_backward",
     "selective_carry",
     "selective_forward",
-    "softmax_gradient",
     "time_backward",
     "time_forward",
 ]
@@ -381,38 +380,3 @@ def convolution_backward(
         if ahead == 0:
             tl.store(row + TAPS * channels, tl.sum(on_total, axis=0), in_d)
     tl.store(grad_x + t[:, None] * grad_x_stride + d[None, :], on_x, in_t[:, None] & in_d[None, :])
-
-
-@triton.jit(do_not_specialize=["items"])
-def softmax_gradient(
-    logits, targets, losses, scale, items, smoothing,
-    BLOCK: tl.constexpr,
-):  # fmt: skip
-    """Replace a row of logits by scale times the gradient of its smoothed cross-entropy; a target below 0 has none."""
-    token = tl.program_id(0).to(tl.int64)
-    target = tl.load(targets + token)
-    factor = tl.load(scale)
-    row = logits + token * items
-    highest = -float("inf")
-    total = 0.0
-    summed = 0.0
-    for begin in range(0, items, BLOCK):
-        i = begin + tl.arange(0, BLOCK)
-        inside = i < items
-        value = tl.load(row + i, inside, other=-float("inf")).to(tl.float32)
-        peak = tl.maximum(highest, tl.max(value, axis=0))
-        total = total * tl.exp2((highest - peak) * LOG2_E) + tl.sum(tl.exp2((value - peak) * LOG2_E), axis=0)
-        summed += tl.sum(tl.where(inside, value, 0.0), axis=0)
-        highest = peak
-    chosen = tl.load(row + tl.maximum(target, 0)).to(tl.float32)
-    loss = highest + tl.log(total) - (1 - smoothing) * chosen - smoothing * summed / items
-    tl.store(losses + token, tl.where(target >= 0, loss, 0.0))
-    weight = tl.where(target >= 0, factor, 0.0)
-    tl.debug_barrier()
-    for begin in range(0, items, BLOCK):
-        i = begin + tl.arange(0, BLOCK)
-        inside = i < items
-        value = tl.load(row + i, inside, other=0.0).to(tl.float32)
-        share = tl.exp2((value - highest) * LOG2_E) / total - smoothing / items
-        share = tl.where(i == target, share - (1 - smoothing), share)
-        tl.store(row + i, share * weight, inside)

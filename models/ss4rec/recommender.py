@@ -21,7 +21,7 @@ from configs.errors import TrainingError
 from configs.settings import SS4RecSettings
 from models.adamw import AdamW
 from models.cuda_graph import GraphedEpochs
-from models.distributed import Replicas
+from models.distributed import Replicas, resolve_device
 from models.ranking import MISS, metrics
 from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 from models.sequences import Vocabulary, histories
@@ -50,11 +50,9 @@ class SS4Rec(Recommender):
 
     def __init__(self, settings: SS4RecSettings) -> None:
         self._settings = settings
-        if settings.device == "cuda" and not torch.cuda.is_available():
-            raise TrainingError(
-                "The setting device: cuda needs a GPU that torch sees, and there is none. Set device: auto or cpu."
-            )
-        self._device = torch.device("cpu" if settings.device == "cpu" or not torch.cuda.is_available() else "cuda")
+        device = resolve_device(settings.device)
+        # With its number: what a thread starts would else go to the first GPU.
+        self._device = torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
         self._backend = resolve_backend(settings.scan, self._device)
         self.catalogue: IntArray = np.empty(0, dtype=np.int64)
         self._vocabulary = Vocabulary(self.catalogue)
@@ -269,5 +267,6 @@ def _fingerprint(
     described = () if who is None else (who,)
     for array in (train.offsets, train.item_ids, train.timestamps, valid.targets, valid.request_times, catalogue, *described):
         digest.update(np.ascontiguousarray(array).tobytes())
-    digest.update(f"{settings.model_dump_json()} {seed} {mask_seen}".encode())
+    # A run may go on with another number of replicas, on a machine with other GPUs.
+    digest.update(f"{settings.model_dump_json(exclude={'replicas'})} {seed} {mask_seen}".encode())
     return digest.hexdigest()

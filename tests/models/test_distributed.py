@@ -14,9 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from configs.errors import TrainingError
-from configs.settings import EvaluationSettings, SS4RecSettings
-from models.distributed import Replicas, joined_replicas
+from configs.errors import LostReplicaError, TrainingError
+from configs.settings import EvaluationSettings, ModelSettings, SS4RecSettings
+from models.distributed import Placement, Replicas, joined_replicas, place
+from models.loading import placement_of
 from models.protocol import Split, split
 from models.ranking import metrics, rank_requests
 from models.recommender import EpochReport
@@ -61,7 +62,8 @@ def trained(settings: SS4RecSettings, folder: Path | None, die_after: int | None
 
 
 def replica(out: Path) -> None:
-    """What each process does: four trainings, the last one cut short and gone on with; then one without a shared folder."""
+    """What each process does: four trainings, the last one cut short and gone on with; then one without a shared folder.
+    In the end the second leaves the first alone."""
     torch.set_num_threads(1)
     with joined_replicas("cpu") as replicas:
         assert replicas == Replicas.current() and replicas.count == 2
@@ -78,6 +80,10 @@ def replica(out: Path) -> None:
             (out / f"{name}-{replicas.rank}.json").write_text(json.dumps(found))
         with pytest.raises(TrainingError, match=r"Only 1 of 2 replicas find.*must share"):
             trained(EVEN, out / f"apart-{replicas.rank}", die_after=1)
+        if replicas.rank == 1:
+            os._exit(0)
+        with pytest.raises(LostReplicaError, match="could not exchange its share"):
+            replicas.sum_(torch.ones(1))
     assert Replicas.current() == Replicas()
 
 
@@ -135,3 +141,39 @@ def test_alone_there_is_nothing_to_join(monkeypatch: pytest.MonkeyPatch) -> None
         replicas.sum_gradients([weight])
         replicas.adopt_first([tensor])
         assert torch.equal(tensor, torch.ones(2)) and torch.equal(weight.grad, torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "replicas", "expected"),
+    [
+        (0, "auto", "auto", Placement("cpu", 1)),
+        (0, "auto", 3, Placement("cpu", 3)),
+        (4, "cpu", "auto", Placement("cpu", 1)),
+        (2, "cpu", 3, Placement("cpu", 3)),
+        (4, "auto", "auto", Placement("cuda", 4)),
+        (4, "cuda", 3, Placement("cuda", 3)),
+        (1, "auto", 1, Placement("cuda", 1)),
+    ],
+)
+def test_auto_is_every_gpu_and_one_process_on_the_cpu(
+    gpus: int, device: Any, replicas: Any, expected: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    see(gpus, monkeypatch)
+    models = ModelSettings(ss4rec=SS4RecSettings(device=device, replicas=replicas))
+    assert placement_of("ss4rec", models) == expected
+    assert placement_of("ncf", models).replicas == placement_of("popularity", models).replicas == 1
+
+
+def see(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch say that it sees so many GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+
+
+def test_more_replicas_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    see(2, monkeypatch)
+    with pytest.raises(TrainingError, match=r"models\.ss4rec\.replicas is 3, and torch sees 2 GPUs: .*to auto"):
+        place("auto", 3)
+    see(0, monkeypatch)
+    with pytest.raises(TrainingError, match="device: cuda needs a GPU"):
+        place("cuda", "auto")

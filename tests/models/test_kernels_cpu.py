@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.compiled import softplus
 from models.ss4rec import kernels_cpu
 from tests.models.test_scan import assert_backend_agrees, operations, with_gradients
 
@@ -58,3 +59,10 @@ def test_threads_change_no_bit() -> None:
         torch.set_num_threads(threads)
     for one, three in zip(*found, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, three, strict=True))
+
+
+@given(st.floats(-80, 1e6, width=32))
+def test_softplus_without_library_calls_is_torchs(x: float) -> None:
+    exact = np.logaddexp(0.0, x)
+    assert softplus(np.float32(x)) == pytest.approx(exact, rel=1e-6)
+    assert softplus.py_func(np.float32(x)) == pytest.approx(exact, rel=1e-6)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from configs.errors import TrainingError
+from configs.errors import TrainingError, VersionCorruptError
 from configs.settings import EvaluationSettings, NCFSettings, PopularitySettings
+from models.inference import load_inference_model
 from models.ncf import NCF, _Sampler
 from models.popularity import Popularity
 from models.protocol import Split, split
@@ -42,6 +43,36 @@ def fitted(parts: Split, settings: NCFSettings = SMALL, seed: int = 1, reports: 
 @pytest.fixture(scope="module")
 def model(parts: Split) -> NCF:
     return fitted(parts)
+
+
+@pytest.mark.parametrize("hidden", [(8,), (16, 8), (12, 10, 8, 6, 4)])
+def test_served_weights_score_as_trained_ones_also_users_who_are_new(
+    parts: Split, tmp_path: Path, hidden: tuple[int, ...]
+) -> None:
+    model = fitted(parts, SMALL.model_copy(update={"mlp_hidden": hidden, "max_epochs": 1}))
+    torch.manual_seed(3)
+    for weight in model._weights.values():  # drawn wide, so that every term matters
+        weight.add_(torch.randn_like(weight) * 0.5)
+    model.save(tmp_path)
+    served = load_inference_model(tmp_path)
+    users = [int(parts.train.user_ids[3]), 999_999, int(parts.train.user_ids[0])]
+    asked = Requests(
+        user_ids=np.array(users),
+        offsets=np.arange(4),
+        item_ids=parts.catalogue[:3],
+        timestamps=np.arange(3),
+        request_times=np.full(3, 9),
+        targets=np.zeros(3, np.int64),
+    )
+    nothing = np.empty(0, np.int64)
+    hidden_states = served.advance(served.start(3), nothing, nothing, np.zeros(4, np.int64), [users[0], None, users[2]])
+    found = served.scores(hidden_states)
+    assert np.allclose(found, model.scores(asked).numpy(), atol=1e-4)
+    assert np.allclose(found[1], served.cold_scores) and not np.allclose(found[0], found[1], atol=1e-3)
+    assert served.item_vectors.shape == (len(parts.catalogue), SMALL.mf_width + SMALL.mlp_width)
+    pd.DataFrame({"user_id": [1, 2]}).to_parquet(tmp_path / "users.parquet")
+    with pytest.raises(VersionCorruptError, match="have ids"):
+        load_inference_model(tmp_path)
 
 
 @pytest.mark.parametrize("hidden", [(8,), (16, 8), (12, 10, 8, 6, 4)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -111,7 +112,12 @@ def test_backends_are_chosen_by_device() -> None:
 
 
 def test_mamba_ssm_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(TrainingError, match=r"not installed: mamba_ssm, causal_conv1d.*scan: auto"):
+    with (
+        monkeypatch.context() as absent,
+        pytest.raises(TrainingError, match=r"not installed: mamba_ssm, causal_conv1d.*scan: auto"),
+    ):
+        absent.setitem(sys.modules, "mamba_ssm", None)
+        absent.setitem(sys.modules, "causal_conv1d", None)
         resolve_backend("mamba-ssm", torch.device("cuda"))
     mamba_kernels.install(monkeypatch)
     assert resolve_backend("mamba-ssm", torch.device("cuda")) == "mamba-ssm"

@@ -186,6 +186,15 @@ def test_a_run_that_was_cut_short_ends_with_the_same_weights(parts: Split, tmp_p
         assert torch.equal(weight, resumed.network.state_dict()[name])
 
 
+def test_a_run_goes_on_where_the_setting_wants_another_number_of_replicas(parts: Split, tmp_path: Path) -> None:
+    once = TINY.model_copy(update={"max_epochs": 1})
+    fitted(parts, once, checkpoint_dir=tmp_path)
+    for changes, resumed_from in (({"replicas": 4}, 1), ({"width": 2 * once.width}, None)):
+        model = SS4Rec(once.model_copy(update=changes))
+        report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True, checkpoint_dir=tmp_path)
+        assert report.resumed_from == resumed_from
+
+
 @pytest.mark.parametrize("loss", ["sampled_softmax", "gbce"])
 def test_it_learns_from_sampled_negatives(loss: str, parts: Split) -> None:
     model = SS4Rec(TINY.model_copy(update={"loss": loss, "negatives": 8, "max_epochs": 6, "dropout": 0.1}))

@@ -1,0 +1,101 @@
+"""What serving loads of a version: a model that reads events one by one, without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from configs.errors import VersionCorruptError
+from models.ss4rec.kernels_step import Floats
+
+__all__ = ["InferenceModel", "PopularityCounts", "load_inference_model"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+class InferenceModel(Protocol):
+    """Items are indices from 0, the order of the version's vocabulary."""
+
+    kind: str
+    state_size: int
+    """float32 numbers of a user's state."""
+    cold_scores: Floats
+    """(n_items,) of a user of whom nothing is known."""
+
+    @property
+    def max_length(self) -> int: ...
+
+    @property
+    def item_vectors(self) -> Floats:
+        """(n_items, H); items of like vectors are alike. H may be 0."""
+
+    @property
+    def half_precision(self) -> bool:
+        """Whether training computed its sample answers in bfloat16."""
+
+    def start(self, users: int) -> Floats: ...
+
+    def advance(
+        self, state: Floats, items: IntArray, intervals: IntArray, offsets: IntArray, user_ids: Sequence[int | None]
+    ) -> Floats:
+        """See `RecurrentSS4Rec.advance`."""
+
+    def scores(self, hidden: Floats) -> Floats: ...
+
+
+class PopularityCounts:
+    """The floor: the items' event counts, for everybody."""
+
+    kind = "popularity"
+    state_size = 0
+    max_length = 2
+    half_precision = False
+
+    def __init__(self, counts: Floats) -> None:
+        self.cold_scores = counts
+        self.item_vectors = np.empty((len(counts), 0), np.float32)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Raises VersionCorruptError."""
+        try:
+            return cls(load_file(folder / "model.safetensors")["counts"].astype(np.float32))
+        except (OSError, KeyError, SafetensorError) as error:
+            raise VersionCorruptError(f"{folder} holds no popularity counts that can be read ({error}); train again.") from error
+
+    def start(self, users: int) -> Floats:
+        return np.empty((users, 0), np.float32)
+
+    def advance(
+        self, state: Floats, items: IntArray, intervals: IntArray, offsets: IntArray, user_ids: Sequence[int | None]
+    ) -> Floats:
+        return np.empty((len(state), 0), np.float32)
+
+    def scores(self, hidden: Floats) -> Floats:
+        return np.repeat(self.cold_scores[None], len(hidden), axis=0)
+
+
+def load_inference_model(folder: Path) -> InferenceModel:
+    """The model of a version's files. Raises VersionCorruptError where there is none that can be served."""
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VersionCorruptError(f"{folder} holds no model: its config.json cannot be read ({error}).") from error
+    if kind == "ss4rec":
+        from models.ss4rec.recurrent import RecurrentSS4Rec
+
+        return RecurrentSS4Rec.load(folder)
+    if kind == "ncf":
+        from models.ncf_inference import NCFScores
+
+        return NCFScores.load(folder)
+    if kind == "popularity":
+        return PopularityCounts.load(folder)
+    raise VersionCorruptError(f"{folder} holds a model of the kind {kind!r}; serving reads ss4rec, ncf and popularity.")

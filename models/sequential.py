@@ -1,0 +1,190 @@
+"""Comparing the arms of a running experiment: tests that stay valid however often somebody looks.
+
+The interval is an asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, Time-uniform central limit
+theory and asymptotic confidence sequences, Annals of Statistics 2024, theorem 2.2): with probability 1 - alpha it holds the true
+difference at every number of users at once, so an experiment may be stopped at any of them. It inverts a sequential probability
+ratio test whose alternative is mixed over a normal distribution (Robbins 1970; Johari, Koomen, Pekelis and Walsh, KDD 2017), and
+the p-value is the reciprocal of that test's likelihood ratio. Asymptotic: it needs enough users of each arm before the first look.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Comparison", "Path", "compare_arms", "difference_path", "mixture_precision", "ratio_mismatch", "ratio_of_means"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """The difference of two arms' means after each user, in the order in which users entered. All (n,)."""
+
+    users: npt.NDArray[np.int64]  # 1 to n, of both arms
+    difference: FloatArray  # treated - control; NaN where an arm has fewer than two users
+    error: FloatArray  # its standard error
+    low: FloatArray  # confidence sequence; -inf before `least` users of each arm
+    high: FloatArray
+    p_value: FloatArray  # always valid, never rising; 1 before `least`
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two arms at the newest user."""
+
+    control_users: int
+    treated_users: int
+    control_mean: float
+    treated_mean: float
+    difference: float
+    low: float  # holds the truth at every look with probability 1 - alpha
+    high: float
+    fixed_low: float  # for a single look that was planned before the start
+    fixed_high: float
+    p_value: float  # always valid
+    lift: float | None  # difference / control's mean; None where that is not above 0
+    lift_low: float | None  # None: without bound
+    lift_high: float | None
+    decided_at: int | None  # number of users at which the confidence sequence first left 0 out
+
+
+def mixture_precision(tuned_users: int, alpha: float) -> float:
+    """rho^2 for which the confidence sequence is tightest at `tuned_users`; choose it before there are data.
+
+    The minimiser of (u + 1) / u log((u + 1) / alpha^2) over u = tuned_users rho^2, by Lambert's W.
+    """
+    from scipy.special import lambertw
+
+    return float(-lambertw(-(alpha**2) / math.e, -1).real - 1) / tuned_users
+
+
+def difference_path(
+    values: FloatArray, treated: npt.NDArray[np.bool_], *, alpha: float, tuned_users: int, least: int = 100
+) -> Path:
+    """Follow the difference of means of `values` (n,), treated - control, user by user.
+
+    No user of an arm is looked at before both have `least`. Raises ValueError where lengths differ or a value is not finite.
+    """
+    values = np.asarray(values, np.float64)
+    if values.shape != treated.shape or values.ndim != 1:
+        raise ValueError(f"values {values.shape} and treated {treated.shape} must be vectors of one length")
+    if not np.isfinite(values).all():
+        raise ValueError("a value is not finite")
+    users = np.arange(1, len(values) + 1)
+    one, zero = _running(values, treated), _running(values, ~treated)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference = one.mean - zero.mean
+        error = np.sqrt(one.variance / one.count + zero.variance / zero.count)
+    looked = (one.count >= max(least, 2)) & (zero.count >= max(least, 2)) & (error > 0)
+    u: FloatArray = users * np.float64(mixture_precision(tuned_users, alpha))
+    width = _boundary(u, alpha) * error
+    z = np.divide(difference, error, out=np.zeros_like(users, np.float64), where=looked)
+    log_ratio = z**2 / 2 * u / (u + 1) - np.log1p(u) / 2
+    p = np.where(looked, np.exp(np.minimum(0.0, -log_ratio)), 1.0)
+    return Path(
+        users=users,
+        difference=difference,
+        error=error,
+        low=np.where(looked, difference - width, -np.inf),
+        high=np.where(looked, difference + width, np.inf),
+        p_value=np.minimum.accumulate(p) if len(p) else p,
+    )
+
+
+def compare_arms(
+    values: FloatArray, treated: npt.NDArray[np.bool_], *, alpha: float, tuned_users: int, least: int = 100
+) -> tuple[Comparison, Path]:
+    """The two arms at the newest user, and the path that led there. Raises ValueError where an arm has no user."""
+    path = difference_path(values, treated, alpha=alpha, tuned_users=tuned_users, least=least)
+    of_control, of_treated = values[~treated], values[treated]
+    if not len(of_control) or not len(of_treated):
+        raise ValueError("each arm needs a user")
+    control, test = float(of_control.mean()), float(of_treated.mean())
+    difference, error = test - control, float(path.error[-1])
+    fixed = _normal_quantile(1 - alpha / 2) * error if np.isfinite(error) else math.inf
+    outside = np.flatnonzero((path.low > 0) | (path.high < 0))
+    multiplier = float(_boundary(np.array([len(values) * mixture_precision(tuned_users, alpha)]), alpha)[0])
+    looked = bool(np.isfinite(path.low[-1]))
+    bounds = ratio_of_means(of_treated, of_control, multiplier) if looked else (None, None)
+    return (
+        Comparison(
+            control_users=len(of_control),
+            treated_users=len(of_treated),
+            control_mean=control,
+            treated_mean=test,
+            difference=difference,
+            low=float(path.low[-1]),
+            high=float(path.high[-1]),
+            fixed_low=difference - fixed,
+            fixed_high=difference + fixed,
+            p_value=float(path.p_value[-1]),
+            lift=difference / control if control > 0 else None,
+            lift_low=None if bounds[0] is None else bounds[0] - 1,
+            lift_high=None if bounds[1] is None else bounds[1] - 1,
+            decided_at=int(path.users[outside[0]]) if len(outside) else None,
+        ),
+        path,
+    )
+
+
+def ratio_of_means(above: FloatArray, below: FloatArray, multiplier: float) -> tuple[float | None, float | None]:
+    """Every ratio r of the two means for which mean(above) - r mean(below) lies within `multiplier` standard errors of 0
+    (Fieller 1954); with the multiplier of a confidence sequence it holds at every look. (None, None) where the ratio has no
+    bound, as the mean below may be 0."""
+    a, b = float(above.mean()), float(below.mean())
+    va, vb = (float(np.var(side, ddof=1)) / len(side) if len(side) > 1 else math.inf for side in (above, below))
+    quadratic = b**2 - multiplier**2 * vb
+    if not quadratic > 0 or not np.isfinite(va):
+        return None, None
+    root = math.sqrt(max(0.0, (a * b) ** 2 - quadratic * (a**2 - multiplier**2 * va)))
+    return (a * b - root) / quadratic, (a * b + root) / quadratic
+
+
+def ratio_mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:
+    """p-value of Pearson's chi-square test that users fell into the arms by `shares`.
+
+    A small one means that users were lost or assigned wrongly, and no figure of the experiment may be believed (Fabijan et al.,
+    Diagnosing sample ratio mismatch, KDD 2019). 1 where there are no users.
+    """
+    from scipy.stats import chisquare
+
+    total = sum(counts)
+    if not total:
+        return 1.0
+    expected = np.asarray(shares, np.float64) / sum(shares) * total
+    return float(chisquare(np.asarray(counts, np.float64), expected).pvalue)
+
+
+@dataclass(frozen=True, eq=False)
+class _Running:
+    count: FloatArray
+    mean: FloatArray
+    variance: FloatArray  # sample variance; NaN below two
+
+
+def _running(values: FloatArray, member: npt.NDArray[np.bool_]) -> _Running:
+    """Count, mean and variance of the members up to each place. Values are centred first: sums of squares would cancel."""
+    centre = float(values[member].mean()) if member.any() else 0.0
+    centred = np.where(member, values - centre, 0.0)
+    count, total, squares = (np.cumsum(column, dtype=np.float64) for column in (member, centred, centred**2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = total / count
+        variance = np.where(count > 1, np.maximum(squares - count * mean**2, 0.0) / (count - 1), np.nan)
+    return _Running(count, mean + centre, variance)
+
+
+def _boundary(u: FloatArray, alpha: float) -> FloatArray:
+    """Standard errors on either side of the difference: theorem 2.2 over sigma / sqrt(t), with u = t rho^2."""
+    boundary: FloatArray = np.sqrt((u + 1) / u * np.log((u + 1) / alpha**2))
+    return boundary
+
+
+def _normal_quantile(share: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(share)

@@ -1,0 +1,175 @@
+"""The torch-free recurrent form against the network that was trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from configs.errors import VersionCorruptError
+from configs.settings import EvaluationSettings, SS4RecSettings
+from models.protocol import Split, split
+from models.recommender import Requests
+from models.ss4rec import kernels_step, recurrent
+from models.ss4rec.recommender import SS4Rec
+from models.ss4rec.recurrent import RecurrentSS4Rec
+from models.users import UserTraits
+from tests import synthetic
+
+TINY: dict[str, Any] = {
+    "width": 16, "blocks": 2, "time_state": 4, "relation_state": 4, "max_length": 50, "max_epochs": 1, "device": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def parts() -> Split:
+    frame = synthetic.interactions(60, 40, 25)
+    return split(frame.assign(row=np.arange(len(frame))), EvaluationSettings(k_core=0))
+
+
+def drawn(parts: Split, folder: Path, **options: Any) -> SS4Rec:
+    """A model with weights drawn wide, so that every term matters, as a version's files."""
+    model = SS4Rec(SS4RecSettings(**TINY | options))
+    if options.get("user_features"):
+        users = np.unique(parts.train.user_ids)[::2]
+        frame = pd.DataFrame({"user_id": users, "gender": np.where(users % 3 == 0, "F", "M"), "age": 20 + users % 30})
+        model.describe_users(frame.assign(occupation=pd.array([None, "writer"] * len(users))[: len(users)]))
+    model._take_vocabulary(parts.catalogue, parts.train)
+    torch.manual_seed(5)
+    model._network = model._untrained().eval()
+    with torch.no_grad():
+        for name, weight in model._network.named_parameters():
+            if "norm" in name or name.endswith(("D", "bias", "power")) or "items" in name or "traits" in name:
+                weight.add_(torch.randn_like(weight) * 0.3)
+            if name.startswith(("items", "traits")):
+                weight[0] = 0  # nothing, and what is not known of a user
+    model.save(folder)
+    return model
+
+
+def recurrent_scores(model: RecurrentSS4Rec, requests: Requests, catalogue: np.ndarray) -> np.ndarray:
+    items = np.searchsorted(catalogue, requests.item_ids)
+    rows = []
+    for row in range(len(requests)):
+        span = slice(requests.offsets[row], requests.offsets[row + 1])
+        intervals = np.diff(np.append(requests.timestamps[span], requests.request_times[row]))
+        state, hidden = model.start(1), np.zeros((1, 1), np.float32)
+        user = [int(requests.user_ids[row])]
+        for item, interval in zip(items[span], intervals, strict=True):  # one step an event
+            hidden = model.advance(state, np.array([item]), np.array([interval]), np.array([0, 1]), user)
+        rows.append(model.scores(hidden)[0])
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"interval": "log1p", "two_norms": False},
+        {"interval": "learned", "conv_width": 1},
+        {"interval": "none", "conv_width": 2, "expand": 1, "blocks": 1},
+        {"layers": "time", "interval": "log1p"},
+        {"layers": "relation"},
+        {"user_features": True, "interval": "log1p"},
+    ],
+    ids=str,
+)
+def test_every_network_gives_the_scores_of_its_full_pass_step_by_step(
+    parts: Split, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    model = drawn(parts, tmp_path, **options)
+    requests = parts.test.take(np.arange(20))
+    full = model.scores(requests).numpy()
+    stepped = recurrent_scores(RecurrentSS4Rec.load(tmp_path), requests, parts.catalogue)
+    assert np.abs(stepped - full).max() < 1e-4 * max(1.0, np.abs(full).max())
+
+
+def test_many_events_at_once_and_several_users_at_once_change_nothing(parts: Split, tmp_path: Path) -> None:
+    drawn(parts, tmp_path)
+    model = RecurrentSS4Rec.load(tmp_path)
+    rng = np.random.default_rng(0)
+    offsets = np.array([0, 7, 7, 20])
+    items, intervals = rng.integers(0, len(parts.catalogue), 20), rng.integers(0, 5000, 20)
+    together = model.start(3)
+    hidden = model.advance(together, items, intervals, offsets, [None] * 3)
+    assert not hidden[1].any() and not together[1].any()
+    for row in (0, 2):
+        alone = model.start(1)
+        for t in range(offsets[row], offsets[row + 1]):
+            last = model.advance(alone, items[t : t + 1], intervals[t : t + 1], np.array([0, 1]), [None])
+        assert np.array_equal(alone[0], together[row]) and np.array_equal(last[0], hidden[row])
+
+
+def test_no_interval_makes_a_state_that_is_not_finite(parts: Split, tmp_path: Path) -> None:
+    drawn(parts, tmp_path)
+    model = RecurrentSS4Rec.load(tmp_path)
+    state = model.start(1)
+    intervals = np.array([0, -5, 1, 10**9, 2**40, 0])
+    hidden = model.advance(state, np.arange(6), intervals, np.array([0, 6]), [None])
+    assert np.isfinite(state).all() and np.isfinite(hidden).all()
+
+
+def test_files_that_do_not_belong_together_are_refused_by_name(parts: Split, tmp_path: Path) -> None:
+    drawn(parts, tmp_path)
+    vocabulary = pd.read_parquet(tmp_path / "vocabulary.parquet")
+    vocabulary[:-1].to_parquet(tmp_path / "vocabulary.parquet")
+    with pytest.raises(VersionCorruptError, match=r"vocabulary\.parquet"):
+        RecurrentSS4Rec.load(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["settings"]["time_state"] = 5
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(VersionCorruptError, match="should be float32"):
+        RecurrentSS4Rec.load(tmp_path)
+    config["settings"]["blocks"] = 3
+    config["settings"]["time_state"] = 4
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(VersionCorruptError, match=r"lacks 'blocks\.2"):
+        RecurrentSS4Rec.load(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(VersionCorruptError, match="no SS4Rec"):
+        RecurrentSS4Rec.load(tmp_path)
+
+
+def test_traits_are_read_as_training_wrote_them(parts: Split, tmp_path: Path) -> None:
+    drawn(parts, tmp_path, user_features=True)
+    traits, network = UserTraits.load(tmp_path / "users.parquet"), SS4Rec.load(tmp_path).network
+    users = np.unique(parts.train.user_ids)[:9]
+    codes = torch.from_numpy(traits.of_users(users))
+    expected = sum(table(codes[:, i]) for i, table in enumerate(network.traits)).detach().numpy()
+    found = RecurrentSS4Rec.load(tmp_path)._users.vectors([*users.tolist(), None, -1])
+    assert np.allclose(found[:-2], expected) and not found[-2:].any()
+
+
+@pytest.mark.parametrize("options", [{"conv_width": 1}, {"conv_width": 3}])
+def test_the_compiled_step_is_the_python_that_it_was_compiled_from(
+    parts: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    drawn(parts, tmp_path, width=4, **options)
+    model = RecurrentSS4Rec.load(tmp_path)
+    items, intervals, offsets = np.array([0, 1, 2, 3]), np.array([0, 5, 3600, 10**8]), np.array([0, 3, 3, 4])
+    compiled = model.start(3)
+    hidden = model.advance(compiled, items, intervals, offsets, [None] * 3)
+    for name in ("_product", "_silu", "_add_and_normalise", "_time_aware", "_relation_aware"):
+        monkeypatch.setattr(kernels_step, name, getattr(kernels_step, name).py_func)
+    monkeypatch.setattr(recurrent, "advance", kernels_step.advance.py_func)
+    plain = model.start(3)
+    assert np.allclose(model.advance(plain, items, intervals, offsets, [None] * 3), hidden, rtol=1e-4, atol=1e-5)
+    assert np.allclose(plain, compiled, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", range(10))
+def test_products_of_any_number_of_rows_are_those_of_a_matrix_product(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(rows)
+    vectors, hidden = rng.normal(size=(37, 20)).astype(np.float32), rng.normal(size=(rows, 20)).astype(np.float32)
+    compiled, plain = np.full((2, rows, 37), np.nan, np.float32)
+    kernels_step.products(vectors, hidden, compiled)
+    for name in ("one", "two", "three", "four"):
+        monkeypatch.setattr(kernels_step, f"_products_of_{name}", getattr(kernels_step, f"_products_of_{name}").py_func)
+    kernels_step.products.py_func(vectors, hidden, plain)
+    for found in (compiled, plain):
+        assert np.allclose(found, hidden @ vectors.T, rtol=1e-5, atol=1e-5)
