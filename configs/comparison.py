@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from configs.base import Settings
 from configs.errors import SettingsError
 from configs.loading import load_settings, named_configs
 from configs.settings import (
     DataSettings,
+    EtlSettings,
     EvaluationSettings,
+    LandingSettings,
     ModelSettings,
     RetrainSettings,
     StoreSettings,
@@ -25,15 +28,13 @@ NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Kind = Literal["ss4rec", "ncf", "popularity"]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class EntrySettings(_Settings):
+class EntrySettings(Settings):
     """One contender: a kind of model with its settings."""
 
     name: str = Field(pattern=NAME)
+    """Its name in the report."""
     kind: Kind
+    """The model."""
     preset: str | None = None
     """Name of a shipped configuration whose settings of that model are taken, for example `paper`; the defaults where empty."""
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -61,7 +62,7 @@ class EntrySettings(_Settings):
         return self
 
 
-class CompareSettings(_Settings):
+class CompareSettings(Settings):
     """Several models, each trained with several seeds, on one dataset version under one protocol."""
 
     id: str | None = Field(default=None, pattern=NAME)
@@ -80,6 +81,8 @@ class CompareSettings(_Settings):
     """Dataset version name/version. Empty, the newest of the source, which is made where there is none."""
     data: DataSettings = DataSettings()
     validation: ValidationSettings = ValidationSettings()
+    etl: EtlSettings = EtlSettings()
+    landing: LandingSettings = LandingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     runner: Literal["threads", "dask", "deployments"] = "threads"
     """`threads`: on this machine; `dask`: on a Dask cluster, a local one where dask_address is empty; `deployments`: each run
@@ -99,6 +102,7 @@ class CompareSettings(_Settings):
     resamples: int = Field(default=10_000, ge=100)
     """Bootstrap resamples."""
     bootstrap_seed: int = Field(default=17, ge=0)
+    """Seed of the bootstrap."""
     store: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
     work_dir: Path = Path(".recsys/work")

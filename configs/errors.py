@@ -10,9 +10,15 @@ __all__ = [
     "ChampionMissingError",
     "ComparisonError",
     "DataRefusedError",
+    "DeploymentMissingError",
     "GateError",
+    "LostReplicaError",
+    "ModelMissingError",
     "NotFoundError",
+    "OverloadedError",
     "RecsysError",
+    "ReplayError",
+    "RequestRefusedError",
     "RunInProgressError",
     "SettingsError",
     "SourceError",
@@ -45,8 +51,24 @@ class TrainingError(RecsysError):
     """Training cannot start or has diverged; the message names where."""
 
 
+class LostReplicaError(TrainingError):
+    """A replica cannot go on because another one of the same training has ended."""
+
+
 class GateError(RecsysError):
     """The gate cannot decide: what it compares does not belong together."""
+
+
+class RequestRefusedError(RecsysError):
+    """A request asks for what there is not; the message says what there is."""
+
+
+class ModelMissingError(RecsysError):
+    """The version that a request needs is not served."""
+
+
+class OverloadedError(RecsysError):
+    """More requests wait than may."""
 
 
 class RunInProgressError(RecsysError):
@@ -87,3 +109,11 @@ class ChampionMissingError(RecsysError):
 
 class ComparisonError(RecsysError):
     """Runs of a comparison failed, or do not belong together."""
+
+
+class ReplayError(RecsysError):
+    """A replay cannot begin, or cannot go on as it was begun."""
+
+
+class DeploymentMissingError(RecsysError):
+    """The Prefect server lacks a deployment that is to be started."""

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from configs.errors import SettingsError
 
-__all__ = ["load_settings", "named_configs"]
+__all__ = ["load_settings", "merged", "named_configs"]
 
 Model = TypeVar("Model", bound=BaseModel)
 FOLDER = Path(__file__).parent
@@ -30,7 +30,7 @@ def load_settings(model: type[Model], configs: str | Sequence[str] | None = None
     values: dict[str, Any] = {}
     paths = [_config_path(config, model) for config in ([configs] if isinstance(configs, str) else configs or [])]
     for path in paths:
-        values = _merged(values, _read_yaml(path))
+        values = merged(values, _read_yaml(path))
     origin = " with ".join(map(str, paths)) or "the settings"
     for override in overrides:
         _set(values, override)
@@ -40,9 +40,10 @@ def load_settings(model: type[Model], configs: str | Sequence[str] | None = None
         raise SettingsError(_describe(error, model, origin)) from error
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`below` with what `above` names in its place, key by key."""
     both = {
-        key: _merged(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
+        key: merged(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
         for key, value in above.items()
     }
     return below | both
@@ -79,7 +80,14 @@ def _set(values: dict[str, Any], override: str) -> None:
         if not isinstance(inner, dict):
             place[parent] = inner = {}
         place = inner
-    place[last] = yaml.safe_load(text)
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        said = " ".join(str(error).split())
+        raise SettingsError(
+            f"--set {override}: the value is not valid YAML ({said}). Quote what has brackets, braces or a colon in it, and give the "
+            "shell's own quotes around the whole."
+        ) from error
 
 
 def _describe(error: ValidationError, model: type[BaseModel], origin: str) -> str:
@@ -94,7 +102,8 @@ def _describe(error: ValidationError, model: type[BaseModel], origin: str) -> st
             )
         else:
             said = fault["msg"].removeprefix("Value error, ")
-            sentences.append(f"{key + ': ' if key else ''}{said} (given {_shown(fault['input'])})." if key else f"{said}.")
+            given = "" if not key or _holds_secret(model, fault["loc"]) else f" (given {_shown(fault['input'])})"
+            sentences.append(f"{key}: {said}{given}." if key else f"{said}.")
     return f"{origin[0].upper()}{origin[1:]} cannot be used: {' '.join(sentences)}"
 
 
@@ -110,6 +119,21 @@ def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[
         if field is not None:  # otherwise it is a key of a mapping, and `current` is the model of its values
             current = next(iter(_models_in(field.annotation)), current)
     return list(current.model_fields)
+
+
+def _holds_secret(model: type[BaseModel], location: tuple[int | str, ...]) -> bool:
+    """Whether what stands there is a secret, or has one among its parts."""
+    current: Any = model
+    for part in location:
+        fields = [inner.model_fields[str(part)] for inner in _models_in(current) if str(part) in inner.model_fields]
+        current = fields[0].annotation if fields else current
+    return _mentions_secret(current)
+
+
+def _mentions_secret(annotation: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return any(_mentions_secret(field.annotation) for field in annotation.model_fields.values())
+    return annotation is SecretStr or any(_mentions_secret(part) for part in get_args(annotation))
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

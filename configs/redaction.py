@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
-__all__ = ["safe_settings"]
+__all__ = ["masked", "safe_settings", "secrets_of", "shown_address"]
 
 CREDENTIALS = {"access_key_id", "secret_access_key"}
+SECRET = ("KEY", "TOKEN", "SECRET", "PASS", "PWD", "AUTH", "CREDENTIAL", "WEBHOOK", "DSN", "COOKIE")
+LEAST = 4  # characters of a secret: a shorter one would mask half of any text
+GIVEN = re.compile(r"\brpa_[A-Za-z0-9_-]{8,}")  # keys that RunPod itself puts into a pod
+
+
+def shown_address(url: str) -> str:
+    """The address for messages, logs and records: without user, password and query."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+
+def secrets_of(environment: Mapping[str, str]) -> list[str]:
+    """What must not be shown of an environment: values whose name says so, line by line, and passwords in addresses."""
+    found = {line.strip() for name, value in environment.items() if _is_secret(name) for line in value.splitlines()}
+    found |= {password for value in environment.values() if (password := _password(value))}
+    return [secret for secret in found if len(secret) >= LEAST]
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """The text without the secrets, and without keys that are known by their shape."""
+    for secret in sorted(secrets, key=len, reverse=True):  # one may be part of another
+        text = text.replace(secret, "********")
+    return GIVEN.sub("********", text)
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name.upper() for word in SECRET)
+
+
+def _password(value: str) -> str | None:
+    try:
+        return urlsplit(value).password if "://" in value else None
+    except ValueError:
+        return None
 
 
 def safe_settings(settings: BaseModel) -> dict[str, Any]:
@@ -26,8 +62,7 @@ def safe_settings(settings: BaseModel) -> dict[str, Any]:
         if isinstance(value, (list, tuple)):
             return [safe(inner) for inner in value]
         if isinstance(value, str) and "://" in value:
-            parts = urlsplit(value)
-            return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+            return shown_address(value)
         return str(value) if isinstance(value, Path) else value
 
     found: dict[str, Any] = safe(settings)

@@ -8,19 +8,23 @@ from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
-from configs.settings import RetrainSettings, SearchOrigin, SS4RecSettings, _Settings
+from configs.base import Settings
+from configs.settings import RetrainSettings, SearchOrigin, SS4RecSettings
 
 __all__ = ["DEFAULT_SPACE", "Parameter", "Pruning", "SearchOptions", "SearchSettings"]
 
 Value = bool | int | float | str
 
 
-class Parameter(_Settings):
+class Parameter(Settings):
     """What a search may set one setting of SS4Rec to: one of `choices`, or a number from `low` to `high`."""
 
     choices: tuple[Value, ...] | None = Field(default=None, min_length=1)
+    """What it may be, one by one."""
     low: int | float | None = None
+    """Least number."""
     high: int | float | None = None
+    """Greatest number."""
     step: int | float | None = Field(default=None, gt=0)
     """Numbers are low, low + step, ...; whole numbers have a step of 1 by default."""
     log: bool = False
@@ -79,7 +83,7 @@ def _default_space() -> dict[str, Parameter | None]:
     return {**DEFAULT_SPACE}
 
 
-class Pruning(_Settings):
+class Pruning(Settings):
     """When a trial is cut off: at an epoch where its best valid NDCG@10 so far is below the median of the others' at that epoch."""
 
     warmup_epochs: int = Field(default=8, ge=0)
@@ -90,7 +94,7 @@ class Pruning(_Settings):
     """Trials that must have run to their end before one is cut off."""
 
 
-class SearchOptions(_Settings):
+class SearchOptions(Settings):
     """How the space is searched, and what is done with the best."""
 
     study: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
@@ -176,6 +180,11 @@ def _refusal(values: dict[str, Any]) -> str | None:
 def _refuse_unknown(name: str) -> None:
     from difflib import get_close_matches
 
+    if name == "replicas":
+        raise ValueError(
+            "search.space.replicas is not searched: it says where a model is trained and not what it learns, and a trial has one. "
+            "models.ss4rec.replicas is what the best is trained with"
+        )
     known = list(SS4RecSettings.model_fields)
     if name not in known:
         near = get_close_matches(name, known, n=1)

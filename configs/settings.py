@@ -7,16 +7,26 @@ A flow takes these models as parameters, so the Prefect UI draws them as a typed
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
+
+from configs.base import Settings, Share
+from configs.etl import EtlSettings
+from configs.landing import LandingSettings
+from configs.models import ModelSettings, NCFSettings, PopularitySettings, SS4RecSettings
+from configs.monitoring import DriftSettings, MonitoringSettings
+from configs.runpod import TrainingPlaceSettings
 
 __all__ = [
     "DataSettings",
     "DriftSettings",
+    "EtlSettings",
     "EvaluationSettings",
     "FloorSettings",
+    "LandingSettings",
     "ModelSettings",
+    "MonitoringSettings",
     "NCFSettings",
     "PopularitySettings",
     "PromotionSettings",
@@ -28,28 +38,29 @@ __all__ = [
     "SourceName",
     "StoreSettings",
     "TrackingSettings",
+    "TrainingPlaceSettings",
     "ValidationSettings",
     "ValueSettings",
 ]
 
 ProtocolId = Literal["loo-exact", "loo-recbole", "temporal"]
 SourceName = Literal["ml-100k", "ml-1m", "ml-20m", "ml-25m", "ml-32m", "ml-latest-small", "ml-latest"]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class DataSettings(_Settings):
+class DataSettings(Settings):
     """Where events come from."""
 
     source: SourceName = "ml-100k"
     """MovieLens release. ml-100k needs no download: it is read from the files that recbole ships."""
+    dataset: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    """Name of the dataset that versions are made of; that of the source where empty."""
     local_path: Path | None = None
     """A zip, a folder, or a ratings file of that release (or in one of its formats) to read instead of downloading."""
+    landing: str | None = None
+    """Folder or s3://<bucket>/<prefix> into which new event files arrive (CSV, CSV.gz, Parquet; movies and users too). Set, the
+    dataset is what was made of the source before, if anything, with each file added once (`landing`)."""
     mirror_url: str = "https://files.grouplens.org/datasets/movielens"
-    """Address under which <source>.zip lies."""
+    """Address under which `<source>.zip` lies."""
     checksum: str | None = None
     """Expected digest of the zip as `md5:<hex>` or `sha256:<hex>`; the published one is used where it is known."""
     cache_dir: Path = Path(".recsys/downloads")
@@ -59,8 +70,12 @@ class DataSettings(_Settings):
     retries: int = Field(default=4, ge=0)
     """Times a broken download is resumed before the run fails."""
 
+    @property
+    def dataset_name(self) -> str:
+        return self.dataset or self.source
 
-class ValidationSettings(_Settings):
+
+class ValidationSettings(Settings):
     """When bad rows are set aside, and when they stop the run."""
 
     max_quarantined_share: Share = 0.05
@@ -68,14 +83,16 @@ class ValidationSettings(_Settings):
     min_rows: int = Field(default=1000, ge=1)
     """Fewest valid interactions that make a dataset."""
     min_rating: float = 0.5
+    """Least rating that a row may have."""
     max_rating: float = 5.0
+    """Greatest rating that a row may have."""
     earliest: int = 789_652_009
     """UTC seconds of the first MovieLens rating (1995-01-09); anything before is no event time."""
     max_future_s: int = Field(default=86_400, ge=0)
     """Seconds that an event may lie ahead of this machine's clock."""
 
 
-class EvaluationSettings(_Settings):
+class EvaluationSettings(Settings):
     """How models are compared: full ranking, per-user ranks kept."""
 
     protocol: ProtocolId = "loo-exact"
@@ -127,125 +144,16 @@ class EvaluationSettings(_Settings):
         return self
 
 
-class SS4RecSettings(_Settings):
-    """SS4Rec (arXiv 2502.08132): a time-aware (S5) and a relation-aware (Mamba) state space layer in each block."""
-
-    width: int = Field(default=64, ge=4)
-    """Channels of embeddings and layers."""
-    blocks: int = Field(default=2, ge=1)
-    time_state: int = Field(default=32, ge=1)
-    """Complex states of the time-aware layer."""
-    relation_state: int = Field(default=16, ge=1)
-    """States per channel of the relation-aware layer."""
-    conv_width: int = Field(default=4, ge=1, le=4)
-    expand: int = Field(default=2, ge=1)
-    dropout: float = Field(default=0.4, ge=0.0, lt=1.0)
-    embedding_dropout: float = Field(default=0.3, ge=0.0, lt=1.0)
-    two_norms: bool = True
-    """One LayerNorm after each layer; off, one is shared by both places as in the authors' code."""
-    step_min: float = Field(default=0.001, gt=0)
-    """Least learned step of the time-aware layer at initialisation, per second of interval."""
-    step_max: float = Field(default=0.1, gt=0)
-    interval: Literal["seconds", "log1p", "learned", "none"] = "seconds"
-    """What the time-aware layer sees of an interval; `learned` lies between seconds and log1p, `none` sees no time."""
-    user_features: bool = False
-    """Add embeddings of the user's gender, age group and occupation to each event's; the dataset's users must have some."""
-    layers: Literal["both", "time", "relation"] = "both"
-    """Layers of a block; one kind alone is for ablations."""
-    max_length: int = Field(default=100, ge=2)
-    """Events of a user that one window holds."""
-    batch_tokens: int = Field(default=1024, ge=2)
-    """Events per training step (at least one whole window), shared among the GPUs that train together."""
-    shuffle_ties: bool = True
-    """Draw the order of a user's events of one second anew each epoch, where the protocol drew it (not loo-recbole)."""
-    loss: Literal["cross_entropy", "sampled_softmax", "gbce"] = "cross_entropy"
-    """Over the whole catalogue, or over sampled negatives: softmax, or gSASRec's calibrated binary cross-entropy."""
-    negatives: int = Field(default=256, ge=1)
-    """Negatives of the sampled losses: shared by a step (sampled_softmax), or of each event (gbce)."""
-    calibration: float = Field(default=0.75, ge=0.0, le=1.0)
-    """gbce's t: 0 is plain binary cross-entropy, 1 gives calibrated probabilities."""
-    learning_rate: float = Field(default=3e-3, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
-    weight_averaging: float = Field(default=0.99, ge=0.0, lt=1.0)
-    """Decay per step of the running average of the weights that is validated and kept; 0 keeps the raw weights."""
-    max_epochs: int = Field(default=14, ge=1)
-    patience: int = Field(default=4, ge=1)
-    """Evaluations without a better valid NDCG@10 after which training stops."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    scan: Literal["auto", "reference", "compiled", "mamba-ssm"] = "auto"
-    """Backend of the recurrences; auto is compiled: numba on the CPU, Triton on CUDA. mamba-ssm needs that package."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of matrix products and activations while training; auto is bfloat16 on CUDA. Weights and recurrences stay float32."""
-    debug: bool = False
-    """Check every module's output for non-finite values and name the first that has one."""
-
-    @model_validator(mode="after")
-    def _steps_are_ordered(self) -> SS4RecSettings:
-        if self.step_min >= self.step_max:
-            raise ValueError(f"step_min ({self.step_min}) must be below step_max ({self.step_max})")
-        return self
-
-
-class NCFSettings(_Settings):
-    """RecBole's NeuMF (arXiv 1708.05031), the baseline without order or time."""
-
-    mf_width: int = Field(default=32, ge=1)
-    mlp_width: int = Field(default=16, ge=1)
-    mlp_hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(32, 16), min_length=1)
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    negatives: int = Field(default=4, ge=1)
-    """Sampled negatives per interaction."""
-    learning_rate: float = Field(default=5e-3, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    batch_size: int = Field(default=4096, ge=1)
-    """Interactions per training step, each with its negatives."""
-    max_epochs: int = Field(default=40, ge=1)
-    patience: int = Field(default=5, ge=1)
-    """Epochs without a better valid NDCG@10 after which training stops. NeuMF first ranks by popularity for some epochs; a
-    shorter patience can stop it there, and the gate would compare with a baseline that has not learnt."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-
-
-class PopularitySettings(_Settings):
-    """Most interacted items first: the floor that every model must beat."""
-
-
-class ModelSettings(_Settings):
-    """The candidates of a run. A baseline set to null is not trained."""
-
-    ss4rec: SS4RecSettings = SS4RecSettings()
-    ncf: NCFSettings | None = NCFSettings()
-    popularity: PopularitySettings = PopularitySettings()
-
-
-class DriftSettings(_Settings):
-    """Drift of the newest slice of events against the reference sample."""
-
-    slice_share: float = Field(default=0.1, gt=0, lt=1)
-    """Share of events, the latest, that are the newest slice."""
-    sample_rows: int = Field(default=10_000, ge=100)
-    """Rows of the reference sample kept with a model version, and the most that are compared."""
-    min_rows: int = Field(default=200, ge=2)
-    """A slice smaller than this is reported as too small to judge."""
-    max_column_distance: float = Field(default=0.1, gt=0)
-    """Distance (normed Wasserstein or Jensen-Shannon) above which a column has drifted, if chance alone does not reach it."""
-    max_single_distance: float = Field(default=0.5, gt=0)
-    """Distance of any one column above which the slice has drifted: another unit, a clock that stands still."""
-    max_drifted_share: Share = 0.5
-    """Share of drifted columns above which the slice has drifted."""
-    max_unseen_item_share: Share = 0.2
-    """Share of events on items that the reference never saw above which the slice has drifted."""
-
-
-class FloorSettings(_Settings):
+class FloorSettings(Settings):
     """Least test metrics under the gate's protocol."""
 
     hr_at_10: Share = 0.10
+    """HR@10 below which a challenger is held."""
     ndcg_at_10: Share = 0.05
+    """NDCG@10 below which a challenger is held."""
 
 
-class PromotionSettings(_Settings):
+class PromotionSettings(Settings):
     """The gate's rules."""
 
     floors: FloorSettings = FloorSettings()
@@ -270,6 +178,7 @@ class PromotionSettings(_Settings):
     resamples: int = Field(default=10_000, ge=100)
     """Bootstrap resamples."""
     seed: int = 17
+    """Seed of the bootstrap, and of the sample requests."""
     races: int = Field(default=3, ge=1)
     """Times that a challenger is judged anew because another one was promoted meanwhile."""
     max_seen_share: Share = 0.01
@@ -288,7 +197,7 @@ class PromotionSettings(_Settings):
     """Requests of the holdout that the clean process answers."""
 
 
-class ReportSettings(_Settings):
+class ReportSettings(Settings):
     """Evidently's page of the recommendations, for people; nothing is decided by it."""
 
     recommendations: bool = True
@@ -299,7 +208,7 @@ class ReportSettings(_Settings):
     """Train events that the page counts popularity in, drawn at random where there are more."""
 
 
-class ValueSettings(_Settings):
+class ValueSettings(Settings):
     """What a rank is worth: assumptions, none of them measured here. Replace them by your own figures.
 
     The defaults are round numbers of a plausible size, so that the table can be read before you have any.
@@ -317,8 +226,11 @@ class ValueSettings(_Settings):
     watch_rate: Share = 0.5
     """Share of clicks that become a watch."""
     revenue_per_watch: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+    """What one watch brings, in `currency`."""
     currency: str = "USD"
+    """Its name, as it is shown."""
     requests_per_month: int = Field(default=1_000_000, ge=0)
+    """Requests that the monthly value is told for."""
 
     @property
     def click_through_by_position(self) -> tuple[float, ...]:
@@ -326,7 +238,7 @@ class ValueSettings(_Settings):
         return self.click_through_at or tuple(self.click_through * self.patience**place for place in range(self.positions))
 
 
-class StoreSettings(_Settings):
+class StoreSettings(Settings):
     """Where datasets, models and promotions live."""
 
     url: str = "file:.recsys/store"
@@ -334,18 +246,24 @@ class StoreSettings(_Settings):
     endpoint_url: str | None = None
     """Address of an S3 server other than AWS."""
     region: str | None = None
+    """Region of the bucket; boto3's own where empty."""
     access_key_id: str | None = None
     """Left empty, boto3's own chain (environment, profile, instance role) finds the credentials."""
     secret_access_key: SecretStr | None = None
+    """For runs on this machine only: it cannot be handed to a deployment, whose parameters are readable by all who see the server."""
     timeout_s: float = Field(default=20.0, gt=0)
+    """Seconds without an answer after which a request has failed."""
     attempts: int = Field(default=4, ge=1)
     """Tries of a request that failed in a way that may pass."""
+    part_mb: int = Field(default=32, ge=5, le=4096)
+    """Megabytes of one part of an upload to S3: what is larger is sent in parts, and a broken connection costs one of them."""
 
 
-class SearchOrigin(_Settings):
+class SearchOrigin(Settings):
     """The search that chose SS4Rec's settings by its valid part; `recsys search` fills it in."""
 
     study: str
+    """Name of the study."""
     record: str
     """Key of the search's record in the store."""
     dataset: str
@@ -353,32 +271,40 @@ class SearchOrigin(_Settings):
     trials: int = Field(ge=1)
     """Trials that the best was chosen from."""
     best_trial: int = Field(ge=0)
+    """Number of the best trial."""
     valid_ndcg_at_10: Share
+    """NDCG@10 of the best trial on the valid part."""
 
 
-class TrackingSettings(_Settings):
+class TrackingSettings(Settings):
     """Weights & Biases, beside the run's own JSON. A tracker that fails is told of once and never fails a run."""
 
     mode: Literal["offline", "online", "off"] = "offline"
     """`offline` writes under work_dir/wandb, for `wandb sync`; `online` sends, with WANDB_API_KEY or wandb's own login.
     Without the package wandb nothing is tracked."""
     project: str = Field(default="movielens-recsys", min_length=1)
+    """Project of wandb that runs are filed under."""
     entity: str | None = None
     """User or team that owns the project; wandb's default where empty."""
     tags: tuple[str, ...] = ()
+    """Tags of each run in wandb."""
     timeout_s: float = Field(default=15.0, gt=0)
     """Seconds after a run's end in which the tracker must be done; then it is stopped, and off for the rest of the process."""
 
 
-class RetrainSettings(_Settings):
+class RetrainSettings(Settings):
     """One scheduled retraining, from events to the gate's verdict."""
 
     model_name: str = Field(default="movie-ranker", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     """Name under which versions are registered; each name has its own champion."""
     seed: int = Field(default=2025, ge=0)
+    """Seed of training; the same seed, data and settings give the same model on the same kind of machine."""
     data: DataSettings = DataSettings()
+    landing: LandingSettings = LandingSettings()
     validation: ValidationSettings = ValidationSettings()
+    etl: EtlSettings = EtlSettings()
     drift: DriftSettings = DriftSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     models: ModelSettings = ModelSettings()
     promotion: PromotionSettings = PromotionSettings()
@@ -386,6 +312,7 @@ class RetrainSettings(_Settings):
     value: ValueSettings = ValueSettings()
     store: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
+    training: TrainingPlaceSettings = TrainingPlaceSettings()
     work_dir: Path = Path(".recsys/work")
     """Folder of checkpoints and models of runs that have not ended."""
     searched: SearchOrigin | None = None

@@ -44,6 +44,7 @@ def test_the_default_space_holds_the_default_settings() -> None:
     ("override", "said"),
     [
         ("search.space.widht={choices: [64]}", "search.space.widht is no setting of SS4Rec; did you mean width?"),
+        ("search.space.replicas={choices: [1, 2]}", "search.space.replicas is not searched: it says where a model is trained"),
         ("search.space.zzz={choices: [64]}", "search.space.zzz is no setting of SS4Rec; known are width"),
         ("search.space.dropout={low: 0.1, high: 1.5}", "search.space.dropout cannot be 1.5: Input should be less than 1"),
         ("search.space.width={choices: [2, 64]}", "search.space.width cannot be 2: Input should be greater than or equal to 4"),

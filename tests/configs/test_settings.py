@@ -3,9 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from configs.base import Settings
 from configs.comparison import CompareSettings
+from configs.environment import EnvironmentSettings
 from configs.errors import SettingsError
+from configs.etl import EtlSettings
 from configs.loading import load_settings, named_configs
 from configs.settings import RetrainSettings
 
@@ -39,7 +43,7 @@ def test_the_papers_preset_has_none_of_our_additions() -> None:
     assert best.models.ss4rec.two_norms and best.models.ss4rec.embedding_dropout > 0
 
 
-SETTINGS: list[type[RetrainSettings] | type[CompareSettings]] = [RetrainSettings, CompareSettings]
+SETTINGS: list[type[Settings]] = [RetrainSettings, CompareSettings, EnvironmentSettings]
 
 
 @pytest.mark.parametrize("path", (Path(__file__).parents[2] / "configs").glob("*.yaml"), ids=lambda path: path.stem)
@@ -57,6 +61,9 @@ def test_every_shipped_configuration_is_valid_and_departs_from_the_defaults(path
         ("models: {ss4rec: {zzz: 1}}", "models.ss4rec.zzz is no setting; known are width"),
         ("seed: many", "seed: Input should be a valid integer, unable to parse string as an integer (given 'many')"),
         ("models: {ss4rec: {step_min: 1.0}}", "step_min (1.0) must be below step_max (0.1)"),
+        ("models: {ss4rec: {replicas: 0}}", "models.ss4rec.replicas: it is auto, or a whole number from 1 on"),
+        ("models: {ss4rec: {replicas: all}}", "models.ss4rec.replicas: it is auto, or a whole number from 1 on"),
+        ("models: {ss4rec: {replicas: true}}", "models.ss4rec.replicas: it is auto, or a whole number from 1 on"),
         ("models: {ncf: null}", "promotion.baselines names ncf, but models.ncf is null"),
         ("data: {source: ml-10b}", "data.source: Input should be 'ml-100k'"),
         ("- a\n- b", "must hold settings as `name: value`, found a list"),
@@ -78,3 +85,9 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 def test_a_long_value_is_cut_in_the_message() -> None:
     with pytest.raises(SettingsError, match=r"given 'x{50,76}\.\.\."):
         load_settings(RetrainSettings, None, ["seed=" + "x" * 500])
+
+
+def test_a_cluster_needs_its_schedulers_address() -> None:
+    with pytest.raises(ValidationError, match="scheduler_address is not set"):
+        EtlSettings(engine="dask")
+    assert EtlSettings(engine="dask", scheduler_address="tcp://127.0.0.1:8786").memory_rows == 2_000_000

@@ -1,0 +1,63 @@
+"""What every settings model is: frozen, closed to unknown keys, each field described by the text beneath it.
+
+The Prefect UI draws a flow's parameters as a form from these models' JSON schema: titles, texts and the order come from here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import ComputedFieldInfo, FieldInfo
+
+__all__ = ["Settings", "Share"]
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+UNITS = {"s": "s", "mb": "MB", "usd": "USD"}
+WORDS = {
+    "etl": "ETL",
+    "url": "URL",
+    "ncf": "NCF",
+    "ss4rec": "SS4Rec",
+    "hr": "HR",
+    "ndcg": "NDCG",
+    "id": "ID",
+    "mf": "MF",
+    "mlp": "MLP",
+}
+
+
+def _title(name: str) -> str:
+    """A setting's name for people: `max_future_s` is `Max future (s)`."""
+    words = name.split("_")
+    unit = UNITS.get(words[-1]) if len(words) > 1 else None
+    text = " ".join(WORDS.get(word, word) for word in (words[:-1] if unit else words)).replace(" at 10", "@10")
+    return text[0].upper() + text[1:] + (f" ({unit})" if unit else "")
+
+
+def _title_of_field(name: str, _: FieldInfo | ComputedFieldInfo) -> str:
+    return _title(name)
+
+
+def _title_of_model(model: type[Any]) -> str:
+    return _title(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", model.__name__.removesuffix("Settings")).lower())
+
+
+def _in_order(schema: dict[str, Any]) -> None:
+    """The UI sorts fields by `position`; PostgreSQL, which keeps the schema, forgets their order. Sections are titled by their name."""
+    for position, (name, field) in enumerate(schema.get("properties", {}).items()):
+        field["position"] = position
+        field.setdefault("title", _title(name))
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        field_title_generator=_title_of_field,
+        model_title_generator=_title_of_model,
+        json_schema_extra=_in_order,
+    )

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from configs.environment import EnvironmentSettings
+from configs.errors import SettingsError
+from configs.loading import load_settings
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("timezone=Mars/Olympus", "no time zone"),
+        ("alerts.blocks=[ops]", "names no block: write <type>/<name>"),
+        ("alerts.blocks=[a/b/c]", "names no block"),
+        ("retraining.store.secret_access_key=hidden", "readable by everyone"),
+        ("retraining.data.mirror_url=https://me:hidden@mirror", "holds a user, password or query"),
+        ("retraining.store.secret_access_key=[hidden]", "secret_access_key: "),
+        ("retraining.store={secret_access_key: hidden, timeout_s: -1}", "timeout_s.*greater than 0"),
+        ("retraining.store=hidden", "retraining.store: "),
+        ("alerts.missed_heartbeats=1", "greater than or equal to 2"),
+        ("pools.training_limit=0", "greater than or equal to 1"),
+        ("environment=Prod One", "pattern"),
+        ("crons={retrain/retrain: every monday}", "no cron of five fields"),
+    ],
+)
+def test_what_cannot_be_an_environment_is_refused(override: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said) as refused:
+        load_settings(EnvironmentSettings, None, [override])
+    assert "hidden" not in str(refused.value)
+
+
+def test_only_what_departs_becomes_a_parameter() -> None:
+    settings = load_settings(EnvironmentSettings, None, ["retraining.data.source=ml-1m", "retraining.promotion.alpha=0.05"])
+    assert settings.departures == {"data": {"source": "ml-1m"}, "promotion": {"alpha": 0.05}}
+    assert EnvironmentSettings().departures == {}
+
+
+def test_the_environment_that_ships_can_be_loaded() -> None:
+    settings = load_settings(EnvironmentSettings, "production")
+    assert settings.environment == "production" and settings.retraining.promotion.approval == "manual"
+    assert settings.retraining.work_dir.is_absolute() and settings.retraining.data.cache_dir.is_absolute()

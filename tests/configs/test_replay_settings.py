@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from configs.errors import SettingsError
+from configs.loading import load_settings, named_configs
+from configs.replay import PolicySettings, ReplaySettings
+
+
+def test_a_part_of_a_section_departs_from_the_replays_own_defaults() -> None:
+    own = ReplaySettings()
+    set_ = ["models.ss4rec.max_epochs=3", "monitoring.clock=wall", "promotion.rule=non-inferior", "report.requests=7"]
+    found = load_settings(ReplaySettings, None, set_)
+    assert found.models.ss4rec.width == own.models.ss4rec.width and found.models.ss4rec.max_epochs == 3
+    assert found.models.ncf is None and found.promotion.baselines == ("popularity",)
+    assert not found.monitoring.evidently and not found.report.recommendations
+    assert load_settings(ReplaySettings, None, ["models.ncf.max_epochs=1"]).models.ncf is not None
+    assert ReplaySettings.model_validate(own.model_dump(mode="json")) == own
+    assert {"quick", "ml-1m"} <= set(named_configs(ReplaySettings))
+
+
+def test_policies_that_are_set_take_the_place_of_all() -> None:
+    found = load_settings(ReplaySettings, None, ["policies={daily: {volume: 0.01, least_days: 1}}"])
+    assert found.policies == {"daily": PolicySettings(volume=0.01, least_days=1)}
+    assert found.model_of("daily") == "replay-daily"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("policies={}", "policies: Dictionary should have at least 1 item"),
+        ("policies={Not good: {}}", "the policy 'Not good' must be named by up to 32 of a-z, 0-9 and -"),
+        ("data.landing=somewhere", "data.landing must be empty"),
+        ("resamples=100", "with 100 resamples no p-value is below 0.0099"),
+        ("scenario={name: flood, from_slice: 1}", "scenario.name: Input should be 'genre wave'"),
+        ("policies={a: {evry: week}}", "policies.a.evry is no setting; did you mean every?"),
+    ],
+)
+def test_what_cannot_be_is_told_by_name(override: str, said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(ReplaySettings, None, [override])
+    assert said in str(caught.value)
