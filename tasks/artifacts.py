@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import wraps
+from typing import ParamSpec
 
 from prefect.artifacts import (
     create_image_artifact,
-    create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
 )
+from prefect.logging import get_run_logger
 
 from tasks.candidates import Candidate
 from tasks.datasets import DatasetRef
 from tasks.decision import Decision
-from tasks.decision_page import comparison_png, render_markdown
-from tasks.drift import DriftResult
+from tasks.decision_page import DEFAULT_NAME, comparison_png, render_markdown
+from tasks.drawing import drawn
+from tasks.drift_page import check_rows, live_rows
 from tasks.evaluate import Evaluation
 from tasks.figures import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
+from tasks.landing import Landing
+from tasks.monitoring import Monitored
 from tasks.registry import ModelRef
 from tasks.search import SearchRecord
 from tasks.search_figures import search_png, trial_rows
 from tasks.validate import ValidationReport
 
 __all__ = [
+    "address_artifact",
     "show_dataset",
     "show_decision",
     "show_drift",
     "show_evaluation",
+    "show_landing",
     "show_page",
     "show_recommendations",
     "show_search",
@@ -37,7 +45,28 @@ __all__ = [
     "show_version",
 ]
 
+MOST_ROWS = 500  # of a table in the UI
+P = ParamSpec("P")
 
+
+def _for_people(show: Callable[P, None]) -> Callable[P, None]:
+    """`show`, within a task; where it raises, the run's log says so and the run goes on."""
+
+    @wraps(show)
+    def attempt(*args: P.args, **kwargs: P.kwargs) -> None:
+        drawn(f"What {show.__name__} shows", show, get_run_logger(), *args, **kwargs)
+
+    return attempt
+
+
+def address_artifact(uri: str, text: str, *, key: str, description: str) -> None:
+    """An address of the store with the command that opens it: no link, as a browser follows neither s3:// nor, from a page of the
+    server, file://."""
+    shown = f"{text}:\n\n`recsys open {uri}`\n\nA browser does not open the address: run this where the store can be reached.\n"
+    create_markdown_artifact(shown, key=key, description=description)
+
+
+@_for_people
 def show_dataset(dataset: DatasetRef) -> None:
     rows = [
         {"fact": "version", "value": f"{dataset.name}/{dataset.version}"},
@@ -46,11 +75,41 @@ def show_dataset(dataset: DatasetRef) -> None:
         {"fact": "items", "value": f"{dataset.items:,}"},
         {"fact": "first event", "value": _when(dataset.first)},
         {"fact": "last event", "value": _when(dataset.last)},
+        *({"fact": "made from", "value": parent} for parent in dataset.parents),
         {"fact": "stored at", "value": dataset.uri},
     ]
     create_table_artifact(rows, key="dataset", description="Dataset version of this run")
 
 
+@_for_people
+def show_landing(landing: Landing) -> None:
+    rows = [
+        {
+            "file": account.file,
+            "kind": account.kind,
+            "rows": account.rows,
+            "accepted": account.accepted,
+            "duplicates": account.duplicates,
+            "quarantined": account.quarantined,
+            "corrections": account.corrections,
+            "late": account.late,
+            "new users": account.new_users,
+            "new items": account.new_items,
+            "remarks": account.remarks,
+        }
+        for account in landing.accounts[:MOST_ROWS]
+    ]
+    rows += [{"file": file, "kind": "waiting", "remarks": why} for file, why in list(landing.waiting.items())[:MOST_ROWS]]
+    more = max(len(landing.accounts) - MOST_ROWS, 0) + max(len(landing.waiting) - MOST_ROWS, 0)
+    create_table_artifact(
+        rows,
+        key="landing",
+        description=f"Files of the landing zone in this run: rows = accepted + duplicates + quarantined. Complete until "
+        f"{_when(landing.watermark)}. {f'{more} more files are in the log of the zone.' if more else ''}",
+    )
+
+
+@_for_people
 def show_validation(report: ValidationReport) -> None:
     rows = [
         {
@@ -65,36 +124,26 @@ def show_validation(report: ValidationReport) -> None:
     create_table_artifact(rows, key="validation", description="Rows in = accepted + quarantined")
 
 
-def show_drift(result: DriftResult, link: str | None) -> None:
-    rows = [
-        {
-            "column": c.column,
-            "distance": round(c.distance, 4),
-            "threshold": c.threshold,
-            "method": c.method,
-            "drifted": str(c.drifted).lower(),
-        }
-        for c in result.columns
-    ]
-    create_table_artifact(rows, key="drift", description=f"Newest slice: {result.verdict}. {' '.join(result.reasons)}")
-    both = [
-        ("events on items that the other never saw", result.expected_unseen_item_share, result.unseen_item_share),
-        ("events by users that the other never saw", None, result.unseen_user_share),
-        ("Gini index of events over films", result.reference_gini, result.current_gini),
-        ("events on the most popular 1 % of films", result.reference_top_share, result.current_top_share),
-        ("median seconds between a user's events", result.reference_median_gap_s, result.current_median_gap_s),
-    ]
-    figures = [
-        {"figure": name, "reference": "" if before is None else round(before, 4), "newest slice": round(now, 4)}
-        for name, before, now in both
-    ]
-    create_table_artifact(figures, key="drift-of-the-catalogue", description="What matters to a ranker, beside the columns")
-    if link is not None:
-        create_link_artifact(
-            link, link_text="Evidently's drift report", key="drift-report", description=f"Newest slice: {result.verdict}"
+@_for_people
+def show_drift(found: Monitored) -> None:
+    result = found.result
+    said = f"Newest slice: {result.verdict}. {' '.join(result.reasons)}"
+    create_table_artifact(check_rows(result), key="drift", description=said)
+    if result.live is not None:
+        create_table_artifact(
+            live_rows(result.live),
+            key="live-quality",
+            description=f"The champion {result.live.champion} after its training, and before",
         )
+    for link, text, key in (
+        (found.page, "Every check, drawn, as a page", "drift-page"),
+        (found.evidently, "Evidently's drift report, a page", "drift-report"),
+    ):
+        if link is not None:
+            address_artifact(link, text, key=key, description=f"{text}; the newest slice: {result.verdict}")
 
 
+@_for_people
 def show_training(candidates: list[Candidate]) -> None:
     png = training_curve_png({candidate.kind: candidate.epochs for candidate in candidates})
     create_image_artifact(
@@ -104,6 +153,7 @@ def show_training(candidates: list[Candidate]) -> None:
     )
 
 
+@_for_people
 def show_evaluation(evaluation: Evaluation) -> None:
     create_table_artifact(
         metrics_rows(evaluation.metrics, evaluation.intervals),
@@ -123,18 +173,20 @@ def show_evaluation(evaluation: Evaluation) -> None:
     )
 
 
+@_for_people
 def show_recommendations(link: str) -> None:
-    create_link_artifact(
+    address_artifact(
         link,
-        link_text="Evidently's page of the recommendations",
+        "Evidently's page of the recommendations",
         key="recommendations",
-        description="A drawing for people; it decides nothing",
+        description="Evidently's page of the recommendations; it decides nothing",
     )
 
 
+@_for_people
 def show_decision(decision: Decision) -> None:
     create_markdown_artifact(
-        render_markdown(decision), key="gate", description=f"The gate's verdict on {decision.challenger}: {decision.outcome}"
+        render_markdown(decision), key="gate", description=f"{decision.outcome.capitalize()}: {decision.challenger}"
     )
     png = comparison_png(decision)
     if png is not None:
@@ -143,20 +195,32 @@ def show_decision(decision: Decision) -> None:
         )
 
 
+@_for_people
 def show_page(uri: str, decision: Decision) -> None:
-    create_link_artifact(uri, link_text="The decision as a page", key="gate-page", description=decision.outcome)
+    address_artifact(
+        uri,
+        "The decision as a page",
+        key="gate-page",
+        description=f"The decision as a page to send on: {decision.outcome}",
+    )
 
 
 def _inline(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
+@_for_people
 def show_version(version: ModelRef) -> None:
-    create_link_artifact(
-        version.uri, link_text=f"{version.name} {version.version}", key="model-version", description=version.outcome
+    named = "" if version.name == DEFAULT_NAME else f" --set model_name={version.name}"
+    shown = f"## {version.name} {version.version}\n\nIts lineage, files, promotions and the gate's decisions:\n\n"
+    create_markdown_artifact(
+        f"{shown}`recsys show {version.version}{named}`\n\nIts files are under `{version.uri}`.\n",
+        key="model-version",
+        description=f"Version of this run; the gate: {version.outcome}",
     )
 
 
+@_for_people
 def show_search(record: SearchRecord) -> None:
     create_table_artifact(
         trial_rows(record.trials),

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 from configs.settings import EvaluationSettings, ModelSettings, RetrainSettings
-from infra.stores import Store
-from models.loading import CandidateKind, make_recommender
+from infra.stores import Store, open_store
+from models.distributed import Replicas
+from models.loading import CandidateKind, make_recommender, placement_of
 from models.protocol import Split, split
-from models.recommender import EpochReport, OnEpoch
+from models.recommender import EpochReport, FitReport, OnEpoch, Recommender
 from tasks.datasets import DatasetRef, read_table
 from tasks.registry import file_digests
+from tasks.training_process import run_apart
 
 __all__ = [
     "Candidate",
@@ -41,6 +43,7 @@ class Candidate:
     device: str
     seconds: float
     files: dict[str, str]  # name -> sha256, as they were saved
+    replicas: int = 1  # processes that trained it together
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -62,11 +65,46 @@ def train_candidate(
 ) -> Candidate:
     """Train one model; a run that was killed goes on from its last epoch.
 
-    Raises TrainingError where training cannot start or diverges.
+    Where the settings want several replicas, they are processes of their own that end with this one, and read the dataset from
+    `settings.store`. Raises TrainingError where training cannot start or diverges.
     """
+    placement = placement_of(kind, settings.models)
     # A core is left to Prefect's server and whatever else runs: with OpenMP threads on every core, each short operation
     # waits at its barrier for a thread that has lost its core, and an epoch can take thirty times as long.
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+    threads = max(1, ((os.cpu_count() or 2) - 1) // placement.replicas)
+    if placement.replicas > 1:
+        candidate = run_apart(
+            _train_replica,
+            dataset,
+            kind,
+            settings,
+            trains=f"{kind} of {settings.model_name}",
+            on_epoch=on_epoch,
+            threads=threads,
+            if_killed=f"Lower models.{kind}.replicas or the model's batch; run again, it goes on from its last epoch.",
+            placement=placement,
+        )
+        assert candidate is not None  # the first replica's
+        return candidate
+    torch.set_num_threads(threads)
+    return _save(*_fit(store, dataset, kind, settings, on_epoch), kind, settings)
+
+
+def clear_checkpoints(settings: RetrainSettings) -> None:
+    """Forget the checkpoints of a run that has ended."""
+    shutil.rmtree(_checkpoints(settings), ignore_errors=True)
+
+
+def _train_replica(
+    dataset: DatasetRef, kind: CandidateKind, settings: RetrainSettings, on_epoch: OnEpoch | None
+) -> Candidate | None:
+    fitted = _fit(open_store(settings.store), dataset, kind, settings, on_epoch)
+    return _save(*fitted, kind, settings) if Replicas.current().rank == 0 else None
+
+
+def _fit(
+    store: Store, dataset: DatasetRef, kind: CandidateKind, settings: RetrainSettings, on_epoch: OnEpoch | None
+) -> tuple[Recommender, FitReport]:
     model = make_recommender(kind, settings.models)
     model.prepare()
     model.describe_users(read_table(store, dataset, "users"))
@@ -80,6 +118,10 @@ def train_candidate(
         checkpoint_dir=_checkpoints(settings) / kind,
         on_epoch=on_epoch,
     )
+    return model, report
+
+
+def _save(model: Recommender, report: FitReport, kind: CandidateKind, settings: RetrainSettings) -> Candidate:
     folder = settings.work_dir / "candidates" / settings.model_name / kind
     if folder.exists():
         shutil.rmtree(folder)
@@ -94,12 +136,8 @@ def train_candidate(
         device=report.device,
         seconds=report.seconds,
         files=file_digests(folder),
+        replicas=Replicas.current().count,
     )
-
-
-def clear_checkpoints(settings: RetrainSettings) -> None:
-    """Forget the checkpoints of a run that has ended."""
-    shutil.rmtree(_checkpoints(settings), ignore_errors=True)
 
 
 def _checkpoints(settings: RetrainSettings) -> Path:

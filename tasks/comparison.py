@@ -15,6 +15,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from configs.errors import AlreadyExistsError, ComparisonError, NotFoundError, S
 from configs.redaction import safe_settings
 from infra.stores import Store
 from models.beyond_accuracy import beyond_accuracy
+from models.distributed import Replicas
 from models.loading import make_recommender
 from models.ranking import Ranking, metrics, per_request_metrics, rank_requests
 from models.recommender import IntArray, OnEpoch
@@ -99,7 +101,10 @@ def runs_of(settings: CompareSettings) -> list[tuple[EntrySettings, int]]:
 
 
 def missing_runs(store: Store, comparison: str, settings: CompareSettings) -> list[tuple[EntrySettings, int]]:
-    """Runs that are not stored yet. Raises SettingsError where a stored one was made with other settings of its model."""
+    """Runs that are not stored yet; what one left that was killed just after it was stored is removed.
+
+    Raises SettingsError where a stored one was made with other settings of its model.
+    """
     missing = []
     for entry, seed in runs_of(settings):
         try:
@@ -107,6 +112,7 @@ def missing_runs(store: Store, comparison: str, settings: CompareSettings) -> li
         except NotFoundError:
             missing.append((entry, seed))
             continue
+        shutil.rmtree(_checkpoints(settings, comparison, entry, seed), ignore_errors=True)
         before, now = stored.plan.settings["model"], _model_settings(entry)
         changed = [f"{name} {before[name]}, now {now[name]}" for name in now if name in before and before[name] != now[name]]
         if stored.plan.kind != entry.kind:
@@ -148,6 +154,7 @@ def run_entry(
     on_epoch: OnEpoch | None = None,
 ) -> None:
     """Train the entry with one seed, rank the test requests, and store the run. One that was killed goes on from its last epoch.
+    Of replicas that train together, the first ranks and stores.
 
     Raises TrainingError where training cannot start or diverges.
     """
@@ -156,10 +163,13 @@ def run_entry(
     model.describe_users(read_table(store, dataset, "users"))
     parts = read_split(store, dataset, settings.evaluation)
     mask = parts.masks_seen(model.sequential)
-    checkpoints = settings.work_dir / "comparisons" / comparison / f"{entry.name}-{seed}"
+    checkpoints = _checkpoints(settings, comparison, entry, seed)
     fitted = model.fit(
         parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=mask, checkpoint_dir=checkpoints, on_epoch=on_epoch
     )
+    replicas = Replicas.current()
+    if replicas.rank > 0:
+        return
     ranking = rank_requests(model, parts.test, parts.catalogue, mask_seen=mask, batch_size=settings.evaluation.batch_size)
     intervals = confidence_intervals(
         per_request_metrics(ranking.ranks, settings.evaluation.ks), resamples=settings.resamples, seed=settings.bootstrap_seed
@@ -172,6 +182,7 @@ def run_entry(
         resumed_from=fitted.resumed_from,
         parameters=fitted.parameters,
         device=fitted.device,
+        replicas=replicas.count,
         seconds=round(seconds, 3),
         requests=len(parts.test),
         metrics=metrics(ranking.ranks, settings.evaluation.ks),
@@ -229,6 +240,10 @@ def _write_run(store: Store, key: str, record: RunRecord, ranking: Ranking) -> N
             store.put_new(f"{key}.parquet", content)
     with suppress(AlreadyExistsError):  # another process has just done this run
         store.put_new(f"{key}.json", json.dumps(sealed, indent=2).encode())
+
+
+def _checkpoints(settings: CompareSettings, comparison: str, entry: EntrySettings, seed: int) -> Path:
+    return settings.work_dir / "comparisons" / comparison / f"{entry.name}-{seed}"
 
 
 def _run_key(comparison: str, entry: str, seed: int) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from tasks.artifacts import address_artifact
 from tasks.comparison_report import headline, render_markdown, result_rows
 from tasks.comparison_results import Comparison
 
@@ -32,4 +33,4 @@ def show_comparison(comparison: Comparison) -> None:
     create_table_artifact(
         matrix, key="comparison-matrix", description=f"Which is better, at {comparison.alpha:g} for all together"
     )
-    create_link_artifact(comparison.page, link_text="Report", key="comparison-report", description=headline(comparison))
+    address_artifact(comparison.page, "Report", key="comparison-report", description=headline(comparison))

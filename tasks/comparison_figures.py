@@ -16,8 +16,9 @@ GREY = "#7a7a7a"
 
 
 def colours(comparison: Comparison) -> dict[str, str]:
-    """A colour for each entry, the same in all figures; popularity is grey."""
-    trained = sorted(entry.name for entry in comparison.entries if entry.kind != "popularity")
+    """A colour for each entry, the same in all figures; popularity is grey, and SS4Rec has the first, as in a run's figures."""
+    entries = sorted(comparison.entries, key=lambda entry: (entry.kind != "ss4rec", entry.name))
+    trained = [entry.name for entry in entries if entry.kind != "popularity"]
     chosen = {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(trained)}
     return {entry.name: chosen.get(entry.name, GREY) for entry in comparison.entries}
 

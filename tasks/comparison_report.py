@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tasks.comparison_figures import colours, intervals_svg, learning_curves_svg
 from tasks.comparison_results import Cell, Comparison, EntryResult
+from tasks.figures import digits
 
 __all__ = ["RESULT_COLUMNS", "headline", "render_html", "render_markdown", "result_rows"]
 
@@ -84,6 +85,7 @@ def render_html(comparison: Comparison) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["digits"] = digits
     names = [entry.name for entry in comparison.entries]
     curves = learning_curves_svg(comparison) if names else None
     page = environment.get_template("comparison.html").render(

@@ -193,7 +193,7 @@ def significance_matrix(values: dict[str, FloatArray], *, alpha: float, resample
     for entry, other in pairs:
         test, (adjusted, shown) = tests[f"{entry}/{other}"], corrected[f"{entry}/{other}"]
         mirror = cells.get((other, entry))  # the two directions draw apart; one interval is told for both
-        low, high = (test.ci_low, test.ci_high) if mirror is None else (-mirror.high, -mirror.low)
+        low, high = (test.ci_low, test.ci_high) if mirror is None else (0.0 - mirror.high, 0.0 - mirror.low)  # -0.0 is no figure
         cells[entry, other] = Cell(entry, other, test.difference, low, high, test.p_value, adjusted, shown)
     return list(cells.values())
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,26 @@ import pyarrow.parquet as pq
 
 from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
 from infra.stores import Store
+from tasks import landed_versions
+from tasks.drift_reference import Quarantine
+from tasks.release import Release
+from tasks.table_digest import plain_cells
 from tasks.validate import Validated
 
-__all__ = ["DatasetRef", "list_datasets", "load_dataset_ref", "read_manifest", "read_table", "verify_dataset", "write_dataset"]
+__all__ = [
+    "DatasetRef",
+    "list_datasets",
+    "load_dataset_ref",
+    "quarantine_of",
+    "read_manifest",
+    "read_table",
+    "verify_dataset",
+    "write_dataset",
+]
 
 FORMAT = 1
+Table = pd.DataFrame | Path  # in memory, or a Parquet file
+BATCH_ROWS = 1 << 20
 NAMED = ("interactions", "items", "users")  # whose content is the version's name; the rest derives from them
 
 
@@ -37,13 +54,15 @@ class DatasetRef:
     items: int
     first: int  # UTC seconds of the first event
     last: int
+    parents: tuple[str, ...] = ()  # name/version of what it was made from
+    number: int = 0  # its place in the log of a landing zone; 0 for a release
 
 
 def write_dataset(
     store: Store,
     name: str,
-    validated: Validated,
-    features: pd.DataFrame,
+    validated: Validated | Release,
+    features: pd.DataFrame | Path,
     source_hashes: dict[str, str],
     parents: list[str] | None = None,
 ) -> DatasetRef:
@@ -52,7 +71,7 @@ def write_dataset(
     The same content is the same version: a sealed one is returned as it is, one that a killed run left without a
     manifest is completed.
     """
-    tables = {table: getattr(validated, table) for table in NAMED}
+    tables: dict[str, Table] = {table: getattr(validated, table) for table in NAMED}
     version = _content_hash(tables)
     prefix = f"datasets/{name}/{version}"
     if store.exists(f"{prefix}/manifest.json"):
@@ -60,23 +79,17 @@ def write_dataset(
     files: dict[str, str] = {}
     if len(validated.quarantined):
         tables["quarantine"] = validated.quarantined
-    for table, frame in {**tables, "features": features}.items():
-        content = _parquet(frame)
-        store.put(f"{prefix}/{table}.parquet", content)
-        files[f"{table}.parquet"] = hashlib.sha256(content).hexdigest()
-    times = validated.interactions["timestamp"]
+    tables["features"] = features
+    for table, content in tables.items():
+        written = _parquet(content) if isinstance(content, pd.DataFrame) else content
+        store.put(f"{prefix}/{table}.parquet", written)
+        files[f"{table}.parquet"] = _sha256(written)
     manifest = {
         "format": FORMAT,
         "name": name,
         "version": version,
-        "rows": len(times),
-        "users": int(validated.interactions["user_id"].nunique()),
-        "items": int(validated.interactions["movie_id"].nunique()),
-        "first": int(times.min()),
-        "last": int(times.max()),
-        "schema": {
-            table: {c: str(t) for c, t in frame.dtypes.items()} for table, frame in {**tables, "features": features}.items()
-        },
+        **_extent(validated.interactions),
+        "schema": {table: {column: str(kind) for column, kind in _kinds(content).items()} for table, content in tables.items()},
         "parents": parents or [],
         "source_hashes": source_hashes,
         "validation": validated.report.to_dict(),
@@ -92,7 +105,8 @@ def load_dataset_ref(store: Store, name: str, version: str) -> DatasetRef:
     manifest = read_manifest(store, name, version)
     prefix = f"datasets/{name}/{version}"
     facts = {key: manifest[key] for key in ("rows", "users", "items", "first", "last")}
-    return DatasetRef(name, version, prefix, store.uri(prefix), **facts)
+    parents = tuple(manifest["parents"])
+    return DatasetRef(name, version, prefix, store.uri(prefix), **facts, parents=parents, number=manifest.get("number", 0))
 
 
 def read_manifest(store: Store, name: str, version: str) -> dict[str, Any]:
@@ -110,17 +124,28 @@ def read_manifest(store: Store, name: str, version: str) -> dict[str, Any]:
     return manifest
 
 
+def quarantine_of(manifest: dict[str, Any]) -> Quarantine | None:
+    """Rows of events that came in for the version, and how many were set aside; None where its manifest does not tell."""
+    found = manifest.get("validation", {}).get("tables", {}).get("interactions")
+    return Quarantine(int(found["rows"]), int(found["quarantined"])) if found else None
+
+
 def list_datasets(store: Store) -> list[DatasetRef]:
-    """All sealed versions, by name, oldest content first."""
+    """All sealed versions, by name, oldest content first; those of a landing zone after the releases of that name, in its order."""
     keys = [key.split("/") for key in store.list("datasets/") if key.endswith("/manifest.json")]
     refs = [load_dataset_ref(store, parts[1], parts[2]) for parts in keys]
-    return sorted(refs, key=lambda ref: (ref.name, ref.last, ref.rows))
+    return sorted(refs, key=lambda ref: (ref.name, ref.number, ref.last, ref.rows))
 
 
 def read_table(store: Store, ref: DatasetRef, table: str, columns: list[str] | None = None) -> pd.DataFrame:
-    """A table of the version. Raises VersionCorruptError when its bytes are not those of the manifest."""
+    """A table of the version, merged where it is made of parts. Raises VersionCorruptError when its bytes are not those of the
+    manifest."""
+    manifest = read_manifest(store, ref.name, ref.version)
+    if manifest["format"] == landed_versions.FORMAT:
+        found = landed_versions.read_landed_table(store, manifest, table)
+        return found if columns is None else found[columns]
     content = store.get(f"{ref.prefix}/{table}.parquet")
-    expected = read_manifest(store, ref.name, ref.version)["files"].get(f"{table}.parquet")
+    expected = manifest["files"].get(f"{table}.parquet")
     if hashlib.sha256(content).hexdigest() != expected:
         raise VersionCorruptError(
             f"{store.uri(f'{ref.prefix}/{table}.parquet')} differs from its manifest: it was changed after it was stored. Restore "
@@ -133,6 +158,10 @@ def read_table(store: Store, ref: DatasetRef, table: str, columns: list[str] | N
 def verify_dataset(store: Store, ref: DatasetRef) -> None:
     """Raises VersionCorruptError where the version's tables are not those that its name was made of: a table and the manifest
     can be edited together, the name cannot."""
+    manifest = read_manifest(store, ref.name, ref.version)
+    if manifest["format"] == landed_versions.FORMAT:
+        landed_versions.verify_landed(store, manifest)
+        return
     tables = {table: read_table(store, ref, table) for table in NAMED}
     if _content_hash(tables) != ref.version:
         raise VersionCorruptError(
@@ -147,17 +176,51 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _content_hash(tables: dict[str, pd.DataFrame]) -> str:
+def _content_hash(tables: Mapping[str, Table]) -> str:
     """12 hex digits over values, not bytes of files: another Parquet writer makes the same version."""
     digest = hashlib.sha256(f"dataset format {FORMAT}".encode())
-    for name, frame in tables.items():
-        digest.update(f"{name} {list(frame.columns)}".encode())
-        for column in frame.columns:
-            digest.update(np.ascontiguousarray(pd.util.hash_array(_plain(frame[column]))).tobytes())
+    for name, table in tables.items():
+        columns = list(_kinds(table))
+        digest.update(f"{name} {columns}".encode())
+        for column in columns:
+            for cells in _pieces(table, column):
+                digest.update(np.ascontiguousarray(pd.util.hash_array(plain_cells(cells))).tobytes())
     return digest.hexdigest()[:12]
 
 
-def _plain(column: pd.Series[Any]) -> np.ndarray[Any, Any]:
-    if column.dtype.kind in "iuf" and not pd.api.types.is_extension_array_dtype(column.dtype):
-        return column.to_numpy()
-    return column.astype("object").where(column.notna(), None).map(repr).to_numpy(object)
+def _extent(interactions: Table) -> dict[str, int]:
+    """Number of rows, users and items, and UTC seconds of the first and the last event."""
+    users, items, rows, first, last = _none(), _none(), 0, np.iinfo(np.int64).max, 0
+    for user_id, movie_id, times in zip(
+        *(_pieces(interactions, name) for name in ("user_id", "movie_id", "timestamp")), strict=True
+    ):
+        users, items = np.union1d(users, user_id.unique()), np.union1d(items, movie_id.unique())
+        rows, first, last = rows + len(times), min(first, int(times.min())), max(last, int(times.max()))
+    return {"rows": rows, "users": len(users), "items": len(items), "first": int(first), "last": last}
+
+
+def _pieces(table: Table, column: str) -> Iterator[pd.Series[Any]]:
+    """The cells of a column, in order."""
+    if isinstance(table, pd.DataFrame):
+        yield table[column]
+        return
+    with pq.ParquetFile(table) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=[column]):
+            yield batch.to_pandas()[column]
+
+
+def _kinds(table: Table) -> dict[str, Any]:
+    """dtypes by column."""
+    frame = table if isinstance(table, pd.DataFrame) else pq.read_schema(table).empty_table().to_pandas()
+    return dict(frame.dtypes.items())
+
+
+def _sha256(content: bytes | Path) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _none() -> np.ndarray[Any, Any]:
+    return np.empty(0, dtype=np.int64)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["GROUPS", "Approval", "Comparison", "Decision", "Differences", "Outcome", "Rule", "Verdict"]
+__all__ = ["ANSWERS", "GROUPS", "Approval", "Comparison", "Decision", "Differences", "Outcome", "Rule", "Verdict"]
 
 Verdict = Literal["passed", "failed", "not applicable", "not judged"]
 Outcome = Literal["promoted", "held", "needs approval"]
+ANSWERS = "loads and answers as trained"  # the rule that no one may override
 GROUPS = {1: "floors and baselines", 2: "against the champion", 3: "slices", 4: "health", 5: "stored version"}
 
 
@@ -23,6 +24,27 @@ class Rule:
     comparison: str
     verdict: Verdict
     detail: str
+
+    @property
+    def shown_figure(self) -> str:
+        """The figure for people; empty where there is none."""
+        if self.figure is None:
+            return ""
+        if self._asks:
+            return "yes" if self.figure else "no"
+        return f"{self.figure:.4f}" if self.comparison.startswith("p ") else f"{self.figure:.4g}"
+
+    @property
+    def shown_bound(self) -> str:
+        """What the figure must be, for people; empty where nothing is asked."""
+        if self._asks:
+            return "yes"
+        return "" if self.threshold is None else f"{self.comparison} {self.threshold:.4g}"
+
+    @property
+    def _asks(self) -> bool:
+        """Whether it is a question, and its figure 1 or 0."""
+        return self.comparison == "==" and self.threshold == 1.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +103,11 @@ class Decision:
     detectable_difference: float | None = None  # NDCG@10 against the champion, 80 % power
     settings: dict[str, Any] = field(default_factory=dict)  # the gate's, as they were
     approval: Approval | None = None
+
+    @property
+    def broken(self) -> str | None:
+        """Why the stored version cannot be served, whatever else is found; None where it was loaded and answered in time."""
+        return next((rule.detail for rule in self.rules if rule.name == ANSWERS and rule.verdict == "failed"), None)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

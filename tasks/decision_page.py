@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from configs.settings import RetrainSettings
 from tasks.decision import GROUPS, Comparison, Decision
 
-__all__ = ["comparison_png", "render_html", "render_markdown", "summary"]
+__all__ = ["DEFAULT_NAME", "comparison_png", "next_step", "render_html", "render_markdown", "summary"]
 
 TEMPLATES = Path(__file__).parent / "templates"
+DEFAULT_NAME = RetrainSettings().model_name  # which commands need not be told
 AHEAD, BEHIND, UNDECIDED = "#2f7d5b", "#b5533c", "#5f6b73"
 
 
@@ -27,13 +29,14 @@ def render_markdown(decision: Decision) -> str:
         *([_approval(decision), ""] if decision.approval else []),
         *[f"- {reason}" for reason in decision.reasons],
         *([""] if decision.reasons else []),
+        f"**Next:** {next_step(decision)}",
+        "",
+        *_metrics_table(decision),
         "| group | rule | figure | must be | verdict |",
         "|---|---|---|---|---|",
     ]
     for rule in decision.rules:
-        figure = "" if rule.figure is None else f"{rule.figure:.4g}"
-        wanted = "" if rule.threshold is None else f"{rule.comparison} {rule.threshold:.4g}"
-        lines.append(f"| {GROUPS[rule.group]} | {rule.name} | {figure} | {wanted} | {rule.verdict} |")
+        lines.append(f"| {GROUPS[rule.group]} | {rule.name} | {rule.shown_figure} | {rule.shown_bound} | {rule.verdict} |")
     if decision.detectable_difference is not None:
         lines += [
             "",
@@ -48,7 +51,6 @@ def render_html(decision: Decision) -> bytes:
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.filters["signed"] = lambda value: f"{value:+.4f}"
-    environment.filters["figure"] = lambda value: "" if value is None else f"{value:.4g}"
     png = comparison_png(decision)
     names = {"challenger": "challenger", "champion": "champion", "ncf": "NCF", "popularity": "popularity"}
     first = [name for name in ("challenger", "champion") if name in decision.metrics]
@@ -67,6 +69,37 @@ def render_html(decision: Decision) -> bytes:
         )
         .encode()
     )
+
+
+def next_step(decision: Decision) -> str:
+    """What a person can do now, with the command for it."""
+    named = "" if decision.model_name == DEFAULT_NAME else f" --set model_name={decision.model_name}"
+    version = f"{decision.challenger}{named}"
+    if decision.outcome == "promoted":
+        before = f"{decision.champion}, the champion before it" if decision.champion else "an earlier version, once there is one"
+        return f"nothing. Servers that follow the model take it up by themselves; `recsys rollback{named}` returns to {before}."
+    if decision.outcome == "needs approval":
+        return (
+            f"approve or reject it: where the run is paused, by Resume on its page in the Prefect UI, and later by `recsys promote "
+            f"{version}`."
+        )
+    stays = f"{decision.champion} stays champion" if decision.champion else "there is still no champion"
+    if decision.broken:
+        return f"nothing of it can be served, so it cannot be forced either; {stays}. Find out why (`recsys show {version}`), and retrain."
+    return (
+        f"{stays}, and the next retraining tries again. `recsys show {version}` has every figure; if you know better, `recsys promote "
+        f"{version} --force --reason ...` overrides the gate, and the log keeps who and why."
+    )
+
+
+def _metrics_table(decision: Decision) -> list[str]:
+    """How well each model ranked the requests of the gate."""
+    order = dict.fromkeys(["challenger", "champion", *decision.metrics])
+    shown = {name: found for name in order if {"hr@10", "ndcg@10"} <= set(found := decision.metrics.get(name, {}))}
+    if not shown:
+        return []
+    rows = [f"| {name} | {found['hr@10']:.4f} | {found['ndcg@10']:.4f} |" for name, found in shown.items()]
+    return ["| model | HR@10 | NDCG@10 |", "|---|---|---|", *rows, ""]
 
 
 def summary(decision: Decision) -> str:
@@ -101,6 +134,7 @@ def comparison_png(decision: Decision) -> bytes | None:
     if found is None:
         return None
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(11, 3.9), dpi=120, layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
@@ -121,6 +155,7 @@ def comparison_png(decision: Decision) -> bytes | None:
         title=f"{found.tied:,} of {total:,} requests tie and are not drawn",
     )
     left.set_ylim(bottom=0, top=max(1.0, 1.1 * max(found.counts, default=0)))
+    left.yaxis.set_major_locator(MaxNLocator(integer=True))
     left.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     _forest(right, decision.comparisons)
     for axes in (left, right):

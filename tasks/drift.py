@@ -1,203 +1,298 @@
 """Has the newest slice of events moved away from what the champion was trained on?
 
-Evidently measures and draws; the thresholds of our settings decide. What Evidently does not guard against (empty or
-constant columns, tiny slices, missing columns) is refused or reported here first. Two random parts of one distribution
-are some distance apart, more so the smaller they are, so a column counts as drifted only beyond what chance alone reaches.
+Every check has a test, which tells what chance alone does to a slice of this size and of users as these are, and an effect, which
+tells whether it matters (`tasks.drift_checks`). What the tests are blind to (empty or constant columns, tiny slices, missing
+columns) is refused or reported here first. Evidently draws (`tasks.drift_evidently`) and decides nothing.
 """
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.spatial.distance import jensenshannon
 
-from configs.errors import DataRefusedError, VersionCorruptError
+from configs.errors import DataRefusedError
 from configs.settings import DriftSettings
+from tasks.drift_chance import runs_of, visits_of
+from tasks.drift_checks import Check, decided, not_judged
+from tasks.drift_columns import NUMERICAL, UNSEEN, ColumnDistance, Popularity, clipped, comparable, concentration, distances
+from tasks.drift_reference import (
+    ROWS_OF_A_USER,
+    Quarantine,
+    Reference,
+    capped_by_user,
+    in_user_order,
+    reference_of,
+    sampled,
+)
+from tasks.drift_stream import Window, calendar_p, quarantine_check, seconds_of, silence_check, stream_checks
+from tasks.live_quality import LiveQuality
 
-__all__ = ["ColumnDrift", "DriftReport", "DriftResult", "Reference", "detect_drift", "newest_slice", "reference_of"]
+__all__ = [
+    "Compared",
+    "DriftMeasure",
+    "DriftResult",
+    "Reference",
+    "Window",
+    "detect_drift",
+    "newest_slice",
+    "reference_of",
+    "window_of",
+    "with_checks",
+]
 
-SAMPLE_FILE = "reference_sample.parquet"
-COUNTS_FILE = "reference_counts.parquet"
-NUMERICAL = ("rating", "log_gap", "log_popularity")
-CATEGORICAL = ("genre", "hour", "weekday")
-RESAMPLES = 200
-NEEDED = ("user_id", "movie_id", "rating", "timestamp", "rating_weekday", "rating_hour", "gap_s")
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """What the newest slice is compared with; two small files that are stored with a model version."""
-
-    sample: pd.DataFrame  # at most drift.sample_rows feature rows, with the column genres
-    item_events: pd.Series[int]  # events of each movie_id
-    user_events: pd.Series[int]  # events of each user_id
-
-    def save(self, folder: Path) -> None:
-        """Write reference_sample.parquet and reference_counts.parquet (columns kind: movie or user, id, events)."""
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(self.sample, folder / SAMPLE_FILE)
-        counts = [
-            pd.DataFrame({"kind": kind, "id": events.index.to_numpy(np.int64), "events": events.to_numpy(np.int64)})
-            for kind, events in (("movie", self.item_events), ("user", self.user_events))
-        ]
-        _write(pd.concat(counts), folder / COUNTS_FILE)
-
-    @classmethod
-    def load(cls, folder: Path) -> Reference:
-        """The reference that `save` wrote. Raises VersionCorruptError when one of its files is missing."""
-        for name in (SAMPLE_FILE, COUNTS_FILE):
-            if not (folder / name).is_file():
-                raise VersionCorruptError(
-                    f"The model version has no {name}, so there is nothing to compare new events with. "
-                    "Run `recsys retrain`: every version that it publishes has one."
-                )
-        counts = pd.read_parquet(folder / COUNTS_FILE).set_index("id")
-        parts = {kind: counts.loc[counts["kind"] == kind, "events"] for kind in ("movie", "user")}
-        return cls(pd.read_parquet(folder / SAMPLE_FILE), parts["movie"], parts["user"])
-
-
-@dataclass(frozen=True)
-class ColumnDrift:
-    """One column's distance between reference and newest slice, in units of its method."""
-
-    column: str
-    method: str
-    distance: float
-    threshold: float  # drift.max_column_distance, or what chance reaches at these sizes where that is more
-    drifted: bool
+Verdict = Literal["drifted", "stable", "too small to judge"]
+NEEDED = ("user_id", "movie_id", "rating", "timestamp", "rating_weekday", "rating_hour", "gap_s", "session_id")
+NAMES = {
+    "rating": "rating",
+    "log_gap": "seconds between events (log)",
+    "popularity": "popularity of films (rank)",
+    "log_session": "events of a session (log)",
+    "genre": "genre",
+    "hour": "hour",
+    "weekday": "weekday",
+    UNSEEN: "unseen films",
+}
+CONCENTRATION = "concentration on films"
+CONCENTRATED = "times as often on the same film, or its inverse"
+SLICE_USERS = 500  # a larger slice is represented by as many of its users: chance is small by then
+LEAST_USERS = 20  # in the reference; fewer cannot tell what chance does
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 @dataclass(frozen=True)
 class DriftResult:
-    """The verdict and its figures, JSON-able."""
+    """The verdict and every figure, JSON-able."""
 
-    verdict: Literal["drifted", "stable", "too small to judge"]
-    reasons: list[str]
-    rows: int  # of the newest slice
+    verdict: Verdict
+    reasons: list[str]  # a sentence for each check that drifted, or why nothing could be judged
+    rows: int  # of the slice
+    users: int
+    first: int | None  # UTC seconds of the slice's first event
+    last: int | None
     reference_rows: int
-    columns: list[ColumnDrift]
-    drifted_share: float
-    unseen_item_share: float  # of the slice's events
-    expected_unseen_item_share: float  # had nothing changed: the reference's share of items with one event (Good-Turing)
-    unseen_user_share: float
-    reference_gini: float  # of events over the films that occur in equally many rows of either side
-    current_gini: float
-    reference_top_share: float  # of those events on the most popular 1 % of those films
-    current_top_share: float
-    reference_median_gap_s: float
-    current_median_gap_s: float
+    reference_users: int
+    unseen_user_share: float  # of the slice's events, by users that the reference never saw
+    alpha: float
+    checks: list[Check]
+    model_name: str = ""
+    dataset: str = ""  # name/version
+    champion: str | None = None  # whose reference it was; None: the events before the slice
+    live: LiveQuality | None = None
+
+    @property
+    def drifted(self) -> list[str]:
+        """Names of the checks that drifted."""
+        return [check.name for check in self.checks if check.verdict == "drifted"]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
-class DriftReport:
-    """The verdict with Evidently's page; the page is None for a slice that is too small to judge."""
+class Compared:
+    """Both sides as they were compared, for who draws them; the thresholds by column are those of an alarm."""
+
+    reference: pd.DataFrame
+    current: pd.DataFrame
+    thresholds: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class DriftMeasure:
+    """The verdict with what it was found on; `compared` is None for a slice that is too small to judge."""
 
     result: DriftResult
-    html: bytes | None
+    compared: Compared | None
 
 
-def newest_slice(features: pd.DataFrame, settings: DriftSettings) -> tuple[pd.DataFrame, pd.DataFrame]:
+def newest_slice(
+    features: pd.DataFrame, settings: DriftSettings, after: int | None = None, since: int | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Older and newest part of the features, cut in time; events of one second stay together.
 
-    Raises DataRefusedError when there are no events.
+    The newest part is drift.slice_share of the events, but of those not later than `after` none, or all from `since` on (both UTC
+    seconds). Raises DataRefusedError when there are no events.
     """
     if features.empty:
         raise DataRefusedError("The dataset version has no events, so it has no newest slice. Ingest events first.")
-    cut = np.quantile(features["timestamp"].to_numpy(np.int64), 1 - settings.slice_share, method="higher")
-    newest = features["timestamp"] >= cut
+    times = features["timestamp"].to_numpy(np.int64)
+    cut = since if since is not None else int(np.quantile(times, 1 - settings.slice_share, method="higher"))
+    if since is None and after is not None:
+        cut = max(cut, after + 1)
+    newest = times >= cut
     return features[~newest], features[newest]
 
 
-def reference_of(features: pd.DataFrame, items: pd.DataFrame, settings: DriftSettings, seed: int) -> Reference:
-    """A fixed-size random sample of the features, and how often each movie and user occurs in all of them."""
-    sample = features.sample(min(len(features), settings.sample_rows), random_state=seed)
-    genres = items.set_index("movie_id")["genres"]
-    return Reference(
-        sample=sample.assign(genres=sample["movie_id"].map(genres).astype("string").fillna("")).reset_index(drop=True),
-        item_events=features["movie_id"].value_counts().sort_index(),
-        user_events=features["user_id"].value_counts().sort_index(),
-    )
+def window_of(older: pd.DataFrame, newest: pd.DataFrame, now: int | None = None) -> Window | None:
+    """The time that `newest` covers after `older`; None where nothing came before."""
+    if older.empty:
+        return None
+    return Window(int(older["timestamp"].max()), now, older["user_id"].unique().astype(np.int64))
 
 
 def detect_drift(
-    reference: Reference, current: pd.DataFrame, items: pd.DataFrame, settings: DriftSettings, seed: int = 0
-) -> DriftReport:
-    """Compare `current` (feature rows of the newest slice) with the reference.
+    reference: Reference,
+    current: pd.DataFrame,
+    items: pd.DataFrame,
+    settings: DriftSettings,
+    *,
+    window: Window | None = None,
+    quarantine: Quarantine | None = None,
+    seed: int = 0,
+) -> DriftMeasure:
+    """Compare `current` (feature rows of the slice) with the reference.
 
-    Raises DataRefusedError on a column that is missing, empty or not finite.
+    Without a `window` nothing is said of how events came in, without `quarantine` (of the slice's rows) nothing of what was set
+    aside. Raises DataRefusedError on a column that is missing, empty or not finite.
     """
     _refuse_unusable(reference.sample, "reference")
     _refuse_unusable(current, "newest slice")
-    compared = reference_of(current, items, settings, seed).sample
-    unseen_items = _unseen_share(current["movie_id"], reference.item_events)
-    expected = float((reference.item_events == 1).sum() / max(reference.item_events.sum(), 1))
-    columns: list[ColumnDrift] = []
-    html = None
-    reasons: list[str] = []
-    verdict: Literal["drifted", "stable", "too small to judge"] = "too small to judge"
-    if min(len(current), len(reference.sample)) < settings.min_rows:
-        reasons = [
-            f"The slice has {len(current)} rows and the reference {len(reference.sample)}; drift.min_rows is {settings.min_rows}."
-        ]
-    else:
-        columns, html = _measure(
-            _comparable(reference.sample, reference.item_events - 1), _comparable(compared, reference.item_events), settings
+    sample_users = int(reference.sample["user_id"].nunique())
+    checks: list[Check] = []
+    compared, reasons = None, _too_small(len(current), len(reference.sample), sample_users, settings)
+    if reasons:  # a feed that has stopped, or whose rows are all set aside, brings few events or none
+        if reference.history is not None and window is not None:
+            checks = [silence_check(reference.history, current, window, settings)]
+        checks.append(quarantine_check(reference.quarantine, quarantine, settings))
+    if not reasons:
+        rows = _slice_rows(current, items, seed)
+        popularity = Popularity.of(reference.item_events)
+        before, now = clipped(comparable(reference.sample, popularity, 1), comparable(rows, popularity, 0))
+        users, moments = (reference.sample[name].to_numpy(np.int64) for name in ("user_id", "timestamp"))
+        found = distances(
+            before,
+            now,
+            runs_of(users),
+            visits_of(users, moments, seconds_of(current, window) if window else None, seed),
+            runs_of(rows["user_id"].to_numpy(np.int64)),
+            resamples=settings.resamples,
+            seed=seed,
         )
-        reasons, drifted = _judge(columns, unseen_items, expected, settings)
-        verdict = "drifted" if drifted else "stable"
-    rows = min(len(reference.sample), len(compared))  # concentration depends on the number of events: compare equally many
-    before, now = (_concentration(side["movie_id"].head(rows)) for side in (reference.sample, compared))
+        tests = len(found) + 6  # concentration, stream, quarantine and live quality
+        checks = [_column_check(column, reference, window, len(current), settings, tests) for column in found]
+        checks += [
+            not_judged(NAMES[name], "", _without_values(name)) for name in NUMERICAL if name not in {c.column for c in found}
+        ]
+        checks.append(_concentration_check(reference, rows, settings, tests, seed))
+        checks += [
+            *stream_checks(reference, current, window, settings),
+            quarantine_check(reference.quarantine, quarantine, settings),
+        ]
+        compared = Compared(
+            before, now, {column.column: _threshold(column, settings, tests) for column in found if column.column != UNSEEN}
+        )
+    times = current["timestamp"]
     result = DriftResult(
-        verdict=verdict,
+        verdict="too small to judge" if reasons else "stable",
         reasons=reasons,
         rows=len(current),
+        users=int(current["user_id"].nunique()),
+        first=int(times.min()) if len(times) else None,
+        last=int(times.max()) if len(times) else None,
         reference_rows=len(reference.sample),
-        columns=columns,
-        drifted_share=_drifted_share(columns),
-        unseen_item_share=unseen_items,
-        expected_unseen_item_share=expected,
-        unseen_user_share=_unseen_share(current["user_id"], reference.user_events),
-        reference_gini=before[0],
-        current_gini=now[0],
-        reference_top_share=before[1],
-        current_top_share=now[1],
-        reference_median_gap_s=_median_gap(reference.sample),
-        current_median_gap_s=_median_gap(current),
+        reference_users=sample_users,
+        unseen_user_share=float((~current["user_id"].isin(reference.user_events.index)).mean()) if len(current) else 0.0,
+        alpha=settings.alpha,
+        checks=[],
     )
-    return DriftReport(result, html)
+    return DriftMeasure(with_checks(result, checks), compared)
 
 
-def _judge(columns: list[ColumnDrift], unseen_items: float, expected: float, settings: DriftSettings) -> tuple[list[str], bool]:
-    """What has moved, in sentences, and whether that makes the slice drifted."""
-    reasons = [
-        f"{column.column} has moved by {column.distance:.3f} ({column.method}), above {column.threshold:.3g}."
-        for column in columns
-        if column.drifted
-    ]
-    drifted = False
-    far = [column.column for column in columns if column.drifted and column.distance > settings.max_single_distance]
-    if far:
-        drifted = True
-        reasons.append(f"{', '.join(far)} moved further than any column may ({settings.max_single_distance:g}).")
-    if (share := _drifted_share(columns)) > settings.max_drifted_share:
-        drifted = True
-        reasons.append(f"{share:.0%} of the columns have drifted, above {settings.max_drifted_share:.0%}.")
-    if unseen_items - expected > settings.max_unseen_item_share:
-        drifted = True
-        reasons.append(
-            f"{unseen_items:.1%} of the events are on items that the reference never saw, "
-            f"above {settings.max_unseen_item_share:.0%} more than the {expected:.1%} to be expected."
-        )
-    return reasons, drifted
+def with_checks(result: DriftResult, checks: Sequence[Check]) -> DriftResult:
+    """The result with these checks after its own, and the verdict over all: each new check makes the others stricter."""
+    judged = decided([*result.checks, *checks], result.alpha)
+    reasons = [check.sentence for check in judged if check.verdict == "drifted"]
+    if result.verdict == "too small to judge" and not reasons:
+        return replace(result, checks=judged)
+    return replace(result, verdict="drifted" if reasons else "stable", reasons=reasons, checks=judged)
+
+
+def _too_small(rows: int, reference_rows: int, reference_users: int, settings: DriftSettings) -> list[str]:
+    if min(rows, reference_rows) < settings.min_rows:
+        return [f"The slice has {rows} rows and the reference {reference_rows}; drift.min_rows is {settings.min_rows}."]
+    if reference_users < LEAST_USERS:
+        return [f"The reference has {reference_users} users; chance cannot be told of fewer than {LEAST_USERS}."]
+    return []
+
+
+def _slice_rows(current: pd.DataFrame, items: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The slice by user and time, at most ROWS_OF_A_USER of a user and SLICE_USERS users, with genres and sessions."""
+    ordered = in_user_order(current)
+    users = ordered["user_id"].to_numpy(np.int64)
+    rows = capped_by_user(users, SLICE_USERS * ROWS_OF_A_USER, SLICE_USERS, np.random.default_rng([seed, 1]))
+    return sampled(ordered, rows, items)
+
+
+def _column_check(
+    column: ColumnDistance, reference: Reference, window: Window | None, rows: int, settings: DriftSettings, tests: int
+) -> Check:
+    p_value = (int((column.chance >= column.distance - 1e-12).sum()) + 1) / (len(column.chance) + 1)
+    if column.column in ("hour", "weekday"):
+        p_value = max(p_value, calendar_p(reference.history, window, rows, column.column, column.distance))
+    if column.category is not None:
+        detail = f"{_shown(column.column, column.category)}: {column.reference:.1%} to {column.current:.1%}"
+    elif column.column == UNSEEN:
+        detail = f"{column.current:.1%} of the events, {column.reference:.1%} to be expected"
+    else:
+        detail = f"mean {column.reference:.3g} to {column.current:.3g}"
+    return Check(
+        name=NAMES[column.column],
+        method=column.method,
+        reference=column.reference,
+        current=column.current,
+        effect=column.distance,
+        bound=settings.max_unseen_item_share if column.column == UNSEEN else settings.max_column_distance,
+        chance=_reached(column.chance, settings, tests),
+        p_value=p_value,
+        detail=detail,
+    )
+
+
+def _concentration_check(reference: Reference, rows: pd.DataFrame, settings: DriftSettings, tests: int, seed: int) -> Check:
+    found = concentration(reference, rows, resamples=settings.resamples, seed=seed)
+    if found is None:
+        return not_judged(CONCENTRATION, CONCENTRATED, "Fewer than two users, or no film that two users have in common.")
+    before, now, chance = found
+    apart = abs(float(np.log(now / before)))
+    return Check(
+        name=CONCENTRATION,
+        method=CONCENTRATED,
+        reference=before,
+        current=now,
+        effect=float(np.exp(apart)),
+        bound=settings.max_concentration_ratio,
+        chance=_reached(np.exp(np.abs(chance)), settings, tests),
+        p_value=(int((np.abs(chance) >= apart - 1e-12).sum()) + 1) / (len(chance) + 1),
+        detail=f"as if all events were spread evenly over {1 / now:,.0f} films; before {1 / before:,.0f}",
+    )
+
+
+def _shown(column: str, category: str) -> str:
+    if column == "weekday" and category in map(str, range(7)):
+        return WEEKDAYS[int(category)]
+    return f"{category} h UTC" if column == "hour" else category
+
+
+def _reached(chance: npt.NDArray[np.float64], settings: DriftSettings, tests: int) -> float | None:
+    """What chance reaches at the level of Holm's first step; None where it has no bound (a draw without any value)."""
+    reached = float(np.quantile(chance, 1 - settings.alpha / tests, method="higher"))
+    return reached if np.isfinite(reached) else None
+
+
+def _threshold(column: ColumnDistance, settings: DriftSettings, tests: int) -> float:
+    reached = _reached(column.chance, settings, tests)
+    return max(settings.max_column_distance, reached) if reached is not None else float(np.finfo(np.float64).max)
+
+
+def _without_values(name: str) -> str:
+    if name == "log_session":
+        return "The champion's reference keeps no sessions, or the slice has none."
+    return "One side has no values in this column."
 
 
 def _refuse_unusable(frame: pd.DataFrame, name: str) -> None:
@@ -214,121 +309,3 @@ def _refuse_unusable(frame: pd.DataFrame, name: str) -> None:
                 f"The column {column} of the {name} has {len(bad)} of {len(frame)} values that are no finite number, the first "
                 f"in row {bad[0]} ({frame[column].iloc[bad[0]]!r}). Build its features again from validated interactions."
             )
-
-
-def _comparable(frame: pd.DataFrame, item_events: pd.Series[int]) -> pd.DataFrame:
-    """Columns whose distance means something: heavy tails as logarithms, ids as popularity, no calendar dates.
-
-    A reference row's own event is left out of its film's popularity: counted, every film would look more popular in the
-    reference than in events that it has not seen.
-    """
-    gaps = frame["gap_s"].to_numpy(np.float64)
-    return pd.DataFrame(
-        {
-            "rating": frame["rating"].to_numpy(np.float64),
-            "log_gap": np.where(gaps < 0, np.nan, np.log1p(np.maximum(gaps, 0))),
-            "log_popularity": np.log1p(frame["movie_id"].map(item_events).fillna(0).to_numpy(np.float64)),
-            "genre": _one_genre(frame["genres"]),
-            "hour": frame["rating_hour"].astype(str).to_numpy(object),
-            "weekday": frame["rating_weekday"].astype(str).to_numpy(object),
-        }
-    )
-
-
-def _one_genre(genres: pd.Series[str]) -> npt.NDArray[np.object_]:
-    """One genre of each row's film at random: MovieLens lists them by alphabet, so the first would hide the later letters."""
-    draws = np.random.default_rng(0).random(len(genres))
-    parts = genres.str.split("|")
-    return np.array([names[int(draw * len(names))] or "none" for names, draw in zip(parts, draws, strict=True)], dtype=object)
-
-
-def _measure(reference: pd.DataFrame, current: pd.DataFrame, settings: DriftSettings) -> tuple[list[ColumnDrift], bytes]:
-    os.environ["DO_NOT_TRACK"] = "1"  # Evidently would send usage to a server
-    from evidently import DataDefinition, Dataset, Report  # 7 s: only when there is something to measure
-    from evidently.presets import DataDriftPreset
-
-    # A column without values on either side has no distance; all firsts of their users leave log_gap empty.
-    numerical = [name for name in NUMERICAL if reference[name].notna().any() and current[name].notna().any()]
-    columns = [*numerical, *CATEGORICAL]
-    rng = np.random.default_rng(0)
-    chance = {
-        name: (_chance_wasserstein if name in numerical else _chance_jensen_shannon)(reference[name], current[name], rng)
-        for name in columns
-    }
-    thresholds = {name: max(settings.max_column_distance, chance[name]) for name in columns}
-    definition = DataDefinition(numerical_columns=numerical, categorical_columns=list(CATEGORICAL))
-    preset = DataDriftPreset(
-        columns=columns,
-        num_method="wasserstein",
-        cat_method="jensenshannon",
-        per_column_threshold=thresholds,
-        drift_share=settings.max_drifted_share,
-    )
-    snapshot = Report([preset]).run(
-        Dataset.from_pandas(current[columns], data_definition=definition),
-        Dataset.from_pandas(reference[columns], data_definition=definition),
-    )
-    found: list[ColumnDrift] = []
-    for metric in snapshot.dict()["metrics"]:
-        column = metric["config"].get("column")
-        if column in thresholds:
-            distance = float(np.nan_to_num(metric["value"]))  # the root of equal shares' divergence may round to NaN
-            method = str(metric["config"].get("method"))
-            found.append(ColumnDrift(column, method, distance, thresholds[column], distance > thresholds[column]))
-    missed = set(columns) - {drift.column for drift in found}
-    if missed:
-        raise DataRefusedError(
-            f"Evidently returned no distance for {', '.join(sorted(missed))}; another version of it is installed."
-        )
-    return found, snapshot.get_html_str(as_iframe=False).encode()
-
-
-def _chance_wasserstein(reference: pd.Series[float], current: pd.Series[float], rng: np.random.Generator) -> float:
-    """Greatest of RESAMPLES Wasserstein distances between random parts of both sides together, normed as Evidently does."""
-    before, now = reference.dropna().to_numpy(), current.dropna().to_numpy()
-    pooled = np.sort(np.concatenate([before, now]))
-    widths = np.diff(pooled)
-    of_reference = np.arange(len(pooled)) < len(before)
-    greatest = 0.0
-    for _ in range(RESAMPLES):
-        below = np.cumsum(rng.permutation(of_reference))[:-1]
-        gaps = np.abs(below / len(before) - (np.arange(1, len(pooled)) - below) / len(now))
-        greatest = max(greatest, float(gaps @ widths))
-    return greatest / max(float(before.std()), 0.001)
-
-
-def _chance_jensen_shannon(reference: pd.Series[str], current: pd.Series[str], rng: np.random.Generator) -> float:
-    """Greatest of RESAMPLES Jensen-Shannon distances between random parts of both sides together."""
-    pooled = pd.concat([reference, current]).value_counts().to_numpy()
-    before = rng.multivariate_hypergeometric(pooled, len(reference), size=RESAMPLES)
-    distances = jensenshannon(before / len(reference), (pooled - before) / len(current), axis=1)
-    return float(np.nan_to_num(distances).max())
-
-
-def _drifted_share(columns: list[ColumnDrift]) -> float:
-    return sum(column.drifted for column in columns) / len(columns) if columns else 0.0
-
-
-def _unseen_share(ids: pd.Series[int], known: pd.Series[int]) -> float:
-    return float((~ids.isin(known.index)).mean()) if len(ids) else 0.0
-
-
-def _concentration(movie_ids: pd.Series[int]) -> tuple[float, float]:
-    """Gini index of events over films, and the share of events on the most popular 1 % of films (at least one)."""
-    ordered = np.sort(movie_ids.value_counts().to_numpy(np.float64))
-    n = len(ordered)
-    if n == 0:
-        return 0.0, 0.0
-    gini = ((2 * np.arange(1, n + 1) - n - 1) * ordered).sum() / (n * ordered.sum())
-    return float(gini), float(ordered[-max(1, n // 100) :].sum() / ordered.sum())
-
-
-def _median_gap(frame: pd.DataFrame) -> float:
-    gaps = frame.loc[frame["gap_s"] >= 0, "gap_s"]
-    return float(gaps.median()) if len(gaps) else 0.0
-
-
-def _write(frame: pd.DataFrame, path: Path) -> None:
-    partial = path.with_name(path.name + ".partial")
-    frame.to_parquet(partial, index=False)
-    partial.replace(path)

@@ -22,8 +22,11 @@ from models.ranking import Ranking, metrics, per_request_metrics, rank_requests,
 from models.recommender import Recommender, Requests
 from models.significance import confidence_intervals
 from tasks.candidates import Candidate, read_split
+from tasks.catalogue import write_catalogue
 from tasks.datasets import DatasetRef, load_dataset_ref, read_table
+from tasks.drawing import LOG, drawn
 from tasks.drift import reference_of
+from tasks.landing_quarantine import quarantined
 from tasks.load_check import SAMPLE_FILE, sample_requests
 from tasks.recsys_report import REPORT_FILE, Shown, recommendations_page
 from tasks.registry import ModelRef, fetch_version, file_digests, read_json, read_manifest, refuse_changed
@@ -57,8 +60,8 @@ class Evaluation:
 def evaluate_candidates(store: Store, dataset: DatasetRef, candidates: list[Candidate], settings: RetrainSettings) -> Evaluation:
     """Rank every candidate on the test requests of `dataset`.
 
-    Writes evaluation.json, ranks.parquet, sample_requests.json, the drift reference and, where the settings want it,
-    recsys_report.html into the SS4Rec candidate's folder, which becomes the version. Raises VersionCorruptError where a
+    Writes evaluation.json, ranks.parquet, sample_requests.json, catalogue.parquet, the drift reference and, where the settings want
+    it, recsys_report.html into the SS4Rec candidate's folder, which becomes the version. Raises VersionCorruptError where a
     candidate's files are not those that were trained.
     """
     parts = read_split(store, dataset, settings.evaluation)
@@ -73,6 +76,7 @@ def evaluate_candidates(store: Store, dataset: DatasetRef, candidates: list[Cand
             samples = sample_requests(model, parts.test, count=settings.promotion.sample_requests, seed=settings.seed)
             (folder / SAMPLE_FILE).write_text(json.dumps(samples), encoding="utf-8")
     features, items = read_table(store, dataset, "features"), read_table(store, dataset, "items")
+    write_catalogue(folder, parts.catalogue, items, parts.train)
     masks, genres = slices(parts.train, parts.test), genres_of(items)
     beyond = {
         name: beyond_accuracy_intervals(
@@ -92,7 +96,7 @@ def evaluate_candidates(store: Store, dataset: DatasetRef, candidates: list[Cand
         files={},
     )
     _write_ranks(folder / RANKS_FILE, rankings)
-    reference_of(features, items, settings.drift, settings.seed).save(folder)
+    reference_of(features, items, settings.drift, settings.seed, quarantined(store, dataset)).save(folder)
     record = asdict(evaluation)
     del record["folder"], record["files"]
     record |= {"split": parts.counts, "training": {candidate.kind: candidate.to_dict() for candidate in candidates}}
@@ -196,7 +200,10 @@ def _write_page(
     settings: RetrainSettings,
 ) -> None:
     baseline = "ncf" if "ncf" in rankings else "popularity"
-    page = recommendations_page(
+    page = drawn(
+        "The page of the recommendations",
+        recommendations_page,
+        LOG,
         Shown("ss4rec, the challenger", rankings["ss4rec"]),
         Shown(f"{baseline}, a baseline of the same run", rankings[baseline]),
         parts.train,

@@ -17,10 +17,10 @@ from infra.stores import open_store
 from models.recommender import EpochReport
 from tasks import artifacts, search, track
 from tasks.comparison import read_record, run_plan
-from tasks.comparison_process import run_apart
+from tasks.comparison_process import run_entry_apart
 from tasks.comparison_results import Comparison, Failure, compare_runs, write_report
 from tasks.datasets import DatasetRef
-from tasks.stages import NETWORK
+from tasks.stages import NETWORK, epoch_line
 
 __all__ = ["begin_search", "compare_entry", "conclude_search", "report_comparison", "search_trials"]
 
@@ -72,13 +72,10 @@ def compare_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, s
     def on_epoch(report: EpochReport) -> None:
         update_progress_artifact(progress, 100 * report.epoch / report.max_epochs)
         tracker.epoch(report)
-        log.info(
-            "%s seed %d epoch %d of at most %d: loss %.4f, valid NDCG@10 %.4f, %.1f s",
-            entry, seed, report.epoch, report.max_epochs, report.loss, report.valid["ndcg@10"], report.seconds,
-        )  # fmt: skip
+        log.info("%s seed %d %s", entry, seed, epoch_line(report))
 
     try:
-        run_apart(comparison, chosen, seed, dataset, settings, on_epoch)
+        run_entry_apart(comparison, chosen, seed, dataset, settings, on_epoch)
         kept = read_record(store, comparison, entry, seed)
     finally:
         tracker.end(kept)

@@ -1,18 +1,36 @@
 """Features of each event, known at that event: nothing in them comes from later.
 
-They are stored with the dataset version, for drift monitoring and as the offline side of a feature store.
+They are stored with the dataset version, for drift monitoring and as the offline side of a feature store. user_idx and
+movie_idx number what the whole table has; all other columns of a row depend on the events up to its own second alone.
 """
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow.parquet as pq
 
-__all__ = ["FEATURE_COLUMNS", "SESSION_GAP_S", "build_features"]
+from tasks.parquet import ParquetWriter
+from tasks.spill import by_key, sorted_order
+
+__all__ = [
+    "FEATURE_COLUMNS",
+    "SESSION_GAP_S",
+    "build_features",
+    "counts_before",
+    "user_features",
+    "whole_users",
+    "write_features",
+]
 
 SESSION_GAP_S = 1800
 DAY_S = 86_400
+EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday
 FEATURE_COLUMNS = [
     "user_id",
     "movie_id",
@@ -30,6 +48,7 @@ FEATURE_COLUMNS = [
     "user_events_before",
     "movie_events_before",
 ]
+IntArray = npt.NDArray[np.int64]
 
 
 def build_features(interactions: pd.DataFrame) -> pd.DataFrame:
@@ -39,39 +58,104 @@ def build_features(interactions: pd.DataFrame) -> pd.DataFrame:
     gap_s: seconds since the user's previous event, -1 for the first. session_id: from 0 for each user, a new one after
     SESSION_GAP_S without an event. *_events_before: events in strictly earlier seconds.
     """
-    users = interactions["user_id"].to_numpy(np.int64)
-    movies = interactions["movie_id"].to_numpy(np.int64)
-    times = interactions["timestamp"].to_numpy(np.int64)
+    users, movies, times = (interactions[name].to_numpy(np.int64) for name in ("user_id", "movie_id", "timestamp"))
+    return user_features(interactions, np.unique(users), np.unique(movies), counts_before(movies, times))
+
+
+def write_features(
+    interactions: Path, out: Path, *, memory_rows: int, check: Callable[[pd.DataFrame], object] = lambda _: None
+) -> tuple[IntArray, IntArray]:
+    """`build_features` of a Parquet file of events, sorted by user_id, timestamp, as another Parquet file, which appears whole.
+
+    At most `memory_rows` events are in memory at once (or those of one user or movie, if there are more), and 8 bytes for each
+    user and movie. `check` is called with the events of some users at a time, until all have been seen. Returns
+    the ids of all users and of all movies, ascending.
+    """
+    rows = pq.read_metadata(interactions).num_rows
+    with tempfile.TemporaryDirectory(prefix="features-", dir=out.parent) as folder, ParquetWriter(out) as writer:
+        before: IntArray = np.zeros(0, dtype=np.int64)
+        if rows:  # an empty file cannot be mapped
+            before = np.memmap(Path(folder) / "counts", dtype=np.int64, mode="w+", shape=(rows,))
+        movie_ids = []
+        columns = ["movie_id", "timestamp"]
+        for table in by_key([interactions], columns, "movie_id", memory_rows, Path(folder), position=True):
+            movies, times, position = (table.column(name).to_numpy() for name in (*columns, "position"))
+            before[position] = counts_before(movies, times)
+            movie_ids.append(np.unique(movies))
+        known = np.concatenate([np.zeros(0, dtype=np.int64), *movie_ids])
+        if not rows:
+            writer.write(build_features(pd.read_parquet(interactions)))
+        start, all_users = 0, [np.zeros(0, dtype=np.int64)]
+        first_user = 0
+        for events in whole_users(interactions, memory_rows):
+            check(events)
+            user_ids = np.unique(events["user_id"].to_numpy())
+            end = start + len(events)
+            writer.write(user_features(events, user_ids, known, np.asarray(before[start:end]), first_user=first_user))
+            start, first_user = end, first_user + len(user_ids)
+            all_users.append(user_ids)
+    return np.concatenate(all_users), known
+
+
+def whole_users(interactions: Path, rows: int) -> Iterator[pd.DataFrame]:
+    """Events of a Parquet file sorted by user_id, about `rows` at a time; all events of a user come together."""
+    rest: list[pd.DataFrame] = []
+    with pq.ParquetFile(interactions) as file:
+        for batch in file.iter_batches(rows):
+            frame = batch.to_pandas()
+            users = frame["user_id"].to_numpy()
+            cut = int(np.searchsorted(users, users[-1]))  # the last user's first event
+            if cut or (rest and rest[-1]["user_id"].iloc[-1] != users[0]):
+                yield pd.concat([*rest, frame.iloc[:cut]], ignore_index=True)
+                rest = []
+            rest.append(frame.iloc[cut:])
+    if rest:
+        yield pd.concat(rest, ignore_index=True)
+
+
+def user_features(
+    events: pd.DataFrame, user_ids: IntArray, movie_ids: IntArray, movie_events_before: IntArray, first_user: int = 0
+) -> pd.DataFrame:
+    """FEATURE_COLUMNS of all events of some users, sorted by user_id, timestamp.
+
+    user_ids: theirs, ascending, and `first_user` is the user_idx of the first. movie_ids: of the whole table, ascending.
+    movie_events_before: (len(events),).
+    """
+    users, movies, times = (events[name].to_numpy(np.int64) for name in ("user_id", "movie_id", "timestamp"))
     first = np.append(True, users[1:] != users[:-1])[: len(users)]
+    second = first | np.append(True, times[1:] != times[:-1])[: len(users)]
     gaps = np.where(first, -1, np.diff(times, prepend=times[:1]))
     sessions = np.cumsum(gaps > SESSION_GAP_S)
-    row_of_first = np.maximum.accumulate(np.where(first, np.arange(len(users)), 0))
-    calendar = pd.to_datetime(pd.Series(times), unit="s", utc=True).dt
+    places = np.arange(len(users))
+    row_of_first = np.maximum.accumulate(np.where(first, places, 0))
+    row_of_second = np.maximum.accumulate(np.where(second, places, 0))
+    days = times // DAY_S
+    year, month = _calendar(days)
     return pd.DataFrame(
         {
             "user_id": users,
             "movie_id": movies,
-            "user_idx": np.unique(users, return_inverse=True)[1],
-            "movie_idx": np.unique(movies, return_inverse=True)[1],
-            "rating": interactions["rating"].to_numpy(np.float64),
+            "user_idx": first_user + np.cumsum(first) - 1,
+            "movie_idx": np.searchsorted(movie_ids, movies),
+            "rating": events["rating"].to_numpy(np.float64),
             "timestamp": times,
-            "rating_date": (times // DAY_S).astype(np.int32),
-            "rating_year": calendar.year.to_numpy(np.int32),
-            "rating_month": calendar.month.to_numpy(np.int32),
-            "rating_weekday": calendar.weekday.to_numpy(np.int32),
-            "rating_hour": calendar.hour.to_numpy(np.int32),
+            "rating_date": days.astype(np.int32),
+            "rating_year": year,
+            "rating_month": month,
+            "rating_weekday": ((days + EPOCH_WEEKDAY) % 7).astype(np.int32),
+            "rating_hour": (times % DAY_S // 3600).astype(np.int32),
             "gap_s": gaps,
             "session_id": (sessions - sessions[row_of_first]).astype(np.int64),
-            "user_events_before": _events_before(users, times),
-            "movie_events_before": _events_before(movies, times),
+            "user_events_before": row_of_second - row_of_first,
+            "movie_events_before": movie_events_before,
         },
         copy=False,  # 25 million rows are 2.5 GB
     )
 
 
-def _events_before(ids: npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def counts_before(ids: IntArray, times: IntArray) -> IntArray:
     """Events of the same id in strictly earlier seconds."""
-    order = np.lexsort((times, ids))
+    order = sorted_order(ids, times)
     sorted_ids, sorted_times = ids[order], times[order]
     places = np.arange(len(ids))
     new_id = np.append(True, sorted_ids[1:] != sorted_ids[:-1])[: len(ids)]
@@ -81,3 +165,13 @@ def _events_before(ids: npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -> 
     before = np.empty(len(ids), dtype=np.int64)
     before[order] = second_start - id_start
     return before
+
+
+def _calendar(days: IntArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """(year, month) of days since 1970-01-01. Years have few days, so each is looked up in a table of those from first to last."""
+    if len(days) == 0:
+        return days.astype(np.int32), days.astype(np.int32)
+    low = int(days.min())
+    months = np.arange(low, int(days.max()) + 1).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+    year, month = 1970 + months // 12, months % 12 + 1
+    return year.astype(np.int32)[days - low], month.astype(np.int32)[days - low]

@@ -9,7 +9,7 @@ from typing import Any
 from models.recommender import EpochReport
 from tasks.value import Estimate, Figure, Value
 
-__all__ = ["beyond_accuracy_rows", "metrics_rows", "training_curve_png", "value_rows"]
+__all__ = ["beyond_accuracy_rows", "digits", "metrics_rows", "training_curve_png", "value_rows"]
 
 COLOURS = {"ss4rec": "#1f6f8b", "ncf": "#d9822b", "popularity": "#7a7a7a"}
 
@@ -69,8 +69,8 @@ def metrics_rows(
     evaluation: Mapping[str, Mapping[str, Mapping[str, float]]],
     intervals: Mapping[str, Mapping[str, tuple[float, float]]],
 ) -> list[dict[str, Any]]:
-    """Table rows of {model: {slice: {metric: value}}}, over all requests with the 95 % interval of NDCG@10; a slice with no
-    requests has no row."""
+    """Table rows of {model: {slice: {metric: value}}}: all models over all requests, with the 95 % interval of NDCG@10, and then
+    by slice, with the figures at 10 first. A slice with no requests has no row."""
 
     def interval(model: str, part: str) -> dict[str, str]:
         if part != "all" or "ndcg@10" not in intervals.get(model, {}):
@@ -78,12 +78,21 @@ def metrics_rows(
         low, high = intervals[model]["ndcg@10"]
         return {"ndcg@10, 95 %": f"{low:.4f} to {high:.4f}"}
 
-    return [
-        {"model": model, "slice": part, **interval(model, part), **{name: _shown(value) for name, value in values.items()}}
-        for model, parts in evaluation.items()
-        for part, values in parts.items()
-        if values
-    ]
+    parts = dict.fromkeys(["all", *(part for found in evaluation.values() for part in found)])
+    rows = []
+    for part in parts:
+        for model, found in evaluation.items():
+            if values := found.get(part):
+                shown = {name: _shown(values[name]) for name in sorted(values, key=lambda name: not name.endswith("@10"))}
+                rows.append({"model": model, "slice": part} | _beside(shown, "ndcg@10", interval(model, part)))
+    return rows
+
+
+def _beside(row: dict[str, Any], name: str, more: dict[str, Any]) -> dict[str, Any]:
+    """The row with `more` after the column `name`, or at its end."""
+    place = list(row).index(name) + 1 if name in row else len(row)
+    cells = list(row.items())
+    return dict([*cells[:place], *more.items(), *cells[place:]])
 
 
 def beyond_accuracy_rows(
@@ -93,9 +102,9 @@ def beyond_accuracy_rows(
 
     def cell(model: str, metric: str, value: float) -> str:
         if metric not in intervals.get(model, {}):
-            return _digits(value)
+            return digits(value)
         low, high = intervals[model][metric]
-        return f"{_digits(value)} ({_digits(low)} to {_digits(high)})"
+        return f"{digits(value)} ({digits(low)} to {digits(high)})"
 
     return [
         {"model": model, **{metric: cell(model, metric, value) for metric, value in values.items()}}
@@ -126,7 +135,8 @@ def _value_row(name: str, estimate: Estimate, currency: str, sign: str) -> dict[
     }
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
+    """A figure of a list for people: shares to four places, counts to one."""
     return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
 
 

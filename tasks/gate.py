@@ -15,7 +15,7 @@ from configs.errors import GateError
 from configs.settings import PromotionSettings
 from models.ranking import MISS, Ranking, metrics, per_request, per_request_metrics
 from models.significance import PairedTest, confidence_intervals, detectable_difference, holm, paired_bootstrap
-from tasks.decision import GROUPS, Comparison, Decision, Differences, Outcome, Rule, Verdict
+from tasks.decision import ANSWERS, GROUPS, Comparison, Decision, Differences, Outcome, Rule, Verdict
 from tasks.load_check import LoadCheck
 
 __all__ = ["Challenger", "Champion", "GateInputs", "decide", "hold_unranked"]
@@ -205,11 +205,11 @@ def _unseen(champion: Champion, settings: PromotionSettings) -> Rule:
     if share is None:
         return Rule(2, name, None, None, "", "not judged", "The champion's dataset version is no longer stored.")
     most = settings.max_seen_share
-    detail = (
-        f"The champion {champion.version} was trained or chosen on {share:.1%} of the test events; the most is {most:.1%}. The "
-        "challenger's dataset is older than the champion's: train on a newer one."
-    )
-    return Rule(2, name, share, most, "<=", "passed" if share <= most else "failed", detail)
+    detail = f"The champion {champion.version} was trained or chosen on {share:.1%} of the test events; the most is {most:.1%}."
+    if share <= most:
+        return Rule(2, name, share, most, "<=", "passed", detail)
+    mend = " The challenger's dataset is older than the champion's: train on a newer one."
+    return Rule(2, name, share, most, "<=", "failed", detail + mend)
 
 
 def _test_rule(group: int, name: str, test: PairedTest, alpha: float, found: str) -> Rule:
@@ -244,7 +244,7 @@ def _slices(inputs: GateInputs, settings: PromotionSettings, comparisons: list[C
         detail = (
             f"{name}: NDCG@10 {test.mean_b:.4f} against the champion's {test.mean_a:.4f} on {test.requests} requests; a loss above "
             f"{settings.slice_margin:.0%} is {'shown' if harmed else 'not shown'} (Holm-corrected p = {p:.4f}; a true loss of "
-            f"{least[name]:.4f} would mostly be)."
+            f"{least[name]:.4f} would mostly be shown)."
         )
         rules.append(Rule(3, name, p, settings.alpha, "p >", "failed" if harmed else "passed", detail))
     return rules
@@ -256,13 +256,14 @@ def _comparison(name: str, test: PairedTest, detectable: float) -> Comparison:
 
 def _reversed(test: PairedTest) -> PairedTest:
     """The figures of b against a; the p-value stays that of a against b."""
+    # 0.0 - x and not -x: of two that are alike the difference is 0, and would be shown as -0.0000.
     return replace(
         test,
         mean_a=test.mean_b,
         mean_b=test.mean_a,
-        difference=-test.difference,
-        ci_low=-test.ci_high,
-        ci_high=-test.ci_low,
+        difference=0.0 - test.difference,
+        ci_low=0.0 - test.ci_high,
+        ci_high=0.0 - test.ci_low,
     )
 
 
@@ -318,8 +319,10 @@ def _as_recorded(challenger: Challenger) -> list[Rule]:
     verdict: Verdict = "passed" if share <= RECORD_TOLERANCE else "failed"
     detail = (
         f"For {share:.1%} of the requests the stored weights rank the target otherwise than the stored ranks say; the most is "
-        f"{RECORD_TOLERANCE:.1%}. Weights and ranks are not of one model, or were edited."
+        f"{RECORD_TOLERANCE:.1%}."
     )
+    if verdict == "failed":
+        detail += " Weights and ranks are not of one model, or were edited."
     return [Rule(5, "ranks as recorded", share, RECORD_TOLERANCE, "<=", verdict, detail)]
 
 
@@ -329,7 +332,7 @@ def _stored(check: LoadCheck, settings: PromotionSettings) -> list[Rule]:
         if check.ok
         else f"The stored version failed its check: {check.reason}."
     )
-    rules = [Rule(5, "loads and answers as trained", float(check.ok), 1.0, "==", "passed" if check.ok else "failed", detail)]
+    rules = [Rule(5, ANSWERS, float(check.ok), 1.0, "==", "passed" if check.ok else "failed", detail)]
     if check.slowest_request_s is not None:
         slow = check.slowest_request_s > settings.max_request_s
         detail = f"The slowest sample request took {check.slowest_request_s:.3f} s; the limit is {settings.max_request_s:g} s."

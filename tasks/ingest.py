@@ -1,4 +1,4 @@
-"""Brings a MovieLens release, or a local copy of one, to three raw tables."""
+"""Finds a MovieLens release, or a local copy of one, and brings it to three raw tables."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from configs.errors import SourceError
 from configs.settings import DataSettings
 from infra.download import OnBytes, check_digest, download
-from tasks.movielens import RawTables, read_folder, read_ratings_file, unpack
+from tasks.movielens import Metadata, RawTables, find_ratings, read_metadata, read_ratings_file, unpack
 
-__all__ = ["IngestedSource", "ingest"]
+__all__ = ["IngestedSource", "LocatedSource", "ingest", "locate"]
 
 # As published beside the zips; ml-latest and ml-latest-small change, so they have none.
 PUBLISHED = {
@@ -25,6 +25,19 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True, eq=False)
+class LocatedSource:
+    """A source whose ratings can be read in pieces; what it tells of items and users is read."""
+
+    name: str
+    ratings: Path
+    metadata: Metadata
+
+    def hashes(self) -> dict[str, str]:
+        """sha256 of each file of the source that is read, by its name."""
+        return {file.name: _sha256(file) for file in (self.ratings, *self.metadata.files)}
+
+
+@dataclass(frozen=True, eq=False)
 class IngestedSource:
     """A source's raw tables and the sha256 of each file that was read."""
 
@@ -34,44 +47,52 @@ class IngestedSource:
 
 
 def ingest(settings: DataSettings, on_bytes: OnBytes | None = None) -> IngestedSource:
-    """Read the configured source. Raises SourceError where it is missing, unreachable, damaged or of no known format."""
+    """Read the configured source as a whole. Raises SourceError where it is missing, unreachable, damaged or of no known format."""
+    tables = read_ratings_file(_ratings(settings, on_bytes))
+    return IngestedSource(settings.dataset_name, tables, {file.name: _sha256(file) for file in tables.files})
+
+
+def locate(settings: DataSettings, on_bytes: OnBytes | None = None) -> LocatedSource:
+    """Find the configured source, and read all of it but the ratings. Raises SourceError as `ingest`, but that the ratings are
+    not looked into."""
+    ratings = _ratings(settings, on_bytes)
+    return LocatedSource(settings.dataset_name, ratings, read_metadata(ratings))
+
+
+def _ratings(settings: DataSettings, on_bytes: OnBytes | None) -> Path:
     if settings.local_path is not None:
-        tables = _read_local(settings.local_path, settings)
-    elif settings.source == "ml-100k" and (shipped := _shipped_100k()) is not None:
-        tables = read_ratings_file(shipped)
-    else:
-        archive = settings.cache_dir / f"{settings.source}.zip"
-        checksum = settings.checksum or PUBLISHED.get(settings.source)
-        if not archive.exists():
-            download(
-                f"{settings.mirror_url.rstrip('/')}/{settings.source}.zip",
-                archive,
-                checksum=checksum,
-                timeout_s=settings.timeout_s,
-                retries=settings.retries,
-                on_bytes=on_bytes,
-            )
-        elif checksum is not None:
-            check_digest(archive, checksum, f"in {settings.cache_dir}")
-        tables = _read_zip(archive, settings.cache_dir)
-    return IngestedSource(settings.source, tables, {file.name: _sha256(file) for file in tables.files})
+        return _local_ratings(settings.local_path, settings)
+    if settings.source == "ml-100k" and (shipped := _shipped_100k()) is not None:
+        return shipped
+    archive = settings.cache_dir / f"{settings.source}.zip"
+    checksum = settings.checksum or PUBLISHED.get(settings.source)
+    if not archive.exists():
+        download(
+            f"{settings.mirror_url.rstrip('/')}/{settings.source}.zip",
+            archive,
+            checksum=checksum,
+            timeout_s=settings.timeout_s,
+            retries=settings.retries,
+            on_bytes=on_bytes,
+        )
+    elif checksum is not None:
+        check_digest(archive, checksum, f"in {settings.cache_dir}")
+    return _unpacked(archive, settings.cache_dir)
 
 
-def _read_local(path: Path, settings: DataSettings) -> RawTables:
+def _local_ratings(path: Path, settings: DataSettings) -> Path:
     if not path.exists():
         raise SourceError(f"data.local_path is {path}, and there is no such file or folder. Correct the path.")
     if path.is_dir():
-        return read_folder(path)
+        return find_ratings(path)
     if settings.checksum is not None:
         check_digest(path, settings.checksum, "given as data.local_path")
-    if path.suffix == ".zip":
-        return _read_zip(path, settings.cache_dir)
-    return read_ratings_file(path)
+    return _unpacked(path, settings.cache_dir) if path.suffix == ".zip" else path
 
 
-def _read_zip(archive: Path, cache_dir: Path) -> RawTables:
+def _unpacked(archive: Path, cache_dir: Path) -> Path:
     # Named by content: a replaced zip of the same name is unpacked anew.
-    return read_folder(unpack(archive, cache_dir / f"{archive.stem}-{_sha256(archive)[:12]}"))
+    return find_ratings(unpack(archive, cache_dir / f"{archive.stem}-{_sha256(archive)[:12]}"))
 
 
 def _shipped_100k() -> Path | None:

@@ -24,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from configs.errors import VersionCorruptError
 from configs.settings import PromotionSettings
 from infra.stores import Store
+from models.version_files import SAMPLE_FILE
 from tasks.registry import ModelRef, StagedVersion, fetch_version, read_manifest
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["SAMPLE_FILE", "LoadCheck", "check_loaded", "check_staged", "check_version", "sample_requests"]
 
 FloatArray = npt.NDArray[np.float64]
-SAMPLE_FILE = "sample_requests.json"
 TOLERANCE = 1e-4  # relative, of scores: another CPU sums in another order
 TOP = 10
 SAID = 200  # characters of a process's own words in a reason

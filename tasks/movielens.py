@@ -20,7 +20,17 @@ import pandas as pd
 
 from configs.errors import SourceError
 
-__all__ = ["INTERACTION_COLUMNS", "RawTables", "read_folder", "read_ratings_file", "unpack"]
+__all__ = [
+    "INTERACTION_COLUMNS",
+    "Metadata",
+    "RawTables",
+    "find_ratings",
+    "read_folder",
+    "read_metadata",
+    "read_ratings_file",
+    "unpack",
+    "with_year",
+]
 
 INTERACTION_COLUMNS = ["user_id", "movie_id", "rating", "timestamp"]
 GENRES_100K = [
@@ -61,25 +71,57 @@ class RawTables:
     files: tuple[Path, ...]  # that were read
 
 
-def read_folder(folder: Path) -> RawTables:
-    """Read the MovieLens files of a folder, or of the one folder in it. Raises SourceError when it has no ratings."""
+@dataclass(frozen=True, eq=False)
+class Metadata:
+    """What a source tells of its items and users, as RawTables has it, and the files that were read for it."""
+
+    items: pd.DataFrame | None
+    users: pd.DataFrame | None
+    files: tuple[Path, ...]
+
+
+def find_ratings(folder: Path) -> Path:
+    """The ratings file of a folder, or of the one folder in it. Raises SourceError when it has none."""
     for place in (folder, *sorted(child for child in folder.iterdir() if child.is_dir())):
-        for name, reader in _RATINGS.items():
-            found = sorted(place.glob(name))
-            if found:
-                return reader(found[0])
+        for name in _FORMATS:
+            if found := sorted(place.glob(name)):
+                return found[0]
     listed = ", ".join(sorted(child.name for child in folder.iterdir())[:8]) or "nothing"
     raise SourceError(
-        f"{folder} holds no MovieLens ratings: expected one of {', '.join(_RATINGS)}, found {listed}. Check data.local_path."
+        f"{folder} holds no MovieLens ratings: expected one of {', '.join(_FORMATS)}, found {listed}. Check data.local_path."
     )
+
+
+def read_folder(folder: Path) -> RawTables:
+    """Read the MovieLens files of a folder, or of the one folder in it. Raises SourceError when it has no ratings."""
+    return read_ratings_file(find_ratings(folder))
 
 
 def read_ratings_file(path: Path) -> RawTables:
     """Read a ratings file and the item and user files beside it. Raises SourceError on a name of no known format."""
-    for name, reader in _RATINGS.items():
+    for name, known in _FORMATS.items():
         if path.match(name) or path.suffix == Path(name).suffix:
-            return reader(path)
-    raise SourceError(f"{path.name} is of no known format: a ratings file is one of {', '.join(_RATINGS)}.")
+            interactions = known.ratings(path)
+            if interactions.empty:
+                raise no_ratings(path)
+            metadata = known.metadata(path)
+            return RawTables(interactions, metadata.items, metadata.users, (path, *metadata.files))
+    raise SourceError(f"{path.name} is of no known format: a ratings file is one of {', '.join(_FORMATS)}.")
+
+
+def read_metadata(ratings: Path) -> Metadata:
+    """Read the item and user files that lie beside a ratings file; there may be none."""
+    for name, known in _FORMATS.items():
+        if ratings.match(name) or ratings.suffix == Path(name).suffix:
+            return known.metadata(ratings)
+    return _FORMATS["ratings.csv"].metadata(ratings)  # Parquet and gzipped CSV have the later releases' movies.csv beside them
+
+
+def no_ratings(path: Path) -> SourceError:
+    """The error about a file that has no rows."""
+    return SourceError(
+        f"{path} holds no ratings, only {'a header' if path.stat().st_size else 'nothing'}. Give a file with rows."
+    )
 
 
 def unpack(archive: Path, folder: Path) -> Path:
@@ -124,35 +166,38 @@ def _remove_tree(folder: Path) -> None:
         folder.rmdir()
 
 
-def _read_atomic(path: Path) -> RawTables:
-    def table(suffix: str) -> pd.DataFrame | None:
-        file = path.with_suffix(suffix)
-        if not file.exists():
-            return None
-        text = {"zip_code:token": "string"}
-        frame = _read_table(file, sep="\t", header=0, encoding="utf-8", quoting=csv.QUOTE_NONE, dtype=text)
-        return frame.rename(columns=lambda name: str(name).split(":")[0])
+def _atomic(path: Path) -> pd.DataFrame:
+    text = {"zip_code:token": "string"}
+    frame = _read_table(path, sep="\t", header=0, encoding="utf-8", quoting=csv.QUOTE_NONE, dtype=text)
+    return frame.rename(columns=lambda name: str(name).split(":")[0])
 
-    interactions = table(".inter")
-    assert interactions is not None
-    interactions = _pick(path, interactions, INTERACTION_COLUMNS, {"item_id": "movie_id"})
-    items, users = table(".item"), table(".user")
-    if items is not None:
+
+def _atomic_ratings(path: Path) -> pd.DataFrame:
+    return _pick(path, _atomic(path), INTERACTION_COLUMNS, {"item_id": "movie_id"})
+
+
+def _atomic_metadata(path: Path) -> Metadata:
+    items = users = None
+    item_file, user_file = path.with_suffix(".item"), path.with_suffix(".user")
+    if item_file.exists():
         # recbole's ml-100k calls genres "class", its ml-1m "genre"; other data sets lack some of these columns
-        found = items.rename(columns={"class": "genres", "genre": "genres", "movie_title": "title", "release_year": "year"})
-        found = _pick(path.with_suffix(".item"), found, ["item_id"], {}, optional=["title", "year", "genres"])
+        names = {"class": "genres", "genre": "genres", "movie_title": "title", "release_year": "year"}
+        found = _pick(item_file, _atomic(item_file).rename(columns=names), ["item_id"], {}, optional=["title", "year", "genres"])
         found = found.reindex(columns=["item_id", "title", "year", "genres"])
         genres = found["genres"].astype("string").fillna("").str.replace(" ", "|")
         year = pd.to_numeric(found["year"], errors="coerce").astype("Int64")
         titles = found["title"].astype("string").fillna("")
         items = pd.DataFrame({"movie_id": found["item_id"], "title": titles, "year": year, "genres": genres})
-    if users is not None:
-        users = _pick(path.with_suffix(".user"), users, ["user_id"], {}, optional=["gender", "age", "occupation", "zip_code"])
-    return _tables(path, interactions, items, users, (".inter", ".item", ".user"))
+    if user_file.exists():
+        users = _pick(user_file, _atomic(user_file), ["user_id"], {}, optional=["gender", "age", "occupation", "zip_code"])
+    return _metadata(items, users, item_file, user_file)
 
 
-def _read_u_data(path: Path) -> RawTables:
-    interactions = _read_table(path, sep="\t", names=INTERACTION_COLUMNS, encoding="latin-1", quoting=csv.QUOTE_NONE)
+def _u_data_ratings(path: Path) -> pd.DataFrame:
+    return _read_table(path, sep="\t", names=INTERACTION_COLUMNS, encoding="latin-1", quoting=csv.QUOTE_NONE)
+
+
+def _u_data_metadata(path: Path) -> Metadata:
     items = users = None
     item_file, user_file = path.with_name("u.item"), path.with_name("u.user")
     if item_file.exists():
@@ -173,41 +218,39 @@ def _read_u_data(path: Path) -> RawTables:
         names = ["user_id", "age", "gender", "occupation", "zip_code"]
         text = {"zip_code": "string"}  # of digits, it would lose its leading zeros
         users = _read_table(user_file, sep="|", names=names, encoding="latin-1", quoting=csv.QUOTE_NONE, dtype=text)
-    return _tables(path, interactions, items, users, ("u.data", "u.item", "u.user"))
+    return _metadata(items, users, item_file, user_file)
 
 
-def _read_dat(path: Path) -> RawTables:
-    interactions = _read_double_colon(path, INTERACTION_COLUMNS)
+def _dat_ratings(path: Path) -> pd.DataFrame:
+    return _read_double_colon(path, INTERACTION_COLUMNS)
+
+
+def _dat_metadata(path: Path) -> Metadata:
     items = users = None
-    if path.with_name("movies.dat").exists():
-        items = _with_year(_read_double_colon(path.with_name("movies.dat"), ["movie_id", "title", "genres"]))
-    if path.with_name("users.dat").exists():
-        users = _read_double_colon(path.with_name("users.dat"), ["user_id", "gender", "age", "occupation", "zip_code"])
-    return _tables(path, interactions, items, users, ("ratings.dat", "movies.dat", "users.dat"))
+    item_file, user_file = path.with_name("movies.dat"), path.with_name("users.dat")
+    if item_file.exists():
+        items = with_year(_read_double_colon(item_file, ["movie_id", "title", "genres"]))
+    if user_file.exists():
+        users = _read_double_colon(user_file, ["user_id", "gender", "age", "occupation", "zip_code"])
+    return _metadata(items, users, item_file, user_file)
 
 
-def _read_csv(path: Path) -> RawTables:
+def _csv_ratings(path: Path) -> pd.DataFrame:
     frame = _read_table(path, sep=",", header=0, encoding="utf-8-sig")
-    interactions = _pick(path, frame, INTERACTION_COLUMNS, CSV_NAMES)
-    items = None
-    if path.with_name("movies.csv").exists():
-        file = path.with_name("movies.csv")
+    return _pick(path, frame, INTERACTION_COLUMNS, CSV_NAMES)
+
+
+def _csv_metadata(path: Path) -> Metadata:
+    items, file = None, path.with_name("movies.csv")
+    if file.exists():
         movies = _read_table(file, sep=",", header=0, encoding="utf-8-sig")
-        items = _with_year(_pick(file, movies, ["movie_id", "title", "genres"], CSV_NAMES))
+        items = with_year(_pick(file, movies, ["movie_id", "title", "genres"], CSV_NAMES))
         items["genres"] = items["genres"].replace("(no genres listed)", "")
-    return _tables(path, interactions, items, None, (path.name, "movies.csv"))
+    return _metadata(items, None, file)
 
 
-def _tables(
-    path: Path, interactions: pd.DataFrame, items: pd.DataFrame | None, users: pd.DataFrame | None, names: tuple[str, ...]
-) -> RawTables:
-    if interactions.empty:
-        raise SourceError(
-            f"{path} holds no ratings, only {'a header' if path.stat().st_size else 'nothing'}. Give a file with rows."
-        )
-    beside = (path.with_suffix(name) if name.startswith(".") else path.with_name(name) for name in names)
-    files = tuple(dict.fromkeys([path, *(file for file in beside if file.exists())]))
-    return RawTables(interactions, items, users, files)
+def _metadata(items: pd.DataFrame | None, users: pd.DataFrame | None, *files: Path) -> Metadata:
+    return Metadata(items, users, tuple(file for file in files if file.exists()))
 
 
 def _pick(
@@ -256,7 +299,8 @@ def _read_double_colon(path: Path, columns: list[str]) -> pd.DataFrame:
     return _read_table(path, content, sep="\t", names=columns, encoding="latin-1", quoting=csv.QUOTE_NONE, dtype=text)
 
 
-def _with_year(items: pd.DataFrame) -> pd.DataFrame:
+def with_year(items: pd.DataFrame) -> pd.DataFrame:
+    """movie_id, title, year and genres of items whose year stands at the end of the title, as in `Heat (1995)`."""
     titles = items["title"].astype("string").fillna("")
     year = pd.to_numeric(titles.str.extract(r"\((\d{4})\)\s*$")[0], errors="coerce").astype("Int64")
     return items.assign(title=_bare(titles), year=year)[["movie_id", "title", "year", "genres"]]
@@ -267,9 +311,15 @@ def _bare(titles: pd.Series[str]) -> pd.Series[str]:
     return titles.str.replace(r"\s*\(\d{4}\)\s*$", "", regex=True)
 
 
-_RATINGS: dict[str, Callable[[Path], RawTables]] = {
-    "*.inter": _read_atomic,
-    "u.data": _read_u_data,
-    "ratings.dat": _read_dat,
-    "ratings.csv": _read_csv,
+@dataclass(frozen=True)
+class _Format:
+    ratings: Callable[[Path], pd.DataFrame]
+    metadata: Callable[[Path], Metadata]
+
+
+_FORMATS = {
+    "*.inter": _Format(_atomic_ratings, _atomic_metadata),
+    "u.data": _Format(_u_data_ratings, _u_data_metadata),
+    "ratings.dat": _Format(_dat_ratings, _dat_metadata),
+    "ratings.csv": _Format(_csv_ratings, _csv_metadata),
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import AlreadyExistsError, GateError, TrainingError, VersionCorruptError
+from configs.loading import merged
 from configs.redaction import safe_settings
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
 from infra.stores import Store
@@ -21,8 +22,10 @@ from tasks.candidates import Candidate, read_split
 from tasks.datasets import DatasetRef, load_dataset_ref, verify_dataset
 from tasks.decision import Decision
 from tasks.decision_page import render_html
+from tasks.drawing import LOG, drawn
 from tasks.evaluate import Evaluation, rank, rank_version, read_rankings, seen_share
 from tasks.gate import Challenger, Champion, GateInputs, decide, hold_unranked
+from tasks.hand_over import Origin
 from tasks.load_check import LoadCheck, check_staged
 from tasks.promotions import Promotion, champion, promote
 from tasks.registry import (
@@ -40,6 +43,7 @@ from tasks.registry import (
 __all__ = [
     "Published",
     "champion_ref",
+    "gate_of",
     "judge",
     "judge_version",
     "promote_version",
@@ -88,9 +92,10 @@ def publish(
     challenger: Candidate,
     evaluation: Evaluation,
     settings: RetrainSettings,
+    origin: Origin = Origin(),  # noqa: B008
 ) -> ModelRef:
     """Seal the version with its decision and lineage."""
-    lineage = collect_lineage(
+    here = collect_lineage(
         kind=challenger.kind,
         dataset=evaluation.dataset,
         protocol=evaluation.protocol,
@@ -98,8 +103,10 @@ def publish(
         settings=safe_settings(settings),
         metrics=evaluation.metrics[challenger.kind]["all"],
         duration_s=round(challenger.seconds, 1),
+        replicas=challenger.replicas,
     )
-    page = render_html(decision) if decision else None
+    lineage = replace(here, cost=origin.cost, **origin.machine)
+    page = drawn("The decision's page", render_html, LOG, decision) if decision else None
     return seal(store, staged, decision.to_dict() if decision else UNJUDGED, lineage, datetime.now(UTC), page)
 
 
@@ -144,12 +151,24 @@ def judge_version(store: Store, ref: ModelRef, settings: PromotionSettings) -> D
     return decision
 
 
-def record_decision(store: Store, ref: ModelRef, decision: Decision) -> str:
-    """Add a decision that came after the version was sealed, as a page and as JSON; the key of the page."""
+def gate_of(store: Store, ref: ModelRef, given: PromotionSettings | None = None) -> PromotionSettings:
+    """The gate that the version was trained for, with what `given` sets explicitly in its place.
+
+    Judged later by the defaults instead, what a stricter gate has held would pass.
+    """
+    own = PromotionSettings.model_validate(read_manifest(store, ref.name, ref.version)["lineage"]["settings"]["promotion"])
+    departing = given.model_dump(exclude_unset=True) if given is not None else {}
+    return PromotionSettings.model_validate(merged(own.model_dump(), departing))
+
+
+def record_decision(store: Store, ref: ModelRef, decision: Decision) -> str | None:
+    """Add a decision that came after the version was sealed, as a page and as JSON; the key of the page, if there is one."""
     prefix = f"decisions/{ref.name}/{ref.version}/{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
-    store.put_new(f"{prefix}.html", render_html(decision))
+    page = drawn("The decision's page", render_html, LOG, decision)
+    if page is not None:
+        store.put_new(f"{prefix}.html", page)
     store.put_new(f"{prefix}.json", json.dumps(decision.to_dict(), indent=2).encode())
-    return f"{prefix}.html"
+    return f"{prefix}.html" if page is not None else None
 
 
 def _judge(

@@ -326,7 +326,7 @@ def _plain(value: Any) -> Any:
 def _definition(dataset: DatasetRef, settings: SearchSettings) -> dict[str, Any]:
     """What makes values of trials comparable."""
     options = settings.search
-    fixed = settings.models.ss4rec.model_dump(mode="json", exclude=set(options.parameters))
+    fixed = settings.models.ss4rec.model_dump(mode="json", exclude={*options.parameters, "replicas"})  # trials have one
     space = {name: parameter.model_dump(mode="json", exclude_defaults=True) for name, parameter in options.parameters.items()}
     found: dict[str, Any] = {
         "dataset": f"{dataset.name}/{dataset.version}",

@@ -10,39 +10,53 @@ import json
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.tasks import exponential_backoff
 
 from configs.errors import AlreadyExistsError, StoreUnavailableError
-from configs.settings import DataSettings, DriftSettings, PromotionSettings, RetrainSettings, StoreSettings, ValidationSettings
+from configs.etl import EtlSettings
+from configs.settings import (
+    DataSettings,
+    DriftSettings,
+    MonitoringSettings,
+    PromotionSettings,
+    RetrainSettings,
+    StoreSettings,
+    ValidationSettings,
+)
+from infra.automations import DRIFT_DETECTED, model_resource
 from infra.stores import open_store
 from models.recommender import EpochReport
 from tasks import artifacts, publish, track
 from tasks.candidates import Candidate, CandidateKind, train_candidate
-from tasks.datasets import DatasetRef, read_table, write_dataset
+from tasks.datasets import DatasetRef, write_dataset
 from tasks.decision import Decision
-from tasks.drift import DriftResult, Reference, detect_drift, newest_slice, reference_of
+from tasks.drift import DriftResult
 from tasks.evaluate import Evaluation, evaluate_candidates
-from tasks.features import build_features
-from tasks.ingest import ingest
+from tasks.hand_over import Origin
+from tasks.ingest import locate
+from tasks.monitoring import monitor_dataset
 from tasks.promotions import Promotion, promote
 from tasks.recsys_report import REPORT_FILE
-from tasks.registry import PAGE, ModelRef, StagedVersion, fetch_version, model_ref, read_manifest
+from tasks.registry import PAGE, ModelRef, StagedVersion, model_ref, read_manifest
+from tasks.release import building
 from tasks.rollback import roll_back
-from tasks.validate import validate
 
 __all__ = [
     "NETWORK",
+    "announce_drift",
     "build_dataset",
+    "epoch_line",
     "evaluate_models",
+    "follow_training",
     "force_promotion",
     "gate",
     "judge_again",
@@ -70,40 +84,61 @@ NETWORK: dict[str, Any] = {
 
 
 @task(name="build dataset", **NETWORK)
-def build_dataset(data: DataSettings, validation: ValidationSettings, store: StoreSettings) -> DatasetRef:
+def build_dataset(data: DataSettings, validation: ValidationSettings, store: StoreSettings, settings: EtlSettings) -> DatasetRef:
     """Ingest, validate and enrich the source, and store it as a dataset version."""
     log = get_run_logger()
-    source = ingest(data, on_bytes=_Download())
-    log.info("%s: %s interactions read", source.name, f"{len(source.tables.interactions):,}")
-    validated = validate(source.tables, validation, int(time.time()))
-    artifacts.show_validation(validated.report)
-    log.info("%s rows accepted, %s quarantined", f"{len(validated.interactions):,}", f"{len(validated.quarantined):,}")
-    features = build_features(validated.interactions)
-    dataset = write_dataset(open_store(store), source.name, validated, features, source.source_hashes)
+    source = locate(data, on_bytes=_Download())
+    with building(source, validation, settings, int(time.time())) as release:
+        account = release.report.tables["interactions"]
+        artifacts.show_validation(release.report)
+        log.info("%s: %s interactions read", source.name, f"{account.rows:,}")
+        log.info("%s rows accepted, %s quarantined", f"{account.accepted:,}", f"{len(release.quarantined):,}")
+        dataset = write_dataset(open_store(store), source.name, release, release.features, source.hashes())
     artifacts.show_dataset(dataset)
     log.info("dataset version %s/%s", dataset.name, dataset.version)
     return dataset
 
 
 @task(name="measure drift", **NETWORK)
-def measure_drift(dataset: DatasetRef, model_name: str, settings: DriftSettings, store: StoreSettings) -> DriftResult:
-    """Compare the newest slice with the champion's reference, or with the older events where there is no champion."""
-    place = open_store(store)
-    features, items = read_table(place, dataset, "features"), read_table(place, dataset, "items")
-    older, newest = newest_slice(features, settings)
-    current = publish.champion_ref(place, model_name)
-    reference = reference_of(older, items, settings, seed=0)
-    if current is not None:
-        reference = _champion_reference(store, current[0])
-    report = detect_drift(reference, newest, items, settings)
-    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
-    prefix = f"drift/{dataset.name}/{dataset.version}/{stamp}"
-    place.put_new(f"{prefix}.json", json.dumps(report.result.to_dict(), indent=2).encode())
-    if report.html is not None:
-        place.put_new(f"{prefix}.html", report.html)
-    artifacts.show_drift(report.result, place.uri(f"{prefix}.html") if report.html is not None else None)
-    get_run_logger().info("drift of the newest slice: %s. %s", report.result.verdict, " ".join(report.result.reasons))
-    return report.result
+def measure_drift(
+    dataset: DatasetRef,
+    model_name: str,
+    drift: DriftSettings,
+    store: StoreSettings,
+    monitoring: MonitoringSettings,
+    since: int | None = None,
+    now: int | None = None,
+) -> DriftResult:
+    """Compare the newest slice with the champion's reference and the champion with its holdout, and keep and show the outcome."""
+    found = monitor_dataset(open_store(store), dataset, model_name, drift, monitoring, since=since, now=now)
+    artifacts.show_drift(found)
+    get_run_logger().info("drift of the newest slice: %s. %s", found.result.verdict, " ".join(found.result.reasons))
+    return found.result
+
+
+@task(name="announce drift")
+def announce_drift(result: DriftResult) -> None:
+    """Tell the Prefect server of a slice that drifted: an automation may start a retrain run (`infra.automations`)."""
+    if result.verdict != "drifted":
+        return
+    emit_event(
+        DRIFT_DETECTED,
+        resource=model_resource(result.model_name),
+        payload={
+            "dataset": result.dataset,
+            "champion": result.champion,
+            "rows": result.rows,
+            "drifted": result.drifted,
+            "reasons": result.reasons,
+            "checks": {
+                check.name: {"effect": check.effect, "bound": check.bound, "p_value": check.adjusted_p}
+                for check in result.checks
+                if check.verdict != "not judged"
+            },
+            "live_ndcg_at_10": result.live.live.ndcg_at_10 if result.live and result.live.live else None,
+        },
+    )
+    get_run_logger().info("%s: %s was told of", DRIFT_DETECTED, ", ".join(result.drifted))
 
 
 @task(name="train", task_run_name="train {kind}", **NETWORK)
@@ -116,23 +151,32 @@ def train_model(dataset: DatasetRef, kind: CandidateKind, settings: RetrainSetti
     )
 
     def on_epoch(report: EpochReport) -> None:
-        valid = report.valid["ndcg@10"]
         update_progress_artifact(progress, 100 * report.epoch / report.max_epochs)
         tracker.epoch(report)
-        log.info(
-            "%s epoch %d of at most %d: loss %.4f, valid NDCG@10 %.4f (best in epoch %d), %.1f s",
-            kind, report.epoch, report.max_epochs, report.loss, valid, report.best_epoch, report.seconds,
-        )  # fmt: skip
+        log.info("%s %s", kind, epoch_line(report))
 
     try:
         candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch)
     except BaseException:
         track.abandon(str(flow_run.id))
         raise
+    if candidate.replicas > 1:
+        log.info("%s was trained by %d replicas", kind, candidate.replicas)
     if candidate.resumed_from is not None:
         log.info("%s went on from epoch %d of a run that had not ended", kind, candidate.resumed_from)
     update_progress_artifact(progress, 100.0, description=f"{kind} kept epoch {candidate.best_epoch}")
     return candidate
+
+
+def follow_training(dataset: DatasetRef, candidate: Candidate, settings: RetrainSettings) -> None:
+    """Log and track what another run has trained as if it had been trained here. Called within a task."""
+    log = get_run_logger()
+    tracker = track.begin(
+        _run_plan(candidate.kind, f"{dataset.name}/{dataset.version}", settings), settings.tracking, settings.work_dir, log
+    )
+    for report in candidate.epochs:
+        tracker.epoch(report)
+        log.info("%s %s", candidate.kind, epoch_line(report))
 
 
 @task(name="evaluate", **NETWORK)
@@ -165,6 +209,8 @@ def stage_version(evaluation: Evaluation, settings: RetrainSettings) -> StagedVe
     staged = publish.stage_challenger(place, settings.model_name, evaluation)
     if REPORT_FILE in staged.files:
         artifacts.show_recommendations(place.uri(f"{staged.prefix}/{REPORT_FILE}"))
+    elif settings.report.recommendations:
+        get_run_logger().warning("The version has no %s: it could not be drawn, or nothing was recommended.", REPORT_FILE)
     return staged
 
 
@@ -179,13 +225,18 @@ def gate(staged: StagedVersion, dataset: DatasetRef, settings: RetrainSettings) 
 
 @task(name="publish version", **NETWORK)
 def publish_version(
-    staged: StagedVersion, decision: Decision | None, challenger: Candidate, evaluation: Evaluation, settings: RetrainSettings
+    staged: StagedVersion,
+    decision: Decision | None,
+    challenger: Candidate,
+    evaluation: Evaluation,
+    settings: RetrainSettings,
+    origin: Origin = Origin(),  # noqa: B008
 ) -> ModelRef:
     """Seal the version with its decision and lineage."""
     place = open_store(settings.store)
-    version = publish.publish(place, staged, decision, challenger, evaluation, settings)
+    version = publish.publish(place, staged, decision, challenger, evaluation, settings, origin)
     artifacts.show_version(version)
-    if decision is not None:
+    if decision is not None and PAGE in read_manifest(place, version.name, version.version)["files"]:
         artifacts.show_page(place.uri(f"{version.prefix}/{PAGE}"), decision)
     return version
 
@@ -194,8 +245,10 @@ def publish_version(
 def record_answer(version: ModelRef, decision: Decision, store: StoreSettings) -> None:
     """Keep what a person said of a version that was sealed before, and show it."""
     place = open_store(store)
+    page = publish.record_decision(place, version, decision)
     artifacts.show_decision(decision)
-    artifacts.show_page(place.uri(publish.record_decision(place, version, decision)), decision)
+    if page is not None:
+        artifacts.show_page(place.uri(page), decision)
 
 
 @task(name="promote version", **NETWORK)
@@ -212,13 +265,17 @@ def promote_challenger(
 
 
 @task(name="judge version", **NETWORK)
-def judge_again(model_name: str, version: str, settings: PromotionSettings, store: StoreSettings) -> tuple[ModelRef, Decision]:
-    """Decide on a stored version against the champion of now."""
+def judge_again(
+    model_name: str, version: str, departing: PromotionSettings | None, store: StoreSettings
+) -> tuple[ModelRef, Decision, PromotionSettings]:
+    """Decide on a stored version against the champion of now, by its own gate but for what `departing` sets; the gate comes too."""
     place = open_store(store)
     ref = model_ref(place, model_name, version)
+    # Asking for it is the approval that `approval: manual` waits for.
+    settings = publish.gate_of(place, ref, departing).model_copy(update={"approval": "automatic"})
     decision = publish.judge_version(place, ref, settings)
     artifacts.show_decision(decision)
-    return ref, decision
+    return ref, decision, settings
 
 
 @task(name="force promotion", **NETWORK)
@@ -257,18 +314,17 @@ def record_runs(
         track.begun(plan, settings.tracking, settings.work_dir, get_run_logger()).end(record)
 
 
+def epoch_line(report: EpochReport) -> str:
+    """An epoch for the log; a model that does not train by a loss has none."""
+    loss = f"loss {report.loss:.4f}, " if report.loss else ""
+    return (
+        f"epoch {report.epoch} of at most {report.max_epochs}: {loss}valid NDCG@10 {report.valid['ndcg@10']:.4f} (best in epoch "
+        f"{report.best_epoch}), {report.seconds:.1f} s"
+    )
+
+
 def _run_plan(kind: str, dataset: str, settings: RetrainSettings) -> track.RunPlan:
     return track.candidate_plan(kind, dataset, settings, group=str(flow_run.id), job=str(flow_run.flow_name))
-
-
-def _champion_reference(store: StoreSettings, ref: ModelRef) -> Reference:
-    import tempfile
-
-    place = open_store(store)
-    files = read_manifest(place, ref.name, ref.version)["files"]
-    kept = {name: digest for name, digest in files.items() if name.startswith("reference_")}
-    with tempfile.TemporaryDirectory(prefix="recsys-reference-") as folder:
-        return Reference.load(fetch_version(place, ref.prefix, kept, Path(folder)))
 
 
 class _Download:

@@ -62,6 +62,7 @@ class RunRecord:
     metrics: dict[str, float]  # over all test requests
     intervals: dict[str, tuple[float, float]]  # metric -> 95 % bootstrap interval over requests
     beyond_accuracy: dict[str, float] = field(default_factory=dict)
+    replicas: int = 1  # processes that trained it together
     cost: float | None = None  # USD
     gate: str | None = None  # outcome; of the challenger only
     gate_reasons: list[str] = field(default_factory=list)
@@ -85,7 +86,18 @@ class RunRecord:
 
     def summary(self) -> dict[str, Any]:
         """The run's figures by flat name, as a tracker compares runs by."""
-        facts = ("best_epoch", "parameters", "device", "seconds", "requests", "cost", "gate", "gate_reasons", "version")
+        facts = (
+            "best_epoch",
+            "parameters",
+            "device",
+            "replicas",
+            "seconds",
+            "requests",
+            "cost",
+            "gate",
+            "gate_reasons",
+            "version",
+        )
         found: dict[str, Any] = {name: value for name in facts if (value := getattr(self, name)) not in (None, [])}
         found |= {f"test/{name}": value for name, value in (self.metrics | self.beyond_accuracy).items()}
         for name, (low, high) in self.intervals.items():
@@ -120,6 +132,7 @@ def candidate_record(
         resumed_from=candidate.resumed_from,
         parameters=candidate.parameters,
         device=candidate.device,
+        replicas=candidate.replicas,
         seconds=candidate.seconds,
         requests=evaluation.requests,
         metrics=evaluation.metrics[candidate.kind]["all"],

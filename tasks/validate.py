@@ -5,6 +5,7 @@ Accounting closes: rows in = accepted + quarantined, for each table.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,21 +17,53 @@ from pandera.typing import Series
 
 from configs.errors import DataRefusedError
 from configs.settings import ValidationSettings
+from tasks.checks import MILLISECONDS_FROM, Checks, joined_cells, judge_events
 from tasks.movielens import INTERACTION_COLUMNS, RawTables
 
-__all__ = ["InteractionModel", "ItemModel", "TableReport", "UserModel", "Validated", "ValidationReport", "validate"]
+__all__ = [
+    "SUPERSEDED",
+    "AcceptedModel",
+    "Described",
+    "InteractionModel",
+    "ItemModel",
+    "TableReport",
+    "UserModel",
+    "Validated",
+    "ValidationReport",
+    "describe",
+    "quarantined",
+    "refuse_bad",
+    "refuse_empty",
+    "report_of",
+    "validate",
+]
 
-MILLISECONDS_FROM = 100_000_000_000  # as seconds, the year 5138
-Mask = npt.NDArray[np.bool_]
+SUPERSEDED = "repeats a user and movie of a later event"
+NOTHING_QUARANTINED = pd.DataFrame(
+    {
+        name: pd.Series(dtype=kind)
+        for name, kind in (("table", "string"), ("row", np.int64), ("reasons", "string"), ("cells", "string"))
+    }
+)
+IntArray = npt.NDArray[np.int64]
 
 
-class InteractionModel(pa.DataFrameModel):
-    """Events of one dataset version; `row` is the place in the source, which only RecBole's tie order reads."""
+class AcceptedModel(pa.DataFrameModel):
+    """Events that were read and accepted; `row` is the place in the source, which only RecBole's tie order reads."""
 
     user_id: Series[np.int64] = pa.Field(ge=0)
     movie_id: Series[np.int64] = pa.Field(ge=0)
     rating: Series[np.float64] = pa.Field(nullable=False)
     timestamp: Series[np.int64] = pa.Field(ge=0, lt=MILLISECONDS_FROM)
+    row: Series[np.int64] = pa.Field(ge=0)
+
+    class Config:
+        strict = True
+
+
+class InteractionModel(AcceptedModel):
+    """Events of one dataset version."""
+
     row: Series[np.int64] = pa.Field(ge=0, unique=True)
 
     class Config:
@@ -96,134 +129,126 @@ class Validated:
 
 
 def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validated:
-    """Split `raw` into a clean dataset and a quarantine; `now` is UTC seconds.
+    """Split `raw` into a clean dataset and a quarantine, in memory (`release` does it in pieces); `now` is UTC seconds.
 
     Raises DataRefusedError when a column holds nothing, too many rows are bad, or too few are left.
     """
-    checks = _Checks("interactions", raw.interactions)
+    checks = Checks("interactions", raw.interactions)
     interactions = _interactions(checks, settings, now)
-    items, item_checks, undescribed = _items(raw.items, interactions)
-    users, user_checks = _users(raw.users, interactions)
-    tables = [table for table in (checks, item_checks, user_checks) if table is not None]
-    report = ValidationReport({table.name: table.report() for table in tables}, undescribed)
+    described = describe(raw.items, raw.users, *(np.unique(interactions[name]) for name in ("movie_id", "user_id")))
     return Validated(
         interactions=InteractionModel.validate(interactions),
-        items=ItemModel.validate(items),
-        users=UserModel.validate(users),
-        quarantined=pd.concat([table.quarantined() for table in tables], ignore_index=True),
-        report=report,
+        items=described.items,
+        users=described.users,
+        quarantined=pd.concat([quarantined(checks), described.quarantined], ignore_index=True),
+        report=ValidationReport(
+            {"interactions": report_of(checks), **described.reports}, items_without_metadata=described.items_without_metadata
+        ),
     )
 
 
-class _Checks:
-    """Faults of one raw table, by row."""
+@dataclass(frozen=True, eq=False)
+class Described:
+    """Items and users of some events, and what was set aside of their raw tables."""
 
-    def __init__(self, name: str, raw: pd.DataFrame) -> None:
-        self.name, self.raw = name, raw
-        self.bad: Mask = np.zeros(len(raw), dtype=bool)
-        self.reasons: dict[str, Mask] = {}
-
-    def mark(self, mask: Mask, reason: str) -> None:
-        if mask.any():
-            self.reasons[reason] = self.reasons.get(reason, np.zeros(len(self.raw), dtype=bool)) | mask
-            self.bad = self.bad | mask
-
-    def numbers(self, column: str, *, whole: bool) -> npt.NDArray[np.float64] | npt.NDArray[np.int64]:
-        """The column as numbers; cells that are none are marked, and 0 stands for them."""
-        cells = self.raw[column]
-        if cells.dtype.kind == "i":  # unsigned cells may not fit, so they are judged like any others
-            return cells.to_numpy(np.int64)
-        missing = cells.isna().to_numpy()
-        if missing.all():
-            raise DataRefusedError(
-                f"The column {column} of the {self.name} is empty in all {len(cells)} rows. Fill it or give another source; "
-                "nothing was stored."
-            )
-        values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        finite = np.isfinite(values)
-        self.mark(missing, f"{column} is missing")
-        self.mark(~finite & ~missing, f"{column} is not a number")
-        if whole:
-            self.mark(finite & (np.floor(values) != values), f"{column} is not a whole number")
-            self.mark(finite & (np.abs(values) >= 2.0**53), f"{column} is too large")
-            return np.where(finite & (np.abs(values) < 2.0**53), values, 0).astype(np.int64)
-        return np.where(finite, values, 0)
-
-    def report(self) -> TableReport:
-        bad = int(self.bad.sum())
-        counts = {reason: int(mask.sum()) for reason, mask in sorted(self.reasons.items())}
-        return TableReport(len(self.raw), len(self.raw) - bad, bad, counts)
-
-    def quarantined(self) -> pd.DataFrame:
-        rows = np.flatnonzero(self.bad)
-        cells = self.raw.iloc[rows].astype("string").fillna("")
-        return pd.DataFrame(
-            {
-                "table": pd.Series([self.name] * len(rows), dtype="string"),
-                "row": rows.astype(np.int64),
-                "reasons": pd.Series([self._reasons_of(row) for row in rows], dtype="string"),
-                "cells": pd.Series([" | ".join(row) for row in cells.itertuples(index=False)], dtype="string"),
-            }
-        )
-
-    def _reasons_of(self, row: np.integer[Any]) -> str:
-        return "; ".join(reason for reason, mask in self.reasons.items() if mask[row])
+    items: pd.DataFrame
+    users: pd.DataFrame
+    quarantined: pd.DataFrame
+    reports: dict[str, TableReport]
+    items_without_metadata: int
 
 
-def _interactions(checks: _Checks, settings: ValidationSettings, now: int) -> pd.DataFrame:
-    raw = checks.raw
-    columns = {name: checks.numbers(name, whole=name != "rating") for name in INTERACTION_COLUMNS}
-    parsed = ~checks.bad  # the range of a cell that is no number is not judged
-    for name in ("user_id", "movie_id"):
-        checks.mark(parsed & (columns[name] < 0), f"{name} is negative")
-    rating, time = columns["rating"], columns["timestamp"]
-    outside = (rating < settings.min_rating) | (rating > settings.max_rating)
-    checks.mark(parsed & outside, f"rating is outside {settings.min_rating:g} to {settings.max_rating:g}")
-    in_milliseconds = time > MILLISECONDS_FROM
-    checks.mark(parsed & in_milliseconds, "timestamp is in milliseconds, not seconds")
-    checks.mark(parsed & (time < 0), "timestamp is negative")
-    checks.mark(parsed & (time >= 0) & (time < settings.earliest), "timestamp lies before the first MovieLens rating")
-    checks.mark(parsed & ~in_milliseconds & (time > now + settings.max_future_s), "timestamp lies in the future")
-    frame = pd.DataFrame({**columns, "row": np.arange(len(raw), dtype=np.int64)})
-    frame["rating"] = frame["rating"].astype(np.float64)
-    kept = np.flatnonzero(~checks.bad)
-    # By user, time, movie; stable, so of events that agree in all three the last of the source comes last.
-    order = kept[np.lexsort((columns["movie_id"][kept], time[kept], columns["user_id"][kept]))]
-    frame = frame.take(order)
-    repeated = frame.duplicated(["user_id", "movie_id"], keep="last").to_numpy()
-    superseded = np.zeros(len(raw), dtype=bool)
-    superseded[order[repeated]] = True
-    checks.mark(superseded, "repeats a user and movie of a later event")
-    _refuse(checks, settings)
-    return frame[~repeated].reset_index(drop=True)
+def describe(
+    raw_items: pd.DataFrame | None, raw_users: pd.DataFrame | None, movie_ids: IntArray, user_ids: IntArray
+) -> Described:
+    """Items and users that a source tells of, and those that its events name: `movie_ids`, `user_ids`, ascending."""
+    items, item_checks, undescribed = _items(raw_items, movie_ids)
+    users, user_checks = _users(raw_users, user_ids)
+    tables = [table for table in (item_checks, user_checks) if table is not None]
+    return Described(
+        items=ItemModel.validate(items),
+        users=UserModel.validate(users),
+        quarantined=pd.concat([NOTHING_QUARANTINED, *(quarantined(table) for table in tables)], ignore_index=True),
+        reports={table.name: report_of(table) for table in tables},
+        items_without_metadata=undescribed,
+    )
 
 
-def _refuse(checks: _Checks, settings: ValidationSettings) -> None:
-    rows, bad = len(checks.raw), int(checks.bad.sum())
+def quarantined(checks: Checks) -> pd.DataFrame:
+    """table, row, reasons and cells of each bad row."""
+    found = checks.quarantined()
+    found.insert(0, "table", pd.Series([checks.name] * len(found), dtype="string"))
+    return found
+
+
+def report_of(checks: Checks) -> TableReport:
+    """The account of a table."""
+    bad = int(checks.bad.sum())
+    return TableReport(len(checks.raw), len(checks.raw) - bad, bad, checks.counts())
+
+
+def refuse_empty(name: str, column: str, rows: int) -> DataRefusedError:
+    """The error about a column without any cell."""
+    return DataRefusedError(
+        f"The column {column} of the {name} is empty in all {rows} rows. Fill it or give another source; nothing was stored."
+    )
+
+
+def refuse_bad(report: TableReport, faults: Mapping[str, tuple[int, str]], settings: ValidationSettings) -> None:
+    """Raises DataRefusedError where too many events are bad, or too few are left. faults: of each reason the first row (from 0)
+    and its cells."""
+    rows, bad = report.rows, report.quarantined
     if rows and bad / rows > settings.max_quarantined_share:
-        reasons = sorted(checks.reasons.items(), key=lambda entry: -int(entry[1].sum()))[:4]
+        worst = sorted(report.reasons, key=lambda reason: -report.reasons[reason])[:4]
         found = "; ".join(
-            f"{reason}: {int(mask.sum())} rows, first data row {int(np.argmax(mask)) + 1} "
-            f"({', '.join(f'{name}={value}' for name, value in checks.raw.iloc[int(np.argmax(mask))].items())})"
-            for reason, mask in reasons
+            f"{reason}: {report.reasons[reason]} rows, first data row {faults[reason][0] + 1} ({faults[reason][1]})"
+            for reason in worst
         )
         raise DataRefusedError(
-            f"{bad} of {rows} {checks.name} ({bad / rows:.1%}) are bad, above validation.max_quarantined_share = "
+            f"{bad} of {rows} interactions ({bad / rows:.1%}) are bad, above validation.max_quarantined_share = "
             f"{settings.max_quarantined_share:.1%}. {found}. Mend the source, or raise the setting; nothing was stored."
         )
-    if rows - bad < settings.min_rows:
+    if report.accepted < settings.min_rows:
         raise DataRefusedError(
-            f"{rows - bad} valid {checks.name} are left of {rows}, fewer than validation.min_rows = {settings.min_rows}. Give more "
+            f"{report.accepted} valid interactions are left of {rows}, fewer than validation.min_rows = {settings.min_rows}. Give more "
             "events, or lower the setting for a small data set; nothing was stored."
         )
 
 
-def _items(raw: pd.DataFrame | None, interactions: pd.DataFrame) -> tuple[pd.DataFrame, _Checks | None, int]:
-    rated = np.unique(interactions["movie_id"].to_numpy())
+def _interactions(checks: Checks, settings: ValidationSettings, now: int) -> pd.DataFrame:
+    raw = checks.raw
+    for column in INTERACTION_COLUMNS:
+        _refuse_if_empty(checks, column)
+    columns = judge_events(checks, settings, now)
+    frame = pd.DataFrame({**columns, "row": np.arange(len(raw), dtype=np.int64)})
+    frame["rating"] = frame["rating"].astype(np.float64)
+    kept = np.flatnonzero(~checks.bad)
+    # By user, time, movie; stable, so of events that agree in all three the last of the source comes last.
+    order = kept[np.lexsort((columns["movie_id"][kept], columns["timestamp"][kept], columns["user_id"][kept]))]
+    frame = frame.take(order)
+    repeated = frame.duplicated(["user_id", "movie_id"], keep="last").to_numpy()
+    superseded = np.zeros(len(raw), dtype=bool)
+    superseded[order[repeated]] = True
+    checks.mark(superseded, SUPERSEDED)
+    first = {reason: int(np.argmax(mask)) for reason, mask in checks.reasons.items()}
+    cells = joined_cells(raw.iloc[list(first.values())])
+    refuse_bad(
+        report_of(checks), {reason: (row, str(text)) for (reason, row), text in zip(first.items(), cells, strict=True)}, settings
+    )
+    return frame[~repeated].reset_index(drop=True)
+
+
+def _refuse_if_empty(checks: Checks, column: str) -> None:
+    cells = checks.raw[column]
+    if cells.dtype.kind != "i" and cells.isna().all():
+        raise refuse_empty(checks.name, column, len(cells))
+
+
+def _items(raw: pd.DataFrame | None, rated: IntArray) -> tuple[pd.DataFrame, Checks | None, int]:
     checks = None
     frame = pd.DataFrame({"movie_id": rated[:0], "title": [], "year": [], "genres": []})
     if raw is not None and len(raw):
-        checks = _Checks("items", raw)
+        checks = Checks("items", raw)
         ids = _identity(checks, "movie_id")
         year = pd.to_numeric(raw["year"], errors="coerce").to_numpy(np.float64, na_value=np.nan)
         year = np.where((year >= 1870) & (year <= 2100), year, np.nan)
@@ -241,12 +266,11 @@ def _items(raw: pd.DataFrame | None, interactions: pd.DataFrame) -> tuple[pd.Dat
     return items, checks, len(undescribed)
 
 
-def _users(raw: pd.DataFrame | None, interactions: pd.DataFrame) -> tuple[pd.DataFrame, _Checks | None]:
-    seen = np.unique(interactions["user_id"].to_numpy())
+def _users(raw: pd.DataFrame | None, seen: IntArray) -> tuple[pd.DataFrame, Checks | None]:
     checks = None
     frame = pd.DataFrame({"user_id": seen[:0]})
     if raw is not None and len(raw):
-        checks = _Checks("users", raw)
+        checks = Checks("users", raw)
         frame = raw.assign(user_id=_identity(checks, "user_id"))[~checks.bad]
     texts = {name: frame[name].astype("string") for name in ("gender", "occupation", "zip_code") if name in frame}
     frame = frame.assign(**texts).set_index("user_id")  # as text before rows are added: a whole number would become 5.0
@@ -263,8 +287,9 @@ def _users(raw: pd.DataFrame | None, interactions: pd.DataFrame) -> tuple[pd.Dat
     return pd.DataFrame(columns), checks
 
 
-def _identity(checks: _Checks, column: str) -> npt.NDArray[np.int64]:
+def _identity(checks: Checks, column: str) -> npt.NDArray[np.int64]:
     """Ids of a table that has one row for each; a repeated id is set aside."""
+    _refuse_if_empty(checks, column)
     ids = checks.numbers(column, whole=True).astype(np.int64)
     checks.mark(~checks.bad & (ids < 0), f"{column} is negative")
     good = np.flatnonzero(~checks.bad)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, ModelSettings, RetrainSettings, SS4RecSettings, ValidationSettings
@@ -61,4 +62,15 @@ def test_a_dataset_that_tells_nothing_of_its_users_is_refused_only_where_it_is_a
     with pytest.raises(TrainingError, match=r"models\.ss4rec\.user_features to false"):
         trained(store, dataset, tmp_path, user_features=True)
     candidate, _ = trained(store, dataset, tmp_path)
+    assert candidate.replicas == 1
     assert len(candidate.epochs) == 2 and not (Path(candidate.folder) / "users.parquet").exists()
+
+
+def test_replicas_without_a_gpu_each_are_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path / "store")
+    dataset = stored(store, None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(TrainingError, match=r"models\.ss4rec\.replicas is 2, and torch sees 1 GPU: "):
+        trained(store, dataset, tmp_path, replicas=2)
+    assert not (tmp_path / "work").exists()

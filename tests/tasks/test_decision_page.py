@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tasks.decision import Approval
-from tasks.decision_page import comparison_png, render_html, render_markdown, summary
+from tasks.decision import Approval, Rule
+from tasks.decision_page import comparison_png, next_step, render_html, render_markdown, summary
 from tasks.gate import decide, hold_unranked
 from tasks.load_check import LoadCheck
 from tests.tasks.test_gate import SETTINGS, USERS, inputs, ranking, replace_settings
@@ -61,6 +61,29 @@ def test_a_held_challenger_is_told_whether_a_gain_could_have_been_seen() -> None
     assert png is not None and png.startswith(b"\x89PNG")
 
 
+def test_no_difference_has_no_sign_and_no_p_value_an_exponent() -> None:
+    alike = decide(inputs(ranking(0.4), ranking(0.4), HALVES), SETTINGS)
+    page = render_html(alike).decode()
+    assert "-0.0000" not in page and "+0.0000 to +0.0000" in page
+    rule = Rule(1, "beats ncf", 9.999e-05, 0.05, "p <", "passed", "")
+    assert (rule.shown_figure, rule.shown_bound) == ("0.0001", "p < 0.05")
+    assert (
+        Rule(2, "", None, None, "", "not applicable", "").shown_figure,
+        Rule(4, "", 0.90715, 0.99, "<=", "passed", "").shown_figure,
+    ) == ("", "0.9072")
+
+
+def test_a_rule_that_passed_blames_nothing() -> None:
+    first = inputs(ranking(0.4), ranking(0.37, 3), HALVES)
+    recorded = replace(first, challenger=replace(first.challenger, recorded=ranking(0.4)))
+    passed = {rule.name: rule.detail for rule in decide(recorded, SETTINGS).rules if rule.verdict == "passed"}
+    assert passed["the champion has not seen the holdout"].endswith("the most is 1.0%.")
+    assert passed["ranks as recorded"].endswith("the most is 1.0%.")
+    edited = replace(first, challenger=replace(first.challenger, recorded=ranking(0.2, 9)))
+    failed = [rule.detail for rule in decide(edited, SETTINGS).rules if rule.name == "ranks as recorded"]
+    assert failed[0].endswith("Weights and ranks are not of one model, or were edited.")
+
+
 def test_differences_account_for_every_request() -> None:
     decision = decide(inputs(ranking(0.37, 3), ranking(0.4), HALVES), SETTINGS)
     found = decision.differences
@@ -79,3 +102,29 @@ def test_what_a_person_decided_is_on_the_page() -> None:
     approved = replace(waiting, outcome="promoted", approval=Approval(True, "ada", "looks right", "2026-01-01T00:00:00+00:00"))
     said = "Approved by ada at 2026-01-01T00:00:00+00:00: looks right."
     assert said in render_html(approved).decode() and said in render_markdown(approved)
+
+
+def test_each_verdict_says_what_to_do_next_with_the_command_for_it() -> None:
+    promoted = decide(inputs(ranking(0.4)), SETTINGS)
+    other = f"--set model_name={promoted.model_name}"
+    assert f"`recsys rollback {other}` returns to an earlier version" in next_step(promoted)
+    held = decide(inputs(ranking(0.2, 3), ranking(0.4), HALVES), SETTINGS)
+    assert f"{held.champion} stays champion" in next_step(held)
+    assert f"`recsys promote {held.challenger} {other} --force --reason ...`" in next_step(held)
+    waiting = replace(promoted, outcome="needs approval", model_name="movie-ranker")
+    assert f"`recsys promote {promoted.challenger}`." in next_step(waiting)
+    broken = hold_unranked(
+        model_name="ranker", challenger="v", champion=None, champion_number=0, dataset="d/v", protocol="loo-exact", requests=0,
+        check=LoadCheck.failed("it has no weights"), settings=SETTINGS,
+    )  # fmt: skip
+    assert "cannot be forced" in next_step(broken) and "--force" not in next_step(broken)
+    for decision in (promoted, held, waiting, broken):
+        assert f"**Next:** {next_step(decision)}" in render_markdown(decision)
+
+
+def test_a_yes_or_no_is_not_shown_as_a_number() -> None:
+    asked = Rule(4, "finite weights", 1.0, 1.0, "==", "passed", "")
+    assert (asked.shown_figure, asked.shown_bound) == ("yes", "yes")
+    assert replace(asked, figure=0.0).shown_figure == "no"
+    counted = Rule(4, "non-finite training steps", 0.0, 0.0, "==", "passed", "")
+    assert (counted.shown_figure, counted.shown_bound) == ("0", "== 0")

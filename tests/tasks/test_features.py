@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.features import FEATURE_COLUMNS, SESSION_GAP_S, build_features
+from tasks.features import FEATURE_COLUMNS, SESSION_GAP_S, build_features, write_features
 
 EVENTS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(10**9, 10**9 + 10_000)), min_size=1, max_size=40)
 
@@ -37,14 +40,45 @@ def test_counts_before_an_event_equal_a_plain_count(events: list[tuple[int, int,
         assert row.movie_events_before == (earlier["movie_id"] == row.movie_id).sum()
 
 
-@given(EVENTS, EVENTS)
-def test_no_feature_knows_the_future(past: list[tuple[int, int, int]], later: list[tuple[int, int, int]]) -> None:
-    future = [(user, movie, time + 20_000) for user, movie, time in later]
-    columns = [name for name in FEATURE_COLUMNS if not name.endswith("_idx")]
+@given(EVENTS, st.integers(10**9, 10**9 + 10_000), st.integers(1, 50))
+@settings(max_examples=40)
+def test_events_after_a_row_change_none_of_its_features(
+    tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, int, int]], now: int, memory_rows: int
+) -> None:
+    """Any cut in time: what is known up to it is the same with the events after it and without, in memory and in pieces."""
+    columns = [name for name in FEATURE_COLUMNS if not name.endswith("_idx")]  # these number the table
+    past = [event for event in events if event[2] <= now]
     alone = build_features(frame(past))[columns]
-    among = build_features(frame(past + future))[columns]
-    among = among[among["timestamp"] < 10**9 + 15_000].reset_index(drop=True)
-    pd.testing.assert_frame_equal(alone, among)
+    among = build_features(frame(events))[columns]
+    pd.testing.assert_frame_equal(alone, among[among["timestamp"] <= now].reset_index(drop=True))
+    folder = tmp_path_factory.mktemp("features")
+    frame(events).to_parquet(folder / "events.parquet", index=False)
+    write_features(folder / "events.parquet", folder / "features.parquet", memory_rows=memory_rows)
+    pieces = pd.read_parquet(folder / "features.parquet", columns=columns)
+    pd.testing.assert_frame_equal(alone, pieces[pieces["timestamp"] <= now].reset_index(drop=True))
+
+
+@given(EVENTS, st.integers(1, 50))
+@settings(max_examples=40)
+def test_pieces_have_the_features_of_the_whole(
+    tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, int, int]], memory_rows: int
+) -> None:
+    folder = tmp_path_factory.mktemp("features")
+    frame(events).to_parquet(folder / "events.parquet", index=False)
+    seen: list[pd.DataFrame] = []
+    users, movies = write_features(folder / "events.parquet", folder / "out.parquet", memory_rows=memory_rows, check=seen.append)
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "out.parquet"), build_features(frame(events)))
+    pd.testing.assert_frame_equal(pd.concat(seen, ignore_index=True), frame(events))
+    assert list(users) == sorted({event[0] for event in events}) and list(movies) == sorted({event[1] for event in events})
+    assert sorted(path.name for path in folder.iterdir()) == ["events.parquet", "out.parquet"]
+
+
+@given(st.lists(st.integers(-(10**11), 10**11), min_size=1, max_size=20))
+def test_the_calendar_is_that_of_pandas(times: list[int]) -> None:
+    found = build_features(pd.DataFrame({"user_id": 1, "movie_id": 1, "timestamp": sorted(times), "rating": 3.0}))
+    expected = pd.to_datetime(pd.Series(sorted(times)).astype("datetime64[s]"))
+    for name in ("year", "month", "weekday", "hour"):
+        assert (found[f"rating_{name}"] == getattr(expected.dt, name)).all()
 
 
 @given(EVENTS)
@@ -59,3 +93,9 @@ def test_a_session_has_no_long_gap_inside(events: list[tuple[int, int, int]]) ->
 def test_no_rows_make_no_features() -> None:
     empty = pd.DataFrame({"user_id": [], "movie_id": [], "timestamp": [], "rating": []}, dtype=np.int64)
     assert len(build_features(empty)) == 0
+
+
+def test_no_rows_make_an_empty_file_of_features(tmp_path: Path) -> None:
+    frame([]).to_parquet(tmp_path / "events.parquet", index=False)
+    users, movies = write_features(tmp_path / "events.parquet", tmp_path / "out.parquet", memory_rows=5)
+    assert len(users) == len(movies) == len(pd.read_parquet(tmp_path / "out.parquet")) == 0

@@ -29,6 +29,20 @@ def test_each_model_and_slice_is_a_row() -> None:
     ]
 
 
+def test_models_are_compared_before_their_slices_and_by_the_gates_figures_first() -> None:
+    values = {"requests": 9.0, "hr@5": 0.1, "hr@10": 0.2, "ndcg@10": 0.3}
+    rows = metrics_rows({"ncf": {"all": values, "new users": values}, "ss4rec": {"all": values, "new users": values}}, {})
+    assert [(row["slice"], row["model"]) for row in rows] == [
+        ("all", "ncf"),
+        ("all", "ss4rec"),
+        ("new users", "ncf"),
+        ("new users", "ss4rec"),
+    ]
+    assert list(rows[0]) == ["model", "slice", "hr@10", "ndcg@10", "requests", "hr@5"]
+    whole = metrics_rows({"ncf": {"all": values}}, {"ncf": {"ndcg@10": (0.2, 0.4)}})[0]
+    assert list(whole)[3:5] == ["ndcg@10", "ndcg@10, 95 %"], "the interval stands by its figure"
+
+
 def test_metrics_of_lists_have_an_interval_where_they_are_means() -> None:
     rows = beyond_accuracy_rows(
         {"ncf": {"gini@10": 0.98765, "popularity@10": 1234.56}}, {"ncf": {"popularity@10": (1200.0, 1300.04)}}

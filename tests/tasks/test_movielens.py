@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from configs.errors import SourceError
-from tasks.movielens import INTERACTION_COLUMNS, read_folder, read_ratings_file, unpack
+from tasks.movielens import INTERACTION_COLUMNS, read_folder, read_metadata, read_ratings_file, unpack
 from tests import synthetic
 
 
@@ -224,3 +224,10 @@ def test_a_zip_cannot_write_outside_its_folder(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="leaves its folder"):
         unpack(tmp_path / "evil.zip", tmp_path / "out" / "deep")
     assert not list(tmp_path.rglob("evil.csv"))
+
+
+def test_films_are_described_beside_a_parquet_or_gzipped_file_too(tmp_path: Path) -> None:
+    (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,Heat (1995),Crime\n")
+    for name in ("events.parquet", "events.csv.gz"):
+        found = read_metadata(tmp_path / name)
+        assert found.items is not None and list(found.items["title"]) == ["Heat"]

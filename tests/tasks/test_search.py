@@ -92,6 +92,10 @@ def test_trials_that_do_not_compare_are_not_added_to_a_study(tmp_path: Path) -> 
         begin(dataset, changed(settings, space={**settings.search.space, "dropout": None}))
     more = changed(settings, trials=50, seconds=1.0, workers=2, pruning=None)
     assert begin(dataset, more).name == "s"
+    together = settings.models.model_copy(update={"ss4rec": settings.models.ss4rec.model_copy(update={"replicas": 4})})
+    assert begin(dataset, settings.model_copy(update={"models": together})).name == "s", (
+        "trials are of one process whatever it says"
+    )
     foreign = optuna.create_study(storage=f"sqlite:///{settings.work_dir}/searches.db", study_name="foreign")
     foreign.add_trial(optuna.trial.create_trial(value=1.0))
     with pytest.raises(SettingsError, match="was not made by a search"):

@@ -1,0 +1,173 @@
+"""The etl of one ratings.csv, by this project and as it is commonly written for pandas, polars and DuckDB.
+
+Run by `benchmarks.etl`, each in a process of its own: `python -m benchmarks.etl_peers NAME ratings.csv FOLDER`. Every one reads
+the file, sets rows aside that break the same rules, keeps the newest event of each user and movie, sorts by user, time and movie,
+makes the same features, and writes both tables as Parquet with zstd. Ours, besides, proves the rows by pandera models, names the
+version by its content, and stores it with the sha256 of each file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from configs.settings import DataSettings, ValidationSettings
+from tasks.features import FEATURE_COLUMNS, SESSION_GAP_S
+
+__all__ = ["ENGINES", "features_file"]
+
+RULES = ValidationSettings()
+ROLE = {"userId": "user_id", "movieId": "movie_id"}
+
+
+def ours(source: Path, folder: Path) -> None:
+    """As the flow `etl` does it, without Prefect round it."""
+    from configs.etl import EtlSettings
+    from infra.stores import LocalStore
+    from tasks.datasets import write_dataset
+    from tasks.ingest import locate
+    from tasks.release import building
+
+    found = locate(DataSettings(local_path=source, cache_dir=folder / "cache"))
+    with building(found, RULES, EtlSettings(work_dir=folder / "work"), int(time.time())) as release:
+        write_dataset(LocalStore(folder / "store"), "bench", release, release.features, found.hashes())
+
+
+def pandas(source: Path, folder: Path) -> None:
+    """pandas as its guide teaches it: vectorised, whole tables, groupby."""
+    import pandas as pd
+
+    frame = pd.read_csv(source).rename(columns=ROLE)
+    frame["row"] = range(len(frame))
+    for column in ("user_id", "movie_id", "rating", "timestamp"):
+        frame[column] = pd.to_numeric(frame[column], errors="coerce")
+    bad = (
+        frame[["user_id", "movie_id", "rating", "timestamp"]].isna().any(axis=1)
+        | (frame["user_id"] < 0)
+        | (frame["movie_id"] < 0)
+        | ~frame["rating"].between(RULES.min_rating, RULES.max_rating)
+        | ~frame["timestamp"].between(RULES.earliest, time.time() + RULES.max_future_s)
+    )
+    frame[bad].to_parquet(folder / "quarantine.parquet", compression="zstd")
+    events = frame[~bad].astype({"user_id": "int64", "movie_id": "int64", "timestamp": "int64"})
+    events = events.sort_values(["user_id", "timestamp", "movie_id", "row"]).drop_duplicates(["user_id", "movie_id"], keep="last")
+    events = events.reset_index(drop=True)
+    events.to_parquet(folder / "interactions.parquet", compression="zstd")
+    when = pd.to_datetime(events["timestamp"], unit="s")
+    by_user = events.groupby("user_id")["timestamp"]
+    features = events[["user_id", "movie_id", "rating", "timestamp"]].assign(
+        user_idx=events.groupby("user_id").ngroup(),
+        movie_idx=events.groupby("movie_id").ngroup(),
+        rating_date=(events["timestamp"] // 86_400).astype("int32"),
+        rating_year=when.dt.year,
+        rating_month=when.dt.month,
+        rating_weekday=when.dt.weekday,
+        rating_hour=when.dt.hour,
+        gap_s=by_user.diff().fillna(-1).astype("int64"),
+        user_events_before=(by_user.rank(method="min") - 1).astype("int64"),
+        movie_events_before=(events.groupby("movie_id")["timestamp"].rank(method="min") - 1).astype("int64"),
+    )
+    features["session_id"] = (features["gap_s"] > SESSION_GAP_S).groupby(features["user_id"]).cumsum()
+    features[FEATURE_COLUMNS].to_parquet(folder / "features.parquet", compression="zstd")
+
+
+def polars(source: Path, folder: Path) -> None:
+    """polars with its lazy API."""
+    import polars as pl
+
+    kinds = {"userId": pl.Int64, "movieId": pl.Int64, "rating": pl.Float64, "timestamp": pl.Int64}
+    frame = pl.scan_csv(source, schema=kinds, ignore_errors=True, row_index_name="row").rename(ROLE).collect()
+    good = (
+        pl.all_horizontal(pl.col("user_id", "movie_id", "rating", "timestamp").is_not_null())
+        & (pl.col("user_id") >= 0)
+        & (pl.col("movie_id") >= 0)
+        & pl.col("rating").is_between(RULES.min_rating, RULES.max_rating)
+        & pl.col("timestamp").is_between(RULES.earliest, int(time.time()) + RULES.max_future_s)
+    )
+    frame.filter(~good).write_parquet(folder / "quarantine.parquet", compression="zstd")
+    events = (
+        frame.lazy()
+        .filter(good)
+        .sort("user_id", "timestamp", "movie_id", "row")
+        .unique(["user_id", "movie_id"], keep="last", maintain_order=True)
+        .collect()
+    )
+    events.write_parquet(folder / "interactions.parquet", compression="zstd")
+    when = pl.from_epoch("timestamp", time_unit="s")
+    gap = pl.col("timestamp").diff().over("user_id").fill_null(-1)
+    features = events.lazy().with_columns(
+        user_idx=pl.col("user_id").rank("dense").cast(pl.Int64) - 1,
+        movie_idx=pl.col("movie_id").rank("dense").cast(pl.Int64) - 1,
+        rating_date=(pl.col("timestamp") // 86_400).cast(pl.Int32),
+        rating_year=when.dt.year(),
+        rating_month=when.dt.month().cast(pl.Int32),
+        rating_weekday=when.dt.weekday().cast(pl.Int32) - 1,
+        rating_hour=when.dt.hour().cast(pl.Int32),
+        gap_s=gap,
+        user_events_before=pl.col("timestamp").rank("min").over("user_id").cast(pl.Int64) - 1,
+        movie_events_before=pl.col("timestamp").rank("min").over("movie_id").cast(pl.Int64) - 1,
+    )
+    features = features.with_columns(session_id=(pl.col("gap_s") > SESSION_GAP_S).cast(pl.Int64).cum_sum().over("user_id"))
+    features.select(FEATURE_COLUMNS).collect().write_parquet(folder / "features.parquet", compression="zstd")
+
+
+def duckdb(source: Path, folder: Path) -> None:
+    """DuckDB, in memory, as SQL."""
+    import duckdb as db
+
+    place = db.connect()
+    place.execute(
+        f"""CREATE TABLE raw AS SELECT row_number() OVER () - 1 AS row, userId AS user_id, movieId AS movie_id, rating, timestamp
+        FROM read_csv('{source}', header = true, store_rejects = true, columns = {{'userId': 'BIGINT', 'movieId': 'BIGINT',
+        'rating': 'DOUBLE', 'timestamp': 'BIGINT'}})"""
+    )
+    good = f"""user_id >= 0 AND movie_id >= 0 AND rating BETWEEN {RULES.min_rating} AND {RULES.max_rating}
+        AND timestamp BETWEEN {RULES.earliest} AND {int(time.time()) + RULES.max_future_s}"""
+    parquet = "(FORMAT parquet, COMPRESSION zstd)"
+    place.execute(f"COPY (SELECT * FROM raw WHERE NOT coalesce({good}, false)) TO '{folder}/quarantine.parquet' {parquet}")
+    place.execute(
+        f"""CREATE TABLE events AS SELECT * FROM raw WHERE {good}
+        QUALIFY row_number() OVER (PARTITION BY user_id, movie_id ORDER BY timestamp DESC, row DESC) = 1
+        ORDER BY user_id, timestamp, movie_id"""
+    )
+    place.execute("DROP TABLE raw")
+    place.execute(f"COPY events TO '{folder}/interactions.parquet' {parquet}")
+    place.execute(
+        f"""COPY (
+            WITH enriched AS (SELECT *,
+                dense_rank() OVER (ORDER BY user_id) - 1 AS user_idx,
+                dense_rank() OVER (ORDER BY movie_id) - 1 AS movie_idx,
+                timestamp // 86400 AS rating_date,
+                make_timestamp(timestamp * 1000000) AS moment,
+                coalesce(timestamp - lag(timestamp) OVER (PARTITION BY user_id ORDER BY timestamp, movie_id), -1) AS gap_s,
+                rank() OVER (PARTITION BY user_id ORDER BY timestamp) - 1 AS user_events_before,
+                rank() OVER (PARTITION BY movie_id ORDER BY timestamp) - 1 AS movie_events_before
+                FROM events),
+            dated AS (SELECT *, year(moment) AS rating_year, month(moment) AS rating_month, isodow(moment) - 1 AS rating_weekday,
+                hour(moment) AS rating_hour,
+                sum((gap_s > {SESSION_GAP_S})::BIGINT) OVER (PARTITION BY user_id ORDER BY timestamp, movie_id)::BIGINT AS session_id
+                FROM enriched)
+            SELECT {", ".join(FEATURE_COLUMNS)} FROM dated ORDER BY user_id, timestamp, movie_id
+        ) TO '{folder}/features.parquet' {parquet}"""
+    )
+
+
+ENGINES = {"ours": ours, "pandas": pandas, "polars": polars, "duckdb": duckdb}
+
+
+def features_file(name: str, folder: Path) -> Path:
+    """Where an engine has left its features."""
+    return next(folder.rglob("features.parquet")) if name == "ours" else folder / "features.parquet"
+
+
+def _peak_gib() -> float:
+    """Greatest resident memory of this process; getrusage's would count its parent's too, from before exec."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return round(int(status.split("VmHWM:")[1].split()[0]) / 2**20, 2)
+
+
+if __name__ == "__main__":
+    ENGINES[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    print(json.dumps({"cpu_s": round(time.process_time(), 2), "peak_gib": _peak_gib()}))

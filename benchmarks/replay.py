@@ -1,0 +1,123 @@
+"""A data set's past lived through again by four policies of retraining: `python -m benchmarks.replay`.
+
+`recsys replay` with its default settings on MovieLens 100K: weekly slices of its seven months, the first eight weeks as the base,
+each later week through etl, monitoring with live ranking quality and, where a policy says so, training, evaluation, the gate and
+promotion. The seconds are those of the whole command in a process of its own, from its start to the page, with the Prefect server
+that it starts for itself. Beside them stand the CPU seconds of all of its processes, which other work on the machine does not
+lengthen, and the load when it began. What the policies differ by is on the same live requests, with intervals by a bootstrap over
+users. The page is kept with `--page`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import hardware, write_json
+from configs.loading import load_settings
+from configs.replay import ReplaySettings
+
+__all__ = ["main", "render"]
+
+BAR_S = 600
+
+
+def main() -> None:
+    """Replay, write, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", action="append", default=[], help="a setting of the replay, as key=value")
+    parser.add_argument("--page", type=Path, help="keep the page here")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/replay.json"))
+    given = parser.parse_args()
+    settings = load_settings(ReplaySettings, None, given.set)
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="recsys-replay-") as folder:
+        found, wall, cpu = _replayed(Path(folder), given.set)
+        if given.page is not None:
+            given.page.write_bytes(Path(found["page"].removeprefix("file://")).read_bytes())
+    result = {
+        "data": found["source"],
+        "protocol": settings.evaluation.protocol_id,
+        "seeds": [settings.seed],
+        "bootstrap_seed": settings.bootstrap_seed,
+        "hardware": hardware() | {"load_1_min": round(load, 1)},
+        "settings": given.set,
+        "wall_s": round(wall, 1),
+        "cpu_s": round(cpu, 1),
+        **{name: found[name] for name in ("length", "scenario", "scenario_slice", "base_events", "requests", "users", "alpha")},
+        **{name: found[name] for name in ("hourly_price", "trained", "slices", "policies", "differences")},
+    }
+    write_json(given.out, result)
+    print(render(result))
+
+
+def render(result: dict[str, Any]) -> str:
+    """The policies and what they differ by, as Markdown."""
+    slices = len(result["slices"])
+    met = "met" if result["wall_s"] < BAR_S else "**missed**"
+    head = f"{slices} {result['length']}s, {result['requests']:,} live requests"
+    lines = [
+        f"| policy, {head} | NDCG@10, 95 % interval | HR@10 | drifted | retrained: promoted, held | retraining, cost |",
+        "|---|---|---|---|---|---|",
+    ]
+    for policy in result["policies"]:
+        promoted = sum(each["outcome"] == "promoted" for each in policy["trainings"])
+        retrained = (
+            f"{len(policy['trainings'])}: {promoted}, {len(policy['trainings']) - promoted}" if policy["trainings"] else "0"
+        )
+        cells = [
+            f"{policy['name']}: {policy['rule']}",
+            _interval(policy["ndcg"]),
+            f"{policy['hr']['mean']:.4f}",
+            f"{len(policy['drifts'])}",
+            retrained,
+            f"{policy['seconds']:.0f} s, {policy['cost']:.3f} USD",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "| NDCG@10 of | difference, 95 % interval | p, Holm | shown |", "|---|---|---|---|"]
+    for pair in result["differences"]:
+        cells = [
+            f"{pair['a']} less {pair['b']}",
+            _interval(pair["ndcg"], "+"),
+            f"{pair['adjusted']:.4f}",
+            "yes" if pair["shown"] else "no",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    took = (
+        f"The whole replay took {result['wall_s'] / 60:.1f} min (to be below {BAR_S / 60:.0f}: {met}) and {result['cpu_s'] / 60:.1f} min of CPU, "
+        f"begun at a load of {result['hardware']['load_1_min']:.1f}; {result['trained']}; {result['hourly_price']:g} USD an hour."
+    )
+    return "\n".join([*lines, "", took])
+
+
+def _replayed(folder: Path, overrides: list[str]) -> tuple[dict[str, Any], float, float]:
+    """The result of the command, and its wall and CPU seconds."""
+    set_ = [*overrides, f"store.url=file:{folder}/store", f"work_dir={folder}/work"]
+    command = [sys.executable, "-m", "flows.cli", "replay", "--json", str(folder / "replay.json")]
+    environment = {**os.environ, "PREFECT_HOME": str(folder / "prefect")}
+    began, before = time.perf_counter(), _cpu_seconds()
+    subprocess.run([*command, *(part for each in set_ for part in ("--set", each))], check=True, env=environment)
+    wall, cpu = time.perf_counter() - began, _cpu_seconds() - before
+    return json.loads((folder / "replay.json").read_text(encoding="utf-8")), wall, cpu
+
+
+def _cpu_seconds() -> float:
+    """Of the processes that this one has waited for, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _interval(found: dict[str, float], sign: str = "") -> str:
+    return f"{found['mean']:{sign}.4f} ({found['low']:{sign}.4f} to {found['high']:{sign}.4f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Folds the parts of a dataset into one: a new version with the same content."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
+from configs.landing import LandingSettings
+from infra.stores import Store
+from tasks.dataset_parts import Layout, Part, PartFiles, PartWriter, merged_chunks
+from tasks.datasets import DatasetRef, load_dataset_ref
+from tasks.event_digest import EventDigest
+from tasks.landed_versions import landed_manifest, store_file
+from tasks.landing import scratch_folder
+from tasks.landing_log import LandingLog, LogEntry
+from tasks.landing_state import state_of
+
+__all__ = ["compact", "is_due"]
+
+
+def is_due(layout: Layout, settings: LandingSettings) -> bool:
+    """Whether a version has more parts, or more of its rows in later parts, than the settings want."""
+    later = layout.parts[1:]
+    rows = sum(part.events.rows for part in later)
+    return len(later) > settings.compact_parts or rows > settings.compact_share * layout.rows
+
+
+def compact(store: Store, name: str, settings: LandingSettings, work_dir: Path, now: float, *, force: bool = False) -> DatasetRef:
+    """Compact the newest version that a landing zone made of `name`, where it is due or with `force`; one of a single part is given
+    back as it is.
+
+    Raises NotFoundError where there is none, VersionCorruptError where its parts do not hold what the manifest says,
+    AlreadyExistsError where other runs were faster `landing.races` times.
+    """
+    for _ in range(settings.races):
+        try:
+            return _compact(store, name, settings, work_dir, now, force)
+        except AlreadyExistsError:
+            continue
+    raise AlreadyExistsError(f"Other runs added to {name} {settings.races} times while it was compacted. Run again.")
+
+
+def _compact(store: Store, name: str, settings: LandingSettings, work_dir: Path, now: float, force: bool) -> DatasetRef:
+    log = LandingLog(store, name)
+    head = log.head()
+    if head is None:
+        raise NotFoundError(
+            f"{store.uri(log.prefix)} has no log: no landing zone has added to the dataset {name}, so there is nothing to compact. "
+            "`recsys etl --landing FOLDER` adds files."
+        )
+    files = PartFiles(store, work_dir / "parts")
+    state = state_of(store, files, name, head.version)
+    if len(state.layout.parts) == 1 or not (force or is_due(state.layout, settings)):
+        return load_dataset_ref(store, name, head.version)
+    number = head.number + 1
+    with scratch_folder(work_dir) as scratch:
+        writer, digest = PartWriter(scratch / "compacted.parquet"), EventDigest()
+        for chunk in merged_chunks(files, state.layout):
+            writer.write(chunk)
+            digest = digest + EventDigest.of(chunk)
+        writer.close()
+        if digest != state.layout.events:
+            raise VersionCorruptError(
+                f"The parts of {name}/{head.version} hold other events than its manifest tells of; nothing was compacted. Ingest the "
+                "landing zone anew into another store."
+            )
+        part = Part(store_file(store, name, number, "events", writer.path, writer.rows), None, writer.first, writer.last)
+    layout = replace(state.layout, parts=(part,))
+    content = head.version.partition("-")[0]
+    manifest = landed_manifest(name, number, content, replace(state, layout=layout), {}, head.watermark)
+    when = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+    log.append(LogEntry(number, "compact", name, manifest["version"], head.watermark, when, manifest))
+    return load_dataset_ref(store, name, manifest["version"])

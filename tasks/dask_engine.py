@@ -1,0 +1,168 @@
+"""The etl on the workers of a Dask cluster: the same models and the same functions as in one process, on Dask DataFrames."""
+
+# mypy: allow-untyped-calls
+# (Dask annotates little of itself.)
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import dask.dataframe as dd
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from dask.base import compute
+from dask.delayed import delayed
+from distributed import Client
+from pandera.pandas import DataFrameModel
+
+from configs.errors import SettingsError
+from configs.etl import EtlSettings
+from tasks.event_account import EventAccount
+from tasks.event_files import EventChunk, EventFile
+from tasks.features import build_features, counts_before, user_features
+from tasks.interactions import settle
+from tasks.pandas_engine import INTERACTION_FILE_COLUMNS
+from tasks.parquet import ParquetWriter
+from tasks.spill import added_counts, cut_points
+from tasks.validate import AcceptedModel, InteractionModel
+
+__all__ = ["DaskEngine", "dask_engine"]
+
+IntArray = npt.NDArray[np.int64]
+EVENTS = pd.DataFrame({name: pd.Series(dtype=float if name == "rating" else np.int64) for name in INTERACTION_FILE_COLUMNS})
+PLACED = pd.DataFrame({name: pd.Series(dtype=np.int64) for name in ("movie_id", "timestamp", "position")})
+COUNTS = pd.DataFrame({name: pd.Series(dtype=np.int64) for name in ("position", "before")})
+ANSWER_S = 30  # in which the scheduler must
+
+
+@contextmanager
+def dask_engine(folder: Path, settings: EtlSettings) -> Iterator[DaskEngine]:
+    """An engine on the cluster of `settings.scheduler_address`. Raises SettingsError where no scheduler answers there."""
+    address = str(settings.scheduler_address)
+    try:
+        client = Client(address, timeout=ANSWER_S)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"etl.scheduler_address is {address}, and no Dask scheduler answers there ({error}). Start one (`dask scheduler`) with "
+            "workers, correct the address, or set etl.engine to pandas."
+        ) from error
+    with client:
+        yield DaskEngine(client, folder.resolve(), settings.memory_rows)
+
+
+class DaskEngine:
+    """Partitions have `memory_rows` events or less (more where one user or movie has); all workers see `folder`."""
+
+    def __init__(self, client: Client, folder: Path, memory_rows: int) -> None:
+        self._client, self._folder, self._memory_rows = client, folder, memory_rows
+        self._accepted: dd.DataFrame | None = None
+        self._settled: dd.DataFrame | None = None
+
+    def read(self, file: EventFile, account: EventAccount) -> None:
+        seen = replace(file, path=file.path.resolve())
+        chunks = self._client.map(seen.read, seen.blocks(), pure=False)
+        starts = []
+        for chunk in chunks:
+            rows, quarantined = self._client.submit(_bad_rows, chunk, pure=False).result()
+            starts.append(account.rows)
+            account.add(rows, quarantined.assign(row=quarantined["row"] + account.rows))
+        if account.rows:
+            events = self._client.map(_good_rows, chunks, starts, pure=False)
+            self._accepted = _validated(AcceptedModel, dd.from_delayed(events, meta=EVENTS)).persist()
+
+    def write_interactions(self, out: Path) -> pd.DataFrame:
+        assert self._accepted is not None
+        together = self._by(self._accepted, "user_id").map_partitions(_settle, meta=EVENTS.assign(kept=True)).persist()
+        self._settled = _validated(InteractionModel, together[together["kept"]][list(EVENTS)]).persist()
+        self._collect(self._settled, out)
+        superseded: pd.DataFrame = together[~together["kept"]][list(EVENTS)].compute()
+        return superseded.reset_index(drop=True)
+
+    def write_features(self, interactions: Path, out: Path) -> tuple[IntArray, IntArray]:
+        assert self._settled is not None
+        parts = self._settled.to_delayed()
+        users = list(compute(*(delayed(_distinct)(part, "user_id") for part in parts)))
+        lengths = compute(*(delayed(len)(part) for part in parts))
+        starts = [0, *np.cumsum(lengths)]
+        first_users = [0, *np.cumsum([len(ids) for ids in users])]
+        placed = [delayed(_placed)(part, start) for part, start in zip(parts, starts[:-1], strict=True)]
+        movies = self._by(dd.from_delayed(placed, meta=PLACED), "movie_id").persist()
+        movie_ids = np.concatenate(compute(*(delayed(_distinct)(part, "movie_id") for part in movies.to_delayed())))
+        counts = movies.map_partitions(_counted, meta=COUNTS)
+        divisions = [*starts[:-1], starts[-1] - 1]  # as the events are divided
+        counts = counts.set_index("position", divisions=[int(place) for place in divisions])
+        features = [
+            delayed(_features)(part, ids, movie_ids, count, first)
+            for part, ids, count, first in zip(parts, users, counts.to_delayed(), first_users[:-1], strict=True)
+        ]
+        self._collect(dd.from_delayed(features, meta=build_features(EVENTS)), out)
+        return np.concatenate(users), movie_ids
+
+    def _by(self, events: dd.DataFrame, key: str) -> dd.DataFrame:
+        """The events with all of one key in one partition, and keys ascending from partition to partition."""
+        keys = counts = np.empty(0, dtype=np.int64)
+        for more, their in compute(*(delayed(np.unique)(part[key], return_counts=True) for part in events.to_delayed())):
+            keys, counts = added_counts(keys, counts, more, their)
+        cuts = cut_points(keys, counts, self._memory_rows)
+        divisions = [int(place) for place in (keys[0], *cuts, keys[-1])]
+        together = events.set_index(key, divisions=divisions).map_partitions(_plain_index, list(events), meta=events._meta)
+        return cast(dd.DataFrame, together)
+
+    def _collect(self, frames: dd.DataFrame, out: Path) -> None:
+        """Write the partitions, in order, as one Parquet file."""
+        with TemporaryDirectory(prefix="collected-", dir=self._folder) as folder:
+            paths = [Path(folder) / f"{number}.parquet" for number in range(frames.npartitions)]
+            compute(*(delayed(_write)(part, path) for part, path in zip(frames.to_delayed(), paths, strict=True)))
+            with ParquetWriter(out) as writer:
+                for path in paths:
+                    writer.write(pd.read_parquet(path))
+                    path.unlink()
+
+
+def _validated(model: type[DataFrameModel], events: dd.DataFrame) -> dd.DataFrame:
+    """Pandera's Dask backend validates each partition on its worker; its annotations tell of pandas only."""
+    return cast(dd.DataFrame, model.validate(cast(Any, events)))
+
+
+def _bad_rows(chunk: EventChunk) -> tuple[int, pd.DataFrame]:
+    return chunk.rows, chunk.quarantined
+
+
+def _good_rows(chunk: EventChunk, start: int) -> pd.DataFrame:
+    return chunk.accepted.assign(row=chunk.accepted["row"] + start)
+
+
+def _plain_index(events: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    return events.reset_index()[columns]
+
+
+def _settle(events: pd.DataFrame) -> pd.DataFrame:
+    kept, superseded = settle(events.assign(file=np.int64(0)))
+    return pd.concat([kept.assign(kept=True), superseded.assign(kept=False)], ignore_index=True).drop(columns="file")
+
+
+def _distinct(events: pd.DataFrame, column: str) -> IntArray:
+    return np.unique(events[column].to_numpy(np.int64))
+
+
+def _placed(events: pd.DataFrame, start: int) -> pd.DataFrame:
+    return events[["movie_id", "timestamp"]].assign(position=np.arange(start, start + len(events)))
+
+
+def _counted(events: pd.DataFrame) -> pd.DataFrame:
+    before = counts_before(events["movie_id"].to_numpy(np.int64), events["timestamp"].to_numpy(np.int64))
+    return pd.DataFrame({"position": events["position"].to_numpy(np.int64), "before": before})
+
+
+def _features(events: pd.DataFrame, user_ids: IntArray, movie_ids: IntArray, counts: pd.DataFrame, first: int) -> pd.DataFrame:
+    return user_features(events, user_ids, movie_ids, counts["before"].sort_index().to_numpy(np.int64), first_user=first)
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    with ParquetWriter(path, temporary=True) as writer:
+        writer.write(frame)

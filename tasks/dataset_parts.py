@@ -1,0 +1,285 @@
+"""A dataset version made of parts: a sorted first part, and small later ones that add rows and take some of the earlier away.
+
+A part is never rewritten. What a later part supersedes is named by its place (a removal is part and position, as in the deletion
+vectors of Apache Iceberg, spec v3), so the merged view costs one mask and one insertion, whatever the number of rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from configs.errors import NotFoundError, VersionCorruptError
+from infra.stores import Store
+from tasks.event_digest import EventDigest
+
+__all__ = [
+    "EVENT_COLUMNS",
+    "LANDED",
+    "Layout",
+    "Part",
+    "PartFiles",
+    "PartWriter",
+    "StoredFile",
+    "event_chunks",
+    "insertion_points",
+    "merged_chunks",
+    "merged_events",
+    "removals_of",
+]
+
+EVENT_COLUMNS = ["user_id", "movie_id", "rating", "timestamp", "row"]
+LANDED = -1  # `row` of an event that came through a landing zone; others keep their place in the release
+CHUNK_ROWS = 1 << 20
+Arrays = dict[str, npt.NDArray[Any]]
+EVENT_SCHEMA = pa.schema(
+    [("user_id", pa.int64()), ("movie_id", pa.int64()), ("rating", pa.float64()), ("timestamp", pa.int64()), ("row", pa.int64())]
+)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A Parquet object that versions share."""
+
+    key: str
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Events, and the rows of earlier parts that they supersede (columns part, position, user_id, movie_id)."""
+
+    events: StoredFile
+    removals: StoredFile | None
+    first: int  # UTC seconds
+    last: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which objects a version is made of."""
+
+    parts: tuple[Part, ...]  # the first holds the most
+    items: StoredFile
+    users: StoredFile
+    base_rows: int  # rows of the release that the first files were added to; 0 without one
+    events: EventDigest
+
+    @property
+    def rows(self) -> int:
+        return sum(part.events.rows - (part.removals.rows if part.removals else 0) for part in self.parts)
+
+    @property
+    def files(self) -> list[StoredFile]:
+        removals = [part.removals for part in self.parts if part.removals is not None]
+        return [*(part.events for part in self.parts), *removals, self.items, self.users]
+
+    @property
+    def digest(self) -> str:
+        """12 hex digits over the names, sizes and sha256 of all objects."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, found: dict[str, Any]) -> Layout:
+        """Raises VersionCorruptError where `found` is no layout."""
+        try:
+            parts = [
+                Part(
+                    StoredFile(**part["events"]),
+                    StoredFile(**part["removals"]) if part["removals"] is not None else None,
+                    part["first"],
+                    part["last"],
+                )
+                for part in found["parts"]
+            ]
+            return cls(
+                tuple(parts),
+                StoredFile(**found["items"]),
+                StoredFile(**found["users"]),
+                found["base_rows"],
+                EventDigest(**found["events"]),
+            )
+        except (TypeError, KeyError) as error:
+            raise VersionCorruptError(f"The layout of a dataset version is damaged ({error}); delete the version.") from error
+
+
+class PartFiles:
+    """The objects of parts as files to read, each checked once. Where the store is elsewhere, `cache` keeps them by their sha256."""
+
+    def __init__(self, store: Store, cache: Path | None = None) -> None:
+        self._store, self._cache = store, cache
+        self._checked: set[str] = set()
+
+    def parquet(self, file: StoredFile) -> pq.ParquetFile:
+        """Raises NotFoundError, or VersionCorruptError where the object is not the one that was stored."""
+        return pq.ParquetFile(self._source(file))
+
+    def frame(self, file: StoredFile) -> pd.DataFrame:
+        frame: pd.DataFrame = self.parquet(file).read().to_pandas()
+        return frame
+
+    def _source(self, file: StoredFile) -> Any:
+        path = self._store.local_file(file.key)
+        if path is None and self._cache is not None:
+            path = self._cache / f"{file.sha256}.parquet"
+            if not path.exists() or not self._is_whole(path, file):
+                self._store.fetch(file.key, path)
+        if path is None:
+            content = self._store.get(file.key)
+            if hashlib.sha256(content).hexdigest() != file.sha256:
+                raise self._differing(file)
+            return pa.BufferReader(content)
+        if not path.exists():
+            raise NotFoundError(f"{self._store.uri(file.key)}, which a dataset version is made of, is not in the store.")
+        if not self._is_whole(path, file):
+            raise self._differing(file)
+        return path
+
+    def _is_whole(self, path: Path, file: StoredFile) -> bool:
+        if file.key not in self._checked:
+            with path.open("rb") as opened:
+                if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
+                    return False
+            self._checked.add(file.key)
+        return True
+
+    def _differing(self, file: StoredFile) -> VersionCorruptError:
+        return VersionCorruptError(
+            f"{self._store.uri(file.key)} differs from its manifest: it was changed after it was stored. Restore the object, or delete "
+            "the versions that are made of it."
+        )
+
+
+class PartWriter:
+    """A Parquet file of events, written in pieces, each sorted and after the one before."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows, self.first, self.last = path, 0, 0, 0
+        self._writer = pq.ParquetWriter(path, EVENT_SCHEMA, compression="zstd")
+
+    def write(self, columns: Arrays) -> None:
+        times = columns["timestamp"]
+        if not len(times):
+            return
+        first, last = int(times.min()), int(times.max())
+        self.first = min(first, self.first) if self.rows else first
+        self.last = max(last, self.last) if self.rows else last
+        self.rows += len(times)
+        self._writer.write_table(pa.table({name: columns[name] for name in EVENT_COLUMNS}, schema=EVENT_SCHEMA))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def removals_of(files: PartFiles, layout: Layout) -> list[npt.NDArray[np.int64]]:
+    """For each part the positions of its rows that later parts supersede."""
+    found: list[list[npt.NDArray[np.int64]]] = [[] for _ in layout.parts]
+    for part in layout.parts:
+        if part.removals is not None:
+            frame = files.frame(part.removals)
+            parts, positions = frame["part"].to_numpy(np.int64), frame["position"].to_numpy(np.int64)
+            for number in np.unique(parts):
+                found[number].append(positions[parts == number])
+    return [np.concatenate([np.empty(0, dtype=np.int64), *positions]) for positions in found]
+
+
+def event_chunks(
+    files: PartFiles, layout: Layout, number: int, removed: npt.NDArray[np.int64], columns: list[str] = EVENT_COLUMNS
+) -> Iterator[tuple[int, Arrays, npt.NDArray[np.bool_]]]:
+    """Of one part, in order: the position of a chunk's first row, its columns, and which of its rows are in force."""
+    start = 0
+    for batch in files.parquet(layout.parts[number].events).iter_batches(CHUNK_ROWS, columns=columns):
+        arrays = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in columns}
+        kept = np.ones(batch.num_rows, dtype=bool)
+        kept[removed[(removed >= start) & (removed < start + batch.num_rows)] - start] = False
+        yield start, arrays, kept
+        start += batch.num_rows
+
+
+def merged_chunks(files: PartFiles, layout: Layout) -> Iterator[Arrays]:
+    """The events in force, by user, time, movie, in chunks; `row` as it is stored. Memory: a chunk and all later parts."""
+    removed = removals_of(files, layout)
+    later = [
+        {name: column[kept] for name, column in arrays.items()}
+        for number in range(1, len(layout.parts))
+        for _, arrays, kept in event_chunks(files, layout, number, removed[number])
+    ]
+    added = _sorted(later)
+    taken = 0
+    for _, arrays, kept in event_chunks(files, layout, 0, removed[0]):
+        chunk = arrays if kept.all() else {name: column[kept] for name, column in arrays.items()}
+        if not len(chunk["user_id"]):
+            continue
+        last = {name: column[-1:] for name, column in chunk.items()}
+        end = max(taken, int(insertion_points(added, last)[0]))
+        yield _inserted(chunk, {name: column[taken:end] for name, column in added.items()})
+        taken = end
+    if taken < len(added["user_id"]):
+        yield {name: column[taken:] for name, column in added.items()}
+
+
+def merged_events(files: PartFiles, layout: Layout) -> pd.DataFrame:
+    """The version's interactions as a release would have them: sorted by user, time, movie. `row` is the place in the release;
+    events that landed follow it in the order of this table."""
+    rows, filled, landed = layout.rows, 0, 0
+    columns: Arrays = {name: np.empty(rows, dtype=np.float64 if name == "rating" else np.int64) for name in EVENT_COLUMNS}
+    for chunk in merged_chunks(files, layout):
+        place = slice(filled, filled + len(chunk["row"]))
+        for name, column in chunk.items():
+            columns[name][place] = column
+        new = columns["row"][place] == LANDED
+        count = int(new.sum())
+        columns["row"][place][new] = layout.base_rows + landed + np.arange(count)
+        filled, landed = place.stop, landed + count
+    if filled != rows:
+        raise VersionCorruptError(f"The parts of a dataset version hold {filled} events, and its manifest tells of {rows}.")
+    return pd.DataFrame(columns, copy=False)
+
+
+def insertion_points(table: Arrays, added: Arrays) -> npt.NDArray[np.int64]:
+    """(len(added),) places of `table` before which each row of `added` belongs; both are sorted by user, time, movie and no row
+    is in both."""
+    users, times, movies = table["user_id"], table["timestamp"], table["movie_id"]
+    low = np.searchsorted(users, added["user_id"], side="left")
+    high = np.searchsorted(users, added["user_id"], side="right")
+    while True:  # one bisection for all rows at once
+        open_ = np.flatnonzero(low < high)
+        if not len(open_):
+            return low.astype(np.int64)
+        middle = (low[open_] + high[open_]) // 2
+        time, movie = added["timestamp"][open_], added["movie_id"][open_]
+        before = (times[middle] < time) | ((times[middle] == time) & (movies[middle] < movie))
+        low[open_] = np.where(before, middle + 1, low[open_])
+        high[open_] = np.where(before, high[open_], middle)
+
+
+def _inserted(table: Arrays, added: Arrays) -> Arrays:
+    if not len(added["user_id"]):
+        return table
+    places = insertion_points(table, added)
+    return {name: np.insert(column, places, added[name]) for name, column in table.items()}
+
+
+def _sorted(tables: list[Arrays]) -> Arrays:
+    joined: Arrays = {
+        name: np.concatenate(
+            [np.empty(0, dtype=np.float64 if name == "rating" else np.int64), *(table[name] for table in tables)]
+        )
+        for name in EVENT_COLUMNS
+    }
+    order = np.lexsort((joined["movie_id"], joined["timestamp"], joined["user_id"]))
+    return {name: column[order] for name, column in joined.items()}

@@ -1,0 +1,278 @@
+"""How far each column of a slice is from the reference's, and what chance reaches between two draws of the same users.
+
+Columns are what their distance means something for: heavy tails as logarithms, films as their rank in popularity, and no value
+further out than the reference's own spread, so that one absurd cell counts as one far cell (`tasks.drift_chance` draws chance).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tasks.drift_chance import Rows, Runs, draws, runs_of
+from tasks.drift_reference import Reference, jensen_shannon
+
+__all__ = ["CATEGORICAL", "NUMERICAL", "ColumnDistance", "Popularity", "comparable", "concentration", "distances"]
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+NUMERICAL = ("rating", "log_gap", "popularity", "log_session")
+CATEGORICAL = ("genre", "hour", "weekday")
+UNSEEN = "unseen_item"
+GRID = 32  # points at which distributions of numbers are compared
+TAIL_WIDTHS = 3.0  # spreads beyond the 1st and 99th percentile of the reference at which a number is clipped
+CONCENTRATION_ROWS = 5000
+LEAST_SPREAD = 1e-3  # of a column, as Evidently has it
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """Rank of films by events, as the share of the reference's events on films with no more events."""
+
+    item_events: pd.Series[int]
+    counts: IntArray  # distinct numbers of events, ascending
+    share: FloatArray  # of the events on films with at most so many
+
+    @classmethod
+    def of(cls, item_events: pd.Series[int]) -> Popularity:
+        counts, films = np.unique(item_events.to_numpy(np.int64), return_counts=True)
+        events = np.cumsum(counts * films)
+        return cls(item_events, counts.astype(np.int64), events / max(int(events[-1]) if len(events) else 1, 1))
+
+    def events(self, movie_ids: pd.Series[int], own: int) -> IntArray:
+        """Events of each row's film in the reference, without the row's `own` (1 for rows of the reference)."""
+        found = movie_ids.map(self.item_events).fillna(0).to_numpy(np.int64)
+        return np.maximum(found - own, 0)
+
+    def rank(self, events: IntArray) -> FloatArray:
+        """0 (never seen) to 1; between the numbers of events that films have it is a line, so that one event more is little more."""
+        rank: FloatArray = np.interp(events, np.append(0, self.counts), np.append(0.0, self.share))
+        return rank
+
+
+@dataclass(frozen=True)
+class ColumnDistance:
+    """One column's distance, and that of each draw of chance."""
+
+    column: str
+    method: str
+    distance: float
+    chance: FloatArray  # (resamples,)
+    reference: float  # mean, or share of the category that moved most
+    current: float
+    category: str | None  # that category
+
+
+def comparable(frame: pd.DataFrame, popularity: Popularity, own: int) -> pd.DataFrame:
+    """The columns that are compared, for rows with genres and session_events.
+
+    A reference row's own event is left out of its film's popularity (`own` = 1): counted, every film would look more popular in
+    the reference than in events that it has not seen.
+    """
+    gaps = frame["gap_s"].to_numpy(np.float64)
+    events = popularity.events(frame["movie_id"], own)
+    columns = {
+        "rating": frame["rating"].to_numpy(np.float64),
+        "log_gap": np.where(gaps < 0, np.nan, np.log1p(np.maximum(gaps, 0))),
+        "popularity": popularity.rank(events),
+        "genre": _one_genre(frame["genres"]),
+        "hour": frame["rating_hour"].astype(str).to_numpy(object),
+        "weekday": frame["rating_weekday"].astype(str).to_numpy(object),
+        UNSEEN: (events == 0).astype(np.float64),
+    }
+    if "session_events" in frame:
+        columns["log_session"] = np.log(np.maximum(frame["session_events"].to_numpy(np.float64), 1))
+    return pd.DataFrame(columns)
+
+
+def _one_genre(genres: pd.Series[str]) -> npt.NDArray[np.object_]:
+    """One genre of each row's film, drawn by row: MovieLens lists them by alphabet, so the first would hide the later letters."""
+    codes, lists = pd.factorize(genres)
+    parts = [str(names).split("|") for names in lists]
+    counts = np.array([len(names) for names in parts], dtype=np.int64)[codes]
+    names = np.array([name or "none" for found in parts for name in found], dtype=object)
+    first = np.cumsum([0, *[len(found) for found in parts]])[codes]
+    drawn = np.floor(np.random.default_rng(len(genres)).random(len(genres)) * counts).astype(np.int64)
+    chosen: npt.NDArray[np.object_] = names[first + drawn]
+    return chosen
+
+
+def clipped(before: pd.DataFrame, now: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both sides with numbers no further out than TAIL_WIDTHS of the reference's spread beyond its tails."""
+    bounds = {}
+    for name in NUMERICAL:
+        if name in before and before[name].notna().any():
+            low, high = np.nanquantile(before[name], [0.01, 0.99])
+            width = TAIL_WIDTHS * max(float(high - low), 1.0)
+            bounds[name] = (low - width, high + width)
+    return tuple(  # type: ignore[return-value]
+        frame.assign(**{name: frame[name].clip(low, high) for name, (low, high) in bounds.items()}) for frame in (before, now)
+    )
+
+
+def distances(
+    before: pd.DataFrame, now: pd.DataFrame, users: Runs, visits: Runs, slice_visits: Runs, *, resamples: int, seed: int
+) -> list[ColumnDistance]:
+    """Distance of each comparable column of `now` from `before`, and `resamples` distances of chance.
+
+    `users` and `visits` are runs of the rows of `before`, `slice_visits` of those of `now`. A column without any value on a side has
+    no distance.
+    """
+    names = [name for name in (*NUMERICAL, *CATEGORICAL, UNSEEN) if _has_values(name, before, now)]
+    measures = [_measure_of(name, before[name], now[name]) for name in names]
+    widths = np.cumsum([0, *[measure.size for measure in measures]])
+    of_before, of_now = (
+        np.concatenate([measure.one_hot(frame[name]) for name, measure in zip(names, measures, strict=True)], axis=1)
+        for frame in (before, now)
+    )
+    # Visits as long as the slice's have its session lengths whatever they are: theirs must be drawn apart from it.
+    parts = {name: slice(*widths[place : place + 2]) for place, name in enumerate(names)}
+    apart = parts.get("log_session", slice(0, 0))
+    drawn = draws(of_before, of_now, users, visits, slice_visits, apart, resamples, np.random.default_rng(seed))
+    whole_before, whole_now = of_before.sum(axis=0, dtype=np.float64)[None], of_now.sum(axis=0, dtype=np.float64)[None]
+    found = []
+    for (name, part), measure in zip(parts.items(), measures, strict=True):
+        p, q = whole_before[:, part], whole_now[:, part]
+        slices = drawn.any_length if part == apart else drawn.slice[:, part]
+        category, reference, current = measure.figures(p[0] / p[0].sum(), q[0] / q[0].sum())
+        found.append(
+            ColumnDistance(
+                column=name,
+                method=measure.method,
+                distance=float(measure.distance(p, q)[0]),
+                chance=measure.distance(drawn.reference[:, part], slices),
+                reference=reference,
+                current=current,
+                category=category,
+            )
+        )
+    return found
+
+
+def concentration(
+    reference: Reference, current: pd.DataFrame, *, resamples: int, seed: int
+) -> tuple[float, float, FloatArray] | None:
+    """Chance that two events of different users are on the same film, in the reference and in `current` (rows of a user
+    together), and the logarithm of what chance makes of their ratio, (resamples,). None where no two users could be compared.
+
+    Simpson's index (Nature 163, 1949): unlike the Gini index it does not depend on how many events there are.
+    """
+    rng = np.random.default_rng(seed)
+    films, own = reference.item_events.to_numpy(np.float64), reference.user_events.to_numpy(np.float64)
+    pairs = films.sum() ** 2 - (own**2).sum()
+    if pairs <= 0 or films.max(initial=0) < 2:
+        return None
+    expected = float((films * (films - 1)).sum() / pairs)
+    known_users = runs_of(reference.sample["user_id"].to_numpy(np.int64))
+    starts, lengths = known_users.starts, known_users.lengths
+    sizes = runs_of(current["user_id"].to_numpy(np.int64)).lengths
+    order = rng.permutation(len(sizes))[: len(lengths)]
+    order = order[: max(2, int((np.cumsum(sizes[order]) <= CONCENTRATION_ROWS).sum()))]
+    chosen = np.isin(np.repeat(np.arange(len(sizes)), sizes), order)
+    taken = sizes[order]
+    if len(taken) < 2:
+        return None
+    codes, known = pd.factorize(reference.sample["movie_id"])
+    found = _simpson(pd.factorize(current["movie_id"].to_numpy()[chosen])[0][None], taken[None], 1 / expected)[0]
+    chance = np.empty(resamples)
+    for row in range(resamples):
+        users = rng.permutation(len(lengths))[: len(taken)]
+        length = np.minimum(taken, lengths[users])
+        first = starts[users] + np.floor(rng.random(len(users)) * (lengths[users] - length + 1)).astype(np.int64)
+        index = np.arange(int(length.sum())) + np.repeat(first - np.cumsum(length) + length, length)
+        chance[row] = _simpson(codes[index][None], length[None], 1 / expected, len(known))[0]
+    return expected, float(found), np.log(chance / chance.mean())
+
+
+def _simpson(codes: IntArray, sizes: IntArray, prior: float, films: int = 0) -> FloatArray:
+    """(1,) chance of a common film; one pair on a common film is added for each expected one, so that none is not zero."""
+    counts = np.bincount(codes[0], minlength=films).astype(np.float64)
+    pairs = float(counts.sum() ** 2 - (sizes[0].astype(np.float64) ** 2).sum())
+    return np.array([((counts * (counts - 1)).sum() + 1) / (pairs + prior)])
+
+
+@dataclass(frozen=True)
+class _Measure:
+    method: str
+    size: int
+    one_hot: Callable[[pd.Series], Rows]
+    distance: Callable[[FloatArray, FloatArray], FloatArray]  # of counts (B, size); infinite where a side is empty
+    figures: Callable[[FloatArray, FloatArray], tuple[str | None, float, float]]  # of shares (size,)
+
+
+def _has_values(name: str, before: pd.DataFrame, now: pd.DataFrame) -> bool:
+    return all(name in frame and bool(frame[name].notna().any()) for frame in (before, now))
+
+
+def _measure_of(name: str, before: pd.Series, now: pd.Series) -> _Measure:
+    if name == UNSEEN:
+        return _Measure("difference of shares", 2, _coded_numbers(np.array([0.0, 1.0])), _share_difference, _share)
+    if name in CATEGORICAL:
+        categories = sorted(set(before) | set(now))
+        return _Measure("Jensen-Shannon distance", len(categories), _coded(categories), jensen_shannon, _most_moved(categories))
+    values = np.concatenate([before.dropna().to_numpy(np.float64), now.dropna().to_numpy(np.float64)])
+    grid = np.unique(values)
+    if len(grid) > GRID:
+        grid = np.unique(np.quantile(values, np.linspace(0, 1, GRID), method="nearest"))
+    spread = max(float(before.std(ddof=0)), LEAST_SPREAD)
+    return _Measure("normed Wasserstein distance", len(grid), _coded_numbers(grid), _wasserstein(grid, spread), _mean(grid))
+
+
+def _coded(categories: list[str]) -> Callable[[pd.Series], Rows]:
+    return lambda column: _rows(pd.Categorical(column, categories=categories).codes.astype(np.int64), len(categories))
+
+
+def _coded_numbers(grid: FloatArray) -> Callable[[pd.Series], Rows]:
+    """Each number at the first point of the grid that is not below it; a missing one nowhere."""
+
+    def code(column: pd.Series) -> Rows:
+        values = column.to_numpy(np.float64)
+        return _rows(np.where(np.isnan(values), -1, np.searchsorted(grid, values)), len(grid))
+
+    return code
+
+
+def _rows(codes: IntArray, size: int) -> Rows:
+    filled = np.zeros((len(codes), size), dtype=np.float32)
+    known = np.flatnonzero(codes >= 0)
+    filled[known, codes[known]] = 1
+    return filled
+
+
+def _shares(counts: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    totals = counts.sum(axis=1, keepdims=True)
+    return counts / np.maximum(totals, 1), totals[:, 0] == 0
+
+
+def _wasserstein(grid: FloatArray, spread: float) -> Callable[[FloatArray, FloatArray], FloatArray]:
+    def distance(p: FloatArray, q: FloatArray) -> FloatArray:
+        (p, p_empty), (q, q_empty) = _shares(p), _shares(q)
+        apart = np.abs(np.cumsum(p - q, axis=1)[:, :-1]) @ np.diff(grid) / spread
+        return np.where(p_empty | q_empty, np.inf, apart)
+
+    return distance
+
+
+def _share_difference(p: FloatArray, q: FloatArray) -> FloatArray:
+    """How much greater the second share of 1 is."""
+    return _shares(q)[0][:, 1] - _shares(p)[0][:, 1]
+
+
+def _share(p: FloatArray, q: FloatArray) -> tuple[str | None, float, float]:
+    return None, float(p[1]), float(q[1])
+
+
+def _mean(grid: FloatArray) -> Callable[[FloatArray, FloatArray], tuple[str | None, float, float]]:
+    return lambda p, q: (None, float(p @ grid), float(q @ grid))
+
+
+def _most_moved(categories: list[str]) -> Callable[[FloatArray, FloatArray], tuple[str | None, float, float]]:
+    def figures(p: FloatArray, q: FloatArray) -> tuple[str | None, float, float]:
+        most = int(np.argmax(np.abs(p - q)))
+        return categories[most], float(p[most]), float(q[most])
+
+    return figures

@@ -1,0 +1,63 @@
+"""Evidently's drawing of the columns that were compared: a page, and a snapshot in a workspace of its own UI. It decides nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from configs.settings import MonitoringSettings
+from tasks.drift import Compared
+from tasks.drift_columns import CATEGORICAL, NUMERICAL
+
+__all__ = ["draw_columns"]
+
+
+def draw_columns(compared: Compared, settings: MonitoringSettings, project: str, run: str) -> bytes:
+    """The page. With `monitoring.workspace` a snapshot named `run` is added to `project` there as well.
+
+    A column's threshold is the distance from which our own check of it would alarm, so the two say the same.
+    """
+    snapshot = _snapshot(compared, settings)
+    html: str = snapshot.get_html_str(as_iframe=False)
+    if settings.workspace is not None:
+        _keep(snapshot, settings.workspace, project, run)
+    return html.encode()
+
+
+def _snapshot(compared: Compared, settings: MonitoringSettings) -> Any:
+    os.environ["DO_NOT_TRACK"] = "1"  # Evidently would send usage to a server
+    from evidently import DataDefinition, Dataset, Report  # 7 s: only when there is something to draw
+    from evidently.presets import DataDriftPreset
+
+    numerical = [name for name in NUMERICAL if name in compared.thresholds]
+    categorical = [name for name in CATEGORICAL if name in compared.thresholds]
+    columns = [*numerical, *categorical]
+    definition = DataDefinition(numerical_columns=numerical, categorical_columns=categorical)
+    preset = DataDriftPreset(
+        columns=columns,
+        num_method="wasserstein",
+        cat_method="jensenshannon",
+        per_column_threshold={name: compared.thresholds[name] for name in columns},
+        drift_share=1 / len(columns),  # any column
+    )
+    current, reference = (
+        Dataset.from_pandas(_drawn(side[columns], settings.drawn_rows), data_definition=definition)
+        for side in (compared.current, compared.reference)
+    )
+    return Report([preset]).run(current, reference)
+
+
+def _drawn(frame: pd.DataFrame, rows: int) -> pd.DataFrame:
+    return frame.sample(min(len(frame), rows), random_state=0)
+
+
+def _keep(snapshot: Any, folder: Path, project: str, run: str) -> None:
+    from evidently.ui.workspace import Workspace
+
+    workspace = Workspace.create(str(folder))
+    known = [found for found in workspace.search_project(project) if found.name == project]
+    kept = known[0] if known else workspace.create_project(project)
+    workspace.add_run(kept.id, snapshot, name=run)

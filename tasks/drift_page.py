@@ -1,0 +1,107 @@
+"""The outcome of a monitoring run as a page that explains itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks.drift import DriftResult
+from tasks.drift_checks import Check
+from tasks.live_quality import LiveQuality, Quality
+
+__all__ = ["check_rows", "live_rows", "render_drift"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+FULL = 2.0  # times the bound that a bar shows
+
+
+def render_drift(result: DriftResult, evidently: str | None) -> bytes:
+    """One self-contained page: the verdict, every check with its figures, and live quality; `evidently` is the link to its page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment.filters |= {"figure": _figure, "when": _when, "chance": _p_value}
+    order = {"drifted": 0, "stable": 1, "not judged": 2}
+    checks = sorted(result.checks, key=lambda check: order[check.verdict])
+    return (
+        environment.get_template("drift.html")
+        .render(
+            result=result,
+            checks=[(check, _bar(check)) for check in checks],
+            live=result.live,
+            rows=_live_parts(result.live),
+            evidently=evidently,
+            reach=FULL,
+        )
+        .encode()
+    )
+
+
+def check_rows(result: DriftResult) -> list[dict[str, str]]:
+    """The checks as a table for the Prefect UI."""
+    return [
+        {
+            "check": check.name,
+            "reference": _figure(check.reference),
+            "slice": _figure(check.current),
+            "effect": _figure(check.effect),
+            "matters above": _figure(check.bound),
+            "chance reaches": _figure(check.chance),
+            "p, Holm": _p_value(check.adjusted_p),
+            "verdict": check.verdict,
+            "in words": check.detail,
+            "effect is": check.method,
+        }
+        for check in result.checks
+    ]
+
+
+def live_rows(live: LiveQuality) -> list[dict[str, str]]:
+    """Live quality beside the holdout as a table for the Prefect UI."""
+    return [
+        {
+            "events": name,
+            "requests": f"{part.requests:,}",
+            "users": f"{part.users:,}",
+            "HR@10": f"{part.hr_at_10:.4f} ({part.hr_interval[0]:.4f} to {part.hr_interval[1]:.4f})",
+            "NDCG@10": f"{part.ndcg_at_10:.4f} ({part.ndcg_interval[0]:.4f} to {part.ndcg_interval[1]:.4f})",
+        }
+        for name, part in _live_parts(live)
+    ]
+
+
+def _live_parts(live: LiveQuality | None) -> list[tuple[str, Quality]]:
+    if live is None:
+        return []
+    parts = [
+        ("after the training", live.live),
+        ("of those, films and users such as the holdout has", live.like_holdout),
+        ("holdout, when it was trained", live.holdout),
+    ]
+    return [(name, part) for name, part in parts if part is not None]
+
+
+def _bar(check: Check) -> dict[str, float] | None:
+    """Places of effect, bound and chance on a bar of 0 to 1, which ends at FULL times the bound."""
+    if check.effect is None or not check.bound:
+        return None
+    end = FULL * check.bound
+    return {
+        "effect": min(max(check.effect / end, 0.0), 1.0),
+        "bound": 1 / FULL,
+        "chance": min(check.chance / end, 1.0) if check.chance is not None else -1.0,
+    }
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _p_value(value: float | None) -> str:
+    return "" if value is None else f"{value:.2g}" if value >= 0.001 else "< 0.001"
+
+
+def _when(seconds: int | None) -> str:
+    return "" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,275 @@
+"""What new events are compared with: a sample of whole users, counts by film and user, and how the past went in time.
+
+Stored with each model version. Events come in sittings: a hundred ratings of one user are one opinion and not a hundred, so the
+sample is one of users, and what chance does to a slice is found by drawing users. What a slice cannot tell of itself, how fast
+events come, how many are by newcomers, how long nothing happens, is kept of the reference's own past as it was in windows of
+as many events (`History`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from configs.errors import DataRefusedError, VersionCorruptError
+from configs.settings import DriftSettings
+
+__all__ = [
+    "FILES",
+    "ROWS_OF_A_USER",
+    "History",
+    "Quarantine",
+    "Reference",
+    "WindowRow",
+    "capped_by_user",
+    "history_of",
+    "in_user_order",
+    "jensen_shannon",
+    "reference_of",
+    "sampled",
+    "session_events",
+    "without_strays",
+]
+
+SAMPLE_FILE = "reference_sample.parquet"
+COUNTS_FILE = "reference_counts.parquet"
+HISTORY_FILE = "reference_history.json"
+FILES = (SAMPLE_FILE, COUNTS_FILE, HISTORY_FILE)
+ROWS_OF_A_USER = 500
+"""Most rows that one user has in either side of a comparison: a bot of 10 000 ratings is one user."""
+HISTORY_EVENTS = 2_000_000
+SMALLEST_WINDOW, LEAST_WINDOWS, MOST_WINDOWS = 125, 8, 500
+SILENCES = 30
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """Rows that came in, and how many of them validation set aside."""
+
+    rows: int
+    quarantined: int
+
+
+@dataclass(frozen=True)
+class WindowRow:
+    """The past cut into windows of `events` events, one after the other: means and standard deviations over `windows` of them."""
+
+    events: int
+    windows: int
+    log_rate: float  # natural logarithm of events per second
+    log_rate_sd: float
+    new_users: float  # arcsine of the root of the share of events by users who were new since the window began
+    new_users_sd: float
+    log_hour_distance: float  # logarithm of the Jensen-Shannon distance between a window's hours and all of the past's
+    log_hour_distance_sd: float
+    log_weekday_distance: float
+    log_weekday_distance_sd: float
+
+
+@dataclass(frozen=True)
+class History:
+    """How the reference's latest events came in time."""
+
+    first: int  # UTC seconds
+    last: int
+    events: int
+    windows: list[WindowRow]  # by events
+    silences: list[int]  # the longest times without an event, seconds, longest first
+
+    @classmethod
+    def from_dict(cls, content: dict[str, object]) -> History:
+        rows = content["windows"]
+        assert isinstance(rows, list)
+        return cls(**{**content, "windows": [WindowRow(**row) for row in rows]})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What the newest slice is compared with; three small files that are stored with a model version."""
+
+    sample: pd.DataFrame  # at most drift.sample_rows feature rows with the columns genres and session_events, by user and time
+    item_events: pd.Series[int]  # events of each movie_id
+    user_events: pd.Series[int]  # events of each user_id
+    history: History | None = None  # None in versions that were made before there was one
+    quarantine: Quarantine | None = None
+
+    def save(self, folder: Path) -> None:
+        """Write reference_sample.parquet, reference_counts.parquet (columns kind: movie or user, id, events) and
+        reference_history.json."""
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / SAMPLE_FILE, lambda path: self.sample.to_parquet(path, index=False))
+        counts = [
+            pd.DataFrame({"kind": kind, "id": events.index.to_numpy(np.int64), "events": events.to_numpy(np.int64)})
+            for kind, events in (("movie", self.item_events), ("user", self.user_events))
+        ]
+        _write(folder / COUNTS_FILE, lambda path: pd.concat(counts).to_parquet(path, index=False))
+        if self.history is not None:
+            record = {"history": asdict(self.history), "quarantine": asdict(self.quarantine) if self.quarantine else None}
+            _write(folder / HISTORY_FILE, lambda path: path.write_text(json.dumps(record, indent=2), encoding="utf-8"))
+
+    @classmethod
+    def load(cls, folder: Path) -> Reference:
+        """The reference that `save` wrote; one without a history comes from an older version of the product.
+
+        Raises VersionCorruptError when a file is missing or its history cannot be read.
+        """
+        for name in (SAMPLE_FILE, COUNTS_FILE):
+            if not (folder / name).is_file():
+                raise VersionCorruptError(
+                    f"The model version has no {name}, so there is nothing to compare new events with. "
+                    "Run `recsys retrain`: every version that it publishes has one."
+                )
+        counts = pd.read_parquet(folder / COUNTS_FILE).set_index("id")
+        movies, users = (counts.loc[counts["kind"] == kind, "events"] for kind in ("movie", "user"))
+        history, quarantine = _read_history(folder / HISTORY_FILE)
+        return cls(pd.read_parquet(folder / SAMPLE_FILE), movies, users, history, quarantine)
+
+
+def reference_of(
+    features: pd.DataFrame,
+    items: pd.DataFrame,
+    settings: DriftSettings,
+    seed: int,
+    quarantine: Quarantine | None = None,
+) -> Reference:
+    """A random sample of whole users of the features, how often each movie and user occurs in all of them, and their history.
+
+    Raises DataRefusedError when there are no events.
+    """
+    if features.empty:
+        raise DataRefusedError("The dataset version has no events, so nothing can be kept for drift. Ingest events first.")
+    ordered = in_user_order(features)
+    rows = capped_by_user(ordered["user_id"].to_numpy(np.int64), settings.sample_rows, len(ordered), np.random.default_rng(seed))
+    return Reference(
+        sample=sampled(ordered, rows, items),
+        item_events=features["movie_id"].value_counts().sort_index(),
+        user_events=features["user_id"].value_counts().sort_index(),
+        history=history_of(ordered),
+        quarantine=quarantine,
+    )
+
+
+def in_user_order(features: pd.DataFrame) -> pd.DataFrame:
+    """The rows by user and time, as `build_features` gives them; a copy only where they are not."""
+    users, times = features["user_id"].to_numpy(np.int64), features["timestamp"].to_numpy(np.int64)
+    same = users[1:] == users[:-1]
+    if bool(((users[1:] > users[:-1]) | (same & (times[1:] >= times[:-1]))).all()):
+        return features
+    return features.iloc[np.lexsort((times, users))]
+
+
+def session_events(features: pd.DataFrame) -> IntArray:
+    """(N,) events of the session that each row (by user and time) belongs to."""
+    users, sessions = features["user_id"].to_numpy(np.int64), features["session_id"].to_numpy(np.int64)
+    starts = np.flatnonzero(np.append(True, (users[1:] != users[:-1]) | (sessions[1:] != sessions[:-1]))[: len(users)])
+    lengths = np.diff(starts, append=len(users))
+    return np.repeat(lengths, lengths).astype(np.int64)
+
+
+def sampled(features: pd.DataFrame, rows: IntArray, items: pd.DataFrame) -> pd.DataFrame:
+    """These rows of the features (by user and time), with the columns genres and session_events of the whole."""
+    taken = features.iloc[rows].reset_index(drop=True)
+    genres = taken["movie_id"].map(items.set_index("movie_id")["genres"])
+    return taken.assign(session_events=session_events(features)[rows], genres=genres.astype("string").fillna(""))
+
+
+def capped_by_user(users: IntArray, most_rows: int, most_users: int, rng: np.random.Generator) -> IntArray:
+    """Rows of users drawn at random (`users` is grouped), ascending: at most `most_users` users and about `most_rows` rows.
+
+    Of each user at most ROWS_OF_A_USER rows in a run, from a random place on.
+    """
+    starts = np.flatnonzero(np.append(True, users[1:] != users[:-1])[: len(users)])
+    lengths = np.diff(starts, append=len(users))
+    kept = np.minimum(lengths, min(ROWS_OF_A_USER, most_rows))
+    starts = starts + np.floor(rng.random(len(starts)) * (lengths - kept + 1)).astype(np.int64)
+    order = rng.permutation(len(starts))[:most_users]
+    chosen = np.sort(order[: max(1, int((np.cumsum(kept[order]) <= most_rows).sum()))])
+    ends = np.cumsum(kept[chosen])
+    total = int(ends[-1]) if len(ends) else 0
+    rows: IntArray = np.arange(total, dtype=np.int64) + np.repeat(starts[chosen] - ends + kept[chosen], kept[chosen])
+    return rows
+
+
+def history_of(features: pd.DataFrame) -> History:
+    """How the latest HISTORY_EVENTS events (by user and time) came in time."""
+    times = features["timestamp"].to_numpy(np.int64)
+    users = features["user_id"].to_numpy(np.int64)
+    begins = np.flatnonzero(np.append(True, users[1:] != users[:-1])[: len(users)])
+    first_seen = np.repeat(times[begins], np.diff(begins, append=len(users)))
+    if len(times) > HISTORY_EVENTS:
+        latest = times >= np.partition(times, len(times) - HISTORY_EVENTS)[len(times) - HISTORY_EVENTS]
+        times, first_seen = times[latest], first_seen[latest]
+    order = np.argsort(times, kind="stable")
+    order = order[without_strays(len(order))]
+    times, first_seen = times[order], first_seen[order]
+    sizes = [SMALLEST_WINDOW << k for k in range(40) if (SMALLEST_WINDOW << k) * LEAST_WINDOWS < len(times)]
+    return History(
+        first=int(times[0]),
+        last=int(times[-1]),
+        events=len(times),
+        windows=[_windows(times, first_seen, size) for size in sizes],
+        silences=[int(gap) for gap in np.sort(np.diff(times))[::-1][:SILENCES]],
+    )
+
+
+def without_strays(events: int) -> slice:
+    """All but the outermost thousandth (at least one) on either end of sorted times: one event that lies years off would make the
+    longest silence, and hide every other. Of fewer than ten events all are left."""
+    strays = max(1, events // 1000)
+    return slice(strays, events - strays) if events >= 10 else slice(0, events)
+
+
+def jensen_shannon(p: FloatArray, q: FloatArray) -> FloatArray:
+    """(B,) root of the divergence, in nats, of counts (B, n) as scipy and Evidently have it; infinite where a side is empty."""
+    totals = [side.sum(axis=1, keepdims=True) for side in (p, q)]
+    p, q = (side / np.maximum(total, 1) for side, total in zip((p, q), totals, strict=True))
+    middle = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = [np.where(side > 0, side * np.log(side / middle), 0.0).sum(axis=1) for side in (p, q)]
+    empty = (totals[0] == 0) | (totals[1] == 0)
+    return np.where(empty[:, 0], np.inf, np.sqrt(np.maximum((parts[0] + parts[1]) / 2, 0)))
+
+
+def _windows(times: IntArray, first_seen: IntArray, size: int) -> WindowRow:
+    ends = np.arange(len(times) - 1, size - 1, -size)[:MOST_WINDOWS]  # from the newest event back
+    since = times[ends - size]
+    newcomers = [float((first_seen[end - size + 1 : end + 1] > begin).mean()) for end, begin in zip(ends, since, strict=True)]
+    rate, rate_sd = _spread(np.log(size / np.maximum(times[ends] - since, 1)))
+    share, share_sd = _spread(np.arcsin(np.sqrt(newcomers)))
+    hour, hour_sd = _spread(_calendar_distances(times // 3600 % 24, 24, ends, size))
+    weekday, weekday_sd = _spread(_calendar_distances((times // 86_400 + 3) % 7, 7, ends, size))  # 1970 began on a Thursday
+    return WindowRow(size, len(ends), rate, rate_sd, share, share_sd, hour, hour_sd, weekday, weekday_sd)
+
+
+def _calendar_distances(values: IntArray, kinds: int, ends: IntArray, size: int) -> FloatArray:
+    counts = np.stack([np.bincount(values[end - size + 1 : end + 1], minlength=kinds) for end in ends]).astype(np.float64)
+    whole = np.bincount(values, minlength=kinds).astype(np.float64)[None]
+    return np.log(np.maximum(jensen_shannon(counts, whole), 1e-6))
+
+
+def _spread(values: FloatArray) -> tuple[float, float]:
+    return float(values.mean()), float(values.std(ddof=1))
+
+
+def _read_history(path: Path) -> tuple[History | None, Quarantine | None]:
+    if not path.is_file():
+        return None, None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return History.from_dict(record["history"]), Quarantine(**record["quarantine"]) if record["quarantine"] else None
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise VersionCorruptError(f"{path.name} of the model version cannot be read ({error}); train again.") from error
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    write(partial)
+    partial.replace(path)

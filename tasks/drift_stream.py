@@ -1,0 +1,192 @@
+"""Checks of how events come in, which a table of rows does not show: their rate, silence, newcomers, and what was set aside.
+
+Each is judged by the reference's own past (`History`): its windows of as many events, one after the other, vary with day and
+night, weekends and heavy users, and a slice is one more of them (a prediction interval, Student's t).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from configs.settings import DriftSettings
+from tasks.drift_checks import Check, not_judged
+from tasks.drift_reference import History, Quarantine, Reference, WindowRow, without_strays
+
+__all__ = ["Window", "calendar_p", "quarantine_check", "seconds_of", "silence_check", "stream_checks"]
+
+DAY_S = 86_400
+RATE, SILENCE, NEWCOMERS, SET_ASIDE = "volume", "freshness", "new users", "quarantine"
+METHODS = {
+    RATE: "times the usual rate, or its inverse",
+    SILENCE: "longest silence over the longest before",
+    NEWCOMERS: "change of the share of events by new users",
+    SET_ASIDE: "change of the share of rows in quarantine",
+}
+NO_WINDOW = "The slice is no window of time, so nothing is known of how its events came in."
+NO_HISTORY = (
+    "The champion's reference keeps no history: it was published by an older version. `recsys retrain` makes one that does."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """The time that a slice covers, and who was known when it began."""
+
+    start: int  # UTC seconds of the last event before the slice
+    now: int | None  # UTC seconds until which it lasts; None: until its newest event
+    known_users: npt.NDArray[np.int64]
+
+
+def stream_checks(reference: Reference, current: pd.DataFrame, window: Window | None, settings: DriftSettings) -> list[Check]:
+    """Volume, freshness and new users of the slice's rows."""
+    history = reference.history
+    if history is None or window is None:
+        reason = NO_HISTORY if history is None else NO_WINDOW
+        return [not_judged(name, METHODS[name], reason) for name in (RATE, SILENCE, NEWCOMERS)]
+    times, end = _times(current, window)
+    newcomers = float((~np.isin(current["user_id"].to_numpy(np.int64), window.known_users)).mean())
+    row = _row_for(history, len(times))
+    found = [] if row else [not_judged(name, METHODS[name], _too_short(history, len(times))) for name in (RATE, NEWCOMERS)]
+    if row:
+        found = [
+            _volume(row, len(times), max(end - window.start, 1), settings),
+            _newcomers(row, newcomers, settings),
+        ]
+    return [*found, silence_check(history, current, window, settings)]
+
+
+def seconds_of(current: pd.DataFrame, window: Window) -> int:
+    """How long the slice lasted, at least one second."""
+    return max(_times(current, window)[1] - window.start, 1)
+
+
+def _times(current: pd.DataFrame, window: Window) -> tuple[npt.NDArray[np.int64], int]:
+    """Sorted times of the slice and its end; one event from the future makes no silence."""
+    times = np.sort(current["timestamp"].to_numpy(np.int64))
+    times = times[: without_strays(len(times)).stop]
+    newest = int(times[-1]) if len(times) else window.start
+    return times, max(newest, window.now) if window.now is not None else newest
+
+
+def calendar_p(history: History | None, window: Window | None, events: int, column: str, distance: float) -> float:
+    """Of the Jensen-Shannon distance of a slice's hours or weekdays, had it been one of the past's windows.
+
+    A window of an afternoon has few hours, one of a weekend no Monday, and both are nothing new. 0 where the slice is no window,
+    or the past is not known: then its users alone tell.
+    """
+    row = _row_for(history, events) if history is not None and window is not None else None
+    if row is None:
+        return 0.0
+    usual, spread = (
+        (row.log_hour_distance, row.log_hour_distance_sd)
+        if column == "hour"
+        else (row.log_weekday_distance, row.log_weekday_distance_sd)
+    )
+    apart = math.log(max(distance, 1e-6)) - usual
+    p_value = _prediction_p(apart, spread, row.windows)
+    return p_value / 2 if apart > 0 else 1 - p_value / 2
+
+
+def quarantine_check(before: Quarantine | None, now: Quarantine | None, settings: DriftSettings) -> Check:
+    """Rows set aside since, by Fisher's exact test against the reference's."""
+    from scipy.stats import fisher_exact
+
+    if before is None or now is None or not before.rows or not now.rows:
+        whose = "reference" if before is None or not before.rows else "slice"
+        return not_judged(
+            SET_ASIDE, METHODS[SET_ASIDE], f"It is not known how many rows of the {whose} came in and were set aside."
+        )
+    table = [[side.quarantined, side.rows - side.quarantined] for side in (now, before)]
+    shares = [side.quarantined / side.rows for side in (before, now)]
+    return Check(
+        name=SET_ASIDE,
+        method=METHODS[SET_ASIDE],
+        reference=shares[0],
+        current=shares[1],
+        effect=shares[1] - shares[0],
+        bound=settings.max_quarantined_share,
+        p_value=float(fisher_exact(table, alternative="greater").pvalue),
+        detail=f"{now.quarantined:,} of {now.rows:,} rows, {shares[1]:.1%}; before {shares[0]:.1%}",
+    )
+
+
+def _row_for(history: History, events: int) -> WindowRow | None:
+    """The past in windows of as many events or fewer, which vary no less."""
+    fitting = [row for row in history.windows if row.events <= events]
+    return fitting[-1] if fitting else None
+
+
+def _too_short(history: History, events: int) -> str:
+    least = history.windows[0].events if history.windows else "any size"
+    return f"The reference's history of {history.events:,} events has no windows to compare {events:,} events with (the smallest: {least})."
+
+
+def _volume(row: WindowRow, events: int, seconds: int, settings: DriftSettings) -> Check:
+    rate = math.log(events / seconds)
+    apart = rate - row.log_rate
+    usual, found = (math.exp(value) * DAY_S for value in (row.log_rate, rate))
+    return Check(
+        name=RATE,
+        method=METHODS[RATE],
+        reference=usual,
+        current=found,
+        effect=math.exp(abs(apart)),
+        bound=settings.max_volume_ratio,
+        p_value=_prediction_p(apart, row.log_rate_sd, row.windows),
+        detail=f"{found:,.0f} events a day over {seconds / DAY_S:,.1f} days; before {usual:,.0f}",
+    )
+
+
+def _newcomers(row: WindowRow, share: float, settings: DriftSettings) -> Check:
+    expected = math.sin(row.new_users) ** 2
+    apart = math.asin(math.sqrt(share)) - row.new_users
+    return Check(
+        name=NEWCOMERS,
+        method=METHODS[NEWCOMERS],
+        reference=expected,
+        current=share,
+        effect=abs(share - expected),
+        bound=settings.max_unseen_user_share,
+        p_value=_prediction_p(apart, row.new_users_sd, row.windows),
+        detail=f"{share:.1%} of the events are by users who were new; before {expected:.1%}",
+    )
+
+
+def silence_check(history: History, current: pd.DataFrame, window: Window, settings: DriftSettings) -> Check:
+    """The chance of a silence so long in a window so long: how many there were to be expected. A slice may have no events at all.
+
+    The tail of the past's silences is taken as exponential beyond the shortest of the longest that are kept.
+    """
+    times, end = _times(current, window)
+    marks = np.concatenate([[window.start], times, [end]])
+    longest, age = int(np.diff(np.sort(marks)).max()), end - int(times[-1] if len(times) else window.start)
+    start = window.start
+    if not history.silences or history.silences[0] < 1 or history.last <= history.first:
+        return not_judged(SILENCE, METHODS[SILENCE], "The reference's history has no silences to compare with.", float(longest))
+    kept = np.array(history.silences, dtype=np.float64)
+    tail, excess = kept[-1], max(float((kept - kept[-1]).mean()), 1.0)
+    lasted = max(end - start, 1) / (history.last - history.first)
+    expected = lasted * len(kept) * math.exp(-max(longest - tail, 0.0) / excess)
+    return Check(
+        name=SILENCE,
+        method=METHODS[SILENCE],
+        reference=float(kept[0]),
+        current=float(longest),
+        effect=float(longest / kept[0]),
+        bound=settings.max_silence_ratio,
+        p_value=-math.expm1(-expected) if longest > tail else 1.0,
+        detail=f"{longest / 3600:.1f} hours without an event; before at most {kept[0] / 3600:.1f}; the newest is {age / 3600:.1f} hours old",
+    )
+
+
+def _prediction_p(apart: float, spread: float, windows: int) -> float:
+    """Of one more window `apart` from the mean of `windows` of them, two-sided."""
+    from scipy.stats import t
+
+    spread = max(spread, 1e-6) * math.sqrt(1 + 1 / windows)
+    return float(2 * t.sf(abs(apart) / spread, windows - 1))

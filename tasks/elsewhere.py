@@ -1,0 +1,168 @@
+"""Training as a run of a deployment, on a work pool that has what training needs: Prefect tasks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Cancelling
+
+from configs.errors import SettingsError, StoreError, TrainingError
+from configs.runpod import TrainingPlaceSettings
+from configs.settings import RetrainSettings
+from infra.runpod.cost import PodCost
+from infra.runpod.prefect_runs import account_filter, accounts_in
+from infra.stores import open_store
+from tasks import artifacts
+from tasks.candidates import Candidate, candidate_kinds
+from tasks.datasets import DatasetRef
+from tasks.hand_over import Origin, clear_hand_over, hand_over, take_over
+from tasks.stages import NETWORK, follow_training
+
+__all__ = ["Trained", "hand_candidates_over", "settle_cost", "take_candidates_over", "train_by_deployment"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Candidates, and the flow runs that were started for them; the last one has trained them."""
+
+    candidates: list[Candidate]
+    runs: tuple[str, ...] = ()
+    origin: Origin = field(default_factory=Origin)
+
+
+@task(name="hand over", **NETWORK)
+def hand_candidates_over(candidates: list[Candidate], settings: RetrainSettings) -> None:
+    """Put the candidates into the store for the run that has asked for them."""
+    store = open_store(settings.store)
+    key = hand_over(store, str(flow_run.id), candidates)
+    artifacts.show_training(candidates)
+    get_run_logger().info("the candidates are handed over at %s", store.uri(key))
+
+
+@task(name="train by deployment", cache_policy=NO_CACHE)
+def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings) -> tuple[str, ...]:
+    """Train the candidates as a run of the deployment, and wait for it. The flow runs that this took; the last has trained.
+
+    Raises SettingsError where that cannot be, TrainingError where the run does not complete.
+    """
+    log, place = get_run_logger(), settings.training
+    if settings.store.secret_access_key is not None:
+        raise SettingsError(
+            "store.secret_access_key cannot be handed to a run of a deployment: its parameters are readable by everyone who can see "
+            "the Prefect server. Leave it out, and give the workers their credentials in their environment."
+        )
+    runs: list[str] = []
+    while True:
+        ended = _run(dataset, settings, len(runs))
+        runs.append(str(ended.id))
+        assert ended.state is not None
+        if ended.state.is_completed():
+            return tuple(runs)
+        said = (
+            f"The run {ended.name} of {place.deployment} ended as {ended.state.name}: {ended.state.message or 'without a reason'}"
+        )
+        if not ended.state.is_crashed() or len(runs) == place.attempts:
+            raise TrainingError(f"{said} Its page in the Prefect UI has the log (flow run {ended.id}).")
+        log.warning("%s It is tried again.", said)
+
+
+@task(name="take over", **NETWORK)
+def take_candidates_over(dataset: DatasetRef, runs: tuple[str, ...], settings: RetrainSettings) -> Trained:
+    """Fetch what the last of the runs has handed over, and follow it as if it had been trained here."""
+    store, log = open_store(settings.store), get_run_logger()
+    folder = settings.work_dir / "candidates" / settings.model_name
+    candidates, origin = take_over(store, runs[-1], candidate_kinds(settings.models), folder)
+    for candidate in candidates:
+        follow_training(dataset, candidate, settings)
+    try:
+        clear_hand_over(store, runs[-1])
+    except StoreError as error:
+        log.warning("What the run %s has handed over is left in the store: %s", runs[-1], error)
+    return Trained(candidates, runs, origin)
+
+
+@task(name="settle cost", cache_policy=NO_CACHE)
+def settle_cost(trained: Trained, place: TrainingPlaceSettings) -> Origin:
+    """What the pods of all the runs cost, once they are closed; their latest figures where that takes too long. A pool that
+    rents nothing keeps no accounts, and the cost stays unknown."""
+    end, log = time.monotonic() + place.cost_wait_s, get_run_logger()
+    while True:
+        accounts = [account for run in trained.runs for account in _accounts(run)]
+        still_open = [account.pod for account in accounts if not account.closed]
+        if not still_open or time.monotonic() >= end:
+            break
+        time.sleep(min(place.poll_s, 1.0))
+    if not accounts:
+        return trained.origin
+    if still_open:
+        log.warning("The account of %s is still open; its latest figures are taken.", ", ".join(still_open))
+    usd = round(sum(account.usd for account in accounts), 6)
+    rows = [
+        {
+            "pod": account.pod,
+            "GPU": account.gpu,
+            "USD": account.usd,
+            "USD per hour": account.usd_per_hour,
+            "seconds": round(account.seconds),
+            "from (UTC)": account.created,
+            "note": account.note or ("" if account.closed else "still open"),
+        }
+        for account in accounts
+    ]
+    create_table_artifact(rows, key="training-cost", description=f"Training cost {usd:.4f} USD")
+    log.info("training cost %.4f USD", usd)
+    return replace(trained.origin, cost=usd)
+
+
+def _run(dataset: DatasetRef, settings: RetrainSettings, attempt: int) -> FlowRun:
+    """The ended run. Where this one is stopped meanwhile, that one is cancelled: it may be rented by the hour."""
+    handed = settings.model_copy(
+        update={
+            "training": TrainingPlaceSettings(),
+            # The machine may be this very one, whose own folder is in use.
+            "work_dir": settings.work_dir / "deployment",
+            # Its disk ends with it; epochs and figures are tracked by the run that takes the candidates over.
+            "tracking": settings.tracking.model_copy(update={"mode": "off"}),
+        }
+    )
+    parameters: dict[str, Any] = {
+        "settings": handed.model_dump(mode="json", exclude={"store": {"access_key_id", "secret_access_key"}}),
+        "dataset": f"{dataset.name}/{dataset.version}",
+        "hand_over": True,
+    }
+    key = f"{flow_run.id}-train-{attempt}"  # a run that is tried again finds the one that it has started
+    try:
+        started: Any = run_deployment(settings.training.deployment, parameters=parameters, timeout=0, idempotency_key=key)
+    except ObjectNotFound as error:
+        raise SettingsError(
+            f"training.deployment is {settings.training.deployment}, which the Prefect server does not have. Deploy it (`prefect deploy`), "
+            "or set training.where to inline."
+        ) from error
+    get_run_logger().info("training runs as %s of %s", started.name, settings.training.deployment)
+    with get_client(sync_client=True) as client:
+        try:
+            while True:
+                found: FlowRun = client.read_flow_run(started.id)
+                if found.state is not None and found.state.is_final():
+                    return found
+                time.sleep(settings.training.poll_s)
+        except BaseException:
+            client.set_flow_run_state(started.id, Cancelling(message="The run that asked for it has stopped."))
+            raise
+
+
+def _accounts(run: str) -> list[PodCost]:
+    with get_client(sync_client=True) as client:
+        return accounts_in(client.read_artifacts(artifact_filter=account_filter(UUID(run))))

@@ -1,0 +1,80 @@
+"""The account of the events of one file: rows = accepted + quarantined, by reason, whatever the file's size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from configs.settings import ValidationSettings
+from tasks.checks import joined_cells
+from tasks.movielens import INTERACTION_COLUMNS
+from tasks.parquet import ParquetWriter
+from tasks.validate import SUPERSEDED, TableReport, refuse_bad, refuse_empty
+
+__all__ = ["EventAccount"]
+
+
+class EventAccount:
+    """Counts the chunks of a file, and keeps their quarantined rows in the Parquet file `path`. Used as a context while it is
+    added to."""
+
+    def __init__(self, path: Path) -> None:
+        self.rows = self.accepted = 0
+        self.reasons: dict[str, int] = {}
+        self._first: dict[str, tuple[int, str]] = {}  # of each reason, the first row and its cells
+        self._writer = ParquetWriter(path, temporary=True)
+
+    def __enter__(self) -> EventAccount:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if raised[0] is None and not self.rows:
+            self._writer.write(_texts(pd.DataFrame({"row": np.empty(0, dtype=np.int64), "reasons": "", "cells": ""})))
+        self._writer.__exit__(*raised)  # type: ignore[arg-type]
+
+    def add(self, rows: int, quarantined: pd.DataFrame) -> None:
+        """Count the next `rows` rows, of which these are `quarantined` (row, reasons, cells) and the others accepted."""
+        self.accepted += rows - len(quarantined)
+        self.rows += rows
+        self._writer.write(_texts(quarantined))
+        for joined, bad in quarantined.groupby("reasons", sort=False):
+            for reason in str(joined).split("; "):
+                self.reasons[reason] = self.reasons.get(reason, 0) + len(bad)
+                self._first.setdefault(reason, (int(bad["row"].iloc[0]), str(bad["cells"].iloc[0])))
+
+    def report(self, superseded: pd.DataFrame, settings: ValidationSettings) -> TableReport:
+        """The account, with the accepted rows that another event supersedes.
+
+        Raises DataRefusedError where a column holds nothing, too many rows are bad, or too few are left.
+        """
+        for column in INTERACTION_COLUMNS:
+            if self.reasons.get(f"{column} is missing") == self.rows:
+                raise refuse_empty("interactions", column, self.rows)
+        reasons, first = dict(self.reasons), dict(self._first)
+        if len(superseded):
+            place = int(superseded["row"].argmin())
+            reasons[SUPERSEDED] = len(superseded)
+            first[SUPERSEDED] = (int(superseded["row"].iloc[place]), _cells(superseded.iloc[[place]]).iloc[0])
+        accepted = self.accepted - len(superseded)
+        report = TableReport(self.rows, accepted, self.rows - accepted, dict(sorted(reasons.items())))
+        refuse_bad(report, first, settings)
+        return report
+
+    def quarantined(self, superseded: pd.DataFrame) -> pd.DataFrame:
+        """table, row, reasons and cells of each row that is not accepted or is superseded, in the file's order."""
+        bad = _texts(pd.read_parquet(self._writer.path))
+        repeated = pd.DataFrame({"row": superseded["row"], "reasons": SUPERSEDED, "cells": _cells(superseded)})
+        found = pd.concat([bad, _texts(repeated)], ignore_index=True).sort_values("row", ignore_index=True)
+        found.insert(0, "table", pd.Series(["interactions"] * len(found), dtype="string"))
+        return found
+
+
+def _texts(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.astype({"row": np.int64, "reasons": "string", "cells": "string"})
+
+
+def _cells(events: pd.DataFrame) -> pd.Series[str]:
+    return joined_cells(events[INTERACTION_COLUMNS].map(lambda value: f"{value:.15g}"))

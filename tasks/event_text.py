@@ -1,0 +1,211 @@
+"""Rows of delimited text as events: a fast parser for clean text, and a tolerant one that loses no row.
+
+A line is a row, always: a line end inside of quotes ends the row too. Events are numbers, so nothing is lost by it, and a stray
+quote can never swallow the rows after it. Blank lines are no rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+
+from configs.settings import ValidationSettings
+from tasks.checks import CELL_CHARACTERS, Checks, Numbers, judge_events
+
+__all__ = ["EVENT_COLUMNS", "MISSING", "EventChunk", "TextLayout", "chunk_of_frame", "chunk_of_text", "fields", "lines"]
+
+EVENT_COLUMNS = ("user_id", "movie_id", "rating", "timestamp")
+MISSING = frozenset(
+    (
+        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL"),
+        *("NaN", "None", "n/a", "nan", "null"),
+    )
+)
+"""Texts that stand for a missing cell: those of pandas.read_csv."""
+IntArray = npt.NDArray[np.int64]
+WHOLE = {name: pa.float64() if name == "rating" else pa.int64() for name in EVENT_COLUMNS}
+FLOATS = {name: pa.float64() for name in EVENT_COLUMNS}
+TEXTS = {name: pa.string() for name in EVENT_COLUMNS}
+
+
+@dataclass(frozen=True, eq=False)
+class EventChunk:
+    """Consecutive rows of an event file, rows == len(accepted) + len(quarantined).
+
+    accepted: user_id int64, movie_id int64, rating float64, timestamp int64 (UTC seconds), row int64, in the file's order.
+    quarantined: row, reasons (joined by ;), cells (the original text, joined by |). row counts the file's data rows from 0.
+    """
+
+    accepted: pd.DataFrame
+    quarantined: pd.DataFrame
+    rows: int
+
+
+@dataclass(frozen=True)
+class TextLayout:
+    """How a row is written."""
+
+    separator: str
+    fields: tuple[str, ...]  # all of a row, in order; those that are read have the names of EVENT_COLUMNS
+    quoted: bool  # cells may stand in double quotes
+
+
+def lines(text: bytes) -> list[str]:
+    """The rows of a text: its lines that are not blank. What is no UTF-8 is replaced, and will be no number."""
+    return [
+        line for line in text.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n").split("\n") if line.strip(" ")
+    ]
+
+
+def fields(line: str, layout: TextLayout) -> list[str]:
+    """The cells of a row."""
+    if layout.quoted and '"' in line:
+        try:
+            return next(csv.reader([line], delimiter=layout.separator))
+        except csv.Error:  # a field above csv's limit
+            return line.split(layout.separator)
+    return line.split(layout.separator)
+
+
+def chunk_of_text(text: bytes, layout: TextLayout, first_row: int, settings: ValidationSettings, now: int) -> EventChunk:
+    """The events of whole lines; `first_row` is the row of the first of them, `now` UTC seconds."""
+    table = _numbers(text, layout)
+    if table is not None:
+        return _chunk_of_numbers(text, table, layout, np.arange(first_row, first_row + len(table)), settings, now)
+    texts = lines(text)
+    plain = _plain_row(layout)
+    clean = np.fromiter((plain.fullmatch(line) is not None for line in texts), dtype=bool, count=len(texts))
+    rows = np.arange(first_row, first_row + len(texts))
+    chunks = [_chunk_of_lines([texts[number] for number in np.flatnonzero(~clean)], layout, rows[~clean], settings, now)]
+    if clean.any():  # one bad cell is no reason to read a million rows slowly
+        rest = "\n".join(texts[number] for number in np.flatnonzero(clean)).encode()
+        table = _parsed(rest, layout, WHOLE, quoted=False)
+        assert table is not None  # each of its rows was found to be plain
+        chunks.append(_chunk_of_numbers(rest, table, layout, rows[clean], settings, now))
+    accepted, quarantined = (
+        pd.concat([getattr(chunk, name) for chunk in chunks]).sort_values("row", ignore_index=True)
+        for name in ("accepted", "quarantined")
+    )
+    return EventChunk(accepted, quarantined, len(texts))
+
+
+def chunk_of_frame(raw: pd.DataFrame, first_row: int, settings: ValidationSettings, now: int) -> EventChunk:
+    """The events of a table that has EVENT_COLUMNS, as numbers or text."""
+    checks = Checks("interactions", raw[list(EVENT_COLUMNS)])
+    columns = judge_events(checks, settings, now)
+    return _chunk(checks, columns, np.arange(first_row, first_row + len(raw)))
+
+
+def _chunk_of_numbers(
+    text: bytes, table: pa.Table, layout: TextLayout, rows: IntArray, settings: ValidationSettings, now: int
+) -> EventChunk:
+    """table: what `_parsed` found in the text."""
+    checks = Checks("interactions", table.to_pandas())
+    columns = judge_events(checks, settings, now)
+    if checks.bad.any():  # rarely: they are parsed again, to be kept as they were written
+        original = _parsed(text, layout, TEXTS, quoted=layout.quoted and b'"' in text)
+        assert original is not None  # all that is a number is a text
+        checks.raw = original.to_pandas()
+    return _chunk(checks, columns, rows)
+
+
+def _chunk(checks: Checks, columns: dict[str, Numbers], rows: IntArray) -> EventChunk:
+    frame = pd.DataFrame({**columns, "rating": columns["rating"].astype(np.float64, copy=False), "row": rows}, copy=False)
+    bad = checks.quarantined()
+    if len(bad):
+        frame = frame[~checks.bad].reset_index(drop=True)
+        bad["row"] = rows[bad["row"].to_numpy()]
+    return EventChunk(frame, bad, len(rows))
+
+
+@lru_cache(maxsize=64)
+def _plain_row(layout: TextLayout) -> re.Pattern[str]:
+    """Rows of which both parsers make the same numbers, beyond doubt."""
+    number = {"rating": r"[0-9]{1,15}(\.[0-9]{1,15})?"}
+    other = rf'[^{re.escape(layout.separator)}"]*'
+    cells = [number.get(name, "[0-9]{1,15}") if name in EVENT_COLUMNS else other for name in layout.fields]
+    return re.compile(re.escape(layout.separator).join(cells))
+
+
+def _numbers(text: bytes, layout: TextLayout) -> pa.Table | None:
+    """The text's numbers where all its rows have as many cells as they must and all cells are numbers, else None."""
+    quoted = layout.quoted and b'"' in text
+    hexadecimal = b"x" in text or b"X" in text  # which Arrow would take for whole numbers
+    for types in (FLOATS,) if hexadecimal else (WHOLE, FLOATS):
+        table = _parsed(text, layout, types, quoted=quoted)
+        if table is not None and (types is FLOATS or not any(column.null_count for column in table.columns)):
+            return table if not quoted or len(table) == _plain_lines(text) else None  # else a quote has swallowed a line end
+    return None
+
+
+def _plain_lines(text: bytes) -> int:
+    """The number of lines, where none is blank and all end alike; else -1."""
+    ends = text.count(b"\n")
+    if text.count(b"\r") not in (0, ends) or text.count(b"\r") != text.count(b"\r\n"):
+        return -1
+    return ends + (not text.endswith(b"\n"))
+
+
+def _parsed(text: bytes, layout: TextLayout, types: dict[str, pa.DataType], *, quoted: bool) -> pa.Table | None:
+    separator = layout.separator
+    if len(separator) > 1:  # Arrow splits at one character
+        text, separator = text.replace(b"\t", b" ").replace(separator.encode(), b"\t"), "\t"
+    names = [name if name in EVENT_COLUMNS else f"other {place}" for place, name in enumerate(layout.fields)]
+    try:
+        return pyarrow.csv.read_csv(
+            pa.BufferReader(text),
+            read_options=pyarrow.csv.ReadOptions(column_names=names, block_size=1 << 22),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=separator, quote_char='"' if quoted else False, ignore_empty_lines=True
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=types,
+                include_columns=list(EVENT_COLUMNS),
+                null_values=list(MISSING),
+                strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+
+
+def _chunk_of_lines(
+    texts: list[str], layout: TextLayout, numbers: IntArray, settings: ValidationSettings, now: int
+) -> EventChunk:
+    """Row by row: those with as many cells as columns are judged cell by cell, others set aside. numbers: of each row."""
+    rows = [fields(text, layout) for text in texts]
+    fits = np.array([len(row) == len(layout.fields) for row in rows], dtype=bool)
+    places = [layout.fields.index(name) for name in EVENT_COLUMNS]
+    cells = [[_cell(rows[number][place]) for place in places] for number in np.flatnonzero(fits)]
+    checks = Checks("interactions", pd.DataFrame(cells, columns=list(EVENT_COLUMNS), dtype=object))
+    columns = judge_events(checks, settings, now)
+    chunk = _chunk(checks, columns, numbers[fits])
+    odd = np.flatnonzero(~fits)
+    ragged = pd.DataFrame(
+        {
+            "row": numbers[odd],
+            "reasons": pd.Series([_count_reason(len(rows[number]), layout) for number in odd], dtype="string"),
+            "cells": pd.Series(
+                [" | ".join(cell[:CELL_CHARACTERS] for cell in rows[number][:20]) for number in odd], dtype="string"
+            ),
+        }
+    )
+    return EventChunk(chunk.accepted, pd.concat([chunk.quarantined, ragged], ignore_index=True), len(texts))
+
+
+def _cell(text: str) -> str | None:
+    """The cell without blanks around it, None for one that is missing."""
+    trimmed = text.strip(" \t")
+    return None if trimmed in MISSING else trimmed
+
+
+def _count_reason(count: int, layout: TextLayout) -> str:
+    return f"the row has {count} cell{'s' if count != 1 else ''}, not {len(layout.fields)}"

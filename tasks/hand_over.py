@@ -1,0 +1,125 @@
+"""Candidates that another machine has trained: handed over through the store, each file checked against its digest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from configs.errors import NotFoundError, TrainingError, VersionCorruptError
+from infra.stores import Store
+from infra.versions import MOST_JSON, Digest, FileName, fetch_version, read_json
+from tasks.candidates import Candidate, CandidateKind
+from tasks.registry import collect_lineage
+
+__all__ = ["Origin", "clear_hand_over", "hand_over", "take_over"]
+
+RECORD = "candidates.json"
+
+
+class _Machine(BaseModel):
+    """Where the candidates were trained, as a version's lineage tells it."""
+
+    git_commit: str | None
+    python: str
+    packages: dict[str, str]
+    hardware: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Candidate(Candidate):
+    """What a record says of a candidate; its file names are plain, so that none leads out of its folder."""
+
+    files: dict[FileName, Digest]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[1]
+    machine: _Machine
+    candidates: list[_Candidate]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a version's candidates were trained, if not by the run that publishes them, and what that cost."""
+
+    machine: dict[str, Any] = field(default_factory=dict)
+    """Fields of its lineage: git_commit, python, packages, hardware."""
+    cost: float | None = None
+    """USD."""
+
+
+def hand_over(store: Store, run: str, candidates: list[Candidate]) -> str:
+    """Put the candidates of the flow run `run` into the store, and their record last: without it there is nothing. Its key."""
+    prefix = _prefix(run)
+    for candidate in candidates:
+        for name in candidate.files:
+            store.put(f"{prefix}/{candidate.kind}/{name}", Path(candidate.folder) / name)
+    here = collect_lineage(
+        kind="",
+        dataset="",
+        protocol="",
+        seed=0,
+        settings={},
+        metrics={},
+        duration_s=0.0,
+        replicas=candidates[-1].replicas,
+    )
+    machine = {name: getattr(here, name) for name in _Machine.model_fields}
+    record = {"format": 1, "machine": machine, "candidates": [candidate.to_dict() for candidate in candidates]}
+    store.put(f"{prefix}/{RECORD}", json.dumps(record, indent=2).encode())
+    return f"{prefix}/{RECORD}"
+
+
+def take_over(store: Store, run: str, kinds: list[CandidateKind], folder: Path) -> tuple[list[Candidate], Origin]:
+    """The candidates that the flow run `run` has handed over, copied to `folder`, and the machine they come from.
+
+    Raises TrainingError where there are none or not those of `kinds`, VersionCorruptError where a file is not what was trained.
+    """
+    prefix = _prefix(run)
+    try:
+        content = store.get(f"{prefix}/{RECORD}", MOST_JSON)
+    except NotFoundError as error:
+        raise TrainingError(
+            f"The flow run {run} has trained and left nothing at {store.uri(prefix)}: it writes to another store. Give both runs the "
+            "same store.url."
+        ) from error
+    what = f"The record {store.uri(f'{prefix}/{RECORD}')}"
+    try:
+        record = _Record.model_validate(read_json(content, what))
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise VersionCorruptError(f"{what} is damaged ({where}: {first['msg']}). Run again.") from error
+    if [candidate.kind for candidate in record.candidates] != kinds:
+        trained = ", ".join(candidate.kind for candidate in record.candidates)
+        raise TrainingError(
+            f"The flow run {run} has trained {trained}, and {', '.join(kinds)} was asked for: it runs another version of the code."
+        )
+    return [_fetched(store, prefix, candidate, folder) for candidate in record.candidates], Origin(record.machine.model_dump())
+
+
+def clear_hand_over(store: Store, run: str) -> None:
+    """Delete what the flow run has handed over, its record first."""
+    prefix = _prefix(run)
+    store.delete(f"{prefix}/{RECORD}")
+    for key in list(store.list(f"{prefix}/")):
+        store.delete(key)
+
+
+def _fetched(store: Store, prefix: str, candidate: Candidate, folder: Path) -> Candidate:
+    own = folder / candidate.kind
+    shutil.rmtree(own, ignore_errors=True)
+    fetch_version(store, f"{prefix}/{candidate.kind}", candidate.files, own)
+    return Candidate(**{**{name: getattr(candidate, name) for name in Candidate.__dataclass_fields__}, "folder": str(own)})
+
+
+def _prefix(run: str) -> str:
+    return f"handed-over/{UUID(run)}"

@@ -1,0 +1,135 @@
+"""Dataset versions that a landing zone makes: their manifest, their tables, and the proof that they are what their name says.
+
+A version's name is `<content>-<layout>`: 12 hex digits of what it holds (events whatever their order and parts, items, users) and
+12 of what it is made of. Versions of one content are the same data in other parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from configs.errors import VersionCorruptError
+from infra.stores import Store
+from tasks.dataset_parts import Layout, PartFiles, StoredFile, merged_events
+from tasks.descriptions import Kind, public
+from tasks.event_digest import EventDigest
+from tasks.features import build_features
+from tasks.table_digest import plain_cells
+
+__all__ = [
+    "FORMAT",
+    "LandedState",
+    "content_of",
+    "landed_manifest",
+    "read_landed_table",
+    "store_file",
+    "store_frame",
+    "verify_landed",
+    "version_of",
+]
+
+FORMAT = 2
+
+
+@dataclass(frozen=True, eq=False)
+class LandedState:
+    """A dataset as a run finds it: what it is made of, and its tables with what later files need to know of them."""
+
+    layout: Layout
+    items: pd.DataFrame  # with descriptions.STATE
+    users: pd.DataFrame
+    first: int
+    last: int
+    parents: tuple[str, ...]  # name/version
+    is_release: bool = False  # whose stored tables lack STATE
+
+
+def content_of(events: EventDigest, items: pd.DataFrame, users: pd.DataFrame) -> str:
+    """12 hex digits of what a version holds; `row`, the order of a release's ties, is no part of it."""
+    digest = hashlib.sha256(f"landed format {FORMAT} {events}".encode())
+    for name, frame in (("items", public("items", items)), ("users", public("users", users))):
+        digest.update(f"{name} {list(frame.columns)}".encode())
+        for column in frame.columns:
+            digest.update(np.ascontiguousarray(pd.util.hash_array(plain_cells(frame[column]))).tobytes())
+    return digest.hexdigest()[:12]
+
+
+def version_of(content: str, layout: Layout) -> str:
+    return f"{content}-{layout.digest}"
+
+
+def landed_manifest(
+    name: str, number: int, content: str, state: LandedState, sources: dict[str, str], watermark: int
+) -> dict[str, Any]:
+    """The manifest of the version that log entry `number` makes."""
+    layout = state.layout
+    return {
+        "format": FORMAT,
+        "name": name,
+        "version": version_of(content, layout),
+        "content": content,
+        "number": number,
+        "rows": layout.rows,
+        "users": int(state.users["rated"].sum()),
+        "items": int(state.items["rated"].sum()),
+        "first": state.first,
+        "last": state.last,
+        "watermark": watermark,
+        "parents": list(state.parents),
+        "source_hashes": sources,
+        "layout": layout.to_dict(),
+    }
+
+
+def read_landed_table(store: Store, manifest: dict[str, Any], table: str, cache: Path | None = None) -> pd.DataFrame:
+    """interactions, items, users or features of the version; features are computed. Raises VersionCorruptError where an object differs
+    from the manifest, KeyError on another table."""
+    layout, files = Layout.from_dict(manifest["layout"]), PartFiles(store, cache)
+    if table == "interactions":
+        return merged_events(files, layout)
+    if table == "features":
+        return build_features(merged_events(files, layout))
+    kinds: dict[str, Kind] = {"items": "items", "users": "users"}
+    return public(kinds[table], files.frame(getattr(layout, table)))
+
+
+def verify_landed(store: Store, manifest: dict[str, Any]) -> None:
+    """Raises VersionCorruptError where the version's objects, or what they hold, are not what its name says."""
+    layout, files = Layout.from_dict(manifest["layout"]), PartFiles(store)
+    tables = {"items": files.frame(layout.items), "users": files.frame(layout.users)}
+    events = EventDigest.of(merged_events(files, layout))
+    content = content_of(events, **tables)
+    if events != layout.events or version_of(content, layout) != manifest["version"]:
+        uri = store.uri(f"datasets/{manifest['name']}/{manifest['version']}")
+        raise VersionCorruptError(
+            f"What {uri} is made of is not what the version is named after: "
+            "it and the manifest were changed after they were stored. Delete the version and ingest again; nothing that was trained on "
+            "it should be promoted."
+        )
+
+
+def store_file(store: Store, name: str, number: int, kind: str, content: Path | bytes, rows: int) -> StoredFile:
+    """Put a Parquet file under `datasets/<name>/parts/`, named by the log entry that it is for and by its content."""
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    else:
+        sha256 = hashlib.sha256(content).hexdigest()
+    key = f"datasets/{name}/parts/{number:08d}-{kind}-{sha256[:16]}.parquet"
+    store.put(key, content)
+    return StoredFile(key, sha256, rows)
+
+
+def store_frame(store: Store, name: str, number: int, kind: str, frame: pd.DataFrame) -> StoredFile:
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), buffer, compression="zstd")
+    return store_file(store, name, number, kind, buffer.getvalue(), len(frame))

@@ -1,0 +1,166 @@
+"""A run over a landing zone: what is new in it becomes the next version of the dataset, each file once.
+
+The content of the dataset is a function of the set of files (and of the release that they were added to), whatever the order in
+which they arrive, and whatever the runs that read them: the newest event of a user and movie counts (`tasks.interactions.settle`),
+and the newest description of an item or user (`tasks.descriptions`).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from configs.errors import AlreadyExistsError, DataRefusedError, SourceError, StoreFullError
+from configs.etl import EtlSettings
+from configs.landing import LandingSettings
+from configs.settings import ValidationSettings
+from infra.landing_zone import LandingZone
+from infra.stores import Store
+from tasks.dataset_parts import PartFiles
+from tasks.datasets import DatasetRef, load_dataset_ref
+from tasks.landed_versions import content_of, landed_manifest
+from tasks.landing_files import Listing, read_arrivals
+from tasks.landing_log import FileAccount, LandingLog, LogEntry
+from tasks.landing_state import extended, starting_state, state_of
+
+__all__ = ["Landing", "land", "scratch_folder"]
+
+LEFTOVER_S = 86_400
+
+
+@dataclass(frozen=True)
+class Landing:
+    """What a run over a landing zone did."""
+
+    dataset: DatasetRef
+    number: int  # of its entry in the log; the entry before where nothing was new
+    accounts: tuple[FileAccount, ...]
+    waiting: dict[str, str]  # file -> why it is left for a later run
+    known: int  # files whose content was added before, under whatever name
+    watermark: int  # UTC seconds
+
+
+def land(
+    store: Store,
+    zone: LandingZone,
+    name: str,
+    validation: ValidationSettings,
+    settings: LandingSettings,
+    engine: EtlSettings,
+    now: float,
+    *,
+    retry_quarantined: bool = False,
+) -> Landing:
+    """Add the zone's new files to the dataset `name`; `now` is UTC seconds. With `retry_quarantined`, files that were quarantined as a
+    whole are read again.
+
+    Raises SourceError where there is no dataset yet and no file, DataRefusedError where all of it is too small to be one (the files
+    are taken up again by the next run), AlreadyExistsError where other runs were faster `landing.races` times.
+    """
+    for _ in range(settings.races):
+        try:
+            return _land(store, zone, name, validation, settings, engine, now, retry_quarantined)
+        except AlreadyExistsError:
+            continue
+    raise AlreadyExistsError(
+        f"Other runs added files to {name} {settings.races} times while this one was reading. What it read is not lost: run again."
+    )
+
+
+def _land(
+    store: Store,
+    zone: LandingZone,
+    name: str,
+    validation: ValidationSettings,
+    settings: LandingSettings,
+    engine: EtlSettings,
+    now: float,
+    retry_quarantined: bool,
+) -> Landing:
+    log = LandingLog(store, name)
+    head = log.head()
+    listing = Listing(store, log.listing_key(zone.uri()))
+    known = log.known(retry_quarantined=retry_quarantined)
+    with scratch_folder(engine.work_dir) as scratch:
+        arrivals = read_arrivals(zone, known, listing, validation, settings, engine.chunk_rows, now, scratch)
+        if not arrivals.files:
+            listing.save()
+            if head is None:
+                raise _nothing_yet(zone, arrivals.waiting)
+            dataset = load_dataset_ref(store, name, head.version)
+            return Landing(dataset, head.number, (), arrivals.waiting, arrivals.known, head.watermark)
+        files = PartFiles(store, engine.work_dir / "parts")
+        before = state_of(store, files, name, head.version) if head else starting_state(store, files, name, settings)
+        number = head.number + 1 if head else 1
+        watermark = head.watermark if head else (before.last - settings.allowed_lateness_s if before else 0)
+        after, accounts = extended(store, files, name, number, before, arrivals.files, watermark, engine.memory_rows, scratch)
+        if after is None or after.layout.rows < validation.min_rows:
+            raise DataRefusedError(
+                f"The dataset {name} would have {after.layout.rows if after else 0} events after {len(arrivals.files)} new files of "
+                f"{zone.uri()}, fewer than validation.min_rows = {validation.min_rows}. Nothing was stored; the files are read again "
+                "when there are more, or lower the setting for a small data set."
+            )
+        for read in arrivals.files:
+            if read.quarantine is not None:
+                store.put(log.quarantine_key(read.sha256), read.quarantine)
+    content = content_of(after.layout.events, after.items, after.users)
+    watermark = max(watermark, after.last - settings.allowed_lateness_s)
+    sources = {account.file: account.sha256 for account in accounts}
+    manifest = landed_manifest(name, number, content, after, sources, watermark)
+    unchanged = head is not None and manifest["version"] == head.version
+    when = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+    log.append(
+        LogEntry(
+            number=number,
+            kind="ingest",
+            dataset=name,
+            version=manifest["version"],
+            watermark=watermark,
+            when=when,
+            manifest=None if unchanged else manifest,
+            accounts=accounts,
+        )
+    )
+    listing.save()
+    return Landing(
+        load_dataset_ref(store, name, manifest["version"]), number, accounts, arrivals.waiting, arrivals.known, watermark
+    )
+
+
+def _nothing_yet(zone: LandingZone, waiting: dict[str, str]) -> SourceError:
+    said = "; ".join(f"{file}: {why}" for file, why in list(waiting.items())[:4])
+    return SourceError(
+        f"The landing zone {zone.uri()} holds no file that is ready, and no dataset was made of it before. "
+        + (
+            f"Waiting are {len(waiting)}: {said}. Run again later."
+            if waiting
+            else "Put event files there (CSV, CSV.gz, Parquet)."
+        )
+    )
+
+
+@contextmanager
+def scratch_folder(work_dir: Path) -> Iterator[Path]:
+    """A folder of this run; those that killed runs left are removed a day later. Raises StoreFullError where it cannot be written."""
+    root = work_dir / "landing"
+    folder = root / f"{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        folder.mkdir(parents=True)
+        for left in root.iterdir():
+            if time.time() - left.stat().st_mtime > LEFTOVER_S:
+                shutil.rmtree(left, ignore_errors=True)
+        yield folder
+    except OSError as error:
+        raise StoreFullError(
+            f"etl.work_dir ({work_dir}) cannot be written: {error.strerror or error}. Free space there (about 150 bytes an event that "
+            "arrives), or choose another folder; nothing was added."
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

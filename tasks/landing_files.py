@@ -1,0 +1,268 @@
+"""Which files of a landing zone are new and ready, and what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from configs.errors import NotFoundError, SourceError
+from configs.landing import LandingSettings
+from configs.settings import ValidationSettings
+from infra.landing_zone import Delivery, LandingZone
+from infra.stores import Store
+from tasks.descriptions import DescriptionFile, description_kind, read_descriptions
+from tasks.event_files import open_event_file
+from tasks.landing_log import FileKind, file_id
+from tasks.validate import AcceptedModel
+
+__all__ = ["Arrivals", "Listing", "ReadFile", "read_arrivals"]
+
+
+@dataclass(frozen=True, eq=False)
+class ReadFile:
+    """A new file that was read. `events` are its good rows, in merge_interactions' columns; `quarantine` its bad ones."""
+
+    delivery: Delivery
+    sha256: str
+    kind: FileKind
+    ordinal: int  # `file` of its events
+    rows: int = 0
+    good: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    extra_columns: tuple[str, ...] = ()
+    events: Path | None = None
+    descriptions: DescriptionFile | None = None
+    quarantine: Path | None = None
+    why: str = ""  # it is to be quarantined as a whole
+
+
+@dataclass(frozen=True, eq=False)
+class Arrivals:
+    """What a look at the zone found."""
+
+    files: list[ReadFile]  # by sha256
+    waiting: dict[str, str]  # name -> why it is left for a later run
+    known: int  # files whose content was added before
+
+
+class Listing:
+    """What runs have seen of a zone, kept in the store: the sha256 of files by name, size and time, so that no run reads old files
+    again to know them, and since when a file that waits has been as it is, whatever its own clock says.
+
+    Only a memory: where it is lost or out of date, files are read again and wait anew.
+    """
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store, self._key = store, key
+        try:
+            found = json.loads(store.get(key))
+            self._known = {Delivery(*entry[:4]): str(entry[4]) for entry in found["files"]}
+            self._waiting = {Delivery(*entry[:4]): float(entry[4]) for entry in found["waiting"]}
+        except (NotFoundError, ValueError, TypeError, KeyError):
+            self._known, self._waiting = {}, {}
+        self._seen: dict[Delivery, str] = {}
+        self._waits: dict[Delivery, float] = {}
+
+    def sha256(self, delivery: Delivery) -> str | None:
+        return self._known.get(delivery)
+
+    def remember(self, delivery: Delivery, sha256: str) -> None:
+        self._seen[delivery] = sha256
+
+    def unchanged_s(self, delivery: Delivery, now: float) -> float:
+        """Seconds that the file has been as it is, by its own time or by what runs have seen."""
+        since = self._waits[delivery] = min(self._waiting.get(delivery, now), now)
+        return max(now - delivery.modified_ns / 1e9, now - since)
+
+    def save(self) -> None:
+        """Keep what was seen by this run; files that have gone are forgotten."""
+        waits = {delivery: since for delivery, since in self._waits.items() if delivery not in self._seen}
+        if (self._seen, waits) != (self._known, self._waiting):
+            kept = {"files": _entries(self._seen), "waiting": _entries(waits)}
+            self._store.put(self._key, json.dumps(kept).encode())
+
+
+def read_arrivals(
+    zone: LandingZone,
+    known: set[str],
+    listing: Listing,
+    validation: ValidationSettings,
+    settings: LandingSettings,
+    chunk_rows: int,
+    now: float,
+    scratch: Path,
+) -> Arrivals:
+    """Read the files whose id is not in `known`; what is read lies in `scratch`. `now` is UTC seconds.
+
+    A file that has changed within `landing.settle_s`, or while it was read, waits; so does one that cannot be read, until it has
+    not changed for `landing.give_up_s`.
+    """
+    files: list[ReadFile] = []
+    waiting: dict[str, str] = {}
+    repeated = 0
+    seen = set(known)
+    for delivery in zone.deliveries():
+        sha256 = listing.sha256(delivery)
+        if sha256 is not None and _is_known(sha256, delivery, seen):
+            listing.remember(delivery, sha256)
+            repeated += 1
+            continue
+        unchanged_s = listing.unchanged_s(delivery, now)
+        if not zone.atomic and unchanged_s < settings.settle_s:
+            waiting[delivery.name] = f"it was written {unchanged_s:.0f} s ago and may still grow (landing.settle_s)"
+            continue
+        try:
+            with zone.opened(delivery, scratch) as path:
+                read = _read(path, delivery, seen, validation, settings, chunk_rows, now, scratch, len(files))
+        except NotFoundError:
+            waiting[delivery.name] = "it was taken away while it was read"
+            continue
+        except SourceError as error:
+            waiting[delivery.name] = str(error)
+            continue
+        if not zone.unchanged(delivery):
+            waiting[delivery.name] = "it changed while it was read"
+            continue
+        if isinstance(read, str):
+            listing.remember(delivery, read)
+            repeated += 1
+            continue
+        if read.kind == "unreadable" and unchanged_s < settings.give_up_s:
+            waiting[delivery.name] = read.why
+            continue
+        listing.remember(delivery, read.sha256)
+        seen.add(file_id(read.kind, read.sha256, delivery.modified_ns))
+        files.append(read)
+    return Arrivals(sorted(files, key=lambda read: (read.sha256, read.delivery)), waiting, repeated)
+
+
+def _entries(found: Mapping[Delivery, str | float]) -> list[list[object]]:
+    return [[*astuple(delivery), value] for delivery, value in sorted(found.items())]
+
+
+def _is_known(sha256: str, delivery: Delivery, known: set[str]) -> bool:
+    return sha256 in known or file_id("items", sha256, delivery.modified_ns) in known
+
+
+def _read(
+    path: Path,
+    delivery: Delivery,
+    known: set[str],
+    validation: ValidationSettings,
+    settings: LandingSettings,
+    chunk_rows: int,
+    now: float,
+    scratch: Path,
+    ordinal: int,
+) -> ReadFile | str:
+    """What is in the file, or its sha256 where that is known already."""
+    sha256 = _sha256(path)
+    if _is_known(sha256, delivery, known):
+        return sha256
+    try:
+        kind = description_kind(path)
+        if kind is not None:
+            told = read_descriptions(path, kind, delivery.modified_ns, sha256)
+            quarantine = _QuarantineFile(scratch / f"{ordinal}.quarantine.parquet")
+            quarantine.write(told.quarantined)
+            read = ReadFile(
+                delivery, sha256, kind, ordinal, told.rows, len(told.frame), told.reasons, told.extra_columns, descriptions=told,
+                quarantine=quarantine.close(),
+            )  # fmt: skip
+        else:
+            read = _read_events(path, delivery, sha256, validation, chunk_rows, now, scratch, ordinal)
+    except SourceError as error:
+        return ReadFile(delivery, sha256, "unreadable", ordinal, why=str(error))
+    bad = read.rows - read.good
+    if bad >= settings.refuse_from_rows and bad / read.rows > validation.max_quarantined_share:
+        said = "; ".join(f"{reason}: {count}" for reason, count in sorted(read.reasons.items(), key=lambda each: -each[1])[:4])
+        why = (
+            f"{bad} of {read.rows} rows are bad ({bad / read.rows:.1%}), above validation.max_quarantined_share = "
+            f"{validation.max_quarantined_share:.1%}. {said}"
+        )
+        return ReadFile(
+            delivery,
+            sha256,
+            read.kind,
+            ordinal,
+            read.rows,
+            0,
+            read.reasons,
+            read.extra_columns,
+            quarantine=read.quarantine,
+            why=why,
+        )
+    return read
+
+
+def _read_events(
+    path: Path,
+    delivery: Delivery,
+    sha256: str,
+    validation: ValidationSettings,
+    chunk_rows: int,
+    now: float,
+    scratch: Path,
+    ordinal: int,
+) -> ReadFile:
+    rows = good = 0
+    reasons: Counter[str] = Counter()
+    quarantine = _QuarantineFile(scratch / f"{ordinal}.quarantine.parquet")
+    events, writer = scratch / f"{ordinal}.events.parquet", None
+    try:
+        file = open_event_file(path, validation, int(now), chunk_rows)
+        for chunk in file.chunks():
+            rows, good = rows + chunk.rows, good + len(chunk.accepted)
+            quarantine.write(chunk.quarantined)
+            for said, count in chunk.quarantined["reasons"].value_counts().items():
+                reasons.update(dict.fromkeys(str(said).split("; "), int(count)))
+            table = pa.Table.from_pandas(AcceptedModel.validate(chunk.accepted).assign(file=ordinal), preserve_index=False)
+            if writer is None:
+                writer = pq.ParquetWriter(events, table.schema, compression="lz4")
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+        bad = quarantine.close()
+    return ReadFile(
+        delivery, sha256, "events", ordinal, rows, good, dict(sorted(reasons.items())), file.extra_columns,
+        events=events if good else None, quarantine=bad,
+    )  # fmt: skip
+
+
+class _QuarantineFile:
+    """Bad rows (row, reasons, cells) as they are found; no file where there are none."""
+
+    SCHEMA = pa.schema([("row", pa.int64()), ("reasons", pa.string()), ("cells", pa.string())])
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, frame: pd.DataFrame) -> None:
+        if len(frame):
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(self._path, self.SCHEMA, compression="zstd")
+            self._writer.write_table(pa.Table.from_pandas(frame[self.SCHEMA.names], self.SCHEMA, preserve_index=False))
+
+    def close(self) -> Path | None:
+        if self._writer is None:
+            return None
+        self._writer.close()
+        return self._path
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror or error}. Give this user access to it.") from error

@@ -1,0 +1,185 @@
+"""How well the champion ranks what happened after it was trained, beside what its holdout promised.
+
+Each new event is a request: the user's events before it, also the new ones, are the history, and the film is looked for among all
+that the champion can recommend, by the rules of its own protocol. A film that it does not know is a miss, as it is for the user.
+Events of a user are alike, so intervals draw users.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from configs.errors import VersionCorruptError
+from configs.settings import DriftSettings, EvaluationSettings
+from infra.stores import Store
+from models.loading import load_recommender
+from models.protocol import exact_order
+from models.ranking import per_request, rank_requests
+from models.recommender import IntArray, Requests
+from models.significance import clustered_means
+from tasks.drift_checks import Check, not_judged
+from tasks.registry import ModelRef, fetch_version, read_manifest
+
+__all__ = ["LIVE", "LiveQuality", "Quality", "live_check", "live_quality", "live_requests", "measured"]
+
+LIVE = "live NDCG@10"
+METHOD = "relative loss of NDCG@10 against the holdout"
+RESAMPLES = 2000
+LEAST_USERS = 20
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Means over requests, with 95 % intervals by a bootstrap over users."""
+
+    requests: int
+    users: int
+    hr_at_10: float
+    hr_interval: tuple[float, float]
+    ndcg_at_10: float
+    ndcg_interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class LiveQuality:
+    """The champion on events after its training, and on its holdout; JSON-able."""
+
+    champion: str
+    trained_until: int  # UTC seconds of the newest event of its dataset
+    new_events: int  # after that; `live` is a sample of them
+    live: Quality | None  # None where there is nothing new
+    like_holdout: Quality | None  # of those, requests by users with some history for films that the champion knows
+    holdout: Quality
+    loss: float | None  # relative, of NDCG@10
+    p_value: float | None  # that it is no loss, one-sided
+
+
+def live_quality(
+    store: Store, champion: ModelRef, events: pd.DataFrame, trained_until: int, *, requests: int, seed: int = 0
+) -> LiveQuality:
+    """Rank a sample of `events` (user_id, movie_id, timestamp: all that is known by now) after `trained_until` by the champion.
+
+    Raises VersionCorruptError where its files are not those that it was sealed with.
+    """
+    manifest = read_manifest(store, champion.name, champion.version)
+    settings = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
+    asked = live_requests(events, trained_until, settings, limit=requests, seed=seed)
+    with tempfile.TemporaryDirectory(prefix="recsys-live-") as folder:
+        files = fetch_version(store, champion.prefix, manifest["files"], Path(folder))
+        holdout = _holdout_ranks(files, champion.kind)
+        model = load_recommender(files)
+        masked = settings.protocol != "loo-recbole" or not model.sequential
+        ranking = rank_requests(model, asked, model.catalogue, mask_seen=masked, batch_size=settings.batch_size)
+        like = np.isin(asked.targets, model.catalogue) & (asked.lengths >= max(settings.k_core - 1, 1))
+    loss = p_value = None
+    if len(asked):
+        loss, p_value = _loss(ranking.ranks, asked.user_ids, holdout[1], holdout[0], seed)
+    return LiveQuality(
+        champion=champion.version,
+        trained_until=trained_until,
+        new_events=int((events["timestamp"] > trained_until).sum()),
+        live=measured(ranking.ranks, asked.user_ids, seed),
+        like_holdout=measured(ranking.ranks[like], asked.user_ids[like], seed),
+        holdout=_certain(measured(holdout[1], holdout[0], seed), champion),
+        loss=loss,
+        p_value=p_value,
+    )
+
+
+def live_check(quality: LiveQuality | None, reason: str, settings: DriftSettings) -> Check:
+    """The champion's loss as a check among the others; `reason` is why there is no `quality`."""
+    if quality is None or quality.live is None or quality.loss is None:
+        return not_judged(LIVE, METHOD, reason or "Nothing has happened since the champion was trained.")
+    live, holdout = quality.live, quality.holdout
+    detail = (
+        f"{live.ndcg_at_10:.4f} ({live.ndcg_interval[0]:.4f} to {live.ndcg_interval[1]:.4f}) on {live.requests:,} events after the "
+        f"training; holdout {holdout.ndcg_at_10:.4f} ({holdout.ndcg_interval[0]:.4f} to {holdout.ndcg_interval[1]:.4f})"
+    )
+    if live.users < LEAST_USERS:
+        return not_judged(LIVE, METHOD, f"The new events are by {live.users} users, too few to tell: {detail}.", live.ndcg_at_10)
+    return Check(
+        name=LIVE,
+        method=METHOD,
+        reference=holdout.ndcg_at_10,
+        current=live.ndcg_at_10,
+        effect=quality.loss,
+        bound=settings.max_live_drop,
+        p_value=quality.p_value,
+        detail=detail,
+    )
+
+
+def live_requests(events: pd.DataFrame, after: int, settings: EvaluationSettings, *, limit: int, seed: int) -> Requests:
+    """At most `limit` events later than `after`, drawn at random, each with all of its user's events before it.
+
+    Events of one second are in the protocol's drawn order. A user may be asked several times.
+    """
+    users, items, times = (events[name].to_numpy(np.int64) for name in ("user_id", "movie_id", "timestamp"))
+    order = exact_order(users, items, times, settings.tie_seed)
+    users, items, times = users[order], items[order], times[order]
+    new = np.flatnonzero(times > after)
+    if len(new) > limit:
+        new = np.sort(np.random.default_rng(seed).choice(new, size=limit, replace=False))
+    first = np.searchsorted(users, users[new], side="left")
+    lengths = new - first
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    index = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], lengths) + np.repeat(first, lengths)
+    request_times = times[new]
+    if settings.request_time == "last":
+        request_times = np.where(lengths > 0, times[np.maximum(new - 1, 0)], request_times)
+    return Requests(
+        user_ids=users[new],
+        offsets=offsets,
+        item_ids=items[index],
+        timestamps=times[index],
+        ties_drawn=settings.protocol != "loo-recbole",
+        request_times=request_times,
+        targets=items[new],
+    )
+
+
+def measured(ranks: IntArray, users: IntArray, seed: int) -> Quality | None:
+    """HR@10 and NDCG@10 of `ranks` (R,) with their intervals; None of no ranks."""
+    if len(ranks) == 0:
+        return None
+    found = []
+    for metric in ("hr", "ndcg"):
+        values = per_request(ranks, metric, 10)
+        low, high = np.quantile(clustered_means(values, users, resamples=RESAMPLES, seed=seed), [0.025, 0.975])
+        found += [float(values.mean()), (float(low), float(high))]
+    return Quality(len(ranks), len(np.unique(users)), *found)  # type: ignore[arg-type]
+
+
+def _loss(live: IntArray, live_users: IntArray, holdout: IntArray, holdout_users: IntArray, seed: int) -> tuple[float, float]:
+    """Relative loss of NDCG@10 and its one-sided p-value: both sides are drawn anew by users, apart from each other."""
+    now, before = per_request(live, "ndcg", 10), per_request(holdout, "ndcg", 10)
+    apart = float(now.mean() - before.mean())
+    drawn = clustered_means(now, live_users, resamples=RESAMPLES, seed=seed) - clustered_means(
+        before, holdout_users, resamples=RESAMPLES, seed=seed + 1
+    )
+    reached = int((drawn - apart <= apart + 1e-15).sum())
+    return -apart / max(float(before.mean()), 1e-12), (reached + 1) / (RESAMPLES + 1)
+
+
+def _holdout_ranks(folder: Path, kind: str) -> tuple[IntArray, IntArray]:
+    """Users and ranks of the version's own test requests."""
+    try:
+        frame = pd.read_parquet(folder / "ranks.parquet", columns=["user_id", f"rank_{kind}"])
+    except (OSError, ValueError, KeyError) as error:
+        raise VersionCorruptError(
+            f"The champion's ranks.parquet cannot be read ({error}), so its holdout is not known; train again."
+        ) from error
+    return frame["user_id"].to_numpy(np.int64), frame[f"rank_{kind}"].to_numpy(np.int64)
+
+
+def _certain(quality: Quality | None, champion: ModelRef) -> Quality:
+    if quality is None:
+        raise VersionCorruptError(f"The champion {champion.version} has no ranks of its holdout; train again.")
+    return quality

@@ -1,0 +1,140 @@
+"""Watches one dataset version for the champion: drift of its newest slice, live quality, a page and its figures in the store."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from configs.errors import NotFoundError
+from configs.settings import DriftSettings, MonitoringSettings
+from infra.stores import Store
+from tasks.datasets import DatasetRef, load_dataset_ref, read_table
+from tasks.drawing import LOG, drawn
+from tasks.drift import DriftResult, Reference, detect_drift, newest_slice, reference_of, window_of, with_checks
+from tasks.drift_evidently import draw_columns
+from tasks.drift_page import render_drift
+from tasks.drift_reference import Quarantine
+from tasks.landing_quarantine import quarantined
+from tasks.live_quality import LiveQuality, live_check, live_quality
+from tasks.publish import champion_ref
+from tasks.registry import ModelRef, fetch_version
+from tasks.registry import read_manifest as read_model_manifest
+
+__all__ = ["Monitored", "champion_reference", "monitor_dataset"]
+
+
+@dataclass(frozen=True)
+class Monitored:
+    """The outcome of a monitoring run and where it lies."""
+
+    result: DriftResult
+    figures: str  # address of the JSON
+    page: str | None  # address of the page; None where it could not be drawn
+    evidently: str | None
+
+
+def monitor_dataset(
+    store: Store,
+    dataset: DatasetRef,
+    model_name: str,
+    drift: DriftSettings,
+    monitoring: MonitoringSettings,
+    *,
+    since: int | None = None,
+    now: int | None = None,
+) -> Monitored:
+    """Compare the newest slice with the champion's reference, or with the older events where there is no champion.
+
+    `since` (UTC seconds) begins the slice, by default drift.slice_share of the events, of those that the champion was not trained
+    on. `now` (UTC seconds) is what the newest event's age is measured against, by default as monitoring.clock says. Writes
+    `drift/<dataset>/<version>/<stamp>.json`, `.html`, and `.evidently.html`.
+    """
+    features, items = read_table(store, dataset, "features"), read_table(store, dataset, "items")
+    current = champion_ref(store, model_name)
+    champion = current[0] if current else None
+    trained_until = _trained_until(store, champion) if champion else None
+    older, newest = newest_slice(features, drift, after=trained_until, since=since)
+    if now is None and monitoring.clock == "wall":
+        now = int(time.time())
+    quarantine = quarantined(store, dataset, after=_number(store, champion) if champion else 0, since=since)
+    reference = champion_reference(store, champion) if champion else reference_of(older, items, drift, 0, quarantine)
+    if champion and not dataset.number:
+        quarantine = _arrived(quarantine, reference.quarantine)
+    measure = detect_drift(reference, newest, items, drift, window=window_of(older, newest, now), quarantine=quarantine)
+    live, unknown = _live(store, champion, dataset, trained_until, monitoring)
+    result = with_checks(measure.result, [live_check(live, unknown, drift)])
+    result = replace(
+        result,
+        model_name=model_name,
+        dataset=f"{dataset.name}/{dataset.version}",
+        champion=champion.version if champion else None,
+        live=live,
+    )
+    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+    prefix = f"drift/{dataset.name}/{dataset.version}/{stamp}"
+    html = None
+    if measure.compared is not None and monitoring.evidently:
+        html = drawn("Evidently's page", draw_columns, LOG, measure.compared, monitoring, model_name, f"{result.dataset} {stamp}")
+    page = drawn("The page of drift", render_drift, LOG, result, f"{stamp}.evidently.html" if html else None)
+    for key, content in ((f"{prefix}.evidently.html", html), (f"{prefix}.html", page)):
+        if content is not None:
+            store.put_new(key, content)
+    store.put_new(f"{prefix}.json", json.dumps(result.to_dict(), indent=2, allow_nan=False).encode())
+    return Monitored(
+        result=result,
+        figures=store.uri(f"{prefix}.json"),
+        page=store.uri(f"{prefix}.html") if page is not None else None,
+        evidently=store.uri(f"{prefix}.evidently.html") if html is not None else None,
+    )
+
+
+def champion_reference(store: Store, ref: ModelRef) -> Reference:
+    """The reference that is stored with a version. Raises VersionCorruptError where it has none, or not the one it was sealed with."""
+    files = read_model_manifest(store, ref.name, ref.version)["files"]
+    kept = {name: digest for name, digest in files.items() if name.startswith("reference_")}
+    with tempfile.TemporaryDirectory(prefix="recsys-reference-") as folder:
+        return Reference.load(fetch_version(store, ref.prefix, kept, Path(folder)))
+
+
+def _trained_until(store: Store, champion: ModelRef) -> int | None:
+    """UTC seconds of the newest event that the champion could have learnt; None where its dataset is no longer stored."""
+    try:
+        return load_dataset_ref(store, *champion.dataset.split("/")).last
+    except NotFoundError:
+        return None
+
+
+def _number(store: Store, champion: ModelRef) -> int:
+    """Of the landing log's entry that made the champion's dataset; 0 for a release, and where it is no longer stored."""
+    try:
+        return load_dataset_ref(store, *champion.dataset.split("/")).number
+    except NotFoundError:
+        return 0
+
+
+def _arrived(now: Quarantine | None, before: Quarantine | None) -> Quarantine | None:
+    """Of a longer release the rows that came since the champion's; of another release all."""
+    if now is None or before is None or now.rows <= before.rows or now.quarantined < before.quarantined:
+        return now
+    return Quarantine(now.rows - before.rows, now.quarantined - before.quarantined)
+
+
+def _live(
+    store: Store, champion: ModelRef | None, dataset: DatasetRef, trained_until: int | None, settings: MonitoringSettings
+) -> tuple[LiveQuality | None, str]:
+    """Live quality, or why there is none."""
+    if champion is None:
+        return None, "There is no champion yet."
+    if settings.live_requests == 0:
+        return None, "monitoring.live_requests is 0."
+    if trained_until is None:
+        return (
+            None,
+            f"The dataset {champion.dataset} that the champion was trained on is no longer stored, so what came after it is not known.",
+        )
+    events = read_table(store, dataset, "interactions", ["user_id", "movie_id", "timestamp"])
+    return live_quality(store, champion, events, trained_until, requests=settings.live_requests), ""

@@ -1,0 +1,81 @@
+"""What people are told of a decision: one message with its figures and links, short enough for any chat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks.decision import Decision
+from tasks.decision_page import next_step, summary
+from tasks.promotions import Promotion
+
+__all__ = ["Notice", "champion_notice", "decision_notice"]
+
+LONGEST = 1500  # characters of a body; Discord takes 2000 with the title and the link that the server adds
+MOST_REASONS = 6
+EVENTS = {"promoted": "recsys.gate.promoted", "held": "recsys.gate.held", "needs approval": "recsys.gate.approval-needed"}
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One message, and the event that carries it."""
+
+    event: str
+    model_name: str
+    version: str
+    subject: str
+    body: str  # at most 1500 characters
+    figures: dict[str, Any] = field(default_factory=dict)  # JSON-able, for programs
+
+    def payload(self) -> dict[str, Any]:
+        """What the event holds."""
+        return {"subject": self.subject, "body": self.body, "version": self.version, "figures": self.figures}
+
+
+def decision_notice(decision: Decision, links: dict[str, str]) -> Notice:
+    """The gate's verdict on a challenger; `links` are shown under the text as `name: address`."""
+    said = {"promoted": "promoted", "held": "held", "needs approval": "needs approval"}[decision.outcome]
+    metrics = [
+        f"{model}: HR@10 {found['hr@10']:.4f}, NDCG@10 {found['ndcg@10']:.4f}"
+        for model in ("challenger", "champion", "ncf", "popularity")
+        if (found := decision.metrics.get(model))
+    ]
+    reasons = [f"- {reason}" for reason in decision.reasons[:MOST_REASONS]]
+    if len(decision.reasons) > MOST_REASONS:
+        reasons.append(f"- and {len(decision.reasons) - MOST_REASONS} more")
+    by = f"Approved by {decision.approval.who}." if decision.approval and decision.approval.approved else None
+    asked = "It passed every rule, and a person has the last word." if decision.outcome == "needs approval" else None
+    figures = [*metrics, f"{decision.requests:,} requests of {decision.dataset}"]
+    lines = [asked, by, *reasons, summary(decision), f"Next: {next_step(decision)}", *figures]
+    return Notice(
+        event=EVENTS[decision.outcome],
+        model_name=decision.model_name,
+        version=decision.challenger,
+        subject=f"{decision.model_name} {decision.challenger}: {said}",
+        body=_fitting([line for line in lines if line], links),
+        figures={"metrics": decision.metrics, "champion": decision.champion, "reasons": decision.reasons},
+    )
+
+
+def champion_notice(entry: Promotion, links: dict[str, str]) -> Notice:
+    """A version that became champion by a person's word: a rollback, or by force."""
+    verb = "rolled back to" if entry.kind == "rollback" else "promoted by force"
+    lines = [f"By {entry.who}: {entry.reason}", f"Before it: {entry.previous or 'none'}. Promotion {entry.number}."]
+    return Notice(
+        event="recsys.champion.rolled-back" if entry.kind == "rollback" else "recsys.champion.forced",
+        model_name=entry.name,
+        version=entry.version,
+        subject=f"{entry.name}: {verb} {entry.version}",
+        body=_fitting(lines, links),
+        figures={"number": entry.number, "previous": entry.previous},
+    )
+
+
+def _fitting(lines: list[str], links: dict[str, str]) -> str:
+    """Text and links; where both are too long the text gives way, as a link cut off leads nowhere."""
+    foot = "\n".join(f"{name}: {address}" for name, address in links.items())[:LONGEST]
+    text = "\n".join(lines)
+    room = LONGEST - len(foot) - 1
+    if len(text) > room:
+        text = text[: max(room - 4, 0)].rstrip() + " ..."
+    return f"{text}\n{foot}".strip() if foot else text

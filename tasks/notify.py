@@ -1,0 +1,50 @@
+"""Tasks that tell people of a decision. Each emits an event; an automation of the server (infra/alerts.py) makes it a message.
+
+So the webhook's secret stays on the server, and one that fails, hangs or is not there costs the run nothing.
+"""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+from prefect.logging import get_run_logger
+
+from configs.settings import StoreSettings
+from infra.stores import open_store
+from tasks.decision import Decision
+from tasks.drawing import drawn
+from tasks.notices import Notice, champion_notice, decision_notice
+from tasks.promotions import Promotion
+from tasks.registry import PAGE, ModelRef
+
+__all__ = ["tell_of_champion", "tell_of_decision"]
+
+
+@task(name="tell of decision", cache_policy=NO_CACHE)
+def tell_of_decision(version: ModelRef, decision: Decision, store: StoreSettings) -> None:
+    """Promoted, held, or waiting for approval."""
+    drawn("The message on the decision", _decision, get_run_logger(), version, decision, store)
+
+
+@task(name="tell of champion", cache_policy=NO_CACHE)
+def tell_of_champion(entry: Promotion, store: StoreSettings) -> None:
+    """Rolled back, or promoted by force."""
+    drawn("The message on the champion", _champion, get_run_logger(), entry, store)
+
+
+def _decision(version: ModelRef, decision: Decision, store: StoreSettings) -> None:
+    place = open_store(store)
+    _emit(decision_notice(decision, {"decision": place.uri(f"{version.prefix}/{PAGE}"), "version": version.uri}))
+
+
+def _champion(entry: Promotion, store: StoreSettings) -> None:
+    _emit(champion_notice(entry, {"version": open_store(store).uri(f"models/{entry.name}/{entry.version}")}))
+
+
+def _emit(notice: Notice) -> None:
+    emit_event(
+        event=notice.event,
+        resource={"prefect.resource.id": f"recsys.model.{notice.model_name}", "prefect.resource.name": notice.model_name},
+        payload=notice.payload(),
+    )

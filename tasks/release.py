@@ -1,0 +1,104 @@
+"""A whole release, from its files to the tables of a dataset version, in pieces that fit memory.
+
+It gives what `validate` and `build_features` give of the same source in memory.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+from configs.errors import StoreFullError
+from configs.etl import EtlSettings
+from configs.settings import ValidationSettings
+from tasks.event_account import EventAccount
+from tasks.event_files import open_event_file
+from tasks.ingest import LocatedSource
+from tasks.movielens import INTERACTION_COLUMNS, no_ratings
+from tasks.pandas_engine import Engine, PandasEngine
+from tasks.validate import ValidationReport, describe
+
+__all__ = ["Release", "building"]
+
+NO_EVENTS = pd.DataFrame({name: [] for name in INTERACTION_COLUMNS})
+PREFIX = "release-"
+LEFTOVER_S = 86_400  # a folder this old belongs to a run that was killed
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """Tables that satisfy the models; the large ones as Parquet files."""
+
+    interactions: Path  # sorted by user, time, movie
+    features: Path
+    items: pd.DataFrame
+    users: pd.DataFrame
+    quarantined: pd.DataFrame  # table, row, reasons, cells (the original ones, as text)
+    report: ValidationReport
+
+
+@contextmanager
+def building(source: LocatedSource, validation: ValidationSettings, settings: EtlSettings, now: int) -> Iterator[Release]:
+    """The release of a source, until the block ends; `now` is UTC seconds.
+
+    Raises SourceError where the source cannot be read, and DataRefusedError where a column holds nothing, too many rows are bad,
+    or too few are left.
+    """
+    try:
+        settings.work_dir.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(settings.work_dir)
+        with TemporaryDirectory(prefix=PREFIX, dir=settings.work_dir) as folder:
+            yield _build(source, validation, settings, now, Path(folder))
+    except OSError as error:
+        raise StoreFullError(
+            f"etl.work_dir ({settings.work_dir}) cannot be written: {error.strerror or error}. Free space there (about 150 bytes an "
+            "event), or choose another folder; nothing was stored."
+        ) from error
+
+
+def _remove_leftovers(work_dir: Path) -> None:
+    for folder in work_dir.glob(f"{PREFIX}*"):
+        if time.time() - folder.stat().st_mtime > LEFTOVER_S:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlSettings, now: int, folder: Path) -> Release:
+    file = open_event_file(source.ratings, validation, now, settings.chunk_rows)
+    account = EventAccount(folder / "quarantine.parquet")
+    interactions, features = folder / "interactions.parquet", folder / "features.parquet"
+    with _engine(settings, folder) as engine:
+        with account:
+            engine.read(file, account)
+        if not account.rows:
+            raise no_ratings(source.ratings)
+        account.report(NO_EVENTS, validation)  # what is too bad already need not be sorted
+        superseded = engine.write_interactions(interactions)
+        report = account.report(superseded, validation)
+        users, movies = engine.write_features(interactions, features)
+    described = describe(source.metadata.items, source.metadata.users, movies, users)
+    return Release(
+        interactions,
+        features,
+        described.items,
+        described.users,
+        pd.concat([account.quarantined(superseded), described.quarantined], ignore_index=True),
+        ValidationReport({"interactions": report, **described.reports}, described.items_without_metadata),
+    )
+
+
+@contextmanager
+def _engine(settings: EtlSettings, folder: Path) -> Iterator[Engine]:
+    if settings.engine == "pandas":
+        yield PandasEngine(folder, settings.memory_rows)
+        return
+    from tasks.dask_engine import dask_engine  # an extra
+
+    with dask_engine(folder, settings) as engine:
+        yield engine

@@ -1,0 +1,221 @@
+"""A replay's plain steps: the plan, a slice's record, which policies are due, and their trainings."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from configs.errors import ReplayError
+from configs.redaction import safe_settings
+from configs.replay import ReplaySettings
+from configs.settings import RetrainSettings
+from infra.stores import Store
+from tasks.datasets import DatasetRef, load_dataset_ref, read_table
+from tasks.ingest import ingest
+from tasks.landing_log import LandingLog
+from tasks.publish import champion_ref
+from tasks.registry import ModelRef, git_commit, read_manifest
+from tasks.replay_feed import Slice, feed_of, write_feed
+from tasks.replay_live import rank_live, same_files
+from tasks.replay_log import PolicyWatch, ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
+from tasks.replay_policies import Standing, due
+
+if TYPE_CHECKING:
+    from tasks.drift import DriftResult
+
+__all__ = [
+    "begin",
+    "champions_of",
+    "dataset_of",
+    "keep_slice",
+    "promoted_before",
+    "run_settings",
+    "trainings_due",
+    "watched_by_another",
+]
+
+# What neither changes what happens in a replay nor what it is worth.
+NO_PART = {"id", "store", "work_dir", "hourly_price", "alpha", "resamples", "bootstrap_seed", "tracking"}
+
+
+def begin(settings: ReplaySettings) -> ReplayPlan:
+    """Read the release, cut it, and lay its slices ready; a replay that was begun before is found again.
+
+    Raises SourceError where the release cannot be read, ReplayError where it is too short, or where the replay of this id was
+    begun with other data or settings.
+    """
+    source = ingest(settings.data)
+    chosen = {name: value for name, value in safe_settings(settings).items() if name not in NO_PART}
+    id_ = settings.id or _content_id(source.source_hashes, chosen)
+    feed = feed_of(source, settings)
+    plan = ReplayPlan(
+        id=id_,
+        source=source.name,
+        source_hashes=source.source_hashes,
+        slices=feed.slices,
+        last_person=feed.last_person,
+        folder=str((settings.work_dir / "replays" / id_).absolute()),
+        store=settings.store.model_copy(update={"url": f"{settings.store.url.rstrip('/')}/replays/{id_}"}),
+        settings=chosen,
+    )
+    kept = ReplayLog.of(plan).begin(plan)
+    changed = [name for name in chosen if json.dumps(kept.settings.get(name)) != json.dumps(chosen[name])]
+    if kept.source_hashes != plan.source_hashes:
+        changed.insert(0, "the source's files")
+    if changed:
+        raise ReplayError(
+            f"The replay {id_} was begun with other settings; {', '.join(changed)} differ. Set the same again, or give this replay "
+            "another id."
+        )
+    write_feed(feed, kept.feed)
+    return kept
+
+
+def run_settings(plan: ReplayPlan, settings: ReplaySettings, policy: str | None = None) -> RetrainSettings:
+    """Settings of a retraining in the replay's own store: of a policy's model, or of what all policies share."""
+    values = {name: getattr(settings, name) for name in RetrainSettings.model_fields}
+    folder = Path(plan.folder)
+    return RetrainSettings(
+        **{
+            **values,
+            "model_name": settings.model_of(policy) if policy else settings.model_name,
+            "data": settings.data.model_copy(update={"landing": str(plan.zone)}),
+            "landing": settings.landing.model_copy(update={"base": "none"}),
+            "etl": settings.etl.model_copy(update={"work_dir": folder / "etl"}),
+            "store": plan.store,
+            "work_dir": folder / "work",
+        }
+    )
+
+
+def keep_slice(
+    plan: ReplayPlan,
+    part: Slice,
+    dataset: DatasetRef,
+    found: Mapping[str, DriftResult],
+    settings: ReplaySettings,
+    seconds: dict[str, float],
+) -> SliceRecord:
+    """Rank the slice's events by each policy's champion of now, and keep that with what monitoring `found`."""
+    log = ReplayLog.of(plan)
+    ranks = None
+    if found:
+        champions = {policy: _champion(log.store, settings.model_of(policy)) for policy in found}
+        events = read_table(log.store, dataset, "interactions", ["user_id", "movie_id", "timestamp"])
+        ranks = rank_live(
+            log.store,
+            champions,
+            events,
+            part.start,
+            settings.evaluation,
+            last_person=plan.last_person,
+            limit=settings.live_requests,
+            seed=settings.seed + part.number,
+        )
+    accounts = [
+        account
+        for entry in LandingLog(log.store, dataset.name).entries()
+        for account in entry.accounts
+        if account.file == f"events-{part.number:04d}.csv"
+    ]
+    record = SliceRecord(
+        number=part.number,
+        dataset=f"{dataset.name}/{dataset.version}",
+        content=dataset.version.partition("-")[0],
+        rows=dataset.rows,
+        delivered=sum(account.rows for account in accounts),
+        accepted=sum(account.accepted for account in accounts),
+        duplicates=sum(account.duplicates for account in accounts),
+        quarantined=sum(account.quarantined for account in accounts),
+        policies={
+            policy: PolicyWatch(str(result.champion), result.verdict, result.drifted, result.reasons)
+            for policy, result in found.items()
+        },
+        seconds=seconds,
+    )
+    log.keep_slice(record, ranks)
+    return record
+
+
+def champions_of(plan: ReplayPlan, settings: ReplaySettings) -> dict[str, tuple[str, ...]]:
+    """What tells each policy's champion of now from another model: equal ones are watched once."""
+    store = ReplayLog.of(plan).store
+    return {policy: same_files(store, _champion(store, settings.model_of(policy))) for policy in settings.policies}
+
+
+def watched_by_another(plan: ReplayPlan, result: DriftResult, policy: str, settings: ReplaySettings) -> DriftResult:
+    """What monitoring found for another policy with the same champion, as the policy's own."""
+    own = _champion(ReplayLog.of(plan).store, settings.model_of(policy))
+    return replace(result, model_name=own.name, champion=own.version)
+
+
+def dataset_of(plan: ReplayPlan, record: SliceRecord) -> DatasetRef:
+    """The dataset version that a slice ended with."""
+    name, version = record.dataset.split("/")
+    return load_dataset_ref(ReplayLog.of(plan).store, name, version)
+
+
+def trainings_due(plan: ReplayPlan, part: Slice, record: SliceRecord, settings: ReplaySettings) -> dict[str, str]:
+    """Policies that retrain after the slice, each with the reason, without those that have done so; after the base all of them."""
+    log = ReplayLog.of(plan)
+    done = log.trainings()
+    found = {}
+    for name, policy in settings.policies.items():
+        own = [each for each in done if each.policy == name]
+        if any(each.slice == part.number for each in own):
+            continue
+        if part.number == 0:
+            found[name] = "base"
+            continue
+        before = log.slice(own[-1].slice)
+        assert before is not None  # a training comes after its slice
+        last = Standing(plan.slices[before.number].end, before.rows, before.content)
+        drifted = record.policies[name].verdict == "drifted"
+        why = due(policy, last, end=part.end, rows=record.rows, content=record.content, drifted=drifted)
+        if why is not None:
+            found[name] = why
+    return found
+
+
+def promoted_before(
+    plan: ReplayPlan, part: Slice, record: SliceRecord, policy: str, why: str, settings: ReplaySettings
+) -> TrainingRecord | None:
+    """The record of a training that a killed run promoted and had no time to record; None where there was none."""
+    store = ReplayLog.of(plan).store
+    current = champion_ref(store, settings.model_of(policy))
+    if current is None or current[0].dataset != record.dataset:
+        return None
+    ref = current[0]
+    lineage = read_manifest(store, ref.name, ref.version)["lineage"]
+    return TrainingRecord(
+        policy=policy,
+        slice=part.number,
+        why=why,
+        dataset=record.dataset,
+        version=ref.version,
+        outcome="promoted",
+        reasons=[],
+        champion=ref.version,
+        holdout_ndcg_at_10=float(lineage["metrics"]["ndcg@10"]),
+        training_s=float(lineage["duration_s"]),
+        seconds=float(lineage["duration_s"]),
+    )
+
+
+def _champion(store: Store, name: str) -> ModelRef:
+    current = champion_ref(store, name)
+    if current is None:
+        raise ReplayError(
+            f"The model {name} of the replay has no champion in {store.uri('')}. Delete that store and start again."
+        )
+    return current[0]
+
+
+def _content_id(source_hashes: dict[str, str], chosen: dict[str, object]) -> str:
+    code = git_commit() or importlib.metadata.version("movielens-recsys")
+    return hashlib.sha256(json.dumps([source_hashes, chosen, code], sort_keys=True).encode()).hexdigest()[:12]

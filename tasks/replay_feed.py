@@ -1,0 +1,161 @@
+"""A data set's past as a feed: calendar slices, each delivered to a landing zone as the event file of its time.
+
+What is delivered is the release as it is, bad rows included: validation, quarantine and the gate see what they would have seen.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from configs.errors import ReplayError
+from configs.replay import ReplaySettings, ShiftSettings
+from tasks.checks import MILLISECONDS_FROM
+from tasks.ingest import IngestedSource
+from tasks.movielens import INTERACTION_COLUMNS
+from tasks.shifts import SCENARIOS
+
+__all__ = ["Feed", "Slice", "deliver", "edges", "feed_of", "write_feed"]
+
+Length = Literal["day", "week", "month"]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A stretch of time; number 0 is the base."""
+
+    number: int
+    start: int  # UTC seconds
+    end: int  # UTC seconds, the first that does not belong to it
+    rows: int  # of its event file; where there are none, there is no file
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """The slices with what is delivered in each."""
+
+    slices: tuple[Slice, ...]
+    events: pd.DataFrame  # INTERACTION_COLUMNS, in the source's order, as the scenario left them
+    slice_of: IntArray  # (N,) of each event
+    items: dict[int, pd.DataFrame]  # descriptions by the slice that they come with
+    users: dict[int, pd.DataFrame]
+    last_person: int  # greatest id of the release's own users: a scenario's have greater ones
+
+
+def edges(first: int, last: int, length: Length) -> IntArray:
+    """Ascending UTC seconds that cut the time from `first` to `last` into calendar slices; n + 1 for n slices."""
+    unit = {"day": "D", "week": "D", "month": "M"}[length]
+    begin, end = (np.datetime64(second, "s").astype(f"datetime64[{unit}]") for second in (first, last))
+    if length == "week":
+        begin = begin - (begin.astype(np.int64) + 3) % 7  # 1970 began on a Thursday
+    step = 7 if length == "week" else 1
+    count = int((end - begin).astype(np.int64)) // step + 1
+    found: IntArray = (begin + np.arange(count + 1) * step).astype("datetime64[s]").astype(np.int64)
+    return found
+
+
+def feed_of(source: IngestedSource, settings: ReplaySettings) -> Feed:
+    """The source cut into the base and the slices after it, with the scenario planted.
+
+    A row whose time cannot be read comes with the base. Raises ReplayError where the source has too few slices.
+    """
+    raw = source.tables.interactions[INTERACTION_COLUMNS]
+    times = _seconds(raw)
+    if not (times >= 0).any():
+        raise ReplayError(f"No event of {source.name} has a time, so there is nothing to replay. Check the column timestamp.")
+    known = times[times >= 0]
+    marks = edges(int(known.min()), int(known.max()), settings.slices)
+    if len(marks) - 1 <= settings.base_slices:
+        raise ReplayError(
+            f"{source.name} lasts {len(marks) - 1} calendar {settings.slices}s, and base_slices is {settings.base_slices}: nothing is "
+            "left to replay. Lower base_slices, or choose shorter slices."
+        )
+    marks = np.concatenate([marks[:1], marks[settings.base_slices :]])
+    if settings.most_slices is not None:
+        marks = marks[: settings.most_slices + 2]
+    events, items = raw, source.tables.items
+    delivered = {0: items} if items is not None else {}
+    if settings.scenario is not None:
+        events, planted = _planted(raw, items, settings.scenario, marks)
+        if items is not None and len(planted) > len(items):
+            delivered[settings.scenario.from_slice] = planted.iloc[len(items) :]
+        times = _seconds(events)
+    slice_of = np.clip(np.searchsorted(marks, times, side="right") - 1, 0, None)
+    inside = slice_of < len(marks) - 1
+    events, slice_of = events[inside].reset_index(drop=True), slice_of[inside]
+    rows = np.bincount(slice_of, minlength=len(marks) - 1)
+    return Feed(
+        slices=tuple(Slice(number, int(marks[number]), int(marks[number + 1]), int(rows[number])) for number in range(len(rows))),
+        events=events,
+        slice_of=slice_of,
+        items=delivered,
+        users={0: source.tables.users} if source.tables.users is not None else {},
+        last_person=int(_numbers(raw["user_id"]).max()),
+    )
+
+
+def write_feed(feed: Feed, folder: Path) -> None:
+    """Write every slice's files, ready for `deliver`; those that are there are left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    order = np.argsort(feed.slice_of, kind="stable")
+    ends = np.cumsum([part.rows for part in feed.slices])
+    for part, end in zip(feed.slices, ends, strict=True):
+        tables = {"events": feed.events.iloc[order[end - part.rows : end]], "items": feed.items.get(part.number)}
+        for kind, table in {**tables, "users": feed.users.get(part.number)}.items():
+            path = folder / f"{kind}-{part.number:04d}.csv"
+            if table is not None and not table.empty and not path.exists():
+                partial = path.with_name(f".{path.name}")
+                table.to_csv(partial, index=False)
+                partial.replace(path)
+
+
+def deliver(part: Slice, folder: Path, zone: Path) -> list[Path]:
+    """Put the slice's files into the landing zone as if each had been written when the slice ended; whole or not at all."""
+    zone.mkdir(parents=True, exist_ok=True)
+    delivered = []
+    for source in sorted(folder.glob(f"*-{part.number:04d}.csv")):
+        partial = zone / f".{source.name}"
+        shutil.copyfile(source, partial)
+        os.utime(partial, (part.end, part.end))
+        delivered.append(partial.replace(zone / source.name))
+    return delivered
+
+
+def _planted(
+    raw: pd.DataFrame, items: pd.DataFrame | None, shift: ShiftSettings, marks: IntArray
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Events and items as the scenario has them; rows that are no numbers are left as they are."""
+    if shift.from_slice > len(marks) - 2:
+        raise ReplayError(
+            f"scenario.from_slice is {shift.from_slice}, and there are {len(marks) - 2} slices after the base. Plant it earlier."
+        )
+    numbers = raw.apply(pd.to_numeric, errors="coerce")
+    whole = numbers.notna().all(axis=1).to_numpy()
+    kinds = {"user_id": np.int64, "movie_id": np.int64, "rating": np.float64, "timestamp": np.int64}
+    events = numbers[whole].astype(kinds).reset_index(drop=True)
+    if items is None:
+        empty = {"title": pd.Series(dtype="string"), "year": pd.Series(dtype="Int64"), "genres": pd.Series(dtype="string")}
+        films = events["movie_id"].unique()
+        items = pd.DataFrame({"movie_id": films, **{name: column.reindex(range(len(films))) for name, column in empty.items()}})
+    shifted, described = SCENARIOS[shift.name](events, items, since=int(marks[shift.from_slice]), seed=shift.seed)
+    return pd.concat([shifted, raw[~whole]], ignore_index=True), described
+
+
+def _seconds(events: pd.DataFrame) -> IntArray:
+    """UTC seconds at which each event happened, -1 where it cannot be told: one told in milliseconds still happened in its time."""
+    times = _numbers(events["timestamp"])
+    return np.where(times > MILLISECONDS_FROM, times // 1000, np.maximum(times, -1))
+
+
+def _numbers(cells: pd.Series[Any]) -> IntArray:
+    """Whole numbers; -1 for what is none."""
+    found: IntArray = pd.to_numeric(cells, errors="coerce").fillna(-1).to_numpy(np.float64).astype(np.int64)
+    return found

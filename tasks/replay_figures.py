@@ -1,0 +1,172 @@
+"""Figures of a replay, as SVG."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from tasks.replay_results import Replay
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["colours", "differences_svg", "quality_svg"]
+
+PALETTE = ("#1f6f8b", "#d9822b", "#5b4b8a", "#2f7d5b", "#b5533c", "#8a7a1f", "#3f5fa8", "#a04b7d")
+DAY_S = 86_400
+GREY, PLANTED, DRIFT = "#6f767b", "#f3e3c8", "#b5533c"
+
+
+def colours(found: Replay) -> dict[str, str]:
+    """A colour for each policy, the same in all figures; one that never retrains is grey."""
+    moving = [policy.name for policy in found.policies if policy.rule != "never"]
+    chosen = {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(moving)}
+    return {policy.name: chosen.get(policy.name, GREY) for policy in found.policies}
+
+
+def quality_svg(found: Replay) -> bytes:
+    """Over time: NDCG@10 and HR@10 of each policy with 95 % intervals, what each gains on the first one, its drift marks and
+    retrainings, and the events that came in."""
+    from matplotlib.dates import ConciseDateFormatter
+    from matplotlib.figure import Figure
+
+    lanes = 0.5 + 0.3 * len(found.policies)
+    heights = [2.9, 1.9, 1.9, lanes, 1.0]
+    figure = Figure(figsize=(10.4, sum(heights) + 1.2), layout="constrained")
+    level, hit, gain, marks, volume = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    for place, policy in enumerate(found.policies):
+        colour = colours(found)[policy.name]
+        width = 1.3 + 0.9 * (len(found.policies) - 1 - place)  # so that of equal lines each is seen
+        dates = [_middle(found, point.slice) for point in policy.points]
+        for axes, metric in ((level, "ndcg"), (hit, "hr")):
+            estimates = [getattr(point, metric) for point in policy.points]
+            axes.plot(
+                dates,
+                [each.mean for each in estimates],
+                "-o",
+                color=colour,
+                linewidth=width,
+                markersize=width + 1.2,
+                label=policy.name,
+            )
+            lows, highs = [each.low for each in estimates], [each.high for each in estimates]
+            axes.fill_between(dates, lows, highs, color=colour, alpha=0.09, linewidth=0)
+    _gains(gain, found)
+    _marks(marks, found)
+    edges = [_date(part.start) for part in found.slices]
+    widths = [_date(part.end) - _date(part.start) for part in found.slices]
+    volume.bar(edges, [part.accepted for part in found.slices], width=widths, align="edge", color="#c9d2d7", edgecolor="white")
+    refused = [part.quarantined for part in found.slices]
+    if any(refused):
+        bottoms = [part.accepted for part in found.slices]
+        volume.bar(
+            edges, refused, width=widths, align="edge", bottom=bottoms, color=DRIFT, edgecolor="white", label="quarantined"
+        )
+        volume.legend(frameon=False, fontsize=8, loc="upper right")
+    first = found.policies[0].name
+    titles = (
+        "NDCG@10 of the champion of the time on the events of each slice; bands are 95 % intervals over users",
+        "HR@10",
+        f"NDCG@10 gained on {first}, on the same requests",
+        "x drift found    hollow: retrained and held    filled: retrained and promoted",
+        "events that came in",
+    )
+    for axes, title in zip((level, hit, gain, marks, volume), titles, strict=True):
+        _planted(axes, found)
+        axes.set_title(_plain(title), fontsize=9.5, loc="left")
+        _quiet(axes)
+    for axes in (level, hit):
+        axes.set_ylim(bottom=0)
+    level.legend(frameon=False, fontsize=9, ncols=min(6, len(found.policies)), loc="upper right")
+    volume.set_ylim(bottom=0)
+    volume.xaxis_date()
+    volume.xaxis.set_major_formatter(ConciseDateFormatter(volume.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]
+    return _svg(figure)
+
+
+def differences_svg(found: Replay) -> bytes | None:
+    """Each pair's difference of NDCG@10 with its 95 % interval; None of a single policy."""
+    from matplotlib.figure import Figure
+
+    if not found.differences:
+        return None
+    pairs = list(reversed(found.differences))
+    figure = Figure(figsize=(10.4, 0.9 + 0.36 * len(pairs)), layout="constrained")
+    axes = figure.subplots()
+    for place, pair in enumerate(pairs):
+        colour = GREY if not pair.shown else "#2f7d5b" if pair.ndcg.mean > 0 else DRIFT
+        axes.plot((pair.ndcg.low, pair.ndcg.high), (place, place), color=colour, linewidth=2, solid_capstyle="butt")
+        axes.plot(pair.ndcg.mean, place, "o", color=colour, markersize=5.5)
+    axes.axvline(0, color="black", linewidth=0.8, alpha=0.6)
+    axes.set_yticks(range(len(pairs)), [_plain(f"{pair.a} less {pair.b}") for pair in pairs])
+    axes.set_ylim(-0.6, len(pairs) - 0.4)
+    axes.set_title("difference of NDCG@10 over all live requests, 95 % interval over users", fontsize=9.5, loc="left")
+    _quiet(axes)
+    return _svg(figure)
+
+
+def _gains(axes: Axes, found: Replay) -> None:
+    axes.axhline(0, color=colours(found)[found.policies[0].name], linewidth=1.2)
+    others = found.policies[1:]
+    for place, policy in enumerate(others):
+        colour = colours(found)[policy.name]
+        shift = (place - (len(others) - 1) / 2) * 0.13  # of a slice, so that intervals stand side by side
+        for point in policy.points:
+            part = next(part for part in found.slices if part.number == point.slice)
+            width = _date(part.end) - _date(part.start)
+            date = _middle(found, point.slice) + shift * width
+            axes.plot((date, date), (point.gain.low, point.gain.high), color=colour, linewidth=1.4, alpha=0.75)
+            axes.plot(date, point.gain.mean, "o", color=colour, markersize=3)
+
+
+def _marks(axes: Axes, found: Replay) -> None:
+    ends = {part.number: _date(part.end) for part in found.slices}
+    for row, policy in enumerate(reversed(found.policies)):
+        colour = colours(found)[policy.name]
+        axes.axhline(row, color="#e3e7ea", linewidth=1, zorder=0)
+        drifts = [_middle(found, number) for number in policy.drifts]
+        axes.plot(drifts, [row] * len(drifts), "x", color=DRIFT, markersize=5.5, markeredgewidth=1.4)
+        for each in policy.trainings:
+            inside = colour if each.outcome == "promoted" else "white"
+            axes.plot(
+                ends[each.slice], row, "o", markerfacecolor=inside, markeredgecolor=colour, markersize=7.5, markeredgewidth=1.5
+            )
+    axes.set_yticks(range(len(found.policies)), [_plain(policy.name) for policy in reversed(found.policies)])
+    axes.set_ylim(-0.6, len(found.policies) - 0.4)
+
+
+def _planted(axes: Axes, found: Replay) -> None:
+    if found.scenario:
+        begin = next(part.start for part in found.slices if part.number == found.scenario_slice)
+        axes.axvspan(_date(begin), _date(found.slices[-1].end), color=PLANTED, alpha=0.45, zorder=0, linewidth=0)
+    axes.set_xlim(_date(found.slices[0].start), _date(found.slices[-1].end))
+
+
+def _middle(found: Replay, number: int) -> float:
+    part = next(part for part in found.slices if part.number == number)
+    return (_date(part.start) + _date(part.end)) / 2
+
+
+def _date(second: int) -> float:
+    """Days since 1970, as matplotlib has dates."""
+    return second / DAY_S
+
+
+def _plain(name: str) -> str:
+    return name.replace("$", r"\$")  # matplotlib would read mathematics
+
+
+def _quiet(axes: Any) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8.5)
+
+
+def _svg(figure: Any) -> bytes:
+    import matplotlib
+
+    buffer = io.BytesIO()
+    # Without date and with one salt for its ids, the same replay is the same file.
+    with matplotlib.rc_context({"svg.hashsalt": "recsys", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return buffer.getvalue()

@@ -1,0 +1,277 @@
+"""What a replay found: each policy's quality over time, what it cost, and how the policies differ on the same live events."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from configs.replay import ReplaySettings
+from models.ranking import MISS, FloatArray, per_request
+from models.recommender import IntArray
+from models.significance import clustered_means, holm
+from tasks.replay_feed import Slice
+from tasks.replay_log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
+from tasks.replay_policies import described
+
+__all__ = [
+    "Difference",
+    "Estimate",
+    "Point",
+    "PolicyResult",
+    "Replay",
+    "SliceResult",
+    "replay_results",
+    "slice_line",
+]
+
+SLICE_RESAMPLES = 1000  # of a point of a curve
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over requests with its 95 % interval, by a bootstrap over users."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """A policy's champion on the live requests of one slice."""
+
+    slice: int
+    champion: str
+    ndcg: Estimate
+    hr: Estimate
+    gain: Estimate  # NDCG@10 less that of the first policy, on the same requests
+
+
+@dataclass(frozen=True)
+class PolicyResult:
+    """One policy over the whole replay."""
+
+    name: str
+    rule: str  # in words
+    ndcg: Estimate  # NDCG@10 over all live requests
+    hr: Estimate
+    unknown_share: float  # of the requests, for films that the champion of the time could not recommend
+    points: list[Point]
+    trainings: list[TrainingRecord]  # without the base's
+    drifts: dict[int, list[str]]  # slice -> checks that drifted
+    training_s: float
+    seconds: float  # of all of its retraining
+    cost: float  # USD
+
+    @property
+    def promoted(self) -> int:
+        return sum(each.outcome == "promoted" for each in self.trainings)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """NDCG@10 and HR@10 of policy a less those of policy b, on the same requests; 95 % intervals by a bootstrap over users."""
+
+    a: str
+    b: str
+    ndcg: Estimate
+    hr: Estimate
+    p_value: float  # two-sided, of NDCG@10
+    adjusted: float  # Holm's, over all pairs
+    shown: bool
+
+
+@dataclass(frozen=True)
+class SliceResult:
+    """A slice as it came in."""
+
+    number: int
+    start: int
+    end: int
+    delivered: int
+    accepted: int
+    duplicates: int
+    quarantined: int
+    requests: int  # live
+    users: int
+
+
+@dataclass(frozen=True)
+class Replay:
+    """All of it; JSON-able."""
+
+    id: str
+    source: str
+    length: str  # of a slice
+    scenario: str  # empty where nothing was planted
+    scenario_slice: int
+    base_events: int
+    base_end: int
+    base_seconds: float
+    slices: list[SliceResult]
+    policies: list[PolicyResult]
+    differences: list[Difference]
+    requests: int
+    users: int
+    alpha: float
+    hourly_price: float
+    seconds: float  # of everything that was measured, training that policies shared counted for each
+    page: str = ""  # address
+    trained: str = ""  # in words: what was trained
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def policy(self, name: str) -> PolicyResult:
+        return next(policy for policy in self.policies if policy.name == name)
+
+
+def replay_results(plan: ReplayPlan, settings: ReplaySettings) -> Replay:
+    """The figures of a replay whose slices are all done."""
+    log = ReplayLog.of(plan)
+    records = {part.number: _record(log, part) for part in plan.slices}
+    ranks = {number: found for number in records if (found := log.ranks(number)) is not None}
+    trainings = log.trainings()
+    requests = pd.concat(list(ranks.values()), ignore_index=True) if ranks else None
+    base = [each for each in trainings if each.slice == 0]
+    scenario = settings.scenario
+    ss4rec = settings.models.ss4rec
+    return Replay(
+        id=plan.id,
+        source=plan.source,
+        length=settings.slices,
+        scenario=scenario.name if scenario else "",
+        scenario_slice=scenario.from_slice if scenario else 0,
+        base_events=records[0].rows,
+        base_end=plan.slices[0].end,
+        base_seconds=max((each.seconds for each in base), default=0.0),
+        slices=[_slice_result(part, records[part.number], ranks.get(part.number)) for part in plan.slices[1:]],
+        policies=[_policy(name, records, ranks, requests, trainings, settings) for name in settings.policies],
+        differences=_differences(requests, settings) if requests is not None else [],
+        requests=len(requests) if requests is not None else 0,
+        users=int(requests["user_id"].nunique()) if requests is not None else 0,
+        alpha=settings.alpha,
+        hourly_price=settings.hourly_price,
+        seconds=round(
+            sum(sum(record.seconds.values()) for record in records.values()) + sum(each.seconds for each in trainings), 1
+        ),
+        trained=f"SS4Rec of width {ss4rec.width} with {ss4rec.blocks} block{'s' if ss4rec.blocks > 1 else ''}, at most "
+        f"{ss4rec.max_epochs} epochs, seed {settings.seed}",
+    )
+
+
+def slice_line(plan: ReplayPlan, record: SliceRecord) -> str:
+    """A slice in one line, for the log."""
+    part = plan.slices[record.number]
+    said = (
+        f"slice {part.number} of {len(plan.slices) - 1}, {_day(part.start)} to {_day(part.end)}: {record.delivered:,} rows = "
+        f"{record.accepted:,} accepted + {record.duplicates:,} duplicates + {record.quarantined:,} quarantined"
+    )
+    ranks = ReplayLog.of(plan).ranks(record.number)
+    for name, watch in record.policies.items():
+        live = "no live events" if ranks is None else f"NDCG@10 {per_request(_column(ranks, name), 'ndcg', 10).mean():.4f}"
+        said += f"; {name} {live}, {watch.verdict}{' by ' + ', '.join(watch.drifted) if watch.drifted else ''}"
+    return said
+
+
+def _record(log: ReplayLog, part: Slice) -> SliceRecord:
+    found = log.slice(part.number)
+    assert found is not None  # the flow reports when all are done
+    return found
+
+
+def _policy(
+    name: str,
+    records: dict[int, SliceRecord],
+    ranks: dict[int, pd.DataFrame],
+    requests: pd.DataFrame | None,
+    trainings: list[TrainingRecord],
+    settings: ReplaySettings,
+) -> PolicyResult:
+    own = [each for each in trainings if each.policy == name and each.slice > 0]
+    seconds, first = sum(each.seconds for each in own), next(iter(settings.policies))
+    empty = Estimate(0.0, 0.0, 0.0)
+    return PolicyResult(
+        name=name,
+        rule=described(settings.policies[name]),
+        ndcg=_estimate(requests, name, "ndcg", settings.resamples, settings) if requests is not None else empty,
+        hr=_estimate(requests, name, "hr", settings.resamples, settings) if requests is not None else empty,
+        unknown_share=float((requests[name] == MISS).mean()) if requests is not None else 0.0,
+        points=[
+            Point(
+                slice=number,
+                champion=records[number].policies[name].champion,
+                ndcg=_estimate(found, name, "ndcg", SLICE_RESAMPLES, settings),
+                hr=_estimate(found, name, "hr", SLICE_RESAMPLES, settings),
+                gain=_difference(found, name, first, "ndcg", SLICE_RESAMPLES, settings)[0],
+            )
+            for number, found in sorted(ranks.items())
+        ],
+        trainings=own,
+        drifts={
+            number: record.policies[name].drifted
+            for number, record in records.items()
+            if number > 0 and record.policies[name].verdict == "drifted"
+        },
+        training_s=round(sum(each.training_s for each in own), 1),
+        seconds=round(seconds, 1),
+        cost=seconds / 3600 * settings.hourly_price,
+    )
+
+
+def _differences(requests: pd.DataFrame, settings: ReplaySettings) -> list[Difference]:
+    """Every pair, the later policy less the earlier one."""
+    found: dict[str, tuple[str, str, Estimate, Estimate, float]] = {}
+    for b, a in combinations(settings.policies, 2):
+        ndcg, means = _difference(requests, a, b, "ndcg", settings.resamples, settings)
+        hr, _ = _difference(requests, a, b, "hr", settings.resamples, settings)
+        reached = int((np.abs(means - ndcg.mean) >= abs(ndcg.mean) - 1e-15).sum())
+        found[f"{a} - {b}"] = (a, b, ndcg, hr, (reached + 1) / (settings.resamples + 1))
+    corrected = holm({name: pair[4] for name, pair in found.items()}, settings.alpha)
+    return [Difference(*pair, *corrected[name]) for name, pair in found.items()]
+
+
+def _estimate(frame: pd.DataFrame, name: str, metric: str, resamples: int, settings: ReplaySettings) -> Estimate:
+    return _interval(per_request(_column(frame, name), metric, 10), frame, resamples, settings)[0]
+
+
+def _difference(
+    frame: pd.DataFrame, a: str, b: str, metric: str, resamples: int, settings: ReplaySettings
+) -> tuple[Estimate, FloatArray]:
+    values = per_request(_column(frame, a), metric, 10) - per_request(_column(frame, b), metric, 10)
+    return _interval(values, frame, resamples, settings)
+
+
+def _interval(values: FloatArray, frame: pd.DataFrame, resamples: int, settings: ReplaySettings) -> tuple[Estimate, FloatArray]:
+    """The mean with its interval, and the resampled means: users are drawn anew, each with all of his requests."""
+    users = frame["user_id"].to_numpy(np.int64)
+    means = clustered_means(values, users, resamples=resamples, seed=settings.bootstrap_seed)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(values.mean()), float(low), float(high)), means
+
+
+def _slice_result(part: Slice, record: SliceRecord, ranks: pd.DataFrame | None) -> SliceResult:
+    return SliceResult(
+        number=part.number,
+        start=part.start,
+        end=part.end,
+        delivered=record.delivered,
+        accepted=record.accepted,
+        duplicates=record.duplicates,
+        quarantined=record.quarantined,
+        requests=len(ranks) if ranks is not None else 0,
+        users=int(ranks["user_id"].nunique()) if ranks is not None else 0,
+    )
+
+
+def _column(frame: pd.DataFrame, name: str) -> IntArray:
+    return frame[name].to_numpy(np.int64)
+
+
+def _day(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d}"

@@ -1,0 +1,91 @@
+"""The stages of a replay as Prefect tasks: each opens what it needs, calls the plain function, and shows the outcome."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import cast
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.logging import get_run_logger
+
+from configs.replay import ReplaySettings
+from tasks import replay
+from tasks.datasets import DatasetRef
+from tasks.drift import DriftResult
+from tasks.replay_feed import Slice, deliver
+from tasks.replay_log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
+from tasks.replay_results import Replay, replay_results, slice_line
+from tasks.stages import NETWORK
+
+__all__ = ["Progress", "begin_replay", "deliver_slice", "keep_training", "record_slice", "report_replay"]
+
+
+class Progress:
+    """Slices that are done, in the UI."""
+
+    def __init__(self, plan: ReplayPlan) -> None:
+        self._slices = len(plan.slices)
+        shown = create_progress_artifact(0.0, key="replay-progress", description="The base is on its way")
+        self._artifact = cast(UUID, shown)
+
+    def __call__(self, part: Slice) -> None:
+        said = f"{part.number} of {self._slices - 1} slices are done, until {_day(part.end)}"
+        update_progress_artifact(self._artifact, 100 * (part.number + 1) / self._slices, description=said)
+
+
+@task(name="begin replay", **NETWORK)
+def begin_replay(settings: ReplaySettings) -> ReplayPlan:
+    """Read and cut the release, or find the replay that was begun before."""
+    plan = replay.begin(settings)
+    log = get_run_logger()
+    base, last = plan.slices[0], plan.slices[-1]
+    log.info("replay %s of %s in %s", plan.id, plan.source, plan.store.url)
+    log.info("base until %s: %s events; then %d slices until %s", _day(base.end), f"{base.rows:,}", last.number, _day(last.end))
+    return plan
+
+
+@task(name="deliver slice", task_run_name="deliver slice {part.number}")
+def deliver_slice(plan: ReplayPlan, part: Slice) -> None:
+    """Put the slice's files into the landing zone."""
+    delivered = deliver(part, plan.feed, plan.zone)
+    get_run_logger().info("%s", ", ".join(path.name for path in delivered) or "nothing arrives")
+
+
+@task(name="record slice", task_run_name="record slice {part.number}", **NETWORK)
+def record_slice(
+    plan: ReplayPlan,
+    part: Slice,
+    dataset: DatasetRef,
+    found: dict[str, DriftResult],
+    settings: ReplaySettings,
+    seconds: dict[str, float],
+) -> SliceRecord:
+    """Rank the slice's events by the champions of now, and seal its record."""
+    record = replay.keep_slice(plan, part, dataset, found, settings, seconds)
+    get_run_logger().info("%s", slice_line(plan, record))
+    return record
+
+
+@task(name="keep training", task_run_name="{record.policy} after slice {record.slice}", **NETWORK)
+def keep_training(plan: ReplayPlan, record: TrainingRecord) -> None:
+    """Seal the record of a policy's training."""
+    ReplayLog.of(plan).keep_training(record)
+    get_run_logger().info("%s retrained (%s) and was %s. %s", record.policy, record.why, record.outcome, " ".join(record.reasons))
+
+
+@task(name="report replay", **NETWORK)
+def report_replay(plan: ReplayPlan, settings: ReplaySettings) -> Replay:
+    """Compare the policies, and store and show the page."""
+    from tasks.replay_artifacts import show_replay
+    from tasks.replay_page import headline, write_report
+
+    found = write_report(plan, replay_results(plan, settings))
+    show_replay(found)
+    get_run_logger().info("replay %s: %s", found.id, headline(found))
+    return found
+
+
+def _day(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d}"

@@ -1,0 +1,113 @@
+"""Planted shifts: what can happen to a feed of events, as pure functions on event frames, for tests, benchmarks and replays.
+
+Events have user_id, movie_id, rating and timestamp (UTC seconds), items movie_id, title, year and genres. Everything before `since`
+stays as it is. Nothing here is real: a shift has a known beginning, so that it can be asked when it was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["SCENARIOS", "Scenario", "bot_users", "feed_outage", "genre_wave", "milliseconds", "rating_scale", "thinned"]
+
+Scenario = Literal["genre wave", "bot users", "rating scale", "milliseconds", "feed outage", "partial outage"]
+Shifted = tuple[pd.DataFrame, pd.DataFrame]
+DAY_S = 86_400
+WAVE_FILMS, BOT_FILMS, BOT_EVENTS, BOT_GAP_S = 60, 60, 50, 1
+
+
+def genre_wave(
+    events: pd.DataFrame, items: pd.DataFrame, *, since: int, share: float = 0.3, genre: str = "Telenovela", seed: int = 0
+) -> Shifted:
+    """From `since` on, about `share` of the events are on WAVE_FILMS new films of a genre that there was not before.
+
+    A user sees each of them once at most.
+    """
+    rng = np.random.default_rng(seed)
+    films = int(items["movie_id"].max()) + 1 + np.arange(WAVE_FILMS)
+    moved = np.flatnonzero((events["timestamp"].to_numpy() >= since) & (rng.random(len(events)) < share))
+    users = events["user_id"].to_numpy()[moved]
+    # The popular ones first for most: the n-th event of a user takes the n-th of his own order of the new films.
+    order = np.argsort(rng.random((len(np.unique(users)), WAVE_FILMS)) ** (1 + np.arange(WAVE_FILMS) / 10), axis=1)[:, ::-1]
+    nth = pd.Series(users).groupby(users).cumcount().to_numpy()
+    fits = nth < WAVE_FILMS
+    codes = np.unique(users, return_inverse=True)[1]
+    changed = events["movie_id"].to_numpy(copy=True)
+    changed[moved[fits]] = films[order[codes[fits], nth[fits]]]
+    new = pd.DataFrame(
+        {
+            "movie_id": films,
+            "title": [f"Wave {number}" for number in range(1, WAVE_FILMS + 1)],
+            "year": items["year"].max() if len(items) else pd.NA,
+            "genres": genre,
+        }
+    )
+    described = pd.concat([items, new.astype(items.dtypes.to_dict())[list(items.columns)]], ignore_index=True)
+    return events.assign(movie_id=changed), described
+
+
+def bot_users(events: pd.DataFrame, items: pd.DataFrame, *, since: int, share: float = 0.3, seed: int = 0) -> Shifted:
+    """From `since` on, about `share` of the events are by new users who give 5 stars to the same few films, one each second."""
+    rng = np.random.default_rng(seed)
+    after = events.loc[events["timestamp"] >= since, "timestamp"]
+    if after.empty:
+        return events, items
+    bots = max(1, round(len(after) * share / (1 - share) / BOT_EVENTS))
+    pushed = rng.choice(items["movie_id"].to_numpy(np.int64), size=min(BOT_FILMS, len(items)), replace=False)
+    each = min(BOT_EVENTS, len(pushed))
+    begins = rng.integers(since, int(after.max()) + 1, size=bots)
+    made = pd.DataFrame(
+        {
+            "user_id": np.repeat(int(events["user_id"].max()) + 1 + np.arange(bots), each),
+            "movie_id": np.concatenate([rng.permutation(pushed)[:each] for _ in range(bots)]),
+            "rating": 5.0,
+            "timestamp": np.repeat(begins, each) + np.tile(np.arange(each) * BOT_GAP_S, bots),
+        }
+    )
+    if "row" in events:
+        made["row"] = int(events["row"].max()) + 1 + np.arange(len(made))
+    columns = list(events.columns)
+    return pd.concat([events, made[columns].astype(events.dtypes.to_dict())], ignore_index=True), items
+
+
+def rating_scale(events: pd.DataFrame, items: pd.DataFrame, *, since: int, factor: float = 2.0, seed: int = 0) -> Shifted:
+    """From `since` on, ratings come on another scale: ten stars for five."""
+    after = (events["timestamp"] >= since).to_numpy()
+    ratings = events["rating"].to_numpy(np.float64)
+    return events.assign(rating=np.where(after, ratings * factor, ratings)), items
+
+
+def milliseconds(events: pd.DataFrame, items: pd.DataFrame, *, since: int, seed: int = 0) -> Shifted:
+    """From `since` on, times come in milliseconds."""
+    times = events["timestamp"].to_numpy(np.int64)
+    return events.assign(timestamp=np.where(times >= since, times * 1000, times)), items
+
+
+def feed_outage(events: pd.DataFrame, items: pd.DataFrame, *, since: int, seconds: int = 30 * DAY_S, seed: int = 0) -> Shifted:
+    """Nothing arrives from `since` on for so many seconds, and what happened then never does."""
+    times = events["timestamp"]
+    return events[(times < since) | (times >= since + seconds)].reset_index(drop=True), items
+
+
+def thinned(events: pd.DataFrame, items: pd.DataFrame, *, since: int, lost: float = 0.9, seed: int = 0) -> Shifted:
+    """From `since` on, all events of a share of the users are lost: one of several collectors is down."""
+    rng = np.random.default_rng(seed)
+    users = np.unique(events["user_id"])
+    gone = users[rng.random(len(users)) < lost]
+    dropped = (events["timestamp"] >= since) & events["user_id"].isin(gone)
+    return events[~dropped].reset_index(drop=True), items
+
+
+SCENARIOS: dict[Scenario, Callable[..., Shifted]] = {
+    "genre wave": genre_wave,
+    "bot users": bot_users,
+    "rating scale": rating_scale,
+    "milliseconds": milliseconds,
+    "feed outage": feed_outage,
+    "partial outage": thinned,
+}
+"""Each takes (events, items, *, since, seed) and returns both anew."""

@@ -1,0 +1,82 @@
+"""Landing zones of a few files, and runs over them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from configs.etl import EtlSettings
+from configs.landing import LandingSettings
+from configs.settings import ValidationSettings
+from infra.landing_zone import FolderZone
+from infra.stores import LocalStore
+from tasks.compaction import compact
+from tasks.datasets import DatasetRef, read_table
+from tasks.landing import Landing, land
+
+NAME = "small"
+NOW = 1_700_000_000.0
+SETTLED = NOW - 3600
+LAX = ValidationSettings(min_rows=1)
+
+
+class Place:
+    """A store, a landing zone, and the runs over it at NOW."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.folder, self.zone = folder, folder / "zone"
+        self.zone.mkdir(parents=True)
+        self.store = LocalStore(folder / "store")
+        self.engine = EtlSettings(work_dir=folder / "work")
+        self.settings = LandingSettings.model_validate({"base": "none", "compact_parts": 1000, "compact_share": 1.0, **settings})
+
+    def put(self, name: str, content: str | bytes | pd.DataFrame, modified: float = SETTLED) -> Path:
+        """A file that was written whole at `modified`."""
+        path = self.zone / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, pd.DataFrame):
+            content = csv(content)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.utime(path, (modified, modified))
+        return path
+
+    def land(self, now: float = NOW, validation: ValidationSettings = LAX, **options: Any) -> Landing:
+        return land(self.store, FolderZone(self.zone), NAME, validation, self.settings, self.engine, now, **options)
+
+    def compact(self) -> DatasetRef:
+        return compact(self.store, NAME, self.settings, self.engine.work_dir, NOW, force=True)
+
+    def table(self, ref: DatasetRef, name: str = "interactions") -> pd.DataFrame:
+        return read_table(self.store, ref, name)
+
+
+def csv(frame: pd.DataFrame) -> str:
+    return frame.rename(columns={"user_id": "userId", "movie_id": "movieId"}).to_csv(index=False)
+
+
+def events(*rows: tuple[int, int, float, int]) -> pd.DataFrame:
+    """(user, movie, rating, seconds after 2000)."""
+    frame = pd.DataFrame(rows, columns=["user_id", "movie_id", "rating", "timestamp"])
+    return frame.assign(rating=frame["rating"].astype("float64"), timestamp=frame["timestamp"] + 946_684_800)
+
+
+def random_events(seed: int, rows: int, users: int = 8, movies: int = 6, seconds: int = 20) -> pd.DataFrame:
+    """Many events of one user and movie, and of one second."""
+    draw = np.random.default_rng(seed)
+    return events(
+        *zip(
+            draw.integers(1, users + 1, rows).tolist(),
+            draw.integers(1, movies + 1, rows).tolist(),
+            (draw.integers(1, 11, rows) / 2).tolist(),
+            draw.integers(0, seconds, rows).tolist(),
+            strict=True,
+        )
+    )
+
+
+def content(ref: DatasetRef) -> str:
+    return ref.version.partition("-")[0]

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from tasks import decision_page, recsys_report
+from tasks.evaluate import evaluate_candidates
+from tasks.publish import judge, publish, record_decision
+from tasks.recsys_report import REPORT_FILE
+from tasks.registry import PAGE, read_decision, read_manifest
+from tests.tasks.world import NAME, World
+
+
+def test_a_decision_whose_page_cannot_be_drawn_is_sealed_without_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(decision_page, "TEMPLATES", world.folder / "no-templates")
+    staged = world.stage()
+    decision = judge(world.store, staged, world.newer, world.settings)
+    with caplog.at_level(logging.WARNING):
+        ref = publish(world.store, staged, decision, world.candidates[-1], world.evaluation, world.settings)
+        assert record_decision(world.store, ref, decision) is None
+    assert PAGE not in read_manifest(world.store, NAME, ref.version)["files"]
+    assert read_decision(world.store, ref) == json.loads(json.dumps(decision.to_dict()))
+    assert [key.rpartition(".")[2] for key in world.store.list(f"decisions/{NAME}/{ref.version}/")] == ["json"]
+    assert caplog.text.count("The decision's page could not be drawn") == 2 and "TemplateNotFound" in caplog.text
+
+
+def test_an_evaluation_whose_page_cannot_be_drawn_has_all_its_figures(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recsys_report, "_draw", lambda *_: "<html>another version's page</html>")
+    (world.folder / REPORT_FILE).unlink()
+    found = evaluate_candidates(world.store, world.newer, world.candidates, world.settings)
+    assert REPORT_FILE not in found.files and found.metrics == world.evaluation.metrics
+    assert "The page of the recommendations could not be drawn" in caplog.text and "has no <body>" in caplog.text

@@ -1,0 +1,109 @@
+"""Candidates that pass from one machine to another through the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from configs.errors import TrainingError, VersionCorruptError
+from infra.stores import LocalStore
+from models.recommender import EpochReport
+from tasks.candidates import Candidate
+from tasks.hand_over import clear_hand_over, hand_over, take_over
+from tasks.registry import file_digests
+
+RUN = str(uuid4())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture
+def candidates(tmp_path: Path) -> list[Candidate]:
+    found = []
+    for kind in ("popularity", "ss4rec"):
+        folder = tmp_path / "trained" / kind
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(kind.encode() * 100)
+        (folder / "config.json").write_text("{}")
+        epochs = [EpochReport(1, 3, 0.5, {"ndcg@10": 0.1}, 1, 2.0)]
+        found.append(Candidate(kind, str(folder), epochs, 1, None, 10, "cuda", 12.5, file_digests(folder)))  # type: ignore[arg-type]
+    return found
+
+
+def edited(store: LocalStore, change: Callable[[Any], None]) -> None:
+    key = f"handed-over/{RUN}/candidates.json"
+    record = json.loads(store.get(key))
+    change(record)
+    store.put(key, json.dumps(record).encode())
+
+
+def test_what_is_taken_over_is_what_was_handed_over(store: LocalStore, candidates: list[Candidate], tmp_path: Path) -> None:
+    hand_over(store, RUN, candidates)
+    hand_over(store, RUN, candidates)  # an answer was lost, and the stage was tried again
+    found, origin = take_over(store, RUN, ["popularity", "ss4rec"], tmp_path / "here")
+    for before, after in zip(candidates, found, strict=True):
+        assert {**before.to_dict(), "folder": after.folder} == after.to_dict() and type(after) is Candidate
+        assert file_digests(Path(after.folder)) == before.files
+    assert origin.cost is None and {"git_commit", "python", "packages", "hardware"} == set(origin.machine)
+    clear_hand_over(store, RUN)
+    assert not list(store.list())
+
+
+def test_files_of_an_earlier_run_are_not_mixed_in(store: LocalStore, candidates: list[Candidate], tmp_path: Path) -> None:
+    hand_over(store, RUN, candidates)
+    (tmp_path / "here" / "ss4rec").mkdir(parents=True)
+    (tmp_path / "here" / "ss4rec" / "old.safetensors").write_text("x")
+    take_over(store, RUN, ["popularity", "ss4rec"], tmp_path / "here")
+    assert not (tmp_path / "here" / "ss4rec" / "old.safetensors").exists()
+
+
+def test_a_run_that_left_nothing_is_told_of_with_the_place(store: LocalStore, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"left nothing at .*same store\.url"):
+        take_over(store, RUN, ["popularity"], tmp_path)
+
+
+def test_other_models_than_were_asked_for_are_refused(store: LocalStore, candidates: list[Candidate], tmp_path: Path) -> None:
+    hand_over(store, RUN, candidates)
+    with pytest.raises(TrainingError, match="has trained popularity, ss4rec, and popularity, ncf, ss4rec was asked for"):
+        take_over(store, RUN, ["popularity", "ncf", "ss4rec"], tmp_path / "here")
+
+
+def test_a_file_that_was_changed_on_the_way_is_refused(store: LocalStore, candidates: list[Candidate], tmp_path: Path) -> None:
+    hand_over(store, RUN, candidates)
+    store.put(f"handed-over/{RUN}/ss4rec/model.safetensors", b"other weights")
+    with pytest.raises(VersionCorruptError, match=r"model\.safetensors"):
+        take_over(store, RUN, ["popularity", "ss4rec"], tmp_path / "here")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["candidates"][0]["files"].update({"../../escaped": "0" * 64}),
+        lambda record: record["candidates"][0]["files"].update({"config.json": "short"}),
+        lambda record: record["candidates"][0].update(kind="../other"),
+        lambda record: record.update(format=9),
+        lambda record: record.pop("machine"),
+        lambda record: record.update(surprise=1),
+    ],
+)
+def test_a_record_that_is_damaged_or_leads_elsewhere_is_refused(
+    store: LocalStore, candidates: list[Candidate], tmp_path: Path, change: Callable[[Any], None]
+) -> None:
+    hand_over(store, RUN, candidates)
+    edited(store, change)
+    with pytest.raises(VersionCorruptError, match="is damaged"):
+        take_over(store, RUN, ["popularity", "ss4rec"], tmp_path / "here")
+    assert not (tmp_path / "here").exists()
+
+
+def test_a_key_that_is_no_flow_run_is_refused(store: LocalStore, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="UUID"):
+        take_over(store, "../models", ["popularity"], tmp_path)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.interactions import PART_COLUMNS, merge_interactions, settle
+from tasks.spill import sorted_order
+
+EVENT = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 10), st.integers(10**9, 10**9 + 3))
+FILES = st.lists(st.lists(EVENT, max_size=12), max_size=4)
+IDENTITY = ["user_id", "movie_id", "rating", "timestamp"]
+
+
+def part(rows: list[tuple[int, int, int, int]], file: int) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=IDENTITY).astype(np.int64).astype({"rating": np.float64})
+    return frame.assign(row=np.arange(len(frame)), file=np.int64(file))[list(PART_COLUMNS)]
+
+
+def written(folder: Path, frames: list[pd.DataFrame]) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    for number, frame in enumerate(frames):
+        frame.to_parquet(folder / f"{number}.parquet", index=False)
+    return [folder / f"{number}.parquet" for number in range(len(frames))]
+
+
+def plain(files: list[list[tuple[int, int, int, int]]]) -> dict[tuple[int, int], tuple[int, int]]:
+    """(time, rating) of each user and movie, event by event."""
+    best: dict[tuple[int, int], tuple[int, int]] = {}
+    for rows in files:
+        own: dict[tuple[int, int], tuple[int, int]] = {}
+        for user, movie, rating, time in rows:
+            if (user, movie) not in own or time >= own[user, movie][0]:
+                own[user, movie] = (time, rating)
+        for pair, event in own.items():
+            best[pair] = max(best.get(pair, event), event)
+    return best
+
+
+@given(files=FILES, memory_rows=st.integers(1, 20), order=st.randoms(use_true_random=False))
+@settings(max_examples=50)
+def test_any_order_of_files_and_any_memory_give_the_plain_result(
+    files: list[list[tuple[int, int, int, int]]], memory_rows: int, order, tmp_path_factory
+) -> None:
+    folder = tmp_path_factory.mktemp("merge")
+    frames = [part(rows, number) for number, rows in enumerate(files)]
+    order.shuffle(frames)
+    report = merge_interactions(
+        written(folder / "parts", frames), folder / "out.parquet", memory_rows=memory_rows, superseded=folder / "lost.parquet"
+    )
+    kept, lost = pd.read_parquet(folder / "out.parquet"), pd.read_parquet(folder / "lost.parquet")
+    found = {(int(r.user_id), int(r.movie_id)): (int(r.timestamp), int(r.rating)) for r in kept.itertuples()}
+    assert found == plain(files) and len(found) == len(kept) == report.rows
+    assert kept.equals(kept.sort_values(["user_id", "timestamp", "movie_id"]).reset_index(drop=True))
+    assert report.rows + report.duplicates == sum(map(len, files)) == len(kept) + len(lost)
+    together = pd.concat([kept, lost])
+    assert set(map(tuple, together[["file", "row"]].to_numpy())) == {
+        (n, r) for n, rows in enumerate(files) for r in range(len(rows))
+    }
+    assert report.duplicates_of_file == lost["file"].value_counts().to_dict()
+    assert sorted(path.name for path in folder.iterdir()) == ["lost.parquet", "out.parquet", "parts"]
+
+
+def test_of_one_files_events_in_one_second_the_last_counts_and_of_equal_events_the_first_file_keeps_it() -> None:
+    first = part([(1, 1, 9, 10**9), (1, 1, 2, 10**9)], 0)
+    kept, lost = settle(pd.concat([part([(1, 1, 2, 10**9)], 1), first]))
+    assert kept[["rating", "row", "file"]].to_numpy().tolist() == [[2.0, 1, 0]] and len(lost) == 2
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 3), st.sampled_from([0, 5, 2**40, -(2**40)]), st.integers(0, 2**20)]), max_size=30))
+def test_packed_and_unpacked_keys_sort_alike(rows: list[tuple[int, int, int]]) -> None:
+    keys = [np.array(column, dtype=np.int64) for column in zip(*rows, strict=True)] or [np.empty(0, dtype=np.int64)] * 3
+    order = sorted_order(*keys)
+    assert [rows[place] for place in order] == sorted(rows)

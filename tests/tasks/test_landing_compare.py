@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.stores import LocalStore
+from tasks.dataset_parts import LANDED, Layout, Part, PartFiles, PartWriter, StoredFile, insertion_points, merged_events
+from tasks.event_digest import EventDigest
+from tasks.landed_versions import store_file
+from tasks.landing_compare import compare
+from tests.tasks.landed import events, random_events
+
+NOTHING = StoredFile("none", "none", 0)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
+    return LocalStore(tmp_path_factory.mktemp("store"))
+
+
+def one_part(store: LocalStore, frame: pd.DataFrame) -> Layout:
+    path = store.folder.with_name("part.parquet")
+    writer = PartWriter(path)
+    columns = {name: frame[name].to_numpy() for name in frame}
+    writer.write({**columns, "row": np.full(len(frame), LANDED, dtype=np.int64)})
+    writer.close()
+    part = Part(store_file(store, "x", 1, "events", path, writer.rows), None, writer.first, writer.last)
+    return Layout((part,), NOTHING, NOTHING, 0, EventDigest.of(frame))
+
+
+def distinct(frame: pd.DataFrame) -> pd.DataFrame:
+    kept = frame.drop_duplicates(["user_id", "movie_id"])
+    return kept.sort_values(["user_id", "timestamp", "movie_id"], ignore_index=True)
+
+
+@given(seed=st.integers(0, 10**6), factor=st.sampled_from([1, 10**7, 2**40]), rows=st.integers(1, 60))
+def test_what_wins_and_what_it_supersedes_is_what_a_plain_look_finds(
+    store: LocalStore, seed: int, factor: int, rows: int
+) -> None:
+    own, new = (distinct(random_events(seed + part, rows, users=9, movies=9, seconds=4)) for part in (0, 1))
+    own, new = (frame.assign(user_id=frame["user_id"] * factor, movie_id=frame["movie_id"] * factor) for frame in (own, new))
+    found = compare(PartFiles(store), one_part(store, own), new)
+    old = {(row.user_id, row.movie_id): (row.timestamp, row.rating, place) for place, row in enumerate(own.itertuples())}
+    removed = []
+    for place, row in enumerate(new.itertuples()):
+        before = old.get((row.user_id, row.movie_id))
+        wins = before is None or (row.timestamp, row.rating) > before[:2]
+        assert found.wins[place] == wins and found.corrects[place] == (wins and before is not None)
+        if wins and before is not None:
+            removed.append(before[2])
+    assert sorted(removed) == (sorted(found.removals["position"]) if len(found.removals) else [])
+    stays = own.drop(index=removed)
+    assert found.first == (None if stays.empty else stays["timestamp"].min())
+    assert found.removed == EventDigest.of(own.iloc[removed])
+
+
+@given(seed=st.integers(0, 10**6))
+def test_rows_are_inserted_where_sorting_would_put_them(seed: int) -> None:
+    frame = distinct(random_events(seed, 50, users=5, movies=20, seconds=5))
+    chosen = np.random.default_rng(seed).random(len(frame)) < 0.3
+    table, added = ({name: part[name].to_numpy() for name in part} for part in (frame[~chosen], frame[chosen]))
+    merged = np.insert(table["movie_id"], insertion_points(table, added), added["movie_id"])
+    assert np.array_equal(merged, frame["movie_id"])
+
+
+def test_a_layout_that_tells_of_other_rows_is_noticed(store: LocalStore) -> None:
+    from dataclasses import replace
+
+    from configs.errors import VersionCorruptError
+
+    layout = one_part(store, events((1, 1, 3, 5), (2, 1, 3, 5)))
+    part = layout.parts[0]
+    more = replace(layout, parts=(replace(part, events=replace(part.events, rows=3)),))
+    with pytest.raises(VersionCorruptError, match="hold 2 events, and its manifest tells of 3"):
+        merged_events(PartFiles(store), more)
+    with pytest.raises(VersionCorruptError, match="layout of a dataset version is damaged"):
+        Layout.from_dict({"parts": [{}]})
+
+
+def test_objects_of_another_machine_are_fetched_once(store: LocalStore, tmp_path: Path) -> None:
+    fetched = []
+
+    class Remote(LocalStore):
+        def local_file(self, key: str) -> Path | None:
+            return None
+
+        def fetch(self, key: str, path: Path) -> None:
+            fetched.append(key)
+            super().fetch(key, path)
+
+    layout = one_part(store, events((1, 1, 3, 5)))
+    remote = Remote(store.folder)
+    for _ in range(2):
+        assert len(merged_events(PartFiles(remote, tmp_path / "cache"), layout)) == 1
+    assert len(fetched) == 1 and len(merged_events(PartFiles(remote), layout)) == 1
+    cached = next((tmp_path / "cache").iterdir())
+    cached.write_bytes(b"damaged")
+    assert len(merged_events(PartFiles(remote, tmp_path / "cache"), layout)) == 1 and len(fetched) == 2

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.drift_reference import Quarantine
+from tasks.landing_quarantine import quarantined
+from tests.tasks.landed import NOW, Place, events, random_events
+
+
+def test_rows_set_aside_of_landed_files_are_counted_also_where_no_version_came_of_them(tmp_path: Path) -> None:
+    place = Place(tmp_path, refuse_from_rows=10)
+    place.put("good.csv", random_events(1, 30))
+    first = place.land().dataset
+    assert quarantined(place.store, first) == Quarantine(30, 0)
+    place.put("some.csv", events((1, 99, 4.0, 5), (2, 98, 77.0, 5)))
+    second = place.land(NOW + 100).dataset
+    assert quarantined(place.store, second) == Quarantine(32, 1)
+    assert quarantined(place.store, second, after=first.number) == Quarantine(2, 1)
+    assert quarantined(place.store, second, since=int(NOW) + 50) == Quarantine(2, 1)
+    assert quarantined(place.store, first) == Quarantine(30, 0)
+    assert quarantined(place.store, second, after=second.number) is None
+    place.put("whole.csv", random_events(2, 40).assign(rating=50.0))
+    third = place.land(NOW + 200).dataset
+    assert third.version == second.version
+    assert quarantined(place.store, third, after=second.number) == Quarantine(40, 40)
+    place.put("items.csv", "movieId,title,genres\n1,Heat (1995),Action\n")
+    assert quarantined(place.store, place.land(NOW + 300).dataset, after=second.number) == Quarantine(40, 40)

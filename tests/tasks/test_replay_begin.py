@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import ReplayError
+from configs.replay import ReplaySettings
+from configs.settings import RetrainSettings
+from tasks.replay import begin, run_settings, trainings_due
+from tasks.replay_log import ReplayLog
+from tests import synthetic
+from tests.tasks.replayed import ended, record, small_plan, small_settings, training
+
+
+def settings(folder: Path, **given: Any) -> ReplaySettings:
+    path = folder / "data" / "ratings.csv"
+    if not path.exists():
+        synthetic.write_csv(folder / "data", synthetic.interactions(20, 40, 15))
+    places = {"data": {"local_path": str(path)}, "store": {"url": f"file:{folder}/store"}, "work_dir": folder / "work"}
+    return ReplaySettings.model_validate({**places, "slices": "day", "base_slices": 2, **given})
+
+
+def test_the_same_replay_is_found_again_and_another_is_another(tmp_path: Path) -> None:
+    first = begin(settings(tmp_path))
+    assert first == begin(settings(tmp_path))
+    assert first == begin(settings(tmp_path, hourly_price=3.0, resamples=5000, alpha=0.1))  # of the report only
+    others = [begin(settings(tmp_path, **given)).id for given in ({"seed": 1}, {"live_requests": 5}, {"policies": {"a": {}}})]
+    assert len({first.id, *others}) == 4
+    assert first.store.url == f"file:{tmp_path}/store/replays/{first.id}"
+    assert len(list(first.feed.glob("events-*.csv"))) == sum(part.rows > 0 for part in first.slices)
+    elsewhere = begin(settings(tmp_path, work_dir=tmp_path / "elsewhere"))
+    assert elsewhere.id == first.id and list(elsewhere.feed.glob("events-*.csv"))
+
+
+def test_a_replay_of_an_id_goes_on_only_as_it_was_begun(tmp_path: Path) -> None:
+    begin(settings(tmp_path, id="mine"))
+    begin(settings(tmp_path, id="mine", hourly_price=3.0))
+    with pytest.raises(ReplayError, match="The replay mine was begun with other settings; seed, live_requests differ"):
+        begin(settings(tmp_path, id="mine", seed=1, live_requests=5))
+    synthetic.write_csv(tmp_path / "data", synthetic.interactions(20, 40, 15, seed=1))
+    with pytest.raises(ReplayError, match="the source's files differ"):
+        begin(settings(tmp_path, id="mine"))
+
+
+def test_secrets_are_no_part_of_what_is_kept(tmp_path: Path) -> None:
+    secret = {"url": f"file:{tmp_path}/store", "access_key_id": "k3y-1d", "secret_access_key": "s3cr3t"}
+    plan = begin(settings(tmp_path, store=secret))
+    store = ReplayLog.of(plan).store
+    assert all(b"s3cr3t" not in store.get(key) and b"k3y-1d" not in store.get(key) for key in store.list())
+    assert plan.store.secret_access_key is not None
+
+
+def test_each_policy_has_a_model_of_its_own_and_all_share_the_rest(tmp_path: Path) -> None:
+    given = settings(tmp_path)
+    plan = begin(given)
+    shared, never = run_settings(plan, given), run_settings(plan, given, "never")
+    assert type(shared) is RetrainSettings and (shared.model_name, never.model_name) == ("replay", "replay-never")
+    assert shared == never.model_copy(update={"model_name": "replay"})
+    assert shared.data.landing == str(plan.zone) and shared.store == plan.store and shared.models == given.models
+
+
+def test_who_is_due_follows_from_the_records_alone(tmp_path: Path) -> None:
+    plan, given = small_plan(tmp_path), small_settings(tmp_path)
+    log = ReplayLog.of(plan)
+    log.keep_slice(record(0), None)
+    base = log.slice(0)
+    assert base is not None
+    assert trainings_due(plan, plan.slices[0], base, given) == dict.fromkeys(given.policies, "base")
+    log.keep_training(training("monthly", 0))
+    assert list(trainings_due(plan, plan.slices[0], base, given)) == ["never", "on-drift"]
+    for policy in ("never", "on-drift"):
+        log.keep_training(training(policy, 0))
+    assert trainings_due(plan, plan.slices[0], base, given) == {}
+    assert trainings_due(plan, plan.slices[1], record(1, ("genre",)), given) == {"on-drift": "drift"}
+    assert trainings_due(plan, plan.slices[2], record(2), given) == {"monthly": "a new month"}  # October begins in it
+    log.keep_slice(record(2), None)
+    log.keep_training(training("monthly", 2, "held"))
+    assert trainings_due(plan, plan.slices[3], record(3), given) == {}  # what was held counts as well
+
+
+def test_a_replay_that_has_ended_has_nobody_due(tmp_path: Path) -> None:
+    plan, given = small_plan(tmp_path), small_settings(tmp_path)
+    log = ended(plan, drifted=None)
+    for part in plan.slices:
+        kept = log.slice(part.number)
+        assert kept is not None and trainings_due(plan, part, kept, given) == {}

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.errors import ReplayError
+from configs.replay import ReplaySettings
+from tasks.ingest import IngestedSource
+from tasks.movielens import RawTables
+from tasks.replay_feed import Feed, deliver, edges, feed_of, write_feed
+from tests import synthetic
+
+DAY_S = 86_400
+MOMENTS = st.integers(0, 4_000_000_000)
+
+
+def twenty_days(users: int = 30, events: int = 20) -> pd.DataFrame:
+    """Events on each of them."""
+    frame = synthetic.interactions(users, 40, events)
+    return frame.assign(timestamp=synthetic.START + (frame["timestamp"] - synthetic.START) % (20 * DAY_S))
+
+
+def source(frame: pd.DataFrame | None = None, items: bool = True) -> IngestedSource:
+    events = twenty_days() if frame is None else frame
+    films = synthetic.movies(events).assign(year=1990)[["movie_id", "title", "year", "genres"]]
+    films = films.astype({"title": "string", "year": "Int64", "genres": "string"})
+    users = pd.DataFrame({"user_id": events["user_id"].unique(), "age": 30})
+    return IngestedSource("small", RawTables(events, films if items else None, users if items else None, ()), {})
+
+
+def feed(frame: pd.DataFrame | None = None, items: bool = True, **settings: Any) -> Feed:
+    return feed_of(source(frame, items), ReplaySettings.model_validate({"slices": "day", "base_slices": 3, **settings}))
+
+
+def delivered(found: Feed, number: int) -> pd.DataFrame:
+    return found.events[found.slice_of == number]
+
+
+@given(MOMENTS, st.integers(0, 100 * DAY_S), st.sampled_from(["day", "week", "month"]))
+def test_slices_follow_the_calendar_and_hold_every_moment_once(first: int, lasts: int, length: Any) -> None:
+    marks = edges(first, first + lasts, length)
+    assert (np.diff(marks) > 0).all()
+    assert marks[0] <= first < marks[1] and marks[-2] <= first + lasts < marks[-1]
+    for mark in marks:
+        moment = datetime.fromtimestamp(int(mark), UTC)
+        assert (moment.hour, moment.minute, moment.second) == (0, 0, 0)
+        assert length != "week" or moment.weekday() == 0
+        assert length != "month" or moment.day == 1
+    if length != "month":
+        assert set(np.diff(marks)) == {DAY_S if length == "day" else 7 * DAY_S}
+
+
+@given(st.integers(1, 2), st.sampled_from(["day", "week"]))
+def test_every_row_comes_once_and_in_the_slice_of_its_time(base: int, length: Any) -> None:
+    frame = twenty_days(20, 15)
+    found = feed(frame, slices=length, base_slices=base)
+    pd.testing.assert_frame_equal(found.events, frame)
+    assert sum(part.rows for part in found.slices) == len(frame)
+    for part in found.slices:
+        times = delivered(found, part.number)["timestamp"]
+        assert len(times) == part.rows and times.between(part.start, part.end - 1).all()
+    assert [part.number for part in found.slices] == list(range(len(found.slices)))
+    assert all(a.end == b.start for a, b in zip(found.slices[:-1], found.slices[1:], strict=True))
+
+
+def test_only_as_many_slices_as_are_wanted_come_in() -> None:
+    whole, short = feed(), feed(most_slices=2)
+    assert short.slices == whole.slices[:3] and len(short.events) == sum(part.rows for part in short.slices)
+
+
+def test_a_row_whose_time_cannot_be_read_comes_with_the_base_as_it_is() -> None:
+    frame = twenty_days().astype({"timestamp": object})
+    frame.loc[5, "timestamp"], frame.loc[6, "rating"] = "yesterday", np.nan
+    found = feed(frame)
+    assert found.slice_of[5] == 0 and found.events.loc[5, "timestamp"] == "yesterday"
+    shifted = feed(frame, scenario={"name": "rating scale", "from_slice": 1})
+    assert "yesterday" in set(delivered(shifted, 0)["timestamp"]) and len(shifted.events) == len(frame)
+
+
+def test_what_is_delivered_has_the_time_of_its_slice_and_is_the_same_again(tmp_path: Path) -> None:
+    found = feed()
+    write_feed(found, tmp_path / "feed")
+    for part in found.slices:
+        paths = deliver(part, tmp_path / "feed", tmp_path / "zone")
+        assert all(path.stat().st_mtime == part.end for path in paths)
+        assert {path.name.split("-")[0] for path in paths} == ({"events", "items", "users"} if part.number == 0 else {"events"})
+        before = {path: path.read_bytes() for path in paths}
+        write_feed(found, tmp_path / "feed")
+        assert deliver(part, tmp_path / "feed", tmp_path / "zone") == paths
+        assert {path: path.read_bytes() for path in paths} == before
+    read = pd.concat([pd.read_csv(path) for path in sorted((tmp_path / "zone").glob("events-*"))])
+    assert sorted(read.itertuples(index=False)) == sorted(found.events.itertuples(index=False))
+    assert not list((tmp_path / "zone").glob(".*"))
+
+
+def test_a_scenario_changes_nothing_before_its_slice() -> None:
+    plain = feed()
+    for name in ("genre wave", "bot users", "rating scale", "milliseconds", "feed outage", "partial outage"):
+        shifted = feed(scenario={"name": name, "from_slice": 2})
+        assert [(part.start, part.end) for part in shifted.slices] == [(part.start, part.end) for part in plain.slices]
+        for number in (0, 1):
+            before, after = (delivered(each, number).reset_index(drop=True) for each in (plain, shifted))
+            pd.testing.assert_frame_equal(before, after, check_dtype=False)
+        assert not delivered(plain, 2).reset_index(drop=True).equals(delivered(shifted, 2).reset_index(drop=True)), name
+
+
+def test_milliseconds_come_when_they_happened_bots_are_no_people_and_an_outage_is_silent() -> None:
+    milliseconds = feed(scenario={"name": "milliseconds", "from_slice": 2})
+    assert [part.rows for part in milliseconds.slices] == [part.rows for part in feed().slices]
+    assert (delivered(milliseconds, 2)["timestamp"] > 10**11).all()
+    bots = feed(scenario={"name": "bot users", "from_slice": 2})
+    assert bots.last_person == 30 < bots.events.loc[bots.slice_of >= 2, "user_id"].max()
+    outage = feed(scenario={"name": "feed outage", "from_slice": 2})
+    assert all(part.rows == 0 for part in outage.slices[2:])
+
+
+@pytest.mark.parametrize("items", [True, False])
+def test_new_films_are_described_when_they_come(items: bool) -> None:
+    wave = feed(items=items, scenario={"name": "genre wave", "from_slice": 2})
+    assert wave.events["movie_id"].isin(twenty_days()["movie_id"]).mean() < 1
+    if items:
+        assert set(wave.items) == {0, 2} and set(wave.items[2]["genres"]) == {"Telenovela"}
+    else:
+        assert not wave.items
+
+
+def test_what_cannot_be_replayed_is_refused_in_words() -> None:
+    with pytest.raises(ReplayError, match=r"small lasts \d+ calendar months, and base_slices is 8: nothing is left to replay"):
+        feed(slices="month", base_slices=8)
+    with pytest.raises(ReplayError, match=r"from_slice is 400, and there are \d+ slices after the base"):
+        feed(scenario={"name": "bot users", "from_slice": 400})
+    with pytest.raises(ReplayError, match="No event of small has a time"):
+        feed(synthetic.interactions(3, 4, 2).assign(timestamp="never"))

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.replay import PolicySettings
+from tasks.replay_policies import Standing, described, due
+
+DAY_S = 86_400
+POLICIES = st.builds(
+    PolicySettings,
+    every=st.sampled_from([None, "week", "month"]),
+    on_drift=st.booleans(),
+    volume=st.one_of(st.none(), st.floats(0.01, 2)),
+    least_days=st.floats(0, 60),
+)
+LAST = st.builds(Standing, at=st.integers(0, 2_000_000_000), rows=st.integers(1, 10**6), content=st.just("a"))
+NOW: Any = {
+    "days": st.integers(1, 400),
+    "more": st.integers(0, 10**6),
+    "content": st.sampled_from("ab"),
+    "drifted": st.booleans(),
+}
+
+
+def asked(policy: PolicySettings, last: Standing, days: int, more: int, content: str, drifted: bool) -> str | None:
+    return due(policy, last, end=last.at + days * DAY_S, rows=last.rows + more, content=content, drifted=drifted)
+
+
+def at(year: int, month: int, day: int) -> int:
+    return int(datetime(year, month, day, tzinfo=UTC).timestamp())
+
+
+@given(LAST, st.fixed_dictionaries(NOW))
+def test_a_policy_without_a_cause_never_retrains(last: Standing, now: dict[str, Any]) -> None:
+    assert asked(PolicySettings(), last, **now) is None
+
+
+@given(POLICIES, LAST, st.fixed_dictionaries(NOW))
+def test_nothing_is_trained_twice_on_the_same_events_nor_too_soon(
+    policy: PolicySettings, last: Standing, now: dict[str, Any]
+) -> None:
+    if asked(policy, last, **now) is not None:
+        assert now["content"] != last.content and now["days"] >= policy.least_days
+
+
+@given(POLICIES, LAST, st.fixed_dictionaries(NOW))
+def test_a_further_cause_never_keeps_a_policy_from_retraining(
+    policy: PolicySettings, last: Standing, now: dict[str, Any]
+) -> None:
+    more = policy.model_copy(update={"on_drift": True})
+    if asked(policy, last, **now) is not None:
+        assert asked(more, last, **now) is not None
+    if now["drifted"] and now["content"] != last.content and now["days"] >= policy.least_days:
+        assert asked(more, last, **now) == "drift"
+
+
+@given(st.integers(0, 3 * 365), st.integers(1, 12))
+def test_a_monthly_policy_retrains_once_in_each_month_that_slices_end_in(begin: int, weeks: int) -> None:
+    policy, trained, months = PolicySettings(every="month"), [], set()
+    last = Standing(at(2000, 1, 1) + begin * DAY_S, 10, "0")
+    start = datetime.fromtimestamp(last.at - 1, UTC)
+    for number in range(1, 40):
+        end = last.at if number == 0 else at(2000, 1, 1) + (begin + number * weeks) * DAY_S
+        moment = datetime.fromtimestamp(end - 1, UTC)
+        if (moment.year, moment.month) != (start.year, start.month):
+            months.add((moment.year, moment.month))
+        if due(policy, last, end=end, rows=10, content=str(number), drifted=False):
+            trained.append((moment.year, moment.month))
+            last = Standing(end, 10, str(number))
+    assert sorted(months) == trained
+
+
+def test_a_slice_that_ends_with_the_month_belongs_to_it() -> None:
+    policy, last = PolicySettings(every="month"), Standing(at(2001, 1, 8), 10, "0")
+    assert due(policy, last, end=at(2001, 2, 1), rows=10, content="1", drifted=False) is None
+    assert due(policy, last, end=at(2001, 2, 1) + 1, rows=10, content="1", drifted=False) == "a new month"
+    weekly = PolicySettings(every="week")
+    assert due(weekly, last, end=at(2001, 1, 15), rows=10, content="1", drifted=False) == "a new week"
+
+
+def test_volume_is_counted_from_the_last_training() -> None:
+    policy, last = PolicySettings(volume=0.25), Standing(0, 1000, "0")
+    assert due(policy, last, end=DAY_S, rows=1249, content="1", drifted=True) is None
+    assert due(policy, last, end=DAY_S, rows=1250, content="1", drifted=False) == "250 new events"
+
+
+def test_a_policy_is_told_in_words() -> None:
+    assert described(PolicySettings()) == "never"
+    assert described(PolicySettings(least_days=7)) == "never"
+    both = PolicySettings(on_drift=True, every="month", volume=0.5, least_days=7)
+    assert described(both) == "on drift or each month or after 50% new events, 7 days apart at least"
