@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from configs.errors import SourceError
+from configs.redaction import shown_address
 
 __all__ = ["OnBytes", "check_digest", "download"]
 
@@ -43,19 +44,19 @@ def download(
             break
         except OSError as error:
             raise SourceError(
-                f"{url} cannot be written to {part}: {error.strerror or error}. Free space there, or choose another data.cache_dir."
+                f"{shown_address(url)} cannot be written to {part}: {error.strerror or error}. Free space there, or choose another data.cache_dir."
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL, _BrokenOffError) as error:
             failures += 1
             if failures > retries:
                 raise SourceError(
-                    f"{url} could not be downloaded ({type(error).__name__}: {error}; {failures} attempts). Without a network, "
+                    f"{shown_address(url)} could not be downloaded ({type(error).__name__}: {error}; {failures} attempts). Without a network, "
                     "give a local zip, folder or ratings file (data.local_path), or a mirror (data.mirror_url). What has arrived "
                     f"is kept in {part} and a later run goes on from there."
                 ) from error
             time.sleep(pause_s * 2 ** (failures - 1))
     if checksum is not None:
-        check_digest(part, checksum, f"downloaded from {url}", discard=True)
+        check_digest(part, checksum, f"downloaded from {shown_address(url)}", discard=True)
     part.replace(path)
 
 
@@ -100,7 +101,7 @@ def _receive(url: str, part: Path, timeout_s: float, on_bytes: OnBytes | None) -
             raise _BrokenOffError(f"the server answered {answer.status_code}")
         if answer.status_code >= 400:
             raise SourceError(
-                f"{url} was refused with status {answer.status_code}. Check data.source and data.mirror_url, or give a local "
+                f"{shown_address(url)} was refused with status {answer.status_code}. Check data.source and data.mirror_url, or give a local "
                 "file (data.local_path)."
             )
         resumed = answer.status_code == 206

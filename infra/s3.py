@@ -1,7 +1,8 @@
 """The store on S3 or a server that speaks its protocol.
 
 Create-only writes are `PutObject` with `If-None-Match: *`. A server that ignores the condition would silently lose
-promotions, so the first write of each store proves that a second create of one key is refused.
+promotions, so the first write of each store proves that a second create of one key is refused. What is larger than
+`store.part_mb` is uploaded in parts, if the server is proved to heed the condition where they are put together.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import boto3
 import botocore.config
@@ -28,20 +30,42 @@ from configs.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
+from configs.redaction import masked, secrets_of, shown_address
 from configs.settings import StoreSettings
+from infra.s3_parts import Upload
 from infra.stores import TEMPORARY, Store, arriving, check_key, source_of, too_large
 
 __all__ = ["S3Store"]
 
-DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "NoSuchBucket"}
+DENIED = {
+    "403",
+    "AccessDenied",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "UserSuspended",
+    "AllAccessDisabled",
+    "NoSuchBucket",
+}
+EXPIRED = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
+ELSEWHERE = {"301", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 FULL = {"507", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
 CONFLICT = {"409", "ConditionalRequestConflict", "OperationAborted"}
 TAKEN = {"412", "PreconditionFailed"}
 MISSING = {"404", "NoSuchKey", "NotFound"}
+GONE = {"NoSuchUpload"}  # an upload that has been put together, or given up
 BROKEN_OFF = (botocore.exceptions.HTTPClientError, botocore.exceptions.IncompleteReadError)
 UNREACHABLE = (botocore.exceptions.ConnectionError, *BROKEN_OFF)
 WRITER = "writer"  # metadata key whose random value tells one's own object from another's, even one of the same content
-MAX_OBJECT = 5 * 2**30
+MAX_OBJECT = 5 * 2**30  # of a single write
+
+
+class ObjectEntry(NamedTuple):
+    """What a listing tells of an object."""
+
+    key: str
+    size: int  # bytes
+    modified: datetime
+    tag: str  # another one for other content
 
 
 class S3Store(Store):
@@ -54,23 +78,32 @@ class S3Store(Store):
             self._client = _connect(settings)
         except (ValueError, botocore.exceptions.BotoCoreError) as error:
             raise SettingsError(
-                f"The store {settings.url} cannot be opened: {error}. Check store.endpoint_url (http://host:port), "
-                "store.region, store.access_key_id with store.secret_access_key (both or neither), and AWS_PROFILE."
+                f"The store {settings.url} cannot be opened: {self._shown(error)}. Check store.endpoint_url "
+                "(http://host:port), store.region, store.access_key_id with store.secret_access_key (both or neither), and AWS_PROFILE."
             ) from error
+        self.part_bytes = settings.part_mb << 20
         self._probe_lock = threading.Lock()
         self._conditional = False
+        self._conditional_parts: bool | None = None
         self._bucket_seen = False
 
     def put_new(self, key: str, data: bytes | Path) -> None:
         check_key(key)
-        with _body(data) as body:
+        with source_of(data) as body:
             self._prove_conditional_writes()
-            self._create(key, body)
+            if self._in_parts(data):
+                self._create(key, body, parts=True)
+            else:
+                _refuse_too_large(data)
+                self._create(key, body)
 
     def put(self, key: str, data: bytes | Path) -> None:
         check_key(key)
-        with _body(data) as body, self._failing(key):
-            self._client.put_object(Bucket=self.bucket, Key=self._name(key), Body=body)
+        with source_of(data) as body, self._failing(key):
+            if _size(data) > self.part_bytes:
+                Upload(self._client, self.bucket, self._name(key), self.part_bytes).send(body)
+            else:
+                self._client.put_object(Bucket=self.bucket, Key=self._name(key), Body=body)
 
     def get(self, key: str, limit: int | None = None) -> bytes:
         content = io.BytesIO()
@@ -91,6 +124,15 @@ class S3Store(Store):
         return True
 
     def list(self, prefix: str = "") -> Iterator[str]:
+        for key, _ in self._listed(prefix):
+            yield key
+
+    def entries(self, prefix: str = "") -> Iterator[ObjectEntry]:
+        """The objects whose keys begin with `prefix`, ascending."""
+        for key, entry in self._listed(prefix):
+            yield ObjectEntry(key, entry["Size"], entry["LastModified"], entry.get("ETag", ""))
+
+    def _listed(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
         root = f"{self.prefix}/" if self.prefix else ""
         with self._failing(prefix or "/"):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=root + prefix)
@@ -99,7 +141,7 @@ class S3Store(Store):
                     key = entry["Key"].removeprefix(root)
                     # Consoles mark an empty folder with an object that ends in a slash.
                     if not key.startswith(f"{TEMPORARY}/") and key[-1:] not in ("", "/"):
-                        yield key
+                        yield key, entry
 
     def delete(self, key: str) -> None:
         check_key(key)
@@ -113,40 +155,65 @@ class S3Store(Store):
         return f"{self.prefix}/{key}" if self.prefix else key
 
     def _read(self, key: str, sink: BinaryIO, limit: int | None = None) -> None:
-        """Copy the object to `sink`: one GET, so always one object's bytes; begun anew when the body breaks off."""
-        for attempt in range(self._settings.attempts):
-            with self._failing(key):
-                found = self._client.get_object(Bucket=self.bucket, Key=self._name(key))
-                body = found["Body"]
-                if limit is not None and found["ContentLength"] > limit:
-                    body.close()
-                    raise too_large(self.uri(key), limit)
-                try:
-                    for chunk in body.iter_chunks(1 << 20):
+        """Copy the object to `sink`. A body that breaks off is gone on with where the object is still the same one; the tries
+        that are counted are those in a row that brought nothing."""
+        received, failures, tag = 0, 0, None
+        while True:
+            rest: dict[str, str] = {"Range": f"bytes={received}-", "IfMatch": tag} if received and tag else {}
+            before = received if rest else 0
+            received = before
+            sink.seek(before)
+            sink.truncate()
+            try:
+                with self._failing(key):
+                    found = self._client.get_object(Bucket=self.bucket, Key=self._name(key), **rest)
+                    if limit is not None and not rest and found["ContentLength"] > limit:
+                        found["Body"].close()
+                        raise too_large(self.uri(key), limit)
+                    tag = found.get("ETag")
+                    if rest and found["ResponseMetadata"]["HTTPStatusCode"] != 206:  # the whole came, whatever was asked for
+                        received = before = sink.seek(0)
+                        sink.truncate()
+                    for chunk in found["Body"].iter_chunks(1 << 20):
                         sink.write(chunk)
-                    return
-                except BROKEN_OFF:
-                    if attempt + 1 == self._settings.attempts:
-                        raise
-                    sink.seek(0)
-                    sink.truncate()
+                        received += len(chunk)
+                return
+            except StoreUnavailableError as error:
+                if not isinstance(error.__cause__, BROKEN_OFF):
+                    raise
+                failures = 0 if tag and received > before else failures + 1
+                if failures >= self._settings.attempts:
+                    raise
+            except AlreadyExistsError:  # replaced meanwhile
+                received, tag = 0, None
 
-    def _create(self, key: str, body: BinaryIO) -> None:
-        """A single PutObject whatever the size: servers exist that ignore the condition on multipart uploads."""
+    def _in_parts(self, data: bytes | Path) -> bool:
+        if _size(data) <= self.part_bytes:
+            return False
+        with self._probe_lock:
+            if self._conditional_parts is None:
+                self._conditional_parts = self._heeds_condition(parts=True)
+        return self._conditional_parts
+
+    def _create(self, key: str, body: BinaryIO, *, parts: bool = False) -> None:
+        """One conditional write, of the whole or of what its parts make. An answer that was lost is looked for in the store."""
         writer = secrets.token_hex(16)
         for attempt in range(self._settings.attempts):
             body.seek(0)
             with self._failing(key):
                 try:
-                    self._client.put_object(
-                        Bucket=self.bucket, Key=self._name(key), Body=body, IfNoneMatch="*", Metadata={WRITER: writer}
-                    )
+                    if parts:
+                        Upload(self._client, self.bucket, self._name(key), self.part_bytes).send(body, {WRITER: writer}, new=True)
+                    else:
+                        self._client.put_object(
+                            Bucket=self.bucket, Key=self._name(key), Body=body, IfNoneMatch="*", Metadata={WRITER: writer}
+                        )
                     return
                 except botocore.exceptions.ClientError as error:
                     code, answer = _code(error), error.response.get("ResponseMetadata", {})
                     retried = answer.get("RetryAttempts", 0) or attempt
                     # An earlier answer may have been lost on its way, or a failure reported after the write.
-                    unsure = (code in TAKEN and retried) or answer.get("HTTPStatusCode", 0) >= 500
+                    unsure = (code in TAKEN | GONE and retried) or answer.get("HTTPStatusCode", 0) >= 500
                     if unsure and self._stored_writer(key) == writer:
                         return
                     if code in TAKEN:
@@ -176,22 +243,25 @@ class S3Store(Store):
 
     def _prove_conditional_writes(self) -> None:
         with self._probe_lock:
-            if self._conditional:
-                return
-            key = f"{TEMPORARY}/probe-{secrets.token_hex(8)}"
-            self._create(key, io.BytesIO(b"first"))
-            try:
-                self._create(key, io.BytesIO(b"second"))
-            except AlreadyExistsError:
-                self._conditional = True
-                return
-            finally:
-                with self._failing(key):
-                    self._client.delete_object(Bucket=self.bucket, Key=self._name(key))
-            raise StoreError(
-                f"The S3 server at {self._where()} accepted a second create of one key: it ignores If-None-Match, so two "
-                "runs could overwrite each other's versions and promotions. Use a server that supports conditional writes."
-            )
+            if not self._conditional and not self._heeds_condition():
+                raise StoreError(
+                    f"The S3 server at {self._where()} accepted a second create of one key: it ignores If-None-Match, so two "
+                    "runs could overwrite each other's versions and promotions. Use a server that supports conditional writes."
+                )
+            self._conditional = True
+
+    def _heeds_condition(self, *, parts: bool = False) -> bool:
+        """Whether a second create of one key is refused."""
+        key = f"{TEMPORARY}/probe-{secrets.token_hex(8)}"
+        try:
+            self._create(key, io.BytesIO(b"first"), parts=parts)
+            self._create(key, io.BytesIO(b"second"), parts=parts)
+        except AlreadyExistsError:
+            return True
+        finally:
+            with self._failing(key):
+                self._client.delete_object(Bucket=self.bucket, Key=self._name(key))
+        return False
 
     def _bucket_is_missing(self) -> bool:
         """Whether a 404 to HEAD, which has no body that would tell, was about the bucket and not the object."""
@@ -205,7 +275,11 @@ class S3Store(Store):
         return False
 
     def _where(self) -> str:
-        return self._settings.endpoint_url or "AWS"
+        return shown_address(self._settings.endpoint_url) if self._settings.endpoint_url else "AWS"
+
+    def _shown(self, error: Exception) -> str:
+        """The error without the password that the server's address may carry."""
+        return masked(str(error), secrets_of({"url": self._settings.endpoint_url or ""}))
 
     def _credentials(self) -> str:
         if self._settings.access_key_id:
@@ -228,7 +302,7 @@ class S3Store(Store):
             ) from error
         except (*UNREACHABLE, botocore.exceptions.NoRegionError) as error:
             raise StoreUnavailableError(
-                f"The S3 server at {self._where()} does not answer (bucket {self.bucket}): {error}. Check "
+                f"The S3 server at {self._where()} does not answer (bucket {self.bucket}): {self._shown(error)}. Check "
                 "store.endpoint_url, store.region and the network, and run again."
             ) from error
 
@@ -241,6 +315,22 @@ class S3Store(Store):
             )
         if code in MISSING:
             return NotFoundError(f"{self.uri(key)} is not in the store.")
+        if code in TAKEN:
+            return AlreadyExistsError(f"{self.uri(key)} was replaced while it was read.")
+        if code in EXPIRED:
+            return StoreDeniedError(
+                f"The credentials for {self.uri(key)} have expired ({code} {message}). Renew {self._credentials()}, with AWS_SESSION_TOKEN "
+                "where they are temporary; a role renews them by itself."
+            )
+        if code in ELSEWHERE:
+            return StoreDeniedError(
+                f"The bucket {self.bucket} is not in the region {self._client.meta.region_name} ({code} {message}). Set store.region to the "
+                "bucket's."
+            )
+        if code == "RequestTimeTooSkewed":
+            return StoreDeniedError(
+                f"The S3 server at {self._where()} refuses the time of this machine ({message}): set its clock, and run again."
+            )
         if code in DENIED:
             return StoreDeniedError(
                 f"The S3 server at {self._where()} refuses these credentials for {self.uri(key)} ({code} {message}). Check "
@@ -284,10 +374,13 @@ def _code(error: botocore.exceptions.ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-@contextmanager
-def _body(data: bytes | Path) -> Iterator[BinaryIO]:
-    """The body of an upload; files are streamed."""
-    if isinstance(data, Path) and data.stat().st_size > MAX_OBJECT:
-        raise StoreError(f"{data} is larger than the 5 GiB that one create-only S3 write can hold; split it.")
-    with source_of(data) as source:
-        yield source
+def _size(data: bytes | Path) -> int:
+    return len(data) if isinstance(data, bytes) else data.stat().st_size
+
+
+def _refuse_too_large(data: bytes | Path) -> None:
+    if _size(data) > MAX_OBJECT:
+        raise StoreError(
+            f"{data if isinstance(data, Path) else 'The object'} is larger than the 5 GiB that one create-only S3 write can hold, and this "
+            "server ignores If-None-Match where parts are put together; split it."
+        )

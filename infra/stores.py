@@ -70,6 +70,10 @@ class Store(ABC):
     def uri(self, key: str) -> str:
         """Address of the object for people and links."""
 
+    def local_file(self, key: str) -> Path | None:
+        """The file that is the object, to be read only, where the store is on this machine; else it has to be fetched."""
+        return None
+
 
 def open_store(settings: StoreSettings) -> Store:
     """The store of `settings.url`. Raises SettingsError on an address of no known kind."""
@@ -209,6 +213,9 @@ class LocalStore(Store):
 
     def uri(self, key: str) -> str:
         return (self.folder / key).as_uri()
+
+    def local_file(self, key: str) -> Path | None:
+        return self._path(key)
 
     def _path(self, key: str) -> Path:
         return self.folder / check_key(key)

@@ -1,39 +1,64 @@
-"""A process that promotes round after round, beside others that do the same. Imports no more than the promotion log needs."""
+"""A process that promotes, or publishes, round after round, beside others that do the same. Imports no more than the registry needs."""
 
 from __future__ import annotations
 
 import multiprocessing
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 
 from configs.errors import AlreadyExistsError
 from configs.settings import StoreSettings
 from infra.stores import open_store
 from tasks.promotions import champion, promote
+from tasks.registry import Lineage, seal, stage
 
-__all__ = ["PATIENCE_S", "promote_each_round"]
+__all__ = ["PATIENCE_S", "promote_each_round", "publish_each_round"]
 
 PATIENCE_S = 120.0  # after which a barrier gives up, so that a process that died is no endless wait
 
 
 def promote_each_round(
-    settings: StoreSettings,
-    name: str,
-    version: str,
     process: int,
-    rounds: int,
-    now: datetime,
     barrier: Barrier,
     results: multiprocessing.Queue[tuple[int, list[int]]],
+    settings: StoreSettings,
+    versions: list[str],
+    rounds: int,
+    name: str,
+    began: datetime,
 ) -> None:
-    """Promote `version` against the champion of each round, and tell the numbers of the entries that were written."""
     store, won = open_store(settings), []
+    version = versions[process % len(versions)]
     for number in range(rounds):
         current = champion(store, name)
         assert (current.number if current else 0) == number
         barrier.wait(PATIENCE_S)
         with suppress(AlreadyExistsError):
-            won.append(promote(store, name, version, expected=number, reason=f"process {process}", now=now).number)
+            won.append(promote(store, name, version, expected=number, reason=f"process {process}", now=began).number)
+        barrier.wait(PATIENCE_S)
+    results.put((process, won))
+
+
+def publish_each_round(
+    process: int,
+    barrier: Barrier,
+    results: multiprocessing.Queue[tuple[int, list[int]]],
+    settings: StoreSettings,
+    trained: Path,
+    lineage: Lineage,
+    rounds: int,
+    name: str,
+    began: datetime,
+) -> None:
+    store, won = open_store(settings), []
+    decision = {"outcome": "promoted", "reasons": [f"process {process}"]}
+    for number in range(rounds):
+        now = began + timedelta(hours=number)
+        barrier.wait(PATIENCE_S)
+        with suppress(AlreadyExistsError):
+            seal(store, stage(store, name, trained, now), decision, lineage, now)
+            won.append(number)
         barrier.wait(PATIENCE_S)
     results.put((process, won))

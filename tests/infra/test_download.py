@@ -177,3 +177,9 @@ def test_a_wrong_checksum_leaves_nothing_behind(server: Server, tmp_path: Path) 
 def test_offline_says_how_to_give_a_local_file(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"data\.local_path.*data\.mirror_url"):
         download("http://127.0.0.1:9/file.zip", tmp_path / "f", retries=1, pause_s=0, timeout_s=2)
+
+
+def test_an_address_is_told_of_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9/x\.zip could not be downloaded") as refused:
+        download("http://me:hidden@127.0.0.1:9/x.zip?token=hidden", tmp_path / "x.zip", timeout_s=1, retries=0)
+    assert "hidden" not in str(refused.value)

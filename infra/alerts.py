@@ -1,0 +1,140 @@
+"""Automations of the Prefect server: who is told of what, and which runs count as dead.
+
+They work on the server, so they tell of a run whose process is gone, and a webhook that fails costs no run anything. One that
+exists under its name is brought into the wanted state, but stays switched off where people have switched it off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from configs.environment import AlertSettings
+from infra.automations import DRIFT_DETECTED
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.events.schemas.automations import AutomationCore
+
+__all__ = ["ALERTS", "apply_automation", "remove_automation", "wanted_automations"]
+
+WATCHED: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.watched", "prefect.resource.role": "tag"}
+RUN = "{{ flow.name }} {{ flow_run.name }}"
+LINK = "{{ flow_run|ui_url }}"
+FAILED, LATE, ZOMBIE, DECIDED, DRIFTED = (
+    "recsys: a run failed",
+    "recsys: a run is late",
+    "recsys: a run without heartbeats is crashed",
+    "recsys: a decision on a version",
+    "recsys: drift",
+)
+ALERTS = (FAILED, LATE, ZOMBIE, DECIDED, DRIFTED)
+
+
+def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID]) -> list[AutomationCore]:
+    """What the server must have; without a notification block only what tells nobody."""
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState, SendNotification
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    window = alerts.heartbeat_s * alerts.missed_heartbeats
+    zombie = AutomationCore(
+        name=ZOMBIE,
+        description=f"A run whose last sign of life is {window} s old has lost its process or machine.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.*"},
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=window),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                name=None,
+                force=False,
+                state=StateType.CRASHED,
+                message=f"No heartbeat for {window} s: the process or the machine is gone.",
+            )
+        ],
+    )
+    if not blocks:
+        return [zombie]
+
+    def told(name: str, description: str, expect: set[str], subject: str, body: str, *, watched: bool = False) -> AutomationCore:
+        return AutomationCore(
+            name=name,
+            description=description,
+            trigger=EventTrigger(
+                expect=expect,
+                match_related=ResourceSpecification(WATCHED if watched else {}),
+                for_each={"prefect.resource.id"},
+                posture=Posture.Reactive,
+                threshold=1,
+                within=timedelta(0),
+            ),
+            actions=[SendNotification(block_document_id=block, subject=subject, body=body) for block in blocks],
+        )
+
+    return [
+        zombie,
+        told(
+            FAILED,
+            "Failed, timed out or crashed. Parts of another run are reported by that one.",
+            {"prefect.flow-run.Failed", "prefect.flow-run.TimedOut", "prefect.flow-run.Crashed"},
+            f"{RUN} {{{{ flow_run.state.name|lower }}}}",
+            f"{{{{ (flow_run.state.message or '')|truncate(1200) }}}}\nIts page has the log and, where it has failed, what to do in the "
+            f"artifact `failure`; Retry there runs it again.\n{LINK}",
+            watched=True,
+        ),
+        told(
+            LATE,
+            "Its time has come and no worker has taken it.",
+            {"prefect.flow-run.Late"},
+            f"{RUN} is late",
+            "It was to start at {{ flow_run.expected_start_time }} and waits: is a worker of the work pool {{ work_pool.name }} up, "
+            f"and does it have a place?\n{LINK}",
+            watched=True,
+        ),
+        told(
+            DECIDED,
+            "Promoted, held, waiting for approval, forced or rolled back.",
+            {"recsys.gate.*", "recsys.champion.*"},
+            "{{ event.payload.subject }}",
+            f"{{{{ event.payload.body }}}}\n{LINK}",
+        ),
+        told(
+            DRIFTED,
+            "The newest events have moved away from what the champion was trained on.",
+            {DRIFT_DETECTED},
+            "{{ event.resource.name }}: {{ event.payload.dataset }} has drifted",
+            "{{ event.payload.reasons|join(' ')|truncate(1200) }}\n{{ event.payload.rows }} events, against the champion "
+            f"{{{{ event.payload.champion or 'none' }}}}.\n{LINK}",
+        ),
+    ]
+
+
+def apply_automation(client: SyncPrefectClient, wanted: AutomationCore) -> str:
+    """Make the server's automation of that name as it must be: `created`, `updated` or `unchanged`."""
+    found = client.read_automations_by_name(name=wanted.name)
+    if not found:
+        client.create_automation(wanted)
+        return "created"
+    current = found[0]
+    kept = wanted.model_copy(update={"enabled": current.enabled})
+    if current.model_dump(exclude={"id"}) == kept.model_dump():
+        return "unchanged"
+    client.update_automation(current.id, kept)
+    return "updated"
+
+
+def remove_automation(client: SyncPrefectClient, name: str) -> bool:
+    """Remove the automation of that name; whether there was one."""
+    found = client.read_automations_by_name(name=name)
+    for automation in found:
+        client.delete_automation(automation.id)
+    return bool(found)

@@ -1,0 +1,66 @@
+"""What the Prefect server does by itself: a drift that monitoring found becomes a retrain run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from configs.errors import DeploymentMissingError
+
+if TYPE_CHECKING:
+    from prefect.automations import Automation
+
+__all__ = ["DRIFT_DETECTED", "model_resource", "retrain_on_drift"]
+
+DRIFT_DETECTED = "recsys.drift.detected"
+
+
+def model_resource(model_name: str) -> dict[str, str]:
+    """The resource that events of a model are about."""
+    return {"prefect.resource.id": f"recsys.model.{model_name}", "prefect.resource.name": model_name}
+
+
+def retrain_on_drift(
+    model_name: str, deployment: str = "retrain/retrain", parameters: dict[str, Any] | None = None, *, enabled: bool = True
+) -> Automation:
+    """Create, or bring up to date, the automation `retrain <model_name> on drift`: DRIFT_DETECTED of the model starts a run of the
+    deployment `flow/name` with `parameters`. Run again it changes nothing, and never makes a second one.
+
+    Raises DeploymentMissingError where the server has no such deployment.
+    """
+    from prefect.automations import Automation
+    from prefect.client.orchestration import get_client
+    from prefect.events.actions import RunDeployment
+    from prefect.events.schemas.automations import EventTrigger, Posture
+    from prefect.exceptions import ObjectNotFound
+
+    name = f"retrain {model_name} on drift"
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_deployment_by_name(deployment)
+        except ObjectNotFound:
+            raise DeploymentMissingError(
+                f"The Prefect server has no deployment {deployment}, so drift of {model_name} cannot start it. "
+                "`prefect --no-prompt deploy --all` makes one of each flow."
+            ) from None
+        known = client.read_automations_by_name(name)
+    wanted = Automation(
+        name=name,
+        description=f"Starts {deployment} when monitoring finds that events have drifted away from the champion of {model_name}.",
+        enabled=enabled,
+        trigger=EventTrigger(
+            expect={DRIFT_DETECTED},
+            match={"prefect.resource.id": model_resource(model_name)["prefect.resource.id"]},
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[RunDeployment(source="selected", deployment_id=found.id, parameters=parameters, job_variables=None)],
+    )
+    if not known:
+        wanted.create()
+        return wanted
+    wanted.id = known[0].id
+    if known[0].model_dump(exclude={"id"}) != wanted.model_dump(exclude={"id"}):
+        wanted.update()
+    for extra in known[1:]:  # two first set-ups at once: both created it
+        Automation(**extra.model_dump()).delete()
+    return wanted

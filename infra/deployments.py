@@ -1,0 +1,194 @@
+"""The deployments of prefect.yaml on a Prefect server, each written only where it differs from what is there.
+
+`prefect deploy --all` makes the same ones, but writes all of them each time: that deletes the runs that are scheduled and
+starts schedules that people have stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel
+
+from configs.environment import EnvironmentSettings
+from configs.errors import SettingsError
+from configs.loading import merged
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
+
+__all__ = ["PREFECT_FILE", "Definition", "apply_deployment", "deployment_defined", "read_prefect_file"]
+
+PREFECT_FILE = Path(__file__).parents[1] / "prefect.yaml"
+PLACEHOLDER = re.compile(r"\{\{\s*\$(\w+)\s*\}\}")
+FILE_HASH = re.compile(r"[0-9a-f]{32}")
+"""A version that is a flow's own; in a checkout with a remote, `prefect deploy` writes the commit instead."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A deployment as it must be. The keys of `fields` are those of Prefect's deployment."""
+
+    flow_name: str
+    name: str
+    fields: dict[str, Any]
+    limit: int | None
+    schedules: dict[str, dict[str, Any]]  # by slug
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.flow_name}/{self.name}"
+
+
+def read_prefect_file(path: Path = PREFECT_FILE) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The deployments of a prefect.yaml, and the steps that bring their code. Raises SettingsError."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        deployments, pull = content["deployments"], content["pull"]
+        for entry in deployments:
+            for key in ("name", "entrypoint", "work_pool"):
+                if key not in entry:
+                    raise SettingsError(f"{path}: the deployment {entry.get('name', entry)} has no {key}.")
+            if any(not {"slug", "cron"} <= set(schedule) for schedule in entry.get("schedules", ())):
+                raise SettingsError(
+                    f"{path}: a schedule of {entry['name']} lacks its cron or its slug, by which it is found again."
+                )
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path} is missing: run setup from a checkout or an image of the project.") from error
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise SettingsError(f"{path} is no list of deployments with their pull steps: {error!r}. Restore it.") from error
+    return deployments, pull
+
+
+def deployment_defined(entry: dict[str, Any], pull: list[dict[str, Any]], environment: EnvironmentSettings) -> Definition:
+    """What an entry of prefect.yaml means in an environment."""
+    from prefect.flows import Flow, load_flow_from_entrypoint
+    from prefect.utilities.callables import parameter_schema
+
+    flow: Flow[..., Any] = load_flow_from_entrypoint(str(PREFECT_FILE.parent / entry["entrypoint"]))
+    schema = parameter_schema(flow)
+    limit = entry.get("concurrency_limit")
+    options = {key: value for key, value in limit.items() if key != "limit"} if isinstance(limit, dict) else None
+    fields = {
+        "entrypoint": entry["entrypoint"],
+        "description": entry.get("description") or flow.description,
+        "tags": list(entry.get("tags", ())),
+        "version": flow.version,
+        "work_queue_name": entry["work_pool"].get("work_queue_name"),
+        "work_pool_name": entry["work_pool"]["name"],
+        "job_variables": entry["work_pool"].get("job_variables", {}),
+        "pull_steps": _resolved(pull, str(environment.code or PREFECT_FILE.parent)),
+        "parameters": merged(entry.get("parameters", {}), parameters_in(flow.fn, environment)),
+        "parameter_openapi_schema": schema.model_dump(exclude_unset=True),
+        "concurrency_options": options,
+    }
+    limited = limit["limit"] if isinstance(limit, dict) else limit
+    return Definition(flow.name, entry["name"], fields, limited, _schedules(entry, f"{flow.name}/{entry['name']}", environment))
+
+
+def parameters_in(function: Any, environment: EnvironmentSettings) -> dict[str, Any]:
+    """The environment's departures, as far as a flow has parameters for them.
+
+    A flow takes all settings as one parameter, or sections of them, each with a default; one whose default is None (the gate
+    of `promote`) means something of its own when it is given, and is left alone.
+    """
+    from typing import get_type_hints
+
+    given, hints = environment.departures, get_type_hints(function)
+    found: dict[str, Any] = {}
+    for name, parameter in signature(function).parameters.items():
+        kind = hints.get(name)
+        if name == "settings" and isinstance(kind, type) and issubclass(kind, BaseModel):
+            kept = {key: value for key, value in given.items() if key in kind.model_fields}
+            if kept:
+                found[name] = kept
+        elif name in given and parameter.default is not None:
+            found[name] = given[name]
+    return found
+
+
+def apply_deployment(client: SyncPrefectClient, wanted: Definition, active: bool) -> str:
+    """Make the server's deployment as it must be: `created`, `updated` with what differed, or `unchanged`.
+
+    New schedules are `active` or not; one that exists stays as it was set, and so does a deployment that is paused.
+    """
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.objects import ConcurrencyOptions
+    from prefect.client.schemas.schedules import CronSchedule
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        current: DeploymentResponse | None = client.read_deployment_by_name(wanted.full_name)
+    except ObjectNotFound:
+        current = None
+    differing = [] if current is None else _differing(current, wanted)
+    if current is not None and not differing:
+        return "unchanged"
+    kept = {schedule.slug: schedule.active for schedule in current.schedules} if current else {}
+    fields = dict(wanted.fields)
+    options = fields.pop("concurrency_options")
+    client.create_deployment(  # an upsert
+        flow_id=client.create_flow_from_name(wanted.flow_name),
+        name=wanted.name,
+        schedules=[
+            DeploymentScheduleCreate(schedule=CronSchedule(**schedule), slug=slug, active=kept.get(slug, active))
+            for slug, schedule in wanted.schedules.items()
+        ],
+        concurrency_limit=wanted.limit,
+        concurrency_options=ConcurrencyOptions.model_validate(options) if options else None,
+        paused=current.paused if current else False,
+        enforce_parameter_schema=True,
+        **fields,
+    )
+    return "created" if current is None else f"updated: {', '.join(differing)}"
+
+
+def _differing(current: DeploymentResponse, wanted: Definition) -> list[str]:
+    """Names of what the server has otherwise."""
+    found = {name: getattr(current, name) for name in wanted.fields}
+    options = current.concurrency_options
+    found["concurrency_options"] = options.model_dump(mode="json", exclude_none=True) if options else None
+    found["tags"] = list(current.tags)
+    fields = {**wanted.fields, "work_queue_name": wanted.fields["work_queue_name"] or "default"}
+    if not FILE_HASH.fullmatch(current.version or ""):
+        del fields["version"]
+    names = [name for name, value in fields.items() if found[name] != value]
+    limit = current.global_concurrency_limit
+    if (limit.limit if limit else None) != wanted.limit:
+        names.append("concurrency_limit")
+    schedules = {
+        schedule.slug or str(schedule.id): schedule.schedule.model_dump(include={"cron", "timezone"})
+        for schedule in current.schedules
+    }
+    return names if schedules == wanted.schedules else [*names, "schedules"]
+
+
+def _schedules(entry: dict[str, Any], full_name: str, environment: EnvironmentSettings) -> dict[str, dict[str, Any]]:
+    """By slug; an environment's own cron takes the place of all."""
+    given = list(entry.get("schedules", ()))
+    if full_name in environment.crons:
+        first = given[0] if given else {"slug": "own"}
+        given = [{**first, "cron": environment.crons[full_name]}]
+    return {
+        schedule["slug"]: {"cron": schedule["cron"], "timezone": environment.timezone or schedule.get("timezone", "UTC")}
+        for schedule in given
+    }
+
+
+def _resolved(value: Any, folder: str) -> Any:
+    """`{{ $NAME }}` as Prefect reads it: a variable of the environment, but the folder of the code for PWD."""
+    if isinstance(value, dict):
+        return {key: _resolved(inner, folder) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_resolved(inner, folder) for inner in value]
+    if isinstance(value, str):
+        known = {**os.environ, "PWD": folder}
+        return PLACEHOLDER.sub(lambda match: known.get(match[1], match[0]), value)
+    return value

@@ -1,0 +1,158 @@
+"""A landing zone: a folder or an S3 prefix into which others put files, at any time, under any name.
+
+It is only read. Who writes to it is not known, so a file may still grow, or be replaced while it is read.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from configs.errors import NotFoundError, SettingsError, SourceError, StoreUnavailableError
+from configs.settings import StoreSettings
+
+if TYPE_CHECKING:
+    from infra.s3 import S3Store
+
+__all__ = ["Delivery", "FolderZone", "LandingZone", "ObjectZone", "open_zone"]
+
+UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload")
+
+
+@dataclass(frozen=True, order=True)
+class Delivery:
+    """A file of the zone as it was listed."""
+
+    name: str  # relative to the zone, with /
+    size: int  # bytes
+    modified_ns: int  # since 1970, UTC
+    tag: str = ""  # what else tells it from another of that name: the ETag of an object
+
+
+class LandingZone(ABC):
+    """Files that others deliver. Every method raises SourceError or a StoreError where the zone cannot be reached."""
+
+    atomic: bool
+    """Whether a file appears whole or not at all, so that it needs no time to settle."""
+
+    def deliveries(self) -> list[Delivery]:
+        """The files of now, by name; without hidden ones (a part of the name begins with `.` or `_`) and those whose suffix tells
+        that they are being written."""
+        return sorted(found for found in self._all() if _is_delivery(found.name))
+
+    @abstractmethod
+    def opened(self, delivery: Delivery, scratch: Path) -> AbstractContextManager[Path]:
+        """The file on this machine, under its own last name, while the block lasts; a copy lies in `scratch`. Raises NotFoundError
+        where it is gone, SourceError where its name is no path."""
+
+    @abstractmethod
+    def unchanged(self, delivery: Delivery) -> bool:
+        """Whether the file of now is the one that was listed."""
+
+    @abstractmethod
+    def uri(self, name: str = "") -> str: ...
+
+    @abstractmethod
+    def _all(self) -> Iterator[Delivery]: ...
+
+
+def open_zone(url: str, store: StoreSettings) -> LandingZone:
+    """The zone at a folder's path, `file:<folder>` or `s3://<bucket>/<prefix>`; S3 is reached as `store` says (endpoint, region,
+    credentials). Raises SettingsError on another address."""
+    if url.startswith("s3://"):
+        from infra.s3 import S3Store
+
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise SettingsError(f"data.landing is {url!r}: write s3://<bucket> or s3://<bucket>/<prefix>.")
+        return ObjectZone(S3Store(bucket, prefix.strip("/"), store.model_copy(update={"url": url})))
+    folder = url.removeprefix("file://") if url.startswith("file:///") else url.removeprefix("file:")
+    if not folder or "://" in folder or folder.startswith("//"):
+        raise SettingsError(f"data.landing is {url!r}: write the path of a folder or s3://<bucket>/<prefix>.")
+    return FolderZone(Path(folder))
+
+
+class FolderZone(LandingZone):
+    """Files of a folder and of its subfolders, read where they are."""
+
+    atomic = False
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.expanduser().absolute()
+
+    @contextmanager
+    def opened(self, delivery: Delivery, scratch: Path) -> Iterator[Path]:
+        path = self.folder / delivery.name
+        if not path.is_file():
+            raise NotFoundError(f"{path} was removed from the landing zone while a run was about to read it.")
+        yield path
+
+    def unchanged(self, delivery: Delivery) -> bool:
+        try:
+            return self._delivery(self.folder / delivery.name) == delivery
+        except OSError:
+            return False
+
+    def uri(self, name: str = "") -> str:
+        return str(self.folder / name)
+
+    def _all(self) -> Iterator[Delivery]:
+        if not self.folder.is_dir():
+            raise SourceError(f"data.landing is {self.folder}, and there is no such folder. Make it, or correct the path.")
+        for parent, _, names in os.walk(self.folder, onerror=self._refuse):
+            for name in names:
+                try:
+                    yield self._delivery(Path(parent) / name)
+                except FileNotFoundError:  # taken away since it was listed, or a link to nothing
+                    continue
+
+    def _delivery(self, path: Path) -> Delivery:
+        found = path.stat()
+        return Delivery(path.relative_to(self.folder).as_posix(), found.st_size, found.st_mtime_ns)
+
+    def _refuse(self, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise StoreUnavailableError(
+                f"The landing zone cannot be read at {error.filename}: {error.strerror}. Give this user access to it."
+            ) from error
+
+
+class ObjectZone(LandingZone):
+    """Objects under a prefix of a bucket, copied before they are read."""
+
+    atomic = True
+
+    def __init__(self, store: S3Store) -> None:
+        self.store = store
+
+    @contextmanager
+    def opened(self, delivery: Delivery, scratch: Path) -> Iterator[Path]:
+        path = scratch / PurePosixPath(delivery.name).name
+        try:
+            self.store.fetch(delivery.name, path)
+        except ValueError as error:
+            raise SourceError(f"{error}. Rename the object in the landing zone {self.uri()}.") from error
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def unchanged(self, delivery: Delivery) -> bool:
+        return True  # what is read is a copy, and each of its bytes is of one object
+
+    def uri(self, name: str = "") -> str:
+        return self.store.uri(name) if name else self.store.uri(".").removesuffix(".")
+
+    def _all(self) -> Iterator[Delivery]:
+        for found in self.store.entries():
+            yield Delivery(found.key, found.size, int(found.modified.timestamp()) * 10**9, found.tag)
+
+
+def _is_delivery(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return not any(part.startswith((".", "_")) for part in parts) and not name.lower().endswith(UNFINISHED)

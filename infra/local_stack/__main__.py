@@ -1,0 +1,36 @@
+"""`python -m infra.local_stack`: runs until it is stopped."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from configs.errors import RecsysError
+from infra.local_stack.stack import local_stack
+
+
+def main(
+    services: Annotated[list[str] | None, typer.Argument(help="Services, with what they need; all by default.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where data, logs and secrets are; kept afterwards.")] = Path(".recsys/stack"),
+    s3: Annotated[bool, typer.Option("--s3", help="The store on Ceph's radosgw instead of in the folder.")] = False,
+) -> None:
+    """Run the services of infra/compose.yaml as processes of this machine, without Docker."""
+    # Stopped by SIGTERM as by Ctrl-C: the services are stopped too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with local_stack(folder, services or (), s3=s3):
+            typer.echo(f"logs and secrets under {folder}; Ctrl-C stops everything")
+            signal.pause()
+    except KeyboardInterrupt:
+        typer.echo("stopped")
+    except RecsysError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,182 @@
+"""The services of infra/compose.yaml as commands for this machine: hosts, ports, paths and secrets in their places."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from configs.errors import SettingsError
+
+__all__ = ["COMPOSE", "ROOT", "Layout", "Service", "localised", "read_services"]
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "infra" / "compose.yaml"
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service. What `x-local` says of it is in the last fields."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    after: list[str]  # names of services that must be up, or have ended well
+    port: int | None  # that it listens on
+    health: str | None  # path that answers 200 when it is up
+    ends: bool  # it does its work and ends
+    needs: str | None  # secret without which it is left out
+    files: dict[str, Path]  # path in the container -> file of the project
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things are on this machine."""
+
+    folder: Path
+    ports: dict[str, int]  # service -> port
+    store: str
+    s3_endpoint: str | None
+    usual: dict[str, int] = field(default_factory=dict)  # service -> port that compose gives it
+
+
+def read_services(path: Path = COMPOSE, variables: Mapping[str, str] = os.environ) -> list[Service]:
+    """The services that can run without Docker: those that have `x-local`, in an order in which each comes after what it needs.
+
+    Raises SettingsError.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        services = [
+            _service(name, entry, path.parent, variables) for name, entry in content["services"].items() if "x-local" in entry
+        ]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise SettingsError(f"{path} is no compose file with services: {error!r}.") from error
+    ordered: list[Service] = []
+    while waiting := [service for service in services if service not in ordered]:
+        names = {service.name for service in waiting}
+        ready = [service for service in waiting if not names & set(service.after)]
+        if not ready:
+            raise SettingsError(f"{path}: {', '.join(sorted(names))} wait for each other (depends_on).")
+        ordered += ready
+    return ordered
+
+
+def localised(service: Service, layout: Layout) -> Service:
+    """The service with this machine's addresses and paths. Files that it reads are written under the layout's folder."""
+    command = [_text(argument, service, layout) for argument in service.command]
+    command = [
+        str(layout.ports[service.name]) if argument == str(service.port) else argument
+        for argument in (_own_port(argument, service, layout) for argument in command)
+    ]
+    if layout.s3_endpoint is not None:
+        command = [
+            each
+            for argument in command
+            for each in (
+                [argument, "--set", f"store.endpoint_url={layout.s3_endpoint}"]
+                if argument.startswith("store.url=s3:")
+                else [argument]
+            )
+        ]
+    environment = {key: _text(_published(value, layout), service, layout) for key, value in service.environment.items()}
+    for key, value in environment.items():
+        if value in layout.ports and key.endswith("_HOST"):
+            environment[key] = "127.0.0.1"
+            environment[key.removesuffix("_HOST") + "_PORT"] = str(layout.ports[value])
+        elif key.endswith("_PORT") and value == str(service.port):
+            environment[key] = str(layout.ports[service.name])
+    for inside, source in service.files.items():
+        written = layout.folder / "files" / service.name / source.name
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(_of_file(source.read_text(encoding="utf-8"), service, layout), encoding="utf-8")
+        command = [str(written) if argument == inside else argument for argument in command]
+    return Service(**{**vars(service), "command": _program(command), "environment": environment})
+
+
+def free_port(wanted: int) -> int:
+    """`wanted` if it is free, else another one."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise SettingsError("This machine has no free port.")
+
+
+def _service(name: str, entry: dict[str, Any], folder: Path, variables: Mapping[str, str]) -> Service:
+    def given(value: str) -> str:
+        return VARIABLE.sub(lambda match: variables.get(match[1]) or match[2] or "", value)
+
+    local = entry["x-local"]
+    return Service(
+        name=name,
+        command=[given(str(argument)) for argument in entry["command"]],
+        environment={key: given(str(value)) for key, value in entry.get("environment", {}).items()},
+        after=list(entry.get("depends_on", ())),
+        port=local.get("port"),
+        health=local.get("health"),
+        ends=bool(local.get("ends")),
+        needs=local.get("needs"),
+        files={inside: (folder / source).resolve() for inside, source in local.get("files", {}).items()},
+    )
+
+
+def _text(value: str, service: Service, layout: Layout) -> str:
+    """Addresses and paths in one text."""
+    own = layout.folder / "var" / ("work" if service.name == "worker" else service.name)
+    for name, port in layout.ports.items():
+        value = re.sub(rf"(?<![\w.-]){re.escape(name)}:\d+", f"127.0.0.1:{port}", value)
+    for inside, here in (
+        ("/run/secrets/", f"{layout.folder}/secrets/"),
+        ("/var/lib/recsys", str(own)),
+        ("/var/lib/postgresql/data", f"{layout.folder}/var/postgres"),
+        ("/data", str(own)) if value == "/data" else ("", ""),
+        ("s3://recsys/production", layout.store),
+        ("0.0.0.0", "127.0.0.1"),
+    ):
+        value = value.replace(inside, here) if inside else value
+    return value
+
+
+def _own_port(argument: str, service: Service, layout: Layout) -> str:
+    if service.port is not None and argument.endswith(f"={service.port}"):
+        return argument.removesuffix(str(service.port)) + str(layout.ports[service.name])
+    return argument
+
+
+def _published(value: str, layout: Layout) -> str:
+    """Addresses as browsers of this machine know them; a service's usual port may be taken by another program."""
+    for name, port in layout.usual.items():
+        value = re.sub(rf"(://127\.0\.0\.1):{port}\b", rf"\g<1>:{layout.ports[name]}", value)
+    return value
+
+
+def _of_file(content: str, service: Service, layout: Layout) -> str:
+    if layout.s3_endpoint is not None:
+        content = re.sub(r"^( *)url: s3://.*$", rf"\g<0>\n\1endpoint_url: {layout.s3_endpoint}", content, flags=re.MULTILINE)
+    content = content.replace("/tmp/", f"{layout.folder}/var/{service.name}/")
+    content = re.sub(r"(?m)^code: .*$", f"code: {ROOT}", _text(content, service, layout))
+    if service.port is not None:
+        content = re.sub(rf"(?m)^(\s*listen ){service.port};", rf"\g<1>127.0.0.1:{layout.ports[service.name]};", content)
+    # Settings under the worker's folder, which is the one that runs see.
+    return content.replace(f"{layout.folder}/var/setup", f"{layout.folder}/var/work")
+
+
+def _program(command: list[str]) -> list[str]:
+    if command[0] == "recsys":
+        return [sys.executable, "-m", "flows.cli", *command[1:]]
+    if command[0] == "prefect":
+        return [str(Path(sys.executable).with_name("prefect")), *command[1:]]
+    return command

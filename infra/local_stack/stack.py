@@ -1,0 +1,237 @@
+"""Starts the services in their order, waits until each is up, and stops them in the reverse order."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import SettingsError
+from infra.local_stack.radosgw import PROGRAMS, radosgw
+from infra.local_stack.services import ROOT, Layout, Service, free_port, localised, read_services
+
+__all__ = ["Running", "local_stack"]
+
+START_S = 180
+STOP_S = 60
+KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "OMP_NUM_THREADS", "PYTHONPATH", "RUNPOD_API_BASE_URL", "VIRTUAL_ENV")
+BUCKET = "recsys"
+PUBLISHED = ("prefect", "proxy", "demo")  # what browsers go to
+
+
+@dataclass(frozen=True)
+class Running:
+    """A stack that is up."""
+
+    layout: Layout
+    processes: dict[str, subprocess.Popen[bytes]]
+    left_out: dict[str, str]  # service -> why
+
+    def url(self, service: str) -> str:
+        return f"http://127.0.0.1:{self.layout.ports[service]}"
+
+    def log(self, service: str) -> Path:
+        return self.layout.folder / "logs" / f"{service}.log"
+
+
+@contextmanager
+def local_stack(
+    folder: Path, only: Sequence[str] = (), *, s3: bool = False, tell: Callable[[str], None] = print
+) -> Iterator[Running]:
+    """The services of infra/compose.yaml (or those of `only` with what they need), with everything under `folder`; `s3`: with a
+    store on Ceph's radosgw instead of in a folder.
+
+    Raises SettingsError where a program is missing or a service does not come up, with the end of its log.
+    """
+    folder = folder.absolute()
+    for name in ("logs", "secrets", "var"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o711)  # PostgreSQL runs as a user of its own
+    (folder / "secrets").chmod(0o700)
+    subprocess.run(["sh", str(ROOT / "infra" / "compose" / "make-secrets"), str(folder / "secrets")], check=True)
+    services = _chosen(read_services(), only)
+    with ExitStack() as stack:
+        endpoint = _start_s3(stack, folder, tell) if s3 else None
+        store = f"s3://{BUCKET}/production" if s3 else f"file:{folder}/store"
+        ports = {service.name: free_port(service.port) for service in services if service.port is not None}
+        usual = {service.name: service.port for service in services if service.port is not None and service.name in PUBLISHED}
+        running = Running(Layout(folder, _distinct(ports), store, endpoint, usual), {}, {})
+        stack.callback(_stop, running.processes)
+        for service in services:
+            _start(localised(service, running.layout), running, tell)
+        yield running
+
+
+def _chosen(services: list[Service], only: Sequence[str]) -> list[Service]:
+    """The services asked for, with those that they come after."""
+    if not only:
+        return services
+    known = {service.name: service for service in services}
+    if unknown := set(only) - set(known):
+        raise SettingsError(f"There is no service {', '.join(sorted(unknown))}; known are {', '.join(known)}.")
+    wanted, open_ = set(only), list(only)
+    while open_:
+        more = set(known[open_.pop()].after) & set(known) - wanted
+        wanted |= more
+        open_ += more
+    return [service for service in services if service.name in wanted]
+
+
+def _distinct(ports: dict[str, int]) -> dict[str, int]:
+    """No two services on one port, although each found its own free."""
+    taken: set[int] = set()
+    for name, port in ports.items():
+        while port in taken:
+            port = free_port(0)
+        ports[name] = port
+        taken.add(port)
+    return ports
+
+
+def _start(service: Service, running: Running, tell: Callable[[str], None]) -> None:
+    layout = running.layout
+    if service.needs is not None and not (layout.folder / "secrets" / service.needs).read_text(encoding="utf-8").strip():
+        running.left_out[service.name] = f"the secret {service.needs} is empty"
+        tell(f"{service.name}: left out, {running.left_out[service.name]}")
+        return
+    own = layout.folder / "var" / ("work" if service.name == "worker" else service.name)
+    own.mkdir(parents=True, exist_ok=True)
+    command = _prepared(service, layout, own)
+    environment = {name: os.environ[name] for name in KEPT if name in os.environ} | service.environment
+    environment |= {"PREFECT_HOME": str(own / "prefect"), "NO_PROXY": "127.0.0.1,localhost", "PYTHONPATH": str(ROOT)}
+    if program := shutil.which(command[0], path=environment.get("PATH")):
+        command[0] = program
+    else:
+        raise SettingsError(
+            f"{service.name} needs the program {command[0]}, which is not installed (see README for Debian's packages)."
+        )
+    with running.log(service.name).open("ab") as log:
+        process = subprocess.Popen(
+            [str(ROOT / "infra" / "docker" / "with-secrets"), *command],
+            env=environment,
+            cwd=own,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    running.processes[service.name] = process
+    _wait_for(service, process, running)
+    where = f" at {running.url(service.name)}" if service.health and not service.ends else ""
+    tell(f"{service.name}: {'done' if service.ends else 'up'}{where}")
+
+
+def _prepared(service: Service, layout: Layout, own: Path) -> list[str]:
+    """What the image of a foreign program does before its command."""
+    command = list(service.command)
+    if service.name == "postgres":
+        return _postgres(command, service, layout, own)
+    if service.name == "proxy":
+        own.chmod(0o777)  # its workers run as another user
+    return command
+
+
+def _postgres(command: list[str], service: Service, layout: Layout, own: Path) -> list[str]:
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    if not binaries:
+        raise SettingsError("postgres is not installed: apt-get install -y --no-install-recommends postgresql")
+    other = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    user, database = service.environment["POSTGRES_USER"], service.environment["POSTGRES_DB"]
+    if other:
+        shutil.chown(own, "postgres")
+        if subprocess.run([*other, "test", "-w", str(own)], check=False, cwd="/").returncode:
+            raise SettingsError(
+                f"The user postgres, as whom PostgreSQL must run, does not get to {own}: give another --folder, such as /var/tmp/stack."
+            )
+    if not (own / "data").exists():
+        password = (layout.folder / "secrets" / "postgres_password").read_text(encoding="utf-8")
+        made = f"umask 077; cat > {own}/password; {binaries[-1]}/initdb -D {own}/data -U {user} --pwfile={own}/password --auth=scram-sha-256"
+        _run([*other, "sh", "-c", f"{made}; rm {own}/password"], password)
+        _run(
+            [*other, str(binaries[-1] / "postgres"), "--single", "-D", f"{own}/data", "postgres"],
+            f'CREATE DATABASE "{database}"\n',
+        )
+    place = ["-D", f"{own}/data", "-p", str(layout.ports["postgres"]), "-c", "listen_addresses=127.0.0.1"]
+    return [*other, str(binaries[-1] / "postgres"), *command[1:], *place, "-c", f"unix_socket_directories={own}"]
+
+
+def _run(command: list[str], given: str) -> None:
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, cwd="/")
+    if done.returncode:
+        raise SettingsError(f"{command[-1]} failed: {done.stderr.strip()[-600:]}")
+
+
+def _start_s3(stack: ExitStack, folder: Path, tell: Callable[[str], None]) -> str:
+    import tempfile
+
+    import boto3
+
+    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
+        raise SettingsError(
+            f"{', '.join(missing)} not installed: apt-get install -y --no-install-recommends radosgw ceph-mon ceph-osd"
+        )
+    # A short path: Ceph's admin sockets have at most 107 characters.
+    gateway = stack.enter_context(radosgw(Path(tempfile.mkdtemp(prefix="rgw"))))
+    keys = {"aws_access_key_id": gateway.access_key, "aws_secret_access_key": gateway.secret_key}
+    session = boto3.session.Session()
+    session.client("s3", endpoint_url=gateway.endpoint_url, region_name="us-east-1", **keys).create_bucket(Bucket=BUCKET)
+    text = "[default]\n" + "".join(f"{name} = {value}\n" for name, value in keys.items())
+    for name in ("aws_worker", "aws_api", "aws_trainer"):
+        path = folder / "secrets" / name
+        path.chmod(0o600)
+        path.write_text(text, encoding="utf-8")
+    tell(f"s3: up at {gateway.endpoint_url}")
+    return gateway.endpoint_url
+
+
+def _wait_for(service: Service, process: subprocess.Popen[bytes], running: Running) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        code = process.poll()
+        if service.ends and code == 0:
+            return
+        if code is not None:
+            raise SettingsError(f"{service.name} ended with status {code}:\n{_tail(running.log(service.name))}")
+        if not service.ends and _answers(service, running):
+            return
+        time.sleep(0.3)
+    raise SettingsError(f"{service.name} was not up in {START_S} s:\n{_tail(running.log(service.name))}")
+
+
+def _answers(service: Service, running: Running) -> bool:
+    import socket
+
+    port = running.layout.ports[service.name]
+    if service.health is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{service.health}", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _stop(processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    for process in reversed(list(processes.values())):
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=STOP_S)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what a service has left behind
+        process.wait()
+
+
+def _tail(path: Path) -> str:
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])

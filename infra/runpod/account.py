@@ -1,0 +1,119 @@
+"""The whole RunPod account, for people and for the hourly sweep: what is rented, for which run, and what nobody wants any more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterType
+
+from configs.runpod import RunPodSettings
+from infra.runpod.block import api_key
+from infra.runpod.client import RunPodClient
+from infra.runpod.cost import PodCost
+from infra.runpod.order import Marks, marks_of
+from infra.runpod.pods import Pod
+from infra.runpod.prefect_runs import PrefectRuns
+from infra.runpod.reconciler import Reconciler
+from infra.runpod.runs import RunsUnavailableError
+
+__all__ = ["Rented", "rented", "sweep"]
+
+TYPE = "runpod"
+
+
+@dataclass(frozen=True)
+class Rented:
+    """A pod of the account."""
+
+    pod: str
+    name: str
+    status: str
+    gpu: str
+    usd_per_hour: float
+    age_s: float | None
+    usd: float
+    """So far."""
+    pool: str
+    """Work pool by name; `other` for a pod that is none of this Prefect server's."""
+    run: str
+    """Flow run's name and state, or why it is not known."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+async def rented() -> list[Rented]:
+    """All pods of the account, the dearest first. Raises RunPodError, SettingsError."""
+    async with AsyncExitStack() as stack:
+        settings, runpod, prefect = await _open(stack)
+        pods = await runpod.list_pods(settings.attempts)
+        pools = await _pools(prefect)
+        rows = [await _row(pod, marks_of(pod), pools, prefect, runpod.time()) for pod in pods]
+    return sorted(rows, key=lambda row: -row.usd)
+
+
+async def sweep(looks: int = 3) -> list[Rented]:
+    """Reconcile the pools of this Prefect server as their workers do, in so many looks: pods that no run wants, or that are too
+    old, are deleted, and runs whose pod is gone are marked. The pods that this has ended.
+
+    Pods of other pools are left alone: another Prefect server may share the account. Raises RunPodError, SettingsError.
+    """
+    async with AsyncExitStack() as stack:
+        settings, runpod, prefect = await _open(stack)
+        pools = await _pools(prefect)
+        before = {row.pod: row for row in await rented() if row.pool in pools.values()}
+        sweepers = [
+            Reconciler(
+                runpod, PrefectRuns(lambda: prefect, pool, name), pool, settings, worker="sweep", server=str(prefect.api_url)
+            )
+            for pool, name in pools.items()
+        ]
+        for number in range(looks):
+            if number:
+                await asyncio.sleep(settings.look_every_s)
+            for sweeper in sweepers:
+                await sweeper.look()
+        left = {pod.id for pod in await runpod.list_pods(settings.attempts) if pod.status != "TERMINATED"}
+    return [row for pod, row in before.items() if pod not in left]
+
+
+async def _open(stack: AsyncExitStack) -> tuple[RunPodSettings, RunPodClient, PrefectClient]:
+    settings = RunPodSettings.from_environment(os.environ)
+    prefect = await stack.enter_async_context(get_client())
+    runpod = await stack.enter_async_context(RunPodClient(await api_key(settings), settings))
+    return settings, runpod, prefect
+
+
+async def _pools(prefect: PrefectClient) -> dict[UUID, str]:
+    wanted = WorkPoolFilter(type=WorkPoolFilterType(any_=[TYPE]))
+    return {pool.id: pool.name for pool in await prefect.read_work_pools(work_pool_filter=wanted)}
+
+
+async def _row(pod: Pod, marks: Marks | None, pools: dict[UUID, str], prefect: PrefectClient, now: datetime) -> Rented:
+    cost = PodCost.of(pod, now)
+    pool = "other" if marks is None else pools.get(marks.pool, "other")
+    said = ""
+    if marks is not None and pool != "other":
+        try:
+            run = (await PrefectRuns(lambda: prefect, marks.pool, pool).look({marks.run})).get(marks.run)
+            said = f"{run.name} ({run.state.lower()})" if run is not None else "does not exist any more"
+        except RunsUnavailableError:
+            said = "unknown: the Prefect server does not answer"
+    return Rented(
+        pod=pod.id,
+        name=pod.name,
+        status=pod.status,
+        gpu=cost.gpu,
+        usd_per_hour=pod.cost,
+        age_s=None if pod.created_at is None else round(cost.seconds, 1),
+        usd=cost.usd,
+        pool=pool,
+        run=said,
+    )

@@ -1,0 +1,240 @@
+"""Client of RunPod's REST API v2 (https://docs.runpod.io/api-reference-v2), on httpx.
+
+Reading and deleting are repeated with backoff. A create is repeated only where nothing can have been made: after an answer
+that does not settle it, it raises AmbiguousError and the caller looks for the pod first. Bodies are never logged, nor put into
+a message: a pod's environment carries secrets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from configs.redaction import masked, secrets_of
+from configs.runpod import RunPodSettings
+from infra.runpod.errors import (
+    AmbiguousError,
+    PodNotFoundError,
+    RateLimitedError,
+    RunPodError,
+    UnavailableError,
+    sorted_error,
+)
+from infra.runpod.pacing import Pace
+from infra.runpod.pods import GpuType, Pod
+
+__all__ = ["RunPodClient"]
+
+Answer = TypeVar("Answer", bound=BaseModel)
+USER_AGENT = "movielens-recsys/1 (httpx)"  # RunPod's proxy refuses the default of some libraries
+CLOSE_S = 2.0  # a Date header is rounded, and its answer took a while
+NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+class RunPodClient:
+    """Use it as an async context manager. Raises RunPodError or one of its kinds."""
+
+    def __init__(
+        self,
+        api_key: SecretStr,
+        settings: RunPodSettings,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        pace: Pace | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._settings, self._sleep, self._now = settings, sleep, now
+        self._ahead_s = 0.0
+        self._pace = pace or Pace(settings.requests_per_minute, sleep=sleep)
+        self._http = httpx.AsyncClient(
+            base_url=f"{settings.base_url}/v2",
+            headers={"Authorization": f"Bearer {api_key.get_secret_value()}", "User-Agent": USER_AGENT},
+            timeout=settings.timeout_s,
+            transport=transport,
+        )
+
+    async def __aenter__(self) -> RunPodClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    def time(self) -> datetime:
+        """Now, by the clock that dates the pods: RunPod's, as its last answer told it."""
+        return self._now() - timedelta(seconds=self._ahead_s)
+
+    async def list_pods(self, attempts: int = 1) -> list[Pod]:
+        """All pods of the account; who lists at a steady pace needs one try. An answer with one unreadable entry is none:
+        nothing may be concluded from a part."""
+        answer = await self._patiently("GET", "/pods", "the list of pods", attempts=attempts)
+        return _entries(answer, "pods", Pod)
+
+    async def get_pod(self, pod_id: str) -> Pod:
+        """Raises PodNotFoundError."""
+        what = f"a look at pod {pod_id}"
+        return _read(await self._patiently("GET", f"/pods/{pod_id}", what), Pod, what)
+
+    async def create_pod(self, body: dict[str, Any]) -> Pod:
+        """Rent one pod, one try; only 429 is waited out, as nothing was made.
+
+        Raises CandidateRefusedError or CandidateForbiddenError (try another candidate), UnavailableError (nothing was made,
+        try again), AmbiguousError (a pod may exist: look for it), AccountError or RequestRefusedError (nothing helps).
+        """
+        what = f"the creation of pod {body.get('name', '')}"
+        for attempt in range(self._settings.attempts):
+            try:
+                return _read(await self._once("POST", "/pods", what, creating=True, body=body), Pod, what)
+            except RateLimitedError as error:
+                if attempt + 1 == self._settings.attempts:
+                    raise
+                await self._sleep(self._backoff_s(attempt, error))
+            except UnavailableError as error:
+                if not isinstance(error.__cause__, NEVER_SENT):  # an answer that cannot be read: 201 perhaps
+                    raise AmbiguousError(str(error)) from error
+                raise
+        raise AssertionError("unreachable")
+
+    async def delete_pod(self, pod_id: str) -> bool:
+        """Delete the pod; False where it was gone already. Raises PodConflictError where it is locked."""
+        try:
+            await self._patiently("DELETE", f"/pods/{pod_id}", f"the deletion of pod {pod_id}")
+        except PodNotFoundError:
+            return False
+        return True
+
+    async def gpu_types(self, *, count: int, cloud: str) -> list[GpuType]:
+        """The catalogue, with what is free for pods of `count` GPUs in `cloud`. It is no reservation."""
+        query = {"include": "AVAILABILITY", "product": "POD", "count": str(count), "cloud": cloud}
+        answer = await self._patiently("GET", "/catalog/gpus", "the catalogue of GPUs", query)
+        return _entries(answer, "gpus", GpuType)
+
+    async def log_tail(self, pod_id: str, lines: int, seconds: float = 5.0) -> list[str]:
+        """Up to `lines` last lines of the pod's log, or fewer where it says no more within `seconds`, or none where it fails:
+        the stream stays open and is best effort."""
+        found: deque[str] = deque(maxlen=lines)
+        if lines == 0:
+            return []
+        await self._pace.turn()
+        with suppress(httpx.HTTPError, TimeoutError):
+            async with (
+                asyncio.timeout(seconds),
+                self._http.stream("GET", f"/pods/{pod_id}/logs", params={"tail": str(lines)}) as answer,
+            ):
+                self._pace.heed(answer.headers)
+                if answer.status_code == 200:
+                    async for line in answer.aiter_lines():
+                        if line.startswith("data:"):
+                            found.append(_log_line(line.removeprefix("data:")))
+        return list(found)
+
+    async def _patiently(
+        self, method: str, path: str, what: str, query: dict[str, str] | None = None, attempts: int | None = None
+    ) -> Any:
+        """Repeats what may pass; what is idempotent only."""
+        most = attempts or self._settings.attempts
+        for attempt in range(most):
+            try:
+                return await self._once(method, path, what, query=query)
+            except UnavailableError as error:
+                if attempt + 1 == most:
+                    raise
+                await self._sleep(self._backoff_s(attempt, error))
+        raise AssertionError("unreachable")
+
+    def _backoff_s(self, attempt: int, error: RunPodError) -> float:
+        if isinstance(error, RateLimitedError):
+            return 0.0  # the pace waits as long as Retry-After says
+        return min(self._settings.max_backoff_s, self._settings.backoff_s * 2.0**attempt) * (0.75 + random.random() / 2)
+
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        what: str,
+        *,
+        creating: bool = False,
+        query: dict[str, str] | None = None,
+        body: dict[str, Any] | None = None,
+    ) -> Any:
+        await self._pace.turn()
+        try:
+            answer = await self._http.request(method, path, params=query, json=body)
+        except httpx.HTTPError as error:
+            said = f"RunPod at {self._settings.base_url} did not answer {what} ({type(error).__name__})."
+            if creating and not isinstance(error, NEVER_SENT):
+                raise AmbiguousError(said) from error
+            raise UnavailableError(said) from error
+        self._pace.heed(answer.headers)
+        self._heed_time(answer.headers)
+        if answer.is_success:
+            return _json(answer, what)
+        wait_s = _seconds(answer.headers.get("retry-after"))
+        if answer.status_code == 429:
+            self._pace.pause(wait_s)
+        problem = _problem(answer, secrets_of(body["env"]) if body is not None and "env" in body else [])
+        raise sorted_error(answer.status_code, problem, what, creating=creating, wait_s=wait_s)
+
+    def _heed_time(self, headers: Mapping[str, str]) -> None:
+        with suppress(ValueError):  # as where a proxy has taken it out
+            ahead = (self._now() - parsedate_to_datetime(headers.get("date", ""))).total_seconds()
+            self._ahead_s = ahead if abs(ahead) > CLOSE_S else 0.0
+
+
+def _problem(answer: httpx.Response, secrets: list[str]) -> dict[str, Any]:
+    """The problem+json of an error, which may quote what was sent; a proxy in between answers with a page instead."""
+    try:
+        problem = answer.json()
+    except ValueError:
+        return {}
+    if not isinstance(problem, dict):
+        return {}
+    errors = problem.get("errors")
+    shown = {name: masked(str(problem[name]), secrets) for name in ("title", "detail") if problem.get(name)}
+    return {**shown, "errors": [masked(str(error), secrets) for error in errors] if isinstance(errors, list) else []}
+
+
+def _json(answer: httpx.Response, what: str) -> Any:
+    if answer.status_code == 204 or not answer.content:
+        return None
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise UnavailableError(f"RunPod's answer to {what} is no JSON ({answer.status_code}).") from error
+
+
+def _read(content: Any, model: type[Answer], what: str) -> Answer:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "as a whole"
+        raise UnavailableError(f"RunPod's answer to {what} cannot be read ({where}: {first['msg']}).") from None
+
+
+def _entries(content: Any, name: str, model: type[Answer]) -> list[Answer]:
+    found = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(found, list):
+        raise UnavailableError(f"RunPod's answer has no list {name!r}.")
+    return [_read(entry, model, f"the list of {name}") for entry in found]
+
+
+def _seconds(header: str | None) -> float:
+    """Retry-After in integer seconds; a minute where it is missing, the window of RunPod's shortest limit."""
+    return float(header) if header is not None and header.isdigit() else 60.0
+
+
+def _log_line(data: str) -> str:
+    try:
+        return str(json.loads(data)["line"])
+    except (ValueError, KeyError, TypeError):
+        return data.strip()

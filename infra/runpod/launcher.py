@@ -1,0 +1,184 @@
+"""What a pod runs: one flow run, once, however often RunPod starts the container.
+
+A container that exits is started again, whatever its status, and is paid for on. So this process executes the run only where
+the server says that it is due and names this very pod, then stays until somebody deletes the pod. Where nobody does, it asks
+RunPod itself, with the pod's own key; that may be refused, so it is never relied on.
+
+    python -m infra.runpod.launcher -- prefect flow-run execute
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, NoReturn
+
+import httpx
+
+__all__ = ["Server", "Turn", "execute", "main", "turn_of"]
+
+FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+STOP_S = 8.0  # RunPod's own grace, between SIGTERM and SIGKILL, is about ten seconds
+
+
+@dataclass(frozen=True)
+class Turn:
+    """`execute`, `wait`, or `rest`; with `crash`, the run is to be marked crashed for that reason."""
+
+    action: str
+    why: str
+    crash: bool = False
+
+
+def turn_of(run: Mapping[str, Any] | None, pod: str, attempt: int) -> Turn:
+    """What this container is to do, by the run as the server tells it; None where it does not exist."""
+    if run is None:
+        return Turn("rest", "the run does not exist")
+    state = run["state"]["type"]
+    if state in FINAL:
+        return Turn("rest", f"the run has ended ({state.lower()})")
+    if run["infrastructure_pid"] is None:
+        return Turn("wait", "the run does not name its pod yet")
+    if run["infrastructure_pid"] != pod:
+        return Turn("rest", f"the run belongs to the pod {run['infrastructure_pid']}")
+    if state == "PENDING":
+        return Turn("execute", "it is due") if run["run_count"] <= attempt else Turn("rest", "this pod's attempt is over")
+    retries_here = state == "SCHEDULED" and run["empirical_policy"]["retry_type"] == "in_process"
+    if state == "RUNNING" or retries_here:
+        why = f"The container of the pod {pod} ended in the midst of the run and was started again: it was killed, most often for memory."
+        return Turn("rest", why, crash=True)
+    return Turn("rest", f"the run is {state.lower()}")
+
+
+class Server:
+    """The Prefect server, as far as a pod needs it."""
+
+    def __init__(self, environment: Mapping[str, str], run: str) -> None:
+        headers, auth = {}, None
+        if key := environment.get("PREFECT_API_KEY"):
+            headers["Authorization"] = f"Bearer {key}"
+        elif pair := environment.get("PREFECT_API_AUTH_STRING"):
+            user, _, password = pair.partition(":")
+            auth = httpx.BasicAuth(user, password)
+        self._http = httpx.Client(base_url=environment["PREFECT_API_URL"], headers=headers, auth=auth, timeout=20)
+        self._run = run
+
+    def read(self) -> dict[str, Any] | None:
+        """The run; None where it does not exist. Raises httpx.HTTPError."""
+        answer = self._http.get(f"/flow_runs/{self._run}")
+        if answer.status_code == 404:
+            return None
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
+
+    def crash(self, message: str) -> None:
+        """Mark the run crashed; where that fails, the worker outside does it."""
+        state = {"type": "CRASHED", "name": "Crashed", "message": message}
+        with suppress(httpx.HTTPError):
+            self._http.post(f"/flow_runs/{self._run}/set_state", json={"state": state}).raise_for_status()
+
+
+def execute(command: list[str], seconds: float) -> int | None:
+    """Exit status of the command, in a process group of its own; None where it was killed after so many seconds."""
+    process = subprocess.Popen(command, start_new_session=True)
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        _end(process, signal.SIGTERM, STOP_S)
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        _end(process, signal.SIGTERM, STOP_S)
+        return None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(process: subprocess.Popen[bytes], number: signal.Signals, seconds: float) -> None:
+    for sent in (number, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, sent)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=seconds)
+            return
+
+
+def main(arguments: list[str], environment: Mapping[str, str]) -> NoReturn:
+    """Never returns: a container that ends is started again."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    pod, run = environment["RUNPOD_POD_ID"], environment["RECSYS_POD_RUN"]
+    ends = time.monotonic() + float(environment["RECSYS_POD_MAX_RUNTIME_S"])
+    server = Server(environment, run)
+    _work(server, arguments, pod, int(environment["RECSYS_POD_ATTEMPT"]), ends)
+    _say("done; waiting to be deleted")
+    time.sleep(float(environment.get("RECSYS_POD_LINGER_S", "120")))
+    while True:
+        _terminate(environment, pod)
+        time.sleep(300)
+
+
+def _work(server: Server, command: list[str], pod: str, attempt: int, ends: float) -> None:
+    """Execute the run once it is this pod's turn; return when there is nothing to do any more."""
+    turn = _read(server, pod, attempt, ends)
+    if turn.crash:
+        server.crash(turn.why)
+    if turn.action != "execute":
+        return
+    status = execute(command, ends - time.monotonic())
+    if status is None:
+        server.crash(f"The pod {pod} has lived as long as max_runtime and max_cost allow; its process was killed.")
+        return
+    left = _read(server, pod, attempt, ends)
+    if left.action == "execute" or left.crash:
+        server.crash(f"The process of the run ended with status {status} and without a final state.")
+
+
+def _read(server: Server, pod: str, attempt: int, ends: float) -> Turn:
+    """The turn, once it is not to wait; as long as the server does not answer, or does not say, it is asked again."""
+    while True:
+        try:
+            turn = turn_of(server.read(), pod, attempt)
+        except httpx.HTTPStatusError as error:
+            passes = error.response.status_code in (408, 429) or error.response.status_code >= 500
+            turn = Turn("wait" if passes else "rest", f"the Prefect server answers {error.response.status_code}")
+        except httpx.TransportError as error:
+            turn = Turn("wait", f"the Prefect server does not answer ({type(error).__name__})")
+        _say(f"{turn.action}: {turn.why}")
+        if turn.action != "wait":
+            return turn
+        if time.monotonic() > ends:
+            return Turn("rest", "the pod's time is over")
+        time.sleep(1)
+
+
+def _terminate(environment: Mapping[str, str], pod: str) -> None:
+    """Ask RunPod to end this pod, with the key that it gave it."""
+    key, base = environment.get("RUNPOD_API_KEY"), environment.get("RUNPOD_API_BASE_URL", "https://api.runpod.io")
+    if not key:
+        return
+    with suppress(httpx.HTTPError):
+        answer = httpx.post(
+            f"{base}/v2/pods/{pod}/action",
+            json={"action": "terminate"},
+            headers={"Authorization": f"Bearer {key}", "User-Agent": "movielens-recsys/1 (httpx)"},
+            timeout=20,
+        )
+        _say(f"asked RunPod to end this pod: {answer.status_code}")
+
+
+def _say(line: str) -> None:
+    print(f"launcher: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    main(given[1:] if given[:1] == ["--"] else given, os.environ)

@@ -1,0 +1,146 @@
+"""What is ordered for a run, and the marks by which any worker knows a pod as that run's.
+
+RunPod has no labels, so the marks are a pod's name and entries of its environment, which the API echoes: a worker that was
+started after the pod finds there whose it is and how long it may live.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+from uuid import UUID
+
+from configs.errors import RecsysError
+from configs.redaction import shown_address
+from infra.runpod.pods import Pod
+
+__all__ = ["MARKS", "Marks", "Order", "OrderError", "marks_of", "server_mark"]
+
+MARKS = "RECSYS_POD_"
+MOST_BYTES = 102_400  # of a create's body
+MOST_ENTRIES = 50  # of its environment, as reported by users
+LAUNCHER = ("python", "-m", "infra.runpod.launcher")
+
+
+class OrderError(RecsysError):
+    """A pod cannot be ordered as the job variables want it."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Whose a pod is, and its limits."""
+
+    pool: UUID
+    """Work pool."""
+    run: UUID
+    """Flow run."""
+    attempt: int
+    """Times that the run had begun before: a pod of an earlier attempt is never taken for one of this."""
+    startup_s: int
+    """Seconds in which the run must begin."""
+    max_runtime_s: int
+    """Seconds that the pod may live."""
+    max_cost: float | None = None
+    """USD that the pod may cost."""
+    server: str = ""
+    """Digest of the address by which the worker that rented it knows its Prefect server; "" where it is not known."""
+
+    @property
+    def name(self) -> str:
+        """Name of the pod."""
+        return f"recsys-{self.pool.hex[:8]}-{self.run}"
+
+    def life_s(self, price: float) -> int:
+        """Seconds that the pod may live at `price` USD per hour, by its greatest runtime and cost."""
+        if self.max_cost is None or price <= 0:
+            return self.max_runtime_s
+        return min(self.max_runtime_s, int(3600 * self.max_cost / price))
+
+    def environment(self) -> dict[str, str]:
+        fields = {"POOL": self.pool, "RUN": self.run, "ATTEMPT": self.attempt}
+        fields |= {"STARTUP_S": self.startup_s, "MAX_RUNTIME_S": self.max_runtime_s}
+        fields |= {} if self.max_cost is None else {"MAX_COST_USD": self.max_cost}
+        fields |= {"SERVER": self.server} if self.server else {}
+        return {f"{MARKS}{name}": str(value) for name, value in fields.items()}
+
+
+def server_mark(address: str) -> str:
+    """What stands for a Prefect server in the marks: its address may carry a password."""
+    return hashlib.sha256(shown_address(address.rstrip("/")).encode()).hexdigest()[:16]
+
+
+def marks_of(pod: Pod) -> Marks | None:
+    """The pod's marks; None where it is none of ours."""
+    try:
+        return Marks(
+            pool=UUID(pod.env[f"{MARKS}POOL"]),
+            run=UUID(pod.env[f"{MARKS}RUN"]),
+            attempt=int(pod.env[f"{MARKS}ATTEMPT"]),
+            startup_s=int(pod.env[f"{MARKS}STARTUP_S"]),
+            max_runtime_s=int(pod.env[f"{MARKS}MAX_RUNTIME_S"]),
+            max_cost=float(pod.env[cost]) if (cost := f"{MARKS}MAX_COST_USD") in pod.env else None,
+            server=pod.env.get(f"{MARKS}SERVER", ""),
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class Order:
+    """A pod to be rented: the GPU type is chosen while ordering. `env` may carry secrets and is not printed."""
+
+    marks: Marks
+    image: str
+    command: tuple[str, ...]
+    gpu_types: tuple[str, ...]
+    gpu_count: int = 1
+    cloud: str = "SECURE"
+    data_centers: tuple[str, ...] = ()
+    disk_gb: int = 40
+    network_volume: str | None = None
+    network_volume_path: str = "/runpod-volume"
+    registry: str | None = None
+    min_cuda_version: str | None = None
+    max_price: float | None = None
+    """USD per hour of the whole pod."""
+    capacity_timeout_s: int = 1800
+    command_style: Literal["auto", "exec", "args"] = "auto"
+    env: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def body(self, gpu: str, price: float, style: Literal["exec", "args"]) -> dict[str, Any]:
+        """The body of a create (schema CreatePodRequest) for a GPU type that costs `price` USD per hour.
+
+        `exec` sends the command as `cmd` and `entrypoint`, `args` as the JSON text in `args` that descriptions before
+        September 2026 know. Raises OrderError where RunPod would refuse it for its size.
+        """
+        marks = replace(self.marks, max_runtime_s=self.marks.life_s(price))  # for the pod itself, which does not know its price
+        entrypoint, command = list(LAUNCHER), ["--", *self.command]
+        body: dict[str, Any] = {
+            "name": marks.name,
+            "image": self.image,
+            "gpu": {"id": gpu, "count": self.gpu_count},
+            "cloud": self.cloud,
+            "disk": self.disk_gb,
+            "env": {**self.env, **marks.environment()},
+        }
+        if style == "exec":
+            body |= {"entrypoint": entrypoint, "cmd": command}
+        else:
+            body["args"] = json.dumps({"entrypoint": entrypoint, "cmd": command})
+        if self.min_cuda_version is not None:
+            body["gpu"]["minCudaVersion"] = self.min_cuda_version
+        if self.data_centers:
+            body["dataCenterIds"] = list(self.data_centers)
+        if self.network_volume is not None:
+            body["mounts"] = {"network": [{"volumeId": self.network_volume, "path": self.network_volume_path}]}
+        if self.registry is not None:
+            body["registry"] = self.registry
+        size, entries = len(json.dumps(body).encode()), len(body["env"])
+        if size > MOST_BYTES or entries > MOST_ENTRIES:
+            raise OrderError(
+                f"The pod {marks.name} would have {entries} environment variables and {size:,} bytes; RunPod takes {MOST_ENTRIES} and "
+                f"{MOST_BYTES:,}. Shorten the job variable env."
+            )
+        return body

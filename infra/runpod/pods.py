@@ -1,0 +1,66 @@
+"""Pods and GPU types as RunPod describes them, read leniently: what is not needed may be absent, what is new is ignored."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+__all__ = ["ENDED", "GpuType", "Pod"]
+
+ENDED = frozenset({"EXITED", "ERROR", "TERMINATED"})
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, content: Any) -> Any:
+        """An account may hold pods of every kind; one that has no GPU, price or name must not spoil the list of all."""
+        return _without_nulls(content) if isinstance(content, dict) else content
+
+
+class Pod(_Answer):
+    """A pod. Its environment carries secrets, so it is left out of what it prints as."""
+
+    id: str = Field(min_length=1)
+    name: str = ""
+    status: str
+    """PROVISIONING, STARTING, RUNNING, EXITED, ERROR, TERMINATED, or one that is not known yet."""
+    gpu: str = Field(default="", validation_alias=AliasPath("gpu", "id"))
+    gpu_count: int = Field(default=1, validation_alias=AliasPath("gpu", "count"))
+    cost: float = 0.0
+    """USD per hour now; 0 once it has ended."""
+    data_center: str | None = Field(default=None, validation_alias="dataCenterId")
+    uptime_s: float | None = Field(default=None, validation_alias=AliasPath("runtime", "uptime"))
+    """Seconds since its container started, which is not since the pod did; None where none runs."""
+    created_at: datetime | None = Field(default=None, validation_alias="createdAt")
+    env: dict[str, str] = Field(default_factory=dict, repr=False)
+
+    @field_validator("created_at")
+    @classmethod
+    def _has_a_zone(cls, moment: datetime | None) -> datetime | None:
+        return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+class GpuType(_Answer):
+    """A GPU type of the catalogue. Prices are USD per hour for one."""
+
+    id: str
+    memory_gb: int = Field(default=0, validation_alias="memory")
+    secure_price: float | None = Field(default=None, validation_alias=AliasPath("price", "secure"))
+    community_price: float | None = Field(default=None, validation_alias=AliasPath("price", "community"))
+    availability: str = "NONE"
+    """NONE, LOW, MEDIUM or HIGH, for the cloud and count asked for."""
+
+    def price(self, cloud: str) -> float | None:
+        """USD per hour for one; None where it is not on offer in that cloud."""
+        found = self.secure_price if cloud == "SECURE" else self.community_price
+        return found or None
+
+
+def _without_nulls(content: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in content.items() if value is not None}
+    return {name: _without_nulls(value) if isinstance(value, dict) else value for name, value in given.items()}

@@ -1,0 +1,223 @@
+"""Flow runs of one work pool, on a Prefect server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate, LogCreate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterId,
+)
+from prefect.client.schemas.objects import Artifact, FlowRun, State, StateType
+from prefect.client.schemas.sorting import ArtifactSort
+from prefect.exceptions import Abort, ObjectNotFound, PrefectException
+from prefect.states import Cancelled, Crashed, Pending, Scheduled
+from prefect.utilities.engine import propose_state
+
+from infra.runpod.cost import PodCost
+from infra.runpod.runs import FINAL, RunsUnavailableError, RunView
+
+__all__ = ["COST_KEY", "PrefectRuns", "account_filter", "accounts_in"]
+
+COST_KEY = "gpu-cost"
+PAGE = 200
+TAKEN = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED]
+
+
+class PrefectRuns:
+    """The port `Runs` on a Prefect client. `client` is asked for anew each time: a worker makes one when it starts."""
+
+    def __init__(self, client: Callable[[], PrefectClient], pool: UUID, pool_name: str) -> None:
+        self._of, self._pool, self._pool_name = client, pool, pool_name
+
+    async def look(self, ids: set[UUID]) -> dict[UUID, RunView]:
+        now = await self._time()
+        taken = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=TAKEN)))
+        found = {run.id: run for run in await self._read(taken, WorkPoolFilter(id=WorkPoolFilterId(any_=[self._pool])))}
+        others = sorted(ids - found.keys())
+        for start in range(0, len(others), PAGE):
+            page = FlowRunFilter(id=FlowRunFilterId(any_=others[start : start + PAGE]))
+            found |= {run.id: run for run in await self._read(page, None)}
+        return {run_id: _view(run, now) for run_id, run in found.items()}
+
+    async def _time(self) -> datetime:
+        """Now, by the server's clock: the one that the runs' states are dated by."""
+        async with _answering():
+            said = (await self._of().request("GET", "/health")).raise_for_status().headers.get("date")
+            return parsedate_to_datetime(said) if said else datetime.now(UTC)
+        raise AssertionError("unreachable")
+
+    async def _read(self, runs: FlowRunFilter, pool: WorkPoolFilter | None) -> list[FlowRun]:
+        found: list[FlowRun] = []
+        async with _answering():
+            while True:
+                page = await self._of().read_flow_runs(flow_run_filter=runs, work_pool_filter=pool, limit=PAGE, offset=len(found))
+                found += page
+                if len(page) < PAGE:
+                    return found
+
+    async def crash(self, run: RunView, message: str) -> None:
+        async with _answering():
+            if _view(await self._of().read_flow_run(run.id)).state in FINAL:  # it has ended since the look
+                return
+            await self._propose(run.id, Crashed(message=message))
+
+    async def cancel(self, run: RunView, message: str) -> None:
+        async with _answering():
+            if _view(await self._of().read_flow_run(run.id)).state in FINAL:  # forced as the state is, it would undo that
+                return
+            await self._of().set_flow_run_state(run.id, Cancelled(message=message), force=True)
+
+    async def resubmit(self, run: RunView, message: str) -> None:
+        async with _answering():
+            current = _view(await self._of().read_flow_run(run.id))
+            if (current.state, current.since, current.pod) != (run.state, run.since, run.pod):
+                return
+            state: State[Any] = Scheduled(name="Resubmitted", message=message)
+            await self._of().set_flow_run_state(run.id, state, force=True)
+
+    async def assign(self, run: RunView, pod: str) -> None:
+        async with _answering():
+            if (await self._of().read_flow_run(run.id)).infrastructure_pid is None:
+                await self._of().update_flow_run(run.id, infrastructure_pid=pod)
+
+    async def tell(self, run: UUID, name: str, message: str) -> None:
+        async with _answering():
+            await self._propose(run, Pending(name=name, message=message))
+
+    async def log(self, run: UUID, lines: list[str]) -> None:
+        async with _answering():
+            await self._of().create_logs(
+                LogCreate(
+                    name="prefect.flow_runs.runpod",
+                    level=logging.ERROR,
+                    message=line[:10_000],
+                    timestamp=datetime.now(UTC),  # type: ignore[arg-type]
+                    flow_run_id=run,
+                )
+                for line in lines
+            )
+
+    async def account(self, run: UUID, cost: PodCost) -> None:
+        key = f"{COST_KEY}-{re.sub(r'[^a-z0-9]+', '-', cost.pod.lower()).strip('-')}"
+        told = f"Pod {cost.pod}: {cost.usd:.4f} USD{'' if cost.closed else ' so far'}, {cost.gpu} at {cost.usd_per_hour:g} USD/h"
+        async with _answering():
+            own = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]), key=ArtifactFilterKey(any_=[key]))
+            existing = await self._of().read_artifacts(artifact_filter=own)
+            kept = next((known for known in accounts_in(existing) if known.pod == cost.pod), None)
+            if kept is not None and (kept.closed, kept.seconds) > (cost.closed, cost.seconds):
+                return  # another worker has counted further
+            if existing:
+                await self._of().update_artifact(existing[0].id, ArtifactUpdate(data=[cost.to_dict()], description=told))
+            else:
+                await self._of().create_artifact(
+                    ArtifactCreate(key=key, type="table", data=[cost.to_dict()], description=told, flow_run_id=run)
+                )
+
+    async def accounts(self, run: UUID) -> list[PodCost]:
+        async with _answering():
+            return accounts_in(await self._of().read_artifacts(artifact_filter=account_filter(run)))
+        return []
+
+    async def open_accounts(self) -> list[tuple[RunView, PodCost]]:
+        async with _answering():
+            newest = await self._of().read_artifacts(
+                artifact_filter=ArtifactFilter(key=ArtifactFilterKey(like_=f"{COST_KEY}-%")),
+                sort=ArtifactSort.CREATED_DESC,
+                limit=PAGE,
+            )
+            owners: dict[UUID, list[Artifact]] = {}
+            for artifact in newest:
+                if artifact.flow_run_id is not None:
+                    owners.setdefault(artifact.flow_run_id, []).append(artifact)
+            left = {run: [c for c in accounts_in(own) if not c.closed] for run, own in owners.items()}
+            unsettled = sorted(run for run, accounts in left.items() if accounts)
+            if not unsettled:
+                return []
+            ids = FlowRunFilter(id=FlowRunFilterId(any_=unsettled))
+            runs = [_view(run) for run in await self._read(ids, WorkPoolFilter(id=WorkPoolFilterId(any_=[self._pool])))]
+            return [(run, account) for run in runs if run.final for account in left[run.id]]
+        return []
+
+    async def at_work(self, worker: str) -> bool:
+        async with _answering():
+            workers = await self._of().read_workers_for_work_pool(self._pool_name)
+            return any(found.name == worker and found.status.value == "ONLINE" for found in workers)
+        return False
+
+    async def _propose(self, run: UUID, state: State[Any]) -> None:
+        """A state that the server refuses is not needed: the run has gone on by itself."""
+        try:
+            await propose_state(self._of(), state, flow_run_id=run)
+        except Abort as error:
+            logging.getLogger(__name__).info("the run %s is not %s: %s", run, state.name, error)
+
+
+def account_filter(run: UUID) -> ArtifactFilter:
+    """The artifacts that are accounts of the run's pods."""
+    return ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]), key=ArtifactFilterKey(like_=f"{COST_KEY}-%"))
+
+
+def accounts_in(artifacts: list[Artifact]) -> list[PodCost]:
+    """The accounts that the artifacts are, one for each pod: two workers may have opened one each. What somebody else keeps under
+    such a key is none."""
+    found: dict[str, PodCost] = {}
+    for account in [account for artifact in artifacts for row in _rows(artifact) if (account := PodCost.read(row)) is not None]:
+        known = found.get(account.pod)
+        if known is None or (account.closed, account.seconds) > (known.closed, known.seconds):
+            found[account.pod] = account
+    return list(found.values())
+
+
+def _rows(artifact: Artifact) -> list[dict[str, Any]]:
+    data = json.loads(artifact.data) if isinstance(artifact.data, str) else artifact.data
+    return list(data) if isinstance(data, list) else []
+
+
+@asynccontextmanager
+async def _answering() -> AsyncIterator[None]:
+    """Raises RunsUnavailableError where the server does not answer; a run that does not exist any more needs nothing."""
+    try:
+        yield
+    except ObjectNotFound as error:
+        logging.getLogger(__name__).info("a flow run is gone: %s", error)
+    except (httpx.HTTPError, PrefectException) as error:
+        raise RunsUnavailableError(f"{type(error).__name__}: {error}") from error
+
+
+def _view(run: FlowRun, now: datetime | None = None) -> RunView:
+    state = run.state
+    if state is None:
+        return RunView(run.id, run.name, "PENDING", run.created or datetime.now(UTC), False, 0, run.infrastructure_pid, None)
+    rescheduled = state.type == StateType.SCHEDULED and run.empirical_policy.retry_type != "in_process"
+    suspended = state.type == StateType.PAUSED and state.state_details.pause_reschedule
+    return RunView(
+        id=run.id,
+        name=run.name,
+        state=state.type.value,
+        since=state.timestamp,
+        begun=run.run_count > 0,
+        attempt=run.run_count,
+        pod=run.infrastructure_pid,
+        worker=(run.labels or {}).get("prefect.worker.name"),  # type: ignore[arg-type]
+        released=rescheduled or bool(suspended),
+        age_s=0.0 if now is None else (now - state.timestamp).total_seconds(),
+    )

@@ -1,0 +1,163 @@
+"""The Prefect worker `runpod`: each flow run in a pod of its own, rented for it and deleted after it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import anyio
+from prefect.exceptions import InfrastructureNotFound
+from prefect.types._datetime import now
+from prefect.workers.base import BaseWorker, BaseWorkerResult
+
+from configs.runpod import RunPodSettings
+from infra.runpod.block import RunPodCredentials, api_key
+from infra.runpod.client import RunPodClient
+from infra.runpod.job import RunPodJobConfiguration, RunPodVariables
+from infra.runpod.prefect_runs import PrefectRuns
+from infra.runpod.provision import Provisioner, WithdrawnError
+from infra.runpod.reconciler import Reconciler
+from infra.runpod.runs import RunsUnavailableError
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+    from prefect.client.schemas.objects import FlowRun
+
+__all__ = ["RunPodCredentials", "RunPodWorker", "RunPodWorkerResult"]
+
+
+class RunPodWorkerResult(BaseWorkerResult):
+    """`identifier` is the pod's id; the run's own state says how it went."""
+
+
+class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWorkerResult]):
+    """Rents, and leaves all else to the reconciler, which works the same for the pods of a worker before it."""
+
+    type = "runpod"
+    job_configuration = RunPodJobConfiguration
+    job_configuration_variables = RunPodVariables
+    _display_name = "RunPod"
+    _description = "Runs each flow run in a GPU pod of its own on RunPod, rented for it and deleted after it."
+    _documentation_url = "https://docs.runpod.io/api-reference-v2"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._runpod = RunPodSettings.from_environment(os.environ)
+        self._watch: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._adopted: set[str] = set()
+        self._counted = False
+
+    async def setup(self) -> None:
+        """Raises SettingsError where there is no key."""
+        await super().setup()
+        self._rented = await self._exit_stack.enter_async_context(RunPodClient(await api_key(self._runpod), self._runpod))
+        self._watch = asyncio.create_task(self._watch_pods())
+
+    async def teardown(self, *exc_info: Any) -> None:
+        """Pods are left to the next worker: this one may only be restarted."""
+        try:
+            await super().teardown(*exc_info)  # the runs that are waited for need the reconciler until they end
+        finally:
+            if self._watch is not None:
+                self._watch.cancel()
+                with suppress(asyncio.CancelledError):
+                    await self._watch
+
+    async def _watch_pods(self) -> None:
+        while self._work_pool is None:  # the server may not have answered yet
+            await asyncio.sleep(self._runpod.look_every_s)
+        pool = self._work_pool
+        self._runs = PrefectRuns(lambda: self.client, pool.id, pool.name)
+        self._reconciler = Reconciler(
+            self._rented,
+            self._runs,
+            pool.id,
+            self._runpod,
+            self.name,
+            server=str(self.client.api_url),
+            submits=lambda run: run in self._submitting_flow_run_ids,
+            adopts=self._count if self._limiter is not None else None,
+        )
+        self._provisioner = Provisioner(self._rented, self._reconciler, self._runpod)
+        self._ready.set()
+        await self._reconciler.forever()
+
+    def _count(self, pods: set[str]) -> None:
+        """Have the pods that an earlier worker rented take slots of `--limit`. Where there are more than slots, none is free."""
+        assert self._limiter is not None
+        for pod in self._adopted - pods:
+            self._limiter.release_on_behalf_of(pod)
+        self._adopted &= pods
+        for pod in sorted(pods - self._adopted):
+            with suppress(anyio.WouldBlock):
+                self._limiter.acquire_on_behalf_of_nowait(pod)
+                self._adopted.add(pod)
+        self._counted = True
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Take runs that are due; with a limit, none before the pods that run already are counted."""
+        if self._limiter is not None and not self._counted:
+            self._last_polled_time = now("UTC")  # it is not stuck
+            return []
+        return await super().get_and_submit_flow_runs()
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: RunPodJobConfiguration,
+        task_status: TaskStatus[Any] | None = None,
+    ) -> RunPodWorkerResult:
+        """Rent the run's pod and wait until it is gone. A worker that is stopped leaves the pod alone.
+
+        Raises RunPodError or OrderError where no pod could be rented; Prefect then marks the run crashed with that message.
+        """
+        await self._ready.wait()
+        order = configuration.order(self._runpod, str(self.client.api_url))
+        log = self.get_flow_run_logger(flow_run)
+        hold = self._reconciler.hold(flow_run.id)
+
+        async def tell(said: str) -> None:
+            log.info("No GPU yet. %s", said)
+            with suppress(RunsUnavailableError):
+                await self._runs.tell(flow_run.id, "AwaitingGPU", said)
+
+        try:
+            try:
+                pod = await self._provisioner.rent(order, hold.withdrawn, tell)
+            except WithdrawnError:
+                await self._withdraw(flow_run.id)
+                if task_status is not None:
+                    task_status.started(None)
+                return RunPodWorkerResult(identifier="", status_code=0)
+            life_s = order.marks.life_s(pod.cost)
+            said = "Pod %s: %d x %s at %.3f USD per hour; at most %.2f USD in %d s"
+            log.info(said, pod.id, pod.gpu_count, pod.gpu, pod.cost, pod.cost * life_s / 3600, life_s)
+            await self._reconciler.follow(pod, order.marks)
+            if task_status is not None:  # should another one have appeared for the run, the older is to execute it
+                chosen = self._reconciler.pod_of(flow_run.id, order.marks.attempt) or pod
+                task_status.started(chosen.id)
+            await hold.gone.wait()
+        finally:
+            self._reconciler.release(flow_run.id)
+        return RunPodWorkerResult(identifier=pod.id, status_code=0)
+
+    async def _withdraw(self, run_id: UUID) -> None:
+        """Where the server does not answer, the reconciler finds a cancelled run without a pod."""
+        with suppress(RunsUnavailableError):
+            await self._cancel_withdrawn(run_id)
+
+    async def _cancel_withdrawn(self, run_id: UUID) -> None:
+        run = (await self._runs.look({run_id})).get(run_id)
+        if run is not None and run.state == "CANCELLING":
+            await self._runs.cancel(run, "The run was cancelled while it waited for a GPU.")
+
+    async def kill_infrastructure(
+        self, infrastructure_pid: str, configuration: RunPodJobConfiguration, grace_seconds: int = 30
+    ) -> None:
+        """Delete the pod, whose own grace is RunPod's."""
+        if not await self._rented.delete_pod(infrastructure_pid):
+            raise InfrastructureNotFound(f"The pod {infrastructure_pid} is gone already.")

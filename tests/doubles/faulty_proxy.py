@@ -1,0 +1,95 @@
+"""A network that is slow, drops connections, or swallows everything: a TCP proxy between a client and a real server."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+__all__ = ["FaultyProxy", "faulty_proxy"]
+
+CHUNK = 1 << 16
+
+
+@dataclass
+class FaultyProxy:
+    """Its faults can be changed while it runs."""
+
+    server: tuple[str, int]
+    port: int
+    bytes_per_s: float | None = None  # of each connection and direction
+    drop_after: int | None = None  # bytes of one connection, both directions together, after which it is reset
+    drops: int | None = None  # how many connections are dropped so; None: all
+    swallow: bool = False  # connections are taken and never answered
+    connections: int = 0
+    dropped: int = 0
+    _open: list[socket.socket] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def faulty_proxy(url: str) -> Iterator[FaultyProxy]:
+    """A proxy before the server at `url`, http://host:port; without faults at first."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    listener = socket.create_server(("127.0.0.1", 0))
+    proxy = FaultyProxy((host, int(port)), listener.getsockname()[1])
+    threading.Thread(target=_accept, args=(listener, proxy), daemon=True).start()
+    try:
+        yield proxy
+    finally:
+        listener.close()
+        for each in proxy._open:
+            each.close()
+
+
+def _accept(listener: socket.socket, proxy: FaultyProxy) -> None:
+    with suppress(OSError):
+        while True:
+            client, _ = listener.accept()
+            proxy.connections += 1
+            proxy._open.append(client)
+            if proxy.swallow:
+                continue
+            server = socket.create_connection(proxy.server)
+            proxy._open.append(server)
+            passed = _Passed()
+            for source, sink in ((client, server), (server, client)):
+                threading.Thread(target=_pump, args=(source, sink, passed, proxy), daemon=True).start()
+
+
+@dataclass
+class _Passed:
+    amount: int = 0
+    reset: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def _pump(source: socket.socket, sink: socket.socket, passed: _Passed, proxy: FaultyProxy) -> None:
+    try:
+        while data := source.recv(CHUNK):
+            with passed.lock:
+                passed.amount += len(data)
+                over = proxy.drop_after is not None and passed.amount > proxy.drop_after
+            if over and (proxy.drops is None or proxy.dropped < proxy.drops):
+                proxy.dropped += 1
+                passed.reset = True
+                for each in (source, sink):
+                    each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not an end
+                    with suppress(OSError):
+                        each.shutdown(socket.SHUT_RD)  # the other thread waits in it, and would keep it open
+                    each.close()
+                return
+            if proxy.bytes_per_s:
+                time.sleep(len(data) / proxy.bytes_per_s)
+            sink.sendall(data)
+        if not passed.reset:
+            sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        for each in (source, sink):
+            each.close()

@@ -1,0 +1,158 @@
+"""A real Prefect server with workers, each a process of its own, and a webhook that keeps what it is sent."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prefect.events.worker import EventsWorker
+
+__all__ = ["PREFECT", "ROOT", "Webhook", "ask", "prefect_server", "process", "recsys", "wait_until", "webhook"]
+
+ROOT = Path(__file__).parents[2]
+PREFECT = str(Path(sys.executable).with_name("prefect"))
+
+
+def wait_until(ready: Callable[[], Any], seconds: float, what: str = "what was waited for") -> Any:
+    """What `ready` gives as soon as that is true. Raises AssertionError after `seconds`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = ready()
+        if found:
+            return found
+        time.sleep(0.3)
+    raise AssertionError(f"{what} did not come in {seconds} s")
+
+
+@contextmanager
+def process(
+    command: list[str], environment: Mapping[str, str], log: Path, folder: Path = ROOT
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is ended with SIGTERM, and if it must be with SIGKILL."""
+    with log.open("ab") as file:
+        started = subprocess.Popen(command, env=dict(environment), stdout=file, stderr=file, cwd=folder, start_new_session=True)
+    try:
+        yield started
+    finally:
+        started.send_signal(signal.SIGTERM)
+        try:
+            started.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+
+
+@contextmanager
+def prefect_server(folder: Path, **settings: str) -> Iterator[dict[str, str]]:
+    """The environment of a server that runs meanwhile, with everything under `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "AWS_"))}
+    environment |= {
+        "PYTHONPATH": str(ROOT),
+        "PREFECT_HOME": str(folder / "home"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_UI_URL": f"http://127.0.0.1:{port}",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "NO_PROXY": "127.0.0.1,localhost",
+        **settings,
+    }
+    command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with process(command, environment, folder / "server.log") as started:
+        wait_until(lambda: started.poll() is None and _healthy(environment), 180, "the Prefect server")
+        try:
+            yield environment
+        finally:
+            # What this process itself has to tell the server; later it would wait minutes for one that is gone.
+            EventsWorker.drain_all(timeout=30)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def ask(environment: Mapping[str, str], path: str, **body: Any) -> Any:
+    """The answer of the server's API to a POST. SQLite under load answers 503, which Prefect's own client tries again too."""
+    for attempt in range(10):
+        answer = httpx.post(f"{environment['PREFECT_API_URL']}/{path}", json=body, timeout=90)
+        if answer.status_code != 503:
+            break
+        time.sleep(0.3 * (attempt + 1))
+    return answer.raise_for_status().json()
+
+
+def recsys(arguments: list[str], environment: Mapping[str, str], folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """A command of `recsys` from this checkout."""
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    return subprocess.run(
+        command,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def _healthy(environment: Mapping[str, str]) -> bool:
+    try:
+        return httpx.get(f"{environment['PREFECT_API_URL']}/health", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+class Webhook(http.server.ThreadingHTTPServer):
+    """Keeps the JSON that is posted; answers with `status`."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.messages: list[dict[str, Any]] = []
+        self.attempts = 0
+        self.status = 200
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/hook"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Webhook
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.attempts += 1
+        if self.server.status == 200:
+            self.server.messages.append(json.loads(body))
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def webhook() -> Iterator[Webhook]:
+    server = Webhook()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()

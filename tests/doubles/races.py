@@ -1,0 +1,79 @@
+"""Many processes promote, or publish one version, all at once: one wins each round, and what is stored is the winner's."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from configs.settings import StoreSettings
+from infra.stores import LocalStore, Store, open_store
+from infra.versions import list_versions, read_manifest, verify_files
+from tasks.promotions import champion, history
+from tasks.registry import collect_lineage, read_decision
+from tests.doubles.promoting import PATIENCE_S, promote_each_round, publish_each_round
+from tests.tasks.stored import NAME, NOW, sealed
+
+__all__ = ["copy_store", "race_to_promote", "race_to_publish", "three_versions"]
+
+LINEAGE = collect_lineage(
+    kind="popularity", dataset="small/abc", protocol="loo-exact", seed=0, settings={}, metrics={}, duration_s=1.0
+)
+
+
+def copy_store(source: Store, target: Store) -> None:
+    for key in source.list():
+        target.put(key, source.get(key))
+
+
+def three_versions(folder: Path) -> tuple[LocalStore, list[str]]:
+    """A store in `folder`, and the versions in it; `folder / "m0"` has the files of the first."""
+    store = LocalStore(folder / "store")
+    return store, [sealed(store, folder / f"m{hour}", hour=hour).version for hour in range(3)]
+
+
+def race_to_promote(settings: StoreSettings, versions: list[str], *, processes: int, rounds: int) -> None:
+    """Each process promotes a version in each round, decided against the same champion: one of them wins, and the log is whole."""
+    won = _all_at_once(promote_each_round, processes, settings, versions, rounds)
+    wins = Counter(number for numbers in won.values() for number in numbers)
+    assert wins == dict.fromkeys(range(1, rounds + 1), 1), "not exactly one winner in each round"
+    store = open_store(settings)
+    entries = history(store, NAME)
+    assert [entry.number for entry in entries] == list(range(1, rounds + 1))
+    for entry in entries:  # what the winner wrote is what is stored
+        winner = next(process for process, numbers in won.items() if entry.number in numbers)
+        assert entry.reason == f"process {winner}"
+        assert entry.version == versions[winner % len(versions)]
+    current = champion(store, NAME)
+    assert current is not None and current == entries[-1]
+
+
+def race_to_publish(settings: StoreSettings, trained: Path, *, processes: int, rounds: int) -> None:
+    """Each process publishes the same files in the same second, and so as the same version: one of them does, and it is whole."""
+    won = _all_at_once(publish_each_round, processes, settings, trained, LINEAGE, rounds)
+    wins = Counter(number for numbers in won.values() for number in numbers)
+    assert wins == dict.fromkeys(range(rounds), 1), "not exactly one publisher in each round"
+    store = open_store(settings)
+    versions = list_versions(store, NAME)
+    assert len(versions) == rounds
+    for number, ref in enumerate(versions):
+        verify_files(store, ref.prefix, read_manifest(store, NAME, ref.version)["files"])
+        winner = next(process for process, numbers in won.items() if number in numbers)
+        assert read_decision(store, ref)["reasons"] == [f"process {winner}"]
+
+
+def _all_at_once(story: Callable[..., None], processes: int, *arguments: Any) -> dict[int, list[int]]:
+    """What each process has won."""
+    context = multiprocessing.get_context("spawn")  # a fork of this process would inherit its threads' locks
+    barrier = context.Barrier(processes)
+    results: multiprocessing.Queue[tuple[int, list[int]]] = context.Queue()
+    running = [context.Process(target=story, args=(n, barrier, results, *arguments, NAME, NOW)) for n in range(processes)]
+    for process in running:
+        process.start()
+    won = dict(results.get(timeout=PATIENCE_S) for _ in running)
+    for process in running:
+        process.join()
+    assert [process.exitcode for process in running] == [0] * processes
+    return won

@@ -1,0 +1,39 @@
+"""A process that is killed at a random moment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+
+__all__ = ["killed_after", "seconds_of"]
+
+
+def seconds_of(story: Callable[[], object]) -> float:
+    """How long the story takes in a process of its own. Raises AssertionError where it fails."""
+    process = _started(story)
+    began = time.perf_counter()
+    process.join()
+    assert process.exitcode == 0, f"the story failed, exit status {process.exitcode}"
+    return time.perf_counter() - began
+
+
+def killed_after(seconds: float, story: Callable[[], object]) -> bool:
+    """Run the story in a process that gets SIGKILL after `seconds`; whether it was still under way. Raises AssertionError where it
+    failed otherwise."""
+    process = _started(story)
+    process.join(seconds)
+    if process.exitcode is None:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    assert process.exitcode in (0, -signal.SIGKILL), f"the story failed, exit status {process.exitcode}"
+    return process.exitcode != 0
+
+
+def _started(story: Callable[[], object]) -> multiprocessing.Process:
+    process = multiprocessing.get_context("fork").Process(target=story)
+    process.start()  # type: ignore[no-untyped-call]
+    return process  # type: ignore[return-value]

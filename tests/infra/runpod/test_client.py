@@ -1,0 +1,306 @@
+"""The client against the double, and against answers that the double never gives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from configs.runpod import RunPodSettings
+from infra.runpod.client import RunPodClient
+from infra.runpod.errors import (
+    AccountError,
+    AmbiguousError,
+    CandidateForbiddenError,
+    CandidateRefusedError,
+    PodConflictError,
+    PodNotFoundError,
+    RateLimitedError,
+    RequestRefusedError,
+    RunPodError,
+    UnavailableError,
+    sorted_error,
+)
+from infra.runpod.pacing import Pace
+from infra.runpod.pods import Pod
+from tests.doubles.runpod_api import ACCOUNT_KEY, Fault, RunPodDouble
+
+BODY = {"name": "x", "image": "i", "gpu": {"id": "NVIDIA L4"}, "args": "sleep 60", "env": {"TOKEN": "tok-9921"}}
+T = TypeVar("T")
+
+
+def use(double: RunPodDouble, act: Callable[[RunPodClient], Awaitable[T]], key: str = ACCOUNT_KEY) -> T:
+    async def within() -> T:
+        settings = RunPodSettings(base_url=double.url, backoff_s=0.01, timeout_s=5)
+        async with RunPodClient(SecretStr(key), settings) as client:
+            return await act(client)
+
+    return asyncio.run(within())
+
+
+def answering(*answers: httpx.Response | Exception, sleeps: list[float] | None = None) -> RunPodClient:
+    """A client whose requests get these answers, one after the other."""
+    left = list(answers)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        found = left.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def sleep(seconds: float) -> None:
+        if sleeps is not None:
+            sleeps.append(seconds)
+
+    pace = Pace(1000, sleep=sleep, clock=lambda: sum(sleeps or []))
+    return RunPodClient(SecretStr("k"), RunPodSettings(), httpx.MockTransport(answer), sleep, pace)
+
+
+def problem(status: int, **headers: str) -> httpx.Response:
+    return httpx.Response(status, json={"title": "T", "status": status, "detail": "why"}, headers=headers)
+
+
+def test_a_pod_is_rented_listed_read_and_deleted(double: RunPodDouble) -> None:
+    async def life(client: RunPodClient) -> None:
+        pod = await client.create_pod(BODY)
+        assert [found.id for found in await client.list_pods()] == [pod.id]
+        assert (await client.get_pod(pod.id)).gpu == "NVIDIA L4"
+        assert await client.delete_pod(pod.id) is True and await client.delete_pod(pod.id) is False
+        with pytest.raises(PodNotFoundError):
+            await client.get_pod(pod.id)
+
+    use(double, life)
+
+
+def test_a_pod_prints_without_its_environment(double: RunPodDouble) -> None:
+    pod = use(double, lambda client: client.create_pod(BODY))
+    assert pod.env["TOKEN"] == "tok-9921" and "tok-9921" not in f"{pod!r} {pod}"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, CandidateRefusedError),
+        (401, AccountError),
+        (402, AccountError),
+        (403, CandidateForbiddenError),
+        (404, RequestRefusedError),
+        (409, PodConflictError),
+        (413, RequestRefusedError),
+        (418, RequestRefusedError),
+        (422, RequestRefusedError),
+        (500, AmbiguousError),
+        (503, AmbiguousError),
+        (504, AmbiguousError),
+    ],
+)
+def test_a_refused_create_is_sorted_and_never_repeated(double: RunPodDouble, status: int, kind: type[RunPodError]) -> None:
+    double.faults.answers = [Fault("POST", "/v2/pods", status, "why", times=99)]
+    with pytest.raises(kind, match=f"{status}.*why") as raised:
+        use(double, lambda client: client.create_pod(BODY))
+    assert double.count("POST", "/v2/pods") == 1 and "tok-9921" not in str(raised.value)
+
+
+@given(st.integers(400, 599), st.booleans(), st.text(max_size=30))
+def test_every_status_is_sorted(status: int, creating: bool, detail: str) -> None:
+    error = sorted_error(status, {"detail": detail}, "it", creating=creating, wait_s=1)
+    assert str(status) in str(error) and isinstance(error, RunPodError)
+    assert isinstance(error, AmbiguousError) == (creating and (status >= 500 or status == 408))
+    assert isinstance(error, PodNotFoundError) == (status == 404 and not creating)
+
+
+def test_a_lack_of_machines_is_told_from_a_broken_rule(double: RunPodDouble) -> None:
+    double.faults.no_capacity = {"NVIDIA L4"}
+    with pytest.raises(CandidateRefusedError) as sold_out:
+        use(double, lambda client: client.create_pod(BODY))
+    with pytest.raises(CandidateRefusedError) as broken:
+        use(double, lambda client: client.create_pod({**BODY, "gpu": {"id": "no such"}}))
+    assert sold_out.value.capacity and not broken.value.capacity
+
+
+def test_a_lost_answer_to_a_create_is_ambiguous_and_one_that_was_never_sent_is_not(double: RunPodDouble) -> None:
+    double.faults.lost_creates = 1
+    with pytest.raises(AmbiguousError):
+        use(double, lambda client: client.create_pod(BODY))
+    assert len(double.alive) == 1
+    with pytest.raises(UnavailableError):
+        asyncio.run(answering(httpx.ConnectError("refused")).create_pod(BODY))
+    with pytest.raises(AmbiguousError):
+        asyncio.run(answering(httpx.ReadTimeout("slow")).create_pod(BODY))
+    with pytest.raises(AmbiguousError):  # it was made, and its answer cannot be read
+        asyncio.run(answering(httpx.Response(201, text="<html>")).create_pod(BODY))
+
+
+def test_what_is_read_or_deleted_is_repeated_with_growing_pauses() -> None:
+    sleeps: list[float] = []
+    client = answering(problem(503), httpx.ReadError("cut"), httpx.Response(204), sleeps=sleeps)
+    assert asyncio.run(client.delete_pod("x")) is True
+    assert len(sleeps) == 2 and 0.75 <= sleeps[0] <= 1.25 and 1.5 <= sleeps[1] <= 2.5
+    with pytest.raises(UnavailableError, match="502"):
+        asyncio.run(answering(*[httpx.Response(502, text="<html>bad gateway")] * 4).delete_pod("x"))
+    with pytest.raises(UnavailableError):  # one try: who lists at a steady pace needs no more
+        asyncio.run(answering(problem(503)).list_pods())
+
+
+def test_two_minutes_of_outage_end_in_one_deletion() -> None:
+    sleeps: list[float] = []
+    settings = RunPodSettings(attempts=12, max_backoff_s=20)
+    down = [httpx.ConnectError("refused")] * 9
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if down:
+            raise down.pop()
+        return httpx.Response(204)
+
+    async def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+
+    client = RunPodClient(SecretStr("k"), settings, httpx.MockTransport(answer), sleep)
+    assert asyncio.run(client.delete_pod("x")) and sum(sleeps) > 75 and max(sleeps) <= 25
+
+
+def test_retry_after_is_waited_out_by_everybody() -> None:
+    sleeps: list[float] = []
+    client = answering(problem(429, **{"Retry-After": "17"}), httpx.Response(200, json={"pods": []}), sleeps=sleeps)
+    assert asyncio.run(client.list_pods(attempts=2)) == [] and sum(sleeps) == pytest.approx(17)
+    with pytest.raises(RateLimitedError):
+        asyncio.run(answering(*[problem(429, **{"Retry-After": "1"})] * 4, sleeps=[]).create_pod(BODY))
+    sleeps.clear()
+    made = httpx.Response(201, json={"id": "p", "status": "RUNNING"})
+    assert asyncio.run(answering(problem(429), made, sleeps=sleeps).create_pod(BODY)).id == "p"
+    assert sum(sleeps) == pytest.approx(60), "the window of the shortest limit, where it does not say"
+
+
+@pytest.mark.parametrize(
+    "content", [{"pods": [{"id": "x"}]}, {"pods": "none"}, {}, [], {"pods": [{"id": "", "status": "RUNNING"}]}]
+)
+def test_a_list_that_cannot_be_read_whole_is_none(content: Any) -> None:
+    with pytest.raises(UnavailableError):
+        asyncio.run(answering(httpx.Response(200, json=content)).list_pods())
+
+
+def test_what_is_new_is_ignored_and_what_is_not_needed_may_be_absent() -> None:
+    pod = Pod.model_validate({"id": "x", "status": "HIBERNATING", "runtime": None, "env": None, "novel": {"a": 1}})
+    assert pod.status == "HIBERNATING" and pod.uptime_s is None and pod.cost == 0 and pod.created_at is None
+    naive = Pod.model_validate({"id": "x", "status": "RUNNING", "createdAt": "2026-11-01T12:00:00"})
+    assert naive.created_at is not None and naive.created_at.tzinfo is not None
+
+
+def test_the_end_of_a_log_is_read_without_waiting_for_more(double: RunPodDouble) -> None:
+    async def tail(client: RunPodClient) -> list[str]:
+        pod = await client.create_pod(BODY)
+        while not double.pods[pod.id].lines:
+            await asyncio.sleep(0.02)
+        for number in range(5):
+            double.pods[pod.id].log("container", f"line {number}")
+        found = await client.log_tail(pod.id, 2, seconds=0.5)
+        assert await client.log_tail(pod.id, 0) == [] and await client.log_tail("no such pod", 5, seconds=1) == []
+        return found
+
+    assert use(double, tail) == ["line 3", "line 4"]
+
+
+def test_a_log_that_is_no_json_is_kept_as_it_is() -> None:
+    client = answering(httpx.Response(200, text="id: 1\ndata: plain words\n\ndata: {}\n\n"))
+    assert asyncio.run(client.log_tail("x", 5)) == ["plain words", "{}"]
+
+
+def test_the_key_is_sent_and_nowhere_printed(double: RunPodDouble) -> None:
+    with pytest.raises(AccountError) as raised:
+        use(double, lambda client: client.list_pods(), key="rpa_wrong-5511")
+    assert "rpa_wrong-5511" not in str(raised.value) and "RunPod Credentials" in str(raised.value)
+
+
+@given(st.lists(st.floats(0, 30), max_size=40), st.integers(1, 5), st.integers(1, 5))
+def test_no_window_ever_has_more_requests_than_its_limit(gaps: list[float], few: int, many: int) -> None:
+    clock, sent = [0.0], []
+    limits = [(few, 10.0), (few * many, 60.0)]
+
+    async def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    async def send() -> None:
+        pace = Pace(1, 1.0, reserved=0.0, clock=lambda: clock[0], sleep=sleep)
+        pace.heed({"ratelimit-policy": ", ".join(f'"x";q={q};w={w:g}' for q, w in limits)})
+        for gap in gaps:
+            clock[0] += gap
+            await pace.turn()
+            sent.append(clock[0])
+
+    asyncio.run(send())
+    for quota, window in limits:
+        for at in sent:
+            assert sum(at <= other < at + window - 1e-6 for other in sent) <= quota
+
+
+def test_a_limit_that_others_have_used_up_is_waited_for() -> None:
+    clock = [0.0]
+
+    async def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    pace = Pace(10, clock=lambda: clock[0], sleep=sleep)
+    pace.heed({"ratelimit": '"minute";r=0;t=12, "hour";r=2999;t=3600'})
+    asyncio.run(pace.turn())
+    assert clock[0] == 12
+
+
+def test_what_a_refusal_quotes_of_the_environment_is_masked() -> None:
+    async def create() -> None:
+        said = {"title": "Unprocessable", "status": 422, "detail": "env.DB: 'postgres://u:pw-4711@db/x' is too long, hf-99887"}
+        said |= {"errors": ["$.env.HF_TOKEN: 'hf-99887' does not match", "$.env.CERT_KEY: 'line-two-of-it'", "rpa_0123456789AB"]}
+        env = {
+            "HF_TOKEN": "hf-99887",
+            "DB": "postgres://u:pw-4711@db/x",
+            "CERT_KEY": "line-one-of-it\nline-two-of-it",
+            "MODE": "fast",
+        }
+        client = answering(httpx.Response(422, json=said))
+        with pytest.raises(RequestRefusedError) as caught:
+            await client.create_pod({**BODY, "env": env})
+        shown = f"{caught.value} {caught.value.errors}"
+        assert not any(secret in shown for secret in ("hf-99887", "pw-4711", "line-two-of-it", "rpa_"))
+        assert "env.HF_TOKEN: '********' does not match" in shown
+
+    asyncio.run(create())
+
+
+@pytest.mark.parametrize(("ahead_s", "taken"), [(0.0, 0.0), (1.5, 0.0), (3600.0, 3600.0), (-40.0, -40.0)])
+def test_the_time_is_that_of_the_clock_which_dates_the_pods(ahead_s: float, taken: float) -> None:
+    here = datetime(2026, 11, 1, 12, tzinfo=UTC)
+    date = format_datetime(here - timedelta(seconds=ahead_s), usegmt=True)
+    answers = [
+        httpx.Response(200, json={"pods": []}, headers={"date": date}),
+        httpx.Response(200, json={"pods": []}, headers={"date": "soon"}),
+        httpx.Response(200, json={"pods": []}),
+    ]
+    client = RunPodClient(SecretStr("k"), RunPodSettings(), httpx.MockTransport(lambda _: answers.pop(0)), now=lambda: here)
+
+    async def look() -> None:
+        while answers:
+            await client.list_pods()
+            assert client.time() == here - timedelta(seconds=taken), "a header that says nothing changes nothing"
+
+    asyncio.run(look())
+
+
+def test_pods_of_every_kind_in_the_account_are_read() -> None:
+    """A CPU pod, one whose price or name is null: none of ours, and none that may spoil the list."""
+    kinds = [
+        {"id": "cpu", "status": "RUNNING", "gpu": None, "cpu": {"id": "cpu5c"}, "cost": None, "name": None, "env": None},
+        {"id": "new", "status": "STARTING", "gpu": {"id": None, "count": None}, "runtime": {"uptime": None}, "createdAt": None},
+    ]
+
+    async def look() -> list[Pod]:
+        return await answering(httpx.Response(200, json={"pods": kinds})).list_pods()
+
+    cpu, new = asyncio.run(look())
+    assert (cpu.gpu, cpu.gpu_count, cpu.cost, cpu.env) == ("", 1, 0.0, {}) and (new.uptime_s, new.created_at) == (None, None)

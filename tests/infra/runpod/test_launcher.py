@@ -1,0 +1,238 @@
+"""What a pod does with a run, against a server that answers as Prefect's API does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.runpod import launcher
+from infra.runpod.launcher import execute, turn_of
+from tests.doubles.runpod_api import RunPodDouble
+
+STATES = ["SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "PAUSED", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
+
+
+class PrefectApi:
+    """One flow run: GET /flow_runs/ID and POST /flow_runs/ID/set_state. `fails` are statuses of the next answers."""
+
+    def __init__(self) -> None:
+        self.id = str(uuid4())
+        self.run: dict[str, Any] | None = {
+            "state": {"type": "PENDING"},
+            "infrastructure_pid": "pod1",
+            "run_count": 0,
+            "empirical_policy": {"retry_type": None},
+        }
+        self.fails: list[int] = []
+        self.headers: dict[str, str] = {}
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_: Any) -> None: ...
+
+            def _answer(self, status: int, content: Any = None) -> None:
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(json.dumps(content).encode())
+
+            def do_GET(self) -> None:
+                api.headers = dict(self.headers)
+                if api.fails:
+                    self._answer(api.fails.pop(0))
+                else:
+                    self._answer(200 if api.run else 404, api.run)
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                assert api.run is not None
+                api.run["state"] = body["state"]
+                self._answer(201, {})
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def become(self, state: str) -> None:
+        assert self.run is not None
+        self.run["state"] = {"type": state}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def api() -> Iterator[PrefectApi]:
+    found = PrefectApi()
+    yield found
+    found.close()
+
+
+class Ended(Exception):
+    """Stands for the deletion of the pod."""
+
+
+def launch(
+    api: PrefectApi, command: list[str], monkeypatch: pytest.MonkeyPatch, seconds: float = 30, **environment: str
+) -> list[float]:
+    """Run the launcher until it waits to be deleted for the second time; its pauses."""
+    pauses: list[float] = []
+
+    def sleep(duration: float) -> None:
+        pauses.append(duration)
+        if len([pause for pause in pauses if pause > 1]) == 2:
+            raise Ended
+        time.sleep(0.01)
+
+    monkeypatch.setattr(launcher, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    before = signal.getsignal(signal.SIGTERM)
+    given = {"PREFECT_API_URL": api.url, "RUNPOD_POD_ID": "pod1", "RECSYS_POD_RUN": api.id, "RECSYS_POD_ATTEMPT": "0"}
+    given |= {"RECSYS_POD_MAX_RUNTIME_S": str(seconds), "RECSYS_POD_LINGER_S": "7"}
+    try:
+        with pytest.raises(Ended):
+            launcher.main(command, {**given, **environment})
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return [pause for pause in pauses if pause > 1]
+
+
+def python(script: str) -> list[str]:
+    return [sys.executable, "-c", script]
+
+
+@given(st.sampled_from(STATES), st.sampled_from([None, "pod1", "pod2"]), st.integers(0, 2), st.sampled_from([None, "in_process"]))
+def test_a_run_is_executed_by_the_pod_that_it_names_when_it_is_due_and_by_no_other(
+    state: str, pod: str | None, count: int, retry: str | None
+) -> None:
+    run = {"state": {"type": state}, "infrastructure_pid": pod, "run_count": count, "empirical_policy": {"retry_type": retry}}
+    turn = turn_of(run, "pod1", 1)
+    assert (turn.action == "execute") == (state == "PENDING" and pod == "pod1" and count <= 1)
+    ended = state in launcher.FINAL
+    assert (turn.action == "wait") == (pod is None and not ended)
+    assert turn.crash == (pod == "pod1" and (state == "RUNNING" or (state == "SCHEDULED" and retry == "in_process")))
+    assert turn_of(None, "pod1", 1).action == "rest"
+
+
+def test_the_command_is_executed_once_and_the_pod_then_waits_for_its_deletion(
+    api: PrefectApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = f"""
+import json, urllib.request
+open({str(tmp_path / "ran")!r}, "a").write("x")
+body = json.dumps({{"state": {{"type": "COMPLETED"}}}}).encode()
+urllib.request.urlopen(urllib.request.Request({api.url + "/flow_runs/" + api.id + "/set_state"!r}, body, method="POST"))
+"""
+    assert launch(api, python(script), monkeypatch) == [7.0, 300]
+    launch(api, python(script), monkeypatch)  # the container was started again
+    assert (tmp_path / "ran").read_text() == "x"
+
+
+def test_a_container_that_was_restarted_in_the_midst_crashes_the_run_and_trains_no_more(
+    api: PrefectApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    api.become("RUNNING")
+    launch(api, python(f"open({str(tmp_path / 'ran')!r}, 'a')"), monkeypatch)
+    assert api.run is not None and api.run["state"]["type"] == "CRASHED" and "started again" in api.run["state"]["message"]
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_process_that_ends_without_a_final_state_crashes_the_run(
+    api: PrefectApi, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    launch(api, python(f"raise SystemExit({status})"), monkeypatch)
+    assert api.run is not None and f"status {status}" in api.run["state"]["message"]
+
+
+def test_a_run_that_outlives_its_pods_time_is_killed_and_crashed(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch(api, python("import time; time.sleep(60)"), monkeypatch, seconds=1)
+    assert api.run is not None and "as long as max_runtime and max_cost allow" in api.run["state"]["message"]
+
+
+def test_a_server_that_does_not_answer_is_waited_for(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.fails = [503, 429, 500]
+    launch(api, python("pass"), monkeypatch)
+    assert api.run is not None and api.run["state"]["type"] == "CRASHED"
+    api.become("PENDING")
+    api.fails = [401]
+    launch(api, python("pass"), monkeypatch)
+    assert api.run["state"]["type"] == "PENDING", "a server that refuses is told nothing, and asked no more"
+    away = PrefectApi()
+    away.close()
+    launch(away, python("pass"), monkeypatch, seconds=0.05)
+
+
+def test_it_waits_until_the_run_names_its_pod(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert api.run is not None
+    api.run["infrastructure_pid"] = None
+    threading.Timer(0.3, lambda: api.run.update(infrastructure_pid="pod1")).start()  # type: ignore[union-attr]
+    launch(api, python("pass"), monkeypatch)
+    assert api.run["state"]["type"] == "CRASHED", "it was executed"
+
+
+def test_it_shows_who_it_is_to_the_server(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.become("COMPLETED")
+    launch(api, [], monkeypatch, PREFECT_API_KEY="pnu_1")
+    assert api.headers["Authorization"] == "Bearer pnu_1"
+    launch(api, [], monkeypatch, PREFECT_API_AUTH_STRING="admin:pass")
+    assert api.headers["Authorization"].startswith("Basic ")
+
+
+def test_a_pod_that_nobody_deletes_asks_for_its_own_end(
+    api: PrefectApi, double: RunPodDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.become("COMPLETED")
+    pod = double.rent({"name": "x", "image": "i", "gpu": {"id": "NVIDIA L4"}, "args": "sleep 60"})
+    key = pod.environment["RUNPOD_API_KEY"]
+    own = {"RUNPOD_API_KEY": key, "RUNPOD_API_BASE_URL": double.url, "RUNPOD_POD_ID": pod.id}
+    double.faults.pods_may_end_themselves = False
+    launch(api, [], monkeypatch, **own)
+    assert pod.ended is None
+    double.faults.pods_may_end_themselves = True
+    launch(api, [], monkeypatch, **own)
+    end = time.monotonic() + 10
+    while pod.ended is None and time.monotonic() < end:
+        threading.Event().wait(0.05)
+    assert pod.ended is not None
+
+
+def test_a_stopped_container_stops_its_run_and_kills_what_is_deaf(tmp_path: Path) -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('ready', 'w'); time.sleep(60)"
+    program = f"""
+import sys
+from infra.runpod import launcher
+launcher.STOP_S = 0.5
+launcher.execute([sys.executable, "-c", {deaf!r}], 60)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, env=environment)
+    _wait(lambda: (tmp_path / "ready").exists())
+    process.terminate()
+    assert process.wait(timeout=20) == 128 + signal.SIGTERM
+
+
+def test_a_command_gives_its_status_or_is_killed_in_time() -> None:
+    assert execute(python("raise SystemExit(4)"), 20) == 4
+    assert execute(python("import time; time.sleep(60)"), 0.2) is None
+
+
+def _wait(ready: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not ready():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -1,0 +1,165 @@
+"""Clocks that differ, workers and servers that do not know of each other, and servers that do not answer."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from infra.runpod.order import server_mark
+from infra.runpod.runs import RunsUnavailableError
+from tests.infra.runpod.memory import START, Watched
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_worker_whose_clock_is_wrong_judges_and_counts_as_others_do(watched: Watched, hours: int) -> None:
+    watched.ahead = timedelta(hours=hours)
+    watched.restart()
+    run, pod = watched.running()
+    starts = watched.runs.add("PENDING")
+    watched.account.add(starts, startup_s=600)
+    watched.look(20)
+    assert watched.state(run) == "RUNNING" and watched.state(starts) == "PENDING"
+    watched.restart()
+    watched.look(3)
+    assert watched.state(run) == "RUNNING"
+    watched.runs.set(run, "CANCELLING")
+    watched.look(4)
+    assert watched.state(run) == "CANCELLING", "it has its grace"
+    watched.look(3)
+    assert watched.state(run) == "CANCELLED"
+    lived = (watched.account.deleted[pod] - START).total_seconds()
+    assert watched.runs.kept[run, pod].closed and watched.runs.kept[run, pod].seconds == pytest.approx(lived, abs=1)
+    lost = watched.runs.add("PENDING")
+    watched.look(5)
+    assert watched.state(lost) == "PENDING"
+    watched.look()
+    assert watched.state(lost) == "SCHEDULED"
+    watched.look(30)
+    assert watched.state(starts) == "CRASHED", "it did not begin in its time"
+
+
+def test_a_restart_that_was_seen_in_the_midst_needs_no_slack_of_clocks(watched: Watched) -> None:
+    run, pod = watched.running()
+    watched.look(2)
+    watched.account.pods[pod]["runtime"] = {"uptime": -6}  # 6 s old at the next look, 60 s before the other rule would know
+    watched.look()
+    assert watched.state(run) == "CRASHED" and "in the midst of the run" in watched.runs.messages[run]
+
+
+def test_of_two_pods_that_no_run_names_yet_the_older_is_named_and_the_run_goes_on(watched: Watched) -> None:
+    run = watched.runs.add("PENDING")
+    first = watched.account.add(run)
+    watched.account.now += timedelta(seconds=3)
+    second = watched.account.add(run)
+    assigned: list[str] = []
+    real = watched.runs.assign
+
+    async def assign(view: Any, pod: str) -> None:
+        assigned.append(pod)
+        await real(view, pod)
+
+    watched.runs.assign = assign  # type: ignore[method-assign]
+    watched.look()
+    assert assigned == [first]
+    watched.runs.set(run, "RUNNING", attempt=1)
+    watched.look(3)
+    assert watched.account.deleted.keys() == {second} and watched.state(run) == "RUNNING"
+
+
+def test_a_copy_of_a_servers_database_does_not_delete_the_pods_of_the_servers_later_runs(watched: Watched) -> None:
+    theirs = watched.account.add(uuid4(), server="https://prefect.production/api")
+    watched.look(20)
+    assert theirs in watched.account.pods
+    watched.look(after_s=3600)
+    assert theirs in watched.account.deleted, "its time is over, whoever rented it"
+
+
+def test_a_server_is_the_same_one_whatever_password_its_address_carries() -> None:
+    assert server_mark("http://admin:pw@prefect:4200/api/") == server_mark("http://prefect:4200/api")
+    assert server_mark("http://prefect:4200/api") != server_mark("http://other:4200/api")
+    assert "prefect" not in server_mark("http://prefect:4200/api")
+
+
+def test_while_runpod_is_down_a_run_that_waits_for_a_pod_is_told_that_it_was_cancelled(watched: Watched) -> None:
+    run = watched.runs.add("PENDING")
+    hold = watched.reconciler.hold(run)
+    watched.account.fails = [503] * 3
+    watched.runs.down = True
+    watched.look()
+    watched.runs.down = False
+    watched.look()
+    assert not hold.withdrawn.is_set()
+    watched.runs.set(run, "CANCELLING")
+    watched.look()
+    assert hold.withdrawn.is_set() and watched.account.lists == 0
+
+
+def test_what_goes_wrong_with_one_pod_leaves_no_other_running(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = watched.running(), watched.running()
+    real = watched.runs.account
+
+    async def broken(run: Any, cost: Any) -> None:
+        if run == first[0]:
+            raise ZeroDivisionError
+        await real(run, cost)
+
+    watched.runs.account = broken  # type: ignore[method-assign]
+    for run, _ in (first, second):
+        watched.runs.set(run, "COMPLETED")
+    bare = watched.runs.add("CANCELLING")
+    watched.look(2)
+    assert watched.account.deleted.keys() == {second[1]} and watched.state(bare) == "CANCELLED"
+    assert "is left to the next look" in caplog.text
+    watched.runs.account = real  # type: ignore[method-assign]
+    watched.look()
+    assert not watched.account.pods
+
+
+def test_pods_that_no_worker_works_on_count_for_each_and_those_of_another_do_not(watched: Watched) -> None:
+    own, others, dead = [watched.running(worker=name) for name in ("first", "second", "third")]
+    held, ended = watched.running(), watched.running()
+    watched.reconciler.hold(held[0])
+    watched.runs.set(ended[0], "COMPLETED")
+    watched.runs.online = {"first", "second"}
+    watched.look()
+    assert watched.adopted[-1] == {own[1], dead[1]} and others[1] in watched.account.pods
+    watched.runs.down = True
+    told = len(watched.adopted)
+    watched.look()
+    assert len(watched.adopted) == told, "nothing is known, nothing changes"
+
+
+def test_who_works_on_a_pod_cannot_be_asked_for_a_while(watched: Watched) -> None:
+    watched.running(worker="second")
+
+    async def silent(worker: str) -> bool:
+        raise RunsUnavailableError("down")
+
+    told = len(watched.adopted)
+    watched.runs.at_work = silent  # type: ignore[method-assign]
+    watched.look()
+    assert len(watched.adopted) == told
+
+
+def test_nothing_is_kept_of_runs_that_are_over(watched: Watched) -> None:
+    for _ in range(20):
+        run, _ = watched.running()
+        watched.reconciler.hold(run)
+        watched.look()
+        watched.runs.set(run, "COMPLETED")
+        watched.look(2)
+        watched.reconciler.release(run)
+        bare = watched.runs.add("PENDING")
+        watched.look(2)
+        watched.runs.set(bare, "CRASHED")
+    watched.look()
+    kept = watched.reconciler
+    assert not kept._tracked and not kept._held and not kept._without_pod

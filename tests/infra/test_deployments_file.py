@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from configs.environment import EnvironmentSettings
+from configs.errors import SettingsError
+from configs.loading import load_settings
+from flows.compare import compare
+from flows.promote import promote
+from flows.retrain import retrain
+from flows.search import search
+from infra.deployments import deployment_defined, parameters_in, read_prefect_file
+
+PULL = "pull: [{step: {directory: '{{ $PWD }}', branch: '{{ $BRANCH }}', other: ['{{ $UNSET_THING }}', 1]}}]\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "is missing"),
+        ("deployments: [", "no list of deployments"),
+        ("deployments: []", "no list of deployments"),
+        (PULL + "deployments: [{name: etl}]", "etl has no entrypoint"),
+        (
+            PULL + "deployments: [{name: etl, entrypoint: a:b, work_pool: {name: p}, schedules: [{cron: '* * * * *'}]}]",
+            "lacks its cron",
+        ),
+        (PULL + "deployments: [{name: etl, entrypoint: a:b, work_pool: {name: p}, schedules: [{slug: s}]}]", "lacks its cron"),
+    ],
+)
+def test_a_file_that_is_no_list_of_deployments_is_named(content: str | None, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "prefect.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SettingsError, match=said):
+        read_prefect_file(path)
+
+
+def test_a_definition_has_the_folder_of_the_code_and_variables_as_prefect_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRANCH", "main")
+    import yaml
+
+    entry = {"name": "etl", "entrypoint": "flows/etl.py:etl", "work_pool": {"name": "recsys"}, "concurrency_limit": 3}
+    found = deployment_defined(entry, yaml.safe_load(PULL)["pull"], EnvironmentSettings(code=Path("/srv/code")))
+    assert found.fields["pull_steps"] == [
+        {"step": {"directory": "/srv/code", "branch": "main", "other": ["{{ $UNSET_THING }}", 1]}}
+    ]
+    assert found.limit == 3 and found.fields["concurrency_options"] is None and found.full_name == "etl/etl"
+    assert found.fields["description"].startswith("Ingest, validate and store one dataset version.")
+
+
+def test_each_flow_gets_the_parameters_that_its_form_has() -> None:
+    given = ["retraining.promotion.alpha=0.01", "retraining.store.url=s3://b", "retraining.model_name=other", "retraining.seed=3"]
+    environment = load_settings(EnvironmentSettings, None, given)
+    store, whole = {"url": "s3://b"}, {"promotion": {"alpha": 0.01}, "store": {"url": "s3://b"}, "model_name": "other", "seed": 3}
+    assert parameters_in(retrain.fn, environment) == {"settings": whole} == parameters_in(search.fn, environment)
+    assert parameters_in(compare.fn, environment) == {"settings": {"store": store}}
+    assert parameters_in(promote.fn, environment) == {"model_name": "other", "store": store}
+    assert parameters_in(promote.fn, EnvironmentSettings()) == {}
+
+
+def test_an_environments_own_cron_takes_the_place_of_the_files() -> None:
+    environment = EnvironmentSettings(
+        timezone="Europe/Berlin", crons={"retrain/retrain": "5 * * * *", "search/search": "0 3 1 * *"}
+    )
+    entries, pull = read_prefect_file()
+    found = {each.full_name: each.schedules for each in (deployment_defined(entry, pull, environment) for entry in entries)}
+    assert found["retrain/retrain"] == {"weekly": {"cron": "5 * * * *", "timezone": "Europe/Berlin"}}
+    assert found["search/search"] == {"own": {"cron": "0 3 1 * *", "timezone": "Europe/Berlin"}}
+    assert found["etl/etl"] == {"daily": {"cron": "30 1 * * *", "timezone": "Europe/Berlin"}} and found["compare/compare"] == {}

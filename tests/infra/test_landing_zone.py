@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from configs.errors import NotFoundError, SettingsError, SourceError, StoreDeniedError, StoreUnavailableError
+from configs.settings import StoreSettings
+from infra.landing_zone import Delivery, FolderZone, LandingZone, open_zone
+from infra.stores import open_store
+from tasks.datasets import read_table, verify_dataset
+from tasks.landing import land
+from tests.tasks.landed import LAX, NAME, NOW, Place, csv, events
+
+FILES = {"a.csv": b"1", "2024/01/b.csv.gz": b"22", "2024/c.parquet": b"333"}
+HIDDEN = [".a.csv", "_SUCCESS", "2024/_temporary/d.csv", "2024/.staging/d.csv", "e.csv.tmp", "f.csv.PART", "g.csv.partial"]
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreSettings]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    found = StoreSettings(url="s3://bucket/store", endpoint_url=f"http://{host}:{port}", timeout_s=10)
+    boto3.client("s3", endpoint_url=found.endpoint_url, region_name="us-east-1").create_bucket(Bucket="bucket")
+    yield found
+    server.stop()
+
+
+def check_zone(zone: LandingZone, scratch: Path) -> None:
+    scratch.mkdir()
+    found = zone.deliveries()
+    assert [delivery.name for delivery in found] == sorted(FILES) and all(delivery.modified_ns > 0 for delivery in found)
+    for delivery in found:
+        assert delivery.size == len(FILES[delivery.name]) and zone.unchanged(delivery)
+        with zone.opened(delivery, scratch) as path:
+            assert path.read_bytes() == FILES[delivery.name] and path.name == Path(delivery.name).name
+        assert not list(scratch.iterdir()) and delivery.name in zone.uri(delivery.name)
+    with pytest.raises(NotFoundError), zone.opened(Delivery("gone.csv", 1, 1), scratch):
+        pass
+
+
+def test_a_folder_shows_its_finished_files(tmp_path: Path) -> None:
+    root = tmp_path / "zone"
+    for name in [*FILES, *HIDDEN]:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(FILES.get(name, b"x"))
+    (root / "link.csv").symlink_to(root / "nothing")
+    for url in (str(root), f"file:{root}", f"file://{root}"):
+        check_zone(open_zone(url, StoreSettings()), tmp_path / f"scratch{len(url)}")
+    zone = FolderZone(root)
+    listed = zone.deliveries()[0]
+    (root / listed.name).write_bytes(b"more")
+    assert not zone.unchanged(listed)
+    (root / listed.name).unlink()
+    assert not zone.unchanged(listed)
+
+
+def test_a_prefix_of_a_bucket_shows_its_finished_files(s3: StoreSettings, tmp_path: Path) -> None:
+    store = open_store(s3.model_copy(update={"url": "s3://bucket/zone"}))
+    for name in [*FILES, *HIDDEN]:
+        store.put(name, FILES.get(name, b"x"))
+    boto3.client("s3", endpoint_url=s3.endpoint_url, region_name="us-east-1").put_object(Bucket="bucket", Key="zone/2025/")
+    zone = open_zone("s3://bucket/zone", s3)
+    check_zone(zone, tmp_path / "scratch")
+    assert zone.uri() == "s3://bucket/zone/"
+    with pytest.raises(StoreDeniedError, match="no-bucket does not exist"):
+        open_zone("s3://no-bucket/zone", s3).deliveries()
+
+
+def test_a_key_that_is_no_path_is_named(s3: StoreSettings, tmp_path: Path) -> None:
+    client = boto3.client("s3", endpoint_url=s3.endpoint_url, region_name="us-east-1")
+    client.put_object(Bucket="bucket", Key="odd/a//b.csv", Body=b"1")
+    zone = open_zone("s3://bucket/odd", s3)
+    with pytest.raises(SourceError, match=r"'a//b.csv' is not a key"), zone.opened(zone.deliveries()[0], tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("url", ["s3://", "ftp://host/x", "file:", "//host/share"])
+def test_another_address_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"data\.landing is"):
+        open_zone(url, StoreSettings())
+
+
+def test_a_folder_that_is_missing_or_closed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SourceError, match=r"data\.landing is .*nowhere, and there is no such folder"):
+        FolderZone(tmp_path / "nowhere").deliveries()
+    (tmp_path / "closed").mkdir()
+
+    def refused(folder: str) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(StoreUnavailableError, match="Permission denied"):
+        FolderZone(tmp_path).deliveries()
+
+
+def test_a_zone_and_a_store_in_buckets_make_the_dataset_that_folders_make(s3: StoreSettings, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    zone = open_store(s3.model_copy(update={"url": "s3://bucket/arrivals"}))
+    store = open_store(s3)
+    for name, frame in (("a.csv", events((1, 1, 4, 0), (2, 1, 3, 5))), ("b.csv", events((1, 1, 2, 9), (3, 1, 3, 5)))):
+        place.put(name, frame)
+        zone.put(name, csv(frame).encode())
+        wanted = place.land()
+        found = land(store, open_zone("s3://bucket/arrivals", s3), NAME, LAX, place.settings, place.engine, NOW)
+        assert found.dataset.version == wanted.dataset.version and found.number == wanted.number
+        assert [(a.rows, a.accepted, a.corrections) for a in found.accounts] == [
+            (a.rows, a.accepted, a.corrections) for a in wanted.accounts
+        ]
+    assert read_table(store, found.dataset, "interactions").equals(place.table(wanted.dataset))
+    verify_dataset(store, found.dataset)
+    again = land(store, open_zone("s3://bucket/arrivals", s3), NAME, LAX, place.settings, place.engine, NOW)
+    assert again.known == 2 and again.accounts == ()

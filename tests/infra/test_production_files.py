@@ -1,0 +1,232 @@
+"""What infra/ ships for production holds together: compose, proxy, monitoring, images, policies."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.local_stack.services import COMPOSE, ROOT, Layout, localised, read_services
+from serving.metrics import Metrics
+
+INFRA = ROOT / "infra"
+CONTENT: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+SERVICES: dict[str, dict[str, Any]] = CONTENT["services"]
+DOCKERFILES = sorted((INFRA / "docker").glob("*.Dockerfile"))
+
+
+def test_every_service_is_bounded_watched_and_without_privileges() -> None:
+    for name, service in SERVICES.items():
+        limits = service["deploy"]["resources"]["limits"]
+        assert {"cpus", "memory"} <= set(limits), f"{name} may take the whole host"
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["restart"] in ("unless-stopped", "on-failure"), name
+        image = service["image"]
+        assert ":" in image and (not image.endswith(":latest")), f"{name} is not pinned"
+        in_image = service.get("build", {}).get("target") in ("api", "demo")  # its Dockerfile has the check
+        assert "healthcheck" in service or in_image or name == "setup", f"nobody sees {name} hang"
+        for port in service.get("ports", ()):
+            assert name == "proxy" or port.startswith("127.0.0.1:"), f"{name} listens to the world"
+
+
+def test_what_compose_names_is_there() -> None:
+    for name, service in SERVICES.items():
+        for secret in service.get("secrets", ()):
+            assert secret in CONTENT["secrets"], f"{name}: {secret}"
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            assert (INFRA / source).exists() if source.startswith(".") else source in CONTENT["volumes"], f"{name}: {volume}"
+        for other in service.get("depends_on", ()):
+            assert other in SERVICES
+        if "build" in service:
+            stages = re.findall(r"(?m)^FROM .* AS (\S+)$", (ROOT / service["build"]["dockerfile"]).read_text())
+            assert service["build"]["target"] in stages
+        for key, value in service.get("environment", {}).items():
+            if str(value).startswith("/run/secrets/"):
+                assert key.endswith(("_FILE", "__FILE")) and str(value).rsplit("/", 1)[1] in service["secrets"], f"{name}: {key}"
+            assert not re.search(r"(?i)(password|secret|token|api_key|auth_string)$", key), f"{name}: {key} is a secret in clear"
+
+
+def test_secrets_are_made_once_and_random_and_read_by_the_containers_users(tmp_path: Path) -> None:
+    script = INFRA / "compose" / "make-secrets"
+    subprocess.run(["sh", str(script), str(tmp_path / "one")], check=True)
+    subprocess.run(["sh", str(script), str(tmp_path / "two")], check=True)
+    made = {path.name: path.read_text() for path in (tmp_path / "one").iterdir()}
+    assert set(made) == {Path(secret["file"]).name for secret in CONTENT["secrets"].values()}
+    assert (
+        made["postgres_password"] != (tmp_path / "two" / "postgres_password").read_text() and len(made["postgres_password"]) == 48
+    )
+    assert made["prefect_auth"] == f"recsys:{made['prefect_password']}"
+    assert (tmp_path / "one").stat().st_mode & 0o777 == 0o700
+    subprocess.run(["sh", str(script), str(tmp_path / "one")], check=True)
+    assert {path.name: path.read_text() for path in (tmp_path / "one").iterdir()} == made
+
+
+def test_a_secret_of_a_file_is_the_commands_and_its_file_is_not(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("s3cret with $dollar and 'quote'\n")
+    (tmp_path / "empty").write_text("")
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "RUNPOD_API_KEY_FILE": str(tmp_path / "key"),
+        "WANDB_API_KEY_FILE": str(tmp_path / "empty"),
+        "AWS_SHARED_CREDENTIALS_FILE": "/kept",
+    }
+    command = [str(INFRA / "docker" / "with-secrets"), "env"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert found["RUNPOD_API_KEY"] == "s3cret with $dollar and 'quote'" and "RUNPOD_API_KEY_FILE" not in found
+    assert "WANDB_API_KEY" not in found and found["AWS_SHARED_CREDENTIALS_FILE"] == "/kept"
+    missing = subprocess.run(command, env={**environment, "RUNPOD_API_KEY_FILE": "/no/such"}, capture_output=True, check=False)
+    assert missing.returncode != 0
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+def test_an_image_is_pinned_has_stages_and_no_root(path: Path) -> None:
+    text = path.read_text().replace("\\\n", " ")
+    stages = re.findall(r"(?m)^FROM (\S+)(?: AS (\S+))?$", text)
+    names = {name for _, name in stages}
+    assert len(stages) >= 2
+    for image, _ in stages:
+        argument = re.search(r"\$\{(\w+)\}", image)
+        tag = re.search(rf"(?m)^ARG {argument[1]}=(\S+)$", text)[1] if argument else image  # type: ignore[index]
+        assert image in names or re.search(r"\d+\.\d+\.\d+", tag), f"{image} is not pinned"
+    last = text[text.rindex("\nFROM") :]
+    assert "USER 10001:10001" in (last if "FROM base" not in last else text)
+    assert not re.search(r"(?i)(password|secret|token|api_key)=", text.replace("with-secrets", ""))
+    for copied in re.findall(r"(?m)^COPY (?!--from)(\S+) ", text):
+        assert copied == "." or (ROOT / copied).exists()
+
+
+def test_the_image_of_the_api_names_only_packages_of_the_lock_file_and_no_prefect() -> None:
+    text = (INFRA / "docker" / "serve.Dockerfile").read_text()
+    named = re.search(r"pip install -c /tmp/lock.txt (filelock.*?)\nCOPY", text, re.DOTALL)[1].replace("\\", "").split()  # type: ignore[index]
+    locked = set(re.findall(r"(?m)^([a-z0-9.-]+)==", (ROOT / "requirements" / "dev.txt").read_text()))
+    assert set(named) <= locked and not {"prefect", "recbole", "evidently"} & set(named)
+
+
+def expressions() -> list[str]:
+    """Of the alert rules and of every panel."""
+    found = [
+        rule["expr"] for group in yaml.safe_load((INFRA / "compose/rules.yaml").read_text())["groups"] for rule in group["rules"]
+    ]
+    for path in (INFRA / "compose/grafana/dashboards").glob("*.json"):
+        board = json.loads(path.read_text())
+        assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+        found += [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+        found += [each["expr"] for each in board.get("annotations", {}).get("list", ()) if "expr" in each]
+    return found
+
+
+def test_panels_and_alerts_ask_for_metrics_and_labels_that_the_api_has() -> None:
+    own = {metric._name: set(metric._labelnames) for metric in vars(Metrics()).values() if hasattr(metric, "_labelnames")}
+    asked = set()
+    for expression in expressions():
+        by = {label for labels in re.findall(r"\bby \(([^)]*)\)", expression) for label in re.split(r",\s*", labels)}
+        for name, selector in re.findall(r"(recsys_[a-z_]+)(?:\{([^}]*)\})?", expression):
+            base = re.sub(r"_(total|bucket|sum|count)$", "", name)
+            assert base in own, f"{expression}: the API has no {name}"
+            selected = set(re.findall(r"(\w+)\s*[=!]", selector))
+            assert selected | by <= own[base] | {"le", "instance", "job"}, f"{expression}: {name} has the labels {own[base]}"
+            asked.add(base)
+    assert len(asked) > 10
+
+
+def test_what_prometheus_scrapes_is_served() -> None:
+    config = yaml.safe_load((INFRA / "compose/prometheus.yaml").read_text())
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    for job in jobs.values():
+        for target in (target for each in job["static_configs"] for target in each["targets"]):
+            host, port = target.split(":")
+            service = SERVICES[host] if host != "127.0.0.1" else SERVICES["prometheus"]
+            assert host == "127.0.0.1" or int(port) == service["x-local"]["port"], target
+            assert set(service["networks"]) & set(SERVICES["prometheus"]["networks"]), f"{target} cannot be reached"
+    assert jobs["prefect"]["metrics_path"] == "/api/metrics"
+    assert SERVICES["prefect"]["environment"]["PREFECT_SERVER_METRICS_ENABLED"] == "true", "the server has no such page"
+    for rule in (rule for rule in expressions() if "job=" in rule):
+        assert set(re.findall(r'job="(\w+)"', rule)) <= set(jobs), rule
+
+
+def test_browsers_find_the_servers_ui_and_its_api_at_one_address_wherever_it_is_put(tmp_path: Path) -> None:
+    prefect = {service.name: service for service in read_services(variables={"RECSYS_UI_URL": "https://runs.example.org"})}[
+        "prefect"
+    ]
+    assert prefect.environment["PREFECT_UI_URL"] == "https://runs.example.org/v2"
+    assert prefect.environment["PREFECT_SERVER_UI_API_URL"] == "https://runs.example.org/api"
+    services = {service.name: service for service in read_services(variables={})}
+    ports = {name: 20_000 + number for number, name in enumerate(SERVICES)}
+    layout = Layout(tmp_path, ports, f"file:{tmp_path}/store", None, {"prefect": 4200})
+    for name in ("prefect", "worker", "worker-runpod"):
+        found = localised(services[name], layout).environment
+        assert found["PREFECT_UI_URL"] == f"http://127.0.0.1:{ports['prefect']}/v2", f"what {name} writes leads nowhere"
+
+
+def test_nginx_takes_the_proxys_configuration(tmp_path: Path) -> None:
+    assert shutil.which("nginx"), "apt-get install -y --no-install-recommends nginx"
+    ports = {name: 20_000 + number for number, name in enumerate(SERVICES)}
+    proxy = next(service for service in read_services() if service.name == "proxy")
+    found = localised(proxy, Layout(tmp_path, ports, f"file:{tmp_path}/store", None))
+    (tmp_path / "var" / "proxy").mkdir(parents=True)
+    config = found.command[found.command.index("-c") + 1]
+    done = subprocess.run(["nginx", "-t", "-c", config], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    text = Path(config).read_text()
+    assert f"127.0.0.1:{ports['api-1']}" in text and f"listen 127.0.0.1:{ports['proxy']};" in text
+
+
+def test_services_find_each_other_on_this_machine(tmp_path: Path) -> None:
+    ports = {name: 20_000 + number for number, name in enumerate(SERVICES)}
+    here = {
+        service.name: localised(service, Layout(tmp_path, ports, "s3://recsys/production", "http://s3:1"))
+        for service in read_services()
+    }
+    assert list(here).index("setup") > list(here).index("prefect") > list(here).index("postgres")
+    prefect = here["prefect"].environment
+    assert (prefect["PREFECT_SERVER_DATABASE_HOST"], prefect["PREFECT_SERVER_DATABASE_PORT"]) == (
+        "127.0.0.1",
+        str(ports["postgres"]),
+    )
+    assert here["worker"].environment["PREFECT_API_URL"] == f"http://127.0.0.1:{ports['prefect']}/api"
+    assert here["worker"].environment["PREFECT_WORKER_WEBSERVER_PORT"] == str(ports["worker"])
+    api = here["api-2"].command
+    assert api[api.index("--port") + 1] == str(ports["api-2"]) and f"redis://127.0.0.1:{ports['redis']}/0" in api
+    assert api[api.index("store.url=s3://recsys/production") + 1 :][:2] == ["--set", "store.endpoint_url=http://s3:1"]
+    environment = yaml.safe_load((tmp_path / "files" / "setup" / "production.yaml").read_text())
+    assert environment["code"] == str(ROOT) and environment["retraining"]["store"]["endpoint_url"] == "http://s3:1"
+    assert Path(environment["retraining"]["work_dir"]).relative_to(tmp_path).parts == ("var", "work", "work")
+    assert not [
+        text for service in here.values() for text in (*service.command, *service.environment.values()) if "/run/" in text
+    ]
+
+
+@pytest.mark.parametrize("role", ["worker", "trainer", "api"])
+def test_a_policy_names_its_bucket_its_keys_and_no_more_rights_than_the_store_uses(role: str) -> None:
+    policy = json.loads((INFRA / "iam" / f"{role}.json").read_text())
+    known = {
+        "s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts",
+    }  # fmt: skip
+    for statement in policy["Statement"]:
+        assert statement["Effect"] == "Allow" and set(statement["Action"]) <= known
+        assert all(place.startswith("arn:aws:s3:::recsys") for place in statement["Resource"])
+        if "s3:ListBucket" in statement["Action"]:
+            assert statement["Condition"]["StringLike"]["s3:prefix"]
+        else:
+            assert all(place.startswith("arn:aws:s3:::recsys/production/") for place in statement["Resource"])
+
+    def may(action: str, key: str) -> bool:
+        place = f"arn:aws:s3:::recsys/production/{key}"
+        return any(
+            action in statement["Action"] and any(fnmatch(place, pattern) for pattern in statement["Resource"])
+            for statement in policy["Statement"]
+        )
+
+    assert may("s3:PutObject", "promotions/movie-ranker/00000001.json") == (role == "worker"), "who promotes"
+    assert may("s3:PutObject", "models/movie-ranker/v/model.safetensors") == (role == "worker")
+    assert not may("s3:DeleteObject", "models/movie-ranker/v/model.safetensors"), "a version can be removed"
+    assert may("s3:GetObject", "models/movie-ranker/v/manifest.json") == (role != "trainer")

@@ -1,0 +1,166 @@
+"""Uploads in parts, on a server that heeds If-None-Match where they are put together."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import boto3
+import botocore.exceptions
+import pytest
+from moto.server import ThreadedMotoServer
+
+from configs.errors import AlreadyExistsError, StoreUnavailableError
+from configs.settings import StoreSettings
+from infra import s3_parts
+from infra.s3 import S3Store
+from infra.s3_parts import Upload
+
+MB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def settings(endpoint: str, request: pytest.FixtureRequest) -> StoreSettings:
+    values = {"url": "s3://parts", "endpoint_url": endpoint, "access_key_id": "testing", "secret_access_key": "testing"}
+    found = StoreSettings.model_validate({**values, "part_mb": 5, "timeout_s": 30})
+    S3Store("parts", "", found)._client.create_bucket(Bucket="parts")
+    return found
+
+
+def opened(settings: StoreSettings, request: pytest.FixtureRequest) -> S3Store:
+    return S3Store("parts", request.node.name, settings)
+
+
+def uploads(store: S3Store) -> list[Any]:
+    found: list[Any] = store._client.list_multipart_uploads(Bucket="parts").get("Uploads", [])
+    return found
+
+
+def test_what_is_larger_than_a_part_goes_in_parts_and_is_created_once(
+    settings: StoreSettings, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    store, content = opened(settings, request), bytes(range(256)) * (12 * MB // 256)
+    (tmp_path / "large").write_bytes(content)
+    store.put_new("k", tmp_path / "large")
+    head = store._client.head_object(Bucket="parts", Key=f"{store.prefix}/k")
+    assert head["ETag"].strip('"').endswith("-3") and store.get("k") == content
+    with pytest.raises(AlreadyExistsError):
+        store.put_new("k", b"other" * 2 * MB)
+    assert store.get("k") == content and uploads(store) == []
+    store.put("k", b"other" * 2 * MB)
+    assert store.get("k") == b"other" * 2 * MB
+    assert list(store.list()) == ["k"]
+
+
+def test_of_many_creates_in_parts_one_wins(
+    settings: StoreSettings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = [opened(settings, request) for _ in range(6)]
+    one_at_a_time = Lock()  # S3 heeds the condition and makes the object as one step; moto looks first, and makes it then
+
+    def as_one_step(complete: Any, **arguments: Any) -> Any:
+        with one_at_a_time:
+            return complete(**arguments)
+
+    for store in stores:
+        own = partial(as_one_step, store._client.complete_multipart_upload)
+        monkeypatch.setattr(store._client, "complete_multipart_upload", own)
+
+    def create(writer: int) -> int | None:
+        try:
+            stores[writer].put_new("k", bytes([writer]) * (5 * MB + 1))
+        except AlreadyExistsError:
+            return None
+        return writer
+
+    with ThreadPoolExecutor(6) as pool:
+        won = [winner for winner in pool.map(create, range(6)) if winner is not None]
+    assert len(won) == 1 and set(stores[0].get("k")) == {won[0]} and uploads(stores[0]) == []
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_an_answer_to_the_last_step_that_was_lost_is_looked_for(
+    settings: StoreSettings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    store = opened(settings, request)
+    store.put_new("warm", b"x" * (5 * MB + 1))
+    complete = store._client.complete_multipart_upload
+
+    def lost(**arguments: Any) -> None:
+        if stored:
+            complete(**arguments)
+        raise botocore.exceptions.ConnectionClosedError(endpoint_url="here")
+
+    monkeypatch.setattr(store._client, "complete_multipart_upload", lost)
+    if stored:
+        store.put_new("k", b"mine " * MB * 2)
+        assert store.get("k") == b"mine " * MB * 2
+    else:
+        with pytest.raises(StoreUnavailableError):
+            store.put_new("k", b"mine " * MB * 2)
+        assert not store.exists("k")
+    assert uploads(store) == []
+
+
+def test_a_server_that_ignores_the_condition_for_parts_gets_one_write(
+    settings: StoreSettings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(settings, request)
+    complete = store._client.complete_multipart_upload
+    monkeypatch.setattr(store._client, "complete_multipart_upload", lambda IfNoneMatch="", **arguments: complete(**arguments))
+    store.put_new("k", b"x" * (5 * MB + 1))
+    assert "-" not in store._client.head_object(Bucket="parts", Key=f"{store.prefix}/k")["ETag"]
+    with pytest.raises(AlreadyExistsError):
+        store.put_new("k", b"y" * (5 * MB + 1))
+    assert list(store.list()) == ["k"]
+
+
+def test_parts_grow_where_there_would_be_too_many(
+    settings: StoreSettings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_parts, "MOST_PARTS", 2)
+    client = boto3.session.Session().client(
+        "s3", endpoint_url=settings.endpoint_url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+    )
+    Upload(client, "parts", "many", 5 * MB).send(io.BytesIO(b"x" * 14 * MB))
+    assert client.head_object(Bucket="parts", Key="many")["ETag"].strip('"').endswith("-2")
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_read_anew(
+    settings: StoreSettings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(settings, request)
+    store.put("k", b"a" * 3 * MB)
+    get, asked = store._client.get_object, []
+
+    class Breaking:
+        def __init__(self, body: Any) -> None:
+            self.body = body
+
+        def iter_chunks(self, size: int) -> Iterator[bytes]:
+            yield next(self.body.iter_chunks(size))
+            store.put("k", b"b" * 2 * MB)
+            raise botocore.exceptions.IncompleteReadError(actual_bytes=1, expected_bytes=2)
+
+    def once(**arguments: Any) -> Any:
+        asked.append(arguments.get("Range"))
+        found = get(**arguments)
+        return {**found, "Body": Breaking(found["Body"])} if len(asked) == 1 else found
+
+    monkeypatch.setattr(store._client, "get_object", once)
+    assert store.get("k") == b"b" * 2 * MB
+    assert asked == [None, f"bytes={MB}-", None]
