@@ -1,0 +1,152 @@
+"""Three servers to compare with, which re-read a user's history for each request: `python -m benchmarks.serving_plain serve`.
+
+`reencode` is this product's server, kernels and batches, with states never found. `torch` is what is commonly written: FastAPI, the
+trained torch model's own pass over the whole history in memory, and torch.topk, in the server's threads. `sasrec` is the same over
+RecBole's SASRec with its default layers and width and the latest 50 events, which is what a transformer's server does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from configs.loading import load_settings
+from configs.serving import ServingSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from benchmarks.serving_world import History
+    from models.recommender import IntArray
+
+KIND = "RECSYS_PLAIN"
+
+
+class Asked(BaseModel):
+    """A request to the plain server."""
+
+    user_id: int
+    k: int = 10
+
+
+def reencoding() -> Any:
+    """The product's application, with states never found."""
+    from serving import api, engine, state
+
+    class Forgetful(state.UserState):
+        @classmethod
+        def read(cls, content: bytes | None, size: int) -> None:
+            return None
+
+    setattr(engine, "UserState", Forgetful)  # noqa: B010 (it is imported there)
+    return api.from_environment()
+
+
+def plain() -> Any:
+    """FastAPI over the torch model."""
+    import numpy as np
+
+    from models.recommender import Requests
+    from models.ss4rec.recommender import SS4Rec
+
+    model = SS4Rec.load(Path(os.environ["RECSYS_PLAIN_FOLDER"]))
+
+    def scores(user: int, history: History) -> torch.Tensor:
+        request = Requests(
+            user_ids=np.array([user]),
+            offsets=np.array([0, len(history.items)]),
+            item_ids=history.items,
+            timestamps=history.times,
+            request_times=history.times[-1:] + 60,
+            targets=np.zeros(1, np.int64),
+        )
+        return model.scores(request)[0]
+
+    return _application(model.catalogue, scores)
+
+
+def sasrec() -> Any:
+    """FastAPI over RecBole's SASRec with initial weights, of the catalogue's size."""
+    import numpy as np
+    import pyarrow.parquet as pq
+    import torch
+    from recbole.model.sequential_recommender import SASRec
+
+    catalogue = pq.read_table(Path(os.environ["RECSYS_PLAIN_FOLDER"]) / "vocabulary.parquet")["item_id"].to_numpy()
+    names = {"USER_ID_FIELD": "user", "ITEM_ID_FIELD": "item", "LIST_SUFFIX": "_list", "NEG_PREFIX": "neg_"}
+    lists = {"ITEM_LIST_LENGTH_FIELD": "length", "MAX_ITEM_LIST_LENGTH": 50, "device": "cpu"}
+    # The defaults of RecBole's SASRec.yaml.
+    layers = {"n_layers": 2, "n_heads": 2, "hidden_size": 64, "inner_size": 256, "hidden_act": "gelu", "layer_norm_eps": 1e-12}
+    drawn = {"hidden_dropout_prob": 0.5, "attn_dropout_prob": 0.5, "initializer_range": 0.02, "loss_type": "CE"}
+
+    class Items:
+        def num(self, field: str) -> int:
+            return len(catalogue) + 1
+
+    model = SASRec({**names, **lists, **layers, **drawn}, Items()).eval()
+
+    @torch.no_grad()
+    def scores(user: int, history: History) -> torch.Tensor:
+        latest = np.zeros((1, 50), np.int64)
+        own = history.items[-50:]
+        latest[0, : len(own)] = own
+        asked = {"item_list": torch.from_numpy(latest), "length": torch.tensor([len(own)])}
+        return model.full_sort_predict(asked)[0, 1:]  # type: ignore[no-any-return]
+
+    return _application(catalogue, scores)
+
+
+def _application(catalogue: IntArray, scores: Callable[[int, History], torch.Tensor]) -> Any:
+    import torch
+    from fastapi import FastAPI
+
+    from benchmarks.serving_world import histories
+
+    torch.set_num_threads(1)
+    people = histories(int(os.environ["RECSYS_PLAIN_USERS"]), len(catalogue), 1)
+    app = FastAPI()
+
+    @app.get("/readyz")
+    def readyz() -> dict[str, str]:
+        return {"status": "ready"}
+
+    @app.post("/v1/recommendations")
+    def recommend(body: Asked) -> dict[str, Any]:
+        history = people[body.user_id % len(people)]
+        found = scores(body.user_id, history)
+        found[torch.from_numpy(history.items - 1)] = -torch.inf
+        best = torch.topk(found, body.k)
+        items = zip(catalogue[best.indices.numpy()].tolist(), best.values.tolist(), strict=True)
+        return {"items": [{"movie_id": item, "score": score} for item, score in items]}
+
+    return app
+
+
+def main() -> None:
+    """Serve, with the product's settings given as --set key=value."""
+    import uvicorn
+
+    from serving.api import SETTINGS
+    from serving.run import as_json
+
+    settings = load_settings(ServingSettings, None, [given for given in sys.argv[2:] if given != "--set"])
+    os.environ[SETTINGS] = as_json(settings)
+    app = {"reencode": "reencoding", "torch": "plain", "sasrec": "sasrec"}[os.environ[KIND]]
+    uvicorn.run(
+        f"benchmarks.serving_plain:{app}",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        access_log=False,
+        log_level="warning",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Recommendations over HTTP from the registry's champion. Nothing here knows of training, Prefect, RecBole or Evidently."""

@@ -1,0 +1,118 @@
+"""Gathers requests that wait at the same time into one batch for the engine, in the event loop.
+
+No request is held back for others to come: a batch is what the loop had ready, and what comes while it is computed is the next
+one. The engine has no thread of its own: it would take turns with the loop at Python, and both would wait for each other longer
+than they compute (measured: half as many requests a second). A worker is one core's work; more cores are more workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from configs.errors import OverloadedError, RecsysError
+
+__all__ = ["Batcher"]
+
+BETWEEN_S = 1.0
+Waiting = tuple[Any, "asyncio.Future[Any] | None", Callable[[Any], None] | None]
+logger = logging.getLogger(__name__)
+
+
+class Batcher:
+    """`process` gets a batch of jobs and returns as many results, exceptions among them. `between` is called every second while it
+    is started. Everything is called in the event loop."""
+
+    def __init__(
+        self,
+        process: Callable[[Sequence[Any]], Sequence[Any]],
+        *,
+        most: int,
+        queue: int,
+        between: Callable[[], None] = lambda: None,
+        on_batch: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self._process, self._most, self._limit = process, most, queue
+        self._between, self._on_batch = between, on_batch
+        self._jobs: deque[Waiting] = deque()
+        self._due = False  # the next batch is on the loop's list
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def start(self) -> None:
+        """Begin to call `between`."""
+        self._timer = asyncio.get_running_loop().call_later(BETWEEN_S, self._tick)
+
+    def close(self) -> None:
+        """Answer what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._jobs:
+            self._answer()
+
+    async def submit(self, job: Any) -> Any:
+        """The job's result. Raises OverloadedError where too many wait, and what the result is if it is an exception."""
+        if len(self._jobs) >= self._limit:
+            raise OverloadedError(f"{self._limit} requests wait already; try again in a moment.")
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._add((job, future, None))
+        return await future
+
+    def offer(self, job: Any, then: Callable[[Any], None]) -> bool:
+        """Do a job that nobody waits for, and `then` something with its result; not where others wait."""
+        if len(self._jobs) >= self._most:
+            return False
+        self._add((job, None, then))
+        return True
+
+    def _add(self, waiting: Waiting) -> None:
+        self._jobs.append(waiting)
+        if not self._due:
+            self._due = True
+            # After all that the loop has ready now, the requests that came with this one among it.
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _run(self) -> None:
+        self._due = False
+        if self._jobs:
+            self._answer()
+        if self._jobs and not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _tick(self) -> None:
+        _outcome(self._between)
+        self.start()
+
+    def _answer(self) -> None:
+        batch = [self._jobs.popleft() for _ in range(min(self._most, len(self._jobs)))]
+        self._on_batch(len(batch))
+        results = _outcome(lambda: self._process([job for job, *_ in batch]))
+        if isinstance(results, Exception):
+            results = [results] * len(batch)
+        for (_, future, then), outcome in zip(batch, results, strict=True):
+            if then is not None:
+                _outcome(partial(then, outcome))
+            elif future is None or future.done():  # the client has gone
+                continue
+            elif isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+
+def _outcome(function: Callable[[], Any]) -> Any:
+    """What it returns or raises. The loop must go on, so a defect is told of in the log."""
+    try:
+        return function()
+    except Exception as error:
+        if not isinstance(error, RecsysError):
+            logger.exception("the engine failed")
+        return error

@@ -1,0 +1,104 @@
+"""What is known of a model version's items, aligned with the columns of its scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from configs.errors import VersionCorruptError
+from models.version_files import CATALOGUE_FILE
+
+__all__ = ["Catalogue", "Film"]
+
+NO_GENRE = ("", "unknown")  # ml-100k's flag for a film of which nothing is known
+
+
+class Film(NamedTuple):
+    """What an answer says of an item."""
+
+    movie_id: int
+    title: str
+    year: int | None
+    genres: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Items by index 0..n - 1, the order of the model's scores."""
+
+    movie_ids: npt.NDArray[np.int64]  # (n,) raw ids, ascending
+    titles: list[str]  # (n,) without the year; empty where none is known
+    years: npt.NDArray[np.int64]  # (n,) 0 = unknown
+    genre_bits: npt.NDArray[np.bool_]  # (n, genres)
+    genres: tuple[str, ...]
+    popularity: npt.NDArray[np.float64]  # (n,) events in the train part
+    _places: dict[int, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        n = len(self.movie_ids)
+        for name in ("titles", "years", "genre_bits", "popularity"):
+            if len(getattr(self, name)) != n:
+                raise ValueError(f"{name} has {len(getattr(self, name))} items and movie_ids {n}")
+        if self.genre_bits.shape != (n, len(self.genres)):
+            raise ValueError(f"genre_bits is {self.genre_bits.shape} for {n} items and {len(self.genres)} genres")
+        object.__setattr__(self, "_places", {int(movie_id): place for place, movie_id in enumerate(self.movie_ids)})
+
+    def __len__(self) -> int:
+        return len(self.movie_ids)
+
+    def index_of(self, movie_id: int) -> int | None:
+        """Index of a raw id, None where the model does not know it."""
+        return self._places.get(movie_id)
+
+    def genres_of(self, index: int) -> list[str]:
+        """Genres of one item, in alphabetical order."""
+        return [self.genres[genre] for genre in np.flatnonzero(self.genre_bits[index])]
+
+    @classmethod
+    def load(cls, folder: Path) -> Catalogue:
+        """From a model version's files. A version published without `catalogue.parquet` has ids and popularity only.
+
+        Raises VersionCorruptError where the files cannot be read, or are of other items than the vocabulary.
+        """
+        ids, counts = _vocabulary(folder / "vocabulary.parquet")
+        path = folder / CATALOGUE_FILE
+        if not path.exists():
+            nothing = np.zeros((len(ids), 0), dtype=bool)
+            return cls(ids, [""] * len(ids), np.zeros(len(ids), np.int64), nothing, (), counts)
+        table = _read(path, ["movie_id", "title", "year", "genres", "train_events"])
+        if not np.array_equal(table["movie_id"].to_numpy(), ids):
+            raise VersionCorruptError(f"{path} describes other items than the version's vocabulary; train again.")
+        titles = [title or "" for title in table["title"].to_pylist()]
+        years = np.array([year or 0 for year in table["year"].to_pylist()], dtype=np.int64)
+        listed = [[name for name in (text or "").split("|") if name not in NO_GENRE] for text in table["genres"].to_pylist()]
+        genres = tuple(sorted({name for names in listed for name in names}))
+        places = {name: place for place, name in enumerate(genres)}
+        bits = np.zeros((len(ids), len(genres)), dtype=bool)
+        for item, names in enumerate(listed):
+            bits[item, [places[name] for name in names]] = True
+        return cls(ids, titles, years, bits, genres, table["train_events"].to_numpy().astype(np.float64))
+
+
+def _vocabulary(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    table = _read(path, ["item_id", "train_events"], optional={"train_events"})
+    ids = table["item_id"].to_numpy().astype(np.int64)
+    if "train_events" not in table.column_names:
+        return ids, np.zeros(len(ids))
+    return ids, table["train_events"].to_numpy().astype(np.float64)
+
+
+def _read(path: Path, columns: list[str], optional: frozenset[str] | set[str] = frozenset()) -> pa.Table:
+    try:
+        found = pq.ParquetFile(path).read()  # read_table would import pandas
+    except (OSError, pa.ArrowInvalid) as error:
+        raise VersionCorruptError(f"{path} cannot be read as Parquet ({error}); train again.") from error
+    missing = [name for name in columns if name not in found.column_names and name not in optional]
+    if missing:
+        raise VersionCorruptError(f"{path} lacks the column {missing[0]}; train again.")
+    return found.select([name for name in columns if name in found.column_names])

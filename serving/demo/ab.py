@@ -1,0 +1,90 @@
+"""Page: experiments on live traffic, who is in them, and what they have shown."""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+from configs.errors import RecsysError
+from configs.experiments import Experiment
+from serving.demo import charts
+from serving.demo.context import Context
+from serving.demo.look import plain_table
+from serving.experiment_page import COLOURS, UNDECIDED, arm_rows, check_rows, versus_rows
+from serving.experiment_report import ExperimentReport, read_outcomes, report_experiment
+from serving.experiments import Experiments
+from serving.exposures import read_exposures, stored_exposures
+
+__all__ = ["show"]
+
+
+def show(context: Context) -> None:
+    """Draw the page."""
+    st.title("A/B experiments")
+    path = context.settings.experiments
+    if path is None:
+        st.info("No file of experiments is configured: `recsys demo --set experiments=experiments.yaml`.")
+        return
+    experiments = Experiments.load(path)
+    file = experiments.file
+    if not file.experiments:
+        st.info(f"{path} has no experiments.")
+        return
+    st.subheader("In the file")
+    plain_table(
+        [
+            {
+                "experiment": each.name,
+                "arms": ", ".join(f"{arm.name} {share:.0%}" for arm, share in zip(each.arms, each.shares, strict=True)),
+                "versions": ", ".join(arm.version for arm in each.arms),
+                "users": f"{each.users[0]:g} to {each.users[1]:g}",
+                "state": "active" if each.active and each.during.holds(int(time.time())) else "off",
+                "revision": each.revision,
+            }
+            for each in file.experiments
+        ]
+    )
+    for shadow in file.shadow:
+        st.caption(f"Shadow: {shadow.version} answers unseen for {shadow.share:.0%} of the users.")
+    user = st.number_input("Which arm is a user in?", value=1, step=1, help="Any user id: nothing is stored, the id decides.")
+    found = experiments.assign(int(user), int(time.time()))
+    st.markdown(
+        f"User {user} is served with **{found.version}**"
+        + (f", in the arm **{found.arm}** of **{found.experiment}**." if found.experiment else ", in no experiment.")
+    )
+    names = {each.name: each for each in file.experiments}
+    chosen = names[st.selectbox("Report of", list(names))]
+    if context.settings.outcomes is None:
+        st.info("No outcomes are configured, so nothing can be reported: `recsys demo --set outcomes=outcomes.csv`.")
+        return
+    try:
+        report = _report(context, chosen)
+    except RecsysError as error:
+        st.warning(str(error))
+        return
+    _draw(report)
+
+
+def _report(context: Context, experiment: Experiment) -> ExperimentReport:
+    settings = context.settings
+    assert settings.outcomes is not None
+    logged = stored_exposures(context.view.store) if settings.exposures is None else read_exposures(settings.exposures)
+    return report_experiment(experiment, logged, read_outcomes(settings.outcomes))
+
+
+def _draw(report: ExperimentReport) -> None:
+    better = any(each.verdict == "better" for each in report.versus)
+    (st.error if not report.trusted else st.success if better else st.info)(report.verdict)
+    for each in report.versus:
+        if each.course.get("users"):
+            st.subheader(f"{each.arm} against {report.control}")
+            decided = None if each.comparison is None else each.comparison.decided_at
+            st.altair_chart(charts.course(each.course, decided, COLOURS.get(each.verdict, UNDECIDED)), width="stretch")
+            st.caption("The band holds the true difference at every look at once, so you may look, and stop, whenever you like.")
+    plain_table(versus_rows(report))
+    st.subheader("Arms")
+    plain_table(arm_rows(report))
+    st.caption(f"Measured: {report.outcome}.")
+    st.subheader("May it be believed?")
+    plain_table(check_rows(report))

@@ -1,0 +1,48 @@
+"""The demo's entry, run by Streamlit: `recsys demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import streamlit as st
+
+from configs.errors import RecsysError
+from serving.demo import ab, compare, drift, live, pipeline, recommend
+from serving.demo.context import Context, context_of
+from serving.demo.look import HEAD, stylesheet
+
+PAGES: dict[str, tuple[str, str, Callable[[Context], None]]] = {
+    "recommend": ("What to watch next", ":material/movie:", recommend.show),
+    "compare": ("Side by side", ":material/compare_arrows:", compare.show),
+    "live": ("Live", ":material/bolt:", live.show),
+    "pipeline": ("Pipeline", ":material/account_tree:", pipeline.show),
+    "drift": ("Drift", ":material/monitoring:", drift.show),
+    "experiments": ("A/B", ":material/science:", ab.show),
+}
+
+
+def main() -> None:
+    """Draw the page that was asked for; what a person can mend is one paragraph on it."""
+    st.set_page_config(page_title=HEAD, page_icon=":material/movie:", layout="wide")
+    stylesheet()
+    context = context_of()
+    chosen = st.navigation(
+        [
+            st.Page(partial(draw, page, context), title=title, icon=icon, url_path=path, default=path == "recommend")
+            for path, (title, icon, page) in PAGES.items()
+        ]
+    )
+    chosen.run()
+
+
+def draw(page: Callable[[Context], None], context: Context) -> None:
+    """The page, or the paragraph that says why there is none."""
+    try:
+        page(context)
+    except RecsysError as error:
+        st.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

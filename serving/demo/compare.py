@@ -1,0 +1,72 @@
+"""Page: two versions side by side, on the same history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from serving.demo import charts
+from serving.demo.context import Context
+from serving.demo.explained import Explained
+from serving.demo.history import choose_filters, choose_history, choose_version
+from serving.demo.look import cards, short
+
+__all__ = ["show"]
+
+DEEP = 100  # places of either list that the charts compare
+
+
+def show(context: Context) -> None:
+    """Draw the page."""
+    st.title("Two versions side by side")
+    with st.sidebar:
+        left = choose_version(context, "Left", 0, "left")
+        right = choose_version(context, "Right", 1, "right")
+        asked = choose_history(context, left)
+        st.divider()
+        k, genres, years = choose_filters(left)
+    rules = context.rules()
+    genres = [genre for genre in genres if genre in right.catalogue.genres]
+    sides = [
+        loaded.recommend(
+            asked.movie_ids, asked.times, asked.now, rules, k=max(k, DEEP), genres=genres, years=years, user=asked.user
+        )
+        for loaded in (left, right)
+    ]
+    ids = [[film.movie_id for film in films] for films in sides]
+    both = len(set(ids[0][:k]) & set(ids[1][:k]))
+    st.caption(f"{both} of the first {k} films are in both lists. An arrow says how a film moved against the other list.")
+    for column, loaded, films, other in zip(st.columns(2, gap="large"), (left, right), sides, ids[::-1], strict=True):
+        with column:
+            st.subheader(f"{short(loaded.ref.version)} · {loaded.ref.kind}")
+            # By raw id: two versions may number one film differently.
+            places = [films_index(films, movie) for movie in other[:k]]
+            cards(films[:k], places, detail=False)
+    one, two = st.columns(2, gap="large")
+    with one:
+        st.subheader("Agreement")
+        st.altair_chart(charts.agreement(_agreement(*ids)), width="stretch")
+    rows = _places(*sides)
+    if rows:
+        with two:
+            st.subheader("The same films in both lists")
+            st.altair_chart(charts.differences(rows), width="stretch")
+
+
+def films_index(films: Sequence[Explained], movie_id: int) -> int:
+    """The index, in this list's version, of a film named by its raw id; -1 where the list has it not."""
+    return next((film.index for film in films if film.movie_id == movie_id), -1)
+
+
+def _agreement(left: Sequence[int], right: Sequence[int]) -> list[dict[str, float]]:
+    return [{"k": k, "share": len(set(left[:k]) & set(right[:k])) / k} for k in range(1, max(len(left), len(right), 1) + 1)]
+
+
+def _places(left: Sequence[Explained], right: Sequence[Explained]) -> list[dict[str, object]]:
+    places = {film.movie_id: place for place, film in enumerate(right, 1)}
+    return [
+        {"title": film.title, "left": place, "right": places[film.movie_id]}
+        for place, film in enumerate(left, 1)
+        if film.movie_id in places
+    ]

@@ -1,0 +1,96 @@
+"""What the demo's pages share: settings, the store, and loaded versions, kept between reruns of a page."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+import streamlit as st
+
+from configs.demo import DemoSettings
+from infra.promotion_log import Promotion
+from infra.stores import open_store
+from infra.versions import ModelRef
+from serving.demo.explained import LoadedVersion
+from serving.demo.look import short
+from serving.demo.store_view import Histories, StoreView
+from serving.rules import Rules
+
+__all__ = ["SETTINGS", "Context", "context_of"]
+
+LOADED = 4  # versions kept in memory
+SETTINGS = "RECSYS_DEMO_SETTINGS"  # environment variable with the settings as JSON, from `recsys demo`
+
+
+@dataclass(frozen=True)
+class Context:
+    """One demo's store and settings."""
+
+    settings: DemoSettings
+    view: StoreView
+
+    @property
+    def _key(self) -> tuple[str, str]:
+        return self.view.place, self.settings.model_name
+
+    def versions(self) -> list[ModelRef]:
+        """Newest first; looked up again after `refresh_s`."""
+        return _listed(self._key, self, _tick(self.settings.refresh_s))[0]
+
+    def damaged(self) -> dict[str, str]:
+        return _listed(self._key, self, _tick(self.settings.refresh_s))[1]
+
+    def promotions(self) -> list[Promotion]:
+        return _listed(self._key, self, _tick(self.settings.refresh_s))[2]
+
+    def champion(self) -> str | None:
+        entries = self.promotions()
+        return entries[-1].version if entries else None
+
+    def load(self, ref: ModelRef) -> LoadedVersion:
+        with st.spinner(f"Loading {short(ref.version)} ..."):
+            return _loaded(self._key, ref.version, self, ref)
+
+    def histories(self, dataset: str) -> Histories:
+        with st.spinner("Reading users ..."):
+            return _histories(self._key, dataset, self)
+
+    def rules(self) -> Rules:
+        """As the file says now."""
+        path = self.settings.rules
+        return Rules() if path is None else Rules.load(path)
+
+    def label(self, ref: ModelRef) -> str:
+        """A version for a list of choices."""
+        mark = "★ " if ref.version == self.champion() else ""
+        ndcg = ref.metrics.get("ndcg@10")
+        return f"{mark}{short(ref.version)} · {ref.kind}" + (f" · NDCG@10 {ndcg:.3f}" if ndcg is not None else "")
+
+
+def context_of(settings: DemoSettings | None = None) -> Context:
+    """The context of these settings, or of those that `recsys demo` left in the environment."""
+    if settings is None:
+        settings = DemoSettings.model_validate_json(os.environ.get(SETTINGS, "{}"))
+    return Context(settings, StoreView(open_store(settings.store), settings.model_name))
+
+
+def _tick(refresh_s: float) -> int:
+    """Changes every `refresh_s` seconds, so that what is cached under it is looked up again."""
+    return int(time.time() / refresh_s) if refresh_s > 0 else time.time_ns()
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _listed(key: tuple[str, str], _context: Context, tick: int) -> tuple[list[ModelRef], dict[str, str], list[Promotion]]:
+    versions, damaged = _context.view.versions()
+    return versions, damaged, _context.view.promotions()
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _histories(key: tuple[str, str], dataset: str, _context: Context) -> Histories:
+    return _context.view.histories(dataset)
+
+
+@st.cache_resource(max_entries=LOADED, show_spinner=False)
+def _loaded(key: tuple[str, str], version: str, _context: Context, _ref: ModelRef) -> LoadedVersion:
+    return LoadedVersion.load(_context.view.store, _ref, _context.settings.work_dir)

@@ -1,0 +1,179 @@
+"""Recommendations of one loaded version, with what speaks for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file
+
+from infra.stores import Store
+from infra.versions import ModelRef, fetch_version, read_manifest
+from models.loading import load_recommender
+from models.recommender import Recommender, Requests
+from serving.catalogue import Catalogue
+from serving.cold_start import ColdStart
+from serving.diversity import cosine_similarity, jaccard_similarity
+from serving.rules import RankRequest, Rules
+
+__all__ = ["Explained", "LoadedVersion", "Reason", "as_said"]
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+LEFT_OUT = 20  # latest events that are left out, one at a time, to see what each is worth
+ARTICLES = frozenset({"The", "A", "An", "Le", "La", "Les", "Il", "El", "Das", "Der", "Die"})
+ITEM_WEIGHTS = "items.weight"  # of SS4Rec's file: row 0 is padding
+
+
+def as_said(title: str) -> str:
+    """`The Godfather` for what MovieLens files as `Godfather, The`."""
+    body, comma, article = title.rpartition(", ")
+    return f"{article} {body}" if comma and article in ARTICLES else title
+
+
+@dataclass(frozen=True)
+class Reason:
+    """An event of the history and what it has to do with an item."""
+
+    title: str
+    worth: float  # likeness from -1 to 1, or how much lower the score would be without the event
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One recommended film."""
+
+    index: int
+    movie_id: int
+    title: str
+    year: int  # 0 = unknown
+    genres: list[str]
+    score: float
+    popularity_rank: int  # 1: the film with the most events in the train part
+    nearest: list[Reason]  # most alike films of the history, first the closest
+    because: list[Reason]  # latest events that raise its score most
+    fired: list[str]
+
+
+class LoadedVersion:
+    """A version's model and catalogue, in this process. Scores read the whole history: any time and any history can be tried."""
+
+    def __init__(self, ref: ModelRef, model: Recommender, catalogue: Catalogue, embeddings: FloatArray | None) -> None:
+        self.ref, self.model, self.catalogue, self.embeddings = ref, model, catalogue, embeddings
+        self._cold = ColdStart(catalogue)
+        order = np.argsort(-catalogue.popularity, kind="stable")
+        self.popularity_rank = np.empty(len(catalogue), np.int64)
+        self.popularity_rank[order] = np.arange(1, len(catalogue) + 1)
+        self._folded = [self.title(index).casefold() for index in range(len(catalogue))]
+
+    @classmethod
+    def load(cls, store: Store, ref: ModelRef, work_dir: Path) -> LoadedVersion:
+        """Fetch the version's files, checked against its manifest, and load them."""
+        folder = work_dir / ref.name / ref.version
+        fetch_version(store, ref.prefix, read_manifest(store, ref.name, ref.version)["files"], folder)
+        model, catalogue = load_recommender(folder), Catalogue.load(folder)
+        weights = load_file(folder / "model.safetensors").get(ITEM_WEIGHTS)
+        embeddings = weights[1:] if weights is not None and len(weights) == len(catalogue) + 1 else None
+        return cls(ref, model, catalogue, embeddings)
+
+    def search(self, text: str, count: int = 12) -> list[int]:
+        """Indices of films whose title has every word of the text, the most popular first."""
+        words = text.casefold().split()
+        if not words:
+            return []
+        found = [i for i, title in enumerate(self._folded) if all(word in title for word in words)]
+        return sorted(found, key=lambda i: self.popularity_rank[i])[:count]
+
+    def onboarding(self, count: int, now: int) -> list[int]:
+        """Indices of well-known films of unlike genres."""
+        return [int(item) for item in self._cold.onboarding(count, now)]
+
+    def label(self, index: int) -> str:
+        """Title and year."""
+        title = self.title(index)
+        year = int(self.catalogue.years[index])
+        return f"{title} ({year})" if year else title
+
+    def title(self, index: int) -> str:
+        """As people say it, or the raw id where no title is known."""
+        return as_said(self.catalogue.titles[index]) or f"movie {self.catalogue.movie_ids[index]}"
+
+    def scores(self, movie_ids: IntArray, times: IntArray, asked_at: Sequence[int], user: int = -1) -> FloatArray:
+        """(len(asked_at), n) scores of one history at several request times."""
+        return self._score([(movie_ids, times, at) for at in asked_at], user)
+
+    def recommend(
+        self,
+        movie_ids: IntArray,
+        times: IntArray,
+        now: int,
+        rules: Rules,
+        *,
+        k: int = 10,
+        genres: Sequence[str] = (),
+        years: tuple[int | None, int | None] | None = None,
+        user: int = -1,
+    ) -> list[Explained]:
+        """The list at `now` (UTC seconds) for a history of raw ids, oldest first; by popularity where it is empty."""
+        known = np.array([i for m in movie_ids if (i := self.catalogue.index_of(int(m))) is not None], np.int64)
+        scores = self._score([(movie_ids, times, now)], user)[0] if len(known) else self._cold.scores(now, genres).scores
+        ranking = rules.rank(scores, self.catalogue, RankRequest(k, known, genres, years, now=now), self.embeddings)
+        likeness = self._likeness(ranking.items, known)
+        worth, left_out = self._worth(movie_ids, times, now, scores, ranking.items, user)
+        return [
+            Explained(
+                index=int(item),
+                movie_id=int(self.catalogue.movie_ids[item]),
+                title=self.title(int(item)),
+                year=int(self.catalogue.years[item]),
+                genres=self.catalogue.genres_of(int(item)),
+                score=float(ranking.scores[place]),
+                popularity_rank=int(self.popularity_rank[item]),
+                nearest=self._reasons(likeness[place], known),
+                because=self._reasons(worth[place], left_out),
+                fired=ranking.fired[place],
+            )
+            for place, item in enumerate(ranking.items)
+        ]
+
+    def _score(self, rows: list[tuple[IntArray, IntArray, int]], user: int) -> FloatArray:
+        lengths = [len(movie_ids) for movie_ids, _, _ in rows]
+        requests = Requests(
+            user_ids=np.full(len(rows), user, np.int64),
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            item_ids=np.concatenate([movie_ids for movie_ids, _, _ in rows]).astype(np.int64),
+            timestamps=np.concatenate([times for _, times, _ in rows]).astype(np.int64),
+            request_times=np.array([at for _, _, at in rows], np.int64),
+            targets=np.zeros(len(rows), np.int64),
+        )
+        scores: FloatArray = self.model.scores(requests).float().cpu().numpy()
+        return scores
+
+    def _likeness(self, items: IntArray, history: IntArray) -> npt.NDArray[np.float64]:
+        """(items, history) cosine in the model, or Jaccard index of genres where the model has no vectors of items."""
+        if self.embeddings is not None:
+            return cosine_similarity(self.embeddings[items], self.embeddings[history])
+        flags = self.catalogue.genre_bits.astype(np.float32)
+        return jaccard_similarity(flags[items], flags[history])
+
+    def _worth(
+        self, movie_ids: IntArray, times: IntArray, now: int, scores: FloatArray, items: IntArray, user: int
+    ) -> tuple[npt.NDArray[np.float64], IntArray]:
+        """(items, events) how much lower each score would be without each of the latest events, and those events' items."""
+        latest = [p for p in range(len(movie_ids)) if self.catalogue.index_of(int(movie_ids[p])) is not None][-LEFT_OUT:]
+        events = np.array([self.catalogue.index_of(int(movie_ids[p])) for p in latest], np.int64)
+        if len(movie_ids) < 2 or not len(items) or not latest:
+            return np.zeros((len(items), len(events))), events
+        without = self._score([(np.delete(movie_ids, p), np.delete(times, p), now) for p in latest], user)
+        return (scores[None, items] - without[:, items]).T.astype(np.float64), events
+
+    def _reasons(self, worth: npt.NDArray[np.float64], items: IntArray, count: int = 3) -> list[Reason]:
+        found: dict[int, float] = {}
+        for place in np.argsort(-worth, kind="stable"):
+            if len(found) == count or worth[place] <= 0:
+                break
+            found.setdefault(int(items[place]), float(worth[place]))
+        return [Reason(self.label(item), value) for item, value in found.items()]

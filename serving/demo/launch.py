@@ -1,0 +1,68 @@
+"""Starting the demo: Streamlit in a process of its own, with the settings in its environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+
+from configs.demo import DemoSettings
+from configs.errors import SettingsError
+
+__all__ = ["command", "environment", "run"]
+
+APP = Path(__file__).with_name("app.py")
+THEME = {
+    "base": "light",
+    "primaryColor": "#1f6f8b",
+    "secondaryBackgroundColor": "#f4f7f8",
+    "textColor": "#1c2328",
+    "baseRadius": "small",
+}
+
+
+def run(settings: DemoSettings) -> None:
+    """Become the Streamlit server. Raises SettingsError where Streamlit is not installed."""
+    from importlib.util import find_spec
+
+    if find_spec("streamlit") is None:
+        raise SettingsError("The demo needs Streamlit: install the extra `demo` (`pip install 'movielens-recsys[demo]'`).")
+    sys.stdout.flush()
+    os.execve(sys.executable, command(settings), os.environ | environment(settings))
+
+
+def command(settings: DemoSettings) -> list[str]:
+    """The server's command line. It holds no secrets: anybody on the machine can read it."""
+    options = {
+        "server.address": settings.host,
+        "server.port": str(settings.port),
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+        **{f"theme.{name}": value for name, value in THEME.items()},
+    }
+    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+    return [sys.executable, "-m", "streamlit", "run", str(APP), *flags]
+
+
+def environment(settings: DemoSettings) -> dict[str, str]:
+    """What `context_of` reads."""
+    from serving.demo.context import SETTINGS
+
+    root = str(APP.parents[2])  # the server puts the script's own folder on the path, and not this one
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {SETTINGS: json.dumps(_plain(settings)), "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _plain(value: Any) -> Any:
+    """JSON-able with its secrets, which pydantic would mask."""
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value) if isinstance(value, Path) else value

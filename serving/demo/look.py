@@ -1,0 +1,140 @@
+"""How the demo draws: cards, tables of words, and charts. Everything that comes from data is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+from serving.demo.explained import Explained, Reason
+
+__all__ = ["BEHIND", "BLUE", "GREY", "HEAD", "cards", "plain_table", "short", "stylesheet", "when"]
+
+BLUE, AHEAD, BEHIND, GREY = "#1f6f8b", "#2f7d5b", "#b5533c", "#7a848b"
+HEAD = "movielens-recsys"
+VERDICTS = {
+    "✓ passed": "good",
+    "✗ failed": "bad",
+    "passed": "good",
+    "failed": "bad",
+    "drifted": "bad",
+    "stable": "good",
+    "held": "bad",
+    "promoted": "good",
+}
+STYLE = """
+<style>
+h1 { font-size: 1.9rem !important; padding: 0 0 .6rem !important; }
+h2, h3 { font-size: 1.15rem !important; padding: .5rem 0 .35rem !important; }
+[data-testid="stMetricValue"] { font-size: 1.35rem; }
+section[data-testid="stSidebar"] { min-width: 21rem; }
+.block-container { padding-top: 3.2rem; max-width: 84rem; }
+.film { display: grid; grid-template-columns: 2.2rem 1fr; gap: .2rem .6rem; padding: .55rem .8rem; border: 1px solid #e3e7ea;
+        border-radius: .5rem; margin-bottom: .45rem; background: #fff; }
+.film.slim { padding: .35rem .7rem; margin-bottom: 0; }
+.film .rank { font-size: 1.25rem; font-weight: 650; color: #1f6f8b; line-height: 1.5rem; text-align: right; }
+.film .title { font-weight: 600; } .film .year { color: #5f6b73; font-weight: 400; }
+.film .bar { height: .26rem; border-radius: .2rem; background: #e9eef0; margin: .3rem 0 .25rem; }
+.film .bar div { height: 100%; border-radius: .2rem; background: #1f6f8b; }
+.film .why { color: #4b565d; font-size: .83rem; line-height: 1.35rem; } .film .why b { font-weight: 600; color: #1c2328; }
+.scroll { overflow-x: auto; }
+table.plain { border-collapse: collapse; width: 100%; font-size: .86rem; font-variant-numeric: tabular-nums; }
+table.plain th { text-align: left; color: #5f6b73; font-weight: 600; font-size: .8rem; }
+table.plain th, table.plain td { padding: .3rem .65rem; border-bottom: 1px solid #e3e7ea; vertical-align: top; border-left: 0; border-right: 0; }
+table.plain td.short { white-space: nowrap; } table.plain td.number { text-align: right; white-space: nowrap; } table.plain td.good { color: #2f7d5b; white-space: nowrap; }
+table.plain td.bad { color: #b5533c; font-weight: 600; white-space: nowrap; }
+.tag { display: inline-block; font-size: .72rem; padding: 0 .45rem; border-radius: .7rem; background: #eef3f5; color: #36505c; margin-right: .2rem; }
+.rule { background: #fdf1dc; color: #7a5410; } .up { color: #2f7d5b; } .down { color: #b5533c; } .new { color: #1f6f8b; }
+.move { font-size: .8rem; font-weight: 600; margin-left: .4rem; }
+</style>
+"""
+
+
+def stylesheet() -> None:
+    """The page's style; once a run."""
+    st.html(STYLE)
+
+
+def short(version: str) -> str:
+    """A version's time and the first digits of its digest: enough to tell versions apart."""
+    stamp, _, digest = version.partition("-")
+    try:
+        at = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return version[:24]
+    return f"{at:%Y-%m-%d %H:%M} {digest[:6]}"
+
+
+def when(seconds: int) -> str:
+    """UTC seconds as a date and time."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
+
+
+def cards(films: Sequence[Explained], other: Sequence[int] | None = None, *, detail: bool = True) -> None:
+    """A list of films with what speaks for each; with `other`, indices of another list, how each moved against it."""
+    if not films:
+        st.info("No film passes the filters.")
+        return
+    top, low = max(film.score for film in films), min(film.score for film in films)
+    span = (top - low) or 1.0
+    html = []
+    for place, film in enumerate(films, 1):
+        width = 12 + 88 * (film.score - low) / span
+        year = f' <span class="year">{film.year}</span>' if film.year else ""
+        tags = "".join(f'<span class="tag">{escape(genre)}</span>' for genre in film.genres)
+        fired = "".join(f'<span class="tag rule">{escape(rule)}</span>' for rule in film.fired)
+        why = _why(film) if detail else ""
+        html.append(
+            f'<div class="film"><div class="rank">{place}</div><div><span class="title">{escape(film.title)}</span>{year}'
+            f"{_moved(film.index, place, other)}<div>{tags}{fired}</div>"
+            f'<div class="bar" title="score {film.score:.3f}"><div style="width:{width:.0f}%"></div></div>{why}</div></div>'
+        )
+    st.html("".join(html))
+
+
+def plain_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as a table; long words wrap, so that nothing is cut off."""
+    if not rows:
+        return
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    body = "".join(f"<tr>{''.join(_cell(row.get(name)) for name in columns)}</tr>" for row in rows)
+    st.html(f'<div class="scroll"><table class="plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f'<td class="number">{value:.4g}</td>'
+    if isinstance(value, int):
+        return f'<td class="number">{value:,}</td>'
+    text = "" if value is None else str(value)
+    kind = next((kind for word, kind in VERDICTS.items() if text.endswith(word)), "short" if len(text) < 20 else "")
+    return f'<td class="{kind}">{escape(text)}</td>'
+
+
+def _why(film: Explained) -> str:
+    lines = []
+    if film.because:
+        lines.append(f"<b>lifted by</b> {_reasons(film.because, '+{:.2f}')}")
+    if film.nearest:
+        lines.append(f"<b>close to</b> {_reasons(film.nearest, '{:.2f}')}")
+    lines.append(f"<b>number {film.popularity_rank:,}</b> by popularity")
+    return f'<div class="why">{"<br>".join(lines)}</div>'
+
+
+def _reasons(reasons: Sequence[Reason], form: str) -> str:
+    return ", ".join(f"{escape(reason.title)} <span class='year'>{form.format(reason.worth)}</span>" for reason in reasons)
+
+
+def _moved(index: int, place: int, other: Sequence[int] | None) -> str:
+    if other is None:
+        return ""
+    if index not in other:
+        return '<span class="move new">only here</span>'
+    step = list(other).index(index) + 1 - place
+    if step == 0:
+        return '<span class="move" style="color:#7a848b">same place</span>'
+    return f'<span class="move {"up" if step > 0 else "down"}">{"▲" if step > 0 else "▼"} {abs(step)}</span>'

@@ -1,0 +1,119 @@
+"""Page: versions, who was champion when, how well each ranks, and why the gate decided as it did."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import streamlit as st
+
+from infra.versions import ModelRef
+from serving.demo import charts
+from serving.demo.context import Context
+from serving.demo.look import plain_table, short
+
+__all__ = ["show"]
+
+METRICS = {"NDCG@10": "ndcg@10", "HR@10": "hr@10", "MRR@10": "mrr@10"}
+MARKS = {"passed": "✓ passed", "failed": "✗ failed"}
+
+
+def show(context: Context) -> None:
+    """Draw the page."""
+    st.title("Pipeline")
+    refs, entries, champion = context.versions(), context.promotions(), context.champion()
+    if not refs:
+        st.info(
+            f"There is no version of {context.settings.model_name} in {context.view.place} yet. `recsys retrain` makes the first."
+        )
+        return
+    for version, reason in context.damaged().items():
+        st.error(f"{version}: {reason}")
+    one, two, three, four = st.columns(4)
+    one.metric("Champion", short(champion) if champion else "none")
+    two.metric("Versions", len(refs))
+    three.metric("Promotions", sum(entry.kind != "rollback" for entry in entries))
+    four.metric("Rollbacks", sum(entry.kind == "rollback" for entry in entries))
+    if entries:
+        st.subheader("Champions over time")
+        starts = [datetime.fromisoformat(entry.when) for entry in entries]
+        ended = charts.ends(starts, datetime.now(UTC))
+        rows = [
+            {"version": short(entry.version), "start": start, "end": end, "kind": entry.kind, "reason": entry.reason}
+            for entry, start, end in zip(entries, starts, ended, strict=True)
+        ]
+        st.altair_chart(charts.champions(rows), width="stretch")
+    st.subheader("How well each version ranks")
+    chosen = st.segmented_control("Metric", list(METRICS), default="NDCG@10", label_visibility="collapsed") or "NDCG@10"
+    st.caption("On its own held-out requests, with 95 % intervals; versions of one dataset and protocol compare.")
+    found = [row for ref in refs for row in _intervals(context, ref, METRICS[chosen])]
+    if found:
+        st.altair_chart(charts.metric_intervals(found, chosen), width="stretch")
+    plain_table(
+        [
+            {
+                "": "★" if ref.version == champion else "",
+                "version": ref.version,
+                "model": ref.kind,
+                "dataset": ref.dataset,
+                "protocol": ref.protocol,
+                "HR@10": ref.metrics.get("hr@10"),
+                "NDCG@10": ref.metrics.get("ndcg@10"),
+                "gate": ref.outcome,
+            }
+            for ref in refs
+        ]
+    )
+    _decision(context, refs)
+    st.subheader("Promotion log")
+    plain_table(
+        [
+            {"number": e.number, "when": e.when, "kind": e.kind, "version": e.version, "before": e.previous, "who": e.who, "reason": e.reason}
+            for e in reversed(entries)
+        ]
+    )  # fmt: skip
+
+
+def _intervals(context: Context, ref: ModelRef, metric: str) -> list[dict[str, Any]]:
+    """Rows of a version's models with this metric over all requests."""
+    evaluation = context.view.json_of(ref, "evaluation.json")
+    if evaluation is None:
+        return []
+    return [
+        {
+            "version": short(ref.version),
+            "model": model,
+            "value": parts["all"][metric],
+            "low": evaluation["intervals"][model][metric][0],
+            "high": evaluation["intervals"][model][metric][1],
+        }
+        for model, parts in evaluation["metrics"].items()
+        if metric in evaluation.get("intervals", {}).get(model, {})
+    ]
+
+
+def _decision(context: Context, refs: list[ModelRef]) -> None:
+    st.subheader("The gate's verdict")
+    labels = {context.label(ref): ref for ref in refs}
+    ref = labels[st.selectbox("Version", list(labels), key="decided")]
+    decision = context.view.json_of(ref, "decision.json") or {}
+    outcome = decision.get("outcome", "none")
+    say = {"promoted": st.success, "held": st.error}.get(outcome, st.warning)
+    say(f"**{outcome.capitalize()}.** {' '.join(decision.get('reasons', []))}")
+    rules = decision.get("rules", [])
+    if rules:
+        plain_table(
+            [
+                {
+                    "rule": rule["name"],
+                    "figure": None if rule["figure"] is None else float(rule["figure"]),
+                    "must be": "" if rule["threshold"] is None else f"{rule['comparison']} {rule['threshold']:.4g}",
+                    "verdict": MARKS.get(rule["verdict"], rule["verdict"]),
+                    "in words": rule["detail"],
+                }
+                for rule in rules
+            ]
+        )
+    page = context.view.page_of(ref)
+    if page is not None and st.toggle("Show the decision's own page"):
+        st.iframe(page, height=900)

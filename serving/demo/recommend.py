@@ -1,0 +1,79 @@
+"""Page: what one version recommends, why, and what the time of the request does to it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from serving.demo import charts
+from serving.demo.context import Context
+from serving.demo.explained import LoadedVersion
+from serving.demo.history import GAPS, Asked, choose_filters, choose_history, choose_version
+from serving.demo.look import cards
+from serving.rules import RankRequest, Rules
+
+__all__ = ["show"]
+
+
+def show(context: Context) -> None:
+    """Draw the page."""
+    st.title("What to watch next")
+    with st.sidebar:
+        loaded = choose_version(context)
+        asked = choose_history(context, loaded)
+        st.divider()
+        k, genres, years = choose_filters(loaded)
+    rules = context.rules()
+    films = loaded.recommend(asked.movie_ids, asked.times, asked.now, rules, k=k, genres=genres, years=years, user=asked.user)
+    left, right = st.columns([1.15, 1], gap="large")
+    with left:
+        st.subheader("Recommended")
+        if not len(asked.movie_ids):
+            st.caption("No history yet: the films that most people watch. Add films on the left and watch the list follow.")
+        cards(films)
+        _say_rules(rules, loaded)
+    with right:
+        if len(asked.movie_ids):
+            st.subheader("The history")
+            st.altair_chart(charts.history_line(_events(loaded, asked)), width="stretch")
+        if len(asked.movie_ids) and loaded.model.sequential:
+            st.subheader("While the user stays away")
+            st.caption("The same history, asked for after longer and longer breaks. Above the dashed line are the first ten.")
+            st.altair_chart(charts.ranks_over_gaps(_over_gaps(loaded, asked, rules), list(GAPS)), width="stretch")
+
+
+def _say_rules(rules: Rules, loaded: LoadedVersion) -> None:
+    names = [rule.name for rule in rules.file.rules]
+    if names:
+        st.caption(f"Rules in the file: {', '.join(names)}. A tag on a film names the rule that brought or moved it.")
+    for sentence in rules.unknown(loaded.catalogue):
+        st.warning(sentence)
+
+
+def _events(loaded: LoadedVersion, asked: Asked) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for movie, at in zip(asked.movie_ids, asked.times, strict=True):
+        index = loaded.catalogue.index_of(int(movie))
+        genres = [] if index is None else loaded.catalogue.genres_of(index)
+        title = f"movie {movie}" if index is None else loaded.label(index)
+        rows.append({"time": pd.Timestamp(int(at), unit="s", tz="UTC"), "title": title, "genre": genres[0] if genres else "none"})
+    return rows
+
+
+def _over_gaps(loaded: LoadedVersion, asked: Asked, rules: Rules) -> list[dict[str, object]]:
+    """Place of every film that is among the first ten after some gap, after every gap."""
+    times = [asked.last + gap for gap in GAPS.values()]
+    scores = loaded.scores(asked.movie_ids, asked.times, times, asked.user)
+    history = np.array([i for m in asked.movie_ids if (i := loaded.catalogue.index_of(int(m))) is not None], np.int64)
+    lists = [
+        rules.rank(row, loaded.catalogue, RankRequest(50, history, now=at), loaded.embeddings).items
+        for row, at in zip(scores, times, strict=True)
+    ]
+    shown = {int(item) for ranked in lists for item in ranked[:10]}
+    return [
+        {"gap": gap, "title": loaded.label(int(item)), "rank": place}
+        for gap, ranked in zip(GAPS, lists, strict=True)
+        for place, item in enumerate(ranked, 1)
+        if int(item) in shown
+    ]

@@ -1,0 +1,81 @@
+"""The demo as a client of a running `recsys serve`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from configs.demo import DemoSettings
+from configs.errors import RecsysError
+
+__all__ = ["Answer", "ServerError", "ServerLink"]
+
+TIMEOUT_S = 10.0
+
+
+class ServerError(RecsysError):
+    """The server is not there, or refuses what it was asked."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said, and how long it took from here, in milliseconds."""
+
+    content: dict[str, Any]
+    ms: float
+
+
+class ServerLink:
+    """Calls of the HTTP interface. Each raises ServerError with the server's own words, or with how to start one."""
+
+    def __init__(self, settings: DemoSettings, client: httpx.Client | None = None) -> None:
+        if settings.api_url is None:
+            raise ServerError(
+                "No server is configured. Start one with `recsys serve`, and the demo with `--set api_url=http://127.0.0.1:8000`."
+            )
+        key = {} if settings.api_key is None else {"X-API-Key": settings.api_key.get_secret_value()}
+        self._url = settings.api_url
+        self._client = client or httpx.Client(base_url=settings.api_url, headers=key, timeout=TIMEOUT_S)
+
+    def recommend(self, user: int, k: int, at: int | None = None, version: str | None = None) -> Answer:
+        """A list for a user; `at` UTC seconds, the server's clock by default; by a served `version`, the user's own by default."""
+        asked = {"user_id": user, "k": k, "explain": True, "time": at, "version": version}
+        return self._call("POST", "/v1/recommendations", json={name: value for name, value in asked.items() if value is not None})
+
+    def watched(self, user: int, movie_id: int) -> Answer:
+        """Tell that the user watched a film now."""
+        return self._call("POST", "/v1/events", json={"events": [{"user_id": user, "movie_id": movie_id}]})
+
+    def events(self, user: int) -> Answer:
+        """The user's events that the server keeps."""
+        return self._call("GET", f"/v1/users/{user}/events")
+
+    def search(self, text: str, count: int) -> Answer:
+        """Films whose title holds the text."""
+        return self._call("GET", "/v1/items", params={"query": text, "limit": count})
+
+    def onboarding(self, count: int) -> Answer:
+        """Well-known films to begin with."""
+        return self._call("GET", "/v1/onboarding", params={"count": count})
+
+    def models(self) -> Answer:
+        """The versions that the server holds."""
+        return self._call("GET", "/v1/models")
+
+    def _call(self, method: str, path: str, **given: Any) -> Answer:
+        began = time.perf_counter()
+        try:
+            response = self._client.request(method, path, **given)
+        except httpx.HTTPError as error:
+            raise ServerError(f"{self._url} does not answer ({error}): start it with `recsys serve`.") from error
+        ms = (time.perf_counter() - began) * 1000
+        try:
+            content = response.json()
+        except ValueError as error:
+            raise ServerError(f"{self._url} answered with {response.status_code} and no JSON: is it `recsys serve`?") from error
+        if response.is_error:
+            raise ServerError(f"{self._url} refused: {content.get('detail', response.reason_phrase)}")
+        return Answer(content, ms)

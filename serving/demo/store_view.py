@@ -1,0 +1,134 @@
+"""What the demo reads of a store: versions, decisions, promotions, drift, and histories of real users."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from configs.errors import NotFoundError, VersionCorruptError
+from infra.promotion_log import Promotion, history
+from infra.stores import Store
+from infra.versions import ModelRef, differing, list_versions, read_json, read_manifest
+
+__all__ = ["DriftRecord", "Histories", "StoreView"]
+
+PAGE = "report.html"  # of a version's decision
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """Events of all users of a dataset version, by user, oldest first."""
+
+    user_ids: IntArray  # (U,) ascending
+    offsets: IntArray  # (U + 1,)
+    movie_ids: IntArray  # (N,)
+    times: IntArray  # (N,) UTC seconds
+
+    def of(self, user: int) -> tuple[IntArray, IntArray]:
+        """Movie ids and times of one user; empty for one who is not there."""
+        place = int(np.searchsorted(self.user_ids, user))
+        if place == len(self.user_ids) or self.user_ids[place] != user:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        rows = slice(self.offsets[place], self.offsets[place + 1])
+        return self.movie_ids[rows], self.times[rows]
+
+    @property
+    def lengths(self) -> IntArray:
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class DriftRecord:
+    """One measurement of drift."""
+
+    dataset: str  # name/version
+    when: datetime
+    result: dict[str, Any]
+    page: str | None  # key of Evidently's page
+
+
+class StoreView:
+    """Reads; never writes."""
+
+    def __init__(self, store: Store, model_name: str) -> None:
+        self.store, self.model_name = store, model_name
+
+    def versions(self) -> tuple[list[ModelRef], dict[str, str]]:
+        """Sealed versions, newest first, and those whose manifest is damaged, with the reason."""
+        damaged: dict[str, str] = {}
+        return list_versions(self.store, self.model_name, damaged)[::-1], damaged
+
+    def promotions(self) -> list[Promotion]:
+        """The promotion log, oldest first."""
+        return history(self.store, self.model_name)
+
+    def json_of(self, ref: ModelRef, name: str) -> dict[str, Any] | None:
+        """A JSON file of the version; None where it has none. Raises VersionCorruptError where it was edited."""
+        content = self._file(ref, name)
+        if content is None:
+            return None
+        found: dict[str, Any] = read_json(content, self.store.uri(f"{ref.prefix}/{name}"))
+        return found
+
+    def page_of(self, ref: ModelRef) -> str | None:
+        """The page of the gate's decision, HTML; None where it drew none. Raises VersionCorruptError where it was edited."""
+        content = self._file(ref, PAGE)
+        return None if content is None else content.decode()
+
+    def _file(self, ref: ModelRef, name: str) -> bytes | None:
+        expected = read_manifest(self.store, ref.name, ref.version)["files"].get(name)
+        if expected is None:
+            return None
+        content = self.store.get(f"{ref.prefix}/{name}")
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise differing(self.store, f"{ref.prefix}/{name}")
+        return content
+
+    def drift(self) -> list[DriftRecord]:
+        """Every measurement of every dataset, oldest first."""
+        keys = set(self.store.list("drift/"))
+        found = []
+        for key in sorted(key for key in keys if key.endswith(".json")):
+            _, name, version, stamp = key.removesuffix(".json").split("/")
+            page = key.removesuffix(".json") + ".html"
+            result = read_json(self.store.get(key), self.store.uri(key))
+            found.append(DriftRecord(f"{name}/{version}", _time_of(stamp), result, page if page in keys else None))
+        return sorted(found, key=lambda record: record.when)
+
+    def histories(self, dataset: str) -> Histories:
+        """Events of a dataset version `name/version`. Raises NotFoundError where it is not in the store, VersionCorruptError
+        where it was edited."""
+        prefix = f"datasets/{dataset}"
+        try:
+            manifest = read_json(self.store.get(f"{prefix}/manifest.json"), self.store.uri(prefix))
+        except NotFoundError as error:
+            raise NotFoundError(f"The dataset {dataset} is not in the store any more: build a history by hand.") from error
+        content = self.store.get(f"{prefix}/interactions.parquet")
+        if hashlib.sha256(content).hexdigest() != manifest["files"]["interactions.parquet"]:
+            raise VersionCorruptError(
+                f"{self.store.uri(f'{prefix}/interactions.parquet')} differs from its manifest: it was changed after it was stored."
+            )
+        table = pq.read_table(io.BytesIO(content), columns=["user_id", "movie_id", "timestamp"])
+        users, movies, times = (table[name].to_numpy().astype(np.int64) for name in ("user_id", "movie_id", "timestamp"))
+        order = np.lexsort((times, users))
+        users = users[order]
+        starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.empty(0, np.int64)
+        return Histories(users[starts], np.r_[starts, len(users)].astype(np.int64), movies[order], times[order])
+
+    @cached_property
+    def place(self) -> str:
+        return self.store.uri("").rstrip("/")
+
+
+def _time_of(stamp: str) -> datetime:
+    """Of a key's last part, `YYYYMMDDTHHMMSS...Z`."""
+    return datetime.strptime(stamp[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)

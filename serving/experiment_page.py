@@ -1,0 +1,145 @@
+"""An experiment's report for people: one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from serving.experiment_report import ExperimentReport, Versus
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["arm_rows", "check_rows", "course_png", "render_html", "versus_rows"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+BETTER, WORSE, UNDECIDED = "#2f7d5b", "#b5533c", "#5f6b73"
+COLOURS = {"better": BETTER, "worse": WORSE}
+
+
+def render_html(report: ExperimentReport) -> bytes:
+    """Verdict, checks, arms, differences with intervals, and how they came about."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment.filters["time"] = shown_time
+    png = course_png(report)
+    return (
+        environment.get_template("experiment.html")
+        .render(
+            report=report,
+            checks=check_rows(report),
+            arms=arm_rows(report),
+            versus=versus_rows(report),
+            headline=_headline(report),
+            picture=f"data:image/png;base64,{base64.b64encode(png).decode()}" if png else "",
+        )
+        .encode()
+    )
+
+
+def check_rows(report: ExperimentReport) -> list[dict[str, str]]:
+    """Rows of a table of the checks."""
+    return [
+        {
+            "check": check.name,
+            "found": "" if check.figure is None else f"{check.figure:.4g}",
+            "must be": check.bound,
+            "": "passed" if check.passed else "failed",
+            "in words": check.detail,
+        }
+        for check in report.checks
+    ]
+
+
+def arm_rows(report: ExperimentReport) -> list[dict[str, str]]:
+    """Rows of a table of the arms."""
+    return [
+        {
+            "arm": f"{arm.name} (control)" if report.control == arm.name != "control" else arm.name,
+            "version": ", ".join(arm.versions) or "none yet",
+            "share": f"{arm.share:.0%}",
+            "users exposed": f"{arm.exposed:,}",
+            "users that count": f"{arm.users:,}",
+            "outcomes": f"{arm.outcomes:,}",
+            "mean per user": "" if arm.mean is None else f"{arm.mean:.4f}",
+        }
+        for arm in report.arms
+    ]
+
+
+def versus_rows(report: ExperimentReport) -> list[dict[str, str]]:
+    """Rows of a table of the comparisons with the control."""
+    return [_versus_row(each) for each in report.versus]
+
+
+def _versus_row(each: Versus) -> dict[str, str]:
+    found = each.comparison
+    if found is None:
+        return {"arm": each.arm, "verdict": each.verdict}
+    looked = found.low > float("-inf")
+    lift = "" if found.lift is None else f"{found.lift:+.1%}"
+    if found.lift_low is not None and found.lift_high is not None:
+        lift += f" ({found.lift_low:+.1%} to {found.lift_high:+.1%})"
+    return {
+        "arm": each.arm,
+        "verdict": each.verdict,
+        "difference per user": f"{found.difference:+.4f}",
+        "interval, whenever you look": f"{found.low:+.4f} to {found.high:+.4f}" if looked else "not yet",
+        "lift": lift,
+        "p, whenever you look": f"{found.p_value:.4f}" if looked else "not yet",
+        "95 % for one planned look": f"{found.fixed_low:+.4f} to {found.fixed_high:+.4f}",
+        "shown since user": "" if found.decided_at is None else f"{found.decided_at:,}",
+    }
+
+
+def course_png(report: ExperimentReport) -> bytes | None:
+    """The difference of each arm from the control as users entered, with its confidence sequence; None before the first look."""
+    drawn = [each for each in report.versus if each.course.get("users")]
+    if not drawn:
+        return None
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 3.4 * len(drawn)), dpi=120, layout="constrained", facecolor="white")
+    for axes, each in zip(figure.subplots(len(drawn), 1, squeeze=False)[:, 0], drawn, strict=True):
+        _draw(axes, each, report.control)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _draw(axes: Axes, each: Versus, control: str) -> None:
+    colour = COLOURS.get(each.verdict, UNDECIDED)
+    users, course = each.course["users"], each.course
+    axes.fill_between(
+        users, course["low"], course["high"], color=colour, alpha=0.18, linewidth=0, label="holds the truth at all looks"
+    )
+    axes.plot(users, course["difference"], color=colour, linewidth=1.8, label="difference so far")
+    axes.axhline(0, color="black", linewidth=0.8, alpha=0.6)
+    if each.comparison is not None and each.comparison.decided_at is not None:
+        axes.axvline(each.comparison.decided_at, color=colour, linewidth=1, linestyle=":", label="first shown")
+    # The first intervals are so wide that they would flatten the rest.
+    late = slice(len(users) // 10, None)
+    low, high = min(course["low"][late]), max(course["high"][late])
+    margin = 0.08 * ((high - low) or 1.0)
+    axes.set(xlabel="users whose time has passed", ylabel="per user", ylim=(low - margin, high + margin))
+    axes.set_title(f"{each.arm} - {control}", fontsize=10)
+    axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=3)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _headline(report: ExperimentReport) -> str:
+    """One of better, worse, not shown, too early, not to be believed: of the arm that is furthest."""
+    verdicts = [each.verdict for each in report.versus]
+    if not report.trusted:
+        return "not to be believed"
+    return next((verdict for verdict in ("better", "worse", "not shown") if verdict in verdicts), "too early")
+
+
+def shown_time(seconds: int | None) -> str:
+    """UTC seconds for people."""
+    return "none" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,324 @@
+"""What an experiment has shown: exposures joined with outcomes, checked before they are believed, and compared.
+
+The unit is the user, as users were assigned. A user enters at the first exposure, and counts when `horizon_s` have passed since,
+so that every user had equally long to respond; what came before the first exposure plays no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from configs.errors import SourceError
+from configs.experiments import AnalysisSettings, Experiment
+from models.sequential import Comparison, compare_arms
+from models.sequential import Path as Course
+from serving.experiment_checks import Check, checks_of, crossed_users
+from serving.exposures import Exposure
+
+__all__ = ["ArmResult", "ExperimentReport", "ShadowResult", "Versus", "read_outcomes", "report_experiment"]
+
+POINTS = 400  # of a drawn course; a course has as many points as there are users
+Verdict = Literal["better", "worse", "not shown", "too early", "not to be believed"]
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm's users and outcomes."""
+
+    name: str
+    versions: list[str]  # that really answered
+    share: float  # of the experiment's users, as set
+    exposed: int  # users
+    users: int  # of them, those that count
+    outcomes: int  # of the users that count
+    mean: float | None  # per user
+
+
+@dataclass(frozen=True)
+class Versus:
+    """An arm against the control, with its course for a drawing."""
+
+    arm: str
+    verdict: Verdict
+    comparison: Comparison | None
+    course: dict[str, list[float]]  # users, difference, low, high: at most POINTS places
+
+
+@dataclass(frozen=True)
+class ShadowResult:
+    """A version that answered unseen."""
+
+    version: str
+    answers: int
+    overlap: float | None  # mean share of its list that was also shown
+
+
+@dataclass(frozen=True)
+class ExperimentReport:
+    """The whole report, JSON-able."""
+
+    experiment: str
+    revision: str
+    verdict: str  # in a sentence
+    trusted: bool
+    as_of: int  # UTC seconds: nothing after it is known
+    first: int | None  # exposure
+    last: int | None
+    exposures: int
+    outcome: str  # what is counted, in words
+    alpha: float
+    control: str
+    checks: list[Check]
+    arms: list[ArmResult]
+    versus: list[Versus]
+    shadow: list[ShadowResult]
+
+    def to_dict(self) -> dict[str, Any]:
+        found: dict[str, Any] = _finite(asdict(self))
+        return found
+
+
+def read_outcomes(path: Path) -> pd.DataFrame:
+    """Outcomes from a CSV, Parquet or JSON lines file: columns user_id and timestamp (UTC seconds), and if there are such
+    movie_id, value (1 where absent) and request_id.
+
+    Returns user (str), time (int64), movie (int64, -1 where not said), value (float64), request (str, empty where not said). Raises
+    SourceError naming the file, column and row that cannot be used.
+    """
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".csv": pd.read_csv,
+        ".parquet": pd.read_parquet,
+        ".jsonl": lambda p: pd.read_json(p, lines=True),
+    }
+    if path.suffix not in readers:
+        raise SourceError(f"{path} is no file of outcomes: give a .csv, .parquet or .jsonl file.")
+    try:
+        raw = readers[path.suffix](path)
+    except FileNotFoundError as error:
+        raise SourceError(f"There is no file of outcomes {path}.") from error
+    except (ValueError, OSError) as error:
+        raise SourceError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from error
+    for column in ("user_id", "timestamp"):
+        if column not in raw:
+            raise SourceError(f"{path} lacks the column {column}; it has {', '.join(map(str, raw.columns)) or 'none'}.")
+    rows = len(raw)
+    return pd.DataFrame(
+        {
+            "user": raw["user_id"].astype(str),
+            "time": _numbers(raw["timestamp"], path).astype(np.int64),
+            "movie": _numbers(raw["movie_id"], path).astype(np.int64) if "movie_id" in raw else np.full(rows, -1, np.int64),
+            "value": _numbers(raw["value"], path) if "value" in raw else np.ones(rows),
+            "request": raw["request_id"].fillna("").astype(str) if "request_id" in raw else np.full(rows, ""),
+        }
+    )
+
+
+def report_experiment(
+    experiment: Experiment, exposures: Iterable[Exposure], outcomes: pd.DataFrame, *, as_of: int | None = None
+) -> ExperimentReport:
+    """Join, check and compare. `outcomes` as `read_outcomes` gives them; `as_of` UTC seconds, the newest time in either by default.
+
+    Only the experiment's present revision is compared: after a change of arms or shares it is another experiment. Raises
+    SourceError where nobody was exposed to it.
+    """
+    analysis = experiment.analysis
+    shown, shadows = _tables(experiment, exposures)
+    if shown.empty:
+        raise SourceError(
+            f"No exposure names the experiment {experiment.name}: is it active, and were the logs of the whole time given?"
+        )
+    if as_of is None:
+        as_of = int(max(shown["time"].max(), outcomes["time"].max() if len(outcomes) else 0))
+    shown, outcomes = shown[shown["time"] <= as_of], outcomes[outcomes["time"] <= as_of]
+    now = shown[shown["revision"] == experiment.revision]
+    crossed = crossed_users(shown)
+    users = now.groupby("user", sort=False).agg(first=("time", "min"), arm=("arm", "first"))
+    users = users[~users.index.isin(crossed)].sort_values("first", kind="stable")
+    counted = users[users["first"] + analysis.horizon_s <= as_of]
+    credited = _credited(counted, now, outcomes, analysis)
+    values = credited.groupby("user")["value"].sum().reindex(counted.index).fillna(0.0)
+    values = (values > 0).astype(np.float64) if analysis.outcome == "conversion" else values.clip(upper=analysis.value_cap)
+    checks = checks_of(experiment, now, users, crossed, outcomes)
+    trusted = all(check.passed for check in checks)
+    arms = [
+        _arm(experiment, place, now, users, counted, values, credited["user"].map(counted["arm"]))
+        for place in range(len(experiment.arms))
+    ]
+    versus = [_versus(experiment, arm.name, counted, values, trusted) for arm in experiment.arms[1:]]
+    return ExperimentReport(
+        experiment=experiment.name,
+        revision=experiment.revision,
+        verdict=_sentence(experiment, checks, versus),
+        trusted=trusted,
+        as_of=as_of,
+        first=None if now.empty else int(now["time"].min()),
+        last=None if now.empty else int(now["time"].max()),
+        exposures=len(now),
+        outcome=_in_words(analysis),
+        alpha=analysis.alpha,
+        control=experiment.arms[0].name,
+        checks=checks,
+        arms=arms,
+        versus=versus,
+        shadow=_shadow(shown, shadows),
+    )
+
+
+def _tables(experiment: Experiment, exposures: Iterable[Exposure]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What was shown in the experiment, and what shadows would have shown."""
+    columns = ["time", "user", "request", "version", "items", "arm", "revision"]
+    shown, shadows = [], []
+    for each in exposures:
+        row = (each.time, str(each.user), each.request, each.version, list(each.items), each.arm, each.revision)
+        if each.shadow:
+            shadows.append(row)
+        elif each.experiment == experiment.name:
+            shown.append(row)
+    return pd.DataFrame(shown, columns=columns), pd.DataFrame(shadows, columns=columns)
+
+
+def _credited(counted: pd.DataFrame, now: pd.DataFrame, outcomes: pd.DataFrame, analysis: AnalysisSettings) -> pd.DataFrame:
+    """The outcomes that count: of users that count, within the horizon, and with `shown` on a film shown within the window."""
+    found = outcomes.assign(since=outcomes["time"] - outcomes["user"].map(counted["first"]))
+    found = found[(found["since"] >= 0) & (found["since"] < analysis.horizon_s)].sort_values("time", kind="stable")
+    if analysis.attribution == "any" or found.empty:
+        return found
+    lists = now[["user", "time", "items"]].explode("items").dropna()
+    lists = lists.assign(movie=lists["items"].astype(np.int64), shown_at=lists["time"]).drop(columns="items")
+    joined = pd.merge_asof(
+        found, lists.sort_values("time", kind="stable"), on="time", by=["user", "movie"], tolerance=analysis.window_s
+    )
+    return joined[joined["shown_at"].notna()]
+
+
+def _arm(
+    experiment: Experiment,
+    place: int,
+    now: pd.DataFrame,
+    users: pd.DataFrame,
+    counted: pd.DataFrame,
+    values: pd.Series[float],
+    credited_arms: pd.Series[str],
+) -> ArmResult:
+    name = experiment.arms[place].name
+    own = values[(counted["arm"] == name).to_numpy()]
+    return ArmResult(
+        name=name,
+        versions=sorted(now.loc[now["arm"] == name, "version"].unique()),
+        share=experiment.shares[place],
+        exposed=int((users["arm"] == name).sum()),
+        users=len(own),
+        outcomes=int((credited_arms == name).sum()),
+        mean=float(own.mean()) if len(own) else None,
+    )
+
+
+def _versus(experiment: Experiment, arm: str, counted: pd.DataFrame, values: pd.Series[float], trusted: bool) -> Versus:
+    analysis = experiment.analysis
+    both = counted["arm"].isin([experiment.arms[0].name, arm]).to_numpy()
+    treated = (counted["arm"] == arm).to_numpy()[both]
+    if treated.all() or not treated.any():
+        return Versus(arm, "too early" if trusted else "not to be believed", None, {})
+    comparison, course = compare_arms(
+        np.asarray(values, np.float64)[both],
+        treated,
+        alpha=analysis.alpha / (len(experiment.arms) - 1),
+        tuned_users=analysis.tuned_users,
+        least=analysis.min_users,
+    )
+    return Versus(arm, _verdict(comparison, trusted), comparison, _thinned(course))
+
+
+def _verdict(comparison: Comparison, trusted: bool) -> Verdict:
+    if not trusted:
+        return "not to be believed"
+    if not np.isfinite(comparison.low):
+        return "too early"
+    return "better" if comparison.low > 0 else "worse" if comparison.high < 0 else "not shown"
+
+
+def _thinned(course: Course) -> dict[str, list[float]]:
+    places = np.unique(np.linspace(0, len(course.users) - 1, POINTS).astype(np.int64))
+    places = places[np.isfinite(course.low[places])]
+    named = {"users": course.users, "difference": course.difference, "low": course.low, "high": course.high}
+    return {name: [float(value) for value in column[places]] for name, column in named.items()}
+
+
+def _shadow(shown: pd.DataFrame, shadows: pd.DataFrame) -> list[ShadowResult]:
+    lists = dict(zip(shown["request"], shown["items"], strict=True))
+    found = []
+    for version, rows in shadows.groupby("version"):
+        overlaps = [
+            len(set(items) & set(lists[request])) / len(items)
+            for request, items in zip(rows["request"], rows["items"], strict=True)
+            if request in lists and items
+        ]
+        found.append(ShadowResult(str(version), len(rows), float(np.mean(overlaps)) if overlaps else None))
+    return found
+
+
+def _sentence(experiment: Experiment, checks: list[Check], versus: list[Versus]) -> str:
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        return (
+            f"Nothing may be concluded: {'; '.join(f'{check.name} ({check.detail})' for check in failed)}. Find the cause before "
+            "reading on."
+        )
+    control = experiment.arms[0].name
+    said = []
+    for each in versus:
+        found = each.comparison
+        if each.verdict == "too early" or found is None:
+            said.append(f"{each.arm}: too early, each arm needs {experiment.analysis.min_users:,} users whose time has passed")
+        elif each.verdict == "not shown":
+            said.append(f"{each.arm}: no difference from {control} is shown yet ({found.low:+.4f} to {found.high:+.4f} per user)")
+        else:
+            lift = "" if found.lift is None else f", a lift of {found.lift:+.1%}{_between(found)}"
+            said.append(
+                f"{each.arm} is {each.verdict} than {control}: {found.difference:+.4f} per user ({found.low:+.4f} to "
+                f"{found.high:+.4f}){lift}, shown since user {found.decided_at:,}"
+            )
+    return f"{'. '.join(said)}."
+
+
+def _between(found: Comparison) -> str:
+    if found.lift_low is None or found.lift_high is None:
+        return ""
+    return f" ({found.lift_low:+.1%} to {found.lift_high:+.1%})"
+
+
+def _in_words(analysis: AnalysisSettings) -> str:
+    days = f"{analysis.horizon_s / 86_400:g} days after the first exposure"
+    which = (
+        f"on films shown in the {analysis.window_s / 3600:g} hours before" if analysis.attribution == "shown" else "of any kind"
+    )
+    if analysis.outcome == "conversion":
+        return f"share of users with an outcome {which}, within {days}"
+    capped = f", at most {analysis.value_cap:g} a user" if analysis.value_cap is not None else ""
+    return f"value of a user's outcomes {which}, within {days}{capped}"
+
+
+def _numbers(column: pd.Series[Any], path: Path) -> pd.Series[float]:
+    numbers = pd.to_numeric(column, errors="coerce")
+    bad = np.flatnonzero(~np.isfinite(numbers.to_numpy(np.float64, na_value=np.nan)))
+    if len(bad):
+        raise SourceError(
+            f"{path}: row {bad[0] + 1} of the column {column.name} is {column.iloc[bad[0]]!r}, which is no finite number "
+            f"({len(bad)} of {len(column)} rows)."
+        )
+    return numbers
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: a bound that is not there is null."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

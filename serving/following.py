@@ -1,0 +1,193 @@
+"""Follows the promotion log: a new champion is fetched, loaded, checked and warmed beside the old one, and then takes its place.
+
+A version that does not load or does not answer as it was trained to is refused and reported, and the one before goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from configs.errors import (
+    NotFoundError,
+    RecsysError,
+    StoreDeniedError,
+    StoreFullError,
+    StoreUnavailableError,
+    VersionCorruptError,
+)
+from configs.serving import ServingSettings
+from infra.promotion_log import Promotion, history, newest, refuse_edited
+from infra.stores import Store
+from infra.versions import fetch_version, model_ref, read_manifest
+from serving.engine import Models
+from serving.served import Plan, ServedModel
+
+__all__ = ["Follower", "Refused"]
+
+logger = logging.getLogger(__name__)
+BATCHES = (1, 8, 32)  # sizes that are computed once before requests come
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A version that is not served, and why."""
+
+    version: str
+    promotion: int  # 0 where it was not promoted but asked for
+    reason: str
+    when: str  # UTC, ISO 8601
+
+
+class Follower:
+    """`wanted` names the versions besides the champion that are to be loaded; `swap` puts what is loaded in force."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: ServingSettings,
+        swap: Callable[[Models], None],
+        wanted: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
+        self._store, self._settings, self._swap, self._wanted = store, settings, swap, wanted
+        self.models = Models(None, {})
+        self.promotion: Promotion | None = None  # what the log said last
+        self.refused: dict[str, Refused] = {}
+        self.polls_failed = 0
+        self._retired: list[ServedModel] = []  # former champions, the last one first
+        self._extra: dict[str, ServedModel] = {}
+        self._stop = threading.Event()
+        self._looking = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="following", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def look(self) -> None:
+        """Read the log once, and do what follows from it. Errors of the store are logged and counted."""
+        with self._looking:
+            try:
+                self._follow(newest(self._store, self._settings.model_name))
+                self._load_wanted()
+            except (RecsysError, OSError) as error:
+                self.polls_failed += 1
+                logger.warning("the promotion log cannot be followed", extra={"reason": str(error)})
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.look()
+            except Exception:  # a defect here must not end the following
+                self.polls_failed += 1
+                logger.exception("following failed")
+            self._stop.wait(self._settings.poll_s)
+
+    def _follow(self, entry: Promotion | None) -> None:
+        if entry is None or (self.promotion is not None and entry.number == self.promotion.number):
+            return
+        champion = self.models.champion
+        loaded = self._try(entry)
+        if loaded is None and champion is None:  # nothing to go on with: the latest champion that works
+            for earlier in reversed(history(self._store, self._settings.model_name)[:-1]):
+                loaded = self._try(earlier)
+                if loaded is not None:
+                    break
+        self.promotion = entry
+        if loaded is None:
+            return
+        if champion is not None and champion.version != loaded.version:
+            others = [model for model in self._retired if model.version not in (champion.version, loaded.version)]
+            self._retired = [champion, *others][: self._settings.retired]
+        self._put_in_force(loaded)
+        logger.info("a version took over", extra={"version": loaded.version, "promotion": loaded.number})
+
+    def _load_wanted(self) -> None:
+        wanted = self._wanted() | set(self._settings.versions)
+        champion = self.models.champion
+        changed = False
+        for version in sorted(wanted):
+            if version in self._extra or (champion is not None and version == champion.version) or version in self.refused:
+                continue
+            kept = next((model for model in self._retired if model.version == version), None)
+            loaded = kept or self._refusing(version, 0, lambda v=version: self._load(v, 0))  # type: ignore[misc]
+            if loaded is not None:
+                self._extra[version] = loaded
+                changed = True
+        for version in [name for name in self._extra if name not in wanted]:
+            del self._extra[version]
+            changed = True
+        if changed:
+            self._put_in_force(champion)
+
+    def _put_in_force(self, champion: ServedModel | None) -> None:
+        others = {model.version: model for model in (*self._retired, *self._extra.values())}
+        if champion is not None:
+            others.pop(champion.version, None)
+        self.models = Models(champion, others)
+        self._swap(self.models)
+
+    def _try(self, entry: Promotion) -> ServedModel | None:
+        kept = self.models.named(entry.version)
+
+        def load() -> ServedModel:
+            refuse_edited(model_ref(self._store, entry.name, entry.version), entry)
+            return self._load(entry.version, entry.number) if kept is None else kept.promoted(entry.number)
+
+        return self._refusing(entry.version, entry.number, load)
+
+    def _refusing(self, version: str, number: int, load: Callable[[], ServedModel]) -> ServedModel | None:
+        """What is loaded, or None where the version is at fault. Raises StoreError where the store is."""
+        try:
+            loaded = load()
+        except (StoreUnavailableError, StoreDeniedError, StoreFullError):
+            raise
+        except (RecsysError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+            reason = str(error) if isinstance(error, RecsysError) else f"{type(error).__name__}: {error}"
+            self.refused[version] = Refused(version, number, reason, datetime.now(UTC).isoformat(timespec="seconds"))
+            logger.error("a version is refused", extra={"version": version, "promotion": number, "reason": reason})
+            return None
+        self.refused.pop(version, None)
+        return loaded
+
+    def _load(self, version: str, number: int) -> ServedModel:
+        name = self._settings.model_name
+        try:
+            manifest = read_manifest(self._store, name, version)
+        except NotFoundError as error:
+            raise VersionCorruptError(f"The registry has no version {version} of {name}.") from error
+        self._settings.work_dir.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{version[:16]}-", dir=self._settings.work_dir))
+        try:
+            fetch_version(self._store, f"models/{name}/{version}", manifest["files"], folder)
+            model = ServedModel.load(folder, version, number, self._settings.state.events)
+            model.check_samples(folder)
+            warm(model)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return model
+
+
+def warm(model: ServedModel) -> None:
+    """Do once what the first requests would wait for: compiling, and touching every weight. Raises VersionCorruptError where scores
+    are not finite."""
+    for size in BATCHES:
+        count = min(2 * model.block, 8)
+        items = np.arange(count) % len(model.catalogue)
+        plans = [Plan(None, items, np.arange(count, dtype=np.int64) * 3600, current=False, rebuilt=True)] * size
+        users: list[int | None] = [None] * size
+        scores = model.scores(model.states(plans, users), plans, [count * 3600] * size, users)
+        if not np.isfinite(scores).all():
+            raise VersionCorruptError(f"Version {model.version} gives scores that are not finite.")

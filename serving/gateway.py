@@ -1,0 +1,155 @@
+"""What happens to every request before and after its route: id, size, key, rate, log line, metrics. Plain ASGI, for speed."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import secrets
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TextIO
+
+from starlette.exceptions import HTTPException
+
+from configs.serving import LimitSettings
+from serving.metrics import Metrics
+from serving.problems import problem
+
+__all__ = ["Gateway", "RequestLog"]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+OPEN = ("/healthz", "/readyz", "/metrics")  # for those who watch the server
+GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+CLIENTS_KEPT = 10_000
+FLUSH_S = 0.25
+
+
+class RequestLog:
+    """JSON lines, written together now and then: a system call for each would cost as much as the request's parsing."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._lines: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
+        self._thread.start()
+
+    def write(self, line: dict[str, Any]) -> None:
+        self._lines.append(json.dumps(line, separators=(",", ":")))
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._flush()
+
+    def _run(self) -> None:
+        while not self._stop.wait(FLUSH_S):
+            self._flush()
+
+    def _flush(self) -> None:
+        lines, self._lines = self._lines, []
+        if lines:
+            self._stream.write("\n".join(lines) + "\n")
+            self._stream.flush()
+
+
+class Gateway:
+    """The outermost layer of the application."""
+
+    def __init__(self, app: Any, *, limits: LimitSettings, metrics: Metrics, log: RequestLog | None) -> None:
+        self._app, self._limits, self._metrics, self._log = app, limits, metrics, log
+        self._keys = [key.get_secret_value().encode() for key in limits.api_keys]
+        self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()  # client -> tokens, when
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given.decode() if GIVEN_ID.fullmatch(given) else secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 500
+
+        async def answered(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            refusal = self._refusal(scope, headers, request_id)
+            if refusal is not None:
+                await refusal(scope, receive, answered)
+            else:
+                await self._app(scope, self._counted(receive), answered)
+        finally:
+            self._tell(scope, request_id, status, time.perf_counter() - began)
+
+    def _refusal(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], request_id: str) -> Any:
+        limit = self._limits.body_bytes
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > limit:
+            return problem(413, f"The body has {int(length):,} bytes; at most {limit:,} are read.", request_id)
+        if scope["path"] in OPEN:
+            return None
+        key = headers.get(b"x-api-key", b"")
+        if self._keys and not any([hmac.compare_digest(key, known) for known in self._keys]):
+            return problem(401, "Give a valid key in the header X-API-Key.", request_id, {"WWW-Authenticate": "ApiKey"})
+        if self._limits.rate_per_s is not None:
+            client = key if self._keys else (scope.get("client") or ("",))[0].encode()
+            wait = self._wait(client, self._limits.rate_per_s)
+            if wait > 0:
+                detail = f"More than {self._limits.rate_per_s:g} requests a second; try again in {wait:.1f} s."
+                return problem(429, detail, request_id, {"Retry-After": str(int(wait) + 1)})
+        return None
+
+    def _wait(self, client: bytes, rate: float) -> float:
+        """Seconds until the client may ask; a token bucket."""
+        now = time.monotonic()
+        tokens, when = self._buckets.pop(client, (float(self._limits.burst), now))
+        tokens = min(float(self._limits.burst), tokens + (now - when) * rate)
+        allowed = tokens >= 1
+        self._buckets[client] = (tokens - 1 if allowed else tokens, now)
+        if len(self._buckets) > CLIENTS_KEPT:
+            self._buckets.popitem(last=False)
+        return 0.0 if allowed else (1 - tokens) / rate
+
+    def _counted(self, receive: Receive) -> Receive:
+        """A body without a length is read up to the limit."""
+        read, limit = 0, self._limits.body_bytes
+
+        async def counted() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > limit:
+                raise HTTPException(413, f"The body has more than {limit:,} bytes, which are not read.")
+            return message
+
+        return counted
+
+    def _tell(self, scope: MutableMapping[str, Any], request_id: str, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        state = scope["state"]
+        version = state.get("version", "")
+        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.seconds.labels(route, version).observe(seconds)
+        if self._log is not None and scope["path"] not in OPEN:
+            line = {
+                "time": round(time.time(), 3),
+                "request": request_id,
+                "method": scope["method"],
+                "route": route,
+                "status": status,
+                "ms": round(seconds * 1000, 2),
+            }
+            self._log.write(line | {name: state[name] for name in ("version", "source") if name in state})

@@ -1,0 +1,134 @@
+"""Users' events and states in Redis, shared by all workers.
+
+Both keys of a user carry the same hash tag, so a cluster keeps them together, and both expire: an eviction policy may drop any
+of them (`maxmemory-policy volatile-lru` bounds all of it), and what is dropped is rebuilt or, without events, begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from configs.serving import RedisSettings, StateSettings
+from serving.state import Appended, StateStore, Stored
+from serving.user_log import HEAD, Outcome, new_epoch
+
+__all__ = ["RedisStates"]
+
+# `user_log.append` in Redis itself: events of one user may come from any number of workers at once.
+APPEND = """
+local limit, ttl, epoch, entries = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local log = redis.call('GET', KEYS[1])
+local own, count, events = epoch, 0, ''
+if log and #log > 0 then
+  own, count, events = string.sub(log, 1, 8), struct.unpack('<i8', log, 9), string.sub(log, 17)
+end
+local outcomes = {}
+for start = 1, #entries, 24 do
+  local added = string.sub(entries, start, start + 23)
+  local key, at, held = string.sub(added, 17, 24), 1, false
+  repeat
+    local found = string.find(events, key, at, true)
+    if found then
+      held = found % 24 == 17
+      at = found + 1
+    end
+  until held or not found
+  if held then
+    outcomes[#outcomes + 1] = 2
+  else
+    local time, place = struct.unpack('<i8', added), #events
+    while place > 0 and struct.unpack('<i8', events, place - 23) > time do
+      place = place - 24
+    end
+    if place == 0 and #events >= limit * 24 then
+      outcomes[#outcomes + 1] = 3
+    else
+      if place < #events then
+        own = epoch
+        outcomes[#outcomes + 1] = 1
+      else
+        outcomes[#outcomes + 1] = 0
+      end
+      count = count + 1
+      events = string.sub(events, 1, place) .. added .. string.sub(events, place + 1)
+      if #events > limit * 24 then
+        events = string.sub(events, #events - limit * 24 + 1)
+      end
+    end
+  end
+end
+log = own .. struct.pack('<i8', count) .. events
+redis.call('SET', KEYS[1], log, 'EX', ttl)
+return {log, redis.call('GET', KEYS[2]), unpack(outcomes)}
+"""
+
+# A state is only kept if it is of the log as it is, and later than the one that is kept.
+WRITE = """
+local own = redis.call('GETRANGE', KEYS[1], 0, 7)
+if own ~= string.sub(ARGV[2], 1, 8) then return 0 end
+local before = redis.call('GETRANGE', KEYS[2], 0, 15)
+if string.sub(before, 1, 8) == own and struct.unpack('<i8', before, 9) >= struct.unpack('<i8', ARGV[2], 9) then return 0 end
+redis.call('SET', KEYS[2], ARGV[2], 'EX', tonumber(ARGV[1]))
+return 1
+"""
+
+
+class RedisStates(StateStore):
+    """Every call is one round trip. Raises redis.RedisError where Redis does not answer in time."""
+
+    def __init__(self, settings: RedisSettings, state: StateSettings) -> None:
+        assert settings.url is not None
+        self._settings, self._state = settings, state
+        timeout = settings.timeout_s
+        self._client: Any = redis.Redis.from_url(
+            settings.url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
+        )
+        self._append, self._write = self._client.register_script(APPEND), self._client.register_script(WRITE)
+
+    def read(self, users: Sequence[int], version: str) -> list[Stored]:
+        keys = [key for user in users for key in self._keys(user, version)]
+        values = self._client.mget(keys) if keys else []
+        return [Stored(values[place], values[place + 1]) for place in range(0, len(values), 2)]
+
+    def append(self, events: Sequence[tuple[int, bytes]], version: str) -> list[Appended]:
+        pipe = self._pipeline()
+        for user, entries in events:
+            ttl = self._state.events_ttl_s
+            self._append(keys=self._keys(user, version), args=(self._state.events, ttl, new_epoch(), entries), client=pipe)
+        return [Appended(log, state, [Outcome(code) for code in codes]) for log, state, *codes in pipe.execute()]
+
+    def write(self, states: Sequence[tuple[int, bytes]], version: str) -> None:
+        if not states:
+            return
+        pipe = self._pipeline()
+        for user, state in states:
+            self._write(keys=self._keys(user, version), args=(self._state.state_ttl_s, state), client=pipe)
+        pipe.execute()
+
+    def merge(self, logs: Sequence[tuple[int, bytes]]) -> None:
+        """Bring in logs that were kept elsewhere: as they are where there is none, else event by event, each once."""
+        pipe = self._pipeline()
+        for user, log in logs:
+            pipe.set(self._keys(user, "")[0], log, ex=self._state.events_ttl_s, nx=True)
+            # Adds nothing to the log that was just set: it holds all these events.
+            keys, args = self._keys(user, "-"), (self._state.events, self._state.events_ttl_s, new_epoch(), log[HEAD.size :])
+            self._append(keys=keys, args=args, client=pipe)
+        pipe.execute()
+
+    def ping(self) -> None:
+        self._client.ping()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _pipeline(self) -> Any:
+        return self._client.pipeline(transaction=False)
+
+    def _keys(self, user: int, version: str) -> tuple[str, str]:
+        tag = f"{self._settings.prefix}:{{{user}}}"
+        return f"{tag}:events", f"{tag}:state:{version}"

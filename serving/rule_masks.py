@@ -1,0 +1,142 @@
+"""Rules made ready for one catalogue: which items each selects, computed once and not with every request."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from configs.rules import Audience, Boost, Exclude, Pin, RuleFile, Selection
+from serving.catalogue import Catalogue
+
+__all__ = ["CatalogueRules", "Shape"]
+
+SHAPES = 64  # combinations of rules in force that are kept ready
+UNPOPULAR = "min_popularity"
+Mask = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """All that the rules in force together do."""
+
+    excluded: Mask | None  # (n,) by rules
+    closed: npt.NDArray[np.float32] | None  # (n,) most that a score may be: -inf where excluded or not popular enough, else inf
+    offset: npt.NDArray[np.float32] | None  # (n,) sum of boosts, in standard deviations
+    boosts: list[tuple[str, Mask]]
+    pins: list[tuple[int, int, str]]  # place from 0, item, rule
+    left_out: dict[str, int]
+
+    def boosts_of(self, item: int) -> list[str]:
+        return [name for name, selected in self.boosts if selected[item]]
+
+
+class CatalogueRules:
+    """The rules of a file for one catalogue."""
+
+    def __init__(self, file: RuleFile, catalogue: Catalogue) -> None:
+        self._file, self._catalogue = file, catalogue
+        self.genre_columns: dict[str, Mask] = {
+            genre: np.ascontiguousarray(catalogue.genre_bits[:, place]) for place, genre in enumerate(catalogue.genres)
+        }
+        self.genre_rows = catalogue.genre_bits.astype(np.float32)
+        self._years = catalogue.years.astype(np.int16)
+        self._unpopular: Mask | None = None
+        if file.min_popularity > 0:
+            self._unpopular = catalogue.popularity < file.min_popularity
+        self._selected = {rule.name: self._select(rule.where) for rule in file.rules if isinstance(rule, Exclude | Boost)}
+        self._conditional = any(not rule.during.always or not rule.audience.everybody for rule in file.rules)
+        self._shapes: OrderedDict[tuple[bool, ...], Shape] = OrderedDict()
+        self._constant = None if self._conditional else self._shape(tuple(True for _ in file.rules))
+
+    def shape(self, history: IntArray, now: int) -> Shape:
+        """What the rules in force for this user, at `now` UTC seconds, do together."""
+        if self._constant is not None:
+            return self._constant
+        key = tuple(rule.during.holds(now) and self._meant(rule.audience, history) for rule in self._file.rules)
+        found = self._shapes.get(key)
+        if found is None:
+            found = self._shapes[key] = self._shape(key)
+            if len(self._shapes) > SHAPES:
+                self._shapes.popitem(last=False)
+        return found
+
+    def within(self, first: int | None, last: int | None) -> Mask:
+        """(n,) items of a known year in the range."""
+        inside: Mask = self._years >= max(1, min(first or 1, 9999))
+        if last is not None:
+            inside &= self._years <= max(0, min(last, 9999))
+        return inside
+
+    def unknown(self) -> list[str]:
+        """Sentences about what the rules name and the catalogue has not."""
+        said = []
+        for rule in self._file.rules:
+            movies = rule.movies if isinstance(rule, Pin) else rule.where.movies or ()
+            genres = [*(() if isinstance(rule, Pin) else rule.where.genres or ()), *rule.audience.genres]
+            missing = [f"movie {movie}" for movie in movies if self._catalogue.index_of(movie) is None]
+            missing += [f"genre {genre}" for genre in genres if genre not in self.genre_columns]
+            if missing:
+                more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+                said.append(f"The rule {rule.name!r} names what the catalogue has not: {', '.join(missing[:5])}{more}.")
+        return said
+
+    def _select(self, where: Selection) -> Mask:
+        catalogue = self._catalogue
+        selected = np.ones(len(catalogue), dtype=bool)
+        if where.movies is not None:
+            selected &= np.isin(catalogue.movie_ids, where.movies)
+        if where.genres is not None:
+            selected &= self._any_of(where.genres)
+        if where.years is not None:
+            selected &= self.within(*where.years)
+        if where.min_popularity is not None:
+            selected &= catalogue.popularity >= where.min_popularity
+        if where.max_popularity is not None:
+            selected &= catalogue.popularity <= where.max_popularity
+        return selected
+
+    def _any_of(self, genres: tuple[str, ...]) -> Mask:
+        columns = [self.genre_columns[genre] for genre in genres if genre in self.genre_columns]
+        return np.logical_or.reduce(columns) if columns else np.zeros(len(self._catalogue), dtype=bool)
+
+    def _meant(self, audience: Audience, history: IntArray) -> bool:
+        if len(history) < audience.min_history or (audience.max_history is not None and len(history) > audience.max_history):
+            return False
+        if not audience.genres:
+            return True
+        return len(history) > 0 and float(self._any_of(audience.genres)[history].mean()) >= audience.genre_share
+
+    def _shape(self, active: tuple[bool, ...]) -> Shape:
+        rules = [rule for rule, on in zip(self._file.rules, active, strict=True) if on]
+        excludes = [rule for rule in rules if isinstance(rule, Exclude)]
+        boosts = [rule for rule in rules if isinstance(rule, Boost)]
+        left_out = {rule.name: int(self._selected[rule.name].sum()) for rule in excludes}
+        if self._unpopular is not None:
+            left_out[UNPOPULAR] = int(self._unpopular.sum())
+        offset = None
+        if boosts:
+            offset = np.zeros(len(self._catalogue), np.float32)
+            for rule in boosts:
+                offset[self._selected[rule.name]] += np.float32(rule.by)
+        excluded = np.logical_or.reduce([self._selected[rule.name] for rule in excludes]) if excludes else None
+        closed = [mask for mask in (excluded, self._unpopular) if mask is not None]
+        index_of: Callable[[int], int | None] = self._catalogue.index_of
+        return Shape(
+            excluded=excluded,
+            closed=np.where(np.logical_or.reduce(closed), np.float32(-np.inf), np.float32(np.inf)) if closed else None,
+            offset=offset,
+            boosts=[(rule.name, self._selected[rule.name]) for rule in boosts],
+            pins=[
+                (rule.position - 1 + place, item, rule.name)
+                for rule in rules
+                if isinstance(rule, Pin)
+                for place, movie in enumerate(rule.movies)
+                if (item := index_of(movie)) is not None
+            ],
+            left_out=left_out,
+        )

@@ -1,0 +1,200 @@
+"""From a model's scores to the list that is shown: filters, business rules, diversity, and which rule shaped which place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from configs.errors import RequestRefusedError
+from configs.rules import RuleFile
+from serving.catalogue import Catalogue
+from serving.diversity import maximal_marginal_relevance
+from serving.rule_masks import CatalogueRules, Shape
+from serving.top import best, spread
+from serving.watched_file import WatchedFile
+
+__all__ = ["DIVERSITY", "RankRequest", "Ranking", "Rules"]
+
+DIVERSITY = "diversity"  # told where it brought an item in
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+NONE: IntArray = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class RankRequest:
+    """What a list is made for. Items are indices into the catalogue."""
+
+    k: int = 10
+    history: IntArray = field(default_factory=lambda: NONE)  # items of the user's events, in any order
+    genres: Sequence[str] = ()  # films with any of them; empty for all
+    years: tuple[int | None, int | None] | None = None  # first and last, both inside
+    exclude: IntArray = field(default_factory=lambda: NONE)
+    now: int = 0  # UTC seconds; decides which rules are in force
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The list, best first; shorter than asked for where the filters leave no more."""
+
+    items: IntArray  # (m,) indices, m <= k
+    scores: FloatArray  # (m,) the model's, with boosts: pins and diversity make them unordered
+    fired: list[list[str]]  # m lists of names of the rules that brought an item in or moved it
+    left_out: dict[str, int]  # items of the catalogue that each exclusion in force keeps out, whatever their score
+
+
+class Rules:
+    """The rules of one file. Immutable, and may be shared by threads; `watch` follows a file."""
+
+    def __init__(self, file: RuleFile | None = None) -> None:
+        self.file = file or RuleFile()
+        self._compiled: WeakKeyDictionary[Catalogue, CatalogueRules] = WeakKeyDictionary()
+
+    @classmethod
+    def load(cls, path: Path) -> Rules:
+        """Raises SettingsError naming the file, the key and the value."""
+        return cls.watch(path).current()
+
+    @classmethod
+    def watch(cls, path: Path, *, every_s: float = 1.0) -> WatchedFile[RuleFile, Rules]:
+        """The file, read anew when it changes; a file that has become unusable is refused and the rules before it stay."""
+        return WatchedFile(path, RuleFile, cls, every_s=every_s)
+
+    def unknown(self, catalogue: Catalogue) -> list[str]:
+        """A sentence for each rule that names movies or genres which this catalogue has not: they have no effect."""
+        return self._for(catalogue).unknown()
+
+    def warm(self, catalogue: Catalogue) -> None:
+        """Do beforehand what the first ranking of a catalogue would wait for."""
+        self.rank(np.zeros(len(catalogue), np.float32), catalogue, RankRequest(k=1))
+
+    def rank(
+        self,
+        scores: FloatArray,
+        catalogue: Catalogue,
+        request: RankRequest,
+        embeddings: npt.NDArray[np.float32] | None = None,
+        *,
+        scratch: bool = False,
+    ) -> Ranking:
+        """The list for `scores` (n,) of the catalogue's items; those that are not finite are never shown. `scratch`: they are
+        float32 and may be overwritten.
+
+        Order is by score with boosts, the lower index first among equal ones, then diversity, then pins. `embeddings` (n, d) are
+        the model's, for `diversity.by: embeddings`. Raises RequestRefusedError on a genre that the catalogue has not; ValueError
+        where an array does not fit the catalogue.
+        """
+        n = len(catalogue)
+        if scores.shape != (n,):
+            raise ValueError(f"scores are {scores.shape} for {n} items")
+        if request.k < 0:
+            raise ValueError(f"k is {request.k}")
+        compiled = self._for(catalogue)
+        shape = compiled.shape(request.history, request.now)
+        hidden = _hidden(request, n, hide_seen=self.file.seen == "hide")
+        allowed = _filter(compiled, request)
+        adjusted = scores if scratch else scores.astype(np.float32)
+        if shape.offset is not None:
+            adjusted += np.float32(spread(adjusted)) * shape.offset
+        pinned = _pins(shape, adjusted, hidden, allowed, request.k)
+        if shape.closed is not None:
+            np.minimum(adjusted, shape.closed, out=adjusted)
+        if allowed is not None:
+            np.putmask(adjusted, ~allowed, -np.inf)
+        adjusted[hidden] = -np.inf
+        places = {item: (place, name, adjusted_score) for place, item, name, adjusted_score in pinned}
+        adjusted[list(places)] = -np.inf
+        wanted = request.k - len(places)
+        chosen, brought = self._choose(adjusted, wanted, compiled, NONE if not places else np.array(list(places)), embeddings)
+        items = list(map(int, chosen))
+        shown = {int(item): float(adjusted[item]) for item in chosen}
+        for item, (place, _, score) in sorted(places.items(), key=lambda entry: entry[1][0]):
+            items.insert(place, item)  # beyond the end is at the end
+            shown[item] = score
+        fired = [
+            [
+                *([places[item][1]] if item in places else []),
+                *shape.boosts_of(item),
+                *([DIVERSITY] if item in brought else []),
+            ]
+            for item in items
+        ]
+        return Ranking(np.array(items, np.int64), np.array([shown[item] for item in items], np.float32), fired, shape.left_out)
+
+    def _choose(
+        self,
+        adjusted: FloatArray,
+        wanted: int,
+        compiled: CatalogueRules,
+        pinned: IntArray,
+        embeddings: npt.NDArray[np.float32] | None,
+    ) -> tuple[IntArray, set[int]]:
+        """The `wanted` items, and which of them diversity brought in that score alone would not have."""
+        diversity = self.file.diversity
+        if diversity.weight == 0 or wanted <= 0:
+            return best(adjusted, wanted), set()
+        pool = best(adjusted, max(wanted, diversity.pool))
+        features, cosine = compiled.genre_rows, False
+        if diversity.by == "embeddings" and embeddings is not None:
+            features, cosine = embeddings, True
+        chosen = pool[
+            maximal_marginal_relevance(
+                adjusted[pool], features[pool], features[pinned], wanted, weight=diversity.weight, cosine=cosine
+            )
+        ]
+        return chosen, set(map(int, chosen)) - set(map(int, pool[:wanted]))
+
+    def _for(self, catalogue: Catalogue) -> CatalogueRules:
+        found = self._compiled.get(catalogue)
+        if found is None:  # two threads may both make it: it is the same
+            found = self._compiled[catalogue] = CatalogueRules(self.file, catalogue)
+        return found
+
+
+def _hidden(request: RankRequest, n: int, *, hide_seen: bool) -> IntArray:
+    parts = [np.asarray(part, np.int64) for part in ((request.history if hide_seen else NONE), request.exclude)]
+    hidden = np.concatenate(parts)
+    if len(hidden) and (hidden.min() < 0 or hidden.max() >= n):
+        raise ValueError(f"history and exclude must be indices below {n}")
+    return hidden
+
+
+def _filter(compiled: CatalogueRules, request: RankRequest) -> npt.NDArray[np.bool_] | None:
+    """(n,) items that the request's own filters let pass; None without filters."""
+    allowed: npt.NDArray[np.bool_] | None = None
+    for genre in request.genres:
+        column = compiled.genre_columns.get(genre)
+        if column is None:
+            raise RequestRefusedError(f"There is no genre {genre!r}; there are {', '.join(compiled.genre_columns) or 'none'}.")
+        allowed = column if allowed is None else allowed | column
+    if request.years is not None:
+        inside = compiled.within(*request.years)
+        allowed = inside if allowed is None else allowed & inside
+    return allowed
+
+
+def _pins(
+    shape: Shape, adjusted: FloatArray, hidden: IntArray, allowed: npt.NDArray[np.bool_] | None, k: int
+) -> list[tuple[int, int, str, float]]:
+    """Place from 0, item, rule and score of each pin that may be shown; no place and no item twice."""
+    found: list[tuple[int, int, str, float]] = []
+    if not shape.pins:
+        return found
+    closed, taken = set(map(int, hidden)), set()
+    for wanted, item, name in shape.pins:
+        out = item in closed or (shape.excluded is not None and bool(shape.excluded[item]))
+        if out or (allowed is not None and not allowed[item]) or not np.isfinite(adjusted[item]):
+            continue
+        place = wanted
+        while place in taken:
+            place += 1
+        if place < k:
+            taken.add(place)
+            closed.add(item)
+            found.append((place, item, name, float(adjusted[item])))
+    return found

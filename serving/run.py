@@ -1,0 +1,62 @@
+"""Starts the server: uvicorn with one or more workers, which share Redis and the files of their metrics."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from configs.serving import ServingSettings
+
+__all__ = ["as_json", "serve"]
+
+
+def serve(settings: ServingSettings) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are answered first, for `shutdown_s` at most."""
+    import uvicorn
+
+    # Threads of a BLAS would wait for each other on the cores that other workers use.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    from serving.api import SETTINGS
+
+    os.environ[SETTINGS] = as_json(settings)
+    metrics = tempfile.mkdtemp(prefix="recsys-metrics-") if settings.workers > 1 else None
+    if metrics is not None:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+    try:
+        uvicorn.run(
+            "serving.api:from_environment",
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            access_log=False,
+            log_config=None,
+            timeout_graceful_shutdown=settings.shutdown_s,
+            server_header=False,
+            date_header=False,
+        )
+    finally:
+        if metrics is not None:
+            shutil.rmtree(metrics, ignore_errors=True)
+
+
+def as_json(settings: ServingSettings) -> str:
+    """The settings for a worker, secrets in clear: they go into the environment of its process and nowhere else."""
+    return json.dumps(_plain(settings.model_dump()))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value) if isinstance(value, Path) else value

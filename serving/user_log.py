@@ -1,0 +1,111 @@
+"""A user's latest events as one string of bytes: the truth that every state derives from.
+
+Head: an epoch (8 random bytes, drawn anew whenever an event is put before another one) and the count of all events ever
+accepted. Then 24 bytes an event, in order of time, events of one time in order of arrival: time, item and key. Two logs of one
+epoch are one the continuation of the other, so a state that names its epoch and count is known to be right or not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["ENTRY", "HEAD", "Outcome", "UserLog", "append", "entry", "key_of", "new_epoch"]
+
+HEAD = struct.Struct("<8sq")
+ENTRY = struct.Struct("<qq8s")
+FIELDS = np.dtype([("time", "<i8"), ("item", "<i8"), ("key", "V8")])
+
+
+class Outcome(IntEnum):
+    """What became of an event."""
+
+    APPLIED = 0  # it is the user's latest
+    LATE = 1  # put before later ones; states begin anew
+    DUPLICATE = 2  # an event of this key is there already
+    TOO_OLD = 3  # older than all events that are kept
+
+
+@dataclass(frozen=True, eq=False)
+class UserLog:
+    """A log as it is read."""
+
+    epoch: bytes  # 8
+    count: int  # events ever accepted
+    times: npt.NDArray[np.int64]  # (E,) UTC seconds, ascending: the latest E of them
+    items: npt.NDArray[np.int64]  # (E,) raw ids
+
+    @classmethod
+    def read(cls, content: bytes | None) -> UserLog:
+        """None is a user without events."""
+        if not content:
+            nothing = np.empty(0, dtype=np.int64)
+            return cls(b"\0" * 8, 0, nothing, nothing)
+        epoch, count = HEAD.unpack_from(content)
+        events = np.frombuffer(content, FIELDS, offset=HEAD.size)
+        return cls(epoch, count, events["time"], events["item"])
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+def key_of(event_id: str | None, item: int, time: int | None) -> bytes:
+    """8 bytes that tell an event from the user's others: of its id, else of its item and time, else random."""
+    if event_id is None and time is None:
+        return secrets.token_bytes(8)
+    text = f"{item} {time}" if event_id is None else f"id {event_id}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def entry(item: int, time: int, key: bytes) -> bytes:
+    return ENTRY.pack(time, item, key)
+
+
+def new_epoch() -> bytes:
+    return secrets.token_bytes(8)
+
+
+def append(content: bytes | None, entries: bytes, limit: int, epoch: bytes) -> tuple[bytes, list[Outcome]]:
+    """The log with the events of `entries`, of which the latest `limit` are kept, and what became of each.
+
+    `epoch` is taken where one is needed. The script in `redis_state` does the same, byte for byte.
+    """
+    if content:
+        own, count = HEAD.unpack_from(content)
+        events = content[HEAD.size :]
+    else:
+        own, count, events = epoch, 0, b""
+    outcomes = []
+    for start in range(0, len(entries), ENTRY.size):
+        added = entries[start : start + ENTRY.size]
+        if _holds(events, added[16:24]):
+            outcomes.append(Outcome.DUPLICATE)
+            continue
+        time = ENTRY.unpack(added)[0]
+        place = len(events)
+        while place > 0 and ENTRY.unpack_from(events, place - ENTRY.size)[0] > time:
+            place -= ENTRY.size
+        if place == 0 and len(events) >= limit * ENTRY.size:
+            outcomes.append(Outcome.TOO_OLD)
+            continue
+        if place < len(events):
+            own = epoch
+        outcomes.append(Outcome.LATE if place < len(events) else Outcome.APPLIED)
+        count += 1
+        events = (events[:place] + added + events[place:])[-limit * ENTRY.size :]
+    return HEAD.pack(own, count) + events, outcomes
+
+
+def _holds(events: bytes, key: bytes) -> bool:
+    found = events.find(key)
+    while found >= 0:
+        if found % ENTRY.size == 16:
+            return True
+        found = events.find(key, found + 1)
+    return False

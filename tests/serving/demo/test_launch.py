@@ -1,0 +1,53 @@
+"""The demo's server gets its settings whole, and its command line holds no secret."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from configs.demo import DemoSettings
+from configs.errors import SettingsError
+from serving.demo import launch
+from serving.demo.context import SETTINGS
+from serving.demo.look import short, when
+
+FULL = {
+    "store": {"url": "s3://bucket/prefix", "secret_access_key": "s3cret"},
+    "api_url": "http://127.0.0.1:8000",
+    "api_key": "k3y",
+    "rules": "rules.yaml",
+    "port": 9000,
+}
+
+
+def test_settings_arrive_as_they_left_with_their_secrets() -> None:
+    settings = DemoSettings.model_validate(FULL)
+    found = DemoSettings.model_validate_json(launch.environment(settings)[SETTINGS])
+    assert found == settings
+    assert found.api_key is not None and found.api_key.get_secret_value() == "k3y"
+
+
+def test_the_command_line_names_the_port_and_no_secret() -> None:
+    line = " ".join(launch.command(DemoSettings.model_validate(FULL)))
+    assert "--server.port 9000" in line and "s3cret" not in line and "k3y" not in line
+
+
+def test_the_process_becomes_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[str, list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda *call: called.append(call))
+    launch.run(DemoSettings())
+    ((program, line, environment),) = called
+    assert line[0] == program and SETTINGS in environment and environment["PATH"] == os.environ["PATH"]
+
+
+def test_without_streamlit_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match="extra `demo`"):
+        launch.run(DemoSettings())
+
+
+def test_versions_and_times_are_short_for_people() -> None:
+    assert short("20261124T130316Z-e5abd5fbef7d4992d6a505c1ed72aff1") == "2026-11-24 13:03 e5abd5"
+    assert short("something-else") == "something-else"
+    assert when(0) == "1970-01-01 00:00"

@@ -1,0 +1,91 @@
+"""The live page against the real HTTP interface, and what it says when there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from configs.demo import DemoSettings
+from configs.serving import ServingSettings
+from serving.api import create_app
+from serving.demo import live
+from serving.demo.remote import ServerError, ServerLink
+from tests.serving.demo.test_pages import html, page
+from tests.tasks.world import World
+
+
+@pytest.fixture(scope="module")
+def client(lively: tuple[World, DemoSettings]) -> Iterator[TestClient]:
+    _, settings = lively
+    serving = ServingSettings.model_validate(
+        {
+            "model_name": settings.model_name,
+            "store": settings.store,
+            "work_dir": settings.work_dir,
+            "log_requests": False,
+            "limits": {"api_keys": ["k3y"]},
+        }
+    )
+    with TestClient(create_app(serving)) as client:
+        client.headers["X-API-Key"] = "k3y"
+        yield client
+
+
+@pytest.fixture
+def served(settings: DemoSettings, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> DemoSettings:
+    monkeypatch.setattr(live, "ServerLink", lambda settings: ServerLink(settings, client))
+    return settings.model_copy(update={"api_url": "http://testserver"})
+
+
+def test_the_list_follows_what_was_watched(served: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page("live", served, monkeypatch)
+    assert app.metric[0].value == "nothing known yet" and app.metric[1].value == "0"
+    cold = html(app)
+    watched = next(button for button in app.button if str(button.key).startswith("list "))
+    movie = int(str(watched.key).removeprefix("list "))
+    watched.click().run()
+    assert not app.exception and app.metric[1].value == "1"
+    assert "applied" in app.success[0].value
+    assert html(app) != cold
+    assert not [button for button in app.button if str(button.key) == f"list {movie}"]  # a film that was seen is not shown again
+    assert app.get("vega_lite_chart")
+    app.text_input(key="live search").set_value("film").run()
+    assert [button for button in app.button if str(button.key).startswith("found ")]
+    app.select_slider(key="live gap").set_value("1 year").run()
+    app.slider(key="live k").set_value(5).run()
+    assert len([button for button in app.button if str(button.key).startswith("list ")]) == 5 and not app.exception
+
+
+def test_without_a_server_the_page_says_how_to_start_one(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "recsys serve" in page("live", settings, monkeypatch).error[0].value
+    nobody = settings.model_copy(update={"api_url": "http://127.0.0.1:9"})
+    assert "does not answer" in page("live", nobody, monkeypatch).error[0].value
+
+
+def test_a_server_without_a_champion_is_told_of(
+    settings: DemoSettings, empty: DemoSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    serving = ServingSettings.model_validate({"store": empty.store, "work_dir": tmp_path, "log_requests": False})
+    with TestClient(create_app(serving)) as client:
+        monkeypatch.setattr(live, "ServerLink", lambda settings: ServerLink(settings, client))
+        app = page("live", settings.model_copy(update={"api_url": "http://testserver"}), monkeypatch)
+    assert "no champion yet" in app.info[0].value
+
+
+def test_the_servers_own_words_are_passed_on(served: DemoSettings, client: TestClient) -> None:
+    link = ServerLink(served, client)
+    with pytest.raises(ServerError, match=r"refused: .*at most 500"):
+        link.recommend(1, 100_000)
+    strange = httpx.Client(base_url="http://x", transport=httpx.MockTransport(lambda request: httpx.Response(200, text="<html>")))
+    with pytest.raises(ServerError, match="is it `recsys serve`"):
+        ServerLink(served, strange).models()
+
+
+def test_the_key_is_sent(settings: DemoSettings) -> None:
+    keyed = settings.model_copy(update={"api_url": "http://x", "api_key": SecretStr("k3y")})
+    assert ServerLink(keyed)._client.headers["X-API-Key"] == "k3y"

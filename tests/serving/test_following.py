@@ -1,0 +1,170 @@
+"""Which version is served, as the promotion log goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from configs.errors import StoreUnavailableError
+from infra.stores import LocalStore
+from serving.engine import Models
+from serving.following import Follower
+from tests.serving.versions import draw, promote_version, publish, settings_of
+
+
+class World:
+    """A store with two good versions and two broken ones, none promoted."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.store = root, LocalStore(root / "store")
+        self.swaps: list[Models] = []
+        self.wanted: frozenset[str] = frozenset()
+        names = root / "names.json"
+        if not names.exists():
+            names.write_text(json.dumps([publish(self.store, folder).version for folder in self._draw()]))
+        self.first, self.second, self.swapped, self.nan = json.loads(names.read_text())
+
+    def _draw(self) -> list[Path]:
+        """Two that work, one whose weights are another's, and one whose weights are no numbers."""
+        first, second, swapped, nan = (self.root / name for name in ("first", "second", "swapped", "nan"))
+        draw(first, 1)
+        draw(second, 2)
+        shutil.copytree(first, swapped)
+        shutil.copy(second / "model.safetensors", swapped)
+        shutil.copytree(first, nan)
+        weights = load_file(nan / "model.safetensors")
+        save_file({name: np.full_like(weight, np.nan) for name, weight in weights.items()}, nan / "model.safetensors")
+        return [first, second, swapped, nan]
+
+    def follower(self, **options: object) -> Follower:
+        settings = settings_of(self.root, **options)
+        return Follower(self.store, settings, self.swaps.append, lambda: self.wanted)
+
+    def served(self) -> str | None:
+        champion = self.swaps[-1].champion if self.swaps else None
+        return champion.version if champion else None
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("made")
+    World(root)
+    return root
+
+
+@pytest.fixture
+def world(made: Path, tmp_path: Path) -> World:
+    root = tmp_path / "world"
+    shutil.copytree(made, root)
+    return World(root)
+
+
+def test_nothing_is_served_before_a_promotion_and_the_champion_after_each(world: World) -> None:
+    follower = world.follower()
+    follower.look()
+    assert world.swaps == [] and follower.models.champion is None
+    promote_version(world.store, world.first)
+    follower.look()
+    assert world.served() == world.first
+    promote_version(world.store, world.second)
+    follower.look()
+    follower.look()
+    assert world.served() == world.second and len(world.swaps) == 2
+    assert list(world.swaps[-1].others) == [world.first]  # at hand for a rollback
+    before = world.swaps[-1].others[world.first]
+    promote_version(world.store, world.first, "rollback")
+    follower.look()
+    champion = world.swaps[-1].champion
+    assert champion is not None and champion.model is before.model and champion.number == 3
+    assert list(world.swaps[-1].others) == [world.second]
+    assert list((world.root / "served").iterdir()) == []  # nothing is left of what was fetched
+
+
+def test_a_broken_version_is_refused_and_reported_and_the_old_one_goes_on(world: World) -> None:
+    follower = world.follower()
+    promote_version(world.store, world.first)
+    follower.look()
+    for number, (broken, why) in enumerate([(world.swapped, "otherwise than the trained model"), (world.nan, "")], start=2):
+        promote_version(world.store, broken, "force")
+        follower.look()
+        assert world.served() == world.first and len(world.swaps) == 1
+        refused = follower.refused[broken]
+        assert refused.promotion == number and why in refused.reason
+        assert follower.promotion is not None and follower.promotion.number == number
+    promote_version(world.store, world.second)
+    follower.look()
+    assert world.served() == world.second
+
+
+def test_a_version_whose_stored_files_or_manifest_were_edited_is_refused(world: World) -> None:
+    follower = world.follower()
+    promote_version(world.store, world.first)
+    follower.look()
+    promote_version(world.store, world.second)
+    path = world.root / "store" / "models" / "ranker" / world.second / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    follower.look()
+    assert world.served() == world.first and "differs from its manifest" in follower.refused[world.second].reason
+    promote_version(world.store, world.first)  # again, and now its manifest is another one
+    manifest = world.root / "store" / "models" / "ranker" / world.first / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 1'))
+    follower.look()
+    assert world.served() == world.first and "manifest" in follower.refused[world.first].reason
+
+
+def test_a_server_that_starts_on_a_broken_champion_serves_the_one_before(world: World) -> None:
+    promote_version(world.store, world.first)
+    promote_version(world.store, world.swapped, "force")
+    promote_version(world.store, world.nan, "force")
+    follower = world.follower()
+    follower.look()
+    assert world.served() == world.first and set(follower.refused) == {world.swapped, world.nan}
+
+
+def test_a_store_that_does_not_answer_is_asked_again_and_blames_no_version(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    promote_version(world.store, world.first)
+    follower = world.follower()
+    whole = world.store.fetch
+
+    def failing(key: str, path: Path) -> None:
+        raise StoreUnavailableError("it does not answer")
+
+    monkeypatch.setattr(world.store, "fetch", failing)
+    follower.look()
+    assert world.served() is None and follower.refused == {} and follower.polls_failed == 1
+    monkeypatch.setattr(world.store, "fetch", whole)
+    follower.look()
+    assert world.served() == world.first
+
+
+def test_versions_that_experiments_or_settings_want_are_loaded_beside_and_let_go(world: World) -> None:
+    promote_version(world.store, world.first)
+    follower = world.follower(versions=(world.second, "20200101T000000Z-" + "0" * 32))
+    follower.look()
+    assert list(world.swaps[-1].others) == [world.second] and world.served() == world.first
+    assert list(follower.refused) == ["20200101T000000Z-" + "0" * 32]
+    follower = world.follower()
+    world.wanted = frozenset({world.second, world.nan, world.first})
+    follower.look()
+    assert list(world.swaps[-1].others) == [world.second] and list(follower.refused) == [world.nan]
+    world.wanted = frozenset()
+    follower.look()
+    assert dict(world.swaps[-1].others) == {}
+
+
+def test_the_log_is_followed_until_it_is_closed(world: World) -> None:
+    seen = threading.Event()
+    promote_version(world.store, world.first)
+    follower = Follower(world.store, settings_of(world.root), lambda models: seen.set())
+    follower.start()
+    assert seen.wait(60)
+    follower.close()
+    follower.close()

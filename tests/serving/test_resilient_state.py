@@ -1,0 +1,140 @@
+"""What becomes of users' events when Redis is killed, comes back empty, or loses data in silence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import redis as redis_client
+
+from configs.serving import RedisSettings, StateSettings
+from serving.redis_state import RedisStates
+from serving.resilient_state import ResilientStates
+from serving.state import LocalStates
+from serving.user_log import HEAD, Outcome, UserLog, entry
+from tests.doubles.redis_server import RedisServer, redis_server
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def one(user: int, item: int) -> tuple[int, bytes]:
+    return user, entry(item, item, b"%08d" % item)
+
+
+def states(server: RedisServer, told: list[bool], clock: Clock) -> ResilientStates:
+    settings = RedisSettings(url=server.url, timeout_s=2)
+    return ResilientStates(settings, StateSettings(), on_outage=lambda down, why: told.append(down), clock=clock)
+
+
+def items(store: ResilientStates | RedisStates | LocalStates, user: int) -> list[int]:
+    return UserLog.read(store.read([user], "v")[0].log).items.tolist()
+
+
+def test_an_outage_and_an_empty_redis_lose_no_event_and_take_none_twice() -> None:
+    told: list[bool] = []
+    clock = Clock()
+    with redis_server() as server:
+        store = states(server, told, clock)
+        for item in range(5):
+            store.append([one(1, item), one(2, item)], "v")
+        server.kill()
+        done = store.append([one(1, 5), one(3, 1)], "v")
+        assert [added.outcomes for added in done] == [[Outcome.APPLIED]] * 2 and store.down and told == [True]
+        assert items(store, 1) == list(range(6)) and store.unsent == 2
+        server.start()  # empty
+        assert store.append([one(1, 6)], "v")[0].outcomes == [Outcome.APPLIED] and store.down  # not asked yet
+        clock.now += 5
+        assert items(store, 1) == list(range(7)) and not store.down and told == [True, False]
+        assert store.append([one(1, 3)], "v")[0].outcomes == [Outcome.DUPLICATE]
+        store.recover()
+        assert store.unsent == 0 and store.lost == 0
+        fresh = RedisStates(RedisSettings(url=server.url), StateSettings())  # another worker
+        assert (items(fresh, 1), items(fresh, 2), items(fresh, 3)) == (list(range(7)), list(range(5)), [1])
+        fresh.close()
+        store.close()
+
+
+def test_data_lost_without_an_outage_is_found_by_the_count_and_brought_back() -> None:
+    told: list[bool] = []
+    with redis_server() as server:
+        store = states(server, told, Clock())
+        for item in range(4):
+            store.append([one(user, item) for user in range(40)], "v")
+        client = redis_client.Redis(port=server.port)
+        client.flushall()
+        added = store.append([one(7, 4)], "v")[0]
+        assert added.outcomes == [Outcome.APPLIED] and sorted(UserLog.read(added.log).items.tolist()) == [0, 1, 2, 3, 4]
+        assert items(store, 8) == [0, 1, 2, 3] and told == []
+        while store.unsent:
+            store.recover()
+        fresh = RedisStates(RedisSettings(url=server.url), StateSettings())
+        assert all(items(fresh, user)[:4] == [0, 1, 2, 3] for user in range(40))
+        fresh.close()
+        client.close()
+        store.close()
+
+
+def test_two_workers_that_took_events_apart_agree_after_the_outage() -> None:
+    clock = Clock()
+    with redis_server() as server:
+        first, second = states(server, [], clock), states(server, [], clock)
+        first.append([one(1, 0)], "v")
+        assert items(second, 1) == [0]
+        server.kill()
+        first.append([one(1, 2)], "v")
+        second.append([one(1, 1)], "v")
+        server.start()
+        clock.now += 5
+        first.recover()
+        second.recover()
+        while first.unsent or second.unsent:
+            first.recover()
+            second.recover()
+        assert items(first, 1) == items(second, 1) == [0, 1, 2]
+        first.close()
+        second.close()
+
+
+def test_memory_is_bounded_and_forgets_who_was_used_longest_ago() -> None:
+    store = LocalStates(StateSettings(local_mb=1))
+    for user in range(2000):
+        log = store.append([one(user, 1)], "v")[0].log
+        store.write([(user, HEAD.pack(*HEAD.unpack_from(log)) + bytes(2000))], "v")
+    assert store.bytes <= 1 << 20 and 300 < len(store) < 600 and store.forgotten == 2000 - len(store)
+    assert store.read([1999], "v")[0].state is not None and store.read([0], "v")[0].log is None
+
+
+def test_events_are_forgotten_when_their_time_has_come() -> None:
+    clock = Clock()
+    store = LocalStates(StateSettings(events_ttl_s=10), clock)
+    store.append([one(1, 1)], "v")
+    clock.now += 9
+    assert store.read([1], "v")[0].log is not None
+    clock.now += 2
+    assert store.read([1], "v")[0].log is None and store.bytes == 0
+
+
+def test_more_unsent_users_than_may_wait_are_counted_as_lost() -> None:
+    with redis_server() as server:
+        store = ResilientStates(RedisSettings(url=server.url), StateSettings(unsent_users=3), clock=Clock())
+        server.kill()
+        store.append([one(user, 1) for user in range(5)], "v")
+        assert store.unsent == 3 and store.lost == 2
+        store.close()
+
+
+def test_states_of_two_versions_are_kept_for_a_rollback_and_no_more() -> None:
+    store = LocalStates(StateSettings())
+    log = store.append([one(1, 1)], "a")[0].log
+    for version in ("a", "b", "c"):
+        store.write([(1, HEAD.pack(*HEAD.unpack_from(log)) + np.float32(1).tobytes())], version)
+    assert [store.read([1], version)[0].state is not None for version in ("a", "b", "c")] == [False, True, True]
+
+
+def test_an_address_of_another_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="redis://"):
+        RedisSettings(url="http://localhost")

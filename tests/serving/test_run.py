@@ -1,0 +1,68 @@
+"""How the server is started."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from typer.testing import CliRunner
+
+from configs.serving import ServingSettings
+from flows.cli import app
+from serving import api, run
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What uvicorn would have been started with, and the environment at that moment."""
+    found: dict[str, Any] = {}
+
+    def take(application: str, **options: Any) -> None:
+        found.update(options, app=application, environment=dict(os.environ))
+
+    monkeypatch.setattr(uvicorn, "run", take)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    return found
+
+
+def test_the_command_starts_workers_with_all_that_it_was_told(started: dict[str, Any], tmp_path: Path) -> None:
+    given = ["serve", "--workers", "3", "--port", "8123", "--redis", "redis://there:6379/2", "--set", "batch.requests=7"]
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 0, result.output
+    settings = ServingSettings.model_validate_json(started["environment"][api.SETTINGS])
+    assert (settings.workers, settings.port, settings.redis.url, settings.batch.requests) == (3, 8123, "redis://there:6379/2", 7)
+    assert (started["app"], started["workers"], started["port"]) == ("serving.api:from_environment", 3, 8123)
+    assert started["timeout_graceful_shutdown"] == settings.shutdown_s
+    metrics = started["environment"]["PROMETHEUS_MULTIPROC_DIR"]
+    assert not Path(metrics).exists()  # it goes with the server
+
+
+def test_one_worker_keeps_its_metrics_in_memory(started: dict[str, Any]) -> None:
+    run.serve(ServingSettings())
+    assert "PROMETHEUS_MULTIPROC_DIR" not in started["environment"]
+
+
+def test_a_worker_is_made_from_its_environment_and_logs_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ServingSettings.model_validate({"store": {"url": f"file:{tmp_path}"}, "work_dir": str(tmp_path / "w")})
+    monkeypatch.setenv(api.SETTINGS, run.as_json(settings))
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        worker = api.from_environment()
+        try:
+            1 / 0  # noqa: B018
+        except ZeroDivisionError:
+            logging.getLogger("serving").exception("it failed", extra={"version": "v1"})
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    worker.service.close()
+    line = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert line["message"] == "it failed" and line["version"] == "v1" and "ZeroDivisionError" in line["traceback"]

@@ -1,0 +1,103 @@
+"""The parts of a worker together: rules, experiments, exposures, shadows, Redis."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from starlette.testclient import TestClient
+
+from infra.stores import LocalStore
+from serving.api import create_app
+from tests.doubles.redis_server import redis_server
+from tests.serving.versions import START, draw, promote_version, publish, settings_of
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    root = tmp_path_factory.mktemp("service")
+    store = LocalStore(root / "store")
+    versions = []
+    for seed in (1, 2):
+        draw(root / f"v{seed}", seed)
+        versions.append(publish(store, root / f"v{seed}").version)
+    promote_version(store, versions[0])
+    return root, versions
+
+
+def recommend(client: TestClient, **body: Any) -> Any:
+    response = client.post("/v1/recommendations", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def exposures(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield from ({"shadow": False, "arm": None} | json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_rules_of_the_file_shape_the_answers_and_are_told(world: tuple[Path, list[str]], tmp_path: Path) -> None:
+    root, _ = world
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(yaml.safe_dump({"rules": [{"name": "film of the week", "action": "pin", "movies": [123]}]}))
+    with TestClient(create_app(settings_of(root, rules=str(rules)))) as client:
+        first = recommend(client, user_id=1)["items"][0]
+        assert first["movie_id"] == 123 and first["rules"] == ["film of the week"]
+
+
+def test_arms_answer_their_users_and_shadows_answer_unseen(world: tuple[Path, list[str]], tmp_path: Path) -> None:
+    root, versions = world
+    experiments = tmp_path / "experiments.yaml"
+    arms = [{"name": "control", "version": "champion", "share": 0.5}, {"name": "new", "version": versions[1], "share": 0.5}]
+    content = {"experiments": [{"name": "second", "arms": arms}], "shadow": [{"version": versions[1], "share": 1.0}]}
+    experiments.write_text(yaml.safe_dump(content))
+    folder = tmp_path / "exposures"
+    settings = settings_of(root, experiments=str(experiments), exposures={"folder": str(folder)}, batch={"cache_s": 0})
+    with TestClient(create_app(settings)) as client:
+        served = {model["version"] for model in client.get("/v1/models").json()["served"]}
+        assert served == set(versions)
+        answers = {user: recommend(client, user_id=user) for user in range(30)}
+        again = recommend(client, user_id=3)
+        events = [{"user_id": user, "movie_id": 105, "time": START} for user in range(30)]
+        told = client.post("/v1/events", json={"events": events}).json()["results"]
+    by_arm = {"control": versions[0], "new": versions[1]}
+    assert {answer["arm"] for answer in answers.values()} == set(by_arm)
+    for user, answer in answers.items():
+        assert answer["version"] == by_arm[answer["arm"]] == told[user]["version"] and answer["experiment"] == "second"
+    assert again["arm"] == answers[3]["arm"]
+    kept = list(exposures(folder)) + list(exposures(root / "store" / "exposures"))
+    shown = [exposure for exposure in kept if not exposure["shadow"]]
+    assert {exposure["user"] for exposure in shown} == set(range(30)) and len({e["request"] for e in shown}) == 31
+    assert all(exposure["version"] == by_arm[exposure["arm"]] for exposure in shown)
+    unseen = [exposure for exposure in kept if exposure["shadow"]]
+    assert unseen and all(e["version"] == versions[1] and e["arm"] is None for e in unseen)
+
+
+def test_a_worker_goes_on_when_redis_is_killed_and_tells_of_it(world: tuple[Path, list[str]]) -> None:
+    root, _ = world
+    with redis_server() as redis:
+        settings = settings_of(root, redis={"url": redis.url, "timeout_s": 2, "retry_s": 0.1}, batch={"cache_s": 0})
+        with TestClient(create_app(settings)) as client:
+
+            def tell(number: int) -> str:
+                event = {"user_id": 1, "movie_id": 100 + number, "time": START + number}
+                response = client.post("/v1/events", json={"events": [event]})
+                return str(response.json()["results"][0]["outcome"])
+
+            assert tell(0) == "applied" and "recsys_redis_up 1.0" in client.get("/metrics").text
+            redis.kill()
+            assert tell(1) == "applied" and recommend(client, user_id=1)["events"] == 2
+            metrics = client.get("/metrics").text
+            assert "recsys_redis_up 0.0" in metrics and "recsys_redis_outages_total 1.0" in metrics
+            redis.start()
+            while "recsys_redis_up 0.0" in client.get("/metrics").text:  # it comes back by itself, between requests
+                time.sleep(0.05)
+            assert recommend(client, user_id=1)["events"] == 2 and tell(1) == "duplicate"
+        with TestClient(create_app(settings)) as other:  # a new worker, with nothing in memory
+            assert recommend(other, user_id=1)["events"] == 2

@@ -1,0 +1,51 @@
+"""Serving needs none of what training needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from infra.stores import LocalStore
+from tests.serving.versions import draw, promote_version, publish, settings_of
+
+PROGRAM = """
+import json, sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in NOT_NEEDED:
+            raise ImportError(f"{name} is not installed here")
+
+NOT_NEEDED = {"torch", "scipy", "prefect", "recbole", "evidently", "mamba_ssm", "causal_conv1d", "wandb", "optuna", "s5", "pandera",
+              "matplotlib", "boto3", "pandas", "tasks"}
+sys.meta_path.insert(0, Refuse())
+from starlette.testclient import TestClient
+from configs.serving import ServingSettings
+from serving.api import create_app
+import flows.serve
+
+with TestClient(create_app(ServingSettings.model_validate_json(sys.argv[1]))) as client:
+    client.post("/v1/events", json={"events": [{"user_id": 1, "movie_id": 105}]})
+    answer = client.post("/v1/recommendations", json={"user_id": 1, "explain": True}).json()
+loaded = sorted({name.split(".")[0] for name in sys.modules} & NOT_NEEDED)
+print(json.dumps({"loaded": loaded, "source": answer["source"], "items": len(answer["items"])}))
+"""
+
+
+def test_a_process_that_cannot_import_torch_prefect_recbole_or_evidently_serves(tmp_path: Path) -> None:
+    draw(tmp_path / "v1", 1)
+    store = LocalStore(tmp_path / "store")
+    promote_version(store, publish(store, tmp_path / "v1").version)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, settings_of(tmp_path).model_dump_json()],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {"loaded": [], "source": "state", "items": 10}

@@ -1,0 +1,129 @@
+"""The log of a user's events, in memory and as the script in Redis, and states that are known to be right or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis as redis_client
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from configs.serving import RedisSettings, StateSettings
+from serving.redis_state import APPEND, RedisStates
+from serving.state import LocalStates
+from serving.user_log import HEAD, Outcome, UserLog, append, entry, key_of
+from tests.doubles.redis_server import RedisServer, redis_server
+
+EPOCH = b"epoch..1"
+Calls = list[list[tuple[int, int, int]]]
+CALLS = st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 12), st.integers(0, 30)), max_size=4), max_size=8)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with redis_server() as running:
+        yield running
+
+
+def packed(events: list[tuple[int, int, int]]) -> bytes:
+    return b"".join(entry(item, time, b"%08d" % key) for item, time, key in events)
+
+
+@given(CALLS)
+def test_events_are_kept_once_in_time_order_and_those_of_one_time_in_order_of_arrival(calls: Calls) -> None:
+    log: bytes | None = None
+    accepted: list[tuple[int, int]] = []  # time, arrival
+    items, keys = [], set()
+    for call in calls:
+        log, outcomes = append(log, packed(call), 1000, EPOCH)
+        for (item, time, key), outcome in zip(call, outcomes, strict=True):
+            assert (outcome == Outcome.DUPLICATE) == (key in keys)
+            if key not in keys:
+                assert (outcome == Outcome.LATE) == any(time < before for before, _ in accepted)
+                accepted.append((time, len(accepted)))
+                items.append(item)
+                keys.add(key)
+    found = UserLog.read(log)
+    order = sorted(accepted)
+    assert found.times.tolist() == [time for time, _ in order] and found.items.tolist() == [items[place] for _, place in order]
+    assert found.count == len(accepted) == len(found)
+
+
+@given(CALLS, st.integers(1, 6))
+@settings(max_examples=60)
+def test_redis_keeps_the_same_log_byte_for_byte(server: RedisServer, calls: Calls, limit: int) -> None:
+    client = redis_client.Redis(port=server.port)
+    client.flushall()
+    script = client.register_script(APPEND)
+    log: bytes | None = None
+    for number, call in enumerate(calls):
+        epoch = b"%08d" % number
+        log, outcomes = append(log, packed(call), limit, epoch)
+        there, state, *codes = script(keys=["log", "state"], args=[limit, 100, epoch, packed(call)])
+        assert (there, state, codes) == (log, None, [int(outcome) for outcome in outcomes])
+    if calls:
+        assert 0 < client.ttl("log") <= 100
+    client.close()
+
+
+def test_an_event_older_than_all_that_are_kept_changes_nothing() -> None:
+    log, _ = append(None, packed([(1, 10, 1), (2, 20, 2), (3, 30, 3)]), 2, EPOCH)
+    again, outcomes = append(log, packed([(9, 5, 9)]), 2, b"epoch..2")
+    assert again == log and outcomes == [Outcome.TOO_OLD]
+    assert UserLog.read(log).count == 3 and UserLog.read(log).items.tolist() == [2, 3]
+
+
+def test_only_a_late_event_begins_a_new_epoch() -> None:
+    log, _ = append(None, packed([(1, 10, 1)]), 5, EPOCH)
+    log, _ = append(log, packed([(2, 10, 2), (3, 11, 3), (1, 10, 1)]), 5, b"epoch..2")
+    assert HEAD.unpack_from(log) == (EPOCH, 3)
+    log, outcomes = append(log, packed([(4, 10, 4)]), 5, b"epoch..3")
+    assert outcomes == [Outcome.LATE] and HEAD.unpack_from(log) == (b"epoch..3", 4)
+    assert UserLog.read(log).items.tolist() == [1, 2, 4, 3]
+
+
+def test_a_key_is_found_only_where_a_key_stands() -> None:
+    """The bytes of one event's key may stand in another's item and time."""
+    key = b"\0" * 8
+    log, _ = append(None, packed([(0, 0, 12345678)]), 5, EPOCH)
+    log, outcomes = append(log, entry(7, 1, key), 5, EPOCH)
+    assert outcomes == [Outcome.APPLIED] and len(UserLog.read(log)) == 2
+
+
+def test_without_an_id_an_event_is_known_by_its_item_and_time_or_not_at_all() -> None:
+    assert key_of(None, 3, 50) == key_of(None, 3, 50) != key_of(None, 3, 51)
+    assert key_of("a", 3, 50) == key_of("a", 4, None) != key_of("b", 3, 50)
+    assert key_of(None, 3, None) != key_of(None, 3, None)
+    assert len(key_of("\ud800 é", 1, 1)) == 8
+
+
+@pytest.mark.parametrize("place", ["memory", "redis"])
+def test_a_state_is_kept_only_where_it_is_of_the_log_and_later(server: RedisServer, place: str) -> None:
+    stores = {
+        "memory": LocalStates(StateSettings()),
+        "redis": RedisStates(RedisSettings(url=server.url, prefix="kept"), StateSettings()),
+    }
+    store = stores[place]
+    appended = store.append([(1, packed([(1, 10, 1), (2, 20, 2), (3, 30, 3)]))], "v")[0]
+    epoch = appended.log[:8]
+
+    def kept() -> bytes | None:
+        return store.read([1], "v")[0].state
+
+    def state(epoch: bytes, count: int, rest: bytes = b"numbers") -> bytes:
+        return HEAD.pack(epoch, count) + rest
+
+    store.write([(1, state(b"anothere", 3))], "v")
+    assert kept() is None
+    store.write([(1, state(epoch, 2))], "v")
+    store.write([(1, state(epoch, 1)), (1, state(epoch, 2, b"differs"))], "v")
+    assert kept() == state(epoch, 2)
+    store.write([(1, state(epoch, 3))], "v")
+    assert kept() == state(epoch, 3) and store.read([1], "other version")[0].state is None
+    late = store.append([(1, packed([(4, 15, 4)]))], "v")[0].log
+    store.write([(1, state(late[:8], 1))], "v")  # less, but of the new order
+    assert kept() == state(late[:8], 1)
+    store.write([(2, state(epoch, 1))], "v")  # nobody
+    assert store.read([2], "v")[0].state is None
+    store.close()

@@ -1,0 +1,54 @@
+"""One of many writers, in a process of its own: it imports no torch, so that sixteen start quickly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.serving import BatchSettings, RedisSettings, StateSettings
+from serving.engine import CHAMPION, Engine, Models
+from serving.experiments import Assignment
+from serving.jobs import Advanced, EventJob, NewEvent
+from serving.resilient_state import ResilientStates
+from serving.rules import Rules
+from serving.served import ServedModel
+from serving.state import StateStore
+from serving.user_log import Outcome, key_of
+
+START = 1_700_000_000
+WRITERS, EVENTS, USERS = 16, 1000, 8
+SETTINGS = StateSettings(events=5000)
+
+
+def engine_of(states: StateStore, folder: Path) -> Engine:
+    rules = Rules()
+    engine = Engine(states, BatchSettings(), lambda: rules)
+    engine.models = Models(ServedModel.load(folder, "v", 1, SETTINGS.events), {})
+    return engine
+
+
+def events_of(writer: int) -> list[NewEvent]:
+    """The writer's part of all users' events, in order of time; one in ten is sent twice. No two of a user share a second."""
+    rng = np.random.default_rng(writer)
+    found = []
+    for number in range(EVENTS):
+        item, time = 100 + int(rng.integers(40)), START + 60 * (number * WRITERS + writer)
+        event = NewEvent(int(rng.integers(USERS)), item, time, key_of(None, item, time))
+        found += [event] * (2 if number % 10 == 0 else 1)
+    return found
+
+
+def write(writer: int, url: str, folder: Path, start: Any, results: Any) -> None:
+    states = ResilientStates(RedisSettings(url=url, timeout_s=30), SETTINGS)
+    engine = engine_of(states, folder)
+    start.wait()
+    counts = {outcome: 0 for outcome in Outcome}
+    for event in events_of(writer):
+        done = engine.process([EventJob((event,), {event.user: Assignment(CHAMPION)})])[0]
+        assert isinstance(done, Advanced), done
+        counts[done.outcomes[0]] += 1
+    assert not states.down and states.unsent == 0
+    states.close()
+    results.put(counts)
