@@ -23,9 +23,9 @@ POLL_S = 5
 class Answer(RunInput):
     """What the form asks."""
 
-    approve: bool = Field(default=False, description="Make the challenger champion.")
-    who: str = Field(default="", description="Your name; the promotion log keeps it.")
-    note: str = Field(default="", description="Why; the promotion log keeps it.")
+    approve: bool = Field(default=False, description="On: the challenger becomes champion. Off: it is rejected.")
+    who: str = Field(default="", description="Your name; it is kept with the decision.")
+    note: str = Field(default="", description="Why; it is kept with the decision.")
 
 
 def ask_for_approval(decision: Decision, settings: PromotionSettings) -> Decision:
@@ -38,8 +38,8 @@ def ask_for_approval(decision: Decision, settings: PromotionSettings) -> Decisio
     log = get_run_logger()
     log.info("%s passed every rule and waits %d s for approval", decision.challenger, settings.approval_wait_s)
     form = Answer.with_initial_data(
-        description=f"**{decision.challenger}** passed every rule of the gate. {summary(decision)} The artifacts `gate` and `gate-page` "
-        "of this run have every figure."
+        description=f"**{decision.model_name} {decision.challenger}** passed every rule of the gate. {summary(decision)} The "
+        "artifacts `gate` and `gate-page` of this run have every figure."
     )
     try:
         answer = pause_flow_run(
@@ -49,7 +49,9 @@ def ask_for_approval(decision: Decision, settings: PromotionSettings) -> Decisio
             key=f"approve-{decision.challenger.lower()}",
         )
     except FlowPauseTimeout:
-        log.warning("nobody answered; `recsys promote %s` approves it later", decision.challenger)
+        log.warning(
+            "nobody answered; `recsys promote %s --set model_name=%s` approves it later", decision.challenger, decision.model_name
+        )
         return decision
     who = answer.who.strip() or "someone in the Prefect UI who gave no name"
     approval = Approval(answer.approve, who, answer.note.strip(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S+00:00}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from configs.errors import RecsysError
-from flows import stored
-from flows.console import Config, Json, Set, plain, settings_of, table, write_json
+from flows import experiment, gpu, opened, operations, serve, stored
+from flows.console import Config, Dataset, Json, Set, plain, settings_of, table, write_json
 
 if TYPE_CHECKING:
     from flows.retrain import RetrainSummary
     from flows.search import SearchSummary
     from tasks.comparison_results import Comparison
+    from tasks.drift import DriftResult
     from tasks.evaluate import Evaluation
     from tasks.promotions import Promotion
+    from tasks.replay_results import Replay
 
 # Flows import torch, Prefect and pandas: they are imported by the command that runs them, so that --help is instant.
 
@@ -29,6 +32,11 @@ app = typer.Typer(
     help="Keeps a movie recommender fresh and safe: data, training, evaluation, gated promotion.",
 )
 app.add_typer(stored.app)
+app.add_typer(opened.app)
+app.add_typer(operations.app)
+app.add_typer(experiment.app, name="experiment")
+app.add_typer(serve.app)
+app.add_typer(gpu.app, name="gpu")
 
 
 @app.command()
@@ -43,15 +51,32 @@ def retrain(config: Config = None, set_: Set = None, json_file: Json = None) -> 
 
 
 @app.command()
-def etl(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """Make a validated dataset version of the configured source."""
-    settings = settings_of(config, set_)
+def etl(
+    landing: Annotated[
+        str | None, typer.Option(help="Folder or s3://bucket/prefix whose new files are added (data.landing).")
+    ] = None,
+    compact: Annotated[bool, typer.Option("--compact", help="Fold the parts of the newest version into one.")] = False,
+    retry_quarantined: Annotated[
+        bool, typer.Option("--retry-quarantined", help="Read files again that were quarantined as a whole.")
+    ] = False,
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Make a validated dataset version of the configured source, or add the new files of a landing zone to it."""
+    settings = settings_of(config, [*(set_ or []), *([f"data.landing={json.dumps(landing)}"] if landing else [])])
     from dataclasses import asdict
 
     from flows.etl import etl as flow
+    from infra.stores import open_store
+    from tasks.landing_log import LandingLog
 
-    dataset = flow(settings.data, settings.validation, settings.store)
+    log = LandingLog(open_store(settings.store), settings.data.dataset_name)
+    head = log.head() if settings.data.landing else None
+    dataset = flow(settings.data, settings.validation, settings.store, settings.etl, settings.landing, compact, retry_quarantined)
     write_json(json_file, asdict(dataset))
+    if settings.data.landing:
+        stored.show_accounts(log.entries(after=head.number if head else 0))
     typer.echo(
         f"{dataset.name}/{dataset.version}: {dataset.rows:,} interactions, {dataset.users:,} users, {dataset.items:,} items"
     )
@@ -60,29 +85,23 @@ def etl(config: Config = None, set_: Set = None, json_file: Json = None) -> None
 
 @app.command()
 def monitor(
-    dataset: Annotated[
-        str | None, typer.Option(help="Dataset version name/version; the newest of the source by default.")
-    ] = None,
+    dataset: Dataset = None,
     config: Config = None,
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Measure drift of the newest events against the champion's reference."""
+    """Measure drift of the newest events against the champion's reference, and how well it ranks them."""
     settings = settings_of(config, set_)
     from flows.monitor import monitor as flow
 
-    result = flow(dataset, settings.model_name, settings.data, settings.drift, settings.store)
+    result = flow(dataset, settings.model_name, settings.data, settings.drift, settings.store, settings.monitoring)
     write_json(json_file, result.to_dict())
-    rows = [[c.column, f"{c.distance:.4f}", f"{c.threshold:g}", "drifted" if c.drifted else "stable"] for c in result.columns]
-    table(["column", "distance", "threshold", "verdict"], rows)
-    typer.echo(f"newest slice: {result.verdict}. {' '.join(result.reasons)}")
+    _print_drift(result)
 
 
 @app.command()
 def train(
-    dataset: Annotated[
-        str | None, typer.Option(help="Dataset version name/version; the newest of the source by default.")
-    ] = None,
+    dataset: Dataset = None,
     config: Config = None,
     set_: Set = None,
     json_file: Json = None,
@@ -94,15 +113,16 @@ def train(
     from flows.train import train as flow
 
     version = flow(settings, dataset)
+    assert version is not None, "registered, as nobody is handed it"
     write_json(json_file, asdict(version))
-    typer.echo(f"{version.name} {version.version} is registered; `recsys promote {version.version}` judges it")
+    typer.echo(
+        f"{version.name} {version.version} is registered; `recsys promote {version.version}{_named(version.name)}` judges it"
+    )
 
 
 @app.command()
 def search(
-    dataset: Annotated[
-        str | None, typer.Option(help="Dataset version name/version; the newest of the source by default.")
-    ] = None,
+    dataset: Dataset = None,
     config: Config = None,
     set_: Set = None,
     json_file: Json = None,
@@ -138,6 +158,19 @@ def compare(config: Config = None, set_: Set = None, json_file: Json = None) -> 
 
 
 @app.command()
+def replay(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """Live a data set's past through again, slice by slice, and tell what each policy of retraining was worth. Killed, it goes on."""
+    from configs.replay import ReplaySettings
+
+    settings = settings_of(config, set_, ReplaySettings)
+    from flows.replay import replay as flow
+
+    found = flow(settings)
+    write_json(json_file, found.to_dict())
+    _print_replay(found)
+
+
+@app.command()
 def promote(
     version: Annotated[str, typer.Argument(help="Version to judge and promote.")],
     reason: Annotated[str, typer.Option(help="Why; needed with --force and kept in the log.")] = "",
@@ -146,7 +179,7 @@ def promote(
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Judge a stored version against the champion of now, and promote it if it passes."""
+    """Judge a stored version against the champion of now by its own gate, and promote it if it passes."""
     settings = settings_of(config, set_)
     from flows.promote import promote as flow
 
@@ -170,6 +203,18 @@ def rollback(
     _announce(roll_back(open_store(settings.store), settings.model_name, to, reason, settings.promotion), json_file)
 
 
+@app.command()
+def demo(config: Config = None, set_: Set = None) -> None:
+    """Show recommendations with why, versions side by side, decisions, drift and experiments in the browser (extra `demo`)."""
+    from configs.demo import DemoSettings
+
+    settings = settings_of(config, set_, DemoSettings)
+    from serving.demo.launch import run
+
+    typer.echo(f"The demo is at http://{settings.host}:{settings.port} until you stop it.")
+    run(settings)
+
+
 def main() -> None:
     """Run a command; what a person can mend ends as one paragraph and exit status 1."""
     logging.getLogger("prefect.flow_runs").addFilter(_without_traceback)
@@ -188,6 +233,13 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     return True
 
 
+def _named(model_name: str) -> str:
+    """What a command needs besides the version."""
+    from configs.settings import RetrainSettings
+
+    return "" if model_name == RetrainSettings().model_name else f" --set model_name={model_name}"
+
+
 def _announce(entry: Promotion, json_file: Path | None) -> None:
     from dataclasses import asdict
 
@@ -195,6 +247,17 @@ def _announce(entry: Promotion, json_file: Path | None) -> None:
     typer.echo(
         f"{entry.name} {entry.version} is champion (promotion {entry.number}, {entry.kind}); before it {entry.previous or 'none'}"
     )
+
+
+def _print_drift(result: DriftResult) -> None:
+    from tasks.drift_page import check_rows, live_rows
+
+    shown = ["check", "effect", "matters above", "chance reaches", "p, Holm", "verdict", "in words"]
+    table(shown, [[row[name] for name in shown] for row in check_rows(result)])
+    if result.live is not None:
+        found = live_rows(result.live)
+        table(list(found[0]), [list(row.values()) for row in found])
+    typer.echo(f"newest slice of {result.dataset}, {result.rows:,} events: {result.verdict}. {' '.join(result.reasons)}")
 
 
 def _print_comparison(comparison: Comparison) -> None:
@@ -224,6 +287,16 @@ def _print_comparison(comparison: Comparison) -> None:
     typer.echo(f"comparison {comparison.id}: {comparison.page}")
 
 
+def _print_replay(found: Replay) -> None:
+    from tasks.replay_page import difference_rows, headline, policy_rows
+
+    for rows in (policy_rows(found), difference_rows(found)):
+        if rows:
+            table(list(rows[0]), [list(row.values()) for row in rows])
+    typer.echo(headline(found))
+    typer.echo(f"replay {found.id}: {found.page}")
+
+
 def _print_summary(summary: RetrainSummary) -> None:
     evaluation, decision = summary.evaluation, summary.decision
     wanted = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@10")
@@ -239,15 +312,7 @@ def _print_summary(summary: RetrainSummary) -> None:
     ]
     table(["model", *[name.upper() for name in shown], "NDCG@10, 95 % interval"], rows)
     _print_value(evaluation)
-    rules = [
-        [
-            rule.name,
-            "" if rule.figure is None else f"{rule.figure:.4g}",
-            f"{rule.comparison} {rule.threshold:.4g}" if rule.threshold is not None else "",
-            rule.verdict,
-        ]
-        for rule in decision.rules
-    ]
+    rules = [[rule.name, rule.shown_figure, rule.shown_bound, rule.verdict] for rule in decision.rules]
     table(["rule", "figure", "must be", "verdict"], rules)
     for reason in decision.reasons:
         typer.echo(f"- {reason}")

@@ -19,11 +19,12 @@ from tasks.comparison import begin_comparison, missing_runs, pinned_dataset
 from tasks.comparison_results import Comparison, Failure, IncompleteComparisonError
 from tasks.datasets import DatasetRef
 from tasks.experiment_stages import compare_entry, report_comparison
+from tasks.failure import show_failure
 
 __all__ = ["compare"]
 
 
-@flow(name="compare")
+@flow(name="compare", flow_run_name="{settings.data.dataset_name}", on_failure=[show_failure])
 def compare(settings: CompareSettings = CompareSettings()) -> Comparison:  # noqa: B008
     """Do the runs that are missing and report on all. Raises IncompleteComparisonError, after the report, where runs failed."""
     dataset = _dataset(settings)
@@ -79,7 +80,7 @@ def _dataset(settings: CompareSettings) -> DatasetRef:
     except NotFoundError:
         if wanted is not None:
             raise
-        return etl(settings.data, settings.validation, settings.store)
+        return etl(settings.data, settings.validation, settings.store, settings.etl, settings.landing)
 
 
 def _task_runner(settings: CompareSettings) -> TaskRunner[Any]:

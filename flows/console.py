@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
-__all__ = ["Config", "Json", "Set", "plain", "settings_of", "table", "write_json"]
+__all__ = ["Config", "Dataset", "Json", "Set", "plain", "settings_of", "table", "write_json"]
 
 Config = Annotated[
     list[str] | None,
@@ -23,6 +23,7 @@ Config = Annotated[
     ),
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="One setting, as key=value; may be repeated.")]
+Dataset = Annotated[str | None, typer.Option(help="Dataset version name/version; the newest of the source by default.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file for programs.")]
 
 
@@ -47,11 +48,12 @@ def write_json(path: Path | None, content: Any) -> None:
     temporary.replace(path)
 
 
-def table(columns: list[str], rows: list[list[str]]) -> None:
+def table(columns: list[str], rows: list[list[str]], whole: str | None = None) -> None:
+    """Print the rows. What is too wide is folded, so that nothing is cut off; the column `whole` stays on one line, to be copied."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*columns, header_style="bold")
+    table = Table(*[Column(name, overflow="fold", no_wrap=name == whole) for name in columns], header_style="bold")
     for row in rows:
         table.add_row(*row)
     console = Console()
@@ -62,5 +64,7 @@ def table(columns: list[str], rows: list[list[str]]) -> None:
 
 def plain(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {inner}" for key, inner in value.items())
+        return ", ".join(f"{key} {plain(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(plain, value)) or "none"
     return str(value)

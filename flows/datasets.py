@@ -11,12 +11,12 @@ __all__ = ["chosen_dataset"]
 
 
 def chosen_dataset(dataset: str | None, data: DataSettings, store: StoreSettings) -> DatasetRef:
-    """The version `name/version`, or the newest of the configured source. Raises NotFoundError."""
+    """The version `name/version`, or the newest of the configured dataset. Raises NotFoundError."""
     place = open_store(store)
     if dataset is not None:
         name, _, version = dataset.partition("/")
         return load_dataset_ref(place, name, version)
-    versions = [ref for ref in list_datasets(place) if ref.name == data.source]
+    versions = [ref for ref in list_datasets(place) if ref.name == data.dataset_name]
     if not versions:
-        raise NotFoundError(f"The store {place.uri('')} holds no dataset version of {data.source}. `recsys etl` makes one.")
+        raise NotFoundError(f"The store {place.uri('')} holds no dataset version of {data.dataset_name}. `recsys etl` makes one.")
     return versions[-1]

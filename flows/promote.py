@@ -6,6 +6,8 @@ from prefect import flow
 
 from configs.errors import GateError
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
+from tasks.failure import show_failure
+from tasks.notify import tell_of_champion, tell_of_decision
 from tasks.promotions import Promotion
 from tasks.stages import force_promotion, judge_again, promote_challenger
 
@@ -14,28 +16,35 @@ __all__ = ["promote"]
 DEFAULTS = RetrainSettings()
 
 
-@flow(name="promote")
+@flow(name="promote", flow_run_name="{model_name} {version}", on_failure=[show_failure])
 def promote(
     version: str,
     model_name: str = DEFAULTS.model_name,
     reason: str = "",
     force: bool = False,
-    promotion: PromotionSettings = DEFAULTS.promotion,
+    promotion: PromotionSettings | None = None,
     store: StoreSettings = DEFAULTS.store,
 ) -> Promotion:
-    """Promote `version`. `force` overrides the gate and needs a reason, which the log keeps. Raises GateError when it is held."""
+    """Promote `version`, if it passes the gate that it was trained for, but for what `promotion` sets.
+
+    `force` overrides the gate and needs a reason, which the log keeps; a version that does not load and answer is no champion
+    all the same, as nothing could be ranked against it. Raises GateError when it is held.
+    """
     if force and not reason.strip():
         raise GateError("A forced promotion needs a reason (--reason), which the promotion log keeps.")
-    # Asking for it is the approval that `approval: manual` waits for.
-    settings = promotion.model_copy(update={"approval": "automatic"})
-    ref, decision = judge_again(model_name, version, settings, store)
+    ref, decision, settings = judge_again(model_name, version, promotion, store)
     if decision.champion == version:
         raise GateError(f"{model_name} {version} is the champion already.")
     if force:
-        return force_promotion(ref, reason, decision, store)
+        if decision.broken:
+            raise GateError(f"{version} cannot be champion, not by force either. {decision.broken} The champion is unchanged.")
+        forced = force_promotion(ref, reason, decision, store)
+        tell_of_champion(forced, store)
+        return forced
     published = promote_challenger(ref, decision, settings, store, reason)
     if published.promotion is None:
         raise GateError(
             f"{version} is held: {' '.join(published.decision.reasons)} The champion is unchanged; --force overrides the gate."
         )
+    tell_of_decision(ref, published.decision, store)
     return published.promotion

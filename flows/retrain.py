@@ -16,6 +16,7 @@ from tasks.datasets import DatasetRef
 from tasks.decision import Decision
 from tasks.drift import DriftResult
 from tasks.evaluate import Evaluation
+from tasks.failure import show_failure
 from tasks.registry import ModelRef
 from tasks.stages import measure_drift
 
@@ -40,13 +41,13 @@ class RetrainSummary:
         return asdict(self)
 
 
-@flow(name="retrain")
+@flow(name="retrain", flow_run_name="{settings.model_name} on {settings.data.dataset_name}", on_failure=[show_failure])
 def retrain(settings: RetrainSettings = RetrainSettings()) -> RetrainSummary:  # noqa: B008
-    """Retrain on the configured source and promote the result if the gate lets it."""
+    """Retrain on the configured source, or on what has landed, and promote the result if the gate lets it."""
     clock = Clock()
     with run_lock(settings.work_dir, settings.model_name):
-        dataset = clock("etl", etl, settings.data, settings.validation, settings.store)
-        drift = clock("drift", measure_drift, dataset, settings.model_name, settings.drift, settings.store)
+        dataset = clock("etl", etl, settings.data, settings.validation, settings.store, settings.etl, settings.landing)
+        drift = clock("drift", measure_drift, dataset, settings.model_name, settings.drift, settings.store, settings.monitoring)
         outcome = challenge(dataset, settings, clock)
     return RetrainSummary(
         flow_run=str(flow_run.id),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from prefect import flow
 
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
+from tasks.failure import show_failure
+from tasks.notify import tell_of_champion
 from tasks.promotions import Promotion
 from tasks.stages import return_to
 
@@ -13,7 +15,7 @@ __all__ = ["rollback"]
 DEFAULTS = RetrainSettings()
 
 
-@flow(name="rollback")
+@flow(name="rollback", flow_run_name="{model_name}", on_failure=[show_failure])
 def rollback(
     to: str | None = None,
     reason: str = "rolled back by hand",
@@ -22,7 +24,9 @@ def rollback(
     store: StoreSettings = DEFAULTS.store,
 ) -> Promotion:
     """Return to version `to`, by default the champion before this one."""
-    return return_to(model_name, to, reason, promotion, store)
+    entry = return_to(model_name, to, reason, promotion, store)
+    tell_of_champion(entry, store)
+    return entry
 
 
 if __name__ == "__main__":

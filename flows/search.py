@@ -22,6 +22,7 @@ from flows.datasets import chosen_dataset
 from infra.locks import run_lock
 from tasks.datasets import DatasetRef
 from tasks.experiment_stages import begin_search, conclude_search, search_trials
+from tasks.failure import show_failure
 from tasks.search import SearchRecord, StudyRef, best_settings
 
 __all__ = ["SearchSummary", "search"]
@@ -46,7 +47,7 @@ class SearchSummary:
         return {**fields, **parts, "settings": settings, "challenge": asdict(self.challenge) if self.challenge else None}
 
 
-@flow(name="search")
+@flow(name="search", flow_run_name="{settings.model_name} on {settings.data.dataset_name}", on_failure=[show_failure])
 def search(settings: SearchSettings = SearchSettings(), dataset: str | None = None) -> SearchSummary:  # noqa: B008
     """Search on a dataset version `name/version`, by default the newest of the configured source, and let the best enter the gate.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,10 +10,13 @@ from flows.console import Config, Json, Set, plain, settings_of, table, write_js
 
 if TYPE_CHECKING:
     from infra.stores import Store
+    from tasks.landing_log import LogEntry
 
-__all__ = ["app"]
+__all__ = ["app", "show_accounts"]
 
 app = typer.Typer()
+datasets = typer.Typer(help="List the stored dataset versions; `prune` deletes those that nothing needs.")
+app.add_typer(datasets, name="datasets")
 
 
 @app.command()
@@ -46,7 +49,7 @@ def models(config: Config = None, set_: Set = None, json_file: Json = None) -> N
         ]
         for ref in versions
     ]
-    table(["", "version", "model", "dataset", "protocol", "HR@10", "NDCG@10", "gate"], rows)
+    table(["", "version", "model", "dataset", "protocol", "HR@10", "NDCG@10", "gate"], rows, whole="version")
     for reason in damaged.values():
         typer.echo(f"- {reason}")
     typer.echo(f"champion of {settings.model_name}: {best or 'none yet; `recsys retrain` makes the first'}")
@@ -59,38 +62,91 @@ def show(
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Show a version's lineage, files, promotions and the gate's decision."""
+    """Show a version's lineage, files, promotions and the gate's decisions."""
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
     from infra.stores import open_store
     from tasks.promotions import history
-    from tasks.registry import model_ref, read_decision, read_manifest
+    from tasks.registry import list_decisions, model_ref, read_decision, read_manifest
 
     store = open_store(settings.store)
     name = settings.model_name
     version = _named(store, name, version)
     manifest, decision = read_manifest(store, name, version), read_decision(store, model_ref(store, name, version))
     entries = [entry for entry in history(store, name) if entry.version == version]
-    write_json(json_file, {"manifest": manifest, "decision": decision, "promotions": [asdict(entry) for entry in entries]})
+    later = list_decisions(store, name, version)
+    write_json(
+        json_file,
+        {
+            "manifest": manifest,
+            "decision": decision,
+            "later_decisions": [{"when": when, **found} for when, found in later],
+            "promotions": [asdict(entry) for entry in entries],
+        },
+    )
     lineage = manifest["lineage"]
     facts = {
         "version": version,
         "created": manifest["created"],
-        "gate": f"{manifest['outcome']} {' '.join(decision['reasons'])}".strip(),
+        "gate, when sealed": ": ".join(filter(None, [manifest["outcome"], " ".join(decision["reasons"])])),
     }
     facts |= {key: lineage[key] for key in ("kind", "dataset", "protocol", "seed", "duration_s", "git_commit", "python")}
+    facts["training cost"] = "unknown" if lineage["cost"] is None else f"{lineage['cost']:.4f} USD"
     facts |= {"hardware": lineage["hardware"], "packages": lineage["packages"]}
     facts |= {"HR@10": f"{lineage['metrics']['hr@10']:.4f}", "NDCG@10": f"{lineage['metrics']['ndcg@10']:.4f}"}
     table(["fact", "value"], [[key, plain(value)] for key, value in facts.items()])
     table(["file", "sha256"], [[file, digest] for file, digest in manifest["files"].items()])
+    if later:
+        judged = [[when, found["outcome"], found["champion"] or "none", _said(found)] for when, found in later]
+        table(["judged later (UTC)", "verdict", "against the champion", "in words"], judged)
     if entries:
         table(["promotion", "kind", "when", "who", "reason"], [[str(e.number), e.kind, e.when, e.who, e.reason] for e in entries])
 
 
 @app.command()
-def datasets(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """List the stored dataset versions."""
+def landing(
+    last: Annotated[int, typer.Option(min=1, help="Runs to show, the newest.")] = 5,
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Show what the runs over the landing zone added, file by file."""
+    settings = settings_of(config, set_)
+    from dataclasses import asdict
+
+    from infra.stores import open_store
+    from tasks.landing_log import LandingLog
+
+    entries = LandingLog(open_store(settings.store), settings.data.dataset_name).entries()[-last:]
+    write_json(json_file, [{key: value for key, value in asdict(entry).items() if key != "manifest"} for entry in entries])
+    show_accounts(entries)
+    typer.echo(f"{settings.data.dataset_name}: {_complete_until(entries) if entries else 'nothing has landed yet'}")
+
+
+def show_accounts(entries: list[LogEntry]) -> None:
+    """Each file with what became of its rows."""
+    counts = ("rows", "accepted", "duplicates", "quarantined", "corrections", "late")
+    rows = [
+        [str(entry.number), account.file, account.kind, *(f"{getattr(account, name):,}" for name in counts), account.remarks]
+        for entry in entries
+        for account in entry.accounts
+    ]
+    table(["run", "file", "kind", *counts, "remarks"], rows)
+
+
+def _complete_until(entries: list[LogEntry]) -> str:
+    from datetime import UTC, datetime
+
+    watermark = datetime.fromtimestamp(entries[-1].watermark, UTC)
+    return f"version {entries[-1].version}, taken to be complete until {watermark:%Y-%m-%d %H:%M:%S} UTC (the watermark)"
+
+
+@datasets.callback(invoke_without_command=True)
+def list_versions(context: typer.Context, config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """List the stored dataset versions; `prune` deletes those that nothing needs."""
+    if context.invoked_subcommand is not None:
+        return
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
@@ -99,8 +155,37 @@ def datasets(config: Config = None, set_: Set = None, json_file: Json = None) ->
 
     refs = list_datasets(open_store(settings.store))
     write_json(json_file, [asdict(ref) for ref in refs])
-    rows = [[f"{ref.name}/{ref.version}", f"{ref.rows:,}", f"{ref.users:,}", f"{ref.items:,}", str(ref.last)] for ref in refs]
-    table(["dataset", "interactions", "users", "items", "last event (UTC s)"], rows)
+    rows = [
+        [f"{ref.name}/{ref.version}", f"{ref.rows:,}", f"{ref.users:,}", f"{ref.items:,}", str(ref.last), ", ".join(ref.parents)]
+        for ref in refs
+    ]
+    table(["dataset", "interactions", "users", "items", "last event (UTC s)", "made from"], rows, whole="dataset")
+
+
+@datasets.command()
+def prune(
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="Newest versions of each dataset to keep (landing.keep_versions).")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it the command tells what would go.")] = False,
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Delete dataset versions that are not among the newest and that nothing in the store refers to."""
+    settings = settings_of(config, set_)
+    from infra.stores import open_store
+    from tasks import retention
+
+    store = open_store(settings.store)
+    plan = retention.plan_prune(store, keep or settings.landing.keep_versions)
+    if yes:
+        retention.prune(store, plan)
+    write_json(json_file, {**plan.to_dict(), "deleted": yes})
+    done = "deleted" if yes else "would be deleted"
+    rows = [[version, "stays", why] for version, why in plan.kept.items()]
+    table(["dataset", "", "why"], rows + [[version, done, "nothing refers to it"] for version in plan.versions], whole="dataset")
+    typer.echo(f"{len(plan.versions)} versions, {len(plan.objects)} objects {done}{'' if yes else '; --yes deletes them'}")
 
 
 @app.command()
@@ -160,6 +245,13 @@ def audit(
     )
     for finding in report.findings or ["No switch is worth a tenth of the score."]:
         typer.echo(f"- {finding}")
+
+
+def _said(decision: dict[str, Any]) -> str:
+    """The reasons of a hold, or who approved."""
+    approval = decision["approval"]
+    approved = f"approved by {approval['who']}{': ' + approval['note'] if approval['note'] else ''}" if approval else ""
+    return " ".join(decision["reasons"]) or approved
 
 
 def _named(store: Store, name: str, version: str) -> str:

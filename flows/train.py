@@ -1,4 +1,4 @@
-"""train: the candidates on one dataset version, compared and registered, without a decision."""
+"""train: the candidates on one dataset version, compared and registered, without a decision; or handed to a run that asked."""
 
 from __future__ import annotations
 
@@ -8,18 +8,32 @@ from configs.settings import RetrainSettings
 from flows.datasets import chosen_dataset
 from infra.locks import run_lock
 from tasks.candidates import candidate_kinds, clear_checkpoints
+from tasks.elsewhere import hand_candidates_over
+from tasks.failure import show_failure
 from tasks.registry import ModelRef
 from tasks.stages import evaluate_models, publish_version, record_runs, stage_version, train_model
 
 __all__ = ["train"]
 
 
-@flow(name="train")
-def train(settings: RetrainSettings = RetrainSettings(), dataset: str | None = None) -> ModelRef:  # noqa: B008
-    """Train on a dataset version `name/version`, by default the newest of the configured source. `promote` judges the result."""
+@flow(name="train", flow_run_name="{settings.model_name} on {settings.data.dataset_name}", on_failure=[show_failure])
+def train(
+    settings: RetrainSettings = RetrainSettings(),  # noqa: B008
+    dataset: str | None = None,
+    hand_over: bool = False,
+) -> ModelRef | None:
+    """Train on a dataset version `name/version`, by default the newest of the configured source. `promote` judges the result.
+
+    With `hand_over` the candidates go to the store as they are, for the run that started this one (`training.where:
+    deployment`): nothing is registered, and None returned.
+    """
     with run_lock(settings.work_dir, settings.model_name):
         chosen = chosen_dataset(dataset, settings.data, settings.store)
         candidates = [train_model(chosen, kind, settings) for kind in candidate_kinds(settings.models)]
+        if hand_over:
+            hand_candidates_over(candidates, settings)
+            clear_checkpoints(settings)
+            return None
         evaluation = evaluate_models(chosen, candidates, settings)
         staged = stage_version(evaluation, settings)
         version = publish_version(staged, None, candidates[-1], evaluation, settings)

@@ -12,6 +12,7 @@ import yaml
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from flows import cli
+from flows.console import table
 from infra.stores import open_store
 
 
@@ -82,6 +83,10 @@ def test_a_day_at_the_command_line(config: str, tmp_path: Path, capsys: pytest.C
     )
     assert len(audited["rows"]) == 8 + 24 and "ties in histories" in capsys.readouterr().out
     assert recsys("promote", trained, "-c", config, "--force", "--reason", "drill", "--json", str(tmp_path / "p.json")) == 0
+    assert recsys("show", trained, "-c", config, "--json", str(tmp_path / "trained.json")) == 0
+    later = json.loads((tmp_path / "trained.json").read_text())["later_decisions"]
+    assert [(found["outcome"], found["champion"]) for found in later] == [("held", version)]
+    assert "judged later" in capsys.readouterr().out
     assert recsys("rollback", "-c", config, "--reason", "drill over") == 0
     assert f"{version} is champion (promotion 3, rollback)" in capsys.readouterr().out
     assert recsys("models", "-c", config) == 0 and recsys("datasets", "-c", config) == 0
@@ -95,7 +100,20 @@ def test_a_day_at_the_command_line(config: str, tmp_path: Path, capsys: pytest.C
     listed = json.loads((tmp_path / "models.json").read_text())
     assert [ref["version"] for ref in listed["versions"]] == [version] and list(listed["damaged"]) == [trained]
     assert listed["champion"] == version and f"The manifest of movie-ranker {trained} is damaged" in capsys.readouterr().out
-    assert shown["manifest"]["version"] == version and [entry["kind"] for entry in shown["promotions"]] == ["promote", "rollback"]
+    assert (
+        shown["later_decisions"] == []
+        and shown["manifest"]["version"] == version
+        and [entry["kind"] for entry in shown["promotions"]] == ["promote", "rollback"]
+    )
+
+
+def test_a_version_is_never_cut_off_in_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    version, reason = "20261124T110847Z-7a683e0f0fd20f503377d87920026085", "x" * 90
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    table(["version", "reason"], [[version, reason]], whole="version")
+    out = capsys.readouterr().out
+    assert version in out and out.count("x") == 90 and max(map(len, out.splitlines()[3:])) == 100
 
 
 @pytest.mark.parametrize(
@@ -104,6 +122,7 @@ def test_a_day_at_the_command_line(config: str, tmp_path: Path, capsys: pytest.C
         (["--set", "models.ss4rec.learn_rate=1"], "models.ss4rec.learn_rate is no setting; did you mean learning_rate?"),
         (["--set", "seed=abc"], "seed: Input should be a valid integer"),
         (["--set", "seed"], "write key=value"),
+        (["--set", "evaluation.ks=[5, 10"], "--set evaluation.ks=[5, 10: the value is not valid YAML"),
         (["--config", "no-such"], "There is no configuration no-such"),
         (["--set", "data.local_path=/no/such/file.zip"], "/no/such/file.zip, and there is no such file"),
     ],

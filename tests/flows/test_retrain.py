@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from configs.errors import ChampionMissingError, DataRefusedError, GateError, RecsysError, RunInProgressError, SourceError
-from configs.settings import RetrainSettings
+from configs.settings import PromotionSettings, RetrainSettings
 from flows.monitor import monitor
 from flows.promote import promote
 from flows.retrain import RetrainSummary, retrain
@@ -28,7 +28,7 @@ from tasks.promotions import champion, history
 from tasks.publish import promote_version
 from tasks.registry import fetch_version, list_versions, read_manifest
 from tests import synthetic
-from tests.flows.conftest import artifact_keys
+from tests.flows.conftest import QUICK, artifact_keys
 
 Make = Callable[..., RetrainSettings]
 
@@ -63,7 +63,7 @@ def test_the_first_run_promotes_the_second_compares_and_rollback_returns(make_se
     low, high = record["intervals"]["ss4rec"]["diversity@10"]
     assert low <= beyond["diversity@10"] <= high
     assert {
-        "dataset", "validation", "drift", "drift-report", "training-curve", "metrics", "gate", "training-ss4rec", "training-ncf",
+        "dataset", "validation", "drift", "drift-page", "drift-report", "training-curve", "metrics", "gate", "training-ss4rec", "training-ncf",
         "beyond-accuracy", "value", "recommendations",
     } <= artifact_keys()  # fmt: skip
 
@@ -89,6 +89,10 @@ def test_the_first_run_promotes_the_second_compares_and_rollback_returns(make_se
         promote(second.version.version, settings.model_name, "", False, settings.promotion, settings.store)
     with pytest.raises(GateError, match="needs a reason"):
         promote(second.version.version, settings.model_name, " ", True, settings.promotion, settings.store)
+    hasty = settings.promotion.model_copy(update={"max_request_s": 1e-9})
+    with pytest.raises(GateError, match=r"cannot be champion, not by force either.*max_request_s.*champion is unchanged"):
+        promote(second.version.version, settings.model_name, "hurry", True, hasty, settings.store)
+    assert champion_of(settings) == first.version.version
     forced = promote(second.version.version, settings.model_name, "seen good in a test", True, settings.promotion, settings.store)
     assert (forced.kind, forced.number, forced.reason) == ("force", 2, "seen good in a test")
     with pytest.raises(GateError, match="is the champion already"):
@@ -151,6 +155,24 @@ def test_training_by_hand_waits_for_promote(make_settings: Make) -> None:
     assert entry.version == version.version == champion_of(settings)
     kept = [key.rpartition(".")[2] for key in store.list(f"decisions/{settings.model_name}/{version.version}/")]
     assert kept == ["html", "json"]
+
+
+def test_a_version_is_judged_later_by_the_gate_that_it_was_trained_for(make_settings: Make) -> None:
+    strict = {**QUICK["promotion"], "floors": {"hr_at_10": 0.99, "ndcg_at_10": 0.001}}
+    settings = make_settings(promotion=strict)
+    version = retrain(settings).version.version
+    assert champion(open_store(settings.store), settings.model_name) is None
+    with pytest.raises(GateError, match=r"is held: hr@10 is .*; the floor is 0\.9900"):
+        promote(version, settings.model_name, store=settings.store)
+    looser = PromotionSettings.model_validate({"floors": {"hr_at_10": 0.01}})
+    assert promote(version, settings.model_name, promotion=looser, store=settings.store).version == version
+    decisions = [
+        json.loads(open_store(settings.store).get(key))["settings"]
+        for key in open_store(settings.store).list(f"decisions/{settings.model_name}/{version}/")
+        if key.endswith(".json")
+    ]
+    assert [found["floors"]["hr_at_10"] for found in decisions] == [0.99, 0.01]
+    assert all(found["resamples"] == 300 and found["floors"]["ndcg_at_10"] == 0.001 for found in decisions)
 
 
 def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not(make_settings: Make, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -14,8 +13,9 @@ from configs.errors import NotFoundError, TrainingError
 from infra.stores import open_store
 from models.recommender import EpochReport
 from tasks.comparison import begin_comparison, read_run, run_entry
-from tasks.comparison_process import run_apart
-from tests.tasks.compared import ENTRIES, TINY_NCF, small_comparison, stored_dataset
+from tasks.comparison_process import run_entry_apart
+from tests.full.test_prefect_server import wait_until
+from tests.tasks.compared import ENTRIES, TINY_NCF, TINY_SS4REC, small_comparison, stored_dataset
 
 pytestmark = pytest.mark.full
 
@@ -29,7 +29,7 @@ def test_a_run_apart_is_the_run_and_tells_its_epochs(tmp_path: Path) -> None:
         dataset, store = stored_dataset(settings), open_store(settings.store)
         begin_comparison(store, dataset, settings)
         if settings is apart:
-            run_apart("small", settings.entry("ncf"), 1, dataset, settings, told.append)
+            run_entry_apart("small", settings.entry("ncf"), 1, dataset, settings, told.append)
         else:
             run_entry(store, "small", settings.entry("ncf"), 1, dataset, settings)
     ours, theirs = (read_run(open_store(settings.store), "small", "ncf", 1) for settings in (apart, here))
@@ -42,18 +42,18 @@ def test_what_goes_wrong_apart_is_raised_here(tmp_path: Path) -> None:
     settings = small_comparison(tmp_path, entries=[ENTRIES[0], wild], reference="wild")
     dataset = stored_dataset(settings)
     with pytest.raises(TrainingError, match=r"scores of ncf for user .* are not finite"):
-        run_apart("small", settings.entry("wild"), 1, dataset, settings, lambda report: None)
+        run_entry_apart("small", settings.entry("wild"), 1, dataset, settings, lambda report: None)
     open_store(settings.store).delete(f"{dataset.prefix}/manifest.json")
     with pytest.raises(NotFoundError, match="There is no dataset ml-100k"):
-        run_apart("small", settings.entry("popularity"), 1, dataset, settings, lambda report: None)
+        run_entry_apart("small", settings.entry("popularity"), 1, dataset, settings, lambda report: None)
 
 
 def test_a_defect_apart_keeps_its_traceback(tmp_path: Path) -> None:
     settings = small_comparison(tmp_path, entries=ENTRIES[:2], reference="ncf")
     dataset = stored_dataset(settings)
-    broken = settings.entry("ncf").model_copy(update={"kind": "nonsense"})
+    broken = settings.model_copy(update={"evaluation": None})
     with pytest.raises(RuntimeError, match=r"(?s)AttributeError.*Traceback.*run_entry"):
-        run_apart("small", broken, 1, dataset, settings, lambda report: None)
+        run_entry_apart("small", broken.entry("ncf"), 1, dataset, broken, lambda report: None)
 
 
 def test_an_error_while_it_is_followed_ends_it(tmp_path: Path) -> None:
@@ -64,8 +64,19 @@ def test_an_error_while_it_is_followed_ends_it(tmp_path: Path) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_apart("small", settings.entry("ncf"), 1, dataset, settings, refuse)
+        run_entry_apart("small", settings.entry("ncf"), 1, dataset, settings, refuse)
     assert not open_store(settings.store).exists("comparisons/small/runs/ncf-1.json")
+
+
+def trainings() -> dict[int, int]:
+    """Processes that train, with their parents."""
+    listed = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    found = [line.split(maxsplit=2) for line in listed.splitlines() if "tasks.training_process" in line]
+    return {int(pid): int(parent) for pid, parent, _ in found}
+
+
+def children_of(parent: int) -> list[int]:
+    return [child for child, its in trainings().items() if its == parent]
 
 
 def test_a_killed_process_is_told_of(tmp_path: Path) -> None:
@@ -75,24 +86,41 @@ def test_a_killed_process_is_told_of(tmp_path: Path) -> None:
     def kill_it(report: EpochReport) -> None:
         if killed:  # what it had written before is read after its end
             return
-        children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(mine)], capture_output=True, text=True, check=True)
-        (child,) = [line.split()[0] for line in children.stdout.splitlines() if "tasks.comparison_process" in line]
-        os.kill(int(child), signal.SIGKILL)
+        (child,) = children_of(mine)
+        os.kill(child, signal.SIGKILL)
         killed.append(child)
 
     with pytest.raises(TrainingError, match=r"trained endless with seed 1 ended with status -9 and no word: it was killed"):
-        run_apart("small", settings.entry("endless"), 1, dataset, settings, kill_it)
+        run_entry_apart("small", settings.entry("endless"), 1, dataset, settings, kill_it)
     assert killed
 
 
 def test_it_ends_when_its_parent_has_ended(tmp_path: Path) -> None:
     settings = small_comparison(tmp_path, entries=[ENTRIES[0], ENDLESS], reference="endless")
-    work = pickle.dumps(("small", settings.entry("endless"), 1, stored_dataset(settings), settings, 1))
-    command = [sys.executable, "-m", "tasks.comparison_process"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as child:
-        assert child.stdin is not None and child.stdout is not None
-        child.stdin.write(work)
-        assert b"epoch" in child.stdout.readline()
-        child.stdin.close()
-        child.stdout.read()  # ends with the process
-        assert child.wait() == 1
+    program = (
+        "import sys; from configs.comparison import CompareSettings; from tasks.comparison_process import run_entry_apart\n"
+        "from tasks.datasets import load_dataset_ref; from infra.stores import open_store\n"
+        "s = CompareSettings.model_validate_json(sys.argv[1])\n"
+        "d = load_dataset_ref(open_store(s.store), 'ml-100k', sys.argv[2])\n"
+        "run_entry_apart('small', s.entry('endless'), 1, d, s, lambda report: print('epoch', flush=True))\n"
+    )
+    version = stored_dataset(settings).version
+    command = [sys.executable, "-c", program, settings.model_dump_json(), version]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"TMPDIR": str(tmp_path)}) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"epoch\n"
+        (child,) = children_of(parent.pid)
+        parent.kill()
+    wait_until(lambda: child not in trainings(), 60)
+    assert not list(tmp_path.glob("recsys-training-*")), "it takes away what the parent could not"
+
+
+def test_a_run_of_replicas_is_stored_once_and_says_how_many(tmp_path: Path) -> None:
+    both = {"name": "both", "kind": "ss4rec", "settings": {**TINY_SS4REC, "replicas": 2}}
+    settings = small_comparison(tmp_path, entries=[ENTRIES[0], both], reference="both")
+    dataset, store, told = stored_dataset(settings), open_store(settings.store), []
+    begin_comparison(store, dataset, settings)
+    run_entry_apart("small", settings.entry("both"), 1, dataset, settings, told.append)
+    record = read_run(store, "small", "both", 1).record
+    assert record.replicas == 2 and record.epochs == told and len(told) == 2
+    assert not (settings.work_dir / "comparisons/small/both-1").exists()

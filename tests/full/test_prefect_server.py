@@ -104,11 +104,10 @@ def test_a_command_shows_in_the_server_that_prefect_api_url_names(server: dict[s
 
 
 def test_a_deployed_retrain_runs_on_a_worker(server: dict[str, str], tmp_path: Path) -> None:
-    assert run([PREFECT, "work-pool", "create", "recsys", "--type", "process"], server, ROOT).returncode == 0
-    deployed = run([PREFECT, "--no-prompt", "deploy", "--all"], server, ROOT)
-    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    done = run([sys.executable, "-m", "flows.cli", "setup", "--set", "schedules=false"], server, ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
     names = {deployment["name"] for deployment in ask(server, "deployments/filter")}
-    assert names == {"etl", "monitor", "train", "retrain", "search", "compare", "compare-run", "promote", "rollback"}
+    assert names == {"etl", "monitor", "train", "retrain", "search", "compare", "compare-run", "replay", "promote", "rollback"}
     with (tmp_path / "worker.log").open("w") as log:
         worker = subprocess.Popen([PREFECT, "worker", "start", "--pool", "recsys"], env=server, stdout=log, stderr=log, cwd=ROOT)
         try:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-import boto3
 import pytest
 
 from configs.errors import AlreadyExistsError, StoreDeniedError
 from configs.settings import PromotionSettings, StoreSettings
-from infra.stores import open_store
+from infra.s3 import S3Store
+from infra.stores import LocalStore, open_store
 from tasks.load_check import check_version
 from tasks.promotions import champion, promote
 from tests.doubles.contract import check_contract, check_one_winner
-from tests.doubles.radosgw import PROGRAMS, RadosGateway, radosgw
+from tests.doubles.races import copy_store, race_to_promote, race_to_publish, three_versions
+from tests.doubles.radosgw import PROGRAMS
 from tests.tasks.stored import NAME, sealed
 
 missing = [program for program in PROGRAMS if shutil.which(program) is None]
@@ -27,44 +27,16 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[RadosGateway]:
-    # A short path: Ceph's admin sockets have at most 107 characters.
-    folder = Path(tempfile.mkdtemp(prefix="rgw"))
-    with radosgw(folder) as running:
-        yield running
+def test_it_keeps_the_contract(ceph: StoreSettings, tmp_path: Path) -> None:
+    check_contract(open_store(ceph), tmp_path)
 
 
-@pytest.fixture
-def settings(gateway: RadosGateway, request: pytest.FixtureRequest) -> StoreSettings:
-    bucket = f"b{abs(hash(request.node.name)) % 10**10}"
-    boto3.session.Session().client(
-        "s3",
-        endpoint_url=gateway.endpoint_url,
-        region_name="us-east-1",
-        aws_access_key_id=gateway.access_key,
-        aws_secret_access_key=gateway.secret_key,
-    ).create_bucket(Bucket=bucket)
-    return StoreSettings.model_validate(
-        {
-            "url": f"s3://{bucket}/p",
-            "endpoint_url": gateway.endpoint_url,
-            "access_key_id": gateway.access_key,
-            "secret_access_key": gateway.secret_key,
-        }
-    )
+def test_of_many_creates_one_wins(ceph: StoreSettings) -> None:
+    check_one_winner(open_store(ceph), writers=16, rounds=5)
 
 
-def test_it_keeps_the_contract(settings: StoreSettings, tmp_path: Path) -> None:
-    check_contract(open_store(settings), tmp_path)
-
-
-def test_of_many_creates_one_wins(settings: StoreSettings) -> None:
-    check_one_winner(open_store(settings), writers=16, rounds=5)
-
-
-def test_a_version_is_sealed_checked_and_promoted(settings: StoreSettings, tmp_path: Path) -> None:
-    store = open_store(settings)
+def test_a_version_is_sealed_checked_and_promoted(ceph: StoreSettings, tmp_path: Path) -> None:
+    store = open_store(ceph)
     ref = sealed(store, tmp_path / "model")
     assert check_version(store, ref, PromotionSettings()).ok
     promote(store, NAME, ref.version, expected=0, reason="first", now=datetime.now(UTC))
@@ -74,11 +46,64 @@ def test_a_version_is_sealed_checked_and_promoted(settings: StoreSettings, tmp_p
         promote(store, NAME, ref.version, expected=0, reason="again", now=datetime.now(UTC))
 
 
-def test_wrong_credentials_and_a_missing_bucket_are_told_apart(settings: StoreSettings) -> None:
-    wrong = settings.model_copy(update={"access_key_id": "nobody"})
+def test_wrong_credentials_and_a_missing_bucket_are_told_apart(ceph: StoreSettings) -> None:
+    wrong = ceph.model_copy(update={"access_key_id": "nobody"})
     with pytest.raises(StoreDeniedError, match=r"InvalidAccessKeyId.*store.access_key_id"):
         open_store(wrong).put("k", b"x")
-    elsewhere = open_store(settings.model_copy(update={"url": "s3://no-such-bucket"}))
+    elsewhere = open_store(ceph.model_copy(update={"url": "s3://no-such-bucket"}))
     for call in (lambda: elsewhere.put("k", b"x"), lambda: elsewhere.exists("k"), lambda: list(elsewhere.list())):
         with pytest.raises(StoreDeniedError, match="bucket no-such-bucket does not exist"):
             call()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("race")
+
+
+@pytest.fixture(scope="module")
+def made(root: Path) -> tuple[LocalStore, list[str]]:
+    return three_versions(root)
+
+
+def test_of_6_processes_one_promotes_in_each_round(ceph: StoreSettings, made: tuple[LocalStore, list[str]]) -> None:
+    store, versions = made
+    copy_store(store, open_store(ceph))
+    race_to_promote(ceph, versions, processes=6, rounds=12)
+
+
+@pytest.mark.usefixtures("made")
+def test_of_6_processes_one_publishes_the_version_of_each_round(ceph: StoreSettings, root: Path) -> None:
+    race_to_publish(ceph, root / "m0", processes=6, rounds=8)
+
+
+def test_more_keys_than_a_page_of_any_spelling_are_listed_as_a_folder_lists_them(ceph: StoreSettings, tmp_path: Path) -> None:
+    """The promotion log and the lists of versions rest on ascending order, and on nothing being left out between pages."""
+    names = [f"log/{number:08d}.json" for number in range(1, 1_031)]
+    names += [
+        f"odd/{name}" for name in ("a b", "a+b", "a%2Fb", "a-b", "a.b", "a/b", "aB", "ab", "é", "日本", "😀", "~", "a&b=c", "<x>")
+    ]
+    store, folder = open_store(ceph), LocalStore(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: store.put(name, b""), names))
+    for name in names:
+        folder.put(name, b"")
+    for prefix in ("", "log/", "log/0000100", "odd/", "odd/a", "odd/a/", "none"):
+        assert list(store.list(prefix)) == list(folder.list(prefix)), prefix
+    assert all(store.exists(name) and store.get(name) == b"" for name in names[-14:])
+
+
+def test_an_object_made_in_parts_is_replaced_read_and_told_apart_by_its_tag(ceph: StoreSettings, tmp_path: Path) -> None:
+    store = S3Store(ceph.url.removeprefix("s3://").partition("/")[0], "p", ceph)
+    store.part_bytes = 5 << 20
+    one, other = b"1" * (11 << 20), b"2" * (11 << 20)
+    store.put("k", one)
+    (first,) = store.entries("k")
+    store.put("k", other)
+    (second,) = store.entries("k")
+    assert first.tag != second.tag and first.size == second.size == len(one)
+    assert store.get("k") == other
+    store.put("k", b"small")
+    assert store.get("k") == b"small" and [entry.size for entry in store.entries("k")] == [5]
+    with pytest.raises(AlreadyExistsError):
+        store.put_new("k", one)

@@ -1,0 +1,126 @@
+"""`recsys experiment`: experiments on live traffic, before, while and after they run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.console import Config, Json, Set, settings_of, table, write_json
+
+if TYPE_CHECKING:
+    from configs.experiments import Experiment, ExperimentFile
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Experiments on live traffic.")
+Experiments = Annotated[Path, typer.Option("--experiments", help="The YAML file of experiments.")]
+
+
+@app.command("list")
+def list_(experiments: Experiments, json_file: Json = None) -> None:
+    """Check the file, and list its experiments and shadow versions."""
+    file = _file(experiments)
+    write_json(json_file, file.model_dump(mode="json"))
+    rows = [
+        [
+            each.name,
+            each.revision,
+            ", ".join(f"{arm.name} {share:.0%} {arm.version}" for arm, share in zip(each.arms, each.shares, strict=True)),
+            f"{each.users[0]:g} to {each.users[1]:g}",
+            " to ".join("open" if time is None else time.isoformat() for time in (each.during.start, each.during.end)),
+            "active" if each.active else "off",
+        ]
+        for each in file.experiments
+    ]
+    table(["experiment", "revision", "arms (the first is the control)", "users", "during", ""], rows)
+    for shadow in file.shadow:
+        typer.echo(f"shadow: {shadow.version} for {shadow.share:.0%} of the users")
+
+
+@app.command()
+def assign(
+    experiments: Experiments,
+    users: Annotated[list[str], typer.Argument(help="User ids.")],
+    at: Annotated[datetime | None, typer.Option(help="UTC time; now by default.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Show what users are served with."""
+    from dataclasses import asdict
+
+    from serving.experiments import Experiments as Assigner
+
+    assigner, now = Assigner(_file(experiments)), _seconds(at)
+    found = {user: assigner.assign(user, now) for user in users}
+    write_json(json_file, {user: asdict(each) for user, each in found.items()})
+    rows = [
+        [user, each.experiment or "none", each.arm or "", each.version, ", ".join(each.shadow)] for user, each in found.items()
+    ]
+    table(["user", "experiment", "arm", "version", "shadow"], rows, whole="version")
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="Name of the experiment.")],
+    experiments: Experiments,
+    outcomes: Annotated[
+        Path, typer.Option(help=".csv, .parquet or .jsonl with user_id, timestamp, and movie_id, value, request_id where known.")
+    ],
+    exposures: Annotated[
+        Path | None, typer.Option(help="File or folder of the exposure log; what the logs put into the store by default.")
+    ] = None,
+    as_of: Annotated[datetime | None, typer.Option(help="UTC time to which all is known; the newest time by default.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Write the report as a page.")] = None,
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Join exposures with outcomes, check whether they may be believed, and compare the arms; look as often as you like."""
+    experiment = _named(_file(experiments), name, experiments)
+    from infra.stores import open_store
+    from serving.experiment_page import arm_rows, check_rows, render_html, versus_rows
+    from serving.experiment_report import read_outcomes, report_experiment
+    from serving.exposures import read_exposures, stored_exposures
+
+    store = open_store(settings_of(config, set_).store)
+    logged = stored_exposures(store) if exposures is None else read_exposures(exposures)
+    found = report_experiment(experiment, logged, read_outcomes(outcomes), as_of=None if as_of is None else _seconds(as_of))
+    write_json(json_file, found.to_dict())
+    for rows in (check_rows(found), arm_rows(found), versus_rows(found)):
+        table(list(rows[0]), [list(row.values()) for row in rows])
+    for shadow in found.shadow:
+        overlap = "" if shadow.overlap is None else f", {shadow.overlap:.0%} of its lists also shown"
+        typer.echo(f"shadow {shadow.version}: {shadow.answers:,} answers{overlap}")
+    typer.echo(f"measured: {found.outcome}")
+    typer.echo(f"\n{found.experiment} ({found.revision}): {found.verdict}")
+    if page is not None:
+        partial = page.with_name(f".{page.name}.partial")
+        page.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(render_html(found))
+        partial.replace(page)
+        typer.echo(f"page: {page}")
+
+
+def _file(path: Path) -> ExperimentFile:
+    from configs.experiments import ExperimentFile
+    from configs.loading import load_settings
+
+    return load_settings(ExperimentFile, str(path))
+
+
+def _named(file: ExperimentFile, name: str, path: Path) -> Experiment:
+    from configs.errors import SettingsError
+
+    for each in file.experiments:
+        if each.name == name:
+            return each
+    known = ", ".join(each.name for each in file.experiments) or "none"
+    raise SettingsError(f"{path} has no experiment {name!r}; it has {known}.")
+
+
+def _seconds(at: datetime | None) -> int:
+    from datetime import UTC
+
+    return int((datetime.now(UTC) if at is None else at.replace(tzinfo=UTC)).timestamp())

@@ -1,0 +1,93 @@
+"""replay: a data set's past lived through again, slice by slice, once for each policy of retraining."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from configs.errors import ReplayError
+from configs.replay import ReplaySettings
+from flows.challenge import Clock, enter_gate, train_candidates
+from flows.etl import etl
+from flows.monitor import monitor
+from infra.locks import run_lock
+from tasks.candidates import clear_checkpoints
+from tasks.drift import DriftResult
+from tasks.failure import show_failure
+from tasks.replay import champions_of, dataset_of, promoted_before, run_settings, trainings_due, watched_by_another
+from tasks.replay_feed import Slice
+from tasks.replay_log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
+from tasks.replay_results import Replay
+from tasks.replay_stages import Progress, begin_replay, deliver_slice, keep_training, record_slice, report_replay
+
+__all__ = ["replay"]
+
+
+@flow(name="replay", flow_run_name="{settings.data.dataset_name}", on_failure=[show_failure])
+def replay(settings: ReplaySettings = ReplaySettings()) -> Replay:  # noqa: B008
+    """Replay the source and tell what each policy was worth. A replay that was killed goes on with the slice that it was in."""
+    plan = begin_replay(settings)
+    with run_lock(settings.work_dir, f"replay-{plan.id}"):
+        progress = Progress(plan)
+        for part in plan.slices:
+            record = ReplayLog.of(plan).slice(part.number) or watch_slice(plan, part, settings)
+            due = trainings_due(plan, part, record, settings)
+            if due:
+                retrain_policies(plan, part, record, due, settings)
+            progress(part)
+        return report_replay(plan, settings)
+
+
+def watch_slice(plan: ReplayPlan, part: Slice, settings: ReplaySettings) -> SliceRecord:
+    """Add the slice to the dataset; each policy's champion is monitored on it, and ranks it."""
+    clock, run = Clock(), run_settings(plan, settings)
+    deliver_slice(plan, part)
+    now = part.end + run.landing.settle_s
+    dataset = clock("etl", etl, run.data, run.validation, run.store, run.etl, run.landing, now=now)
+    found: dict[str, DriftResult] = {}
+    watched: dict[tuple[str, ...], DriftResult] = {}
+    for policy, champion in champions_of(plan, settings).items() if part.number else ():
+        if champion not in watched:
+            run = run_settings(plan, settings, policy)
+            watched[champion] = clock(
+                f"monitor {policy}", monitor, f"{dataset.name}/{dataset.version}", run.model_name, run.data, run.drift, run.store,
+                run.monitoring, since=part.start, now=part.end,
+            )  # fmt: skip
+        found[policy] = watched_by_another(plan, watched[champion], policy, settings)
+    return record_slice(plan, part, dataset, found, settings, clock.seconds)
+
+
+def retrain_policies(plan: ReplayPlan, part: Slice, record: SliceRecord, due: dict[str, str], settings: ReplaySettings) -> None:
+    """Train once for all policies that are due, as equal settings on the same dataset are the same model; each policy's own gate
+    decides against its own champion."""
+    dataset = dataset_of(plan, record)
+    shared, run, ranked = Clock(), run_settings(plan, settings), None
+    for policy, why in due.items():
+        kept = promoted_before(plan, part, record, policy, why, settings)
+        if kept is None:
+            ranked = ranked or train_candidates(dataset, run, shared)
+            own = Clock()
+            outcome = enter_gate(ranked, dataset, run_settings(plan, settings, policy), own)
+            kept = TrainingRecord(
+                policy=policy,
+                slice=part.number,
+                why=why,
+                dataset=record.dataset,
+                version=outcome.version.version,
+                outcome=outcome.decision.outcome,
+                reasons=outcome.decision.reasons,
+                champion=outcome.champion,
+                holdout_ndcg_at_10=outcome.evaluation.metrics["ss4rec"]["all"]["ndcg@10"],
+                training_s=round(sum(epoch.seconds for each in ranked.trained.candidates for epoch in each.epochs), 2),
+                seconds=round(sum(shared.seconds.values()) + sum(own.seconds.values()), 2),
+            )
+        if kept.champion is None:
+            raise ReplayError(
+                f"The gate held the model of the base ({kept.outcome}), so there is no champion to replay. {' '.join(kept.reasons)} Take "
+                "more base_slices, train longer, or lower promotion.floors."
+            )
+        keep_training(plan, kept)
+    clear_checkpoints(run)
+
+
+if __name__ == "__main__":
+    print(replay())

@@ -1,0 +1,132 @@
+"""Data that keeps arriving, on a real Prefect server and at the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.sorting import ArtifactSort
+
+from configs.settings import RetrainSettings
+from flows.etl import etl
+from flows.monitor import monitor
+from flows.retrain import retrain
+from infra.stores import open_store
+from tasks.artifacts import show_landing
+from tasks.datasets import list_datasets, read_manifest, read_table
+from tasks.landing import Landing
+from tasks.landing_log import FileAccount
+from tests import synthetic
+from tests.flows.conftest import artifact_keys
+from tests.flows.test_cli import recsys
+from tests.tasks.landed import csv
+
+Make = Callable[..., RetrainSettings]
+
+
+def landing_settings(make: Make, tmp_path: Path) -> RetrainSettings:
+    """A release of the earlier half of some events, and a zone in which the later half arrives in two files."""
+    frame = synthetic.interactions(80, 40, 25).sort_values("timestamp", ignore_index=True)
+    half = len(frame) // 2
+    settings = make(frame[:half])
+    zone = tmp_path / "zone"
+    zone.mkdir()
+    (zone / "one.csv").write_text(csv(frame[half : half + 500]))
+    (tmp_path / "two.csv").write_text(csv(frame[half + 450 :]))
+    data = settings.data.model_copy(update={"landing": str(zone), "dataset": "films"})
+    return settings.model_copy(
+        update={"data": data, "landing": settings.landing.model_copy(update={"settle_s": 0.0, "compact_share": 0.4})}
+    )
+
+
+def test_a_retraining_adds_what_has_landed_to_the_release_and_trains_on_it(make_settings: Make, tmp_path: Path) -> None:
+    settings = landing_settings(make_settings, tmp_path)
+    release = settings.data.model_copy(update={"landing": None})
+    base = etl(release, settings.validation, settings.store, settings.etl)
+    assert base.name == "films" and base.number == 0
+    first = retrain(settings)
+    assert first.dataset.parents == (f"films/{base.version}",) and first.dataset.rows == base.rows + 500
+    assert first.evaluation.dataset == f"films/{first.dataset.version}" and first.promoted
+    assert {"landing", "dataset"} <= artifact_keys()
+    (tmp_path / "two.csv").rename(tmp_path / "zone" / "two.csv")
+    second = retrain(settings)
+    store = open_store(settings.store)
+    assert second.dataset.rows == len(read_table(store, second.dataset, "interactions")) > first.dataset.rows
+    assert second.decision.champion == first.version.version
+    # More than landing.compact_share of the rows stood in later parts, so the new version was compacted.
+    assert len(read_manifest(store, "films", second.dataset.version)["layout"]["parts"]) == 1
+    assert monitor(None, settings.model_name, settings.data, settings.drift, settings.store).verdict
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=["landing"]))
+    with get_client(sync_client=True) as client:
+        shown = client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC)
+    rows = {row["file"]: row for artifact in reversed(shown) for row in json.loads(str(artifact.data))}
+    assert rows["two.csv"]["rows"] == rows["two.csv"]["accepted"] + 50 and rows["two.csv"]["duplicates"] == 50
+
+
+@pytest.fixture
+def config(make_settings: Make, tmp_path: Path) -> tuple[str, str]:
+    settings = landing_settings(make_settings, tmp_path)
+    path = tmp_path / "run.yaml"
+    content = json.loads(settings.model_dump_json(exclude_defaults=True))
+    zone = content["data"].pop("landing")
+    path.write_text(yaml.safe_dump(content))
+    return str(path), zone
+
+
+def test_what_lands_is_added_compacted_and_pruned_at_the_command_line(
+    config: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, zone = config
+    out = tmp_path / "out.json"
+    assert recsys("etl", "-c", path) == 0
+    lazy = ["--set", "landing.compact_share=1"]
+    assert recsys("etl", "-c", path, "--landing", zone, *lazy, "--json", str(out)) == 0
+    landed = json.loads(out.read_text())
+    assert landed["number"] == 1 and len(landed["parents"]) == 1
+    assert "one.csv" in capsys.readouterr().out
+    assert recsys("etl", "-c", path, "--compact", "--json", str(out)) == 0
+    compacted = json.loads(out.read_text())
+    assert compacted["parents"] == [f"films/{landed['version']}"] and compacted["rows"] == landed["rows"]
+    assert recsys("etl", "-c", path, "--landing", zone, "--retry-quarantined", "--json", str(out)) == 0
+    assert json.loads(out.read_text()) == compacted
+    capsys.readouterr()
+    assert recsys("landing", "-c", path, "--json", str(out)) == 0
+    runs = json.loads(out.read_text())
+    assert [(run["kind"], len(run["accounts"])) for run in runs] == [("ingest", 1), ("compact", 0)]
+    account = runs[0]["accounts"][0]
+    assert account["rows"] == account["accepted"] + account["duplicates"] + account["quarantined"] == 500
+    assert "one.csv" in (told := capsys.readouterr().out) and "taken to be complete until" in told
+    assert recsys("landing", "-c", path, "--set", "data.dataset=other") == 0
+    assert "nothing has landed yet" in capsys.readouterr().out
+    assert recsys("datasets", "-c", path) == 0
+    assert f"films/{landed['version']}" in (listed := capsys.readouterr().out) and "made from" in listed
+    assert recsys("datasets", "prune", "--keep", "1", "-c", path, "--json", str(out)) == 0
+    plan = json.loads(out.read_text())
+    assert len(plan["versions"]) == 2 and not plan["deleted"] and "--yes deletes them" in capsys.readouterr().out
+    assert len(list_datasets(open_store(RetrainSettings.model_validate(yaml.safe_load(Path(path).read_text())).store))) == 3
+    assert recsys("datasets", "prune", "--keep", "1", "--yes", "-c", path) == 0
+    assert recsys("datasets", "-c", path, "--json", str(out)) == 0
+    assert [ref["version"] for ref in json.loads(out.read_text())] == [compacted["version"]]
+    assert recsys("etl", "-c", path, "--landing", str(tmp_path / "nowhere")) == 1
+    assert "there is no such folder" in capsys.readouterr().err
+    assert recsys("etl", "-c", path, "--compact", "--set", "data.dataset=other") == 1
+    assert "nothing to compact" in capsys.readouterr().err
+
+
+def test_a_run_over_very_many_files_shows_some_and_says_so(monkeypatch: pytest.MonkeyPatch, make_settings: Make) -> None:
+    shown: list[tuple[list[dict[str, object]], str]] = []
+    monkeypatch.setattr("tasks.artifacts.create_table_artifact", lambda rows, key, description: shown.append((rows, description)))
+    base = etl(make_settings().data, make_settings().validation, make_settings().store, make_settings().etl)
+    bad = {"rating is outside": 2}
+    accounts = [
+        FileAccount(f"{n}.csv", "ab", "events", 0, 1, "accepted", 2, 0, 0, 2, bad, extra_columns=("device",)) for n in range(600)
+    ]
+    show_landing.__wrapped__(Landing(base, 1, tuple(accounts), {"x.csv": "it grows"}, 0, 1_700_000_000))
+    rows, description = shown[-1]
+    assert len(rows) == 501 and rows[-1]["remarks"] == "it grows" and "100 more files" in description
+    assert rows[0]["remarks"] == "rating is outside: 2; not read: device"

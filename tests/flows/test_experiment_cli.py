@@ -1,0 +1,74 @@
+"""`recsys experiment`: what is printed, written and refused; and the example files that ship."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from configs.errors import SettingsError
+from configs.experiments import ExposureSettings
+from flows.cli import app
+from infra.stores import LocalStore
+from serving.experiments import Experiments
+from serving.exposures import ExposureLog
+from serving.rules import Rules
+from tests.serving.live import experiment, lived
+
+EXAMPLES = Path(__file__).parents[2] / "configs" / "examples"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An experiment's file, its log, in the store too, and its outcomes."""
+    made = experiment()
+    exposures, outcomes = lived(made, users=1500)
+    for log in (
+        ExposureLog(ExposureSettings(folder=tmp_path / "log")),
+        ExposureLog(ExposureSettings(folder=tmp_path / "sent"), LocalStore(tmp_path / "store")),
+    ):
+        for each in exposures:
+            log.write(each)
+        log.close()
+    outcomes.to_csv(tmp_path / "outcomes.csv", index=False)
+    file = {"experiments": [made.model_dump(mode="json")], "shadow": [{"version": "v9", "share": 0.1}]}
+    (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(file))
+    return tmp_path
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["experiment", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_report_is_printed_and_written_from_a_folder_and_from_the_store(folder: Path) -> None:
+    common = ["report", "longer", "--experiments", f"{folder}/experiments.yaml", "--outcomes", f"{folder}/outcomes.csv", "--as-of", "2025-08-01"]  # fmt: skip
+    said = run(*common, "--exposures", f"{folder}/log", "--page", f"{folder}/page.html", "--json", f"{folder}/a.json")
+    assert "challenger is better than control" in said and "sample ratio" in said
+    assert "<h1>Experiment longer</h1>" in (folder / "page.html").read_text()
+    run(*common, "--set", f"store.url=file:{folder}/store", "--json", f"{folder}/b.json")
+    found = json.loads((folder / "a.json").read_text())
+    assert found == json.loads((folder / "b.json").read_text())
+    assert found["versus"][0]["verdict"] == "better" and found["trusted"]
+
+
+def test_experiments_are_listed_and_users_placed(folder: Path) -> None:
+    said = run("list", "--experiments", f"{folder}/experiments.yaml")
+    assert "longer" in said and "shadow: v9 for 10%" in said
+    run("assign", "--experiments", f"{folder}/experiments.yaml", "1", "2", "--json", f"{folder}/c.json")
+    found = json.loads((folder / "c.json").read_text())
+    assert {user: each["arm"] for user, each in found.items()} == {"1": "challenger", "2": "control"}
+
+
+def test_an_experiment_that_is_not_in_the_file_is_refused_with_those_that_are(folder: Path) -> None:
+    with pytest.raises(SettingsError, match="no experiment 'shorter'; it has longer"):
+        run("report", "shorter", "--experiments", f"{folder}/experiments.yaml", "--outcomes", f"{folder}/outcomes.csv")
+
+
+def test_the_example_files_can_be_used() -> None:
+    assert next(rule.name for rule in Rules.load(EXAMPLES / "rules.yaml").file.rules) == "winter films"
+    assert len(Experiments.load(EXAMPLES / "experiments.yaml").versions) == 1

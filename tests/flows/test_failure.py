@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.runtime import flow_run
+
+from configs.errors import SourceError
+from tasks.failure import advice, show_failure
+
+RUNS: list[str] = []
+
+
+@flow(name="part", on_failure=[show_failure])
+def part(error: str) -> None:
+    RUNS.append(str(flow_run.id))
+    raise SourceError("ratings.csv has no column rating. Add it.") if error == "source" else ZeroDivisionError("division by zero")
+
+
+@flow(name="whole", on_failure=[show_failure])
+def whole(error: str) -> None:
+    RUNS.append(str(flow_run.id))
+    part(error)
+
+
+def artifacts_of(run: str) -> list[tuple[str, str]]:
+    """Those that have a key; the others hold results."""
+    with get_client(sync_client=True) as client:
+        wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(run)]))
+        return [(found.key, str(found.data)) for found in client.read_artifacts(artifact_filter=wanted) if found.key]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        ("source", SourceError, "ratings.csv has no column rating. Add it.\n\n**Next:** mend that."),
+        ("other", ZeroDivisionError, "traceback"),
+    ],
+)
+def test_a_run_that_failed_shows_once_why_and_what_to_do(error: str, kind: type[Exception], said: str) -> None:
+    RUNS.clear()
+    with pytest.raises(kind):
+        whole(error)
+    shown = [artifacts_of(run) for run in RUNS]
+    (key, text), *more = shown[0]
+    assert key == "failure" and said in text and f"## {kind.__name__}" in text and not more
+    assert shown[1] == [], "a part of another run is left to that one"
+
+
+def test_a_failure_without_an_exception_is_told_by_its_message() -> None:
+    assert "It was cancelled by hand." in advice(None, "It was cancelled by hand.")

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prefect import flow
+
+from tasks import stages
+from tasks.drift import DriftResult
+from tasks.drift_checks import Check
+from tasks.stages import announce_drift
+
+
+def result(verdict: Any) -> DriftResult:
+    checks = [
+        Check("rating", "distance", effect=0.9, bound=0.15, p_value=0.0005, adjusted_p=0.006, verdict="drifted"),
+        Check("volume", "times", verdict="not judged", detail="no window"),
+    ]
+    return DriftResult(
+        verdict=verdict,
+        reasons=["rating moved."],
+        rows=5000,
+        users=40,
+        first=0,
+        last=1,
+        reference_rows=1,
+        reference_users=1,
+        unseen_user_share=0.5,
+        alpha=0.01,
+        checks=checks,
+        model_name="movie-ranker",
+        dataset="ml-100k/abc",
+    )
+
+
+@pytest.mark.parametrize("verdict", ["drifted", "stable", "too small to judge"])
+def test_only_drift_is_announced_with_its_figures(verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(stages, "emit_event", lambda event, **details: told.append({"event": event, **details}))
+
+    @flow
+    def run() -> None:
+        announce_drift(result(verdict))
+
+    run()
+    if verdict != "drifted":
+        assert told == []
+        return
+    assert len(told) == 1 and told[0]["event"] == "recsys.drift.detected"
+    assert told[0]["resource"]["prefect.resource.id"] == "recsys.model.movie-ranker"
+    payload = told[0]["payload"]
+    assert payload["drifted"] == ["rating"] and payload["checks"] == {"rating": {"effect": 0.9, "bound": 0.15, "p_value": 0.006}}
+    assert payload["dataset"] == "ml-100k/abc" and payload["champion"] is None and payload["live_ndcg_at_10"] is None

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import boto3
+import click
+import pytest
+from moto import mock_aws
+from typer.testing import CliRunner
+
+from configs.errors import NotFoundError, SettingsError
+from configs.settings import StoreSettings
+from flows.cli import app
+from infra.stores import open_store
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a program of this machine was asked to open."""
+    found: list[str] = []
+    monkeypatch.setattr(click, "launch", lambda path: found.append(path) or 0)
+    monkeypatch.setattr("typer.launch", lambda path: found.append(path) or 0)
+    return found
+
+
+def recsys(*arguments: str) -> str:
+    done = CliRunner().invoke(app, ["open", *arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.output
+
+
+def test_a_page_of_a_folder_is_opened_where_it_lies(tmp_path: Path, opened: list[str]) -> None:
+    store = open_store(StoreSettings(url=f"file:{tmp_path}/the store"))
+    store.put_new("models/ranker/v/report.html", b"<html>")
+    recsys(store.uri("models/ranker/v/report.html"))
+    assert opened == [str(tmp_path / "the store/models/ranker/v/report.html")]
+
+
+def test_a_page_of_a_bucket_is_fetched_and_a_version_is_listed(
+    tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        boto3.client("s3").create_bucket(Bucket="shelf")
+        store = open_store(StoreSettings(url="s3://shelf/production"))
+        store.put_new("models/ranker/v/report.html", b"<html>")
+        page = store.uri("models/ranker/v/report.html")
+        assert recsys(store.uri("models/ranker/v")).strip() == page and not opened
+        said = recsys(page)
+        assert len(opened) == 1 and Path(opened[0]).read_bytes() == b"<html>" and opened[0] in said.replace("\n", "")
+        recsys(page, "--to", str(tmp_path / "kept" / "page.html"))
+        assert (tmp_path / "kept" / "page.html").read_bytes() == b"<html>" and len(opened) == 1
+        with pytest.raises(NotFoundError, match="nothing lies under it"):
+            recsys(page + "x")
+
+
+@pytest.mark.parametrize(("address", "said"), [("https://x/y", "no address of a store"), ("s3://bucket", "names a whole store")])
+def test_what_is_no_address_is_told(address: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        recsys(address)

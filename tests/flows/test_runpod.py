@@ -1,0 +1,475 @@
+"""RunPod and Prefect together, on a real Prefect server and the double of RunPod's API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, WorkPoolCreate
+from prefect.client.schemas.objects import FlowRun, WorkPool
+from prefect.exceptions import InfrastructureNotFound
+from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled, State, Suspended
+from pydantic import SecretStr
+
+from configs.errors import SettingsError, TrainingError
+from configs.runpod import RunPodSettings
+from configs.settings import RetrainSettings
+from flows.reap import reap
+from infra.runpod.block import RunPodCredentials, api_key
+from infra.runpod.cost import PodCost
+from infra.runpod.job import RunPodJobConfiguration
+from infra.runpod.order import Marks, OrderError, server_mark
+from infra.runpod.prefect_runs import PrefectRuns
+from infra.runpod.runs import RunsUnavailableError
+from infra.runpod.worker import RunPodWorker
+from tasks.datasets import DatasetRef
+from tasks.elsewhere import Trained, settle_cost, train_by_deployment
+from tests.doubles.runpod_api import ACCOUNT_KEY, RunPodDouble
+from tests.flows.test_cli import recsys
+
+T = TypeVar("T")
+PRICES = {"NVIDIA L4": 0.44, "NVIDIA A40": 0.8}
+
+
+@pytest.fixture
+def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunPodDouble]:
+    """The double, as the environment of a worker names it."""
+    with RunPodDouble(tmp_path / "runpod", {"PATH": os.defpath}, prices=PRICES, grace_s=0.5) as found:
+        monkeypatch.setenv("RUNPOD_API_BASE_URL", found.url)
+        monkeypatch.setenv("RUNPOD_API_KEY", ACCOUNT_KEY)
+        monkeypatch.setenv("RECSYS_RUNPOD_LOOK_EVERY_S", "0.1")
+        yield found
+        assert not found.violations
+
+
+def with_client(act: Callable[[PrefectClient], Awaitable[T]]) -> T:
+    async def within() -> T:
+        async with get_client() as client:
+            return await act(client)
+
+    return asyncio.run(within())
+
+
+@pytest.fixture
+def pool() -> WorkPool:
+    """A work pool of its own, with the form that the worker gives it."""
+    form = RunPodWorker.get_default_base_job_template()
+    name = f"gpu-{uuid4().hex[:8]}"
+    made = WorkPoolCreate(name=name, type="runpod", base_job_template=form)
+    return with_client(lambda client: client.create_work_pool(made))
+
+
+@flow(name="rented-nothing")
+def nothing() -> None: ...
+
+
+async def a_run(client: PrefectClient, state: State[Any], pool: WorkPool | None = None) -> FlowRun:
+    """A flow run in that state; on the pool, as a run of a deployment."""
+    if pool is None:
+        run = await client.create_flow_run(nothing)
+    else:
+        deployment = await client.create_deployment(
+            await client.create_flow(nothing), f"d-{uuid4().hex[:6]}", work_pool_name=pool.name
+        )
+        run = await client.create_flow_run_from_deployment(deployment)
+    await client.set_flow_run_state(run.id, state, force=True)
+    return await client.read_flow_run(run.id)
+
+
+def rent(double: RunPodDouble, marks: Marks) -> Any:
+    body = {"name": marks.name, "image": "i", "gpu": {"id": "NVIDIA L4"}, "args": "sleep 60", "env": marks.environment()}
+    return double.rent(body)
+
+
+def test_the_form_has_every_field_with_its_words_and_the_server_accepts_it(pool: WorkPool) -> None:
+    fields = pool.base_job_template["variables"]["properties"]
+    wanted = {"image", "gpu_types", "gpu_count", "cloud", "data_centers", "disk_gb", "network_volume", "max_price_per_hour"}
+    wanted |= {"max_runtime", "max_cost", "startup_timeout", "capacity_timeout", "env", "command", "registry"}
+    assert wanted <= fields.keys()
+    assert all(fields[name].get("title") and fields[name].get("description") for name in wanted)
+    assert set(pool.base_job_template["job_configuration"]) - {"labels", "name"} <= fields.keys()
+
+
+def configured(pool: WorkPool, run: FlowRun, **variables: Any) -> RunPodJobConfiguration:
+    async def resolve(client: PrefectClient) -> RunPodJobConfiguration:
+        values = {"image": "recsys/train:1", **variables}
+        found = await RunPodJobConfiguration.from_template_and_values(pool.base_job_template, values, client=client)
+        found.prepare_for_flow_run(run, work_pool=pool)
+        return found
+
+    return with_client(resolve)
+
+
+def test_a_job_becomes_an_order_with_the_runs_marks_and_without_the_workers_own_settings(
+    pool: WorkPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = with_client(lambda client: a_run(client, Pending()))
+    monkeypatch.setenv("PREFECT_WORKER_QUERY_SECONDS", "3")
+    found = configured(pool, run, gpu_types=["NVIDIA A40"], env={"WANDB": "x"}, max_cost=2.5, data_centers=["EU-RO-1"])
+    order = found.order(RunPodSettings(base_url="http://127.0.0.1:9", linger_s=5))
+    assert order.marks == Marks(pool.id, run.id, 0, 1800, 21600, 2.5) and order.command == ("prefect", "flow-run", "execute")
+    assert (order.gpu_types, order.data_centers, order.image) == (
+        ("NVIDIA A40",),
+        ("EU-RO-1",),
+        "recsys/train:1",
+    )
+    assert (
+        order.env["WANDB"] == "x"
+        and order.env["PREFECT__FLOW_RUN_ID"] == str(run.id)
+        and order.env["RECSYS_POD_LINGER_S"] == "5.0"
+    )
+    assert order.env["RUNPOD_API_BASE_URL"] == "http://127.0.0.1:9", "it is where the pod asks for its own end"
+    told = configured(pool, run, command_style="args").order(RunPodSettings(base_url="http://127.0.0.1:9"), "http://prefect/api")
+    assert (order.command_style, told.command_style) == ("auto", "args")
+    assert (order.marks.server, told.marks.server) == ("", server_mark("http://prefect/api"))
+    assert not [name for name in order.env if name.startswith(("PREFECT_WORKER", "PREFECT_HOME", "PREFECT_SERVER"))]
+
+
+def test_a_server_that_a_pod_cannot_reach_is_told_of_before_anything_is_rented(pool: WorkPool) -> None:
+    run = with_client(lambda client: a_run(client, Pending()))
+    with pytest.raises(OrderError, match=r"PREFECT_API_URL is http://127.*cannot reach"):
+        configured(pool, run, env={"PREFECT_API_URL": "http://127.0.0.1:4200/api"}).order(RunPodSettings())
+    assert configured(pool, run, env={"PREFECT_API_URL": "https://prefect.example.org/api"}).order(RunPodSettings())
+
+
+@pytest.mark.parametrize("env", [{"RUNPOD_API_KEY": "rpa_account"}, {"RECSYS_POD_POOL": "x"}])
+def test_an_environment_that_would_give_the_account_away_or_forge_the_marks_is_refused(
+    pool: WorkPool, env: dict[str, str]
+) -> None:
+    run = with_client(lambda client: a_run(client, Pending()))
+    with pytest.raises(OrderError, match=next(iter(env))[:10]) as raised:
+        configured(pool, run, env=env)
+    assert "rpa_account" not in str(raised.value)
+
+
+def test_the_key_comes_from_the_environment_or_the_block_and_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUNPOD_API_KEY", raising=False)
+    with pytest.raises(SettingsError, match="set RUNPOD_API_KEY, or save a block"):
+        asyncio.run(api_key(RunPodSettings(credentials_block="none-such")))
+
+    async def saved() -> SecretStr:
+        block = RunPodCredentials(api_key=SecretStr("rpa_from-the-block"))
+        assert "rpa_from-the-block" not in repr(block)
+        await block.save("runpod", overwrite=True)
+        return await api_key(RunPodSettings())
+
+    assert asyncio.run(saved()).get_secret_value() == "rpa_from-the-block"
+    monkeypatch.setenv("RUNPOD_API_KEY", "rpa_first")
+    assert asyncio.run(api_key(RunPodSettings())).get_secret_value() == "rpa_first"
+
+
+def test_the_flow_runs_of_a_pool_are_seen_as_they_are_and_changed(pool: WorkPool) -> None:
+    async def use(client: PrefectClient) -> None:
+        runs = PrefectRuns(lambda: client, pool.id, pool.name)
+        pending, running, waits = [await a_run(client, state, pool) for state in (Pending(), Running(), Scheduled())]
+        other = await a_run(client, Running())
+        found = await runs.look({other.id, uuid4()})
+        assert {run.state for run in found.values()} == {"PENDING", "RUNNING"} and found.keys() == {
+            pending.id,
+            running.id,
+            other.id,
+        }
+        assert found[running.id].begun and not found[pending.id].begun and found[running.id].attempt == 1
+        assert (await runs.look({waits.id}))[waits.id].released, "it waits for a worker, so no pod of it may be left"
+
+        await runs.assign(found[pending.id], "pod1")
+        await runs.tell(pending.id, "AwaitingGPU", "none is free")
+        told = await client.read_flow_run(pending.id)
+        assert (told.infrastructure_pid, told.state_name, told.state_type.value) == ("pod1", "AwaitingGPU", "PENDING")  # type: ignore[union-attr]
+        await runs.assign(found[pending.id], "pod2")
+        assert (await client.read_flow_run(pending.id)).infrastructure_pid == "pod1", "it names a pod already"
+        await runs.resubmit(found[pending.id], "its worker ended")
+        again = (await runs.look({pending.id}))[pending.id]
+        assert again.state == "PENDING", "it has gone on since it was seen"
+        await runs.resubmit(again, "its worker ended")
+        assert (await runs.look({pending.id}))[pending.id].state == "SCHEDULED"
+        await runs.crash(found[running.id], "its pod is gone")
+        assert (await client.read_flow_run(running.id)).state.message == "its pod is gone"  # type: ignore[union-attr]
+        await client.set_flow_run_state(other.id, Completed(), force=True)
+        await runs.crash(found[other.id], "too late")
+        assert (await client.read_flow_run(other.id)).state.is_completed()  # type: ignore[union-attr]
+        await runs.cancel(found[other.id], "too late")
+        assert (await client.read_flow_run(other.id)).state.is_completed()  # type: ignore[union-attr]
+        cancelled = await a_run(client, Cancelling(), pool)
+        await runs.cancel((await runs.look({cancelled.id}))[cancelled.id], "as asked")
+        assert (await client.read_flow_run(cancelled.id)).state.is_cancelled()  # type: ignore[union-attr]
+        suspended = await a_run(client, Suspended(timeout_seconds=60), pool)
+        assert (await runs.look({suspended.id}))[suspended.id].released
+        await runs.log(running.id, ["the last line"])
+        assert await runs.at_work("nobody") is False
+        await client.delete_flow_run(running.id)
+        await runs.crash(found[running.id], "it is gone")
+        await runs.tell(running.id, "AwaitingGPU", "nobody listens")
+
+    with_client(use)
+
+
+def test_an_account_is_kept_once_for_each_pod_and_found_again(pool: WorkPool) -> None:
+    async def use(client: PrefectClient) -> None:
+        runs = PrefectRuns(lambda: client, pool.id, pool.name)
+        run = await a_run(client, Completed(), pool)
+        first = PodCost("Pod_A1", "1 x L4", 0.44, "2026-11-01T12:00:00+00:00", 0.0, 0.0, False)
+        await runs.account(run.id, first)
+        await runs.account(run.id, replace(first, seconds=3600.0, usd=0.44))
+        await runs.account(run.id, replace(first, pod="pod_b2", closed=True))
+        kept = {account.pod: account for account in await runs.accounts(run.id)}
+        assert kept["Pod_A1"].usd == 0.44 and len(kept) == 2
+        assert [(view.id, account.pod) for view, account in await runs.open_accounts()] == [(run.id, "Pod_A1")]
+        await runs.account(run.id, replace(kept["Pod_A1"], closed=True))
+        twice = {"key": "gpu-cost-pod-a1", "type": "table", "flow_run_id": run.id, "data": [first.to_dict()]}
+        await client.create_artifact(ArtifactCreate.model_validate(twice))  # as a second worker at the same moment
+        assert sorted(account.usd for account in await runs.accounts(run.id)) == [0.0, 0.44]
+        notes = {"key": "gpu-cost-notes", "type": "table", "flow_run_id": run.id, "data": [{"month": "May", "usd": "much"}]}
+        await client.create_artifact(ArtifactCreate.model_validate(notes))
+        assert await runs.open_accounts() == [] and len(await runs.accounts(run.id)) == 2, "a person's table is no account"
+
+    with_client(use)
+
+
+def test_how_long_a_run_is_in_its_state_is_told_by_the_servers_clock_alone(
+    pool: WorkPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def use(client: PrefectClient) -> None:
+        run = await a_run(client, Running(), pool)
+        request = client.request
+
+        async def in_an_hour(method: Any, path: Any, **options: Any) -> Any:
+            answer = await request(method, path, **options)
+            if path == "/health":
+                answer.headers["date"] = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+            return answer
+
+        runs = PrefectRuns(lambda: client, pool.id, pool.name)
+        assert -2 < (await runs.look({run.id}))[run.id].age_s < 60
+        monkeypatch.setattr(client, "request", in_an_hour)
+        assert 3598 < (await runs.look({run.id}))[run.id].age_s < 3660
+
+    with_client(use)
+
+
+def test_a_server_that_does_not_answer_is_told_apart_from_a_run_that_is_not_there() -> None:
+    async def use(client: PrefectClient) -> None:
+        client._client.base_url = "http://127.0.0.1:9/api"
+        client._client._ephemeral = True  # type: ignore[attr-defined]
+        runs = PrefectRuns(lambda: client, uuid4(), "gone")
+        with pytest.raises(RunsUnavailableError):
+            await asyncio.wait_for(runs.look(set()), 120)
+
+    monkey = pytest.MonkeyPatch()
+    monkey.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
+    try:
+        with_client(use)
+    finally:
+        monkey.undo()
+
+
+def test_people_see_what_is_rented_and_end_what_nobody_wants(
+    pool: WorkPool, double: RunPodDouble, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    works, ended = [with_client(lambda c, s=state: a_run(c, s, pool)) for state in (Running(), Completed())]  # type: ignore[misc]
+    wanted, left_over = [rent(double, Marks(pool.id, run.id, 0, 600, 3600)) for run in (works, ended)]
+    foreign = rent(double, Marks(uuid4(), uuid4(), 0, 600, 3600))
+    nobodys = double.rent({"name": "notebook", "image": "i", "gpu": {"id": "NVIDIA A40", "count": 2}, "args": "sleep 60"})
+    with_client(lambda client: client.update_flow_run(works.id, infrastructure_pid=wanted.id))
+    assert recsys("gpu", "ls", "--json", str(tmp_path / "ls.json")) == 0
+    rows = {row["pod"]: row for row in json.loads((tmp_path / "ls.json").read_text())}
+    assert {rows[p.id]["pool"] for p in (wanted, left_over)} == {pool.name}
+    assert rows[foreign.id]["pool"] == rows[nobodys.id]["pool"] == "other" and rows[nobodys.id]["usd_per_hour"] == 1.6
+    assert "(running)" in rows[wanted.id]["run"] and "(completed)" in rows[left_over.id]["run"]
+    printed = capsys.readouterr().out
+    assert "4 pods, 2.92 USD per hour" in printed and left_over.id in printed
+
+    assert recsys("gpu", "reap", "--json", str(tmp_path / "reap.json")) == 0
+    assert [row["pod"] for row in json.loads((tmp_path / "reap.json").read_text())] == [left_over.id]
+    assert {pod.id for pod in double.alive} == {wanted.id, foreign.id, nobodys.id}
+    assert "1 pods deleted" in capsys.readouterr().out
+    assert asyncio.run(reap()) == [], "the hourly flow finds nothing more"
+
+
+def test_without_a_key_the_commands_say_what_to_do(
+    double: RunPodDouble, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RUNPOD_API_KEY")
+    monkeypatch.setenv("RECSYS_RUNPOD_CREDENTIALS_BLOCK", "none-such")
+    assert recsys("gpu", "ls") == 1
+    assert "set RUNPOD_API_KEY" in capsys.readouterr().err
+
+
+def test_pods_of_an_earlier_worker_take_slots_of_the_limit(pool: WorkPool, double: RunPodDouble) -> None:
+    works, due = [with_client(lambda c, s=state: a_run(c, s, pool)) for state in (Running(), Scheduled())]  # type: ignore[misc]
+    pod = rent(double, Marks(pool.id, works.id, 0, 600, 3600))
+    with_client(lambda client: client.update_flow_run(works.id, infrastructure_pid=pod.id))
+
+    async def use() -> None:
+        async with RunPodWorker(work_pool_name=pool.name, limit=1) as worker:
+            assert await worker.get_and_submit_flow_runs() == [], "what runs already is not known yet"
+            await _until(lambda: worker.limiter.borrowed_tokens == 1)
+            assert await worker.get_and_submit_flow_runs() == [], "the one slot is the pod's"
+            worker._count({pod.id, "more"})
+            assert worker.limiter.borrowed_tokens == 1, "more than the limit are left to run"
+            await worker.client.set_flow_run_state(works.id, Completed(), force=True)
+            await _until(lambda: worker.limiter.borrowed_tokens == 0)
+            double.faults.no_capacity |= set(PRICES)
+            taken = await worker.get_and_submit_flow_runs()
+            assert [run.id for run in taken] == [due.id] and worker.limiter.borrowed_tokens == 1
+            await worker.client.set_flow_run_state(due.id, Cancelling(), force=True)
+            await _until(lambda: worker.limiter.borrowed_tokens == 0)
+
+    asyncio.run(use())
+    assert pod.ended is not None
+
+
+async def _until(ready: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not ready():
+            await asyncio.sleep(0.05)
+
+
+def test_a_worker_that_is_asked_to_end_infrastructure_deletes_the_pod(pool: WorkPool, double: RunPodDouble) -> None:
+    pod = rent(double, Marks(pool.id, uuid4(), 0, 600, 3600))
+
+    async def use() -> None:
+        async with RunPodWorker(work_pool_name=pool.name) as worker:
+            configuration = RunPodJobConfiguration(image="i")
+            await worker.kill_infrastructure(pod.id, configuration)
+            with pytest.raises(InfrastructureNotFound):
+                await worker.kill_infrastructure(pod.id, configuration)
+
+    asyncio.run(use())
+    assert pod.ended is not None
+
+
+# Training by a deployment
+
+
+DATASET = DatasetRef("ml-100k", "v1", "datasets/ml-100k/v1", "file:x", 1, 1, 1, 0, 1)
+
+
+def deployed(states: list[State[Any]], pool: WorkPool, name: str) -> threading.Thread:
+    """A deployment train/NAME, whose runs become these states one after the other as soon as they are made."""
+
+    @flow(name="train")
+    def train(settings: dict[str, Any], dataset: str, hand_over: bool) -> None: ...
+
+    async def make(client: PrefectClient) -> UUID:
+        return await client.create_deployment(
+            await client.create_flow(train), name, work_pool_name=pool.name, enforce_parameter_schema=False
+        )
+
+    deployment = with_client(make)
+
+    def act() -> None:
+        with get_client(sync_client=True) as client:
+            done: set[UUID] = set()
+            end = time.monotonic() + 60
+            while len(done) < len(states) and time.monotonic() < end:
+                for run in client.read_flow_runs():
+                    if run.deployment_id == deployment and run.id not in done and len(done) < len(states):
+                        client.set_flow_run_state(run.id, states[len(done)], force=True)
+                        done.add(run.id)
+                time.sleep(0.1)
+
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    return thread
+
+
+def asked(name: str, tmp_path: Path, **training: Any) -> RetrainSettings:
+    place = {"where": "deployment", "deployment": f"train/{name}", "poll_s": 0.1, **training}
+    return RetrainSettings.model_validate({"training": place, "work_dir": str(tmp_path), "store": {"url": f"file:{tmp_path}/s"}})
+
+
+@flow(name="asks-for-training")
+def ask_for(settings: RetrainSettings) -> tuple[str, ...]:
+    return train_by_deployment(DATASET, settings)
+
+
+def test_a_run_that_crashes_is_tried_again_and_one_that_fails_is_not(pool: WorkPool, tmp_path: Path) -> None:
+    states = [Crashed(message="host lost"), Completed()]
+    thread = deployed(states, pool, "crashing")
+    runs = ask_for(asked("crashing", tmp_path))
+    thread.join()
+    assert len(runs) == 2
+    sent = with_client(lambda client: client.read_flow_run(UUID(runs[1]))).parameters
+    assert sent["hand_over"] is True and sent["dataset"] == "ml-100k/v1" and sent["settings"]["training"]["where"] == "inline"
+    assert sent["settings"]["tracking"]["mode"] == "off" and sent["settings"]["work_dir"] == str(tmp_path / "deployment")
+    deployed([Failed(message="the loss is not finite")], pool, "failing")
+    with pytest.raises(TrainingError, match=r"ended as Failed: the loss is not finite"):
+        ask_for(asked("failing", tmp_path))
+    deployed([Crashed(message="again")], pool, "hopeless")
+    with pytest.raises(TrainingError, match="ended as Crashed: again"):
+        ask_for(asked("hopeless", tmp_path, attempts=1))
+
+
+def test_a_deployment_that_is_not_there_and_a_secret_that_would_be_shown_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"train/none-such.*training\.where to inline"):
+        ask_for(asked("none-such", tmp_path))
+    store = {"url": "s3://b/p", "access_key_id": "a", "secret_access_key": "wJalr-secret"}
+    settings = asked("gpu", tmp_path).model_copy(update={"store": type(RetrainSettings().store).model_validate(store)})
+    with pytest.raises(SettingsError, match="readable by everyone") as raised:
+        ask_for(settings)
+    assert "wJalr-secret" not in str(raised.value)
+
+
+def test_a_run_that_is_stopped_cancels_the_training_that_it_has_asked_for(
+    pool: WorkPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks import elsewhere
+
+    deployed([Running()], pool, "long")
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        time.sleep(0.1)
+        if len(looks) == 5:
+            raise KeyboardInterrupt
+
+    class Clock:
+        monotonic = staticmethod(time.monotonic)
+
+    Clock.sleep = staticmethod(sleep)  # type: ignore[attr-defined]
+    monkeypatch.setattr(elsewhere, "time", Clock)
+    with pytest.raises(BaseException):  # noqa: B017 - Prefect has its own words for an interrupt
+        ask_for(asked("long", tmp_path))
+
+    async def states(client: PrefectClient) -> set[str]:
+        runs = await client.read_flow_runs()
+        return {str(run.state_name) for run in runs if run.parameters.get("hand_over") and run.work_pool_name == pool.name}
+
+    assert with_client(states) == {"Cancelling"}
+
+
+@flow(name="settles")
+def settle(trained: Trained, settings: RetrainSettings) -> float | None:
+    return settle_cost(trained, settings.training).cost
+
+
+def test_the_cost_is_that_of_all_pods_of_all_runs(pool: WorkPool, tmp_path: Path) -> None:
+    async def runs(client: PrefectClient) -> tuple[str, str, str]:
+        port = PrefectRuns(lambda: client, pool.id, pool.name)
+        found = [await a_run(client, state, pool) for state in (Crashed(), Completed(), Completed())]
+        cost = PodCost("a", "1 x L4", 1.0, "2026-11-01T12:00:00+00:00", 3600.0, 1.0, True)
+        await port.account(found[0].id, cost)
+        await port.account(found[1].id, replace(cost, pod="b", usd=0.25))
+        await port.account(found[2].id, replace(cost, pod="c", usd=0.5, closed=False))
+        return tuple(str(run.id) for run in found)  # type: ignore[return-value]
+
+    crashed, completed, still_open = with_client(runs)
+    settings = asked("gpu", tmp_path, cost_wait_s=0.3)
+    assert settle(Trained([], (crashed, completed)), settings) == 1.25
+    assert settle(Trained([], (still_open,)), settings) == 0.5, "an open account gives its latest figures"
+    assert settle(Trained([], (str(uuid4()),)), settings) is None, "a pool that rents nothing keeps no accounts"

@@ -1,0 +1,169 @@
+"""Who is told of what: a real Prefect server with the automations of `recsys setup`, and a webhook."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.events import emit_event
+from prefect.events.worker import EventsWorker
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from infra.automations import DRIFT_DETECTED, model_resource
+from tests import synthetic
+from tests.doubles.live_prefect import ROOT, Webhook, ask, prefect_server, recsys, wait_until, webhook
+from tests.flows.conftest import QUICK
+
+pytestmark = pytest.mark.full
+MESSAGE = {"subject": "{{subject}}", "body": "{{body}}"}
+HEARTBEAT_S = 30  # the least that Prefect allows
+
+
+@pytest.fixture(scope="module")
+def sink() -> Iterator[Webhook]:
+    with webhook() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(sink: Webhook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A server that `recsys setup` has set up to tell the webhook."""
+    beat = str(HEARTBEAT_S)
+    with prefect_server(tmp_path_factory.mktemp("prefect"), PREFECT_FLOWS_HEARTBEAT_FREQUENCY=beat) as environment:
+        with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}):
+            block = CustomWebhookNotificationBlock(name="sink", url=sink.url, json_data=MESSAGE)
+            block.save("sink", _sync=True)  # type: ignore[call-arg]
+        alerts = f"alerts={{blocks: [custom-webhook/sink], heartbeat_s: {beat}, missed_heartbeats: 2}}"
+        # Without schedules: a run whose time comes in the midst of a test, with no worker up, is late and told of.
+        done = recsys(["setup", "--set", alerts, "--set", "schedules=false"], environment)
+        assert done.returncode == 0, done.stderr
+        yield environment
+
+
+def settings_file(folder: Path, **changes: Any) -> str:
+    path = synthetic.write_csv(folder / "data", synthetic.interactions(80, 40, 25))
+    places = {
+        "data": {"local_path": str(path), "cache_dir": str(folder / "cache")},
+        "store": {"url": f"file:{folder}/store"},
+        "work_dir": str(folder / "work"),
+    }
+    (folder / "run.yaml").write_text(yaml.safe_dump({**QUICK, **places, **changes}))
+    return str(folder / "run.yaml")
+
+
+def deployed_run(server: dict[str, str], flow: str, **parameters: Any) -> str:
+    deployment = httpx.get(f"{server['PREFECT_API_URL']}/deployments/name/{flow}/{flow}").raise_for_status().json()
+    later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2100-01-01T00:00:00Z"}}
+    return str(ask(server, f"deployments/{deployment['id']}/create_flow_run", state=later, parameters=parameters)["id"])
+
+
+def emit_drift(server: dict[str, str]) -> None:
+    """As `recsys monitor` does it."""
+    with temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}):
+        payload = {
+            "dataset": "small/abc",
+            "champion": "v1",
+            "rows": 500,
+            "reasons": ["Ratings fell.", "Half of the films are new."],
+        }
+        emit_event(DRIFT_DETECTED, resource=model_resource("movie-ranker"), payload=payload)
+        EventsWorker.instance().drain()
+
+
+def opens(link: str) -> bool:
+    """Whether a browser gets the UI's page at the link, and the run that it names is known."""
+    page = httpx.get(link, headers={"Accept": "text/html"})
+    api, run = link.split("/runs/")[0], link.rsplit("/", 1)[1]
+    return page.status_code == 200 and "<html" in page.text and httpx.get(f"{api}/api/flow_runs/{run}").status_code == 200
+
+
+def set_state(server: dict[str, str], run: str, **state: str) -> None:
+    answer = ask(server, f"flow_runs/{run}/set_state", state=state, force=True)
+    assert answer["status"] == "ACCEPT", answer
+
+
+def test_a_run_that_was_killed_is_crashed_when_its_heartbeats_stop(server: dict[str, str], sink: Webhook, tmp_path: Path) -> None:
+    models = {**QUICK["models"], "ss4rec": {**QUICK["models"]["ss4rec"], "max_epochs": 5000, "patience": 5000}}  # type: ignore[dict-item, index]
+    command = [sys.executable, "-m", "flows.cli", "retrain", "-c", settings_file(tmp_path, models=models)]
+    with (tmp_path / "log").open("w") as log:
+        killed = subprocess.Popen(command, env=server, cwd=ROOT, stdout=log, stderr=log)
+    wait_until(lambda: "ss4rec epoch 2 of" in (tmp_path / "log").read_text(), 400, "training")
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    run = next(run for run in ask(server, "flow_runs/filter") if run["state_type"] == "RUNNING" and run["deployment_id"] is None)
+
+    # Meanwhile: everything else that people are told of.
+    before = len(sink.messages)
+    deployed = {kind: deployed_run(server, "etl") for kind in ("failed", "late")}
+    set_state(server, deployed["failed"], type="FAILED", name="Failed", message="The ratings file has no column rating.")
+    set_state(server, deployed["late"], type="SCHEDULED", name="Late")
+    part = deployed_run(server, "compare-run", comparison="c", entry="ncf", seed=1, dataset="d/v", settings={})
+    set_state(server, part, type="FAILED", name="Failed", message="a part of another run")
+    wait_until(lambda: len(sink.messages) >= before + 2, 240, "two messages")
+    found = {message["subject"].rsplit(" ", 1)[-1]: message for message in sink.messages[before:]}
+    assert found["failed"]["body"].startswith("The ratings file has no column rating.\n")
+    link = f"{server['PREFECT_UI_URL']}/runs/flow-run/{deployed['failed']}"
+    assert link in found["failed"]["body"] and opens(link)
+    assert "waits" in found["late"]["body"] and "recsys" in found["late"]["body"]
+
+    emit_drift(server)
+    wait_until(lambda: len(sink.messages) > before + 2, 240, "the message of drift")
+    drift = sink.messages[before + 2]
+    assert drift["subject"] == "movie-ranker: small/abc has drifted"
+    assert drift["body"].startswith("Ratings fell. Half of the films are new.\n500 events, against the champion v1.")
+
+    def retraining() -> bool:
+        runs = ask(server, "flow_runs/filter", deployments={"name": {"any_": ["retrain"]}}, sort="ID_DESC")
+        return any("automation" in str(run["created_by"]).lower() for run in runs)
+
+    wait_until(retraining, 240, "the retraining that the automation starts")
+
+    def crashed() -> bool:
+        now = httpx.get(f"{server['PREFECT_API_URL']}/flow_runs/{run['id']}").json()
+        return bool(now["state_type"] == "CRASHED" and "No heartbeat for 60 s" in now["state"]["message"])
+
+    wait_until(crashed, 400, "the crash")
+    # The retraining that drift has started may be late by now, as no worker is up; else there is one message each.
+    subjects = [message["subject"] for message in sink.messages[before:]]
+    others = [subject for subject in subjects if not (subject.startswith("retrain ") and subject.endswith(" is late"))]
+    assert len(others) == 3, "a run that nobody watches was told of, or one twice"
+
+
+def test_a_webhook_that_fails_fails_no_run_and_what_is_told_has_figures_and_links(
+    server: dict[str, str], sink: Webhook, tmp_path: Path
+) -> None:
+    def decisions() -> list[dict[str, Any]]:  # the retraining that drift has started may be told of as late meanwhile
+        return [message for message in sink.messages if message["subject"].startswith("movie-ranker ")]
+
+    config, first, attempts = settings_file(tmp_path), len(decisions()), sink.attempts
+    sink.status = 500
+    try:
+        done = recsys(["retrain", "-c", config], server)
+        assert done.returncode == 0 and "verdict: promoted" in done.stdout, done.stderr
+        wait_until(lambda: sink.attempts > attempts, 240, "the attempt")
+    finally:
+        sink.status = 200
+    done = recsys(["retrain", "-c", config, "--json", str(tmp_path / "out.json")], server)
+    assert done.returncode == 0 and "verdict: held" in done.stdout, done.stderr
+    wait_until(lambda: len(decisions()) > first, 240, "the message")
+    held = decisions()[first]
+    assert held["subject"].startswith("movie-ranker 20") and held["subject"].endswith(": held")
+    assert "challenger: HR@10 0." in held["body"] and "- " in held["body"] and "better than the champion" in held["body"]
+    links = [line.split(": ", 1)[1] for line in held["body"].splitlines() if line.startswith(("decision: ", "version: "))]
+    page, version = [Path(link.removeprefix("file://")) for link in links]
+    assert page.is_file() and version.is_dir() and opens(held["body"].splitlines()[-1])
+
+    done = recsys(["promote", version.name, "--force", "--reason", "seen good in a test", "-c", config], server)
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: any("by force" in message["subject"] for message in sink.messages), 240, "the message")
+    (forced,) = [message for message in sink.messages if "by force" in message["subject"]]
+    assert forced["subject"] == f"movie-ranker: promoted by force {version.name}" and "seen good in a test" in forced["body"]
+    assert len(decisions()) == first + 1

@@ -1,0 +1,218 @@
+"""The demo in a real browser: every page is visited and used, as `recsys demo` serves it beside `recsys serve`.
+
+`RECSYS_CHROMIUM` names the browser's program; `RECSYS_SHOTS` a folder for pictures of the pages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.serving.demo.conftest import lively  # noqa: F401  the same store as the fast tests
+
+pytestmark = pytest.mark.full
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def started(arguments: list[str], ready: str, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-m", "flows.cli", *arguments], stdout=output, stderr=output)
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            if httpx.get(ready).is_success:
+                return process
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.2)
+    process.kill()
+    raise AssertionError(f"{arguments[0]} did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def address(lively, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # type: ignore[no-untyped-def]  # noqa: F811
+    """Where the demo is, beside a server of the same store."""
+    _, settings = lively
+    folder = tmp_path_factory.mktemp("running")
+    api, port = free_port(), free_port()
+    store = ["--set", f"store.url={settings.store.url}", "--set", f"model_name={settings.model_name}"]
+    given = {name: str(getattr(settings, name)) for name in ("rules", "experiments", "exposures", "outcomes")}
+    files = [part for name, value in given.items() for part in ("--set", f"{name}={json.dumps(value)}")]
+    server = started(
+        ["serve", "--port", str(api), *store, "--set", f"work_dir={folder}/serving"],
+        f"http://127.0.0.1:{api}/readyz",
+        folder / "serve",
+    )
+    try:
+        demo = started(
+            ["demo", *store, *files, "--set", f"port={port}", "--set", f"api_url=http://127.0.0.1:{api}", "--set", f"work_dir={folder}/demo"],
+            f"http://127.0.0.1:{port}/_stcore/health",
+            folder / "demo.log",
+        )  # fmt: skip
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            demo.terminate()
+            demo.wait(20)
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def visit(page: Page, address: str, path: str, title: str) -> None:
+    page.goto(f"{address}/{path}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(title)
+    settled(page)
+
+
+def settled(page: Page) -> None:
+    """Wait for the script to end; it must not have failed."""
+    expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
+    expect(page.locator("[data-testid=stException]")).to_have_count(0)
+
+
+def shot(page: Page, name: str) -> None:
+    if folder := os.environ.get("RECSYS_SHOTS"):
+        page.wait_for_timeout(1500)  # for the picture only: charts fade in
+        page.screenshot(path=f"{folder}/{name}.png")
+
+
+def drawn(page: Page, charts: int) -> None:
+    expect(page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg.marks")).to_have_count(charts)
+
+
+def choose(page: Page, label: str, number: int) -> None:
+    page.get_by_role("combobox", name=label).first.click()
+    page.get_by_role("option").nth(number).click()
+    settled(page)
+
+
+def films(page: Page) -> list[str]:
+    return page.locator(".film .title").all_inner_texts()
+
+
+def changed(page: Page, before: list[str]) -> list[str]:
+    """Ten films in another list or order than before, once they are drawn."""
+    for _ in range(300):
+        settled(page)
+        if len(found := films(page)) == 10 and found != before:
+            return found
+        page.wait_for_timeout(100)
+    raise AssertionError(f"the list stayed {before}")
+
+
+def test_a_user_is_picked_and_the_time_changed(page: Page, address: str) -> None:
+    visit(page, address, "", "What to watch next")
+    expect(page.locator(".film")).to_have_count(10)
+    assert "close to" in page.locator(".film .why").first.inner_text()
+    drawn(page, 2)
+    shot(page, "recommend")
+    first = films(page)
+    slider = page.get_by_role("slider").first
+    slider.focus()
+    for _ in range(8):
+        slider.press("ArrowRight")
+    expect(page.get_by_text("5 years").first).to_be_visible()
+    later = changed(page, first)
+    choose(page, "User", 5)
+    changed(page, later)
+
+
+def test_titles_are_searched_and_a_history_built(page: Page, address: str) -> None:
+    visit(page, address, "", "What to watch next")
+    page.get_by_role("radio", name="Build a history").or_(page.get_by_role("button", name="Build a history")).first.click()
+    expect(page.get_by_text("No history yet")).to_be_visible()
+    cold = films(page)
+    search = page.get_by_label("Search titles")
+    search.fill("film 11")
+    search.press("Enter")
+    found = page.get_by_role("button", name="+ The Film 11")
+    expect(found.first).to_be_visible()
+    title = found.first.inner_text().removeprefix("+ ")
+    found.first.click()
+    expect(page.get_by_role("button", name=f"✕ {title}")).to_be_visible()
+    settled(page)
+    expect(page.get_by_text("No history yet")).to_have_count(0)
+    assert films(page) != cold and title.split(" (")[0] not in films(page)
+    shot(page, "built")
+    page.get_by_role("button", name=f"✕ {title}").click()
+    expect(page.get_by_text("No history yet")).to_be_visible()
+
+
+def test_versions_are_compared(page: Page, address: str) -> None:
+    visit(page, address, "compare", "Two versions side by side")
+    expect(page.locator(".film")).to_have_count(20)
+    drawn(page, 2)
+    assert page.locator(".film .move").count() == 20
+    shot(page, "compare")
+    choose(page, "Right", 0)
+    expect(page.get_by_text("10 of the first 10 films are in both lists")).to_be_visible()
+
+
+def test_the_live_list_follows_a_click(page: Page, address: str) -> None:
+    visit(page, address, "live", "Live")
+    expect(page.get_by_text("nothing known yet")).to_be_visible()
+    for events in (1, 2):
+        page.get_by_role("button", name="Watched").last.click()
+        expect(page.get_by_text("applied", exact=False)).to_be_visible()
+        expect(page.locator("[data-testid=stMetric]").nth(1)).to_contain_text(str(events))
+        settled(page)
+    expect(page.get_by_text("the kept state")).to_be_visible()
+    drawn(page, 1)
+    shot(page, "live")
+
+
+def test_the_pipeline_is_read(page: Page, address: str) -> None:
+    visit(page, address, "pipeline", "Pipeline")
+    drawn(page, 2)
+    expect(page.locator("table.plain")).not_to_have_count(0)
+    shot(page, "pipeline")
+    choose(page, "Version", 1)
+    page.get_by_role("radio", name="HR@10").or_(page.get_by_role("button", name="HR@10")).first.click()
+    settled(page)
+    drawn(page, 2)
+
+
+def test_drift_is_read_with_its_report(page: Page, address: str) -> None:
+    visit(page, address, "drift", "Drift")
+    drawn(page, 1)
+    page.get_by_text("Show the report").click()
+    expect(page.frame_locator("iframe").get_by_role("heading", name="Drift")).to_be_visible()
+    shot(page, "drift")
+
+
+def test_an_experiment_is_read_and_a_user_placed(page: Page, address: str) -> None:
+    visit(page, address, "experiments", "A/B experiments")
+    expect(page.get_by_text("challenger is better than control")).to_be_visible()
+    drawn(page, 1)
+    shot(page, "experiments")
+    user = page.get_by_label("Which arm is a user in?", exact=True)
+    user.fill("2")
+    user.press("Enter")
+    expect(page.get_by_text("User 2 is served with")).to_be_visible()
+
+
+def test_every_page_is_reached_from_the_menu_and_nothing_fails_in_the_browser(page: Page, address: str) -> None:
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    visit(page, address, "", "What to watch next")
+    for link, title in (("Side by side", "Two versions side by side"), ("Live", "Live"), ("Pipeline", "Pipeline"), ("Drift", "Drift"), ("A/B", "A/B experiments")):  # fmt: skip
+        page.get_by_role("link", name=link).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(title)
+        settled(page)
+    assert faults == []

@@ -1,0 +1,129 @@
+"""A whole replay of a tiny data set: undisturbed, killed and resumed, and with a planted shift."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from infra.stores import LocalStore
+from tests import synthetic
+from tests.flows.conftest import QUICK
+
+pytestmark = pytest.mark.full
+
+DAY_S = 86_400
+POLICIES = {"never": {}, "volume": {"volume": 0.2}}
+
+
+def write_settings(folder: Path, **settings: Any) -> Path:
+    """Of a replay of six days after a base of ten."""
+    frame = synthetic.interactions(80, 40, 25)
+    late = synthetic.START + 10 * DAY_S + (frame["timestamp"] - synthetic.START) % (6 * DAY_S)
+    early = synthetic.START + (frame["timestamp"] - synthetic.START) % (10 * DAY_S)
+    frame["timestamp"] = early.where(frame["user_id"] <= 45, late)
+    path = synthetic.write_csv(folder / "data", frame)
+    content = {
+        **QUICK,
+        "id": "tiny",
+        "data": {"local_path": str(path)},
+        "store": {"url": f"file:{folder}/store"},
+        "work_dir": str(folder / "work"),
+        "models": {"ss4rec": QUICK["models"]["ss4rec"], "ncf": None},
+        "slices": "day",
+        "base_slices": 10,
+        "most_slices": 3,
+        "policies": POLICIES,
+        "drift": {"min_rows": 50, "resamples": 400},
+        "live_requests": 60,
+        "resamples": 400,
+        **settings,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "replay.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return folder / "replay.yaml"
+
+
+def start(settings: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "flows.cli", "replay", "-c", str(settings), "--json", str(settings.with_name("found.json"))]
+    environment = {**os.environ, "PREFECT_HOME": str(settings.with_name("prefect"))}
+    environment.pop("PREFECT_API_URL", None)
+    with settings.with_name("log.txt").open("ab") as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+def ended(settings: Path) -> dict[str, Any]:
+    assert start(settings).wait(timeout=400) == 0, settings.with_name("log.txt").read_text()
+    found: dict[str, Any] = json.loads(settings.with_name("found.json").read_text())
+    return found
+
+
+def killed_when(settings: Path, key: str) -> None:
+    """Run until the replay's store has an object `key`, then kill the run and its server."""
+    process, path = start(settings), settings.with_name("store") / "replays" / "tiny" / key
+    while not path.exists():
+        assert process.poll() is None, settings.with_name("log.txt").read_text()
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def records(settings: Path) -> dict[str, Any]:
+    """What the replay kept, without versions' names and times."""
+    store = LocalStore(settings.with_name("store") / "replays" / "tiny")
+    found: dict[str, Any] = {}
+    for key in store.list("replay/"):
+        if key.endswith(".parquet"):
+            found[key] = pd.read_parquet(store.folder / key).to_dict("list")
+        elif key.startswith(("replay/slices/", "replay/trainings/")):
+            content = json.loads(store.get(key))
+            for name in ("seconds", "training_s", "version", "champion"):
+                content.pop(name, None)
+            for watch in content.get("policies", {}).values():
+                watch.pop("champion")
+            found[key] = content
+    return found
+
+
+def test_a_replay_that_is_killed_ends_as_one_that_is_not(tmp_path: Path) -> None:
+    whole, killed = write_settings(tmp_path / "whole"), write_settings(tmp_path / "killed")
+    found = ended(whole)
+    assert [policy["name"] for policy in found["policies"]] == list(POLICIES)
+    assert [part["number"] for part in found["slices"]] == [1, 2, 3]
+    assert all(part["delivered"] == part["accepted"] + part["duplicates"] + part["quarantined"] for part in found["slices"])
+    never, volume = found["policies"]
+    assert volume["trainings"] and not never["trainings"]
+    assert Path(found["page"].removeprefix("file://")).read_bytes().startswith(b"<!doctype html>")
+
+    killed_when(killed, "replay/trainings/0000-never.json")
+    killed_when(killed, f"replay/slices/{volume['trainings'][0]['slice']:04d}.json")
+    # As if it had been killed between a promotion and its record: the promotion is found, and nothing is trained again.
+    store = LocalStore(killed.with_name("store") / "replays" / "tiny")
+    promoted = json.loads(store.get("replay/trainings/0000-never.json"))
+    store.delete("replay/trainings/0000-never.json")
+    entries = list(store.list("promotions/replay-never/"))
+    again = ended(killed)
+    assert json.loads(store.get("replay/trainings/0000-never.json"))["version"] == promoted["version"]
+    assert list(store.list("promotions/replay-never/")) == entries
+    assert records(killed) == records(whole)
+    assert [policy["ndcg"] for policy in again["policies"]] == [policy["ndcg"] for policy in found["policies"]]
+
+
+def test_a_feed_that_turns_to_milliseconds_is_found_in_its_first_slice(tmp_path: Path) -> None:
+    scenario = {"name": "milliseconds", "from_slice": 1}
+    settings = write_settings(tmp_path, scenario=scenario, most_slices=1, policies={"on-drift": {"on_drift": True}})
+    found = ended(settings)
+    last, policy = found["slices"][-1], found["policies"][0]
+    assert last["quarantined"] == last["delivered"] > 0 and last["requests"] == 0
+    assert "quarantine" in policy["drifts"]["1"]
+    assert not policy["trainings"]  # nothing is new to train on
+    assert "finds milliseconds" in Path(found["page"].removeprefix("file://")).read_text()

@@ -1,0 +1,149 @@
+"""Faults that last, and many at once: RunPod's API down for two minutes, and a worker that is killed again and again."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from tests.doubles.runpod_api import BrokenConnectionError, Faults, problem
+from tests.full.rented import FINAL, World, a_world, wait_until
+
+pytestmark = pytest.mark.full
+OUTAGE_S = 120.0
+LOOK_EVERY_S, BACKOFF_S, MAX_BACKOFF_S, ATTEMPTS = 4.0, 1.0, 10.0, 4
+STEADY = {
+    "RECSYS_RUNPOD_LOOK_EVERY_S": str(LOOK_EVERY_S),
+    "RECSYS_RUNPOD_BACKOFF_S": str(BACKOFF_S),
+    "RECSYS_RUNPOD_MAX_BACKOFF_S": str(MAX_BACKOFF_S),
+    "RECSYS_RUNPOD_ATTEMPTS": str(ATTEMPTS),
+    "RECSYS_RUNPOD_LOST_AFTER_S": "5",
+}
+KILLS, RUNS = 6, 8
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with a_world(tmp_path_factory.mktemp("chaos")) as world:
+        yield world
+
+
+@pytest.fixture
+def world(shared: World) -> Iterator[World]:
+    yield shared
+    shared.kill_workers()
+    shared.double.faults = Faults()
+
+
+def test_two_minutes_without_the_api_end_nothing_wrongly_and_are_not_hammered_at(world: World) -> None:
+    """One worker outlives the outage, another one of another pool is killed within it and started again."""
+    world.set_up("other")
+    world.start_worker("steady", "gpu", **STEADY)
+    broken = world.start_worker("broken", "other", **STEADY)
+    pools = ("gpu", "other")
+    works = {pool: world.submit(pool=pool, seconds=40) for pool in pools}  # ends while nobody can delete its pod
+    outlasts = {pool: world.submit(pool=pool, seconds=OUTAGE_S + 20) for pool in pools}
+    cancelled = {pool: world.submit(pool=pool, seconds=600) for pool in pools}
+    for run in (*works.values(), *outlasts.values(), *cancelled.values()):
+        world.wait_for(run, "RUNNING", seconds=120)
+
+    began, before = time.monotonic(), len(world.double.requests)
+    with world.double.refusing():
+        waits = {pool: world.submit(pool=pool) for pool in pools}
+        gives_up = {pool: world.submit(pool=pool, seconds=600) for pool in pools}
+        for run in (*waits.values(), *gives_up.values()):
+            world.wait_for(run, "PENDING", seconds=60)
+        for run in (*gives_up.values(), *cancelled.values()):
+            world.cancel(run)
+        for run in (*cancelled.values(), gives_up["gpu"]):
+            world.wait_for(run, "CANCELLED", seconds=60)
+        _sleep_until(began + 50)
+        broken.kill()
+        broken.wait(timeout=30)
+        _sleep_until(began + OUTAGE_S / 2)
+        assert not [request for request in world.double.requests[before:] if request.status], "something was answered"
+        world.double.go_down(3600, pages=True)  # before the port listens again
+    refused = world.log().count("did not answer the list of pods")
+    world.start_worker("broken", "other", **STEADY)
+    seen = len(world.double.requests)
+    _sleep_until(began + OUTAGE_S)
+    asked = world.double.requests[seen:]
+    assert world.state(waits["gpu"]) == world.state(waits["other"]) == "PENDING"
+    rented = [pod for run in (*works.values(), *outlasts.values(), *cancelled.values()) for pod in world.pods_of(run)]
+    assert len(rented) == 6 and not [pod for pod in rented if pod.ended is not None], "something was concluded"
+    world.double.faults = Faults()
+
+    for pool in pools:
+        world.settle(works[pool], "COMPLETED", executions=1, seconds=90)
+        world.settle(cancelled[pool], "CANCELLED", executions=1, seconds=90)
+        world.settle(gives_up[pool], "CANCELLED", executions=0, pods=0, seconds=90)
+        world.settle(waits[pool], "COMPLETED", executions=1, seconds=90)
+        world.settle(outlasts[pool], "COMPLETED", executions=1, seconds=90)
+    assert not world.double.alive
+
+    half = OUTAGE_S / 2
+    looks = 2 * (half / LOOK_EVERY_S + 2)
+    assert 0 < refused <= looks
+    assert {request.status for request in asked} == {502, 503}
+    lists = sum((request.method, request.path) == ("GET", "/v2/pods") for request in asked)
+    assert half / LOOK_EVERY_S / 3 < lists <= looks, "one list in an interval, whatever comes back"
+    # By then the one run that waits asks in rounds: so many tries with their backoff, and the longest pause after them.
+    tries = sum(BACKOFF_S * 2**number for number in range(ATTEMPTS - 1)) * 0.75 + MAX_BACKOFF_S
+    assert len(asked) - lists <= ATTEMPTS * (half / tries + 1)
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
+
+
+def test_a_pod_that_both_worker_and_server_have_left_ends_itself_in_its_time(world: World) -> None:
+    worker = world.start_worker(RECSYS_RUNPOD_LINGER_S="1")
+    run = world.submit(variables={"max_cost": 0.003}, seconds=600)  # 0.44 USD per hour: 24 s
+    world.wait_for(run, "RUNNING", seconds=120)
+    (pod,) = world.pods_of(run)
+    worker.kill()
+    worker.wait(timeout=30)
+    world.stop_server()
+    wait_until(lambda: pod.ended is not None, 120, "its end")
+    world.start_server()
+    world.start_worker()
+    ended = world.wait_for(run, *FINAL, seconds=120)
+    assert (ended["state_type"], world.executions(run)) == ("CRASHED", 1) and "is gone" in ended["state"]["message"]
+    (cost,) = wait_until(lambda: [cost for cost in world.costs(run) if cost["closed"]], 60, "its account")
+    assert cost["usd"] >= 0.0025
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_a_worker_killed_at_random_among_lost_answers_and_errors_trains_each_run_once(world: World, seed: int) -> None:
+    times = random.Random(seed)
+    asked, made, deleted = count(1), count(1), count(1)  # so that each fault is met, however the requests fall
+
+    def fails(method: str, path: str) -> None:
+        if (number := next(asked)) % 9 == 0:
+            raise problem([500, 502, 503][number // 9 % 3], "out of order")
+
+    def is_lost(method: str, path: str) -> None:
+        kind = (next(made) if path == "/v2/pods" else 0) if method == "POST" else next(deleted) if method == "DELETE" else 0
+        if kind % 4 == 1:
+            raise BrokenConnectionError
+        if kind % 4 == 3:
+            raise problem(504, "it took too long")  # and was done
+
+    world.double.faults = Faults(before=fails, after=is_lost)
+    runs = [world.submit(seconds=times.uniform(1, 25)) for _ in range(RUNS)]
+    for number in range(KILLS + 1):
+        worker = world.start_worker()
+        if number < KILLS:
+            time.sleep(times.uniform(4, 12))  # its start takes some seconds of that
+            worker.kill()
+            worker.wait(timeout=30)
+    for run in runs:
+        world.wait_for(run, *FINAL, seconds=300)
+    wait_until(lambda: not world.double.alive, 120, "the end of all pods")
+    for run in runs:
+        world.settle(run, "COMPLETED", executions=1, pods=len(world.pods_of(run)), seconds=60)
+    heard = world.double.statuses()
+    assert heard[504] >= 2 and heard[500] + heard[502] + heard[503] >= 2 and next(made) > RUNS

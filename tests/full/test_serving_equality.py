@@ -1,0 +1,128 @@
+"""A thousand real histories: the state that was advanced event by event gives the trained network's own full pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.data import load_split
+from configs.serving import BatchSettings, RedisSettings, StateSettings
+from configs.settings import SS4RecSettings
+from models.recommender import Requests
+from models.ss4rec.recommender import SS4Rec
+from serving.engine import CHAMPION, Engine, Models
+from serving.experiments import Assignment
+from serving.jobs import Answer, EventJob, NewEvent, RecommendJob
+from serving.redis_state import RedisStates
+from serving.rules import Rules
+from serving.served import ServedModel, window
+from serving.state import StateStore
+from serving.user_log import key_of
+from tasks.load_check import SAMPLE_FILE
+from tests.doubles.redis_server import redis_server
+
+pytestmark = pytest.mark.full
+STATE = StateSettings(events=1000)
+HISTORIES = 1000
+TOP = 10
+
+
+def trained(folder: Path, seed: int, **options: object) -> tuple[SS4Rec, ServedModel]:
+    """A short training on MovieLens 100K: time to learn matters less here than that the weights have moved."""
+    parts = load_split("ml-100k", None, "loo-exact")
+    model = SS4Rec(SS4RecSettings(device="cpu", width=32, max_epochs=1, batch_tokens=4096, **options))  # type: ignore[arg-type]
+    model.fit(parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=True)
+    model.save(folder)
+    (folder / SAMPLE_FILE).write_text("[]")
+    return model, ServedModel.load(folder, f"v{seed}", seed, STATE.events)
+
+
+def full_pass(model: SS4Rec, requests: Requests, block: int) -> np.ndarray:
+    """(R, n_items) scores by one pass over what a state has read: all of it, or between one and two blocks of the latest."""
+    lengths = np.array([window(int(length), block) for length in requests.lengths])
+    rows = [np.arange(end - length, end) for end, length in zip(requests.offsets[1:], lengths, strict=True)]
+    read = np.concatenate(rows)
+    model._settings = model._settings.model_copy(update={"max_length": int(lengths.max())})
+    shortened = Requests(
+        user_ids=requests.user_ids,
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        item_ids=requests.item_ids[read],
+        timestamps=requests.timestamps[read],
+        request_times=requests.request_times,
+        targets=requests.targets,
+    )
+    scores = model.scores(shortened).numpy().copy()
+    for row in range(len(requests)):
+        seen = requests.item_ids[requests.offsets[row] : requests.offsets[row + 1]]
+        scores[row, np.isin(model.catalogue, seen)] = -np.inf
+    return scores
+
+
+def engine_of(states: StateStore, model: ServedModel) -> Engine:
+    rules = Rules()
+    engine = Engine(states, BatchSettings(cache_s=0), lambda: rules)
+    engine.models = Models(model, {})
+    return engine
+
+
+def check(engine: Engine, requests: Requests, expected: np.ndarray, source: str) -> None:
+    catalogue = engine.serving().catalogue.movie_ids
+    for begin in range(0, len(requests), 16):
+        rows = range(begin, min(begin + 16, len(requests)))
+        jobs = [RecommendJob(Assignment(CHAMPION), TOP, int(requests.request_times[row]), user=row) for row in rows]
+        for row, answer in zip(rows, engine.process(jobs), strict=True):
+            assert isinstance(answer, Answer), answer
+            assert answer.source == source
+            best = np.argsort(-expected[row], kind="stable")[:TOP]
+            assert [item.movie_id for item in answer.items] == catalogue[best].tolist(), row
+            difference = np.abs(np.array([item.score for item in answer.items]) - expected[row][best])
+            assert difference.max() < 1e-4
+
+
+def test_a_thousand_real_users_histories_give_the_full_passs_scores_and_top_ten(tmp_path: Path) -> None:
+    """Also through Redis, after a restart of the worker, and after another version took over."""
+    parts = load_split("ml-100k", None, "loo-exact")
+    # All 943 users at their last event, and the first of them once more at their event before.
+    rows = np.arange(len(parts.test))
+    earlier = parts.valid.take(rows[: HISTORIES - len(rows)])
+    requests = Requests(
+        user_ids=np.concatenate([parts.test.user_ids, earlier.user_ids]),
+        offsets=np.concatenate([parts.test.offsets, parts.test.offsets[-1] + earlier.offsets[1:]]),
+        item_ids=np.concatenate([parts.test.item_ids, earlier.item_ids]),
+        timestamps=np.concatenate([parts.test.timestamps, earlier.timestamps]),
+        request_times=np.concatenate([parts.test.request_times, earlier.request_times]),
+        targets=np.concatenate([parts.test.targets, earlier.targets]),
+    )
+    assert len(requests) == HISTORIES
+    first, served_first = trained(tmp_path / "first", 1)
+    second, served_second = trained(tmp_path / "second", 2, interval="log1p")
+    with redis_server() as server:
+
+        def worker(model: ServedModel) -> Engine:
+            return engine_of(RedisStates(RedisSettings(url=server.url, timeout_s=30), STATE), model)
+
+        engine = worker(served_first)
+        longest = int(requests.lengths.max())
+        for step in range(longest):  # every user's next event, in batches of many users
+            jobs = []
+            for row in np.flatnonzero(requests.lengths > step).tolist():
+                place = int(requests.offsets[row]) + step
+                item, at = int(requests.item_ids[place]), int(requests.timestamps[place])
+                event = NewEvent(row, item, at, key_of(f"{step}", item, at))
+                jobs.append(EventJob((event,), {row: Assignment(CHAMPION)}))
+            for begin in range(0, len(jobs), 256):
+                engine.process(jobs[begin : begin + 256])
+        expected = full_pass(first, requests, served_first.block)
+        check(engine, requests, expected, "state")
+        engine.states.close()
+        restarted = worker(ServedModel.load(tmp_path / "first", "v1", 1, STATE.events))
+        check(restarted, requests, expected, "state")
+        restarted.models = Models(served_second, {"v1": served_first})
+        other = full_pass(second, requests, served_second.block)
+        check(restarted, requests, other, "rebuilt")
+        check(restarted, requests, other, "state")
+        restarted.models = Models(served_first, {"v2": served_second})  # rolled back
+        check(restarted, requests, expected, "state")
+        restarted.states.close()

@@ -1,0 +1,58 @@
+"""Sixteen processes write to the same users at once: the states are those of one writer."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.serving import RedisSettings
+from serving.engine import CHAMPION
+from serving.experiments import Assignment
+from serving.jobs import EventJob
+from serving.redis_state import RedisStates
+from serving.state import LocalStates, UserState
+from serving.user_log import Outcome, UserLog
+from tests.doubles.redis_server import redis_server
+from tests.serving.versions import draw
+from tests.serving.writer import EVENTS, SETTINGS, USERS, WRITERS, engine_of, events_of, write
+
+pytestmark = pytest.mark.full
+
+
+def test_sixteen_writers_of_a_thousand_events_leave_the_states_of_one(tmp_path: Path) -> None:
+    draw(tmp_path, 1)
+    context = multiprocessing.get_context("spawn")
+    with redis_server() as server:
+        start, results = context.Barrier(WRITERS), context.Queue()
+        writers = [
+            context.Process(target=write, args=(writer, server.url, tmp_path, start, results)) for writer in range(WRITERS)
+        ]
+        for process in writers:
+            process.start()
+        counts = [results.get(timeout=400) for _ in writers]
+        for process in writers:
+            process.join(60)
+            assert process.exitcode == 0
+        total = {outcome: sum(count[outcome] for count in counts) for outcome in Outcome}
+        assert total[Outcome.APPLIED] + total[Outcome.LATE] == WRITERS * EVENTS
+        assert total[Outcome.DUPLICATE] == WRITERS * EVENTS // 10 and total[Outcome.TOO_OLD] == 0
+        assert total[Outcome.LATE] > 0  # they did overlap
+        shared = RedisStates(RedisSettings(url=server.url), SETTINGS)
+        engine = engine_of(LocalStates(SETTINGS), tmp_path)
+        for event in sorted((event for writer in range(WRITERS) for event in events_of(writer)), key=lambda event: event.time):
+            engine.process([EventJob((event,), {event.user: Assignment(CHAMPION)})])
+        size = engine.serving().model.state_size
+        for user in range(USERS):
+            found, alone = shared.read([user], "v")[0], engine.states.read([user], "v")[0]
+            there, here = UserLog.read(found.log), UserLog.read(alone.log)
+            assert there.count == here.count
+            assert np.array_equal(there.items, here.items) and np.array_equal(there.times, here.times)
+            state, expected = UserState.read(found.state, size), UserState.read(alone.state, size)
+            assert state is not None and expected is not None
+            assert (state.count, state.epoch) == (there.count, there.epoch)
+            assert (state.last_item, state.last_time) == (expected.last_item, expected.last_time)
+            assert np.array_equal(state.numbers, expected.numbers)
+        shared.close()

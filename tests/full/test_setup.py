@@ -1,0 +1,186 @@
+"""`recsys setup` against a real Prefect server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from configs.environment import EnvironmentSettings
+from configs.errors import SettingsError
+from configs.loading import load_settings
+from infra.setup import Change, set_up
+from tests.doubles.live_prefect import PREFECT, ROOT, ask, prefect_server, recsys, wait_until
+
+pytestmark = pytest.mark.full
+
+COMMIT = {"GITHUB_ACTIONS": "true", "GITHUB_SHA": "0123456789" * 4, "GITHUB_REF_NAME": "main", "GITHUB_REPOSITORY": "us/recsys"}
+VOLATILE = {"last_polled", "status"}  # of workers and not of setup
+SECRETS = {
+    "DISCORD_WEBHOOK_URL": "https://discord.com/api/webhooks/1234567890/planted-webhook-token",
+    "RUNPOD_API_KEY": "planted-runpod-key",
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as environment:
+        yield environment
+
+
+def setup(
+    server: dict[str, str], *overrides: str, config: str | None = None, take_over: bool = False, **secrets: str
+) -> list[Change]:
+    settings = load_settings(EnvironmentSettings, config, overrides)
+    with temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}):
+        return set_up(settings, take_over=take_over, secrets=secrets)
+
+
+def changed(changes: list[Change]) -> list[Change]:
+    return [change for change in changes if change.changed]
+
+
+def state(server: dict[str, str]) -> dict[str, Any]:
+    """Everything that setup may touch, with the times of its last change."""
+    found: dict[str, Any] = {}
+    for path in ("work_pools", "deployments", "variables", "automations", "block_documents", "v2/concurrency_limits"):
+        more = {"include_secrets": True} if path == "block_documents" else {}
+        found[path] = ask(server, f"{path}/filter", **more)
+    found["queues"] = ask(server, "work_pools/recsys/queues/filter")
+    found["runs"] = [(run["id"], run["expected_start_time"]) for run in ask(server, "flow_runs/filter", sort="ID_DESC")]
+    return json.loads(json.dumps(found), object_hook=lambda item: {k: v for k, v in item.items() if k not in VOLATILE})  # type: ignore[no-any-return]
+
+
+def test_setup_twice_changes_nothing_the_second_time(server: dict[str, str]) -> None:
+    first = setup(server, **SECRETS)
+    made = {change.name for change in changed(first)}
+    names = {entry["name"] for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+    assert {f"{name}/{name}" for name in names - {"gpu"}} | {"train/gpu"} <= made
+    assert {"recsys", "recsys-gpu", "recsys/urgent", "recsys/training", "recsys_environment"} <= made
+    assert {"discord-webhook/recsys", "runpod-credentials/runpod", "retrain movie-ranker on drift"} <= made
+    assert httpx.get(f"{server['PREFECT_API_URL']}/work_pools/recsys-gpu").json()["type"] == "runpod"
+    # Three runs of each of the four schedules; the scheduler may add later ones at any time.
+    wait_until(lambda: len(state(server)["runs"]) >= 12, 180, "the runs of the schedules")
+    before = state(server)
+    second = setup(server, **SECRETS)
+    assert changed(second) == []
+    after = state(server)
+    assert set(map(tuple, before.pop("runs"))) <= set(map(tuple, after.pop("runs"))), "a run that was scheduled is gone"
+    assert after == before
+
+
+@pytest.mark.parametrize("checkout", [{}, COMMIT], ids=["no commit", "a commit"])
+def test_prefects_own_deploy_makes_the_same_deployments(server: dict[str, str], checkout: dict[str, str]) -> None:
+    deployed = subprocess.run(
+        [PREFECT, "--no-prompt", "deploy", "--all"],
+        env=server | checkout,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    assert changed(setup(server)) == []
+
+
+def test_what_people_changed_by_hand_is_restored_but_not_what_they_stopped(server: dict[str, str]) -> None:
+    api = server["PREFECT_API_URL"]
+    etl = httpx.get(f"{api}/deployments/name/etl/etl").json()
+    retrain = httpx.get(f"{api}/deployments/name/retrain/retrain").json()
+    alert = next(found for found in ask(server, "automations/filter") if found["name"].endswith("is crashed"))
+    schedule = etl["schedules"][0]["id"]
+    for path, body in (
+        (f"deployments/{etl['id']}/schedules/{schedule}", {"active": False}),
+        (f"deployments/{etl['id']}", {"tags": ["mine"]}),
+        (f"deployments/{retrain['id']}", {"paused": True, "concurrency_limit": 7}),
+        ("work_pools/recsys", {"concurrency_limit": 3}),
+        (f"automations/{alert['id']}", {"enabled": False}),
+    ):
+        httpx.patch(f"{api}/{path}", json=body).raise_for_status()
+    done = {change.name: change.done for change in changed(setup(server))}
+    assert done == {
+        "recsys": "updated: concurrency_limit",
+        "etl/etl": "updated: tags",
+        "retrain/retrain": "updated: concurrency_limit",
+    }
+    etl = httpx.get(f"{api}/deployments/name/etl/etl").json()
+    assert "watched" in etl["tags"] and [found["active"] for found in etl["schedules"]] == [False]
+    retrain = httpx.get(f"{api}/deployments/name/retrain/retrain").json()
+    assert retrain["paused"] and retrain["global_concurrency_limit"]["limit"] == 1
+    assert not httpx.get(f"{api}/automations/{alert['id']}").json()["enabled"]
+    assert changed(setup(server)) == []
+
+
+def test_an_environment_has_its_parameters_zone_and_limits_and_is_not_taken_over_by_mistake(server: dict[str, str]) -> None:
+    refused = recsys(["setup", "-c", "production"], server)
+    assert refused.returncode == 1 and "set up for the environment local, and this is production" in refused.stderr
+    no_limit = ["pools.training_limit=null", "timezone=Europe/Berlin"]
+    done = {change.name: change.done for change in setup(server, *no_limit, config="production", take_over=True)}
+    assert done["recsys-trainer-keys/recsys"].startswith("left out: rented pods get no keys"), "they could not reach the bucket"
+    api = server["PREFECT_API_URL"]
+    found = {each["name"]: each for each in ask(server, "deployments/filter")}
+    assert found["retrain"]["parameters"]["settings"]["store"] == {"url": "s3://recsys/production"}
+    assert found["retrain"]["parameters"]["settings"]["promotion"]["approval"] == "manual"
+    assert found["etl"]["parameters"] == {
+        "data": {"source": "ml-latest-small", "cache_dir": "/var/lib/recsys/downloads"},
+        "store": {"url": "s3://recsys/production"},
+    }
+    assert "promotion" not in found["promote"]["parameters"], "a version's own gate would not count"
+    assert "promotion" not in found["compare"]["parameters"]["settings"], "a comparison has no gate"
+    assert found["etl"]["schedules"][0]["schedule"]["timezone"] == "Europe/Berlin"
+    assert found["etl"]["pull_steps"][0]["prefect.deployments.steps.set_working_directory"]["directory"] == "/app"
+    assert httpx.get(f"{api}/work_pools/recsys/queues/training").json()["concurrency_limit"] is None
+    assert changed(setup(server, *no_limit, config="production")) == []
+    assert changed(setup(server, take_over=True))
+
+
+def test_a_notification_block_that_is_missing_is_named(server: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="slack-webhook/ops, which is not on the server"):
+        setup(server, "alerts.blocks=[slack-webhook/ops]")
+
+
+def test_the_key_of_a_webhook_is_replaced_when_it_changes_and_never_shown(server: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("https://discord.com/api/webhooks/1234567890/rotated-webhook-token\n")
+    done = recsys(["setup"], {**server, "DISCORD_WEBHOOK_URL_FILE": str(tmp_path / "url")})
+    assert done.returncode == 0 and "rotated-webhook-token" not in done.stdout + done.stderr
+    blocks = ask(server, "block_documents/filter", include_secrets=True)
+    assert [block["data"]["webhook_token"] for block in blocks if block["name"] == "recsys"] == ["rotated-webhook-token"]
+    with pytest.raises(SettingsError, match="no webhook of Discord") as refused:
+        setup(server, DISCORD_WEBHOOK_URL="http://example.org/planted-webhook-token")
+    assert "planted" not in str(refused.value)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        setup(server, DISCORD_WEBHOOK_URL_FILE=str(tmp_path / "none"))
+
+
+def test_the_stores_keys_are_kept_in_a_block_that_pods_are_given(server: dict[str, str]) -> None:
+    keys = {"AWS_TRAINER_CREDENTIALS": "[default]\naws_access_key_id = planted-id\naws_secret_access_key = planted-secret\n"}
+    done = {change.name: change.done for change in changed(setup(server, **keys))}
+    assert done == {"recsys-trainer-keys/recsys": "created", "train/gpu": "updated: job_variables"}
+    assert changed(setup(server, **keys)) == [] and changed(setup(server)) == []
+    shown = json.dumps([ask(server, "deployments/filter"), ask(server, "block_documents/filter")])
+    assert "planted-id" not in shown and "planted-secret" not in shown and "blocks.recsys-trainer-keys.recsys." in shown
+    rotated = {"AWS_TRAINER_CREDENTIALS": keys["AWS_TRAINER_CREDENTIALS"].replace("planted", "rotated")}
+    assert {change.name: change.done for change in changed(setup(server, **rotated))} == {"recsys-trainer-keys/recsys": "updated"}
+
+
+def test_an_environments_own_cron_is_set_and_one_for_no_deployment_is_refused(server: dict[str, str]) -> None:
+    own = "crons={retrain/retrain: 0 5 * * *}"
+    assert {change.name: change.done for change in changed(setup(server, own))} == {"retrain/retrain": "updated: schedules"}
+    assert changed(setup(server, own)) == []
+    with pytest.raises(SettingsError, match="nobody/weekly, but the deployments are etl/etl"):
+        setup(server, "crons={nobody/weekly: 0 5 * * *}")
+
+
+def test_without_a_server_setup_says_so(tmp_path: Path) -> None:
+    none = recsys(["setup"], {"PATH": "/usr/bin", "PREFECT_HOME": str(tmp_path)})
+    assert none.returncode == 1 and "PREFECT_API_URL is not set" in none.stderr
+    away = recsys(["setup"], {"PATH": "/usr/bin", "PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": "http://127.0.0.1:9/api"})
+    assert away.returncode == 1 and "does not answer" in away.stderr
