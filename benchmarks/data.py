@@ -16,7 +16,7 @@ from models.protocol import Split, split
 if TYPE_CHECKING:
     from tasks.movielens import RawTables
 
-__all__ = ["load_events", "load_split", "load_users", "origin"]
+__all__ = ["load_events", "load_split", "load_tables", "load_users", "origin"]
 
 
 def origin(source: SourceName, path: Path | None) -> dict[str, str]:
@@ -29,13 +29,13 @@ def load_events(source: SourceName, path: Path | None = None) -> pd.DataFrame:
 
     Skips the benchmark where it cannot be had.
     """
-    events = _tables(source, path).interactions
+    events = load_tables(source, path).interactions
     return events.assign(row=np.arange(len(events)))
 
 
 def load_users(source: SourceName, path: Path | None) -> pd.DataFrame:
     """What the release tells of its users; only user_id where it tells nothing. Skips the benchmark as `load_events` does."""
-    tables = _tables(source, path)
+    tables = load_tables(source, path)
     if tables.users is None:
         return pd.DataFrame({"user_id": np.unique(tables.interactions["user_id"])})
     users = tables.users
@@ -43,7 +43,8 @@ def load_users(source: SourceName, path: Path | None) -> pd.DataFrame:
     return users.assign(user_id=users["user_id"].astype(np.int64), **ages)
 
 
-def _tables(source: SourceName, path: Path | None) -> RawTables:
+def load_tables(source: SourceName, path: Path | None) -> RawTables:
+    """The release's raw tables, from `path` or else downloaded. Skips the benchmark where they cannot be had."""
     from tasks.ingest import ingest
 
     if path is not None and not path.exists():

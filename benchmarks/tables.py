@@ -14,10 +14,13 @@ import argparse
 import json
 import re
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.markdown import data, markdown, met
+from benchmarks.pipeline_tables import etl_movielens, increment, rollback, serving, serving_mixed
 
 __all__ = ["RESULTS", "TABLES", "TableError", "drifted", "filled", "main", "table"]
 
@@ -102,34 +105,23 @@ def main() -> None:
         raise SystemExit(str(error)) from None
 
 
-def _markdown(head: list[str], rows: Iterable[list[str]]) -> str:
-    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in rows)])
-
-
-def _met(met: bool) -> str:
-    return "met" if met else "**missed**"
-
-
 def _measured(result: Result) -> str:
     """What, under which protocol, where: as far as the result says."""
     sources = {row["data"] for row in [result, *result.get("rows", [])] if "data" in row}
-    said = [_data(source, result.get("file")) for source in sorted(sources)]
+    said = [data(source, result.get("file")) for source in sorted(sources)]
     if "protocol" in result:
         said.append(f"`{result['protocol']}`")
-    seeds = result.get("seeds") or sorted({run["seed"] for run in result.get("runs", [])}) or [result.get("seed")]
-    if seeds != [None]:
+    if "seeds" in result or "seed" in result:
+        seeds = result.get("seeds") or [result["seed"]]
+    else:
+        seeds = sorted({run["seed"] for run in result.get("runs", [])})
+    if seeds:
         said.append(f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
     machine = result["hardware"]
     cores = f"{machine['threads']} of {machine['cores']}" if "threads" in machine else str(machine["cores"])
     where = [*([f"one {machine['gpu']}"] if "gpu" in machine else []), f"{machine['cpu']}, {cores} cores"]
     versions = [f"{name} {machine[name]}" for name in ("torch", "triton") if name in machine]
     return f"{'; '.join(part for part in (', '.join(said), *where, ', '.join(versions)) if part)}."
-
-
-def _data(source: str, file: str | None) -> str:
-    # Results without a file are older than that entry, and ML-1M was the rebuilt one then: a part of its times are estimates.
-    rebuilt = source == "ml-1m" and "rebuilt" in (file or "rebuilt")
-    return source.replace("ml-", "ML-").replace("k", "K").replace("1m", "1M") + (" (rebuilt)" if rebuilt else "")
 
 
 def _mean(value: dict[str, float | None]) -> str:
@@ -151,22 +143,22 @@ def _ss4rec_quality(result: Result) -> str:
     keys = [f"{seen} {name}" for seen in ("unmasked", "masked") for name in ("hr@10", "ndcg@10", "mrr@10")]
     rows = []
     for row in result["rows"]:
-        counts = [str(len(row["seeds"])), f"{row['epochs']:.0f}", f"{row['seconds']:.0f}"]
+        counts = [str(len(row["seeds"])), f"{row['epochs']:.0f}", "" if row["seconds"] is None else f"{row['seconds']:.0f}"]
         rows.append([f"`{row['protocol']}`", row["variant"], *(_mean(row[key]) for key in keys), *counts])
-    return _markdown([*head, "seeds", "epochs", "fit, s"], rows)
+    return markdown([*head, "seeds", "epochs", "fit, s"], rows)
 
 
 def _speed(result: Result) -> str:
     rows = []
     for name, row in result.get("epochs", {}).items():
-        rows.append([f"`{name}`: epoch", f"{row['epoch_s']:.3f} s", f"< {EPOCH_S} s", _met(row["epoch_s"] < EPOCH_S)])
+        rows.append([f"`{name}`: epoch", f"{row['epoch_s']:.3f} s", f"< {EPOCH_S} s", met(row["epoch_s"] < EPOCH_S)])
         rows.append([f"`{name}`: ranking all users", f"{row['evaluation_s']:.3f} s", "", ""])
         rows.append(
             [
                 f"`{name}`: peak GPU memory",
                 f"{row['peak_gib']:.2f} GiB",
                 f"< {MEMORY_GIB:.0f} GiB",
-                _met(row["peak_gib"] < MEMORY_GIB),
+                met(row["peak_gib"] < MEMORY_GIB),
             ]
         )
     cold, stock = result.get("cold_start"), result.get("stock")
@@ -177,7 +169,7 @@ def _speed(result: Result) -> str:
                 f"new process, nothing compiled, to valid NDCG@10 {cold['target']} (median of {runs} s; {_departing(cold['settings'])})",
                 f"{cold['reached_s']:.1f} s",
                 f"< {COLD_START_S:.0f} s",
-                _met(cold["reached_s"] < COLD_START_S),
+                met(cold["reached_s"] < COLD_START_S),
             ]
         )
     if stock:
@@ -187,14 +179,14 @@ def _speed(result: Result) -> str:
         for name, row in result.get("epochs", {}).items():
             if row["settings"]["preset"] == "paper":  # the same network as stock's
                 ratio = stock["epoch_s"] / row["epoch_s"]
-                met = _met(ratio > STOCK_EPOCHS)
-                rows.append([f"stock's epoch / that of `{name}`", f"{ratio:.0f} times", f"> {STOCK_EPOCHS} times", met])
+                verdict = met(ratio > STOCK_EPOCHS)
+                rows.append([f"stock's epoch / that of `{name}`", f"{ratio:.0f} times", f"> {STOCK_EPOCHS} times", verdict])
         if cold:
             low, high = (seconds / cold["reached_s"] for seconds in stock["time_to_target_s"])
             epochs = " to ".join(map(str, stock["published_epochs"]))
             name = f"stock's time to {cold['target']} ({epochs} epochs as published, extrapolated) / ours"
-            rows.append([name, f"{low:.0f} to {high:.0f} times", f"> {STOCK_TIME} times", _met(low > STOCK_TIME)])
-    return _markdown(["what", "measured", "bar", ""], rows)
+            rows.append([name, f"{low:.0f} to {high:.0f} times", f"> {STOCK_TIME} times", met(low > STOCK_TIME)])
+    return markdown(["what", "measured", "bar", ""], rows)
 
 
 def _departing(settings: dict[str, Any]) -> str:
@@ -209,13 +201,13 @@ def _scale(result: Result) -> str:
         barred = row["interactions"] == largest >= 25_000_000
         epoch, ranking = f"{row['epoch_s']:.2f}", f"{row['evaluation_s']:.2f}"
         if barred:
-            epoch += f" (bar < {SCALE_EPOCH_S:.0f}: {_met(row['epoch_s'] < SCALE_EPOCH_S)})"
-            ranking += f" (bar < {SCALE_EVALUATION_S:.0f}: {_met(row['evaluation_s'] < SCALE_EVALUATION_S)})"
+            epoch += f" (bar < {SCALE_EPOCH_S:.0f}: {met(row['epoch_s'] < SCALE_EPOCH_S)})"
+            ranking += f" (bar < {SCALE_EVALUATION_S:.0f}: {met(row['evaluation_s'] < SCALE_EVALUATION_S)})"
         memory = f"{row['peak_gib']:.2f}" if row["peak_gib"] is not None else ""
         rows.append([f"{row['interactions']:,}", f"{row['users']:,}", f"{row['items']:,}", epoch, ranking, memory])
     own = result["settings"]
     network = f"synthetic events; width {own['width']}, {own['blocks']} blocks, {own['batch_tokens']:,} events a step"
-    return _markdown([network, "users", "items", "epoch, s", "ranking all users, s", "peak GPU memory, GiB"], rows)
+    return markdown([network, "users", "items", "epoch, s", "ranking all users, s", "peak GPU memory, GiB"], rows)
 
 
 def _parity(result: Result) -> str:
@@ -229,25 +221,25 @@ def _parity(result: Result) -> str:
         if key in result:
             errors = dict(result[key])
             output, worst = errors.pop("output"), max(errors, key=lambda name: float(errors[name]))
-            rows.append([f"{name}: output", f"{output:.1e}", f"{PARITY:.0e}", _met(output <= PARITY)])
+            rows.append([f"{name}: output", f"{output:.1e}", f"{PARITY:.0e}", met(output <= PARITY)])
             rows.append(
-                [f"{name}: worst gradient ({worst[5:]})", f"{errors[worst]:.1e}", f"{PARITY:.0e}", _met(errors[worst] <= PARITY)]
+                [f"{name}: worst gradient ({worst[5:]})", f"{errors[worst]:.1e}", f"{PARITY:.0e}", met(errors[worst] <= PARITY)]
             )
     draws, prefixes = result["draws"], result["all_positions_vs_prefixes"]
     rows.append(
-        [f"draws of {draws['count']:,} with a non-finite value", str(draws["non_finite"]), "0", _met(not draws["non_finite"])]
+        [f"draws of {draws['count']:,} with a non-finite value", str(draws["non_finite"]), "0", met(not draws["non_finite"])]
     )
     rows.append(
-        ["all positions at once and a pass for each prefix", f"{prefixes:.1e}", f"{PREFIXES:.0e}", _met(prefixes <= PREFIXES)]
+        ["all positions at once and a pass for each prefix", f"{prefixes:.1e}", f"{PREFIXES:.0e}", met(prefixes <= PREFIXES)]
     )
-    return _markdown(
+    return markdown(
         [f"greatest difference, float32, {result['cases']} random batches (`{result['backend']}`)", "found", "bar", ""], rows
     )
 
 
 def _cpu_speed(result: Result) -> str:
     ours, stock = result["ours"], result["stock"]
-    return _markdown(
+    return markdown(
         ["paper preset on the CPU", "an epoch"],
         [
             ["ours", f"{ours['epoch_s']:.1f} s"],
@@ -270,7 +262,7 @@ def _search(result: Result) -> str:
         ["bounds", f"{result['bounds']['seconds']:.0f} s, {result['fixed']['max_epochs']} epochs a trial"],
         *[[f"`{name}`", f"{value:.4g}" if isinstance(value, float) else str(value)] for name, value in best["params"].items()],
     ]
-    return _markdown(["search", "best trial"], rows)
+    return markdown(["search", "best trial"], rows)
 
 
 def _kernels(result: Result) -> str:
@@ -298,14 +290,34 @@ def _gate(result: Result) -> str:
     return render(result)
 
 
-def _rollback(result: Result) -> str:
-    rows = []
-    for name, key in (("the function", "function"), ("`recsys rollback`", "command")):
-        found = result[key]
-        runs = ", ".join(f"{seconds:.1f}" for seconds in found["wall_s"])
-        rows.append([name, f"{found['median_s']:.1f} s ({runs})", f"{found['median_cpu_s']:.1f} s"])
-    store = f"among {result['versions']} versions of {result['version_mb']:.2f} MB, load {result['hardware']['load_1_min']:.1f}"
-    return _markdown([f"a rollback {store}", "median (every run)", "of the processors"], rows)
+def _replay(result: Result) -> str:
+    from benchmarks.replay import render
+
+    return render(result)
+
+
+def _drift(result: Result) -> str:
+    from benchmarks.drift import render
+
+    return render(result)
+
+
+def _etl(result: Result) -> str:
+    from benchmarks.etl import render
+
+    return render(result)
+
+
+def _rules(result: Result) -> str:
+    from benchmarks.rules import render
+
+    return render(result)
+
+
+def _peeking(result: Result) -> str:
+    from benchmarks.peeking import render
+
+    return render(result)
 
 
 TABLES: dict[str, Table] = {
@@ -316,11 +328,20 @@ TABLES: dict[str, Table] = {
     "speed": Table("speed.json", "python -m benchmarks.speed", _speed),
     "cpu-speed": Table("cpu_speed.json", "python -m benchmarks.cpu_speed", _cpu_speed),
     "scale": Table("scale.json", "python -m benchmarks.scale", _scale),
+    "etl": Table("etl.json", "python -m benchmarks.etl", _etl),
+    "etl-movielens": Table("etl.json", "python -m benchmarks.etl", etl_movielens),
     "audit": Table("audit.json", "python -m benchmarks.audit", _audit),
     "gate": Table("gate.json", "python -m benchmarks.gate", _gate),
-    "rollback": Table("rollback.json", "python -m benchmarks.rollback", _rollback),
+    "drift": Table("drift.json", "python -m benchmarks.drift", _drift),
+    "rollback": Table("rollback.json", "python -m benchmarks.rollback", rollback),
+    "replay": Table("replay.json", "python -m benchmarks.replay", _replay),
+    "increment": Table("increment.json", "python -m benchmarks.increment", increment),
+    "serving": Table("serving.json", "python -m benchmarks.serving", serving),
+    "serving-mixed": Table("serving_mixed.json", "python -m benchmarks.serving_mixed", serving_mixed),
     "kernels": Table("kernels.json", "python -m benchmarks.kernels", _kernels),
     "parity": Table("parity.json", "python -m benchmarks.parity", _parity),
+    "rules": Table("rules.json", "python -m benchmarks.rules", _rules),
+    "peeking": Table("peeking.json", "python -m benchmarks.peeking", _peeking),
     "parity-cpu": Table("parity_cpu.json", "python -m benchmarks.parity --device cpu", _parity),
 }
 

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 
 # Several test processes on few cores: OpenMP threads that wait for each other would take longer than the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell has what it starts in the background ignore SIGINT, and all below inherits that; Prefect's worker ends on SIGTERM by sending
+# itself a SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The first example of a test may import scipy or compile a kernel, and the machine may be busy.
 settings.register_profile("untimed", deadline=None)

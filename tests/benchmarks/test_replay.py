@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from benchmarks.replay import render
+from tasks.replay_results import replay_results
+from tests.tasks.replayed import ended, small_plan, small_settings
+
+
+def test_the_table_tells_policies_differences_and_whether_the_time_was_met(tmp_path: Path) -> None:
+    plan = small_plan(tmp_path)
+    ended(plan)
+    found = json.loads(json.dumps(replay_results(plan, small_settings(tmp_path)).to_dict()))
+    measured = {"wall_s": 480.0, "cpu_s": 300.0, "hardware": {"load_1_min": 2.0}}
+    said = render(found | measured)
+    assert "| policy, 4 weeks, 1,200 live requests |" in said
+    assert "| monthly: each month |" in said and "| 1: 1, 0 | 36 s, 0.010 USD |" in said and "| 1: 0, 1 |" in said
+    assert "| monthly less never | +0." in said and "| on-drift less never | +0.0000 (+0.0000 to +0.0000) | 1.0000 | no |" in said
+    assert "took 8.0 min (to be below 10: met) and 5.0 min of CPU, begun at a load of 2.0" in said
+    assert "to be below 10: **missed**" in render(found | measured | {"wall_s": 601.0})
