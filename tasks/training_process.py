@@ -164,10 +164,14 @@ def _main() -> None:
     own = folder / f"work-{rank}"
     content = own.read_bytes()
     own.unlink()
-    threading.Thread(target=_end_with_parent, args=(parent, folder), daemon=True).start()
+    end_with_parent = threading.Thread(target=_end_with_parent, args=(parent, folder), daemon=True)
+    end_with_parent.start()
 
     def tell(report: EpochReport) -> None:
-        parent.sendall(json.dumps(asdict(report)).encode() + b"\n")
+        try:
+            parent.sendall(json.dumps(asdict(report)).encode() + b"\n")
+        except ConnectionError:  # to end here would end what removes the folder
+            end_with_parent.join()
 
     joined = ExitStack()
     try:

@@ -73,6 +73,7 @@ class Reconciler:
         self._worker, self._submits, self._adopts, self._clock = worker, submits, adopts, clock
         self._server = server_mark(server) if server else ""
         self._tracked: dict[str, _Tracked] = {}
+        self._unsettled: dict[str, _Tracked] = {}  # are no more, and their last account is not kept yet
         self._held: dict[UUID, Hold] = {}
         self._without_pod: dict[tuple[UUID, datetime], Memory] = {}
         self._look = Look(clock(), clock())
@@ -131,12 +132,14 @@ class Reconciler:
             self._listed = max(self._listed, number)
             self._has_listed.notify_all()
         try:
-            runs = await self._runs.look({t.marks.run for t in self._tracked.values()} | set(self._held))
+            watched = [*self._tracked.values(), *self._unsettled.values()]
+            runs = await self._runs.look({tracked.marks.run for tracked in watched} | set(self._held))
         except RunsUnavailableError as error:
             LOG.warning("The flow runs cannot be read (%s); only the pods' age counts.", error)
             await self._each(self._end_old, list(self._tracked.values()))
             return
         self._tell_withdrawn(runs)
+        await self._each(lambda tracked: self._settle(tracked, runs.get(tracked.marks.run)), list(self._unsettled.values()))
         await self._each(lambda tracked: self._reconcile(tracked, runs.get(tracked.marks.run)), list(self._tracked.values()))
         owned = {tracked.marks.run for tracked in self._tracked.values()}
         bare = [run for run in runs.values() if run.id not in owned and not run.final]
@@ -312,7 +315,7 @@ class Reconciler:
         """A worker that was killed right after a deletion has left an account open."""
         try:
             for run, account in await self._runs.open_accounts():
-                if account.pod not in self._tracked:
+                if account.pod not in self._tracked and account.pod not in self._unsettled:
                     now = {each.pod: each for each in await self._runs.accounts(run.id)}.get(account.pod, account)
                     if now.closed:  # meanwhile, by who deleted it
                         continue
@@ -322,11 +325,21 @@ class Reconciler:
             LOG.warning("Accounts that are open are left so: %s", error)
 
     async def _keep_account(self, tracked: _Tracked, when: datetime, *, closed: bool, note: str = "") -> None:
-        """A figure that cannot be kept must not keep a pod alive."""
+        """A figure that cannot be kept must not keep a pod alive; the last one is kept by a later look."""
         async with tracked.accounting:
             account = tracked.account or PodCost.of(tracked.pod, when)
             tracked.account = account.until(when, closed=closed, note=note)
+            if closed:
+                self._unsettled[account.pod] = tracked
             try:
                 await self._runs.account(tracked.marks.run, tracked.account)
             except RunsUnavailableError as error:
-                LOG.warning("Pod %s cost %.4f USD, which could not be kept: %s", account.pod, tracked.account.usd, error)
+                LOG.warning("Pod %s cost %.4f USD, which could not be kept yet: %s", account.pod, tracked.account.usd, error)
+                return
+            self._unsettled.pop(account.pod, None)
+
+    async def _settle(self, tracked: _Tracked, run: RunView | None) -> None:
+        """Keep the last account of a pod that is no more; that of a run that is no more is nobody's."""
+        if run is not None and tracked.account is not None:
+            await self._runs.account(run.id, tracked.account)
+        self._unsettled.pop(tracked.pod.id, None)

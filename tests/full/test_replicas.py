@@ -202,6 +202,19 @@ def test_a_killed_parent_leaves_no_replica(tmp_path: Path, temporary: Path) -> N
     wait_until(lambda: not processes(temporary) and not list(temporary.glob("recsys-training-*")), 60)
 
 
+def test_parents_killed_while_they_are_told_of_an_epoch_leave_no_folder(temporary: Path) -> None:
+    follow = "from tests.doubles.endless_epochs import follow; follow()"
+    places = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    parents = [subprocess.Popen([sys.executable, "-c", follow], stdout=subprocess.PIPE, env=places) for _ in range(4)]
+    for parent in parents:
+        assert parent.stdout is not None
+        with parent.stdout:
+            assert parent.stdout.readline() == b"1\n"
+            parent.kill()
+        parent.wait()
+    wait_until(lambda: not processes(temporary) and not list(temporary.glob("recsys-training-*")), 60)
+
+
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path, temporary: Path) -> None:
     whole = trained(settings_in(tmp_path / "whole", **DROPPING))
     settings = settings_in(tmp_path, **DROPPING)

@@ -96,6 +96,8 @@ class MemoryRuns:
         self.messages: dict[UUID, str] = {}
         self.lines: list[str] = []
         self.down = False
+        self.locked = False
+        """Answers what is read, and keeps no account."""
         self.online: set[str] = set()
 
     def add(self, state: str = "RUNNING", **changes: Any) -> UUID:
@@ -145,6 +147,8 @@ class MemoryRuns:
 
     async def account(self, run: UUID, cost: PodCost) -> None:
         self._check()
+        if self.locked:
+            raise RunsUnavailableError("the database is locked")
         self.kept[run, cost.pod] = cost
 
     async def accounts(self, run: UUID) -> list[PodCost]:

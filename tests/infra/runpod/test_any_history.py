@@ -87,6 +87,12 @@ class AnyHistory(RuleBasedStateMachine):
         self.watched.runs.down = False
 
     @rule()
+    def no_account_can_be_kept_for_a_look(self) -> None:
+        self.watched.runs.locked = True
+        self.watched.look()
+        self.watched.runs.locked = False
+
+    @rule()
     def another_worker_looks(self) -> None:
         asyncio.run(self.other.look())
 

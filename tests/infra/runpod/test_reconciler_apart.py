@@ -123,6 +123,37 @@ def test_what_goes_wrong_with_one_pod_leaves_no_other_running(watched: Watched, 
     assert not watched.account.pods
 
 
+def test_an_account_that_could_not_be_kept_is_kept_later_and_not_cut_short(watched: Watched) -> None:
+    run, pod = watched.running()
+    begun = watched.account.now
+    watched.runs.set(run, "CANCELLED")
+    watched.account.fails = [503] * 100  # RunPod does not answer, and nobody can delete the pod
+    watched.look(10)
+    watched.account.fails = []
+    watched.restart()  # the first look of a worker also closes what others have left open
+    watched.runs.locked = True
+    watched.look()
+    lived = (watched.account.now - begun).total_seconds()
+    assert pod in watched.account.deleted and not watched.runs.kept[run, pod].closed
+    watched.look()
+    watched.runs.locked = False
+    watched.look()
+    account = watched.runs.kept[run, pod]
+    assert account.closed and account.seconds == pytest.approx(lived + 12, abs=1) and account.note == ""
+    assert not watched.reconciler._unsettled
+
+
+def test_an_account_of_a_run_that_was_deleted_is_not_tried_for_ever(watched: Watched) -> None:
+    run, pod = watched.running()
+    watched.runs.set(run, "COMPLETED")
+    watched.runs.locked = True
+    watched.look()
+    assert pod in watched.account.deleted and watched.reconciler._unsettled
+    del watched.runs.runs[run]
+    watched.look()
+    assert not watched.reconciler._unsettled
+
+
 def test_pods_that_no_worker_works_on_count_for_each_and_those_of_another_do_not(watched: Watched) -> None:
     own, others, dead = [watched.running(worker=name) for name in ("first", "second", "third")]
     held, ended = watched.running(), watched.running()
@@ -162,4 +193,4 @@ def test_nothing_is_kept_of_runs_that_are_over(watched: Watched) -> None:
         watched.runs.set(bare, "CRASHED")
     watched.look()
     kept = watched.reconciler
-    assert not kept._tracked and not kept._held and not kept._without_pod
+    assert not kept._tracked and not kept._held and not kept._without_pod and not kept._unsettled
