@@ -119,7 +119,10 @@ def _measured(result: Result) -> str:
         said.append(f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
     machine = result["hardware"]
     cores = f"{machine['threads']} of {machine['cores']}" if "threads" in machine else str(machine["cores"])
-    where = [*([f"one {machine['gpu']}"] if "gpu" in machine else []), f"{machine['cpu']}, {cores} cores"]
+    where = [
+        *([f"{machine.get('gpus', 'one')} {machine['gpu']}"] if "gpu" in machine else []),
+        f"{machine['cpu']}, {cores} cores",
+    ]
     versions = [f"{name} {machine[name]}" for name in ("torch", "triton") if name in machine]
     return f"{'; '.join(part for part in (', '.join(said), *where, ', '.join(versions)) if part)}."
 
@@ -271,6 +274,12 @@ def _kernels(result: Result) -> str:
     return render(result)
 
 
+def _replicas(result: Result) -> str:
+    from benchmarks.replicas import render
+
+    return render(result)
+
+
 def _baselines(result: Result) -> str:
     from benchmarks.baselines import render
 
@@ -326,6 +335,7 @@ TABLES: dict[str, Table] = {
     "baselines": Table("baselines.json", "python -m benchmarks.baselines", _baselines),
     "search": Table("search.json", "python -m benchmarks.search", _search),
     "speed": Table("speed.json", "python -m benchmarks.speed", _speed),
+    "replicas": Table("replicas.json", "python -m benchmarks.replicas", _replicas),
     "cpu-speed": Table("cpu_speed.json", "python -m benchmarks.cpu_speed", _cpu_speed),
     "scale": Table("scale.json", "python -m benchmarks.scale", _scale),
     "etl": Table("etl.json", "python -m benchmarks.etl", _etl),

@@ -13,8 +13,8 @@ import torch
 from benchmarks.report import SKIPPED
 
 COMMANDS = [
-    "audit", "baselines", "cpu_speed", "drift", "etl", "gate", "increment", "kernels", "parity", "quality", "replay", "rollback", "scale",
-    "search", "speed", "ss4rec_quality", "synthetic_events",
+    "audit", "baselines", "cpu_speed", "drift", "etl", "gate", "increment", "kernels", "parity", "quality", "replay", "replicas", "rollback",
+    "scale", "search", "speed", "ss4rec_quality", "synthetic_events",
     "tables",
 ]  # fmt: skip
 
@@ -37,6 +37,7 @@ def test_help(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["kernels"], "no GPU"),
         (["speed"], "measures a GPU and there is none"),
         (["parity", "--device", "cuda"], "no GPU"),
+        (["replicas"], "need as many GPUs"),
         (["scale"], "25000095 events need a GPU"),
         (["etl", "--data", "ml-1m=/nowhere.zip"], "there is no /nowhere.zip"),
         (["ss4rec_quality", "--data", "/nowhere.zip"], "there is no /nowhere.zip"),
