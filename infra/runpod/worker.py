@@ -50,6 +50,7 @@ class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWor
         self._ready = asyncio.Event()
         self._adopted: set[str] = set()
         self._counted = False
+        self._labelling = asyncio.Lock()
 
     async def setup(self) -> None:
         """Raises SettingsError where there is no key."""
@@ -104,6 +105,12 @@ class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWor
             self._last_polled_time = now("UTC")  # it is not stuck
             return []
         return await super().get_and_submit_flow_runs()
+
+    async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
+        """One after the other: many at once keep each other out of a server's SQLite, and Prefect crashes the run whose label
+        could not be written."""
+        async with self._labelling:
+            await super()._give_worker_labels_to_flow_run(flow_run_id)
 
     async def run(
         self,

@@ -24,6 +24,7 @@ def test_twenty_runs_at_once_end_right_within_the_rate_limit(tmp_path: Path) -> 
         wait_until(lambda: not world.double.alive, 60, "the end of all pods")
         for run in runs:
             world.settle(run, "COMPLETED", executions=1)
+            assert world.run(run)["labels"]["prefect.worker.name"] == "first"
         asked = world.double.requests
         looks = [r.at for r in asked if (r.method, r.path) == ("GET", "/v2/pods")]
         pauses = [later - earlier for earlier, later in pairwise(looks)]
