@@ -44,10 +44,11 @@ class Running:
 
 @contextmanager
 def local_stack(
-    folder: Path, only: Sequence[str] = (), *, s3: bool = False, tell: Callable[[str], None] = print
+    folder: Path, only: Sequence[str] = (), *, s3: bool = False, usual_ports: bool = True, tell: Callable[[str], None] = print
 ) -> Iterator[Running]:
     """The services of infra/compose.yaml (or those of `only` with what they need), with everything under `folder`; `s3`: with a
-    store on Ceph's radosgw instead of in a folder.
+    store on Ceph's radosgw instead of in a folder. Their ports are compose's where those are free; without `usual_ports` any, so
+    that several stacks can start at once.
 
     Raises SettingsError where a program is missing or a service does not come up, with the end of its log.
     """
@@ -61,7 +62,7 @@ def local_stack(
     with ExitStack() as stack:
         endpoint = _start_s3(stack, folder, tell) if s3 else None
         store = f"s3://{BUCKET}/production" if s3 else f"file:{folder}/store"
-        ports = {service.name: free_port(service.port) for service in services if service.port is not None}
+        ports = {service.name: free_port(service.port if usual_ports else 0) for service in services if service.port is not None}
         usual = {service.name: service.port for service in services if service.port is not None and service.name in PUBLISHED}
         running = Running(Layout(folder, _distinct(ports), store, endpoint, usual), {}, {})
         stack.callback(_stop, running.processes)

@@ -87,10 +87,15 @@ class Reconciler:
     def release(self, run: UUID) -> None:
         self._held.pop(run, None)
 
-    async def follow(self, pod: Pod, marks: Marks) -> None:
-        """Watch a pod that was just rented, and open its account."""
-        tracked = self._tracked.setdefault(pod.id, _Tracked(pod, marks, self._client.time()))
-        await self._open_account(tracked)
+    def follow(self, pod: Pod, marks: Marks) -> None:
+        """Watch a pod that was just rented."""
+        self._tracked.setdefault(pod.id, _Tracked(pod, marks, self._client.time()))
+
+    async def open_account(self, pod: str) -> None:
+        """Keep what a watched pod costs so far, unless that is kept already."""
+        tracked = self._tracked.get(pod)
+        if tracked is not None:
+            await self._open_account(tracked)
 
     def pod_of(self, run: UUID, attempt: int) -> Pod | None:
         """The run's pod of that attempt among those that are watched."""

@@ -143,10 +143,11 @@ class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWor
             life_s = order.marks.life_s(pod.cost)
             said = "Pod %s: %d x %s at %.3f USD per hour; at most %.2f USD in %d s"
             log.info(said, pod.id, pod.gpu_count, pod.gpu, pod.cost, pod.cost * life_s / 3600, life_s)
-            await self._reconciler.follow(pod, order.marks)
+            self._reconciler.follow(pod, order.marks)
             if task_status is not None:  # should another one have appeared for the run, the older is to execute it
                 chosen = self._reconciler.pod_of(flow_run.id, order.marks.attempt) or pod
                 task_status.started(chosen.id)
+            await self._reconciler.open_account(pod.id)  # after that: the pod is paid for and waits to be named
             await hold.gone.wait()
         finally:
             self._reconciler.release(flow_run.id)

@@ -1,13 +1,18 @@
-"""A Prefect server, the double of RunPod's API, and workers of type runpod, as processes."""
+"""A Prefect server on PostgreSQL, the double of RunPod's API, and workers of type runpod, as processes.
+
+On SQLite, a slow machine's server answers some writes of many runs at once with 503, and Prefect's client repeats each for a minute.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +21,7 @@ from typing import Any
 
 import httpx
 
+from infra.local_stack.stack import local_stack
 from tests.doubles.runpod_api import ACCOUNT_KEY, RunPodDouble
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +57,7 @@ class World:
     """A work pool `gpu`, and more where they are made, each with a deployment `job` (tests/doubles/pod_job.py) and one `flow`
     (rented_flow.py)."""
 
-    def __init__(self, folder: Path, double: RunPodDouble) -> None:
+    def __init__(self, folder: Path, double: RunPodDouble, database: dict[str, str]) -> None:
         self.folder, self.double = folder, double
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -75,6 +81,7 @@ class World:
             "PYTHONPATH": f"{ROOT}:{declared.parent}",
             "RUNPOD_API_BASE_URL": double.url,
             "RUNPOD_API_KEY": ACCOUNT_KEY,
+            **database,
             **QUICK,
         }
 
@@ -239,11 +246,25 @@ class World:
 def a_world(folder: Path, **options: Any) -> Iterator[World]:
     image = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     folder.mkdir(parents=True, exist_ok=True)
-    with RunPodDouble(folder, image, prices=PRICES, **{"policy": WIDE, **options}) as double:
-        world = World(folder, double)
+    with RunPodDouble(folder, image, prices=PRICES, **{"policy": WIDE, **options}) as double, _database() as database:
+        world = World(folder, double, database)
         try:
             world.start_server()
             world.set_up()
             yield world
         finally:
             world.close()
+
+
+@contextmanager
+def _database() -> Iterator[dict[str, str]]:
+    """PostgreSQL as infra/compose.yaml has it; what tells a Prefect server of it."""
+    folder = Path(tempfile.mkdtemp(prefix="recsys-world-"))  # where PostgreSQL, as a user of its own, gets too
+    try:
+        with local_stack(folder, ["postgres"], usual_ports=False, tell=lambda line: None) as stack:
+            password = (stack.layout.folder / "secrets" / "postgres_password").read_text(encoding="utf-8").strip()
+            server = {"DRIVER": "postgresql+asyncpg", "HOST": "127.0.0.1", "PORT": str(stack.layout.ports["postgres"])}
+            server |= {"NAME": "prefect", "USER": "prefect", "PASSWORD": password}
+            yield {f"PREFECT_SERVER_DATABASE_{name}": value for name, value in server.items()}
+    finally:
+        shutil.rmtree(folder)

@@ -287,12 +287,16 @@ def test_a_hold_is_told_that_its_run_wants_no_pod_and_that_the_pod_is_gone(watch
         run = watched.runs.add("PENDING")
         hold = watched.reconciler.hold(run)
         pod = watched.account.add(run)
-        await watched.reconciler.follow(Pod.model_validate(watched.account.pods[pod]), _marks(watched, pod))
+        watched.reconciler.follow(Pod.model_validate(watched.account.pods[pod]), _marks(watched, pod))
+        await watched.reconciler.open_account(pod)
+        assert watched.runs.kept[run, pod].usd_per_hour == PRICE
         await watched.reconciler.look()
-        assert not hold.withdrawn.is_set() and watched.runs.kept[run, pod].usd_per_hour == PRICE
+        assert not hold.withdrawn.is_set()
         watched.runs.set(run, "CANCELLING")
         await watched.reconciler.look()
         assert hold.withdrawn.is_set() and hold.gone.is_set()
+        await watched.reconciler.open_account(pod)  # too late: its account is closed
+        assert watched.runs.kept[run, pod].closed
         watched.reconciler.release(run)
 
     asyncio.run(follow())
