@@ -55,7 +55,8 @@ def test_the_recorded_search_is_drawn_again_trial_by_trial() -> None:
         study.enqueue_trial(start)
     for before in recorded["trials"]:
         trial = study.ask()
-        assert suggest(trial, SPACE) == before["params"]
+        # Processors differ in the last bit of an exponential.
+        assert suggest(trial, SPACE) == pytest.approx(before["params"], rel=1e-9)
         if before["state"] == "pruned":
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
