@@ -14,7 +14,7 @@ from infra.stores import open_store
 from models.recommender import EpochReport
 from tasks.comparison import begin_comparison, read_run, run_entry
 from tasks.comparison_process import run_entry_apart
-from tests.full.test_prefect_server import wait_until
+from tests.full.prefect_process import wait_until
 from tests.tasks.compared import ENTRIES, TINY_NCF, TINY_SS4REC, small_comparison, stored_dataset
 
 pytestmark = pytest.mark.full

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,57 +16,17 @@ import yaml
 
 from tests import synthetic
 from tests.flows.conftest import QUICK
+from tests.full.prefect_process import PREFECT, ROOT, ask, prefect_server, run, wait_until
 
 pytestmark = pytest.mark.full
-ROOT = Path(__file__).parents[2]
 RECSYS = str(Path(sys.executable).with_name("recsys"))
-PREFECT = str(Path(sys.executable).with_name("prefect"))
-
-
-def wait_until(ready: Callable[[], Any], seconds: float) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = ready()
-        if found:
-            return found
-        time.sleep(0.5)
-    raise AssertionError(f"nothing came in {seconds} s")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Environment of a running Prefect server of its own."""
-    folder = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
-    environment |= {
-        "PREFECT_HOME": str(folder / "home"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "NO_PROXY": "127.0.0.1,localhost",
-    }
-    with (folder / "server.log").open("w") as log:
-        command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        try:
-            wait_until(lambda: process.poll() is None and _healthy(environment), 120)
-            yield environment
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=30)
-
-
-def _healthy(environment: dict[str, str]) -> bool:
-    try:
-        return httpx.get(f"{environment['PREFECT_API_URL']}/health", timeout=2).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-def ask(environment: dict[str, str], path: str, **body: Any) -> Any:
-    return httpx.post(f"{environment['PREFECT_API_URL']}/{path}", json=body, timeout=20).raise_for_status().json()
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as environment:
+        yield environment
 
 
 def settings_of(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -80,10 +37,6 @@ def settings_of(folder: Path, **changes: Any) -> dict[str, Any]:
         "work_dir": str(folder / "work"),
     }
     return {**QUICK, **places, **changes}
-
-
-def run(arguments: list[str], environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, env=environment, cwd=folder, capture_output=True, text=True, timeout=400, check=False)
 
 
 def test_a_command_shows_in_the_server_that_prefect_api_url_names(server: dict[str, str], tmp_path: Path) -> None:

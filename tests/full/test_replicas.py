@@ -28,7 +28,8 @@ from tasks.movielens import RawTables
 from tasks.registry import read_manifest
 from tasks.validate import validate
 from tests import synthetic
-from tests.full.test_prefect_server import RECSYS, run, server, settings_of, wait_until
+from tests.full.prefect_process import run, wait_until
+from tests.full.test_prefect_server import RECSYS, server, settings_of
 
 __all__ = ["server"]
 
