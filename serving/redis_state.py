@@ -6,6 +6,7 @@ of them (`maxmemory-policy volatile-lru` bounds all of it), and what is dropped 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,9 +63,9 @@ for start = 1, #entries, 24 do
     end
   end
 end
-log = own .. struct.pack('<i8', count) .. events
-redis.call('SET', KEYS[1], log, 'EX', ttl)
-return {log, redis.call('GET', KEYS[2]), unpack(outcomes)}
+local after = own .. struct.pack('<i8', count) .. events
+if after ~= log then redis.call('SET', KEYS[1], after, 'EX', ttl) end
+return {after, redis.call('GET', KEYS[2]), unpack(outcomes)}
 """
 
 # A state is only kept if it is of the log as it is, and later than the one that is kept.
@@ -110,15 +111,31 @@ class RedisStates(StateStore):
             self._write(keys=self._keys(user, version), args=(self._state.state_ttl_s, state), client=pipe)
         pipe.execute()
 
-    def merge(self, logs: Sequence[tuple[int, bytes]]) -> None:
-        """Bring in logs that were kept elsewhere: as they are where there is none, else event by event, each once."""
+    def merge(self, logs: Sequence[tuple[int, bytes, int]]) -> None:
+        """Bring in logs that were kept elsewhere, with the seconds that each may be kept: as they are where there is none, else
+        event by event, each once."""
+        if not logs:
+            return
         pipe = self._pipeline()
-        for user, log in logs:
-            pipe.set(self._keys(user, "")[0], log, ex=self._state.events_ttl_s, nx=True)
+        for user, log, left_s in logs:
+            pipe.set(self._keys(user, "")[0], log, ex=left_s, nx=True)
             # Adds nothing to the log that was just set: it holds all these events.
             keys, args = self._keys(user, "-"), (self._state.events, self._state.events_ttl_s, new_epoch(), log[HEAD.size :])
             self._append(keys=keys, args=args, client=pipe)
         pipe.execute()
+
+    def life(self) -> str:
+        """Another one after each restart, and after all keys were removed: what was kept before may be gone."""
+        key = f"{self._settings.prefix}:life"  # without an end, so `volatile-lru` never drops it
+        pipe = self._pipeline()
+        pipe.set(key, secrets.token_hex(8), nx=True)
+        pipe.get(key)
+        _, drawn = pipe.execute()
+        try:
+            run = str(self._client.info("server").get("run_id", ""))
+        except redis.ResponseError:  # not every proxy lets INFO through
+            run = ""
+        return f"{run}/{(drawn or b'').decode()}"
 
     def ping(self) -> None:
         self._client.ping()

@@ -1,15 +1,17 @@
 """Redis with this process's memory behind it: a server goes on when Redis is down, and nothing that it took is lost.
 
 What goes through Redis is also kept in memory. While Redis is down the memory serves, and its users are noted; when Redis is
-back, their events are merged into it, each once, before it is asked about them. A Redis that has lost data (it was restarted)
-is noticed after an outage, or by a log with fewer events than the memory has: then all users of the memory are merged.
+back, their events are merged into it, each once, before it is asked about them. All users of the memory are merged after an
+outage, and where a log has fewer events than the memory has and Redis is not the one it was (restarted, or emptied). A log that
+is gone from the same Redis was let go (its time had come, room was short, somebody erased it), and the memory lets it go too.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 import redis
@@ -21,8 +23,10 @@ from serving.user_log import HEAD
 
 __all__ = ["ResilientStates"]
 
+logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 MERGED_AT_ONCE = 16  # users, besides those that are asked for
+MERGED_AT_END = 64  # users of one call while closing
 
 
 class ResilientStates(StateStore):
@@ -37,7 +41,9 @@ class ResilientStates(StateStore):
     ) -> None:
         self._redis, self.local = RedisStates(settings, state), LocalStates(state)
         self._settings, self._state, self._on_outage, self._clock = settings, state, on_outage, clock
-        self._unsent: dict[int, None] = {}  # users whose local events Redis may not have, in the order they came
+        self._unsent: dict[int, None] = {}  # users with events that Redis was not told of, in the order they came
+        self._suspect: dict[int, None] = {}  # users whose events Redis had, and may have lost
+        self._life: str | None = None  # of the Redis that was spoken to last
         self._down_until: float | None = None
         self.lost = 0  # users whose events could not wait for Redis
 
@@ -47,7 +53,8 @@ class ResilientStates(StateStore):
 
     @property
     def unsent(self) -> int:
-        return len(self._unsent)
+        """Users whose events Redis may not have."""
+        return len(self._unsent.keys() | self._suspect.keys())
 
     def read(self, users: Sequence[int], version: str) -> list[Stored]:
         def remote() -> list[Stored]:
@@ -55,7 +62,9 @@ class ResilientStates(StateStore):
             if self._restored([(user, stored.log) for user, stored in zip(users, found, strict=True)]):
                 found = self._redis.read(users, version)
             for user, stored in zip(users, found, strict=True):
-                if stored.log is not None:
+                if stored.log is None:
+                    self.local.forget(user)
+                else:
                     self._mirror(user, stored.log, version, stored.state)
             return found
 
@@ -79,9 +88,11 @@ class ResilientStates(StateStore):
 
         done = self._try(remote, users)
         if done is None:
-            done = self.local.append(events, version)
             for user in users:
+                if user not in self._unsent:  # from here on the log is not a continuation of what Redis or other workers have
+                    self.local.fork(user)
                 self._wait_for_redis(user)
+            done = self.local.append(events, version)
         return done
 
     def write(self, states: Sequence[tuple[int, bytes]], version: str) -> None:
@@ -89,12 +100,22 @@ class ResilientStates(StateStore):
         self._try(lambda: self._redis.write(states, version), [])
 
     def close(self) -> None:
-        self._try(lambda: self._merge(list(self._unsent)), [])
+        """Send what waits, also where Redis was down a moment ago: there is no later."""
+        waiting = [*self._unsent, *(user for user in self._suspect if user not in self._unsent)]
+        try:
+            for start in range(0, len(waiting), MERGED_AT_END):
+                self._merge(waiting[start : start + MERGED_AT_END])
+        except (redis.RedisError, OSError) as error:
+            self.lost += len(self._unsent)
+            logger.error(
+                "Redis did not take what this worker kept for it",
+                extra={"users": len(self._unsent), "reason": str(error) or type(error).__name__},
+            )
         self._redis.close()
 
     def recover(self) -> None:
         """Ask Redis again after an outage, and send some of what waits; for when no request does it."""
-        if self.down or self._unsent:
+        if self.down or self._unsent or self._suspect:
             self._try(self._redis.ping, [])
 
     def _try(self, operation: Callable[[], Result], users: Sequence[int]) -> Result | None:
@@ -102,9 +123,13 @@ class ResilientStates(StateStore):
         if self._down_until is not None and self._clock() < self._down_until:
             return None
         try:
-            wanted = [user for user in dict.fromkeys(users) if user in self._unsent]
-            others = [user for user in islice(self._unsent, MERGED_AT_ONCE) if user not in wanted]
-            self._merge(wanted + others)
+            if self.down or self._life is None:
+                self._life = self._redis.life()
+                if self.down:
+                    self._expect_loss()
+            wanted = [user for user in dict.fromkeys(users) if user in self._unsent or user in self._suspect]
+            others = [user for user in islice(chain(self._unsent, self._suspect), MERGED_AT_ONCE) if user not in wanted]
+            self._merge(list(dict.fromkeys(wanted + others)))
             result = operation()
         except (redis.RedisError, OSError) as error:
             if self._down_until is None:
@@ -113,7 +138,6 @@ class ResilientStates(StateStore):
             return None
         if self.down:
             self._down_until = None
-            self._expect_loss()
             self._on_outage(False, "")
         return result
 
@@ -122,23 +146,27 @@ class ResilientStates(StateStore):
         behind = [user for user, log in logs if _count(log) < _count(self.local.log_of(user))]
         if not behind:
             return False
+        life = self._redis.life()
+        if life == self._life:
+            return False
+        self._life = life
         self._expect_loss()
         self._merge(list(dict.fromkeys(behind)))
         return True
 
     def _expect_loss(self) -> None:
         """Who has lost one user's events may have lost all."""
-        for user in self.local.users():
-            self._wait_for_redis(user)
+        self._suspect.update(dict.fromkeys(self.local.users()))
 
     def _merge(self, users: Sequence[int]) -> None:
         if not users:
             return
-        logs = [(user, self.local.log_of(user)) for user in users]
-        self._redis.merge([(user, log) for user, log in logs if log is not None])
-        self.lost += sum(log is None for _, log in logs)
+        logs = [(user, self.local.log_of(user), self.local.left_s(user)) for user in users]
+        self._redis.merge([(user, log, left) for user, log, left in logs if log is not None])
+        self.lost += sum(log is None and user in self._unsent for user, log, _ in logs)
         for user in users:
             self._unsent.pop(user, None)
+            self._suspect.pop(user, None)
 
     def _mirror(self, user: int, log: bytes, version: str, state: bytes | None) -> None:
         states = self.local.states_of(user)

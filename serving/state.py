@@ -84,7 +84,7 @@ class StateStore(ABC):
 @dataclass
 class _User:
     log: bytes | None
-    touched: float
+    changed: float  # when the log came to be as it is
     states: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -139,11 +139,29 @@ class LocalStates(StateStore):
         """Keep exactly this of a user, and forget those used longest ago where memory ends."""
         before = self._users.pop(user, None)
         self.bytes -= before.size if before else 0
-        kept = self._users[user] = _User(log, self._clock(), states)
+        changed = before.changed if before is not None and before.log == log else self._clock()
+        kept = self._users[user] = _User(log, changed, states)
         self.bytes += kept.size
         while self.bytes > self._settings.local_mb << 20 and len(self._users) > 1:
             self._drop(next(iter(self._users)))
             self.forgotten += 1
+
+    def fork(self, user: int) -> None:
+        """Say of the log that it goes on by itself: a state of it is none of the log that it was a copy of."""
+        kept = self._of(user)
+        if kept is not None and kept.log is not None:
+            epoch = new_epoch()
+            kept.log = epoch + kept.log[len(epoch) :]
+
+    def forget(self, user: int) -> None:
+        if user in self._users:
+            self._drop(user)
+
+    def left_s(self, user: int) -> int:
+        """Whole seconds for which the log may still be kept, at least one."""
+        kept = self._users.get(user)
+        age = 0.0 if kept is None else self._clock() - kept.changed
+        return max(1, self._settings.events_ttl_s - int(age))
 
     def log_of(self, user: int) -> bytes | None:
         """Without counting as a use."""
@@ -159,7 +177,7 @@ class LocalStates(StateStore):
         kept = self._users.get(user)
         if kept is None:
             return None
-        if self._clock() - kept.touched > self._settings.events_ttl_s:
+        if self._clock() - kept.changed > self._settings.events_ttl_s:
             self._drop(user)
             return None
         self._users.move_to_end(user)

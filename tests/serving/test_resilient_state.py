@@ -99,6 +99,97 @@ def test_two_workers_that_took_events_apart_agree_after_the_outage() -> None:
         second.close()
 
 
+def test_a_state_that_was_computed_apart_is_none_of_the_log_that_all_share() -> None:
+    clock = Clock()
+    with redis_server() as server:
+        late = Clock()
+        first, second = states(server, [], clock), states(server, [], late)
+        first.append([one(1, 10)], "v")
+        assert items(second, 1) == [10]
+        server.kill()
+        second.append([one(2, 1)], "v")  # it finds out
+        server.start()
+        clock.now += 5
+        first.append([one(1, 11)], "v")  # the first worker is back already
+        apart = second.append([one(1, 12)], "v")[0].log  # and the second one not yet
+        assert UserLog.read(apart).items.tolist() == [10, 12]
+        late.now += 5
+        second.write([(1, apart[: HEAD.size] + b"of 10 and 12")], "v")  # the call that finds Redis again
+        shared = RedisStates(RedisSettings(url=server.url), StateSettings())
+        assert items(shared, 1) == [10, 11, 12] and shared.read([1], "v")[0].state is None
+        for store in (first, second, shared):
+            store.close()
+
+
+def test_a_user_whom_redis_let_go_is_let_go_by_memory_too_and_no_other_is_doubted() -> None:
+    with redis_server() as server:
+        store = states(server, [], Clock())
+        for item in range(3):
+            store.append([one(user, item) for user in range(40)], "v")
+        client = redis_client.Redis(port=server.port)
+        client.delete(*client.keys("*{1}*"), *client.keys("*{2}*"))  # expired, evicted, or erased on request
+        assert items(store, 1) == [] and store.unsent == 0
+        assert store.append([one(2, 9)], "v")[0].outcomes == [Outcome.APPLIED] and items(store, 2) == [9]
+        assert items(store, 3) == [0, 1, 2] and store.local.log_of(1) is None and store.unsent == store.lost == 0
+        client.close()
+        store.close()
+
+
+def test_only_an_event_lengthens_the_time_for_which_a_users_events_are_kept() -> None:
+    with redis_server() as server:
+        store = RedisStates(RedisSettings(url=server.url), StateSettings())
+        store.append([one(1, 1)], "v")
+        client = redis_client.Redis(port=server.port)
+        (key,) = client.keys("*{1}:events")
+        client.expire(key, 50)
+        assert store.append([one(1, 1)], "v")[0].outcomes == [Outcome.DUPLICATE] and client.ttl(key) <= 50
+        log = store.read([1], "v")[0].log
+        assert log is not None
+        store.merge([(1, log, 1000), (2, log, 60)])
+        assert client.ttl(key) <= 50 and client.ttl(key.replace(b"{1}", b"{2}")) <= 60
+        store.append([one(1, 2)], "v")
+        assert client.ttl(key) > 1000
+        client.close()
+        store.close()
+
+
+def test_a_worker_that_ends_sends_what_waits_though_redis_was_down_a_moment_ago() -> None:
+    with redis_server() as server:
+        store = states(server, [], Clock())
+        server.kill()
+        store.append([one(user, 1) for user in range(200)], "v")
+        server.start()
+        store.close()
+        shared = RedisStates(RedisSettings(url=server.url), StateSettings())
+        assert all(items(shared, user) == [1] for user in range(200)) and store.lost == 0
+        shared.close()
+
+
+def test_a_worker_that_ends_while_redis_is_down_says_what_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    with redis_server() as server:
+        store = states(server, [], Clock())
+        server.kill()
+        store.append([one(user, 1) for user in range(3)], "v")
+        store.close()
+    assert store.lost == 3 and "did not take what this worker kept" in caplog.text
+
+
+def test_an_outage_in_which_nothing_was_lost_counts_nothing_as_lost() -> None:
+    clock = Clock()
+    with redis_server() as server:
+        settings = RedisSettings(url=server.url, timeout_s=2)
+        store = ResilientStates(settings, StateSettings(unsent_users=3), clock=clock)
+        store.append([one(user, 1) for user in range(20)], "v")
+        server.kill()
+        store.append([one(1, 2)], "v")
+        server.start()
+        clock.now += 5
+        while store.down or store.unsent:
+            store.recover()
+        assert store.lost == 0 and items(store, 19) == [1] and items(store, 1) == [1, 2]
+        store.close()
+
+
 def test_memory_is_bounded_and_forgets_who_was_used_longest_ago() -> None:
     store = LocalStates(StateSettings(local_mb=1))
     for user in range(2000):
@@ -113,7 +204,7 @@ def test_events_are_forgotten_when_their_time_has_come() -> None:
     store = LocalStates(StateSettings(events_ttl_s=10), clock)
     store.append([one(1, 1)], "v")
     clock.now += 9
-    assert store.read([1], "v")[0].log is not None
+    assert store.read([1], "v")[0].log is not None  # which is no event
     clock.now += 2
     assert store.read([1], "v")[0].log is None and store.bytes == 0
 
