@@ -9,8 +9,9 @@ import secrets
 import sys
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, TextIO
 
 from starlette.exceptions import HTTPException
@@ -28,6 +29,7 @@ OPEN = ("/healthz", "/readyz", "/metrics")  # for those who watch the server
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLIENTS_KEPT = 10_000
 FLUSH_S = 0.25
+LINES_AT_ONCE = 100_000
 
 
 class RequestLog:
@@ -35,13 +37,14 @@ class RequestLog:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._lines: list[str] = []
+        self._lines: deque[str] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         self._thread.start()
 
     def write(self, line: dict[str, Any]) -> None:
-        self._lines.append(json.dumps(line, separators=(",", ":")))
+        text = json.dumps(line, separators=(",", ":"))
+        self._lines.append(text)
 
     def close(self) -> None:
         self._stop.set()
@@ -53,7 +56,10 @@ class RequestLog:
             self._flush()
 
     def _flush(self) -> None:
-        lines, self._lines = self._lines, []
+        lines: list[str] = []
+        with suppress(IndexError):  # another thread goes on appending
+            while len(lines) < LINES_AT_ONCE:
+                lines.append(self._lines.popleft())
         if lines:
             self._stream.write("\n".join(lines) + "\n")
             self._stream.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ class CatalogueRules:
     """The rules of a file for one catalogue."""
 
     def __init__(self, file: RuleFile, catalogue: Catalogue) -> None:
-        self._file, self._catalogue = file, catalogue
+        # Not held: `Rules` keeps this as long as the catalogue lives, and a version that is let go must go whole.
+        self._file, self._catalogue = file, weakref.proxy(catalogue)
         self.genre_columns: dict[str, Mask] = {
             genre: np.ascontiguousarray(catalogue.genre_bits[:, place]) for place, genre in enumerate(catalogue.genres)
         }

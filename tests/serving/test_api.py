@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -286,6 +288,30 @@ def test_log_lines_are_json_written_together_and_at_the_latest_at_the_end() -> N
     log.write({"request": "b"})
     log.close()
     assert [json.loads(line) for line in stream.getvalue().splitlines()] == [{"request": "a", "ms": 1}, {"request": "b"}]
+
+
+def test_a_log_line_that_comes_while_others_are_written_is_not_lost() -> None:
+    stream = io.StringIO()
+    log = RequestLog(stream)
+    stop = threading.Event()
+
+    def flush() -> None:
+        while not stop.is_set():
+            log._flush()
+
+    flushing = threading.Thread(target=flush)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        flushing.start()
+        for number in range(20_000):
+            log.write({"request": number})
+    finally:
+        sys.setswitchinterval(before)
+        stop.set()
+        flushing.join()
+    log.close()
+    assert sorted(json.loads(line)["request"] for line in stream.getvalue().splitlines()) == list(range(20_000))
 
 
 def test_a_worker_gets_the_settings_whole_with_their_secrets() -> None:

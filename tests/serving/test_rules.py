@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -351,6 +352,15 @@ def test_a_file_is_read_anew_and_a_broken_one_leaves_the_rules_as_they_were(tmp_
     path.write_text("min_popularity: 4")
     assert lazy.current().file.min_popularity == 2
     assert lazy.reload().file.min_popularity == 4
+
+
+def test_a_catalogue_that_is_let_go_is_not_held_by_the_rules() -> None:
+    made = rules(rules=[{"name": "odd", "action": "boost", "where": {"genres": ["Drama"]}, "by": 1}])
+    films = catalogue()
+    made.warm(films)
+    let_go = ref(films)
+    del films
+    assert let_go() is None, "every version that was ever served would stay in memory"
 
 
 def test_what_a_catalogue_has_not_is_told() -> None:
