@@ -60,7 +60,8 @@ class Follower:
         self._store, self._settings, self._swap, self._wanted = store, settings, swap, wanted
         self.models = Models(None, {})
         self.promotion: Promotion | None = None  # what the log said last
-        self.refused: dict[str, Refused] = {}
+        self.refused: dict[str, Refused] = {}  # those that matter: promoted since the champion in force, or wanted
+        self._absent: set[str] = set()  # of them, those that the registry did not have, and may have by now
         self.polls_failed = 0
         self._retired: list[ServedModel] = []  # former champions, the last one first
         self._extra: dict[str, ServedModel] = {}
@@ -82,6 +83,7 @@ class Follower:
             try:
                 self._follow(newest(self._store, self._settings.model_name))
                 self._load_wanted()
+                self._let_go_of_refused()
             except (RecsysError, OSError) as error:
                 self.polls_failed += 1
                 logger.warning("the promotion log cannot be followed", extra={"reason": str(error)})
@@ -119,7 +121,9 @@ class Follower:
         champion = self.models.champion
         changed = False
         for version in sorted(wanted):
-            if version in self._extra or (champion is not None and version == champion.version) or version in self.refused:
+            if version in self._extra or (champion is not None and version == champion.version):
+                continue
+            if version in self.refused and version not in self._absent:
                 continue
             kept = next((model for model in self._retired if model.version == version), None)
             loaded = kept or self._refusing(version, 0, lambda v=version: self._load(v, 0))  # type: ignore[misc]
@@ -131,6 +135,15 @@ class Follower:
             changed = True
         if changed:
             self._put_in_force(champion)
+
+    def _let_go_of_refused(self) -> None:
+        """Once another version was promoted after it and serves, a refused one is history."""
+        wanted = self._wanted() | set(self._settings.versions)
+        serving = 0 if self.models.champion is None else self.models.champion.number
+        for version, refused in list(self.refused.items()):
+            if version not in wanted and refused.promotion < max(serving, 1):
+                del self.refused[version]
+                self._absent.discard(version)
 
     def _put_in_force(self, champion: ServedModel | None) -> None:
         others = {model.version: model for model in (*self._retired, *self._extra.values())}
@@ -156,10 +169,13 @@ class Follower:
             raise
         except (RecsysError, ValueError, TypeError, ArithmeticError, LookupError) as error:
             reason = str(error) if isinstance(error, RecsysError) else f"{type(error).__name__}: {error}"
-            self.refused[version] = Refused(version, number, reason, datetime.now(UTC).isoformat(timespec="seconds"))
-            logger.error("a version is refused", extra={"version": version, "promotion": number, "reason": reason})
+            before = self.refused.get(version)
+            if before is None or (before.promotion, before.reason) != (number, reason):
+                self.refused[version] = Refused(version, number, reason, datetime.now(UTC).isoformat(timespec="seconds"))
+                logger.error("a version is refused", extra={"version": version, "promotion": number, "reason": reason})
             return None
         self.refused.pop(version, None)
+        self._absent.discard(version)
         return loaded
 
     def _load(self, version: str, number: int) -> ServedModel:
@@ -167,7 +183,9 @@ class Follower:
         try:
             manifest = read_manifest(self._store, name, version)
         except NotFoundError as error:
+            self._absent.add(version)
             raise VersionCorruptError(f"The registry has no version {version} of {name}.") from error
+        self._absent.discard(version)
         self._settings.work_dir.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{version[:16]}-", dir=self._settings.work_dir))
         try:

@@ -15,6 +15,8 @@ from configs.serving import ServingSettings
 
 __all__ = ["as_json", "serve"]
 
+HEALTHCHECK_S = 60  # a worker that does not answer its parent for so long is killed: loading on a busy machine takes a while
+
 
 def serve(settings: ServingSettings) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are answered first, for `shutdown_s` at most."""
@@ -39,6 +41,7 @@ def serve(settings: ServingSettings) -> None:
             access_log=False,
             log_config=None,
             timeout_graceful_shutdown=settings.shutdown_s,
+            timeout_worker_healthcheck=HEALTHCHECK_S,
             server_header=False,
             date_header=False,
         )

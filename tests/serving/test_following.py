@@ -97,9 +97,10 @@ def test_a_broken_version_is_refused_and_reported_and_the_old_one_goes_on(world:
         refused = follower.refused[broken]
         assert refused.promotion == number and why in refused.reason
         assert follower.promotion is not None and follower.promotion.number == number
+    assert set(follower.refused) == {world.swapped, world.nan}
     promote_version(world.store, world.second)
     follower.look()
-    assert world.served() == world.second
+    assert world.served() == world.second and follower.refused == {}, "what another one has replaced alarms nobody"
 
 
 def test_a_version_whose_stored_files_or_manifest_were_edited_is_refused(world: World) -> None:
@@ -158,6 +159,20 @@ def test_versions_that_experiments_or_settings_want_are_loaded_beside_and_let_go
     world.wanted = frozenset()
     follower.look()
     assert dict(world.swaps[-1].others) == {}
+
+
+def test_a_version_that_is_wanted_before_it_is_published_is_loaded_once_it_is(world: World) -> None:
+    promote_version(world.store, world.first)
+    models = world.root / "store" / "models" / "ranker"
+    (models / world.second).rename(world.root / "later")
+    world.wanted = frozenset({world.second})
+    follower = world.follower()
+    for _ in range(2):
+        follower.look()
+        assert world.swaps[-1].others == {} and "has no version" in follower.refused[world.second].reason
+    (world.root / "later").rename(models / world.second)
+    follower.look()
+    assert list(world.swaps[-1].others) == [world.second] and follower.refused == {}
 
 
 def test_the_log_is_followed_until_it_is_closed(world: World) -> None:
