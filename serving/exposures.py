@@ -1,11 +1,13 @@
 """The log of exposures: JSON lines that say who was shown what, by which version, in which arm.
 
 A process writes a file of its own, `<start>-<host>-<process>-<number>.jsonl.open`, which loses `.open` when it is whole. A reader
-takes both and leaves out the last line of an open file where it has no end yet.
+takes both and leaves out the last line of an open file where it has no end yet. Its writer holds the file's lock, so that of a
+writer that was killed is known by its lock being free, and another one finishes it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -55,7 +57,7 @@ class ExposureLog:
 
     What cannot be queued or written is counted in `dropped` and told of in the log once per run of failures. With `store`, each
     whole file is put there under `exposures/<day>/<file>`; one that the store does not take stays in the folder and is tried again
-    at the next rotation.
+    at the next rotation. Files that killed processes have left open are finished at the start and at each rotation.
     """
 
     def __init__(self, settings: ExposureSettings, store: Store | None = None) -> None:
@@ -90,6 +92,7 @@ class ExposureLog:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        self._adopt()
         while True:
             batch, waiting, end = self._gather()
             if batch:
@@ -142,6 +145,9 @@ class ExposureLog:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{socket.gethostname()}-{os.getpid()}-{self._number}.jsonl"
         self._path = folder / (name + OPEN)
         self._file = self._path.open("xb")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        if not self._path.exists():  # somebody took it for one that was left, before it was locked
+            self._begin()
         self._bytes, self._opened = 0, time.monotonic()
 
     def _due(self) -> bool:
@@ -150,13 +156,31 @@ class ExposureLog:
     def _finish(self) -> None:
         assert self._file is not None and self._path is not None
         try:
-            self._file.close()
             self._path.rename(self._path.with_name(self._path.name.removesuffix(OPEN)))
+            self._file.close()
         except OSError as error:
             logger.warning("%s could not be finished and is read as it is: %s", self._path, error)
         self._file = self._path = None
+        self._adopt()
         if self._store is not None:
             self._send(self._store)
+
+    def _adopt(self) -> None:
+        """Finish the files whose writers are no more."""
+        for path in sorted(self._settings.folder.glob(f"*.jsonl{OPEN}")):
+            try:
+                with path.open("r+b") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    whole = file.read().rfind(b"\n") + 1
+                    if whole:
+                        file.truncate(whole)  # a line that was killed in the middle is none
+                        path.rename(path.with_name(path.name.removesuffix(OPEN)))
+                    else:
+                        path.unlink()
+            except (BlockingIOError, FileNotFoundError):
+                continue  # its writer is at work, or another one was faster
+            except OSError as error:
+                logger.warning("%s is left as it is: %s", path, error)
 
     def _abandon(self) -> None:
         """Leave a file that cannot be written; the next batch begins another."""
@@ -174,6 +198,8 @@ class ExposureLog:
                     store.put_new(f"exposures/{path.name[:8]}/{path.name}", path)
                 path.unlink()
             except (StoreError, OSError) as error:
+                if not path.exists():  # another process has sent it
+                    continue
                 logger.warning("%s stays in its folder, the store did not take it: %s", path, error)
                 return
 

@@ -60,12 +60,12 @@ def test_files_are_rotated_and_many_threads_write_each_line_once(tmp_path: Path)
     assert sorted(each.time - 1000 for each in read_exposures(tmp_path)) == list(range(400))
 
 
-def test_a_killed_process_leaves_readable_lines(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_readable_lines_and_another_one_finishes_its_file(tmp_path: Path) -> None:
     code = f"""
 import sys, time
 from configs.experiments import ExposureSettings
 from serving.exposures import Exposure, ExposureLog
-log = ExposureLog(ExposureSettings(folder={str(tmp_path)!r}, flush_s=0.01))
+log = ExposureLog(ExposureSettings(folder={str(tmp_path / "log")!r}, flush_s=0.01))
 for number in range(50):
     log.write(Exposure(number, number, "r", "v1", [1]))
 log.flush()
@@ -76,10 +76,22 @@ time.sleep(60)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    (path,) = tmp_path.iterdir()
+    (path,) = (tmp_path / "log").iterdir()
     with path.open("ab") as file:
         file.write(b'{"time": 1, "us')  # as if it had been killed in the middle of a write
-    assert len(list(read_exposures(tmp_path))) == 50
+    assert len(list(read_exposures(tmp_path / "log"))) == 50
+    store = LocalStore(tmp_path / "store")
+    for number in range(2):  # beside each other, as workers are
+        log = ExposureLog(settings(tmp_path / "log"), store)
+        log.write(exposure(number))
+        assert log.flush()
+        if number == 0:
+            first = log
+    log.close()
+    assert {each.user for each in read_exposures(tmp_path / "log")} == {0}, "what is being written stays its writer's"
+    first.close()
+    assert sorted(each.user for each in stored_exposures(store)) == sorted([*range(50), 0, 1])
+    assert not list((tmp_path / "log").iterdir())
 
 
 def test_a_full_disk_or_queue_drops_counts_and_recovers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -103,7 +115,7 @@ def test_more_than_the_queue_holds_is_dropped_without_waiting(tmp_path: Path) ->
 
     class Slow(ExposureLog):
         def _gather(self) -> tuple[list[Exposure], list[threading.Event], bool]:
-            gate.wait(10)
+            gate.wait()
             return super()._gather()
 
     log = Slow(settings(tmp_path, queue=5))
