@@ -58,7 +58,8 @@ class LimitSettings(Settings):
     """Events of one `POST /v1/events`."""
     k: int = Field(default=500, ge=1)
     future_s: int = Field(default=300, ge=0)
-    """Seconds that an event may lie ahead of this machine's clock."""
+    """Seconds that an event may lie ahead of this machine's clock. A recommendation that is asked for a time further from the clock
+    is a question of what would be shown, and is no exposure."""
     rate_per_s: float | None = Field(default=None, gt=0)
     """Requests a second of one client (its API key, else its address) in each worker; None does not limit."""
     burst: int = Field(default=50, ge=1)

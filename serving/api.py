@@ -113,12 +113,14 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         """The best films for a user, a history, or both."""
         _refuse_more_than(limits.k, body.k, "k")
         _refuse_more_than(limits.history, len(body.history or ()), "events of history")
-        at = now() if body.time is None else body.time
+        asked = now()
+        at = asked if body.time is None else body.time
         job = RecommendJob(
-            assignment=service.assign(body.user_id, body.version, at),
+            assignment=service.assign(body.user_id, body.version, asked),
             k=body.k,
             now=at,
             timed=body.time is not None,
+            asked=asked,
             user=body.user_id,
             history=tuple([HistoryEvent(event.movie_id, event.time) for event in body.history]) if body.history else None,
             genres=tuple(body.genres),

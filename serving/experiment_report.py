@@ -6,6 +6,7 @@ so that every user had equally long to respond; what came before the first expos
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from serving.exposures import Exposure
 
 __all__ = ["ArmResult", "ExperimentReport", "ShadowResult", "Versus", "read_outcomes", "report_experiment"]
 
+NAMES = {"user_id": str, "request_id": str}  # columns that are no numbers, whatever they look like
 POINTS = 400  # of a drawn course; a course has as many points as there are users
 Verdict = Literal["better", "worse", "not shown", "too early", "not to be believed"]
 
@@ -92,9 +94,12 @@ def read_outcomes(path: Path) -> pd.DataFrame:
     SourceError naming the file, column and row that cannot be used.
     """
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".csv": pd.read_csv,
+        ".csv": lambda p: pd.read_csv(p, dtype=NAMES),
         ".parquet": pd.read_parquet,
-        ".jsonl": lambda p: pd.read_json(p, lines=True),
+        # Not by pandas: it takes a column called timestamp for a date, and an id of digits for a number.
+        ".jsonl": lambda p: pd.DataFrame(
+            [json.loads(line) for line in p.read_bytes().splitlines() if line.strip()], dtype=object
+        ),
     }
     if path.suffix not in readers:
         raise SourceError(f"{path} is no file of outcomes: give a .csv, .parquet or .jsonl file.")
@@ -110,7 +115,7 @@ def read_outcomes(path: Path) -> pd.DataFrame:
     rows = len(raw)
     return pd.DataFrame(
         {
-            "user": raw["user_id"].astype(str),
+            "user": _ids(raw["user_id"], path),
             "time": _numbers(raw["timestamp"], path).astype(np.int64),
             "movie": _numbers(raw["movie_id"], path).astype(np.int64) if "movie_id" in raw else np.full(rows, -1, np.int64),
             "value": _numbers(raw["value"], path) if "value" in raw else np.ones(rows),
@@ -302,6 +307,15 @@ def _in_words(analysis: AnalysisSettings) -> str:
         return f"share of users with an outcome {which}, within {days}"
     capped = f", at most {analysis.value_cap:g} a user" if analysis.value_cap is not None else ""
     return f"value of a user's outcomes {which}, within {days}{capped}"
+
+
+def _ids(column: pd.Series[Any], path: Path) -> pd.Series[str]:
+    missing = np.flatnonzero(column.isna().to_numpy())
+    if len(missing):
+        raise SourceError(
+            f"{path}: row {missing[0] + 1} of the column {column.name} is empty ({len(missing)} of {len(column)} rows)."
+        )
+    return (column.astype(np.int64) if column.dtype.kind == "f" else column).astype(str)
 
 
 def _numbers(column: pd.Series[Any], path: Path) -> pd.Series[float]:

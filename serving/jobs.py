@@ -24,7 +24,8 @@ class HistoryEvent:
 
 @dataclass(frozen=True)
 class RecommendJob:
-    """A ranking request; `now` is when it is asked. `timed`: the client said when, so the answer is not of this moment."""
+    """A ranking request; `now` is when it is asked. `timed`: the client said when, so the answer is not of this moment, and
+    `asked` is what this server's clock said."""
 
     assignment: Assignment
     k: int
@@ -38,6 +39,7 @@ class RecommendJob:
     likes: tuple[str, ...] = ()  # genres that a new user says to like
     explain: bool = False
     request_id: str = ""
+    asked: int | None = None  # UTC seconds; None where it is `now`
     named: bool = False  # the client named the version: no other one answers in its place
 
 

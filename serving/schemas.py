@@ -68,7 +68,11 @@ class RecommendationRequest(_In):
     user_id: Id | None = None
     history: list[HistoryItem] | None = Field(default=None, description="Read after the user's own events, in order of time.")
     k: Annotated[Whole, Field(ge=1)] = 10
-    time: Seconds | None = Field(default=None, description="When it is asked; now by default. What happened later is not read.")
+    time: Seconds | None = Field(
+        default=None,
+        description="When it is asked; now by default. What happened later is not read. Far from the server's clock it is a "
+        "question of what would be shown, and no exposure of an experiment.",
+    )
     genres: list[Genre] = Field(default=[], max_length=50, description="Only films with any of these.")
     year_from: Annotated[Whole, Field(ge=0, le=9999)] | None = None
     year_to: Annotated[Whole, Field(ge=0, le=9999)] | None = None

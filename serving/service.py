@@ -90,7 +90,9 @@ class Service:
         return done
 
     def _expose(self, job: RecommendJob, answer: Answer, shadow: bool = False) -> None:
-        if self.exposures is None or job.user is None:
+        asked = job.now if job.asked is None else job.asked
+        what_if = abs(job.now - asked) > self.settings.limits.future_s  # nobody is shown it now
+        if self.exposures is None or job.user is None or what_if:
             return
         assigned = job.assignment
         # Where the champion stood in for a version that is not loaded, the answer is not the arm's.
@@ -98,7 +100,7 @@ class Service:
         tested = not shadow and not stands_in
         self.exposures.write(
             Exposure(
-                time=job.now,
+                time=asked,
                 user=job.user,
                 request=job.request_id,
                 version=answer.version,

@@ -168,14 +168,15 @@ def test_the_report_is_json_and_a_page_with_its_picture(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
 def test_outcomes_are_the_same_from_every_kind_of_file(suffix: str, tmp_path: Path) -> None:
-    frame = pd.DataFrame({"user_id": [1, 2], "timestamp": [10, 20], "movie_id": [5, 6], "request_id": ["a", "b"]})
+    times = [1_790_000_000, 1_790_000_060]  # which pandas would take for dates
+    frame = pd.DataFrame({"user_id": [1, 2], "timestamp": times, "movie_id": [5, 6], "request_id": ["0012", "3"]})
     found = read_outcomes(outcomes_file(frame, tmp_path / f"o{suffix}"))
     assert found.to_dict("list") == {
         "user": ["1", "2"],
-        "time": [10, 20],
+        "time": times,
         "movie": [5, 6],
         "value": [1.0, 1.0],
-        "request": ["a", "b"],
+        "request": ["0012", "3"],
     }
 
 
@@ -185,8 +186,12 @@ def test_outcomes_that_cannot_be_used_are_refused_by_file_column_and_row(tmp_pat
         ("user_id,when\n1,2\n", "lacks the column timestamp; it has user_id, when"),
         ("user_id,timestamp\n1,2\n1,soon\n", "row 2 of the column timestamp is 'soon'"),
         ("user_id,timestamp,value\n1,2,inf\n", "row 1 of the column value"),
+        ("user_id,timestamp\n1,2\n,3\n", "row 2 of the column user_id is empty"),
         ("", "cannot be read as csv"),
+        ('{"user_id": 1, "timestamp": 2}\n{"user_id": null, "timestamp": 2}\n', "row 2 of the column user_id is empty"),
+        ('{"user_id": 1, "timestamp": 2}\n{"user', "cannot be read as jsonl"),
     ):
+        path = path.with_suffix(".jsonl" if text.startswith("{") else ".csv")
         path.write_text(text)
         with pytest.raises(SourceError, match=said):
             read_outcomes(path)

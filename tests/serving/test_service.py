@@ -79,6 +79,19 @@ def test_arms_answer_their_users_and_shadows_answer_unseen(world: tuple[Path, li
     assert unseen and all(e["version"] == versions[1] and e["arm"] is None for e in unseen)
 
 
+def test_what_would_be_shown_at_another_time_is_no_exposure(world: tuple[Path, list[str]], tmp_path: Path) -> None:
+    root, _ = world
+    folder = tmp_path / "exposures"
+    before = int(time.time())
+    with TestClient(create_app(settings_of(root, exposures={"folder": str(folder)}))) as client:
+        recommend(client, user_id=901, time=before + 5 * 365 * 86_400)
+        recommend(client, user_id=902, time=START)
+        recommend(client, user_id=903, time=before - 20)  # a client's clock
+        recommend(client, user_id=904)
+    shown = list(exposures(folder)) + list(exposures(root / "store" / "exposures"))
+    assert [each["user"] for each in shown if each["user"] > 900 and each["time"] >= before] == [903, 904]
+
+
 def test_a_worker_goes_on_when_redis_is_killed_and_tells_of_it(world: tuple[Path, list[str]]) -> None:
     root, _ = world
     with redis_server() as redis:
