@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,8 @@ class ServerLink:
 
     def watched(self, user: int, movie_id: int) -> Answer:
         """Tell that the user watched a film now."""
-        return self._call("POST", "/v1/events", json={"events": [{"user_id": user, "movie_id": movie_id}]})
+        event = {"user_id": user, "movie_id": movie_id, "event_id": secrets.token_hex(8)}
+        return self._call("POST", "/v1/events", json={"events": [event]})
 
     def events(self, user: int) -> Answer:
         """The user's events that the server keeps."""
