@@ -235,6 +235,7 @@ def _seconds(header: str | None) -> float:
 
 def _log_line(data: str) -> str:
     try:
-        return str(json.loads(data)["line"])
+        line = str(json.loads(data)["line"])
     except (ValueError, KeyError, TypeError):
-        return data.strip()
+        line = data.strip()
+    return line.replace("\x00", "")  # which PostgreSQL does not take in a text

@@ -235,7 +235,12 @@ class Reconciler:
                 LOG.info("pod %s is adopted for the run %s", pod.id, run.name)
             return
         if run is not None:
-            await self._mark(run, verdict, tracked)
+            try:
+                await self._mark(run, verdict, tracked)
+            except RunsUnavailableError as error:
+                if judge_age(pod, tracked.marks, now).action == "keep":
+                    raise
+                LOG.warning("The run %s is not told why its pod is deleted: %s", run.name, error)
         await self._delete(tracked, verdict.why)
 
     async def _reconcile_missing(self, tracked: _Tracked, run: RunView | None) -> None:
@@ -280,8 +285,11 @@ class Reconciler:
             await self._runs.cancel(run, verdict.why)
         elif verdict.action == "crash":
             lines = await self._log_tail(tracked) if tracked is not None and verdict.with_log else []
-            if lines:
-                await self._runs.log(run.id, [f"The last lines of the pod {run.pod}:", *lines])
+            try:
+                if lines:
+                    await self._runs.log(run.id, [f"The last lines of the pod {run.pod}:", *lines])
+            except RunsUnavailableError as error:  # the message has the last of them
+                LOG.warning("The run %s does not get the last lines of its pod: %s", run.name, error)
             await self._runs.crash(run, verdict.why + (f" Its log ends: {' | '.join(lines)[-600:]}" if lines else ""))
 
     async def _log_tail(self, tracked: _Tracked) -> list[str]:

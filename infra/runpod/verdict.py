@@ -108,7 +108,8 @@ def judge(
     if restarted is not None:
         return restarted
     age = _age_s(pod, now)
-    if run.state in ("PENDING", "SCHEDULED") and age > marks.startup_s:
+    # A run that waits to try again in its process has a later attempt than the one that its pod was rented for.
+    if run.state in ("PENDING", "SCHEDULED") and run.attempt <= marks.attempt and age > marks.startup_s:
         why = f"The run did not begin within {marks.startup_s} s (startup_timeout) of its pod {pod.id}."
         return Verdict("crash", f"{why} Most often the image is still being pulled, or cannot be.", with_log=True)
     return judge_age(pod, marks, now)

@@ -180,6 +180,45 @@ def test_who_works_on_a_pod_cannot_be_asked_for_a_while(watched: Watched) -> Non
     assert len(watched.adopted) == told
 
 
+def test_a_state_that_the_server_never_takes_does_not_keep_a_pod_for_ever(watched: Watched) -> None:
+    run = watched.runs.add("PENDING")
+    pod = watched.account.add(run, startup_s=600, max_cost=5.0)  # 5,000 s of it
+
+    async def refused(*said: Any) -> None:
+        raise RunsUnavailableError("Internal Server Error")
+
+    watched.runs.crash = refused  # type: ignore[method-assign]
+    watched.look(60)
+    assert pod in watched.account.pods, "its run is told why first"
+    watched.look(400)
+    assert (watched.account.deleted[pod] - START).total_seconds() <= 5_012
+
+
+def test_last_lines_that_the_server_does_not_take_keep_no_run_from_its_state(watched: Watched) -> None:
+    run, pod = watched.running()
+    watched.account.log = ["CUDA error\x00: out of memory"]
+
+    async def refused(*said: Any) -> None:
+        raise RunsUnavailableError("Internal Server Error")
+
+    watched.runs.log = refused  # type: ignore[method-assign]
+    watched.account.pods[pod]["status"] = "EXITED"
+    watched.look()
+    assert watched.state(run) == "CRASHED" and pod in watched.account.deleted
+    assert watched.runs.messages[run].endswith("Its log ends: CUDA error: out of memory")
+
+
+def test_a_run_that_waits_to_try_again_in_its_process_has_begun(watched: Watched) -> None:
+    run = watched.runs.add("PENDING", begun=False, attempt=0)
+    pod = watched.account.add(run, startup_s=600)
+    watched.look()
+    watched.runs.set(run, "RUNNING", attempt=1)
+    watched.look(60)
+    watched.runs.set(run, "SCHEDULED")  # AwaitingRetry of a flow with retries: the process sleeps
+    watched.look(3)
+    assert watched.state(run) == "SCHEDULED" and pod in watched.account.pods
+
+
 def test_nothing_is_kept_of_runs_that_are_over(watched: Watched) -> None:
     for _ in range(20):
         run, _ = watched.running()
