@@ -94,7 +94,7 @@ def enter_gate(ranked: Ranked, dataset: DatasetRef, settings: RetrainSettings, c
         record_answer(version, answered, settings.store)
     published = clock("promote", promote_challenger, version, answered, settings.promotion, settings.store)
     decision = published.decision
-    if decision.outcome != "needs approval":
+    if decision.outcome != "needs approval" or decision != answered:  # approved, and then against another champion
         tell_of_decision(version, decision, settings.store)
     clock("record", record_runs, candidates, evaluation, decision, version, settings)
     return Challenge(

@@ -111,10 +111,14 @@ def hold_unranked(
     champion_number: int,
     check: LoadCheck,
     settings: PromotionSettings,
+    champion_fault: str | None = None,
 ) -> Decision:
-    """Hold a version that a clean process could not load, or that cannot be ranked. The rules on ranks are not judged."""
-    detail = "The stored version could not be ranked."
+    """Hold a version that a clean process could not load, or that cannot be ranked, itself or (`champion_fault` says why) the champion
+    that it must beat. The rules on ranks are not judged."""
+    detail = "The stored version could not be ranked." if champion_fault is None else "There is nothing to rank it against."
     rules = [Rule(group, GROUPS[group], None, None, "", "not judged", detail) for group in (1, 2, 3)]
+    if champion_fault is not None:
+        rules.append(Rule(2, "the champion can be ranked", None, None, "", "failed", champion_fault))
     rules += [_finite(check), *_stored(check, settings)]
     return Decision(
         outcome="held",

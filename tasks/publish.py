@@ -199,6 +199,11 @@ def _judge(
             ranking = rank(load_recommender(Path(folder)), parts, evaluation)
         except TrainingError as error:  # scores that are no numbers, on other requests than the sampled ones
             return _held(stored, dataset, parts, current, replace(check, ok=False, reason=str(error)), settings)
+        try:
+            theirs = _rank_champion(store, current, dataset, parts, evaluation)
+        except (GateError, VersionCorruptError) as error:
+            # Held and kept: what was trained is not the champion's fault, and by force it can take its place.
+            return _held(stored, dataset, parts, current, check, settings, str(error))
     recorded = rankings.pop(kind)
     inputs = GateInputs(
         model_name=stored.name,
@@ -206,7 +211,7 @@ def _judge(
         protocol=parts.id,
         challenger=Challenger(stored.version, ranking, beyond_accuracy(ranking, parts.train), check, recorded=recorded),
         baselines=rankings,
-        champion=_rank_champion(store, current, dataset, parts, evaluation),
+        champion=theirs,
         slices=slices(parts.train, parts.test),
     )
     return decide(inputs, settings)
@@ -219,6 +224,7 @@ def _held(
     current: tuple[ModelRef, Promotion] | None,
     check: LoadCheck,
     settings: PromotionSettings,
+    champion_fault: str | None = None,
 ) -> Decision:
     decision = hold_unranked(
         model_name=stored.name,
@@ -230,6 +236,7 @@ def _held(
         champion_number=current[1].number if current else 0,
         check=check,
         settings=settings,
+        champion_fault=champion_fault,
     )
     return decision
 
@@ -248,7 +255,8 @@ def _rank_champion(
     if own.train_id != settings.train_id:
         raise GateError(
             f"The champion {ref.version} was trained under {own.train_id}, this run evaluates under {settings.train_id}: the train part "
-            f"of one holds test events of the other. Set evaluation to {own.train_id}, or give this run another model_name."
+            f"of one holds test events of the other. Set evaluation to {own.train_id}, or give this run another model_name; only force "
+            "promotes over it."
         )
     return Champion(
         ref.version,

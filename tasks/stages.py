@@ -44,7 +44,7 @@ from tasks.evaluate import Evaluation, evaluate_candidates
 from tasks.hand_over import Origin
 from tasks.ingest import locate
 from tasks.monitoring import monitor_dataset
-from tasks.promotions import Promotion, promote
+from tasks.promotions import Promotion, champion, promote
 from tasks.recsys_report import REPORT_FILE
 from tasks.registry import PAGE, ModelRef, StagedVersion, model_ref, read_manifest
 from tasks.release import building
@@ -281,16 +281,23 @@ def judge_again(
 @task(name="force promotion", **NETWORK)
 def force_promotion(version: ModelRef, reason: str, decision: Decision, store: StoreSettings) -> Promotion:
     """Make a version champion that the gate held; the entry says who and why."""
-    return promote(
-        open_store(store),
-        version.name,
-        version.version,
-        expected=decision.champion_number,
-        kind="force",
-        reason=reason,
-        now=datetime.now(UTC),
-        decision={"outcome": decision.outcome, "reasons": decision.reasons},
-    )
+    place = open_store(store)
+    try:
+        return promote(
+            place,
+            version.name,
+            version.version,
+            expected=decision.champion_number,
+            kind="force",
+            reason=reason,
+            now=datetime.now(UTC),
+            decision={"outcome": decision.outcome, "reasons": decision.reasons},
+        )
+    except AlreadyExistsError:
+        current = champion(place, version.name)
+        if current is None or (current.version, current.number) != (version.version, decision.champion_number + 1):
+            raise
+        return current  # written by an attempt whose answer was lost
 
 
 @task(name="roll back", **NETWORK)

@@ -29,6 +29,7 @@ from tasks.load_check import SAMPLE_FILE, check_loaded
 from tasks.promotions import history, promote
 from tasks.publish import judge, judge_version, promote_version, publish
 from tasks.registry import StagedVersion, file_digests, list_versions
+from tasks.stages import force_promotion
 from tests.tasks.world import NAME, World, edit_json
 
 FILES = ["model.safetensors", "config.json", "vocabulary.parquet", "evaluation.json", "ranks.parquet", SAMPLE_FILE]
@@ -236,6 +237,20 @@ def test_a_record_that_is_none_is_refused(content: bytes, world: World) -> None:
     with pytest.raises((VersionCorruptError, GateError), match=r"evaluation\.json|is to be judged on others"):
         decided(world, world.stage(evaluated_again=True))
     assert world.untouched()
+
+
+def test_a_challenger_is_kept_where_its_champion_cannot_be_ranked_and_force_puts_it_in_its_place(world: World) -> None:
+    path = world.store.folder / world.first.prefix / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    staged = world.stage()
+    decision = decided(world, staged)
+    assert failed(decision) == ["the champion can be ranked"] and "model.safetensors" in decision.reasons[0]
+    assert decision.broken is None and decision.champion == world.first.version and world.untouched()
+    ref = publish(world.store, staged, decision, world.candidates[-1], world.evaluation, world.settings)
+    entry = force_promotion.fn(ref, "the champion is damaged", decision, world.settings.store)
+    assert entry.version == ref.version == world.champion()
+    again = force_promotion.fn(ref, "the champion is damaged", decision, world.settings.store)
+    assert again == entry, "an attempt whose answer was lost"
 
 
 def test_a_version_too_slow_for_the_limits_is_held_and_not_ranked_here(world: World) -> None:
