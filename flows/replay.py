@@ -41,8 +41,7 @@ def watch_slice(plan: ReplayPlan, part: Slice, settings: ReplaySettings) -> Slic
     """Add the slice to the dataset; each policy's champion is monitored on it, and ranks it."""
     clock, run = Clock(), run_settings(plan, settings)
     deliver_slice(plan, part)
-    now = part.end + run.landing.settle_s
-    dataset = clock("etl", etl, run.data, run.validation, run.store, run.etl, run.landing, now=now)
+    dataset = clock("etl", etl, run.data, run.validation, run.store, run.etl, run.landing, now=part.end)
     found: dict[str, DriftResult] = {}
     watched: dict[tuple[str, ...], DriftResult] = {}
     for policy, champion in champions_of(plan, settings).items() if part.number else ():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from configs.errors import ReplayError
 from configs.redaction import safe_settings
 from configs.replay import ReplaySettings
 from configs.settings import RetrainSettings
+from infra.locks import run_lock
 from infra.stores import Store
 from tasks.datasets import DatasetRef, load_dataset_ref, read_table
 from tasks.ingest import ingest
@@ -47,12 +49,12 @@ def begin(settings: ReplaySettings) -> ReplayPlan:
     """Read the release, cut it, and lay its slices ready; a replay that was begun before is found again.
 
     Raises SourceError where the release cannot be read, ReplayError where it is too short, or where the replay of this id was
-    begun with other data or settings.
+    begun with other data or settings, RunInProgressError where it is under way in another process.
     """
     source = ingest(settings.data)
     chosen = {name: value for name, value in safe_settings(settings).items() if name not in NO_PART}
     id_ = settings.id or _content_id(source.source_hashes, chosen)
-    feed = feed_of(source, settings)
+    feed = feed_of(source, settings, time.time())
     plan = ReplayPlan(
         id=id_,
         source=source.name,
@@ -67,12 +69,15 @@ def begin(settings: ReplaySettings) -> ReplayPlan:
     changed = [name for name in chosen if json.dumps(kept.settings.get(name)) != json.dumps(chosen[name])]
     if kept.source_hashes != plan.source_hashes:
         changed.insert(0, "the source's files")
+    if not changed and _cuts(kept) != _cuts(plan):  # the code or the clock sees other rows as events that can have happened
+        changed.append("the slices")
     if changed:
         raise ReplayError(
             f"The replay {id_} was begun with other settings; {', '.join(changed)} differ. Set the same again, or give this replay "
             "another id."
         )
-    write_feed(feed, kept.feed)
+    with run_lock(settings.work_dir, f"replay-{id_}"):  # who holds it delivers from the feed
+        write_feed(feed, kept.feed)
     return kept
 
 
@@ -85,7 +90,8 @@ def run_settings(plan: ReplayPlan, settings: ReplaySettings, policy: str | None 
             **values,
             "model_name": settings.model_of(policy) if policy else settings.model_name,
             "data": settings.data.model_copy(update={"landing": str(plan.zone)}),
-            "landing": settings.landing.model_copy(update={"base": "none"}),
+            # Files are delivered whole. Read as soon as a slice ends, each counts as read in its own slice and not in the next.
+            "landing": settings.landing.model_copy(update={"base": "none", "settle_s": 0.0}),
             "etl": settings.etl.model_copy(update={"work_dir": folder / "etl"}),
             "store": plan.store,
             "work_dir": folder / "work",
@@ -161,7 +167,10 @@ def dataset_of(plan: ReplayPlan, record: SliceRecord) -> DatasetRef:
 
 
 def trainings_due(plan: ReplayPlan, part: Slice, record: SliceRecord, settings: ReplaySettings) -> dict[str, str]:
-    """Policies that retrain after the slice, each with the reason, without those that have done so; after the base all of them."""
+    """Policies that retrain after the slice, each with the reason, without those that have done so; after the base all of them, after
+    the last slice none: nothing comes that could tell what the training is worth."""
+    if part.number == plan.slices[-1].number:
+        return {}
     log = ReplayLog.of(plan)
     done = log.trainings()
     found = {}
@@ -214,6 +223,11 @@ def _champion(store: Store, name: str) -> ModelRef:
             f"The model {name} of the replay has no champion in {store.uri('')}. Delete that store and start again."
         )
     return current[0]
+
+
+def _cuts(plan: ReplayPlan) -> list[tuple[int, int]]:
+    """Where each slice begins, and how many rows it brings."""
+    return [(part.start, part.rows) for part in plan.slices]
 
 
 def _content_id(source_hashes: dict[str, str], chosen: dict[str, object]) -> str:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from configs.errors import ReplayError
 from configs.replay import ReplaySettings, ShiftSettings
-from tasks.checks import MILLISECONDS_FROM
+from tasks.checks import MILLISECONDS_FROM, Mask
 from tasks.ingest import IngestedSource
 from tasks.movielens import INTERACTION_COLUMNS
 from tasks.shifts import SCENARIOS
@@ -34,7 +34,7 @@ class Slice:
 
     number: int
     start: int  # UTC seconds
-    end: int  # UTC seconds, the first that does not belong to it
+    end: int  # UTC seconds, the first that does not belong to it, or comes after the source's last event
     rows: int  # of its event file; where there are none, there is no file
 
 
@@ -62,15 +62,21 @@ def edges(first: int, last: int, length: Length) -> IntArray:
     return found
 
 
-def feed_of(source: IngestedSource, settings: ReplaySettings) -> Feed:
+def feed_of(source: IngestedSource, settings: ReplaySettings, now: float) -> Feed:
     """The source cut into the base and the slices after it, with the scenario planted.
 
-    A row whose time cannot be read comes with the base. Raises ReplayError where the source has too few slices.
+    A row whose time cannot be read, or lies where validation lets no event lie at `now` (UTC seconds), comes with the base: one of
+    them would stretch the replay over years in which nothing happens. Raises ReplayError where the source has too few slices.
     """
     raw = source.tables.interactions[INTERACTION_COLUMNS]
-    times = _seconds(raw)
-    if not (times >= 0).any():
-        raise ReplayError(f"No event of {source.name} has a time, so there is nothing to replay. Check the column timestamp.")
+    bounds = (max(settings.validation.earliest, 0), int(now) + settings.validation.max_future_s)
+    plain = pd.Series(_numbers(raw["timestamp"])).between(*bounds).to_numpy()
+    if not plain.any():
+        raise ReplayError(
+            f"No event of {source.name} has a time in UTC seconds between validation.earliest ({bounds[0]}) and now, so there is nothing "
+            "to replay. Check the column timestamp."
+        )
+    times = _seconds(raw, bounds)
     known = times[times >= 0]
     marks = edges(int(known.min()), int(known.max()), settings.slices)
     if len(marks) - 1 <= settings.base_slices:
@@ -81,19 +87,20 @@ def feed_of(source: IngestedSource, settings: ReplaySettings) -> Feed:
     marks = np.concatenate([marks[:1], marks[settings.base_slices :]])
     if settings.most_slices is not None:
         marks = marks[: settings.most_slices + 2]
+    ends = np.minimum(marks[1:], known.max() + 1)  # what would have come after the source's last event nobody knows
     events, items = raw, source.tables.items
     delivered = {0: items} if items is not None else {}
     if settings.scenario is not None:
-        events, planted = _planted(raw, items, settings.scenario, marks)
+        events, planted = _planted(raw, plain, items, settings.scenario, marks)
         if items is not None and len(planted) > len(items):
             delivered[settings.scenario.from_slice] = planted.iloc[len(items) :]
-        times = _seconds(events)
+        times = _seconds(events, bounds)
     slice_of = np.clip(np.searchsorted(marks, times, side="right") - 1, 0, None)
     inside = slice_of < len(marks) - 1
     events, slice_of = events[inside].reset_index(drop=True), slice_of[inside]
     rows = np.bincount(slice_of, minlength=len(marks) - 1)
     return Feed(
-        slices=tuple(Slice(number, int(marks[number]), int(marks[number + 1]), int(rows[number])) for number in range(len(rows))),
+        slices=tuple(Slice(number, int(marks[number]), int(ends[number]), int(rows[number])) for number in range(len(rows))),
         events=events,
         slice_of=slice_of,
         items=delivered,
@@ -103,25 +110,33 @@ def feed_of(source: IngestedSource, settings: ReplaySettings) -> Feed:
 
 
 def write_feed(feed: Feed, folder: Path) -> None:
-    """Write every slice's files, ready for `deliver`; those that are there are left."""
+    """Write every slice's files, ready for `deliver`, in place of those that a run with other settings or another store left."""
     folder.mkdir(parents=True, exist_ok=True)
+    written = set()
     order = np.argsort(feed.slice_of, kind="stable")
     ends = np.cumsum([part.rows for part in feed.slices])
     for part, end in zip(feed.slices, ends, strict=True):
         tables = {"events": feed.events.iloc[order[end - part.rows : end]], "items": feed.items.get(part.number)}
         for kind, table in {**tables, "users": feed.users.get(part.number)}.items():
             path = folder / f"{kind}-{part.number:04d}.csv"
-            if table is not None and not table.empty and not path.exists():
+            if table is not None and not table.empty:
                 partial = path.with_name(f".{path.name}")
                 table.to_csv(partial, index=False)
-                partial.replace(path)
+                written.add(partial.replace(path).name)
+    _remove_others(written, folder)
 
 
 def deliver(part: Slice, folder: Path, zone: Path) -> list[Path]:
-    """Put the slice's files into the landing zone as if each had been written when the slice ended; whole or not at all."""
+    """Put the slice's files into the landing zone as if each had been written when the slice ended; whole or not at all.
+
+    Those of other slices are taken away: the dataset has the earlier ones, and a later one, which a replay with another store left,
+    would be read before its time.
+    """
     zone.mkdir(parents=True, exist_ok=True)
+    sources = sorted(folder.glob(f"*-{part.number:04d}.csv"))
+    _remove_others({source.name for source in sources}, zone)
     delivered = []
-    for source in sorted(folder.glob(f"*-{part.number:04d}.csv")):
+    for source in sources:
         partial = zone / f".{source.name}"
         shutil.copyfile(source, partial)
         os.utime(partial, (part.end, part.end))
@@ -129,16 +144,23 @@ def deliver(part: Slice, folder: Path, zone: Path) -> list[Path]:
     return delivered
 
 
+def _remove_others(names: set[str], folder: Path) -> None:
+    """Remove slices' files that are not among `names`."""
+    for path in folder.glob("*-[0-9]*.csv"):
+        if path.name not in names:
+            path.unlink()
+
+
 def _planted(
-    raw: pd.DataFrame, items: pd.DataFrame | None, shift: ShiftSettings, marks: IntArray
+    raw: pd.DataFrame, plain: Mask, items: pd.DataFrame | None, shift: ShiftSettings, marks: IntArray
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Events and items as the scenario has them; rows that are no numbers are left as they are."""
+    """Events and items as the scenario has them; rows that are no numbers, or whose time is not `plain`, are left as they are."""
     if shift.from_slice > len(marks) - 2:
         raise ReplayError(
             f"scenario.from_slice is {shift.from_slice}, and there are {len(marks) - 2} slices after the base. Plant it earlier."
         )
     numbers = raw.apply(pd.to_numeric, errors="coerce")
-    whole = numbers.notna().all(axis=1).to_numpy()
+    whole = numbers.notna().all(axis=1).to_numpy() & plain
     kinds = {"user_id": np.int64, "movie_id": np.int64, "rating": np.float64, "timestamp": np.int64}
     events = numbers[whole].astype(kinds).reset_index(drop=True)
     if items is None:
@@ -149,10 +171,12 @@ def _planted(
     return pd.concat([shifted, raw[~whole]], ignore_index=True), described
 
 
-def _seconds(events: pd.DataFrame) -> IntArray:
-    """UTC seconds at which each event happened, -1 where it cannot be told: one told in milliseconds still happened in its time."""
+def _seconds(events: pd.DataFrame, bounds: tuple[int, int]) -> IntArray:
+    """UTC seconds at which each event happened, -1 where it cannot be told or is out of bounds: one told in milliseconds still
+    happened in its time."""
     times = _numbers(events["timestamp"])
-    return np.where(times > MILLISECONDS_FROM, times // 1000, np.maximum(times, -1))
+    times = np.where(times > MILLISECONDS_FROM, times // 1000, times)
+    return np.where((times >= bounds[0]) & (times <= bounds[1]), times, -1)
 
 
 def _numbers(cells: pd.Series[Any]) -> IntArray:

@@ -123,7 +123,7 @@ class ReplayLog:
             buffer = io.BytesIO()
             ranks.to_parquet(buffer, index=False)
             self.store.put(_ranks_key(record.number), buffer.getvalue())
-        self.store.put_new(_slice_key(record.number), _json(asdict(record)))
+        self._seal(_slice_key(record.number), _json(asdict(record)))
 
     def ranks(self, number: int) -> pd.DataFrame | None:
         """What `keep_slice` kept."""
@@ -138,7 +138,15 @@ class ReplayLog:
         return [TrainingRecord(**self._read(key)) for key in keys]
 
     def keep_training(self, record: TrainingRecord) -> None:
-        self.store.put_new(f"replay/trainings/{record.slice:04d}-{record.policy}.json", _json(asdict(record)))
+        """Seal a policy's training."""
+        self._seal(f"replay/trainings/{record.slice:04d}-{record.policy}.json", _json(asdict(record)))
+
+    def _seal(self, key: str, content: bytes) -> None:
+        try:
+            self.store.put_new(key, content)
+        except AlreadyExistsError:
+            if self.store.get(key) != content:  # an attempt whose answer was lost has written the same
+                raise
 
     def _read(self, key: str) -> dict[str, Any]:
         try:

@@ -62,7 +62,7 @@ def start(settings: Path) -> subprocess.Popen[bytes]:
 
 
 def ended(settings: Path) -> dict[str, Any]:
-    assert start(settings).wait(timeout=400) == 0, settings.with_name("log.txt").read_text()
+    assert start(settings).wait(timeout=1800) == 0, settings.with_name("log.txt").read_text()
     found: dict[str, Any] = json.loads(settings.with_name("found.json").read_text())
     return found
 
@@ -120,7 +120,7 @@ def test_a_replay_that_is_killed_ends_as_one_that_is_not(tmp_path: Path) -> None
 
 def test_a_feed_that_turns_to_milliseconds_is_found_in_its_first_slice(tmp_path: Path) -> None:
     scenario = {"name": "milliseconds", "from_slice": 1}
-    settings = write_settings(tmp_path, scenario=scenario, most_slices=1, policies={"on-drift": {"on_drift": True}})
+    settings = write_settings(tmp_path, scenario=scenario, most_slices=2, policies={"on-drift": {"on_drift": True}})
     found = ended(settings)
     last, policy = found["slices"][-1], found["policies"][0]
     assert last["quarantined"] == last["delivered"] > 0 and last["requests"] == 0

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from configs.errors import ReplayError
+from configs.errors import ReplayError, RunInProgressError
 from configs.replay import ReplaySettings
 from configs.settings import RetrainSettings
+from infra.locks import run_lock
 from tasks.replay import begin, run_settings, trainings_due
 from tasks.replay_log import ReplayLog
 from tests import synthetic
@@ -44,6 +46,30 @@ def test_a_replay_of_an_id_goes_on_only_as_it_was_begun(tmp_path: Path) -> None:
         begin(settings(tmp_path, id="mine"))
 
 
+def test_a_replay_whose_slices_were_cut_otherwise_does_not_go_on(tmp_path: Path) -> None:
+    plan = begin(settings(tmp_path, id="mine"))
+    store = ReplayLog.of(plan).store
+    kept = json.loads(store.get("replay/plan.json"))
+    kept["slices"][-1]["end"] += 1  # of an older version: the same rows come in
+    store.put("replay/plan.json", json.dumps(kept).encode())
+    assert begin(settings(tmp_path, id="mine")).slices[-1].end == plan.slices[-1].end + 1
+    kept["slices"][1]["rows"] += 1
+    store.put("replay/plan.json", json.dumps(kept).encode())
+    with pytest.raises(ReplayError, match="The replay mine was begun with other settings; the slices differ"):
+        begin(settings(tmp_path, id="mine"))
+
+
+def test_the_feed_of_a_replay_that_is_under_way_is_left_to_it(tmp_path: Path) -> None:
+    plan = begin(settings(tmp_path, id="mine"))
+    before = {path.name: path.read_bytes() for path in plan.feed.iterdir()}
+    other = settings(tmp_path, id="mine", base_slices=3, store={"url": f"file:{tmp_path}/other"})
+    with run_lock(tmp_path / "work", "replay-mine"), pytest.raises(RunInProgressError, match="replay-mine is under way"):
+        begin(other)
+    assert {path.name: path.read_bytes() for path in plan.feed.iterdir()} == before
+    begin(other)
+    assert {path.name: path.read_bytes() for path in plan.feed.iterdir()} != before
+
+
 def test_secrets_are_no_part_of_what_is_kept(tmp_path: Path) -> None:
     secret = {"url": f"file:{tmp_path}/store", "access_key_id": "k3y-1d", "secret_access_key": "s3cr3t"}
     plan = begin(settings(tmp_path, store=secret))
@@ -78,6 +104,16 @@ def test_who_is_due_follows_from_the_records_alone(tmp_path: Path) -> None:
     log.keep_slice(record(2), None)
     log.keep_training(training("monthly", 2, "held"))
     assert trainings_due(plan, plan.slices[3], record(3), given) == {}  # what was held counts as well
+
+
+def test_after_the_last_slice_nobody_retrains(tmp_path: Path) -> None:
+    plan, given = small_plan(tmp_path), small_settings(tmp_path)
+    log = ReplayLog.of(plan)
+    log.keep_slice(record(0), None)
+    for policy in given.policies:
+        log.keep_training(training(policy, 0))
+    drifted = {number: trainings_due(plan, plan.slices[number], record(number, ("genre",)), given) for number in (3, 4)}
+    assert list(drifted[3]) == ["monthly", "on-drift"] and drifted[4] == {}
 
 
 def test_a_replay_that_has_ended_has_nobody_due(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tasks.replay_feed import Feed, deliver, edges, feed_of, write_feed
 from tests import synthetic
 
 DAY_S = 86_400
+NOW = 1_700_000_000
 MOMENTS = st.integers(0, 4_000_000_000)
 
 
@@ -36,7 +37,7 @@ def source(frame: pd.DataFrame | None = None, items: bool = True) -> IngestedSou
 
 
 def feed(frame: pd.DataFrame | None = None, items: bool = True, **settings: Any) -> Feed:
-    return feed_of(source(frame, items), ReplaySettings.model_validate({"slices": "day", "base_slices": 3, **settings}))
+    return feed_of(source(frame, items), ReplaySettings.model_validate({"slices": "day", "base_slices": 3, **settings}), NOW)
 
 
 def delivered(found: Feed, number: int) -> pd.DataFrame:
@@ -75,6 +76,44 @@ def test_only_as_many_slices_as_are_wanted_come_in() -> None:
     assert short.slices == whole.slices[:3] and len(short.events) == sum(part.rows for part in short.slices)
 
 
+@pytest.mark.parametrize("scenario", [None, {"name": "feed outage", "from_slice": 1}])
+def test_the_last_slice_ends_with_the_source_and_the_others_with_the_calendar(scenario: Any) -> None:
+    frame = twenty_days()
+    last = int(frame["timestamp"].max())
+    whole = feed(frame, slices="week", base_slices=1, scenario=scenario)
+    calendar = edges(int(frame["timestamp"].min()), last, "week")
+    assert last + 1 < calendar[-1]
+    assert [part.end for part in whole.slices] == [*calendar[1:-1].tolist(), last + 1]
+    short = feed(frame, slices="week", base_slices=1, scenario=scenario, most_slices=1)
+    assert [part.end for part in short.slices] == calendar[1:3].tolist()
+    if scenario is not None:  # the silence reaches to where the source ends
+        assert whole.slices[-1].rows == 0
+
+
+@pytest.mark.parametrize("wild", [0, 700_000_000, NOW + 100_000, 2_147_483_647, 5 * 10**12, 10**18])
+def test_a_row_of_an_impossible_time_comes_with_the_base_and_stretches_nothing(wild: int) -> None:
+    frame = twenty_days()
+    plain = feed(frame.drop(index=5))
+    frame.loc[5, "timestamp"] = wild
+    found = feed(frame)
+    assert [(part.start, part.end) for part in found.slices] == [(part.start, part.end) for part in plain.slices]
+    assert [part.rows for part in found.slices] == [plain.slices[0].rows + 1, *(part.rows for part in plain.slices[1:])]
+    assert found.slice_of[5] == 0 and found.events.loc[5, "timestamp"] == wild
+    scenario = {"name": "bot users", "from_slice": 2}
+    planted, undisturbed = feed(frame, scenario=scenario), feed(frame.drop(index=5), scenario=scenario)
+    assert [part.rows for part in planted.slices[1:]] == [part.rows for part in undisturbed.slices[1:]]
+    assert wild in set(delivered(planted, 0)["timestamp"])
+
+
+def test_events_of_this_day_are_possible_as_validation_has_it() -> None:
+    frame = twenty_days()
+    frame["timestamp"] += NOW + DAY_S - frame["timestamp"].max()
+    found = feed(frame)
+    assert found.slices[-1].end == NOW + DAY_S + 1 and sum(part.rows for part in found.slices[1:]) > 0
+    strict = feed(frame, validation={"max_future_s": DAY_S - 1})
+    assert strict.slices[-1].end <= NOW + DAY_S
+
+
 def test_a_row_whose_time_cannot_be_read_comes_with_the_base_as_it_is() -> None:
     frame = twenty_days().astype({"timestamp": object})
     frame.loc[5, "timestamp"], frame.loc[6, "rating"] = "yesterday", np.nan
@@ -85,7 +124,7 @@ def test_a_row_whose_time_cannot_be_read_comes_with_the_base_as_it_is() -> None:
 
 
 def test_what_is_delivered_has_the_time_of_its_slice_and_is_the_same_again(tmp_path: Path) -> None:
-    found = feed()
+    found, arrived = feed(), []
     write_feed(found, tmp_path / "feed")
     for part in found.slices:
         paths = deliver(part, tmp_path / "feed", tmp_path / "zone")
@@ -95,9 +134,31 @@ def test_what_is_delivered_has_the_time_of_its_slice_and_is_the_same_again(tmp_p
         write_feed(found, tmp_path / "feed")
         assert deliver(part, tmp_path / "feed", tmp_path / "zone") == paths
         assert {path: path.read_bytes() for path in paths} == before
-    read = pd.concat([pd.read_csv(path) for path in sorted((tmp_path / "zone").glob("events-*"))])
+        arrived += [pd.read_csv(path) for path in paths if path.name.startswith("events-")]
+    read = pd.concat(arrived)
     assert sorted(read.itertuples(index=False)) == sorted(found.events.itertuples(index=False))
     assert not list((tmp_path / "zone").glob(".*"))
+
+
+def test_what_an_earlier_replay_left_is_neither_delivered_nor_lies_in_the_zone(tmp_path: Path) -> None:
+    places = tmp_path / "feed", tmp_path / "zone"
+    earlier = feed(slices="week", base_slices=1, scenario={"name": "genre wave", "from_slice": 1})
+    write_feed(earlier, places[0])
+    for part in earlier.slices:
+        deliver(part, *places)
+    found = feed(slices="week", base_slices=1, scenario={"name": "feed outage", "from_slice": 2})
+    write_feed(found, places[0])
+    (places[1] / "events-0000.csv").write_text("of another store\n", encoding="utf-8")
+    for part in found.slices:
+        names = {path.name for path in deliver(part, *places)}
+        assert {path.name for path in places[1].iterdir()} == names
+        assert {name.split("-")[0] for name in names} == (
+            {"events", "items", "users"} if part.number == 0 else {"events"} if part.rows else set()
+        )
+        if part.rows:
+            read = pd.read_csv(places[1] / f"events-{part.number:04d}.csv")
+            pd.testing.assert_frame_equal(read, delivered(found, part.number).reset_index(drop=True), check_dtype=False)
+    assert {part.rows > 0 for part in found.slices} == {True, False}
 
 
 def test_a_scenario_changes_nothing_before_its_slice() -> None:
@@ -136,5 +197,8 @@ def test_what_cannot_be_replayed_is_refused_in_words() -> None:
         feed(slices="month", base_slices=8)
     with pytest.raises(ReplayError, match=r"from_slice is 400, and there are \d+ slices after the base"):
         feed(scenario={"name": "bot users", "from_slice": 400})
-    with pytest.raises(ReplayError, match="No event of small has a time"):
-        feed(synthetic.interactions(3, 4, 2).assign(timestamp="never"))
+    for time in ("never", 0, NOW + 2 * DAY_S, NOW * 1000):
+        with pytest.raises(
+            ReplayError, match=r"No event of small has a time in UTC seconds between validation.earliest \(789652009\)"
+        ):
+            feed(synthetic.interactions(3, 4, 2).assign(timestamp=time))

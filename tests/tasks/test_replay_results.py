@@ -128,9 +128,13 @@ def test_records_are_kept_once_and_read_back(tmp_path: Path) -> None:
     assert log.slice(1) == record(1, ("genre",))
     kept = log.ranks(1)
     assert kept is not None and kept.equals(ranks(1))
+    log.keep_slice(record(1, ("genre",)), ranks(1))  # as a task does whose first answer was lost
     with pytest.raises(AlreadyExistsError):
         log.keep_slice(record(1), None)
-    log.keep_training(training("never", 0))
+    for _ in range(2):
+        log.keep_training(training("never", 0))
+    with pytest.raises(AlreadyExistsError):
+        log.keep_training(training("never", 0, "held"))
     assert log.trainings() == [training("never", 0)]
     assert log.begin(plan) == plan == log.begin(plan)
     assert "never NDCG@10 0." in slice_line(plan, record(1, ("genre",))) and "drifted by genre" in slice_line(
