@@ -5,6 +5,7 @@ It is only read. Who writes to it is not known, so a file may still grow, or be 
 
 from __future__ import annotations
 
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery", "FolderZone", "LandingZone", "ObjectZone", "open_zone"]
 
+LOG = logging.getLogger(__name__)
 UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload")
 
 
@@ -102,14 +104,23 @@ class FolderZone(LandingZone):
         return str(self.folder / name)
 
     def _all(self) -> Iterator[Delivery]:
-        if not self.folder.is_dir():
+        try:
+            is_folder = self.folder.is_dir()
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if not is_folder:
             raise SourceError(f"data.landing is {self.folder}, and there is no such folder. Make it, or correct the path.")
         for parent, _, names in os.walk(self.folder, onerror=self._refuse):
             for name in names:
+                path = Path(parent) / name
                 try:
-                    yield self._delivery(Path(parent) / name)
+                    found = self._delivery(path)
                 except FileNotFoundError:  # taken away since it was listed, or a link to nothing
                     continue
+                except OSError as error:  # one such file, as a link to itself, must not keep the others out
+                    LOG.warning("%s is passed over: %s. Mend it, or take it out of the landing zone.", path, error.strerror)
+                    continue
+                yield found
 
     def _delivery(self, path: Path) -> Delivery:
         found = path.stat()
@@ -117,9 +128,12 @@ class FolderZone(LandingZone):
 
     def _refuse(self, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
-            raise StoreUnavailableError(
-                f"The landing zone cannot be read at {error.filename}: {error.strerror}. Give this user access to it."
-            ) from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"The landing zone cannot be read at {error.filename}: {error.strerror}. Give this user access to it."
+        )
 
 
 class ObjectZone(LandingZone):

@@ -13,8 +13,8 @@ from tasks.dataset_parts import Layout, Part, PartFiles, PartWriter, merged_chun
 from tasks.datasets import DatasetRef, load_dataset_ref
 from tasks.event_digest import EventDigest
 from tasks.landed_versions import landed_manifest, store_file
-from tasks.landing import scratch_folder
 from tasks.landing_log import LandingLog, LogEntry
+from tasks.landing_scratch import scratch_folder, writing
 from tasks.landing_state import state_of
 
 __all__ = ["compact", "is_due"]
@@ -53,14 +53,18 @@ def _compact(store: Store, name: str, settings: LandingSettings, work_dir: Path,
     files = PartFiles(store, work_dir / "parts")
     state = state_of(store, files, name, head.version)
     if len(state.layout.parts) == 1 or not (force or is_due(state.layout, settings)):
+        files.remove_unused(state.layout)
         return load_dataset_ref(store, name, head.version)
     number = head.number + 1
     with scratch_folder(work_dir) as scratch:
-        writer, digest = PartWriter(scratch / "compacted.parquet"), EventDigest()
+        with writing(scratch):
+            writer, digest = PartWriter(scratch / "compacted.parquet"), EventDigest()
         for chunk in merged_chunks(files, state.layout):
-            writer.write(chunk)
+            with writing(scratch):
+                writer.write(chunk)
             digest = digest + EventDigest.of(chunk)
-        writer.close()
+        with writing(scratch):
+            writer.close()
         if digest != state.layout.events:
             raise VersionCorruptError(
                 f"The parts of {name}/{head.version} hold other events than its manifest tells of; nothing was compacted. Ingest the "
@@ -72,4 +76,5 @@ def _compact(store: Store, name: str, settings: LandingSettings, work_dir: Path,
     manifest = landed_manifest(name, number, content, replace(state, layout=layout), {}, head.watermark)
     when = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
     log.append(LogEntry(number, "compact", name, manifest["version"], head.watermark, when, manifest))
+    files.remove_unused(layout)
     return load_dataset_ref(store, name, manifest["version"])

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import NotFoundError, VersionCorruptError
-from infra.stores import Store
+from infra.stores import LEFTOVER_S, Store
 from tasks.event_digest import EventDigest
 
 __all__ = [
@@ -118,7 +121,8 @@ class Layout:
 
 
 class PartFiles:
-    """The objects of parts as files to read, each checked once. Where the store is elsewhere, `cache` keeps them by their sha256."""
+    """The objects of parts as files to read, each checked once. Where the store is elsewhere, `cache` keeps them by their sha256;
+    the time of a file there is that of its last use."""
 
     def __init__(self, store: Store, cache: Path | None = None) -> None:
         self._store, self._cache = store, cache
@@ -132,12 +136,20 @@ class PartFiles:
         frame: pd.DataFrame = self.parquet(file).read().to_pandas()
         return frame
 
+    def remove_unused(self, layout: Layout) -> None:
+        """Remove from the cache what this layout has not and nobody has used for a day, so that it does not grow for ever."""
+        if self._cache is None:
+            return
+        kept = {f"{file.sha256}.parquet" for file in layout.files}
+        for path in self._cache.glob("*"):
+            with suppress(OSError):  # a run beside this one has removed it; what was added is not lost by a file too many
+                if path.name not in kept and time.time() - path.stat().st_mtime > LEFTOVER_S:
+                    path.unlink()
+
     def _source(self, file: StoredFile) -> Any:
         path = self._store.local_file(file.key)
         if path is None and self._cache is not None:
-            path = self._cache / f"{file.sha256}.parquet"
-            if not path.exists() or not self._is_whole(path, file):
-                self._store.fetch(file.key, path)
+            return self._cached(self._cache / f"{file.sha256}.parquet", file)
         if path is None:
             content = self._store.get(file.key)
             if hashlib.sha256(content).hexdigest() != file.sha256:
@@ -145,15 +157,30 @@ class PartFiles:
             return pa.BufferReader(content)
         if not path.exists():
             raise NotFoundError(f"{self._store.uri(file.key)}, which a dataset version is made of, is not in the store.")
-        if not self._is_whole(path, file):
-            raise self._differing(file)
+        with path.open("rb") as opened:
+            if not self._is_whole(opened, file):
+                raise self._differing(file)
         return path
 
-    def _is_whole(self, path: Path, file: StoredFile) -> bool:
+    def _cached(self, path: Path, file: StoredFile) -> pa.NativeFile:
+        """Open: a run beside this one may remove the file's name at any time, and what is open can be read to its end."""
+        for is_fetched in (False, True, True):
+            if is_fetched:
+                self._checked.discard(file.key)
+                self._store.fetch(file.key, path)
+            with suppress(OSError):  # another user's, or none
+                os.utime(path)
+            with suppress(FileNotFoundError):
+                opened = pa.OSFile(str(path))
+                if self._is_whole(opened, file):
+                    opened.seek(0)
+                    return opened
+        raise self._differing(file)
+
+    def _is_whole(self, opened: Any, file: StoredFile) -> bool:
         if file.key not in self._checked:
-            with path.open("rb") as opened:
-                if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
-                    return False
+            if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
+                return False
             self._checked.add(file.key)
         return True
 

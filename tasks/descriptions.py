@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from configs.errors import SourceError
 from tasks.checks import Checks
+from tasks.event_files import DAMAGE
 from tasks.movielens import with_year
 
 __all__ = ["TABLES", "DescriptionFile", "Kind", "described", "description_kind", "public", "rated", "read_descriptions", "seeded"]
@@ -192,7 +193,7 @@ def _columns(path: Path) -> list[str]:
             return list(pq.read_schema(path).names)
         if path.name.endswith((".csv", ".csv.gz")):
             return next(_csv_rows(path), [])
-    except (SourceError, pa.ArrowException, OSError):
+    except (SourceError, *DAMAGE):
         pass
     return []
 
@@ -209,9 +210,9 @@ def _read(path: Path) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
         return frame, np.array([len(row) != width for row in rows], dtype=bool)
     try:
         table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        columns = dict(zip(table.column_names, map(_text, table.columns), strict=True))
+    except DAMAGE as error:
         raise SourceError(f"{path} is damaged: {error}. Write or copy it anew.") from error
-    columns = dict(zip(table.column_names, map(_text, table.columns), strict=True))
     if len(columns) < table.num_columns:
         raise SourceError(f"{path} has two columns of one name. Remove one.")
     return pd.DataFrame(columns), np.zeros(table.num_rows, dtype=bool)

@@ -22,7 +22,7 @@ from configs.errors import SourceError
 from configs.settings import ValidationSettings
 from tasks.event_text import EVENT_COLUMNS, EventChunk, TextLayout, chunk_of_frame, chunk_of_text, fields, lines
 
-__all__ = ["Block", "EventChunk", "EventFile", "open_event_file"]
+__all__ = ["DAMAGE", "Block", "EventChunk", "EventFile", "open_event_file"]
 
 Block = tuple[int, int]
 FORMATS = "*.csv, *.csv.gz, *.parquet, *.inter, u.data, ratings.dat"

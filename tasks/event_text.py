@@ -30,6 +30,8 @@ MISSING = frozenset(
     )
 )
 """Texts that stand for a missing cell: those of pandas.read_csv."""
+BLOCK_BYTES = 1 << 22  # that Arrow parses at a time; it refuses a row that is longer
+LONGEST_PLAIN = BLOCK_BYTES // 4  # characters, of at most four bytes each
 IntArray = npt.NDArray[np.int64]
 WHOLE = {name: pa.float64() if name == "rating" else pa.int64() for name in EVENT_COLUMNS}
 FLOATS = {name: pa.float64() for name in EVENT_COLUMNS}
@@ -82,7 +84,9 @@ def chunk_of_text(text: bytes, layout: TextLayout, first_row: int, settings: Val
         return _chunk_of_numbers(text, table, layout, np.arange(first_row, first_row + len(table)), settings, now)
     texts = lines(text)
     plain = _plain_row(layout)
-    clean = np.fromiter((plain.fullmatch(line) is not None for line in texts), dtype=bool, count=len(texts))
+    clean = np.fromiter(
+        (len(line) <= LONGEST_PLAIN and plain.fullmatch(line) is not None for line in texts), dtype=bool, count=len(texts)
+    )
     rows = np.arange(first_row, first_row + len(texts))
     chunks = [_chunk_of_lines([texts[number] for number in np.flatnonzero(~clean)], layout, rows[~clean], settings, now)]
     if clean.any():  # one bad cell is no reason to read a million rows slowly
@@ -162,7 +166,7 @@ def _parsed(text: bytes, layout: TextLayout, types: dict[str, pa.DataType], *, q
     try:
         return pyarrow.csv.read_csv(
             pa.BufferReader(text),
-            read_options=pyarrow.csv.ReadOptions(column_names=names, block_size=1 << 22),
+            read_options=pyarrow.csv.ReadOptions(column_names=names, block_size=BLOCK_BYTES),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=separator, quote_char='"' if quoted else False, ignore_empty_lines=True
             ),

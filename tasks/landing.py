@@ -7,17 +7,10 @@ and the newest description of an item or user (`tasks.descriptions`).
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-from configs.errors import AlreadyExistsError, DataRefusedError, SourceError, StoreFullError
+from configs.errors import AlreadyExistsError, DataRefusedError, SourceError
 from configs.etl import EtlSettings
 from configs.landing import LandingSettings
 from configs.settings import ValidationSettings
@@ -28,11 +21,10 @@ from tasks.datasets import DatasetRef, load_dataset_ref
 from tasks.landed_versions import content_of, landed_manifest
 from tasks.landing_files import Listing, read_arrivals
 from tasks.landing_log import FileAccount, LandingLog, LogEntry
+from tasks.landing_scratch import scratch_folder
 from tasks.landing_state import extended, starting_state, state_of
 
-__all__ = ["Landing", "land", "scratch_folder"]
-
-LEFTOVER_S = 86_400
+__all__ = ["Landing", "land"]
 
 
 @dataclass(frozen=True)
@@ -129,6 +121,7 @@ def _land(
         )
     )
     listing.save()
+    files.remove_unused(after.layout)
     return Landing(
         load_dataset_ref(store, name, manifest["version"]), number, accounts, arrivals.waiting, arrivals.known, watermark
     )
@@ -144,23 +137,3 @@ def _nothing_yet(zone: LandingZone, waiting: dict[str, str]) -> SourceError:
             else "Put event files there (CSV, CSV.gz, Parquet)."
         )
     )
-
-
-@contextmanager
-def scratch_folder(work_dir: Path) -> Iterator[Path]:
-    """A folder of this run; those that killed runs left are removed a day later. Raises StoreFullError where it cannot be written."""
-    root = work_dir / "landing"
-    folder = root / f"{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        folder.mkdir(parents=True)
-        for left in root.iterdir():
-            if time.time() - left.stat().st_mtime > LEFTOVER_S:
-                shutil.rmtree(left, ignore_errors=True)
-        yield folder
-    except OSError as error:
-        raise StoreFullError(
-            f"etl.work_dir ({work_dir}) cannot be written: {error.strerror or error}. Free space there (about 150 bytes an event that "
-            "arrives), or choose another folder; nothing was added."
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -15,6 +15,7 @@ from tasks.dataset_parts import LANDED, Arrays, Layout, PartFiles, PartWriter
 from tasks.event_digest import EventDigest
 from tasks.interactions import merge_interactions
 from tasks.landing_compare import Comparison, compare
+from tasks.landing_scratch import writing
 
 __all__ = ["AddedEvents", "FileCounts", "add_events"]
 
@@ -61,10 +62,17 @@ def add_events(
     """Merge the files' parts (tasks.interactions.PART_COLUMNS) and keep what is newer than the dataset's own. `rated`: ids of the users
     and items that have an event."""
     merged = scratch / "merged.parquet"
-    merge_interactions(parts, merged, memory_rows=memory_rows)
+    with writing(scratch):
+        merge_interactions(parts, merged, memory_rows=memory_rows)
     comparison = None
     if layout is not None and pq.read_metadata(merged).num_rows:
         comparison = compare(files, layout, pq.read_table(merged, columns=COLUMNS[:4]).to_pandas())
+    with writing(scratch):
+        return _won(merged, comparison, rated, watermark, scratch)
+
+
+def _won(merged: Path, comparison: Comparison | None, rated: tuple[Ids, Ids], watermark: int, scratch: Path) -> AddedEvents:
+    """The merged events that come to be in force, as a part."""
     counts: dict[int, FileCounts] = {}
     users: list[Ids] = []
     movies: list[Ids] = []

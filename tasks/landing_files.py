@@ -21,6 +21,7 @@ from infra.stores import Store
 from tasks.descriptions import DescriptionFile, description_kind, read_descriptions
 from tasks.event_files import open_event_file
 from tasks.landing_log import FileKind, file_id
+from tasks.landing_scratch import writing
 from tasks.validate import AcceptedModel
 
 __all__ = ["Arrivals", "Listing", "ReadFile", "read_arrivals"]
@@ -103,7 +104,7 @@ def read_arrivals(
     """Read the files whose id is not in `known`; what is read lies in `scratch`. `now` is UTC seconds.
 
     A file that has changed within `landing.settle_s`, or while it was read, waits; so does one that cannot be read, until it has
-    not changed for `landing.give_up_s`.
+    not changed for `landing.give_up_s`. Raises StoreFullError where `scratch` cannot be written.
     """
     files: list[ReadFile] = []
     waiting: dict[str, str] = {}
@@ -127,6 +128,9 @@ def read_arrivals(
             continue
         except SourceError as error:
             waiting[delivery.name] = str(error)
+            continue
+        except OSError as error:  # of this file alone; where the scratch folder fails it is a StoreFullError
+            waiting[delivery.name] = f"it cannot be read: {error.strerror or error}. Mend it, or take it out of the landing zone"
             continue
         if not zone.unchanged(delivery):
             waiting[delivery.name] = "it changed while it was read"
@@ -225,12 +229,14 @@ def _read_events(
             for said, count in chunk.quarantined["reasons"].value_counts().items():
                 reasons.update(dict.fromkeys(str(said).split("; "), int(count)))
             table = pa.Table.from_pandas(AcceptedModel.validate(chunk.accepted).assign(file=ordinal), preserve_index=False)
-            if writer is None:
-                writer = pq.ParquetWriter(events, table.schema, compression="lz4")
-            writer.write_table(table)
+            with writing(scratch):
+                if writer is None:
+                    writer = pq.ParquetWriter(events, table.schema, compression="lz4")
+                writer.write_table(table)
     finally:
-        if writer is not None:
-            writer.close()
+        with writing(scratch):
+            if writer is not None:
+                writer.close()
         bad = quarantine.close()
     return ReadFile(
         delivery, sha256, "events", ordinal, rows, good, dict(sorted(reasons.items())), file.extra_columns,
@@ -249,14 +255,17 @@ class _QuarantineFile:
 
     def write(self, frame: pd.DataFrame) -> None:
         if len(frame):
-            if self._writer is None:
-                self._writer = pq.ParquetWriter(self._path, self.SCHEMA, compression="zstd")
-            self._writer.write_table(pa.Table.from_pandas(frame[self.SCHEMA.names], self.SCHEMA, preserve_index=False))
+            table = pa.Table.from_pandas(frame[self.SCHEMA.names], self.SCHEMA, preserve_index=False)
+            with writing(self._path.parent):
+                if self._writer is None:
+                    self._writer = pq.ParquetWriter(self._path, self.SCHEMA, compression="zstd")
+                self._writer.write_table(table)
 
     def close(self) -> Path | None:
         if self._writer is None:
             return None
-        self._writer.close()
+        with writing(self._path.parent):
+            self._writer.close()
         return self._path
 
 

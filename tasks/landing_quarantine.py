@@ -16,18 +16,19 @@ def quarantined(store: Store, dataset: DatasetRef, *, after: int = 0, since: int
     """Rows of events that came in for the version, and how many were set aside; None where nothing tells.
 
     Of a version that a landing zone made, the files of the log's entries later than number `after`, and read after `since` (UTC
-    seconds), up to the last entry that ended with this version: a file that was quarantined as a whole makes no new one.
+    seconds), up to the last entry that ended with this version: a file that was quarantined as a whole makes no new one. Of a file
+    that was read again the last account counts.
     """
     if not dataset.number:
         return quarantine_of(read_manifest(store, dataset.name, dataset.version))
     entries = LandingLog(store, dataset.name).entries()
     last = max((entry.number for entry in entries if entry.version == dataset.version), default=0)
-    accounts = [
-        account
+    latest = {
+        account.id: account
         for entry in entries
         if after < entry.number <= last and (since is None or datetime.fromisoformat(entry.when).timestamp() > since)
         for account in entry.accounts
-        if account.kind == "events"
-    ]
+    }
+    accounts = [account for account in latest.values() if account.kind == "events"]
     rows = sum(account.rows for account in accounts)
     return Quarantine(rows, sum(account.quarantined for account in accounts)) if rows else None

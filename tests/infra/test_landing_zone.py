@@ -63,6 +63,16 @@ def test_a_folder_shows_its_finished_files(tmp_path: Path) -> None:
     assert not zone.unchanged(listed)
 
 
+def test_a_file_whose_facts_cannot_be_read_is_named_and_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.csv").write_bytes(b"1")
+    (tmp_path / "b.csv").symlink_to(tmp_path / "b.csv")
+    (tmp_path / "c.csv").write_bytes(b"1")
+    assert [delivery.name for delivery in FolderZone(tmp_path).deliveries()] == ["a.csv", "c.csv"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'b.csv'} is passed over: Too many levels of symbolic links. Mend it, or take it out of the landing zone."
+    ]
+
+
 def test_a_prefix_of_a_bucket_shows_its_finished_files(s3: StoreSettings, tmp_path: Path) -> None:
     store = open_store(s3.model_copy(update={"url": "s3://bucket/zone"}))
     for name in [*FILES, *HIDDEN]:
@@ -97,9 +107,11 @@ def test_a_folder_that_is_missing_or_closed_is_named(tmp_path: Path, monkeypatch
     def refused(folder: str) -> None:
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(os, "scandir", refused)
-    with pytest.raises(StoreUnavailableError, match="Permission denied"):
-        FolderZone(tmp_path).deliveries()
+    for module, name in ((os, "scandir"), (Path, "is_dir")):
+        monkeypatch.setattr(module, name, refused)
+        with pytest.raises(StoreUnavailableError, match=r"cannot be read at .*: Permission denied"):
+            FolderZone(tmp_path).deliveries()
+        monkeypatch.undo()
 
 
 def test_a_zone_and_a_store_in_buckets_make_the_dataset_that_folders_make(s3: StoreSettings, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,6 +89,17 @@ def test_a_parquet_file_and_its_own_times(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(name: str, content: bytes, said: str, tmp_path: Path) -> None:
     path = written(tmp_path, name, content)
     with pytest.raises(SourceError, match=said):
+        read_descriptions(path, "items", HOUR, "ab")
+
+
+@pytest.mark.parametrize("place", ["a column", "a field", "a title", "a cell that is not read"])
+def test_a_parquet_file_with_text_that_is_no_utf8_is_named(place: str, tmp_path: Path) -> None:
+    columns = {"movieId": [1], "title": ["a title"], "a column": [1], "more": [{"a field": "a cell that is not read"}]}
+    pq.write_table(pa.table(columns), tmp_path / "whole.parquet", compression="none", store_schema=False)
+    whole = (tmp_path / "whole.parquet").read_bytes()
+    path = written(tmp_path, "m.parquet", whole.replace(place.encode(), b"\xff" * len(place)))
+    assert description_kind(path) in ("items", None)
+    with pytest.raises(SourceError, match=r"m\.parquet is damaged"):
         read_descriptions(path, "items", HOUR, "ab")
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from configs.errors import SourceError
 from configs.settings import ValidationSettings
-from tasks import event_files
+from tasks import event_files, event_text
 from tasks.event_files import open_event_file
 from tests import synthetic
 
@@ -157,6 +157,25 @@ def test_bad_rows_among_many_cost_none_of_the_others(tmp_path: Path) -> None:
     quoted = ['"' + row.replace(",", '","') + '"' for row in rows]
     again, _ = read(content(tmp_path, HEADER + "\r\n".join(quoted)))
     pd.testing.assert_frame_equal(again, accepted)
+
+
+def test_a_row_that_is_longer_than_a_block_of_the_fast_parser_is_read(tmp_path: Path) -> None:
+    others = "".join(f"{user},2,3.5,1000000000,\n" for user in range(2, 1000))
+    long = f"1,2,3.5,1000000000,{'x' * 9_000_000}\n"
+    accepted, quarantined = read(content(tmp_path, f"{HEADER.strip()},comment\n{others}{long}{others}"))
+    assert list(accepted["row"]) == list(range(2 * 998 + 1)) and accepted["user_id"][998] == 1 and len(quarantined) == 0
+
+
+@pytest.mark.parametrize("character", ["x", "\U0001f600"])
+def test_rows_about_as_long_as_a_block_of_the_fast_parser_are_read(
+    character: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_text, "BLOCK_BYTES", 4096)
+    monkeypatch.setattr(event_text, "LONGEST_PLAIN", 1024)
+    lengths = [*range(900, 1100), *range(4000, 4200)]
+    rows = "".join(f"{length},2,3.5,1000000000,{character * length}\n" for length in lengths)
+    accepted, quarantined = read(content(tmp_path, f"{HEADER.strip()},comment\n{rows}x,2,3,1000000000,\n"))
+    assert list(accepted["user_id"]) == lengths and len(quarantined) == 1
 
 
 def test_cells_that_are_no_utf8_are_replaced_and_no_number(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from configs.errors import AlreadyExistsError, DataRefusedError, NotFoundError, SourceError, StoreFullError, VersionCorruptError
+from configs.errors import AlreadyExistsError, DataRefusedError, NotFoundError, SourceError, VersionCorruptError
 from configs.settings import ValidationSettings
 from infra.landing_zone import Delivery, FolderZone
 from infra.stores import LocalStore
@@ -398,7 +398,7 @@ def test_a_compaction_that_a_run_outpaces_begins_anew(tmp_path: Path) -> None:
     for number in range(2):
         place.put(f"{number}.csv", events((number, 1, 4, 0)))
         place.land()
-    outpaced = []
+    outpaced: list[str] = []
 
     class Outpaced(LocalStore):
         """Files are added while it compacts, `left` times."""
@@ -497,24 +497,3 @@ def test_a_synthetic_release_as_a_file_is_the_release(tmp_path: Path) -> None:
     columns = ["user_id", "movie_id", "rating", "timestamp"]
     assert_frame_equal(table[columns], validated.interactions[columns])
     assert np.array_equal(table["row"], np.arange(len(table)))
-
-
-def test_a_full_disk_is_named_and_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(tmp_path)
-    place.put("a.csv", events((1, 1, 4, 0)))
-    first = place.land()
-    place.put("b.csv", events((2, 1, 4, 0)))
-
-    def full(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("tasks.landing_events.PartWriter.write", full)
-    with pytest.raises(StoreFullError, match=r"etl\.work_dir .* cannot be written: No space left on device"):
-        place.land()
-    monkeypatch.undo()
-    assert list_datasets(place.store) == [first.dataset] and place.land().dataset.rows == 2
-    left = place.engine.work_dir / "landing" / "1-killed"
-    left.mkdir()
-    os.utime(left, (0, 0))
-    place.land()
-    assert not list((place.engine.work_dir / "landing").iterdir())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tasks.drift_reference import Quarantine
 from tasks.landing_quarantine import quarantined
-from tests.tasks.landed import NOW, Place, events, random_events
+from tests.tasks.landed import LAX, NOW, Place, events, random_events
 
 
 def test_rows_set_aside_of_landed_files_are_counted_also_where_no_version_came_of_them(tmp_path: Path) -> None:
@@ -25,3 +25,16 @@ def test_rows_set_aside_of_landed_files_are_counted_also_where_no_version_came_o
     assert quarantined(place.store, third, after=second.number) == Quarantine(40, 40)
     place.put("items.csv", "movieId,title,genres\n1,Heat (1995),Action\n")
     assert quarantined(place.store, place.land(NOW + 300).dataset, after=second.number) == Quarantine(40, 40)
+
+
+def test_a_file_that_is_read_again_counts_as_it_was_read_last(tmp_path: Path) -> None:
+    place = Place(tmp_path, refuse_from_rows=10)
+    place.put("good.csv", random_events(1, 60))
+    first = place.land().dataset
+    place.put("halves.csv", random_events(2, 40).assign(rating=lambda rows: rows["rating"] * 2))
+    assert quarantined(place.store, place.land(NOW + 100).dataset) == Quarantine(100, 40)
+    mended = LAX.model_copy(update={"max_rating": 10.0})
+    again = place.land(NOW + 200, validation=mended, retry_quarantined=True).dataset
+    assert quarantined(place.store, again) == Quarantine(100, 0)
+    assert quarantined(place.store, again, after=first.number) == Quarantine(40, 0)
+    assert quarantined(place.store, again, since=int(NOW) + 150) == Quarantine(40, 0)

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from configs.errors import VersionCorruptError
+from configs.errors import NotFoundError, VersionCorruptError
+from configs.settings import DataSettings
 from infra.stores import LocalStore
 from tasks.datasets import DatasetRef, list_datasets, verify_dataset, write_dataset
 from tasks.features import build_features
+from tasks.ingest import locate
 from tasks.movielens import RawTables
+from tasks.release import building
 from tasks.retention import PrunePlan, plan_prune, prune
 from tasks.validate import validate
-from tests.tasks.landed import LAX, NAME, NOW, Place, random_events
+from tests.tasks.landed import LAX, NAME, NOW, Place, csv, random_events
 
 
 @pytest.fixture
@@ -55,15 +60,99 @@ def test_what_is_old_goes_and_what_the_rest_is_made_of_stays(grown: tuple[Place,
     assert pruned(place.store, 2).objects == [] and place.land().dataset == refs[-1]
 
 
-def test_a_release_that_newer_versions_are_made_of_keeps_its_events(tmp_path: Path) -> None:
+def ingest(place: Place, memory_rows: int) -> DatasetRef:
+    """A release, in as many row groups as `etl.memory_rows` makes of it."""
+    path = place.folder / "ratings.csv"
+    path.write_text(csv(random_events(0, 400, users=200).drop_duplicates(["user_id", "movie_id"])))
+    engine = place.engine.model_copy(update={"memory_rows": memory_rows})
+    with building(locate(DataSettings(local_path=path)), LAX, engine, int(NOW)) as release:
+        return write_dataset(place.store, NAME, release, release.features, {})
+
+
+def test_a_release_that_newer_versions_are_made_of_stays_and_is_never_written_anew(tmp_path: Path) -> None:
     place = Place(tmp_path, base="newest")
-    validated = validate(RawTables(random_events(0, 40, users=200), None, None, ()), LAX, int(NOW))
-    release = write_dataset(place.store, NAME, validated, build_features(validated.interactions), {})
+    release = ingest(place, 1000)
     place.put("1.csv", random_events(1, 40, users=200))
     ref = place.land().dataset
-    assert pruned(place.store, 1).versions == [f"{NAME}/{release.version}"]
-    assert [key for key in place.store.list(f"{release.prefix}/")] == [f"{release.prefix}/interactions.parquet"]
+    before = place.store.get(f"{release.prefix}/interactions.parquet")
+    plan = pruned(place.store, 1)
+    assert plan.versions == [] and plan.kept[f"{NAME}/{release.version}"] == f"{NAME}/{ref.version} is made of it"
+    elsewhere = Place(tmp_path / "elsewhere")
+    again = ingest(elsewhere, 100)
+    assert again.version == release.version
+    assert elsewhere.store.get(f"{again.prefix}/interactions.parquet") != before, "the bytes are the same in any case"
+    assert ingest(place, 100) == release
+    assert place.store.get(f"{release.prefix}/interactions.parquet") == before
     verify_dataset(place.store, ref)
+    folded = place.compact()
+    assert sorted(pruned(place.store, 1).versions) == sorted(named([release, ref])) and list_datasets(place.store) == [folded]
+
+
+class Busy(LocalStore):
+    """Another run commits just before the n-th time that keys are listed."""
+
+    def __init__(self, folder: Path, number: int, commit: Callable[[], object]) -> None:
+        super().__init__(folder)
+        self.left, self.commit = number, commit
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        self.left -= 1
+        if self.left == 0:
+            self.commit()
+        return super().list(prefix)
+
+
+@pytest.mark.parametrize("steps", [["increment"], ["compaction"], ["increment", "compaction"]])
+def test_what_lands_while_a_pruning_is_planned_loses_nothing(
+    steps: list[str], grown: tuple[Place, list[DatasetRef]], tmp_path: Path
+) -> None:
+    place, refs = grown
+    whole, moments = place.store.folder, 0
+
+    def commit() -> None:
+        if "increment" in steps:
+            place.put("meanwhile.csv", random_events(7, 40, users=200))
+            place.land()
+        if "compaction" in steps:
+            place.compact()
+
+    while True:
+        moments += 1
+        place.store = LocalStore(shutil.copytree(whole, tmp_path / f"at{moments}"))
+        busy = Busy(place.store.folder, moments, commit)
+        pruned(busy, 1)
+        if busy.left > 0:
+            break
+        left = list_datasets(place.store)
+        for ref in left:
+            verify_dataset(place.store, ref)
+        assert left[-1].number == refs[-1].number + len(steps)
+    assert moments > 5
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_landing_that_was_killed_before_its_manifest_is_sealed_and_kept(runs: int, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for number in range(runs):
+        place.put(f"{number}.csv", random_events(number, 40, users=200))
+        ref = place.land().dataset
+    place.store.delete(f"{ref.prefix}/manifest.json")
+    for key in place.store.list(f"landing/{NAME}/files/"):
+        if key.endswith(f"/{runs:08d}.json"):
+            place.store.delete(key)
+    plan = pruned(place.store, 1)
+    assert plan.kept == {f"{NAME}/{ref.version}": "the newest of its landing zone"} and list_datasets(place.store) == [ref]
+    verify_dataset(place.store, ref)
+    assert place.land().known == runs
+
+
+def test_a_newest_version_whose_manifest_is_lost_is_named(grown: tuple[Place, list[DatasetRef]]) -> None:
+    place, refs = grown
+    place.put("again.csv", csv(random_events(4, 40, users=200)) + "\n")  # its rows are there: an entry without a manifest
+    assert place.land().dataset == refs[-1]
+    place.store.delete(f"{refs[-1].prefix}/manifest.json")
+    with pytest.raises(NotFoundError, match=rf"There is no dataset {NAME} version {refs[-1].version}"):
+        plan_prune(place.store, 1)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +175,8 @@ def test_what_anything_refers_to_stays_with_all_its_parts(
     place.store.put(key, json.dumps(record).replace("{}", value).encode())
     plan = pruned(place.store, 1)
     assert plan.kept[f"{NAME}/{wanted.version}"] == f"named by {key}"
-    assert list_datasets(place.store) == [wanted, refs[-1]]
-    for ref in (wanted, refs[-1]):
+    assert list_datasets(place.store) == [refs[0], wanted, refs[-1]], "the release is a part of the one that is named"
+    for ref in (refs[0], wanted, refs[-1]):
         verify_dataset(place.store, ref)
 
 

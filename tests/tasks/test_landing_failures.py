@@ -1,0 +1,127 @@
+"""Files that cannot be read and disks that are full: one odd file keeps no other out, and nothing is lost."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from configs.errors import StoreFullError
+from infra.landing_zone import Delivery, FolderZone
+from tasks.datasets import list_datasets
+from tasks.landing import Landing
+from tasks.landing_log import FileAccount
+from tests.tasks.landed import NOW, Place, events
+
+
+def accounts(landing: Landing) -> dict[str, FileAccount]:
+    return {account.file: account for account in landing.accounts}
+
+
+def bad_name() -> bytes:
+    """A Parquet file of events with a column whose name is no UTF-8."""
+    buffer = io.BytesIO()
+    events((3, 1, 4, 0)).assign(device_name="tv").to_parquet(buffer)
+    return buffer.getvalue().replace(b"device_name", b"\xff" * len("device_name"))
+
+
+@pytest.mark.parametrize("kind", ["name", "cell", "link", "closed"])
+def test_one_odd_file_keeps_no_other_out(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place(tmp_path, give_up_s=7200)
+    place.put("a.csv", events((1, 1, 4, 0)))
+    place.put("z.csv", events((2, 1, 4, 0)))
+    odd = {"name": "odd.parquet", "cell": "odd.csv", "link": "odd.csv", "closed": "odd.csv"}[kind]
+    if kind == "name":
+        place.put(odd, bad_name())
+    elif kind == "cell":
+        place.put(odd, f"userId,movieId,rating,timestamp,comment\n3,1,4,946684800,{'x' * 9_000_000}\n4,1,4,946684800,\n")
+    elif kind == "link":
+        (place.zone / odd).symlink_to(place.zone / odd)
+    else:
+        place.put(odd, events((3, 1, 4, 0)))
+        opened = FolderZone.opened
+
+        def refused(self: FolderZone, delivery: Delivery, scratch: Path) -> AbstractContextManager[Path]:
+            if delivery.name == odd:
+                raise OSError(5, "Input/output error", str(self.folder / odd))
+            return opened(self, delivery, scratch)
+
+        monkeypatch.setattr(FolderZone, "opened", refused)
+    found = place.land()
+    assert accounts(found)["a.csv"].accepted == accounts(found)["z.csv"].accepted == 1
+    said = {**found.waiting, **{record.getMessage(): "" for record in caplog.records}}
+    if kind == "cell":
+        assert accounts(found)[odd].accepted == 2 and said == {}
+    elif kind == "name":
+        assert "no Parquet file" in said[odd]
+        given_up = accounts(place.land(now=NOW + 7200))[odd]
+        assert given_up.status == "quarantined" and odd in given_up.why
+    elif kind == "link":
+        assert len(said) == 1 and str(place.zone / odd) in next(iter(said))
+    else:
+        assert said == {odd: "it cannot be read: Input/output error. Mend it, or take it out of the landing zone"}
+        monkeypatch.undo()
+        assert accounts(place.land())[odd].accepted == 1
+
+
+GOOD, BAD = events((2, 1, 4, 0)), "userId,movieId,rating,timestamp\n2,1,9,946684900\n"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a writer that was not closed, and is again
+@pytest.mark.parametrize(
+    ("writer", "content"),
+    [
+        ("tasks.landing_events.PartWriter.write", GOOD),
+        ("tasks.landing_files.pq.ParquetWriter.write_table", GOOD),
+        ("tasks.landing_files.pq.ParquetWriter.write_table", BAD),
+        ("tasks.landing_files.pq.ParquetWriter.close", BAD),
+    ],
+)
+def test_a_full_disk_is_named_and_adds_nothing(
+    writer: str, content: pd.DataFrame | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path)
+    place.put("a.csv", events((1, 1, 4, 0)))
+    first = place.land()
+    place.put("b.csv", content)
+    monkeypatch.setattr(writer, full)
+    with pytest.raises(StoreFullError, match=r"etl\.work_dir .*/work\) cannot be written: No space left on device"):
+        place.land()
+    monkeypatch.undo()
+    assert list_datasets(place.store) == [first.dataset]
+    found = place.land()
+    assert len(found.accounts) == 1 and found.dataset.rows == (1 if content is BAD else 2)
+
+
+def full(*arguments: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_under_a_compaction_is_named_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path)
+    for number in range(2):
+        place.put(f"{number}.csv", events((number, 1, 4, 0)))
+        ref = place.land().dataset
+    monkeypatch.setattr("tasks.compaction.PartWriter.write", full)
+    with pytest.raises(StoreFullError, match=r"etl\.work_dir .*/work\) cannot be written: No space left on device"):
+        place.compact()
+    monkeypatch.undo()
+    assert list_datasets(place.store)[-1] == ref and place.compact().rows == 2
+
+
+def test_what_killed_runs_left_in_the_work_folder_is_removed_a_day_later(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.put("a.csv", events((1, 1, 4, 0)))
+    for name, age in (("1-killed", 90_000), ("2-running", 80_000)):
+        left = place.engine.work_dir / "landing" / name
+        left.mkdir(parents=True)
+        os.utime(left, (time.time() - age, time.time() - age))
+    place.land()
+    assert [left.name for left in (place.engine.work_dir / "landing").iterdir()] == ["2-running"]
