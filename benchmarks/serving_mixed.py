@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 import traceback
+import urllib.request
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ from tasks.registry import collect_lineage, seal, stage
 __all__ = ["Found", "mixed_load"]
 
 ITEMS, PROBES, USERS, CLIENTS = 2000, 20, 200, 6
+LAST_S, LAST_REQUESTS, PATIENCE_S = 3.0, 1000, 120.0
 ASKED_AT = 1_900_000_000
 
 
@@ -143,10 +145,11 @@ def mixed_load(seconds: float, workers: int, seed: int = 1, pause_s: float = 2.0
                 _act(act, world, redis, redis_port, draw, pause_s)
                 found.acts[act] += 1
                 stop.wait(min(pause_s, max(end - time.monotonic(), 0)))
-        time.sleep(3)
+        _ask_on(found, lock)
         stop.set()
         for client in clients:
             client.join()
+        _wait_for_redis(port)
         _check_events(port, acknowledged, found)
     return found
 
@@ -163,6 +166,30 @@ def _act(act: str, world: _World, redis: ExitStack, redis_port: int, draw: rando
     current = champion(world.store, NAME)
     other = world.good[0] if current is not None and current.version == world.good[1] else world.good[1]
     world.promote(other, "rollback" if act == "rollback" else "promote")
+
+
+def _ask_on(found: Found, lock: threading.Lock) -> None:
+    """Let the clients go on until each worker has met the Redis of after the last outage: one that nobody asks does not notice it."""
+
+    def answered() -> int:
+        with lock:
+            return found.requests.total()
+
+    before, end = answered(), time.monotonic() + PATIENCE_S
+    time.sleep(LAST_S)
+    while answered() - before < LAST_REQUESTS and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def _wait_for_redis(port: int) -> None:
+    """Until no worker keeps events that Redis was not told of, at most `PATIENCE_S`. Any worker tells of them all, and each counts
+    its own anew every second: only several looks, one after the other, are sure not to see the count of before."""
+    end, quiet = time.monotonic() + PATIENCE_S, 0
+    while quiet < 6 and time.monotonic() < end:
+        time.sleep(0.5)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+            told = answer.read().decode()
+        quiet = quiet + 1 if "\nrecsys_unsent_users 0.0\n" in told else 0
 
 
 def _feed_probes(world: _World, port: int) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 __all__ = ["PROGRAMS", "RadosGateway", "radosgw"]
 
 PROGRAMS = ("ceph-mon", "ceph-osd", "radosgw", "ceph", "monmaptool", "radosgw-admin")
+START_S = 600
 
 CONFIG = """[global]
 fsid = {fsid}
@@ -106,14 +107,14 @@ def radosgw(folder: Path) -> Iterator[RadosGateway]:
 
 
 def _run(program: str, *arguments: str) -> str:
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=START_S, check=False)
     if done.returncode:
         raise RuntimeError(f"{program} {' '.join(arguments)} failed: {done.stderr.strip()[-600:]}")
     return done.stdout
 
 
 def _wait_for(endpoint: str) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + START_S
     while time.monotonic() < end:
         try:
             urllib.request.urlopen(endpoint, timeout=2).close()

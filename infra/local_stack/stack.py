@@ -20,7 +20,7 @@ from infra.local_stack.services import ROOT, Layout, Service, free_port, localis
 
 __all__ = ["Running", "local_stack"]
 
-START_S = 180
+START_S = 600
 STOP_S = 60
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "OMP_NUM_THREADS", "PYTHONPATH", "RUNPOD_API_BASE_URL", "VIRTUAL_ENV")
 BUCKET = "recsys"

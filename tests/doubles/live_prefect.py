@@ -19,7 +19,20 @@ from typing import Any
 import httpx
 from prefect.events.worker import EventsWorker
 
-__all__ = ["PREFECT", "ROOT", "Webhook", "ask", "prefect_server", "process", "recsys", "wait_until", "webhook"]
+__all__ = [
+    "PREFECT",
+    "ROOT",
+    "Webhook",
+    "ask",
+    "free_port",
+    "prefect_server",
+    "process",
+    "read",
+    "recsys",
+    "request",
+    "wait_until",
+    "webhook",
+]
 
 ROOT = Path(__file__).parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
@@ -48,7 +61,7 @@ def process(
     finally:
         started.send_signal(signal.SIGTERM)
         try:
-            started.wait(timeout=30)
+            started.wait(timeout=60)
         except subprocess.TimeoutExpired:
             os.killpg(started.pid, signal.SIGKILL)
             started.wait()
@@ -71,7 +84,12 @@ def prefect_server(folder: Path, **settings: str) -> Iterator[dict[str, str]]:
     }
     command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with process(command, environment, folder / "server.log") as started:
-        wait_until(lambda: started.poll() is None and _healthy(environment), 180, "the Prefect server")
+
+        def up() -> bool:
+            assert started.poll() is None, (folder / "server.log").read_text()[-3000:]
+            return _healthy(environment)
+
+        wait_until(up, 600, "the Prefect server")
         try:
             yield environment
         finally:
@@ -86,14 +104,25 @@ def free_port() -> int:
     return port
 
 
+def request(method: str, url: str, **options: Any) -> httpx.Response:
+    """The answer, whatever its status, of a server that may be slow; SQLite under load answers 503, which Prefect's own client tries
+    again too."""
+    end = time.monotonic() + 90
+    while True:
+        answer = httpx.request(method, url, timeout=90, **options)
+        if answer.status_code != 503 or time.monotonic() > end:
+            return answer
+        time.sleep(0.5)
+
+
 def ask(environment: Mapping[str, str], path: str, **body: Any) -> Any:
-    """The answer of the server's API to a POST. SQLite under load answers 503, which Prefect's own client tries again too."""
-    for attempt in range(10):
-        answer = httpx.post(f"{environment['PREFECT_API_URL']}/{path}", json=body, timeout=90)
-        if answer.status_code != 503:
-            break
-        time.sleep(0.3 * (attempt + 1))
-    return answer.raise_for_status().json()
+    """What the server's API answers to a POST."""
+    return request("POST", f"{environment['PREFECT_API_URL']}/{path}", json=body).raise_for_status().json()
+
+
+def read(environment: Mapping[str, str], path: str) -> Any:
+    """What the server's API answers to a GET."""
+    return request("GET", f"{environment['PREFECT_API_URL']}/{path}").raise_for_status().json()
 
 
 def recsys(arguments: list[str], environment: Mapping[str, str], folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -105,7 +134,7 @@ def recsys(arguments: list[str], environment: Mapping[str, str], folder: Path = 
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
         check=False,
     )
 

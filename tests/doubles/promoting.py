@@ -16,7 +16,7 @@ from tasks.registry import Lineage, seal, stage
 
 __all__ = ["PATIENCE_S", "promote_each_round", "publish_each_round"]
 
-PATIENCE_S = 120.0  # after which a barrier gives up, so that a process that died is no endless wait
+PATIENCE_S = 600.0  # after which a barrier gives up, so that a process that died is no endless wait
 
 
 def promote_each_round(

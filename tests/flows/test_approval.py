@@ -38,14 +38,15 @@ def manual(make_settings: Make, wait_s: int) -> RetrainSettings:
 def answered(settings: RetrainSettings, **answer: Any) -> RetrainSummary:
     """The run of `settings` while someone answers its form."""
     failures: list[BaseException] = []
+    over = threading.Event()
 
     def answer_form() -> None:
         try:
             paused = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Paused"])))
-            end = time.monotonic() + 120
+            end = time.monotonic() + 900
             with get_client(sync_client=True) as client:
                 while not (runs := client.read_flow_runs(flow_run_filter=paused)):
-                    assert time.monotonic() < end, "the run never paused"
+                    assert time.monotonic() < end and not over.is_set(), "the run never paused"
                     time.sleep(0.5)
             resume_flow_run(runs[0].id, run_input=answer)
         except BaseException as error:
@@ -54,14 +55,17 @@ def answered(settings: RetrainSettings, **answer: Any) -> RetrainSummary:
     context = contextvars.copy_context()
     thread = threading.Thread(target=lambda: context.run(answer_form))
     thread.start()
-    summary = retrain(settings)
-    thread.join()
+    try:
+        summary = retrain(settings)
+    finally:
+        over.set()
+        thread.join()
     assert failures == []
     return summary
 
 
 def test_an_approved_challenger_is_promoted_and_the_log_says_by_whom(make_settings: Make) -> None:
-    settings = manual(make_settings, 120)
+    settings = manual(make_settings, 900)
     summary = answered(settings, approve=True, who="ada", note="the page looks right")
     store = open_store(settings.store)
     entry = history(store, settings.model_name)[-1]
@@ -74,7 +78,7 @@ def test_an_approved_challenger_is_promoted_and_the_log_says_by_whom(make_settin
 
 
 def test_a_rejected_challenger_is_held_with_the_reason(make_settings: Make) -> None:
-    settings = manual(make_settings, 120)
+    settings = manual(make_settings, 900)
     summary = answered(settings, approve=False, who="ada", note="wait for the licence")
     assert not summary.promoted and summary.decision.reasons == ["ada rejected it: wait for the licence."]
     assert champion(open_store(settings.store), settings.model_name) is None

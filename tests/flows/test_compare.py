@@ -24,7 +24,7 @@ from tests.tasks.wandb_files import read_offline_runs
 @pytest.fixture
 def settings(tmp_path: Path) -> CompareSettings:
     synthetic.write_csv(tmp_path / "data", synthetic.interactions(60, 40, 25))
-    return small_comparison(tmp_path, id=None, seeds=[1], max_parallel=2, tracking={"mode": "offline"})
+    return small_comparison(tmp_path, id=None, seeds=[1], max_parallel=2, tracking={"mode": "offline", "timeout_s": 300})
 
 
 def test_a_comparison_runs_reports_and_goes_on_with_what_is_missing(settings: CompareSettings) -> None:

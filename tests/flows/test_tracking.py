@@ -20,7 +20,7 @@ Make = Callable[..., RetrainSettings]
 
 
 def test_each_candidate_is_recorded_and_tracked_with_the_gates_outcome(make_settings: Make) -> None:
-    settings = make_settings(tracking={"mode": "offline"})
+    settings = make_settings(tracking={"mode": "offline", "timeout_s": 300})
     summary = retrain(settings)
     store, version = open_store(settings.store), summary.version.version
     keys = list(store.list("runs/"))
@@ -48,7 +48,7 @@ def test_each_candidate_is_recorded_and_tracked_with_the_gates_outcome(make_sett
 
 def test_a_candidate_that_diverges_ends_its_flow_runs_tracking_as_failed(make_settings: Make) -> None:
     models = {**QUICK["models"], "ncf": {**QUICK["models"]["ncf"], "learning_rate": 1e30}}  # type: ignore[dict-item, index]
-    settings = make_settings(tracking={"mode": "offline"}, models=models)
+    settings = make_settings(tracking={"mode": "offline", "timeout_s": 300}, models=models)
     with pytest.raises(TrainingError, match="not finite"):
         retrain(settings)
     assert [(run.name, run.exit_code) for run in read_offline_runs(settings.work_dir)] == [

@@ -1,72 +1,24 @@
-"""A real Prefect server in a process of its own, and how tests ask it."""
+"""A real Prefect server in a process of its own, and commands as an installation has them: not told where the code is."""
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import httpx
+from tests.doubles import live_prefect
+from tests.doubles.live_prefect import PREFECT, ROOT, ask, free_port, process, read, request, wait_until
 
-ROOT = Path(__file__).parents[2]
-PREFECT = str(Path(sys.executable).with_name("prefect"))
-
-
-def wait_until(ready: Callable[[], Any], seconds: float) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = ready()
-        if found:
-            return found
-        time.sleep(0.5)
-    raise AssertionError(f"nothing came in {seconds} s")
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+__all__ = ["PREFECT", "ROOT", "ask", "free_port", "prefect_server", "process", "read", "request", "run", "wait_until"]
 
 
 @contextmanager
 def prefect_server(folder: Path) -> Iterator[dict[str, str]]:
     """The environment that names the server; its database lies in `folder`."""
-    port = free_port()
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
-    environment |= {
-        "PREFECT_HOME": str(folder / "home"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "NO_PROXY": "127.0.0.1,localhost",
-    }
-    with (folder / "server.log").open("w") as log:
-        command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        try:
-            wait_until(lambda: process.poll() is None and _healthy(environment), 180)
-            yield environment
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=30)
-
-
-def ask(environment: dict[str, str], path: str, **body: Any) -> Any:
-    return httpx.post(f"{environment['PREFECT_API_URL']}/{path}", json=body, timeout=20).raise_for_status().json()
+    with live_prefect.prefect_server(folder) as environment:
+        yield {name: value for name, value in environment.items() if name != "PYTHONPATH"}
 
 
 def run(arguments: list[str], environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, env=environment, cwd=folder, capture_output=True, text=True, timeout=400, check=False)
-
-
-def _healthy(environment: dict[str, str]) -> bool:
-    try:
-        return httpx.get(f"{environment['PREFECT_API_URL']}/health", timeout=2).status_code == 200
-    except httpx.HTTPError:
-        return False
+    return subprocess.run(arguments, env=environment, cwd=folder, capture_output=True, text=True, timeout=1800, check=False)

@@ -30,7 +30,7 @@ FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 PRICES = {"NVIDIA L4": 0.44, "NVIDIA A40": 0.8, "NVIDIA H100 PCIe": 3.0}
 QUICK = {
     "RECSYS_RUNPOD_LOOK_EVERY_S": "0.5",
-    "RECSYS_RUNPOD_TIMEOUT_S": "8",
+    "RECSYS_RUNPOD_TIMEOUT_S": "60",
     "RECSYS_RUNPOD_BACKOFF_S": "0.2",
     "RECSYS_RUNPOD_MAX_BACKOFF_S": "1",
     "RECSYS_RUNPOD_LOST_AFTER_S": "1",
@@ -89,12 +89,12 @@ class World:
         log = (self.folder / "server.log").open("ab")
         command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
         self._server = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd=ROOT)
-        wait_until(self._is_up, 120, "the Prefect server")
+        wait_until(self._is_up, 300, "the Prefect server")
 
     def stop_server(self) -> None:
         assert self._server is not None
         self._server.send_signal(signal.SIGTERM)
-        self._server.wait(timeout=60)
+        self._server.wait(timeout=240)
 
     def _is_up(self) -> bool:
         try:
@@ -109,7 +109,7 @@ class World:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=400,
             check=False,
         )
         assert made.returncode == 0, made.stdout + made.stderr
@@ -144,7 +144,7 @@ class World:
     def kill_workers(self) -> None:
         for worker in self._workers:
             worker.kill()
-            worker.wait(timeout=30)
+            worker.wait(timeout=60)
         self._workers.clear()
 
     def close(self) -> None:
@@ -186,7 +186,7 @@ class World:
     def state(self, run: str) -> str:
         return str(self.run(run)["state_type"])
 
-    def wait_for(self, run: str, *states: str, seconds: float = 60) -> dict[str, Any]:
+    def wait_for(self, run: str, *states: str, seconds: float = 240) -> dict[str, Any]:
         try:
             return wait_until(lambda: self.state(run) in states and self.run(run), seconds, f"{states}")  # type: ignore[no-any-return]
         except AssertionError as error:
@@ -216,26 +216,26 @@ class World:
     def pods_of(self, run: str) -> list[Any]:
         return [pod for pod in self.double.pods.values() if run in pod.body["name"]]
 
-    def settle(self, run: str, state: str, *, executions: int, pods: int = 1, seconds: float = 60) -> dict[str, Any]:
+    def settle(self, run: str, state: str, *, executions: int, pods: int = 1, seconds: float = 240) -> dict[str, Any]:
         """The run, once it has ended as `state`: no pod of it is left, its work was begun so often, and what RunPod would
         bill is accounted for."""
         ended = self.wait_for(run, *FINAL, seconds=seconds)
         assert ended["state_type"] == state, (ended["state"], self.log()[-3000:])
-        own = self.pods_of(run)
-        wait_until(lambda: all(pod.ended is not None for pod in own), 20, "the end of the pods")
+        own, patience_s = self.pods_of(run), max(seconds, 180)
+        wait_until(lambda: all(pod.ended is not None for pod in own), patience_s, "the end of the pods")
         assert len(own) == pods and self.executions(run) == executions
         billed = {pod.id: pod for pod in own}
 
         def counted() -> bool:
-            """Who deleted a pod may count further, a moment later, than who found it gone."""
+            """Who deleted a pod may count further, a moment later, than who found it gone; a busy machine makes seconds of both."""
             costs = {cost["pod"]: cost for cost in self.costs(run) if cost["closed"]}
             return costs.keys() == billed.keys() and all(
-                cost["usd_per_hour"] == billed[pod].price and abs(cost["usd"] - billed[pod].usd) <= billed[pod].price * 5 / 3600
+                cost["usd_per_hour"] == billed[pod].price and abs(cost["usd"] - billed[pod].usd) <= billed[pod].price * 30 / 3600
                 for pod, cost in costs.items()
             )
 
         try:
-            wait_until(counted, 20, "the account")
+            wait_until(counted, patience_s, "the account")
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.costs(run)} for {[(pod.id, pod.price, pod.usd) for pod in own]}") from error
         assert not self.double.violations

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
@@ -19,7 +18,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from infra.automations import DRIFT_DETECTED, model_resource
 from tests import synthetic
-from tests.doubles.live_prefect import ROOT, Webhook, ask, prefect_server, recsys, wait_until, webhook
+from tests.doubles.live_prefect import ROOT, Webhook, ask, prefect_server, read, recsys, request, wait_until, webhook
 from tests.flows.conftest import QUICK
 
 pytestmark = pytest.mark.full
@@ -60,7 +59,7 @@ def settings_file(folder: Path, **changes: Any) -> str:
 
 
 def deployed_run(server: dict[str, str], flow: str, **parameters: Any) -> str:
-    deployment = httpx.get(f"{server['PREFECT_API_URL']}/deployments/name/{flow}/{flow}").raise_for_status().json()
+    deployment = read(server, f"deployments/name/{flow}/{flow}")
     later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2100-01-01T00:00:00Z"}}
     return str(ask(server, f"deployments/{deployment['id']}/create_flow_run", state=later, parameters=parameters)["id"])
 
@@ -80,9 +79,9 @@ def emit_drift(server: dict[str, str]) -> None:
 
 def opens(link: str) -> bool:
     """Whether a browser gets the UI's page at the link, and the run that it names is known."""
-    page = httpx.get(link, headers={"Accept": "text/html"})
+    page = request("GET", link, headers={"Accept": "text/html"})
     api, run = link.split("/runs/")[0], link.rsplit("/", 1)[1]
-    return page.status_code == 200 and "<html" in page.text and httpx.get(f"{api}/api/flow_runs/{run}").status_code == 200
+    return page.status_code == 200 and "<html" in page.text and request("GET", f"{api}/api/flow_runs/{run}").status_code == 200
 
 
 def set_state(server: dict[str, str], run: str, **state: str) -> None:
@@ -95,7 +94,7 @@ def test_a_run_that_was_killed_is_crashed_when_its_heartbeats_stop(server: dict[
     command = [sys.executable, "-m", "flows.cli", "retrain", "-c", settings_file(tmp_path, models=models)]
     with (tmp_path / "log").open("w") as log:
         killed = subprocess.Popen(command, env=server, cwd=ROOT, stdout=log, stderr=log)
-    wait_until(lambda: "ss4rec epoch 2 of" in (tmp_path / "log").read_text(), 400, "training")
+    wait_until(lambda: "ss4rec epoch 2 of" in (tmp_path / "log").read_text(), 900, "training")
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     run = next(run for run in ask(server, "flow_runs/filter") if run["state_type"] == "RUNNING" and run["deployment_id"] is None)
@@ -107,7 +106,7 @@ def test_a_run_that_was_killed_is_crashed_when_its_heartbeats_stop(server: dict[
     set_state(server, deployed["late"], type="SCHEDULED", name="Late")
     part = deployed_run(server, "compare-run", comparison="c", entry="ncf", seed=1, dataset="d/v", settings={})
     set_state(server, part, type="FAILED", name="Failed", message="a part of another run")
-    wait_until(lambda: len(sink.messages) >= before + 2, 240, "two messages")
+    wait_until(lambda: len(sink.messages) >= before + 2, 900, "two messages")
     found = {message["subject"].rsplit(" ", 1)[-1]: message for message in sink.messages[before:]}
     assert found["failed"]["body"].startswith("The ratings file has no column rating.\n")
     link = f"{server['PREFECT_UI_URL']}/runs/flow-run/{deployed['failed']}"
@@ -115,7 +114,7 @@ def test_a_run_that_was_killed_is_crashed_when_its_heartbeats_stop(server: dict[
     assert "waits" in found["late"]["body"] and "recsys" in found["late"]["body"]
 
     emit_drift(server)
-    wait_until(lambda: len(sink.messages) > before + 2, 240, "the message of drift")
+    wait_until(lambda: len(sink.messages) > before + 2, 900, "the message of drift")
     drift = sink.messages[before + 2]
     assert drift["subject"] == "movie-ranker: small/abc has drifted"
     assert drift["body"].startswith("Ratings fell. Half of the films are new.\n500 events, against the champion v1.")
@@ -124,13 +123,13 @@ def test_a_run_that_was_killed_is_crashed_when_its_heartbeats_stop(server: dict[
         runs = ask(server, "flow_runs/filter", deployments={"name": {"any_": ["retrain"]}}, sort="ID_DESC")
         return any("automation" in str(run["created_by"]).lower() for run in runs)
 
-    wait_until(retraining, 240, "the retraining that the automation starts")
+    wait_until(retraining, 900, "the retraining that the automation starts")
 
     def crashed() -> bool:
-        now = httpx.get(f"{server['PREFECT_API_URL']}/flow_runs/{run['id']}").json()
+        now = read(server, f"flow_runs/{run['id']}")
         return bool(now["state_type"] == "CRASHED" and "No heartbeat for 60 s" in now["state"]["message"])
 
-    wait_until(crashed, 400, "the crash")
+    wait_until(crashed, 900, "the crash")
     # The retraining that drift has started may be late by now, as no worker is up; else there is one message each.
     subjects = [message["subject"] for message in sink.messages[before:]]
     others = [subject for subject in subjects if not (subject.startswith("retrain ") and subject.endswith(" is late"))]
@@ -148,12 +147,12 @@ def test_a_webhook_that_fails_fails_no_run_and_what_is_told_has_figures_and_link
     try:
         done = recsys(["retrain", "-c", config], server)
         assert done.returncode == 0 and "verdict: promoted" in done.stdout, done.stderr
-        wait_until(lambda: sink.attempts > attempts, 240, "the attempt")
+        wait_until(lambda: sink.attempts > attempts, 900, "the attempt")
     finally:
         sink.status = 200
     done = recsys(["retrain", "-c", config, "--json", str(tmp_path / "out.json")], server)
     assert done.returncode == 0 and "verdict: held" in done.stdout, done.stderr
-    wait_until(lambda: len(decisions()) > first, 240, "the message")
+    wait_until(lambda: len(decisions()) > first, 900, "the message")
     held = decisions()[first]
     assert held["subject"].startswith("movie-ranker 20") and held["subject"].endswith(": held")
     assert "challenger: HR@10 0." in held["body"] and "- " in held["body"] and "better than the champion" in held["body"]
@@ -163,7 +162,7 @@ def test_a_webhook_that_fails_fails_no_run_and_what_is_told_has_figures_and_link
 
     done = recsys(["promote", version.name, "--force", "--reason", "seen good in a test", "-c", config], server)
     assert done.returncode == 0, done.stderr
-    wait_until(lambda: any("by force" in message["subject"] for message in sink.messages), 240, "the message")
+    wait_until(lambda: any("by force" in message["subject"] for message in sink.messages), 900, "the message")
     (forced,) = [message for message in sink.messages if "by force" in message["subject"]]
     assert forced["subject"] == f"movie-ranker: promoted by force {version.name}" and "seen good in a test" in forced["body"]
     assert len(decisions()) == first + 1

@@ -32,7 +32,7 @@ def free_port() -> int:
 def started(arguments: list[str], ready: str, log: Path) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
         process = subprocess.Popen([sys.executable, "-m", "flows.cli", *arguments], stdout=output, stderr=output)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while time.monotonic() < until and process.poll() is None:
         try:
             if httpx.get(ready).is_success:
@@ -68,10 +68,10 @@ def address(lively, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]: 
             yield f"http://127.0.0.1:{port}"
         finally:
             demo.terminate()
-            demo.wait(20)
+            demo.wait(90)
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(90)
 
 
 def visit(page: Page, address: str, path: str, title: str) -> None:

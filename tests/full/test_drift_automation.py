@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,7 @@ import yaml
 
 from tests import synthetic
 from tests.flows.conftest import QUICK
-from tests.full.prefect_process import ROOT, ask, free_port, prefect_server, run, wait_until
+from tests.full.prefect_process import ROOT, ask, free_port, prefect_server, process, request, run, wait_until
 
 pytestmark = pytest.mark.full
 RECSYS = str(Path(sys.executable).with_name("recsys"))
@@ -87,10 +85,10 @@ def test_drift_that_monitoring_finds_starts_a_retrain_run(server: dict[str, str]
         runs = ask(server, "flow_runs/filter", deployments={"name": {"any_": ["retrain"]}})
         return [run for run in runs if not run["auto_scheduled"]]  # the deployment has a schedule too
 
-    runs = wait_until(started, 90)
+    runs = wait_until(started, 300)
     assert len(runs) == 1 and runs[0]["parameters"] == {"settings": {"model_name": "movie-ranker"}}
     # The server writes events down a moment after it has acted on them.
-    seen = wait_until(lambda: ask(server, "events/filter", filter={"event": {"name": ["recsys.drift.detected"]}})["events"], 90)
+    seen = wait_until(lambda: ask(server, "events/filter", filter={"event": {"name": ["recsys.drift.detected"]}})["events"], 300)
     assert len(seen) == 1 and seen[0]["resource"]["prefect.resource.id"] == "recsys.model.movie-ranker"
     assert "rating" in seen[0]["payload"]["drifted"] and seen[0]["payload"]["checks"]["rating"]["p_value"] <= 0.01
     assert seen[0]["payload"]["dataset"] == result["dataset"] and seen[0]["payload"]["champion"] == result["champion"]
@@ -103,25 +101,20 @@ def test_evidentlys_own_ui_shows_the_snapshots(server: dict[str, str], watched: 
     port = free_port()
     command = [EVIDENTLY, "ui", "--workspace", str(watched / "evidently"), "--port", str(port)]
     environment = {**os.environ, "DO_NOT_TRACK": "1", "NO_PROXY": "127.0.0.1,localhost"}
-    with (watched / "ui.log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=watched)
-        address = f"http://127.0.0.1:{port}"
+    address = f"http://127.0.0.1:{port}"
+    with process(command, environment, watched / "ui.log", watched) as shown:
 
         def projects() -> Any:
             try:
-                return httpx.get(f"{address}/api/projects", timeout=5).raise_for_status().json()
+                return httpx.get(f"{address}/api/projects", timeout=60).raise_for_status().json()
             except httpx.HTTPError:
-                assert process.poll() is None, (watched / "ui.log").read_text()
+                assert shown.poll() is None, (watched / "ui.log").read_text()
                 return None
 
-        try:
-            found = wait_until(projects, 120)
-            assert [project["name"] for project in found] == ["movie-ranker"]
-            kept = httpx.get(f"{address}/api/projects/{found[0]['id']}/snapshots", timeout=20).raise_for_status().json()
-            assert len(kept) >= 2, "the retrain's and the monitor's"
-            page = f"{address}/api/projects/{found[0]['id']}/{kept[-1]['id']}/data"
-            assert "log_gap" in httpx.get(page, timeout=60).raise_for_status().text
-            assert "<html" in httpx.get(address, timeout=20).raise_for_status().text
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=30)
+        found = wait_until(projects, 600)
+        assert [project["name"] for project in found] == ["movie-ranker"]
+        kept = request("GET", f"{address}/api/projects/{found[0]['id']}/snapshots").raise_for_status().json()
+        assert len(kept) >= 2, "the retrain's and the monitor's"
+        page = f"{address}/api/projects/{found[0]['id']}/{kept[-1]['id']}/data"
+        assert "log_gap" in request("GET", page).raise_for_status().text
+        assert "<html" in request("GET", address).raise_for_status().text

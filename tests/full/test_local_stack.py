@@ -20,7 +20,7 @@ import pytest
 from infra.local_stack.services import read_services
 from infra.local_stack.stack import Running, local_stack
 from tests import synthetic
-from tests.doubles.live_prefect import wait_until
+from tests.doubles.live_prefect import request, wait_until
 from tests.flows.conftest import QUICK
 from tests.infra.test_production_files import expressions
 
@@ -59,12 +59,13 @@ def left_over(folder: Path) -> list[str]:
 
 def prefect(stack: Running) -> httpx.Client:
     user, password = (stack.layout.folder / "secrets" / "prefect_auth").read_text().split(":")
-    return httpx.Client(base_url=f"{stack.url('prefect')}/api", auth=(user, password), timeout=30)
+    return httpx.Client(base_url=f"{stack.url('prefect')}/api", auth=(user, password), timeout=90)
 
 
 def test_a_deployed_retraining_is_served_by_both_replicas_and_one_of_them_may_die(stack: Running, tmp_path: Path) -> None:
     path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(80, 40, 25))
-    assert httpx.post(f"{stack.url('prefect')}/api/deployments/filter", json={}).status_code == 401, "the server is open to all"
+    refused = request("POST", f"{stack.url('prefect')}/api/deployments/filter", json={})
+    assert refused.status_code == 401, "the server is open to all"
     with prefect(stack) as server:
         deployment = server.get("/deployments/name/retrain/retrain").json()
         given: dict[str, Any] = deployment["parameters"]["settings"]
@@ -77,16 +78,16 @@ def test_a_deployed_retraining_is_served_by_both_replicas_and_one_of_them_may_di
             state = server.get(f"/flow_runs/{run['id']}").json()["state"]
             return state if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
 
-        state = wait_until(ended, 600, "the retraining")
+        state = wait_until(ended, 1800, "the retraining")
         assert state["type"] == "COMPLETED", state["message"]
 
     for replica in ("api-1", "api-2"):
-        wait_until(lambda replica=replica: status(f"{stack.url(replica)}/readyz") == 200, 240, f"{replica}")  # type: ignore[misc]
+        wait_until(lambda replica=replica: status(f"{stack.url(replica)}/readyz") == 200, 900, f"{replica}")  # type: ignore[misc]
     question = {"history": [{"movie_id": 1, "time": synthetic.START}, {"movie_id": 2, "time": synthetic.START + 60}], "k": 5}
-    answer = httpx.post(f"{stack.url('proxy')}/v1/recommendations", json=question, timeout=20)
+    answer = httpx.post(f"{stack.url('proxy')}/v1/recommendations", json=question, timeout=90)
     assert answer.status_code == 200 and len(answer.json()["items"]) == 5, answer.text
     assert status(f"{stack.url('proxy')}/metrics") == 404, "the proxy shows the metrics to the world"
-    served = httpx.get(f"{stack.url('api-1')}/metrics").text
+    served = request("GET", f"{stack.url('api-1')}/metrics").text
     asked = {name for expression in expressions() for name in re.findall(r"recsys_[a-z_]+", expression)}
     asked = {re.sub(r"_(bucket|sum|count|total)$", "", name) for name in asked}
     assert asked and asked <= {re.sub(r"_total$", "", name) for name in re.findall(r"(?m)^# TYPE (\S+) ", served)}
@@ -96,7 +97,7 @@ def test_a_deployed_retraining_is_served_by_both_replicas_and_one_of_them_may_di
 
     os.killpg(stack.processes["api-1"].pid, signal.SIGKILL)
     stack.processes["api-1"].wait()
-    answers = [httpx.post(f"{stack.url('proxy')}/v1/recommendations", json=question, timeout=20).status_code for _ in range(30)]
+    answers = [httpx.post(f"{stack.url('proxy')}/v1/recommendations", json=question, timeout=90).status_code for _ in range(30)]
     assert set(answers) == {200}, "a replica that died cost a request"
 
 
@@ -107,7 +108,7 @@ def test_no_log_of_the_run_and_nothing_that_the_server_shows_holds_a_secret(stac
     def sent() -> bool:
         return "iscord" in stack.log("prefect").read_text()
 
-    wait_until(sent, 240, "the message to Discord, which cannot be reached")
+    wait_until(sent, 900, "the message to Discord, which cannot be reached")
     time.sleep(2)
     with prefect(stack) as server:
         shown = {
@@ -147,6 +148,6 @@ def planted(folder: Path) -> dict[str, str]:
 
 def status(url: str) -> int:
     try:
-        return httpx.get(url, timeout=5).status_code
+        return httpx.get(url, timeout=60).status_code
     except httpx.HTTPError:
         return 0

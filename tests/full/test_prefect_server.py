@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
 from tests import synthetic
 from tests.flows.conftest import QUICK
-from tests.full.prefect_process import PREFECT, ROOT, ask, prefect_server, run, wait_until
+from tests.full.prefect_process import PREFECT, ROOT, ask, prefect_server, process, read, run, wait_until
 
 pytestmark = pytest.mark.full
 RECSYS = str(Path(sys.executable).with_name("recsys"))
@@ -45,7 +44,7 @@ def test_a_command_shows_in_the_server_that_prefect_api_url_names(server: dict[s
     assert done.returncode == 0, done.stderr
     assert "verdict: promoted" in done.stdout
     summary = json.loads((tmp_path / "out.json").read_text())
-    flow_run = httpx.get(f"{server['PREFECT_API_URL']}/flow_runs/{summary['flow_run']}").raise_for_status().json()
+    flow_run = read(server, f"flow_runs/{summary['flow_run']}")
     assert flow_run["state_type"] == "COMPLETED"
     assert flow_run["parameters"]["settings"]["models"]["ss4rec"]["width"] == QUICK["models"]["ss4rec"]["width"]  # type: ignore[index]
     artifacts = {artifact["key"]: artifact for artifact in ask(server, "artifacts/filter", limit=100)}
@@ -61,21 +60,16 @@ def test_a_deployed_retrain_runs_on_a_worker(server: dict[str, str], tmp_path: P
     assert done.returncode == 0, done.stdout + done.stderr
     names = {deployment["name"] for deployment in ask(server, "deployments/filter")}
     assert names == {"etl", "monitor", "train", "retrain", "search", "compare", "compare-run", "replay", "promote", "rollback"}
-    with (tmp_path / "worker.log").open("w") as log:
-        worker = subprocess.Popen([PREFECT, "worker", "start", "--pool", "recsys"], env=server, stdout=log, stderr=log, cwd=ROOT)
-        try:
-            parameters = json.dumps({"settings": settings_of(tmp_path)})
-            started = run([PREFECT, "deployment", "run", "retrain/retrain", "--params", parameters], server, ROOT)
-            assert started.returncode == 0, started.stdout + started.stderr
+    with process([PREFECT, "worker", "start", "--pool", "recsys"], server, tmp_path / "worker.log"):
+        parameters = json.dumps({"settings": settings_of(tmp_path)})
+        started = run([PREFECT, "deployment", "run", "retrain/retrain", "--params", parameters], server, ROOT)
+        assert started.returncode == 0, started.stdout + started.stderr
 
-            def ended() -> Any:
-                runs = ask(server, "flow_runs/filter", deployments={"name": {"any_": ["retrain"]}})
-                return [r for r in runs if r["state_type"] in ("COMPLETED", "FAILED", "CRASHED")]
+        def ended() -> Any:
+            runs = ask(server, "flow_runs/filter", deployments={"name": {"any_": ["retrain"]}})
+            return [r for r in runs if r["state_type"] in ("COMPLETED", "FAILED", "CRASHED")]
 
-            assert wait_until(ended, 300)[0]["state_type"] == "COMPLETED", (tmp_path / "worker.log").read_text()[-3000:]
-        finally:
-            worker.send_signal(signal.SIGTERM)
-            worker.wait(timeout=60)
+        assert wait_until(ended, 1800)[0]["state_type"] == "COMPLETED", (tmp_path / "worker.log").read_text()[-3000:]
     assert (tmp_path / "store" / "promotions" / "movie-ranker" / "00000001.json").exists()
 
 
@@ -108,8 +102,18 @@ def test_of_two_retrains_at_once_the_second_is_refused(server: dict[str, str], t
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings_of(tmp_path)))
     command = [RECSYS, "retrain", "-c", "run.yaml"]
     first = subprocess.Popen(command, env=server, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: (tmp_path / "work" / "movie-ranker.lock").exists(), 60)
-    second = run(command, server, tmp_path)
+    lock = tmp_path / "work" / "movie-ranker.lock"
+
+    def held() -> bool:
+        assert first.poll() is None, "it ended before it held the lock"
+        return lock.exists() and lock.read_text() == f"{first.pid}\n"
+
+    wait_until(held, 400)
+    first.send_signal(signal.SIGSTOP)  # it holds the lock for as long as the second one takes to come to it
+    try:
+        second = run(command, server, tmp_path)
+    finally:
+        first.send_signal(signal.SIGCONT)
     assert second.returncode == 1
     assert f"Another run of movie-ranker is under way (process {first.pid}" in second.stderr
-    assert first.wait(timeout=300) == 0
+    assert first.wait(timeout=1800) == 0

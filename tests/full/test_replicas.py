@@ -50,7 +50,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
     yield folder
-    wait_until(lambda: not processes(folder), 60)
+    wait_until(lambda: not processes(folder), 180)
     assert not list(folder.glob("recsys-training-*"))
 
 
@@ -197,10 +197,17 @@ def test_a_killed_parent_leaves_no_replica(tmp_path: Path, temporary: Path) -> N
     settings = settings_in(tmp_path, **ENDLESS)
     forever = PARENT.replace("report.epoch == 2", "False")
     with subprocess.Popen([sys.executable, "-c", forever, settings.model_dump_json(), stored(settings).version]) as parent:
-        wait_until(lambda: (settings.work_dir / "checkpoints/movie-ranker/ss4rec/checkpoint.pt").exists(), 120)
-        assert len(replicas(temporary)) == 2
-        parent.kill()
-    wait_until(lambda: not processes(temporary) and not list(temporary.glob("recsys-training-*")), 60)
+
+        def kept() -> bool:
+            assert parent.poll() is None, "it ended by itself"
+            return (settings.work_dir / "checkpoints/movie-ranker/ss4rec/checkpoint.pt").exists()
+
+        try:
+            wait_until(kept, 900, "the first checkpoint")
+            assert len(replicas(temporary)) == 2
+        finally:
+            parent.kill()
+    wait_until(lambda: not processes(temporary) and not list(temporary.glob("recsys-training-*")), 180)
 
 
 def test_parents_killed_while_they_are_told_of_an_epoch_leave_no_folder(temporary: Path) -> None:
@@ -213,7 +220,7 @@ def test_parents_killed_while_they_are_told_of_an_epoch_leave_no_folder(temporar
             assert parent.stdout.readline() == b"1\n"
             parent.kill()
         parent.wait()
-    wait_until(lambda: not processes(temporary) and not list(temporary.glob("recsys-training-*")), 60)
+    wait_until(lambda: not processes(temporary) and not list(temporary.glob("recsys-training-*")), 180)
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path, temporary: Path) -> None:
@@ -222,7 +229,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path, tem
     version = stored(settings).version
     done = subprocess.run([sys.executable, "-c", PARENT, settings.model_dump_json(), version], check=False)
     assert done.returncode == -signal.SIGKILL
-    wait_until(lambda: not processes(temporary), 60)
+    wait_until(lambda: not processes(temporary), 180)
     store = open_store(settings.store)
     resumed = train_candidate(store, load_dataset_ref(store, "small", version), "ss4rec", settings)
     assert resumed.resumed_from is not None and resumed.resumed_from >= 2

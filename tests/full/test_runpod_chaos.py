@@ -21,6 +21,7 @@ STEADY = {
     "RECSYS_RUNPOD_MAX_BACKOFF_S": str(MAX_BACKOFF_S),
     "RECSYS_RUNPOD_ATTEMPTS": str(ATTEMPTS),
     "RECSYS_RUNPOD_LOST_AFTER_S": "5",
+    "RECSYS_RUNPOD_LINGER_S": "1800",  # no pod asks for its own end meanwhile
 }
 KILLS, RUNS = 6, 8
 
@@ -44,55 +45,60 @@ def test_two_minutes_without_the_api_end_nothing_wrongly_and_are_not_hammered_at
     world.start_worker("steady", "gpu", **STEADY)
     broken = world.start_worker("broken", "other", **STEADY)
     pools = ("gpu", "other")
+    outlasts = {pool: world.submit(pool=pool, seconds=OUTAGE_S + 40) for pool in pools}
+    cancelled = {pool: world.submit(pool=pool, seconds=1800) for pool in pools}
+    for run in (*outlasts.values(), *cancelled.values()):
+        world.wait_for(run, "RUNNING")
     works = {pool: world.submit(pool=pool, seconds=40) for pool in pools}  # ends while nobody can delete its pod
-    outlasts = {pool: world.submit(pool=pool, seconds=OUTAGE_S + 20) for pool in pools}
-    cancelled = {pool: world.submit(pool=pool, seconds=600) for pool in pools}
-    for run in (*works.values(), *outlasts.values(), *cancelled.values()):
-        world.wait_for(run, "RUNNING", seconds=120)
+    for run in works.values():
+        world.wait_for(run, "RUNNING")
 
-    began, before = time.monotonic(), len(world.double.requests)
+    began = time.monotonic()
     with world.double.refusing():
         waits = {pool: world.submit(pool=pool) for pool in pools}
         gives_up = {pool: world.submit(pool=pool, seconds=600) for pool in pools}
         for run in (*waits.values(), *gives_up.values()):
-            world.wait_for(run, "PENDING", seconds=60)
+            world.wait_for(run, "PENDING")
+        before = len(world.double.requests)  # what was under way at the beginning has had its answer
         for run in (*gives_up.values(), *cancelled.values()):
             world.cancel(run)
         for run in (*cancelled.values(), gives_up["gpu"]):
-            world.wait_for(run, "CANCELLED", seconds=60)
+            world.wait_for(run, "CANCELLED")
         _sleep_until(began + 50)
         broken.kill()
-        broken.wait(timeout=30)
+        broken.wait(timeout=60)
         _sleep_until(began + OUTAGE_S / 2)
         assert not [request for request in world.double.requests[before:] if request.status], "something was answered"
         world.double.go_down(3600, pages=True)  # before the port listens again
     refused = world.log().count("did not answer the list of pods")
+    first_s = time.monotonic() - began
     world.start_worker("broken", "other", **STEADY)
-    seen = len(world.double.requests)
-    _sleep_until(began + OUTAGE_S)
+    since, seen = time.monotonic(), len(world.double.requests)
+    _sleep_until(since + OUTAGE_S / 2)
     asked = world.double.requests[seen:]
+    second_s = time.monotonic() - since
     assert world.state(waits["gpu"]) == world.state(waits["other"]) == "PENDING"
     rented = [pod for run in (*works.values(), *outlasts.values(), *cancelled.values()) for pod in world.pods_of(run)]
     assert len(rented) == 6 and not [pod for pod in rented if pod.ended is not None], "something was concluded"
     world.double.faults = Faults()
 
     for pool in pools:
-        world.settle(works[pool], "COMPLETED", executions=1, seconds=90)
-        world.settle(cancelled[pool], "CANCELLED", executions=1, seconds=90)
-        world.settle(gives_up[pool], "CANCELLED", executions=0, pods=0, seconds=90)
-        world.settle(waits[pool], "COMPLETED", executions=1, seconds=90)
-        world.settle(outlasts[pool], "COMPLETED", executions=1, seconds=90)
+        world.settle(works[pool], "COMPLETED", executions=1, seconds=300)
+        world.settle(cancelled[pool], "CANCELLED", executions=1, seconds=300)
+        world.settle(gives_up[pool], "CANCELLED", executions=0, pods=0, seconds=300)
+        world.settle(waits[pool], "COMPLETED", executions=1, seconds=300)
+        world.settle(outlasts[pool], "COMPLETED", executions=1, seconds=300)
     assert not world.double.alive
 
-    half = OUTAGE_S / 2
-    looks = 2 * (half / LOOK_EVERY_S + 2)
-    assert 0 < refused <= looks
+    # Each half takes as long as the machine makes it, so what was asked is held against the time that it took.
+    assert 0 < refused <= 2 * (first_s / LOOK_EVERY_S + 2)
     assert {request.status for request in asked} == {502, 503}
     lists = sum((request.method, request.path) == ("GET", "/v2/pods") for request in asked)
-    assert half / LOOK_EVERY_S / 3 < lists <= looks, "one list in an interval, whatever comes back"
+    looks = second_s / LOOK_EVERY_S
+    assert looks / 3 < lists <= 2 * (looks + 2), "one list in an interval, whatever comes back"
     # By then the one run that waits asks in rounds: so many tries with their backoff, and the longest pause after them.
     tries = sum(BACKOFF_S * 2**number for number in range(ATTEMPTS - 1)) * 0.75 + MAX_BACKOFF_S
-    assert len(asked) - lists <= ATTEMPTS * (half / tries + 1)
+    assert len(asked) - lists <= ATTEMPTS * (second_s / tries + 1)
 
 
 def _sleep_until(moment: float) -> None:
@@ -101,19 +107,19 @@ def _sleep_until(moment: float) -> None:
 
 def test_a_pod_that_both_worker_and_server_have_left_ends_itself_in_its_time(world: World) -> None:
     worker = world.start_worker(RECSYS_RUNPOD_LINGER_S="1")
-    run = world.submit(variables={"max_cost": 0.003}, seconds=600)  # 0.44 USD per hour: 24 s
-    world.wait_for(run, "RUNNING", seconds=120)
+    run = world.submit(variables={"max_cost": 0.009}, seconds=1800)  # 0.44 USD per hour: 73 s
+    world.wait_for(run, "RUNNING")
     (pod,) = world.pods_of(run)
     worker.kill()
-    worker.wait(timeout=30)
+    worker.wait(timeout=60)
     world.stop_server()
-    wait_until(lambda: pod.ended is not None, 120, "its end")
+    wait_until(lambda: pod.ended is not None, 240, "its end")
     world.start_server()
     world.start_worker()
-    ended = world.wait_for(run, *FINAL, seconds=120)
+    ended = world.wait_for(run, *FINAL)
     assert (ended["state_type"], world.executions(run)) == ("CRASHED", 1) and "is gone" in ended["state"]["message"]
-    (cost,) = wait_until(lambda: [cost for cost in world.costs(run) if cost["closed"]], 60, "its account")
-    assert cost["usd"] >= 0.0025
+    (cost,) = wait_until(lambda: [cost for cost in world.costs(run) if cost["closed"]], 240, "its account")
+    assert cost["usd"] >= 0.008
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -139,11 +145,11 @@ def test_a_worker_killed_at_random_among_lost_answers_and_errors_trains_each_run
         if number < KILLS:
             time.sleep(times.uniform(4, 12))  # its start takes some seconds of that
             worker.kill()
-            worker.wait(timeout=30)
+            worker.wait(timeout=60)
     for run in runs:
-        world.wait_for(run, *FINAL, seconds=300)
-    wait_until(lambda: not world.double.alive, 120, "the end of all pods")
+        world.wait_for(run, *FINAL, seconds=900)
+    wait_until(lambda: not world.double.alive, 300, "the end of all pods")
     for run in runs:
-        world.settle(run, "COMPLETED", executions=1, pods=len(world.pods_of(run)), seconds=60)
+        world.settle(run, "COMPLETED", executions=1, pods=len(world.pods_of(run)))
     heard = world.double.statuses()
     assert heard[504] >= 2 and heard[500] + heard[502] + heard[503] >= 2 and next(made) > RUNS

@@ -38,7 +38,7 @@ def test_of_many_creates_one_wins(ceph: StoreSettings) -> None:
 def test_a_version_is_sealed_checked_and_promoted(ceph: StoreSettings, tmp_path: Path) -> None:
     store = open_store(ceph)
     ref = sealed(store, tmp_path / "model")
-    assert check_version(store, ref, PromotionSettings()).ok
+    assert check_version(store, ref, PromotionSettings(max_request_s=60)).ok
     promote(store, NAME, ref.version, expected=0, reason="first", now=datetime.now(UTC))
     current = champion(store, NAME)
     assert current is not None and current.version == ref.version

@@ -88,7 +88,7 @@ def site(monkeypatch_module: pytest.MonkeyPatch) -> Iterator[Site]:
     image = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with RunPodDouble(folder / "pods", image, prices=PRICES) as runpod, webhook() as told:
         monkeypatch_module.setenv("RUNPOD_API_BASE_URL", runpod.url)
-        with local_stack(folder, ["worker", "worker-runpod"], s3=True, tell=lambda line: None) as stack:
+        with local_stack(folder, ["worker", "worker-runpod"], s3=True, usual_ports=False, tell=lambda line: None) as stack:
             yield Site(stack, runpod, told)
     shutil.rmtree(folder)
 
@@ -115,14 +115,14 @@ def runs(site: Site) -> list[dict[str, Any]]:
         found = site.ask("POST", "flow_runs/filter", json={**wanted, "sort": "EXPECTED_START_TIME_ASC"})
         return found if len(found) >= 2 else None
 
-    first, second = wait_until(begun, 400, "the second run of the schedule")[:2]
+    first, second = wait_until(begun, 1800, "the second run of the schedule")[:2]
     site.ask("PATCH", f"deployments/{deployment['id']}/schedules/{schedule['id']}", json={"active": False})
 
     def ended() -> Any:
         found = [site.ask("GET", f"flow_runs/{run['id']}") for run in (first, second)]
         return found if all(run["state_type"] in ENDED for run in found) else None
 
-    found: list[dict[str, Any]] = wait_until(ended, 400, "the end of both")
+    found: list[dict[str, Any]] = wait_until(ended, 1800, "the end of both")
     assert [run["state_type"] for run in found] == ["COMPLETED"] * 2, [run["state"]["message"] for run in found]
     return found
 

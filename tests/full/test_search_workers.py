@@ -106,7 +106,7 @@ def test_two_processes_on_one_study_lose_no_trial(url: str, tmp_path: Path) -> N
     _, dataset, settings = make_search(tmp_path, trials=12, workers=2, storage=url, study="shared")
     begin(dataset, settings)
     workers = [start_worker(settings, str(worker)) for worker in range(2)]
-    said = [worker.communicate(timeout=300)[0] for worker in workers]
+    said = [worker.communicate(timeout=1800)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0]
     assert sum(int(lines.split()[-1]) for lines in said) == 12
     trials = trials_of(settings)
@@ -125,7 +125,7 @@ def test_a_run_whose_worker_is_killed_says_so_and_the_next_one_ends_in_the_gate(
     (tmp_path / "search.yaml").write_text(yaml.safe_dump({"search": options}))
     recsys = [sys.executable, "-m", "flows.cli"]
     subprocess.run(
-        [*recsys, "etl", "-c", str(tmp_path / "run.yaml")], env=environment, check=True, capture_output=True, timeout=300
+        [*recsys, "etl", "-c", str(tmp_path / "run.yaml")], env=environment, check=True, capture_output=True, timeout=1800
     )
     command = [*recsys, "search", "-c", str(tmp_path / "run.yaml"), "-c", str(tmp_path / "search.yaml")]
     first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -136,13 +136,13 @@ def test_a_run_whose_worker_is_killed_says_so_and_the_next_one_ends_in_the_gate(
         if len(said) == 2:
             os.kill(workers_of(first.pid)[0], signal.SIGKILL)
             break
-    rest = first.communicate(timeout=300)[1]
+    rest = first.communicate(timeout=1800)[1]
     assert first.returncode == 1 and "was killed, as the system does when memory is short" in rest
     assert rest.count("error: ") == 1 and "Traceback" not in rest
 
     begun = len(optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/work/searches.db").trials)
     command += ["--set", f"search.trials={begun + 2}", "--json", str(tmp_path / "out.json")]
-    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
     assert second.returncode == 0, second.stderr
     summary = json.loads((tmp_path / "out.json").read_text())
     states = [trial["state"] for trial in summary["record"]["trials"]]

@@ -48,6 +48,7 @@ def test_two_workers_share_what_they_know_follow_promotions_and_end_after_their_
             f"work_dir={tmp_path}/served",
             "poll_s=0.2",
             "batch.cache_s=0",
+            "redis.timeout_s=30",  # a worker that gives Redis up serves from its own memory
         ]
         command = [sys.executable, "-m", "flows.cli", "serve", "--workers", "2", "--port", str(port), "--redis", redis.url]
         command += [part for each in given for part in ("--set", each)]
@@ -58,7 +59,7 @@ def test_two_workers_share_what_they_know_follow_promotions_and_end_after_their_
         reader = threading.Thread(target=lambda: lines.extend(process.stderr or ()))
         reader.start()
         try:
-            wait_for(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).read(), process)
+            wait_for(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).read(), process, 600)
             for number in range(40):  # each connection may meet either worker
                 done = post(
                     port, "/v1/events", {"events": [{"user_id": 1, "movie_id": 100 + number % 30, "event_id": f"e{number}"}]}
@@ -67,7 +68,7 @@ def test_two_workers_share_what_they_know_follow_promotions_and_end_after_their_
                 assert post(port, "/v1/recommendations", {"user_id": 1})["events"] == number + 1
             promote_version(store, versions[1])
             seen: Counter[str] = Counter()
-            end = time.monotonic() + 60
+            end = time.monotonic() + 300
             while time.monotonic() < end and seen[versions[1]] < 100:
                 seen[post(port, "/v1/recommendations", {"user_id": 1})["version"]] += 1
             assert seen[versions[1]] == 100 and set(seen) <= set(versions)
@@ -86,7 +87,7 @@ def test_two_workers_share_what_they_know_follow_promotions_and_end_after_their_
             process.send_signal(signal.SIGTERM)
             for thread in asking:
                 thread.join()
-            assert process.wait(60) == 0 and len(answers) >= 1
+            assert process.wait(300) == 0 and len(answers) >= 1
         finally:
             if process.poll() is None:
                 process.kill()

@@ -40,7 +40,7 @@ def test_sixteen_writers_of_a_thousand_events_leave_the_states_of_one(tmp_path: 
         assert total[Outcome.APPLIED] + total[Outcome.LATE] == WRITERS * EVENTS
         assert total[Outcome.DUPLICATE] == WRITERS * EVENTS // 10 and total[Outcome.TOO_OLD] == 0
         assert total[Outcome.LATE] > 0  # they did overlap
-        shared = RedisStates(RedisSettings(url=server.url), SETTINGS)
+        shared = RedisStates(RedisSettings(url=server.url, timeout_s=30), SETTINGS)
         engine = engine_of(LocalStates(SETTINGS), tmp_path)
         for event in sorted((event for writer in range(WRITERS) for event in events_of(writer)), key=lambda event: event.time):
             engine.process([EventJob((event,), {event.user: Assignment(CHAMPION)})])

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -17,7 +16,7 @@ from configs.environment import EnvironmentSettings
 from configs.errors import SettingsError
 from configs.loading import load_settings
 from infra.setup import Change, set_up
-from tests.doubles.live_prefect import PREFECT, ROOT, ask, prefect_server, recsys, wait_until
+from tests.doubles.live_prefect import PREFECT, ROOT, ask, prefect_server, read, recsys, request, wait_until
 
 pytestmark = pytest.mark.full
 
@@ -65,9 +64,9 @@ def test_setup_twice_changes_nothing_the_second_time(server: dict[str, str]) -> 
     assert {f"{name}/{name}" for name in names - {"gpu"}} | {"train/gpu"} <= made
     assert {"recsys", "recsys-gpu", "recsys/urgent", "recsys/training", "recsys_environment"} <= made
     assert {"discord-webhook/recsys", "runpod-credentials/runpod", "retrain movie-ranker on drift"} <= made
-    assert httpx.get(f"{server['PREFECT_API_URL']}/work_pools/recsys-gpu").json()["type"] == "runpod"
+    assert read(server, "work_pools/recsys-gpu")["type"] == "runpod"
     # Three runs of each of the four schedules; the scheduler may add later ones at any time.
-    wait_until(lambda: len(state(server)["runs"]) >= 12, 180, "the runs of the schedules")
+    wait_until(lambda: len(state(server)["runs"]) >= 12, 600, "the runs of the schedules")
     before = state(server)
     second = setup(server, **SECRETS)
     assert changed(second) == []
@@ -84,7 +83,7 @@ def test_prefects_own_deploy_makes_the_same_deployments(server: dict[str, str], 
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
         check=False,
     )
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
@@ -92,9 +91,8 @@ def test_prefects_own_deploy_makes_the_same_deployments(server: dict[str, str], 
 
 
 def test_what_people_changed_by_hand_is_restored_but_not_what_they_stopped(server: dict[str, str]) -> None:
-    api = server["PREFECT_API_URL"]
-    etl = httpx.get(f"{api}/deployments/name/etl/etl").json()
-    retrain = httpx.get(f"{api}/deployments/name/retrain/retrain").json()
+    etl = read(server, "deployments/name/etl/etl")
+    retrain = read(server, "deployments/name/retrain/retrain")
     alert = next(found for found in ask(server, "automations/filter") if found["name"].endswith("is crashed"))
     schedule = etl["schedules"][0]["id"]
     for path, body in (
@@ -104,18 +102,18 @@ def test_what_people_changed_by_hand_is_restored_but_not_what_they_stopped(serve
         ("work_pools/recsys", {"concurrency_limit": 3}),
         (f"automations/{alert['id']}", {"enabled": False}),
     ):
-        httpx.patch(f"{api}/{path}", json=body).raise_for_status()
+        request("PATCH", f"{server['PREFECT_API_URL']}/{path}", json=body).raise_for_status()
     done = {change.name: change.done for change in changed(setup(server))}
     assert done == {
         "recsys": "updated: concurrency_limit",
         "etl/etl": "updated: tags",
         "retrain/retrain": "updated: concurrency_limit",
     }
-    etl = httpx.get(f"{api}/deployments/name/etl/etl").json()
+    etl = read(server, "deployments/name/etl/etl")
     assert "watched" in etl["tags"] and [found["active"] for found in etl["schedules"]] == [False]
-    retrain = httpx.get(f"{api}/deployments/name/retrain/retrain").json()
+    retrain = read(server, "deployments/name/retrain/retrain")
     assert retrain["paused"] and retrain["global_concurrency_limit"]["limit"] == 1
-    assert not httpx.get(f"{api}/automations/{alert['id']}").json()["enabled"]
+    assert not read(server, f"automations/{alert['id']}")["enabled"]
     assert changed(setup(server)) == []
 
 
@@ -125,7 +123,6 @@ def test_an_environment_has_its_parameters_zone_and_limits_and_is_not_taken_over
     no_limit = ["pools.training_limit=null", "timezone=Europe/Berlin"]
     done = {change.name: change.done for change in setup(server, *no_limit, config="production", take_over=True)}
     assert done["recsys-trainer-keys/recsys"].startswith("left out: rented pods get no keys"), "they could not reach the bucket"
-    api = server["PREFECT_API_URL"]
     found = {each["name"]: each for each in ask(server, "deployments/filter")}
     assert found["retrain"]["parameters"]["settings"]["store"] == {"url": "s3://recsys/production"}
     assert found["retrain"]["parameters"]["settings"]["promotion"]["approval"] == "manual"
@@ -137,7 +134,7 @@ def test_an_environment_has_its_parameters_zone_and_limits_and_is_not_taken_over
     assert "promotion" not in found["compare"]["parameters"]["settings"], "a comparison has no gate"
     assert found["etl"]["schedules"][0]["schedule"]["timezone"] == "Europe/Berlin"
     assert found["etl"]["pull_steps"][0]["prefect.deployments.steps.set_working_directory"]["directory"] == "/app"
-    assert httpx.get(f"{api}/work_pools/recsys/queues/training").json()["concurrency_limit"] is None
+    assert read(server, "work_pools/recsys/queues/training")["concurrency_limit"] is None
     assert changed(setup(server, *no_limit, config="production")) == []
     assert changed(setup(server, take_over=True))
 

@@ -83,7 +83,7 @@ def test_of_many_processes_one_wins(tmp_path: Path) -> None:
         ]
         for process in running:
             process.start()
-        won = [winner for winner in (results.get(timeout=30) for _ in running) if winner]
+        won = [winner for winner in (results.get(timeout=120) for _ in running) if winner]
         for process in running:
             process.join()
         assert len(won) == 1

@@ -102,7 +102,7 @@ def test_without_an_id_an_event_is_known_by_its_item_and_time_or_not_at_all() ->
 def test_a_state_is_kept_only_where_it_is_of_the_log_and_later(server: RedisServer, place: str) -> None:
     stores = {
         "memory": LocalStates(StateSettings()),
-        "redis": RedisStates(RedisSettings(url=server.url, prefix="kept"), StateSettings()),
+        "redis": RedisStates(RedisSettings(url=server.url, prefix="kept", timeout_s=30), StateSettings()),
     }
     store = stores[place]
     appended = store.append([(1, packed([(1, 10, 1), (2, 20, 2), (3, 30, 3)]))], "v")[0]

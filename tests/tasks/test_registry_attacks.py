@@ -280,7 +280,7 @@ def test_a_version_that_was_never_champion_cannot_be_rolled_back_to(store: Local
 def test_a_damaged_earlier_champion_is_not_returned_to(damage: Callable[[Path], object], said: str, store: LocalStore) -> None:
     first, second, _ = list_versions(store, NAME)
     damage(store.folder / second.prefix)
-    settings = PromotionSettings()
+    settings = PromotionSettings(max_request_s=60)
     with pytest.raises(RecsysError, match=said):
         roll_back(store, NAME, None, "", settings)
     assert [entry.number for entry in history(store, NAME)] == [1, 2, 3]
@@ -289,7 +289,7 @@ def test_a_damaged_earlier_champion_is_not_returned_to(damage: Callable[[Path], 
 
 
 def test_a_rollback_is_checked_in_a_clean_process_before_it_takes_effect(store: LocalStore, tmp_path: Path) -> None:
-    settings = PromotionSettings()
+    settings = PromotionSettings(max_request_s=60)
     first = list_versions(store, NAME)[0]
 
     def check(ref: ModelRef) -> None:

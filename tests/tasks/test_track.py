@@ -17,6 +17,7 @@ from tasks.track import RunPlan, RunRecord, begin, begun
 from tests.tasks.wandb_files import read_offline_runs
 
 LOG = logging.getLogger("tests.track")
+PATIENT = TrackingSettings(timeout_s=300)  # a tracker starts Python and imports wandb, and the machine may be busy
 EPOCHS = [EpochReport(epoch, 3, 3.0 / epoch, {"ndcg@10": epoch / 10}, 0.5, epoch) for epoch in (1, 2, 3)]
 
 
@@ -70,7 +71,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_wandb_is_sent_what_the_record_holds(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plan = plan_of()
     record = record_of(plan)
-    tracker = begin(plan, TrackingSettings(project="films", tags=("nightly",)), tmp_path / "work", LOG)
+    tracker = begin(plan, TrackingSettings(project="films", tags=("nightly",), timeout_s=300), tmp_path / "work", LOG)
     tracker.epoch(EPOCHS[0])
     tracker.epoch(EPOCHS[1])
     tracker.end(record)
@@ -101,7 +102,7 @@ def test_wandb_is_sent_what_the_record_holds(home: Path, tmp_path: Path, caplog:
 
 
 def test_a_run_that_failed_is_marked(home: Path, tmp_path: Path) -> None:
-    tracker = begin(plan_of(), TrackingSettings(), tmp_path, LOG)
+    tracker = begin(plan_of(), PATIENT, tmp_path, LOG)
     tracker.epoch(EPOCHS[0])
     tracker.end(None)
     (run,) = read_offline_runs(tmp_path)
@@ -110,8 +111,8 @@ def test_a_run_that_failed_is_marked(home: Path, tmp_path: Path) -> None:
 
 def test_a_later_stage_ends_what_an_earlier_one_began(home: Path, tmp_path: Path) -> None:
     plan = plan_of()
-    first = begin(plan, TrackingSettings(), tmp_path, LOG)
-    assert begun(plan, TrackingSettings(), tmp_path, LOG) is first
+    first = begin(plan, PATIENT, tmp_path, LOG)
+    assert begun(plan, PATIENT, tmp_path, LOG) is first
     first.end(None)
     other = begun(plan, TrackingSettings(mode="off"), tmp_path, LOG)  # as in a process that began none
     assert other is not first
@@ -120,7 +121,7 @@ def test_a_later_stage_ends_what_an_earlier_one_began(home: Path, tmp_path: Path
 
 def test_an_interrupted_run_of_long_settings_is_sent_whole(home: Path, tmp_path: Path) -> None:
     plan = replace(plan_of(), settings={"long": "x" * 300_000})  # more than the pipe holds at once
-    begin(plan, TrackingSettings(), tmp_path, LOG).end(record_of(plan))
+    begin(plan, PATIENT, tmp_path, LOG).end(record_of(plan))
     (run,) = read_offline_runs(tmp_path)
     assert len(run.config["settings"]["long"]) == 300_000 and len(run.history) == 3
 
@@ -148,7 +149,7 @@ def test_a_tracker_that_raises_is_one_warning(
 ) -> None:
     broken_wandb(tmp_path / "broken", monkeypatch, **{where: "raise OSError('no luck')"})
     for name in ("one", "two"):
-        tracker = begin(plan_of(name), TrackingSettings(), tmp_path, LOG)
+        tracker = begin(plan_of(name), PATIENT, tmp_path, LOG)
         tracker.epoch(EPOCHS[0])
         tracker.end(record_of(plan_of(name)))
     (said,) = warnings(caplog)
@@ -170,7 +171,7 @@ def test_a_tracker_that_hangs_is_stopped(
 
 
 def test_online_without_a_key_is_one_warning(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    begin(plan_of(), TrackingSettings(mode="online"), tmp_path, LOG).end(record_of(plan_of()))
+    begin(plan_of(), TrackingSettings(mode="online", timeout_s=300), tmp_path, LOG).end(record_of(plan_of()))
     (said,) = warnings(caplog)
     assert "No API key" in said
 
@@ -186,7 +187,7 @@ def test_online_without_a_network_is_one_warning(
 
 def test_a_folder_that_cannot_be_written_is_one_warning(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "wandb").write_text("a file where the folder should be")
-    begin(plan_of(), TrackingSettings(), tmp_path, LOG).end(record_of(plan_of()))
+    begin(plan_of(), PATIENT, tmp_path, LOG).end(record_of(plan_of()))
     (said,) = warnings(caplog)
     assert "FileExistsError" in said
 

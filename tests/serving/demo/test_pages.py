@@ -13,7 +13,7 @@ from serving.demo.context import SETTINGS, context_of
 from serving.demo.launch import environment
 from tests.tasks.world import World
 
-TIMEOUT = 60
+TIMEOUT = 300
 
 
 def page(name: str, settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> AppTest:
