@@ -121,7 +121,7 @@ def test_a_run_whose_worker_is_killed_says_so_and_the_next_one_ends_in_the_gate(
     path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(80, 40, 25))
     places = {"data": {"local_path": str(path)}, "store": {"url": f"file:{tmp_path}/store"}, "work_dir": str(tmp_path / "work")}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump({**QUICK, **places}))
-    options = {"trials": 500, "workers": 2, "lost_after_s": 5, "space": SPACE}
+    options = {"trials": 500, "workers": 2, "lost_after_s": 20, "space": SPACE}
     (tmp_path / "search.yaml").write_text(yaml.safe_dump({"search": options}))
     recsys = [sys.executable, "-m", "flows.cli"]
     subprocess.run(
