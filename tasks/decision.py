@@ -5,11 +5,23 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["ANSWERS", "GROUPS", "Approval", "Comparison", "Decision", "Differences", "Outcome", "Rule", "Verdict"]
+__all__ = [
+    "ANSWERS",
+    "CHAMPION_RANKED",
+    "GROUPS",
+    "Approval",
+    "Comparison",
+    "Decision",
+    "Differences",
+    "Outcome",
+    "Rule",
+    "Verdict",
+]
 
 Verdict = Literal["passed", "failed", "not applicable", "not judged"]
 Outcome = Literal["promoted", "held", "needs approval"]
 ANSWERS = "loads and answers as trained"  # the rule that no one may override
+CHAMPION_RANKED = "the champion can be ranked"
 GROUPS = {1: "floors and baselines", 2: "against the champion", 3: "slices", 4: "health", 5: "stored version"}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.settings import RetrainSettings
-from tasks.decision import GROUPS, Comparison, Decision
+from tasks.decision import CHAMPION_RANKED, GROUPS, Comparison, Decision
 
 __all__ = ["DEFAULT_NAME", "comparison_png", "next_step", "render_html", "render_markdown", "summary"]
 
@@ -104,6 +104,10 @@ def _metrics_table(decision: Decision) -> list[str]:
 
 def summary(decision: Decision) -> str:
     """How challenger and champion compare, and whether a difference could have been seen, in words."""
+    if any(rule.name == CHAMPION_RANKED and rule.verdict == "failed" for rule in decision.rules):
+        return (
+            "The champion could not be ranked, so the two could not be compared; the stored version itself was loaded and ranked."
+        )
     if not decision.metrics:
         return "The stored version could not be loaded or ranked, so it was compared with nothing."
     if not decision.comparisons:

@@ -15,7 +15,7 @@ from configs.errors import GateError
 from configs.settings import PromotionSettings
 from models.ranking import MISS, Ranking, metrics, per_request, per_request_metrics
 from models.significance import PairedTest, confidence_intervals, detectable_difference, holm, paired_bootstrap
-from tasks.decision import ANSWERS, GROUPS, Comparison, Decision, Differences, Outcome, Rule, Verdict
+from tasks.decision import ANSWERS, CHAMPION_RANKED, GROUPS, Comparison, Decision, Differences, Outcome, Rule, Verdict
 from tasks.load_check import LoadCheck
 
 __all__ = ["Challenger", "Champion", "GateInputs", "decide", "hold_unranked"]
@@ -115,10 +115,15 @@ def hold_unranked(
 ) -> Decision:
     """Hold a version that a clean process could not load, or that cannot be ranked, itself or (`champion_fault` says why) the champion
     that it must beat. The rules on ranks are not judged."""
-    detail = "The stored version could not be ranked." if champion_fault is None else "There is nothing to rank it against."
+    detail = (
+        "The stored version could not be ranked."
+        if champion_fault is None
+        else "The champion could not be ranked, so the rules on ranks are not judged."
+    )
     rules = [Rule(group, GROUPS[group], None, None, "", "not judged", detail) for group in (1, 2, 3)]
     if champion_fault is not None:
-        rules.append(Rule(2, "the champion can be ranked", None, None, "", "failed", champion_fault))
+        said = f"The champion {champion} cannot be ranked. {champion_fault} Only by force can {challenger} take its place."
+        rules.append(Rule(2, CHAMPION_RANKED, None, None, "", "failed", said))
     rules += [_finite(check), *_stored(check, settings)]
     return Decision(
         outcome="held",

@@ -255,8 +255,7 @@ def _rank_champion(
     if own.train_id != settings.train_id:
         raise GateError(
             f"The champion {ref.version} was trained under {own.train_id}, this run evaluates under {settings.train_id}: the train part "
-            f"of one holds test events of the other. Set evaluation to {own.train_id}, or give this run another model_name; only force "
-            "promotes over it."
+            f"of one holds test events of the other. Set evaluation to {own.train_id}, or give this run another model_name."
         )
     return Champion(
         ref.version,

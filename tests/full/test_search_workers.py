@@ -34,7 +34,9 @@ def postgresql() -> Iterator[str]:
     assert BINARIES, "PostgreSQL is not installed: apt-get install -y --no-install-recommends postgresql"
     # The server refuses to run as root, and its user cannot enter pytest's folders.
     other = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    made = subprocess.run([*other, "mktemp", "-d", "/tmp/recsys-postgres-XXXXXX"], capture_output=True, text=True, check=True)
+    made = subprocess.run(
+        [*other, "mktemp", "-d", "--tmpdir=/tmp", "--suffix=-recsys-postgres"], capture_output=True, text=True, check=True
+    )
     folder, binaries = made.stdout.strip(), BINARIES[-1]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -140,7 +142,8 @@ def test_a_run_whose_worker_is_killed_says_so_and_the_next_one_ends_in_the_gate(
     assert first.returncode == 1 and "was killed, as the system does when memory is short" in rest
     assert rest.count("error: ") == 1 and "Traceback" not in rest
 
-    begun = len(optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/work/searches.db").trials)
+    kept = tmp_path / "work" / "searches.db"
+    begun = len(optuna.load_study(study_name=None, storage=f"sqlite:///{kept}").trials)
     command += ["--set", f"search.trials={begun + 2}", "--json", str(tmp_path / "out.json")]
     second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
     assert second.returncode == 0, second.stderr

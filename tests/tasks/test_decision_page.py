@@ -50,6 +50,20 @@ def test_a_version_that_could_not_be_ranked_has_a_page_too() -> None:
     assert "compared with nothing" in page and "it did not load" in page and "How well" not in page
 
 
+def test_a_champion_that_cannot_be_ranked_is_named_as_what_is_at_fault() -> None:
+    check = LoadCheck(ok=True, load_s=0.8, slowest_request_s=0.02, score_deviation=0.0, finite_weights=True, reason="")
+    decision = hold_unranked(
+        model_name="ranker", dataset="small/abc", protocol="loo-exact", requests=9, challenger="new", champion="old",
+        champion_number=1, check=check, settings=SETTINGS, champion_fault="Its weights are damaged.",
+    )  # fmt: skip
+    assert decision.reasons == [
+        "The champion old cannot be ranked. Its weights are damaged. Only by force can new take its place."
+    ]
+    page = render_html(decision).decode()
+    assert "The champion could not be ranked" in page and "compared with nothing" not in page
+    assert "--force" in next_step(decision)
+
+
 def test_a_held_challenger_is_told_whether_a_gain_could_have_been_seen() -> None:
     unproven = decide(inputs(ranking(0.37, 3), ranking(0.4)), SETTINGS)
     assert "would mostly go unseen" in summary(unproven) and "no proof that the two are equal" in summary(unproven)
