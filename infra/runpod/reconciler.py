@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -138,11 +138,15 @@ class Reconciler:
             self._has_listed.notify_all()
         try:
             watched = [*self._tracked.values(), *self._unsettled.values()]
-            runs = await self._runs.look({tracked.marks.run for tracked in watched} | set(self._held))
+            read = await self._runs.look({tracked.marks.run for tracked in watched} | set(self._held))
         except RunsUnavailableError as error:
             LOG.warning("The flow runs cannot be read (%s); only the pods' age counts.", error)
             await self._each(self._end_old, list(self._tracked.values()))
             return
+        # A server that is being restarted may answer minutes after the list. The containers' uptimes are of the list, so the runs'
+        # ages must be too: a run that seems older than its container crashes.
+        late_s = self._clock() - begun
+        runs = {run_id: replace(run, age_s=run.age_s - late_s) for run_id, run in read.items()}
         self._tell_withdrawn(runs)
         await self._each(lambda tracked: self._settle(tracked, runs.get(tracked.marks.run)), list(self._unsettled.values()))
         await self._each(lambda tracked: self._reconcile(tracked, runs.get(tracked.marks.run)), list(self._tracked.values()))

@@ -165,6 +165,16 @@ def test_a_container_younger_than_its_run_has_been_restarted(watched: Watched) -
     assert watched.state(run) == "CRASHED" and "started it again" in watched.runs.messages[run]
 
 
+def test_a_server_that_answers_long_after_the_list_makes_no_container_seem_restarted(watched: Watched) -> None:
+    run, _ = watched.running()
+    watched.runs.late_s = 300
+    for _ in range(3):
+        watched.look()
+        for pod in watched.account.pods.values():
+            pod["runtime"] = {"uptime": pod["runtime"]["uptime"] + 300}
+    assert watched.state(run) == "RUNNING", watched.runs.messages
+
+
 def test_a_restart_before_the_run_began_is_no_crash_but_many_are(watched: Watched) -> None:
     run = watched.runs.add("PENDING")
     pod = watched.account.add(run)
