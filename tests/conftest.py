@@ -5,6 +5,8 @@ import signal
 
 from hypothesis import settings
 
+pytest_plugins = ["tests.schedule"]
+
 # Several test processes on few cores: OpenMP threads that wait for each other would take longer than the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

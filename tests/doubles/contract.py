@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from configs.errors import AlreadyExistsError, NotFoundError, StoreError
-from infra.stores import Store
+from infra.stores import LocalStore, Store
 
 
 def check_contract(store: Store, folder: Path) -> None:
@@ -73,3 +74,12 @@ def check_one_winner(store: Store, *, writers: int, rounds: int) -> None:
             won = [number for number in pool.map(lambda n, t=turn: create(n, f"race/{t}"), range(writers)) if number is not None]
             assert len(won) == 1
             assert store.get(f"race/{turn}") == bytes([won[0]]) * 50_000
+
+
+def create_as(folder: str, key: str, content: bytes, results: multiprocessing.Queue[str | None]) -> None:
+    """In a process of its own: create the key, and tell the first letter of the content if it was created."""
+    try:
+        LocalStore(Path(folder)).put_new(key, content)
+        results.put(content[:1].decode())
+    except AlreadyExistsError:
+        results.put(None)

@@ -7,7 +7,7 @@ opens and not what is written, so the store's copying is cut in two as well: hal
 
 from __future__ import annotations
 
-import multiprocessing
+import itertools
 import os
 import shutil
 import signal
@@ -16,21 +16,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tests.doubles.forks import forks
+
 __all__ = ["killed_at_each_write"]
 
 CHANGES = {"open", "os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.symlink"}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
-def killed_at_each_write(story: Callable[[Path], object], prepare: Callable[[int], Path]) -> Iterator[Path]:
-    """Run `story` on `prepare(n)` in a process that is killed at its n-th write, for n = 1, 2, ... until it ends unharmed;
-    after each kill the folder is given back. Raises AssertionError where the story fails otherwise."""
-    context = multiprocessing.get_context("fork")
-    number = 0
-    while True:
-        number += 1
+def killed_at_each_write(story: Callable[[Path], object], prepare: Callable[[int], Path], step: int = 1) -> Iterator[Path]:
+    """Run `story` on `prepare(n)` in a process that is killed at its n-th write, for n = 1, 1 + step, ... until it ends unharmed;
+    after each kill the folder is given back. `story` is pickled. Raises AssertionError where it fails otherwise."""
+    for number in itertools.count(1, step):
         folder = prepare(number)
-        process = context.Process(target=_die_at, args=(number, folder, story))
+        process = forks.Process(target=_die_at, args=(number, folder, story))
         process.start()
         process.join()
         if process.exitcode == 0:

@@ -13,6 +13,7 @@ from infra.stores import LocalStore, Store, open_store
 from infra.versions import list_versions, read_manifest, verify_files
 from tasks.promotions import champion, history
 from tasks.registry import collect_lineage, read_decision
+from tests.doubles.forks import forks
 from tests.doubles.promoting import PATIENCE_S, promote_each_round, publish_each_round
 from tests.tasks.stored import NAME, NOW, sealed
 
@@ -66,10 +67,9 @@ def race_to_publish(settings: StoreSettings, trained: Path, *, processes: int, r
 
 def _all_at_once(story: Callable[..., None], processes: int, *arguments: Any) -> dict[int, list[int]]:
     """What each process has won."""
-    context = multiprocessing.get_context("spawn")  # a fork of this process would inherit its threads' locks
-    barrier = context.Barrier(processes)
-    results: multiprocessing.Queue[tuple[int, list[int]]] = context.Queue()
-    running = [context.Process(target=story, args=(n, barrier, results, *arguments, NAME, NOW)) for n in range(processes)]
+    barrier = forks.Barrier(processes)
+    results: multiprocessing.Queue[tuple[int, list[int]]] = forks.Queue()
+    running = [forks.Process(target=story, args=(n, barrier, results, *arguments, NAME, NOW)) for n in range(processes)]
     for process in running:
         process.start()
     won = dict(results.get(timeout=PATIENCE_S) for _ in running)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import multiprocessing.process
 import os
 import signal
 import time
 from collections.abc import Callable
+
+from tests.doubles.forks import forks
 
 __all__ = ["killed_after", "seconds_of"]
 
@@ -33,7 +35,7 @@ def killed_after(seconds: float, story: Callable[[], object]) -> bool:
     return process.exitcode != 0
 
 
-def _started(story: Callable[[], object]) -> multiprocessing.Process:
-    process = multiprocessing.get_context("fork").Process(target=story)
-    process.start()  # type: ignore[no-untyped-call]
-    return process  # type: ignore[return-value]
+def _started(story: Callable[[], object]) -> multiprocessing.process.BaseProcess:
+    process = forks.Process(target=story)
+    process.start()
+    return process

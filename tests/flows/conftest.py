@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +13,7 @@ from prefect.logging.configuration import setup_logging
 from prefect.testing.utilities import prefect_test_harness
 
 from configs.settings import RetrainSettings
+from flows.retrain import RetrainSummary, retrain
 from tests import synthetic
 
 QUICK = {
@@ -57,7 +61,10 @@ def artifact_keys() -> set[str]:
 def prefect_server() -> Iterator[None]:
     """A real Prefect server on a database of its own."""
     setup_logging()  # now, and not in the first test that captures output: the handlers keep the stream they find
-    with prefect_test_harness(server_startup_timeout=180):
+    with ExitStack() as running:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # nobody asks which lines of Prefect's server run
+            running.enter_context(prefect_test_harness(server_startup_timeout=180))
         yield
 
 
@@ -75,3 +82,32 @@ def make_settings(tmp_path: Path) -> Callable[..., RetrainSettings]:
         return RetrainSettings.model_validate({**QUICK, **places, **sections})
 
     return make
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    """A store after its first retraining, which was promoted."""
+
+    settings: RetrainSettings
+    summary: RetrainSummary
+
+    def copied(self, folder: Path) -> RetrainSettings:
+        """Settings of the next run, on a copy of the store under `folder`."""
+        source = self.settings.work_dir.parent
+        shutil.copytree(source / "store", folder / "store")
+        store = self.settings.store.model_copy(update={"url": f"file:{folder}/store"})
+        return self.settings.model_copy(update={"store": store, "work_dir": folder / "work"})
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
+    """Made once in a process; a test that writes works on a copy."""
+    folder = tmp_path_factory.mktemp("first-run")
+    path = synthetic.write_csv(folder / "data", synthetic.interactions(80, 40, 25))
+    places = {
+        "data": {"local_path": str(path), "cache_dir": str(folder / "cache")},
+        "store": {"url": f"file:{folder}/store"},
+        "work_dir": str(folder / "work"),
+    }
+    settings = RetrainSettings.model_validate({**QUICK, **places, "report": {"requests": 50}})
+    return FirstRun(settings, retrain(settings))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,7 @@ from configs.errors import ChampionMissingError, DataRefusedError, GateError, Re
 from configs.settings import PromotionSettings, RetrainSettings
 from flows.monitor import monitor
 from flows.promote import promote
-from flows.retrain import RetrainSummary, retrain
+from flows.retrain import retrain
 from flows.rollback import rollback
 from flows.train import train
 from infra.locks import run_lock
@@ -28,7 +29,7 @@ from tasks.promotions import champion, history
 from tasks.publish import promote_version
 from tasks.registry import fetch_version, list_versions, read_manifest
 from tests import synthetic
-from tests.flows.conftest import QUICK, artifact_keys
+from tests.flows.conftest import QUICK, FirstRun, artifact_keys
 
 Make = Callable[..., RetrainSettings]
 
@@ -44,9 +45,8 @@ def champion_of(settings: RetrainSettings) -> str:
     return current.version
 
 
-def test_the_first_run_promotes_the_second_compares_and_rollback_returns(make_settings: Make, tmp_path: Path) -> None:
-    settings = make_settings(report={"requests": 50})
-    first = retrain(settings)
+def test_the_first_run_promotes_the_second_compares_and_rollback_returns(first_run: FirstRun, tmp_path: Path) -> None:
+    settings, first = first_run.copied(tmp_path), first_run.summary
     store = open_store(settings.store)
     assert first.promoted and first.decision.outcome == "promoted" and champion_of(settings) == first.version.version
     files = read_manifest(store, settings.model_name, first.version.version)["files"]
@@ -76,7 +76,7 @@ def test_the_first_run_promotes_the_second_compares_and_rollback_returns(make_se
     assert second.evaluation.metrics == first.evaluation.metrics, "the same seed gave other metrics"
     assert second.decision.metrics["champion"] == second.decision.metrics["challenger"]
     assert [ref.outcome for ref in list_versions(store, settings.model_name)] == ["promoted", "held"]
-    assert second.dataset == first.dataset
+    assert second.dataset == replace(first.dataset, uri=second.dataset.uri)
 
     stale = promote_version(store, second.version, first.decision, settings.promotion)  # decided before there was a champion
     assert stale.promotion is None and stale.decision.champion == first.version.version
@@ -175,13 +175,8 @@ def test_a_version_is_judged_later_by_the_gate_that_it_was_trained_for(make_sett
     assert all(found["resamples"] == 300 and found["floors"]["ndcg_at_10"] == 0.001 for found in decisions)
 
 
-def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not(make_settings: Make, tmp_path: Path) -> None:
+def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not(make_settings: Make, first_run: FirstRun) -> None:
     settings = make_settings()
-    whole = retrain(
-        settings.model_copy(
-            update={"work_dir": tmp_path / "other", "store": settings.store.model_copy(update={"url": f"file:{tmp_path}/o"})}
-        )
-    )
     program = (
         "import os, signal, sys; from configs.settings import RetrainSettings; from infra.stores import open_store\n"
         "from tasks.candidates import train_candidate\n"
@@ -199,7 +194,7 @@ def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not(make_settings: 
     resumed = retrain(settings)
     record = json.loads(open_store(settings.store).get(f"{resumed.version.prefix}/evaluation.json"))
     assert record["training"]["ss4rec"]["resumed_from"] == 2
-    assert resumed.evaluation.metrics == whole.evaluation.metrics
+    assert resumed.evaluation.metrics == first_run.summary.evaluation.metrics
     assert not (settings.work_dir / "checkpoints" / settings.model_name).exists()
 
 
@@ -212,18 +207,6 @@ def test_two_runs_at_once_are_refused(make_settings: Make) -> None:
             pass
     with run_lock(settings.work_dir, settings.model_name):
         pass
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[RetrainSettings, RetrainSummary]:
-    """A store with a champion, for bad input to leave alone."""
-    from tests.flows.conftest import QUICK
-
-    folder = tmp_path_factory.mktemp("good")
-    path = synthetic.write_csv(folder / "data", synthetic.interactions(80, 40, 25))
-    places = {"data": {"local_path": str(path)}, "store": {"url": f"file:{folder}/store"}, "work_dir": str(folder / "work")}
-    settings = RetrainSettings.model_validate({**QUICK, **places})
-    return settings, retrain(settings)
 
 
 def bad_cells(column: str, value: object) -> pd.DataFrame:
@@ -264,10 +247,10 @@ def test_bad_data_stops_the_run_and_leaves_the_champion(
     frame: Callable[[], pd.DataFrame],
     error: type[Exception],
     said: str,
-    good: tuple[RetrainSettings, RetrainSummary],
+    first_run: FirstRun,
     tmp_path: Path,
 ) -> None:
-    settings, summary = good
+    settings, summary = first_run.settings, first_run.summary
     names = {"user_id": "userId", "movie_id": "movieId"}
     (tmp_path / "data").mkdir()
     frame().rename(columns=names).to_csv(tmp_path / "data" / "ratings.csv", index=False)

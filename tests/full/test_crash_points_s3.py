@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
 from collections.abc import Iterator
-from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
 import pytest
 from moto.server import ThreadedMotoServer
@@ -18,39 +14,10 @@ from infra.s3 import S3Store
 from infra.stores import LocalStore, open_store
 from tasks.promotions import champion, promote
 from tasks.registry import list_versions, read_manifest, verify_files
+from tests.doubles.dying_s3 import publish_dying
+from tests.doubles.forks import forks
 from tests.doubles.races import copy_store
 from tests.tasks.stored import NAME, NOW, check_whole, publish_and_promote, sealed, stage_popularity
-
-
-class Dying(S3Store):
-    """Is killed at its n-th write, when `half` of the object is sent or `after` the answer, and so before the next one."""
-
-    def __init__(self, settings: StoreSettings, number: int, when: str) -> None:
-        bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
-        super().__init__(bucket, prefix, settings)
-        self.left, self.when = number, when
-
-    def put_new(self, key: str, data: bytes | Path) -> None:
-        self.left -= 1
-        if self.left == 0 and self.when == "half":
-            HTTPConnection.send = _send_half  # type: ignore[method-assign]
-        super().put_new(key, data)
-        if self.left == 0:
-            _die()
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _send_half(connection: HTTPConnection, data: Any) -> None:
-    content = data if isinstance(data, bytes) else data.read()
-    if connection.sock is None:
-        connection.connect()
-    head = content.startswith(b"PUT ")
-    connection.sock.sendall(content if head and content.endswith(b"\r\n\r\n") else content[: len(content) // 2])
-    if not head:
-        _die()
 
 
 @pytest.fixture
@@ -66,9 +33,10 @@ def moto() -> Iterator[StoreSettings]:
 
 
 @pytest.mark.full
-@pytest.mark.alone
 # A kill within a write leaves what one right after the write before it leaves; Ceph is slow enough for the one.
-@pytest.mark.parametrize(("server", "kills"), [("moto", ("half", "after")), ("ceph", ("half",))])
+@pytest.mark.parametrize(
+    ("server", "kills"), [("moto", ("half", "after")), pytest.param("ceph", ("half",), marks=pytest.mark.nightly)]
+)
 def test_a_run_killed_at_any_write_to_s3_leaves_a_whole_champion(
     server: str, kills: tuple[str, ...], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -77,7 +45,6 @@ def test_a_run_killed_at_any_write_to_s3_leaves_a_whole_champion(
     first = sealed(made, tmp_path / "m")
     promote(made, NAME, first.version, expected=0, reason="the first", now=NOW)
     stage_popularity(LocalStore(tmp_path / "elsewhere"), tmp_path / "trained", hour=1)
-    context = multiprocessing.get_context("fork")
     writes = len(read_manifest(made, NAME, first.version)["files"]) + 2  # the manifest and the entry
     stored, seen = list(made.list()), []
     for number in range(1, writes + 2):
@@ -85,8 +52,7 @@ def test_a_run_killed_at_any_write_to_s3_leaves_a_whole_champion(
             settings = server_settings.model_copy(update={"url": f"{server_settings.url}/n{number}{when}"})
             store = open_store(settings)
             copy_store(made, store)
-            dying = Dying(settings, number, when)
-            process = context.Process(target=publish_and_promote, args=(dying, tmp_path / "trained"))
+            process = forks.Process(target=publish_dying, args=(settings, number, when, tmp_path / "trained"))
             process.start()
             process.join()
             assert process.exitcode == (-signal.SIGKILL if number <= writes else 0)

@@ -1,4 +1,4 @@
-"""2,000 event files with faults of every kind: nothing but a RecsysError is raised, and rows that a fault left alone are read once."""
+"""Event files with faults of every kind: nothing but a RecsysError is raised, and rows that a fault left alone are read once."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from configs.settings import DataSettings, ValidationSettings
 from tasks.event_files import open_event_file
 from tasks.ingest import locate
 from tasks.release import building
+from tests.volume import volume
 
 pytestmark = pytest.mark.full
-FILES, BATCHES = 2000, 20
+BATCHES, FILES = volume(4, 20), 100  # of each batch
 NOW = 1_700_000_000
 LAX = ValidationSettings(max_quarantined_share=1.0, min_rows=1)
 Event = tuple[int, int, float, int]
@@ -275,7 +276,7 @@ def written(mutant: Mutant, folder: Path, draw: random.Random) -> Path:
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_faults_of_a_file_cost_no_row_but_those_they_touch(batch: int, tmp_path: Path) -> None:
     outcomes: Counter[str] = Counter()
-    for number in range(batch, FILES, BATCHES):
+    for number in range(batch * FILES, (batch + 1) * FILES):
         mutant, draw = mutated(number), random.Random(-number - 1)
         path = written(mutant, tmp_path, draw)
         told = f"file {number}: {', '.join(mutant.story)}"

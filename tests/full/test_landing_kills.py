@@ -1,9 +1,10 @@
-"""kill -9 at 50 random moments of a run over a landing zone, each followed by a plain re-run."""
+"""kill -9 at random moments of a run over a landing zone, each followed by a plain re-run."""
 
 from __future__ import annotations
 
 import random
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from tasks.compaction import compact
 from tasks.datasets import DatasetRef, list_datasets, verify_dataset
 from tests.doubles.random_kills import killed_after, seconds_of
 from tests.tasks.landed import NAME, NOW, Place, csv, random_events
+from tests.volume import volume
 
-KILLS = 50
+KILLS = volume(12, 50)
 TABLES = ("interactions", "items", "users", "features")
 
 
@@ -41,11 +43,10 @@ def run(place: Place) -> DatasetRef:
 
 
 @pytest.mark.full
-@pytest.mark.alone
 def test_whenever_a_run_is_killed_a_plain_rerun_gives_what_an_undisturbed_one_gives(tmp_path: Path) -> None:
     made = deliver(tmp_path / "made")
     undisturbed = beside(made, tmp_path / "undisturbed")
-    seconds = seconds_of(lambda: run(undisturbed))
+    seconds = seconds_of(partial(run, undisturbed))
     wanted = run(undisturbed)
     tables = {table: undisturbed.table(wanted, table) for table in TABLES}
     ledger = sorted(undisturbed.store.list(f"landing/{NAME}/files/"))
@@ -53,7 +54,7 @@ def test_whenever_a_run_is_killed_a_plain_rerun_gives_what_an_undisturbed_one_gi
     kills = left_undone = 0
     for attempt in range(20 * KILLS):
         place = beside(made, tmp_path / f"run-{attempt}")
-        if killed_after(draw.uniform(0, seconds), lambda place=place: run(place)):  # type: ignore[misc]
+        if killed_after(draw.uniform(0, seconds), partial(run, place)):
             kills += 1
             left_undone += len(list_datasets(place.store)) < len(list_datasets(undisturbed.store))
             found = run(place)

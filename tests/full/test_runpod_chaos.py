@@ -1,4 +1,4 @@
-"""Faults that last, and many at once: RunPod's API down for two minutes, and a worker that is killed again and again."""
+"""Faults that last, and many at once: RunPod's API down for a while, and a worker that is killed again and again."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 
 from tests.doubles.runpod_api import BrokenConnectionError, Faults, problem
 from tests.full.rented import FINAL, World, a_world, wait_until
+from tests.volume import volume
 
 pytestmark = pytest.mark.full
-OUTAGE_S = 120.0
+OUTAGE_S = volume(45.0, 120.0)
 LOOK_EVERY_S, BACKOFF_S, MAX_BACKOFF_S, ATTEMPTS = 4.0, 1.0, 10.0, 4
 STEADY = {
     "RECSYS_RUNPOD_LOOK_EVERY_S": str(LOOK_EVERY_S),
@@ -23,7 +24,7 @@ STEADY = {
     "RECSYS_RUNPOD_LOST_AFTER_S": "5",
     "RECSYS_RUNPOD_LINGER_S": "1800",  # no pod asks for its own end meanwhile
 }
-KILLS, RUNS = 6, 8
+KILLS, RUNS = volume(3, 6), volume(6, 8)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def world(shared: World) -> Iterator[World]:
     shared.double.faults = Faults()
 
 
-def test_two_minutes_without_the_api_end_nothing_wrongly_and_are_not_hammered_at(world: World) -> None:
+def test_an_outage_of_the_api_ends_nothing_wrongly_and_is_not_hammered_at(world: World) -> None:
     """One worker outlives the outage, another one of another pool is killed within it and started again."""
     world.set_up("other")
     world.start_worker("steady", "gpu", **STEADY)
@@ -49,7 +50,7 @@ def test_two_minutes_without_the_api_end_nothing_wrongly_and_are_not_hammered_at
     cancelled = {pool: world.submit(pool=pool, seconds=1800) for pool in pools}
     for run in (*outlasts.values(), *cancelled.values()):
         world.wait_for(run, "RUNNING")
-    works = {pool: world.submit(pool=pool, seconds=40) for pool in pools}  # ends while nobody can delete its pod
+    works = {pool: world.submit(pool=pool, seconds=OUTAGE_S / 3) for pool in pools}  # ends while nobody can delete its pod
     for run in works.values():
         world.wait_for(run, "RUNNING")
 
@@ -64,7 +65,7 @@ def test_two_minutes_without_the_api_end_nothing_wrongly_and_are_not_hammered_at
             world.cancel(run)
         for run in (*cancelled.values(), gives_up["gpu"]):
             world.wait_for(run, "CANCELLED")
-        _sleep_until(began + 50)
+        _sleep_until(began + OUTAGE_S * 5 / 12)
         broken.kill()
         broken.wait(timeout=60)
         _sleep_until(began + OUTAGE_S / 2)
@@ -107,7 +108,7 @@ def _sleep_until(moment: float) -> None:
 
 def test_a_pod_that_both_worker_and_server_have_left_ends_itself_in_its_time(world: World) -> None:
     worker = world.start_worker(RECSYS_RUNPOD_LINGER_S="1")
-    run = world.submit(variables={"max_cost": 0.009}, seconds=1800)  # 0.44 USD per hour: 73 s
+    run = world.submit(variables={"max_cost": 0.006}, seconds=1800)  # 0.44 USD per hour: 49 s
     world.wait_for(run, "RUNNING")
     (pod,) = world.pods_of(run)
     worker.kill()
@@ -119,7 +120,7 @@ def test_a_pod_that_both_worker_and_server_have_left_ends_itself_in_its_time(wor
     ended = world.wait_for(run, *FINAL)
     assert (ended["state_type"], world.executions(run)) == ("CRASHED", 1) and "is gone" in ended["state"]["message"]
     (cost,) = wait_until(lambda: [cost for cost in world.costs(run) if cost["closed"]], 240, "its account")
-    assert cost["usd"] >= 0.008
+    assert cost["usd"] >= 0.005
 
 
 @pytest.mark.parametrize("seed", [1])

@@ -18,13 +18,15 @@ from configs.settings import StoreSettings
 from infra.s3 import S3Store
 from tests.doubles.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.doubles.radosgw import PROGRAMS, RadosGateway
+from tests.volume import volume
 
 missing = [program for program in PROGRAMS if shutil.which(program) is None]
 pytestmark = [
     pytest.mark.full,
     pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)} not installed; README names Ceph's Debian packages"),
 ]
-LARGE = 200 << 20
+PART = volume(8, 32) << 20
+LARGE = 6 * PART + PART // 4  # seven parts: 50 MB, or 200 MB
 AREAS = {"datasets", "models", "promotions", "drift", "runs", "handed-over", "exposures"}
 IAM = Path(__file__).parents[2] / "infra" / "iam"
 
@@ -42,7 +44,7 @@ def proxy(gateway: RadosGateway) -> Iterator[FaultyProxy]:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 MB that no network compresses, each megabyte another."""
+    """A file that no network compresses, each megabyte another."""
     path = tmp_path_factory.mktemp("large") / "model.bin"
     block = hashlib.shake_256(b"large").digest(1 << 20)
     with path.open("wb") as file:
@@ -76,11 +78,12 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def test_200_mb_go_in_parts_over_a_network_that_breaks_and_arrive_whole(
+def test_a_large_file_goes_in_parts_over_a_network_that_breaks_and_arrives_whole(
     gateway: RadosGateway, proxy: FaultyProxy, large: Path, tmp_path: Path
 ) -> None:
     broken = store(gateway, "large", proxy.url)
-    proxy.drop_after, proxy.drops = 45 << 20, 6  # a part of 32 MB passes, two do not
+    broken.part_bytes = PART
+    proxy.drop_after, proxy.drops = 45 * PART // 32, 6  # one part passes, two do not
     broken.put("model.bin", large)
     assert proxy.dropped >= 3, "nothing broke"
     sent = client(gateway).head_object(Bucket="recsys", Key="large/model.bin")
@@ -92,9 +95,10 @@ def test_200_mb_go_in_parts_over_a_network_that_breaks_and_arrive_whole(
     assert client(gateway).list_multipart_uploads(Bucket="recsys").get("Uploads", []) == [], "parts were left"
 
 
-def test_200_mb_are_created_once_whatever_the_server_can_do(gateway: RadosGateway, large: Path, tmp_path: Path) -> None:
+def test_a_large_file_is_created_once_whatever_the_server_can_do(gateway: RadosGateway, large: Path, tmp_path: Path) -> None:
     """Ceph ignores If-None-Match where parts are put together: the store finds out, and creates with one conditional write."""
     whole = store(gateway, "once")
+    whole.part_bytes = PART
     whole.put_new("model.bin", large)
     whole.fetch("model.bin", tmp_path / "copy")
     assert digest(tmp_path / "copy") == digest(large)

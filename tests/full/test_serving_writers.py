@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from serving.jobs import EventJob
 from serving.redis_state import RedisStates
 from serving.state import LocalStates, UserState
 from serving.user_log import Outcome, UserLog
+from tests.doubles.forks import forks
 from tests.doubles.redis_server import redis_server
 from tests.serving.versions import draw
 from tests.serving.writer import EVENTS, SETTINGS, USERS, WRITERS, engine_of, events_of, write
@@ -22,14 +22,11 @@ from tests.serving.writer import EVENTS, SETTINGS, USERS, WRITERS, engine_of, ev
 pytestmark = pytest.mark.full
 
 
-def test_sixteen_writers_of_a_thousand_events_leave_the_states_of_one(tmp_path: Path) -> None:
+def test_sixteen_writers_at_once_leave_the_states_of_one(tmp_path: Path) -> None:
     draw(tmp_path, 1)
-    context = multiprocessing.get_context("spawn")
     with redis_server() as server:
-        start, results = context.Barrier(WRITERS), context.Queue()
-        writers = [
-            context.Process(target=write, args=(writer, server.url, tmp_path, start, results)) for writer in range(WRITERS)
-        ]
+        start, results = forks.Barrier(WRITERS), forks.Queue()
+        writers = [forks.Process(target=write, args=(writer, server.url, tmp_path, start, results)) for writer in range(WRITERS)]
         for process in writers:
             process.start()
         counts = [results.get(timeout=400) for _ in writers]

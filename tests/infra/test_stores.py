@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
 from configs.errors import (
-    AlreadyExistsError,
     NotFoundError,
     SettingsError,
     StoreDeniedError,
@@ -30,7 +29,8 @@ from configs.errors import (
 )
 from configs.settings import StoreSettings
 from infra.stores import LocalStore, Store, check_key, open_store
-from tests.doubles.contract import check_contract, check_one_winner
+from tests.doubles.contract import check_contract, check_one_winner, create_as
+from tests.doubles.forks import forks
 
 
 @pytest.fixture(scope="module")
@@ -65,20 +65,11 @@ def test_of_many_creates_one_wins_and_is_whole(settings: StoreSettings) -> None:
     check_one_winner(open_store(settings), writers=16, rounds=3)
 
 
-def _create(folder: str, key: str, content: bytes, results: multiprocessing.Queue[str | None]) -> None:
-    try:
-        LocalStore(Path(folder)).put_new(key, content)
-        results.put(content[:1].decode())
-    except AlreadyExistsError:
-        results.put(None)
-
-
 def test_of_many_processes_one_wins(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
     for number in range(5):
-        results: multiprocessing.Queue[str | None] = context.Queue()
+        results: multiprocessing.Queue[str | None] = forks.Queue()
         running = [
-            context.Process(target=_create, args=(str(tmp_path), f"k{number}", bytes([65 + i]) * 100_000, results))
+            forks.Process(target=create_as, args=(str(tmp_path), f"k{number}", bytes([65 + i]) * 100_000, results))
             for i in range(8)
         ]
         for process in running:

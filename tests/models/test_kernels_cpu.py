@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from models.compiled import softplus
 from models.ss4rec import kernels_cpu
 from tests.models.test_scan import assert_backend_agrees, operations, with_gradients
+from tests.volume import volume
 
 KERNELS = ("_exp", "_complex_forward", "_complex_backward", "_selective_forward", "_selective_backward")
 
@@ -32,7 +33,7 @@ def test_the_compiled_kernels_equal_the_reference_in_float64_with_gradients() ->
 
 
 @given(st.floats(-87, 0, width=32))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=volume(60, 200), deadline=None)
 def test_the_exponential_is_as_exact_as_it_says(x: float) -> None:
     wanted = np.exp(np.float64(x))
     for exp in (kernels_cpu._exp, kernels_cpu._exp.py_func):

@@ -1,4 +1,4 @@
-"""Ranks, top lists and metrics against a plain loop over each request, on thousands of random cases."""
+"""Ranks, top lists and metrics against a plain loop over each request, on many random cases."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from models.ranking import MISS, metrics, per_request_metrics, rank_requests
 from tests.models.test_ranking import Fixed, requests
+from tests.volume import volume
 
 WORLD = list(range(1, 9))  # raw ids, of which a catalogue and a model each know some
 UNKNOWN = 99  # an id outside it
@@ -67,7 +68,7 @@ def expected_rank(case: Case, row: int) -> int:
 
 
 @given(cases())
-@settings(max_examples=1500)
+@settings(max_examples=volume(400, 1500))
 def test_ranks_and_lists_are_those_of_a_plain_loop(case: Case) -> None:
     model = Fixed(case.vocabulary, np.array(case.scores))
     catalogue = np.array(case.catalogue)
@@ -92,7 +93,7 @@ def test_ranks_and_lists_are_those_of_a_plain_loop(case: Case) -> None:
 
 
 @given(cases(), st.integers(1, 6))
-@settings(max_examples=500)
+@settings(max_examples=volume(150, 500))
 def test_neither_the_batch_size_nor_the_order_of_requests_changes_a_rank(case: Case, batch: int) -> None:
     def ranks(order: list[int], size: int) -> list[int]:
         asked = requests([case.histories[row] for row in order], [case.targets[row] for row in order])
@@ -110,7 +111,7 @@ CUTS = st.lists(st.integers(1, 50), min_size=1, max_size=4, unique=True)
 
 
 @given(RANKS, CUTS)
-@settings(max_examples=2000)
+@settings(max_examples=volume(500, 2000))
 def test_metrics_are_those_of_ranked_lists_with_one_relevant_item(ranks: list[int], cuts: list[int]) -> None:
     found = metrics(np.array(ranks), tuple(cuts))
     by_request = per_request_metrics(np.array(ranks), tuple(cuts))

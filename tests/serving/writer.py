@@ -16,9 +16,10 @@ from serving.rules import Rules
 from serving.served import ServedModel
 from serving.state import StateStore
 from serving.user_log import Outcome, key_of
+from tests.volume import volume
 
 START = 1_700_000_000
-WRITERS, EVENTS, USERS = 16, 1000, 8
+WRITERS, EVENTS, USERS = 16, volume(250, 1000), 8
 SETTINGS = StateSettings(events=5000)
 
 

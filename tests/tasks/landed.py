@@ -17,6 +17,7 @@ from infra.stores import LocalStore
 from tasks.compaction import compact
 from tasks.datasets import DatasetRef, read_table
 from tasks.landing import Landing, land
+from tasks.retention import plan_prune, prune
 
 NAME = "small"
 NOW = 1_700_000_000.0
@@ -80,3 +81,26 @@ def random_events(seed: int, rows: int, users: int = 8, movies: int = 6, seconds
 
 def content(ref: DatasetRef) -> str:
     return ref.version.partition("-")[0]
+
+
+# What a process does that is killed meanwhile (tests/doubles/kill_points.py).
+
+
+def at(made: Place, store: Path) -> Place:
+    """The same zone beside a copy of the store. Scratch files lie elsewhere: no kill among them can matter."""
+    place = Place.__new__(Place)
+    engine = made.engine.model_copy(update={"work_dir": store.with_name(f"{store.name}-work")})
+    place.__dict__ = {**made.__dict__, "store": LocalStore(store), "engine": engine}
+    return place
+
+
+def land_in(made: Place, store: Path) -> None:
+    at(made, store).land()
+
+
+def compact_in(made: Place, store: Path) -> None:
+    at(made, store).compact()
+
+
+def prune_in(store: Path) -> None:
+    prune(LocalStore(store), plan_prune(LocalStore(store), 1))

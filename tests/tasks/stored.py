@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import tempfile
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from configs.settings import EvaluationSettings, PopularitySettings
-from infra.stores import Store
+from infra.stores import LocalStore, Store
 from models.popularity import Popularity
 from models.protocol import Split, split
 from tasks.load_check import SAMPLE_FILE, check_loaded, sample_requests
-from tasks.promotions import champion, promote
+from tasks.promotions import champion, promote, rollback
 from tasks.registry import (
     Lineage,
     ModelRef,
@@ -80,3 +81,15 @@ def check_whole(store: Store, ref: ModelRef) -> None:
         files = read_manifest(store, ref.name, ref.version)["files"]
         check = check_loaded(fetch_version(store, ref.prefix, files, Path(folder)))
         assert check.ok, check.reason
+
+
+# What a process does that is killed meanwhile (tests/doubles/kill_points.py).
+
+
+def publish_in(folder: Path, trained: Path) -> None:
+    publish_and_promote(LocalStore(folder), trained)
+
+
+def go_back(folder: Path, to: str) -> None:
+    store = LocalStore(folder)
+    rollback(store, NAME, to=to, reason="worse", now=LATER, check=partial(check_whole, store))

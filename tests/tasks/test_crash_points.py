@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from configs.errors import ChampionMissingError
 from infra.stores import LocalStore
-from tasks.promotions import champion, history, promote, rollback
+from tasks.promotions import champion, history, promote
 from tasks.registry import list_versions, read_manifest, verify_files
 from tests.doubles.kill_points import killed_at_each_write
-from tests.tasks.stored import LATER, NAME, NOW, check_whole, publish_and_promote, sealed, stage_popularity
+from tests.tasks.stored import NAME, NOW, check_whole, go_back, publish_and_promote, publish_in, sealed, stage_popularity
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_a_run_killed_at_any_write_leaves_a_whole_champion_and_can_be_repeated(m
     before = objects(LocalStore(made / "store"))
     prepare = copies(made, tmp_path)
     seen: list[tuple[int, int]] = []
-    for folder in killed_at_each_write(lambda f: publish_and_promote(LocalStore(f), made / "trained"), prepare):
+    for folder in killed_at_each_write(partial(publish_in, trained=made / "trained"), prepare):
         store = LocalStore(folder)
         current, versions = champion(store, NAME), list_versions(store, NAME)
         assert current is not None and versions[0].version == first.version
@@ -70,21 +71,18 @@ def test_a_rollback_killed_at_any_write_has_happened_or_not(made: Path, tmp_path
     second = publish_and_promote(LocalStore(root / "store"), root / "trained")
     first = list_versions(LocalStore(root / "store"), NAME)[0]
 
-    def go_back(folder: Path) -> None:
-        store = LocalStore(folder)
-        rollback(store, NAME, to=first.version, reason="worse", now=LATER, check=lambda ref: check_whole(store, ref))
-
+    story = partial(go_back, to=first.version)
     seen = []
-    for folder in killed_at_each_write(go_back, copies(root, tmp_path)):
+    for folder in killed_at_each_write(story, copies(root, tmp_path)):
         store = LocalStore(folder)
         current = champion(store, NAME)
         assert current is not None
         seen.append(current.version)
         if current.version == second.version:
-            go_back(folder)
+            story(folder)
         else:
             with pytest.raises(ChampionMissingError, match="is the champion already"):
-                go_back(folder)
+                story(folder)
         entries = history(store, NAME)
         assert [entry.version for entry in entries] == [first.version, second.version, first.version]
         check_whole(store, first)

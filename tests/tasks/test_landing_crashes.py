@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from pandas.testing import assert_frame_equal
 
-from infra.stores import LocalStore
-from tasks.compaction import compact
 from tasks.datasets import list_datasets, verify_dataset
 from tasks.landing import Landing
 from tasks.landing_log import LandingLog
 from tasks.retention import plan_prune, prune
 from tests.doubles.kill_points import killed_at_each_write
-from tests.tasks.landed import NAME, NOW, Place, content, csv, events, random_events
+from tests.tasks.landed import NAME, Place, at, compact_in, content, csv, events, land_in, prune_in, random_events
+from tests.volume import volume
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +33,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
-def at(made: Place, store: Path) -> Place:
-    """The same zone beside a copy of the store. Scratch files lie elsewhere: no kill among them can matter."""
-    place = Place.__new__(Place)
-    engine = made.engine.model_copy(update={"work_dir": store.with_name(f"{store.name}-work")})
-    place.__dict__ = {**made.__dict__, "store": LocalStore(store), "engine": engine}
-    return place
-
-
 def copies(made: Place, tmp_path: Path) -> Callable[[int], Path]:
     return lambda number: Path(shutil.copytree(made.store.folder, tmp_path / f"store{number}"))
 
@@ -53,7 +45,7 @@ def test_a_run_killed_at_any_write_ends_by_a_plain_rerun_as_an_undisturbed_one(m
     undisturbed = at(made, copies(made, tmp_path)(0))
     wanted = undisturbed.land()
     seen = []
-    for folder in killed_at_each_write(lambda folder: at(made, folder).land(), copies(made, tmp_path)):
+    for folder in killed_at_each_write(partial(land_in, made), copies(made, tmp_path), step=volume(3, 1)):
         place = at(made, folder)
         before = list_datasets(place.store)
         assert len(before) in (2, 3) and all(place.table(ref).shape[0] == ref.rows for ref in before)
@@ -62,7 +54,7 @@ def test_a_run_killed_at_any_write_ends_by_a_plain_rerun_as_an_undisturbed_one(m
         check_same(again, place, wanted, undisturbed)
         shutil.rmtree(folder)
         shutil.rmtree(place.engine.work_dir, ignore_errors=True)
-    assert set(seen) == {0, 3} and seen == sorted(seen, reverse=True) and len(seen) > 30
+    assert set(seen) == {0, 3} and seen == sorted(seen, reverse=True) and len(seen) > volume(20, 60)
 
 
 def check_same(found: Landing, place: Place, wanted: Landing, undisturbed: Place) -> None:
@@ -75,13 +67,9 @@ def check_same(found: Landing, place: Place, wanted: Landing, undisturbed: Place
 
 
 def test_a_compaction_killed_at_any_write_has_happened_or_not(made: Place, tmp_path: Path) -> None:
-    def fold(folder: Path) -> object:
-        place = at(made, folder)
-        return compact(place.store, NAME, place.settings, place.engine.work_dir, NOW, force=True)
-
     before = list_datasets(made.store)[-1]
     seen = []
-    for folder in killed_at_each_write(fold, copies(made, tmp_path)):
+    for folder in killed_at_each_write(partial(compact_in, made), copies(made, tmp_path)):
         place = at(made, folder)
         head = LandingLog(place.store, NAME).head()
         assert head is not None and head.version.startswith(content(before))
@@ -104,11 +92,8 @@ def test_a_pruning_killed_at_any_write_is_completed_by_the_next(made: Place, tmp
     ready = at(made, copies(made, tmp_path)(-1))
     ready.compact()
 
-    def go(store: Path) -> None:
-        prune(LocalStore(store), plan_prune(LocalStore(store), 1))
-
     killed = 0
-    for folder in killed_at_each_write(go, copies(ready, tmp_path)):
+    for folder in killed_at_each_write(prune_in, copies(ready, tmp_path)):
         place = at(made, folder)
         for ref in list_datasets(place.store):
             assert len(place.table(ref)) == ref.rows

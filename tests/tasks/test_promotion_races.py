@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
 from configs.settings import StoreSettings
+from infra.s3 import S3Store
 from infra.stores import LocalStore, open_store
 from tests.doubles.races import copy_store, race_to_promote, race_to_publish, three_versions
+from tests.volume import volume
 
 
 @pytest.fixture(scope="module")
@@ -25,23 +26,22 @@ def made(root: Path) -> tuple[LocalStore, list[str]]:
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreSettings]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
+def s3() -> Iterator[StoreSettings]:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    settings = StoreSettings(url="s3://races/some/place", endpoint_url=f"http://{host}:{port}", timeout_s=30)
-    boto3.client("s3", endpoint_url=settings.endpoint_url, region_name="us-east-1").create_bucket(Bucket="races")
+    place = {"url": "s3://races/some/place", "endpoint_url": f"http://{host}:{port}", "timeout_s": 30}
+    settings = StoreSettings.model_validate({**place, "access_key_id": "testing", "secret_access_key": "testing"})
+    S3Store("races", "", settings)._client.create_bucket(Bucket="races")
     yield settings
     server.stop()
 
 
-def test_of_16_processes_one_wins_each_of_50_rounds(made: tuple[LocalStore, list[str]], tmp_path: Path) -> None:
+def test_of_16_processes_one_wins_each_round(made: tuple[LocalStore, list[str]], tmp_path: Path) -> None:
     store, versions = made
     settings = StoreSettings(url=f"file:{tmp_path}/store")
     copy_store(store, open_store(settings))
-    race_to_promote(settings, versions, processes=16, rounds=50)
+    race_to_promote(settings, versions, processes=16, rounds=volume(12, 50))
 
 
 def test_of_6_processes_one_wins_each_round_on_s3(made: tuple[LocalStore, list[str]], s3: StoreSettings) -> None:

@@ -50,6 +50,7 @@ from tasks.registry import (
 from tasks.rollback import refuse_broken, roll_back
 from tests.tasks.stored import NAME, NOW, sealed
 from tests.tasks.world import edit_json
+from tests.volume import volume
 
 Change = Callable[[dict[str, Any]], Any]
 OTHER = "0" * 64
@@ -201,7 +202,7 @@ def test_what_the_name_does_not_vouch_for_the_promotion_log_does(change: Change,
 
 
 @given(data=st.data())
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=volume(60, 150), deadline=None)
 def test_no_byte_of_the_champions_manifest_or_of_the_log_before_it_can_change(made: Path, data: st.DataObject) -> None:
     store = LocalStore(made)
     current = champion(store, NAME)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.infra.runpod.memory import Watched
+from tests.volume import volume
 
 
 class AnyHistory(RuleBasedStateMachine):
@@ -120,5 +121,5 @@ class AnyHistory(RuleBasedStateMachine):
                 assert account.closed
 
 
-AnyHistory.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+AnyHistory.TestCase.settings = settings(max_examples=volume(25, 60), stateful_step_count=25, deadline=None)
 TestAnyHistory = AnyHistory.TestCase

@@ -1,0 +1,50 @@
+"""A process that is killed within, or right after, one of its writes to S3."""
+
+from __future__ import annotations
+
+import os
+import signal
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from configs.settings import StoreSettings
+from infra.s3 import S3Store
+from tests.tasks.stored import publish_and_promote
+
+__all__ = ["publish_dying"]
+
+
+class Dying(S3Store):
+    """Is killed at its n-th write, when `half` of the object is sent or `after` the answer, and so before the next one."""
+
+    def __init__(self, settings: StoreSettings, number: int, when: str) -> None:
+        bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
+        super().__init__(bucket, prefix, settings)
+        self.left, self.when = number, when
+
+    def put_new(self, key: str, data: bytes | Path) -> None:
+        self.left -= 1
+        if self.left == 0 and self.when == "half":
+            HTTPConnection.send = _send_half  # type: ignore[method-assign]
+        super().put_new(key, data)
+        if self.left == 0:
+            _die()
+
+
+def publish_dying(settings: StoreSettings, number: int, when: str, trained: Path) -> None:
+    publish_and_promote(Dying(settings, number, when), trained)
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _send_half(connection: HTTPConnection, data: Any) -> None:
+    content = data if isinstance(data, bytes) else data.read()
+    if connection.sock is None:
+        connection.connect()
+    head = content.startswith(b"PUT ")
+    connection.sock.sendall(content if head and content.endswith(b"\r\n\r\n") else content[: len(content) // 2])
+    if not head:
+        _die()

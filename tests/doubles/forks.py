@@ -1,0 +1,27 @@
+"""Processes that start at once, wherever the test runs.
+
+A fork of the test's own process would inherit the locks of its threads, and a new interpreter takes seconds to import
+the product. Python's fork server does neither: it imports the product once, runs no thread, and forks from there. Its environment is that of the first test that needed it: what a test sets later does not reach these processes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+
+__all__ = ["PRELOADED", "forks"]
+
+PRELOADED = [
+    "pandera.typing.dask",  # pandera imports Dask when it first checks a table
+    "tests.doubles.contract",
+    "tests.doubles.dying_s3",
+    "tests.doubles.promoting",
+    "tests.serving.writer",
+    "tests.tasks.landed",
+    "tests.tasks.stored",
+]
+"""Modules that stories of the tests need. What they import must not start a thread."""
+
+forks = multiprocessing.get_context("forkserver")
+"""Targets and arguments are pickled: functions of a module, and `functools.partial` of them."""
+
+forks.set_forkserver_preload(PRELOADED)
