@@ -1,7 +1,8 @@
 """Processes that start at once, wherever the test runs.
 
-A fork of the test's own process would inherit the locks of its threads, and a new interpreter takes seconds to import
-the product. Python's fork server does neither: it imports the product once, runs no thread, and forks from there. Its environment is that of the first test that needed it: what a test sets later does not reach these processes.
+A fork of the test's own process would inherit the locks of its threads, and a new interpreter takes seconds to import the product.
+Python's fork server does neither: it imports the product once, runs no thread, and forks from there. It keeps the environment of
+the first test that needs it, so a variable that a later test sets does not reach these processes.
 """
 
 from __future__ import annotations
