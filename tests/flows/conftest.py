@@ -42,7 +42,10 @@ QUICK = {
         "min_slice_requests": 20,
     },
     "report": {"recommendations": False},
+    "monitoring": {"evidently": False},  # its import takes longer than such a run
 }
+# Where each run is a process of its own, the baseline's imports take longer than its training.
+LEAN = {**QUICK, "models": {**QUICK["models"], "ncf": None}}  # type: ignore[dict-item]
 
 
 def artifact_keys() -> set[str]:
@@ -109,5 +112,5 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
         "store": {"url": f"file:{folder}/store"},
         "work_dir": str(folder / "work"),
     }
-    settings = RetrainSettings.model_validate({**QUICK, **places, "report": {"requests": 50}})
+    settings = RetrainSettings.model_validate({**QUICK, **places, "report": {"requests": 50}, "monitoring": {}})
     return FirstRun(settings, retrain(settings))

@@ -19,7 +19,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from infra.automations import DRIFT_DETECTED, model_resource
 from tests import synthetic
 from tests.doubles.live_prefect import ROOT, Webhook, ask, prefect_server, read, recsys, request, wait_until, webhook
-from tests.flows.conftest import QUICK
+from tests.flows.conftest import LEAN
 
 pytestmark = pytest.mark.full
 MESSAGE = {"subject": "{{subject}}", "body": "{{body}}"}
@@ -54,7 +54,7 @@ def settings_file(folder: Path, **changes: Any) -> str:
         "store": {"url": f"file:{folder}/store"},
         "work_dir": str(folder / "work"),
     }
-    (folder / "run.yaml").write_text(yaml.safe_dump({**QUICK, **places, **changes}))
+    (folder / "run.yaml").write_text(yaml.safe_dump({**LEAN, **places, **changes}))
     return str(folder / "run.yaml")
 
 
@@ -90,7 +90,7 @@ def set_state(server: dict[str, str], run: str, **state: str) -> None:
 
 
 def test_a_run_that_was_killed_is_crashed_when_its_heartbeats_stop(server: dict[str, str], sink: Webhook, tmp_path: Path) -> None:
-    models = {**QUICK["models"], "ss4rec": {**QUICK["models"]["ss4rec"], "max_epochs": 5000, "patience": 5000}}  # type: ignore[dict-item, index]
+    models = {**LEAN["models"], "ss4rec": {**LEAN["models"]["ss4rec"], "max_epochs": 5000, "patience": 5000}}  # type: ignore[dict-item, index]
     command = [sys.executable, "-m", "flows.cli", "retrain", "-c", settings_file(tmp_path, models=models)]
     with (tmp_path / "log").open("w") as log:
         killed = subprocess.Popen(command, env=server, cwd=ROOT, stdout=log, stderr=log)

@@ -68,6 +68,7 @@ def test_runs_are_runs_of_a_deployment_and_pass_through_the_store(server: Enviro
     assert "secret_access_key" not in json.dumps([r["parameters"] for r in deployed_runs])
 
 
+@pytest.mark.nightly  # tests/flows/test_compare.py goes on with what is missing, without the kill
 def test_a_comparison_that_was_killed_goes_on_with_what_is_missing(server: Environment, tmp_path: Path) -> None:
     config_of(tmp_path, entries=ENTRIES[:2], reference="ncf", seeds=[1, 2, 3])
     command = [RECSYS, "compare", "-c", "compare.yaml", "--json", "out.json", "--set", "max_parallel=1"]

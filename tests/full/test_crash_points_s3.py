@@ -18,6 +18,7 @@ from tests.doubles.dying_s3 import publish_dying
 from tests.doubles.forks import forks
 from tests.doubles.races import copy_store
 from tests.tasks.stored import NAME, NOW, check_whole, publish_and_promote, sealed, stage_popularity
+from tests.volume import volume
 
 
 @pytest.fixture
@@ -33,12 +34,10 @@ def moto() -> Iterator[StoreSettings]:
 
 
 @pytest.mark.full
-# A kill within a write leaves what one right after the write before it leaves; Ceph is slow enough for the one.
-@pytest.mark.parametrize(
-    ("server", "kills"), [("moto", ("half", "after")), pytest.param("ceph", ("half",), marks=pytest.mark.nightly)]
-)
+# A kill within a write leaves what one right after the write before it leaves.
+@pytest.mark.parametrize(("server", "kills"), [("moto", volume(1, 2)), pytest.param("ceph", 1, marks=pytest.mark.nightly)])
 def test_a_run_killed_at_any_write_to_s3_leaves_a_whole_champion(
-    server: str, kills: tuple[str, ...], request: pytest.FixtureRequest, tmp_path: Path
+    server: str, kills: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     server_settings: StoreSettings = request.getfixturevalue(server)
     made = LocalStore(tmp_path / "store")
@@ -48,7 +47,7 @@ def test_a_run_killed_at_any_write_to_s3_leaves_a_whole_champion(
     writes = len(read_manifest(made, NAME, first.version)["files"]) + 2  # the manifest and the entry
     stored, seen = list(made.list()), []
     for number in range(1, writes + 2):
-        for when in kills:
+        for when in ("half", "after")[:kills]:
             settings = server_settings.model_copy(update={"url": f"{server_settings.url}/n{number}{when}"})
             store = open_store(settings)
             copy_store(made, store)

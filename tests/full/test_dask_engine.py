@@ -54,7 +54,7 @@ def parquet(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("write", [None, packed, parquet])
-@pytest.mark.parametrize("memory_rows", [400, 1_000_000])
+@pytest.mark.parametrize("memory_rows", [400, pytest.param(1_000_000, marks=pytest.mark.nightly)])
 def test_a_cluster_makes_the_version_that_one_process_makes(write, memory_rows: int, address: str, tmp_path: Path) -> None:
     path = synthetic.write_csv(tmp_path / "data", faulty())
     source = locate(DataSettings(local_path=write(path) if write else path))

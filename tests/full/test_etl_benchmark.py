@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import etl
 
-pytestmark = pytest.mark.full
+pytestmark = [pytest.mark.full, pytest.mark.nightly]
 
 
 def test_a_size_is_measured_by_each_engine_and_told_with_its_ratio(

@@ -21,7 +21,7 @@ from infra.local_stack.services import read_services
 from infra.local_stack.stack import Running, local_stack
 from tests import synthetic
 from tests.doubles.live_prefect import request, wait_until
-from tests.flows.conftest import QUICK
+from tests.flows.conftest import LEAN
 from tests.infra.test_production_files import expressions
 
 pytestmark = pytest.mark.full
@@ -70,7 +70,7 @@ def test_a_deployed_retraining_is_served_by_both_replicas_and_one_of_them_may_di
         deployment = server.get("/deployments/name/retrain/retrain").json()
         given: dict[str, Any] = deployment["parameters"]["settings"]
         assert given["store"]["url"] == "s3://recsys/production" and given["promotion"]["approval"] == "manual"
-        settings = {**QUICK, "store": given["store"], "work_dir": given["work_dir"]}
+        settings = {**LEAN, "store": given["store"], "work_dir": given["work_dir"]}
         settings["data"] = {"local_path": str(path), "cache_dir": given["data"]["cache_dir"]}
         run = server.post(f"/deployments/{deployment['id']}/create_flow_run", json={"parameters": {"settings": settings}}).json()
 

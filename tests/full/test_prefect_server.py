@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests import synthetic
-from tests.flows.conftest import QUICK
+from tests.flows.conftest import LEAN
 from tests.full.prefect_process import PREFECT, ROOT, ask, prefect_server, process, read, run, wait_until
 
 pytestmark = pytest.mark.full
@@ -35,7 +35,7 @@ def settings_of(folder: Path, **changes: Any) -> dict[str, Any]:
         "store": {"url": f"file:{folder}/store"},
         "work_dir": str(folder / "work"),
     }
-    return {**QUICK, **places, **changes}
+    return {**LEAN, **places, **changes}
 
 
 def test_a_command_shows_in_the_server_that_prefect_api_url_names(server: dict[str, str], tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_command_shows_in_the_server_that_prefect_api_url_names(server: dict[s
     summary = json.loads((tmp_path / "out.json").read_text())
     flow_run = read(server, f"flow_runs/{summary['flow_run']}")
     assert flow_run["state_type"] == "COMPLETED"
-    assert flow_run["parameters"]["settings"]["models"]["ss4rec"]["width"] == QUICK["models"]["ss4rec"]["width"]  # type: ignore[index]
+    assert flow_run["parameters"]["settings"]["models"]["ss4rec"]["width"] == LEAN["models"]["ss4rec"]["width"]  # type: ignore[index]
     artifacts = {artifact["key"]: artifact for artifact in ask(server, "artifacts/filter", limit=100)}
     assert {"dataset", "validation", "drift", "training-curve", "metrics", "gate", "training-ss4rec", "model-version"} <= set(
         artifacts
@@ -55,6 +55,7 @@ def test_a_command_shows_in_the_server_that_prefect_api_url_names(server: dict[s
     assert "## Promoted" in artifacts["gate"]["data"]
 
 
+@pytest.mark.nightly  # tests/full/test_local_stack.py has a deployed retraining too
 def test_a_deployed_retrain_runs_on_a_worker(server: dict[str, str], tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "flows.cli", "setup", "--set", "schedules=false"], server, ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -73,8 +74,9 @@ def test_a_deployed_retrain_runs_on_a_worker(server: dict[str, str], tmp_path: P
     assert (tmp_path / "store" / "promotions" / "movie-ranker" / "00000001.json").exists()
 
 
+@pytest.mark.nightly  # so does tests/flows/test_retrain.py, in two processes fewer
 def test_a_retrain_that_was_killed_in_training_ends_with_the_same_metrics(server: dict[str, str], tmp_path: Path) -> None:
-    models = {**QUICK["models"], "ss4rec": {**QUICK["models"]["ss4rec"], "max_epochs": 12, "patience": 12}}  # type: ignore[dict-item, index]
+    models = {**LEAN["models"], "ss4rec": {**LEAN["models"]["ss4rec"], "max_epochs": 12, "patience": 12}}  # type: ignore[dict-item, index]
     results = []
     for name, killed in (("whole", False), ("killed", True)):
         folder = tmp_path / name
@@ -98,6 +100,7 @@ def test_a_retrain_that_was_killed_in_training_ends_with_the_same_metrics(server
     assert results[0]["evaluation"]["metrics"] == results[1]["evaluation"]["metrics"]
 
 
+@pytest.mark.nightly  # tests/flows/test_retrain.py refuses it in one process
 def test_of_two_retrains_at_once_the_second_is_refused(server: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings_of(tmp_path)))
     command = [RECSYS, "retrain", "-c", "run.yaml"]

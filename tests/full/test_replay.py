@@ -17,7 +17,7 @@ import yaml
 
 from infra.stores import LocalStore
 from tests import synthetic
-from tests.flows.conftest import QUICK
+from tests.flows.conftest import LEAN
 
 pytestmark = pytest.mark.full
 
@@ -33,12 +33,11 @@ def write_settings(folder: Path, **settings: Any) -> Path:
     frame["timestamp"] = early.where(frame["user_id"] <= 45, late)
     path = synthetic.write_csv(folder / "data", frame)
     content = {
-        **QUICK,
+        **LEAN,
         "id": "tiny",
         "data": {"local_path": str(path)},
         "store": {"url": f"file:{folder}/store"},
         "work_dir": str(folder / "work"),
-        "models": {"ss4rec": QUICK["models"]["ss4rec"], "ncf": None},
         "slices": "day",
         "base_slices": 10,
         "most_slices": 3,

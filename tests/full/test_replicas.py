@@ -28,6 +28,7 @@ from tasks.movielens import RawTables
 from tasks.registry import read_manifest
 from tasks.validate import validate
 from tests import synthetic
+from tests.flows.conftest import QUICK
 from tests.full.prefect_process import run, wait_until
 from tests.full.test_prefect_server import RECSYS, server, settings_of
 
@@ -240,7 +241,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path, tem
 
 
 def test_retrain_trains_with_replicas_by_its_setting(server: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings_of(tmp_path)))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings_of(tmp_path, models=QUICK["models"])))
     wanted = ["--set", "models.ss4rec.replicas=2", "--set", "models.ss4rec.device=cpu"]
     done = run([RECSYS, "retrain", "-c", "run.yaml", *wanted, "--json", "out.json"], server, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -66,12 +66,14 @@ def made(root: Path) -> tuple[LocalStore, list[str]]:
     return three_versions(root)
 
 
+@pytest.mark.nightly  # on a folder and on moto: tests/tasks/test_promotion_races.py
 def test_of_6_processes_one_promotes_in_each_round(ceph: StoreSettings, made: tuple[LocalStore, list[str]]) -> None:
     store, versions = made
     copy_store(store, open_store(ceph))
     race_to_promote(ceph, versions, processes=6, rounds=12)
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("made")
 def test_of_6_processes_one_publishes_the_version_of_each_round(ceph: StoreSettings, root: Path) -> None:
     race_to_publish(ceph, root / "m0", processes=6, rounds=8)

@@ -144,6 +144,7 @@ def set_up(site: Site) -> str:
     departing = {
         "retraining": {
             **QUICK,
+            "monitoring": {},
             "data": {"local_path": str(path)},
             "training": {"where": "deployment", "poll_s": 1},
             "promotion": {**QUICK["promotion"], "approval": "automatic"},  # type: ignore[dict-item]

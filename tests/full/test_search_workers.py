@@ -20,7 +20,7 @@ from configs.errors import StoreUnavailableError
 from configs.search import SearchSettings
 from tasks.search import begin, conclude, work
 from tests import synthetic
-from tests.flows.conftest import QUICK
+from tests.flows.conftest import LEAN
 from tests.tasks.searching import SPACE, make_search
 
 pytestmark = pytest.mark.full
@@ -122,7 +122,7 @@ def test_a_run_whose_worker_is_killed_says_so_and_the_next_one_ends_in_the_gate(
     environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(80, 40, 25))
     places = {"data": {"local_path": str(path)}, "store": {"url": f"file:{tmp_path}/store"}, "work_dir": str(tmp_path / "work")}
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump({**QUICK, **places}))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({**LEAN, **places}))
     options = {"trials": 500, "workers": 2, "lost_after_s": 20, "space": SPACE}
     (tmp_path / "search.yaml").write_text(yaml.safe_dump({"search": options}))
     recsys = [sys.executable, "-m", "flows.cli"]

@@ -75,7 +75,7 @@ def test_setup_twice_changes_nothing_the_second_time(server: dict[str, str]) -> 
     assert after == before
 
 
-@pytest.mark.parametrize("checkout", [{}, COMMIT], ids=["no commit", "a commit"])
+@pytest.mark.parametrize("checkout", [pytest.param({}, marks=pytest.mark.nightly), COMMIT], ids=["no commit", "a commit"])
 def test_prefects_own_deploy_makes_the_same_deployments(server: dict[str, str], checkout: dict[str, str]) -> None:
     deployed = subprocess.run(
         [PREFECT, "--no-prompt", "deploy", "--all"],
