@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, overload
 
@@ -22,7 +23,12 @@ Config = Annotated[
         "--config", "-c", help="YAML file with settings, or the name of one that ships; may be repeated, the later win."
     ),
 ]
-Set = Annotated[list[str] | None, typer.Option("--set", help="One setting, as key=value; may be repeated.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="One setting, as key=value; may be repeated. RECSYS__STORE__URL=... in the environment sets store.url."
+    ),
+]
 Dataset = Annotated[str | None, typer.Option(help="Dataset version name/version; the newest of the source by default.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file for programs.")]
 
@@ -32,11 +38,11 @@ def settings_of(config: list[str] | None, overrides: list[str] | None) -> Retrai
 @overload
 def settings_of(config: list[str] | None, overrides: list[str] | None, model: type[Settings]) -> Settings: ...
 def settings_of(config: list[str] | None, overrides: list[str] | None, model: type[BaseModel] | None = None) -> BaseModel:
-    """Settings from the command's files and overrides: those of a retraining, or of another `model`."""
+    """Settings from the command's files, RECSYS__ variables and overrides: those of a retraining, or of another `model`."""
     from configs.loading import load_settings
     from configs.settings import RetrainSettings
 
-    return load_settings(model or RetrainSettings, config, overrides or ())
+    return load_settings(model or RetrainSettings, config, overrides or (), os.environ)
 
 
 def write_json(path: Path | None, content: Any) -> None:

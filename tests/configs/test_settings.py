@@ -3,6 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from configs.base import Settings
@@ -91,3 +94,96 @@ def test_a_cluster_needs_its_schedulers_address() -> None:
     with pytest.raises(ValidationError, match="scheduler_address is not set"):
         EtlSettings(engine="dask")
     assert EtlSettings(engine="dask", scheduler_address="tcp://127.0.0.1:8786").memory_rows == 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "found"),
+    [
+        ("tracking.mode", "off", "off"),
+        ("data.dataset", "2024", "2024"),
+        ("data.dataset", "2024-05-01", "2024-05-01"),
+        ("data.dataset", "0123", "0123"),
+        ("data.dataset", "1e3", "1e3"),
+        ("data.dataset", "yes", "yes"),
+        ("data.dataset", "null", None),
+        ("data.dataset", "", None),
+        ("seed", "12", 12),
+        ("models.ss4rec.dropout", "0.25", 0.25),
+        ("models.ss4rec.shuffle_ties", "off", False),
+        ("models.ss4rec.replicas", "2", 2),
+        ("models.ss4rec.replicas", "auto", "auto"),
+        ("promotion.baselines", "[popularity, ncf]", ("popularity", "ncf")),
+    ],
+)
+def test_text_stays_text_in_files_in_options_and_in_the_environment(key: str, text: str, found: object, tmp_path: Path) -> None:
+    """YAML alone would read `off` as false and 2024 as a number."""
+    *sections, last = key.split(".")
+    lines = [f"{'  ' * depth}{name}:" for depth, name in enumerate(sections)] + [f"{'  ' * len(sections)}{last}: {text}"]
+    (tmp_path / "x.yaml").write_text("\n".join(lines))
+    variable = {"RECSYS__" + key.upper().replace(".", "__"): text}
+    for settings in (
+        load_settings(RetrainSettings, str(tmp_path / "x.yaml")),
+        load_settings(RetrainSettings, None, [f"{key}={text}"]),
+        load_settings(RetrainSettings, environment=variable),
+    ):
+        value: object = settings
+        for name in (*sections, last):
+            value = getattr(value, name)
+        assert value == found and type(value) is type(found)
+
+
+def test_credentials_of_digits_keep_their_zeros() -> None:
+    store = load_settings(RetrainSettings, None, ["store={access_key_id: 0123, secret_access_key: 1e5}"]).store
+    assert store.secret_access_key is not None
+    assert (store.access_key_id, store.secret_access_key.get_secret_value()) == ("0123", "1e5")
+
+
+def test_names_in_a_mapping_are_text() -> None:
+    found = load_settings(EnvironmentSettings, None, ['crons={2024: "0 4 * * *"}'])
+    assert found.crons == {"2024": "0 4 * * *"}
+
+
+@given(st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), min_size=1, max_size=8))
+def test_any_word_that_a_text_setting_is_given_is_what_it_holds(word: str) -> None:
+    try:
+        read, is_something = yaml.load(word, yaml.BaseLoader), yaml.safe_load(word) is not None
+    except yaml.YAMLError:
+        return
+    if isinstance(read, str) and is_something:
+        assert load_settings(RetrainSettings, None, [f"store.region={word}"]).store.region == read
+
+
+def test_the_environment_beats_files_and_options_beat_both(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("store: {url: file:a}\nseed: 1\nmodel_name: one\n")
+    variables = {"RECSYS__STORE__URL": "file:b", "RECSYS__SEED": "2", "RECSYS_SERVING": "{}", "OTHER": "x"}
+    found = load_settings(RetrainSettings, str(tmp_path / "x.yaml"), ["seed=3"], variables)
+    assert (found.store.url, found.seed, found.model_name) == ("file:b", 3, "one")
+
+
+def test_the_variables_of_another_command_are_passed_over() -> None:
+    assert load_settings(RetrainSettings, environment={"RECSYS__REDIS__URL": "redis://x"}) == RetrainSettings()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "variables", "said"),
+    [
+        (["seed=x"], {}, "--set seed cannot be used: seed: Input should be a valid integer"),
+        ([], {"RECSYS__SEED": "x"}, "RECSYS__SEED cannot be used: seed: Input should be a valid integer"),
+        ([], {"RECSYS__STORE__ULR": "x"}, "RECSYS__STORE__ULR cannot be used: store.ulr is no setting; did you mean url?"),
+        (["models.ss4rec={width: none}"], {}, "--set models.ss4rec cannot be used: models.ss4rec.width"),
+        (["seed=5"], {}, "x.yaml cannot be used: model_name"),
+    ],
+)
+def test_a_mistake_is_laid_at_the_source_that_it_comes_from(
+    overrides: list[str], variables: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x.yaml").write_text("model_name: a/b\n" if "model_name" in said else "model_name: fine\n")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(RetrainSettings, str(tmp_path / "x.yaml"), overrides, variables)
+    assert said in str(caught.value) and (said.startswith(("RECSYS", "--set")) is ("x.yaml" not in str(caught.value)))
+
+
+def test_a_secret_that_is_not_valid_yaml_is_not_shown() -> None:
+    with pytest.raises(SettingsError, match=r"store\.secret_access_key: the value is not valid YAML") as caught:
+        load_settings(RetrainSettings, None, ["store.secret_access_key=[hidden"])
+    assert "hidden" not in str(caught.value)

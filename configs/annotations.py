@@ -1,0 +1,118 @@
+"""What the annotation of a setting says: which settings lie below it, whether it holds a secret, whether it takes text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+
+__all__ = ["as_written", "below", "fields_at", "holds_secret"]
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The settings models that the annotation names, at any depth."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from models_in(part)
+
+
+def below(annotation: Any, key: str) -> list[Any]:
+    """Annotations of what stands under `key`: one, several where a union has several models, or none where nothing is known."""
+    found = [model.model_fields[key].annotation for model in models_in(annotation) if key in model.model_fields]
+    return found or [get_args(part)[1] for part in _alternatives(annotation) if _is_mapping(part)]
+
+
+def fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Names of the settings at a location of `model`, as pydantic's errors give it."""
+    current = model
+    for part in location:
+        field = current.model_fields.get(str(part))
+        if field is not None:  # otherwise it is a key of a mapping, and `current` is the model of its values
+            current = next(models_in(field.annotation), current)
+    return list(current.model_fields)
+
+
+def holds_secret(model: type[BaseModel], location: tuple[int | str, ...]) -> bool:
+    """Whether the value at the location is a secret, or has one among its parts."""
+    current: Any = model
+    for part in location:
+        fields = [inner.model_fields[str(part)] for inner in models_in(current) if str(part) in inner.model_fields]
+        current = fields[0].annotation if fields else current
+    return _mentions_secret(current)
+
+
+def as_written(value: Any, written: Any, annotations: list[Any]) -> Any:
+    """`value` with text where its setting takes text.
+
+    YAML reads `off` as false, `2024` as a number and `2024-05-01` as a date. A setting that takes text and none of these gets what
+    the author wrote.
+
+    Args:
+        value: What YAML makes of a document.
+        written: The same document with each scalar as its text.
+        annotations: What the setting may be.
+    """
+    if isinstance(value, dict) and isinstance(written, dict) and len(value) == len(written):
+        keyed_by_text = any(_is_mapping(part) for annotation in annotations for part in _alternatives(annotation))
+        return {
+            (text if keyed_by_text else key): as_written(
+                inner, written[text], [a for outer in annotations for a in below(outer, text)]
+            )
+            for (key, inner), text in zip(value.items(), written, strict=True)
+        }
+    if isinstance(value, list) and isinstance(written, list):
+        items = [item for annotation in annotations for part in _alternatives(annotation) for item in _items(part)]
+        return [as_written(inner, text, items) for inner, text in zip(value, written, strict=True)]
+    if isinstance(value, str | dict | list | NoneType):
+        return value
+    accepted = [part for annotation in annotations for part in _alternatives(annotation)]
+    return written if any(map(_takes_text, accepted)) and not any(_takes(part, value) for part in accepted) else value
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The members of a union, and what `Annotated` is about."""
+    if get_origin(annotation) is Literal or isinstance(annotation, type) or not get_args(annotation):
+        return [annotation]
+    if hasattr(annotation, "__metadata__"):
+        return _alternatives(annotation.__origin__)
+    origin = get_origin(annotation)
+    if isinstance(origin, type) and origin.__name__ != "UnionType":
+        return [annotation]  # a collection
+    return [part for inner in get_args(annotation) for part in _alternatives(inner)]
+
+
+def _is_mapping(part: Any) -> bool:
+    origin = get_origin(part)
+    return isinstance(origin, type) and issubclass(origin, Mapping) and get_args(part)[:1] == (str,)
+
+
+def _items(part: Any) -> list[Any]:
+    origin = get_origin(part)
+    if isinstance(origin, type) and issubclass(origin, (list, tuple, set, frozenset)):
+        return [inner for inner in get_args(part) if inner is not Ellipsis]
+    return []
+
+
+def _takes_text(part: Any) -> bool:
+    if get_origin(part) is Literal:
+        return any(isinstance(choice, str) for choice in get_args(part))
+    return part in (str, SecretStr, Path)
+
+
+def _takes(part: Any, value: Any) -> bool:
+    """Whether the part takes a value that YAML did not read as text."""
+    if get_origin(part) is Literal:
+        return any(choice == value and type(choice) is type(value) for choice in get_args(part))
+    if isinstance(value, bool):
+        return part is bool
+    return part in (int, float) if isinstance(value, int | float) else part is type(value)
+
+
+def _mentions_secret(annotation: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return any(_mentions_secret(field.annotation) for field in annotation.model_fields.values())
+    return annotation is SecretStr or any(_mentions_secret(part) for part in get_args(annotation))
