@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from configs.annotations import as_written, below, fields_at, holds_secret
 from configs.errors import SettingsError
 
-__all__ = ["load_settings", "merged", "named_configs"]
+__all__ = ["Effective", "effective_settings", "load_settings", "merged", "named_configs"]
 
 Model = TypeVar("Model", bound=BaseModel)
 FOLDER = Path(__file__).parent
@@ -42,19 +42,86 @@ def load_settings(
     Raises:
         SettingsError: A source cannot be read, or a value is not allowed. The message names the source, the key and the remedy.
     """
-    values: dict[str, Any] = {}
+    return _loaded(model, _files(model, configs), _singles(model, overrides, environment))
+
+
+@dataclass(frozen=True)
+class Effective:
+    """One setting as a command would have it."""
+
+    key: str
+    """As --set takes it."""
+    value: Any
+    """A secret is masked."""
+    origin: str
+    """A file, a variable, an option, or `default`."""
+
+
+def effective_settings(
+    model: type[BaseModel],
+    configs: str | Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> list[Effective]:
+    """Every setting that `load_settings` would give, and the source that it comes from. Takes and raises what `load_settings` does."""
+    files, singles = _files(model, configs), _singles(model, overrides, environment)
+    origins = {key: str(path) for path, values in files for key in _keys(values)}
+    for source in singles:  # it takes the place of a whole section, where its key is one
+        origins = {key: origin for key, origin in origins.items() if not _is_at_or_below(key, source.key)}
+        content = _parsed(source.text)[0]
+        below_it = _keys(content, f"{source.key}.") if isinstance(content, dict) else [source.key]
+        origins |= dict.fromkeys(below_it, source.name)
+
+    def origin_of(key: str) -> str:
+        """A section that is null, and a mapping whose keys are no settings, have their origin above or below the key."""
+        found = [origin for named, origin in origins.items() if _is_at_or_below(key, named) or _is_at_or_below(named, key)]
+        return found[-1] if found else "default"
+
+    return [Effective(key, value, origin_of(key)) for key, value in _leaves(_loaded(model, files, singles))]
+
+
+def _files(model: type[BaseModel], configs: str | Sequence[str] | None) -> list[tuple[Path, dict[str, Any]]]:
     paths = [_config_path(config, model) for config in ([configs] if isinstance(configs, str) else configs or [])]
-    for path in paths:
-        values = merged(values, _read_yaml(path, model))
-    single = [_Source(name, key, text) for name, key, text in _from_environment(model, environment or {})]
-    single += [_from_option(override) for override in overrides]
-    for source in single:
+    return [(path, _read_yaml(path, model)) for path in paths]
+
+
+def _singles(model: type[BaseModel], overrides: Sequence[str], environment: Mapping[str, str] | None) -> list[_Source]:
+    return [*_from_environment(model, environment or {}), *map(_from_option, overrides)]
+
+
+def _loaded(model: type[Model], files: list[tuple[Path, dict[str, Any]]], singles: list[_Source]) -> Model:
+    values: dict[str, Any] = {}
+    for _, content in files:
+        values = merged(values, content)
+    for source in singles:
         _set(values, source, model)
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        files = " with ".join(map(str, paths)) or "the settings"
-        raise SettingsError(_describe(error, model, files, single)) from error
+        paths = " with ".join(str(path) for path, _ in files) or "the settings"
+        raise SettingsError(_describe(error, model, paths, singles)) from error
+
+
+def _is_at_or_below(key: str, other: str) -> bool:
+    return f"{key}.".startswith(f"{other}.")
+
+
+def _keys(values: dict[str, Any], above: str = "") -> Iterator[str]:
+    """Keys of all values that are not sections themselves."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _keys(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}"
+
+
+def _leaves(settings: BaseModel, above: str = "") -> Iterator[tuple[str, Any]]:
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            yield from _leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", settings.model_dump(mode="json", include={name})[name]
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -108,13 +175,13 @@ def _from_option(override: str) -> _Source:
     return _Source(f"--set {key.strip()}", key.strip(), text)  # a value may be a secret
 
 
-def _from_environment(model: type[BaseModel], environment: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Name, key and text of the variables that set something here. Another command's settings are passed over."""
+def _from_environment(model: type[BaseModel], environment: Mapping[str, str]) -> Iterator[_Source]:
+    """The variables that set something here. Another command's settings are passed over."""
     for name, text in sorted(environment.items()):
         if name.upper().startswith(PREFIX):
             key = name[len(PREFIX) :].lower().replace("__", ".")
             if key.partition(".")[0] in model.model_fields:
-                yield name, key, text
+                yield _Source(name, key, text)
 
 
 def _set(values: dict[str, Any], source: _Source, model: type[BaseModel]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from configs.errors import RecsysError
-from flows import experiment, gpu, opened, operations, serve, stored
+from flows import experiment, gpu, inspection, opened, operations, serve, stored
 from flows.console import Config, Dataset, Json, Set, plain, settings_of, table, write_json
 
 if TYPE_CHECKING:
@@ -36,7 +36,20 @@ app.add_typer(opened.app)
 app.add_typer(operations.app)
 app.add_typer(experiment.app, name="experiment")
 app.add_typer(serve.app)
+app.add_typer(inspection.app)
+app.add_typer(inspection.config, name="config")
 app.add_typer(gpu.app, name="gpu")
+
+
+@app.callback(invoke_without_command=True)
+def recsys(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"recsys {installed('movielens-recsys')}")
+        raise typer.Exit
 
 
 @app.command()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from configs.comparison import CompareSettings
 from configs.environment import EnvironmentSettings
 from configs.errors import SettingsError
 from configs.etl import EtlSettings
-from configs.loading import load_settings, named_configs
+from configs.loading import effective_settings, load_settings, named_configs
 from configs.settings import RetrainSettings
 
 
@@ -187,3 +188,39 @@ def test_a_secret_that_is_not_valid_yaml_is_not_shown() -> None:
     with pytest.raises(SettingsError, match=r"store\.secret_access_key: the value is not valid YAML") as caught:
         load_settings(RetrainSettings, None, ["store.secret_access_key=[hidden"])
     assert "hidden" not in str(caught.value)
+
+
+def test_each_effective_setting_names_the_source_that_won(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("seed: 1\nstore: {url: file:a, region: x}\nmodels: {ss4rec: {width: 8}}\n")
+    second.write_text("store: {url: file:b}\n")
+    files, options = [str(first), str(second)], ["models.ss4rec={blocks: 3}", "store.secret_access_key=hidden"]
+    found = {each.key: each for each in effective_settings(RetrainSettings, files, options, {"RECSYS__SEED": "2"})}
+    assert (found["seed"].value, found["seed"].origin) == (2, "RECSYS__SEED")
+    assert (found["store.url"].value, found["store.url"].origin) == ("file:b", str(second))
+    assert (found["store.region"].value, found["store.region"].origin) == ("x", str(first))
+    assert (found["models.ss4rec.blocks"].value, found["models.ss4rec.blocks"].origin) == (3, "--set models.ss4rec")
+    assert found["model_name"].origin == found["store.endpoint_url"].origin == found["models.ss4rec.width"].origin == "default"
+    assert found["store.secret_access_key"].value == "**********"
+
+
+def test_sections_that_are_off_and_mappings_have_an_origin(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("models: {ncf: null}\npromotion: {baselines: [popularity]}\n")
+    found = {each.key: each for each in effective_settings(RetrainSettings, str(tmp_path / "x.yaml"))}
+    assert (found["models.ncf"].value, found["models.ncf"].origin) == (None, str(tmp_path / "x.yaml"))
+    crons = {each.key: each for each in effective_settings(EnvironmentSettings, None, ['crons={etl/etl: "0 4 * * *"}'])}["crons"]
+    assert (crons.value, crons.origin) == ({"etl/etl": "0 4 * * *"}, "--set crons")
+
+
+def test_every_effective_setting_is_one_that_set_takes() -> None:
+    for each in effective_settings(RetrainSettings):
+        if each.value is not None and not isinstance(each.value, dict | list):
+            load_settings(RetrainSettings, None, [f"{each.key}={json.dumps(each.value)}"])
+
+
+def test_an_option_for_a_section_leaves_nothing_of_what_a_file_says_there(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("models: {ss4rec: {width: 8}}\n")
+    option = ["models.ss4rec={blocks: 3}"]
+    found = {each.key: each for each in effective_settings(RetrainSettings, str(tmp_path / "x.yaml"), option)}
+    loaded = load_settings(RetrainSettings, str(tmp_path / "x.yaml"), option)
+    assert found["models.ss4rec.width"].value == loaded.models.ss4rec.width == RetrainSettings().models.ss4rec.width

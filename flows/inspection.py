@@ -1,0 +1,103 @@
+"""Commands of `recsys` that look and change nothing: the effective settings, and whether what a run needs is there."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.console import Config, Json, Set, settings_of, table, write_json
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+__all__ = ["app", "config"]
+
+app = typer.Typer()
+config = typer.Typer(no_args_is_help=True, help="Settings, and where each comes from.")
+
+COMMANDS = ("retrain", "search", "compare", "replay", "setup", "serve", "demo")
+SIGNS = {"ok": "ok", "absent": "-", "broken": "BROKEN"}
+
+
+def _model_of(command: str) -> type[BaseModel]:
+    """The settings of a command."""
+    from configs.comparison import CompareSettings
+    from configs.demo import DemoSettings
+    from configs.environment import EnvironmentSettings
+    from configs.errors import SettingsError
+    from configs.replay import ReplaySettings
+    from configs.search import SearchSettings
+    from configs.serving import ServingSettings
+    from configs.settings import RetrainSettings
+
+    models = (
+        RetrainSettings,
+        SearchSettings,
+        CompareSettings,
+        ReplaySettings,
+        EnvironmentSettings,
+        ServingSettings,
+        DemoSettings,
+    )
+    if command not in COMMANDS:
+        raise SettingsError(f"--for {command}: there is no such command with settings; known are {', '.join(COMMANDS)}.")
+    return models[COMMANDS.index(command)]
+
+
+@config.command()
+def show(
+    section: Annotated[str | None, typer.Argument(help="Show only what lies below this key, such as models.ss4rec.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show the defaults too: every key that --set takes.")] = False,
+    command: Annotated[
+        str, typer.Option("--for", help=f"The command whose settings are meant: {', '.join(COMMANDS)}.")
+    ] = "retrain",
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Print the settings that a command would have, and the source of each. Without a section, defaults are left out.
+
+    Example: recsys config show promotion -c best --set promotion.approval=manual
+    """
+    from dataclasses import asdict
+
+    from configs.errors import SettingsError
+    from configs.loading import effective_settings
+
+    found = effective_settings(_model_of(command), config, set_ or (), os.environ)
+    if section is not None:
+        below = [each for each in found if f"{each.key}.".startswith(f"{section}.")]
+        if not below:
+            sections = sorted({each.key.partition(".")[0] for each in found})
+            raise SettingsError(f"{section} is not a setting or section of {command}; sections are {', '.join(sections)}.")
+        found = below
+    chosen = [each for each in found if every or section is not None or each.origin != "default"]
+    write_json(json_file, [asdict(each) for each in chosen])
+    if chosen:
+        table(["setting", "value", "from"], [[each.key, json.dumps(each.value), each.origin] for each in chosen], whole="setting")
+    if len(chosen) < len(found):
+        typer.echo(f"{len(found) - len(chosen)} settings have their defaults; --all lists them.")
+
+
+@app.command()
+def doctor(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """Check the store, the Prefect server, Redis, the GPU and the packages. The exit status is 1 if one is broken.
+
+    Example: recsys doctor --set store.url=s3://bucket/prefix
+    """
+    from dataclasses import asdict
+
+    from configs.serving import ServingSettings
+    from infra.doctor import examine
+
+    settings = settings_of(config, set_)
+    serving = settings_of(None, None, ServingSettings)
+    findings = examine(settings.store, settings.model_name, serving.redis)
+    write_json(json_file, [asdict(finding) for finding in findings])
+    for finding in findings:
+        typer.echo(f"{SIGNS[finding.status]:<7} {finding.name}: {finding.said}")
+    if any(finding.status == "broken" for finding in findings):
+        raise typer.Exit(1)

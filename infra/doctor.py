@@ -1,0 +1,165 @@
+"""Whether what a run needs is there: the store, the Prefect server, Redis, a GPU, the packages.
+
+Each check is a plain function. All run at the same time, and one that does not answer within `DEADLINE_S` has failed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import httpx
+
+from configs.errors import RecsysError
+from configs.redaction import shown_address
+from configs.serving import RedisSettings
+from configs.settings import StoreSettings
+
+__all__ = ["Finding", "examine"]
+
+DEADLINE_S = 4.0
+ANSWER_S = 3.0
+PACKAGES = ("prefect", "torch", "mamba-ssm", "recbole", "evidently")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    name: str
+    status: Literal["ok", "absent", "broken"]
+    """`absent`: it is not set up, and a run can do without it."""
+    said: str
+
+
+def examine(store: StoreSettings, model_name: str, redis: RedisSettings) -> list[Finding]:
+    """All findings, in a fixed order, after at most `DEADLINE_S` seconds."""
+    checks: dict[str, Callable[[], Finding]] = {
+        "versions": _versions,
+        "store": lambda: _store(store, model_name),
+        "Prefect": _prefect,
+        "Redis": lambda: _redis(redis),
+        "GPU": _gpu,
+    }
+    found: dict[str, Finding] = {}
+
+    def look(name: str, check: Callable[[], Finding]) -> None:
+        try:
+            found[name] = check()
+        except Exception as error:  # a defect of one check hides none of the others' findings
+            found[name] = Finding(name, "broken", f"{type(error).__name__}: {error}")
+
+    # Prefect's settings are those of the context.
+    threads = [threading.Thread(target=copy_context().run, args=(look, *item), daemon=True) for item in checks.items()]
+    clock = threading.Event()
+    timer = threading.Timer(DEADLINE_S, clock.set)
+    timer.daemon = True
+    timer.start()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive() and not clock.is_set():
+            thread.join(0.05)
+    timer.cancel()
+    late = f"it did not answer within {DEADLINE_S:g} s"
+    return [found.get(name, Finding(name, "broken", late)) for name in checks]
+
+
+def _versions() -> Finding:
+    named = [f"Python {platform.python_version()}", f"recsys {_version('movielens-recsys')}"]
+    named += [f"{package} {_version(package)}" for package in PACKAGES]
+    return Finding("versions", "ok", ", ".join(named))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _store(settings: StoreSettings, model_name: str) -> Finding:
+    from infra.promotion_log import champion
+    from infra.stores import open_store
+
+    quick = settings.model_copy(update={"timeout_s": ANSWER_S, "attempts": 1})
+    try:
+        current = champion(open_store(quick), model_name)
+    except RecsysError as error:
+        return Finding("store", "broken", f"{settings.url}: {error}")
+    said = (
+        f"{settings.url}: {f'{current.version} is champion of {model_name}' if current else f'{model_name} has no champion yet'}"
+    )
+    folder = Path(urlsplit(settings.url).path if settings.url.startswith("file:///") else settings.url.removeprefix("file:"))
+    if settings.url.startswith("file:"):
+        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+        if not os.access(there, os.W_OK):
+            return Finding(
+                "store", "broken", f"{said}, and {there} cannot be written: give its owner's rights, or another store.url"
+            )
+    return Finding("store", "ok", said)
+
+
+def _prefect() -> Finding:
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    if settings.api.url is None:
+        return Finding("Prefect", "absent", "no server is set (PREFECT_API_URL): each command starts one of its own")
+    headers, auth = {}, None
+    if settings.api.key is not None:
+        headers["Authorization"] = f"Bearer {settings.api.key.get_secret_value()}"
+    if settings.api.auth_string is not None:
+        user, _, password = settings.api.auth_string.get_secret_value().partition(":")
+        auth = httpx.BasicAuth(user, password)
+    address = shown_address(settings.api.url)
+    try:
+        answer = httpx.get(f"{settings.api.url}/admin/version", headers=headers, auth=auth, timeout=ANSWER_S)
+    except httpx.HTTPError as error:
+        return Finding("Prefect", "broken", f"{address} does not answer ({type(error).__name__}): is PREFECT_API_URL right?")
+    if answer.status_code in (401, 403):
+        return Finding("Prefect", "broken", f"{address} refuses the credentials: set PREFECT_API_AUTH_STRING or PREFECT_API_KEY")
+    if answer.status_code != 200:
+        return Finding("Prefect", "broken", f"{address} answers {answer.status_code}: is PREFECT_API_URL that of the API?")
+    return Finding("Prefect", "ok", f"{address}: version {answer.json()}")
+
+
+def _redis(settings: RedisSettings) -> Finding:
+    if settings.url is None:
+        return Finding("Redis", "absent", "none is set (redis.url): each serving process keeps states in its own memory")
+    address = shown_address(settings.url)
+    try:
+        import redis
+    except ImportError:
+        return Finding("Redis", "broken", "the package redis is not installed: pip install 'movielens-recsys[serving]'")
+    try:
+        with redis.Redis.from_url(settings.url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S) as client:
+            said = client.info("server")
+    except (redis.RedisError, OSError, ValueError) as error:
+        return Finding("Redis", "broken", f"{address} does not answer ({type(error).__name__})")
+    return Finding("Redis", "ok", f"{address}: version {said['redis_version']}")
+
+
+def _gpu() -> Finding:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return Finding("GPU", "absent", "none: training runs on the CPU")
+    command = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("GPU", "broken", f"nvidia-smi does not answer ({type(error).__name__})")
+    if done.returncode != 0:
+        last = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no message"]
+        return Finding("GPU", "broken", f"nvidia-smi fails: {last[0]}")
+    return Finding("GPU", "ok", "; ".join(line.strip() for line in done.stdout.splitlines()))

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tests.flows.test_cli import recsys
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert recsys("--version") == 0
+    assert capsys.readouterr().out == f"recsys {version('movielens-recsys')}\n"
+
+
+def test_the_effective_settings_are_shown_with_their_sources(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECSYS__STORE__URL", "file:elsewhere")
+    (tmp_path / "x.yaml").write_text("seed: 3\n")
+    out = tmp_path / "out.json"
+    given = ["-c", str(tmp_path / "x.yaml"), "--set", "tracking.mode=off", "--json", str(out)]
+    assert recsys("config", "show", *given) == 0
+    assert [(row["key"], row["value"], row["origin"]) for row in json.loads(out.read_text())] == [
+        ("seed", 3, str(tmp_path / "x.yaml")),
+        ("store.url", "file:elsewhere", "RECSYS__STORE__URL"),
+        ("tracking.mode", "off", "--set tracking.mode"),
+    ]
+    assert "--all lists them" in capsys.readouterr().out
+    assert recsys("config", "show", "models.ss4rec", *given) == 0
+    assert all(row["key"].startswith("models.ss4rec.") for row in json.loads(out.read_text()))
+    assert recsys("config", "show", "--all", *given) == 0
+    assert len(json.loads(out.read_text())) > 100
+    assert recsys("config", "show", "--all", "--for", "serve", "--json", str(out)) == 0
+    assert "redis.url" in {row["key"] for row in json.loads(out.read_text())}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["models.ss5rec"], "models.ss5rec is not a setting or section of retrain; sections are data, drift"),
+        (["--for", "promote"], "--for promote: there is no such command with settings; known are retrain"),
+        (["--set", "sed=1"], "--set sed cannot be used: sed is no setting; did you mean seed?"),
+    ],
+)
+def test_a_wrong_section_or_command_is_one_sentence(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert recsys("config", "show", *arguments) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_the_doctor_ends_with_1_where_something_is_broken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ["--set", f"store.url=file:{tmp_path}/store"]
+    assert recsys("doctor", *store) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["versions:", "store:", "Prefect:", "Redis:", "GPU:"]
+    monkeypatch.setenv("RECSYS__REDIS__URL", "redis://127.0.0.1:9/0")
+    assert recsys("doctor", *store, "--json", str(tmp_path / "out.json")) == 1
+    assert {row["name"]: row["status"] for row in json.loads((tmp_path / "out.json").read_text())}["Redis"] == "broken"

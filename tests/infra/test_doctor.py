@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+from configs.serving import RedisSettings
+from configs.settings import StoreSettings
+from infra import doctor
+from infra.doctor import Finding, examine
+from infra.stores import LocalStore
+from tasks.promotions import promote
+from tests.doubles.redis_server import redis_server
+from tests.tasks.stored import NAME, NOW, sealed
+
+
+def found_in(store: StoreSettings, redis: str | None = None, model_name: str = NAME) -> dict[str, Finding]:
+    return {finding.name: finding for finding in examine(store, model_name, RedisSettings(url=redis))}
+
+
+@pytest.fixture(autouse=True)
+def no_server() -> Iterator[None]:
+    with temporary_settings({PREFECT_API_URL: None}):
+        yield
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+def test_a_store_is_named_with_its_champion(tmp_path: Path) -> None:
+    settings = StoreSettings(url=f"file:{tmp_path}/store")
+    assert found_in(settings)["store"] == Finding("store", "ok", f"{settings.url}: {NAME} has no champion yet")
+    store = LocalStore(tmp_path / "store")
+    ref = sealed(store, tmp_path / "m")
+    promote(store, NAME, ref.version, expected=0, reason="first", now=NOW)
+    assert f"{ref.version} is champion of {NAME}" in found_in(settings)["store"].said
+
+
+def test_a_store_that_cannot_be_written_or_reached_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)  # root may write everywhere
+    found = found_in(StoreSettings(url=f"file:{tmp_path}/store"))["store"]
+    assert found.status == "broken" and f"{tmp_path} cannot be written" in found.said
+    far = StoreSettings.model_validate(
+        {"url": "s3://b/p", "endpoint_url": "http://127.0.0.1:9", "access_key_id": "a", "secret_access_key": "planted"}
+    )
+    found = found_in(far)["store"]
+    assert found.status == "broken" and "does not answer" in found.said and "planted" not in found.said
+
+
+def test_what_is_not_set_up_is_absent_and_breaks_nothing(tmp_path: Path) -> None:
+    found = found_in(StoreSettings(url=f"file:{tmp_path}/store"))
+    assert found["Prefect"].status == found["Redis"].status == "absent"
+    assert found["versions"].status == "ok" and "prefect 3." in found["versions"].said
+
+
+class _Prefect(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.headers.get("Authorization") else 401)
+        self.end_headers()
+        self.wfile.write(b'"3.8.8"')
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+def test_a_prefect_server_tells_its_version_and_wrong_credentials_are_told_apart(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Prefect)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/api"
+    store = StoreSettings(url=f"file:{tmp_path}/store")
+    with temporary_settings({PREFECT_API_URL: address}):
+        refused = found_in(store)["Prefect"]
+        assert refused.status == "broken" and "PREFECT_API_AUTH_STRING" in refused.said
+    with temporary_settings({PREFECT_API_URL: address, PREFECT_API_AUTH_STRING: "admin:planted"}):
+        found = found_in(store)["Prefect"]
+        assert (found.status, found.said) == ("ok", f"{address}: version 3.8.8")
+        server.shutdown()
+        server.server_close()
+        gone = found_in(store)["Prefect"]
+        assert gone.status == "broken" and "planted" not in gone.said
+
+
+def test_redis_tells_its_version_and_one_that_is_gone_is_named(tmp_path: Path) -> None:
+    store = StoreSettings(url=f"file:{tmp_path}/store")
+    with redis_server() as server:
+        found = found_in(store, server.url)["Redis"]
+        assert found.status == "ok" and ": version " in found.said
+    gone = found_in(store, server.url.replace("redis://", "redis://:planted@"))["Redis"]
+    assert gone.status == "broken" and "planted" not in gone.said
+
+
+def test_what_never_answers_is_broken_and_nothing_else_waits_for_it(
+    tmp_path: Path, silent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "DEADLINE_S", 1.0)
+    monkeypatch.setattr(doctor, "_gpu", lambda: time.sleep(30))
+    found = found_in(StoreSettings(url=f"file:{tmp_path}/store"), f"redis://127.0.0.1:{silent}/0")
+    assert [each.status for each in found.values()] == ["ok", "ok", "absent", "broken", "broken"]
+    assert "did not answer within 1 s" in found["GPU"].said
