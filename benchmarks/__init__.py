@@ -1,1 +1,1 @@
-"""One command for each claim; results/ holds what they printed, and README's tables are made from it."""
+"""One command for each claim. They write their results to results/, from which README's tables are generated."""

@@ -1,8 +1,8 @@
-"""How much of SS4Rec's score is the protocol: `python -m benchmarks.audit --source ml-1m --data ml-1m.zip`.
+"""How much of SS4Rec's score comes from the protocol: `python -m benchmarks.audit --source ml-1m --data ml-1m.zip`.
 
-Trains the same settings under each order of events and ranks the test requests with seen items in and out, asked at the
-target's time and at the last event's, with the histories' ties as they are and drawn anew (what `recsys audit --retrain` does
-for a stored version). One seed: the orders differ by far more than seeds do.
+Trains the same settings under each order of events. Each model ranks the test requests with and without seen items, at the
+target's time and at the time of the last event, with the ties in the histories unchanged and redrawn. `recsys audit --retrain`
+does the same for a stored version. One seed is enough: the orders differ by far more than the seeds do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tasks.audit import AuditRow, retrained
 
 
 def main() -> None:
-    """Train under each order, write every row, print the table."""
+    """Train under each order, write all rows and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", default="ml-1m", choices=get_args(SourceName))
     parser.add_argument("--data", type=Path, help="zip, folder or ratings file of the release; downloaded if left out")

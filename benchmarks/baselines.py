@@ -1,9 +1,9 @@
-"""Baselines on one data set: `python -m benchmarks.baselines --source ml-1m --data ml-1m.zip --max-seconds 600`.
+"""Baselines on one dataset: `python -m benchmarks.baselines --source ml-1m --data ml-1m.zip --max-seconds 600`.
 
-Each model is trained once for each protocol and seed and its test requests are ranked twice: all items, and with the items
-that the user has seen left out. The epoch is chosen on the valid part with seen items left out, but under loo-recbole among
-all items, as RecBole does for sequential models. NCF is RecBole's NeuMF with our settings; SASRec and GRU4Rec are trained
-by RecBole's own Trainer with RecBole's settings but for the history's length.
+Each model is trained once for each protocol and seed. It ranks the test requests twice: over all items, and without the items
+that the user has seen. The best epoch is chosen on the validation part without seen items, except under loo-recbole: there it is
+chosen over all items, as RecBole does for sequential models. NCF is RecBole's NeuMF with our settings. SASRec and GRU4Rec are
+trained by RecBole's own Trainer with RecBole's settings, except for the length of the history.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ class Job:
 
 
 def main() -> None:
-    """Run what is asked for, write the JSON after each training, print the table."""
+    """Run the requested trainings, write the JSON after each one and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", default="ml-1m", choices=get_args(SourceName))
-    parser.add_argument("--data", type=Path, help="zip, folder or ratings file of the release; or ml-100k, which recbole ships")
+    parser.add_argument("--data", type=Path, help="zip, folder or ratings file of the release; or ml-100k (part of recbole)")
     parser.add_argument("--protocols", nargs="+", default=["loo-recbole", "loo-exact"], choices=["loo-recbole", "loo-exact"])
     parser.add_argument("--models", nargs="+", default=list(get_args(Kind)), choices=get_args(Kind))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
-    parser.add_argument("--max-seconds", type=float, default=600, help="no epoch of a training begins after this")
+    parser.add_argument("--max-seconds", type=float, default=600, help="no epoch of a training starts after this time")
     parser.add_argument("--max-epochs", type=int, help="default: RecBole's 300, and NCF's own")
-    parser.add_argument("--max-length", type=int, default=200, help="events that a sequential model reads")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at once; each gets its share of the cores")
+    parser.add_argument("--max-length", type=int, default=200, help="number of events that a sequential model reads")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel trainings; each gets an equal share of the cores")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/baselines.json"))
     given = parser.parse_args()
@@ -67,7 +67,7 @@ def main() -> None:
             "the package recbole is not installed, and ncf, sasrec and gru4rec need it: pip install recbole==1.2.1, or choose "
             "--models popularity."
         )
-    load_events(given.source, given.data)  # downloaded once, and refused here if it cannot be read
+    load_events(given.source, given.data)  # downloads the data once, and fails early if it cannot be read
     bounds = (given.max_seconds, given.max_epochs, given.max_length, given.device)
     work = [
         Job(given.source, given.data, protocol, kind, seed, *bounds)
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def render(result: dict[str, Any]) -> str:
-    """The result as a Markdown table: means over the seeds, their standard deviation where there are several."""
+    """Return the result as a Markdown table: means over the seeds, with the standard deviation if there are several."""
     names = [f"{name.upper()} {ranking}" for ranking in RANKINGS for name in METRICS]
     head = ["protocol", "model", *names, "epochs", "stopped by", "seconds"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -147,7 +147,7 @@ def _run(job: Job) -> dict[str, Any]:
 
 
 def _fit(job: Job, parts: Split, *, mask_seen: bool, folder: Path) -> tuple[Recommender, FitReport, str | None]:
-    """The model of the best valid epoch, how its training went, and what ended it."""
+    """Return the model of the best validation epoch, the report of its training, and the reason why it ended."""
     if job.kind == "ncf":
         return _fit_ncf(job, parts, mask_seen=mask_seen, folder=folder)
     if job.kind == "popularity":
@@ -169,7 +169,7 @@ def _fit(job: Job, parts: Split, *, mask_seen: bool, folder: Path) -> tuple[Reco
 
 
 class _TimeIsOver(Exception):
-    """Leaves a fit between two epochs."""
+    """Raised to stop a fit between two epochs."""
 
 
 def _fit_ncf(job: Job, parts: Split, *, mask_seen: bool, folder: Path) -> tuple[Recommender, FitReport, str]:
@@ -185,7 +185,7 @@ def _fit_ncf(job: Job, parts: Split, *, mask_seen: bool, folder: Path) -> tuple[
     def after_epoch(report: EpochReport) -> None:
         epochs.append(report)
         if report.best_epoch == report.epoch:
-            model.save(folder)  # the training loop forgets its best epoch when it is left
+            model.save(folder)  # if an exception ends the training loop, its best epoch is lost
         if time.perf_counter() - started >= job.max_seconds:
             raise _TimeIsOver
 

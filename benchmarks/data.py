@@ -1,4 +1,4 @@
-"""The data of the benchmarks, split by a protocol; nothing here needs Prefect, pandera or Evidently."""
+"""Load the data of the benchmarks and split it by a protocol. Does not need Prefect, pandera or Evidently."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ __all__ = ["load_events", "load_split", "load_tables", "load_users", "origin"]
 
 
 def origin(source: SourceName, path: Path | None) -> dict[str, str]:
-    """What a result says of its data: the release, and the file that it was read from."""
+    """Describe the data of a result: the release, and the file that it was read from."""
     return {"data": source, "file": path.name if path is not None else f"{source}, as published"}
 
 
 def load_events(source: SourceName, path: Path | None = None) -> pd.DataFrame:
-    """Interactions of a MovieLens release in source order, from `path` or else downloaded (ml-100k needs neither).
+    """Load the interactions of a MovieLens release in source order, from `path` or by download (ml-100k needs neither).
 
-    Skips the benchmark where it cannot be had.
+    Skips the benchmark if the data is not available.
     """
     events = load_tables(source, path).interactions
     return events.assign(row=np.arange(len(events)))
 
 
 def load_users(source: SourceName, path: Path | None) -> pd.DataFrame:
-    """What the release tells of its users; only user_id where it tells nothing. Skips the benchmark as `load_events` does."""
+    """Load the user attributes of the release, or only user_id if it has none. Skips the benchmark as `load_events` does."""
     tables = load_tables(source, path)
     if tables.users is None:
         return pd.DataFrame({"user_id": np.unique(tables.interactions["user_id"])})
@@ -44,7 +44,7 @@ def load_users(source: SourceName, path: Path | None) -> pd.DataFrame:
 
 
 def load_tables(source: SourceName, path: Path | None) -> RawTables:
-    """The release's raw tables, from `path` or else downloaded. Skips the benchmark where they cannot be had."""
+    """Load the release's raw tables from `path` or by download. Skips the benchmark if they are not available."""
     from tasks.ingest import ingest
 
     if path is not None and not path.exists():
@@ -56,5 +56,5 @@ def load_tables(source: SourceName, path: Path | None) -> RawTables:
 
 
 def load_split(source: SourceName, path: Path | None, protocol: ProtocolId) -> Split:
-    """`load_events` under a protocol with its default settings."""
+    """Load the events and split them under a protocol with its default settings."""
     return split(load_events(source, path), EvaluationSettings(protocol=protocol))

@@ -1,16 +1,20 @@
-"""How often drift alarms on what has not changed, and whether it finds what has: `python -m benchmarks.drift`.
+"""How often drift detection raises false alarms, and whether it finds real shifts: `python -m benchmarks.drift`.
 
-Two kinds of slices of one distribution, of 500, 5,000 and 50,000 events:
+False alarms are counted on two kinds of slices from one unchanged distribution, with 500, 5,000 and 50,000 events:
 
-- `stream`: time slices of a feed that does not change. Users of a data set arrive at random moments with all of their events, as
-  often as it takes, each as a new user, moved by whole weeks so that hours and weekdays stay theirs. All checks are judged, volume,
-  freshness and new users too.
-- `users`: slices of whole users of ML-1M drawn from those who are not in the reference. They are no windows of time.
+- `stream`: time slices of a steady feed. Users of a dataset arrive at random moments with all of their events. They are drawn as
+  often as needed, each time as a new user. Their events move by whole weeks, so they keep their hours and weekdays. All checks
+  are judged, including volume, freshness and new users.
+- `users`: slices of complete users of ML-1M who are not in the reference. These slices are not windows of time.
 
-The streams are made of MovieLens (real ratings in real sittings) and of `benchmarks.synthetic_events`. Each reference serves some slices; the 95 % interval is
-Wilson's. A slice alarms where its verdict is drifted. Then the same streams with a planted shift (`tasks.shifts`): found is whether
-the first slice of 5,000 events after the shift began alarms, as told by the verdict, and with which checks. The outlier: one value of
-1e9 in the slice or in the reference, without a shift (must not alarm) and with one (must be found).
+The streams are made from MovieLens (real ratings in real sessions) and from `benchmarks.synthetic_events`. Several slices share
+one reference. A slice alarms if its verdict is drifted; the 95 % interval is Wilson's.
+
+Detection is measured on the same streams with a planted shift (`tasks.shifts`). A shift counts as found if the verdict on the
+first slice of 5,000 events after its start is drifted; the checks that alarmed are recorded.
+
+The outlier trial puts one value of 1e9 into the slice or the reference. Without a shift it must not alarm; with a shift, the
+shift must be found.
 """
 
 from __future__ import annotations
@@ -48,7 +52,7 @@ WEEK_S = 7 * 86_400
 SIZES = (500, 5_000, 50_000)
 REFERENCE_EVENTS = 100_000
 PLANTED_SIZE = 5_000
-LONGEST_STAY_S = 26 * WEEK_S  # of a user's events; later ones would make the stream's start-up longer than the stream
+LONGEST_STAY_S = 26 * WEEK_S  # limit on a user's events; with later ones the stream's warm-up would be longer than the stream
 OUTLIER = 1_000_000_000
 NAMES = ("ml-100k", "ml-1m", "synthetic")
 SIDES = ("slice", "reference")
@@ -56,12 +60,12 @@ OUTLIER_COLUMNS = ("rating", "gap_s", "movie_id", "timestamp")
 
 
 SOURCES: list[Source] = []
-"""Of the run, for its processes."""
+"""The sources of this run. The forked worker processes inherit them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Users to draw from: events by user and time, and items."""
+    """A dataset to draw users from: events sorted by user and time, and items."""
 
     name: str
     events: pd.DataFrame
@@ -69,15 +73,15 @@ class Source:
 
 
 def main() -> None:
-    """Measure, write, print."""
+    """Measure, write the result after each row and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sources", nargs="+", choices=NAMES, default=list(NAMES))
-    parser.add_argument("--ml-1m", type=Path, help="zip or folder of MovieLens 1M; without it ML-1M is downloaded")
-    parser.add_argument("--slices", type=int, default=100, help="of each size and kind")
-    parser.add_argument("--references", type=int, default=10, help="that the slices of a size share")
+    parser.add_argument("--ml-1m", type=Path, help="zip or folder of MovieLens 1M; downloaded if left out")
+    parser.add_argument("--slices", type=int, default=100, help="number of slices of each size and kind")
+    parser.add_argument("--references", type=int, default=10, help="number of references that the slices of one size share")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--seeds", type=int, default=3, help="of each planted shift and outlier")
-    parser.add_argument("--workers", type=int, default=1, help="processes that measure")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds for each planted shift and outlier")
+    parser.add_argument("--workers", type=int, default=1, help="number of measuring processes")
     parser.add_argument("--synthetic-events", type=int, default=1_000_000)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/drift.json"))
     given = parser.parse_args()
@@ -100,7 +104,7 @@ def main() -> None:
         "outlier": [],
     }
     jobs = _jobs(given, settings)
-    # Forked, so that each has the sources at hand.
+    # The processes are forked so that they inherit SOURCES.
     with ProcessPoolExecutor(given.workers, mp_context=multiprocessing.get_context("fork")) as pool:
         for (section, _, _), row in zip(jobs, pool.map(_run, [job[1:] for job in jobs]), strict=True):
             result[section].append(row)
@@ -109,7 +113,7 @@ def main() -> None:
 
 
 def _jobs(given: argparse.Namespace, settings: DriftSettings) -> list[tuple[str, Callable[..., Any], tuple[Any, ...]]]:
-    """(section of the result, function, its arguments after the source's place)."""
+    """Return (section of the result, function, arguments) per job. The first argument is the position in SOURCES."""
     jobs: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
     for place in range(len(SOURCES)):
         for size in given.sizes:
@@ -131,7 +135,7 @@ def _run(job: tuple[Callable[..., Any], tuple[Any, ...]]) -> Any:
 
 
 def synthetic_source(interactions: int, seed: int) -> Source:
-    """Users of `benchmarks.synthetic_events`, with genres made up by item."""
+    """Make a source from `benchmarks.synthetic_events`, with a random genre for each item."""
     from benchmarks.synthetic_events import events, scaled
 
     users, items = scaled(interactions)
@@ -154,10 +158,10 @@ def synthetic_source(interactions: int, seed: int) -> Source:
 
 
 def steady_stream(source: Source, events: int, seed: int) -> pd.DataFrame:
-    """At least `events` events of a feed that does not change: users of the source, drawn with replacement, arrive at random.
+    """Make at least `events` events of a steady feed: users of the source, drawn with replacement, arrive at random.
 
-    Each draw is a new user with its events of the first half year, moved by whole weeks. The rate is the source's own. The stream is
-    cut at the front, where those who came before it began are still missing.
+    Each draw is a new user with the events of the first half year, moved by whole weeks. The rate is that of the source. The
+    start of the stream is cut off, because users who would have arrived earlier are missing there.
     """
     rng = np.random.default_rng(seed)
     frame = source.events
@@ -187,7 +191,7 @@ def steady_stream(source: Source, events: int, seed: int) -> pd.DataFrame:
 
 
 def time_slice(features: pd.DataFrame, begins: int, size: int) -> tuple[pd.DataFrame, Window]:
-    """The first `size` events from `begins` (UTC seconds) on, and their window of time."""
+    """Return the first `size` events from `begins` (UTC seconds) on, and their time window."""
     times = features["timestamp"].to_numpy(np.int64)
     later = np.sort(times[times >= begins])
     end = int(later[min(size, len(later)) - 1])
@@ -197,7 +201,7 @@ def time_slice(features: pd.DataFrame, begins: int, size: int) -> tuple[pd.DataF
 
 
 def user_slice(features: pd.DataFrame, users: IntArray, size: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Whole users drawn from `users` until there are `size` events."""
+    """Draw complete users from `users` until there are `size` events."""
     order = rng.permutation(users)
     sizes = features["user_id"].value_counts().reindex(order).to_numpy(np.int64)
     taken = order[: int(np.searchsorted(np.cumsum(sizes), size)) + 1]
@@ -205,7 +209,7 @@ def user_slice(features: pd.DataFrame, users: IntArray, size: int, rng: np.rando
 
 
 def interval(found: int, of: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
+    """Return Wilson's 95 % interval of a share."""
     z, share = 1.959963984540054, found / of
     middle = (share + z**2 / (2 * of)) / (1 + z**2 / of)
     half = z / (1 + z**2 / of) * np.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
@@ -213,7 +217,7 @@ def interval(found: int, of: int) -> tuple[float, float]:
 
 
 def render(result: dict[str, Any]) -> str:
-    """Markdown: alarms on unchanged slices, then what was planted, and the outlier."""
+    """Return Markdown: alarms on unchanged slices, then planted shifts, then outliers."""
     rows = []
     for name in result["sources"]:
         for kind in ("stream", "users"):
@@ -254,7 +258,7 @@ def _movielens(source: SourceName, path: Path | None) -> Source:
 def _stream_reference(
     source: Source, size: int, slices: int, settings: DriftSettings, seed: int
 ) -> tuple[pd.DataFrame, int, Reference]:
-    """Features of a steady stream, the second from which slices may begin, and the reference of what lies before it."""
+    """Return the features of a steady stream, the first second of its slices, and the reference made of the events before."""
     stream = steady_stream(source, REFERENCE_EVENTS + int(1.2 * size * slices), seed)
     ordered = np.sort(stream["timestamp"].to_numpy(np.int64))
     begins = int(ordered[REFERENCE_EVENTS])
@@ -325,8 +329,8 @@ def _planted(source: Source, scenario: Scenario, seeds: int, settings: DriftSett
 
 
 def planted(source: Source, scenario: Scenario, settings: DriftSettings, seed: int) -> DriftResult:
-    """The verdict on the first PLANTED_SIZE events that come in after the shift began, through validation as in every run."""
-    # So long that as many events are left after a month without any, or where one of ten users is.
+    """Judge the first PLANTED_SIZE events that arrive after the shift starts. They pass through validation, as in every run."""
+    # The stream is long enough to leave that many events after a month-long outage, or if only one user in ten remains.
     features, begins, reference = _stream_reference(source, PLANTED_SIZE, 16, settings, 1000 + seed)
     columns = ["user_id", "movie_id", "rating", "timestamp"]
     events, items = SCENARIOS[scenario](features[columns], source.items, since=begins, seed=seed)
@@ -340,7 +344,7 @@ def planted(source: Source, scenario: Scenario, settings: DriftSettings, seed: i
     now = int(features["timestamp"].max())
     validated = validate(raw, ValidationSettings(max_quarantined_share=1.0, earliest=0, min_rows=1), now)
     rows = build_features(validated.interactions)
-    # Of the slice's rows those that validation set aside, or that replace what the user had said before.
+    # The slice's rows that validation quarantined, or that replace an earlier rating by the same user.
     current = rows[rows["timestamp"] >= begins]
     quarantine = Quarantine(PLANTED_SIZE, PLANTED_SIZE - len(current))
     before = rows[rows["timestamp"] < begins]
@@ -365,7 +369,7 @@ def _outlier(source: Source, side: str, column: str, seeds: int, settings: Drift
 
 
 def with_outlier(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The frame with one value of 1e9, or as a time one 1e9 seconds off."""
+    """Return a copy of the frame with one value set to 1e9, or with one timestamp moved by 1e9 seconds."""
     spoilt = frame.copy()
     label = frame.index[len(frame) // 2]
     spoilt.loc[label, column] = OUTLIER if column != "timestamp" else int(frame["timestamp"].loc[label]) + OUTLIER

@@ -1,9 +1,9 @@
-"""How long a ratings.csv takes to become a validated version, and in how much memory: `python -m benchmarks.etl`.
+"""Time and memory needed to turn a ratings.csv into a validated dataset version: `python -m benchmarks.etl`.
 
-Files with MovieLens-25M's marginals (`benchmarks.synthetic_events`) at several sizes up to its own, and MovieLens files that are
-given (`--data ml-1m=ml-1m.zip`). Each engine of `benchmarks.etl_peers` works in a process of its own: its wall and CPU seconds from
-start to end, imports included, and its peak resident memory as the kernel counts it. The engines' features must agree. The file is
-read once beforehand, so that none pays for the disk.
+The input files have MovieLens-25M's marginals (`benchmarks.synthetic_events`), at several sizes up to that of MovieLens-25M. You
+can add MovieLens files (`--data ml-1m=ml-1m.zip`). Each engine of `benchmarks.etl_peers` runs in its own process. The benchmark
+measures the wall and CPU seconds of the process, including imports, and its peak resident memory as counted by the kernel. The
+features of all engines must agree. Each file is read once beforehand, so that no engine waits for the disk.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ SUMMED = [
 
 
 def main() -> None:
-    """Measure every size, write after each, print."""
+    """Measure every size, write the result after each and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="*", type=int, default=[1_000_000, 5_000_000, INTERACTIONS])
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
     parser.add_argument("--times", type=int, default=3)
-    parser.add_argument("--once", nargs="*", choices=list(ENGINES), default=[], help="engines measured once at the greatest size")
+    parser.add_argument("--once", nargs="*", choices=list(ENGINES), default=[], help="engines measured once at the largest size")
     parser.add_argument(
-        "--data", nargs="*", default=["ml-100k"], metavar="SOURCE[=PATH]", help="MovieLens files, read with the defaults"
+        "--data", nargs="*", default=["ml-100k"], metavar="SOURCE[=PATH]", help="MovieLens files, read with the default settings"
     )
-    parser.add_argument("--folder", type=Path, help="for the files and what is made of them: 6 GB; a temporary one if left out")
+    parser.add_argument("--folder", type=Path, help="folder for the input and output files (6 GB); temporary if left out")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/etl.json"))
     given = parser.parse_args()
     for engine in given.engines:
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def render(result: dict[str, Any]) -> str:
-    """The sizes as Markdown: seconds and memory of each engine, and how many times ours' each takes."""
+    """Return the sizes as Markdown: seconds and memory of each engine, and its time relative to ours."""
     head = ["rows", "engine", "wall, s (every run)", "of the processors, s", "peak GiB", "wall / ours", "load"]
     lines = []
     for size in result["sizes"]:
@@ -113,7 +113,7 @@ def _met(met: bool) -> str:
 def _size(size: int, path: Path, folder: Path, times: dict[str, int]) -> dict[str, Any]:
     row: dict[str, Any] = {"interactions": size, "csv_mb": round(path.stat().st_size / 1e6, 1), "engines": {}}
     sums: dict[str, dict[str, int]] = {}
-    for run in range(max(times.values())):  # in turn, so that what else the machine does falls on all
+    for run in range(max(times.values())):  # engines take turns, so that other load on the machine affects all of them
         for name in (name for name in times if run < times[name]):
             work = folder / "work"
             work.mkdir()
@@ -155,7 +155,7 @@ def _sums(features: Path) -> dict[str, int]:
 
 
 def _release(source: str, path: str, times: int) -> dict[str, Any]:
-    """A MovieLens release with default settings: its account, and seconds without the start of the process."""
+    """Process a MovieLens release with default settings. Return its counts, and the seconds without process start."""
     from configs.etl import EtlSettings
     from configs.settings import DataSettings, ValidationSettings
     from infra.stores import LocalStore

@@ -1,9 +1,9 @@
-"""The etl of one ratings.csv, by this project and as it is commonly written for pandas, polars and DuckDB.
+"""The etl of one ratings.csv: this project's, and typical implementations in pandas, polars and DuckDB.
 
-Run by `benchmarks.etl`, each in a process of its own: `python -m benchmarks.etl_peers NAME ratings.csv FOLDER`. Every one reads
-the file, sets rows aside that break the same rules, keeps the newest event of each user and movie, sorts by user, time and movie,
-makes the same features, and writes both tables as Parquet with zstd. Ours, besides, proves the rows by pandera models, names the
-version by its content, and stores it with the sha256 of each file.
+`benchmarks.etl` runs each engine in its own process: `python -m benchmarks.etl_peers NAME ratings.csv FOLDER`. Every engine reads
+the file, quarantines the rows that break the same rules, and keeps the newest event of each user and movie. It sorts by user,
+time and movie, computes the same features, and writes both tables as Parquet with zstd. Ours also validates the rows with pandera
+models, names the version by its content, and stores it with the sha256 of each file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROLE = {"userId": "user_id", "movieId": "movie_id"}
 
 
 def ours(source: Path, folder: Path) -> None:
-    """As the flow `etl` does it, without Prefect round it."""
+    """Run the same steps as the flow `etl`, without Prefect."""
     from configs.etl import EtlSettings
     from infra.stores import LocalStore
     from tasks.datasets import write_dataset
@@ -36,7 +36,7 @@ def ours(source: Path, folder: Path) -> None:
 
 
 def pandas(source: Path, folder: Path) -> None:
-    """pandas as its guide teaches it: vectorised, whole tables, groupby."""
+    """Use pandas as its user guide recommends: vectorised operations on complete tables, and groupby."""
     import pandas as pd
 
     frame = pd.read_csv(source).rename(columns=ROLE)
@@ -74,7 +74,7 @@ def pandas(source: Path, folder: Path) -> None:
 
 
 def polars(source: Path, folder: Path) -> None:
-    """polars with its lazy API."""
+    """Use polars with its lazy API."""
     import polars as pl
 
     kinds = {"userId": pl.Int64, "movieId": pl.Int64, "rating": pl.Float64, "timestamp": pl.Int64}
@@ -114,7 +114,7 @@ def polars(source: Path, folder: Path) -> None:
 
 
 def duckdb(source: Path, folder: Path) -> None:
-    """DuckDB, in memory, as SQL."""
+    """Use DuckDB in memory, with SQL."""
     import duckdb as db
 
     place = db.connect()
@@ -158,12 +158,12 @@ ENGINES = {"ours": ours, "pandas": pandas, "polars": polars, "duckdb": duckdb}
 
 
 def features_file(name: str, folder: Path) -> Path:
-    """Where an engine has left its features."""
+    """Return the file to which an engine wrote its features."""
     return next(folder.rglob("features.parquet")) if name == "ours" else folder / "features.parquet"
 
 
 def _peak_gib() -> float:
-    """Greatest resident memory of this process; getrusage's would count its parent's too, from before exec."""
+    """Return the peak resident memory of this process. getrusage would also count the parent's memory from before exec."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return round(int(status.split("VmHWM:")[1].split()[0]) / 2**20, 2)
 

@@ -1,16 +1,16 @@
-"""How often the gate errs: `python -m benchmarks.gate`.
+"""How often the gate makes a wrong decision: `python -m benchmarks.gate`.
 
-Two trainings of one model with other seeds rank MovieLens 100K's test requests. Noise added to the scores of one of them,
-scaled so that two noisy copies differ as much as the two trainings do (the spread of per-request NDCG@10 differences), makes
-as many equal challengers and champions as are wanted in milliseconds each. With them:
+One model is trained with two seeds, and both trainings rank MovieLens 100K's test requests. Noise is then added to the scores of
+one training. It is scaled so that two noisy copies differ as much as the two trainings do (the spread of per-request NDCG@10
+differences). This makes any number of equal challengers and champions, in milliseconds each. The trials:
 
-- A/A: equal models; a promotion is wrong.
-- A/B: the challenger's targets are lifted until its mean NDCG@10 is higher by a given share; a promotion is right. Larger holdouts
-  are requests drawn with replacement.
-- A sacrifice: users with short histories are cut from the data's own users; the challenger gains overall and loses on them.
+- A/A: the models are equal; a promotion is wrong.
+- A/B: the scores of the challenger's targets are raised until its mean NDCG@10 is higher by a given share; a promotion is right.
+  Larger holdouts are requests drawn with replacement.
+- A sacrifice: some of the data's users are cut to short histories; the challenger gains overall and loses on these users.
 - A popularity clone: the challenger is the popularity baseline.
 
-Every decision is the gate's own, with its default settings but for the number of resamples.
+The real gate makes every decision, with its default settings except for the number of resamples.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ from tasks.gate import Challenger, Champion, GateInputs, decide
 from tasks.load_check import LoadCheck
 
 FloatArray = npt.NDArray[np.float32]
-SHORT_SHARE, SHORT_EVENTS = 0.15, 8  # users cut to their first events, so that there are new ones
-WORKS = LoadCheck(True, 0.1, 0.01, 0.0, True, "")  # the stored version is not what is tried here
+SHORT_SHARE, SHORT_EVENTS = 0.15, 8  # share of users who are cut to their first events, so that there are new users
+WORKS = LoadCheck(True, 0.1, 0.01, 0.0, True, "")  # the check of the stored version is not under test here
 BEYOND = {"coverage@10": 0.5, "gini@10": 0.8}
 
 
 @dataclass(frozen=True, eq=False)
 class Requests:
-    """What a decision needs of the holdout, and the scores that noise is added to."""
+    """The parts of the holdout that a decision needs, and the scores to which noise is added."""
 
     parts: Split
-    scores: FloatArray  # (R, n_items); -inf where the user has seen the item
+    scores: FloatArray  # (R, n_items); -inf if the user has seen the item
     target: IntArray  # (R,) columns
     baselines: dict[str, Ranking]
     masks: dict[str, npt.NDArray[np.bool_]]
@@ -62,14 +62,14 @@ class Requests:
 
 
 def main() -> None:
-    """Train, try, write the counts, print the table."""
+    """Train, run the trials, write the counts and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", default="ml-100k", choices=get_args(SourceName))
     parser.add_argument("--data", type=Path, help="zip, folder or ratings file of the release")
-    parser.add_argument("--runs", type=int, default=200, help="decisions of each trial")
-    parser.add_argument("--null-runs", type=int, default=1000, help="decisions of the A/A trial")
+    parser.add_argument("--runs", type=int, default=200, help="decisions per trial")
+    parser.add_argument("--null-runs", type=int, default=1000, help="decisions in the A/A trial")
     parser.add_argument("--gains", nargs="+", type=float, default=[0.05, 0.10, 0.20])
-    parser.add_argument("--holdouts", nargs="+", type=int, default=[0, 6040], help="requests; 0 are the data's own")
+    parser.add_argument("--holdouts", nargs="+", type=int, default=[0, 6040], help="requests; 0 is the data's own holdout")
     parser.add_argument("--resamples", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=SS4RecSettings().max_epochs)
     parser.add_argument("--seed", type=int, default=1)
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def render(result: dict[str, Any]) -> str:
-    """The trials as a Markdown table."""
+    """Return the trials as a Markdown table."""
     lines = [
         "| trial | requests | decisions | promoted | 95 % interval | must be | rules that held it |",
         "|---|---|---|---|---|---|---|",
@@ -162,7 +162,7 @@ def _ranks(scores: FloatArray, target: IntArray) -> IntArray:
 
 
 def _noisy(asked: Requests, noise: float, rng: np.random.Generator, rows: IntArray, lift: FloatArray | float = 0.0) -> IntArray:
-    """Ranks of the targets when noise is added to every score, and `lift` to the target's."""
+    """Rank the targets after adding noise to every score and `lift` to the scores of the targets."""
     ranks = np.empty(len(rows), dtype=np.int64)
     for start in range(0, len(rows), 1024):
         part = rows[start : start + 1024]
@@ -174,7 +174,7 @@ def _noisy(asked: Requests, noise: float, rng: np.random.Generator, rows: IntArr
 
 
 def _noise_of(asked: Requests, spread: float, rng: np.random.Generator) -> float:
-    """Noise with which two noisy copies differ as much as two trainings: the spread of their per-request differences is equal."""
+    """Find the noise that gives two noisy copies the same spread of per-request differences as the two trainings."""
     everyone = np.arange(len(asked))
     low, high = 0.0, 4.0
     for _ in range(12):
@@ -185,7 +185,7 @@ def _noise_of(asked: Requests, spread: float, rng: np.random.Generator) -> float
 
 
 def _lift_of(asked: Requests, gain: float, rng: np.random.Generator, rows: npt.NDArray[np.bool_]) -> float:
-    """What has to be added to the targets' scores of `rows` so that their NDCG@10 is higher by the share `gain` (lower if negative)."""
+    """Find the lift of the targets' scores in `rows` that changes their NDCG@10 by the share `gain` (which may be negative)."""
     chosen = np.flatnonzero(rows)
 
     def mean(lift: float) -> float:
@@ -273,7 +273,7 @@ def _counted(name: str, decisions: list[Decision], wanted: str) -> dict[str, Any
 
 
 def _wilson(hits: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
+    """Return the 95 % interval of a share (Wilson 1927)."""
     z, p = 1.959964, hits / n
     middle, half = (p + z * z / (2 * n)) / (1 + z * z / n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, middle - half), min(1.0, middle + half)

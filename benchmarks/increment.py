@@ -1,12 +1,16 @@
 """How long an increment takes: `python -m benchmarks.increment`.
 
-A dataset of 25 M synthetic events at MovieLens-25M's marginals is landed as one Parquet file; then three CSV files of 100 k rows
-arrive, one after the other: nine tenths new events of its users (some of them new), the rest corrections of ratings and rows that it
-has already. Each is added by a process of its own, as a scheduled run does it: the seconds are those of the stage, from the look at
-the zone to the sealed version, without the imports, which are told apart. Beside it stands the way without parts, with pandas as most would
-write it: the whole table is read, the rows are appended, sorted, the older of each user and movie dropped, and all is written anew.
-Then the merged version is read, compacted, and read again. Beside each time stand the CPU seconds, which other work on the machine
-does not lengthen.
+A dataset of 25 M synthetic events with MovieLens-25M's marginals is landed as one Parquet file. Then three CSV files of 100 k
+rows arrive one after the other. Nine tenths of their rows are new events of the dataset's users, some of whom are new. The rest
+are corrections of ratings, and rows that the dataset already has.
+
+Each file is added by its own process, as in a scheduled run. The measured seconds are those of the stage, from the listing of the
+landing zone to the sealed version. They exclude the imports, which are reported separately. For comparison, the same is done
+without parts in plain pandas: read the complete table, append the rows, sort, drop the older event of each user and movie, and
+write everything again.
+
+Then the merged version is read, compacted, and read again. Each time is reported together with the CPU seconds, which other work
+on the machine does not lengthen.
 """
 
 from __future__ import annotations
@@ -36,10 +40,10 @@ NEW_SHARE, CORRECTED_SHARE = 0.9, 0.05
 
 
 def main() -> None:
-    """Make the events, land them, add the increments, write, print."""
+    """Make the events, land them, add the increments, write the result and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--interactions", type=int, default=INTERACTIONS)
-    parser.add_argument("--rows", type=int, default=100_000, help="of an increment")
+    parser.add_argument("--rows", type=int, default=100_000, help="rows in one increment")
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/increment.json"))
@@ -82,7 +86,7 @@ def main() -> None:
 
 
 def _make(root: Path, interactions: int, rows: int, times: int, seed: int) -> list[Path]:
-    """The base in the zone as Parquet, and the increments beside the zone as CSV."""
+    """Write the base into the zone as Parquet and the increments next to the zone as CSV. Return the paths of the increments."""
     fresh = round(rows * NEW_SHARE)
     users, items = scaled(interactions)
     table = events(users, items, interactions + times * fresh, seed)
@@ -115,7 +119,7 @@ def _make(root: Path, interactions: int, rows: int, times: int, seed: int) -> li
 
 
 def _timed(step: str, root: Path) -> dict[str, Any]:
-    """What a step tells of itself, done by a process of its own."""
+    """Run a step in its own process and return the result that it reports."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "benchmarks.increment", "--child", step, str(root)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -123,19 +127,19 @@ def _timed(step: str, root: Path) -> dict[str, Any]:
 
 
 class _Clock:
-    """From here on."""
+    """Measures the time since its creation."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter(), time.process_time()
 
     def seconds(self) -> dict[str, float]:
-        """Wall and CPU seconds of this process, all its threads together."""
+        """Return the wall and CPU seconds of this process, all threads together."""
         now = time.perf_counter(), time.process_time()
         return {"seconds": round(now[0] - self._began[0], 2), "cpu_s": round(now[1] - self._began[1], 2)}
 
 
 def _peak_gib() -> float:
-    # Not ru_maxrss: a process begins with that of the one it was forked from.
+    # Not ru_maxrss: a process inherits its parent's value when it is forked.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     return round(int(status["VmHWM"].split()[0]) / (1 << 20), 2)
 
@@ -157,7 +161,7 @@ def _land(root: Path) -> dict[str, Any]:
 
 
 def _rewrite(root: Path) -> dict[str, Any]:
-    """The first increment, without parts."""
+    """Add the first increment without parts."""
     clock = _Clock()
     events = pd.concat([pd.read_parquet(root / "zone" / "base.parquet"), pd.read_csv(root / "zone" / "0.csv")])
     events = events.sort_values(["userId", "timestamp", "movieId"]).drop_duplicates(["userId", "movieId"], keep="last")

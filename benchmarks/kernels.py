@@ -1,8 +1,11 @@
 """Memory traffic of the CUDA scan kernels: `python -m benchmarks.kernels`.
 
-For each kernel, forward and backward: the time (median), the bytes that any implementation must move (each input read
-once, each output written once), the bytes that ours asks for (counted from its loads and stores, see `moved`), and the rate
-of the latter as a share of what a plain copy reaches on the same GPU in the same run.
+For each kernel, forward and backward, the benchmark reports:
+
+- the median time;
+- the bytes that any implementation must move (each input read once, each output written once);
+- the bytes that our kernel requests (counted from its loads and stores, see `moved`);
+- the rate of the requested bytes, as a share of the rate of a plain copy on the same GPU in the same run.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ SHAPES = {
 
 
 def main() -> None:
-    """Measure every shape, write, print."""
+    """Measure every shape, write the result and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/kernels.json"))
     given = parser.parse_args()
@@ -58,7 +61,7 @@ def _measure() -> dict[str, Any]:
 
 
 def render(result: dict[str, Any]) -> str:
-    """The result as a Markdown table."""
+    """Return the result as a Markdown table."""
     lines = ["| shape | kernel | µs | must move, MB | moves, MB | share of the copy rate |", "|---|---|---|---|---|---|"]
     for name, shape in result["shapes"].items():
         for kernel, row in shape["kernels"].items():
@@ -70,8 +73,11 @@ def render(result: dict[str, Any]) -> str:
 
 
 def floor(tokens: int, channels: int, states: int, time_states: int) -> dict[str, dict[str, int]]:
-    """Least bytes: what comes in and what goes out. A backward pass reads the inputs and the outputs' gradients and writes
-    the inputs' gradients; parameters are too small to count."""
+    """Return the minimum number of bytes: inputs plus outputs.
+
+    A backward pass reads the inputs and the outputs' gradients, and writes the inputs' gradients. Parameters are too small to
+    count.
+    """
     wide, narrow, pair = tokens * channels * HALF, tokens * states * HALF, tokens * 2 * time_states * HALF
     return {
         # drive, interval -> h
@@ -83,7 +89,7 @@ def floor(tokens: int, channels: int, states: int, time_states: int) -> dict[str
 
 
 def moved(tokens: int, windows: int, channels: int, states: int, time_states: int) -> dict[str, dict[str, int]]:
-    """Bytes that the kernels' loads and stores ask for, whichever cache answers them."""
+    """Return the bytes that the kernels' loads and stores request, whichever cache serves them."""
     from models.ss4rec.scan_cuda import BACKWARD_CHANNELS, CHANNELS, CHUNK, CHUNKS
 
     wide, full = tokens * channels * HALF, tokens * channels * FULL
@@ -92,7 +98,7 @@ def moved(tokens: int, windows: int, channels: int, states: int, time_states: in
     kept = slots * states * channels * FULL
     blocks, backward_blocks = -(-channels // CHANNELS), -(-channels // BACKWARD_CHANNELS)
     programs = -(-slots // CHUNKS)
-    # b and c are read by every block of channels; the backward pass reads u, steps, dy, b once more to recompute the states.
+    # Every block of channels reads b and c. The backward pass reads u, steps, dy and b once more to recompute the states.
     carry = 2 * full + 3 * wide + wide - full + blocks * narrow + kept
     backward = kept * 2 + 2 * full + 2 * wide + full + 2 * wide + backward_blocks * (3 * narrow + 2 * tokens * states * FULL)
     return {
@@ -151,13 +157,15 @@ def _kernels(windows: int, length: int, channels: int, states: int, time_states:
 
 
 def _median(run: Callable[[], Any], repeats: int = 30) -> float:
-    """Seconds on the device: the call is replayed from a CUDA graph, which has no launches from Python in it, and the
-    caches are flushed before each replay."""
+    """Return the median seconds on the device.
+
+    The call is replayed from a CUDA graph, which excludes launches from Python. The caches are flushed before each replay.
+    """
     flush = torch.empty(256 << 20, dtype=torch.int8, device="cuda")
     for _ in range(3):
         run()
     graph = torch.cuda.CUDAGraph()
-    # The backward pass runs on the stream of its forward pass, so all of this is on one that can be captured.
+    # The backward pass runs on the stream of its forward pass, so everything here runs on a stream that can be captured.
     with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
         run()
     seconds = []
@@ -175,7 +183,7 @@ def _median(run: Callable[[], Any], repeats: int = 30) -> float:
 def _copy_rate() -> float:
     source = torch.empty(1 << 28, dtype=torch.float32, device="cuda")
     target = torch.empty_like(source)
-    # A kernel: in a graph, copy_ becomes a transfer by the copy engine, which is slower.
+    # This is a kernel on purpose: in a graph, copy_ becomes a transfer by the copy engine, which is slower.
     return 2 * source.numel() * FULL / _median(lambda: torch.mul(source, 1.0, out=target))
 
 

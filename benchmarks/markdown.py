@@ -1,4 +1,4 @@
-"""Pieces of Markdown that the tables are made of."""
+"""Helpers that format the Markdown tables."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def met(met: bool) -> str:
 
 
 def data(source: str, file: str | None) -> str:
-    # Results without a file are older than that entry, and ML-1M was the rebuilt one then: a part of its times are estimates.
+    # Results without a file predate that entry. ML-1M was always the rebuilt one then: some of its times are estimates.
     rebuilt = source == "ml-1m" and "rebuilt" in (file or "rebuilt")
     return source.replace("ml-", "ML-").replace("k", "K").replace("1m", "1M") + (" (rebuilt)" if rebuilt else "")

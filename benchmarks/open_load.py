@@ -1,8 +1,8 @@
-"""A load at a steady rate: requests arrive when a Poisson process says so, whether or not those before them are answered.
+"""An open load at a steady rate: requests arrive by a Poisson process, whether or not earlier ones have been answered.
 
-A request's latency counts from the moment it was due, so a server that stalls is charged for all that had to wait (a closed loop,
-in which each connection asks again only when it is answered, leaves those out). Plain sockets and one thread: about 50 us of CPU a
-request, on the machine that it measures.
+The latency of a request counts from the moment it was due. A server that stalls is therefore charged for every request that had
+to wait. A closed loop, in which each connection waits for an answer before it asks again, misses those requests. The generator
+uses plain sockets and one thread. It costs about 50 us of CPU per request, on the same machine that it measures.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ __all__ = ["Measured", "http_request", "send_at_rate"]
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What came of a load."""
+    """The outcome of a load."""
 
-    latencies: npt.NDArray[np.float64]  # (n,) seconds from due to answered
-    failed: int  # not answered with 2xx
+    latencies: npt.NDArray[np.float64]  # (n,) seconds from the due moment to the answer
+    failed: int  # requests not answered with 2xx
     seconds: float  # from the first due moment to the last answer
 
     @property
     def rate(self) -> float:
-        """Answers a second."""
+        """Answers per second."""
         return len(self.latencies) / self.seconds
 
     def ms(self, percent: float) -> float:
-        """The percentile of the latency in milliseconds."""
+        """Return a percentile of the latency in milliseconds."""
         return float(np.percentile(self.latencies, percent) * 1000)
 
 
 def http_request(path: str, body: bytes) -> bytes:
-    """A POST of JSON on a connection that stays."""
+    """Return a POST of JSON for a keep-alive connection."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
@@ -47,10 +47,12 @@ def http_request(path: str, body: bytes) -> bytes:
 def send_at_rate(
     port: int, next_request: Callable[[], bytes], *, rate: float, seconds: float, connections: int, seed: int
 ) -> Measured:
-    """Send `rate` requests a second to 127.0.0.1:`port` for so long, and wait for all answers.
+    """Send `rate` requests per second to 127.0.0.1:`port` for `seconds`, and wait for all answers.
 
-    Where all connections are waiting, a request waits for one. Raises ConnectionError where the server
-    closes a connection instead of answering.
+    If all connections are busy, a request waits for a free one.
+
+    Raises:
+        ConnectionError: the server closes a connection instead of answering.
     """
     due = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, round(rate * seconds)))
     selector = selectors.DefaultSelector()
@@ -77,8 +79,8 @@ def send_at_rate(
                 content = connection.recv(1 << 16)
                 if not content:
                     if connection in pending:
-                        raise ConnectionError(f"The server at port {port} closed a connection that waited for an answer.")
-                    selector.unregister(connection)  # it was idle for too long
+                        raise ConnectionError(f"The server at port {port} closed a connection that was waiting for an answer.")
+                    selector.unregister(connection)  # the server closed it because it was idle for too long
                     connection.close()
                     free.remove(connection)
                     free.append(_connect(port, selector))
@@ -105,7 +107,7 @@ def _connect(port: int, selector: selectors.BaseSelector) -> socket.socket:
 
 
 def _whole(answer: bytearray) -> bool:
-    """Whether an answer with a Content-Length has all come."""
+    """Return whether an answer with a Content-Length has arrived completely."""
     head = answer.find(b"\r\n\r\n")
     if head < 0:
         return False

@@ -1,8 +1,11 @@
-"""Ours against the stock parts: `python -m benchmarks.parity` (on a GPU with mamba-ssm's own module, on a CPU with its maths).
+"""Parity of our layers with the stock parts: `python -m benchmarks.parity`.
 
-Outputs and gradients in float32, on random lengths and intervals from 0 to 3e7 seconds, with the stock modules' weights
-loaded into ours. The error is the greatest difference relative to the greatest value of the same tensor. Then: draws of
-parameters and intervals without a non-finite value, and hidden states of all positions against one pass for each prefix.
+On a GPU we compare with mamba-ssm's own module, on a CPU with its reference maths. The stock modules' weights are loaded into
+ours. Outputs and gradients are compared in float32, on random lengths and intervals from 0 to 3e7 seconds. The error is the
+greatest difference relative to the greatest value of the same tensor.
+
+Two more checks follow. Random draws of parameters and intervals must not give a non-finite value. The hidden states of all
+positions from one pass must equal those from a separate pass for each prefix.
 """
 
 from __future__ import annotations
@@ -32,10 +35,10 @@ WIDTH, STATES = 64, 32
 
 
 def main() -> None:
-    """Run every comparison, write, print; ends with an error where one is beyond its bound."""
+    """Run every comparison, write and print the result. Exits with an error if one exceeds its bound."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--cases", type=int, default=20, help="random batches of each comparison")
+    parser.add_argument("--cases", type=int, default=20, help="random batches per comparison")
     parser.add_argument("--draws", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/parity.json"))
@@ -44,7 +47,7 @@ def main() -> None:
     if device.type == "cuda" and not torch.cuda.is_available():
         skip("there is no GPU; leave out --device, or give it cpu.")
     if device.type == "cuda" and importlib.util.find_spec("mamba_ssm") is None:
-        skip("the package mamba-ssm, which is compared with on a GPU, is not installed; --device cpu compares with its maths.")
+        skip("the GPU comparison needs the package mamba-ssm, which is not installed; --device cpu compares with its maths.")
     backend = resolve_backend("auto", device)
     torch.manual_seed(given.seed)
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -61,7 +64,7 @@ def main() -> None:
         print(f"{name}: {result[name]}")
     within = all(max(result[name].values()) <= 1e-4 for name in result if "_vs_" in name and isinstance(result[name], dict))
     if not within or result["draws"]["non_finite"] or result["all_positions_vs_prefixes"] > 1e-5:
-        raise SystemExit("A comparison is beyond its bound (1e-4 relative; no non-finite draw; 1e-5 for prefixes).")
+        raise SystemExit("A comparison exceeds its bound (1e-4 relative; no non-finite draw; 1e-5 for prefixes).")
 
 
 def _lengths(rng: np.random.Generator, rows: int = 8) -> list[int]:
@@ -69,7 +72,7 @@ def _lengths(rng: np.random.Generator, rows: int = 8) -> list[int]:
 
 
 def _intervals(rng: np.random.Generator, count: int) -> torch.Tensor:
-    """Seconds: a half is 0 or a few, as in MovieLens; the rest is log-uniform up to the longest."""
+    """Draw intervals in seconds. Half are 0 or a few seconds, as in MovieLens; the rest are log-uniform up to the longest."""
     long = np.exp(rng.uniform(0, math.log(LONGEST_INTERVAL), count))
     short = rng.integers(0, 5, count)
     return torch.from_numpy(np.where(rng.random(count) < 0.5, short, long).astype(np.float32))
@@ -149,8 +152,10 @@ def _relation_case(rng: np.random.Generator, device: torch.device, backend: Back
 
 
 def _non_finite_draws(rng: np.random.Generator, device: torch.device, backend: Backend, draws: int) -> int:
-    """Draws of one state's parameters, with intervals and inputs, that give a non-finite output or gradient. Ranges are
-    wider than trained networks show: rates and steps over e^-12..e^4, inputs ten times unit size."""
+    """Count the draws of one state's parameters, intervals and inputs that give a non-finite output or gradient.
+
+    The ranges are wider than in trained networks: rates and steps over e^-12..e^4, inputs ten times unit size.
+    """
     bad = 0
     for first in range(0, draws, STATES):
         lengths = [int(n) for n in rng.integers(1, 40, 4)]
@@ -179,7 +184,7 @@ def _non_finite_draws(rng: np.random.Generator, device: torch.device, backend: B
 
 
 def _prefix_difference(rng: np.random.Generator, device: torch.device, backend: Backend) -> float:
-    """Greatest difference of a position's hidden state in one pass over the window from its own prefix's last one."""
+    """Return the greatest difference between hidden states from one pass over the window and from a pass over each prefix."""
     settings = SS4RecSettings(width=WIDTH, relation_state=STATES, dropout=0.0, embedding_dropout=0.0)
     network = SS4RecNetwork(500, settings).to(device).eval()
     length = 120

@@ -1,6 +1,7 @@
-"""How long the machine itself makes a program wait: a program that only reads the clock, on every core at once.
+"""Measure how long the machine itself pauses programs, with one process per core that only reads the clock.
 
-Where other work shares the machine, or it is a virtual one with a bound, no latency beyond these pauses is the server's.
+The machine may be shared with other work, or be a virtual machine with a CPU limit. Pauses measured here come from the machine
+and not from the server.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ print(lost, longest)
 
 @dataclass(frozen=True)
 class Pauses:
-    """Of the worst core."""
+    """The pauses of the worst core."""
 
-    lost_share: float  # of the time, in pauses above a millisecond
+    lost_share: float  # share of the time spent in pauses above a millisecond
     longest_ms: float
 
     def to_dict(self) -> dict[str, float]:
@@ -38,7 +39,7 @@ class Pauses:
 
 
 def measure_pauses(seconds: float = 5.0) -> Pauses:
-    """With every core busy for so long."""
+    """Measure the pauses with every core busy for `seconds`."""
     spin = [sys.executable, "-I", "-c", SPIN, str(seconds)]
     running = [subprocess.Popen(spin, stdout=subprocess.PIPE, text=True) for _ in range(cpu_count() or 1)]
     found = [tuple(map(float, process.communicate()[0].split())) for process in running]

@@ -1,8 +1,8 @@
-"""How often an experiment errs when somebody looks after every user: `python -m benchmarks.peeking`.
+"""Error rate of an experiment that is checked after every user: `python -m benchmarks.peeking`.
 
-Users enter one by one, are assigned by coin, and convert at the rate of their arm. Each run is looked at after every user by the
-confidence sequence of `recsys experiment report` and, beside it, by a plain 95 % interval; it ends at the first look that shows a
-difference. With equal rates every run that ends is an error.
+Users enter one by one, are assigned to an arm by a coin flip, and convert at the rate of their arm. After every user, the run is
+checked with the confidence sequence of `recsys experiment report` and with a plain 95 % interval. It ends at the first check that
+shows a difference. With equal rates, every run that ends is an error.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ PLAIN = 1.959963984540054  # standard normal quantile of .975
 
 
 def main() -> None:
-    """Simulate, write, print."""
+    """Simulate, write the result and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--users", type=int, default=10_000)
-    parser.add_argument("--rate", type=float, default=0.1, help="of the control")
+    parser.add_argument("--rate", type=float, default=0.1, help="conversion rate of the control")
     parser.add_argument("--lifts", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.3, 0.5])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/peeking.json"))
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def render(result: dict[str, Any]) -> str:
-    """The result as a Markdown table."""
+    """Return the result as a Markdown table."""
     head = f"{result['runs']:,} experiments of at most {result['users']:,} users, looked at after each; control converts {result['rate']:.0%}"
     lines = [
         f"| {head} | shown by the confidence sequence | at user (median) | shown by a plain 95 % interval |",

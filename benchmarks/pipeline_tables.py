@@ -1,4 +1,4 @@
-"""Tables of what surrounds the models: data that arrives, rollback, serving."""
+"""README tables for everything around the models: etl, increments, rollback, serving."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["etl_movielens", "increment", "rollback", "serving", "serving_mixed"]
 
 Result = dict[str, Any]
 INCREMENT_S = 5.0  # 100 k rows on 25 M
-SERVED_ITEMS, SERVED_P99_MS, EVENT_MS = 62_000, 10.0, 1.0  # of a steady load on two cores; of the server's own time
+SERVED_ITEMS, SERVED_P99_MS, EVENT_MS = 62_000, 10.0, 1.0  # p99 at a steady load, two cores; server time
 
 
 def etl_movielens(result: Result) -> str:
@@ -59,7 +59,7 @@ def rollback(result: Result) -> str:
 
 
 def serving(result: Result) -> str:
-    """Ours first, with its bars where it has one; then the same question to servers that re-read the history."""
+    """Return our server's rows first, with their bars if any, then the servers that re-read the history for the same requests."""
     names = {"state": "kept state", "history": "history of 50 events given", "cold": "nobody known", "events": "event"}
     servers = {
         "ours": "",

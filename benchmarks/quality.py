@@ -1,7 +1,7 @@
 """Ranking quality of the three models, by protocol: `python -m benchmarks.quality --out benchmarks/results/quality.json`.
 
-Trains each model with the default settings for each protocol and seed, ranks the test requests, and compares SS4Rec with
-each baseline by a paired bootstrap over requests on NDCG@10 (per-request values averaged over the seeds).
+Each model is trained with the default settings for each protocol and seed, and ranks the test requests. SS4Rec is then compared
+with each baseline by a paired bootstrap over requests on NDCG@10 (per-request values averaged over the seeds).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ METRICS = ("hr@10", "ndcg@10", "mrr@10")
 
 
 def main() -> None:
-    """Run the benchmark, write its JSON, print its table."""
+    """Run the benchmark, write its JSON and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="settings file or name; the defaults are ml-100k's")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="key=value, may be repeated")
     parser.add_argument("--protocols", nargs="+", default=["loo-exact", "loo-recbole", "temporal"])
     parser.add_argument("--models", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at once; each gets its share of the cores")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel trainings; each gets an equal share of the cores")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quality.json"))
     given = parser.parse_args()
     order = sorted(given.models, key=KINDS.index, reverse=True)  # the longest first
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def render(result: dict[str, Any]) -> str:
-    """The result as a Markdown table."""
+    """Return the result as a Markdown table."""
     lines = ["| protocol | model | HR@10 | NDCG@10 | MRR@10 | SS4Rec's NDCG@10 is higher |", "|---|---|---|---|---|---|"]
     for row in result["rows"]:
         cells = [

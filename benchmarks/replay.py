@@ -1,11 +1,13 @@
-"""A data set's past lived through again by four policies of retraining: `python -m benchmarks.replay`.
+"""Replay of a dataset's past under four retraining policies: `python -m benchmarks.replay`.
 
-`recsys replay` with its default settings on MovieLens 100K: weekly slices of its seven months, the first eight weeks as the base,
-each later week through etl, monitoring with live ranking quality and, where a policy says so, training, evaluation, the gate and
-promotion. The seconds are those of the whole command in a process of its own, from its start to the page, with the Prefect server
-that it starts for itself. Beside them stand the CPU seconds of all of its processes, which other work on the machine does not
-lengthen, and the load when it began. What the policies differ by is on the same live requests, with intervals by a bootstrap over
-users. The page is kept with `--page`.
+Runs `recsys replay` with its default settings on MovieLens 100K. The seven months are cut into weekly slices, and the first eight
+weeks are the base. Each later week passes through etl and monitoring with live ranking quality. If a policy asks for it,
+training, evaluation, the gate and promotion follow.
+
+The measured seconds are those of the complete command in its own process, from its start to the page, including the Prefect
+server that it starts. The CPU seconds of all its processes, which other work on the machine does not lengthen, and the load at
+the start are reported too. The policies are compared on the same live requests, with intervals from a bootstrap over users.
+`--page` keeps the page.
 """
 
 from __future__ import annotations
@@ -31,10 +33,10 @@ BAR_S = 600
 
 
 def main() -> None:
-    """Replay, write, print."""
+    """Replay, write the result and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--set", action="append", default=[], help="a setting of the replay, as key=value")
-    parser.add_argument("--page", type=Path, help="keep the page here")
+    parser.add_argument("--set", action="append", default=[], help="a replay setting as key=value")
+    parser.add_argument("--page", type=Path, help="save the page to this file")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/replay.json"))
     given = parser.parse_args()
     settings = load_settings(ReplaySettings, None, given.set)
@@ -60,7 +62,7 @@ def main() -> None:
 
 
 def render(result: dict[str, Any]) -> str:
-    """The policies and what they differ by, as Markdown."""
+    """Return the policies and their differences as Markdown."""
     slices = len(result["slices"])
     met = "met" if result["wall_s"] < BAR_S else "**missed**"
     head = f"{slices} {result['length']}s, {result['requests']:,} live requests"
@@ -99,7 +101,7 @@ def render(result: dict[str, Any]) -> str:
 
 
 def _replayed(folder: Path, overrides: list[str]) -> tuple[dict[str, Any], float, float]:
-    """The result of the command, and its wall and CPU seconds."""
+    """Run the command. Return its result, and its wall and CPU seconds."""
     set_ = [*overrides, f"store.url=file:{folder}/store", f"work_dir={folder}/work"]
     command = [sys.executable, "-m", "flows.cli", "replay", "--json", str(folder / "replay.json")]
     environment = {**os.environ, "PREFECT_HOME": str(folder / "prefect")}
@@ -110,7 +112,7 @@ def _replayed(folder: Path, overrides: list[str]) -> tuple[dict[str, Any], float
 
 
 def _cpu_seconds() -> float:
-    """Of the processes that this one has waited for, and of theirs."""
+    """Return the CPU seconds of all child processes that have been waited for, and of their children."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

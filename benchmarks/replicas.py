@@ -1,8 +1,8 @@
-"""SS4Rec trained by one GPU and by several of one host: `python -m benchmarks.replicas --data ml-1m.zip`.
+"""SS4Rec trained on one GPU and on several GPUs of one host: `python -m benchmarks.replicas --data ml-1m.zip`.
 
-Each training is a child of its own, as retrain's is: one process, or replicas under torchrun that share each batch. All are
-trained to their end under `loo-recbole`, by early stopping, for each seed; so beside the seconds of an epoch stands what the model
-is worth. Runs that the output file has already are not repeated. Without GPUs, `--set device=cpu` trains on CPU processes.
+Each training runs in a child process, as in retrain: one process, or replicas under torchrun that share each batch. Each one is
+trained under `loo-recbole` until early stopping, for each seed, so the table shows the quality of the model next to the seconds
+per epoch. Runs that are already in the output file are not repeated. Without GPUs, `--set device=cpu` trains on CPU processes.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ NETWORKS: dict[str, tuple[str, ...]] = {
     "best, 64k events a step": ("batch_tokens=65536",),
 }
 UNTIMED = 2
-"""Epochs at a run's start that are left out of its median: kernels are compiled and graphs captured in them."""
+"""First epochs of a run that are left out of its median, because they compile kernels and capture graphs."""
 
 
 def main() -> None:
-    """Train what is missing, write after each run, print the table."""
+    """Train the missing runs, write the result after each one and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="zip, folder or ratings file of MovieLens 1M; downloaded if left out")
-    parser.add_argument("--counts", nargs="+", type=int, default=[1, 2], help="numbers of replicas, each compared with the first")
+    parser.add_argument("--counts", nargs="+", type=int, default=[1, 2], help="numbers of replicas, each compared to the first")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="key=value of the model, may be repeated")
@@ -53,7 +53,7 @@ def main() -> None:
     if given.data is not None and not given.data.exists():
         skip(f"there is no {given.data}; give --data the zip of ml-1m, or leave it out to download it.")
     runs: list[dict[str, Any]] = json.loads(given.out.read_text(encoding="utf-8"))["runs"] if given.out.exists() else []
-    for seed in given.seeds:  # one after the other, so that a machine's slow minute falls on both
+    for seed in given.seeds:  # counts take turns within a seed, so that a slow minute of the machine affects all of them
         for network in given.networks:
             for count in given.counts:
                 if (network, count, seed) in {(run["network"], run["replicas"], run["seed"]) for run in runs}:
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _run(network: str, count: int, seed: int, data: Path | None, overrides: list[str]) -> dict[str, Any]:
-    from benchmarks.replicas import train  # by its full name: as a part of __main__ the other process would not find it
+    from benchmarks.replicas import train  # imported by its full name, because the child process could not find it in __main__
 
     settings = load_settings(RetrainSettings, "best", [f"models.ss4rec.{o}" for o in (*NETWORKS[network], *overrides)])
     began = time.perf_counter()
@@ -91,7 +91,7 @@ def _run(network: str, count: int, seed: int, data: Path | None, overrides: list
 
 
 def train(settings: RetrainSettings, data: Path | None, seed: int, on_epoch: OnEpoch | None) -> dict[str, Any]:
-    """One training to its end and its test figures, in each replica."""
+    """Train to the end and return the test metrics. Runs in each replica."""
     import torch
 
     from models.ranking import metrics, rank_requests
@@ -116,7 +116,7 @@ def train(settings: RetrainSettings, data: Path | None, seed: int, on_epoch: OnE
 
 
 def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each network and number of replicas, medians of the times and mean and spread of the test NDCG@10 over the seeds."""
+    """Return for each network and number of replicas the median times, and the mean and spread of test NDCG@10 over the seeds."""
     found = []
     for network, count in sorted({(run["network"], run["replicas"]) for run in runs}):
         same = [run for run in runs if (run["network"], run["replicas"]) == (network, count)]
@@ -139,7 +139,7 @@ def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def render(result: dict[str, Any]) -> str:
-    """The rows as a Markdown table, each with its gain over the fewest replicas of its network."""
+    """Return the rows as a Markdown table, each with its speed-up over the fewest replicas of its network."""
     alone: dict[str, float] = {}
     lines = []
     for row in result["rows"]:

@@ -1,4 +1,4 @@
-"""What every benchmark writes: where it ran, and its result as a whole file or none; and how one ends that cannot run."""
+"""Helpers of every benchmark: describe the hardware, write the result atomically, and skip if it cannot run."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any, NoReturn
 __all__ = ["SKIPPED", "hardware", "skip", "write_json"]
 
 SKIPPED = 77
-"""Exit code of a benchmark that lacks what it measures (a GPU, a package, its data): the customary one of a skipped test."""
+"""Exit code of a benchmark that lacks a requirement (a GPU, a package, its data). 77 is customary for skipped tests."""
 
 
 def skip(reason: str) -> NoReturn:
-    """End the program with one sentence and the exit code SKIPPED."""
+    """Print one sentence and exit with the code SKIPPED."""
     print(f"Skipped: {reason}", file=sys.stderr)
     raise SystemExit(SKIPPED)
 
 
 def hardware() -> dict[str, Any]:
-    """The processor, its cores and, where there is one, the GPU with the versions that drive it."""
+    """Return the processor, its cores and, if there is one, the GPU with its software versions."""
     import torch
 
     cpuinfo = Path("/proc/cpuinfo")
@@ -41,7 +41,7 @@ def hardware() -> dict[str, Any]:
 
 
 def write_json(path: Path, result: Any) -> None:
-    """Write `result`; under `path` stands either all of it or what stood there before."""
+    """Write `result` atomically: `path` holds either the complete new result or its previous content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

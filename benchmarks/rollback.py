@@ -1,10 +1,10 @@
 """How long a rollback takes: `python -m benchmarks.rollback`.
 
-A local store with 20 versions of SS4Rec at its default size on MovieLens 100K (one epoch: time does not depend on how well it
-ranks), each of which was champion once. A rollback to one of them, drawn at random, verifies the promotion log, the manifest and
-every file, loads the version in a clean process that must answer its sample requests as the trained model did, and appends to the
-log. Timed as the function and as the command `recsys rollback`. Beside the time stand the CPU seconds, which other work on the
-machine does not lengthen, and the load when it began.
+A local store holds 20 versions of SS4Rec at its default size on MovieLens 100K. Each was champion once. They are trained for one
+epoch, because the time does not depend on how well they rank. A rollback to a random one of them verifies the promotion log, the
+manifest and every file. It loads the version in a clean process, which must answer the sample requests as the trained model did,
+and appends to the log. Both the function and the command `recsys rollback` are timed. The CPU seconds, which other work on the
+machine does not lengthen, and the load at the start are reported too.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ NAME = "movie-ranker"
 
 
 def main() -> None:
-    """Fill a store, roll back, write, print."""
+    """Fill a store, roll back, write the result and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--versions", type=int, default=20)
-    parser.add_argument("--times", type=int, default=5, help="of the plain function")
-    parser.add_argument("--commands", type=int, default=3, help="times of `recsys rollback`")
+    parser.add_argument("--times", type=int, default=5, help="number of calls of the plain function")
+    parser.add_argument("--commands", type=int, default=3, help="number of runs of `recsys rollback`")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/rollback.json"))
     given = parser.parse_args()
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def _fill(store: LocalStore, folder: Path, versions: int) -> float:
-    """MB of a version."""
+    """Fill the store with versions. Return the size of a version in MB."""
     settings = RetrainSettings()
     parts = load_split("ml-100k", None, "loo-exact")
     model = SS4Rec(settings.models.ss4rec.model_copy(update={"max_epochs": 1, "device": "cpu"}))
@@ -92,7 +92,7 @@ def _target(store: LocalStore, draw: random.Random) -> str:
 
 
 def _seconds(store: LocalStore, draw: random.Random, go: Callable[[LocalStore, str], object]) -> tuple[float, float]:
-    """Wall and CPU seconds of a rollback to a version drawn at random."""
+    """Roll back to a version drawn at random. Return the wall and CPU seconds."""
     to, cpu, began = _target(store, draw), _cpu_seconds(), time.perf_counter()
     go(store, to)
     found = time.perf_counter() - began, _cpu_seconds() - cpu
@@ -110,7 +110,7 @@ def _by_command(store: LocalStore, to: str) -> object:
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of its children that have ended."""
+    """Return the CPU seconds of this process and of its finished children."""
     used = [resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 

@@ -1,8 +1,8 @@
 """How long a ranking with filters and rules takes: `python -m benchmarks.rules`.
 
-A catalogue of the size of MovieLens 25M with random scores, genres, years and popularity, and a history of 150 films. Each kind of
-request is timed in turn with its alternative, which sorts the whole catalogue and walks down it (the same filters and exclusions,
-without boosts and diversity), and the median of many is taken of both.
+The catalogue has the size of MovieLens 25M, with random scores, genres, years and popularity. The history has 150 movies. Each
+kind of request is compared with an alternative that sorts the entire catalogue and walks down it (the same filters and
+exclusions, without boosts and diversity). The two are timed in alternation, and the median of many runs is reported for each.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FILES = {"no rules": {}, "4 rules": RULES, "4 rules and diversity": {**RULES, "d
 
 
 def main() -> None:
-    """Time, write, print."""
+    """Measure, write the result and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=62_423)
     parser.add_argument("--times", type=int, default=500)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def render(result: dict[str, Any]) -> str:
-    """The result as a Markdown table."""
+    """Return the result as a Markdown table."""
     lines = [f"| {result['items']:,} items | median | 99 % within | sorting all | times as fast |", "|---|---|---|---|---|"]
     for row in result["rows"]:
         lines.append(
@@ -76,14 +76,14 @@ def render(result: dict[str, Any]) -> str:
 
 
 def sorted_whole(file: RuleFile, scores: npt.NDArray[np.float32], catalogue: Catalogue, request: RankRequest) -> list[int]:
-    """The plain way: sort everything, walk down, leave out what filters and exclusions forbid."""
+    """Rank the plain way: sort everything, walk down, and skip the items that filters and exclusions forbid."""
     closed = set(request.history.tolist())
     excluded = {genre for rule in file.rules if rule.action == "exclude" for genre in rule.where.genres or ()}
     places = {genre: place for place, genre in enumerate(catalogue.genres)}
     wanted, banned = [places[g] for g in request.genres], [places[g] for g in excluded]
     first, last = request.years or (None, None)
     found: list[int] = []
-    for item in map(int, np.argsort(-scores)):  # made one by one: only the first few are looked at
+    for item in map(int, np.argsort(-scores)):  # converted lazily: only the first few are needed
         if item in closed or catalogue.popularity[item] < file.min_popularity or catalogue.genre_bits[item, banned].any():
             continue
         if wanted and not catalogue.genre_bits[item, wanted].any():

@@ -1,8 +1,8 @@
-"""How an epoch and a full evaluation grow with the data: `python -m benchmarks.scale`.
+"""How the time of an epoch and of a full evaluation grows with the data: `python -m benchmarks.scale`.
 
-Synthetic events with MovieLens-25M's marginals (`benchmarks.synthetic_events`) at several sizes up to its own 25 M. Each
-user's last event is held out and ranked over the whole catalogue without the items seen before. Quality is not the
-subject: the time of one epoch and of one evaluation of all users is.
+Uses synthetic events with MovieLens-25M's marginals (`benchmarks.synthetic_events`) at several sizes up to its own 25 M. Each
+user's last event is held out and ranked over the full catalogue without the items seen before. The benchmark measures the time of
+one epoch and of one evaluation of all users; it does not measure quality.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from models.recommender import Requests, Sequences
 from models.ss4rec.recommender import SS4Rec
 
 SEED = 1
-CPU_INTERACTIONS = 1_000_000  # an epoch of more would take hours
+CPU_INTERACTIONS = 1_000_000  # with more, an epoch would take hours
 
 
 def main() -> None:
-    """Measure every size, write after each, print."""
+    """Measure every size, write the result after each and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", type=int, default=[1_000_000, 5_000_000, INTERACTIONS])
     parser.add_argument("--config", default="best")
     parser.add_argument("--batch-tokens", type=int, default=32768)
-    parser.add_argument("--epochs", type=int, default=3, help="the first one, which compiles, is not counted")
-    parser.add_argument("--generate", type=Path, help="only write the events of each size into this folder, for --events")
-    parser.add_argument("--events", type=Path, help="folder with events that --generate wrote; made anew if left out")
+    parser.add_argument("--epochs", type=int, default=3, help="number of epochs; the first one compiles and is not counted")
+    parser.add_argument("--generate", type=Path, help="only write the events of each size to this folder, for --events")
+    parser.add_argument("--events", type=Path, help="folder with the events written by --generate; generated again if left out")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/scale.json"))
     given = parser.parse_args()
     if given.generate is not None:
@@ -44,7 +44,7 @@ def main() -> None:
             _keep(events(*scaled(size), size, SEED), given.generate / f"{size}.npz")
         return
     if not torch.cuda.is_available() and max(given.sizes) > CPU_INTERACTIONS:
-        skip(f"{max(given.sizes)} events need a GPU and there is none; on a CPU give --sizes up to {CPU_INTERACTIONS}.")
+        skip(f"{max(given.sizes)} events need a GPU and there is none; on a CPU use --sizes up to {CPU_INTERACTIONS}.")
     settings = load_settings(RetrainSettings, given.config).models.ss4rec
     settings = settings.model_copy(
         update={"batch_tokens": given.batch_tokens, "max_epochs": given.epochs, "patience": given.epochs}
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def _split(table: EventTable) -> tuple[Sequences, Requests]:
-    """All events but each user's last, and the last as a request."""
+    """Split off each user's last event as a request. Return the other events, and the requests."""
     every = sequences(table)
     last = every.offsets[1:] - 1
     kept = np.ones(len(table), dtype=bool)
@@ -104,7 +104,7 @@ def _keep(table: EventTable, path: Path) -> None:
 
 def _kept(path: Path) -> EventTable:
     while not path.exists():
-        time.sleep(1)  # --generate is still at it
+        time.sleep(1)  # --generate is still running
     with np.load(path) as arrays:
         return EventTable(arrays["user_id"], arrays["movie_id"], arrays["rating"], arrays["timestamp"])
 

@@ -1,8 +1,8 @@
 """Search for SS4Rec's settings: `python -m benchmarks.search --source ml-1m --data ml-1m.zip --seconds 420`.
 
-The product's own trials, sampler and pruner (`models/search.py`) without Prefect and a store, on the larger batches of a GPU
-only. It begins with two given points, the authors' settings and a wider network. One seed trains every trial, and it is not among
-those that the quality tables report.
+Uses the product's own trials, sampler and pruner (`models/search.py`) without Prefect or a store, and only with the larger
+batches of a GPU. The search starts from two given points: the authors' settings and a wider network. All trials use the same
+seed, which is not one of the seeds in the quality tables.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ STARTS: list[dict[str, Any]] = [
 
 
 def main() -> None:
-    """Search within the bounds given, write every trial, print the best."""
+    """Search within the given bounds, write every trial and print the best one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", default="ml-1m", choices=get_args(SourceName))
     parser.add_argument("--data", type=Path, help="zip, folder or ratings file of the release")
     parser.add_argument("--protocol", default="loo-recbole", choices=get_args(ProtocolId))
     parser.add_argument("--trials", type=int, default=60)
-    parser.add_argument("--seconds", type=float, default=420, help="no trial begins after this")
+    parser.add_argument("--seconds", type=float, default=420, help="no trial starts after this time")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--patience", type=int, default=6)
     parser.add_argument("--max-length", type=int, default=200)

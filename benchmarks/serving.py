@@ -1,12 +1,17 @@
-"""Requests a second and their latency: `python -m benchmarks.serving`.
+"""Requests per second and their latency: `python -m benchmarks.serving`.
 
-A catalogue of 62,000 items, 100,000 users' events and states in Redis, one worker and two, the generator on the same machine. No
-answer is taken from the cache of answers. Three loads: `closed`, wrk with 8 connections that ask again as soon as they are
-answered, which finds the most that is answered; `steady`, 1,000 requests a second that come when a Poisson process says so, with
-the latency counted from then; `alone`, one connection, which finds the server's own time. Beside it, closed, on the same users:
-the product's server re-reading each user's whole history, a plain FastAPI server over the torch model, and one over RecBole's
-SASRec. Every row has the CPU milliseconds of the server's processes for each request, which other work on the machine lengthens
-less than the latency, and the load when it began; the result, how long the machine itself stops programs (`benchmarks.pauses`).
+The catalogue has 62,000 items, and Redis holds the events and states of 100,000 users. The server runs with one and with two
+workers. The load generator runs on the same machine. The answer cache is off. There are three loads:
+
+- `closed`: wrk with 8 connections, each of which asks again as soon as it is answered. Measures the maximum throughput.
+- `steady`: 1,000 requests per second, which arrive by a Poisson process. The latency counts from the arrival.
+- `alone`: one connection. Measures the server's own time.
+
+Three other servers get the closed load on the same users for comparison: the product's server when it re-reads each user's full
+history, a plain FastAPI server over the torch model, and one over RecBole's SASRec.
+
+Every row has the CPU milliseconds of the server's processes per request, which other work on the machine affects less than the
+latency, and the load at the start. The result also records how long the machine itself pauses programs (`benchmarks.pauses`).
 """
 
 from __future__ import annotations
@@ -38,7 +43,7 @@ RUNS = [
     *((kind, "closed") for kind in ("state", "history", "cold", "events")),
     *((kind, way) for way in ("steady", "alone") for kind in ("state", "events")),
 ]
-FIRST = 1_700_000_000  # UTC seconds; later than all that the users have done
+FIRST = 1_700_000_000  # UTC seconds; later than all events of the users
 SCRIPT = """
 local users, items, kind, now = %(users)d, %(items)d, "%(kind)s", %(now)d
 local n = 0
@@ -72,12 +77,12 @@ end
 
 
 def main() -> None:
-    """Fill, serve, load, write, print."""
+    """Fill the store and Redis, start the servers, run the loads, and write and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=62_000)
     parser.add_argument("--users", type=int, default=100_000)
-    parser.add_argument("--distinct", type=int, default=3000, help="users whose states are computed; the others have theirs")
-    parser.add_argument("--seconds", type=int, default=8, help="of each measurement, after 2 to warm up")
+    parser.add_argument("--distinct", type=int, default=3000, help="users whose states are computed; the other users get copies")
+    parser.add_argument("--seconds", type=int, default=8, help="seconds per measurement, after 2 to warm up")
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/serving.json"))
@@ -153,7 +158,7 @@ def main() -> None:
 
 
 class Load:
-    """One of the kinds of request, in one of the ways."""
+    """Runs one kind of request under one kind of load."""
 
     def __init__(self, root: Path, users: int, items: int, seconds: int, connections: int, seed: int) -> None:
         self.root, self.users, self.items = root, users, items
@@ -161,7 +166,7 @@ class Load:
         self._runs = 0
 
     def run(self, kind: str, port: int, pid: int, way: str = "closed") -> dict[str, Any]:
-        """Latency in ms, requests a second, CPU ms of the server for each, and the server's own time."""
+        """Run a load. Return latency in ms, requests per second, CPU ms of the server per request, and the server's own time."""
         send = self._steady if way == "steady" else self._wrk
         connections = {"closed": self.connections, "steady": STEADY_CONNECTIONS, "alone": 1}[way]
         send(kind, port, 2, connections)
@@ -200,7 +205,7 @@ class Load:
         return {"requests": len(sent.latencies), "us": sent.seconds * 1e6, "errors": sent.failed, **latency}
 
     def _next(self) -> int:
-        """A moment from which on this run's events are later than all that came before."""
+        """Return a start time for this run's events that is later than all earlier events."""
         self._runs += 1
         return FIRST + 1_000_000 * self._runs
 
@@ -235,7 +240,7 @@ def _fill_by_events(port: int, people: list[Any], users: int) -> None:
 
 
 def _server_seconds(port: int) -> dict[str, float]:
-    """Sum and count of the server's own request times."""
+    """Return the sum and count of the server's own request times."""
     try:
         text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
     except OSError:
@@ -249,7 +254,7 @@ def _server_seconds(port: int) -> dict[str, float]:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Of a process and all below it."""
+    """Return the CPU seconds of a process and all its descendants."""
     total = 0.0
     tick = os.sysconf("SC_CLK_TCK")
     waiting = [pid]

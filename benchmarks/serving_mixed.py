@@ -1,9 +1,9 @@
-"""Mixed load while everything happens at once: `python -m benchmarks.serving_mixed --seconds 600`.
+"""Mixed load during promotions, rollbacks and outages: `python -m benchmarks.serving_mixed --seconds 600`.
 
-Two workers and a Redis answer events, recommendations by user and by history, and requests that their clients abandon, while
-the champion is promoted, rolled back, broken versions are promoted, and Redis is killed and started again without its data.
-Every answer is checked: no request fails, each answer is exactly that of the one version that it names, and at the end every event that
-was acknowledged is among its user's events, once.
+Two workers and a Redis serve events, recommendations by user and by history, and requests that their clients abandon. At the same
+time, champions are promoted and rolled back, broken versions are promoted, and Redis is killed and restarted without its data.
+Every answer is checked. No request may fail, and each answer must be exactly that of the version that it names. At the end, every
+acknowledged event must be stored exactly once among its user's events.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ ASKED_AT = 1_900_000_000
 
 @dataclass
 class Found:
-    """What the clients saw."""
+    """The observations of the clients."""
 
     requests: Counter[str] = field(default_factory=Counter)
     versions: Counter[str] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
-    mixed: list[str] = field(default_factory=list)  # answers that are not those of the version they name
-    degraded: int = 0  # a kept user was not known for a while
+    mixed: list[str] = field(default_factory=list)  # answers that differ from those of the version they name
+    degraded: int = 0  # answers for a stored user whose events were temporarily missing
     cancelled: int = 0
-    lost: int = 0  # acknowledged events that are not there
+    lost: int = 0  # acknowledged events that are missing
     doubled: int = 0
     acts: Counter[str] = field(default_factory=Counter)
     slowest_ms: float = 0.0
 
 
 class _World:
-    """A store with two versions that work and two that do not, and what the good ones answer."""
+    """A store with two working and two broken versions, and the expected answers of the working ones."""
 
     def __init__(self, root: Path) -> None:
         self.store = LocalStore(root / "store")
@@ -109,7 +109,7 @@ class _World:
 
 
 def mixed_load(seconds: float, workers: int, seed: int = 1, pause_s: float = 2.0) -> Found:
-    """Run it; what was found."""
+    """Run the mixed load and return the observations."""
     found, stop, lock = Found(), threading.Event(), threading.Lock()
     with tempfile.TemporaryDirectory(prefix="recsys-mixed-") as name, ExitStack() as stack:
         root = Path(name)
@@ -169,7 +169,7 @@ def _act(act: str, world: _World, redis: ExitStack, redis_port: int, draw: rando
 
 
 def _ask_on(found: Found, lock: threading.Lock) -> None:
-    """Let the clients go on until each worker has met the Redis of after the last outage: one that nobody asks does not notice it."""
+    """Keep the clients running until each worker has reconnected to Redis. A worker only notices Redis when it gets a request."""
 
     def answered() -> int:
         with lock:
@@ -182,8 +182,11 @@ def _ask_on(found: Found, lock: threading.Lock) -> None:
 
 
 def _wait_for_redis(port: int) -> None:
-    """Until no worker keeps events that Redis was not told of, at most `PATIENCE_S`. Any worker tells of them all, and each counts
-    its own anew every second: only several looks, one after the other, are sure not to see the count of before."""
+    """Wait until all workers have sent their events to Redis, for at most `PATIENCE_S`.
+
+    Any worker reports the total of all workers, and each worker updates its own count every second. Several reads of zero in a
+    row are needed to be sure that none is out of date.
+    """
     end, quiet = time.monotonic() + PATIENCE_S, 0
     while quiet < 6 and time.monotonic() < end:
         time.sleep(0.5)
@@ -213,7 +216,7 @@ def _client(
     lock: threading.Lock,
     acknowledged: dict[int, list[tuple[int, int]]],
 ) -> None:
-    """Ask one thing after another on a connection that is kept."""
+    """Send one request after another on a persistent connection."""
     draw = random.Random(seed)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     made = 0
@@ -221,7 +224,7 @@ def _client(
         made += 1
         kind = draw.choices(("probe", "history", "user", "event", "cancelled"), (4, 2, 3, 5, 1))[0]
         probe, user = draw.randrange(PROBES), 1000 + draw.randrange(USERS)
-        # Times of one client do not repeat; several clients write to one user, late for each other.
+        # The times of one client do not repeat. Several clients write to the same user, so some of their events arrive late.
         event = (user, draw.randrange(1, ITEMS), 1_700_000_000 + made * CLIENTS + seed % 100)
         path, body = "/v1/recommendations", {"k": 10, "user_id": probe, "time": ASKED_AT}
         if kind == "history":
@@ -286,7 +289,7 @@ def _check_events(port: int, acknowledged: dict[int, list[tuple[int, int]]], fou
         kept = json.loads(connection.getresponse().read())
         times = Counter((event["movie_id"], event["time"]) for event in kept["events"])
         assert [event["time"] for event in kept["events"]] == sorted(event["time"] for event in kept["events"])
-        begin = kept["events"][0]["time"] if len(kept["events"]) >= StateSettings().events else 0  # older ones were let go
+        begin = kept["events"][0]["time"] if len(kept["events"]) >= StateSettings().events else 0  # older events were dropped
         found.lost += sum(times[event] == 0 for event in events if event[1] > begin)
         found.doubled += sum(count - 1 for count in times.values())
     connection.close()
@@ -302,7 +305,7 @@ def _plain() -> Any:
 
 
 def main() -> None:
-    """Run, write, print."""
+    """Run the load, write the result and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--workers", type=int, default=2)

@@ -1,8 +1,9 @@
-"""Three servers to compare with, which re-read a user's history for each request: `python -m benchmarks.serving_plain serve`.
+"""Three reference servers that re-read a user's history for each request: `python -m benchmarks.serving_plain serve`.
 
-`reencode` is this product's server, kernels and batches, with states never found. `torch` is what is commonly written: FastAPI, the
-trained torch model's own pass over the whole history in memory, and torch.topk, in the server's threads. `sasrec` is the same over
-RecBole's SASRec with its default layers and width and the latest 50 events, which is what a transformer's server does.
+`reencode` is this product's server with its kernels and batches, but it never finds a stored state. `torch` is a typical
+implementation: FastAPI, the torch model's own pass over the full history in memory, and torch.topk, in the server's threads.
+`sasrec` does the same with RecBole's SASRec, its default layers and width and the latest 50 events, as a typical transformer
+server would.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ KIND = "RECSYS_PLAIN"
 
 
 class Asked(BaseModel):
-    """A request to the plain server."""
+    """The body of a request to the plain server."""
 
     user_id: int
     k: int = 10
 
 
 def reencoding() -> Any:
-    """The product's application, with states never found."""
+    """Return the product's application, changed so that it never finds a stored state."""
     from serving import api, engine, state
 
     class Forgetful(state.UserState):
@@ -43,12 +44,12 @@ def reencoding() -> Any:
         def read(cls, content: bytes | None, size: int) -> None:
             return None
 
-    setattr(engine, "UserState", Forgetful)  # noqa: B010 (it is imported there)
+    setattr(engine, "UserState", Forgetful)  # noqa: B010 (engine imports the name)
     return api.from_environment()
 
 
 def plain() -> Any:
-    """FastAPI over the torch model."""
+    """Return a FastAPI application over the torch model."""
     import numpy as np
 
     from models.recommender import Requests
@@ -71,7 +72,7 @@ def plain() -> Any:
 
 
 def sasrec() -> Any:
-    """FastAPI over RecBole's SASRec with initial weights, of the catalogue's size."""
+    """Return a FastAPI application over RecBole's SASRec with initial weights and the size of the catalogue."""
     import numpy as np
     import pyarrow.parquet as pq
     import torch
@@ -80,7 +81,7 @@ def sasrec() -> Any:
     catalogue = pq.read_table(Path(os.environ["RECSYS_PLAIN_FOLDER"]) / "vocabulary.parquet")["item_id"].to_numpy()
     names = {"USER_ID_FIELD": "user", "ITEM_ID_FIELD": "item", "LIST_SUFFIX": "_list", "NEG_PREFIX": "neg_"}
     lists = {"ITEM_LIST_LENGTH_FIELD": "length", "MAX_ITEM_LIST_LENGTH": 50, "device": "cpu"}
-    # The defaults of RecBole's SASRec.yaml.
+    # These are the defaults of RecBole's SASRec.yaml.
     layers = {"n_layers": 2, "n_heads": 2, "hidden_size": 64, "inner_size": 256, "hidden_act": "gelu", "layer_norm_eps": 1e-12}
     drawn = {"hidden_dropout_prob": 0.5, "attn_dropout_prob": 0.5, "initializer_range": 0.02, "loss_type": "CE"}
 
@@ -128,7 +129,7 @@ def _application(catalogue: IntArray, scores: Callable[[int, History], torch.Ten
 
 
 def main() -> None:
-    """Serve, with the product's settings given as --set key=value."""
+    """Start a server with the product's settings, given as --set key=value."""
     import uvicorn
 
     from serving.api import SETTINGS

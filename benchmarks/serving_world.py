@@ -1,7 +1,7 @@
-"""A store, a Redis and servers for the serving benchmarks: a model of ML-25M's size with drawn weights, and synthetic users.
+"""Helpers of the serving benchmarks: a store with a model of ML-25M's size, synthetic users, a Redis and servers.
 
-Speed does not depend on what the weights have learnt, so they are SS4Rec's initial ones. Users' histories have ML-25M's lengths
-(lognormal with its median of 71 events, at least 20) and popular items by Zipf's law.
+The weights are SS4Rec's initial ones, because speed does not depend on training. The lengths of the histories follow ML-25M
+(lognormal with its median of 71 events, at least 20), and the popularity of the items follows Zipf's law.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MEDIAN, SPREAD, LEAST, MOST = 71, 1.0, 20, 1000
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """A synthetic user."""
+    """The events of a synthetic user."""
 
     items: IntArray
     times: IntArray
@@ -107,7 +107,7 @@ def publish_drawn(store: LocalStore, folder: Path, n_items: int, seed: int, sett
 
 
 def user_bytes(history: History, limit: int) -> bytes:
-    """The log of a user."""
+    """Return the log of a user as bytes."""
     entries = b"".join(
         entry(int(i), int(t), b"%08d" % place) for place, (i, t) in enumerate(zip(history.items, history.times, strict=True))
     )
@@ -115,7 +115,7 @@ def user_bytes(history: History, limit: int) -> bytes:
 
 
 def state_bytes(model: ServedModel, log: bytes) -> bytes:
-    """The state after it."""
+    """Return the state after this log as bytes."""
     read = UserLog.read(log)
     plan = model.plan(read, None)
     numbers = model.states([plan], [None])[0]
@@ -123,7 +123,7 @@ def state_bytes(model: ServedModel, log: bytes) -> bytes:
 
 
 def fill_redis(url: str, version: str, model: ServedModel, users: int, distinct: list[History]) -> float:
-    """Give `users` users the events and states of `distinct` ones in turn; MB in Redis."""
+    """Give `users` users the events and states of the `distinct` ones in turn. Return the MB used in Redis."""
     import redis
 
     client: Any = redis.Redis.from_url(url)
@@ -150,7 +150,7 @@ def free_port() -> int:
 
 @contextmanager
 def redis_server(port: int) -> Iterator[str]:
-    """A Redis without persistence; its address."""
+    """Run a Redis without persistence and yield its address."""
     command = ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd="/")
     try:
@@ -163,7 +163,7 @@ def redis_server(port: int) -> Iterator[str]:
 
 @contextmanager
 def running(settings: ServingSettings, module: str = "flows.cli", log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """`recsys serve` (or another module with its command line) until the block ends, ready when it begins."""
+    """Run `recsys serve`, or another module with the same command line, until the block ends. Waits until it is ready."""
     values = settings.model_dump(mode="json", exclude_defaults=True)
     given = [f"{key}={json.dumps(value)}" for key, value in _flat(values)]
     command = [sys.executable, "-m", module, "serve", *[part for each in given for part in ("--set", each)]]
@@ -183,7 +183,7 @@ def running(settings: ServingSettings, module: str = "flows.cli", log: Path | No
 
 
 def wait_for(attempt: Any, process: subprocess.Popen[bytes] | None = None, seconds: float = 120) -> None:
-    """Until `attempt` no longer raises OSError."""
+    """Wait until `attempt` no longer raises OSError. Re-raises it after `seconds`, or when `process` has ended."""
     end = time.monotonic() + seconds
     while True:
         try:

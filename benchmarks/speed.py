@@ -1,12 +1,12 @@
 """Training speed on one GPU: `python -m benchmarks.speed --data ml-1m.zip --out benchmarks/results/speed.json`.
 
-Three measurements on MovieLens 1M under `loo-recbole`:
+Takes three measurements on MovieLens 1M under `loo-recbole`:
 
-- epochs: seconds of an epoch and of its evaluation (full ranking of all users), and peak GPU memory; medians.
-- cold start: a new process without compiled kernels, from its start to the epoch that reaches the wanted valid NDCG@10.
-- stock: the same network from s5-pytorch and mamba-ssm on the authors' rows, 1024 prefixes of at most 200 events. Steps are
-  timed, an epoch is their median times the number of steps. Its time to the wanted quality is extrapolated: the epochs that
-  the published runs needed times that epoch.
+- epochs: median seconds of an epoch and of its evaluation (full ranking of all users), and peak GPU memory.
+- cold start: a new process without compiled kernels, from its start to the epoch that reaches the target validation NDCG@10.
+- stock: the same network built from s5-pytorch and mamba-ssm on the authors' rows, 1024 prefixes of at most 200 events. The time
+  of an epoch is the median time of a step multiplied by the number of steps. The time to the target quality is extrapolated: the
+  number of epochs that the published runs needed, multiplied by the time of an epoch.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any
 
 STARTED = time.time()
 TARGET = 0.2141
-"""Valid NDCG@10 of the published runs of the authors' code at their end."""
+"""Final validation NDCG@10 of the published runs of the authors' code."""
 PUBLISHED_EPOCHS = (30, 61)
-"""Epochs that those runs needed for it."""
+"""Number of epochs that those runs needed to reach it."""
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "paper, 32k events a step": ("paper", {"batch_tokens": 32768}),
     "paper": ("paper", {}),
@@ -34,18 +34,18 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "best, 32k events a step": ("best", {"batch_tokens": 32768}),
 }
 COLD: tuple[str, dict[str, Any]] = ("best", {"blocks": 2, "batch_tokens": 16384, "learning_rate": 6e-3})
-"""What the cold start trains: the best preset with larger steps, as no more than the wanted quality is asked for."""
+"""The network of the cold start: the best preset with larger steps, because it only has to reach the target quality."""
 
 
 def main() -> None:
-    """Measure, write, print."""
+    """Run the measurements, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="MovieLens 1M; downloaded if left out")
-    parser.add_argument("--epochs", type=int, default=8, help="epochs timed, after two")
+    parser.add_argument("--epochs", type=int, default=8, help="timed epochs, after two to warm up")
     parser.add_argument("--cold-runs", type=int, default=3)
     parser.add_argument("--stock-steps", type=int, default=12)
     parser.add_argument("--parts", nargs="+", default=["cold", "epochs", "stock"], choices=["cold", "epochs", "stock"])
-    parser.add_argument("--only-cold", action="store_true", help="be the process that the cold start measures")
+    parser.add_argument("--only-cold", action="store_true", help="run as the process that the cold start measures")
     parser.add_argument("--started", type=float, default=STARTED)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed.json"))
@@ -64,7 +64,7 @@ def main() -> None:
     if given.data is not None and not given.data.exists():
         skip(f"there is no {given.data}; give --data the zip of ml-1m, or leave it out to download it.")
     if "stock" in given.parts and importlib.util.find_spec("mamba_ssm") is None:
-        skip("the package mamba-ssm, which is compared with, is not installed; leave it out with --parts cold epochs.")
+        skip("the stock comparison needs the package mamba-ssm, which is not installed; leave it out with --parts cold epochs.")
     if "cold" in given.parts:
         result["cold_start"] = _measure_cold_start(given)
     if {"epochs", "stock"} & set(given.parts):
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def render(result: dict[str, Any]) -> str:
-    """The result in words."""
+    """Return a summary of the result as text."""
     lines = []
     for name, row in result.get("epochs", {}).items():
         lines.append(
@@ -90,11 +90,13 @@ def render(result: dict[str, Any]) -> str:
         )
     if stock := result.get("stock"):
         lines.append(
-            f"stock: {stock['step_ms']:.1f} ms a step, epoch {stock['epoch_s']:.0f} s; ours takes 1/{stock['epoch_ratio']:.0f} of it"
+            f"stock: {stock['step_ms']:.1f} ms a step, epoch {stock['epoch_s']:.0f} s; ours is {stock['epoch_ratio']:.0f} times as fast"
         )
         if "time_ratio" in stock:
             low, high = stock["time_ratio"]
-            lines.append(f"time to that quality: 1/{low:.0f} to 1/{high:.0f} of stock's (its epochs as published, extrapolated)")
+            lines.append(
+                f"time to that quality: {low:.0f} to {high:.0f} times as fast as stock (extrapolated from published epochs)"
+            )
     return "\n".join(lines)
 
 

@@ -1,11 +1,11 @@
 """SS4Rec's ranking quality: `python -m benchmarks.ss4rec_quality --data ml-1m.zip`.
 
-Trains each variant for each protocol and seed with early stopping on the valid part, and ranks the test requests over the
-whole catalogue twice, with the items of a user's history left in and left out. Variants are the presets and ablations of
-the best one. Runs that the output file has already are not repeated, so a killed benchmark goes on where it was.
+Trains each variant for each protocol and seed, with early stopping on the validation part. It ranks the test requests over the
+full catalogue twice: with and without the items of the user's history. The variants are the presets, and ablations of the best
+one. Runs that are already in the output file are not repeated, so a killed benchmark resumes where it stopped.
 
-Started by torchrun, its processes train each run together and share its batches, on as many GPUs (or, without one, CPU
-processes); the first one writes: `torchrun --standalone --nproc-per-node 2 -m benchmarks.ss4rec_quality --out two_gpus.json`.
+Under torchrun, the processes train each run together and share its batches, one GPU per process (or CPU processes if there is no
+GPU). The first process writes: `torchrun --standalone --nproc-per-node 2 -m benchmarks.ss4rec_quality --out two_gpus.json`.
 """
 
 from __future__ import annotations
@@ -41,27 +41,27 @@ SHOWN = ("hr@10", "ndcg@10", "mrr@10")
 
 
 def main() -> None:
-    """Train what is missing, write after each run, print the table."""
+    """Train the missing runs, write the result after each one and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", default="ml-1m", choices=get_args(SourceName))
     parser.add_argument("--data", type=Path, help="zip, folder or ratings file of the release; downloaded if left out")
     parser.add_argument("--protocols", nargs="+", default=["loo-recbole", "loo-exact"], choices=get_args(ProtocolId))
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--shared-gpu", action="store_true", help="other programs use the GPU meanwhile: times are not reported")
+    parser.add_argument("--shared-gpu", action="store_true", help="other programs use the GPU too: times are not reported")
     parser.add_argument(
-        "--take", nargs="+", type=Path, default=[], help="results whose runs are taken over, of other machines say"
+        "--take", nargs="+", type=Path, default=[], help="result files whose runs are included, for example from other machines"
     )
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="key=value of the model, may be repeated")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ss4rec_quality.json"))
     given = parser.parse_args()
     kept = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {"data": given.source, "runs": []}
     if kept["data"] != given.source:
-        parser.error(f"{given.out} holds runs on {kept['data']}, and these would be on {given.source}: give another --out")
+        parser.error(f"{given.out} contains runs on {kept['data']}, but this run uses {given.source}: choose another --out")
     runs: list[dict[str, Any]] = kept["runs"]
     for path in given.take:
         if (other := json.loads(path.read_text(encoding="utf-8")))["data"] != given.source:
-            parser.error(f"{path} holds runs on {other['data']}, and these are on {given.source}")
+            parser.error(f"{path} contains runs on {other['data']}, but this run uses {given.source}")
         runs += [run for run in other["runs"] if _key(run) not in {_key(known) for known in runs}]
         _write(given, runs, other["hardware"])
     device = load_settings(RetrainSettings, None, [f"models.ss4rec.{o}" for o in given.overrides]).models.ss4rec.device
@@ -79,7 +79,7 @@ def _train(given: argparse.Namespace, runs: list[dict[str, Any]], replicas: Repl
         users = load_users(given.source, given.data)
         for variant in given.variants:
             if "user features" in variant and not set(TRAITS) & set(users):
-                print(f"{variant}: left out, {given.source} tells nothing of its users")
+                print(f"{variant}: skipped, {given.source} has no user attributes")
                 continue
             for seed in given.seeds:
                 if (variant, protocol, seed) not in done:
@@ -99,7 +99,7 @@ def _write(given: argparse.Namespace, runs: list[dict[str, Any]], machine: dict[
 
 
 def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and spread over the seeds of each variant under each protocol, with and without seen items."""
+    """Return the mean and spread over the seeds for each variant and protocol, with and without seen items."""
     found = []
     protocols, variants = list(get_args(ProtocolId)), list(VARIANTS)
     groups = {(run["protocol"], run["variant"]) for run in runs}
@@ -119,7 +119,7 @@ def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def render(found: list[dict[str, Any]]) -> str:
-    """The rows as a Markdown table."""
+    """Return the rows as a Markdown table."""
     lines = [
         "| protocol | variant | unmasked HR@10 | NDCG@10 | masked HR@10 | NDCG@10 | seeds | fit, s | epochs |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -166,7 +166,7 @@ def _run(variant: str, parts: Split, users: pd.DataFrame, seed: int, overrides: 
         "seconds": report.seconds,
         "epoch_s": statistics.median(epoch.training_seconds for epoch in report.epochs),
         "parameters": report.parameters,
-        "non_finite_steps": 0,  # one ends the fit with an error
+        "non_finite_steps": 0,  # a non-finite step ends the fit with an error
         "settings": settings.model_dump(mode="json"),
     }
     print(

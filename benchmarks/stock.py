@@ -1,7 +1,7 @@
-"""SS4Rec from the stock parts, as its authors' code composes them: s5-pytorch's S5, mamba-ssm's Mamba, one row per prefix.
+"""SS4Rec built from stock parts, as in its authors' code: s5-pytorch's S5, mamba-ssm's Mamba, one row per prefix.
 
-On CUDA the relation-aware layer is mamba-ssm's own module. That package has no CPU build, so there `MambaReference` stands
-in for it: the same parameters under its reference maths (`selective_scan_ref`, a Python loop over time).
+On CUDA, the relation-aware layer is mamba-ssm's own module. That package has no CPU build, so `MambaReference` replaces it on a
+CPU: the same parameters with its reference maths (`selective_scan_ref`, a Python loop over time).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["MambaReference", "PrefixRows", "StockSS4Rec"]
 
 
 class MambaReference(nn.Module):
-    """mamba-ssm 2.3.2's Mamba in its reference maths: (B, L, width) -> (B, L, width), float32."""
+    """mamba-ssm 2.3.2's Mamba with its reference maths: (B, L, width) -> (B, L, width), float32."""
 
     def __init__(self, width: int, states: int, conv_width: int = 4, expand: int = 2) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class MambaReference(nn.Module):
         decay = torch.exp(torch.einsum("bdl,dn->bdln", delta, -self.A_log.exp()))
         drive = torch.einsum("bdl,bln,bdl->bdln", delta, b, u)
         state, outputs = x.new_zeros(len(x), self.inner, self.states), []
-        # mamba-ssm indexes instead, which makes the backward pass quadratic in the length; this spares it that.
+        # mamba-ssm indexes the tensors instead, which makes the backward pass quadratic in the length. Unbinding avoids that.
         for keep, write, read in zip(decay.unbind(2), drive.unbind(2), c.unbind(1), strict=True):
             state = keep * state + write
             outputs.append(torch.einsum("bdn,bn->bd", state, read))
@@ -53,7 +53,7 @@ class MambaReference(nn.Module):
 
 
 class StockSS4Rec(nn.Module):
-    """The paper's network: width 64, two blocks, one LayerNorm a block, dropout 0.2. Scores the event after each row."""
+    """The paper's network: width 64, two blocks, one LayerNorm per block, dropout 0.2. Scores the event after each row."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class StockSS4Rec(nn.Module):
         self.to(device)
 
     def forward(self, items: torch.Tensor, intervals: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """(B, L) rows, padded at the end, -> (B, n_items + 1) scores of the event after each row's last."""
+        """Score the event after each row's last: (B, L) rows, padded at the end, -> (B, n_items + 1)."""
         x = self.dropout(self.items(items))
         for time_aware, relation_aware, norm in zip(self.time_aware, self.relation_aware, self.norms, strict=True):
             x = norm(x + self.dropout(time_aware(x, step_scale=intervals)))
@@ -94,7 +94,7 @@ class StockSS4Rec(nn.Module):
 
 
 class PrefixRows:
-    """One training row for each event but a user's first: all events before it, at most `max_length`, padded to that."""
+    """One training row for each event except a user's first: the events before it, at most `max_length`, padded to that."""
 
     def __init__(self, train: Sequences, vocabulary: Vocabulary, max_length: int, device: torch.device) -> None:
         users = train.row_of_event
@@ -109,7 +109,7 @@ class PrefixRows:
         return len(self.targets)
 
     def batch(self, rows: IntArray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Items and intervals (B, L), lengths (B,), targets (B,)."""
+        """Return items and intervals (B, L), lengths (B,) and targets (B,)."""
         index = torch.from_numpy(rows).to(self.targets.device)
         target, first = self.targets[index], self._first[index]
         place = first[:, None] + torch.arange(self._max_length, device=first.device)

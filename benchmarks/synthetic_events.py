@@ -1,10 +1,13 @@
-"""Events with the marginals of MovieLens-25M at any size: `python -m benchmarks.synthetic_events --interactions N --out ratings.csv`.
+"""Synthetic events with MovieLens-25M's marginals: `python -m benchmarks.synthetic_events --interactions N --out ratings.csv`.
 
-How much each user rates, how often each item is rated, the ratings and the times follow MovieLens-25M. What is made up is
-the order, and it is there to be learnt: items belong to clusters that lie on a ring, and a user goes round the ring once,
-so neighbours in time come from one arc of it, and a session stays within few clusters. A share of the events
-(`STRAY_SHARE`) stands anywhere. Which items a user rates depends on their popularity alone: there is nothing here for a
-model without order to learn beyond it, ratings are independent of both, and items do not come out over the years.
+The table can have any size. The number of events per user and per item, the ratings and the times follow MovieLens-25M.
+
+The order of the events is artificial, and a model can learn it. Items belong to clusters on a ring, and each user goes round the
+ring once. Neighbours in time therefore come from one arc of the ring, and a session stays within a few clusters. A share of the
+events (`STRAY_SHARE`) is placed at random.
+
+Which items a user rates depends only on their popularity, so a model that ignores the order cannot learn anything beyond
+popularity. Ratings are independent of everything else. Items have no release dates: all of them exist from the start.
 """
 
 from __future__ import annotations
@@ -28,16 +31,16 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 USERS, ITEMS, INTERACTIONS = 162_541, 62_423, 25_000_095
-"""Of MovieLens-25M (its README); ITEMS is its movies.csv, of which RATED_ITEMS have a rating."""
+"""Counts of MovieLens-25M (its README). ITEMS counts its movies.csv; RATED_ITEMS of these have a rating."""
 RATED_ITEMS = 59_047
 MIN_EVENTS = 20
-"""Ratings that every user has at least: MovieLens leaves others out."""
+"""Minimum number of ratings per user: MovieLens leaves out users with fewer."""
 MAX_EVENTS = 32_202
 HIGHEST_MOVIE_ID = 209_171
 FIRST, LAST = 789_652_009, 1_574_327_703
 """UTC seconds of the first and the last rating: 1995-01-09 11:46:49 and 2019-11-21 09:15:03."""
 RATING_SHARES = (0.016, 0.031, 0.017, 0.066, 0.051, 0.196, 0.127, 0.266, 0.088, 0.145)
-"""Of the ratings 0.5, 1.0, ... 5.0."""
+"""Shares of the ratings 0.5, 1.0, ... 5.0."""
 
 PUBLISHED: dict[str, Any] = {
     "interactions": INTERACTIONS,
@@ -58,35 +61,35 @@ PUBLISHED: dict[str, Any] = {
     "first_timestamp": FIRST,
     "last_timestamp": LAST,
 }
-"""MovieLens-25M's README and ratings.csv; the Gini index is LensKit Codex's. Keyed as `marginals` is."""
+"""Marginals from MovieLens-25M's README and ratings.csv; the Gini index is from LensKit Codex. Same keys as `marginals`."""
 
 USER_SIGMA = 1.389
-"""Of the log-normal that a user's events above MIN_EVENTS follow: its mean over its median is (153.8 - 20) / (71 - 20)."""
+"""Sigma of the log-normal number of a user's events above MIN_EVENTS: its mean over its median is (153.8 - 20) / (71 - 20)."""
 POPULARITY = (
     *((1, 81_491), (10, 65_500), (100, 35_000), (1000, 6150), (3800, 985), (6000, 440)),
     *((10_300, 115), (24_000, 11), (29_500, 6), (40_000, 2.5), (46_000, 1.6), (RATED_ITEMS, 0.7)),
 )
-"""(rank, events) of items, log-linear in between: chosen so that top item, median, top tenth and Gini index are those published."""
+"""(rank, events) of items, log-linear in between. Chosen to match the published top item, median, top tenth and Gini index."""
 TOP_ITEM_REACH = 81_491 / USERS
-"""Share of users whom the most popular item reaches; smaller releases have about the same (MovieLens-1M 0.57)."""
+"""Share of users who rated the most popular item. Smaller releases have about the same share (MovieLens-1M 0.57)."""
 CLUSTERS = 256
 MIN_CLUSTER_ITEMS = 8
 STRAY_SHARE = 0.2
 SESSION_EVENTS = 50
-"""Mean events of a session."""
+"""Mean number of events per session."""
 GAP_MEDIAN_S, GAP_SIGMA = 2.0, 1.5
-"""Log-normal seconds between events of a session, rounded down: a third are 0, 19 of 20 are below half a minute."""
+"""Log-normal seconds between events of a session, rounded down. A third are 0; 19 of 20 are below half a minute."""
 PAUSE_MEDIAN_S, PAUSE_SIGMA, PAUSE_MIN_S = 20 * 86_400.0, 2.0, 3600
-"""Log-normal seconds between sessions: most are weeks, some are hours or years."""
+"""Log-normal seconds between sessions. Most are weeks, some are hours or years."""
 LEAST_SPAN = 0.1
-"""A user's events span at most a share of FIRST..LAST that is drawn for him from between this and 1."""
+"""A user's events span at most a share of FIRST..LAST. It is drawn per user, from between this value and 1."""
 BLOCK_EVENTS = 1 << 20
-"""Events made at once: temporaries are of this size, whatever the table's."""
+"""Number of events generated at once. It bounds the size of temporaries, whatever the size of the table."""
 
 
 @dataclass(frozen=True, eq=False)
 class EventTable:
-    """Events sorted by user, then time; no (user, item) pair twice. N rows."""
+    """N events sorted by user, then time. Each (user, item) pair occurs at most once."""
 
     user_id: IntArray  # (N,) 1..users
     movie_id: IntArray  # (N,)
@@ -101,16 +104,19 @@ class EventTable:
 class Catalogue:
     """The items that have events, the most popular first."""
 
-    movie_ids: IntArray  # (I,) distinct, with holes as in MovieLens
-    clusters: IntArray  # (I,) place of the item's cluster on the ring, 0..cluster_count - 1
+    movie_ids: IntArray  # (I,) distinct, with gaps as in MovieLens
+    clusters: IntArray  # (I,) position of the item's cluster on the ring, 0..cluster_count - 1
     cluster_count: int
 
 
 def scaled(interactions: int) -> tuple[int, int]:
-    """(users, items) for a table of this many rows; MovieLens-25M's own for its own size.
+    """Return (users, items) for a table with this many rows. At MovieLens-25M's size, these are its own numbers.
 
-    The exponents lead from MovieLens-25M to MovieLens-100K's users and items at 100 000 rows: a smaller release has fewer
-    users with fewer events each, and far fewer events for each item. Very small tables get items enough to choose from.
+    The exponents are chosen so that 100 000 rows give MovieLens-100K's users and items. A smaller release has fewer users with
+    fewer events each, and far fewer events per item. Very small tables get enough items to choose from.
+
+    Raises:
+        ValueError: there are too few interactions for one user.
     """
     if interactions < MIN_EVENTS:
         raise ValueError(f"{interactions} interactions are fewer than the {MIN_EVENTS} of one user")
@@ -120,25 +126,28 @@ def scaled(interactions: int) -> tuple[int, int]:
 
 
 def catalogue(items: int, seed: int) -> Catalogue:
-    """Ids and clusters of the items that `events` of these arguments draws from.
+    """Return the ids and clusters of the items that `events` draws from with the same arguments.
 
-    As in MovieLens-25M, some of the `items` have no event and are not in here.
+    As in MovieLens-25M, some of the `items` have no event; the result leaves them out.
     """
     rated = _rated(items)
     rng = np.random.default_rng([seed, 0])
     ids = rng.choice(max(round(HIGHEST_MOVIE_ID * items / ITEMS), rated), rated, replace=False) + 1
     count = min(CLUSTERS, max(1, rated // MIN_CLUSTER_ITEMS))
-    # By rank in turn, so that every cluster has its share of popular and of rare items.
+    # Clusters are assigned by rank in turn, so that each one has its share of popular and rare items.
     clusters = rng.permutation(count)[np.arange(rated) % count]
     return Catalogue(ids.astype(np.int64), clusters.astype(np.int64), count)
 
 
 def events(users: int = USERS, items: int = ITEMS, interactions: int = INTERACTIONS, seed: int = 0) -> EventTable:
-    """A table of exactly `interactions` rows by `users` users on (nearly all of) `items` items; the same for the same seed.
+    """Make a table of exactly `interactions` rows by `users` users on (nearly all of) `items` items.
 
-    Every user draws items by popularity until he has as many different ones as he is to rate, so popular items saturate
-    with the most active users; the weights that are drawn by make up for that (`_draw_weights`). One event of each item is
-    set beforehand, as no rare item would be sure of one.
+    The same arguments give the same table. Every user draws items by popularity until the required number of distinct items is
+    reached. Popular items therefore saturate among the most active users, and the drawing weights compensate for that
+    (`_draw_weights`). Each item gets one event beforehand, because a rare item might otherwise have none.
+
+    Raises:
+        ValueError: the interactions do not fit the users and items.
     """
     rated = _rated(items)
     if users < 1 or not users * MIN_EVENTS <= interactions <= users * rated:
@@ -168,14 +177,14 @@ def events(users: int = USERS, items: int = ITEMS, interactions: int = INTERACTI
         chosen = _in_order(keys // rated, keys % rated, known, end - first, rng)
         movie_id[rows] = known.movie_ids[chosen]
         timestamp[rows] = _times(counts[first:end], rng)
-        # The last end is 1, and the numbers are below it.
+        # The last end is 1, and the random numbers are below 1.
         rating[rows] = (np.searchsorted(rating_ends[:-1], rng.random(len(keys)), side="right") + 1) / 2
         first = end
     return EventTable(np.repeat(np.arange(1, users + 1), counts), movie_id, rating, timestamp)
 
 
 def sequences(table: EventTable) -> Sequences:
-    """The table as the models take it; rows of one second keep the table's order."""
+    """Convert the table to the models' input. Rows of the same second keep the order of the table."""
     from models.recommender import Sequences
 
     starts = np.concatenate([[0], np.flatnonzero(np.diff(table.user_id)) + 1])
@@ -188,7 +197,7 @@ def sequences(table: EventTable) -> Sequences:
 
 
 def marginals(table: EventTable) -> dict[str, Any]:
-    """What the table reaches of `PUBLISHED`; items without an event do not count."""
+    """Compute the table's values of the figures in `PUBLISHED`. Items without an event do not count."""
     by_user, by_item = (np.bincount(ids)[1:] for ids in (table.user_id, table.movie_id))
     by_user, by_item = by_user[by_user > 0], np.sort(by_item[by_item > 0])
     rows, items = len(table), len(by_item)
@@ -215,14 +224,14 @@ def marginals(table: EventTable) -> dict[str, Any]:
 
 
 def write_csv(table: EventTable, path: Path, chunk_rows: int = 1 << 20) -> None:
-    """Write the table as MovieLens's ratings.csv; under `path` stands either a whole file or what stood there before."""
+    """Write the table in the format of MovieLens's ratings.csv. The write is atomic: `path` is replaced only when complete."""
     import pyarrow as pa
     import pyarrow.csv
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
-    # As text: a number would lose the ".0" that MovieLens writes.
+    # Ratings are written as text, because a number would lose the ".0" that MovieLens writes.
     texts = pa.array([f"{half / 2:.1f}" for half in range(11)])
     try:
         with partial.open("wb") as file:
@@ -243,9 +252,9 @@ def write_csv(table: EventTable, path: Path, chunk_rows: int = 1 << 20) -> None:
 
 
 def main() -> None:
-    """Make a table, write it, print the marginals that it reaches beside the published ones."""
+    """Make a table, write it, and print its marginals next to the published ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--interactions", type=int, default=INTERACTIONS, help="rows; users and items scale with them")
+    parser.add_argument("--interactions", type=int, default=INTERACTIONS, help="number of rows; users and items scale with it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("ratings.csv"))
     given = parser.parse_args()
@@ -264,7 +273,7 @@ def _rated(items: int) -> int:
 
 
 def _fitted(shape: FloatArray, total: float, cap: float) -> FloatArray:
-    """`shape` times one factor, cut at `cap`, so that it sums to `total` (or is all `cap` where that is less)."""
+    """Scale `shape` by one factor and clip it at `cap` so that it sums to `total` (or is all `cap` if that sum is smaller)."""
     low, high = 0.0, cap / float(shape.min())
     for _ in range(200):
         factor = (low + high) / 2
@@ -273,9 +282,9 @@ def _fitted(shape: FloatArray, total: float, cap: float) -> FloatArray:
 
 
 def _user_counts(users: int, rated: int, interactions: int, rng: np.random.Generator) -> IntArray:
-    """(users,) events of each user, MIN_EVENTS or more, of exactly this sum.
+    """Return (users,) the number of events of each user: at least MIN_EVENTS each, and exactly `interactions` in total.
 
-    Quantiles of the log-normal instead of draws from it: the tail of a heavy distribution is another with each seed.
+    Uses quantiles of the log-normal instead of draws, because the tail of a heavy distribution varies with the seed.
     """
     from scipy.special import ndtri
 
@@ -284,22 +293,22 @@ def _user_counts(users: int, rated: int, interactions: int, rng: np.random.Gener
     above = _fitted(np.exp(USER_SIGMA * normal), interactions - users * MIN_EVENTS, cap - MIN_EVENTS)
     counts = np.floor(above).astype(np.int64)
     missing = interactions - users * MIN_EVENTS - int(counts.sum())
-    # Rounding down leaves less than one event a user; whoever was cut short most, and has room, gets one.
+    # Rounding down loses less than one event per user. Users below the cap with the largest remainders get the lost events.
     room = np.flatnonzero(counts < cap - MIN_EVENTS)
     counts[room[np.argsort(counts[room] - above[room], kind="stable")[:missing]]] += 1
     return rng.permutation(counts + MIN_EVENTS)
 
 
 def _draw_weights(counts: IntArray, rated: int, interactions: int) -> FloatArray:
-    """(rated,) weights to draw items by, the most popular first, so that their events come out as in `POPULARITY`.
+    """Return (rated,) drawing weights, the most popular item first, that give the items the events of `POPULARITY`.
 
-    A user who draws with intensity a has item i with probability 1 - exp(-a w_i). The intensities that give the users their
-    events and the weights that give the items theirs are found in turn, on users and items of like size together.
+    A user who draws with intensity a has item i with probability 1 - exp(-a w_i). Two steps alternate: fit the intensities to the
+    users' event counts, and fit the weights to the items' event counts. Users and items of similar size are grouped.
     """
     rank = np.arange(1, rated + 1)
     known = np.array(POPULARITY, dtype=np.float64)
     popularity = np.exp(np.interp(np.log((rank - 0.5) * RATED_ITEMS / rated), *np.log(known).T))
-    # One event of each item is set; what is left of a rare item is small, but there must be something to draw.
+    # One event of each item is preset. The rest of a rare item is small, but its weight must stay above zero.
     aim = _fitted(np.maximum(popularity - 1, 0.05), max(interactions - rated, 1), TOP_ITEM_REACH * len(counts))
 
     user_group, item_group = _log_groups(counts), _log_groups(rank)
@@ -315,18 +324,19 @@ def _draw_weights(counts: IntArray, rated: int, interactions: int) -> FloatArray
 
 
 def _log_groups(sizes: IntArray) -> IntArray:
-    """Group of each value, 0 upwards without holes: values of one group differ by a 16th of a doubling at most."""
+    """Return the group of each value, numbered from 0 without gaps. Values of a group differ by at most a 16th of a doubling."""
     return np.unique(np.floor(16 * np.log2(sizes)), return_inverse=True)[1].astype(np.int64)
 
 
 def _distinct_pairs(
     counts: IntArray, preset: IntArray, weights: FloatArray, cumulative: FloatArray, rng: np.random.Generator
 ) -> IntArray:
-    """Sorted keys (user x items + item) of as many distinct items for each user as `counts` says, `preset` among them.
+    """Return sorted keys (user x items + item) with `counts` distinct items for each user, including the `preset` keys.
 
-    Each user has the first `counts` distinct items of an endless stream of draws. Light users draw what they lack until they
-    lack nothing. That takes long for a user of many items, who has all that is popular: there, an item's first appearance in
-    the stream is drawn instead, which is exponential in time with the item's weight as its rate.
+    Each user gets the first `counts` distinct items of an endless stream of draws. Light users draw the missing number of items
+    again and again until none is missing. That is slow for a user with many items, who already has all popular ones. For such
+    users, the first appearance of each item in the stream is drawn instead. It is exponential in time, with the item's weight as
+    its rate.
     """
     rated, users = len(weights), len(counts)
     heavy = counts > rated // 50
@@ -353,7 +363,7 @@ def _distinct_pairs(
 
 
 def _in_order(user: IntArray, item: IntArray, known: Catalogue, users: int, rng: np.random.Generator) -> IntArray:
-    """The items in the order in which each user comes upon them: once round the ring of clusters from a place of his own."""
+    """Order each user's items: once round the ring of clusters, from a random starting point per user."""
     place = known.clusters[item] - rng.integers(known.cluster_count, size=users)[user]
     along = (place % known.cluster_count + rng.random(len(item))) / known.cluster_count
     stray = rng.random(len(item)) < STRAY_SHARE
@@ -362,9 +372,10 @@ def _in_order(user: IntArray, item: IntArray, known: Catalogue, users: int, rng:
 
 
 def _times(counts: IntArray, rng: np.random.Generator) -> IntArray:
-    """UTC seconds of each event, ascending for each user: sessions of small gaps, with long pauses between them.
+    """Draw UTC seconds of each event, ascending for each user: sessions with small gaps, and long pauses between them.
 
-    The start is anywhere from where the user still ends by LAST; pauses that do not fit in a user's span shrink together.
+    The start is random, but early enough for the user to end by LAST. If the pauses do not fit into a user's span, all of them
+    shrink by the same factor.
     """
     starts = np.cumsum(counts) - counts
     total = int(counts.sum())

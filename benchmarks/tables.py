@@ -1,11 +1,11 @@
-"""Every table of measured figures in README, made from benchmarks/results: `python -m benchmarks.tables`.
+"""Generate the README's tables of measured figures from benchmarks/results: `python -m benchmarks.tables`.
 
-Prints them all. A document takes one in between two lines:
+Without options, it prints all tables. A document marks the place of a table with two lines:
 
     <!-- table: speed -->
     <!-- end -->
 
-`--write README.md` fills those in place, and `--check README.md` ends with an error where one departs from the results.
+`--write README.md` fills the tables in place. `--check README.md` exits with an error if a table differs from the results.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ RESULTS = Path(__file__).parent / "results"
 MARKED = re.compile(r"(?P<head><!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<tail><!-- end -->)", re.DOTALL)
 Result = dict[str, Any]
 
-# What was to be reached; a figure is shown beside its bar, also where it misses it.
+# The bars. Each figure is shown next to its bar, even if it misses the bar.
 EPOCH_S, COLD_START_S, MEMORY_GIB = 0.2, 15.0, 4.0  # ML-1M, one H200
-STOCK_EPOCHS, STOCK_TIME = 200, 100  # times as fast as the stock parts, an epoch and to the same quality
+STOCK_EPOCHS, STOCK_TIME = 200, 100  # speed-up over the stock parts, for an epoch and for the time to the same quality
 SCALE_EPOCH_S, SCALE_EVALUATION_S = 60.0, 5.0  # at 25 M events
 PARITY, PREFIXES = 1e-4, 1e-5
 
 
 class TableError(Exception):
-    """A table that is asked for cannot be made; the message says why."""
+    """A requested table cannot be generated. The message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """How a result file becomes Markdown."""
+    """How to turn a result file into Markdown."""
 
     file: str
     command: str
@@ -49,10 +49,13 @@ class Table:
 
 
 def table(name: str, results: Path = RESULTS) -> str:
-    """The Markdown of one table with the line that says how it was measured. Raises TableError where there is no such table or
-    no result for it."""
+    """Return the Markdown of one table, followed by a line that states how it was measured.
+
+    Raises:
+        TableError: the table is unknown, or there is no result for it.
+    """
     if name not in TABLES:
-        raise TableError(f"There is no table {name!r}; there are {', '.join(TABLES)}.")
+        raise TableError(f"There is no table {name!r}. Available tables: {', '.join(TABLES)}.")
     known = TABLES[name]
     path = results / known.file
     if not path.exists():
@@ -62,15 +65,18 @@ def table(name: str, results: Path = RESULTS) -> str:
 
 
 def filled(document: str, results: Path = RESULTS) -> str:
-    """The document with every marked table as the results have it. Raises TableError where one cannot be made or a mark is not
-    closed."""
+    """Return the document with every marked table generated from the results.
+
+    Raises:
+        TableError: a table cannot be generated, or a mark is not closed.
+    """
     if len(re.findall(r"^<!-- table:", document, re.MULTILINE)) != len(MARKED.findall(document)):
         raise TableError("A line <!-- table: NAME --> has no line <!-- end --> before the next one.")
     return MARKED.sub(lambda mark: f"{mark['head']}\n{table(mark['name'], results)}\n{mark['tail']}", document)
 
 
 def drifted(document: str, results: Path = RESULTS) -> list[str]:
-    """Names of the marked tables that depart from the results."""
+    """Return the names of the marked tables that differ from the results."""
     pairs = zip(MARKED.finditer(document), MARKED.finditer(filled(document, results)), strict=True)
     return [was["name"] for was, wanted in pairs if was["body"] != wanted["body"]]
 
@@ -94,7 +100,7 @@ def main() -> None:
         if given.check is not None:
             if names := drifted(text, given.results):
                 raise SystemExit(
-                    f"{document} departs from the results in: {', '.join(names)}. "
+                    f"{document} differs from the results in: {', '.join(names)}. "
                     f"Run `python -m benchmarks.tables --write {document}`."
                 )
             return
@@ -106,7 +112,7 @@ def main() -> None:
 
 
 def _measured(result: Result) -> str:
-    """What, under which protocol, where: as far as the result says."""
+    """Return the data, protocol, seeds, hardware and versions, as far as the result contains them."""
     sources = {row["data"] for row in [result, *result.get("rows", [])] if "data" in row}
     said = [data(source, result.get("file")) for source in sorted(sources)]
     if "protocol" in result:
@@ -180,7 +186,7 @@ def _speed(result: Result) -> str:
         rows.append([name, f"{stock['epoch_s']:.0f} s", "", ""])
         rows.append(["stock parts: peak GPU memory", f"{stock['peak_gib']:.2f} GiB", "", ""])
         for name, row in result.get("epochs", {}).items():
-            if row["settings"]["preset"] == "paper":  # the same network as stock's
+            if row["settings"]["preset"] == "paper":  # the same network as the stock parts
                 ratio = stock["epoch_s"] / row["epoch_s"]
                 verdict = met(ratio > STOCK_EPOCHS)
                 rows.append([f"stock's epoch / that of `{name}`", f"{ratio:.0f} times", f"> {STOCK_EPOCHS} times", verdict])

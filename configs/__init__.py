@@ -1,1 +1,1 @@
-"""Settings: pydantic models, the YAML files that depart from their defaults, and the errors a user can mend."""
+"""Settings models, the YAML files that override their defaults, and the errors that a user can fix."""

@@ -1,4 +1,4 @@
-"""What the annotation of a setting says: which settings lie below it, whether it holds a secret, whether it takes text."""
+"""Inspect the type annotations of settings: nested settings, secrets, and settings that accept text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["as_written", "below", "fields_at", "holds_secret"]
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The settings models that the annotation names, at any depth."""
+    """Yield the settings models that the annotation mentions, at any depth."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
@@ -21,23 +21,26 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def below(annotation: Any, key: str) -> list[Any]:
-    """Annotations of what stands under `key`: one, several where a union has several models, or none where nothing is known."""
+    """Return the annotations found under `key`.
+
+    The list has one entry, several if a union has several models, or none if the key is unknown.
+    """
     found = [model.model_fields[key].annotation for model in models_in(annotation) if key in model.model_fields]
     return found or [get_args(part)[1] for part in _alternatives(annotation) if _is_mapping(part)]
 
 
 def fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Names of the settings at a location of `model`, as pydantic's errors give it."""
+    """Return the names of the settings at a location of `model`. The location has the form of pydantic's errors."""
     current = model
     for part in location:
         field = current.model_fields.get(str(part))
-        if field is not None:  # otherwise it is a key of a mapping, and `current` is the model of its values
+        if field is not None:  # otherwise `part` is a key of a mapping, and `current` is the model of the mapping's values
             current = next(models_in(field.annotation), current)
     return list(current.model_fields)
 
 
 def holds_secret(model: type[BaseModel], location: tuple[int | str, ...]) -> bool:
-    """Whether the value at the location is a secret, or has one among its parts."""
+    """Whether the value at the location is a secret or contains one."""
     current: Any = model
     for part in location:
         fields = [inner.model_fields[str(part)] for inner in models_in(current) if str(part) in inner.model_fields]
@@ -46,15 +49,15 @@ def holds_secret(model: type[BaseModel], location: tuple[int | str, ...]) -> boo
 
 
 def as_written(value: Any, written: Any, annotations: list[Any]) -> Any:
-    """`value` with text where its setting takes text.
+    """Return `value` with the original text restored for settings that take text.
 
-    YAML reads `off` as false, `2024` as a number and `2024-05-01` as a date. A setting that takes text and none of these gets what
-    the author wrote.
+    YAML reads `off` as false, `2024` as a number and `2024-05-01` as a date. A setting that accepts text, but not the parsed
+    type, gets the text as the author wrote it.
 
     Args:
-        value: What YAML makes of a document.
-        written: The same document with each scalar as its text.
-        annotations: What the setting may be.
+        value: The document as parsed by YAML.
+        written: The same document, with each scalar as its original text.
+        annotations: The types that the setting accepts.
     """
     if isinstance(value, dict) and isinstance(written, dict) and len(value) == len(written):
         keyed_by_text = any(_is_mapping(part) for annotation in annotations for part in _alternatives(annotation))
@@ -74,7 +77,7 @@ def as_written(value: Any, written: Any, annotations: list[Any]) -> Any:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """The members of a union, and what `Annotated` is about."""
+    """Return the members of a union, and unwrap `Annotated`."""
     if get_origin(annotation) is Literal or isinstance(annotation, type) or not get_args(annotation):
         return [annotation]
     if hasattr(annotation, "__metadata__"):
@@ -104,7 +107,7 @@ def _takes_text(part: Any) -> bool:
 
 
 def _takes(part: Any, value: Any) -> bool:
-    """Whether the part takes a value that YAML did not read as text."""
+    """Whether the part accepts a value that YAML did not parse as text."""
     if get_origin(part) is Literal:
         return any(choice == value and type(choice) is type(value) for choice in get_args(part))
     if isinstance(value, bool):

@@ -1,6 +1,7 @@
-"""What every settings model is: frozen, closed to unknown keys, each field described by the text beneath it.
+"""Base class of every settings model: frozen, without unknown keys, and with each field described by its docstring.
 
-The Prefect UI draws a flow's parameters as a form from these models' JSON schema: titles, texts and the order come from here.
+The Prefect UI builds the form of a flow's parameters from the JSON schema of these models. The titles, descriptions and order of
+the form's fields are defined here.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ WORDS = {
 
 
 def _title(name: str) -> str:
-    """A setting's name for people: `max_future_s` is `Max future (s)`."""
+    """Return the display name of a setting: `max_future_s` becomes `Max future (s)`."""
     words = name.split("_")
     unit = UNITS.get(words[-1]) if len(words) > 1 else None
     text = " ".join(WORDS.get(word, word) for word in (words[:-1] if unit else words)).replace(" at 10", "@10")
@@ -46,7 +47,10 @@ def _title_of_model(model: type[Any]) -> str:
 
 
 def _in_order(schema: dict[str, Any]) -> None:
-    """The UI sorts fields by `position`; PostgreSQL, which keeps the schema, forgets their order. Sections are titled by their name."""
+    """Number the fields of a schema, and title each section by its name.
+
+    The UI sorts fields by `position`. PostgreSQL stores the schema and does not preserve the order of its keys.
+    """
     for position, (name, field) in enumerate(schema.get("properties", {}).items()):
         field["position"] = position
         field.setdefault("title", _title(name))

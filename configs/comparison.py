@@ -1,4 +1,4 @@
-"""Settings of a comparison: which models with which settings, on what data, and where their runs are done."""
+"""Settings of a comparison: its models and their settings, its data, and where its runs are executed."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ Kind = Literal["ss4rec", "ncf", "popularity"]
 
 
 class EntrySettings(Settings):
-    """One contender: a kind of model with its settings."""
+    """One entry of a comparison: a kind of model and its settings."""
 
     name: str = Field(pattern=NAME)
-    """Its name in the report."""
+    """Name of the entry in the report."""
     kind: Kind
-    """The model."""
+    """Kind of model."""
     preset: str | None = None
-    """Name of a shipped configuration whose settings of that model are taken, for example `paper`; the defaults where empty."""
+    """Name of a shipped configuration, for example `paper`, from which the model's settings are taken. If empty, the defaults
+    apply."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Settings of that model that depart from the preset."""
+    """Settings of the model that override the preset."""
 
     @property
     def models(self) -> ModelSettings:
-        """The kind's settings: defaults, then preset, then what departs."""
+        """The settings of the model: the defaults, overridden by the preset, overridden by `settings`."""
         below = load_settings(RetrainSettings, self.preset).models
         values = getattr(below, self.kind).model_dump() | self.settings
         return ModelSettings.model_validate({self.kind: values})
@@ -50,7 +51,7 @@ class EntrySettings(Settings):
     @model_validator(mode="after")
     def _can_be_made(self) -> EntrySettings:
         if self.preset is not None and self.preset not in named_configs(RetrainSettings):
-            raise ValueError(f"the preset {self.preset} of {self.name} is none of {', '.join(named_configs(RetrainSettings))}")
+            raise ValueError(f"the preset {self.preset} of {self.name} is not one of {', '.join(named_configs(RetrainSettings))}")
         try:
             self.models  # noqa: B018 - raises
         except ValidationError as error:
@@ -66,57 +67,64 @@ class CompareSettings(Settings):
     """Several models, each trained with several seeds, on one dataset version under one protocol."""
 
     id: str | None = Field(default=None, pattern=NAME)
-    """Name of the comparison in the store. Empty, it is made of the data, protocol, entries and code, so the same comparison
-    goes on where it ended."""
+    """Name of the comparison in the store. If empty, the name is derived from the data, protocol, entries and code, so running
+    the same comparison again resumes it."""
     entries: tuple[EntrySettings, ...] = (
         EntrySettings(name="popularity", kind="popularity"),
         EntrySettings(name="ncf", kind="ncf"),
         EntrySettings(name="ss4rec", kind="ss4rec"),
     )
+    """Models to compare. At least two, with distinct names."""
     reference: str = "ss4rec"
-    """Entry that the report tells each other one's difference from."""
+    """Name of the entry that every other entry is compared with in the report."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(1, 2, 3), min_length=1)
-    """Seeds of each entry; popularity draws nothing, so it runs with the first only."""
+    """Training seeds of each entry. Popularity is deterministic, so it runs with the first seed only."""
     dataset: str | None = Field(default=None, pattern=r"^[^/]+/[^/]+$")
-    """Dataset version name/version. Empty, the newest of the source, which is made where there is none."""
+    """Dataset version to use, as name/version. If empty, the newest version of the source is used; it is created if there is
+    none."""
     data: DataSettings = DataSettings()
     validation: ValidationSettings = ValidationSettings()
     etl: EtlSettings = EtlSettings()
     landing: LandingSettings = LandingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     runner: Literal["threads", "dask", "deployments"] = "threads"
-    """`threads`: on this machine; `dask`: on a Dask cluster, a local one where dask_address is empty; `deployments`: each run
-    is a run of a deployment on its own work pool."""
+    """Where the runs are executed. `threads`: on this machine. `dask`: on a Dask cluster, or on a local one if dask_address is
+    empty. `deployments`: each run is a run of a deployment on its own work pool."""
     max_parallel: int = Field(default=1, ge=1)
-    """Runs at once (with dask_address, as many as its workers take). Runs that share a machine share its cores."""
+    """Maximum number of concurrent runs. With dask_address, the cluster's workers set the limit instead. Runs on the same machine
+    share its cores."""
     threads: int | None = Field(default=None, ge=1)
-    """Cores of one run; empty, its share of the machine's cores less one."""
+    """CPU cores of one run. If empty, a run gets its share of the machine's cores minus one."""
     dask_address: str | None = None
-    """Address of a Dask scheduler whose workers have this product and reach the store."""
+    """Address of a Dask scheduler. Its workers need this package installed and access to the store."""
     deployment: str = "compare-run/compare-run"
-    """Deployment that the runner `deployments` runs."""
+    """Deployment that the runner `deployments` starts for each run."""
     hourly_price: float | None = Field(default=None, ge=0)
-    """USD for an hour of the machine of a run; with it the report tells cost."""
+    """Price of one machine hour in USD. If it is set, the report includes costs."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
-    """Level of the tests, for all of the matrix together (Holm)."""
+    """Significance level for all tests of the matrix together (Holm-corrected)."""
     resamples: int = Field(default=10_000, ge=100)
-    """Bootstrap resamples."""
+    """Number of bootstrap resamples."""
     bootstrap_seed: int = Field(default=17, ge=0)
     """Seed of the bootstrap."""
     store: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
     work_dir: Path = Path(".recsys/work")
-    """Folder of checkpoints of runs that have not ended."""
+    """Folder for the checkpoints of unfinished runs."""
 
     def entry(self, name: str) -> EntrySettings:
-        """The entry of that name. Raises SettingsError."""
+        """Return the entry with that name.
+
+        Raises:
+            SettingsError: There is no such entry.
+        """
         for entry in self.entries:
             if entry.name == name:
                 return entry
-        raise SettingsError(f"entries has no {name}; it has {', '.join(entry.name for entry in self.entries)}.")
+        raise SettingsError(f"There is no entry {name}. The entries are {', '.join(entry.name for entry in self.entries)}.")
 
     def seeds_of(self, entry: EntrySettings) -> tuple[int, ...]:
-        """Seeds that the entry is trained with."""
+        """Return the seeds that the entry is trained with."""
         return self.seeds[:1] if entry.kind == "popularity" else self.seeds
 
     @model_validator(mode="after")
@@ -125,19 +133,19 @@ class CompareSettings(Settings):
         if len(names) < 2 or len(set(names)) < len(names):
             raise ValueError(f"entries must be two or more with distinct names, found {', '.join(names) or 'none'}")
         if self.reference not in names:
-            raise ValueError(f"reference is {self.reference}, which is none of the entries {', '.join(names)}")
+            raise ValueError(f"reference is {self.reference}, which is not one of the entries {', '.join(names)}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} must be distinct")
         cells = len(names) * (len(names) - 1)
         if cells / (self.resamples + 1) > self.alpha:
             raise ValueError(
-                f"with {self.resamples} resamples no p-value is below {1 / (self.resamples + 1):.2g}, so of {cells} tests none could be "
-                f"shown at {self.alpha}: raise resamples above {int(cells / self.alpha)}"
+                f"with {self.resamples} resamples no p-value is below {1 / (self.resamples + 1):.2g}, so none of {cells} tests "
+                f"could be significant at {self.alpha}: raise resamples above {int(cells / self.alpha)}"
             )
         if self.runner == "deployments" and self.store.secret_access_key is not None:
             raise ValueError(
-                "store.secret_access_key cannot be handed to deployment runs: their parameters are readable by everyone who can "
-                "see the Prefect server. Leave it out, and give the workers their credentials in their environment"
+                "store.secret_access_key cannot be passed to deployment runs: everyone who can see the Prefect server can read "
+                "their parameters. Leave it out, and provide the credentials in the workers' environment"
             )
         return self
 
@@ -145,5 +153,5 @@ class CompareSettings(Settings):
 def _fault(fault: Any, kind: Kind) -> str:
     key = ".".join(map(str, fault["loc"][1:]))
     if fault["type"] == "extra_forbidden":
-        return f"{key} is no setting of {kind}"
+        return f"{key} is not a setting of {kind}"
     return f"{key}: {fault['msg']}, given {fault['input']!r}"

@@ -1,4 +1,4 @@
-"""Settings of `recsys demo`, with their one default."""
+"""Settings of `recsys demo` and their defaults."""
 
 from __future__ import annotations
 
@@ -13,28 +13,31 @@ __all__ = ["DemoSettings"]
 
 
 class DemoSettings(Settings):
-    """What the demo shows, and where it finds it."""
+    """Content of the demo, and the sources of its data."""
 
     model_name: str = RetrainSettings().model_name
+    """Name of the model to show."""
     store: StoreSettings = StoreSettings()
     host: str = "127.0.0.1"
+    """Address that the demo listens on."""
     port: int = Field(default=8501, ge=1, le=65535)
+    """Port that the demo listens on."""
     api_url: str | None = None
-    """Address of a running `recsys serve` whose answers are shown beside the demo's own; without one the demo loads the
+    """Address of a running `recsys serve`. Its answers are shown beside the demo's own. If empty, the demo loads the model
     versions itself."""
     api_key: SecretStr | None = None
-    """Sent as X-API-Key."""
+    """API key for that server, sent in the header X-API-Key."""
     rules: Path | None = None
-    """The YAML file of business rules."""
+    """YAML file of business rules."""
     experiments: Path | None = None
-    """The YAML file of experiments."""
+    """YAML file of experiments."""
     exposures: Path | None = None
-    """Folder of the exposure log; what the logs put into the store by default."""
+    """Folder of the exposure log. If empty, the exposures that were uploaded to the store are read."""
     outcomes: Path | None = None
-    """File of outcomes, as `recsys experiment report` takes it."""
+    """File of outcomes, in a format that `recsys experiment report` accepts."""
     work_dir: Path = Path(".recsys/demo")
-    """Folder of the fetched versions."""
+    """Folder for downloaded model versions."""
     users: int = Field(default=300, ge=1)
-    """Users to pick from, drawn from the data that the version was trained on."""
+    """Number of users to choose from. They are sampled from the training data of the version."""
     refresh_s: float = Field(default=10.0, ge=0)
-    """Seconds after which the store is looked at again."""
+    """Seconds between two reads of the store."""

@@ -1,7 +1,7 @@
-"""What an environment of the product is: the Prefect server's pools, schedules, alerts and the parameters that runs get there.
+"""Settings of an environment: the Prefect server's work pools, schedules, alerts and the parameters of its runs.
 
-`recsys setup` brings a server into this state. Credentials are no settings: workers have theirs in their environment, and
-setup reads a webhook's or a provider's key from its own and keeps it in an encrypted block.
+`recsys setup` brings a server into this state. Credentials are not settings: workers read theirs from their environment. Setup
+reads the key of a webhook or provider from its own environment and stores it in an encrypted block.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ __all__ = ["AlertSettings", "EnvironmentSettings", "PoolSettings"]
 
 
 class PoolSettings(Settings):
-    """Where runs are started, and how many at once."""
+    """Concurrency limits of the work pools."""
 
     concurrency_limit: int | None = Field(default=8, ge=1)
-    """Runs of all queues at once."""
+    """Maximum number of concurrent runs over all queues. If empty, there is no limit."""
     training_limit: int | None = Field(default=1, ge=1)
-    """Runs of the queue `training` at once: each takes the whole machine."""
+    """Maximum number of concurrent runs in the queue `training`. Each run uses the whole machine. If empty, there is no limit."""
     gpu_limit: int | None = Field(default=2, ge=1)
-    """Pods at once: the bound on what a mistake can cost in an hour."""
+    """Maximum number of concurrent GPU pods. It bounds the hourly cost of a mistake. If empty, there is no limit."""
 
 
 class AlertSettings(Settings):
-    """Who is told, and when a run counts as dead."""
+    """Recipients of alerts, and when a run counts as crashed."""
 
     blocks: tuple[str, ...] = ()
-    """Prefect notification blocks as `<type>/<name>`, such as `slack-webhook/ops`. Where DISCORD_WEBHOOK_URL is set, setup makes
-    `discord-webhook/recsys` of it and adds it."""
+    """Prefect notification blocks as `<type>/<name>`, such as `slack-webhook/ops`. If DISCORD_WEBHOOK_URL is set, setup creates
+    the block `discord-webhook/recsys` from it and adds it here."""
     heartbeat_s: int = Field(default=180, ge=30)
-    """Seconds between a run's heartbeats, as the workers have it (PREFECT_FLOWS_HEARTBEAT_FREQUENCY)."""
+    """Seconds between two heartbeats of a run. Must match the workers' PREFECT_FLOWS_HEARTBEAT_FREQUENCY."""
     missed_heartbeats: int = Field(default=3, ge=2)
-    """Heartbeats in a row without which a run is crashed: its process or machine is gone."""
+    """Number of consecutive missed heartbeats after which a run counts as crashed, because its process or machine was lost."""
 
     @field_validator("blocks")
     @classmethod
@@ -47,26 +47,27 @@ class AlertSettings(Settings):
         for block in blocks:
             kind, slash, name = block.partition("/")
             if not (kind and slash and name) or "/" in name:
-                raise ValueError(f"{block} names no block: write <type>/<name>, for example discord-webhook/recsys")
+                raise ValueError(f"{block} is not a block name: write <type>/<name>, for example discord-webhook/recsys")
         return blocks
 
 
 class EnvironmentSettings(Settings):
-    """One Prefect server's share of the product."""
+    """Configuration of one Prefect server."""
 
     environment: str = Field(default="local", pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
-    """Its name. Setup refuses a server that another environment was set up on, unless it is told to take it over."""
+    """Name of the environment. Setup refuses a server that belongs to another environment, unless it is run with --take-over."""
     timezone: str | None = None
-    """Time zone of all schedules, such as Europe/Berlin; empty, each has the one that prefect.yaml gives it."""
+    """Time zone of all schedules, such as Europe/Berlin. If empty, each schedule keeps its time zone from prefect.yaml."""
     schedules: bool = True
-    """Whether new schedules are active. One that exists stays as people left it."""
+    """Whether new schedules are active. Existing schedules keep their current state."""
     crons: dict[str, str] = Field(default_factory=dict)
-    """When a deployment runs, in place of what prefect.yaml says, by its name: `{retrain/retrain: "0 4 * * *"}`. One that has no
-    schedule there gets this one."""
+    """Cron expressions by deployment name, such as `{retrain/retrain: "0 4 * * *"}`. Each one replaces the deployment's schedule
+    in prefect.yaml, or adds one if it has none."""
     code: Path | None = None
-    """Folder in which the workers find the project; empty, the one that setup runs from."""
+    """Folder in which the workers find the project. If empty, the folder that setup runs from."""
     retraining: RetrainSettings = RetrainSettings()
-    """What departs from the defaults in every run here: each deployment gets the parts that its form has."""
+    """Settings that differ from the defaults in every run of this environment. Each deployment gets the sections that its form
+    has."""
     pools: PoolSettings = PoolSettings()
     alerts: AlertSettings = AlertSettings()
 
@@ -77,7 +78,7 @@ class EnvironmentSettings(Settings):
             try:
                 ZoneInfo(timezone)
             except (KeyError, ValueError, OSError) as error:
-                raise ValueError(f"{timezone} is no time zone; write one like Europe/Berlin or Etc/UTC") from error
+                raise ValueError(f"{timezone} is not a time zone; use a name such as Europe/Berlin or Etc/UTC") from error
         return timezone
 
     @field_validator("crons")
@@ -90,7 +91,8 @@ class EnvironmentSettings(Settings):
                 CronSchedule(cron=cron)
             except ValueError as error:
                 raise ValueError(
-                    f"{name}: {cron!r} is no cron of five fields (minute, hour, day, month, weekday), such as '0 4 * * 1'"
+                    f"{name}: {cron!r} is not a cron expression of five fields (minute, hour, day, month, weekday), "
+                    "such as '0 4 * * 1'"
                 ) from error
         return crons
 
@@ -98,16 +100,18 @@ class EnvironmentSettings(Settings):
     def _keeps_no_credentials(self) -> EnvironmentSettings:
         if self.retraining.store.secret_access_key is not None or self.retraining.store.access_key_id is not None:
             raise ValueError(
-                "retraining.store holds credentials, and the parameters of deployments are readable by everyone who can see the Prefect "
-                "server. Leave them out, and give the workers AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role"
+                "retraining.store contains credentials, and everyone who can see the Prefect server can read the parameters "
+                "of deployments. Leave them out, and give the workers AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a "
+                "profile or a role"
             )
         if shown_address(self.retraining.data.mirror_url) != self.retraining.data.mirror_url:
             raise ValueError(
-                "retraining.data.mirror_url holds a user, password or query, and parameters of deployments are readable by all"
+                "retraining.data.mirror_url contains a user, password or query, and everyone can read the parameters of "
+                "deployments. Leave these parts out"
             )
         return self
 
     @property
     def departures(self) -> dict[str, Any]:
-        """What of `retraining` was set, JSON-able."""
+        """The explicitly set settings of `retraining`, as JSON-compatible values."""
         return self.retraining.model_dump(mode="json", exclude_unset=True)

@@ -1,6 +1,6 @@
-"""Errors that a person can mend: each message is one paragraph that names the culprit and the way out.
+"""Errors that a user can fix: each message is one paragraph that names the cause and the remedy.
 
-Everything else that is raised is a defect of the product and keeps its traceback.
+Every other exception is a defect of the product and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ __all__ = [
 
 
 class RecsysError(Exception):
-    """Base of every error whose message alone tells the user what happened and what to do."""
+    """Base class of every error whose message alone explains what happened and what to do."""
 
 
 class SettingsError(RecsysError):
-    """A setting is misspelt, of the wrong type, out of range, or its file cannot be read."""
+    """A setting is misspelt, of the wrong type or out of range, or its file cannot be read."""
 
 
 class SourceError(RecsysError):
@@ -44,23 +44,23 @@ class SourceError(RecsysError):
 
 
 class DataRefusedError(RecsysError):
-    """The rows were read, but they do not make a dataset: too many are bad, or none are left."""
+    """The rows were read but do not form a valid dataset: too many are bad, or none are left."""
 
 
 class TrainingError(RecsysError):
-    """Training cannot start or has diverged; the message names where."""
+    """Training cannot start or has diverged. The message says where."""
 
 
 class LostReplicaError(TrainingError):
-    """A replica cannot go on because another one of the same training has ended."""
+    """A replica cannot continue because another replica of the same training has ended."""
 
 
 class GateError(RecsysError):
-    """The gate cannot decide: what it compares does not belong together."""
+    """The gate cannot decide because its inputs do not belong together."""
 
 
 class RequestRefusedError(RecsysError):
-    """A request asks for what there is not; the message says what there is."""
+    """A request asks for something that does not exist. The message lists the valid values."""
 
 
 class ModelMissingError(RecsysError):
@@ -68,7 +68,7 @@ class ModelMissingError(RecsysError):
 
 
 class OverloadedError(RecsysError):
-    """More requests wait than may."""
+    """The queue of waiting requests is full."""
 
 
 class RunInProgressError(RecsysError):
@@ -80,7 +80,7 @@ class StoreError(RecsysError):
 
 
 class AlreadyExistsError(StoreError):
-    """A create-only write met an existing object."""
+    """A create-only write found an existing object."""
 
 
 class NotFoundError(StoreError):
@@ -88,11 +88,11 @@ class NotFoundError(StoreError):
 
 
 class StoreUnavailableError(StoreError):
-    """The store does not answer; the operation may be tried again."""
+    """The store does not respond. The operation may be retried."""
 
 
 class StoreDeniedError(StoreError):
-    """The store answers and refuses these credentials or this bucket."""
+    """The store responds but refuses these credentials or this bucket."""
 
 
 class StoreFullError(StoreError):
@@ -112,8 +112,8 @@ class ComparisonError(RecsysError):
 
 
 class ReplayError(RecsysError):
-    """A replay cannot begin, or cannot go on as it was begun."""
+    """A replay cannot start, or cannot be resumed with the settings it was started with."""
 
 
 class DeploymentMissingError(RecsysError):
-    """The Prefect server lacks a deployment that is to be started."""
+    """The Prefect server does not have the deployment to start."""

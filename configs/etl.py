@@ -13,25 +13,25 @@ __all__ = ["EtlSettings"]
 
 
 class EtlSettings(Settings):
-    """Where and in what pieces events are read, merged and enriched. The result is the same whatever is set here."""
+    """The engine that reads, merges and enriches events, and the size of its chunks. These settings do not affect the result."""
 
     engine: Literal["pandas", "dask"] = "pandas"
-    """`pandas` works in this process, in pieces that fit memory; `dask` on the workers of a cluster (the extra `dask`)."""
+    """`pandas` runs in this process, in chunks that fit in memory. `dask` runs on the workers of a cluster (extra `dask`)."""
     scheduler_address: str | None = None
-    """Address of the cluster's scheduler, for example tcp://10.0.0.5:8786. Its workers must see the source and work_dir under
-    the same paths, and have this package."""
+    """Address of the Dask scheduler, for example tcp://10.0.0.5:8786. Required for `dask`. The workers need this package and must
+    see the source and work_dir under the same paths."""
     chunk_rows: int = Field(default=1_000_000, ge=1)
     """Rows of a file that are read and validated at once."""
     memory_rows: int = Field(default=2_000_000, ge=1)
-    """Events that are sorted and enriched at once; a table of more is worked on in ranges of users, and of movies. One event
-    takes about 500 bytes of memory meanwhile."""
+    """Events that are sorted and enriched at once. A larger table is processed in ranges of users and of movies. Processing takes
+    about 500 bytes of memory per event."""
     work_dir: Path = Path(".recsys/etl")
-    """Folder of what does not fit memory while a version is made: about 150 bytes an event."""
+    """Folder for intermediate data that does not fit in memory, about 150 bytes per event."""
 
     @model_validator(mode="after")
     def _a_cluster_has_an_address(self) -> EtlSettings:
         if self.engine == "dask" and not self.scheduler_address:
             raise ValueError(
-                "engine is dask, and scheduler_address is not set: give the address of a Dask scheduler, or use pandas"
+                "engine is dask, but scheduler_address is not set: give the address of a Dask scheduler, or use pandas"
             )
         return self

@@ -1,4 +1,4 @@
-"""Experiments on live traffic: the YAML file that serving reads again whenever it changes, and how a report judges one."""
+"""Settings of experiments on live traffic: the YAML file, which serving reloads when it changes, and the analysis."""
 
 from __future__ import annotations
 
@@ -14,72 +14,78 @@ from configs.period import Period, meet
 
 __all__ = ["CHAMPION", "AnalysisSettings", "Arm", "Experiment", "ExperimentFile", "ExposureSettings", "Shadow"]
 
-CHAMPION = "champion"  # as a version: whatever the promotion log names
+CHAMPION = "champion"  # as a version: the current champion of the promotion log
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 
 class Arm(Settings):
-    """What some users of an experiment are served with."""
+    """One arm of an experiment: the model version that its users are served with."""
 
     name: Name
+    """Name of the arm."""
     version: str = CHAMPION
-    """A version of the registry, or `champion`."""
+    """Model version in the registry, or `champion`."""
     share: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """Part of the experiment's users, beside the other arms' shares."""
+    """Share of the experiment's users, relative to the shares of the other arms."""
 
 
 class AnalysisSettings(Settings):
-    """How `recsys experiment report` judges an experiment. Choose before it starts."""
+    """Settings of `recsys experiment report`. Choose them before the experiment starts."""
 
     outcome: Literal["conversion", "value"] = "conversion"
-    """`conversion`: whether a user had any outcome; `value`: the sum of a user's outcome values."""
+    """Metric per user. `conversion`: whether the user had any outcome. `value`: the sum of the user's outcome values."""
     attribution: Literal["shown", "any"] = "shown"
-    """`shown`: only outcomes on films that the user was shown before; `any`: all of the user's outcomes."""
+    """Outcomes that count. `shown`: only those on films that the user was shown before. `any`: all outcomes of the user."""
     horizon_s: int = Field(default=7 * 86_400, ge=1)
-    """Seconds after a user's first exposure in which outcomes count. A user enters the report when they have passed."""
+    """Seconds after a user's first exposure in which outcomes count. A user enters the report when this time has passed."""
     window_s: int = Field(default=86_400, ge=1)
     """Seconds after an exposure in which an outcome is joined to it."""
     value_cap: float | None = Field(default=None, gt=0)
-    """Greatest value of one user with `value`: one heavy user must not decide."""
+    """Cap on one user's value with `value`, so that one heavy user cannot decide the result. If empty, values are not capped."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
-    """Level of all comparisons of the experiment together, over all looks (Bonferroni over arms)."""
+    """Significance level of all comparisons of the experiment together, over all looks (Bonferroni-corrected over arms)."""
     tuned_users: int = Field(default=10_000, ge=1)
-    """Number of users at which the intervals are to be tightest: about as many as the experiment will have."""
+    """Number of users at which the confidence intervals are tightest. Choose about the number that the experiment will have."""
     min_users: int = Field(default=200, ge=2)
-    """Users of each arm before the first look; the sequential test is asymptotic."""
+    """Minimum number of users in each arm before the first look, because the sequential test is asymptotic."""
     min_join_rate: Share = 0.95
-    """Least share of outcomes that find their exposure."""
+    """Minimum share of outcomes that can be joined to an exposure."""
     mismatch_alpha: float = Field(default=0.001, gt=0, lt=1)
-    """p-value of the sample ratio below which users were lost or assigned wrongly."""
+    """The sample ratio check fails below this p-value: users were lost or assigned incorrectly."""
     max_crossed_share: Share = 0.01
-    """Greatest share of users that may have seen more than one arm; they are left out."""
+    """Maximum share of users who may have seen more than one arm. These users are excluded."""
     min_main_version: Share = 0.95
-    """Least share of an arm's answers that one version gave: a promotion or a fallback amid an experiment makes it another."""
+    """Minimum share of an arm's answers that come from a single version. A promotion or a fallback during an experiment changes
+    what the arm measures."""
 
 
 class Experiment(Settings):
-    """Users of one slice of the traffic, divided among arms for good. The first arm is the control."""
+    """An experiment assigns the users in one slice of the traffic permanently to arms. The first arm is the control."""
 
     name: Name
+    """Name of the experiment."""
     arms: tuple[Arm, ...] = Field(min_length=2)
+    """Arms of the experiment. The first one is the control."""
     users: tuple[Share, Share] = (0.0, 1.0)
-    """Slice of the users, from and to: a user has one place between 0 and 1, the same for all experiments. Slices of experiments
-    that may run at one time must not overlap, so nobody is in two of them."""
+    """Slice of the users, from and to. Each user has a fixed position between 0 and 1, the same for all experiments. Slices of
+    experiments that can run at the same time must not overlap, so that no user is in two of them."""
     during: Period = Period()
+    """Period in which the experiment runs."""
     active: bool = True
+    """Whether the experiment is active. An inactive experiment assigns no users."""
     salt: str = ""
-    """Decides who is in which arm, with the user's id; the experiment's name where empty."""
+    """Salt of the hash that assigns users to arms. If empty, the experiment's name is used."""
     analysis: AnalysisSettings = AnalysisSettings()
 
     @property
     def revision(self) -> str:
-        """8 hex digits of all that decides who gets what: exposures of another revision are another experiment's."""
+        """Digest (8 hex digits) of everything that affects assignment. Exposures of different revisions are never combined."""
         assigned = [self.salt or self.name, *[[arm.name, arm.version, arm.share] for arm in self.arms]]
         return hashlib.sha256(json.dumps(assigned).encode()).hexdigest()[:8]
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Shares of the arms, which add up to 1."""
+        """Shares of the arms, normalized to add up to 1."""
         total = sum(arm.share for arm in self.arms)
         return tuple(arm.share / total for arm in self.arms)
 
@@ -87,54 +93,60 @@ class Experiment(Settings):
     def _is_a_comparison(self) -> Experiment:
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
-            raise ValueError(f"{self.name} has two arms of one name: {', '.join(names)}")
+            raise ValueError(f"{self.name} has two arms with the same name: {', '.join(names)}")
         if self.users[0] >= self.users[1]:
-            raise ValueError(f"users of {self.name} go from {self.users[0]:g} to {self.users[1]:g}: nobody is between")
+            raise ValueError(f"users of {self.name} go from {self.users[0]:g} to {self.users[1]:g}: this slice contains nobody")
         return self
 
 
 class Shadow(Settings):
-    """A version that answers beside the one that is shown; its answers are logged and shown to nobody."""
+    """A shadow version answers requests alongside the version that is shown. Its answers are logged and never shown."""
 
     version: str
+    """Model version in the registry."""
     share: Share = 1.0
-    """Part of the users whose requests it answers too."""
+    """Share of the users whose requests the shadow version also answers."""
 
 
 class ExperimentFile(Settings):
-    """The whole file."""
+    """Content of the YAML file of experiments."""
 
     experiments: tuple[Experiment, ...] = ()
+    """Experiments on live traffic."""
     shadow: tuple[Shadow, ...] = ()
+    """Shadow versions."""
 
     @model_validator(mode="after")
     def _nobody_is_in_two(self) -> ExperimentFile:
         names = [experiment.name for experiment in self.experiments]
         if len(set(names)) < len(names):
-            raise ValueError(f"two experiments have one name: {', '.join(names)}")
+            raise ValueError(f"two experiments have the same name: {', '.join(names)}")
         running = [experiment for experiment in self.experiments if experiment.active]
         for place, one in enumerate(running):
             for other in running[place + 1 :]:
                 if _overlap(one.users, other.users) and meet(one.during, other.during):
                     raise ValueError(
-                        f"{one.name} and {other.name} may run at one time and share users ({one.users[0]:g} to {one.users[1]:g} and "
-                        f"{other.users[0]:g} to {other.users[1]:g}): give them other slices, or times that do not meet"
+                        f"{one.name} and {other.name} can run at the same time and share users ({one.users[0]:g} to "
+                        f"{one.users[1]:g} and {other.users[0]:g} to {other.users[1]:g}): give them slices or periods that do "
+                        "not overlap"
                     )
         return self
 
 
 class ExposureSettings(Settings):
-    """The log of who was shown what by which version."""
+    """The exposure log records who was shown what by which version."""
 
     folder: Path = Path(".recsys/exposures")
+    """Folder of the log files."""
     rotate_bytes: int = Field(default=64 << 20, ge=1)
-    """Size at which a file is closed and another begun."""
+    """Size in bytes at which a log file is closed and a new one is started."""
     rotate_s: int = Field(default=3600, ge=1)
-    """Age at which it is."""
+    """Age in seconds at which a log file is closed and a new one is started."""
     flush_s: float = Field(default=1.0, gt=0)
-    """Seconds after which a line is in the file at the latest; a killed process loses no more."""
+    """Maximum number of seconds until a line is written to the file. A killed process loses at most these seconds."""
     queue: int = Field(default=100_000, ge=1)
-    """Exposures that wait for the disk; more are dropped, counted and told of, as no request waits for a log."""
+    """Maximum number of exposures that wait to be written. Further exposures are dropped, counted and reported, because requests
+    never wait for the log."""
 
 
 def _overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:

@@ -1,4 +1,4 @@
-"""Settings of a landing zone: when a file is ready, what is late, when a dataset is compacted, what is kept."""
+"""Settings of a landing zone: file readiness, lateness, quarantine, compaction and retention."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ __all__ = ["LandingSettings"]
 
 
 class LandingSettings(Settings):
-    """How the files of `data.landing` become dataset versions."""
+    """How the files in `data.landing` become dataset versions."""
 
     base: str = Field(default="newest", pattern=r"^[A-Za-z0-9-]+$")
-    """Version of the dataset that the first files are added to: `newest` takes the newest stored one, if there is any, `none`
-    begins with the files alone. Once files have been added it has no effect."""
+    """Dataset version that the first files are added to. `newest` uses the newest stored version, if there is one. `none` starts
+    from the files alone. The setting has no effect once files have been added."""
     settle_s: float = Field(default=30.0, ge=0)
-    """Seconds that a file of a folder must have stood unchanged before it is read: its writer may not be done."""
+    """Seconds that a file in a folder must be unchanged before it is read, because it may still be being written."""
     give_up_s: float = Field(default=86_400.0, ge=0)
-    """Seconds unchanged after which a file that cannot be read (truncated, of no known columns) is quarantined as a whole; until
-    then the next run tries it again."""
+    """Seconds without a change after which an unreadable file (truncated, or without known columns) is quarantined as a whole.
+    Until then, each run tries to read it again."""
     allowed_lateness_s: int = Field(default=86_400, ge=0)
-    """Seconds that an event may arrive after a newer one. The watermark stays this far behind the newest event; what is accepted
-    from before the watermark is counted as late."""
+    """Seconds that an event may arrive after a newer one. The watermark is this far behind the newest event. Events before the
+    watermark are accepted and counted as late."""
     refuse_from_rows: int = Field(default=100, ge=1)
-    """Bad rows from which on a file is quarantined as a whole where they are more than validation.max_quarantined_share of it; a
-    file with fewer loses only its bad rows."""
+    """Minimum number of bad rows for which a file can be quarantined as a whole. It is if their share also exceeds
+    validation.max_quarantined_share. A file with fewer bad rows only loses those rows."""
     compact_share: Share = 0.2
-    """Share of the rows in parts other than the first above which a new version is compacted into one part."""
+    """A new version is compacted into one part if the share of its rows outside the first part exceeds this value."""
     compact_parts: int = Field(default=16, ge=1)
-    """Parts beside the first above which a new version is compacted."""
+    """A new version is compacted into one part if it has more than this number of parts besides the first."""
     races: int = Field(default=5, ge=1)
-    """Times that a run begins anew because another one has added files meanwhile."""
+    """Maximum number of attempts of a run. It starts over if another run has added files in the meantime."""
     keep_versions: int = Field(default=10, ge=1)
-    """Newest versions of each dataset that `recsys datasets prune` keeps, beside all that anything in the store refers to."""
+    """Number of newest versions of each dataset that `recsys datasets prune` keeps, in addition to all versions that are
+    referenced in the store."""

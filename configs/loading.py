@@ -1,4 +1,4 @@
-"""Settings from YAML files, environment variables and `key=value` overrides."""
+"""Load settings from YAML files, environment variables and `key=value` overrides."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PREFIX = "RECSYS__"
 
 
 def named_configs(model: type[BaseModel]) -> list[str]:
-    """Names of the files beside this module that hold settings of `model`; `--config` takes them without a path."""
+    """Return the names of the shipped files that contain settings of `model`. `--config` accepts these names without a path."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml") if set(_read_yaml(path, model)) <= set(model.model_fields))
 
 
@@ -31,13 +31,13 @@ def load_settings(
     overrides: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Model:
-    """Settings of `model`. What no source names keeps its default.
+    """Load the settings of `model`. Settings that no source mentions keep their defaults.
 
     Args:
-        model: The settings to load.
-        configs: YAML files, as paths or as names of files that ship. The later ones win.
-        overrides: Settings as `a.b=value`. They win over everything else.
-        environment: Environment variables. RECSYS__STORE__URL is the setting store.url; it wins over the files.
+        model: The settings model to load.
+        configs: YAML files, as paths or as names of shipped files. Later files override earlier ones.
+        overrides: Settings as `a.b=value`. They override all other sources.
+        environment: Environment variables. RECSYS__STORE__URL sets store.url. Variables override the files.
 
     Raises:
         SettingsError: A source cannot be read, or a value is not allowed. The message names the source, the key and the remedy.
@@ -47,14 +47,14 @@ def load_settings(
 
 @dataclass(frozen=True)
 class Effective:
-    """One setting as a command would have it."""
+    """The effective value of one setting."""
 
     key: str
-    """As --set takes it."""
+    """Key of the setting, as --set accepts it."""
     value: Any
-    """A secret is masked."""
+    """Value of the setting. Secrets are masked."""
     origin: str
-    """A file, a variable, an option, or `default`."""
+    """A file, an environment variable, an option, or `default`."""
 
 
 def effective_settings(
@@ -63,17 +63,23 @@ def effective_settings(
     overrides: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> list[Effective]:
-    """Every setting that `load_settings` would give, and the source that it comes from. Takes and raises what `load_settings` does."""
+    """Return every setting that `load_settings` would load, and its source.
+
+    The parameters and errors are those of `load_settings`.
+    """
     files, singles = _files(model, configs), _singles(model, overrides, environment)
     origins = {key: str(path) for path, values in files for key in _keys(values)}
-    for source in singles:  # it takes the place of a whole section, where its key is one
+    for source in singles:  # the source replaces a complete section if its key is a section
         origins = {key: origin for key, origin in origins.items() if not _is_at_or_below(key, source.key)}
         content = _parsed(source.text)[0]
         below_it = _keys(content, f"{source.key}.") if isinstance(content, dict) else [source.key]
         origins |= dict.fromkeys(below_it, source.name)
 
     def origin_of(key: str) -> str:
-        """A section that is null, and a mapping whose keys are no settings, have their origin above or below the key."""
+        """Return the origin of a key.
+
+        The origin of a null section, or of a mapping whose keys are not settings, is recorded above or below the key.
+        """
         found = [origin for named, origin in origins.items() if _is_at_or_below(key, named) or _is_at_or_below(named, key)]
         return found[-1] if found else "default"
 
@@ -107,7 +113,7 @@ def _is_at_or_below(key: str, other: str) -> bool:
 
 
 def _keys(values: dict[str, Any], above: str = "") -> Iterator[str]:
-    """Keys of all values that are not sections themselves."""
+    """Yield the keys of all values that are not sections themselves."""
     for name, value in values.items():
         if isinstance(value, dict) and value:
             yield from _keys(value, f"{above}{name}.")
@@ -125,7 +131,7 @@ def _leaves(settings: BaseModel, above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`below` with what `above` names in its place, key by key."""
+    """Return `below` with the values of `above` replacing its own, key by key."""
     both = {
         key: merged(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
         for key, value in above.items()
@@ -155,13 +161,13 @@ def _read_yaml(path: Path, model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _parsed(text: str) -> tuple[Any, Any]:
-    """What YAML makes of the text, and the same with each scalar as it is written. Raises yaml.YAMLError."""
+    """Parse the text twice: with YAML's types, and with each scalar as its original text. Raises yaml.YAMLError."""
     return yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)
 
 
 @dataclass(frozen=True)
 class _Source:
-    """One setting, and where it comes from."""
+    """One setting and its source."""
 
     name: str
     key: str
@@ -172,11 +178,11 @@ def _from_option(override: str) -> _Source:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise SettingsError(f"--set {override}: write key=value, for example --set models.ss4rec.max_epochs=10.")
-    return _Source(f"--set {key.strip()}", key.strip(), text)  # a value may be a secret
+    return _Source(f"--set {key.strip()}", key.strip(), text)  # the name omits the value, which may be a secret
 
 
 def _from_environment(model: type[BaseModel], environment: Mapping[str, str]) -> Iterator[_Source]:
-    """The variables that set something here. Another command's settings are passed over."""
+    """Yield the variables that set a setting of `model`. Settings of other commands are ignored."""
     for name, text in sorted(environment.items()):
         if name.upper().startswith(PREFIX):
             key = name[len(PREFIX) :].lower().replace("__", ".")
@@ -198,14 +204,14 @@ def _set(values: dict[str, Any], source: _Source, model: type[BaseModel]) -> Non
         secret = holds_secret(model, tuple(source.key.split(".")))
         given, said = ("", "") if secret else (f"={source.text}", f" ({' '.join(str(error).split())})")
         raise SettingsError(
-            f"{source.name}{given}: the value is not valid YAML{said}. Quote what has brackets, braces or a colon in it, and give the "
-            "shell's own quotes around the whole."
+            f"{source.name}{given}: the value is not valid YAML{said}. Quote text that contains brackets, braces or a colon, and "
+            "put shell quotes around the complete argument."
         ) from error
     place[last] = as_written(value, written, [found for outer in annotations for found in below(outer, last)])
 
 
 def _describe(error: ValidationError, model: type[BaseModel], files: str, single: Sequence[_Source]) -> str:
-    """One clause for each source that is at fault."""
+    """Describe the errors, grouped by source."""
     sentences: dict[str, list[str]] = {}
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"])
@@ -213,7 +219,9 @@ def _describe(error: ValidationError, model: type[BaseModel], files: str, single
         if fault["type"] == "extra_forbidden":
             allowed = fields_at(model, fault["loc"][:-1])
             near = _nearest(str(fault["loc"][-1]), allowed)
-            sentence = f"{key} is no setting" + (f"; did you mean {near}?" if near else f"; known are {', '.join(allowed)}.")
+            sentence = f"{key} is not a setting" + (
+                f"; did you mean {near}?" if near else f"; the settings are {', '.join(allowed)}."
+            )
         else:
             said = fault["msg"].removeprefix("Value error, ")
             given = "" if not key or holds_secret(model, fault["loc"]) else f" (given {_shown(fault['input'])})"

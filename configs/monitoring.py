@@ -1,4 +1,4 @@
-"""How new events are watched: the checks of drift, what they compare, and where the outcome is shown."""
+"""Settings of monitoring: the drift checks on new events, the data they compare, and where the results are shown."""
 
 from __future__ import annotations
 
@@ -13,48 +13,53 @@ __all__ = ["DriftSettings", "MonitoringSettings"]
 
 
 class DriftSettings(Settings):
-    """Drift of the newest slice of events against the reference. A check alarms only where both hold: chance alone would not
-    reach the figure (`alpha`, over all checks together), and the figure is large enough to matter (the other settings)."""
+    """Drift of the newest slice of events against the reference. A check raises an alarm only if two conditions hold: the effect
+    is statistically significant (`alpha`, over all checks together), and it is large enough to matter (the other settings)."""
 
     slice_share: float = Field(default=0.1, gt=0, lt=1)
-    """Share of events, the latest, that are the newest slice; of those that the champion was trained on, none."""
+    """Share of events, the latest ones, in the newest slice. The slice never contains events that the champion was trained on."""
     sample_rows: int = Field(default=50_000, ge=100)
-    """Rows of the reference sample kept with a model version, of whole users as far as they go."""
+    """Number of rows in the reference sample that is stored with a model version. The sample consists of complete users as far as
+    possible."""
     min_rows: int = Field(default=200, ge=2)
-    """A slice smaller than this is reported as too small to judge."""
+    """Minimum number of rows of a slice. A smaller slice is reported as too small to judge."""
     alpha: float = Field(default=0.01, gt=0, lt=1)
-    """Chance that any check alarms on a slice of the reference's own distribution (Holm's correction over the checks)."""
+    """Probability that any check raises an alarm on a slice from the reference's own distribution (Holm-corrected over the
+    checks)."""
     resamples: int = Field(default=2000, ge=200)
-    """Slices drawn from the reference, user by user, that tell what chance reaches; more allow smaller p-values."""
+    """Number of slices that are resampled from the reference, user by user, to find the effect of chance. More slices allow
+    smaller p-values."""
     max_column_distance: float = Field(default=0.15, gt=0)
-    """Distance (normed Wasserstein or Jensen-Shannon) that a column may move."""
+    """Maximum distance (normed Wasserstein or Jensen-Shannon) between a column of the slice and of the reference."""
     max_unseen_item_share: Share = 0.1
-    """Share of events on items that the reference never saw, above the share to be expected, that a slice may have."""
+    """Maximum share of events on items that are not in the reference, above the expected share."""
     max_unseen_user_share: Share = 0.25
-    """Change of the share of events by users who are new since the slice began that a slice may have."""
+    """Maximum change of the share of events by users who are new since the start of the slice."""
     max_concentration_ratio: float = Field(default=2.0, gt=1)
-    """Times that two events may be on the same film more often, or more rarely, than in the reference."""
+    """Maximum factor by which two events may be on the same film more often, or less often, than in the reference."""
     max_quarantined_share: Share = 0.02
-    """Share of rows in quarantine, above the reference's, that a slice may have."""
+    """Maximum share of quarantined rows in a slice, above the share in the reference."""
     max_volume_ratio: float = Field(default=2.0, gt=1)
-    """Times that as many events may come faster, or more slowly, than in the reference's own history."""
+    """Maximum factor by which the same number of events may arrive faster, or more slowly, than in the reference's history."""
     max_silence_ratio: float = Field(default=2.0, ge=1)
-    """Longest time without an event, as a multiple of the longest in the reference's history, that a slice may have."""
+    """Maximum time without an event, as a multiple of the longest such time in the reference's history."""
     max_live_drop: Share = 0.25
-    """Relative loss of NDCG@10 on events after the training, against the holdout, that a champion may have."""
+    """Maximum relative loss of the champion's NDCG@10 on events after its training, against its holdout."""
 
 
 class MonitoringSettings(Settings):
-    """What a monitoring run does beside the checks."""
+    """What a monitoring run does in addition to the drift checks."""
 
     live_requests: int = Field(default=2000, ge=0)
-    """Most events after the champion's training that it is asked to rank, drawn at random; 0 leaves live quality out."""
+    """Maximum number of events after the champion's training that it is asked to rank, sampled at random. 0 turns live quality
+    off."""
     clock: Literal["events", "wall"] = "events"
-    """What the age of the newest event is measured against: `events` is the newest event itself, for a data set of the past
-    (every MovieLens release), `wall` this machine's clock, for a live feed."""
+    """Clock for the age of the newest event. `events` uses the newest event itself, for historical data (every MovieLens
+    release). `wall` uses this machine's clock, for a live feed."""
     evidently: bool = True
-    """Draw Evidently's page beside our own, where there is something to draw: seconds, and nothing is decided by it."""
+    """Also create Evidently's page if there is something to draw. It takes seconds and affects no decision."""
     workspace: Path | None = None
-    """Folder of an Evidently workspace that gets a snapshot of each run; `evidently ui --workspace FOLDER` opens it."""
+    """Folder of an Evidently workspace that gets a snapshot of each run. Open it with `evidently ui --workspace FOLDER`. If
+    empty, no snapshots are written."""
     drawn_rows: int = Field(default=10_000, ge=100)
-    """Most rows of either side that Evidently draws."""
+    """Maximum number of rows of the slice, and of the reference, that Evidently draws."""

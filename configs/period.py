@@ -1,4 +1,4 @@
-"""A stretch of time in settings."""
+"""A period of time in settings."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ __all__ = ["Period", "meet"]
 
 
 class Period(Settings):
-    """Times carry their zone: `2026-12-01T00:00:00Z`. Without a start or an end it is open on that side."""
+    """A period with an inclusive start and an exclusive end. Times need a time zone: `2026-12-01T00:00:00Z`."""
 
     start: AwareDatetime | None = None
+    """First instant of the period. If empty, the period has no start."""
     end: AwareDatetime | None = None
-    """The first instant that is outside."""
+    """First instant after the period. If empty, the period has no end."""
 
     def holds(self, now: int) -> bool:
-        """Whether `now`, UTC seconds, is inside."""
+        """Whether `now` (UTC seconds) is inside the period."""
         return (self.start is None or now >= self.start.timestamp()) and (self.end is None or now < self.end.timestamp())
 
     @property
@@ -34,7 +35,7 @@ class Period(Settings):
 
 
 def meet(one: Period, other: Period) -> bool:
-    """Whether some instant is in both."""
+    """Whether the two periods overlap."""
 
     def before(end: datetime | None, start: datetime | None) -> bool:
         return end is not None and start is not None and end <= start

@@ -1,4 +1,4 @@
-"""Settings without credentials, for whatever is stored or sent."""
+"""Remove credentials from settings, addresses and texts before they are stored, logged or sent."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ __all__ = ["masked", "safe_settings", "secrets_of", "shown_address"]
 
 CREDENTIALS = {"access_key_id", "secret_access_key"}
 SECRET = ("KEY", "TOKEN", "SECRET", "PASS", "PWD", "AUTH", "CREDENTIAL", "WEBHOOK", "DSN", "COOKIE")
-LEAST = 4  # characters of a secret: a shorter one would mask half of any text
+LEAST = 4  # minimum length of a secret: shorter ones would mask large parts of any text
 GIVEN = re.compile(r"\brpa_[A-Za-z0-9_-]{8,}")  # keys that RunPod itself puts into a pod
 
 
 def shown_address(url: str) -> str:
-    """The address for messages, logs and records: without user, password and query."""
+    """Return the address without user, password and query, for messages, logs and records."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
 
 def secrets_of(environment: Mapping[str, str]) -> list[str]:
-    """What must not be shown of an environment: values whose name says so, line by line, and passwords in addresses."""
+    """Return the secrets of an environment: values of variables with a telling name, line by line, and passwords in addresses."""
     found = {line.strip() for name, value in environment.items() if _is_secret(name) for line in value.splitlines()}
     found |= {password for value in environment.values() if (password := _password(value))}
     return [secret for secret in found if len(secret) >= LEAST]
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """The text without the secrets, and without keys that are known by their shape."""
-    for secret in sorted(secrets, key=len, reverse=True):  # one may be part of another
+    """Return the text with the secrets masked, as well as keys that are recognized by their format."""
+    for secret in sorted(secrets, key=len, reverse=True):  # longest first: one secret may be part of another
         text = text.replace(secret, "********")
     return GIVEN.sub("********", text)
 
@@ -50,7 +50,10 @@ def _password(value: str) -> str | None:
 
 
 def safe_settings(settings: BaseModel) -> dict[str, Any]:
-    """Settings as JSON-able values without credentials: secret fields, and the user, password and query of an address."""
+    """Return the settings as JSON-compatible values without credentials.
+
+    Removes secret fields, and the user, password and query of addresses.
+    """
 
     def safe(value: Any) -> Any:
         if isinstance(value, BaseModel):

@@ -1,4 +1,4 @@
-"""Settings of a replay: what is replayed, in which slices, by which policies, and what goes wrong on the way."""
+"""Settings of a replay: its data and slices, the retraining policies, and an optional planted shift."""
 
 from __future__ import annotations
 
@@ -20,47 +20,51 @@ ScenarioName = Literal["genre wave", "bot users", "rating scale", "milliseconds"
 
 
 class PolicySettings(Settings):
-    """When a model is retrained after a slice: as soon as any of these holds. With none of them it never is."""
+    """Retrain after a slice if any of these conditions holds. Without a condition, the model is never retrained."""
 
     every: Literal["week", "month"] | None = None
-    """Once in each calendar week (from Monday) or month: after the first slice that ends in another one than the last training."""
+    """Retrain once per calendar week (from Monday) or month: after the first slice that ends in a later week or month than the
+    last training. If empty, time alone does not trigger a retraining."""
     on_drift: bool = False
-    """When the slice has drifted away from the champion's reference."""
+    """Retrain if the slice has drifted from the champion's reference."""
     volume: float | None = Field(default=None, gt=0)
-    """When so many times the events of the last training have come in since: 0.25 is a quarter as many."""
+    """Retrain if the number of new events reaches this multiple of the last training's events: 0.25 is a quarter as many. If
+    empty, volume does not trigger a retraining."""
     least_days: float = Field(default=0.0, ge=0)
-    """Days after a training in which there is no other, whatever happens."""
+    """Minimum number of days between two trainings, whatever the other conditions."""
 
 
 class ShiftSettings(Settings):
     """A planted shift (`tasks.shifts`)."""
 
     name: ScenarioName
-    """What happens to the events."""
+    """Scenario of the shift: how the events change."""
     from_slice: int = Field(ge=1)
-    """Slice after the base, counted from 1, with whose first second it begins."""
+    """Number of the slice after the base, counted from 1, at whose first second the shift starts."""
     seed: int = Field(default=0, ge=0)
-    """Seed of what it draws."""
+    """Random seed of the shift."""
 
 
 class ReplaySettings(RetrainSettings):
-    """A data set's past lived through again, slice by slice, once for each policy.
+    """Replays the history of a dataset slice by slice, once for each retraining policy.
 
-    What a slice goes through (etl, monitoring, training, evaluation, gate) has the settings of a retraining; the defaults that
-    differ are a small SS4Rec, popularity as the only baseline, and no pages that nobody would read.
+    The stages of a slice (etl, monitoring, training, evaluation, gate) use the settings of a retraining. Some defaults differ: a
+    small SS4Rec, popularity as the only baseline, and no Evidently pages.
     """
 
     id: str | None = Field(default=None, pattern=NAME)
-    """Name of the replay in the store. Empty, it is made of the data, the settings and the code, so the same replay goes on where
-    it ended."""
+    """Name of the replay in the store. If empty, the name is derived from the data, the settings and the code, so running the
+    same replay again resumes it."""
     model_name: str = Field(default="replay", pattern=NAME)
-    """Each policy's model is `<model_name>-<policy>`, in a store of the replay's own under `store.url`/replays/<id>."""
+    """Prefix of the model names. Each policy's model is `<model_name>-<policy>`, in the replay's own store under
+    `store.url`/replays/<id>."""
     slices: Literal["day", "week", "month"] = "week"
-    """Length of a slice, by the calendar (UTC, weeks from Monday). Each comes in as one event file when it has ended."""
+    """Length of a slice, by the calendar (UTC, weeks from Monday). Each slice arrives as one event file at its end."""
     base_slices: int = Field(default=8, ge=1)
-    """First slices that come in together: the first model of every policy is trained on them, once for all."""
+    """Number of slices at the start that arrive together as the base. The first model, shared by all policies, is trained on
+    them."""
     most_slices: int | None = Field(default=None, ge=1)
-    """Slices after the base that are replayed; all where empty."""
+    """Maximum number of slices to replay after the base. If empty, all are replayed."""
     policies: dict[str, PolicySettings] = Field(
         default={
             "never": PolicySettings(),
@@ -70,16 +74,18 @@ class ReplaySettings(RetrainSettings):
         },
         min_length=1,
     )
-    """By name. Policies that are set take the place of all of these."""
+    """Retraining policies by name. If you set policies, they replace all default ones."""
     scenario: ShiftSettings | None = None
+    """Planted shift. If empty, the events are replayed unchanged."""
     live_requests: int = Field(default=1000, ge=1)
-    """Most events of a slice that every policy's champion of that time is asked to rank: the same ones for all, drawn at random."""
+    """Maximum number of events of a slice that each policy's current champion is asked to rank. They are sampled at random and
+    are the same for all policies."""
     hourly_price: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    """USD for an hour of the machine that retrains: an assumption, to be replaced by your own figure."""
+    """Price in USD of one hour of the machine that retrains. The default is an assumption; replace it with your own figure."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
-    """Level of the tests between policies, for all pairs together (Holm)."""
+    """Significance level of the tests between policies, for all pairs together (Holm-corrected)."""
     resamples: int = Field(default=10_000, ge=100)
-    """Bootstrap resamples of the report."""
+    """Number of bootstrap resamples of the report."""
     bootstrap_seed: int = Field(default=17, ge=0)
     """Seed of the bootstrap."""
     models: ModelSettings = ModelSettings(
@@ -91,12 +97,12 @@ class ReplaySettings(RetrainSettings):
     tracking: TrackingSettings = TrackingSettings(mode="off")
 
     def model_of(self, policy: str) -> str:
-        """Name of the policy's model."""
+        """Return the name of the policy's model."""
         return f"{self.model_name}-{policy}"
 
     @model_validator(mode="before")
     @classmethod
-    def _sections_keep_their_defaults(cls, given: Any) -> Any:  # where a part of one is given
+    def _sections_keep_their_defaults(cls, given: Any) -> Any:  # also if only a part of a section is given
         if not isinstance(given, dict):
             return given
         sections = {name: cls.model_fields[name].default for name in ("models", "monitoring", "promotion", "report", "tracking")}
@@ -107,15 +113,13 @@ class ReplaySettings(RetrainSettings):
     def _can_be_replayed(self) -> ReplaySettings:
         for name in self.policies:
             if not re.match(NAME, name):
-                raise ValueError(f"the policy {name!r} must be named by up to 32 of a-z, 0-9 and -")
+                raise ValueError(f"the policy name {name!r} must consist of up to 32 of a-z, 0-9 and -")
         if self.data.landing is not None:
-            raise ValueError(
-                "data.landing must be empty: a replay makes a landing zone of its own, and delivers the release to it"
-            )
+            raise ValueError("data.landing must be empty: a replay creates its own landing zone and delivers the release to it")
         pairs = len(self.policies) * (len(self.policies) - 1) // 2
         if pairs / (self.resamples + 1) > self.alpha:
             raise ValueError(
-                f"with {self.resamples} resamples no p-value is below {1 / (self.resamples + 1):.2g}, so of {pairs} pairs of policies "
-                f"none could be told apart at {self.alpha}: raise resamples above {int(pairs / self.alpha)}"
+                f"with {self.resamples} resamples no p-value is below {1 / (self.resamples + 1):.2g}, so none of {pairs} pairs "
+                f"of policies could differ significantly at {self.alpha}: raise resamples above {int(pairs / self.alpha)}"
             )
         return self

@@ -1,4 +1,4 @@
-"""Business rules: the YAML file that serving applies to every ranking, and reads again whenever it changes."""
+"""Business rules: the YAML file that serving applies to every ranking and reloads when it changes."""
 
 from __future__ import annotations
 
@@ -16,36 +16,39 @@ Years = tuple[Annotated[int, Field(ge=0, le=9999)], Annotated[int, Field(ge=0, l
 
 
 class Selection(Settings):
-    """Films that fulfil every condition that is given. At least one must be."""
+    """Selects the films that meet every given condition. At least one condition is required."""
 
     movies: tuple[int, ...] | None = None
     """Raw movie ids."""
     genres: tuple[str, ...] | None = None
-    """Films with any of these."""
+    """Films that have any of these genres."""
     years: Years | None = None
-    """First and last year, both inside; a film of unknown year is in no range."""
+    """First and last year, both included. A film of unknown year matches no range."""
     min_popularity: float | None = Field(default=None, ge=0)
-    """Least events in the model's train part."""
+    """Minimum number of events of the film in the model's train part."""
     max_popularity: float | None = Field(default=None, ge=0)
+    """Maximum number of events of the film in the model's train part."""
 
     @model_validator(mode="after")
     def _selects(self) -> Selection:
         if all(getattr(self, name) is None for name in type(self).model_fields):
             raise ValueError(f"give at least one condition of {', '.join(type(self).model_fields)}")
         if self.years is not None and self.years[0] > self.years[1]:
-            raise ValueError(f"years run from {self.years[0]} to {self.years[1]}: the first must not be the later one")
+            raise ValueError(f"years run from {self.years[0]} to {self.years[1]}: the first year must not be after the last")
         return self
 
 
 class Audience(Settings):
-    """Requests that a rule is for; without a condition, all."""
+    """Requests that a rule applies to. Without a condition, it applies to all."""
 
     min_history: int = Field(default=0, ge=0)
-    """Least events that the user has."""
+    """Minimum number of events in the user's history."""
     max_history: int | None = Field(default=None, ge=0)
+    """Maximum number of events in the user's history. If empty, there is no maximum."""
     genres: tuple[str, ...] = ()
-    """Users of whose events at least `genre_share` are on films with any of these."""
+    """Users with at least `genre_share` of their events on films of any of these genres. If empty, all users."""
     genre_share: float = Field(default=0.3, gt=0, le=1)
+    """Minimum share of the user's events on films of `genres`."""
 
     @property
     def everybody(self) -> bool:
@@ -54,64 +57,72 @@ class Audience(Settings):
 
 class _Rule(Settings):
     name: Name
-    """Told with every answer that the rule shaped."""
+    """Unique name of the rule. It is included in every response that the rule affected."""
     during: Period = Period()
+    """Period in which the rule applies."""
     audience: Audience = Audience()
+    """Requests that the rule applies to."""
 
 
 class Exclude(_Rule):
-    """Films that are never shown, not even pinned."""
+    """Excludes films: they are never shown, not even if they are pinned."""
 
     action: Literal["exclude"]
     where: Selection
+    """Films to exclude."""
 
 
 class Boost(_Rule):
-    """Films that are moved up, or down."""
+    """Moves films up or down in the ranking."""
 
     action: Literal["boost"]
     where: Selection
+    """Films to move."""
     by: float = Field(allow_inf_nan=False, ge=-100, le=100)
-    """Added to the score, in standard deviations of the request's scores over the catalogue, so that it means the same for every
-    model; below 0 moves down."""
+    """Value added to the score, in standard deviations of the request's scores over the catalogue, so that its effect does not
+    depend on the model. Negative values move films down."""
 
 
 class Pin(_Rule):
-    """Films that are shown at a fixed place, whatever their score, unless the user has seen them, another rule excludes them or
-    the request's own filters do."""
+    """Shows films at a fixed position, regardless of their score.
+
+    Films that the user has seen, or that another rule or the request's own filters exclude, are not shown.
+    """
 
     action: Literal["pin"]
     movies: tuple[int, ...] = Field(min_length=1)
-    """Raw ids, for the position and those after it."""
+    """Raw movie ids. The first film is shown at `position`, the others after it."""
     position: int = Field(default=1, ge=1)
-    """From 1. Where two pins want one place, the earlier one in the file has it and the other the next free one."""
+    """Position of the first film, counted from 1. If two pins claim the same position, the earlier one in the file gets it and
+    the other gets the next free position."""
 
 
 class Diversity(Settings):
-    """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998) over the best of the ranking."""
+    """Diversification by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998) over the top of the ranking."""
 
     weight: Share = 0.0
-    """0 ranks by score alone, 1 by difference from the films above alone."""
+    """Weight of diversity: 0 ranks by score only, 1 only by dissimilarity to the films ranked above."""
     pool: int = Field(default=100, ge=1, le=2000)
-    """Best films by score that are chosen from, where that is more than are asked for."""
+    """Number of top films by score to choose from. If a request asks for more films, the pool is as large as the request."""
     by: Literal["genres", "embeddings"] = "genres"
-    """Alike is what shares genres (Jaccard), or points the same way in the model (cosine); a model without embeddings uses genres."""
+    """Similarity measure: shared genres (Jaccard), or the model's embeddings (cosine). A model without embeddings uses genres."""
 
 
 class RuleFile(Settings):
-    """The whole file."""
+    """Content of the YAML file of business rules."""
 
     seen: Literal["hide", "show"] = "hide"
-    """Films of the user's own history."""
+    """Whether to hide or show films from the user's own history."""
     min_popularity: float = Field(default=0, ge=0)
-    """Least events of a film in the model's train part; a pin overrides it."""
+    """Minimum number of events of a film in the model's train part. Pins override it."""
     diversity: Diversity = Diversity()
     rules: tuple[Annotated[Exclude | Boost | Pin, Field(discriminator="action")], ...] = ()
+    """Business rules, in order."""
 
     @model_validator(mode="after")
     def _names_tell(self) -> RuleFile:
         names = [rule.name for rule in self.rules]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two rules have the name {name!r}: an answer would not tell which of them shaped it")
+                raise ValueError(f"two rules have the name {name!r}: responses list rules by name, so each name must be unique")
         return self

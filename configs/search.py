@@ -1,4 +1,4 @@
-"""Settings of a search for SS4Rec's settings, and the space that it searches by default."""
+"""Settings of a hyperparameter search for SS4Rec, and its default search space."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ Value = bool | int | float | str
 
 
 class Parameter(Settings):
-    """What a search may set one setting of SS4Rec to: one of `choices`, or a number from `low` to `high`."""
+    """Values that a search may use for one setting of SS4Rec: one of `choices`, or a number from `low` to `high`."""
 
     choices: tuple[Value, ...] | None = Field(default=None, min_length=1)
-    """What it may be, one by one."""
+    """Allowed values. If empty, `low` and `high` are required."""
     low: int | float | None = None
-    """Least number."""
+    """Smallest allowed number."""
     high: int | float | None = None
-    """Greatest number."""
+    """Largest allowed number."""
     step: int | float | None = Field(default=None, gt=0)
-    """Numbers are low, low + step, ...; whole numbers have a step of 1 by default."""
+    """Step between allowed numbers: low, low + step, and so on. If empty, whole numbers have a step of 1 and other numbers
+    none."""
     log: bool = False
-    """Draw evenly on a logarithmic scale."""
+    """Sample uniformly on a logarithmic scale."""
 
     @model_validator(mode="after")
     def _is_choices_or_range(self) -> Parameter:
@@ -39,21 +40,21 @@ class Parameter(Settings):
             raise ValueError("step and log go with low and high, not with choices")
         if self.choices is None:
             if self.low is None or self.high is None or self.low > self.high:
-                raise ValueError(f"low ({self.low}) and high ({self.high}) must both be given, low not above high")
+                raise ValueError(f"low ({self.low}) and high ({self.high}) must both be given, with low not above high")
             if self.log and (self.low <= 0 or self.step is not None):
-                raise ValueError(f"a logarithmic scale begins above 0 (low is {self.low}) and has no step")
+                raise ValueError(f"a logarithmic scale must start above 0 (low is {self.low}) and cannot have a step")
         return self
 
     @property
     def ends(self) -> tuple[Value, ...]:
-        """The choices, or the ends of the range: where these are allowed, all between is."""
+        """The choices, or the ends of the range. If both ends are allowed, so is every value between them."""
         if self.choices is not None:
             return self.choices
         assert self.low is not None and self.high is not None
         return (self.low, self.high)
 
     def holds(self, value: Any) -> bool:
-        """Whether a search may come to `value`."""
+        """Whether a search may choose `value`."""
         if self.choices is not None:
             return value in self.choices
         assert self.low is not None and self.high is not None
@@ -76,7 +77,8 @@ DEFAULT_SPACE: dict[str, Parameter] = {
     "learning_rate": Parameter(low=1e-3, high=1e-2, log=True),
     "batch_tokens": Parameter(choices=(1024, 2048, 4096, 8192, 16384, 32768)),
 }
-"""Holds the defaults of SS4RecSettings, so that a search begins with them and what it finds is at least as good."""
+"""Default search space. It contains the defaults of SS4RecSettings: a search tries them first, so its best is at least as
+good."""
 
 
 def _default_space() -> dict[str, Parameter | None]:
@@ -84,46 +86,48 @@ def _default_space() -> dict[str, Parameter | None]:
 
 
 class Pruning(Settings):
-    """When a trial is cut off: at an epoch where its best valid NDCG@10 so far is below the median of the others' at that epoch."""
+    """A trial is pruned at an epoch if its best valid NDCG@10 so far is below the median of the other trials at that epoch."""
 
     warmup_epochs: int = Field(default=8, ge=0)
-    """Epochs that every trial may run: wide networks and averaged weights begin slowly."""
+    """Number of epochs before a trial can be pruned. Wide networks and averaged weights start slowly."""
     interval: int = Field(default=4, ge=1)
-    """Epochs from one look to the next."""
+    """Number of epochs between two pruning checks."""
     startup_trials: int = Field(default=5, ge=0)
-    """Trials that must have run to their end before one is cut off."""
+    """Number of trials that must be complete before any trial is pruned."""
 
 
 class SearchOptions(Settings):
-    """How the space is searched, and what is done with the best."""
+    """How the space is searched, and what happens with the best settings."""
 
     study: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    """Name of the study. A run of the same name goes on with it, or joins it while it runs. By default it is named after the
-    model and the dataset version, so that newer data begin a new one."""
+    """Name of the study. A run with the same name resumes the study, or joins it while it is running. If empty, the study is
+    named after the model and the dataset version, so newer data start a new study."""
     storage: SecretStr | None = None
-    """URL of the study's database, SQLite or PostgreSQL (`postgresql://user@host/name`, with the extra `postgres`); by default
-    a SQLite file in work_dir. Several machines can work on one study in PostgreSQL; its password may also lie in ~/.pgpass."""
+    """URL of the study's database: SQLite, or PostgreSQL (`postgresql://user@host/name`, extra `postgres`). If empty, a SQLite
+    file in work_dir is used. With PostgreSQL, several machines can work on one study; its password may also be in ~/.pgpass."""
     trials: int = Field(default=40, ge=1)
-    """Trials of the study, over all runs and workers."""
+    """Number of trials of the study, over all runs and workers."""
     seconds: float | None = Field(default=None, gt=0)
-    """No trial begins later than this many seconds after the run began."""
+    """No trial starts later than this number of seconds after the start of the run. If empty, there is no time limit."""
     workers: int = Field(default=1, ge=1)
-    """Processes of this run that train trials side by side. One worker gives the same trials each time."""
+    """Number of processes of this run that train trials in parallel. With one worker, the trials are reproducible."""
     seed: int = Field(default=90, ge=0)
-    """Of what is sampled, and of every trial's training. Best not a seed that results are reported for, nor the `seed` that the
-    chosen settings are trained with, so that a search does not choose one seed's luck."""
+    """Seed of the sampler and of every trial's training. Use neither a seed that results are reported for nor the `seed` that the
+    chosen settings are trained with, so that the search does not select settings for one seed's luck."""
     pruning: Pruning | None = Pruning()
-    """Null: every trial runs to its end."""
+    """Pruning of weak trials. If null, every trial runs to its end."""
     space: dict[str, Parameter | None] = Field(default_factory=_default_space)
-    """Settings of SS4Rec by name. What is given replaces or adds to the default space; null keeps a setting as it is."""
+    """Search space, by the name of the SS4Rec setting. Entries replace or extend the default space. Null removes a setting from
+    the search."""
     enter_gate: bool = True
-    """The best settings are trained anew and the model is judged by the gate like any challenger; off, they are only reported."""
+    """Train a model with the best settings and send it through the gate like any challenger. If off, the best settings are only
+    reported."""
     gate_wait_s: float = Field(default=3600.0, ge=0)
-    """Seconds to wait for another run of the model to end before the best enters the gate."""
+    """Maximum number of seconds to wait for another run of the model before the best settings enter the gate."""
     lost_after_s: int = Field(default=60, ge=1)
-    """Seconds without a sign of life after which a trial's worker counts as lost and its trial is begun again."""
+    """Seconds without a heartbeat after which a trial's worker counts as lost and its trial is restarted."""
     retries: int = Field(default=1, ge=0)
-    """Times that a trial of a lost worker is begun again, with the same parameters."""
+    """Number of times that the trial of a lost worker is restarted, with the same parameters."""
 
     @field_validator("space", mode="before")
     @classmethod
@@ -132,14 +136,14 @@ class SearchOptions(Settings):
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """What is searched."""
+        """The settings that are searched, by name."""
         return {name: parameter for name, parameter in self.space.items() if parameter is not None}
 
 
 class SearchSettings(RetrainSettings):
-    """A retraining whose SS4Rec settings are searched for: everything else is as the best one will be trained and judged.
+    """A retraining with searched SS4Rec settings. All other settings apply to training and judging the best model.
 
-    `models.ss4rec` holds what the space leaves out, such as max_epochs and patience of each trial.
+    `models.ss4rec` provides the settings that are not in the search space, such as max_epochs and patience of each trial.
     """
 
     search: SearchOptions = SearchOptions()
@@ -158,18 +162,21 @@ class SearchSettings(RetrainSettings):
         for (one, its), (two, others) in combinations(parameters.items(), 2):
             for a, b in product(its.ends, others.ends):
                 if said := _refusal(base | {one: a, two: b}):
-                    raise ValueError(f"search.space lets {one} be {a!r} with {two} {b!r}: {said}")
+                    raise ValueError(f"search.space allows {one} {a!r} together with {two} {b!r}: {said}")
         return self
 
     def with_parameters(self, parameters: Mapping[str, Any], origin: SearchOrigin) -> RetrainSettings:
-        """The retraining with these settings of SS4Rec, and where they come from. Holds nothing of the search's database."""
+        """Return the settings of a retraining with these SS4Rec settings and their origin.
+
+        The result contains nothing about the search's database.
+        """
         values = self.model_dump(exclude={"search"})
         values["models"]["ss4rec"] |= dict(parameters)
         return RetrainSettings.model_validate({**values, "searched": origin.model_dump()})
 
 
 def _refusal(values: dict[str, Any]) -> str | None:
-    """Why SS4Rec cannot have these settings, or None."""
+    """Return the reason why SS4Rec does not accept these settings, or None if it does."""
     try:
         SS4RecSettings.model_validate(values)
     except ValidationError as error:
@@ -182,19 +189,19 @@ def _refuse_unknown(name: str) -> None:
 
     if name == "replicas":
         raise ValueError(
-            "search.space.replicas is not searched: it says where a model is trained and not what it learns, and a trial has one. "
-            "models.ss4rec.replicas is what the best is trained with"
+            "search.space.replicas cannot be searched: replicas sets where a model is trained, not what it learns, and a trial "
+            "always has one. To train the best model with several, set models.ss4rec.replicas"
         )
     known = list(SS4RecSettings.model_fields)
     if name not in known:
         near = get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
-        raise ValueError(f"search.space.{name} is no setting of SS4Rec{hint}")
+        hint = f"; did you mean {near[0]}?" if near else f"; the settings are {', '.join(known)}"
+        raise ValueError(f"search.space.{name} is not a setting of SS4Rec{hint}")
 
 
 def _refuse_range_of_no_number(name: str, parameter: Parameter) -> None:
     kind = SS4RecSettings.model_fields[name].annotation
     if parameter.choices is None and kind not in (int, float):
-        raise ValueError(f"search.space.{name} has low and high, but {name} is no number: give its choices")
+        raise ValueError(f"search.space.{name} has low and high, but {name} is not a number: give choices instead")
     if kind is int and parameter.step is not None and parameter.step != int(parameter.step):
         raise ValueError(f"search.space.{name} has a step of {parameter.step}, but {name} is a whole number")

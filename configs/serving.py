@@ -1,4 +1,4 @@
-"""Settings of `recsys serve`, with their one default."""
+"""Settings of `recsys serve` and their defaults."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ __all__ = ["BatchSettings", "LimitSettings", "RedisSettings", "ServingSettings",
 
 
 class RedisSettings(Settings):
-    """Where users' events and states live, shared by all workers and replicas."""
+    """Redis stores users' events and states, shared by all workers and replicas."""
 
     url: str | None = None
-    """`redis://host:6379/0`, `rediss://` or `unix://`; without one, states live in the memory of each worker."""
+    """URL of the Redis server: `redis://host:6379/0`, `rediss://` or `unix://`. If empty, states are kept in the memory of each
+    worker."""
     prefix: str = Field(default="recsys", pattern=r"^[A-Za-z0-9_.-]{1,40}$")
-    """What every key begins with."""
+    """Prefix of every key."""
     timeout_s: float = Field(default=0.25, gt=0)
-    """Seconds after which Redis counts as down; a request then goes on without it."""
+    """Seconds without a response after which Redis counts as down. The request then continues without it."""
     retry_s: float = Field(default=1.0, gt=0)
-    """Seconds until Redis is asked again after it was down."""
+    """Seconds before Redis is tried again after it was down."""
 
     @field_validator("url")
     @classmethod
@@ -34,80 +35,89 @@ class RedisSettings(Settings):
 
 
 class StateSettings(Settings):
-    """What is remembered of users."""
+    """Retention of users' events and states."""
 
     events: int = Field(default=1000, ge=4, le=5000)
-    """Latest events kept of a user, 24 bytes each: they are what the seen filter sees and what states are rebuilt from."""
+    """Number of latest events kept per user, 24 bytes each. The filter of seen films uses them, and states are rebuilt from
+    them."""
     events_ttl_s: int = Field(default=90 * 86_400, ge=1)
-    """Seconds after a user's last event in which the events are forgotten."""
+    """Seconds after a user's last event after which the user's events are deleted."""
     state_ttl_s: int = Field(default=7 * 86_400, ge=1)
-    """Seconds after which an unused state is dropped; it is rebuilt from the events."""
+    """Seconds after which an unused state is dropped. It is rebuilt from the events when needed."""
     local_mb: int = Field(default=256, ge=1)
-    """MiB of users' events and states kept in each worker: all there is without Redis, a copy for when Redis is down."""
+    """Memory in MiB for users' events and states in each worker. Without Redis it is the only storage. With Redis it is a copy
+    for when Redis is down."""
     unsent_users: int = Field(default=100_000, ge=1)
-    """Users whose events wait in a worker for Redis to come back; the events of more are forgotten as memory ends."""
+    """Maximum number of users whose events wait in a worker until Redis is available again. Beyond it, the users that have waited
+    longest are dropped from the queue, and their events can be lost."""
 
 
 class LimitSettings(Settings):
-    """What a client may ask for."""
+    """Limits on client requests."""
 
     body_bytes: int = Field(default=2 << 20, ge=1024)
+    """Maximum size of a request body in bytes."""
     history: int = Field(default=10_000, ge=1)
-    """Events of a history given with a request."""
+    """Maximum number of events in a history that is sent with a request."""
     events: int = Field(default=1000, ge=1)
-    """Events of one `POST /v1/events`."""
+    """Maximum number of events in one `POST /v1/events`."""
     k: int = Field(default=500, ge=1)
+    """Maximum number of recommendations that a request can ask for."""
     future_s: int = Field(default=300, ge=0)
-    """Seconds that an event may lie ahead of this machine's clock. A recommendation that is asked for a time further from the clock
-    is a question of what would be shown, and is no exposure."""
+    """Maximum number of seconds that an event may be ahead of this machine's clock. A request for recommendations at a time
+    further from the clock is a what-if query and is not logged as an exposure."""
     rate_per_s: float | None = Field(default=None, gt=0)
-    """Requests a second of one client (its API key, else its address) in each worker; None does not limit."""
+    """Requests per second of one client (by API key, or else by address) in each worker. If empty, the rate is not limited."""
     burst: int = Field(default=50, ge=1)
-    """Requests that a client may send at once above the rate."""
+    """Number of requests that a client may send at once above the rate."""
     api_keys: tuple[SecretStr, ...] = ()
-    """Accepted values of the header X-API-Key; empty asks for none. /healthz, /readyz and /metrics never do."""
+    """Accepted values of the header X-API-Key. If empty, no key is required. /healthz, /readyz and /metrics never require one."""
     queue: int = Field(default=2048, ge=1)
-    """Requests that may wait for the engine; more are turned away with 503 and Retry-After."""
+    """Maximum number of requests that wait for the engine. Further requests are rejected with 503 and Retry-After."""
 
 
 class BatchSettings(Settings):
-    """Requests that wait together are scored by one matrix product."""
+    """Batching and caching. Waiting requests are scored together in one matrix product."""
 
     requests: int = Field(default=32, ge=1)
-    """Most requests of one batch."""
+    """Maximum number of requests in one batch."""
     cache_entries: int = Field(default=10_000, ge=0)
-    """Recommendations kept in each worker."""
+    """Maximum number of cached responses in each worker."""
     cache_s: float = Field(default=2.0, ge=0)
-    """Seconds in which the same question about a user whose events are the same gets the same answer."""
+    """Seconds for which a response is cached. A repeated request gets the cached response if the user's events have not
+    changed."""
 
 
 class ServingSettings(Settings):
-    """A server that answers from the champion of one model name, and follows its promotion log."""
+    """A server that recommends with the champion of one model and follows the model's promotion log."""
 
     model_name: str = RetrainSettings().model_name
+    """Name of the model to serve."""
     store: StoreSettings = StoreSettings()
     host: str = "127.0.0.1"
+    """Address that the server listens on."""
     port: int = Field(default=8000, ge=0, le=65535)
+    """Port that the server listens on."""
     workers: int = Field(default=1, ge=1)
-    """Processes; they share Redis and nothing else."""
+    """Number of worker processes. They share only Redis."""
     poll_s: float = Field(default=2.0, gt=0)
-    """Seconds between looks at the promotion log."""
+    """Seconds between two reads of the promotion log."""
     versions: tuple[str, ...] = ()
-    """Versions kept loaded beside the champion, for requests that name them."""
+    """Versions that stay loaded alongside the champion, for requests that name them."""
     retired: int = Field(default=1, ge=0)
-    """Former champions kept loaded, so that a rollback is instant."""
+    """Number of former champions that stay loaded, so that a rollback takes effect instantly."""
     work_dir: Path = Path(".recsys/serving")
-    """Folder of the fetched versions."""
+    """Folder for downloaded model versions."""
     shutdown_s: int = Field(default=20, ge=1)
-    """Seconds in which requests under way may end after SIGTERM."""
+    """Seconds that requests in progress may take to finish after SIGTERM."""
     log_requests: bool = True
-    """One JSON line a request on standard error."""
+    """Write one JSON line per request to standard error."""
     rules: Path | None = None
-    """YAML file of business rules, read anew when it changes."""
+    """YAML file of business rules. It is reloaded when it changes."""
     experiments: Path | None = None
-    """YAML file of experiments and shadow versions, read anew when it changes."""
+    """YAML file of experiments and shadow versions. It is reloaded when it changes."""
     exposures: ExposureSettings | None = None
-    """Where to log who was shown what; without it, only experiments and shadows are, at the defaults."""
+    """Exposure log. If empty, only exposures of experiments and shadow versions are logged, with the default settings."""
     redis: RedisSettings = RedisSettings()
     state: StateSettings = StateSettings()
     limits: LimitSettings = LimitSettings()

@@ -1,7 +1,7 @@
-"""Every setting of the product, with its one default.
+"""All settings of a retraining and their defaults.
 
-The YAML files beside this module hold only what departs from these defaults for one data set or one environment.
-A flow takes these models as parameters, so the Prefect UI draws them as a typed form.
+The YAML files in this folder contain only the settings of one dataset or environment that differ from these defaults. Flows take
+these models as parameters, so the Prefect UI shows them as a typed form.
 """
 
 from __future__ import annotations
@@ -48,81 +48,86 @@ SourceName = Literal["ml-100k", "ml-1m", "ml-20m", "ml-25m", "ml-32m", "ml-lates
 
 
 class DataSettings(Settings):
-    """Where events come from."""
+    """Source of the events."""
 
     source: SourceName = "ml-100k"
     """MovieLens release. ml-100k needs no download: it is read from the files that recbole ships."""
     dataset: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
-    """Name of the dataset that versions are made of; that of the source where empty."""
+    """Name of the dataset that versions are stored under. If empty, the name of the source is used."""
     local_path: Path | None = None
-    """A zip, a folder, or a ratings file of that release (or in one of its formats) to read instead of downloading."""
+    """A zip, a folder, or a ratings file of that release (or in one of its formats) to read instead of downloading. If empty, the
+    release is downloaded."""
     landing: str | None = None
-    """Folder or s3://<bucket>/<prefix> into which new event files arrive (CSV, CSV.gz, Parquet; movies and users too). Set, the
-    dataset is what was made of the source before, if anything, with each file added once (`landing`)."""
+    """Landing zone: a folder or s3://<bucket>/<prefix> for new event files (CSV, CSV.gz, Parquet; also movies and users). If set,
+    each file is added once to the existing dataset, if there is one (see `landing`). If empty, the dataset is built from the
+    source."""
     mirror_url: str = "https://files.grouplens.org/datasets/movielens"
-    """Address under which `<source>.zip` lies."""
+    """Base URL of `<source>.zip`."""
     checksum: str | None = None
-    """Expected digest of the zip as `md5:<hex>` or `sha256:<hex>`; the published one is used where it is known."""
+    """Expected digest of the zip, as `md5:<hex>` or `sha256:<hex>`. If empty, the published digest is used if it is known."""
     cache_dir: Path = Path(".recsys/downloads")
-    """Folder that keeps downloads, so that a broken one resumes and a second run reads nothing from the network."""
+    """Folder for downloads. An interrupted download resumes from it, and a second run does not download again."""
     timeout_s: float = Field(default=30.0, gt=0)
-    """Seconds without a byte after which a download is tried again."""
+    """Seconds without a byte received after which a download is retried."""
     retries: int = Field(default=4, ge=0)
-    """Times a broken download is resumed before the run fails."""
+    """Number of times that an interrupted download is resumed before the run fails."""
 
     @property
     def dataset_name(self) -> str:
+        """Name of the dataset: `dataset`, or the source if it is empty."""
         return self.dataset or self.source
 
 
 class ValidationSettings(Settings):
-    """When bad rows are set aside, and when they stop the run."""
+    """When bad rows are quarantined, and when they fail the run."""
 
     max_quarantined_share: Share = 0.05
-    """Share of rows that may be quarantined; above it the run fails and nothing is stored."""
+    """Maximum share of rows that may be quarantined. Above it, the run fails and nothing is stored."""
     min_rows: int = Field(default=1000, ge=1)
-    """Fewest valid interactions that make a dataset."""
+    """Minimum number of valid interactions in a dataset."""
     min_rating: float = 0.5
-    """Least rating that a row may have."""
+    """Lowest valid rating."""
     max_rating: float = 5.0
-    """Greatest rating that a row may have."""
+    """Highest valid rating."""
     earliest: int = 789_652_009
-    """UTC seconds of the first MovieLens rating (1995-01-09); anything before is no event time."""
+    """Earliest valid event time in UTC seconds. The default is the first MovieLens rating (1995-01-09)."""
     max_future_s: int = Field(default=86_400, ge=0)
-    """Seconds that an event may lie ahead of this machine's clock."""
+    """Maximum number of seconds that an event may be ahead of this machine's clock."""
 
 
 class EvaluationSettings(Settings):
-    """How models are compared: full ranking, per-user ranks kept."""
+    """How models are evaluated: full ranking, with the rank of every user's target kept."""
 
     protocol: ProtocolId = "loo-exact"
-    """Protocol that models are trained, compared and gated under. Another protocol has another train part, so a model
-    of one is never scored under another: that would leak test events."""
+    """Evaluation protocol for training, comparison and the gate. Each protocol has its own train part, so a model is never scored
+    under another protocol: that would leak test events."""
     k_core: int = Field(default=5, ge=0)
-    """Users and items with fewer events are dropped, repeatedly; 0 keeps all."""
+    """Minimum number of events of each user and item. Users and items with fewer events are dropped repeatedly. 0 keeps all."""
     ks: tuple[int, ...] = (5, 10, 20)
-    """Cut-offs of HR, NDCG and MRR."""
+    """Cut-offs k of HR, NDCG and MRR. They must include 10."""
     tie_seed: int = 20_250_208
-    """Seed that orders a user's events of one second (`loo-exact`, `temporal`)."""
+    """Seed for the order of a user's events that share the same second (`loo-exact`, `temporal`)."""
     temporal_valid_share: Share = 0.1
-    """Share of events, the latest but the test part, that `temporal` validates on."""
+    """Share of events in the valid part of `temporal`: the latest events before the test part."""
     temporal_test_share: Share = 0.1
-    """Share of events, the latest, that `temporal` tests on."""
+    """Share of events in the test part of `temporal`: the latest events."""
     request_time: Literal["target", "last"] = "target"
-    """When a request is asked: at its target's time, as offline data has it, or at the user's last event before it. The
-    target's time tells a model how long the user stayed away, which nobody knows beforehand."""
+    """Time of an evaluation request. `target`: the time of its target event, as in offline data. `last`: the time of the user's
+    last event before the target. The target's time reveals how long the user was away, which is unknown in production."""
     batch_size: int = Field(default=256, ge=1)
-    """Requests ranked at once: memory is batch_size x items, never users x items."""
+    """Number of requests ranked at once. Memory use is batch_size x items, never users x items."""
 
     @property
     def protocol_id(self) -> str:
-        """The protocol and every setting that departs from its definition: only numbers of one id compare."""
+        """The protocol and every setting that differs from its definition. Only metrics with the same id are comparable."""
         return ";".join([self.train_id, *(["request_time=last"] if self.request_time == "last" else [])])
 
     @property
     def train_id(self) -> str:
-        """What of it shapes the train part: a model of one train part is never scored under another, which may hold out
-        what it has learnt."""
+        """The protocol and the settings that determine the train part.
+
+        A model is never scored under another train part, because that split may hold out events that the model has learnt.
+        """
         fields = ["k_core"]
         if self.protocol != "loo-recbole":
             fields.append("tie_seed")
@@ -135,7 +140,7 @@ class EvaluationSettings(Settings):
     @model_validator(mode="after")
     def _can_be_judged(self) -> EvaluationSettings:
         if 10 not in self.ks or min(self.ks) < 1 or len(set(self.ks)) < len(self.ks):
-            raise ValueError(f"ks {self.ks} must be distinct, positive, and include 10: models are chosen and gated at 10")
+            raise ValueError(f"ks {self.ks} must be distinct, positive, and include 10: model selection and the gate use 10")
         if self.temporal_valid_share + self.temporal_test_share >= 1:
             raise ValueError(
                 f"temporal_valid_share ({self.temporal_valid_share}) and temporal_test_share ({self.temporal_test_share}) "
@@ -145,131 +150,135 @@ class EvaluationSettings(Settings):
 
 
 class FloorSettings(Settings):
-    """Least test metrics under the gate's protocol."""
+    """Minimum test metrics under the gate's protocol."""
 
     hr_at_10: Share = 0.10
-    """HR@10 below which a challenger is held."""
+    """Minimum HR@10. A challenger below it is held."""
     ndcg_at_10: Share = 0.05
-    """NDCG@10 below which a challenger is held."""
+    """Minimum NDCG@10. A challenger below it is held."""
 
 
 class PromotionSettings(Settings):
-    """The gate's rules."""
+    """The rules of the gate."""
 
     floors: FloorSettings = FloorSettings()
     baselines: tuple[Literal["popularity", "ncf"], ...] = ("popularity", "ncf")
-    """Models of the same run that a challenger must beat on NDCG@10."""
+    """Baselines of the same run that a challenger must beat on NDCG@10."""
     approval: Literal["automatic", "manual"] = "automatic"
-    """`manual`: a challenger that passes every rule is promoted when a person says so, in the run (`approval_wait_s`) or later
-    by `recsys promote`."""
+    """`automatic`: a challenger that passes every rule is promoted. `manual`: a person must also approve it, in the run
+    (`approval_wait_s`) or later with `recsys promote`."""
     approval_wait_s: int = Field(default=0, ge=0)
-    """Seconds that a run with `manual` approval stands paused in the Prefect UI, with a form to approve or reject; 0 does not
-    wait. Nobody answering leaves the version stored and unpromoted."""
+    """Seconds that a run with `manual` approval stays paused in the Prefect UI, with a form to approve or reject. 0 does not
+    wait. If nobody answers, the version stays stored and is not promoted."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
-    """Level of every test."""
+    """Significance level of every test."""
     rule: Literal["better", "non-inferior"] = "better"
-    """`better`: the challenger's NDCG@10 is above the champion's with p < alpha; `non-inferior`: not below by the margin."""
+    """Comparison with the champion. `better`: the challenger's NDCG@10 must be higher with p < alpha. `non-inferior`: it must not
+    be lower by the margin."""
     margin: Share = 0.02
     """Relative loss of NDCG@10 that `non-inferior` allows."""
     slice_margin: Share = 0.10
-    """Relative loss of NDCG@10 that any slice may show before it counts (Holm-corrected)."""
+    """Relative loss of NDCG@10 that is tolerated in each slice (Holm-corrected over the slices)."""
     min_slice_requests: int = Field(default=50, ge=2)
-    """A smaller slice is reported and not judged."""
+    """Minimum number of requests of a slice. A smaller slice is reported but not judged."""
     resamples: int = Field(default=10_000, ge=100)
-    """Bootstrap resamples."""
+    """Number of bootstrap resamples."""
     seed: int = 17
-    """Seed of the bootstrap, and of the sample requests."""
+    """Seed of the bootstrap and of the choice of sample requests."""
     races: int = Field(default=3, ge=1)
-    """Times that a challenger is judged anew because another one was promoted meanwhile."""
+    """Maximum number of attempts to promote a challenger. It is judged again if another version was promoted in the meantime."""
     max_seen_share: Share = 0.01
-    """Greatest share of the test events that the champion was trained or chosen on: it would be ranked on what it has learnt."""
+    """Maximum share of test events that the champion was trained or selected on. Above it, the champion would be scored on events
+    that it has already learnt."""
     min_known_targets: Share = 0.99
-    """Least share of the targets, among those in the catalogue, that the challenger can recommend at all."""
+    """Minimum share of the targets in the catalogue that the challenger can recommend."""
     min_coverage: Share = 0.02
-    """Least share of the catalogue that appears in any top 10."""
+    """Minimum share of the catalogue that appears in any top 10."""
     max_gini: Share = 0.99
-    """Greatest Gini index of recommendation counts in the top 10."""
+    """Maximum Gini index of the recommendation counts in the top 10."""
     max_load_s: float = Field(default=60.0, gt=0)
-    """Seconds in which a clean process must load the version and answer the sample requests."""
+    """Maximum number of seconds for a clean process to load the version and answer the sample requests."""
     max_request_s: float = Field(default=1.0, gt=0)
-    """Seconds in which one sample request must be answered, in that process."""
+    """Maximum number of seconds for one sample request in that process."""
     sample_requests: int = Field(default=32, ge=1)
-    """Requests of the holdout that the clean process answers."""
+    """Number of holdout requests that the clean process answers."""
 
 
 class ReportSettings(Settings):
-    """Evidently's page of the recommendations, for people; nothing is decided by it."""
+    """Evidently's page of the recommendations. It is informational and affects no decision."""
 
     recommendations: bool = True
-    """Draw `recsys_report.html` (3.8 MB) beside the version: seconds on any data set, as it shows a sample."""
+    """Create `recsys_report.html` (3.8 MB) next to the version. It takes seconds on any dataset, because it shows a sample."""
     requests: int = Field(default=1000, ge=1)
-    """Test requests that the page shows, drawn at random."""
+    """Number of test requests on the page, sampled at random."""
     train_events: int = Field(default=1_000_000, ge=1)
-    """Train events that the page counts popularity in, drawn at random where there are more."""
+    """Maximum number of train events from which the page computes popularity. If there are more, they are sampled at random."""
 
 
 class ValueSettings(Settings):
-    """What a rank is worth: assumptions, none of them measured here. Replace them by your own figures.
+    """Assumptions about the value of a rank. None of them is measured here. Replace them with your own figures.
 
-    The defaults are round numbers of a plausible size, so that the table can be read before you have any.
+    The defaults are round numbers of a plausible size, so that the table is readable before you have your own.
     """
 
     positions: int = Field(default=10, ge=1)
-    """Films that a request shows."""
+    """Number of films that a request shows."""
     click_through: Share = 0.3
     """Probability that a relevant film at rank 1 is clicked."""
     patience: Share = 0.8
-    """Probability that a user who has looked at one position looks at the next, so that click-through at rank r is
-    click_through x patience ^ (r - 1) (rank-biased precision, Moffat and Zobel, TOIS 2008, whose persistence it is)."""
+    """Probability that a user who has looked at one position also looks at the next. The click-through at rank r is
+    click_through x patience ^ (r - 1). It is the persistence of rank-biased precision (Moffat and Zobel, TOIS 2008)."""
     click_through_at: tuple[Share, ...] = ()
-    """Measured click-through of a relevant film at rank 1, 2, ...; takes the place of the three settings above."""
+    """Measured click-through of a relevant film at rank 1, 2, ... If set, it replaces the three settings above."""
     watch_rate: Share = 0.5
-    """Share of clicks that become a watch."""
+    """Share of clicks that lead to a watch."""
     revenue_per_watch: float = Field(default=0.1, ge=0, allow_inf_nan=False)
-    """What one watch brings, in `currency`."""
+    """Revenue of one watch, in `currency`."""
     currency: str = "USD"
-    """Its name, as it is shown."""
+    """Name of the currency, as shown."""
     requests_per_month: int = Field(default=1_000_000, ge=0)
-    """Requests that the monthly value is told for."""
+    """Number of requests that the monthly value is computed for."""
 
     @property
     def click_through_by_position(self) -> tuple[float, ...]:
-        """Click-through of a relevant film at each shown rank, from 1."""
+        """Click-through of a relevant film at each shown rank, starting with rank 1."""
         return self.click_through_at or tuple(self.click_through * self.patience**place for place in range(self.positions))
 
 
 class StoreSettings(Settings):
-    """Where datasets, models and promotions live."""
+    """The store of datasets, models and promotions."""
 
     url: str = "file:.recsys/store"
-    """`file:<folder>` or `s3://<bucket>/<prefix>`."""
+    """Address of the store: `file:<folder>` or `s3://<bucket>/<prefix>`."""
     endpoint_url: str | None = None
-    """Address of an S3 server other than AWS."""
+    """URL of an S3-compatible server. If empty, AWS is used."""
     region: str | None = None
-    """Region of the bucket; boto3's own where empty."""
+    """Region of the bucket. If empty, boto3's default region is used."""
     access_key_id: str | None = None
-    """Left empty, boto3's own chain (environment, profile, instance role) finds the credentials."""
+    """Access key id. If empty, boto3's credential chain (environment, profile, instance role) is used."""
     secret_access_key: SecretStr | None = None
-    """For runs on this machine only: it cannot be handed to a deployment, whose parameters are readable by all who see the server."""
+    """Secret access key, for runs on this machine only. It cannot be passed to a deployment, because everyone who can see the
+    server can read a deployment's parameters."""
     timeout_s: float = Field(default=20.0, gt=0)
-    """Seconds without an answer after which a request has failed."""
+    """Seconds without a response after which a request fails."""
     attempts: int = Field(default=4, ge=1)
-    """Tries of a request that failed in a way that may pass."""
+    """Maximum number of attempts for a request that fails with a transient error."""
     part_mb: int = Field(default=32, ge=5, le=4096)
-    """Megabytes of one part of an upload to S3: what is larger is sent in parts, and a broken connection costs one of them."""
+    """Size in megabytes of one part of an upload to S3. A larger file is sent in parts, so that a broken connection costs one
+    part only."""
 
 
 class SearchOrigin(Settings):
-    """The search that chose SS4Rec's settings by its valid part; `recsys search` fills it in."""
+    """The search that selected SS4Rec's settings on the valid part. `recsys search` fills it in."""
 
     study: str
     """Name of the study."""
     record: str
     """Key of the search's record in the store."""
     dataset: str
-    """Version name/version that the trials were trained on."""
+    """Dataset version that the trials were trained on, as name/version."""
     trials: int = Field(ge=1)
-    """Trials that the best was chosen from."""
+    """Number of trials that the best one was selected from."""
     best_trial: int = Field(ge=0)
     """Number of the best trial."""
     valid_ndcg_at_10: Share
@@ -277,28 +286,30 @@ class SearchOrigin(Settings):
 
 
 class TrackingSettings(Settings):
-    """Weights & Biases, beside the run's own JSON. A tracker that fails is told of once and never fails a run."""
+    """Tracking with Weights & Biases, in addition to the run's own JSON. A tracking failure is logged once and never fails a
+    run."""
 
     mode: Literal["offline", "online", "off"] = "offline"
-    """`offline` writes under work_dir/wandb, for `wandb sync`; `online` sends, with WANDB_API_KEY or wandb's own login.
-    Without the package wandb nothing is tracked."""
+    """`offline` writes to work_dir/wandb, for `wandb sync`. `online` uploads, with WANDB_API_KEY or wandb's own login. Without
+    the package wandb, nothing is tracked."""
     project: str = Field(default="movielens-recsys", min_length=1)
-    """Project of wandb that runs are filed under."""
+    """W&B project of the runs."""
     entity: str | None = None
-    """User or team that owns the project; wandb's default where empty."""
+    """User or team that owns the project. If empty, wandb's default is used."""
     tags: tuple[str, ...] = ()
-    """Tags of each run in wandb."""
+    """Tags of each run in W&B."""
     timeout_s: float = Field(default=15.0, gt=0)
-    """Seconds after a run's end in which the tracker must be done; then it is stopped, and off for the rest of the process."""
+    """Seconds that the tracker may take to finish after the end of a run. After that it is stopped, and tracking is off for the
+    rest of the process."""
 
 
 class RetrainSettings(Settings):
     """One scheduled retraining, from events to the gate's verdict."""
 
     model_name: str = Field(default="movie-ranker", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
-    """Name under which versions are registered; each name has its own champion."""
+    """Name that versions are registered under. Each name has its own champion."""
     seed: int = Field(default=2025, ge=0)
-    """Seed of training; the same seed, data and settings give the same model on the same kind of machine."""
+    """Training seed. The same seed, data and settings give the same model on the same kind of machine."""
     data: DataSettings = DataSettings()
     landing: LandingSettings = LandingSettings()
     validation: ValidationSettings = ValidationSettings()
@@ -314,12 +325,12 @@ class RetrainSettings(Settings):
     tracking: TrackingSettings = TrackingSettings()
     training: TrainingPlaceSettings = TrainingPlaceSettings()
     work_dir: Path = Path(".recsys/work")
-    """Folder of checkpoints and models of runs that have not ended."""
+    """Folder for the checkpoints and models of unfinished runs."""
     searched: SearchOrigin | None = None
-    """Where models.ss4rec comes from, kept in a version's lineage; nothing else depends on it."""
+    """Origin of models.ss4rec, recorded in a version's lineage. Nothing else depends on it."""
 
     @model_validator(mode="after")
     def _baselines_are_trained(self) -> RetrainSettings:
         if "ncf" in self.promotion.baselines and self.models.ncf is None:
-            raise ValueError("promotion.baselines names ncf, but models.ncf is null: train it, or take it off the list")
+            raise ValueError("promotion.baselines names ncf, but models.ncf is null: train it, or remove it from the list")
         return self

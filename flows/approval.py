@@ -1,4 +1,4 @@
-"""A person has the last word: the run pauses with a form in the Prefect UI."""
+"""Manual approval: the run pauses, and a person approves or rejects the challenger in a form in the Prefect UI."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ POLL_S = 5
 
 
 class Answer(RunInput):
-    """What the form asks."""
+    """The fields of the approval form."""
 
     approve: bool = Field(default=False, description="On: the challenger becomes champion. Off: it is rejected.")
-    who: str = Field(default="", description="Your name; it is kept with the decision.")
-    note: str = Field(default="", description="Why; it is kept with the decision.")
+    who: str = Field(default="", description="Your name. It is stored with the decision.")
+    note: str = Field(default="", description="The reason. It is stored with the decision.")
 
 
 def ask_for_approval(decision: Decision, settings: PromotionSettings) -> Decision:
-    """The decision with a person's answer, or as it was where none is needed or none came in `approval_wait_s`.
+    """Return the decision with a person's answer.
 
-    Must be called within a flow run.
+    The decision is unchanged if it needs no approval, or if nobody answers within `approval_wait_s`. Must be called within a flow
+    run.
     """
     if decision.outcome != "needs approval" or settings.approval_wait_s == 0:
         return decision
     log = get_run_logger()
-    log.info("%s passed every rule and waits %d s for approval", decision.challenger, settings.approval_wait_s)
+    log.info("%s passed every rule; waiting %d s for approval", decision.challenger, settings.approval_wait_s)
     form = Answer.with_initial_data(
         description=f"**{decision.model_name} {decision.challenger}** passed every rule of the gate. {summary(decision)} The "
-        "artifacts `gate` and `gate-page` of this run have every figure."
+        "artifacts `gate` and `gate-page` of this run show all figures."
     )
     try:
         answer = pause_flow_run(
@@ -50,10 +51,12 @@ def ask_for_approval(decision: Decision, settings: PromotionSettings) -> Decisio
         )
     except FlowPauseTimeout:
         log.warning(
-            "nobody answered; `recsys promote %s --set model_name=%s` approves it later", decision.challenger, decision.model_name
+            "nobody answered; approve later with `recsys promote %s --set model_name=%s`",
+            decision.challenger,
+            decision.model_name,
         )
         return decision
-    who = answer.who.strip() or "someone in the Prefect UI who gave no name"
+    who = answer.who.strip() or "an unnamed user of the Prefect UI"
     approval = Approval(answer.approve, who, answer.note.strip(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S+00:00}")
     log.info("%s by %s. %s", "approved" if answer.approve else "rejected", who, approval.note)
     if answer.approve:

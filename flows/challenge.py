@@ -1,4 +1,4 @@
-"""The part of a run that every challenger goes through: trained, evaluated, judged, published, and maybe promoted."""
+"""The stages that every challenger goes through: training, evaluation, gate, publication, and promotion if it passes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranked:
-    """The models of a run, and how they rank."""
+    """The trained models of a run, and their evaluation."""
 
     trained: Trained
     evaluation: Evaluation
@@ -43,17 +43,17 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Challenge:
-    """How a challenger did."""
+    """The result of a challenger."""
 
     evaluation: Evaluation
     decision: Decision
     version: ModelRef
-    champion: str | None  # after it
+    champion: str | None  # after the challenge
     promoted: bool
 
 
 class Clock:
-    """Calls a stage and keeps how long it took."""
+    """Calls stages and records their durations."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -66,7 +66,10 @@ class Clock:
 
 
 def challenge(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Challenge:
-    """Train on `dataset` and let the gate decide. Called within a flow that holds the run lock of the model."""
+    """Train on `dataset` and let the gate decide.
+
+    The calling flow must hold the run lock of the model.
+    """
     ranked = train_candidates(dataset, settings, clock)
     outcome = enter_gate(ranked, dataset, settings, clock)
     clear_checkpoints(settings)
@@ -74,13 +77,20 @@ def challenge(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> C
 
 
 def train_candidates(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Ranked:
-    """Train the models of a run and rank them. Their checkpoints stay until `clear_checkpoints`."""
+    """Train and evaluate the models of a run. Their checkpoints are kept until `clear_checkpoints` is called."""
     trained = _train(dataset, settings, clock)
     return Ranked(trained, clock("evaluate", evaluate_models, dataset, trained.candidates, settings))
 
 
 def enter_gate(ranked: Ranked, dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Challenge:
-    """Judge what was trained on `dataset`, publish it as a version of `settings.model_name`, and promote it if the gate lets it."""
+    """Judge the challenger, publish it as a version of `settings.model_name`, and promote it if it passes the gate.
+
+    Args:
+        ranked: The models of the run and their evaluation. The last candidate is the challenger.
+        dataset: Dataset version that they were trained on.
+        settings: Settings of the run.
+        clock: Records the durations of the stages.
+    """
     trained, evaluation = ranked.trained, ranked.evaluation
     candidates = trained.candidates  # the challenger last
     staged = clock("stage", stage_version, evaluation, settings)
@@ -94,7 +104,7 @@ def enter_gate(ranked: Ranked, dataset: DatasetRef, settings: RetrainSettings, c
         record_answer(version, answered, settings.store)
     published = clock("promote", promote_challenger, version, answered, settings.promotion, settings.store)
     decision = published.decision
-    if decision.outcome != "needs approval" or decision != answered:  # approved, and then against another champion
+    if decision.outcome != "needs approval" or decision != answered:  # approved, then judged again against another champion
         tell_of_decision(version, decision, settings.store)
     clock("record", record_runs, candidates, evaluation, decision, version, settings)
     return Challenge(
@@ -107,7 +117,7 @@ def enter_gate(ranked: Ranked, dataset: DatasetRef, settings: RetrainSettings, c
 
 
 def _train(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Trained:
-    """The candidates, trained here or where the settings say."""
+    """Train the candidates in this run or by a deployment, as configured."""
     if settings.training.where == "deployment":
         runs = clock("train", train_by_deployment, dataset, settings)
         return clock("take over", take_candidates_over, dataset, runs, settings)

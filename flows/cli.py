@@ -1,4 +1,4 @@
-"""`recsys`: the same product without the UI. Each command is a flow or reads the store."""
+"""The command line `recsys`: the product without the UI. Each command runs a flow or reads the store."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from tasks.promotions import Promotion
     from tasks.replay_results import Replay
 
-# Flows import torch, Prefect and pandas: they are imported by the command that runs them, so that --help is instant.
+# Flows import torch, Prefect and pandas. Each command imports its flow when it runs, so that --help is instant.
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Keeps a movie recommender fresh and safe: data, training, evaluation, gated promotion.",
+    help="MLOps for a movie recommender: data, training, evaluation, gated promotion and serving.",
 )
 app.add_typer(stored.app)
 app.add_typer(opened.app)
@@ -54,7 +54,10 @@ def recsys(
 
 @app.command()
 def retrain(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """Run the whole story: etl, drift, training, evaluation, gate, promotion."""
+    """Run the complete pipeline: etl, drift checks, training, evaluation, gate and promotion.
+
+    Example: recsys retrain -c ml-1m -c best --json summary.json
+    """
     settings = settings_of(config, set_)
     from flows.retrain import retrain as flow
 
@@ -65,18 +68,17 @@ def retrain(config: Config = None, set_: Set = None, json_file: Json = None) -> 
 
 @app.command()
 def etl(
-    landing: Annotated[
-        str | None, typer.Option(help="Folder or s3://bucket/prefix whose new files are added (data.landing).")
-    ] = None,
-    compact: Annotated[bool, typer.Option("--compact", help="Fold the parts of the newest version into one.")] = False,
-    retry_quarantined: Annotated[
-        bool, typer.Option("--retry-quarantined", help="Read files again that were quarantined as a whole.")
-    ] = False,
+    landing: Annotated[str | None, typer.Option(help="Landing zone (data.landing): folder or s3://bucket/prefix.")] = None,
+    compact: Annotated[bool, typer.Option("--compact", help="Compact the parts of the newest version into one.")] = False,
+    retry_quarantined: Annotated[bool, typer.Option("--retry-quarantined", help="Retry files quarantined as a whole.")] = False,
     config: Config = None,
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Make a validated dataset version of the configured source, or add the new files of a landing zone to it."""
+    """Build a validated dataset version from the configured source, or add the new files of a landing zone.
+
+    Example: recsys etl --landing s3://bucket/events
+    """
     settings = settings_of(config, [*(set_ or []), *([f"data.landing={json.dumps(landing)}"] if landing else [])])
     from dataclasses import asdict
 
@@ -97,13 +99,11 @@ def etl(
 
 
 @app.command()
-def monitor(
-    dataset: Dataset = None,
-    config: Config = None,
-    set_: Set = None,
-    json_file: Json = None,
-) -> None:
-    """Measure drift of the newest events against the champion's reference, and how well it ranks them."""
+def monitor(dataset: Dataset = None, config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """Measure the drift of the newest events against the champion's reference, and how well the champion ranks them.
+
+    Example: recsys monitor --set monitoring.clock=wall
+    """
     settings = settings_of(config, set_)
     from flows.monitor import monitor as flow
 
@@ -113,34 +113,30 @@ def monitor(
 
 
 @app.command()
-def train(
-    dataset: Dataset = None,
-    config: Config = None,
-    set_: Set = None,
-    json_file: Json = None,
-) -> None:
-    """Train and register the candidates without a decision; `promote` judges the version."""
+def train(dataset: Dataset = None, config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """Train and register the candidates without a gate decision. Use `promote` to judge the version.
+
+    Example: recsys train -c ml-1m -c best
+    """
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
     from flows.train import train as flow
 
     version = flow(settings, dataset)
-    assert version is not None, "registered, as nobody is handed it"
+    assert version is not None, "without hand_over the version is registered"
     write_json(json_file, asdict(version))
     typer.echo(
-        f"{version.name} {version.version} is registered; `recsys promote {version.version}{_named(version.name)}` judges it"
+        f"{version.name} {version.version} is registered; judge it with `recsys promote {version.version}{_named(version.name)}`"
     )
 
 
 @app.command()
-def search(
-    dataset: Dataset = None,
-    config: Config = None,
-    set_: Set = None,
-    json_file: Json = None,
-) -> None:
-    """Search for better settings of SS4Rec; the best enters the gate. Run again, it goes on where it stopped."""
+def search(dataset: Dataset = None, config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """Search for better settings of SS4Rec. The best model enters the gate. Run the same command again to resume.
+
+    Example: recsys search --set search.trials=60 --set search.workers=2
+    """
     from configs.search import SearchSettings
 
     settings = settings_of(config, set_, SearchSettings)
@@ -153,7 +149,10 @@ def search(
 
 @app.command()
 def compare(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """Train several models with several seeds, and tell which is better than which; `-c compare` has the paper's preset too."""
+    """Train several models with several seeds, and test which ones are better. `-c compare` includes the paper's preset.
+
+    Example: recsys compare -c compare --set max_parallel=2
+    """
     from configs.comparison import CompareSettings
 
     settings = settings_of(config, set_, CompareSettings)
@@ -172,7 +171,10 @@ def compare(config: Config = None, set_: Set = None, json_file: Json = None) -> 
 
 @app.command()
 def replay(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """Live a data set's past through again, slice by slice, and tell what each policy of retraining was worth. Killed, it goes on."""
+    """Replay the history of a dataset slice by slice, and report the value of each retraining policy. Run again to resume.
+
+    Example: recsys replay --set slices=month --set base_slices=2
+    """
     from configs.replay import ReplaySettings
 
     settings = settings_of(config, set_, ReplaySettings)
@@ -186,13 +188,16 @@ def replay(config: Config = None, set_: Set = None, json_file: Json = None) -> N
 @app.command()
 def promote(
     version: Annotated[str, typer.Argument(help="Version to judge and promote.")],
-    reason: Annotated[str, typer.Option(help="Why; needed with --force and kept in the log.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Promote although the gate holds it.")] = False,
+    reason: Annotated[str, typer.Option(help="Reason, stored in the promotion log. Required with --force.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Promote the version even if the gate holds it.")] = False,
     config: Config = None,
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Judge a stored version against the champion of now by its own gate, and promote it if it passes."""
+    """Judge a stored version against the current champion by the version's own gate, and promote it if it passes.
+
+    Example: recsys promote VERSION --force --reason "the champion is broken"
+    """
     settings = settings_of(config, set_)
     from flows.promote import promote as flow
 
@@ -201,15 +206,18 @@ def promote(
 
 @app.command()
 def rollback(
-    to: Annotated[str | None, typer.Option(help="Version to return to; the champion before this one by default.")] = None,
-    reason: Annotated[str, typer.Option(help="Why; kept in the log.")] = "rolled back by hand",
+    to: Annotated[str | None, typer.Option(help="Version to return to. By default, the previous champion.")] = None,
+    reason: Annotated[str, typer.Option(help="Reason, stored in the promotion log.")] = "rolled back by hand",
     config: Config = None,
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Return to an earlier champion, after it has been loaded and checked."""
+    """Return to an earlier champion, after it has been loaded and checked. Works without Prefect.
+
+    Example: recsys rollback --reason "clicks dropped"
+    """
     settings = settings_of(config, set_)
-    # The task's plain function and not the flow: it takes a tenth of the time, and works when Prefect does not.
+    # Call the task's plain function instead of the flow: it takes a tenth of the time, and works when Prefect does not.
     from infra.stores import open_store
     from tasks.rollback import roll_back
 
@@ -218,7 +226,10 @@ def rollback(
 
 @app.command()
 def demo(config: Config = None, set_: Set = None) -> None:
-    """Show recommendations with why, versions side by side, decisions, drift and experiments in the browser (extra `demo`)."""
+    """Show explained recommendations, versions, decisions, drift and experiments in the browser (extra `demo`).
+
+    Example: recsys demo --set api_url=http://127.0.0.1:8000
+    """
     from configs.demo import DemoSettings
 
     settings = settings_of(config, set_, DemoSettings)
@@ -229,7 +240,7 @@ def demo(config: Config = None, set_: Set = None) -> None:
 
 
 def main() -> None:
-    """Run a command; what a person can mend ends as one paragraph and exit status 1."""
+    """Run a command. An error that the user can fix ends with one paragraph and exit status 1."""
     logging.getLogger("prefect.flow_runs").addFilter(_without_traceback)
     logging.getLogger("prefect.task_runs").addFilter(_without_traceback)
     try:
@@ -240,14 +251,14 @@ def main() -> None:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """A mendable error is logged by its message; the traceback of a defect stays."""
+    """Remove the traceback from the log record of an error that the user can fix. Defects keep their traceback."""
     if record.exc_info and isinstance(record.exc_info[1], RecsysError):
         record.exc_info = None
     return True
 
 
 def _named(model_name: str) -> str:
-    """What a command needs besides the version."""
+    """Return the option that a command needs besides the version, or an empty string for the default model name."""
     from configs.settings import RetrainSettings
 
     return "" if model_name == RetrainSettings().model_name else f" --set model_name={model_name}"
@@ -258,7 +269,8 @@ def _announce(entry: Promotion, json_file: Path | None) -> None:
 
     write_json(json_file, asdict(entry))
     typer.echo(
-        f"{entry.name} {entry.version} is champion (promotion {entry.number}, {entry.kind}); before it {entry.previous or 'none'}"
+        f"{entry.name} {entry.version} is champion (promotion {entry.number}, {entry.kind}); "
+        f"the previous champion was {entry.previous or 'none'}"
     )
 
 
@@ -282,7 +294,7 @@ def _print_comparison(comparison: Comparison) -> None:
         table(list(rows[0]), [list(row.values()) for row in rows])
         names = [entry.name for entry in comparison.entries]
         cells = {name: [comparison.cell(name, other) for other in names] for name in names}
-        typer.echo(f"NDCG@10 of the row less the column's, with Holm-corrected p; * is shown at {comparison.alpha:g}:")
+        typer.echo(f"NDCG@10 of the row minus the column, with Holm-corrected p; * is significant at {comparison.alpha:g}:")
         table(
             ["", *names],
             [
@@ -339,7 +351,7 @@ def _print_value(evaluation: Evaluation) -> None:
     from tasks.figures import value_rows
 
     rows = value_rows(evaluation.value, "ss4rec")
-    typer.echo("Expected value, with 95 % intervals; it decides nothing, and rests on these assumptions:")
+    typer.echo("Expected value, with 95 % intervals. It affects no decision and is based on these assumptions:")
     for assumption in evaluation.value.assumptions:
         typer.echo(f"- {assumption}")
     table(list(rows[0]), [list(row.values()) for row in rows])
@@ -362,7 +374,7 @@ def _print_search(summary: SearchSummary) -> None:
         for trial in record.trials
     ]
     table(["trial", "state", "NDCG@10", "best epoch", "seconds", "parameters, or why it failed"], rows)
-    typer.echo(f"best: trial {best.number}, valid NDCG@10 {best.value:.4f}. As a file for --config:\n")
+    typer.echo(f"best: trial {best.number}, valid NDCG@10 {best.value:.4f}. Its settings, as a file for --config:\n")
     settings = summary.settings
     chosen = {
         key: value
@@ -373,13 +385,14 @@ def _print_search(summary: SearchSummary) -> None:
     content = {"models": {"ss4rec": chosen}, "searched": settings.searched.model_dump(mode="json")}
     typer.echo(yaml.safe_dump(content, sort_keys=False))
     if summary.challenge is None:
-        typer.echo("It has not entered the gate.")
+        typer.echo("The best settings have not entered the gate.")
         return
     decision = summary.challenge.decision
     for reason in decision.reasons:
         typer.echo(f"- {reason}")
     typer.echo(
-        f"verdict: {decision.outcome}. version {summary.challenge.version.version}, champion {summary.challenge.champion or 'none'}"
+        f"verdict: {decision.outcome}. version {summary.challenge.version.version}, "
+        f"champion {summary.challenge.champion or 'none'}"
     )
 
 

@@ -1,4 +1,4 @@
-"""compare: several models with several seeds on one dataset version, and which of them is better than which."""
+"""compare: train several models with several seeds on one dataset version, and test which ones are better."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ __all__ = ["compare"]
 
 @flow(name="compare", flow_run_name="{settings.data.dataset_name}", on_failure=[show_failure])
 def compare(settings: CompareSettings = CompareSettings()) -> Comparison:  # noqa: B008
-    """Do the runs that are missing and report on all. Raises IncompleteComparisonError, after the report, where runs failed."""
+    """Do the missing runs, and report on all runs.
+
+    Raises:
+        IncompleteComparisonError: Some runs failed. It is raised after the report is written.
+    """
     dataset = _dataset(settings)
     comparison = begin_comparison(open_store(settings.store), dataset, settings)
     with run_lock(settings.work_dir, f"comparison-{comparison}"):
@@ -36,8 +40,8 @@ def compare(settings: CompareSettings = CompareSettings()) -> Comparison:  # noq
     if failures:
         reasons = " ".join(f"{failed.entry} seed {failed.seed}: {failed.reason}" for failed in failures)
         raise IncompleteComparisonError(
-            f"{len(failures)} of the runs of comparison {comparison} failed. {reasons} The others are reported at {found.page}; started "
-            f"again with --set id={comparison}, it does only what is missing.",
+            f"{len(failures)} of the runs of comparison {comparison} failed. {reasons} The others are reported at {found.page}. "
+            f"To do only the missing runs, start it again with --set id={comparison}.",
             found,
         )
     return found
@@ -45,7 +49,7 @@ def compare(settings: CompareSettings = CompareSettings()) -> Comparison:  # noq
 
 @flow(name="comparison-runs")
 def comparison_runs(comparison: str, dataset: DatasetRef, settings: CompareSettings) -> list[Failure]:
-    """Do the runs that are not stored yet, and tell which failed."""
+    """Do the runs that are not stored yet, and return those that failed."""
     run: Task[..., Any] = deploy_entry if settings.runner == "deployments" else compare_entry
     missing = missing_runs(open_store(settings.store), comparison, settings)
     futures = [(entry.name, seed, run.submit(comparison, entry.name, seed, dataset, settings)) for entry, seed in missing]
@@ -59,7 +63,7 @@ def comparison_runs(comparison: str, dataset: DatasetRef, settings: CompareSetti
 
 @task(name="deploy entry", task_run_name="{entry} seed {seed}", cache_policy=NO_CACHE)
 def deploy_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, settings: CompareSettings) -> None:
-    """Do one run of a comparison as a run of the deployment, and wait for it. Its result passes through the store."""
+    """Do one run of a comparison as a run of the deployment, and wait for it. The result is passed through the store."""
     parameters: dict[str, Any] = {
         "comparison": comparison,
         "entry": entry,
@@ -73,7 +77,11 @@ def deploy_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, se
 
 
 def _dataset(settings: CompareSettings) -> DatasetRef:
-    """The version asked for, or that the comparison began with, or the newest of the source, made where there is none."""
+    """Return the dataset version of the comparison.
+
+    It is the configured version, or the one that the comparison started with, or the newest of the source. If there is none, it
+    is built.
+    """
     wanted = pinned_dataset(open_store(settings.store), settings)
     try:
         return chosen_dataset(wanted, settings.data, settings.store)
@@ -84,15 +92,19 @@ def _dataset(settings: CompareSettings) -> DatasetRef:
 
 
 def _task_runner(settings: CompareSettings) -> TaskRunner[Any]:
-    """Where `comparison_runs` submits to. Raises SettingsError where Dask is asked for and not installed."""
+    """Return the task runner for `comparison_runs`.
+
+    Raises:
+        SettingsError: The runner is Dask, but prefect-dask is not installed.
+    """
     if settings.runner != "dask":
         return ThreadPoolTaskRunner(max_workers=settings.max_parallel)
     try:
         from prefect_dask.task_runners import DaskTaskRunner
     except ImportError as error:
         raise SettingsError(
-            "runner is dask, and prefect-dask is not installed: install the extra dask (`pip install -e .[dask]`), or set runner to "
-            "threads."
+            "runner is dask, but prefect-dask is not installed: install the extra dask (`pip install -e .[dask]`), or set "
+            "runner to threads."
         ) from error
     if settings.dask_address is not None:
         return DaskTaskRunner(address=settings.dask_address)

@@ -1,4 +1,4 @@
-"""compare-run: one run of a comparison, for the comparisons whose runs are deployment runs."""
+"""compare-run: one run of a comparison, for comparisons that run as deployments."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ __all__ = ["compare_run"]
 
 @flow(name="compare-run", flow_run_name="{entry} seed {seed}")
 def compare_run(comparison: str, entry: str, seed: int, dataset: str, settings: CompareSettings) -> None:
-    """Train `entry` with `seed` on the dataset version `name/version`. The result passes through the store."""
+    """Train `entry` with `seed` on the dataset version `name/version`. The result is passed through the store."""
     chosen = chosen_dataset(dataset, settings.data, settings.store)
     compare_entry(comparison, entry, seed, chosen, settings)

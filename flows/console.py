@@ -1,4 +1,4 @@
-"""What the commands of `recsys` share: their options, settings from them, tables for people, JSON for programs."""
+"""Shared parts of the `recsys` commands: options, settings, tables for people and JSON for programs."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ __all__ = ["Config", "Dataset", "Json", "Set", "plain", "settings_of", "table", 
 Config = Annotated[
     list[str] | None,
     typer.Option(
-        "--config", "-c", help="YAML file with settings, or the name of one that ships; may be repeated, the later win."
+        "--config",
+        "-c",
+        help="YAML file with settings, or the name of a shipped one. Repeatable; later files override earlier ones.",
     ),
 ]
 Set = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help="One setting, as key=value; may be repeated. RECSYS__STORE__URL=... in the environment sets store.url."
+        "--set", help="One setting, as key=value. Repeatable. RECSYS__STORE__URL=... in the environment sets store.url."
     ),
 ]
-Dataset = Annotated[str | None, typer.Option(help="Dataset version name/version; the newest of the source by default.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file for programs.")]
+Dataset = Annotated[str | None, typer.Option(help="Dataset version, as name/version. By default, the newest of the source.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file as JSON.")]
 
 
 @overload
@@ -38,7 +40,10 @@ def settings_of(config: list[str] | None, overrides: list[str] | None) -> Retrai
 @overload
 def settings_of(config: list[str] | None, overrides: list[str] | None, model: type[Settings]) -> Settings: ...
 def settings_of(config: list[str] | None, overrides: list[str] | None, model: type[BaseModel] | None = None) -> BaseModel:
-    """Settings from the command's files, RECSYS__ variables and overrides: those of a retraining, or of another `model`."""
+    """Load settings from the command's files, RECSYS__ variables and overrides.
+
+    `model` is the settings model to load, by default RetrainSettings.
+    """
     from configs.loading import load_settings
     from configs.settings import RetrainSettings
 
@@ -46,6 +51,7 @@ def settings_of(config: list[str] | None, overrides: list[str] | None, model: ty
 
 
 def write_json(path: Path | None, content: Any) -> None:
+    """Write `content` to `path` atomically. Do nothing if there is no path."""
     if path is None:
         return
     temporary = path.with_name(f".{path.name}.tmp")
@@ -55,7 +61,10 @@ def write_json(path: Path | None, content: Any) -> None:
 
 
 def table(columns: list[str], rows: list[list[str]], whole: str | None = None) -> None:
-    """Print the rows. What is too wide is folded, so that nothing is cut off; the column `whole` stays on one line, to be copied."""
+    """Print the rows as a table.
+
+    Wide cells are folded, so that nothing is cut off. The column `whole` stays on one line, so that its values can be copied.
+    """
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -69,6 +78,7 @@ def table(columns: list[str], rows: list[list[str]], whole: str | None = None) -
 
 
 def plain(value: Any) -> str:
+    """Return a value, dictionary or list as readable text."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {plain(inner)}" for key, inner in value.items())
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Which stored dataset version a flow works on."""
+"""Choose the stored dataset version that a flow works on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ __all__ = ["chosen_dataset"]
 
 
 def chosen_dataset(dataset: str | None, data: DataSettings, store: StoreSettings) -> DatasetRef:
-    """The version `name/version`, or the newest of the configured dataset. Raises NotFoundError."""
+    """Return the version `name/version`, or the newest of the configured dataset.
+
+    Raises:
+        NotFoundError: There is no such version.
+    """
     place = open_store(store)
     if dataset is not None:
         name, _, version = dataset.partition("/")
         return load_dataset_ref(place, name, version)
     versions = [ref for ref in list_datasets(place) if ref.name == data.dataset_name]
     if not versions:
-        raise NotFoundError(f"The store {place.uri('')} holds no dataset version of {data.dataset_name}. `recsys etl` makes one.")
+        raise NotFoundError(
+            f"The store {place.uri('')} has no dataset version of {data.dataset_name}. Create one with `recsys etl`."
+        )
     return versions[-1]

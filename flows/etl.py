@@ -1,4 +1,4 @@
-"""etl: a source, or what has arrived in a landing zone, becomes a validated, immutable dataset version."""
+"""etl: turn a source, or the new files of a landing zone, into a validated, immutable dataset version."""
 
 from __future__ import annotations
 
@@ -26,9 +26,20 @@ def etl(
     retry_quarantined: bool = False,
     now: float | None = None,
 ) -> DatasetRef:
-    """Ingest, validate and store one dataset version. With `data.landing`, new files are added to the version before, whose parts are
-    compacted when they have become many, or with `compact`. `now` (UTC seconds) is the time that landed files are read at, by
-    default this machine's."""
+    """Ingest, validate and store one dataset version.
+
+    With `data.landing`, new files are added to the previous version. Its parts are compacted if there are many.
+
+    Args:
+        data: Source of the events.
+        validation: Limits of the validation.
+        store: Store of the dataset.
+        engine: Engine that processes the events.
+        landing: Settings of the landing zone.
+        compact: Compact the parts of the newest version in any case.
+        retry_quarantined: Retry files that were quarantined as a whole.
+        now: Time in UTC seconds at which landed files are read. By default this machine's time.
+    """
     if data.landing is not None:
         add_landed_files(data, validation, landing, engine, store, retry_quarantined, now)
     elif not compact:

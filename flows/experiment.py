@@ -1,4 +1,4 @@
-"""`recsys experiment`: experiments on live traffic, before, while and after they run."""
+"""`recsys experiment`: check, assign and report on experiments on live traffic."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Experiments on live traffic.")
-Experiments = Annotated[Path, typer.Option("--experiments", help="The YAML file of experiments.")]
+app = typer.Typer(no_args_is_help=True, help="Check, assign and report on experiments on live traffic.")
+Experiments = Annotated[Path, typer.Option("--experiments", help="YAML file of experiments.")]
 
 
 @app.command("list")
 def list_(experiments: Experiments, json_file: Json = None) -> None:
-    """Check the file, and list its experiments and shadow versions."""
+    """Validate the file, and list its experiments and shadow versions.
+
+    Example: recsys experiment list --experiments experiments.yaml
+    """
     file = _file(experiments)
     write_json(json_file, file.model_dump(mode="json"))
     rows = [
@@ -44,10 +47,13 @@ def list_(experiments: Experiments, json_file: Json = None) -> None:
 def assign(
     experiments: Experiments,
     users: Annotated[list[str], typer.Argument(help="User ids.")],
-    at: Annotated[datetime | None, typer.Option(help="UTC time; now by default.")] = None,
+    at: Annotated[datetime | None, typer.Option(help="UTC time. By default, now.")] = None,
     json_file: Json = None,
 ) -> None:
-    """Show what users are served with."""
+    """Show the experiment, arm and model version of each user.
+
+    Example: recsys experiment assign 17 42 --experiments experiments.yaml
+    """
     from dataclasses import asdict
 
     from serving.experiments import Experiments as Assigner
@@ -66,18 +72,26 @@ def report(
     name: Annotated[str, typer.Argument(help="Name of the experiment.")],
     experiments: Experiments,
     outcomes: Annotated[
-        Path, typer.Option(help=".csv, .parquet or .jsonl with user_id, timestamp, and movie_id, value, request_id where known.")
+        Path,
+        typer.Option(help=".csv, .parquet or .jsonl file with user_id, timestamp, and optionally movie_id, value, request_id."),
     ],
     exposures: Annotated[
-        Path | None, typer.Option(help="File or folder of the exposure log; what the logs put into the store by default.")
+        Path | None, typer.Option(help="File or folder of the exposure log. By default, the exposures in the store.")
     ] = None,
-    as_of: Annotated[datetime | None, typer.Option(help="UTC time to which all is known; the newest time by default.")] = None,
-    page: Annotated[Path | None, typer.Option(help="Write the report as a page.")] = None,
+    as_of: Annotated[
+        datetime | None, typer.Option(help="UTC time up to which the data is complete. By default, the newest time in the data.")
+    ] = None,
+    page: Annotated[Path | None, typer.Option(help="Also write the report to this file as an HTML page.")] = None,
     config: Config = None,
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Join exposures with outcomes, check whether they may be believed, and compare the arms; look as often as you like."""
+    """Join exposures with outcomes, check the quality of the data, and compare the arms.
+
+    The intervals are valid at all times, so you can run the report as often as you like.
+
+    Example: recsys experiment report longer-memory --experiments experiments.yaml --outcomes outcomes.csv
+    """
     experiment = _named(_file(experiments), name, experiments)
     from infra.stores import open_store
     from serving.experiment_page import arm_rows, check_rows, render_html, versus_rows
@@ -117,7 +131,7 @@ def _named(file: ExperimentFile, name: str, path: Path) -> Experiment:
         if each.name == name:
             return each
     known = ", ".join(each.name for each in file.experiments) or "none"
-    raise SettingsError(f"{path} has no experiment {name!r}; it has {known}.")
+    raise SettingsError(f"{path} has no experiment {name!r}. Its experiments are: {known}.")
 
 
 def _seconds(at: datetime | None) -> int:

@@ -1,4 +1,4 @@
-"""Commands `recsys gpu`: what is rented, and the end of what nobody wants any more."""
+"""`recsys gpu`: list rented GPU pods, and delete those that are no longer needed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    no_args_is_help=True, help="GPUs that are rented on RunPod. The key: RUNPOD_API_KEY, or the block RunPod Credentials."
+    no_args_is_help=True, help="Rented GPUs on RunPod. The API key is read from RUNPOD_API_KEY or the RunPod Credentials block."
 )
 
 
 @app.command()
 def ls(json_file: Json = None) -> None:
-    """List the account's pods: whose they are, what they cost."""
+    """List the account's pods with their runs and costs.
+
+    Example: recsys gpu ls
+    """
     import asyncio
 
     from infra.runpod.account import rented
@@ -33,15 +36,17 @@ def ls(json_file: Json = None) -> None:
 
 @app.command()
 def reap(json_file: Json = None) -> None:
-    """Delete the pods of this Prefect server's pools that no run wants, or that are too old, and mark runs whose pod is gone.
+    """Delete pods of this Prefect server's pools that no run needs or that are too old, and mark runs whose pod is missing.
 
-    The workers do so all the time; this is for when none is at work.
+    The workers do this continuously. Use the command if no worker is running.
+
+    Example: recsys gpu reap
     """
     import asyncio
 
     from infra.runpod.account import sweep
 
-    typer.echo("Looking at the pods three times, as one look may be wrong ...", err=True)
+    typer.echo("Checking the pods three times, because a single check can be wrong ...", err=True)
     ended = asyncio.run(sweep())
     write_json(json_file, [row.to_dict() for row in ended])
     _print(ended)

@@ -1,4 +1,4 @@
-"""Commands of `recsys` that look and change nothing: the effective settings, and whether what a run needs is there."""
+"""Read-only commands of `recsys`: the effective settings, and the health of the services that a run needs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["app", "config"]
 
 app = typer.Typer()
-config = typer.Typer(no_args_is_help=True, help="Settings, and where each comes from.")
+config = typer.Typer(no_args_is_help=True, help="Inspect settings and their sources.")
 
 COMMANDS = ("retrain", "search", "compare", "replay", "setup", "serve", "demo")
 SIGNS = {"ok": "ok", "absent": "-", "broken": "BROKEN"}
 
 
 def _model_of(command: str) -> type[BaseModel]:
-    """The settings of a command."""
+    """Return the settings model of a command. Raises SettingsError."""
     from configs.comparison import CompareSettings
     from configs.demo import DemoSettings
     from configs.environment import EnvironmentSettings
@@ -43,22 +43,20 @@ def _model_of(command: str) -> type[BaseModel]:
         DemoSettings,
     )
     if command not in COMMANDS:
-        raise SettingsError(f"--for {command}: there is no such command with settings; known are {', '.join(COMMANDS)}.")
+        raise SettingsError(f"--for {command}: there is no such command with settings; the commands are {', '.join(COMMANDS)}.")
     return models[COMMANDS.index(command)]
 
 
 @config.command()
 def show(
-    section: Annotated[str | None, typer.Argument(help="Show only what lies below this key, such as models.ss4rec.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Show the defaults too: every key that --set takes.")] = False,
-    command: Annotated[
-        str, typer.Option("--for", help=f"The command whose settings are meant: {', '.join(COMMANDS)}.")
-    ] = "retrain",
+    section: Annotated[str | None, typer.Argument(help="Show only the settings below this key, such as models.ss4rec.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Also show the defaults: every key that --set accepts.")] = False,
+    command: Annotated[str, typer.Option("--for", help=f"Command whose settings are shown: {', '.join(COMMANDS)}.")] = "retrain",
     config: Config = None,
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Print the settings that a command would have, and the source of each. Without a section, defaults are left out.
+    """Print the effective settings of a command and the source of each. Without a section, defaults are omitted.
 
     Example: recsys config show promotion -c best --set promotion.approval=manual
     """
@@ -84,7 +82,7 @@ def show(
 
 @app.command()
 def doctor(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """Check the store, the Prefect server, Redis, the GPU and the packages. The exit status is 1 if one is broken.
+    """Check the store, the Prefect server, Redis, the GPU and the packages. The exit status is 1 if one of them is broken.
 
     Example: recsys doctor --set store.url=s3://bucket/prefix
     """

@@ -1,4 +1,4 @@
-"""monitor: have new events drifted from what the champion was trained on, and does it still rank them well?"""
+"""monitor: check whether new events have drifted from the champion's reference, and how well the champion ranks them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,17 @@ def monitor(
 ) -> DriftResult:
     """Measure drift and live quality on a dataset version `name/version`, by default the newest of the configured source.
 
-    The slice begins at `since`, and lasts until `now` (both UTC seconds; see `tasks.monitoring`). A slice that drifted is announced
-    as the event recsys.drift.detected.
+    If the newest slice has drifted, the event recsys.drift.detected is emitted.
+
+    Args:
+        dataset: Dataset version `name/version`, by default the newest of the configured source.
+        model_name: Name of the model whose champion is monitored.
+        data: Source of the dataset.
+        drift: Settings of the drift checks.
+        store: Store of the dataset and the champion.
+        monitoring: Settings of live quality and of the reports.
+        since: Start of the slice in UTC seconds (see `tasks.monitoring`).
+        now: End of the slice in UTC seconds (see `tasks.monitoring`).
     """
     chosen = chosen_dataset(dataset, data, store)
     result = measure_drift(chosen, model_name, drift, store, monitoring, since, now)

@@ -1,7 +1,8 @@
-"""`recsys open`: what an artifact or a message names by its address, in the browser of whoever reads it.
+"""`recsys open`: open an object of the store in the reader's browser, by the address shown in an artifact or message.
 
-A page of the Prefect UI cannot link to the store: browsers follow neither s3:// nor file://, a presigned link would be a secret that
-expires, and a console's address is not the same for everyone. So people are given the address and this command.
+A page of the Prefect UI cannot link to the store. Browsers follow neither s3:// nor file:// links, a presigned link would be a
+secret that expires, and the address of a storage console differs between users. Therefore pages show the address and this
+command.
 """
 
 from __future__ import annotations
@@ -27,18 +28,21 @@ app = typer.Typer()
 
 @app.command("open")
 def open_address(
-    address: Annotated[str, typer.Argument(help="Address of an object of the store, s3://... or file:..., as it is shown.")],
-    to: Annotated[Path | None, typer.Option(help="Write it to this file, and open nothing.")] = None,
+    address: Annotated[str, typer.Argument(help="Address of an object in the store, s3://... or file:..., as shown.")],
+    to: Annotated[Path | None, typer.Option(help="Write the object to this file instead of opening it.")] = None,
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Open a page, figure or record that an artifact or a message names by its address; of a version, list the files."""
+    """Open a page, figure or record by the address shown in an artifact or message. For a version, list its files.
+
+    Example: recsys open s3://bucket/prefix/models/movie-ranker/VERSION/recsys_report.html
+    """
     store, key = _place(address, settings_of(config, set_).store)
     if not store.exists(key):
         inside = list(store.list(f"{key}/"))
         if not inside:
             raise NotFoundError(
-                f"{address} is not in the store, and nothing lies under it. Copy the whole address as it is shown."
+                f"{address} is not in the store, and no object has an address below it. Copy the complete address as shown."
             )
         for each in inside:
             typer.echo(store.uri(each))
@@ -49,11 +53,15 @@ def open_address(
         store.fetch(key, path)
     typer.echo(f"{address} is at {path}")
     if to is None and typer.launch(str(path)):
-        typer.echo("This machine has no program that opens it; copy the file to one that has.")
+        typer.echo("No program on this machine can open the file. Copy it to a machine that can.")
 
 
 def _place(address: str, given: StoreSettings) -> tuple[Store, str]:
-    """The bucket or folder that the address is in, and its key there. Raises SettingsError."""
+    """Return the bucket or folder that contains the address, and the key in it.
+
+    Raises:
+        SettingsError: The text is not an address of an object in a store.
+    """
     from infra.stores import open_store
 
     if address.startswith("s3://"):
@@ -64,9 +72,9 @@ def _place(address: str, given: StoreSettings) -> tuple[Store, str]:
         url, key = f"file:{path.parent}", path.name
     else:
         raise SettingsError(
-            f"{address} is no address of a store: it begins with s3:// or file:, as it is shown in the Prefect UI."
+            f"{address} is not a store address. Store addresses start with s3:// or file:, as shown in the Prefect UI."
         )
     key = key.strip("/")
     if not key:
-        raise SettingsError(f"{address} names a whole store and nothing in it. Copy the whole address as it is shown.")
+        raise SettingsError(f"{address} names a store, but no object in it. Copy the complete address as shown.")
     return open_store(given.model_copy(update={"url": url})), key

@@ -1,4 +1,4 @@
-"""Commands of `recsys` for those who run it: a Prefect server is set up."""
+"""Operator commands of `recsys`: set up a Prefect server."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ def setup(
     set_: Set = None,
     json_file: Json = None,
     take_over: Annotated[
-        bool, typer.Option("--take-over", help="The server is another environment's, and is to be this one's.")
+        bool, typer.Option("--take-over", help="Take over a server that belongs to another environment.")
     ] = False,
 ) -> None:
-    """Create or update work pools, queues, blocks, deployments with their schedules, and alerts on the Prefect server."""
+    """Create or update work pools, queues, blocks, deployments with their schedules, and alerts on the Prefect server.
+
+    Running it again changes nothing if the server is up to date.
+
+    Example: recsys setup -c production
+    """
     from configs.environment import EnvironmentSettings
 
     settings = settings_of(config, set_, EnvironmentSettings)

@@ -1,4 +1,4 @@
-"""promote: judge a stored version against the champion of now, and promote it if it passes, or is forced."""
+"""promote: judge a stored version against the current champion, and promote it if it passes or is forced."""
 
 from __future__ import annotations
 
@@ -25,19 +25,29 @@ def promote(
     promotion: PromotionSettings | None = None,
     store: StoreSettings = DEFAULTS.store,
 ) -> Promotion:
-    """Promote `version`, if it passes the gate that it was trained for, but for what `promotion` sets.
+    """Promote `version` if it passes its own gate, with any fields set in `promotion` overriding that gate.
 
-    `force` overrides the gate and needs a reason, which the log keeps; a version that does not load and answer is no champion
-    all the same, as nothing could be ranked against it. Raises GateError when it is held.
+    Args:
+        version: Version to judge.
+        model_name: Name that the version is registered under.
+        reason: Reason, stored in the promotion log.
+        force: Override the gate. Requires a reason. A version that does not load and answer cannot be promoted even by force,
+            because
+            nothing could be ranked against it.
+        promotion: Gate settings that override those of the version.
+        store: Store of the version.
+
+    Raises:
+        GateError: The version is held, or cannot be promoted.
     """
     if force and not reason.strip():
-        raise GateError("A forced promotion needs a reason (--reason), which the promotion log keeps.")
+        raise GateError("A forced promotion needs a reason (--reason), which is stored in the promotion log.")
     ref, decision, settings = judge_again(model_name, version, promotion, store)
     if decision.champion == version:
-        raise GateError(f"{model_name} {version} is the champion already.")
+        raise GateError(f"{model_name} {version} is already the champion.")
     if force:
         if decision.broken:
-            raise GateError(f"{version} cannot be champion, not by force either. {decision.broken} The champion is unchanged.")
+            raise GateError(f"{version} cannot become champion, even by force. {decision.broken} The champion is unchanged.")
         forced = force_promotion(ref, reason, decision, store)
         tell_of_champion(forced, store)
         return forced

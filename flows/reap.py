@@ -1,4 +1,4 @@
-"""reap: the hourly sweep of rented GPUs, for the case that no worker is at work."""
+"""reap: the hourly sweep of rented GPU pods, in case no worker is running."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["reap"]
 
 @flow(name="reap")
 async def reap() -> list[dict[str, Any]]:
-    """Delete the pods of this Prefect server's pools that no run wants, or that are too old. What was deleted."""
+    """Delete the pods of this Prefect server's pools that no run needs or that are too old. Return the deleted pods."""
     ended = await sweep()
     for row in ended:
-        get_run_logger().warning("pod %s was left over: %s, %.4f USD, flow run %s", row.pod, row.gpu, row.usd, row.run)
+        get_run_logger().warning("deleted the leftover pod %s: %s, %.4f USD, flow run %s", row.pod, row.gpu, row.usd, row.run)
     get_run_logger().info("%d pods deleted", len(ended))
     return [row.to_dict() for row in ended]

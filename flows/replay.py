@@ -1,4 +1,4 @@
-"""replay: a data set's past lived through again, slice by slice, once for each policy of retraining."""
+"""replay: replay the history of a dataset slice by slice, once for each retraining policy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["replay"]
 
 @flow(name="replay", flow_run_name="{settings.data.dataset_name}", on_failure=[show_failure])
 def replay(settings: ReplaySettings = ReplaySettings()) -> Replay:  # noqa: B008
-    """Replay the source and tell what each policy was worth. A replay that was killed goes on with the slice that it was in."""
+    """Replay the source, and report the value of each retraining policy. A killed replay resumes with its current slice."""
     plan = begin_replay(settings)
     with run_lock(settings.work_dir, f"replay-{plan.id}"):
         progress = Progress(plan)
@@ -38,7 +38,7 @@ def replay(settings: ReplaySettings = ReplaySettings()) -> Replay:  # noqa: B008
 
 
 def watch_slice(plan: ReplayPlan, part: Slice, settings: ReplaySettings) -> SliceRecord:
-    """Add the slice to the dataset; each policy's champion is monitored on it, and ranks it."""
+    """Add the slice to the dataset, and monitor each policy's champion on it, including how well it ranks the slice."""
     clock, run = Clock(), run_settings(plan, settings)
     deliver_slice(plan, part)
     dataset = clock("etl", etl, run.data, run.validation, run.store, run.etl, run.landing, now=part.end)
@@ -56,8 +56,13 @@ def watch_slice(plan: ReplayPlan, part: Slice, settings: ReplaySettings) -> Slic
 
 
 def retrain_policies(plan: ReplayPlan, part: Slice, record: SliceRecord, due: dict[str, str], settings: ReplaySettings) -> None:
-    """Train once for all policies that are due, as equal settings on the same dataset are the same model; each policy's own gate
-    decides against its own champion."""
+    """Train once for all policies that are due. Each policy's gate decides against its own champion.
+
+    One training is enough, because the same settings on the same dataset give the same model.
+
+    Raises:
+        ReplayError: The gate held the first model, so there is no champion.
+    """
     dataset = dataset_of(plan, record)
     shared, run, ranked = Clock(), run_settings(plan, settings), None
     for policy, why in due.items():
@@ -81,8 +86,8 @@ def retrain_policies(plan: ReplayPlan, part: Slice, record: SliceRecord, due: di
             )
         if kept.champion is None:
             raise ReplayError(
-                f"The gate held the model of the base ({kept.outcome}), so there is no champion to replay. {' '.join(kept.reasons)} Take "
-                "more base_slices, train longer, or lower promotion.floors."
+                f"The gate held the base model ({kept.outcome}), so there is no champion to replay. {' '.join(kept.reasons)} "
+                "Use more base_slices, train longer, or lower promotion.floors."
             )
         keep_training(plan, kept)
     clear_checkpoints(run)

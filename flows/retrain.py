@@ -1,4 +1,4 @@
-"""retrain: the scheduled story, whole. Events become a dataset, models, a decision, and maybe a new champion."""
+"""retrain: the complete scheduled pipeline, from events to a dataset, models, a gate decision and possibly a new champion."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["RetrainSummary", "retrain"]
 
 @dataclass(frozen=True)
 class RetrainSummary:
-    """What a run did; `recsys retrain --json FILE` writes it."""
+    """The result of a run. `recsys retrain --json FILE` writes it to a file."""
 
     flow_run: str
     dataset: DatasetRef
@@ -43,7 +43,7 @@ class RetrainSummary:
 
 @flow(name="retrain", flow_run_name="{settings.model_name} on {settings.data.dataset_name}", on_failure=[show_failure])
 def retrain(settings: RetrainSettings = RetrainSettings()) -> RetrainSummary:  # noqa: B008
-    """Retrain on the configured source, or on what has landed, and promote the result if the gate lets it."""
+    """Retrain on the configured source or landing zone, and promote the result if it passes the gate."""
     clock = Clock()
     with run_lock(settings.work_dir, settings.model_name):
         dataset = clock("etl", etl, settings.data, settings.validation, settings.store, settings.etl, settings.landing)

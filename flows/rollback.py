@@ -1,4 +1,4 @@
-"""rollback: return to an earlier champion, after it has been loaded and has answered as it did."""
+"""rollback: return to an earlier champion, after checking that it loads and still gives the same answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ def rollback(
     promotion: PromotionSettings = DEFAULTS.promotion,
     store: StoreSettings = DEFAULTS.store,
 ) -> Promotion:
-    """Return to version `to`, by default the champion before this one."""
+    """Return to an earlier champion.
+
+    Args:
+        to: Version to return to, by default the previous champion.
+        reason: Reason, stored in the promotion log.
+        model_name: Name that the version is registered under.
+        promotion: Gate settings, whose limits apply to the check that the version loads and answers.
+        store: Store of the version.
+    """
     entry = return_to(model_name, to, reason, promotion, store)
     tell_of_champion(entry, store)
     return entry

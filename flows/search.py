@@ -1,4 +1,4 @@
-"""search: better settings for SS4Rec are looked for by the valid part, and the best enters the gate like any challenger."""
+"""search: search for better settings of SS4Rec on the valid part, and send the best through the gate like any challenger."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ __all__ = ["SearchSummary", "search"]
 
 @dataclass(frozen=True)
 class SearchSummary:
-    """What a search did; `recsys search --json FILE` writes it."""
+    """The result of a search. `recsys search --json FILE` writes it to a file."""
 
     flow_run: str
     dataset: DatasetRef
     record: SearchRecord
     settings: RetrainSettings  # with the best trial's parameters
-    challenge: Challenge | None  # none where it did not enter the gate
+    challenge: Challenge | None  # None if the best settings did not enter the gate
     durations_s: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """Without the store's credentials."""
+        """Return the summary as a dictionary, without the store's credentials."""
         fields = {name: getattr(self, name) for name in ("flow_run", "durations_s")}
         parts = {"dataset": asdict(self.dataset), "record": self.record.to_dict()}
         settings = safe_settings(self.settings)
@@ -49,10 +49,10 @@ class SearchSummary:
 
 @flow(name="search", flow_run_name="{settings.model_name} on {settings.data.dataset_name}", on_failure=[show_failure])
 def search(settings: SearchSettings = SearchSettings(), dataset: str | None = None) -> SearchSummary:  # noqa: B008
-    """Search on a dataset version `name/version`, by default the newest of the configured source, and let the best enter the gate.
+    """Search on a dataset version `name/version`, by default the newest of the configured source.
 
-    The model's run lock is held for the challenge only: retrainings go on meanwhile, and several runs can share a study. Of
-    those, the last one to end enters the gate.
+    The best settings enter the gate. The model's run lock is held only for that challenge, so retrainings can run during the
+    search, and several runs can share a study. The last of these runs to end enters the gate.
     """
     clock = Clock()
     chosen = chosen_dataset(dataset, settings.data, settings.store)
@@ -61,7 +61,7 @@ def search(settings: SearchSettings = SearchSettings(), dataset: str | None = No
     record = clock("conclude", conclude_search, chosen, study, settings)
     best, outcome = best_settings(record, settings), None
     if settings.search.enter_gate and record.under_way:
-        get_run_logger().info("%d trials are under way in other runs: the last run to end enters the gate", record.under_way)
+        get_run_logger().info("%d trials are still running in other runs; the last run to end enters the gate", record.under_way)
     elif settings.search.enter_gate:
         with run_lock(settings.work_dir, settings.model_name, settings.search.gate_wait_s):
             outcome = challenge(chosen, best, clock)
@@ -69,13 +69,16 @@ def search(settings: SearchSettings = SearchSettings(), dataset: str | None = No
 
 
 def _train_trials(dataset: DatasetRef, study: StudyRef, settings: SearchSettings) -> None:
-    """One worker in this process, or several in processes of their own: torch's random state is one for a whole process."""
+    """Train the trials with one worker in this process, or with several workers in separate processes.
+
+    Workers need separate processes because torch's random state is shared within a process.
+    """
     workers = settings.search.workers
     if workers == 1:
         search_trials(dataset, study, settings)
         return
     with get_client(sync_client=True) as client:
-        server = str(client.api_url)  # also of the server that this process has started: each worker would start its own
+        server = str(client.api_url)  # may be a temporary server of this process; without it, each worker would start its own
     with temporary_settings({PREFECT_API_URL: server}), ProcessPoolTaskRunner(max_workers=workers) as pool:
         shared = {"dataset": dataset, "ref": study, "settings": settings}
         running = [pool.submit(search_trials, {**shared, "worker": worker}) for worker in range(workers)]
@@ -84,8 +87,8 @@ def _train_trials(dataset: DatasetRef, study: StudyRef, settings: SearchSettings
                 worker.result()
         except BrokenProcessPool as error:
             raise TrainingError(
-                f"A worker of the study {study.name} was killed, as the system does when memory is short. Its trials are kept: run the "
-                "search again to go on, with fewer search.workers or a smaller search.space."
+                f"A worker of the study {study.name} was killed, probably because the system ran out of memory. Its trials are "
+                "kept. To resume, run the search again with fewer search.workers or a smaller search.space."
             ) from error
 
 

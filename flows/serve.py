@@ -1,4 +1,4 @@
-"""`recsys serve`: answers requests from the champion of the registry, and follows its promotion log."""
+"""`recsys serve`: serve recommendations from the registry's champion, and follow its promotion log."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ app = typer.Typer()
 
 @app.command()
 def serve(
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; they share Redis only.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of processes. They share only Redis.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
-    redis: Annotated[str | None, typer.Option(help="redis://host:port/number, where users' events and states are kept.")] = None,
+    redis: Annotated[
+        str | None, typer.Option(help="redis://host:port/number of the Redis server for users' events and states.")
+    ] = None,
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Serve recommendations over HTTP from the local registry's champion."""
+    """Serve recommendations over HTTP from the champion of the registry.
+
+    Example: recsys serve --workers 2 --redis redis://127.0.0.1:6379/0
+    """
     from configs.serving import ServingSettings
 
     short = {"workers": workers, "port": port, "redis.url": redis}

@@ -1,4 +1,4 @@
-"""Commands of `recsys` that read the store: what there is, and what is known of it."""
+"""Commands of `recsys` for the store: list, show, audit and prune versions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 __all__ = ["app", "show_accounts"]
 
 app = typer.Typer()
-datasets = typer.Typer(help="List the stored dataset versions; `prune` deletes those that nothing needs.")
+datasets = typer.Typer(help="List the stored dataset versions. `prune` deletes the unused ones.\n\nExample: recsys datasets")
 app.add_typer(datasets, name="datasets")
 
 
 @app.command()
 def models(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """List the registered versions; the champion is marked."""
+    """List the registered model versions. An asterisk marks the champion.
+
+    Example: recsys models --set model_name=movie-ranker
+    """
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
@@ -52,7 +55,7 @@ def models(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     table(["", "version", "model", "dataset", "protocol", "HR@10", "NDCG@10", "gate"], rows, whole="version")
     for reason in damaged.values():
         typer.echo(f"- {reason}")
-    typer.echo(f"champion of {settings.model_name}: {best or 'none yet; `recsys retrain` makes the first'}")
+    typer.echo(f"champion of {settings.model_name}: {best or 'none yet; create the first with `recsys retrain`'}")
 
 
 @app.command()
@@ -62,7 +65,10 @@ def show(
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Show a version's lineage, files, promotions and the gate's decisions."""
+    """Show a version's lineage, files, promotions and gate decisions.
+
+    Example: recsys show champion
+    """
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
@@ -106,12 +112,15 @@ def show(
 
 @app.command()
 def landing(
-    last: Annotated[int, typer.Option(min=1, help="Runs to show, the newest.")] = 5,
+    last: Annotated[int, typer.Option(min=1, help="Number of newest runs to show.")] = 5,
     config: Config = None,
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Show what the runs over the landing zone added, file by file."""
+    """Show what the runs over the landing zone added, file by file.
+
+    Example: recsys landing --last 10 --set data.dataset=films
+    """
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
@@ -125,7 +134,7 @@ def landing(
 
 
 def show_accounts(entries: list[LogEntry]) -> None:
-    """Each file with what became of its rows."""
+    """Print each file and the outcome of its rows."""
     counts = ("rows", "accepted", "duplicates", "quarantined", "corrections", "late")
     rows = [
         [str(entry.number), account.file, account.kind, *(f"{getattr(account, name):,}" for name in counts), account.remarks]
@@ -144,7 +153,10 @@ def _complete_until(entries: list[LogEntry]) -> str:
 
 @datasets.callback(invoke_without_command=True)
 def list_versions(context: typer.Context, config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """List the stored dataset versions; `prune` deletes those that nothing needs."""
+    """List the stored dataset versions. `prune` deletes the unused ones.
+
+    Example: recsys datasets
+    """
     if context.invoked_subcommand is not None:
         return
     settings = settings_of(config, set_)
@@ -165,14 +177,17 @@ def list_versions(context: typer.Context, config: Config = None, set_: Set = Non
 @datasets.command()
 def prune(
     keep: Annotated[
-        int | None, typer.Option(min=1, help="Newest versions of each dataset to keep (landing.keep_versions).")
+        int | None, typer.Option(min=1, help="Number of newest versions of each dataset to keep (landing.keep_versions).")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it the command tells what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete the versions. Without it, the command only lists them.")] = False,
     config: Config = None,
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Delete dataset versions that are not among the newest and that nothing in the store refers to."""
+    """Delete dataset versions that are not among the newest and are not referenced in the store.
+
+    Example: recsys datasets prune --keep 5 --yes
+    """
     settings = settings_of(config, set_)
     from infra.stores import open_store
     from tasks import retention
@@ -185,19 +200,22 @@ def prune(
     done = "deleted" if yes else "would be deleted"
     rows = [[version, "stays", why] for version, why in plan.kept.items()]
     table(["dataset", "", "why"], rows + [[version, done, "nothing refers to it"] for version in plan.versions], whole="dataset")
-    typer.echo(f"{len(plan.versions)} versions, {len(plan.objects)} objects {done}{'' if yes else '; --yes deletes them'}")
+    typer.echo(f"{len(plan.versions)} versions, {len(plan.objects)} objects {done}{'' if yes else '; delete them with --yes'}")
 
 
 @app.command()
 def audit(
     version: Annotated[str, typer.Argument(help="Version, or `champion`.")],
     retrain: Annotated[bool, typer.Option("--retrain", help="Also train its settings under each order of events.")] = False,
-    draws: Annotated[int, typer.Option(min=1, help="Times that the order of tied events is drawn anew.")] = 5,
+    draws: Annotated[int, typer.Option(min=1, help="Number of random orders of tied events.")] = 5,
     config: Config = None,
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Show how much of a version's score is tie order, masking of seen items, and the target's time."""
+    """Show how much of a version's score comes from tie order, masking of seen items, and the target's time.
+
+    Example: recsys audit champion --retrain
+    """
     settings = settings_of(config, set_)
     from infra.stores import open_store
     from tasks.audit import audit_version
@@ -211,7 +229,7 @@ def audit(
     write_json(json_file, report.to_dict())
     typer.echo(
         f"{ref.name} {ref.version} under {report.protocol} on {report.dataset}: {report.tied_share:.0%} of the histories' events "
-        "share their second with a neighbour"
+        "share their second with a neighbouring event"
     )
     table(
         ["switch", "NDCG@10 own", "switched", "difference", "95 % interval", "share"],
@@ -243,19 +261,23 @@ def audit(
             for row in report.rows
         ],
     )
-    for finding in report.findings or ["No switch is worth a tenth of the score."]:
+    for finding in report.findings or ["No switch accounts for a tenth of the score."]:
         typer.echo(f"- {finding}")
 
 
 def _said(decision: dict[str, Any]) -> str:
-    """The reasons of a hold, or who approved."""
+    """Return the reasons of a hold, or the person who approved."""
     approval = decision["approval"]
     approved = f"approved by {approval['who']}{': ' + approval['note'] if approval['note'] else ''}" if approval else ""
     return " ".join(decision["reasons"]) or approved
 
 
 def _named(store: Store, name: str, version: str) -> str:
-    """The version itself, or the champion's. Raises ChampionMissingError."""
+    """Return the version, with `champion` resolved.
+
+    Raises:
+        ChampionMissingError: `champion` was given, but nothing has been promoted yet.
+    """
     from configs.errors import ChampionMissingError
     from tasks.promotions import champion
 
@@ -263,5 +285,5 @@ def _named(store: Store, name: str, version: str) -> str:
         return version
     current = champion(store, name)
     if current is None:
-        raise ChampionMissingError(f"{name} has no champion yet. `recsys retrain` makes the first.")
+        raise ChampionMissingError(f"{name} has no champion yet. Create the first with `recsys retrain`.")
     return current.version

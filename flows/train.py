@@ -1,4 +1,4 @@
-"""train: the candidates on one dataset version, compared and registered, without a decision; or handed to a run that asked."""
+"""train: train the candidates on one dataset version, and register them without a decision or hand them over to another run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,16 @@ def train(
     dataset: str | None = None,
     hand_over: bool = False,
 ) -> ModelRef | None:
-    """Train on a dataset version `name/version`, by default the newest of the configured source. `promote` judges the result.
+    """Train and register a version without a decision. `promote` judges it later.
 
-    With `hand_over` the candidates go to the store as they are, for the run that started this one (`training.where:
-    deployment`): nothing is registered, and None returned.
+    Args:
+        settings: Settings of the run.
+        dataset: Dataset version `name/version`, by default the newest of the configured source.
+        hand_over: Store the candidates for the run that started this one (`training.where: deployment`), without registering
+            them.
+
+    Returns:
+        The registered version, or None with `hand_over`.
     """
     with run_lock(settings.work_dir, settings.model_name):
         chosen = chosen_dataset(dataset, settings.data, settings.store)

@@ -1,1 +1,1 @@
-"""The edge of the product: stores and downloads."""
+"""The edge of the product: stores, downloads, Prefect and RunPod."""

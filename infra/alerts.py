@@ -1,7 +1,7 @@
-"""Automations of the Prefect server: who is told of what, and which runs count as dead.
+"""Automations of the Prefect server: which events are reported to whom, and which runs count as dead.
 
-They work on the server, so they tell of a run whose process is gone, and a webhook that fails costs no run anything. One that
-exists under its name is brought into the wanted state, but stays switched off where people have switched it off.
+They run on the server. They can therefore report a run whose process has died, and a failing webhook does not affect any run.
+An existing automation of the same name is updated, but it stays switched off if people have switched it off.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ALERTS = (FAILED, LATE, ZOMBIE, DECIDED, DRIFTED)
 
 
 def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID]) -> list[AutomationCore]:
-    """What the server must have; without a notification block only what tells nobody."""
+    """Return the automations that the server must have. Without a notification block, those that notify people are left out."""
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState, SendNotification
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -43,7 +43,7 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID]) -> list[Au
     window = alerts.heartbeat_s * alerts.missed_heartbeats
     zombie = AutomationCore(
         name=ZOMBIE,
-        description=f"A run whose last sign of life is {window} s old has lost its process or machine.",
+        description=f"A run whose last heartbeat is {window} s old has lost its process or machine.",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.*"},
@@ -84,42 +84,42 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID]) -> list[Au
         zombie,
         told(
             FAILED,
-            "Failed, timed out or crashed. Parts of another run are reported by that one.",
+            "A run failed, timed out or crashed. The parent run reports its subflows.",
             {"prefect.flow-run.Failed", "prefect.flow-run.TimedOut", "prefect.flow-run.Crashed"},
             f"{RUN} {{{{ flow_run.state.name|lower }}}}",
-            f"{{{{ (flow_run.state.message or '')|truncate(1200) }}}}\nIts page has the log and, where it has failed, what to do in the "
-            f"artifact `failure`; Retry there runs it again.\n{LINK}",
+            f"{{{{ (flow_run.state.message or '')|truncate(1200) }}}}\nThe run's page shows the log. If the run failed, the "
+            f"artifact `failure` explains what to do. Retry on that page runs it again.\n{LINK}",
             watched=True,
         ),
         told(
             LATE,
-            "Its time has come and no worker has taken it.",
+            "A run is due, but no worker has taken it.",
             {"prefect.flow-run.Late"},
             f"{RUN} is late",
-            "It was to start at {{ flow_run.expected_start_time }} and waits: is a worker of the work pool {{ work_pool.name }} up, "
-            f"and does it have a place?\n{LINK}",
+            "It was due at {{ flow_run.expected_start_time }} and still waits. Is a worker of the work pool {{ work_pool.name }} "
+            f"up, and does it have a free slot?\n{LINK}",
             watched=True,
         ),
         told(
             DECIDED,
-            "Promoted, held, waiting for approval, forced or rolled back.",
+            "A version was promoted, held, forced or rolled back, or it is waiting for approval.",
             {"recsys.gate.*", "recsys.champion.*"},
             "{{ event.payload.subject }}",
             f"{{{{ event.payload.body }}}}\n{LINK}",
         ),
         told(
             DRIFTED,
-            "The newest events have moved away from what the champion was trained on.",
+            "The newest events have drifted away from the data that the champion was trained on.",
             {DRIFT_DETECTED},
             "{{ event.resource.name }}: {{ event.payload.dataset }} has drifted",
-            "{{ event.payload.reasons|join(' ')|truncate(1200) }}\n{{ event.payload.rows }} events, against the champion "
+            "{{ event.payload.reasons|join(' ')|truncate(1200) }}\n{{ event.payload.rows }} events, compared with the champion "
             f"{{{{ event.payload.champion or 'none' }}}}.\n{LINK}",
         ),
     ]
 
 
 def apply_automation(client: SyncPrefectClient, wanted: AutomationCore) -> str:
-    """Make the server's automation of that name as it must be: `created`, `updated` or `unchanged`."""
+    """Create or update the server's automation of that name. Returns `created`, `updated` or `unchanged`."""
     found = client.read_automations_by_name(name=wanted.name)
     if not found:
         client.create_automation(wanted)
@@ -133,7 +133,7 @@ def apply_automation(client: SyncPrefectClient, wanted: AutomationCore) -> str:
 
 
 def remove_automation(client: SyncPrefectClient, name: str) -> bool:
-    """Remove the automation of that name; whether there was one."""
+    """Remove the automation of that name. Returns whether there was one."""
     found = client.read_automations_by_name(name=name)
     for automation in found:
         client.delete_automation(automation.id)

@@ -1,4 +1,4 @@
-"""What the Prefect server does by itself: a drift that monitoring found becomes a retrain run."""
+"""Automations that the Prefect server runs by itself: when monitoring detects drift, a retrain run starts."""
 
 from __future__ import annotations
 
@@ -15,17 +15,26 @@ DRIFT_DETECTED = "recsys.drift.detected"
 
 
 def model_resource(model_name: str) -> dict[str, str]:
-    """The resource that events of a model are about."""
+    """Return the Prefect resource that a model's events refer to."""
     return {"prefect.resource.id": f"recsys.model.{model_name}", "prefect.resource.name": model_name}
 
 
 def retrain_on_drift(
     model_name: str, deployment: str = "retrain/retrain", parameters: dict[str, Any] | None = None, *, enabled: bool = True
 ) -> Automation:
-    """Create, or bring up to date, the automation `retrain <model_name> on drift`: DRIFT_DETECTED of the model starts a run of the
-    deployment `flow/name` with `parameters`. Run again it changes nothing, and never makes a second one.
+    """Create or update the automation `retrain <model_name> on drift`.
 
-    Raises DeploymentMissingError where the server has no such deployment.
+    A DRIFT_DETECTED event of the model then starts a run of the deployment. The function is idempotent: calling it again
+    changes nothing and never creates a second automation.
+
+    Args:
+        model_name: The model whose drift starts the run.
+        deployment: The deployment to run, as `flow/name`.
+        parameters: Parameters of the run.
+        enabled: Whether the automation is switched on.
+
+    Raises:
+        DeploymentMissingError: The server has no such deployment.
     """
     from prefect.automations import Automation
     from prefect.client.orchestration import get_client
@@ -40,7 +49,7 @@ def retrain_on_drift(
         except ObjectNotFound:
             raise DeploymentMissingError(
                 f"The Prefect server has no deployment {deployment}, so drift of {model_name} cannot start it. "
-                "`prefect --no-prompt deploy --all` makes one of each flow."
+                "`prefect --no-prompt deploy --all` creates one for each flow."
             ) from None
         known = client.read_automations_by_name(name)
     wanted = Automation(
@@ -61,6 +70,6 @@ def retrain_on_drift(
     wanted.id = known[0].id
     if known[0].model_dump(exclude={"id"}) != wanted.model_dump(exclude={"id"}):
         wanted.update()
-    for extra in known[1:]:  # two first set-ups at once: both created it
+    for extra in known[1:]:  # two concurrent first set-ups have both created it
         Automation(**extra.model_dump()).delete()
     return wanted

@@ -1,7 +1,7 @@
-"""The deployments of prefect.yaml on a Prefect server, each written only where it differs from what is there.
+"""Deploy prefect.yaml to a Prefect server. A deployment is written only if it differs from the one on the server.
 
-`prefect deploy --all` makes the same ones, but writes all of them each time: that deletes the runs that are scheduled and
-starts schedules that people have stopped.
+`prefect deploy --all` creates the same deployments, but it rewrites all of them each time. That deletes scheduled runs and
+restarts schedules that people have stopped.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ __all__ = ["PREFECT_FILE", "Definition", "apply_deployment", "deployment_defined
 PREFECT_FILE = Path(__file__).parents[1] / "prefect.yaml"
 PLACEHOLDER = re.compile(r"\{\{\s*\$(\w+)\s*\}\}")
 FILE_HASH = re.compile(r"[0-9a-f]{32}")
-"""A version that is a flow's own; in a checkout with a remote, `prefect deploy` writes the commit instead."""
+"""A version that Prefect computed from a flow's file. In a checkout with a remote, `prefect deploy` writes the commit instead."""
 
 
 @dataclass(frozen=True)
 class Definition:
-    """A deployment as it must be. The keys of `fields` are those of Prefect's deployment."""
+    """The desired state of a deployment. The keys of `fields` are the field names of Prefect's deployment."""
 
     flow_name: str
     name: str
@@ -48,7 +48,11 @@ class Definition:
 
 
 def read_prefect_file(path: Path = PREFECT_FILE) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The deployments of a prefect.yaml, and the steps that bring their code. Raises SettingsError."""
+    """Return the deployments of a prefect.yaml and the pull steps that fetch their code.
+
+    Raises:
+        SettingsError: The file is missing, or it is not a valid list of deployments.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         deployments, pull = content["deployments"], content["pull"]
@@ -58,17 +62,17 @@ def read_prefect_file(path: Path = PREFECT_FILE) -> tuple[list[dict[str, Any]], 
                     raise SettingsError(f"{path}: the deployment {entry.get('name', entry)} has no {key}.")
             if any(not {"slug", "cron"} <= set(schedule) for schedule in entry.get("schedules", ())):
                 raise SettingsError(
-                    f"{path}: a schedule of {entry['name']} lacks its cron or its slug, by which it is found again."
+                    f"{path}: a schedule of {entry['name']} needs a cron and a slug. The slug identifies it in later deployments."
                 )
     except FileNotFoundError as error:
         raise SettingsError(f"{path} is missing: run setup from a checkout or an image of the project.") from error
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise SettingsError(f"{path} is no list of deployments with their pull steps: {error!r}. Restore it.") from error
+        raise SettingsError(f"{path} is not a list of deployments with pull steps: {error!r}. Restore it.") from error
     return deployments, pull
 
 
 def deployment_defined(entry: dict[str, Any], pull: list[dict[str, Any]], environment: EnvironmentSettings) -> Definition:
-    """What an entry of prefect.yaml means in an environment."""
+    """Return the deployment that an entry of prefect.yaml defines in an environment."""
     from prefect.flows import Flow, load_flow_from_entrypoint
     from prefect.utilities.callables import parameter_schema
 
@@ -94,10 +98,10 @@ def deployment_defined(entry: dict[str, Any], pull: list[dict[str, Any]], enviro
 
 
 def parameters_in(function: Any, environment: EnvironmentSettings) -> dict[str, Any]:
-    """The environment's departures, as far as a flow has parameters for them.
+    """Return the environment's non-default settings that the flow has parameters for.
 
-    A flow takes all settings as one parameter, or sections of them, each with a default; one whose default is None (the gate
-    of `promote`) means something of its own when it is given, and is left alone.
+    A flow takes all settings as one parameter, or sections of them as parameters with defaults. A parameter whose default is
+    None (the gate of `promote`) has a special meaning when it is set, so it is skipped.
     """
     from typing import get_type_hints
 
@@ -115,9 +119,17 @@ def parameters_in(function: Any, environment: EnvironmentSettings) -> dict[str, 
 
 
 def apply_deployment(client: SyncPrefectClient, wanted: Definition, active: bool) -> str:
-    """Make the server's deployment as it must be: `created`, `updated` with what differed, or `unchanged`.
+    """Create or update the server's deployment so that it matches `wanted`.
 
-    New schedules are `active` or not; one that exists stays as it was set, and so does a deployment that is paused.
+    Existing schedules keep their state, and a paused deployment stays paused.
+
+    Args:
+        client: Client of the Prefect server.
+        wanted: The desired deployment.
+        active: Whether new schedules start active.
+
+    Returns:
+        `created`, `unchanged`, or `updated` with the names of the fields that differed.
     """
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.objects import ConcurrencyOptions
@@ -134,7 +146,7 @@ def apply_deployment(client: SyncPrefectClient, wanted: Definition, active: bool
     kept = {schedule.slug: schedule.active for schedule in current.schedules} if current else {}
     fields = dict(wanted.fields)
     options = fields.pop("concurrency_options")
-    client.create_deployment(  # an upsert
+    client.create_deployment(  # this is an upsert
         flow_id=client.create_flow_from_name(wanted.flow_name),
         name=wanted.name,
         schedules=[
@@ -151,7 +163,7 @@ def apply_deployment(client: SyncPrefectClient, wanted: Definition, active: bool
 
 
 def _differing(current: DeploymentResponse, wanted: Definition) -> list[str]:
-    """Names of what the server has otherwise."""
+    """Return the names of the fields in which the server's deployment differs."""
     found = {name: getattr(current, name) for name in wanted.fields}
     options = current.concurrency_options
     found["concurrency_options"] = options.model_dump(mode="json", exclude_none=True) if options else None
@@ -171,7 +183,7 @@ def _differing(current: DeploymentResponse, wanted: Definition) -> list[str]:
 
 
 def _schedules(entry: dict[str, Any], full_name: str, environment: EnvironmentSettings) -> dict[str, dict[str, Any]]:
-    """By slug; an environment's own cron takes the place of all."""
+    """Return the schedules by slug. If the environment sets a cron, it replaces all schedules of the entry."""
     given = list(entry.get("schedules", ()))
     if full_name in environment.crons:
         first = given[0] if given else {"slug": "own"}
@@ -183,7 +195,7 @@ def _schedules(entry: dict[str, Any], full_name: str, environment: EnvironmentSe
 
 
 def _resolved(value: Any, folder: str) -> Any:
-    """`{{ $NAME }}` as Prefect reads it: a variable of the environment, but the folder of the code for PWD."""
+    """Replace each `{{ $NAME }}` as Prefect does: by an environment variable, except that PWD is the code folder."""
     if isinstance(value, dict):
         return {key: _resolved(inner, folder) for key, inner in value.items()}
     if isinstance(value, list):

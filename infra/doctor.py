@@ -1,6 +1,6 @@
-"""Whether what a run needs is there: the store, the Prefect server, Redis, a GPU, the packages.
+"""Check that everything a run needs is available: the store, the Prefect server, Redis, a GPU and the packages.
 
-Each check is a plain function. All run at the same time, and one that does not answer within `DEADLINE_S` has failed.
+Each check is a plain function. All checks run at the same time. A check that does not answer within `DEADLINE_S` has failed.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ PACKAGES = ("prefect", "torch", "mamba-ssm", "recbole", "evidently")
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found."""
+    """The result of one check."""
 
     name: str
     status: Literal["ok", "absent", "broken"]
-    """`absent`: it is not set up, and a run can do without it."""
+    """`absent` means that it is not set up, and that a run can do without it."""
     said: str
 
 
 def examine(store: StoreSettings, model_name: str, redis: RedisSettings) -> list[Finding]:
-    """All findings, in a fixed order, after at most `DEADLINE_S` seconds."""
+    """Run all checks and return their findings in a fixed order, after at most `DEADLINE_S` seconds."""
     checks: dict[str, Callable[[], Finding]] = {
         "versions": _versions,
         "store": lambda: _store(store, model_name),
@@ -56,10 +56,10 @@ def examine(store: StoreSettings, model_name: str, redis: RedisSettings) -> list
     def look(name: str, check: Callable[[], Finding]) -> None:
         try:
             found[name] = check()
-        except Exception as error:  # a defect of one check hides none of the others' findings
+        except Exception as error:  # a bug in one check must not hide the other findings
             found[name] = Finding(name, "broken", f"{type(error).__name__}: {error}")
 
-    # Prefect's settings are those of the context.
+    # Prefect keeps its settings in the context, so each thread gets a copy of it.
     threads = [threading.Thread(target=copy_context().run, args=(look, *item), daemon=True) for item in checks.items()]
     clock = threading.Event()
     timer = threading.Timer(DEADLINE_S, clock.set)
@@ -105,7 +105,7 @@ def _store(settings: StoreSettings, model_name: str) -> Finding:
         there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
         if not os.access(there, os.W_OK):
             return Finding(
-                "store", "broken", f"{said}, and {there} cannot be written: give its owner's rights, or another store.url"
+                "store", "broken", f"{said}, but {there} is not writable: change its permissions, or set another store.url"
             )
     return Finding("store", "ok", said)
 
@@ -115,7 +115,7 @@ def _prefect() -> Finding:
 
     settings = get_current_settings()
     if settings.api.url is None:
-        return Finding("Prefect", "absent", "no server is set (PREFECT_API_URL): each command starts one of its own")
+        return Finding("Prefect", "absent", "no server is set (PREFECT_API_URL): each command starts its own")
     headers, auth = {}, None
     if settings.api.key is not None:
         headers["Authorization"] = f"Bearer {settings.api.key.get_secret_value()}"
@@ -130,13 +130,13 @@ def _prefect() -> Finding:
     if answer.status_code in (401, 403):
         return Finding("Prefect", "broken", f"{address} refuses the credentials: set PREFECT_API_AUTH_STRING or PREFECT_API_KEY")
     if answer.status_code != 200:
-        return Finding("Prefect", "broken", f"{address} answers {answer.status_code}: is PREFECT_API_URL that of the API?")
+        return Finding("Prefect", "broken", f"{address} answers {answer.status_code}: is PREFECT_API_URL the address of the API?")
     return Finding("Prefect", "ok", f"{address}: version {answer.json()}")
 
 
 def _redis(settings: RedisSettings) -> Finding:
     if settings.url is None:
-        return Finding("Redis", "absent", "none is set (redis.url): each serving process keeps states in its own memory")
+        return Finding("Redis", "absent", "no server is set (redis.url): each serving process keeps states in its own memory")
     address = shown_address(settings.url)
     try:
         import redis

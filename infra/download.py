@@ -1,4 +1,4 @@
-"""Downloads of data sets: resumed, checked, and never seen half-done."""
+"""Download datasets. Downloads are resumed and verified, and an incomplete file is never visible under its final name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from configs.redaction import shown_address
 __all__ = ["OnBytes", "check_digest", "download"]
 
 OnBytes = Callable[[int, int | None], None]
-"""Called with the bytes received so far and the size, if the server tells it."""
+"""Called with the number of bytes received so far and the total size, or None if the server does not report the size."""
 
 
 def download(
@@ -28,13 +28,25 @@ def download(
     on_bytes: OnBytes | None = None,
     pause_s: float = 0.5,
 ) -> None:
-    """Download `url` to `path`; bytes gather in `<path>.part`, from where a broken download goes on, in this run or the next.
+    """Download `url` to `path`.
 
-    `checksum` is `md5:<hex>` or `sha256:<hex>`. Raises SourceError when the server cannot be reached, refuses, or sends
-    something else than the checksum says, and when the bytes cannot be written.
+    The bytes go to `<path>.part` first. An interrupted download resumes from there, in this run or the next one.
+
+    Args:
+        url: Address of the file.
+        path: Where the complete file goes.
+        checksum: The expected digest, as `md5:<hex>` or `sha256:<hex>`.
+        timeout_s: Seconds to wait for the server.
+        retries: How many failures in a download are retried.
+        on_bytes: Receives the progress.
+        pause_s: Seconds before the first retry; the pause doubles with each retry.
+
+    Raises:
+        SourceError: The server cannot be reached, refuses, or sends content that does not match the checksum, or the bytes
+            cannot be written.
     """
     if checksum is not None:
-        _split(checksum)  # a misspelt one is refused before the bytes are fetched, not after
+        _split(checksum)  # refuse a malformed checksum before the download, not after it
     part = path.with_name(path.name + ".part")
     failures = 0
     while True:
@@ -51,8 +63,8 @@ def download(
             if failures > retries:
                 raise SourceError(
                     f"{shown_address(url)} could not be downloaded ({type(error).__name__}: {error}; {failures} attempts). Without a network, "
-                    "give a local zip, folder or ratings file (data.local_path), or a mirror (data.mirror_url). What has arrived "
-                    f"is kept in {part} and a later run goes on from there."
+                    "give a local zip, folder or ratings file (data.local_path), or a mirror (data.mirror_url). The bytes "
+                    f"received so far are kept in {part}, and a later run resumes from there."
                 ) from error
             time.sleep(pause_s * 2 ** (failures - 1))
     if checksum is not None:
@@ -61,7 +73,17 @@ def download(
 
 
 def check_digest(path: Path, checksum: str, origin: str, *, discard: bool = False) -> None:
-    """Raises SourceError when the file's digest is not `checksum` (`md5:<hex>` or `sha256:<hex>`)."""
+    """Verify a file's digest.
+
+    Args:
+        path: The file.
+        checksum: The expected digest, as `md5:<hex>` or `sha256:<hex>`.
+        origin: Where the file comes from, for the message.
+        discard: Delete the file if its digest is wrong.
+
+    Raises:
+        SourceError: The digest is not the expected one.
+    """
     kind, expected = _split(checksum)
     with path.open("rb") as file:
         found = hashlib.file_digest(file, kind).hexdigest()
@@ -69,9 +91,9 @@ def check_digest(path: Path, checksum: str, origin: str, *, discard: bool = Fals
         if discard:
             path.unlink()
         raise SourceError(
-            f"The file {path.name} {origin} has the {kind} {found}, not the expected {expected}: it is damaged or another "
+            f"The file {path.name} {origin} has the {kind} {found}, not the expected {expected}: it is damaged, or it is another "
             f"release. {'It was discarded' if discard else 'Delete it'}; get it again, or correct data.checksum if this content is "
-            "the wanted one."
+            "the intended one."
         )
 
 
@@ -83,20 +105,20 @@ def _split(checksum: str) -> tuple[str, str]:
 
 
 class _BrokenOffError(Exception):
-    """The answer is not the missing part, or the server asks to come back later."""
+    """The answer does not continue the file, or the server asks the client to come back later."""
 
 
 def _receive(url: str, part: Path, timeout_s: float, on_bytes: OnBytes | None) -> None:
-    """Append to `part` what is missing. A changed file at the server restarts it (If-Range with the part's validator)."""
+    """Append the missing bytes to `part`. Start over if the server's file has changed (If-Range with the part's validator)."""
     validator_file = part.with_name(part.name + ".etag")
     validator = validator_file.read_text(encoding="utf-8") if part.exists() and validator_file.exists() else ""
     have = part.stat().st_size if validator else 0
     headers = {"Range": f"bytes={have}-", "If-Range": validator} if have else {}
     headers["Accept-Encoding"] = "identity"
     with httpx.stream("GET", url, headers=headers, timeout=timeout_s, follow_redirects=True) as answer:
-        if answer.status_code == 416:  # nothing is missing, or the part is longer than the file: begin again
+        if answer.status_code == 416:  # nothing is missing, or the part is longer than the file: start over
             part.unlink()
-            raise _BrokenOffError("the server refuses the range that is missing")
+            raise _BrokenOffError("the server refuses the missing range")
         if answer.status_code >= 500 or answer.status_code == 429:
             raise _BrokenOffError(f"the server answered {answer.status_code}")
         if answer.status_code >= 400:
@@ -107,12 +129,13 @@ def _receive(url: str, part: Path, timeout_s: float, on_bytes: OnBytes | None) -
         resumed = answer.status_code == 206
         if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             part.unlink()
-            raise _BrokenOffError("the server sent another range than the one that is missing")
+            raise _BrokenOffError("the server did not send the missing range")
         received = have if resumed else 0
         length = answer.headers.get("Content-Length")
         total = received + int(length) if length else None
         with part.open("ab" if resumed else "wb") as file:
-            # Only now: had the old bytes stayed, killed in between, the new validator would vouch for them.
+            # Write the validator after the file is truncated. If the process were killed between the two steps in the other
+            # order, the new validator would vouch for old bytes.
             validator_file.write_text(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "", encoding="utf-8")
             for block in answer.iter_bytes(1 << 16):
                 file.write(block)

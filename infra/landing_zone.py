@@ -1,6 +1,6 @@
-"""A landing zone: a folder or an S3 prefix into which others put files, at any time, under any name.
+"""A landing zone is a folder or S3 prefix where external producers drop files, at any time and under any name.
 
-It is only read. Who writes to it is not known, so a file may still grow, or be replaced while it is read.
+We never write to it. The producers are unknown, so a file may still grow, or be replaced while it is being read.
 """
 
 from __future__ import annotations
@@ -28,33 +28,41 @@ UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload")
 
 @dataclass(frozen=True, order=True)
 class Delivery:
-    """A file of the zone as it was listed."""
+    """A file of the landing zone, as it was listed."""
 
     name: str  # relative to the zone, with /
     size: int  # bytes
     modified_ns: int  # since 1970, UTC
-    tag: str = ""  # what else tells it from another of that name: the ETag of an object
+    tag: str = ""  # distinguishes it from other content of the same name: the ETag of an object
 
 
 class LandingZone(ABC):
-    """Files that others deliver. Every method raises SourceError or a StoreError where the zone cannot be reached."""
+    """Files delivered by external producers. Every method raises SourceError or a StoreError if the zone cannot be reached."""
 
     atomic: bool
-    """Whether a file appears whole or not at all, so that it needs no time to settle."""
+    """Whether a file appears complete or not at all, so that it needs no time to settle."""
 
     def deliveries(self) -> list[Delivery]:
-        """The files of now, by name; without hidden ones (a part of the name begins with `.` or `_`) and those whose suffix tells
-        that they are being written."""
+        """Return the current files, sorted by name.
+
+        Hidden files (a part of the name starts with `.` or `_`) and files with the suffix of an unfinished upload are skipped.
+        """
         return sorted(found for found in self._all() if _is_delivery(found.name))
 
     @abstractmethod
     def opened(self, delivery: Delivery, scratch: Path) -> AbstractContextManager[Path]:
-        """The file on this machine, under its own last name, while the block lasts; a copy lies in `scratch`. Raises NotFoundError
-        where it is gone, SourceError where its name is no path."""
+        """Provide the file on this machine, under its own base name, for the duration of the block.
+
+        A copy, if one is needed, is placed in `scratch`.
+
+        Raises:
+            NotFoundError: The file does not exist any more.
+            SourceError: The name of the file is not a valid path.
+        """
 
     @abstractmethod
     def unchanged(self, delivery: Delivery) -> bool:
-        """Whether the file of now is the one that was listed."""
+        """Return whether the current file is still the one that was listed."""
 
     @abstractmethod
     def uri(self, name: str = "") -> str: ...
@@ -64,8 +72,15 @@ class LandingZone(ABC):
 
 
 def open_zone(url: str, store: StoreSettings) -> LandingZone:
-    """The zone at a folder's path, `file:<folder>` or `s3://<bucket>/<prefix>`; S3 is reached as `store` says (endpoint, region,
-    credentials). Raises SettingsError on another address."""
+    """Open the landing zone at a folder path, `file:<folder>` or `s3://<bucket>/<prefix>`.
+
+    Args:
+        url: Address of the zone.
+        store: Endpoint, region and credentials for S3.
+
+    Raises:
+        SettingsError: The address has another form.
+    """
     if url.startswith("s3://"):
         from infra.s3 import S3Store
 
@@ -80,7 +95,7 @@ def open_zone(url: str, store: StoreSettings) -> LandingZone:
 
 
 class FolderZone(LandingZone):
-    """Files of a folder and of its subfolders, read where they are."""
+    """Files in a folder and its subfolders, read in place."""
 
     atomic = False
 
@@ -91,7 +106,7 @@ class FolderZone(LandingZone):
     def opened(self, delivery: Delivery, scratch: Path) -> Iterator[Path]:
         path = self.folder / delivery.name
         if not path.is_file():
-            raise NotFoundError(f"{path} was removed from the landing zone while a run was about to read it.")
+            raise NotFoundError(f"{path} was removed from the landing zone before the run could read it.")
         yield path
 
     def unchanged(self, delivery: Delivery) -> bool:
@@ -109,16 +124,16 @@ class FolderZone(LandingZone):
         except OSError as error:
             raise self._unreadable(error) from error
         if not is_folder:
-            raise SourceError(f"data.landing is {self.folder}, and there is no such folder. Make it, or correct the path.")
+            raise SourceError(f"data.landing is {self.folder}, but there is no such folder. Create it, or correct the path.")
         for parent, _, names in os.walk(self.folder, onerror=self._refuse):
             for name in names:
                 path = Path(parent) / name
                 try:
                     found = self._delivery(path)
-                except FileNotFoundError:  # taken away since it was listed, or a link to nothing
+                except FileNotFoundError:  # removed since it was listed, or a broken link
                     continue
-                except OSError as error:  # one such file, as a link to itself, must not keep the others out
-                    LOG.warning("%s is passed over: %s. Mend it, or take it out of the landing zone.", path, error.strerror)
+                except OSError as error:  # one unreadable file, such as a link to itself, must not block the others
+                    LOG.warning("%s is skipped: %s. Fix it, or remove it from the landing zone.", path, error.strerror)
                     continue
                 yield found
 
@@ -157,7 +172,7 @@ class ObjectZone(LandingZone):
             path.unlink(missing_ok=True)
 
     def unchanged(self, delivery: Delivery) -> bool:
-        return True  # what is read is a copy, and each of its bytes is of one object
+        return True  # the run reads a copy, and all bytes of the copy come from one object
 
     def uri(self, name: str = "") -> str:
         return self.store.uri(name) if name else self.store.uri(".").removesuffix(".")

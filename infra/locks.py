@@ -1,4 +1,4 @@
-"""One run at a time for each model on one machine, and turns of processes that share a file."""
+"""Locks: one run of a model at a time on a machine, and one process at a time for a shared file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ POLL_S = 0.5
 
 @contextmanager
 def run_lock(work_dir: Path, model_name: str, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold the model's lock; the system frees it when the process ends, however it ends.
+    """Hold the model's lock. The operating system releases it when the process ends, even if the process is killed.
 
-    Raises RunInProgressError when another process still holds it after `wait_s` seconds. Runs on other machines are kept
-    apart by the promotion log.
+    The lock covers one machine. The promotion log keeps runs on different machines apart.
+
+    Args:
+        work_dir: Folder of the lock file.
+        model_name: The model to lock.
+        wait_s: Seconds to wait for another process to release the lock.
+
+    Raises:
+        RunInProgressError: Another process still holds the lock after `wait_s` seconds.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     path = work_dir / f"{model_name}.lock"
@@ -46,7 +53,7 @@ def run_lock(work_dir: Path, model_name: str, wait_s: float = 0.0) -> Iterator[N
 
 @contextmanager
 def turn(path: Path) -> Iterator[None]:
-    """Hold the lock of a file for a moment, once every process before has let go of it."""
+    """Wait until no other process holds the lock of a file, then hold it for the duration of the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:

@@ -1,7 +1,7 @@
-"""Reading the promotion log: which version is the champion, now and ever before.
+"""Read the promotion log: which version is the champion, and which versions were champions before.
 
-Entries are numbered from 1 and never changed; the champion is what the highest one names. An entry holds the sha256 of its
-version's manifest and of the entry before it, so an edit of either is found.
+Entries are numbered from 1 and never change. The entry with the highest number names the champion. An entry holds the sha256
+of its version's manifest and of the previous entry, so an edit to either is detected.
 """
 
 from __future__ import annotations
@@ -35,16 +35,19 @@ class Promotion:
     who: str
     when: str  # UTC, ISO 8601
     manifest: str  # sha256 of the version's manifest
-    after: str | None  # sha256 of the entry before; None in the first
-    decision: dict[str, Any] = field(default_factory=dict)  # the gate's decision in short
+    after: str | None  # sha256 of the previous entry; None in the first
+    decision: dict[str, Any] = field(default_factory=dict)  # a summary of the gate's decision
 
 
 _ENTRY = TypeAdapter(Promotion)
 
 
 def champion(store: Store, name: str) -> Promotion | None:
-    """The newest entry, or None. Raises VersionCorruptError when the version that it names is not in the registry, or not as
-    it was promoted."""
+    """Return the newest entry, or None if the log is empty.
+
+    Raises:
+        VersionCorruptError: The promoted version is not in the registry, or it was edited after its promotion.
+    """
     promotion = newest(store, name)
     if promotion is None:
         return None
@@ -60,21 +63,25 @@ def champion(store: Store, name: str) -> Promotion | None:
 
 
 def newest(store: Store, name: str) -> Promotion | None:
-    """The newest entry, or None, whatever has become of the version that it names."""
+    """Return the newest entry, or None if the log is empty. The version that it names is not checked."""
     numbers = _numbers(store, name)
     return read_entry(store, name, numbers[-1])[0] if numbers else None
 
 
 def history(store: Store, name: str) -> list[Promotion]:
-    """All entries, oldest first. Raises VersionCorruptError when one is missing, or was edited after the next was written."""
+    """Return all entries, oldest first.
+
+    Raises:
+        VersionCorruptError: An entry is missing, or it was edited after the next one was written.
+    """
     entries: list[Promotion] = []
     digest = None
     for number in _numbers(store, name):
         entry, own = read_entry(store, name, number)
         if entry.after != digest:
             raise VersionCorruptError(
-                f"The promotion log of {name} was changed: entry {number} was written after another entry {number - 1} than the one "
-                "that is stored. Restore the entry; until then the log does not tell which versions were champions."
+                f"The promotion log of {name} was changed: entry {number} does not carry the digest of the stored entry "
+                f"{number - 1}. Restore the entry. Until then, the log cannot show which versions were champions."
             )
         entries.append(entry)
         digest = own
@@ -86,20 +93,25 @@ def entry_key(name: str, number: int) -> str:
 
 
 def _numbers(store: Store, name: str) -> list[int]:
-    """Numbers of the entries, 1 to n. Other objects beside them are none."""
+    """Return the numbers of the entries, 1 to n. Other objects under the prefix are ignored."""
     pattern = re.compile(rf"promotions/{re.escape(name)}/(\d{{8}})\.json")
     numbers = [int(match[1]) for key in store.list(f"promotions/{name}/") if (match := pattern.fullmatch(key))]
     for place, number in enumerate(numbers, 1):
         if number != place:
             raise VersionCorruptError(
-                f"The promotion log of {name} has an entry {number} and none of the number {place}: entries were removed or added by "
-                f"other means than a promotion. Restore {store.uri(entry_key(name, place))}, or remove what is not the log's."
+                f"The promotion log of {name} has an entry {number} but no entry {place}: entries were removed, or added by "
+                f"something other than a promotion. Restore {store.uri(entry_key(name, place))}, or remove the added entries."
             )
     return numbers
 
 
 def read_entry(store: Store, name: str, number: int) -> tuple[Promotion, str]:
-    """An entry and its sha256."""
+    """Return an entry and its sha256.
+
+    Raises:
+        NotFoundError: There is no entry with this number.
+        VersionCorruptError: The entry is damaged or belongs to another place in the log.
+    """
     key = entry_key(name, number)
     what = f"The promotion log entry {store.uri(key)}"
     content = store.get(key, MOST_JSON)
@@ -109,13 +121,14 @@ def read_entry(store: Store, name: str, number: int) -> tuple[Promotion, str]:
         first = error.errors()[0]
         raise VersionCorruptError(f"{what} is damaged ({'.'.join(map(str, first['loc']))}: {first['msg']}).") from error
     if (entry.name, entry.number) != (name, number):
-        raise VersionCorruptError(f"{what} is entry {entry.number} of {entry.name}: it was put in this one's place.")
+        raise VersionCorruptError(f"{what} contains entry {entry.number} of {entry.name}: it was overwritten.")
     return entry, hashlib.sha256(content).hexdigest()
 
 
 def refuse_edited(ref: ModelRef, promotion: Promotion) -> None:
+    """Raise VersionCorruptError if the version's manifest is not the one that was promoted."""
     if ref.digest != promotion.manifest:
         raise VersionCorruptError(
-            f"The manifest of {ref.name} {ref.version} is not the one that promotion {promotion.number} made champion: it was changed "
+            f"The manifest of {ref.name} {ref.version} is not the one recorded by promotion {promotion.number}: it was changed "
             "after it was stored. The version must not be used; `recsys rollback --to VERSION` promotes an earlier one."
         )

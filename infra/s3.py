@@ -1,8 +1,8 @@
-"""The store on S3 or a server that speaks its protocol.
+"""The store on S3, or on a server that speaks its protocol.
 
 Create-only writes are `PutObject` with `If-None-Match: *`. A server that ignores the condition would silently lose
-promotions, so the first write of each store proves that a second create of one key is refused. What is larger than
-`store.part_mb` is uploaded in parts, if the server is proved to heed the condition where they are put together.
+promotions. Therefore the first write of each store proves that the server refuses a second create of the same key. Objects
+larger than `store.part_mb` are uploaded in parts, if the server proves to honour the condition for multipart uploads too.
 """
 
 from __future__ import annotations
@@ -52,24 +52,24 @@ FULL = {"507", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
 CONFLICT = {"409", "ConditionalRequestConflict", "OperationAborted"}
 TAKEN = {"412", "PreconditionFailed"}
 MISSING = {"404", "NoSuchKey", "NotFound"}
-GONE = {"NoSuchUpload"}  # an upload that has been put together, or given up
+GONE = {"NoSuchUpload"}  # the upload was completed or aborted
 BROKEN_OFF = (botocore.exceptions.HTTPClientError, botocore.exceptions.IncompleteReadError)
 UNREACHABLE = (botocore.exceptions.ConnectionError, *BROKEN_OFF)
-WRITER = "writer"  # metadata key whose random value tells one's own object from another's, even one of the same content
-MAX_OBJECT = 5 * 2**30  # of a single write
+WRITER = "writer"  # metadata key; its random value identifies our own object, even among objects with the same content
+MAX_OBJECT = 5 * 2**30  # maximum bytes of a single write
 
 
 class ObjectEntry(NamedTuple):
-    """What a listing tells of an object."""
+    """An object in a listing."""
 
     key: str
     size: int  # bytes
     modified: datetime
-    tag: str  # another one for other content
+    tag: str  # changes with the content
 
 
 class S3Store(Store):
-    """Objects of one bucket under one prefix."""
+    """Objects in one bucket, under one prefix."""
 
     def __init__(self, bucket: str, prefix: str, settings: StoreSettings) -> None:
         self.bucket, self.prefix = bucket, prefix
@@ -128,7 +128,7 @@ class S3Store(Store):
             yield key
 
     def entries(self, prefix: str = "") -> Iterator[ObjectEntry]:
-        """The objects whose keys begin with `prefix`, ascending."""
+        """Yield the objects whose keys start with `prefix`, in ascending order."""
         for key, entry in self._listed(prefix):
             yield ObjectEntry(key, entry["Size"], entry["LastModified"], entry.get("ETag", ""))
 
@@ -155,8 +155,10 @@ class S3Store(Store):
         return f"{self.prefix}/{key}" if self.prefix else key
 
     def _read(self, key: str, sink: BinaryIO, limit: int | None = None) -> None:
-        """Copy the object to `sink`. A body that breaks off is gone on with where the object is still the same one; the tries
-        that are counted are those in a row that brought nothing."""
+        """Copy the object to `sink`. If the body breaks off, the copy resumes, provided that the object is still the same.
+
+        Only consecutive attempts without progress count as failures.
+        """
         received, failures, tag = 0, 0, None
         while True:
             rest: dict[str, str] = {"Range": f"bytes={received}-", "IfMatch": tag} if received and tag else {}
@@ -171,7 +173,7 @@ class S3Store(Store):
                         found["Body"].close()
                         raise too_large(self.uri(key), limit)
                     tag = found.get("ETag")
-                    if rest and found["ResponseMetadata"]["HTTPStatusCode"] != 206:  # the whole came, whatever was asked for
+                    if rest and found["ResponseMetadata"]["HTTPStatusCode"] != 206:  # the complete object came
                         received = before = sink.seek(0)
                         sink.truncate()
                     for chunk in found["Body"].iter_chunks(1 << 20):
@@ -184,7 +186,7 @@ class S3Store(Store):
                 failures = 0 if tag and received > before else failures + 1
                 if failures >= self._settings.attempts:
                     raise
-            except AlreadyExistsError:  # replaced meanwhile
+            except AlreadyExistsError:  # the object was replaced in between
                 received, tag = 0, None
 
     def _in_parts(self, data: bytes | Path) -> bool:
@@ -196,7 +198,7 @@ class S3Store(Store):
         return self._conditional_parts
 
     def _create(self, key: str, body: BinaryIO, *, parts: bool = False) -> None:
-        """One conditional write, of the whole or of what its parts make. An answer that was lost is looked for in the store."""
+        """Do one conditional write, at once or in parts. If the answer is lost, look in the store whether the write succeeded."""
         writer = secrets.token_hex(16)
         for attempt in range(self._settings.attempts):
             body.seek(0)
@@ -212,7 +214,7 @@ class S3Store(Store):
                 except botocore.exceptions.ClientError as error:
                     code, answer = _code(error), error.response.get("ResponseMetadata", {})
                     retried = answer.get("RetryAttempts", 0) or attempt
-                    # An earlier answer may have been lost on its way, or a failure reported after the write.
+                    # The answer to an earlier attempt may have been lost, or a failure may have been reported after the write.
                     unsure = (code in TAKEN | GONE and retried) or answer.get("HTTPStatusCode", 0) >= 500
                     if unsure and self._stored_writer(key) == writer:
                         return
@@ -226,7 +228,7 @@ class S3Store(Store):
                     if self._stored_writer(key) == writer:
                         return
                     raise
-            time.sleep(0.05 * 2**attempt)  # another writer of the key is under way
+            time.sleep(0.05 * 2**attempt)  # another write of the key is in progress
         raise StoreUnavailableError(
             f"{self.uri(key)} stayed contested in {self._settings.attempts} attempts; run again in a moment."
         )
@@ -251,7 +253,7 @@ class S3Store(Store):
             self._conditional = True
 
     def _heeds_condition(self, *, parts: bool = False) -> bool:
-        """Whether a second create of one key is refused."""
+        """Return whether the server refuses a second create of the same key."""
         key = f"{TEMPORARY}/probe-{secrets.token_hex(8)}"
         try:
             self._create(key, io.BytesIO(b"first"), parts=parts)
@@ -264,7 +266,7 @@ class S3Store(Store):
         return False
 
     def _bucket_is_missing(self) -> bool:
-        """Whether a 404 to HEAD, which has no body that would tell, was about the bucket and not the object."""
+        """Return whether a 404 was about the bucket, not the object. The answer to a HEAD has no body that would show it."""
         if self._bucket_seen:
             return False
         try:
@@ -278,7 +280,7 @@ class S3Store(Store):
         return shown_address(self._settings.endpoint_url) if self._settings.endpoint_url else "AWS"
 
     def _shown(self, error: Exception) -> str:
-        """The error without the password that the server's address may carry."""
+        """Return the error text without the password that the server's address may contain."""
         return masked(str(error), secrets_of({"url": self._settings.endpoint_url or ""}))
 
     def _credentials(self) -> str:
@@ -291,10 +293,10 @@ class S3Store(Store):
         try:
             yield
         except botocore.exceptions.ClientError as error:
-            with self._failing(key):  # telling a bucket from an object may ask the server again
+            with self._failing(key):  # a request may be needed to find out whether the bucket or the object is missing
                 raise self._store_error(error, key) from error
         except botocore.exceptions.ParamValidationError as error:
-            raise SettingsError(f"The store {self._settings.url} is no S3 address: {error} Correct store.url.") from error
+            raise SettingsError(f"The store {self._settings.url} is not an S3 address: {error} Correct store.url.") from error
         except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as error:
             raise StoreDeniedError(
                 f"No S3 credentials were found for the bucket {self.bucket}. Set AWS_ACCESS_KEY_ID and "
@@ -316,20 +318,20 @@ class S3Store(Store):
         if code in MISSING:
             return NotFoundError(f"{self.uri(key)} is not in the store.")
         if code in TAKEN:
-            return AlreadyExistsError(f"{self.uri(key)} was replaced while it was read.")
+            return AlreadyExistsError(f"{self.uri(key)} was replaced while it was being read.")
         if code in EXPIRED:
             return StoreDeniedError(
                 f"The credentials for {self.uri(key)} have expired ({code} {message}). Renew {self._credentials()}, with AWS_SESSION_TOKEN "
-                "where they are temporary; a role renews them by itself."
+                "if they are temporary. A role renews them automatically."
             )
         if code in ELSEWHERE:
             return StoreDeniedError(
                 f"The bucket {self.bucket} is not in the region {self._client.meta.region_name} ({code} {message}). Set store.region to the "
-                "bucket's."
+                "bucket's region."
             )
         if code == "RequestTimeTooSkewed":
             return StoreDeniedError(
-                f"The S3 server at {self._where()} refuses the time of this machine ({message}): set its clock, and run again."
+                f"The S3 server at {self._where()} refuses the time of this machine ({message}). Set the clock, and run again."
             )
         if code in DENIED:
             return StoreDeniedError(
@@ -350,9 +352,9 @@ class S3Store(Store):
 
 def _connect(settings: StoreSettings) -> Any:
     secret = settings.secret_access_key
-    # Servers other than AWS may not know the checksums that boto3 adds by default since 1.36.
+    # Servers other than AWS may not support the checksums that boto3 adds by default since 1.36.
     checksums = "when_required" if settings.endpoint_url else "when_supported"
-    # A session of its own: boto3.client keeps the credentials that the process found first.
+    # Use a separate session: boto3.client keeps the first credentials that the process found.
     return boto3.session.Session().client(
         "s3",
         endpoint_url=settings.endpoint_url,
@@ -382,5 +384,5 @@ def _refuse_too_large(data: bytes | Path) -> None:
     if _size(data) > MAX_OBJECT:
         raise StoreError(
             f"{data if isinstance(data, Path) else 'The object'} is larger than the 5 GiB that one create-only S3 write can hold, and this "
-            "server ignores If-None-Match where parts are put together; split it."
+            "server ignores If-None-Match for multipart uploads; split it."
         )

@@ -1,4 +1,4 @@
-"""An upload to S3 in parts: each is tried again by itself, and the object appears when they are put together, or not at all."""
+"""Multipart uploads to S3. Each part is retried on its own. The object appears once all parts are assembled, or not at all."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ MOST_PARTS = 10_000
 
 
 class Upload:
-    """One object's way into a bucket. Raises what boto3 raises; an upload that failed is given up on the server too.
+    """A multipart upload of one object. Raises boto3's errors. A failed upload is also aborted on the server.
 
-    A process that is killed leaves its parts, which no reader sees: infra/iam/lifecycle.json has the server remove them.
+    A killed process leaves its parts behind, where no reader sees them. The lifecycle rule of infra/iam/lifecycle.json makes
+    the server remove them.
     """
 
     def __init__(self, client: Any, bucket: str, name: str, part_bytes: int) -> None:
         self._client, self._place, self._part_bytes = client, {"Bucket": bucket, "Key": name}, part_bytes
 
     def send(self, body: BinaryIO, metadata: dict[str, str] | None = None, *, new: bool = False) -> None:
-        """Send `body` from where it stands; `new`: only if there is no object of that name when its parts are put together."""
+        """Upload `body` from its current position.
+
+        Args:
+            body: The file to upload.
+            metadata: Metadata of the object.
+            new: Fail if an object of that name exists when the parts are assembled.
+        """
         size = self._part_bytes_of(body)
         upload = {**self._place, "UploadId": self._begin(metadata or {})}
         try:
@@ -35,7 +42,7 @@ class Upload:
             self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
         except BaseException:
             with suppress(botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
-                self._client.abort_multipart_upload(**upload)  # gone already where the answer of the last step was lost
+                self._client.abort_multipart_upload(**upload)  # fails if the upload completed and only its answer was lost
             raise
 
     def _begin(self, metadata: dict[str, str]) -> str:
@@ -43,7 +50,7 @@ class Upload:
         return found
 
     def _part_bytes_of(self, body: BinaryIO) -> int:
-        """Larger than asked for where that would make more parts than S3 takes."""
+        """Return the size of a part. It is larger than configured if the upload would need more parts than S3 allows."""
         here = body.tell()
         size = body.seek(0, 2) - here
         body.seek(here)

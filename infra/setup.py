@@ -1,4 +1,4 @@
-"""A Prefect server is brought into the state that an environment asks for; done twice, the second time changes nothing."""
+"""Bring a Prefect server into the state that an environment defines. Setup is idempotent: a second run changes nothing."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ CPU_POOL, GPU_POOL = "recsys", "recsys-gpu"
 ENVIRONMENT = "recsys_environment"
 DISCORD = "discord-webhook/recsys"
 RUNPOD = f"runpod-credentials/{RunPodSettings().credentials_block}"
-NO_STORE_KEYS = "left out: rented pods get no keys of the store (AWS_TRAINER_CREDENTIALS)"
+NO_STORE_KEYS = "left out: no store credentials are set for rented pods (AWS_TRAINER_CREDENTIALS)"
 NO_KEY = "left out: this server has no RunPod key (RUNPOD_API_KEY)"
 
 
 @dataclass(frozen=True)
 class Change:
-    """What setup did to one thing: `created`, `updated: ...`, `removed`, `unchanged`, or `left out: ...` with the reason."""
+    """What setup did to one object: `created`, `updated: ...`, `removed`, `unchanged`, or `left out: ...` with the reason."""
 
     kind: str
     name: str
@@ -46,11 +46,17 @@ class Change:
 
 
 def set_up(settings: EnvironmentSettings, *, take_over: bool = False, secrets: Mapping[str, str] = os.environ) -> list[Change]:
-    """Create or update what the environment needs on the server that PREFECT_API_URL names, and tell what was done.
+    """Create or update everything that the environment needs on the server at PREFECT_API_URL.
 
-    `secrets` may hold DISCORD_WEBHOOK_URL, RUNPOD_API_KEY and AWS_TRAINER_CREDENTIALS (the store's, for rented pods), or any with the
-    suffix _FILE as the name of a file that does. Raises SettingsError where there is no server, it belongs to another environment,
-    or a block or deployment that is named is not there.
+    Args:
+        settings: The environment.
+        take_over: Set up the server even if it belongs to another environment.
+        secrets: May hold DISCORD_WEBHOOK_URL, RUNPOD_API_KEY and AWS_TRAINER_CREDENTIALS (the store's credentials for rented
+            pods). A name with the suffix _FILE holds the path of a file with the secret instead.
+
+    Raises:
+        SettingsError: No server is set or it does not answer, it belongs to another environment, or a block or deployment
+            that the settings name does not exist.
     """
     from prefect.client.orchestration import get_client
     from prefect.settings import get_current_settings
@@ -78,7 +84,7 @@ def set_up(settings: EnvironmentSettings, *, take_over: bool = False, secrets: M
 
 
 def _environment(client: SyncPrefectClient, settings: EnvironmentSettings, take_over: bool) -> Change:
-    """A variable says whose server it is, so that a laptop's settings do not land on production's."""
+    """Record the owner of the server in a variable, so that a laptop's settings cannot overwrite production's."""
     from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 
     value = {"environment": settings.environment, "store": safe_settings(settings.retraining)["store"]["url"]}
@@ -91,19 +97,19 @@ def _environment(client: SyncPrefectClient, settings: EnvironmentSettings, take_
     found = current.value.get("environment") if isinstance(current.value, dict) else current.value
     if found != settings.environment and not take_over:
         raise SettingsError(
-            f"The Prefect server at {client.api_url} is set up for the environment {found}, and this is {settings.environment}: "
-            "correct PREFECT_API_URL or --config, or give --take-over if the server is to change hands."
+            f"The Prefect server at {client.api_url} is set up for the environment {found}, but this is {settings.environment}. "
+            "Correct PREFECT_API_URL or --config, or pass --take-over to set the server up for this environment."
         )
     client.update_variable(VariableUpdate(name=ENVIRONMENT, value=value, tags=["recsys"]))
     return Change("variable", ENVIRONMENT, "updated")
 
 
 def _pools(client: SyncPrefectClient, settings: PoolSettings, rents: bool) -> list[Change]:
-    changes = [_pool(client, CPU_POOL, "process", "Processes on the machine of a worker.", settings.concurrency_limit)]
+    changes = [_pool(client, CPU_POOL, "process", "Processes on the worker's machine.", settings.concurrency_limit)]
     changes += [
-        _queue(client, "urgent", 1, None, "A person waits for it."),
+        _queue(client, "urgent", 1, None, "Runs that a person is waiting for."),
         _queue(client, "default", 2, None, "The work pool's default queue."),
-        _queue(client, "training", 3, settings.training_limit, "Takes the whole machine."),
+        _queue(client, "training", 3, settings.training_limit, "Runs that use the entire machine."),
     ]
     if not rents:
         return [*changes, Change("work pool", GPU_POOL, NO_KEY)]
@@ -128,12 +134,12 @@ def _pool(client: SyncPrefectClient, name: str, kind: str, description: str, lim
         return Change("work pool", name, "created")
     if current.type != kind:
         raise SettingsError(
-            f"The work pool {name} exists and is of type {current.type}, not {kind}. A pool's type cannot be changed: delete it in the UI "
-            "(its deployments lose their pool until setup runs again), or use another server."
+            f"The work pool {name} exists with the type {current.type}, not {kind}. A pool's type cannot be changed. Delete it "
+            "in the UI (its deployments have no pool until setup runs again), or use another server."
         )
     differing = [key for key, value in wanted.items() if getattr(current, key) != value]
     if not differing:
-        return Change("work pool", name, "unchanged")  # its job template is people's to edit
+        return Change("work pool", name, "unchanged")  # the job template is not compared: people may edit it
     client.update_work_pool(name, WorkPoolUpdate(**wanted))
     return Change("work pool", name, f"updated: {', '.join(differing)}")
 
@@ -169,7 +175,10 @@ def _blocks(client: SyncPrefectClient, secrets: Mapping[str, str]) -> list[Chang
 
 
 def _secret(secrets: Mapping[str, str], name: str) -> str | None:
-    """A secret from the environment, or from the file that `<name>_FILE` names. Raises SettingsError where that is not there."""
+    """Return a secret from the environment or from the file at `<name>_FILE`, or None if it is not set.
+
+    Raises SettingsError if the file cannot be read.
+    """
     if file := secrets.get(f"{name}_FILE"):
         try:
             return Path(file).read_text(encoding="utf-8").strip() or None
@@ -185,9 +194,7 @@ def _discord(url: str) -> Change:
 
     parts = urlsplit(url).path.strip("/").split("/")
     if urlsplit(url).scheme != "https" or len(parts) != 4 or parts[:2] != ["api", "webhooks"]:
-        raise SettingsError(
-            "DISCORD_WEBHOOK_URL is no webhook of Discord: it reads https://discord.com/api/webhooks/<id>/<token>."
-        )
+        raise SettingsError("DISCORD_WEBHOOK_URL is not a Discord webhook. Write https://discord.com/api/webhooks/<id>/<token>.")
     return _block(DISCORD, DiscordWebhook, {"webhook_id": parts[2], "webhook_token": parts[3]})
 
 
@@ -238,7 +245,7 @@ def _alerts(client: SyncPrefectClient, settings: EnvironmentSettings) -> list[Ch
     changes += [Change("automation", automation.name, apply_automation(client, automation)) for automation in wanted]
     for name in ALERTS:
         if name not in {automation.name for automation in wanted}:
-            left_out = "left out: nobody is to be told (alerts.blocks, DISCORD_WEBHOOK_URL)"
+            left_out = "left out: no recipient is set (alerts.blocks, DISCORD_WEBHOOK_URL)"
             changes.append(Change("automation", name, "removed" if remove_automation(client, name) else left_out))
     return changes
 
@@ -255,8 +262,8 @@ def _block_id(client: SyncPrefectClient, full_name: str) -> UUID:
     found = _found_block(client, full_name)
     if found is None:
         raise SettingsError(
-            f"alerts.blocks names {full_name}, which is not on the server. Make it in the UI (Blocks) or with `prefect block create`, or "
-            "take it off the list."
+            f"alerts.blocks names {full_name}, which is not on the server. Create it in the UI (Blocks) or with `prefect block "
+            "create`, or remove it from the list."
         )
     return found
 

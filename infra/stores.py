@@ -1,7 +1,7 @@
-"""The store: named objects, in a folder of this machine or in an S3 bucket, behind one small port.
+"""The store: named objects in a local folder or an S3 bucket, behind one small interface.
 
-Concurrency rests on one primitive, the create-only write `put_new`: of many writers of one key exactly one wins, and
-nobody ever reads half an object.
+Concurrency rests on one primitive, the create-only write `put_new`. If several writers create the same key, exactly one of
+them wins, and nobody ever reads a partial object.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from configs.settings import StoreSettings
 
 __all__ = ["LocalStore", "Store", "open_store"]
 
-TEMPORARY = ".tmp"  # what lies under this prefix is no object of the store
+TEMPORARY = ".tmp"  # files under this prefix are not objects of the store
 LEFTOVER_S = 86_400  # a temporary file this old belongs to a writer that was killed
 
 
 class Store(ABC):
-    """Keys are relative paths with `/`. Every method raises StoreError or one of its kinds."""
+    """The interface of a store. Keys are relative paths with `/`. Every method raises StoreError or one of its subclasses."""
 
     @abstractmethod
     def put_new(self, key: str, data: bytes | Path) -> None:
-        """Write an object that must not exist yet. Raises AlreadyExistsError, leaving the first one as it is."""
+        """Write an object that must not exist yet. If it exists, leave it unchanged and raise AlreadyExistsError."""
 
     @abstractmethod
     def put(self, key: str, data: bytes | Path) -> None:
@@ -49,34 +49,39 @@ class Store(ABC):
 
     @abstractmethod
     def get(self, key: str, limit: int | None = None) -> bytes:
-        """The object's bytes. Raises NotFoundError, and StoreError where there are more than `limit`, which are not read."""
+        """Return the object's bytes.
+
+        Raises:
+            NotFoundError: There is no such object.
+            StoreError: The object has more than `limit` bytes. They are not read.
+        """
 
     @abstractmethod
     def fetch(self, key: str, path: Path) -> None:
-        """Copy the object to a file, which appears whole or not at all. Raises NotFoundError."""
+        """Copy the object to a file, which appears complete or not at all. Raises NotFoundError if there is no such object."""
 
     @abstractmethod
     def exists(self, key: str) -> bool: ...
 
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Keys that begin with `prefix`, ascending."""
+        """Yield the keys that start with `prefix`, in ascending order."""
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove the object; one that is not there is no error."""
+        """Remove the object. If it does not exist, nothing happens."""
 
     @abstractmethod
     def uri(self, key: str) -> str:
-        """Address of the object for people and links."""
+        """Return the object's address, for people and links."""
 
     def local_file(self, key: str) -> Path | None:
-        """The file that is the object, to be read only, where the store is on this machine; else it has to be fetched."""
+        """Return the object's file (read only) if the store is on this machine, or None if the object must be fetched."""
         return None
 
 
 def open_store(settings: StoreSettings) -> Store:
-    """The store of `settings.url`. Raises SettingsError on an address of no known kind."""
+    """Open the store at `settings.url`. Raises SettingsError if the address is of an unknown kind."""
     url = settings.url
     if url.startswith("file:"):
         folder = url.removeprefix("file:")
@@ -95,7 +100,7 @@ def open_store(settings: StoreSettings) -> Store:
 
 
 def check_key(key: str) -> str:
-    """Raises ValueError on a key that is not a plain relative path."""
+    """Return the key. Raises ValueError if it is not a plain relative path."""
     path = PurePosixPath(key)
     if (
         not path.parts
@@ -113,14 +118,14 @@ def check_key(key: str) -> str:
 
 @contextmanager
 def source_of(data: bytes | Path) -> Iterator[BinaryIO]:
-    """What is to be written, as a file at its beginning. A source that is missing keeps its FileNotFoundError."""
+    """Open the data to be written as a file. If the source file is missing, its FileNotFoundError is passed on."""
     with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as source:
         yield source
 
 
 @contextmanager
 def arriving(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the name `path` once the block has ended well; otherwise nothing is left of it.
+    """Provide a file that is renamed to `path` when the block succeeds. If the block fails, the file is removed.
 
     Raises StoreFullError, StoreDeniedError or StoreUnavailableError about `path`.
     """
@@ -141,10 +146,10 @@ def arriving(path: Path) -> Iterator[BinaryIO]:
 
 
 class LocalStore(Store):
-    """Objects as files of one folder.
+    """Objects as files in one folder.
 
-    An object is written under a temporary name, synced, and then linked to its name: linking fails if the name is taken,
-    so creation is exclusive and whole even when the process is killed between any two instructions.
+    An object is written under a temporary name, synced, and then linked to its final name. Linking fails if the name is
+    taken, so creation is exclusive and complete, even if the process is killed between any two instructions.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -165,7 +170,7 @@ class LocalStore(Store):
                     raise
                 raise StoreError(
                     f"The file system of {self.folder} has no hard links ({error.strerror}), which create-only writes need. "
-                    "Point store.url at a folder on a disk of this machine, or at S3."
+                    "Point store.url at a folder on a local disk, or at S3."
                 ) from error
             _sync_folder(target.parent)
 
@@ -198,7 +203,7 @@ class LocalStore(Store):
 
     def list(self, prefix: str = "") -> Iterator[str]:
         parts = prefix.split("/")[:-1]
-        if any(part in ("", ".", "..") for part in parts):  # no key begins so, and no other folder is to be walked
+        if any(part in ("", ".", "..") for part in parts):  # no key has such a prefix, and other folders must not be walked
             return
         keys = []
         with self._failing(self.folder):
@@ -208,7 +213,7 @@ class LocalStore(Store):
 
     def delete(self, key: str) -> None:
         path = self._path(key)
-        with self._failing(path), suppress(IsADirectoryError, NotADirectoryError):  # no object either
+        with self._failing(path), suppress(IsADirectoryError, NotADirectoryError):  # a folder is not an object
             path.unlink(missing_ok=True)
 
     def uri(self, key: str) -> str:
@@ -222,7 +227,7 @@ class LocalStore(Store):
 
     @contextmanager
     def _written(self, source: BinaryIO) -> Iterator[Path]:
-        """A synced temporary file with what `source` holds, on the store's file system; gone afterwards, whatever happens."""
+        """Provide a synced temporary copy of `source` on the store's file system. It is always removed afterwards."""
         folder = self.folder / TEMPORARY
         _make_folder(folder)
         for left in folder.iterdir():
@@ -243,7 +248,7 @@ class LocalStore(Store):
         try:
             yield
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            if error.filename != str(path):  # another file than the object
+            if error.filename != str(path):  # the error is about another file
                 raise _store_error(error, path) from error
             raise NotFoundError(f"{path} is not in the store {self.folder}.") from error
         except OSError as error:
@@ -252,27 +257,27 @@ class LocalStore(Store):
 
 def too_large(uri: str, limit: int) -> StoreError:
     return StoreError(
-        f"{uri} has more than {limit:,} bytes, which no such object has when it is stored: it was replaced. Restore the object, "
-        "or remove the version that it belongs to."
+        f"{uri} has more than {limit:,} bytes. Objects of this kind are never stored that large, so it was replaced. Restore the "
+        "object, or remove the version that it belongs to."
     )
 
 
 def _store_error(error: OSError, path: Path, which: str = "of the store") -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreFullError(
-            f"The disk {which} is full ({path}: {error.strerror}). Nothing was half-written; free space or point store.url "
-            "and work_dir elsewhere, and run again."
+            f"The disk {which} is full ({path}: {error.strerror}). Nothing was half-written. Free space, or point store.url "
+            "and work_dir at another disk, and run again."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StoreDeniedError(
             f"{error.filename or path} cannot be used ({error.strerror}). Give this user access to the folder, or point "
-            "store.url and work_dir elsewhere."
+            "store.url and work_dir at another one."
         )
     return StoreUnavailableError(f"The file system {which} failed at {path}: {error.strerror or error}.")
 
 
 def _unless_missing(error: OSError) -> None:
-    """A folder that is not there holds no keys; one that cannot be read must not look like that."""
+    """Ignore a missing folder: it holds no keys. Raise any other error: an unreadable folder must not look empty."""
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         raise error
 
@@ -280,12 +285,12 @@ def _unless_missing(error: OSError) -> None:
 def _is_leftover(path: Path) -> bool:
     try:
         return time.time() - path.stat().st_mtime > LEFTOVER_S
-    except FileNotFoundError:  # its writer has just ended
+    except FileNotFoundError:  # its writer has just finished
         return False
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder whose own entry, and those of its new parents, outlast a power cut."""
+    """Create a folder. Its entry and the entries of its new parents survive a power failure."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in new:

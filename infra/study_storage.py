@@ -1,7 +1,7 @@
-"""The database of Optuna studies: a SQLite file of this machine, or PostgreSQL for several.
+"""The database of Optuna studies: a SQLite file for one machine, or PostgreSQL for several.
 
-Workers are processes that share nothing but the database. A worker gives a sign of life while it runs a trial; one that was
-killed stops, and whoever asks for a trial next fails that trial and queues it again.
+Workers are processes that share only the database. A worker sends heartbeats while it runs a trial. If the worker is killed,
+the heartbeats stop. The next worker that asks for a trial then fails the stale trial and queues it again.
 """
 
 from __future__ import annotations
@@ -26,18 +26,26 @@ DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg",
 
 
 def open_storage(url: str, *, lost_after_s: int, retries: int) -> optuna.storages.RDBStorage:
-    """The storage at `url`, made when it is new; a trial without a sign of life for `lost_after_s` is queued again `retries` times.
+    """Open the storage at `url`. It is created if it does not exist.
 
-    A SQLite file is set to a write-ahead log, so that readers and a writer do not block each other, and every writer waits its
-    turn for up to two minutes; a write-ahead log needs a disk of this machine, not a network folder. Raises SettingsError on a
-    URL of no known kind, StoreDeniedError or StoreUnavailableError where the database refuses or does not answer; none of them
-    shows a password.
+    A SQLite file uses a write-ahead log, so that readers and a writer do not block each other. Every writer waits up to two
+    minutes for its turn. A write-ahead log needs a local disk, not a network folder.
+
+    Args:
+        url: Address of the database.
+        lost_after_s: A trial without a heartbeat for so many seconds is failed and queued again.
+        retries: How often a trial is queued again.
+
+    Raises:
+        SettingsError: The URL is of an unknown kind, or its driver is not installed.
+        StoreDeniedError: The database refuses access.
+        StoreUnavailableError: The database does not answer. No message shows a password.
     """
     address = _address(url)
     arguments: dict[str, Any] = {"pool_pre_ping": True}
     if address.drivername == "sqlite":
         _write_ahead(Path(address.database or ""))
-        # Locked from the first statement: a transaction that reads and then writes cannot wait, it fails at once.
+        # Lock from the first statement: a transaction that reads first and then writes would fail at once instead of waiting.
         arguments = {"connect_args": {"timeout": BUSY_S, "isolation_level": "IMMEDIATE"}}
     with answering(url), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
@@ -51,7 +59,7 @@ def open_storage(url: str, *, lost_after_s: int, retries: int) -> optuna.storage
 
 
 def shown(url: str) -> str:
-    """The URL without user, password and options."""
+    """Return the URL without its user, password and options."""
     address = _address(url)
     host = f"{address.host or ''}{f':{address.port}' if address.port else ''}"
     return f"{address.drivername.partition('+')[0]}://{host}/{address.database or ''}"
@@ -59,7 +67,10 @@ def shown(url: str) -> str:
 
 @contextmanager
 def answering(url: str) -> Iterator[None]:
-    """Turns what the database does not answer into StoreUnavailableError, so that it is tried again."""
+    """Turn a database's failure to answer into StoreUnavailableError, so that the caller tries again.
+
+    A missing driver raises SettingsError, and a refused statement raises StoreDeniedError.
+    """
     try:
         yield
     except ImportError as error:
@@ -70,12 +81,13 @@ def answering(url: str) -> Iterator[None]:
         if not isinstance(error, SILENT) and not isinstance(error.__cause__, SILENT):
             raise
         raise StoreUnavailableError(
-            f"The study's database {shown(url)} does not answer ({_reason(error)}). See that it is there and takes this user, or set "
-            "search.storage to another one. What the study holds is kept; run the search again to go on with it."
+            f"The study's database {shown(url)} does not answer ({_reason(error)}). Check that it is running and accepts this "
+            "user, or set search.storage to another one. The study's trials are kept; run the search again to continue it."
         ) from error
     except sa.exc.ProgrammingError as error:
         raise StoreDeniedError(
-            f"The study's database {shown(url)} refuses ({_reason(error)}). Give its user the right to create and use tables there."
+            f"The study's database {shown(url)} refuses access ({_reason(error)}). Give its user the right to create and "
+            "use tables."
         ) from error
 
 
@@ -84,7 +96,7 @@ def _address(url: str) -> sa.URL:
         address = sa.make_url(url)
     except sa.exc.ArgumentError as error:
         raise SettingsError(
-            "search.storage is no URL; write sqlite:///<file> or postgresql://<user>@<host>/<database>."
+            "search.storage is not a URL; write sqlite:///<file> or postgresql://<user>@<host>/<database>."
         ) from error
     driver = DRIVERS.get(address.drivername.partition("+")[0])
     if driver is None:
@@ -103,13 +115,13 @@ def _write_ahead(path: Path) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
     except (OSError, sqlite3.Error) as error:
         raise StoreDeniedError(
-            f"The study's database {path} cannot be used ({error}). Give search.storage or work_dir a folder that this user can "
-            "write to, and a file that is a SQLite database or not there yet."
+            f"The study's database {path} cannot be used ({error}). Point search.storage or work_dir at a folder that this user "
+            "can write to. The file must be a SQLite database, or must not exist yet."
         ) from error
 
 
 def _reason(error: Exception) -> str:
-    """The database's own words, without the statement and its values."""
+    """Return the database's own message, without the statement and its values."""
     cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
     origin = getattr(cause, "orig", None) or cause or error
     return " ".join(str(origin).split())[:300]

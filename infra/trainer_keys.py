@@ -1,7 +1,8 @@
-"""The store's credentials for rented pods: kept in an encrypted block of the Prefect server, named by a deployment's job variables.
+"""The store's credentials for rented pods, kept in an encrypted block of the Prefect server.
 
-A pod is not on the workers' machine and has none of their files, and job variables are readable by everyone who can see the
-server. The worker of type runpod fills the references in when it rents a pod, so only that pod has the values.
+A pod does not run on the workers' machine and has none of their files. A deployment's job variables only refer to the block,
+because everyone who can see the server can read them. The worker of type runpod resolves the references when it rents a pod,
+so only that pod has the values.
 """
 
 from __future__ import annotations
@@ -21,18 +22,21 @@ FIELDS = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AW
 
 
 class TrainerKeys(Block):
-    """Two fields, and not one of JSON: Prefect shows what is within a field in clear."""
+    """The keys, in two secret fields. Prefect would show secrets inside a single JSON field in clear text."""
 
     _block_type_name = "Recsys Trainer Keys"
     _block_type_slug = "recsys-trainer-keys"
-    _description = "Keys of the store for rented pods, with the rights of infra/iam/trainer.json. `recsys setup` makes it."
+    _description = "Store credentials for rented pods, with the rights of infra/iam/trainer.json. Created by `recsys setup`."
 
-    aws_access_key_id: SecretStr = Field(description="Id of the key.")
-    aws_secret_access_key: SecretStr = Field(description="The key.")
+    aws_access_key_id: SecretStr = Field(description="ID of the access key.")
+    aws_secret_access_key: SecretStr = Field(description="The secret access key.")
 
 
 def read_credentials(text: str) -> dict[str, str]:
-    """Both keys from a text in the form of ~/.aws/credentials, section `default`. Raises SettingsError, which never quotes it."""
+    """Read both keys from a text in the format of ~/.aws/credentials, section `default`.
+
+    Raises SettingsError if a key is missing. The message never quotes the text.
+    """
     parser = ConfigParser(interpolation=None, default_section="")
     try:
         parser.read_string(text)
@@ -40,11 +44,11 @@ def read_credentials(text: str) -> dict[str, str]:
     except ConfigError:
         lacks = "AWS_TRAINER_CREDENTIALS is not in the form of ~/.aws/credentials: a line [default], then aws_access_key_id = ... and "
         raise SettingsError(
-            f"{lacks}aws_secret_access_key = ..., those of a user with the rights of infra/iam/trainer.json."
+            f"{lacks}aws_secret_access_key = .... Use the keys of a user with the rights of infra/iam/trainer.json."
         ) from None
 
 
 def pod_environment() -> dict[str, str]:
-    """Job variable `env` that has the worker give both keys to a pod, and to nobody else."""
+    """Return the job variable `env` that makes the worker pass both keys to a pod, and to nothing else."""
     block = TRAINER.replace("/", ".")
     return {variable: f"{{{{ prefect.blocks.{block}.{name} }}}}" for name, variable in FIELDS.items()}

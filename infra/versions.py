@@ -1,8 +1,9 @@
-"""Reading the registry: model versions are sealed by a manifest, and each name vouches for what it names.
+"""Read the model registry. Each version is sealed by a manifest, and a chain of digests makes edits detectable.
 
-A version's own name carries the digest of the files that it was staged with, the manifest names the sha256 of each, and the
-promotion log names the manifest's. Whoever edits a file has to edit all that leads to it, and the last link is the version that
-a person or the log asks for. Training, the gate and serving all read by these functions.
+A version's name carries the digest of the files that it was staged with. The manifest holds the sha256 of each file, and the
+promotion log holds the sha256 of the manifest. An edit of a file goes unnoticed only if every link of this chain is edited
+too, and the last link is the version name that a person or the log asks for. Training, the gate and serving all read versions
+with these functions.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ __all__ = [
 ]
 
 DECISION = "decision.json"
-PAGE = "report.html"  # the same decision, for people
-VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{32}")  # 128 bits: two sets of files of one name cannot be searched for
-MOST_JSON = 4 << 20  # bytes of a manifest, a decision or a log entry; they have some thousands
+PAGE = "report.html"  # the same decision as a page for people
+VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{32}")  # 128 bits: a search cannot find two sets of files with the same name
+MOST_JSON = 4 << 20  # maximum bytes of a manifest, a decision or a log entry; a real one has a few thousand
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A sealed version."""
+    """A sealed model version."""
 
     name: str
     version: str
@@ -58,13 +59,13 @@ class ModelRef:
     kind: str  # ss4rec, ncf, popularity
     dataset: str  # name/version
     protocol: str
-    outcome: str  # of the gate
+    outcome: str  # the gate's outcome
     metrics: dict[str, float]  # on the test requests of its protocol
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where a version comes from."""
+    """The lineage of a version: its dataset, settings, code and hardware."""
 
     kind: str
     dataset: str
@@ -81,7 +82,7 @@ class Lineage:
 
 
 class _Manifest(BaseModel):
-    """What a manifest has to be; file names are plain, so that none leads out of the version's folder."""
+    """The schema of a manifest. File names are plain, so they cannot point outside the version's folder."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -95,9 +96,15 @@ class _Manifest(BaseModel):
 
 
 def list_versions(store: Store, name: str, damaged: dict[str, str] | None = None) -> list[ModelRef]:
-    """Sealed versions of a model, oldest first.
+    """Return the sealed versions of a model, oldest first.
 
-    Raises VersionCorruptError at one whose manifest is damaged, or puts its name and the reason into `damaged`.
+    Args:
+        store: The store.
+        name: Name of the model.
+        damaged: Receives each version whose manifest is damaged, with the reason. If None, such a version raises.
+
+    Raises:
+        VersionCorruptError: A manifest is damaged and `damaged` is None.
     """
     pattern = re.compile(rf"models/{re.escape(name)}/({VERSION.pattern})/manifest\.json")
     versions = []
@@ -112,7 +119,12 @@ def list_versions(store: Store, name: str, damaged: dict[str, str] | None = None
 
 
 def model_ref(store: Store, name: str, version: str) -> ModelRef:
-    """The sealed version. Raises NotFoundError where there is none, VersionCorruptError where its manifest was edited."""
+    """Return a sealed version.
+
+    Raises:
+        NotFoundError: There is no such version.
+        VersionCorruptError: The manifest was edited.
+    """
     manifest, digest = _read(store, name, version)
     lineage, prefix = manifest["lineage"], f"models/{name}/{version}"
     return ModelRef(
@@ -131,21 +143,36 @@ def model_ref(store: Store, name: str, version: str) -> ModelRef:
 
 
 def read_manifest(store: Store, name: str, version: str) -> dict[str, Any]:
-    """Raises NotFoundError where the version does not exist or was never sealed, VersionCorruptError where the manifest is
-    damaged, belongs to another version, or names other files than the version was staged with."""
+    """Return the manifest of a version.
+
+    Raises:
+        NotFoundError: The version does not exist, or it was never sealed.
+        VersionCorruptError: The manifest is damaged, belongs to another version, or does not name the files that the version
+            was staged with.
+    """
     return _read(store, name, version)[0]
 
 
 def read_json(content: bytes, what: str) -> Any:
-    """The parsed object. Raises VersionCorruptError saying that `what` is damaged."""
+    """Parse JSON. Raises VersionCorruptError if it is damaged; `what` names the object in the message."""
     try:
         return json.loads(content)
-    except (ValueError, RecursionError) as error:  # nested too deep for the parser
+    except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply for the parser
         raise VersionCorruptError(f"{what} is damaged ({error}): it was changed after it was stored.") from error
 
 
 def fetch_version(store: Store, prefix: str, files: dict[str, str], folder: Path) -> Path:
-    """Copy the files to `folder` and check each. Raises VersionCorruptError naming the file that differs."""
+    """Copy the files to `folder` and verify each one.
+
+    Args:
+        store: The store.
+        prefix: Prefix of the version in the store.
+        files: The sha256 of each file, by name.
+        folder: Where the copies go; created if it does not exist.
+
+    Raises:
+        VersionCorruptError: A file is missing or differs from its digest. The message names the file.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, expected in files.items():
         try:
@@ -158,7 +185,11 @@ def fetch_version(store: Store, prefix: str, files: dict[str, str], folder: Path
 
 
 def verify_files(store: Store, prefix: str, files: dict[str, str]) -> None:
-    """Raises VersionCorruptError naming the first stored file that is not the one of `files`. Holds one file in memory."""
+    """Verify the stored files against the sha256 of each. Holds one file in memory at a time.
+
+    Raises:
+        VersionCorruptError: A file is missing or differs. The message names the first one.
+    """
     for name, expected in files.items():
         try:
             content = store.get(f"{prefix}/{name}")
@@ -169,8 +200,8 @@ def verify_files(store: Store, prefix: str, files: dict[str, str]) -> None:
 
 
 def _read(store: Store, name: str, version: str) -> tuple[dict[str, Any], str]:
-    """The manifest, checked against the version's name, and its sha256."""
-    missing = f"There is no version {version} of the model {name} in {store.uri('models')}. `recsys models` lists what there is."
+    """Return the manifest, verified against the version's name, and its sha256."""
+    missing = f"There is no version {version} of the model {name} in {store.uri('models')}. `recsys models` lists the versions."
     if not VERSION.fullmatch(version):
         raise NotFoundError(missing)
     try:
@@ -189,26 +220,29 @@ def _read(store: Store, name: str, version: str) -> tuple[dict[str, Any], str]:
         ) from error
     if (manifest["name"], manifest["version"]) != (name, version):
         raise VersionCorruptError(
-            f"{what} is that of {manifest['name']} {manifest['version']}: it was put in this one's place. The version must not be used."
+            f"{what} belongs to {manifest['name']} {manifest['version']}: it was overwritten. The version must not be used."
         )
     staged = {file: digest for file, digest in manifest["files"].items() if file not in (DECISION, PAGE)}
     if DECISION not in manifest["files"] or content_digest(staged) != version.rpartition("-")[2]:
         raise VersionCorruptError(
-            f"{what} names other files than those that the version was staged with (its name carries their digest): it was changed "
-            "after it was stored. The version must not be used; roll back to another one."
+            f"{what} does not name the files that the version was staged with (the version's name carries their digest): it was "
+            "changed after it was stored. The version must not be used; roll back to another one."
         )
     return manifest, hashlib.sha256(content).hexdigest()
 
 
 def content_digest(files: dict[str, str]) -> str:
+    """Return the digest that a version's name carries: 128 bits over the name and sha256 of each file."""
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def lacking(store: Store, prefix: str, name: str) -> VersionCorruptError:
+    """Return the error for a file that the manifest names but the store does not have."""
     return VersionCorruptError(f"{store.uri(prefix)} lacks the file {name} that its manifest names.")
 
 
 def differing(store: Store, key: str) -> VersionCorruptError:
+    """Return the error for a file that differs from its manifest."""
     return VersionCorruptError(
         f"{store.uri(key)} differs from its manifest: it was changed after it was stored. The version must not be used; roll back "
         "to another one."
@@ -216,5 +250,6 @@ def differing(store: Store, key: str) -> VersionCorruptError:
 
 
 def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,1 +1,1 @@
-"""Recommenders, protocols and metrics. Nothing here knows of Prefect, stores or the network."""
+"""Recommenders, evaluation protocols and metrics. This package does not depend on Prefect, stores or the network."""

@@ -1,7 +1,7 @@
 """AdamW (arXiv 1711.05101) in one fused kernel, on CPU and CUDA.
 
-`torch.optim.AdamW(fused=True)` computes the same with the same kernel. Its base class imports torch's compiler at the
-first step, which takes seconds of every process that trains, and more than an epoch does.
+`torch.optim.AdamW(fused=True)` computes the same result with the same kernel. However, its base class imports torch's compiler
+at the first step. That takes seconds in every training process, which is longer than an epoch takes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 class AdamW:
-    """Keeps its state on the parameters' device, step counts too, so that a step can be captured in a CUDA graph."""
+    """AdamW with all of its state on the parameters' device, including the step counts.
+
+    A CUDA graph can therefore capture a step.
+    """
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], learning_rate: float, weight_decay: float = 0.0) -> None:
         self._parameters = list(parameters)
@@ -27,13 +30,16 @@ class AdamW:
         self._steps = [torch.zeros((), device=p.device) for p in self._parameters]
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Set all gradients to None."""
         for parameter in self._parameters:
             parameter.grad = None
 
     @torch.no_grad()
     def step(self, skip: torch.Tensor | None = None) -> None:
-        """Take a step with the gradients that there are; none where `skip`, a float scalar on the device, is 1."""
+        """Update the parameters that have a gradient.
+
+        `skip` is a float scalar on the device. If it is 1, nothing is updated.
+        """
         gradients = {i: parameter.grad for i, parameter in enumerate(self._parameters) if parameter.grad is not None}
         if not gradients:
             return
@@ -61,11 +67,11 @@ class AdamW:
             torch._foreach_sub_(steps, [skip] * len(steps))
 
     def state_dict(self) -> dict[str, Any]:
-        """The state's own tensors, not copies."""
+        """Return the state's own tensors, not copies."""
         return {"means": self._means, "squares": self._squares, "steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Copy a state in; the tensors stay where they are, as a captured step reads them there."""
+        """Copy `state` into the existing tensors, because a captured step reads them at their current addresses."""
         with torch.no_grad():
             for own, given in zip((self._means, self._squares, self._steps), state.values(), strict=True):
                 for target, source in zip(own, given, strict=True):

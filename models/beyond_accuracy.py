@@ -1,12 +1,12 @@
-"""What a top 10 is like apart from whether it holds the target: how much of the catalogue is shown and how evenly, how
-popular, how diverse, and how close to the genres of the user's own history.
+"""Beyond-accuracy metrics of a top 10: coverage, evenness, popularity, diversity and calibration of genres.
 
-Means over lists are computed list by list first, so that they have intervals. A list on which a metric is not defined (no
-item, no pair of items with genres, no history with genres) is left out of it, and a metric that no list defines is absent.
+Means over lists are computed list by list first, so that they have intervals. A list for which a metric is not defined (no
+item, no pair of items with genres, no history with genres) is left out of the mean. A metric that is not defined for any list
+is absent.
 
-Coverage, Gini index and average popularity are RecBole's 1.2.1 (ItemCoverage, GiniIndex, AveragePopularity), but for two
-things: RecBole counts its padding item as a part of the catalogue (n + 1 items of which one is never shown), and fills a list
-that has too few open items with masked ones, where ours is shorter.
+Coverage, Gini index and average popularity are those of RecBole 1.2.1 (ItemCoverage, GiniIndex, AveragePopularity), with two
+differences. RecBole counts its padding item as part of the catalogue (n + 1 items, one of them never shown). If a list has too
+few unmasked items, RecBole fills it with masked ones, while our list is shorter.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from models.significance import confidence_intervals
 
 __all__ = ["Genres", "beyond_accuracy", "beyond_accuracy_intervals", "genres_of", "per_list", "per_list_intervals"]
 
-NO_GENRE = ("", "unknown")  # ml-100k's flag for a film of which nothing is known
+NO_GENRE = ("", "unknown")  # ml-100k's flag for a film without any information
 SMOOTHING = 0.01  # Steck's alpha
 CHUNK_LISTS = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Genres:
-    """Which genres each item has; an item may have none."""
+    """The genres of each item. An item may have none."""
 
     item_ids: IntArray  # (M,) raw ids, ascending
     names: tuple[str, ...]  # (G,)
     member: npt.NDArray[np.bool_]  # (M, G)
 
     def of(self, item_ids: IntArray) -> npt.NDArray[np.float32]:
-        """(len(item_ids), G) of 0 and 1; items that are not known here have none."""
+        """Return the genre flags (len(item_ids), G) as 0 and 1. Unknown items have no genres."""
         place, known = columns_of(self.item_ids, item_ids)
         return (self.member[place] & known[:, None]).astype(np.float32)
 
 
 def genres_of(items: pd.DataFrame) -> Genres | None:
-    """Genres of the items table (movie_id, genres joined by |), or None where no item has any.
+    """Read genres from the items table (movie_id, genres joined by |), or return None if no item has any.
 
-    An item whose genres are empty or `unknown` has none: it takes no part in the metrics of genres.
+    An item whose genres are empty or `unknown` has none and is left out of the genre metrics.
     """
     table = items.sort_values("movie_id")
     flags = table["genres"].astype("string").fillna("").str.get_dummies("|")
@@ -60,15 +60,19 @@ def genres_of(items: pd.DataFrame) -> Genres | None:
 def beyond_accuracy(
     ranking: Ranking, train: Sequences, histories: Requests | None = None, genres: Genres | None = None
 ) -> dict[str, float]:
-    """`coverage@10`, the share of the catalogue that any list shows; `gini@10`, the Gini index of how often items are shown
-    (0 all equally, 1 one item; 1 where nothing is shown); and the mean over lists of each metric of `per_list`."""
+    """Compute all beyond-accuracy metrics of a ranking.
+
+    - `coverage@10`: the share of the catalogue that appears in at least one list.
+    - `gini@10`: the Gini index of how often items are shown (0: all equally, 1: one item; also 1 if nothing is shown).
+    - The mean over lists of each metric of `per_list`.
+    """
     return _overall(ranking, per_list(ranking, train, histories, genres))
 
 
 def beyond_accuracy_intervals(
     ranking: Ranking, train: Sequences, histories: Requests, genres: Genres | None, *, resamples: int, seed: int
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """`beyond_accuracy`, and the 95 % bootstrap intervals of its means over lists."""
+    """Return `beyond_accuracy` and the 95 % bootstrap intervals of its means over lists."""
     lists = per_list(ranking, train, histories, genres)
     return _overall(ranking, lists), per_list_intervals(lists, resamples=resamples, seed=seed)
 
@@ -76,18 +80,21 @@ def beyond_accuracy_intervals(
 def per_list(
     ranking: Ranking, train: Sequences, histories: Requests | None = None, genres: Genres | None = None
 ) -> dict[str, FloatArray]:
-    """(R,) value of each request's list, NaN where it has none. `histories` are the requests that were ranked.
+    """Return the value (R,) of each request's list for each metric, NaN if it is not defined.
 
-    - `novelty@10`: mean self-information -log2(share of train events) of the shown items, in bits; one event is added to each
-      item, so that an item without any has a finite one.
+    `histories` are the requests that were ranked.
+
+    - `novelty@10`: mean self-information -log2(share of train events) of the shown items, in bits. One event is added to each
+      item, so that items without events have a finite value.
     - `popularity@10`: mean train events of the shown items (average recommendation popularity, ARP; Yin et al., VLDB 2012).
-    - `tail@10`: share of the shown items that are not `head_items`. RecBole's TailPercentage with another tail: RecBole's is the
-      tenth of the items with the fewest events, where a good ranker hardly ever goes, and leaves out items without events.
+    - `tail@10`: share of the shown items that are not `head_items`. This is RecBole's TailPercentage with another tail.
+      RecBole's tail is the tenth of the items with the fewest events, which a good ranker hardly ever shows, and it leaves out
+      items without events.
     - `diversity@10`: mean Jaccard distance of the genre sets over the list's pairs of items that both have genres (intra-list
       diversity; Ziegler et al., WWW 2005).
-    - `miscalibration@10`: KL divergence, in nats, of the list's mix of genres from that of the user's history, each event and
-      each shown item spreading a weight of 1 over its genres, the list's mix smoothed with alpha = .01 of the history's (Steck,
-      RecSys 2018, eq. 2 to 5; 0 is perfectly calibrated).
+    - `miscalibration@10`: KL divergence, in nats, of the list's genre distribution from that of the user's history. Each event
+      and each shown item spreads a weight of 1 over its genres. The list's distribution is smoothed with alpha = .01 of the
+      history's (Steck, RecSys 2018, eq. 2 to 5; 0 is perfectly calibrated).
     """
     events = _train_events(ranking.catalogue, train)
     information = -np.log2((events + 1) / (events + 1).sum())
@@ -105,10 +112,10 @@ def per_list(
 
 
 def per_list_intervals(lists: Mapping[str, FloatArray], *, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
-    """95 % bootstrap interval of the mean of each metric of `per_list` over the lists that have one.
+    """Return the 95 % bootstrap interval of the mean of each metric of `per_list`, over the lists that define it.
 
-    Values are first rounded to a twentieth of their standard deviation, which changes the variance by 0.02 % and makes the cost of
-    a resample independent of the number of lists.
+    Values are first rounded to a twentieth of their standard deviation. This changes the variance by 0.02 % and makes the cost
+    of a resample independent of the number of lists.
     """
     intervals = {}
     for name, values in lists.items():
@@ -136,7 +143,7 @@ def _train_events(catalogue: IntArray, train: Sequences) -> FloatArray:
 
 
 def _mean_over_lists(top: npt.NDArray[np.int32], values: FloatArray) -> FloatArray:
-    """(R,) mean of `values` (n_items,) over the items of each list; NaN of an empty list."""
+    """Return the mean (R,) of `values` (n_items,) over the items of each list; NaN for an empty list."""
     shown = top >= 0
     return _ratio(np.where(shown, values[top], 0.0).sum(axis=1), shown.sum(axis=1))
 
@@ -164,13 +171,13 @@ def _miscalibration(ranking: Ranking, histories: Requests, genres: Genres) -> Fl
     smoothed = (1 - SMOOTHING) * shown + SMOOTHING * liked
     with np.errstate(invalid="ignore", divide="ignore"):
         terms = liked * np.log(liked / smoothed)
-    # A genre that the history lacks adds 0; a mix that is not defined is NaN in every genre.
+    # A genre that is not in the history adds 0. A mix that is not defined is NaN in every genre.
     divergence: FloatArray = np.where(np.isnan(smoothed), np.nan, np.where(liked > 0, terms, 0.0)).sum(axis=1)
     return divergence
 
 
 def _genre_mix(offsets: IntArray, item_ids: IntArray, genres: Genres) -> FloatArray:
-    """(rows, G) share of each genre among the items of each row, which sums to 1; NaN in a row without genres."""
+    """Return the share (rows, G) of each genre among the items of each row. A row sums to 1, or is NaN without genres."""
     from scipy.sparse import csr_array
 
     columns, known = columns_of(genres.item_ids, item_ids)

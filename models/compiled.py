@@ -1,4 +1,4 @@
-"""How CPU kernels are compiled (numba), and the functions that loops of them share."""
+"""Compiler settings for the CPU kernels (numba), and math functions that their loops share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _LN2_LOW = np.float32(1.428606765330187e-06)
 
 @jit
 def exp_of_negative(x: Any) -> Any:
-    """exp for x <= 0 without a library call, so that LLVM vectorises the loop round it (relative error up to 3e-7)."""
+    """Compute exp(x) for x <= 0 without a library call.
+
+    LLVM can therefore vectorise the surrounding loop. The relative error is up to 3e-7.
+    """
     x = max(x, np.float32(-87.0))
     k = np.int32(x * _LOG2_E - np.float32(0.5))
     r = (x - np.float32(k) * _LN2_HIGH) - np.float32(k) * _LN2_LOW
@@ -36,9 +39,10 @@ def exp_of_negative(x: Any) -> Any:
 
 @jit
 def softplus(x: Any) -> Any:
-    """log(1 + exp(x)) without library calls, for loops that are to be vectorised (relative error up to 4e-7).
+    """Compute log(1 + exp(x)) without library calls, for loops that should be vectorised.
 
-    log(1 + e) = 2 atanh(e / (2 + e)) with e = exp(-|x|), so that the series' argument is at most 1/3.
+    Uses log(1 + e) = 2 atanh(e / (2 + e)) with e = exp(-|x|), so the argument of the series is at most 1/3. The relative error
+    is up to 4e-7.
     """
     e = exp_of_negative(-abs(x))
     z = e / (np.float32(2.0) + e)

@@ -1,4 +1,7 @@
-"""Epochs as replays of one CUDA graph: a whole training step without a launch from Python or a copy from the host."""
+"""Epochs as replays of one CUDA graph.
+
+A whole training step needs no kernel launch from Python and no copy from the host.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,13 @@ WARM_UP_STEPS = 2
 
 
 class GraphedEpochs:
-    """`begin(epoch)` lays out the epoch's steps on the device and returns their number; `loss_of(step)` is the loss of
-    step `step`, an int64 scalar on the device, in operations of fixed shapes.
+    """Runs an epoch as replays of one captured training step.
 
-    A non-finite step changes no weight (the optimizer skips it) and is reported at the epoch's end, which is the only
-    time that the host waits.
+    `begin(epoch)` prepares the epoch's steps on the device and returns their number. `loss_of(step)` returns the loss of step
+    `step`, an int64 scalar on the device. Its operations must have fixed shapes.
+
+    A non-finite step changes no weight, because the optimizer skips it. It is reported at the end of the epoch, which is the
+    only time that the host waits.
     """
 
     def __init__(
@@ -79,7 +84,10 @@ class GraphedEpochs:
         self._step += 1
 
     def _capture(self) -> torch.cuda.CUDAGraph:
-        """Record a step. The steps that warm up are undone: weights, optimizer, average and random numbers."""
+        """Capture one training step.
+
+        The effects of the warm-up steps are undone: weights, optimizer, average and random numbers.
+        """
         network, optimizer = self._network, self._optimizer
         device = self._step.device
         weights = {name: value.clone() for name, value in network.state_dict().items()}

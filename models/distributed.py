@@ -1,7 +1,7 @@
 """Data parallelism: every replica holds the whole network and a share of each batch (`torchrun`, NCCL or gloo).
 
-The networks here have well under a million weights beside the embedding, so one all-reduce of all gradients after the
-backward pass costs no more than DistributedDataParallel's overlapped buckets, and it can be captured in a CUDA graph.
+Apart from the embedding, the networks here have well under a million weights. One all-reduce of all gradients after the
+backward pass therefore costs no more than DistributedDataParallel's overlapped buckets, and a CUDA graph can capture it.
 """
 
 from __future__ import annotations
@@ -24,60 +24,68 @@ Device = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a training runs, and in how many processes."""
+    """The device of a training run, and its number of processes."""
 
     device: Device = "cpu"
     replicas: int = 1
 
 
 def resolve_device(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
-    """`auto` is CUDA where torch sees a GPU. Raises TrainingError where CUDA is wanted and there is none."""
+    """Resolve `auto` to CUDA if torch finds a GPU, else to the CPU.
+
+    Raises:
+        TrainingError: if CUDA is requested and there is no GPU.
+    """
     seen = wanted != "cpu" and torch.cuda.is_available()
     if wanted == "cuda" and not seen:
-        raise TrainingError("The setting device: cuda needs a GPU that torch sees, and there is none. Set device: auto or cpu.")
+        raise TrainingError("The setting device: cuda needs a GPU, but torch does not see one. Set device: auto or cpu.")
     return "cuda" if seen else "cpu"
 
 
 def place(device: Literal["auto", "cpu", "cuda"], replicas: int | Literal["auto"]) -> Placement:
-    """What the settings `device` and `replicas` come to on this machine: `auto` replicas are one for each GPU, and one on the CPU.
+    """Resolve the settings `device` and `replicas` on this machine.
 
-    Raises TrainingError where there are fewer GPUs than replicas.
+    `auto` means one replica per GPU, or one replica on the CPU.
+
+    Raises:
+        TrainingError: if there are fewer GPUs than replicas.
     """
     found = resolve_device(device)
     gpus = torch.cuda.device_count() if found == "cuda" else 0
     count = max(gpus, 1) if replicas == "auto" else replicas
     if found == "cuda" and count > gpus:
         raise TrainingError(
-            f"The setting models.ss4rec.replicas is {count}, and torch sees {gpus} GPU{'' if gpus == 1 else 's'}: each replica needs "
-            "its own. Set it to that number at most, or to auto; CUDA_VISIBLE_DEVICES may hide GPUs."
+            f"The setting models.ss4rec.replicas is {count}, and torch sees {gpus} GPU{'' if gpus == 1 else 's'}: each replica "
+            "needs its own. Set it to at most that number, or to auto; CUDA_VISIBLE_DEVICES may hide GPUs."
         )
     return Placement(found, count)
 
 
 @dataclass(frozen=True)
 class Replicas:
-    """This process among those that train together."""
+    """This process among the replicas that train together."""
 
     rank: int = 0
     count: int = 1
 
     @classmethod
     def current(cls) -> Replicas:
-        """The default process group's, or one replica alone."""
+        """Return the replicas of the default process group, or a single one if there is no group."""
         if dist.is_available() and dist.is_initialized():
             return cls(dist.get_rank(), dist.get_world_size())
         return cls()
 
     def sum_(self, tensor: torch.Tensor) -> None:
-        """Replace `tensor` by its sum over the replicas."""
+        """Replace `tensor` with its sum over the replicas."""
         if self.count > 1:
             with _all_there():
                 dist.all_reduce(tensor)
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace each gradient by its sum over the replicas; all of them, in one message.
+        """Replace each gradient with its sum over the replicas, in one message for all gradients.
 
-        A replica whose share of a step is empty has no gradient of some weights: it sends zeros, as messages must agree in length.
+        A replica whose share of a step is empty has no gradient for some weights. It sends zeros, because all messages must
+        have the same length.
         """
         if self.count == 1:
             return
@@ -93,7 +101,7 @@ class Replicas:
         torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)])
 
     def gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
-        """Every replica's `tensor`, in the order of their ranks; all of one shape."""
+        """Return every replica's `tensor`, in the order of their ranks. All must have the same shape."""
         if self.count == 1:
             return [tensor]
         every = [torch.empty_like(tensor) for _ in range(self.count)]
@@ -102,7 +110,7 @@ class Replicas:
         return every
 
     def adopt_first(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Give every replica the first one's values."""
+        """Copy the values of the first replica to every replica."""
         if self.count > 1:
             with _all_there():
                 for tensor in tensors:
@@ -113,15 +121,15 @@ class Replicas:
 def _all_there() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # gloo's and NCCL's errors have no narrower class in common
+    except RuntimeError as error:  # the errors of gloo and NCCL have no narrower common class
         raise LostReplicaError(
-            f"A replica could not exchange its share with the others, most often because one of them has ended: {error}"
+            f"A replica could not exchange its share with the others, usually because one of them has ended: {error}"
         ) from error
 
 
 @contextmanager
 def joined_replicas(device: Device) -> Iterator[Replicas]:
-    """Join the replicas that torchrun started (its environment says so); alone, there is nothing to join."""
+    """Join the replicas that torchrun started, as set in its environment. A single process joins nothing."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Replicas()
         return

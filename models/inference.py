@@ -1,4 +1,4 @@
-"""What serving loads of a version: a model that reads events one by one, without torch."""
+"""Models for serving: they are loaded from a version's files and read events one by one, without torch."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ IntArray = npt.NDArray[np.int64]
 
 
 class InferenceModel(Protocol):
-    """Items are indices from 0, the order of the version's vocabulary."""
+    """A model as serving uses it. Items are indices from 0, in the order of the version's vocabulary."""
 
     kind: str
     state_size: int
-    """float32 numbers of a user's state."""
+    """Number of float32 values in a user's state."""
     cold_scores: Floats
-    """(n_items,) of a user of whom nothing is known."""
+    """Scores (n_items,) for a user without known events."""
 
     @property
     def max_length(self) -> int: ...
 
     @property
     def item_vectors(self) -> Floats:
-        """(n_items, H); items of like vectors are alike. H may be 0."""
+        """Item vectors (n_items, H): similar items have similar vectors. H may be 0."""
 
     @property
     def half_precision(self) -> bool:
@@ -51,7 +51,7 @@ class InferenceModel(Protocol):
 
 
 class PopularityCounts:
-    """The floor: the items' event counts, for everybody."""
+    """The baseline: the event counts of the items, the same for every user."""
 
     kind = "popularity"
     state_size = 0
@@ -64,11 +64,15 @@ class PopularityCounts:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Raises VersionCorruptError."""
+        """Load the counts from a version's folder.
+
+        Raises:
+            VersionCorruptError: if they cannot be read.
+        """
         try:
             return cls(load_file(folder / "model.safetensors")["counts"].astype(np.float32))
         except (OSError, KeyError, SafetensorError) as error:
-            raise VersionCorruptError(f"{folder} holds no popularity counts that can be read ({error}); train again.") from error
+            raise VersionCorruptError(f"{folder} does not contain readable popularity counts ({error}); train again.") from error
 
     def start(self, users: int) -> Floats:
         return np.empty((users, 0), np.float32)
@@ -83,11 +87,15 @@ class PopularityCounts:
 
 
 def load_inference_model(folder: Path) -> InferenceModel:
-    """The model of a version's files. Raises VersionCorruptError where there is none that can be served."""
+    """Load the model from a version's folder.
+
+    Raises:
+        VersionCorruptError: if the folder does not contain a model that can be served.
+    """
     try:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VersionCorruptError(f"{folder} holds no model: its config.json cannot be read ({error}).") from error
+        raise VersionCorruptError(f"{folder} does not contain a model: its config.json cannot be read ({error}).") from error
     if kind == "ss4rec":
         from models.ss4rec.recurrent import RecurrentSS4Rec
 
@@ -98,4 +106,4 @@ def load_inference_model(folder: Path) -> InferenceModel:
         return NCFScores.load(folder)
     if kind == "popularity":
         return PopularityCounts.load(folder)
-    raise VersionCorruptError(f"{folder} holds a model of the kind {kind!r}; serving reads ss4rec, ncf and popularity.")
+    raise VersionCorruptError(f"{folder} contains a model of the kind {kind!r}; serving supports ss4rec, ncf and popularity.")

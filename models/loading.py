@@ -1,4 +1,4 @@
-"""Models by name: a new one from its settings, a trained one from its folder. Nothing is ever unpickled."""
+"""Create an untrained model by name, or load a trained model from its folder. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CandidateKind = Literal["ss4rec", "ncf", "popularity"]
 
 
 def make_recommender(kind: CandidateKind, settings: ModelSettings) -> Recommender:
-    """An untrained model with its settings."""
+    """Return an untrained model with its settings."""
     if kind == "popularity":
         from models.popularity import Popularity
 
@@ -33,19 +33,26 @@ def make_recommender(kind: CandidateKind, settings: ModelSettings) -> Recommende
 
 
 def placement_of(kind: CandidateKind, settings: ModelSettings) -> Placement:
-    """Where the model trains on this machine, and in how many processes: only SS4Rec knows more than one.
+    """Return the device and the number of processes that the model trains with on this machine.
 
-    Raises TrainingError where this machine has not what the settings ask for.
+    Only SS4Rec supports more than one process.
+
+    Raises:
+        TrainingError: if this machine does not have what the settings ask for.
     """
     return place(settings.ss4rec.device, settings.ss4rec.replicas) if kind == "ss4rec" else Placement()
 
 
 def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
-    """The model that `Recommender.save` wrote into `folder`. Raises VersionCorruptError where there is none."""
+    """Load the model that `Recommender.save` wrote into `folder`.
+
+    Raises:
+        VersionCorruptError: if the folder does not contain a model.
+    """
     try:
         name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model"]
     except (OSError, ValueError, KeyError) as error:
-        raise VersionCorruptError(f"{folder} holds no model: its config.json cannot be read ({error}).") from error
+        raise VersionCorruptError(f"{folder} does not contain a model: its config.json cannot be read ({error}).") from error
     if name == "ss4rec":
         from models.ss4rec.recommender import SS4Rec
 
@@ -59,5 +66,5 @@ def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
 
         return Popularity.load(folder, device)
     raise VersionCorruptError(
-        f"{folder} holds a model of the unknown kind {name!r}; this version reads ss4rec, ncf and popularity."
+        f"{folder} contains a model of the unknown kind {name!r}; this release supports ss4rec, ncf and popularity."
     )

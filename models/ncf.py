@@ -1,7 +1,8 @@
-"""NCF behind the port: RecBole's NeuMF (arXiv 1708.05031), trained with its loss on sampled negatives.
+"""NCF as a `Recommender`: RecBole's NeuMF (arXiv 1708.05031), trained with its loss on sampled negatives.
 
-The trained weights are scored by a re-statement of NeuMF's forward pass that splits its first layer into a user and an item half,
-so a user's whole catalogue costs one addition instead of a concatenation for each pair, and serving needs no RecBole.
+Scoring uses our own version of NeuMF's forward pass, which splits the first layer into a user half and an item half. Scoring
+the whole catalogue for a user therefore takes one addition instead of a concatenation per pair, and serving does not need
+RecBole.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from models.training import train as run_training
 
 __all__ = ["NCF"]
 
-SCORED_AT_ONCE = 1 << 22  # floats of the widest intermediate
+SCORED_AT_ONCE = 1 << 22  # floats in the largest intermediate tensor
 
 
 class NCF(Recommender):
-    """A user that was not trained on gets the mean of all users' embeddings."""
+    """Neural collaborative filtering. A user who was not in training gets the mean of all users' embeddings."""
 
     name = "ncf"
     sequential = False
@@ -149,7 +150,7 @@ class NCF(Recommender):
 
 
 class _Sampler:
-    """Each event with negatives drawn evenly from the items that its user has not met in the train part."""
+    """Yields each event with negatives drawn uniformly from the items that its user has not seen in the train part."""
 
     def __init__(self, users: IntArray, items: IntArray, n_items: int, negatives: int) -> None:
         self.users, self.items, self.n_items, self.negatives = users, items, n_items, negatives
@@ -157,7 +158,7 @@ class _Sampler:
         met = np.bincount(self.seen // (n_items + 1))
         if met.max(initial=0) >= n_items:
             raise TrainingError(
-                f"A user has met all {n_items} items of the catalogue, so no negative can be drawn for NCF. Drop the user, or train "
+                f"A user has seen all {n_items} items in the catalogue, so NCF cannot draw a negative. Drop the user, or train "
                 "without the baseline (models.ncf: null)."
             )
 

@@ -1,6 +1,6 @@
-"""NCF for serving, by numpy, without torch: a trained user's own vectors, and for everybody else the mean user's.
+"""NCF inference with numpy, without torch. Trained users have their own vectors; other users get the mean user's.
 
-What a user does after training moves nothing, so there is no state. The forward pass is that of `models.ncf`.
+Events after training do not change a user's vectors, so there is no state. The forward pass is that of `models.ncf`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ IntArray = npt.NDArray[np.int64]
 
 
 def hidden_layers(names: Iterable[str]) -> list[str]:
-    """Names of the hidden layers, first to last, among those of all tensors. A stored file holds them in alphabetical order: 10
-    before 4."""
+    """Return the names of the hidden layers among all tensor names, first to last.
+
+    They are sorted by number, because a stored file has them in alphabetical order: 10 before 4.
+    """
     found = [name.removesuffix(".weight") for name in names if name.startswith("mlp_layers.") and name.endswith(".weight")]
     return sorted(found, key=lambda name: int(name.rsplit(".", 1)[1]))
 
 
 class NCFScores:
-    """The "hidden state" (B, F + M) of a request is its user's half of the first layer (F) and weighted factors (M)."""
+    """Scores from the stored weights of an NCF model.
+
+    The "hidden state" (B, F + M) of a request is the user's half of the first layer (F) and the user's weighted factors (M).
+    """
 
     kind = "ncf"
     state_size = 0
@@ -54,16 +59,20 @@ class NCFScores:
         self.item_vectors: Floats = np.concatenate([factors, items], axis=1)
         self.cold_scores: Floats = self.scores(self._users[:1])[0]
         if len(self._users) != len(user_ids) + 1:
-            raise ValueError(f"{len(self._users) - 1} users have weights and {len(user_ids)} have ids")
+            raise ValueError(f"{len(self._users) - 1} users have weights, but {len(user_ids)} have ids")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The model that `NCF.save` wrote. Raises VersionCorruptError where a file lacks something or does not fit."""
+        """Load the model that `NCF.save` wrote.
+
+        Raises:
+            VersionCorruptError: if a file is incomplete or the files do not match.
+        """
         try:
             users = pq.ParquetFile(folder / "users.parquet").read(["user_id"])["user_id"].to_numpy()
             return cls(load_file(folder / "model.safetensors"), users)
         except (OSError, KeyError, IndexError, ValueError, SafetensorError, pa.ArrowException) as error:
-            raise VersionCorruptError(f"{folder} holds no NCF that can be read ({error}); train again.") from error
+            raise VersionCorruptError(f"{folder} does not contain a readable NCF model ({error}); train again.") from error
 
     def start(self, users: int) -> Floats:
         return np.empty((users, 0), np.float32)
@@ -71,12 +80,12 @@ class NCFScores:
     def advance(
         self, state: Floats, items: IntArray, intervals: IntArray, offsets: IntArray, user_ids: Sequence[int | None]
     ) -> Floats:
-        """(B, F + M) of the users; events change nothing."""
+        """Return the vectors (B, F + M) of the users. Events have no effect."""
         rows = [self._rows.get(user, 0) if user is not None else 0 for user in user_ids]
         return self._users[rows]
 
     def scores(self, hidden: Floats) -> Floats:
-        """(B, F + M) -> (B, n_items)."""
+        """Map hidden states (B, F + M) to scores (B, n_items)."""
         first = self._item_half.shape[1]
         scores: Floats = hidden[:, first:] @ self._factors.T + self._bias
         for row, user in enumerate(hidden[:, :first]):

@@ -1,4 +1,4 @@
-"""Popularity: most interacted items first, the same for everybody. The floor that every model must beat."""
+"""Popularity: items with the most interactions first, the same for every user. Every model must beat this baseline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Popularity"]
 
 
 class Popularity(Recommender):
-    """Scores are the items' event counts in the train part."""
+    """Scores each item by its number of events in the train part."""
 
     name = "popularity"
     sequential = False

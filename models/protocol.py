@@ -1,10 +1,12 @@
-"""Evaluation protocols: how one dataset version becomes a train part, valid requests and test requests.
+"""Evaluation protocols: split a dataset version into a train part, valid requests and test requests.
 
-- `loo-exact`: each user's last event is tested and the one before validates; events are ordered by int64 time, equal
-  times by a seeded hash of the event, so neither the source's row order nor float rounding decides who is tested on what.
-- `loo-recbole`: the same, ordered as RecBole 1.2.1 does (float32 time, then source row), for published figures.
-- `temporal`: one cut in time for all users; nothing from after the cut is known, as in production. A user's first event after
-  the cut is asked for, also of new users (an empty history) and with an item that is not in the catalogue (a miss).
+- `loo-exact`: leave-one-out. Each user's last event is the test target, and the event before it is the valid target. Events are
+  ordered by int64 time, and ties by a seeded hash of the event. Neither the source's row order nor float rounding therefore
+  affects which events are held out.
+- `loo-recbole`: the same, but ordered as in RecBole 1.2.1 (float32 time, then source row), to reproduce published figures.
+- `temporal`: one cut in time for all users. As in production, nothing after the cut is known. The target is each user's first
+  event after the cut. This includes new users (their history is empty) and items that are not in the catalogue (these count as
+  misses).
 """
 
 from __future__ import annotations
@@ -25,39 +27,50 @@ __all__ = ["ORDERINGS", "Ordering", "Split", "exact_order", "k_core", "split"]
 Mask = npt.NDArray[np.bool_]
 Ordering = Literal["float32-source", "exact-source", "exact-drawn"]
 ORDERINGS: dict[ProtocolId, Ordering] = {"loo-exact": "exact-drawn", "loo-recbole": "float32-source", "temporal": "exact-drawn"}
-"""How a protocol orders a user's events: by time rounded to float32 or exact, equal times by source row or drawn."""
+"""How each protocol orders a user's events.
+
+The time is exact or rounded to float32. Events with equal times are in source order or in drawn order.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A dataset version under one protocol."""
+    """A dataset version, split under one protocol."""
 
     protocol: ProtocolId
     id: str  # `EvaluationSettings.protocol_id`
     train: Sequences
     valid: Requests
     test: Requests
-    catalogue: IntArray  # (n_items,) raw item ids, ascending, that are ranked
-    counts: dict[str, int]  # what the k-core dropped and what is left; `temporal` adds new users and unknown targets
+    catalogue: IntArray  # (n_items,) raw ids of the items to rank, ascending
+    counts: dict[str, int]  # dropped and kept by the k-core; `temporal` adds new users and unknown targets
 
     def masks_seen(self, sequential: bool) -> bool:
-        """Whether items of a user's history are left out of the ranking. RecBole leaves them out for general models
-        only, which makes its two kinds of model incomparable; the other protocols do it for all."""
+        """Whether the items in a user's history are excluded from the ranking.
+
+        RecBole excludes them only for general models, so its general and sequential models are not comparable. The other
+        protocols exclude them for all models.
+        """
         return self.protocol != "loo-recbole" or not sequential
 
 
 def split(interactions: pd.DataFrame, settings: EvaluationSettings, ordering: Ordering | None = None) -> Split:
-    """Split `interactions` (user_id, movie_id, timestamp; a source ordering is read from `row`).
+    """Split `interactions` under the protocol in `settings`.
 
-    `ordering` takes the place of the protocol's own, to show what it is worth; its numbers are not the protocol's. Raises
-    DataRefusedError when the k-core leaves nothing, or nobody has an event for each part.
+    Args:
+        interactions: The columns user_id, movie_id and timestamp, and also `row` for an ordering by source row.
+        settings: The protocol and its parameters.
+        ordering: Replaces the protocol's own ordering, to measure its effect. The results are then not those of the protocol.
+
+    Raises:
+        DataRefusedError: if the k-core leaves nothing, or one of the parts would be empty.
     """
     users = interactions["user_id"].to_numpy(np.int64)
     items = interactions["movie_id"].to_numpy(np.int64)
     times = interactions["timestamp"].to_numpy(np.int64)
     ordering = ordering or ORDERINGS[settings.protocol]
     if ordering == "float32-source":
-        # RecBole keeps times as float32, and so do its models: intervals are those of the rounded times.
+        # RecBole and its models store times as float32, so intervals are computed from the rounded times.
         times = times.astype(np.float32).astype(np.int64)
     if ordering == "exact-drawn":
         order = exact_order(users, items, times, settings.tie_seed)
@@ -68,7 +81,10 @@ def split(interactions: pd.DataFrame, settings: EvaluationSettings, ordering: Or
 
 
 def k_core(users: IntArray, items: IntArray, k: int) -> Mask:
-    """Events that are left when users and items with fewer than `k` events are dropped until none is."""
+    """Return a mask of the events in the k-core.
+
+    Users and items with fewer than `k` events are dropped repeatedly until none are left.
+    """
     user_codes, item_codes = _codes(users), _codes(items)
     kept = np.ones(len(users), dtype=bool)
     while True:
@@ -89,14 +105,14 @@ def _leave_one_out(users: IntArray, items: IntArray, times: IntArray, settings: 
     events = _run_lengths(users)
     size = np.repeat(events, events)
     from_end = np.repeat(np.cumsum(events) - 1, events) - np.arange(len(users))
-    # RecBole leaves a user with one event in train, and with two, no valid event.
+    # As in RecBole, a single event stays in train, and a user with two events has no valid event.
     is_test = (from_end == 0) & (size >= 2)
     is_valid = (from_end == 1) & (size >= 3)
     in_train = ~is_test & ~is_valid
     if not is_valid.any():
         raise DataRefusedError(
-            f"Leave-one-out needs users with at least 3 events; after the {settings.k_core}-core the most that any of "
-            f"{counts['users']} users has is {int(size.max())}. Give more events, or use the protocol temporal "
+            f"Leave-one-out needs users with at least 3 events. After the {settings.k_core}-core, none of the "
+            f"{counts['users']} users has more than {int(size.max())}. Provide more events, or use the protocol temporal "
             "(evaluation.protocol)."
         )
     return Split(
@@ -127,11 +143,11 @@ def _temporal(users: IntArray, items: IntArray, times: IntArray, settings: Evalu
     is_test = _first_of_user(users, times >= test_from)
     if not is_valid.any() or not is_test.any():
         raise DataRefusedError(
-            f"The temporal protocol finds no events to validate or test on: its cuts lie at {valid_from} and {test_from} "
-            "(UTC seconds) and one of the parts is empty. Raise evaluation.temporal_valid_share or "
+            f"The temporal protocol found no events to validate or test on: its cuts are at {valid_from} and {test_from} "
+            "(UTC seconds), and one of the parts is empty. Raise evaluation.temporal_valid_share or "
             "evaluation.temporal_test_share."
         )
-    # Histories hold all that happened before the cut: the k-core shapes what is learnt, not what a user did.
+    # Histories contain all events before the cut: the k-core only limits the training data.
     valid = _requests(users, items, times, is_valid, before, settings, ties_drawn)
     test = _requests(users, items, times, is_test, times < test_from, settings, ties_drawn)
     catalogue = _distinct(items[in_train])
@@ -150,8 +166,10 @@ def _temporal(users: IntArray, items: IntArray, times: IntArray, settings: Evalu
 
 
 def exact_order(users: IntArray, items: IntArray, times: IntArray, seed: int) -> IntArray:
-    """Order by user, time, and where both are equal by splitmix64 over (seed, user, item, time), which is the same for an
-    event wherever it stands in the source."""
+    """Return the row order by user, then time, then a seeded hash.
+
+    The hash is splitmix64 over (seed, user, item, time). It does not depend on where an event is in the source.
+    """
     order = np.lexsort((times, users)).astype(np.int64)
     u, t = users[order], times[order]
     same = (u[1:] == u[:-1]) & (t[1:] == t[:-1])
@@ -169,7 +187,7 @@ def exact_order(users: IntArray, items: IntArray, times: IntArray, seed: int) ->
 
 
 def _distinct(ids: IntArray) -> IntArray:
-    """The ids, ascending and once each; of ids in a narrow range, counting is far faster than sorting."""
+    """Return the distinct ids, ascending. If the ids span a narrow range, counting is far faster than sorting."""
     if len(ids) == 0 or int(ids.max()) - int(ids.min()) > 4 * len(ids):
         return np.unique(ids)
     low = np.int64(ids.min())
@@ -177,14 +195,14 @@ def _distinct(ids: IntArray) -> IntArray:
 
 
 def _codes(ids: IntArray) -> IntArray:
-    """Small numbers from 0 that stand for the ids."""
+    """Map the ids to small integers from 0."""
     if len(ids) == 0 or int(ids.max()) - int(ids.min()) > 4 * len(ids):
         return np.unique(ids, return_inverse=True)[1]
     return ids - np.int64(ids.min())
 
 
 def _run_lengths(users: IntArray) -> IntArray:
-    """Events of each user; `users` is grouped and not empty."""
+    """Return the number of events of each user. `users` must be grouped by user and not empty."""
     starts = np.flatnonzero(np.append(True, users[1:] != users[:-1]))
     return np.diff(starts, append=len(users)).astype(np.int64)
 
@@ -217,7 +235,7 @@ def _requests(
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(asked)))]).astype(np.int64)
     read, request_times = times[kept], times[is_target]
     if settings.request_time == "last" and len(read):
-        # A user without events is asked for at the target's time: a model learns nothing from it.
+        # A user without a history gets the target's time, which gives the model no information.
         request_times = np.where(np.diff(offsets) > 0, read[np.maximum(offsets[1:] - 1, 0)], request_times)
     return Requests(
         asked, offsets, items[kept], read, request_times=request_times, targets=items[is_target], ties_drawn=ties_drawn
@@ -240,6 +258,6 @@ def _refuse_if_empty(users: IntArray, items: IntArray, kept: Mask, k: int) -> No
     if not kept.any():
         raise DataRefusedError(
             f"The {k}-core leaves nothing of {len(users)} events by {len(_distinct(users))} users on "
-            f"{len(_distinct(items))} items: no group of users and items has {k} events each. Give more events or lower "
-            "evaluation.k_core."
+            f"{len(_distinct(items))} items: no group of users and items has {k} events each. Provide more events, or "
+            "lower evaluation.k_core."
         )

@@ -1,7 +1,7 @@
-"""Full ranking of every request's target among the whole catalogue, and the metrics of those ranks.
+"""Full ranking of each request's target against the whole catalogue, and the metrics of those ranks.
 
-A batch of requests is ranked at a time, so memory is batch x items. Ties count against the model: a constant score
-ranks the target last. Per-request ranks are kept, because that is what the gate's statistics need.
+Requests are ranked in batches, so memory is batch x items. Ties count against the model: a constant score ranks the target
+last. Ranks are kept per request because the gate's statistics need them.
 """
 
 from __future__ import annotations
@@ -34,28 +34,34 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Where each request's target came, and what was recommended."""
+    """The rank of each request's target, and the recommended items."""
 
     user_ids: IntArray  # (R,)
     targets: IntArray  # (R,) raw item ids
-    ranks: IntArray  # (R,) from 1; MISS where the model does not know the target
+    ranks: IntArray  # (R,) from 1; MISS if the target cannot be recommended
     catalogue: IntArray  # (n_items,)
-    top: npt.NDArray[np.int32]  # (R, k) columns of the catalogue, best first; -1 where fewer could be recommended
+    top: npt.NDArray[np.int32]  # (R, k) columns of the catalogue, best first; -1 after the last one that could be recommended
 
     @property
     def recommended(self) -> IntArray:
-        """(n_items,) times that each item stood in a top k."""
+        """The number of times (n_items,) that each item is in a top k."""
         return np.bincount(self.top[self.top >= 0], minlength=len(self.catalogue)).astype(np.int64)
 
 
 def rank_requests(
     model: Recommender, requests: Requests, catalogue: IntArray, *, mask_seen: bool, batch_size: int, top_k: int = 10
 ) -> Ranking:
-    """Rank the targets of `requests` by `model` among `catalogue` (raw ids, ascending).
+    """Rank the targets of `requests` with `model` against `catalogue`.
 
-    Items of the catalogue that the model does not know are never recommended, and are misses as targets. `mask_seen`
-    leaves out the items of a request's history. Of equal scores any may stand in the top k. Raises TrainingError on a score
-    that is NaN or infinite.
+    Catalogue items that the model does not know are never recommended, and are misses as targets. If scores are equal, any of
+    the tied items may be in the top k.
+
+    Args:
+        catalogue: Raw item ids, ascending.
+        mask_seen: Whether to exclude the items in a request's history.
+
+    Raises:
+        TrainingError: if a score is NaN or infinite.
     """
     ranks = np.full(len(requests), MISS, dtype=np.int64)
     top = np.full((len(requests), min(top_k, len(catalogue))), -1, dtype=np.int32)
@@ -67,7 +73,7 @@ def rank_requests(
         if not bool(torch.isfinite(scores).all()):
             bad = int(torch.nonzero(~torch.isfinite(scores))[0, 0])
             raise TrainingError(
-                f"The scores of {model.name} for user {int(batch.user_ids[bad])} are not finite; nothing can be ranked by them."
+                f"The scores of {model.name} for user {int(batch.user_ids[bad])} are not finite, so they cannot be ranked."
             )
         scores = _over_catalogue(scores, column_of, known)
         if mask_seen:
@@ -85,7 +91,7 @@ def rank_requests(
 
 
 def columns_of(ids: IntArray, wanted: IntArray) -> tuple[IntArray, npt.NDArray[np.bool_]]:
-    """Place of each wanted id among ascending `ids`, and whether it is there."""
+    """Return the position of each wanted id in the ascending `ids`, and whether it is there."""
     if len(ids) == 0:
         return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
     place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
@@ -101,7 +107,10 @@ def _over_catalogue(scores: torch.Tensor, column_of: IntArray, known: npt.NDArra
 
 
 def per_request(ranks: IntArray, metric: str, k: int) -> FloatArray:
-    """(R,) contribution of each request to `hr`, `ndcg` or `mrr` at `k`; with one target each, NDCG is 1 / log2(1 + rank)."""
+    """Return the value (R,) of `hr`, `ndcg` or `mrr` at `k` for each request.
+
+    A request has one target, so NDCG is 1 / log2(1 + rank).
+    """
     hit = ranks <= k
     place = np.where(hit, ranks, 1).astype(np.float64)
     if metric == "hr":
@@ -110,25 +119,25 @@ def per_request(ranks: IntArray, metric: str, k: int) -> FloatArray:
         return np.where(hit, 1 / np.log2(1 + place), 0.0)
     if metric == "mrr":
         return np.where(hit, 1 / place, 0.0)
-    raise ValueError(f"unknown metric {metric!r}: hr, ndcg or mrr")
+    raise ValueError(f"unknown metric {metric!r}: use hr, ndcg or mrr")
 
 
 def metrics(ranks: IntArray, ks: tuple[int, ...]) -> dict[str, float]:
-    """`hr@k`, `ndcg@k` and `mrr@k` over all requests."""
+    """Return the means of `hr@k`, `ndcg@k` and `mrr@k` over all requests."""
     if len(ranks) == 0:
         raise ValueError("there are no ranks to average")
     return {name: float(values.mean()) for name, values in per_request_metrics(ranks, ks).items()}
 
 
 def per_request_metrics(ranks: IntArray, ks: tuple[int, ...]) -> dict[str, FloatArray]:
-    """`hr@k`, `ndcg@k` and `mrr@k` of each request, (R,) each."""
+    """Return `hr@k`, `ndcg@k` and `mrr@k` of each request, (R,) each."""
     return {f"{name}@{k}": per_request(ranks, name, k) for name in ("hr", "ndcg", "mrr") for k in ks}
 
 
 def head_items(train: Sequences) -> IntArray:
-    """Raw ids of the most popular items that make up half of the train events; all others are the tail.
+    """Return the raw ids of the most popular items that make up half of the train events; the rest is the tail.
 
-    Of items with equally many events the greater id is the more popular one, which is the order of RecBole's TailPercentage.
+    Of items with equally many events, the larger id counts as more popular, as in RecBole's TailPercentage.
     """
     items, counts = np.unique(train.item_ids, return_counts=True)
     order = np.lexsort((-items, -counts))
@@ -136,10 +145,10 @@ def head_items(train: Sequences) -> IntArray:
 
 
 def slices(train: Sequences, requests: Requests) -> dict[str, npt.NDArray[np.bool_]]:
-    """(R,) masks of the requests that are reported and gated on their own.
+    """Return masks (R,) of the slices of requests that are reported and gated separately.
 
-    New users have at most 10 events; light and heavy users are the first and last quarter by events; tail items are all but
-    the `head_items`; recent users are the newest tenth of requests.
+    New users have at most 10 events. Light and heavy users are the bottom and top quarter by events. Tail items are all items
+    except the `head_items`. Recent users are the newest tenth of requests.
     """
     lengths = requests.lengths
     low, high = np.quantile(lengths, [0.25, 0.75]) if len(lengths) else (0, 0)

@@ -1,10 +1,10 @@
-"""RecBole (1.2.1) kept in its place: its NeuMF, its split and its evaluator.
+"""RecBole (1.2.1), isolated in one module: its NeuMF, its split and its evaluator.
 
-Only `models.recbole_models` imports it besides: SS4Rec as a RecBole model (`SS4RecForRecBole`), and RecBole's own models
-behind our port (`RecBoleSequential`).
+Only `models.recbole_models` also imports RecBole. It provides SS4Rec as a RecBole model (`SS4RecForRecBole`) and RecBole's own
+models as a `Recommender` (`RecBoleSequential`).
 
-RecBole reads global state, writes folders into the working directory and needs three names that numpy 2 dropped; all of
-that stays in here. Importing it takes seconds, so it happens inside the functions.
+RecBole reads global state, writes folders into the working directory and needs three names that numpy 2 removed. This module
+contains all of these side effects. Importing RecBole takes seconds, so the functions import it when they are called.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ USER, ITEM, TIME = "user_id", "item_id", "timestamp"
 
 
 def neumf(n_users: int, n_items: int, settings: NCFSettings) -> nn.Module:
-    """RecBole's NeuMF, untrained, for users 1..n_users and items 1..n_items; row 0 of its embeddings is free."""
+    """Return RecBole's untrained NeuMF for users 1..n_users and items 1..n_items. Row 0 of its embeddings is free."""
     _prepare()
     from recbole.model.general_recommender.neumf import NeuMF
 
@@ -60,11 +60,19 @@ def neumf(n_users: int, n_items: int, settings: NCFSettings) -> nn.Module:
 
 
 def recbole_split(interactions: pd.DataFrame, k_core: int, *, sequential: bool, max_length: int = 50) -> dict[str, pd.DataFrame]:
-    """RecBole's own leave-one-out parts of `interactions` (user_id, movie_id, timestamp, in source order).
+    """Return RecBole's own leave-one-out parts of `interactions`.
 
-    Returns `train`, `valid` and `test` with raw user_id, item_id and RecBole's order. For a sequential model the parts hold
-    its augmented rows: `history` is the last `max_length` raw ids before each target. Changes the working directory of
-    the process while it runs.
+    Changes the working directory of the process while it runs.
+
+    Args:
+        interactions: The columns user_id, movie_id and timestamp, in source order.
+        k_core: Least number of events per user and item.
+        sequential: Whether to return the augmented rows for sequential models. Their column `history` has the last `max_length`
+            raw ids before each target.
+        max_length: See `sequential`.
+
+    Returns:
+        `train`, `valid` and `test` with raw user_id and item_id, in RecBole's order.
     """
     settings = {
         "user_inter_num_interval": f"[{k_core},inf)",
@@ -80,9 +88,9 @@ def recbole_split(interactions: pd.DataFrame, k_core: int, *, sequential: bool, 
 
 
 def recbole_metrics(scores: torch.Tensor, targets: IntArray, ks: tuple[int, ...]) -> dict[str, float]:
-    """HR, NDCG and MRR by RecBole's own Collector and metric classes, before their rounding.
+    """Compute HR, NDCG and MRR with RecBole's own Collector and metric classes, before their rounding.
 
-    `scores` (R, n_items), masked already where the protocol masks; `targets` (R,) columns.
+    `scores` (R, n_items) are already masked if the protocol masks. `targets` (R,) are columns.
     """
     _prepare()
     from recbole.evaluator import metrics as recbole
@@ -109,10 +117,10 @@ def recbole_metrics(scores: torch.Tensor, targets: IntArray, ks: tuple[int, ...]
 
 
 def recbole_list_metrics(scores: torch.Tensor, events: IntArray, k: int, tail_ratio: float) -> dict[str, float]:
-    """ItemCoverage, GiniIndex, AveragePopularity and TailPercentage at `k` by RecBole's own Collector and metric classes.
+    """Compute ItemCoverage, GiniIndex, AveragePopularity and TailPercentage at `k` with RecBole's own classes.
 
-    `scores` (R, n_items), masked already; `events` (n_items,) in the train part. As in RecBole the catalogue has a padding item,
-    number 0, and items without events are not in its counts.
+    `scores` (R, n_items) are already masked. `events` (n_items,) are the counts in the train part. As in RecBole, the catalogue
+    has a padding item, number 0, and items without events are not in its counts.
     """
     _prepare()
     from recbole.evaluator import metrics as recbole
@@ -134,7 +142,7 @@ def recbole_list_metrics(scores: torch.Tensor, events: IntArray, k: int, tail_ra
     collector.data_collect(SimpleNamespace(dataset=dataset))
     padded = torch.nn.functional.pad(scores, (1, 0), value=-torch.inf)
     rows = torch.arange(len(scores))
-    collector.eval_batch_collect(padded, None, rows, rows)  # which item is the target matters to none of them
+    collector.eval_batch_collect(padded, None, rows, rows)  # none of these metrics uses the target
     found = {name: collector.data_struct.get(name) for name in ("rec.items", "data.num_items", "data.count_items")}
     return {cls.__name__: float(cls(config).calculate_metric(_Found(found))[f"{cls.__name__.lower()}@{k}"]) for cls in classes}
 
@@ -143,11 +151,16 @@ def recbole_list_metrics(scores: torch.Tensor, events: IntArray, k: int, tail_ra
 def recbole_config(
     interactions: pd.DataFrame, model: str | type[nn.Module], settings: dict[str, Any], catalogue: IntArray | None = None
 ) -> Iterator[Any]:
-    """RecBole's Config for `model` (a name or a class) on `interactions` (user_id, movie_id, timestamp, in source order).
+    """Provide RecBole's Config for `model` on `interactions`.
 
-    The split is leave-one-out by time with full ranking; `settings` are added to it. Items of `catalogue` are known to
-    RecBole even if no event has them. While the context is open the working directory of the process is a temporary
-    folder, which takes all that RecBole writes.
+    The split is leave-one-out by time with full ranking. While the context is open, the working directory of the process is a
+    temporary folder, which takes all files that RecBole writes.
+
+    Args:
+        interactions: The columns user_id, movie_id and timestamp, in source order.
+        model: The model's name or class.
+        settings: Further RecBole settings, which override the ones set here.
+        catalogue: Items that RecBole must know even if no event has them.
     """
     _prepare()
     from recbole.config import Config
@@ -181,11 +194,11 @@ def recbole_config(
 
 
 class _Found(dict[str, Any]):
-    """RecBole's DataStruct without its copy to the CPU, which fails on what is no tensor."""
+    """RecBole's DataStruct without its copy to the CPU, which fails for values that are not tensors."""
 
 
 class _Config(dict[str, Any]):
-    """RecBole reads a missing setting as None."""
+    """A configuration that returns None for a missing setting, as RecBole expects."""
 
     def __missing__(self, key: str) -> None:
         return None
@@ -205,7 +218,7 @@ def _part(dataset: Any, part: Any, sequential: bool) -> pd.DataFrame:
 
 @contextlib.contextmanager
 def _untouched() -> Iterator[None]:
-    """Working directory, visible GPUs and log handlers as they were."""
+    """Restore the working directory, visible GPUs and log handlers on exit."""
     folder, visible = Path.cwd(), os.environ.get("CUDA_VISIBLE_DEVICES")
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
@@ -221,8 +234,11 @@ def _untouched() -> Iterator[None]:
 
 
 def _prepare() -> None:
-    """Give RecBole's configurator the three aliases that numpy 2 removed, and undo what importing its models does: one of
-    them (SINE) turns on autograd's anomaly detection for the whole process, which slows every training after it."""
+    """Make RecBole work with numpy 2, and undo a side effect of importing its models.
+
+    RecBole's configurator needs three aliases that numpy 2 removed. One of its models (SINE) turns on autograd's anomaly
+    detection for the whole process, which would slow down all later training.
+    """
     for name, kind in (("float_", np.float64), ("complex_", np.complex128), ("unicode_", np.str_)):
         if not hasattr(np, name):
             setattr(np, name, kind)

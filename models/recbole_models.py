@@ -1,6 +1,7 @@
-"""Both ways across RecBole (1.2.1): our SS4Rec in RecBole's Trainer and Evaluator, RecBole's own models behind our port.
+"""Adapters in both directions for RecBole (1.2.1).
 
-Importing this module imports RecBole, which takes seconds; only those who want one of the two do it.
+`SS4RecForRecBole` runs our SS4Rec in RecBole's Trainer and Evaluator. `RecBoleSequential` makes RecBole's own models a
+`Recommender`. Importing this module imports RecBole, which takes seconds, so import it only where it is needed.
 """
 
 from __future__ import annotations
@@ -45,28 +46,29 @@ SCORED_AT_ONCE = 512  # requests
 
 
 class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
-    """SS4Rec for `recbole.config.Config(model=SS4RecForRecBole, ...)`, trained and judged by RecBole as its own models are.
+    """SS4Rec for `recbole.config.Config(model=SS4RecForRecBole, ...)`, trained and evaluated by RecBole.
 
-    Each setting of `SS4RecSettings` that RecBole's configuration has overrides its default. What RecBole sets itself does
-    not come from there: device, max_length (MAX_ITEM_LIST_LENGTH), and the Trainer's batches, epochs, patience and
-    optimiser; nor are weights averaged or ties shuffled. `precision` takes the place of `enable_amp`.
-    `train_neg_sample_args` must be null, `normalize_all` false, and `load_col` must name the times.
+    A field of `SS4RecSettings` in RecBole's configuration overrides the field's default. Exceptions are the values that RecBole
+    sets itself: device, max_length (MAX_ITEM_LIST_LENGTH), and the Trainer's batches, epochs, patience and optimiser. Weights
+    are not averaged and ties are not shuffled. `precision` replaces `enable_amp`. `train_neg_sample_args` must be null,
+    `normalize_all` must be false, and `load_col` must include the time field.
 
-    RecBole keeps times as float32, whose steps are 128 s for UTC seconds since 2004 (64 s before), so intervals are coarse: a
-    shorter one becomes 0 or a whole step. Subtract the earliest time from all events (the intervals stay) to lose less.
+    RecBole stores times as float32. For UTC seconds since 2004 their resolution is 128 s (64 s before), so intervals are
+    coarse: a shorter one becomes 0 or a whole step. To lose less, subtract the earliest time from all events; the intervals
+    stay the same.
     """
 
     input_type = InputType.POINTWISE
 
     def __init__(self, config: Any, dataset: Any) -> None:
-        from models.ss4rec.network import SS4RecNetwork  # needs s5, which RecBole's own models do without
+        from models.ss4rec.network import SS4RecNetwork  # needs s5, which RecBole's own models do not
 
         super().__init__(config, dataset)
         given = {name: config[name] for name in SS4RecSettings.model_fields if config[name] is not None}
         self.settings = SS4RecSettings(**given | {"device": config["device"].type, "max_length": self.max_seq_length})
         if self.settings.user_features:
             raise TrainingError(
-                "SS4Rec's user_features are read from the project's own datasets, not from RecBole's user table. Set user_features "
+                "SS4Rec reads user_features from the project's own datasets, not from RecBole's user table. Set user_features "
                 "to false."
             )
         self._time = config["TIME_FIELD"]
@@ -74,20 +76,24 @@ class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
         negatives = (config["train_neg_sample_args"] or {}).get("distribution", "none")
         if negatives != "none":
             raise TrainingError(
-                f"SS4Rec's losses draw their own negatives, and RecBole would add rows with {negatives} ones as if they had been "
-                "chosen. Set train_neg_sample_args to null."
+                f"SS4Rec's losses draw their own negatives, but RecBole would add rows with {negatives} negatives as if they "
+                "were positives. Set train_neg_sample_args to null."
             )
         times = getattr(dataset, "inter_feat", {self._time: torch.empty(0)})[self._time]
         if len(times) and float(times.max()) <= 1:
             raise TrainingError(
-                f"No time of RecBole's field {self._time} is above 1: they look normalised, and intervals of normalised times mean "
-                f"nothing to SS4Rec. Set normalize_all to false (and leave {self._time} out of normalize_field)."
+                f"No time in RecBole's field {self._time} is above 1, so the times look normalised. SS4Rec cannot use "
+                f"intervals of normalised times. Set normalize_all to false (and leave {self._time} out of normalize_field)."
             )
         self.network = SS4RecNetwork(self.n_items - 1, self.settings)
         self._backend = resolve_backend(self.settings.scan, self.device)
 
     def forward(self, interaction: Any) -> torch.Tensor:
-        """(B, width) hidden state after each row's last event. Raises TrainingError where a row's times do not ascend."""
+        """Return the hidden state (B, width) after each row's last event.
+
+        Raises:
+            TrainingError: if the times of a row do not ascend.
+        """
         items, times, lengths = interaction[self.ITEM_SEQ], interaction[self._times], interaction[self.ITEM_SEQ_LEN]
         following = torch.roll(times, -1, dims=1)
         following[torch.arange(len(times), device=times.device), lengths - 1] = interaction[self._time]
@@ -95,8 +101,8 @@ class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
         intervals = (following - times)[real].float()
         if bool((intervals < 0).any()):
             raise TrainingError(
-                f"RecBole's field {self._times} has an event that is later than the one after it, and SS4Rec has no negative "
-                "intervals. Set eval_args' order to TO, and sort the rows of files that are split already."
+                f"RecBole's field {self._times} has an event that is later than the one after it, but SS4Rec does not support "
+                "negative intervals. Set order in eval_args to TO, and sort the rows of files that are already split."
             )
         ends = torch.cumsum(lengths, dim=0)
         offsets = torch.cat([ends.new_zeros(1), ends])
@@ -105,7 +111,7 @@ class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
         return hidden[ends - 1].float()
 
     def calculate_loss(self, interaction: Any) -> torch.Tensor:
-        """The loss of `settings.loss` on the rows' targets."""
+        """Compute the loss that `settings.loss` selects, on the rows' targets."""
         settings, weight = self.settings, self.network.items.weight[1:]
         hidden, targets = self.forward(interaction), interaction[self.POS_ITEM_ID] - 1
         with torch.autocast(self.device.type, enabled=False):
@@ -119,12 +125,12 @@ class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
             return gbce(hidden, weight, targets, negatives, total, settings.calibration)
 
     def predict(self, interaction: Any) -> torch.Tensor:
-        """(B,) score of each row's item."""
+        """Return the score (B,) of each row's item."""
         items: torch.Tensor = self.network.items(interaction[self.ITEM_ID])
         return (self.forward(interaction) * items).sum(dim=-1)
 
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
-        """(B, n_items) score of every item; column 0 is RecBole's padding."""
+        """Return the scores (B, n_items) of all items. Column 0 is RecBole's padding item."""
         return self.forward(interaction) @ self.network.items.weight.T
 
     def _autocast(self) -> torch.autocast:
@@ -134,12 +140,13 @@ class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
 
 
 class RecBoleSequential(Recommender):
-    """RecBole's SASRec or GRU4Rec, trained by RecBole's own Trainer on our split. Needs a leave-one-out protocol.
+    """RecBole's SASRec or GRU4Rec, trained by RecBole's own Trainer on our split.
 
-    Unnamed settings are RecBole's; `more` overrides any of them by its RecBole name. Training ends by RecBole's early
-    stopping on valid NDCG@10, after `max_epochs`, or after the epoch in which `max_seconds` since the start of `fit`
-    are over; `stopped_by` tells which. A user with one train event has nothing to learn from and is not validated on.
-    A request without known events is ranked by popularity in the train part. Fits are not resumed.
+    Needs a leave-one-out protocol. Settings that are not listed keep RecBole's defaults; `more` overrides any setting by its
+    RecBole name. Training ends by RecBole's early stopping on valid NDCG@10, after `max_epochs`, or after the epoch in which
+    `max_seconds` since the start of `fit` have passed. `stopped_by` has the reason. A user with one train event is used
+    for neither training nor validation. A request without known events is ranked by popularity in the train part. Fits are not
+    resumed.
     """
 
     name = "recbole-sequential"
@@ -177,7 +184,7 @@ class RecBoleSequential(Recommender):
         cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
         self._device = torch.device("cuda" if cuda else "cpu")
         self._vocabulary = Vocabulary(self.catalogue)
-        self._columns: IntArray = np.empty(0, dtype=np.int64)  # RecBole's index of each item of the catalogue
+        self._columns: IntArray = np.empty(0, dtype=np.int64)  # RecBole's index of each item in the catalogue
         self._counts: IntArray = np.empty(0, dtype=np.int64)
         self._network: nn.Module | None = None
 
@@ -202,7 +209,7 @@ class RecBoleSequential(Recommender):
         reports: list[EpochReport] = []
         best: dict[str, torch.Tensor] = {}
         with self._config(events, catalogue, seed) as config, _seeded(seed, self._device), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # RecBole's, of pandas 3 and of torch's GradScaler
+            warnings.simplefilter("ignore", FutureWarning)  # from RecBole's use of pandas 3 and torch's GradScaler
             dataset = create_dataset(config)
             train_data, valid_data, _ = data_preparation(config, dataset)
             self._columns = np.argsort(dataset.field2id_token[ITEM][1:].astype(np.int64)).astype(np.int64) + 1
@@ -212,7 +219,7 @@ class RecBoleSequential(Recommender):
 
             def after_epoch(epoch: int, ndcg: float) -> None:
                 nonlocal epoch_started, best
-                if trainer.cur_step == 0:  # no epoch has been better; RecBole's own checkpoint would need unpickling
+                if trainer.cur_step == 0:  # the best epoch so far; RecBole's own checkpoint would need unpickling
                     best = {name: weight.detach().clone() for name, weight in network.state_dict().items()}
                 now = time.perf_counter()
                 report = EpochReport(
@@ -265,7 +272,7 @@ class RecBoleSequential(Recommender):
             rows = slice(first, min(first + SCORED_AT_ONCE, len(requests)))
             stream = tokens[int(read.offsets[rows.start]) : int(read.offsets[rows.stop])]
             own = torch.split(stream, lengths[rows].tolist())
-            # A row without events is read as one of padding, and its scores are replaced below.
+            # A row without events becomes one padding token, and its scores are replaced below.
             padded = nn.utils.rnn.pad_sequence([row if len(row) else row.new_zeros(1) for row in own], batch_first=True)
             asked = {"item_id_list": padded, "item_length": lengths[rows].clamp_min(1).to(self._device)}
             scores[rows] = self._network.full_sort_predict(asked)[:, columns]  # type: ignore[operator]
@@ -317,14 +324,14 @@ class RecBoleSequential(Recommender):
             "topk": [10],
             "valid_metric": "NDCG@10",
         }
-        if self._device.type == "cuda":  # RecBole makes these the only GPUs that the process sees
+        if self._device.type == "cuda":  # RecBole hides all other GPUs from the process
             visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
             settings["gpu_id"] = visible
         with recbole_config(events, own["model"], settings | own["more"], catalogue) as config:
             yield config
 
     def _seen(self, train: Sequences, dataset: Any) -> list[torch.Tensor]:
-        """RecBole's indices of the items that each of RecBole's users has met in the train part."""
+        """Return RecBole's indices of the items that each RecBole user has seen in the train part."""
         tokens = dataset.field2id_token[USER][1:].astype(np.int64)
         items = torch.from_numpy(self._columns[self._vocabulary.indices(train.item_ids) - 1])
         rows = np.searchsorted(train.user_ids, tokens)
@@ -333,11 +340,11 @@ class RecBoleSequential(Recommender):
 
 
 class _TimeIsOver(Exception):
-    """Leaves RecBole's Trainer between two epochs."""
+    """Stops RecBole's Trainer between two epochs."""
 
 
 class _MaskingTrainer(Trainer):  # type: ignore[misc]
-    """RecBole's Trainer; where `seen` is given, it leaves seen items out of a sequential model's ranking too."""
+    """RecBole's Trainer. If `seen` is given, it also excludes seen items from a sequential model's ranking."""
 
     def __init__(self, config: Any, network: nn.Module, seen: list[torch.Tensor] | None) -> None:
         super().__init__(config, network)
@@ -360,9 +367,9 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def _leave_one_out_events(train: Sequences, valid: Requests, catalogue: IntArray) -> pd.DataFrame:
-    """Events of which RecBole's leave-one-out keeps `train` and holds out the targets of `valid`.
+    """Build events from which RecBole's leave-one-out keeps `train` and holds out the targets of `valid`.
 
-    Times are positions: float32 has them exactly, and no two events of a user are equal.
+    Times are positions: float32 represents them exactly, and no two events of a user have the same time.
     """
     validated = np.isin(train.user_ids, valid.user_ids)
     if (
@@ -372,10 +379,11 @@ def _leave_one_out_events(train: Sequences, valid: Requests, catalogue: IntArray
         or not np.isin(np.append(train.item_ids, valid.targets), catalogue).all()
     ):
         raise TrainingError(
-            "RecBole validates on the event that follows each user's train events, and this split has users without one, with "
-            "another history, or with items outside of the catalogue. Use the protocol loo-exact or loo-recbole (evaluation.protocol)."
+            "RecBole validates on the event that follows each user's train events, but this split has users without such an "
+            "event, with a different history, or with items outside of the catalogue. Use the protocol loo-exact or "
+            "loo-recbole (evaluation.protocol)."
         )
-    # RecBole moves a user's only row to the train part, so the valid target of one train event would be learnt.
+    # RecBole trains on a user's only row, so the valid target of a user with one train event would be trained on.
     kept = validated & (train.lengths > 1)
     if not kept.any():
         raise TrainingError("There is nothing to train on: no user has two events in the train part.")

@@ -1,7 +1,7 @@
-"""The port that every model stands behind, and the two shapes of data that cross it.
+"""The `Recommender` port, which every model implements, and the two data structures that cross it.
 
-Raw item and user ids cross the port, never a model's own indices: each model carries its own vocabulary, so two
-models trained on different dataset versions can be ranked on the same requests.
+Raw item and user ids cross the port, never a model's own indices. Each model has its own vocabulary, so two models that were
+trained on different dataset versions can be ranked on the same requests.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ IntArray = npt.NDArray[np.int64]
 class Sequences:
     """Events of many users, in the protocol's order, oldest first.
 
-    Row u is `item_ids[offsets[u]:offsets[u + 1]]` of user `user_ids[u]`; `timestamps` are UTC seconds.
+    Row u has the events `item_ids[offsets[u]:offsets[u + 1]]` of user `user_ids[u]`. `timestamps` are UTC seconds.
     """
 
     user_ids: IntArray  # (U,) ascending
     offsets: IntArray  # (U + 1,)
     item_ids: IntArray  # (N,)
     timestamps: IntArray  # (N,)
-    ties_drawn: bool = field(default=False, kw_only=True)  # the order of a row's events of one second was drawn by lot
+    ties_drawn: bool = field(default=False, kw_only=True)  # whether a row's events in the same second are in drawn order
 
     def __post_init__(self) -> None:
         if len(self.offsets) != len(self.user_ids) + 1 or self.offsets[-1] != len(self.item_ids):
@@ -50,7 +50,7 @@ class Sequences:
 
     @property
     def row_of_event(self) -> IntArray:
-        """(N,) row that each event belongs to."""
+        """The row (N,) of each event."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
 
 
@@ -70,7 +70,7 @@ class Requests(Sequences):
             raise ValueError("request_times, targets and user_ids differ in length")
 
     def take(self, rows: IntArray) -> Requests:
-        """The requests at these rows, in that order."""
+        """Return the requests at these rows, in that order."""
         starts, lengths = self.offsets[rows], self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         index = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths) + np.repeat(starts, lengths)
@@ -87,15 +87,15 @@ class Requests(Sequences):
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What a model tells after each epoch."""
+    """A model's report after an epoch."""
 
     epoch: int  # from 1
     max_epochs: int
     loss: float  # mean training loss
-    valid: dict[str, float]  # metric name -> value on the valid requests; empty where it was not measured
+    valid: dict[str, float]  # metric name -> value on the valid requests; empty if not measured
     seconds: float
     best_epoch: int
-    training_seconds: float = 0.0  # of `seconds`, without the evaluation
+    training_seconds: float = 0.0  # the part of `seconds` without the evaluation
 
 
 OnEpoch = Callable[[EpochReport], None]
@@ -103,11 +103,11 @@ OnEpoch = Callable[[EpochReport], None]
 
 @dataclass(frozen=True)
 class FitReport:
-    """How a fit went; stored with the version."""
+    """The result of a fit. It is stored with the version."""
 
     epochs: list[EpochReport] = field(default_factory=list)
     best_epoch: int = 0
-    resumed_from: int | None = None  # epoch of the checkpoint that the fit went on from
+    resumed_from: int | None = None  # epoch of the checkpoint that the fit resumed from
     parameters: int = 0
     device: str = "cpu"
     seconds: float = 0.0
@@ -117,15 +117,17 @@ class Recommender(ABC):
     """A model that ranks its whole catalogue for each request."""
 
     name: ClassVar[str]
-    sequential: ClassVar[bool]  # reads the order of a user's events; RecBole masks seen items for the others only
+    sequential: ClassVar[bool]  # reads the order of events; RecBole masks seen items only for models that do not
     catalogue: IntArray  # (n_items,) raw item ids, ascending; column j of `scores`
 
     def prepare(self) -> None:  # noqa: B027
-        """Begin, in the background, what `fit` needs and no data: call it before the data is read."""
+        """Start the preparations for `fit` that need no data, in the background. Call it before the data is read."""
 
     def describe_users(self, users: pd.DataFrame) -> None:  # noqa: B027
-        """Tell what is known of users beside their events, before `fit`: user_id, gender, age, occupation, any of them null.
-        A model that has no use for it forgets it."""
+        """Provide user attributes before `fit`: user_id, gender, age and occupation, each of which may be null.
+
+        A model that does not use them ignores them.
+        """
 
     @abstractmethod
     def fit(
@@ -139,24 +141,34 @@ class Recommender(ABC):
         checkpoint_dir: Path | None = None,
         on_epoch: OnEpoch | None = None,
     ) -> FitReport:
-        """Learn from `train`; `valid` only chooses the epoch. Resumes from `checkpoint_dir` when it holds a checkpoint
-        of the same data, settings and seed. Raises TrainingError where it cannot learn or diverges."""
+        """Train on `train`. `valid` is only used to choose the epoch.
+
+        Resumes from `checkpoint_dir` if it holds a checkpoint of the same data, settings and seed.
+
+        Raises:
+            TrainingError: if the model cannot be trained, or training diverges.
+        """
 
     @abstractmethod
     def scores(self, requests: Requests) -> torch.Tensor:
-        """(R, n_items) float32 on the CPU or the model's device; higher is better. Items and users that the model does
-        not know are ignored."""
+        """Return scores (R, n_items) as float32, on the CPU or the model's device. Higher is better.
+
+        Items and users that the model does not know are ignored.
+        """
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors` and `config.json` (with the settings and whatever `load` needs) and `vocabulary.parquet`
-        (columns item_id, index; user_id, index where the model has users, as `users.parquet`)."""
+        """Write `model.safetensors`, `config.json` and `vocabulary.parquet` into `folder`.
+
+        `config.json` has the settings and anything else that `load` needs. `vocabulary.parquet` has the columns item_id and
+        index. A model with users also writes `users.parquet`, with the columns user_id and index.
+        """
 
     @classmethod
     @abstractmethod
     def load(cls, folder: Path, device: str = "cpu") -> Recommender:
-        """The model that `save` wrote. Never unpickles."""
+        """Load the model that `save` wrote. Never unpickles."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """Hyper-parameters as JSON-able values."""
+        """Return the hyperparameters as JSON-serialisable values."""

@@ -1,16 +1,17 @@
-"""One trial of a search: settings that Optuna suggests, trained on the train part, valued on the valid part.
+"""One trial of a hyperparameter search: train with Optuna's suggested settings and score on the valid part.
 
-A trial is given no test requests, so a search cannot choose by them: the test part is first looked at when the gate judges
-the one model that was chosen. That is why its p-values hold however many trials there were: they are tests of one model that
-was fixed before its test requests were ranked. The best valid value itself is too high, as any maximum of noisy values is,
-and is never compared with anything outside of the search.
+A trial gets no test requests, so a search cannot select on them. The test part is first used when the gate judges the one model
+that was selected. The gate's p-values therefore hold however many trials there were: they test one model that was fixed before
+its test requests were ranked. The best valid value itself is too high, as any maximum of noisy values is. It is never compared
+with anything outside the search.
 
-Sampling is by Optuna's multivariate TPE (Bergstra et al. 2011; Falkner et al. 2018, 4.1), in which a trial that another
-worker is running counts as a bad one until it ends, so that workers do not try the same place ("constant liar"). Pruning is by the
-median rule (Golovin et al. 2017, Vizier, 3.2.2), after a warm-up: learning curves of wide and narrow networks, and of
-averaged and raw weights, cross in the early epochs, which is where successive halving and Hyperband decide most. Those
-also need one budget that all trials share, while ours end by early stopping. The rule costs at most a trial that would have
-come from behind; it needs no knowledge of how long training takes.
+Sampling uses Optuna's multivariate TPE (Bergstra et al. 2011; Falkner et al. 2018, 4.1). A trial that is still running on
+another worker counts as a bad one until it ends ("constant liar"), so that workers do not try the same region.
+
+Pruning uses the median rule (Golovin et al. 2017, Vizier, 3.2.2), after a warm-up. In the early epochs, the learning curves of
+wide and narrow networks cross, and so do those of averaged and raw weights. Successive halving and Hyperband make most of their
+decisions there. They also need one budget that all trials share, while our trials end by early stopping. At worst, the median
+rule loses a trial that would have caught up later. It does not need to know how long training takes.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ METRIC = "ndcg@10"
 
 @dataclass(frozen=True, eq=False)
 class TrialData:
-    """What a trial may see of a split: all but its test requests."""
+    """The data that a trial may see: a split without its test requests."""
 
     train: Sequences
     valid: Requests
     catalogue: IntArray  # (n_items,) raw item ids, ascending
     mask_seen: bool
-    users: pd.DataFrame | None = None  # as `Recommender.describe_users` takes it
+    users: pd.DataFrame | None = None  # as for `Recommender.describe_users`
 
     @classmethod
     def of(cls, parts: Split, users: pd.DataFrame | None = None) -> TrialData:
@@ -53,9 +54,15 @@ class TrialData:
 
 
 def make_sampler(seed: int, *, worker: int = 0, begun: int = 0) -> optuna.samplers.BaseSampler:
-    """The sampler of a worker of a run that began when the study had `begun` trials; the first of all draws from `seed` itself.
+    """Return the sampler of one worker.
 
-    The first 10 trials of a study are random, so workers and runs with one seed would draw the same.
+    The first 10 trials of a study are random, so workers and runs with the same seed would draw the same settings. Only the
+    first worker of the first run therefore uses `seed` itself; the others derive their own seed from it.
+
+    Args:
+        seed: Seed of the search.
+        worker: Number of this worker in its run.
+        begun: Number of trials in the study when the run started.
     """
     if worker or begun:
         seed = int(np.random.SeedSequence([seed, worker, begun]).generate_state(1)[0])
@@ -63,7 +70,7 @@ def make_sampler(seed: int, *, worker: int = 0, begun: int = 0) -> optuna.sample
 
 
 def make_pruner(pruning: Pruning | None) -> optuna.pruners.BasePruner:
-    """The median rule, or none."""
+    """Return the median rule, or a pruner that never prunes if `pruning` is None."""
     if pruning is None:
         return optuna.pruners.NopPruner()
     return optuna.pruners.MedianPruner(
@@ -72,7 +79,10 @@ def make_pruner(pruning: Pruning | None) -> optuna.pruners.BasePruner:
 
 
 def suggest(trial: optuna.Trial, space: Mapping[str, Parameter]) -> dict[str, Any]:
-    """The trial's value of each parameter, asked for in the order of `space`: a seed's draws depend on it."""
+    """Return the trial's value of each parameter.
+
+    Parameters are suggested in the order of `space`, because a seed's draws depend on the order.
+    """
     return {name: _suggest(trial, name, parameter) for name, parameter in space.items()}
 
 
@@ -84,9 +94,11 @@ def run_trial(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> float:
-    """Train SS4Rec with the suggested settings over `base`; its best valid NDCG@10.
+    """Train SS4Rec with the suggested settings on top of `base`, and return its best valid NDCG@10.
 
-    Raises optuna.TrialPruned where the study's pruner cuts it off, TrainingError where it diverges or does not fit into the GPU.
+    Raises:
+        optuna.TrialPruned: if the study's pruner stops the trial.
+        TrainingError: if training diverges or does not fit into the GPU.
     """
     model = SS4Rec(SS4RecSettings.model_validate(base.model_dump() | suggest(trial, space)))
     if data.users is not None:
@@ -102,10 +114,10 @@ def run_trial(
     try:
         report = model.fit(data.train, data.valid, data.catalogue, seed=seed, mask_seen=data.mask_seen, on_epoch=after)
     except torch.OutOfMemoryError as error:
-        raise TrainingError(f"The network and a step of its training do not fit into the GPU: {error}") from error
+        raise TrainingError(f"The network and one training step do not fit into the GPU's memory: {error}") from error
     finally:
         del model
-        gc.collect()  # the next trial needs the memory, and a captured graph holds itself in a cycle
+        gc.collect()  # the next trial needs the memory, and a captured graph is in a reference cycle
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return float(max(epoch.valid[METRIC] for epoch in report.epochs))

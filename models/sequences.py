@@ -1,4 +1,4 @@
-"""Windows of users' events as streams of tokens, for models that read a whole sequence in one pass."""
+"""Windows of users' events as token streams, for models that read a whole sequence in one pass."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from models.recommender import IntArray, Requests, Sequences
 
 __all__ = ["BatchPlan", "Histories", "Vocabulary", "Windows", "histories", "plan_batches", "training_windows"]
 
-DENSE_IDS = 1 << 26  # a table over this many ids is cheaper than searching for each
+DENSE_IDS = 1 << 26  # largest lookup table; a table is faster than searching for each id
 
 
 class Vocabulary:
-    """Raw ids, ascending, and their indices 1..n; 0 stands for an id that is not there."""
+    """Maps raw ids, which must be ascending, to the indices 1..n. Index 0 means that an id is unknown."""
 
     def __init__(self, ids: IntArray) -> None:
         self.ids = ids
@@ -29,8 +29,8 @@ class Vocabulary:
         return len(self.ids)
 
     def indices(self, raw: IntArray) -> IntArray:
-        """Index of each raw id, 0 where it is unknown."""
-        if self._table is not None:  # the last place is 0, for all ids that the table does not reach
+        """Return the index of each raw id, or 0 if it is unknown."""
+        if self._table is not None:  # the last entry is 0, for all ids outside the table
             return self._table[np.where((raw >= 0) & (raw < len(self._table)), raw, -1)]
         place = np.minimum(np.searchsorted(self.ids, raw), max(len(self.ids) - 1, 0))
         known = self.ids[place] == raw if len(self.ids) else np.zeros(len(raw), dtype=bool)
@@ -39,7 +39,7 @@ class Vocabulary:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Spans [begin, end) of an event array; each predicts the event after each of its positions."""
+    """Spans [begin, end) of an event array. Each position in a span predicts the event after it."""
 
     begins: IntArray  # (W,)
     ends: IntArray  # (W,) the event at `end` is the last target
@@ -50,16 +50,16 @@ class Windows:
 
 
 def training_windows(train: Sequences, max_length: int, rng: np.random.Generator | None = None) -> Windows:
-    """Windows that predict every event but each user's first exactly once.
+    """Return windows that predict every event except each user's first exactly once.
 
-    A user with more than max_length targets is cut into several windows; `rng` moves the cuts, so that over the epochs
-    no event stays at a window's beginning, where little history is seen.
+    A user with more than `max_length` targets is cut into several windows. `rng` moves the cuts, so that over the epochs no
+    event stays at the start of a window, where there is little history.
     """
     first, last = train.offsets[:-1], train.offsets[1:] - 1
     some = last > first
     first, last = first[some], last[some]
     targets = last - first
-    # The latest `tail` targets are a window of their own, so that the cuts before them move.
+    # The latest `tail` targets form a separate window, which moves the cuts before them.
     tail = np.zeros_like(targets) if rng is None else np.where(targets > max_length, rng.integers(0, max_length, len(targets)), 0)
     whole = -(-(targets - tail) // max_length)
     count = whole + (tail > 0)
@@ -73,7 +73,7 @@ def training_windows(train: Sequences, max_length: int, rng: np.random.Generator
 
 @dataclass(frozen=True, eq=False)
 class BatchPlan:
-    """Which windows make up each step of an epoch."""
+    """The windows of each step in an epoch."""
 
     order: IntArray  # (W,) windows in the order of training
     bounds: IntArray  # (steps + 1,) step s takes order[bounds[s]:bounds[s + 1]]
@@ -87,10 +87,12 @@ class BatchPlan:
 
 
 def plan_batches(lengths: IntArray, tokens: int, most_windows: int, rng: np.random.Generator) -> BatchPlan:
-    """Windows in random order, cut into batches of at most `tokens` tokens and `most_windows` windows.
+    """Shuffle the windows and cut them into batches of at most `tokens` tokens and `most_windows` windows.
 
-    A batch is shorter than `tokens` by at most two windows of the longest length (or by what `most_windows` forbids).
-    Raises ValueError where one window does not fit.
+    A batch is shorter than `tokens` by at most two windows of the longest length, or by more if `most_windows` limits it.
+
+    Raises:
+        ValueError: if one window does not fit.
     """
     longest = int(lengths.max(initial=1))
     if longest > tokens:
@@ -108,12 +110,12 @@ class Histories:
     """The last events of each request as one stream, ready for one pass."""
 
     items: torch.Tensor  # (T,) vocabulary indices
-    intervals: torch.Tensor  # (T,) float32 seconds; each request's last one runs to the request
-    offsets: torch.Tensor  # (R + 1,) request r is tokens offsets[r]:offsets[r + 1], none where nothing is known
+    intervals: torch.Tensor  # (T,) float32 seconds to the next event, or to the request after the last event
+    offsets: torch.Tensor  # (R + 1,) request r is tokens offsets[r]:offsets[r + 1]; empty if no event is known
 
 
 def histories(requests: Requests, vocabulary: Vocabulary, max_length: int) -> Histories:
-    """The last `max_length` events that the vocabulary knows, of each request."""
+    """Return the last `max_length` events of each request, without events that are not in the vocabulary."""
     indices = vocabulary.indices(requests.item_ids)
     rows = requests.row_of_event
     known = indices > 0
@@ -128,7 +130,7 @@ def histories(requests: Requests, vocabulary: Vocabulary, max_length: int) -> Hi
     items, times, from_end, rows = indices[kept], times[kept], from_end[kept], rows[kept]
     following = np.append(times[1:], 0)
     following[from_end == 1] = requests.request_times[rows[from_end == 1]]
-    # int64 difference first: float32 seconds of today's times are 128 s apart.
+    # Subtract in int64 first: as float32, today's UTC seconds are 128 s apart.
     intervals = (following - times).astype(np.float32)
     offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, max_length))])
     return Histories(torch.from_numpy(items), torch.from_numpy(intervals), torch.from_numpy(offsets))

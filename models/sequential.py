@@ -1,10 +1,12 @@
-"""Comparing the arms of a running experiment: tests that stay valid however often somebody looks.
+"""Compare the arms of a running experiment with tests that stay valid however often they are looked at.
 
 The interval is an asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, Time-uniform central limit
-theory and asymptotic confidence sequences, Annals of Statistics 2024, theorem 2.2): with probability 1 - alpha it holds the true
-difference at every number of users at once, so an experiment may be stopped at any of them. It inverts a sequential probability
-ratio test whose alternative is mixed over a normal distribution (Robbins 1970; Johari, Koomen, Pekelis and Walsh, KDD 2017), and
-the p-value is the reciprocal of that test's likelihood ratio. Asymptotic: it needs enough users of each arm before the first look.
+theory and asymptotic confidence sequences, Annals of Statistics 2024, theorem 2.2). With probability 1 - alpha it contains the
+true difference at every number of users at once, so an experiment may be stopped at any of them.
+
+It inverts a sequential probability ratio test whose alternative is mixed over a normal distribution (Robbins 1970; Johari,
+Koomen, Pekelis and Walsh, KDD 2017). The p-value is the reciprocal of that test's likelihood ratio. The guarantee is
+asymptotic: each arm needs enough users before the first look.
 """
 
 from __future__ import annotations
@@ -23,40 +25,41 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """The difference of two arms' means after each user, in the order in which users entered. All (n,)."""
+    """The difference of two arms' means after each user, in the order in which users entered. All arrays are (n,)."""
 
-    users: npt.NDArray[np.int64]  # 1 to n, of both arms
-    difference: FloatArray  # treated - control; NaN where an arm has fewer than two users
+    users: npt.NDArray[np.int64]  # 1 to n, over both arms
+    difference: FloatArray  # treated - control; NaN while an arm has fewer than two users
     error: FloatArray  # its standard error
-    low: FloatArray  # confidence sequence; -inf before `least` users of each arm
+    low: FloatArray  # confidence sequence; -inf until each arm has `least` users
     high: FloatArray
-    p_value: FloatArray  # always valid, never rising; 1 before `least`
+    p_value: FloatArray  # always valid, never increases; 1 until each arm has `least` users
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two arms at the newest user."""
+    """The comparison of two arms at the newest user."""
 
     control_users: int
     treated_users: int
     control_mean: float
     treated_mean: float
     difference: float
-    low: float  # holds the truth at every look with probability 1 - alpha
+    low: float  # contains the true difference at every look with probability 1 - alpha
     high: float
     fixed_low: float  # for a single look that was planned before the start
     fixed_high: float
     p_value: float  # always valid
-    lift: float | None  # difference / control's mean; None where that is not above 0
-    lift_low: float | None  # None: without bound
+    lift: float | None  # difference / control's mean; None if that is not above 0
+    lift_low: float | None  # None if unbounded
     lift_high: float | None
-    decided_at: int | None  # number of users at which the confidence sequence first left 0 out
+    decided_at: int | None  # number of users at which the confidence sequence first excluded 0
 
 
 def mixture_precision(tuned_users: int, alpha: float) -> float:
-    """rho^2 for which the confidence sequence is tightest at `tuned_users`; choose it before there are data.
+    """Return the rho^2 for which the confidence sequence is tightest at `tuned_users`.
 
-    The minimiser of (u + 1) / u log((u + 1) / alpha^2) over u = tuned_users rho^2, by Lambert's W.
+    Choose it before there are data. It is the minimiser of (u + 1) / u log((u + 1) / alpha^2) over u = tuned_users rho^2,
+    computed with Lambert's W.
     """
     from scipy.special import lambertw
 
@@ -68,11 +71,14 @@ def difference_path(
 ) -> Path:
     """Follow the difference of means of `values` (n,), treated - control, user by user.
 
-    No user of an arm is looked at before both have `least`. Raises ValueError where lengths differ or a value is not finite.
+    Nothing is tested until both arms have `least` users.
+
+    Raises:
+        ValueError: if the lengths differ or a value is not finite.
     """
     values = np.asarray(values, np.float64)
     if values.shape != treated.shape or values.ndim != 1:
-        raise ValueError(f"values {values.shape} and treated {treated.shape} must be vectors of one length")
+        raise ValueError(f"values {values.shape} and treated {treated.shape} must be vectors of the same length")
     if not np.isfinite(values).all():
         raise ValueError("a value is not finite")
     users = np.arange(1, len(values) + 1)
@@ -99,11 +105,15 @@ def difference_path(
 def compare_arms(
     values: FloatArray, treated: npt.NDArray[np.bool_], *, alpha: float, tuned_users: int, least: int = 100
 ) -> tuple[Comparison, Path]:
-    """The two arms at the newest user, and the path that led there. Raises ValueError where an arm has no user."""
+    """Compare the two arms at the newest user, and return the path that led there.
+
+    Raises:
+        ValueError: if an arm has no users.
+    """
     path = difference_path(values, treated, alpha=alpha, tuned_users=tuned_users, least=least)
     of_control, of_treated = values[~treated], values[treated]
     if not len(of_control) or not len(of_treated):
-        raise ValueError("each arm needs a user")
+        raise ValueError("each arm needs at least one user")
     control, test = float(of_control.mean()), float(of_treated.mean())
     difference, error = test - control, float(path.error[-1])
     fixed = _normal_quantile(1 - alpha / 2) * error if np.isfinite(error) else math.inf
@@ -133,9 +143,11 @@ def compare_arms(
 
 
 def ratio_of_means(above: FloatArray, below: FloatArray, multiplier: float) -> tuple[float | None, float | None]:
-    """Every ratio r of the two means for which mean(above) - r mean(below) lies within `multiplier` standard errors of 0
-    (Fieller 1954); with the multiplier of a confidence sequence it holds at every look. (None, None) where the ratio has no
-    bound, as the mean below may be 0."""
+    """Return the bounds of the ratio of the two means (Fieller 1954), or (None, None) if there are none.
+
+    They enclose every ratio r for which mean(above) - r mean(below) lies within `multiplier` standard errors of 0. With the
+    multiplier of a confidence sequence, they hold at every look. There are no bounds if the mean below may be 0.
+    """
     a, b = float(above.mean()), float(below.mean())
     va, vb = (float(np.var(side, ddof=1)) / len(side) if len(side) > 1 else math.inf for side in (above, below))
     quadratic = b**2 - multiplier**2 * vb
@@ -146,10 +158,10 @@ def ratio_of_means(above: FloatArray, below: FloatArray, multiplier: float) -> t
 
 
 def ratio_mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:
-    """p-value of Pearson's chi-square test that users fell into the arms by `shares`.
+    """Return the p-value of Pearson's chi-square test that users were assigned to the arms by `shares`.
 
-    A small one means that users were lost or assigned wrongly, and no figure of the experiment may be believed (Fabijan et al.,
-    Diagnosing sample ratio mismatch, KDD 2019). 1 where there are no users.
+    A small p-value means that users were lost or assigned wrongly, so no result of the experiment can be trusted (Fabijan et
+    al., Diagnosing sample ratio mismatch, KDD 2019). It is 1 if there are no users.
     """
     from scipy.stats import chisquare
 
@@ -168,7 +180,10 @@ class _Running:
 
 
 def _running(values: FloatArray, member: npt.NDArray[np.bool_]) -> _Running:
-    """Count, mean and variance of the members up to each place. Values are centred first: sums of squares would cancel."""
+    """Return the count, mean and variance of the members up to each position.
+
+    Values are centred first, because sums of squares would cancel otherwise.
+    """
     centre = float(values[member].mean()) if member.any() else 0.0
     centred = np.where(member, values - centre, 0.0)
     count, total, squares = (np.cumsum(column, dtype=np.float64) for column in (member, centred, centred**2))
@@ -179,7 +194,10 @@ def _running(values: FloatArray, member: npt.NDArray[np.bool_]) -> _Running:
 
 
 def _boundary(u: FloatArray, alpha: float) -> FloatArray:
-    """Standard errors on either side of the difference: theorem 2.2 over sigma / sqrt(t), with u = t rho^2."""
+    """Return the half-width of the confidence sequence in standard errors of the difference.
+
+    This is theorem 2.2 divided by sigma / sqrt(t), with u = t rho^2.
+    """
     boundary: FloatArray = np.sqrt((u + 1) / u * np.log((u + 1) / alpha**2))
     return boundary
 

@@ -1,7 +1,7 @@
-"""Is a difference between two models more than chance? Paired bootstrap over requests, and Holm's correction.
+"""Significance of a difference between two models: paired bootstrap over requests, and Holm's correction.
 
-Two models are compared on the same requests, so the unit of resampling is the request and the statistic the mean of the
-per-request differences; the spread between users, which is much larger than that between models, drops out.
+Two models are compared on the same requests, so the unit of resampling is the request. The statistic is the mean of the
+per-request differences. This removes the spread between users, which is much larger than the spread between models.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ POWER_80 = 0.8416212335729143  # standard normal quantile of .8
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Of H0: mean(a - b) <= margin against H1: mean(a - b) > margin."""
+    """A test of H0: mean(a - b) <= margin against H1: mean(a - b) > margin."""
 
     mean_a: float
     mean_b: float
@@ -44,18 +44,20 @@ class PairedTest:
 def paired_bootstrap(a: FloatArray, b: FloatArray, *, resamples: int, seed: int, margin: float = 0.0) -> PairedTest:
     """Compare per-request metrics `a` and `b` (R,) of the same requests.
 
-    The p-value is the share of resamples, drawn from the differences shifted to a mean of `margin` (the boundary of H0),
-    whose mean reaches the observed one; one is added to both counts, so it is never 0 (Davison & Hinkley 1997, 4.2).
-    Raises ValueError where the arrays differ in length, are empty, or hold a non-finite value.
+    Resamples are drawn from the differences, shifted to a mean of `margin` (the boundary of H0). The p-value is the share of
+    resamples whose mean reaches the observed one. One is added to both counts, so it is never 0 (Davison & Hinkley 1997, 4.2).
+
+    Raises:
+        ValueError: if the arrays differ in length, are empty, or have a non-finite value.
     """
     if len(a) != len(b) or len(a) == 0:
-        raise ValueError(f"paired arrays of one length are needed, got {len(a)} and {len(b)}")
+        raise ValueError(f"paired arrays of the same length are needed, got {len(a)} and {len(b)}")
     differences = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     if not np.isfinite(differences).all():
         raise ValueError("a metric is not finite")
     observed = float(differences.mean())
     means = _resampled_means(differences, resamples, seed)
-    # A mean of the shifted differences is the mean itself, shifted: no second round of resampling.
+    # The mean of shifted differences is the shifted mean, so the resamples are reused.
     reached = int((means - observed + margin >= observed - 1e-15).sum())
     low, high = np.quantile(means, [0.025, 0.975])
     return PairedTest(
@@ -71,13 +73,13 @@ def paired_bootstrap(a: FloatArray, b: FloatArray, *, resamples: int, seed: int,
 
 
 def confidence_interval(values: FloatArray, *, resamples: int, seed: int) -> tuple[float, float]:
-    """95 % percentile interval of the mean of per-request values."""
+    """Return the 95 % percentile interval of the mean of per-request values."""
     low, high = np.quantile(_resampled_means(np.asarray(values, np.float64), resamples, seed), [0.025, 0.975])
     return float(low), float(high)
 
 
 def confidence_intervals(columns: Mapping[str, FloatArray], *, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
-    """95 % percentile interval of the mean of each column of per-request values (R,); all from the same resamples."""
+    """Return the 95 % percentile interval of each column's mean. All columns (R,) use the same resamples."""
     if not columns:
         return {}
     values = np.stack([np.asarray(column, np.float64) for column in columns.values()], axis=1)
@@ -86,12 +88,15 @@ def confidence_intervals(columns: Mapping[str, FloatArray], *, resamples: int, s
 
 
 def clustered_means(values: FloatArray, clusters: npt.NDArray[np.int64], *, resamples: int, seed: int) -> FloatArray:
-    """(resamples,) means of `values` (R,) over clusters (R,) drawn with replacement: values of one cluster come together.
+    """Return means (resamples,) of `values` (R,) over clusters (R,) drawn with replacement.
 
-    Raises ValueError where there is no value.
+    All values of a cluster are drawn together.
+
+    Raises:
+        ValueError: if there are no values, or the arrays differ in length.
     """
     if len(values) == 0 or len(values) != len(clusters):
-        raise ValueError(f"values and clusters of one length are needed, got {len(values)} and {len(clusters)}")
+        raise ValueError(f"values and clusters of the same length are needed, got {len(values)} and {len(clusters)}")
     codes = np.unique(clusters, return_inverse=True)[1]
     sizes = np.bincount(codes).astype(np.float64)
     sums = np.bincount(codes, weights=values)
@@ -105,7 +110,10 @@ def clustered_means(values: FloatArray, clusters: npt.NDArray[np.int64], *, resa
 
 
 def detectable_difference(differences: FloatArray, alpha: float) -> float:
-    """Least true mean difference that a one-sided test at `alpha` finds with 80 % power, by the normal approximation."""
+    """Return the smallest true mean difference that a one-sided test at `alpha` finds with 80 % power.
+
+    Uses the normal approximation.
+    """
     from statistics import NormalDist
 
     spread = float(np.std(differences, ddof=1)) if len(differences) > 1 else float("inf")
@@ -113,7 +121,11 @@ def detectable_difference(differences: FloatArray, alpha: float) -> float:
 
 
 def holm(p_values: dict[str, float], alpha: float) -> dict[str, tuple[float, bool]]:
-    """Holm's step-down correction: for each name the adjusted p-value and whether its null is rejected at `alpha`."""
+    """Apply Holm's step-down correction.
+
+    Returns:
+        For each name, the adjusted p-value and whether its null hypothesis is rejected at `alpha`.
+    """
     adjusted: dict[str, tuple[float, bool]] = {}
     highest = 0.0
     for step, (name, p) in enumerate(sorted(p_values.items(), key=lambda entry: entry[1])):
@@ -123,11 +135,11 @@ def holm(p_values: dict[str, float], alpha: float) -> dict[str, tuple[float, boo
 
 
 def _resampled_means(values: FloatArray, resamples: int, seed: int) -> FloatArray:
-    """(resamples,) means of samples with replacement of `values` (R,), or (resamples, M) of (R, M), in chunks of bounded memory.
+    """Return means (resamples,) of resamples of `values` (R,), or (resamples, M) of (R, M).
 
-    Metrics of ranks take few distinct values, so a resample is drawn as how often each distinct value (row, for several
-    columns) occurs in it, which is multinomial: the same distribution as drawing requests one by one, at a cost that does not
-    grow with R.
+    Resamples are drawn with replacement, in chunks of bounded memory. Rank metrics take few distinct values. A resample is
+    therefore drawn as the number of times that each distinct value (row, for several columns) occurs in it, which is
+    multinomial. The distribution is the same as when drawing requests one by one, at a cost that does not grow with R.
     """
     rng = np.random.default_rng(seed)
     distinct, counts = np.unique(values, axis=0, return_counts=True)

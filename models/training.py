@@ -1,7 +1,7 @@
-"""The training loop of gradient models: early stopping, a checkpoint each epoch, resume, a stop at the first non-finite.
+"""The training loop for gradient models: early stopping, a checkpoint per epoch, resuming and non-finite checks.
 
-A run that is killed and started again ends with the same weights: everything random in an epoch is drawn from the seed
-and the epoch's number, or from generator states kept in the checkpoint.
+A run that is killed and started again ends with the same weights. All randomness in an epoch comes from the seed and the
+epoch's number, or from generator states stored in the checkpoint.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CHECKPOINT = "checkpoint.pt"
 
 
 class Optimizer(Protocol):
-    """`models.adamw.AdamW`, or any of torch's."""
+    """The optimizer interface: `models.adamw.AdamW` and torch's own optimizers implement it."""
 
     def zero_grad(self) -> None: ...
     def step(self) -> Any: ...
@@ -56,9 +56,10 @@ class Schedule:
 
 
 class WeightAverage:
-    """Exponential moving average of a network's weights, which is what is validated and kept; decay 0 keeps the raw ones.
+    """Exponential moving average of a network's weights.
 
-    Early on it forgets faster, so that the start does not linger. All of it stays on the network's device.
+    The averaged weights are the ones that are validated and kept. With a decay of 0, the raw weights are used instead. Early in
+    training the average forgets faster, so that the initial weights do not linger. All tensors stay on the network's device.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -69,7 +70,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights after a step."""
+        """Add the current weights to the average, after a step."""
         self.steps += 1
         if not self.values:
             return
@@ -82,7 +83,7 @@ class WeightAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The network with its averaged weights."""
+        """Put the averaged weights into the network, and restore the raw ones on exit."""
         raw = {name: weight.detach().clone() for name, weight in self._live.items()}
         with torch.no_grad():
             for name, value in self.values.items():
@@ -94,29 +95,36 @@ class WeightAverage:
                     self._live[name].copy_(value)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """Return the state to store in a checkpoint."""
         return {"values": self.values, "steps": float(self.steps)}
 
     @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from a state that `state` returned."""
         self.steps.fill_(state["steps"])
         for name, value in state["values"].items():
             self.values[name].copy_(value)
 
 
 class Epochs(Protocol):
-    """What runs one epoch's steps: in Python (`EagerEpochs`) or as replays of a CUDA graph."""
+    """Runs the steps of one epoch: in Python (`EagerEpochs`) or as replays of a CUDA graph."""
 
     average: WeightAverage
 
     def __call__(self, epoch: int) -> float:
-        """Train one epoch; the mean loss. Raises TrainingError at a non-finite loss or gradient."""
+        """Train one epoch and return the mean loss.
+
+        Raises:
+            TrainingError: if a loss or gradient is not finite.
+        """
         ...
 
 
 class EagerEpochs:
-    """`batches(epoch)` yields what `loss_of` takes; a non-finite step stops before it changes a weight."""
+    """Runs an epoch step by step, in Python.
+
+    `batches(epoch)` yields the arguments of `loss_of`. A non-finite step stops training before it changes a weight.
+    """
 
     def __init__(
         self,
@@ -178,12 +186,20 @@ def train(
     on_epoch: OnEpoch | None = None,
     replicas: Replicas = Replicas(),  # noqa: B008
 ) -> FitReport:
-    """Run epochs until the valid metric has not improved `patience` times, then restore the best weights.
+    """Run epochs until the valid metric stops improving, then restore the best weights.
 
-    `fingerprint` names data, settings and seed: a checkpoint of another fingerprint is not resumed. Replicas draw
-    different random numbers, and the first one writes the checkpoints, with the random states of all, that all of them
-    read: `checkpoint_dir` is a folder that they share. Raises TrainingError where it is not. A checkpoint of another
-    number of replicas is gone on with, but its random numbers cannot be.
+    Training stops after `patience` epochs without an improvement, or after `max_epochs`.
+
+    Replicas draw different random numbers. The first replica writes the checkpoints, which hold the random states of all
+    replicas, and every replica reads them. A checkpoint from a different number of replicas can be resumed, but without its
+    random states.
+
+    Args:
+        fingerprint: Identifies data, settings and seed. A checkpoint with another fingerprint is not resumed.
+        checkpoint_dir: A folder that all replicas share.
+
+    Raises:
+        TrainingError: if training diverges, or the replicas do not share `checkpoint_dir`.
     """
     started = time.perf_counter()
     device = next(network.parameters()).device
@@ -232,18 +248,22 @@ def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def describe_nonfinite(network: nn.Module, loss: float, epoch: int, step: int) -> str:
-    """What a user reads when a step is not finite."""
+    """Return the error message for a step with a non-finite value."""
     weights = [n for n, p in network.named_parameters() if not bool(torch.isfinite(p).all())]
     gradients = [n for n, p in network.named_parameters() if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
     return (
         f"Training diverged in epoch {epoch}, step {step}: loss {loss}; non-finite weights: {weights[:3] or 'none'}; "
-        f"non-finite gradients: {gradients[:3] or 'none'}. No weights of this step were kept. Lower the learning rate, or "
-        "run again with the setting debug: true, which names the first module whose output is not finite."
+        f"non-finite gradients: {gradients[:3] or 'none'}. The weights of this step were not kept. Lower the learning rate, "
+        "or run again with the setting debug: true to find the first module whose output is not finite."
     )
 
 
 def name_first_nonfinite(network: nn.Module) -> list[torch.utils.hooks.RemovableHandle]:
-    """Make the forward pass raise TrainingError in the first module that puts out a non-finite value."""
+    """Make the forward pass raise TrainingError at the first module with a non-finite output.
+
+    Returns:
+        The handles that remove the hooks.
+    """
 
     def check(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -260,7 +280,7 @@ RandomStates = dict[str, list[torch.Tensor]]
 
 
 def _random_states(device: torch.device, replicas: Replicas) -> RandomStates:
-    """Of torch's generators, one of each kind for each replica."""
+    """Return the states of torch's generators: for each kind, one state per replica."""
     own = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         own["cuda"] = torch.cuda.get_rng_state(device)
@@ -319,8 +339,8 @@ def _resume(
         return False
     if int(found) < replicas.count:
         raise TrainingError(
-            f"Only {int(found)} of {replicas.count} replicas find the run's checkpoint in {folder}. Replicas must share this folder: "
-            "put work_dir on storage that all of them see, or delete the checkpoint to begin anew."
+            f"Only {int(found)} of {replicas.count} replicas found the run's checkpoint in {folder}. All replicas must share "
+            "this folder: put work_dir on storage that all of them can read, or delete the checkpoint to start from scratch."
         )
     network.load_state_dict(kept["network"])
     optimizer.load_state_dict(kept["optimizer"])

@@ -1,4 +1,4 @@
-"""What is known of users beside their events: gender, age group and occupation, as MovieLens has them, in numbers."""
+"""User attributes from MovieLens, encoded as integers: gender, age group and occupation."""
 
 from __future__ import annotations
 
@@ -15,22 +15,28 @@ __all__ = ["TRAITS", "UserTraits"]
 
 TRAITS = ("gender", "age", "occupation")
 AGE_GROUPS = (1, 18, 25, 35, 45, 50, 56)
-"""Least age of each group: those of ML-1M, which has no others; exact ages (ML-100K) fall into them."""
+"""Lower bound of each ML-1M age group. ML-1M has only these groups; exact ages (ML-100K) are mapped to them."""
 
 
 @dataclass(frozen=True, eq=False)
 class UserTraits:
-    """One number for each trait of each user; 0 is unknown, also for all of a user who is not in the table."""
+    """One integer code per user and trait.
+
+    Code 0 means unknown. A user who is not in the table has code 0 for every trait.
+    """
 
     user_ids: IntArray  # (U,) ascending
     codes: IntArray  # (U, traits)
-    values: tuple[tuple[str, ...], ...]  # of each trait: what 1, 2, ... stand for
+    values: tuple[tuple[str, ...], ...]  # for each trait: the values of codes 1, 2, ...
 
     @classmethod
     def of(cls, users: pd.DataFrame) -> UserTraits:
-        """From a table with a row for each user: user_id, and what it has of gender, age and occupation.
+        """Encode the traits in a users table.
 
-        Raises TrainingError where no user has any of them.
+        The table has one row per user: user_id and any of gender, age and occupation.
+
+        Raises:
+            TrainingError: if no user has a value for any of them.
         """
         users = users.sort_values("user_id")
         columns, values = [], []
@@ -41,23 +47,23 @@ class UserTraits:
             values.append(tuple(known))
         if not any(values):
             raise TrainingError(
-                "The setting user_features is on, and the dataset knows no gender, age or occupation of any user: ml-100k and "
-                "ml-1m have them, the later releases have not. Set models.ss4rec.user_features to false."
+                "The setting user_features is on, but the dataset has no gender, age or occupation for any user. Only ml-100k "
+                "and ml-1m have them; later releases do not. Set models.ss4rec.user_features to false."
             )
         return cls(users["user_id"].to_numpy(np.int64), np.stack(columns, axis=1), tuple(values))
 
     @property
     def sizes(self) -> list[int]:
-        """Values of each trait, without the unknown."""
+        """The number of values of each trait, excluding unknown."""
         return [len(values) for values in self.values]
 
     def of_users(self, user_ids: IntArray) -> IntArray:
-        """(R, traits) of these users, in any order, also several times."""
+        """Return the codes (R, traits) of these users, in the given order. A user may appear several times."""
         row = np.minimum(np.searchsorted(self.user_ids, user_ids), len(self.user_ids) - 1)
         return np.where((self.user_ids[row] == user_ids)[:, None], self.codes[row], 0)
 
     def save(self, path: Path) -> None:
-        """As a Parquet table with the values in words, null where they are unknown."""
+        """Write a Parquet table with the values as text, and null where a value is unknown."""
         columns = {
             trait: pd.array([(None, *values)[code] for code in codes], dtype="string")
             for trait, values, codes in zip(TRAITS, self.values, self.codes.T, strict=True)
@@ -66,7 +72,7 @@ class UserTraits:
 
     @classmethod
     def load(cls, path: Path) -> UserTraits:
-        """What `save` wrote."""
+        """Load the table that `save` wrote."""
         return cls.of(pd.read_parquet(path))
 
 

@@ -1,4 +1,4 @@
-"""Names of a version's files that training writes and serving reads."""
+"""Names of the files in a version that training writes and serving reads."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Recommendations over HTTP from the registry's champion. Nothing here knows of training, Prefect, RecBole or Evidently."""
+"""Serves recommendations over HTTP from the registry's champion. Does not depend on training, Prefect, RecBole or Evidently."""

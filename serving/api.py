@@ -1,4 +1,4 @@
-"""The HTTP interface."""
+"""The HTTP API."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ from serving.user_log import key_of
 
 __all__ = ["SETTINGS", "create_app", "from_environment"]
 
-SETTINGS = "RECSYS_SERVING"  # environment variable with a worker's settings as JSON
-SWITCH_S = 0.0005  # a version that is being loaded in another thread takes turns with the event loop at Python
+SETTINGS = "RECSYS_SERVING"  # environment variable that holds a worker's settings as JSON
+SWITCH_S = 0.0005  # GIL switch interval: a thread that loads a version must yield to the event loop quickly
 RESPONSES: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "description": text, "content": {"application/problem+json": {}}}
     for code, text in {
         400: "The body is not JSON",
         401: "The header X-API-Key is missing or wrong",
-        404: "There is no such film, genre or version",
+        404: "The film, genre or version does not exist",
         413: "The body is too large",
-        422: "The request cannot be used",
+        422: "The request is invalid",
         429: "Too many requests",
-        503: "No model is served yet, or too many requests wait",
+        503: "No model is served yet, or too many requests are waiting",
     }.items()
 }
 MovieId = Annotated[int, Path(ge=0, le=LARGEST)]
@@ -59,7 +59,10 @@ K = Annotated[int, Query(ge=1)]
 
 
 def create_app(settings: ServingSettings) -> Any:
-    """The application of one worker. It begins to serve once its lifespan has started and a champion is loaded."""
+    """Create the ASGI application of one worker.
+
+    It starts serving once its lifespan has started and a champion is loaded.
+    """
     sys.setswitchinterval(SWITCH_S)
     service = Service(settings)
     log = RequestLog() if settings.log_requests else None
@@ -79,7 +82,7 @@ def create_app(settings: ServingSettings) -> Any:
     app = FastAPI(
         title="movielens-recsys",
         version="1",
-        description="Recommendations from the registry's champion, following each user's last event.",
+        description="Recommendations from the registry's champion, up to date with each user's latest event.",
         lifespan=lifespan,
         exception_handlers=HANDLERS,
         responses=RESPONSES,
@@ -93,13 +96,13 @@ def create_app(settings: ServingSettings) -> Any:
 
 
 def from_environment() -> Any:
-    """What uvicorn starts in each worker."""
+    """Create the application from the environment. Uvicorn calls this in each worker."""
     configure_logging()
     return create_app(ServingSettings.model_validate_json(os.environ[SETTINGS]))
 
 
 def configure_logging() -> None:
-    """Every line on standard error is JSON."""
+    """Write every log line to standard error as JSON."""
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
@@ -110,7 +113,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/recommendations", response_model=RecommendationResponse)
     async def recommend(body: RecommendationRequest, request: Request) -> Response:
-        """The best films for a user, a history, or both."""
+        """Recommend films for a user, a history, or both."""
         _refuse_more_than(limits.k, body.k, "k")
         _refuse_more_than(limits.history, len(body.history or ()), "events of history")
         asked = now()
@@ -151,14 +154,14 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/events", response_model=EventsResponse)
     async def events(body: EventsRequest, request: Request) -> Response:
-        """Tell of events; the states of their users are advanced before the answer."""
+        """Report events. The states of their users are advanced before the response is sent."""
         _refuse_more_than(limits.events, len(body.events), "events")
         at = now()
         for number, event in enumerate(body.events):
             if event.time is not None and event.time > at + limits.future_s:
                 raise RequestInvalid(
                     f"events.{number}.time is {event.time}, {event.time - at} s ahead of this server's clock; at most "
-                    f"{limits.future_s} are allowed. Times are UTC seconds, not milliseconds."
+                    f"{limits.future_s} s are allowed. Times are UTC seconds, not milliseconds."
                 )
         given = tuple(
             [
@@ -176,12 +179,12 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/items/{movie_id}/similar", response_model=SimilarResponse)
     async def similar(movie_id: MovieId, request: Request, k: K = 10) -> Response:
-        """The films whose vectors are nearest."""
+        """List the films whose vectors are most similar."""
         _refuse_more_than(limits.k, k, "k")
         model = service.engine.serving()
         index = model.catalogue.index_of(movie_id)
         if index is None:
-            raise RequestRefusedError(f"The model knows no film {movie_id}.")
+            raise RequestRefusedError(f"The model does not know the film {movie_id}.")
         items, likeness = model.similar(index, k)
         request.state.version = model.version
         found = [
@@ -191,7 +194,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/items", response_model=ItemsResponse)
     async def items(query: Annotated[str, Query(min_length=1, max_length=100)], limit: K = 20) -> Response:
-        """Films whose title holds the text, the most popular first."""
+        """Find films whose title contains the text, most popular first."""
         _refuse_more_than(limits.k, limit, "limit")
         model = service.engine.serving()
         found = await asyncio.to_thread(model.search, query, limit)
@@ -199,14 +202,14 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/onboarding", response_model=ItemsResponse)
     async def onboarding(count: K = 12) -> Response:
-        """Well-known films of unlike genres, for somebody new to say which are known and liked."""
+        """List well-known films of different genres, so that a new user can say which ones they know and like."""
         _refuse_more_than(limits.k, count, "count")
         model, found = service.engine.onboarding(count, now())
         return _json({"version": model.version, "items": [_item(model, item) for item in found.tolist()]})
 
     @app.get("/v1/users/{user_id}/events", response_model=UserEventsResponse)
     async def user_events(user_id: Annotated[int, Path(ge=0, le=LARGEST)]) -> Response:
-        """The events that are kept of a user."""
+        """List the stored events of a user."""
         model, kept = service.engine.log_of(user_id)
         listed = [
             {"movie_id": item, "title": _title(model, item), "time": at}
@@ -218,7 +221,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 def _add_watching(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", response_model=ModelsResponse)
     async def models() -> Response:
-        """The versions that this worker serves, and those that it refused."""
+        """List the versions that this worker serves, and those that it refused."""
         follower, current = service.follower, service.engine.models
         served = [] if current.champion is None else [_served(current.champion, "champion")]
         served += [_served(model, "beside") for model in current.others.values()]
@@ -233,27 +236,29 @@ def _add_watching(app: FastAPI, service: Service) -> None:
 
     @app.get("/healthz", response_model=Health)
     async def healthz() -> Response:
-        """The process lives."""
+        """Report that the process is alive."""
         return _json({"status": "alive"})
 
     @app.get("/readyz", response_model=Health)
     async def readyz(request: Request) -> Response:
-        """A model is loaded, checked and warm."""
+        """Report whether a model is loaded, checked and warm."""
         if service.engine.models.champion is None:
             return problem(503, "No model is served yet.", request.state.request_id, {"Retry-After": "1"})
         return _json({"status": "ready"})
 
     @app.get(
-        "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' format"}}
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text format"}},
     )
     async def metrics() -> Response:
-        """For Prometheus."""
+        """Return the metrics for Prometheus."""
         content = await asyncio.to_thread(service.metrics.render)
         return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 class RequestInvalid(Exception):
-    """A request that its schema allows and a limit does not."""
+    """A request that matches its schema but exceeds a configured limit."""
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -293,7 +298,7 @@ def _served(model: ServedModel, role: str) -> dict[str, Any]:
 
 
 def _described(app: FastAPI, limits: LimitSettings) -> dict[str, Any]:
-    """The OpenAPI document, with the limits of the settings in it."""
+    """Return the OpenAPI document, with the limits from the settings."""
     if app.openapi_schema:
         return app.openapi_schema
     document: dict[str, Any] = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
@@ -308,7 +313,7 @@ def _described(app: FastAPI, limits: LimitSettings) -> dict[str, Any]:
                 if parameter["name"] in ("k", "limit", "count"):
                     parameter["schema"]["maximum"] = limits.k
             for code, response in operation["responses"].items():
-                if int(code) >= 400:  # FastAPI also names its own content type
+                if int(code) >= 400:  # FastAPI also lists its default content type
                     response["content"] = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     if limits.api_keys:
         document["components"]["securitySchemes"] = {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}

@@ -1,8 +1,9 @@
 """Gathers requests that wait at the same time into one batch for the engine, in the event loop.
 
-No request is held back for others to come: a batch is what the loop had ready, and what comes while it is computed is the next
-one. The engine has no thread of its own: it would take turns with the loop at Python, and both would wait for each other longer
-than they compute (measured: half as many requests a second). A worker is one core's work; more cores are more workers.
+No request is held back to wait for others. A batch contains the requests that the loop had ready; requests that arrive while it
+is computed form the next batch. The engine runs in the loop's thread, not in its own: two threads would compete for the GIL and
+wait for each other longer than they compute (measured: half as many requests per second). One worker uses one core; to use more
+cores, start more workers.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 class Batcher:
-    """`process` gets a batch of jobs and returns as many results, exceptions among them. `between` is called every second while it
-    is started. Everything is called in the event loop."""
+    """Runs jobs in batches, in the event loop.
+
+    `process` takes a batch of jobs and returns one result per job; a result may be an exception. `between` is called every second
+    after `start`. All callbacks run in the event loop.
+    """
 
     def __init__(
         self,
@@ -39,18 +43,18 @@ class Batcher:
         self._process, self._most, self._limit = process, most, queue
         self._between, self._on_batch = between, on_batch
         self._jobs: deque[Waiting] = deque()
-        self._due = False  # the next batch is on the loop's list
+        self._due = False  # the next batch is already scheduled on the loop
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._jobs)
 
     def start(self) -> None:
-        """Begin to call `between`."""
+        """Start calling `between`."""
         self._timer = asyncio.get_running_loop().call_later(BETWEEN_S, self._tick)
 
     def close(self) -> None:
-        """Answer what waits."""
+        """Stop calling `between`, and answer all waiting jobs."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -58,15 +62,19 @@ class Batcher:
             self._answer()
 
     async def submit(self, job: Any) -> Any:
-        """The job's result. Raises OverloadedError where too many wait, and what the result is if it is an exception."""
+        """Return the job's result. If the result is an exception, it is raised.
+
+        Raises:
+            OverloadedError: If too many jobs are waiting.
+        """
         if len(self._jobs) >= self._limit:
-            raise OverloadedError(f"{self._limit} requests wait already; try again in a moment.")
+            raise OverloadedError(f"{self._limit} requests are already waiting; try again in a moment.")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._add((job, future, None))
         return await future
 
     def offer(self, job: Any, then: Callable[[Any], None]) -> bool:
-        """Do a job that nobody waits for, and `then` something with its result; not where others wait."""
+        """Queue a job that nobody waits for, and call `then` with its result. Return False if a full batch is already waiting."""
         if len(self._jobs) >= self._most:
             return False
         self._add((job, None, then))
@@ -76,7 +84,7 @@ class Batcher:
         self._jobs.append(waiting)
         if not self._due:
             self._due = True
-            # After all that the loop has ready now, the requests that came with this one among it.
+            # Runs after everything that the loop has ready now, including requests that arrived together with this one.
             asyncio.get_running_loop().call_soon(self._run)
 
     def _run(self) -> None:
@@ -100,7 +108,7 @@ class Batcher:
         for (_, future, then), outcome in zip(batch, results, strict=True):
             if then is not None:
                 _outcome(partial(then, outcome))
-            elif future is None or future.done():  # the client has gone
+            elif future is None or future.done():  # the client has disconnected
                 continue
             elif isinstance(outcome, Exception):
                 future.set_exception(outcome)
@@ -109,7 +117,7 @@ class Batcher:
 
 
 def _outcome(function: Callable[[], Any]) -> Any:
-    """What it returns or raises. The loop must go on, so a defect is told of in the log."""
+    """Return the function's result, or the exception that it raises. The loop must keep running, so a defect is only logged."""
     try:
         return function()
     except Exception as error:

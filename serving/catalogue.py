@@ -1,4 +1,4 @@
-"""What is known of a model version's items, aligned with the columns of its scores."""
+"""The items of a model version with their metadata, aligned with the columns of its scores."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from models.version_files import CATALOGUE_FILE
 
 __all__ = ["Catalogue", "Film"]
 
-NO_GENRE = ("", "unknown")  # ml-100k's flag for a film of which nothing is known
+NO_GENRE = ("", "unknown")  # ml-100k flags a film without metadata as "unknown"
 
 
 class Film(NamedTuple):
-    """What an answer says of an item."""
+    """The description of an item in a response."""
 
     movie_id: int
     title: str
@@ -30,10 +30,10 @@ class Film(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """Items by index 0..n - 1, the order of the model's scores."""
+    """Items by index 0..n - 1, in the order of the model's scores."""
 
     movie_ids: npt.NDArray[np.int64]  # (n,) raw ids, ascending
-    titles: list[str]  # (n,) without the year; empty where none is known
+    titles: list[str]  # (n,) without the year; empty if unknown
     years: npt.NDArray[np.int64]  # (n,) 0 = unknown
     genre_bits: npt.NDArray[np.bool_]  # (n, genres)
     genres: tuple[str, ...]
@@ -44,27 +44,30 @@ class Catalogue:
         n = len(self.movie_ids)
         for name in ("titles", "years", "genre_bits", "popularity"):
             if len(getattr(self, name)) != n:
-                raise ValueError(f"{name} has {len(getattr(self, name))} items and movie_ids {n}")
+                raise ValueError(f"{name} has {len(getattr(self, name))} items, but movie_ids has {n}")
         if self.genre_bits.shape != (n, len(self.genres)):
-            raise ValueError(f"genre_bits is {self.genre_bits.shape} for {n} items and {len(self.genres)} genres")
+            raise ValueError(f"genre_bits has the shape {self.genre_bits.shape} for {n} items and {len(self.genres)} genres")
         object.__setattr__(self, "_places", {int(movie_id): place for place, movie_id in enumerate(self.movie_ids)})
 
     def __len__(self) -> int:
         return len(self.movie_ids)
 
     def index_of(self, movie_id: int) -> int | None:
-        """Index of a raw id, None where the model does not know it."""
+        """Return the index of a raw id, or None if the model does not know it."""
         return self._places.get(movie_id)
 
     def genres_of(self, index: int) -> list[str]:
-        """Genres of one item, in alphabetical order."""
+        """Return the genres of one item, in alphabetical order."""
         return [self.genres[genre] for genre in np.flatnonzero(self.genre_bits[index])]
 
     @classmethod
     def load(cls, folder: Path) -> Catalogue:
-        """From a model version's files. A version published without `catalogue.parquet` has ids and popularity only.
+        """Load the catalogue from a model version's files.
 
-        Raises VersionCorruptError where the files cannot be read, or are of other items than the vocabulary.
+        A version published without `catalogue.parquet` has only ids and popularity.
+
+        Raises:
+            VersionCorruptError: If a file cannot be read, or its items differ from the vocabulary.
         """
         ids, counts = _vocabulary(folder / "vocabulary.parquet")
         path = folder / CATALOGUE_FILE
@@ -73,7 +76,7 @@ class Catalogue:
             return cls(ids, [""] * len(ids), np.zeros(len(ids), np.int64), nothing, (), counts)
         table = _read(path, ["movie_id", "title", "year", "genres", "train_events"])
         if not np.array_equal(table["movie_id"].to_numpy(), ids):
-            raise VersionCorruptError(f"{path} describes other items than the version's vocabulary; train again.")
+            raise VersionCorruptError(f"The items in {path} differ from the version's vocabulary; train again.")
         titles = [title or "" for title in table["title"].to_pylist()]
         years = np.array([year or 0 for year in table["year"].to_pylist()], dtype=np.int64)
         listed = [[name for name in (text or "").split("|") if name not in NO_GENRE] for text in table["genres"].to_pylist()]

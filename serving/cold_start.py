@@ -1,8 +1,8 @@
-"""What to show somebody of whom nothing, or next to nothing, is known.
+"""Cold start: recommendations for users with few or no events.
 
-Popularity decays: an event weighs half after `half_life_s`. Weights grow forwards from a landmark instead of shrinking, so that an
-event is one addition and old counts are never touched (forward decay; Cormode, Shkapenyuk, Srivastava and Xu, ICDE 2009, section
-III). Where no event times are known, the counts of the model's train part stand in.
+Popularity decays: an event loses half its weight every `half_life_s`. Weights grow forwards from a landmark instead of shrinking,
+so counting an event is one addition and old counts are never touched (forward decay; Cormode, Shkapenyuk, Srivastava and Xu, ICDE
+2009, section III). If no event times are known, the counts of the model's train part are used instead.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ __all__ = ["ColdScores", "ColdStart", "RecentPopularity"]
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 HALF_LIFE_S = 30 * 86_400
-MAX_EXPONENT = 500.0  # of 2: weights beyond are scaled back before a double overflows
-WELL_KNOWN = 0.05  # share of the catalogue, the most popular, that onboarding picks from
-LIKENESS = 0.5  # how much a pick is held back by one of exactly its genres
+MAX_EXPONENT = 500.0  # of 2: larger weights are rescaled before a double overflows
+WELL_KNOWN = 0.05  # onboarding picks from this share of the catalogue, the most popular items
+LIKENESS = 0.5  # penalty on a candidate with exactly the genres of an earlier pick
 
 
 class RecentPopularity:
-    """Counts of events by item that forget: exactly sum over events of 2 ** (-age / half_life_s). Threads may share it."""
+    """Decayed event counts by item: exactly the sum over events of 2 ** (-age / half_life_s). Thread-safe."""
 
     def __init__(self, items: int, half_life_s: float = HALF_LIFE_S) -> None:
-        """Raises ValueError where the half-life is not positive."""
+        """Raise ValueError if the half-life is not positive."""
         if not half_life_s > 0:
             raise ValueError(f"half_life_s is {half_life_s}")
         self._half_life_s = half_life_s
         self._weights = np.zeros(items)
-        self._landmark: float | None = None  # time at which an event weighs 1
+        self._landmark: float | None = None  # an event at this time has the weight 1
         self._lock = threading.Lock()
 
     def add(self, items: IntArray, times: IntArray) -> None:
-        """Count events of items (m,) at UTC seconds (m,), in any order. One that is ages older than the newest counts as nothing."""
+        """Count events of items (m,) at UTC seconds (m,), in any order. Events far older than the newest count as zero."""
         if not len(items):
             return
         newest = float(np.max(times))
@@ -57,7 +57,7 @@ class RecentPopularity:
             np.add.at(self._weights, items, np.exp2((np.asarray(times, np.float64) - self._landmark) / self._half_life_s))
 
     def at(self, now: int) -> FloatArray:
-        """(n,) decayed counts at `now`, UTC seconds. The order of items does not depend on `now`."""
+        """Return the decayed counts (n,) at `now` (UTC seconds). The order of the items does not depend on `now`."""
         with self._lock:
             weights, landmark = self._weights.copy(), self._landmark
         if landmark is None:
@@ -69,25 +69,28 @@ class RecentPopularity:
 
 @dataclass(frozen=True, eq=False)
 class ColdScores:
-    """Scores in the place of a model's, and where they come from; the share of answers by source is a metric."""
+    """Scores that replace a model's, with their source. The share of answers by source is a metric."""
 
     scores: npt.NDArray[np.float32]  # (n,)
     source: Literal["recent", "popular", "genres"]
 
 
 class ColdStart:
-    """Scores and picks for one catalogue."""
+    """Cold-start scores and onboarding picks for one catalogue."""
 
     def __init__(self, catalogue: Catalogue, recent: RecentPopularity | None = None) -> None:
         self._catalogue, self._recent = catalogue, recent
         self._rows = catalogue.genre_bits.astype(np.float32)
 
     def scores(self, now: int, genres: Sequence[str] = ()) -> ColdScores:
-        """What is popular at `now` (UTC seconds), above all among films of the genres that a new user says to like.
+        """Return popularity scores at `now` (UTC seconds), raised for films of the genres that a new user likes.
 
-        A score is the logarithm of the decayed count plus the item's share of all events ever, so that items without a recent
-        event keep their order; with genres, plus the cosine of the film's genres and the wanted ones on the scale of the
-        scores. Raises RequestRefusedError on a genre that the catalogue has not.
+        A score is the logarithm of the decayed count plus the item's share of all events ever. The share keeps items without a
+        recent event in order. If genres are given, the cosine between the film's genres and the liked ones is added, on the scale
+        of the scores.
+
+        Raises:
+            RequestRefusedError: If a genre is not in the catalogue.
         """
         found = self._counts(now)
         scores = np.log1p(found)
@@ -98,10 +101,10 @@ class ColdStart:
         return ColdScores(scores.astype(np.float32), source)
 
     def onboarding(self, count: int, now: int) -> IntArray:
-        """(<= count,) well-known films of unlike genres, for a new user to say which of them are known and liked.
+        """Return well-known films (<= count,) of different genres, so that a new user can say which ones they know and like.
 
-        Of the most popular WELL_KNOWN of the catalogue (ten times as many films as asked for, at least) each next one is the most
-        popular after being held back by its likeness in genres to those chosen.
+        The candidates are the most popular WELL_KNOWN share of the catalogue, but at least ten times `count` films. Each pick is
+        the most popular candidate after a penalty for genres similar to those of earlier picks.
         """
         scores = np.log1p(self._counts(now)).astype(np.float32)
         pool = best(scores, max(10 * count, round(WELL_KNOWN * len(self._catalogue))))
@@ -126,11 +129,11 @@ class ColdStart:
         return self._recent.at(now) + (ever / total if total > 0 else 0.0)
 
     def _fit(self, genres: Sequence[str]) -> FloatArray:
-        """(n,) cosine of each film's genres and the wanted ones."""
+        """Return the cosine (n,) between each film's genres and the wanted ones."""
         known = self._catalogue.genres
         for genre in genres:
             if genre not in known:
-                raise RequestRefusedError(f"There is no genre {genre!r}; there are {', '.join(known) or 'none'}.")
+                raise RequestRefusedError(f"There is no genre {genre!r}. Known genres: {', '.join(known) or 'none'}.")
         wanted = np.isin(np.array(known), list(genres)).astype(np.float64)
         lengths = np.sqrt(self._rows.sum(axis=1, dtype=np.float64) * wanted.sum())
         shared = self._rows @ wanted

@@ -1,4 +1,4 @@
-"""Maximal marginal relevance: a list whose items are good and unlike each other (Carbonell and Goldstein, SIGIR 1998)."""
+"""Maximal marginal relevance: a list of relevant items that differ from each other (Carbonell and Goldstein, SIGIR 1998)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ import numpy.typing as npt
 
 __all__ = ["cosine_similarity", "jaccard_similarity", "maximal_marginal_relevance"]
 
-WHOLE = 512  # pools up to here are compared all with all at once; larger ones row by row, to save memory
+WHOLE = 512  # pools up to this size are compared all with all at once; larger ones row by row, to save memory
 FloatArray = npt.NDArray[np.float32]
 
 
 def maximal_marginal_relevance(
     scores: FloatArray, features: FloatArray, above: FloatArray, count: int, *, weight: float, cosine: bool = False
 ) -> npt.NDArray[np.int64]:
-    """(<= count,) places in the pool, in the order chosen.
+    """Return places (<= count,) in the pool, in the order chosen.
 
-    Each next one has the greatest (1 - weight) x relevance - weight x its greatest similarity to those chosen before; the earlier
-    place among equals. Relevance is the score, scaled over the pool to [0, 1]. `scores` (m,) descend; `features` (m, d) are genre
-    flags, or embeddings with `cosine`; `above` (p, d) are those of items that are shown anyway.
+    Each step chooses the item with the greatest (1 - weight) x relevance - weight x its greatest similarity to the items chosen
+    before. Ties go to the earlier place. Relevance is the score, scaled over the pool to [0, 1].
+
+    Args:
+        scores: (m,) in descending order.
+        features: (m, d) genre flags, or embeddings if `cosine` is set.
+        above: (p, d) features of the items that are shown anyway; they count as chosen.
+        count: Number of places to choose.
+        weight: Weight of diversity against relevance, from 0 to 1.
+        cosine: Compare by cosine instead of by Jaccard index.
     """
     m = len(scores)
     if m == 0:
@@ -29,7 +36,7 @@ def maximal_marginal_relevance(
     gain = (1 - weight) * relevance
     closest = similarity(features, above).max(axis=1) if len(above) else np.zeros(m)
     if len(above) == 0 and cosine:
-        closest = np.full(m, -1.0)  # cosines may be below 0: the first choice is by relevance alone
+        closest = np.full(m, -1.0)  # cosines can be negative; the first choice is by relevance alone
     table = similarity(features, features) if m <= WHOLE else None
     chosen: list[int] = []
     for _ in range(min(count, m)):
@@ -42,7 +49,7 @@ def maximal_marginal_relevance(
 
 
 def jaccard_similarity(one: FloatArray, other: FloatArray) -> npt.NDArray[np.float64]:
-    """(m, p) shared genres over all genres of two films, from flags (m, d) and (p, d); 0 where neither has any."""
+    """Return (m, p) shared genres over all genres of two films, from flags (m, d) and (p, d); 0 if neither film has any."""
     both = (one @ other.T).astype(np.float64)
     either = one.sum(axis=1)[:, None] + other.sum(axis=1)[None, :] - both
     similarity: npt.NDArray[np.float64] = np.divide(both, either, out=np.zeros(both.shape, np.float64), where=either > 0)
@@ -50,7 +57,7 @@ def jaccard_similarity(one: FloatArray, other: FloatArray) -> npt.NDArray[np.flo
 
 
 def cosine_similarity(one: FloatArray, other: FloatArray) -> npt.NDArray[np.float64]:
-    """(m, p) cosines of rows (m, d) and (p, d); 0 where a row is all zeros."""
+    """Return (m, p) cosines of rows (m, d) and (p, d); 0 if a row is all zeros."""
     lengths = (np.linalg.norm(one, axis=1)[:, None] * np.linalg.norm(other, axis=1)[None, :]).astype(np.float64)
     similarity: npt.NDArray[np.float64] = np.divide(
         one @ other.T, lengths, out=np.zeros(lengths.shape, np.float64), where=lengths > 0

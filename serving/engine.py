@@ -1,6 +1,6 @@
-"""Answers batches of requests: users' states from the store, one matrix product for all, a ranking for each.
+"""Answers batches of requests: loads users' states, computes one matrix product for all requests, and ranks each one.
 
-Runs in the event loop. The versions are looked up once a batch, so an answer is by one version from its state to its titles.
+Runs in the event loop. Versions are looked up once per batch, so one version produces a complete answer, from state to titles.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ __all__ = ["CHAMPION", "Engine", "Job", "Models"]
 Job = RecommendJob | EventJob
 CHAMPION = "champion"
 logger = logging.getLogger(__name__)
-RECENT = 100_000  # events that a new version's recent popularity begins with
+RECENT = 100_000  # latest events that initialize a new version's recent popularity
 
 
 @dataclass(frozen=True)
 class Models:
-    """The versions that answer, swapped as one."""
+    """The versions that answer requests, swapped as one object."""
 
     champion: ServedModel | None
     others: Mapping[str, ServedModel]
 
     def named(self, version: str) -> ServedModel | None:
-        """A version, or the champion."""
+        """Return a version by its name or as `champion`, or None if it is not loaded."""
         if version == CHAMPION or (self.champion is not None and version == self.champion.version):
             return self.champion
         return self.others.get(version)
@@ -48,32 +48,32 @@ class Models:
 
 @dataclass(eq=False)
 class _Row:
-    """A ranking request on its way."""
+    """A ranking request that is being processed."""
 
     job: RecommendJob
     place: int  # in the batch
     log: UserLog
     plan: Plan
-    kept: bool  # the plan leads to the state of the user's own log, which is worth keeping
+    kept: bool  # the plan produces the state of the user's own log, which is worth storing
     source: Source
 
 
 class Engine:
-    """`rules` is asked anew for each batch, so that a changed file takes effect."""
+    """Computes answers. `rules` is called for each batch, so a changed rules file takes effect."""
 
     def __init__(self, states: StateStore, settings: BatchSettings, rules: Callable[[], Rules]) -> None:
         self.states, self._settings, self._rules = states, settings, rules
         self.models = Models(None, {})
         self.cache_hits = self.cache_misses = 0
         self._answers: OrderedDict[tuple[Any, ...], tuple[float, Answer]] = OrderedDict()
-        # What the kept answers were made by.
+        # The rules and versions that produced the cached answers.
         self._ruled: Rules | None = None
         self._before = self.models
         self._recent: deque[tuple[int, int]] = deque(maxlen=RECENT)  # raw id, UTC seconds
         self._cold: dict[str, tuple[ServedModel, ColdStart, RecentPopularity]] = {}
 
     def process(self, jobs: Sequence[Job]) -> list[Answer | Advanced | Exception]:
-        """What became of each job: its answer, or why there is none."""
+        """Return each job's answer, or the exception that explains why there is none."""
         models, rules = self.models, self._rules()
         if rules is not self._ruled or models is not self._before:
             self._answers.clear()
@@ -85,7 +85,7 @@ class Engine:
             try:
                 for place, done in self._advance(events, models):
                     results[place] = done
-            except Exception as error:  # each of them is told
+            except Exception as error:  # every event job of the batch gets the error
                 _tell_of_defect(error)
                 for place, _ in events:
                     results[place] = error
@@ -109,16 +109,21 @@ class Engine:
         return results
 
     def serving(self, version: str = CHAMPION) -> ServedModel:
-        """Raises ModelMissingError without a champion, RequestRefusedError where another version is not served."""
+        """Return a served version, by default the champion.
+
+        Raises:
+            ModelMissingError: If there is no champion.
+            RequestRefusedError: If another version is not served.
+        """
         return _required(self.models, version)
 
     def log_of(self, user: int) -> tuple[ServedModel, UserLog]:
-        """The user's events."""
+        """Return the champion and the user's events."""
         model = self.serving()
         return model, UserLog.read(self.states.read([user], model.version)[0].log)
 
     def onboarding(self, count: int, now: int) -> tuple[ServedModel, npt.NDArray[np.int64]]:
-        """Films for a new user to choose from, and the version whose they are."""
+        """Return the champion, and films of its catalogue for a new user to choose from."""
         model = self.serving()
         return model, self._cold_start(model)[0].onboarding(count, now)
 
@@ -273,13 +278,13 @@ class Engine:
 
 
 def _tell_of_defect(error: Exception) -> None:
-    """In the log: nobody waits for what a shadow is answered."""
+    """Log a defect: nobody waits for a shadow's answer, so nobody else would report it."""
     if not isinstance(error, RecsysError):
         logger.error("the engine failed", exc_info=error)
 
 
 def _heard(log: UserLog, job: RecommendJob) -> UserLog:
-    """The user's events up to the request, with those that it brings along. The log itself where nothing differs."""
+    """Return the user's events up to the request, with those that it contains. Return `log` itself if nothing differs."""
     if job.timed and len(log) and log.times[-1] > job.now:
         past = int(np.searchsorted(log.times, job.now, side="right"))
         log = UserLog(log.epoch, log.count - (len(log) - past), log.times[:past], log.items[:past])
@@ -293,7 +298,7 @@ def _heard(log: UserLog, job: RecommendJob) -> UserLog:
     order = np.argsort(times, kind="stable")
     items, times = items[order], times[order]
     count = log.count + len(items)
-    if not len(log) or not len(items) or times[0] >= log.times[-1]:  # the user's state is a beginning
+    if not len(log) or not len(items) or times[0] >= log.times[-1]:  # the user's state can be continued
         return UserLog(log.epoch, count, np.append(log.times, times), np.append(log.items, items))
     times, items = np.append(log.times, times), np.append(log.items, items)
     order = np.argsort(times, kind="stable")
@@ -304,13 +309,13 @@ def _required(models: Models, version: str) -> ServedModel:
     found = models.named(version)
     if found is None:
         if version == CHAMPION:
-            raise ModelMissingError("No model is served yet: nothing was promoted, or no promoted version works.")
-        raise RequestRefusedError(f"The version {version} is not served. GET /v1/models lists those that are.")
+            raise ModelMissingError("No model is served yet: nothing has been promoted, or no promoted version works.")
+        raise RequestRefusedError(f"The version {version} is not served. GET /v1/models lists the served versions.")
     return found
 
 
 def _serving(models: Models, version: str) -> ServedModel:
-    """A version that is assigned and not (yet) loaded is answered for by the champion."""
+    """Return the assigned version, or the champion if that version is not (yet) loaded."""
     found = models.named(version)
     return found if found is not None else _required(models, CHAMPION)
 

@@ -1,4 +1,4 @@
-"""May an experiment be believed? Losses in its logs and faults in its assignment look like effects, so they are looked for first."""
+"""Checks whether an experiment can be trusted. Lost logs and assignment faults look like effects, so they are checked first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Check", "checks_of", "crossed_users"]
 
 @dataclass(frozen=True)
 class Check:
-    """One condition under which figures may be believed."""
+    """One condition that must hold for the figures to be trusted."""
 
     name: str
     figure: float | None
@@ -28,7 +28,7 @@ class Check:
 
 
 def crossed_users(shown: pd.DataFrame) -> set[str]:
-    """Users who were exposed to more than one arm, or in more than one revision."""
+    """Return the users who were exposed to more than one arm, or in more than one revision."""
     seen = shown[["user", "arm", "revision"]].drop_duplicates()["user"]
     return set(seen[seen.duplicated()])
 
@@ -36,7 +36,15 @@ def crossed_users(shown: pd.DataFrame) -> set[str]:
 def checks_of(
     experiment: Experiment, now: pd.DataFrame, users: pd.DataFrame, crossed: set[str], outcomes: pd.DataFrame
 ) -> list[Check]:
-    """Every check. `now` are the exposures of the present revision, `users` those who saw one arm, with their first time and arm."""
+    """Return all checks of an experiment.
+
+    Args:
+        experiment: The experiment as configured.
+        now: Exposures of the current revision.
+        users: Users who saw one arm, with the time of their first exposure and their arm.
+        crossed: Users who were exposed to more than one arm or revision.
+        outcomes: Outcomes as returned by `read_outcomes`.
+    """
     analysis = experiment.analysis
     counts = [int((users["arm"] == arm.name).sum()) for arm in experiment.arms]
     p = ratio_mismatch(counts, experiment.shares)
@@ -55,55 +63,55 @@ def checks_of(
             rate,
             f">= {analysis.min_join_rate:g}",
             rate is None or rate >= analysis.min_join_rate,
-            f"{joined:,} of {of:,} outcomes {how}" if of else "there is no outcome to join yet",
+            f"{joined:,} of {of:,} outcomes {how}" if of else "there are no outcomes to join yet",
         ),
         Check(
             "users in one arm",
             crossed_share,
             f"<= {analysis.max_crossed_share:g}",
             crossed_share <= analysis.max_crossed_share,
-            f"{len(crossed):,} of {everyone:,} users were exposed to more than one arm or revision and are left out",
+            f"{len(crossed):,} of {everyone:,} users were exposed to more than one arm or revision and are excluded",
         ),
         Check(
             "assignment",
             float(strangers),
             "= 0",
             strangers == 0,
-            f"{strangers:,} of {len(users):,} users are logged in another arm than their id gives them",
+            f"{strangers:,} of {len(users):,} users are logged in a different arm than their id assigns",
         ),
         Check(
             "one version in each arm",
             main,
             f">= {analysis.min_main_version:g}",
             main >= analysis.min_main_version,
-            f"{main:.1%} of an arm's answers came from one version, in the arm where it is least",
+            f"one version gave {main:.1%} of an arm's answers, in the arm where this share is lowest",
         ),
     ]
 
 
 def _wrongly_assigned(experiment: Experiment, users: pd.DataFrame) -> int:
-    """Users whose logged arm is not the one that the file assigns; the hash is all that decides, so it can be done again."""
+    """Count users whose logged arm differs from the assigned one. The hash alone decides the arm, so it can be recomputed."""
     always = experiment.model_copy(update={"during": Period(), "active": True})
     experiments = Experiments(ExperimentFile(experiments=(always,)))
     return sum(experiments.assign(user, 0).arm != arm for user, arm in zip(users.index, users["arm"], strict=True))
 
 
 def _main_version_share(now: pd.DataFrame) -> float:
-    """Share of an arm's exposures by the version that made most of them, in the arm where it is least."""
+    """Return the share of an arm's exposures from its main version, in the arm where this share is lowest."""
     shares = now.groupby("arm")["version"].agg(lambda versions: versions.value_counts(normalize=True).iloc[0])
     return float(shares.min()) if len(shares) else 1.0
 
 
 def _joined(experiment: Experiment, now: pd.DataFrame, outcomes: pd.DataFrame) -> tuple[int, int, str]:
-    """Outcomes that find their exposure, of how many, and how they were looked for."""
+    """Return how many outcomes match an exposure, out of how many, and how they were matched."""
     window = experiment.analysis.window_s
     if len(outcomes) and (outcomes["request"] != "").any():
         named = outcomes[outcomes["request"] != ""]
         pairs = set(zip(now["request"], now["user"], strict=True))
-        # Requests outside of the experiment are another's: only its own users, who are told by their ids, are looked at.
+        # Requests outside the experiment do not count, so look only at its own users, who are identified by their ids.
         named = named[_inside(experiment, named["user"]) & named["time"].between(now["time"].min(), now["time"].max() + window)]
         found = sum(pair in pairs for pair in zip(named["request"], named["user"], strict=True))
-        return found, len(named), "name a request that is in the log, of the same user"
+        return found, len(named), "name a request of the same user in the log"
     own = outcomes[outcomes["time"].between(now["time"].min(), now["time"].max() + window)] if len(now) else outcomes[:0]
     own = own[_inside(experiment, own["user"])].sort_values("time", kind="stable")
     if own.empty:
@@ -114,7 +122,7 @@ def _joined(experiment: Experiment, now: pd.DataFrame, outcomes: pd.DataFrame) -
 
 
 def _inside(experiment: Experiment, users: pd.Series[str]) -> npt.NDArray[np.bool_]:
-    """Which users the file puts into the experiment, whether they were exposed or not."""
+    """Return which users the file assigns to the experiment, whether they were exposed or not."""
     low, high = experiment.users
     places = {user: place_of("users", user) for user in users.unique()}
     return np.array([low <= places[user] < high for user in users], dtype=bool)

@@ -1,4 +1,4 @@
-"""An experiment's report for people: one self-contained page."""
+"""Renders an experiment's report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLOURS = {"better": BETTER, "worse": WORSE}
 
 
 def render_html(report: ExperimentReport) -> bytes:
-    """Verdict, checks, arms, differences with intervals, and how they came about."""
+    """Render the verdict, checks, arms, differences with their intervals, and how these evolved."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
@@ -42,7 +42,7 @@ def render_html(report: ExperimentReport) -> bytes:
 
 
 def check_rows(report: ExperimentReport) -> list[dict[str, str]]:
-    """Rows of a table of the checks."""
+    """Return the rows of the table of checks."""
     return [
         {
             "check": check.name,
@@ -56,7 +56,7 @@ def check_rows(report: ExperimentReport) -> list[dict[str, str]]:
 
 
 def arm_rows(report: ExperimentReport) -> list[dict[str, str]]:
-    """Rows of a table of the arms."""
+    """Return the rows of the table of arms."""
     return [
         {
             "arm": f"{arm.name} (control)" if report.control == arm.name != "control" else arm.name,
@@ -72,7 +72,7 @@ def arm_rows(report: ExperimentReport) -> list[dict[str, str]]:
 
 
 def versus_rows(report: ExperimentReport) -> list[dict[str, str]]:
-    """Rows of a table of the comparisons with the control."""
+    """Return the rows of the table of comparisons with the control."""
     return [_versus_row(each) for each in report.versus]
 
 
@@ -97,7 +97,7 @@ def _versus_row(each: Versus) -> dict[str, str]:
 
 
 def course_png(report: ExperimentReport) -> bytes | None:
-    """The difference of each arm from the control as users entered, with its confidence sequence; None before the first look."""
+    """Plot each arm's difference from the control as users entered, with its confidence sequence. None before the first look."""
     drawn = [each for each in report.versus if each.course.get("users")]
     if not drawn:
         return None
@@ -115,7 +115,7 @@ def _draw(axes: Axes, each: Versus, control: str) -> None:
     colour = COLOURS.get(each.verdict, UNDECIDED)
     users, course = each.course["users"], each.course
     axes.fill_between(
-        users, course["low"], course["high"], color=colour, alpha=0.18, linewidth=0, label="holds the truth at all looks"
+        users, course["low"], course["high"], color=colour, alpha=0.18, linewidth=0, label="interval, valid at all looks"
     )
     axes.plot(users, course["difference"], color=colour, linewidth=1.8, label="difference so far")
     axes.axhline(0, color="black", linewidth=0.8, alpha=0.6)
@@ -125,7 +125,7 @@ def _draw(axes: Axes, each: Versus, control: str) -> None:
     late = slice(len(users) // 10, None)
     low, high = min(course["low"][late]), max(course["high"][late])
     margin = 0.08 * ((high - low) or 1.0)
-    axes.set(xlabel="users whose time has passed", ylabel="per user", ylim=(low - margin, high + margin))
+    axes.set(xlabel="users with a completed horizon", ylabel="per user", ylim=(low - margin, high + margin))
     axes.set_title(f"{each.arm} - {control}", fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=3)
     axes.grid(alpha=0.25)
@@ -133,7 +133,7 @@ def _draw(axes: Axes, each: Versus, control: str) -> None:
 
 
 def _headline(report: ExperimentReport) -> str:
-    """One of better, worse, not shown, too early, not to be believed: of the arm that is furthest."""
+    """Return better, worse, not shown or too early, for the arm that is furthest; not to be believed if a check failed."""
     verdicts = [each.verdict for each in report.versus]
     if not report.trusted:
         return "not to be believed"
@@ -141,5 +141,5 @@ def _headline(report: ExperimentReport) -> str:
 
 
 def shown_time(seconds: int | None) -> str:
-    """UTC seconds for people."""
+    """Format UTC seconds as a date and time."""
     return "none" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

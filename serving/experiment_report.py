@@ -1,7 +1,7 @@
-"""What an experiment has shown: exposures joined with outcomes, checked before they are believed, and compared.
+"""Reports on an experiment: joins exposures with outcomes, checks the data, and compares the arms.
 
-The unit is the user, as users were assigned. A user enters at the first exposure, and counts when `horizon_s` have passed since,
-so that every user had equally long to respond; what came before the first exposure plays no part.
+The unit of analysis is the user, because users were assigned. A user enters at the first exposure and counts once `horizon_s`
+have passed since then, so all users had the same time to respond. Outcomes before the first exposure are ignored.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from serving.exposures import Exposure
 
 __all__ = ["ArmResult", "ExperimentReport", "ShadowResult", "Versus", "read_outcomes", "report_experiment"]
 
-NAMES = {"user_id": str, "request_id": str}  # columns that are no numbers, whatever they look like
-POINTS = 400  # of a drawn course; a course has as many points as there are users
+NAMES = {"user_id": str, "request_id": str}  # columns read as text, even if their values look like numbers
+POINTS = 400  # most points of a plotted course; the full course has one point per user
 Verdict = Literal["better", "worse", "not shown", "too early", "not to be believed"]
 
 
@@ -34,27 +34,27 @@ class ArmResult:
     """One arm's users and outcomes."""
 
     name: str
-    versions: list[str]  # that really answered
-    share: float  # of the experiment's users, as set
-    exposed: int  # users
-    users: int  # of them, those that count
-    outcomes: int  # of the users that count
+    versions: list[str]  # versions that actually answered
+    share: float  # of the experiment's users, as configured
+    exposed: int  # users who were exposed
+    users: int  # exposed users who count
+    outcomes: int  # of the users who count
     mean: float | None  # per user
 
 
 @dataclass(frozen=True)
 class Versus:
-    """An arm against the control, with its course for a drawing."""
+    """An arm compared with the control, with its course for a plot."""
 
     arm: str
     verdict: Verdict
     comparison: Comparison | None
-    course: dict[str, list[float]]  # users, difference, low, high: at most POINTS places
+    course: dict[str, list[float]]  # users, difference, low, high: at most POINTS values each
 
 
 @dataclass(frozen=True)
 class ShadowResult:
-    """A version that answered unseen."""
+    """A shadow version, whose answers were logged but not shown."""
 
     version: str
     answers: int
@@ -63,17 +63,17 @@ class ShadowResult:
 
 @dataclass(frozen=True)
 class ExperimentReport:
-    """The whole report, JSON-able."""
+    """The complete report. `to_dict` makes it serializable as JSON."""
 
     experiment: str
     revision: str
-    verdict: str  # in a sentence
+    verdict: str  # in sentences
     trusted: bool
-    as_of: int  # UTC seconds: nothing after it is known
-    first: int | None  # exposure
+    as_of: int  # UTC seconds; later exposures and outcomes are ignored
+    first: int | None  # time of the first exposure
     last: int | None
     exposures: int
-    outcome: str  # what is counted, in words
+    outcome: str  # the measured outcome, in words
     alpha: float
     control: str
     checks: list[Check]
@@ -87,26 +87,30 @@ class ExperimentReport:
 
 
 def read_outcomes(path: Path) -> pd.DataFrame:
-    """Outcomes from a CSV, Parquet or JSON lines file: columns user_id and timestamp (UTC seconds), and if there are such
-    movie_id, value (1 where absent) and request_id.
+    """Read outcomes from a CSV, Parquet or JSON lines file.
 
-    Returns user (str), time (int64), movie (int64, -1 where not said), value (float64), request (str, empty where not said). Raises
-    SourceError naming the file, column and row that cannot be used.
+    The columns user_id and timestamp (UTC seconds) are required; movie_id, value (1 if absent) and request_id are optional.
+
+    Returns:
+        user (str), time (int64), movie (int64, -1 if not given), value (float64), request (str, empty if not given).
+
+    Raises:
+        SourceError: If the file cannot be used; names the file, column and row.
     """
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
         ".csv": lambda p: pd.read_csv(p, dtype=NAMES),
         ".parquet": pd.read_parquet,
-        # Not by pandas: it takes a column called timestamp for a date, and an id of digits for a number.
+        # Not with pd.read_json: it parses a column named timestamp as dates, and ids made of digits as numbers.
         ".jsonl": lambda p: pd.DataFrame(
             [json.loads(line) for line in p.read_bytes().splitlines() if line.strip()], dtype=object
         ),
     }
     if path.suffix not in readers:
-        raise SourceError(f"{path} is no file of outcomes: give a .csv, .parquet or .jsonl file.")
+        raise SourceError(f"{path} is not an outcomes file: give a .csv, .parquet or .jsonl file.")
     try:
         raw = readers[path.suffix](path)
     except FileNotFoundError as error:
-        raise SourceError(f"There is no file of outcomes {path}.") from error
+        raise SourceError(f"The outcomes file {path} does not exist.") from error
     except (ValueError, OSError) as error:
         raise SourceError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from error
     for column in ("user_id", "timestamp"):
@@ -127,16 +131,24 @@ def read_outcomes(path: Path) -> pd.DataFrame:
 def report_experiment(
     experiment: Experiment, exposures: Iterable[Exposure], outcomes: pd.DataFrame, *, as_of: int | None = None
 ) -> ExperimentReport:
-    """Join, check and compare. `outcomes` as `read_outcomes` gives them; `as_of` UTC seconds, the newest time in either by default.
+    """Join exposures with outcomes, check the data, and compare the arms.
 
-    Only the experiment's present revision is compared: after a change of arms or shares it is another experiment. Raises
-    SourceError where nobody was exposed to it.
+    Only the experiment's current revision is compared: a change of arms or shares makes it a different experiment.
+
+    Args:
+        experiment: The experiment as configured.
+        exposures: Exposures of any experiments, revisions and shadow versions.
+        outcomes: Outcomes as returned by `read_outcomes`.
+        as_of: UTC seconds; later data is ignored. Defaults to the newest time in either input.
+
+    Raises:
+        SourceError: If nobody was exposed to the experiment.
     """
     analysis = experiment.analysis
     shown, shadows = _tables(experiment, exposures)
     if shown.empty:
         raise SourceError(
-            f"No exposure names the experiment {experiment.name}: is it active, and were the logs of the whole time given?"
+            f"No exposure names the experiment {experiment.name}: check that it is active and that the logs cover its period."
         )
     if as_of is None:
         as_of = int(max(shown["time"].max(), outcomes["time"].max() if len(outcomes) else 0))
@@ -176,7 +188,7 @@ def report_experiment(
 
 
 def _tables(experiment: Experiment, exposures: Iterable[Exposure]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What was shown in the experiment, and what shadows would have shown."""
+    """Return the exposures of the experiment, and what shadow versions would have shown."""
     columns = ["time", "user", "request", "version", "items", "arm", "revision"]
     shown, shadows = [], []
     for each in exposures:
@@ -189,7 +201,7 @@ def _tables(experiment: Experiment, exposures: Iterable[Exposure]) -> tuple[pd.D
 
 
 def _credited(counted: pd.DataFrame, now: pd.DataFrame, outcomes: pd.DataFrame, analysis: AnalysisSettings) -> pd.DataFrame:
-    """The outcomes that count: of users that count, within the horizon, and with `shown` on a film shown within the window."""
+    """Return the outcomes that count: of counted users, within the horizon, and with `shown`, on films shown in the window."""
     found = outcomes.assign(since=outcomes["time"] - outcomes["user"].map(counted["first"]))
     found = found[(found["since"] >= 0) & (found["since"] < analysis.horizon_s)].sort_values("time", kind="stable")
     if analysis.attribution == "any" or found.empty:
@@ -272,17 +284,19 @@ def _sentence(experiment: Experiment, checks: list[Check], versus: list[Versus])
     failed = [check for check in checks if not check.passed]
     if failed:
         return (
-            f"Nothing may be concluded: {'; '.join(f'{check.name} ({check.detail})' for check in failed)}. Find the cause before "
-            "reading on."
+            f"No conclusion can be drawn: {'; '.join(f'{check.name} ({check.detail})' for check in failed)}. Find the cause "
+            "before reading on."
         )
     control = experiment.arms[0].name
     said = []
     for each in versus:
         found = each.comparison
         if each.verdict == "too early" or found is None:
-            said.append(f"{each.arm}: too early, each arm needs {experiment.analysis.min_users:,} users whose time has passed")
+            said.append(f"{each.arm}: too early, each arm needs {experiment.analysis.min_users:,} users with a completed horizon")
         elif each.verdict == "not shown":
-            said.append(f"{each.arm}: no difference from {control} is shown yet ({found.low:+.4f} to {found.high:+.4f} per user)")
+            said.append(
+                f"{each.arm}: no difference from {control} has been shown yet ({found.low:+.4f} to {found.high:+.4f} per user)"
+            )
         else:
             lift = "" if found.lift is None else f", a lift of {found.lift:+.1%}{_between(found)}"
             said.append(
@@ -305,7 +319,7 @@ def _in_words(analysis: AnalysisSettings) -> str:
     )
     if analysis.outcome == "conversion":
         return f"share of users with an outcome {which}, within {days}"
-    capped = f", at most {analysis.value_cap:g} a user" if analysis.value_cap is not None else ""
+    capped = f", at most {analysis.value_cap:g} per user" if analysis.value_cap is not None else ""
     return f"value of a user's outcomes {which}, within {days}{capped}"
 
 
@@ -323,14 +337,14 @@ def _numbers(column: pd.Series[Any], path: Path) -> pd.Series[float]:
     bad = np.flatnonzero(~np.isfinite(numbers.to_numpy(np.float64, na_value=np.nan)))
     if len(bad):
         raise SourceError(
-            f"{path}: row {bad[0] + 1} of the column {column.name} is {column.iloc[bad[0]]!r}, which is no finite number "
+            f"{path}: row {bad[0] + 1} of the column {column.name} is {column.iloc[bad[0]]!r}, which is not a finite number "
             f"({len(bad)} of {len(column)} rows)."
         )
     return numbers
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity: a bound that is not there is null."""
+    """Replace infinities and NaN with None, because JSON cannot represent them."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

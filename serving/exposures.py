@@ -1,8 +1,8 @@
-"""The log of exposures: JSON lines that say who was shown what, by which version, in which arm.
+"""The exposure log: JSON lines that record who was shown what, by which version, in which arm.
 
-A process writes a file of its own, `<start>-<host>-<process>-<number>.jsonl.open`, which loses `.open` when it is whole. A reader
-takes both and leaves out the last line of an open file where it has no end yet. Its writer holds the file's lock, so that of a
-writer that was killed is known by its lock being free, and another one finishes it.
+Each process writes its own file, `<start>-<host>-<process>-<number>.jsonl.open`, and drops `.open` from the name once the file is
+complete. Readers accept both, and skip the last line of an open file if it is incomplete. A writer holds a lock on its open file.
+If the lock is free, the writer was killed, and another process finishes the file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Exposure:
 
     time: int  # UTC seconds
     user: int | str
-    request: str  # id of the request, as the answer's header has it
+    request: str  # id of the request, as in the response header
     version: str  # of the model that made the list; never `champion`
     items: Sequence[int]  # raw ids, best first
     experiment: str | None = None
@@ -53,11 +53,11 @@ EXPOSURE = TypeAdapter(Exposure)
 
 
 class ExposureLog:
-    """Writes exposures without making a request wait: a thread of its own does the disk's work.
+    """Writes exposures without making a request wait: a separate thread writes to the disk.
 
-    What cannot be queued or written is counted in `dropped` and told of in the log once per run of failures. With `store`, each
-    whole file is put there under `exposures/<day>/<file>`; one that the store does not take stays in the folder and is tried again
-    at the next rotation. Files that killed processes have left open are finished at the start and at each rotation.
+    Exposures that cannot be queued or written are counted in `dropped`; each series of failures is logged once. With `store`,
+    each complete file is uploaded to `exposures/<day>/<file>`. If an upload fails, the file stays in the folder and is retried at
+    the next rotation. Files that killed processes left open are finished at startup and at each rotation.
     """
 
     def __init__(self, settings: ExposureSettings, store: Store | None = None) -> None:
@@ -73,20 +73,20 @@ class ExposureLog:
         self._thread.start()
 
     def write(self, exposure: Exposure) -> None:
-        """Queue one exposure; never waits and never raises."""
+        """Queue one exposure. Never blocks and never raises."""
         try:
             self._queue.put_nowait(exposure)
         except queue.Full:
-            self._drop(1, "more of them came than the disk takes")
+            self._drop(1, "they arrive faster than the disk can write them")
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Wait until what was queued before is in the file; False where that took longer."""
+        """Wait until everything queued so far is in the file. Return False if that takes longer than `timeout_s`."""
         done = threading.Event()
         self._queue.put(done)
         return done.wait(timeout_s)
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Write what is queued and finish the file."""
+        """Write all queued exposures and finish the file."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join(timeout_s)
@@ -105,7 +105,7 @@ class ExposureLog:
                 return
 
     def _gather(self) -> tuple[list[Exposure], list[threading.Event], bool]:
-        """What has come within flush_s of the first; what waits for it; whether it is the end."""
+        """Return the exposures that arrive within flush_s, the flush events to set after writing, and whether to stop."""
         batch: list[Exposure] = []
         waiting: list[threading.Event] = []
         until = time.monotonic() + self._settings.flush_s
@@ -146,7 +146,7 @@ class ExposureLog:
         self._path = folder / (name + OPEN)
         self._file = self._path.open("xb")
         fcntl.flock(self._file, fcntl.LOCK_EX)
-        if not self._path.exists():  # somebody took it for one that was left, before it was locked
+        if not self._path.exists():  # before it was locked, another process took it for an abandoned file
             self._begin()
         self._bytes, self._opened = 0, time.monotonic()
 
@@ -159,31 +159,31 @@ class ExposureLog:
             self._path.rename(self._path.with_name(self._path.name.removesuffix(OPEN)))
             self._file.close()
         except OSError as error:
-            logger.warning("%s could not be finished and is read as it is: %s", self._path, error)
+            logger.warning("%s could not be finished and stays open; readers still accept it: %s", self._path, error)
         self._file = self._path = None
         self._adopt()
         if self._store is not None:
             self._send(self._store)
 
     def _adopt(self) -> None:
-        """Finish the files whose writers are no more."""
+        """Finish the open files whose writers have ended."""
         for path in sorted(self._settings.folder.glob(f"*.jsonl{OPEN}")):
             try:
                 with path.open("r+b") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     whole = file.read().rfind(b"\n") + 1
                     if whole:
-                        file.truncate(whole)  # a line that was killed in the middle is none
+                        file.truncate(whole)  # remove a last line that was cut off
                         path.rename(path.with_name(path.name.removesuffix(OPEN)))
                     else:
                         path.unlink()
             except (BlockingIOError, FileNotFoundError):
-                continue  # its writer is at work, or another one was faster
+                continue  # its writer is still running, or another process was faster
             except OSError as error:
-                logger.warning("%s is left as it is: %s", path, error)
+                logger.warning("%s was left behind by its writer and could not be finished: %s", path, error)
 
     def _abandon(self) -> None:
-        """Leave a file that cannot be written; the next batch begins another."""
+        """Close a file that cannot be written to. The next batch starts a new file."""
         if self._file is not None:
             try:
                 self._file.close()
@@ -194,13 +194,13 @@ class ExposureLog:
     def _send(self, store: Store) -> None:
         for path in sorted(self._settings.folder.glob("*.jsonl")):
             try:
-                with suppress(AlreadyExistsError):  # an earlier try arrived and was not told so
+                with suppress(AlreadyExistsError):  # an earlier upload succeeded, but its response was lost
                     store.put_new(f"exposures/{path.name[:8]}/{path.name}", path)
                 path.unlink()
             except (StoreError, OSError) as error:
-                if not path.exists():  # another process has sent it
+                if not path.exists():  # another process has uploaded it
                     continue
-                logger.warning("%s stays in its folder, the store did not take it: %s", path, error)
+                logger.warning("%s could not be uploaded to the store and stays in its folder: %s", path, error)
                 return
 
     def _drop(self, count: int, reason: str) -> None:
@@ -211,20 +211,25 @@ class ExposureLog:
 
 
 def read_exposures(path: Path) -> Iterator[Exposure]:
-    """Exposures of a file, or of every file of a folder and the folders in it.
+    """Yield the exposures of a file, or of every file in a folder and its subfolders.
 
-    Raises SourceError naming the file and line that is no exposure, or the path where there is none.
+    Raises:
+        SourceError: If a line is not a valid exposure (names the file and line), or if the path holds no exposure files.
     """
     files = sorted(p for p in path.rglob("*") if p.name.endswith((".jsonl", ".jsonl" + OPEN))) if path.is_dir() else [path]
     if not files or not files[0].is_file():
-        raise SourceError(f"{path} holds no exposures: give a .jsonl file of the exposure log, or a folder with such files.")
+        raise SourceError(f"{path} holds no exposures: give a .jsonl file of the exposure log, or a folder of these files.")
     for file in files:
         with file.open("rb") as lines:
             yield from _parsed(lines, str(file))
 
 
 def stored_exposures(store: Store) -> Iterator[Exposure]:
-    """Exposures that logs have put into the store. Raises SourceError where there are none, or at a line that is none."""
+    """Yield the exposures that logs have uploaded to the store.
+
+    Raises:
+        SourceError: If there are none, or if a line is not a valid exposure.
+    """
     keys = [key for key in store.list("exposures/") if key.endswith(".jsonl")]
     if not keys:
         raise SourceError(f"{store.uri('exposures')} holds no exposures: give the folder of the log with --exposures.")
@@ -235,18 +240,18 @@ def stored_exposures(store: Store) -> Iterator[Exposure]:
 def _parsed(lines: Iterable[bytes], name: str) -> Iterator[Exposure]:
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n") and name.endswith(OPEN):
-            continue  # the writer is in the middle of it, or was killed there
+            continue  # the writer is still writing this line, or was killed while writing it
         try:
             yield EXPOSURE.validate_json(line)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the line"
             raise SourceError(
-                f"{name}, line {number} is no exposure ({where}: {first['msg']}): mend or remove the line."
+                f"{name}, line {number} is not a valid exposure ({where}: {first['msg']}): fix or remove the line."
             ) from error
 
 
 def _plain(exposure: Exposure) -> dict[str, Any]:
-    """As JSON takes it, without what is not said."""
+    """Return the exposure as JSON-serializable data, without empty fields."""
     said = {key: value for key, value in asdict(exposure).items() if value is not None and value is not False}
     return said | {"items": [int(item) for item in exposure.items]}

@@ -1,6 +1,6 @@
-"""Follows the promotion log: a new champion is fetched, loaded, checked and warmed beside the old one, and then takes its place.
+"""Follows the promotion log: a new champion is fetched, loaded, checked and warmed beside the old one, and then replaces it.
 
-A version that does not load or does not answer as it was trained to is refused and reported, and the one before goes on.
+A version that does not load, or whose answers differ from the trained model's, is refused and reported. The old one stays.
 """
 
 from __future__ import annotations
@@ -34,21 +34,24 @@ from serving.served import Plan, ServedModel
 __all__ = ["Follower", "Refused"]
 
 logger = logging.getLogger(__name__)
-BATCHES = (1, 8, 32)  # sizes that are computed once before requests come
+BATCHES = (1, 8, 32)  # batch sizes that are computed once before requests arrive
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A version that is not served, and why."""
+    """A version that is not served, and the reason."""
 
     version: str
-    promotion: int  # 0 where it was not promoted but asked for
+    promotion: int  # 0 if it was requested but not promoted
     reason: str
     when: str  # UTC, ISO 8601
 
 
 class Follower:
-    """`wanted` names the versions besides the champion that are to be loaded; `swap` puts what is loaded in force."""
+    """Keeps the served versions up to date with the promotion log.
+
+    `wanted` returns the versions to load besides the champion. `swap` puts the loaded versions into service.
+    """
 
     def __init__(
         self,
@@ -59,11 +62,11 @@ class Follower:
     ) -> None:
         self._store, self._settings, self._swap, self._wanted = store, settings, swap, wanted
         self.models = Models(None, {})
-        self.promotion: Promotion | None = None  # what the log said last
-        self.refused: dict[str, Refused] = {}  # those that matter: promoted since the champion in force, or wanted
-        self._absent: set[str] = set()  # of them, those that the registry did not have, and may have by now
+        self.promotion: Promotion | None = None  # the newest entry of the log
+        self.refused: dict[str, Refused] = {}  # only relevant ones: promoted since the served champion, or wanted
+        self._absent: set[str] = set()  # refused because the registry did not have them; it may have them by now
         self.polls_failed = 0
-        self._retired: list[ServedModel] = []  # former champions, the last one first
+        self._retired: list[ServedModel] = []  # former champions, the latest first
         self._extra: dict[str, ServedModel] = {}
         self._stop = threading.Event()
         self._looking = threading.Lock()
@@ -78,7 +81,7 @@ class Follower:
             self._thread.join()
 
     def look(self) -> None:
-        """Read the log once, and do what follows from it. Errors of the store are logged and counted."""
+        """Read the log once and act on it. Store errors are logged and counted."""
         with self._looking:
             try:
                 self._follow(newest(self._store, self._settings.model_name))
@@ -92,9 +95,9 @@ class Follower:
         while not self._stop.is_set():
             try:
                 self.look()
-            except Exception:  # a defect here must not end the following
+            except Exception:  # a defect here must not stop the thread
                 self.polls_failed += 1
-                logger.exception("following failed")
+                logger.exception("following the promotion log failed")
             self._stop.wait(self._settings.poll_s)
 
     def _follow(self, entry: Promotion | None) -> None:
@@ -102,7 +105,7 @@ class Follower:
             return
         champion = self.models.champion
         loaded = self._try(entry)
-        if loaded is None and champion is None:  # nothing to go on with: the latest champion that works
+        if loaded is None and champion is None:  # nothing is served yet: try the latest champion that works
             for earlier in reversed(history(self._store, self._settings.model_name)[:-1]):
                 loaded = self._try(earlier)
                 if loaded is not None:
@@ -137,7 +140,7 @@ class Follower:
             self._put_in_force(champion)
 
     def _let_go_of_refused(self) -> None:
-        """Once another version was promoted after it and serves, a refused one is history."""
+        """Forget a refused version once a later promotion is served."""
         wanted = self._wanted() | set(self._settings.versions)
         serving = 0 if self.models.champion is None else self.models.champion.number
         for version, refused in list(self.refused.items()):
@@ -162,7 +165,7 @@ class Follower:
         return self._refusing(entry.version, entry.number, load)
 
     def _refusing(self, version: str, number: int, load: Callable[[], ServedModel]) -> ServedModel | None:
-        """What is loaded, or None where the version is at fault. Raises StoreError where the store is."""
+        """Return the loaded version, or None if the version is at fault. Raises StoreError if the store is at fault."""
         try:
             loaded = load()
         except (StoreUnavailableError, StoreDeniedError, StoreFullError):
@@ -172,7 +175,7 @@ class Follower:
             before = self.refused.get(version)
             if before is None or (before.promotion, before.reason) != (number, reason):
                 self.refused[version] = Refused(version, number, reason, datetime.now(UTC).isoformat(timespec="seconds"))
-                logger.error("a version is refused", extra={"version": version, "promotion": number, "reason": reason})
+                logger.error("a version was refused", extra={"version": version, "promotion": number, "reason": reason})
             return None
         self.refused.pop(version, None)
         self._absent.discard(version)
@@ -199,8 +202,11 @@ class Follower:
 
 
 def warm(model: ServedModel) -> None:
-    """Do once what the first requests would wait for: compiling, and touching every weight. Raises VersionCorruptError where scores
-    are not finite."""
+    """Do once what the first requests would otherwise wait for: compile, and touch every weight.
+
+    Raises:
+        VersionCorruptError: If scores are not finite.
+    """
     for size in BATCHES:
         count = min(2 * model.block, 8)
         items = np.arange(count) % len(model.catalogue)
@@ -208,4 +214,4 @@ def warm(model: ServedModel) -> None:
         users: list[int | None] = [None] * size
         scores = model.scores(model.states(plans, users), plans, [count * 3600] * size, users)
         if not np.isfinite(scores).all():
-            raise VersionCorruptError(f"Version {model.version} gives scores that are not finite.")
+            raise VersionCorruptError(f"The version {model.version} computes scores that are not finite.")

@@ -1,4 +1,4 @@
-"""What happens to every request before and after its route: id, size, key, rate, log line, metrics. Plain ASGI, for speed."""
+"""Handles every request before and after its route: id, size, key, rate, log line, metrics. Plain ASGI, for speed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Gateway", "RequestLog"]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-OPEN = ("/healthz", "/readyz", "/metrics")  # for those who watch the server
+OPEN = ("/healthz", "/readyz", "/metrics")  # for monitoring: no API key, rate limit or log line
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLIENTS_KEPT = 10_000
 FLUSH_S = 0.25
@@ -33,7 +33,7 @@ LINES_AT_ONCE = 100_000
 
 
 class RequestLog:
-    """JSON lines, written together now and then: a system call for each would cost as much as the request's parsing."""
+    """Writes JSON lines in batches, because one system call per line would cost as much as parsing the request."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -57,7 +57,7 @@ class RequestLog:
 
     def _flush(self) -> None:
         lines: list[str] = []
-        with suppress(IndexError):  # another thread goes on appending
+        with suppress(IndexError):  # another thread keeps appending
             while len(lines) < LINES_AT_ONCE:
                 lines.append(self._lines.popleft())
         if lines:
@@ -71,7 +71,7 @@ class Gateway:
     def __init__(self, app: Any, *, limits: LimitSettings, metrics: Metrics, log: RequestLog | None) -> None:
         self._app, self._limits, self._metrics, self._log = app, limits, metrics, log
         self._keys = [key.get_secret_value().encode() for key in limits.api_keys]
-        self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()  # client -> tokens, when
+        self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()  # client -> tokens, time of the last request
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -104,22 +104,22 @@ class Gateway:
         limit = self._limits.body_bytes
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limit:
-            return problem(413, f"The body has {int(length):,} bytes; at most {limit:,} are read.", request_id)
+            return problem(413, f"The body has {int(length):,} bytes; at most {limit:,} are allowed.", request_id)
         if scope["path"] in OPEN:
             return None
         key = headers.get(b"x-api-key", b"")
         if self._keys and not any([hmac.compare_digest(key, known) for known in self._keys]):
-            return problem(401, "Give a valid key in the header X-API-Key.", request_id, {"WWW-Authenticate": "ApiKey"})
+            return problem(401, "Send a valid key in the header X-API-Key.", request_id, {"WWW-Authenticate": "ApiKey"})
         if self._limits.rate_per_s is not None:
             client = key if self._keys else (scope.get("client") or ("",))[0].encode()
             wait = self._wait(client, self._limits.rate_per_s)
             if wait > 0:
-                detail = f"More than {self._limits.rate_per_s:g} requests a second; try again in {wait:.1f} s."
+                detail = f"More than {self._limits.rate_per_s:g} requests per second; try again in {wait:.1f} s."
                 return problem(429, detail, request_id, {"Retry-After": str(int(wait) + 1)})
         return None
 
     def _wait(self, client: bytes, rate: float) -> float:
-        """Seconds until the client may ask; a token bucket."""
+        """Return the seconds until the client may send a request (token bucket)."""
         now = time.monotonic()
         tokens, when = self._buckets.pop(client, (float(self._limits.burst), now))
         tokens = min(float(self._limits.burst), tokens + (now - when) * rate)
@@ -130,7 +130,7 @@ class Gateway:
         return 0.0 if allowed else (1 - tokens) / rate
 
     def _counted(self, receive: Receive) -> Receive:
-        """A body without a length is read up to the limit."""
+        """Count the bytes of the body, and refuse it once it exceeds the limit. The client may not have sent its length."""
         read, limit = 0, self._limits.body_bytes
 
         async def counted() -> Message:
@@ -138,7 +138,7 @@ class Gateway:
             message = await receive()
             read += len(message.get("body", b""))
             if read > limit:
-                raise HTTPException(413, f"The body has more than {limit:,} bytes, which are not read.")
+                raise HTTPException(413, f"The body is larger than the allowed {limit:,} bytes.")
             return message
 
         return counted

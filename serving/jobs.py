@@ -1,4 +1,4 @@
-"""What the API asks of the engine, and what it gets back."""
+"""Jobs that the API gives to the engine, and their results."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from serving.user_log import Outcome
 __all__ = ["Advanced", "Answer", "EventJob", "HistoryEvent", "NewEvent", "Reason", "RecommendJob", "Recommended", "Source"]
 
 Source = Literal["state", "rebuilt", "history", "cold"]
-"""A kept state; a state built anew from the kept events; events given with the request; nothing known."""
+"""A stored state; a state rebuilt from the stored events; events sent with the request; nothing known."""
 
 
 @dataclass(frozen=True)
 class HistoryEvent:
-    """An event given with a request. Without a time it happened at the request's."""
+    """An event sent with a request. Without a time, it happened at the time of the request."""
 
     item: int  # raw id
     time: int | None
@@ -24,8 +24,10 @@ class HistoryEvent:
 
 @dataclass(frozen=True)
 class RecommendJob:
-    """A ranking request; `now` is when it is asked. `timed`: the client said when, so the answer is not of this moment, and
-    `asked` is what this server's clock said."""
+    """A ranking request for the time `now`.
+
+    `timed` means that the client chose `now`, so the answer is not for the present. `asked` is the time on this server's clock.
+    """
 
     assignment: Assignment
     k: int
@@ -36,16 +38,16 @@ class RecommendJob:
     genres: tuple[str, ...] = ()
     years: tuple[int | None, int | None] | None = None
     exclude: tuple[int, ...] = ()  # raw ids
-    likes: tuple[str, ...] = ()  # genres that a new user says to like
+    likes: tuple[str, ...] = ()  # genres that a new user likes
     explain: bool = False
     request_id: str = ""
-    asked: int | None = None  # UTC seconds; None where it is `now`
-    named: bool = False  # the client named the version: no other one answers in its place
+    asked: int | None = None  # UTC seconds; None if it is `now`
+    named: bool = False  # the client named the version, so no other version answers in its place
 
 
 @dataclass(frozen=True)
 class Reason:
-    """The event of the history whose item is most like a recommended one."""
+    """The event of the history whose item is most similar to a recommended one."""
 
     movie_id: int
     title: str
@@ -54,7 +56,7 @@ class Reason:
 
 @dataclass(slots=True)
 class Recommended:
-    """One place of an answer. Not frozen: that takes four times as long to make, and nothing writes to one."""
+    """One item of an answer. Not frozen: creation would take four times as long, and nothing modifies an instance."""
 
     movie_id: int
     title: str
@@ -71,8 +73,8 @@ class Answer:
 
     version: str
     source: Source
-    detail: str  # of a cold answer: recent, popular or genres
-    events: int  # of the user, known to the model or not, that the answer has read
+    detail: str  # of a cold-start answer: recent, popular or genres
+    events: int  # events of the user that the answer is based on, including items unknown to the model
     last_event: int | None  # UTC seconds
     items: list[Recommended]
     cached: bool = False
@@ -80,7 +82,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class NewEvent:
-    """An event of a user, as it goes into the log."""
+    """An event of a user, as it is written to the log."""
 
     user: int
     item: int
@@ -90,15 +92,15 @@ class NewEvent:
 
 @dataclass(frozen=True)
 class EventJob:
-    """Events of any users, in the order they came."""
+    """Events of any users, in order of arrival."""
 
     events: tuple[NewEvent, ...]
-    assignments: dict[int, Assignment] = field(default_factory=dict)  # of each user
+    assignments: dict[int, Assignment] = field(default_factory=dict)  # by user
 
 
 @dataclass(frozen=True)
 class Advanced:
-    """What became of each event, and whether the version that serves its user knows its item."""
+    """The outcome of each event, and whether the version that serves its user knows its item."""
 
     outcomes: list[Outcome]
     known: list[bool]

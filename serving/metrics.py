@@ -1,4 +1,4 @@
-"""What Prometheus is told. With several workers each writes to files of `PROMETHEUS_MULTIPROC_DIR`, and any of them adds up."""
+"""Prometheus metrics. Several workers each write files to `PROMETHEUS_MULTIPROC_DIR`, and any of them can report the totals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """One a process."""
+    """The metrics of one process."""
 
     def __init__(self) -> None:
         own = self._registry = CollectorRegistry()
@@ -25,28 +25,32 @@ class Metrics:
         self.answers = Counter("recsys_answers", "Rankings by version and source", ["version", "source"], registry=own)
         self.events = Counter("recsys_events", "Events by outcome", ["outcome"], registry=own)
         self.state_age = Histogram(
-            "recsys_state_age_seconds", "From a user's last event to the request", buckets=AGES, registry=own
+            "recsys_state_age_seconds", "Seconds from a user's last event to the request", buckets=AGES, registry=own
         )
-        self.cache = Counter("recsys_cache", "Rankings found among the kept ones, or not", ["found"], registry=own)
-        self.batch = Histogram("recsys_batch_jobs", "Requests computed together", buckets=SIZES, registry=own)
+        self.cache = Counter("recsys_cache", "Rankings by whether they were found in the cache", ["found"], registry=own)
+        self.batch = Histogram("recsys_batch_jobs", "Requests computed in one batch", buckets=SIZES, registry=own)
         self.model = Gauge(
             "recsys_model_info", "1 for each version served", ["version", "kind", "role"], registry=own, multiprocess_mode="max"
         )
         self.promotion = Gauge(
             "recsys_promotion", "Number of the promotion that is served", registry=own, multiprocess_mode="min"
         )
-        self.refused = Gauge("recsys_refused_versions", "Versions that do not work", registry=own, multiprocess_mode="max")
-        self.swaps = Counter("recsys_swaps", "Times that another version took over", registry=own)
-        self.redis_up = Gauge("recsys_redis_up", "1 where Redis answers", registry=own, multiprocess_mode="min")
-        self.outages = Counter("recsys_redis_outages", "Times that Redis stopped answering", registry=own)
-        self.unsent = Gauge("recsys_unsent_users", "Users whose events wait for Redis", registry=own, multiprocess_mode="sum")
-        self.lost = Gauge("recsys_lost_users", "Users whose events could not wait", registry=own, multiprocess_mode="sum")
+        self.refused = Gauge("recsys_refused_versions", "Versions that were refused", registry=own, multiprocess_mode="max")
+        self.swaps = Counter("recsys_swaps", "Number of times that another version became the champion", registry=own)
+        self.redis_up = Gauge("recsys_redis_up", "1 if Redis answers", registry=own, multiprocess_mode="min")
+        self.outages = Counter("recsys_redis_outages", "Number of times that Redis stopped answering", registry=own)
+        self.unsent = Gauge(
+            "recsys_unsent_users", "Users whose events are waiting for Redis", registry=own, multiprocess_mode="sum"
+        )
+        self.lost = Gauge(
+            "recsys_lost_users", "Users whose events were dropped while waiting for Redis", registry=own, multiprocess_mode="sum"
+        )
         self.exposures_dropped = Gauge(
             "recsys_exposures_dropped", "Exposures that could not be written", registry=own, multiprocess_mode="sum"
         )
 
     def render(self) -> bytes:
-        """The text format."""
+        """Return the metrics in the Prometheus text format."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         together = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""Errors as application/problem+json (RFC 9457)."""
+"""Error responses as application/problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def problem(
     headers: dict[str, str] | None = None,
     errors: Sequence[dict[str, str]] = (),
 ) -> Response:
-    """A response that says what is wrong and what to do."""
+    """Return a response that explains what is wrong and what to do."""
     title = HTTPStatus(status).phrase
     content = {
         "type": f"urn:recsys:{title.lower().replace(' ', '-')}",
@@ -48,7 +48,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
         for fault in error.errors()[:20]
     ]
     detail = "; ".join(f"{fault['where']}: {fault['what']}" for fault in errors[:3])
-    return problem(422, f"The request cannot be used. {detail}.", _id(request), None, errors)
+    return problem(422, f"The request is invalid. {detail}.", _id(request), None, errors)
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -65,7 +65,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _defect(request: Request, error: Exception) -> Response:
-    return problem(500, "The server has a defect; its log has more under this request's id.", _id(request))
+    return problem(500, "An internal error occurred. The server's log has details under this request's id.", _id(request))
 
 
 HANDLERS: dict[Any, Any] = {

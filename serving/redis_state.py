@@ -1,7 +1,8 @@
 """Users' events and states in Redis, shared by all workers.
 
-Both keys of a user carry the same hash tag, so a cluster keeps them together, and both expire: an eviction policy may drop any
-of them (`maxmemory-policy volatile-lru` bounds all of it), and what is dropped is rebuilt or, without events, begins anew.
+Both keys of a user have the same hash tag, so a Redis cluster keeps them together. Both keys expire, so an eviction policy may
+drop either of them (`maxmemory-policy volatile-lru` bounds the total memory). A dropped state is rebuilt from the events. If the
+events are dropped, the user is treated as new.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from serving.user_log import HEAD, Outcome, new_epoch
 
 __all__ = ["RedisStates"]
 
-# `user_log.append` in Redis itself: events of one user may come from any number of workers at once.
+# `user_log.append` as a script inside Redis, because any number of workers may append events of one user at once.
 APPEND = """
 local limit, ttl, epoch, entries = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local log = redis.call('GET', KEYS[1])
@@ -68,7 +69,7 @@ if after ~= log then redis.call('SET', KEYS[1], after, 'EX', ttl) end
 return {after, redis.call('GET', KEYS[2]), unpack(outcomes)}
 """
 
-# A state is only kept if it is of the log as it is, and later than the one that is kept.
+# A state is stored only if it belongs to the current log and is newer than the stored state.
 WRITE = """
 local own = redis.call('GETRANGE', KEYS[1], 0, 7)
 if own ~= string.sub(ARGV[2], 1, 8) then return 0 end
@@ -80,7 +81,7 @@ return 1
 
 
 class RedisStates(StateStore):
-    """Every call is one round trip. Raises redis.RedisError where Redis does not answer in time."""
+    """Users' data in Redis. Every call is one round trip, and raises redis.RedisError if Redis does not answer in time."""
 
     def __init__(self, settings: RedisSettings, state: StateSettings) -> None:
         assert settings.url is not None
@@ -112,28 +113,30 @@ class RedisStates(StateStore):
         pipe.execute()
 
     def merge(self, logs: Sequence[tuple[int, bytes, int]]) -> None:
-        """Bring in logs that were kept elsewhere, with the seconds that each may be kept: as they are where there is none, else
-        event by event, each once."""
+        """Merge logs that were kept in memory, each with the seconds that it may still be kept.
+
+        A log that Redis does not have is stored unchanged. Otherwise its events are added one by one, without duplicates.
+        """
         if not logs:
             return
         pipe = self._pipeline()
         for user, log, left_s in logs:
             pipe.set(self._keys(user, "")[0], log, ex=left_s, nx=True)
-            # Adds nothing to the log that was just set: it holds all these events.
+            # This adds nothing to a log that was just set, because it already holds all these events.
             keys, args = self._keys(user, "-"), (self._state.events, self._state.events_ttl_s, new_epoch(), log[HEAD.size :])
             self._append(keys=keys, args=args, client=pipe)
         pipe.execute()
 
     def life(self) -> str:
-        """Another one after each restart, and after all keys were removed: what was kept before may be gone."""
-        key = f"{self._settings.prefix}:life"  # without an end, so `volatile-lru` never drops it
+        """Return an id that changes after each restart, and after all keys were removed. Earlier data may then be lost."""
+        key = f"{self._settings.prefix}:life"  # without an expiry, so `volatile-lru` never evicts it
         pipe = self._pipeline()
         pipe.set(key, secrets.token_hex(8), nx=True)
         pipe.get(key)
         _, drawn = pipe.execute()
         try:
             run = str(self._client.info("server").get("run_id", ""))
-        except redis.ResponseError:  # not every proxy lets INFO through
+        except redis.ResponseError:  # some proxies do not allow INFO
             run = ""
         return f"{run}/{(drawn or b'').decode()}"
 

@@ -1,9 +1,11 @@
-"""Redis with this process's memory behind it: a server goes on when Redis is down, and nothing that it took is lost.
+"""Redis backed by this process's memory: a server keeps working when Redis is down, and no accepted event is lost.
 
-What goes through Redis is also kept in memory. While Redis is down the memory serves, and its users are noted; when Redis is
-back, their events are merged into it, each once, before it is asked about them. All users of the memory are merged after an
-outage, and where a log has fewer events than the memory has and Redis is not the one it was (restarted, or emptied). A log that
-is gone from the same Redis was let go (its time had come, room was short, somebody erased it), and the memory lets it go too.
+Everything that goes through Redis is also kept in memory. While Redis is down, requests are served from memory and their users
+are recorded. When Redis is back, these users' events are merged into it, without duplicates, before it is queried for them.
+
+All users in memory are merged after an outage. They are also merged if a log has fewer events in Redis than in memory and Redis
+was restarted or emptied. If a log is missing but Redis was neither restarted nor emptied, the log expired, was evicted or was
+deleted. It is then dropped from memory too.
 """
 
 from __future__ import annotations
@@ -25,12 +27,15 @@ __all__ = ["ResilientStates"]
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
-MERGED_AT_ONCE = 16  # users, besides those that are asked for
-MERGED_AT_END = 64  # users of one call while closing
+MERGED_AT_ONCE = 16  # users merged with one operation, besides those it is about
+MERGED_AT_END = 64  # users merged with one call while closing
 
 
 class ResilientStates(StateStore):
-    """`on_outage` is told of each time that Redis stops (True, and why) and comes back (False)."""
+    """Stores users' data in Redis, with memory as the fallback.
+
+    `on_outage` is called with True and the reason when Redis stops answering, and with False when it is back.
+    """
 
     def __init__(
         self,
@@ -41,11 +46,11 @@ class ResilientStates(StateStore):
     ) -> None:
         self._redis, self.local = RedisStates(settings, state), LocalStates(state)
         self._settings, self._state, self._on_outage, self._clock = settings, state, on_outage, clock
-        self._unsent: dict[int, None] = {}  # users with events that Redis was not told of, in the order they came
-        self._suspect: dict[int, None] = {}  # users whose events Redis had, and may have lost
-        self._life: str | None = None  # of the Redis that was spoken to last
+        self._unsent: dict[int, None] = {}  # users with events that were not sent to Redis yet, in order of arrival
+        self._suspect: dict[int, None] = {}  # users whose events Redis had, but may have lost
+        self._life: str | None = None  # id of the Redis that answered last
         self._down_until: float | None = None
-        self.lost = 0  # users whose events could not wait for Redis
+        self.lost = 0  # users whose events were dropped while waiting for Redis
 
     @property
     def down(self) -> bool:
@@ -53,7 +58,7 @@ class ResilientStates(StateStore):
 
     @property
     def unsent(self) -> int:
-        """Users whose events Redis may not have."""
+        """The number of users whose events Redis may not have."""
         return len(self._unsent.keys() | self._suspect.keys())
 
     def read(self, users: Sequence[int], version: str) -> list[Stored]:
@@ -89,7 +94,7 @@ class ResilientStates(StateStore):
         done = self._try(remote, users)
         if done is None:
             for user in users:
-                if user not in self._unsent:  # from here on the log is not a continuation of what Redis or other workers have
+                if user not in self._unsent:  # from here on, the log diverges from Redis and other workers
                     self.local.fork(user)
                 self._wait_for_redis(user)
             done = self.local.append(events, version)
@@ -100,7 +105,7 @@ class ResilientStates(StateStore):
         self._try(lambda: self._redis.write(states, version), [])
 
     def close(self) -> None:
-        """Send what waits, also where Redis was down a moment ago: there is no later."""
+        """Send all waiting events, even if Redis was down a moment ago: this is the last chance."""
         waiting = [*self._unsent, *(user for user in self._suspect if user not in self._unsent)]
         try:
             for start in range(0, len(waiting), MERGED_AT_END):
@@ -108,18 +113,18 @@ class ResilientStates(StateStore):
         except (redis.RedisError, OSError) as error:
             self.lost += len(self._unsent)
             logger.error(
-                "Redis did not take what this worker kept for it",
+                "events that were waiting for Redis could not be sent and are lost",
                 extra={"users": len(self._unsent), "reason": str(error) or type(error).__name__},
             )
         self._redis.close()
 
     def recover(self) -> None:
-        """Ask Redis again after an outage, and send some of what waits; for when no request does it."""
+        """Try Redis again after an outage, and send some of the waiting events, in case no request does so."""
         if self.down or self._unsent or self._suspect:
             self._try(self._redis.ping, [])
 
     def _try(self, operation: Callable[[], Result], users: Sequence[int]) -> Result | None:
-        """The operation on Redis, after what waits of these users; None while Redis is down."""
+        """Run the operation on Redis, after sending these users' waiting events. Return None while Redis is down."""
         if self._down_until is not None and self._clock() < self._down_until:
             return None
         try:
@@ -142,7 +147,7 @@ class ResilientStates(StateStore):
         return result
 
     def _restored(self, logs: Sequence[tuple[int, bytes | None]]) -> bool:
-        """Whether Redis had lost events of these users, which it has again now."""
+        """Return whether Redis had lost events of these users. If so, they have been restored."""
         behind = [user for user, log in logs if _count(log) < _count(self.local.log_of(user))]
         if not behind:
             return False
@@ -155,7 +160,7 @@ class ResilientStates(StateStore):
         return True
 
     def _expect_loss(self) -> None:
-        """Who has lost one user's events may have lost all."""
+        """Suspect all users in memory: a Redis that lost one user's events may have lost all."""
         self._suspect.update(dict.fromkeys(self.local.users()))
 
     def _merge(self, users: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""Rules made ready for one catalogue: which items each selects, computed once and not with every request."""
+"""Rules compiled for one catalogue: the items that each rule selects are computed once, not with every request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from serving.catalogue import Catalogue
 
 __all__ = ["CatalogueRules", "Shape"]
 
-SHAPES = 64  # combinations of rules in force that are kept ready
+SHAPES = 64  # combinations of active rules that are cached
 UNPOPULAR = "min_popularity"
 Mask = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
@@ -23,10 +23,10 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """All that the rules in force together do."""
+    """The combined effect of the active rules."""
 
-    excluded: Mask | None  # (n,) by rules
-    closed: npt.NDArray[np.float32] | None  # (n,) most that a score may be: -inf where excluded or not popular enough, else inf
+    excluded: Mask | None  # (n,) items excluded by rules
+    closed: npt.NDArray[np.float32] | None  # (n,) upper bound of scores: -inf if excluded or not popular enough, else inf
     offset: npt.NDArray[np.float32] | None  # (n,) sum of boosts, in standard deviations
     boosts: list[tuple[str, Mask]]
     pins: list[tuple[int, int, str]]  # place from 0, item, rule
@@ -37,10 +37,10 @@ class Shape:
 
 
 class CatalogueRules:
-    """The rules of a file for one catalogue."""
+    """The rules of a file, compiled for one catalogue."""
 
     def __init__(self, file: RuleFile, catalogue: Catalogue) -> None:
-        # Not held: `Rules` keeps this as long as the catalogue lives, and a version that is let go must go whole.
+        # A weak reference: `Rules` keeps this object as long as the catalogue lives, and an unloaded version must be freed.
         self._file, self._catalogue = file, weakref.proxy(catalogue)
         self.genre_columns: dict[str, Mask] = {
             genre: np.ascontiguousarray(catalogue.genre_bits[:, place]) for place, genre in enumerate(catalogue.genres)
@@ -56,7 +56,7 @@ class CatalogueRules:
         self._constant = None if self._conditional else self._shape(tuple(True for _ in file.rules))
 
     def shape(self, history: IntArray, now: int) -> Shape:
-        """What the rules in force for this user, at `now` UTC seconds, do together."""
+        """Return the combined effect of the rules that are active for this user at `now` (UTC seconds)."""
         if self._constant is not None:
             return self._constant
         key = tuple(rule.during.holds(now) and self._meant(rule.audience, history) for rule in self._file.rules)
@@ -68,14 +68,14 @@ class CatalogueRules:
         return found
 
     def within(self, first: int | None, last: int | None) -> Mask:
-        """(n,) items of a known year in the range."""
+        """Return the items (n,) with a known year in the range."""
         inside: Mask = self._years >= max(1, min(first or 1, 9999))
         if last is not None:
             inside &= self._years <= max(0, min(last, 9999))
         return inside
 
     def unknown(self) -> list[str]:
-        """Sentences about what the rules name and the catalogue has not."""
+        """Return a sentence for each rule that names movies or genres missing from the catalogue."""
         said = []
         for rule in self._file.rules:
             movies = rule.movies if isinstance(rule, Pin) else rule.where.movies or ()
@@ -84,7 +84,7 @@ class CatalogueRules:
             missing += [f"genre {genre}" for genre in genres if genre not in self.genre_columns]
             if missing:
                 more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-                said.append(f"The rule {rule.name!r} names what the catalogue has not: {', '.join(missing[:5])}{more}.")
+                said.append(f"The rule {rule.name!r} names entries missing from the catalogue: {', '.join(missing[:5])}{more}.")
         return said
 
     def _select(self, where: Selection) -> Mask:

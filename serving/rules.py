@@ -1,4 +1,4 @@
-"""From a model's scores to the list that is shown: filters, business rules, diversity, and which rule shaped which place."""
+"""Turns a model's scores into the list that is shown: filters, business rules, diversity, and which rule affected which item."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from serving.watched_file import WatchedFile
 
 __all__ = ["DIVERSITY", "RankRequest", "Ranking", "Rules"]
 
-DIVERSITY = "diversity"  # told where it brought an item in
+DIVERSITY = "diversity"  # reported for items that diversity brought in
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 NONE: IntArray = np.empty(0, np.int64)
@@ -28,28 +28,28 @@ NONE: IntArray = np.empty(0, np.int64)
 
 @dataclass(frozen=True, eq=False)
 class RankRequest:
-    """What a list is made for. Items are indices into the catalogue."""
+    """The request for one list. Items are indices into the catalogue."""
 
     k: int = 10
     history: IntArray = field(default_factory=lambda: NONE)  # items of the user's events, in any order
     genres: Sequence[str] = ()  # films with any of them; empty for all
-    years: tuple[int | None, int | None] | None = None  # first and last, both inside
+    years: tuple[int | None, int | None] | None = None  # first and last, both inclusive
     exclude: IntArray = field(default_factory=lambda: NONE)
-    now: int = 0  # UTC seconds; decides which rules are in force
+    now: int = 0  # UTC seconds; decides which rules are active
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The list, best first; shorter than asked for where the filters leave no more."""
+    """The list, best first. It is shorter than requested if the filters leave too few items."""
 
     items: IntArray  # (m,) indices, m <= k
-    scores: FloatArray  # (m,) the model's, with boosts: pins and diversity make them unordered
-    fired: list[list[str]]  # m lists of names of the rules that brought an item in or moved it
-    left_out: dict[str, int]  # items of the catalogue that each exclusion in force keeps out, whatever their score
+    scores: FloatArray  # (m,) the model's scores with boosts; not in order if pins or diversity moved items
+    fired: list[list[str]]  # m lists with the names of the rules that brought the item in or moved it
+    left_out: dict[str, int]  # number of catalogue items that each active exclusion removes, whatever their score
 
 
 class Rules:
-    """The rules of one file. Immutable, and may be shared by threads; `watch` follows a file."""
+    """The rules of one file. Immutable and thread-safe; use `watch` to follow a file."""
 
     def __init__(self, file: RuleFile | None = None) -> None:
         self.file = file or RuleFile()
@@ -57,20 +57,24 @@ class Rules:
 
     @classmethod
     def load(cls, path: Path) -> Rules:
-        """Raises SettingsError naming the file, the key and the value."""
+        """Load the rules of a YAML file.
+
+        Raises:
+            SettingsError: If the file is invalid; names the file, the key and the value.
+        """
         return cls.watch(path).current()
 
     @classmethod
     def watch(cls, path: Path, *, every_s: float = 1.0) -> WatchedFile[RuleFile, Rules]:
-        """The file, read anew when it changes; a file that has become unusable is refused and the rules before it stay."""
+        """Return a watched file, which is reloaded when it changes. If it becomes invalid, the previous rules stay active."""
         return WatchedFile(path, RuleFile, cls, every_s=every_s)
 
     def unknown(self, catalogue: Catalogue) -> list[str]:
-        """A sentence for each rule that names movies or genres which this catalogue has not: they have no effect."""
+        """Return a sentence for each rule that names movies or genres missing from this catalogue. They have no effect."""
         return self._for(catalogue).unknown()
 
     def warm(self, catalogue: Catalogue) -> None:
-        """Do beforehand what the first ranking of a catalogue would wait for."""
+        """Do in advance what the first ranking of a catalogue would otherwise wait for."""
         self.rank(np.zeros(len(catalogue), np.float32), catalogue, RankRequest(k=1))
 
     def rank(
@@ -82,16 +86,24 @@ class Rules:
         *,
         scratch: bool = False,
     ) -> Ranking:
-        """The list for `scores` (n,) of the catalogue's items; those that are not finite are never shown. `scratch`: they are
-        float32 and may be overwritten.
+        """Rank the catalogue's items for one request.
 
-        Order is by score with boosts, the lower index first among equal ones, then diversity, then pins. `embeddings` (n, d) are
-        the model's, for `diversity.by: embeddings`. Raises RequestRefusedError on a genre that the catalogue has not; ValueError
-        where an array does not fit the catalogue.
+        Items are ordered by score with boosts, then by diversity, and then pins are placed. Ties go to the lower index.
+
+        Args:
+            scores: (n,) the model's scores. Items whose score is not finite are never shown.
+            catalogue: The items that the scores belong to.
+            request: The number of items, the history and the filters.
+            embeddings: (n, d) the model's item vectors, for `diversity.by: embeddings`.
+            scratch: The scores are float32 and may be overwritten.
+
+        Raises:
+            RequestRefusedError: If a genre is not in the catalogue.
+            ValueError: If an array does not fit the catalogue.
         """
         n = len(catalogue)
         if scores.shape != (n,):
-            raise ValueError(f"scores are {scores.shape} for {n} items")
+            raise ValueError(f"scores have the shape {scores.shape} for {n} items")
         if request.k < 0:
             raise ValueError(f"k is {request.k}")
         compiled = self._for(catalogue)
@@ -114,7 +126,7 @@ class Rules:
         items = list(map(int, chosen))
         shown = {int(item): float(adjusted[item]) for item in chosen}
         for item, (place, _, score) in sorted(places.items(), key=lambda entry: entry[1][0]):
-            items.insert(place, item)  # beyond the end is at the end
+            items.insert(place, item)  # a place beyond the end appends the item
             shown[item] = score
         fired = [
             [
@@ -134,7 +146,7 @@ class Rules:
         pinned: IntArray,
         embeddings: npt.NDArray[np.float32] | None,
     ) -> tuple[IntArray, set[int]]:
-        """The `wanted` items, and which of them diversity brought in that score alone would not have."""
+        """Return the `wanted` items, and those that are only among them because of diversity."""
         diversity = self.file.diversity
         if diversity.weight == 0 or wanted <= 0:
             return best(adjusted, wanted), set()
@@ -151,7 +163,7 @@ class Rules:
 
     def _for(self, catalogue: Catalogue) -> CatalogueRules:
         found = self._compiled.get(catalogue)
-        if found is None:  # two threads may both make it: it is the same
+        if found is None:  # two threads may both build it, with the same result
             found = self._compiled[catalogue] = CatalogueRules(self.file, catalogue)
         return found
 
@@ -165,12 +177,14 @@ def _hidden(request: RankRequest, n: int, *, hide_seen: bool) -> IntArray:
 
 
 def _filter(compiled: CatalogueRules, request: RankRequest) -> npt.NDArray[np.bool_] | None:
-    """(n,) items that the request's own filters let pass; None without filters."""
+    """Return the items (n,) that pass the request's own filters, or None if it has no filters."""
     allowed: npt.NDArray[np.bool_] | None = None
     for genre in request.genres:
         column = compiled.genre_columns.get(genre)
         if column is None:
-            raise RequestRefusedError(f"There is no genre {genre!r}; there are {', '.join(compiled.genre_columns) or 'none'}.")
+            raise RequestRefusedError(
+                f"There is no genre {genre!r}. Known genres: {', '.join(compiled.genre_columns) or 'none'}."
+            )
         allowed = column if allowed is None else allowed | column
     if request.years is not None:
         inside = compiled.within(*request.years)
@@ -181,7 +195,7 @@ def _filter(compiled: CatalogueRules, request: RankRequest) -> npt.NDArray[np.bo
 def _pins(
     shape: Shape, adjusted: FloatArray, hidden: IntArray, allowed: npt.NDArray[np.bool_] | None, k: int
 ) -> list[tuple[int, int, str, float]]:
-    """Place from 0, item, rule and score of each pin that may be shown; no place and no item twice."""
+    """Return place (from 0), item, rule and score of each pin that may be shown. Places and items are unique."""
     found: list[tuple[int, int, str, float]] = []
     if not shape.pins:
         return found

@@ -1,4 +1,4 @@
-"""Starts the server: uvicorn with one or more workers, which share Redis and the files of their metrics."""
+"""Starts the server: uvicorn with one or more workers, which share Redis and the metrics files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from configs.serving import ServingSettings
 
 __all__ = ["as_json", "serve"]
 
-HEALTHCHECK_S = 60  # a worker that does not answer its parent for so long is killed: loading on a busy machine takes a while
+HEALTHCHECK_S = 60  # a worker that does not answer its parent for this long is killed; loading is slow on a busy machine
 
 
 def serve(settings: ServingSettings) -> None:
-    """Serve until SIGTERM or SIGINT; requests under way are answered first, for `shutdown_s` at most."""
+    """Serve until SIGTERM or SIGINT. Requests in progress are still answered, for at most `shutdown_s`."""
     import uvicorn
 
-    # Threads of a BLAS would wait for each other on the cores that other workers use.
+    # BLAS threads would wait for each other on cores that other workers use.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     from serving.api import SETTINGS
@@ -51,7 +51,7 @@ def serve(settings: ServingSettings) -> None:
 
 
 def as_json(settings: ServingSettings) -> str:
-    """The settings for a worker, secrets in clear: they go into the environment of its process and nowhere else."""
+    """Return the settings for a worker, with secrets in clear text. They only go into the environment of its process."""
     return json.dumps(_plain(settings.model_dump()))
 
 

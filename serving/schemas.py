@@ -1,4 +1,4 @@
-"""What goes in and out over HTTP."""
+"""Request and response bodies of the HTTP API."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = [
     "UserEventsResponse",
 ]
 
-LARGEST = 2**53 - 1  # what JSON numbers hold exactly
-LATEST = 2**33  # the year 2242: whatever is beyond is no second of UTC
+LARGEST = 2**53 - 1  # the largest integer that JSON numbers represent exactly
+LATEST = 2**33  # the year 2242; larger values are not UTC seconds
 
 
 def _number(given: Any) -> Any:
-    """A text that looks like a number is none, and neither is true."""
+    """Refuse strings and booleans, which pydantic would convert to numbers."""
     if isinstance(given, (str, bool)):
-        raise ValueError("it is a whole number")
+        raise ValueError("must be a whole number")
     return given
 
 
@@ -46,14 +46,14 @@ class _In(BaseModel):
 
 
 class HistoryItem(_In):
-    """An event of the history that a request brings along."""
+    """An event of the history that is sent with a request."""
 
     movie_id: Id
-    time: Seconds | None = Field(default=None, description="Without one it happened at the request's time, in the given order.")
+    time: Seconds | None = Field(default=None, description="Defaults to the request's time; the given order counts.")
 
 
 class RecommendationRequest(_In):
-    """Who asks, and for what. Without a user and without a history nothing is known of who asks."""
+    """A user, a history, or both, and filters. With neither a user nor a history, the answer is a cold start."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -66,20 +66,22 @@ class RecommendationRequest(_In):
     )
 
     user_id: Id | None = None
-    history: list[HistoryItem] | None = Field(default=None, description="Read after the user's own events, in order of time.")
+    history: list[HistoryItem] | None = Field(default=None, description="Added to the user's own events, in order of time.")
     k: Annotated[Whole, Field(ge=1)] = 10
     time: Seconds | None = Field(
         default=None,
-        description="When it is asked; now by default. What happened later is not read. Far from the server's clock it is a "
-        "question of what would be shown, and no exposure of an experiment.",
+        description="Time of the request; defaults to now. Later events are ignored. If it is far from the server's clock, the "
+        "request is hypothetical and does not count as an exposure of an experiment.",
     )
     genres: list[Genre] = Field(default=[], max_length=50, description="Only films with any of these.")
     year_from: Annotated[Whole, Field(ge=0, le=9999)] | None = None
     year_to: Annotated[Whole, Field(ge=0, le=9999)] | None = None
-    exclude: list[Id] = Field(default=[], max_length=10_000, description="Films that are not wanted.")
-    likes: list[Genre] = Field(default=[], max_length=50, description="Genres that somebody new says to like.")
-    version: Version | None = Field(default=None, description="A served version other than the user's own.")
-    explain: bool = Field(default=False, strict=True, description="Say which event of the history is nearest to each film.")
+    exclude: list[Id] = Field(default=[], max_length=10_000, description="Films to leave out.")
+    likes: list[Genre] = Field(default=[], max_length=50, description="Genres that a new user likes.")
+    version: Version | None = Field(default=None, description="A served version that replaces the user's own.")
+    explain: bool = Field(
+        default=False, strict=True, description="Name the event of the history that is most similar to each film."
+    )
 
     @model_validator(mode="after")
     def _years_are_ordered(self) -> RecommendationRequest:
@@ -92,7 +94,7 @@ class Item(BaseModel):
     """A film."""
 
     movie_id: int
-    title: str = Field(description="Empty where none is known.")
+    title: str = Field(description="Empty if unknown.")
     year: int | None
     genres: list[str]
 
@@ -143,12 +145,13 @@ class RecommendationResponse(BaseModel):
 
     version: str
     user_id: int | None
-    time: int = Field(description="UTC seconds that were reckoned from.")
+    time: int = Field(description="UTC seconds for which the ranking was computed.")
     source: Literal["state", "rebuilt", "history", "cold"] = Field(
-        description="The kept state; a state built anew from the kept events; a given history; nothing known."
+        description="state: the stored state. rebuilt: a state rebuilt from the stored events. history: events sent with the "
+        "request. cold: nothing is known."
     )
-    detail: str = Field(description="Of a cold answer: recent, popular or genres.")
-    events: int = Field(description="Events of the user that count, the given ones among them.")
+    detail: str = Field(description="Source of a cold-start answer: recent, popular or genres.")
+    events: int = Field(description="Events of the user that the answer is based on, including those sent with the request.")
     cached: bool
     experiment: str | None
     arm: str | None
@@ -160,15 +163,16 @@ class EventIn(_In):
 
     user_id: Id
     movie_id: Id
-    time: Seconds | None = Field(default=None, description="Now by default.")
+    time: Seconds | None = Field(default=None, description="Defaults to now.")
     event_id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         default=None,
-        description="The same id is applied once. Without one an event with a time is known by its film and time.",
+        description="An event with the same id is applied only once. Without an id, an event with a time is identified by its "
+        "film and time.",
     )
 
 
 class EventsRequest(_In):
-    """Events of any users; those of one user in the order in which they happened."""
+    """Events of any users. Events of one user are in the order in which they happened."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -181,14 +185,14 @@ class EventsRequest(_In):
 
 class EventOut(BaseModel):
     outcome: Literal["applied", "late", "duplicate", "too_old"] = Field(
-        description="late: put before later ones, and the state built anew. too_old: older than all events that are kept."
+        description="late: inserted before later events, and the state rebuilt. too_old: older than all stored events."
     )
-    known: bool = Field(description="Whether the model knows the film; if not, the event waits for a model that does.")
-    version: str = Field(description="Version whose state was advanced.")
+    known: bool = Field(description="Whether the model knows the film. If not, the event is kept for a model that does.")
+    version: str = Field(description="The version whose state was advanced.")
 
 
 class EventsResponse(BaseModel):
-    results: list[EventOut] = Field(description="In the order of the request.")
+    results: list[EventOut] = Field(description="One result per event, in the order of the request.")
 
 
 class SimilarItem(Item):
@@ -214,7 +218,7 @@ class UserEvent(BaseModel):
 
 class UserEventsResponse(BaseModel):
     user_id: int
-    count: int = Field(description="Events ever accepted; the latest of them are listed.")
+    count: int = Field(description="All events ever accepted; only the latest are listed.")
     events: list[UserEvent] = Field(description="Oldest first.")
 
 
@@ -235,12 +239,12 @@ class RefusedOut(BaseModel):
 
 
 class ModelsResponse(BaseModel):
-    """What this worker serves."""
+    """The versions that this worker serves or refuses."""
 
     model_name: str
-    promotion: int | None = Field(description="Newest entry of the promotion log.")
+    promotion: int | None = Field(description="Number of the newest entry in the promotion log.")
     served: list[ModelOut]
-    refused: list[RefusedOut] = Field(description="Versions that do not work, and why.")
+    refused: list[RefusedOut] = Field(description="Versions that were refused, and why.")
 
 
 class Health(BaseModel):
@@ -253,7 +257,7 @@ class ProblemError(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457."""
+    """Problem details as defined by RFC 9457."""
 
     type: str
     title: str

@@ -1,8 +1,8 @@
-"""One model version as it is served: its model, its catalogue, and how a user's events become a state.
+"""One served model version: its model, its catalogue, and how a user's events become a state.
 
-A state reads between `block` and 2 block of the latest events, `block` being what a training window held: after every `block`
-events it is begun anew from the latest `block`. So it depends on the latest events alone, and is the same whether it was
-advanced event by event, rebuilt after a restart, or built by another worker.
+A state has read between `block` and 2 x `block` of the latest events, with `block` the length of a training window. After every
+`block` events, the state is restarted from the latest `block` events. It therefore depends only on the latest events, and is the
+same whether it was advanced event by event, rebuilt after a restart, or built by another worker.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from serving.user_log import UserLog
 __all__ = ["Plan", "ServedModel", "window"]
 
 IntArray = npt.NDArray[np.int64]
-TOLERANCE = 1e-4  # relative, of the stored answers' scores: another CPU sums in another order
-SPARSE, MANY = 64, 1_000_000  # a table of all raw ids may be so large: times the items, and besides
-HALF_TOLERANCE = 5e-2  # where those were computed in bfloat16
+TOLERANCE = 1e-4  # relative, for the scores of the stored answers: another CPU sums in a different order
+SPARSE, MANY = 64, 1_000_000  # a table of all raw ids may have up to SPARSE x items + MANY entries
+HALF_TOLERANCE = 5e-2  # if the stored scores were computed in bfloat16
 
 
 def window(count: int, block: int) -> int:
-    """How many of a user's latest events a state has read, after `count` in all."""
+    """Return how many of a user's latest events a state has read, after `count` events in total."""
     return count if count <= 2 * block else count - block * ((count - 1) // block - 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """How to come to the state of a log: read `items` from `numbers`, and leave the last of them for later."""
+    """How to compute the state of a log: start from `numbers` and read all `items` except the last, which is read later."""
 
-    numbers: Floats | None  # (state_size,) to go on from, None to begin anew
-    items: IntArray  # (E,) indices of the events to read, the last of which waits for its interval
+    numbers: Floats | None  # (state_size,) to continue from, or None to start from scratch
+    items: IntArray  # (E,) indices of the events to read; the last one waits for its interval
     times: IntArray  # (E,)
-    current: bool  # the state was the log's already
-    rebuilt: bool  # there were events and no state to go on from
+    current: bool  # the stored state already matches the log
+    rebuilt: bool  # there were events, but no state to continue from
 
 
 class ServedModel:
-    """Immutable. `number` is the promotion's, 0 where there was none."""
+    """A loaded model version. Immutable. `number` is the promotion's number, or 0 if there was no promotion."""
 
     def __init__(self, version: str, number: int, model: InferenceModel, catalogue: Catalogue, most_events: int) -> None:
         self.version, self.number, self.model, self.catalogue = version, number, model, catalogue
@@ -64,22 +64,26 @@ class ServedModel:
 
     @classmethod
     def load(cls, folder: Path, version: str, number: int, most_events: int) -> ServedModel:
-        """Raises VersionCorruptError where the files cannot be read or do not belong together."""
+        """Load a version from the folder of its files.
+
+        Raises:
+            VersionCorruptError: If the files cannot be read or do not belong together.
+        """
         catalogue, model = Catalogue.load(folder), load_inference_model(folder)
         if len(catalogue) != len(model.cold_scores) or not len(catalogue):
             raise VersionCorruptError(
-                f"{folder} has {len(catalogue)} items and weights for {len(model.cold_scores)}; train again."
+                f"{folder} has {len(catalogue)} items, but weights for {len(model.cold_scores)}; train again."
             )
         return cls(version, number, model, catalogue, most_events)
 
     def promoted(self, number: int) -> ServedModel:
-        """The same, named by another promotion."""
+        """Return the same version with the number of another promotion."""
         other = copy(self)
         other.number = number
         return other
 
     def indices(self, items: IntArray) -> IntArray:
-        """Index of each raw id, -1 where the model does not know it."""
+        """Return the index of each raw id, or -1 if the model does not know it."""
         if self._table is not None:
             return self._table[np.minimum(items.view(np.uint64), len(self._table) - 1)]
         ids = self.catalogue.movie_ids
@@ -87,7 +91,7 @@ class ServedModel:
         return np.where(ids[place] == items, place, -1)
 
     def plan(self, log: UserLog, state: UserState | None) -> Plan:
-        """The shortest way to the state of `log`."""
+        """Return the shortest way to compute the state of `log`."""
         length = window(log.count, self.block)
         begin = log.count - length
         if (
@@ -112,7 +116,7 @@ class ServedModel:
         return items[known], log.times[len(log) - latest :][known]
 
     def states(self, plans: Sequence[Plan], users: Sequence[int | None]) -> Floats:
-        """(B, state_size) after each plan's events but the last."""
+        """Return the states (B, state_size) after each plan's events except the last."""
         numbers = self.model.start(len(plans))
         for row, plan in enumerate(plans):
             if plan.numbers is not None:
@@ -126,14 +130,17 @@ class ServedModel:
         return numbers
 
     def scores(self, numbers: Floats, plans: Sequence[Plan], now: Sequence[int], users: Sequence[int | None]) -> Floats:
-        """(B, n_items) of requests at `now`; each plan has at least one event. `numbers` (B, state_size) is left as it was."""
+        """Return the scores (B, n_items) of requests at `now`. Each plan has at least one event.
+
+        `numbers` (B, state_size) is not modified.
+        """
         items = np.array([plan.items[-1] for plan in plans], np.int64)
         intervals = np.array([time - plan.times[-1] for time, plan in zip(now, plans, strict=True)], np.int64)
         hidden = self.model.advance(numbers.copy(), items, intervals, np.arange(len(plans) + 1), users)
         return self.model.scores(hidden)
 
     def similar(self, index: int, k: int) -> tuple[IntArray, Floats]:
-        """The k items of the most similar vectors, by cosine, without the item itself."""
+        """Return the k items with the most similar vectors, and their cosines. The item itself is excluded."""
         from serving.top import best
 
         likeness = self.directions @ self.directions[index]
@@ -142,16 +149,17 @@ class ServedModel:
         return items, likeness[items]
 
     def search(self, text: str, count: int) -> list[int]:
-        """Indices of the films whose title holds the text, the most popular first."""
+        """Return the indices of the films whose title contains the text, most popular first."""
         wanted = text.casefold()
         found = np.array([index for index, title in enumerate(self._folded) if wanted in title], np.int64)
         order = np.argsort(-self.catalogue.popularity[found], kind="stable")
         return [int(index) for index in found[order][:count]]
 
     def check_samples(self, folder: Path) -> int:
-        """Answer the requests that were stored with the version; the number of them.
+        """Answer the sample requests that were stored with the version, and return their number.
 
-        Raises VersionCorruptError where an answer is not the trained model's.
+        Raises:
+            VersionCorruptError: If an answer differs from the trained model's.
         """
         try:
             samples = json.loads((folder / SAMPLE_FILE).read_text(encoding="utf-8"))
@@ -162,7 +170,7 @@ class ServedModel:
             raise VersionCorruptError(f"{folder / SAMPLE_FILE} cannot be read ({error}); train again.") from error
 
     def _check(self, sample: dict[str, Any]) -> int:
-        """As training ranked it: exactly the latest `max_length` events that the model knows."""
+        """Check one sample the way training ranked it: from exactly the latest `max_length` events that the model knows."""
         items = self.indices(np.array(sample["item_ids"], np.int64))
         times, now, user = np.array(sample["timestamps"], np.int64), int(sample["request_time"]), int(sample["user_id"])
         known = np.flatnonzero(items >= 0)[-self.model.max_length :]
@@ -174,18 +182,18 @@ class ServedModel:
         expected = np.array(sample["top_scores"], np.float64)
         top = self.indices(np.array(sample["top_items"], np.int64))
         found = np.sort(scores)[::-1][: len(expected)].astype(np.float64)
-        answer = f"version {self.version} answers the stored request of user {user} otherwise than the trained model"
+        answer = f"The version {self.version} answers the stored request of user {user} differently from the trained model"
         if (top < 0).any() or not np.isfinite(found).all():
-            raise VersionCorruptError(f"{answer}: with other items.")
-        # Items may swap where scores are equal to the tolerance; neither the scores by place nor those by item may differ.
+            raise VersionCorruptError(f"{answer}: it recommends different items.")
+        # Items with scores equal within the tolerance may swap places, but scores must match both by place and by item.
         difference = np.abs(np.stack([found, scores[top]]) - expected) / np.maximum(np.abs(expected), 1.0)
         if not np.max(difference, initial=0.0) <= (HALF_TOLERANCE if self.model.half_precision else TOLERANCE):
-            raise VersionCorruptError(f"{answer}: by {np.max(difference):.2g}.")
+            raise VersionCorruptError(f"{answer}: scores differ by {np.max(difference):.2g}.")
         return 1
 
 
 def _films(catalogue: Catalogue) -> list[Film]:
-    """What an answer says of each item; those of like genres share one list."""
+    """Return the description of each item. Items with the same genres share one list."""
     listed: dict[bytes, list[str]] = {}
     for index, bits in enumerate(catalogue.genre_bits):
         if bits.tobytes() not in listed:
@@ -196,7 +204,7 @@ def _films(catalogue: Catalogue) -> list[Film]:
 
 
 def _table(movie_ids: IntArray) -> IntArray | None:
-    """Index by raw id, -1 for those that are none and for the one after the last; None where ids are too far apart for that."""
+    """Return the index by raw id: -1 for unused ids and for the entry after the last. None if the ids are too sparse."""
     most = int(movie_ids[-1])
     if most > SPARSE * len(movie_ids) + MANY:
         return None

@@ -1,4 +1,4 @@
-"""The parts of a worker, put together: states, engine, batches, following, rules, experiments, exposures, metrics."""
+"""Assembles the parts of a worker: states, engine, batches, following, rules, experiments, exposures, metrics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class Service:
-    """Started by `start`, which loads the champion if there is one; ended by `close`, once nothing waits any more."""
+    """All parts of one worker. `start` loads the champion if there is one. Call `close` once no job is waiting any more."""
 
     def __init__(self, settings: ServingSettings) -> None:
         self.settings, self.metrics = settings, Metrics()
@@ -59,7 +59,7 @@ class Service:
         self._counted = (0, 0)
 
     def start(self) -> None:
-        """Look at the promotion log once, and then now and then."""
+        """Read the promotion log once, and then follow it in a thread."""
         self.follower.look()
         self.follower.start()
 
@@ -70,7 +70,7 @@ class Service:
             self.exposures.close()
 
     def assign(self, user: int | None, version: str | None, now: int) -> Assignment:
-        """By which version a request is answered."""
+        """Return which version answers a request."""
         if version is not None:
             return Assignment(version)
         return Assignment(CHAMPION) if user is None else self._experiments().assign(user, now)
@@ -91,11 +91,11 @@ class Service:
 
     def _expose(self, job: RecommendJob, answer: Answer, shadow: bool = False) -> None:
         asked = job.now if job.asked is None else job.asked
-        what_if = abs(job.now - asked) > self.settings.limits.future_s  # nobody is shown it now
+        what_if = abs(job.now - asked) > self.settings.limits.future_s  # a hypothetical request, which nobody sees now
         if self.exposures is None or job.user is None or what_if:
             return
         assigned = job.assignment
-        # Where the champion stood in for a version that is not loaded, the answer is not the arm's.
+        # If the champion stood in for a version that is not loaded, the answer does not belong to the arm.
         stands_in = assigned.version not in (CHAMPION, answer.version)
         tested = not shadow and not stands_in
         self.exposures.write(
@@ -123,7 +123,7 @@ class Service:
             self._expose(job, answer, shadow=True)
 
     def _between(self) -> None:
-        """Between batches: send what waits for Redis, and tell the gauges."""
+        """Update the gauges, and send events that are waiting for Redis. Called between batches."""
         self._tell_gauges()
         if isinstance(self.states, ResilientStates):
             self.states.recover()
@@ -144,7 +144,7 @@ class Service:
         self.metrics.redis_up.set(0 if down else 1)
         if down:
             self.metrics.outages.inc()
-            logger.warning("Redis does not answer; memory serves", extra={"reason": why})
+            logger.warning("Redis does not answer; serving from memory", extra={"reason": why})
         else:
             logger.warning("Redis answers again")
 
@@ -155,7 +155,7 @@ class Service:
         if models.champion is not None:
             self._rules().warm(models.champion.catalogue)
         self.engine.models = models
-        gc.freeze()  # a version's films, rules and weights stay: a collection that walks over them is a pause of milliseconds
+        gc.freeze()  # a version's films, rules and weights live long; a garbage collection that scans them takes milliseconds
         self._tell_models(before, models)
 
     def _tell_models(self, before: Models, models: Models) -> None:
@@ -175,5 +175,5 @@ def _roles(models: Models) -> Sequence[tuple[str, ServedModel]]:
 
 
 def now() -> int:
-    """UTC seconds."""
+    """Return the current time in UTC seconds."""
     return int(time.time())

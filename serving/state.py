@@ -1,7 +1,7 @@
-"""Where users' events and states are kept: the port, and the one in this process's memory.
+"""Storage of users' events and states: the interface, and an implementation in this process's memory.
 
-A state's bytes are its epoch and count (`user_log.HEAD`: the log's when it was computed), the last known event that it has not
-read (index, -1 where there is none, and time), and the model's float32 numbers.
+The bytes of a state are: its epoch and count (`user_log.HEAD`, copied from the log when the state was computed), the last known
+event, which it has not read yet (index, or -1 if there is none, and time), and the model's float32 numbers.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ STATE_HEAD = struct.Struct("<8sqqq")
 
 @dataclass(frozen=True, eq=False)
 class UserState:
-    """A model's memory of a user after `count` events."""
+    """A model's state of a user after `count` events."""
 
     epoch: bytes
     count: int
-    last_item: int  # index of the last event that the model knows, -1 for none; the numbers have not read it yet
+    last_item: int  # index of the last event that the model knows, or -1; the numbers do not include it yet
     last_time: int
     numbers: npt.NDArray[np.float32]  # (state_size,)
 
@@ -39,7 +39,7 @@ class UserState:
 
     @classmethod
     def read(cls, content: bytes | None, size: int) -> UserState | None:
-        """None where there is none, or of another size: it will be rebuilt."""
+        """Parse a state. Return None if it is missing or has another size; it is then rebuilt."""
         if not content or len(content) != STATE_HEAD.size + 4 * size:
             return None
         epoch, count, item, seconds = STATE_HEAD.unpack_from(content)
@@ -48,7 +48,7 @@ class UserState:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What is kept of a user, for one model version."""
+    """The stored data of a user for one model version."""
 
     log: bytes | None
     state: bytes | None
@@ -56,35 +56,35 @@ class Stored:
 
 @dataclass(frozen=True, eq=False)
 class Appended:
-    """A user's events after some were added, and what became of each of these."""
+    """A user's log after events were appended, with the outcome of each event."""
 
     log: bytes
-    state: bytes | None  # as it was before or while they were added
+    state: bytes | None  # as stored before or during the append
     outcomes: list[Outcome]
 
 
 class StateStore(ABC):
-    """Calls take many users at once and come from one thread."""
+    """Interface of a store of users' events and states. Calls take many users at once and come from one thread."""
 
     @abstractmethod
     def read(self, users: Sequence[int], version: str) -> list[Stored]: ...
 
     @abstractmethod
     def append(self, events: Sequence[tuple[int, bytes]], version: str) -> list[Appended]:
-        """Add `user_log` entries to users' logs: for each user at once, each event once, in order of time."""
+        """Append `user_log` entries to users' logs: atomically per user, without duplicates, in order of time."""
 
     @abstractmethod
     def write(self, states: Sequence[tuple[int, bytes]], version: str) -> None:
-        """Keep states, but where a later one is kept already."""
+        """Store states, except where a later one is already stored."""
 
     def close(self) -> None:  # noqa: B027
-        """Let go of connections."""
+        """Close connections."""
 
 
 @dataclass
 class _User:
     log: bytes | None
-    changed: float  # when the log came to be as it is
+    changed: float  # when the log last changed
     states: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -93,19 +93,19 @@ class _User:
 
 
 class LocalStates(StateStore):
-    """The users of this process that were used last, within a bound of memory."""
+    """The most recently used users of this process, within a memory limit."""
 
     def __init__(self, settings: StateSettings, clock: Callable[[], float] = time.time) -> None:
         self._settings, self._clock = settings, clock
         self._users: OrderedDict[int, _User] = OrderedDict()
         self.bytes = 0
-        self.forgotten = 0  # users put out for want of room
+        self.forgotten = 0  # users evicted because the memory limit was reached
 
     def __len__(self) -> int:
         return len(self._users)
 
     def users(self) -> list[int]:
-        """Least recently used first."""
+        """Return the users, least recently used first."""
         return list(self._users)
 
     def read(self, users: Sequence[int], version: str) -> list[Stored]:
@@ -136,7 +136,7 @@ class LocalStates(StateStore):
                 self.put(user, kept.log, with_state(kept.states, version, state))
 
     def put(self, user: int, log: bytes | None, states: dict[str, bytes]) -> None:
-        """Keep exactly this of a user, and forget those used longest ago where memory ends."""
+        """Store exactly this data of a user. Evict the least recently used users if the memory limit is reached."""
         before = self._users.pop(user, None)
         self.bytes -= before.size if before else 0
         changed = before.changed if before is not None and before.log == log else self._clock()
@@ -147,7 +147,7 @@ class LocalStates(StateStore):
             self.forgotten += 1
 
     def fork(self, user: int) -> None:
-        """Say of the log that it goes on by itself: a state of it is none of the log that it was a copy of."""
+        """Give the log a new epoch, because it diverges from the log that it was copied from. Their states no longer match."""
         kept = self._of(user)
         if kept is not None and kept.log is not None:
             epoch = new_epoch()
@@ -158,18 +158,18 @@ class LocalStates(StateStore):
             self._drop(user)
 
     def left_s(self, user: int) -> int:
-        """Whole seconds for which the log may still be kept, at least one."""
+        """Return the whole seconds for which the log may still be kept, at least one."""
         kept = self._users.get(user)
         age = 0.0 if kept is None else self._clock() - kept.changed
         return max(1, self._settings.events_ttl_s - int(age))
 
     def log_of(self, user: int) -> bytes | None:
-        """Without counting as a use."""
+        """Return the user's log without marking the user as used."""
         kept = self._users.get(user)
         return kept.log if kept else None
 
     def states_of(self, user: int) -> dict[str, bytes]:
-        """By version; empty for a user who is not here."""
+        """Return the user's states by version; empty if the user is not stored."""
         kept = self._of(user)
         return kept.states if kept else {}
 
@@ -188,6 +188,6 @@ class LocalStates(StateStore):
 
 
 def with_state(states: dict[str, bytes], version: str, state: bytes) -> dict[str, bytes]:
-    """`states` with this one, and of the other versions' the one written last: what a rollback will want."""
+    """Return `states` with this one added. Of other versions, only the last written state is kept, for a rollback."""
     others = [name for name in states if name != version][-1:]
     return {**{name: states[name] for name in others}, version: state}

@@ -1,4 +1,4 @@
-"""The best of many scores, exactly, without sorting them; and how far they are spread."""
+"""Finds the best of many scores, exactly and without sorting them, and measures their spread."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from models.compiled import jit
 
 __all__ = ["best", "spread"]
 
-FEW = 512  # up to here a sorted list of the best so far is faster than a partition of all
-BLOCK = 256  # scores that are passed over together where none of them is good enough
+FEW = 512  # up to this count, a sorted list of the best so far is faster than a partition of all scores
+BLOCK = 256  # scores that are skipped together if none of them is good enough
 
 
 def best(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
-    """(<= count,) indices of the greatest scores (n,), best first, the lower index first among equal ones; only finite ones."""
+    """Return the indices (<= count,) of the greatest finite scores (n,), best first. Ties go to the lower index."""
     if count <= 0 or not len(scores):
         return np.empty(0, np.int64)
     if count <= FEW:
@@ -35,7 +35,7 @@ def best(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
 
 @jit
 def _best(scores: Any, items: Any, values: Any) -> Any:
-    """Fills `items` and `values` (count,) with the best, and returns how many there are."""
+    """Fill `items` and `values` (count,) with the best, and return how many there are."""
     count, found, least = len(items), 0, np.float32(-np.inf)
     for begin in range(0, len(scores), BLOCK):
         end = min(begin + BLOCK, len(scores))
@@ -59,7 +59,7 @@ def _best(scores: Any, items: Any, values: Any) -> Any:
 
 
 def spread(scores: npt.NDArray[np.float32]) -> float:
-    """Standard deviation of the scores that are finite, 0 where none is; several times as fast as numpy's own."""
+    """Return the standard deviation of the finite scores, or 0 if there are none. Several times as fast as numpy's own."""
     if not len(scores):
         return 0.0
     with np.errstate(invalid="ignore", over="ignore"):

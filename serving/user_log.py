@@ -1,8 +1,9 @@
-"""A user's latest events as one string of bytes: the truth that every state derives from.
+"""A user's latest events as one byte string: the source of truth for every state.
 
-Head: an epoch (8 random bytes, drawn anew whenever an event is put before another one) and the count of all events ever
-accepted. Then 24 bytes an event, in order of time, events of one time in order of arrival: time, item and key. Two logs of one
-epoch are one the continuation of the other, so a state that names its epoch and count is known to be right or not.
+The head is an epoch (8 random bytes, redrawn whenever an event is inserted before another one) and the count of all events ever
+accepted. Each event takes 24 bytes: time, item and key. Events are in order of time; events at the same time are in order of
+arrival. Of two logs with the same epoch, one continues the other. A state stores its epoch and count, so it can be checked
+against the log.
 """
 
 from __future__ import annotations
@@ -24,26 +25,26 @@ FIELDS = np.dtype([("time", "<i8"), ("item", "<i8"), ("key", "V8")])
 
 
 class Outcome(IntEnum):
-    """What became of an event."""
+    """The outcome of an event."""
 
-    APPLIED = 0  # it is the user's latest
-    LATE = 1  # put before later ones; states begin anew
-    DUPLICATE = 2  # an event of this key is there already
-    TOO_OLD = 3  # older than all events that are kept
+    APPLIED = 0  # it is the user's latest event
+    LATE = 1  # inserted before later events; states are rebuilt
+    DUPLICATE = 2  # an event with this key is already stored
+    TOO_OLD = 3  # older than all stored events
 
 
 @dataclass(frozen=True, eq=False)
 class UserLog:
-    """A log as it is read."""
+    """A parsed log."""
 
     epoch: bytes  # 8
     count: int  # events ever accepted
-    times: npt.NDArray[np.int64]  # (E,) UTC seconds, ascending: the latest E of them
+    times: npt.NDArray[np.int64]  # (E,) UTC seconds of the latest E events, ascending
     items: npt.NDArray[np.int64]  # (E,) raw ids
 
     @classmethod
     def read(cls, content: bytes | None) -> UserLog:
-        """None is a user without events."""
+        """Parse a log. None means a user without events."""
         if not content:
             nothing = np.empty(0, dtype=np.int64)
             return cls(b"\0" * 8, 0, nothing, nothing)
@@ -56,7 +57,7 @@ class UserLog:
 
 
 def key_of(event_id: str | None, item: int, time: int | None) -> bytes:
-    """8 bytes that tell an event from the user's others: of its id, else of its item and time, else random."""
+    """Return 8 bytes that identify an event of a user: a hash of its id, else of its item and time, else random bytes."""
     if event_id is None and time is None:
         return secrets.token_bytes(8)
     text = f"{item} {time}" if event_id is None else f"id {event_id}"
@@ -72,9 +73,9 @@ def new_epoch() -> bytes:
 
 
 def append(content: bytes | None, entries: bytes, limit: int, epoch: bytes) -> tuple[bytes, list[Outcome]]:
-    """The log with the events of `entries`, of which the latest `limit` are kept, and what became of each.
+    """Return the log with the events of `entries` added, and the outcome of each. The log keeps the latest `limit` events.
 
-    `epoch` is taken where one is needed. The script in `redis_state` does the same, byte for byte.
+    `epoch` is used if the log needs a new one. The script in `redis_state` does the same, byte for byte.
     """
     if content:
         own, count = HEAD.unpack_from(content)

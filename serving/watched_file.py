@@ -1,4 +1,4 @@
-"""A settings file that is read again when it changes, while requests are answered."""
+"""A settings file that is reloaded when it changes, while requests are being answered."""
 
 from __future__ import annotations
 
@@ -22,17 +22,28 @@ logger = logging.getLogger(__name__)
 
 
 class WatchedFile(Generic[Loaded, Made]):
-    """What a YAML file says, made into an object of use.
+    """An object built from a YAML file, rebuilt when the file changes.
 
-    `current()` costs a look at the clock, and a look at the file no more often than every `every_s` seconds. A file that has
-    become unusable is refused: the last good object stays, `fault` tells why until the file is mended, and a warning is logged
-    once. Threads may share it.
+    `current()` checks the clock on every call, and the file at most every `every_s` seconds. If the file becomes invalid, it is
+    refused: the last good object stays, `fault` holds the reason until the file is fixed, and a warning is logged once.
+    Thread-safe.
     """
 
     def __init__(
         self, path: Path, model: type[Loaded], make: Callable[[Loaded], Made], *, every_s: float = 1.0, optional: bool = False
     ) -> None:
-        """Reads the file. Raises SettingsError naming it, the key and the value; with `optional`, no file means defaults."""
+        """Read the file for the first time.
+
+        Args:
+            path: The YAML file.
+            model: Its settings.
+            make: Builds the object from the settings.
+            every_s: Least seconds between two checks of the file.
+            optional: Use the defaults if the file does not exist.
+
+        Raises:
+            SettingsError: If the file is missing or invalid; names the file, the key and the value.
+        """
         self.path = path
         self.fault: str | None = None
         self.reloads = 0
@@ -43,7 +54,7 @@ class WatchedFile(Generic[Loaded, Made]):
         self._next_look = time.monotonic() + every_s
 
     def current(self) -> Made:
-        """The object of the newest usable content."""
+        """Return the object built from the newest valid content."""
         if time.monotonic() >= self._next_look and self._lock.acquire(blocking=False):
             try:
                 self._next_look = time.monotonic() + self._every_s
@@ -53,7 +64,7 @@ class WatchedFile(Generic[Loaded, Made]):
         return self._made
 
     def reload(self) -> Made:
-        """Look at the file now."""
+        """Check the file now, and return the object built from the newest valid content."""
         with self._lock:
             self._look()
         return self._made
@@ -61,18 +72,18 @@ class WatchedFile(Generic[Loaded, Made]):
     def _look(self) -> None:
         try:
             content = self._content()
-            # By content and not by time: a file that is written twice within a clock tick is seen too.
+            # Compare the content, not the modification time, to notice a file that is written twice within a clock tick.
             if self.fault is None and content == self._seen:
                 return
             made = self._read(content)
         except RecsysError as error:
             if self.fault != str(error):
-                logger.warning("%s was refused and what it said before stays in force: %s", self.path, error)
+                logger.warning("%s was refused and its previous content stays active: %s", self.path, error)
             self.fault = str(error)
             return
         self._made, self._seen, self.fault = made, content, None
         self.reloads += 1
-        logger.info("%s was read anew", self.path)
+        logger.info("%s was reloaded", self.path)
 
     def _content(self) -> bytes | None:
         try:
@@ -80,7 +91,7 @@ class WatchedFile(Generic[Loaded, Made]):
         except FileNotFoundError as error:
             if self._optional:
                 return None
-            raise SettingsError(f"There is no file {self.path}: create it, or take it out of the settings.") from error
+            raise SettingsError(f"There is no file {self.path}: create it, or remove it from the settings.") from error
         except OSError as error:
             raise SettingsError(f"{self.path} cannot be read: {error.strerror}.") from error
 

@@ -1,4 +1,4 @@
-"""What a run shows in the Prefect UI."""
+"""Prefect UI artifacts of a run: tables, plots and addresses."""
 
 from __future__ import annotations
 
@@ -45,24 +45,28 @@ __all__ = [
     "show_version",
 ]
 
-MOST_ROWS = 500  # of a table in the UI
+MOST_ROWS = 500  # per table in the UI
 P = ParamSpec("P")
 
 
 def _for_people(show: Callable[P, None]) -> Callable[P, None]:
-    """`show`, within a task; where it raises, the run's log says so and the run goes on."""
+    """Make `show` best-effort within a task: if it raises, the run logs a warning and continues."""
 
     @wraps(show)
     def attempt(*args: P.args, **kwargs: P.kwargs) -> None:
-        drawn(f"What {show.__name__} shows", show, get_run_logger(), *args, **kwargs)
+        drawn(f"The artifact of {show.__name__}", show, get_run_logger(), *args, **kwargs)
 
     return attempt
 
 
 def address_artifact(uri: str, text: str, *, key: str, description: str) -> None:
-    """An address of the store with the command that opens it: no link, as a browser follows neither s3:// nor, from a page of the
-    server, file://."""
-    shown = f"{text}:\n\n`recsys open {uri}`\n\nA browser does not open the address: run this where the store can be reached.\n"
+    """Show a store address with the command that opens it.
+
+    It is not a link: a browser does not follow s3:// addresses, nor file:// addresses from a page of the server.
+    """
+    shown = (
+        f"{text}:\n\n`recsys open {uri}`\n\nBrowsers cannot open this address; run the command where the store can be reached.\n"
+    )
     create_markdown_artifact(shown, key=key, description=description)
 
 
@@ -104,8 +108,8 @@ def show_landing(landing: Landing) -> None:
     create_table_artifact(
         rows,
         key="landing",
-        description=f"Files of the landing zone in this run: rows = accepted + duplicates + quarantined. Complete until "
-        f"{_when(landing.watermark)}. {f'{more} more files are in the log of the zone.' if more else ''}",
+        description=f"Landing zone files in this run: rows = accepted + duplicates + quarantined. Complete until "
+        f"{_when(landing.watermark)}. {f'{more} more files are listed in the log of the zone.' if more else ''}",
     )
 
 
@@ -133,11 +137,11 @@ def show_drift(found: Monitored) -> None:
         create_table_artifact(
             live_rows(result.live),
             key="live-quality",
-            description=f"The champion {result.live.champion} after its training, and before",
+            description=f"Live quality of the champion {result.live.champion} after its training, beside its holdout",
         )
     for link, text, key in (
-        (found.page, "Every check, drawn, as a page", "drift-page"),
-        (found.evidently, "Evidently's drift report, a page", "drift-report"),
+        (found.page, "All drift checks with plots, as a page", "drift-page"),
+        (found.evidently, "Evidently's drift report, as a page", "drift-report"),
     ):
         if link is not None:
             address_artifact(link, text, key=key, description=f"{text}; the newest slice: {result.verdict}")
@@ -149,7 +153,7 @@ def show_training(candidates: list[Candidate]) -> None:
     create_image_artifact(
         _inline(png),
         key="training-curve",
-        description="Training loss and valid NDCG@10 by epoch; the dot is the epoch that was kept",
+        description="Training loss and valid NDCG@10 by epoch; the dot marks the epoch that was kept",
     )
 
 
@@ -163,13 +167,14 @@ def show_evaluation(evaluation: Evaluation) -> None:
     create_table_artifact(
         beyond_accuracy_rows(evaluation.beyond_accuracy, evaluation.intervals),
         key="beyond-accuracy",
-        description="What the top 10 is like, with 95 % intervals of means over requests: share of the catalogue shown, Gini index of "
-        "how often, novelty in bits, mean train events, share of tail items; by genres, diversity and distance in nats from the history",
+        description="Beyond-accuracy metrics of the top 10, with 95 % intervals for means over requests: share of the catalogue "
+        "shown, Gini index of exposure, novelty in bits, mean train events, share of tail items, genre diversity, and genre "
+        "distance from the history in nats",
     )
     create_table_artifact(
         value_rows(evaluation.value, "ss4rec"),
         key="value",
-        description=f"Expected value, with 95 % intervals. It rests on these assumptions: {' '.join(evaluation.value.assumptions)}",
+        description=f"Expected value, with 95 % intervals, based on these assumptions: {' '.join(evaluation.value.assumptions)}",
     )
 
 
@@ -177,9 +182,9 @@ def show_evaluation(evaluation: Evaluation) -> None:
 def show_recommendations(link: str) -> None:
     address_artifact(
         link,
-        "Evidently's page of the recommendations",
+        "Evidently's report on the recommendations",
         key="recommendations",
-        description="Evidently's page of the recommendations; it decides nothing",
+        description="Evidently's report on the recommendations, for information only; the gate does not use it",
     )
 
 
@@ -191,7 +196,9 @@ def show_decision(decision: Decision) -> None:
     png = comparison_png(decision)
     if png is not None:
         create_image_artifact(
-            _inline(png), key="challenger-and-champion", description="How the two rank the same requests, overall and by slice"
+            _inline(png),
+            key="challenger-and-champion",
+            description="Challenger and champion on the same requests, overall and by slice",
         )
 
 
@@ -199,9 +206,9 @@ def show_decision(decision: Decision) -> None:
 def show_page(uri: str, decision: Decision) -> None:
     address_artifact(
         uri,
-        "The decision as a page",
+        "The gate's decision as a page",
         key="gate-page",
-        description=f"The decision as a page to send on: {decision.outcome}",
+        description=f"The gate's decision as a page that can be shared: {decision.outcome}",
     )
 
 
@@ -212,11 +219,13 @@ def _inline(png: bytes) -> str:
 @_for_people
 def show_version(version: ModelRef) -> None:
     named = "" if version.name == DEFAULT_NAME else f" --set model_name={version.name}"
-    shown = f"## {version.name} {version.version}\n\nIts lineage, files, promotions and the gate's decisions:\n\n"
+    shown = (
+        f"## {version.name} {version.version}\n\nShow its lineage, files, promotions and gate decisions with this command:\n\n"
+    )
     create_markdown_artifact(
         f"{shown}`recsys show {version.version}{named}`\n\nIts files are under `{version.uri}`.\n",
         key="model-version",
-        description=f"Version of this run; the gate: {version.outcome}",
+        description=f"Model version of this run; gate outcome: {version.outcome}",
     )
 
 
@@ -231,7 +240,7 @@ def show_search(record: SearchRecord) -> None:
         create_image_artifact(
             _inline(search_png(record.trials, record.importance)),
             key="search",
-            description="Valid NDCG@10 of each trial and the best so far; which settings separate good trials from the others",
+            description="Valid NDCG@10 of each trial and the best so far, with the importance of each setting",
         )
 
 

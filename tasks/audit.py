@@ -1,12 +1,16 @@
-"""How much of a version's score is what it learnt, and how much the protocol: the numbers under each switch, side by side.
+"""Audit of a version's score: how much comes from the model, and how much from the evaluation protocol.
 
-The stored version is ranked on its own test requests with seen items in and out of the ranking, with the request at the
-target's time and at the last event before it, and with the histories as they are and with the order of events of one
-second drawn anew. Nothing else changes, so what a number loses is what the switch was worth. A score that leans on the
-order in which a source lists events of one second falls when that order is drawn.
+The stored version is ranked on its own test requests while three switches are toggled:
 
-The tie order of the train and test parts themselves cannot be switched for a trained version: it may have learnt what
-another order holds out. `retrained` trains the same settings under each order instead.
+- seen items are excluded from the ranking or included in it;
+- the request is made at the target's time or at the time of the last event before it;
+- events with equal timestamps keep their order in the histories (`as they are`) or are shuffled (`drawn anew`).
+
+Nothing else changes, so the difference in a metric is the effect of the switch. A score that depends on the order in which a
+source lists events of the same second drops when that order is shuffled.
+
+The tie order of the train and test parts cannot be switched for a trained version, because the version may have learnt events
+that another order holds out. `retrained` trains the same settings under each order instead.
 """
 
 from __future__ import annotations
@@ -39,10 +43,10 @@ __all__ = ["AuditReport", "AuditRow", "Effect", "audit_model", "audit_version", 
 FloatArray = npt.NDArray[np.float64]
 Ties = Literal["as they are", "drawn anew"]
 RequestTime = Literal["target", "last"]
-Switches = tuple[bool, RequestTime, Ties]  # seen items masked, when the request is asked, order of ties in the histories
-Cube = dict[Switches, list[IntArray]]  # ranks (R,) under each combination, one array for each draw
+Switches = tuple[bool, RequestTime, Ties]  # seen items masked, time of the request, order of ties in the histories
+Cube = dict[Switches, list[IntArray]]  # ranks (R,) for each combination, one array per draw
 RESAMPLES = 2000
-WORTH_SAYING = 0.1  # share of NDCG@10
+WORTH_SAYING = 0.1  # minimum share of NDCG@10 that is reported as a finding
 WHEN: dict[RequestTime, str] = {"target": "the target's time", "last": "the last event's time"}
 ORDER_NAMES: dict[Ordering, str] = {
     "float32-source": "float32 time, ties in source order",
@@ -67,7 +71,7 @@ class AuditRow:
 
 @dataclass(frozen=True)
 class Effect:
-    """What turning one switch alone changes, on the same requests."""
+    """The effect of one switch alone, measured on the same requests."""
 
     switch: str
     ndcg_own: float
@@ -79,16 +83,16 @@ class Effect:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """Every row and, for the version's own protocol, the effect of each switch."""
+    """All rows, and the effect of each switch relative to the version's own protocol."""
 
     model_name: str
     version: str
     dataset: str
     protocol: str
-    tied_share: float  # of the histories' events, those that share their second with a neighbour
+    tied_share: float  # share of the histories' events that have the same timestamp as a neighbour
     rows: list[AuditRow]
     effects: list[Effect]
-    findings: list[str]  # what a reader of the score should know; empty where no switch is worth much
+    findings: list[str]  # caveats for readers of the score; empty if no switch has a large effect
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -97,9 +101,18 @@ class AuditReport:
 def audit_version(
     store: Store, ref: ModelRef, *, retrain: bool, draws: int, seed: int, report: Callable[[str], None]
 ) -> AuditReport:
-    """Audit a sealed version on the dataset that it was trained on, and keep the report as JSON and Markdown in the store.
+    """Audit a sealed version on its own dataset version, and store the report as JSON and Markdown.
 
-    `report` is told of each step. Raises VersionCorruptError where the version is not what was sealed.
+    Args:
+        store: Store that holds the version; the report is written under `audits/`.
+        ref: Version to audit.
+        retrain: Whether to also train the same settings under each order of events.
+        draws: Number of random orders that the ties are shuffled into.
+        seed: Seed of the shuffles and the bootstrap.
+        report: Called with a line of text at the start of each step.
+
+    Raises:
+        VersionCorruptError: The stored files differ from those that were sealed.
     """
     manifest = read_manifest(store, ref.name, ref.version)
     settings = manifest["lineage"]["settings"]
@@ -132,7 +145,7 @@ def audit_version(
 
 
 def audit_model(model: Recommender, events: pd.DataFrame, settings: EvaluationSettings, *, draws: int, seed: int) -> AuditReport:
-    """`model`, trained on `events` under `settings`, on their test requests under every combination of the switches."""
+    """Audit `model`, which was trained on `events` under `settings`, under every combination of the switches."""
     parts = split(events, _at_target(settings))
     cube = _cube(model, parts, settings, draws=draws, seed=seed)
     masked, time = parts.masks_seen(model.sequential), settings.request_time
@@ -166,7 +179,10 @@ def retrained(
     report: Callable[[str], None],
     orderings: Sequence[Ordering] = tuple(ORDER_NAMES),
 ) -> list[AuditRow]:
-    """The same model trained under each order of events, each ranked under every combination of the other switches."""
+    """Train the model under each order of events, and rank each under every combination of the other switches.
+
+    `fresh` returns a new, untrained model each time it is called.
+    """
     rows = []
     for ordering in orderings:
         parts = split(events, _at_target(settings), ordering)
@@ -179,24 +195,24 @@ def retrained(
 
 
 def redraw_ties(requests: Requests, rng: np.random.Generator) -> Requests:
-    """The requests with the order of each history's events of one second drawn anew."""
+    """Return the requests with the events of equal timestamps shuffled within each history."""
     rows = requests.row_of_event
     order = np.lexsort((rng.random(len(rows)), requests.timestamps, rows))
-    # Histories ascend in time, so only places within a second change.
+    # Histories are sorted by time, so only events of the same second change places.
     return replace(requests, item_ids=requests.item_ids[order])
 
 
 def render_markdown(report: AuditReport) -> str:
-    """The audit for people: what each switch is worth, then all numbers."""
+    """Render the audit as Markdown: first the effect of each switch, then all figures."""
     lines = [
         f"## Audit of {report.model_name} {report.version}",
         "",
-        f"Protocol `{report.protocol}`, dataset {report.dataset}. {report.tied_share:.0%} of the histories' events share their second "
-        "with a neighbour.",
+        f"Protocol `{report.protocol}`, dataset {report.dataset}. {report.tied_share:.0%} of the histories' events have the "
+        "same timestamp (to the second) as a neighbour.",
         "",
         *[f"- {finding}" for finding in report.findings],
         *([""] if report.findings else []),
-        "| switch | NDCG@10 own | switched | difference (95 %) | share of the own |",
+        "| switch | own NDCG@10 | switched | difference (95 %) | relative |",
         "|---|---|---|---|---|",
     ]
     for effect in report.effects:
@@ -247,7 +263,7 @@ def _asked_at(requests: Requests, request_time: RequestTime) -> Requests:
 
 
 def _ndcg(ranks: list[IntArray]) -> FloatArray:
-    """(R,) mean over the draws."""
+    """NDCG@10 per request (R,), averaged over the draws."""
     mean: FloatArray = np.mean([per_request(r, "ndcg", 10) for r in ranks], axis=0)
     return mean
 
@@ -291,6 +307,6 @@ def _finding(effect: Effect) -> str | None:
         return None
     verb = "loses" if effect.share < 0 else "gains"
     return (
-        f"With {effect.switch} the version {verb} {abs(effect.share):.0%} of its NDCG@10 ({effect.ndcg_own:.4f} to "
+        f"With {effect.switch}, the version {verb} {abs(effect.share):.0%} of its NDCG@10 ({effect.ndcg_own:.4f} to "
         f"{effect.ndcg_switched:.4f}, 95 % interval of the difference {low:+.4f} to {high:+.4f})."
     )

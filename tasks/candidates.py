@@ -1,4 +1,4 @@
-"""Trains one candidate model on a dataset version and leaves it in a folder of this machine."""
+"""Train one candidate model on a dataset version and save it to a local folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained model in a folder, and how its training went."""
+    """A trained model in a local folder, with a record of its training."""
 
     kind: CandidateKind
     folder: str
@@ -42,34 +42,37 @@ class Candidate:
     parameters: int
     device: str
     seconds: float
-    files: dict[str, str]  # name -> sha256, as they were saved
-    replicas: int = 1  # processes that trained it together
+    files: dict[str, str]  # name -> sha256 when saved
+    replicas: int = 1  # processes that trained it jointly
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def candidate_kinds(settings: ModelSettings) -> list[CandidateKind]:
-    """The models that a run trains, the floor first."""
+    """The models that a run trains; popularity, the simplest baseline, comes first."""
     kinds: list[CandidateKind] = ["popularity"]
     return [*kinds, "ncf", "ss4rec"] if settings.ncf is not None else [*kinds, "ss4rec"]
 
 
 def read_split(store: Store, dataset: DatasetRef, settings: EvaluationSettings) -> Split:
-    """The dataset version under the configured protocol."""
+    """Load the dataset version and split it under the configured protocol."""
     return split(read_table(store, dataset, "interactions", ["user_id", "movie_id", "timestamp", "row"]), settings)
 
 
 def train_candidate(
     store: Store, dataset: DatasetRef, kind: CandidateKind, settings: RetrainSettings, on_epoch: OnEpoch | None = None
 ) -> Candidate:
-    """Train one model; a run that was killed goes on from its last epoch.
+    """Train one model. If an earlier run was killed, training resumes from its last epoch.
 
-    Where the settings want several replicas, they are processes of their own that end with this one, and read the dataset from
-    `settings.store`. Raises TrainingError where training cannot start or diverges.
+    If the settings ask for several replicas, each one is a separate process that ends with this one and reads the dataset from
+    `settings.store`.
+
+    Raises:
+        TrainingError: Training cannot start, or it diverges.
     """
     placement = placement_of(kind, settings.models)
-    # A core is left to Prefect's server and whatever else runs: with OpenMP threads on every core, each short operation
+    # Leave one core to the Prefect server and other processes. With OpenMP threads on every core, each short operation
     # waits at its barrier for a thread that has lost its core, and an epoch can take thirty times as long.
     threads = max(1, ((os.cpu_count() or 2) - 1) // placement.replicas)
     if placement.replicas > 1:
@@ -81,17 +84,17 @@ def train_candidate(
             trains=f"{kind} of {settings.model_name}",
             on_epoch=on_epoch,
             threads=threads,
-            if_killed=f"Lower models.{kind}.replicas or the model's batch; run again, it goes on from its last epoch.",
+            if_killed=f"Lower models.{kind}.replicas or the model's batch, and run again: training resumes from the last epoch.",
             placement=placement,
         )
-        assert candidate is not None  # the first replica's
+        assert candidate is not None  # of the first replica
         return candidate
     torch.set_num_threads(threads)
     return _save(*_fit(store, dataset, kind, settings, on_epoch), kind, settings)
 
 
 def clear_checkpoints(settings: RetrainSettings) -> None:
-    """Forget the checkpoints of a run that has ended."""
+    """Delete the checkpoints of a run that has ended."""
     shutil.rmtree(_checkpoints(settings), ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""What serving shows of a version's items: titles, years, genres and popularity, stored beside the weights."""
+"""The item catalogue of a version: titles, years, genres and popularity, stored beside the weights for serving."""
 
 from __future__ import annotations
 
@@ -17,10 +17,18 @@ __all__ = ["write_catalogue"]
 
 
 def write_catalogue(folder: Path, catalogue: IntArray, items: pd.DataFrame, train: Sequences) -> Path:
-    """Write `catalogue.parquet`: a row for each item of the model, in the order of its scores.
+    """Write `catalogue.parquet`: one row per item of the model, in the order of the model's scores.
 
-    Columns movie_id, title (empty where none is known), year (null where it is unknown), genres (joined by |) and train_events.
-    `catalogue` (n,) raw ids, ascending; `items` is the dataset's table.
+    Its columns are movie_id, title (empty if unknown), year (null if unknown), genres (joined by |) and train_events.
+
+    Args:
+        folder: Folder of the version.
+        catalogue: (n,) raw item ids, ascending.
+        items: The dataset's table of items.
+        train: Train part of the split, in which the events of each item are counted.
+
+    Returns:
+        The path of the file.
     """
     described = items.drop_duplicates("movie_id").set_index("movie_id").reindex(catalogue)
     inside = np.isin(train.item_ids, catalogue)

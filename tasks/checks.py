@@ -1,4 +1,4 @@
-"""Faults of the rows of one raw table: which rows are bad, and why."""
+"""Check the rows of one raw table: which rows are bad, and why."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from configs.settings import ValidationSettings
 
 __all__ = ["MILLISECONDS_FROM", "WHOLE_BELOW", "Checks", "Mask", "Numbers", "joined_cells", "judge_events"]
 
-MILLISECONDS_FROM = 100_000_000_000  # as seconds, the year 5138
-WHOLE_BELOW = 2.0**53  # from here on a float holds no longer every whole number
-CELL_CHARACTERS = 200  # of a quarantined cell that are kept
+MILLISECONDS_FROM = 100_000_000_000  # in seconds, this is the year 5138
+WHOLE_BELOW = 2.0**53  # from here on, a float cannot represent every whole number
+CELL_CHARACTERS = 200  # characters kept of a quarantined cell
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 
 
 class Checks:
-    """Faults of one raw table, by row. Cells are numbers, text, or missing."""
+    """The faults found in one raw table, by row. Cells are numbers, text, or missing."""
 
     def __init__(self, name: str, raw: pd.DataFrame) -> None:
         self.name, self.raw = name, raw
@@ -29,14 +29,15 @@ class Checks:
         self.reasons: dict[str, Mask] = {}
 
     def mark(self, mask: Mask, reason: str) -> None:
+        """Mark rows as bad, with the reason."""
         if mask.any():
             self.reasons[reason] = self.reasons[reason] | mask if reason in self.reasons else mask
             self.bad = self.bad | mask
 
     def numbers(self, column: str, *, whole: bool) -> Numbers:
-        """The column as numbers; cells that are none are marked, and 0 stands for them."""
+        """Return the column as numbers. Cells that are not valid numbers are marked as bad and replaced by 0."""
         cells = self.raw[column]
-        if isinstance(cells.dtype, np.dtype) and cells.dtype.kind == "i":  # unsigned cells may not fit: judged as any others
+        if isinstance(cells.dtype, np.dtype) and cells.dtype.kind == "i":  # unsigned cells may not fit; they are checked below
             numbers = cells.to_numpy(np.int64)
             if whole and len(numbers) and max(int(numbers.max()), -int(numbers.min())) >= WHOLE_BELOW:
                 large = (numbers >= int(WHOLE_BELOW)) | (numbers <= -int(WHOLE_BELOW))
@@ -55,11 +56,11 @@ class Checks:
         return np.where(finite, values, 0)
 
     def counts(self) -> dict[str, int]:
-        """Rows of each reason."""
+        """Return the number of rows for each reason."""
         return {reason: int(mask.sum()) for reason, mask in sorted(self.reasons.items())}
 
     def quarantined(self) -> pd.DataFrame:
-        """row (its place in the table), reasons (joined by ;) and cells (the original ones, as text) of each bad row."""
+        """Return row (position in the table), reasons (joined by ;) and cells (the original cells, as text) of each bad row."""
         rows = np.flatnonzero(self.bad)
         return pd.DataFrame(
             {
@@ -80,9 +81,12 @@ class Checks:
 
 
 def judge_events(checks: Checks, settings: ValidationSettings, now: int) -> dict[str, Numbers]:
-    """user_id, movie_id, rating and timestamp of a raw table of events as numbers; bad rows are marked. `now` is UTC seconds."""
+    """Return user_id, movie_id, rating and timestamp of raw events as numbers, and mark the bad rows.
+
+    `now` is UTC seconds.
+    """
     columns = {name: checks.numbers(name, whole=name != "rating") for name in ("user_id", "movie_id", "rating", "timestamp")}
-    parsed = ~checks.bad  # the range of a cell that is no number is not judged
+    parsed = ~checks.bad  # ranges are checked only in rows whose cells are all numbers
     for name in ("user_id", "movie_id"):
         checks.mark(parsed & (columns[name] < 0), f"{name} is negative")
     rating, time = columns["rating"], columns["timestamp"]
@@ -97,7 +101,7 @@ def judge_events(checks: Checks, settings: ValidationSettings, now: int) -> dict
 
 
 def joined_cells(raw: pd.DataFrame) -> pd.Series[str]:
-    """The cells of each row as text, joined by |; a missing one is empty, a long one is cut."""
+    """Return the cells of each row as text, joined by |. Missing cells are empty, and long cells are cut."""
     texts = []
     for place in range(raw.shape[1]):
         text = pa.array(raw.iloc[:, place].astype("string").fillna(""), pa.string(), from_pandas=True)

@@ -1,4 +1,4 @@
-"""Folds the parts of a dataset into one: a new version with the same content."""
+"""Compact the parts of a dataset into one: a new version with the same content."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ __all__ = ["compact", "is_due"]
 
 
 def is_due(layout: Layout, settings: LandingSettings) -> bool:
-    """Whether a version has more parts, or more of its rows in later parts, than the settings want."""
+    """Return whether a version has more parts, or a larger share of its rows in later parts, than the settings allow."""
     later = layout.parts[1:]
     rows = sum(part.events.rows for part in later)
     return len(later) > settings.compact_parts or rows > settings.compact_share * layout.rows
 
 
 def compact(store: Store, name: str, settings: LandingSettings, work_dir: Path, now: float, *, force: bool = False) -> DatasetRef:
-    """Compact the newest version that a landing zone made of `name`, where it is due or with `force`; one of a single part is given
-    back as it is.
+    """Compact the newest version that a landing zone made of `name`, if compaction is due or `force` is set.
 
-    Raises NotFoundError where there is none, VersionCorruptError where its parts do not hold what the manifest says,
-    AlreadyExistsError where other runs were faster `landing.races` times.
+    A version that is not due, or that has a single part, is returned unchanged.
+
+    Raises:
+        NotFoundError: No landing zone has added to the dataset.
+        VersionCorruptError: The parts do not hold the events that the manifest records.
+        AlreadyExistsError: Other runs were faster `landing.races` times.
     """
     for _ in range(settings.races):
         try:
@@ -47,8 +50,8 @@ def _compact(store: Store, name: str, settings: LandingSettings, work_dir: Path,
     head = log.head()
     if head is None:
         raise NotFoundError(
-            f"{store.uri(log.prefix)} has no log: no landing zone has added to the dataset {name}, so there is nothing to compact. "
-            "`recsys etl --landing FOLDER` adds files."
+            f"{store.uri(log.prefix)} has no log: no landing zone has added to the dataset {name}, so there is nothing to "
+            "compact. `recsys etl --landing FOLDER` adds files."
         )
     files = PartFiles(store, work_dir / "parts")
     state = state_of(store, files, name, head.version)
@@ -67,8 +70,8 @@ def _compact(store: Store, name: str, settings: LandingSettings, work_dir: Path,
             writer.close()
         if digest != state.layout.events:
             raise VersionCorruptError(
-                f"The parts of {name}/{head.version} hold other events than its manifest tells of; nothing was compacted. Ingest the "
-                "landing zone anew into another store."
+                f"The parts of {name}/{head.version} do not hold the events that its manifest records; nothing was "
+                "compacted. Ingest the landing zone again into another store."
             )
         part = Part(store_file(store, name, number, "events", writer.path, writer.rows), None, writer.first, writer.last)
     layout = replace(state.layout, parts=(part,))

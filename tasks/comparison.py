@@ -1,8 +1,8 @@
 """Comparisons: several models, several seeds, one dataset version, one protocol.
 
-A comparison lies under `comparisons/<id>/`: `comparison.json` says what its runs have in common, and each run is
-`runs/<entry>-<seed>.parquet`, its ranks, sealed by `runs/<entry>-<seed>.json`, its record. Both are written once, so a comparison
-that was killed goes on with what is missing.
+A comparison is stored under `comparisons/<id>/`. `comparison.json` holds the facts that its runs have in common. Each run has its
+ranks in `runs/<entry>-<seed>.parquet`, sealed by its record in `runs/<entry>-<seed>.json`. Both files are written once, so a
+comparison that was killed resumes with the missing runs.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class StoredRun:
-    """A run of the comparison: its record and where each request's target came."""
+    """A run of the comparison: its record, and the rank of each request's target."""
 
     entry: str
     seed: int
@@ -63,9 +63,10 @@ class StoredRun:
 
 
 def begin_comparison(store: Store, dataset: DatasetRef, settings: CompareSettings) -> str:
-    """The comparison's id, its common facts stored.
+    """Store the dataset version and protocol of the comparison, and return its id.
 
-    Raises SettingsError where a comparison of that id has another dataset version or protocol.
+    Raises:
+        SettingsError: A comparison with this id has another dataset version or protocol.
     """
     facts = {"dataset": f"{dataset.name}/{dataset.version}", "protocol": settings.evaluation.protocol_id}
     comparison = settings.id or _content_id(facts, settings)
@@ -79,14 +80,14 @@ def begin_comparison(store: Store, dataset: DatasetRef, settings: CompareSetting
         for name, value in facts.items():
             if stored.get(name) != value:
                 raise SettingsError(
-                    f"The comparison {comparison} was begun with the {name} {stored.get(name)}, and this run has {value}: their "
-                    "figures do not compare. Set the same again, or give this comparison another id."
+                    f"The comparison {comparison} was started with the {name} {stored.get(name)}, but this run has {value}: "
+                    "their figures cannot be compared. Use the original value, or give this comparison another id."
                 ) from None
     return comparison
 
 
 def pinned_dataset(store: Store, settings: CompareSettings) -> str | None:
-    """Dataset version `name/version` that is asked for, or that the comparison of this id was begun with."""
+    """The dataset version `name/version` from the settings or the stored comparison with this id, or None if neither has one."""
     if settings.dataset is not None or settings.id is None:
         return settings.dataset
     try:
@@ -96,14 +97,17 @@ def pinned_dataset(store: Store, settings: CompareSettings) -> str | None:
 
 
 def runs_of(settings: CompareSettings) -> list[tuple[EntrySettings, int]]:
-    """Entry and seed of each run that makes the comparison."""
+    """Entry and seed of each run of the comparison."""
     return [(entry, seed) for entry in settings.entries for seed in settings.seeds_of(entry)]
 
 
 def missing_runs(store: Store, comparison: str, settings: CompareSettings) -> list[tuple[EntrySettings, int]]:
-    """Runs that are not stored yet; what one left that was killed just after it was stored is removed.
+    """Return the runs that are not stored yet.
 
-    Raises SettingsError where a stored one was made with other settings of its model.
+    Checkpoints of stored runs are deleted: a run that was killed right after it was stored leaves them behind.
+
+    Raises:
+        SettingsError: A stored run used other settings for its model.
     """
     missing = []
     for entry, seed in runs_of(settings):
@@ -120,13 +124,13 @@ def missing_runs(store: Store, comparison: str, settings: CompareSettings) -> li
         if changed:
             raise SettingsError(
                 f"{entry.name} of the comparison {comparison} was run with other settings ({'; '.join(changed)}). Give the entry "
-                "another name, or the comparison another id."
+                "another name, or give the comparison another id."
             )
     return missing
 
 
 def run_plan(comparison: str, entry: EntrySettings, seed: int, dataset: DatasetRef, settings: CompareSettings) -> RunPlan:
-    """What is known of the run before it begins."""
+    """Return the facts about the run that are known before it starts."""
     return RunPlan(
         name=f"{entry.name}-{seed}",
         group=comparison,
@@ -153,10 +157,13 @@ def run_entry(
     settings: CompareSettings,
     on_epoch: OnEpoch | None = None,
 ) -> None:
-    """Train the entry with one seed, rank the test requests, and store the run. One that was killed goes on from its last epoch.
-    Of replicas that train together, the first ranks and stores.
+    """Train the entry with one seed, rank the test requests, and store the run.
 
-    Raises TrainingError where training cannot start or diverges.
+    If an earlier attempt was killed, training resumes from its last epoch. If several replicas train together, only the first one
+    ranks and stores.
+
+    Raises:
+        TrainingError: Training cannot start, or it diverges.
     """
     model = make_recommender(entry.kind, entry.models)
     model.prepare()
@@ -174,7 +181,7 @@ def run_entry(
     intervals = confidence_intervals(
         per_request_metrics(ranking.ranks, settings.evaluation.ks), resamples=settings.resamples, seed=settings.bootstrap_seed
     )
-    seconds = max(fitted.seconds, sum(report.seconds for report in fitted.epochs))  # a resumed fit knows its own part only
+    seconds = max(fitted.seconds, sum(report.seconds for report in fitted.epochs))  # a resumed fit reports its own part only
     record = RunRecord(
         plan=run_plan(comparison, entry, seed, dataset, settings),
         epochs=fitted.epochs,
@@ -195,19 +202,24 @@ def run_entry(
 
 
 def read_record(store: Store, comparison: str, entry: str, seed: int) -> RunRecord:
-    """Raises NotFoundError where the run has not ended."""
+    """Read the record of a run. Raises NotFoundError if the run has not ended."""
     return RunRecord.from_dict(_read_json(store, f"{_run_key(comparison, entry, seed)}.json"))
 
 
 def read_run(store: Store, comparison: str, entry: str, seed: int) -> StoredRun:
-    """Raises NotFoundError where the run has not ended, VersionCorruptError where its ranks are not those it was sealed with."""
+    """Read a run with its ranks.
+
+    Raises:
+        NotFoundError: The run has not ended.
+        VersionCorruptError: The ranks differ from those that were sealed.
+    """
     key = _run_key(comparison, entry, seed)
     sealed = _read_json(store, f"{key}.json")
     content = store.get(f"{key}.parquet")
     if hashlib.sha256(content).hexdigest() != sealed["ranks_sha256"]:
         raise VersionCorruptError(
-            f"{store.uri(f'{key}.parquet')} is not what its record was written with. Delete it with the record beside it, and start "
-            "the comparison again: it does only what is missing."
+            f"{store.uri(f'{key}.parquet')} does not match its record. Delete both files, and start the comparison again: "
+            "only missing runs are executed."
         )
     frame = pd.read_parquet(io.BytesIO(content))
     users, targets, ranks = (frame[column].to_numpy(np.int64) for column in ("user_id", "target", "rank"))
@@ -215,12 +227,13 @@ def read_run(store: Store, comparison: str, entry: str, seed: int) -> StoredRun:
 
 
 def refuse_other_requests(runs: list[StoredRun]) -> None:
-    """Raises ComparisonError where two runs were not ranked on the same requests."""
+    """Raise ComparisonError if two runs were not ranked on the same requests."""
     for run in runs[1:]:
         if not (np.array_equal(run.user_ids, runs[0].user_ids) and np.array_equal(run.targets, runs[0].targets)):
             raise ComparisonError(
-                f"{run.entry} seed {run.seed} and {runs[0].entry} seed {runs[0].seed} were ranked on different requests, though their "
-                "dataset version and protocol are the same: other versions of this product split it. Give the comparison another id."
+                f"{run.entry} seed {run.seed} and {runs[0].entry} seed {runs[0].seed} were ranked on different requests, "
+                "although they have the same dataset version and protocol: different versions of this product made the splits. "
+                "Give the comparison another id."
             )
 
 
@@ -234,11 +247,11 @@ def _write_run(store: Store, key: str, record: RunRecord, ranking: Ranking) -> N
         store.put_new(f"{key}.parquet", content)
     except AlreadyExistsError:
         if store.exists(f"{key}.json"):
-            return  # another process has done this run
-        if store.get(f"{key}.parquet") != content:  # left by one that was killed before it sealed them
+            return  # another process has stored this run
+        if store.get(f"{key}.parquet") != content:  # left by a process that was killed before it sealed them
             store.delete(f"{key}.parquet")
             store.put_new(f"{key}.parquet", content)
-    with suppress(AlreadyExistsError):  # another process has just done this run
+    with suppress(AlreadyExistsError):  # another process has just stored this run
         store.put_new(f"{key}.json", json.dumps(sealed, indent=2).encode())
 
 
@@ -255,7 +268,10 @@ def _model_settings(entry: EntrySettings) -> dict[str, Any]:
 
 
 def _content_id(facts: dict[str, str], settings: CompareSettings) -> str:
-    """12 hex digits over what decides the figures; seeds are left out, so more of them go on with the same comparison."""
+    """Hash everything that determines the figures into 12 hex digits.
+
+    Seeds are left out, so a run with more seeds extends the same comparison.
+    """
     entries = {entry.name: [entry.kind, _model_settings(entry)] for entry in settings.entries}
     code = git_commit() or importlib.metadata.version("movielens-recsys")
     return hashlib.sha256(json.dumps([facts, entries, code], sort_keys=True).encode()).hexdigest()[:12]
@@ -266,7 +282,7 @@ def _read_json(store: Store, key: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(store.get(key))
     except ValueError as error:
         raise VersionCorruptError(
-            f"{store.uri(key)} cannot be read as JSON ({error}): it was changed after it was stored. Delete it, and start the comparison "
-            "again: it does only what is missing."
+            f"{store.uri(key)} cannot be read as JSON ({error}): it was changed after it was stored. Delete it, and start the "
+            "comparison again: only missing runs are executed."
         ) from error
     return found

@@ -1,4 +1,4 @@
-"""What a comparison shows in the Prefect UI."""
+"""Prefect UI artifacts of a comparison."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def show_comparison(comparison: Comparison) -> None:
     create_table_artifact(
         result_rows(comparison),
         key="comparison-results",
-        description=f"Test requests of {comparison.dataset} under {comparison.protocol}; against {comparison.reference}",
+        description=f"Test requests of {comparison.dataset} under {comparison.protocol}; the reference is {comparison.reference}",
     )
     matrix = [
         {
@@ -31,6 +31,8 @@ def show_comparison(comparison: Comparison) -> None:
         for cell in comparison.matrix
     ]
     create_table_artifact(
-        matrix, key="comparison-matrix", description=f"Which is better, at {comparison.alpha:g} for all together"
+        matrix,
+        key="comparison-matrix",
+        description=f"Pairwise tests of which entry is better, at level {comparison.alpha:g} for all tests together",
     )
     address_artifact(comparison.page, "Report", key="comparison-report", description=headline(comparison))

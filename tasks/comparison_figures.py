@@ -16,7 +16,7 @@ GREY = "#7a7a7a"
 
 
 def colours(comparison: Comparison) -> dict[str, str]:
-    """A colour for each entry, the same in all figures; popularity is grey, and SS4Rec has the first, as in a run's figures."""
+    """Assign each entry a colour for all figures. Popularity is grey; SS4Rec gets the first colour, as in a run's figures."""
     entries = sorted(comparison.entries, key=lambda entry: (entry.kind != "ss4rec", entry.name))
     trained = [entry.name for entry in entries if entry.kind != "popularity"]
     chosen = {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(trained)}
@@ -24,7 +24,7 @@ def colours(comparison: Comparison) -> dict[str, str]:
 
 
 def intervals_svg(comparison: Comparison) -> bytes:
-    """HR@10 and NDCG@10 of each entry: its seeds' mean with the 95 % interval over requests, and the spread of its seeds."""
+    """Plot HR@10 and NDCG@10 of each entry: the mean over seeds, its 95 % interval over requests, and the spread over seeds."""
     from matplotlib.figure import Figure
 
     entries, chosen = list(reversed(comparison.entries)), colours(comparison)
@@ -49,10 +49,10 @@ def intervals_svg(comparison: Comparison) -> bytes:
 
 
 def learning_curves_svg(comparison: Comparison) -> bytes | None:
-    """Valid NDCG@10 and training loss by epoch: a line for each seed, a dot at the epoch that was kept.
+    """Plot valid NDCG@10 and training loss by epoch: one line per seed, and a dot at the epoch that was kept.
 
-    Losses of different models have different units, so each entry has axes of its own for them. None where nothing was trained
-    in epochs.
+    Losses of different models have different units, so each entry has its own loss axes. Returns None if no entry was trained in
+    epochs.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -83,7 +83,7 @@ def learning_curves_svg(comparison: Comparison) -> bytes | None:
         if not _learns(entry):
             value = float(np.mean([curve.valid[-1] for curve in entry.curves if curve.valid]))
             valid_axes.axhline(value, color=chosen[entry.name], linestyle="--", linewidth=1.2, label=_plain(entry.name))
-    valid_axes.set_title("valid NDCG@10; a line for each seed, a dot at the epoch that was kept", fontsize=10, loc="left")
+    valid_axes.set_title("valid NDCG@10; one line per seed, a dot at the epoch that was kept", fontsize=10, loc="left")
     valid_axes.legend(frameon=False, fontsize=9, ncols=min(4, len(comparison.entries)))
     for axes in (valid_axes, *loss_axes):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -97,7 +97,7 @@ def _learns(entry: EntryResult) -> bool:
 
 
 def _plain(name: str) -> str:
-    return name.replace("$", r"\$")  # matplotlib would read mathematics
+    return name.replace("$", r"\$")  # matplotlib would parse it as mathematics
 
 
 def _quiet(axes: Any, grid: str) -> None:
@@ -110,7 +110,7 @@ def _svg(figure: Any) -> bytes:
     import matplotlib
 
     buffer = io.BytesIO()
-    # Without date and with one salt for its ids, the same comparison is the same file.
+    # Without a date and with a fixed salt for its ids, the same comparison always gives the same file.
     with matplotlib.rc_context({"svg.hashsalt": "recsys", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return buffer.getvalue()

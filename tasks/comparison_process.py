@@ -1,5 +1,7 @@
-"""A comparison's run in processes of its own: torch's random numbers and threads are the process's, so runs that share one would
-neither repeat nor be timed alone."""
+"""Execute each run of a comparison in a separate process.
+
+Torch's random numbers and threads belong to the process. Runs that shared one could neither be reproduced nor timed on their own.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,10 @@ __all__ = ["run_entry_apart"]
 def run_entry_apart(
     comparison: str, entry: EntrySettings, seed: int, dataset: DatasetRef, settings: CompareSettings, on_epoch: OnEpoch
 ) -> None:
-    """`comparison.run_entry` in another process, or in as many as the entry's `replicas` say. Raises what it raises; a defect
-    there is a RuntimeError with its traceback."""
+    """Call `comparison.run_entry` in a separate process, or in one process per replica of the entry.
+
+    Raises the same product errors as `run_entry`. Any other exception there is raised as a RuntimeError with its traceback.
+    """
     placement = placement_of(entry.kind, entry.models)
     run_apart(
         _run_entry,
@@ -44,6 +48,6 @@ def _run_entry(
 
 
 def _share_of_cores(settings: CompareSettings) -> int:
-    """A core is left to Prefect; runs of one machine share the others."""
+    """Threads per run: one core is left to Prefect, and the runs on one machine share the others."""
     together = 1 if settings.runner == "deployments" or settings.dask_address else settings.max_parallel
     return max(1, ((os.cpu_count() or 2) - 1) // together)

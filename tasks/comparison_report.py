@@ -1,4 +1,4 @@
-"""The report of a comparison for people: a page that needs no other file, and Markdown."""
+"""The report of a comparison, as a self-contained HTML page and as Markdown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESULT_COLUMNS = ("entry", "HR@10", "NDCG@10", "95 % interval", "against the ref
 
 @dataclass(frozen=True)
 class MatrixCell:
-    """A cell of the heat map as the page shows it."""
+    """A cell of the heat map, formatted for the page."""
 
     difference: str
     p: str
@@ -29,7 +29,7 @@ class MatrixCell:
 
 
 def headline(comparison: Comparison) -> str:
-    """What the comparison says, in two sentences at most."""
+    """Summarise the comparison in at most two sentences."""
     if not comparison.entries:
         return "No run ended, so there is nothing to compare."
     best = comparison.entries[0]
@@ -45,25 +45,27 @@ def headline(comparison: Comparison) -> str:
 
 
 def result_rows(comparison: Comparison) -> list[dict[str, str]]:
-    """A row for each entry, by RESULT_COLUMNS, the best first."""
+    """Return one row per entry with the keys RESULT_COLUMNS, best entry first."""
     return [_result_row(comparison, entry) for entry in comparison.entries]
 
 
 def render_markdown(comparison: Comparison) -> str:
-    """The report for Prefect's UI."""
+    """Render the report as Markdown for the Prefect UI."""
     lines = [f"## Comparison {comparison.id}", "", _escaped(headline(comparison)), ""]
     if comparison.failures:
         lines += [f"**Not complete: {_count(len(comparison.failures), 'run')} failed.**", ""]
         lines += [f"- {_escaped(f'{failed.entry} seed {failed.seed}: {failed.reason}')}" for failed in comparison.failures]
         lines.append("")
     lines += [
-        f"{comparison.requests:,} test requests of {_escaped(comparison.dataset)} under {_escaped(comparison.protocol)}, full ranking.",
+        f"{comparison.requests:,} test requests of {_escaped(comparison.dataset)} under "
+        f"{_escaped(comparison.protocol)}, full ranking.",
         "",
         _markdown_row(RESULT_COLUMNS),
         "|---" * len(RESULT_COLUMNS) + "|",
         *[_markdown_row([_escaped(value) for value in row.values()]) for row in result_rows(comparison)],
         "",
-        f"Is the row's NDCG@10 higher than the column's? Difference and Holm-corrected p; bold where shown at {comparison.alpha:g}.",
+        "Is the row's NDCG@10 higher than the column's? Difference and Holm-corrected p; bold if significant at "
+        f"{comparison.alpha:g}.",
         "",
     ]
     names = [entry.name for entry in comparison.entries]
@@ -75,7 +77,7 @@ def render_markdown(comparison: Comparison) -> str:
 
 
 def render_html(comparison: Comparison) -> bytes:
-    """The report as one page; whatever it shows is escaped."""
+    """Render the report as one HTML page. All values are escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -108,7 +110,7 @@ def render_html(comparison: Comparison) -> bytes:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people."""
+    """Format seconds for display."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 120:
@@ -150,8 +152,8 @@ def _matrix_cell(comparison: Comparison, entry: str, other: str) -> MatrixCell |
     strength = 0.07 if standing == "open" else 0.15 + 0.5 * abs(cell.difference) / greatest
     colour = "47, 125, 91" if cell.difference > 0 else "181, 83, 60"
     detail = (
-        f"{cell.entry} - {cell.other}: {cell.difference:+.4f} (95 % {cell.low:+.4f} to {cell.high:+.4f}), p = {cell.p_value:.4f}, "
-        f"Holm-corrected {cell.adjusted:.4f}"
+        f"{cell.entry} - {cell.other}: {cell.difference:+.4f} (95 % {cell.low:+.4f} to {cell.high:+.4f}), "
+        f"p = {cell.p_value:.4f}, Holm-corrected {cell.adjusted:.4f}"
     )
     return MatrixCell(f"{cell.difference:+.4f}", f"p = {cell.adjusted:.4f}", detail, f"rgba({colour}, {strength:.2f})", standing)
 
@@ -172,7 +174,7 @@ def _markdown_row(cells: Iterable[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that neither Markdown nor the HTML in it reads as more than text."""
+    """Escape text so that neither Markdown nor embedded HTML interprets it as markup."""
     return (
         escape(" ".join(text.split()), quote=False)
         .replace("|", "\\|")

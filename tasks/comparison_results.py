@@ -1,7 +1,7 @@
-"""What a comparison's runs say: each entry's figures with their uncertainty, and which entry is better than which.
+"""Results of a comparison: each entry's metrics with their uncertainty, and pairwise tests of which entry is better.
 
-Two sources of chance are told apart. Seeds: the spread of an entry's runs. Requests: bootstrap intervals and paired tests over the
-requests, of per-request values averaged over an entry's seeds.
+Two sources of randomness are kept separate. The spread of an entry's runs shows the effect of the seeds. Bootstrap intervals and
+paired tests show the effect of the requests; they use per-request values averaged over an entry's seeds.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class Estimate:
     """A metric of an entry."""
 
     mean: float  # over seeds
-    spread: float | None  # standard deviation over seeds; None with one
+    spread: float | None  # standard deviation over seeds; None if there is only one
     low: float  # 95 % bootstrap interval over requests, of the mean over seeds
     high: float
 
 
 @dataclass(frozen=True)
 class RunCurve:
-    """How one run of an entry learnt."""
+    """Learning curve of one run of an entry."""
 
     seed: int
     epochs: list[int]
@@ -61,12 +61,12 @@ class RunCurve:
 
 @dataclass(frozen=True)
 class EntryResult:
-    """An entry, over the seeds that ended."""
+    """Results of an entry over its finished seeds."""
 
     name: str
     kind: str
     preset: str | None
-    settings: dict[str, Any]  # that depart from the preset
+    settings: dict[str, Any]  # that differ from the preset
     seeds: list[int]
     missing_seeds: list[int]
     metrics: dict[str, Estimate]
@@ -74,15 +74,15 @@ class EntryResult:
     curves: list[RunCurve]
     parameters: int
     devices: list[str]
-    seconds: float  # of training, median over seeds
+    seconds: float  # training time, median over seeds
     total_seconds: float
-    cost: float | None  # USD, of all seeds together
+    cost: float | None  # USD, total over all seeds
     git_commits: list[str | None]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Of H1: `entry` has a higher NDCG@10 than `other`."""
+    """One-sided test with the alternative hypothesis that `entry` has a higher NDCG@10 than `other`."""
 
     entry: str
     other: str
@@ -90,13 +90,13 @@ class Cell:
     low: float  # two-sided 95 % interval of the difference
     high: float
     p_value: float
-    adjusted: float  # by Holm, over all cells
-    shown: bool  # at the level `alpha`
+    adjusted: float  # p-value with Holm's correction over all cells
+    shown: bool  # whether it is significant at the level `alpha`
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that made no result."""
+    """A run that failed to produce a result."""
 
     entry: str
     seed: int
@@ -105,7 +105,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The report's content; `report.json` is this."""
+    """Content of the report, stored as `report.json`."""
 
     id: str
     dataset: str
@@ -126,11 +126,11 @@ class Comparison:
         return not self.failures
 
     def cell(self, entry: str, other: str) -> Cell | None:
-        """The test that `entry` is better than `other`; None of an entry without runs."""
+        """Return the test of whether `entry` is better than `other`, or None if either has no finished runs."""
         return next((cell for cell in self.matrix if (cell.entry, cell.other) == (entry, other)), None)
 
     def verdict(self, entry: str) -> str:
-        """How the entry stands to the reference."""
+        """Return how the entry compares with the reference."""
         better, worse = self.cell(entry, self.reference), self.cell(self.reference, entry)
         if better is None or worse is None:
             return "reference" if entry == self.reference else "the reference has no run"
@@ -141,7 +141,7 @@ class Comparison:
 
 
 class IncompleteComparisonError(ComparisonError):
-    """Runs failed; the comparison of the others comes with it."""
+    """Some runs failed. `comparison` holds the comparison of the others."""
 
     def __init__(self, message: str, comparison: Comparison) -> None:
         super().__init__(message)
@@ -151,7 +151,12 @@ class IncompleteComparisonError(ComparisonError):
 def compare_runs(
     store: Store, comparison: str, dataset: DatasetRef, failures: list[Failure], settings: CompareSettings
 ) -> Comparison:
-    """Figures and tests of all runs that are stored. Raises VersionCorruptError, ComparisonError where they do not compare."""
+    """Compute the metrics and tests of all stored runs.
+
+    Raises:
+        VersionCorruptError: The ranks of a run differ from those that were sealed.
+        ComparisonError: Two runs were not ranked on the same requests.
+    """
     runs = {entry.name: _stored_runs(store, comparison, entry, settings) for entry in settings.entries}
     every = [run for found in runs.values() for run in found]
     refuse_other_requests(every)
@@ -179,9 +184,9 @@ def compare_runs(
 
 
 def significance_matrix(values: dict[str, FloatArray], *, alpha: float, resamples: int, seed: int) -> list[Cell]:
-    """A one-sided paired bootstrap of each entry's per-request values (R,) against each other's, in both directions.
+    """Test every pair of entries in both directions with a one-sided paired bootstrap of their per-request values (R,).
 
-    Holm's correction is over all of these tests together, so that with probability 1 - `alpha` no cell is shown by chance.
+    Holm's correction covers all of these tests together, so the family-wise error rate is at most `alpha`.
     """
     pairs = [(entry, other) for entry in values for other in values if entry != other]
     tests = {
@@ -192,14 +197,14 @@ def significance_matrix(values: dict[str, FloatArray], *, alpha: float, resample
     cells: dict[tuple[str, str], Cell] = {}
     for entry, other in pairs:
         test, (adjusted, shown) = tests[f"{entry}/{other}"], corrected[f"{entry}/{other}"]
-        mirror = cells.get((other, entry))  # the two directions draw apart; one interval is told for both
-        low, high = (test.ci_low, test.ci_high) if mirror is None else (0.0 - mirror.high, 0.0 - mirror.low)  # -0.0 is no figure
+        mirror = cells.get((other, entry))  # the two bootstraps differ slightly; both directions report one interval
+        low, high = (test.ci_low, test.ci_high) if mirror is None else (0.0 - mirror.high, 0.0 - mirror.low)  # avoids -0.0
         cells[entry, other] = Cell(entry, other, test.difference, low, high, test.p_value, adjusted, shown)
     return list(cells.values())
 
 
 def write_report(store: Store, comparison: Comparison, html: bytes) -> None:
-    """Store `report.json` and the page, in place of those before more runs had ended."""
+    """Store `report.json` and the page. A report from when fewer runs had ended is overwritten."""
     store.put(f"comparisons/{comparison.id}/report.json", json.dumps(comparison.to_dict(), indent=2).encode())
     store.put(_page_key(comparison.id), html)
 
@@ -214,7 +219,7 @@ def _stored_runs(store: Store, comparison: str, entry: EntrySettings, settings: 
         try:
             found.append(read_run(store, comparison, entry.name, seed))
         except NotFoundError:
-            continue  # it is among the failures
+            continue  # listed among the failures
     return found
 
 

@@ -1,7 +1,7 @@
-"""The etl on the workers of a Dask cluster: the same models and the same functions as in one process, on Dask DataFrames."""
+"""The ETL engine on a Dask cluster: the same models and functions as in one process, on Dask DataFrames."""
 
 # mypy: allow-untyped-calls
-# (Dask annotates little of itself.)
+# (Dask has few type annotations.)
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -37,26 +37,29 @@ IntArray = npt.NDArray[np.int64]
 EVENTS = pd.DataFrame({name: pd.Series(dtype=float if name == "rating" else np.int64) for name in INTERACTION_FILE_COLUMNS})
 PLACED = pd.DataFrame({name: pd.Series(dtype=np.int64) for name in ("movie_id", "timestamp", "position")})
 COUNTS = pd.DataFrame({name: pd.Series(dtype=np.int64) for name in ("position", "before")})
-ANSWER_S = 30  # in which the scheduler must
+ANSWER_S = 30  # timeout for the scheduler to answer
 
 
 @contextmanager
 def dask_engine(folder: Path, settings: EtlSettings) -> Iterator[DaskEngine]:
-    """An engine on the cluster of `settings.scheduler_address`. Raises SettingsError where no scheduler answers there."""
+    """Return an engine on the cluster at `settings.scheduler_address`. Raises SettingsError if no scheduler answers there."""
     address = str(settings.scheduler_address)
     try:
         client = Client(address, timeout=ANSWER_S)
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"etl.scheduler_address is {address}, and no Dask scheduler answers there ({error}). Start one (`dask scheduler`) with "
-            "workers, correct the address, or set etl.engine to pandas."
+            f"etl.scheduler_address is {address}, but no Dask scheduler answers there ({error}). Start one "
+            "(`dask scheduler`) with workers, correct the address, or set etl.engine to pandas."
         ) from error
     with client:
         yield DaskEngine(client, folder.resolve(), settings.memory_rows)
 
 
 class DaskEngine:
-    """Partitions have `memory_rows` events or less (more where one user or movie has); all workers see `folder`."""
+    """The engine on Dask workers, all of which must see `folder`.
+
+    Partitions have at most `memory_rows` events, or more if a single user or movie has more.
+    """
 
     def __init__(self, client: Client, folder: Path, memory_rows: int) -> None:
         self._client, self._folder, self._memory_rows = client, folder, memory_rows
@@ -94,7 +97,7 @@ class DaskEngine:
         movies = self._by(dd.from_delayed(placed, meta=PLACED), "movie_id").persist()
         movie_ids = np.concatenate(compute(*(delayed(_distinct)(part, "movie_id") for part in movies.to_delayed())))
         counts = movies.map_partitions(_counted, meta=COUNTS)
-        divisions = [*starts[:-1], starts[-1] - 1]  # as the events are divided
+        divisions = [*starts[:-1], starts[-1] - 1]  # the same divisions as the events
         counts = counts.set_index("position", divisions=[int(place) for place in divisions])
         features = [
             delayed(_features)(part, ids, movie_ids, count, first)
@@ -104,7 +107,7 @@ class DaskEngine:
         return np.concatenate(users), movie_ids
 
     def _by(self, events: dd.DataFrame, key: str) -> dd.DataFrame:
-        """The events with all of one key in one partition, and keys ascending from partition to partition."""
+        """Repartition the events. Each key is in one partition, and keys ascend from partition to partition."""
         keys = counts = np.empty(0, dtype=np.int64)
         for more, their in compute(*(delayed(np.unique)(part[key], return_counts=True) for part in events.to_delayed())):
             keys, counts = added_counts(keys, counts, more, their)
@@ -125,7 +128,7 @@ class DaskEngine:
 
 
 def _validated(model: type[DataFrameModel], events: dd.DataFrame) -> dd.DataFrame:
-    """Pandera's Dask backend validates each partition on its worker; its annotations tell of pandas only."""
+    """Validate each partition on its worker, with pandera's Dask backend. Its annotations cover only pandas."""
     return cast(dd.DataFrame, model.validate(cast(Any, events)))
 
 

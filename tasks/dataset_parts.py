@@ -1,7 +1,7 @@
-"""A dataset version made of parts: a sorted first part, and small later ones that add rows and take some of the earlier away.
+"""A dataset version made of parts: a sorted first part, and small later parts that add rows and remove earlier ones.
 
-A part is never rewritten. What a later part supersedes is named by its place (a removal is part and position, as in the deletion
-vectors of Apache Iceberg, spec v3), so the merged view costs one mask and one insertion, whatever the number of rows.
+A part is never rewritten. A later part refers to the rows it supersedes by part and position, as in the deletion vectors of
+Apache Iceberg (spec v3). So the merged view costs one mask and one insertion, whatever the number of rows.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 EVENT_COLUMNS = ["user_id", "movie_id", "rating", "timestamp", "row"]
-LANDED = -1  # `row` of an event that came through a landing zone; others keep their place in the release
+LANDED = -1  # `row` of an event from a landing zone; other events keep their position in the release
 CHUNK_ROWS = 1 << 20
 Arrays = dict[str, npt.NDArray[Any]]
 EVENT_SCHEMA = pa.schema(
@@ -52,7 +52,7 @@ EVENT_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A Parquet object that versions share."""
+    """A Parquet object that versions can share."""
 
     key: str
     sha256: str
@@ -61,7 +61,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Part:
-    """Events, and the rows of earlier parts that they supersede (columns part, position, user_id, movie_id)."""
+    """Events, and the rows of earlier parts that they supersede (part, position, user_id, movie_id)."""
 
     events: StoredFile
     removals: StoredFile | None
@@ -71,12 +71,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which objects a version is made of."""
+    """The objects that a version is made of."""
 
-    parts: tuple[Part, ...]  # the first holds the most
+    parts: tuple[Part, ...]  # the first one is the largest
     items: StoredFile
     users: StoredFile
-    base_rows: int  # rows of the release that the first files were added to; 0 without one
+    base_rows: int  # rows of the release that the first files were added to; 0 if there is none
     events: EventDigest
 
     @property
@@ -90,7 +90,7 @@ class Layout:
 
     @property
     def digest(self) -> str:
-        """12 hex digits over the names, sizes and sha256 of all objects."""
+        """12 hex digits of the names, sizes and sha256 of all objects."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Layout:
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> Layout:
-        """Raises VersionCorruptError where `found` is no layout."""
+        """Build a layout from a dict. Raises VersionCorruptError if `found` is not a layout."""
         try:
             parts = [
                 Part(
@@ -121,28 +121,36 @@ class Layout:
 
 
 class PartFiles:
-    """The objects of parts as files to read, each checked once. Where the store is elsewhere, `cache` keeps them by their sha256;
-    the time of a file there is that of its last use."""
+    """Opens the objects of parts as files. Each object is verified once.
+
+    For a remote store, `cache` keeps the objects by sha256. The modification time of a cached file is the time of its last use.
+    """
 
     def __init__(self, store: Store, cache: Path | None = None) -> None:
         self._store, self._cache = store, cache
         self._checked: set[str] = set()
 
     def parquet(self, file: StoredFile) -> pq.ParquetFile:
-        """Raises NotFoundError, or VersionCorruptError where the object is not the one that was stored."""
+        """Open an object.
+
+        Raises:
+            NotFoundError: The object is not in the store.
+            VersionCorruptError: The object differs from the one that was stored.
+        """
         return pq.ParquetFile(self._source(file))
 
     def frame(self, file: StoredFile) -> pd.DataFrame:
+        """Read an object as a table. Raises the same errors as `parquet`."""
         frame: pd.DataFrame = self.parquet(file).read().to_pandas()
         return frame
 
     def remove_unused(self, layout: Layout) -> None:
-        """Remove from the cache what this layout has not and nobody has used for a day, so that it does not grow for ever."""
+        """Delete cached files that are not in this layout and were not used for a day, so the cache does not grow forever."""
         if self._cache is None:
             return
         kept = {f"{file.sha256}.parquet" for file in layout.files}
         for path in self._cache.glob("*"):
-            with suppress(OSError):  # a run beside this one has removed it; what was added is not lost by a file too many
+            with suppress(OSError):  # a concurrent run has removed it, or it cannot be removed; a surplus file does no harm
                 if path.name not in kept and time.time() - path.stat().st_mtime > LEFTOVER_S:
                     path.unlink()
 
@@ -156,19 +164,19 @@ class PartFiles:
                 raise self._differing(file)
             return pa.BufferReader(content)
         if not path.exists():
-            raise NotFoundError(f"{self._store.uri(file.key)}, which a dataset version is made of, is not in the store.")
+            raise NotFoundError(f"{self._store.uri(file.key)} is part of a dataset version, but it is not in the store.")
         with path.open("rb") as opened:
             if not self._is_whole(opened, file):
                 raise self._differing(file)
         return path
 
     def _cached(self, path: Path, file: StoredFile) -> pa.NativeFile:
-        """Open: a run beside this one may remove the file's name at any time, and what is open can be read to its end."""
+        """Return an open file: a concurrent run may unlink it at any time, but an open file can be read to its end."""
         for is_fetched in (False, True, True):
             if is_fetched:
                 self._checked.discard(file.key)
                 self._store.fetch(file.key, path)
-            with suppress(OSError):  # another user's, or none
+            with suppress(OSError):  # the file belongs to another user or does not exist
                 os.utime(path)
             with suppress(FileNotFoundError):
                 opened = pa.OSFile(str(path))
@@ -186,13 +194,13 @@ class PartFiles:
 
     def _differing(self, file: StoredFile) -> VersionCorruptError:
         return VersionCorruptError(
-            f"{self._store.uri(file.key)} differs from its manifest: it was changed after it was stored. Restore the object, or delete "
-            "the versions that are made of it."
+            f"{self._store.uri(file.key)} differs from its manifest: it was changed after it was stored. Restore the object, "
+            "or delete the versions that contain it."
         )
 
 
 class PartWriter:
-    """A Parquet file of events, written in pieces, each sorted and after the one before."""
+    """A Parquet file of events that is written in pieces. Each piece is sorted and follows the one before."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.rows, self.first, self.last = path, 0, 0, 0
@@ -213,7 +221,7 @@ class PartWriter:
 
 
 def removals_of(files: PartFiles, layout: Layout) -> list[npt.NDArray[np.int64]]:
-    """For each part the positions of its rows that later parts supersede."""
+    """Return, for each part, the positions of its rows that later parts supersede."""
     found: list[list[npt.NDArray[np.int64]]] = [[] for _ in layout.parts]
     for part in layout.parts:
         if part.removals is not None:
@@ -227,7 +235,10 @@ def removals_of(files: PartFiles, layout: Layout) -> list[npt.NDArray[np.int64]]
 def event_chunks(
     files: PartFiles, layout: Layout, number: int, removed: npt.NDArray[np.int64], columns: list[str] = EVENT_COLUMNS
 ) -> Iterator[tuple[int, Arrays, npt.NDArray[np.bool_]]]:
-    """Of one part, in order: the position of a chunk's first row, its columns, and which of its rows are in force."""
+    """Read one part in chunks, in order.
+
+    Yields the position of a chunk's first row, its columns, and a mask of the rows that are not superseded.
+    """
     start = 0
     for batch in files.parquet(layout.parts[number].events).iter_batches(CHUNK_ROWS, columns=columns):
         arrays = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in columns}
@@ -238,7 +249,10 @@ def event_chunks(
 
 
 def merged_chunks(files: PartFiles, layout: Layout) -> Iterator[Arrays]:
-    """The events in force, by user, time, movie, in chunks; `row` as it is stored. Memory: a chunk and all later parts."""
+    """Yield all events that are not superseded, sorted by user, time, movie, in chunks. `row` has its stored value.
+
+    One chunk of the first part and all later parts are in memory at once.
+    """
     removed = removals_of(files, layout)
     later = [
         {name: column[kept] for name, column in arrays.items()}
@@ -260,8 +274,10 @@ def merged_chunks(files: PartFiles, layout: Layout) -> Iterator[Arrays]:
 
 
 def merged_events(files: PartFiles, layout: Layout) -> pd.DataFrame:
-    """The version's interactions as a release would have them: sorted by user, time, movie. `row` is the place in the release;
-    events that landed follow it in the order of this table."""
+    """Return the version's interactions in the form of a release: sorted by user, time, movie.
+
+    `row` is the position in the release. Events from a landing zone are numbered after the release, in the order of this table.
+    """
     rows, filled, landed = layout.rows, 0, 0
     columns: Arrays = {name: np.empty(rows, dtype=np.float64 if name == "rating" else np.int64) for name in EVENT_COLUMNS}
     for chunk in merged_chunks(files, layout):
@@ -273,13 +289,15 @@ def merged_events(files: PartFiles, layout: Layout) -> pd.DataFrame:
         columns["row"][place][new] = layout.base_rows + landed + np.arange(count)
         filled, landed = place.stop, landed + count
     if filled != rows:
-        raise VersionCorruptError(f"The parts of a dataset version hold {filled} events, and its manifest tells of {rows}.")
+        raise VersionCorruptError(f"The parts of a dataset version hold {filled} events, but its manifest records {rows}.")
     return pd.DataFrame(columns, copy=False)
 
 
 def insertion_points(table: Arrays, added: Arrays) -> npt.NDArray[np.int64]:
-    """(len(added),) places of `table` before which each row of `added` belongs; both are sorted by user, time, movie and no row
-    is in both."""
+    """Return the positions in `table` before which the rows of `added` belong. Shape (len(added),).
+
+    Both are sorted by user, time, movie, and they have no row in common.
+    """
     users, times, movies = table["user_id"], table["timestamp"], table["movie_id"]
     low = np.searchsorted(users, added["user_id"], side="left")
     high = np.searchsorted(users, added["user_id"], side="right")

@@ -1,4 +1,4 @@
-"""Dataset versions: immutable, named by their content, sealed by a manifest that is written last."""
+"""Dataset versions: immutable, named by their content, and sealed by a manifest that is written last."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 FORMAT = 1
 Table = pd.DataFrame | Path  # in memory, or a Parquet file
 BATCH_ROWS = 1 << 20
-NAMED = ("interactions", "items", "users")  # whose content is the version's name; the rest derives from them
+NAMED = ("interactions", "items", "users")  # their content determines the version's name; the other tables derive from them
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class DatasetRef:
     items: int
     first: int  # UTC seconds of the first event
     last: int
-    parents: tuple[str, ...] = ()  # name/version of what it was made from
-    number: int = 0  # its place in the log of a landing zone; 0 for a release
+    parents: tuple[str, ...] = ()  # name/version of the versions it was made from
+    number: int = 0  # its number in the landing log; 0 for a release
 
 
 def write_dataset(
@@ -66,9 +66,9 @@ def write_dataset(
     source_hashes: dict[str, str],
     parents: list[str] | None = None,
 ) -> DatasetRef:
-    """Store a version `datasets/<name>/<12 hex of its content>`.
+    """Store a dataset version as `datasets/<name>/<12 hex digits of its content>`.
 
-    The same content is the same version: a sealed one is returned as it is, one that a killed run left without a
+    The same content gives the same version. A sealed version is returned unchanged. A version that a killed run left without a
     manifest is completed.
     """
     tables: dict[str, Table] = {table: getattr(validated, table) for table in NAMED}
@@ -95,13 +95,13 @@ def write_dataset(
         "validation": validated.report.to_dict(),
         "files": files,
     }
-    with suppress(AlreadyExistsError):  # another run wrote the same content at the same time: its manifest is ours
+    with suppress(AlreadyExistsError):  # another run stored the same content at the same time; its manifest is equivalent
         store.put_new(f"{prefix}/manifest.json", json.dumps(manifest, indent=2).encode())
     return load_dataset_ref(store, name, version)
 
 
 def load_dataset_ref(store: Store, name: str, version: str) -> DatasetRef:
-    """The sealed version. Raises NotFoundError."""
+    """Return the sealed version. Raises NotFoundError if there is none."""
     manifest = read_manifest(store, name, version)
     prefix = f"datasets/{name}/{version}"
     facts = {key: manifest[key] for key in ("rows", "users", "items", "first", "last")}
@@ -110,7 +110,12 @@ def load_dataset_ref(store: Store, name: str, version: str) -> DatasetRef:
 
 
 def read_manifest(store: Store, name: str, version: str) -> dict[str, Any]:
-    """The version's manifest. Raises NotFoundError where there is no sealed version, VersionCorruptError where it is no JSON."""
+    """Return the version's manifest.
+
+    Raises:
+        NotFoundError: There is no such sealed version.
+        VersionCorruptError: The manifest is not valid JSON.
+    """
     key = f"datasets/{name}/{version}/manifest.json"
     try:
         manifest: dict[str, Any] = json.loads(store.get(key))
@@ -118,28 +123,34 @@ def read_manifest(store: Store, name: str, version: str) -> dict[str, Any]:
         raise NotFoundError(f"There is no dataset {name} version {version} in {store.uri('datasets')}.") from error
     except ValueError as error:
         raise VersionCorruptError(
-            f"{store.uri(key)} cannot be read as JSON ({error}): it was changed after it was stored. Restore the object, or delete "
-            "the version and ingest again."
+            f"{store.uri(key)} cannot be read as JSON ({error}): it was changed after it was stored. Restore the object, "
+            "or delete the version and ingest again."
         ) from error
     return manifest
 
 
 def quarantine_of(manifest: dict[str, Any]) -> Quarantine | None:
-    """Rows of events that came in for the version, and how many were set aside; None where its manifest does not tell."""
+    """Return the numbers of incoming and of quarantined event rows, or None if the manifest does not record them."""
     found = manifest.get("validation", {}).get("tables", {}).get("interactions")
     return Quarantine(int(found["rows"]), int(found["quarantined"])) if found else None
 
 
 def list_datasets(store: Store) -> list[DatasetRef]:
-    """All sealed versions, by name, oldest content first; those of a landing zone after the releases of that name, in its order."""
+    """Return all sealed versions, by name, oldest content first.
+
+    Versions of a landing zone follow the releases of the same name, in log order.
+    """
     keys = [key.split("/") for key in store.list("datasets/") if key.endswith("/manifest.json")]
     refs = [load_dataset_ref(store, parts[1], parts[2]) for parts in keys]
     return sorted(refs, key=lambda ref: (ref.name, ref.number, ref.last, ref.rows))
 
 
 def read_table(store: Store, ref: DatasetRef, table: str, columns: list[str] | None = None) -> pd.DataFrame:
-    """A table of the version, merged where it is made of parts. Raises VersionCorruptError when its bytes are not those of the
-    manifest."""
+    """Read a table of the version. If the version is made of parts, they are merged.
+
+    Raises:
+        VersionCorruptError: The stored bytes do not match the manifest.
+    """
     manifest = read_manifest(store, ref.name, ref.version)
     if manifest["format"] == landed_versions.FORMAT:
         found = landed_versions.read_landed_table(store, manifest, table)
@@ -148,16 +159,19 @@ def read_table(store: Store, ref: DatasetRef, table: str, columns: list[str] | N
     expected = manifest["files"].get(f"{table}.parquet")
     if hashlib.sha256(content).hexdigest() != expected:
         raise VersionCorruptError(
-            f"{store.uri(f'{ref.prefix}/{table}.parquet')} differs from its manifest: it was changed after it was stored. Restore "
-            "the object, or delete the version and ingest again."
+            f"{store.uri(f'{ref.prefix}/{table}.parquet')} differs from its manifest: it was changed after it was stored. "
+            "Restore the object, or delete the version and ingest again."
         )
     frame: pd.DataFrame = pq.read_table(io.BytesIO(content), columns=columns).to_pandas()
     return frame
 
 
 def verify_dataset(store: Store, ref: DatasetRef) -> None:
-    """Raises VersionCorruptError where the version's tables are not those that its name was made of: a table and the manifest
-    can be edited together, the name cannot."""
+    """Check that the version's tables match its name. A table and the manifest can be edited together, but the name cannot.
+
+    Raises:
+        VersionCorruptError: The tables do not match the name.
+    """
     manifest = read_manifest(store, ref.name, ref.version)
     if manifest["format"] == landed_versions.FORMAT:
         landed_versions.verify_landed(store, manifest)
@@ -165,8 +179,8 @@ def verify_dataset(store: Store, ref: DatasetRef) -> None:
     tables = {table: read_table(store, ref, table) for table in NAMED}
     if _content_hash(tables) != ref.version:
         raise VersionCorruptError(
-            f"The tables of {ref.uri} are not those that the version is named after: they and the manifest were changed after they were "
-            "stored. Delete the version and ingest again; nothing that was trained on it should be promoted."
+            f"The tables of {ref.uri} do not match the version's name: they and the manifest were changed after they were "
+            "stored. Delete the version and ingest again. Do not promote anything that was trained on it."
         )
 
 
@@ -177,7 +191,7 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 
 
 def _content_hash(tables: Mapping[str, Table]) -> str:
-    """12 hex digits over values, not bytes of files: another Parquet writer makes the same version."""
+    """Return 12 hex digits of the values, not of file bytes, so another Parquet writer gives the same version."""
     digest = hashlib.sha256(f"dataset format {FORMAT}".encode())
     for name, table in tables.items():
         columns = list(_kinds(table))
@@ -189,7 +203,7 @@ def _content_hash(tables: Mapping[str, Table]) -> str:
 
 
 def _extent(interactions: Table) -> dict[str, int]:
-    """Number of rows, users and items, and UTC seconds of the first and the last event."""
+    """Return the numbers of rows, users and items, and the UTC seconds of the first and the last event."""
     users, items, rows, first, last = _none(), _none(), 0, np.iinfo(np.int64).max, 0
     for user_id, movie_id, times in zip(
         *(_pieces(interactions, name) for name in ("user_id", "movie_id", "timestamp")), strict=True
@@ -200,7 +214,7 @@ def _extent(interactions: Table) -> dict[str, int]:
 
 
 def _pieces(table: Table, column: str) -> Iterator[pd.Series[Any]]:
-    """The cells of a column, in order."""
+    """Yield the cells of a column, in order."""
     if isinstance(table, pd.DataFrame):
         yield table[column]
         return
@@ -210,7 +224,7 @@ def _pieces(table: Table, column: str) -> Iterator[pd.Series[Any]]:
 
 
 def _kinds(table: Table) -> dict[str, Any]:
-    """dtypes by column."""
+    """Return the dtypes by column."""
     frame = table if isinstance(table, pd.DataFrame) else pq.read_schema(table).empty_table().to_pandas()
     return dict(frame.dtypes.items())
 

@@ -1,4 +1,4 @@
-"""The gate's decision record: what was judged, by which figures, with which verdict. JSON-able as it is."""
+"""The gate's decision record: what was judged, the figures, and the verdicts. It can be serialised to JSON directly."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = [
 
 Verdict = Literal["passed", "failed", "not applicable", "not judged"]
 Outcome = Literal["promoted", "held", "needs approval"]
-ANSWERS = "loads and answers as trained"  # the rule that no one may override
+ANSWERS = "loads and answers as trained"  # the only rule that a forced promotion cannot override
 CHAMPION_RANKED = "the champion can be ranked"
 GROUPS = {1: "floors and baselines", 2: "against the champion", 3: "slices", 4: "health", 5: "stored version"}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule's figure, what it had to be, and the verdict."""
+    """One rule with its figure, its threshold and its verdict."""
 
     group: int
     name: str
@@ -39,7 +39,7 @@ class Rule:
 
     @property
     def shown_figure(self) -> str:
-        """The figure for people; empty where there is none."""
+        """The figure formatted for display, or an empty string if there is none."""
         if self.figure is None:
             return ""
         if self._asks:
@@ -48,20 +48,20 @@ class Rule:
 
     @property
     def shown_bound(self) -> str:
-        """What the figure must be, for people; empty where nothing is asked."""
+        """The required value formatted for display, or an empty string if nothing is required."""
         if self._asks:
             return "yes"
         return "" if self.threshold is None else f"{self.comparison} {self.threshold:.4g}"
 
     @property
     def _asks(self) -> bool:
-        """Whether it is a question, and its figure 1 or 0."""
+        """Whether the rule is a yes/no question, with the figure 1 or 0."""
         return self.comparison == "==" and self.threshold == 1.0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """NDCG@10 of challenger and champion on the same requests: all of them, or a slice."""
+    """NDCG@10 of challenger and champion on the same requests, either all of them or one slice."""
 
     name: str
     requests: int
@@ -70,12 +70,12 @@ class Comparison:
     difference: float
     ci_low: float  # two-sided 95 % interval of the difference
     ci_high: float
-    detectable: float  # least true gain (all requests) or loss (a slice) that is found with 80 % power
+    detectable: float  # smallest true gain (all requests) or loss (a slice) that is detected with 80 % power
 
 
 @dataclass(frozen=True)
 class Differences:
-    """Per-request NDCG@10 differences, challenger - champion, counted in equal bins of [-1, 1]; ties are apart."""
+    """Histogram of per-request NDCG@10 differences, challenger - champion, in equal bins over [-1, 1], without ties."""
 
     counts: list[int]
     better: int
@@ -85,7 +85,7 @@ class Differences:
 
 @dataclass(frozen=True)
 class Approval:
-    """What a person said of a challenger that passed every rule."""
+    """A person's decision on a challenger that passed every rule."""
 
     approved: bool
     who: str
@@ -95,10 +95,10 @@ class Approval:
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision record."""
+    """The gate's decision on one challenger."""
 
     outcome: Outcome
-    reasons: list[str]  # of a hold: one sentence for each failed rule
+    reasons: list[str]  # if held: one sentence for each failed rule
     model_name: str
     challenger: str
     champion: str | None
@@ -110,15 +110,18 @@ class Decision:
     rules: list[Rule]
     intervals: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)  # model -> metric -> 95 % interval
     tests: dict[str, dict[str, float]] = field(default_factory=dict)
-    comparisons: list[Comparison] = field(default_factory=list)  # with the champion; all requests first, then slices
+    comparisons: list[Comparison] = field(default_factory=list)  # against the champion; all requests first, then slices
     differences: Differences | None = None
-    detectable_difference: float | None = None  # NDCG@10 against the champion, 80 % power
-    settings: dict[str, Any] = field(default_factory=dict)  # the gate's, as they were
+    detectable_difference: float | None = None  # NDCG@10 gain over the champion that is detected with 80 % power
+    settings: dict[str, Any] = field(default_factory=dict)  # settings of the gate at the time
     approval: Approval | None = None
 
     @property
     def broken(self) -> str | None:
-        """Why the stored version cannot be served, whatever else is found; None where it was loaded and answered in time."""
+        """Why the stored version cannot be served, or None if it was loaded and answered in time.
+
+        The verdicts of the other rules do not matter.
+        """
         return next((rule.detail for rule in self.rules if rule.name == ANSWERS and rule.verdict == "failed"), None)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The decision record for people: Markdown for the Prefect UI, a figure, and a page that can be sent to a manager."""
+"""The decision record in readable form: Markdown for the Prefect UI, a plot, and a self-contained page that can be shared."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tasks.decision import CHAMPION_RANKED, GROUPS, Comparison, Decision
 __all__ = ["DEFAULT_NAME", "comparison_png", "next_step", "render_html", "render_markdown", "summary"]
 
 TEMPLATES = Path(__file__).parent / "templates"
-DEFAULT_NAME = RetrainSettings().model_name  # which commands need not be told
+DEFAULT_NAME = RetrainSettings().model_name  # commands use it by default
 AHEAD, BEHIND, UNDECIDED = "#2f7d5b", "#b5533c", "#5f6b73"
 
 
 def render_markdown(decision: Decision) -> str:
-    """Verdict, reasons, and a table of the rules."""
+    """Render the outcome, the reasons and a table of the rules as Markdown."""
     lines = [
         f"## {decision.outcome.capitalize()}: {decision.challenger}",
         "",
@@ -40,13 +40,13 @@ def render_markdown(decision: Decision) -> str:
     if decision.detectable_difference is not None:
         lines += [
             "",
-            f"With this holdout a true NDCG@10 difference of {decision.detectable_difference:.4f} is found with 80 % power.",
+            f"With this holdout, a true NDCG@10 difference of {decision.detectable_difference:.4f} is detected with 80 % power.",
         ]
     return "\n".join(lines) + "\n"
 
 
 def render_html(decision: Decision) -> bytes:
-    """One self-contained page: the verdict in words, figures with intervals, slices, every rule, and how to read them."""
+    """Render one self-contained page: a summary, figures with intervals, slices, every rule, and notes on how to read them."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
@@ -72,28 +72,31 @@ def render_html(decision: Decision) -> bytes:
 
 
 def next_step(decision: Decision) -> str:
-    """What a person can do now, with the command for it."""
+    """Return what a person can do next, with the command to run."""
     named = "" if decision.model_name == DEFAULT_NAME else f" --set model_name={decision.model_name}"
     version = f"{decision.challenger}{named}"
     if decision.outcome == "promoted":
-        before = f"{decision.champion}, the champion before it" if decision.champion else "an earlier version, once there is one"
-        return f"nothing. Servers that follow the model take it up by themselves; `recsys rollback{named}` returns to {before}."
+        before = f"{decision.champion}, the previous champion" if decision.champion else "an earlier version, once there is one"
+        return f"nothing. Servers that follow the model load it automatically; `recsys rollback{named}` returns to {before}."
     if decision.outcome == "needs approval":
         return (
-            f"approve or reject it: where the run is paused, by Resume on its page in the Prefect UI, and later by `recsys promote "
+            f"approve or reject it. If the run is paused, use Resume on its page in the Prefect UI; later, use `recsys promote "
             f"{version}`."
         )
     stays = f"{decision.champion} stays champion" if decision.champion else "there is still no champion"
     if decision.broken:
-        return f"nothing of it can be served, so it cannot be forced either; {stays}. Find out why (`recsys show {version}`), and retrain."
+        return (
+            f"the version cannot be served, so its promotion cannot be forced; {stays}. Find the cause "
+            f"(`recsys show {version}`), and retrain."
+        )
     return (
-        f"{stays}, and the next retraining tries again. `recsys show {version}` has every figure; if you know better, `recsys promote "
-        f"{version} --force --reason ...` overrides the gate, and the log keeps who and why."
+        f"{stays}, and the next retraining tries again. `recsys show {version}` shows every figure. To override the gate, run "
+        f"`recsys promote {version} --force --reason ...`; the promotion log records the user and the reason."
     )
 
 
 def _metrics_table(decision: Decision) -> list[str]:
-    """How well each model ranked the requests of the gate."""
+    """Return a table of how well each model ranked the gate's requests."""
     order = dict.fromkeys(["challenger", "champion", *decision.metrics])
     shown = {name: found for name in order if {"hr@10", "ndcg@10"} <= set(found := decision.metrics.get(name, {}))}
     if not shown:
@@ -103,36 +106,40 @@ def _metrics_table(decision: Decision) -> list[str]:
 
 
 def summary(decision: Decision) -> str:
-    """How challenger and champion compare, and whether a difference could have been seen, in words."""
+    """Describe how challenger and champion compare, and whether the holdout could have shown a difference."""
     if any(rule.name == CHAMPION_RANKED and rule.verdict == "failed" for rule in decision.rules):
         return (
-            "The champion could not be ranked, so the two could not be compared; the stored version itself was loaded and ranked."
+            "The champion could not be ranked, so the two could not be compared. The stored version itself was loaded and ranked."
         )
     if not decision.metrics:
-        return "The stored version could not be loaded or ranked, so it was compared with nothing."
+        return "The stored version could not be loaded or ranked, so no comparison was made."
     if not decision.comparisons:
-        return "It is the first model: there is no champion to compare it with, so it had to pass the floors, beat the baselines, and load and answer as it was trained."
+        return (
+            "This is the first model: there is no champion to compare it with, so it had to pass the floors, beat the baselines, "
+            "and load and answer as trained."
+        )
     overall = decision.comparisons[0]
     if decision.differences is not None and not decision.differences.better + decision.differences.worse:
-        return f"The challenger ranks every one of the {overall.requests:,} requests as the champion does."
+        return f"The challenger ranks all {overall.requests:,} requests exactly as the champion does."
     direction = "above" if overall.difference > 0 else "below"
     said = (
-        f"On the same {overall.requests:,} requests the challenger's NDCG@10 is {overall.challenger:.4f}, {abs(overall.difference):.4f} "
-        f"{direction} the champion's {overall.champion:.4f} (95 % interval of the difference {overall.ci_low:+.4f} to "
-        f"{overall.ci_high:+.4f})."
+        f"On the same {overall.requests:,} requests, the challenger's NDCG@10 is {overall.challenger:.4f}, "
+        f"{abs(overall.difference):.4f} {direction} the champion's {overall.champion:.4f} (95 % interval of the difference "
+        f"{overall.ci_low:+.4f} to {overall.ci_high:+.4f})."
     )
     if decision.outcome == "held" and overall.ci_low <= 0 <= overall.ci_high and overall.detectable > 0:
         said += (
-            f" A true gain below {overall.detectable:.4f} would mostly go unseen on a holdout of this size, so this is no proof that "
-            "the two are equal."
+            f" A true gain below {overall.detectable:.4f} would usually go undetected on a holdout of this size, so this does "
+            "not prove that the two are equal."
         )
     return said
 
 
 def comparison_png(decision: Decision) -> bytes | None:
-    """Left, the per-request differences, challenger - champion; right, their mean with its 95 % interval, overall and by slice.
+    """Plot challenger against champion as a PNG, or return None for a first model.
 
-    Most requests tie at zero: they are counted in words, so that the others can be seen. None for a first model.
+    Left: histogram of the per-request differences, challenger - champion. Right: their mean with its 95 % interval, overall and
+    by slice. Most requests tie at zero. The title states their number, because a bar for them would dwarf the others.
     """
     found = decision.differences
     if found is None:
@@ -156,7 +163,7 @@ def comparison_png(decision: Decision) -> bytes | None:
         xlim=(-1.02, 1.02),
         xlabel="NDCG@10 of a request, challenger - champion",
         ylabel="requests",
-        title=f"{found.tied:,} of {total:,} requests tie and are not drawn",
+        title=f"{found.tied:,} of {total:,} requests tie and are not shown",
     )
     left.set_ylim(bottom=0, top=max(1.0, 1.1 * max(found.counts, default=0)))
     left.yaxis.set_major_locator(MaxNLocator(integer=True))

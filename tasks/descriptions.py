@@ -1,8 +1,8 @@
-"""What is told of items and users: files of it, and the tables that they update.
+"""Descriptions of items and users: the files that contain them, and the tables that they update.
 
-A table has a row for each item (user) that is rated or described. The newer description counts: by its own `updated_at` (UTC
-seconds) where the file has that column, else by the time when the file was written; of one time, the file with the greater
-sha256. So it does not matter in which order files are read.
+A table has one row for each item (user) that is rated or described. The newest description counts. Its time is its own
+`updated_at` (UTC seconds) if the file has that column, and otherwise the time when the file was written. At equal times, the
+file with the greater sha256 counts. So the order in which files are read does not matter.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ __all__ = ["TABLES", "DescriptionFile", "Kind", "described", "description_kind",
 Kind = Literal["items", "users"]
 NAMES = {"movieId": "movie_id", "item_id": "movie_id", "userId": "user_id"}
 UPDATED = "updated_at"
-UNDESCRIBED, RELEASE = -2, -1  # described_at of what nobody has told of, and of what a release tells
-STATE = ["rated", "described_at", "described_in"]  # beside the public columns: bool, UTC nanoseconds, sha256
+UNDESCRIBED, RELEASE = -2, -1  # described_at of a row without a description, and of one from a release
+STATE = ["rated", "described_at", "described_in"]  # in addition to the public columns: bool, UTC nanoseconds, sha256
 
 
 @dataclass(frozen=True)
 class Table:
-    """An id, and what may be told of it."""
+    """An id column, and the columns that may describe it."""
 
     id: str
     columns: tuple[str, ...]
-    marks: frozenset[str]  # columns one of which a file of it has, beside the id
+    marks: frozenset[str]  # a file of this kind has the id and at least one of these columns
 
 
 TABLES: dict[Kind, Table] = {
@@ -54,7 +54,7 @@ TABLES: dict[Kind, Table] = {
 
 @dataclass(frozen=True, eq=False)
 class DescriptionFile:
-    """A file's good rows (id, what is told, described_at, described_in) and its bad ones (row, reasons, cells)."""
+    """A file's good rows (id, description, described_at, described_in) and its bad ones (row, reasons, cells)."""
 
     frame: pd.DataFrame
     quarantined: pd.DataFrame
@@ -64,7 +64,7 @@ class DescriptionFile:
 
 
 def description_kind(path: Path) -> Kind | None:
-    """What the columns of a CSV or Parquet file describe; None where it is of events, or of nothing known."""
+    """Return what the columns of a CSV or Parquet file describe, or None if it holds events or anything else."""
     names = {NAMES.get(name, name) for name in _columns(path)}
     if "rating" in names:
         return None
@@ -72,8 +72,17 @@ def description_kind(path: Path) -> Kind | None:
 
 
 def read_descriptions(path: Path, kind: Kind, modified_ns: int, sha256: str) -> DescriptionFile:
-    """The rows of a file of that kind. A row whose id is no id, or stands in an earlier row, or that has cells too many or too few, is bad; a cell that cannot be (a year of
-    1066, an age of 900) counts as missing. Raises SourceError where the file is damaged."""
+    """Read the rows of a description file.
+
+    A row is bad if its id or `updated_at` is invalid, if its id occurs in an earlier row, or if it has too many or too few cells.
+    An impossible cell (a year of 1066, an age of 900) counts as missing.
+
+    Args:
+        modified_ns: Time when the file was written, in UTC nanoseconds. It is used if the file has no `updated_at`.
+
+    Raises:
+        SourceError: The file is empty or damaged, lacks the id column, or has two columns for one name.
+    """
     table = TABLES[kind]
     raw, misshapen = _read(path)
     raw = raw.rename(columns=NAMES)
@@ -102,7 +111,7 @@ def read_descriptions(path: Path, kind: Kind, modified_ns: int, sha256: str) -> 
 
 
 def seeded(kind: Kind, table: pd.DataFrame | None, ids: npt.NDArray[np.int64]) -> pd.DataFrame:
-    """The table with STATE that a release's table, or nothing, is the beginning of; `ids` are those that are rated."""
+    """Return the initial table with STATE, from a release's table or from nothing. `ids` are the rated ids."""
     known = TABLES[kind]
     if table is None:
         empty = pd.DataFrame({name: pd.Series(dtype="string") for name in (known.id, *known.columns)})
@@ -120,7 +129,10 @@ def seeded(kind: Kind, table: pd.DataFrame | None, ids: npt.NDArray[np.int64]) -
 
 
 def rated(kind: Kind, table: pd.DataFrame, ids: npt.NDArray[np.int64]) -> pd.DataFrame:
-    """The table once these items (users) are rated, itself where they were; those it lacks are added with nothing told of them."""
+    """Return the table with these items (users) marked as rated.
+
+    Missing ids are added without a description. The table itself is returned if nothing changes.
+    """
     known = TABLES[kind]
     own = table[known.id].to_numpy(np.int64)
     missing = np.setdiff1d(ids, own)
@@ -137,7 +149,14 @@ def rated(kind: Kind, table: pd.DataFrame, ids: npt.NDArray[np.int64]) -> pd.Dat
 
 
 def described(kind: Kind, table: pd.DataFrame, told: pd.DataFrame) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
-    """The table with what `told` (frames of DescriptionFile, joined) tells of newer, and which rows of `told` that are."""
+    """Apply newer descriptions to the table.
+
+    Args:
+        told: Concatenated frames of `DescriptionFile`.
+
+    Returns:
+        The updated table, and a mask of the rows of `told` that are newer and were applied.
+    """
     known = TABLES[kind]
     both = pd.concat([table, told.assign(rated=False)], ignore_index=True)
     origins = np.unique(both["described_in"].to_numpy(object).astype(str), return_inverse=True)[1]
@@ -151,7 +170,7 @@ def described(kind: Kind, table: pd.DataFrame, told: pd.DataFrame) -> tuple[pd.D
 
 
 def public(kind: Kind, table: pd.DataFrame) -> pd.DataFrame:
-    """The table as a dataset version shows it."""
+    """Return the columns of the table that a dataset version exposes."""
     return table[[TABLES[kind].id, *TABLES[kind].columns]]
 
 
@@ -187,7 +206,7 @@ def _cleaned_items(told: pd.DataFrame) -> pd.DataFrame:
 
 
 def _columns(path: Path) -> list[str]:
-    """Of a CSV or Parquet file; none of another, or of one that cannot be read."""
+    """Return the columns of a CSV or Parquet file. The list is empty for any other file, and for an unreadable one."""
     try:
         if path.suffix == ".parquet":
             return list(pq.read_schema(path).names)
@@ -199,11 +218,11 @@ def _columns(path: Path) -> list[str]:
 
 
 def _read(path: Path) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
-    """The cells, and which rows have more or fewer than there are columns."""
+    """Return the cells, and a mask of the rows with more or fewer cells than there are columns."""
     if path.suffix != ".parquet":
         header, *rows = list(_csv_rows(path)) or [[]]
         if not header:
-            raise SourceError(f"{path} is empty. Give a file with rows.")
+            raise SourceError(f"{path} is empty. Provide a file with rows.")
         width = len(header)
         cells = [[cell or None for cell in (row + [""] * width)[:width]] for row in rows]
         frame = pd.DataFrame(cells, columns=header, dtype="string")
@@ -212,9 +231,9 @@ def _read(path: Path) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
         table = pq.read_table(path)
         columns = dict(zip(table.column_names, map(_text, table.columns), strict=True))
     except DAMAGE as error:
-        raise SourceError(f"{path} is damaged: {error}. Write or copy it anew.") from error
+        raise SourceError(f"{path} is damaged: {error}. Write or copy it again.") from error
     if len(columns) < table.num_columns:
-        raise SourceError(f"{path} has two columns of one name. Remove one.")
+        raise SourceError(f"{path} has two columns with the same name. Remove one.")
     return pd.DataFrame(columns), np.zeros(table.num_rows, dtype=bool)
 
 
@@ -228,7 +247,7 @@ def _text(column: pa.ChunkedArray) -> pd.Series[Any]:
 
 
 def _csv_rows(path: Path) -> Iterator[list[str]]:
-    """The header and the rows of a CSV file, without empty lines."""
+    """Yield the header and the rows of a CSV file, without empty lines."""
     try:
         with (
             gzip.open(path, "rt", encoding="utf-8-sig", newline="")
@@ -239,4 +258,4 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
     except (csv.Error, UnicodeDecodeError) as error:
         raise SourceError(f"{path} cannot be read as a table: {error}. It is damaged or in another format.") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise SourceError(f"{path} is cut short or damaged: {error}. Copy it anew.") from error
+        raise SourceError(f"{path} is cut short or damaged: {error}. Copy it again.") from error

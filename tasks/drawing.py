@@ -1,4 +1,4 @@
-"""What is drawn for people may be missing; it never costs a run its result."""
+"""Best-effort rendering: an error while drawing a report is logged as a warning and never fails the run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ LOG = logging.getLogger("recsys")
 def drawn(
     what: str, draw: Callable[P, T], log: logging.Logger | logging.LoggerAdapter[Any], *args: P.args, **kwargs: P.kwargs
 ) -> T | None:
-    """What `draw` gives; None where it raises, with a warning that names `what` and holds the traceback."""
+    """Return the result of `draw`. If it raises, log a warning that names `what`, with the traceback, and return None."""
     try:
         return draw(*args, **kwargs)
     except Exception:
-        log.warning("%s could not be drawn; nothing depends on it, and the run goes on.", what, exc_info=True)
+        log.warning("%s could not be drawn; nothing depends on it, and the run continues.", what, exc_info=True)
         return None

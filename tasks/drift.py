@@ -1,8 +1,9 @@
-"""Has the newest slice of events moved away from what the champion was trained on?
+"""Detect drift between the newest slice of events and the data that the champion was trained on.
 
-Every check has a test, which tells what chance alone does to a slice of this size and of users as these are, and an effect, which
-tells whether it matters (`tasks.drift_checks`). What the tests are blind to (empty or constant columns, tiny slices, missing
-columns) is refused or reported here first. Evidently draws (`tasks.drift_evidently`) and decides nothing.
+Each check combines a test and an effect (`tasks.drift_checks`). The test shows what chance alone does to a slice of this size and
+with such users. The effect shows whether the change is large enough to matter. Input that the tests cannot judge (empty or
+constant columns, tiny slices, missing columns) is refused or reported here first. Evidently only draws the columns
+(`tasks.drift_evidently`); it decides nothing.
 """
 
 from __future__ import annotations
@@ -58,30 +59,30 @@ NAMES = {
     UNSEEN: "unseen films",
 }
 CONCENTRATION = "concentration on films"
-CONCENTRATED = "times as often on the same film, or its inverse"
-SLICE_USERS = 500  # a larger slice is represented by as many of its users: chance is small by then
-LEAST_USERS = 20  # in the reference; fewer cannot tell what chance does
+CONCENTRATED = "ratio of the probability that two events share a film, or its inverse"
+SLICE_USERS = 500  # a larger slice is represented by a sample of this many users, for which chance is already small
+LEAST_USERS = 20  # in the reference; fewer are not enough to estimate chance
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 @dataclass(frozen=True)
 class DriftResult:
-    """The verdict and every figure, JSON-able."""
+    """The verdict and all figures; JSON-serialisable."""
 
     verdict: Verdict
-    reasons: list[str]  # a sentence for each check that drifted, or why nothing could be judged
-    rows: int  # of the slice
+    reasons: list[str]  # one sentence per drifted check, or why the slice could not be judged
+    rows: int  # in the slice
     users: int
     first: int | None  # UTC seconds of the slice's first event
     last: int | None
     reference_rows: int
     reference_users: int
-    unseen_user_share: float  # of the slice's events, by users that the reference never saw
+    unseen_user_share: float  # share of the slice's events by users who are not in the reference
     alpha: float
     checks: list[Check]
     model_name: str = ""
     dataset: str = ""  # name/version
-    champion: str | None = None  # whose reference it was; None: the events before the slice
+    champion: str | None = None  # whose reference was used; None: the events before the slice
     live: LiveQuality | None = None
 
     @property
@@ -95,7 +96,7 @@ class DriftResult:
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """Both sides as they were compared, for who draws them; the thresholds by column are those of an alarm."""
+    """Both sides as they were compared, for drawing, with the distance at which each column alarms."""
 
     reference: pd.DataFrame
     current: pd.DataFrame
@@ -104,7 +105,7 @@ class Compared:
 
 @dataclass(frozen=True, eq=False)
 class DriftMeasure:
-    """The verdict with what it was found on; `compared` is None for a slice that is too small to judge."""
+    """The verdict and the data behind it; `compared` is None if the slice is too small to judge."""
 
     result: DriftResult
     compared: Compared | None
@@ -113,10 +114,19 @@ class DriftMeasure:
 def newest_slice(
     features: pd.DataFrame, settings: DriftSettings, after: int | None = None, since: int | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Older and newest part of the features, cut in time; events of one second stay together.
+    """Split the features by time into the older events and the newest slice.
 
-    The newest part is drift.slice_share of the events, but of those not later than `after` none, or all from `since` on (both UTC
-    seconds). Raises DataRefusedError when there are no events.
+    Events of the same second stay together. By default the slice is drift.slice_share of the events.
+
+    Args:
+        after: UTC seconds. The slice contains only events later than this.
+        since: UTC seconds. The slice is all events from this time on; `after` and drift.slice_share are then ignored.
+
+    Returns:
+        The older events and the newest slice.
+
+    Raises:
+        DataRefusedError: There are no events.
     """
     if features.empty:
         raise DataRefusedError("The dataset version has no events, so it has no newest slice. Ingest events first.")
@@ -129,7 +139,7 @@ def newest_slice(
 
 
 def window_of(older: pd.DataFrame, newest: pd.DataFrame, now: int | None = None) -> Window | None:
-    """The time that `newest` covers after `older`; None where nothing came before."""
+    """Return the time that `newest` covers after `older`, or None if `older` is empty."""
     if older.empty:
         return None
     return Window(int(older["timestamp"].max()), now, older["user_id"].unique().astype(np.int64))
@@ -145,17 +155,21 @@ def detect_drift(
     quarantine: Quarantine | None = None,
     seed: int = 0,
 ) -> DriftMeasure:
-    """Compare `current` (feature rows of the slice) with the reference.
+    """Compare `current` (the feature rows of the slice) with the reference.
 
-    Without a `window` nothing is said of how events came in, without `quarantine` (of the slice's rows) nothing of what was set
-    aside. Raises DataRefusedError on a column that is missing, empty or not finite.
+    Args:
+        window: Time that the slice covers. Without it, the way events arrive (volume, freshness, new users) is not judged.
+        quarantine: Row counts of the slice. Without them, the share of quarantined rows is not judged.
+
+    Raises:
+        DataRefusedError: A column is missing, empty or not finite.
     """
     _refuse_unusable(reference.sample, "reference")
     _refuse_unusable(current, "newest slice")
     sample_users = int(reference.sample["user_id"].nunique())
     checks: list[Check] = []
     compared, reasons = None, _too_small(len(current), len(reference.sample), sample_users, settings)
-    if reasons:  # a feed that has stopped, or whose rows are all set aside, brings few events or none
+    if reasons:  # a feed that stopped, or whose rows are all quarantined, brings few events or none
         if reference.history is not None and window is not None:
             checks = [silence_check(reference.history, current, window, settings)]
         checks.append(quarantine_check(reference.quarantine, quarantine, settings))
@@ -204,7 +218,7 @@ def detect_drift(
 
 
 def with_checks(result: DriftResult, checks: Sequence[Check]) -> DriftResult:
-    """The result with these checks after its own, and the verdict over all: each new check makes the others stricter."""
+    """Return the result with `checks` added, and the verdict over all checks. Each added check makes the others stricter."""
     judged = decided([*result.checks, *checks], result.alpha)
     reasons = [check.sentence for check in judged if check.verdict == "drifted"]
     if result.verdict == "too small to judge" and not reasons:
@@ -216,12 +230,12 @@ def _too_small(rows: int, reference_rows: int, reference_users: int, settings: D
     if min(rows, reference_rows) < settings.min_rows:
         return [f"The slice has {rows} rows and the reference {reference_rows}; drift.min_rows is {settings.min_rows}."]
     if reference_users < LEAST_USERS:
-        return [f"The reference has {reference_users} users; chance cannot be told of fewer than {LEAST_USERS}."]
+        return [f"The reference has {reference_users} users; at least {LEAST_USERS} are needed to estimate chance."]
     return []
 
 
 def _slice_rows(current: pd.DataFrame, items: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The slice by user and time, at most ROWS_OF_A_USER of a user and SLICE_USERS users, with genres and sessions."""
+    """The slice by user and time, with genres and sessions: at most ROWS_OF_A_USER rows per user and SLICE_USERS users."""
     ordered = in_user_order(current)
     users = ordered["user_id"].to_numpy(np.int64)
     rows = capped_by_user(users, SLICE_USERS * ROWS_OF_A_USER, SLICE_USERS, np.random.default_rng([seed, 1]))
@@ -237,7 +251,7 @@ def _column_check(
     if column.category is not None:
         detail = f"{_shown(column.column, column.category)}: {column.reference:.1%} to {column.current:.1%}"
     elif column.column == UNSEEN:
-        detail = f"{column.current:.1%} of the events, {column.reference:.1%} to be expected"
+        detail = f"{column.current:.1%} of the events, {column.reference:.1%} expected"
     else:
         detail = f"mean {column.reference:.3g} to {column.current:.3g}"
     return Check(
@@ -256,7 +270,7 @@ def _column_check(
 def _concentration_check(reference: Reference, rows: pd.DataFrame, settings: DriftSettings, tests: int, seed: int) -> Check:
     found = concentration(reference, rows, resamples=settings.resamples, seed=seed)
     if found is None:
-        return not_judged(CONCENTRATION, CONCENTRATED, "Fewer than two users, or no film that two users have in common.")
+        return not_judged(CONCENTRATION, CONCENTRATED, "There are fewer than two users, or no two users share a film.")
     before, now, chance = found
     apart = abs(float(np.log(now / before)))
     return Check(
@@ -268,7 +282,7 @@ def _concentration_check(reference: Reference, rows: pd.DataFrame, settings: Dri
         bound=settings.max_concentration_ratio,
         chance=_reached(np.exp(np.abs(chance)), settings, tests),
         p_value=(int((np.abs(chance) >= apart - 1e-12).sum()) + 1) / (len(chance) + 1),
-        detail=f"as if all events were spread evenly over {1 / now:,.0f} films; before {1 / before:,.0f}",
+        detail=f"as if all events were spread evenly over {1 / now:,.0f} films, compared with {1 / before:,.0f} before",
     )
 
 
@@ -279,7 +293,7 @@ def _shown(column: str, category: str) -> str:
 
 
 def _reached(chance: npt.NDArray[np.float64], settings: DriftSettings, tests: int) -> float | None:
-    """What chance reaches at the level of Holm's first step; None where it has no bound (a draw without any value)."""
+    """The effect that chance reaches at the level of Holm's first step, or None if it is unbounded (a draw without any value)."""
     reached = float(np.quantile(chance, 1 - settings.alpha / tests, method="higher"))
     return reached if np.isfinite(reached) else None
 
@@ -291,7 +305,7 @@ def _threshold(column: ColumnDistance, settings: DriftSettings, tests: int) -> f
 
 def _without_values(name: str) -> str:
     if name == "log_session":
-        return "The champion's reference keeps no sessions, or the slice has none."
+        return "The champion's reference has no sessions, or the slice has none."
     return "One side has no values in this column."
 
 
@@ -306,6 +320,6 @@ def _refuse_unusable(frame: pd.DataFrame, name: str) -> None:
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
             raise DataRefusedError(
-                f"The column {column} of the {name} has {len(bad)} of {len(frame)} values that are no finite number, the first "
+                f"The column {column} of the {name} has {len(bad)} of {len(frame)} values that are not finite numbers, the first "
                 f"in row {bad[0]} ({frame[column].iloc[bad[0]]!r}). Build its features again from validated interactions."
             )

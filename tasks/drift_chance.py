@@ -1,9 +1,9 @@
-"""What chance does to a slice: slices drawn from the reference itself, visit by visit.
+"""Estimate what chance does to a slice, by drawing slices from the reference itself, visit by visit.
 
-Events of one visit are alike, so a slice of 500 events by four users says as much as four opinions. A slice of the reference's own
-distribution is had by taking for each user of the slice a visit of another user, of as many events (a two-sample bootstrap, Efron
-and Tibshirani 1993, 16.2). A visit is what a user does in a span of time as long as the slice lasts, or all that he ever did where
-the slice is no window of time.
+Events of one visit are alike, so a slice of 500 events by four users carries little more information than four opinions. To draw
+a slice from the reference's own distribution, each visit in the slice is replaced by a visit of another user with as many events
+(a two-sample bootstrap, Efron and Tibshirani 1993, 16.2). A visit is everything that a user does in a span of time as long as the
+slice. If the slice is not a window of time, a visit is everything that the user ever did.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ __all__ = ["Drawn", "Runs", "draws", "runs_of", "visits_of"]
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.float32]
-LEAST_POOL, POOL_SHARE = 20, 0.1  # visits that one is drawn from, at least and of all
-CHUNK = 1 << 12  # visits drawn at once
+LEAST_POOL, POOL_SHARE = 20, 0.1  # visits that one visit is drawn from: minimum number, and share of all visits
+CHUNK = 1 << 12  # visits drawn at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Rows that stand together."""
+    """Groups of consecutive rows."""
 
-    starts: IntArray  # (K,) first row of each
+    starts: IntArray  # (K,) first row of each run
     lengths: IntArray  # (K,)
 
     def __len__(self) -> int:
@@ -35,15 +35,15 @@ class Runs:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Sums of rows over draws of chance, (resamples, columns) each."""
+    """Column sums of the rows of each draw, (resamples, columns) each."""
 
     reference: FloatArray  # users drawn with replacement
     slice: FloatArray  # visits as long as those of the slice
-    any_length: FloatArray  # as many visits, of any length; of the columns that were asked for
+    any_length: FloatArray  # the same number of visits, but of any length; only for the requested columns
 
 
 def runs_of(*keys: IntArray) -> Runs:
-    """Runs of rows that agree in all keys (N,)."""
+    """Return the runs of rows that agree in all `keys`, (N,) each."""
     rows = len(keys[0])
     changes = np.zeros(max(rows - 1, 0), dtype=bool)
     for key in keys:
@@ -53,7 +53,11 @@ def runs_of(*keys: IntArray) -> Runs:
 
 
 def visits_of(users: IntArray, times: IntArray, seconds: int | None, seed: int) -> Runs:
-    """Visits of rows by user and time (UTC seconds): a user's rows in each span of `seconds`, from a random moment on; None: all."""
+    """Return the visits of rows that are sorted by user and time (UTC seconds).
+
+    A visit is a user's rows in one span of `seconds`; the spans start at a random moment. If `seconds` is None, it is all of a
+    user's rows.
+    """
     if seconds is None:
         return runs_of(users)
     span = max(seconds, 1)
@@ -71,25 +75,33 @@ def draws(
     resamples: int,
     rng: np.random.Generator,
 ) -> Drawn:
-    """Sums over drawn references and drawn slices; `users` and `visits` are runs of `before` (N, columns), `slice_visits` of `now`.
-    Visits of any length are drawn for the columns `any_length`.
+    """Return the sums over drawn references and drawn slices.
 
-    For a visit of n rows, n rows in a run of another are drawn: of one that has as many, or little more, as those with many are of
-    another kind; where too few have as many, of one of the longest. The visit itself is among those it is drawn from, which makes
-    the one draw in so many its own: of a slice that is one user's, nothing can be shown that a rank among the others does not show.
+    For a visit of n rows, n consecutive rows of another visit are drawn. That visit has n rows or only slightly more, because
+    much longer visits are of another kind. If too few visits have n rows, one of the longest visits is taken. The slice's own
+    visit is in the pool too, and is drawn as often as each of the others. So for a slice of a single user, the draws show
+    nothing that the user's rank among the others would not show.
+
+    Args:
+        before: Rows of the reference, (N, columns).
+        now: Rows of the slice, with the same columns.
+        users: Runs of `before` by user.
+        visits: Runs of `before` by visit.
+        slice_visits: Runs of `now` by visit.
+        any_length: Columns for which visits of any length are drawn as well.
     """
     weights = rng.multinomial(len(users), np.full(len(users), 1 / len(users)), size=resamples).astype(np.float64)
     reference = weights @ np.add.reduceat(before, users.starts, axis=0).astype(np.float64)
     sums = np.concatenate(
         [np.zeros((1, before.shape[1]), np.float32), np.cumsum(np.concatenate([before, now]), axis=0, dtype=np.float32)]
     )
-    own = len(visits) + np.arange(len(slice_visits))  # places of the slice's visits after the reference's
+    own = len(visits) + np.arange(len(slice_visits))  # indices of the slice's visits, which follow those of the reference
     starts = np.concatenate([visits.starts, len(before) + slice_visits.starts])
     lengths = np.concatenate([visits.lengths, slice_visits.lengths])
     wanted = slice_visits.lengths
     longest = np.argsort(-visits.lengths, kind="stable")
     pool = min(len(longest), max(LEAST_POOL, int(len(longest) * POOL_SHARE)))
-    last = np.maximum(np.searchsorted(-visits.lengths[longest], -wanted, side="right"), pool)  # of those with at least as many
+    last = np.maximum(np.searchsorted(-visits.lengths[longest], -wanted, side="right"), pool)  # visits with at least as many rows
     some = sums[:, any_length]
     found = Drawn(reference, np.empty((resamples, before.shape[1])), np.empty((resamples, some.shape[1])))
     step = max(1, CHUNK // len(wanted))

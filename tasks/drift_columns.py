@@ -1,7 +1,8 @@
-"""How far each column of a slice is from the reference's, and what chance reaches between two draws of the same users.
+"""Measure the distance of each column of a slice from the reference, and the distances that chance gives between draws of users.
 
-Columns are what their distance means something for: heavy tails as logarithms, films as their rank in popularity, and no value
-further out than the reference's own spread, so that one absurd cell counts as one far cell (`tasks.drift_chance` draws chance).
+Each column is compared in a form in which a distance is meaningful. Heavy tails become logarithms, and films become their rank in
+popularity. Values are clipped relative to the reference's own spread, so that one absurd cell counts as one distant cell.
+`tasks.drift_chance` draws chance.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ NUMERICAL = ("rating", "log_gap", "popularity", "log_session")
 CATEGORICAL = ("genre", "hour", "weekday")
 UNSEEN = "unseen_item"
 GRID = 32  # points at which distributions of numbers are compared
-TAIL_WIDTHS = 3.0  # spreads beyond the 1st and 99th percentile of the reference at which a number is clipped
+TAIL_WIDTHS = 3.0  # numbers are clipped this many spreads beyond the reference's 1st and 99th percentile
 CONCENTRATION_ROWS = 5000
-LEAST_SPREAD = 1e-3  # of a column, as Evidently has it
+LEAST_SPREAD = 1e-3  # of a column, as in Evidently
 
 
 @dataclass(frozen=True)
 class Popularity:
-    """Rank of films by events, as the share of the reference's events on films with no more events."""
+    """Ranks films by popularity: the share of the reference's events that are on films with no more events."""
 
     item_events: pd.Series[int]
-    counts: IntArray  # distinct numbers of events, ascending
-    share: FloatArray  # of the events on films with at most so many
+    counts: IntArray  # distinct event counts of films, ascending
+    share: FloatArray  # share of the events that are on films with at most that count
 
     @classmethod
     def of(cls, item_events: pd.Series[int]) -> Popularity:
@@ -44,19 +45,19 @@ class Popularity:
         return cls(item_events, counts.astype(np.int64), events / max(int(events[-1]) if len(events) else 1, 1))
 
     def events(self, movie_ids: pd.Series[int], own: int) -> IntArray:
-        """Events of each row's film in the reference, without the row's `own` (1 for rows of the reference)."""
+        """Return the number of reference events on each row's film, minus the row's `own` (1 for rows of the reference)."""
         found = movie_ids.map(self.item_events).fillna(0).to_numpy(np.int64)
         return np.maximum(found - own, 0)
 
     def rank(self, events: IntArray) -> FloatArray:
-        """0 (never seen) to 1; between the numbers of events that films have it is a line, so that one event more is little more."""
+        """Return ranks from 0 (never seen) to 1, interpolated linearly between known counts, so one more event changes little."""
         rank: FloatArray = np.interp(events, np.append(0, self.counts), np.append(0.0, self.share))
         return rank
 
 
 @dataclass(frozen=True)
 class ColumnDistance:
-    """One column's distance, and that of each draw of chance."""
+    """The distance of one column, and of each draw of chance."""
 
     column: str
     method: str
@@ -64,14 +65,14 @@ class ColumnDistance:
     chance: FloatArray  # (resamples,)
     reference: float  # mean, or share of the category that moved most
     current: float
-    category: str | None  # that category
+    category: str | None  # the category that moved most; None for other columns
 
 
 def comparable(frame: pd.DataFrame, popularity: Popularity, own: int) -> pd.DataFrame:
-    """The columns that are compared, for rows with genres and session_events.
+    """Return the columns that are compared, for rows with genres and session_events.
 
-    A reference row's own event is left out of its film's popularity (`own` = 1): counted, every film would look more popular in
-    the reference than in events that it has not seen.
+    For reference rows, `own` is 1: a row's own event is left out of its film's popularity. Otherwise every film would look more
+    popular in the reference than in events that the reference has not seen.
     """
     gaps = frame["gap_s"].to_numpy(np.float64)
     events = popularity.events(frame["movie_id"], own)
@@ -90,7 +91,7 @@ def comparable(frame: pd.DataFrame, popularity: Popularity, own: int) -> pd.Data
 
 
 def _one_genre(genres: pd.Series[str]) -> npt.NDArray[np.object_]:
-    """One genre of each row's film, drawn by row: MovieLens lists them by alphabet, so the first would hide the later letters."""
+    """Draw one genre for each row. MovieLens lists genres alphabetically, so always taking the first would hide later letters."""
     codes, lists = pd.factorize(genres)
     parts = [str(names).split("|") for names in lists]
     counts = np.array([len(names) for names in parts], dtype=np.int64)[codes]
@@ -102,7 +103,7 @@ def _one_genre(genres: pd.Series[str]) -> npt.NDArray[np.object_]:
 
 
 def clipped(before: pd.DataFrame, now: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both sides with numbers no further out than TAIL_WIDTHS of the reference's spread beyond its tails."""
+    """Clip the numbers of both sides at TAIL_WIDTHS times the reference's spread beyond its tails."""
     bounds = {}
     for name in NUMERICAL:
         if name in before and before[name].notna().any():
@@ -117,10 +118,14 @@ def clipped(before: pd.DataFrame, now: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
 def distances(
     before: pd.DataFrame, now: pd.DataFrame, users: Runs, visits: Runs, slice_visits: Runs, *, resamples: int, seed: int
 ) -> list[ColumnDistance]:
-    """Distance of each comparable column of `now` from `before`, and `resamples` distances of chance.
+    """Return the distance of each comparable column of `now` from `before`, with `resamples` distances of chance.
 
-    `users` and `visits` are runs of the rows of `before`, `slice_visits` of those of `now`. A column without any value on a side has
-    no distance.
+    A column without any value on one side is left out.
+
+    Args:
+        users: Runs of `before` by user.
+        visits: Runs of `before` by visit.
+        slice_visits: Runs of `now` by visit.
     """
     names = [name for name in (*NUMERICAL, *CATEGORICAL, UNSEEN) if _has_values(name, before, now)]
     measures = [_measure_of(name, before[name], now[name]) for name in names]
@@ -129,7 +134,7 @@ def distances(
         np.concatenate([measure.one_hot(frame[name]) for name, measure in zip(names, measures, strict=True)], axis=1)
         for frame in (before, now)
     )
-    # Visits as long as the slice's have its session lengths whatever they are: theirs must be drawn apart from it.
+    # Visits as long as the slice's always reproduce its session lengths, so these are drawn from visits of any length.
     parts = {name: slice(*widths[place : place + 2]) for place, name in enumerate(names)}
     apart = parts.get("log_session", slice(0, 0))
     drawn = draws(of_before, of_now, users, visits, slice_visits, apart, resamples, np.random.default_rng(seed))
@@ -156,10 +161,16 @@ def distances(
 def concentration(
     reference: Reference, current: pd.DataFrame, *, resamples: int, seed: int
 ) -> tuple[float, float, FloatArray] | None:
-    """Chance that two events of different users are on the same film, in the reference and in `current` (rows of a user
-    together), and the logarithm of what chance makes of their ratio, (resamples,). None where no two users could be compared.
+    """Return the probability that two events of different users are on the same film, in the reference and in `current`.
 
-    Simpson's index (Nature 163, 1949): unlike the Gini index it does not depend on how many events there are.
+    This is Simpson's index (Nature 163, 1949). Unlike the Gini index, it does not depend on the number of events.
+
+    Args:
+        current: Rows of the slice, grouped by user.
+
+    Returns:
+        The index of the reference, the index of `current`, and the logarithms of the ratios that chance alone produces,
+        (resamples,). None if no two users can be compared.
     """
     rng = np.random.default_rng(seed)
     films, own = reference.item_events.to_numpy(np.float64), reference.user_events.to_numpy(np.float64)
@@ -189,7 +200,7 @@ def concentration(
 
 
 def _simpson(codes: IntArray, sizes: IntArray, prior: float, films: int = 0) -> FloatArray:
-    """(1,) chance of a common film; one pair on a common film is added for each expected one, so that none is not zero."""
+    """(1,) probability of a common film. One common pair in `prior` pairs is added, so that the result is never zero."""
     counts = np.bincount(codes[0], minlength=films).astype(np.float64)
     pairs = float(counts.sum() ** 2 - (sizes[0].astype(np.float64) ** 2).sum())
     return np.array([((counts * (counts - 1)).sum() + 1) / (pairs + prior)])
@@ -200,7 +211,7 @@ class _Measure:
     method: str
     size: int
     one_hot: Callable[[pd.Series], Rows]
-    distance: Callable[[FloatArray, FloatArray], FloatArray]  # of counts (B, size); infinite where a side is empty
+    distance: Callable[[FloatArray, FloatArray], FloatArray]  # of counts (B, size); infinite if a side is empty
     figures: Callable[[FloatArray, FloatArray], tuple[str | None, float, float]]  # of shares (size,)
 
 
@@ -210,7 +221,7 @@ def _has_values(name: str, before: pd.DataFrame, now: pd.DataFrame) -> bool:
 
 def _measure_of(name: str, before: pd.Series, now: pd.Series) -> _Measure:
     if name == UNSEEN:
-        return _Measure("difference of shares", 2, _coded_numbers(np.array([0.0, 1.0])), _share_difference, _share)
+        return _Measure("difference in shares", 2, _coded_numbers(np.array([0.0, 1.0])), _share_difference, _share)
     if name in CATEGORICAL:
         categories = sorted(set(before) | set(now))
         return _Measure("Jensen-Shannon distance", len(categories), _coded(categories), jensen_shannon, _most_moved(categories))
@@ -227,7 +238,7 @@ def _coded(categories: list[str]) -> Callable[[pd.Series], Rows]:
 
 
 def _coded_numbers(grid: FloatArray) -> Callable[[pd.Series], Rows]:
-    """Each number at the first point of the grid that is not below it; a missing one nowhere."""
+    """Code each number as the first grid point that is not below it. A missing number sets no point."""
 
     def code(column: pd.Series) -> Rows:
         values = column.to_numpy(np.float64)
@@ -258,7 +269,7 @@ def _wasserstein(grid: FloatArray, spread: float) -> Callable[[FloatArray, Float
 
 
 def _share_difference(p: FloatArray, q: FloatArray) -> FloatArray:
-    """How much greater the second share of 1 is."""
+    """Return by how much the share of 1 is greater on the second side."""
     return _shares(q)[0][:, 1] - _shares(p)[0][:, 1]
 
 

@@ -1,4 +1,4 @@
-"""Evidently's drawing of the columns that were compared: a page, and a snapshot in a workspace of its own UI. It decides nothing."""
+"""Draw the compared columns with Evidently: a page, and a snapshot in a workspace of Evidently's own UI. It decides nothing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["draw_columns"]
 
 
 def draw_columns(compared: Compared, settings: MonitoringSettings, project: str, run: str) -> bytes:
-    """The page. With `monitoring.workspace` a snapshot named `run` is added to `project` there as well.
+    """Return the page as HTML. If `monitoring.workspace` is set, also add a snapshot named `run` to `project` there.
 
-    A column's threshold is the distance from which our own check of it would alarm, so the two say the same.
+    The threshold of a column is the distance at which our own check would alarm, so both give the same result.
     """
     snapshot = _snapshot(compared, settings)
     html: str = snapshot.get_html_str(as_iframe=False)
@@ -28,8 +28,8 @@ def draw_columns(compared: Compared, settings: MonitoringSettings, project: str,
 
 
 def _snapshot(compared: Compared, settings: MonitoringSettings) -> Any:
-    os.environ["DO_NOT_TRACK"] = "1"  # Evidently would send usage to a server
-    from evidently import DataDefinition, Dataset, Report  # 7 s: only when there is something to draw
+    os.environ["DO_NOT_TRACK"] = "1"  # otherwise Evidently sends usage data to a server
+    from evidently import DataDefinition, Dataset, Report  # takes 7 s, so only when there is something to draw
     from evidently.presets import DataDriftPreset
 
     numerical = [name for name in NUMERICAL if name in compared.thresholds]
@@ -41,7 +41,7 @@ def _snapshot(compared: Compared, settings: MonitoringSettings) -> Any:
         num_method="wasserstein",
         cat_method="jensenshannon",
         per_column_threshold={name: compared.thresholds[name] for name in columns},
-        drift_share=1 / len(columns),  # any column
+        drift_share=1 / len(columns),  # one column is enough
     )
     current, reference = (
         Dataset.from_pandas(_drawn(side[columns], settings.drawn_rows), data_definition=definition)

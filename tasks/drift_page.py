@@ -1,4 +1,4 @@
-"""The outcome of a monitoring run as a page that explains itself."""
+"""Render the outcome of a monitoring run as a self-explanatory page."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from tasks.live_quality import LiveQuality, Quality
 __all__ = ["check_rows", "live_rows", "render_drift"]
 
 TEMPLATES = Path(__file__).parent / "templates"
-FULL = 2.0  # times the bound that a bar shows
+FULL = 2.0  # length of a bar, as a multiple of the bound
 
 
 def render_drift(result: DriftResult, evidently: str | None) -> bytes:
-    """One self-contained page: the verdict, every check with its figures, and live quality; `evidently` is the link to its page."""
+    """Render one self-contained page: the verdict, every check with its figures, and live quality.
+
+    `evidently` is the link to Evidently's page.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
@@ -38,7 +41,7 @@ def render_drift(result: DriftResult, evidently: str | None) -> bytes:
 
 
 def check_rows(result: DriftResult) -> list[dict[str, str]]:
-    """The checks as a table for the Prefect UI."""
+    """Return the checks as table rows for the Prefect UI."""
     return [
         {
             "check": check.name,
@@ -57,7 +60,7 @@ def check_rows(result: DriftResult) -> list[dict[str, str]]:
 
 
 def live_rows(live: LiveQuality) -> list[dict[str, str]]:
-    """Live quality beside the holdout as a table for the Prefect UI."""
+    """Return live quality and holdout quality as table rows for the Prefect UI."""
     return [
         {
             "events": name,
@@ -74,15 +77,15 @@ def _live_parts(live: LiveQuality | None) -> list[tuple[str, Quality]]:
     if live is None:
         return []
     parts = [
-        ("after the training", live.live),
-        ("of those, films and users such as the holdout has", live.like_holdout),
-        ("holdout, when it was trained", live.holdout),
+        ("after training", live.live),
+        ("of these, only films and users like those of the holdout", live.like_holdout),
+        ("holdout, at training time", live.holdout),
     ]
     return [(name, part) for name, part in parts if part is not None]
 
 
 def _bar(check: Check) -> dict[str, float] | None:
-    """Places of effect, bound and chance on a bar of 0 to 1, which ends at FULL times the bound."""
+    """Return the positions of effect, bound and chance on a bar from 0 to 1, which ends at FULL times the bound."""
     if check.effect is None or not check.bound:
         return None
     end = FULL * check.bound

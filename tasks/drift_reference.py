@@ -1,9 +1,9 @@
-"""What new events are compared with: a sample of whole users, counts by film and user, and how the past went in time.
+"""The reference that new events are compared with: sampled users, counts by film and user, and a history of event arrivals.
 
-Stored with each model version. Events come in sittings: a hundred ratings of one user are one opinion and not a hundred, so the
-sample is one of users, and what chance does to a slice is found by drawing users. What a slice cannot tell of itself, how fast
-events come, how many are by newcomers, how long nothing happens, is kept of the reference's own past as it was in windows of
-as many events (`History`).
+It is stored with each model version. Events come in sittings: a hundred ratings by one user are one opinion, not a hundred. So
+complete users are sampled, and the effect of chance on a slice is found by drawing users. Some figures of a slice need the past
+for comparison: how fast events arrive, how many are by new users, how long nothing happens. `History` keeps these figures of the
+reference's own past, measured in windows with as many events as a slice.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COUNTS_FILE = "reference_counts.parquet"
 HISTORY_FILE = "reference_history.json"
 FILES = (SAMPLE_FILE, COUNTS_FILE, HISTORY_FILE)
 ROWS_OF_A_USER = 500
-"""Most rows that one user has in either side of a comparison: a bot of 10 000 ratings is one user."""
+"""Maximum rows per user on either side of a comparison: a bot with 10 000 ratings is one user."""
 HISTORY_EVENTS = 2_000_000
 SMALLEST_WINDOW, LEAST_WINDOWS, MOST_WINDOWS = 125, 8, 500
 SILENCES = 30
@@ -52,7 +52,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Quarantine:
-    """Rows that came in, and how many of them validation set aside."""
+    """The number of incoming rows, and how many of them validation quarantined."""
 
     rows: int
     quarantined: int
@@ -60,15 +60,15 @@ class Quarantine:
 
 @dataclass(frozen=True)
 class WindowRow:
-    """The past cut into windows of `events` events, one after the other: means and standard deviations over `windows` of them."""
+    """The past, cut into consecutive windows of `events` events: means and standard deviations over `windows` windows."""
 
     events: int
     windows: int
     log_rate: float  # natural logarithm of events per second
     log_rate_sd: float
-    new_users: float  # arcsine of the root of the share of events by users who were new since the window began
+    new_users: float  # arcsine of the root of the share of events by users who are new since the start of the window
     new_users_sd: float
-    log_hour_distance: float  # logarithm of the Jensen-Shannon distance between a window's hours and all of the past's
+    log_hour_distance: float  # logarithm of the Jensen-Shannon distance between a window's hours and those of all the past
     log_hour_distance_sd: float
     log_weekday_distance: float
     log_weekday_distance_sd: float
@@ -76,12 +76,12 @@ class WindowRow:
 
 @dataclass(frozen=True)
 class History:
-    """How the reference's latest events came in time."""
+    """How the latest events of the reference arrived over time."""
 
     first: int  # UTC seconds
     last: int
     events: int
-    windows: list[WindowRow]  # by events
+    windows: list[WindowRow]  # by number of events
     silences: list[int]  # the longest times without an event, seconds, longest first
 
     @classmethod
@@ -93,17 +93,19 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What the newest slice is compared with; three small files that are stored with a model version."""
+    """The data that the newest slice is compared with: three small files, stored with a model version."""
 
     sample: pd.DataFrame  # at most drift.sample_rows feature rows with the columns genres and session_events, by user and time
-    item_events: pd.Series[int]  # events of each movie_id
-    user_events: pd.Series[int]  # events of each user_id
-    history: History | None = None  # None in versions that were made before there was one
+    item_events: pd.Series[int]  # events per movie_id
+    user_events: pd.Series[int]  # events per user_id
+    history: History | None = None  # None in versions from before histories were stored
     quarantine: Quarantine | None = None
 
     def save(self, folder: Path) -> None:
-        """Write reference_sample.parquet, reference_counts.parquet (columns kind: movie or user, id, events) and
-        reference_history.json."""
+        """Write reference_sample.parquet, reference_counts.parquet and reference_history.json.
+
+        The columns of the counts are kind (movie or user), id and events.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / SAMPLE_FILE, lambda path: self.sample.to_parquet(path, index=False))
         counts = [
@@ -117,9 +119,10 @@ class Reference:
 
     @classmethod
     def load(cls, folder: Path) -> Reference:
-        """The reference that `save` wrote; one without a history comes from an older version of the product.
+        """Load the reference that `save` wrote. A reference without a history comes from an older version of the product.
 
-        Raises VersionCorruptError when a file is missing or its history cannot be read.
+        Raises:
+            VersionCorruptError: A file is missing, or the history cannot be read.
         """
         for name in (SAMPLE_FILE, COUNTS_FILE):
             if not (folder / name).is_file():
@@ -140,12 +143,13 @@ def reference_of(
     seed: int,
     quarantine: Quarantine | None = None,
 ) -> Reference:
-    """A random sample of whole users of the features, how often each movie and user occurs in all of them, and their history.
+    """Build a reference from the features: a random sample of complete users, event counts by movie and user, and the history.
 
-    Raises DataRefusedError when there are no events.
+    Raises:
+        DataRefusedError: There are no events.
     """
     if features.empty:
-        raise DataRefusedError("The dataset version has no events, so nothing can be kept for drift. Ingest events first.")
+        raise DataRefusedError("The dataset version has no events, so it gives no drift reference. Ingest events first.")
     ordered = in_user_order(features)
     rows = capped_by_user(ordered["user_id"].to_numpy(np.int64), settings.sample_rows, len(ordered), np.random.default_rng(seed))
     return Reference(
@@ -158,7 +162,7 @@ def reference_of(
 
 
 def in_user_order(features: pd.DataFrame) -> pd.DataFrame:
-    """The rows by user and time, as `build_features` gives them; a copy only where they are not."""
+    """Return the rows by user and time, as `build_features` returns them. They are only copied if they are not in this order."""
     users, times = features["user_id"].to_numpy(np.int64), features["timestamp"].to_numpy(np.int64)
     same = users[1:] == users[:-1]
     if bool(((users[1:] > users[:-1]) | (same & (times[1:] >= times[:-1]))).all()):
@@ -167,7 +171,7 @@ def in_user_order(features: pd.DataFrame) -> pd.DataFrame:
 
 
 def session_events(features: pd.DataFrame) -> IntArray:
-    """(N,) events of the session that each row (by user and time) belongs to."""
+    """(N,) number of events in the session of each row. The rows are sorted by user and time."""
     users, sessions = features["user_id"].to_numpy(np.int64), features["session_id"].to_numpy(np.int64)
     starts = np.flatnonzero(np.append(True, (users[1:] != users[:-1]) | (sessions[1:] != sessions[:-1]))[: len(users)])
     lengths = np.diff(starts, append=len(users))
@@ -175,16 +179,16 @@ def session_events(features: pd.DataFrame) -> IntArray:
 
 
 def sampled(features: pd.DataFrame, rows: IntArray, items: pd.DataFrame) -> pd.DataFrame:
-    """These rows of the features (by user and time), with the columns genres and session_events of the whole."""
+    """Return `rows` of the features (by user and time), with genres and with session_events counted over all rows."""
     taken = features.iloc[rows].reset_index(drop=True)
     genres = taken["movie_id"].map(items.set_index("movie_id")["genres"])
     return taken.assign(session_events=session_events(features)[rows], genres=genres.astype("string").fillna(""))
 
 
 def capped_by_user(users: IntArray, most_rows: int, most_users: int, rng: np.random.Generator) -> IntArray:
-    """Rows of users drawn at random (`users` is grouped), ascending: at most `most_users` users and about `most_rows` rows.
+    """Return ascending row numbers of randomly drawn users: at most `most_users` users and about `most_rows` rows.
 
-    Of each user at most ROWS_OF_A_USER rows in a run, from a random place on.
+    `users` must be grouped. Each user contributes at most ROWS_OF_A_USER consecutive rows, from a random position on.
     """
     starts = np.flatnonzero(np.append(True, users[1:] != users[:-1])[: len(users)])
     lengths = np.diff(starts, append=len(users))
@@ -199,7 +203,7 @@ def capped_by_user(users: IntArray, most_rows: int, most_users: int, rng: np.ran
 
 
 def history_of(features: pd.DataFrame) -> History:
-    """How the latest HISTORY_EVENTS events (by user and time) came in time."""
+    """Return how the latest HISTORY_EVENTS of the events (sorted by user and time) arrived over time."""
     times = features["timestamp"].to_numpy(np.int64)
     users = features["user_id"].to_numpy(np.int64)
     begins = np.flatnonzero(np.append(True, users[1:] != users[:-1])[: len(users)])
@@ -221,14 +225,17 @@ def history_of(features: pd.DataFrame) -> History:
 
 
 def without_strays(events: int) -> slice:
-    """All but the outermost thousandth (at least one) on either end of sorted times: one event that lies years off would make the
-    longest silence, and hide every other. Of fewer than ten events all are left."""
+    """Return the slice of sorted times without the outermost thousandth (at least one event) at either end.
+
+    Otherwise a single event that is years off would create the longest silence and hide all others. If there are fewer than ten
+    events, all are kept.
+    """
     strays = max(1, events // 1000)
     return slice(strays, events - strays) if events >= 10 else slice(0, events)
 
 
 def jensen_shannon(p: FloatArray, q: FloatArray) -> FloatArray:
-    """(B,) root of the divergence, in nats, of counts (B, n) as scipy and Evidently have it; infinite where a side is empty."""
+    """(B,) root of the divergence, in nats, of counts (B, n), as in scipy and Evidently; infinite if a side is empty."""
     totals = [side.sum(axis=1, keepdims=True) for side in (p, q)]
     p, q = (side / np.maximum(total, 1) for side, total in zip((p, q), totals, strict=True))
     middle = (p + q) / 2
@@ -245,7 +252,7 @@ def _windows(times: IntArray, first_seen: IntArray, size: int) -> WindowRow:
     rate, rate_sd = _spread(np.log(size / np.maximum(times[ends] - since, 1)))
     share, share_sd = _spread(np.arcsin(np.sqrt(newcomers)))
     hour, hour_sd = _spread(_calendar_distances(times // 3600 % 24, 24, ends, size))
-    weekday, weekday_sd = _spread(_calendar_distances((times // 86_400 + 3) % 7, 7, ends, size))  # 1970 began on a Thursday
+    weekday, weekday_sd = _spread(_calendar_distances((times // 86_400 + 3) % 7, 7, ends, size))  # 1970 started on a Thursday
     return WindowRow(size, len(ends), rate, rate_sd, share, share_sd, hour, hour_sd, weekday, weekday_sd)
 
 

@@ -1,7 +1,7 @@
-"""Checks of how events come in, which a table of rows does not show: their rate, silence, newcomers, and what was set aside.
+"""Check how events arrive, which a table of rows does not show: rate, silence, new users, and quarantined rows.
 
-Each is judged by the reference's own past (`History`): its windows of as many events, one after the other, vary with day and
-night, weekends and heavy users, and a slice is one more of them (a prediction interval, Student's t).
+Each check is judged against the reference's own past (`History`). Its consecutive windows with as many events vary with day and
+night, weekends and heavy users, and the slice is treated as one more window (a prediction interval, Student's t).
 """
 
 from __future__ import annotations
@@ -22,28 +22,29 @@ __all__ = ["Window", "calendar_p", "quarantine_check", "seconds_of", "silence_ch
 DAY_S = 86_400
 RATE, SILENCE, NEWCOMERS, SET_ASIDE = "volume", "freshness", "new users", "quarantine"
 METHODS = {
-    RATE: "times the usual rate, or its inverse",
-    SILENCE: "longest silence over the longest before",
-    NEWCOMERS: "change of the share of events by new users",
-    SET_ASIDE: "change of the share of rows in quarantine",
+    RATE: "ratio to the usual rate, or its inverse",
+    SILENCE: "ratio of the longest silence to the longest before",
+    NEWCOMERS: "change in the share of events by new users",
+    SET_ASIDE: "change in the share of quarantined rows",
 }
-NO_WINDOW = "The slice is no window of time, so nothing is known of how its events came in."
+NO_WINDOW = "The slice is not a window of time, so it is unknown how its events arrived."
 NO_HISTORY = (
-    "The champion's reference keeps no history: it was published by an older version. `recsys retrain` makes one that does."
+    "The champion's reference has no history, because an older version published it. Run `recsys retrain` to publish one with a "
+    "history."
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """The time that a slice covers, and who was known when it began."""
+    """The time that a slice covers, and the users known at its start."""
 
     start: int  # UTC seconds of the last event before the slice
-    now: int | None  # UTC seconds until which it lasts; None: until its newest event
+    now: int | None  # UTC seconds of its end; None: the time of its newest event
     known_users: npt.NDArray[np.int64]
 
 
 def stream_checks(reference: Reference, current: pd.DataFrame, window: Window | None, settings: DriftSettings) -> list[Check]:
-    """Volume, freshness and new users of the slice's rows."""
+    """Check volume, freshness and new users of the slice's rows."""
     history = reference.history
     if history is None or window is None:
         reason = NO_HISTORY if history is None else NO_WINDOW
@@ -61,12 +62,12 @@ def stream_checks(reference: Reference, current: pd.DataFrame, window: Window | 
 
 
 def seconds_of(current: pd.DataFrame, window: Window) -> int:
-    """How long the slice lasted, at least one second."""
+    """Return the duration of the slice, at least one second."""
     return max(_times(current, window)[1] - window.start, 1)
 
 
 def _times(current: pd.DataFrame, window: Window) -> tuple[npt.NDArray[np.int64], int]:
-    """Sorted times of the slice and its end; one event from the future makes no silence."""
+    """Return the sorted times of the slice, and its end. A single event from the future does not create a silence."""
     times = np.sort(current["timestamp"].to_numpy(np.int64))
     times = times[: without_strays(len(times)).stop]
     newest = int(times[-1]) if len(times) else window.start
@@ -74,10 +75,15 @@ def _times(current: pd.DataFrame, window: Window) -> tuple[npt.NDArray[np.int64]
 
 
 def calendar_p(history: History | None, window: Window | None, events: int, column: str, distance: float) -> float:
-    """Of the Jensen-Shannon distance of a slice's hours or weekdays, had it been one of the past's windows.
+    """Return the p-value of a slice's distance in hours or weekdays, compared with the windows of the past.
 
-    A window of an afternoon has few hours, one of a weekend no Monday, and both are nothing new. 0 where the slice is no window,
-    or the past is not known: then its users alone tell.
+    A window of an afternoon covers few hours, and a window of a weekend has no Monday. Neither is drift. The result is 0 if the
+    slice is not a window or its past is unknown: then only the draws of users decide.
+
+    Args:
+        events: Number of events in the slice.
+        column: "hour" or "weekday".
+        distance: Jensen-Shannon distance of that column.
     """
     row = _row_for(history, events) if history is not None and window is not None else None
     if row is None:
@@ -93,13 +99,13 @@ def calendar_p(history: History | None, window: Window | None, events: int, colu
 
 
 def quarantine_check(before: Quarantine | None, now: Quarantine | None, settings: DriftSettings) -> Check:
-    """Rows set aside since, by Fisher's exact test against the reference's."""
+    """Compare the share of quarantined rows with that of the reference, by Fisher's exact test."""
     from scipy.stats import fisher_exact
 
     if before is None or now is None or not before.rows or not now.rows:
         whose = "reference" if before is None or not before.rows else "slice"
         return not_judged(
-            SET_ASIDE, METHODS[SET_ASIDE], f"It is not known how many rows of the {whose} came in and were set aside."
+            SET_ASIDE, METHODS[SET_ASIDE], f"It is unknown how many rows of the {whose} came in and were quarantined."
         )
     table = [[side.quarantined, side.rows - side.quarantined] for side in (now, before)]
     shares = [side.quarantined / side.rows for side in (before, now)]
@@ -111,19 +117,22 @@ def quarantine_check(before: Quarantine | None, now: Quarantine | None, settings
         effect=shares[1] - shares[0],
         bound=settings.max_quarantined_share,
         p_value=float(fisher_exact(table, alternative="greater").pvalue),
-        detail=f"{now.quarantined:,} of {now.rows:,} rows, {shares[1]:.1%}; before {shares[0]:.1%}",
+        detail=f"{now.quarantined:,} of {now.rows:,} rows, {shares[1]:.1%}, compared with {shares[0]:.1%} before",
     )
 
 
 def _row_for(history: History, events: int) -> WindowRow | None:
-    """The past in windows of as many events or fewer, which vary no less."""
+    """Return the past in windows of as many events, or fewer. Smaller windows vary at least as much."""
     fitting = [row for row in history.windows if row.events <= events]
     return fitting[-1] if fitting else None
 
 
 def _too_short(history: History, events: int) -> str:
-    least = history.windows[0].events if history.windows else "any size"
-    return f"The reference's history of {history.events:,} events has no windows to compare {events:,} events with (the smallest: {least})."
+    least = history.windows[0].events if history.windows else "none"
+    return (
+        f"The reference's history of {history.events:,} events has no windows to compare {events:,} events with "
+        f"(smallest window: {least})."
+    )
 
 
 def _volume(row: WindowRow, events: int, seconds: int, settings: DriftSettings) -> Check:
@@ -138,7 +147,7 @@ def _volume(row: WindowRow, events: int, seconds: int, settings: DriftSettings) 
         effect=math.exp(abs(apart)),
         bound=settings.max_volume_ratio,
         p_value=_prediction_p(apart, row.log_rate_sd, row.windows),
-        detail=f"{found:,.0f} events a day over {seconds / DAY_S:,.1f} days; before {usual:,.0f}",
+        detail=f"{found:,.0f} events per day over {seconds / DAY_S:,.1f} days, compared with {usual:,.0f} before",
     )
 
 
@@ -153,14 +162,15 @@ def _newcomers(row: WindowRow, share: float, settings: DriftSettings) -> Check:
         effect=abs(share - expected),
         bound=settings.max_unseen_user_share,
         p_value=_prediction_p(apart, row.new_users_sd, row.windows),
-        detail=f"{share:.1%} of the events are by users who were new; before {expected:.1%}",
+        detail=f"{share:.1%} of the events are by new users, compared with {expected:.1%} before",
     )
 
 
 def silence_check(history: History, current: pd.DataFrame, window: Window, settings: DriftSettings) -> Check:
-    """The chance of a silence so long in a window so long: how many there were to be expected. A slice may have no events at all.
+    """Check how likely the longest silence is in a window of this length. The slice may have no events at all.
 
-    The tail of the past's silences is taken as exponential beyond the shortest of the longest that are kept.
+    The p-value follows from the number of such silences to expect. Beyond the shortest silence that the history keeps, the tail
+    of the past's silences is assumed to be exponential.
     """
     times, end = _times(current, window)
     marks = np.concatenate([[window.start], times, [end]])
@@ -180,12 +190,13 @@ def silence_check(history: History, current: pd.DataFrame, window: Window, setti
         effect=float(longest / kept[0]),
         bound=settings.max_silence_ratio,
         p_value=-math.expm1(-expected) if longest > tail else 1.0,
-        detail=f"{longest / 3600:.1f} hours without an event; before at most {kept[0] / 3600:.1f}; the newest is {age / 3600:.1f} hours old",
+        detail=f"{longest / 3600:.1f} hours without an event, compared with at most {kept[0] / 3600:.1f} before; "
+        f"the newest event is {age / 3600:.1f} hours old",
     )
 
 
 def _prediction_p(apart: float, spread: float, windows: int) -> float:
-    """Of one more window `apart` from the mean of `windows` of them, two-sided."""
+    """Return the two-sided p-value of one more window that is `apart` from the mean of `windows` windows."""
     from scipy.stats import t
 
     spread = max(spread, 1e-6) * math.sqrt(1 + 1 / windows)

@@ -1,4 +1,4 @@
-"""Training as a run of a deployment, on a work pool that has what training needs: Prefect tasks."""
+"""Prefect tasks that train as a run of a deployment, on a work pool with suitable hardware."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["Trained", "hand_candidates_over", "settle_cost", "take_candidates_ov
 
 @dataclass(frozen=True)
 class Trained:
-    """Candidates, and the flow runs that were started for them; the last one has trained them."""
+    """Candidates and the flow runs that were started for them. The last run trained them."""
 
     candidates: list[Candidate]
     runs: tuple[str, ...] = ()
@@ -44,24 +44,29 @@ class Trained:
 
 @task(name="hand over", **NETWORK)
 def hand_candidates_over(candidates: list[Candidate], settings: RetrainSettings) -> None:
-    """Put the candidates into the store for the run that has asked for them."""
+    """Put the candidates into the store for the run that requested them."""
     store = open_store(settings.store)
     key = hand_over(store, str(flow_run.id), candidates)
     artifacts.show_training(candidates)
-    get_run_logger().info("the candidates are handed over at %s", store.uri(key))
+    get_run_logger().info("candidates handed over at %s", store.uri(key))
 
 
 @task(name="train by deployment", cache_policy=NO_CACHE)
 def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings) -> tuple[str, ...]:
-    """Train the candidates as a run of the deployment, and wait for it. The flow runs that this took; the last has trained.
+    """Train the candidates as a run of the deployment, and wait for it.
 
-    Raises SettingsError where that cannot be, TrainingError where the run does not complete.
+    Returns:
+        The ids of the flow runs that were started. The last one trained the candidates; the others crashed.
+
+    Raises:
+        SettingsError: The deployment does not exist, or the settings hold a secret that cannot be passed to it.
+        TrainingError: The run does not complete.
     """
     log, place = get_run_logger(), settings.training
     if settings.store.secret_access_key is not None:
         raise SettingsError(
-            "store.secret_access_key cannot be handed to a run of a deployment: its parameters are readable by everyone who can see "
-            "the Prefect server. Leave it out, and give the workers their credentials in their environment."
+            "store.secret_access_key cannot be passed to a run of a deployment: its parameters are readable by everyone with "
+            "access to the Prefect server. Leave it out, and give the workers their credentials in their environment."
         )
     runs: list[str] = []
     while True:
@@ -71,16 +76,16 @@ def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings) -> tuple
         if ended.state.is_completed():
             return tuple(runs)
         said = (
-            f"The run {ended.name} of {place.deployment} ended as {ended.state.name}: {ended.state.message or 'without a reason'}"
+            f"The run {ended.name} of {place.deployment} ended as {ended.state.name}: {ended.state.message or 'no reason given.'}"
         )
         if not ended.state.is_crashed() or len(runs) == place.attempts:
-            raise TrainingError(f"{said} Its page in the Prefect UI has the log (flow run {ended.id}).")
-        log.warning("%s It is tried again.", said)
+            raise TrainingError(f"{said} See its log in the Prefect UI (flow run {ended.id}).")
+        log.warning("%s Trying again.", said)
 
 
 @task(name="take over", **NETWORK)
 def take_candidates_over(dataset: DatasetRef, runs: tuple[str, ...], settings: RetrainSettings) -> Trained:
-    """Fetch what the last of the runs has handed over, and follow it as if it had been trained here."""
+    """Fetch the candidates that the last run handed over, and log and track them as if they had been trained here."""
     store, log = open_store(settings.store), get_run_logger()
     folder = settings.work_dir / "candidates" / settings.model_name
     candidates, origin = take_over(store, runs[-1], candidate_kinds(settings.models), folder)
@@ -89,14 +94,17 @@ def take_candidates_over(dataset: DatasetRef, runs: tuple[str, ...], settings: R
     try:
         clear_hand_over(store, runs[-1])
     except StoreError as error:
-        log.warning("What the run %s has handed over is left in the store: %s", runs[-1], error)
+        log.warning("The candidates handed over by the run %s could not be deleted from the store: %s", runs[-1], error)
     return Trained(candidates, runs, origin)
 
 
 @task(name="settle cost", cache_policy=NO_CACHE)
 def settle_cost(trained: Trained, place: TrainingPlaceSettings) -> Origin:
-    """What the pods of all the runs cost, once they are closed; their latest figures where that takes too long. A pool that
-    rents nothing keeps no accounts, and the cost stays unknown."""
+    """Wait until the pods of all runs are closed, and return the origin with their total cost.
+
+    If that takes longer than `place.cost_wait_s`, the latest figures are used. A pool that does not rent pods has no accounts, so
+    the cost stays unknown.
+    """
     end, log = time.monotonic() + place.cost_wait_s, get_run_logger()
     while True:
         accounts = [account for run in trained.runs for account in _accounts(run)]
@@ -107,7 +115,7 @@ def settle_cost(trained: Trained, place: TrainingPlaceSettings) -> Origin:
     if not accounts:
         return trained.origin
     if still_open:
-        log.warning("The account of %s is still open; its latest figures are taken.", ", ".join(still_open))
+        log.warning("The account of %s is still open; using its latest figures.", ", ".join(still_open))
     usd = round(sum(account.usd for account in accounts), 6)
     rows = [
         {
@@ -127,13 +135,16 @@ def settle_cost(trained: Trained, place: TrainingPlaceSettings) -> Origin:
 
 
 def _run(dataset: DatasetRef, settings: RetrainSettings, attempt: int) -> FlowRun:
-    """The ended run. Where this one is stopped meanwhile, that one is cancelled: it may be rented by the hour."""
+    """Start a run of the deployment and return it once it has ended.
+
+    If this run is stopped while it waits, the started run is cancelled, because its machine may be rented by the hour.
+    """
     handed = settings.model_copy(
         update={
             "training": TrainingPlaceSettings(),
-            # The machine may be this very one, whose own folder is in use.
+            # The run may be on this same machine, where this run already uses its own folder.
             "work_dir": settings.work_dir / "deployment",
-            # Its disk ends with it; epochs and figures are tracked by the run that takes the candidates over.
+            # Its disk is deleted with it. The run that takes over the candidates tracks their epochs and metrics.
             "tracking": settings.tracking.model_copy(update={"mode": "off"}),
         }
     )
@@ -142,13 +153,13 @@ def _run(dataset: DatasetRef, settings: RetrainSettings, attempt: int) -> FlowRu
         "dataset": f"{dataset.name}/{dataset.version}",
         "hand_over": True,
     }
-    key = f"{flow_run.id}-train-{attempt}"  # a run that is tried again finds the one that it has started
+    key = f"{flow_run.id}-train-{attempt}"  # a retried task finds the run that it has already started
     try:
         started: Any = run_deployment(settings.training.deployment, parameters=parameters, timeout=0, idempotency_key=key)
     except ObjectNotFound as error:
         raise SettingsError(
-            f"training.deployment is {settings.training.deployment}, which the Prefect server does not have. Deploy it (`prefect deploy`), "
-            "or set training.where to inline."
+            f"training.deployment is {settings.training.deployment}, which does not exist on the Prefect server. Deploy it "
+            "(`prefect deploy`), or set training.where to inline."
         ) from error
     get_run_logger().info("training runs as %s of %s", started.name, settings.training.deployment)
     with get_client(sync_client=True) as client:
@@ -159,7 +170,7 @@ def _run(dataset: DatasetRef, settings: RetrainSettings, attempt: int) -> FlowRu
                     return found
                 time.sleep(settings.training.poll_s)
         except BaseException:
-            client.set_flow_run_state(started.id, Cancelling(message="The run that asked for it has stopped."))
+            client.set_flow_run_state(started.id, Cancelling(message="The run that requested it has stopped."))
             raise
 
 

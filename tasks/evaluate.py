@@ -1,4 +1,4 @@
-"""Ranks models on the test requests and writes what the gate and the registry keep of it."""
+"""Rank models on the test requests, and write the files that the gate and the registry need."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ __all__ = ["Evaluation", "evaluate_candidates", "rank", "rank_version", "read_ra
 
 RANKS_FILE = "ranks.parquet"
 RECORD_FILE = "evaluation.json"
-BEYOND_RESAMPLES = 2000  # of intervals that decide nothing
+BEYOND_RESAMPLES = 2000  # for intervals that the gate does not use
 PAGE_METRICS = ("hr@10", "ndcg@10", "mrr@10")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Test metrics by model and slice; the per-request ranks lie in the challenger's folder."""
+    """Test metrics by model and slice. The per-request ranks are stored in the challenger's folder."""
 
     protocol: str
     dataset: str
@@ -54,15 +54,17 @@ class Evaluation:
     beyond_accuracy: dict[str, dict[str, float]]  # model -> metric
     value: Value
     folder: str
-    files: dict[str, str]  # name -> sha256 of everything in the folder, which the version has to be made of
+    files: dict[str, str]  # name -> sha256 of every file in the folder; the version must consist of exactly these
 
 
 def evaluate_candidates(store: Store, dataset: DatasetRef, candidates: list[Candidate], settings: RetrainSettings) -> Evaluation:
     """Rank every candidate on the test requests of `dataset`.
 
-    Writes evaluation.json, ranks.parquet, sample_requests.json, catalogue.parquet, the drift reference and, where the settings want
-    it, recsys_report.html into the SS4Rec candidate's folder, which becomes the version. Raises VersionCorruptError where a
-    candidate's files are not those that were trained.
+    Writes evaluation.json, ranks.parquet, sample_requests.json, catalogue.parquet and the drift reference into the SS4Rec
+    candidate's folder, which becomes the version. Also writes recsys_report.html there if the settings ask for it.
+
+    Raises:
+        VersionCorruptError: A candidate's files have changed since training.
     """
     parts = read_split(store, dataset, settings.evaluation)
     challenger = next(candidate for candidate in candidates if candidate.kind == "ss4rec")
@@ -107,16 +109,18 @@ def evaluate_candidates(store: Store, dataset: DatasetRef, candidates: list[Cand
 
 
 def rank_version(store: Store, ref: ModelRef, parts: Split, settings: EvaluationSettings) -> Ranking:
-    """Rank a stored version on the test requests. Raises VersionCorruptError when its files are not those it was sealed with."""
+    """Rank a stored version on the test requests. Raises VersionCorruptError if its files differ from those that were sealed."""
     with tempfile.TemporaryDirectory(prefix="recsys-version-") as folder:
         files = read_manifest(store, ref.name, ref.version)["files"]
         return rank(load_recommender(fetch_version(store, ref.prefix, files, Path(folder))), parts, settings)
 
 
 def read_rankings(folder: Path, dataset: DatasetRef, parts: Split) -> dict[str, Ranking]:
-    """Rankings that `evaluate_candidates` left in a version, without what was recommended.
+    """Read the rankings that `evaluate_candidates` stored in a version, without the recommended items.
 
-    Raises GateError where they are not of the requests of `parts`, VersionCorruptError where the files hold anything else.
+    Raises:
+        GateError: The rankings are not of the test requests of `parts`.
+        VersionCorruptError: The files cannot be read, or hold invalid ranks.
     """
     try:
         record = read_json((folder / RECORD_FILE).read_bytes(), f"{RECORD_FILE} of the version")
@@ -129,14 +133,17 @@ def read_rankings(folder: Path, dataset: DatasetRef, parts: Split) -> dict[str, 
         ) from error
     for column in columns:
         if values[column].dtype != np.int64 or (column.startswith("rank_") and values[column].min(initial=1) < 1):
-            raise VersionCorruptError(f"{RANKS_FILE} of the version holds no whole numbers from 1 in {column}; train again.")
+            raise VersionCorruptError(
+                f"The column {column} in {RANKS_FILE} of the version does not hold integers from 1; train again."
+            )
     ours = (f"{dataset.name}/{dataset.version}", parts.id)
     found = (record.get("dataset"), record.get("protocol")) if isinstance(record, dict) else (None, None)
     users, targets = values.pop("user_id"), values.pop("target")
     if found != ours or not (np.array_equal(users, parts.test.user_ids) and np.array_equal(targets, parts.test.targets)):
         raise GateError(
-            f"The version was evaluated on requests of {found[0]} under {found[1]}, and is to be judged on others, those of {ours[0]} "
-            f"under {ours[1]}, which may hold out what it has learnt. Train on the dataset version that it is to be judged on."
+            f"The version was evaluated on requests of {found[0]} under {found[1]}, but it is now judged on other requests, "
+            f"those of {ours[0]} under {ours[1]}, which may hold out events that it was trained on. Train on the dataset "
+            "version that it is judged on."
         )
     nothing = np.zeros((len(users), 0), dtype=np.int32)
     return {
@@ -145,8 +152,11 @@ def read_rankings(folder: Path, dataset: DatasetRef, parts: Split) -> dict[str, 
 
 
 def seen_share(store: Store, ref: ModelRef, dataset: DatasetRef, settings: EvaluationSettings) -> float | None:
-    """Share of the test requests on `dataset` whose target event the version `ref` learnt or was chosen by: it is in the train or
-    the valid part of its own dataset version under `settings`. None where that version is no longer stored."""
+    """Return the share of test requests on `dataset` whose target event the version `ref` was trained or chosen on.
+
+    Such an event is in the train or the valid part of the version's own dataset version under `settings`. Returns None if that
+    dataset version is no longer stored.
+    """
     if ref.dataset == f"{dataset.name}/{dataset.version}":
         return 0.0
     try:

@@ -1,4 +1,4 @@
-"""The account of the events of one file: rows = accepted + quarantined, by reason, whatever the file's size."""
+"""Account for the events of one file of any size: rows = accepted + quarantined, by reason."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ __all__ = ["EventAccount"]
 
 
 class EventAccount:
-    """Counts the chunks of a file, and keeps their quarantined rows in the Parquet file `path`. Used as a context while it is
-    added to."""
+    """Counts the rows of a file by chunk, and writes the quarantined rows to the Parquet file `path`.
+
+    Use it as a context manager while adding chunks.
+    """
 
     def __init__(self, path: Path) -> None:
         self.rows = self.accepted = 0
         self.reasons: dict[str, int] = {}
-        self._first: dict[str, tuple[int, str]] = {}  # of each reason, the first row and its cells
+        self._first: dict[str, tuple[int, str]] = {}  # for each reason, the first row and its cells
         self._writer = ParquetWriter(path, temporary=True)
 
     def __enter__(self) -> EventAccount:
@@ -36,7 +38,7 @@ class EventAccount:
         self._writer.__exit__(*raised)  # type: ignore[arg-type]
 
     def add(self, rows: int, quarantined: pd.DataFrame) -> None:
-        """Count the next `rows` rows, of which these are `quarantined` (row, reasons, cells) and the others accepted."""
+        """Count the next `rows` rows. Those in `quarantined` (row, reasons, cells) are bad, and the others are accepted."""
         self.accepted += rows - len(quarantined)
         self.rows += rows
         self._writer.write(_texts(quarantined))
@@ -46,9 +48,10 @@ class EventAccount:
                 self._first.setdefault(reason, (int(bad["row"].iloc[0]), str(bad["cells"].iloc[0])))
 
     def report(self, superseded: pd.DataFrame, settings: ValidationSettings) -> TableReport:
-        """The account, with the accepted rows that another event supersedes.
+        """Return the row counts. Accepted rows that another event supersedes count as quarantined.
 
-        Raises DataRefusedError where a column holds nothing, too many rows are bad, or too few are left.
+        Raises:
+            DataRefusedError: A column is empty, too many rows are bad, or too few rows are left.
         """
         for column in INTERACTION_COLUMNS:
             if self.reasons.get(f"{column} is missing") == self.rows:
@@ -64,7 +67,7 @@ class EventAccount:
         return report
 
     def quarantined(self, superseded: pd.DataFrame) -> pd.DataFrame:
-        """table, row, reasons and cells of each row that is not accepted or is superseded, in the file's order."""
+        """Return table, row, reasons and cells of each row that is not accepted or is superseded, in file order."""
         bad = _texts(pd.read_parquet(self._writer.path))
         repeated = pd.DataFrame({"row": superseded["row"], "reasons": SUPERSEDED, "cells": _cells(superseded)})
         found = pd.concat([bad, _texts(repeated)], ignore_index=True).sort_values("row", ignore_index=True)

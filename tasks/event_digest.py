@@ -1,7 +1,8 @@
-"""A digest of a set of events that does not depend on their order, and to which events can be added and taken away.
+"""An order-independent digest of a set of events, to which events can be added and from which they can be removed.
 
-Each event is mixed to two words of 64 bits and the words are summed (AdHash: Bellare and Micciancio, EUROCRYPT 1997). It tells
-whether two versions hold the same events; it is no signature: the sha256 of a version's parts is, and the version's name has both.
+Each event is mixed into two 64-bit words, and the words are summed (AdHash: Bellare and Micciancio, EUROCRYPT 1997). The digest
+shows whether two versions hold the same events. It is not a signature. The sha256 of a version's parts serves as one, and the
+version's name contains both.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import pandas as pd
 __all__ = ["EventDigest"]
 
 Words = npt.NDArray[np.uint64]
-BLOCK_ROWS = 1 << 16  # temporaries stay in the processor's cache
+BLOCK_ROWS = 1 << 16  # small enough for temporaries to stay in the CPU cache
 SEEDS = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)
 MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
 class EventDigest:
-    """Of a set of (user, movie, rating, time)."""
+    """The digest of a set of (user, movie, rating, time)."""
 
     rows: int = 0
     high: str = "0" * 16
@@ -31,7 +32,7 @@ class EventDigest:
 
     @classmethod
     def of(cls, events: dict[str, npt.NDArray[Any]] | pd.DataFrame) -> EventDigest:
-        """Digest of the columns user_id, movie_id, rating and timestamp of one length."""
+        """Return the digest of the columns user_id, movie_id, rating and timestamp, which have the same length."""
         columns = [
             np.ascontiguousarray(events[name], dtype=kind).view(np.uint64)
             for name, kind in (("user_id", np.int64), ("movie_id", np.int64), ("rating", np.float64), ("timestamp", np.int64))
@@ -60,7 +61,7 @@ class EventDigest:
 
 
 def _mixed(word: Words) -> Words:
-    """The finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    """Apply the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return word ^ (word >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""Files of events, read in chunks: CSV, Parquet, and every MovieLens format, plain or gzipped."""
+"""Read event files in chunks: CSV, Parquet, and every MovieLens format, plain or gzipped."""
 
 from __future__ import annotations
 
@@ -27,49 +27,54 @@ __all__ = ["DAMAGE", "Block", "EventChunk", "EventFile", "open_event_file"]
 Block = tuple[int, int]
 FORMATS = "*.csv, *.csv.gz, *.parquet, *.inter, u.data, ratings.dat"
 NAMES = {"userId": "user_id", "movieId": "movie_id", "item_id": "movie_id"}
-ROW_BYTES = 24  # of ratings.csv
+ROW_BYTES = 24  # size of a typical row of ratings.csv
 LONGEST_ROW = 1 << 24
 HEAD_BYTES = 1 << 16
 HEAD_ROWS = 100
-DAMAGE = (pa.ArrowException, OSError, ValueError)  # what pyarrow raises about a Parquet file; names of columns may be no UTF-8
+DAMAGE = (pa.ArrowException, OSError, ValueError)  # raised by pyarrow for Parquet; column names may not be valid UTF-8
 
 
 @dataclass(frozen=True)
 class EventFile(ABC):
-    """An event file whose format and columns are known; its rows are read by `chunks`."""
+    """An event file with known format and columns. `chunks` reads its rows."""
 
     path: Path
-    extra_columns: tuple[str, ...]  # that are not read
+    extra_columns: tuple[str, ...]  # columns that are not read
     settings: ValidationSettings
     now: int
     chunk_rows: int
 
     @abstractmethod
     def chunks(self) -> Iterator[EventChunk]:
-        """About `chunk_rows` rows at a time, in the file's order. Raises SourceError where the file turns out to be damaged."""
+        """Yield about `chunk_rows` rows at a time, in file order. Raises SourceError if the file turns out to be damaged."""
 
     @abstractmethod
     def blocks(self) -> list[Block]:
-        """Where chunks begin and end: a gzipped file, which can be read from its beginning only, is one."""
+        """Return where chunks start and end. A gzipped file is one block, because it can only be read from its start."""
 
     @abstractmethod
     def read(self, block: Block) -> EventChunk:
-        """The chunk of one of `blocks`, by whatever process sees the file; its rows are counted from its own first."""
+        """Read the chunk of one of `blocks`, in any process that sees the file. Row numbers start at 0 in each chunk."""
 
 
 def open_event_file(path: Path, settings: ValidationSettings, now: int, chunk_rows: int = 1_000_000) -> EventFile:
-    """The events of a file; `now` is UTC seconds, after which no event can have happened.
+    """Open an event file.
 
-    Columns are user_id, movie_id (or userId, movieId, item_id), rating and timestamp, in any order, among others. Raises
-    SourceError where the file is no event file: of no known format, empty, damaged, or without these columns. A file with a
-    header and no rows has no chunks.
+    The columns are user_id, movie_id (or userId, movieId, item_id), rating and timestamp, in any order. Other columns are
+    allowed. A file with a header and no rows has no chunks.
+
+    Args:
+        now: Current time in UTC seconds. No event can be later.
+
+    Raises:
+        SourceError: The file is not an event file: its format is unknown, it is empty or damaged, or it lacks these columns.
     """
     name = path.name.removesuffix(".gz")
     if path.suffix == ".parquet":
         extra, names = _parquet_columns(path)
         return _ParquetFile(path, extra, settings, now, chunk_rows, names)
     if not name.endswith((".csv", ".inter", ".data", ".dat")):
-        raise SourceError(f"{path} is of no known format: an event file is one of {FORMATS}. Rename or convert it.")
+        raise SourceError(f"{path} is not in a known format. An event file is one of {FORMATS}. Rename or convert it.")
     head = _head(path)
     layout, data_from = _layout(path, name, head)
     extra = tuple(field for field in layout.fields if field not in EVENT_COLUMNS)
@@ -79,7 +84,7 @@ def open_event_file(path: Path, settings: ValidationSettings, now: int, chunk_ro
 @dataclass(frozen=True)
 class _TextFile(EventFile):
     layout: TextLayout
-    data_from: int  # bytes of what stands before the first data row
+    data_from: int  # bytes before the first data row
 
     def chunks(self) -> Iterator[EventChunk]:
         row = 0
@@ -109,7 +114,7 @@ class _TextFile(EventFile):
 
 @dataclass(frozen=True)
 class _ParquetFile(EventFile):
-    names: dict[str, str]  # of EVENT_COLUMNS in the file
+    names: dict[str, str]  # the file's name for each of EVENT_COLUMNS
 
     def chunks(self) -> Iterator[EventChunk]:
         row = 0
@@ -118,7 +123,7 @@ class _ParquetFile(EventFile):
             row += len(frame)
 
     def blocks(self) -> list[Block]:
-        """Ranges of row groups."""
+        """Return ranges of row groups."""
         groups = pq.read_metadata(self.path).num_row_groups
         return [(group, group + 1) for group in range(groups)]
 
@@ -134,17 +139,17 @@ class _ParquetFile(EventFile):
                     yield pd.DataFrame({name: _plain(batch.column(given)) for name, given in self.names.items()})
                     rows += len(batch)
         except DAMAGE as error:
-            raise SourceError(f"{self.path} is damaged after row {rows}: {error}. Write or copy it anew.") from error
+            raise SourceError(f"{self.path} is damaged after row {rows}: {error}. Write or copy it again.") from error
 
 
 def _parquet_columns(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The columns that are not read, and the names of those that are."""
+    """Return the columns that are not read, and the names of those that are."""
     try:
         schema = pq.read_schema(path)
     except FileNotFoundError as error:
         raise _missing_file(path) from error
     except DAMAGE as error:
-        raise SourceError(f"{path} is no Parquet file, or it is cut short: {error}. Write or copy it anew.") from error
+        raise SourceError(f"{path} is not a Parquet file, or it is cut short: {error}. Write or copy it again.") from error
     by_name: dict[str, str] = {}
     for given in schema.names:
         _add(path, by_name, NAMES.get(given, given), given, schema.names)
@@ -153,12 +158,12 @@ def _parquet_columns(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     for given in names.values():
         kind = schema.field(given).type
         if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
-            raise SourceError(f"The column {given} of {path} holds {kind}, which are no numbers. Write it as numbers.")
+            raise SourceError(f"The column {given} of {path} holds {kind} instead of numbers. Write it as numbers.")
     return tuple(given for given in schema.names if given not in names.values()), names
 
 
 def _plain(cells: pa.Array) -> pd.Series[Any]:
-    """Numbers as numpy has them, times as UTC seconds, all else as text."""
+    """Return numbers as numpy numbers, times as UTC seconds, and everything else as text."""
     kind = cells.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         cells = pc.cast(cells, pa.timestamp("s"), safe=False).cast(pa.int64())
@@ -185,9 +190,9 @@ def _read(path: Path, file: BinaryIO, size: int) -> bytes:
     try:
         return file.read(size)
     except EOFError as error:
-        raise SourceError(f"{path} is cut short: its compressed data has no end. Copy it anew.") from error
+        raise SourceError(f"{path} is cut short: its compressed data ends too early. Copy it again.") from error
     except (zlib.error, gzip.BadGzipFile) as error:
-        raise SourceError(f"{path} is damaged, or not compressed by gzip: {error}. Copy it anew.") from error
+        raise SourceError(f"{path} is damaged, or not compressed by gzip: {error}. Copy it again.") from error
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}.") from error
 
@@ -198,7 +203,7 @@ def _head(path: Path) -> bytes:
 
 
 def _whole_lines(path: Path, file: BinaryIO, skip: int, size: int) -> Iterator[bytes]:
-    """What stands after the first `skip` bytes, about `size` bytes at a time, cut at the end of a line."""
+    """Yield the content after the first `skip` bytes, about `size` bytes at a time, cut at the end of a line."""
     _read(path, file, skip)
     rest = b""
     while content := _read(path, file, max(size - len(rest), 1 << 12)):
@@ -207,7 +212,7 @@ def _whole_lines(path: Path, file: BinaryIO, skip: int, size: int) -> Iterator[b
         rest = content[end:]
         if len(rest) > LONGEST_ROW:
             raise SourceError(
-                f"{path} has a row of more than {LONGEST_ROW:,} bytes, so it is no file of events. Give another file."
+                f"{path} has a row of more than {LONGEST_ROW:,} bytes, so it is not an event file. Provide another file."
             )
         if end:
             yield content[:end]
@@ -216,9 +221,9 @@ def _whole_lines(path: Path, file: BinaryIO, skip: int, size: int) -> Iterator[b
 
 
 def _layout(path: Path, name: str, head: bytes) -> tuple[TextLayout, int]:
-    """How the rows are written, and the bytes before the first of them."""
+    """Return how the rows are written, and the number of bytes before the first one."""
     if not head.strip():
-        raise SourceError(f"{path} is empty. Give a file with rows.")
+        raise SourceError(f"{path} is empty. Provide a file with rows.")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise SourceError(f"{path} is written in UTF-16. Save it as UTF-8.")
     start = 3 if head.startswith(b"\xef\xbb\xbf") else 0
@@ -230,7 +235,7 @@ def _layout(path: Path, name: str, head: bytes) -> tuple[TextLayout, int]:
         begin = start + len(head[start:]) - len(head[start:].lstrip(b"\r\n "))
         ends = [place for place in (head.find(b"\n", begin), head.find(b"\r", begin)) if place >= 0]
         if not ends and len(head) == HEAD_BYTES:
-            raise SourceError(f"{path} has no line end in its first {HEAD_BYTES:,} bytes, so it is no file of events.")
+            raise SourceError(f"{path} has no line end in its first {HEAD_BYTES:,} bytes, so it is not an event file.")
         end = min(ends, default=len(head))
         header = head[begin:end].decode("utf-8", "replace")
         layout = _atomic_header(path, header) if name.endswith(".inter") else _csv_header(path, header)
@@ -245,7 +250,7 @@ def _atomic_header(path: Path, header: str) -> TextLayout:
 
 
 def _csv_header(path: Path, header: str) -> TextLayout:
-    """Cells are separated by commas; by semicolons or tabs where the header is."""
+    """Detect the separator from the header: commas, semicolons or tabs."""
     found = {}
     for separator in (",", ";", "\t"):
         try:
@@ -277,7 +282,8 @@ def _check_columns(path: Path, by_name: dict[str, str], given: list[str]) -> Non
     lacking = [in_format.get(name, name) for name in EVENT_COLUMNS if name not in by_name]
     if lacking:
         raise SourceError(
-            f"{path} lacks the column {', '.join(lacking)}; its columns are {_listed(given)}. Rename them or give another file."
+            f"{path} lacks the column {', '.join(lacking)}; its columns are {_listed(given)}. Rename them or provide another "
+            "file."
         )
 
 
@@ -287,12 +293,12 @@ def _listed(given: list[str]) -> str:
 
 
 def _check_width(path: Path, layout: TextLayout, head: bytes, *, whole: bool) -> None:
-    """A file none of whose first rows has as many cells as columns is of another format."""
+    """Raise SourceError if none of the first rows has as many cells as there are columns."""
     rows = lines(head)
-    rows = rows if whole else rows[:-1]  # the last may be cut
+    rows = rows if whole else rows[:-1]  # the last row may be cut
     counts = [len(fields(row, layout)) for row in rows[:HEAD_ROWS]]
     if counts and len(layout.fields) not in counts:
         raise SourceError(
-            f"The rows of {path} have {counts[0]} fields, and its columns are {len(layout.fields)}: "
+            f"The rows of {path} have {counts[0]} fields, but there are {len(layout.fields)} columns: "
             f"{_listed(list(layout.fields))}. Remove the surplus fields, or fill in those that are missing."
         )

@@ -1,7 +1,7 @@
-"""Rows of delimited text as events: a fast parser for clean text, and a tolerant one that loses no row.
+"""Parse rows of delimited text into events: a fast parser for clean text, and a tolerant one that loses no row.
 
-A line is a row, always: a line end inside of quotes ends the row too. Events are numbers, so nothing is lost by it, and a stray
-quote can never swallow the rows after it. Blank lines are no rows.
+Every line is a row: a line end inside quotes also ends the row. Events are numbers, so nothing is lost, and a stray quote can
+never swallow the rows after it. Blank lines are skipped.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ MISSING = frozenset(
         *("NaN", "None", "n/a", "nan", "null"),
     )
 )
-"""Texts that stand for a missing cell: those of pandas.read_csv."""
-BLOCK_BYTES = 1 << 22  # that Arrow parses at a time; it refuses a row that is longer
+"""Texts that count as a missing cell, as in pandas.read_csv."""
+BLOCK_BYTES = 1 << 22  # Arrow parses this many bytes at a time and refuses longer rows
 LONGEST_PLAIN = BLOCK_BYTES // 4  # characters, of at most four bytes each
 IntArray = npt.NDArray[np.int64]
 WHOLE = {name: pa.float64() if name == "rating" else pa.int64() for name in EVENT_COLUMNS}
@@ -40,10 +40,13 @@ TEXTS = {name: pa.string() for name in EVENT_COLUMNS}
 
 @dataclass(frozen=True, eq=False)
 class EventChunk:
-    """Consecutive rows of an event file, rows == len(accepted) + len(quarantined).
+    """Consecutive rows of an event file: rows == len(accepted) + len(quarantined).
 
-    accepted: user_id int64, movie_id int64, rating float64, timestamp int64 (UTC seconds), row int64, in the file's order.
-    quarantined: row, reasons (joined by ;), cells (the original text, joined by |). row counts the file's data rows from 0.
+    `row` is the number of the data row in the file, from 0.
+
+    Attributes:
+        accepted: user_id int64, movie_id int64, rating float64, timestamp int64 (UTC seconds), row int64, in file order.
+        quarantined: row, reasons (joined by ;), cells (the original text, joined by |).
     """
 
     accepted: pd.DataFrame
@@ -53,32 +56,40 @@ class EventChunk:
 
 @dataclass(frozen=True)
 class TextLayout:
-    """How a row is written."""
+    """The layout of a row."""
 
     separator: str
-    fields: tuple[str, ...]  # all of a row, in order; those that are read have the names of EVENT_COLUMNS
-    quoted: bool  # cells may stand in double quotes
+    fields: tuple[str, ...]  # all fields of a row, in order; those that are read are named as in EVENT_COLUMNS
+    quoted: bool  # cells may be in double quotes
 
 
 def lines(text: bytes) -> list[str]:
-    """The rows of a text: its lines that are not blank. What is no UTF-8 is replaced, and will be no number."""
+    """Split a text into rows. Blank lines are skipped.
+
+    Bytes that are not valid UTF-8 are replaced, so the affected cells later fail numeric validation.
+    """
     return [
         line for line in text.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n").split("\n") if line.strip(" ")
     ]
 
 
 def fields(line: str, layout: TextLayout) -> list[str]:
-    """The cells of a row."""
+    """Return the cells of a row."""
     if layout.quoted and '"' in line:
         try:
             return next(csv.reader([line], delimiter=layout.separator))
-        except csv.Error:  # a field above csv's limit
+        except csv.Error:  # a field exceeds the size limit of the csv module
             return line.split(layout.separator)
     return line.split(layout.separator)
 
 
 def chunk_of_text(text: bytes, layout: TextLayout, first_row: int, settings: ValidationSettings, now: int) -> EventChunk:
-    """The events of whole lines; `first_row` is the row of the first of them, `now` UTC seconds."""
+    """Parse complete lines into events.
+
+    Args:
+        first_row: The row number of the first line.
+        now: UTC seconds.
+    """
     table = _numbers(text, layout)
     if table is not None:
         return _chunk_of_numbers(text, table, layout, np.arange(first_row, first_row + len(table)), settings, now)
@@ -89,10 +100,10 @@ def chunk_of_text(text: bytes, layout: TextLayout, first_row: int, settings: Val
     )
     rows = np.arange(first_row, first_row + len(texts))
     chunks = [_chunk_of_lines([texts[number] for number in np.flatnonzero(~clean)], layout, rows[~clean], settings, now)]
-    if clean.any():  # one bad cell is no reason to read a million rows slowly
+    if clean.any():  # one bad cell must not make a million rows slow to read
         rest = "\n".join(texts[number] for number in np.flatnonzero(clean)).encode()
         table = _parsed(rest, layout, WHOLE, quoted=False)
-        assert table is not None  # each of its rows was found to be plain
+        assert table is not None  # each of these rows is plain
         chunks.append(_chunk_of_numbers(rest, table, layout, rows[clean], settings, now))
     accepted, quarantined = (
         pd.concat([getattr(chunk, name) for chunk in chunks]).sort_values("row", ignore_index=True)
@@ -102,7 +113,7 @@ def chunk_of_text(text: bytes, layout: TextLayout, first_row: int, settings: Val
 
 
 def chunk_of_frame(raw: pd.DataFrame, first_row: int, settings: ValidationSettings, now: int) -> EventChunk:
-    """The events of a table that has EVENT_COLUMNS, as numbers or text."""
+    """Return the events of a table that has EVENT_COLUMNS as numbers or text."""
     checks = Checks("interactions", raw[list(EVENT_COLUMNS)])
     columns = judge_events(checks, settings, now)
     return _chunk(checks, columns, np.arange(first_row, first_row + len(raw)))
@@ -111,12 +122,12 @@ def chunk_of_frame(raw: pd.DataFrame, first_row: int, settings: ValidationSettin
 def _chunk_of_numbers(
     text: bytes, table: pa.Table, layout: TextLayout, rows: IntArray, settings: ValidationSettings, now: int
 ) -> EventChunk:
-    """table: what `_parsed` found in the text."""
+    """Return the events in `table`, which `_parsed` made from the text."""
     checks = Checks("interactions", table.to_pandas())
     columns = judge_events(checks, settings, now)
-    if checks.bad.any():  # rarely: they are parsed again, to be kept as they were written
+    if checks.bad.any():  # rare: parse again as text, to keep the cells as they were written
         original = _parsed(text, layout, TEXTS, quoted=layout.quoted and b'"' in text)
-        assert original is not None  # all that is a number is a text
+        assert original is not None  # what parses as numbers also parses as text
         checks.raw = original.to_pandas()
     return _chunk(checks, columns, rows)
 
@@ -132,7 +143,7 @@ def _chunk(checks: Checks, columns: dict[str, Numbers], rows: IntArray) -> Event
 
 @lru_cache(maxsize=64)
 def _plain_row(layout: TextLayout) -> re.Pattern[str]:
-    """Rows of which both parsers make the same numbers, beyond doubt."""
+    """Return a pattern for rows that both parsers surely turn into the same numbers."""
     number = {"rating": r"[0-9]{1,15}(\.[0-9]{1,15})?"}
     other = rf'[^{re.escape(layout.separator)}"]*'
     cells = [number.get(name, "[0-9]{1,15}") if name in EVENT_COLUMNS else other for name in layout.fields]
@@ -140,18 +151,18 @@ def _plain_row(layout: TextLayout) -> re.Pattern[str]:
 
 
 def _numbers(text: bytes, layout: TextLayout) -> pa.Table | None:
-    """The text's numbers where all its rows have as many cells as they must and all cells are numbers, else None."""
+    """Return the numbers in the text, or None if a row has a wrong number of cells or a cell is not a number."""
     quoted = layout.quoted and b'"' in text
-    hexadecimal = b"x" in text or b"X" in text  # which Arrow would take for whole numbers
+    hexadecimal = b"x" in text or b"X" in text  # Arrow would read these as whole numbers
     for types in (FLOATS,) if hexadecimal else (WHOLE, FLOATS):
         table = _parsed(text, layout, types, quoted=quoted)
         if table is not None and (types is FLOATS or not any(column.null_count for column in table.columns)):
-            return table if not quoted or len(table) == _plain_lines(text) else None  # else a quote has swallowed a line end
+            return table if not quoted or len(table) == _plain_lines(text) else None  # None: a quote swallowed a line end
     return None
 
 
 def _plain_lines(text: bytes) -> int:
-    """The number of lines, where none is blank and all end alike; else -1."""
+    """Return the number of lines, assuming that none is blank, or -1 if line ends are mixed."""
     ends = text.count(b"\n")
     if text.count(b"\r") not in (0, ends) or text.count(b"\r") != text.count(b"\r\n"):
         return -1
@@ -160,7 +171,7 @@ def _plain_lines(text: bytes) -> int:
 
 def _parsed(text: bytes, layout: TextLayout, types: dict[str, pa.DataType], *, quoted: bool) -> pa.Table | None:
     separator = layout.separator
-    if len(separator) > 1:  # Arrow splits at one character
+    if len(separator) > 1:  # Arrow only splits at a single character
         text, separator = text.replace(b"\t", b" ").replace(separator.encode(), b"\t"), "\t"
     names = [name if name in EVENT_COLUMNS else f"other {place}" for place, name in enumerate(layout.fields)]
     try:
@@ -184,7 +195,11 @@ def _parsed(text: bytes, layout: TextLayout, types: dict[str, pa.DataType], *, q
 def _chunk_of_lines(
     texts: list[str], layout: TextLayout, numbers: IntArray, settings: ValidationSettings, now: int
 ) -> EventChunk:
-    """Row by row: those with as many cells as columns are judged cell by cell, others set aside. numbers: of each row."""
+    """Parse row by row. Rows with as many cells as columns are checked cell by cell, and the others are quarantined.
+
+    Args:
+        numbers: The number of each row.
+    """
     rows = [fields(text, layout) for text in texts]
     fits = np.array([len(row) == len(layout.fields) for row in rows], dtype=bool)
     places = [layout.fields.index(name) for name in EVENT_COLUMNS]
@@ -206,7 +221,7 @@ def _chunk_of_lines(
 
 
 def _cell(text: str) -> str | None:
-    """The cell without blanks around it, None for one that is missing."""
+    """Return the cell without surrounding blanks, or None if it is missing."""
     trimmed = text.strip(" \t")
     return None if trimmed in MISSING else trimmed
 

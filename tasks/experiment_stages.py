@@ -1,5 +1,7 @@
-"""The stages of a search and of a comparison as Prefect tasks: each opens what it needs, calls the plain function, and shows
-the outcome."""
+"""The stages of a search and of a comparison as Prefect tasks.
+
+Each task opens the resources it needs, calls the plain function, and shows the outcome.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +29,17 @@ __all__ = ["begin_search", "compare_entry", "conclude_search", "report_compariso
 
 @task(name="begin search", **NETWORK)
 def begin_search(dataset: DatasetRef, settings: SearchSettings) -> search.StudyRef:
-    """Make the study, or find it."""
+    """Create the study, or open the existing one."""
     log, ref = get_run_logger(), search.begin(dataset, settings)
-    log.info("study %s in %s, %d trials begun before", ref.name, ref.storage, ref.begun)
+    log.info("study %s in %s, %d trials started before", ref.name, ref.storage, ref.begun)
     if not ref.starts_with_base:
-        log.info("models.ss4rec as it is lies outside of the space, so it is not among the trials")
+        log.info("the configured models.ss4rec lies outside the search space, so it is not one of the trials")
     return ref
 
 
 @task(name="search", task_run_name="search worker {worker}", **NETWORK)
 def search_trials(dataset: DatasetRef, ref: search.StudyRef, settings: SearchSettings, worker: int = 0) -> int:
-    """Train trials until the study has enough, with their progress in the UI and the log."""
+    """Train trials until the study has enough, and report their progress in the UI and the log."""
     log = get_run_logger()
     shown = cast(UUID, create_progress_artifact(0.0, key="search-progress", description="no trial has ended yet"))
 
@@ -52,7 +54,7 @@ def search_trials(dataset: DatasetRef, ref: search.StudyRef, settings: SearchSet
 
 @task(name="conclude search", **NETWORK)
 def conclude_search(dataset: DatasetRef, ref: search.StudyRef, settings: SearchSettings) -> search.SearchRecord:
-    """Store what the search found and show it."""
+    """Store the results of the search and show them."""
     record = search.conclude(open_store(settings.store), dataset, ref, settings, datetime.now(UTC))
     artifacts.show_search(record)
     get_run_logger().info("%s", search.progress(record.trials, settings.search.trials)[1])
@@ -61,7 +63,7 @@ def conclude_search(dataset: DatasetRef, ref: search.StudyRef, settings: SearchS
 
 @task(name="compare entry", task_run_name="{entry} seed {seed}", **NETWORK)
 def compare_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, settings: CompareSettings) -> track.RunRecord:
-    """Do one run of a comparison in a process of its own, with its progress in the UI and the log."""
+    """Do one run of a comparison in a separate process, and report its progress in the UI and the log."""
     log, chosen, store = get_run_logger(), settings.entry(entry), open_store(settings.store)
     progress = cast(
         UUID, create_progress_artifact(0.0, key=f"run-{entry}-{seed}", description=f"{entry} seed {seed} is training")
@@ -85,7 +87,7 @@ def compare_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, s
 
 @task(name="report comparison", **NETWORK)
 def report_comparison(comparison: str, dataset: DatasetRef, failures: list[Failure], settings: CompareSettings) -> Comparison:
-    """Compare the runs that are stored, and store and show the report."""
+    """Compare the stored runs, then store and show the report."""
     from tasks.comparison_artifacts import show_comparison
     from tasks.comparison_report import headline, render_html
 

@@ -1,4 +1,4 @@
-"""What a failed run shows: what went wrong in one paragraph, and what to do."""
+"""Show why a run failed, in one paragraph, and what to do."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ __all__ = ["advice", "show_failure"]
 
 
 def show_failure(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
-    """Hook of a flow's failure: an artifact `failure` of the run. A part of another run is left to that one."""
+    """Create the artifact `failure` when a flow run fails. Subflows are skipped: their parent run shows the failure."""
     if flow_run.parent_task_run_id is None:
-        drawn("What the failure shows", _show, flow_run_logger(flow_run), flow_run, state)
+        drawn("The failure artifact", _show, flow_run_logger(flow_run), flow_run, state)
 
 
 def advice(error: BaseException | None, message: str) -> str:
-    """Markdown: a mendable error by its own paragraph, which says what to do; anything else is a defect or the machine's trouble."""
+    """Return the artifact's Markdown.
+
+    A product error is shown with its own message, which includes the remedy. Any other error is a defect or a machine problem.
+    """
     again = (
-        "Retry on this page, or the same command, runs it again: what is stored is not done twice, and training goes on from its last "
-        "epoch."
+        "To run it again, click Retry on this page or repeat the command. Stored results are reused, and training resumes "
+        "from its last epoch."
     )
     if isinstance(error, RecsysError):
-        return f"## {type(error).__name__}\n\n{error}\n\n**Next:** mend that. {again}\n"
-    kind = type(error).__name__ if error is not None else "No exception was kept"
+        return f"## {type(error).__name__}\n\n{error}\n\n**Next:** fix this. {again}\n"
+    kind = type(error).__name__ if error is not None else "No exception was recorded"
     return (
-        f"## {kind}\n\n{message}\n\n**Next:** the tab Logs has the traceback. {again} If it fails alike once more, it is a defect: report "
-        "it with that log.\n"
+        f"## {kind}\n\n{message}\n\n**Next:** the Logs tab has the traceback. {again} If it fails in the same way again, it is a "
+        "defect: report it with that log.\n"
     )
 
 

@@ -1,7 +1,7 @@
-"""Features of each event, known at that event: nothing in them comes from later.
+"""Build the features of each event from what is known at that event, and never from later events.
 
-They are stored with the dataset version, for drift monitoring and as the offline side of a feature store. user_idx and
-movie_idx number what the whole table has; all other columns of a row depend on the events up to its own second alone.
+The features are stored with the dataset version, for drift monitoring and as the offline side of a feature store. user_idx and
+movie_idx number the ids of the complete table. All other columns of a row depend only on events up to and including its second.
 """
 
 from __future__ import annotations
@@ -52,11 +52,13 @@ IntArray = npt.NDArray[np.int64]
 
 
 def build_features(interactions: pd.DataFrame) -> pd.DataFrame:
-    """One row of FEATURE_COLUMNS for each of `interactions` (sorted by user_id, timestamp).
+    """Build one row of FEATURE_COLUMNS for each row of `interactions` (sorted by user_id, timestamp).
 
-    user_idx, movie_idx: dense, by ascending id. rating_date: days since 1970-01-01, UTC. rating_weekday: 0 is Monday.
-    gap_s: seconds since the user's previous event, -1 for the first. session_id: from 0 for each user, a new one after
-    SESSION_GAP_S without an event. *_events_before: events in strictly earlier seconds.
+    - user_idx, movie_idx: dense indices, by ascending id.
+    - rating_date: days since 1970-01-01, UTC. rating_weekday: 0 is Monday.
+    - gap_s: seconds since the user's previous event, -1 for the first one.
+    - session_id: from 0 for each user. A new session starts after SESSION_GAP_S without an event.
+    - *_events_before: number of events in strictly earlier seconds.
     """
     users, movies, times = (interactions[name].to_numpy(np.int64) for name in ("user_id", "movie_id", "timestamp"))
     return user_features(interactions, np.unique(users), np.unique(movies), counts_before(movies, times))
@@ -65,16 +67,22 @@ def build_features(interactions: pd.DataFrame) -> pd.DataFrame:
 def write_features(
     interactions: Path, out: Path, *, memory_rows: int, check: Callable[[pd.DataFrame], object] = lambda _: None
 ) -> tuple[IntArray, IntArray]:
-    """`build_features` of a Parquet file of events, sorted by user_id, timestamp, as another Parquet file, which appears whole.
+    """Apply `build_features` to a Parquet file of events, and write the result to another Parquet file atomically.
 
-    At most `memory_rows` events are in memory at once (or those of one user or movie, if there are more), and 8 bytes for each
-    user and movie. `check` is called with the events of some users at a time, until all have been seen. Returns
-    the ids of all users and of all movies, ascending.
+    At most `memory_rows` events are in memory at once (or those of one user or movie, if there are more), plus 8 bytes for each
+    user and movie.
+
+    Args:
+        interactions: The events, sorted by user_id, timestamp.
+        check: Called with the events of some users at a time, until it has seen all events.
+
+    Returns:
+        The ids of all users and of all movies, ascending.
     """
     rows = pq.read_metadata(interactions).num_rows
     with tempfile.TemporaryDirectory(prefix="features-", dir=out.parent) as folder, ParquetWriter(out) as writer:
         before: IntArray = np.zeros(0, dtype=np.int64)
-        if rows:  # an empty file cannot be mapped
+        if rows:  # an empty file cannot be memory-mapped
             before = np.memmap(Path(folder) / "counts", dtype=np.int64, mode="w+", shape=(rows,))
         movie_ids = []
         columns = ["movie_id", "timestamp"]
@@ -98,7 +106,7 @@ def write_features(
 
 
 def whole_users(interactions: Path, rows: int) -> Iterator[pd.DataFrame]:
-    """Events of a Parquet file sorted by user_id, about `rows` at a time; all events of a user come together."""
+    """Yield the events of a Parquet file sorted by user_id, about `rows` at a time. All events of a user come together."""
     rest: list[pd.DataFrame] = []
     with pq.ParquetFile(interactions) as file:
         for batch in file.iter_batches(rows):
@@ -116,10 +124,14 @@ def whole_users(interactions: Path, rows: int) -> Iterator[pd.DataFrame]:
 def user_features(
     events: pd.DataFrame, user_ids: IntArray, movie_ids: IntArray, movie_events_before: IntArray, first_user: int = 0
 ) -> pd.DataFrame:
-    """FEATURE_COLUMNS of all events of some users, sorted by user_id, timestamp.
+    """Build FEATURE_COLUMNS for all events of some users.
 
-    user_ids: theirs, ascending, and `first_user` is the user_idx of the first. movie_ids: of the whole table, ascending.
-    movie_events_before: (len(events),).
+    Args:
+        events: All events of these users, sorted by user_id, timestamp.
+        user_ids: The ids of these users, ascending.
+        movie_ids: The ids of all movies in the complete table, ascending.
+        movie_events_before: Shape (len(events),).
+        first_user: The user_idx of the first of these users.
     """
     users, movies, times = (events[name].to_numpy(np.int64) for name in ("user_id", "movie_id", "timestamp"))
     first = np.append(True, users[1:] != users[:-1])[: len(users)]
@@ -149,12 +161,12 @@ def user_features(
             "user_events_before": row_of_second - row_of_first,
             "movie_events_before": movie_events_before,
         },
-        copy=False,  # 25 million rows are 2.5 GB
+        copy=False,  # 25 million rows take 2.5 GB
     )
 
 
 def counts_before(ids: IntArray, times: IntArray) -> IntArray:
-    """Events of the same id in strictly earlier seconds."""
+    """Return, for each event, the number of events with the same id in strictly earlier seconds."""
     order = sorted_order(ids, times)
     sorted_ids, sorted_times = ids[order], times[order]
     places = np.arange(len(ids))
@@ -168,7 +180,10 @@ def counts_before(ids: IntArray, times: IntArray) -> IntArray:
 
 
 def _calendar(days: IntArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """(year, month) of days since 1970-01-01. Years have few days, so each is looked up in a table of those from first to last."""
+    """Return (year, month) of days since 1970-01-01.
+
+    Years have few days, so each day is looked up in a table of all days from the first to the last.
+    """
     if len(days) == 0:
         return days.astype(np.int32), days.astype(np.int32)
     low = int(days.min())

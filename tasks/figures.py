@@ -15,10 +15,10 @@ COLOURS = {"ss4rec": "#1f6f8b", "ncf": "#d9822b", "popularity": "#7a7a7a"}
 
 
 def training_curve_png(reports: Mapping[str, Sequence[EpochReport]]) -> bytes:
-    """Training loss and valid NDCG@10 by epoch; the kept epoch is marked.
+    """Draw training loss and valid NDCG@10 by epoch; the kept epoch is marked.
 
-    Losses of different models have different units, so each has axes of its own. A model that does not train in epochs is a
-    dashed line. Epochs that measured nothing on the valid requests are left out on the right.
+    Losses of different models have different units, so each model has its own axes. A model that does not train in epochs is
+    shown as a dashed line. The NDCG@10 plot on the right leaves out epochs that were not measured on the valid requests.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -62,15 +62,18 @@ def _colour(name: str) -> str:
 
 
 def _marker(epochs: Sequence[EpochReport]) -> str | None:
-    return "o" if len(epochs) == 1 else None  # a line needs two points to be seen
+    return "o" if len(epochs) == 1 else None  # a line needs two points to be visible
 
 
 def metrics_rows(
     evaluation: Mapping[str, Mapping[str, Mapping[str, float]]],
     intervals: Mapping[str, Mapping[str, tuple[float, float]]],
 ) -> list[dict[str, Any]]:
-    """Table rows of {model: {slice: {metric: value}}}: all models over all requests, with the 95 % interval of NDCG@10, and then
-    by slice, with the figures at 10 first. A slice with no requests has no row."""
+    """Return table rows for {model: {slice: {metric: value}}}.
+
+    All models over all requests come first, with the 95 % interval of NDCG@10, then all models by slice. Metrics at 10 come
+    first in a row. A slice without requests has no row.
+    """
 
     def interval(model: str, part: str) -> dict[str, str]:
         if part != "all" or "ndcg@10" not in intervals.get(model, {}):
@@ -89,7 +92,7 @@ def metrics_rows(
 
 
 def _beside(row: dict[str, Any], name: str, more: dict[str, Any]) -> dict[str, Any]:
-    """The row with `more` after the column `name`, or at its end."""
+    """Return the row with `more` inserted after the column `name`, or at the end."""
     place = list(row).index(name) + 1 if name in row else len(row)
     cells = list(row.items())
     return dict([*cells[:place], *more.items(), *cells[place:]])
@@ -98,7 +101,7 @@ def _beside(row: dict[str, Any], name: str, more: dict[str, Any]) -> dict[str, A
 def beyond_accuracy_rows(
     found: Mapping[str, Mapping[str, float]], intervals: Mapping[str, Mapping[str, tuple[float, float]]]
 ) -> list[dict[str, Any]]:
-    """Table rows of {model: {metric: value}}, each metric that is a mean over requests with its 95 % interval."""
+    """Return table rows for {model: {metric: value}}. A metric that is a mean over requests has its 95 % interval."""
 
     def cell(model: str, metric: str, value: float) -> str:
         if metric not in intervals.get(model, {}):
@@ -113,7 +116,7 @@ def beyond_accuracy_rows(
 
 
 def value_rows(value: Value, challenger: str) -> list[dict[str, str]]:
-    """Table rows of what each model's ranks would be worth, and of the challenger's lead over each other one."""
+    """Return table rows with the estimated value of each model, and with the challenger's lead over each other model."""
     differences = {f"{challenger} - {name}": estimate for name, estimate in value.differences.items()}
     return [
         *[_value_row(name, estimate, value.currency, "") for name, estimate in value.models.items()],
@@ -136,7 +139,7 @@ def _value_row(name: str, estimate: Estimate, currency: str, sign: str) -> dict[
 
 
 def digits(value: float) -> str:
-    """A figure of a list for people: shares to four places, counts to one."""
+    """Format a figure for display: shares with four decimal places, counts with one."""
     return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
 
 

@@ -1,7 +1,7 @@
 """The gate: is the challenger good enough to serve, and better than the champion?
 
-Challenger and champion are ranked on the same requests, in the same run; stored numbers are never compared. Every rule
-leaves its figure, threshold and verdict in one decision record.
+Challenger and champion are ranked on the same requests in the same run; stored metrics are never compared. Every rule
+adds its figure, threshold and verdict to one decision record.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ BINS = np.linspace(-1, 1, 41)  # of per-request differences
 
 @dataclass(frozen=True, eq=False)
 class Challenger:
-    """The model that wants to be champion."""
+    """The candidate for champion."""
 
     version: str
     ranking: Ranking
     beyond_accuracy: dict[str, float]
     load_check: LoadCheck
     nonfinite_steps: int = 0
-    recorded: Ranking | None = None  # as its ranks were stored when it was evaluated
+    recorded: Ranking | None = None  # the ranks that were stored when it was evaluated
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +43,12 @@ class Champion:
     version: str
     number: int  # of its entry in the promotion log
     ranking: Ranking
-    seen_share: float | None = 0.0  # of the requests' target events; None where its dataset is no longer stored
+    seen_share: float | None = 0.0  # of the target events, in training or selection; None if its dataset is no longer stored
 
 
 @dataclass(frozen=True, eq=False)
 class GateInputs:
-    """All that a decision depends on."""
+    """Everything that a decision depends on, except the settings."""
 
     model_name: str
     dataset: str
@@ -60,9 +60,10 @@ class GateInputs:
 
 
 def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
-    """Judge the challenger. A first model has no champion to beat: groups 2 and 3 do not apply to it.
+    """Judge the challenger. Groups 2 and 3 do not apply to a first model, because there is no champion to beat.
 
-    Raises GateError where rankings are not of the same requests.
+    Raises:
+        GateError: The rankings are not of the same requests, or the ranking of a configured baseline is missing.
     """
     _refuse_other_requests(inputs)
     challenger, champion = inputs.challenger, inputs.champion
@@ -113,16 +114,20 @@ def hold_unranked(
     settings: PromotionSettings,
     champion_fault: str | None = None,
 ) -> Decision:
-    """Hold a version that a clean process could not load, or that cannot be ranked, itself or (`champion_fault` says why) the champion
-    that it must beat. The rules on ranks are not judged."""
+    """Hold a version without ranks: it could not be loaded or ranked, or the champion could not be ranked.
+
+    In the latter case `champion_fault` gives the reason. The rules that need ranks are not judged.
+    """
     detail = (
         "The stored version could not be ranked."
         if champion_fault is None
-        else "The champion could not be ranked, so the rules on ranks are not judged."
+        else "The champion could not be ranked, so the rules that need ranks are not judged."
     )
     rules = [Rule(group, GROUPS[group], None, None, "", "not judged", detail) for group in (1, 2, 3)]
     if champion_fault is not None:
-        said = f"The champion {champion} cannot be ranked. {champion_fault} Only by force can {challenger} take its place."
+        said = (
+            f"The champion {champion} cannot be ranked. {champion_fault} Only a forced promotion can make {challenger} champion."
+        )
         rules.append(Rule(2, CHAMPION_RANKED, None, None, "", "failed", said))
     rules += [_finite(check), *_stored(check, settings)]
     return Decision(
@@ -154,13 +159,13 @@ def _refuse_other_requests(inputs: GateInputs) -> None:
         same = np.array_equal(ours.user_ids, ranking.user_ids) and np.array_equal(ours.targets, ranking.targets)
         if not same or len(ranking.ranks) != len(ours.ranks):
             raise GateError(
-                f"The challenger and {name} were ranked on different requests; a comparison would mean nothing. Rank both on the "
+                f"The challenger and {name} were ranked on different requests, so they cannot be compared. Rank both on the "
                 "same split of the same dataset version."
             )
 
 
 def _at_least(group: int, name: str, figure: float, threshold: float, detail: str) -> Rule:
-    # Written so that NaN fails: no comparison with it is true.
+    # Written so that NaN fails: every comparison with NaN is false.
     return Rule(group, name, figure, threshold, ">=", "passed" if figure >= threshold else "failed", detail)
 
 
@@ -177,7 +182,9 @@ def _against_baselines(inputs: GateInputs, settings: PromotionSettings, tests: d
     rules = []
     for name in settings.baselines:
         if name not in inputs.baselines:
-            raise GateError(f"promotion.baselines names {name}, which this run did not train. Train it, or take it off the list.")
+            raise GateError(
+                f"promotion.baselines names {name}, which this run did not train. Train it, or remove it from the list."
+            )
         test = paired_bootstrap(
             _ndcg(inputs.challenger.ranking), _ndcg(inputs.baselines[name]), resamples=settings.resamples, seed=settings.seed
         )
@@ -200,21 +207,26 @@ def _against_champion(
     tests["champion"] = test
     least = detectable_difference(ours - theirs, settings.alpha) + margin
     comparisons.append(_comparison("all requests", test, least))
-    found = f"NDCG@10 {test.mean_a:.4f} against the champion's {test.mean_b:.4f} (95 % interval of the difference {test.ci_low:+.4f} to {test.ci_high:+.4f})"
+    found = (
+        f"NDCG@10 {test.mean_a:.4f} against the champion's {test.mean_b:.4f} (95 % interval of the difference "
+        f"{test.ci_low:+.4f} to {test.ci_high:+.4f})"
+    )
     if np.array_equal(ours, theirs):
-        found += "; the two rank every request alike"
+        found += "; both rank every request identically"
     elif test.p_value >= settings.alpha and least > 0:
-        found += f"; a true difference below {least:.4f} would mostly go unseen on {test.requests} requests"
+        found += f"; a true difference below {least:.4f} would usually go undetected on {test.requests} requests"
     return [_unseen(inputs.champion, settings), _test_rule(2, name, test, settings.alpha, found)]
 
 
 def _unseen(champion: Champion, settings: PromotionSettings) -> Rule:
-    """A champion of newer data than the challenger's would be ranked on what it has learnt."""
+    """Check that the champion has not seen the holdout: one trained on newer data would be ranked on its own training events."""
     name, share = "the champion has not seen the holdout", champion.seen_share
     if share is None:
         return Rule(2, name, None, None, "", "not judged", "The champion's dataset version is no longer stored.")
     most = settings.max_seen_share
-    detail = f"The champion {champion.version} was trained or chosen on {share:.1%} of the test events; the most is {most:.1%}."
+    detail = (
+        f"The champion {champion.version} was trained or chosen on {share:.1%} of the test events; the maximum is {most:.1%}."
+    )
     if share <= most:
         return Rule(2, name, share, most, "<=", "passed", detail)
     mend = " The challenger's dataset is older than the champion's: train on a newer one."
@@ -229,7 +241,7 @@ def _test_rule(group: int, name: str, test: PairedTest, alpha: float, found: str
 
 
 def _slices(inputs: GateInputs, settings: PromotionSettings, comparisons: list[Comparison]) -> list[Rule]:
-    """A slice fails when it is shown to have lost more than its margin; absence of such proof in a small one is no failure."""
+    """Fail a slice if its loss is significantly above the margin. A small slice without a significant loss passes."""
     if inputs.champion is None:
         return [Rule(3, "no slice is harmed", None, None, "", "not applicable", "There is no champion yet.")]
     ours, theirs = _ndcg(inputs.challenger.ranking), _ndcg(inputs.champion.ranking)
@@ -251,9 +263,9 @@ def _slices(inputs: GateInputs, settings: PromotionSettings, comparisons: list[C
     for name, test in losses.items():
         p, harmed = corrected[name]
         detail = (
-            f"{name}: NDCG@10 {test.mean_b:.4f} against the champion's {test.mean_a:.4f} on {test.requests} requests; a loss above "
-            f"{settings.slice_margin:.0%} is {'shown' if harmed else 'not shown'} (Holm-corrected p = {p:.4f}; a true loss of "
-            f"{least[name]:.4f} would mostly be shown)."
+            f"{name}: NDCG@10 {test.mean_b:.4f} against the champion's {test.mean_a:.4f} on {test.requests} requests; a loss "
+            f"above {settings.slice_margin:.0%} is {'shown' if harmed else 'not shown'} (Holm-corrected p = {p:.4f}; a true loss "
+            f"of {least[name]:.4f} would usually be detected)."
         )
         rules.append(Rule(3, name, p, settings.alpha, "p >", "failed" if harmed else "passed", detail))
     return rules
@@ -264,8 +276,8 @@ def _comparison(name: str, test: PairedTest, detectable: float) -> Comparison:
 
 
 def _reversed(test: PairedTest) -> PairedTest:
-    """The figures of b against a; the p-value stays that of a against b."""
-    # 0.0 - x and not -x: of two that are alike the difference is 0, and would be shown as -0.0000.
+    """Swap a and b in the figures. The p-value stays that of a against b."""
+    # 0.0 - x and not -x: the difference of two identical rankings is 0, and would be shown as -0.0000.
     return replace(
         test,
         mean_a=test.mean_b,
@@ -294,18 +306,18 @@ def _health(challenger: Challenger, settings: PromotionSettings) -> list[Rule]:
         ),
         _at_least(
             4, "coverage@10", coverage, settings.min_coverage,
-            f"{coverage:.1%} of the catalogue is ever recommended; the least is {settings.min_coverage:.1%}.",
+            f"{coverage:.1%} of the catalogue appears in a top 10; the minimum is {settings.min_coverage:.1%}.",
         ),
         Rule(
             4, "gini@10", gini, settings.max_gini, "<=", "passed" if gini <= settings.max_gini else "failed",
-            f"The Gini index of recommendation counts is {gini:.3f}; the most is {settings.max_gini:.3f}.",
+            f"The Gini index of recommendation counts is {gini:.3f}; the maximum is {settings.max_gini:.3f}.",
         ),
     ]  # fmt: skip
 
 
 def _finite(check: LoadCheck) -> Rule:
     finite = check.finite_weights
-    detail = "All stored weights are finite." if finite else "Stored weights are not finite, or could not be read."
+    detail = "All stored weights are finite." if finite else "Stored weights are not finite or could not be read."
     return Rule(4, "finite weights", float(finite), 1.0, "==", "passed" if finite else "failed", detail)
 
 
@@ -314,30 +326,30 @@ def _known_targets(ranking: Ranking, settings: PromotionSettings) -> Rule:
     unknown, least = int((ranks == MISS).sum()), settings.min_known_targets
     share = 1 - unknown / len(ranks) if len(ranks) else 1.0
     detail = (
-        f"{unknown} of {len(ranks)} targets are items of the catalogue that the model's vocabulary lacks: it can never recommend them. "
-        f"The least share of known ones is {least:.1%}."
+        f"{unknown} of {len(ranks)} targets are items of the catalogue that are missing from the model's vocabulary, so it can "
+        f"never recommend them. The minimum share of known targets is {least:.1%}."
     )
     return _at_least(4, "knows the targets", share, least, detail)
 
 
 def _as_recorded(challenger: Challenger) -> list[Rule]:
-    """The stored weights must give the ranks that were stored with them, but for near-ties, which another CPU may break otherwise."""
+    """Check that the stored weights reproduce the stored ranks, except near-ties, which another CPU may break differently."""
     if challenger.recorded is None:
         return []
     share = float((_ndcg(challenger.ranking) != _ndcg(challenger.recorded)).mean())
     verdict: Verdict = "passed" if share <= RECORD_TOLERANCE else "failed"
     detail = (
-        f"For {share:.1%} of the requests the stored weights rank the target otherwise than the stored ranks say; the most is "
+        f"For {share:.1%} of the requests, the stored weights give the target another rank than the stored ranks; the maximum is "
         f"{RECORD_TOLERANCE:.1%}."
     )
     if verdict == "failed":
-        detail += " Weights and ranks are not of one model, or were edited."
+        detail += " Weights and ranks come from different models, or were edited."
     return [Rule(5, "ranks as recorded", share, RECORD_TOLERANCE, "<=", verdict, detail)]
 
 
 def _stored(check: LoadCheck, settings: PromotionSettings) -> list[Rule]:
     detail = (
-        f"A clean process loaded the stored version in {check.load_s:.2f} s and gave the trained model's answers."
+        f"A clean process loaded the stored version in {check.load_s:.2f} s and gave the same answers as the trained model."
         if check.ok
         else f"The stored version failed its check: {check.reason}."
     )

@@ -1,4 +1,4 @@
-"""Candidates that another machine has trained: handed over through the store, each file checked against its digest."""
+"""Hand over candidates that another machine trained, through the store. Every file is checked against its digest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECORD = "candidates.json"
 
 
 class _Machine(BaseModel):
-    """Where the candidates were trained, as a version's lineage tells it."""
+    """The machine that trained the candidates, as recorded in a version's lineage."""
 
     git_commit: str | None
     python: str
@@ -33,7 +33,7 @@ class _Machine(BaseModel):
 
 @dataclass(frozen=True)
 class _Candidate(Candidate):
-    """What a record says of a candidate; its file names are plain, so that none leads out of its folder."""
+    """A candidate in a record. Its file names are plain, so that none can point outside its folder."""
 
     files: dict[FileName, Digest]
 
@@ -48,16 +48,19 @@ class _Record(BaseModel):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a version's candidates were trained, if not by the run that publishes them, and what that cost."""
+    """Where a version's candidates were trained, if not by the run that publishes them, and the cost."""
 
     machine: dict[str, Any] = field(default_factory=dict)
-    """Fields of its lineage: git_commit, python, packages, hardware."""
+    """Fields of the version's lineage: git_commit, python, packages, hardware."""
     cost: float | None = None
-    """USD."""
+    """Training cost in USD, or None if unknown."""
 
 
 def hand_over(store: Store, run: str, candidates: list[Candidate]) -> str:
-    """Put the candidates of the flow run `run` into the store, and their record last: without it there is nothing. Its key."""
+    """Store the candidates of the flow run `run`, and return the key of their record.
+
+    The record is written last: without it, the hand-over does not exist.
+    """
     prefix = _prefix(run)
     for candidate in candidates:
         for name in candidate.files:
@@ -79,17 +82,19 @@ def hand_over(store: Store, run: str, candidates: list[Candidate]) -> str:
 
 
 def take_over(store: Store, run: str, kinds: list[CandidateKind], folder: Path) -> tuple[list[Candidate], Origin]:
-    """The candidates that the flow run `run` has handed over, copied to `folder`, and the machine they come from.
+    """Fetch the candidates of the flow run `run` into `folder`, and return them with their origin.
 
-    Raises TrainingError where there are none or not those of `kinds`, VersionCorruptError where a file is not what was trained.
+    Raises:
+        TrainingError: There are no candidates, or they are not of `kinds`.
+        VersionCorruptError: The record is damaged, or a file differs from the one that was trained.
     """
     prefix = _prefix(run)
     try:
         content = store.get(f"{prefix}/{RECORD}", MOST_JSON)
     except NotFoundError as error:
         raise TrainingError(
-            f"The flow run {run} has trained and left nothing at {store.uri(prefix)}: it writes to another store. Give both runs the "
-            "same store.url."
+            f"The flow run {run} has trained, but there is nothing at {store.uri(prefix)}: it writes to another store. Give "
+            "both runs the same store.url."
         ) from error
     what = f"The record {store.uri(f'{prefix}/{RECORD}')}"
     try:
@@ -101,13 +106,14 @@ def take_over(store: Store, run: str, kinds: list[CandidateKind], folder: Path) 
     if [candidate.kind for candidate in record.candidates] != kinds:
         trained = ", ".join(candidate.kind for candidate in record.candidates)
         raise TrainingError(
-            f"The flow run {run} has trained {trained}, and {', '.join(kinds)} was asked for: it runs another version of the code."
+            f"The flow run {run} trained {trained} instead of {', '.join(kinds)}: it runs another version of the code. "
+            "Deploy the same version."
         )
     return [_fetched(store, prefix, candidate, folder) for candidate in record.candidates], Origin(record.machine.model_dump())
 
 
 def clear_hand_over(store: Store, run: str) -> None:
-    """Delete what the flow run has handed over, its record first."""
+    """Delete the candidates that the flow run handed over, starting with their record."""
     prefix = _prefix(run)
     store.delete(f"{prefix}/{RECORD}")
     for key in list(store.list(f"{prefix}/")):

@@ -1,4 +1,4 @@
-"""Finds a MovieLens release, or a local copy of one, and brings it to three raw tables."""
+"""Find a MovieLens release, or a local copy of one, and read it into three raw tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.movielens import Metadata, RawTables, find_ratings, read_metadata, re
 
 __all__ = ["IngestedSource", "LocatedSource", "ingest", "locate"]
 
-# As published beside the zips; ml-latest and ml-latest-small change, so they have none.
+# Checksums published next to the zips. ml-latest and ml-latest-small change over time, so they have none.
 PUBLISHED = {
     "ml-100k": "md5:0e33842e24a9c977be4e0107933c0723",
     "ml-1m": "md5:c4d9eecfca2ab87c1945afe126590906",
@@ -26,20 +26,20 @@ PUBLISHED = {
 
 @dataclass(frozen=True, eq=False)
 class LocatedSource:
-    """A source whose ratings can be read in pieces; what it tells of items and users is read."""
+    """A source whose metadata is loaded and whose ratings can be read in chunks."""
 
     name: str
     ratings: Path
     metadata: Metadata
 
     def hashes(self) -> dict[str, str]:
-        """sha256 of each file of the source that is read, by its name."""
+        """Return the sha256 of each file that is read, by file name."""
         return {file.name: _sha256(file) for file in (self.ratings, *self.metadata.files)}
 
 
 @dataclass(frozen=True, eq=False)
 class IngestedSource:
-    """A source's raw tables and the sha256 of each file that was read."""
+    """The raw tables of a source, and the sha256 of each file that was read."""
 
     name: str
     tables: RawTables
@@ -47,14 +47,21 @@ class IngestedSource:
 
 
 def ingest(settings: DataSettings, on_bytes: OnBytes | None = None) -> IngestedSource:
-    """Read the configured source as a whole. Raises SourceError where it is missing, unreachable, damaged or of no known format."""
+    """Read the complete configured source into memory.
+
+    Raises:
+        SourceError: The source is missing, unreachable, damaged, or in an unknown format.
+    """
     tables = read_ratings_file(_ratings(settings, on_bytes))
     return IngestedSource(settings.dataset_name, tables, {file.name: _sha256(file) for file in tables.files})
 
 
 def locate(settings: DataSettings, on_bytes: OnBytes | None = None) -> LocatedSource:
-    """Find the configured source, and read all of it but the ratings. Raises SourceError as `ingest`, but that the ratings are
-    not looked into."""
+    """Find the configured source and read everything except the ratings.
+
+    Raises:
+        SourceError: As for `ingest`, but the content of the ratings file is not checked.
+    """
     ratings = _ratings(settings, on_bytes)
     return LocatedSource(settings.dataset_name, ratings, read_metadata(ratings))
 
@@ -82,7 +89,7 @@ def _ratings(settings: DataSettings, on_bytes: OnBytes | None) -> Path:
 
 def _local_ratings(path: Path, settings: DataSettings) -> Path:
     if not path.exists():
-        raise SourceError(f"data.local_path is {path}, and there is no such file or folder. Correct the path.")
+        raise SourceError(f"data.local_path is {path}, but there is no such file or folder. Correct the path.")
     if path.is_dir():
         return find_ratings(path)
     if settings.checksum is not None:
@@ -91,12 +98,12 @@ def _local_ratings(path: Path, settings: DataSettings) -> Path:
 
 
 def _unpacked(archive: Path, cache_dir: Path) -> Path:
-    # Named by content: a replaced zip of the same name is unpacked anew.
+    # The folder is named by content, so a replaced zip with the same name is unpacked again.
     return find_ratings(unpack(archive, cache_dir / f"{archive.stem}-{_sha256(archive)[:12]}"))
 
 
 def _shipped_100k() -> Path | None:
-    """The copy of ML-100K in recbole's wheel, found without importing recbole (which takes seconds)."""
+    """Return the copy of ML-100K in recbole's wheel, or None. Does not import recbole, which takes seconds."""
     package = importlib.util.find_spec("recbole")
     for place in (package.submodule_search_locations or []) if package else []:
         path = Path(place) / "dataset_example" / "ml-100k" / "ml-100k.inter"

@@ -1,4 +1,7 @@
-"""Many parts of accepted events become one table: sorted by user, time, movie, with one event for each user and movie."""
+"""Merge many parts of accepted events into one table.
+
+The table is sorted by user, time, movie, with one event for each user and movie.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,11 @@ EMPTY = pd.DataFrame({name: pd.Series(dtype=np.float64 if name == "rating" else 
 
 @dataclass(frozen=True)
 class MergeReport:
-    """rows + duplicates are the parts' rows."""
+    """Row counts of a merge. rows + duplicates is the number of rows in the parts."""
 
     rows: int
     duplicates: int
-    duplicates_of_file: dict[int, int] = field(default_factory=dict)  # by its ordinal
+    duplicates_of_file: dict[int, int] = field(default_factory=dict)  # by file ordinal
 
 
 def merge_interactions(
@@ -37,11 +40,15 @@ def merge_interactions(
     superseded: Path | None = None,
     columns: Sequence[str] = PART_COLUMNS,
 ) -> MergeReport:
-    """Write the events of Parquet files with PART_COLUMNS to `out`, as `settle` has them, with `columns` of them. `file` is an
-    ordinal: rows of one file have one, in any number of parts.
+    """Merge the events of Parquet files by the rules of `settle`, and write them to `out`.
 
-    At most `memory_rows` rows are in memory at once (or those of one user, if he has more); the rest waits beside `out`.
-    `superseded` takes the rows that are left out. Both appear whole or not at all.
+    At most `memory_rows` rows are in memory at once (or those of one user, if there are more). The rest is spilled next to
+    `out`. The files are written atomically.
+
+    Args:
+        parts: Files with PART_COLUMNS. `file` is an ordinal: all rows of one file share it, across any number of parts.
+        superseded: Receives the rows that are left out.
+        columns: The columns of PART_COLUMNS to write.
     """
     rows = duplicates = 0
     of_file: dict[int, int] = {}
@@ -61,11 +68,17 @@ def merge_interactions(
 
 
 def settle(events: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(kept, superseded) of events with PART_COLUMNS: kept are sorted by user, time, movie, one for each user and movie.
+    """Keep one event for each user and movie.
 
-    The newest counts. Of events of one second, each file's last row counts, and among files the one with the highest rating,
-    so that it does not matter in which order or in which batches files arrive. Where all of it agrees the file with the least
-    ordinal keeps the event.
+    The newest event counts. Among events of the same second, each file's last row counts, and among files the one with the
+    highest rating. So the order and the batches in which files arrive do not matter. If everything agrees, the file with the
+    lowest ordinal keeps the event.
+
+    Args:
+        events: Events with PART_COLUMNS.
+
+    Returns:
+        (kept, superseded). The kept events are sorted by user, time, movie.
     """
     users, movies = (events[name].to_numpy(np.int64) for name in ("user_id", "movie_id"))
     repeated = _repeated(users, movies)
@@ -83,7 +96,7 @@ def settle(events: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _repeated(users: npt.NDArray[np.int64], movies: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Events whose user and movie another event has too."""
+    """Return a mask of the events whose user and movie occur in another event too."""
     order = sorted_order(users, movies)
     same = (users[order[1:]] == users[order[:-1]]) & (movies[order[1:]] == movies[order[:-1]])
     found = np.zeros(len(users), dtype=bool)
@@ -104,7 +117,7 @@ def _winners(events: pd.DataFrame) -> npt.NDArray[np.intp]:
 
 
 def _ends(*columns: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Where the next row differs in any column."""
+    """Return a mask of the rows after which any column changes."""
     ends = np.ones(len(columns[0]), dtype=bool)
     ends[:-1] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
     return ends

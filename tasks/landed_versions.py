@@ -1,7 +1,8 @@
-"""Dataset versions that a landing zone makes: their manifest, their tables, and the proof that they are what their name says.
+"""Dataset versions that a landing zone makes: their manifest, their tables, and the check that they match their name.
 
-A version's name is `<content>-<layout>`: 12 hex digits of what it holds (events whatever their order and parts, items, users) and
-12 of what it is made of. Versions of one content are the same data in other parts.
+A version's name is `<content>-<layout>`. The first 12 hex digits stand for its content: items, users, and events in any order and
+any parts. The last 12 stand for the objects it is made of. Versions with the same content are the same data in other
+parts.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ FORMAT = 2
 
 @dataclass(frozen=True, eq=False)
 class LandedState:
-    """A dataset as a run finds it: what it is made of, and its tables with what later files need to know of them."""
+    """A dataset as a run finds it: its layout, and its tables with the columns that adding later files needs."""
 
     layout: Layout
     items: pd.DataFrame  # with descriptions.STATE
@@ -50,11 +51,11 @@ class LandedState:
     first: int
     last: int
     parents: tuple[str, ...]  # name/version
-    is_release: bool = False  # whose stored tables lack STATE
+    is_release: bool = False  # the stored tables of a release lack STATE
 
 
 def content_of(events: EventDigest, items: pd.DataFrame, users: pd.DataFrame) -> str:
-    """12 hex digits of what a version holds; `row`, the order of a release's ties, is no part of it."""
+    """Return 12 hex digits of a version's content. `row`, the order of a release's ties, is not part of the content."""
     digest = hashlib.sha256(f"landed format {FORMAT} {events}".encode())
     for name, frame in (("items", public("items", items)), ("users", public("users", users))):
         digest.update(f"{name} {list(frame.columns)}".encode())
@@ -64,13 +65,14 @@ def content_of(events: EventDigest, items: pd.DataFrame, users: pd.DataFrame) ->
 
 
 def version_of(content: str, layout: Layout) -> str:
+    """Return the name of the version with this content and layout."""
     return f"{content}-{layout.digest}"
 
 
 def landed_manifest(
     name: str, number: int, content: str, state: LandedState, sources: dict[str, str], watermark: int
 ) -> dict[str, Any]:
-    """The manifest of the version that log entry `number` makes."""
+    """Return the manifest of the version that log entry `number` makes."""
     layout = state.layout
     return {
         "format": FORMAT,
@@ -91,8 +93,12 @@ def landed_manifest(
 
 
 def read_landed_table(store: Store, manifest: dict[str, Any], table: str, cache: Path | None = None) -> pd.DataFrame:
-    """interactions, items, users or features of the version; features are computed. Raises VersionCorruptError where an object differs
-    from the manifest, KeyError on another table."""
+    """Read the interactions, items, users or features of the version. The features are computed.
+
+    Raises:
+        VersionCorruptError: An object differs from the manifest.
+        KeyError: There is no such table.
+    """
     layout, files = Layout.from_dict(manifest["layout"]), PartFiles(store, cache)
     if table == "interactions":
         return merged_events(files, layout)
@@ -103,7 +109,11 @@ def read_landed_table(store: Store, manifest: dict[str, Any], table: str, cache:
 
 
 def verify_landed(store: Store, manifest: dict[str, Any]) -> None:
-    """Raises VersionCorruptError where the version's objects, or what they hold, are not what its name says."""
+    """Check that the version's objects and their content match its name.
+
+    Raises:
+        VersionCorruptError: They do not match.
+    """
     layout, files = Layout.from_dict(manifest["layout"]), PartFiles(store)
     tables = {"items": files.frame(layout.items), "users": files.frame(layout.users)}
     events = EventDigest.of(merged_events(files, layout))
@@ -111,14 +121,13 @@ def verify_landed(store: Store, manifest: dict[str, Any]) -> None:
     if events != layout.events or version_of(content, layout) != manifest["version"]:
         uri = store.uri(f"datasets/{manifest['name']}/{manifest['version']}")
         raise VersionCorruptError(
-            f"What {uri} is made of is not what the version is named after: "
-            "it and the manifest were changed after they were stored. Delete the version and ingest again; nothing that was trained on "
-            "it should be promoted."
+            f"The objects of {uri} do not match the version's name: they and the manifest were changed after they were stored. "
+            "Delete the version and ingest again. Do not promote anything that was trained on it."
         )
 
 
 def store_file(store: Store, name: str, number: int, kind: str, content: Path | bytes, rows: int) -> StoredFile:
-    """Put a Parquet file under `datasets/<name>/parts/`, named by the log entry that it is for and by its content."""
+    """Store a Parquet file under `datasets/<name>/parts/`, named by its log entry and its content."""
     if isinstance(content, Path):
         with content.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -130,6 +139,7 @@ def store_file(store: Store, name: str, number: int, kind: str, content: Path | 
 
 
 def store_frame(store: Store, name: str, number: int, kind: str, frame: pd.DataFrame) -> StoredFile:
+    """Store a table as `store_file` stores a Parquet file."""
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), buffer, compression="zstd")
     return store_file(store, name, number, kind, buffer.getvalue(), len(frame))

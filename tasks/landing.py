@@ -1,8 +1,8 @@
-"""A run over a landing zone: what is new in it becomes the next version of the dataset, each file once.
+"""Ingest a landing zone: the new files become the next version of the dataset, and each file is added once.
 
-The content of the dataset is a function of the set of files (and of the release that they were added to), whatever the order in
-which they arrive, and whatever the runs that read them: the newest event of a user and movie counts (`tasks.interactions.settle`),
-and the newest description of an item or user (`tasks.descriptions`).
+The content of the dataset depends only on the set of files (and on the release that they were added to). It depends neither on
+the order in which the files arrive nor on the runs that read them. The newest event of a user and movie counts
+(`tasks.interactions.settle`), and so does the newest description of an item or user (`tasks.descriptions`).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ __all__ = ["Landing", "land"]
 
 @dataclass(frozen=True)
 class Landing:
-    """What a run over a landing zone did."""
+    """The result of a run over a landing zone."""
 
     dataset: DatasetRef
-    number: int  # of its entry in the log; the entry before where nothing was new
+    number: int  # of its log entry, or of the previous entry if nothing was new
     accounts: tuple[FileAccount, ...]
     waiting: dict[str, str]  # file -> why it is left for a later run
-    known: int  # files whose content was added before, under whatever name
+    known: int  # files whose content was added before, under any name
     watermark: int  # UTC seconds
 
 
@@ -50,11 +50,16 @@ def land(
     *,
     retry_quarantined: bool = False,
 ) -> Landing:
-    """Add the zone's new files to the dataset `name`; `now` is UTC seconds. With `retry_quarantined`, files that were quarantined as a
-    whole are read again.
+    """Add the zone's new files to the dataset `name`.
 
-    Raises SourceError where there is no dataset yet and no file, DataRefusedError where all of it is too small to be one (the files
-    are taken up again by the next run), AlreadyExistsError where other runs were faster `landing.races` times.
+    Args:
+        now: UTC seconds.
+        retry_quarantined: Also read files again that were quarantined as a whole.
+
+    Raises:
+        SourceError: There is no dataset yet, and no file is ready.
+        DataRefusedError: The dataset would have fewer than `validation.min_rows` events. The next run reads the files again.
+        AlreadyExistsError: Other runs were faster `landing.races` times.
     """
     for _ in range(settings.races):
         try:
@@ -62,7 +67,7 @@ def land(
         except AlreadyExistsError:
             continue
     raise AlreadyExistsError(
-        f"Other runs added files to {name} {settings.races} times while this one was reading. What it read is not lost: run again."
+        f"Other runs added files to {name} {settings.races} times while this one was reading. No file is lost: run again."
     )
 
 
@@ -95,9 +100,9 @@ def _land(
         after, accounts = extended(store, files, name, number, before, arrivals.files, watermark, engine.memory_rows, scratch)
         if after is None or after.layout.rows < validation.min_rows:
             raise DataRefusedError(
-                f"The dataset {name} would have {after.layout.rows if after else 0} events after {len(arrivals.files)} new files of "
-                f"{zone.uri()}, fewer than validation.min_rows = {validation.min_rows}. Nothing was stored; the files are read again "
-                "when there are more, or lower the setting for a small data set."
+                f"The dataset {name} would have {after.layout.rows if after else 0} events after {len(arrivals.files)} new files "
+                f"of {zone.uri()}, fewer than validation.min_rows = {validation.min_rows}. Nothing was stored. The next run "
+                "reads the files again. Add more files, or lower the setting for a small dataset."
             )
         for read in arrivals.files:
             if read.quarantine is not None:
@@ -130,9 +135,9 @@ def _land(
 def _nothing_yet(zone: LandingZone, waiting: dict[str, str]) -> SourceError:
     said = "; ".join(f"{file}: {why}" for file, why in list(waiting.items())[:4])
     return SourceError(
-        f"The landing zone {zone.uri()} holds no file that is ready, and no dataset was made of it before. "
+        f"The landing zone {zone.uri()} has no file that is ready, and no dataset was made from it before. "
         + (
-            f"Waiting are {len(waiting)}: {said}. Run again later."
+            f"Files that are waiting: {len(waiting)} ({said}). Run again later."
             if waiting
             else "Put event files there (CSV, CSV.gz, Parquet)."
         )

@@ -1,4 +1,4 @@
-"""New events against those of a dataset: which come to be in force, and which rows they supersede."""
+"""Compare new events with those of a dataset: which new events win, and which rows they supersede."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.event_digest import EventDigest
 __all__ = ["Comparison", "compare"]
 
 COMPARED = ["user_id", "movie_id", "rating", "timestamp"]
-LARGEST_TABLE = 1 << 24  # ids below it are looked up in a table
+LARGEST_TABLE = 1 << 24  # smaller ids are looked up in a table
 SIEVE_BITS = 22
 SIEVE = 1 << SIEVE_BITS
 Ids = npt.NDArray[np.int64]
@@ -22,18 +22,24 @@ Ids = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Of N new events."""
+    """The result for N new events."""
 
-    wins: npt.NDArray[np.bool_]  # (N,) comes to be in force
-    corrects: npt.NDArray[np.bool_]  # (N,) and takes the place of an event of the dataset
-    removals: pd.DataFrame  # part, position, user_id, movie_id of what is superseded
+    wins: npt.NDArray[np.bool_]  # (N,) the event wins
+    corrects: npt.NDArray[np.bool_]  # (N,) the event wins and replaces an event of the dataset
+    removals: pd.DataFrame  # part, position, user_id, movie_id of the superseded rows
     removed: EventDigest
-    first: int | None  # UTC seconds of the oldest event of the dataset that stays; None where none does
+    first: int | None  # UTC seconds of the oldest event of the dataset that stays; None if none does
 
 
 def compare(files: PartFiles, layout: Layout, new: pd.DataFrame) -> Comparison:
-    """`new` has COMPARED, one row for each user and movie. The newest event of a user and movie is in force, of one second the one
-    with the highest rating, and of equals the one that was there (as `tasks.interactions.settle` has it for files)."""
+    """Compare new events with those of a dataset.
+
+    The newest event of a user and movie wins. At the same second, the one with the highest rating wins, and of equal events the
+    one that is already in the dataset. `tasks.interactions.settle` has the same rules for files.
+
+    Args:
+        new: Events with COMPARED, one row for each user and movie.
+    """
     keys = _Keys(new)
     times, ratings = new["timestamp"].to_numpy(np.int64), new["rating"].to_numpy(np.float64)
     wins, corrects = np.ones(len(new), dtype=bool), np.zeros(len(new), dtype=bool)
@@ -62,7 +68,7 @@ def compare(files: PartFiles, layout: Layout, new: pd.DataFrame) -> Comparison:
 
 
 class _Keys:
-    """The users and movies of the new events, to be found among many others."""
+    """The users and movies of the new events, indexed to find them among many others."""
 
     def __init__(self, new: pd.DataFrame) -> None:
         self._users, users = _Places.of(new["user_id"].to_numpy(np.int64))
@@ -70,11 +76,11 @@ class _Keys:
         keys = users * self._movies.count + movies
         self._order = np.argsort(keys, kind="stable")
         self._keys = keys[self._order]
-        self._sieve = np.zeros(SIEVE, dtype=bool)  # lets a few others through, and costs a twentieth of a search
+        self._sieve = np.zeros(SIEVE, dtype=bool)  # lets a few other keys through, and costs a twentieth of a search
         self._sieve[_slots(keys)] = True
 
     def matches(self, users: Ids, movies: Ids, kept: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Rows of a chunk that are `kept` and have the user and movie of a new event, and the rows of those events."""
+        """Return the `kept` rows of a chunk with the user and movie of a new event, and the rows of those new events."""
         user, movie = self._users.find(users), self._movies.find(movies)
         keys = user * self._movies.count + movie
         places = np.flatnonzero((user >= 0) & (movie >= 0) & kept & self._sieve[_slots(keys)])
@@ -85,23 +91,23 @@ class _Keys:
 
 
 class _Places:
-    """Where ids stand among distinct ones, ascending."""
+    """Positions of ids among distinct ids in ascending order."""
 
     def __init__(self, ids: Ids) -> None:
         self._ids, self.count = ids, len(ids)
         self._table: Ids | None = None
         if ids[-1] < LARGEST_TABLE:
-            self._table = np.full(int(ids[-1]) + 2, -1, dtype=np.int64)  # the last stands for all ids beyond
+            self._table = np.full(int(ids[-1]) + 2, -1, dtype=np.int64)  # the last entry is for all larger ids
             self._table[ids] = np.arange(len(ids))
 
     @classmethod
     def of(cls, ids: Ids) -> tuple[_Places, Ids]:
-        """Those of `ids`, and where each of these stands."""
+        """Build the positions of `ids`, and return them with the position of each id."""
         distinct, places = np.unique(ids, return_inverse=True)
         return cls(distinct), places.astype(np.int64)
 
     def find(self, ids: Ids) -> Ids:
-        """-1 for an id that is none of them."""
+        """Return the position of each id, or -1 for an unknown id."""
         if self._table is not None:
             return self._table.take(ids, mode="clip")
         found = np.minimum(np.searchsorted(self._ids, ids), self.count - 1)
@@ -109,5 +115,5 @@ class _Places:
 
 
 def _slots(keys: Ids) -> npt.NDArray[np.uint64]:
-    """Fibonacci hashing (Knuth, TAOCP 3, 6.4) to one of SIEVE slots."""
+    """Hash each key to one of SIEVE slots by Fibonacci hashing (Knuth, TAOCP 3, 6.4)."""
     return (keys.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - SIEVE_BITS)

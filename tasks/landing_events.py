@@ -1,4 +1,4 @@
-"""The new files' events: those that come to be in force, as one sorted part, counted by file."""
+"""Merge the events of new files: those that win become one sorted part, counted by file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Ids = npt.NDArray[np.int64]
 
 @dataclass
 class FileCounts:
-    """Of one file's events that come to be in force."""
+    """Counts of one file's events that win."""
 
     accepted: int = 0
     corrections: int = 0
@@ -37,16 +37,16 @@ class FileCounts:
 
 @dataclass(frozen=True, eq=False)
 class AddedEvents:
-    """A part for a dataset, and what it does to the rest of it."""
+    """A new part for a dataset, and its effect on the existing parts."""
 
     path: Path
     rows: int
-    first: int  # UTC seconds; 0 without rows
+    first: int  # UTC seconds; 0 if there are no rows
     last: int
     digest: EventDigest
-    users: Ids  # ids in it
+    users: Ids  # ids in the part
     movies: Ids
-    comparison: Comparison | None  # None where there was nothing to compare with
+    comparison: Comparison | None  # None if there was nothing to compare with
     by_file: dict[int, FileCounts] = field(default_factory=dict)  # by ordinal
 
 
@@ -59,8 +59,13 @@ def add_events(
     memory_rows: int,
     scratch: Path,
 ) -> AddedEvents:
-    """Merge the files' parts (tasks.interactions.PART_COLUMNS) and keep what is newer than the dataset's own. `rated`: ids of the users
-    and items that have an event."""
+    """Merge the files' parts, and keep the events that are newer than the dataset's own.
+
+    Args:
+        parts: Parquet files with tasks.interactions.PART_COLUMNS.
+        rated: The ids of the users, and of the items, that already have an event.
+        watermark: UTC seconds. Older events count as late.
+    """
     merged = scratch / "merged.parquet"
     with writing(scratch):
         merge_interactions(parts, merged, memory_rows=memory_rows)
@@ -72,7 +77,7 @@ def add_events(
 
 
 def _won(merged: Path, comparison: Comparison | None, rated: tuple[Ids, Ids], watermark: int, scratch: Path) -> AddedEvents:
-    """The merged events that come to be in force, as a part."""
+    """Write the merged events that win as a part."""
     counts: dict[int, FileCounts] = {}
     users: list[Ids] = []
     movies: list[Ids] = []
@@ -102,7 +107,7 @@ def _won(merged: Path, comparison: Comparison | None, rated: tuple[Ids, Ids], wa
 def _count_new(
     path: Path, merged: Path, comparison: Comparison | None, rated: tuple[Ids, Ids], counts: dict[int, FileCounts]
 ) -> None:
-    """Users and items of each file without an event before."""
+    """Count, for each file, the users and items that had no event before."""
     table = pq.read_table(merged, columns=["user_id", "movie_id", "file"])
     wins = comparison.wins if comparison else np.ones(table.num_rows, dtype=bool)
     ordinals = table.column("file").to_numpy()[wins]

@@ -1,4 +1,4 @@
-"""Which files of a landing zone are new and ready, and what is in them."""
+"""Find the files of a landing zone that are new and ready, and read them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ __all__ = ["Arrivals", "Listing", "ReadFile", "read_arrivals"]
 
 @dataclass(frozen=True, eq=False)
 class ReadFile:
-    """A new file that was read. `events` are its good rows, in merge_interactions' columns; `quarantine` its bad ones."""
+    """A new file that was read. `events` holds the good rows in the columns of merge_interactions, `quarantine` the bad rows."""
 
     delivery: Delivery
     sha256: str
     kind: FileKind
-    ordinal: int  # `file` of its events
+    ordinal: int  # the value of `file` in its events
     rows: int = 0
     good: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
@@ -42,12 +42,12 @@ class ReadFile:
     events: Path | None = None
     descriptions: DescriptionFile | None = None
     quarantine: Path | None = None
-    why: str = ""  # it is to be quarantined as a whole
+    why: str = ""  # why the file is quarantined as a whole; empty if it is not
 
 
 @dataclass(frozen=True, eq=False)
 class Arrivals:
-    """What a look at the zone found."""
+    """The result of scanning the zone."""
 
     files: list[ReadFile]  # by sha256
     waiting: dict[str, str]  # name -> why it is left for a later run
@@ -55,10 +55,12 @@ class Arrivals:
 
 
 class Listing:
-    """What runs have seen of a zone, kept in the store: the sha256 of files by name, size and time, so that no run reads old files
-    again to know them, and since when a file that waits has been as it is, whatever its own clock says.
+    """What runs have seen of a zone, kept in the store.
 
-    Only a memory: where it is lost or out of date, files are read again and wait anew.
+    It holds the sha256 of files by name, size and time, so that no run has to read old files again to recognize them. For each
+    waiting file, it also holds the time since which the file has been unchanged, whatever the file's own clock shows.
+
+    The listing is only a cache. If it is lost or out of date, files are read again and their waiting time starts again.
     """
 
     def __init__(self, store: Store, key: str) -> None:
@@ -73,18 +75,20 @@ class Listing:
         self._waits: dict[Delivery, float] = {}
 
     def sha256(self, delivery: Delivery) -> str | None:
+        """The sha256 of a file that was seen before, or None if it is new."""
         return self._known.get(delivery)
 
     def remember(self, delivery: Delivery, sha256: str) -> None:
+        """Keep the sha256 of a file for later runs."""
         self._seen[delivery] = sha256
 
     def unchanged_s(self, delivery: Delivery, now: float) -> float:
-        """Seconds that the file has been as it is, by its own time or by what runs have seen."""
+        """Return the seconds since the file last changed, by its own time or by what runs have seen."""
         since = self._waits[delivery] = min(self._waiting.get(delivery, now), now)
         return max(now - delivery.modified_ns / 1e9, now - since)
 
     def save(self) -> None:
-        """Keep what was seen by this run; files that have gone are forgotten."""
+        """Store what this run has seen. Deleted files are forgotten."""
         waits = {delivery: since for delivery, since in self._waits.items() if delivery not in self._seen}
         if (self._seen, waits) != (self._known, self._waiting):
             kept = {"files": _entries(self._seen), "waiting": _entries(waits)}
@@ -101,10 +105,18 @@ def read_arrivals(
     now: float,
     scratch: Path,
 ) -> Arrivals:
-    """Read the files whose id is not in `known`; what is read lies in `scratch`. `now` is UTC seconds.
+    """Read the files whose id is not in `known`.
 
-    A file that has changed within `landing.settle_s`, or while it was read, waits; so does one that cannot be read, until it has
-    not changed for `landing.give_up_s`. Raises StoreFullError where `scratch` cannot be written.
+    A file waits if it has changed within `landing.settle_s` or while it was being read. A file that cannot be read waits until it
+    has not changed for `landing.give_up_s`.
+
+    Args:
+        known: Ids of the files that need not be read.
+        now: UTC seconds.
+        scratch: Folder for the rows that are read.
+
+    Raises:
+        StoreFullError: `scratch` cannot be written.
     """
     files: list[ReadFile] = []
     waiting: dict[str, str] = {}
@@ -124,16 +136,16 @@ def read_arrivals(
             with zone.opened(delivery, scratch) as path:
                 read = _read(path, delivery, seen, validation, settings, chunk_rows, now, scratch, len(files))
         except NotFoundError:
-            waiting[delivery.name] = "it was taken away while it was read"
+            waiting[delivery.name] = "it was removed while it was being read"
             continue
         except SourceError as error:
             waiting[delivery.name] = str(error)
             continue
-        except OSError as error:  # of this file alone; where the scratch folder fails it is a StoreFullError
-            waiting[delivery.name] = f"it cannot be read: {error.strerror or error}. Mend it, or take it out of the landing zone"
+        except OSError as error:  # concerns this file only; a failure of the scratch folder is a StoreFullError
+            waiting[delivery.name] = f"it cannot be read: {error.strerror or error}. Fix it, or remove it from the landing zone"
             continue
         if not zone.unchanged(delivery):
-            waiting[delivery.name] = "it changed while it was read"
+            waiting[delivery.name] = "it changed while it was being read"
             continue
         if isinstance(read, str):
             listing.remember(delivery, read)
@@ -167,7 +179,7 @@ def _read(
     scratch: Path,
     ordinal: int,
 ) -> ReadFile | str:
-    """What is in the file, or its sha256 where that is known already."""
+    """Read the file, or return only its sha256 if the file is already known."""
     sha256 = _sha256(path)
     if _is_known(sha256, delivery, known):
         return sha256
@@ -245,7 +257,7 @@ def _read_events(
 
 
 class _QuarantineFile:
-    """Bad rows (row, reasons, cells) as they are found; no file where there are none."""
+    """Writes bad rows (row, reasons, cells) as they are found. There is no file if there are no bad rows."""
 
     SCHEMA = pa.schema([("row", pa.int64()), ("reasons", pa.string()), ("cells", pa.string())])
 

@@ -1,9 +1,9 @@
 """The log of a landing zone: what each run added, and with it the ledger of files.
 
-An entry is create-only and numbered; writing number n + 1 is what makes a run's files part of the dataset, all of them or none. Of
-two runs that race for it one wins, and the other begins anew from the winner's dataset, which holds the files that both had read:
-no file is ever added twice. What else an entry entails (the version's manifest, an account for each file) is written after it
-and, where a run was killed in between, by the next one.
+Entries are numbered and create-only. Writing entry n + 1 adds a run's files to the dataset, all of them or none. If two runs
+race for an entry, one wins. The other starts again from the winner's dataset, which contains the files that both had read. So
+no file is ever added twice. The other objects of an entry (the version's manifest, an account for each file) are written after
+it. If a run is killed in between, the next run writes them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ FileKind = Literal["events", "items", "users", "unreadable"]
 
 @dataclass(frozen=True)
 class FileAccount:
-    """What became of a file's rows: rows = accepted + duplicates + quarantined.
+    """The row counts of one file: rows = accepted + duplicates + quarantined.
 
-    accepted: are in the dataset (or describe an item or a user) since this file. duplicates: good, but the dataset or another file
-    of the run has the same or a newer event (description). quarantined: bad, or of a file that was quarantined as a whole.
+    Attributes:
+        accepted: Rows that this file added to the dataset (or that describe an item or a user).
+        duplicates: Good rows, but the dataset or another file of the run has the same or a newer event (description).
+        quarantined: Bad rows, or all rows of a file that was quarantined as a whole.
     """
 
     file: str
@@ -42,12 +44,12 @@ class FileAccount:
     duplicates: int = 0
     quarantined: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
-    corrections: int = 0  # accepted events that took the place of an older one
+    corrections: int = 0  # accepted events that replaced an older one
     late: int = 0  # accepted events from before the watermark
-    new_users: int = 0  # that had no event before this run
+    new_users: int = 0  # users without an event before this run
     new_items: int = 0
     extra_columns: tuple[str, ...] = ()
-    why: str = ""  # it was quarantined as a whole
+    why: str = ""  # why the file was quarantined as a whole; empty if it was not
 
     def __post_init__(self) -> None:
         if self.rows != self.accepted + self.duplicates + self.quarantined:
@@ -55,7 +57,7 @@ class FileAccount:
 
     @property
     def remarks(self) -> str:
-        """What else is to be said of it."""
+        """Further remarks on the file, as one line of text."""
         whole = [f"quarantined as a whole: {self.why}"] if self.why else []
         extra = [f"not read: {', '.join(self.extra_columns)}"] if self.extra_columns else []
         return "; ".join([*whole, *(f"{reason}: {count}" for reason, count in self.reasons.items()), *extra])
@@ -67,13 +69,13 @@ class FileAccount:
 
 @dataclass(frozen=True)
 class LogEntry:
-    """One step of the dataset. `manifest` is that of the version which the step made; None where it is the one before."""
+    """One step of the dataset. `manifest` belongs to the step's new version, or is None if the version did not change."""
 
     number: int  # from 1
     kind: Literal["ingest", "compact"]
     dataset: str
     version: str
-    watermark: int  # UTC seconds before which all events are taken to have arrived
+    watermark: int  # UTC seconds; all earlier events are assumed to have arrived
     when: str  # UTC, ISO 8601
     manifest: dict[str, Any] | None
     accounts: tuple[FileAccount, ...] = ()
@@ -83,21 +85,24 @@ class LogEntry:
 
     @classmethod
     def from_json(cls, content: bytes, uri: str) -> LogEntry:
-        """Raises VersionCorruptError where it is none."""
+        """Parse an entry. Raises VersionCorruptError if `content` is not one."""
         try:
             found = json.loads(content)
             if found.pop("format") != FORMAT:
-                raise ValueError("of another format")
+                raise ValueError("unknown format")
             accounts = [FileAccount(**{**each, "extra_columns": tuple(each["extra_columns"])}) for each in found["accounts"]]
             return cls(**{**found, "accounts": tuple(accounts)})
         except (ValueError, TypeError, KeyError) as error:
             raise VersionCorruptError(
-                f"{uri} is no entry of a landing log ({error}): it was changed after it was stored. Restore it from a backup."
+                f"{uri} is not a landing log entry ({error}): it was changed after it was stored. Restore it from a backup."
             ) from error
 
 
 def file_id(kind: FileKind, sha256: str, modified_ns: int) -> str:
-    """What the ledger knows a file by: its content; a description that comes back later counts anew, so its time belongs to it."""
+    """Return the id of a file in the ledger, which is its sha256.
+
+    For a description, the id includes the time of the file, because a description that comes back later counts again.
+    """
     return f"{sha256}-{modified_ns}" if kind in ("items", "users") else sha256
 
 
@@ -109,7 +114,7 @@ class LandingLog:
         self.prefix = f"landing/{dataset}"
 
     def head(self) -> LogEntry | None:
-        """The last entry, after whatever a killed run has left undone of it is done; None before the first."""
+        """Return the last entry, or None if there is none. If a killed run left the entry incomplete, it is completed first."""
         keys = self._keys()
         if not keys:
             return None
@@ -118,19 +123,19 @@ class LandingLog:
         return entry
 
     def append(self, entry: LogEntry) -> None:
-        """Commit a step. Raises AlreadyExistsError where another run has taken its number."""
+        """Commit a step. Raises AlreadyExistsError if another run has taken its number."""
         self.store.put_new(f"{self.prefix}/log/{entry.number:08d}.json", entry.to_json())
         self._complete(entry)
 
     def entries(self, after: int = 0) -> list[LogEntry]:
-        """Those with a higher number than `after`, ascending."""
+        """Return the entries with a number above `after`, ascending."""
         keys = [key for key in self._keys() if int(key.rpartition("/")[2].removesuffix(".json")) > after]
         return [LogEntry.from_json(self.store.get(key), self.store.uri(key)) for key in keys]
 
     def known(self, *, retry_quarantined: bool = False) -> set[str]:
-        """Ids of the files that need no reading; with `retry_quarantined`, without those that were quarantined as a whole."""
+        """Return the ids of files that need not be read. `retry_quarantined` excludes files quarantined as a whole."""
         keys = [key.removeprefix(f"{self.prefix}/files/") for key in self.store.list(f"{self.prefix}/files/")]
-        latest = dict(key.split("/") for key in keys)  # ascending, so the last account of each
+        latest = dict(key.split("/") for key in keys)  # keys ascend, so this keeps the last account of each file
         if retry_quarantined:
             return {id_ for id_, name in latest.items() if self._account(id_, name)["status"] == "accepted"}
         return set(latest)
@@ -139,7 +144,7 @@ class LandingLog:
         return f"{self.prefix}/quarantine/{sha256}.parquet"
 
     def listing_key(self, zone: str) -> str:
-        """Of what is remembered of the files at the address `zone`."""
+        """Return the key of the listing for the zone at the address `zone`."""
         return f"{self.prefix}/listings/{hashlib.sha256(zone.encode()).hexdigest()[:16]}.json"
 
     def _keys(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which rows of a dataset version came in, and which of them were set aside, from the accounts of its files."""
+"""Count the incoming and the quarantined rows of a dataset version from the accounts of its files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ __all__ = ["quarantined"]
 
 
 def quarantined(store: Store, dataset: DatasetRef, *, after: int = 0, since: int | None = None) -> Quarantine | None:
-    """Rows of events that came in for the version, and how many were set aside; None where nothing tells.
+    """Return the numbers of incoming and of quarantined event rows, or None if nothing records them.
 
-    Of a version that a landing zone made, the files of the log's entries later than number `after`, and read after `since` (UTC
-    seconds), up to the last entry that ended with this version: a file that was quarantined as a whole makes no new one. Of a file
-    that was read again the last account counts.
+    For a version that a landing zone made, this counts the files of all log entries up to the last one that ended with this
+    version. That can be a later entry than the one that made the version, because a file that is quarantined as a whole does not
+    make a new version. If a file was read several times, its last account counts.
+
+    Args:
+        after: Count only log entries with a number above this.
+        since: Count only files that were read after this time, in UTC seconds.
     """
     if not dataset.number:
         return quarantine_of(read_manifest(store, dataset.name, dataset.version))

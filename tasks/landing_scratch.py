@@ -1,4 +1,4 @@
-"""The folder in which a run over a landing zone keeps what does not fit memory."""
+"""The scratch folder in which a run over a landing zone keeps data that does not fit in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ __all__ = ["scratch_folder", "writing"]
 
 @contextmanager
 def scratch_folder(work_dir: Path) -> Iterator[Path]:
-    """A folder of this run; those that killed runs left are removed a day later. Raises StoreFullError where it cannot be made."""
+    """Create a folder for this run. Folders that killed runs left behind are removed after a day.
+
+    Raises:
+        StoreFullError: The folder cannot be created.
+    """
     root = work_dir / "landing"
     folder = root / f"{os.getpid()}-{secrets.token_hex(4)}"
     try:
@@ -34,12 +38,12 @@ def scratch_folder(work_dir: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(scratch: Path) -> Iterator[None]:
-    """Around what only writes to a scratch folder, or reads there. Raises StoreFullError where that fails."""
+    """Wrap code that only writes to or reads from a scratch folder. Raises StoreFullError if that fails."""
     try:
         yield
     except OSError as error:
         work_dir = scratch.parents[1]
         raise StoreFullError(
-            f"etl.work_dir ({work_dir}) cannot be written: {error.strerror or error}. Free space there (about 150 bytes an event that "
-            "arrives), or choose another folder; nothing was added."
+            f"etl.work_dir ({work_dir}) cannot be written: {error.strerror or error}. Free up space there (about 150 bytes per "
+            "incoming event), or choose another folder; nothing was added."
         ) from error

@@ -1,4 +1,4 @@
-"""The stages of an incremental etl as Prefect tasks."""
+"""The stages of an incremental ETL run as Prefect tasks."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ def add_landed_files(
     retry_quarantined: bool = False,
     now: float | None = None,
 ) -> DatasetRef:
-    """Add the new files of the landing zone to the dataset, and show the account of each. `now`: UTC seconds, by default this
-    machine's."""
+    """Add the new files of the landing zone to the dataset, and show the account of each file.
+
+    `now` is UTC seconds. The default is the clock of this machine.
+    """
     log = get_run_logger()
     assert data.landing is not None
     zone = open_zone(data.landing, store)
@@ -59,7 +61,7 @@ def add_landed_files(
 def compact_dataset(
     data: DataSettings, landing: LandingSettings, engine: EtlSettings, store: StoreSettings, force: bool = False
 ) -> DatasetRef:
-    """Fold the dataset's parts into one where they have become many."""
+    """Compact the dataset's parts into one if there are too many."""
     dataset = compact(open_store(store), data.dataset_name, landing, engine.work_dir, time.time(), force=force)
     get_run_logger().info("dataset version %s/%s", dataset.name, dataset.version)
     return dataset

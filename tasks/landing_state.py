@@ -1,4 +1,4 @@
-"""A dataset before and after a run's files: how its parts and tables grow, and the account of each file."""
+"""The state of a dataset before and after a run: how its parts and tables grow, and the account of each file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MODELS: dict[Kind, type[ItemModel] | type[UserModel]] = {"items": ItemModel, "us
 
 
 def state_of(store: Store, files: PartFiles, name: str, version: str) -> LandedState:
-    """A version that a landing zone made."""
+    """Load the state of a version that a landing zone made."""
     manifest = read_manifest(store, name, version)
     layout = Layout.from_dict(manifest["layout"])
     return LandedState(
@@ -41,9 +41,10 @@ def state_of(store: Store, files: PartFiles, name: str, version: str) -> LandedS
 
 
 def starting_state(store: Store, files: PartFiles, name: str, settings: LandingSettings) -> LandedState | None:
-    """The release that the first files are added to, as `landing.base` says; None where they begin a dataset.
+    """Load the release that the first files are added to, as set by `landing.base`, or None if they start a new dataset.
 
-    Raises NotFoundError where landing.base names a version that is not stored.
+    Raises:
+        NotFoundError: landing.base names a version that is not stored.
     """
     if settings.base == "none":
         return None
@@ -52,8 +53,8 @@ def starting_state(store: Store, files: PartFiles, name: str, settings: LandingS
         releases = [ref for ref in releases if ref.version == settings.base]
         if not releases:
             raise NotFoundError(
-                f"landing.base is {settings.base}, and {store.uri('datasets')} holds no version {name}/{settings.base} that was made of "
-                "a release. `recsys datasets` lists what there is."
+                f"landing.base is {settings.base}, but {store.uri('datasets')} has no version {name}/{settings.base} that was "
+                "made from a release. `recsys datasets` lists the stored versions."
             )
     if not releases:
         return None
@@ -101,9 +102,14 @@ def extended(
     memory_rows: int,
     scratch: Path,
 ) -> tuple[LandedState | None, tuple[FileAccount, ...]]:
-    """The dataset with the files' rows added, whose new objects are stored, and an account of each file.
+    """Add the files' rows to the dataset, and store its new objects.
 
-    None instead of a dataset that has no event. `number` is that of the log entry to come.
+    Args:
+        number: The number of the coming log entry.
+        watermark: UTC seconds. Older events count as late.
+
+    Returns:
+        The new state, or None if the dataset would have no events, and an account of each file.
     """
     added = add_events(
         files,
@@ -160,7 +166,7 @@ def _rated(state: LandedState | None, kind: Kind) -> npt.NDArray[np.int64]:
 
 
 def _with_descriptions(kind: Kind, table: pd.DataFrame, read: list[ReadFile]) -> tuple[pd.DataFrame, dict[int, int]]:
-    """The table with what the files tell, and how many rows of each file (by ordinal) are now in force."""
+    """Apply the files' descriptions to the table. Returns the table, and the applied rows of each file (by ordinal)."""
     frames = [
         each.descriptions.frame.assign(ordinal=each.ordinal)
         for each in read
@@ -176,7 +182,7 @@ def _with_descriptions(kind: Kind, table: pd.DataFrame, read: list[ReadFile]) ->
 
 
 def _store_table(store: Store, name: str, number: int, kind: Kind, table: pd.DataFrame, before: LandedState | None) -> StoredFile:
-    """The table's object: that of the version before where nothing has changed."""
+    """Store the table, or return the object of the previous version if nothing has changed."""
     if before is not None and not before.is_release and table is _table(before, kind):
         return before.layout.items if kind == "items" else before.layout.users
     MODELS[kind].validate(public(kind, table))

@@ -1,8 +1,8 @@
-"""How well the champion ranks what happened after it was trained, beside what its holdout promised.
+"""Measure how well the champion ranks events after its training, compared with what its holdout promised.
 
-Each new event is a request: the user's events before it, also the new ones, are the history, and the film is looked for among all
-that the champion can recommend, by the rules of its own protocol. A film that it does not know is a miss, as it is for the user.
-Events of a user are alike, so intervals draw users.
+Each new event is a request. All earlier events of the user, including new ones, are its history. The film is ranked among all
+films that the champion can recommend, by the rules of the champion's own protocol. A film that the champion does not know is a
+miss, as it is for the user. Events of one user are alike, so the intervals resample users.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Quality:
-    """Means over requests, with 95 % intervals by a bootstrap over users."""
+    """Means over requests, with 95 % intervals from a bootstrap over users."""
 
     requests: int
     users: int
@@ -49,24 +49,30 @@ class Quality:
 
 @dataclass(frozen=True)
 class LiveQuality:
-    """The champion on events after its training, and on its holdout; JSON-able."""
+    """The champion's quality on events after its training, and on its holdout; JSON-serialisable."""
 
     champion: str
     trained_until: int  # UTC seconds of the newest event of its dataset
-    new_events: int  # after that; `live` is a sample of them
-    live: Quality | None  # None where there is nothing new
-    like_holdout: Quality | None  # of those, requests by users with some history for films that the champion knows
+    new_events: int  # after that; `live` is measured on a sample of them
+    live: Quality | None  # None if there are no new events
+    like_holdout: Quality | None  # of these, only requests by users with some history, for films that the champion knows
     holdout: Quality
-    loss: float | None  # relative, of NDCG@10
-    p_value: float | None  # that it is no loss, one-sided
+    loss: float | None  # relative loss of NDCG@10
+    p_value: float | None  # one-sided, under the hypothesis of no loss
 
 
 def live_quality(
     store: Store, champion: ModelRef, events: pd.DataFrame, trained_until: int, *, requests: int, seed: int = 0
 ) -> LiveQuality:
-    """Rank a sample of `events` (user_id, movie_id, timestamp: all that is known by now) after `trained_until` by the champion.
+    """Rank a sample of the events after `trained_until` with the champion.
 
-    Raises VersionCorruptError where its files are not those that it was sealed with.
+    Args:
+        events: user_id, movie_id and timestamp of all events known so far.
+        trained_until: UTC seconds of the newest event that the champion could learn from.
+        requests: Maximum size of the sample.
+
+    Raises:
+        VersionCorruptError: The champion's files are not the ones it was sealed with.
     """
     manifest = read_manifest(store, champion.name, champion.version)
     settings = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
@@ -94,16 +100,16 @@ def live_quality(
 
 
 def live_check(quality: LiveQuality | None, reason: str, settings: DriftSettings) -> Check:
-    """The champion's loss as a check among the others; `reason` is why there is no `quality`."""
+    """Return the champion's loss as a drift check. `reason` explains why `quality` is None."""
     if quality is None or quality.live is None or quality.loss is None:
         return not_judged(LIVE, METHOD, reason or "Nothing has happened since the champion was trained.")
     live, holdout = quality.live, quality.holdout
     detail = (
-        f"{live.ndcg_at_10:.4f} ({live.ndcg_interval[0]:.4f} to {live.ndcg_interval[1]:.4f}) on {live.requests:,} events after the "
+        f"{live.ndcg_at_10:.4f} ({live.ndcg_interval[0]:.4f} to {live.ndcg_interval[1]:.4f}) on {live.requests:,} events after "
         f"training; holdout {holdout.ndcg_at_10:.4f} ({holdout.ndcg_interval[0]:.4f} to {holdout.ndcg_interval[1]:.4f})"
     )
     if live.users < LEAST_USERS:
-        return not_judged(LIVE, METHOD, f"The new events are by {live.users} users, too few to tell: {detail}.", live.ndcg_at_10)
+        return not_judged(LIVE, METHOD, f"The new events are by {live.users} users, too few to judge: {detail}.", live.ndcg_at_10)
     return Check(
         name=LIVE,
         method=METHOD,
@@ -117,9 +123,9 @@ def live_check(quality: LiveQuality | None, reason: str, settings: DriftSettings
 
 
 def live_requests(events: pd.DataFrame, after: int, settings: EvaluationSettings, *, limit: int, seed: int) -> Requests:
-    """At most `limit` events later than `after`, drawn at random, each with all of its user's events before it.
+    """Return requests for at most `limit` random events later than `after` (UTC seconds), with all earlier events of their users.
 
-    Events of one second are in the protocol's drawn order. A user may be asked several times.
+    Events of the same second are in the protocol's drawn order. A user may have several requests.
     """
     users, items, times = (events[name].to_numpy(np.int64) for name in ("user_id", "movie_id", "timestamp"))
     order = exact_order(users, items, times, settings.tie_seed)
@@ -146,7 +152,7 @@ def live_requests(events: pd.DataFrame, after: int, settings: EvaluationSettings
 
 
 def measured(ranks: IntArray, users: IntArray, seed: int) -> Quality | None:
-    """HR@10 and NDCG@10 of `ranks` (R,) with their intervals; None of no ranks."""
+    """Return HR@10 and NDCG@10 of `ranks` (R,) with their intervals, or None if there are no ranks."""
     if len(ranks) == 0:
         return None
     found = []
@@ -158,7 +164,7 @@ def measured(ranks: IntArray, users: IntArray, seed: int) -> Quality | None:
 
 
 def _loss(live: IntArray, live_users: IntArray, holdout: IntArray, holdout_users: IntArray, seed: int) -> tuple[float, float]:
-    """Relative loss of NDCG@10 and its one-sided p-value: both sides are drawn anew by users, apart from each other."""
+    """Return the relative loss of NDCG@10 and its one-sided p-value. Users of both sides are resampled independently."""
     now, before = per_request(live, "ndcg", 10), per_request(holdout, "ndcg", 10)
     apart = float(now.mean() - before.mean())
     drawn = clustered_means(now, live_users, resamples=RESAMPLES, seed=seed) - clustered_means(
@@ -169,17 +175,17 @@ def _loss(live: IntArray, live_users: IntArray, holdout: IntArray, holdout_users
 
 
 def _holdout_ranks(folder: Path, kind: str) -> tuple[IntArray, IntArray]:
-    """Users and ranks of the version's own test requests."""
+    """Load the users and ranks of the version's own test requests."""
     try:
         frame = pd.read_parquet(folder / "ranks.parquet", columns=["user_id", f"rank_{kind}"])
     except (OSError, ValueError, KeyError) as error:
         raise VersionCorruptError(
-            f"The champion's ranks.parquet cannot be read ({error}), so its holdout is not known; train again."
+            f"The champion's ranks.parquet cannot be read ({error}), so its holdout quality is unknown; train again."
         ) from error
     return frame["user_id"].to_numpy(np.int64), frame[f"rank_{kind}"].to_numpy(np.int64)
 
 
 def _certain(quality: Quality | None, champion: ModelRef) -> Quality:
     if quality is None:
-        raise VersionCorruptError(f"The champion {champion.version} has no ranks of its holdout; train again.")
+        raise VersionCorruptError(f"The champion {champion.version} has no holdout ranks; train again.")
     return quality

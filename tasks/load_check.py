@@ -1,7 +1,7 @@
-"""Does the stored version work? A clean process loads it and must answer as the trained model did.
+"""Load check of a stored version: a clean process loads it and must give the same answers as the trained model.
 
-`python -m tasks.load_check FOLDER` is that process. It imports no Prefect and no training code, as a server would, and
-its standard output is one JSON object; whatever else is printed goes to standard error.
+`python -m tasks.load_check FOLDER` is that process. Like a server, it imports neither Prefect nor training code. It writes one
+JSON object to standard output; all other output goes to standard error.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ if TYPE_CHECKING:
 __all__ = ["SAMPLE_FILE", "LoadCheck", "check_loaded", "check_staged", "check_version", "sample_requests"]
 
 FloatArray = npt.NDArray[np.float64]
-TOLERANCE = 1e-4  # relative, of scores: another CPU sums in another order
+TOLERANCE = 1e-4  # relative deviation of scores: another CPU may sum in another order
 TOP = 10
-SAID = 200  # characters of a process's own words in a reason
-START_S = 60.0  # for starting Python and importing torch, which is not the version's time
+SAID = 200  # characters of a process's output that are quoted in a reason
+START_S = 60.0  # for starting Python and importing torch, not counted as load time
 
 
 @dataclass(frozen=True)
 class LoadCheck:
-    """How the stored version did in a clean process."""
+    """Outcome of the load check in a clean process."""
 
     ok: bool
     load_s: float | None
     slowest_request_s: float | None
     score_deviation: float | None  # greatest relative deviation of a top score
     finite_weights: bool
-    reason: str  # empty when ok
+    reason: str  # empty if ok
 
     @staticmethod
     def failed(reason: str) -> LoadCheck:
-        """Of a version that no process could load."""
+        """Return the outcome for a version that could not be loaded."""
         return LoadCheck(False, None, None, None, False, reason)
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ _ANSWER = TypeAdapter(LoadCheck)
 
 
 def sample_requests(model: Recommender, requests: Requests, *, count: int, seed: int) -> list[dict[str, Any]]:
-    """Requests of the holdout with the model's own answers, to be stored beside its weights."""
+    """Draw `count` requests of the holdout, with the model's own answers, to be stored beside its weights."""
     rows = np.sort(np.random.default_rng(seed).permutation(len(requests))[:count])
     samples = []
     for row in rows:
@@ -102,7 +102,7 @@ def _check(store: Store, prefix: str, files: dict[str, str], settings: Promotion
             return LoadCheck.failed(str(error))
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
         environment["PYTHONPATH"] = str(Path(__file__).parents[1])
-        # -P: the working folder holds what was stored, and must not be where modules are imported from.
+        # -P: the working folder holds the stored files, so modules must not be imported from it.
         command = [sys.executable, "-P", "-m", "tasks.load_check", folder]
         try:
             done = subprocess.run(
@@ -119,19 +119,19 @@ def _check(store: Store, prefix: str, files: dict[str, str], settings: Promotion
             return LoadCheck.failed(f"a clean process did not answer within {error.timeout:g} s")
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        return LoadCheck.failed(f"a clean process was ended by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}")
+        return LoadCheck.failed(f"a clean process was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}")
     if done.returncode > 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1][:SAID]
         return LoadCheck.failed(f"a clean process failed with exit code {done.returncode}: {last}")
     try:
         found = _ANSWER.validate_json(done.stdout)
     except ValidationError:
-        return LoadCheck.failed(f"a clean process printed {done.stdout[:SAID]!r} and not the outcome of a check")
+        return LoadCheck.failed(f"a clean process printed {done.stdout[:SAID]!r} instead of the outcome of a check")
     return judge(found, settings)
 
 
 def judge(check: LoadCheck, settings: PromotionSettings) -> LoadCheck:
-    """The same check with `ok` false and a reason where it took too long."""
+    """Apply the time limits: return the check, with `ok` false and a reason if it took too long."""
     reason = check.reason
     if not reason and check.load_s is not None and check.load_s > settings.max_load_s:
         reason = f"loading took {check.load_s:.1f} s, more than promotion.max_load_s = {settings.max_load_s:g} s"
@@ -144,7 +144,7 @@ def judge(check: LoadCheck, settings: PromotionSettings) -> LoadCheck:
 
 
 def check_loaded(folder: Path) -> LoadCheck:
-    """Load the model of `folder` and answer its sample requests, one by one after one to warm up."""
+    """Load the model of `folder` and answer its sample requests one at a time, after one warm-up request."""
     import torch
     from safetensors.torch import load_file
 
@@ -155,7 +155,7 @@ def check_loaded(folder: Path) -> LoadCheck:
     loaded = time.perf_counter() - started
     finite = all(bool(torch.isfinite(weight).all()) for weight in load_file(folder / "model.safetensors").values())
     samples = json.loads((folder / SAMPLE_FILE).read_text(encoding="utf-8"))
-    if not samples:  # answering nothing proves nothing
+    if not samples:  # a check without requests proves nothing
         return LoadCheck(False, loaded, None, None, finite, f"{SAMPLE_FILE} holds no requests to answer")
     columns = {int(item): column for column, item in enumerate(model.catalogue)}
     slowest, deviation, reason = 0.0, 0.0, "" if finite else "the stored weights are not finite"
@@ -167,11 +167,11 @@ def check_loaded(folder: Path) -> LoadCheck:
         if number:
             slowest = max(slowest, time.perf_counter() - began)
         expected = np.array(sample["top_scores"])
-        answer = f"the loaded model answers the request of user {sample['user_id']} otherwise than the trained one"
+        answer = f"the loaded model answers the request of user {sample['user_id']} differently from the trained model"
         if len(best) != len(expected) or not columns.keys() >= set(sample["top_items"]):
             reason = reason or f"{answer} (with other items)"
             continue
-        # Items may swap where scores are equal to the tolerance; neither the scores by place nor those by item may differ.
+        # Items may swap places if their scores are equal within the tolerance. Scores by place and by item must not differ.
         of_items = scores[[columns[item] for item in sample["top_items"]]]
         differences = np.abs(np.stack([scores[best], of_items]) - expected) / np.maximum(np.abs(expected), 1.0)
         difference = float(np.max(differences, initial=0.0))
@@ -196,19 +196,19 @@ def _request(sample: dict[str, Any]) -> Requests:
 
 
 def _scores(model: Recommender, request: Requests) -> FloatArray:
-    """(n_items,) scores of the one request; -inf where the user has seen the item."""
+    """Scores of one request (n_items,), with -inf for items that the user has seen."""
     scores: FloatArray = model.scores(request)[0].double().cpu().numpy().copy()
     scores[np.isin(model.catalogue, request.item_ids)] = -np.inf
     return scores
 
 
 def _best(scores: FloatArray) -> IntArray:
-    """Columns of the best finite scores, best first."""
+    """Columns of the top finite scores, best first."""
     return np.argsort(-scores, kind="stable")[: min(TOP, int(np.isfinite(scores).sum()))]
 
 
 def _main() -> None:
-    # Only the outcome reaches standard output, not what a library prints there, in Python or below it.
+    # Only the outcome goes to standard output. Library output, from Python or native code, is redirected to standard error.
     answer = os.dup(1)
     os.dup2(2, 1)
     with os.fdopen(answer, "w") as out:

@@ -1,4 +1,4 @@
-"""Watches one dataset version for the champion: drift of its newest slice, live quality, a page and its figures in the store."""
+"""Monitor one dataset version for the champion: drift of its newest slice, and live quality. Store a page and the figures."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ __all__ = ["Monitored", "champion_reference", "monitor_dataset"]
 
 @dataclass(frozen=True)
 class Monitored:
-    """The outcome of a monitoring run and where it lies."""
+    """The outcome of a monitoring run, and where it is stored."""
 
     result: DriftResult
     figures: str  # address of the JSON
-    page: str | None  # address of the page; None where it could not be drawn
+    page: str | None  # address of the page; None if it could not be drawn
     evidently: str | None
 
 
@@ -47,11 +47,14 @@ def monitor_dataset(
     since: int | None = None,
     now: int | None = None,
 ) -> Monitored:
-    """Compare the newest slice with the champion's reference, or with the older events where there is no champion.
+    """Compare the newest slice with the champion's reference, or with the older events if there is no champion.
 
-    `since` (UTC seconds) begins the slice, by default drift.slice_share of the events, of those that the champion was not trained
-    on. `now` (UTC seconds) is what the newest event's age is measured against, by default as monitoring.clock says. Writes
-    `drift/<dataset>/<version>/<stamp>.json`, `.html`, and `.evidently.html`.
+    Writes `drift/<dataset>/<version>/<stamp>.json`, `.html` and `.evidently.html`.
+
+    Args:
+        since: Start of the slice in UTC seconds. By default the slice is drift.slice_share of the events, limited to those that
+            the champion was not trained on.
+        now: UTC seconds against which the age of the newest event is measured. monitoring.clock sets the default.
     """
     features, items = read_table(store, dataset, "features"), read_table(store, dataset, "items")
     current = champion_ref(store, model_name)
@@ -79,7 +82,7 @@ def monitor_dataset(
     html = None
     if measure.compared is not None and monitoring.evidently:
         html = drawn("Evidently's page", draw_columns, LOG, measure.compared, monitoring, model_name, f"{result.dataset} {stamp}")
-    page = drawn("The page of drift", render_drift, LOG, result, f"{stamp}.evidently.html" if html else None)
+    page = drawn("The drift page", render_drift, LOG, result, f"{stamp}.evidently.html" if html else None)
     for key, content in ((f"{prefix}.evidently.html", html), (f"{prefix}.html", page)):
         if content is not None:
             store.put_new(key, content)
@@ -93,7 +96,11 @@ def monitor_dataset(
 
 
 def champion_reference(store: Store, ref: ModelRef) -> Reference:
-    """The reference that is stored with a version. Raises VersionCorruptError where it has none, or not the one it was sealed with."""
+    """Load the reference that is stored with a version.
+
+    Raises:
+        VersionCorruptError: The version has no reference, or not the one it was sealed with.
+    """
     files = read_model_manifest(store, ref.name, ref.version)["files"]
     kept = {name: digest for name, digest in files.items() if name.startswith("reference_")}
     with tempfile.TemporaryDirectory(prefix="recsys-reference-") as folder:
@@ -101,7 +108,7 @@ def champion_reference(store: Store, ref: ModelRef) -> Reference:
 
 
 def _trained_until(store: Store, champion: ModelRef) -> int | None:
-    """UTC seconds of the newest event that the champion could have learnt; None where its dataset is no longer stored."""
+    """UTC seconds of the newest event that the champion could learn from, or None if its dataset is no longer stored."""
     try:
         return load_dataset_ref(store, *champion.dataset.split("/")).last
     except NotFoundError:
@@ -109,7 +116,7 @@ def _trained_until(store: Store, champion: ModelRef) -> int | None:
 
 
 def _number(store: Store, champion: ModelRef) -> int:
-    """Of the landing log's entry that made the champion's dataset; 0 for a release, and where it is no longer stored."""
+    """Number of the landing log entry that created the champion's dataset; 0 for a release, or if it is no longer stored."""
     try:
         return load_dataset_ref(store, *champion.dataset.split("/")).number
     except NotFoundError:
@@ -117,7 +124,7 @@ def _number(store: Store, champion: ModelRef) -> int:
 
 
 def _arrived(now: Quarantine | None, before: Quarantine | None) -> Quarantine | None:
-    """Of a longer release the rows that came since the champion's; of another release all."""
+    """Return the rows added since the champion's release if this is a longer one, or all rows if it is another release."""
     if now is None or before is None or now.rows <= before.rows or now.quarantined < before.quarantined:
         return now
     return Quarantine(now.rows - before.rows, now.quarantined - before.quarantined)
@@ -126,7 +133,7 @@ def _arrived(now: Quarantine | None, before: Quarantine | None) -> Quarantine | 
 def _live(
     store: Store, champion: ModelRef | None, dataset: DatasetRef, trained_until: int | None, settings: MonitoringSettings
 ) -> tuple[LiveQuality | None, str]:
-    """Live quality, or why there is none."""
+    """Return live quality, or the reason why there is none."""
     if champion is None:
         return None, "There is no champion yet."
     if settings.live_requests == 0:
@@ -134,7 +141,8 @@ def _live(
     if trained_until is None:
         return (
             None,
-            f"The dataset {champion.dataset} that the champion was trained on is no longer stored, so what came after it is not known.",
+            f"The dataset {champion.dataset} that the champion was trained on is no longer stored, so it is unknown which "
+            "events are newer.",
         )
     events = read_table(store, dataset, "interactions", ["user_id", "movie_id", "timestamp"])
     return live_quality(store, champion, events, trained_until, requests=settings.live_requests), ""

@@ -1,7 +1,8 @@
-"""Every MovieLens format as three tables of one shape.
+"""Read every MovieLens format into three tables of the same shape.
 
-Known are recbole's atomic files (`.inter .item .user`), ml-100k's `u.data u.item u.user`, the `::`-separated `.dat` files
-of ml-1m, and the CSV files with headers of the later releases, in a folder, in a zip, or as a ratings file alone.
+The supported formats are recbole's atomic files (`.inter .item .user`), ml-100k's `u.data u.item u.user`, the `::`-separated
+`.dat` files of ml-1m, and the CSV files with headers of the later releases. The files may be in a folder or in a zip, and a
+ratings file may also come alone.
 """
 
 from __future__ import annotations
@@ -59,21 +60,25 @@ CSV_NAMES = {"userId": "user_id", "movieId": "movie_id"}
 
 @dataclass(frozen=True, eq=False)
 class RawTables:
-    """What a source holds, not yet validated; cells that are no numbers are still text.
+    """The unvalidated content of a source. Cells that are not numbers are still text.
 
-    interactions: user_id, movie_id, rating, timestamp, in the source's row order. items: movie_id, title, year, genres
-    (joined by |). users: user_id, gender, age, occupation, zip_code. A table that the source lacks is None.
+    A table that the source lacks is None.
+
+    Attributes:
+        interactions: user_id, movie_id, rating, timestamp, in the source's row order.
+        items: movie_id, title, year, genres (joined by |).
+        users: user_id, gender, age, occupation, zip_code.
     """
 
     interactions: pd.DataFrame
     items: pd.DataFrame | None
     users: pd.DataFrame | None
-    files: tuple[Path, ...]  # that were read
+    files: tuple[Path, ...]  # all files that were read
 
 
 @dataclass(frozen=True, eq=False)
 class Metadata:
-    """What a source tells of its items and users, as RawTables has it, and the files that were read for it."""
+    """The items and users of a source, as in RawTables, and the files they were read from."""
 
     items: pd.DataFrame | None
     users: pd.DataFrame | None
@@ -81,24 +86,28 @@ class Metadata:
 
 
 def find_ratings(folder: Path) -> Path:
-    """The ratings file of a folder, or of the one folder in it. Raises SourceError when it has none."""
+    """Return the ratings file in a folder or, if it has none, in a subfolder. Raises SourceError if there is none."""
     for place in (folder, *sorted(child for child in folder.iterdir() if child.is_dir())):
         for name in _FORMATS:
             if found := sorted(place.glob(name)):
                 return found[0]
     listed = ", ".join(sorted(child.name for child in folder.iterdir())[:8]) or "nothing"
     raise SourceError(
-        f"{folder} holds no MovieLens ratings: expected one of {', '.join(_FORMATS)}, found {listed}. Check data.local_path."
+        f"{folder} contains no MovieLens ratings: expected one of {', '.join(_FORMATS)}, found {listed}. Check data.local_path."
     )
 
 
 def read_folder(folder: Path) -> RawTables:
-    """Read the MovieLens files of a folder, or of the one folder in it. Raises SourceError when it has no ratings."""
+    """Read the MovieLens files in a folder or in a subfolder. Raises SourceError if there are no ratings."""
     return read_ratings_file(find_ratings(folder))
 
 
 def read_ratings_file(path: Path) -> RawTables:
-    """Read a ratings file and the item and user files beside it. Raises SourceError on a name of no known format."""
+    """Read a ratings file, and the item and user files next to it.
+
+    Raises:
+        SourceError: The file name matches no known format, or a file is empty or damaged.
+    """
     for name, known in _FORMATS.items():
         if path.match(name) or path.suffix == Path(name).suffix:
             interactions = known.ratings(path)
@@ -106,28 +115,29 @@ def read_ratings_file(path: Path) -> RawTables:
                 raise no_ratings(path)
             metadata = known.metadata(path)
             return RawTables(interactions, metadata.items, metadata.users, (path, *metadata.files))
-    raise SourceError(f"{path.name} is of no known format: a ratings file is one of {', '.join(_FORMATS)}.")
+    raise SourceError(f"{path.name} is not in a known format. A ratings file is one of {', '.join(_FORMATS)}.")
 
 
 def read_metadata(ratings: Path) -> Metadata:
-    """Read the item and user files that lie beside a ratings file; there may be none."""
+    """Read the item and user files next to a ratings file, if there are any."""
     for name, known in _FORMATS.items():
         if ratings.match(name) or ratings.suffix == Path(name).suffix:
             return known.metadata(ratings)
-    return _FORMATS["ratings.csv"].metadata(ratings)  # Parquet and gzipped CSV have the later releases' movies.csv beside them
+    return _FORMATS["ratings.csv"].metadata(ratings)  # Parquet and gzipped CSV come with a movies.csv, as in later releases
 
 
 def no_ratings(path: Path) -> SourceError:
-    """The error about a file that has no rows."""
+    """Return the error for a file that has no rows."""
     return SourceError(
-        f"{path} holds no ratings, only {'a header' if path.stat().st_size else 'nothing'}. Give a file with rows."
+        f"{path} contains no ratings: it {'has only a header' if path.stat().st_size else 'is empty'}. Provide a file with rows."
     )
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a zip to `folder`, which appears whole or not at all; an unpacked one is taken as it is.
+    """Unpack a zip into `folder` atomically. An existing folder is reused.
 
-    Raises SourceError on a zip that is damaged, encrypted, or leaves its folder, and where it cannot be written.
+    Raises:
+        SourceError: The zip is damaged or encrypted, a path in it points outside its folder, or the folder cannot be written.
     """
     if folder.is_dir():
         return folder
@@ -137,22 +147,24 @@ def unpack(archive: Path, folder: Path) -> Path:
             for member in members.namelist():
                 if Path(member).is_absolute() or ".." in Path(member).parts:
                     raise SourceError(
-                        f"The zip {archive} holds the path {member!r}, which leaves its folder; it is not unpacked."
+                        f"The zip {archive} contains the path {member!r}, which points outside its folder; it was not unpacked."
                     )
-            members.extractall(temporary)  # which compares each member's checksum
+            members.extractall(temporary)  # this also verifies each member's checksum
         temporary.replace(folder)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise SourceError(
-            f"The zip {archive} is damaged or truncated ({error}). Delete it and run again to fetch it anew, or give another one "
-            "(data.local_path)."
+            f"The zip {archive} is damaged or truncated ({error}). Delete it so that the next run downloads it again, or "
+            "provide another one (data.local_path)."
         ) from error
     except (RuntimeError, NotImplementedError) as error:
-        raise SourceError(f"The zip {archive} cannot be unpacked: {error}. Give one that is plainly compressed.") from error
+        raise SourceError(
+            f"The zip {archive} cannot be unpacked: {error}. Provide an unencrypted zip with standard compression."
+        ) from error
     except OSError as error:
-        if not folder.is_dir():  # else another run has unpacked the same zip meanwhile
+        if not folder.is_dir():  # otherwise, another run has unpacked the same zip in the meantime
             raise SourceError(
-                f"The zip {archive} cannot be unpacked to {folder}: {error.strerror or error}. Free space there, or choose "
-                "another data.cache_dir."
+                f"The zip {archive} cannot be unpacked to {folder}: {error.strerror or error}. Free up space there, or "
+                "choose another data.cache_dir."
             ) from error
     finally:
         _remove_tree(temporary)
@@ -180,7 +192,7 @@ def _atomic_metadata(path: Path) -> Metadata:
     items = users = None
     item_file, user_file = path.with_suffix(".item"), path.with_suffix(".user")
     if item_file.exists():
-        # recbole's ml-100k calls genres "class", its ml-1m "genre"; other data sets lack some of these columns
+        # recbole's ml-100k calls genres "class", and its ml-1m "genre"; other datasets lack some of these columns
         names = {"class": "genres", "genre": "genres", "movie_title": "title", "release_year": "year"}
         found = _pick(item_file, _atomic(item_file).rename(columns=names), ["item_id"], {}, optional=["title", "year", "genres"])
         found = found.reindex(columns=["item_id", "title", "year", "genres"])
@@ -207,8 +219,8 @@ def _u_data_metadata(path: Path) -> Metadata:
         if np.isnan(flags).any():
             row = int(np.argmax(np.isnan(flags).any(axis=1))) + 1
             raise SourceError(
-                f"Row {row} of {item_file} lacks some of the {len(GENRES_100K)} genre flags (0 or 1) that end each row of "
-                "u.item. Mend or remove the file."
+                f"Row {row} of {item_file} lacks some of the {len(GENRES_100K)} genre flags (0 or 1) at the end of each row of "
+                "u.item. Fix or remove the file."
             )
         genres = ["|".join(np.array(GENRES_100K)[row]) for row in flags > 0]
         year = pd.to_numeric(raw["release"].astype("string").str[-4:], errors="coerce").astype("Int64")
@@ -216,7 +228,7 @@ def _u_data_metadata(path: Path) -> Metadata:
         items = pd.DataFrame({"movie_id": raw["movie_id"], "title": titles, "year": year, "genres": genres})
     if user_file.exists():
         names = ["user_id", "age", "gender", "occupation", "zip_code"]
-        text = {"zip_code": "string"}  # of digits, it would lose its leading zeros
+        text = {"zip_code": "string"}  # as a number, it would lose its leading zeros
         users = _read_table(user_file, sep="|", names=names, encoding="latin-1", quoting=csv.QUOTE_NONE, dtype=text)
     return _metadata(items, users, item_file, user_file)
 
@@ -256,14 +268,14 @@ def _metadata(items: pd.DataFrame | None, users: pd.DataFrame | None, *files: Pa
 def _pick(
     path: Path, frame: pd.DataFrame, columns: list[str], names: dict[str, str], optional: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """The columns, by the names that the format has for them, and those of `optional` that are there."""
+    """Return the columns, renamed by `names`, and those of `optional` that are present."""
     renamed = frame.rename(columns=names)
     in_format = {column: name for name, column in names.items()}
     missing = [in_format.get(column, column) for column in columns if column not in renamed.columns]
     if missing:
         raise SourceError(
-            f"{path} lacks the column {', '.join(missing)}; its columns are {', '.join(map(str, frame.columns))}. Rename them or give "
-            "another file."
+            f"{path} lacks the column {', '.join(missing)}; its columns are {', '.join(map(str, frame.columns))}. Rename them or "
+            "provide another file."
         )
     picked = [*columns, *(name for name in optional if name in renamed.columns)]
     twice = renamed[picked].columns.duplicated()
@@ -276,38 +288,38 @@ def _pick(
 
 
 def _read_table(path: Path, content: io.BytesIO | None = None, **options: object) -> pd.DataFrame:
-    """Numbers are parsed by pandas' C engine; a column with any other cell stays text, for validation to judge."""
+    """Read a table with pandas' C engine. A column with a non-numeric cell stays text, which validation checks later."""
     try:
         frame: pd.DataFrame = pd.read_csv(content or path, low_memory=False, **options)  # type: ignore[call-overload]
     except pd.errors.EmptyDataError as error:
-        raise SourceError(f"{path} is empty. Give a file with rows (data.local_path).") from error
+        raise SourceError(f"{path} is empty. Provide a file with rows (data.local_path).") from error
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise SourceError(f"{path} cannot be read as a table: {error}. It is damaged or in another format.") from error
-    if len(frame) and not isinstance(frame.index, pd.RangeIndex):  # pandas made the surplus its index and shifted the names
+    if len(frame) and not isinstance(frame.index, pd.RangeIndex):  # pandas took the surplus as the index and shifted the names
         columns = [str(name) for name in frame.columns]
         raise SourceError(
-            f"The rows of {path} have {len(columns) + frame.index.nlevels} fields, and its columns are {len(columns)}: "
+            f"The rows of {path} have {len(columns) + frame.index.nlevels} fields, but there are {len(columns)} columns: "
             f"{', '.join(columns)}. Remove the surplus fields (perhaps only a separator that ends each row)."
         )
     return frame
 
 
 def _read_double_colon(path: Path, columns: list[str]) -> pd.DataFrame:
-    """`::` as a tab first: pandas would need its slow Python engine for a separator of two characters."""
+    """Read a file with `::` replaced by tabs, because pandas parses two-character separators with its slow Python engine."""
     content = io.BytesIO(path.read_bytes().replace(b"\t", b" ").replace(b"::", b"\t"))
     text = {"zip_code": "string"}
     return _read_table(path, content, sep="\t", names=columns, encoding="latin-1", quoting=csv.QUOTE_NONE, dtype=text)
 
 
 def with_year(items: pd.DataFrame) -> pd.DataFrame:
-    """movie_id, title, year and genres of items whose year stands at the end of the title, as in `Heat (1995)`."""
+    """Return movie_id, title, year and genres, with the year taken from the end of the title, as in `Heat (1995)`."""
     titles = items["title"].astype("string").fillna("")
     year = pd.to_numeric(titles.str.extract(r"\((\d{4})\)\s*$")[0], errors="coerce").astype("Int64")
     return items.assign(title=_bare(titles), year=year)[["movie_id", "title", "year", "genres"]]
 
 
 def _bare(titles: pd.Series[str]) -> pd.Series[str]:
-    """Titles without the year that some releases append."""
+    """Return the titles without the year that some releases append."""
     return titles.str.replace(r"\s*\(\d{4}\)\s*$", "", regex=True)
 
 

@@ -1,4 +1,4 @@
-"""What people are told of a decision: one message with its figures and links, short enough for any chat."""
+"""Notifications about a decision: one message with its figures and links, short enough for any chat."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.promotions import Promotion
 
 __all__ = ["Notice", "champion_notice", "decision_notice"]
 
-LONGEST = 1500  # characters of a body; Discord takes 2000 with the title and the link that the server adds
+LONGEST = 1500  # characters of a body; Discord accepts 2000, including the title and the link that the server adds
 MOST_REASONS = 6
 EVENTS = {"promoted": "recsys.gate.promoted", "held": "recsys.gate.held", "needs approval": "recsys.gate.approval-needed"}
 
@@ -25,15 +25,15 @@ class Notice:
     version: str
     subject: str
     body: str  # at most 1500 characters
-    figures: dict[str, Any] = field(default_factory=dict)  # JSON-able, for programs
+    figures: dict[str, Any] = field(default_factory=dict)  # JSON-serialisable, for programs
 
     def payload(self) -> dict[str, Any]:
-        """What the event holds."""
+        """Return the payload of the event."""
         return {"subject": self.subject, "body": self.body, "version": self.version, "figures": self.figures}
 
 
 def decision_notice(decision: Decision, links: dict[str, str]) -> Notice:
-    """The gate's verdict on a challenger; `links` are shown under the text as `name: address`."""
+    """Build the notice of the gate's verdict on a challenger. `links` are shown below the text as `name: address`."""
     said = {"promoted": "promoted", "held": "held", "needs approval": "needs approval"}[decision.outcome]
     metrics = [
         f"{model}: HR@10 {found['hr@10']:.4f}, NDCG@10 {found['ndcg@10']:.4f}"
@@ -58,9 +58,9 @@ def decision_notice(decision: Decision, links: dict[str, str]) -> Notice:
 
 
 def champion_notice(entry: Promotion, links: dict[str, str]) -> Notice:
-    """A version that became champion by a person's word: a rollback, or by force."""
+    """Build the notice of a version that a person made champion, by rollback or by force."""
     verb = "rolled back to" if entry.kind == "rollback" else "promoted by force"
-    lines = [f"By {entry.who}: {entry.reason}", f"Before it: {entry.previous or 'none'}. Promotion {entry.number}."]
+    lines = [f"By {entry.who}: {entry.reason}", f"Previous champion: {entry.previous or 'none'}. Promotion {entry.number}."]
     return Notice(
         event="recsys.champion.rolled-back" if entry.kind == "rollback" else "recsys.champion.forced",
         model_name=entry.name,
@@ -72,7 +72,7 @@ def champion_notice(entry: Promotion, links: dict[str, str]) -> Notice:
 
 
 def _fitting(lines: list[str], links: dict[str, str]) -> str:
-    """Text and links; where both are too long the text gives way, as a link cut off leads nowhere."""
+    """Join text and links. If both together are too long, the text is cut, because a truncated link leads nowhere."""
     foot = "\n".join(f"{name}: {address}" for name, address in links.items())[:LONGEST]
     text = "\n".join(lines)
     room = LONGEST - len(foot) - 1

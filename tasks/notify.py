@@ -1,6 +1,6 @@
-"""Tasks that tell people of a decision. Each emits an event; an automation of the server (infra/alerts.py) makes it a message.
+"""Tasks that notify people of a decision. Each emits an event, and an automation on the server (infra/alerts.py) sends it.
 
-So the webhook's secret stays on the server, and one that fails, hangs or is not there costs the run nothing.
+So the webhook's secret stays on the server, and a webhook that fails, hangs or is missing does not affect the run.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["tell_of_champion", "tell_of_decision"]
 
 @task(name="tell of decision", cache_policy=NO_CACHE)
 def tell_of_decision(version: ModelRef, decision: Decision, store: StoreSettings) -> None:
-    """Promoted, held, or waiting for approval."""
-    drawn("The message on the decision", _decision, get_run_logger(), version, decision, store)
+    """Notify that a version was promoted or held, or is waiting for approval."""
+    drawn("The message about the decision", _decision, get_run_logger(), version, decision, store)
 
 
 @task(name="tell of champion", cache_policy=NO_CACHE)
 def tell_of_champion(entry: Promotion, store: StoreSettings) -> None:
-    """Rolled back, or promoted by force."""
-    drawn("The message on the champion", _champion, get_run_logger(), entry, store)
+    """Notify that the champion was rolled back, or promoted by force."""
+    drawn("The message about the champion", _champion, get_run_logger(), entry, store)
 
 
 def _decision(version: ModelRef, decision: Decision, store: StoreSettings) -> None:

@@ -1,4 +1,4 @@
-"""What an engine of the etl does, and the one that works in this process, in pieces that fit memory."""
+"""The interface of an ETL engine, and the engine that works in this process, in chunks that fit in memory."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from tasks.validate import AcceptedModel, InteractionModel
 __all__ = ["INTERACTION_FILE_COLUMNS", "Engine", "PandasEngine"]
 
 IntArray = npt.NDArray[np.int64]
-INTERACTION_FILE_COLUMNS = [name for name in PART_COLUMNS if name != "file"]  # a release has one
+INTERACTION_FILE_COLUMNS = [name for name in PART_COLUMNS if name != "file"]  # a release has a single file
 
 
 class Engine(Protocol):
-    """Makes the tables of one event file; the methods are called once each, in this order."""
+    """Builds the tables of one event file. Each method is called once, in this order."""
 
     def read(self, file: EventFile, account: EventAccount) -> None:
-        """Read and validate the file, chunk by chunk, into the account. Raises SourceError where it is damaged."""
+        """Read and validate the file chunk by chunk, and add it to the account. Raises SourceError if it is damaged."""
 
     def write_interactions(self, out: Path) -> pd.DataFrame:
-        """Write the accepted events as `settle` has them, without `file`; returns those that others supersede."""
+        """Write the accepted events, merged by `settle`, without `file`. Returns the superseded events."""
 
     def write_features(self, interactions: Path, out: Path) -> tuple[IntArray, IntArray]:
-        """Write `build_features` of the interactions; returns all user ids and all movie ids, ascending."""
+        """Write the features (`build_features`) of the interactions. Returns all user ids and all movie ids, ascending."""
 
 
 class PandasEngine:
-    """At most `memory_rows` events are sorted and enriched at once; what waits is kept in `folder`."""
+    """Sorts and enriches at most `memory_rows` events at once. The rest is spilled to `folder`."""
 
     def __init__(self, folder: Path, memory_rows: int) -> None:
         self._folder, self._memory_rows = folder, memory_rows

@@ -1,4 +1,4 @@
-"""Parquet files that are written in pieces and appear whole."""
+"""Write Parquet files in pieces, atomically."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["ParquetWriter"]
 
 
 class ParquetWriter:
-    """A Parquet file that takes its name when all is written; after an error nothing is left of it.
+    """A Parquet file that gets its name only when it is complete. After an error, the partial file is removed.
 
-    One frame at a time is encoded in a thread of its own, so that the next can be made meanwhile: frames that were given must not
-    be changed. At least one must be, an empty one if need be, as it gives the columns.
+    One frame at a time is encoded in a background thread while the caller prepares the next one, so do not change a frame after
+    writing it. Write at least one frame, even an empty one, because the first frame defines the columns.
     """
 
     def __init__(self, path: Path, *, temporary: bool = False) -> None:
-        """A `temporary` file is soon read again and then deleted: it is not compressed."""
+        """Prepare the file. A `temporary` file is not compressed, because it is soon read again and deleted."""
         self.path = path
         self._partial = path.with_name(f".{path.name}.partial")
         self._options = {"compression": "none", "use_dictionary": False} if temporary else {"compression": "zstd"}
@@ -32,11 +32,11 @@ class ParquetWriter:
         return self
 
     def write(self, frame: pd.DataFrame) -> None:
-        """Raises OSError where this or an earlier frame cannot be written."""
+        """Write a frame. Raises OSError if this or an earlier frame cannot be written."""
         if self._writer is None:
             schema = pa.Schema.from_pandas(frame, preserve_index=False)
             self._writer = pq.ParquetWriter(self._partial, schema, **self._options)
-        if len(frame):  # else a row group of nothing
+        if len(frame):  # an empty frame would become an empty row group
             self._wait()
             self._pending = self._thread.submit(self._encode, frame)
 

@@ -1,7 +1,7 @@
-"""Writing the promotion log, which `infra.promotion_log` reads.
+"""Write the promotion log, which `infra.promotion_log` reads.
 
-Entries are create-only and numbered. A promotion is decided against one entry and may only be written right after it, so of
-two racing runs one wins and the other has to decide again.
+Entries are create-only and numbered. A promotion is decided against one entry and can only be written directly after it. If two
+runs race, one wins and the other has to decide again.
 """
 
 from __future__ import annotations
@@ -39,10 +39,22 @@ def promote(
     now: datetime,
     decision: dict[str, Any] | None = None,
 ) -> Promotion:
-    """Make `version` the champion. `expected` is the number of the entry that the decision was taken against, 0 for none.
+    """Make `version` the champion.
 
-    Raises AlreadyExistsError when another promotion came first, NotFoundError when the version was never sealed,
-    VersionCorruptError when it is not what was sealed.
+    Args:
+        store: Store with the registry and the promotion log.
+        name: Name of the model.
+        version: Version to promote.
+        expected: Number of the log entry that the decision was made against, 0 if the log was empty.
+        kind: How the promotion came about.
+        reason: Reason for the log.
+        now: Time of the promotion.
+        decision: The gate's decision in short.
+
+    Raises:
+        AlreadyExistsError: Another promotion was written first.
+        NotFoundError: The version was never sealed.
+        VersionCorruptError: The version differs from what was sealed.
     """
     ref = model_ref(store, name, version)
     verify_files(store, ref.prefix, read_manifest(store, name, version)["files"])
@@ -64,7 +76,8 @@ def promote(
         store.put_new(entry_key(name, entry.number), json.dumps(asdict(entry), indent=2).encode())
     except AlreadyExistsError as error:
         raise AlreadyExistsError(
-            f"{name} got another champion while {version} was judged (promotion {entry.number}); decide against that one: run again."
+            f"{name} got another champion while {version} was judged (promotion {entry.number}). Run again to "
+            "decide against that one."
         ) from error
     return entry
 
@@ -72,22 +85,26 @@ def promote(
 def rollback(
     store: Store, name: str, *, to: str | None, reason: str, now: datetime, check: Callable[[ModelRef], None]
 ) -> Promotion:
-    """Append an entry that returns to version `to`, or to the champion before this one.
+    """Append an entry that returns to version `to`, or to the previous champion if `to` is None.
 
-    `check` loads the old version and raises where it does not answer as it did; then nothing is changed. Raises
-    ChampionMissingError where there is nothing to return to, VersionCorruptError where the version or the log was edited.
+    `check` loads the old version and raises if its answers have changed; in that case nothing is written.
+
+    Raises:
+        ChampionMissingError: There is no version to return to.
+        VersionCorruptError: The version or the log was edited.
+        StoreError: The store did not answer, so the rollback may or may not have taken effect.
     """
     entries = history(store, name)
     if not entries:
         raise ChampionMissingError(
-            f"{name} has no champion yet, so there is nothing to roll back. `recsys retrain` makes the first."
+            f"{name} has no champion yet, so there is nothing to roll back. `recsys retrain` creates the first one."
         )
     current = entries[-1]
     if to is None:
         earlier = [entry.version for entry in entries if entry.version != current.version]
         if not earlier:
             raise ChampionMissingError(
-                f"{name} has had one champion only, {current.version}; there is no earlier one to return to."
+                f"{name} has had only one champion, {current.version}; there is no earlier one to return to."
             )
         to = earlier[-1]
     if to == current.version:
@@ -96,22 +113,22 @@ def rollback(
     reigns = [entry for entry in entries if entry.version == to]
     if not reigns:
         raise ChampionMissingError(
-            f"{name} {to} was never champion, so there is nothing to return to. `recsys promote {to}` judges it first."
+            f"{name} {to} was never champion, so there is nothing to return to. Judge it with `recsys promote {to}` instead."
         )
     refuse_edited(ref, reigns[-1])
     check(ref)
     try:
         return promote(store, name, to, expected=current.number, kind="rollback", reason=reason, now=now)
     except StoreUnavailableError as error:
-        # Not to be tried again as it stands: if the entry was written, "the champion before" is now the one just left.
+        # Do not retry automatically: if the entry was written, the previous champion is now the one that was just replaced.
         raise StoreError(
-            f"The store did not answer while {name} was rolled back to {to}, and the rollback may have taken effect. See "
-            f"`recsys show champion`; where it is not {to}, run `recsys rollback --to {to}`. ({error})"
+            f"The store did not answer while {name} was rolled back to {to}, and the rollback may have taken effect. Check "
+            f"`recsys show champion`; if it is not {to}, run `recsys rollback --to {to}`. ({error})"
         ) from error
 
 
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a uid that has no name
+    except (KeyError, OSError):  # a container may run under a uid without a user name
         return str(os.getuid())

@@ -1,4 +1,4 @@
-"""From a trained challenger to the registry and, if the gate lets it, to the promotion log."""
+"""Publish a trained challenger to the registry and, if it passes the gate, promote it."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ __all__ = [
     "stage_challenger",
 ]
 
-UNJUDGED = {"outcome": "not judged", "reasons": ["Trained without the gate; `recsys promote` judges it."]}
+UNJUDGED = {"outcome": "not judged", "reasons": ["Trained without the gate. Judge it with `recsys promote`."]}
 
 
 @dataclass(frozen=True)
 class Published:
-    """A sealed version, the decision on it, and the entry that made it champion, if one did."""
+    """A sealed version, the decision on it, and the entry that made it champion, or None if it was not promoted."""
 
     version: ModelRef
     decision: Decision
@@ -71,9 +71,10 @@ def champion_ref(store: Store, name: str) -> tuple[ModelRef, Promotion] | None:
 
 
 def stage_challenger(store: Store, name: str, evaluation: Evaluation) -> StagedVersion:
-    """Upload the challenger's files as a version that nothing names yet.
+    """Upload the challenger's files as a staged version, without a manifest.
 
-    Raises VersionCorruptError where they are not the files that were evaluated.
+    Raises:
+        VersionCorruptError: The files have changed since the evaluation.
     """
     folder = Path(evaluation.folder)
     refuse_changed(folder, evaluation.files, since="evaluated")
@@ -81,7 +82,7 @@ def stage_challenger(store: Store, name: str, evaluation: Evaluation) -> StagedV
 
 
 def judge(store: Store, staged: StagedVersion, dataset: DatasetRef, settings: RetrainSettings) -> Decision:
-    """Check the staged version in a clean process and decide on it against the champion of this moment."""
+    """Check the staged version in a clean process, and decide on it against the current champion."""
     return _judge(store, staged, "ss4rec", dataset, settings.evaluation, settings.promotion)
 
 
@@ -111,9 +112,19 @@ def publish(
 
 
 def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: PromotionSettings, note: str = "") -> Published:
-    """Make a version champion if the gate said so. Where another promotion came first, decide again against that one.
+    """Make a version champion if the decision is to promote it.
 
-    `note` is what a person who asked for it says, for the log.
+    If another promotion was written first, the version is judged again against that champion.
+
+    Args:
+        store: Store with the registry and the promotion log.
+        ref: Version to promote.
+        decision: The gate's decision on the version.
+        settings: Settings of the gate, for judging again.
+        note: Note for the log by the person who requested the promotion.
+
+    Raises:
+        AlreadyExistsError: Another promotion came first `settings.races` times.
     """
     for _ in range(settings.races):
         if decision.outcome != "promoted":
@@ -131,17 +142,17 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
             return Published(ref, decision, entry)
         except AlreadyExistsError:
             current = champion(store, ref.name)
-            if current is not None and current.version == ref.version:  # written by an attempt whose answer was lost
+            if current is not None and current.version == ref.version:  # written by an attempt whose response was lost
                 return Published(ref, decision, current)
             decision = judge_version(store, ref, settings)
     raise AlreadyExistsError(
         f"{ref.name} got a new champion {settings.races} times while {ref.version} was judged. The version is stored; "
-        f"`recsys promote {ref.version}` tries again."
+        f"try again with `recsys promote {ref.version}`."
     )
 
 
 def judge_version(store: Store, ref: ModelRef, settings: PromotionSettings) -> Decision:
-    """Decide on a sealed version anew, on its dataset's test requests. The record is added to the version's decisions."""
+    """Judge a sealed version again on its dataset's test requests, and add the record to the version's decisions."""
     manifest = read_manifest(store, ref.name, ref.version)
     evaluation = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
     name, version = ref.dataset.split("/")
@@ -152,9 +163,9 @@ def judge_version(store: Store, ref: ModelRef, settings: PromotionSettings) -> D
 
 
 def gate_of(store: Store, ref: ModelRef, given: PromotionSettings | None = None) -> PromotionSettings:
-    """The gate that the version was trained for, with what `given` sets explicitly in its place.
+    """Return the gate settings that the version was trained with, overridden by the fields that `given` sets explicitly.
 
-    Judged later by the defaults instead, what a stricter gate has held would pass.
+    With the default settings instead, a version that a stricter gate held could pass when it is judged again.
     """
     own = PromotionSettings.model_validate(read_manifest(store, ref.name, ref.version)["lineage"]["settings"]["promotion"])
     departing = given.model_dump(exclude_unset=True) if given is not None else {}
@@ -162,7 +173,10 @@ def gate_of(store: Store, ref: ModelRef, given: PromotionSettings | None = None)
 
 
 def record_decision(store: Store, ref: ModelRef, decision: Decision) -> str | None:
-    """Add a decision that came after the version was sealed, as a page and as JSON; the key of the page, if there is one."""
+    """Store a decision made after the version was sealed, as a page and as JSON.
+
+    Returns the key of the page, or None if it could not be rendered.
+    """
     prefix = f"decisions/{ref.name}/{ref.version}/{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
     page = drawn("The decision's page", render_html, LOG, decision)
     if page is not None:
@@ -179,8 +193,11 @@ def _judge(
     evaluation: EvaluationSettings,
     settings: PromotionSettings,
 ) -> Decision:
-    """The stored weights and the champion's are ranked here and now; only the baselines' ranks are read, from among the files
-    that the version's name vouches for. What a clean process could not load is not loaded here."""
+    """Rank the stored version and the champion, and decide.
+
+    Only the baselines' ranks are read from the stored files, which the digest in the version's name verifies. A version that a
+    clean process could not load is not loaded here.
+    """
     verify_dataset(store, dataset)
     parts = read_split(store, dataset, evaluation)
     current = champion_ref(store, stored.name)
@@ -191,18 +208,18 @@ def _judge(
             return _held(stored, dataset, parts, current, LoadCheck.failed(str(error)), settings)
         rankings = read_rankings(Path(folder), dataset, parts)
         if kind not in rankings:
-            raise GateError(f"The ranks stored with {stored.version} lack those of its own kind, {kind}; train again.")
+            raise GateError(f"The ranks stored with {stored.version} do not include its own kind, {kind}; train again.")
         check = check_staged(store, stored, settings)
         if not check.ok:
             return _held(stored, dataset, parts, current, check, settings)
         try:
             ranking = rank(load_recommender(Path(folder)), parts, evaluation)
-        except TrainingError as error:  # scores that are no numbers, on other requests than the sampled ones
+        except TrainingError as error:  # NaN or infinite scores on requests that were not sampled
             return _held(stored, dataset, parts, current, replace(check, ok=False, reason=str(error)), settings)
         try:
             theirs = _rank_champion(store, current, dataset, parts, evaluation)
         except (GateError, VersionCorruptError) as error:
-            # Held and kept: what was trained is not the champion's fault, and by force it can take its place.
+            # Hold the version but keep it: the champion is at fault, and a forced promotion can replace it.
             return _held(stored, dataset, parts, current, check, settings, str(error))
     recorded = rankings.pop(kind)
     inputs = GateInputs(
@@ -254,8 +271,9 @@ def _rank_champion(
     own = EvaluationSettings.model_validate(read_manifest(store, ref.name, ref.version)["lineage"]["settings"]["evaluation"])
     if own.train_id != settings.train_id:
         raise GateError(
-            f"The champion {ref.version} was trained under {own.train_id}, this run evaluates under {settings.train_id}: the train part "
-            f"of one holds test events of the other. Set evaluation to {own.train_id}, or give this run another model_name."
+            f"The champion {ref.version} was trained under {own.train_id}, but this run evaluates under {settings.train_id}: "
+            f"the train part of one contains test events of the other. Set evaluation to {own.train_id}, or give this run "
+            "another model_name."
         )
     return Champion(
         ref.version,

@@ -1,10 +1,13 @@
-"""A page of the recommendations for people, drawn by Evidently. It judges nothing: its figures have other definitions than
-ours (it says which), and the gate reads ours.
+"""A report on the recommendations, rendered by Evidently. It is for information only: the gate uses our own metrics.
 
-Of Evidently's RecsysPreset the metrics are drawn that say something where one film of each request is held out: precision,
-recall, F and MAP are hit rate and MRR again, and the distribution of scores would mix scores of requests that do not compare.
-Two known errors of 0.7.23 are kept off the page: the axis of the hit rate starts at 0 (that of NDCG and MRR is right in the
-drawing and shifted in the data, which is not read here), and `no_feedback_users` leaves requests without a hit out when it is False.
+Evidently defines some metrics differently from us; the page lists the differences.
+
+The page shows those metrics of Evidently's RecsysPreset that are informative when one film per request is held out. Precision,
+recall, F and MAP would only repeat hit rate and MRR, and a distribution of scores would mix scores of requests that are not
+comparable.
+
+Two known errors of Evidently 0.7.23 are worked around. The axis of the hit rate starts at 0 (for NDCG and MRR it is right in the
+plot and shifted in the data, which is not used here). And `no_feedback_users=False` drops requests without a hit.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ K = 10
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A model's recommendations and how the page calls it."""
+    """A model's recommendations, and its name on the page."""
 
     name: str
     ranking: Ranking
@@ -45,10 +48,17 @@ def recommendations_page(
     train_events: int,
     seed: int,
 ) -> bytes | None:
-    """HTML of the challenger's recommendations beside those of `reference`, or None where nothing was recommended.
+    """Render the challenger's recommendations beside those of `reference` as HTML, or return None if nothing was recommended.
 
-    Both rankings are of the same requests, of which a random `requests` are shown. `items` is the items table. `figures` are our
-    own, model -> metric -> value over all requests; they head the page.
+    Args:
+        challenger: The challenger's recommendations.
+        reference: Another model's recommendations for the same requests, or None.
+        train: Train part of the split, in which popularity is counted.
+        items: The dataset's table of items.
+        figures: Our own metrics over all requests, model -> metric -> value, shown at the top of the page.
+        requests: Number of requests to show, sampled at random.
+        train_events: Maximum number of train events to count, sampled at random if there are more.
+        seed: Seed of the samples.
     """
     rng = np.random.default_rng(seed)
     everyone = len(challenger.ranking.ranks)
@@ -63,10 +73,10 @@ def recommendations_page(
     page = _draw(current, before, _watched(train, catalogue, train_events, rng))
     body = "<body>"
     if body not in page:
-        raise ValueError("Evidently's page has no <body>: another version of it is installed")
-    sampled = f"{len(rows):,} of {everyone:,} requests are drawn"
+        raise ValueError("Evidently's page has no <body>: an unsupported version of Evidently is installed")
+    sampled = f"{len(rows):,} of {everyone:,} requests are shown"
     if len(train.item_ids) > train_events:
-        sampled += f", and popularity is counted in {train_events:,} of {len(train.item_ids):,} train events"
+        sampled += f", and popularity is counted over {train_events:,} of {len(train.item_ids):,} train events"
     words = _words(challenger.name, None if reference is None else reference.name, figures, sampled)
     return page.replace(body, body + words, 1).encode()
 
@@ -103,14 +113,14 @@ def _watched(train: Sequences, catalogue: pd.DataFrame, events: int, rng: np.ran
 
 
 def _labels(ids: Any, catalogue: pd.DataFrame) -> Any:
-    """Title and id of each film: titles alone are not unique."""
+    """Return title and id of each film, because titles alone are not unique."""
     distinct, place = np.unique(ids, return_inverse=True)
     titles = catalogue["title"].reindex(distinct).fillna("")
     return np.array([f"{title} [{item}]".strip() for item, title in titles.items()], dtype=object)[place]
 
 
 def _draw(current: pd.DataFrame, reference: pd.DataFrame | None, train: pd.DataFrame) -> str:
-    os.environ["DO_NOT_TRACK"] = "1"  # Evidently would send usage to a server
+    os.environ["DO_NOT_TRACK"] = "1"  # otherwise Evidently sends usage data to a server
     from evidently import DataDefinition, Dataset, Recsys, Report
     from evidently.metrics import MRR, NDCG, HitRate, ItemBias, Novelty, Personalization, PopularityBiasMetric, RecCasesTable
 
@@ -124,7 +134,7 @@ def _draw(current: pd.DataFrame, reference: pd.DataFrame | None, train: pd.DataF
         ranking=[Recsys(recommendations_type="rank")],
     )
     shown = [frame for frame in (current, reference) if frame is not None]
-    k = min(K, *(int(frame["prediction"].max()) for frame in shown))  # Evidently fails where no list is as long as k
+    k = min(K, *(int(frame["prediction"].max()) for frame in shown))  # Evidently fails if no list has k entries
     hit_rate = HitRate(k=k, no_feedback_users=True)
     metrics: list[Any] = [
         hit_rate,
@@ -144,7 +154,7 @@ def _draw(current: pd.DataFrame, reference: pd.DataFrame | None, train: pd.DataF
     )
     for widget in snapshot.metric_results[hit_rate.get_metric_id()].get_widgets():
         for trace in widget.params.get("data", []):
-            trace["x"] = np.asarray(trace["x"]) + 1  # places in a list, drawn as ranks
+            trace["x"] = np.asarray(trace["x"]) + 1  # list positions from 0, shown as ranks from 1
     return str(snapshot.get_html_str(as_iframe=False))
 
 
@@ -160,12 +170,12 @@ def _words(challenger: str, reference: str | None, figures: dict[str, dict[str, 
 <section style="font:15px/1.5 sans-serif;color:black;background:white;max-width:1200px;margin:24px auto;padding:0 16px">
 <h1 style="font-size:22px">Recommendations on the test requests</h1>
 <p>"Current" is {html.escape(challenger)}.{beside} {sampled[0].upper()}{sampled[1:]}.
-<b>This page decides nothing.</b> The numbers that decide are ours, over all requests:</p>
+<b>This page is for information only.</b> The gate uses our own metrics, computed over all requests:</p>
 <table border="1" cellpadding="6" style="border-collapse:collapse;text-align:right">
 <tr>{head}</tr>{rows}</table>
-<p>Where Evidently's figures below are others: it takes equal scores in the order they happened to be listed, ours count them
-against the model; its Gini index is over the items that were shown, ours over the whole catalogue; its coverage is of the items
-in the train events; its novelty is by the share of users who have seen an item, ours by the share of events. One film of each
-request is held out, so most lists show no hit; they count ("no feedback users included").</p>
+<p>Evidently's figures below differ from ours in these ways. It breaks ties between scores by list order; we count ties against
+the model. Its Gini index covers the items that were shown; ours covers the whole catalogue. Its coverage refers to the items in
+the train events. Its novelty uses the share of users who have seen an item; ours uses the share of events. One film per request
+is held out, so most lists show no hit; they are included ("no feedback users included").</p>
 </section>
 """

@@ -1,9 +1,9 @@
 """The model registry: immutable versions in the store, sealed by a manifest that is written last.
 
-A version is staged first (its files are uploaded, create-only), so that the gate judges what is stored and not what lies
-on the training machine, and sealed with the gate's decision. A version without a manifest does not exist.
+A version is staged first: its files are uploaded, create-only. The gate therefore judges the stored files, not the files on the
+training machine. The version is then sealed with the gate's decision. A version without a manifest does not exist.
 
-How a version is read back and what vouches for it is told in `infra.versions`; the names used with a version are re-exported.
+`infra.versions` describes how a version is read back and verified. Its names are re-exported here.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ PACKAGES = ("torch", "numpy", "pandas", "prefect", "recbole", "s5-pytorch", "pan
 
 @dataclass(frozen=True)
 class StagedVersion:
-    """Files in the store that no manifest names yet."""
+    """A version whose files are uploaded, but which has no manifest yet."""
 
     name: str
     version: str
@@ -86,7 +86,7 @@ def collect_lineage(
     duration_s: float,
     replicas: int = 1,
 ) -> Lineage:
-    """Lineage of a version trained on this machine, by `replicas` processes together."""
+    """Collect the lineage of a version that `replicas` processes trained together on this machine."""
     return Lineage(
         kind=kind,
         dataset=dataset,
@@ -104,30 +104,30 @@ def collect_lineage(
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """sha256 by name of the files in `folder`, hidden ones apart. Raises VersionCorruptError on a link, which is no file."""
+    """Return the sha256 of each file in `folder` by name, without hidden files. Raises VersionCorruptError if there is a link."""
     paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     links = [path.name for path in paths if path.is_symlink()]
     if links:
-        raise VersionCorruptError(f"{folder / links[0]} is a link; a version is made of files only. Train again.")
+        raise VersionCorruptError(f"{folder / links[0]} is a link, but a version consists of regular files only. Train again.")
     return {path.name: sha256_of(path) for path in paths if path.is_file()}
 
 
 def refuse_changed(folder: Path, expected: dict[str, str], *, since: str, more: bool = False) -> None:
-    """Raises VersionCorruptError naming a file of `folder` that is not as it was; with `more`, others may have been added."""
+    """Raise VersionCorruptError, naming the file, if `folder` differs from `expected`. With `more`, added files are allowed."""
     found = file_digests(folder)
     for name in sorted(expected.keys() | (set() if more else found.keys())):
         if found.get(name) != expected.get(name):
             how = "added" if name not in expected else "removed" if name not in found else "changed"
             raise VersionCorruptError(
-                f"{folder / name} was {how} after it was {since}: the figures found then are not of these files. Nothing was "
-                "promoted; run again, and let nothing else write to work_dir."
+                f"{folder / name} was {how} after it was {since}, so the figures do not belong to these files. Nothing was "
+                "promoted. Run again, and make sure that nothing else writes to work_dir."
             )
 
 
 def stage(store: Store, name: str, folder: Path, now: datetime, files: dict[str, str] | None = None) -> StagedVersion:
-    """Upload the files of `folder` as a new version `YYYYMMDDTHHMMSSZ-<32 hex of its content>`.
+    """Upload the files of `folder` as a new version `YYYYMMDDTHHMMSSZ-<32 hex digits of its content>`.
 
-    `files` are their digests where they are known; a file that differs by the time it is uploaded fails every later check.
+    `files` are their digests, if already known. A file that has changed by the time it is uploaded fails every later check.
     """
     files = file_digests(folder) if files is None else files
     version = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{content_digest(files)}"
@@ -145,10 +145,13 @@ def seal(
     now: datetime,
     page: bytes | None = None,
 ) -> ModelRef:
-    """Add the gate's decision, its page, and the manifest: the version exists from here on.
+    """Add the gate's decision, its page and the manifest. From then on the version exists.
 
-    May be repeated after a store that did not answer: what this run has written already is taken as it is. Raises
-    VersionCorruptError where the stored files are not those that were staged.
+    The call can be repeated if the store did not answer: files that this run has already written are accepted.
+
+    Raises:
+        VersionCorruptError: The stored files differ from those that were staged.
+        AlreadyExistsError: The store already holds another decision or page for the version.
     """
     verify_files(store, staged.prefix, staged.files)
     added = {DECISION: json.dumps(decision, indent=2).encode(), **({PAGE: page} if page is not None else {})}
@@ -167,13 +170,13 @@ def seal(
         "lineage": asdict(lineage),
         "files": {**staged.files, **{name: hashlib.sha256(content).hexdigest() for name, content in added.items()}},
     }
-    with suppress(AlreadyExistsError):  # the decision is this run's, so the manifest is too
+    with suppress(AlreadyExistsError):  # this run wrote the decision, so it also wrote the manifest
         store.put_new(f"{staged.prefix}/manifest.json", json.dumps(manifest, indent=2).encode())
     return model_ref(store, staged.name, staged.version)
 
 
 def read_decision(store: Store, ref: ModelRef) -> dict[str, Any]:
-    """The gate's decision that the version was sealed with. Raises VersionCorruptError where it was edited since."""
+    """Read the decision that the version was sealed with. Raises VersionCorruptError if it is missing or was edited."""
     key = f"{ref.prefix}/{DECISION}"
     try:
         content = store.get(key, MOST_JSON)
@@ -186,14 +189,16 @@ def read_decision(store: Store, ref: ModelRef) -> dict[str, Any]:
 
 
 def list_decisions(store: Store, name: str, version: str) -> list[tuple[str, dict[str, Any]]]:
-    """When, UTC `YYYYMMDDTHHMMSSffffffZ`, and the decision, of those taken after the version was sealed; oldest first."""
+    """List the decisions made after the version was sealed, oldest first, each with its UTC time as `YYYYMMDDTHHMMSSffffffZ`."""
     keys = sorted(key for key in store.list(f"decisions/{name}/{version}/") if key.endswith(".json"))
     return [(key.rpartition("/")[2].removesuffix(".json"), read_json(store.get(key, MOST_JSON), store.uri(key))) for key in keys]
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout this code runs from, with `+` when files differ from it; outside a repository RECSYS_COMMIT, which an
-    image has from its build, or None."""
+    """Return the commit of the checkout that this code runs from, with a trailing `+` if files were modified.
+
+    Outside a repository, return RECSYS_COMMIT, which the image build sets, or None.
+    """
     here = Path(__file__).parent
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True)

@@ -1,6 +1,6 @@
-"""A whole release, from its files to the tables of a dataset version, in pieces that fit memory.
+"""Build the tables of a dataset version from the files of a release, in chunks that fit in memory.
 
-It gives what `validate` and `build_features` give of the same source in memory.
+The result is the same as that of `validate` and `build_features` on the complete source in memory.
 """
 
 from __future__ import annotations
@@ -29,27 +29,29 @@ __all__ = ["Release", "building"]
 
 NO_EVENTS = pd.DataFrame({name: [] for name in INTERACTION_COLUMNS})
 PREFIX = "release-"
-LEFTOVER_S = 86_400  # a folder this old belongs to a run that was killed
+LEFTOVER_S = 86_400  # seconds; an older folder was left by a killed run
 
 
 @dataclass(frozen=True, eq=False)
 class Release:
-    """Tables that satisfy the models; the large ones as Parquet files."""
+    """Tables that satisfy the models. The large ones are Parquet files."""
 
     interactions: Path  # sorted by user, time, movie
     features: Path
     items: pd.DataFrame
     users: pd.DataFrame
-    quarantined: pd.DataFrame  # table, row, reasons, cells (the original ones, as text)
+    quarantined: pd.DataFrame  # table, row, reasons, cells (the original cells, as text)
     report: ValidationReport
 
 
 @contextmanager
 def building(source: LocatedSource, validation: ValidationSettings, settings: EtlSettings, now: int) -> Iterator[Release]:
-    """The release of a source, until the block ends; `now` is UTC seconds.
+    """Build the release of a source. Its files exist until the block ends. `now` is UTC seconds.
 
-    Raises SourceError where the source cannot be read, and DataRefusedError where a column holds nothing, too many rows are bad,
-    or too few are left.
+    Raises:
+        SourceError: The source cannot be read.
+        DataRefusedError: A column is empty, too many rows are bad, or too few rows are left.
+        StoreFullError: `settings.work_dir` cannot be written.
     """
     try:
         settings.work_dir.mkdir(parents=True, exist_ok=True)
@@ -58,8 +60,8 @@ def building(source: LocatedSource, validation: ValidationSettings, settings: Et
             yield _build(source, validation, settings, now, Path(folder))
     except OSError as error:
         raise StoreFullError(
-            f"etl.work_dir ({settings.work_dir}) cannot be written: {error.strerror or error}. Free space there (about 150 bytes an "
-            "event), or choose another folder; nothing was stored."
+            f"etl.work_dir ({settings.work_dir}) cannot be written: {error.strerror or error}. Free up space there (about 150 "
+            "bytes per event), or choose another folder; nothing was stored."
         ) from error
 
 
@@ -78,7 +80,7 @@ def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlS
             engine.read(file, account)
         if not account.rows:
             raise no_ratings(source.ratings)
-        account.report(NO_EVENTS, validation)  # what is too bad already need not be sorted
+        account.report(NO_EVENTS, validation)  # refuse bad data before it is sorted
         superseded = engine.write_interactions(interactions)
         report = account.report(superseded, validation)
         users, movies = engine.write_features(interactions, features)
@@ -98,7 +100,7 @@ def _engine(settings: EtlSettings, folder: Path) -> Iterator[Engine]:
     if settings.engine == "pandas":
         yield PandasEngine(folder, settings.memory_rows)
         return
-    from tasks.dask_engine import dask_engine  # an extra
+    from tasks.dask_engine import dask_engine  # needs the optional extra `dask`
 
     with dask_engine(folder, settings) as engine:
         yield engine

@@ -1,4 +1,4 @@
-"""A replay's plain steps: the plan, a slice's record, which policies are due, and their trainings."""
+"""The plain steps of a replay: the plan, the slice records, the policies that are due, and their trainings."""
 
 from __future__ import annotations
 
@@ -41,15 +41,17 @@ __all__ = [
     "watched_by_another",
 ]
 
-# What neither changes what happens in a replay nor what it is worth.
+# Settings that affect neither what happens in a replay nor the quality that it measures.
 NO_PART = {"id", "store", "work_dir", "hourly_price", "alpha", "resamples", "bootstrap_seed", "tracking"}
 
 
 def begin(settings: ReplaySettings) -> ReplayPlan:
-    """Read the release, cut it, and lay its slices ready; a replay that was begun before is found again.
+    """Read the release, cut it into slices, and write their files. A replay that was started before is found again.
 
-    Raises SourceError where the release cannot be read, ReplayError where it is too short, or where the replay of this id was
-    begun with other data or settings, RunInProgressError where it is under way in another process.
+    Raises:
+        SourceError: The release cannot be read.
+        ReplayError: The release is too short, or the replay of this id was started with other data or settings.
+        RunInProgressError: The replay is running in another process.
     """
     source = ingest(settings.data)
     chosen = {name: value for name, value in safe_settings(settings).items() if name not in NO_PART}
@@ -69,20 +71,23 @@ def begin(settings: ReplaySettings) -> ReplayPlan:
     changed = [name for name in chosen if json.dumps(kept.settings.get(name)) != json.dumps(chosen[name])]
     if kept.source_hashes != plan.source_hashes:
         changed.insert(0, "the source's files")
-    if not changed and _cuts(kept) != _cuts(plan):  # the code or the clock sees other rows as events that can have happened
+    if not changed and _cuts(kept) != _cuts(plan):  # the code or the clock accepts other rows as possible events
         changed.append("the slices")
     if changed:
         raise ReplayError(
-            f"The replay {id_} was begun with other settings; {', '.join(changed)} differ. Set the same again, or give this replay "
-            "another id."
+            f"The replay {id_} was started with other settings; {', '.join(changed)} differ. Use the same settings, or give this "
+            "replay another id."
         )
-    with run_lock(settings.work_dir, f"replay-{id_}"):  # who holds it delivers from the feed
+    with run_lock(settings.work_dir, f"replay-{id_}"):  # the holder of the lock delivers from the feed
         write_feed(feed, kept.feed)
     return kept
 
 
 def run_settings(plan: ReplayPlan, settings: ReplaySettings, policy: str | None = None) -> RetrainSettings:
-    """Settings of a retraining in the replay's own store: of a policy's model, or of what all policies share."""
+    """Return the settings of a retraining in the replay's own store.
+
+    They are for the model of `policy` or, without a policy, for the steps that all policies share.
+    """
     values = {name: getattr(settings, name) for name in RetrainSettings.model_fields}
     folder = Path(plan.folder)
     return RetrainSettings(
@@ -90,7 +95,7 @@ def run_settings(plan: ReplayPlan, settings: ReplaySettings, policy: str | None 
             **values,
             "model_name": settings.model_of(policy) if policy else settings.model_name,
             "data": settings.data.model_copy(update={"landing": str(plan.zone)}),
-            # Files are delivered whole. Read as soon as a slice ends, each counts as read in its own slice and not in the next.
+            # Files are delivered complete, so each is read as soon as its slice ends, and counts for that slice, not the next.
             "landing": settings.landing.model_copy(update={"base": "none", "settle_s": 0.0}),
             "etl": settings.etl.model_copy(update={"work_dir": folder / "etl"}),
             "store": plan.store,
@@ -107,7 +112,12 @@ def keep_slice(
     settings: ReplaySettings,
     seconds: dict[str, float],
 ) -> SliceRecord:
-    """Rank the slice's events by each policy's champion of now, and keep that with what monitoring `found`."""
+    """Rank the slice's events with each policy's current champion, and store the ranks with the monitoring results.
+
+    Args:
+        found: Monitoring result of each policy; empty for the base.
+        seconds: Duration of each step.
+    """
     log = ReplayLog.of(plan)
     ranks = None
     if found:
@@ -149,26 +159,29 @@ def keep_slice(
 
 
 def champions_of(plan: ReplayPlan, settings: ReplaySettings) -> dict[str, tuple[str, ...]]:
-    """What tells each policy's champion of now from another model: equal ones are watched once."""
+    """Return the digests that identify the current champion of each policy. Equal champions are monitored only once."""
     store = ReplayLog.of(plan).store
     return {policy: same_files(store, _champion(store, settings.model_of(policy))) for policy in settings.policies}
 
 
 def watched_by_another(plan: ReplayPlan, result: DriftResult, policy: str, settings: ReplaySettings) -> DriftResult:
-    """What monitoring found for another policy with the same champion, as the policy's own."""
+    """Return `result`, found for another policy with the same champion, as the result of `policy`."""
     own = _champion(ReplayLog.of(plan).store, settings.model_of(policy))
     return replace(result, model_name=own.name, champion=own.version)
 
 
 def dataset_of(plan: ReplayPlan, record: SliceRecord) -> DatasetRef:
-    """The dataset version that a slice ended with."""
+    """Load the dataset version that a slice ended with."""
     name, version = record.dataset.split("/")
     return load_dataset_ref(ReplayLog.of(plan).store, name, version)
 
 
 def trainings_due(plan: ReplayPlan, part: Slice, record: SliceRecord, settings: ReplaySettings) -> dict[str, str]:
-    """Policies that retrain after the slice, each with the reason, without those that have done so; after the base all of them, after
-    the last slice none: nothing comes that could tell what the training is worth."""
+    """Return the policies that are due to retrain after the slice, each with the reason.
+
+    Policies that have already retrained after it are left out. After the base, all policies are due. After the last slice,
+    none is, because no later events could show what the training is worth.
+    """
     if part.number == plan.slices[-1].number:
         return {}
     log = ReplayLog.of(plan)
@@ -182,7 +195,7 @@ def trainings_due(plan: ReplayPlan, part: Slice, record: SliceRecord, settings: 
             found[name] = "base"
             continue
         before = log.slice(own[-1].slice)
-        assert before is not None  # a training comes after its slice
+        assert before is not None  # a slice is recorded before its trainings
         last = Standing(plan.slices[before.number].end, before.rows, before.content)
         drifted = record.policies[name].verdict == "drifted"
         why = due(policy, last, end=part.end, rows=record.rows, content=record.content, drifted=drifted)
@@ -194,7 +207,7 @@ def trainings_due(plan: ReplayPlan, part: Slice, record: SliceRecord, settings: 
 def promoted_before(
     plan: ReplayPlan, part: Slice, record: SliceRecord, policy: str, why: str, settings: ReplaySettings
 ) -> TrainingRecord | None:
-    """The record of a training that a killed run promoted and had no time to record; None where there was none."""
+    """Return the record of a training that a killed run promoted but did not record, or None if there is none."""
     store = ReplayLog.of(plan).store
     current = champion_ref(store, settings.model_of(policy))
     if current is None or current[0].dataset != record.dataset:
@@ -226,7 +239,7 @@ def _champion(store: Store, name: str) -> ModelRef:
 
 
 def _cuts(plan: ReplayPlan) -> list[tuple[int, int]]:
-    """Where each slice begins, and how many rows it brings."""
+    """Return the start of each slice, and its number of rows."""
     return [(part.start, part.rows) for part in plan.slices]
 
 

@@ -1,4 +1,4 @@
-"""What a replay shows in the Prefect UI."""
+"""Show a replay in the Prefect UI."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["show_replay"]
 
 
 def show_replay(found: Replay) -> None:
-    """Within a task; where it raises, the run's log says so and the run goes on."""
-    drawn("What show_replay shows", _show, get_run_logger(), found)
+    """Show the replay from within a task. A failure is logged, and the run continues."""
+    drawn("The replay's artifacts", _show, get_run_logger(), found)
 
 
 def _show(found: Replay) -> None:
-    create_markdown_artifact(render_markdown(found), key="replay", description=f"Policies of retraining on {found.source}")
+    create_markdown_artifact(render_markdown(found), key="replay", description=f"Retraining policies on {found.source}")
     create_table_artifact(policy_rows(found), key="replay-policies", description="What each policy was worth")
-    address_artifact(found.page, "The page of the replay", key="replay-page", description="Quality over time, policy by policy")
+    address_artifact(found.page, "The replay page", key="replay-page", description="Quality over time, by policy")

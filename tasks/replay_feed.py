@@ -1,6 +1,6 @@
-"""A data set's past as a feed: calendar slices, each delivered to a landing zone as the event file of its time.
+"""Turn a dataset's past into a feed: calendar slices, each delivered to a landing zone as an event file of its time.
 
-What is delivered is the release as it is, bad rows included: validation, quarantine and the gate see what they would have seen.
+The release is delivered unchanged, including bad rows, so validation, quarantine and the gate see what they would have seen.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Slice:
-    """A stretch of time; number 0 is the base."""
+    """A span of time; number 0 is the base."""
 
     number: int
     start: int  # UTC seconds
-    end: int  # UTC seconds, the first that does not belong to it, or comes after the source's last event
-    rows: int  # of its event file; where there are none, there is no file
+    end: int  # UTC seconds, exclusive; at most one second after the source's last event
+    rows: int  # in its event file; without rows there is no file
 
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """The slices with what is delivered in each."""
+    """The slices, with the data that each one delivers."""
 
     slices: tuple[Slice, ...]
-    events: pd.DataFrame  # INTERACTION_COLUMNS, in the source's order, as the scenario left them
-    slice_of: IntArray  # (N,) of each event
-    items: dict[int, pd.DataFrame]  # descriptions by the slice that they come with
+    events: pd.DataFrame  # INTERACTION_COLUMNS, in the source's order, after the scenario was planted
+    slice_of: IntArray  # (N,) slice number of each event
+    items: dict[int, pd.DataFrame]  # item descriptions, by the slice that delivers them
     users: dict[int, pd.DataFrame]
-    last_person: int  # greatest id of the release's own users: a scenario's have greater ones
+    last_person: int  # greatest user id of the release; users planted by a scenario have greater ids
 
 
 def edges(first: int, last: int, length: Length) -> IntArray:
-    """Ascending UTC seconds that cut the time from `first` to `last` into calendar slices; n + 1 for n slices."""
+    """Return ascending UTC seconds that cut the time from `first` to `last` into calendar slices: n + 1 edges for n slices."""
     unit = {"day": "D", "week": "D", "month": "M"}[length]
     begin, end = (np.datetime64(second, "s").astype(f"datetime64[{unit}]") for second in (first, last))
     if length == "week":
-        begin = begin - (begin.astype(np.int64) + 3) % 7  # 1970 began on a Thursday
+        begin = begin - (begin.astype(np.int64) + 3) % 7  # 1970 started on a Thursday
     step = 7 if length == "week" else 1
     count = int((end - begin).astype(np.int64)) // step + 1
     found: IntArray = (begin + np.arange(count + 1) * step).astype("datetime64[s]").astype(np.int64)
@@ -63,10 +63,13 @@ def edges(first: int, last: int, length: Length) -> IntArray:
 
 
 def feed_of(source: IngestedSource, settings: ReplaySettings, now: float) -> Feed:
-    """The source cut into the base and the slices after it, with the scenario planted.
+    """Cut the source into the base and the slices after it, and plant the scenario.
 
-    A row whose time cannot be read, or lies where validation lets no event lie at `now` (UTC seconds), comes with the base: one of
-    them would stretch the replay over years in which nothing happens. Raises ReplayError where the source has too few slices.
+    If a row's time cannot be read, or validation at `now` (UTC seconds) would reject it, the row is delivered with the base.
+    Otherwise a single such row could stretch the replay over years without events.
+
+    Raises:
+        ReplayError: The source has no event with a usable time, or too few slices.
     """
     raw = source.tables.interactions[INTERACTION_COLUMNS]
     bounds = (max(settings.validation.earliest, 0), int(now) + settings.validation.max_future_s)
@@ -87,7 +90,7 @@ def feed_of(source: IngestedSource, settings: ReplaySettings, now: float) -> Fee
     marks = np.concatenate([marks[:1], marks[settings.base_slices :]])
     if settings.most_slices is not None:
         marks = marks[: settings.most_slices + 2]
-    ends = np.minimum(marks[1:], known.max() + 1)  # what would have come after the source's last event nobody knows
+    ends = np.minimum(marks[1:], known.max() + 1)  # nothing is known about the time after the source's last event
     events, items = raw, source.tables.items
     delivered = {0: items} if items is not None else {}
     if settings.scenario is not None:
@@ -110,7 +113,10 @@ def feed_of(source: IngestedSource, settings: ReplaySettings, now: float) -> Fee
 
 
 def write_feed(feed: Feed, folder: Path) -> None:
-    """Write every slice's files, ready for `deliver`, in place of those that a run with other settings or another store left."""
+    """Write the files of every slice, ready for `deliver`.
+
+    Files left by a run with other settings or another store are replaced or removed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     written = set()
     order = np.argsort(feed.slice_of, kind="stable")
@@ -127,10 +133,10 @@ def write_feed(feed: Feed, folder: Path) -> None:
 
 
 def deliver(part: Slice, folder: Path, zone: Path) -> list[Path]:
-    """Put the slice's files into the landing zone as if each had been written when the slice ended; whole or not at all.
+    """Put the slice's files into the landing zone, each atomically and dated as if written when the slice ended.
 
-    Those of other slices are taken away: the dataset has the earlier ones, and a later one, which a replay with another store left,
-    would be read before its time.
+    Files of other slices are removed. The dataset already has the earlier ones. A later one, left by a replay with another store,
+    would be read too early.
     """
     zone.mkdir(parents=True, exist_ok=True)
     sources = sorted(folder.glob(f"*-{part.number:04d}.csv"))
@@ -145,7 +151,7 @@ def deliver(part: Slice, folder: Path, zone: Path) -> list[Path]:
 
 
 def _remove_others(names: set[str], folder: Path) -> None:
-    """Remove slices' files that are not among `names`."""
+    """Remove the slice files whose names are not in `names`."""
     for path in folder.glob("*-[0-9]*.csv"):
         if path.name not in names:
             path.unlink()
@@ -154,10 +160,10 @@ def _remove_others(names: set[str], folder: Path) -> None:
 def _planted(
     raw: pd.DataFrame, plain: Mask, items: pd.DataFrame | None, shift: ShiftSettings, marks: IntArray
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Events and items as the scenario has them; rows that are no numbers, or whose time is not `plain`, are left as they are."""
+    """Return events and items after the scenario. Rows that are not numeric, or whose time is unusable, stay unchanged."""
     if shift.from_slice > len(marks) - 2:
         raise ReplayError(
-            f"scenario.from_slice is {shift.from_slice}, and there are {len(marks) - 2} slices after the base. Plant it earlier."
+            f"scenario.from_slice is {shift.from_slice}, but there are only {len(marks) - 2} slices after the base. Lower it."
         )
     numbers = raw.apply(pd.to_numeric, errors="coerce")
     whole = numbers.notna().all(axis=1).to_numpy() & plain
@@ -172,14 +178,13 @@ def _planted(
 
 
 def _seconds(events: pd.DataFrame, bounds: tuple[int, int]) -> IntArray:
-    """UTC seconds at which each event happened, -1 where it cannot be told or is out of bounds: one told in milliseconds still
-    happened in its time."""
+    """UTC seconds of each event, or -1 if its time cannot be read or is out of bounds. Times in milliseconds are converted."""
     times = _numbers(events["timestamp"])
     times = np.where(times > MILLISECONDS_FROM, times // 1000, times)
     return np.where((times >= bounds[0]) & (times <= bounds[1]), times, -1)
 
 
 def _numbers(cells: pd.Series[Any]) -> IntArray:
-    """Whole numbers; -1 for what is none."""
+    """Return the cells as whole numbers, or -1 for a cell that is not a number."""
     found: IntArray = pd.to_numeric(cells, errors="coerce").fillna(-1).to_numpy(np.float64).astype(np.int64)
     return found

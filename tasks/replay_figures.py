@@ -1,4 +1,4 @@
-"""Figures of a replay, as SVG."""
+"""Draw the figures of a replay as SVG."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ GREY, PLANTED, DRIFT = "#6f767b", "#f3e3c8", "#b5533c"
 
 
 def colours(found: Replay) -> dict[str, str]:
-    """A colour for each policy, the same in all figures; one that never retrains is grey."""
+    """Return a colour for each policy, the same in all figures. A policy that never retrains is grey."""
     moving = [policy.name for policy in found.policies if policy.rule != "never"]
     chosen = {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(moving)}
     return {policy.name: chosen.get(policy.name, GREY) for policy in found.policies}
 
 
 def quality_svg(found: Replay) -> bytes:
-    """Over time: NDCG@10 and HR@10 of each policy with 95 % intervals, what each gains on the first one, its drift marks and
-    retrainings, and the events that came in."""
+    """Draw NDCG@10 and HR@10 of each policy over time, with 95 % intervals.
+
+    Below are the gain of each policy over the first one, its drift marks and retrainings, and the incoming events.
+    """
     from matplotlib.dates import ConciseDateFormatter
     from matplotlib.figure import Figure
 
@@ -36,7 +38,7 @@ def quality_svg(found: Replay) -> bytes:
     level, hit, gain, marks, volume = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     for place, policy in enumerate(found.policies):
         colour = colours(found)[policy.name]
-        width = 1.3 + 0.9 * (len(found.policies) - 1 - place)  # so that of equal lines each is seen
+        width = 1.3 + 0.9 * (len(found.policies) - 1 - place)  # so that equal lines stay visible
         dates = [_middle(found, point.slice) for point in policy.points]
         for axes, metric in ((level, "ndcg"), (hit, "hr")):
             estimates = [getattr(point, metric) for point in policy.points]
@@ -65,11 +67,11 @@ def quality_svg(found: Replay) -> bytes:
         volume.legend(frameon=False, fontsize=8, loc="upper right")
     first = found.policies[0].name
     titles = (
-        "NDCG@10 of the champion of the time on the events of each slice; bands are 95 % intervals over users",
+        "NDCG@10 of the current champion on the events of each slice; bands are 95 % intervals over users",
         "HR@10",
-        f"NDCG@10 gained on {first}, on the same requests",
+        f"gain in NDCG@10 over {first}, on the same requests",
         "x drift found    hollow: retrained and held    filled: retrained and promoted",
-        "events that came in",
+        "incoming events",
     )
     for axes, title in zip((level, hit, gain, marks, volume), titles, strict=True):
         _planted(axes, found)
@@ -85,7 +87,7 @@ def quality_svg(found: Replay) -> bytes:
 
 
 def differences_svg(found: Replay) -> bytes | None:
-    """Each pair's difference of NDCG@10 with its 95 % interval; None of a single policy."""
+    """Draw the difference in NDCG@10 of each pair with its 95 % interval, or return None if there is only one policy."""
     from matplotlib.figure import Figure
 
     if not found.differences:
@@ -100,7 +102,7 @@ def differences_svg(found: Replay) -> bytes | None:
     axes.axvline(0, color="black", linewidth=0.8, alpha=0.6)
     axes.set_yticks(range(len(pairs)), [_plain(f"{pair.a} less {pair.b}") for pair in pairs])
     axes.set_ylim(-0.6, len(pairs) - 0.4)
-    axes.set_title("difference of NDCG@10 over all live requests, 95 % interval over users", fontsize=9.5, loc="left")
+    axes.set_title("difference in NDCG@10 over all live requests, 95 % interval over users", fontsize=9.5, loc="left")
     _quiet(axes)
     return _svg(figure)
 
@@ -110,7 +112,7 @@ def _gains(axes: Axes, found: Replay) -> None:
     others = found.policies[1:]
     for place, policy in enumerate(others):
         colour = colours(found)[policy.name]
-        shift = (place - (len(others) - 1) / 2) * 0.13  # of a slice, so that intervals stand side by side
+        shift = (place - (len(others) - 1) / 2) * 0.13  # share of a slice, so that intervals are side by side
         for point in policy.points:
             part = next(part for part in found.slices if part.number == point.slice)
             width = _date(part.end) - _date(part.start)
@@ -148,12 +150,12 @@ def _middle(found: Replay, number: int) -> float:
 
 
 def _date(second: int) -> float:
-    """Days since 1970, as matplotlib has dates."""
+    """Return days since 1970, the unit of dates in matplotlib."""
     return second / DAY_S
 
 
 def _plain(name: str) -> str:
-    return name.replace("$", r"\$")  # matplotlib would read mathematics
+    return name.replace("$", r"\$")  # otherwise matplotlib reads it as mathematics
 
 
 def _quiet(axes: Any) -> None:
@@ -166,7 +168,7 @@ def _svg(figure: Any) -> bytes:
     import matplotlib
 
     buffer = io.BytesIO()
-    # Without date and with one salt for its ids, the same replay is the same file.
+    # Without a date, and with a fixed salt for ids, the same replay gives the same file.
     with matplotlib.rc_context({"svg.hashsalt": "recsys", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""How well each policy's champion of a time ranks what happens then: all are asked the same requests."""
+"""Measure how well each policy's current champion ranks new events. All champions get the same requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODEL = ("model.safetensors", "config.json", "vocabulary.parquet")
 
 
 def same_files(store: Store, version: ModelRef) -> tuple[str, ...]:
-    """Digests of the model's files: versions of which they are equal rank alike, and were trained on the same dataset."""
+    """Return the digests of the model's files. Versions with equal digests rank alike and were trained on the same dataset."""
     files = read_manifest(store, version.name, version.version)["files"]
     return tuple(files[name] for name in MODEL)
 
@@ -39,11 +39,17 @@ def rank_live(
     limit: int,
     seed: int,
 ) -> pd.DataFrame | None:
-    """Ranks of the films of at most `limit` of the `events` (all that is known by now) from `since` (UTC seconds) on: user_id, target,
-    and a column for each policy, from 1, MISS for what its champion cannot recommend.
+    """Rank the films of at most `limit` events from `since` (UTC seconds) on, with the champion of each policy.
 
-    Events of users beyond `last_person` are asked of nobody: they are planted, and no person is served by ranking them well. None
-    where nothing happened. Champions that are the same files are ranked once.
+    Users with ids above `last_person` are planted. Their events are not used as requests, because ranking them well serves no
+    person. Champions with the same files are ranked only once.
+
+    Args:
+        events: All events known so far.
+
+    Returns:
+        user_id, target, and a column of ranks for each policy, from 1; MISS if the champion cannot recommend the film. None if
+        there are no events.
     """
     people = events[events["user_id"] <= last_person]
     asked = live_requests(people, since - 1, settings, limit=limit, seed=seed)

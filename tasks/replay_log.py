@@ -1,7 +1,7 @@
-"""What a replay has done so far, in a store of its own; a killed one goes on from there.
+"""The log of a replay, in a store of its own. A killed replay resumes from it.
 
-Each record is written once: the plan, one for each slice (sealed after its monitoring and live ranks, before anything is trained),
-and one for each training of a policy.
+Each record is written once: the plan, one record per slice (sealed after its monitoring and live ranks, before any training), and
+one record per training of a policy.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ __all__ = ["PolicyWatch", "ReplayLog", "ReplayPlan", "SliceRecord", "TrainingRec
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """What a replay is going to do."""
+    """The plan of a replay."""
 
     id: str
     source: str
     source_hashes: dict[str, str]
     slices: tuple[Slice, ...]  # the first is the base
-    last_person: int  # users with greater ids were planted
-    folder: str  # of this machine: what is delivered, and the landing zone
-    store: StoreSettings  # of the replay's own
+    last_person: int  # users with greater ids are planted
+    folder: str  # on this machine: holds the feed and the landing zone
+    store: StoreSettings  # the replay's own
     settings: dict[str, Any]  # without credentials
 
     @property
@@ -47,7 +47,7 @@ class ReplayPlan:
 
 @dataclass(frozen=True)
 class PolicyWatch:
-    """What monitoring said of a slice to a policy."""
+    """The monitoring result of one policy for a slice."""
 
     champion: str
     verdict: str
@@ -57,23 +57,23 @@ class PolicyWatch:
 
 @dataclass(frozen=True)
 class SliceRecord:
-    """A slice that was added to the dataset, watched, and ranked by the champions of that time."""
+    """A slice that was added to the dataset, monitored, and ranked by the champions of that time."""
 
     number: int
     dataset: str  # name/version
-    content: str  # of the version: equal where nothing was added
-    rows: int  # events of the dataset
+    content: str  # content id of the version: unchanged if nothing was added
+    rows: int  # events in the dataset
     delivered: int  # rows that came in
     accepted: int
     duplicates: int
     quarantined: int
-    policies: dict[str, PolicyWatch]  # none in the base
+    policies: dict[str, PolicyWatch]  # empty for the base
     seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """A policy's training, and what became of it."""
+    """A policy's training and its outcome."""
 
     policy: str
     slice: int
@@ -82,10 +82,10 @@ class TrainingRecord:
     version: str
     outcome: str  # promoted, held, needs approval
     reasons: list[str]
-    champion: str | None  # after it
+    champion: str | None  # after the training
     holdout_ndcg_at_10: float
-    training_s: float  # of its epochs
-    seconds: float  # with evaluation, gate and publishing
+    training_s: float  # of its epochs only
+    seconds: float  # including evaluation, gate and publishing
 
 
 class ReplayLog:
@@ -99,7 +99,7 @@ class ReplayLog:
         return cls(open_store(plan.store))
 
     def begin(self, plan: ReplayPlan) -> ReplayPlan:
-        """Keep the plan, or find the one that was kept before, with this machine's folder."""
+        """Store the plan, or load the one that was stored before. Return it with this machine's folder."""
         content = asdict(replace(plan, folder="", store=StoreSettings()))
         del content["folder"], content["store"]
         with suppress(AlreadyExistsError):
@@ -109,7 +109,7 @@ class ReplayLog:
         return ReplayPlan(**{**kept, "slices": slices, "folder": plan.folder, "store": plan.store})
 
     def slice(self, number: int) -> SliceRecord | None:
-        """The record of a slice; None where it has not got so far."""
+        """Return the record of a slice, or None if the replay has not reached it."""
         try:
             found = self._read(_slice_key(number))
         except NotFoundError:
@@ -118,7 +118,11 @@ class ReplayLog:
         return SliceRecord(**found, policies=watches)
 
     def keep_slice(self, record: SliceRecord, ranks: pd.DataFrame | None) -> None:
-        """Seal a slice. `ranks`: user_id, target, and a column for each policy; None where there was nobody to ask."""
+        """Seal a slice.
+
+        Args:
+            ranks: user_id, target, and a column for each policy; None if there were no requests.
+        """
         if ranks is not None:
             buffer = io.BytesIO()
             ranks.to_parquet(buffer, index=False)
@@ -126,14 +130,14 @@ class ReplayLog:
         self._seal(_slice_key(record.number), _json(asdict(record)))
 
     def ranks(self, number: int) -> pd.DataFrame | None:
-        """What `keep_slice` kept."""
+        """Return the ranks that `keep_slice` stored, or None if there are none."""
         try:
             return pd.read_parquet(io.BytesIO(self.store.get(_ranks_key(number))))
         except NotFoundError:
             return None
 
     def trainings(self) -> list[TrainingRecord]:
-        """All of them, by slice, and by policy within it."""
+        """Return all trainings, sorted by slice and then by policy."""
         keys = [key for key in self.store.list("replay/trainings/") if key.endswith(".json")]
         return [TrainingRecord(**self._read(key)) for key in keys]
 
@@ -145,7 +149,7 @@ class ReplayLog:
         try:
             self.store.put_new(key, content)
         except AlreadyExistsError:
-            if self.store.get(key) != content:  # an attempt whose answer was lost has written the same
+            if self.store.get(key) != content:  # an earlier attempt, whose response was lost, wrote the same
                 raise
 
     def _read(self, key: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The report of a replay for people: a page that needs no other file, rows for tables, and Markdown."""
+"""Render the report of a replay: a self-contained page, rows for tables, and Markdown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE, FIGURES = "replay/report.html", "replay/report.json"
 
 
 def write_report(plan: ReplayPlan, found: Replay) -> Replay:
-    """Store the page and the figures, in place of those of an earlier run; the address of the page comes with the result."""
+    """Store the page and the figures, replacing those of an earlier run. Return the result with the address of the page."""
     store = ReplayLog.of(plan).store
     addressed = replace(found, page=store.uri(PAGE))
     store.put(PAGE, render_html(addressed))
@@ -29,14 +29,14 @@ def write_report(plan: ReplayPlan, found: Replay) -> Replay:
 
 
 def headline(found: Replay) -> str:
-    """What the replay says, in a few sentences."""
+    """Summarise the replay in a few sentences."""
     if not found.requests:
         return "Nothing happened after the base, so no policy could be measured."
     best = max(found.policies, key=lambda policy: policy.ndcg.mean)
     said = (
         f"{best.name} has the highest NDCG@10 on {found.requests:,} live requests of {found.users:,} users, {best.ndcg.mean:.4f} "
-        f"({best.ndcg.low:.4f} to {best.ndcg.high:.4f}), with {_count(len(best.trainings), 'retraining')} of which {best.promoted} "
-        f"became champion, for {_money(best.cost)}."
+        f"({best.ndcg.low:.4f} to {best.ndcg.high:.4f}), with {_count(len(best.trainings), 'retraining')}, {best.promoted} of "
+        f"which became champion, at a cost of {_money(best.cost)}."
     )
     pairs = [pair for pair in found.differences if best.name in (pair.a, pair.b)]
     beaten = [_other(pair, best.name) for pair in pairs if pair.shown]
@@ -49,7 +49,7 @@ def headline(found: Replay) -> str:
 
 
 def policy_rows(found: Replay) -> list[dict[str, str]]:
-    """A row for each policy, in the order of the settings."""
+    """Return one row per policy, in the order of the settings."""
     rows = []
     for policy in found.policies:
         held = len(policy.trainings) - policy.promoted
@@ -69,7 +69,7 @@ def policy_rows(found: Replay) -> list[dict[str, str]]:
 
 
 def difference_rows(found: Replay) -> list[dict[str, str]]:
-    """A row for each pair of policies."""
+    """Return one row per pair of policies."""
     return [
         {
             "policies": f"{pair.a} less {pair.b}",
@@ -83,7 +83,7 @@ def difference_rows(found: Replay) -> list[dict[str, str]]:
 
 
 def found_after(found: Replay, policy: PolicyResult) -> str:
-    """In which slice of the scenario the policy's monitoring alarmed first."""
+    """Return the slice of the scenario in which the policy's monitoring alarmed first."""
     first = min((number for number in policy.drifts if number >= found.scenario_slice), default=None)
     if first is None:
         return "never"
@@ -92,7 +92,7 @@ def found_after(found: Replay, policy: PolicyResult) -> str:
 
 
 def render_markdown(found: Replay) -> str:
-    """The report for Prefect's UI."""
+    """Render the report for the Prefect UI."""
     lines = [f"## Replay {found.id}", "", _escaped(headline(found)), ""]
     for rows in (policy_rows(found), difference_rows(found)):
         if rows:
@@ -106,7 +106,7 @@ def render_markdown(found: Replay) -> str:
 
 
 def render_html(found: Replay) -> bytes:
-    """The report as one page; whatever it shows is escaped."""
+    """Render the report as one page. Everything it shows is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -177,7 +177,7 @@ def _row(cells: list[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that neither Markdown nor the HTML in it reads as more than text."""
+    """Escape text so that neither Markdown nor the HTML in it interprets it."""
     return escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("*", "\\*").replace("$", "\\$")
 
 

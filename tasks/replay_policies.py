@@ -1,4 +1,4 @@
-"""When a policy retrains: pure rules over what is known when a slice has ended."""
+"""Decide when a policy retrains: pure rules over the facts known at the end of a slice."""
 
 from __future__ import annotations
 
@@ -17,14 +17,20 @@ class Standing:
     """A policy's last training, promoted or held."""
 
     at: int  # UTC seconds of the end of its slice
-    rows: int  # events of its dataset
-    content: str  # what its dataset held
+    rows: int  # events in its dataset
+    content: str  # content id of its dataset
 
 
 def due(policy: PolicySettings, last: Standing, *, end: int, rows: int, content: str, drifted: bool) -> str | None:
-    """Why the policy retrains at `end` (UTC seconds) of a slice, on a dataset of `rows` events; None where it does not.
+    """Return why the policy retrains at the end of a slice, or None if it does not.
 
-    A dataset that holds what the last training had is never trained on again, whatever else holds.
+    A dataset with the same content as that of the last training is never trained on again.
+
+    Args:
+        end: End of the slice in UTC seconds.
+        rows: Events in the dataset.
+        content: Content id of the dataset.
+        drifted: Whether monitoring found drift in the slice.
     """
     if content == last.content or end - last.at < policy.least_days * DAY_S:
         return None
@@ -38,18 +44,18 @@ def due(policy: PolicySettings, last: Standing, *, end: int, rows: int, content:
 
 
 def described(policy: PolicySettings) -> str:
-    """The policy in words."""
+    """Describe the policy in words."""
     causes = [
         *(["on drift"] if policy.on_drift else []),
         *([f"each {policy.every}"] if policy.every else []),
         *([f"after {policy.volume:.0%} new events"] if policy.volume is not None else []),
     ]
     said = " or ".join(causes) or "never"
-    return f"{said}, {policy.least_days:g} days apart at least" if causes and policy.least_days else said
+    return f"{said}, at least {policy.least_days:g} days apart" if causes and policy.least_days else said
 
 
 def _period(end: int, every: str) -> tuple[int, int]:
-    """Year and number of the week or month that the last second before `end` lies in."""
+    """Return the year and the number of the week or month that contains the last second before `end`."""
     moment = datetime.fromtimestamp(end, UTC) - timedelta(seconds=1)
     if every == "month":
         return moment.year, moment.month

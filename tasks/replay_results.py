@@ -1,4 +1,4 @@
-"""What a replay found: each policy's quality over time, what it cost, and how the policies differ on the same live events."""
+"""The results of a replay: each policy's quality over time, its cost, and how the policies differ on the same live events."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ __all__ = [
     "slice_line",
 ]
 
-SLICE_RESAMPLES = 1000  # of a point of a curve
+SLICE_RESAMPLES = 1000  # for each point of a curve
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over requests with its 95 % interval, by a bootstrap over users."""
+    """A mean over requests with its 95 % interval from a bootstrap over users."""
 
     mean: float
     low: float
@@ -49,23 +49,23 @@ class Point:
     champion: str
     ndcg: Estimate
     hr: Estimate
-    gain: Estimate  # NDCG@10 less that of the first policy, on the same requests
+    gain: Estimate  # NDCG@10 minus that of the first policy, on the same requests
 
 
 @dataclass(frozen=True)
 class PolicyResult:
-    """One policy over the whole replay."""
+    """The results of one policy over the entire replay."""
 
     name: str
     rule: str  # in words
     ndcg: Estimate  # NDCG@10 over all live requests
     hr: Estimate
-    unknown_share: float  # of the requests, for films that the champion of the time could not recommend
+    unknown_share: float  # share of requests for films that the champion of that time could not recommend
     points: list[Point]
-    trainings: list[TrainingRecord]  # without the base's
+    trainings: list[TrainingRecord]  # without that of the base
     drifts: dict[int, list[str]]  # slice -> checks that drifted
     training_s: float
-    seconds: float  # of all of its retraining
+    seconds: float  # of all its retraining
     cost: float  # USD
 
     @property
@@ -75,20 +75,20 @@ class PolicyResult:
 
 @dataclass(frozen=True)
 class Difference:
-    """NDCG@10 and HR@10 of policy a less those of policy b, on the same requests; 95 % intervals by a bootstrap over users."""
+    """NDCG@10 and HR@10 of policy a minus those of policy b, on the same requests; 95 % intervals from a bootstrap over users."""
 
     a: str
     b: str
     ndcg: Estimate
     hr: Estimate
-    p_value: float  # two-sided, of NDCG@10
-    adjusted: float  # Holm's, over all pairs
+    p_value: float  # two-sided, for NDCG@10
+    adjusted: float  # after Holm's correction over all pairs
     shown: bool
 
 
 @dataclass(frozen=True)
 class SliceResult:
-    """A slice as it came in."""
+    """The row counts and live requests of one slice."""
 
     number: int
     start: int
@@ -103,12 +103,12 @@ class SliceResult:
 
 @dataclass(frozen=True)
 class Replay:
-    """All of it; JSON-able."""
+    """All results of a replay; JSON-serialisable."""
 
     id: str
     source: str
     length: str  # of a slice
-    scenario: str  # empty where nothing was planted
+    scenario: str  # empty if nothing was planted
     scenario_slice: int
     base_events: int
     base_end: int
@@ -120,7 +120,7 @@ class Replay:
     users: int
     alpha: float
     hourly_price: float
-    seconds: float  # of everything that was measured, training that policies shared counted for each
+    seconds: float  # of all measured steps; a training that policies share counts for each of them
     page: str = ""  # address
     trained: str = ""  # in words: what was trained
 
@@ -132,7 +132,7 @@ class Replay:
 
 
 def replay_results(plan: ReplayPlan, settings: ReplaySettings) -> Replay:
-    """The figures of a replay whose slices are all done."""
+    """Compute the results of a replay whose slices are all done."""
     log = ReplayLog.of(plan)
     records = {part.number: _record(log, part) for part in plan.slices}
     ranks = {number: found for number in records if (found := log.ranks(number)) is not None}
@@ -166,7 +166,7 @@ def replay_results(plan: ReplayPlan, settings: ReplaySettings) -> Replay:
 
 
 def slice_line(plan: ReplayPlan, record: SliceRecord) -> str:
-    """A slice in one line, for the log."""
+    """Describe a slice in one line for the log."""
     part = plan.slices[record.number]
     said = (
         f"slice {part.number} of {len(plan.slices) - 1}, {_day(part.start)} to {_day(part.end)}: {record.delivered:,} rows = "
@@ -175,13 +175,13 @@ def slice_line(plan: ReplayPlan, record: SliceRecord) -> str:
     ranks = ReplayLog.of(plan).ranks(record.number)
     for name, watch in record.policies.items():
         live = "no live events" if ranks is None else f"NDCG@10 {per_request(_column(ranks, name), 'ndcg', 10).mean():.4f}"
-        said += f"; {name} {live}, {watch.verdict}{' by ' + ', '.join(watch.drifted) if watch.drifted else ''}"
+        said += f"; {name} {live}, {watch.verdict}{' in ' + ', '.join(watch.drifted) if watch.drifted else ''}"
     return said
 
 
 def _record(log: ReplayLog, part: Slice) -> SliceRecord:
     found = log.slice(part.number)
-    assert found is not None  # the flow reports when all are done
+    assert found is not None  # the flow reports only after all slices are done
     return found
 
 
@@ -225,7 +225,7 @@ def _policy(
 
 
 def _differences(requests: pd.DataFrame, settings: ReplaySettings) -> list[Difference]:
-    """Every pair, the later policy less the earlier one."""
+    """Compare every pair of policies: the later one minus the earlier one."""
     found: dict[str, tuple[str, str, Estimate, Estimate, float]] = {}
     for b, a in combinations(settings.policies, 2):
         ndcg, means = _difference(requests, a, b, "ndcg", settings.resamples, settings)
@@ -248,7 +248,7 @@ def _difference(
 
 
 def _interval(values: FloatArray, frame: pd.DataFrame, resamples: int, settings: ReplaySettings) -> tuple[Estimate, FloatArray]:
-    """The mean with its interval, and the resampled means: users are drawn anew, each with all of his requests."""
+    """Return the mean with its interval, and the resampled means. Users are resampled, each with all of their requests."""
     users = frame["user_id"].to_numpy(np.int64)
     means = clustered_means(values, users, resamples=resamples, seed=settings.bootstrap_seed)
     low, high = np.quantile(means, [0.025, 0.975])

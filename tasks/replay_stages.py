@@ -1,4 +1,4 @@
-"""The stages of a replay as Prefect tasks: each opens what it needs, calls the plain function, and shows the outcome."""
+"""The stages of a replay as Prefect tasks. Each opens its inputs, calls the plain function, and shows the outcome."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["Progress", "begin_replay", "deliver_slice", "keep_training", "record
 
 
 class Progress:
-    """Slices that are done, in the UI."""
+    """Shows in the Prefect UI how many slices are done."""
 
     def __init__(self, plan: ReplayPlan) -> None:
         self._slices = len(plan.slices)
-        shown = create_progress_artifact(0.0, key="replay-progress", description="The base is on its way")
+        shown = create_progress_artifact(0.0, key="replay-progress", description="The base is being processed")
         self._artifact = cast(UUID, shown)
 
     def __call__(self, part: Slice) -> None:
@@ -37,7 +37,7 @@ class Progress:
 
 @task(name="begin replay", **NETWORK)
 def begin_replay(settings: ReplaySettings) -> ReplayPlan:
-    """Read and cut the release, or find the replay that was begun before."""
+    """Read and cut the release, or find the replay that was started before."""
     plan = replay.begin(settings)
     log = get_run_logger()
     base, last = plan.slices[0], plan.slices[-1]
@@ -50,7 +50,7 @@ def begin_replay(settings: ReplaySettings) -> ReplayPlan:
 def deliver_slice(plan: ReplayPlan, part: Slice) -> None:
     """Put the slice's files into the landing zone."""
     delivered = deliver(part, plan.feed, plan.zone)
-    get_run_logger().info("%s", ", ".join(path.name for path in delivered) or "nothing arrives")
+    get_run_logger().info("%s", ", ".join(path.name for path in delivered) or "nothing to deliver")
 
 
 @task(name="record slice", task_run_name="record slice {part.number}", **NETWORK)
@@ -62,7 +62,7 @@ def record_slice(
     settings: ReplaySettings,
     seconds: dict[str, float],
 ) -> SliceRecord:
-    """Rank the slice's events by the champions of now, and seal its record."""
+    """Rank the slice's events with the current champions, and seal its record."""
     record = replay.keep_slice(plan, part, dataset, found, settings, seconds)
     get_run_logger().info("%s", slice_line(plan, record))
     return record
@@ -77,7 +77,7 @@ def keep_training(plan: ReplayPlan, record: TrainingRecord) -> None:
 
 @task(name="report replay", **NETWORK)
 def report_replay(plan: ReplayPlan, settings: ReplaySettings) -> Replay:
-    """Compare the policies, and store and show the page."""
+    """Compare the policies, then store and show the page."""
     from tasks.replay_artifacts import show_replay
     from tasks.replay_page import headline, write_report
 

@@ -1,4 +1,7 @@
-"""Which dataset versions and parts may go: never one that anything in the store refers to, and never a part of one that stays."""
+"""Prune dataset versions and parts.
+
+A version that anything in the store refers to is never deleted, and neither is a part of a version that stays.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,16 @@ from tasks.landing_log import LandingLog, LogEntry
 
 __all__ = ["PrunePlan", "plan_prune", "prune"]
 
-NO_REFERENCE = ("datasets/", "landing/", "drift/")  # of the data itself, and reports on it that outlive it
+NO_REFERENCE = ("datasets/", "landing/", "drift/")  # the data itself, and reports on it that outlive it
 TOMBSTONE = "pruned.json"
 
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """What would be deleted, and why the rest stays."""
+    """What a prune would delete, and why the rest is kept."""
 
     kept: dict[str, str]  # name/version -> why
-    versions: list[str]  # name/version that would cease to exist
+    versions: list[str]  # name/version of each version that would be deleted
     objects: list[str]  # keys that would be deleted
 
     def to_dict(self) -> dict[str, Any]:
@@ -33,15 +36,17 @@ class PrunePlan:
 
 
 def plan_prune(store: Store, keep: int) -> PrunePlan:
-    """Keep the `keep` newest versions of each dataset, the newest of each landing zone, and every version that a JSON object outside
-    the data names (models, decisions, promotions, searches, comparisons, audits, runs), with all that these are made of.
+    """Plan which versions and parts to delete.
 
-    Runs may add files or compact meanwhile.
+    The plan keeps the `keep` newest versions of each dataset, the newest version of each landing zone, and every version that a
+    JSON object outside the data names (models, decisions, promotions, searches, comparisons, audits, runs). It also keeps
+    everything these are made of. Other runs may add files or compact at the same time.
 
-    Raises VersionCorruptError where such an object cannot be read: what it refers to is not known.
+    Raises:
+        VersionCorruptError: Such an object cannot be read, so the versions it refers to are unknown.
     """
-    # Before the versions are listed: reading a head seals the version of a run that was killed, and what lands from here on is made
-    # of the head's parts and of some with later numbers.
+    # Read the heads before listing the versions: reading a head seals the version of a killed run. A version made from here on
+    # consists of the head's parts and of parts with later numbers.
     heads = _heads(store)
     versions = {f"{ref.name}/{ref.version}": ref for ref in list_datasets(store)}
     kept: dict[str, str] = {}
@@ -56,9 +61,9 @@ def plan_prune(store: Store, keep: int) -> PrunePlan:
     for version in list(kept):
         made_of = _made_of(store, version)
         needed |= made_of
-        # Without its manifest a release that is ingested again would replace the part by the same values in other bytes.
+        # Without the manifest, ingesting the release again would replace the part by the same values in other bytes.
         for release in sorted({_version_of(key) for key in made_of} & versions.keys() - kept.keys()):
-            kept[release] = f"{version} is made of it"
+            kept[release] = f"{version} contains it"
             needed |= _made_of(store, release)
     gone = [version for version in versions if version not in kept]
     numbers = {name: head.number for name, head in heads.items()}
@@ -66,7 +71,10 @@ def plan_prune(store: Store, keep: int) -> PrunePlan:
 
 
 def prune(store: Store, plan: PrunePlan) -> None:
-    """Delete what is planned. A version ceases to exist before its objects go; a run that is killed is completed by the next."""
+    """Delete what is planned.
+
+    A version's manifest is deleted before its objects. If a run is killed, the next prune completes it.
+    """
     for version in plan.versions:
         store.put(f"datasets/{version}/{TOMBSTONE}", b"{}")
         store.delete(f"datasets/{version}/manifest.json")
@@ -79,14 +87,14 @@ def prune(store: Store, plan: PrunePlan) -> None:
 
 
 def _heads(store: Store) -> dict[str, LogEntry]:
-    """The last log entry by dataset, also of one whose first version a killed run has not sealed."""
+    """Return the last log entry by dataset, even if a killed run has not sealed the dataset's first version."""
     names = {key.split("/")[1] for prefix in ("datasets/", "landing/") for key in store.list(prefix)}
     found = {name: LandingLog(store, name).head() for name in sorted(names)}
     return {name: head for name, head in found.items() if head is not None}
 
 
 def _version_of(key: str) -> str:
-    """name/version of an object of a version; of a part, that of none."""
+    """Return name/version of the version that an object belongs to. For a part, it names no existing version."""
     return "/".join(key.split("/")[1:3])
 
 
@@ -110,11 +118,11 @@ def _deletable(
         if f"{name}/{version}" in gone | half_gone:
             yield key
         elif version == "parts" and int(file.split("-")[0]) <= heads.get(name, 0):
-            yield key  # a later one belongs to a run that is under way or has just ended
+            yield key  # a part with a later number belongs to a run that is in progress or has just ended
 
 
 def _named(content: Any, versions: dict[str, DatasetRef]) -> Iterator[str]:
-    """Versions that are named anywhere in a JSON value: as `name/version`, or by the two as fields of one object."""
+    """Yield the versions that a JSON value names anywhere: as `name/version`, or as two fields of one object."""
     if isinstance(content, dict):
         both = f"{content.get('name')}/{content.get('version')}"
         if both in versions:
@@ -133,6 +141,6 @@ def _json(store: Store, key: str) -> Any:
         return json.loads(store.get(key))
     except (ValueError, RecursionError) as error:
         raise VersionCorruptError(
-            f"{store.uri(key)} cannot be read as JSON ({error}), so it is not known which datasets it refers to, and none is deleted. "
+            f"{store.uri(key)} cannot be read as JSON ({error}), so the datasets it refers to are unknown; nothing was deleted. "
             "Restore or remove the object."
         ) from error

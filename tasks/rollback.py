@@ -1,6 +1,6 @@
-"""Return to an earlier champion, once it has been loaded and has answered as it did.
+"""Return to an earlier champion, after a check that it still loads and gives the same answers as before.
 
-Needs neither Prefect nor torch in the process that calls it: when a champion misbehaves, this has to be quick and to work.
+The calling process needs neither Prefect nor torch: when a champion misbehaves, a rollback has to be fast and reliable.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ __all__ = ["refuse_broken", "roll_back"]
 
 
 def roll_back(store: Store, name: str, to: str | None, reason: str, settings: PromotionSettings) -> Promotion:
-    """Make version `to`, or the champion before this one, champion again.
+    """Make version `to` champion again, or the previous champion if `to` is None. If the check fails, nothing is changed.
 
-    Raises ChampionMissingError where there is nothing to return to, VersionCorruptError with the reason where the version is
-    not what was champion or does not work; then nothing is changed.
+    Raises:
+        ChampionMissingError: There is no version to return to.
+        VersionCorruptError: The version was edited since it was champion, or it does not work.
     """
     return rollback(
         store, name, to=to, reason=reason, now=datetime.now(UTC), check=lambda ref: refuse_broken(store, ref, settings)
@@ -29,9 +30,10 @@ def roll_back(store: Store, name: str, to: str | None, reason: str, settings: Pr
 
 
 def refuse_broken(store: Store, ref: ModelRef, settings: PromotionSettings) -> None:
-    """Raises VersionCorruptError where a clean process cannot load the version, or it answers otherwise than it did."""
+    """Raise VersionCorruptError if a clean process cannot load the version, or if its answers have changed."""
     found = check_version(store, ref, settings)
     if not found.ok:
         raise VersionCorruptError(
-            f"{ref.name} {ref.version} cannot be rolled back to: {found.reason}. The champion is unchanged; `--to VERSION` names another."
+            f"{ref.name} {ref.version} cannot be rolled back to: {found.reason}. The champion is unchanged. Choose "
+            "another version with `--to VERSION`."
         )

@@ -1,7 +1,8 @@
-"""A search for SS4Rec's settings: a study in a database, workers that train its trials, and a record in the store.
+"""Hyperparameter search for SS4Rec: a study in a database, workers that train its trials, and a record in the store.
 
-Any number of workers, of one run or several, take trials from one study until it has as many as it should. What a study
-compares is written down when it begins; a run that would compare something else is refused.
+Any number of workers, from one run or several, take trials from one study until it has the configured number. The study's
+definition (dataset, protocol, seed, search space, fixed settings) is stored when the study is created. A run with another
+definition is refused.
 """
 
 from __future__ import annotations
@@ -43,24 +44,24 @@ STATES: dict[TrialState, State] = {
     TrialState.WAITING: "waiting",
 }
 DEFINITION, REASON, DEFECT = "search", "reason", "defect"  # user attributes of a study, and of its trials
-IMPORTANCE_FROM = 10  # complete trials; importances of fewer are noise
+IMPORTANCE_FROM = 10  # minimum number of complete trials; with fewer, importances are noise
 POLL_S = 1.0
 
 
 @dataclass(frozen=True)
 class StudyRef:
-    """A study, as a run found it."""
+    """A study and its state when the run opened it."""
 
     name: str
-    storage: str  # for people: without user and password
-    begun: int  # trials that had begun
-    defects: int  # of them, those that a defect ended
-    starts_with_base: bool  # whether models.ss4rec lies within the space, and so is the first trial
+    storage: str  # for display: without user and password
+    begun: int  # trials that had started
+    defects: int  # of these, trials that ended with an unexpected exception
+    starts_with_base: bool  # whether models.ss4rec lies within the search space and is therefore the first trial
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial for people and programs."""
+    """One trial, as stored and displayed."""
 
     number: int
     state: State
@@ -69,12 +70,12 @@ class TrialRecord:
     epochs: int
     seconds: float | None
     parameters: dict[str, Any]
-    reason: str | None  # of a failure
+    reason: str | None  # why it failed
 
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """What a search found; stored as `searches/<study>/<stamp>.json`."""
+    """Results of a search, stored as `searches/<study>/<stamp>.json`."""
 
     study: str
     storage: str
@@ -83,7 +84,7 @@ class SearchRecord:
     protocol: str
     metric: str
     seed: int
-    base: dict[str, Any]  # models.ss4rec, over which each trial's parameters go
+    base: dict[str, Any]  # models.ss4rec, which each trial's parameters override
     space: dict[str, Any]
     trials: list[TrialRecord]
     best: int | None  # number of the best complete trial
@@ -94,25 +95,26 @@ class SearchRecord:
 
     @property
     def best_trial(self) -> TrialRecord:
-        """Raises TrainingError where no trial ran to its end."""
+        """The best complete trial. Raises TrainingError if no trial is complete."""
         if self.best is None:
             reasons = sorted({trial.reason for trial in self.trials if trial.reason})
             raise TrainingError(
-                f"No trial of the study {self.study} has run to its end, so there is nothing to choose: {len(self.trials)} were begun. "
-                f"{reasons[0] if reasons else 'Give it more search.trials or search.seconds.'}"
+                f"No trial of the study {self.study} is complete, so there is no best one: {len(self.trials)} were started. "
+                f"{reasons[0] if reasons else 'Increase search.trials or search.seconds.'}"
             )
         return next(trial for trial in self.trials if trial.number == self.best)
 
     @property
     def under_way(self) -> int:
-        """Trials that other runs have not ended."""
+        """Number of trials that other runs are still training."""
         return sum(trial.state == "running" for trial in self.trials)
 
 
 def begin(dataset: DatasetRef, settings: SearchSettings) -> StudyRef:
-    """The study, made when it is new: its definition is written down and models.ss4rec queued as its first trial.
+    """Open the study, or create it with its definition and with models.ss4rec queued as its first trial.
 
-    Raises SettingsError where the study of this name compares something else.
+    Raises:
+        SettingsError: A study with this name has another definition.
     """
     options, name = settings.search, _name(dataset, settings)
     base = {key: getattr(settings.models.ss4rec, key) for key in options.parameters}
@@ -123,7 +125,8 @@ def begin(dataset: DatasetRef, settings: SearchSettings) -> StudyRef:
         if found is None:
             if study.get_trials(deepcopy=False):
                 raise SettingsError(
-                    f"The study {name} in {shown(_url(settings))} was not made by a search of this product. Give search.study another name."
+                    f"The study {name} in {shown(_url(settings))} was not created by a search of this product. Give "
+                    "search.study another name."
                 )
             if inside:
                 study.enqueue_trial(base, skip_if_exists=True)
@@ -144,21 +147,30 @@ def work(
     on_trial: Callable[[TrialRecord, list[TrialRecord]], None] | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> int:
-    """Train trials of the study until it has `search.trials`, or time is up; how many this worker trained.
+    """Train trials until the study has `search.trials` or time is up, and return how many this worker trained.
 
-    A trial that diverges has failed, with its reason. Anything else that is raised is a defect: it ends this worker, and the
-    others after the trials that they are at. Where only trials of other workers are left, it stays until they have ended or could
-    have been found lost, and begins a lost one again. `on_trial` is told of each trial that ended, with all of the study.
+    A trial that diverges is marked as failed, with its reason. Any other exception is a defect: it ends this worker at once, and
+    the others after their current trials. If only trials of other workers are left, this worker waits until they have ended or
+    would count as lost. It restarts a lost trial.
+
+    Args:
+        store: Store with the dataset version.
+        dataset: Dataset version to train on.
+        ref: The study, as returned by `begin`.
+        settings: Settings of the search.
+        worker: Number of this worker within the run.
+        on_trial: Called after each trial of this worker, with its record and the records of all trials.
+        on_epoch: Called after each epoch.
     """
     options = settings.search
-    # As in `train_candidate`, a core is left to whatever else runs; the workers of a run share the others.
+    # As in `train_candidate`, one core is left to other processes. The workers of a run share the rest.
     torch.set_num_threads(max(1, ((os.cpu_count() or 2) - 1) // options.workers))
     data = TrialData.of(read_split(store, dataset, settings.evaluation), read_table(store, dataset, "users"))
     ended, deadline, idle_since = 0, time.monotonic() + (options.seconds or float("inf")), None
     with answering(_url(settings)):
         study = _open(ref.name, settings, worker, ref.begun)
         while time.monotonic() < deadline:
-            with ExitStack() as claim:  # of two workers that see one trial left, one takes it
+            with ExitStack() as claim:  # if two workers see one trial left, only one takes it
                 claim.enter_context(turn(_lock(ref.name, settings)))
                 _fail_lost(study, options.lost_after_s)
                 trials = study.get_trials(deepcopy=False)
@@ -181,7 +193,7 @@ def work(
 
 
 def conclude(store: Store, dataset: DatasetRef, ref: StudyRef, settings: SearchSettings, now: datetime) -> SearchRecord:
-    """Read the study and store its record."""
+    """Read the study, and store and return its record."""
     with answering(_url(settings)):
         study = _open(ref.name, settings)
         trials = [_record(trial) for trial in study.get_trials(deepcopy=False)]
@@ -208,7 +220,7 @@ def conclude(store: Store, dataset: DatasetRef, ref: StudyRef, settings: SearchS
 
 
 def best_settings(record: SearchRecord, settings: SearchSettings) -> RetrainSettings:
-    """The retraining with the best trial's settings. Raises TrainingError where no trial ran to its end."""
+    """Return the settings of a retraining with the best trial's parameters. Raises TrainingError if no trial is complete."""
     best = record.best_trial
     return settings.with_parameters(
         best.parameters,
@@ -224,7 +236,7 @@ def best_settings(record: SearchRecord, settings: SearchSettings) -> RetrainSett
 
 
 def progress(trials: Sequence[TrialRecord], wanted: int) -> tuple[float, str]:
-    """How far a study is, in percent, and in words."""
+    """Return the progress of a study in percent, with a one-line summary."""
     ended = sum(trial.state in ("complete", "pruned") or bool(trial.state == "failed" and trial.reason) for trial in trials)
     best = max((t for t in trials if t.state == "complete"), key=lambda t: t.value or 0.0, default=None)
     said = f"; best valid NDCG@10 {best.value:.4f} in trial {best.number}" if best else ""
@@ -232,7 +244,7 @@ def progress(trials: Sequence[TrialRecord], wanted: int) -> tuple[float, str]:
 
 
 def _run_one(study: optuna.Study, claim: ExitStack, data: TrialData, settings: SearchSettings, on_epoch: OnEpoch | None) -> int:
-    """Take a trial, let go of the claim, and run it; its number."""
+    """Take a trial, release the claim, run the trial, and return its number."""
     options, taken = settings.search, -1
 
     def objective(trial: optuna.Trial) -> float:
@@ -253,7 +265,7 @@ def _run_one(study: optuna.Study, claim: ExitStack, data: TrialData, settings: S
     try:
         study.optimize(objective, n_trials=1, catch=(TrainingError,))
     except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
-        # This process slept, and its trial was given to another worker: what it finds out does not count any more.
+        # This process was suspended, and its trial was given to another worker: its result no longer counts.
         trial = study.get_trials(deepcopy=False)[taken] if taken >= 0 else None
         if trial is None or trial.state != TrialState.FAIL or DEFECT in trial.user_attrs:
             raise
@@ -262,7 +274,7 @@ def _run_one(study: optuna.Study, claim: ExitStack, data: TrialData, settings: S
 
 def _open(name: str, settings: SearchSettings, worker: int = 0, begun: int = 0) -> optuna.Study:
     options = settings.search
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is told by its reason, not by a traceback
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is reported by its reason, not by a traceback
     storage = open_storage(_url(settings), lost_after_s=options.lost_after_s, retries=options.retries)
     return optuna.create_study(
         storage=storage,
@@ -275,9 +287,9 @@ def _open(name: str, settings: SearchSettings, worker: int = 0, begun: int = 0) 
 
 
 def _fail_lost(study: optuna.Study, lost_after_s: int) -> None:
-    """Fail trials whose workers were killed; those that had parameters are queued again."""
+    """Fail trials whose workers were killed. Those that already had parameters are queued again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        # Killed before its first sign of life, which is just before it gets parameters: Optuna does not see that it is lost.
+        # Killed before its first heartbeat, which is sent just before it gets parameters: Optuna does not detect that it is lost.
         if not trial.params and trial.datetime_start and _age_s(trial.datetime_start) > 2 * lost_after_s:
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     with warnings.catch_warnings():
@@ -286,11 +298,11 @@ def _fail_lost(study: optuna.Study, lost_after_s: int) -> None:
 
 
 def _age_s(moment: datetime) -> float:
-    return (datetime.now() - moment).total_seconds()  # Optuna keeps local time
+    return (datetime.now() - moment).total_seconds()  # Optuna stores local time
 
 
 def _used(trials: Sequence[FrozenTrial]) -> int:
-    """Trials that count: not those that a worker lost, nor those that a defect ended."""
+    """Number of trials that count: not those of lost workers, nor those that ended with a defect."""
     counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
     return sum(trial.state in counted or REASON in trial.user_attrs for trial in trials)
 
@@ -319,14 +331,14 @@ def _record(trial: FrozenTrial) -> TrialRecord:
 
 
 def _plain(value: Any) -> Any:
-    """0.15 for low + 3 steps, which is 0.15000000000000002."""
+    """Round floats to 10 digits: 0.15 instead of 0.15000000000000002 for low + 3 steps."""
     return float(f"{value:.10g}") if isinstance(value, float) else value
 
 
 def _definition(dataset: DatasetRef, settings: SearchSettings) -> dict[str, Any]:
-    """What makes values of trials comparable."""
+    """Return everything that must be equal for the values of trials to be comparable."""
     options = settings.search
-    fixed = settings.models.ss4rec.model_dump(mode="json", exclude={*options.parameters, "replicas"})  # trials have one
+    fixed = settings.models.ss4rec.model_dump(mode="json", exclude={*options.parameters, "replicas"})  # a trial has one replica
     space = {name: parameter.model_dump(mode="json", exclude_defaults=True) for name, parameter in options.parameters.items()}
     found: dict[str, Any] = {
         "dataset": f"{dataset.name}/{dataset.version}",
@@ -347,8 +359,8 @@ def _refuse_other(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any]
             inner = next(k for k in {**value, **before} if value.get(k) != before.get(k))
             key, value, before = f"{key}.{inner}", value.get(inner), before.get(inner)
         raise SettingsError(
-            f"The study {name} compares trials of another kind: its {key} is {before}, this run's is {value}. Set it to that, or give "
-            "search.study another name to begin a new study."
+            f"The trials of this run are not comparable with those of the study {name}: its {key} is {before}, but this run's is "
+            f"{value}. Set the study's value, or give search.study another name to start a new study."
         )
 
 

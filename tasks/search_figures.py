@@ -1,4 +1,4 @@
-"""A search as a figure and as rows of a table."""
+"""A search as a plot and as table rows."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ COMPLETE, CUT = "#1f6f8b", "#b0b0b0"
 
 
 def search_png(trials: Sequence[TrialRecord], importance: Mapping[str, float]) -> bytes:
-    """Left, the best valid NDCG@10 of each trial by its number, and the best of the complete ones so far as a line; right, the
-    importance of each parameter, where it is known."""
+    """Plot the trials of a search as a PNG.
+
+    Left: the best valid NDCG@10 of each trial by its number, with a line for the best complete trial so far. Right: the
+    importance of each parameter, if known.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -25,7 +28,7 @@ def search_png(trials: Sequence[TrialRecord], importance: Mapping[str, float]) -
     left, *right = figure.subplots(1, 2 if importance else 1, squeeze=False)[0]
     groups = {
         "complete": (COMPLETE, "o", [t for t in trials if t.state == "complete"]),
-        "cut off, failed or under way": (CUT, "x", [t for t in trials if t.state != "complete" and t.value is not None]),
+        "cut off, failed or running": (CUT, "x", [t for t in trials if t.state != "complete" and t.value is not None]),
     }
     for label, (colour, marker, group) in groups.items():
         if group:
@@ -42,7 +45,7 @@ def search_png(trials: Sequence[TrialRecord], importance: Mapping[str, float]) -
     for axes in right:
         names = sorted(importance, key=lambda name: importance[name])
         axes.barh(names, [importance[name] for name in names], color=COMPLETE)
-        axes.set(title="share of what separates the best trials")
+        axes.set(title="parameter importance (PED-ANOVA)")
     for axes in (left, *right):
         axes.title.set_fontsize(10)
         axes.tick_params(labelsize=8)
@@ -53,7 +56,7 @@ def search_png(trials: Sequence[TrialRecord], importance: Mapping[str, float]) -
 
 
 def trial_rows(trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """A row of each trial, the best first, those without a value last."""
+    """Return one row per trial: complete ones first, best first; those without a value last."""
     return [
         {
             "trial": trial.number,

@@ -1,7 +1,8 @@
-"""Planted shifts: what can happen to a feed of events, as pure functions on event frames, for tests, benchmarks and replays.
+"""Planted shifts: changes that can happen to a feed of events, as pure functions on event frames.
 
-Events have user_id, movie_id, rating and timestamp (UTC seconds), items movie_id, title, year and genres. Everything before `since`
-stays as it is. Nothing here is real: a shift has a known beginning, so that it can be asked when it was found.
+Tests, benchmarks and replays use them. Events have user_id, movie_id, rating and timestamp (UTC seconds); items have movie_id,
+title, year and genres. Everything before `since` stays unchanged. The shifts are artificial. Each starts at a known time, so the
+delay until it is found can be measured.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ WAVE_FILMS, BOT_FILMS, BOT_EVENTS, BOT_GAP_S = 60, 60, 50, 1
 def genre_wave(
     events: pd.DataFrame, items: pd.DataFrame, *, since: int, share: float = 0.3, genre: str = "Telenovela", seed: int = 0
 ) -> Shifted:
-    """From `since` on, about `share` of the events are on WAVE_FILMS new films of a genre that there was not before.
+    """From `since` on, about `share` of the events are on WAVE_FILMS new films of a new genre.
 
-    A user sees each of them once at most.
+    A user sees each of these films at most once.
     """
     rng = np.random.default_rng(seed)
     films = int(items["movie_id"].max()) + 1 + np.arange(WAVE_FILMS)
     moved = np.flatnonzero((events["timestamp"].to_numpy() >= since) & (rng.random(len(events)) < share))
     users = events["user_id"].to_numpy()[moved]
-    # The popular ones first for most: the n-th event of a user takes the n-th of his own order of the new films.
+    # A user's n-th event takes the n-th film in the user's own order of the new films; most orders start with the popular films.
     order = np.argsort(rng.random((len(np.unique(users)), WAVE_FILMS)) ** (1 + np.arange(WAVE_FILMS) / 10), axis=1)[:, ::-1]
     nth = pd.Series(users).groupby(users).cumcount().to_numpy()
     fits = nth < WAVE_FILMS
@@ -51,7 +52,7 @@ def genre_wave(
 
 
 def bot_users(events: pd.DataFrame, items: pd.DataFrame, *, since: int, share: float = 0.3, seed: int = 0) -> Shifted:
-    """From `since` on, about `share` of the events are by new users who give 5 stars to the same few films, one each second."""
+    """From `since` on, about `share` of the events are by new users who give 5 stars to the same few films, one per second."""
     rng = np.random.default_rng(seed)
     after = events.loc[events["timestamp"] >= since, "timestamp"]
     if after.empty:
@@ -75,26 +76,26 @@ def bot_users(events: pd.DataFrame, items: pd.DataFrame, *, since: int, share: f
 
 
 def rating_scale(events: pd.DataFrame, items: pd.DataFrame, *, since: int, factor: float = 2.0, seed: int = 0) -> Shifted:
-    """From `since` on, ratings come on another scale: ten stars for five."""
+    """From `since` on, ratings use another scale: ten stars instead of five."""
     after = (events["timestamp"] >= since).to_numpy()
     ratings = events["rating"].to_numpy(np.float64)
     return events.assign(rating=np.where(after, ratings * factor, ratings)), items
 
 
 def milliseconds(events: pd.DataFrame, items: pd.DataFrame, *, since: int, seed: int = 0) -> Shifted:
-    """From `since` on, times come in milliseconds."""
+    """From `since` on, timestamps are in milliseconds."""
     times = events["timestamp"].to_numpy(np.int64)
     return events.assign(timestamp=np.where(times >= since, times * 1000, times)), items
 
 
 def feed_outage(events: pd.DataFrame, items: pd.DataFrame, *, since: int, seconds: int = 30 * DAY_S, seed: int = 0) -> Shifted:
-    """Nothing arrives from `since` on for so many seconds, and what happened then never does."""
+    """No events arrive for `seconds` from `since` on, and the events of that time are lost."""
     times = events["timestamp"]
     return events[(times < since) | (times >= since + seconds)].reset_index(drop=True), items
 
 
 def thinned(events: pd.DataFrame, items: pd.DataFrame, *, since: int, lost: float = 0.9, seed: int = 0) -> Shifted:
-    """From `since` on, all events of a share of the users are lost: one of several collectors is down."""
+    """From `since` on, all events of the share `lost` of the users are lost, as if one of several collectors were down."""
     rng = np.random.default_rng(seed)
     users = np.unique(events["user_id"])
     gone = users[rng.random(len(users)) < lost]
@@ -110,4 +111,4 @@ SCENARIOS: dict[Scenario, Callable[..., Shifted]] = {
     "feed outage": feed_outage,
     "partial outage": thinned,
 }
-"""Each takes (events, items, *, since, seed) and returns both anew."""
+"""Each takes (events, items, *, since, seed) and returns new events and items."""

@@ -1,4 +1,7 @@
-"""Tables larger than memory, in parts that fit: rows of one key stay together, and parts come in ascending order of the key."""
+"""Split tables larger than memory into parts that fit.
+
+Rows with the same key stay together, and the parts come in ascending key order.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ BATCH_ROWS = 1 << 20
 
 
 def batches(parts: Sequence[Path], columns: Sequence[str], rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-    """The parts' rows in order, `rows` at most at a time."""
+    """Yield the rows of the parts in order, at most `rows` at a time."""
     for part in parts:
         with pq.ParquetFile(part) as file:
             yield from file.iter_batches(rows, columns=list(columns))
@@ -28,11 +31,13 @@ def batches(parts: Sequence[Path], columns: Sequence[str], rows: int = BATCH_ROW
 def by_key(
     parts: Sequence[Path], columns: Sequence[str], key: str, memory_rows: int, folder: Path, *, position: bool = False
 ) -> Iterator[pa.Table]:
-    """The rows of Parquet files in tables of at most `memory_rows` rows; of more where one key alone has more.
+    """Yield the rows of Parquet files in tables of at most `memory_rows` rows, or more if a single key has more.
 
-    Each key is in one table, keys ascend from table to table, and within a table rows keep the order of the files. What does
-    not fit is kept under `folder` meanwhile: as much as the files hold, uncompressed. `position` adds a column of that name: the
-    number of the row among all rows of the files.
+    Each key is in exactly one table, and keys ascend from table to table. Within a table, rows keep the order of the files. If
+    the rows do not fit in memory, they are spilled to `folder`, which needs as much space as the uncompressed files.
+
+    Args:
+        position: Add a column `position`: the number of the row among all rows of the files.
     """
     cuts = _cut_points(parts, key, memory_rows)
     if len(cuts) == 0:
@@ -60,17 +65,23 @@ def _cut_points(parts: Sequence[Path], key: str, memory_rows: int) -> IntArray:
 
 
 def added_counts(keys: IntArray, counts: IntArray, more: IntArray, their: IntArray) -> tuple[IntArray, IntArray]:
-    """Rows of each key, ascending, of two such counts together."""
+    """Add two row counts by key. The keys of the result ascend."""
     joined, inverse = np.unique(np.concatenate([keys, more]), return_inverse=True)
     return joined, np.bincount(inverse, np.concatenate([counts, their]), len(joined)).astype(np.int64)
 
 
 def cut_points(keys: IntArray, counts: IntArray, memory_rows: int) -> IntArray:
-    """Ascending keys, each the first of another table, so that no table has more than `memory_rows` rows where keys allow it.
-    counts: rows of each of `keys`, which ascend."""
+    """Return the ascending keys at which a new table starts.
+
+    No table has more than `memory_rows` rows, unless a single key has more.
+
+    Args:
+        keys: All keys, ascending.
+        counts: The number of rows of each key.
+    """
     cuts: list[int] = []
     ends = np.cumsum(counts)
-    start = 0  # rows before the table being filled
+    start = 0  # rows before the table that is being filled
     while len(ends) and ends[-1] - start > memory_rows:
         place = max(int(np.searchsorted(ends, start + memory_rows, side="right")), int(np.searchsorted(ends, start, "right")) + 1)
         if place >= len(keys):
@@ -100,7 +111,7 @@ def _spill(rows: Iterator[pa.RecordBatch], key: str, cuts: IntArray, files: Sequ
 
 
 def _split(batch: pa.RecordBatch, table: npt.NDArray[np.intp]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    if len(table) and table.min() == table.max():  # as in files that are sorted by the key
+    if len(table) and table.min() == table.max():  # the case for files that are sorted by the key
         yield int(table[0]), batch
         return
     order = np.argsort(table, kind="stable")
@@ -111,9 +122,9 @@ def _split(batch: pa.RecordBatch, table: npt.NDArray[np.intp]) -> Iterator[tuple
 
 
 def sorted_order(*keys: IntArray) -> npt.NDArray[np.intp]:
-    """The order that sorts by the first key, then the second and so on; of rows that agree in all, any.
+    """Return the order that sorts by the first key, then the second, and so on. Rows that agree in all keys come in any order.
 
-    Keys that fit 63 bits together are sorted as one number, which is several times as fast as np.lexsort.
+    Keys that fit into 63 bits together are sorted as one number, which is several times as fast as np.lexsort.
     """
     if len(keys[0]) == 0:
         return np.empty(0, dtype=np.intp)

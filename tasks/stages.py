@@ -1,7 +1,7 @@
-"""The stages of a run as Prefect tasks: each opens what it needs, calls the plain function, and shows the outcome.
+"""The stages of a run as Prefect tasks. Each opens the resources it needs, calls the plain function, and shows the outcome.
 
-Tasks take settings and exchange references to what is stored, so nothing large passes through Prefect. A stage that meets a
-store which does not answer is tried again; every stage can be, because writes are create-only or named by content.
+Tasks take settings and exchange references to stored objects, so nothing large passes through Prefect. A stage is retried if the
+store does not answer. Every stage can be retried safely, because writes are create-only or named by content.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def measure_drift(
     since: int | None = None,
     now: int | None = None,
 ) -> DriftResult:
-    """Compare the newest slice with the champion's reference and the champion with its holdout, and keep and show the outcome."""
+    """Compare the newest slice with the champion's reference, and live quality with the holdout. Store and show the outcome."""
     found = monitor_dataset(open_store(store), dataset, model_name, drift, monitoring, since=since, now=now)
     artifacts.show_drift(found)
     get_run_logger().info("drift of the newest slice: %s. %s", found.result.verdict, " ".join(found.result.reasons))
@@ -118,7 +118,7 @@ def measure_drift(
 
 @task(name="announce drift")
 def announce_drift(result: DriftResult) -> None:
-    """Tell the Prefect server of a slice that drifted: an automation may start a retrain run (`infra.automations`)."""
+    """Emit an event to the Prefect server if the slice drifted. An automation may start a retraining (`infra.automations`)."""
     if result.verdict != "drifted":
         return
     emit_event(
@@ -138,12 +138,12 @@ def announce_drift(result: DriftResult) -> None:
             "live_ndcg_at_10": result.live.live.ndcg_at_10 if result.live and result.live.live else None,
         },
     )
-    get_run_logger().info("%s: %s was told of", DRIFT_DETECTED, ", ".join(result.drifted))
+    get_run_logger().info("event %s sent: %s drifted", DRIFT_DETECTED, ", ".join(result.drifted))
 
 
 @task(name="train", task_run_name="train {kind}", **NETWORK)
 def train_model(dataset: DatasetRef, kind: CandidateKind, settings: RetrainSettings) -> Candidate:
-    """Train one candidate, with its progress in the UI and the log."""
+    """Train one candidate, and report its progress in the UI and the log."""
     log = get_run_logger()
     progress = cast(UUID, create_progress_artifact(0.0, key=f"training-{kind}", description=f"{kind} is training"))
     tracker = track.begin(
@@ -163,13 +163,13 @@ def train_model(dataset: DatasetRef, kind: CandidateKind, settings: RetrainSetti
     if candidate.replicas > 1:
         log.info("%s was trained by %d replicas", kind, candidate.replicas)
     if candidate.resumed_from is not None:
-        log.info("%s went on from epoch %d of a run that had not ended", kind, candidate.resumed_from)
+        log.info("%s resumed from epoch %d of an earlier run", kind, candidate.resumed_from)
     update_progress_artifact(progress, 100.0, description=f"{kind} kept epoch {candidate.best_epoch}")
     return candidate
 
 
 def follow_training(dataset: DatasetRef, candidate: Candidate, settings: RetrainSettings) -> None:
-    """Log and track what another run has trained as if it had been trained here. Called within a task."""
+    """Log and track a candidate of another run as if it had been trained here. Must be called within a task."""
     log = get_run_logger()
     tracker = track.begin(
         _run_plan(candidate.kind, f"{dataset.name}/{dataset.version}", settings), settings.tracking, settings.work_dir, log
@@ -204,13 +204,15 @@ def evaluate_models(dataset: DatasetRef, candidates: list[Candidate], settings: 
 
 @task(name="stage version", **NETWORK)
 def stage_version(evaluation: Evaluation, settings: RetrainSettings) -> StagedVersion:
-    """Upload the challenger's files."""
+    """Upload the challenger's files as a staged version."""
     place = open_store(settings.store)
     staged = publish.stage_challenger(place, settings.model_name, evaluation)
     if REPORT_FILE in staged.files:
         artifacts.show_recommendations(place.uri(f"{staged.prefix}/{REPORT_FILE}"))
     elif settings.report.recommendations:
-        get_run_logger().warning("The version has no %s: it could not be drawn, or nothing was recommended.", REPORT_FILE)
+        get_run_logger().warning(
+            "The version has no %s: the report could not be rendered, or nothing was recommended.", REPORT_FILE
+        )
     return staged
 
 
@@ -243,7 +245,7 @@ def publish_version(
 
 @task(name="record answer", **NETWORK)
 def record_answer(version: ModelRef, decision: Decision, store: StoreSettings) -> None:
-    """Keep what a person said of a version that was sealed before, and show it."""
+    """Store and show a person's decision on a version that was already sealed."""
     place = open_store(store)
     page = publish.record_decision(place, version, decision)
     artifacts.show_decision(decision)
@@ -257,7 +259,7 @@ def promote_challenger(
 ) -> publish.Published:
     """Make the version champion if the gate passed it."""
     published = publish.promote_version(open_store(store), version, decision, settings, note)
-    if published.decision is not decision:  # another promotion came between, so it was judged anew
+    if published.decision is not decision:  # another promotion was written first, so the version was judged again
         artifacts.show_decision(published.decision)
     if published.promotion is not None:
         get_run_logger().info("%s is champion (promotion %d)", version.version, published.promotion.number)
@@ -268,10 +270,13 @@ def promote_challenger(
 def judge_again(
     model_name: str, version: str, departing: PromotionSettings | None, store: StoreSettings
 ) -> tuple[ModelRef, Decision, PromotionSettings]:
-    """Decide on a stored version against the champion of now, by its own gate but for what `departing` sets; the gate comes too."""
+    """Judge a stored version against the current champion.
+
+    The version's own gate is used, overridden by the fields set in `departing`. Returns the version, the decision and that gate.
+    """
     place = open_store(store)
     ref = model_ref(place, model_name, version)
-    # Asking for it is the approval that `approval: manual` waits for.
+    # With `approval: manual`, this request is itself the approval.
     settings = publish.gate_of(place, ref, departing).model_copy(update={"approval": "automatic"})
     decision = publish.judge_version(place, ref, settings)
     artifacts.show_decision(decision)
@@ -280,7 +285,7 @@ def judge_again(
 
 @task(name="force promotion", **NETWORK)
 def force_promotion(version: ModelRef, reason: str, decision: Decision, store: StoreSettings) -> Promotion:
-    """Make a version champion that the gate held; the entry says who and why."""
+    """Make a version champion although the gate held it. The log entry records who did it and why."""
     place = open_store(store)
     try:
         return promote(
@@ -297,12 +302,12 @@ def force_promotion(version: ModelRef, reason: str, decision: Decision, store: S
         current = champion(place, version.name)
         if current is None or (current.version, current.number) != (version.version, decision.champion_number + 1):
             raise
-        return current  # written by an attempt whose answer was lost
+        return current  # written by an attempt whose response was lost
 
 
 @task(name="roll back", **NETWORK)
 def return_to(model_name: str, to: str | None, reason: str, settings: PromotionSettings, store: StoreSettings) -> Promotion:
-    """Load the earlier version in a clean process, then make it champion."""
+    """Check the earlier version in a clean process, then make it champion."""
     return roll_back(open_store(store), model_name, to, reason, settings)
 
 
@@ -310,19 +315,19 @@ def return_to(model_name: str, to: str | None, reason: str, settings: PromotionS
 def record_runs(
     candidates: list[Candidate], evaluation: Evaluation, decision: Decision | None, version: ModelRef, settings: RetrainSettings
 ) -> None:
-    """Keep the record of each candidate's run beside the store's versions, and end its tracking."""
+    """Store the record of each candidate's run, and end its tracking."""
     store = open_store(settings.store)
     for candidate in candidates:
         plan = _run_plan(candidate.kind, evaluation.dataset, settings)
         record = track.candidate_record(plan, candidate, evaluation, decision, version)
-        with suppress(AlreadyExistsError):  # an attempt whose answer was lost: a version is recorded once
+        with suppress(AlreadyExistsError):  # written by an attempt whose response was lost; a version is recorded once
             key = f"runs/{version.name}/{version.version}/{candidate.kind}.json"
             store.put_new(key, json.dumps(record.to_dict(), indent=2).encode())
         track.begun(plan, settings.tracking, settings.work_dir, get_run_logger()).end(record)
 
 
 def epoch_line(report: EpochReport) -> str:
-    """An epoch for the log; a model that does not train by a loss has none."""
+    """Format an epoch for the log. The loss is left out for a model that is trained without one."""
     loss = f"loss {report.loss:.4f}, " if report.loss else ""
     return (
         f"epoch {report.epoch} of at most {report.max_epochs}: {loss}valid NDCG@10 {report.valid['ndcg@10']:.4f} (best in epoch "
@@ -335,7 +340,7 @@ def _run_plan(kind: str, dataset: str, settings: RetrainSettings) -> track.RunPl
 
 
 class _Download:
-    """Download progress in the UI; there is none when nothing is downloaded."""
+    """Download progress in the UI. Nothing is shown if nothing is downloaded."""
 
     def __init__(self) -> None:
         self._artifact: Any = None
@@ -346,6 +351,6 @@ class _Download:
             return
         self._shown = time.monotonic()
         if self._artifact is None:
-            self._artifact = create_progress_artifact(0.0, key="download", description="Downloading the data set")
+            self._artifact = create_progress_artifact(0.0, key="download", description="Downloading the dataset")
         update_progress_artifact(self._artifact, 100 * received / total)
         get_run_logger().info("downloaded %.0f of %.0f MB", received / 1e6, total / 1e6)

@@ -1,4 +1,4 @@
-"""Cells as they are digested: values, not bytes of files, so that another Parquet writer makes the same."""
+"""Prepare cells for digests. Digests cover values, not file bytes, so another Parquet writer gives the same digest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["plain_cells"]
 
 
 def plain_cells(column: pd.Series[Any]) -> np.ndarray[Any, Any]:
-    """Numbers as they are; all else, and what may be missing, as the text that stands for it."""
+    """Return plain numbers unchanged, and all other or nullable cells as their text representation."""
     if column.dtype.kind in "iuf" and not pd.api.types.is_extension_array_dtype(column.dtype):
         return column.to_numpy()
     return column.astype("object").where(column.notna(), None).map(repr).to_numpy(object)

@@ -1,7 +1,7 @@
-"""What is kept of each trained model: one record, stored as JSON and sent to Weights & Biases.
+"""Track each trained model: one record, stored as JSON and sent to Weights & Biases.
 
-A tracker must never cost a run anything: wandb lives in a process of its own (`wandb_writer`), fed through a pipe that is never
-waited for, and is stopped when it is not done in time. Whatever goes wrong there is one warning.
+Tracking must never harm a run. So wandb runs in a process of its own (`wandb_writer`), fed through a pipe that the run never
+waits for. The process is stopped if it does not finish in time. Any failure there results in a single warning.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Log = logging.Logger | logging.LoggerAdapter[Any]
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What is known of a run before it begins."""
+    """The facts that are known about a run before it starts."""
 
     name: str
     group: str  # the flow run or comparison that it belongs to
@@ -49,7 +49,7 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """All that is kept of a run. The stored JSON and what the tracker is sent are both made from it."""
+    """The complete record of a run. The stored JSON and the data sent to the tracker are both built from it."""
 
     plan: RunPlan
     epochs: list[EpochReport]
@@ -62,18 +62,18 @@ class RunRecord:
     metrics: dict[str, float]  # over all test requests
     intervals: dict[str, tuple[float, float]]  # metric -> 95 % bootstrap interval over requests
     beyond_accuracy: dict[str, float] = field(default_factory=dict)
-    replicas: int = 1  # processes that trained it together
+    replicas: int = 1  # processes that trained the model together
     cost: float | None = None  # USD
-    gate: str | None = None  # outcome; of the challenger only
+    gate: str | None = None  # outcome; only for the challenger
     gate_reasons: list[str] = field(default_factory=list)
-    version: str | None = None  # model version that the run became or was judged beside
+    version: str | None = None  # model version that the run became, or was judged alongside
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, kept: dict[str, Any]) -> RunRecord:
-        """The record that `to_dict` gave; keys that are none of its fields are left out."""
+        """Rebuild a record from the output of `to_dict`. Unknown keys are ignored."""
         values = {name: kept[name] for name in cls.__dataclass_fields__ if name in kept}
         return cls(
             **values
@@ -85,7 +85,7 @@ class RunRecord:
         )
 
     def summary(self) -> dict[str, Any]:
-        """The run's figures by flat name, as a tracker compares runs by."""
+        """Return the run's figures under flat names, by which a tracker compares runs."""
         facts = (
             "best_epoch",
             "parameters",
@@ -106,7 +106,7 @@ class RunRecord:
 
 
 def candidate_plan(kind: str, dataset: str, settings: RetrainSettings, *, group: str, job: str) -> RunPlan:
-    """Of a candidate of the flow run `group`."""
+    """Return the plan of a candidate of the flow run `group`."""
     return RunPlan(
         name=f"{settings.model_name}-{kind}",
         group=group,
@@ -123,7 +123,7 @@ def candidate_plan(kind: str, dataset: str, settings: RetrainSettings, *, group:
 def candidate_record(
     plan: RunPlan, candidate: Candidate, evaluation: Evaluation, decision: Decision | None = None, version: ModelRef | None = None
 ) -> RunRecord:
-    """Of an evaluated candidate; the decision is the challenger's alone."""
+    """Return the record of an evaluated candidate. Only the record of the challenger contains the decision."""
     judged = decision if version is not None and version.kind == candidate.kind else None
     return RunRecord(
         plan=plan,
@@ -145,13 +145,13 @@ def candidate_record(
 
 
 def epoch_row(report: EpochReport) -> dict[str, float]:
-    """An epoch as a row of the run's history."""
+    """Return an epoch as a row of the run's history."""
     row = {"epoch": report.epoch, "loss": report.loss, "seconds": report.seconds}
     return row | {f"valid/{name}": value for name, value in report.valid.items()}
 
 
 class Tracker:
-    """One run at Weights & Biases, from `begin` until `end`. Without a process every call does nothing."""
+    """One run at Weights & Biases, from `begin` to `end`. Without a process, every call does nothing."""
 
     def __init__(self, plan: RunPlan, settings: TrackingSettings, log: Log, process: subprocess.Popen[bytes] | None) -> None:
         self._plan, self._settings, self._log = plan, settings, log
@@ -160,19 +160,19 @@ class Tracker:
         self._epochs: set[int] = set()
 
     def epoch(self, report: EpochReport) -> None:
-        """Send an epoch, once."""
+        """Send an epoch, but only once."""
         if report.epoch not in self._epochs:
             self._epochs.add(report.epoch)
             self.send({"epoch": epoch_row(report)})
 
     def summary(self, record: RunRecord) -> None:
-        """Send what is known by now, with epochs that were trained before a resumed run."""
+        """Send everything known so far, including epochs from before the run was resumed."""
         for report in record.epochs:
             self.epoch(report)
         self.send({"summary": record.summary()})
 
     def end(self, record: RunRecord | None) -> None:
-        """Send the whole record and wait, `timeout_s` at most, for the tracker to be done. None is a run that failed."""
+        """Send the complete record and wait at most `timeout_s` for the tracker to finish. None means that the run failed."""
         _begun.pop((self._plan.group, self._plan.name), None)
         if self._process is None:
             return
@@ -184,27 +184,30 @@ class Tracker:
             _, complaint = process.communicate(self._unsent, timeout=self._settings.timeout_s)
             if process.returncode:
                 said = complaint.decode(errors="replace").strip().splitlines()
-                _give_up(self._settings, self._log, said[-1] if said else f"its process ended with {process.returncode}")
+                _give_up(self._settings, self._log, said[-1] if said else f"its process exited with status {process.returncode}")
         except subprocess.TimeoutExpired:
             _kill(process)
-            _give_up(self._settings, self._log, f"it was not done {self._settings.timeout_s:g} s after the run's end")
+            _give_up(self._settings, self._log, f"it had not finished {self._settings.timeout_s:g} s after the end of the run")
 
     def send(self, message: dict[str, Any]) -> None:
-        """A message of `wandb_writer`. Write as much as the pipe takes at once; the rest goes with the next message, or at the end."""
+        """Send a message to `wandb_writer`.
+
+        Only as much is written as the pipe accepts at once. The rest is sent with the next message, or at the end.
+        """
         if self._process is None:
             return
         assert self._process.stdin is not None
-        self._unsent += json.dumps(message, default=str).encode() + b"\n"  # str: no value of a setting may stop a run
-        with suppress(BlockingIOError, BrokenPipeError):  # a process that has died is told of at the end
+        self._unsent += json.dumps(message, default=str).encode() + b"\n"  # str: no settings value may stop a run
+        with suppress(BlockingIOError, BrokenPipeError):  # a dead process is reported at the end
             self._unsent = self._unsent[os.write(self._process.stdin.fileno(), self._unsent) :]
 
 
-_begun: dict[tuple[str, str], Tracker] = {}  # by group and name: the stages of a flow run end what an earlier one began
+_begun: dict[tuple[str, str], Tracker] = {}  # by group and name: a stage of a flow run may end what an earlier one started
 _given_up: set[TrackingSettings] = set()
 
 
 def begin(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -> Tracker:
-    """Begin to track a run. What it cannot do it says in one log line; it raises nothing."""
+    """Start tracking a run. Failures are logged once; this function never raises."""
     tracker = Tracker(plan, settings, log, _start(settings, log))
     tracker.send({"init": _init(plan, settings, work_dir)})
     _begun[plan.group, plan.name] = tracker
@@ -212,12 +215,12 @@ def begin(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -
 
 
 def begun(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -> Tracker:
-    """The tracker that this process began for `plan`, or a new one where another process did."""
+    """Return the tracker that this process started for `plan`, or a new one if another process started it."""
     return _begun.get((plan.group, plan.name)) or begin(plan, settings, work_dir, log)
 
 
 def abandon(group: str) -> None:
-    """End as failed whatever this process began for a flow run that stops here."""
+    """End, as failed, all trackers that this process started for a flow run that stops here."""
     for tracker in [tracker for (of, _), tracker in _begun.items() if of == group]:
         tracker.end(None)
 
@@ -227,9 +230,9 @@ def _start(settings: TrackingSettings, log: Log) -> subprocess.Popen[bytes] | No
         return None
     if importlib.util.find_spec("wandb") is None:
         _given_up.add(settings)
-        log.info("Runs are not tracked: the package wandb is not installed (the extra `tracking` brings it).")
+        log.info("Runs are not tracked: the package wandb is not installed. Install the extra `tracking`.")
         return None
-    # -P: neither this folder nor the working folder may stand in for a package that wandb imports.
+    # -P: neither this folder nor the working folder may shadow a package that wandb imports.
     program = [sys.executable, "-P", str(Path(__file__).with_name("wandb_writer.py")), f"{settings.timeout_s:g}"]
     try:
         process = subprocess.Popen(
@@ -238,7 +241,7 @@ def _start(settings: TrackingSettings, log: Log) -> subprocess.Popen[bytes] | No
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             bufsize=0,
-            start_new_session=True,  # an interrupt of the run lets the tracker close its files
+            start_new_session=True,  # when the run is interrupted, the tracker can still close its files
         )
     except OSError as error:
         _give_up(settings, log, f"its process did not start: {error}")
@@ -249,7 +252,7 @@ def _start(settings: TrackingSettings, log: Log) -> subprocess.Popen[bytes] | No
 
 
 def _init(plan: RunPlan, settings: TrackingSettings, work_dir: Path) -> dict[str, Any]:
-    """What `wandb.init` is called with."""
+    """Return the arguments for `wandb.init`."""
     return {
         "id": secrets.token_hex(4),
         "name": plan.name,
@@ -265,14 +268,14 @@ def _init(plan: RunPlan, settings: TrackingSettings, work_dir: Path) -> dict[str
 
 
 def _give_up(settings: TrackingSettings, log: Log, reason: str) -> None:
-    """Tell once, and track no more in this process: another run would only wait again."""
+    """Warn once, and stop tracking in this process: another run would only wait again."""
     if settings not in _given_up:
         _given_up.add(settings)
-        log.warning("Weights & Biases failed and is off from here on; the run itself is unharmed. %s", reason)
+        log.warning("Weights & Biases failed and is now turned off; the run itself is not affected. %s", reason)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """The process with those that wandb started."""
+    """Kill the process and the processes that wandb started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,9 +1,9 @@
-"""Training in processes of their own: one, or replicas that torchrun starts and that train one model together.
+"""Train in separate processes: either one, or several replicas that torchrun starts and that train one model together.
 
-Each process finds what to do in a file of its own, which only this user can read and which it deletes at once: settings may hold
-credentials. Its standard input is one end of a pair of sockets. The first replica writes epochs to it, as JSON lines; and when the
-other end closes, because the parent has ended, however it ended, or because torchrun has, the process ends too. What went wrong
-and what came out are files in the folder that the parent made for them.
+Each process reads its work from its own file, which only this user can read. It deletes the file at once, because settings may
+hold credentials. Its standard input is one end of a socket pair, to which the first replica writes epochs as JSON lines. The
+other end closes when the parent or torchrun ends, in whatever way; the process then ends too. Errors and the result are written
+to files in a folder that the parent creates.
 """
 
 from __future__ import annotations
@@ -47,15 +47,27 @@ def run_apart(
     if_killed: str,
     placement: Placement = Placement(),  # noqa: B008
 ) -> T:
-    """What `work(*arguments, on_epoch)` returns in another process, or in the first of several replicas of it.
+    """Call `work(*arguments, on_epoch)` in another process, or in several replicas of it, and return the first one's result.
 
-    `work` is a function of a module; the other replicas' `on_epoch` is None, and what they return is left out. `threads` are
-    those of each process. Raises what `work` raises in any of them; a defect there is a RuntimeError with its traceback. Where
-    one ends without a word, a TrainingError says what it was to train (`trains`) and what helps if it was killed (`if_killed`).
+    The other replicas get None as `on_epoch`, and their results are discarded.
+
+    Args:
+        work: A module-level function.
+        arguments: Its arguments, which must be picklable.
+        trains: What is trained, for the error message if a process ends without reporting an error.
+        on_epoch: Called in this process with each epoch of the first replica.
+        threads: Number of threads of each process.
+        if_killed: Remedy for the error message if a process was killed.
+        placement: Number and device of the replicas.
+
+    Raises:
+        RecsysError: A product error that `work` raised in any process, with its own class.
+        TrainingError: A process ended without reporting an error.
+        RuntimeError: `work` raised any other exception; the message contains the traceback.
     """
     with tempfile.TemporaryDirectory(prefix="recsys-training-", ignore_cleanup_errors=True) as made:
         folder = Path(made)
-        # A pickle, and not JSON: credentials are masked in JSON.
+        # A pickle instead of JSON, because credentials are masked in JSON.
         content = pickle.dumps((work, arguments, threads, placement))
         for rank in range(placement.replicas):
             _write_private(folder / f"work-{rank}", content)
@@ -72,7 +84,7 @@ def run_apart(
 
 
 def _follow(folder: Path, replicas: int, threads: int, on_epoch: OnEpoch | None) -> int:
-    """Start the processes and hand on their epochs until all have ended; the exit status."""
+    """Start the processes, pass on their epochs until all have ended, and return the exit status."""
     limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
     places = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONSAFEPATH": "1"}
     environment = {name: value for name, value in os.environ.items() if name not in OF_A_REPLICA} | limits | places
@@ -86,11 +98,11 @@ def _follow(folder: Path, replicas: int, threads: int, on_epoch: OnEpoch | None)
             process = subprocess.Popen(
                 [sys.executable, *program],
                 stdin=theirs.fileno(),
-                stdout=2,  # what libraries print is for people
-                stderr=log,  # torchrun's account of a failure is not: it is told of in one paragraph
+                stdout=2,  # library output stays visible to the user
+                stderr=log,  # torchrun's failure report is summarised in one message instead
                 env=environment,
             )
-        # Replicas outlive a torchrun that was killed, and would hold the socket open.
+        # If torchrun is killed, its replicas outlive it and would keep the socket open.
         threading.Thread(target=_close_after, args=(process, ours), daemon=True).start()
         try:
             with ours.makefile("rb") as lines:
@@ -100,7 +112,7 @@ def _follow(folder: Path, replicas: int, threads: int, on_epoch: OnEpoch | None)
         except BaseException:
             process.kill()
             process.wait()
-            while ours.recv(4096):  # until the last of them has ended: none may write another checkpoint
+            while ours.recv(4096):  # wait until the last process has ended, so that none writes another checkpoint
                 pass
             raise
         return process.wait()
@@ -108,7 +120,7 @@ def _follow(folder: Path, replicas: int, threads: int, on_epoch: OnEpoch | None)
 
 def _close_after(process: subprocess.Popen[bytes], ours: socket.socket) -> None:
     process.wait()
-    with suppress(OSError):  # it is closed where all is over
+    with suppress(OSError):  # already closed if everything has ended
         ours.shutdown(socket.SHUT_WR)
 
 
@@ -118,7 +130,7 @@ def _write_private(path: Path, content: bytes) -> None:
 
 
 def _first_failure(folder: Path) -> dict[str, Any] | None:
-    """What went wrong first. A replica that lost another one only tells of what went wrong there."""
+    """Return the first failure, or None. A replica that lost another one reports only a consequence, so it comes last."""
     found = [json.loads(path.read_text()) for path in folder.glob("failed-*.json")]
     return min(found, key=lambda failed: (_is_consequence(failed), failed["time"]), default=None)
 
@@ -141,25 +153,28 @@ def _error(failed: dict[str, Any]) -> Exception:
 
 
 def _killing_status(status: int, said: str) -> int | None:
-    """Negative where a signal ended a process, other than the SIGTERM with which torchrun ends those that are left."""
+    """Return the negative status of a process killed by a signal, or None.
+
+    SIGTERM (-15) is ignored, because torchrun ends the remaining processes with it.
+    """
     statuses = [status, *(int(found) for found in re.findall(r"exitcode\s*: (-?\d+)", said))]
     return next((found for found in statuses if found < 0 and found != -15), None)
 
 
 def _without_a_word(trains: str, replicas: int, status: int, said: str, if_killed: str) -> str:
     who = "The process" if replicas == 1 else f"One of the {replicas} processes"
-    message = f"{who} that trained {trains} ended with status {status} and no word"
+    message = f"{who} that trained {trains} ended with status {status} without reporting an error"
     if status == -9:
-        return f"{message}: it was killed, most often for memory. {if_killed}"
+        return f"{message}: it was killed, most likely because memory ran out. {if_killed}"
     last = (said.strip().splitlines() or [""])[-1]
-    return f"{message}; its last one was: {last[:300]}" if last and replicas == 1 else f"{message}; see what it printed."
+    return f"{message}; its last line of output was: {last[:300]}" if last and replicas == 1 else f"{message}; see its output."
 
 
 def _main() -> None:
-    """The child."""
+    """Run the child process."""
     folder, rank = Path(sys.argv[1]), int(os.environ.get("RANK", "0"))
     parent = socket.socket(fileno=os.dup(0))
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what it starts must not hold the socket
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # processes that it starts must not keep the socket open
     os.dup2(1, 2)
     own = folder / f"work-{rank}"
     content = own.read_bytes()
@@ -170,7 +185,7 @@ def _main() -> None:
     def tell(report: EpochReport) -> None:
         try:
             parent.sendall(json.dumps(asdict(report)).encode() + b"\n")
-        except ConnectionError:  # to end here would end what removes the folder
+        except ConnectionError:  # ending here would also end the thread that removes the folder
             end_with_parent.join()
 
     joined = ExitStack()
@@ -189,15 +204,15 @@ def _main() -> None:
         unfinished = folder / f"{rank}.unfinished"
         unfinished.write_text(json.dumps(failed))
         unfinished.replace(folder / f"failed-{rank}.json")
-        os._exit(1)  # at once: to leave the other replicas in good order is to wait for them
+        os._exit(1)  # at once: an orderly shutdown would wait for the other replicas
     joined.close()
 
 
 def _end_with_parent(parent: socket.socket, folder: Path) -> None:
-    with suppress(ConnectionResetError):  # it has left epochs unread
+    with suppress(ConnectionResetError):  # the parent ended with unread epochs
         while parent.recv(4096):
             pass
-    for _ in range(50):  # the replicas all do it, and torchrun stops those that are not done when the first one is
+    for _ in range(50):  # all replicas do this, and torchrun stops the others once the first is done
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             break

@@ -1,6 +1,6 @@
-"""Sets bad rows aside with their reasons, refuses a source that is mostly bad, and proves the rest by pandera models.
+"""Quarantine bad rows with reasons, refuse sources that are mostly bad, and check the rest with pandera models.
 
-Accounting closes: rows in = accepted + quarantined, for each table.
+Every row is accounted for: rows in = accepted + quarantined, for each table.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 class AcceptedModel(pa.DataFrameModel):
-    """Events that were read and accepted; `row` is the place in the source, which only RecBole's tie order reads."""
+    """Accepted events. `row` is the position in the source, which only RecBole's tie order uses."""
 
     user_id: Series[np.int64] = pa.Field(ge=0)
     movie_id: Series[np.int64] = pa.Field(ge=0)
@@ -62,17 +62,17 @@ class AcceptedModel(pa.DataFrameModel):
 
 
 class InteractionModel(AcceptedModel):
-    """Events of one dataset version."""
+    """The events of one dataset version."""
 
     row: Series[np.int64] = pa.Field(ge=0, unique=True)
 
     class Config:
         strict = True
-        unique = ["user_id", "movie_id"]  # noqa: RUF012 - pandera's own way
+        unique = ["user_id", "movie_id"]  # noqa: RUF012 - pandera's convention
 
 
 class ItemModel(pa.DataFrameModel):
-    """Movies; an empty title marks one that is rated and not described."""
+    """Movies. An empty title marks a movie that has ratings but no description."""
 
     movie_id: Series[np.int64] = pa.Field(ge=0, unique=True)
     title: Series[pd.StringDtype] = pa.Field(nullable=False)
@@ -84,7 +84,7 @@ class ItemModel(pa.DataFrameModel):
 
 
 class UserModel(pa.DataFrameModel):
-    """Users; what a source does not tell is missing."""
+    """Users. Values that the source does not provide are missing."""
 
     user_id: Series[np.int64] = pa.Field(ge=0, unique=True)
     gender: Series[pd.StringDtype] = pa.Field(nullable=True)
@@ -98,7 +98,7 @@ class UserModel(pa.DataFrameModel):
 
 @dataclass(frozen=True)
 class TableReport:
-    """rows = accepted + quarantined; a row with two faults counts under both reasons."""
+    """Row counts of one table: rows = accepted + quarantined. A row with two faults counts under both reasons."""
 
     rows: int
     accepted: int
@@ -108,10 +108,10 @@ class TableReport:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """What validation found, JSON-able."""
+    """The result of validation. It can be stored as JSON."""
 
     tables: dict[str, TableReport]
-    items_without_metadata: int  # rated, kept, with an empty title
+    items_without_metadata: int  # rated items, kept with an empty title
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -119,19 +119,23 @@ class ValidationReport:
 
 @dataclass(frozen=True, eq=False)
 class Validated:
-    """Tables that satisfy the models; interactions are sorted by user, time, movie."""
+    """Tables that satisfy the models. Interactions are sorted by user, time, movie."""
 
     interactions: pd.DataFrame
     items: pd.DataFrame
     users: pd.DataFrame
-    quarantined: pd.DataFrame  # table, row, reasons, cells (the original ones, as text)
+    quarantined: pd.DataFrame  # table, row, reasons, cells (the original cells, as text)
     report: ValidationReport
 
 
 def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validated:
-    """Split `raw` into a clean dataset and a quarantine, in memory (`release` does it in pieces); `now` is UTC seconds.
+    """Split `raw` into a clean dataset and a quarantine, in memory. `tasks.release` does the same in chunks.
 
-    Raises DataRefusedError when a column holds nothing, too many rows are bad, or too few are left.
+    Args:
+        now: UTC seconds.
+
+    Raises:
+        DataRefusedError: A column is empty, too many rows are bad, or too few rows are left.
     """
     checks = Checks("interactions", raw.interactions)
     interactions = _interactions(checks, settings, now)
@@ -149,7 +153,7 @@ def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validate
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """Items and users of some events, and what was set aside of their raw tables."""
+    """The items and users of some events, and the quarantined rows of their raw tables."""
 
     items: pd.DataFrame
     users: pd.DataFrame
@@ -161,7 +165,12 @@ class Described:
 def describe(
     raw_items: pd.DataFrame | None, raw_users: pd.DataFrame | None, movie_ids: IntArray, user_ids: IntArray
 ) -> Described:
-    """Items and users that a source tells of, and those that its events name: `movie_ids`, `user_ids`, ascending."""
+    """Return the items and users that a source describes or that occur in its events.
+
+    Args:
+        movie_ids: The movie ids that occur in the events, ascending.
+        user_ids: The user ids that occur in the events, ascending.
+    """
     items, item_checks, undescribed = _items(raw_items, movie_ids)
     users, user_checks = _users(raw_users, user_ids)
     tables = [table for table in (item_checks, user_checks) if table is not None]
@@ -175,28 +184,31 @@ def describe(
 
 
 def quarantined(checks: Checks) -> pd.DataFrame:
-    """table, row, reasons and cells of each bad row."""
+    """Return table, row, reasons and cells of each bad row."""
     found = checks.quarantined()
     found.insert(0, "table", pd.Series([checks.name] * len(found), dtype="string"))
     return found
 
 
 def report_of(checks: Checks) -> TableReport:
-    """The account of a table."""
+    """Return the row counts of a table."""
     bad = int(checks.bad.sum())
     return TableReport(len(checks.raw), len(checks.raw) - bad, bad, checks.counts())
 
 
 def refuse_empty(name: str, column: str, rows: int) -> DataRefusedError:
-    """The error about a column without any cell."""
+    """Return the error for a column that is empty in all rows."""
     return DataRefusedError(
-        f"The column {column} of the {name} is empty in all {rows} rows. Fill it or give another source; nothing was stored."
+        f"The column {column} of the {name} is empty in all {rows} rows. Fill it or provide another source; nothing was stored."
     )
 
 
 def refuse_bad(report: TableReport, faults: Mapping[str, tuple[int, str]], settings: ValidationSettings) -> None:
-    """Raises DataRefusedError where too many events are bad, or too few are left. faults: of each reason the first row (from 0)
-    and its cells."""
+    """Raise DataRefusedError if too many events are bad or too few are left.
+
+    Args:
+        faults: For each reason, the first row (from 0) and its cells.
+    """
     rows, bad = report.rows, report.quarantined
     if rows and bad / rows > settings.max_quarantined_share:
         worst = sorted(report.reasons, key=lambda reason: -report.reasons[reason])[:4]
@@ -206,12 +218,12 @@ def refuse_bad(report: TableReport, faults: Mapping[str, tuple[int, str]], setti
         )
         raise DataRefusedError(
             f"{bad} of {rows} interactions ({bad / rows:.1%}) are bad, above validation.max_quarantined_share = "
-            f"{settings.max_quarantined_share:.1%}. {found}. Mend the source, or raise the setting; nothing was stored."
+            f"{settings.max_quarantined_share:.1%}. {found}. Fix the source, or raise the setting; nothing was stored."
         )
     if report.accepted < settings.min_rows:
         raise DataRefusedError(
-            f"{report.accepted} valid interactions are left of {rows}, fewer than validation.min_rows = {settings.min_rows}. Give more "
-            "events, or lower the setting for a small data set; nothing was stored."
+            f"{report.accepted} of {rows} interactions are valid, fewer than validation.min_rows = {settings.min_rows}. Provide "
+            "more events, or lower the setting for a small dataset; nothing was stored."
         )
 
 
@@ -223,7 +235,7 @@ def _interactions(checks: Checks, settings: ValidationSettings, now: int) -> pd.
     frame = pd.DataFrame({**columns, "row": np.arange(len(raw), dtype=np.int64)})
     frame["rating"] = frame["rating"].astype(np.float64)
     kept = np.flatnonzero(~checks.bad)
-    # By user, time, movie; stable, so of events that agree in all three the last of the source comes last.
+    # By user, time, movie. The sort is stable: of events that agree in all three, the last one in the source comes last.
     order = kept[np.lexsort((columns["movie_id"][kept], columns["timestamp"][kept], columns["user_id"][kept]))]
     frame = frame.take(order)
     repeated = frame.duplicated(["user_id", "movie_id"], keep="last").to_numpy()
@@ -273,7 +285,7 @@ def _users(raw: pd.DataFrame | None, seen: IntArray) -> tuple[pd.DataFrame, Chec
         checks = Checks("users", raw)
         frame = raw.assign(user_id=_identity(checks, "user_id"))[~checks.bad]
     texts = {name: frame[name].astype("string") for name in ("gender", "occupation", "zip_code") if name in frame}
-    frame = frame.assign(**texts).set_index("user_id")  # as text before rows are added: a whole number would become 5.0
+    frame = frame.assign(**texts).set_index("user_id")  # as text before rows are added, or a whole number would become 5.0
     frame = frame.reindex(np.union1d(seen, frame.index.to_numpy(np.int64)))
     columns: dict[str, Any] = {"user_id": frame.index.to_numpy(np.int64)}
     for name in ("gender", "age", "occupation", "zip_code"):
@@ -288,7 +300,7 @@ def _users(raw: pd.DataFrame | None, seen: IntArray) -> tuple[pd.DataFrame, Chec
 
 
 def _identity(checks: Checks, column: str) -> npt.NDArray[np.int64]:
-    """Ids of a table that has one row for each; a repeated id is set aside."""
+    """Return the ids of a table with one row per id. Rows with a repeated id are marked as bad."""
     _refuse_if_empty(checks, column)
     ids = checks.numbers(column, whole=True).astype(np.int64)
     checks.mark(~checks.bad & (ids < 0), f"{column} is negative")

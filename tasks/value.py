@@ -1,13 +1,13 @@
-"""What the ranks of offline requests would be worth, under assumptions that are printed beside every figure.
+"""Estimate what the ranks of offline requests would be worth. The assumptions are printed next to every figure.
 
-A request whose target stands at rank r is clicked with the click-through of a relevant item at r, a click becomes a watch with
-the watch rate, and a watch brings the revenue per watch. It decides nothing: the gate reads ranks.
+A request whose target is at rank r is clicked with the click-through of a relevant item at r. A click becomes a watch with the
+watch rate, and a watch brings the revenue per watch. The estimate decides nothing: the gate reads ranks.
 
-What offline hits do not tell. There is no counterfactual: the held-out film was watched without our list, so a hit may be a
-film that the user would have found anyway, and what the list itself would have changed is not in the data. Films that were
-shown and never watched count as worth nothing, although some would have been liked, and other films of the list count nothing
-beside the one target. The users of a data set are not those of a site. So the level of a figure is as good as its assumptions,
-a difference between models is its direction and rough size, and only an online experiment measures either.
+Offline hits have limits. There is no counterfactual: the held-out film was watched without our list. So a hit may be a film that
+the user would have found anyway, and the data does not show what the list itself would have changed. Films that were shown and
+never watched count as worth nothing, although users would have liked some of them. Only the one target counts, not the other
+films of the list. The users of a dataset are not those of a site. So the level of a figure is only as good as its assumptions,
+and a difference between models shows only direction and rough size. Only an online experiment measures either.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ __all__ = ["Estimate", "Figure", "Value", "expected_clicks", "value_of"]
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean with its 95 % bootstrap interval over requests; the assumptions are taken as exact."""
+    """A mean with its 95 % bootstrap interval over requests. The assumptions are treated as exact."""
 
     mean: float
     low: float
     high: float
 
     def times(self, factor: float) -> Figure:
-        """In another unit; `factor` >= 0."""
+        """Return the figure in another unit; `factor` >= 0."""
         return Figure(self.mean * factor, self.low * factor, self.high * factor)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one model, or of the difference of two on the same requests."""
+    """The estimate for one model, or for the difference between two models on the same requests."""
 
     clicks: Figure  # per 1,000 requests
     watches: Figure  # per 1,000 requests
@@ -50,7 +50,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Value:
-    """Estimates with what they rest on."""
+    """Estimates, with the assumptions behind them."""
 
     currency: str
     models: dict[str, Estimate]
@@ -59,7 +59,7 @@ class Value:
 
 
 def value_of(rankings: Mapping[str, Ranking], challenger: str, settings: ValueSettings, *, resamples: int, seed: int) -> Value:
-    """Value of every model of `rankings`, all of the same requests, and of the challenger over each other one."""
+    """Estimate the value of each model, and of the challenger over each other model. All `rankings` are of the same requests."""
     clicks = {name: expected_clicks(ranking.ranks, settings) for name, ranking in rankings.items()}
     models, differences = {}, {}
     for name, values in clicks.items():
@@ -72,7 +72,7 @@ def value_of(rankings: Mapping[str, Ranking], challenger: str, settings: ValueSe
 
 
 def expected_clicks(ranks: IntArray, settings: ValueSettings) -> FloatArray:
-    """(R,) probability that each request's target is clicked; 0 below the shown positions and of a miss."""
+    """(R,) probability that each request's target is clicked; 0 for a miss and below the shown positions."""
     by_position = np.array([*settings.click_through_by_position, 0.0])
     shown = len(by_position) - 1
     return by_position[np.minimum(ranks - 1, shown)]
@@ -99,6 +99,6 @@ def _assumptions(settings: ValueSettings) -> list[str]:
         f"{settings.watch_rate:.1%} of the clicks become a watch (value.watch_rate).",
         f"A watch brings {settings.revenue_per_watch:g} {settings.currency} (value.revenue_per_watch).",
         f"There are {settings.requests_per_month:,} requests a month (value.requests_per_month).",
-        "Only the held-out film counts, and it was watched without this list: no figure says what showing the list would change.",
-        "Intervals are over requests and take the assumptions as exact. Nothing of this decides on a promotion.",
+        "Only the held-out film counts, and it was watched without this list, so no figure shows what the list would change.",
+        "Intervals are over requests and treat the assumptions as exact. None of these figures affects a promotion.",
     ]

@@ -1,7 +1,8 @@
-"""Program that writes one run to Weights & Biases, apart from the run itself: JSON lines on stdin say what.
+"""Program that writes one run to Weights & Biases, outside the process of the run. It reads JSON lines from stdin.
 
-`{"init": {...}}` comes first, then `{"epoch": {...}}` rows, `{"summary": {...}}`, and `{"finish": exit code}`. Input that ends
-without a finish is a run that was killed. Nothing of the product is imported: what wandb does to a process stays in this one.
+`{"init": {...}}` comes first, then `{"epoch": {...}}` rows, `{"summary": {...}}`, and `{"finish": exit code}`. If the input ends
+without a finish, the run was killed. No module of the product is imported, and whatever wandb does to a process affects only this
+one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, TextIO
 
 
 def main(lines: TextIO, timeout_s: float) -> None:
-    """Write what `lines` say. Once they have ended, the process lives `timeout_s` at most: its parent may be gone."""
+    """Write the contents of `lines`. After they end, the process lives at most `timeout_s`, as its parent may be dead."""
     run: Any = None
     exit_code = 1
     try:
@@ -41,8 +42,8 @@ def main(lines: TextIO, timeout_s: float) -> None:
 def _start(init: dict[str, Any]) -> Any:
     folder = Path(init["dir"]) / "wandb"
     folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK | os.X_OK):  # wandb would go on in a temporary folder
-        raise PermissionError(f"{folder} cannot be written")
+    if not os.access(folder, os.W_OK | os.X_OK):  # otherwise wandb uses a temporary folder
+        raise PermissionError(f"{folder} is not writable")
     os.environ |= {f"WANDB_{kind}_DIR": str(folder / kind.lower()) for kind in ("CACHE", "DATA", "ARTIFACT")}
     import wandb
 

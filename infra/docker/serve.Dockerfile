@@ -1,4 +1,4 @@
-# `recsys serve` and `recsys demo`, two targets: no Prefect, RecBole, Evidently or CUDA.
+# `recsys serve` and `recsys demo`, as two targets. The images contain no Prefect, RecBole, Evidently or CUDA.
 #   docker build -f infra/docker/serve.Dockerfile --target api -t recsys-serve .
 #   docker build -f infra/docker/serve.Dockerfile --target demo -t recsys-demo .
 ARG PYTHON=3.11.13-slim-bookworm
@@ -8,7 +8,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /app
 RUN python -m venv /opt/venv
 COPY requirements requirements
-# Names here, versions in the lock file. torch without CUDA; numba has the compiled recurrences.
+# The names are here, the versions in the lock file. torch comes without CUDA. numba runs the compiled recurrences.
 RUN /opt/venv/bin/pip install --index-url https://download.pytorch.org/whl/cpu --no-deps "$(grep '^torch==' requirements/core.txt)" \
     && grep -v '^torch==' requirements/dev.txt > /tmp/lock.txt \
     && /opt/venv/bin/pip install -c /tmp/lock.txt filelock fsspec jinja2 networkx sympy typing-extensions \

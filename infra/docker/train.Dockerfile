@@ -1,6 +1,6 @@
-# What a rented pod runs: CUDA, torch, and mamba-ssm and causal-conv1d compiled for the GPU generations that are for rent.
+# The image of a rented pod: CUDA, torch, and mamba-ssm and causal-conv1d compiled for the GPU generations that can be rented.
 #   docker build -f infra/docker/train.Dockerfile --build-arg COMMIT="$(git rev-parse HEAD)" -t recsys-train .
-# The two compile for an hour on 8 cores; JOBS bounds the memory that takes (about 4 GB each).
+# Compiling the two packages takes an hour on 8 cores. JOBS limits the parallel jobs, which need about 4 GB of memory each.
 ARG PYTHON=3.11.13-slim-bookworm
 ARG CUDA=13.0.1-devel-ubuntu22.04
 
@@ -14,12 +14,12 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /app
 RUN python -m venv /opt/venv
 COPY requirements/core.txt requirements/core.txt
-# torch brings CUDA's libraries as packages, so that the last stage needs no CUDA image.
+# torch brings the CUDA libraries as packages, so the last stage does not need a CUDA image.
 RUN /opt/venv/bin/pip install --extra-index-url "${TORCH_INDEX}" "torch==${TORCH}"
 RUN grep -v '^torch==' requirements/core.txt > /tmp/core.txt \
     && /opt/venv/bin/pip install --no-deps -r /tmp/core.txt
 COPY --from=cuda /usr/local/cuda-13.0 /usr/local/cuda
-# A100, RTX A6000 and A40, L4 L40 and RTX 4090, H100 and H200, B200, RTX 5090; PTX for what comes after.
+# In this order: A100; RTX A6000 and A40; L4, L40 and RTX 4090; H100 and H200; B200; RTX 5090. PTX supports later generations.
 ENV CUDA_HOME=/usr/local/cuda PATH=/usr/local/cuda/bin:$PATH MAX_JOBS=${JOBS} \
     TORCH_CUDA_ARCH_LIST="8.0;8.6;8.9;9.0;10.0;12.0+PTX" \
     MAMBA_FORCE_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE
@@ -34,7 +34,7 @@ RUN /opt/venv/bin/pip install --no-deps --no-build-isolation -e .
 FROM python:${PYTHON} AS train
 ARG COMMIT=""
 LABEL org.opencontainers.image.title="movielens-recsys train" org.opencontainers.image.revision="${COMMIT}"
-# Triton compiles a launcher for each kernel with the C compiler, when it first runs.
+# Triton uses the C compiler to build a launcher for each kernel when the kernel first runs.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc=4:12.2.0-3 libc6-dev=2.36-* \
     && rm -rf /var/lib/apt/lists/* \

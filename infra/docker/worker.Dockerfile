@@ -1,4 +1,4 @@
-# The Prefect server, the workers and `recsys setup`: the whole product on a CPU.
+# The Prefect server, the workers and `recsys setup`: the complete product on a CPU.
 #   docker build -f infra/docker/worker.Dockerfile --build-arg COMMIT="$(git rev-parse HEAD)" -t recsys-worker .
 ARG PYTHON=3.11.13-slim-bookworm
 
@@ -7,7 +7,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /app
 RUN python -m venv /opt/venv
 COPY requirements/core.txt requirements/core.txt
-# torch goes first, without CUDA; the lock file holds the exact version of everything, so nothing is left to resolve.
+# torch is installed first, without CUDA. The lock file has the exact version of every package, so nothing has to be resolved.
 RUN /opt/venv/bin/pip install --index-url https://download.pytorch.org/whl/cpu --no-deps "$(grep '^torch==' requirements/core.txt)" \
     && grep -v '^torch==' requirements/core.txt > /tmp/core.txt \
     && /opt/venv/bin/pip install --no-deps -r /tmp/core.txt

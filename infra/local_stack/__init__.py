@@ -1,1 +1,4 @@
-"""infra/compose.yaml without Docker: each service's own command as a process of this machine, for a look and for tests."""
+"""Run infra/compose.yaml without Docker, for a demo and for tests.
+
+Each service's own command runs as a process on this machine.
+"""

@@ -1,4 +1,4 @@
-"""`python -m infra.local_stack`: runs until it is stopped."""
+"""Start the local stack with `python -m infra.local_stack`. It runs until it is stopped."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from infra.local_stack.stack import local_stack
 
 
 def main(
-    services: Annotated[list[str] | None, typer.Argument(help="Services, with what they need; all by default.")] = None,
-    folder: Annotated[Path, typer.Option(help="Where data, logs and secrets are; kept afterwards.")] = Path(".recsys/stack"),
-    s3: Annotated[bool, typer.Option("--s3", help="The store on Ceph's radosgw instead of in the folder.")] = False,
+    services: Annotated[
+        list[str] | None, typer.Argument(help="Services to start, with their dependencies; all by default.")
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Folder for data, logs and secrets; kept afterwards.")] = Path(".recsys/stack"),
+    s3: Annotated[bool, typer.Option("--s3", help="Keep the store on Ceph's radosgw instead of in the folder.")] = False,
 ) -> None:
-    """Run the services of infra/compose.yaml as processes of this machine, without Docker."""
-    # Stopped by SIGTERM as by Ctrl-C: the services are stopped too.
+    """Run the services of infra/compose.yaml as processes on this machine, without Docker."""
+    # Handle SIGTERM like Ctrl-C, so that the services are stopped too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with local_stack(folder, services or (), s3=s3):

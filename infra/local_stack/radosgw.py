@@ -1,4 +1,4 @@
-"""A real S3 server without Docker: Ceph's radosgw on one monitor and one disk in a folder, loopback only."""
+"""A real S3 server without Docker: Ceph's radosgw with one monitor and one disk in a folder, on loopback only."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ms mon client mode = crc
 
 @dataclass(frozen=True)
 class RadosGateway:
-    """A running server and a user of it."""
+    """A running server and the keys of one of its users."""
 
     endpoint_url: str
     access_key: str
@@ -67,19 +67,19 @@ class RadosGateway:
     config: Path
 
     def add_user(self, name: str) -> RadosGateway:
-        """The same server as another user, with no rights but those that a bucket's policy gives it."""
+        """Create a user, and return the same server with its keys. The user only has the rights that a bucket policy grants."""
         made = self.admin("user", "create", f"--uid={name}", f"--display-name={name}")
         key = json.loads(made)["keys"][0]
         return replace(self, access_key=key["access_key"], secret_key=key["secret_key"])
 
     def admin(self, *arguments: str) -> str:
-        """What radosgw-admin says."""
+        """Run radosgw-admin and return its output."""
         return _run("radosgw-admin", "-c", str(self.config), "-n", "client.rgw.a", *arguments)
 
 
 @contextmanager
 def radosgw(folder: Path) -> Iterator[RadosGateway]:
-    """Start the server with everything under `folder`, and stop it afterwards."""
+    """Start the server with all its files under `folder`. Stop it and delete the folder afterwards."""
     for name in ("run", "mon", "osd", "rgw"):
         (folder / name).mkdir(parents=True)
     ports = dict(zip(("mon_v2", "mon_v1", "s3"), _free_ports(3), strict=True))
@@ -130,7 +130,7 @@ def _stop(folder: Path) -> None:
     pids = [int(file.read_text()) for file in sorted((folder / "run").glob("*.pid"), reverse=True) if file.read_text().strip()]
     for pid in pids:
         try:
-            os.kill(pid, signal.SIGKILL)  # the folder goes too: nothing is worth a clean end
+            os.kill(pid, signal.SIGKILL)  # no clean shutdown is needed: the folder is deleted too
         except ProcessLookupError:
             continue
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The services of infra/compose.yaml as commands for this machine: hosts, ports, paths and secrets in their places."""
+"""The services of infra/compose.yaml as commands for this machine, with its hosts, ports, paths and secrets."""
 
 from __future__ import annotations
 
@@ -24,34 +24,35 @@ VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 @dataclass(frozen=True)
 class Service:
-    """One service. What `x-local` says of it is in the last fields."""
+    """One service. The fields from `port` on come from its `x-local` section."""
 
     name: str
     command: list[str]
     environment: dict[str, str]
-    after: list[str]  # names of services that must be up, or have ended well
-    port: int | None  # that it listens on
+    after: list[str]  # names of services that must be up, or must have finished successfully
+    port: int | None  # port that it listens on
     health: str | None  # path that answers 200 when it is up
-    ends: bool  # it does its work and ends
+    ends: bool  # whether it does its work and exits
     needs: str | None  # secret without which it is left out
     files: dict[str, Path]  # path in the container -> file of the project
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are on this machine."""
+    """The locations of the services and their files on this machine."""
 
     folder: Path
     ports: dict[str, int]  # service -> port
     store: str
     s3_endpoint: str | None
-    usual: dict[str, int] = field(default_factory=dict)  # service -> port that compose gives it
+    usual: dict[str, int] = field(default_factory=dict)  # service -> its port in compose
 
 
 def read_services(path: Path = COMPOSE, variables: Mapping[str, str] = os.environ) -> list[Service]:
-    """The services that can run without Docker: those that have `x-local`, in an order in which each comes after what it needs.
+    """Return the services that can run without Docker, each after its dependencies. They are the ones with `x-local`.
 
-    Raises SettingsError.
+    Raises:
+        SettingsError: The file is not a compose file, or its services depend on each other in a cycle.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -59,7 +60,7 @@ def read_services(path: Path = COMPOSE, variables: Mapping[str, str] = os.enviro
             _service(name, entry, path.parent, variables) for name, entry in content["services"].items() if "x-local" in entry
         ]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise SettingsError(f"{path} is no compose file with services: {error!r}.") from error
+        raise SettingsError(f"{path} is not a compose file with services: {error!r}.") from error
     ordered: list[Service] = []
     while waiting := [service for service in services if service not in ordered]:
         names = {service.name for service in waiting}
@@ -71,7 +72,7 @@ def read_services(path: Path = COMPOSE, variables: Mapping[str, str] = os.enviro
 
 
 def localised(service: Service, layout: Layout) -> Service:
-    """The service with this machine's addresses and paths. Files that it reads are written under the layout's folder."""
+    """Return the service with this machine's addresses and paths. The files that it reads go under the layout's folder."""
     command = [_text(argument, service, layout) for argument in service.command]
     command = [
         str(layout.ports[service.name]) if argument == str(service.port) else argument
@@ -103,7 +104,7 @@ def localised(service: Service, layout: Layout) -> Service:
 
 
 def free_port(wanted: int) -> int:
-    """`wanted` if it is free, else another one."""
+    """Return the port `wanted` if it is free, or another free port."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             try:
@@ -134,7 +135,7 @@ def _service(name: str, entry: dict[str, Any], folder: Path, variables: Mapping[
 
 
 def _text(value: str, service: Service, layout: Layout) -> str:
-    """Addresses and paths in one text."""
+    """Replace the addresses and paths in a text."""
     own = layout.folder / "var" / ("work" if service.name == "worker" else service.name)
     for name, port in layout.ports.items():
         value = re.sub(rf"(?<![\w.-]){re.escape(name)}:\d+", f"127.0.0.1:{port}", value)
@@ -157,7 +158,7 @@ def _own_port(argument: str, service: Service, layout: Layout) -> str:
 
 
 def _published(value: str, layout: Layout) -> str:
-    """Addresses as browsers of this machine know them; a service's usual port may be taken by another program."""
+    """Replace the addresses that browsers on this machine use. Another program may have taken a service's usual port."""
     for name, port in layout.usual.items():
         value = re.sub(rf"(://127\.0\.0\.1):{port}\b", rf"\g<1>:{layout.ports[name]}", value)
     return value
@@ -170,7 +171,7 @@ def _of_file(content: str, service: Service, layout: Layout) -> str:
     content = re.sub(r"(?m)^code: .*$", f"code: {ROOT}", _text(content, service, layout))
     if service.port is not None:
         content = re.sub(rf"(?m)^(\s*listen ){service.port};", rf"\g<1>127.0.0.1:{layout.ports[service.name]};", content)
-    # Settings under the worker's folder, which is the one that runs see.
+    # Settings refer to the worker's folder, because runs see that one.
     return content.replace(f"{layout.folder}/var/setup", f"{layout.folder}/var/work")
 
 

@@ -1,4 +1,4 @@
-"""Starts the services in their order, waits until each is up, and stops them in the reverse order."""
+"""Start the services in order, wait until each one is up, and stop them in reverse order."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ START_S = 600
 STOP_S = 60
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "OMP_NUM_THREADS", "PYTHONPATH", "RUNPOD_API_BASE_URL", "VIRTUAL_ENV")
 BUCKET = "recsys"
-PUBLISHED = ("prefect", "proxy", "demo")  # what browsers go to
+PUBLISHED = ("prefect", "proxy", "demo")  # services that browsers open
 
 
 @dataclass(frozen=True)
 class Running:
-    """A stack that is up."""
+    """A running stack."""
 
     layout: Layout
     processes: dict[str, subprocess.Popen[bytes]]
-    left_out: dict[str, str]  # service -> why
+    left_out: dict[str, str]  # service -> reason
 
     def url(self, service: str) -> str:
         return f"http://127.0.0.1:{self.layout.ports[service]}"
@@ -46,16 +46,22 @@ class Running:
 def local_stack(
     folder: Path, only: Sequence[str] = (), *, s3: bool = False, usual_ports: bool = True, tell: Callable[[str], None] = print
 ) -> Iterator[Running]:
-    """The services of infra/compose.yaml (or those of `only` with what they need), with everything under `folder`; `s3`: with a
-    store on Ceph's radosgw instead of in a folder. Their ports are compose's where those are free; without `usual_ports` any, so
-    that several stacks can start at once.
+    """Start the services of infra/compose.yaml, and stop them at the end of the block.
 
-    Raises SettingsError where a program is missing or a service does not come up, with the end of its log.
+    Args:
+        folder: Folder for all data, logs and secrets.
+        only: Services to start, with their dependencies; all if empty.
+        s3: Keep the store on Ceph's radosgw instead of in the folder.
+        usual_ports: Use compose's ports if they are free. If False, use any free ports, so that several stacks can start at once.
+        tell: Receives one line of progress per service.
+
+    Raises:
+        SettingsError: A program is missing, or a service does not come up. The message has the end of the service's log.
     """
     folder = folder.absolute()
     for name in ("logs", "secrets", "var"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o711)  # PostgreSQL runs as a user of its own
+    folder.chmod(0o711)  # PostgreSQL runs as its own user
     (folder / "secrets").chmod(0o700)
     subprocess.run(["sh", str(ROOT / "infra" / "compose" / "make-secrets"), str(folder / "secrets")], check=True)
     services = _chosen(read_services(), only)
@@ -72,12 +78,12 @@ def local_stack(
 
 
 def _chosen(services: list[Service], only: Sequence[str]) -> list[Service]:
-    """The services asked for, with those that they come after."""
+    """Return the requested services and their dependencies."""
     if not only:
         return services
     known = {service.name: service for service in services}
     if unknown := set(only) - set(known):
-        raise SettingsError(f"There is no service {', '.join(sorted(unknown))}; known are {', '.join(known)}.")
+        raise SettingsError(f"There is no service {', '.join(sorted(unknown))}. The services are {', '.join(known)}.")
     wanted, open_ = set(only), list(only)
     while open_:
         more = set(known[open_.pop()].after) & set(known) - wanted
@@ -87,7 +93,7 @@ def _chosen(services: list[Service], only: Sequence[str]) -> list[Service]:
 
 
 def _distinct(ports: dict[str, int]) -> dict[str, int]:
-    """No two services on one port, although each found its own free."""
+    """Give each service a port of its own: two services may have found the same port free."""
     taken: set[int] = set()
     for name, port in ports.items():
         while port in taken:
@@ -130,7 +136,7 @@ def _start(service: Service, running: Running, tell: Callable[[str], None]) -> N
 
 
 def _prepared(service: Service, layout: Layout, own: Path) -> list[str]:
-    """What the image of a foreign program does before its command."""
+    """Prepare a third-party program as its image would, and return the command."""
     command = list(service.command)
     if service.name == "postgres":
         return _postgres(command, service, layout, own)
@@ -149,7 +155,8 @@ def _postgres(command: list[str], service: Service, layout: Layout, own: Path) -
         shutil.chown(own, "postgres")
         if subprocess.run([*other, "test", "-w", str(own)], check=False, cwd="/").returncode:
             raise SettingsError(
-                f"The user postgres, as whom PostgreSQL must run, does not get to {own}: give another --folder, such as /var/tmp/stack."
+                f"PostgreSQL must run as the user postgres, who cannot access {own}. "
+                "Give another --folder, such as /var/tmp/stack."
             )
     if not (own / "data").exists():
         password = (layout.folder / "secrets" / "postgres_password").read_text(encoding="utf-8")
@@ -178,7 +185,7 @@ def _start_s3(stack: ExitStack, folder: Path, tell: Callable[[str], None]) -> st
         raise SettingsError(
             f"{', '.join(missing)} not installed: apt-get install -y --no-install-recommends radosgw ceph-mon ceph-osd"
         )
-    # A short path: Ceph's admin sockets have at most 107 characters.
+    # Use a short path: the path of an admin socket of Ceph has at most 107 characters.
     gateway = stack.enter_context(radosgw(Path(tempfile.mkdtemp(prefix="rgw"))))
     keys = {"aws_access_key_id": gateway.access_key, "aws_secret_access_key": gateway.secret_key}
     session = boto3.session.Session()
@@ -203,7 +210,7 @@ def _wait_for(service: Service, process: subprocess.Popen[bytes], running: Runni
         if not service.ends and _answers(service, running):
             return
         time.sleep(0.3)
-    raise SettingsError(f"{service.name} was not up in {START_S} s:\n{_tail(running.log(service.name))}")
+    raise SettingsError(f"{service.name} was not up within {START_S} s:\n{_tail(running.log(service.name))}")
 
 
 def _answers(service: Service, running: Running) -> bool:
@@ -230,7 +237,7 @@ def _stop(processes: dict[str, subprocess.Popen[bytes]]) -> None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=STOP_S)
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # what a service has left behind
+            os.killpg(process.pid, signal.SIGKILL)  # processes that the service left behind
         process.wait()
 
 

@@ -1,4 +1,7 @@
-"""The whole RunPod account, for people and for the hourly sweep: what is rented, for which run, and what nobody wants any more."""
+"""The pods of a RunPod account: which pods are rented, for which run, and which ones no run needs any more.
+
+Used by people and by the hourly sweep.
+"""
 
 from __future__ import annotations
 
@@ -39,18 +42,18 @@ class Rented:
     usd_per_hour: float
     age_s: float | None
     usd: float
-    """So far."""
+    """The cost so far."""
     pool: str
-    """Work pool by name; `other` for a pod that is none of this Prefect server's."""
+    """Name of the work pool, or `other` if the pod does not belong to this Prefect server."""
     run: str
-    """Flow run's name and state, or why it is not known."""
+    """Name and state of the flow run, or why they are not known."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 async def rented() -> list[Rented]:
-    """All pods of the account, the dearest first. Raises RunPodError, SettingsError."""
+    """Return all pods of the account, the most expensive first. Raises RunPodError or SettingsError."""
     async with AsyncExitStack() as stack:
         settings, runpod, prefect = await _open(stack)
         pods = await runpod.list_pods(settings.attempts)
@@ -60,10 +63,20 @@ async def rented() -> list[Rented]:
 
 
 async def sweep(looks: int = 3) -> list[Rented]:
-    """Reconcile the pools of this Prefect server as their workers do, in so many looks: pods that no run wants, or that are too
-    old, are deleted, and runs whose pod is gone are marked. The pods that this has ended.
+    """Reconcile the pools of this Prefect server, as their workers do.
 
-    Pods of other pools are left alone: another Prefect server may share the account. Raises RunPodError, SettingsError.
+    Pods that no run needs, or that are too old, are deleted. Runs whose pod is gone are marked. Pods of other pools are left
+    alone: another Prefect server may share the account.
+
+    Args:
+        looks: Number of checks.
+
+    Returns:
+        The pods that existed before and are gone now.
+
+    Raises:
+        RunPodError: RunPod failed or refused a request.
+        SettingsError: A setting is not allowed, or there is no key.
     """
     async with AsyncExitStack() as stack:
         settings, runpod, prefect = await _open(stack)

@@ -1,4 +1,4 @@
-"""The block that holds a RunPod account's key."""
+"""The Prefect block that holds the key of a RunPod account."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ __all__ = ["RunPodCredentials", "api_key"]
 
 
 class RunPodCredentials(Block):
-    """A RunPod account."""
+    """Credentials of a RunPod account."""
 
     _block_type_name = "RunPod Credentials"
     _block_type_slug = "runpod-credentials"
-    _description = "Key of a RunPod account, for the worker of type runpod and `recsys gpu`."
+    _description = "API key of a RunPod account, for workers of type runpod and for `recsys gpu`."
 
     api_key: SecretStr = Field(description="API key with the right to read and write pods.")
 
 
 async def api_key(settings: RunPodSettings) -> SecretStr:
-    """The account's key: RUNPOD_API_KEY in the environment, or the block of `settings`. Raises SettingsError."""
+    """Return the account's key, from RUNPOD_API_KEY in the environment or from the block that `settings` names.
+
+    Raises SettingsError if there is no key.
+    """
     given = os.environ.get("RUNPOD_API_KEY")
     if given:
         return SecretStr(given)
@@ -32,7 +35,7 @@ async def api_key(settings: RunPodSettings) -> SecretStr:
         block: RunPodCredentials = await RunPodCredentials.aload(settings.credentials_block)
     except ValueError as error:
         raise SettingsError(
-            f"There is no RunPod key: set RUNPOD_API_KEY, or save a block RunPod Credentials named {settings.credentials_block} (in the "
-            "Prefect UI under Blocks)."
+            f"There is no RunPod key. Set RUNPOD_API_KEY, or save a RunPod Credentials block named "
+            f"{settings.credentials_block} (in the Prefect UI under Blocks)."
         ) from error
     return block.api_key

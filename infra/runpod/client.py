@@ -1,8 +1,8 @@
-"""Client of RunPod's REST API v2 (https://docs.runpod.io/api-reference-v2), on httpx.
+"""Client of RunPod's REST API v2 (https://docs.runpod.io/api-reference-v2), based on httpx.
 
-Reading and deleting are repeated with backoff. A create is repeated only where nothing can have been made: after an answer
-that does not settle it, it raises AmbiguousError and the caller looks for the pod first. Bodies are never logged, nor put into
-a message: a pod's environment carries secrets.
+Reads and deletes are retried with backoff. A create is retried only if it cannot have made a pod. If the outcome is unknown,
+the client raises AmbiguousError, and the caller looks for the pod first. Bodies never appear in logs or messages: the
+environment of a pod carries secrets.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from infra.runpod.pods import GpuType, Pod
 __all__ = ["RunPodClient"]
 
 Answer = TypeVar("Answer", bound=BaseModel)
-USER_AGENT = "movielens-recsys/1 (httpx)"  # RunPod's proxy refuses the default of some libraries
-CLOSE_S = 2.0  # a Date header is rounded, and its answer took a while
+USER_AGENT = "movielens-recsys/1 (httpx)"  # RunPod's proxy rejects the default user agents of some libraries
+CLOSE_S = 2.0  # a smaller difference is ignored: the Date header is rounded, and the answer took some time
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class RunPodClient:
-    """Use it as an async context manager. Raises RunPodError or one of its kinds."""
+    """Client of one account, to be used as an async context manager. Raises RunPodError or one of its subclasses."""
 
     def __init__(
         self,
@@ -70,27 +70,35 @@ class RunPodClient:
         await self._http.aclose()
 
     def time(self) -> datetime:
-        """Now, by the clock that dates the pods: RunPod's, as its last answer told it."""
+        """Return the current time by the clock that dates the pods: RunPod's clock, according to its last answer."""
         return self._now() - timedelta(seconds=self._ahead_s)
 
     async def list_pods(self, attempts: int = 1) -> list[Pod]:
-        """All pods of the account; who lists at a steady pace needs one try. An answer with one unreadable entry is none:
-        nothing may be concluded from a part."""
-        answer = await self._patiently("GET", "/pods", "the list of pods", attempts=attempts)
+        """Return all pods of the account.
+
+        If one entry is unreadable, the answer fails: nothing may be concluded from a partial list. A caller that lists at a
+        steady pace needs only one attempt.
+        """
+        answer = await self._patiently("GET", "/pods", "the request for the list of pods", attempts=attempts)
         return _entries(answer, "pods", Pod)
 
     async def get_pod(self, pod_id: str) -> Pod:
-        """Raises PodNotFoundError."""
-        what = f"a look at pod {pod_id}"
+        """Return a pod. Raises PodNotFoundError if it does not exist."""
+        what = f"the request for pod {pod_id}"
         return _read(await self._patiently("GET", f"/pods/{pod_id}", what), Pod, what)
 
     async def create_pod(self, body: dict[str, Any]) -> Pod:
-        """Rent one pod, one try; only 429 is waited out, as nothing was made.
+        """Rent one pod, in a single attempt. Only 429 is retried, because then no pod was made.
 
-        Raises CandidateRefusedError or CandidateForbiddenError (try another candidate), UnavailableError (nothing was made,
-        try again), AmbiguousError (a pod may exist: look for it), AccountError or RequestRefusedError (nothing helps).
+        Raises:
+            CandidateRefusedError: Try another candidate.
+            CandidateForbiddenError: Try another candidate.
+            UnavailableError: No pod was made. Try again.
+            AmbiguousError: A pod may exist. Look for it.
+            AccountError: Trying again does not help.
+            RequestRefusedError: Trying again does not help.
         """
-        what = f"the creation of pod {body.get('name', '')}"
+        what = f"the request to create pod {body.get('name', '')}"
         for attempt in range(self._settings.attempts):
             try:
                 return _read(await self._once("POST", "/pods", what, creating=True, body=body), Pod, what)
@@ -99,28 +107,31 @@ class RunPodClient:
                     raise
                 await self._sleep(self._backoff_s(attempt, error))
             except UnavailableError as error:
-                if not isinstance(error.__cause__, NEVER_SENT):  # an answer that cannot be read: 201 perhaps
+                if not isinstance(error.__cause__, NEVER_SENT):  # an unreadable answer, perhaps a 201
                     raise AmbiguousError(str(error)) from error
                 raise
         raise AssertionError("unreachable")
 
     async def delete_pod(self, pod_id: str) -> bool:
-        """Delete the pod; False where it was gone already. Raises PodConflictError where it is locked."""
+        """Delete the pod. Returns False if it no longer existed. Raises PodConflictError if it is locked."""
         try:
-            await self._patiently("DELETE", f"/pods/{pod_id}", f"the deletion of pod {pod_id}")
+            await self._patiently("DELETE", f"/pods/{pod_id}", f"the request to delete pod {pod_id}")
         except PodNotFoundError:
             return False
         return True
 
     async def gpu_types(self, *, count: int, cloud: str) -> list[GpuType]:
-        """The catalogue, with what is free for pods of `count` GPUs in `cloud`. It is no reservation."""
+        """Return the catalogue, with the availability for pods of `count` GPUs in `cloud`. Nothing is reserved."""
         query = {"include": "AVAILABILITY", "product": "POD", "count": str(count), "cloud": cloud}
-        answer = await self._patiently("GET", "/catalog/gpus", "the catalogue of GPUs", query)
+        answer = await self._patiently("GET", "/catalog/gpus", "the request for the GPU catalogue", query)
         return _entries(answer, "gpus", GpuType)
 
     async def log_tail(self, pod_id: str, lines: int, seconds: float = 5.0) -> list[str]:
-        """Up to `lines` last lines of the pod's log, or fewer where it says no more within `seconds`, or none where it fails:
-        the stream stays open and is best effort."""
+        """Return the last lines of the pod's log, at most `lines`. This is best effort.
+
+        The stream stays open, so reading stops after `seconds`, perhaps with fewer lines. If the request fails, the result is
+        empty.
+        """
         found: deque[str] = deque(maxlen=lines)
         if lines == 0:
             return []
@@ -140,7 +151,7 @@ class RunPodClient:
     async def _patiently(
         self, method: str, path: str, what: str, query: dict[str, str] | None = None, attempts: int | None = None
     ) -> Any:
-        """Repeats what may pass; what is idempotent only."""
+        """Send an idempotent request, and retry it after transient errors."""
         most = attempts or self._settings.attempts
         for attempt in range(most):
             try:
@@ -153,7 +164,7 @@ class RunPodClient:
 
     def _backoff_s(self, attempt: int, error: RunPodError) -> float:
         if isinstance(error, RateLimitedError):
-            return 0.0  # the pace waits as long as Retry-After says
+            return 0.0  # the pace already waits for Retry-After
         return min(self._settings.max_backoff_s, self._settings.backoff_s * 2.0**attempt) * (0.75 + random.random() / 2)
 
     async def _once(
@@ -185,13 +196,16 @@ class RunPodClient:
         raise sorted_error(answer.status_code, problem, what, creating=creating, wait_s=wait_s)
 
     def _heed_time(self, headers: Mapping[str, str]) -> None:
-        with suppress(ValueError):  # as where a proxy has taken it out
+        with suppress(ValueError):  # for example, a proxy has removed the header
             ahead = (self._now() - parsedate_to_datetime(headers.get("date", ""))).total_seconds()
             self._ahead_s = ahead if abs(ahead) > CLOSE_S else 0.0
 
 
 def _problem(answer: httpx.Response, secrets: list[str]) -> dict[str, Any]:
-    """The problem+json of an error, which may quote what was sent; a proxy in between answers with a page instead."""
+    """Return the problem+json of an error, or an empty one if a proxy in between has answered with a page instead.
+
+    The answer may quote the request, so the secrets are masked.
+    """
     try:
         problem = answer.json()
     except ValueError:
@@ -209,7 +223,7 @@ def _json(answer: httpx.Response, what: str) -> Any:
     try:
         return answer.json()
     except ValueError as error:
-        raise UnavailableError(f"RunPod's answer to {what} is no JSON ({answer.status_code}).") from error
+        raise UnavailableError(f"RunPod's answer to {what} is not JSON ({answer.status_code}).") from error
 
 
 def _read(content: Any, model: type[Answer], what: str) -> Answer:
@@ -225,11 +239,11 @@ def _entries(content: Any, name: str, model: type[Answer]) -> list[Answer]:
     found = content.get(name) if isinstance(content, dict) else None
     if not isinstance(found, list):
         raise UnavailableError(f"RunPod's answer has no list {name!r}.")
-    return [_read(entry, model, f"the list of {name}") for entry in found]
+    return [_read(entry, model, f"the request for the list of {name}") for entry in found]
 
 
 def _seconds(header: str | None) -> float:
-    """Retry-After in integer seconds; a minute where it is missing, the window of RunPod's shortest limit."""
+    """Return Retry-After in seconds. If it is missing, return a minute, which is the window of RunPod's shortest limit."""
     return float(header) if header is not None and header.isdigit() else 60.0
 
 
@@ -238,4 +252,4 @@ def _log_line(data: str) -> str:
         line = str(json.loads(data)["line"])
     except (ValueError, KeyError, TypeError):
         line = data.strip()
-    return line.replace("\x00", "")  # which PostgreSQL does not take in a text
+    return line.replace("\x00", "")  # PostgreSQL does not accept this character in a text

@@ -1,4 +1,4 @@
-"""What RunPod can refuse or fail, sorted by what is to be done (its create page's own table of statuses)."""
+"""RunPod's refusals and failures, sorted by what the caller should do (after the table of statuses on the API's create page)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
     "sorted_error",
 ]
 
-# Texts seen of a lack of machines; status 400 means that, or a broken rule.
+# Observed texts that mean a lack of machines. Status 400 means either that or a broken rule.
 CAPACITY = ("no longer any instances", "does not have the resources")
 
 
@@ -29,11 +29,11 @@ class RunPodError(RecsysError):
 
 
 class AccountError(RunPodError):
-    """401, 402, 403 outside of a create: the key or the balance; no repetition helps."""
+    """401, 402, or 403 outside of a create: the key or the balance is the problem. A retry does not help."""
 
 
 class RequestRefusedError(RunPodError):
-    """413, 422 and the like: the request itself is wrong; `errors` are RunPod's reasons."""
+    """413, 422 and similar: the request itself is wrong. `errors` has RunPod's reasons."""
 
     def __init__(self, message: str, errors: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class RequestRefusedError(RunPodError):
 
 
 class CandidateRefusedError(RunPodError):
-    """400 to a create: no machine is free, or a rule is broken; only the text tells them apart, so `capacity` is advisory."""
+    """400 to a create: no machine is free, or a rule is broken. Only the text shows which one, so `capacity` is advisory."""
 
     def __init__(self, message: str, detail: str) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class CandidateRefusedError(RunPodError):
 
 
 class CandidateForbiddenError(RunPodError):
-    """403 to a create: this GPU type or place is not open to the account."""
+    """403 to a create: this GPU type or location is not open to the account."""
 
 
 class PodNotFoundError(RunPodError):
@@ -57,15 +57,15 @@ class PodNotFoundError(RunPodError):
 
 
 class PodConflictError(RunPodError):
-    """409: the pod's status or lock does not allow it now."""
+    """409: the pod's status or lock does not allow the request now."""
 
 
 class UnavailableError(RunPodError):
-    """5xx, no connection, or an answer that cannot be read: it may pass."""
+    """5xx, no connection, or an unreadable answer: the error may be transient."""
 
 
 class RateLimitedError(UnavailableError):
-    """429; `wait_s` is Retry-After."""
+    """429: too many requests. `wait_s` is Retry-After in seconds."""
 
     def __init__(self, message: str, wait_s: float) -> None:
         super().__init__(message)
@@ -73,12 +73,19 @@ class RateLimitedError(UnavailableError):
 
 
 class AmbiguousError(RunPodError):
-    """A create without an answer that settles it: a pod may exist and be billed."""
+    """The outcome of a create is unknown: a pod may exist and be billed."""
 
 
 def sorted_error(status: int, problem: dict[str, Any], what: str, *, creating: bool, wait_s: float) -> RunPodError:
-    """The error of an answer: `status`, its problem+json, and `what` was asked for in words. Reads no other part of it: a
-    body may carry a pod's environment."""
+    """Return the error for an answer. Other parts of the answer are not read: a body may carry the environment of a pod.
+
+    Args:
+        status: HTTP status.
+        problem: The problem+json of the answer.
+        what: The request, in words.
+        creating: Whether the request was a create.
+        wait_s: Retry-After in seconds.
+    """
     detail = str(problem.get("detail") or problem.get("title") or "no reason given")
     reasons = tuple(str(reason) for reason in problem.get("errors") or ())
     said = f"RunPod answered {status} to {what}: {detail}{''.join(f'; {reason}' for reason in reasons)}."
@@ -98,4 +105,4 @@ def sorted_error(status: int, problem: dict[str, Any], what: str, *, creating: b
         return CandidateRefusedError(said, detail)
     if status >= 500 or status == 408:
         return AmbiguousError(said) if creating else UnavailableError(said)
-    return RequestRefusedError(f"{said} Mend the work pool's job variables.", reasons)
+    return RequestRefusedError(f"{said} Correct the work pool's job variables.", reasons)

@@ -1,4 +1,4 @@
-"""What a deployment on a work pool of type `runpod` can set: the fields of the pool's form."""
+"""The job variables of a work pool of type `runpod`: the fields of the pool's form, which a deployment can set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunPodJobConfiguration", "RunPodVariables"]
 
-# Settings of the worker's own machine, which mean nothing in a pod; what a deployment's env sets is kept.
+# Settings of the worker's own machine. They mean nothing in a pod, so they are removed unless a deployment's env sets them.
 NOT_FOR_PODS = (
     "PREFECT_HOME",
     "PREFECT_LOCAL_STORAGE_PATH",
@@ -36,50 +36,50 @@ class _Fields(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     image: str = Field(default="ghcr.io/movielens-recsys/train:latest", title="Image")
-    """Image with this product and its requirements for CUDA (infra/docker/train.Dockerfile)."""
+    """Image with this product and its CUDA requirements (infra/docker/train.Dockerfile)."""
     gpu_types: list[str] = Field(
         default=["NVIDIA GeForce RTX 4090", "NVIDIA RTX A6000", "NVIDIA L40S", "NVIDIA A100 80GB PCIe"],
         min_length=1,
         title="GPU types",
     )
-    """GPU types by preference, with RunPod's ids. Those that the catalogue calls free are tried first."""
+    """RunPod ids of GPU types, in order of preference. Types that the catalogue lists as available are tried first."""
     gpu_count: int = Field(default=1, ge=1, title="GPUs")
-    """GPUs of the pod."""
+    """Number of GPUs of the pod."""
     cloud: Literal["SECURE", "COMMUNITY"] = Field(default="SECURE", title="Cloud")
-    """RunPod's own data centers, or hosts of others."""
+    """SECURE: RunPod's own data centers. COMMUNITY: hosts of other providers."""
     data_centers: list[str] = Field(default=[], title="Data centers")
-    """Data centers to rent in, for example EU-RO-1; any where empty. A network volume needs its own one."""
+    """Data centers to rent in, for example EU-RO-1. Empty means any. A network volume needs the data center that it is in."""
     disk_gb: int = Field(default=40, ge=1, title="Container disk (GB)")
-    """Disk of the container, which ends with the pod."""
+    """Size of the container's disk. The disk is deleted with the pod."""
     network_volume: str | None = Field(default=None, title="Network volume")
-    """Id of a network volume to mount, for example as a cache of data sets."""
+    """Id of a network volume to mount, for example as a cache of datasets."""
     network_volume_path: str = Field(default="/runpod-volume", title="Network volume's path")
-    """Where the network volume is mounted."""
+    """Path at which the network volume is mounted."""
     registry: str | None = Field(default=None, title="Registry credential")
     """Id of RunPod's credential for a private image."""
-    min_cuda_version: str | None = Field(default=None, pattern=r"^\d+\.\d+$", title="Least CUDA version of the host")
-    """For example 12.8; any where empty."""
-    max_price_per_hour: float | None = Field(default=5.0, gt=0, title="Highest price (USD per hour)")
-    """GPU types whose pod costs more by the hour are not rented."""
-    max_runtime: int = Field(default=21_600, ge=60, title="Longest life (s)")
-    """Seconds after which the pod is deleted and its run crashed, whatever it does."""
-    max_cost: float | None = Field(default=20.0, gt=0, title="Highest cost (USD)")
-    """Cost of one pod at which it is deleted and its run crashed: with its price it may shorten the longest life."""
-    startup_timeout: int = Field(default=1800, ge=1, title="Longest start (s)")
-    """Seconds from the creation of the pod in which the run must begin: the image is pulled in them."""
-    capacity_timeout: int = Field(default=3600, ge=0, title="Longest wait for a GPU (s)")
-    """Seconds for which the worker goes on asking while no GPU type is free."""
+    min_cuda_version: str | None = Field(default=None, pattern=r"^\d+\.\d+$", title="Minimum CUDA version of the host")
+    """For example 12.8. Empty means any."""
+    max_price_per_hour: float | None = Field(default=5.0, gt=0, title="Maximum price (USD per hour)")
+    """A GPU type is not rented if the pod would cost more than this per hour."""
+    max_runtime: int = Field(default=21_600, ge=60, title="Maximum lifetime (s)")
+    """Seconds after which the pod is deleted and its run is marked crashed, whatever it does."""
+    max_cost: float | None = Field(default=20.0, gt=0, title="Maximum cost (USD)")
+    """Cost at which a pod is deleted and its run is marked crashed. Depending on the price, this may shorten its lifetime."""
+    startup_timeout: int = Field(default=1800, ge=1, title="Startup timeout (s)")
+    """Seconds from the creation of the pod within which the run must start. They include the time to pull the image."""
+    capacity_timeout: int = Field(default=3600, ge=0, title="Maximum wait for a GPU (s)")
+    """Seconds for which the worker keeps trying while no GPU type is available."""
     command_style: Literal["auto", "exec", "args"] = Field(default="auto", title="How the command is sent")
-    """`exec`: cmd and entrypoint; `args`: a JSON text, for descriptions of the API before September 2026; `auto`: the first,
-    and the second where it is refused."""
+    """`exec`: as cmd and entrypoint. `args`: as a JSON text, for API descriptions before September 2026. `auto`: as `exec`, or as
+    `args` if that is refused."""
 
 
 class RunPodVariables(BaseVariables, _Fields):
-    """The pool's form."""
+    """The fields of the pool's form."""
 
 
 class RunPodJobConfiguration(BaseJobConfiguration, _Fields):
-    """The pool's form, filled in for one flow run."""
+    """The fields of the pool's form, filled in for one flow run."""
 
     _marks: Marks | None = PrivateAttr(default=None)
 
@@ -92,29 +92,37 @@ class RunPodJobConfiguration(BaseJobConfiguration, _Fields):
         worker_name: str | None = None,
         worker_id: UUID | None = None,
     ) -> None:
-        """Raises OrderError where the run could not work in a pod."""
+        """Fill in the configuration for a flow run. Raises OrderError if the run could not work in a pod."""
         own = dict(self.env)
         super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id)
         if "RUNPOD_API_KEY" in own:
             raise OrderError(
-                "The job variable env sets RUNPOD_API_KEY: a pod gets a key for itself, and must not have the account's. Take it out."
+                "The job variable env sets RUNPOD_API_KEY. A pod gets its own key and must not have the account's. "
+                "Remove the variable."
             )
         if any(name.startswith(MARKS) for name in own):
-            raise OrderError(f"The job variable env sets {MARKS}..., which the worker sets itself. Take it out.")
+            raise OrderError(f"The job variable env sets {MARKS}..., which the worker sets itself. Remove it.")
         self.env = {k: v for k, v in self.env.items() if k in own or not k.startswith(NOT_FOR_PODS)}
         assert work_pool is not None, "a worker prepares runs of its pool"
         self._marks = Marks(work_pool.id, flow_run.id, flow_run.run_count, self.startup_timeout, self.max_runtime, self.max_cost)
         self.name = self._marks.name
 
     def order(self, settings: RunPodSettings, address: str = "") -> Order:
-        """What to rent; `address` is the Prefect server's, as the worker knows it. Raises OrderError where a pod could not reach
-        the server."""
+        """Return the order for the run's pod.
+
+        Args:
+            settings: Settings of the worker.
+            address: Address of the Prefect server, as the worker uses it.
+
+        Raises:
+            OrderError: A pod could not reach the server.
+        """
         assert self._marks is not None and self.command is not None, "prepared"
         server = self.env.get("PREFECT_API_URL") or ""
         if not server or (is_loopback(server) and not is_loopback(settings.base_url)):
             raise OrderError(
-                f"PREFECT_API_URL is {server or 'not set'}, which a pod cannot reach. Give the worker, or the job variable env, the "
-                "server's public address."
+                f"PREFECT_API_URL is {server or 'not set'}, which a pod cannot reach. Set the server's public address, for the "
+                "worker or in the job variable env."
             )
         env = {name: value for name, value in self.env.items() if value is not None}
         fields: dict[str, Any] = self.model_dump(include=set(_Fields.model_fields) & set(Order.__dataclass_fields__))

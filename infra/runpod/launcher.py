@@ -1,8 +1,8 @@
-"""What a pod runs: one flow run, once, however often RunPod starts the container.
+"""The program that runs inside a pod. It executes one flow run once, however often RunPod starts the container.
 
-A container that exits is started again, whatever its status, and is paid for on. So this process executes the run only where
-the server says that it is due and names this very pod, then stays until somebody deletes the pod. Where nobody does, it asks
-RunPod itself, with the pod's own key; that may be refused, so it is never relied on.
+RunPod restarts a container that exits, whatever its status, and keeps billing it. So this process executes the run only if the
+server reports that the run is due and names this very pod. Afterwards it stays alive until the pod is deleted from outside. If
+nobody deletes the pod, the process asks RunPod to do so, with the pod's own key. RunPod may refuse, so nothing relies on it.
 
     python -m infra.runpod.launcher -- prefect flow-run execute
 """
@@ -25,12 +25,12 @@ import httpx
 __all__ = ["Server", "Turn", "execute", "main", "turn_of"]
 
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-STOP_S = 8.0  # RunPod's own grace, between SIGTERM and SIGKILL, is about ten seconds
+STOP_S = 8.0  # RunPod's own grace period between SIGTERM and SIGKILL is about ten seconds
 
 
 @dataclass(frozen=True)
 class Turn:
-    """`execute`, `wait`, or `rest`; with `crash`, the run is to be marked crashed for that reason."""
+    """The action of this container: `execute`, `wait` or `rest`. If `crash`, the run is also marked crashed, with `why`."""
 
     action: str
     why: str
@@ -38,7 +38,7 @@ class Turn:
 
 
 def turn_of(run: Mapping[str, Any] | None, pod: str, attempt: int) -> Turn:
-    """What this container is to do, by the run as the server tells it; None where it does not exist."""
+    """Decide what this container does, by the server's view of the run. `run` is None if the run does not exist."""
     if run is None:
         return Turn("rest", "the run does not exist")
     state = run["state"]["type"]
@@ -52,13 +52,13 @@ def turn_of(run: Mapping[str, Any] | None, pod: str, attempt: int) -> Turn:
         return Turn("execute", "it is due") if run["run_count"] <= attempt else Turn("rest", "this pod's attempt is over")
     retries_here = state == "SCHEDULED" and run["empirical_policy"]["retry_type"] == "in_process"
     if state == "RUNNING" or retries_here:
-        why = f"The container of the pod {pod} ended in the midst of the run and was started again: it was killed, most often for memory."
+        why = f"RunPod restarted the container of the pod {pod} during the run: it was killed, usually for lack of memory."
         return Turn("rest", why, crash=True)
     return Turn("rest", f"the run is {state.lower()}")
 
 
 class Server:
-    """The Prefect server, as far as a pod needs it."""
+    """The part of the Prefect server that a pod needs."""
 
     def __init__(self, environment: Mapping[str, str], run: str) -> None:
         headers, auth = {}, None
@@ -71,7 +71,7 @@ class Server:
         self._run = run
 
     def read(self) -> dict[str, Any] | None:
-        """The run; None where it does not exist. Raises httpx.HTTPError."""
+        """Return the run, or None if it does not exist. Raises httpx.HTTPError."""
         answer = self._http.get(f"/flow_runs/{self._run}")
         if answer.status_code == 404:
             return None
@@ -79,14 +79,14 @@ class Server:
         return found
 
     def crash(self, message: str) -> None:
-        """Mark the run crashed; where that fails, the worker outside does it."""
+        """Mark the run crashed. If that fails, the worker outside the pod does it."""
         state = {"type": "CRASHED", "name": "Crashed", "message": message}
         with suppress(httpx.HTTPError):
             self._http.post(f"/flow_runs/{self._run}/set_state", json={"state": state}).raise_for_status()
 
 
 def execute(command: list[str], seconds: float) -> int | None:
-    """Exit status of the command, in a process group of its own; None where it was killed after so many seconds."""
+    """Run the command in its own process group. Returns its exit status, or None if it was killed after `seconds`."""
     process = subprocess.Popen(command, start_new_session=True)
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
@@ -113,7 +113,7 @@ def _end(process: subprocess.Popen[bytes], number: signal.Signals, seconds: floa
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> NoReturn:
-    """Never returns: a container that ends is started again."""
+    """Execute the run, then wait to be deleted. Never returns, because RunPod restarts a container that exits."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     pod, run = environment["RUNPOD_POD_ID"], environment["RECSYS_POD_RUN"]
     ends = time.monotonic() + float(environment["RECSYS_POD_MAX_RUNTIME_S"])
@@ -127,7 +127,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> NoReturn:
 
 
 def _work(server: Server, command: list[str], pod: str, attempt: int, ends: float) -> None:
-    """Execute the run once it is this pod's turn; return when there is nothing to do any more."""
+    """Execute the run once it is this pod's turn. Returns when there is nothing left to do."""
     turn = _read(server, pod, attempt, ends)
     if turn.crash:
         server.crash(turn.why)
@@ -139,11 +139,11 @@ def _work(server: Server, command: list[str], pod: str, attempt: int, ends: floa
         return
     left = _read(server, pod, attempt, ends)
     if left.action == "execute" or left.crash:
-        server.crash(f"The process of the run ended with status {status} and without a final state.")
+        server.crash(f"The process of the run ended with status {status} and without setting a final state.")
 
 
 def _read(server: Server, pod: str, attempt: int, ends: float) -> Turn:
-    """The turn, once it is not to wait; as long as the server does not answer, or does not say, it is asked again."""
+    """Return the turn as soon as it is not `wait`. The server is asked again until it answers and has decided."""
     while True:
         try:
             turn = turn_of(server.read(), pod, attempt)
@@ -156,12 +156,12 @@ def _read(server: Server, pod: str, attempt: int, ends: float) -> Turn:
         if turn.action != "wait":
             return turn
         if time.monotonic() > ends:
-            return Turn("rest", "the pod's time is over")
+            return Turn("rest", "the pod has reached its maximum lifetime")
         time.sleep(1)
 
 
 def _terminate(environment: Mapping[str, str], pod: str) -> None:
-    """Ask RunPod to end this pod, with the key that it gave it."""
+    """Ask RunPod to terminate this pod, with the key that RunPod gave to the pod."""
     key, base = environment.get("RUNPOD_API_KEY"), environment.get("RUNPOD_API_BASE_URL", "https://api.runpod.io")
     if not key:
         return
@@ -172,7 +172,7 @@ def _terminate(environment: Mapping[str, str], pod: str) -> None:
             headers={"Authorization": f"Bearer {key}", "User-Agent": "movielens-recsys/1 (httpx)"},
             timeout=20,
         )
-        _say(f"asked RunPod to end this pod: {answer.status_code}")
+        _say(f"asked RunPod to terminate this pod: {answer.status_code}")
 
 
 def _say(line: str) -> None:

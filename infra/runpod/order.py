@@ -1,7 +1,7 @@
-"""What is ordered for a run, and the marks by which any worker knows a pod as that run's.
+"""The order for a run's pod, and the marks by which any worker identifies a pod as that run's.
 
-RunPod has no labels, so the marks are a pod's name and entries of its environment, which the API echoes: a worker that was
-started after the pod finds there whose it is and how long it may live.
+RunPod has no labels. The marks are therefore the name of the pod and entries of its environment, which the API returns. A
+worker that was started after the pod reads there which run the pod belongs to and how long it may live.
 """
 
 from __future__ import annotations
@@ -19,46 +19,47 @@ from infra.runpod.pods import Pod
 __all__ = ["MARKS", "Marks", "Order", "OrderError", "marks_of", "server_mark"]
 
 MARKS = "RECSYS_POD_"
-MOST_BYTES = 102_400  # of a create's body
-MOST_ENTRIES = 50  # of its environment, as reported by users
+MOST_BYTES = 102_400  # maximum size of the body of a create
+MOST_ENTRIES = 50  # maximum number of environment variables, as reported by users
 LAUNCHER = ("python", "-m", "infra.runpod.launcher")
 
 
 class OrderError(RecsysError):
-    """A pod cannot be ordered as the job variables want it."""
+    """A pod cannot be ordered with these job variables."""
 
 
 @dataclass(frozen=True)
 class Marks:
-    """Whose a pod is, and its limits."""
+    """The owner of a pod, and the pod's limits."""
 
     pool: UUID
-    """Work pool."""
+    """Id of the work pool."""
     run: UUID
-    """Flow run."""
+    """Id of the flow run."""
     attempt: int
-    """Times that the run had begun before: a pod of an earlier attempt is never taken for one of this."""
+    """Number of earlier starts of the run. A pod of an earlier attempt is never used for this one."""
     startup_s: int
-    """Seconds in which the run must begin."""
+    """Seconds within which the run must start."""
     max_runtime_s: int
-    """Seconds that the pod may live."""
+    """Maximum lifetime of the pod in seconds."""
     max_cost: float | None = None
-    """USD that the pod may cost."""
+    """Maximum cost of the pod in USD."""
     server: str = ""
-    """Digest of the address by which the worker that rented it knows its Prefect server; "" where it is not known."""
+    """Digest of the Prefect server's address, as used by the worker that rented the pod. Empty if it is not known."""
 
     @property
     def name(self) -> str:
-        """Name of the pod."""
+        """The name of the pod."""
         return f"recsys-{self.pool.hex[:8]}-{self.run}"
 
     def life_s(self, price: float) -> int:
-        """Seconds that the pod may live at `price` USD per hour, by its greatest runtime and cost."""
+        """Return how many seconds the pod may live at `price` USD per hour, by its maximum runtime and cost."""
         if self.max_cost is None or price <= 0:
             return self.max_runtime_s
         return min(self.max_runtime_s, int(3600 * self.max_cost / price))
 
     def environment(self) -> dict[str, str]:
+        """Return the marks as environment variables of the pod."""
         fields = {"POOL": self.pool, "RUN": self.run, "ATTEMPT": self.attempt}
         fields |= {"STARTUP_S": self.startup_s, "MAX_RUNTIME_S": self.max_runtime_s}
         fields |= {} if self.max_cost is None else {"MAX_COST_USD": self.max_cost}
@@ -67,12 +68,12 @@ class Marks:
 
 
 def server_mark(address: str) -> str:
-    """What stands for a Prefect server in the marks: its address may carry a password."""
+    """Return the digest that represents a Prefect server in the marks. The address itself may contain a password."""
     return hashlib.sha256(shown_address(address.rstrip("/")).encode()).hexdigest()[:16]
 
 
 def marks_of(pod: Pod) -> Marks | None:
-    """The pod's marks; None where it is none of ours."""
+    """Return the marks of the pod, or None if the pod is not ours."""
     try:
         return Marks(
             pool=UUID(pod.env[f"{MARKS}POOL"]),
@@ -89,7 +90,7 @@ def marks_of(pod: Pod) -> Marks | None:
 
 @dataclass(frozen=True)
 class Order:
-    """A pod to be rented: the GPU type is chosen while ordering. `env` may carry secrets and is not printed."""
+    """A pod to be rented. The GPU type is chosen while ordering. `env` may carry secrets and is not printed."""
 
     marks: Marks
     image: str
@@ -104,16 +105,22 @@ class Order:
     registry: str | None = None
     min_cuda_version: str | None = None
     max_price: float | None = None
-    """USD per hour of the whole pod."""
+    """Maximum price of the complete pod in USD per hour."""
     capacity_timeout_s: int = 1800
     command_style: Literal["auto", "exec", "args"] = "auto"
     env: dict[str, str] = field(default_factory=dict, repr=False)
 
     def body(self, gpu: str, price: float, style: Literal["exec", "args"]) -> dict[str, Any]:
-        """The body of a create (schema CreatePodRequest) for a GPU type that costs `price` USD per hour.
+        """Return the body of a create (schema CreatePodRequest) for a GPU type.
 
-        `exec` sends the command as `cmd` and `entrypoint`, `args` as the JSON text in `args` that descriptions before
-        September 2026 know. Raises OrderError where RunPod would refuse it for its size.
+        Args:
+            gpu: RunPod's id of the GPU type.
+            price: Price of the complete pod in USD per hour.
+            style: `exec` sends the command as `cmd` and `entrypoint`. `args` sends it as the JSON text in `args` that API
+                descriptions before September 2026 expect.
+
+        Raises:
+            OrderError: RunPod would refuse the body because of its size.
         """
         marks = replace(self.marks, max_runtime_s=self.marks.life_s(price))  # for the pod itself, which does not know its price
         entrypoint, command = list(LAUNCHER), ["--", *self.command]
@@ -140,7 +147,7 @@ class Order:
         size, entries = len(json.dumps(body).encode()), len(body["env"])
         if size > MOST_BYTES or entries > MOST_ENTRIES:
             raise OrderError(
-                f"The pod {marks.name} would have {entries} environment variables and {size:,} bytes; RunPod takes {MOST_ENTRIES} and "
-                f"{MOST_BYTES:,}. Shorten the job variable env."
+                f"The pod {marks.name} would have {entries} environment variables and {size:,} bytes; RunPod allows "
+                f"{MOST_ENTRIES} and {MOST_BYTES:,}. Shorten the job variable env."
             )
         return body

@@ -1,7 +1,7 @@
-"""Keeps a client within an account's rate limits, so that 429 is the exception.
+"""Keep a client within an account's rate limits, so that 429 is the exception.
 
-RunPod tells the limits in each answer (draft-ietf-httpapi-ratelimit-headers): `RateLimit-Policy: "minute";q=60;w=60, ...`, and
-what is left, `RateLimit: "minute";r=0;t=12`. Until the first answer, one configured limit holds.
+RunPod reports the limits in each answer (draft-ietf-httpapi-ratelimit-headers): `RateLimit-Policy: "minute";q=60;w=60, ...`. It
+also reports how much is left: `RateLimit: "minute";r=0;t=12`. Until the first answer, one configured limit applies.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ LEFT = re.compile(r'"[^"]*"\s*;\s*r=(\d+)\s*;\s*t=(\d+)')
 
 
 class Pace:
-    """Lets requests through one by one, in the order in which they came.
+    """Lets requests through one by one, in the order in which they arrive.
 
-    `reserved` is the share of each limit that is kept free for others who use the account.
+    `reserved` is the share of each limit that is kept free for other users of the account.
     """
 
     def __init__(
@@ -39,18 +39,18 @@ class Pace:
         self._turn = asyncio.Lock()
 
     async def turn(self) -> None:
-        """Return when one more request may be sent."""
+        """Wait until one more request may be sent."""
         async with self._turn:
             while (wait := self._wait_s()) > 0:
                 await self._sleep(wait)
             self._sent.append(self._clock())
 
     def pause(self, seconds: float) -> None:
-        """Send nothing for so long."""
+        """Send nothing for `seconds`."""
         self._not_before = max(self._not_before, self._clock() + seconds)
 
     def heed(self, headers: Mapping[str, str]) -> None:
-        """Learn the account's limits, and that one is used up, from an answer."""
+        """Read the account's limits from an answer. If one of them is used up, pause."""
         limits = [(int(q), float(w)) for q, w in POLICY.findall(headers.get("ratelimit-policy", "")) if int(q) and float(w)]
         if limits:
             self._limits = [(max(1, int(q * (1 - self._reserved))), w) for q, w in limits]

@@ -1,4 +1,4 @@
-"""Pods and GPU types as RunPod describes them, read leniently: what is not needed may be absent, what is new is ignored."""
+"""Pods and GPU types as RunPod describes them. Parsing is lenient: optional fields may be absent, and new ones are ignored."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ class _Answer(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, content: Any) -> Any:
-        """An account may hold pods of every kind; one that has no GPU, price or name must not spoil the list of all."""
+        """Treat null as absent.
+
+        An account may hold pods of every kind. A pod without a GPU, price or name must not make the complete list unreadable.
+        """
         return _without_nulls(content) if isinstance(content, dict) else content
 
 
 class Pod(_Answer):
-    """A pod. Its environment carries secrets, so it is left out of what it prints as."""
+    """A pod. Its environment carries secrets, so it is left out of the pod's `repr`."""
 
     id: str = Field(min_length=1)
     name: str = ""
     status: str
-    """PROVISIONING, STARTING, RUNNING, EXITED, ERROR, TERMINATED, or one that is not known yet."""
+    """PROVISIONING, STARTING, RUNNING, EXITED, ERROR, TERMINATED, or a status that we do not know yet."""
     gpu: str = Field(default="", validation_alias=AliasPath("gpu", "id"))
     gpu_count: int = Field(default=1, validation_alias=AliasPath("gpu", "count"))
     cost: float = 0.0
-    """USD per hour now; 0 once it has ended."""
+    """Current price in USD per hour; 0 once the pod has ended."""
     data_center: str | None = Field(default=None, validation_alias="dataCenterId")
     uptime_s: float | None = Field(default=None, validation_alias=AliasPath("runtime", "uptime"))
-    """Seconds since its container started, which is not since the pod did; None where none runs."""
+    """Seconds since the container started, not since the pod started. None if no container is running."""
     created_at: datetime | None = Field(default=None, validation_alias="createdAt")
     env: dict[str, str] = Field(default_factory=dict, repr=False)
 
@@ -46,17 +49,17 @@ class Pod(_Answer):
 
 
 class GpuType(_Answer):
-    """A GPU type of the catalogue. Prices are USD per hour for one."""
+    """A GPU type of the catalogue. Prices are in USD per hour for one GPU."""
 
     id: str
     memory_gb: int = Field(default=0, validation_alias="memory")
     secure_price: float | None = Field(default=None, validation_alias=AliasPath("price", "secure"))
     community_price: float | None = Field(default=None, validation_alias=AliasPath("price", "community"))
     availability: str = "NONE"
-    """NONE, LOW, MEDIUM or HIGH, for the cloud and count asked for."""
+    """NONE, LOW, MEDIUM or HIGH, for the requested cloud and count."""
 
     def price(self, cloud: str) -> float | None:
-        """USD per hour for one; None where it is not on offer in that cloud."""
+        """Return the price of one GPU in USD per hour, or None if it is not offered in that cloud."""
         found = self.secure_price if cloud == "SECURE" else self.community_price
         return found or None
 

@@ -1,4 +1,4 @@
-"""Flow runs of one work pool, on a Prefect server."""
+"""The flow runs of one work pool, on a Prefect server."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TAKEN = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.P
 
 
 class PrefectRuns:
-    """The port `Runs` on a Prefect client. `client` is asked for anew each time: a worker makes one when it starts."""
+    """The port `Runs`, on a Prefect client. `client` is called for each request: a worker makes its client when it starts."""
 
     def __init__(self, client: Callable[[], PrefectClient], pool: UUID, pool_name: str) -> None:
         self._of, self._pool, self._pool_name = client, pool, pool_name
@@ -59,7 +59,7 @@ class PrefectRuns:
         return {run_id: _view(run, now) for run_id, run in found.items()}
 
     async def _time(self) -> datetime:
-        """Now, by the server's clock: the one that the runs' states are dated by."""
+        """Return the current time by the server's clock, which dates the states of the runs."""
         async with _answering():
             said = (await self._of().request("GET", "/health")).raise_for_status().headers.get("date")
             return parsedate_to_datetime(said) if said else datetime.now(UTC)
@@ -76,13 +76,13 @@ class PrefectRuns:
 
     async def crash(self, run: RunView, message: str) -> None:
         async with _answering():
-            if _view(await self._of().read_flow_run(run.id)).state in FINAL:  # it has ended since the look
+            if _view(await self._of().read_flow_run(run.id)).state in FINAL:  # the run has ended since the check
                 return
             await self._propose(run.id, Crashed(message=message))
 
     async def cancel(self, run: RunView, message: str) -> None:
         async with _answering():
-            if _view(await self._of().read_flow_run(run.id)).state in FINAL:  # forced as the state is, it would undo that
+            if _view(await self._of().read_flow_run(run.id)).state in FINAL:  # the forced state below would overwrite that
                 return
             await self._of().set_flow_run_state(run.id, Cancelled(message=message), force=True)
 
@@ -124,7 +124,7 @@ class PrefectRuns:
             existing = await self._of().read_artifacts(artifact_filter=own)
             kept = next((known for known in accounts_in(existing) if known.pod == cost.pod), None)
             if kept is not None and (kept.closed, kept.seconds) > (cost.closed, cost.seconds):
-                return  # another worker has counted further
+                return  # another worker has stored a later figure
             if existing:
                 await self._of().update_artifact(existing[0].id, ArtifactUpdate(data=[cost.to_dict()], description=told))
             else:
@@ -164,21 +164,23 @@ class PrefectRuns:
         return False
 
     async def _propose(self, run: UUID, state: State[Any]) -> None:
-        """A state that the server refuses is not needed: the run has gone on by itself."""
+        """Propose a state. If the server refuses it, the run has already moved on, and the state is not needed."""
         try:
             await propose_state(self._of(), state, flow_run_id=run)
         except Abort as error:
-            logging.getLogger(__name__).info("the run %s is not %s: %s", run, state.name, error)
+            logging.getLogger(__name__).info("the run %s was not set to %s: %s", run, state.name, error)
 
 
 def account_filter(run: UUID) -> ArtifactFilter:
-    """The artifacts that are accounts of the run's pods."""
+    """Return a filter for the artifacts that hold the cost records of the run's pods."""
     return ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]), key=ArtifactFilterKey(like_=f"{COST_KEY}-%"))
 
 
 def accounts_in(artifacts: list[Artifact]) -> list[PodCost]:
-    """The accounts that the artifacts are, one for each pod: two workers may have opened one each. What somebody else keeps under
-    such a key is none."""
+    """Return the cost records in the artifacts, one for each pod.
+
+    Two workers may each have opened a record for a pod; then the later one counts. Other data under such a key is ignored.
+    """
     found: dict[str, PodCost] = {}
     for account in [account for artifact in artifacts for row in _rows(artifact) if (account := PodCost.read(row)) is not None]:
         known = found.get(account.pod)
@@ -194,11 +196,11 @@ def _rows(artifact: Artifact) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def _answering() -> AsyncIterator[None]:
-    """Raises RunsUnavailableError where the server does not answer; a run that does not exist any more needs nothing."""
+    """Raise RunsUnavailableError if the server does not answer. A run that does not exist any more is ignored."""
     try:
         yield
     except ObjectNotFound as error:
-        logging.getLogger(__name__).info("a flow run is gone: %s", error)
+        logging.getLogger(__name__).info("a flow run does not exist any more: %s", error)
     except (httpx.HTTPError, PrefectException) as error:
         raise RunsUnavailableError(f"{type(error).__name__}: {error}") from error
 

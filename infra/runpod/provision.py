@@ -1,8 +1,8 @@
-"""Rents the pod of a run: candidates in order, one create each, and never two pods for one run.
+"""Rent the pod of a run. Candidates are tried in order, with one create each. A run never gets two pods.
 
-A create places one GPU type and does not look for another (create page of the API), so the choice is made here: the order's
-GPU types that the catalogue offers within the price, those that are free first, and within each group by preference. The
-catalogue is no reservation, so those that it calls sold out are tried too, last.
+A create places one GPU type and does not look for another (create page of the API), so the choice is made here. The candidates
+are the order's GPU types that the catalogue offers within the price limit: available types first, and within each group by
+preference. The catalogue does not reserve anything, so types that it lists as sold out are tried too, after all others.
 """
 
 from __future__ import annotations
@@ -33,37 +33,37 @@ __all__ = ["Candidate", "NoPodError", "PodLookup", "Provisioner", "WithdrawnErro
 
 LOG = logging.getLogger(__name__)
 CATALOGUE_S = 30.0
-"""Seconds for which one answer of the catalogue serves all runs."""
+"""Seconds for which all runs share one answer of the catalogue."""
 
 
 class NoPodError(RunPodError):
-    """No GPU type could be rented in the time given."""
+    """No GPU type could be rented in the given time."""
 
 
 class WithdrawnError(Exception):
-    """The run does not want a pod any more."""
+    """The run does not need a pod any more."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A GPU type to try; `price` is USD per hour of the whole pod."""
+    """A GPU type to try. `price` is the price of the complete pod in USD per hour."""
 
     gpu: str
     price: float
 
 
 class PodLookup(Protocol):
-    """The account's pods, as somebody lists them at a steady pace."""
+    """The account's pods, which the reconciler lists at a steady pace."""
 
     async def next_look(self) -> None:
-        """Return after the next list that was begun after this call."""
+        """Wait for the next list that starts after this call."""
 
     def pod_of(self, run: UUID, attempt: int) -> Pod | None:
-        """The run's pod of that attempt in the last list."""
+        """Return the run's pod of that attempt in the last list, or None if there is none."""
 
 
 def candidates(order: Order, catalogue: list[GpuType]) -> list[Candidate]:
-    """The GPU types to try, in order. Raises OrderError where none can ever do."""
+    """Return the GPU types to try, in order. Raises OrderError if none of them can ever be rented."""
     offered = {found.id: found for found in catalogue}
     unknown = [gpu for gpu in order.gpu_types if gpu not in offered]
     priced = [
@@ -77,20 +77,20 @@ def candidates(order: Order, catalogue: list[GpuType]) -> list[Candidate]:
         raise OrderError(
             f"None of the GPU types {', '.join(order.gpu_types)} can be rented in {order.cloud}"
             + (f": {dear} USD per hour is above max_price_per_hour {order.max_price:g}" if dear else "")
-            + (f"; the catalogue does not know {', '.join(unknown)}" if unknown else "")
-            + ". Change gpu_types, cloud or max_price_per_hour of the work pool's job variables."
+            + (f"; the catalogue does not list {', '.join(unknown)}" if unknown else "")
+            + ". Change gpu_types, cloud or max_price_per_hour in the work pool's job variables."
         )
     return [found for found, free in within if free] + [found for found, free in within if not free]
 
 
 async def pause(seconds: float, withdrawn: asyncio.Event) -> None:
-    """Wait so long, or until `withdrawn` is set."""
+    """Wait for `seconds`, or until `withdrawn` is set."""
     with suppress(TimeoutError):
         await asyncio.wait_for(withdrawn.wait(), seconds)
 
 
 async def _before(withdrawn: asyncio.Event, coming: Coroutine[Any, Any, None]) -> bool:
-    """Wait for `coming`; False where `withdrawn` was set before it came."""
+    """Wait for `coming`. Returns False if `withdrawn` is set first."""
     waits = [asyncio.ensure_future(coming), asyncio.ensure_future(withdrawn.wait())]
     try:
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -104,7 +104,7 @@ async def _before(withdrawn: asyncio.Event, coming: Coroutine[Any, Any, None]) -
 
 
 class Provisioner:
-    """Rents pods for one account. Many runs may ask at once."""
+    """Rents pods for one account. Many runs may use it at once."""
 
     def __init__(
         self,
@@ -127,10 +127,19 @@ class Provisioner:
         withdrawn: asyncio.Event,
         tell: Callable[[str], Awaitable[None]],
     ) -> Pod:
-        """The run's pod: one that exists already, or a new one. Tells people what it waits for.
+        """Return the run's pod: an existing one, or a new one. Errors that waiting cannot fix are raised at once.
 
-        Raises WithdrawnError once `withdrawn` is set, NoPodError after `order.capacity_timeout_s`, and at once what no waiting
-        mends: AccountError, RequestRefusedError, OrderError, or NoPodError where every candidate breaks a rule.
+        Args:
+            order: What to rent.
+            withdrawn: Set when the run does not need a pod any more.
+            tell: Shows people what the run is waiting for.
+
+        Raises:
+            WithdrawnError: `withdrawn` was set.
+            NoPodError: No pod could be rented within `order.capacity_timeout_s`, or every candidate breaks a rule.
+            AccountError: The key or the balance is the problem.
+            RequestRefusedError: RunPod refuses the request itself.
+            OrderError: None of the GPU types can ever be rented.
         """
         deadline, rounds = self._clock() + order.capacity_timeout_s, 0
         while True:
@@ -148,7 +157,7 @@ class Provisioner:
             rounds += 1
 
     async def _round(self, order: Order, withdrawn: asyncio.Event) -> tuple[Pod | None, str]:
-        """One try of each candidate: the pod, or what was said last."""
+        """Try each candidate once. Returns the pod, or None and the last answer."""
         try:
             choice = candidates(order, await self._catalogue(order.gpu_count, order.cloud))
         except UnavailableError as error:
@@ -172,11 +181,11 @@ class Provisioner:
             except CandidateForbiddenError as error:
                 said, broken = str(error), broken + 1
         if broken == len(choice):
-            raise NoPodError(f"RunPod refuses every one of the {broken} GPU types, and not for want of machines. {said}")
+            raise NoPodError(f"RunPod refuses all {broken} GPU types, and not for lack of machines. {said}")
         return None, said
 
     async def _create(self, order: Order, candidate: Candidate) -> Pod:
-        """One pod; until an answer has told how the API takes a command, one create at a time asks."""
+        """Create one pod. Until an answer has shown how the API takes a command, only one create runs at a time."""
         if order.command_style != "auto":
             return await self._client.create_pod(order.body(candidate.gpu, candidate.price, order.command_style))
         if self._style is None:
@@ -191,15 +200,18 @@ class Provisioner:
             self._style = "exec"
             return pod
         except RequestRefusedError as error:
-            # Descriptions before September 2026 do not know `cmd`.
+            # API descriptions before September 2026 do not have `cmd`.
             if not any("'cmd'" in why or "'entrypoint'" in why for why in error.errors):
                 raise
             self._style = "args"
             return await self._client.create_pod(order.body(candidate.gpu, candidate.price, "args"))
 
     async def _settled(self, order: Order, withdrawn: asyncio.Event) -> Pod | None:
-        """The pod of a create whose answer was lost; None once so many looks have not found it that there is none, or once
-        nobody wants it: what there may be is then found by the looks, and deleted."""
+        """Look for the pod of a create whose answer was lost.
+
+        Returns None once enough checks have not found the pod, so that it does not exist, or once the run is withdrawn. In the
+        second case, the pod may exist; later checks find and delete it.
+        """
         for _ in range(self._settings.looks_to_miss):
             if not await _before(withdrawn, self._lookup.next_look()):
                 return None

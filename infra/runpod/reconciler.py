@@ -1,7 +1,8 @@
-"""Keeps pods and flow runs in agreement: one list of the account's pods at a steady pace, whatever happened in between.
+"""Keep pods and flow runs in agreement. At a steady pace, each check (`look`) takes one list of the account's pods.
 
-It holds nothing that it could not find again: marks in the pods say whose they are, the runs' states say what is wanted. So
-a worker that was killed goes on where it stopped, and several workers of one pool do not disturb each other.
+The reconciler holds no state that it could not recover. The marks in the pods show which run they belong to, and the states of
+the runs show what is wanted. So a killed worker continues where it stopped, and several workers of one pool do not disturb each
+other.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from infra.runpod.verdict import Look, Memory, Verdict, judge, judge_age, judge_
 __all__ = ["Hold", "Reconciler"]
 
 LOG = logging.getLogger(__name__)
-ACCOUNTS_EVERY = 100  # looks that did all that a look does
+ACCOUNTS_EVERY = 100  # complete checks between two searches for open cost records
 
 
 @dataclass
@@ -35,26 +36,27 @@ class Hold:
     """A run that this process works on."""
 
     withdrawn: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once the run wants no pod: cancelled, ended otherwise, or deleted."""
+    """Set once the run does not need a pod: it was cancelled, has ended, or was deleted."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once its pod is no more."""
+    """Set once the run's pod does not exist any more."""
 
 
 @dataclass
 class _Tracked:
     pod: Pod
     marks: Marks
-    lived_until: datetime  # when it was last listed, or first not listed: it may have lived so long
+    lived_until: datetime  # when it was last listed, or first not listed: it may have lived until then
     memory: Memory = field(default_factory=Memory)
     account: PodCost | None = None
     accounting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Reconciler:
-    """Watches the pods of one work pool; `forever` is its life, and each `look` one step of it.
+    """Watches the pods of one work pool. `forever` repeats `look`, and each `look` is one check.
 
-    `worker` is this worker's name, `server` its Prefect server's address; `submits` tells whether it is about to work on a run.
-    `adopts` is told, after each look, the pods that no `hold` of this process stands for and no other worker works on.
+    `worker` is the name of this worker, and `server` is the address of its Prefect server. `submits` returns whether this worker
+    is about to work on a run. `adopts` is called after each check with the pods that belong to no `hold` of this process and
+    that no other worker works on.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Reconciler:
         self._worker, self._submits, self._adopts, self._clock = worker, submits, adopts, clock
         self._server = server_mark(server) if server else ""
         self._tracked: dict[str, _Tracked] = {}
-        self._unsettled: dict[str, _Tracked] = {}  # are no more, and their last account is not kept yet
+        self._unsettled: dict[str, _Tracked] = {}  # do not exist any more; final cost record not stored yet
         self._held: dict[UUID, Hold] = {}
         self._without_pod: dict[tuple[UUID, datetime], Memory] = {}
         self._look = Look(clock(), clock())
@@ -81,7 +83,7 @@ class Reconciler:
         self._has_listed = asyncio.Condition()
 
     def hold(self, run: UUID) -> Hold:
-        """Say that this process works on the run, until `release`."""
+        """Register that this process works on the run, until `release`."""
         return self._held.setdefault(run, Hold())
 
     def release(self, run: UUID) -> None:
@@ -92,43 +94,45 @@ class Reconciler:
         self._tracked.setdefault(pod.id, _Tracked(pod, marks, self._client.time()))
 
     async def open_account(self, pod: str) -> None:
-        """Keep what a watched pod costs so far, unless that is kept already."""
+        """Store the cost so far of a watched pod, unless it is stored already."""
         tracked = self._tracked.get(pod)
         if tracked is not None:
             await self._open_account(tracked)
 
     def pod_of(self, run: UUID, attempt: int) -> Pod | None:
-        """The run's pod of that attempt among those that are watched."""
+        """Return the oldest watched pod of the run's attempt, or None if there is none."""
         own = [
             t.pod for t in self._tracked.values() if t.marks.run == run and t.marks.attempt == attempt and not t.memory.missing
         ]
         return min(own, key=lambda pod: (str(pod.created_at), pod.id), default=None)
 
     async def next_look(self) -> None:
-        """Return after the next list that is begun after this call and succeeds."""
+        """Wait for the next successful list that starts after this call."""
         wanted = self._begun + 1
         async with self._has_listed:
             await self._has_listed.wait_for(lambda: self._listed >= wanted)
 
     async def forever(self) -> None:
-        """Look again and again. What goes wrong in a look is logged, and the next one starts afresh."""
+        """Check again and again. An error in a check is logged, and the next check starts from scratch."""
         while True:
             try:
                 await self.look()
             except Exception:
-                LOG.exception("A look at the pods of RunPod failed; the next one follows in %g s.", self._settings.look_every_s)
+                LOG.exception("A check of the RunPod pods failed; the next one follows in %g s.", self._settings.look_every_s)
             await asyncio.sleep(self._settings.look_every_s)
 
     async def look(self) -> None:
-        """List once, read the runs once, and do what the rules say. Where the list fails, nothing is concluded; where the
-        runs cannot be read, only a pod's age counts."""
+        """List the pods once, read the runs once, and apply the rules.
+
+        If the list fails, nothing is concluded. If the runs cannot be read, only the age of a pod counts.
+        """
         known = set(self._tracked)
         self._begun += 1
         number, begun = self._begun, self._clock()
         try:
             listed = await self._client.list_pods()
         except RunPodError as error:
-            LOG.warning("No look at the pods: %s", error)
+            LOG.warning("The pods cannot be listed: %s", error)
             await self._tell_held()
             return
         self._look = Look(begun, self._clock())
@@ -143,8 +147,8 @@ class Reconciler:
             LOG.warning("The flow runs cannot be read (%s); only the pods' age counts.", error)
             await self._each(self._end_old, list(self._tracked.values()))
             return
-        # A server that is being restarted may answer minutes after the list. The containers' uptimes are of the list, so the runs'
-        # ages must be too: a run that seems older than its container crashes.
+        # A server that is being restarted may answer minutes after the list. The containers' uptimes date from the list, so the
+        # ages of the runs must too: a run that seems older than its container is marked crashed.
         late_s = self._clock() - begun
         runs = {run_id: replace(run, age_s=run.age_s - late_s) for run_id, run in read.items()}
         self._tell_withdrawn(runs)
@@ -160,25 +164,25 @@ class Reconciler:
             await self._close_accounts()
 
     def _take_in(self, listed: list[Pod], known: set[str]) -> None:
-        """Pods of this pool that were listed are watched; one that was known before the list and is not on it is missing."""
+        """Watch the listed pods of this pool. A pod that was known before the list but is not on it counts as missing."""
         present = {pod.id for pod in listed if pod.status != "TERMINATED"}
         for pod in listed:
             marks = marks_of(pod)
             if marks is None or marks.pool != self._pool or pod.id not in present:
                 continue
             tracked = self._tracked.setdefault(pod.id, _Tracked(pod, marks, self._client.time()))
-            if pod.created_at is None:  # its age must not be lost: nothing else ends the bill of a run that hangs
+            if pod.created_at is None:  # keep its age: nothing else ends the bill of a run that hangs
                 pod = pod.model_copy(update={"created_at": tracked.pod.created_at or self._client.time()})
             tracked.pod, tracked.lived_until = pod, self._client.time()
             tracked.memory.see(pod, self._look, self._settings.uptime_slack_s)
         for pod_id in known - present:
             missed = self._tracked[pod_id]
             if not missed.memory.missing:
-                missed.lived_until = self._client.time()  # RunPod may not have answered for long before
+                missed.lived_until = self._client.time()  # RunPod may not have answered for a long time
             missed.memory.missing += 1
 
     async def _tell_held(self) -> None:
-        """That a run was cancelled can be told while RunPod does not answer."""
+        """Withdraw the held runs that were cancelled. This works even while RunPod does not answer."""
         if self._held:
             try:
                 self._tell_withdrawn(await self._runs.look(set(self._held)))
@@ -192,7 +196,7 @@ class Reconciler:
         try:
             at_work = {name for name in sorted(others) if await self._runs.at_work(name)}
         except RunsUnavailableError as error:
-            LOG.warning("Who works on the pods cannot be read: %s", error)
+            LOG.warning("The workers of the pods cannot be read: %s", error)
             return
         free = [t for t in self._tracked.values() if t.marks.run not in self._held]
         self._adopts({t.pod.id for t in free if (run := runs.get(t.marks.run)) is None or run.worker not in at_work})
@@ -204,16 +208,16 @@ class Reconciler:
                 hold.withdrawn.set()
 
     async def _each(self, act: Callable[..., object], subjects: list[_Tracked] | list[RunView]) -> None:
-        """`act` on all at once; what fails for one is logged and tried again in the next look."""
+        """Call `act` on all subjects at once. A failure is logged and tried again in the next check."""
 
         async def attempt(subject: _Tracked | RunView) -> None:
             name = subject.marks.name if isinstance(subject, _Tracked) else f"the run {subject.name}"
             try:
                 await act(subject)  # type: ignore[misc]
             except (RunPodError, RunsUnavailableError) as error:
-                LOG.warning("%s is left to the next look: %s", name, error)
-            except Exception:  # of one; the others' pods must not be left running for it
-                LOG.exception("%s is left to the next look.", name)
+                LOG.warning("%s is left to the next check: %s", name, error)
+            except Exception:  # an error with one subject must not leave the pods of the others running
+                LOG.exception("%s is left to the next check.", name)
 
         await asyncio.gather(*[attempt(subject) for subject in subjects])
 
@@ -224,7 +228,7 @@ class Reconciler:
             memory.see_run(run, self._look)
         elif tracked.marks.server in ("", self._server):
             memory.runless += 1
-        else:  # a copy of a server's database has its pools, and not its later runs
+        else:  # a copy of a server's database has its pools, but not its later runs
             LOG.warning("The run of pod %s is unknown here, and the pod was rented for another Prefect server.", pod.id)
         if memory.missing:
             await self._reconcile_missing(tracked, run)
@@ -234,7 +238,7 @@ class Reconciler:
         verdict = judge(pod, tracked.marks, run, memory, self._look, now, self._settings)
         if verdict.action == "keep":
             chosen = None if run is None or run.pod is not None else self.pod_of(run.id, tracked.marks.attempt)
-            if run is not None and chosen is not None and chosen.id == pod.id:  # of two, all workers choose the same one
+            if run is not None and chosen is not None and chosen.id == pod.id:  # of two pods, all workers choose the same one
                 await self._runs.assign(run, pod.id)
                 LOG.info("pod %s is adopted for the run %s", pod.id, run.name)
             return
@@ -244,7 +248,7 @@ class Reconciler:
             except RunsUnavailableError as error:
                 if judge_age(pod, tracked.marks, now).action == "keep":
                     raise
-                LOG.warning("The run %s is not told why its pod is deleted: %s", run.name, error)
+                LOG.warning("The run %s cannot be marked before its pod is deleted: %s", run.name, error)
         await self._delete(tracked, verdict.why)
 
     async def _reconcile_missing(self, tracked: _Tracked, run: RunView | None) -> None:
@@ -252,10 +256,10 @@ class Reconciler:
             return
         if run is not None and not run.final and run.pod in (tracked.pod.id, None) and not run.released:
             await self._mark(run, judge_missing(run, tracked.memory, self._settings), tracked)
-        await self._close(tracked, tracked.lived_until, "gone by itself; counted until it was missed")
+        await self._close(tracked, tracked.lived_until, "disappeared by itself; counted until it was missed")
 
     async def _reconcile_bare(self, run: RunView) -> None:
-        """A run that a worker has taken and that has no pod."""
+        """Handle a run that a worker has taken but that has no pod."""
         memory = self._without_pod[run.id, run.since]
         memory.missing += 1
         memory.see_run(run, self._look)
@@ -265,16 +269,16 @@ class Reconciler:
             for account in await self._runs.accounts(run.id):
                 if account.pod == run.pod and not account.closed:
                     await self._runs.account(
-                        run.id, account.until(self._client.time(), closed=True, note="gone while no worker watched")
+                        run.id, account.until(self._client.time(), closed=True, note="disappeared while no worker watched")
                     )
             await self._mark(run, judge_missing(run, memory, self._settings), None)
         elif run.state == "CANCELLING":
             await self._runs.cancel(run, "The run was cancelled before it had a pod.")
         elif run.state == "PENDING" and await self._is_lost(run, memory):
-            await self._runs.resubmit(run, f"The worker {run.worker} ended before it had rented a pod.")
+            await self._runs.resubmit(run, f"The worker {run.worker} stopped before it had rented a pod.")
 
     async def _is_lost(self, run: RunView, memory: Memory) -> bool:
-        """Whether the worker that took it has ended."""
+        """Return whether the worker that took the run has stopped."""
         if self._look.ended - memory.since < self._settings.lost_after_s or self._submits(run.id):
             return False
         return run.worker in (None, self._worker) or not await self._runs.at_work(run.worker)
@@ -292,18 +296,18 @@ class Reconciler:
             try:
                 if lines:
                     await self._runs.log(run.id, [f"The last lines of the pod {run.pod}:", *lines])
-            except RunsUnavailableError as error:  # the message has the last of them
-                LOG.warning("The run %s does not get the last lines of its pod: %s", run.name, error)
+            except RunsUnavailableError as error:  # the message below has the last of them
+                LOG.warning("The last lines of the pod cannot be added to the log of the run %s: %s", run.name, error)
             await self._runs.crash(run, verdict.why + (f" Its log ends: {' | '.join(lines)[-600:]}" if lines else ""))
 
     async def _log_tail(self, tracked: _Tracked) -> list[str]:
-        """Without what the pod's environment calls secret."""
+        """Return the last lines of the pod's log, with the secrets of its environment masked."""
         secrets = secrets_of(tracked.pod.env)
         return [masked(line, secrets) for line in await self._client.log_tail(tracked.pod.id, self._settings.log_lines)]
 
     async def _delete(self, tracked: _Tracked, why: str) -> None:
         LOG.info("pod %s of %s is deleted: %s", tracked.pod.id, tracked.marks.name, why)
-        await self._keep_account(tracked, self._client.time(), closed=False)  # a worker that is killed now leaves the figures
+        await self._keep_account(tracked, self._client.time(), closed=False)  # the figures survive if the worker is killed now
         await self._client.delete_pod(tracked.pod.id)
         await self._close(tracked, self._client.time(), "")
 
@@ -315,7 +319,7 @@ class Reconciler:
             hold.gone.set()
 
     async def _open_account(self, tracked: _Tracked) -> None:
-        async with tracked.accounting:  # who rented it and the look that finds it may be here at once
+        async with tracked.accounting:  # the task that rented the pod and a check may get here at the same time
             if tracked.account is not None:
                 return
             try:
@@ -326,23 +330,23 @@ class Reconciler:
                     await self._runs.account(tracked.marks.run, account)
                 tracked.account = account
             except RunsUnavailableError as error:
-                LOG.warning("The account of pod %s is opened later: %s", tracked.pod.id, error)
+                LOG.warning("The cost record of pod %s is opened later: %s", tracked.pod.id, error)
 
     async def _close_accounts(self) -> None:
-        """A worker that was killed right after a deletion has left an account open."""
+        """Close the cost records that are still open because their worker was killed right after a deletion."""
         try:
             for run, account in await self._runs.open_accounts():
                 if account.pod not in self._tracked and account.pod not in self._unsettled:
                     now = {each.pod: each for each in await self._runs.accounts(run.id)}.get(account.pod, account)
-                    if now.closed:  # meanwhile, by who deleted it
+                    if now.closed:  # the worker that deleted the pod has closed it in the meantime
                         continue
                     account, last = now, max(run.since, now.ended)
                     await self._runs.account(run.id, account.until(last, closed=True, note="closed by a later worker"))
         except RunsUnavailableError as error:
-            LOG.warning("Accounts that are open are left so: %s", error)
+            LOG.warning("Open cost records are left open for now: %s", error)
 
     async def _keep_account(self, tracked: _Tracked, when: datetime, *, closed: bool, note: str = "") -> None:
-        """A figure that cannot be kept must not keep a pod alive; the last one is kept by a later look."""
+        """Store the cost record. A failure must not keep a pod alive, so a later check stores the final record."""
         async with tracked.accounting:
             account = tracked.account or PodCost.of(tracked.pod, when)
             tracked.account = account.until(when, closed=closed, note=note)
@@ -351,12 +355,12 @@ class Reconciler:
             try:
                 await self._runs.account(tracked.marks.run, tracked.account)
             except RunsUnavailableError as error:
-                LOG.warning("Pod %s cost %.4f USD, which could not be kept yet: %s", account.pod, tracked.account.usd, error)
+                LOG.warning("Pod %s cost %.4f USD, which could not be stored yet: %s", account.pod, tracked.account.usd, error)
                 return
             self._unsettled.pop(account.pod, None)
 
     async def _settle(self, tracked: _Tracked, run: RunView | None) -> None:
-        """Keep the last account of a pod that is no more; that of a run that is no more is nobody's."""
+        """Store the final cost record of a pod that does not exist any more. If its run is gone too, drop the record."""
         if run is not None and tracked.account is not None:
             await self._runs.account(run.id, tracked.account)
         self._unsettled.pop(tracked.pod.id, None)

@@ -1,4 +1,4 @@
-"""The flow runs behind the pods, as the reconciler needs them: a port, and what is known of a run."""
+"""The flow runs behind the pods, as the reconciler needs them: a port, and the view of a run."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ FINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
 
 class RunsUnavailableError(Exception):
-    """The server of the flow runs does not answer; nothing may be concluded."""
+    """The server of the flow runs does not answer. Nothing may be concluded."""
 
 
 @dataclass(frozen=True)
 class RunView:
-    """A flow run at one look."""
+    """A flow run, as one check sees it."""
 
     id: UUID
     name: str
     state: str
     """Type of its state: SCHEDULED, PENDING, RUNNING, CANCELLING, PAUSED, or one of FINAL."""
     since: datetime
-    """When that state began, by the server's clock."""
+    """When the run entered that state, by the server's clock."""
     begun: bool
-    """Whether it was ever running."""
+    """Whether the run has ever started."""
     attempt: int
-    """Times that it has begun."""
+    """Number of times that the run has started."""
     pod: str | None
-    """Pod that the run belongs to: only that one may execute it."""
+    """The pod that the run belongs to. Only that pod may execute it."""
     worker: str | None
-    """Name of the worker that took it."""
+    """Name of the worker that took the run."""
     released: bool = False
-    """Suspended or rescheduled: its process has ended, and another pod will go on."""
+    """Whether the run was suspended or rescheduled. Its process has ended, and the run will continue in another pod."""
     age_s: float = 0.0
-    """Seconds for which it has been in that state, all by the server's clock."""
+    """Seconds for which the run has been in that state. Both times are from the server's clock."""
 
     @property
     def final(self) -> bool:
@@ -47,37 +47,37 @@ class RunView:
 
 
 class Runs(Protocol):
-    """Every method raises RunsUnavailableError where the server does not answer."""
+    """The port to the flow runs. Every method raises RunsUnavailableError if the server does not answer."""
 
     async def look(self, ids: set[UUID]) -> dict[UUID, RunView]:
-        """All runs of the work pool that a worker has taken and that have not ended, and those of `ids` that exist."""
+        """Return the unfinished runs of the work pool that a worker has taken, and those of `ids` that exist."""
 
     async def crash(self, run: RunView, message: str) -> None:
-        """Mark it crashed, unless it has ended."""
+        """Mark the run crashed, unless it has ended."""
 
     async def cancel(self, run: RunView, message: str) -> None:
-        """Mark it cancelled, unless it has ended."""
+        """Mark the run cancelled, unless it has ended."""
 
     async def resubmit(self, run: RunView, message: str) -> None:
-        """Have it taken by a worker again, unless it has gone on since `run` was seen."""
+        """Let a worker take the run again, unless the run has changed since `run` was seen."""
 
     async def assign(self, run: RunView, pod: str) -> None:
-        """Name the pod that may execute it, unless it names one."""
+        """Name the pod that may execute the run, unless the run already names one."""
 
     async def tell(self, run: UUID, name: str, message: str) -> None:
-        """Show how far a pending run is."""
+        """Show the progress of a pending run."""
 
     async def log(self, run: UUID, lines: list[str]) -> None:
         """Add lines to the run's log."""
 
     async def account(self, run: UUID, cost: PodCost) -> None:
-        """Keep the account of one of the run's pods, in place of an earlier one of that pod."""
+        """Store the cost record of one of the run's pods. It replaces an earlier record of that pod."""
 
     async def accounts(self, run: UUID) -> list[PodCost]:
-        """The accounts of the run's pods."""
+        """Return the cost records of the run's pods."""
 
     async def open_accounts(self) -> list[tuple[RunView, PodCost]]:
-        """Accounts that nobody has closed, of runs of the pool that have ended."""
+        """Return the cost records that are still open although their run, a run of the pool, has ended."""
 
     async def at_work(self, worker: str) -> bool:
-        """Whether a worker of that name answers."""
+        """Return whether a worker of that name is online."""

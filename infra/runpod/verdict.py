@@ -1,7 +1,7 @@
-"""What is to be done with a pod: a pure function of the pod, its run, and what earlier looks have seen.
+"""Decide what to do with a pod. The decision is a pure function of the pod, its run, and what earlier checks have seen.
 
-Facts of RunPod that the rules rest on: a container that exits, with whatever status, is started again; its status stays
-RUNNING and only `runtime.uptime` begins anew; nothing but a deletion ends the bill.
+The rules rest on these facts about RunPod. A container that exits is restarted, whatever its exit status. The status of the
+pod stays RUNNING, and only `runtime.uptime` starts again from zero. Only a deletion ends the bill.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ __all__ = ["KEEP", "Look", "Memory", "Verdict", "judge", "judge_age", "judge_mis
 
 @dataclass(frozen=True)
 class Look:
-    """When a list was taken, in seconds of a clock of this machine that nobody sets: a figure in it is of some moment between."""
+    """When a list was taken, in seconds of this machine's monotonic clock.
+
+    A figure in the list is from some moment between `begun` and `ended`.
+    """
 
     begun: float
     ended: float
@@ -28,29 +31,32 @@ class Look:
 
 @dataclass
 class Memory:
-    """What earlier looks have seen of a pod and its run. All of it is by one clock, that of the looks: what this machine, RunPod
-    and the Prefect server take for the time of day does not matter."""
+    """What earlier checks have seen of a pod and its run.
+
+    All times are from the clock of the checks. The wall clocks of this machine, RunPod and the Prefect server do not matter.
+    """
 
     started: float | None = None
-    """Latest moment at which the container can have started, by the look that says the earliest; None before the first."""
+    """Latest moment at which the container can have started, by the check that gives the earliest one. None before the first."""
     restarts: int = 0
     restarted: float | None = None
-    """Earliest moment at which the container can have started last; None where it was not seen to restart."""
+    """Earliest moment at which the last restart can have happened. None if no restart was seen."""
     missing: int = 0
-    """Consecutive looks in which the pod was not listed."""
+    """Number of consecutive checks in which the pod was not listed."""
     runless: int = 0
-    """Consecutive looks in which its flow run did not exist."""
+    """Number of consecutive checks in which the flow run of the pod did not exist."""
     state: str = ""
-    """Of the run, at the last look."""
+    """State of the run at the last check."""
     since: float = 0.0
-    """First look that saw the run in that state."""
+    """Time of the first check that saw the run in that state."""
 
     def see(self, pod: Pod, look: Look, slack_s: float) -> None:
-        """Take in that the pod was listed.
+        """Record that the pod was listed.
 
-        A container that only grows older always tells of the same start, give or take the seconds that are rounded off, those
-        that a look takes, and `slack_s` by which RunPod's figure may lag. One that tells of a later start has been started again,
-        even where its uptime has not fallen between two looks; a start that creeps is measured from the earliest that was told.
+        As long as a container only grows older, its uptime always implies the same start. The start is inexact by the rounded
+        seconds, the duration of a check, and the `slack_s` by which RunPod's figure may lag. A later start means that the
+        container was restarted, even if its uptime has not fallen between two checks. If the start creeps forward, it is
+        measured from the earliest start seen.
         """
         self.missing = 0
         if pod.uptime_s is None:
@@ -61,37 +67,46 @@ class Memory:
         self.started = latest if self.started is None else min(self.started, latest)
 
     def see_run(self, run: RunView, look: Look) -> None:
-        """Take in the run's state."""
+        """Record the run's state."""
         if run.state != self.state:
             self.state, self.since = run.state, look.ended
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`keep`, `delete`, or delete once the run is marked `crash` or `cancel`; `why` is for people."""
+    """Keep or delete a pod. `crash` and `cancel` mark the run first, and then delete the pod. `why` is for people."""
 
     action: Literal["keep", "delete", "crash", "cancel"]
     why: str = ""
     with_log: bool = field(default=False)
-    """The log's last lines explain it."""
+    """Whether the last lines of the log explain the verdict."""
 
 
 KEEP = Verdict("keep")
-ROUNDED_S = 1.0  # RunPod tells whole seconds
+ROUNDED_S = 1.0  # RunPod reports whole seconds
 
 
 def judge(
     pod: Pod, marks: Marks, run: RunView | None, memory: Memory, look: Look, now: datetime, settings: RunPodSettings
 ) -> Verdict:
-    """The first rule that applies, for a pod that the last look has listed. `run` is None where it does not exist; `now` is the
-    time as RunPod's clock tells it."""
+    """Return the verdict of the first rule that applies to a pod in the last list.
+
+    Args:
+        pod: The pod.
+        marks: Its marks.
+        run: Its flow run, or None if the run does not exist.
+        memory: What earlier checks have seen of both.
+        look: When the last list was taken.
+        now: The current time by RunPod's clock.
+        settings: Limits of the rules.
+    """
     if run is None:
         gone = memory.runless >= settings.looks_to_miss
         return Verdict("delete", "its flow run does not exist any more") if gone else judge_age(pod, marks, now)
     if run.final:
         return Verdict("delete", f"its flow run has ended ({run.state.lower()})")
     if run.released:
-        return Verdict("delete", "its flow run was suspended or rescheduled, and will go on in another pod")
+        return Verdict("delete", "its flow run was suspended or rescheduled, and will continue in another pod")
     if run.state == "PENDING" and marks.attempt < run.attempt:
         return Verdict("delete", "it belongs to an earlier attempt of its flow run")
     if run.pod is not None and run.pod != pod.id and run.state != "SCHEDULED":
@@ -99,50 +114,50 @@ def judge(
     if run.state == "CANCELLING":
         waited = look.ended - memory.since
         if not run.begun or waited > settings.cancel_grace_s:
-            how = "before it had begun" if not run.begun else f"and had not ended itself {waited:.0f} s later"
+            how = "before it had started" if not run.begun else f"and had not stopped by itself {waited:.0f} s later"
             return Verdict("cancel", f"The run was cancelled {how}; its pod {pod.id} is deleted.")
         return KEEP
     if pod.status in ENDED:
-        return Verdict("crash", f"The pod {pod.id} is {pod.status} while its run had not ended.", with_log=True)
+        return Verdict("crash", f"The pod {pod.id} is {pod.status}, but its run had not ended.", with_log=True)
     restarted = _restarted(pod, run, memory, look, settings)
     if restarted is not None:
         return restarted
     age = _age_s(pod, now)
-    # A run that waits to try again in its process has a later attempt than the one that its pod was rented for.
+    # A run that waits for a retry in the same process has a later attempt than the one that its pod was rented for.
     if run.state in ("PENDING", "SCHEDULED") and run.attempt <= marks.attempt and age > marks.startup_s:
-        why = f"The run did not begin within {marks.startup_s} s (startup_timeout) of its pod {pod.id}."
-        return Verdict("crash", f"{why} Most often the image is still being pulled, or cannot be.", with_log=True)
+        why = f"The run did not start within {marks.startup_s} s (startup_timeout) of the creation of its pod {pod.id}."
+        return Verdict("crash", f"{why} Usually the image is still being pulled, or cannot be pulled.", with_log=True)
     return judge_age(pod, marks, now)
 
 
 def judge_age(pod: Pod, marks: Marks, now: datetime) -> Verdict:
-    """The one rule that holds even where nothing is known of the run: nothing else would end the bill."""
-    age, most = _age_s(pod, now), marks.life_s(pod.cost)  # what is billed may be above the catalogue's price
+    """Return the verdict on the pod's age. This rule applies even if the run is unknown: nothing else would end the bill."""
+    age, most = _age_s(pod, now), marks.life_s(pod.cost)  # the billed price may be above the catalogue's price
     if age <= most:
         return KEEP
-    why = f"The pod {pod.id} has lived for {age:.0f} s, and {most} s was the most by max_runtime and max_cost."
+    why = f"The pod {pod.id} has lived for {age:.0f} s, but max_runtime and max_cost allow at most {most} s."
     return Verdict("crash", why)
 
 
 def judge_missing(run: RunView, memory: Memory, settings: RunPodSettings) -> Verdict:
-    """For a pod that the last look has not listed, of a run that has not ended."""
+    """Return the verdict on a pod that the last check has not listed and whose run has not ended."""
     if memory.missing < settings.looks_to_miss:
         return KEEP
     if run.state == "CANCELLING":
         return Verdict("cancel", f"The run was cancelled and its pod {run.pod} is gone.")
-    return Verdict("crash", f"The pod {run.pod} is gone while its run had not ended: its host was lost, or somebody deleted it.")
+    return Verdict("crash", f"The pod {run.pod} is gone, but its run had not ended: its host was lost, or somebody deleted it.")
 
 
 def _restarted(pod: Pod, run: RunView, memory: Memory, look: Look, settings: RunPodSettings) -> Verdict | None:
-    again = f"The container of the pod {pod.id} ended and RunPod started it again"
+    again = f"RunPod restarted the container of the pod {pod.id}"
     if run.state == "RUNNING":
         seen = memory.restarted is not None and memory.restarted > memory.since
-        # Where the run was at work before this worker looked, only the two clocks tell that its container is younger.
+        # If the run was running before this worker's first check, only the two clocks show that its container is younger.
         unseen = pod.uptime_s is not None and pod.uptime_s + settings.restart_slack_s < run.age_s
         if seen or unseen:
-            return Verdict("crash", f"{again} in the midst of the run: it was killed, most often for memory.", with_log=True)
+            return Verdict("crash", f"{again} during the run: it was killed, usually for lack of memory.", with_log=True)
     elif run.state == "PENDING" and memory.restarts >= settings.restarts_to_crash:
-        return Verdict("crash", f"{again} {memory.restarts} times before the run had begun.", with_log=True)
+        return Verdict("crash", f"{again} {memory.restarts} times before the run had started.", with_log=True)
     return None
 
 

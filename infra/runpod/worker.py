@@ -1,4 +1,4 @@
-"""The Prefect worker `runpod`: each flow run in a pod of its own, rented for it and deleted after it."""
+"""The Prefect worker `runpod`. Each flow run gets its own pod, which is rented for the run and deleted after it."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ __all__ = ["RunPodCredentials", "RunPodWorker", "RunPodWorkerResult"]
 
 
 class RunPodWorkerResult(BaseWorkerResult):
-    """`identifier` is the pod's id; the run's own state says how it went."""
+    """The result of a run. `identifier` is the id of the pod; the state of the run shows how the run ended."""
 
 
 class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWorkerResult]):
-    """Rents, and leaves all else to the reconciler, which works the same for the pods of a worker before it."""
+    """Rents the pods, and leaves everything else to the reconciler. It treats the pods of an earlier worker in the same way."""
 
     type = "runpod"
     job_configuration = RunPodJobConfiguration
     job_configuration_variables = RunPodVariables
     _display_name = "RunPod"
-    _description = "Runs each flow run in a GPU pod of its own on RunPod, rented for it and deleted after it."
+    _description = "Runs each flow run in its own GPU pod on RunPod, which is rented for the run and deleted after it."
     _documentation_url = "https://docs.runpod.io/api-reference-v2"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -53,15 +53,15 @@ class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWor
         self._labelling = asyncio.Lock()
 
     async def setup(self) -> None:
-        """Raises SettingsError where there is no key."""
+        """Start the worker. Raises SettingsError if there is no key."""
         await super().setup()
         self._rented = await self._exit_stack.enter_async_context(RunPodClient(await api_key(self._runpod), self._runpod))
         self._watch = asyncio.create_task(self._watch_pods())
 
     async def teardown(self, *exc_info: Any) -> None:
-        """Pods are left to the next worker: this one may only be restarted."""
+        """Stop the worker. Its pods are left to the next worker, because this one may only be restarting."""
         try:
-            await super().teardown(*exc_info)  # the runs that are waited for need the reconciler until they end
+            await super().teardown(*exc_info)  # the runs that it waits for need the reconciler until they end
         finally:
             if self._watch is not None:
                 self._watch.cancel()
@@ -88,7 +88,7 @@ class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWor
         await self._reconciler.forever()
 
     def _count(self, pods: set[str]) -> None:
-        """Have the pods that an earlier worker rented take slots of `--limit`. Where there are more than slots, none is free."""
+        """Count the pods that an earlier worker rented against `--limit`. If there are more pods than slots, no slot is free."""
         assert self._limiter is not None
         for pod in self._adopted - pods:
             self._limiter.release_on_behalf_of(pod)
@@ -100,15 +100,17 @@ class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWor
         self._counted = True
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
-        """Take runs that are due; with a limit, none before the pods that run already are counted."""
+        """Take runs that are due. With a limit, no run is taken until the existing pods are counted."""
         if self._limiter is not None and not self._counted:
-            self._last_polled_time = now("UTC")  # it is not stuck
+            self._last_polled_time = now("UTC")  # the worker must not look stuck
             return []
         return await super().get_and_submit_flow_runs()
 
     async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
-        """One after the other: many at once keep each other out of a server's SQLite, and Prefect crashes the run whose label
-        could not be written."""
+        """Write the labels one run at a time.
+
+        Many writes at once block each other in a server's SQLite, and Prefect crashes a run whose label cannot be written.
+        """
         async with self._labelling:
             await super()._give_worker_labels_to_flow_run(flow_run_id)
 
@@ -118,9 +120,9 @@ class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWor
         configuration: RunPodJobConfiguration,
         task_status: TaskStatus[Any] | None = None,
     ) -> RunPodWorkerResult:
-        """Rent the run's pod and wait until it is gone. A worker that is stopped leaves the pod alone.
+        """Rent the run's pod and wait until it is gone. If the worker is stopped, it leaves the pod alone.
 
-        Raises RunPodError or OrderError where no pod could be rented; Prefect then marks the run crashed with that message.
+        Raises RunPodError or OrderError if no pod could be rented. Prefect then marks the run crashed with that message.
         """
         await self._ready.wait()
         order = configuration.order(self._runpod, str(self.client.api_url))
@@ -144,17 +146,17 @@ class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWor
             said = "Pod %s: %d x %s at %.3f USD per hour; at most %.2f USD in %d s"
             log.info(said, pod.id, pod.gpu_count, pod.gpu, pod.cost, pod.cost * life_s / 3600, life_s)
             self._reconciler.follow(pod, order.marks)
-            if task_status is not None:  # should another one have appeared for the run, the older is to execute it
+            if task_status is not None:  # if a second pod has appeared for the run, the older one executes it
                 chosen = self._reconciler.pod_of(flow_run.id, order.marks.attempt) or pod
                 task_status.started(chosen.id)
-            await self._reconciler.open_account(pod.id)  # after that: the pod is paid for and waits to be named
+            await self._reconciler.open_account(pod.id)  # only now: the pod is already billed and waits to be named
             await hold.gone.wait()
         finally:
             self._reconciler.release(flow_run.id)
         return RunPodWorkerResult(identifier=pod.id, status_code=0)
 
     async def _withdraw(self, run_id: UUID) -> None:
-        """Where the server does not answer, the reconciler finds a cancelled run without a pod."""
+        """Mark the withdrawn run cancelled. If the server does not answer, the reconciler finds the run later, without a pod."""
         with suppress(RunsUnavailableError):
             await self._cancel_withdrawn(run_id)
 
@@ -166,6 +168,6 @@ class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWor
     async def kill_infrastructure(
         self, infrastructure_pid: str, configuration: RunPodJobConfiguration, grace_seconds: int = 30
     ) -> None:
-        """Delete the pod, whose own grace is RunPod's."""
+        """Delete the pod. The grace period is RunPod's own."""
         if not await self._rented.delete_pod(infrastructure_pid):
-            raise InfrastructureNotFound(f"The pod {infrastructure_pid} is gone already.")
+            raise InfrastructureNotFound(f"The pod {infrastructure_pid} does not exist any more.")

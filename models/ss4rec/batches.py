@@ -1,6 +1,6 @@
-"""Training batches of windows as token streams, built where the network runs.
+"""Training batches of windows as token streams, built on the network's device.
 
-The events lie on the device once, in arrays of items and times; an epoch sends only its plan, two numbers a window.
+The events are copied to the device once, as arrays of items and times. An epoch only sends its plan: two numbers per window.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["Batch", "TrainingBatches"]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Windows of one step. A target of -1 is none: it belongs to a token that only fills the stream."""
+    """The windows of one step. A target of -1 means that there is no target: the token only fills the stream."""
 
     items: torch.Tensor  # (T,) int64
     intervals: torch.Tensor  # (T,) float32 seconds to the next event
     targets: torch.Tensor  # (T,) int64, 0-based columns of the catalogue
     segments: Segments
-    total: torch.Tensor  # scalar: targets in this step over all replicas
+    total: torch.Tensor  # scalar: number of targets in this step over all replicas
     who: torch.Tensor | None = None  # (W, traits) int64 codes of each window's user
 
 
@@ -47,14 +47,14 @@ class TrainingBatches:
         who: IntArray | None = None,
         replicas: Replicas = Replicas(),  # noqa: B008
     ) -> None:
-        """`who` (users of `train`, traits) codes; None where the network does not look at them."""
+        """`who` (users of `train`, traits) has the users' codes, or is None if the network does not use them."""
         self._train, self._max_length, self._tokens, self._seed = train, max_length, tokens, seed
         self._replicas = replicas
-        # One event more stands for nothing: filling tokens read it.
+        # One extra event is a placeholder, which filling tokens read.
         self._items = torch.from_numpy(np.append(vocabulary.indices(train.item_ids), 0)).to(device)
         self._times = torch.from_numpy(np.append(train.timestamps, 0)).to(device)
         self._who: tuple[torch.Tensor, torch.Tensor] | None = None
-        if who is not None:  # who did nothing is nobody
+        if who is not None:  # the placeholder event belongs to an unknown user
             rows = torch.from_numpy(np.append(train.row_of_event, len(who))).to(device)
             self._who = rows, torch.from_numpy(np.append(who, np.zeros((1, who.shape[1]), np.int64), axis=0)).to(device)
         self._ties: torch.Tensor | None = None
@@ -66,13 +66,13 @@ class TrainingBatches:
         lengths = training_windows(train, max_length).lengths
         mean = max(float(lengths.mean()), 1.0) if len(lengths) else 1.0
         self._most_windows = int(np.ceil(4 * tokens / mean))
-        # A replica takes every count-th window, so its share of a batch may exceed the mean by a window.
+        # A replica takes every count-th window, so its share of a batch may exceed the mean by one window.
         self.capacity = tokens if replicas.count == 1 else tokens // replicas.count + 2 * max_length
         self._slots = self._most_windows // replicas.count + 2
         self._plan: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
     def eager(self, epoch: int) -> Iterator[Batch]:
-        """Batches as long as their windows."""
+        """Yield the epoch's batches, each as long as its windows."""
         device = self._items.device
         self._reorder(epoch)
         for begins, offsets, total in self._shares(epoch):
@@ -80,7 +80,7 @@ class TrainingBatches:
             yield self._batch(torch.from_numpy(begins).to(device), segments, torch.tensor(float(total), device=device))
 
     def begin(self, epoch: int) -> int:
-        """Lay the epoch's plan out on the device for `fixed`; the number of steps."""
+        """Write the epoch's plan to the device, for `fixed`, and return the number of steps."""
         shares = list(self._shares(epoch))
         if not shares:
             return 0
@@ -93,13 +93,13 @@ class TrainingBatches:
             used, windows_used = int(window_offsets[-1]), len(window_begins)
             begins[step, :windows_used] = window_begins
             offsets[step, : windows_used + 1] = window_offsets
-            # What is left over is dealt to the empty slots: one long window would keep the others waiting.
+            # Spread the remaining tokens over the empty slots: one long window would delay the others.
             piece = -(-(self.capacity - used) // (slots - windows_used))
             fill = used + piece * np.arange(1, slots - windows_used + 1)
             offsets[step, windows_used + 1 :] = np.minimum(fill, self.capacity)
         fresh = [torch.from_numpy(array).to(self._items.device) for array in (begins, offsets, totals)]
         if self._plan is None:
-            room = int(1.2 * len(shares)) + 8  # the graph reads these addresses for ever
+            room = int(1.2 * len(shares)) + 8  # the captured graph always reads these addresses
             self._plan = tuple(part.new_zeros(room, *part.shape[1:]) for part in fresh)  # type: ignore[assignment]
         assert self._plan is not None
         for place, part in zip(self._plan, fresh, strict=True):
@@ -107,7 +107,7 @@ class TrainingBatches:
         return len(shares)
 
     def fixed(self, step: torch.Tensor) -> Batch:
-        """Batch `step` (int64 scalar on the device) of the epoch that began, always `capacity` tokens."""
+        """Return batch `step` (int64 scalar on the device) of the current epoch. It always has `capacity` tokens."""
         assert self._plan is not None
         begins, offsets, totals = (part.index_select(0, step.view(1))[0] for part in self._plan)
         return self._batch(begins, Segments.of(offsets, self.capacity), totals)
@@ -118,7 +118,7 @@ class TrainingBatches:
         real = begins[segments.windows] < nothing
         event = torch.where(real, event, nothing)
         following = torch.where(real, event + 1, nothing)
-        # int64 difference first: float32 seconds of today's times are 128 s apart.
+        # Subtract in int64 first: as float32, today's UTC seconds are 128 s apart.
         intervals = (self._times[following] - self._times[event]).float()
         who = None
         if self._who is not None:
@@ -127,7 +127,7 @@ class TrainingBatches:
         return Batch(self._items[event], intervals, self._items[following] - 1, segments, total, who)
 
     def _reorder(self, epoch: int) -> None:
-        """Draw the order of each user's events of one second anew."""
+        """Draw a new order for each user's events within the same second."""
         if self._ties is None:
             return
         generator = torch.Generator(self._items.device).manual_seed(
@@ -138,12 +138,15 @@ class TrainingBatches:
         self._items[:-1] = self._given[order]
 
     def _shares(self, epoch: int) -> Iterator[tuple[IntArray, IntArray, int]]:
-        """This replica's windows of each step (their first events, their offsets), and the step's targets over all."""
+        """Yield this replica's windows of each step, and the step's number of targets over all replicas.
+
+        Windows are given by their first events and their offsets.
+        """
         rng = np.random.default_rng([self._seed, epoch])
         windows = training_windows(self._train, self._max_length, rng)
         lengths = windows.lengths
         for rows in plan_batches(lengths, self._tokens, self._most_windows, rng):
-            # Longest first, dealt in turn: replicas get like loads, and long windows start early on the device.
+            # Deal the windows in turn, longest first: replicas get similar loads, and long windows start early on the device.
             rows = rows[np.argsort(-lengths[rows], kind="stable")]
             own = rows[self._replicas.rank :: self._replicas.count]
             yield windows.begins[own], np.concatenate([[0], np.cumsum(lengths[own])]), int(lengths[rows].sum())

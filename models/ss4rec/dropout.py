@@ -1,4 +1,4 @@
-"""Dropout whose random numbers cost a byte each."""
+"""Dropout that uses one random byte per element."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ LEAST, MOST = -(2**63), 2**63 - 1
 
 
 class ByteDropout(nn.Module):
-    """Dropout with a rate in steps of 1/256, kept values scaled by the exact inverse of the share kept.
+    """Dropout with rates in steps of 1/256. Kept values are scaled by the exact inverse of the share kept.
 
-    torch draws a double for each element on the CPU, a twentieth of this model's training step; here one int64 serves
-    eight. On CUDA torch's own fused kernel draws.
+    On the CPU, torch draws a double for each element, which takes a twentieth of this model's training step. Here one int64
+    serves eight elements. On CUDA, torch's own fused kernel draws the numbers.
     """
 
     def __init__(self, rate: float) -> None:

@@ -1,4 +1,4 @@
-"""Ranks of one set of requests again and again while a network learns, without leaving the device."""
+"""Rank the same requests repeatedly while a network trains, without leaving the device."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from models.ss4rec.segments import Segments
 
 __all__ = ["HoldoutRanking", "last_hidden"]
 
-SCORES = {"cpu": 1 << 22, "cuda": 1 << 28}  # scores held at once
-TOKENS = {"cpu": 1 << 15, "cuda": 1 << 17}  # tokens read at once
+SCORES = {"cpu": 1 << 22, "cuda": 1 << 28}  # scores in memory at once
+TOKENS = {"cpu": 1 << 15, "cuda": 1 << 17}  # tokens processed at once
 
 
 def last_hidden(
@@ -26,8 +26,11 @@ def last_hidden(
     backend: Backend,
     who: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """(R, width) hidden state after each request's last event, zero where it has none. `offsets` (R + 1,) on the host
-    cut the tokens on the device; as many requests are read at once as fit. `who` (R, traits) as the network takes it."""
+    """Return the hidden state (R, width) after each request's last event, or zero if it has no events.
+
+    `offsets` (R + 1,) are on the host and split the tokens on the device. As many requests are processed at once as fit. `who`
+    (R, traits) has the codes that the network takes.
+    """
     most = TOKENS[items.device.type]
     hidden = torch.zeros(len(offsets) - 1, network.items.embedding_dim, device=items.device)
     first = 0
@@ -46,9 +49,9 @@ def last_hidden(
 
 
 class HoldoutRanking:
-    """Full ranking as `models.ranking.rank_requests` does it, for SS4Rec alone and with all inputs prepared once.
+    """The full ranking of `models.ranking.rank_requests`, for SS4Rec only and with all inputs prepared once.
 
-    Replicas rank every count-th request each and share the ranks.
+    Each replica ranks every count-th request, and the replicas share their ranks.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class HoldoutRanking:
 
     @torch.no_grad()
     def ranks(self, network: SS4RecNetwork, backend: Backend, miss: int) -> IntArray:
-        """(R,) rank of each target from 1, ties against it; `miss` where it cannot be recommended."""
+        """Return the rank (R,) of each target, from 1; ties count against it. `miss` if it cannot be recommended."""
         hidden = last_hidden(network, self._items, self._intervals, self._offsets, backend, self._who)
         weight = network.items.weight[1:]
         chunk = max(1, SCORES[self._device.type] // max(len(weight), 1))

@@ -1,9 +1,9 @@
 """Compiled CPU kernels of the two recurrences (numba).
 
-The state of one window (D x N floats) stays in the first-level cache for the whole window, so no (tokens, D, N) tensor
-is ever written: the backward pass keeps the state once per CHUNK tokens and recomputes the tokens between. Kernels
-release the GIL and are run by threads over windows; every window writes its own output, so results do not depend on the
-number of threads.
+The state of one window (D x N floats) stays in the first-level cache for the whole window, so no (tokens, D, N) tensor is ever
+written. For the backward pass, the state is kept once per CHUNK tokens, and the tokens in between are recomputed. Kernels
+release the GIL and run in threads over windows. Every window writes its own output, so results do not depend on the number of
+threads.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _complex_backward(
 ) -> None:
     states = a.shape[1] // 2
     for window in range(first, last):
-        g = grad_state[window]  # in: gradient of the final state; out: gradient of the first
+        g = grad_state[window]  # on entry: gradient of the final state; on exit: gradient of the first
         begin = offsets[window]
         for t in range(offsets[window + 1] - 1, begin - 1, -1):
             before = h[t - 1] if t > begin else start[window]
@@ -130,7 +130,7 @@ def _selective_backward(
     h = np.empty((CHUNK + 1, width, states), np.float32)
     decay = np.empty((CHUNK, width, states), np.float32)
     for window in range(first, last):
-        g = grad_state[window]  # in: gradient of the final state; out: gradient of the first
+        g = grad_state[window]  # on entry: gradient of the final state; on exit: gradient of the first
         begin, length = offsets[window], offsets[window + 1] - offsets[window]
         slot = begin // CHUNK + window
         for chunk in range((length - 1) // CHUNK, -1, -1):
@@ -173,7 +173,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def _over_windows(kernel: Callable[..., None], offsets: torch.Tensor, *arrays: torch.Tensor) -> None:
-    """Run `kernel` over spans of windows of about the same number of tokens, one span a thread."""
+    """Run `kernel` in threads, each on a span of windows with about the same number of tokens."""
     views = [array.detach().numpy() for array in arrays]
     bounds = offsets.numpy()
     windows = len(bounds) - 1
@@ -191,8 +191,10 @@ def _over_windows(kernel: Callable[..., None], offsets: torch.Tensor, *arrays: t
 def complex_scan(
     a: torch.Tensor, b: torch.Tensor, offsets: torch.Tensor, start: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """h_t = a_t h_{t-1} + b_t within each window. `a`, `b` (T, 2P) float32, real parts first, `start` (W, 2P).
-    Returns h (T, 2P) and the final state (W, 2P)."""
+    """Compute h_t = a_t h_{t-1} + b_t within each window.
+
+    `a`, `b` (T, 2P) are float32, real parts first; `start` is (W, 2P). Returns h (T, 2P) and the final state (W, 2P).
+    """
     h, final = torch.empty_like(b), torch.empty_like(start)
     _over_windows(_complex_forward, offsets, a, b, offsets, start, h, final)
     return h, final
@@ -201,7 +203,7 @@ def complex_scan(
 def complex_scan_backward(
     a: torch.Tensor, offsets: torch.Tensor, start: torch.Tensor, h: torch.Tensor, grad_h: torch.Tensor, grad_final: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of `complex_scan` to a, b and start."""
+    """Return the gradients of `complex_scan` with respect to a, b and start."""
     grad_a, grad_b, grad_start = torch.empty_like(a), torch.empty_like(a), grad_final.contiguous().clone()
     _over_windows(_complex_backward, offsets, a, offsets, start, h, grad_h, grad_a, grad_b, grad_start)
     return grad_a, grad_b, grad_start
@@ -217,13 +219,16 @@ def selective_scan(
     start: torch.Tensor,
     keep: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """h_t = exp(delta_t A) h_{t-1} + delta_t u_t B_t, y_t = C_t h_t within each window (Mamba, arXiv 2312.00752, section 3).
+    """Run Mamba's selective scan within each window (arXiv 2312.00752, section 3).
 
-    `u`, `delta` (T, D); `a` (D, N) <= 0; `b`, `c` (T, N); `start` (W, D, N), all contiguous float32. Returns y (T, D),
+        h_t = exp(delta_t A) h_{t-1} + delta_t u_t B_t
+        y_t = C_t h_t
+
+    `u`, `delta` are (T, D), `a` (D, N) <= 0, `b`, `c` (T, N), and `start` (W, D, N), all contiguous float32. Returns y (T, D),
     the states kept for the backward pass (none without `keep`), and the final state (W, D, N).
     """
     y, final = torch.empty_like(u), torch.empty_like(start)
-    # A window of n tokens from o on owns the slots from o // CHUNK + window on; they never overlap.
+    # A window that starts at token o owns the slots from o // CHUNK + window on; windows never overlap.
     kept = torch.empty(len(u) // CHUNK + len(start) + 1 if keep else 0, *a.shape)
     _over_windows(_selective_forward, offsets, u, delta, a, b, c, offsets, start, y, kept, final)
     return y, kept, final
@@ -240,10 +245,10 @@ def selective_scan_backward(
     grad_y: torch.Tensor,
     grad_final: torch.Tensor,
 ) -> tuple[torch.Tensor, ...]:
-    """Gradients of `selective_scan` to u, delta, a, b, c and start."""
+    """Return the gradients of `selective_scan` with respect to u, delta, a, b, c and start."""
     grad_start = grad_final.contiguous().clone()
     grad_u, grad_delta = torch.empty_like(u), torch.empty_like(u)
-    grad_a = torch.zeros(len(offsets) - 1, *a.shape)  # one a window: the sum's order must not hang on the threads
+    grad_a = torch.zeros(len(offsets) - 1, *a.shape)  # one per window: the order of the sum must not depend on the threads
     grad_b, grad_c = torch.zeros_like(b), torch.zeros_like(c)
     _over_windows(
         _selective_backward, offsets, u, delta, a, b, c, offsets, kept, grad_y, grad_start,

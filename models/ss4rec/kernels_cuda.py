@@ -1,10 +1,10 @@
 """Triton kernels of the two recurrences and of the convolution between them.
 
-A program takes one window and a block of channels, keeps the state in registers for the whole window, and computes the
-discretisation as it goes. Registers hold (states, channels) with channels across the lanes, so the sum over states that
-makes an output stays mostly within a thread. For the backward pass the state is kept once per CHUNK tokens; the tokens
-between are recomputed in registers, all chunks at once. Sums over tokens go to one row a program, never to atomics: the
-same input gives the same gradients.
+A program processes one window and a block of channels. It keeps the state in registers for the whole window and computes the
+discretisation as it goes. Registers hold (states, channels) with channels across the lanes, so the sum over states that makes
+an output stays mostly within a thread. For the backward pass, the state is kept once per CHUNK tokens; the tokens in between
+are recomputed in registers, all chunks at once. Sums over tokens go to one row per program and never use atomics, so the same
+input gives the same gradients.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ __all__ = [
 ]
 
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
-# Beyond exp(-30) a state is forgotten: its angle no longer matters, and small angles spare the slow range reduction.
+# Below exp(-30) a state is forgotten: its angle no longer matters, and small angles avoid the slow range reduction.
 FORGOTTEN: tl.constexpr = tl.constexpr(-30.0)
 
 
 @triton.jit
 def _expm1(x):
-    """exp(x) - 1 for x <= 0; the series (Horner, degree 7) where the difference would cancel."""
+    """Compute exp(x) - 1 for x <= 0, by a series (Horner, degree 7) if the difference would cancel."""
     series = 1 + x / 7
     series = 1 + x / 6 * series
     series = 1 + x / 5 * series
@@ -41,7 +41,7 @@ def _expm1(x):
 
 @triton.jit
 def _discretise(interval, rate_re, rate_im, step):
-    """exp(z) - 1 and (exp(z) - 1) / Lambda as four reals, z = Lambda step interval."""
+    """Return exp(z) and (exp(z) - 1) / Lambda as four reals, with z = Lambda step interval."""
     length = step * interval
     x = rate_re * length
     w = tl.where(x > FORGOTTEN, rate_im * length, 0.0)
@@ -99,7 +99,7 @@ def time_backward(
     tokens, states, drive_stride, grad_stride,
     BLOCK: tl.constexpr, ACC: tl.constexpr, NEED_INTERVALS: tl.constexpr,
 ):  # fmt: skip
-    """A complex gradient is dL/dRe + i dL/dIm; through a holomorphic f it is multiplied by conj(f')."""
+    """Complex gradients are dL/dRe + i dL/dIm. Backpropagation through a holomorphic f multiplies them by conj(f')."""
     window = tl.program_id(0)
     p = tl.arange(0, BLOCK)
     inside = p < states
@@ -228,8 +228,11 @@ def selective_carry(
     tokens, channels, states, gate_stride, c_stride, grad_stride,
     CHUNK: tl.constexpr, BLOCK: tl.constexpr, STATES: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Walk a window back and keep the gradient of the state that leaves each chunk: the one part of the backward pass that
-    is sequential over the window. On the way, the gradients of the gate and of what it let through."""
+    """Walk back over a window and store the gradient of the state that leaves each chunk.
+
+    This is the only part of the backward pass that is sequential over the window. It also computes the gradients of the gate
+    and of the output before the gate.
+    """
     window = tl.program_id(0).to(tl.int64)
     d = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     n = tl.arange(0, STATES)
@@ -274,8 +277,11 @@ def selective_backward(
     tokens, chunks, channels, states, u_stride, b_stride, c_stride,
     CHUNK: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr, STATES: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """All gradients of CHUNKS chunks and a block of channels: a chunk's states are recomputed into registers, then walked
-    back from the gradient that `selective_carry` left. Chunks do not wait for each other."""
+    """Compute all gradients of CHUNKS chunks and a block of channels.
+
+    A chunk's states are recomputed into registers and then walked back from the gradient that `selective_carry` stored. Chunks
+    do not wait for each other.
+    """
     program = tl.program_id(0).to(tl.int64)
     block = tl.program_id(1).to(tl.int64)
     d = block * BLOCK + tl.arange(0, BLOCK)

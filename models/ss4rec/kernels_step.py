@@ -1,7 +1,7 @@
-"""The recurrent form on the CPU (numba): one event after another from a user's state, without torch.
+"""The recurrent form on the CPU (numba), without torch: process one event after another from a user's state.
 
 Inference only. The equations are those of `scan` (time-aware: `time_scan`; relation-aware: `causal_convolution` and
-`selective_scan`), fused over a whole event, so that a step of the default network takes some ten microseconds.
+`selective_scan`), fused for each event, so that a step of the default network takes some ten microseconds.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ NORM_EPSILON = 1e-12
 
 
 class Weights(NamedTuple):
-    """Of K blocks over width H, P complex time-aware states, inner width D, rank R, N states a channel, T taps. A layer that
-    the network lacks has no states: P = 0, or D = 0."""
+    """Weights of K blocks.
 
-    items: Floats  # (n_items + 1, H); row 0 is nothing
+    The network has width H, P complex time-aware states, inner width D, rank R, N states per channel and T taps. A layer that
+    the network does not have has no states: P = 0 or D = 0.
+    """
+
+    items: Floats  # (n_items + 1, H); row 0 is no item
     drive: Floats  # (K, 2P, H) B, real parts first
     rate_re: Floats  # (K, P)
     rate_im: Floats  # (K, P)
@@ -64,7 +67,7 @@ def _silu(x: Any) -> Any:
 
 @jit
 def _add_and_normalise(x: Any, y: Any, scale: Any, shift: Any) -> None:
-    """x = LayerNorm(x + y), in place."""
+    """Compute x = LayerNorm(x + y) in place."""
     width = x.shape[0]
     mean = np.float32(0.0)
     for i in range(width):
@@ -82,7 +85,7 @@ def _add_and_normalise(x: Any, y: Any, scale: Any, shift: Any) -> None:
 
 @jit
 def _time_aware(w: Any, k: int, x: Any, interval: Any, state: Any, drive: Any, y: Any) -> None:
-    """`state` (2P,) is moved on by one event; y (H,)."""
+    """Advance `state` (2P,) by one event and write y (H,)."""
     states = w.rate_re.shape[1]
     _product(w.drive[k], x, drive)
     for p in range(states):
@@ -109,7 +112,10 @@ def _time_aware(w: Any, k: int, x: Any, interval: Any, state: Any, drive: Any, y
 def _relation_aware(
     w: Any, k: int, x: Any, inputs: Any, state: Any, projected: Any, u: Any, coefficients: Any, inner: Any, y: Any
 ) -> None:
-    """`inputs` ((T - 1) D,), the convolution's last inputs, and `state` (D N,) are moved on by one event; y (H,)."""
+    """Advance the layer by one event and write y (H,).
+
+    `inputs` ((T - 1) D,), the convolution's last inputs, and `state` (D N,) are updated in place.
+    """
     channels, taps, states, rank = w.taps.shape[1], w.taps.shape[2], w.rate.shape[2], w.dt_proj.shape[2]
     _product(w.in_proj[k], x, projected)
     for d in range(channels):
@@ -146,10 +152,11 @@ def _relation_aware(
 
 @jit
 def advance(w: Any, state: Any, items: Any, intervals: Any, offsets: Any, who: Any, hidden: Any) -> None:
-    """User b reads the events offsets[b]:offsets[b + 1] from `state[b]`, which moves on in place.
+    """Process the events offsets[b]:offsets[b + 1] of each user b, and update `state[b]` in place.
 
-    `state` (B, numbers); `items` (E,) 1..n_items; `intervals` (E,) scaled, from each event to what follows it; `who` (B, H) is added
-    to each event's embedding; `hidden` (B, H) takes the output after the last event and stays as it is where there is none.
+    `state` is (B, numbers); `items` (E,) are 1..n_items; `intervals` (E,) are scaled and run from each event to the next event
+    or the request; `who` (B, H) is added to each event's embedding. `hidden` (B, H) receives the output after the last event;
+    it is unchanged for users without events.
     """
     blocks, width = w.skip.shape[0], w.items.shape[1]
     time_numbers, channels = w.drive.shape[1], w.taps.shape[1]
@@ -228,10 +235,10 @@ def _products_of_four(vectors: Any, h: Any, out: Any) -> None:
 
 @jit
 def products(vectors: Any, hidden: Any, out: Any) -> None:
-    """`out` (B, n) becomes the inner products of each of `hidden` (B, H) with each of `vectors` (n, H).
+    """Write the inner products of each row of `hidden` (B, H) with each of `vectors` (n, H) to `out` (B, n).
 
-    A vector is read once for up to four rows. A BLAS takes a half more for the few rows of a batch of requests: it copies all
-    vectors first, or reads them for each row.
+    Each vector is read once for up to four rows. A BLAS takes 1.5 times as long for the few rows of a batch of requests,
+    because it first copies all vectors, or reads them for each row.
     """
     rows, first = hidden.shape[0], 0
     while rows - first == 4 or rows - first > 5:

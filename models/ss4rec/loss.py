@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 __all__ = ["catalogue_cross_entropy", "gbce", "sampled_softmax"]
 
-CPU_ELEMENTS = 1 << 20  # logits held at once: what stays in the cache
+CPU_ELEMENTS = 1 << 20  # logits in memory at once: they stay in the cache
 CUDA_ELEMENTS = 1 << 28
 
 
@@ -21,17 +21,16 @@ def catalogue_cross_entropy(
     smoothing: float = 0.0,
     total: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Cross-entropy of `hidden @ weight.T` against `targets` with label smoothing as in torch, summed and divided by
-    `total` (a scalar on the device; None is the number of targets).
+    """Compute the cross-entropy of `hidden @ weight.T` against `targets`, with label smoothing as in torch.
 
-    `hidden` (T, H), `weight` (n_items, H), `targets` (T,) int64; a target below 0 counts for nothing. Both gradients are
-    taken in the forward pass, chunk by chunk and in place, so memory is one chunk of logits, in the type
-    of `hidden`.
+    The losses are summed and divided by `total` (a scalar on the device; None means the number of targets). `hidden` is (T, H),
+    `weight` (n_items, H) and `targets` (T,) int64; targets below 0 are ignored. Both gradients are computed in the forward
+    pass, chunk by chunk and in place. The memory is therefore one chunk of logits, in the type of `hidden`.
     """
     if total is None:
         total = torch.full((), len(targets), dtype=torch.float32, device=hidden.device)
     if not hidden.is_cuda:
-        hidden = hidden.to(weight.dtype)  # half precision saves nothing there
+        hidden = hidden.to(weight.dtype)  # half precision saves nothing on the CPU
     loss: torch.Tensor = _CatalogueCrossEntropy.apply(hidden, weight, targets, smoothing, total)  # type: ignore[no-untyped-call]
     return loss
 
@@ -39,8 +38,11 @@ def catalogue_cross_entropy(
 def sampled_softmax(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, negatives: torch.Tensor, total: torch.Tensor
 ) -> torch.Tensor:
-    """Softmax over the target and the same `negatives` (S,) for all, drawn evenly from the catalogue; negatives that are
-    the target are left out, and each stands for its share of the catalogue (logQ correction, constant for even draws)."""
+    """Compute the softmax loss over the target and `negatives` (S,), which all targets share.
+
+    Negatives are drawn uniformly from the catalogue. Negatives that equal the target are left out. Each negative stands for its
+    share of the catalogue (logQ correction, constant for uniform draws).
+    """
     positive = (hidden * weight[targets.clamp_min(0)]).sum(-1, keepdim=True).float()
     others = (hidden @ weight[negatives].T).float() + math.log(len(weight) / len(negatives))
     others = others.masked_fill(negatives == targets[:, None], -torch.inf)
@@ -56,10 +58,13 @@ def gbce(
     total: torch.Tensor,
     calibration: float,
 ) -> torch.Tensor:
-    """Generalised binary cross-entropy (gSASRec, arXiv 2308.07192, equation 12) with negatives (T, S) of each target.
+    """Compute the generalised binary cross-entropy with negatives (T, S), S for each target.
 
-    The positive's probability is raised to beta = alpha (t (1 - 1 / alpha) + 1 / alpha), alpha the sampling rate and t
-    the `calibration`: 0 is plain BCE, 1 gives calibrated probabilities.
+    See gSASRec, arXiv 2308.07192, equation 12. The positive's probability is raised to
+
+        beta = alpha (t (1 - 1 / alpha) + 1 / alpha)
+
+    where alpha is the sampling rate and t is the `calibration`: 0 is plain BCE, 1 gives calibrated probabilities.
     """
     alpha = negatives.shape[1] / max(len(weight) - 1, 1)
     beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
@@ -98,7 +103,7 @@ def _on_cpu(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, s
     loss = hidden.new_zeros(())
     for start in range(0, count, rows):
         part, wanted = hidden[start : start + rows], targets[start : start + rows, None]
-        share = (wanted >= 0).to(hidden.dtype) / divisor  # of the mean; nothing where there is no target
+        share = (wanted >= 0).to(hidden.dtype) / divisor  # weight in the mean; 0 if there is no target
         wanted = wanted.clamp_min(0)
         logits = torch.mm(part, weight.T, out=buffer[: len(part)])
         target_logits, mean_logits = logits.gather(1, wanted)[:, 0], logits.mean(dim=1)

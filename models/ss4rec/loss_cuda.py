@@ -1,4 +1,4 @@
-"""The Triton kernel of the loss over the catalogue: from a row of logits to its gradient, in place."""
+"""The Triton kernel of the loss over the catalogue: it replaces a row of logits with its gradient, in place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def softmax_gradient(
     logits, targets, losses, scale, items, smoothing,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Replace a row of logits by scale times the gradient of its smoothed cross-entropy; a target below 0 has none."""
+    """Replace a row of logits with scale times the gradient of its smoothed cross-entropy; 0 if target < 0."""
     token = tl.program_id(0).to(tl.int64)
     target = tl.load(targets + token)
     factor = tl.load(scale)

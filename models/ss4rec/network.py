@@ -1,4 +1,4 @@
-"""The SS4Rec network: item embedding, blocks of a time-aware and a relation-aware layer, tied output."""
+"""The SS4Rec network: item embedding, blocks of a time-aware and a relation-aware layer, and a tied output."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ BlockState = tuple[torch.Tensor, RelationState]
 
 @dataclass(frozen=True, eq=False)
 class NetworkState:
-    """What the network remembers of each user after the events it has read, as one row of numbers a user; who the user is
-    comes first, where the network looks at that."""
+    """The network's memory of each user after the events it has read, as one row of numbers per user.
+
+    If the network uses traits, the row starts with the user's codes.
+    """
 
     values: torch.Tensor  # (users, numbers) float32
 
 
 class IntervalScale(nn.Module):
-    """Seconds to the unit that the time-aware layer sees.
+    """Converts seconds to the unit of the time-aware layer.
 
-    `learned` is the Box-Cox transform ((1 + dt)^p - 1) / p, p in (0, 1) learned from 0.5: between seconds (p = 1) and
-    log1p (p to 0).
+    `learned` is the Box-Cox transform ((1 + dt)^p - 1) / p, with p in (0, 1) learned from 0.5. It lies between seconds (p = 1)
+    and log1p (p to 0).
     """
 
     def __init__(self, kind: str) -> None:
@@ -97,8 +99,11 @@ class Block(nn.Module):
 
 
 class SS4RecNetwork(nn.Module):
-    """Items are 1..n_items; 0 stands for nothing. `traits` are the values of each user trait (`models.users`); codes are
-    1..n of each, and 0, like a user of whom nothing is said, adds nothing."""
+    """The SS4Rec network. Items are 1..n_items; 0 stands for no item.
+
+    `traits` has the number of values of each user trait (`models.users`). The codes of a trait are 1..n. Code 0 adds nothing,
+    like a user without known traits.
+    """
 
     def __init__(self, n_items: int, settings: SS4RecSettings, traits: Sequence[int] = ()) -> None:
         super().__init__()
@@ -117,12 +122,17 @@ class SS4RecNetwork(nn.Module):
         backend: Backend,
         who: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """`items` (T,) int64, `intervals` (T,) seconds from each event to the next one of its window or to the request, `who`
-        (W, traits) int64 codes of each window's user. Returns the hidden state after each event, (T, width)."""
+        """Return the hidden state (T, width) after each event.
+
+        Args:
+            items: (T,) int64.
+            intervals: (T,) seconds from each event to the next one in its window, or to the request.
+            who: (W, traits) int64 codes of each window's user.
+        """
         return self._run(items, intervals, segments, None, backend, keep_state=False, who=who)[0]
 
     def start(self, users: int, who: torch.Tensor | None = None) -> NetworkState:
-        """The state of users without events; `who` (users, traits) int64 codes."""
+        """Return the state of users without events. `who` (users, traits) has int64 codes."""
         nothing = self.items.weight.new_zeros(users, len(self.traits) + sum(shape.numel() for shape in self._state_shapes))
         if who is not None:
             nothing[:, : len(self.traits)] = who.to(nothing)
@@ -131,18 +141,24 @@ class SS4RecNetwork(nn.Module):
     def step(
         self, state: NetworkState, item: torch.Tensor, interval: torch.Tensor, backend: Backend
     ) -> tuple[NetworkState, torch.Tensor]:
-        """The recurrent form: one event more for each of B users, at a cost that does not grow with their histories.
+        """Process one more event for each of B users, at a cost that does not grow with their histories.
 
-        `item` (B,) int64 and `interval` (B,) seconds from that event to what comes after it: the next event, or the
-        request. Returns the state after the event and the hidden state (B, width); a request is answered by a step
-        whose state is thrown away, since its interval is only known when the next event comes.
+        This is the recurrent form. A request is answered with a step whose state is discarded, because the interval of the last
+        event is only known when the next event arrives.
+
+        Args:
+            item: (B,) int64.
+            interval: (B,) seconds from that event to the next event or the request.
+
+        Returns:
+            The state after the event, and the hidden state (B, width).
         """
         return self.advance(state, item, interval, Segments.single(len(item), item.device), backend)
 
     def advance(
         self, state: NetworkState, items: torch.Tensor, intervals: torch.Tensor, segments: Segments, backend: Backend
     ) -> tuple[NetworkState, torch.Tensor]:
-        """`forward` from a state: the state after each window, and the hidden states (T, width)."""
+        """Run `forward` from a state. Returns the state after each window and the hidden states (T, width)."""
         own = state.values[:, : len(self.traits)]
         hidden, kept = self._run(
             items, intervals, segments, self._unpack(state), backend, keep_state=True, who=own.long() if self.traits else None
@@ -150,7 +166,7 @@ class SS4RecNetwork(nn.Module):
         return NetworkState(torch.cat([own, *(part.float().flatten(1) for part in kept)], dim=1)), hidden
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(..., width) -> (..., n_items): the output is tied to the embedding, without bias."""
+        """Map hidden states (..., width) to logits (..., n_items). The output is tied to the embedding, without bias."""
         logits: torch.Tensor = hidden @ self.items.weight[1:].T
         return logits
 
@@ -195,7 +211,7 @@ class SS4RecNetwork(nn.Module):
 
 
 def _embedding(values: int, width: int) -> nn.Embedding:
-    """Of 1..values; 0 is nothing, and stays so."""
+    """Return an embedding of 1..values. Row 0 is zero and stays zero."""
     table = nn.Embedding(values + 1, width, padding_idx=0)
     nn.init.normal_(table.weight, std=0.02)
     with torch.no_grad():

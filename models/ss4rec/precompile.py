@@ -1,8 +1,8 @@
-"""The CUDA kernels of a training, compiled at once and before they are needed.
+"""Compile the CUDA kernels of a training run at the same time, before they are needed.
 
-Left to the first step they are compiled one after the other, which takes longer than many an epoch. Each kernel is run
-here on a few tokens, in a thread of its own, with the types, strides and alignment that training gives it: those are what
-Triton compiles for. What does not match is compiled when it is met.
+Otherwise the first step compiles them one after the other, which often takes longer than an epoch. Each kernel runs here on a
+few tokens, in its own thread, with the types, strides and alignment of training, because Triton compiles for those. A kernel
+call that does not match is compiled when it first occurs.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from models.ss4rec.segments import Segments
 __all__ = ["precompile"]
 
 TOKENS = 32
-CATALOGUE = 4096  # items; the loss is compiled for blocks of this many, fewer only where the catalogue is smaller
+CATALOGUE = 4096  # items; the loss is compiled for blocks of this size, or smaller ones if the catalogue is smaller
 
 
 class _Context:
-    """What an autograd function asks of its context, outside of autograd: backward passes of one device would queue."""
+    """The part of autograd's context that an autograd function uses.
+
+    The kernels run outside autograd, because its backward passes on one device would queue.
+    """
 
     def __init__(self, needs: tuple[bool, ...]) -> None:
         self.needs_input_grad = needs
@@ -33,7 +36,10 @@ class _Context:
 
 
 def precompile(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device, *, threads: int = 4) -> Callable[[], None]:
-    """Begin; the function returned waits for the end and raises what went wrong. `dtype` is that of activations."""
+    """Start compiling. The returned function waits for the end and raises any error.
+
+    `dtype` is the type of the activations.
+    """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="precompile")
     kernels: list[Callable[[SS4RecSettings, torch.dtype, torch.device], None]] = [_loss]
     if settings.layers != "time":

@@ -1,7 +1,7 @@
-"""SS4Rec behind the port: one pass over a window predicts every position at once.
+"""SS4Rec as a `Recommender`: one pass over a window predicts every position at once.
 
-Both layers are causal and an interval is the same number as context or as last step, so training on all positions has
-the targets of the authors' one-row-per-prefix augmentation at about 1/200 of its work.
+Both layers are causal, and an interval has the same value in the context as in the last step. Training on all positions
+therefore has the targets of the authors' one-row-per-prefix augmentation, at about 1/200 of its work.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ from models.users import UserTraits
 
 __all__ = ["SS4Rec"]
 
-MILLISECONDS_FROM = 100_000_000_000  # in seconds, the year 5138
+MILLISECONDS_FROM = 100_000_000_000  # as seconds, this is in the year 5138
 
 
 class SS4Rec(Recommender):
-    """See `models.ss4rec`. A request without known events is ranked by popularity in the train part.
+    """The SS4Rec recommender; see `models.ss4rec`.
 
-    With `user_features`, a request's user is looked up among those that `describe_users` told of, and a new one is unknown.
+    A request without known events is ranked by popularity in the train part. With `user_features`, the user of a request is
+    looked up in the table given to `describe_users`; new users are unknown.
     """
 
     name = "ss4rec"
@@ -51,7 +52,7 @@ class SS4Rec(Recommender):
     def __init__(self, settings: SS4RecSettings) -> None:
         self._settings = settings
         device = resolve_device(settings.device)
-        # With its number: what a thread starts would else go to the first GPU.
+        # Include the GPU's index: work started in a thread would otherwise go to the first GPU.
         self._device = torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
         self._backend = resolve_backend(settings.scan, self._device)
         self.catalogue: IntArray = np.empty(0, dtype=np.int64)
@@ -66,7 +67,7 @@ class SS4Rec(Recommender):
 
     @property
     def network(self) -> SS4RecNetwork:
-        """The network; raises TrainingError before `fit` or `load`."""
+        """The network. Raises TrainingError before `fit` or `load`."""
         if self._network is None:
             raise TrainingError("SS4Rec has no weights yet: fit it or load a version.")
         return self._network
@@ -94,7 +95,7 @@ class SS4Rec(Recommender):
     ) -> FitReport:
         self._refuse_milliseconds(train)
         if self._settings.user_features and self._traits is None:
-            raise TrainingError("The setting user_features is on, and nothing is known of the users: call describe_users first.")
+            raise TrainingError("The setting user_features is on, but there is no user data: call describe_users first.")
         self.prepare()
         settings, device, replicas = self._settings, self._device, Replicas.current()
         self._take_vocabulary(catalogue, train)
@@ -204,7 +205,7 @@ class SS4Rec(Recommender):
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        # A shared norm appears under two names; safetensors stores one tensor once.
+        # A shared norm appears under two names, and safetensors does not store one tensor twice: clone it.
         state = {k: v.detach().cpu().contiguous().clone() for k, v in self.network.state_dict().items()}
         save_file(state, folder / "model.safetensors")
         config = {"model": self.name, "format": 1, "settings": self.settings()}
@@ -220,7 +221,7 @@ class SS4Rec(Recommender):
     def load(cls, folder: Path, device: str = "cpu") -> SS4Rec:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         settings = SS4RecSettings(**config["settings"] | {"device": device})
-        if settings.scan == "mamba-ssm":  # which kernels trained it is no matter here, and they may not be at hand
+        if settings.scan == "mamba-ssm":  # the kernels used in training do not matter here and may not be installed
             settings = settings.model_copy(update={"scan": "auto"})
         model = cls(settings)
         vocabulary = pd.read_parquet(folder / "vocabulary.parquet")
@@ -249,8 +250,8 @@ class SS4Rec(Recommender):
     def _refuse_milliseconds(train: Sequences) -> None:
         if len(train.timestamps) and int(np.median(train.timestamps)) > MILLISECONDS_FROM:
             raise TrainingError(
-                f"The events' times look like milliseconds (median {int(np.median(train.timestamps))}); SS4Rec's intervals "
-                "are seconds. Divide the column timestamp by 1000 before building the dataset."
+                f"The timestamps look like milliseconds (median {int(np.median(train.timestamps))}), but SS4Rec needs "
+                "seconds. Divide the column timestamp by 1000 before building the dataset."
             )
 
 
@@ -267,6 +268,6 @@ def _fingerprint(
     described = () if who is None else (who,)
     for array in (train.offsets, train.item_ids, train.timestamps, valid.targets, valid.request_times, catalogue, *described):
         digest.update(np.ascontiguousarray(array).tobytes())
-    # A run may go on with another number of replicas, on a machine with other GPUs.
+    # A run may resume with a different number of replicas, on a machine with other GPUs.
     digest.update(f"{settings.model_dump_json(exclude={'replicas'})} {seed} {mask_seen}".encode())
     return digest.hexdigest()

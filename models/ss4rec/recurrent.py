@@ -1,7 +1,7 @@
-"""SS4Rec for serving: the recurrent form by numpy and numba, from a version's files, without torch.
+"""SS4Rec for serving: the recurrent form in numpy and numba, loaded from a version's files, without torch.
 
-A user's state is the one after all events but the last: the interval of an event is only known when the next event, or a
-request, comes. A request is answered by a step whose state is thrown away.
+A user's state covers all events except the last. The interval of an event is only known when the next event, or a request,
+arrives. A request is answered with a step whose state is discarded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 class RecurrentSS4Rec:
-    """States are float32 rows of `state_size` numbers, zero for a user without events."""
+    """SS4Rec for serving. States are float32 rows of `state_size` numbers, zero for a user without events."""
 
     kind = "ss4rec"
 
@@ -46,7 +46,7 @@ class RecurrentSS4Rec:
 
     @property
     def max_length(self) -> int:
-        """Events that a training window held."""
+        """The maximum number of events in a training window."""
         return self.settings.max_length
 
     @property
@@ -56,12 +56,16 @@ class RecurrentSS4Rec:
 
     @property
     def item_vectors(self) -> Floats:
-        """(n_items, H) embeddings."""
+        """The item embeddings (n_items, H)."""
         return self._weights.items[1:]
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The model that `SS4Rec.save` wrote. Raises VersionCorruptError where a file lacks something or does not fit."""
+        """Load the model that `SS4Rec.save` wrote.
+
+        Raises:
+            VersionCorruptError: if a file is incomplete or the files do not match.
+        """
         try:
             settings = SS4RecSettings(**json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"])
             tensors = load_file(folder / "model.safetensors")
@@ -72,25 +76,31 @@ class RecurrentSS4Rec:
         except KeyError as error:
             raise VersionCorruptError(f"{folder} lacks {error} in config.json or model.safetensors; train again.") from error
         except (OSError, TypeError, ValueError, ValidationError, SafetensorError, pa.ArrowException) as error:
-            raise VersionCorruptError(f"{folder} holds no SS4Rec that can be read ({error}); train again.") from error
+            raise VersionCorruptError(f"{folder} does not contain a readable SS4Rec model ({error}); train again.") from error
         if len(counts) + 1 != len(weights.items):
             raise VersionCorruptError(
-                f"{folder / 'vocabulary.parquet'} has {len(counts)} items and the weights {len(weights.items) - 1}; train again."
+                f"{folder / 'vocabulary.parquet'} has {len(counts)} items, but the weights {len(weights.items) - 1}; train again."
             )
         return cls(settings, weights, power, users, counts.astype(np.int64))
 
     def start(self, users: int) -> Floats:
-        """(users, state_size) of users without events."""
+        """Return the states (users, state_size) of users without events."""
         return np.zeros((users, self.state_size), np.float32)
 
     def advance(
         self, state: Floats, items: IntArray, intervals: IntArray, offsets: IntArray, user_ids: Sequence[int | None]
     ) -> Floats:
-        """Let user b read its events offsets[b]:offsets[b + 1]; `state` (B, state_size) moves on in place.
+        """Process the events offsets[b]:offsets[b + 1] of each user b, and update `state` (B, state_size) in place.
 
-        `items` (E,) are indices from 0, `intervals` (E,) seconds from each event to what follows it (negative ones count as 0),
-        `user_ids` say whose traits are looked at, None nobody's. Returns the hidden states (B, H), zero without events. Releases
-        the GIL.
+        Releases the GIL.
+
+        Args:
+            items: (E,) indices from 0.
+            intervals: (E,) seconds from each event to the next event or the request. Negative values count as 0.
+            user_ids: The users whose traits to use, or None for an unknown user.
+
+        Returns:
+            The hidden states (B, H), zero for users without events.
         """
         hidden = _aligned(len(state), self._weights.items.shape[1])
         who = self._users.vectors(user_ids)
@@ -98,7 +108,7 @@ class RecurrentSS4Rec:
         return hidden
 
     def scores(self, hidden: Floats) -> Floats:
-        """(B, H) -> (B, n_items)."""
+        """Map hidden states (B, H) to scores (B, n_items)."""
         scores: Floats = np.empty((len(hidden), len(self.item_vectors)), np.float32)
         products(self.item_vectors, hidden, scores)
         return scores
@@ -117,11 +127,11 @@ class RecurrentSS4Rec:
 
 
 class _Users:
-    """The sum of the embeddings of what is known of each user."""
+    """For each user, the sum of the embeddings of the known traits."""
 
     def __init__(self, places: dict[int, int], vectors: Floats) -> None:
         self._places = places
-        self._vectors = vectors  # (users + 1, H); the last row is of a user who is not known
+        self._vectors = vectors  # (users + 1, H); the last row is for unknown users
 
     @classmethod
     def none(cls, width: int) -> Self:
@@ -144,7 +154,7 @@ class _Users:
 
 
 def _weights_of(tensors: dict[str, Any], settings: SS4RecSettings) -> Weights:
-    """Stacked over the blocks. Raises KeyError and ValueError where they are not those of the settings."""
+    """Stack the weights over the blocks. Raises KeyError or ValueError if they do not match the settings."""
     width, states = settings.width, settings.time_state if settings.layers != "relation" else 0
     inner = settings.expand * width if settings.layers != "time" else 0
     rank, memory, taps = -(-width // 16), settings.relation_state, settings.conv_width
@@ -155,7 +165,7 @@ def _weights_of(tensors: dict[str, Any], settings: SS4RecSettings) -> Weights:
         parts = [tensors[f"blocks.{block}.{name}"] for block in range(settings.blocks)]
         for part in parts:
             if part.shape != shape or part.dtype != np.float32:
-                raise ValueError(f"{name} is {part.dtype} {part.shape} and should be float32 {shape}")
+                raise ValueError(f"{name} is {part.dtype} {part.shape}, but should be float32 {shape}")
         return np.stack(parts)
 
     def time(name: str, *shape: int) -> Any:
@@ -167,7 +177,7 @@ def _weights_of(tensors: dict[str, Any], settings: SS4RecSettings) -> Weights:
     b, c = time("B", states, width, 2), time("C", width, states, 2)
     items = tensors["items.weight"]
     if items.ndim != 2 or items.shape[1] != width or items.dtype != np.float32:
-        raise ValueError(f"items.weight is {items.dtype} {items.shape} and should be float32 (items, {width})")
+        raise ValueError(f"items.weight is {items.dtype} {items.shape}, but should be float32 (items, {width})")
     vectors = _aligned(*items.shape)
     vectors[:] = items
     return Weights(
@@ -195,7 +205,10 @@ def _weights_of(tensors: dict[str, Any], settings: SS4RecSettings) -> Weights:
 
 
 def _aligned(rows: int, width: int) -> Floats:
-    """(rows, width) zeros that begin at a cache line: products take a half longer where each vector lies across two."""
+    """Return zeros (rows, width) that start at a cache line.
+
+    Products take 1.5 times as long if each vector spans two cache lines.
+    """
     room = np.zeros(4 * rows * width + CACHE_LINE, np.uint8)
     begin = -room.ctypes.data % CACHE_LINE
     return room[begin : begin + 4 * rows * width].view(np.float32).reshape(rows, width)

@@ -1,6 +1,6 @@
 """The relation-aware layer: Mamba (arXiv 2312.00752) with mamba-ssm's parameter names, shapes and initialisation.
 
-A checkpoint of `mamba_ssm.Mamba(d_model, d_state, d_conv, expand)` loads with `load_state_dict` as it is.
+`load_state_dict` loads a checkpoint of `mamba_ssm.Mamba(d_model, d_state, d_conv, expand)` unchanged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from models.ss4rec.segments import Segments
 
 __all__ = ["RelationAwareLayer", "RelationState"]
 
-RelationState = tuple[torch.Tensor, torch.Tensor]  # the convolution's last inputs (W, K - 1, D), the states (W, D, N)
+RelationState = tuple[torch.Tensor, torch.Tensor]  # the convolution's last inputs (W, K - 1, D) and the states (W, D, N)
 
 
 class RelationAwareLayer(nn.Module):
@@ -35,12 +35,12 @@ class RelationAwareLayer(nn.Module):
         self.out_proj = nn.Linear(inner, width, bias=False)
         nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
         step = torch.exp(torch.rand(inner) * math.log(0.1 / 0.001) + math.log(0.001)).clamp_min(1e-4)
-        with torch.no_grad():  # inverse softplus: a generic re-initialisation that zeroes this bias ruins the time scales
+        with torch.no_grad():  # inverse softplus; a generic re-initialisation that zeroes this bias would ruin the time scales
             self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))
 
     @staticmethod
     def rank_of(width: int) -> int:
-        """Numbers that a token's step is projected from; mamba-ssm's default."""
+        """Return the number of values that a token's step is projected from (mamba-ssm's default)."""
         return math.ceil(width / 16)
 
     def forward(
@@ -51,12 +51,16 @@ class RelationAwareLayer(nn.Module):
         backend: Backend = "reference",
         keep_state: bool = False,
     ) -> tuple[torch.Tensor, RelationState | None]:
-        """`x` (T, H). Returns y (T, H) and, if it is to be kept, the state after each window."""
+        """Run the layer on `x` (T, H).
+
+        Returns:
+            y (T, H) and the state after each window, or None without `keep_state`.
+        """
         inputs, gate = self.in_proj(x).chunk(2, dim=-1)
         if backend == "mamba-ssm":
             if state is None and not keep_state:
                 return self.out_proj(self._stock(inputs, gate, segments)), None
-            backend = "cuda"  # its kernels take no state
+            backend = "cuda"  # mamba-ssm's kernels do not take a state
         bias = self.conv1d.bias
         assert bias is not None
         before = None if state is None else state[0]
@@ -79,7 +83,7 @@ class RelationAwareLayer(nn.Module):
         return self.out_proj(y), kept
 
     def _stock(self, inputs: torch.Tensor, gate: torch.Tensor, segments: Segments) -> torch.Tensor:
-        """The same by causal-conv1d's and mamba-ssm's CUDA kernels, which want windows padded to (W, D, L)."""
+        """Run the layer with the CUDA kernels of causal-conv1d and mamba-ssm, which need windows padded to (W, D, L)."""
         from causal_conv1d import causal_conv1d_fn
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
@@ -102,7 +106,7 @@ class RelationAwareLayer(nn.Module):
 
 
 def _last_inputs(inputs: torch.Tensor, segments: Segments, before: torch.Tensor | None, count: int) -> torch.Tensor:
-    """(W, count, D): the last inputs of each window, with what was before it where the window is shorter."""
+    """Return the last inputs (W, count, D) of each window. A shorter window is filled up from `before`."""
     if before is None:
         before = inputs.new_zeros(len(segments), count, inputs.shape[1])
     if len(inputs) == 0:

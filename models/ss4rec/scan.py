@@ -1,9 +1,9 @@
-"""The first-order linear recurrence h_t = a_t h_{t-1} + b_t under both state space layers, in three backends.
+"""The linear recurrence h_t = a_t h_{t-1} + b_t of both state space layers, in three backends.
 
-`linear_scan` is that recurrence. `time_scan` (S5) and `selective_scan` (Mamba) take their coefficients from the layer's
-inputs, so that a backend may compute a_t and b_t where they are used: `reference` writes the equations down, in any
-dtype on any device; `cpu` is compiled by numba; `cuda` is fused Triton kernels that never write a (tokens, channels,
-states) tensor. All take an initial state, return the final one, and have the same gradients.
+`linear_scan` is that first-order recurrence. `time_scan` (S5) and `selective_scan` (Mamba) compute its coefficients from the
+layer's inputs, so that a backend can compute a_t and b_t where they are used. `reference` follows the equations directly, in
+any dtype on any device. `cpu` is compiled by numba. `cuda` uses fused Triton kernels that never write a (tokens, channels,
+states) tensor. All backends take an initial state, return the final one, and have the same gradients.
 
 Complex numbers are pairs of reals, real parts first: (T, 2P) is P complex states of T tokens.
 """
@@ -22,14 +22,19 @@ from models.ss4rec.segments import Segments
 __all__ = ["Backend", "ScanSetting", "causal_convolution", "linear_scan", "resolve_backend", "selective_scan", "time_scan"]
 
 Backend = Literal["reference", "cpu", "cuda", "mamba-ssm"]
-FORGOTTEN = -30.0  # exponent of a decay below which nothing is left
+FORGOTTEN = -30.0  # exponent of a decay below which the state counts as forgotten
 ScanSetting = Literal["auto", "reference", "compiled", "mamba-ssm"]
 
 
 def resolve_backend(wanted: ScanSetting, device: torch.device) -> Backend:
-    """The backend for tensors on `device`. `compiled` (and `auto`) is numba on the CPU and Triton on CUDA; `mamba-ssm`
-    takes that package's kernels for the relation-aware layer and ours for the rest; raises TrainingError where they cannot
-    run."""
+    """Return the backend for tensors on `device`.
+
+    `compiled` and `auto` are numba on the CPU and Triton on CUDA. `mamba-ssm` uses that package's kernels for the
+    relation-aware layer and ours for everything else.
+
+    Raises:
+        TrainingError: if mamba-ssm's kernels cannot run.
+    """
     if wanted == "mamba-ssm":
         missing = [name for name in ("mamba_ssm", "causal_conv1d") if importlib.util.find_spec(name) is None]
         if missing or device.type != "cuda":
@@ -45,9 +50,9 @@ def resolve_backend(wanted: ScanSetting, device: torch.device) -> Backend:
 
 
 def linear_scan(a: torch.Tensor, b: torch.Tensor, segments: Segments, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """h_t = a_t h_{t-1} + b_t within each window, real or complex: the readable reference.
+    """Compute h_t = a_t h_{t-1} + b_t within each window, real or complex: the readable reference.
 
-    `a`, `b` (T, ...), `start` (W, ...). Returns h (T, ...) and the final state (W, ...).
+    `a`, `b` are (T, ...) and `start` is (W, ...). Returns h (T, ...) and the final state (W, ...).
     """
     decay, drive = segments.pad(a), segments.pad(b)
     lengths = torch.diff(segments.offsets)
@@ -73,10 +78,14 @@ def time_scan(
     *,
     backend: Backend = "reference",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """S5's states (arXiv 2208.04933, equation 6, zero-order hold) with the step scaled by each token's interval.
+    """Compute S5's states with the step scaled by each token's interval.
 
-    With Lambda = rate_re + i rate_im, z_t = Lambda exp(log_step) interval_t: x_t = exp(z_t) x_{t-1} + (exp(z_t) - 1) /
-    Lambda drive_t. `drive` (T, 2P) is B u, `intervals` (T,) seconds >= 0, the rest (P,) with rate_re < 0, `start`
+    This is equation 6 of arXiv 2208.04933 with zero-order hold, where Lambda = rate_re + i rate_im:
+
+        z_t = Lambda exp(log_step) interval_t
+        x_t = exp(z_t) x_{t-1} + (exp(z_t) - 1) / Lambda drive_t
+
+    `drive` (T, 2P) is B u, `intervals` (T,) are seconds >= 0, the other parameters are (P,) with rate_re < 0, and `start` is
     (W, 2P) or None for zero. Returns x (T, 2P) and the final state (W, 2P).
     """
     if start is None:
@@ -111,11 +120,16 @@ def selective_scan(
     *,
     backend: Backend = "reference",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mamba's recurrence with all that surrounds it (arXiv 2312.00752, algorithm 2 and section 3.4).
+    """Compute Mamba's recurrence with its softplus, skip connection and gate.
 
-    step_t = softplus(delta_t + delta_bias), h_t = exp(step_t A) h_{t-1} + step_t u_t B_t with A = -exp(a_log), and
-    y_t = (C_t h_t + skip u_t) silu(gate_t). `u`, `delta`, `gate` (T, D), `a_log` (D, N), `b`, `c` (T, N), `skip`,
-    `delta_bias` (D,), `start` (W, D, N) or None for zero. Returns y (T, D) and the final state (W, D, N).
+    See arXiv 2312.00752, algorithm 2 and section 3.4. With A = -exp(a_log):
+
+        step_t = softplus(delta_t + delta_bias)
+        h_t = exp(step_t A) h_{t-1} + step_t u_t B_t
+        y_t = (C_t h_t + skip u_t) silu(gate_t)
+
+    `u`, `delta`, `gate` are (T, D), `a_log` is (D, N), `b`, `c` are (T, N), `skip`, `delta_bias` are (D,), and `start` is (W,
+    D, N) or None for zero. Returns y (T, D) and the final state (W, D, N).
     """
     if start is None:
         start = a_log.new_zeros(len(segments), *a_log.shape)
@@ -146,9 +160,12 @@ def causal_convolution(
     *,
     backend: Backend = "reference",
 ) -> torch.Tensor:
-    """silu of a depthwise convolution over each window's past: y_t = silu(bias + sum_k weight_k x_{t - K + 1 + k}).
+    """Apply a depthwise convolution over each window's past, followed by silu.
 
-    `x` (T, D), `weight` (D, K), `bias` (D,), `start` (W, K - 1, D) the inputs before each window, None for zeros.
+        y_t = silu(bias + sum_k weight_k x_{t - K + 1 + k})
+
+    `x` is (T, D), `weight` (D, K) and `bias` (D,). `start` (W, K - 1, D) has the inputs before each window, or is None for
+    zeros.
     """
     if backend == "cuda" and start is None and len(x):
         from models.ss4rec import scan_cuda
@@ -169,10 +186,10 @@ def causal_convolution(
 def _discretise(
     intervals: torch.Tensor, rate_re: torch.Tensor, rate_im: torch.Tensor, log_step: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """exp(z) and (exp(z) - 1) / Lambda, (T, 2P) each, without cancellation at small z."""
+    """Return exp(z) and (exp(z) - 1) / Lambda, (T, 2P) each, without cancellation at small z."""
     step = intervals[:, None] * log_step.exp()
     x = rate_re * step
-    # The angle of a forgotten state does not matter, but rounding errors of its gradient would grow with the interval.
+    # The angle of a forgotten state does not matter, but rounding errors in its gradient would grow with the interval.
     half_angle = torch.where(x > FORGOTTEN, rate_im * step / 2, 0.0)
     # exp(z) - 1: Re = expm1(x) cos(w) - 2 sin(w / 2)^2, Im = exp(x) sin(w).
     growth, half_sin, half_cos = torch.expm1(x), torch.sin(half_angle), torch.cos(half_angle)

@@ -1,4 +1,4 @@
-"""The numba backend: `kernels_cpu` with their gradients, in float32 whatever the inputs."""
+"""The numba backend: `kernels_cpu` with gradients. It always computes in float32."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ __all__ = ["complex_scan", "selective_scan"]
 def complex_scan(
     a: torch.Tensor, b: torch.Tensor, offsets: torch.Tensor, start: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """h_t = a_t h_{t-1} + b_t over complex numbers, (T, 2P) with real parts first. Returns h and the final state."""
+    """Compute h_t = a_t h_{t-1} + b_t over complex numbers, (T, 2P) with real parts first.
+
+    Returns h and the final state.
+    """
     result: tuple[torch.Tensor, torch.Tensor] = _ComplexScan.apply(  # type: ignore[no-untyped-call]
         a.float(), b.float(), start.float(), offsets
     )

@@ -1,4 +1,7 @@
-"""The Triton backend: launches of `kernels_cuda`, with their gradients. A stream has at least one token here."""
+"""The Triton backend: launches the kernels of `kernels_cuda` and their gradients.
+
+Streams must have at least one token.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from models.ss4rec.segments import Segments
 
 __all__ = ["causal_convolution", "selective_scan", "time_scan"]
 
-CHUNK = 4  # tokens between two states kept for the backward pass, which holds as many states in registers
-CHUNKS = 8  # of a program of the backward pass
-CHANNELS, BACKWARD_CHANNELS = 32, 16  # of a program of one warp
+CHUNK = 4  # tokens between two states kept for the backward pass, which holds that many states in registers
+CHUNKS = 8  # chunks per program of the backward pass
+CHANNELS, BACKWARD_CHANNELS = 32, 16  # channels per program of one warp
 ROWS, COLUMNS = 32, 64  # tile of the convolution
 
 
@@ -55,7 +58,7 @@ def selective_scan(
 
 
 def causal_convolution(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, segments: Segments) -> torch.Tensor:
-    """See `scan.causal_convolution`; windows begin with nothing before them."""
+    """See `scan.causal_convolution`. No inputs precede a window."""
     result: torch.Tensor = _Convolution.apply(x, weight, bias, segments)  # type: ignore[no-untyped-call]
     return result
 
@@ -65,7 +68,7 @@ def _accumulator(tensor: torch.Tensor) -> Any:
 
 
 def _rows(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor with its last axis dense; rows may be apart, as those of a slice are."""
+    """Return the tensor with a dense last axis. There may be gaps between rows, as in a slice."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
@@ -129,7 +132,7 @@ class _SelectiveScan(torch.autograd.Function):
         keep: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         u, delta, gate, b, c = _rows(u), _rows(delta), _rows(gate), _rows(b), _rows(c)
-        # The kernels hold a state as (states, channels).
+        # The kernels store a state as (states, channels).
         a_log, start = a_log.T.contiguous(), start.transpose(1, 2).contiguous()
         tokens, channels = u.shape
         states, windows = len(a_log), len(segments)

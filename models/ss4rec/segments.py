@@ -1,4 +1,4 @@
-"""Windows of many users laid end to end in one stream of tokens: no padding, the same layout on every backend."""
+"""Windows of many users in one stream of tokens, without padding and with the same layout on every backend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ __all__ = ["Segments"]
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Window w is tokens `offsets[w]:offsets[w + 1]`; every token belongs to a window, and a window may be empty."""
+    """Windows in a stream of tokens. Window w is tokens `offsets[w]:offsets[w + 1]`.
+
+    Every token belongs to a window. A window may be empty.
+    """
 
     offsets: torch.Tensor  # (W + 1,) int32, ascending from 0 to the number of tokens
     begins: torch.Tensor  # (T,) int32: the first token of each token's window
@@ -20,7 +23,7 @@ class Segments:
 
     @classmethod
     def of(cls, offsets: torch.Tensor, tokens: int) -> Segments:
-        """Segments of a stream of `tokens` tokens. Reads nothing back from the device."""
+        """Return the segments of a stream of `tokens` tokens. Reads nothing back from the device."""
         offsets = offsets.to(torch.int32)
         place = torch.arange(tokens, dtype=torch.int32, device=offsets.device)
         windows = torch.searchsorted(offsets, place, right=True) - 1
@@ -28,7 +31,7 @@ class Segments:
 
     @classmethod
     def single(cls, rows: int, device: torch.device) -> Segments:
-        """One token in each window: the recurrent form's step."""
+        """Return windows of one token each, for a step of the recurrent form."""
         offsets = torch.arange(rows + 1, dtype=torch.int32, device=device)
         return cls(offsets, offsets[:-1], offsets[:-1].long())
 
@@ -37,16 +40,21 @@ class Segments:
 
     @property
     def positions(self) -> torch.Tensor:
-        """(T,) int64: place of each token in its window."""
+        """(T,) int64: the position of each token in its window."""
         return torch.arange(len(self.begins), device=self.begins.device) - self.begins
 
     def slots(self, chunk: int) -> int:
-        """Room for one entry for each `chunk` tokens of every window: window w of tokens from o on owns the slots from
-        o // chunk + w on, and they never overlap."""
+        """Return the number of slots for one entry per `chunk` tokens of every window.
+
+        A window w whose tokens start at o owns the slots from o // chunk + w on. The slots of two windows never overlap.
+        """
         return len(self.begins) // chunk + len(self)
 
     def chunks(self, chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(slots,) int32 each: the first token of every chunk and the one after its last; equal where a slot is unused."""
+        """Return the first token of every chunk and the token after its last, (slots,) int32 each.
+
+        The two are equal for an unused slot.
+        """
         if chunk not in self._chunks:
             slots = torch.arange(self.slots(chunk), dtype=torch.int32, device=self.offsets.device)
             first_slots = self.offsets[:-1] // chunk + slots[: len(self)]
@@ -57,7 +65,7 @@ class Segments:
         return self._chunks[chunk]
 
     def pad(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(T, ...) to (W, L, ...) with zeros behind each window's end. Reads the longest length back from the device."""
+        """Pad (T, ...) to (W, L, ...) with zeros after each window. Reads the longest length back from the device."""
         lengths = torch.diff(self.offsets)
         longest = int(lengths.max()) if len(lengths) else 0
         dense = tokens.new_zeros(len(self), longest, *tokens.shape[1:])

@@ -1,8 +1,13 @@
-"""The time-aware layer: S5 (arXiv 2208.04933) discretised by the real interval after each event.
+"""The time-aware layer: S5 (arXiv 2208.04933), discretised with the real interval after each event.
 
-With s = exp(log_step) and interval dt_k, a_k = exp(Lambda s dt_k) and x_k = a_k x_{k-1} + ((a_k - 1) / Lambda) B u_k,
-y_k = Re(C x_k) + D u_k (zero-order hold). B u is taken first, so the (tokens, P, H) tensor B-bar of s5-pytorch is never
-formed. Complex numbers are held as pairs of reals: checkpoints stay plain float32.
+With s = exp(log_step), interval dt_k and zero-order hold:
+
+    a_k = exp(Lambda s dt_k)
+    x_k = a_k x_{k-1} + ((a_k - 1) / Lambda) B u_k
+    y_k = Re(C x_k) + D u_k
+
+B u is computed first, so the (tokens, P, H) tensor B-bar of s5-pytorch is never formed. Complex numbers are stored as pairs of
+reals, so checkpoints stay plain float32.
 """
 
 from __future__ import annotations
@@ -17,11 +22,11 @@ from models.ss4rec.segments import Segments
 
 __all__ = ["TimeAwareLayer"]
 
-LEAST_DECAY = 1e-4  # Re(Lambda) <= -LEAST_DECAY: at +1e-4 an interval of a day already overflows
+LEAST_DECAY = 1e-4  # Re(Lambda) <= -LEAST_DECAY: at +1e-4, an interval of a day would already overflow
 
 
 class TimeAwareLayer(nn.Module):
-    """S5 with states P over H channels; parameters are drawn by s5-pytorch's own initialisation."""
+    """S5 with P states over H channels. Parameters are initialised by s5-pytorch."""
 
     def __init__(self, width: int, states: int, step_min: float, step_max: float) -> None:
         super().__init__()
@@ -35,8 +40,11 @@ class TimeAwareLayer(nn.Module):
         self.load_stock(drawn)
 
     def load_stock(self, state: dict[str, torch.Tensor]) -> None:
-        """Take the parameters of an s5-pytorch `S5SSM` (dense B and C). Raises ValueError where Re(Lambda) is not
-        below -1e-4: such a state grows with time."""
+        """Load the parameters of an s5-pytorch `S5SSM` (dense B and C).
+
+        Raises:
+            ValueError: if Re(Lambda) is not below -1e-4, because such a state grows with time.
+        """
         decay = -state["Lambda"].real - LEAST_DECAY
         if not bool((decay > 0).all()):
             raise ValueError(f"Re(Lambda) must be below -{LEAST_DECAY}; the checkpoint has {-float(decay.min())}")
@@ -56,7 +64,10 @@ class TimeAwareLayer(nn.Module):
         state: torch.Tensor | None = None,
         backend: Backend = "reference",
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`u` (T, H), `intervals` (T,) seconds >= 0, `state` (W, 2P). Returns y (T, H) and the state after each window."""
+        """Run the layer over every window.
+
+        `u` is (T, H), `intervals` (T,) seconds >= 0, and `state` (W, 2P). Returns y (T, H) and the state after each window.
+        """
         drive = F.linear(u, torch.cat([self.B[..., 0], self.B[..., 1]]))
         h, final = time_scan(
             drive,

@@ -1,1 +1,1 @@
-"""A demo for people: what is recommended and why, what the pipeline decided, and what experiments have shown."""
+"""A web demo: what is recommended and why, what the pipeline decided, and what experiments have shown."""

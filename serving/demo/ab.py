@@ -1,4 +1,4 @@
-"""Page: experiments on live traffic, who is in them, and what they have shown."""
+"""Page: experiments on live traffic, their users, and their results."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def show(context: Context) -> None:
     st.title("A/B experiments")
     path = context.settings.experiments
     if path is None:
-        st.info("No file of experiments is configured: `recsys demo --set experiments=experiments.yaml`.")
+        st.info("No experiments file is configured: `recsys demo --set experiments=experiments.yaml`.")
         return
     experiments = Experiments.load(path)
     file = experiments.file
     if not file.experiments:
         st.info(f"{path} has no experiments.")
         return
-    st.subheader("In the file")
+    st.subheader("Experiments in the file")
     plain_table(
         [
             {
@@ -46,17 +46,17 @@ def show(context: Context) -> None:
         ]
     )
     for shadow in file.shadow:
-        st.caption(f"Shadow: {shadow.version} answers unseen for {shadow.share:.0%} of the users.")
-    user = st.number_input("Which arm is a user in?", value=1, step=1, help="Any user id: nothing is stored, the id decides.")
+        st.caption(f"Shadow: {shadow.version} also answers for {shadow.share:.0%} of the users, but its answers are not shown.")
+    user = st.number_input("Which arm is a user in?", value=1, step=1, help="Any user id. Nothing is stored: the id decides.")
     found = experiments.assign(int(user), int(time.time()))
     st.markdown(
         f"User {user} is served with **{found.version}**"
         + (f", in the arm **{found.arm}** of **{found.experiment}**." if found.experiment else ", in no experiment.")
     )
     names = {each.name: each for each in file.experiments}
-    chosen = names[st.selectbox("Report of", list(names))]
+    chosen = names[st.selectbox("Report on", list(names))]
     if context.settings.outcomes is None:
-        st.info("No outcomes are configured, so nothing can be reported: `recsys demo --set outcomes=outcomes.csv`.")
+        st.info("No outcomes are configured, so there is no report: `recsys demo --set outcomes=outcomes.csv`.")
         return
     try:
         report = _report(context, chosen)
@@ -78,13 +78,13 @@ def _draw(report: ExperimentReport) -> None:
     (st.error if not report.trusted else st.success if better else st.info)(report.verdict)
     for each in report.versus:
         if each.course.get("users"):
-            st.subheader(f"{each.arm} against {report.control}")
+            st.subheader(f"{each.arm} compared with {report.control}")
             decided = None if each.comparison is None else each.comparison.decided_at
             st.altair_chart(charts.course(each.course, decided, COLOURS.get(each.verdict, UNDECIDED)), width="stretch")
-            st.caption("The band holds the true difference at every look at once, so you may look, and stop, whenever you like.")
+            st.caption("The band covers the true difference at all looks together, so you may look, and stop, whenever you like.")
     plain_table(versus_rows(report))
     st.subheader("Arms")
     plain_table(arm_rows(report))
     st.caption(f"Measured: {report.outcome}.")
-    st.subheader("May it be believed?")
+    st.subheader("Can the results be trusted?")
     plain_table(check_rows(report))

@@ -1,4 +1,4 @@
-"""The demo's entry, run by Streamlit: `recsys demo`."""
+"""The demo's entry point, run by Streamlit: `recsys demo`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAGES: dict[str, tuple[str, str, Callable[[Context], None]]] = {
 
 
 def main() -> None:
-    """Draw the page that was asked for; what a person can mend is one paragraph on it."""
+    """Draw the requested page. An error that a person can fix appears on it as one paragraph."""
     st.set_page_config(page_title=HEAD, page_icon=":material/movie:", layout="wide")
     stylesheet()
     context = context_of()
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def draw(page: Callable[[Context], None], context: Context) -> None:
-    """The page, or the paragraph that says why there is none."""
+    """Draw the page, or the message that explains why it cannot be drawn."""
     try:
         page(context)
     except RecsysError as error:

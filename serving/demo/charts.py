@@ -1,4 +1,4 @@
-"""Charts of the demo, from plain rows; each function returns an Altair chart."""
+"""Charts of the demo. Each function turns plain rows into an Altair chart."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Layers = alt.LayerChart | alt.FacetChart
 
 
 def history_line(rows: Sequence[dict[str, Any]]) -> alt.Chart:
-    """Events of a user by day and hour: rows of time (datetime), title, genre (the first)."""
+    """Plot a user's events by time and genre: rows of time (datetime), title, genre (the first)."""
     chart: alt.Chart = (
         alt.Chart(pd.DataFrame(rows))
         .mark_circle(size=55, opacity=0.65)
@@ -46,11 +46,11 @@ def history_line(rows: Sequence[dict[str, Any]]) -> alt.Chart:
 
 
 def ranks_over_gaps(rows: Sequence[dict[str, Any]], gaps: Sequence[str]) -> Layers:
-    """How the first ten change with the time that passes before the request: rows of gap, title, rank."""
+    """Plot how the top ten change with the time before the request: rows of gap, title, rank."""
     frame = pd.DataFrame(rows)
     frame = frame[frame["rank"] <= SHOWN_RANKS]
     x = alt.X("gap:O", sort=list(gaps), title="time since the last event", axis=alt.Axis(labelAngle=0))
-    y = alt.Y("rank:Q", scale=alt.Scale(reverse=True, domain=[1, SHOWN_RANKS]), title="place")
+    y = alt.Y("rank:Q", scale=alt.Scale(reverse=True, domain=[1, SHOWN_RANKS]), title="rank")
     near = alt.selection_point(on="pointerover", fields=["title"], nearest=True, empty=False)
     lines = (
         alt.Chart(frame)
@@ -69,17 +69,17 @@ def ranks_over_gaps(rows: Sequence[dict[str, Any]], gaps: Sequence[str]) -> Laye
         .add_params(near)
     )
     ten = alt.Chart(pd.DataFrame({"rank": [10.5]})).mark_rule(color=GREY, strokeDash=[4, 4]).encode(y="rank:Q")
-    return alt.layer(lines, ten).properties(height=760)  # the legend takes a part of it
+    return alt.layer(lines, ten).properties(height=760)  # includes the legend
 
 
 def agreement(rows: Sequence[dict[str, Any]]) -> alt.Chart:
-    """Share of two lists' first k that both have: rows of k, share."""
+    """Plot the share of the first k films that two lists have in common: rows of k, share."""
     chart: alt.Chart = (
         alt.Chart(pd.DataFrame(rows))
         .mark_area(line={"color": BLUE}, color=BLUE, opacity=0.2)
         .encode(
             x=alt.X("k:Q", scale=alt.Scale(type="log"), title="first k of both lists"),
-            y=alt.Y("share:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%"), title="in both"),
+            y=alt.Y("share:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%"), title="in both lists"),
             tooltip=["k:Q", alt.Tooltip("share:Q", format=".0%")],
         )
         .properties(height=240)
@@ -88,7 +88,7 @@ def agreement(rows: Sequence[dict[str, Any]]) -> alt.Chart:
 
 
 def differences(rows: Sequence[dict[str, Any]]) -> Layers:
-    """Places of the same films in two lists: rows of title, left, right."""
+    """Plot the ranks of the same films in two lists: rows of title, left, right."""
     frame = pd.DataFrame(rows)
     most = int(max(frame["left"].max(), frame["right"].max()))
     scale = alt.Scale(type="log", domain=[1, most])
@@ -96,8 +96,8 @@ def differences(rows: Sequence[dict[str, Any]]) -> Layers:
         alt.Chart(frame)
         .mark_circle(size=60, color=BLUE, opacity=0.6)
         .encode(
-            x=alt.X("left:Q", scale=scale, title="place in the left list"),
-            y=alt.Y("right:Q", scale=scale, title="place in the right list"),
+            x=alt.X("left:Q", scale=scale, title="rank in the left list"),
+            y=alt.Y("right:Q", scale=scale, title="rank in the right list"),
             tooltip=["title:N", "left:Q", "right:Q"],
         )
     )
@@ -106,7 +106,7 @@ def differences(rows: Sequence[dict[str, Any]]) -> Layers:
 
 
 def champions(rows: Sequence[dict[str, Any]]) -> alt.Chart:
-    """Which version reigned when: rows of version, start, end (datetimes), kind, reason."""
+    """Plot which version was the champion when: rows of version, start, end (datetimes), kind, reason."""
     chart: alt.Chart = (
         alt.Chart(pd.DataFrame(rows))
         .mark_bar(height=18, cornerRadius=4)
@@ -127,7 +127,7 @@ def champions(rows: Sequence[dict[str, Any]]) -> alt.Chart:
 
 
 def metric_intervals(rows: Sequence[dict[str, Any]], metric: str) -> Layers:
-    """A metric with its interval by version and model: rows of version, model, value, low, high."""
+    """Plot a metric with its interval by version and model: rows of version, model, value, low, high."""
     base = alt.Chart(pd.DataFrame(rows)).encode(
         y=alt.Y("version:N", title=None, sort=None, axis=alt.Axis(labelLimit=220)),
         yOffset=alt.YOffset("model:N"),
@@ -146,12 +146,12 @@ def metric_intervals(rows: Sequence[dict[str, Any]], metric: str) -> Layers:
 
 
 def drift_over_time(rows: Sequence[dict[str, Any]]) -> Layers:
-    """Sizes by check and time: rows of when (datetime), check, size (effect / bound), effect, bound, verdict, dataset."""
+    """Plot sizes by check and time: rows of when (datetime), check, size (effect / bound), effect, bound, verdict, dataset."""
     base = alt.Chart(pd.DataFrame(rows)).encode(
         x=alt.X("when:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, tickCount=6))
     )
     lines = base.mark_line(point=alt.OverlayMarkDef(size=60), strokeWidth=2).encode(
-        y=alt.Y("size:Q", title="times what matters"),
+        y=alt.Y("size:Q", title="effect / threshold"),
         color=alt.Color("check:N", title=None, scale=alt.Scale(scheme="tableau20")),
         tooltip=[
             "check:N",
@@ -172,13 +172,13 @@ def drift_over_time(rows: Sequence[dict[str, Any]]) -> Layers:
 
 
 def round_trips(rows: Sequence[dict[str, Any]]) -> alt.Chart:
-    """Milliseconds of each call: rows of number, what (list or event), ms."""
+    """Plot the milliseconds of each call: rows of number, what (list or event), ms."""
     chart: alt.Chart = (
         alt.Chart(pd.DataFrame(rows[-60:]))
         .mark_bar(width=6)
         .encode(
             x=alt.X("number:Q", title="call", axis=alt.Axis(tickMinStep=1)),
-            y=alt.Y("ms:Q", title="ms, this client included"),
+            y=alt.Y("ms:Q", title="ms, including this client"),
             color=alt.Color("what:N", title=None, scale=alt.Scale(domain=["list", "event"], range=[BLUE, "#d9822b"])),
             tooltip=["what:N", alt.Tooltip("ms:Q", format=".1f")],
         )
@@ -188,11 +188,11 @@ def round_trips(rows: Sequence[dict[str, Any]]) -> alt.Chart:
 
 
 def course(found: dict[str, list[float]], decided_at: int | None, colour: str) -> Layers:
-    """The difference of two arms as users entered, with its interval for all looks."""
+    """Plot the difference between two arms as users entered, with the interval that is valid at all looks."""
     frame = pd.DataFrame(found)
     late = frame.iloc[len(frame) // 10 :]  # the first intervals are so wide that they would flatten the rest
     domain = [float(late["low"].min()), float(late["high"].max())]
-    base = alt.Chart(frame).encode(x=alt.X("users:Q", title="users whose time has passed"))
+    base = alt.Chart(frame).encode(x=alt.X("users:Q", title="users with a completed horizon"))
     y = alt.Y("low:Q", title="difference per user", scale=alt.Scale(domain=domain, clamp=True))
     band = base.mark_area(opacity=0.2, color=colour).encode(y=y, y2="high:Q")
     line = base.mark_line(color=colour, strokeWidth=2.2, clip=True).encode(y="difference:Q")
@@ -204,5 +204,5 @@ def course(found: dict[str, list[float]], decided_at: int | None, colour: str) -
 
 
 def ends(starts: Sequence[datetime], now: datetime) -> list[datetime]:
-    """When each reign ended: as the next began."""
+    """Return when each champion was replaced: when the next one started."""
     return [*starts[1:], now]

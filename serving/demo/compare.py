@@ -14,7 +14,7 @@ from serving.demo.look import cards, short
 
 __all__ = ["show"]
 
-DEEP = 100  # places of either list that the charts compare
+DEEP = 100  # number of films of each list that the charts compare
 
 
 def show(context: Context) -> None:
@@ -36,11 +36,11 @@ def show(context: Context) -> None:
     ]
     ids = [[film.movie_id for film in films] for films in sides]
     both = len(set(ids[0][:k]) & set(ids[1][:k]))
-    st.caption(f"{both} of the first {k} films are in both lists. An arrow says how a film moved against the other list.")
+    st.caption(f"{both} of the first {k} films are in both lists. An arrow shows how a film's rank differs from the other list.")
     for column, loaded, films, other in zip(st.columns(2, gap="large"), (left, right), sides, ids[::-1], strict=True):
         with column:
             st.subheader(f"{short(loaded.ref.version)} · {loaded.ref.kind}")
-            # By raw id: two versions may number one film differently.
+            # Compare raw ids, because two versions may use different indices for one film.
             places = [films_index(films, movie) for movie in other[:k]]
             cards(films[:k], places, detail=False)
     one, two = st.columns(2, gap="large")
@@ -55,7 +55,7 @@ def show(context: Context) -> None:
 
 
 def films_index(films: Sequence[Explained], movie_id: int) -> int:
-    """The index, in this list's version, of a film named by its raw id; -1 where the list has it not."""
+    """Return the index of a film in this list's version by its raw id, or -1 if the list does not contain it."""
     return next((film.index for film in films if film.movie_id == movie_id), -1)
 
 

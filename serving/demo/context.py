@@ -1,4 +1,4 @@
-"""What the demo's pages share: settings, the store, and loaded versions, kept between reruns of a page."""
+"""Shared state of the demo's pages: settings, the store, and loaded versions, cached between reruns of a page."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from serving.rules import Rules
 __all__ = ["SETTINGS", "Context", "context_of"]
 
 LOADED = 4  # versions kept in memory
-SETTINGS = "RECSYS_DEMO_SETTINGS"  # environment variable with the settings as JSON, from `recsys demo`
+SETTINGS = "RECSYS_DEMO_SETTINGS"  # environment variable with the settings as JSON, set by `recsys demo`
 
 
 @dataclass(frozen=True)
 class Context:
-    """One demo's store and settings."""
+    """The store and settings of one demo."""
 
     settings: DemoSettings
     view: StoreView
@@ -35,7 +35,7 @@ class Context:
         return self.view.place, self.settings.model_name
 
     def versions(self) -> list[ModelRef]:
-        """Newest first; looked up again after `refresh_s`."""
+        """Return the versions, newest first. They are refreshed after `refresh_s`."""
         return _listed(self._key, self, _tick(self.settings.refresh_s))[0]
 
     def damaged(self) -> dict[str, str]:
@@ -57,26 +57,26 @@ class Context:
             return _histories(self._key, dataset, self)
 
     def rules(self) -> Rules:
-        """As the file says now."""
+        """Return the rules that are currently in the file."""
         path = self.settings.rules
         return Rules() if path is None else Rules.load(path)
 
     def label(self, ref: ModelRef) -> str:
-        """A version for a list of choices."""
+        """Return the label of a version in a list of choices."""
         mark = "★ " if ref.version == self.champion() else ""
         ndcg = ref.metrics.get("ndcg@10")
         return f"{mark}{short(ref.version)} · {ref.kind}" + (f" · NDCG@10 {ndcg:.3f}" if ndcg is not None else "")
 
 
 def context_of(settings: DemoSettings | None = None) -> Context:
-    """The context of these settings, or of those that `recsys demo` left in the environment."""
+    """Return the context for these settings, or for those that `recsys demo` set in the environment."""
     if settings is None:
         settings = DemoSettings.model_validate_json(os.environ.get(SETTINGS, "{}"))
     return Context(settings, StoreView(open_store(settings.store), settings.model_name))
 
 
 def _tick(refresh_s: float) -> int:
-    """Changes every `refresh_s` seconds, so that what is cached under it is looked up again."""
+    """Return a number that changes every `refresh_s` seconds. Entries cached under it are then refreshed."""
     return int(time.time() / refresh_s) if refresh_s > 0 else time.time_ns()
 
 

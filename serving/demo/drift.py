@@ -1,4 +1,4 @@
-"""Page: has the data moved away from what the champion knows, now and over time."""
+"""Page: whether the data has drifted from the champion's reference, now and over time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def show(context: Context) -> None:
     st.title("Drift")
     records = context.view.drift()
     if not records:
-        st.info("Drift has not been measured yet. `recsys monitor` measures the newest events against the champion's reference.")
+        st.info("Drift has not been measured yet. `recsys monitor` compares the newest events with the champion's reference.")
         return
     last = records[-1]
     one, two, three, four = st.columns(4)
     checks = last.result["checks"]
     one.metric("Newest slice", last.result["verdict"])
     two.metric("Checks that drifted", f"{sum(check['verdict'] == 'drifted' for check in checks)} of {len(checks)}")
-    three.metric("Events of the slice", f"{last.result['rows']:,}")
+    three.metric("Events in the slice", f"{last.result['rows']:,}")
     live = last.result["live"]
     four.metric(
         "Champion's NDCG@10 on new events", f"{live['live']['ndcg_at_10']:.4f}" if live and live["live"] else "not measured"
@@ -46,8 +46,8 @@ def show(context: Context) -> None:
     if rows:
         st.subheader("Over time")
         st.caption(
-            "Size of each check against the least size that matters (1, the dashed line). A cross marks a check that drifted: it matters, "
-            "and chance does not explain it."
+            "Effect of each check relative to the smallest effect that matters (1, the dashed line). A cross marks a check that "
+            "drifted: the effect matters and is not explained by chance."
         )
         st.altair_chart(charts.drift_over_time(rows), width="stretch")
     st.subheader("One measurement")

@@ -1,4 +1,4 @@
-"""Recommendations of one loaded version, with what speaks for each."""
+"""Recommendations of one loaded version, with the reasons for each."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ __all__ = ["Explained", "LoadedVersion", "Reason", "as_said"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
-LEFT_OUT = 20  # latest events that are left out, one at a time, to see what each is worth
+LEFT_OUT = 20  # latest events that are left out, one at a time, to measure what each contributes
 ARTICLES = frozenset({"The", "A", "An", "Le", "La", "Les", "Il", "El", "Das", "Der", "Die"})
-ITEM_WEIGHTS = "items.weight"  # of SS4Rec's file: row 0 is padding
+ITEM_WEIGHTS = "items.weight"  # in SS4Rec's weights file; row 0 is padding
 
 
 def as_said(title: str) -> str:
-    """`The Godfather` for what MovieLens files as `Godfather, The`."""
+    """Return a title in natural word order: `The Godfather` for MovieLens's `Godfather, The`."""
     body, comma, article = title.rpartition(", ")
     return f"{article} {body}" if comma and article in ARTICLES else title
 
 
 @dataclass(frozen=True)
 class Reason:
-    """An event of the history and what it has to do with an item."""
+    """An event of the history and how it relates to an item."""
 
     title: str
-    worth: float  # likeness from -1 to 1, or how much lower the score would be without the event
+    worth: float  # similarity from -1 to 1, or how much lower the score would be without the event
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Explained:
     genres: list[str]
     score: float
     popularity_rank: int  # 1: the film with the most events in the train part
-    nearest: list[Reason]  # most alike films of the history, first the closest
+    nearest: list[Reason]  # most similar films of the history, closest first
     because: list[Reason]  # latest events that raise its score most
     fired: list[str]
 
 
 class LoadedVersion:
-    """A version's model and catalogue, in this process. Scores read the whole history: any time and any history can be tried."""
+    """A version's model and catalogue, in this process. Scores use the full history, so any time and history can be tried."""
 
     def __init__(self, ref: ModelRef, model: Recommender, catalogue: Catalogue, embeddings: FloatArray | None) -> None:
         self.ref, self.model, self.catalogue, self.embeddings = ref, model, catalogue, embeddings
@@ -71,7 +71,7 @@ class LoadedVersion:
 
     @classmethod
     def load(cls, store: Store, ref: ModelRef, work_dir: Path) -> LoadedVersion:
-        """Fetch the version's files, checked against its manifest, and load them."""
+        """Fetch the version's files, check them against its manifest, and load them."""
         folder = work_dir / ref.name / ref.version
         fetch_version(store, ref.prefix, read_manifest(store, ref.name, ref.version)["files"], folder)
         model, catalogue = load_recommender(folder), Catalogue.load(folder)
@@ -80,7 +80,7 @@ class LoadedVersion:
         return cls(ref, model, catalogue, embeddings)
 
     def search(self, text: str, count: int = 12) -> list[int]:
-        """Indices of films whose title has every word of the text, the most popular first."""
+        """Return the indices of films whose title contains every word of the text, most popular first."""
         words = text.casefold().split()
         if not words:
             return []
@@ -88,21 +88,21 @@ class LoadedVersion:
         return sorted(found, key=lambda i: self.popularity_rank[i])[:count]
 
     def onboarding(self, count: int, now: int) -> list[int]:
-        """Indices of well-known films of unlike genres."""
+        """Return the indices of well-known films of different genres."""
         return [int(item) for item in self._cold.onboarding(count, now)]
 
     def label(self, index: int) -> str:
-        """Title and year."""
+        """Return the title and, if known, the year."""
         title = self.title(index)
         year = int(self.catalogue.years[index])
         return f"{title} ({year})" if year else title
 
     def title(self, index: int) -> str:
-        """As people say it, or the raw id where no title is known."""
+        """Return the title in natural word order, or the raw id if no title is known."""
         return as_said(self.catalogue.titles[index]) or f"movie {self.catalogue.movie_ids[index]}"
 
     def scores(self, movie_ids: IntArray, times: IntArray, asked_at: Sequence[int], user: int = -1) -> FloatArray:
-        """(len(asked_at), n) scores of one history at several request times."""
+        """Return the scores (len(asked_at), n) of one history at several request times."""
         return self._score([(movie_ids, times, at) for at in asked_at], user)
 
     def recommend(
@@ -117,7 +117,18 @@ class LoadedVersion:
         years: tuple[int | None, int | None] | None = None,
         user: int = -1,
     ) -> list[Explained]:
-        """The list at `now` (UTC seconds) for a history of raw ids, oldest first; by popularity where it is empty."""
+        """Recommend films for a history, with reasons. An empty history gets the most popular films.
+
+        Args:
+            movie_ids: (E,) raw ids of the history, oldest first.
+            times: (E,) UTC seconds of its events.
+            now: UTC seconds of the request.
+            rules: Business rules for the ranking.
+            k: Length of the list.
+            genres: Only films with any of these; empty for all.
+            years: First and last year, both inclusive.
+            user: Id of the user, or -1 if there is none.
+        """
         known = np.array([i for m in movie_ids if (i := self.catalogue.index_of(int(m))) is not None], np.int64)
         scores = self._score([(movie_ids, times, now)], user)[0] if len(known) else self._cold.scores(now, genres).scores
         ranking = rules.rank(scores, self.catalogue, RankRequest(k, known, genres, years, now=now), self.embeddings)
@@ -153,7 +164,7 @@ class LoadedVersion:
         return scores
 
     def _likeness(self, items: IntArray, history: IntArray) -> npt.NDArray[np.float64]:
-        """(items, history) cosine in the model, or Jaccard index of genres where the model has no vectors of items."""
+        """Return (items, history) cosines in the model, or Jaccard indices of genres if the model has no item vectors."""
         if self.embeddings is not None:
             return cosine_similarity(self.embeddings[items], self.embeddings[history])
         flags = self.catalogue.genre_bits.astype(np.float32)
@@ -162,7 +173,7 @@ class LoadedVersion:
     def _worth(
         self, movie_ids: IntArray, times: IntArray, now: int, scores: FloatArray, items: IntArray, user: int
     ) -> tuple[npt.NDArray[np.float64], IntArray]:
-        """(items, events) how much lower each score would be without each of the latest events, and those events' items."""
+        """Return (items, events) how much each score would drop without each of the latest events, and those events' items."""
         latest = [p for p in range(len(movie_ids)) if self.catalogue.index_of(int(movie_ids[p])) is not None][-LEFT_OUT:]
         events = np.array([self.catalogue.index_of(int(movie_ids[p])) for p in latest], np.int64)
         if len(movie_ids) < 2 or not len(items) or not latest:

@@ -1,4 +1,4 @@
-"""Whose history is recommended for: a real user's, or one built by searching titles."""
+"""Choosing a history to recommend for: a real user's, or one built by searching titles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serving.demo.look import when
 __all__ = ["GAPS", "Asked", "choose_filters", "choose_history", "choose_version"]
 
 REAL, OWN = "A real user", "Build a history"
-STEP_S = 3600  # between the events of a history that is built
+STEP_S = 3600  # time between the events of a built history
 GAPS = {
     "at once": 0,
     "1 minute": 60,
@@ -32,45 +32,45 @@ GAPS = {
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A history of raw movie ids, oldest first, and the request's time."""
+    """A history of raw movie ids, oldest first, and the time of the request."""
 
-    user: int  # -1 for one that was built
+    user: int  # -1 for a built history
     movie_ids: npt.NDArray[np.int64]
     times: npt.NDArray[np.int64]
     now: int
 
     @property
     def last(self) -> int:
-        """Time of the last event, or of the request where there is none."""
+        """The time of the last event, or of the request if there is no event."""
         return int(self.times[-1]) if len(self.times) else self.now
 
 
 def choose_version(context: Context, label: str = "Model version", place: int = 0, key: str = "version") -> LoadedVersion:
-    """A version of the registry, the champion first; stops the page where there is none."""
+    """Show a selection of registry versions, the champion first, and load the chosen one. Stop the page if there is none."""
     refs = context.versions()
     if not refs:
         st.info(
-            f"There is no version of {context.settings.model_name} in {context.view.place} yet. `recsys retrain` makes the first."
+            f"There is no version of {context.settings.model_name} in {context.view.place} yet. `recsys retrain` creates one."
         )
         st.stop()
     champion = context.champion()
-    refs = sorted(refs, key=lambda ref: ref.version != champion)  # stable: the rest stays newest first
+    refs = sorted(refs, key=lambda ref: ref.version != champion)  # stable sort: the rest stays newest first
     labels = {context.label(ref): ref for ref in refs}
     chosen = st.selectbox(label, list(labels), index=min(place, len(labels) - 1), key=key)
     return context.load(labels[chosen])
 
 
 def choose_history(context: Context, loaded: LoadedVersion) -> Asked:
-    """The history and the time of the request."""
+    """Show the selection of a history and of the request's time."""
     how = st.segmented_control("History", [REAL, OWN], default=REAL, key="how", label_visibility="collapsed") or REAL
     user, movie_ids, times = _real(context, loaded) if how == REAL else (-1, *_own(loaded))
-    gap = st.select_slider("The request comes", list(GAPS), key="gap", help="How long after the last event of the history.")
+    gap = st.select_slider("Time until the request", list(GAPS), key="gap", help="Time since the last event of the history.")
     last = int(times[-1]) if len(times) else int(time.time())
     return Asked(user, movie_ids, times, last + GAPS[gap])
 
 
 def choose_filters(loaded: LoadedVersion) -> tuple[int, list[str], tuple[int | None, int | None] | None]:
-    """How many, of which genres, of which years."""
+    """Show the selection of how many films to recommend, of which genres and years."""
     k = st.slider("How many", 5, 30, 10, key="k")
     genres = st.multiselect("Genres", loaded.catalogue.genres, key="genres", placeholder="all")
     known = loaded.catalogue.years[loaded.catalogue.years > 0]
@@ -87,7 +87,7 @@ def _real(context: Context, loaded: LoadedVersion) -> tuple[int, npt.NDArray[np.
     except NotFoundError as error:
         st.info(str(error))
         return (-1, *_own(loaded))
-    # Drawn once for a dataset, so that the list of choices stays while the page is used.
+    # Sampled with a fixed seed, so that the list of users stays the same while the page is used.
     count = min(context.settings.users, len(histories.user_ids))
     drawn = np.sort(np.random.default_rng(0).choice(len(histories.user_ids), count, replace=False))
     lengths = {int(histories.user_ids[place]): int(histories.lengths[place]) for place in drawn}
@@ -102,15 +102,15 @@ def _own(loaded: LoadedVersion) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.i
     text = st.text_input("Search titles", key="search", placeholder="for example: star wars")
     found = [item for item in loaded.search(text, 8) if int(loaded.catalogue.movie_ids[item]) not in built]
     if text and not found:
-        st.caption("No other title has these words.")
+        st.caption("No other title contains these words.")
     if not text and not built:
-        st.caption("Or begin with films that many know:")
+        st.caption("Or start with well-known films:")
         found = loaded.onboarding(8, int(time.time()))
     for item in found:
         movie = int(loaded.catalogue.movie_ids[item])
         st.button(f"+ {loaded.label(item)}", key=f"add {movie}", on_click=built.append, args=(movie,), width="stretch")
     if built:
-        st.caption("Your history, the latest last:")
+        st.caption("Your history, oldest first:")
         for movie in built:
             index = loaded.catalogue.index_of(movie)
             name = f"movie {movie} (unknown to this version)" if index is None else loaded.label(index)

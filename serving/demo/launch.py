@@ -1,4 +1,4 @@
-"""Starting the demo: Streamlit in a process of its own, with the settings in its environment."""
+"""Starts the demo: Streamlit in its own process, with the settings in its environment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ THEME = {
 
 
 def run(settings: DemoSettings) -> None:
-    """Become the Streamlit server. Raises SettingsError where Streamlit is not installed."""
+    """Replace this process with the Streamlit server.
+
+    Raises:
+        SettingsError: If Streamlit is not installed.
+    """
     from importlib.util import find_spec
 
     if find_spec("streamlit") is None:
@@ -36,7 +40,7 @@ def run(settings: DemoSettings) -> None:
 
 
 def command(settings: DemoSettings) -> list[str]:
-    """The server's command line. It holds no secrets: anybody on the machine can read it."""
+    """Return the server's command line. It contains no secrets, because anybody on the machine can read it."""
     options = {
         "server.address": settings.host,
         "server.port": str(settings.port),
@@ -51,16 +55,16 @@ def command(settings: DemoSettings) -> list[str]:
 
 
 def environment(settings: DemoSettings) -> dict[str, str]:
-    """What `context_of` reads."""
+    """Return the environment variables that `context_of` reads."""
     from serving.demo.context import SETTINGS
 
-    root = str(APP.parents[2])  # the server puts the script's own folder on the path, and not this one
+    root = str(APP.parents[2])  # the server puts only the script's own folder on the path
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {SETTINGS: json.dumps(_plain(settings)), "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _plain(value: Any) -> Any:
-    """JSON-able with its secrets, which pydantic would mask."""
+    """Return JSON-serializable data with its secrets, which pydantic would mask."""
     if isinstance(value, BaseModel):
         return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, SecretStr):

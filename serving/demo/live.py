@@ -1,4 +1,4 @@
-"""Page: a running server, whose list follows each film that is watched."""
+"""Page: a running server, whose recommendations follow each film that the user watches."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from serving.demo.remote import ServerLink
 __all__ = ["show"]
 
 SOURCES = {
-    "state": "the kept state",
-    "rebuilt": "a state built anew from the events",
+    "state": "the stored state",
+    "rebuilt": "a state rebuilt from the events",
     "history": "the given history",
     "cold": "nothing known yet",
 }
-NOBODY = 9_000_000  # ids from here on are no user of MovieLens
+NOBODY = 9_000_000  # ids from here on are not MovieLens users
 
 
 def show(context: Context) -> None:
@@ -33,24 +33,24 @@ def show(context: Context) -> None:
     models = link.models().content
     served = [model["version"] for model in models["served"]]
     if not served:
-        st.info("The server has no champion yet: `recsys retrain` makes the first, and the server follows.")
+        st.info("The server has no champion yet: `recsys retrain` creates the first one, and the server loads it.")
         return
     with st.sidebar:
         user = int(st.number_input("User id", min_value=0, value=NOBODY, step=1, key="live user"))
         own = "the user's own"
         version = st.selectbox("Version", [own, *served], format_func=lambda v: v if v == own else short(v), key="live version")
-        gap = st.select_slider("The request comes", list(GAPS), key="live gap", help="How long from now.")
+        gap = st.select_slider("Time until the request", list(GAPS), key="live gap", help="Time from now.")
         k = st.slider("How many", 5, 30, 10, key="live k")
-        text = st.text_input("Search titles", key="live search", placeholder="to watch any film")
+        text = st.text_input("Search titles", key="live search", placeholder="find any film")
     at = int(time.time()) + GAPS[gap] if GAPS[gap] else None
-    st.caption("Click a film that you watched: the server advances your state by one step, and the list below follows.")
+    st.caption("Click a film that you watched: the server advances your state by one step, and the list below changes.")
     answer = link.recommend(user, k, at, None if version == own else version)
     found = answer.content
     timings: list[dict[str, Any]] = st.session_state.setdefault("timings", [])
     timings.append({"number": len(timings) + 1, "what": "list", "ms": answer.ms})
     one, two, three, four = st.columns(4)
-    one.metric("Read from", SOURCES[found["source"]])
-    two.metric("Events that count", found["events"])
+    one.metric("Computed from", SOURCES[found["source"]])
+    two.metric("Events used", found["events"])
     three.metric("Version", short(found["version"]))
     four.metric("Round trip", f"{answer.ms:.1f} ms")
     if found["experiment"]:
@@ -58,7 +58,7 @@ def show(context: Context) -> None:
     left, right = st.columns([1.25, 1], gap="large")
     with left:
         if text:
-            st.subheader("Found")
+            st.subheader("Search results")
             _films(link, user, link.search(text, 6).content["items"], "found")
         elif not found["events"]:
             st.subheader("Which of these do you know?")
@@ -102,5 +102,5 @@ def _told(link: ServerLink, user: int) -> None:
         st.success(f"{title}: {outcome}, in {ms:.1f} ms.")
     events = link.events(user).content["events"]
     if events:
-        st.subheader("Your events, the latest first")
+        st.subheader("Your events, latest first")
         plain_table([{"when (UTC)": when(event["time"]), "film": as_said(event["title"])} for event in events[:-9:-1]])

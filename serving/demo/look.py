@@ -1,4 +1,4 @@
-"""How the demo draws: cards, tables of words, and charts. Everything that comes from data is escaped."""
+"""The look of the demo: its style, film cards and tables. All text that comes from data is escaped."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ table.plain td.bad { color: #b5533c; font-weight: 600; white-space: nowrap; }
 
 
 def stylesheet() -> None:
-    """The page's style; once a run."""
+    """Add the page's style. Call it once per run."""
     st.html(STYLE)
 
 
 def short(version: str) -> str:
-    """A version's time and the first digits of its digest: enough to tell versions apart."""
+    """Return a version's time and the first digits of its digest, which is enough to tell versions apart."""
     stamp, _, digest = version.partition("-")
     try:
         at = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
@@ -69,14 +69,17 @@ def short(version: str) -> str:
 
 
 def when(seconds: int) -> str:
-    """UTC seconds as a date and time."""
+    """Format UTC seconds as a date and time."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
 
 
 def cards(films: Sequence[Explained], other: Sequence[int] | None = None, *, detail: bool = True) -> None:
-    """A list of films with what speaks for each; with `other`, indices of another list, how each moved against it."""
+    """Draw a list of films with the reasons for each.
+
+    `other` holds the indices of another list. If it is given, each film shows how its rank differs from that list.
+    """
     if not films:
-        st.info("No film passes the filters.")
+        st.info("No film matches the filters.")
         return
     top, low = max(film.score for film in films), min(film.score for film in films)
     span = (top - low) or 1.0
@@ -96,7 +99,7 @@ def cards(films: Sequence[Explained], other: Sequence[int] | None = None, *, det
 
 
 def plain_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as a table; long words wrap, so that nothing is cut off."""
+    """Draw rows as a table. Long words wrap, so nothing is cut off."""
     if not rows:
         return
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -121,7 +124,7 @@ def _why(film: Explained) -> str:
         lines.append(f"<b>lifted by</b> {_reasons(film.because, '+{:.2f}')}")
     if film.nearest:
         lines.append(f"<b>close to</b> {_reasons(film.nearest, '{:.2f}')}")
-    lines.append(f"<b>number {film.popularity_rank:,}</b> by popularity")
+    lines.append(f"<b>rank {film.popularity_rank:,}</b> by popularity")
     return f'<div class="why">{"<br>".join(lines)}</div>'
 
 
@@ -136,5 +139,5 @@ def _moved(index: int, place: int, other: Sequence[int] | None) -> str:
         return '<span class="move new">only here</span>'
     step = list(other).index(index) + 1 - place
     if step == 0:
-        return '<span class="move" style="color:#7a848b">same place</span>'
+        return '<span class="move" style="color:#7a848b">same rank</span>'
     return f'<span class="move {"up" if step > 0 else "down"}">{"▲" if step > 0 else "▼"} {abs(step)}</span>'

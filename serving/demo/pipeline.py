@@ -1,4 +1,4 @@
-"""Page: versions, who was champion when, how well each ranks, and why the gate decided as it did."""
+"""Page: versions, past champions, how well each version ranks, and why the gate decided as it did."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def show(context: Context) -> None:
     refs, entries, champion = context.versions(), context.promotions(), context.champion()
     if not refs:
         st.info(
-            f"There is no version of {context.settings.model_name} in {context.view.place} yet. `recsys retrain` makes the first."
+            f"There is no version of {context.settings.model_name} in {context.view.place} yet. `recsys retrain` creates one."
         )
         return
     for version, reason in context.damaged().items():
@@ -45,7 +45,7 @@ def show(context: Context) -> None:
         st.altair_chart(charts.champions(rows), width="stretch")
     st.subheader("How well each version ranks")
     chosen = st.segmented_control("Metric", list(METRICS), default="NDCG@10", label_visibility="collapsed") or "NDCG@10"
-    st.caption("On its own held-out requests, with 95 % intervals; versions of one dataset and protocol compare.")
+    st.caption("On each version's own holdout, with 95 % intervals. Only compare versions with the same dataset and protocol.")
     found = [row for ref in refs for row in _intervals(context, ref, METRICS[chosen])]
     if found:
         st.altair_chart(charts.metric_intervals(found, chosen), width="stretch")
@@ -75,7 +75,7 @@ def show(context: Context) -> None:
 
 
 def _intervals(context: Context, ref: ModelRef, metric: str) -> list[dict[str, Any]]:
-    """Rows of a version's models with this metric over all requests."""
+    """Return one row for each of a version's models that has this metric over all requests."""
     evaluation = context.view.json_of(ref, "evaluation.json")
     if evaluation is None:
         return []
@@ -115,5 +115,5 @@ def _decision(context: Context, refs: list[ModelRef]) -> None:
             ]
         )
     page = context.view.page_of(ref)
-    if page is not None and st.toggle("Show the decision's own page"):
+    if page is not None and st.toggle("Show the decision page"):
         st.iframe(page, height=900)

@@ -1,4 +1,4 @@
-"""Page: what one version recommends, why, and what the time of the request does to it."""
+"""Page: what one version recommends, why, and how the time of the request changes it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def show(context: Context) -> None:
     with left:
         st.subheader("Recommended")
         if not len(asked.movie_ids):
-            st.caption("No history yet: the films that most people watch. Add films on the left and watch the list follow.")
+            st.caption("No history yet: these are the most popular films. Add films on the left, and the list follows.")
         cards(films)
         _say_rules(rules, loaded)
     with right:
@@ -38,15 +38,15 @@ def show(context: Context) -> None:
             st.subheader("The history")
             st.altair_chart(charts.history_line(_events(loaded, asked)), width="stretch")
         if len(asked.movie_ids) and loaded.model.sequential:
-            st.subheader("While the user stays away")
-            st.caption("The same history, asked for after longer and longer breaks. Above the dashed line are the first ten.")
+            st.subheader("As time passes")
+            st.caption("The same history, with more and more time before the request. The top ten are above the dashed line.")
             st.altair_chart(charts.ranks_over_gaps(_over_gaps(loaded, asked, rules), list(GAPS)), width="stretch")
 
 
 def _say_rules(rules: Rules, loaded: LoadedVersion) -> None:
     names = [rule.name for rule in rules.file.rules]
     if names:
-        st.caption(f"Rules in the file: {', '.join(names)}. A tag on a film names the rule that brought or moved it.")
+        st.caption(f"Rules in the file: {', '.join(names)}. A tag on a film names the rule that brought it in or moved it.")
     for sentence in rules.unknown(loaded.catalogue):
         st.warning(sentence)
 
@@ -62,7 +62,7 @@ def _events(loaded: LoadedVersion, asked: Asked) -> list[dict[str, object]]:
 
 
 def _over_gaps(loaded: LoadedVersion, asked: Asked, rules: Rules) -> list[dict[str, object]]:
-    """Place of every film that is among the first ten after some gap, after every gap."""
+    """Return the rank after every gap of each film that is in the top ten after any gap."""
     times = [asked.last + gap for gap in GAPS.values()]
     scores = loaded.scores(asked.movie_ids, asked.times, times, asked.user)
     history = np.array([i for m in asked.movie_ids if (i := loaded.catalogue.index_of(int(m))) is not None], np.int64)

@@ -1,4 +1,4 @@
-"""The demo as a client of a running `recsys serve`."""
+"""The demo's client of a running `recsys serve`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ TIMEOUT_S = 10.0
 
 
 class ServerError(RecsysError):
-    """The server is not there, or refuses what it was asked."""
+    """The server cannot be reached, or refused the request."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server said, and how long it took from here, in milliseconds."""
+    """The server's response, and the round-trip time in milliseconds."""
 
     content: dict[str, Any]
     ms: float
 
 
 class ServerLink:
-    """Calls of the HTTP interface. Each raises ServerError with the server's own words, or with how to start one."""
+    """Calls to the HTTP API. Each raises ServerError with the server's own message, or with how to start a server."""
 
     def __init__(self, settings: DemoSettings, client: httpx.Client | None = None) -> None:
         if settings.api_url is None:
@@ -42,29 +42,36 @@ class ServerLink:
         self._client = client or httpx.Client(base_url=settings.api_url, headers=key, timeout=TIMEOUT_S)
 
     def recommend(self, user: int, k: int, at: int | None = None, version: str | None = None) -> Answer:
-        """A list for a user; `at` UTC seconds, the server's clock by default; by a served `version`, the user's own by default."""
+        """Request a list for a user.
+
+        Args:
+            user: Id of the user.
+            k: Length of the list.
+            at: UTC seconds of the request. Defaults to the server's clock.
+            version: A served version. Defaults to the user's own.
+        """
         asked = {"user_id": user, "k": k, "explain": True, "time": at, "version": version}
         return self._call("POST", "/v1/recommendations", json={name: value for name, value in asked.items() if value is not None})
 
     def watched(self, user: int, movie_id: int) -> Answer:
-        """Tell that the user watched a film now."""
+        """Report that the user watched a film now."""
         event = {"user_id": user, "movie_id": movie_id, "event_id": secrets.token_hex(8)}
         return self._call("POST", "/v1/events", json={"events": [event]})
 
     def events(self, user: int) -> Answer:
-        """The user's events that the server keeps."""
+        """Return the user's events that the server stores."""
         return self._call("GET", f"/v1/users/{user}/events")
 
     def search(self, text: str, count: int) -> Answer:
-        """Films whose title holds the text."""
+        """Find films whose title contains the text."""
         return self._call("GET", "/v1/items", params={"query": text, "limit": count})
 
     def onboarding(self, count: int) -> Answer:
-        """Well-known films to begin with."""
+        """Return well-known films to start with."""
         return self._call("GET", "/v1/onboarding", params={"count": count})
 
     def models(self) -> Answer:
-        """The versions that the server holds."""
+        """Return the versions that the server serves or refused."""
         return self._call("GET", "/v1/models")
 
     def _call(self, method: str, path: str, **given: Any) -> Answer:
@@ -77,7 +84,7 @@ class ServerLink:
         try:
             content = response.json()
         except ValueError as error:
-            raise ServerError(f"{self._url} answered with {response.status_code} and no JSON: is it `recsys serve`?") from error
+            raise ServerError(f"{self._url} answered {response.status_code} without JSON: is it `recsys serve`?") from error
         if response.is_error:
-            raise ServerError(f"{self._url} refused: {content.get('detail', response.reason_phrase)}")
+            raise ServerError(f"{self._url} refused the request: {content.get('detail', response.reason_phrase)}")
         return Answer(content, ms)

@@ -1,4 +1,4 @@
-"""What the demo reads of a store: versions, decisions, promotions, drift, and histories of real users."""
+"""Reads a store for the demo: versions, decisions, promotions, drift, and histories of real users."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Histories:
     times: IntArray  # (N,) UTC seconds
 
     def of(self, user: int) -> tuple[IntArray, IntArray]:
-        """Movie ids and times of one user; empty for one who is not there."""
+        """Return the movie ids and times of one user; empty if the user is not in the dataset."""
         place = int(np.searchsorted(self.user_ids, user))
         if place == len(self.user_ids) or self.user_ids[place] != user:
             return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -57,22 +57,22 @@ class DriftRecord:
 
 
 class StoreView:
-    """Reads; never writes."""
+    """A read-only view of a store and of one model name in it."""
 
     def __init__(self, store: Store, model_name: str) -> None:
         self.store, self.model_name = store, model_name
 
     def versions(self) -> tuple[list[ModelRef], dict[str, str]]:
-        """Sealed versions, newest first, and those whose manifest is damaged, with the reason."""
+        """Return the sealed versions, newest first, and those with a damaged manifest, with the reason."""
         damaged: dict[str, str] = {}
         return list_versions(self.store, self.model_name, damaged)[::-1], damaged
 
     def promotions(self) -> list[Promotion]:
-        """The promotion log, oldest first."""
+        """Return the promotion log, oldest first."""
         return history(self.store, self.model_name)
 
     def json_of(self, ref: ModelRef, name: str) -> dict[str, Any] | None:
-        """A JSON file of the version; None where it has none. Raises VersionCorruptError where it was edited."""
+        """Return a JSON file of the version, or None if it has none. Raises VersionCorruptError if the file was edited."""
         content = self._file(ref, name)
         if content is None:
             return None
@@ -80,7 +80,7 @@ class StoreView:
         return found
 
     def page_of(self, ref: ModelRef) -> str | None:
-        """The page of the gate's decision, HTML; None where it drew none. Raises VersionCorruptError where it was edited."""
+        """Return the HTML page of the gate's decision, or None if there is none. Raises VersionCorruptError if it was edited."""
         content = self._file(ref, PAGE)
         return None if content is None else content.decode()
 
@@ -94,7 +94,7 @@ class StoreView:
         return content
 
     def drift(self) -> list[DriftRecord]:
-        """Every measurement of every dataset, oldest first."""
+        """Return all drift measurements of all datasets, oldest first."""
         keys = set(self.store.list("drift/"))
         found = []
         for key in sorted(key for key in keys if key.endswith(".json")):
@@ -105,13 +105,17 @@ class StoreView:
         return sorted(found, key=lambda record: record.when)
 
     def histories(self, dataset: str) -> Histories:
-        """Events of a dataset version `name/version`. Raises NotFoundError where it is not in the store, VersionCorruptError
-        where it was edited."""
+        """Return the events of a dataset version `name/version`.
+
+        Raises:
+            NotFoundError: If it is not in the store.
+            VersionCorruptError: If it was edited.
+        """
         prefix = f"datasets/{dataset}"
         try:
             manifest = read_json(self.store.get(f"{prefix}/manifest.json"), self.store.uri(prefix))
         except NotFoundError as error:
-            raise NotFoundError(f"The dataset {dataset} is not in the store any more: build a history by hand.") from error
+            raise NotFoundError(f"The dataset {dataset} is no longer in the store: build a history by hand.") from error
         content = self.store.get(f"{prefix}/interactions.parquet")
         if hashlib.sha256(content).hexdigest() != manifest["files"]["interactions.parquet"]:
             raise VersionCorruptError(
@@ -130,5 +134,5 @@ class StoreView:
 
 
 def _time_of(stamp: str) -> datetime:
-    """Of a key's last part, `YYYYMMDDTHHMMSS...Z`."""
+    """Parse the time in the last part of a key, `YYYYMMDDTHHMMSS...Z`."""
     return datetime.strptime(stamp[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)

@@ -61,7 +61,7 @@ def test_figures_of_the_rebuilt_data_set_say_so(tmp_path: Path) -> None:
 def test_a_document_is_filled_in_place_and_found_to_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = tmp_path / "doc.md"
     document.write_text(EMPTY.format("scale") + EMPTY.format("parity"))
-    with pytest.raises(SystemExit, match=r"departs from the results in: scale, parity.*--write"):
+    with pytest.raises(SystemExit, match=r"differs from the results in: scale, parity.*--write"):
         run(monkeypatch, "--check", document)
     run(monkeypatch, "--write", document)
     text = document.read_text()
@@ -80,7 +80,7 @@ def test_without_a_document_all_are_printed(monkeypatch: pytest.MonkeyPatch, cap
 def test_what_cannot_be_made_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = tmp_path / "doc.md"
     for text, message in (
-        (EMPTY.format("sped"), r"no table 'sped'; there are .*speed"),
+        (EMPTY.format("sped"), r"no table 'sped'\. Available tables: .*speed"),
         (EMPTY.format("speed"), r"needs .*speed\.json, which `python -m benchmarks\.speed` writes"),
         ("<!-- table: speed -->\n\n<!-- table: scale -->\n<!-- end -->\n", "has no line <!-- end -->"),
     ):

@@ -34,15 +34,15 @@ def test_popularity_draws_nothing_and_runs_once() -> None:
     [
         (f"entries=[{TWO}, {{name: b, kind: ncf}}]", "with distinct names, found a, b, b"),
         ("entries=[{name: a, kind: ncf}]", "entries must be two or more"),
-        (f"entries=[{TWO}]", "reference is ss4rec, which is none of the entries a, b"),
+        (f"entries=[{TWO}]", "reference is ss4rec, which is not one of the entries a, b"),
         ("entries=[{name: a/../b, kind: ncf}]", "entries.0.name: String should match pattern"),
-        ("entries=[{name: a, kind: ncf, settings: {lr: 1}}]", "settings of a: lr is no setting of ncf"),
+        ("entries=[{name: a, kind: ncf, settings: {lr: 1}}]", "settings of a: lr is not a setting of ncf"),
         ("entries=[{name: a, kind: ncf, settings: {negatives: 0}}]", "settings of a: negatives: Input should be greater"),
-        ("entries=[{name: a, kind: ncf, preset: compare}]", "the preset compare of a is none of best, ml-1m"),
-        ("entries=[{nam: a, kind: ncf}]", "entries.0.nam is no setting; did you mean name?"),
+        ("entries=[{name: a, kind: ncf, preset: compare}]", "the preset compare of a is not one of best, ml-1m"),
+        ("entries=[{nam: a, kind: ncf}]", "entries.0.nam is not a setting; did you mean name?"),
         ("seeds=[1, 1]", "seeds [1, 1] must be distinct"),
         ("seeds=[]", "seeds: Tuple should have at least 1 item"),
-        ("resamples=100", "of 6 tests none could be shown at 0.05: raise resamples above 120"),
+        ("resamples=100", "none of 6 tests could be significant at 0.05: raise resamples above 120"),
         ("dataset=ml-100k", "dataset: String should match pattern"),
         ("id=../x", "id: String should match pattern"),
     ],
@@ -54,6 +54,6 @@ def test_a_mistake_names_the_key_and_the_way_out(override: str, said: str) -> No
 
 
 def test_deployment_runs_are_handed_no_credentials() -> None:
-    with pytest.raises(SettingsError, match=r"store\.secret_access_key cannot be handed to deployment runs"):
+    with pytest.raises(SettingsError, match=r"store\.secret_access_key cannot be passed to deployment runs"):
         load_settings(CompareSettings, None, ["runner=deployments", "store.secret_access_key=abc"])
     assert load_settings(CompareSettings, None, ["store.secret_access_key=abc"]).store.secret_access_key is not None

@@ -10,18 +10,18 @@ from configs.loading import load_settings
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("timezone=Mars/Olympus", "no time zone"),
-        ("alerts.blocks=[ops]", "names no block: write <type>/<name>"),
-        ("alerts.blocks=[a/b/c]", "names no block"),
-        ("retraining.store.secret_access_key=hidden", "readable by everyone"),
-        ("retraining.data.mirror_url=https://me:hidden@mirror", "holds a user, password or query"),
+        ("timezone=Mars/Olympus", "is not a time zone"),
+        ("alerts.blocks=[ops]", "is not a block name: write <type>/<name>"),
+        ("alerts.blocks=[a/b/c]", "is not a block name"),
+        ("retraining.store.secret_access_key=hidden", "can read the parameters of deployments"),
+        ("retraining.data.mirror_url=https://me:hidden@mirror", "contains a user, password or query"),
         ("retraining.store.secret_access_key=[hidden]", "secret_access_key: "),
         ("retraining.store={secret_access_key: hidden, timeout_s: -1}", "timeout_s.*greater than 0"),
         ("retraining.store=hidden", "retraining.store: "),
         ("alerts.missed_heartbeats=1", "greater than or equal to 2"),
         ("pools.training_limit=0", "greater than or equal to 1"),
         ("environment=Prod One", "pattern"),
-        ("crons={retrain/retrain: every monday}", "no cron of five fields"),
+        ("crons={retrain/retrain: every monday}", "is not a cron expression of five fields"),
     ],
 )
 def test_what_cannot_be_an_environment_is_refused(override: str, said: str) -> None:

@@ -29,11 +29,11 @@ def test_policies_that_are_set_take_the_place_of_all() -> None:
     ("override", "said"),
     [
         ("policies={}", "policies: Dictionary should have at least 1 item"),
-        ("policies={Not good: {}}", "the policy 'Not good' must be named by up to 32 of a-z, 0-9 and -"),
+        ("policies={Not good: {}}", "the policy name 'Not good' must consist of up to 32 of a-z, 0-9 and -"),
         ("data.landing=somewhere", "data.landing must be empty"),
         ("resamples=100", "with 100 resamples no p-value is below 0.0099"),
         ("scenario={name: flood, from_slice: 1}", "scenario.name: Input should be 'genre wave'"),
-        ("policies={a: {evry: week}}", "policies.a.evry is no setting; did you mean every?"),
+        ("policies={a: {evry: week}}", "policies.a.evry is not a setting; did you mean every?"),
     ],
 )
 def test_what_cannot_be_is_told_by_name(override: str, said: str) -> None:

@@ -31,7 +31,7 @@ def test_a_wrong_variable_is_named(given_: dict[str, str]) -> None:
     st.sampled_from(["http://api.runpod.io", "http://10.0.0.1", "ftp://localhost", "api.runpod.io", "http://localhost.evil.org"])
 )
 def test_the_key_goes_nowhere_unencrypted(url: str) -> None:
-    with pytest.raises(ValidationError, match="the API key goes there"):
+    with pytest.raises(ValidationError, match="the API key is sent there"):
         RunPodSettings(base_url=url)
     assert not is_loopback(url) or url.startswith("ftp")
 

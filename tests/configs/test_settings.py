@@ -61,13 +61,13 @@ def test_every_shipped_configuration_is_valid_and_departs_from_the_defaults(path
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("sed: 1", "sed is no setting; did you mean seed?"),
-        ("models: {ss4rec: {zzz: 1}}", "models.ss4rec.zzz is no setting; known are width"),
+        ("sed: 1", "sed is not a setting; did you mean seed?"),
+        ("models: {ss4rec: {zzz: 1}}", "models.ss4rec.zzz is not a setting; the settings are width"),
         ("seed: many", "seed: Input should be a valid integer, unable to parse string as an integer (given 'many')"),
         ("models: {ss4rec: {step_min: 1.0}}", "step_min (1.0) must be below step_max (0.1)"),
-        ("models: {ss4rec: {replicas: 0}}", "models.ss4rec.replicas: it is auto, or a whole number from 1 on"),
-        ("models: {ss4rec: {replicas: all}}", "models.ss4rec.replicas: it is auto, or a whole number from 1 on"),
-        ("models: {ss4rec: {replicas: true}}", "models.ss4rec.replicas: it is auto, or a whole number from 1 on"),
+        ("models: {ss4rec: {replicas: 0}}", "models.ss4rec.replicas: the value must be auto, or a whole number of at least 1"),
+        ("models: {ss4rec: {replicas: all}}", "models.ss4rec.replicas: the value must be auto, or a whole number of at least 1"),
+        ("models: {ss4rec: {replicas: true}}", "models.ss4rec.replicas: the value must be auto, or a whole number of at least 1"),
         ("models: {ncf: null}", "promotion.baselines names ncf, but models.ncf is null"),
         ("data: {source: ml-10b}", "data.source: Input should be 'ml-100k'"),
         ("- a\n- b", "must hold settings as `name: value`, found a list"),
@@ -170,7 +170,7 @@ def test_the_variables_of_another_command_are_passed_over() -> None:
     [
         (["seed=x"], {}, "--set seed cannot be used: seed: Input should be a valid integer"),
         ([], {"RECSYS__SEED": "x"}, "RECSYS__SEED cannot be used: seed: Input should be a valid integer"),
-        ([], {"RECSYS__STORE__ULR": "x"}, "RECSYS__STORE__ULR cannot be used: store.ulr is no setting; did you mean url?"),
+        ([], {"RECSYS__STORE__ULR": "x"}, "RECSYS__STORE__ULR cannot be used: store.ulr is not a setting; did you mean url?"),
         (["models.ss4rec={width: none}"], {}, "--set models.ss4rec cannot be used: models.ss4rec.width"),
         (["seed=5"], {}, "x.yaml cannot be used: model_name"),
     ],

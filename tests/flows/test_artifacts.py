@@ -20,5 +20,5 @@ def test_what_cannot_be_shown_is_told_in_the_runs_log_and_fails_nothing(caplog: 
         return stage()
 
     assert run() == "done"
-    told = [record for record in caplog.records if "What show_dataset shows could not be drawn" in record.getMessage()]
+    told = [record for record in caplog.records if "The artifact of show_dataset could not be drawn" in record.getMessage()]
     assert [record.name for record in told] == ["prefect.task_runs"] and told[0].exc_info

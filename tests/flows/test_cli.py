@@ -68,7 +68,7 @@ def test_a_day_at_the_command_line(config: str, tmp_path: Path, capsys: pytest.C
     assert recsys("retrain", "-c", config, "--json", str(tmp_path / "retrain.json")) == 0
     out = capsys.readouterr().out
     assert "verdict: promoted" in out and "loo-exact" in out and "ss4rec" in out
-    assert "ss4rec - ncf" in out and "A watch brings 0.1 USD" in out and "it decides nothing" in out
+    assert "ss4rec - ncf" in out and "A watch brings 0.1 USD" in out and "It affects no decision" in out
     summary = json.loads((tmp_path / "retrain.json").read_text())
     version = summary["champion"]
     assert summary["dataset"]["version"] == json.loads((tmp_path / "etl.json").read_text())["version"]
@@ -119,12 +119,12 @@ def test_a_version_is_never_cut_off_in_a_table(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--set", "models.ss4rec.learn_rate=1"], "models.ss4rec.learn_rate is no setting; did you mean learning_rate?"),
+        (["--set", "models.ss4rec.learn_rate=1"], "models.ss4rec.learn_rate is not a setting; did you mean learning_rate?"),
         (["--set", "seed=abc"], "seed: Input should be a valid integer"),
         (["--set", "seed"], "write key=value"),
         (["--set", "evaluation.ks=[5, 10"], "--set evaluation.ks=[5, 10: the value is not valid YAML"),
         (["--config", "no-such"], "There is no configuration no-such"),
-        (["--set", "data.local_path=/no/such/file.zip"], "/no/such/file.zip, and there is no such file"),
+        (["--set", "data.local_path=/no/such/file.zip"], "/no/such/file.zip, but there is no such file"),
     ],
 )
 def test_a_mistake_ends_as_one_paragraph(

@@ -107,7 +107,7 @@ def test_what_lands_is_added_compacted_and_pruned_at_the_command_line(
     assert f"films/{landed['version']}" in (listed := capsys.readouterr().out) and "made from" in listed
     assert recsys("datasets", "prune", "--keep", "1", "-c", path, "--json", str(out)) == 0
     plan = json.loads(out.read_text())
-    assert len(plan["versions"]) == 2 and not plan["deleted"] and "--yes deletes them" in capsys.readouterr().out
+    assert len(plan["versions"]) == 2 and not plan["deleted"] and "delete them with --yes" in capsys.readouterr().out
     assert len(list_datasets(open_store(RetrainSettings.model_validate(yaml.safe_load(Path(path).read_text())).store))) == 3
     assert recsys("datasets", "prune", "--keep", "1", "--yes", "-c", path) == 0
     assert recsys("datasets", "-c", path, "--json", str(out)) == 0

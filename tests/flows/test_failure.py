@@ -36,7 +36,7 @@ def artifacts_of(run: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("error", "kind", "said"),
     [
-        ("source", SourceError, "ratings.csv has no column rating. Add it.\n\n**Next:** mend that."),
+        ("source", SourceError, "ratings.csv has no column rating. Add it.\n\n**Next:** fix this."),
         ("other", ZeroDivisionError, "traceback"),
     ],
 )

@@ -40,8 +40,8 @@ def test_the_effective_settings_are_shown_with_their_sources(
     ("arguments", "said"),
     [
         (["models.ss5rec"], "models.ss5rec is not a setting or section of retrain; sections are data, drift"),
-        (["--for", "promote"], "--for promote: there is no such command with settings; known are retrain"),
-        (["--set", "sed=1"], "--set sed cannot be used: sed is no setting; did you mean seed?"),
+        (["--for", "promote"], "--for promote: there is no such command with settings; the commands are retrain"),
+        (["--set", "sed=1"], "--set sed cannot be used: sed is not a setting; did you mean seed?"),
     ],
 )
 def test_a_wrong_section_or_command_is_one_sentence(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,11 +53,13 @@ def test_a_page_of_a_bucket_is_fetched_and_a_version_is_listed(
         assert len(opened) == 1 and Path(opened[0]).read_bytes() == b"<html>" and opened[0] in said.replace("\n", "")
         recsys(page, "--to", str(tmp_path / "kept" / "page.html"))
         assert (tmp_path / "kept" / "page.html").read_bytes() == b"<html>" and len(opened) == 1
-        with pytest.raises(NotFoundError, match="nothing lies under it"):
+        with pytest.raises(NotFoundError, match="no object has an address below it"):
             recsys(page + "x")
 
 
-@pytest.mark.parametrize(("address", "said"), [("https://x/y", "no address of a store"), ("s3://bucket", "names a whole store")])
+@pytest.mark.parametrize(
+    ("address", "said"), [("https://x/y", "is not a store address"), ("s3://bucket", "names a store, but no object in it")]
+)
 def test_what_is_no_address_is_told(address: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         recsys(address)

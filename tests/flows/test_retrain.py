@@ -83,19 +83,19 @@ def test_the_first_run_promotes_the_second_compares_and_rollback_returns(first_r
     repeated = promote_version(store, first.version, first.decision, settings.promotion)  # the answer to a write was lost
     assert repeated.promotion == history(store, settings.model_name)[-1] and len(history(store, settings.model_name)) == 1
 
-    with pytest.raises(ChampionMissingError, match="one champion only"):
+    with pytest.raises(ChampionMissingError, match="only one champion"):
         rollback(None, "nothing before it", settings.model_name, settings.promotion, settings.store)
     with pytest.raises(GateError, match="is held"):
         promote(second.version.version, settings.model_name, "", False, settings.promotion, settings.store)
     with pytest.raises(GateError, match="needs a reason"):
         promote(second.version.version, settings.model_name, " ", True, settings.promotion, settings.store)
     hasty = settings.promotion.model_copy(update={"max_request_s": 1e-9})
-    with pytest.raises(GateError, match=r"cannot be champion, not by force either.*max_request_s.*champion is unchanged"):
+    with pytest.raises(GateError, match=r"cannot become champion, even by force.*max_request_s.*champion is unchanged"):
         promote(second.version.version, settings.model_name, "hurry", True, hasty, settings.store)
     assert champion_of(settings) == first.version.version
     forced = promote(second.version.version, settings.model_name, "seen good in a test", True, settings.promotion, settings.store)
     assert (forced.kind, forced.number, forced.reason) == ("force", 2, "seen good in a test")
-    with pytest.raises(GateError, match="is the champion already"):
+    with pytest.raises(GateError, match="is already the champion"):
         promote(second.version.version, settings.model_name, "", False, settings.promotion, settings.store)
     back = rollback(None, "it was worse", settings.model_name, settings.promotion, settings.store)
     assert back.version == first.version.version == champion_of(settings) and back.kind == "rollback"

@@ -157,7 +157,7 @@ def test_an_environment_that_would_give_the_account_away_or_forge_the_marks_is_r
 
 def test_the_key_comes_from_the_environment_or_the_block_and_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RUNPOD_API_KEY", raising=False)
-    with pytest.raises(SettingsError, match="set RUNPOD_API_KEY, or save a block"):
+    with pytest.raises(SettingsError, match="Set RUNPOD_API_KEY, or save a RunPod Credentials block"):
         asyncio.run(api_key(RunPodSettings(credentials_block="none-such")))
 
     async def saved() -> SecretStr:
@@ -306,7 +306,7 @@ def test_without_a_key_the_commands_say_what_to_do(
     monkeypatch.delenv("RUNPOD_API_KEY")
     monkeypatch.setenv("RECSYS_RUNPOD_CREDENTIALS_BLOCK", "none-such")
     assert recsys("gpu", "ls") == 1
-    assert "set RUNPOD_API_KEY" in capsys.readouterr().err
+    assert "Set RUNPOD_API_KEY" in capsys.readouterr().err
 
 
 def test_pods_of_an_earlier_worker_take_slots_of_the_limit(pool: WorkPool, double: RunPodDouble) -> None:

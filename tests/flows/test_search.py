@@ -74,7 +74,7 @@ def test_while_other_runs_have_trials_under_way_the_gate_is_left_to_them(make_se
     database = f"sqlite:///{retraining.work_dir}/elsewhere.db"
     settings = searching(retraining, study="shared", lost_after_s=1, storage=database)
     idle = settings.search.model_copy(update={"seconds": 1e-9, "enter_gate": False})
-    with pytest.raises(Exception, match="No trial of the study shared has run to its end"):
+    with pytest.raises(Exception, match="No trial of the study shared is complete"):
         search(settings.model_copy(update={"search": idle}))
     study = optuna.load_study(study_name="shared", storage=database)
     study.ask().suggest_categorical("width", [4, 8])  # another run's trial
@@ -95,16 +95,16 @@ def test_the_command_prints_settings_that_retrain_takes(
     (tmp_path / "search.yaml").write_text(yaml.safe_dump({"search": {"trials": 3, "space": SPACE, "enter_gate": False}}))
     files = ["-c", str(tmp_path / "run.yaml"), "-c", str(tmp_path / "search.yaml")]
     assert recsys("search", *files) == 1
-    assert "holds no dataset version of ml-100k" in capsys.readouterr().err
+    assert "has no dataset version of ml-100k" in capsys.readouterr().err
     assert recsys("etl", "-c", str(tmp_path / "run.yaml")) == 0
     capsys.readouterr()
     assert recsys("search", *files, "--json", str(tmp_path / "out.json")) == 0
     out = capsys.readouterr().out
-    assert "3 trials of movie-ranker-ml-100k-" in out and "It has not entered the gate." in out
-    (tmp_path / "best.yaml").write_text(out[out.index("models:") : out.index("It has not")])
+    assert "3 trials of movie-ranker-ml-100k-" in out and "The best settings have not entered the gate." in out
+    (tmp_path / "best.yaml").write_text(out[out.index("models:") : out.index("The best settings have not")])
     best = load_settings(RetrainSettings, [str(tmp_path / "run.yaml"), str(tmp_path / "best.yaml")])
     summary = json.loads((tmp_path / "out.json").read_text())
     assert best == RetrainSettings.model_validate(summary["settings"])
     assert summary["record"]["best"] == summary["settings"]["searched"]["best_trial"] and summary["challenge"] is None
     assert recsys("search", *files, "--set", "search.space.widht={choices: [4]}") == 1
-    assert "search.space.widht is no setting of SS4Rec; did you mean width?" in capsys.readouterr().err
+    assert "search.space.widht is not a setting of SS4Rec; did you mean width?" in capsys.readouterr().err

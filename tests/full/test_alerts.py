@@ -117,7 +117,7 @@ def test_a_run_that_was_killed_is_crashed_when_its_heartbeats_stop(server: dict[
     wait_until(lambda: len(sink.messages) > before + 2, 900, "the message of drift")
     drift = sink.messages[before + 2]
     assert drift["subject"] == "movie-ranker: small/abc has drifted"
-    assert drift["body"].startswith("Ratings fell. Half of the films are new.\n500 events, against the champion v1.")
+    assert drift["body"].startswith("Ratings fell. Half of the films are new.\n500 events, compared with the champion v1.")
 
     def retraining() -> bool:
         runs = ask(server, "flow_runs/filter", deployments={"name": {"any_": ["retrain"]}}, sort="ID_DESC")

@@ -90,7 +90,9 @@ def test_a_killed_process_is_told_of(tmp_path: Path) -> None:
         os.kill(child, signal.SIGKILL)
         killed.append(child)
 
-    with pytest.raises(TrainingError, match=r"trained endless with seed 1 ended with status -9 and no word: it was killed"):
+    with pytest.raises(
+        TrainingError, match=r"trained endless with seed 1 ended with status -9 without reporting an error: it was killed"
+    ):
         run_entry_apart("small", settings.entry("endless"), 1, dataset, settings, kill_it)
     assert killed
 

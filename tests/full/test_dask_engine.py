@@ -103,7 +103,7 @@ def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: 
     path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(5, 10, 6))
     settings = EtlSettings(engine="dask", scheduler_address="tcp://127.0.0.1:9", work_dir=tmp_path / "work")
     with (
-        pytest.raises(SettingsError, match=r"etl\.scheduler_address is tcp://127\.0\.0\.1:9, and no Dask scheduler"),
+        pytest.raises(SettingsError, match=r"etl\.scheduler_address is tcp://127\.0\.0\.1:9, but no Dask scheduler"),
         building(locate(DataSettings(local_path=path)), LAX, settings, NOW),
     ):
         pass

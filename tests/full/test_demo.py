@@ -172,7 +172,7 @@ def test_the_live_list_follows_a_click(page: Page, address: str) -> None:
         expect(page.get_by_text("applied", exact=False)).to_be_visible()
         expect(page.locator("[data-testid=stMetric]").nth(1)).to_contain_text(str(events))
         settled(page)
-    expect(page.get_by_text("the kept state")).to_be_visible()
+    expect(page.get_by_text("the stored state")).to_be_visible()
     drawn(page, 1)
     shot(page, "live")
 

@@ -155,8 +155,9 @@ def test_a_killed_replica_fails_the_run_in_one_paragraph(
     with pytest.raises(TrainingError) as caught:
         trained(settings_in(tmp_path, **ENDLESS), kill_it)
     assert str(caught.value) == (
-        "One of the 2 processes that trained ss4rec of movie-ranker ended with status -9 and no word: it was killed, most often for "
-        "memory. Lower models.ss4rec.replicas or the model's batch; run again, it goes on from its last epoch."
+        "One of the 2 processes that trained ss4rec of movie-ranker ended with status -9 without reporting an error: it was killed, "
+        "most likely because memory ran out. Lower models.ss4rec.replicas or the model's batch, and run again: training resumes from "
+        "the last epoch."
     )
     assert "Traceback" not in capfd.readouterr().err
 

@@ -71,7 +71,7 @@ def test_an_outage_of_the_api_ends_nothing_wrongly_and_is_not_hammered_at(world:
         _sleep_until(began + OUTAGE_S / 2)
         assert not [request for request in world.double.requests[before:] if request.status], "something was answered"
         world.double.go_down(3600, pages=True)  # before the port listens again
-    refused = world.log().count("did not answer the list of pods")
+    refused = world.log().count("did not answer the request for the list of pods")
     first_s = time.monotonic() - began
     world.start_worker("broken", "other", **STEADY)
     since, seen = time.monotonic(), len(world.double.requests)

@@ -122,7 +122,7 @@ def test_a_pod_that_vanishes_crashes_its_run(world: World) -> None:
     run = world.submit(seconds=600)
     world.double.lose_host(running_pod(world, run).id)
     ended = world.settle(run, "CRASHED", executions=1)
-    assert "is gone while its run had not ended" in ended["state"]["message"]
+    assert "is gone, but its run had not ended" in ended["state"]["message"]
 
 
 def test_a_list_that_omits_a_pod_once_changes_nothing(world: World) -> None:
@@ -135,7 +135,7 @@ def test_a_container_killed_in_the_midst_crashes_its_run_and_trains_once(world: 
     run = world.submit(seconds=600)
     running_pod(world, run).kill_container()
     ended = world.settle(run, "CRASHED", executions=1)
-    assert "started again" in ended["state"]["message"]
+    assert "RunPod restarted the container" in ended["state"]["message"]
 
 
 def test_a_container_that_restarts_in_a_loop_crashes_its_run_with_its_last_words(world: World) -> None:
@@ -151,7 +151,7 @@ def test_a_run_whose_image_does_not_arrive_in_time_crashes(world: World) -> None
     world.double.faults.start_s = 600
     run = world.submit(variables={"startup_timeout": 2})
     ended = world.settle(run, "CRASHED", executions=0)
-    assert "did not begin within 2 s" in ended["state"]["message"]
+    assert "did not start within 2 s" in ended["state"]["message"]
 
 
 def test_a_run_that_outlives_its_time_crashes(world: World) -> None:
@@ -163,7 +163,7 @@ def test_a_run_that_outlives_its_time_crashes(world: World) -> None:
 def test_a_flow_that_raises_fails_and_one_that_is_killed_crashes(world: World) -> None:
     failed, killed = world.submit("flow", end="failed"), world.submit(end="killed")
     assert "the training diverged" in world.settle(failed, "FAILED", executions=1)["state"]["message"]
-    assert "without a final state" in world.settle(killed, "CRASHED", executions=1)["state"]["message"]
+    assert "without setting a final state" in world.settle(killed, "CRASHED", executions=1)["state"]["message"]
 
 
 # RunPod that refuses
@@ -246,7 +246,7 @@ def test_a_run_that_is_deaf_to_its_cancellation_is_ended_after_the_grace(world: 
     running_pod(world, run)
     world.cancel(run)
     ended = world.settle(run, "CANCELLED", executions=1)
-    assert "had not ended itself" in ended["state"]["message"]
+    assert "had not stopped by itself" in ended["state"]["message"]
 
 
 # The Prefect server

@@ -38,7 +38,7 @@ def test_a_retrain_trains_in_a_pod_outlives_its_loss_promotes_and_knows_what_it_
         world.double.lose_host(first.id)
         said = (tmp_path / "retrain.log").read_text
         assert process.wait(timeout=1500) == 0, said() + world.log()[-3000:]
-        assert "verdict: promoted" in said() and "It is tried again" in said()
+        assert "verdict: promoted" in said() and "Trying again" in said()
         wait_until(lambda: not world.double.alive, 180, "the end of the pods")
         pods, summary = list(world.double.pods.values()), json.loads((tmp_path / "out.json").read_text())
         assert len(pods) == 2

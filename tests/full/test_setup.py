@@ -119,10 +119,10 @@ def test_what_people_changed_by_hand_is_restored_but_not_what_they_stopped(serve
 
 def test_an_environment_has_its_parameters_zone_and_limits_and_is_not_taken_over_by_mistake(server: dict[str, str]) -> None:
     refused = recsys(["setup", "-c", "production"], server)
-    assert refused.returncode == 1 and "set up for the environment local, and this is production" in refused.stderr
+    assert refused.returncode == 1 and "set up for the environment local, but this is production" in refused.stderr
     no_limit = ["pools.training_limit=null", "timezone=Europe/Berlin"]
     done = {change.name: change.done for change in setup(server, *no_limit, config="production", take_over=True)}
-    assert done["recsys-trainer-keys/recsys"].startswith("left out: rented pods get no keys"), "they could not reach the bucket"
+    assert done["recsys-trainer-keys/recsys"].startswith("left out: no store credentials"), "they could not reach the bucket"
     found = {each["name"]: each for each in ask(server, "deployments/filter")}
     assert found["retrain"]["parameters"]["settings"]["store"] == {"url": "s3://recsys/production"}
     assert found["retrain"]["parameters"]["settings"]["promotion"]["approval"] == "manual"
@@ -150,7 +150,7 @@ def test_the_key_of_a_webhook_is_replaced_when_it_changes_and_never_shown(server
     assert done.returncode == 0 and "rotated-webhook-token" not in done.stdout + done.stderr
     blocks = ask(server, "block_documents/filter", include_secrets=True)
     assert [block["data"]["webhook_token"] for block in blocks if block["name"] == "recsys"] == ["rotated-webhook-token"]
-    with pytest.raises(SettingsError, match="no webhook of Discord") as refused:
+    with pytest.raises(SettingsError, match="not a Discord webhook") as refused:
         setup(server, DISCORD_WEBHOOK_URL="http://example.org/planted-webhook-token")
     assert "planted" not in str(refused.value)
     with pytest.raises(SettingsError, match="cannot be read"):

@@ -20,14 +20,17 @@ PULL = "pull: [{step: {directory: '{{ $PWD }}', branch: '{{ $BRANCH }}', other: 
     ("content", "said"),
     [
         (None, "is missing"),
-        ("deployments: [", "no list of deployments"),
-        ("deployments: []", "no list of deployments"),
+        ("deployments: [", "not a list of deployments"),
+        ("deployments: []", "not a list of deployments"),
         (PULL + "deployments: [{name: etl}]", "etl has no entrypoint"),
         (
             PULL + "deployments: [{name: etl, entrypoint: a:b, work_pool: {name: p}, schedules: [{cron: '* * * * *'}]}]",
-            "lacks its cron",
+            "needs a cron and a slug",
         ),
-        (PULL + "deployments: [{name: etl, entrypoint: a:b, work_pool: {name: p}, schedules: [{slug: s}]}]", "lacks its cron"),
+        (
+            PULL + "deployments: [{name: etl, entrypoint: a:b, work_pool: {name: p}, schedules: [{slug: s}]}]",
+            "needs a cron and a slug",
+        ),
     ],
 )
 def test_a_file_that_is_no_list_of_deployments_is_named(content: str | None, said: str, tmp_path: Path) -> None:

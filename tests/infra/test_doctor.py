@@ -51,7 +51,7 @@ def test_a_store_is_named_with_its_champion(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_written_or_reached_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)  # root may write everywhere
     found = found_in(StoreSettings(url=f"file:{tmp_path}/store"))["store"]
-    assert found.status == "broken" and f"{tmp_path} cannot be written" in found.said
+    assert found.status == "broken" and f"{tmp_path} is not writable" in found.said
     far = StoreSettings.model_validate(
         {"url": "s3://b/p", "endpoint_url": "http://127.0.0.1:9", "access_key_id": "a", "secret_access_key": "planted"}
     )

@@ -69,7 +69,7 @@ def test_a_file_whose_facts_cannot_be_read_is_named_and_passed_over(tmp_path: Pa
     (tmp_path / "c.csv").write_bytes(b"1")
     assert [delivery.name for delivery in FolderZone(tmp_path).deliveries()] == ["a.csv", "c.csv"]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path / 'b.csv'} is passed over: Too many levels of symbolic links. Mend it, or take it out of the landing zone."
+        f"{tmp_path / 'b.csv'} is skipped: Too many levels of symbolic links. Fix it, or remove it from the landing zone."
     ]
 
 
@@ -100,7 +100,7 @@ def test_another_address_is_refused(url: str) -> None:
 
 
 def test_a_folder_that_is_missing_or_closed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SourceError, match=r"data\.landing is .*nowhere, and there is no such folder"):
+    with pytest.raises(SourceError, match=r"data\.landing is .*nowhere, but there is no such folder"):
         FolderZone(tmp_path / "nowhere").deliveries()
     (tmp_path / "closed").mkdir()
 

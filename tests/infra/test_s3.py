@@ -123,7 +123,7 @@ def test_a_server_that_ignores_the_condition_is_refused_before_anything_is_writt
         (400, "ExpiredToken", StoreDeniedError, "have expired.*Renew store.access_key_id"),
         (400, "AuthorizationHeaderMalformed", StoreDeniedError, r"not in the region us-east-1.*Set store\.region"),
         (301, "PermanentRedirect", StoreDeniedError, r"Set store\.region"),
-        (403, "RequestTimeTooSkewed", StoreDeniedError, "set its clock"),
+        (403, "RequestTimeTooSkewed", StoreDeniedError, "Set the clock"),
         (507, "InsufficientStorage", StoreFullError, "full"),
         (503, "SlowDown", StoreUnavailableError, "run again"),
         (400, "Strange", StoreError, "Strange"),

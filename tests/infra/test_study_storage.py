@@ -27,7 +27,7 @@ def test_a_sqlite_file_is_made_with_its_folder_and_a_write_ahead_log(tmp_path: P
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("no url", "search.storage is no URL"),
+        ("no url", "search.storage is not a URL"),
         ("mysql://me:hidden@db/x", "search.storage is a mysql database"),
         ("sqlite://", "SQLite in memory"),
         ("sqlite:///:memory:", "SQLite in memory"),

@@ -78,7 +78,7 @@ def replica(out: Path) -> None:
             model, found = trained(*given)
             save_file(model.network.state_dict(), out / f"{name}-{replicas.rank}.safetensors")
             (out / f"{name}-{replicas.rank}.json").write_text(json.dumps(found))
-        with pytest.raises(TrainingError, match=r"Only 1 of 2 replicas find.*must share"):
+        with pytest.raises(TrainingError, match=r"Only 1 of 2 replicas found.*must share"):
             trained(EVEN, out / f"apart-{replicas.rank}", die_after=1)
         if replicas.rank == 1:
             os._exit(0)

@@ -204,7 +204,7 @@ def test_negatives_were_never_met_and_each_event_comes_once(
 def test_a_user_of_all_items_is_refused_before_training() -> None:
     table = pd.DataFrame({"user_id": [1] * 6 + [2] * 3, "movie_id": [0, 1, 2, 3, 0, 1, 0, 1, 2], "timestamp": range(9)})
     parts = split(table, EvaluationSettings(k_core=0))
-    with pytest.raises(TrainingError, match=r"met all 4 items.*models\.ncf: null"):
+    with pytest.raises(TrainingError, match=r"seen all 4 items.*models\.ncf: null"):
         fitted(parts)
 
 

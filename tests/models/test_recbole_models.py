@@ -137,7 +137,7 @@ def test_times_that_mean_nothing_are_refused(events: pd.DataFrame) -> None:
     with in_recbole(events) as (model, _, _, (train, *_)):
         batch = next(iter(train))
         batch["timestamp"] = torch.zeros_like(batch["timestamp"])
-        with pytest.raises(TrainingError, match="order to TO"):
+        with pytest.raises(TrainingError, match="order in eval_args to TO"):
             model.calculate_loss(batch)
 
 

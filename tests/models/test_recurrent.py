@@ -131,7 +131,7 @@ def test_files_that_do_not_belong_together_are_refused_by_name(parts: Split, tmp
     with pytest.raises(VersionCorruptError, match=r"lacks 'blocks\.2"):
         RecurrentSS4Rec.load(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(VersionCorruptError, match="no SS4Rec"):
+    with pytest.raises(VersionCorruptError, match="readable SS4Rec"):
         RecurrentSS4Rec.load(tmp_path)
 
 

@@ -135,7 +135,7 @@ def test_values_that_are_all_equal_decide_nothing() -> None:
 
 
 def test_input_that_fits_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(ValueError, match="same length"):
         difference_path(np.ones(3), np.ones(2, bool), alpha=ALPHA, tuned_users=10)
     with pytest.raises(ValueError, match="not finite"):
         difference_path(np.array([1.0, np.nan]), np.ones(2, bool), alpha=ALPHA, tuned_users=10)

@@ -68,7 +68,7 @@ def test_what_is_watched_now_comes_before_what_was_watched_long_ago() -> None:
 def test_wanted_genres_come_first_and_the_most_popular_among_them() -> None:
     cold = ColdStart(films()).scores(0, ["Drama"])
     assert np.argsort(-cold.scores, kind="stable")[:3].tolist() == [20, 21, 22] and cold.source == "genres"
-    with pytest.raises(RequestRefusedError, match="no genre 'Drame'; there are Action"):
+    with pytest.raises(RequestRefusedError, match=r"no genre 'Drame'\. Known genres: Action"):
         ColdStart(films()).scores(0, ["Drame"])
 
 

@@ -81,13 +81,13 @@ def test_shadows_answer_for_their_share_and_change_nothing_else() -> None:
     ("content", "said"),
     [
         ({"experiments": [{"name": "a", "arms": [{"name": "x"}]}]}, "arms"),
-        ({"experiments": [{"name": "a", "arms": [{"name": "x"}, {"name": "x"}]}]}, "two arms of one name"),
+        ({"experiments": [{"name": "a", "arms": [{"name": "x"}, {"name": "x"}]}]}, "two arms with the same name"),
         ({"experiments": [{"name": "a", "arms": [{"name": "x"}, {"name": "y", "share": 0}]}]}, "greater than 0"),
-        ({"experiments": [{"name": "a", "users": [0.5, 0.5], "arms": [{"name": "x"}, {"name": "y"}]}]}, "nobody is between"),
-        ({"experiments": [{"name": "a", "arms": [{"name": "x"}, {"name": "y"}]}] * 2}, "two experiments have one name"),
+        ({"experiments": [{"name": "a", "users": [0.5, 0.5], "arms": [{"name": "x"}, {"name": "y"}]}]}, "this slice contains nobody"),
+        ({"experiments": [{"name": "a", "arms": [{"name": "x"}, {"name": "y"}]}] * 2}, "two experiments have the same name"),
         (
             {"experiments": [{"name": n, "users": u, "arms": [{"name": "x"}, {"name": "y"}]} for n, u in (("a", [0, 0.6]), ("b", [0.5, 1]))]},
-            "a and b may run at one time and share users",
+            "a and b can run at the same time and share users",
         ),
         ({"experiments": [{"name": "a", "during": {"start": "2026-02-01T00:00:00Z", "end": "2026-01-01T00:00:00Z"}, "arms": [{"name": "x"}, {"name": "y"}]}]}, "end .* must come after"),
         ({"shadows": []}, "did you mean shadow"),

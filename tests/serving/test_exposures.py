@@ -149,7 +149,7 @@ def test_a_line_that_is_no_exposure_is_named(tmp_path: Path) -> None:
     path.write_text(
         json.dumps({"time": 1, "user": 2, "request": "r", "version": "v", "items": [1]}) + "\n" + '{"time": "late"}\n'
     )
-    with pytest.raises(SourceError, match=r"x\.jsonl, line 2 is no exposure"):
+    with pytest.raises(SourceError, match=r"x\.jsonl, line 2 is not a valid exposure"):
         list(read_exposures(path))
     with pytest.raises(SourceError, match="holds no exposures"):
         list(read_exposures(tmp_path / "none"))

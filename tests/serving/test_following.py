@@ -90,7 +90,7 @@ def test_a_broken_version_is_refused_and_reported_and_the_old_one_goes_on(world:
     follower = world.follower()
     promote_version(world.store, world.first)
     follower.look()
-    for number, (broken, why) in enumerate([(world.swapped, "otherwise than the trained model"), (world.nan, "")], start=2):
+    for number, (broken, why) in enumerate([(world.swapped, "differently from the trained model"), (world.nan, "")], start=2):
         promote_version(world.store, broken, "force")
         follower.look()
         assert world.served() == world.first and len(world.swaps) == 1

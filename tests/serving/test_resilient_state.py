@@ -171,7 +171,7 @@ def test_a_worker_that_ends_while_redis_is_down_says_what_is_lost(caplog: pytest
         server.kill()
         store.append([one(user, 1) for user in range(3)], "v")
         store.close()
-    assert store.lost == 3 and "did not take what this worker kept" in caplog.text
+    assert store.lost == 3 and "waiting for Redis could not be sent" in caplog.text
 
 
 def test_an_outage_in_which_nothing_was_lost_counts_nothing_as_lost() -> None:

@@ -296,7 +296,7 @@ def test_a_pool_too_large_to_compare_at_once_gives_the_same_list(monkeypatch: py
 @pytest.mark.parametrize(
     ("request_", "error", "said"),
     [
-        (RankRequest(genres=["Horor"]), RequestRefusedError, "no genre 'Horor'; there are Action, Comedy"),
+        (RankRequest(genres=["Horor"]), RequestRefusedError, r"no genre 'Horor'\. Known genres: Action, Comedy"),
         (RankRequest(history=np.array([12])), ValueError, "indices below 12"),
         (RankRequest(exclude=np.array([-1])), ValueError, "indices below 12"),
         (RankRequest(k=-1), ValueError, "k is -1"),

@@ -83,7 +83,7 @@ def test_a_model_that_memorised_the_file_order_is_exposed() -> None:
     ties = next(effect for effect in report.effects if effect.switch.startswith("ties"))
     assert ties.ndcg_own > 0.5, "the model is meant to look good"
     assert ties.share < -0.5 and ties.interval[1] < 0
-    assert any(finding.startswith("With ties in the histories drawn anew the version loses") for finding in report.findings)
+    assert any(finding.startswith("With ties in the histories drawn anew, the version loses") for finding in report.findings)
     own = [row for row in report.rows if row.own]
     assert len(own) == 1 and own[0] is report.rows[0] and own[0].metrics["ndcg@10"] == pytest.approx(ties.ndcg_own)
     assert len(report.rows) == 8 and {row.requests for row in report.rows} == {60}

@@ -109,11 +109,11 @@ def test_stored_runs_are_never_mixed_with_others(tmp_path: Path) -> None:
         missing_runs(store, "small", swapped)
     newer = stored_dataset(settings, seed=1)
     with pytest.raises(
-        SettingsError, match=rf"begun with the dataset ml-100k/{dataset.version}, and this run has ml-100k/{newer.version}"
+        SettingsError, match=rf"started with the dataset ml-100k/{dataset.version}, but this run has ml-100k/{newer.version}"
     ):
         begin_comparison(store, newer, settings)
     temporal = small_comparison(tmp_path, evaluation={"protocol": "temporal"})
-    with pytest.raises(SettingsError, match="begun with the protocol loo-exact, and this run has temporal"):
+    with pytest.raises(SettingsError, match="started with the protocol loo-exact, but this run has temporal"):
         begin_comparison(store, dataset, temporal)
     assert pinned_dataset(store, settings) == f"ml-100k/{dataset.version}"
     assert pinned_dataset(store, settings.model_copy(update={"id": "new"})) is None
@@ -122,7 +122,7 @@ def test_stored_runs_are_never_mixed_with_others(tmp_path: Path) -> None:
         refuse_other_requests([run, replace(run, targets=run.targets + 1)])
 
 
-@pytest.mark.parametrize(("file", "said"), [("ncf-1.parquet", "not what its record was written with"), ("ncf-1.json", "as JSON")])
+@pytest.mark.parametrize(("file", "said"), [("ncf-1.parquet", "does not match its record"), ("ncf-1.json", "as JSON")])
 def test_a_run_that_was_changed_is_not_compared(file: str, said: str, tmp_path: Path) -> None:
     settings = small_comparison(tmp_path, entries=ENTRIES[:2], reference="ncf")
     dataset, store = stored_dataset(settings), open_store(settings.store)

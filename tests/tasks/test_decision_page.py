@@ -47,7 +47,7 @@ def test_a_version_that_could_not_be_ranked_has_a_page_too() -> None:
         champion_number=1, check=LoadCheck.failed("it did not load"), settings=SETTINGS,
     )  # fmt: skip
     page = render_html(decision).decode()
-    assert "compared with nothing" in page and "it did not load" in page and "How well" not in page
+    assert "no comparison was made" in page and "it did not load" in page and "How well" not in page
 
 
 def test_a_champion_that_cannot_be_ranked_is_named_as_what_is_at_fault() -> None:
@@ -57,20 +57,20 @@ def test_a_champion_that_cannot_be_ranked_is_named_as_what_is_at_fault() -> None
         champion_number=1, check=check, settings=SETTINGS, champion_fault="Its weights are damaged.",
     )  # fmt: skip
     assert decision.reasons == [
-        "The champion old cannot be ranked. Its weights are damaged. Only by force can new take its place."
+        "The champion old cannot be ranked. Its weights are damaged. Only a forced promotion can make new champion."
     ]
     page = render_html(decision).decode()
-    assert "The champion could not be ranked" in page and "compared with nothing" not in page
+    assert "The champion could not be ranked" in page and "no comparison was made" not in page
     assert "--force" in next_step(decision)
 
 
 def test_a_held_challenger_is_told_whether_a_gain_could_have_been_seen() -> None:
     unproven = decide(inputs(ranking(0.37, 3), ranking(0.4)), SETTINGS)
-    assert "would mostly go unseen" in summary(unproven) and "no proof that the two are equal" in summary(unproven)
+    assert "would usually go undetected" in summary(unproven) and "does not prove that the two are equal" in summary(unproven)
     alike = decide(inputs(ranking(0.4), ranking(0.4)), SETTINGS)
-    assert summary(alike) == "The challenger ranks every one of the 600 requests as the champion does."
+    assert summary(alike) == "The challenger ranks all 600 requests exactly as the champion does."
     worse = decide(inputs(ranking(0.2, 3), ranking(0.4)), SETTINGS)
-    assert "below the champion's" in summary(worse) and "unseen" not in summary(worse)
+    assert "below the champion's" in summary(worse) and "undetected" not in summary(worse)
     png = comparison_png(alike)
     assert png is not None and png.startswith(b"\x89PNG")
 
@@ -91,11 +91,11 @@ def test_a_rule_that_passed_blames_nothing() -> None:
     first = inputs(ranking(0.4), ranking(0.37, 3), HALVES)
     recorded = replace(first, challenger=replace(first.challenger, recorded=ranking(0.4)))
     passed = {rule.name: rule.detail for rule in decide(recorded, SETTINGS).rules if rule.verdict == "passed"}
-    assert passed["the champion has not seen the holdout"].endswith("the most is 1.0%.")
-    assert passed["ranks as recorded"].endswith("the most is 1.0%.")
+    assert passed["the champion has not seen the holdout"].endswith("the maximum is 1.0%.")
+    assert passed["ranks as recorded"].endswith("the maximum is 1.0%.")
     edited = replace(first, challenger=replace(first.challenger, recorded=ranking(0.2, 9)))
     failed = [rule.detail for rule in decide(edited, SETTINGS).rules if rule.name == "ranks as recorded"]
-    assert failed[0].endswith("Weights and ranks are not of one model, or were edited.")
+    assert failed[0].endswith("Weights and ranks come from different models, or were edited.")
 
 
 def test_differences_account_for_every_request() -> None:

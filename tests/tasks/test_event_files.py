@@ -220,12 +220,12 @@ def test_a_row_is_judged_alike_whatever_stands_beside_it(
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("events.txt", GOOD, r"events\.txt is of no known format: an event file is one of \*\.csv"),
+        ("events.txt", GOOD, r"events\.txt is not in a known format\. An event file is one of \*\.csv"),
         ("events.csv", "", r"events\.csv is empty"),
         ("events.csv", "user,movieId,rating,when\n1,2,3,4\n", "lacks the column userId, timestamp; its columns are user, movieId, rating, when"),
         ("events.csv", "userId,user_id,movieId,rating,timestamp\n1,9,2,3,900000000\n", "two columns for user_id"),
         ("events.csv", "\ufeff".encode("utf-16") + HEADER.encode("utf-16"), "UTF-16"),
-        ("events.csv", HEADER + "1,2,3,900000000,\n4,5,3,900000001,\n", r"have 5 fields, and its columns are 4: user_id, movie_id, rating"),
+        ("events.csv", HEADER + "1,2,3,900000000,\n4,5,3,900000001,\n", r"have 5 fields, but there are 4 columns: user_id, movie_id, rating"),
         ("events.csv", b"\x00" * 70_000, "no line end in its first"),
         ("events.csv", "a" * 500 + "," + "b," * 500 + "\n1\n", "and 482 more"),
         ("ratings.dat", "1::2::3::900000000::7\n", "have 5 fields"),
@@ -233,7 +233,7 @@ def test_a_row_is_judged_alike_whatever_stands_beside_it(
         ("x.inter", "user_id:token\titem_id:token\n1\t2\n", "lacks the column rating, timestamp"),
         ("events.csv.gz", "no gzip", r"events\.csv\.gz is damaged, or not compressed by gzip"),
         ("events.csv.gz", gzip.compress((HEADER + GOOD).encode(), mtime=0)[:-9], "cut short"),
-        ("events.parquet", "no parquet", r"events\.parquet is no Parquet file"),
+        ("events.parquet", "no parquet", r"events\.parquet is not a Parquet file"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_event_file_is_named_with_what_to_do(name: str, text: str | bytes, said: str, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_better_than_the_champion_is_promoted_against_its_entry() -> None:
 def test_the_same_model_again_is_held_and_said_to_be_the_same() -> None:
     decision = decide(inputs(ranking(0.4), ranking(0.4)), SETTINGS)
     assert failed(decision) == ["better than the champion"]
-    assert "rank every request alike" in decision.reasons[0]
+    assert "rank every request identically" in decision.reasons[0]
 
 
 def test_an_unproven_gain_is_held_and_told_what_could_have_been_seen() -> None:

@@ -100,7 +100,10 @@ def test_a_file_edited_on_the_training_machine_is_not_staged(file: str, world: W
     [
         (lambda folder: (folder / "evaluation.json").unlink(), r"evaluation\.json was removed after it was evaluated"),
         (lambda folder: (folder / "extra.json").write_text("{}"), r"extra\.json was added after it was evaluated"),
-        (lambda folder: (folder / "link").symlink_to("/etc/hostname"), r"link is a link; a version is made of files only"),
+        (
+            lambda folder: (folder / "link").symlink_to("/etc/hostname"),
+            r"link is a link, but a version consists of regular files only",
+        ),
     ],
 )
 def test_a_file_added_removed_or_linked_is_not_staged(change: Callable[[Path], object], said: str, world: World) -> None:
@@ -147,7 +150,7 @@ def test_forged_ranks_are_found_by_ranking_what_is_stored(world: World) -> None:
     decision = decided(world, world.stage(evaluated_again=True))
     true = world.evaluation.metrics["ss4rec"]["all"]
     assert failed(decision) == ["ranks as recorded"] and 0 < decision.metrics["challenger"]["hr@10"] == true["hr@10"] < 1
-    assert "the stored weights rank the target otherwise than the stored ranks say" in decision.reasons[0]
+    assert "the stored weights give the target another rank than the stored ranks" in decision.reasons[0]
     assert world.champion() == world.first.version
 
 
@@ -187,7 +190,7 @@ def test_a_model_that_does_not_know_half_of_the_catalogue_is_told_so(world: Worl
     assert "knows the targets" in failed(decision)
     asked = read_split(world.store, world.newer, world.settings.evaluation).test
     unknown = int(np.isin(asked.targets, vocabulary["item_id"][~kept]).sum())
-    said = f"{unknown} of {len(asked)} targets are items of the catalogue that the model's vocabulary lacks"
+    said = f"{unknown} of {len(asked)} targets are items of the catalogue that are missing from the model's vocabulary"
     assert unknown > 0 and said in " ".join(decision.reasons)
     assert evaluation.metrics["ss4rec"]["all"]["hr@20"] <= 1 - unknown / len(asked) and world.untouched()
 
@@ -199,13 +202,13 @@ def test_a_challenger_is_not_judged_on_another_dataset_version_than_its_own(worl
     ):
         judge(world.store, staged, world.older, world.settings)
     lenient = world.settings.model_copy(update={"evaluation": world.settings.evaluation.model_copy(update={"k_core": 0})})
-    with pytest.raises(GateError, match="is to be judged on others"):
+    with pytest.raises(GateError, match="is now judged on other requests"):
         judge(world.store, staged, world.newer, lenient)
     # A manifest that claims the other dataset version is contradicted by the record that the version's name vouches for.
     ref = world.seal(staged)
     path = world.store.folder / ref.prefix / "manifest.json"
     edit_json(path, lambda manifest: manifest["lineage"].update(dataset=world.first.dataset))
-    with pytest.raises(GateError, match="is to be judged on others"):
+    with pytest.raises(GateError, match="is now judged on other requests"):
         judge_version(world.store, replace(ref, dataset=world.first.dataset), world.settings.promotion)
     assert world.champion() == world.first.version
 
@@ -213,12 +216,16 @@ def test_a_challenger_is_not_judged_on_another_dataset_version_than_its_own(worl
 @pytest.mark.parametrize(
     ("change", "error", "said"),
     [
-        (lambda f: f.assign(target=f["target"].to_numpy()[::-1]), GateError, "is to be judged on others"),
-        (lambda f: f.head(50), GateError, "is to be judged on others"),
-        (lambda f: f.drop(columns="rank_ss4rec"), GateError, "lack those of its own kind, ss4rec"),
+        (lambda f: f.assign(target=f["target"].to_numpy()[::-1]), GateError, "is now judged on other requests"),
+        (lambda f: f.head(50), GateError, "is now judged on other requests"),
+        (lambda f: f.drop(columns="rank_ss4rec"), GateError, "do not include its own kind, ss4rec"),
         (lambda f: f.drop(columns="target"), VersionCorruptError, r"ranks\.parquet cannot be read \('target'\)"),
-        (lambda f: f.assign(rank_ss4rec=0), VersionCorruptError, "no whole numbers from 1 in rank_ss4rec"),
-        (lambda f: f.assign(rank_popularity=float("nan")), VersionCorruptError, "no whole numbers from 1 in rank_popularity"),
+        (lambda f: f.assign(rank_ss4rec=0), VersionCorruptError, "column rank_ss4rec in .*does not hold integers from 1"),
+        (
+            lambda f: f.assign(rank_popularity=float("nan")),
+            VersionCorruptError,
+            "column rank_popularity in .*does not hold integers from 1",
+        ),
     ],
 )
 def test_ranks_of_other_requests_and_ranks_that_are_none_are_refused(
@@ -234,7 +241,7 @@ def test_ranks_of_other_requests_and_ranks_that_are_none_are_refused(
 @pytest.mark.parametrize("content", [b"{", b"[" * 100_000, b"[]", b'{"dataset": 3}', b"\xff"])
 def test_a_record_that_is_none_is_refused(content: bytes, world: World) -> None:
     (world.folder / "evaluation.json").write_bytes(content)
-    with pytest.raises((VersionCorruptError, GateError), match=r"evaluation\.json|is to be judged on others"):
+    with pytest.raises((VersionCorruptError, GateError), match=r"evaluation\.json|is now judged on other requests"):
         decided(world, world.stage(evaluated_again=True))
     assert world.untouched()
 
@@ -273,12 +280,12 @@ def test_a_version_that_answers_without_end_is_ended(world: World, monkeypatch: 
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("kill -9 $$", r"a clean process was ended by SIGKILL \(out of memory\?\)"),
-        ("kill -11 $$", "a clean process was ended by SIGSEGV"),
+        ("kill -9 $$", r"a clean process was killed by SIGKILL \(out of memory\?\)"),
+        ("kill -11 $$", "a clean process was killed by SIGSEGV"),
         ("echo 'cannot load it' >&2; exit 3", "a clean process failed with exit code 3: cannot load it"),
-        ("exit 0", "a clean process printed '' and not the outcome of a check"),
-        ("echo '{\"ok\": true}'", "and not the outcome of a check"),
-        ("printf 'noise \\377\\n'; echo '{}'", "printed 'noise .* and not the outcome of a check"),
+        ("exit 0", "a clean process printed '' instead of the outcome of a check"),
+        ("echo '{\"ok\": true}'", "instead of the outcome of a check"),
+        ("printf 'noise \\377\\n'; echo '{}'", "printed 'noise .* instead of the outcome of a check"),
     ],
 )
 def test_whatever_a_process_does_is_a_reason_and_no_crash(

@@ -43,7 +43,8 @@ def test_a_clear_gain_is_mostly_promoted_and_a_small_one_is_told_how_small() -> 
     for decision in small:
         least = decision.comparisons[0].detectable
         assert (
-            decision.outcome == "promoted" or f"a true difference below {least:.4f} would mostly go unseen" in decision.reasons[0]
+            decision.outcome == "promoted"
+            or f"a true difference below {least:.4f} would usually go undetected" in decision.reasons[0]
         )
 
 

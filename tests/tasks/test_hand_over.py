@@ -66,13 +66,13 @@ def test_files_of_an_earlier_run_are_not_mixed_in(store: LocalStore, candidates:
 
 
 def test_a_run_that_left_nothing_is_told_of_with_the_place(store: LocalStore, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"left nothing at .*same store\.url"):
+    with pytest.raises(TrainingError, match=r"there is nothing at .*same store\.url"):
         take_over(store, RUN, ["popularity"], tmp_path)
 
 
 def test_other_models_than_were_asked_for_are_refused(store: LocalStore, candidates: list[Candidate], tmp_path: Path) -> None:
     hand_over(store, RUN, candidates)
-    with pytest.raises(TrainingError, match="has trained popularity, ss4rec, and popularity, ncf, ss4rec was asked for"):
+    with pytest.raises(TrainingError, match="trained popularity, ss4rec instead of popularity, ncf, ss4rec"):
         take_over(store, RUN, ["popularity", "ncf", "ss4rec"], tmp_path / "here")
 
 

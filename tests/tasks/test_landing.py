@@ -134,7 +134,7 @@ def test_a_file_that_may_still_grow_waits(tmp_path: Path) -> None:
     place.put("a.csv", events((1, 1, 4, 0)), modified=NOW - 10)
     for hidden in ("b.csv.tmp", "b.csv.part", ".b.csv", "_staging/b.csv"):
         place.put(hidden, events((2, 1, 4, 0)))
-    with pytest.raises(SourceError, match=r"holds no file that is ready.*a\.csv: it was written 10 s ago and may still grow"):
+    with pytest.raises(SourceError, match=r"has no file that is ready.*a\.csv: it was written 10 s ago and may still grow"):
         place.land()
     found = place.land(now=NOW + 30)
     assert [account.file for account in found.accounts] == ["a.csv"] and found.waiting == {}
@@ -166,7 +166,7 @@ def test_a_file_that_grows_while_it_is_read_is_left_for_the_next_run(tmp_path: P
     place = Place(tmp_path)
     place.put("a.csv", events((1, 1, 4, 0)))
     monkeypatch.setattr("tests.tasks.landed.FolderZone", Growing)
-    with pytest.raises(SourceError, match=r"a\.csv: it changed while it was read"):
+    with pytest.raises(SourceError, match=r"a\.csv: it changed while it was being read"):
         place.land()
     monkeypatch.undo()
     assert by_file(place.land())["a.csv"].accepted == 2
@@ -182,7 +182,7 @@ def test_a_file_that_is_gone_when_its_turn_comes_is_no_error(tmp_path: Path, mon
 
     monkeypatch.setattr(FolderZone, "deliveries", with_a_ghost)
     found = place.land()
-    assert found.waiting == {"ghost.csv": "it was taken away while it was read"} and len(found.accounts) == 1
+    assert found.waiting == {"ghost.csv": "it was removed while it was being read"} and len(found.accounts) == 1
 
 
 @pytest.mark.parametrize("kind", ["gzip", "parquet", "unknown"])
@@ -439,7 +439,7 @@ def test_a_part_that_was_changed_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(VersionCorruptError, match="differs from its manifest"):
         place.land()
     place.store.delete(part)
-    with pytest.raises(NotFoundError, match="which a dataset version is made of"):
+    with pytest.raises(NotFoundError, match="is part of a dataset version"):
         place.table(ref)
     place.store.put(part, whole)
     assert place.land().dataset.rows > 0
@@ -463,7 +463,7 @@ def test_a_part_that_was_replaced_together_with_the_manifest_is_noticed(tmp_path
         for key in other.store.list(f"datasets/{NAME}/parts/"):
             place.store.put(key, other.store.get(key))
         place.store.put(f"{ref.prefix}/manifest.json", json.dumps(edited).encode())
-        with pytest.raises(VersionCorruptError, match="not what the version is named after"):
+        with pytest.raises(VersionCorruptError, match="do not match the version's name"):
             verify_dataset(place.store, ref)
 
 
@@ -473,7 +473,7 @@ def test_a_log_entry_that_was_changed_is_noticed(content: bytes, tmp_path: Path)
     place.put("a.csv", random_events(0, 20))
     place.land()
     place.store.put(f"landing/{NAME}/log/00000001.json", content)
-    with pytest.raises(VersionCorruptError, match=r"00000001\.json is no entry of a landing log"):
+    with pytest.raises(VersionCorruptError, match=r"00000001\.json is not a landing log entry"):
         place.land()
 
 

@@ -76,7 +76,7 @@ def test_a_layout_that_tells_of_other_rows_is_noticed(store: LocalStore) -> None
     layout = one_part(store, events((1, 1, 3, 5), (2, 1, 3, 5)))
     part = layout.parts[0]
     more = replace(layout, parts=(replace(part, events=replace(part.events, rows=3)),))
-    with pytest.raises(VersionCorruptError, match="hold 2 events, and its manifest tells of 3"):
+    with pytest.raises(VersionCorruptError, match="hold 2 events, but its manifest records 3"):
         merged_events(PartFiles(store), more)
     with pytest.raises(VersionCorruptError, match="layout of a dataset version is damaged"):
         Layout.from_dict({"parts": [{}]})

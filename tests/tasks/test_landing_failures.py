@@ -60,13 +60,13 @@ def test_one_odd_file_keeps_no_other_out(
     if kind == "cell":
         assert accounts(found)[odd].accepted == 2 and said == {}
     elif kind == "name":
-        assert "no Parquet file" in said[odd]
+        assert "not a Parquet file" in said[odd]
         given_up = accounts(place.land(now=NOW + 7200))[odd]
         assert given_up.status == "quarantined" and odd in given_up.why
     elif kind == "link":
         assert len(said) == 1 and str(place.zone / odd) in next(iter(said))
     else:
-        assert said == {odd: "it cannot be read: Input/output error. Mend it, or take it out of the landing zone"}
+        assert said == {odd: "it cannot be read: Input/output error. Fix it, or remove it from the landing zone"}
         monkeypatch.undo()
         assert accounts(place.land())[odd].accepted == 1
 

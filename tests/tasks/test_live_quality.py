@@ -65,7 +65,7 @@ def test_an_interval_over_users_is_wider_where_their_events_are_alike() -> None:
     alone = clustered_means(values, np.arange(2000), resamples=2000, seed=0)
     assert np.quantile(alone, [0.025, 0.975]) == pytest.approx([low, high], abs=0.01)
     assert measured(alike[:0], users[:0], seed=0) is None
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(ValueError, match="same length"):
         clustered_means(values, users[:1], resamples=10, seed=0)
 
 

@@ -40,7 +40,7 @@ def test_the_champion_is_watched_on_what_it_has_not_seen(world: World, undrawn: 
     assert [key.split(".", 1)[1] for key in keys] == ["evidently.html", "html", "json"]
     assert json.loads(world.store.get(keys[2])) == json.loads(json.dumps(result.to_dict()))
     page = world.store.get(keys[1]).decode()
-    assert world.first.version in page and keys[0].rsplit("/", 1)[1] in page and "holdout, when it was trained" in page
+    assert world.first.version in page and keys[0].rsplit("/", 1)[1] in page and "holdout, at training time" in page
     assert all(check.name in page for check in result.checks)
     assert champion_reference(world.store, world.first).quarantine is not None
 
@@ -106,7 +106,7 @@ def test_the_page_says_what_drifted_and_what_was_not_judged(world: World, undraw
     result = monitor_dataset(world.store, written, NAME, DRIFT, QUIET).result
     assert result.verdict == "drifted" and "rating" in result.drifted
     set_aside = {check.name: check.detail for check in result.checks}["quarantine"]
-    assert set_aside == "30 of 2,000 rows, 1.5%; before 0.0%", "of what came since, and not of all"
+    assert set_aside == "30 of 2,000 rows, 1.5%, compared with 0.0% before", "of what came since, and not of all"
     page = render_drift(result, None).decode()
     assert page.index("rating (mean") < page.index("<h2>Every check</h2>") and 'class="badge drifted"' in page
     assert page.index('class="d-drifted"') < page.index('class="d-stable"') and "Evidently" not in page

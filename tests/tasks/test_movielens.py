@@ -84,7 +84,7 @@ def test_a_folder_without_ratings_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(SourceError, match=r"ratings\.csv, found notes\.txt"):
         read_folder(tmp_path)
-    with pytest.raises(SourceError, match="no known format"):
+    with pytest.raises(SourceError, match="not in a known format"):
         read_ratings_file(tmp_path / "notes.txt")
 
 
@@ -106,7 +106,7 @@ def test_a_file_that_is_no_table_is_refused(name: str, tmp_path: Path) -> None:
 )
 def test_rows_with_a_surplus_field_do_not_shift_the_columns(name: str, content: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(SourceError, match=rf"{name} have 5 fields, and its columns are 4: user"):
+    with pytest.raises(SourceError, match=rf"{name} have 5 fields, but there are 4 columns: user"):
         read_folder(tmp_path)
 
 
@@ -221,7 +221,7 @@ def test_a_zip_with_flipped_bytes_is_refused(compression: int, tmp_path: Path) -
 def test_a_zip_cannot_write_outside_its_folder(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
         archive.writestr("../evil.csv", "x")
-    with pytest.raises(SourceError, match="leaves its folder"):
+    with pytest.raises(SourceError, match="points outside its folder"):
         unpack(tmp_path / "evil.zip", tmp_path / "out" / "deep")
     assert not list(tmp_path.rglob("evil.csv"))
 

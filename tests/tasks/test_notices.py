@@ -48,7 +48,11 @@ def test_what_a_person_has_to_say_and_what_one_said_are_told_apart() -> None:
 def test_a_champion_by_a_persons_word_is_told_with_who_and_why(kind: str, event: str) -> None:
     entry = Promotion(3, "ranker", "new", "old", kind, "it was worse", "ada@desk", "now", "0", None)  # type: ignore[arg-type]
     notice = champion_notice(entry, {"version": "s3://b/v"})
-    assert notice.event == event and "By ada@desk: it was worse" in notice.body and "Before it: old. Promotion 3." in notice.body
+    assert (
+        notice.event == event
+        and "By ada@desk: it was worse" in notice.body
+        and "Previous champion: old. Promotion 3." in notice.body
+    )
 
 
 @given(st.lists(st.text(max_size=400), max_size=12), st.text(max_size=2000))

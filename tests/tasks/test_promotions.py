@@ -65,7 +65,7 @@ def test_rollback_returns_to_the_champion_before_and_can_go_back_again(tmp_path:
         rollback(store, NAME, to=None, reason="", now=NOW, check=accept)
     first, second = (sealed(store, tmp_path / f"m{hour}", hour=hour).version for hour in range(2))
     promote(store, NAME, first, expected=0, reason="", now=NOW)
-    with pytest.raises(ChampionMissingError, match="one champion only"):
+    with pytest.raises(ChampionMissingError, match="only one champion"):
         rollback(store, NAME, to=None, reason="", now=NOW, check=accept)
     promote(store, NAME, second, expected=1, reason="", now=NOW)
     with pytest.raises(ChampionMissingError, match="champion already"):

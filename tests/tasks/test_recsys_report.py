@@ -78,9 +78,9 @@ def curves(content: str, axis: str) -> list[tuple[list[int], list[float]]]:
 def test_the_page_says_what_it_is_and_shows_both_models(ranking: Ranking, parts: Split, items: pd.DataFrame) -> None:
     content = page(ranking, ranking, parts, items)
     words = content[content.index("<section") : content.index("</section>")]
-    assert "This page decides nothing." in words and "ss4rec &lt;new&gt;" in words and '"Reference" is ncf' in words
+    assert "This page is for information only." in words and "ss4rec &lt;new&gt;" in words and '"Reference" is ncf' in words
     assert "<th>hr@10</th>" in words and "0.125" in words and "gini@10" not in words, "a metric that only one model has"
-    assert f"{len(parts.test)} of {len(parts.test)} requests are drawn" in escapes.unescape(words).lower()
+    assert f"{len(parts.test)} of {len(parts.test)} requests are shown" in escapes.unescape(words).lower()
     for name in ("Hit Rate", "NDCG", "MRR", "Popularity bias", "Novelty", "Personalization", "Item bias", "Recommendation Cases"):
         assert name in content, name
     assert re.search(r"Film \d+, The \(19\d\d\) \[1\d\d\]", content), "films are shown by title and id"
@@ -99,7 +99,7 @@ def test_each_curve_runs_over_the_ranks_with_our_values(axis: str, name: str, pa
 def test_a_sample_of_requests_and_of_train_events_is_drawn_and_said(parts: Split, items: pd.DataFrame) -> None:
     made = noisy(parts, 1)
     content = page(made, None, parts, items, requests=7, train_events=100)
-    assert "7 of 60 requests are drawn, and popularity is counted in 100 of" in content and "Reference" not in content[:3000]
+    assert "7 of 60 requests are shown, and popularity is counted over 100 of" in content and "Reference" not in content[:3000]
     (ranks, values), *others = curves(content, "HitRate@k")
     assert not others and ranks == list(range(1, 11)) and all(round(7 * value, 9).is_integer() for value in values)
     assert curves(content, "HitRate@k") == curves(page(made, None, parts, items, requests=7, train_events=100), "HitRate@k")

@@ -88,12 +88,12 @@ def content(files: dict[str, str]) -> str:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda m: m["files"].update({"model.safetensors": OTHER}), "names other files than those that the version was staged with"),
-        (lambda m: m["files"].pop(SAMPLE_FILE), "names other files than those that the version was staged with"),
-        (lambda m: m["files"].update({"more.json": OTHER}), "names other files than those that the version was staged with"),
-        (lambda m: m["files"].pop(DECISION), "names other files than those that the version was staged with"),
-        (lambda m: m.update(name="another"), "is that of another"),
-        (lambda m: m.update(version=m["version"].replace("2026", "2027")), "is that of ranker 2027"),
+        (lambda m: m["files"].update({"model.safetensors": OTHER}), "does not name the files that the version was staged with"),
+        (lambda m: m["files"].pop(SAMPLE_FILE), "does not name the files that the version was staged with"),
+        (lambda m: m["files"].update({"more.json": OTHER}), "does not name the files that the version was staged with"),
+        (lambda m: m["files"].pop(DECISION), "does not name the files that the version was staged with"),
+        (lambda m: m.update(name="another"), "belongs to another"),
+        (lambda m: m.update(version=m["version"].replace("2026", "2027")), "belongs to ranker 2027"),
         (lambda m: m["files"].update({"../../../outside": OTHER}), r"damaged \(files\.\.\./\.\./\.\./outside"),
         (lambda m: m["files"].update({"/etc/passwd": OTHER}), r"damaged \(files\./etc/passwd"),
         (lambda m: m["files"].update({"a/b": OTHER}), r"damaged \(files\.a/b"),
@@ -161,7 +161,7 @@ def test_a_forged_version_whose_name_fits_cannot_lead_out_of_its_folder(name: st
 def test_a_manifest_cannot_be_exchanged_with_that_of_another_version(store: LocalStore) -> None:
     first, second, _ = list_versions(store, NAME)
     shutil.copy(manifest_of(store, first), manifest_of(store, second))
-    with pytest.raises(VersionCorruptError, match=f"is that of {NAME} {first.version}: it was put in this one's place"):
+    with pytest.raises(VersionCorruptError, match=f"belongs to {NAME} {first.version}: it was overwritten"):
         model_ref(store, NAME, second.version)
 
 
@@ -174,7 +174,7 @@ def test_links_in_a_local_store_lead_nowhere(store: LocalStore) -> None:
         verify_files(store, second.prefix, read_manifest(store, NAME, second.version)["files"])
     shutil.rmtree(store.folder / first.prefix)
     (store.folder / first.prefix).symlink_to(store.folder / third.prefix)
-    with pytest.raises(VersionCorruptError, match="put in this one's place"):
+    with pytest.raises(VersionCorruptError, match="it was overwritten"):
         rollback(store, NAME, to=first.version, reason="", now=NOW, check=accept)
 
 
@@ -192,10 +192,10 @@ def test_an_edited_decision_is_not_shown(store: LocalStore) -> None:
 def test_what_the_name_does_not_vouch_for_the_promotion_log_does(change: Change, store: LocalStore) -> None:
     second, third = list_versions(store, NAME)[1:]
     edit_json(manifest_of(store, second), change)
-    with pytest.raises(VersionCorruptError, match="is not the one that promotion 2 made champion"):
+    with pytest.raises(VersionCorruptError, match="is not the one recorded by promotion 2"):
         rollback(store, NAME, to=None, reason="", now=NOW, check=accept)
     edit_json(manifest_of(store, third), change)
-    with pytest.raises(VersionCorruptError, match=r"is not the one that promotion 3 made champion.*recsys rollback --to"):
+    with pytest.raises(VersionCorruptError, match=r"is not the one recorded by promotion 3.*recsys rollback --to"):
         champion(store, NAME)
     first = list_versions(store, NAME)[0].version
     assert rollback(store, NAME, to=first, reason="the others were edited", now=NOW, check=accept).number == 4
@@ -224,11 +224,11 @@ def test_no_byte_of_the_champions_manifest_or_of_the_log_before_it_can_change(ma
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda log: edit_json(log / "00000002.json", lambda e: e.update(reason="?")), "entry 3 was written after another entry 2"),
-        (lambda log: (log / "00000002.json").unlink(), "an entry 3 and none of the number 2"),
-        (lambda log: shutil.copy(log / "00000003.json", log / "00000009.json"), "an entry 9 and none of the number 4"),
-        (lambda log: shutil.copy(log / "00000002.json", log / "00000003.json"), "is entry 2 of ranker: it was put in this one's place"),
-        (lambda log: edit_json(log / "00000003.json", lambda e: e.update(name="another")), "is entry 3 of another"),
+        (lambda log: edit_json(log / "00000002.json", lambda e: e.update(reason="?")), "entry 3 does not carry the digest of the stored entry 2"),
+        (lambda log: (log / "00000002.json").unlink(), "an entry 3 but no entry 2"),
+        (lambda log: shutil.copy(log / "00000003.json", log / "00000009.json"), "an entry 9 but no entry 4"),
+        (lambda log: shutil.copy(log / "00000002.json", log / "00000003.json"), "contains entry 2 of ranker: it was overwritten"),
+        (lambda log: edit_json(log / "00000003.json", lambda e: e.update(name="another")), "contains entry 3 of another"),
         (lambda log: edit_json(log / "00000003.json", lambda e: e.update(kind="gift")), r"damaged \(kind"),
         (lambda log: (log / "00000003.json").write_bytes(b"[" * 100_000), "damaged"),
     ],
@@ -327,7 +327,7 @@ def test_the_command_rolls_back_without_prefect_and_without_torch_in_its_process
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     second = list_versions(store, NAME)[1].version
     assert done.stdout.splitlines() == [
-        f"{NAME} {second} is champion (promotion 4, rollback); before it {history(store, NAME)[2].version}",
+        f"{NAME} {second} is champion (promotion 4, rollback); the previous champion was {history(store, NAME)[2].version}",
         "[]",
     ]
 

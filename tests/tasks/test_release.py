@@ -77,7 +77,7 @@ def test_a_source_that_is_no_dataset_is_refused_and_nothing_is_left(tmp_path: Pa
     repeated = HEADER + "1,2,3,1000000000\n1,2,3.5,1000000001\n"
     with pytest.raises(DataRefusedError, match=r"repeats a user and movie.*first data row 1 \(1 \| 2 \| 3 \| 1000000000\)"):
         build(tmp_path, repeated)
-    with pytest.raises(DataRefusedError, match="1 valid interactions are left of 1"):
+    with pytest.raises(DataRefusedError, match="1 of 1 interactions are valid"):
         build(tmp_path, HEADER + "1,2,3,1000000000\n", min_rows=10)
     assert list((tmp_path / "work").iterdir()) == []
 

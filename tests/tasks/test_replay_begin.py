@@ -39,7 +39,7 @@ def test_the_same_replay_is_found_again_and_another_is_another(tmp_path: Path) -
 def test_a_replay_of_an_id_goes_on_only_as_it_was_begun(tmp_path: Path) -> None:
     begin(settings(tmp_path, id="mine"))
     begin(settings(tmp_path, id="mine", hourly_price=3.0))
-    with pytest.raises(ReplayError, match="The replay mine was begun with other settings; seed, live_requests differ"):
+    with pytest.raises(ReplayError, match="The replay mine was started with other settings; seed, live_requests differ"):
         begin(settings(tmp_path, id="mine", seed=1, live_requests=5))
     synthetic.write_csv(tmp_path / "data", synthetic.interactions(20, 40, 15, seed=1))
     with pytest.raises(ReplayError, match="the source's files differ"):
@@ -55,7 +55,7 @@ def test_a_replay_whose_slices_were_cut_otherwise_does_not_go_on(tmp_path: Path)
     assert begin(settings(tmp_path, id="mine")).slices[-1].end == plan.slices[-1].end + 1
     kept["slices"][1]["rows"] += 1
     store.put("replay/plan.json", json.dumps(kept).encode())
-    with pytest.raises(ReplayError, match="The replay mine was begun with other settings; the slices differ"):
+    with pytest.raises(ReplayError, match="The replay mine was started with other settings; the slices differ"):
         begin(settings(tmp_path, id="mine"))
 
 

@@ -195,7 +195,7 @@ def test_new_films_are_described_when_they_come(items: bool) -> None:
 def test_what_cannot_be_replayed_is_refused_in_words() -> None:
     with pytest.raises(ReplayError, match=r"small lasts \d+ calendar months, and base_slices is 8: nothing is left to replay"):
         feed(slices="month", base_slices=8)
-    with pytest.raises(ReplayError, match=r"from_slice is 400, and there are \d+ slices after the base"):
+    with pytest.raises(ReplayError, match=r"from_slice is 400, but there are only \d+ slices after the base"):
         feed(scenario={"name": "bot users", "from_slice": 400})
     for time in ("never", 0, NOW + 2 * DAY_S, NOW * 1000):
         with pytest.raises(

@@ -92,4 +92,4 @@ def test_a_policy_is_told_in_words() -> None:
     assert described(PolicySettings()) == "never"
     assert described(PolicySettings(least_days=7)) == "never"
     both = PolicySettings(on_drift=True, every="month", volume=0.5, least_days=7)
-    assert described(both) == "on drift or each month or after 50% new events, 7 days apart at least"
+    assert described(both) == "on drift or each month or after 50% new events, at least 7 days apart"

@@ -48,7 +48,7 @@ def test_a_difference_is_shown_where_there_is_one_and_equal_policies_are_equal(f
     assert worse.ndcg.mean == pytest.approx(-better.ndcg.mean)
     said = headline(found)
     assert said.startswith("monthly has the highest NDCG@10 on 1,200 live requests of 60 users")
-    assert "with 1 retraining of which 1 became champion, for $0.010" in said
+    assert "with 1 retraining, 1 of which became champion, at a cost of $0.010" in said
     assert "It is shown to be better than never and on-drift." in said
     assert [row["in words"] for row in difference_rows(found)] == [
         "monthly is better than never", "no difference is shown", "monthly is better than on-drift",
@@ -137,7 +137,7 @@ def test_records_are_kept_once_and_read_back(tmp_path: Path) -> None:
         log.keep_training(training("never", 0, "held"))
     assert log.trainings() == [training("never", 0)]
     assert log.begin(plan) == plan == log.begin(plan)
-    assert "never NDCG@10 0." in slice_line(plan, record(1, ("genre",))) and "drifted by genre" in slice_line(
+    assert "never NDCG@10 0." in slice_line(plan, record(1, ("genre",))) and "drifted in genre" in slice_line(
         plan, record(1, ("genre",))
     )
     log.store.put("replay/slices/0001.json", b"{")

@@ -76,7 +76,7 @@ def test_a_release_that_newer_versions_are_made_of_stays_and_is_never_written_an
     ref = place.land().dataset
     before = place.store.get(f"{release.prefix}/interactions.parquet")
     plan = pruned(place.store, 1)
-    assert plan.versions == [] and plan.kept[f"{NAME}/{release.version}"] == f"{NAME}/{ref.version} is made of it"
+    assert plan.versions == [] and plan.kept[f"{NAME}/{release.version}"] == f"{NAME}/{ref.version} contains it"
     elsewhere = Place(tmp_path / "elsewhere")
     again = ingest(elsewhere, 100)
     assert again.version == release.version
@@ -183,7 +183,7 @@ def test_what_anything_refers_to_stays_with_all_its_parts(
 def test_a_record_that_cannot_be_read_stops_all_deleting(grown: tuple[Place, list[DatasetRef]]) -> None:
     place, refs = grown
     place.store.put("models/ranker/v1/manifest.json", b"{")
-    with pytest.raises(VersionCorruptError, match=r"v1/manifest\.json cannot be read as JSON.*none is deleted"):
+    with pytest.raises(VersionCorruptError, match=r"v1/manifest\.json cannot be read as JSON.*nothing was deleted"):
         plan_prune(place.store, 1)
     assert list_datasets(place.store) == refs
 

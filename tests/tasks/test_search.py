@@ -81,14 +81,14 @@ def test_trials_that_do_not_compare_are_not_added_to_a_study(tmp_path: Path) -> 
     _, dataset, settings = make_search(tmp_path)
     begin(dataset, settings)
     other = make_search(tmp_path, seed=1)[1]
-    with pytest.raises(SettingsError, match=rf"study s compares.*its dataset is small/{dataset.version}, this run's is small/"):
+    with pytest.raises(SettingsError, match=rf"the study s: its dataset is small/{dataset.version}, but this run's is small/"):
         begin(other, settings)
     longer = settings.models.model_copy(update={"ss4rec": settings.models.ss4rec.model_copy(update={"max_epochs": 9})})
-    with pytest.raises(SettingsError, match=r"its models\.ss4rec\.max_epochs is 2, this run's is 9"):
+    with pytest.raises(SettingsError, match=r"its models\.ss4rec\.max_epochs is 2, but this run's is 9"):
         begin(dataset, settings.model_copy(update={"models": longer}))
-    with pytest.raises(SettingsError, match="its seed is 90, this run's is 1"):
+    with pytest.raises(SettingsError, match="its seed is 90, but this run's is 1"):
         begin(dataset, changed(settings, seed=1))
-    with pytest.raises(SettingsError, match=r"its space\.dropout is .*this run's is None"):
+    with pytest.raises(SettingsError, match=r"its space\.dropout is .*, but this run's is None"):
         begin(dataset, changed(settings, space={**settings.search.space, "dropout": None}))
     more = changed(settings, trials=50, seconds=1.0, workers=2, pruning=None)
     assert begin(dataset, more).name == "s"
@@ -98,7 +98,7 @@ def test_trials_that_do_not_compare_are_not_added_to_a_study(tmp_path: Path) -> 
     )
     foreign = optuna.create_study(storage=f"sqlite:///{settings.work_dir}/searches.db", study_name="foreign")
     foreign.add_trial(optuna.trial.create_trial(value=1.0))
-    with pytest.raises(SettingsError, match="was not made by a search"):
+    with pytest.raises(SettingsError, match="was not created by a search"):
         begin(dataset, changed(settings, study="foreign"))
 
 
@@ -130,7 +130,7 @@ def test_without_a_complete_trial_there_is_nothing_to_choose(tmp_path: Path) -> 
     store, dataset, settings = make_search(tmp_path, space={**SPACE, "learning_rate": {"choices": [1e30]}}, trials=1)
     ref = begin(dataset, settings)
     work(store, dataset, ref, settings)
-    with pytest.raises(TrainingError, match=r"No trial of the study s has run to its end.*diverged"):
+    with pytest.raises(TrainingError, match=r"No trial of the study s is complete.*diverged"):
         best_settings(conclude(store, dataset, ref, settings, NOW), settings)
 
 

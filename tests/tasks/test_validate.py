@@ -127,7 +127,7 @@ def test_a_column_of_nothing_is_named() -> None:
 
 
 def test_too_few_rows_are_refused() -> None:
-    with pytest.raises(DataRefusedError, match=r"200 valid interactions are left of 200.*min_rows = 1000"):
+    with pytest.raises(DataRefusedError, match=r"200 of 200 interactions are valid.*min_rows = 1000"):
         validate(raw(synthetic.interactions(20, 30, 10)), ValidationSettings(), NOW)
 
 

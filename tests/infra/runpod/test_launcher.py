@@ -147,7 +147,7 @@ def test_a_container_that_was_restarted_in_the_midst_crashes_the_run_and_trains_
 ) -> None:
     api.become("RUNNING")
     launch(api, python(f"open({str(tmp_path / 'ran')!r}, 'a')"), monkeypatch)
-    assert api.run is not None and api.run["state"]["type"] == "CRASHED" and "started again" in api.run["state"]["message"]
+    assert api.run is not None and api.run["state"]["type"] == "CRASHED" and "RunPod restarted" in api.run["state"]["message"]
     assert not (tmp_path / "ran").exists()
 
 

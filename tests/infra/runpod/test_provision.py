@@ -157,7 +157,7 @@ def test_the_wait_ends_at_once_when_the_run_is_withdrawn() -> None:
 
 def test_a_rule_that_every_candidate_breaks_is_told_at_once(renting: Renting) -> None:
     renting.double.faults.answers = [Fault("POST", "/v2/pods", 400, "volume vol_1 is in another data center", times=99)]
-    with pytest.raises(NoPodError, match=r"not for want of machines.*vol_1"):
+    with pytest.raises(NoPodError, match=r"not for lack of machines.*vol_1"):
         renting.rent()
     assert creates(renting.double) == 3
 
@@ -248,7 +248,7 @@ def test_candidates_are_within_the_price_free_ones_first_and_by_preference(
 
 def test_a_gpu_type_that_is_too_dear_or_not_offered_is_told_with_its_price() -> None:
     order = replace(ORDER, max_price=0.1, gpu_types=(CHEAP, "no such"))
-    with pytest.raises(OrderError, match=r"NVIDIA L4 at 0.44 USD.*does not know no such"):
+    with pytest.raises(OrderError, match=r"NVIDIA L4 at 0.44 USD.*does not list no such"):
         candidates(order, catalogue({CHEAP: 0.44}, {CHEAP}))
     with pytest.raises(OrderError, match="COMMUNITY"):
         candidates(replace(ORDER, cloud="COMMUNITY"), catalogue({CHEAP: 0.44}, {CHEAP}))

@@ -162,7 +162,7 @@ def test_a_container_younger_than_its_run_has_been_restarted(watched: Watched) -
     watched.account.pods[pod]["runtime"] = {"uptime": 0}
     watched.restart()  # the drop itself was seen by nobody
     watched.look()
-    assert watched.state(run) == "CRASHED" and "started it again" in watched.runs.messages[run]
+    assert watched.state(run) == "CRASHED" and "RunPod restarted the container" in watched.runs.messages[run]
 
 
 def test_a_server_that_answers_long_after_the_list_makes_no_container_seem_restarted(watched: Watched) -> None:
@@ -200,7 +200,7 @@ def test_a_run_that_does_not_begin_in_time_crashes(watched: Watched) -> None:
     watched.look(49)
     assert watched.state(run) == "PENDING"
     watched.look(2)
-    assert watched.state(run) == "CRASHED" and "did not begin within 600 s" in watched.runs.messages[run]
+    assert watched.state(run) == "CRASHED" and "did not start within 600 s" in watched.runs.messages[run]
     assert pod in watched.account.deleted
 
 

@@ -51,7 +51,7 @@ def test_a_restart_that_was_seen_in_the_midst_needs_no_slack_of_clocks(watched: 
     watched.look(2)
     watched.account.pods[pod]["runtime"] = {"uptime": -6}  # 6 s old at the next look, 60 s before the other rule would know
     watched.look()
-    assert watched.state(run) == "CRASHED" and "in the midst of the run" in watched.runs.messages[run]
+    assert watched.state(run) == "CRASHED" and "during the run" in watched.runs.messages[run]
 
 
 def test_of_two_pods_that_no_run_names_yet_the_older_is_named_and_the_run_goes_on(watched: Watched) -> None:
@@ -117,7 +117,7 @@ def test_what_goes_wrong_with_one_pod_leaves_no_other_running(watched: Watched, 
     bare = watched.runs.add("CANCELLING")
     watched.look(2)
     assert watched.account.deleted.keys() == {second[1]} and watched.state(bare) == "CANCELLED"
-    assert "is left to the next look" in caplog.text
+    assert "is left to the next check" in caplog.text
     watched.runs.account = real  # type: ignore[method-assign]
     watched.look()
     assert not watched.account.pods

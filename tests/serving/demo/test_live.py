@@ -79,7 +79,7 @@ def test_a_server_without_a_champion_is_told_of(
 
 def test_the_servers_own_words_are_passed_on(served: DemoSettings, client: TestClient) -> None:
     link = ServerLink(served, client)
-    with pytest.raises(ServerError, match=r"refused: .*at most 500"):
+    with pytest.raises(ServerError, match=r"refused the request: .*at most 500"):
         link.recommend(1, 100_000)
     strange = httpx.Client(base_url="http://x", transport=httpx.MockTransport(lambda request: httpx.Response(200, text="<html>")))
     with pytest.raises(ServerError, match="is it `recsys serve`"):

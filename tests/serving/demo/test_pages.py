@@ -69,7 +69,7 @@ def test_the_time_of_the_request_and_the_filters_change_the_list(settings: DemoS
 def test_a_history_is_built_by_searching_and_taken_apart_again(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page("recommend", settings, monkeypatch)
     app.segmented_control(key="how").set_value("Build a history").run()
-    assert any("begin with films" in caption.value for caption in app.caption)
+    assert any("start with well-known films" in caption.value for caption in app.caption)
     assert "lifted by" not in html(app)
     cold = html(app)
     picks = [button for button in app.button if button.label.startswith("+ ")]
@@ -149,7 +149,7 @@ def test_what_is_not_configured_or_missing_is_told_of(
     settings: DemoSettings, empty: DemoSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     nothing = settings.model_copy(update={"experiments": None})
-    assert "No file of experiments" in page("ab", nothing, monkeypatch).info[0].value
+    assert "No experiments file" in page("ab", nothing, monkeypatch).info[0].value
     no_outcomes = settings.model_copy(update={"outcomes": None})
     assert any("No outcomes" in info.value for info in page("ab", no_outcomes, monkeypatch).info)
     no_log = settings.model_copy(update={"exposures": tmp_path})
