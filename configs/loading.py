@@ -162,7 +162,11 @@ def _read_yaml(path: Path, model: type[BaseModel]) -> dict[str, Any]:
 
 def _parsed(text: str) -> tuple[Any, Any]:
     """Parse the text twice: with YAML's types, and with each scalar as its original text. Raises yaml.YAMLError."""
-    return yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)
+    loader = yaml.BaseLoader(text)  # it makes nothing but text, lists and mappings
+    try:
+        return yaml.safe_load(text), loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def test_experiments_are_listed_and_users_placed(folder: Path) -> None:
 
 
 def test_an_experiment_that_is_not_in_the_file_is_refused_with_those_that_are(folder: Path) -> None:
-    with pytest.raises(SettingsError, match="no experiment 'shorter'; it has longer"):
+    with pytest.raises(SettingsError, match=r"no experiment 'shorter'\. Its experiments are: longer"):
         run("report", "shorter", "--experiments", f"{folder}/experiments.yaml", "--outcomes", f"{folder}/outcomes.csv")
 
 

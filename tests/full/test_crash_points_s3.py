@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from configs.settings import StoreSettings
 from infra.s3 import S3Store
@@ -16,6 +15,7 @@ from tasks.promotions import champion, promote
 from tasks.registry import list_versions, read_manifest, verify_files
 from tests.doubles.dying_s3 import publish_dying
 from tests.doubles.forks import forks
+from tests.doubles.moto_s3 import moto_s3
 from tests.doubles.races import copy_store
 from tests.tasks.stored import NAME, NOW, check_whole, publish_and_promote, sealed, stage_popularity
 from tests.volume import volume
@@ -23,14 +23,11 @@ from tests.volume import volume
 
 @pytest.fixture
 def moto() -> Iterator[StoreSettings]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    values = {"url": "s3://crash/x", "endpoint_url": f"http://{host}:{port}", "timeout_s": 30}
-    found = StoreSettings.model_validate({**values, "access_key_id": "testing", "secret_access_key": "testing"})
-    S3Store("crash", "x", found)._client.create_bucket(Bucket="crash")
-    yield found
-    server.stop()
+    with moto_s3() as endpoint:
+        values = {"url": "s3://crash/x", "endpoint_url": endpoint, "timeout_s": 30}
+        found = StoreSettings.model_validate({**values, "access_key_id": "testing", "secret_access_key": "testing"})
+        S3Store("crash", "x", found)._client.create_bucket(Bucket="crash")
+        yield found
 
 
 @pytest.mark.full

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from configs.errors import NotFoundError, SettingsError, SourceError, StoreDeniedError, StoreUnavailableError
 from configs.settings import StoreSettings
@@ -14,6 +13,7 @@ from infra.landing_zone import Delivery, FolderZone, LandingZone, open_zone
 from infra.stores import open_store
 from tasks.datasets import read_table, verify_dataset
 from tasks.landing import land
+from tests.doubles.moto_s3 import moto_s3
 from tests.tasks.landed import LAX, NAME, NOW, Place, csv, events
 
 FILES = {"a.csv": b"1", "2024/01/b.csv.gz": b"22", "2024/c.parquet": b"333"}
@@ -24,13 +24,10 @@ HIDDEN = [".a.csv", "_SUCCESS", "2024/_temporary/d.csv", "2024/.staging/d.csv", 
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreSettings]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    found = StoreSettings(url="s3://bucket/store", endpoint_url=f"http://{host}:{port}", timeout_s=10)
-    boto3.client("s3", endpoint_url=found.endpoint_url, region_name="us-east-1").create_bucket(Bucket="bucket")
-    yield found
-    server.stop()
+    with moto_s3() as endpoint:
+        found = StoreSettings(url="s3://bucket/store", endpoint_url=endpoint, timeout_s=10)
+        boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="bucket")
+        yield found
 
 
 def check_zone(zone: LandingZone, scratch: Path) -> None:

@@ -13,24 +13,21 @@ from typing import Any
 import boto3
 import botocore.exceptions
 import pytest
-from moto.server import ThreadedMotoServer
 
 from configs.errors import AlreadyExistsError, StoreUnavailableError
 from configs.settings import StoreSettings
 from infra import s3_parts
 from infra.s3 import S3Store
 from infra.s3_parts import Upload
+from tests.doubles.moto_s3 import moto_s3
 
 MB = 1 << 20
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_s3() as running:
+        yield running
 
 
 @pytest.fixture

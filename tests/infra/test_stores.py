@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 
 from configs.errors import (
     NotFoundError,
@@ -31,15 +30,13 @@ from configs.settings import StoreSettings
 from infra.stores import LocalStore, Store, check_key, open_store
 from tests.doubles.contract import check_contract, check_one_winner, create_as
 from tests.doubles.forks import forks
+from tests.doubles.moto_s3 import moto_s3
 
 
 @pytest.fixture(scope="module")
 def s3_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_s3() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(params=["folder", "s3", "s3 with a prefix"])

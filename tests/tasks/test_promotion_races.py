@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from configs.settings import StoreSettings
 from infra.s3 import S3Store
 from infra.stores import LocalStore, open_store
+from tests.doubles.moto_s3 import moto_s3
 from tests.doubles.races import copy_store, race_to_promote, race_to_publish, three_versions
 from tests.volume import volume
 
@@ -27,14 +27,11 @@ def made(root: Path) -> tuple[LocalStore, list[str]]:
 
 @pytest.fixture
 def s3() -> Iterator[StoreSettings]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    place = {"url": "s3://races/some/place", "endpoint_url": f"http://{host}:{port}", "timeout_s": 30}
-    settings = StoreSettings.model_validate({**place, "access_key_id": "testing", "secret_access_key": "testing"})
-    S3Store("races", "", settings)._client.create_bucket(Bucket="races")
-    yield settings
-    server.stop()
+    with moto_s3() as endpoint:
+        place = {"url": "s3://races/some/place", "endpoint_url": endpoint, "timeout_s": 30}
+        settings = StoreSettings.model_validate({**place, "access_key_id": "testing", "secret_access_key": "testing"})
+        S3Store("races", "", settings)._client.create_bucket(Bucket="races")
+        yield settings
 
 
 def test_of_16_processes_one_wins_each_round(made: tuple[LocalStore, list[str]], tmp_path: Path) -> None:
