@@ -215,7 +215,7 @@ def test_sections_that_are_off_and_mappings_have_an_origin(tmp_path: Path) -> No
 def test_every_effective_setting_is_one_that_set_takes() -> None:
     for each in effective_settings(RetrainSettings):
         if each.value is not None and not isinstance(each.value, dict | list):
-            load_settings(RetrainSettings, None, [f"{each.key}={json.dumps(each.value)}"])
+            assert load_settings(RetrainSettings, None, [f"{each.key}={json.dumps(each.value)}"]) == RetrainSettings(), each.key
 
 
 def test_an_option_for_a_section_leaves_nothing_of_what_a_file_says_there(tmp_path: Path) -> None:
