@@ -8,16 +8,13 @@ import numpy as np
 import pytest
 
 from configs.serving import RedisSettings
-from serving.engine import CHAMPION
-from serving.experiments import Assignment
-from serving.jobs import EventJob
 from serving.redis_state import RedisStates
-from serving.state import LocalStates, UserState
+from serving.state import UserState
 from serving.user_log import Outcome, UserLog
 from tests.doubles.forks import forks
 from tests.doubles.redis_server import redis_server
 from tests.serving.versions import draw
-from tests.serving.writer import EVENTS, SETTINGS, USERS, WRITERS, engine_of, events_of, write
+from tests.serving.writer import EVENTS, SETTINGS, WRITERS, write, write_all
 
 pytestmark = pytest.mark.full
 
@@ -38,16 +35,16 @@ def test_sixteen_writers_at_once_leave_the_states_of_one(tmp_path: Path) -> None
         assert total[Outcome.DUPLICATE] == WRITERS * EVENTS // 10 and total[Outcome.TOO_OLD] == 0
         assert total[Outcome.LATE] > 0  # they did overlap
         shared = RedisStates(RedisSettings(url=server.url, timeout_s=30), SETTINGS)
-        engine = engine_of(LocalStates(SETTINGS), tmp_path)
-        for event in sorted((event for writer in range(WRITERS) for event in events_of(writer)), key=lambda event: event.time):
-            engine.process([EventJob((event,), {event.user: Assignment(CHAMPION)})])
-        size = engine.serving().model.state_size
-        for user in range(USERS):
-            found, alone = shared.read([user], "v")[0], engine.states.read([user], "v")[0]
-            there, here = UserLog.read(found.log), UserLog.read(alone.log)
+        one = forks.Process(target=write_all, args=(tmp_path, results))
+        one.start()
+        size, kept = results.get(timeout=400)
+        one.join(60)
+        for user, (log, numbers) in enumerate(kept):
+            found = shared.read([user], "v")[0]
+            there, here = UserLog.read(found.log), UserLog.read(log)
             assert there.count == here.count
             assert np.array_equal(there.items, here.items) and np.array_equal(there.times, here.times)
-            state, expected = UserState.read(found.state, size), UserState.read(alone.state, size)
+            state, expected = UserState.read(found.state, size), UserState.read(numbers, size)
             assert state is not None and expected is not None
             assert (state.count, state.epoch) == (there.count, there.epoch)
             assert (state.last_item, state.last_time) == (expected.last_item, expected.last_time)

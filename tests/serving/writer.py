@@ -14,7 +14,7 @@ from serving.jobs import Advanced, EventJob, NewEvent
 from serving.resilient_state import ResilientStates
 from serving.rules import Rules
 from serving.served import ServedModel
-from serving.state import StateStore
+from serving.state import LocalStates, StateStore
 from serving.user_log import Outcome, key_of
 from tests.volume import volume
 
@@ -39,6 +39,18 @@ def events_of(writer: int) -> list[NewEvent]:
         event = NewEvent(int(rng.integers(USERS)), item, time, key_of(None, item, time))
         found += [event] * (2 if number % 10 == 0 else 1)
     return found
+
+
+def write_all(folder: Path, results: Any) -> None:
+    """What all writers write, in order of time and by one of them; tell the log and the state of each user.
+
+    A process as fresh as the writers': the last bit of a state depends on how a process's memory is laid out.
+    """
+    engine = engine_of(LocalStates(SETTINGS), folder)
+    for event in sorted((event for writer in range(WRITERS) for event in events_of(writer)), key=lambda event: event.time):
+        engine.process([EventJob((event,), {event.user: Assignment(CHAMPION)})])
+    kept = [engine.states.read([user], "v")[0] for user in range(USERS)]
+    results.put((engine.serving().model.state_size, [(each.log, each.state) for each in kept]))
 
 
 def write(writer: int, url: str, folder: Path, start: Any, results: Any) -> None:
