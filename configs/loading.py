@@ -160,9 +160,21 @@ def _read_yaml(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     return found
 
 
+class _AsWritten(yaml.SafeLoader):
+    """The safe loader, except that every scalar stays text. It resolves merge keys, so both loaders give the same structure."""
+
+
+def _text(loader: _AsWritten, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
+for _tag in ("bool", "int", "float", "timestamp", "null"):
+    _AsWritten.add_constructor(f"tag:yaml.org,2002:{_tag}", _text)
+
+
 def _parsed(text: str) -> tuple[Any, Any]:
     """Parse the text twice: with YAML's types, and with each scalar as its original text. Raises yaml.YAMLError."""
-    loader = yaml.BaseLoader(text)  # it makes nothing but text, lists and mappings
+    loader = _AsWritten(text)
     try:
         return yaml.safe_load(text), loader.get_single_data()
     finally:
