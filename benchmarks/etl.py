@@ -156,8 +156,8 @@ def _sums(features: Path) -> dict[str, int]:
 
 def _release(source: str, path: str, times: int) -> dict[str, Any]:
     """Process a MovieLens release with default settings. Return its counts, and the seconds without process start."""
-    from configs.etl import EtlSettings
     from configs.settings import DataSettings, ValidationSettings
+    from configs.settings.etl import EtlSettings
     from infra.stores import LocalStore
     from tasks.datasets import write_dataset
     from tasks.ingest import locate

@@ -33,7 +33,7 @@ from benchmarks.report import hardware, write_json
 from benchmarks.synthetic_events import INTERACTIONS, events, scaled
 
 if TYPE_CHECKING:
-    from configs.etl import EtlSettings
+    from configs.settings.etl import EtlSettings
 
 NAME = "synthetic"
 NEW_SHARE, CORRECTED_SHARE = 0.9, 0.05
@@ -145,8 +145,8 @@ def _peak_gib() -> float:
 
 
 def _land(root: Path) -> dict[str, Any]:
-    from configs.landing import LandingSettings
     from configs.settings import ValidationSettings
+    from configs.settings.landing import LandingSettings
     from infra.landing_zone import FolderZone
     from infra.stores import LocalStore
     from tasks.landing import land
@@ -181,7 +181,7 @@ def _read(root: Path) -> dict[str, Any]:
 
 
 def _compact(root: Path) -> dict[str, Any]:
-    from configs.landing import LandingSettings
+    from configs.settings.landing import LandingSettings
     from infra.stores import LocalStore
     from tasks.compaction import compact
 
@@ -191,7 +191,7 @@ def _compact(root: Path) -> dict[str, Any]:
 
 
 def _engine(root: Path) -> EtlSettings:
-    from configs.etl import EtlSettings
+    from configs.settings.etl import EtlSettings
 
     return EtlSettings(work_dir=root / "work")
 

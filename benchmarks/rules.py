@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.report import hardware, write_json
-from configs.rules import RuleFile
+from configs.serving.rules import RuleFile
 from serving.catalogue import Catalogue
 from serving.rules import RankRequest, Rules
 

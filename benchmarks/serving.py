@@ -34,7 +34,7 @@ from benchmarks.pauses import measure_pauses
 from benchmarks.report import hardware, skip, write_json
 from benchmarks.serving_plain import KIND
 from benchmarks.serving_world import NAME, fill_redis, free_port, histories, publish_drawn, redis_server, running
-from configs.serving import ServingSettings, StateSettings
+from configs.serving.server import ServingSettings, StateSettings
 from infra.stores import LocalStore
 from serving.served import ServedModel
 

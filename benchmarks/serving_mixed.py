@@ -31,7 +31,7 @@ from safetensors.numpy import load_file, save_file
 
 from benchmarks.report import hardware, write_json
 from benchmarks.serving_world import NAME, free_port, histories, publish_drawn, redis_server, running
-from configs.serving import ServingSettings, StateSettings
+from configs.serving.server import ServingSettings, StateSettings
 from infra.promotion_log import champion, newest
 from infra.stores import LocalStore
 from serving.engine import Engine, Models

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from configs.loading import load_settings
-from configs.serving import ServingSettings
+from configs.serving.server import ServingSettings
 
 if TYPE_CHECKING:
     import torch

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from configs.serving import RedisSettings, ServingSettings, StateSettings
+from configs.serving.server import RedisSettings, ServingSettings, StateSettings
 from configs.settings import SS4RecSettings
 from infra.stores import LocalStore
 from models.recommender import IntArray, Requests, Sequences

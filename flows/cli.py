@@ -137,7 +137,7 @@ def search(dataset: Dataset = None, config: Config = None, set_: Set = None, jso
 
     Example: recsys search --set search.trials=60 --set search.workers=2
     """
-    from configs.search import SearchSettings
+    from configs.studies.search import SearchSettings
 
     settings = settings_of(config, set_, SearchSettings)
     from flows.search import search as flow
@@ -153,7 +153,7 @@ def compare(config: Config = None, set_: Set = None, json_file: Json = None) -> 
 
     Example: recsys compare -c compare --set max_parallel=2
     """
-    from configs.comparison import CompareSettings
+    from configs.studies.comparison import CompareSettings
 
     settings = settings_of(config, set_, CompareSettings)
     from flows.compare import compare as flow
@@ -175,7 +175,7 @@ def replay(config: Config = None, set_: Set = None, json_file: Json = None) -> N
 
     Example: recsys replay --set slices=month --set base_slices=2
     """
-    from configs.replay import ReplaySettings
+    from configs.studies.replay import ReplaySettings
 
     settings = settings_of(config, set_, ReplaySettings)
     from flows.replay import replay as flow
@@ -230,7 +230,7 @@ def demo(config: Config = None, set_: Set = None) -> None:
 
     Example: recsys demo --set api_url=http://127.0.0.1:8000
     """
-    from configs.demo import DemoSettings
+    from configs.serving.demo import DemoSettings
 
     settings = settings_of(config, set_, DemoSettings)
     from serving.demo.launch import run

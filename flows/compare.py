@@ -9,8 +9,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.deployments import run_deployment
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from configs.comparison import CompareSettings
 from configs.errors import ComparisonError, NotFoundError, SettingsError
+from configs.studies.comparison import CompareSettings
 from flows.datasets import chosen_dataset
 from flows.etl import etl
 from infra.locks import run_lock

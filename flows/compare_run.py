@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from configs.comparison import CompareSettings
+from configs.studies.comparison import CompareSettings
 from flows.datasets import chosen_dataset
 from tasks.experiment_stages import compare_entry
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect import flow
 
-from configs.etl import EtlSettings
-from configs.landing import LandingSettings
 from configs.settings import DataSettings, StoreSettings, ValidationSettings
+from configs.settings.etl import EtlSettings
+from configs.settings.landing import LandingSettings
 from tasks.datasets import DatasetRef
 from tasks.failure import show_failure
 from tasks.landing_stages import add_landed_files, compact_dataset

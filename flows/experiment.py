@@ -11,7 +11,7 @@ import typer
 from flows.console import Config, Json, Set, settings_of, table, write_json
 
 if TYPE_CHECKING:
-    from configs.experiments import Experiment, ExperimentFile
+    from configs.serving.experiments import Experiment, ExperimentFile
 
 __all__ = ["app"]
 
@@ -118,8 +118,8 @@ def report(
 
 
 def _file(path: Path) -> ExperimentFile:
-    from configs.experiments import ExperimentFile
     from configs.loading import load_settings
+    from configs.serving.experiments import ExperimentFile
 
     return load_settings(ExperimentFile, str(path))
 

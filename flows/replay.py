@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from configs.errors import ReplayError
-from configs.replay import ReplaySettings
+from configs.studies.replay import ReplaySettings
 from flows.challenge import Clock, enter_gate, train_candidates
 from flows.etl import etl
 from flows.monitor import monitor

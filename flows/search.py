@@ -15,8 +15,8 @@ from prefect.task_runners import ProcessPoolTaskRunner
 
 from configs.errors import TrainingError
 from configs.redaction import safe_settings
-from configs.search import SearchSettings
 from configs.settings import RetrainSettings
+from configs.studies.search import SearchSettings
 from flows.challenge import Challenge, Clock, challenge
 from flows.datasets import chosen_dataset
 from infra.locks import run_lock

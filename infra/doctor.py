@@ -22,7 +22,7 @@ import httpx
 
 from configs.errors import RecsysError
 from configs.redaction import shown_address
-from configs.serving import RedisSettings
+from configs.serving.server import RedisSettings
 from configs.settings import StoreSettings
 
 __all__ = ["Finding", "examine"]

@@ -27,8 +27,8 @@ import pandas as pd
 import torch
 
 from configs.errors import TrainingError
-from configs.search import Parameter, Pruning
 from configs.settings import SS4RecSettings
+from configs.studies.search import Parameter, Pruning
 from models.protocol import Split
 from models.recommender import EpochReport, IntArray, OnEpoch, Requests, Sequences
 from models.ss4rec.recommender import SS4Rec

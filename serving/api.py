@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from configs.errors import RequestRefusedError
-from configs.serving import LimitSettings, ServingSettings
+from configs.serving.server import LimitSettings, ServingSettings
 from serving.gateway import Gateway, RequestLog
 from serving.jobs import EventJob, HistoryEvent, NewEvent, RecommendJob
 from serving.problems import HANDLERS, problem

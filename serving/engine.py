@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import ModelMissingError, RecsysError, RequestRefusedError
-from configs.serving import BatchSettings
+from configs.serving.server import BatchSettings
 from serving.cold_start import ColdStart, RecentPopularity
 from serving.jobs import Advanced, Answer, EventJob, NewEvent, Reason, Recommended, RecommendJob, Source
 from serving.rules import Ranking, RankRequest, Rules

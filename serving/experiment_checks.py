@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from configs.experiments import Experiment, ExperimentFile
 from configs.period import Period
+from configs.serving.experiments import Experiment, ExperimentFile
 from models.sequential import ratio_mismatch
 from serving.experiments import Experiments, place_of
 

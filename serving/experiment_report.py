@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from configs.errors import SourceError
-from configs.experiments import AnalysisSettings, Experiment
+from configs.serving.experiments import AnalysisSettings, Experiment
 from models.sequential import Comparison, compare_arms
 from models.sequential import Path as Course
 from serving.experiment_checks import Check, checks_of, crossed_users

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 from pydantic import TypeAdapter, ValidationError
 
 from configs.errors import AlreadyExistsError, SourceError, StoreError
-from configs.experiments import ExposureSettings
+from configs.serving.experiments import ExposureSettings
 from infra.stores import Store
 
 __all__ = ["Exposure", "ExposureLog", "read_exposures", "stored_exposures"]

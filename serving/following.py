@@ -24,7 +24,7 @@ from configs.errors import (
     StoreUnavailableError,
     VersionCorruptError,
 )
-from configs.serving import ServingSettings
+from configs.serving.server import ServingSettings
 from infra.promotion_log import Promotion, history, newest, refuse_edited
 from infra.stores import Store
 from infra.versions import fetch_version, model_ref, read_manifest

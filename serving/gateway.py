@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from starlette.exceptions import HTTPException
 
-from configs.serving import LimitSettings
+from configs.serving.server import LimitSettings
 from serving.metrics import Metrics
 from serving.problems import problem
 

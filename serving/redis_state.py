@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from configs.serving import RedisSettings, StateSettings
+from configs.serving.server import RedisSettings, StateSettings
 from serving.state import Appended, StateStore, Stored
 from serving.user_log import HEAD, Outcome, new_epoch
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import redis
 
-from configs.serving import RedisSettings, StateSettings
+from configs.serving.server import RedisSettings, StateSettings
 from serving.redis_state import RedisStates
 from serving.state import Appended, LocalStates, StateStore, Stored, with_state
 from serving.user_log import HEAD

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from configs.serving import ServingSettings
+from configs.serving.server import ServingSettings
 
 __all__ = ["as_json", "serve"]
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from configs.experiments import ExposureSettings
-from configs.serving import ServingSettings
+from configs.serving.experiments import ExposureSettings
+from configs.serving.server import ServingSettings
 from infra.stores import open_store
 from serving.batcher import Batcher
 from serving.engine import CHAMPION, Engine, Models

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
-from configs.landing import LandingSettings
+from configs.settings.landing import LandingSettings
 from infra.stores import Store
 from tasks.dataset_parts import Layout, Part, PartFiles, PartWriter, merged_chunks
 from tasks.datasets import DatasetRef, load_dataset_ref

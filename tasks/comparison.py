@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from configs.comparison import CompareSettings, EntrySettings
 from configs.errors import AlreadyExistsError, ComparisonError, NotFoundError, SettingsError, VersionCorruptError
 from configs.redaction import safe_settings
+from configs.studies.comparison import CompareSettings, EntrySettings
 from infra.stores import Store
 from models.beyond_accuracy import beyond_accuracy
 from models.distributed import Replicas

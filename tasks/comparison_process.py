@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from configs.comparison import CompareSettings, EntrySettings
+from configs.studies.comparison import CompareSettings, EntrySettings
 from infra.stores import open_store
 from models.loading import placement_of
 from models.recommender import OnEpoch

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from configs.comparison import CompareSettings, EntrySettings
 from configs.errors import ComparisonError, NotFoundError
+from configs.studies.comparison import CompareSettings, EntrySettings
 from infra.stores import Store
 from models.ranking import per_request_metrics
 from models.significance import confidence_intervals, holm, paired_bootstrap

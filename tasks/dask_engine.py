@@ -21,7 +21,7 @@ from distributed import Client
 from pandera.pandas import DataFrameModel
 
 from configs.errors import SettingsError
-from configs.etl import EtlSettings
+from configs.settings.etl import EtlSettings
 from tasks.event_account import EventAccount
 from tasks.event_files import EventChunk, EventFile
 from tasks.features import build_features, counts_before, user_features

@@ -13,8 +13,8 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
-from configs.comparison import CompareSettings
-from configs.search import SearchSettings
+from configs.studies.comparison import CompareSettings
+from configs.studies.search import SearchSettings
 from infra.stores import open_store
 from models.recommender import EpochReport
 from tasks import artifacts, search, track

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from configs.errors import AlreadyExistsError, DataRefusedError, SourceError
-from configs.etl import EtlSettings
-from configs.landing import LandingSettings
 from configs.settings import ValidationSettings
+from configs.settings.etl import EtlSettings
+from configs.settings.landing import LandingSettings
 from infra.landing_zone import LandingZone
 from infra.stores import Store
 from tasks.dataset_parts import PartFiles

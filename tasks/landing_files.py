@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import NotFoundError, SourceError
-from configs.landing import LandingSettings
 from configs.settings import ValidationSettings
+from configs.settings.landing import LandingSettings
 from infra.landing_zone import Delivery, LandingZone
 from infra.stores import Store
 from tasks.descriptions import DescriptionFile, description_kind, read_descriptions

@@ -7,9 +7,9 @@ import time
 from prefect import task
 from prefect.logging import get_run_logger
 
-from configs.etl import EtlSettings
-from configs.landing import LandingSettings
 from configs.settings import DataSettings, StoreSettings, ValidationSettings
+from configs.settings.etl import EtlSettings
+from configs.settings.landing import LandingSettings
 from infra.landing_zone import open_zone
 from infra.stores import open_store
 from tasks import artifacts

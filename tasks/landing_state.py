@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.errors import NotFoundError
-from configs.landing import LandingSettings
+from configs.settings.landing import LandingSettings
 from infra.stores import Store
 from tasks.dataset_parts import Layout, Part, PartFiles, StoredFile, merged_events
 from tasks.datasets import list_datasets, read_manifest

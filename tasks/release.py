@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from configs.errors import StoreFullError
-from configs.etl import EtlSettings
 from configs.settings import ValidationSettings
+from configs.settings.etl import EtlSettings
 from tasks.event_account import EventAccount
 from tasks.event_files import open_event_file
 from tasks.ingest import LocatedSource

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from configs.errors import ReplayError
 from configs.redaction import safe_settings
-from configs.replay import ReplaySettings
 from configs.settings import RetrainSettings
+from configs.studies.replay import ReplaySettings
 from infra.locks import run_lock
 from infra.stores import Store
 from tasks.datasets import DatasetRef, load_dataset_ref, read_table

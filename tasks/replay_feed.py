@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.errors import ReplayError
-from configs.replay import ReplaySettings, ShiftSettings
+from configs.studies.replay import ReplaySettings, ShiftSettings
 from tasks.checks import MILLISECONDS_FROM, Mask
 from tasks.ingest import IngestedSource
 from tasks.movielens import INTERACTION_COLUMNS

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from configs.replay import ReplaySettings
+from configs.studies.replay import ReplaySettings
 from models.ranking import MISS, FloatArray, per_request
 from models.recommender import IntArray
 from models.significance import clustered_means, holm

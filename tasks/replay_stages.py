@@ -10,7 +10,7 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
-from configs.replay import ReplaySettings
+from configs.studies.replay import ReplaySettings
 from tasks import replay
 from tasks.datasets import DatasetRef
 from tasks.drift import DriftResult

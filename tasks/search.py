@@ -23,8 +23,8 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from configs.errors import SettingsError, TrainingError
-from configs.search import SearchSettings
 from configs.settings import RetrainSettings, SearchOrigin
+from configs.studies.search import SearchSettings
 from infra.locks import turn
 from infra.stores import Store
 from infra.study_storage import answering, open_storage, shown

@@ -22,7 +22,6 @@ from prefect.runtime import flow_run
 from prefect.tasks import exponential_backoff
 
 from configs.errors import AlreadyExistsError, StoreUnavailableError
-from configs.etl import EtlSettings
 from configs.settings import (
     DataSettings,
     DriftSettings,
@@ -32,6 +31,7 @@ from configs.settings import (
     StoreSettings,
     ValidationSettings,
 )
+from configs.settings.etl import EtlSettings
 from infra.automations import DRIFT_DETECTED, model_resource
 from infra.stores import open_store
 from models.recommender import EpochReport

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from configs.errors import VersionCorruptError
-from configs.models import SS4RecSettings
+from configs.settings.models import SS4RecSettings
 from models.ss4rec.kernels_step import Floats, Weights, advance, products
 
 __all__ = ["RecurrentSS4Rec"]

@@ -7,7 +7,7 @@ import time
 import streamlit as st
 
 from configs.errors import RecsysError
-from configs.experiments import Experiment
+from configs.serving.experiments import Experiment
 from serving.demo import charts
 from serving.demo.context import Context
 from serving.demo.look import plain_table

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from configs.demo import DemoSettings
+from configs.serving.demo import DemoSettings
 from infra.promotion_log import Promotion
 from infra.stores import open_store
 from infra.versions import ModelRef

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from configs.demo import DemoSettings
 from configs.errors import SettingsError
+from configs.serving.demo import DemoSettings
 
 __all__ = ["command", "environment", "run"]
 

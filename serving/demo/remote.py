@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from configs.demo import DemoSettings
 from configs.errors import RecsysError
+from configs.serving.demo import DemoSettings
 
 __all__ = ["Answer", "ServerError", "ServerLink"]
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from configs.comparison import CompareSettings, EntrySettings
 from configs.errors import SettingsError
 from configs.loading import load_settings, named_configs
 from configs.settings import RetrainSettings
+from configs.studies.comparison import CompareSettings, EntrySettings
 
 TWO = "{name: a, kind: ncf}, {name: b, kind: ncf}"
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from configs.base import Settings
-from configs.comparison import CompareSettings
 from configs.environment import EnvironmentSettings
 from configs.errors import SettingsError
-from configs.etl import EtlSettings
 from configs.loading import effective_settings, load_settings, named_configs
 from configs.settings import RetrainSettings
+from configs.settings.etl import EtlSettings
+from configs.studies.comparison import CompareSettings
 
 
 def test_overrides_beat_the_file_and_the_file_beats_defaults(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 
-from configs.comparison import CompareSettings
 from configs.errors import SettingsError
+from configs.studies.comparison import CompareSettings
 from flows.compare import compare
 from infra.stores import open_store
 from tests import synthetic

@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from configs.errors import SettingsError
-from configs.experiments import ExposureSettings
+from configs.serving.experiments import ExposureSettings
 from flows.cli import app
 from infra.stores import LocalStore
 from serving.experiments import Experiments

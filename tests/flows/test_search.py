@@ -12,8 +12,8 @@ import yaml
 from prefect.client.orchestration import get_client
 
 from configs.loading import load_settings
-from configs.search import SearchSettings
 from configs.settings import RetrainSettings
+from configs.studies.search import SearchSettings
 from flows.etl import etl
 from flows.search import search
 from infra.locks import run_lock

@@ -100,7 +100,7 @@ def test_a_killed_process_is_told_of(tmp_path: Path) -> None:
 def test_it_ends_when_its_parent_has_ended(tmp_path: Path) -> None:
     settings = small_comparison(tmp_path, entries=[ENTRIES[0], ENDLESS], reference="endless")
     program = (
-        "import sys; from configs.comparison import CompareSettings; from tasks.comparison_process import run_entry_apart\n"
+        "import sys; from configs.studies.comparison import CompareSettings; from tasks.comparison_process import run_entry_apart\n"
         "from tasks.datasets import load_dataset_ref; from infra.stores import open_store\n"
         "s = CompareSettings.model_validate_json(sys.argv[1])\n"
         "d = load_dataset_ref(open_store(s.store), 'ml-100k', sys.argv[2])\n"

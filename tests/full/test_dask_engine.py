@@ -12,8 +12,8 @@ import pytest
 from distributed import LocalCluster
 
 from configs.errors import DataRefusedError, SettingsError, SourceError
-from configs.etl import EtlSettings
 from configs.settings import DataSettings, ValidationSettings
+from configs.settings.etl import EtlSettings
 from infra.stores import LocalStore
 from tasks.datasets import read_manifest, read_table, write_dataset
 from tasks.ingest import locate

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from configs.errors import RecsysError, SourceError
-from configs.etl import EtlSettings
 from configs.settings import DataSettings, ValidationSettings
+from configs.settings.etl import EtlSettings
 from tasks.event_files import open_event_file
 from tasks.ingest import locate
 from tasks.release import building

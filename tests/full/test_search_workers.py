@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from configs.errors import StoreUnavailableError
-from configs.search import SearchSettings
+from configs.studies.search import SearchSettings
 from tasks.search import begin, conclude, work
 from tests import synthetic
 from tests.flows.conftest import LEAN

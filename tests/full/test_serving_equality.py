@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.data import load_split
-from configs.serving import BatchSettings, RedisSettings, StateSettings
+from configs.serving.server import BatchSettings, RedisSettings, StateSettings
 from configs.settings import SS4RecSettings
 from models.recommender import Requests
 from models.ss4rec.recommender import SS4Rec

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.serving import RedisSettings
+from configs.serving.server import RedisSettings
 from serving.redis_state import RedisStates
 from serving.state import UserState
 from serving.user_log import Outcome, UserLog

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from configs.serving import RedisSettings
+from configs.serving.server import RedisSettings
 from configs.settings import StoreSettings
 from infra import doctor
 from infra.doctor import Finding, examine

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from configs.experiments import Experiment, ExperimentFile
+from configs.serving.experiments import Experiment, ExperimentFile
 from serving.experiments import Experiments
 from serving.exposures import Exposure
 

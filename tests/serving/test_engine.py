@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs.errors import ModelMissingError, RequestRefusedError
-from configs.serving import BatchSettings, StateSettings
+from configs.serving.server import BatchSettings, StateSettings
 from serving.engine import CHAMPION, Engine, Models
 from serving.experiments import Assignment
 from serving.jobs import Advanced, Answer, EventJob, HistoryEvent, NewEvent, RecommendJob

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from configs.errors import SourceError
-from configs.experiments import Experiment
+from configs.serving.experiments import Experiment
 from serving.experiment_page import course_png, render_html
 from serving.experiment_report import ExperimentReport, read_outcomes, report_experiment
 from serving.exposures import Exposure

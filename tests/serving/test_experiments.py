@@ -11,7 +11,7 @@ import yaml
 from scipy import stats
 
 from configs.errors import SettingsError
-from configs.experiments import Experiment, ExperimentFile
+from configs.serving.experiments import Experiment, ExperimentFile
 from serving.experiments import Assignment, Experiments, place_of
 from tests.serving.live import START, experiment
 

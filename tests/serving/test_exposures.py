@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import SourceError, StoreUnavailableError
-from configs.experiments import ExposureSettings
+from configs.serving.experiments import ExposureSettings
 from infra.stores import LocalStore
 from serving.exposures import Exposure, ExposureLog, read_exposures, stored_exposures
 
@@ -63,7 +63,7 @@ def test_files_are_rotated_and_many_threads_write_each_line_once(tmp_path: Path)
 def test_a_killed_process_leaves_readable_lines_and_another_one_finishes_its_file(tmp_path: Path) -> None:
     code = f"""
 import sys, time
-from configs.experiments import ExposureSettings
+from configs.serving.experiments import ExposureSettings
 from serving.exposures import Exposure, ExposureLog
 log = ExposureLog(ExposureSettings(folder={str(tmp_path / "log")!r}, flush_s=0.01))
 for number in range(50):

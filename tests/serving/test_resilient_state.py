@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import redis as redis_client
 
-from configs.serving import RedisSettings, StateSettings
+from configs.serving.server import RedisSettings, StateSettings
 from serving.redis_state import RedisStates
 from serving.resilient_state import ResilientStates
 from serving.state import LocalStates

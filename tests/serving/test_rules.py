@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import RequestRefusedError, SettingsError
-from configs.rules import Boost, Exclude, Pin, RuleFile
+from configs.serving.rules import Boost, Exclude, Pin, RuleFile
 from serving import top
 from serving.catalogue import Catalogue
 from serving.rules import DIVERSITY, Ranking, RankRequest, Rules

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from typer.testing import CliRunner
 
-from configs.serving import ServingSettings
+from configs.serving.server import ServingSettings
 from flows.cli import app
 from serving import api, run
 

@@ -23,7 +23,7 @@ NOT_NEEDED = {"torch", "scipy", "prefect", "recbole", "evidently", "mamba_ssm", 
               "matplotlib", "boto3", "pandas", "tasks"}
 sys.meta_path.insert(0, Refuse())
 from starlette.testclient import TestClient
-from configs.serving import ServingSettings
+from configs.serving.server import ServingSettings
 from serving.api import create_app
 import flows.serve
 

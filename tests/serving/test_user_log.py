@@ -9,7 +9,7 @@ import redis as redis_client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.serving import RedisSettings, StateSettings
+from configs.serving.server import RedisSettings, StateSettings
 from serving.redis_state import APPEND, RedisStates
 from serving.state import LocalStates
 from serving.user_log import HEAD, Outcome, UserLog, append, entry, key_of

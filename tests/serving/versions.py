@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from configs.serving import ServingSettings
+from configs.serving.server import ServingSettings
 from configs.settings import SS4RecSettings
 from infra.stores import LocalStore
 from models.protocol import Split

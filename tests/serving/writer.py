@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.serving import BatchSettings, RedisSettings, StateSettings
+from configs.serving.server import BatchSettings, RedisSettings, StateSettings
 from serving.engine import CHAMPION, Engine, Models
 from serving.experiments import Assignment
 from serving.jobs import Advanced, EventJob, NewEvent

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from configs.comparison import CompareSettings
 from configs.settings import ValidationSettings
+from configs.studies.comparison import CompareSettings
 from infra.stores import open_store
 from tasks.datasets import DatasetRef, write_dataset
 from tasks.features import build_features

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from configs.etl import EtlSettings
-from configs.landing import LandingSettings
 from configs.settings import ValidationSettings
+from configs.settings.etl import EtlSettings
+from configs.settings.landing import LandingSettings
 from infra.landing_zone import FolderZone
 from infra.stores import LocalStore
 from tasks.compaction import compact

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from configs.replay import ReplaySettings
 from configs.settings import StoreSettings
+from configs.studies.replay import ReplaySettings
 from models.ranking import MISS
 from tasks.replay_feed import Slice
 from tasks.replay_log import PolicyWatch, ReplayLog, ReplayPlan, SliceRecord, TrainingRecord

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from configs.search import SearchSettings
 from configs.settings import ValidationSettings
+from configs.studies.search import SearchSettings
 from infra.stores import LocalStore, Store, open_store
 from models.recommender import EpochReport
 from tasks.datasets import DatasetRef, list_datasets, write_dataset

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.comparison import CompareSettings
 from configs.errors import ComparisonError, NotFoundError, SettingsError, VersionCorruptError
+from configs.studies.comparison import CompareSettings
 from infra.stores import open_store
 from models.ranking import metrics
 from models.recommender import EpochReport

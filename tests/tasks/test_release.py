@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from configs.errors import DataRefusedError, SourceError, StoreFullError
-from configs.etl import EtlSettings
 from configs.settings import DataSettings, ValidationSettings
+from configs.settings.etl import EtlSettings
 from infra.stores import LocalStore
 from tasks.datasets import read_manifest, read_table, write_dataset
 from tasks.features import build_features

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from configs.errors import ReplayError, RunInProgressError
-from configs.replay import ReplaySettings
 from configs.settings import RetrainSettings
+from configs.studies.replay import ReplaySettings
 from infra.locks import run_lock
 from tasks.replay import begin, run_settings, trainings_due
 from tasks.replay_log import ReplayLog

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import ReplayError
-from configs.replay import ReplaySettings
+from configs.studies.replay import ReplaySettings
 from tasks.ingest import IngestedSource
 from tasks.movielens import RawTables
 from tasks.replay_feed import Feed, deliver, edges, feed_of, write_feed

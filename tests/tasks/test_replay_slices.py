@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.replay import ReplaySettings
 from configs.settings import DriftSettings
+from configs.studies.replay import ReplaySettings
 from infra.landing_zone import FolderZone
 from infra.stores import open_store
 from tasks.drift_reference import Quarantine, Reference, history_of

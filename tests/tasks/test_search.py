@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from configs.errors import AlreadyExistsError, SettingsError, TrainingError
-from configs.search import SearchSettings
+from configs.studies.search import SearchSettings
 from models.protocol import Split
 from models.recommender import EpochReport
 from tasks import search

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from configs.demo import DemoSettings
-from configs.experiments import ExposureSettings
+from configs.serving.demo import DemoSettings
+from configs.serving.experiments import ExposureSettings
 from serving.exposures import ExposureLog
 from tasks.drift import DriftResult
 from tasks.drift_checks import Check

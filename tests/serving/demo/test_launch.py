@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from configs.demo import DemoSettings
 from configs.errors import SettingsError
+from configs.serving.demo import DemoSettings
 from serving.demo import launch
 from serving.demo.context import SETTINGS
 from serving.demo.look import short, when

@@ -10,8 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from configs.demo import DemoSettings
-from configs.serving import ServingSettings
+from configs.serving.demo import DemoSettings
+from configs.serving.server import ServingSettings
 from serving.api import create_app
 from serving.demo import live
 from serving.demo.remote import ServerError, ServerLink

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 
 from configs.base import Settings
-from configs.experiments import ExposureSettings
+from configs.serving.experiments import ExposureSettings
 from configs.settings import RetrainSettings, StoreSettings
 
 __all__ = ["BatchSettings", "LimitSettings", "RedisSettings", "ServingSettings", "StateSettings"]

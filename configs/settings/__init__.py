@@ -12,11 +12,11 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 
 from configs.base import Settings, Share
-from configs.etl import EtlSettings
-from configs.landing import LandingSettings
-from configs.models import ModelSettings, NCFSettings, PopularitySettings, SS4RecSettings
-from configs.monitoring import DriftSettings, MonitoringSettings
 from configs.runpod import TrainingPlaceSettings
+from configs.settings.etl import EtlSettings
+from configs.settings.landing import LandingSettings
+from configs.settings.models import ModelSettings, NCFSettings, PopularitySettings, SS4RecSettings
+from configs.settings.monitoring import DriftSettings, MonitoringSettings
 
 __all__ = [
     "DataSettings",

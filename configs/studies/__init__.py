@@ -1,0 +1,1 @@
+"""The settings of searches, comparisons and replays."""
