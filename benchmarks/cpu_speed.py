@@ -23,7 +23,7 @@ from benchmarks.report import hardware, write_json
 from benchmarks.stock import PrefixRows, StockSS4Rec
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
-from models.protocol import Split
+from models.evaluation.protocol import Split
 from models.sequences import Vocabulary
 from models.ss4rec.recommender import SS4Rec
 

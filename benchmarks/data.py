@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks.report import skip
 from configs.errors import SourceError
 from configs.settings import DataSettings, EvaluationSettings, ProtocolId, SourceName
-from models.protocol import Split, split
+from models.evaluation.protocol import Split, split
 
 if TYPE_CHECKING:
     from tasks.movielens import RawTables

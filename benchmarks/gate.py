@@ -30,10 +30,10 @@ import torch
 from benchmarks.data import load_events
 from benchmarks.report import hardware, write_json
 from configs.settings import EvaluationSettings, NCFSettings, PopularitySettings, PromotionSettings, SourceName, SS4RecSettings
-from models.ncf import NCF
+from models.evaluation.protocol import Split, split
+from models.evaluation.ranking import MISS, Ranking, per_request, rank_requests, slices
+from models.ncf.recommender import NCF
 from models.popularity import Popularity
-from models.protocol import Split, split
-from models.ranking import MISS, Ranking, per_request, rank_requests, slices
 from models.recommender import IntArray, Recommender
 from models.ss4rec.recommender import SS4Rec
 from tasks.decision import Decision

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from benchmarks.report import hardware, skip, write_json
-from models.ss4rec.scan import causal_convolution, selective_scan, time_scan
-from models.ss4rec.segments import Segments
+from models.ss4rec.kernels.scan import causal_convolution, selective_scan, time_scan
+from models.ss4rec.kernels.segments import Segments
 
 HALF, FULL = 2, 4  # bytes
 SHAPES = {
@@ -90,7 +90,7 @@ def floor(tokens: int, channels: int, states: int, time_states: int) -> dict[str
 
 def moved(tokens: int, windows: int, channels: int, states: int, time_states: int) -> dict[str, dict[str, int]]:
     """Return the bytes that the kernels' loads and stores request, whichever cache serves them."""
-    from models.ss4rec.scan_cuda import BACKWARD_CHANNELS, CHANNELS, CHUNK, CHUNKS
+    from models.ss4rec.kernels.scan_cuda import BACKWARD_CHANNELS, CHANNELS, CHUNK, CHUNKS
 
     wide, full = tokens * channels * HALF, tokens * channels * FULL
     narrow, pair = tokens * states * HALF, tokens * 2 * time_states * HALF

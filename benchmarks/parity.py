@@ -24,10 +24,10 @@ from torch import nn
 from benchmarks.report import hardware, skip, write_json
 from benchmarks.stock import MambaReference
 from configs.settings import SS4RecSettings
+from models.ss4rec.kernels.scan import Backend, resolve_backend, selective_scan, time_scan
+from models.ss4rec.kernels.segments import Segments
 from models.ss4rec.network import SS4RecNetwork
 from models.ss4rec.relation_aware import RelationAwareLayer
-from models.ss4rec.scan import Backend, resolve_backend, selective_scan, time_scan
-from models.ss4rec.segments import Segments
 from models.ss4rec.time_aware import TimeAwareLayer
 
 LONGEST_INTERVAL = 3e7

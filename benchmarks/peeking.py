@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import hardware, write_json
-from models.sequential import difference_path
+from models.evaluation.sequential import difference_path
 
 PLAIN = 1.959963984540054  # standard normal quantile of .975
 

@@ -72,9 +72,9 @@ def _run(job: tuple[str | None, list[str], str, str, int]) -> dict[str, Any]:
 
     from configs.loading import load_settings
     from configs.settings import RetrainSettings
+    from models.evaluation.protocol import split
+    from models.evaluation.ranking import metrics, per_request, rank_requests
     from models.loading import make_recommender
-    from models.protocol import split
-    from models.ranking import metrics, per_request, rank_requests
     from tasks.ingest import ingest
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -102,7 +102,7 @@ def _run(job: tuple[str | None, list[str], str, str, int]) -> dict[str, Any]:
 
 
 def _rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from models.significance import paired_bootstrap
+    from models.evaluation.significance import paired_bootstrap
 
     rows = []
     for protocol in dict.fromkeys(run["protocol"] for run in sorted(runs, key=lambda run: run["protocol"])):

@@ -20,8 +20,8 @@ from benchmarks.markdown import markdown
 from benchmarks.report import hardware, skip, write_json
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
-from models.distributed import Placement, resolve_device
 from models.recommender import OnEpoch
+from models.training.distributed import Placement, resolve_device
 from tasks.training_process import run_apart
 
 NETWORKS: dict[str, tuple[str, ...]] = {
@@ -94,7 +94,7 @@ def train(settings: RetrainSettings, data: Path | None, seed: int, on_epoch: OnE
     """Train to the end and return the test metrics. Runs in each replica."""
     import torch
 
-    from models.ranking import metrics, rank_requests
+    from models.evaluation.ranking import metrics, rank_requests
     from models.ss4rec.recommender import SS4Rec
 
     parts = load_split("ml-1m", data, "loo-recbole")

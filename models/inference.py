@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from configs.errors import VersionCorruptError
-from models.ss4rec.kernels_step import Floats
+from models.ss4rec.kernels.step import Floats
 
 __all__ = ["InferenceModel", "PopularityCounts", "load_inference_model"]
 
@@ -101,7 +101,7 @@ def load_inference_model(folder: Path) -> InferenceModel:
 
         return RecurrentSS4Rec.load(folder)
     if kind == "ncf":
-        from models.ncf_inference import NCFScores
+        from models.ncf.inference import NCFScores
 
         return NCFScores.load(folder)
     if kind == "popularity":

@@ -8,8 +8,8 @@ from typing import Literal
 
 from configs.errors import VersionCorruptError
 from configs.settings import ModelSettings
-from models.distributed import Placement, place
 from models.recommender import Recommender
+from models.training.distributed import Placement, place
 
 __all__ = ["CandidateKind", "load_recommender", "make_recommender", "placement_of"]
 
@@ -23,7 +23,7 @@ def make_recommender(kind: CandidateKind, settings: ModelSettings) -> Recommende
 
         return Popularity(settings.popularity)
     if kind == "ncf":
-        from models.ncf import NCF
+        from models.ncf.recommender import NCF
 
         assert settings.ncf is not None
         return NCF(settings.ncf)
@@ -58,7 +58,7 @@ def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
 
         return SS4Rec.load(folder, device)
     if name == "ncf":
-        from models.ncf import NCF
+        from models.ncf.recommender import NCF
 
         return NCF.load(folder, device)
     if name == "popularity":

@@ -29,7 +29,7 @@ import torch
 from configs.errors import TrainingError
 from configs.settings import SS4RecSettings
 from configs.studies.search import Parameter, Pruning
-from models.protocol import Split
+from models.evaluation.protocol import Split
 from models.recommender import EpochReport, IntArray, OnEpoch, Requests, Sequences
 from models.ss4rec.recommender import SS4Rec
 

@@ -17,8 +17,8 @@ import pandas as pd
 
 from configs.errors import SourceError
 from configs.serving.experiments import AnalysisSettings, Experiment
-from models.sequential import Comparison, compare_arms
-from models.sequential import Path as Course
+from models.evaluation.sequential import Comparison, compare_arms
+from models.evaluation.sequential import Path as Course
 from serving.experiment_checks import Check, checks_of, crossed_users
 from serving.exposures import Exposure
 

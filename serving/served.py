@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from configs.errors import VersionCorruptError
 from models.inference import InferenceModel, load_inference_model
-from models.ss4rec.kernels_step import Floats
+from models.ss4rec.kernels.step import Floats
 from models.version_files import SAMPLE_FILE
 from serving.catalogue import Catalogue, Film
 from serving.state import UserState

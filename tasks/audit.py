@@ -30,11 +30,11 @@ import pandas as pd
 
 from configs.settings import EvaluationSettings, ModelSettings
 from infra.stores import Store
+from models.evaluation.protocol import ORDERINGS, Ordering, Split, split
+from models.evaluation.ranking import metrics, per_request, rank_requests
+from models.evaluation.significance import confidence_interval, paired_bootstrap
 from models.loading import CandidateKind, load_recommender, make_recommender
-from models.protocol import ORDERINGS, Ordering, Split, split
-from models.ranking import metrics, per_request, rank_requests
 from models.recommender import IntArray, Recommender, Requests
-from models.significance import confidence_interval, paired_bootstrap
 from tasks.datasets import load_dataset_ref, read_table
 from tasks.registry import ModelRef, fetch_version, read_manifest
 

@@ -25,12 +25,12 @@ from configs.errors import AlreadyExistsError, ComparisonError, NotFoundError, S
 from configs.redaction import safe_settings
 from configs.studies.comparison import CompareSettings, EntrySettings
 from infra.stores import Store
-from models.beyond_accuracy import beyond_accuracy
-from models.distributed import Replicas
+from models.evaluation.beyond_accuracy import beyond_accuracy
+from models.evaluation.ranking import Ranking, metrics, per_request_metrics, rank_requests
+from models.evaluation.significance import confidence_intervals
 from models.loading import make_recommender
-from models.ranking import Ranking, metrics, per_request_metrics, rank_requests
 from models.recommender import IntArray, OnEpoch
-from models.significance import confidence_intervals
+from models.training.distributed import Replicas
 from tasks.candidates import read_split
 from tasks.datasets import DatasetRef, read_table
 from tasks.registry import git_commit

@@ -15,12 +15,12 @@ import pandas as pd
 from configs.errors import GateError, NotFoundError, VersionCorruptError
 from configs.settings import EvaluationSettings, RetrainSettings
 from infra.stores import Store
-from models.beyond_accuracy import beyond_accuracy_intervals, genres_of
+from models.evaluation.beyond_accuracy import beyond_accuracy_intervals, genres_of
+from models.evaluation.protocol import Split
+from models.evaluation.ranking import Ranking, metrics, per_request_metrics, rank_requests, slices
+from models.evaluation.significance import confidence_intervals
 from models.loading import load_recommender
-from models.protocol import Split
-from models.ranking import Ranking, metrics, per_request_metrics, rank_requests, slices
 from models.recommender import Recommender, Requests
-from models.significance import confidence_intervals
 from tasks.candidates import Candidate, read_split
 from tasks.catalogue import write_catalogue
 from tasks.datasets import DatasetRef, load_dataset_ref, read_table

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from configs.errors import GateError
 from configs.settings import PromotionSettings
-from models.ranking import MISS, Ranking, metrics, per_request, per_request_metrics
-from models.significance import PairedTest, confidence_intervals, detectable_difference, holm, paired_bootstrap
+from models.evaluation.ranking import MISS, Ranking, metrics, per_request, per_request_metrics
+from models.evaluation.significance import PairedTest, confidence_intervals, detectable_difference, holm, paired_bootstrap
 from tasks.decision import ANSWERS, CHAMPION_RANKED, GROUPS, Comparison, Decision, Differences, Outcome, Rule, Verdict
 from tasks.load_check import LoadCheck
 

@@ -18,11 +18,11 @@ import pandas as pd
 from configs.errors import VersionCorruptError
 from configs.settings import DriftSettings, EvaluationSettings
 from infra.stores import Store
+from models.evaluation.protocol import exact_order
+from models.evaluation.ranking import per_request, rank_requests
+from models.evaluation.significance import clustered_means
 from models.loading import load_recommender
-from models.protocol import exact_order
-from models.ranking import per_request, rank_requests
 from models.recommender import IntArray, Requests
-from models.significance import clustered_means
 from tasks.drift_checks import Check, not_judged
 from tasks.registry import ModelRef, fetch_version, read_manifest
 

@@ -14,10 +14,10 @@ from configs.loading import merged
 from configs.redaction import safe_settings
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
 from infra.stores import Store
-from models.beyond_accuracy import beyond_accuracy
+from models.evaluation.beyond_accuracy import beyond_accuracy
+from models.evaluation.protocol import Split
+from models.evaluation.ranking import slices
 from models.loading import load_recommender
-from models.protocol import Split
-from models.ranking import slices
 from tasks.candidates import Candidate, read_split
 from tasks.datasets import DatasetRef, load_dataset_ref, verify_dataset
 from tasks.decision import Decision

@@ -11,8 +11,8 @@ import pandas as pd
 
 from configs.settings import EvaluationSettings
 from infra.stores import Store
+from models.evaluation.ranking import rank_requests
 from models.loading import load_recommender
-from models.ranking import rank_requests
 from models.recommender import IntArray, Requests
 from tasks.live_quality import live_requests
 from tasks.registry import ModelRef, fetch_version, read_manifest

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from configs.studies.replay import ReplaySettings
-from models.ranking import MISS, FloatArray, per_request
+from models.evaluation.ranking import MISS, FloatArray, per_request
+from models.evaluation.significance import clustered_means, holm
 from models.recommender import IntArray
-from models.significance import clustered_means, holm
 from tasks.replay_feed import Slice
 from tasks.replay_log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
 from tasks.replay_policies import described

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from configs.settings import ValueSettings
-from models.ranking import FloatArray, Ranking
+from models.evaluation.ranking import FloatArray, Ranking
+from models.evaluation.significance import confidence_intervals, paired_bootstrap
 from models.recommender import IntArray
-from models.significance import confidence_intervals, paired_bootstrap
 
 __all__ = ["Estimate", "Figure", "Value", "expected_clicks", "value_of"]
 

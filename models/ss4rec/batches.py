@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from models.distributed import Replicas
 from models.recommender import IntArray, Sequences
 from models.sequences import Vocabulary, plan_batches, training_windows
-from models.ss4rec.segments import Segments
+from models.ss4rec.kernels.segments import Segments
+from models.training.distributed import Replicas
 
 __all__ = ["Batch", "TrainingBatches"]
 

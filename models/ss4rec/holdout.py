@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.distributed import Replicas
 from models.recommender import IntArray, Requests
 from models.sequences import Vocabulary, histories
+from models.ss4rec.kernels.scan import Backend
+from models.ss4rec.kernels.segments import Segments
 from models.ss4rec.network import SS4RecNetwork
-from models.ss4rec.scan import Backend
-from models.ss4rec.segments import Segments
+from models.training.distributed import Replicas
 
 __all__ = ["HoldoutRanking", "last_hidden"]
 
@@ -49,7 +49,7 @@ def last_hidden(
 
 
 class HoldoutRanking:
-    """The full ranking of `models.ranking.rank_requests`, for SS4Rec only and with all inputs prepared once.
+    """The full ranking of `models.evaluation.ranking.rank_requests`, for SS4Rec only and with all inputs prepared once.
 
     Each replica ranks every count-th request, and the replicas share their ranks.
     """

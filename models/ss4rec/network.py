@@ -10,9 +10,9 @@ from torch import nn
 
 from configs.settings import SS4RecSettings
 from models.ss4rec.dropout import ByteDropout
+from models.ss4rec.kernels.scan import Backend
+from models.ss4rec.kernels.segments import Segments
 from models.ss4rec.relation_aware import RelationAwareLayer, RelationState
-from models.ss4rec.scan import Backend
-from models.ss4rec.segments import Segments
 from models.ss4rec.time_aware import TimeAwareLayer
 
 __all__ = ["NetworkState", "SS4RecNetwork"]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from configs.settings import SS4RecSettings
-from models.ss4rec.segments import Segments
+from models.ss4rec.kernels.segments import Segments
 
 __all__ = ["precompile"]
 
@@ -62,7 +62,7 @@ def _segments(device: torch.device) -> Segments:
 
 @torch.no_grad()
 def _time(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
-    from models.ss4rec.scan_cuda import _TimeScan
+    from models.ss4rec.kernels.scan_cuda import _TimeScan
 
     states = settings.time_state
     drive = torch.zeros(TOKENS, 2 * states, dtype=dtype, device=device)
@@ -75,8 +75,8 @@ def _time(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) ->
 
 @torch.no_grad()
 def _selective(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
+    from models.ss4rec.kernels.scan_cuda import _SelectiveScan
     from models.ss4rec.relation_aware import RelationAwareLayer
-    from models.ss4rec.scan_cuda import _SelectiveScan
 
     inner, states = settings.expand * settings.width, settings.relation_state
     rank = RelationAwareLayer.rank_of(settings.width)
@@ -97,7 +97,7 @@ def _selective(settings: SS4RecSettings, dtype: torch.dtype, device: torch.devic
 
 @torch.no_grad()
 def _convolution(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
-    from models.ss4rec.scan_cuda import _Convolution
+    from models.ss4rec.kernels.scan_cuda import _Convolution
 
     inner = settings.expand * settings.width
     x = torch.zeros(TOKENS, 2 * inner, dtype=dtype, device=device).chunk(2, dim=1)[0]
@@ -108,7 +108,7 @@ def _convolution(settings: SS4RecSettings, dtype: torch.dtype, device: torch.dev
 
 
 def _loss(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
-    from models.ss4rec.loss import catalogue_cross_entropy
+    from models.ss4rec.kernels.loss import catalogue_cross_entropy
 
     if settings.loss == "cross_entropy":
         hidden = torch.zeros(TOKENS, settings.width, dtype=dtype, device=device)

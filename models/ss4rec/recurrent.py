@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 
 from configs.errors import VersionCorruptError
 from configs.settings.models import SS4RecSettings
-from models.ss4rec.kernels_step import Floats, Weights, advance, products
+from models.ss4rec.kernels.step import Floats, Weights, advance, products
 
 __all__ = ["RecurrentSS4Rec"]
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.ss4rec.scan import Backend, causal_convolution, selective_scan
-from models.ss4rec.segments import Segments
+from models.ss4rec.kernels.scan import Backend, causal_convolution, selective_scan
+from models.ss4rec.kernels.segments import Segments
 
 __all__ = ["RelationAwareLayer", "RelationState"]
 

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from s5 import S5
 from torch import nn
 
-from models.ss4rec.scan import Backend, time_scan
-from models.ss4rec.segments import Segments
+from models.ss4rec.kernels.scan import Backend, time_scan
+from models.ss4rec.kernels.segments import Segments
 
 __all__ = ["TimeAwareLayer"]
 

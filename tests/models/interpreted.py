@@ -20,11 +20,13 @@ import torch
 import torch.nn.functional as F
 
 from configs.settings import EvaluationSettings, SS4RecSettings
-from models.protocol import split
-from models.ss4rec import kernels_cuda, loss, precompile, scan_cuda
+from models.evaluation.protocol import split
+from models.ss4rec import precompile
+from models.ss4rec.kernels import cuda as kernels_cuda
+from models.ss4rec.kernels import loss, scan_cuda
+from models.ss4rec.kernels.scan import causal_convolution, selective_scan, time_scan
 from models.ss4rec.network import SS4RecNetwork
 from models.ss4rec.recommender import SS4Rec
-from models.ss4rec.scan import causal_convolution, selective_scan, time_scan
 from tests import synthetic
 from tests.models.test_scan import assert_backend_agrees, segments
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from models.adamw import AdamW
+from models.training.adamw import AdamW
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
@@ -60,7 +60,7 @@ def test_a_loaded_state_goes_on_alike_and_stays_in_place() -> None:
 
 def test_a_step_does_not_import_torchs_compiler() -> None:
     program = (
-        "import sys, torch; from models.adamw import AdamW; p = torch.nn.Parameter(torch.ones(2)); o = AdamW([p], .1); "
+        "import sys, torch; from models.training.adamw import AdamW; p = torch.nn.Parameter(torch.ones(2)); o = AdamW([p], .1); "
         "p.sum().backward(); o.step(); o.zero_grad(); assert 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

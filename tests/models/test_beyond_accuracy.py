@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.beyond_accuracy import (
+from models.evaluation.beyond_accuracy import (
     Genres,
     beyond_accuracy,
     beyond_accuracy_intervals,
@@ -20,7 +20,7 @@ from models.beyond_accuracy import (
     per_list,
     per_list_intervals,
 )
-from models.ranking import Ranking, head_items
+from models.evaluation.ranking import Ranking, head_items
 from models.recommender import Requests, Sequences
 
 CATALOGUE = np.array([2, 3, 5, 7, 11, 13, 17])

@@ -13,13 +13,13 @@ import torch
 
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, SS4RecSettings
-from models.adamw import AdamW
-from models.cuda_graph import GraphedEpochs
-from models.protocol import Split, split
+from models.evaluation.protocol import Split, split
 from models.sequences import Vocabulary
 from models.ss4rec.batches import TrainingBatches
 from models.ss4rec.recommender import SS4Rec
-from models.training import EagerEpochs
+from models.training.adamw import AdamW
+from models.training.cuda_graph import GraphedEpochs
+from models.training.loop import EagerEpochs
 from tests import synthetic
 
 STEADY = SS4RecSettings(

@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 
 from configs.errors import LostReplicaError, TrainingError
 from configs.settings import EvaluationSettings, ModelSettings, SS4RecSettings
-from models.distributed import Placement, Replicas, joined_replicas, place
+from models.evaluation.protocol import Split, split
+from models.evaluation.ranking import metrics, rank_requests
 from models.loading import placement_of
-from models.protocol import Split, split
-from models.ranking import metrics, rank_requests
 from models.recommender import EpochReport
 from models.ss4rec.recommender import SS4Rec
+from models.training.distributed import Placement, Replicas, joined_replicas, place
 from tests import synthetic
 
 EVEN = SS4RecSettings(

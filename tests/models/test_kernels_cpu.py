@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.compiled import softplus
-from models.ss4rec import kernels_cpu
+from models.ss4rec.kernels import cpu as kernels_cpu
 from tests.models.test_scan import assert_backend_agrees, operations, with_gradients
 from tests.volume import volume
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from configs.settings import EvaluationSettings, PopularitySettings
+from models.evaluation.protocol import Split, split
+from models.evaluation.ranking import rank_requests
 from models.popularity import Popularity
-from models.protocol import Split, split
-from models.ranking import rank_requests
 from models.recommender import EpochReport
 from tests import synthetic
 

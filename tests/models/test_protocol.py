@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from configs.errors import DataRefusedError
 from configs.settings import EvaluationSettings
-from models.protocol import k_core, split
+from models.evaluation.protocol import k_core, split
 from models.recommender import Requests
 from tests import synthetic
 

@@ -15,14 +15,14 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
 
-import models.recbole_models as recbole_models
+import models.recbole_bridge.models as recbole_models
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, PopularitySettings, SS4RecSettings
+from models.evaluation.protocol import Split, split
+from models.evaluation.ranking import metrics, rank_requests
 from models.popularity import Popularity
-from models.protocol import Split, split
-from models.ranking import metrics, rank_requests
-from models.recbole import recbole_config
-from models.recbole_models import RecBoleSequential, SS4RecForRecBole
+from models.recbole_bridge.models import RecBoleSequential, SS4RecForRecBole
+from models.recbole_bridge.ncf import recbole_config
 from models.recommender import EpochReport, Requests
 from models.ss4rec.network import SS4RecNetwork
 from models.ss4rec.recommender import SS4Rec

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from configs.settings import EvaluationSettings, PopularitySettings
-from models.beyond_accuracy import beyond_accuracy
+from models.evaluation.beyond_accuracy import beyond_accuracy
+from models.evaluation.protocol import Split, split
+from models.evaluation.ranking import head_items, metrics, rank_requests
 from models.popularity import Popularity
-from models.protocol import Split, split
-from models.ranking import head_items, metrics, rank_requests
-from models.recbole import recbole_list_metrics, recbole_metrics, recbole_split
+from models.recbole_bridge.ncf import recbole_list_metrics, recbole_metrics, recbole_split
 from models.recommender import Requests, Sequences
 
 SETTINGS = EvaluationSettings(protocol="loo-recbole")
@@ -106,7 +106,7 @@ def test_metrics_equal_recboles_evaluator_before_rounding(ours: Split, sequentia
 
 
 def test_recboles_import_leaves_autograd_as_it_was() -> None:
-    program = "import torch; from models.recbole import neumf; from configs.settings import NCFSettings; neumf(3, 4, NCFSettings()); print(torch.is_anomaly_enabled())"
+    program = "import torch; from models.recbole_bridge.ncf import neumf; from configs.settings import NCFSettings; neumf(3, 4, NCFSettings()); print(torch.is_anomaly_enabled())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("False")
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from s5 import S5
 
 from configs.errors import TrainingError
+from models.ss4rec.kernels.scan import Backend, causal_convolution, resolve_backend, selective_scan, time_scan
+from models.ss4rec.kernels.segments import Segments
 from models.ss4rec.relation_aware import RelationAwareLayer
-from models.ss4rec.scan import Backend, causal_convolution, resolve_backend, selective_scan, time_scan
-from models.ss4rec.segments import Segments
 from models.ss4rec.time_aware import TimeAwareLayer
 from tests.doubles import mamba_kernels
 

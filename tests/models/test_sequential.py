@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from models.sequential import compare_arms, difference_path, mixture_precision, ratio_mismatch, ratio_of_means
+from models.evaluation.sequential import compare_arms, difference_path, mixture_precision, ratio_mismatch, ratio_of_means
 
 ALPHA = 0.05
 RUNS, USERS = 1000, 4000

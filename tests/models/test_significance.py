@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.significance import confidence_interval, confidence_intervals, detectable_difference, holm, paired_bootstrap
+from models.evaluation.significance import (
+    confidence_interval,
+    confidence_intervals,
+    detectable_difference,
+    holm,
+    paired_bootstrap,
+)
 
 
 def test_a_model_against_itself_is_never_better() -> None:

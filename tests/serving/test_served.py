@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from configs.errors import VersionCorruptError
 from configs.settings import NCFSettings, PopularitySettings
-from models.ncf import NCF
+from models.ncf.recommender import NCF
 from models.popularity import Popularity
 from models.version_files import SAMPLE_FILE
 from serving.following import warm

@@ -10,7 +10,7 @@ import pandas as pd
 
 from configs.settings import StoreSettings
 from configs.studies.replay import ReplaySettings
-from models.ranking import MISS
+from models.evaluation.ranking import MISS
 from tasks.replay_feed import Slice
 from tasks.replay_log import PolicyWatch, ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from configs.settings import EvaluationSettings, PopularitySettings
 from infra.stores import LocalStore, Store
+from models.evaluation.protocol import Split, split
 from models.popularity import Popularity
-from models.protocol import Split, split
 from tasks.load_check import SAMPLE_FILE, check_loaded, sample_requests
 from tasks.promotions import champion, promote, rollback
 from tasks.registry import (

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.settings import EvaluationSettings, PopularitySettings
+from models.evaluation.protocol import split
 from models.popularity import Popularity
-from models.protocol import split
 from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 from tasks.audit import AuditRow, audit_model, redraw_ties, render_markdown, retrained
 

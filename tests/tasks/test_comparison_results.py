@@ -5,7 +5,7 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.significance import holm, paired_bootstrap
+from models.evaluation.significance import holm, paired_bootstrap
 from tasks.comparison_results import Cell, significance_matrix
 
 R = 400

@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import GateError
 from configs.settings import FloorSettings, PromotionSettings
-from models.ranking import MISS, Ranking
+from models.evaluation.ranking import MISS, Ranking
 from tasks.decision import Decision
 from tasks.decision_page import render_markdown
 from tasks.gate import Challenger, Champion, GateInputs, decide

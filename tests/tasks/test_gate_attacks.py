@@ -20,7 +20,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from configs.errors import GateError, VersionCorruptError
-from models.ranking import metrics
+from models.evaluation.ranking import metrics
 from tasks import load_check
 from tasks.candidates import read_split
 from tasks.decision import Decision

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from models.ranking import Ranking
+from models.evaluation.ranking import Ranking
 from tasks.decision import Decision
 from tasks.gate import decide
 from tests.tasks.test_gate import USERS, inputs, ranking, replace_settings

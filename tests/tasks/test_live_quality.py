@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from configs.errors import VersionCorruptError
 from configs.settings import DriftSettings, EvaluationSettings
-from models.ranking import per_request
-from models.significance import clustered_means, confidence_interval
+from models.evaluation.ranking import per_request
+from models.evaluation.significance import clustered_means, confidence_interval
 from tasks.datasets import read_table
 from tasks.drift_checks import decided
 from tasks.live_quality import live_check, live_quality, live_requests, measured

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.protocol import Split
-from models.ranking import Ranking, metrics, rank_requests
+from models.evaluation.protocol import Split
+from models.evaluation.ranking import Ranking, metrics, rank_requests
 from tasks.recsys_report import Shown, recommendations_page
 from tests import synthetic
 from tests.models.test_ranking import Fixed

@@ -8,7 +8,7 @@ import pandas as pd
 
 from configs.settings import EvaluationSettings
 from infra.stores import LocalStore
-from models.ranking import MISS
+from models.evaluation.ranking import MISS
 from tasks.registry import ModelRef
 from tasks.replay_live import rank_live, same_files
 from tests import synthetic

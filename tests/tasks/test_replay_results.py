@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs.errors import AlreadyExistsError, VersionCorruptError
-from models.ranking import per_request
+from models.evaluation.ranking import per_request
 from tasks.replay_figures import colours, differences_svg, quality_svg
 from tasks.replay_log import ReplayLog
 from tasks.replay_page import difference_rows, found_after, headline, policy_rows, render_html, render_markdown, write_report

@@ -12,7 +12,7 @@ import torch
 
 from configs.errors import AlreadyExistsError, SettingsError, TrainingError
 from configs.studies.search import SearchSettings
-from models.protocol import Split
+from models.evaluation.protocol import Split
 from models.recommender import EpochReport
 from tasks import search
 from tasks.search import TrialRecord, begin, best_settings, conclude, progress, work

@@ -11,8 +11,8 @@ import torch
 import triton
 import triton.language as tl
 
-from models.ss4rec import kernels_cuda
-from models.ss4rec.segments import Segments
+from models.ss4rec.kernels import cuda as kernels_cuda
+from models.ss4rec.kernels.segments import Segments
 
 __all__ = ["causal_convolution", "selective_scan", "time_scan"]
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from configs.errors import TrainingError
-from models.ss4rec.segments import Segments
+from models.ss4rec.kernels.segments import Segments
 
 __all__ = ["Backend", "ScanSetting", "causal_convolution", "linear_scan", "resolve_backend", "selective_scan", "time_scan"]
 
@@ -93,7 +93,7 @@ def time_scan(
     if len(drive) == 0:
         return drive, start
     if backend == "cuda":
-        from models.ss4rec import scan_cuda
+        from models.ss4rec.kernels import scan_cuda
 
         return scan_cuda.time_scan(drive, intervals, rate_re, rate_im, log_step, segments, start)
     decay, hold = _discretise(intervals, rate_re, rate_im, log_step)
@@ -101,7 +101,7 @@ def time_scan(
     if backend == "reference":
         h, final = linear_scan(_as_complex(decay), _as_complex(b), segments, _as_complex(start))
         return _as_pairs(h), _as_pairs(final)
-    from models.ss4rec import scan_cpu
+    from models.ss4rec.kernels import scan_cpu
 
     return scan_cpu.complex_scan(decay, b, segments.offsets, start)
 
@@ -136,7 +136,7 @@ def selective_scan(
     if len(u) == 0:
         return u, start
     if backend == "cuda":
-        from models.ss4rec import scan_cuda
+        from models.ss4rec.kernels import scan_cuda
 
         return scan_cuda.selective_scan(u, delta, gate, a_log, b, c, skip, delta_bias, segments, start)
     step, rate = F.softplus(delta + delta_bias), -a_log.exp()
@@ -145,7 +145,7 @@ def selective_scan(
         h, final = linear_scan(decay, (step * u)[..., None] * b[:, None, :], segments, start)
         y = (h * c[:, None, :]).sum(-1)
     else:
-        from models.ss4rec import scan_cpu
+        from models.ss4rec.kernels import scan_cpu
 
         y, final = scan_cpu.selective_scan(u, step, rate, b, c, segments.offsets, start)
     return (y + skip * u) * F.silu(gate), final
@@ -168,7 +168,7 @@ def causal_convolution(
     zeros.
     """
     if backend == "cuda" and start is None and len(x):
-        from models.ss4rec import scan_cuda
+        from models.ss4rec.kernels import scan_cuda
 
         return scan_cuda.causal_convolution(x, weight, bias, segments)
     taps = weight.shape[1]

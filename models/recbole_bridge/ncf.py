@@ -1,6 +1,6 @@
 """RecBole (1.2.1), isolated in one module: its NeuMF, its split and its evaluator.
 
-Only `models.recbole_models` also imports RecBole. It provides SS4Rec as a RecBole model (`SS4RecForRecBole`) and RecBole's own
+Only `models.recbole_bridge.models` also imports RecBole. It provides SS4Rec as a RecBole model (`SS4RecForRecBole`) and RecBole's own
 models as a `Recommender` (`RecBoleSequential`).
 
 RecBole reads global state, writes folders into the working directory and needs three names that numpy 2 removed. This module

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from models.ranking import FloatArray, Ranking, columns_of, head_items
+from models.evaluation.ranking import FloatArray, Ranking, columns_of, head_items
+from models.evaluation.significance import confidence_intervals
 from models.recommender import IntArray, Requests, Sequences
-from models.significance import confidence_intervals
 
 __all__ = ["Genres", "beyond_accuracy", "beyond_accuracy_intervals", "genres_of", "per_list", "per_list_intervals"]
 

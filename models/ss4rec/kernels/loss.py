@@ -123,7 +123,7 @@ def _on_cpu(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, s
 def _on_cuda(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, smoothing: float, total: torch.Tensor) -> Triple:
     import triton
 
-    from models.ss4rec.loss_cuda import softmax_gradient
+    from models.ss4rec.kernels.loss_cuda import softmax_gradient
 
     count, items = len(hidden), len(weight)
     rows = max(1, min(count, CUDA_ELEMENTS // items))

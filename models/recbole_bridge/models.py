@@ -24,12 +24,12 @@ from torch import nn
 
 from configs.errors import TrainingError
 from configs.settings import SS4RecSettings
-from models.recbole import ITEM, USER, _prepare, recbole_config
+from models.recbole_bridge.ncf import ITEM, USER, _prepare, recbole_config
 from models.recommender import EpochReport, FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 from models.sequences import Vocabulary, histories
-from models.ss4rec.loss import catalogue_cross_entropy, gbce, sampled_softmax
-from models.ss4rec.scan import resolve_backend
-from models.ss4rec.segments import Segments
+from models.ss4rec.kernels.loss import catalogue_cross_entropy, gbce, sampled_softmax
+from models.ss4rec.kernels.scan import resolve_backend
+from models.ss4rec.kernels.segments import Segments
 
 _prepare()
 

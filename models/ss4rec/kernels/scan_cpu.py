@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from models.ss4rec import kernels_cpu
+from models.ss4rec.kernels import cpu as kernels_cpu
 
 __all__ = ["complex_scan", "selective_scan"]
 

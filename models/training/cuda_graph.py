@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from configs.errors import TrainingError
-from models.adamw import AdamW
-from models.distributed import Replicas
-from models.training import WeightAverage, describe_nonfinite
+from models.training.adamw import AdamW
+from models.training.distributed import Replicas
+from models.training.loop import WeightAverage, describe_nonfinite
 
 __all__ = ["GraphedEpochs"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.ss4rec.kernels_cuda import LOG2_E
+from models.ss4rec.kernels.cuda import LOG2_E
 
 __all__ = ["softmax_gradient"]
 

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from configs.errors import TrainingError
-from models.distributed import Replicas
 from models.recommender import EpochReport, FitReport, OnEpoch
+from models.training.distributed import Replicas
 
 __all__ = [
     "EagerEpochs",
@@ -38,7 +38,7 @@ CHECKPOINT = "checkpoint.pt"
 
 
 class Optimizer(Protocol):
-    """The optimizer interface: `models.adamw.AdamW` and torch's own optimizers implement it."""
+    """The optimizer interface: `models.training.adamw.AdamW` and torch's own optimizers implement it."""
 
     def zero_grad(self) -> None: ...
     def step(self) -> Any: ...

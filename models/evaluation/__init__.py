@@ -1,0 +1,1 @@
+"""The evaluation protocol, full ranking, metrics, and their statistics."""

@@ -1,0 +1,1 @@
+"""NCF (He et al. 2017), the baseline."""

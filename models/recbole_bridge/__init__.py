@@ -1,0 +1,1 @@
+"""RecBole: its models behind our interface, and SS4Rec as a RecBole model."""
