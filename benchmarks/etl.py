@@ -158,7 +158,7 @@ def _release(source: str, path: str, times: int) -> dict[str, Any]:
     """Process a MovieLens release with default settings. Return its counts, and the seconds without process start."""
     from configs.settings import DataSettings, ValidationSettings
     from configs.settings.etl import EtlSettings
-    from infra.stores import LocalStore
+    from infra.storage.local import LocalStore
     from tasks.datasets import write_dataset
     from tasks.ingest import locate
     from tasks.release import building

@@ -25,7 +25,7 @@ ROLE = {"userId": "user_id", "movieId": "movie_id"}
 def ours(source: Path, folder: Path) -> None:
     """Run the same steps as the flow `etl`, without Prefect."""
     from configs.settings.etl import EtlSettings
-    from infra.stores import LocalStore
+    from infra.storage.local import LocalStore
     from tasks.datasets import write_dataset
     from tasks.ingest import locate
     from tasks.release import building

@@ -148,7 +148,7 @@ def _land(root: Path) -> dict[str, Any]:
     from configs.settings import ValidationSettings
     from configs.settings.landing import LandingSettings
     from infra.landing_zone import FolderZone
-    from infra.stores import LocalStore
+    from infra.storage.local import LocalStore
     from tasks.landing import land
 
     store, zone, options = LocalStore(root / "store"), FolderZone(root / "zone"), LandingSettings(settle_s=0)
@@ -170,7 +170,7 @@ def _rewrite(root: Path) -> dict[str, Any]:
 
 
 def _read(root: Path) -> dict[str, Any]:
-    from infra.stores import LocalStore
+    from infra.storage.local import LocalStore
     from tasks.datasets import list_datasets, read_table
 
     store = LocalStore(root / "store")
@@ -182,7 +182,7 @@ def _read(root: Path) -> dict[str, Any]:
 
 def _compact(root: Path) -> dict[str, Any]:
     from configs.settings.landing import LandingSettings
-    from infra.stores import LocalStore
+    from infra.storage.local import LocalStore
     from tasks.compaction import compact
 
     clock = _Clock()

@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks.data import load_split
 from benchmarks.report import hardware, write_json
 from configs.settings import PromotionSettings, RetrainSettings
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from models.ss4rec.recommender import SS4Rec
 from tasks.load_check import SAMPLE_FILE, sample_requests
 from tasks.promotions import history, promote

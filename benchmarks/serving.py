@@ -35,7 +35,7 @@ from benchmarks.report import hardware, skip, write_json
 from benchmarks.serving_plain import KIND
 from benchmarks.serving_world import NAME, fill_redis, free_port, histories, publish_drawn, redis_server, running
 from configs.serving.server import ServingSettings, StateSettings
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from serving.served import ServedModel
 
 STEADY_RATE, STEADY_CONNECTIONS = 1000, 64

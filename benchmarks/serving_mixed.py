@@ -33,7 +33,7 @@ from benchmarks.report import hardware, write_json
 from benchmarks.serving_world import NAME, free_port, histories, publish_drawn, redis_server, running
 from configs.serving.server import ServingSettings, StateSettings
 from infra.promotion_log import champion, newest
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from serving.engine import Engine, Models
 from serving.experiments import Assignment
 from serving.jobs import Answer, HistoryEvent, RecommendJob

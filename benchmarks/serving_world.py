@@ -26,7 +26,7 @@ import torch
 
 from configs.serving.server import RedisSettings, ServingSettings, StateSettings
 from configs.settings import SS4RecSettings
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from models.recommender import IntArray, Requests, Sequences
 from models.ss4rec.recommender import SS4Rec
 from serving.served import ServedModel

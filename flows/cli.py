@@ -83,7 +83,7 @@ def etl(
     from dataclasses import asdict
 
     from flows.etl import etl as flow
-    from infra.stores import open_store
+    from infra.storage.local import open_store
     from tasks.landing_log import LandingLog
 
     log = LandingLog(open_store(settings.store), settings.data.dataset_name)
@@ -218,7 +218,7 @@ def rollback(
     """
     settings = settings_of(config, set_)
     # Call the task's plain function instead of the flow: it takes a tenth of the time, and works when Prefect does not.
-    from infra.stores import open_store
+    from infra.storage.local import open_store
     from tasks.rollback import roll_back
 
     _announce(roll_back(open_store(settings.store), settings.model_name, to, reason, settings.promotion), json_file)

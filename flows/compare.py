@@ -14,7 +14,7 @@ from configs.studies.comparison import CompareSettings
 from flows.datasets import chosen_dataset
 from flows.etl import etl
 from infra.locks import run_lock
-from infra.stores import open_store
+from infra.storage.local import open_store
 from tasks.comparison import begin_comparison, missing_runs, pinned_dataset
 from tasks.comparison_results import Comparison, Failure, IncompleteComparisonError
 from tasks.datasets import DatasetRef

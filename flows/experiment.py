@@ -93,7 +93,7 @@ def report(
     Example: recsys experiment report longer-memory --experiments experiments.yaml --outcomes outcomes.csv
     """
     experiment = _named(_file(experiments), name, experiments)
-    from infra.stores import open_store
+    from infra.storage.local import open_store
     from serving.experiment_page import arm_rows, check_rows, render_html, versus_rows
     from serving.experiment_report import read_outcomes, report_experiment
     from serving.exposures import read_exposures, stored_exposures

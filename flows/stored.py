@@ -9,7 +9,7 @@ import typer
 from flows.console import Config, Json, Set, plain, settings_of, table, write_json
 
 if TYPE_CHECKING:
-    from infra.stores import Store
+    from infra.storage.local import Store
     from tasks.landing_log import LogEntry
 
 __all__ = ["app", "show_accounts"]
@@ -28,7 +28,7 @@ def models(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
-    from infra.stores import open_store
+    from infra.storage.local import open_store
     from tasks.promotions import history
     from tasks.registry import list_versions
 
@@ -72,7 +72,7 @@ def show(
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
-    from infra.stores import open_store
+    from infra.storage.local import open_store
     from tasks.promotions import history
     from tasks.registry import list_decisions, model_ref, read_decision, read_manifest
 
@@ -124,7 +124,7 @@ def landing(
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
-    from infra.stores import open_store
+    from infra.storage.local import open_store
     from tasks.landing_log import LandingLog
 
     entries = LandingLog(open_store(settings.store), settings.data.dataset_name).entries()[-last:]
@@ -162,7 +162,7 @@ def list_versions(context: typer.Context, config: Config = None, set_: Set = Non
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
-    from infra.stores import open_store
+    from infra.storage.local import open_store
     from tasks.datasets import list_datasets
 
     refs = list_datasets(open_store(settings.store))
@@ -189,7 +189,7 @@ def prune(
     Example: recsys datasets prune --keep 5 --yes
     """
     settings = settings_of(config, set_)
-    from infra.stores import open_store
+    from infra.storage.local import open_store
     from tasks import retention
 
     store = open_store(settings.store)
@@ -217,7 +217,7 @@ def audit(
     Example: recsys audit champion --retrain
     """
     settings = settings_of(config, set_)
-    from infra.stores import open_store
+    from infra.storage.local import open_store
     from tasks.audit import audit_version
     from tasks.registry import model_ref
 

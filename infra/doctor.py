@@ -90,7 +90,7 @@ def _version(package: str) -> str:
 
 def _store(settings: StoreSettings, model_name: str) -> Finding:
     from infra.promotion_log import champion
-    from infra.stores import open_store
+    from infra.storage.local import open_store
 
     quick = settings.model_copy(update={"timeout_s": ANSWER_S, "attempts": 1})
     try:

@@ -26,7 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from configs.errors import AlreadyExistsError, SourceError, StoreError
 from configs.serving.experiments import ExposureSettings
-from infra.stores import Store
+from infra.storage.local import Store
 
 __all__ = ["Exposure", "ExposureLog", "read_exposures", "stored_exposures"]
 

@@ -26,7 +26,7 @@ from configs.errors import (
 )
 from configs.serving.server import ServingSettings
 from infra.promotion_log import Promotion, history, newest, refuse_edited
-from infra.stores import Store
+from infra.storage.local import Store
 from infra.versions import fetch_version, model_ref, read_manifest
 from serving.engine import Models
 from serving.served import Plan, ServedModel

@@ -11,7 +11,7 @@ from functools import partial
 
 from configs.serving.experiments import ExposureSettings
 from configs.serving.server import ServingSettings
-from infra.stores import open_store
+from infra.storage.local import open_store
 from serving.batcher import Batcher
 from serving.engine import CHAMPION, Engine, Models
 from serving.experiments import Assignment, Experiments

@@ -29,7 +29,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.settings import EvaluationSettings, ModelSettings
-from infra.stores import Store
+from infra.storage.local import Store
 from models.evaluation.protocol import ORDERINGS, Ordering, Split, split
 from models.evaluation.ranking import metrics, per_request, rank_requests
 from models.evaluation.significance import confidence_interval, paired_bootstrap

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from configs.settings import EvaluationSettings, ModelSettings, RetrainSettings
-from infra.stores import Store, open_store
+from infra.storage.local import Store, open_store
 from models.evaluation.protocol import Split, split
 from models.loading import CandidateKind, make_recommender, placement_of
 from models.recommender import EpochReport, FitReport, OnEpoch, Recommender

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
 from configs.settings.landing import LandingSettings
-from infra.stores import Store
+from infra.storage.local import Store
 from tasks.dataset_parts import Layout, Part, PartFiles, PartWriter, merged_chunks
 from tasks.datasets import DatasetRef, load_dataset_ref
 from tasks.event_digest import EventDigest

@@ -24,7 +24,7 @@ import pandas as pd
 from configs.errors import AlreadyExistsError, ComparisonError, NotFoundError, SettingsError, VersionCorruptError
 from configs.redaction import safe_settings
 from configs.studies.comparison import CompareSettings, EntrySettings
-from infra.stores import Store
+from infra.storage.local import Store
 from models.evaluation.beyond_accuracy import beyond_accuracy
 from models.evaluation.ranking import Ranking, metrics, per_request_metrics, rank_requests
 from models.evaluation.significance import confidence_intervals

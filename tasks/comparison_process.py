@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from configs.studies.comparison import CompareSettings, EntrySettings
-from infra.stores import open_store
+from infra.storage.local import open_store
 from models.loading import placement_of
 from models.recommender import OnEpoch
 from tasks.comparison import run_entry

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from configs.errors import ComparisonError, NotFoundError
 from configs.studies.comparison import CompareSettings, EntrySettings
-from infra.stores import Store
+from infra.storage.local import Store
 from models.evaluation.ranking import per_request_metrics
 from models.evaluation.significance import confidence_intervals, holm, paired_bootstrap
 from tasks.comparison import StoredRun, read_run, refuse_other_requests

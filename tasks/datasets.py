@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
-from infra.stores import Store
+from infra.storage.local import Store
 from tasks import landed_versions
 from tasks.drift_reference import Quarantine
 from tasks.release import Release

@@ -23,7 +23,7 @@ from configs.runpod import TrainingPlaceSettings
 from configs.settings import RetrainSettings
 from infra.runpod.cost import PodCost
 from infra.runpod.prefect_runs import account_filter, accounts_in
-from infra.stores import open_store
+from infra.storage.local import open_store
 from tasks import artifacts
 from tasks.candidates import Candidate, candidate_kinds
 from tasks.datasets import DatasetRef

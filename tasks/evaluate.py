@@ -14,7 +14,7 @@ import pandas as pd
 
 from configs.errors import GateError, NotFoundError, VersionCorruptError
 from configs.settings import EvaluationSettings, RetrainSettings
-from infra.stores import Store
+from infra.storage.local import Store
 from models.evaluation.beyond_accuracy import beyond_accuracy_intervals, genres_of
 from models.evaluation.protocol import Split
 from models.evaluation.ranking import Ranking, metrics, per_request_metrics, rank_requests, slices

@@ -15,7 +15,7 @@ from prefect.logging import get_run_logger
 
 from configs.studies.comparison import CompareSettings
 from configs.studies.search import SearchSettings
-from infra.stores import open_store
+from infra.storage.local import open_store
 from models.recommender import EpochReport
 from tasks import artifacts, search, track
 from tasks.comparison import read_record, run_plan

@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from configs.errors import NotFoundError, TrainingError, VersionCorruptError
-from infra.stores import Store
+from infra.storage.local import Store
 from infra.versions import MOST_JSON, Digest, FileName, fetch_version, read_json
 from tasks.candidates import Candidate, CandidateKind
 from tasks.registry import collect_lineage

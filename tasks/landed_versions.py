@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import VersionCorruptError
-from infra.stores import Store
+from infra.storage.local import Store
 from tasks.dataset_parts import Layout, PartFiles, StoredFile, merged_events
 from tasks.descriptions import Kind, public
 from tasks.event_digest import EventDigest

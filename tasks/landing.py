@@ -15,7 +15,7 @@ from configs.settings import ValidationSettings
 from configs.settings.etl import EtlSettings
 from configs.settings.landing import LandingSettings
 from infra.landing_zone import LandingZone
-from infra.stores import Store
+from infra.storage.local import Store
 from tasks.dataset_parts import PartFiles
 from tasks.datasets import DatasetRef, load_dataset_ref
 from tasks.landed_versions import content_of, landed_manifest

@@ -17,7 +17,7 @@ from configs.errors import NotFoundError, SourceError
 from configs.settings import ValidationSettings
 from configs.settings.landing import LandingSettings
 from infra.landing_zone import Delivery, LandingZone
-from infra.stores import Store
+from infra.storage.local import Store
 from tasks.descriptions import DescriptionFile, description_kind, read_descriptions
 from tasks.event_files import open_event_file
 from tasks.landing_log import FileKind, file_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from infra.stores import Store
+from infra.storage.local import Store
 from tasks.datasets import DatasetRef, quarantine_of, read_manifest
 from tasks.drift_reference import Quarantine
 from tasks.landing_log import LandingLog

@@ -11,7 +11,7 @@ from configs.settings import DataSettings, StoreSettings, ValidationSettings
 from configs.settings.etl import EtlSettings
 from configs.settings.landing import LandingSettings
 from infra.landing_zone import open_zone
-from infra.stores import open_store
+from infra.storage.local import open_store
 from tasks import artifacts
 from tasks.compaction import compact
 from tasks.datasets import DatasetRef

@@ -10,7 +10,7 @@ import pandas as pd
 
 from configs.errors import NotFoundError
 from configs.settings.landing import LandingSettings
-from infra.stores import Store
+from infra.storage.local import Store
 from tasks.dataset_parts import Layout, Part, PartFiles, StoredFile, merged_events
 from tasks.datasets import list_datasets, read_manifest
 from tasks.descriptions import TABLES, Kind, described, public, rated, seeded

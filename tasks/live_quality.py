@@ -17,7 +17,7 @@ import pandas as pd
 
 from configs.errors import VersionCorruptError
 from configs.settings import DriftSettings, EvaluationSettings
-from infra.stores import Store
+from infra.storage.local import Store
 from models.evaluation.protocol import exact_order
 from models.evaluation.ranking import per_request, rank_requests
 from models.evaluation.significance import clustered_means

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from configs.errors import VersionCorruptError
 from configs.settings import PromotionSettings
-from infra.stores import Store
+from infra.storage.local import Store
 from models.version_files import SAMPLE_FILE
 from tasks.registry import ModelRef, StagedVersion, fetch_version, read_manifest
 

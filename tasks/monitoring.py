@@ -11,7 +11,7 @@ from pathlib import Path
 
 from configs.errors import NotFoundError
 from configs.settings import DriftSettings, MonitoringSettings
-from infra.stores import Store
+from infra.storage.local import Store
 from tasks.datasets import DatasetRef, load_dataset_ref, read_table
 from tasks.drawing import LOG, drawn
 from tasks.drift import DriftResult, Reference, detect_drift, newest_slice, reference_of, window_of, with_checks

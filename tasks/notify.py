@@ -11,7 +11,7 @@ from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
 from configs.settings import StoreSettings
-from infra.stores import open_store
+from infra.storage.local import open_store
 from tasks.decision import Decision
 from tasks.drawing import drawn
 from tasks.notices import Notice, champion_notice, decision_notice

@@ -22,7 +22,7 @@ from configs.errors import (
     StoreUnavailableError,
 )
 from infra.promotion_log import Promotion, PromotionKind, champion, entry_key, history, read_entry, refuse_edited
-from infra.stores import Store
+from infra.storage.local import Store
 from infra.versions import ModelRef, model_ref, read_manifest, verify_files
 
 __all__ = ["Promotion", "champion", "history", "promote", "rollback"]

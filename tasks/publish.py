@@ -13,7 +13,7 @@ from configs.errors import AlreadyExistsError, GateError, TrainingError, Version
 from configs.loading import merged
 from configs.redaction import safe_settings
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
-from infra.stores import Store
+from infra.storage.local import Store
 from models.evaluation.beyond_accuracy import beyond_accuracy
 from models.evaluation.protocol import Split
 from models.evaluation.ranking import slices

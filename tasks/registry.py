@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
-from infra.stores import Store
+from infra.storage.local import Store
 from infra.versions import (
     DECISION,
     MOST_JSON,

@@ -16,7 +16,7 @@ from configs.redaction import safe_settings
 from configs.settings import RetrainSettings
 from configs.studies.replay import ReplaySettings
 from infra.locks import run_lock
-from infra.stores import Store
+from infra.storage.local import Store
 from tasks.datasets import DatasetRef, load_dataset_ref, read_table
 from tasks.ingest import ingest
 from tasks.landing_log import LandingLog

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from configs.settings import EvaluationSettings
-from infra.stores import Store
+from infra.storage.local import Store
 from models.evaluation.ranking import rank_requests
 from models.loading import load_recommender
 from models.recommender import IntArray, Requests

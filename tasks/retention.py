@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from configs.errors import VersionCorruptError
-from infra.stores import Store
+from infra.storage.local import Store
 from tasks.dataset_parts import Layout
 from tasks.datasets import DatasetRef, list_datasets, read_manifest
 from tasks.landed_versions import FORMAT

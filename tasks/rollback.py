@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from configs.errors import VersionCorruptError
 from configs.settings import PromotionSettings
-from infra.stores import Store
+from infra.storage.local import Store
 from tasks.load_check import check_version
 from tasks.promotions import Promotion, rollback
 from tasks.registry import ModelRef

@@ -26,7 +26,7 @@ from configs.errors import SettingsError, TrainingError
 from configs.settings import RetrainSettings, SearchOrigin
 from configs.studies.search import SearchSettings
 from infra.locks import turn
-from infra.stores import Store
+from infra.storage.local import Store
 from infra.study_storage import answering, open_storage, shown
 from models.recommender import OnEpoch
 from models.search import METRIC, TrialData, make_pruner, make_sampler, run_trial

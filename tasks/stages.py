@@ -33,7 +33,7 @@ from configs.settings import (
 )
 from configs.settings.etl import EtlSettings
 from infra.automations import DRIFT_DETECTED, model_resource
-from infra.stores import open_store
+from infra.storage.local import open_store
 from models.recommender import EpochReport
 from tasks import artifacts, publish, track
 from tasks.candidates import Candidate, CandidateKind, train_candidate

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from models.loading import load_recommender
 from tasks.registry import fetch_version, read_manifest, stage
 from tests.tasks.stored import NAME, NOW, sealed

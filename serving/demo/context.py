@@ -10,7 +10,7 @@ import streamlit as st
 
 from configs.serving.demo import DemoSettings
 from infra.promotion_log import Promotion
-from infra.stores import open_store
+from infra.storage.local import open_store
 from infra.versions import ModelRef
 from serving.demo.explained import LoadedVersion
 from serving.demo.look import short

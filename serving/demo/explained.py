@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
 
-from infra.stores import Store
+from infra.storage.local import Store
 from infra.versions import ModelRef, fetch_version, read_manifest
 from models.loading import load_recommender
 from models.recommender import Recommender, Requests

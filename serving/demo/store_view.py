@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from configs.errors import NotFoundError, VersionCorruptError
 from infra.promotion_log import Promotion, history
-from infra.stores import Store
+from infra.storage.local import Store
 from infra.versions import ModelRef, differing, list_versions, read_json, read_manifest
 
 __all__ = ["DriftRecord", "Histories", "StoreView"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import AlreadyExistsError, NotFoundError, StoreError
-from infra.stores import LocalStore, Store
+from infra.storage.local import LocalStore, Store
 
 
 def check_contract(store: Store, folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from configs.errors import AlreadyExistsError
 from configs.settings import StoreSettings
-from infra.stores import open_store
+from infra.storage.local import open_store
 from tasks.promotions import champion, promote
 from tasks.registry import Lineage, seal, stage
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.settings import StoreSettings
-from infra.stores import LocalStore, Store, open_store
+from infra.storage.local import LocalStore, Store, open_store
 from infra.versions import list_versions, read_manifest, verify_files
 from tasks.promotions import champion, history
 from tasks.registry import collect_lineage, read_decision

@@ -13,7 +13,7 @@ from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from flows import cli
 from flows.console import table
-from infra.stores import open_store
+from infra.storage.local import open_store
 
 
 def recsys(*arguments: str) -> int:

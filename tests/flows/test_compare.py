@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import StateType
 from configs.errors import SettingsError
 from configs.studies.comparison import CompareSettings
 from flows.compare import compare
-from infra.stores import open_store
+from infra.storage.local import open_store
 from tests import synthetic
 from tests.flows.conftest import artifact_keys
 from tests.flows.test_cli import recsys

@@ -16,7 +16,7 @@ from configs.settings import RetrainSettings
 from flows.etl import etl
 from flows.monitor import monitor
 from flows.retrain import retrain
-from infra.stores import open_store
+from infra.storage.local import open_store
 from tasks.artifacts import show_landing
 from tasks.datasets import list_datasets, read_manifest, read_table
 from tasks.landing import Landing

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from configs.errors import SettingsError
 from configs.serving.experiments import ExposureSettings
 from flows.cli import app
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from serving.experiments import Experiments
 from serving.exposures import ExposureLog
 from serving.rules import Rules

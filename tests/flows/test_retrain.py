@@ -23,7 +23,7 @@ from flows.retrain import retrain
 from flows.rollback import rollback
 from flows.train import train
 from infra.locks import run_lock
-from infra.stores import open_store
+from infra.storage.local import open_store
 from tasks.drift import DriftResult
 from tasks.promotions import champion, history
 from tasks.publish import promote_version
@@ -178,7 +178,7 @@ def test_a_version_is_judged_later_by_the_gate_that_it_was_trained_for(make_sett
 def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not(make_settings: Make, first_run: FirstRun) -> None:
     settings = make_settings()
     program = (
-        "import os, signal, sys; from configs.settings import RetrainSettings; from infra.stores import open_store\n"
+        "import os, signal, sys; from configs.settings import RetrainSettings; from infra.storage.local import open_store\n"
         "from tasks.candidates import train_candidate\n"
         "s = RetrainSettings.model_validate_json(sys.argv[1])\n"
         "from tasks.ingest import ingest; from tasks.validate import validate; from tasks.features import build_features\n"

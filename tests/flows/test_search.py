@@ -17,7 +17,7 @@ from configs.studies.search import SearchSettings
 from flows.etl import etl
 from flows.search import search
 from infra.locks import run_lock
-from infra.stores import open_store
+from infra.storage.local import open_store
 from tasks.promotions import champion
 from tasks.registry import list_versions, read_manifest
 from tests.flows.conftest import artifact_keys

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from configs.settings import StoreSettings
-from infra.s3 import S3Store
-from infra.stores import LocalStore, open_store
+from infra.storage.local import LocalStore, open_store
+from infra.storage.s3 import S3Store
 from tasks.promotions import champion, promote
 from tasks.registry import list_versions, read_manifest, verify_files
 from tests.doubles.dying_s3 import publish_dying

@@ -14,7 +14,7 @@ from distributed import LocalCluster
 from configs.errors import DataRefusedError, SettingsError, SourceError
 from configs.settings import DataSettings, ValidationSettings
 from configs.settings.etl import EtlSettings
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tasks.datasets import read_manifest, read_table, write_dataset
 from tasks.ingest import locate
 from tasks.release import building

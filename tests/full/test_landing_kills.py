@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pandas.testing import assert_frame_equal
 
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tasks.compaction import compact
 from tasks.datasets import DatasetRef, list_datasets, verify_dataset
 from tests.doubles.random_kills import killed_after, seconds_of

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tests import synthetic
 from tests.flows.conftest import LEAN
 

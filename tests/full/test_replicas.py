@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from configs.errors import NotFoundError, TrainingError
 from configs.settings import RetrainSettings
-from infra.stores import open_store
+from infra.storage.local import open_store
 from models.recommender import EpochReport
 from tasks.candidates import Candidate, train_candidate
 from tasks.datasets import DatasetRef, load_dataset_ref, write_dataset
@@ -185,7 +185,7 @@ def test_work_is_for_its_user_alone_and_on_no_command_line(tmp_path: Path, tempo
 PARENT = """
 import os, signal, sys
 from configs.settings import RetrainSettings
-from infra.stores import open_store
+from infra.storage.local import open_store
 from tasks.candidates import train_candidate
 from tasks.datasets import load_dataset_ref
 settings = RetrainSettings.model_validate_json(sys.argv[1])

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from configs.settings import RetrainSettings
-from infra.stores import open_store
+from infra.storage.local import open_store
 from tasks.registry import list_versions, read_manifest
 from tests.full.rented import World, a_world, wait_until
 from tests.full.test_prefect_server import RECSYS, settings_of

@@ -11,8 +11,8 @@ import pytest
 
 from configs.errors import AlreadyExistsError, StoreDeniedError
 from configs.settings import PromotionSettings, StoreSettings
-from infra.s3 import S3Store
-from infra.stores import LocalStore, open_store
+from infra.storage.local import LocalStore, open_store
+from infra.storage.s3 import S3Store
 from tasks.load_check import check_version
 from tasks.promotions import champion, promote
 from tests.doubles.contract import check_contract, check_one_winner

@@ -26,7 +26,7 @@ from playwright.sync_api import Page, expect
 
 from configs.settings import StoreSettings
 from infra.local_stack.stack import Running, local_stack
-from infra.stores import Store, open_store
+from infra.storage.local import Store, open_store
 from infra.trainer_keys import read_credentials
 from tasks.promotions import history
 from tasks.registry import list_versions, read_manifest

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from serving.api import create_app
 from tests.serving.versions import draw, promote_version, publish, settings_of
 from tests.volume import volume

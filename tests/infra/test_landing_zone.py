@@ -10,7 +10,7 @@ import pytest
 from configs.errors import NotFoundError, SettingsError, SourceError, StoreDeniedError, StoreUnavailableError
 from configs.settings import StoreSettings
 from infra.landing_zone import Delivery, FolderZone, LandingZone, open_zone
-from infra.stores import open_store
+from infra.storage.local import open_store
 from tasks.datasets import read_table, verify_dataset
 from tasks.landing import land
 from tests.doubles.moto_s3 import moto_s3

@@ -18,8 +18,8 @@ from configs.errors import (
     StoreUnavailableError,
 )
 from configs.settings import StoreSettings
-from infra import s3
-from infra.s3 import S3Store
+from infra.storage import s3
+from infra.storage.s3 import S3Store
 
 Reply = tuple[int, str]  # status, error code
 

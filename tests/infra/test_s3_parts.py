@@ -16,9 +16,9 @@ import pytest
 
 from configs.errors import AlreadyExistsError, StoreUnavailableError
 from configs.settings import StoreSettings
-from infra import s3_parts
-from infra.s3 import S3Store
-from infra.s3_parts import Upload
+from infra.storage import s3_multipart as s3_parts
+from infra.storage.s3 import S3Store
+from infra.storage.s3_multipart import Upload
 from tests.doubles.moto_s3 import moto_s3
 
 MB = 1 << 20

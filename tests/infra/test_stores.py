@@ -27,7 +27,7 @@ from configs.errors import (
     StoreUnavailableError,
 )
 from configs.settings import StoreSettings
-from infra.stores import LocalStore, Store, check_key, open_store
+from infra.storage.local import LocalStore, Store, check_key, open_store
 from tests.doubles.contract import check_contract, check_one_winner, create_as
 from tests.doubles.forks import forks
 from tests.doubles.moto_s3 import moto_s3
@@ -80,7 +80,7 @@ def test_of_many_processes_one_wins(tmp_path: Path) -> None:
 
 def test_a_killed_writer_leaves_no_part_of_an_object(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from infra.stores import LocalStore; s = LocalStore(Path(sys.argv[1])); n = 0\n"
+        "import sys; from pathlib import Path; from infra.storage.local import LocalStore; s = LocalStore(Path(sys.argv[1])); n = 0\n"
         "print('go', flush=True)\n"
         "while True: s.put_new(f'k{n}', b'x' * 3_000_000); s.put('same', bytes([n % 256]) * 3_000_000); n += 1"
     )
@@ -128,7 +128,7 @@ def test_a_failing_disk_is_named_and_leaves_nothing(
 
 def test_a_real_size_limit_is_a_full_store(tmp_path: Path) -> None:
     program = (
-        "import resource, signal, sys; from pathlib import Path; from infra.stores import LocalStore\n"
+        "import resource, signal, sys; from pathlib import Path; from infra.storage.local import LocalStore\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "from configs.errors import StoreFullError\n"
         "try: LocalStore(Path(sys.argv[1])).put_new('k', b'x' * 5000)\n"

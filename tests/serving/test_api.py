@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from configs.errors import SettingsError
 from configs.loading import load_settings
 from configs.serving.server import ServingSettings
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from models.ss4rec.recommender import SS4Rec
 from serving.api import create_app
 from serving.gateway import RequestLog

@@ -15,7 +15,7 @@ import pytest
 
 from configs.errors import SourceError, StoreUnavailableError
 from configs.serving.experiments import ExposureSettings
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from serving.exposures import Exposure, ExposureLog, read_exposures, stored_exposures
 
 

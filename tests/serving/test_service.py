@@ -12,7 +12,7 @@ import pytest
 import yaml
 from starlette.testclient import TestClient
 
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from serving.api import create_app
 from tests.doubles.redis_server import redis_server
 from tests.serving.versions import START, draw, promote_version, publish, settings_of

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tests.serving.versions import draw, promote_version, publish, settings_of
 
 PROGRAM = """

@@ -14,7 +14,7 @@ import torch
 
 from configs.serving.server import ServingSettings
 from configs.settings import SS4RecSettings
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from models.evaluation.protocol import Split
 from models.recommender import Requests
 from models.ss4rec.recommender import SS4Rec

@@ -7,7 +7,7 @@ from typing import Any
 
 from configs.settings import ValidationSettings
 from configs.studies.comparison import CompareSettings
-from infra.stores import open_store
+from infra.storage.local import open_store
 from tasks.datasets import DatasetRef, write_dataset
 from tasks.features import build_features
 from tasks.movielens import RawTables

@@ -13,7 +13,7 @@ from configs.settings import ValidationSettings
 from configs.settings.etl import EtlSettings
 from configs.settings.landing import LandingSettings
 from infra.landing_zone import FolderZone
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tasks.compaction import compact
 from tasks.datasets import DatasetRef, read_table
 from tasks.landing import Landing, land

@@ -10,7 +10,7 @@ from typing import Any
 
 from configs.settings import ValidationSettings
 from configs.studies.search import SearchSettings
-from infra.stores import LocalStore, Store, open_store
+from infra.storage.local import LocalStore, Store, open_store
 from models.recommender import EpochReport
 from tasks.datasets import DatasetRef, list_datasets, write_dataset
 from tasks.features import build_features

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.settings import EvaluationSettings, PopularitySettings
-from infra.stores import LocalStore, Store
+from infra.storage.local import LocalStore, Store
 from models.evaluation.protocol import Split, split
 from models.popularity import Popularity
 from tasks.load_check import SAMPLE_FILE, check_loaded, sample_requests

@@ -12,7 +12,7 @@ import torch
 
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, ModelSettings, RetrainSettings, SS4RecSettings, ValidationSettings
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from models.loading import load_recommender
 from tasks.candidates import Candidate, read_split, train_candidate
 from tasks.datasets import DatasetRef, write_dataset

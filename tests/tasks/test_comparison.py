@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import ComparisonError, NotFoundError, SettingsError, VersionCorruptError
 from configs.studies.comparison import CompareSettings
-from infra.stores import open_store
+from infra.storage.local import open_store
 from models.evaluation.ranking import metrics
 from models.recommender import EpochReport
 from tasks.comparison import (

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import ChampionMissingError
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tasks.promotions import champion, history, promote
 from tasks.registry import list_versions, read_manifest, verify_files
 from tests.doubles.kill_points import killed_at_each_write

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import VersionCorruptError
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tasks.dataset_parts import Layout, PartFiles, merged_events
 from tasks.datasets import DatasetRef, read_manifest
 from tests.tasks.landed import NAME, Place, events, random_events

@@ -10,7 +10,7 @@ import pytest
 
 from configs.errors import NotFoundError, StoreFullError, VersionCorruptError
 from configs.settings import ValidationSettings
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tasks.datasets import DatasetRef, list_datasets, load_dataset_ref, read_manifest, read_table, verify_dataset, write_dataset
 from tasks.features import build_features
 from tasks.movielens import RawTables
@@ -93,7 +93,7 @@ def test_a_full_disk_leaves_the_last_good_version(tmp_path: Path, monkeypatch: p
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("infra.stores.os.fsync", full)
+    monkeypatch.setattr("infra.storage.local.os.fsync", full)
     with pytest.raises(StoreFullError, match="disk of the store is full"):
         write(store, synthetic.interactions(21, 30, 10))
     monkeypatch.undo()

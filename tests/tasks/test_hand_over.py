@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from configs.errors import TrainingError, VersionCorruptError
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from models.recommender import EpochReport
 from tasks.candidates import Candidate
 from tasks.hand_over import clear_hand_over, hand_over, take_over

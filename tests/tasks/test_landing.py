@@ -16,7 +16,7 @@ from pandas.testing import assert_frame_equal
 from configs.errors import AlreadyExistsError, DataRefusedError, NotFoundError, SourceError, VersionCorruptError
 from configs.settings import ValidationSettings
 from infra.landing_zone import Delivery, FolderZone
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tasks.compaction import compact
 from tasks.datasets import list_datasets, load_dataset_ref, read_manifest, verify_dataset, write_dataset
 from tasks.features import build_features

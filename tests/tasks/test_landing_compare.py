@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tasks.dataset_parts import LANDED, Layout, Part, PartFiles, PartWriter, StoredFile, insertion_points, merged_events
 from tasks.event_digest import EventDigest
 from tasks.landed_versions import store_file

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import AlreadyExistsError, ChampionMissingError, NotFoundError, RecsysError, VersionCorruptError
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tasks.promotions import champion, history, promote, rollback
 from tasks.registry import ModelRef
 from tests.tasks.stored import NAME, NOW, sealed

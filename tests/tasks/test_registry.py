@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import AlreadyExistsError, NotFoundError, StoreUnavailableError, VersionCorruptError
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tasks import registry
 from tasks.registry import collect_lineage, fetch_version, list_versions, model_ref, read_decision, read_manifest, seal, stage
 from tests.tasks.stored import NAME, NOW, sealed, stage_popularity

@@ -30,7 +30,7 @@ from configs.errors import (
     VersionCorruptError,
 )
 from configs.settings import PromotionSettings
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tasks.load_check import SAMPLE_FILE
 from tasks.promotions import champion, history, promote, rollback
 from tasks.registry import (

@@ -10,7 +10,7 @@ import pytest
 from configs.errors import DataRefusedError, SourceError, StoreFullError
 from configs.settings import DataSettings, ValidationSettings
 from configs.settings.etl import EtlSettings
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tasks.datasets import read_manifest, read_table, write_dataset
 from tasks.features import build_features
 from tasks.ingest import ingest, locate

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from configs.settings import EvaluationSettings
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from models.evaluation.ranking import MISS
 from tasks.registry import ModelRef
 from tasks.replay_live import rank_live, same_files

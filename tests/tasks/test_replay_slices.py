@@ -13,7 +13,7 @@ import pytest
 from configs.settings import DriftSettings
 from configs.studies.replay import ReplaySettings
 from infra.landing_zone import FolderZone
-from infra.stores import open_store
+from infra.storage.local import open_store
 from tasks.drift_reference import Quarantine, Reference, history_of
 from tasks.drift_stream import Window, stream_checks
 from tasks.ingest import IngestedSource

@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import NotFoundError, VersionCorruptError
 from configs.settings import DataSettings
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tasks.datasets import DatasetRef, list_datasets, verify_dataset, write_dataset
 from tasks.features import build_features
 from tasks.ingest import locate

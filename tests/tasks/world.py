@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from configs.settings import RetrainSettings
-from infra.stores import LocalStore
+from infra.storage.local import LocalStore
 from tasks.candidates import Candidate, train_candidate
 from tasks.datasets import DatasetRef, write_dataset
 from tasks.evaluate import Evaluation, evaluate_candidates

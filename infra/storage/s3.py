@@ -32,8 +32,8 @@ from configs.errors import (
 )
 from configs.redaction import masked, secrets_of, shown_address
 from configs.settings import StoreSettings
-from infra.s3_parts import Upload
-from infra.stores import TEMPORARY, Store, arriving, check_key, source_of, too_large
+from infra.storage.local import TEMPORARY, Store, arriving, check_key, source_of, too_large
+from infra.storage.s3_multipart import Upload
 
 __all__ = ["S3Store"]
 

@@ -90,7 +90,7 @@ def open_store(settings: StoreSettings) -> Store:
             raise SettingsError(f"store.url is {url!r}: write file:<folder>, for example file:.recsys/store.")
         return LocalStore(Path(folder))
     if url.startswith("s3://"):
-        from infra.s3 import S3Store  # boto3 takes a second to import; a local run never needs it
+        from infra.storage.s3 import S3Store  # boto3 takes a second to import; a local run never needs it
 
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         if not bucket:
