@@ -26,11 +26,11 @@ from typing import Any
 from benchmarks.data import load_split
 from benchmarks.report import hardware, write_json
 from configs.settings import PromotionSettings, RetrainSettings
+from infra.registry.promotions import history, promote
+from infra.registry.write import collect_lineage, seal, stage
 from infra.storage.local import LocalStore
 from models.ss4rec.recommender import SS4Rec
 from tasks.load_check import SAMPLE_FILE, sample_requests
-from tasks.promotions import history, promote
-from tasks.registry import collect_lineage, seal, stage
 from tasks.rollback import roll_back
 
 NAME = "movie-ranker"

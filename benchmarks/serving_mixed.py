@@ -32,7 +32,9 @@ from safetensors.numpy import load_file, save_file
 from benchmarks.report import hardware, write_json
 from benchmarks.serving_world import NAME, free_port, histories, publish_drawn, redis_server, running
 from configs.serving.server import ServingSettings, StateSettings
-from infra.promotion_log import champion, newest
+from infra.registry.promotion_log import champion, newest
+from infra.registry.promotions import promote
+from infra.registry.write import collect_lineage, seal, stage
 from infra.storage.local import LocalStore
 from serving.engine import Engine, Models
 from serving.experiments import Assignment
@@ -40,8 +42,6 @@ from serving.jobs import Answer, HistoryEvent, RecommendJob
 from serving.rules import Rules
 from serving.served import ServedModel
 from serving.state import LocalStates
-from tasks.promotions import promote
-from tasks.registry import collect_lineage, seal, stage
 
 __all__ = ["Found", "mixed_load"]
 

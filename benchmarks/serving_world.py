@@ -26,6 +26,8 @@ import torch
 
 from configs.serving.server import RedisSettings, ServingSettings, StateSettings
 from configs.settings import SS4RecSettings
+from infra.registry.promotions import champion, promote
+from infra.registry.write import collect_lineage, seal, stage
 from infra.storage.local import LocalStore
 from models.recommender import IntArray, Requests, Sequences
 from models.ss4rec.recommender import SS4Rec
@@ -34,8 +36,6 @@ from serving.state import UserState
 from serving.user_log import UserLog, append, entry, new_epoch
 from tasks.catalogue import write_catalogue
 from tasks.load_check import SAMPLE_FILE, sample_requests
-from tasks.promotions import champion, promote
-from tasks.registry import collect_lineage, seal, stage
 
 __all__ = ["NAME", "History", "histories", "publish_drawn", "redis_server", "running", "state_bytes", "user_bytes"]
 

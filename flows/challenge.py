@@ -9,13 +9,13 @@ from typing import ParamSpec, TypeVar
 
 from configs.settings import RetrainSettings
 from flows.approval import ask_for_approval
+from infra.registry.write import ModelRef
 from tasks.candidates import candidate_kinds, clear_checkpoints
 from tasks.datasets import DatasetRef
 from tasks.decision import Decision
 from tasks.elsewhere import Trained, settle_cost, take_candidates_over, train_by_deployment
 from tasks.evaluate import Evaluation
 from tasks.notify import tell_of_decision
-from tasks.registry import ModelRef
 from tasks.stages import (
     evaluate_models,
     gate,

@@ -17,10 +17,10 @@ from flows.console import Config, Dataset, Json, Set, plain, settings_of, table,
 if TYPE_CHECKING:
     from flows.retrain import RetrainSummary
     from flows.search import SearchSummary
+    from infra.registry.promotions import Promotion
     from tasks.comparison_results import Comparison
     from tasks.drift import DriftResult
     from tasks.evaluate import Evaluation
-    from tasks.promotions import Promotion
     from tasks.replay_results import Replay
 
 # Flows import torch, Prefect and pandas. Each command imports its flow when it runs, so that --help is instant.

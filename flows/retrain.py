@@ -12,12 +12,12 @@ from configs.settings import RetrainSettings
 from flows.challenge import Clock, challenge
 from flows.etl import etl
 from infra.locks import run_lock
+from infra.registry.write import ModelRef
 from tasks.datasets import DatasetRef
 from tasks.decision import Decision
 from tasks.drift import DriftResult
 from tasks.evaluate import Evaluation
 from tasks.failure import show_failure
-from tasks.registry import ModelRef
 from tasks.stages import measure_drift
 
 __all__ = ["RetrainSummary", "retrain"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from prefect import flow
 
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
+from infra.registry.promotions import Promotion
 from tasks.failure import show_failure
 from tasks.notify import tell_of_champion
-from tasks.promotions import Promotion
 from tasks.stages import return_to
 
 __all__ = ["rollback"]

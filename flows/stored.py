@@ -28,9 +28,9 @@ def models(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
+    from infra.registry.promotions import history
+    from infra.registry.write import list_versions
     from infra.storage.local import open_store
-    from tasks.promotions import history
-    from tasks.registry import list_versions
 
     store = open_store(settings.store)
     damaged: dict[str, str] = {}
@@ -72,9 +72,9 @@ def show(
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
+    from infra.registry.promotions import history
+    from infra.registry.write import list_decisions, model_ref, read_decision, read_manifest
     from infra.storage.local import open_store
-    from tasks.promotions import history
-    from tasks.registry import list_decisions, model_ref, read_decision, read_manifest
 
     store = open_store(settings.store)
     name = settings.model_name
@@ -217,9 +217,9 @@ def audit(
     Example: recsys audit champion --retrain
     """
     settings = settings_of(config, set_)
+    from infra.registry.write import model_ref
     from infra.storage.local import open_store
     from tasks.audit import audit_version
-    from tasks.registry import model_ref
 
     store = open_store(settings.store)
     ref = model_ref(store, settings.model_name, _named(store, settings.model_name, version))
@@ -279,7 +279,7 @@ def _named(store: Store, name: str, version: str) -> str:
         ChampionMissingError: `champion` was given, but nothing has been promoted yet.
     """
     from configs.errors import ChampionMissingError
-    from tasks.promotions import champion
+    from infra.registry.promotions import champion
 
     if version != "champion":
         return version

@@ -89,7 +89,7 @@ def _version(package: str) -> str:
 
 
 def _store(settings: StoreSettings, model_name: str) -> Finding:
-    from infra.promotion_log import champion
+    from infra.registry.promotion_log import champion
     from infra.storage.local import open_store
 
     quick = settings.model_copy(update={"timeout_s": ANSWER_S, "attempts": 1})

@@ -25,9 +25,9 @@ from configs.errors import (
     VersionCorruptError,
 )
 from configs.serving.server import ServingSettings
-from infra.promotion_log import Promotion, history, newest, refuse_edited
+from infra.registry.promotion_log import Promotion, history, newest, refuse_edited
+from infra.registry.versions import fetch_version, model_ref, read_manifest
 from infra.storage.local import Store
-from infra.versions import fetch_version, model_ref, read_manifest
 from serving.engine import Models
 from serving.served import Plan, ServedModel
 

@@ -15,6 +15,7 @@ from prefect.artifacts import (
 )
 from prefect.logging import get_run_logger
 
+from infra.registry.write import ModelRef
 from tasks.candidates import Candidate
 from tasks.datasets import DatasetRef
 from tasks.decision import Decision
@@ -25,7 +26,6 @@ from tasks.evaluate import Evaluation
 from tasks.figures import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
 from tasks.landing import Landing
 from tasks.monitoring import Monitored
-from tasks.registry import ModelRef
 from tasks.search import SearchRecord
 from tasks.search_figures import search_png, trial_rows
 from tasks.validate import ValidationReport

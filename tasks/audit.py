@@ -29,6 +29,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.settings import EvaluationSettings, ModelSettings
+from infra.registry.write import ModelRef, fetch_version, read_manifest
 from infra.storage.local import Store
 from models.evaluation.protocol import ORDERINGS, Ordering, Split, split
 from models.evaluation.ranking import metrics, per_request, rank_requests
@@ -36,7 +37,6 @@ from models.evaluation.significance import confidence_interval, paired_bootstrap
 from models.loading import CandidateKind, load_recommender, make_recommender
 from models.recommender import IntArray, Recommender, Requests
 from tasks.datasets import load_dataset_ref, read_table
-from tasks.registry import ModelRef, fetch_version, read_manifest
 
 __all__ = ["AuditReport", "AuditRow", "Effect", "audit_model", "audit_version", "redraw_ties", "render_markdown", "retrained"]
 

@@ -24,6 +24,7 @@ import pandas as pd
 from configs.errors import AlreadyExistsError, ComparisonError, NotFoundError, SettingsError, VersionCorruptError
 from configs.redaction import safe_settings
 from configs.studies.comparison import CompareSettings, EntrySettings
+from infra.registry.write import git_commit
 from infra.storage.local import Store
 from models.evaluation.beyond_accuracy import beyond_accuracy
 from models.evaluation.ranking import Ranking, metrics, per_request_metrics, rank_requests
@@ -33,7 +34,6 @@ from models.recommender import IntArray, OnEpoch
 from models.training.distributed import Replicas
 from tasks.candidates import read_split
 from tasks.datasets import DatasetRef, read_table
-from tasks.registry import git_commit
 from tasks.track import RunPlan, RunRecord
 
 __all__ = [

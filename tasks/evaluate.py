@@ -14,6 +14,7 @@ import pandas as pd
 
 from configs.errors import GateError, NotFoundError, VersionCorruptError
 from configs.settings import EvaluationSettings, RetrainSettings
+from infra.registry.write import ModelRef, fetch_version, file_digests, read_json, read_manifest, refuse_changed
 from infra.storage.local import Store
 from models.evaluation.beyond_accuracy import beyond_accuracy_intervals, genres_of
 from models.evaluation.protocol import Split
@@ -29,7 +30,6 @@ from tasks.drift import reference_of
 from tasks.landing_quarantine import quarantined
 from tasks.load_check import SAMPLE_FILE, sample_requests
 from tasks.recsys_report import REPORT_FILE, Shown, recommendations_page
-from tasks.registry import ModelRef, fetch_version, file_digests, read_json, read_manifest, refuse_changed
 from tasks.value import Value, value_of
 
 __all__ = ["Evaluation", "evaluate_candidates", "rank", "rank_version", "read_rankings", "seen_share"]

@@ -12,10 +12,10 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from configs.errors import NotFoundError, TrainingError, VersionCorruptError
+from infra.registry.versions import MOST_JSON, Digest, FileName, fetch_version, read_json
+from infra.registry.write import collect_lineage
 from infra.storage.local import Store
-from infra.versions import MOST_JSON, Digest, FileName, fetch_version, read_json
 from tasks.candidates import Candidate, CandidateKind
-from tasks.registry import collect_lineage
 
 __all__ = ["Origin", "clear_hand_over", "hand_over", "take_over"]
 

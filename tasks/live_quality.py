@@ -17,6 +17,7 @@ import pandas as pd
 
 from configs.errors import VersionCorruptError
 from configs.settings import DriftSettings, EvaluationSettings
+from infra.registry.write import ModelRef, fetch_version, read_manifest
 from infra.storage.local import Store
 from models.evaluation.protocol import exact_order
 from models.evaluation.ranking import per_request, rank_requests
@@ -24,7 +25,6 @@ from models.evaluation.significance import clustered_means
 from models.loading import load_recommender
 from models.recommender import IntArray, Requests
 from tasks.drift_checks import Check, not_judged
-from tasks.registry import ModelRef, fetch_version, read_manifest
 
 __all__ = ["LIVE", "LiveQuality", "Quality", "live_check", "live_quality", "live_requests", "measured"]
 

@@ -23,9 +23,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from configs.errors import VersionCorruptError
 from configs.settings import PromotionSettings
+from infra.registry.write import ModelRef, StagedVersion, fetch_version, read_manifest
 from infra.storage.local import Store
 from models.version_files import SAMPLE_FILE
-from tasks.registry import ModelRef, StagedVersion, fetch_version, read_manifest
 
 if TYPE_CHECKING:
     from models.recommender import IntArray, Recommender, Requests

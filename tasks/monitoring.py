@@ -11,6 +11,8 @@ from pathlib import Path
 
 from configs.errors import NotFoundError
 from configs.settings import DriftSettings, MonitoringSettings
+from infra.registry.write import ModelRef, fetch_version
+from infra.registry.write import read_manifest as read_model_manifest
 from infra.storage.local import Store
 from tasks.datasets import DatasetRef, load_dataset_ref, read_table
 from tasks.drawing import LOG, drawn
@@ -21,8 +23,6 @@ from tasks.drift_reference import Quarantine
 from tasks.landing_quarantine import quarantined
 from tasks.live_quality import LiveQuality, live_check, live_quality
 from tasks.publish import champion_ref
-from tasks.registry import ModelRef, fetch_version
-from tasks.registry import read_manifest as read_model_manifest
 
 __all__ = ["Monitored", "champion_reference", "monitor_dataset"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from infra.registry.promotions import Promotion
 from tasks.decision import Decision
 from tasks.decision_page import next_step, summary
-from tasks.promotions import Promotion
 
 __all__ = ["Notice", "champion_notice", "decision_notice"]
 

@@ -11,12 +11,12 @@ from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
 from configs.settings import StoreSettings
+from infra.registry.promotions import Promotion
+from infra.registry.write import PAGE, ModelRef
 from infra.storage.local import open_store
 from tasks.decision import Decision
 from tasks.drawing import drawn
 from tasks.notices import Notice, champion_notice, decision_notice
-from tasks.promotions import Promotion
-from tasks.registry import PAGE, ModelRef
 
 __all__ = ["tell_of_champion", "tell_of_decision"]
 

@@ -13,6 +13,18 @@ from configs.errors import AlreadyExistsError, GateError, TrainingError, Version
 from configs.loading import merged
 from configs.redaction import safe_settings
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
+from infra.registry.promotions import Promotion, champion, promote
+from infra.registry.write import (
+    ModelRef,
+    StagedVersion,
+    collect_lineage,
+    fetch_version,
+    model_ref,
+    read_manifest,
+    refuse_changed,
+    seal,
+    stage,
+)
 from infra.storage.local import Store
 from models.evaluation.beyond_accuracy import beyond_accuracy
 from models.evaluation.protocol import Split
@@ -27,18 +39,6 @@ from tasks.evaluate import Evaluation, rank, rank_version, read_rankings, seen_s
 from tasks.gate import Challenger, Champion, GateInputs, decide, hold_unranked
 from tasks.hand_over import Origin
 from tasks.load_check import LoadCheck, check_staged
-from tasks.promotions import Promotion, champion, promote
-from tasks.registry import (
-    ModelRef,
-    StagedVersion,
-    collect_lineage,
-    fetch_version,
-    model_ref,
-    read_manifest,
-    refuse_changed,
-    seal,
-    stage,
-)
 
 __all__ = [
     "Published",

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 from configs.errors import VersionCorruptError
 from configs.settings import PromotionSettings
+from infra.registry.promotions import Promotion, rollback
+from infra.registry.write import ModelRef
 from infra.storage.local import Store
 from tasks.load_check import check_version
-from tasks.promotions import Promotion, rollback
-from tasks.registry import ModelRef
 
 __all__ = ["refuse_broken", "roll_back"]
 

@@ -33,6 +33,8 @@ from configs.settings import (
 )
 from configs.settings.etl import EtlSettings
 from infra.automations import DRIFT_DETECTED, model_resource
+from infra.registry.promotions import Promotion, champion, promote
+from infra.registry.write import PAGE, ModelRef, StagedVersion, model_ref, read_manifest
 from infra.storage.local import open_store
 from models.recommender import EpochReport
 from tasks import artifacts, publish, track
@@ -44,9 +46,7 @@ from tasks.evaluate import Evaluation, evaluate_candidates
 from tasks.hand_over import Origin
 from tasks.ingest import locate
 from tasks.monitoring import monitor_dataset
-from tasks.promotions import Promotion, champion, promote
 from tasks.recsys_report import REPORT_FILE
-from tasks.registry import PAGE, ModelRef, StagedVersion, model_ref, read_manifest
 from tasks.release import building
 from tasks.rollback import roll_back
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.registry.write import fetch_version, read_manifest, stage
 from infra.storage.local import LocalStore
 from models.loading import load_recommender
-from tasks.registry import fetch_version, read_manifest, stage
 from tests.tasks.stored import NAME, NOW, sealed
 
 ROOT = Path(__file__).parents[1]

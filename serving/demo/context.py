@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import streamlit as st
 
 from configs.serving.demo import DemoSettings
-from infra.promotion_log import Promotion
+from infra.registry.promotion_log import Promotion
+from infra.registry.versions import ModelRef
 from infra.storage.local import open_store
-from infra.versions import ModelRef
 from serving.demo.explained import LoadedVersion
 from serving.demo.look import short
 from serving.demo.store_view import Histories, StoreView

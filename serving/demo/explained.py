@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
 
+from infra.registry.versions import ModelRef, fetch_version, read_manifest
 from infra.storage.local import Store
-from infra.versions import ModelRef, fetch_version, read_manifest
 from models.loading import load_recommender
 from models.recommender import Recommender, Requests
 from serving.catalogue import Catalogue

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from infra.versions import ModelRef
+from infra.registry.versions import ModelRef
 from serving.demo import charts
 from serving.demo.context import Context
 from serving.demo.look import plain_table, short

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.settings import StoreSettings
+from infra.registry.promotions import champion, history
+from infra.registry.versions import list_versions, read_manifest, verify_files
+from infra.registry.write import collect_lineage, read_decision
 from infra.storage.local import LocalStore, Store, open_store
-from infra.versions import list_versions, read_manifest, verify_files
-from tasks.promotions import champion, history
-from tasks.registry import collect_lineage, read_decision
 from tests.doubles.forks import forks
 from tests.doubles.promoting import PATIENCE_S, promote_each_round, publish_each_round
 from tests.tasks.stored import NAME, NOW, sealed

@@ -18,9 +18,9 @@ from configs.settings import RetrainSettings
 from flows import approval
 from flows.promote import promote
 from flows.retrain import RetrainSummary, retrain
+from infra.registry.promotions import champion, history
+from infra.registry.write import read_decision
 from infra.storage.local import open_store
-from tasks.promotions import champion, history
-from tasks.registry import read_decision
 from tests.flows.conftest import QUICK
 
 Make = Callable[..., RetrainSettings]

@@ -23,11 +23,11 @@ from flows.retrain import retrain
 from flows.rollback import rollback
 from flows.train import train
 from infra.locks import run_lock
+from infra.registry.promotions import champion, history
+from infra.registry.write import fetch_version, list_versions, read_manifest
 from infra.storage.local import open_store
 from tasks.drift import DriftResult
-from tasks.promotions import champion, history
 from tasks.publish import promote_version
-from tasks.registry import fetch_version, list_versions, read_manifest
 from tests import synthetic
 from tests.flows.conftest import QUICK, FirstRun, artifact_keys
 

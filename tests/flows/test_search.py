@@ -17,9 +17,9 @@ from configs.studies.search import SearchSettings
 from flows.etl import etl
 from flows.search import search
 from infra.locks import run_lock
+from infra.registry.promotions import champion
+from infra.registry.write import list_versions, read_manifest
 from infra.storage.local import open_store
-from tasks.promotions import champion
-from tasks.registry import list_versions, read_manifest
 from tests.flows.conftest import artifact_keys
 from tests.flows.test_cli import recsys
 from tests.tasks.searching import SPACE

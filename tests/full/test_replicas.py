@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from configs.errors import NotFoundError, TrainingError
 from configs.settings import RetrainSettings
+from infra.registry.write import read_manifest
 from infra.storage.local import open_store
 from models.recommender import EpochReport
 from tasks.candidates import Candidate, train_candidate
@@ -25,7 +26,6 @@ from tasks.datasets import DatasetRef, load_dataset_ref, write_dataset
 from tasks.evaluate import evaluate_candidates
 from tasks.features import build_features
 from tasks.movielens import RawTables
-from tasks.registry import read_manifest
 from tasks.validate import validate
 from tests import synthetic
 from tests.flows.conftest import QUICK

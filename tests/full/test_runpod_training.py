@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from configs.settings import RetrainSettings
+from infra.registry.write import list_versions, read_manifest
 from infra.storage.local import open_store
-from tasks.registry import list_versions, read_manifest
 from tests.full.rented import World, a_world, wait_until
 from tests.full.test_prefect_server import RECSYS, settings_of
 

@@ -14,8 +14,8 @@ from configs.serving.server import RedisSettings
 from configs.settings import StoreSettings
 from infra import doctor
 from infra.doctor import Finding, examine
+from infra.registry.promotions import promote
 from infra.storage.local import LocalStore
-from tasks.promotions import promote
 from tests.doubles.redis_server import redis_server
 from tests.tasks.stored import NAME, NOW, sealed
 

@@ -14,6 +14,8 @@ import torch
 
 from configs.serving.server import ServingSettings
 from configs.settings import SS4RecSettings
+from infra.registry.promotions import champion, promote
+from infra.registry.write import ModelRef, collect_lineage, seal, stage
 from infra.storage.local import LocalStore
 from models.evaluation.protocol import Split
 from models.recommender import Requests
@@ -21,8 +23,6 @@ from models.ss4rec.recommender import SS4Rec
 from serving.served import ServedModel
 from tasks.catalogue import write_catalogue
 from tasks.load_check import SAMPLE_FILE, sample_requests
-from tasks.promotions import champion, promote
-from tasks.registry import ModelRef, collect_lineage, seal, stage
 from tests import synthetic
 from tests.tasks.stored import small_split
 

@@ -11,12 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from configs.settings import EvaluationSettings, PopularitySettings
-from infra.storage.local import LocalStore, Store
-from models.evaluation.protocol import Split, split
-from models.popularity import Popularity
-from tasks.load_check import SAMPLE_FILE, check_loaded, sample_requests
-from tasks.promotions import champion, promote, rollback
-from tasks.registry import (
+from infra.registry.promotions import champion, promote, rollback
+from infra.registry.write import (
     Lineage,
     ModelRef,
     StagedVersion,
@@ -27,6 +23,10 @@ from tasks.registry import (
     seal,
     stage,
 )
+from infra.storage.local import LocalStore, Store
+from models.evaluation.protocol import Split, split
+from models.popularity import Popularity
+from tasks.load_check import SAMPLE_FILE, check_loaded, sample_requests
 from tests import synthetic
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

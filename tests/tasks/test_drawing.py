@@ -5,11 +5,11 @@ import logging
 
 import pytest
 
+from infra.registry.write import PAGE, read_decision, read_manifest
 from tasks import decision_page, recsys_report
 from tasks.evaluate import evaluate_candidates
 from tasks.publish import judge, publish, record_decision
 from tasks.recsys_report import REPORT_FILE
-from tasks.registry import PAGE, read_decision, read_manifest
 from tests.tasks.world import NAME, World
 
 

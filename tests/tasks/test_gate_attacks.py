@@ -20,15 +20,15 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from configs.errors import GateError, VersionCorruptError
+from infra.registry.promotions import history, promote
+from infra.registry.write import StagedVersion, file_digests, list_versions
 from models.evaluation.ranking import metrics
 from tasks import load_check
 from tasks.candidates import read_split
 from tasks.decision import Decision
 from tasks.evaluate import evaluate_candidates, rank_version
 from tasks.load_check import SAMPLE_FILE, check_loaded
-from tasks.promotions import history, promote
 from tasks.publish import judge, judge_version, promote_version, publish
-from tasks.registry import StagedVersion, file_digests, list_versions
 from tasks.stages import force_promotion
 from tests.tasks.world import NAME, World, edit_json
 

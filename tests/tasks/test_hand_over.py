@@ -11,11 +11,11 @@ from uuid import uuid4
 import pytest
 
 from configs.errors import TrainingError, VersionCorruptError
+from infra.registry.write import file_digests
 from infra.storage.local import LocalStore
 from models.recommender import EpochReport
 from tasks.candidates import Candidate
 from tasks.hand_over import clear_hand_over, hand_over, take_over
-from tasks.registry import file_digests
 
 RUN = str(uuid4())
 

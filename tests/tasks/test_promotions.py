@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from configs.errors import AlreadyExistsError, ChampionMissingError, NotFoundError, RecsysError, VersionCorruptError
+from infra.registry.promotions import champion, history, promote, rollback
+from infra.registry.write import ModelRef
 from infra.storage.local import LocalStore
-from tasks.promotions import champion, history, promote, rollback
-from tasks.registry import ModelRef
 from tests.tasks.stored import NAME, NOW, sealed
 
 

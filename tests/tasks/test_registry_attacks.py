@@ -30,10 +30,8 @@ from configs.errors import (
     VersionCorruptError,
 )
 from configs.settings import PromotionSettings
-from infra.storage.local import LocalStore
-from tasks.load_check import SAMPLE_FILE
-from tasks.promotions import champion, history, promote, rollback
-from tasks.registry import (
+from infra.registry.promotions import champion, history, promote, rollback
+from infra.registry.write import (
     DECISION,
     Lineage,
     ModelRef,
@@ -47,6 +45,8 @@ from tasks.registry import (
     stage,
     verify_files,
 )
+from infra.storage.local import LocalStore
+from tasks.load_check import SAMPLE_FILE
 from tasks.rollback import refuse_broken, roll_back
 from tests.tasks.stored import NAME, NOW, sealed
 from tests.tasks.world import edit_json

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from configs.settings import EvaluationSettings
+from infra.registry.write import ModelRef
 from infra.storage.local import LocalStore
 from models.evaluation.ranking import MISS
-from tasks.registry import ModelRef
 from tasks.replay_live import rank_live, same_files
 from tests import synthetic
 from tests.tasks.stored import sealed, small_split, stage_popularity

@@ -18,15 +18,15 @@ import numpy as np
 import pandas as pd
 
 from configs.settings import RetrainSettings
+from infra.registry.promotions import champion, promote
+from infra.registry.write import ModelRef, StagedVersion, file_digests, list_versions
 from infra.storage.local import LocalStore
 from tasks.candidates import Candidate, train_candidate
 from tasks.datasets import DatasetRef, write_dataset
 from tasks.evaluate import Evaluation, evaluate_candidates
 from tasks.features import build_features
 from tasks.ingest import ingest
-from tasks.promotions import champion, promote
 from tasks.publish import publish, stage_challenger
-from tasks.registry import ModelRef, StagedVersion, file_digests, list_versions
 from tasks.validate import validate
 from tests import synthetic
 

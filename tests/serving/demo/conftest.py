@@ -10,10 +10,10 @@ import yaml
 
 from configs.serving.demo import DemoSettings
 from configs.serving.experiments import ExposureSettings
+from infra.registry.promotions import promote
 from serving.exposures import ExposureLog
 from tasks.drift import DriftResult
 from tasks.drift_checks import Check
-from tasks.promotions import promote
 from tests.serving.live import experiment, lived
 from tests.tasks.world import NAME, World, make_world
 

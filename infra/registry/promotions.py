@@ -1,4 +1,4 @@
-"""Write the promotion log, which `infra.promotion_log` reads.
+"""Write the promotion log, which `infra.registry.promotion_log` reads.
 
 Entries are create-only and numbered. A promotion is decided against one entry and can only be written directly after it. If two
 runs race, one wins and the other has to decide again.
@@ -21,9 +21,9 @@ from configs.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from infra.promotion_log import Promotion, PromotionKind, champion, entry_key, history, read_entry, refuse_edited
+from infra.registry.promotion_log import Promotion, PromotionKind, champion, entry_key, history, read_entry, refuse_edited
+from infra.registry.versions import ModelRef, model_ref, read_manifest, verify_files
 from infra.storage.local import Store
-from infra.versions import ModelRef, model_ref, read_manifest, verify_files
 
 __all__ = ["Promotion", "champion", "history", "promote", "rollback"]
 

@@ -3,7 +3,7 @@
 A version is staged first: its files are uploaded, create-only. The gate therefore judges the stored files, not the files on the
 training machine. The version is then sealed with the gate's decision. A version without a manifest does not exist.
 
-`infra.versions` describes how a version is read back and verified. Its names are re-exported here.
+`infra.registry.versions` describes how a version is read back and verified. Its names are re-exported here.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
-from infra.storage.local import Store
-from infra.versions import (
+from infra.registry.versions import (
     DECISION,
     MOST_JSON,
     PAGE,
@@ -40,6 +39,7 @@ from infra.versions import (
     sha256_of,
     verify_files,
 )
+from infra.storage.local import Store
 
 __all__ = [
     "PAGE",
