@@ -1,4 +1,4 @@
-"""Tasks that notify people of a decision. Each emits an event, and an automation on the server (infra/alerts.py) sends it.
+"""Tasks that notify people of a decision. Each emits an event, and an automation on the server (infra/prefect_server/alerts.py) sends it.
 
 So the webhook's secret stays on the server, and a webhook that fails, hangs or is missing does not affect the run.
 """

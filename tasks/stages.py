@@ -32,7 +32,7 @@ from configs.settings import (
     ValidationSettings,
 )
 from configs.settings.etl import EtlSettings
-from infra.automations import DRIFT_DETECTED, model_resource
+from infra.prefect_server.automations import DRIFT_DETECTED, model_resource
 from infra.registry.promotions import Promotion, champion, promote
 from infra.registry.write import PAGE, ModelRef, StagedVersion, model_ref, read_manifest
 from infra.storage.local import open_store
@@ -118,7 +118,7 @@ def measure_drift(
 
 @task(name="announce drift")
 def announce_drift(result: DriftResult) -> None:
-    """Emit an event to the Prefect server if the slice drifted. An automation may start a retraining (`infra.automations`)."""
+    """Emit an event to the Prefect server if the slice drifted. An automation may start a retraining (`infra.prefect_server.automations`)."""
     if result.verdict != "drifted":
         return
     emit_event(

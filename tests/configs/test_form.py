@@ -10,7 +10,7 @@ import pytest
 import yaml
 from prefect.utilities.callables import parameter_schema
 
-from infra.deployments import PREFECT_FILE
+from infra.prefect_server.deployments import PREFECT_FILE
 
 ENTRYPOINTS = sorted({entry["entrypoint"] for entry in yaml.safe_load(PREFECT_FILE.read_text())["deployments"]})
 

@@ -26,10 +26,10 @@ from playwright.sync_api import Page, expect
 
 from configs.settings import StoreSettings
 from infra.local_stack.stack import Running, local_stack
+from infra.prefect_server.pod_credentials import read_credentials
 from infra.registry.promotions import history
 from infra.registry.write import list_versions, read_manifest
 from infra.storage.local import Store, open_store
-from infra.trainer_keys import read_credentials
 from tests import synthetic
 from tests.doubles.live_prefect import ROOT, Webhook, recsys, wait_until, webhook
 from tests.doubles.runpod_api import ACCOUNT_KEY, RunPodDouble

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from configs.errors import SettingsError
-from infra.trainer_keys import pod_environment, read_credentials
+from infra.prefect_server.pod_credentials import pod_environment, read_credentials
 
 
 def test_both_keys_are_read_from_the_form_of_a_credentials_file() -> None:

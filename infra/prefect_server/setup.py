@@ -14,10 +14,10 @@ from configs.errors import SettingsError
 from configs.loading import merged
 from configs.redaction import safe_settings
 from configs.runpod import RunPodSettings
-from infra.alerts import ALERTS, apply_automation, remove_automation, wanted_automations
-from infra.automations import retrain_on_drift
-from infra.deployments import Definition, apply_deployment, deployment_defined, read_prefect_file
-from infra.trainer_keys import TRAINER, TrainerKeys, pod_environment, read_credentials
+from infra.prefect_server.alerts import ALERTS, apply_automation, remove_automation, wanted_automations
+from infra.prefect_server.automations import retrain_on_drift
+from infra.prefect_server.deployments import Definition, apply_deployment, deployment_defined, read_prefect_file
+from infra.prefect_server.pod_credentials import TRAINER, TrainerKeys, pod_environment, read_credentials
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

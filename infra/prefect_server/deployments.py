@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PREFECT_FILE", "Definition", "apply_deployment", "deployment_defined", "read_prefect_file"]
 
-PREFECT_FILE = Path(__file__).parents[1] / "prefect.yaml"
+PREFECT_FILE = Path(__file__).parents[2] / "prefect.yaml"
 PLACEHOLDER = re.compile(r"\{\{\s*\$(\w+)\s*\}\}")
 FILE_HASH = re.compile(r"[0-9a-f]{32}")
 """A version that Prefect computed from a flow's file. In a checkout with a remote, `prefect deploy` writes the commit instead."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from configs.environment import AlertSettings
-from infra.automations import DRIFT_DETECTED
+from infra.prefect_server.automations import DRIFT_DETECTED
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
