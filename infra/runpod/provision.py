@@ -17,8 +17,8 @@ from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from configs.runpod import RunPodSettings
-from infra.runpod.client import RunPodClient
-from infra.runpod.errors import (
+from infra.runpod.api.client import RunPodClient
+from infra.runpod.api.errors import (
     AmbiguousError,
     CandidateForbiddenError,
     CandidateRefusedError,
@@ -26,8 +26,8 @@ from infra.runpod.errors import (
     RunPodError,
     UnavailableError,
 )
+from infra.runpod.api.pods import GpuType, Pod
 from infra.runpod.order import Order, OrderError
-from infra.runpod.pods import GpuType, Pod
 
 __all__ = ["Candidate", "NoPodError", "PodLookup", "Provisioner", "WithdrawnError", "candidates"]
 

@@ -17,11 +17,11 @@ from uuid import UUID
 
 from configs.redaction import masked, secrets_of
 from configs.runpod import RunPodSettings
-from infra.runpod.client import RunPodClient
+from infra.runpod.api.client import RunPodClient
+from infra.runpod.api.errors import RunPodError
+from infra.runpod.api.pods import Pod
 from infra.runpod.cost import PodCost
-from infra.runpod.errors import RunPodError
 from infra.runpod.order import Marks, marks_of, server_mark
-from infra.runpod.pods import Pod
 from infra.runpod.runs import Runs, RunsUnavailableError, RunView
 from infra.runpod.verdict import Look, Memory, Verdict, judge, judge_age, judge_missing
 

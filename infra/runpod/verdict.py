@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Literal
 
 from configs.runpod import RunPodSettings
+from infra.runpod.api.pods import ENDED, Pod
 from infra.runpod.order import Marks
-from infra.runpod.pods import ENDED, Pod
 from infra.runpod.runs import RunView
 
 __all__ = ["KEEP", "Look", "Memory", "Verdict", "judge", "judge_age", "judge_missing"]

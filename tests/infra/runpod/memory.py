@@ -15,7 +15,7 @@ import httpx
 from pydantic import SecretStr
 
 from configs.runpod import RunPodSettings
-from infra.runpod.client import RunPodClient
+from infra.runpod.api.client import RunPodClient
 from infra.runpod.cost import PodCost
 from infra.runpod.order import Marks, server_mark
 from infra.runpod.reconciler import Reconciler

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from configs.runpod import RunPodSettings
-from infra.runpod.client import RunPodClient
-from infra.runpod.errors import (
+from infra.runpod.api.client import RunPodClient
+from infra.runpod.api.errors import (
     AccountError,
     AmbiguousError,
     CandidateForbiddenError,
@@ -29,8 +29,8 @@ from infra.runpod.errors import (
     UnavailableError,
     sorted_error,
 )
-from infra.runpod.pacing import Pace
-from infra.runpod.pods import Pod
+from infra.runpod.api.pacing import Pace
+from infra.runpod.api.pods import Pod
 from tests.doubles.runpod_api import ACCOUNT_KEY, Fault, RunPodDouble
 
 BODY = {"name": "x", "image": "i", "gpu": {"id": "NVIDIA L4"}, "args": "sleep 60", "env": {"TOKEN": "tok-9921"}}

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from configs.runpod import RunPodSettings
-from infra.runpod.client import RunPodClient
-from infra.runpod.errors import AccountError, RequestRefusedError
+from infra.runpod.api.client import RunPodClient
+from infra.runpod.api.errors import AccountError, RequestRefusedError
+from infra.runpod.api.pods import GpuType, Pod
 from infra.runpod.order import Marks, Order, OrderError, marks_of
-from infra.runpod.pods import GpuType, Pod
 from infra.runpod.provision import NoPodError, Provisioner, WithdrawnError, candidates, pause
 from tests.doubles.runpod_api import ACCOUNT_KEY, Fault, RunPodDouble
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from configs.redaction import masked, secrets_of
 from configs.runpod import RunPodSettings
-from infra.runpod.errors import (
+from infra.runpod.api.errors import (
     AmbiguousError,
     PodNotFoundError,
     RateLimitedError,
@@ -30,8 +30,8 @@ from infra.runpod.errors import (
     UnavailableError,
     sorted_error,
 )
-from infra.runpod.pacing import Pace
-from infra.runpod.pods import GpuType, Pod
+from infra.runpod.api.pacing import Pace
+from infra.runpod.api.pods import GpuType, Pod
 
 __all__ = ["RunPodClient"]
 
