@@ -11,8 +11,8 @@ import yaml
 
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
-from flows import cli
-from flows.console import table
+from flows.cli import main as cli
+from flows.cli.options import table
 from infra.storage.local import open_store
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from configs.errors import SettingsError
 from configs.serving.experiments import ExposureSettings
-from flows.cli import app
+from flows.cli.main import app
 from infra.storage.local import LocalStore
 from serving.experiments import Experiments
 from serving.exposures import ExposureLog

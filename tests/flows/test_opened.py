@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from configs.errors import NotFoundError, SettingsError
 from configs.settings import StoreSettings
-from flows.cli import app
+from flows.cli.main import app
 from infra.storage.local import open_store
 
 

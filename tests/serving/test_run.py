@@ -13,7 +13,7 @@ import uvicorn
 from typer.testing import CliRunner
 
 from configs.serving.server import ServingSettings
-from flows.cli import app
+from flows.cli.main import app
 from serving import api, run
 
 

@@ -25,7 +25,7 @@ sys.meta_path.insert(0, Refuse())
 from starlette.testclient import TestClient
 from configs.serving.server import ServingSettings
 from serving.api import create_app
-import flows.serve
+import flows.cli.serve
 
 with TestClient(create_app(ServingSettings.model_validate_json(sys.argv[1]))) as client:
     client.post("/v1/events", json={"events": [{"user_id": 1, "movie_id": 105}]})

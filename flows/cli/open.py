@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import typer
 
 from configs.errors import NotFoundError, SettingsError
-from flows.console import Config, Set, settings_of
+from flows.cli.options import Config, Set, settings_of
 
 if TYPE_CHECKING:
     from configs.settings import StoreSettings

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.console import Config, Json, Set, settings_of, table, write_json
+from flows.cli.options import Config, Json, Set, settings_of, table, write_json
 
 __all__ = ["app"]
 

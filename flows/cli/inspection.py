@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.console import Config, Json, Set, settings_of, table, write_json
+from flows.cli.options import Config, Json, Set, settings_of, table, write_json
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.console import Config, Json, Set, plain, settings_of, table, write_json
+from flows.cli.options import Config, Json, Set, plain, settings_of, table, write_json
 
 if TYPE_CHECKING:
     from infra.storage.local import Store

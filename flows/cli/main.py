@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from configs.errors import RecsysError
-from flows import experiment, gpu, inspection, opened, operations, serve, stored
-from flows.console import Config, Dataset, Json, Set, plain, settings_of, table, write_json
+from flows.cli import experiment, gpu, inspection, serve
+from flows.cli import open as opened
+from flows.cli import setup as operations
+from flows.cli import store as stored
+from flows.cli.options import Config, Dataset, Json, Set, plain, settings_of, table, write_json
 
 if TYPE_CHECKING:
     from flows.retrain import RetrainSummary

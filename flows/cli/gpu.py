@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flows.console import Json, table, write_json
+from flows.cli.options import Json, table, write_json
 
 if TYPE_CHECKING:
     from infra.runpod.account import Rented

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.console import Config, Set, settings_of
+from flows.cli.options import Config, Set, settings_of
 
 __all__ = ["app"]
 
