@@ -41,7 +41,7 @@ from serving.experiments import Assignment
 from serving.jobs import Answer, HistoryEvent, RecommendJob
 from serving.rules import Rules
 from serving.served import ServedModel
-from serving.state import LocalStates
+from serving.state.store import LocalStates
 
 __all__ = ["Found", "mixed_load"]
 

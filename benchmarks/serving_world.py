@@ -32,8 +32,8 @@ from infra.storage.local import LocalStore
 from models.recommender import IntArray, Requests, Sequences
 from models.ss4rec.recommender import SS4Rec
 from serving.served import ServedModel
-from serving.state import UserState
-from serving.user_log import UserLog, append, entry, new_epoch
+from serving.state.store import UserState
+from serving.state.user_log import UserLog, append, entry, new_epoch
 from tasks.catalogue import write_catalogue
 from tasks.load_check import SAMPLE_FILE, sample_requests
 

@@ -36,7 +36,7 @@ from serving.schemas import (
 )
 from serving.served import ServedModel
 from serving.service import Service, now
-from serving.user_log import key_of
+from serving.state.user_log import key_of
 
 __all__ = ["SETTINGS", "create_app", "from_environment"]
 

@@ -21,8 +21,8 @@ from serving.cold_start import ColdStart, RecentPopularity
 from serving.jobs import Advanced, Answer, EventJob, NewEvent, Reason, Recommended, RecommendJob, Source
 from serving.rules import Ranking, RankRequest, Rules
 from serving.served import Plan, ServedModel
-from serving.state import StateStore, UserState
-from serving.user_log import Outcome, UserLog, entry
+from serving.state.store import StateStore, UserState
+from serving.state.user_log import Outcome, UserLog, entry
 
 __all__ = ["CHAMPION", "Engine", "Job", "Models"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from serving.experiments import Assignment
-from serving.user_log import Outcome
+from serving.state.user_log import Outcome
 
 __all__ = ["Advanced", "Answer", "EventJob", "HistoryEvent", "NewEvent", "Reason", "RecommendJob", "Recommended", "Source"]
 

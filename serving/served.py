@@ -22,8 +22,8 @@ from models.inference import InferenceModel, load_inference_model
 from models.ss4rec.kernels.step import Floats
 from models.version_files import SAMPLE_FILE
 from serving.catalogue import Catalogue, Film
-from serving.state import UserState
-from serving.user_log import UserLog
+from serving.state.store import UserState
+from serving.state.user_log import UserLog
 
 __all__ = ["Plan", "ServedModel", "window"]
 

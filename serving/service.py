@@ -19,10 +19,10 @@ from serving.exposures import Exposure, ExposureLog
 from serving.following import Follower
 from serving.jobs import Advanced, Answer, EventJob, RecommendJob
 from serving.metrics import Metrics
-from serving.resilient_state import ResilientStates
 from serving.rules import Rules
 from serving.served import ServedModel
-from serving.state import LocalStates, StateStore
+from serving.state.failover import ResilientStates
+from serving.state.store import LocalStates, StateStore
 
 __all__ = ["Service"]
 

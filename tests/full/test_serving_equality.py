@@ -15,11 +15,11 @@ from models.ss4rec.recommender import SS4Rec
 from serving.engine import CHAMPION, Engine, Models
 from serving.experiments import Assignment
 from serving.jobs import Answer, EventJob, NewEvent, RecommendJob
-from serving.redis_state import RedisStates
 from serving.rules import Rules
 from serving.served import ServedModel, window
-from serving.state import StateStore
-from serving.user_log import key_of
+from serving.state.redis_store import RedisStates
+from serving.state.store import StateStore
+from serving.state.user_log import key_of
 from tasks.load_check import SAMPLE_FILE
 from tests.doubles.redis_server import redis_server
 from tests.volume import volume

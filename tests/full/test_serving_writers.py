@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from configs.serving.server import RedisSettings
-from serving.redis_state import RedisStates
-from serving.state import UserState
-from serving.user_log import Outcome, UserLog
+from serving.state.redis_store import RedisStates
+from serving.state.store import UserState
+from serving.state.user_log import Outcome, UserLog
 from tests.doubles.forks import forks
 from tests.doubles.redis_server import redis_server
 from tests.serving.versions import draw

@@ -14,8 +14,8 @@ from serving.engine import CHAMPION, Engine, Models
 from serving.experiments import Assignment
 from serving.jobs import Advanced, Answer, EventJob, HistoryEvent, NewEvent, RecommendJob
 from serving.rules import Rules
-from serving.state import LocalStates, StateStore
-from serving.user_log import Outcome, key_of
+from serving.state.store import LocalStates, StateStore
+from serving.state.user_log import Outcome, key_of
 from tests.serving.versions import START, Served, full_pass, served
 
 USER = 7

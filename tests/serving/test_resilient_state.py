@@ -7,10 +7,10 @@ import pytest
 import redis as redis_client
 
 from configs.serving.server import RedisSettings, StateSettings
-from serving.redis_state import RedisStates
-from serving.resilient_state import ResilientStates
-from serving.state import LocalStates
-from serving.user_log import HEAD, Outcome, UserLog, entry
+from serving.state.failover import ResilientStates
+from serving.state.redis_store import RedisStates
+from serving.state.store import LocalStates
+from serving.state.user_log import HEAD, Outcome, UserLog, entry
 from tests.doubles.redis_server import RedisServer, redis_server
 
 

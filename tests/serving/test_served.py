@@ -17,8 +17,8 @@ from models.popularity import Popularity
 from models.version_files import SAMPLE_FILE
 from serving.following import warm
 from serving.served import ServedModel, window
-from serving.state import UserState
-from serving.user_log import UserLog, append, entry
+from serving.state.store import UserState
+from serving.state.user_log import UserLog, append, entry
 from tasks.load_check import sample_requests
 from tests.serving.versions import START, Served, draw, full_pass, served
 from tests.tasks.stored import small_split

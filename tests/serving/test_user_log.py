@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.serving.server import RedisSettings, StateSettings
-from serving.redis_state import APPEND, RedisStates
-from serving.state import LocalStates
-from serving.user_log import HEAD, Outcome, UserLog, append, entry, key_of
+from serving.state.redis_store import APPEND, RedisStates
+from serving.state.store import LocalStates
+from serving.state.user_log import HEAD, Outcome, UserLog, append, entry, key_of
 from tests.doubles.redis_server import RedisServer, redis_server
 
 EPOCH = b"epoch..1"

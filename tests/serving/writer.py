@@ -11,11 +11,11 @@ from configs.serving.server import BatchSettings, RedisSettings, StateSettings
 from serving.engine import CHAMPION, Engine, Models
 from serving.experiments import Assignment
 from serving.jobs import Advanced, EventJob, NewEvent
-from serving.resilient_state import ResilientStates
 from serving.rules import Rules
 from serving.served import ServedModel
-from serving.state import LocalStates, StateStore
-from serving.user_log import Outcome, key_of
+from serving.state.failover import ResilientStates
+from serving.state.store import LocalStates, StateStore
+from serving.state.user_log import Outcome, key_of
 from tests.volume import volume
 
 START = 1_700_000_000

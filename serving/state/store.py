@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.serving.server import StateSettings
-from serving.user_log import HEAD, Outcome, append, new_epoch
+from serving.state.user_log import HEAD, Outcome, append, new_epoch
 
 __all__ = ["Appended", "LocalStates", "StateStore", "Stored", "UserState", "with_state"]
 

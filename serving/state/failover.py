@@ -19,9 +19,9 @@ from typing import TypeVar
 import redis
 
 from configs.serving.server import RedisSettings, StateSettings
-from serving.redis_state import RedisStates
-from serving.state import Appended, LocalStates, StateStore, Stored, with_state
-from serving.user_log import HEAD
+from serving.state.redis_store import RedisStates
+from serving.state.store import Appended, LocalStates, StateStore, Stored, with_state
+from serving.state.user_log import HEAD
 
 __all__ = ["ResilientStates"]
 

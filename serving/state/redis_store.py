@@ -16,8 +16,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from configs.serving.server import RedisSettings, StateSettings
-from serving.state import Appended, StateStore, Stored
-from serving.user_log import HEAD, Outcome, new_epoch
+from serving.state.store import Appended, StateStore, Stored
+from serving.state.user_log import HEAD, Outcome, new_epoch
 
 __all__ = ["RedisStates"]
 
