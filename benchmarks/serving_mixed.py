@@ -39,7 +39,7 @@ from infra.storage.local import LocalStore
 from serving.engine import Engine, Models
 from serving.experiments import Assignment
 from serving.jobs import Answer, HistoryEvent, RecommendJob
-from serving.rules import Rules
+from serving.reranking.rules import Rules
 from serving.served import ServedModel
 from serving.state.store import LocalStates
 

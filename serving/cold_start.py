@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from configs.errors import RequestRefusedError
 from serving.catalogue import Catalogue
-from serving.diversity import jaccard_similarity
-from serving.top import best
+from serving.reranking.diversity import jaccard_similarity
+from serving.reranking.top_k import best
 
 __all__ = ["ColdScores", "ColdStart", "RecentPopularity"]
 

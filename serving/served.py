@@ -141,7 +141,7 @@ class ServedModel:
 
     def similar(self, index: int, k: int) -> tuple[IntArray, Floats]:
         """Return the k items with the most similar vectors, and their cosines. The item itself is excluded."""
-        from serving.top import best
+        from serving.reranking.top_k import best
 
         likeness = self.directions @ self.directions[index]
         likeness[index] = -np.inf

@@ -19,7 +19,7 @@ from serving.exposures import Exposure, ExposureLog
 from serving.following import Follower
 from serving.jobs import Advanced, Answer, EventJob, RecommendJob
 from serving.metrics import Metrics
-from serving.rules import Rules
+from serving.reranking.rules import Rules
 from serving.served import ServedModel
 from serving.state.failover import ResilientStates
 from serving.state.store import LocalStates, StateStore

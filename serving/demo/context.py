@@ -15,7 +15,7 @@ from infra.storage.local import open_store
 from serving.demo.explained import LoadedVersion
 from serving.demo.look import short
 from serving.demo.store_view import Histories, StoreView
-from serving.rules import Rules
+from serving.reranking.rules import Rules
 
 __all__ = ["SETTINGS", "Context", "context_of"]
 

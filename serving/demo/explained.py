@@ -16,8 +16,8 @@ from models.loading import load_recommender
 from models.recommender import Recommender, Requests
 from serving.catalogue import Catalogue
 from serving.cold_start import ColdStart
-from serving.diversity import cosine_similarity, jaccard_similarity
-from serving.rules import RankRequest, Rules
+from serving.reranking.diversity import cosine_similarity, jaccard_similarity
+from serving.reranking.rules import RankRequest, Rules
 
 __all__ = ["Explained", "LoadedVersion", "Reason", "as_said"]
 

@@ -11,7 +11,7 @@ from serving.demo.context import Context
 from serving.demo.explained import LoadedVersion
 from serving.demo.history import GAPS, Asked, choose_filters, choose_history, choose_version
 from serving.demo.look import cards
-from serving.rules import RankRequest, Rules
+from serving.reranking.rules import RankRequest, Rules
 
 __all__ = ["show"]
 

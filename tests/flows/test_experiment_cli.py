@@ -15,7 +15,7 @@ from flows.cli.main import app
 from infra.storage.local import LocalStore
 from serving.experiments import Experiments
 from serving.exposures import ExposureLog
-from serving.rules import Rules
+from serving.reranking.rules import Rules
 from tests.serving.live import experiment, lived
 
 EXAMPLES = Path(__file__).parents[2] / "configs" / "examples"

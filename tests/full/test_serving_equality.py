@@ -15,7 +15,7 @@ from models.ss4rec.recommender import SS4Rec
 from serving.engine import CHAMPION, Engine, Models
 from serving.experiments import Assignment
 from serving.jobs import Answer, EventJob, NewEvent, RecommendJob
-from serving.rules import Rules
+from serving.reranking.rules import Rules
 from serving.served import ServedModel, window
 from serving.state.redis_store import RedisStates
 from serving.state.store import StateStore

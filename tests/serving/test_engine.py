@@ -13,7 +13,7 @@ from configs.serving.server import BatchSettings, StateSettings
 from serving.engine import CHAMPION, Engine, Models
 from serving.experiments import Assignment
 from serving.jobs import Advanced, Answer, EventJob, HistoryEvent, NewEvent, RecommendJob
-from serving.rules import Rules
+from serving.reranking.rules import Rules
 from serving.state.store import LocalStates, StateStore
 from serving.state.user_log import Outcome, key_of
 from tests.serving.versions import START, Served, full_pass, served

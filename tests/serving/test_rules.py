@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from configs.errors import RequestRefusedError, SettingsError
 from configs.serving.rules import Boost, Exclude, Pin, RuleFile
-from serving import top
 from serving.catalogue import Catalogue
-from serving.rules import DIVERSITY, Ranking, RankRequest, Rules
-from serving.top import BLOCK, FEW, best, spread
+from serving.reranking import top_k as top
+from serving.reranking.rules import DIVERSITY, Ranking, RankRequest, Rules
+from serving.reranking.top_k import BLOCK, FEW, best, spread
 
 GENRES = ("Action", "Comedy", "Drama", "Western")
 NOW = 1_750_000_000
@@ -289,7 +289,7 @@ def test_a_pool_too_large_to_compare_at_once_gives_the_same_list(monkeypatch: py
     films, scores = catalogue(300), np.random.default_rng(3).normal(size=300).astype(np.float32)
     made = rules(diversity={"weight": 0.5, "pool": 200})
     whole = listed(made.rank(scores, films, RankRequest(30)))
-    monkeypatch.setattr("serving.diversity.WHOLE", 10)
+    monkeypatch.setattr("serving.reranking.diversity.WHOLE", 10)
     assert listed(made.rank(scores, films, RankRequest(30))) == whole
 
 

@@ -11,7 +11,7 @@ from configs.serving.server import BatchSettings, RedisSettings, StateSettings
 from serving.engine import CHAMPION, Engine, Models
 from serving.experiments import Assignment
 from serving.jobs import Advanced, EventJob, NewEvent
-from serving.rules import Rules
+from serving.reranking.rules import Rules
 from serving.served import ServedModel
 from serving.state.failover import ResilientStates
 from serving.state.store import LocalStates, StateStore

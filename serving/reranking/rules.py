@@ -13,9 +13,9 @@ import numpy.typing as npt
 from configs.errors import RequestRefusedError
 from configs.serving.rules import RuleFile
 from serving.catalogue import Catalogue
-from serving.diversity import maximal_marginal_relevance
-from serving.rule_masks import CatalogueRules, Shape
-from serving.top import best, spread
+from serving.reranking.diversity import maximal_marginal_relevance
+from serving.reranking.masks import CatalogueRules, Shape
+from serving.reranking.top_k import best, spread
 from serving.watched_file import WatchedFile
 
 __all__ = ["DIVERSITY", "RankRequest", "Ranking", "Rules"]
