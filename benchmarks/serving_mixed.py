@@ -37,7 +37,7 @@ from infra.registry.promotions import promote
 from infra.registry.write import collect_lineage, seal, stage
 from infra.storage.local import LocalStore
 from serving.engine import Engine, Models
-from serving.experiments import Assignment
+from serving.experiments.assignment import Assignment
 from serving.jobs import Answer, HistoryEvent, RecommendJob
 from serving.reranking.rules import Rules
 from serving.served import ServedModel

@@ -14,8 +14,8 @@ from configs.serving.server import ServingSettings
 from infra.storage.local import open_store
 from serving.batcher import Batcher
 from serving.engine import CHAMPION, Engine, Models
-from serving.experiments import Assignment, Experiments
-from serving.exposures import Exposure, ExposureLog
+from serving.experiments.assignment import Assignment, Experiments
+from serving.experiments.exposure_log import Exposure, ExposureLog
 from serving.following import Follower
 from serving.jobs import Advanced, Answer, EventJob, RecommendJob
 from serving.metrics import Metrics

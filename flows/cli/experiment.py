@@ -56,7 +56,7 @@ def assign(
     """
     from dataclasses import asdict
 
-    from serving.experiments import Experiments as Assigner
+    from serving.experiments.assignment import Experiments as Assigner
 
     assigner, now = Assigner(_file(experiments)), _seconds(at)
     found = {user: assigner.assign(user, now) for user in users}
@@ -94,9 +94,9 @@ def report(
     """
     experiment = _named(_file(experiments), name, experiments)
     from infra.storage.local import open_store
-    from serving.experiment_page import arm_rows, check_rows, render_html, versus_rows
-    from serving.experiment_report import read_outcomes, report_experiment
-    from serving.exposures import read_exposures, stored_exposures
+    from serving.experiments.exposure_log import read_exposures, stored_exposures
+    from serving.experiments.page import arm_rows, check_rows, render_html, versus_rows
+    from serving.experiments.report import read_outcomes, report_experiment
 
     store = open_store(settings_of(config, set_).store)
     logged = stored_exposures(store) if exposures is None else read_exposures(exposures)

@@ -11,10 +11,10 @@ from configs.serving.experiments import Experiment
 from serving.demo import charts
 from serving.demo.context import Context
 from serving.demo.look import plain_table
-from serving.experiment_page import COLOURS, UNDECIDED, arm_rows, check_rows, versus_rows
-from serving.experiment_report import ExperimentReport, read_outcomes, report_experiment
-from serving.experiments import Experiments
-from serving.exposures import read_exposures, stored_exposures
+from serving.experiments.assignment import Experiments
+from serving.experiments.exposure_log import read_exposures, stored_exposures
+from serving.experiments.page import COLOURS, UNDECIDED, arm_rows, check_rows, versus_rows
+from serving.experiments.report import ExperimentReport, read_outcomes, report_experiment
 
 __all__ = ["show"]
 

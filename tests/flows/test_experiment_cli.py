@@ -13,8 +13,8 @@ from configs.errors import SettingsError
 from configs.serving.experiments import ExposureSettings
 from flows.cli.main import app
 from infra.storage.local import LocalStore
-from serving.experiments import Experiments
-from serving.exposures import ExposureLog
+from serving.experiments.assignment import Experiments
+from serving.experiments.exposure_log import ExposureLog
 from serving.reranking.rules import Rules
 from tests.serving.live import experiment, lived
 

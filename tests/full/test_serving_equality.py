@@ -13,7 +13,7 @@ from configs.settings import SS4RecSettings
 from models.recommender import Requests
 from models.ss4rec.recommender import SS4Rec
 from serving.engine import CHAMPION, Engine, Models
-from serving.experiments import Assignment
+from serving.experiments.assignment import Assignment
 from serving.jobs import Answer, EventJob, NewEvent, RecommendJob
 from serving.reranking.rules import Rules
 from serving.served import ServedModel, window

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from configs.serving.experiments import Experiment, ExperimentFile
-from serving.experiments import Experiments
-from serving.exposures import Exposure
+from serving.experiments.assignment import Experiments
+from serving.experiments.exposure_log import Exposure
 
 DAY = 86_400
 START = 1_750_000_000

@@ -11,7 +11,7 @@ import pytest
 from configs.errors import ModelMissingError, RequestRefusedError
 from configs.serving.server import BatchSettings, StateSettings
 from serving.engine import CHAMPION, Engine, Models
-from serving.experiments import Assignment
+from serving.experiments.assignment import Assignment
 from serving.jobs import Advanced, Answer, EventJob, HistoryEvent, NewEvent, RecommendJob
 from serving.reranking.rules import Rules
 from serving.state.store import LocalStates, StateStore

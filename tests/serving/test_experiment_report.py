@@ -12,9 +12,9 @@ import pytest
 
 from configs.errors import SourceError
 from configs.serving.experiments import Experiment
-from serving.experiment_page import course_png, render_html
-from serving.experiment_report import ExperimentReport, read_outcomes, report_experiment
-from serving.exposures import Exposure
+from serving.experiments.exposure_log import Exposure
+from serving.experiments.page import course_png, render_html
+from serving.experiments.report import ExperimentReport, read_outcomes, report_experiment
 from tests.serving.live import DAY, START, experiment, lived, outcomes_file
 
 

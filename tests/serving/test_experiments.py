@@ -12,7 +12,7 @@ from scipy import stats
 
 from configs.errors import SettingsError
 from configs.serving.experiments import Experiment, ExperimentFile
-from serving.experiments import Assignment, Experiments, place_of
+from serving.experiments.assignment import Assignment, Experiments, place_of
 from tests.serving.live import START, experiment
 
 USERS = range(4000)

@@ -9,7 +9,7 @@ import numpy as np
 
 from configs.serving.server import BatchSettings, RedisSettings, StateSettings
 from serving.engine import CHAMPION, Engine, Models
-from serving.experiments import Assignment
+from serving.experiments.assignment import Assignment
 from serving.jobs import Advanced, EventJob, NewEvent
 from serving.reranking.rules import Rules
 from serving.served import ServedModel

@@ -11,7 +11,7 @@ import yaml
 from configs.serving.demo import DemoSettings
 from configs.serving.experiments import ExposureSettings
 from infra.registry.promotions import promote
-from serving.exposures import ExposureLog
+from serving.experiments.exposure_log import ExposureLog
 from tasks.drift import DriftResult
 from tasks.drift_checks import Check
 from tests.serving.live import experiment, lived

@@ -19,8 +19,8 @@ from configs.errors import SourceError
 from configs.serving.experiments import AnalysisSettings, Experiment
 from models.evaluation.sequential import Comparison, compare_arms
 from models.evaluation.sequential import Path as Course
-from serving.experiment_checks import Check, checks_of, crossed_users
-from serving.exposures import Exposure
+from serving.experiments.exposure_log import Exposure
+from serving.experiments.validity import Check, checks_of, crossed_users
 
 __all__ = ["ArmResult", "ExperimentReport", "ShadowResult", "Versus", "read_outcomes", "report_experiment"]
 

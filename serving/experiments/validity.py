@@ -11,7 +11,7 @@ import pandas as pd
 from configs.period import Period
 from configs.serving.experiments import Experiment, ExperimentFile
 from models.evaluation.sequential import ratio_mismatch
-from serving.experiments import Experiments, place_of
+from serving.experiments.assignment import Experiments, place_of
 
 __all__ = ["Check", "checks_of", "crossed_users"]
 

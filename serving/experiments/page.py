@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serving.experiment_report import ExperimentReport, Versus
+from serving.experiments.report import ExperimentReport, Versus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,1 @@
+"""A/B experiments: assignment, the exposure log, and the report with its validity checks."""
