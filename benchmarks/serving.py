@@ -36,7 +36,7 @@ from benchmarks.serving_plain import KIND
 from benchmarks.serving_world import NAME, fill_redis, free_port, histories, publish_drawn, redis_server, running
 from configs.serving.server import ServingSettings, StateSettings
 from infra.storage.local import LocalStore
-from serving.served import ServedModel
+from serving.engine.served_model import ServedModel
 
 STEADY_RATE, STEADY_CONNECTIONS = 1000, 64
 RUNS = [

@@ -36,11 +36,11 @@ from infra.registry.promotion_log import champion, newest
 from infra.registry.promotions import promote
 from infra.registry.write import collect_lineage, seal, stage
 from infra.storage.local import LocalStore
-from serving.engine import Engine, Models
+from serving.engine.engine import Engine, Models
+from serving.engine.jobs import Answer, HistoryEvent, RecommendJob
+from serving.engine.served_model import ServedModel
 from serving.experiments.assignment import Assignment
-from serving.jobs import Answer, HistoryEvent, RecommendJob
 from serving.reranking.rules import Rules
-from serving.served import ServedModel
 from serving.state.store import LocalStates
 
 __all__ = ["Found", "mixed_load"]

@@ -37,7 +37,8 @@ class Asked(BaseModel):
 
 def reencoding() -> Any:
     """Return the product's application, changed so that it never finds a stored state."""
-    from serving import api, engine
+    from serving import api
+    from serving.engine import engine
     from serving.state import store as state
 
     class Forgetful(state.UserState):

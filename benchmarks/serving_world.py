@@ -31,7 +31,7 @@ from infra.registry.write import collect_lineage, seal, stage
 from infra.storage.local import LocalStore
 from models.recommender import IntArray, Requests, Sequences
 from models.ss4rec.recommender import SS4Rec
-from serving.served import ServedModel
+from serving.engine.served_model import ServedModel
 from serving.state.store import UserState
 from serving.state.user_log import UserLog, append, entry, new_epoch
 from tasks.catalogue import write_catalogue

@@ -18,8 +18,9 @@ from starlette.responses import Response
 
 from configs.errors import RequestRefusedError
 from configs.serving.server import LimitSettings, ServingSettings
+from serving.engine.jobs import EventJob, HistoryEvent, NewEvent, RecommendJob
+from serving.engine.served_model import ServedModel
 from serving.gateway import Gateway, RequestLog
-from serving.jobs import EventJob, HistoryEvent, NewEvent, RecommendJob
 from serving.problems import HANDLERS, problem
 from serving.schemas import (
     LARGEST,
@@ -34,7 +35,6 @@ from serving.schemas import (
     SimilarResponse,
     UserEventsResponse,
 )
-from serving.served import ServedModel
 from serving.service import Service, now
 from serving.state.user_log import key_of
 

@@ -28,8 +28,8 @@ from configs.serving.server import ServingSettings
 from infra.registry.promotion_log import Promotion, history, newest, refuse_edited
 from infra.registry.versions import fetch_version, model_ref, read_manifest
 from infra.storage.local import Store
-from serving.engine import Models
-from serving.served import Plan, ServedModel
+from serving.engine.engine import Models
+from serving.engine.served_model import Plan, ServedModel
 
 __all__ = ["Follower", "Refused"]
 

@@ -12,15 +12,15 @@ from functools import partial
 from configs.serving.experiments import ExposureSettings
 from configs.serving.server import ServingSettings
 from infra.storage.local import open_store
-from serving.batcher import Batcher
-from serving.engine import CHAMPION, Engine, Models
+from serving.engine.batcher import Batcher
+from serving.engine.engine import CHAMPION, Engine, Models
+from serving.engine.jobs import Advanced, Answer, EventJob, RecommendJob
+from serving.engine.served_model import ServedModel
 from serving.experiments.assignment import Assignment, Experiments
 from serving.experiments.exposure_log import Exposure, ExposureLog
 from serving.following import Follower
-from serving.jobs import Advanced, Answer, EventJob, RecommendJob
 from serving.metrics import Metrics
 from serving.reranking.rules import Rules
-from serving.served import ServedModel
 from serving.state.failover import ResilientStates
 from serving.state.store import LocalStates, StateStore
 

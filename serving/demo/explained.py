@@ -15,7 +15,7 @@ from infra.storage.local import Store
 from models.loading import load_recommender
 from models.recommender import Recommender, Requests
 from serving.catalogue import Catalogue
-from serving.cold_start import ColdStart
+from serving.engine.cold_start import ColdStart
 from serving.reranking.diversity import cosine_similarity, jaccard_similarity
 from serving.reranking.rules import RankRequest, Rules
 

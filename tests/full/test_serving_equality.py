@@ -12,11 +12,11 @@ from configs.serving.server import BatchSettings, RedisSettings, StateSettings
 from configs.settings import SS4RecSettings
 from models.recommender import Requests
 from models.ss4rec.recommender import SS4Rec
-from serving.engine import CHAMPION, Engine, Models
+from serving.engine.engine import CHAMPION, Engine, Models
+from serving.engine.jobs import Answer, EventJob, NewEvent, RecommendJob
+from serving.engine.served_model import ServedModel, window
 from serving.experiments.assignment import Assignment
-from serving.jobs import Answer, EventJob, NewEvent, RecommendJob
 from serving.reranking.rules import Rules
-from serving.served import ServedModel, window
 from serving.state.redis_store import RedisStates
 from serving.state.store import StateStore
 from serving.state.user_log import key_of

@@ -205,7 +205,7 @@ def test_half_a_character_is_refused_and_breaks_nothing(client: TestClient) -> N
 
 
 def test_a_defect_is_a_problem_without_its_traceback(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    from serving.served import ServedModel
+    from serving.engine.served_model import ServedModel
 
     def broken(self: ServedModel, index: int, k: int) -> None:
         raise ZeroDivisionError("secret")

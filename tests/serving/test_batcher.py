@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from configs.errors import OverloadedError
-from serving.batcher import Batcher
+from serving.engine.batcher import Batcher
 
 
 class Tens:
@@ -108,7 +108,7 @@ def test_an_engine_that_fails_as_a_whole_fails_each_of_its_jobs_and_goes_on() ->
 
 
 def test_what_is_done_between_batches_goes_on_after_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.batcher.BETWEEN_S", 0.001)
+    monkeypatch.setattr("serving.engine.batcher.BETWEEN_S", 0.001)
     done = asyncio.Event()
     calls: list[int] = []
 

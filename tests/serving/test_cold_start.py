@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from configs.errors import RequestRefusedError
 from serving.catalogue import Catalogue
-from serving.cold_start import ColdStart, RecentPopularity
+from serving.engine.cold_start import ColdStart, RecentPopularity
 
 DAY = 86_400
 

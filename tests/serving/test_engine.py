@@ -10,9 +10,9 @@ import pytest
 
 from configs.errors import ModelMissingError, RequestRefusedError
 from configs.serving.server import BatchSettings, StateSettings
-from serving.engine import CHAMPION, Engine, Models
+from serving.engine.engine import CHAMPION, Engine, Models
+from serving.engine.jobs import Advanced, Answer, EventJob, HistoryEvent, NewEvent, RecommendJob
 from serving.experiments.assignment import Assignment
-from serving.jobs import Advanced, Answer, EventJob, HistoryEvent, NewEvent, RecommendJob
 from serving.reranking.rules import Rules
 from serving.state.store import LocalStates, StateStore
 from serving.state.user_log import Outcome, key_of

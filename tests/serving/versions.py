@@ -20,7 +20,7 @@ from infra.storage.local import LocalStore
 from models.evaluation.protocol import Split
 from models.recommender import Requests
 from models.ss4rec.recommender import SS4Rec
-from serving.served import ServedModel
+from serving.engine.served_model import ServedModel
 from tasks.catalogue import write_catalogue
 from tasks.load_check import SAMPLE_FILE, sample_requests
 from tests import synthetic

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from configs.serving.server import BatchSettings, RedisSettings, StateSettings
-from serving.engine import CHAMPION, Engine, Models
+from serving.engine.engine import CHAMPION, Engine, Models
+from serving.engine.jobs import Advanced, EventJob, NewEvent
+from serving.engine.served_model import ServedModel
 from serving.experiments.assignment import Assignment
-from serving.jobs import Advanced, EventJob, NewEvent
 from serving.reranking.rules import Rules
-from serving.served import ServedModel
 from serving.state.failover import ResilientStates
 from serving.state.store import LocalStates, StateStore
 from serving.state.user_log import Outcome, key_of

@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from configs.errors import ModelMissingError, RecsysError, RequestRefusedError
 from configs.serving.server import BatchSettings
-from serving.cold_start import ColdStart, RecentPopularity
-from serving.jobs import Advanced, Answer, EventJob, NewEvent, Reason, Recommended, RecommendJob, Source
+from serving.engine.cold_start import ColdStart, RecentPopularity
+from serving.engine.jobs import Advanced, Answer, EventJob, NewEvent, Reason, Recommended, RecommendJob, Source
+from serving.engine.served_model import Plan, ServedModel
 from serving.reranking.rules import Ranking, RankRequest, Rules
-from serving.served import Plan, ServedModel
 from serving.state.store import StateStore, UserState
 from serving.state.user_log import Outcome, UserLog, entry
 

@@ -1,0 +1,1 @@
+"""The engine that answers recommendation requests in batches, and what it holds of a model version."""
