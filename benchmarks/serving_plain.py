@@ -37,7 +37,7 @@ class Asked(BaseModel):
 
 def reencoding() -> Any:
     """Return the product's application, changed so that it never finds a stored state."""
-    from serving import api
+    from serving.api import app as api
     from serving.engine import engine
     from serving.state import store as state
 
@@ -134,7 +134,7 @@ def main() -> None:
     """Start a server with the product's settings, given as --set key=value."""
     import uvicorn
 
-    from serving.api import SETTINGS
+    from serving.api.app import SETTINGS
     from serving.run import as_json
 
     settings = load_settings(ServingSettings, None, [given for given in sys.argv[2:] if given != "--set"])

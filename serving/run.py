@@ -25,7 +25,7 @@ def serve(settings: ServingSettings) -> None:
     # BLAS threads would wait for each other on cores that other workers use.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    from serving.api import SETTINGS
+    from serving.api.app import SETTINGS
 
     os.environ[SETTINGS] = as_json(settings)
     metrics = tempfile.mkdtemp(prefix="recsys-metrics-") if settings.workers > 1 else None
@@ -33,7 +33,7 @@ def serve(settings: ServingSettings) -> None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
     try:
         uvicorn.run(
-            "serving.api:from_environment",
+            "serving.api.app:from_environment",
             factory=True,
             host=settings.host,
             port=settings.port,

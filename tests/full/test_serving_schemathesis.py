@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from infra.storage.local import LocalStore
-from serving.api import create_app
+from serving.api.app import create_app
 from tests.serving.versions import draw, promote_version, publish, settings_of
 from tests.volume import volume
 

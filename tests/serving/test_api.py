@@ -21,8 +21,8 @@ from configs.loading import load_settings
 from configs.serving.server import ServingSettings
 from infra.storage.local import LocalStore
 from models.ss4rec.recommender import SS4Rec
-from serving.api import create_app
-from serving.gateway import RequestLog
+from serving.api.app import create_app
+from serving.api.middleware import RequestLog
 from serving.run import as_json
 from tests.serving.versions import START, draw, full_pass, promote_version, publish, settings_of
 

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from configs.serving.server import ServingSettings
 from flows.cli.main import app
-from serving import api, run
+from serving import run
+from serving.api import app as api
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_the_command_starts_workers_with_all_that_it_was_told(started: dict[str,
     assert result.exit_code == 0, result.output
     settings = ServingSettings.model_validate_json(started["environment"][api.SETTINGS])
     assert (settings.workers, settings.port, settings.redis.url, settings.batch.requests) == (3, 8123, "redis://there:6379/2", 7)
-    assert (started["app"], started["workers"], started["port"]) == ("serving.api:from_environment", 3, 8123)
+    assert (started["app"], started["workers"], started["port"]) == ("serving.api.app:from_environment", 3, 8123)
     assert started["timeout_graceful_shutdown"] == settings.shutdown_s
     metrics = started["environment"]["PROMETHEUS_MULTIPROC_DIR"]
     assert not Path(metrics).exists()  # it goes with the server

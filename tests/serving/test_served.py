@@ -16,7 +16,7 @@ from models.ncf.recommender import NCF
 from models.popularity import Popularity
 from models.version_files import SAMPLE_FILE
 from serving.engine.served_model import ServedModel, window
-from serving.following import warm
+from serving.follower import warm
 from serving.state.store import UserState
 from serving.state.user_log import UserLog, append, entry
 from tasks.load_check import sample_requests

@@ -13,7 +13,7 @@ import yaml
 from starlette.testclient import TestClient
 
 from infra.storage.local import LocalStore
-from serving.api import create_app
+from serving.api.app import create_app
 from tests.doubles.redis_server import redis_server
 from tests.serving.versions import START, draw, promote_version, publish, settings_of
 

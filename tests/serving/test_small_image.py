@@ -24,7 +24,7 @@ NOT_NEEDED = {"torch", "scipy", "prefect", "recbole", "evidently", "mamba_ssm", 
 sys.meta_path.insert(0, Refuse())
 from starlette.testclient import TestClient
 from configs.serving.server import ServingSettings
-from serving.api import create_app
+from serving.api.app import create_app
 import flows.cli.serve
 
 with TestClient(create_app(ServingSettings.model_validate_json(sys.argv[1]))) as client:

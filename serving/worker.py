@@ -18,7 +18,7 @@ from serving.engine.jobs import Advanced, Answer, EventJob, RecommendJob
 from serving.engine.served_model import ServedModel
 from serving.experiments.assignment import Assignment, Experiments
 from serving.experiments.exposure_log import Exposure, ExposureLog
-from serving.following import Follower
+from serving.follower import Follower
 from serving.metrics import Metrics
 from serving.reranking.rules import Rules
 from serving.state.failover import ResilientStates

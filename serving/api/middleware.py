@@ -17,8 +17,8 @@ from typing import Any, TextIO
 from starlette.exceptions import HTTPException
 
 from configs.serving.server import LimitSettings
+from serving.api.problems import problem
 from serving.metrics import Metrics
-from serving.problems import problem
 
 __all__ = ["Gateway", "RequestLog"]
 

@@ -18,11 +18,9 @@ from starlette.responses import Response
 
 from configs.errors import RequestRefusedError
 from configs.serving.server import LimitSettings, ServingSettings
-from serving.engine.jobs import EventJob, HistoryEvent, NewEvent, RecommendJob
-from serving.engine.served_model import ServedModel
-from serving.gateway import Gateway, RequestLog
-from serving.problems import HANDLERS, problem
-from serving.schemas import (
+from serving.api.middleware import Gateway, RequestLog
+from serving.api.problems import HANDLERS, problem
+from serving.api.schemas import (
     LARGEST,
     EventsRequest,
     EventsResponse,
@@ -35,8 +33,10 @@ from serving.schemas import (
     SimilarResponse,
     UserEventsResponse,
 )
-from serving.service import Service, now
+from serving.engine.jobs import EventJob, HistoryEvent, NewEvent, RecommendJob
+from serving.engine.served_model import ServedModel
 from serving.state.user_log import key_of
+from serving.worker import Service, now
 
 __all__ = ["SETTINGS", "create_app", "from_environment"]
 

@@ -1,0 +1,1 @@
+"""The HTTP API: routes, schemas, problem responses, and the middleware around them."""
