@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from configs.serving.demo import DemoSettings
 from configs.serving.server import ServingSettings
 from serving.api.app import create_app
-from serving.demo import live
+from serving.demo.pages import live
 from serving.demo.remote import ServerError, ServerLink
 from tests.serving.demo.test_pages import html, page
 from tests.tasks.world import World
