@@ -14,7 +14,7 @@ from configs.settings import DataSettings, EvaluationSettings, ProtocolId, Sourc
 from models.evaluation.protocol import Split, split
 
 if TYPE_CHECKING:
-    from tasks.movielens import RawTables
+    from tasks.ingest.movielens import RawTables
 
 __all__ = ["load_events", "load_split", "load_tables", "load_users", "origin"]
 
@@ -45,7 +45,7 @@ def load_users(source: SourceName, path: Path | None) -> pd.DataFrame:
 
 def load_tables(source: SourceName, path: Path | None) -> RawTables:
     """Load the release's raw tables from `path` or by download. Skips the benchmark if they are not available."""
-    from tasks.ingest import ingest
+    from tasks.ingest.sources import ingest
 
     if path is not None and not path.exists():
         skip(f"there is no {path}; give --data the release's zip, or leave it out to download {source}.")

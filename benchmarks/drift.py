@@ -37,13 +37,13 @@ import pandas as pd
 from benchmarks.data import load_tables
 from benchmarks.report import hardware, write_json
 from configs.settings import DriftSettings, SourceName, ValidationSettings
-from tasks.checks import MILLISECONDS_FROM
 from tasks.drift import DriftResult, Reference, Window, detect_drift, reference_of
 from tasks.drift_reference import Quarantine
-from tasks.features import build_features
-from tasks.movielens import RawTables
+from tasks.ingest.features import build_features
+from tasks.ingest.movielens import RawTables
+from tasks.ingest.row_checks import MILLISECONDS_FROM
+from tasks.ingest.validation import validate
 from tasks.shifts import SCENARIOS, Scenario
-from tasks.validate import validate
 
 __all__ = ["Source", "interval", "render", "steady_stream", "synthetic_source", "time_slice", "user_slice"]
 

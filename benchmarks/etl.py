@@ -160,8 +160,8 @@ def _release(source: str, path: str, times: int) -> dict[str, Any]:
     from configs.settings.etl import EtlSettings
     from infra.storage.local import LocalStore
     from tasks.datasets import write_dataset
-    from tasks.ingest import locate
-    from tasks.release import building
+    from tasks.ingest.release import building
+    from tasks.ingest.sources import locate
 
     seconds = []
     for _ in range(times):

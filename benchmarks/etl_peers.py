@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from configs.settings import DataSettings, ValidationSettings
-from tasks.features import FEATURE_COLUMNS, SESSION_GAP_S
+from tasks.ingest.features import FEATURE_COLUMNS, SESSION_GAP_S
 
 __all__ = ["ENGINES", "features_file"]
 
@@ -27,8 +27,8 @@ def ours(source: Path, folder: Path) -> None:
     from configs.settings.etl import EtlSettings
     from infra.storage.local import LocalStore
     from tasks.datasets import write_dataset
-    from tasks.ingest import locate
-    from tasks.release import building
+    from tasks.ingest.release import building
+    from tasks.ingest.sources import locate
 
     found = locate(DataSettings(local_path=source, cache_dir=folder / "cache"))
     with building(found, RULES, EtlSettings(work_dir=folder / "work"), int(time.time())) as release:

@@ -75,7 +75,7 @@ def _run(job: tuple[str | None, list[str], str, str, int]) -> dict[str, Any]:
     from models.evaluation.protocol import split
     from models.evaluation.ranking import metrics, per_request, rank_requests
     from models.loading import make_recommender
-    from tasks.ingest import ingest
+    from tasks.ingest.sources import ingest
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     settings = load_settings(RetrainSettings, config, [*overrides, f"evaluation.protocol={protocol}", f"seed={seed}"])

@@ -20,9 +20,9 @@ from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptErro
 from infra.storage.local import Store
 from tasks import landed_versions
 from tasks.drift_reference import Quarantine
-from tasks.release import Release
+from tasks.ingest.release import Release
+from tasks.ingest.validation import Validated
 from tasks.table_digest import plain_cells
-from tasks.validate import Validated
 
 __all__ = [
     "DatasetRef",

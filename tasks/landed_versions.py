@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from configs.errors import VersionCorruptError
 from infra.storage.local import Store
 from tasks.dataset_parts import Layout, PartFiles, StoredFile, merged_events
-from tasks.descriptions import Kind, public
 from tasks.event_digest import EventDigest
-from tasks.features import build_features
+from tasks.ingest.features import build_features
+from tasks.ingest.metadata import Kind, public
 from tasks.table_digest import plain_cells
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 The content of the dataset depends only on the set of files (and on the release that they were added to). It depends neither on
 the order in which the files arrive nor on the runs that read them. The newest event of a user and movie counts
-(`tasks.interactions.settle`), and so does the newest description of an item or user (`tasks.descriptions`).
+(`tasks.ingest.merge.settle`), and so does the newest description of an item or user (`tasks.ingest.metadata`).
 """
 
 from __future__ import annotations

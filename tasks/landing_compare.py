@@ -35,7 +35,7 @@ def compare(files: PartFiles, layout: Layout, new: pd.DataFrame) -> Comparison:
     """Compare new events with those of a dataset.
 
     The newest event of a user and movie wins. At the same second, the one with the highest rating wins, and of equal events the
-    one that is already in the dataset. `tasks.interactions.settle` has the same rules for files.
+    one that is already in the dataset. `tasks.ingest.merge.settle` has the same rules for files.
 
     Args:
         new: Events with COMPARED, one row for each user and movie.

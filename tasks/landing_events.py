@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from tasks.dataset_parts import LANDED, Arrays, Layout, PartFiles, PartWriter
 from tasks.event_digest import EventDigest
-from tasks.interactions import merge_interactions
+from tasks.ingest.merge import merge_interactions
 from tasks.landing_compare import Comparison, compare
 from tasks.landing_scratch import writing
 
@@ -62,7 +62,7 @@ def add_events(
     """Merge the files' parts, and keep the events that are newer than the dataset's own.
 
     Args:
-        parts: Parquet files with tasks.interactions.PART_COLUMNS.
+        parts: Parquet files with tasks.ingest.merge.PART_COLUMNS.
         rated: The ids of the users, and of the items, that already have an event.
         watermark: UTC seconds. Older events count as late.
     """

@@ -18,11 +18,11 @@ from configs.settings import ValidationSettings
 from configs.settings.landing import LandingSettings
 from infra.landing_zone import Delivery, LandingZone
 from infra.storage.local import Store
-from tasks.descriptions import DescriptionFile, description_kind, read_descriptions
-from tasks.event_files import open_event_file
+from tasks.ingest.event_files import open_event_file
+from tasks.ingest.metadata import DescriptionFile, description_kind, read_descriptions
+from tasks.ingest.validation import AcceptedModel
 from tasks.landing_log import FileKind, file_id
 from tasks.landing_scratch import writing
-from tasks.validate import AcceptedModel
 
 __all__ = ["Arrivals", "Listing", "ReadFile", "read_arrivals"]
 

@@ -17,9 +17,9 @@ import pandas as pd
 
 from configs.errors import ReplayError
 from configs.studies.replay import ReplaySettings, ShiftSettings
-from tasks.checks import MILLISECONDS_FROM, Mask
-from tasks.ingest import IngestedSource
-from tasks.movielens import INTERACTION_COLUMNS
+from tasks.ingest.movielens import INTERACTION_COLUMNS
+from tasks.ingest.row_checks import MILLISECONDS_FROM, Mask
+from tasks.ingest.sources import IngestedSource
 from tasks.shifts import SCENARIOS
 
 __all__ = ["Feed", "Slice", "deliver", "edges", "feed_of", "write_feed"]

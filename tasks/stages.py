@@ -44,10 +44,10 @@ from tasks.decision import Decision
 from tasks.drift import DriftResult
 from tasks.evaluate import Evaluation, evaluate_candidates
 from tasks.hand_over import Origin
-from tasks.ingest import locate
+from tasks.ingest.release import building
+from tasks.ingest.sources import locate
 from tasks.monitoring import monitor_dataset
 from tasks.recsys_report import REPORT_FILE
-from tasks.release import building
 from tasks.rollback import roll_back
 
 __all__ = [

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import drift
 from benchmarks.drift import Source, interval, render, steady_stream, synthetic_source, time_slice, user_slice, with_outlier
-from tasks.features import build_features
+from tasks.ingest.features import build_features
 
 
 @pytest.fixture(scope="module")

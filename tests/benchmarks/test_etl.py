@@ -12,7 +12,7 @@ import pytest
 from benchmarks import etl
 from benchmarks.etl_peers import ENGINES, features_file
 from benchmarks.report import SKIPPED
-from tasks.features import FEATURE_COLUMNS
+from tasks.ingest.features import FEATURE_COLUMNS
 from tests import synthetic
 
 

@@ -16,8 +16,8 @@ from configs.settings import DataSettings, ValidationSettings
 from configs.settings.etl import EtlSettings
 from infra.storage.local import LocalStore
 from tasks.datasets import read_manifest, read_table, write_dataset
-from tasks.ingest import locate
-from tasks.release import building
+from tasks.ingest.release import building
+from tasks.ingest.sources import locate
 from tests import synthetic
 
 pytestmark = pytest.mark.full
@@ -99,7 +99,7 @@ def test_what_is_no_dataset_is_refused_as_in_one_process(address: str, tmp_path:
 
 
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.dask_engine.ANSWER_S", 1)
+    monkeypatch.setattr("tasks.ingest.engine_dask.ANSWER_S", 1)
     path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(5, 10, 6))
     settings = EtlSettings(engine="dask", scheduler_address="tcp://127.0.0.1:9", work_dir=tmp_path / "work")
     with (

@@ -18,9 +18,9 @@ import pytest
 from configs.errors import RecsysError, SourceError
 from configs.settings import DataSettings, ValidationSettings
 from configs.settings.etl import EtlSettings
-from tasks.event_files import open_event_file
-from tasks.ingest import locate
-from tasks.release import building
+from tasks.ingest.event_files import open_event_file
+from tasks.ingest.release import building
+from tasks.ingest.sources import locate
 from tests.volume import volume
 
 pytestmark = pytest.mark.full

@@ -24,9 +24,9 @@ from models.recommender import EpochReport
 from tasks.candidates import Candidate, train_candidate
 from tasks.datasets import DatasetRef, load_dataset_ref, write_dataset
 from tasks.evaluate import evaluate_candidates
-from tasks.features import build_features
-from tasks.movielens import RawTables
-from tasks.validate import validate
+from tasks.ingest.features import build_features
+from tasks.ingest.movielens import RawTables
+from tasks.ingest.validation import validate
 from tests import synthetic
 from tests.flows.conftest import QUICK
 from tests.full.prefect_process import run, wait_until

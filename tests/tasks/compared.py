@@ -9,9 +9,9 @@ from configs.settings import ValidationSettings
 from configs.studies.comparison import CompareSettings
 from infra.storage.local import open_store
 from tasks.datasets import DatasetRef, write_dataset
-from tasks.features import build_features
-from tasks.movielens import RawTables
-from tasks.validate import validate
+from tasks.ingest.features import build_features
+from tasks.ingest.movielens import RawTables
+from tasks.ingest.validation import validate
 from tests import synthetic
 
 TINY_NCF = {"mf_width": 8, "mlp_width": 8, "mlp_hidden": [16, 8], "max_epochs": 2, "device": "cpu"}

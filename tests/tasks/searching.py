@@ -13,10 +13,10 @@ from configs.studies.search import SearchSettings
 from infra.storage.local import LocalStore, Store, open_store
 from models.recommender import EpochReport
 from tasks.datasets import DatasetRef, list_datasets, write_dataset
-from tasks.features import build_features
-from tasks.movielens import RawTables
+from tasks.ingest.features import build_features
+from tasks.ingest.movielens import RawTables
+from tasks.ingest.validation import validate
 from tasks.search import begin, work
-from tasks.validate import validate
 from tests import synthetic
 
 SPACE: dict[str, Any] = {

@@ -16,10 +16,10 @@ from infra.storage.local import LocalStore
 from models.loading import load_recommender
 from tasks.candidates import Candidate, read_split, train_candidate
 from tasks.datasets import DatasetRef, write_dataset
-from tasks.features import build_features
+from tasks.ingest.features import build_features
+from tasks.ingest.movielens import RawTables
+from tasks.ingest.validation import validate
 from tasks.load_check import SAMPLE_FILE, check_loaded, sample_requests
-from tasks.movielens import RawTables
-from tasks.validate import validate
 from tests import synthetic
 
 LAX = ValidationSettings(min_rows=1)

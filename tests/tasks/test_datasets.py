@@ -12,9 +12,9 @@ from configs.errors import NotFoundError, StoreFullError, VersionCorruptError
 from configs.settings import ValidationSettings
 from infra.storage.local import LocalStore
 from tasks.datasets import DatasetRef, list_datasets, load_dataset_ref, read_manifest, read_table, verify_dataset, write_dataset
-from tasks.features import build_features
-from tasks.movielens import RawTables
-from tasks.validate import validate
+from tasks.ingest.features import build_features
+from tasks.ingest.movielens import RawTables
+from tasks.ingest.validation import validate
 from tests import synthetic
 
 LAX = ValidationSettings(max_quarantined_share=1.0, min_rows=1)

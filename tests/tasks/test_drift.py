@@ -16,7 +16,7 @@ from tasks import drift_reference
 from tasks.drift import DriftResult, Reference, Window, detect_drift, newest_slice, reference_of, window_of
 from tasks.drift_checks import Check
 from tasks.drift_reference import ROWS_OF_A_USER, Quarantine, capped_by_user, history_of
-from tasks.features import build_features
+from tasks.ingest.features import build_features
 from tests import synthetic
 
 SETTINGS = DriftSettings(alpha=0.03, resamples=800)

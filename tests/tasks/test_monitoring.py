@@ -11,10 +11,10 @@ from configs.settings import DriftSettings, MonitoringSettings
 from tasks import monitoring
 from tasks.datasets import read_table, write_dataset
 from tasks.drift_page import check_rows, live_rows, render_drift
-from tasks.features import build_features
-from tasks.ingest import ingest
+from tasks.ingest.features import build_features
+from tasks.ingest.sources import ingest
+from tasks.ingest.validation import validate
 from tasks.monitoring import champion_reference, monitor_dataset
-from tasks.validate import validate
 from tests import synthetic
 from tests.tasks.world import NAME, World
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from configs.errors import SourceError
-from tasks.movielens import INTERACTION_COLUMNS, read_folder, read_metadata, read_ratings_file, unpack
+from tasks.ingest.movielens import INTERACTION_COLUMNS, read_folder, read_metadata, read_ratings_file, unpack
 from tests import synthetic
 
 

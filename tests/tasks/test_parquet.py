@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.parquet import ParquetWriter
+from tasks.tables.parquet import ParquetWriter
 
 
 @pytest.mark.parametrize("temporary", [True, False])

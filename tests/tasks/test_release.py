@@ -12,10 +12,10 @@ from configs.settings import DataSettings, ValidationSettings
 from configs.settings.etl import EtlSettings
 from infra.storage.local import LocalStore
 from tasks.datasets import read_manifest, read_table, write_dataset
-from tasks.features import build_features
-from tasks.ingest import ingest, locate
-from tasks.release import building
-from tasks.validate import validate
+from tasks.ingest.features import build_features
+from tasks.ingest.release import building
+from tasks.ingest.sources import ingest, locate
+from tasks.ingest.validation import validate
 from tests import synthetic
 
 NOW = 2_000_000_000

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from configs.errors import ReplayError
 from configs.studies.replay import ReplaySettings
-from tasks.ingest import IngestedSource
-from tasks.movielens import RawTables
+from tasks.ingest.movielens import RawTables
+from tasks.ingest.sources import IngestedSource
 from tasks.replay_feed import Feed, deliver, edges, feed_of, write_feed
 from tests import synthetic
 

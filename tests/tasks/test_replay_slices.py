@@ -16,10 +16,10 @@ from infra.landing_zone import FolderZone
 from infra.storage.local import open_store
 from tasks.drift_reference import Quarantine, Reference, history_of
 from tasks.drift_stream import Window, stream_checks
-from tasks.ingest import IngestedSource
+from tasks.ingest.movielens import RawTables
+from tasks.ingest.sources import IngestedSource
 from tasks.landing import Landing, land
 from tasks.landing_quarantine import quarantined
-from tasks.movielens import RawTables
 from tasks.replay import begin, run_settings
 from tasks.replay_feed import deliver, feed_of
 from tests import synthetic

@@ -6,7 +6,7 @@ import pytest
 
 from configs.settings import DriftSettings
 from tasks.drift import detect_drift, reference_of, window_of
-from tasks.features import build_features
+from tasks.ingest.features import build_features
 from tasks.shifts import SCENARIOS, Scenario
 from tests import synthetic
 

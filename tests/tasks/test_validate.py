@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from configs.errors import DataRefusedError
 from configs.settings import ValidationSettings
-from tasks.movielens import RawTables, read_folder
-from tasks.validate import validate
+from tasks.ingest.movielens import RawTables, read_folder
+from tasks.ingest.validation import validate
 from tests import synthetic
 
 NOW = 1_700_000_000

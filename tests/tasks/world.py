@@ -24,10 +24,10 @@ from infra.storage.local import LocalStore
 from tasks.candidates import Candidate, train_candidate
 from tasks.datasets import DatasetRef, write_dataset
 from tasks.evaluate import Evaluation, evaluate_candidates
-from tasks.features import build_features
-from tasks.ingest import ingest
+from tasks.ingest.features import build_features
+from tasks.ingest.sources import ingest
+from tasks.ingest.validation import validate
 from tasks.publish import publish, stage_challenger
-from tasks.validate import validate
 from tests import synthetic
 
 NAME = "ranker"

@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import SourceError
-from tasks.checks import Checks
-from tasks.event_files import DAMAGE
-from tasks.movielens import with_year
+from tasks.ingest.event_files import DAMAGE
+from tasks.ingest.movielens import with_year
+from tasks.ingest.row_checks import Checks
 
 __all__ = ["TABLES", "DescriptionFile", "Kind", "described", "description_kind", "public", "rated", "read_descriptions", "seeded"]
 

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.event_account import EventAccount
-from tasks.event_files import EventFile
-from tasks.features import write_features
-from tasks.interactions import PART_COLUMNS, merge_interactions
-from tasks.parquet import ParquetWriter
-from tasks.validate import AcceptedModel, InteractionModel
+from tasks.ingest.event_files import EventFile
+from tasks.ingest.features import write_features
+from tasks.ingest.merge import PART_COLUMNS, merge_interactions
+from tasks.ingest.row_account import EventAccount
+from tasks.ingest.validation import AcceptedModel, InteractionModel
+from tasks.tables.parquet import ParquetWriter
 
 __all__ = ["INTERACTION_FILE_COLUMNS", "Engine", "PandasEngine"]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from configs.settings import ValidationSettings
-from tasks.checks import joined_cells
-from tasks.movielens import INTERACTION_COLUMNS
-from tasks.parquet import ParquetWriter
-from tasks.validate import SUPERSEDED, TableReport, refuse_bad, refuse_empty
+from tasks.ingest.movielens import INTERACTION_COLUMNS
+from tasks.ingest.row_checks import joined_cells
+from tasks.ingest.validation import SUPERSEDED, TableReport, refuse_bad, refuse_empty
+from tasks.tables.parquet import ParquetWriter
 
 __all__ = ["EventAccount"]
 

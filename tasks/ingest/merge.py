@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.parquet import ParquetWriter
-from tasks.spill import by_key, sorted_order
+from tasks.tables.external_sort import by_key, sorted_order
+from tasks.tables.parquet import ParquetWriter
 
 __all__ = ["PART_COLUMNS", "MergeReport", "merge_interactions", "settle"]
 

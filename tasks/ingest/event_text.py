@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from configs.settings import ValidationSettings
-from tasks.checks import CELL_CHARACTERS, Checks, Numbers, judge_events
+from tasks.ingest.row_checks import CELL_CHARACTERS, Checks, Numbers, judge_events
 
 __all__ = ["EVENT_COLUMNS", "MISSING", "EventChunk", "TextLayout", "chunk_of_frame", "chunk_of_text", "fields", "lines"]
 

@@ -17,8 +17,8 @@ from pandera.typing import Series
 
 from configs.errors import DataRefusedError
 from configs.settings import ValidationSettings
-from tasks.checks import MILLISECONDS_FROM, Checks, joined_cells, judge_events
-from tasks.movielens import INTERACTION_COLUMNS, RawTables
+from tasks.ingest.movielens import INTERACTION_COLUMNS, RawTables
+from tasks.ingest.row_checks import MILLISECONDS_FROM, Checks, joined_cells, judge_events
 
 __all__ = [
     "SUPERSEDED",
@@ -129,7 +129,7 @@ class Validated:
 
 
 def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validated:
-    """Split `raw` into a clean dataset and a quarantine, in memory. `tasks.release` does the same in chunks.
+    """Split `raw` into a clean dataset and a quarantine, in memory. `tasks.ingest.release` does the same in chunks.
 
     Args:
         now: UTC seconds.

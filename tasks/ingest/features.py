@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
-from tasks.parquet import ParquetWriter
-from tasks.spill import by_key, sorted_order
+from tasks.tables.external_sort import by_key, sorted_order
+from tasks.tables.parquet import ParquetWriter
 
 __all__ = [
     "FEATURE_COLUMNS",

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from configs.errors import SourceError
 from configs.settings import ValidationSettings
-from tasks.event_text import EVENT_COLUMNS, EventChunk, TextLayout, chunk_of_frame, chunk_of_text, fields, lines
+from tasks.ingest.event_text import EVENT_COLUMNS, EventChunk, TextLayout, chunk_of_frame, chunk_of_text, fields, lines
 
 __all__ = ["DAMAGE", "Block", "EventChunk", "EventFile", "open_event_file"]
 

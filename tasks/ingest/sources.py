@@ -10,7 +10,7 @@ from pathlib import Path
 from configs.errors import SourceError
 from configs.settings import DataSettings
 from infra.download import OnBytes, check_digest, download
-from tasks.movielens import Metadata, RawTables, find_ratings, read_metadata, read_ratings_file, unpack
+from tasks.ingest.movielens import Metadata, RawTables, find_ratings, read_metadata, read_ratings_file, unpack
 
 __all__ = ["IngestedSource", "LocatedSource", "ingest", "locate"]
 

@@ -22,14 +22,14 @@ from pandera.pandas import DataFrameModel
 
 from configs.errors import SettingsError
 from configs.settings.etl import EtlSettings
-from tasks.event_account import EventAccount
-from tasks.event_files import EventChunk, EventFile
-from tasks.features import build_features, counts_before, user_features
-from tasks.interactions import settle
-from tasks.pandas_engine import INTERACTION_FILE_COLUMNS
-from tasks.parquet import ParquetWriter
-from tasks.spill import added_counts, cut_points
-from tasks.validate import AcceptedModel, InteractionModel
+from tasks.ingest.engine_pandas import INTERACTION_FILE_COLUMNS
+from tasks.ingest.event_files import EventChunk, EventFile
+from tasks.ingest.features import build_features, counts_before, user_features
+from tasks.ingest.merge import settle
+from tasks.ingest.row_account import EventAccount
+from tasks.ingest.validation import AcceptedModel, InteractionModel
+from tasks.tables.external_sort import added_counts, cut_points
+from tasks.tables.parquet import ParquetWriter
 
 __all__ = ["DaskEngine", "dask_engine"]
 

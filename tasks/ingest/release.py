@@ -18,12 +18,12 @@ import pandas as pd
 from configs.errors import StoreFullError
 from configs.settings import ValidationSettings
 from configs.settings.etl import EtlSettings
-from tasks.event_account import EventAccount
-from tasks.event_files import open_event_file
-from tasks.ingest import LocatedSource
-from tasks.movielens import INTERACTION_COLUMNS, no_ratings
-from tasks.pandas_engine import Engine, PandasEngine
-from tasks.validate import ValidationReport, describe
+from tasks.ingest.engine_pandas import Engine, PandasEngine
+from tasks.ingest.event_files import open_event_file
+from tasks.ingest.movielens import INTERACTION_COLUMNS, no_ratings
+from tasks.ingest.row_account import EventAccount
+from tasks.ingest.sources import LocatedSource
+from tasks.ingest.validation import ValidationReport, describe
 
 __all__ = ["Release", "building"]
 
@@ -100,7 +100,7 @@ def _engine(settings: EtlSettings, folder: Path) -> Iterator[Engine]:
     if settings.engine == "pandas":
         yield PandasEngine(folder, settings.memory_rows)
         return
-    from tasks.dask_engine import dask_engine  # needs the optional extra `dask`
+    from tasks.ingest.engine_dask import dask_engine  # needs the optional extra `dask`
 
     with dask_engine(folder, settings) as engine:
         yield engine

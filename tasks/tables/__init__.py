@@ -1,0 +1,1 @@
+"""Tables on disk: Parquet files, and sorts of tables larger than memory."""
