@@ -159,7 +159,7 @@ def _release(source: str, path: str, times: int) -> dict[str, Any]:
     from configs.settings import DataSettings, ValidationSettings
     from configs.settings.etl import EtlSettings
     from infra.storage.local import LocalStore
-    from tasks.datasets import write_dataset
+    from tasks.datasets.versions import write_dataset
     from tasks.ingest.release import building
     from tasks.ingest.sources import locate
 

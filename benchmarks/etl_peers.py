@@ -26,7 +26,7 @@ def ours(source: Path, folder: Path) -> None:
     """Run the same steps as the flow `etl`, without Prefect."""
     from configs.settings.etl import EtlSettings
     from infra.storage.local import LocalStore
-    from tasks.datasets import write_dataset
+    from tasks.datasets.versions import write_dataset
     from tasks.ingest.release import building
     from tasks.ingest.sources import locate
 

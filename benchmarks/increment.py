@@ -171,7 +171,7 @@ def _rewrite(root: Path) -> dict[str, Any]:
 
 def _read(root: Path) -> dict[str, Any]:
     from infra.storage.local import LocalStore
-    from tasks.datasets import list_datasets, read_table
+    from tasks.datasets.versions import list_datasets, read_table
 
     store = LocalStore(root / "store")
     newest = list_datasets(store)[-1]

@@ -11,7 +11,7 @@ from configs.settings import RetrainSettings
 from flows.approval import ask_for_approval
 from infra.registry.write import ModelRef
 from tasks.candidates import candidate_kinds, clear_checkpoints
-from tasks.datasets import DatasetRef
+from tasks.datasets.versions import DatasetRef
 from tasks.decision import Decision
 from tasks.elsewhere import Trained, settle_cost, take_candidates_over, train_by_deployment
 from tasks.evaluate import Evaluation

@@ -7,7 +7,7 @@ from prefect import flow
 from configs.settings import DataSettings, StoreSettings, ValidationSettings
 from configs.settings.etl import EtlSettings
 from configs.settings.landing import LandingSettings
-from tasks.datasets import DatasetRef
+from tasks.datasets.versions import DatasetRef
 from tasks.failure import show_failure
 from tasks.landing_stages import add_landed_files, compact_dataset
 from tasks.stages import build_dataset

@@ -13,7 +13,7 @@ from flows.challenge import Clock, challenge
 from flows.etl import etl
 from infra.locks import run_lock
 from infra.registry.write import ModelRef
-from tasks.datasets import DatasetRef
+from tasks.datasets.versions import DatasetRef
 from tasks.decision import Decision
 from tasks.drift import DriftResult
 from tasks.evaluate import Evaluation

@@ -20,7 +20,7 @@ from configs.studies.search import SearchSettings
 from flows.challenge import Challenge, Clock, challenge
 from flows.datasets import chosen_dataset
 from infra.locks import run_lock
-from tasks.datasets import DatasetRef
+from tasks.datasets.versions import DatasetRef
 from tasks.experiment_stages import begin_search, conclude_search, search_trials
 from tasks.failure import show_failure
 from tasks.search import SearchRecord, StudyRef, best_settings

@@ -17,7 +17,7 @@ from prefect.logging import get_run_logger
 
 from infra.registry.write import ModelRef
 from tasks.candidates import Candidate
-from tasks.datasets import DatasetRef
+from tasks.datasets.versions import DatasetRef
 from tasks.decision import Decision
 from tasks.decision_page import DEFAULT_NAME, comparison_png, render_markdown
 from tasks.drawing import drawn

@@ -36,7 +36,7 @@ from models.evaluation.ranking import metrics, per_request, rank_requests
 from models.evaluation.significance import confidence_interval, paired_bootstrap
 from models.loading import CandidateKind, load_recommender, make_recommender
 from models.recommender import IntArray, Recommender, Requests
-from tasks.datasets import load_dataset_ref, read_table
+from tasks.datasets.versions import load_dataset_ref, read_table
 
 __all__ = ["AuditReport", "AuditRow", "Effect", "audit_model", "audit_version", "redraw_ties", "render_markdown", "retrained"]
 

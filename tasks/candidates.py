@@ -17,7 +17,7 @@ from models.evaluation.protocol import Split, split
 from models.loading import CandidateKind, make_recommender, placement_of
 from models.recommender import EpochReport, FitReport, OnEpoch, Recommender
 from models.training.distributed import Replicas
-from tasks.datasets import DatasetRef, read_table
+from tasks.datasets.versions import DatasetRef, read_table
 from tasks.training_process import run_apart
 
 __all__ = [

@@ -9,11 +9,11 @@ from pathlib import Path
 from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
 from configs.settings.landing import LandingSettings
 from infra.storage.local import Store
-from tasks.dataset_parts import Layout, Part, PartFiles, PartWriter, merged_chunks
-from tasks.datasets import DatasetRef, load_dataset_ref
-from tasks.event_digest import EventDigest
-from tasks.landed_versions import landed_manifest, store_file
-from tasks.landing_log import LandingLog, LogEntry
+from tasks.datasets.commit_log import LandingLog, LogEntry
+from tasks.datasets.content_digest import EventDigest
+from tasks.datasets.incremental import landed_manifest, store_file
+from tasks.datasets.parts import Layout, Part, PartFiles, PartWriter, merged_chunks
+from tasks.datasets.versions import DatasetRef, load_dataset_ref
 from tasks.landing_scratch import scratch_folder, writing
 from tasks.landing_state import state_of
 

@@ -12,7 +12,7 @@ from infra.storage.local import open_store
 from models.loading import placement_of
 from models.recommender import OnEpoch
 from tasks.comparison import run_entry
-from tasks.datasets import DatasetRef
+from tasks.datasets.versions import DatasetRef
 from tasks.training_process import run_apart
 
 __all__ = ["run_entry_apart"]

@@ -26,7 +26,7 @@ from infra.runpod.prefect_runs import account_filter, accounts_in
 from infra.storage.local import open_store
 from tasks import artifacts
 from tasks.candidates import Candidate, candidate_kinds
-from tasks.datasets import DatasetRef
+from tasks.datasets.versions import DatasetRef
 from tasks.hand_over import Origin, clear_hand_over, hand_over, take_over
 from tasks.stages import NETWORK, follow_training
 

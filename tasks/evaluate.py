@@ -24,10 +24,10 @@ from models.loading import load_recommender
 from models.recommender import Recommender, Requests
 from tasks.candidates import Candidate, read_split
 from tasks.catalogue import write_catalogue
-from tasks.datasets import DatasetRef, load_dataset_ref, read_table
+from tasks.datasets.quarantine import quarantined
+from tasks.datasets.versions import DatasetRef, load_dataset_ref, read_table
 from tasks.drawing import LOG, drawn
 from tasks.drift import reference_of
-from tasks.landing_quarantine import quarantined
 from tasks.load_check import SAMPLE_FILE, sample_requests
 from tasks.recsys_report import REPORT_FILE, Shown, recommendations_page
 from tasks.value import Value, value_of

@@ -21,7 +21,7 @@ from tasks import artifacts, search, track
 from tasks.comparison import read_record, run_plan
 from tasks.comparison_process import run_entry_apart
 from tasks.comparison_results import Comparison, Failure, compare_runs, write_report
-from tasks.datasets import DatasetRef
+from tasks.datasets.versions import DatasetRef
 from tasks.stages import NETWORK, epoch_line
 
 __all__ = ["begin_search", "compare_entry", "conclude_search", "report_comparison", "search_trials"]

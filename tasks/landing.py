@@ -16,11 +16,11 @@ from configs.settings.etl import EtlSettings
 from configs.settings.landing import LandingSettings
 from infra.landing_zone import LandingZone
 from infra.storage.local import Store
-from tasks.dataset_parts import PartFiles
-from tasks.datasets import DatasetRef, load_dataset_ref
-from tasks.landed_versions import content_of, landed_manifest
+from tasks.datasets.commit_log import FileAccount, LandingLog, LogEntry
+from tasks.datasets.incremental import content_of, landed_manifest
+from tasks.datasets.parts import PartFiles
+from tasks.datasets.versions import DatasetRef, load_dataset_ref
 from tasks.landing_files import Listing, read_arrivals
-from tasks.landing_log import FileAccount, LandingLog, LogEntry
 from tasks.landing_scratch import scratch_folder
 from tasks.landing_state import extended, starting_state, state_of
 

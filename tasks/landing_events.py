@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
-from tasks.dataset_parts import LANDED, Arrays, Layout, PartFiles, PartWriter
-from tasks.event_digest import EventDigest
+from tasks.datasets.content_digest import EventDigest
+from tasks.datasets.parts import LANDED, Arrays, Layout, PartFiles, PartWriter
 from tasks.ingest.merge import merge_interactions
 from tasks.landing_compare import Comparison, compare
 from tasks.landing_scratch import writing

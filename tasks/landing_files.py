@@ -18,10 +18,10 @@ from configs.settings import ValidationSettings
 from configs.settings.landing import LandingSettings
 from infra.landing_zone import Delivery, LandingZone
 from infra.storage.local import Store
+from tasks.datasets.commit_log import FileKind, file_id
 from tasks.ingest.event_files import open_event_file
 from tasks.ingest.metadata import DescriptionFile, description_kind, read_descriptions
 from tasks.ingest.validation import AcceptedModel
-from tasks.landing_log import FileKind, file_id
 from tasks.landing_scratch import writing
 
 __all__ = ["Arrivals", "Listing", "ReadFile", "read_arrivals"]

@@ -14,7 +14,7 @@ from infra.landing_zone import open_zone
 from infra.storage.local import open_store
 from tasks import artifacts
 from tasks.compaction import compact
-from tasks.datasets import DatasetRef
+from tasks.datasets.versions import DatasetRef
 from tasks.landing import land
 from tasks.stages import NETWORK
 

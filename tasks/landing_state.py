@@ -11,15 +11,15 @@ import pandas as pd
 from configs.errors import NotFoundError
 from configs.settings.landing import LandingSettings
 from infra.storage.local import Store
-from tasks.dataset_parts import Layout, Part, PartFiles, StoredFile, merged_events
-from tasks.datasets import list_datasets, read_manifest
-from tasks.event_digest import EventDigest
+from tasks.datasets.commit_log import FileAccount
+from tasks.datasets.content_digest import EventDigest
+from tasks.datasets.incremental import LandedState, store_file, store_frame
+from tasks.datasets.parts import Layout, Part, PartFiles, StoredFile, merged_events
+from tasks.datasets.versions import list_datasets, read_manifest
 from tasks.ingest.metadata import TABLES, Kind, described, public, rated, seeded
 from tasks.ingest.validation import ItemModel, UserModel
-from tasks.landed_versions import LandedState, store_file, store_frame
 from tasks.landing_events import FileCounts, add_events
 from tasks.landing_files import ReadFile
-from tasks.landing_log import FileAccount
 
 __all__ = ["extended", "starting_state", "state_of"]
 

@@ -14,13 +14,13 @@ from configs.settings import DriftSettings, MonitoringSettings
 from infra.registry.write import ModelRef, fetch_version
 from infra.registry.write import read_manifest as read_model_manifest
 from infra.storage.local import Store
-from tasks.datasets import DatasetRef, load_dataset_ref, read_table
+from tasks.datasets.quarantine import quarantined
+from tasks.datasets.versions import DatasetRef, load_dataset_ref, read_table
 from tasks.drawing import LOG, drawn
 from tasks.drift import DriftResult, Reference, detect_drift, newest_slice, reference_of, window_of, with_checks
 from tasks.drift_evidently import draw_columns
 from tasks.drift_page import render_drift
 from tasks.drift_reference import Quarantine
-from tasks.landing_quarantine import quarantined
 from tasks.live_quality import LiveQuality, live_check, live_quality
 from tasks.publish import champion_ref
 

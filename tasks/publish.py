@@ -31,7 +31,7 @@ from models.evaluation.protocol import Split
 from models.evaluation.ranking import slices
 from models.loading import load_recommender
 from tasks.candidates import Candidate, read_split
-from tasks.datasets import DatasetRef, load_dataset_ref, verify_dataset
+from tasks.datasets.versions import DatasetRef, load_dataset_ref, verify_dataset
 from tasks.decision import Decision
 from tasks.decision_page import render_html
 from tasks.drawing import LOG, drawn

@@ -18,9 +18,9 @@ from configs.studies.replay import ReplaySettings
 from infra.locks import run_lock
 from infra.registry.write import ModelRef, git_commit, read_manifest
 from infra.storage.local import Store
-from tasks.datasets import DatasetRef, load_dataset_ref, read_table
+from tasks.datasets.commit_log import LandingLog
+from tasks.datasets.versions import DatasetRef, load_dataset_ref, read_table
 from tasks.ingest.sources import ingest
-from tasks.landing_log import LandingLog
 from tasks.publish import champion_ref
 from tasks.replay_feed import Slice, feed_of, write_feed
 from tasks.replay_live import rank_live, same_files

@@ -12,7 +12,7 @@ from prefect.logging import get_run_logger
 
 from configs.studies.replay import ReplaySettings
 from tasks import replay
-from tasks.datasets import DatasetRef
+from tasks.datasets.versions import DatasetRef
 from tasks.drift import DriftResult
 from tasks.replay_feed import Slice, deliver
 from tasks.replay_log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord

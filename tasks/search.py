@@ -31,7 +31,7 @@ from infra.study_storage import answering, open_storage, shown
 from models.recommender import OnEpoch
 from models.search import METRIC, TrialData, make_pruner, make_sampler, run_trial
 from tasks.candidates import read_split
-from tasks.datasets import DatasetRef, read_table
+from tasks.datasets.versions import DatasetRef, read_table
 
 __all__ = ["SearchRecord", "StudyRef", "TrialRecord", "begin", "best_settings", "conclude", "progress", "work"]
 

@@ -39,7 +39,7 @@ from infra.storage.local import open_store
 from models.recommender import EpochReport
 from tasks import artifacts, publish, track
 from tasks.candidates import Candidate, CandidateKind, train_candidate
-from tasks.datasets import DatasetRef, write_dataset
+from tasks.datasets.versions import DatasetRef, write_dataset
 from tasks.decision import Decision
 from tasks.drift import DriftResult
 from tasks.evaluate import Evaluation, evaluate_candidates

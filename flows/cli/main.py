@@ -87,7 +87,7 @@ def etl(
 
     from flows.etl import etl as flow
     from infra.storage.local import open_store
-    from tasks.landing_log import LandingLog
+    from tasks.datasets.commit_log import LandingLog
 
     log = LandingLog(open_store(settings.store), settings.data.dataset_name)
     head = log.head() if settings.data.landing else None

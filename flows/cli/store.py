@@ -10,7 +10,7 @@ from flows.cli.options import Config, Json, Set, plain, settings_of, table, writ
 
 if TYPE_CHECKING:
     from infra.storage.local import Store
-    from tasks.landing_log import LogEntry
+    from tasks.datasets.commit_log import LogEntry
 
 __all__ = ["app", "show_accounts"]
 
@@ -125,7 +125,7 @@ def landing(
     from dataclasses import asdict
 
     from infra.storage.local import open_store
-    from tasks.landing_log import LandingLog
+    from tasks.datasets.commit_log import LandingLog
 
     entries = LandingLog(open_store(settings.store), settings.data.dataset_name).entries()[-last:]
     write_json(json_file, [{key: value for key, value in asdict(entry).items() if key != "manifest"} for entry in entries])
@@ -163,7 +163,7 @@ def list_versions(context: typer.Context, config: Config = None, set_: Set = Non
     from dataclasses import asdict
 
     from infra.storage.local import open_store
-    from tasks.datasets import list_datasets
+    from tasks.datasets.versions import list_datasets
 
     refs = list_datasets(open_store(settings.store))
     write_json(json_file, [asdict(ref) for ref in refs])
@@ -190,7 +190,7 @@ def prune(
     """
     settings = settings_of(config, set_)
     from infra.storage.local import open_store
-    from tasks import retention
+    from tasks.datasets import retention
 
     store = open_store(settings.store)
     plan = retention.plan_prune(store, keep or settings.landing.keep_versions)

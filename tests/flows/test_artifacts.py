@@ -4,7 +4,7 @@ import pytest
 from prefect import flow, task
 
 from tasks import artifacts
-from tasks.datasets import DatasetRef
+from tasks.datasets.versions import DatasetRef
 
 UNDATED = DatasetRef("small", "abc", "datasets/small/abc", "file:x", 1, 1, 1, 10**15, 10**15)  # beyond the year 9999
 

@@ -35,7 +35,7 @@ from infra.runpod.order import Marks, OrderError, server_mark
 from infra.runpod.prefect_runs import PrefectRuns
 from infra.runpod.runs import RunsUnavailableError
 from infra.runpod.worker import RunPodWorker
-from tasks.datasets import DatasetRef
+from tasks.datasets.versions import DatasetRef
 from tasks.elsewhere import Trained, settle_cost, train_by_deployment
 from tests.doubles.runpod_api import ACCOUNT_KEY, RunPodDouble
 from tests.flows.test_cli import recsys

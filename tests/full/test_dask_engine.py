@@ -15,7 +15,7 @@ from configs.errors import DataRefusedError, SettingsError, SourceError
 from configs.settings import DataSettings, ValidationSettings
 from configs.settings.etl import EtlSettings
 from infra.storage.local import LocalStore
-from tasks.datasets import read_manifest, read_table, write_dataset
+from tasks.datasets.versions import read_manifest, read_table, write_dataset
 from tasks.ingest.release import building
 from tasks.ingest.sources import locate
 from tests import synthetic

@@ -22,7 +22,7 @@ from infra.registry.write import read_manifest
 from infra.storage.local import open_store
 from models.recommender import EpochReport
 from tasks.candidates import Candidate, train_candidate
-from tasks.datasets import DatasetRef, load_dataset_ref, write_dataset
+from tasks.datasets.versions import DatasetRef, load_dataset_ref, write_dataset
 from tasks.evaluate import evaluate_candidates
 from tasks.ingest.features import build_features
 from tasks.ingest.movielens import RawTables
@@ -187,7 +187,7 @@ import os, signal, sys
 from configs.settings import RetrainSettings
 from infra.storage.local import open_store
 from tasks.candidates import train_candidate
-from tasks.datasets import load_dataset_ref
+from tasks.datasets.versions import load_dataset_ref
 settings = RetrainSettings.model_validate_json(sys.argv[1])
 store = open_store(settings.store)
 kill = lambda report: os.kill(os.getpid(), signal.SIGKILL) if report.epoch == 2 else None

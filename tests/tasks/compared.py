@@ -8,7 +8,7 @@ from typing import Any
 from configs.settings import ValidationSettings
 from configs.studies.comparison import CompareSettings
 from infra.storage.local import open_store
-from tasks.datasets import DatasetRef, write_dataset
+from tasks.datasets.versions import DatasetRef, write_dataset
 from tasks.ingest.features import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate

@@ -12,7 +12,7 @@ from configs.settings import ValidationSettings
 from configs.studies.search import SearchSettings
 from infra.storage.local import LocalStore, Store, open_store
 from models.recommender import EpochReport
-from tasks.datasets import DatasetRef, list_datasets, write_dataset
+from tasks.datasets.versions import DatasetRef, list_datasets, write_dataset
 from tasks.ingest.features import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate

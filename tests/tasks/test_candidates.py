@@ -15,7 +15,7 @@ from configs.settings import EvaluationSettings, ModelSettings, RetrainSettings,
 from infra.storage.local import LocalStore
 from models.loading import load_recommender
 from tasks.candidates import Candidate, read_split, train_candidate
-from tasks.datasets import DatasetRef, write_dataset
+from tasks.datasets.versions import DatasetRef, write_dataset
 from tasks.ingest.features import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate

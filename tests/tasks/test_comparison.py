@@ -22,7 +22,7 @@ from tasks.comparison import (
     run_entry,
 )
 from tasks.comparison_results import compare_runs
-from tasks.datasets import DatasetRef
+from tasks.datasets.versions import DatasetRef
 from tests.tasks.compared import ENTRIES, TINY_NCF, small_comparison, stored_dataset
 
 

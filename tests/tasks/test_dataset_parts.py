@@ -10,8 +10,8 @@ import pytest
 
 from configs.errors import VersionCorruptError
 from infra.storage.local import LocalStore
-from tasks.dataset_parts import Layout, PartFiles, merged_events
-from tasks.datasets import DatasetRef, read_manifest
+from tasks.datasets.parts import Layout, PartFiles, merged_events
+from tasks.datasets.versions import DatasetRef, read_manifest
 from tests.tasks.landed import NAME, Place, events, random_events
 
 DAY = 86_400
@@ -117,7 +117,7 @@ def test_a_file_that_is_removed_just_before_it_is_opened_is_fetched_again(place:
             removed.append(path)
             path.unlink()
 
-    monkeypatch.setattr("tasks.dataset_parts.os.utime", removing)
+    monkeypatch.setattr("tasks.datasets.parts.os.utime", removing)
     assert files.frame(part).shape[0] == part.rows and removed
 
 

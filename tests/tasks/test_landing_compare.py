@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.storage.local import LocalStore
-from tasks.dataset_parts import LANDED, Layout, Part, PartFiles, PartWriter, StoredFile, insertion_points, merged_events
-from tasks.event_digest import EventDigest
-from tasks.landed_versions import store_file
+from tasks.datasets.content_digest import EventDigest
+from tasks.datasets.incremental import store_file
+from tasks.datasets.parts import LANDED, Layout, Part, PartFiles, PartWriter, StoredFile, insertion_points, merged_events
 from tasks.landing_compare import compare
 from tests.tasks.landed import events, random_events
 

@@ -13,9 +13,9 @@ import pytest
 
 from configs.errors import StoreFullError
 from infra.landing_zone import Delivery, FolderZone
-from tasks.datasets import list_datasets
+from tasks.datasets.commit_log import FileAccount
+from tasks.datasets.versions import list_datasets
 from tasks.landing import Landing
-from tasks.landing_log import FileAccount
 from tests.tasks.landed import NOW, Place, events
 
 

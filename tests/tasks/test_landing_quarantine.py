@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tasks.datasets.quarantine import quarantined
 from tasks.drift_reference import Quarantine
-from tasks.landing_quarantine import quarantined
 from tests.tasks.landed import LAX, NOW, Place, events, random_events
 
 

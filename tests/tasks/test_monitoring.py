@@ -9,7 +9,7 @@ import pytest
 from configs.errors import VersionCorruptError
 from configs.settings import DriftSettings, MonitoringSettings
 from tasks import monitoring
-from tasks.datasets import read_table, write_dataset
+from tasks.datasets.versions import read_table, write_dataset
 from tasks.drift_page import check_rows, live_rows, render_drift
 from tasks.ingest.features import build_features
 from tasks.ingest.sources import ingest

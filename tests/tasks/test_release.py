@@ -11,7 +11,7 @@ from configs.errors import DataRefusedError, SourceError, StoreFullError
 from configs.settings import DataSettings, ValidationSettings
 from configs.settings.etl import EtlSettings
 from infra.storage.local import LocalStore
-from tasks.datasets import read_manifest, read_table, write_dataset
+from tasks.datasets.versions import read_manifest, read_table, write_dataset
 from tasks.ingest.features import build_features
 from tasks.ingest.release import building
 from tasks.ingest.sources import ingest, locate

@@ -10,13 +10,13 @@ import pytest
 from configs.errors import NotFoundError, VersionCorruptError
 from configs.settings import DataSettings
 from infra.storage.local import LocalStore
-from tasks.datasets import DatasetRef, list_datasets, verify_dataset, write_dataset
+from tasks.datasets.retention import PrunePlan, plan_prune, prune
+from tasks.datasets.versions import DatasetRef, list_datasets, verify_dataset, write_dataset
 from tasks.ingest.features import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.release import building
 from tasks.ingest.sources import locate
 from tasks.ingest.validation import validate
-from tasks.retention import PrunePlan, plan_prune, prune
 from tests.tasks.landed import LAX, NAME, NOW, Place, csv, random_events
 
 

@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 
 from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
 from infra.storage.local import Store
-from tasks import landed_versions
+from tasks.datasets import incremental as landed_versions
+from tasks.datasets.table_digest import plain_cells
 from tasks.drift_reference import Quarantine
 from tasks.ingest.release import Release
 from tasks.ingest.validation import Validated
-from tasks.table_digest import plain_cells
 
 __all__ = [
     "DatasetRef",

@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 
 from configs.errors import VersionCorruptError
 from infra.storage.local import Store
-from tasks.dataset_parts import Layout, PartFiles, StoredFile, merged_events
-from tasks.event_digest import EventDigest
+from tasks.datasets.content_digest import EventDigest
+from tasks.datasets.parts import Layout, PartFiles, StoredFile, merged_events
+from tasks.datasets.table_digest import plain_cells
 from tasks.ingest.features import build_features
 from tasks.ingest.metadata import Kind, public
-from tasks.table_digest import plain_cells
 
 __all__ = [
     "FORMAT",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from infra.storage.local import Store
-from tasks.datasets import DatasetRef, quarantine_of, read_manifest
+from tasks.datasets.commit_log import LandingLog
+from tasks.datasets.versions import DatasetRef, quarantine_of, read_manifest
 from tasks.drift_reference import Quarantine
-from tasks.landing_log import LandingLog
 
 __all__ = ["quarantined"]
 

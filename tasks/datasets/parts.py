@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from configs.errors import NotFoundError, VersionCorruptError
 from infra.storage.local import LEFTOVER_S, Store
-from tasks.event_digest import EventDigest
+from tasks.datasets.content_digest import EventDigest
 
 __all__ = [
     "EVENT_COLUMNS",

@@ -12,10 +12,10 @@ from typing import Any
 
 from configs.errors import VersionCorruptError
 from infra.storage.local import Store
-from tasks.dataset_parts import Layout
-from tasks.datasets import DatasetRef, list_datasets, read_manifest
-from tasks.landed_versions import FORMAT
-from tasks.landing_log import LandingLog, LogEntry
+from tasks.datasets.commit_log import LandingLog, LogEntry
+from tasks.datasets.incremental import FORMAT
+from tasks.datasets.parts import Layout
+from tasks.datasets.versions import DatasetRef, list_datasets, read_manifest
 
 __all__ = ["PrunePlan", "plan_prune", "prune"]
 
