@@ -149,7 +149,7 @@ def _land(root: Path) -> dict[str, Any]:
     from configs.settings.landing import LandingSettings
     from infra.landing_zone import FolderZone
     from infra.storage.local import LocalStore
-    from tasks.landing import land
+    from tasks.landing.run import land
 
     store, zone, options = LocalStore(root / "store"), FolderZone(root / "zone"), LandingSettings(settle_s=0)
     clock = _Clock()
@@ -183,7 +183,7 @@ def _read(root: Path) -> dict[str, Any]:
 def _compact(root: Path) -> dict[str, Any]:
     from configs.settings.landing import LandingSettings
     from infra.storage.local import LocalStore
-    from tasks.compaction import compact
+    from tasks.landing.compaction import compact
 
     clock = _Clock()
     made = compact(LocalStore(root / "store"), NAME, LandingSettings(), _engine(root).work_dir, time.time(), force=True)

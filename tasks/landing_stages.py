@@ -13,9 +13,9 @@ from configs.settings.landing import LandingSettings
 from infra.landing_zone import open_zone
 from infra.storage.local import open_store
 from tasks import artifacts
-from tasks.compaction import compact
 from tasks.datasets.versions import DatasetRef
-from tasks.landing import land
+from tasks.landing.compaction import compact
+from tasks.landing.run import land
 from tasks.stages import NETWORK
 
 __all__ = ["add_landed_files", "compact_dataset"]

@@ -20,7 +20,7 @@ from infra.storage.local import open_store
 from tasks.artifacts import show_landing
 from tasks.datasets.commit_log import FileAccount
 from tasks.datasets.versions import list_datasets, read_manifest, read_table
-from tasks.landing import Landing
+from tasks.landing.run import Landing
 from tests import synthetic
 from tests.flows.conftest import artifact_keys
 from tests.flows.test_cli import recsys

@@ -14,10 +14,10 @@ from configs.settings.etl import EtlSettings
 from configs.settings.landing import LandingSettings
 from infra.landing_zone import FolderZone
 from infra.storage.local import LocalStore
-from tasks.compaction import compact
 from tasks.datasets.retention import plan_prune, prune
 from tasks.datasets.versions import DatasetRef, read_table
-from tasks.landing import Landing, land
+from tasks.landing.compaction import compact
+from tasks.landing.run import Landing, land
 
 NAME = "small"
 NOW = 1_700_000_000.0

@@ -12,7 +12,7 @@ from infra.storage.local import LocalStore
 from tasks.datasets.content_digest import EventDigest
 from tasks.datasets.incremental import store_file
 from tasks.datasets.parts import LANDED, Layout, Part, PartFiles, PartWriter, StoredFile, insertion_points, merged_events
-from tasks.landing_compare import compare
+from tasks.landing.compare import compare
 from tests.tasks.landed import events, random_events
 
 NOTHING = StoredFile("none", "none", 0)

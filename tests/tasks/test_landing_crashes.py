@@ -13,7 +13,7 @@ from pandas.testing import assert_frame_equal
 from tasks.datasets.commit_log import LandingLog
 from tasks.datasets.retention import plan_prune, prune
 from tasks.datasets.versions import list_datasets, verify_dataset
-from tasks.landing import Landing
+from tasks.landing.run import Landing
 from tests.doubles.kill_points import killed_at_each_write
 from tests.tasks.landed import NAME, Place, at, compact_in, content, csv, events, land_in, prune_in, random_events
 from tests.volume import volume

@@ -15,7 +15,7 @@ from configs.errors import StoreFullError
 from infra.landing_zone import Delivery, FolderZone
 from tasks.datasets.commit_log import FileAccount
 from tasks.datasets.versions import list_datasets
-from tasks.landing import Landing
+from tasks.landing.run import Landing
 from tests.tasks.landed import NOW, Place, events
 
 
@@ -78,10 +78,10 @@ GOOD, BAD = events((2, 1, 4, 0)), "userId,movieId,rating,timestamp\n2,1,9,946684
 @pytest.mark.parametrize(
     ("writer", "content"),
     [
-        ("tasks.landing_events.PartWriter.write", GOOD),
-        ("tasks.landing_files.pq.ParquetWriter.write_table", GOOD),
-        ("tasks.landing_files.pq.ParquetWriter.write_table", BAD),
-        ("tasks.landing_files.pq.ParquetWriter.close", BAD),
+        ("tasks.landing.new_events.PartWriter.write", GOOD),
+        ("tasks.landing.arrivals.pq.ParquetWriter.write_table", GOOD),
+        ("tasks.landing.arrivals.pq.ParquetWriter.write_table", BAD),
+        ("tasks.landing.arrivals.pq.ParquetWriter.close", BAD),
     ],
 )
 def test_a_full_disk_is_named_and_adds_nothing(
@@ -109,7 +109,7 @@ def test_a_full_disk_under_a_compaction_is_named_and_changes_nothing(tmp_path: P
     for number in range(2):
         place.put(f"{number}.csv", events((number, 1, 4, 0)))
         ref = place.land().dataset
-    monkeypatch.setattr("tasks.compaction.PartWriter.write", full)
+    monkeypatch.setattr("tasks.landing.compaction.PartWriter.write", full)
     with pytest.raises(StoreFullError, match=r"etl\.work_dir .*/work\) cannot be written: No space left on device"):
         place.compact()
     monkeypatch.undo()

@@ -19,7 +19,7 @@ from tasks.drift_reference import Quarantine, Reference, history_of
 from tasks.drift_stream import Window, stream_checks
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.sources import IngestedSource
-from tasks.landing import Landing, land
+from tasks.landing.run import Landing, land
 from tasks.replay import begin, run_settings
 from tasks.replay_feed import deliver, feed_of
 from tests import synthetic

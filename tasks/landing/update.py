@@ -18,8 +18,8 @@ from tasks.datasets.parts import Layout, Part, PartFiles, StoredFile, merged_eve
 from tasks.datasets.versions import list_datasets, read_manifest
 from tasks.ingest.metadata import TABLES, Kind, described, public, rated, seeded
 from tasks.ingest.validation import ItemModel, UserModel
-from tasks.landing_events import FileCounts, add_events
-from tasks.landing_files import ReadFile
+from tasks.landing.arrivals import ReadFile
+from tasks.landing.new_events import FileCounts, add_events
 
 __all__ = ["extended", "starting_state", "state_of"]
 

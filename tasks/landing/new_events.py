@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from tasks.datasets.content_digest import EventDigest
 from tasks.datasets.parts import LANDED, Arrays, Layout, PartFiles, PartWriter
 from tasks.ingest.merge import merge_interactions
-from tasks.landing_compare import Comparison, compare
-from tasks.landing_scratch import writing
+from tasks.landing.compare import Comparison, compare
+from tasks.landing.scratch import writing
 
 __all__ = ["AddedEvents", "FileCounts", "add_events"]
 

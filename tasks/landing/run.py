@@ -20,9 +20,9 @@ from tasks.datasets.commit_log import FileAccount, LandingLog, LogEntry
 from tasks.datasets.incremental import content_of, landed_manifest
 from tasks.datasets.parts import PartFiles
 from tasks.datasets.versions import DatasetRef, load_dataset_ref
-from tasks.landing_files import Listing, read_arrivals
-from tasks.landing_scratch import scratch_folder
-from tasks.landing_state import extended, starting_state, state_of
+from tasks.landing.arrivals import Listing, read_arrivals
+from tasks.landing.scratch import scratch_folder
+from tasks.landing.update import extended, starting_state, state_of
 
 __all__ = ["Landing", "land"]
 

@@ -14,8 +14,8 @@ from tasks.datasets.content_digest import EventDigest
 from tasks.datasets.incremental import landed_manifest, store_file
 from tasks.datasets.parts import Layout, Part, PartFiles, PartWriter, merged_chunks
 from tasks.datasets.versions import DatasetRef, load_dataset_ref
-from tasks.landing_scratch import scratch_folder, writing
-from tasks.landing_state import state_of
+from tasks.landing.scratch import scratch_folder, writing
+from tasks.landing.update import state_of
 
 __all__ = ["compact", "is_due"]
 

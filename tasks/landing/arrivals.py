@@ -22,7 +22,7 @@ from tasks.datasets.commit_log import FileKind, file_id
 from tasks.ingest.event_files import open_event_file
 from tasks.ingest.metadata import DescriptionFile, description_kind, read_descriptions
 from tasks.ingest.validation import AcceptedModel
-from tasks.landing_scratch import writing
+from tasks.landing.scratch import writing
 
 __all__ = ["Arrivals", "Listing", "ReadFile", "read_arrivals"]
 
