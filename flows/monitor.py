@@ -6,8 +6,8 @@ from prefect import flow
 
 from configs.settings import DataSettings, DriftSettings, MonitoringSettings, RetrainSettings, StoreSettings
 from flows.datasets import chosen_dataset
-from tasks.drift import DriftResult
 from tasks.failure import show_failure
+from tasks.monitoring.drift import DriftResult
 from tasks.stages import announce_drift, measure_drift
 
 __all__ = ["monitor"]
@@ -37,8 +37,8 @@ def monitor(
         drift: Settings of the drift checks.
         store: Store of the dataset and the champion.
         monitoring: Settings of live quality and of the reports.
-        since: Start of the slice in UTC seconds (see `tasks.monitoring`).
-        now: End of the slice in UTC seconds (see `tasks.monitoring`).
+        since: Start of the slice in UTC seconds (see `tasks.monitoring.run`).
+        now: End of the slice in UTC seconds (see `tasks.monitoring.run`).
     """
     chosen = chosen_dataset(dataset, data, store)
     result = measure_drift(chosen, model_name, drift, store, monitoring, since, now)

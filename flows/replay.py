@@ -11,8 +11,8 @@ from flows.etl import etl
 from flows.monitor import monitor
 from infra.locks import run_lock
 from tasks.candidates import clear_checkpoints
-from tasks.drift import DriftResult
 from tasks.failure import show_failure
+from tasks.monitoring.drift import DriftResult
 from tasks.replay import champions_of, dataset_of, promoted_before, run_settings, trainings_due, watched_by_another
 from tasks.replay_feed import Slice
 from tasks.replay_log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord

@@ -21,12 +21,12 @@ from tasks.datasets.versions import DatasetRef
 from tasks.decision import Decision
 from tasks.decision_page import DEFAULT_NAME, comparison_png, render_markdown
 from tasks.drawing import drawn
-from tasks.drift_page import check_rows, live_rows
 from tasks.evaluate import Evaluation
 from tasks.figures import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
 from tasks.ingest.validation import ValidationReport
 from tasks.landing.run import Landing
-from tasks.monitoring import Monitored
+from tasks.monitoring.page import check_rows, live_rows
+from tasks.monitoring.run import Monitored
 from tasks.search import SearchRecord
 from tasks.search_figures import search_png, trial_rows
 

@@ -27,8 +27,8 @@ from tasks.catalogue import write_catalogue
 from tasks.datasets.quarantine import quarantined
 from tasks.datasets.versions import DatasetRef, load_dataset_ref, read_table
 from tasks.drawing import LOG, drawn
-from tasks.drift import reference_of
 from tasks.load_check import SAMPLE_FILE, sample_requests
+from tasks.monitoring.drift import reference_of
 from tasks.recsys_report import REPORT_FILE, Shown, recommendations_page
 from tasks.value import Value, value_of
 

@@ -28,7 +28,7 @@ from tasks.replay_log import PolicyWatch, ReplayLog, ReplayPlan, SliceRecord, Tr
 from tasks.replay_policies import Standing, due
 
 if TYPE_CHECKING:
-    from tasks.drift import DriftResult
+    from tasks.monitoring.drift import DriftResult
 
 __all__ = [
     "begin",

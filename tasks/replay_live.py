@@ -15,7 +15,7 @@ from infra.storage.local import Store
 from models.evaluation.ranking import rank_requests
 from models.loading import load_recommender
 from models.recommender import IntArray, Requests
-from tasks.live_quality import live_requests
+from tasks.monitoring.live_quality import live_requests
 
 __all__ = ["rank_live", "same_files"]
 

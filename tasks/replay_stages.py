@@ -13,7 +13,7 @@ from prefect.logging import get_run_logger
 from configs.studies.replay import ReplaySettings
 from tasks import replay
 from tasks.datasets.versions import DatasetRef
-from tasks.drift import DriftResult
+from tasks.monitoring.drift import DriftResult
 from tasks.replay_feed import Slice, deliver
 from tasks.replay_log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
 from tasks.replay_results import Replay, replay_results, slice_line

@@ -41,12 +41,12 @@ from tasks import artifacts, publish, track
 from tasks.candidates import Candidate, CandidateKind, train_candidate
 from tasks.datasets.versions import DatasetRef, write_dataset
 from tasks.decision import Decision
-from tasks.drift import DriftResult
 from tasks.evaluate import Evaluation, evaluate_candidates
 from tasks.hand_over import Origin
 from tasks.ingest.release import building
 from tasks.ingest.sources import locate
-from tasks.monitoring import monitor_dataset
+from tasks.monitoring.drift import DriftResult
+from tasks.monitoring.run import monitor_dataset
 from tasks.recsys_report import REPORT_FILE
 from tasks.rollback import roll_back
 

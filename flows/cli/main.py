@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from flows.search import SearchSummary
     from infra.registry.promotions import Promotion
     from tasks.comparison_results import Comparison
-    from tasks.drift import DriftResult
     from tasks.evaluate import Evaluation
+    from tasks.monitoring.drift import DriftResult
     from tasks.replay_results import Replay
 
 # Flows import torch, Prefect and pandas. Each command imports its flow when it runs, so that --help is instant.
@@ -278,7 +278,7 @@ def _announce(entry: Promotion, json_file: Path | None) -> None:
 
 
 def _print_drift(result: DriftResult) -> None:
-    from tasks.drift_page import check_rows, live_rows
+    from tasks.monitoring.page import check_rows, live_rows
 
     shown = ["check", "effect", "matters above", "chance reaches", "p, Holm", "verdict", "in words"]
     table(shown, [[row[name] for name in shown] for row in check_rows(result)])

@@ -7,7 +7,7 @@ from datetime import datetime
 from infra.storage.local import Store
 from tasks.datasets.commit_log import LandingLog
 from tasks.datasets.versions import DatasetRef, quarantine_of, read_manifest
-from tasks.drift_reference import Quarantine
+from tasks.monitoring.reference import Quarantine
 
 __all__ = ["quarantined"]
 

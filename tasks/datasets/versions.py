@@ -20,9 +20,9 @@ from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptErro
 from infra.storage.local import Store
 from tasks.datasets import incremental as landed_versions
 from tasks.datasets.table_digest import plain_cells
-from tasks.drift_reference import Quarantine
 from tasks.ingest.release import Release
 from tasks.ingest.validation import Validated
+from tasks.monitoring.reference import Quarantine
 
 __all__ = [
     "DatasetRef",

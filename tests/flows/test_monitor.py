@@ -6,8 +6,8 @@ import pytest
 from prefect import flow
 
 from tasks import stages
-from tasks.drift import DriftResult
-from tasks.drift_checks import Check
+from tasks.monitoring.checks import Check
+from tasks.monitoring.drift import DriftResult
 from tasks.stages import announce_drift
 
 

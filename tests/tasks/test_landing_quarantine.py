@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks.datasets.quarantine import quarantined
-from tasks.drift_reference import Quarantine
+from tasks.monitoring.reference import Quarantine
 from tests.tasks.landed import LAX, NOW, Place, events, random_events
 
 

@@ -14,8 +14,8 @@ from infra.registry.write import ModelRef
 from models.evaluation.ranking import per_request
 from models.evaluation.significance import clustered_means, confidence_interval
 from tasks.datasets.versions import read_table
-from tasks.drift_checks import decided
-from tasks.live_quality import live_check, live_quality, live_requests, measured
+from tasks.monitoring.checks import decided
+from tasks.monitoring.live_quality import live_check, live_quality, live_requests, measured
 from tests.tasks.world import World
 
 SETTINGS = EvaluationSettings()

@@ -8,13 +8,13 @@ import pytest
 
 from configs.errors import VersionCorruptError
 from configs.settings import DriftSettings, MonitoringSettings
-from tasks import monitoring
 from tasks.datasets.versions import read_table, write_dataset
-from tasks.drift_page import check_rows, live_rows, render_drift
 from tasks.ingest.features import build_features
 from tasks.ingest.sources import ingest
 from tasks.ingest.validation import validate
-from tasks.monitoring import champion_reference, monitor_dataset
+from tasks.monitoring import run as monitoring
+from tasks.monitoring.page import check_rows, live_rows, render_drift
+from tasks.monitoring.run import champion_reference, monitor_dataset
 from tests import synthetic
 from tests.tasks.world import NAME, World
 

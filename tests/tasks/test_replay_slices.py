@@ -15,11 +15,11 @@ from configs.studies.replay import ReplaySettings
 from infra.landing_zone import FolderZone
 from infra.storage.local import open_store
 from tasks.datasets.quarantine import quarantined
-from tasks.drift_reference import Quarantine, Reference, history_of
-from tasks.drift_stream import Window, stream_checks
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.sources import IngestedSource
 from tasks.landing.run import Landing, land
+from tasks.monitoring.arrival_checks import Window, stream_checks
+from tasks.monitoring.reference import Quarantine, Reference, history_of
 from tasks.replay import begin, run_settings
 from tasks.replay_feed import deliver, feed_of
 from tests import synthetic

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from configs.settings import DriftSettings
-from tasks.drift import detect_drift, reference_of, window_of
 from tasks.ingest.features import build_features
+from tasks.monitoring.drift import detect_drift, reference_of, window_of
 from tasks.shifts import SCENARIOS, Scenario
 from tests import synthetic
 

@@ -12,8 +12,8 @@ from configs.serving.demo import DemoSettings
 from configs.serving.experiments import ExposureSettings
 from infra.registry.promotions import promote
 from serving.experiments.exposure_log import ExposureLog
-from tasks.drift import DriftResult
-from tasks.drift_checks import Check
+from tasks.monitoring.checks import Check
+from tasks.monitoring.drift import DriftResult
 from tests.serving.live import experiment, lived
 from tests.tasks.world import NAME, World, make_world
 

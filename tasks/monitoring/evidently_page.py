@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from configs.settings import MonitoringSettings
-from tasks.drift import Compared
-from tasks.drift_columns import CATEGORICAL, NUMERICAL
+from tasks.monitoring.columns import CATEGORICAL, NUMERICAL
+from tasks.monitoring.drift import Compared
 
 __all__ = ["draw_columns"]
 

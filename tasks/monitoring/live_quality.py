@@ -24,7 +24,7 @@ from models.evaluation.ranking import per_request, rank_requests
 from models.evaluation.significance import clustered_means
 from models.loading import load_recommender
 from models.recommender import IntArray, Requests
-from tasks.drift_checks import Check, not_judged
+from tasks.monitoring.checks import Check, not_judged
 
 __all__ = ["LIVE", "LiveQuality", "Quality", "live_check", "live_quality", "live_requests", "measured"]
 

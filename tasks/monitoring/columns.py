@@ -2,7 +2,7 @@
 
 Each column is compared in a form in which a distance is meaningful. Heavy tails become logarithms, and films become their rank in
 popularity. Values are clipped relative to the reference's own spread, so that one absurd cell counts as one distant cell.
-`tasks.drift_chance` draws chance.
+`tasks.monitoring.resampling` draws chance.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.drift_chance import Rows, Runs, draws, runs_of
-from tasks.drift_reference import Reference, jensen_shannon
+from tasks.monitoring.reference import Reference, jensen_shannon
+from tasks.monitoring.resampling import Rows, Runs, draws, runs_of
 
 __all__ = ["CATEGORICAL", "NUMERICAL", "ColumnDistance", "Popularity", "comparable", "concentration", "distances"]
 

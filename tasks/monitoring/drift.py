@@ -1,9 +1,9 @@
 """Detect drift between the newest slice of events and the data that the champion was trained on.
 
-Each check combines a test and an effect (`tasks.drift_checks`). The test shows what chance alone does to a slice of this size and
+Each check combines a test and an effect (`tasks.monitoring.checks`). The test shows what chance alone does to a slice of this size and
 with such users. The effect shows whether the change is large enough to matter. Input that the tests cannot judge (empty or
 constant columns, tiny slices, missing columns) is refused or reported here first. Evidently only draws the columns
-(`tasks.drift_evidently`); it decides nothing.
+(`tasks.monitoring.evidently_page`); it decides nothing.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import pandas as pd
 
 from configs.errors import DataRefusedError
 from configs.settings import DriftSettings
-from tasks.drift_chance import runs_of, visits_of
-from tasks.drift_checks import Check, decided, not_judged
-from tasks.drift_columns import NUMERICAL, UNSEEN, ColumnDistance, Popularity, clipped, comparable, concentration, distances
-from tasks.drift_reference import (
+from tasks.monitoring.arrival_checks import Window, calendar_p, quarantine_check, seconds_of, silence_check, stream_checks
+from tasks.monitoring.checks import Check, decided, not_judged
+from tasks.monitoring.columns import NUMERICAL, UNSEEN, ColumnDistance, Popularity, clipped, comparable, concentration, distances
+from tasks.monitoring.live_quality import LiveQuality
+from tasks.monitoring.reference import (
     ROWS_OF_A_USER,
     Quarantine,
     Reference,
@@ -30,8 +31,7 @@ from tasks.drift_reference import (
     reference_of,
     sampled,
 )
-from tasks.drift_stream import Window, calendar_p, quarantine_check, seconds_of, silence_check, stream_checks
-from tasks.live_quality import LiveQuality
+from tasks.monitoring.resampling import runs_of, visits_of
 
 __all__ = [
     "Compared",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks.drift import DriftResult
-from tasks.drift_checks import Check
-from tasks.live_quality import LiveQuality, Quality
+from tasks.monitoring.checks import Check
+from tasks.monitoring.drift import DriftResult
+from tasks.monitoring.live_quality import LiveQuality, Quality
 
 __all__ = ["check_rows", "live_rows", "render_drift"]
 

@@ -1,0 +1,1 @@
+"""Monitoring: drift of the events and live quality of the champion."""
