@@ -22,7 +22,7 @@ from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from models.recommender import OnEpoch
 from models.training.distributed import Placement, resolve_device
-from tasks.training_process import run_apart
+from tasks.training.subprocess_training import run_apart
 
 NETWORKS: dict[str, tuple[str, ...]] = {
     "best": (),

@@ -10,7 +10,6 @@ from typing import ParamSpec, TypeVar
 from configs.settings import RetrainSettings
 from flows.approval import ask_for_approval
 from infra.registry.write import ModelRef
-from tasks.candidates import candidate_kinds, clear_checkpoints
 from tasks.datasets.versions import DatasetRef
 from tasks.decision import Decision
 from tasks.elsewhere import Trained, settle_cost, take_candidates_over, train_by_deployment
@@ -26,6 +25,7 @@ from tasks.stages import (
     stage_version,
     train_model,
 )
+from tasks.training.candidates import candidate_kinds, clear_checkpoints
 
 __all__ = ["Challenge", "Clock", "Ranked", "challenge", "enter_gate", "train_candidates"]
 

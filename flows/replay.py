@@ -10,7 +10,6 @@ from flows.challenge import Clock, enter_gate, train_candidates
 from flows.etl import etl
 from flows.monitor import monitor
 from infra.locks import run_lock
-from tasks.candidates import clear_checkpoints
 from tasks.failure import show_failure
 from tasks.monitoring.drift import DriftResult
 from tasks.replay import champions_of, dataset_of, promoted_before, run_settings, trainings_due, watched_by_another
@@ -18,6 +17,7 @@ from tasks.replay_feed import Slice
 from tasks.replay_log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
 from tasks.replay_results import Replay
 from tasks.replay_stages import Progress, begin_replay, deliver_slice, keep_training, record_slice, report_replay
+from tasks.training.candidates import clear_checkpoints
 
 __all__ = ["replay"]
 

@@ -16,7 +16,6 @@ from prefect.artifacts import (
 from prefect.logging import get_run_logger
 
 from infra.registry.write import ModelRef
-from tasks.candidates import Candidate
 from tasks.datasets.versions import DatasetRef
 from tasks.decision import Decision
 from tasks.decision_page import DEFAULT_NAME, comparison_png, render_markdown
@@ -29,6 +28,7 @@ from tasks.monitoring.page import check_rows, live_rows
 from tasks.monitoring.run import Monitored
 from tasks.search import SearchRecord
 from tasks.search_figures import search_png, trial_rows
+from tasks.training.candidates import Candidate
 
 __all__ = [
     "address_artifact",

@@ -32,9 +32,9 @@ from models.evaluation.significance import confidence_intervals
 from models.loading import make_recommender
 from models.recommender import IntArray, OnEpoch
 from models.training.distributed import Replicas
-from tasks.candidates import read_split
 from tasks.datasets.versions import DatasetRef, read_table
 from tasks.track import RunPlan, RunRecord
+from tasks.training.candidates import read_split
 
 __all__ = [
     "StoredRun",

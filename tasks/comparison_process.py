@@ -13,7 +13,7 @@ from models.loading import placement_of
 from models.recommender import OnEpoch
 from tasks.comparison import run_entry
 from tasks.datasets.versions import DatasetRef
-from tasks.training_process import run_apart
+from tasks.training.subprocess_training import run_apart
 
 __all__ = ["run_entry_apart"]
 

@@ -25,10 +25,10 @@ from infra.runpod.cost import PodCost
 from infra.runpod.prefect_runs import account_filter, accounts_in
 from infra.storage.local import open_store
 from tasks import artifacts
-from tasks.candidates import Candidate, candidate_kinds
 from tasks.datasets.versions import DatasetRef
-from tasks.hand_over import Origin, clear_hand_over, hand_over, take_over
 from tasks.stages import NETWORK, follow_training
+from tasks.training.candidates import Candidate, candidate_kinds
+from tasks.training.handoff import Origin, clear_hand_over, hand_over, take_over
 
 __all__ = ["Trained", "hand_candidates_over", "settle_cost", "take_candidates_over", "train_by_deployment"]
 

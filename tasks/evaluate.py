@@ -22,7 +22,6 @@ from models.evaluation.ranking import Ranking, metrics, per_request_metrics, ran
 from models.evaluation.significance import confidence_intervals
 from models.loading import load_recommender
 from models.recommender import Recommender, Requests
-from tasks.candidates import Candidate, read_split
 from tasks.catalogue import write_catalogue
 from tasks.datasets.quarantine import quarantined
 from tasks.datasets.versions import DatasetRef, load_dataset_ref, read_table
@@ -30,6 +29,7 @@ from tasks.drawing import LOG, drawn
 from tasks.load_check import SAMPLE_FILE, sample_requests
 from tasks.monitoring.drift import reference_of
 from tasks.recsys_report import REPORT_FILE, Shown, recommendations_page
+from tasks.training.candidates import Candidate, read_split
 from tasks.value import Value, value_of
 
 __all__ = ["Evaluation", "evaluate_candidates", "rank", "rank_version", "read_rankings", "seen_share"]

@@ -30,15 +30,15 @@ from models.evaluation.beyond_accuracy import beyond_accuracy
 from models.evaluation.protocol import Split
 from models.evaluation.ranking import slices
 from models.loading import load_recommender
-from tasks.candidates import Candidate, read_split
 from tasks.datasets.versions import DatasetRef, load_dataset_ref, verify_dataset
 from tasks.decision import Decision
 from tasks.decision_page import render_html
 from tasks.drawing import LOG, drawn
 from tasks.evaluate import Evaluation, rank, rank_version, read_rankings, seen_share
 from tasks.gate import Challenger, Champion, GateInputs, decide, hold_unranked
-from tasks.hand_over import Origin
 from tasks.load_check import LoadCheck, check_staged
+from tasks.training.candidates import Candidate, read_split
+from tasks.training.handoff import Origin
 
 __all__ = [
     "Published",

@@ -30,8 +30,8 @@ from infra.storage.local import Store
 from infra.study_storage import answering, open_storage, shown
 from models.recommender import OnEpoch
 from models.search import METRIC, TrialData, make_pruner, make_sampler, run_trial
-from tasks.candidates import read_split
 from tasks.datasets.versions import DatasetRef, read_table
+from tasks.training.candidates import read_split
 
 __all__ = ["SearchRecord", "StudyRef", "TrialRecord", "begin", "best_settings", "conclude", "progress", "work"]
 

@@ -23,9 +23,9 @@ from configs.redaction import safe_settings
 from configs.settings import RetrainSettings, TrackingSettings
 from infra.registry.write import ModelRef, git_commit
 from models.recommender import EpochReport
-from tasks.candidates import Candidate
 from tasks.decision import Decision
 from tasks.evaluate import Evaluation
+from tasks.training.candidates import Candidate
 
 __all__ = ["RunPlan", "RunRecord", "Tracker", "abandon", "begin", "begun", "candidate_plan", "candidate_record"]
 

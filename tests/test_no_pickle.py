@@ -18,7 +18,7 @@ from tests.tasks.stored import NAME, NOW, sealed
 ROOT = Path(__file__).parents[1]
 LOADERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 # Two processes of one run pass their work to each other through files of their own work_dir, never through the store.
-BETWEEN_PROCESSES = {"tasks/training_process.py"}
+BETWEEN_PROCESSES = {"tasks/training/subprocess_training.py"}
 
 
 def modules() -> list[Path]:

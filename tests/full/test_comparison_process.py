@@ -71,7 +71,7 @@ def test_an_error_while_it_is_followed_ends_it(tmp_path: Path) -> None:
 def trainings() -> dict[int, int]:
     """Processes that train, with their parents."""
     listed = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    found = [line.split(maxsplit=2) for line in listed.splitlines() if "tasks.training_process" in line]
+    found = [line.split(maxsplit=2) for line in listed.splitlines() if "tasks.training.subprocess_training" in line]
     return {int(pid): int(parent) for pid, parent, _ in found}
 
 

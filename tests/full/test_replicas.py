@@ -21,12 +21,12 @@ from configs.settings import RetrainSettings
 from infra.registry.write import read_manifest
 from infra.storage.local import open_store
 from models.recommender import EpochReport
-from tasks.candidates import Candidate, train_candidate
 from tasks.datasets.versions import DatasetRef, load_dataset_ref, write_dataset
 from tasks.evaluate import evaluate_candidates
 from tasks.ingest.features import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
+from tasks.training.candidates import Candidate, train_candidate
 from tests import synthetic
 from tests.flows.conftest import QUICK
 from tests.full.prefect_process import run, wait_until
@@ -59,7 +59,7 @@ def processes(folder: Path) -> dict[int, str]:
     """Those that were started to train, by their ids: torchrun and its replicas."""
     listed = subprocess.run(["ps", "-wweo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     lines = [line.split(maxsplit=1) for line in listed.splitlines()]
-    return {int(line[0]): line[1] for line in lines if "tasks.training_process" in line[1] and str(folder) in line[1]}
+    return {int(line[0]): line[1] for line in lines if "tasks.training.subprocess_training" in line[1] and str(folder) in line[1]}
 
 
 def replicas(folder: Path) -> list[int]:
@@ -186,7 +186,7 @@ PARENT = """
 import os, signal, sys
 from configs.settings import RetrainSettings
 from infra.storage.local import open_store
-from tasks.candidates import train_candidate
+from tasks.training.candidates import train_candidate
 from tasks.datasets.versions import load_dataset_ref
 settings = RetrainSettings.model_validate_json(sys.argv[1])
 store = open_store(settings.store)

@@ -14,8 +14,8 @@ from configs.errors import TrainingError, VersionCorruptError
 from infra.registry.write import file_digests
 from infra.storage.local import LocalStore
 from models.recommender import EpochReport
-from tasks.candidates import Candidate
-from tasks.hand_over import clear_hand_over, hand_over, take_over
+from tasks.training.candidates import Candidate
+from tasks.training.handoff import clear_hand_over, hand_over, take_over
 
 RUN = str(uuid4())
 

@@ -21,13 +21,13 @@ from configs.settings import RetrainSettings
 from infra.registry.promotions import champion, promote
 from infra.registry.write import ModelRef, StagedVersion, file_digests, list_versions
 from infra.storage.local import LocalStore
-from tasks.candidates import Candidate, train_candidate
 from tasks.datasets.versions import DatasetRef, write_dataset
 from tasks.evaluate import Evaluation, evaluate_candidates
 from tasks.ingest.features import build_features
 from tasks.ingest.sources import ingest
 from tasks.ingest.validation import validate
 from tasks.publish import publish, stage_challenger
+from tasks.training.candidates import Candidate, train_candidate
 from tests import synthetic
 
 NAME = "ranker"

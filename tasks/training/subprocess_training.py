@@ -88,7 +88,7 @@ def _follow(folder: Path, replicas: int, threads: int, on_epoch: OnEpoch | None)
     limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
     places = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONSAFEPATH": "1"}
     environment = {name: value for name, value in os.environ.items() if name not in OF_A_REPLICA} | limits | places
-    program = ["-m", "tasks.training_process", str(folder)]
+    program = ["-m", "tasks.training.subprocess_training", str(folder)]
     if replicas > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={replicas}"]
         program = [*launcher, f"--log-dir={folder / 'torchrun'}", *program]

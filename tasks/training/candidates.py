@@ -18,7 +18,7 @@ from models.loading import CandidateKind, make_recommender, placement_of
 from models.recommender import EpochReport, FitReport, OnEpoch, Recommender
 from models.training.distributed import Replicas
 from tasks.datasets.versions import DatasetRef, read_table
-from tasks.training_process import run_apart
+from tasks.training.subprocess_training import run_apart
 
 __all__ = [
     "Candidate",

@@ -15,7 +15,7 @@ from configs.errors import NotFoundError, TrainingError, VersionCorruptError
 from infra.registry.versions import MOST_JSON, Digest, FileName, fetch_version, read_json
 from infra.registry.write import collect_lineage
 from infra.storage.local import Store
-from tasks.candidates import Candidate, CandidateKind
+from tasks.training.candidates import Candidate, CandidateKind
 
 __all__ = ["Origin", "clear_hand_over", "hand_over", "take_over"]
 
