@@ -21,7 +21,7 @@ from configs.loading import load_settings
 from configs.settings import RetrainSettings, SourceName
 from models.recommender import Recommender
 from models.ss4rec.recommender import SS4Rec
-from tasks.audit import AuditRow, retrained
+from tasks.evaluation.protocol_audit import AuditRow, retrained
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from infra.registry.promotions import history, promote
 from infra.registry.write import collect_lineage, seal, stage
 from infra.storage.local import LocalStore
 from models.ss4rec.recommender import SS4Rec
-from tasks.load_check import SAMPLE_FILE, sample_requests
+from tasks.evaluation.load_check import SAMPLE_FILE, sample_requests
 from tasks.rollback import roll_back
 
 NAME = "movie-ranker"

@@ -34,8 +34,8 @@ from models.ss4rec.recommender import SS4Rec
 from serving.engine.served_model import ServedModel
 from serving.state.store import UserState
 from serving.state.user_log import UserLog, append, entry, new_epoch
-from tasks.catalogue import write_catalogue
-from tasks.load_check import SAMPLE_FILE, sample_requests
+from tasks.evaluation.catalogue import write_catalogue
+from tasks.evaluation.load_check import SAMPLE_FILE, sample_requests
 
 __all__ = ["NAME", "History", "histories", "publish_drawn", "redis_server", "running", "state_bytes", "user_bytes"]
 

@@ -294,7 +294,7 @@ def _baselines(result: Result) -> str:
 
 def _audit(result: Result) -> str:
     from benchmarks.audit import render
-    from tasks.audit import AuditRow
+    from tasks.evaluation.protocol_audit import AuditRow
 
     return render([AuditRow(**row) for row in result["rows"]])
 

@@ -13,7 +13,7 @@ from infra.registry.write import ModelRef
 from tasks.datasets.versions import DatasetRef
 from tasks.decision import Decision
 from tasks.elsewhere import Trained, settle_cost, take_candidates_over, train_by_deployment
-from tasks.evaluate import Evaluation
+from tasks.evaluation.evaluate import Evaluation
 from tasks.notify import tell_of_decision
 from tasks.stages import (
     evaluate_models,

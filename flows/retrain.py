@@ -15,7 +15,7 @@ from infra.locks import run_lock
 from infra.registry.write import ModelRef
 from tasks.datasets.versions import DatasetRef
 from tasks.decision import Decision
-from tasks.evaluate import Evaluation
+from tasks.evaluation.evaluate import Evaluation
 from tasks.failure import show_failure
 from tasks.monitoring.drift import DriftResult
 from tasks.stages import measure_drift

@@ -34,9 +34,9 @@ from tasks.datasets.versions import DatasetRef, load_dataset_ref, verify_dataset
 from tasks.decision import Decision
 from tasks.decision_page import render_html
 from tasks.drawing import LOG, drawn
-from tasks.evaluate import Evaluation, rank, rank_version, read_rankings, seen_share
+from tasks.evaluation.evaluate import Evaluation, rank, rank_version, read_rankings, seen_share
+from tasks.evaluation.load_check import LoadCheck, check_staged
 from tasks.gate import Challenger, Champion, GateInputs, decide, hold_unranked
-from tasks.load_check import LoadCheck, check_staged
 from tasks.training.candidates import Candidate, read_split
 from tasks.training.handoff import Origin
 

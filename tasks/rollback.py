@@ -12,7 +12,7 @@ from configs.settings import PromotionSettings
 from infra.registry.promotions import Promotion, rollback
 from infra.registry.write import ModelRef
 from infra.storage.local import Store
-from tasks.load_check import check_version
+from tasks.evaluation.load_check import check_version
 
 __all__ = ["refuse_broken", "roll_back"]
 

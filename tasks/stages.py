@@ -40,12 +40,12 @@ from models.recommender import EpochReport
 from tasks import artifacts, publish, track
 from tasks.datasets.versions import DatasetRef, write_dataset
 from tasks.decision import Decision
-from tasks.evaluate import Evaluation, evaluate_candidates
+from tasks.evaluation.evaluate import Evaluation, evaluate_candidates
+from tasks.evaluation.evidently_page import REPORT_FILE
 from tasks.ingest.release import building
 from tasks.ingest.sources import locate
 from tasks.monitoring.drift import DriftResult
 from tasks.monitoring.run import monitor_dataset
-from tasks.recsys_report import REPORT_FILE
 from tasks.rollback import roll_back
 from tasks.training.candidates import Candidate, CandidateKind, train_candidate
 from tasks.training.handoff import Origin

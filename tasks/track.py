@@ -24,7 +24,7 @@ from configs.settings import RetrainSettings, TrackingSettings
 from infra.registry.write import ModelRef, git_commit
 from models.recommender import EpochReport
 from tasks.decision import Decision
-from tasks.evaluate import Evaluation
+from tasks.evaluation.evaluate import Evaluation
 from tasks.training.candidates import Candidate
 
 __all__ = ["RunPlan", "RunRecord", "Tracker", "abandon", "begin", "begun", "candidate_plan", "candidate_record"]

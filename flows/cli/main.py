@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flows.search import SearchSummary
     from infra.registry.promotions import Promotion
     from tasks.comparison_results import Comparison
-    from tasks.evaluate import Evaluation
+    from tasks.evaluation.evaluate import Evaluation
     from tasks.monitoring.drift import DriftResult
     from tasks.replay_results import Replay
 
@@ -351,7 +351,7 @@ def _print_summary(summary: RetrainSummary) -> None:
 
 
 def _print_value(evaluation: Evaluation) -> None:
-    from tasks.figures import value_rows
+    from tasks.evaluation.figures import value_rows
 
     rows = value_rows(evaluation.value, "ss4rec")
     typer.echo("Expected value, with 95 % intervals. It affects no decision and is based on these assumptions:")

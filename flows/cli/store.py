@@ -219,7 +219,7 @@ def audit(
     settings = settings_of(config, set_)
     from infra.registry.write import model_ref
     from infra.storage.local import open_store
-    from tasks.audit import audit_version
+    from tasks.evaluation.protocol_audit import audit_version
 
     store = open_store(settings.store)
     ref = model_ref(store, settings.model_name, _named(store, settings.model_name, version))

@@ -22,7 +22,7 @@ from infra.registry.write import read_manifest
 from infra.storage.local import open_store
 from models.recommender import EpochReport
 from tasks.datasets.versions import DatasetRef, load_dataset_ref, write_dataset
-from tasks.evaluate import evaluate_candidates
+from tasks.evaluation.evaluate import evaluate_candidates
 from tasks.ingest.features import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate

@@ -20,7 +20,7 @@ from serving.reranking.rules import Rules
 from serving.state.redis_store import RedisStates
 from serving.state.store import StateStore
 from serving.state.user_log import key_of
-from tasks.load_check import SAMPLE_FILE
+from tasks.evaluation.load_check import SAMPLE_FILE
 from tests.doubles.redis_server import redis_server
 from tests.volume import volume
 

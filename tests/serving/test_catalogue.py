@@ -12,7 +12,7 @@ from configs.errors import VersionCorruptError
 from configs.settings import PopularitySettings
 from models.popularity import Popularity
 from serving.catalogue import Catalogue
-from tasks.catalogue import write_catalogue
+from tasks.evaluation.catalogue import write_catalogue
 from tests import synthetic
 from tests.tasks.stored import small_split
 

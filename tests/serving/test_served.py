@@ -19,7 +19,7 @@ from serving.engine.served_model import ServedModel, window
 from serving.follower import warm
 from serving.state.store import UserState
 from serving.state.user_log import UserLog, append, entry
-from tasks.load_check import sample_requests
+from tasks.evaluation.load_check import sample_requests
 from tests.serving.versions import START, Served, draw, full_pass, served
 from tests.tasks.stored import small_split
 

@@ -21,8 +21,8 @@ from models.evaluation.protocol import Split
 from models.recommender import Requests
 from models.ss4rec.recommender import SS4Rec
 from serving.engine.served_model import ServedModel
-from tasks.catalogue import write_catalogue
-from tasks.load_check import SAMPLE_FILE, sample_requests
+from tasks.evaluation.catalogue import write_catalogue
+from tasks.evaluation.load_check import SAMPLE_FILE, sample_requests
 from tests import synthetic
 from tests.tasks.stored import small_split
 

@@ -26,7 +26,7 @@ from infra.registry.write import (
 from infra.storage.local import LocalStore, Store
 from models.evaluation.protocol import Split, split
 from models.popularity import Popularity
-from tasks.load_check import SAMPLE_FILE, check_loaded, sample_requests
+from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded, sample_requests
 from tests import synthetic
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

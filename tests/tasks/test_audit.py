@@ -14,7 +14,7 @@ from configs.settings import EvaluationSettings, PopularitySettings
 from models.evaluation.protocol import split
 from models.popularity import Popularity
 from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
-from tasks.audit import AuditRow, audit_model, redraw_ties, render_markdown, retrained
+from tasks.evaluation.protocol_audit import AuditRow, audit_model, redraw_ties, render_markdown, retrained
 
 RECBOLE = EvaluationSettings(protocol="loo-recbole", k_core=0)
 

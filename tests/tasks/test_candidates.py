@@ -15,10 +15,10 @@ from configs.settings import EvaluationSettings, ModelSettings, RetrainSettings,
 from infra.storage.local import LocalStore
 from models.loading import load_recommender
 from tasks.datasets.versions import DatasetRef, write_dataset
+from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded, sample_requests
 from tasks.ingest.features import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
-from tasks.load_check import SAMPLE_FILE, check_loaded, sample_requests
 from tasks.training.candidates import Candidate, read_split, train_candidate
 from tests import synthetic
 

@@ -12,8 +12,8 @@ from configs.settings import FloorSettings, PromotionSettings
 from models.evaluation.ranking import MISS, Ranking
 from tasks.decision import Decision
 from tasks.decision_page import render_markdown
+from tasks.evaluation.load_check import LoadCheck
 from tasks.gate import Challenger, Champion, GateInputs, decide
-from tasks.load_check import LoadCheck
 
 USERS = 600
 SETTINGS = PromotionSettings(resamples=1000)

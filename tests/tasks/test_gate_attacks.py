@@ -23,10 +23,10 @@ from configs.errors import GateError, VersionCorruptError
 from infra.registry.promotions import history, promote
 from infra.registry.write import StagedVersion, file_digests, list_versions
 from models.evaluation.ranking import metrics
-from tasks import load_check
 from tasks.decision import Decision
-from tasks.evaluate import evaluate_candidates, rank_version
-from tasks.load_check import SAMPLE_FILE, check_loaded
+from tasks.evaluation import load_check
+from tasks.evaluation.evaluate import evaluate_candidates, rank_version
+from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded
 from tasks.publish import judge, judge_version, promote_version, publish
 from tasks.stages import force_promotion
 from tasks.training.candidates import read_split

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from configs.settings import PromotionSettings
 from infra.registry.write import stage
 from infra.storage.local import LocalStore
-from tasks import load_check
-from tasks.load_check import SAMPLE_FILE, LoadCheck, check_loaded, check_staged, check_version, judge
+from tasks.evaluation import load_check
+from tasks.evaluation.load_check import SAMPLE_FILE, LoadCheck, check_loaded, check_staged, check_version, judge
 from tests.tasks.stored import NAME, NOW, sealed, stage_popularity
 
 SETTINGS = PromotionSettings()

@@ -15,7 +15,7 @@ import pytest
 
 from models.evaluation.protocol import Split
 from models.evaluation.ranking import Ranking, metrics, rank_requests
-from tasks.recsys_report import Shown, recommendations_page
+from tasks.evaluation.evidently_page import Shown, recommendations_page
 from tests import synthetic
 from tests.models.test_ranking import Fixed
 from tests.tasks.stored import small_split

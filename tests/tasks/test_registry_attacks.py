@@ -46,7 +46,7 @@ from infra.registry.write import (
     verify_files,
 )
 from infra.storage.local import LocalStore
-from tasks.load_check import SAMPLE_FILE
+from tasks.evaluation.load_check import SAMPLE_FILE
 from tasks.rollback import refuse_broken, roll_back
 from tests.tasks.stored import NAME, NOW, sealed
 from tests.tasks.world import edit_json

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from configs.settings import ValueSettings
 from models.evaluation.ranking import MISS, Ranking
-from tasks.value import Estimate, Value, expected_clicks, value_of
+from tasks.evaluation.business_value import Estimate, Value, expected_clicks, value_of
 
 
 def ranking(ranks: list[int]) -> Ranking:

@@ -22,7 +22,7 @@ from infra.registry.promotions import champion, promote
 from infra.registry.write import ModelRef, StagedVersion, file_digests, list_versions
 from infra.storage.local import LocalStore
 from tasks.datasets.versions import DatasetRef, write_dataset
-from tasks.evaluate import Evaluation, evaluate_candidates
+from tasks.evaluation.evaluate import Evaluation, evaluate_candidates
 from tasks.ingest.features import build_features
 from tasks.ingest.sources import ingest
 from tasks.ingest.validation import validate

@@ -1,6 +1,6 @@
 """Load check of a stored version: a clean process loads it and must give the same answers as the trained model.
 
-`python -m tasks.load_check FOLDER` is that process. Like a server, it imports neither Prefect nor training code. It writes one
+`python -m tasks.evaluation.load_check FOLDER` is that process. Like a server, it imports neither Prefect nor training code. It writes one
 JSON object to standard output; all other output goes to standard error.
 """
 
@@ -101,9 +101,9 @@ def _check(store: Store, prefix: str, files: dict[str, str], settings: Promotion
         except VersionCorruptError as error:
             return LoadCheck.failed(str(error))
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
-        environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+        environment["PYTHONPATH"] = str(Path(__file__).parents[2])
         # -P: the working folder holds the stored files, so modules must not be imported from it.
-        command = [sys.executable, "-P", "-m", "tasks.load_check", folder]
+        command = [sys.executable, "-P", "-m", "tasks.evaluation.load_check", folder]
         try:
             done = subprocess.run(
                 command,

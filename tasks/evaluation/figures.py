@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.recommender import EpochReport
-from tasks.value import Estimate, Figure, Value
+from tasks.evaluation.business_value import Estimate, Figure, Value
 
 __all__ = ["beyond_accuracy_rows", "digits", "metrics_rows", "training_curve_png", "value_rows"]
 

@@ -22,15 +22,15 @@ from models.evaluation.ranking import Ranking, metrics, per_request_metrics, ran
 from models.evaluation.significance import confidence_intervals
 from models.loading import load_recommender
 from models.recommender import Recommender, Requests
-from tasks.catalogue import write_catalogue
 from tasks.datasets.quarantine import quarantined
 from tasks.datasets.versions import DatasetRef, load_dataset_ref, read_table
 from tasks.drawing import LOG, drawn
-from tasks.load_check import SAMPLE_FILE, sample_requests
+from tasks.evaluation.business_value import Value, value_of
+from tasks.evaluation.catalogue import write_catalogue
+from tasks.evaluation.evidently_page import REPORT_FILE, Shown, recommendations_page
+from tasks.evaluation.load_check import SAMPLE_FILE, sample_requests
 from tasks.monitoring.drift import reference_of
-from tasks.recsys_report import REPORT_FILE, Shown, recommendations_page
 from tasks.training.candidates import Candidate, read_split
-from tasks.value import Value, value_of
 
 __all__ = ["Evaluation", "evaluate_candidates", "rank", "rank_version", "read_rankings", "seen_share"]
 
