@@ -36,9 +36,9 @@ from models.ncf.recommender import NCF
 from models.popularity import Popularity
 from models.recommender import IntArray, Recommender
 from models.ss4rec.recommender import SS4Rec
-from tasks.decision import Decision
 from tasks.evaluation.load_check import LoadCheck
-from tasks.gate import Challenger, Champion, GateInputs, decide
+from tasks.gate.decision import Decision
+from tasks.gate.rules import Challenger, Champion, GateInputs, decide
 
 FloatArray = npt.NDArray[np.float32]
 SHORT_SHARE, SHORT_EVENTS = 0.15, 8  # share of users who are cut to their first events, so that there are new users

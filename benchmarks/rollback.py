@@ -31,7 +31,7 @@ from infra.registry.write import collect_lineage, seal, stage
 from infra.storage.local import LocalStore
 from models.ss4rec.recommender import SS4Rec
 from tasks.evaluation.load_check import SAMPLE_FILE, sample_requests
-from tasks.rollback import roll_back
+from tasks.gate.rollback import roll_back
 
 NAME = "movie-ranker"
 

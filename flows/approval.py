@@ -12,8 +12,8 @@ from prefect.logging import get_run_logger
 from pydantic import Field
 
 from configs.settings import PromotionSettings
-from tasks.decision import Approval, Decision
-from tasks.decision_page import summary
+from tasks.gate.decision import Approval, Decision
+from tasks.gate.page import summary
 
 __all__ = ["Answer", "ask_for_approval"]
 

@@ -14,9 +14,9 @@ from flows.etl import etl
 from infra.locks import run_lock
 from infra.registry.write import ModelRef
 from tasks.datasets.versions import DatasetRef
-from tasks.decision import Decision
 from tasks.evaluation.evaluate import Evaluation
 from tasks.failure import show_failure
+from tasks.gate.decision import Decision
 from tasks.monitoring.drift import DriftResult
 from tasks.stages import measure_drift
 

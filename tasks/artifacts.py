@@ -17,11 +17,11 @@ from prefect.logging import get_run_logger
 
 from infra.registry.write import ModelRef
 from tasks.datasets.versions import DatasetRef
-from tasks.decision import Decision
-from tasks.decision_page import DEFAULT_NAME, comparison_png, render_markdown
 from tasks.drawing import drawn
 from tasks.evaluation.evaluate import Evaluation
 from tasks.evaluation.figures import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
+from tasks.gate.decision import Decision
+from tasks.gate.page import DEFAULT_NAME, comparison_png, render_markdown
 from tasks.ingest.validation import ValidationReport
 from tasks.landing.run import Landing
 from tasks.monitoring.page import check_rows, live_rows

@@ -14,9 +14,9 @@ from configs.settings import StoreSettings
 from infra.registry.promotions import Promotion
 from infra.registry.write import PAGE, ModelRef
 from infra.storage.local import open_store
-from tasks.decision import Decision
 from tasks.drawing import drawn
-from tasks.notices import Notice, champion_notice, decision_notice
+from tasks.gate.decision import Decision
+from tasks.gate.notifications import Notice, champion_notice, decision_notice
 
 __all__ = ["tell_of_champion", "tell_of_decision"]
 

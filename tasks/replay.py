@@ -20,8 +20,8 @@ from infra.registry.write import ModelRef, git_commit, read_manifest
 from infra.storage.local import Store
 from tasks.datasets.commit_log import LandingLog
 from tasks.datasets.versions import DatasetRef, load_dataset_ref, read_table
+from tasks.gate.publish import champion_ref
 from tasks.ingest.sources import ingest
-from tasks.publish import champion_ref
 from tasks.replay_feed import Slice, feed_of, write_feed
 from tasks.replay_live import rank_live, same_files
 from tasks.replay_log import PolicyWatch, ReplayLog, ReplayPlan, SliceRecord, TrainingRecord

@@ -23,8 +23,8 @@ from configs.redaction import safe_settings
 from configs.settings import RetrainSettings, TrackingSettings
 from infra.registry.write import ModelRef, git_commit
 from models.recommender import EpochReport
-from tasks.decision import Decision
 from tasks.evaluation.evaluate import Evaluation
+from tasks.gate.decision import Decision
 from tasks.training.candidates import Candidate
 
 __all__ = ["RunPlan", "RunRecord", "Tracker", "abandon", "begin", "begun", "candidate_plan", "candidate_record"]

@@ -222,7 +222,7 @@ def rollback(
     settings = settings_of(config, set_)
     # Call the task's plain function instead of the flow: it takes a tenth of the time, and works when Prefect does not.
     from infra.storage.local import open_store
-    from tasks.rollback import roll_back
+    from tasks.gate.rollback import roll_back
 
     _announce(roll_back(open_store(settings.store), settings.model_name, to, reason, settings.promotion), json_file)
 

@@ -17,12 +17,12 @@ from infra.storage.local import Store
 from tasks.datasets.quarantine import quarantined
 from tasks.datasets.versions import DatasetRef, load_dataset_ref, read_table
 from tasks.drawing import LOG, drawn
+from tasks.gate.publish import champion_ref
 from tasks.monitoring.drift import DriftResult, Reference, detect_drift, newest_slice, reference_of, window_of, with_checks
 from tasks.monitoring.evidently_page import draw_columns
 from tasks.monitoring.live_quality import LiveQuality, live_check, live_quality
 from tasks.monitoring.page import render_drift
 from tasks.monitoring.reference import Quarantine
-from tasks.publish import champion_ref
 
 __all__ = ["Monitored", "champion_reference", "monitor_dataset"]
 

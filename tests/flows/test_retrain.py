@@ -26,8 +26,8 @@ from infra.locks import run_lock
 from infra.registry.promotions import champion, history
 from infra.registry.write import fetch_version, list_versions, read_manifest
 from infra.storage.local import open_store
+from tasks.gate.publish import promote_version
 from tasks.monitoring.drift import DriftResult
-from tasks.publish import promote_version
 from tests import synthetic
 from tests.flows.conftest import QUICK, FirstRun, artifact_keys
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from tasks.decision import Approval, Rule
-from tasks.decision_page import comparison_png, next_step, render_html, render_markdown, summary
 from tasks.evaluation.load_check import LoadCheck
-from tasks.gate import decide, hold_unranked
+from tasks.gate.decision import Approval, Rule
+from tasks.gate.page import comparison_png, next_step, render_html, render_markdown, summary
+from tasks.gate.rules import decide, hold_unranked
 from tests.tasks.test_gate import SETTINGS, USERS, inputs, ranking, replace_settings
 
 HALVES = {"new users": np.arange(USERS) < 300, "others": np.arange(USERS) >= 300}

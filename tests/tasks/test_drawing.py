@@ -6,11 +6,11 @@ import logging
 import pytest
 
 from infra.registry.write import PAGE, read_decision, read_manifest
-from tasks import decision_page
 from tasks.evaluation import evidently_page as recsys_report
 from tasks.evaluation.evaluate import evaluate_candidates
 from tasks.evaluation.evidently_page import REPORT_FILE
-from tasks.publish import judge, publish, record_decision
+from tasks.gate import page as decision_page
+from tasks.gate.publish import judge, publish, record_decision
 from tests.tasks.world import NAME, World
 
 

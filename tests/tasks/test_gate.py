@@ -10,10 +10,10 @@ import pytest
 from configs.errors import GateError
 from configs.settings import FloorSettings, PromotionSettings
 from models.evaluation.ranking import MISS, Ranking
-from tasks.decision import Decision
-from tasks.decision_page import render_markdown
 from tasks.evaluation.load_check import LoadCheck
-from tasks.gate import Challenger, Champion, GateInputs, decide
+from tasks.gate.decision import Decision
+from tasks.gate.page import render_markdown
+from tasks.gate.rules import Challenger, Champion, GateInputs, decide
 
 USERS = 600
 SETTINGS = PromotionSettings(resamples=1000)

@@ -23,11 +23,11 @@ from configs.errors import GateError, VersionCorruptError
 from infra.registry.promotions import history, promote
 from infra.registry.write import StagedVersion, file_digests, list_versions
 from models.evaluation.ranking import metrics
-from tasks.decision import Decision
 from tasks.evaluation import load_check
 from tasks.evaluation.evaluate import evaluate_candidates, rank_version
 from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded
-from tasks.publish import judge, judge_version, promote_version, publish
+from tasks.gate.decision import Decision
+from tasks.gate.publish import judge, judge_version, promote_version, publish
 from tasks.stages import force_promotion
 from tasks.training.candidates import read_split
 from tests.tasks.world import NAME, World, edit_json

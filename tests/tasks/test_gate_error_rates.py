@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.evaluation.ranking import Ranking
-from tasks.decision import Decision
-from tasks.gate import decide
+from tasks.gate.decision import Decision
+from tasks.gate.rules import decide
 from tests.tasks.test_gate import USERS, inputs, ranking, replace_settings
 
 SETTINGS = replace_settings(resamples=400, baselines=(), floors={"hr_at_10": 0.0, "ndcg_at_10": 0.0})

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.registry.promotions import Promotion
-from tasks.decision import Approval
-from tasks.gate import decide
-from tasks.notices import LONGEST, champion_notice, decision_notice
+from tasks.gate.decision import Approval
+from tasks.gate.notifications import LONGEST, champion_notice, decision_notice
+from tasks.gate.rules import decide
 from tests.tasks.test_gate import SETTINGS, USERS, inputs, ranking
 
 LINKS = {"decision": "s3://bucket/p/models/ranker/v/report.html", "version": "s3://bucket/p/models/ranker/v"}

@@ -47,7 +47,7 @@ from infra.registry.write import (
 )
 from infra.storage.local import LocalStore
 from tasks.evaluation.load_check import SAMPLE_FILE
-from tasks.rollback import refuse_broken, roll_back
+from tasks.gate.rollback import refuse_broken, roll_back
 from tests.tasks.stored import NAME, NOW, sealed
 from tests.tasks.world import edit_json
 from tests.volume import volume

@@ -23,10 +23,10 @@ from infra.registry.write import ModelRef, StagedVersion, file_digests, list_ver
 from infra.storage.local import LocalStore
 from tasks.datasets.versions import DatasetRef, write_dataset
 from tasks.evaluation.evaluate import Evaluation, evaluate_candidates
+from tasks.gate.publish import publish, stage_challenger
 from tasks.ingest.features import build_features
 from tasks.ingest.sources import ingest
 from tasks.ingest.validation import validate
-from tasks.publish import publish, stage_challenger
 from tasks.training.candidates import Candidate, train_candidate
 from tests import synthetic
 

@@ -31,12 +31,12 @@ from models.evaluation.protocol import Split
 from models.evaluation.ranking import slices
 from models.loading import load_recommender
 from tasks.datasets.versions import DatasetRef, load_dataset_ref, verify_dataset
-from tasks.decision import Decision
-from tasks.decision_page import render_html
 from tasks.drawing import LOG, drawn
 from tasks.evaluation.evaluate import Evaluation, rank, rank_version, read_rankings, seen_share
 from tasks.evaluation.load_check import LoadCheck, check_staged
-from tasks.gate import Challenger, Champion, GateInputs, decide, hold_unranked
+from tasks.gate.decision import Decision
+from tasks.gate.page import render_html
+from tasks.gate.rules import Challenger, Champion, GateInputs, decide, hold_unranked
 from tasks.training.candidates import Candidate, read_split
 from tasks.training.handoff import Origin
 

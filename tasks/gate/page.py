@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.settings import RetrainSettings
-from tasks.decision import CHAMPION_RANKED, GROUPS, Comparison, Decision
+from tasks.gate.decision import CHAMPION_RANKED, GROUPS, Comparison, Decision
 
 __all__ = ["DEFAULT_NAME", "comparison_png", "next_step", "render_html", "render_markdown", "summary"]
 

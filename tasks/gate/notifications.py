@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infra.registry.promotions import Promotion
-from tasks.decision import Decision
-from tasks.decision_page import next_step, summary
+from tasks.gate.decision import Decision
+from tasks.gate.page import next_step, summary
 
 __all__ = ["Notice", "champion_notice", "decision_notice"]
 
