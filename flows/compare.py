@@ -15,8 +15,8 @@ from flows.datasets import chosen_dataset
 from flows.etl import etl
 from infra.locks import run_lock
 from infra.storage.local import open_store
-from tasks.comparison import begin_comparison, missing_runs, pinned_dataset
-from tasks.comparison_results import Comparison, Failure, IncompleteComparisonError
+from tasks.comparison.results import Comparison, Failure, IncompleteComparisonError
+from tasks.comparison.runs import begin_comparison, missing_runs, pinned_dataset
 from tasks.datasets.versions import DatasetRef
 from tasks.experiment_stages import compare_entry, report_comparison
 from tasks.failure import show_failure

@@ -18,9 +18,9 @@ from configs.studies.search import SearchSettings
 from infra.storage.local import open_store
 from models.recommender import EpochReport
 from tasks import artifacts, search, track
-from tasks.comparison import read_record, run_plan
-from tasks.comparison_process import run_entry_apart
-from tasks.comparison_results import Comparison, Failure, compare_runs, write_report
+from tasks.comparison.process import run_entry_apart
+from tasks.comparison.results import Comparison, Failure, compare_runs, write_report
+from tasks.comparison.runs import read_record, run_plan
 from tasks.datasets.versions import DatasetRef
 from tasks.stages import NETWORK, epoch_line
 
@@ -88,8 +88,8 @@ def compare_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, s
 @task(name="report comparison", **NETWORK)
 def report_comparison(comparison: str, dataset: DatasetRef, failures: list[Failure], settings: CompareSettings) -> Comparison:
     """Compare the stored runs, then store and show the report."""
+    from tasks.comparison.report import headline, render_html
     from tasks.comparison_artifacts import show_comparison
-    from tasks.comparison_report import headline, render_html
 
     store = open_store(settings.store)
     found = compare_runs(store, comparison, dataset, failures, settings)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from tasks.comparison_report import duration
+from tasks.comparison.report import duration
 from tasks.replay_figures import colours, differences_svg, quality_svg
 from tasks.replay_log import ReplayLog, ReplayPlan
 from tasks.replay_results import Difference, Estimate, PolicyResult, Replay

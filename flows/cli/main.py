@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flows.retrain import RetrainSummary
     from flows.search import SearchSummary
     from infra.registry.promotions import Promotion
-    from tasks.comparison_results import Comparison
+    from tasks.comparison.results import Comparison
     from tasks.evaluation.evaluate import Evaluation
     from tasks.monitoring.drift import DriftResult
     from tasks.replay_results import Replay
@@ -160,7 +160,7 @@ def compare(config: Config = None, set_: Set = None, json_file: Json = None) -> 
 
     settings = settings_of(config, set_, CompareSettings)
     from flows.compare import compare as flow
-    from tasks.comparison_results import IncompleteComparisonError
+    from tasks.comparison.results import IncompleteComparisonError
 
     try:
         comparison = flow(settings)
@@ -289,7 +289,7 @@ def _print_drift(result: DriftResult) -> None:
 
 
 def _print_comparison(comparison: Comparison) -> None:
-    from tasks.comparison_report import headline, result_rows
+    from tasks.comparison.report import headline, result_rows
 
     typer.echo(f"\n{comparison.requests} test requests of {comparison.dataset}, full ranking under {comparison.protocol}:")
     rows = result_rows(comparison)

@@ -12,8 +12,8 @@ import pytest
 from configs.errors import NotFoundError, TrainingError
 from infra.storage.local import open_store
 from models.recommender import EpochReport
-from tasks.comparison import begin_comparison, read_run, run_entry
-from tasks.comparison_process import run_entry_apart
+from tasks.comparison.process import run_entry_apart
+from tasks.comparison.runs import begin_comparison, read_run, run_entry
 from tests.full.prefect_process import wait_until
 from tests.tasks.compared import ENTRIES, TINY_NCF, TINY_SS4REC, small_comparison, stored_dataset
 
@@ -100,7 +100,7 @@ def test_a_killed_process_is_told_of(tmp_path: Path) -> None:
 def test_it_ends_when_its_parent_has_ended(tmp_path: Path) -> None:
     settings = small_comparison(tmp_path, entries=[ENTRIES[0], ENDLESS], reference="endless")
     program = (
-        "import sys; from configs.studies.comparison import CompareSettings; from tasks.comparison_process import run_entry_apart\n"
+        "import sys; from configs.studies.comparison import CompareSettings; from tasks.comparison.process import run_entry_apart\n"
         "from tasks.datasets.versions import load_dataset_ref; from infra.storage.local import open_store\n"
         "s = CompareSettings.model_validate_json(sys.argv[1])\n"
         "d = load_dataset_ref(open_store(s.store), 'ml-100k', sys.argv[2])\n"

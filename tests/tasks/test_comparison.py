@@ -12,7 +12,8 @@ from configs.studies.comparison import CompareSettings
 from infra.storage.local import open_store
 from models.evaluation.ranking import metrics
 from models.recommender import EpochReport
-from tasks.comparison import (
+from tasks.comparison.results import compare_runs
+from tasks.comparison.runs import (
     begin_comparison,
     missing_runs,
     pinned_dataset,
@@ -21,7 +22,6 @@ from tasks.comparison import (
     refuse_other_requests,
     run_entry,
 )
-from tasks.comparison_results import compare_runs
 from tasks.datasets.versions import DatasetRef
 from tests.tasks.compared import ENTRIES, TINY_NCF, small_comparison, stored_dataset
 

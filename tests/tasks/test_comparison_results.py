@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.evaluation.significance import holm, paired_bootstrap
-from tasks.comparison_results import Cell, significance_matrix
+from tasks.comparison.results import Cell, significance_matrix
 
 R = 400
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from tasks.comparison_figures import colours, intervals_svg, learning_curves_svg
-from tasks.comparison_results import Cell, Comparison, EntryResult
+from tasks.comparison.figures import colours, intervals_svg, learning_curves_svg
+from tasks.comparison.results import Cell, Comparison, EntryResult
 from tasks.evaluation.figures import digits
 
 __all__ = ["RESULT_COLUMNS", "headline", "render_html", "render_markdown", "result_rows"]

@@ -19,7 +19,7 @@ from configs.studies.comparison import CompareSettings, EntrySettings
 from infra.storage.local import Store
 from models.evaluation.ranking import per_request_metrics
 from models.evaluation.significance import confidence_intervals, holm, paired_bootstrap
-from tasks.comparison import StoredRun, read_run, refuse_other_requests
+from tasks.comparison.runs import StoredRun, read_run, refuse_other_requests
 from tasks.datasets.versions import DatasetRef
 
 __all__ = [

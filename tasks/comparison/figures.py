@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.comparison_results import Comparison, EntryResult
+from tasks.comparison.results import Comparison, EntryResult
 
 __all__ = ["colours", "intervals_svg", "learning_curves_svg"]
 

@@ -11,7 +11,7 @@ from configs.studies.comparison import CompareSettings, EntrySettings
 from infra.storage.local import open_store
 from models.loading import placement_of
 from models.recommender import OnEpoch
-from tasks.comparison import run_entry
+from tasks.comparison.runs import run_entry
 from tasks.datasets.versions import DatasetRef
 from tasks.training.subprocess_training import run_apart
 

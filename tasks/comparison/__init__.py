@@ -1,0 +1,1 @@
+"""Comparisons of several models on one dataset: their runs, results and report."""
