@@ -10,7 +10,7 @@ False alarms are counted on two kinds of slices from one unchanged distribution,
 The streams are made from MovieLens (real ratings in real sessions) and from `benchmarks.synthetic_events`. Several slices share
 one reference. A slice alarms if its verdict is drifted; the 95 % interval is Wilson's.
 
-Detection is measured on the same streams with a planted shift (`tasks.shifts`). A shift counts as found if the verdict on the
+Detection is measured on the same streams with a planted shift (`tasks.replay.scenarios`). A shift counts as found if the verdict on the
 first slice of 5,000 events after its start is drifted; the checks that alarmed are recorded.
 
 The outlier trial puts one value of 1e9 into the slice or the reference. Without a shift it must not alarm; with a shift, the
@@ -43,7 +43,7 @@ from tasks.ingest.row_checks import MILLISECONDS_FROM
 from tasks.ingest.validation import validate
 from tasks.monitoring.drift import DriftResult, Reference, Window, detect_drift, reference_of
 from tasks.monitoring.reference import Quarantine
-from tasks.shifts import SCENARIOS, Scenario
+from tasks.replay.scenarios import SCENARIOS, Scenario
 
 __all__ = ["Source", "interval", "render", "steady_stream", "synthetic_source", "time_slice", "user_slice"]
 

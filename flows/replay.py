@@ -12,10 +12,10 @@ from flows.monitor import monitor
 from infra.locks import run_lock
 from tasks.failure import show_failure
 from tasks.monitoring.drift import DriftResult
-from tasks.replay import champions_of, dataset_of, promoted_before, run_settings, trainings_due, watched_by_another
-from tasks.replay_feed import Slice
-from tasks.replay_log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
-from tasks.replay_results import Replay
+from tasks.replay.feed import Slice
+from tasks.replay.log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
+from tasks.replay.plan import champions_of, dataset_of, promoted_before, run_settings, trainings_due, watched_by_another
+from tasks.replay.results import Replay
 from tasks.replay_stages import Progress, begin_replay, deliver_slice, keep_training, record_slice, report_replay
 from tasks.training.candidates import clear_checkpoints
 

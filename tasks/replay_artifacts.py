@@ -7,8 +7,8 @@ from prefect.logging import get_run_logger
 
 from tasks.artifacts import address_artifact
 from tasks.drawing import drawn
-from tasks.replay_page import policy_rows, render_markdown
-from tasks.replay_results import Replay
+from tasks.replay.report import policy_rows, render_markdown
+from tasks.replay.results import Replay
 
 __all__ = ["show_replay"]
 

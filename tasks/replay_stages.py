@@ -11,12 +11,12 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
 from configs.studies.replay import ReplaySettings
-from tasks import replay
 from tasks.datasets.versions import DatasetRef
 from tasks.monitoring.drift import DriftResult
-from tasks.replay_feed import Slice, deliver
-from tasks.replay_log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
-from tasks.replay_results import Replay, replay_results, slice_line
+from tasks.replay import plan as replay
+from tasks.replay.feed import Slice, deliver
+from tasks.replay.log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
+from tasks.replay.results import Replay, replay_results, slice_line
 from tasks.stages import NETWORK
 
 __all__ = ["Progress", "begin_replay", "deliver_slice", "keep_training", "record_slice", "report_replay"]
@@ -78,8 +78,8 @@ def keep_training(plan: ReplayPlan, record: TrainingRecord) -> None:
 @task(name="report replay", **NETWORK)
 def report_replay(plan: ReplayPlan, settings: ReplaySettings) -> Replay:
     """Compare the policies, then store and show the page."""
+    from tasks.replay.report import headline, write_report
     from tasks.replay_artifacts import show_replay
-    from tasks.replay_page import headline, write_report
 
     found = write_report(plan, replay_results(plan, settings))
     show_replay(found)

@@ -35,7 +35,7 @@ class PolicySettings(Settings):
 
 
 class ShiftSettings(Settings):
-    """A planted shift (`tasks.shifts`)."""
+    """A planted shift (`tasks.replay.scenarios`)."""
 
     name: ScenarioName
     """Scenario of the shift: how the events change."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tasks.comparison.results import Comparison
     from tasks.evaluation.evaluate import Evaluation
     from tasks.monitoring.drift import DriftResult
-    from tasks.replay_results import Replay
+    from tasks.replay.results import Replay
 
 # Flows import torch, Prefect and pandas. Each command imports its flow when it runs, so that --help is instant.
 
@@ -316,7 +316,7 @@ def _print_comparison(comparison: Comparison) -> None:
 
 
 def _print_replay(found: Replay) -> None:
-    from tasks.replay_page import difference_rows, headline, policy_rows
+    from tasks.replay.report import difference_rows, headline, policy_rows
 
     for rows in (policy_rows(found), difference_rows(found)):
         if rows:

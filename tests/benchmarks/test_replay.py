@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from benchmarks.replay import render
-from tasks.replay_results import replay_results
+from tasks.replay.results import replay_results
 from tests.tasks.replayed import ended, small_plan, small_settings
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 from configs.settings import StoreSettings
 from configs.studies.replay import ReplaySettings
 from models.evaluation.ranking import MISS
-from tasks.replay_feed import Slice
-from tasks.replay_log import PolicyWatch, ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
+from tasks.replay.feed import Slice
+from tasks.replay.log import PolicyWatch, ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
 
 WEEK_S = 7 * 86_400
 START = 874_281_600  # a Monday

@@ -10,8 +10,8 @@ from configs.errors import ReplayError, RunInProgressError
 from configs.settings import RetrainSettings
 from configs.studies.replay import ReplaySettings
 from infra.locks import run_lock
-from tasks.replay import begin, run_settings, trainings_due
-from tasks.replay_log import ReplayLog
+from tasks.replay.log import ReplayLog
+from tasks.replay.plan import begin, run_settings, trainings_due
 from tests import synthetic
 from tests.tasks.replayed import ended, record, small_plan, small_settings, training
 

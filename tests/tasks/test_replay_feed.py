@@ -14,7 +14,7 @@ from configs.errors import ReplayError
 from configs.studies.replay import ReplaySettings
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.sources import IngestedSource
-from tasks.replay_feed import Feed, deliver, edges, feed_of, write_feed
+from tasks.replay.feed import Feed, deliver, edges, feed_of, write_feed
 from tests import synthetic
 
 DAY_S = 86_400

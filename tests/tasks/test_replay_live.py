@@ -10,7 +10,7 @@ from configs.settings import EvaluationSettings
 from infra.registry.write import ModelRef
 from infra.storage.local import LocalStore
 from models.evaluation.ranking import MISS
-from tasks.replay_live import rank_live, same_files
+from tasks.replay.live import rank_live, same_files
 from tests import synthetic
 from tests.tasks.stored import sealed, small_split, stage_popularity
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.studies.replay import PolicySettings
-from tasks.replay_policies import Standing, described, due
+from tasks.replay.policies import Standing, described, due
 
 DAY_S = 86_400
 POLICIES = st.builds(

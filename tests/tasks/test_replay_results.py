@@ -10,10 +10,10 @@ import pytest
 
 from configs.errors import AlreadyExistsError, VersionCorruptError
 from models.evaluation.ranking import per_request
-from tasks.replay_figures import colours, differences_svg, quality_svg
-from tasks.replay_log import ReplayLog
-from tasks.replay_page import difference_rows, found_after, headline, policy_rows, render_html, render_markdown, write_report
-from tasks.replay_results import Replay, replay_results, slice_line
+from tasks.replay.figures import colours, differences_svg, quality_svg
+from tasks.replay.log import ReplayLog
+from tasks.replay.report import difference_rows, found_after, headline, policy_rows, render_html, render_markdown, write_report
+from tasks.replay.results import Replay, replay_results, slice_line
 from tests.tasks.replayed import ended, ranks, record, small_plan, small_settings, training
 
 

@@ -20,8 +20,8 @@ from tasks.ingest.sources import IngestedSource
 from tasks.landing.run import Landing, land
 from tasks.monitoring.arrival_checks import Window, stream_checks
 from tasks.monitoring.reference import Quarantine, Reference, history_of
-from tasks.replay import begin, run_settings
-from tasks.replay_feed import deliver, feed_of
+from tasks.replay.feed import deliver, feed_of
+from tasks.replay.plan import begin, run_settings
 from tests import synthetic
 
 DAY_S = 86_400

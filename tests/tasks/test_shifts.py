@@ -7,7 +7,7 @@ import pytest
 from configs.settings import DriftSettings
 from tasks.ingest.features import build_features
 from tasks.monitoring.drift import detect_drift, reference_of, window_of
-from tasks.shifts import SCENARIOS, Scenario
+from tasks.replay.scenarios import SCENARIOS, Scenario
 from tests import synthetic
 
 DAY = 86_400

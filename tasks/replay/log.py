@@ -18,7 +18,7 @@ import pandas as pd
 from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
 from configs.settings import StoreSettings
 from infra.storage.local import Store, open_store
-from tasks.replay_feed import Slice
+from tasks.replay.feed import Slice
 
 __all__ = ["PolicyWatch", "ReplayLog", "ReplayPlan", "SliceRecord", "TrainingRecord"]
 

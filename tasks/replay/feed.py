@@ -20,7 +20,7 @@ from configs.studies.replay import ReplaySettings, ShiftSettings
 from tasks.ingest.movielens import INTERACTION_COLUMNS
 from tasks.ingest.row_checks import MILLISECONDS_FROM, Mask
 from tasks.ingest.sources import IngestedSource
-from tasks.shifts import SCENARIOS
+from tasks.replay.scenarios import SCENARIOS
 
 __all__ = ["Feed", "Slice", "deliver", "edges", "feed_of", "write_feed"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from tasks.replay_results import Replay
+from tasks.replay.results import Replay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

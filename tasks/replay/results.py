@@ -14,9 +14,9 @@ from configs.studies.replay import ReplaySettings
 from models.evaluation.ranking import MISS, FloatArray, per_request
 from models.evaluation.significance import clustered_means, holm
 from models.recommender import IntArray
-from tasks.replay_feed import Slice
-from tasks.replay_log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
-from tasks.replay_policies import described
+from tasks.replay.feed import Slice
+from tasks.replay.log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
+from tasks.replay.policies import described
 
 __all__ = [
     "Difference",

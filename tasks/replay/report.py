@@ -10,9 +10,9 @@ from html import escape
 from pathlib import Path
 
 from tasks.comparison.report import duration
-from tasks.replay_figures import colours, differences_svg, quality_svg
-from tasks.replay_log import ReplayLog, ReplayPlan
-from tasks.replay_results import Difference, Estimate, PolicyResult, Replay
+from tasks.replay.figures import colours, differences_svg, quality_svg
+from tasks.replay.log import ReplayLog, ReplayPlan
+from tasks.replay.results import Difference, Estimate, PolicyResult, Replay
 
 __all__ = ["difference_rows", "found_after", "headline", "policy_rows", "render_html", "render_markdown", "write_report"]
 

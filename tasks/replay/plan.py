@@ -22,10 +22,10 @@ from tasks.datasets.commit_log import LandingLog
 from tasks.datasets.versions import DatasetRef, load_dataset_ref, read_table
 from tasks.gate.publish import champion_ref
 from tasks.ingest.sources import ingest
-from tasks.replay_feed import Slice, feed_of, write_feed
-from tasks.replay_live import rank_live, same_files
-from tasks.replay_log import PolicyWatch, ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
-from tasks.replay_policies import Standing, due
+from tasks.replay.feed import Slice, feed_of, write_feed
+from tasks.replay.live import rank_live, same_files
+from tasks.replay.log import PolicyWatch, ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
+from tasks.replay.policies import Standing, due
 
 if TYPE_CHECKING:
     from tasks.monitoring.drift import DriftResult

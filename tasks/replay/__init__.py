@@ -1,0 +1,1 @@
+"""Replay: months of scheduled retraining on past events, under several policies."""
