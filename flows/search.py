@@ -23,7 +23,7 @@ from infra.locks import run_lock
 from tasks.datasets.versions import DatasetRef
 from tasks.experiment_stages import begin_search, conclude_search, search_trials
 from tasks.failure import show_failure
-from tasks.search import SearchRecord, StudyRef, best_settings
+from tasks.search.study import SearchRecord, StudyRef, best_settings
 
 __all__ = ["SearchSummary", "search"]
 

@@ -26,8 +26,8 @@ from tasks.ingest.validation import ValidationReport
 from tasks.landing.run import Landing
 from tasks.monitoring.page import check_rows, live_rows
 from tasks.monitoring.run import Monitored
-from tasks.search import SearchRecord
-from tasks.search_figures import search_png, trial_rows
+from tasks.search.figures import search_png, trial_rows
+from tasks.search.study import SearchRecord
 from tasks.training.candidates import Candidate
 
 __all__ = [

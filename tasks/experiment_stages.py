@@ -17,12 +17,14 @@ from configs.studies.comparison import CompareSettings
 from configs.studies.search import SearchSettings
 from infra.storage.local import open_store
 from models.recommender import EpochReport
-from tasks import artifacts, search, track
+from tasks import artifacts
 from tasks.comparison.process import run_entry_apart
 from tasks.comparison.results import Comparison, Failure, compare_runs, write_report
 from tasks.comparison.runs import read_record, run_plan
 from tasks.datasets.versions import DatasetRef
+from tasks.search import study as search
 from tasks.stages import NETWORK, epoch_line
+from tasks.tracking import records as track
 
 __all__ = ["begin_search", "compare_entry", "conclude_search", "report_comparison", "search_trials"]
 

@@ -33,7 +33,7 @@ from models.loading import make_recommender
 from models.recommender import IntArray, OnEpoch
 from models.training.distributed import Replicas
 from tasks.datasets.versions import DatasetRef, read_table
-from tasks.track import RunPlan, RunRecord
+from tasks.tracking.records import RunPlan, RunRecord
 from tasks.training.candidates import read_split
 
 __all__ = [

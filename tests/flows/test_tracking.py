@@ -12,7 +12,7 @@ from configs.settings import RetrainSettings
 from flows.retrain import retrain
 from flows.train import train
 from infra.storage.local import open_store
-from tasks import track
+from tasks.tracking import records as track
 from tests.flows.conftest import QUICK
 from tests.tasks.wandb_files import read_offline_runs
 

@@ -18,7 +18,7 @@ import yaml
 
 from configs.errors import StoreUnavailableError
 from configs.studies.search import SearchSettings
-from tasks.search import begin, conclude, work
+from tasks.search.study import begin, conclude, work
 from tests import synthetic
 from tests.flows.conftest import LEAN
 from tests.tasks.searching import SPACE, make_search

@@ -16,7 +16,7 @@ from tasks.datasets.versions import DatasetRef, list_datasets, write_dataset
 from tasks.ingest.features import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
-from tasks.search import begin, work
+from tasks.search.study import begin, work
 from tests import synthetic
 
 SPACE: dict[str, Any] = {

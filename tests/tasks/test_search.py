@@ -14,8 +14,8 @@ from configs.errors import AlreadyExistsError, SettingsError, TrainingError
 from configs.studies.search import SearchSettings
 from models.evaluation.protocol import Split
 from models.recommender import EpochReport
-from tasks import search
-from tasks.search import TrialRecord, begin, best_settings, conclude, progress, work
+from tasks.search import study as search
+from tasks.search.study import TrialRecord, begin, best_settings, conclude, progress, work
 from tests.models.test_search import Untouchable
 from tests.tasks.searching import SPACE, make_search
 

@@ -12,8 +12,8 @@ import pytest
 from configs.redaction import safe_settings
 from configs.settings import RetrainSettings, TrackingSettings
 from models.recommender import EpochReport
-from tasks import track
-from tasks.track import RunPlan, RunRecord, begin, begun
+from tasks.tracking import records as track
+from tasks.tracking.records import RunPlan, RunRecord, begin, begun
 from tests.tasks.wandb_files import read_offline_runs
 
 LOG = logging.getLogger("tests.track")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.search import TrialRecord
+from tasks.search.study import TrialRecord
 
 __all__ = ["search_png", "trial_rows"]
 

@@ -1,0 +1,1 @@
+"""The search for hyperparameters: one study, which several workers may share."""

@@ -1,0 +1,1 @@
+"""Records of a run for Weights & Biases. Tracking never fails or delays a run."""
