@@ -11,11 +11,11 @@ from configs.settings import RetrainSettings
 from flows.approval import ask_for_approval
 from infra.registry.write import ModelRef
 from tasks.datasets.versions import DatasetRef
-from tasks.elsewhere import Trained, settle_cost, take_candidates_over, train_by_deployment
 from tasks.evaluation.evaluate import Evaluation
 from tasks.gate.decision import Decision
-from tasks.notify import tell_of_decision
-from tasks.stages import (
+from tasks.stages.notify import tell_of_decision
+from tasks.stages.remote_training import Trained, settle_cost, take_candidates_over, train_by_deployment
+from tasks.stages.retrain import (
     evaluate_models,
     gate,
     promote_challenger,

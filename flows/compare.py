@@ -18,8 +18,8 @@ from infra.storage.local import open_store
 from tasks.comparison.results import Comparison, Failure, IncompleteComparisonError
 from tasks.comparison.runs import begin_comparison, missing_runs, pinned_dataset
 from tasks.datasets.versions import DatasetRef
-from tasks.experiment_stages import compare_entry, report_comparison
-from tasks.failure import show_failure
+from tasks.stages.experiments import compare_entry, report_comparison
+from tasks.stages.failure import show_failure
 
 __all__ = ["compare"]
 

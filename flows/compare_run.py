@@ -6,7 +6,7 @@ from prefect import flow
 
 from configs.studies.comparison import CompareSettings
 from flows.datasets import chosen_dataset
-from tasks.experiment_stages import compare_entry
+from tasks.stages.experiments import compare_entry
 
 __all__ = ["compare_run"]
 

@@ -8,9 +8,9 @@ from configs.settings import DataSettings, StoreSettings, ValidationSettings
 from configs.settings.etl import EtlSettings
 from configs.settings.landing import LandingSettings
 from tasks.datasets.versions import DatasetRef
-from tasks.failure import show_failure
-from tasks.landing_stages import add_landed_files, compact_dataset
-from tasks.stages import build_dataset
+from tasks.stages.failure import show_failure
+from tasks.stages.landing import add_landed_files, compact_dataset
+from tasks.stages.retrain import build_dataset
 
 __all__ = ["etl"]
 

@@ -6,9 +6,9 @@ from prefect import flow
 
 from configs.settings import DataSettings, DriftSettings, MonitoringSettings, RetrainSettings, StoreSettings
 from flows.datasets import chosen_dataset
-from tasks.failure import show_failure
 from tasks.monitoring.drift import DriftResult
-from tasks.stages import announce_drift, measure_drift
+from tasks.stages.failure import show_failure
+from tasks.stages.retrain import announce_drift, measure_drift
 
 __all__ = ["monitor"]
 

@@ -7,9 +7,9 @@ from prefect import flow
 from configs.errors import GateError
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
 from infra.registry.promotions import Promotion
-from tasks.failure import show_failure
-from tasks.notify import tell_of_champion, tell_of_decision
-from tasks.stages import force_promotion, judge_again, promote_challenger
+from tasks.stages.failure import show_failure
+from tasks.stages.notify import tell_of_champion, tell_of_decision
+from tasks.stages.retrain import force_promotion, judge_again, promote_challenger
 
 __all__ = ["promote"]
 

@@ -10,13 +10,13 @@ from flows.challenge import Clock, enter_gate, train_candidates
 from flows.etl import etl
 from flows.monitor import monitor
 from infra.locks import run_lock
-from tasks.failure import show_failure
 from tasks.monitoring.drift import DriftResult
 from tasks.replay.feed import Slice
 from tasks.replay.log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
 from tasks.replay.plan import champions_of, dataset_of, promoted_before, run_settings, trainings_due, watched_by_another
 from tasks.replay.results import Replay
-from tasks.replay_stages import Progress, begin_replay, deliver_slice, keep_training, record_slice, report_replay
+from tasks.stages.failure import show_failure
+from tasks.stages.replay import Progress, begin_replay, deliver_slice, keep_training, record_slice, report_replay
 from tasks.training.candidates import clear_checkpoints
 
 __all__ = ["replay"]

@@ -15,10 +15,10 @@ from infra.locks import run_lock
 from infra.registry.write import ModelRef
 from tasks.datasets.versions import DatasetRef
 from tasks.evaluation.evaluate import Evaluation
-from tasks.failure import show_failure
 from tasks.gate.decision import Decision
 from tasks.monitoring.drift import DriftResult
-from tasks.stages import measure_drift
+from tasks.stages.failure import show_failure
+from tasks.stages.retrain import measure_drift
 
 __all__ = ["RetrainSummary", "retrain"]
 

@@ -6,9 +6,9 @@ from prefect import flow
 
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
 from infra.registry.promotions import Promotion
-from tasks.failure import show_failure
-from tasks.notify import tell_of_champion
-from tasks.stages import return_to
+from tasks.stages.failure import show_failure
+from tasks.stages.notify import tell_of_champion
+from tasks.stages.retrain import return_to
 
 __all__ = ["rollback"]
 

@@ -21,9 +21,9 @@ from flows.challenge import Challenge, Clock, challenge
 from flows.datasets import chosen_dataset
 from infra.locks import run_lock
 from tasks.datasets.versions import DatasetRef
-from tasks.experiment_stages import begin_search, conclude_search, search_trials
-from tasks.failure import show_failure
 from tasks.search.study import SearchRecord, StudyRef, best_settings
+from tasks.stages.experiments import begin_search, conclude_search, search_trials
+from tasks.stages.failure import show_failure
 
 __all__ = ["SearchSummary", "search"]
 

@@ -8,9 +8,9 @@ from configs.settings import RetrainSettings
 from flows.datasets import chosen_dataset
 from infra.locks import run_lock
 from infra.registry.write import ModelRef
-from tasks.elsewhere import hand_candidates_over
-from tasks.failure import show_failure
-from tasks.stages import evaluate_models, publish_version, record_runs, stage_version, train_model
+from tasks.stages.failure import show_failure
+from tasks.stages.remote_training import hand_candidates_over
+from tasks.stages.retrain import evaluate_models, publish_version, record_runs, stage_version, train_model
 from tasks.training.candidates import candidate_kinds, clear_checkpoints
 
 __all__ = ["train"]

@@ -22,9 +22,9 @@ from models.evaluation.ranking import Ranking, metrics, per_request_metrics, ran
 from models.evaluation.significance import confidence_intervals
 from models.loading import load_recommender
 from models.recommender import Recommender, Requests
+from tasks.best_effort import LOG, drawn
 from tasks.datasets.quarantine import quarantined
 from tasks.datasets.versions import DatasetRef, load_dataset_ref, read_table
-from tasks.drawing import LOG, drawn
 from tasks.evaluation.business_value import Value, value_of
 from tasks.evaluation.catalogue import write_catalogue
 from tasks.evaluation.evidently_page import REPORT_FILE, Shown, recommendations_page

@@ -30,8 +30,8 @@ from models.evaluation.beyond_accuracy import beyond_accuracy
 from models.evaluation.protocol import Split
 from models.evaluation.ranking import slices
 from models.loading import load_recommender
+from tasks.best_effort import LOG, drawn
 from tasks.datasets.versions import DatasetRef, load_dataset_ref, verify_dataset
-from tasks.drawing import LOG, drawn
 from tasks.evaluation.evaluate import Evaluation, rank, rank_version, read_rankings, seen_share
 from tasks.evaluation.load_check import LoadCheck, check_staged
 from tasks.gate.decision import Decision

@@ -14,9 +14,9 @@ from configs.settings import DriftSettings, MonitoringSettings
 from infra.registry.write import ModelRef, fetch_version
 from infra.registry.write import read_manifest as read_model_manifest
 from infra.storage.local import Store
+from tasks.best_effort import LOG, drawn
 from tasks.datasets.quarantine import quarantined
 from tasks.datasets.versions import DatasetRef, load_dataset_ref, read_table
-from tasks.drawing import LOG, drawn
 from tasks.gate.publish import champion_ref
 from tasks.monitoring.drift import DriftResult, Reference, detect_drift, newest_slice, reference_of, window_of, with_checks
 from tasks.monitoring.evidently_page import draw_columns

@@ -17,10 +17,10 @@ from flows.etl import etl
 from flows.monitor import monitor
 from flows.retrain import retrain
 from infra.storage.local import open_store
-from tasks.artifacts import show_landing
 from tasks.datasets.commit_log import FileAccount
 from tasks.datasets.versions import list_datasets, read_manifest, read_table
 from tasks.landing.run import Landing
+from tasks.stages.artifacts import show_landing
 from tests import synthetic
 from tests.flows.conftest import artifact_keys
 from tests.flows.test_cli import recsys
@@ -120,7 +120,9 @@ def test_what_lands_is_added_compacted_and_pruned_at_the_command_line(
 
 def test_a_run_over_very_many_files_shows_some_and_says_so(monkeypatch: pytest.MonkeyPatch, make_settings: Make) -> None:
     shown: list[tuple[list[dict[str, object]], str]] = []
-    monkeypatch.setattr("tasks.artifacts.create_table_artifact", lambda rows, key, description: shown.append((rows, description)))
+    monkeypatch.setattr(
+        "tasks.stages.artifacts.create_table_artifact", lambda rows, key, description: shown.append((rows, description))
+    )
     base = etl(make_settings().data, make_settings().validation, make_settings().store, make_settings().etl)
     bad = {"rating is outside": 2}
     accounts = [

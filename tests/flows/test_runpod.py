@@ -36,7 +36,7 @@ from infra.runpod.prefect_runs import PrefectRuns
 from infra.runpod.runs import RunsUnavailableError
 from infra.runpod.worker import RunPodWorker
 from tasks.datasets.versions import DatasetRef
-from tasks.elsewhere import Trained, settle_cost, train_by_deployment
+from tasks.stages.remote_training import Trained, settle_cost, train_by_deployment
 from tests.doubles.runpod_api import ACCOUNT_KEY, RunPodDouble
 from tests.flows.test_cli import recsys
 
@@ -428,7 +428,7 @@ def test_a_deployment_that_is_not_there_and_a_secret_that_would_be_shown_are_ref
 def test_a_run_that_is_stopped_cancels_the_training_that_it_has_asked_for(
     pool: WorkPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks import elsewhere
+    from tasks.stages import remote_training as elsewhere
 
     thread = deployed([Running()], pool, "long")
 

@@ -28,7 +28,7 @@ from tasks.evaluation.evaluate import evaluate_candidates, rank_version
 from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded
 from tasks.gate.decision import Decision
 from tasks.gate.publish import judge, judge_version, promote_version, publish
-from tasks.stages import force_promotion
+from tasks.stages.retrain import force_promotion
 from tasks.training.candidates import read_split
 from tests.tasks.world import NAME, World, edit_json
 

@@ -17,7 +17,7 @@ from tasks.replay import plan as replay
 from tasks.replay.feed import Slice, deliver
 from tasks.replay.log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
 from tasks.replay.results import Replay, replay_results, slice_line
-from tasks.stages import NETWORK
+from tasks.stages.retrain import NETWORK
 
 __all__ = ["Progress", "begin_replay", "deliver_slice", "keep_training", "record_slice", "report_replay"]
 
@@ -79,7 +79,7 @@ def keep_training(plan: ReplayPlan, record: TrainingRecord) -> None:
 def report_replay(plan: ReplayPlan, settings: ReplaySettings) -> Replay:
     """Compare the policies, then store and show the page."""
     from tasks.replay.report import headline, write_report
-    from tasks.replay_artifacts import show_replay
+    from tasks.stages.replay_artifacts import show_replay
 
     found = write_report(plan, replay_results(plan, settings))
     show_replay(found)

@@ -37,7 +37,6 @@ from infra.registry.promotions import Promotion, champion, promote
 from infra.registry.write import PAGE, ModelRef, StagedVersion, model_ref, read_manifest
 from infra.storage.local import open_store
 from models.recommender import EpochReport
-from tasks import artifacts
 from tasks.datasets.versions import DatasetRef, write_dataset
 from tasks.evaluation.evaluate import Evaluation, evaluate_candidates
 from tasks.evaluation.evidently_page import REPORT_FILE
@@ -48,6 +47,7 @@ from tasks.ingest.release import building
 from tasks.ingest.sources import locate
 from tasks.monitoring.drift import DriftResult
 from tasks.monitoring.run import monitor_dataset
+from tasks.stages import artifacts
 from tasks.tracking import records as track
 from tasks.training.candidates import Candidate, CandidateKind, train_candidate
 from tasks.training.handoff import Origin

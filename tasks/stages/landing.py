@@ -12,11 +12,11 @@ from configs.settings.etl import EtlSettings
 from configs.settings.landing import LandingSettings
 from infra.landing_zone import open_zone
 from infra.storage.local import open_store
-from tasks import artifacts
 from tasks.datasets.versions import DatasetRef
 from tasks.landing.compaction import compact
 from tasks.landing.run import land
-from tasks.stages import NETWORK
+from tasks.stages import artifacts
+from tasks.stages.retrain import NETWORK
 
 __all__ = ["add_landed_files", "compact_dataset"]
 

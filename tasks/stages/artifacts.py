@@ -16,8 +16,8 @@ from prefect.artifacts import (
 from prefect.logging import get_run_logger
 
 from infra.registry.write import ModelRef
+from tasks.best_effort import drawn
 from tasks.datasets.versions import DatasetRef
-from tasks.drawing import drawn
 from tasks.evaluation.evaluate import Evaluation
 from tasks.evaluation.figures import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
 from tasks.gate.decision import Decision

@@ -17,13 +17,13 @@ from configs.studies.comparison import CompareSettings
 from configs.studies.search import SearchSettings
 from infra.storage.local import open_store
 from models.recommender import EpochReport
-from tasks import artifacts
 from tasks.comparison.process import run_entry_apart
 from tasks.comparison.results import Comparison, Failure, compare_runs, write_report
 from tasks.comparison.runs import read_record, run_plan
 from tasks.datasets.versions import DatasetRef
 from tasks.search import study as search
-from tasks.stages import NETWORK, epoch_line
+from tasks.stages import artifacts
+from tasks.stages.retrain import NETWORK, epoch_line
 from tasks.tracking import records as track
 
 __all__ = ["begin_search", "compare_entry", "conclude_search", "report_comparison", "search_trials"]
@@ -91,7 +91,7 @@ def compare_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, s
 def report_comparison(comparison: str, dataset: DatasetRef, failures: list[Failure], settings: CompareSettings) -> Comparison:
     """Compare the stored runs, then store and show the report."""
     from tasks.comparison.report import headline, render_html
-    from tasks.comparison_artifacts import show_comparison
+    from tasks.stages.comparison_artifacts import show_comparison
 
     store = open_store(settings.store)
     found = compare_runs(store, comparison, dataset, failures, settings)

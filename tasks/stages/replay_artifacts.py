@@ -5,10 +5,10 @@ from __future__ import annotations
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
-from tasks.artifacts import address_artifact
-from tasks.drawing import drawn
+from tasks.best_effort import drawn
 from tasks.replay.report import policy_rows, render_markdown
 from tasks.replay.results import Replay
+from tasks.stages.artifacts import address_artifact
 
 __all__ = ["show_replay"]
 

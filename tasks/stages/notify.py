@@ -14,7 +14,7 @@ from configs.settings import StoreSettings
 from infra.registry.promotions import Promotion
 from infra.registry.write import PAGE, ModelRef
 from infra.storage.local import open_store
-from tasks.drawing import drawn
+from tasks.best_effort import drawn
 from tasks.gate.decision import Decision
 from tasks.gate.notifications import Notice, champion_notice, decision_notice
 

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging.loggers import flow_run_logger
 
 from configs.errors import RecsysError
-from tasks.drawing import drawn
+from tasks.best_effort import drawn
 
 __all__ = ["advice", "show_failure"]
 

@@ -24,9 +24,9 @@ from configs.settings import RetrainSettings
 from infra.runpod.cost import PodCost
 from infra.runpod.prefect_runs import account_filter, accounts_in
 from infra.storage.local import open_store
-from tasks import artifacts
 from tasks.datasets.versions import DatasetRef
-from tasks.stages import NETWORK, follow_training
+from tasks.stages import artifacts
+from tasks.stages.retrain import NETWORK, follow_training
 from tasks.training.candidates import Candidate, candidate_kinds
 from tasks.training.handoff import Origin, clear_hand_over, hand_over, take_over
 
