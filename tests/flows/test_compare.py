@@ -18,7 +18,7 @@ from tests import synthetic
 from tests.flows.conftest import artifact_keys
 from tests.flows.test_cli import recsys
 from tests.tasks.compared import ENTRIES, TINY_NCF, small_comparison
-from tests.tasks.wandb_files import read_offline_runs
+from tests.tasks.tracking.wandb_files import read_offline_runs
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from flows.train import train
 from infra.storage.local import open_store
 from tasks.tracking import records as track
 from tests.flows.conftest import QUICK
-from tests.tasks.wandb_files import read_offline_runs
+from tests.tasks.tracking.wandb_files import read_offline_runs
 
 Make = Callable[..., RetrainSettings]
 

@@ -10,7 +10,7 @@ from tasks.evaluation.load_check import LoadCheck
 from tasks.gate.decision import Approval, Rule
 from tasks.gate.page import comparison_png, next_step, render_html, render_markdown, summary
 from tasks.gate.rules import decide, hold_unranked
-from tests.tasks.test_gate import SETTINGS, USERS, inputs, ranking, replace_settings
+from tests.tasks.gate.test_rules import SETTINGS, USERS, inputs, ranking, replace_settings
 
 HALVES = {"new users": np.arange(USERS) < 300, "others": np.arange(USERS) >= 300}
 

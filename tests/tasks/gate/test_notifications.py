@@ -12,7 +12,7 @@ from infra.registry.promotions import Promotion
 from tasks.gate.decision import Approval
 from tasks.gate.notifications import LONGEST, champion_notice, decision_notice
 from tasks.gate.rules import decide
-from tests.tasks.test_gate import SETTINGS, USERS, inputs, ranking
+from tests.tasks.gate.test_rules import SETTINGS, USERS, inputs, ranking
 
 LINKS = {"decision": "s3://bucket/p/models/ranker/v/report.html", "version": "s3://bucket/p/models/ranker/v"}
 HALVES = {"new users": np.arange(USERS) < 300, "others": np.arange(USERS) >= 300}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from models.evaluation.ranking import Ranking
 from tasks.gate.decision import Decision
 from tasks.gate.rules import decide
-from tests.tasks.test_gate import USERS, inputs, ranking, replace_settings
+from tests.tasks.gate.test_rules import USERS, inputs, ranking, replace_settings
 
 SETTINGS = replace_settings(resamples=400, baselines=(), floors={"hr_at_10": 0.0, "ndcg_at_10": 0.0})
 SLICES = {"new users": np.arange(USERS) < 150, "others": np.arange(USERS) >= 150}

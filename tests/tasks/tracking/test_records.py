@@ -14,7 +14,7 @@ from configs.settings import RetrainSettings, TrackingSettings
 from models.recommender import EpochReport
 from tasks.tracking import records as track
 from tasks.tracking.records import RunPlan, RunRecord, begin, begun
-from tests.tasks.wandb_files import read_offline_runs
+from tests.tasks.tracking.wandb_files import read_offline_runs
 
 LOG = logging.getLogger("tests.track")
 PATIENT = TrackingSettings(timeout_s=300)  # a tracker starts Python and imports wandb, and the machine may be busy
