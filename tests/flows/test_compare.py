@@ -15,8 +15,8 @@ from configs.studies.comparison import CompareSettings
 from flows.compare import compare
 from infra.storage.local import open_store
 from tests import synthetic
+from tests.flows.cli.test_main import recsys
 from tests.flows.conftest import artifact_keys
-from tests.flows.test_cli import recsys
 from tests.tasks.compared import ENTRIES, TINY_NCF, small_comparison
 from tests.tasks.tracking.wandb_files import read_offline_runs
 

@@ -22,8 +22,8 @@ from tasks.datasets.versions import list_datasets, read_manifest, read_table
 from tasks.landing.run import Landing
 from tasks.stages.artifacts import show_landing
 from tests import synthetic
+from tests.flows.cli.test_main import recsys
 from tests.flows.conftest import artifact_keys
-from tests.flows.test_cli import recsys
 from tests.tasks.landed import csv
 
 Make = Callable[..., RetrainSettings]

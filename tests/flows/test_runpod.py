@@ -37,8 +37,8 @@ from infra.runpod.runs import RunsUnavailableError
 from infra.runpod.worker import RunPodWorker
 from tasks.datasets.versions import DatasetRef
 from tasks.stages.remote_training import Trained, settle_cost, train_by_deployment
-from tests.doubles.runpod_api import ACCOUNT_KEY, RunPodDouble
-from tests.flows.test_cli import recsys
+from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, RunPodDouble
+from tests.flows.cli.test_main import recsys
 
 T = TypeVar("T")
 PRICES = {"NVIDIA L4": 0.44, "NVIDIA A40": 0.8}

@@ -20,8 +20,8 @@ from infra.locks import run_lock
 from infra.registry.promotions import champion
 from infra.registry.write import list_versions, read_manifest
 from infra.storage.local import open_store
+from tests.flows.cli.test_main import recsys
 from tests.flows.conftest import artifact_keys
-from tests.flows.test_cli import recsys
 from tests.tasks.searching import SPACE
 
 Make = Callable[..., RetrainSettings]

@@ -13,8 +13,8 @@ import yaml
 
 from configs.studies.comparison import CompareSettings
 from tests import synthetic
-from tests.full.prefect_process import PREFECT, ROOT, ask, run
-from tests.full.test_prefect_server import RECSYS, server
+from tests.full.prefect_server.prefect_process import PREFECT, ROOT, ask, run
+from tests.full.prefect_server.test_prefect_server import RECSYS, server
 from tests.tasks.compared import ENTRIES, TINY_NCF, small_comparison
 
 __all__ = ["server"]

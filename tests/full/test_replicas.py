@@ -29,8 +29,8 @@ from tasks.ingest.validation import validate
 from tasks.training.candidates import Candidate, train_candidate
 from tests import synthetic
 from tests.flows.conftest import QUICK
-from tests.full.prefect_process import run, wait_until
-from tests.full.test_prefect_server import RECSYS, server, settings_of
+from tests.full.prefect_server.prefect_process import run, wait_until
+from tests.full.prefect_server.test_prefect_server import RECSYS, server, settings_of
 
 __all__ = ["server"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.runpod_api import RunPodDouble
+from tests.doubles.runpod.runpod_api import RunPodDouble
 
 ROOT = Path(__file__).parents[3]
 PRICES = {"NVIDIA L4": 0.44, "NVIDIA A40": 0.8, "NVIDIA H100 PCIe": 3.0}

@@ -31,7 +31,7 @@ from infra.runpod.api.errors import (
 )
 from infra.runpod.api.pacing import Pace
 from infra.runpod.api.pods import Pod
-from tests.doubles.runpod_api import ACCOUNT_KEY, Fault, RunPodDouble
+from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, Fault, RunPodDouble
 
 BODY = {"name": "x", "image": "i", "gpu": {"id": "NVIDIA L4"}, "args": "sleep 60", "env": {"TOKEN": "tok-9921"}}
 T = TypeVar("T")

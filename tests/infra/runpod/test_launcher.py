@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from infra.runpod import launcher
 from infra.runpod.launcher import execute, turn_of
-from tests.doubles.runpod_api import RunPodDouble
+from tests.doubles.runpod.runpod_api import RunPodDouble
 
 STATES = ["SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "PAUSED", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 

@@ -20,7 +20,7 @@ from infra.runpod.api.errors import AccountError, RequestRefusedError
 from infra.runpod.api.pods import GpuType, Pod
 from infra.runpod.order import Marks, Order, OrderError, marks_of
 from infra.runpod.provision import NoPodError, Provisioner, WithdrawnError, candidates, pause
-from tests.doubles.runpod_api import ACCOUNT_KEY, Fault, RunPodDouble
+from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, Fault, RunPodDouble
 
 CHEAP, MIDDLE, DEAR = "NVIDIA L4", "NVIDIA A40", "NVIDIA H100 PCIe"
 ORDER = Order(
@@ -262,7 +262,7 @@ def test_the_highest_cost_shortens_the_longest_life() -> None:
 
 
 def test_a_body_has_what_was_ordered_and_nothing_that_was_not(double: RunPodDouble) -> None:
-    from tests.doubles.runpod_api import schema_errors
+    from tests.doubles.runpod.runpod_api import schema_errors
 
     full = replace(
         ORDER,

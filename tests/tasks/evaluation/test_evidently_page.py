@@ -17,7 +17,7 @@ from models.evaluation.protocol import Split
 from models.evaluation.ranking import Ranking, metrics, rank_requests
 from tasks.evaluation.evidently_page import Shown, recommendations_page
 from tests import synthetic
-from tests.models.test_ranking import Fixed
+from tests.models.evaluation.test_ranking import Fixed
 from tests.tasks.stored import small_split
 
 FIGURES = {"ss4rec": {"hr@10": 0.25, "gini@10": 0.75}, "ncf": {"hr@10": 0.125}}

@@ -9,8 +9,8 @@ from itertools import count
 
 import pytest
 
-from tests.doubles.runpod_api import BrokenConnectionError, Faults, problem
-from tests.full.rented import FINAL, World, a_world, wait_until
+from tests.doubles.runpod.runpod_api import BrokenConnectionError, Faults, problem
+from tests.full.runpod.rented import FINAL, World, a_world, wait_until
 from tests.volume import volume
 
 pytestmark = pytest.mark.full

@@ -16,7 +16,7 @@ import yaml
 
 from tests import synthetic
 from tests.flows.conftest import QUICK
-from tests.full.prefect_process import ROOT, ask, free_port, prefect_server, process, request, run, wait_until
+from tests.full.prefect_server.prefect_process import ROOT, ask, free_port, prefect_server, process, request, run, wait_until
 
 pytestmark = pytest.mark.full
 RECSYS = str(Path(sys.executable).with_name("recsys"))

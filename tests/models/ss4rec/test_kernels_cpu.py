@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from models.compiled import softplus
 from models.ss4rec.kernels import cpu as kernels_cpu
-from tests.models.test_scan import assert_backend_agrees, operations, with_gradients
+from tests.models.ss4rec.test_scan import assert_backend_agrees, operations, with_gradients
 from tests.volume import volume
 
 KERNELS = ("_exp", "_complex_forward", "_complex_backward", "_selective_forward", "_selective_backward")

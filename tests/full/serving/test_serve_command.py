@@ -52,7 +52,7 @@ def test_two_workers_share_what_they_know_follow_promotions_and_end_after_their_
         ]
         command = [sys.executable, "-m", "flows.cli", "serve", "--workers", "2", "--port", str(port), "--redis", redis.url]
         command += [part for each in given for part in ("--set", each)]
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
         lines: list[str] = []
         assert process.stderr is not None

@@ -27,7 +27,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from jsonschema import Draft202012Validator
 
-from tests.doubles.runpod_pods import DoublePod, command_of
+from tests.doubles.runpod.runpod_pods import DoublePod, command_of
 
 __all__ = ["ACCOUNT_KEY", "Faults", "Request", "RunPodDouble", "problem", "schema_errors"]
 

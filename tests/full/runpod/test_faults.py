@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.runpod_api import BrokenConnectionError, Fault
-from tests.full.rented import PRICES, World, a_world, wait_until
+from tests.doubles.runpod.runpod_api import BrokenConnectionError, Fault
+from tests.full.runpod.rented import PRICES, World, a_world, wait_until
 
 pytestmark = pytest.mark.full
 CHEAP, MIDDLE, DEAR = PRICES

@@ -18,7 +18,7 @@ from serving.experiments.exposure_log import ExposureLog
 from serving.reranking.rules import Rules
 from tests.serving.live import experiment, lived
 
-EXAMPLES = Path(__file__).parents[2] / "configs" / "examples"
+EXAMPLES = Path(__file__).parents[3] / "configs" / "examples"
 
 
 @pytest.fixture

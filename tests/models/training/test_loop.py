@@ -136,7 +136,7 @@ def test_debug_names_the_first_module_that_breaks() -> None:
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path: Path) -> None:
     program = (
-        "import os, signal, sys; from pathlib import Path; from tests.models.test_training import run\n"
+        "import os, signal, sys; from pathlib import Path; from tests.models.training.test_loop import run\n"
         "count = iter(range(9)); sync = os.fsync\n"
         "os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL) if next(count) == 2 else sync(fd)\n"
         "run(Path(sys.argv[1]))"

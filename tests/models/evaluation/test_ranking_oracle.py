@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.evaluation.ranking import MISS, metrics, per_request_metrics, rank_requests
-from tests.models.test_ranking import Fixed, requests
+from tests.models.evaluation.test_ranking import Fixed, requests
 from tests.volume import volume
 
 WORLD = list(range(1, 9))  # raw ids, of which a catalogue and a model each know some

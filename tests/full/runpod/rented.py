@@ -22,9 +22,9 @@ from typing import Any
 import httpx
 
 from infra.local_stack.stack import local_stack
-from tests.doubles.runpod_api import ACCOUNT_KEY, RunPodDouble
+from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, RunPodDouble
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 PRICES = {"NVIDIA L4": 0.44, "NVIDIA A40": 0.8, "NVIDIA H100 PCIe": 3.0}
@@ -54,7 +54,7 @@ def wait_until(ready: Callable[[], Any], seconds: float, what: str = "it") -> An
 
 
 class World:
-    """A work pool `gpu`, and more where they are made, each with a deployment `job` (tests/doubles/pod_job.py) and one `flow`
+    """A work pool `gpu`, and more where they are made, each with a deployment `job` (tests/doubles/runpod/pod_job.py) and one `flow`
     (rented_flow.py)."""
 
     def __init__(self, folder: Path, double: RunPodDouble, database: dict[str, str]) -> None:
@@ -115,8 +115,8 @@ class World:
         assert made.returncode == 0, made.stdout + made.stderr
         environment = {"RECORD": str(self.record)}
         variables = {"image": "recsys/train:test", "gpu_types": list(PRICES), "env": environment}
-        self.deploy("job", pool, "none", {**variables, "command": "python -m tests.doubles.pod_job"}, pool)
-        self.deploy("flow", pool, "tests/doubles/rented_flow.py:rented", variables, pool)
+        self.deploy("job", pool, "none", {**variables, "command": "python -m tests.doubles.runpod.pod_job"}, pool)
+        self.deploy("flow", pool, "tests/doubles/runpod/rented_flow.py:rented", variables, pool)
 
     def deploy(self, flow: str, name: str, entrypoint: str, variables: dict[str, Any], pool: str = "gpu") -> None:
         """The deployment flow/name on the pool."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.runpod.provision import CATALOGUE_S
-from tests.full.rented import a_world, wait_until
+from tests.full.runpod.rented import a_world, wait_until
 
 pytestmark = pytest.mark.full
 RUNS, LOOK_EVERY_S = 20, 1.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.test_cli import recsys
+from tests.flows.cli.test_main import recsys
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ from infra.registry.write import list_versions, read_manifest
 from infra.storage.local import Store, open_store
 from tests import synthetic
 from tests.doubles.live_prefect import ROOT, Webhook, recsys, wait_until, webhook
-from tests.doubles.runpod_api import ACCOUNT_KEY, RunPodDouble
+from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, RunPodDouble
 from tests.flows.conftest import QUICK
 
 pytestmark = pytest.mark.full

@@ -1,4 +1,4 @@
-"""What the Triton kernels must do, run in Triton's interpreter: `TRITON_INTERPRET=1 python -m tests.models.interpreted`.
+"""What the Triton kernels must do, run in Triton's interpreter: `TRITON_INTERPRET=1 python -m tests.models.ss4rec.interpreted`.
 
 Triton reads the variable when it is imported, so this is a process of its own. Prints a JSON object: the name of each check
 and what went wrong in it, or null.
@@ -28,7 +28,7 @@ from models.ss4rec.kernels.scan import causal_convolution, selective_scan, time_
 from models.ss4rec.network import SS4RecNetwork
 from models.ss4rec.recommender import SS4Rec
 from tests import synthetic
-from tests.models.test_scan import assert_backend_agrees, segments
+from tests.models.ss4rec.test_scan import assert_backend_agrees, segments
 
 CPU = torch.device("cpu")
 ONE = SS4RecSettings(

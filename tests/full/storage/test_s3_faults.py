@@ -28,7 +28,7 @@ pytestmark = [
 PART = volume(8, 32) << 20
 LARGE = 6 * PART + PART // 4  # seven parts: 50 MB, or 200 MB
 AREAS = {"datasets", "models", "promotions", "drift", "runs", "handed-over", "exposures"}
-IAM = Path(__file__).parents[2] / "infra" / "iam"
+IAM = Path(__file__).parents[3] / "infra" / "iam"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -25,7 +25,7 @@ CHECKS = [
 @pytest.fixture(scope="module")
 def found() -> dict[str, str | None]:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.models.interpreted"],
+        [sys.executable, "-m", "tests.models.ss4rec.interpreted"],
         env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": "."},
         capture_output=True,
         text=True,

@@ -92,7 +92,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("replicas")
     program = folder / "replica.py"
     program.write_text(
-        f"from pathlib import Path\nfrom tests.models.test_distributed import replica\nreplica(Path({str(folder)!r}))\n"
+        f"from pathlib import Path\nfrom tests.models.training.test_distributed import replica\nreplica(Path({str(folder)!r}))\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, text=True, check=False)

@@ -109,7 +109,7 @@ def test_a_stored_model_answers_as_before_without_recbole(parts: Split, model: N
     assert (loaded.catalogue == model.catalogue).all()
     assert (loaded.scores(parts.test) == model.scores(parts.test)).all()
     script = f"import sys; from pathlib import Path; from models.ncf import NCF; NCF.load(Path({str(tmp_path)!r})); assert 'recbole' not in sys.modules"
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[3])
 
 
 def test_the_seed_decides_the_weights(parts: Split, model: NCF) -> None:

@@ -15,7 +15,7 @@ import yaml
 
 from tests import synthetic
 from tests.flows.conftest import LEAN
-from tests.full.prefect_process import PREFECT, ROOT, ask, prefect_server, process, read, run, wait_until
+from tests.full.prefect_server.prefect_process import PREFECT, ROOT, ask, prefect_server, process, read, run, wait_until
 
 pytestmark = pytest.mark.full
 RECSYS = str(Path(sys.executable).with_name("recsys"))
@@ -55,7 +55,7 @@ def test_a_command_shows_in_the_server_that_prefect_api_url_names(server: dict[s
     assert "## Promoted" in artifacts["gate"]["data"]
 
 
-@pytest.mark.nightly  # tests/full/test_local_stack.py has a deployed retraining too
+@pytest.mark.nightly  # tests/full/prefect_server/test_local_stack.py has a deployed retraining too
 def test_a_deployed_retrain_runs_on_a_worker(server: dict[str, str], tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "flows.cli", "setup", "--set", "schedules=false"], server, ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
