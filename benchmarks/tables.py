@@ -138,7 +138,7 @@ def _mean(value: dict[str, float | None]) -> str:
 
 
 def _quality(result: Result) -> str:
-    from benchmarks.quality import render
+    from benchmarks.ranking.quality import render
 
     return render(result)
 
@@ -275,90 +275,90 @@ def _search(result: Result) -> str:
 
 
 def _kernels(result: Result) -> str:
-    from benchmarks.kernels import render
+    from benchmarks.training.kernels import render
 
     return render(result)
 
 
 def _replicas(result: Result) -> str:
-    from benchmarks.replicas import render
+    from benchmarks.training.replicas import render
 
     return render(result)
 
 
 def _baselines(result: Result) -> str:
-    from benchmarks.baselines import render
+    from benchmarks.ranking.baselines import render
 
     return render(result)
 
 
 def _audit(result: Result) -> str:
-    from benchmarks.audit import render
+    from benchmarks.ranking.audit import render
     from tasks.evaluation.protocol_audit import AuditRow
 
     return render([AuditRow(**row) for row in result["rows"]])
 
 
 def _gate(result: Result) -> str:
-    from benchmarks.gate import render
+    from benchmarks.pipeline.gate import render
 
     return render(result)
 
 
 def _replay(result: Result) -> str:
-    from benchmarks.replay import render
+    from benchmarks.pipeline.replay import render
 
     return render(result)
 
 
 def _drift(result: Result) -> str:
-    from benchmarks.drift import render
+    from benchmarks.pipeline.drift import render
 
     return render(result)
 
 
 def _etl(result: Result) -> str:
-    from benchmarks.etl import render
+    from benchmarks.pipeline.etl import render
 
     return render(result)
 
 
 def _rules(result: Result) -> str:
-    from benchmarks.rules import render
+    from benchmarks.serving.rules import render
 
     return render(result)
 
 
 def _peeking(result: Result) -> str:
-    from benchmarks.peeking import render
+    from benchmarks.pipeline.peeking import render
 
     return render(result)
 
 
 TABLES: dict[str, Table] = {
-    "quality": Table("quality.json", "python -m benchmarks.quality", _quality),
-    "ss4rec-quality": Table("ss4rec_quality.json", "python -m benchmarks.ss4rec_quality", _ss4rec_quality),
-    "baselines": Table("baselines.json", "python -m benchmarks.baselines", _baselines),
-    "search": Table("search.json", "python -m benchmarks.search", _search),
-    "speed": Table("speed.json", "python -m benchmarks.speed", _speed),
-    "replicas": Table("replicas.json", "python -m benchmarks.replicas", _replicas),
-    "cpu-speed": Table("cpu_speed.json", "python -m benchmarks.cpu_speed", _cpu_speed),
-    "scale": Table("scale.json", "python -m benchmarks.scale", _scale),
-    "etl": Table("etl.json", "python -m benchmarks.etl", _etl),
-    "etl-movielens": Table("etl.json", "python -m benchmarks.etl", etl_movielens),
-    "audit": Table("audit.json", "python -m benchmarks.audit", _audit),
-    "gate": Table("gate.json", "python -m benchmarks.gate", _gate),
-    "drift": Table("drift.json", "python -m benchmarks.drift", _drift),
-    "rollback": Table("rollback.json", "python -m benchmarks.rollback", rollback),
-    "replay": Table("replay.json", "python -m benchmarks.replay", _replay),
-    "increment": Table("increment.json", "python -m benchmarks.increment", increment),
-    "serving": Table("serving.json", "python -m benchmarks.serving", serving),
-    "serving-mixed": Table("serving_mixed.json", "python -m benchmarks.serving_mixed", serving_mixed),
-    "kernels": Table("kernels.json", "python -m benchmarks.kernels", _kernels),
-    "parity": Table("parity.json", "python -m benchmarks.parity", _parity),
-    "rules": Table("rules.json", "python -m benchmarks.rules", _rules),
-    "peeking": Table("peeking.json", "python -m benchmarks.peeking", _peeking),
-    "parity-cpu": Table("parity_cpu.json", "python -m benchmarks.parity --device cpu", _parity),
+    "quality": Table("quality.json", "python -m benchmarks.ranking.quality", _quality),
+    "ss4rec-quality": Table("ss4rec_quality.json", "python -m benchmarks.ranking.ss4rec_quality", _ss4rec_quality),
+    "baselines": Table("baselines.json", "python -m benchmarks.ranking.baselines", _baselines),
+    "search": Table("search.json", "python -m benchmarks.ranking.search", _search),
+    "speed": Table("speed.json", "python -m benchmarks.training.speed", _speed),
+    "replicas": Table("replicas.json", "python -m benchmarks.training.replicas", _replicas),
+    "cpu-speed": Table("cpu_speed.json", "python -m benchmarks.training.cpu_speed", _cpu_speed),
+    "scale": Table("scale.json", "python -m benchmarks.training.scale", _scale),
+    "etl": Table("etl.json", "python -m benchmarks.pipeline.etl", _etl),
+    "etl-movielens": Table("etl.json", "python -m benchmarks.pipeline.etl", etl_movielens),
+    "audit": Table("audit.json", "python -m benchmarks.ranking.audit", _audit),
+    "gate": Table("gate.json", "python -m benchmarks.pipeline.gate", _gate),
+    "drift": Table("drift.json", "python -m benchmarks.pipeline.drift", _drift),
+    "rollback": Table("rollback.json", "python -m benchmarks.pipeline.rollback", rollback),
+    "replay": Table("replay.json", "python -m benchmarks.pipeline.replay", _replay),
+    "increment": Table("increment.json", "python -m benchmarks.pipeline.increment", increment),
+    "serving": Table("serving.json", "python -m benchmarks.serving.load", serving),
+    "serving-mixed": Table("serving_mixed.json", "python -m benchmarks.serving.mixed", serving_mixed),
+    "kernels": Table("kernels.json", "python -m benchmarks.training.kernels", _kernels),
+    "parity": Table("parity.json", "python -m benchmarks.training.parity", _parity),
+    "rules": Table("rules.json", "python -m benchmarks.serving.rules", _rules),
+    "peeking": Table("peeking.json", "python -m benchmarks.pipeline.peeking", _peeking),
+    "parity-cpu": Table("parity_cpu.json", "python -m benchmarks.training.parity --device cpu", _parity),
 }
 
 

@@ -8,8 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import drift
-from benchmarks.drift import Source, interval, render, steady_stream, synthetic_source, time_slice, user_slice, with_outlier
+from benchmarks.pipeline import drift
+from benchmarks.pipeline.drift import (
+    Source,
+    interval,
+    render,
+    steady_stream,
+    synthetic_source,
+    time_slice,
+    user_slice,
+    with_outlier,
+)
 from tasks.ingest.features import build_features
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import etl
-from benchmarks.etl_peers import ENGINES, features_file
+from benchmarks.pipeline import etl
+from benchmarks.pipeline.etl_peers import ENGINES, features_file
 from benchmarks.report import SKIPPED
 from tasks.ingest.features import FEATURE_COLUMNS
 from tests import synthetic

@@ -11,8 +11,8 @@ from itertools import count
 
 import pytest
 
-from benchmarks.open_load import http_request, send_at_rate
-from benchmarks.pauses import measure_pauses
+from benchmarks.serving.open_load import http_request, send_at_rate
+from benchmarks.serving.pauses import measure_pauses
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.replay import render
+from benchmarks.pipeline.replay import render
 from tasks.replay.results import replay_results
 from tests.tasks.replayed import ended, small_plan, small_settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from benchmarks.stock import PrefixRows, StockSS4Rec
+from benchmarks.training.stock import PrefixRows, StockSS4Rec
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from models.recommender import Sequences

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.synthetic_events import FIRST, LAST, MIN_EVENTS, PUBLISHED, events, marginals, scaled, sequences, write_csv
+from benchmarks.pipeline.synthetic_events import (
+    FIRST,
+    LAST,
+    MIN_EVENTS,
+    PUBLISHED,
+    events,
+    marginals,
+    scaled,
+    sequences,
+    write_csv,
+)
 
 
 @settings(max_examples=15, deadline=None)

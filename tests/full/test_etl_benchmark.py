@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import etl
+from benchmarks.pipeline import etl
 
 pytestmark = [pytest.mark.full, pytest.mark.nightly]
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.search import SEED, SPACE, STARTS
+from benchmarks.ranking.search import SEED, SPACE, STARTS
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, SS4RecSettings
 from configs.studies.search import Parameter, Pruning

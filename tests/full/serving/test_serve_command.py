@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.serving_mixed import mixed_load
-from benchmarks.serving_world import free_port, wait_for
+from benchmarks.serving.mixed import mixed_load
+from benchmarks.serving.world import free_port, wait_for
 from infra.storage.local import LocalStore
 from tests.doubles.redis_server import redis_server
 from tests.serving.versions import draw, promote_version, publish

@@ -1,6 +1,6 @@
 """The etl of one ratings.csv: this project's, and typical implementations in pandas, polars and DuckDB.
 
-`benchmarks.etl` runs each engine in its own process: `python -m benchmarks.etl_peers NAME ratings.csv FOLDER`. Every engine reads
+`benchmarks.pipeline.etl` runs each engine in its own process: `python -m benchmarks.pipeline.etl_peers NAME ratings.csv FOLDER`. Every engine reads
 the file, quarantines the rows that break the same rules, and keeps the newest event of each user and movie. It sorts by user,
 time and movie, computes the same features, and writes both tables as Parquet with zstd. Ours also validates the rows with pandera
 models, names the version by its content, and stores it with the sha256 of each file.

@@ -1,4 +1,4 @@
-"""Baselines on one dataset: `python -m benchmarks.baselines --source ml-1m --data ml-1m.zip --max-seconds 600`.
+"""Baselines on one dataset: `python -m benchmarks.ranking.baselines --source ml-1m --data ml-1m.zip --max-seconds 600`.
 
 Each model is trained once for each protocol and seed. It ranks the test requests twice: over all items, and without the items
 that the user has seen. The best epoch is chosen on the validation part without seen items, except under loo-recbole: there it is

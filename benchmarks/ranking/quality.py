@@ -1,4 +1,4 @@
-"""Ranking quality of the three models, by protocol: `python -m benchmarks.quality --out benchmarks/results/quality.json`.
+"""Ranking quality of the three models, by protocol: `python -m benchmarks.ranking.quality --out benchmarks/results/quality.json`.
 
 Each model is trained with the default settings for each protocol and seed, and ranks the test requests. SS4Rec is then compared
 with each baseline by a paired bootstrap over requests on NDCG@10 (per-request values averaged over the seeds).

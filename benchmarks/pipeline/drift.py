@@ -1,4 +1,4 @@
-"""How often drift detection raises false alarms, and whether it finds real shifts: `python -m benchmarks.drift`.
+"""How often drift detection raises false alarms, and whether it finds real shifts: `python -m benchmarks.pipeline.drift`.
 
 False alarms are counted on two kinds of slices from one unchanged distribution, with 500, 5,000 and 50,000 events:
 
@@ -7,7 +7,7 @@ False alarms are counted on two kinds of slices from one unchanged distribution,
   are judged, including volume, freshness and new users.
 - `users`: slices of complete users of ML-1M who are not in the reference. These slices are not windows of time.
 
-The streams are made from MovieLens (real ratings in real sessions) and from `benchmarks.synthetic_events`. Several slices share
+The streams are made from MovieLens (real ratings in real sessions) and from `benchmarks.pipeline.synthetic_events`. Several slices share
 one reference. A slice alarms if its verdict is drifted; the 95 % interval is Wilson's.
 
 Detection is measured on the same streams with a planted shift (`tasks.replay.scenarios`). A shift counts as found if the verdict on the
@@ -135,8 +135,8 @@ def _run(job: tuple[Callable[..., Any], tuple[Any, ...]]) -> Any:
 
 
 def synthetic_source(interactions: int, seed: int) -> Source:
-    """Make a source from `benchmarks.synthetic_events`, with a random genre for each item."""
-    from benchmarks.synthetic_events import events, scaled
+    """Make a source from `benchmarks.pipeline.synthetic_events`, with a random genre for each item."""
+    from benchmarks.pipeline.synthetic_events import events, scaled
 
     users, items = scaled(interactions)
     table = events(users, items, interactions, seed)

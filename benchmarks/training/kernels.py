@@ -1,4 +1,4 @@
-"""Memory traffic of the CUDA scan kernels: `python -m benchmarks.kernels`.
+"""Memory traffic of the CUDA scan kernels: `python -m benchmarks.training.kernels`.
 
 For each kernel, forward and backward, the benchmark reports:
 

@@ -1,4 +1,4 @@
-"""Three reference servers that re-read a user's history for each request: `python -m benchmarks.serving_plain serve`.
+"""Three reference servers that re-read a user's history for each request: `python -m benchmarks.serving.plain serve`.
 
 `reencode` is this product's server with its kernels and batches, but it never finds a stored state. `torch` is a typical
 implementation: FastAPI, the torch model's own pass over the full history in memory, and torch.topk, in the server's threads.
@@ -22,7 +22,7 @@ from configs.serving.server import ServingSettings
 if TYPE_CHECKING:
     import torch
 
-    from benchmarks.serving_world import History
+    from benchmarks.serving.world import History
     from models.recommender import IntArray
 
 KIND = "RECSYS_PLAIN"
@@ -108,7 +108,7 @@ def _application(catalogue: IntArray, scores: Callable[[int, History], torch.Ten
     import torch
     from fastapi import FastAPI
 
-    from benchmarks.serving_world import histories
+    from benchmarks.serving.world import histories
 
     torch.set_num_threads(1)
     people = histories(int(os.environ["RECSYS_PLAIN_USERS"]), len(catalogue), 1)
@@ -141,7 +141,7 @@ def main() -> None:
     os.environ[SETTINGS] = as_json(settings)
     app = {"reencode": "reencoding", "torch": "plain", "sasrec": "sasrec"}[os.environ[KIND]]
     uvicorn.run(
-        f"benchmarks.serving_plain:{app}",
+        f"benchmarks.serving.plain:{app}",
         factory=True,
         host=settings.host,
         port=settings.port,

@@ -1,4 +1,4 @@
-"""Replay of a dataset's past under four retraining policies: `python -m benchmarks.replay`.
+"""Replay of a dataset's past under four retraining policies: `python -m benchmarks.pipeline.replay`.
 
 Runs `recsys replay` with its default settings on MovieLens 100K. The seven months are cut into weekly slices, and the first eight
 weeks are the base. Each later week passes through etl and monitoring with live ranking quality. If a policy asks for it,

@@ -1,4 +1,4 @@
-"""SS4Rec trained on one GPU and on several GPUs of one host: `python -m benchmarks.replicas --data ml-1m.zip`.
+"""SS4Rec trained on one GPU and on several GPUs of one host: `python -m benchmarks.training.replicas --data ml-1m.zip`.
 
 Each training runs in a child process, as in retrain: one process, or replicas under torchrun that share each batch. Each one is
 trained under `loo-recbole` until early stopping, for each seed, so the table shows the quality of the model next to the seconds
@@ -66,7 +66,9 @@ def main() -> None:
 
 
 def _run(network: str, count: int, seed: int, data: Path | None, overrides: list[str]) -> dict[str, Any]:
-    from benchmarks.replicas import train  # imported by its full name, because the child process could not find it in __main__
+    from benchmarks.training.replicas import (
+        train,  # imported by its full name, because the child process could not find it in __main__
+    )
 
     settings = load_settings(RetrainSettings, "best", [f"models.ss4rec.{o}" for o in (*NETWORKS[network], *overrides)])
     began = time.perf_counter()

@@ -1,11 +1,11 @@
-"""SS4Rec's ranking quality: `python -m benchmarks.ss4rec_quality --data ml-1m.zip`.
+"""SS4Rec's ranking quality: `python -m benchmarks.ranking.ss4rec_quality --data ml-1m.zip`.
 
 Trains each variant for each protocol and seed, with early stopping on the validation part. It ranks the test requests over the
 full catalogue twice: with and without the items of the user's history. The variants are the presets, and ablations of the best
 one. Runs that are already in the output file are not repeated, so a killed benchmark resumes where it stopped.
 
 Under torchrun, the processes train each run together and share its batches, one GPU per process (or CPU processes if there is no
-GPU). The first process writes: `torchrun --standalone --nproc-per-node 2 -m benchmarks.ss4rec_quality --out two_gpus.json`.
+GPU). The first process writes: `torchrun --standalone --nproc-per-node 2 -m benchmarks.ranking.ss4rec_quality --out two_gpus.json`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How the time of an epoch and of a full evaluation grows with the data: `python -m benchmarks.scale`.
+"""How the time of an epoch and of a full evaluation grows with the data: `python -m benchmarks.training.scale`.
 
-Uses synthetic events with MovieLens-25M's marginals (`benchmarks.synthetic_events`) at several sizes up to its own 25 M. Each
+Uses synthetic events with MovieLens-25M's marginals (`benchmarks.pipeline.synthetic_events`) at several sizes up to its own 25 M. Each
 user's last event is held out and ranked over the full catalogue without the items seen before. The benchmark measures the time of
 one epoch and of one evaluation of all users; it does not measure quality.
 """
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.pipeline.synthetic_events import INTERACTIONS, EventTable, events, scaled, sequences
 from benchmarks.report import hardware, skip, write_json
-from benchmarks.synthetic_events import INTERACTIONS, EventTable, events, scaled, sequences
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from models.recommender import Requests, Sequences

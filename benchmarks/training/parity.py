@@ -1,4 +1,4 @@
-"""Parity of our layers with the stock parts: `python -m benchmarks.parity`.
+"""Parity of our layers with the stock parts: `python -m benchmarks.training.parity`.
 
 On a GPU we compare with mamba-ssm's own module, on a CPU with its reference maths. The stock modules' weights are loaded into
 ours. Outputs and gradients are compared in float32, on random lengths and intervals from 0 to 3e7 seconds. The error is the
@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from benchmarks.report import hardware, skip, write_json
-from benchmarks.stock import MambaReference
+from benchmarks.training.stock import MambaReference
 from configs.settings import SS4RecSettings
 from models.ss4rec.kernels.scan import Backend, resolve_backend, selective_scan, time_scan
 from models.ss4rec.kernels.segments import Segments

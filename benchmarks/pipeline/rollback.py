@@ -1,4 +1,4 @@
-"""How long a rollback takes: `python -m benchmarks.rollback`.
+"""How long a rollback takes: `python -m benchmarks.pipeline.rollback`.
 
 A local store holds 20 versions of SS4Rec at its default size on MovieLens 100K. Each was champion once. They are trained for one
 epoch, because the time does not depend on how well they rank. A rollback to a random one of them verifies the promotion log, the

@@ -1,4 +1,4 @@
-"""Synthetic events with MovieLens-25M's marginals: `python -m benchmarks.synthetic_events --interactions N --out ratings.csv`.
+"""Synthetic events with MovieLens-25M's marginals: `python -m benchmarks.pipeline.synthetic_events --interactions N --out ratings.csv`.
 
 The table can have any size. The number of events per user and per item, the ratings and the times follow MovieLens-25M.
 

@@ -1,4 +1,4 @@
-"""How long a ranking with filters and rules takes: `python -m benchmarks.rules`.
+"""How long a ranking with filters and rules takes: `python -m benchmarks.serving.rules`.
 
 The catalogue has the size of MovieLens 25M, with random scores, genres, years and popularity. The history has 150 movies. Each
 kind of request is compared with an alternative that sorts the entire catalogue and walks down it (the same filters and

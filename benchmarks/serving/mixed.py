@@ -1,4 +1,4 @@
-"""Mixed load during promotions, rollbacks and outages: `python -m benchmarks.serving_mixed --seconds 600`.
+"""Mixed load during promotions, rollbacks and outages: `python -m benchmarks.serving.mixed --seconds 600`.
 
 Two workers and a Redis serve events, recommendations by user and by history, and requests that their clients abandon. At the same
 time, champions are promoted and rolled back, broken versions are promoted, and Redis is killed and restarted without its data.
@@ -30,7 +30,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from benchmarks.report import hardware, write_json
-from benchmarks.serving_world import NAME, free_port, histories, publish_drawn, redis_server, running
+from benchmarks.serving.world import NAME, free_port, histories, publish_drawn, redis_server, running
 from configs.serving.server import ServingSettings, StateSettings
 from infra.registry.promotion_log import champion, newest
 from infra.registry.promotions import promote

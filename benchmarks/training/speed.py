@@ -1,4 +1,4 @@
-"""Training speed on one GPU: `python -m benchmarks.speed --data ml-1m.zip --out benchmarks/results/speed.json`.
+"""Training speed on one GPU: `python -m benchmarks.training.speed --data ml-1m.zip --out benchmarks/results/speed.json`.
 
 Takes three measurements on MovieLens 1M under `loo-recbole`:
 
@@ -60,7 +60,7 @@ def main() -> None:
         **origin("ml-1m", given.data), "protocol": "loo-recbole", "seed": given.seed, "hardware": hardware()
     }  # fmt: skip
     if "gpu" not in result["hardware"]:
-        skip("this benchmark measures a GPU and there is none; for the CPU see benchmarks.cpu_speed.")
+        skip("this benchmark measures a GPU and there is none; for the CPU see benchmarks.training.cpu_speed.")
     if given.data is not None and not given.data.exists():
         skip(f"there is no {given.data}; give --data the zip of ml-1m, or leave it out to download it.")
     if "stock" in given.parts and importlib.util.find_spec("mamba_ssm") is None:
@@ -121,7 +121,17 @@ def _cold_process(given: argparse.Namespace) -> dict[str, Any]:
         out = Path(empty) / "cold.json"
         caches = {"TRITON_CACHE_DIR": f"{empty}/triton", "NUMBA_CACHE_DIR": f"{empty}/numba", "CUDA_CACHE_PATH": f"{empty}/cuda"}
         data = ["--data", str(given.data)] if given.data else []
-        command = [sys.executable, "-m", "benchmarks.speed", "--only-cold", "--out", str(out), "--seed", str(given.seed), *data]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.training.speed",
+            "--only-cold",
+            "--out",
+            str(out),
+            "--seed",
+            str(given.seed),
+            *data,
+        ]
         subprocess.run([*command, "--started", str(time.time())], env=os.environ | caches, check=True)
         found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
         return found
@@ -208,7 +218,7 @@ def _stock(given: argparse.Namespace, parts: Any) -> dict[str, Any]:
     import torch
     import torch.nn.functional as F
 
-    from benchmarks.stock import PrefixRows, StockSS4Rec
+    from benchmarks.training.stock import PrefixRows, StockSS4Rec
     from models.sequences import Vocabulary
 
     torch.manual_seed(given.seed)

@@ -167,7 +167,7 @@ def running(settings: ServingSettings, module: str = "flows.cli", log: Path | No
     values = settings.model_dump(mode="json", exclude_defaults=True)
     given = [f"{key}={json.dumps(value)}" for key, value in _flat(values)]
     command = [sys.executable, "-m", module, "serve", *[part for each in given for part in ("--set", each)]]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     with (log or Path(os.devnull)).open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
         try:

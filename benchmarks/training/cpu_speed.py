@@ -1,4 +1,4 @@
-"""Training speed on the CPU: `python -m benchmarks.cpu_speed`.
+"""Training speed on the CPU: `python -m benchmarks.training.cpu_speed`.
 
 Compares the seconds per epoch of our implementation with those of the stock parts, using the paper's network on MovieLens 100K.
 The stock parts are s5-pytorch's S5 and mamba-ssm's reference maths, with one row per prefix of at most 200 events. The time of a
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 from benchmarks.data import load_split
 from benchmarks.report import hardware, write_json
-from benchmarks.stock import PrefixRows, StockSS4Rec
+from benchmarks.training.stock import PrefixRows, StockSS4Rec
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from models.evaluation.protocol import Split

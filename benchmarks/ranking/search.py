@@ -1,4 +1,4 @@
-"""Search for SS4Rec's settings: `python -m benchmarks.search --source ml-1m --data ml-1m.zip --seconds 420`.
+"""Search for SS4Rec's settings: `python -m benchmarks.ranking.search --source ml-1m --data ml-1m.zip --seconds 420`.
 
 Uses the product's own trials, sampler and pruner (`models/search.py`) without Prefect or a store, and only with the larger
 batches of a GPU. The search starts from two given points: the authors' settings and a wider network. All trials use the same

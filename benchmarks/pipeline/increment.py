@@ -1,4 +1,4 @@
-"""How long an increment takes: `python -m benchmarks.increment`.
+"""How long an increment takes: `python -m benchmarks.pipeline.increment`.
 
 A dataset of 25 M synthetic events with MovieLens-25M's marginals is landed as one Parquet file. Then three CSV files of 100 k
 rows arrive one after the other. Nine tenths of their rows are new events of the dataset's users, some of whom are new. The rest
@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.pipeline.synthetic_events import INTERACTIONS, events, scaled
 from benchmarks.report import hardware, write_json
-from benchmarks.synthetic_events import INTERACTIONS, events, scaled
 
 if TYPE_CHECKING:
     from configs.settings.etl import EtlSettings
@@ -121,7 +121,7 @@ def _make(root: Path, interactions: int, rows: int, times: int, seed: int) -> li
 def _timed(step: str, root: Path) -> dict[str, Any]:
     """Run a step in its own process and return the result that it reports."""
     began = time.perf_counter()
-    command = [sys.executable, "-m", "benchmarks.increment", "--child", step, str(root)]
+    command = [sys.executable, "-m", "benchmarks.pipeline.increment", "--child", step, str(root)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return {**json.loads(done.stdout), "process_s": round(time.perf_counter() - began, 2)}
 

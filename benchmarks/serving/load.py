@@ -1,4 +1,4 @@
-"""Requests per second and their latency: `python -m benchmarks.serving`.
+"""Requests per second and their latency: `python -m benchmarks.serving.load`.
 
 The catalogue has 62,000 items, and Redis holds the events and states of 100,000 users. The server runs with one and with two
 workers. The load generator runs on the same machine. The answer cache is off. There are three loads:
@@ -11,7 +11,7 @@ Three other servers get the closed load on the same users for comparison: the pr
 history, a plain FastAPI server over the torch model, and one over RecBole's SASRec.
 
 Every row has the CPU milliseconds of the server's processes per request, which other work on the machine affects less than the
-latency, and the load at the start. The result also records how long the machine itself pauses programs (`benchmarks.pauses`).
+latency, and the load at the start. The result also records how long the machine itself pauses programs (`benchmarks.serving.pauses`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.open_load import http_request, send_at_rate
-from benchmarks.pauses import measure_pauses
 from benchmarks.report import hardware, skip, write_json
-from benchmarks.serving_plain import KIND
-from benchmarks.serving_world import NAME, fill_redis, free_port, histories, publish_drawn, redis_server, running
+from benchmarks.serving.open_load import http_request, send_at_rate
+from benchmarks.serving.pauses import measure_pauses
+from benchmarks.serving.plain import KIND
+from benchmarks.serving.world import NAME, fill_redis, free_port, histories, publish_drawn, redis_server, running
 from configs.serving.server import ServingSettings, StateSettings
 from infra.storage.local import LocalStore
 from serving.engine.served_model import ServedModel
@@ -134,7 +134,7 @@ def main() -> None:
                 "RECSYS_PLAIN_USERS": str(given.distinct),
             }
             settings = _settings(base, workers=workers, redis={"url": address})
-            with running(settings, "benchmarks.serving_plain", root / "server.log") as process:
+            with running(settings, "benchmarks.serving.plain", root / "server.log") as process:
                 rows.append(
                     load.run("state", settings.port, process.pid)
                     | {"server": server, "redis": server == "reencode", "workers": workers}

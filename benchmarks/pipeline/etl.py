@@ -1,7 +1,7 @@
-"""Time and memory needed to turn a ratings.csv into a validated dataset version: `python -m benchmarks.etl`.
+"""Time and memory needed to turn a ratings.csv into a validated dataset version: `python -m benchmarks.pipeline.etl`.
 
-The input files have MovieLens-25M's marginals (`benchmarks.synthetic_events`), at several sizes up to that of MovieLens-25M. You
-can add MovieLens files (`--data ml-1m=ml-1m.zip`). Each engine of `benchmarks.etl_peers` runs in its own process. The benchmark
+The input files have MovieLens-25M's marginals (`benchmarks.pipeline.synthetic_events`), at several sizes up to that of MovieLens-25M. You
+can add MovieLens files (`--data ml-1m=ml-1m.zip`). Each engine of `benchmarks.pipeline.etl_peers` runs in its own process. The benchmark
 measures the wall and CPU seconds of the process, including imports, and its peak resident memory as counted by the kernel. The
 features of all engines must agree. Each file is read once beforehand, so that no engine waits for the disk.
 """
@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.etl_peers import ENGINES, features_file
+from benchmarks.pipeline.etl_peers import ENGINES, features_file
+from benchmarks.pipeline.synthetic_events import INTERACTIONS
 from benchmarks.report import hardware, skip, write_json
-from benchmarks.synthetic_events import INTERACTIONS
 
 SEED = 1
 BAR_S, BAR_GIB = 60, 6  # at MovieLens-25M's size
@@ -72,7 +72,7 @@ def main() -> None:
             made = [
                 sys.executable,
                 "-m",
-                "benchmarks.synthetic_events",
+                "benchmarks.pipeline.synthetic_events",
                 "--interactions",
                 str(size),
                 "--seed",
@@ -136,7 +136,7 @@ def _measured(name: str, path: Path, work: Path) -> dict[str, float]:
         while file.read(1 << 24):
             pass
     load, began = os.getloadavg()[0], time.perf_counter()
-    engine = [sys.executable, "-m", "benchmarks.etl_peers", name, str(path), str(work)]
+    engine = [sys.executable, "-m", "benchmarks.pipeline.etl_peers", name, str(path), str(work)]
     done = subprocess.run(engine, stdout=subprocess.PIPE, text=True, check=True)
     wall = time.perf_counter() - began
     used = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""How often the gate makes a wrong decision: `python -m benchmarks.gate`.
+"""How often the gate makes a wrong decision: `python -m benchmarks.pipeline.gate`.
 
 One model is trained with two seeds, and both trainings rank MovieLens 100K's test requests. Noise is then added to the scores of
 one training. It is scaled so that two noisy copies differ as much as the two trainings do (the spread of per-request NDCG@10

@@ -1,4 +1,4 @@
-"""Error rate of an experiment that is checked after every user: `python -m benchmarks.peeking`.
+"""Error rate of an experiment that is checked after every user: `python -m benchmarks.pipeline.peeking`.
 
 Users enter one by one, are assigned to an arm by a coin flip, and convert at the rate of their arm. After every user, the run is
 checked with the confidence sequence of `recsys experiment report` and with a plain 95 % interval. It ends at the first check that

@@ -1,0 +1,1 @@
+"""Benchmarks of the pipeline: data, drift, the gate, replay and rollback."""

@@ -1,0 +1,1 @@
+"""Benchmarks of the API: latency under load, mixed traffic, and business rules."""

@@ -1,0 +1,1 @@
+"""Benchmarks of training: speed, numerical parity, memory, and several GPUs."""
