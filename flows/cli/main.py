@@ -398,6 +398,3 @@ def _print_search(summary: SearchSummary) -> None:
         f"champion {summary.challenge.champion or 'none'}"
     )
 
-
-if __name__ == "__main__":
-    main()

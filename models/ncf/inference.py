@@ -1,6 +1,6 @@
 """NCF inference with numpy, without torch. Trained users have their own vectors; other users get the mean user's.
 
-Events after training do not change a user's vectors, so there is no state. The forward pass is that of `models.ncf`.
+Events after training do not change a user's vectors, so there is no state. The forward pass is that of `models.ncf.recommender`.
 """
 
 from __future__ import annotations

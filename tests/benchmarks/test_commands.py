@@ -13,10 +13,26 @@ import torch
 from benchmarks.report import SKIPPED
 
 COMMANDS = [
-    "audit", "baselines", "cpu_speed", "drift", "etl", "gate", "increment", "kernels", "parity", "quality", "replay", "replicas", "rollback",
-    "scale", "search", "speed", "ss4rec_quality", "synthetic_events",
+    "pipeline.drift",
+    "pipeline.etl",
+    "pipeline.gate",
+    "pipeline.increment",
+    "pipeline.replay",
+    "pipeline.rollback",
+    "pipeline.synthetic_events",
+    "ranking.audit",
+    "ranking.baselines",
+    "ranking.quality",
+    "ranking.search",
+    "ranking.ss4rec_quality",
+    "training.cpu_speed",
+    "training.kernels",
+    "training.parity",
+    "training.replicas",
+    "training.scale",
+    "training.speed",
     "tables",
-]  # fmt: skip
+]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, command: str, *arguments: str) -> None:
@@ -34,15 +50,15 @@ def test_help(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("command", "lacks"),
     [
-        (["kernels"], "no GPU"),
-        (["speed"], "measures a GPU and there is none"),
-        (["parity", "--device", "cuda"], "no GPU"),
-        (["replicas"], "need as many GPUs"),
-        (["scale"], "25000095 events need a GPU"),
-        (["etl", "--data", "ml-1m=/nowhere.zip"], "there is no /nowhere.zip"),
-        (["ss4rec_quality", "--data", "/nowhere.zip"], "there is no /nowhere.zip"),
-        (["baselines", "--data", "/nowhere.zip"], "there is no /nowhere.zip"),
-        (["search", "--data", "/nowhere.zip"], "there is no /nowhere.zip"),
+        (["training.kernels"], "no GPU"),
+        (["training.speed"], "measures a GPU and there is none"),
+        (["training.parity", "--device", "cuda"], "no GPU"),
+        (["training.replicas"], "need as many GPUs"),
+        (["training.scale"], "25000095 events need a GPU"),
+        (["pipeline.etl", "--data", "ml-1m=/nowhere.zip"], "there is no /nowhere.zip"),
+        (["ranking.ss4rec_quality", "--data", "/nowhere.zip"], "there is no /nowhere.zip"),
+        (["ranking.baselines", "--data", "/nowhere.zip"], "there is no /nowhere.zip"),
+        (["ranking.search", "--data", "/nowhere.zip"], "there is no /nowhere.zip"),
     ],
 )
 def test_what_cannot_run_is_skipped_in_one_sentence(
@@ -59,7 +75,7 @@ def test_what_cannot_run_is_skipped_in_one_sentence(
 
 def test_parity_on_the_cpu_is_within_its_bounds_and_writes_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "parity.json"
-    run(monkeypatch, "parity", "--device", "cpu", "--cases", "1", "--draws", "64", "--out", str(out))
+    run(monkeypatch, "training.parity", "--device", "cpu", "--cases", "1", "--draws", "64", "--out", str(out))
     result = json.loads(out.read_text())
     assert result["draws"] == {"count": 64, "non_finite": 0} and result["all_positions_vs_prefixes"] <= 1e-5
     for name in ("time_aware_vs_s5_pytorch", "relation_aware_vs_mamba_reference_maths"):
@@ -70,5 +86,5 @@ def test_runs_on_another_data_set_are_not_mixed_in(tmp_path: Path, monkeypatch: 
     out = tmp_path / "runs.json"
     out.write_text(json.dumps({"data": "ml-1m", "runs": []}))
     with pytest.raises(SystemExit) as ended:
-        run(monkeypatch, "ss4rec_quality", "--source", "ml-100k", "--out", str(out))
+        run(monkeypatch, "ranking.ss4rec_quality", "--source", "ml-100k", "--out", str(out))
     assert ended.value.code == 2

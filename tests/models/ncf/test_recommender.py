@@ -93,7 +93,7 @@ def test_stored_weights_score_as_recboles_own_predict(parts: Split, tmp_path: Pa
 
 def test_scores_do_not_depend_on_how_many_are_computed_at_once(parts: Split, model: NCF, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = model.scores(parts.test)
-    monkeypatch.setattr("models.ncf.SCORED_AT_ONCE", 1)
+    monkeypatch.setattr("models.ncf.recommender.SCORED_AT_ONCE", 1)
     assert torch.allclose(model.scores(parts.test), whole, atol=1e-6)
 
 
@@ -108,7 +108,7 @@ def test_a_stored_model_answers_as_before_without_recbole(parts: Split, model: N
     loaded = NCF.load(tmp_path)
     assert (loaded.catalogue == model.catalogue).all()
     assert (loaded.scores(parts.test) == model.scores(parts.test)).all()
-    script = f"import sys; from pathlib import Path; from models.ncf import NCF; NCF.load(Path({str(tmp_path)!r})); assert 'recbole' not in sys.modules"
+    script = f"import sys; from pathlib import Path; from models.ncf.recommender import NCF; NCF.load(Path({str(tmp_path)!r})); assert 'recbole' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[3])
 
 
