@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks.report import skip
 from configs.errors import SourceError
 from configs.settings import DataSettings, EvaluationSettings, ProtocolId, SourceName
-from models.evaluation.protocol import Split, split
+from models.evaluation import Split, split
 
 if TYPE_CHECKING:
     from tasks.ingest.movielens import RawTables
@@ -45,7 +45,7 @@ def load_users(source: SourceName, path: Path | None) -> pd.DataFrame:
 
 def load_tables(source: SourceName, path: Path | None) -> RawTables:
     """Load the release's raw tables from `path` or by download. Skips the benchmark if they are not available."""
-    from tasks.ingest.sources import ingest
+    from tasks.ingest import ingest
 
     if path is not None and not path.exists():
         skip(f"there is no {path}; give --data the release's zip, or leave it out to download {source}.")

@@ -12,8 +12,7 @@ from prefect.logging import get_run_logger
 from pydantic import Field
 
 from configs.settings import PromotionSettings
-from tasks.gate.decision import Approval, Decision
-from tasks.gate.page import summary
+from tasks.gate import Approval, Decision, summary
 
 __all__ = ["Answer", "ask_for_approval"]
 

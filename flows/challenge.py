@@ -9,23 +9,26 @@ from typing import ParamSpec, TypeVar
 
 from configs.settings import RetrainSettings
 from flows.approval import ask_for_approval
-from infra.registry.write import ModelRef
-from tasks.datasets.versions import DatasetRef
-from tasks.evaluation.evaluate import Evaluation
-from tasks.gate.decision import Decision
-from tasks.stages.notify import tell_of_decision
-from tasks.stages.remote_training import Trained, settle_cost, take_candidates_over, train_by_deployment
-from tasks.stages.retrain import (
+from infra.registry import ModelRef
+from tasks.datasets import DatasetRef
+from tasks.evaluation import Evaluation
+from tasks.gate import Decision
+from tasks.stages import (
+    Trained,
     evaluate_models,
     gate,
     promote_challenger,
     publish_version,
     record_answer,
     record_runs,
+    settle_cost,
     stage_version,
+    take_candidates_over,
+    tell_of_decision,
+    train_by_deployment,
     train_model,
 )
-from tasks.training.candidates import candidate_kinds, clear_checkpoints
+from tasks.training import candidate_kinds, clear_checkpoints
 
 __all__ = ["Challenge", "Clock", "Ranked", "challenge", "enter_gate", "train_candidates"]
 

@@ -10,16 +10,14 @@ from prefect.deployments import run_deployment
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from configs.errors import ComparisonError, NotFoundError, SettingsError
-from configs.studies.comparison import CompareSettings
+from configs.studies import CompareSettings
 from flows.datasets import chosen_dataset
 from flows.etl import etl
 from infra.locks import run_lock
-from infra.storage.local import open_store
-from tasks.comparison.results import Comparison, Failure, IncompleteComparisonError
-from tasks.comparison.runs import begin_comparison, missing_runs, pinned_dataset
-from tasks.datasets.versions import DatasetRef
-from tasks.stages.experiments import compare_entry, report_comparison
-from tasks.stages.failure import show_failure
+from infra.storage import open_store
+from tasks.comparison import Comparison, Failure, IncompleteComparisonError, begin_comparison, missing_runs, pinned_dataset
+from tasks.datasets import DatasetRef
+from tasks.stages import compare_entry, report_comparison, show_failure
 
 __all__ = ["compare"]
 

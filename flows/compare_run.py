@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect import flow
 
-from configs.studies.comparison import CompareSettings
+from configs.studies import CompareSettings
 from flows.datasets import chosen_dataset
-from tasks.stages.experiments import compare_entry
+from tasks.stages import compare_entry
 
 __all__ = ["compare_run"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from configs.errors import NotFoundError
 from configs.settings import DataSettings, StoreSettings
-from infra.storage.local import open_store
-from tasks.datasets.versions import DatasetRef, list_datasets, load_dataset_ref
+from infra.storage import open_store
+from tasks.datasets import DatasetRef, list_datasets, load_dataset_ref
 
 __all__ = ["chosen_dataset"]
 

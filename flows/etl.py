@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from prefect import flow
 
-from configs.settings import DataSettings, StoreSettings, ValidationSettings
-from configs.settings.etl import EtlSettings
-from configs.settings.landing import LandingSettings
-from tasks.datasets.versions import DatasetRef
-from tasks.stages.failure import show_failure
-from tasks.stages.landing import add_landed_files, compact_dataset
-from tasks.stages.retrain import build_dataset
+from configs.settings import DataSettings, EtlSettings, LandingSettings, StoreSettings, ValidationSettings
+from tasks.datasets import DatasetRef
+from tasks.stages import add_landed_files, build_dataset, compact_dataset, show_failure
 
 __all__ = ["etl"]
 

@@ -6,9 +6,8 @@ from prefect import flow
 
 from configs.settings import DataSettings, DriftSettings, MonitoringSettings, RetrainSettings, StoreSettings
 from flows.datasets import chosen_dataset
-from tasks.monitoring.drift import DriftResult
-from tasks.stages.failure import show_failure
-from tasks.stages.retrain import announce_drift, measure_drift
+from tasks.monitoring import DriftResult
+from tasks.stages import announce_drift, measure_drift, show_failure
 
 __all__ = ["monitor"]
 

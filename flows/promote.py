@@ -6,10 +6,8 @@ from prefect import flow
 
 from configs.errors import GateError
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
-from infra.registry.promotions import Promotion
-from tasks.stages.failure import show_failure
-from tasks.stages.notify import tell_of_champion, tell_of_decision
-from tasks.stages.retrain import force_promotion, judge_again, promote_challenger
+from infra.registry import Promotion
+from tasks.stages import force_promotion, judge_again, promote_challenger, show_failure, tell_of_champion, tell_of_decision
 
 __all__ = ["promote"]
 

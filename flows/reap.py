@@ -7,7 +7,7 @@ from typing import Any
 from prefect import flow
 from prefect.logging import get_run_logger
 
-from infra.runpod.account import sweep
+from infra.runpod import sweep
 
 __all__ = ["reap"]
 

@@ -5,19 +5,28 @@ from __future__ import annotations
 from prefect import flow
 
 from configs.errors import ReplayError
-from configs.studies.replay import ReplaySettings
+from configs.studies import ReplaySettings
 from flows.challenge import Clock, enter_gate, train_candidates
 from flows.etl import etl
 from flows.monitor import monitor
 from infra.locks import run_lock
-from tasks.monitoring.drift import DriftResult
-from tasks.replay.feed import Slice
-from tasks.replay.log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
-from tasks.replay.plan import champions_of, dataset_of, promoted_before, run_settings, trainings_due, watched_by_another
-from tasks.replay.results import Replay
-from tasks.stages.failure import show_failure
-from tasks.stages.replay import Progress, begin_replay, deliver_slice, keep_training, record_slice, report_replay
-from tasks.training.candidates import clear_checkpoints
+from tasks.monitoring import DriftResult
+from tasks.replay import (
+    Replay,
+    ReplayLog,
+    ReplayPlan,
+    Slice,
+    SliceRecord,
+    TrainingRecord,
+    champions_of,
+    dataset_of,
+    promoted_before,
+    run_settings,
+    trainings_due,
+    watched_by_another,
+)
+from tasks.stages import Progress, begin_replay, deliver_slice, keep_training, record_slice, report_replay, show_failure
+from tasks.training import clear_checkpoints
 
 __all__ = ["replay"]
 

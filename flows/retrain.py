@@ -12,13 +12,12 @@ from configs.settings import RetrainSettings
 from flows.challenge import Clock, challenge
 from flows.etl import etl
 from infra.locks import run_lock
-from infra.registry.write import ModelRef
-from tasks.datasets.versions import DatasetRef
-from tasks.evaluation.evaluate import Evaluation
-from tasks.gate.decision import Decision
-from tasks.monitoring.drift import DriftResult
-from tasks.stages.failure import show_failure
-from tasks.stages.retrain import measure_drift
+from infra.registry import ModelRef
+from tasks.datasets import DatasetRef
+from tasks.evaluation import Evaluation
+from tasks.gate import Decision
+from tasks.monitoring import DriftResult
+from tasks.stages import measure_drift, show_failure
 
 __all__ = ["RetrainSummary", "retrain"]
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from prefect import flow
 
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
-from infra.registry.promotions import Promotion
-from tasks.stages.failure import show_failure
-from tasks.stages.notify import tell_of_champion
-from tasks.stages.retrain import return_to
+from infra.registry import Promotion
+from tasks.stages import return_to, show_failure, tell_of_champion
 
 __all__ = ["rollback"]
 

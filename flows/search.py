@@ -16,14 +16,13 @@ from prefect.task_runners import ProcessPoolTaskRunner
 from configs.errors import TrainingError
 from configs.redaction import safe_settings
 from configs.settings import RetrainSettings
-from configs.studies.search import SearchSettings
+from configs.studies import SearchSettings
 from flows.challenge import Challenge, Clock, challenge
 from flows.datasets import chosen_dataset
 from infra.locks import run_lock
-from tasks.datasets.versions import DatasetRef
-from tasks.search.study import SearchRecord, StudyRef, best_settings
-from tasks.stages.experiments import begin_search, conclude_search, search_trials
-from tasks.stages.failure import show_failure
+from tasks.datasets import DatasetRef
+from tasks.search import SearchRecord, StudyRef, best_settings
+from tasks.stages import begin_search, conclude_search, search_trials, show_failure
 
 __all__ = ["SearchSummary", "search"]
 

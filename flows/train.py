@@ -7,11 +7,17 @@ from prefect import flow
 from configs.settings import RetrainSettings
 from flows.datasets import chosen_dataset
 from infra.locks import run_lock
-from infra.registry.write import ModelRef
-from tasks.stages.failure import show_failure
-from tasks.stages.remote_training import hand_candidates_over
-from tasks.stages.retrain import evaluate_models, publish_version, record_runs, stage_version, train_model
-from tasks.training.candidates import candidate_kinds, clear_checkpoints
+from infra.registry import ModelRef
+from tasks.stages import (
+    evaluate_models,
+    hand_candidates_over,
+    publish_version,
+    record_runs,
+    show_failure,
+    stage_version,
+    train_model,
+)
+from tasks.training import candidate_kinds, clear_checkpoints
 
 __all__ = ["train"]
 

@@ -22,7 +22,7 @@ import httpx
 
 from configs.errors import RecsysError
 from configs.redaction import shown_address
-from configs.serving.server import RedisSettings
+from configs.serving import RedisSettings
 from configs.settings import StoreSettings
 
 __all__ = ["Finding", "examine"]
@@ -89,8 +89,8 @@ def _version(package: str) -> str:
 
 
 def _store(settings: StoreSettings, model_name: str) -> Finding:
-    from infra.registry.promotion_log import champion
-    from infra.storage.local import open_store
+    from infra.registry import champion
+    from infra.storage import open_store
 
     quick = settings.model_copy(update={"timeout_s": ANSWER_S, "attempts": 1})
     try:

@@ -18,7 +18,7 @@ from configs.errors import NotFoundError, SettingsError, SourceError, StoreUnava
 from configs.settings import StoreSettings
 
 if TYPE_CHECKING:
-    from infra.storage.s3 import S3Store
+    from infra.storage import S3Store
 
 __all__ = ["Delivery", "FolderZone", "LandingZone", "ObjectZone", "open_zone"]
 
@@ -82,7 +82,7 @@ def open_zone(url: str, store: StoreSettings) -> LandingZone:
         SettingsError: The address has another form.
     """
     if url.startswith("s3://"):
-        from infra.storage.s3 import S3Store
+        from infra.storage import S3Store
 
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         if not bucket:

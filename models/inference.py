@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from configs.errors import VersionCorruptError
-from models.ss4rec.kernels.step import Floats
+from models.ss4rec.kernels import Floats
 
 __all__ = ["InferenceModel", "PopularityCounts", "load_inference_model"]
 
@@ -97,11 +97,11 @@ def load_inference_model(folder: Path) -> InferenceModel:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VersionCorruptError(f"{folder} does not contain a model: its config.json cannot be read ({error}).") from error
     if kind == "ss4rec":
-        from models.ss4rec.recurrent import RecurrentSS4Rec
+        from models.ss4rec import RecurrentSS4Rec
 
         return RecurrentSS4Rec.load(folder)
     if kind == "ncf":
-        from models.ncf.inference import NCFScores
+        from models.ncf import NCFScores
 
         return NCFScores.load(folder)
     if kind == "popularity":

@@ -9,7 +9,7 @@ from typing import Literal
 from configs.errors import VersionCorruptError
 from configs.settings import ModelSettings
 from models.recommender import Recommender
-from models.training.distributed import Placement, place
+from models.training import Placement, place
 
 __all__ = ["CandidateKind", "load_recommender", "make_recommender", "placement_of"]
 
@@ -23,11 +23,11 @@ def make_recommender(kind: CandidateKind, settings: ModelSettings) -> Recommende
 
         return Popularity(settings.popularity)
     if kind == "ncf":
-        from models.ncf.recommender import NCF
+        from models.ncf import NCF
 
         assert settings.ncf is not None
         return NCF(settings.ncf)
-    from models.ss4rec.recommender import SS4Rec
+    from models.ss4rec import SS4Rec
 
     return SS4Rec(settings.ss4rec)
 
@@ -54,11 +54,11 @@ def load_recommender(folder: Path, device: str = "cpu") -> Recommender:
     except (OSError, ValueError, KeyError) as error:
         raise VersionCorruptError(f"{folder} does not contain a model: its config.json cannot be read ({error}).") from error
     if name == "ss4rec":
-        from models.ss4rec.recommender import SS4Rec
+        from models.ss4rec import SS4Rec
 
         return SS4Rec.load(folder, device)
     if name == "ncf":
-        from models.ncf.recommender import NCF
+        from models.ncf import NCF
 
         return NCF.load(folder, device)
     if name == "popularity":

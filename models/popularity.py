@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from configs.settings import PopularitySettings
-from models.evaluation.ranking import metrics, rank_requests
+from models.evaluation import metrics, rank_requests
 from models.recommender import EpochReport, FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 
 __all__ = ["Popularity"]

@@ -28,10 +28,10 @@ import torch
 
 from configs.errors import TrainingError
 from configs.settings import SS4RecSettings
-from configs.studies.search import Parameter, Pruning
-from models.evaluation.protocol import Split
+from configs.studies import Parameter, Pruning
+from models.evaluation import Split
 from models.recommender import EpochReport, IntArray, OnEpoch, Requests, Sequences
-from models.ss4rec.recommender import SS4Rec
+from models.ss4rec import SS4Rec
 
 __all__ = ["METRIC", "TrialData", "make_pruner", "make_sampler", "run_trial", "suggest"]
 

@@ -24,12 +24,10 @@ from configs.errors import (
     StoreUnavailableError,
     VersionCorruptError,
 )
-from configs.serving.server import ServingSettings
-from infra.registry.promotion_log import Promotion, history, newest, refuse_edited
-from infra.registry.versions import fetch_version, model_ref, read_manifest
-from infra.storage.local import Store
-from serving.engine.engine import Models
-from serving.engine.served_model import Plan, ServedModel
+from configs.serving import ServingSettings
+from infra.registry import Promotion, fetch_version, history, model_ref, newest, read_manifest, refuse_edited
+from infra.storage import Store
+from serving.engine import Models, Plan, ServedModel
 
 __all__ = ["Follower", "Refused"]
 

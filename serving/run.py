@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from configs.serving.server import ServingSettings
+from configs.serving import ServingSettings
 
 __all__ = ["as_json", "serve"]
 
@@ -25,7 +25,7 @@ def serve(settings: ServingSettings) -> None:
     # BLAS threads would wait for each other on cores that other workers use.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    from serving.api.app import SETTINGS
+    from serving.api import SETTINGS
 
     os.environ[SETTINGS] = as_json(settings)
     metrics = tempfile.mkdtemp(prefix="recsys-metrics-") if settings.workers > 1 else None

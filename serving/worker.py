@@ -9,20 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from configs.serving.experiments import ExposureSettings
-from configs.serving.server import ServingSettings
-from infra.storage.local import open_store
-from serving.engine.batcher import Batcher
-from serving.engine.engine import CHAMPION, Engine, Models
-from serving.engine.jobs import Advanced, Answer, EventJob, RecommendJob
-from serving.engine.served_model import ServedModel
-from serving.experiments.assignment import Assignment, Experiments
-from serving.experiments.exposure_log import Exposure, ExposureLog
+from configs.serving import ExposureSettings, ServingSettings
+from infra.storage import open_store
+from serving.engine import CHAMPION, Advanced, Answer, Batcher, Engine, EventJob, Models, RecommendJob, ServedModel
+from serving.experiments import Assignment, Experiments, Exposure, ExposureLog
 from serving.follower import Follower
 from serving.metrics import Metrics
-from serving.reranking.rules import Rules
-from serving.state.failover import ResilientStates
-from serving.state.store import LocalStates, StateStore
+from serving.reranking import Rules
+from serving.state import LocalStates, ResilientStates, StateStore
 
 __all__ = ["Service"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.registry.write import fetch_version, read_manifest, stage
+from infra.registry import fetch_version, read_manifest, stage
 from infra.storage.local import LocalStore
 from models.loading import load_recommender
 from tests.tasks.stored import NAME, NOW, sealed

@@ -37,12 +37,12 @@ import pandas as pd
 from benchmarks.data import load_tables
 from benchmarks.report import hardware, write_json
 from configs.settings import DriftSettings, SourceName, ValidationSettings
-from tasks.ingest.features import build_features
+from tasks.datasets import Quarantine
+from tasks.ingest import MILLISECONDS_FROM, build_features
 from tasks.ingest.movielens import RawTables
-from tasks.ingest.row_checks import MILLISECONDS_FROM
 from tasks.ingest.validation import validate
-from tasks.monitoring.drift import DriftResult, Reference, Window, detect_drift, reference_of
-from tasks.monitoring.reference import Quarantine
+from tasks.monitoring import DriftResult, reference_of
+from tasks.monitoring.drift import Reference, Window, detect_drift
 from tasks.replay.scenarios import SCENARIOS, Scenario
 
 __all__ = ["Source", "interval", "render", "steady_stream", "synthetic_source", "time_slice", "user_slice"]

@@ -156,12 +156,10 @@ def _sums(features: Path) -> dict[str, int]:
 
 def _release(source: str, path: str, times: int) -> dict[str, Any]:
     """Process a MovieLens release with default settings. Return its counts, and the seconds without process start."""
-    from configs.settings import DataSettings, ValidationSettings
-    from configs.settings.etl import EtlSettings
+    from configs.settings import DataSettings, EtlSettings, ValidationSettings
     from infra.storage.local import LocalStore
-    from tasks.datasets.versions import write_dataset
-    from tasks.ingest.release import building
-    from tasks.ingest.sources import locate
+    from tasks.datasets import write_dataset
+    from tasks.ingest import building, locate
 
     seconds = []
     for _ in range(times):

@@ -24,11 +24,10 @@ ROLE = {"userId": "user_id", "movieId": "movie_id"}
 
 def ours(source: Path, folder: Path) -> None:
     """Run the same steps as the flow `etl`, without Prefect."""
-    from configs.settings.etl import EtlSettings
+    from configs.settings import EtlSettings
     from infra.storage.local import LocalStore
-    from tasks.datasets.versions import write_dataset
-    from tasks.ingest.release import building
-    from tasks.ingest.sources import locate
+    from tasks.datasets import write_dataset
+    from tasks.ingest import building, locate
 
     found = locate(DataSettings(local_path=source, cache_dir=folder / "cache"))
     with building(found, RULES, EtlSettings(work_dir=folder / "work"), int(time.time())) as release:

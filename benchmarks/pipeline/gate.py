@@ -30,14 +30,13 @@ import torch
 from benchmarks.data import load_events
 from benchmarks.report import hardware, write_json
 from configs.settings import EvaluationSettings, NCFSettings, PopularitySettings, PromotionSettings, SourceName, SS4RecSettings
-from models.evaluation.protocol import Split, split
-from models.evaluation.ranking import MISS, Ranking, per_request, rank_requests, slices
-from models.ncf.recommender import NCF
+from models.evaluation import MISS, Ranking, Split, per_request, rank_requests, slices, split
+from models.ncf import NCF
 from models.popularity import Popularity
 from models.recommender import IntArray, Recommender
-from models.ss4rec.recommender import SS4Rec
-from tasks.evaluation.load_check import LoadCheck
-from tasks.gate.decision import Decision
+from models.ss4rec import SS4Rec
+from tasks.evaluation import LoadCheck
+from tasks.gate import Decision
 from tasks.gate.rules import Challenger, Champion, GateInputs, decide
 
 FloatArray = npt.NDArray[np.float32]

@@ -33,7 +33,7 @@ from benchmarks.pipeline.synthetic_events import INTERACTIONS, events, scaled
 from benchmarks.report import hardware, write_json
 
 if TYPE_CHECKING:
-    from configs.settings.etl import EtlSettings
+    from configs.settings import EtlSettings
 
 NAME = "synthetic"
 NEW_SHARE, CORRECTED_SHARE = 0.9, 0.05
@@ -145,11 +145,10 @@ def _peak_gib() -> float:
 
 
 def _land(root: Path) -> dict[str, Any]:
-    from configs.settings import ValidationSettings
-    from configs.settings.landing import LandingSettings
+    from configs.settings import LandingSettings, ValidationSettings
     from infra.landing_zone import FolderZone
     from infra.storage.local import LocalStore
-    from tasks.landing.run import land
+    from tasks.landing import land
 
     store, zone, options = LocalStore(root / "store"), FolderZone(root / "zone"), LandingSettings(settle_s=0)
     clock = _Clock()
@@ -171,7 +170,7 @@ def _rewrite(root: Path) -> dict[str, Any]:
 
 def _read(root: Path) -> dict[str, Any]:
     from infra.storage.local import LocalStore
-    from tasks.datasets.versions import list_datasets, read_table
+    from tasks.datasets import list_datasets, read_table
 
     store = LocalStore(root / "store")
     newest = list_datasets(store)[-1]
@@ -181,9 +180,9 @@ def _read(root: Path) -> dict[str, Any]:
 
 
 def _compact(root: Path) -> dict[str, Any]:
-    from configs.settings.landing import LandingSettings
+    from configs.settings import LandingSettings
     from infra.storage.local import LocalStore
-    from tasks.landing.compaction import compact
+    from tasks.landing import compact
 
     clock = _Clock()
     made = compact(LocalStore(root / "store"), NAME, LandingSettings(), _engine(root).work_dir, time.time(), force=True)
@@ -191,7 +190,7 @@ def _compact(root: Path) -> dict[str, Any]:
 
 
 def _engine(root: Path) -> EtlSettings:
-    from configs.settings.etl import EtlSettings
+    from configs.settings import EtlSettings
 
     return EtlSettings(work_dir=root / "work")
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.report import hardware, write_json
 from configs.loading import load_settings
-from configs.studies.replay import ReplaySettings
+from configs.studies import ReplaySettings
 
 __all__ = ["main", "render"]
 

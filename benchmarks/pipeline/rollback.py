@@ -26,12 +26,11 @@ from typing import Any
 from benchmarks.data import load_split
 from benchmarks.report import hardware, write_json
 from configs.settings import PromotionSettings, RetrainSettings
-from infra.registry.promotions import history, promote
-from infra.registry.write import collect_lineage, seal, stage
+from infra.registry import collect_lineage, history, promote, seal, stage
 from infra.storage.local import LocalStore
-from models.ss4rec.recommender import SS4Rec
+from models.ss4rec import SS4Rec
 from tasks.evaluation.load_check import SAMPLE_FILE, sample_requests
-from tasks.gate.rollback import roll_back
+from tasks.gate import roll_back
 
 NAME = "movie-ranker"
 

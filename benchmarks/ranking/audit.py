@@ -20,7 +20,7 @@ from benchmarks.report import hardware, write_json
 from configs.loading import load_settings
 from configs.settings import RetrainSettings, SourceName
 from models.recommender import Recommender
-from models.ss4rec.recommender import SS4Rec
+from models.ss4rec import SS4Rec
 from tasks.evaluation.protocol_audit import AuditRow, retrained
 
 

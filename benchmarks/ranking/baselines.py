@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 from benchmarks.data import load_events, load_split, origin
 from benchmarks.report import hardware, skip, write_json
 from configs.settings import NCFSettings, PopularitySettings, ProtocolId, SourceName
-from models.evaluation.protocol import Split
+from models.evaluation import Split
 from models.recommender import EpochReport, FitReport, Recommender
 
 Kind = Literal["popularity", "ncf", "sasrec", "gru4rec"]
@@ -116,7 +116,7 @@ def render(result: dict[str, Any]) -> str:
 def _run(job: Job) -> dict[str, Any]:
     import torch
 
-    from models.evaluation.ranking import metrics, rank_requests
+    from models.evaluation import metrics, rank_requests
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     parts = load_split(job.source, job.data, job.protocol)
@@ -175,7 +175,7 @@ class _TimeIsOver(Exception):
 def _fit_ncf(job: Job, parts: Split, *, mask_seen: bool, folder: Path) -> tuple[Recommender, FitReport, str]:
     import torch
 
-    from models.ncf.recommender import NCF
+    from models.ncf import NCF
 
     settings = NCFSettings(device=job.device)
     if job.max_epochs is not None:

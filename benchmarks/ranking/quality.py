@@ -72,10 +72,9 @@ def _run(job: tuple[str | None, list[str], str, str, int]) -> dict[str, Any]:
 
     from configs.loading import load_settings
     from configs.settings import RetrainSettings
-    from models.evaluation.protocol import split
-    from models.evaluation.ranking import metrics, per_request, rank_requests
+    from models.evaluation import metrics, per_request, rank_requests, split
     from models.loading import make_recommender
-    from tasks.ingest.sources import ingest
+    from tasks.ingest import ingest
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     settings = load_settings(RetrainSettings, config, [*overrides, f"evaluation.protocol={protocol}", f"seed={seed}"])
@@ -102,7 +101,7 @@ def _run(job: tuple[str | None, list[str], str, str, int]) -> dict[str, Any]:
 
 
 def _rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from models.evaluation.significance import paired_bootstrap
+    from models.evaluation import paired_bootstrap
 
     rows = []
     for protocol in dict.fromkeys(run["protocol"] for run in sorted(runs, key=lambda run: run["protocol"])):

@@ -16,7 +16,8 @@ import optuna
 from benchmarks.data import load_split
 from benchmarks.report import hardware, write_json
 from configs.settings import ProtocolId, SourceName, SS4RecSettings
-from configs.studies.search import DEFAULT_SPACE, Parameter, Pruning
+from configs.studies import Parameter, Pruning
+from configs.studies.search import DEFAULT_SPACE
 from models.search import TrialData, make_pruner, make_sampler, run_trial
 
 SEED = 90

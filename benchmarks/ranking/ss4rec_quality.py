@@ -23,10 +23,9 @@ from benchmarks.data import load_split, load_users, origin
 from benchmarks.report import hardware, write_json
 from configs.loading import load_settings
 from configs.settings import ProtocolId, RetrainSettings, SourceName
-from models.evaluation.protocol import Split
-from models.evaluation.ranking import metrics, rank_requests
-from models.ss4rec.recommender import SS4Rec
-from models.training.distributed import Replicas, joined_replicas
+from models.evaluation import Split, metrics, rank_requests
+from models.ss4rec import SS4Rec
+from models.training import Replicas, joined_replicas
 from models.users import TRAITS
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {

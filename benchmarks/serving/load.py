@@ -34,9 +34,9 @@ from benchmarks.serving.open_load import http_request, send_at_rate
 from benchmarks.serving.pauses import measure_pauses
 from benchmarks.serving.plain import KIND
 from benchmarks.serving.world import NAME, fill_redis, free_port, histories, publish_drawn, redis_server, running
-from configs.serving.server import ServingSettings, StateSettings
+from configs.serving import ServingSettings, StateSettings
 from infra.storage.local import LocalStore
-from serving.engine.served_model import ServedModel
+from serving.engine import ServedModel
 
 STEADY_RATE, STEADY_CONNECTIONS = 1000, 64
 RUNS = [

@@ -31,17 +31,13 @@ from safetensors.numpy import load_file, save_file
 
 from benchmarks.report import hardware, write_json
 from benchmarks.serving.world import NAME, free_port, histories, publish_drawn, redis_server, running
-from configs.serving.server import ServingSettings, StateSettings
-from infra.registry.promotion_log import champion, newest
-from infra.registry.promotions import promote
-from infra.registry.write import collect_lineage, seal, stage
+from configs.serving import ServingSettings, StateSettings
+from infra.registry import champion, collect_lineage, newest, promote, seal, stage
 from infra.storage.local import LocalStore
-from serving.engine.engine import Engine, Models
-from serving.engine.jobs import Answer, HistoryEvent, RecommendJob
-from serving.engine.served_model import ServedModel
-from serving.experiments.assignment import Assignment
-from serving.reranking.rules import Rules
-from serving.state.store import LocalStates
+from serving.engine import Answer, Engine, HistoryEvent, Models, RecommendJob, ServedModel
+from serving.experiments import Assignment
+from serving.reranking import Rules
+from serving.state import LocalStates
 
 __all__ = ["Found", "mixed_load"]
 

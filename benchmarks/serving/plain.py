@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from configs.loading import load_settings
-from configs.serving.server import ServingSettings
+from configs.serving import ServingSettings
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ def plain() -> Any:
     import numpy as np
 
     from models.recommender import Requests
-    from models.ss4rec.recommender import SS4Rec
+    from models.ss4rec import SS4Rec
 
     model = SS4Rec.load(Path(os.environ["RECSYS_PLAIN_FOLDER"]))
 
@@ -134,7 +134,7 @@ def main() -> None:
     """Start a server with the product's settings, given as --set key=value."""
     import uvicorn
 
-    from serving.api.app import SETTINGS
+    from serving.api import SETTINGS
     from serving.run import as_json
 
     settings = load_settings(ServingSettings, None, [given for given in sys.argv[2:] if given != "--set"])

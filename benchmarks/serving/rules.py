@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.report import hardware, write_json
-from configs.serving.rules import RuleFile
+from configs.serving import RuleFile
 from serving.catalogue import Catalogue
-from serving.reranking.rules import RankRequest, Rules
+from serving.reranking import RankRequest, Rules
 
 GENRES = tuple(f"genre {number}" for number in range(19))
 RULES: dict[str, Any] = {

@@ -24,16 +24,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from configs.serving.server import RedisSettings, ServingSettings, StateSettings
+from configs.serving import RedisSettings, ServingSettings, StateSettings
 from configs.settings import SS4RecSettings
-from infra.registry.promotions import champion, promote
-from infra.registry.write import collect_lineage, seal, stage
+from infra.registry import champion, collect_lineage, promote, seal, stage
 from infra.storage.local import LocalStore
 from models.recommender import IntArray, Requests, Sequences
-from models.ss4rec.recommender import SS4Rec
-from serving.engine.served_model import ServedModel
-from serving.state.store import UserState
-from serving.state.user_log import UserLog, append, entry, new_epoch
+from models.ss4rec import SS4Rec
+from serving.engine import ServedModel
+from serving.state import UserLog, UserState, entry
+from serving.state.user_log import append, new_epoch
 from tasks.evaluation.catalogue import write_catalogue
 from tasks.evaluation.load_check import SAMPLE_FILE, sample_requests
 

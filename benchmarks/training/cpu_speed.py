@@ -23,9 +23,9 @@ from benchmarks.report import hardware, write_json
 from benchmarks.training.stock import PrefixRows, StockSS4Rec
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
-from models.evaluation.protocol import Split
+from models.evaluation import Split
 from models.sequences import Vocabulary
-from models.ss4rec.recommender import SS4Rec
+from models.ss4rec import SS4Rec
 
 
 def main() -> None:

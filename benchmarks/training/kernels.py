@@ -18,8 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks.report import hardware, skip, write_json
-from models.ss4rec.kernels.scan import causal_convolution, selective_scan, time_scan
-from models.ss4rec.kernels.segments import Segments
+from models.ss4rec.kernels import Segments, causal_convolution, selective_scan, time_scan
 
 HALF, FULL = 2, 4  # bytes
 SHAPES = {

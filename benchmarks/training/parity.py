@@ -24,9 +24,8 @@ from torch import nn
 from benchmarks.report import hardware, skip, write_json
 from benchmarks.training.stock import MambaReference
 from configs.settings import SS4RecSettings
-from models.ss4rec.kernels.scan import Backend, resolve_backend, selective_scan, time_scan
-from models.ss4rec.kernels.segments import Segments
-from models.ss4rec.network import SS4RecNetwork
+from models.ss4rec import SS4RecNetwork
+from models.ss4rec.kernels import Backend, Segments, resolve_backend, selective_scan, time_scan
 from models.ss4rec.relation_aware import RelationAwareLayer
 from models.ss4rec.time_aware import TimeAwareLayer
 

@@ -21,8 +21,8 @@ from benchmarks.report import hardware, skip, write_json
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from models.recommender import OnEpoch
-from models.training.distributed import Placement, resolve_device
-from tasks.training.subprocess_training import run_apart
+from models.training import Placement, resolve_device
+from tasks.training import run_apart
 
 NETWORKS: dict[str, tuple[str, ...]] = {
     "best": (),
@@ -96,8 +96,8 @@ def train(settings: RetrainSettings, data: Path | None, seed: int, on_epoch: OnE
     """Train to the end and return the test metrics. Runs in each replica."""
     import torch
 
-    from models.evaluation.ranking import metrics, rank_requests
-    from models.ss4rec.recommender import SS4Rec
+    from models.evaluation import metrics, rank_requests
+    from models.ss4rec import SS4Rec
 
     parts = load_split("ml-1m", data, "loo-recbole")
     model = SS4Rec(settings.models.ss4rec)

@@ -22,7 +22,7 @@ from benchmarks.report import hardware, skip, write_json
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from models.recommender import Requests, Sequences
-from models.ss4rec.recommender import SS4Rec
+from models.ss4rec import SS4Rec
 
 SEED = 1
 CPU_INTERACTIONS = 1_000_000  # with more, an epoch would take hours

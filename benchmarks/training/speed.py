@@ -103,7 +103,7 @@ def render(result: dict[str, Any]) -> str:
 def _model(preset: str, changes: dict[str, Any], epochs: int) -> Any:
     from configs.loading import load_settings
     from configs.settings import RetrainSettings
-    from models.ss4rec.recommender import SS4Rec
+    from models.ss4rec import SS4Rec
 
     settings = load_settings(RetrainSettings, preset).models.ss4rec
     return SS4Rec(settings.model_copy(update={**changes, "max_epochs": epochs, "patience": epochs}))

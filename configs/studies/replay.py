@@ -9,9 +9,15 @@ from pydantic import Field, model_validator
 
 from configs.base import Settings
 from configs.loading import merged
-from configs.settings import PromotionSettings, ReportSettings, RetrainSettings, TrackingSettings
-from configs.settings.models import ModelSettings, SS4RecSettings
-from configs.settings.monitoring import MonitoringSettings
+from configs.settings import (
+    ModelSettings,
+    MonitoringSettings,
+    PromotionSettings,
+    ReportSettings,
+    RetrainSettings,
+    SS4RecSettings,
+    TrackingSettings,
+)
 
 __all__ = ["PolicySettings", "ReplaySettings", "ShiftSettings"]
 

@@ -11,7 +11,7 @@ import typer
 from flows.cli.options import Config, Json, Set, settings_of, table, write_json
 
 if TYPE_CHECKING:
-    from configs.serving.experiments import Experiment, ExperimentFile
+    from configs.serving import Experiment, ExperimentFile
 
 __all__ = ["app"]
 
@@ -56,7 +56,7 @@ def assign(
     """
     from dataclasses import asdict
 
-    from serving.experiments.assignment import Experiments as Assigner
+    from serving.experiments import Experiments as Assigner
 
     assigner, now = Assigner(_file(experiments)), _seconds(at)
     found = {user: assigner.assign(user, now) for user in users}
@@ -93,10 +93,17 @@ def report(
     Example: recsys experiment report longer-memory --experiments experiments.yaml --outcomes outcomes.csv
     """
     experiment = _named(_file(experiments), name, experiments)
-    from infra.storage.local import open_store
-    from serving.experiments.exposure_log import read_exposures, stored_exposures
-    from serving.experiments.page import arm_rows, check_rows, render_html, versus_rows
-    from serving.experiments.report import read_outcomes, report_experiment
+    from infra.storage import open_store
+    from serving.experiments import (
+        arm_rows,
+        check_rows,
+        read_exposures,
+        read_outcomes,
+        render_html,
+        report_experiment,
+        stored_exposures,
+        versus_rows,
+    )
 
     store = open_store(settings_of(config, set_).store)
     logged = stored_exposures(store) if exposures is None else read_exposures(exposures)
@@ -119,7 +126,7 @@ def report(
 
 def _file(path: Path) -> ExperimentFile:
     from configs.loading import load_settings
-    from configs.serving.experiments import ExperimentFile
+    from configs.serving import ExperimentFile
 
     return load_settings(ExperimentFile, str(path))
 

@@ -9,7 +9,7 @@ import typer
 from flows.cli.options import Json, table, write_json
 
 if TYPE_CHECKING:
-    from infra.runpod.account import Rented
+    from infra.runpod import Rented
 
 __all__ = ["app"]
 
@@ -26,7 +26,7 @@ def ls(json_file: Json = None) -> None:
     """
     import asyncio
 
-    from infra.runpod.account import rented
+    from infra.runpod import rented
 
     rows = asyncio.run(rented())
     write_json(json_file, [row.to_dict() for row in rows])
@@ -44,7 +44,7 @@ def reap(json_file: Json = None) -> None:
     """
     import asyncio
 
-    from infra.runpod.account import sweep
+    from infra.runpod import sweep
 
     typer.echo("Checking the pods three times, because a single check can be wrong ...", err=True)
     ended = asyncio.run(sweep())

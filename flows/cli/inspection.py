@@ -26,12 +26,9 @@ def _model_of(command: str) -> type[BaseModel]:
     """Return the settings model of a command. Raises SettingsError."""
     from configs.environment import EnvironmentSettings
     from configs.errors import SettingsError
-    from configs.serving.demo import DemoSettings
-    from configs.serving.server import ServingSettings
+    from configs.serving import DemoSettings, ServingSettings
     from configs.settings import RetrainSettings
-    from configs.studies.comparison import CompareSettings
-    from configs.studies.replay import ReplaySettings
-    from configs.studies.search import SearchSettings
+    from configs.studies import CompareSettings, ReplaySettings, SearchSettings
 
     models = (
         RetrainSettings,
@@ -88,7 +85,7 @@ def doctor(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     """
     from dataclasses import asdict
 
-    from configs.serving.server import ServingSettings
+    from configs.serving import ServingSettings
     from infra.doctor import examine
 
     settings = settings_of(config, set_)

@@ -20,11 +20,11 @@ from flows.cli.options import Config, Dataset, Json, Set, plain, settings_of, ta
 if TYPE_CHECKING:
     from flows.retrain import RetrainSummary
     from flows.search import SearchSummary
-    from infra.registry.promotions import Promotion
-    from tasks.comparison.results import Comparison
-    from tasks.evaluation.evaluate import Evaluation
-    from tasks.monitoring.drift import DriftResult
-    from tasks.replay.results import Replay
+    from infra.registry import Promotion
+    from tasks.comparison import Comparison
+    from tasks.evaluation import Evaluation
+    from tasks.monitoring import DriftResult
+    from tasks.replay import Replay
 
 # Flows import torch, Prefect and pandas. Each command imports its flow when it runs, so that --help is instant.
 
@@ -86,8 +86,8 @@ def etl(
     from dataclasses import asdict
 
     from flows.etl import etl as flow
-    from infra.storage.local import open_store
-    from tasks.datasets.commit_log import LandingLog
+    from infra.storage import open_store
+    from tasks.datasets import LandingLog
 
     log = LandingLog(open_store(settings.store), settings.data.dataset_name)
     head = log.head() if settings.data.landing else None
@@ -140,7 +140,7 @@ def search(dataset: Dataset = None, config: Config = None, set_: Set = None, jso
 
     Example: recsys search --set search.trials=60 --set search.workers=2
     """
-    from configs.studies.search import SearchSettings
+    from configs.studies import SearchSettings
 
     settings = settings_of(config, set_, SearchSettings)
     from flows.search import search as flow
@@ -156,11 +156,11 @@ def compare(config: Config = None, set_: Set = None, json_file: Json = None) -> 
 
     Example: recsys compare -c compare --set max_parallel=2
     """
-    from configs.studies.comparison import CompareSettings
+    from configs.studies import CompareSettings
 
     settings = settings_of(config, set_, CompareSettings)
     from flows.compare import compare as flow
-    from tasks.comparison.results import IncompleteComparisonError
+    from tasks.comparison import IncompleteComparisonError
 
     try:
         comparison = flow(settings)
@@ -178,7 +178,7 @@ def replay(config: Config = None, set_: Set = None, json_file: Json = None) -> N
 
     Example: recsys replay --set slices=month --set base_slices=2
     """
-    from configs.studies.replay import ReplaySettings
+    from configs.studies import ReplaySettings
 
     settings = settings_of(config, set_, ReplaySettings)
     from flows.replay import replay as flow
@@ -221,8 +221,8 @@ def rollback(
     """
     settings = settings_of(config, set_)
     # Call the task's plain function instead of the flow: it takes a tenth of the time, and works when Prefect does not.
-    from infra.storage.local import open_store
-    from tasks.gate.rollback import roll_back
+    from infra.storage import open_store
+    from tasks.gate import roll_back
 
     _announce(roll_back(open_store(settings.store), settings.model_name, to, reason, settings.promotion), json_file)
 
@@ -233,10 +233,10 @@ def demo(config: Config = None, set_: Set = None) -> None:
 
     Example: recsys demo --set api_url=http://127.0.0.1:8000
     """
-    from configs.serving.demo import DemoSettings
+    from configs.serving import DemoSettings
 
     settings = settings_of(config, set_, DemoSettings)
-    from serving.demo.launch import run
+    from serving.demo import run
 
     typer.echo(f"The demo is at http://{settings.host}:{settings.port} until you stop it.")
     run(settings)
@@ -278,7 +278,7 @@ def _announce(entry: Promotion, json_file: Path | None) -> None:
 
 
 def _print_drift(result: DriftResult) -> None:
-    from tasks.monitoring.page import check_rows, live_rows
+    from tasks.monitoring import check_rows, live_rows
 
     shown = ["check", "effect", "matters above", "chance reaches", "p, Holm", "verdict", "in words"]
     table(shown, [[row[name] for name in shown] for row in check_rows(result)])
@@ -289,7 +289,7 @@ def _print_drift(result: DriftResult) -> None:
 
 
 def _print_comparison(comparison: Comparison) -> None:
-    from tasks.comparison.report import headline, result_rows
+    from tasks.comparison import headline, result_rows
 
     typer.echo(f"\n{comparison.requests} test requests of {comparison.dataset}, full ranking under {comparison.protocol}:")
     rows = result_rows(comparison)
@@ -316,7 +316,7 @@ def _print_comparison(comparison: Comparison) -> None:
 
 
 def _print_replay(found: Replay) -> None:
-    from tasks.replay.report import difference_rows, headline, policy_rows
+    from tasks.replay import difference_rows, headline, policy_rows
 
     for rows in (policy_rows(found), difference_rows(found)):
         if rows:
@@ -351,7 +351,7 @@ def _print_summary(summary: RetrainSummary) -> None:
 
 
 def _print_value(evaluation: Evaluation) -> None:
-    from tasks.evaluation.figures import value_rows
+    from tasks.evaluation import value_rows
 
     rows = value_rows(evaluation.value, "ss4rec")
     typer.echo("Expected value, with 95 % intervals. It affects no decision and is based on these assumptions:")
@@ -397,4 +397,3 @@ def _print_search(summary: SearchSummary) -> None:
         f"verdict: {decision.outcome}. version {summary.challenge.version.version}, "
         f"champion {summary.challenge.champion or 'none'}"
     )
-

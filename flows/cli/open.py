@@ -19,7 +19,7 @@ from flows.cli.options import Config, Set, settings_of
 
 if TYPE_CHECKING:
     from configs.settings import StoreSettings
-    from infra.storage.local import Store
+    from infra.storage import Store
 
 __all__ = ["app"]
 
@@ -62,7 +62,7 @@ def _place(address: str, given: StoreSettings) -> tuple[Store, str]:
     Raises:
         SettingsError: The text is not an address of an object in a store.
     """
-    from infra.storage.local import open_store
+    from infra.storage import open_store
 
     if address.startswith("s3://"):
         bucket, _, key = address.removeprefix("s3://").partition("/")

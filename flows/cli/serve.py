@@ -27,7 +27,7 @@ def serve(
 
     Example: recsys serve --workers 2 --redis redis://127.0.0.1:6379/0
     """
-    from configs.serving.server import ServingSettings
+    from configs.serving import ServingSettings
 
     short = {"workers": workers, "port": port, "redis.url": redis}
     given = [f"{key}={value}" for key, value in short.items() if value is not None]

@@ -33,7 +33,7 @@ def setup(
     settings = settings_of(config, set_, EnvironmentSettings)
     from dataclasses import asdict
 
-    from infra.prefect_server.setup import set_up
+    from infra.prefect_server import set_up
 
     changes = set_up(settings, take_over=take_over)
     write_json(json_file, [asdict(change) for change in changes])

@@ -9,8 +9,8 @@ import typer
 from flows.cli.options import Config, Json, Set, plain, settings_of, table, write_json
 
 if TYPE_CHECKING:
-    from infra.storage.local import Store
-    from tasks.datasets.commit_log import LogEntry
+    from infra.storage import Store
+    from tasks.datasets import LogEntry
 
 __all__ = ["app", "show_accounts"]
 
@@ -28,9 +28,8 @@ def models(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
-    from infra.registry.promotions import history
-    from infra.registry.write import list_versions
-    from infra.storage.local import open_store
+    from infra.registry import history, list_versions
+    from infra.storage import open_store
 
     store = open_store(settings.store)
     damaged: dict[str, str] = {}
@@ -72,9 +71,8 @@ def show(
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
-    from infra.registry.promotions import history
-    from infra.registry.write import list_decisions, model_ref, read_decision, read_manifest
-    from infra.storage.local import open_store
+    from infra.registry import history, list_decisions, model_ref, read_decision, read_manifest
+    from infra.storage import open_store
 
     store = open_store(settings.store)
     name = settings.model_name
@@ -124,8 +122,8 @@ def landing(
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
-    from infra.storage.local import open_store
-    from tasks.datasets.commit_log import LandingLog
+    from infra.storage import open_store
+    from tasks.datasets import LandingLog
 
     entries = LandingLog(open_store(settings.store), settings.data.dataset_name).entries()[-last:]
     write_json(json_file, [{key: value for key, value in asdict(entry).items() if key != "manifest"} for entry in entries])
@@ -162,8 +160,8 @@ def list_versions(context: typer.Context, config: Config = None, set_: Set = Non
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
-    from infra.storage.local import open_store
-    from tasks.datasets.versions import list_datasets
+    from infra.storage import open_store
+    from tasks.datasets import list_datasets
 
     refs = list_datasets(open_store(settings.store))
     write_json(json_file, [asdict(ref) for ref in refs])
@@ -189,13 +187,13 @@ def prune(
     Example: recsys datasets prune --keep 5 --yes
     """
     settings = settings_of(config, set_)
-    from infra.storage.local import open_store
-    from tasks.datasets import retention
+    from infra.storage import open_store
+    from tasks.datasets import plan_prune, prune_versions
 
     store = open_store(settings.store)
-    plan = retention.plan_prune(store, keep or settings.landing.keep_versions)
+    plan = plan_prune(store, keep or settings.landing.keep_versions)
     if yes:
-        retention.prune(store, plan)
+        prune_versions(store, plan)
     write_json(json_file, {**plan.to_dict(), "deleted": yes})
     done = "deleted" if yes else "would be deleted"
     rows = [[version, "stays", why] for version, why in plan.kept.items()]
@@ -217,9 +215,9 @@ def audit(
     Example: recsys audit champion --retrain
     """
     settings = settings_of(config, set_)
-    from infra.registry.write import model_ref
-    from infra.storage.local import open_store
-    from tasks.evaluation.protocol_audit import audit_version
+    from infra.registry import model_ref
+    from infra.storage import open_store
+    from tasks.evaluation import audit_version
 
     store = open_store(settings.store)
     ref = model_ref(store, settings.model_name, _named(store, settings.model_name, version))
@@ -279,7 +277,7 @@ def _named(store: Store, name: str, version: str) -> str:
         ChampionMissingError: `champion` was given, but nothing has been promoted yet.
     """
     from configs.errors import ChampionMissingError
-    from infra.registry.promotions import champion
+    from infra.registry import champion
 
     if version != "champion":
         return version

@@ -166,7 +166,7 @@ def _blocks(client: SyncPrefectClient, secrets: Mapping[str, str]) -> list[Chang
     if url := _secret(secrets, "DISCORD_WEBHOOK_URL"):
         changes.append(_discord(url))
     if key := _secret(secrets, "RUNPOD_API_KEY"):
-        from infra.runpod.block import RunPodCredentials
+        from infra.runpod import RunPodCredentials
 
         changes.append(_block(RUNPOD, RunPodCredentials, {"api_key": key}))
     if text := _secret(secrets, "AWS_TRAINER_CREDENTIALS"):

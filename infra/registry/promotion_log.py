@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from configs.errors import NotFoundError, VersionCorruptError
 from infra.registry.versions import MOST_JSON, ModelRef, model_ref, read_json
-from infra.storage.local import Store
+from infra.storage import Store
 
 __all__ = ["Promotion", "PromotionKind", "champion", "entry_key", "history", "newest", "read_entry", "refuse_edited"]
 

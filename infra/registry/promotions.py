@@ -23,7 +23,7 @@ from configs.errors import (
 )
 from infra.registry.promotion_log import Promotion, PromotionKind, champion, entry_key, history, read_entry, refuse_edited
 from infra.registry.versions import ModelRef, model_ref, read_manifest, verify_files
-from infra.storage.local import Store
+from infra.storage import Store
 
 __all__ = ["Promotion", "champion", "history", "promote", "rollback"]
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from configs.errors import NotFoundError, VersionCorruptError
-from infra.storage.local import Store
+from infra.storage import Store
 
 __all__ = [
     "DECISION",

@@ -39,7 +39,7 @@ from infra.registry.versions import (
     sha256_of,
     verify_files,
 )
-from infra.storage.local import Store
+from infra.storage import Store
 
 __all__ = [
     "PAGE",

@@ -2,3 +2,7 @@
 
 Only `account`, `worker`, `job`, `block` and `prefect_runs` import Prefect.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

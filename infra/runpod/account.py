@@ -17,8 +17,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterType
 
 from configs.runpod import RunPodSettings
-from infra.runpod.api.client import RunPodClient
-from infra.runpod.api.pods import Pod
+from infra.runpod.api import Pod, RunPodClient
 from infra.runpod.block import api_key
 from infra.runpod.cost import PodCost
 from infra.runpod.order import Marks, marks_of

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from infra.runpod.api.pods import Pod
+from infra.runpod.api import Pod
 
 __all__ = ["PodCost"]
 

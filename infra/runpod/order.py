@@ -14,7 +14,7 @@ from uuid import UUID
 
 from configs.errors import RecsysError
 from configs.redaction import shown_address
-from infra.runpod.api.pods import Pod
+from infra.runpod.api import Pod
 
 __all__ = ["MARKS", "Marks", "Order", "OrderError", "marks_of", "server_mark"]
 

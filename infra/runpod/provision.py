@@ -17,16 +17,17 @@ from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from configs.runpod import RunPodSettings
-from infra.runpod.api.client import RunPodClient
-from infra.runpod.api.errors import (
+from infra.runpod.api import (
     AmbiguousError,
     CandidateForbiddenError,
     CandidateRefusedError,
+    GpuType,
+    Pod,
     RequestRefusedError,
+    RunPodClient,
     RunPodError,
     UnavailableError,
 )
-from infra.runpod.api.pods import GpuType, Pod
 from infra.runpod.order import Order, OrderError
 
 __all__ = ["Candidate", "NoPodError", "PodLookup", "Provisioner", "WithdrawnError", "candidates"]

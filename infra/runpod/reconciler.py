@@ -17,9 +17,7 @@ from uuid import UUID
 
 from configs.redaction import masked, secrets_of
 from configs.runpod import RunPodSettings
-from infra.runpod.api.client import RunPodClient
-from infra.runpod.api.errors import RunPodError
-from infra.runpod.api.pods import Pod
+from infra.runpod.api import Pod, RunPodClient, RunPodError
 from infra.runpod.cost import PodCost
 from infra.runpod.order import Marks, marks_of, server_mark
 from infra.runpod.runs import Runs, RunsUnavailableError, RunView

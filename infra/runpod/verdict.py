@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from configs.runpod import RunPodSettings
-from infra.runpod.api.pods import ENDED, Pod
+from infra.runpod.api import ENDED, Pod
 from infra.runpod.order import Marks
 from infra.runpod.runs import RunView
 

@@ -14,7 +14,7 @@ from prefect.types._datetime import now
 from prefect.workers.base import BaseWorker, BaseWorkerResult
 
 from configs.runpod import RunPodSettings
-from infra.runpod.api.client import RunPodClient
+from infra.runpod.api import RunPodClient
 from infra.runpod.block import RunPodCredentials, api_key
 from infra.runpod.job import RunPodJobConfiguration, RunPodVariables
 from infra.runpod.prefect_runs import PrefectRuns

@@ -32,7 +32,7 @@ from configs.errors import (
 )
 from configs.redaction import masked, secrets_of, shown_address
 from configs.settings import StoreSettings
-from infra.storage.local import TEMPORARY, Store, arriving, check_key, source_of, too_large
+from infra.storage.base import TEMPORARY, Store, arriving, check_key, source_of, too_large
 from infra.storage.s3_multipart import Upload
 
 __all__ = ["S3Store"]

@@ -1,1 +1,5 @@
 """The evaluation protocol, full ranking, metrics, and their statistics."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

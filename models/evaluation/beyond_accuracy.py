@@ -22,7 +22,7 @@ from models.evaluation.ranking import FloatArray, Ranking, columns_of, head_item
 from models.evaluation.significance import confidence_intervals
 from models.recommender import IntArray, Requests, Sequences
 
-__all__ = ["Genres", "beyond_accuracy", "beyond_accuracy_intervals", "genres_of", "per_list", "per_list_intervals"]
+__all__ = ["Genres", "genres_of", "list_metric_intervals", "list_metrics", "per_list", "per_list_intervals"]
 
 NO_GENRE = ("", "unknown")  # ml-100k's flag for a film without any information
 SMOOTHING = 0.01  # Steck's alpha
@@ -57,7 +57,7 @@ def genres_of(items: pd.DataFrame) -> Genres | None:
     return Genres(table["movie_id"].to_numpy(np.int64), names, flags.to_numpy(bool))
 
 
-def beyond_accuracy(
+def list_metrics(
     ranking: Ranking, train: Sequences, histories: Requests | None = None, genres: Genres | None = None
 ) -> dict[str, float]:
     """Compute all beyond-accuracy metrics of a ranking.
@@ -69,10 +69,10 @@ def beyond_accuracy(
     return _overall(ranking, per_list(ranking, train, histories, genres))
 
 
-def beyond_accuracy_intervals(
+def list_metric_intervals(
     ranking: Ranking, train: Sequences, histories: Requests, genres: Genres | None, *, resamples: int, seed: int
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Return `beyond_accuracy` and the 95 % bootstrap intervals of its means over lists."""
+    """Return `list_metrics` and the 95 % bootstrap intervals of its means over lists."""
     lists = per_list(ranking, train, histories, genres)
     return _overall(ranking, lists), per_list_intervals(lists, resamples=resamples, seed=seed)
 

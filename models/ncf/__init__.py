@@ -1,1 +1,5 @@
 """NCF (He et al. 2017), the baseline."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -20,12 +20,12 @@ from safetensors.torch import load_file, save_file
 
 from configs.errors import TrainingError
 from configs.settings import NCFSettings
-from models.evaluation.ranking import metrics, rank_requests
+from models.evaluation import metrics, rank_requests
 from models.ncf.inference import hidden_layers
 from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 from models.sequences import Vocabulary
-from models.training.loop import EagerEpochs, Schedule
-from models.training.loop import train as run_training
+from models.training import EagerEpochs, Schedule
+from models.training import train as run_training
 
 __all__ = ["NCF"]
 
@@ -60,7 +60,7 @@ class NCF(Recommender):
         checkpoint_dir: Path | None = None,
         on_epoch: OnEpoch | None = None,
     ) -> FitReport:
-        from models.recbole_bridge.ncf import neumf
+        from models.recbole_bridge import neumf
 
         settings = self._settings
         self.catalogue, self._items, self._users = catalogue, Vocabulary(catalogue), Vocabulary(train.user_ids)

@@ -27,9 +27,7 @@ from configs.settings import SS4RecSettings
 from models.recbole_bridge.ncf import ITEM, USER, _prepare, recbole_config
 from models.recommender import EpochReport, FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 from models.sequences import Vocabulary, histories
-from models.ss4rec.kernels.loss import catalogue_cross_entropy, gbce, sampled_softmax
-from models.ss4rec.kernels.scan import resolve_backend
-from models.ss4rec.kernels.segments import Segments
+from models.ss4rec.kernels import Segments, catalogue_cross_entropy, gbce, resolve_backend, sampled_softmax
 
 _prepare()
 
@@ -61,7 +59,7 @@ class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
     input_type = InputType.POINTWISE
 
     def __init__(self, config: Any, dataset: Any) -> None:
-        from models.ss4rec.network import SS4RecNetwork  # needs s5, which RecBole's own models do not
+        from models.ss4rec import SS4RecNetwork  # needs s5, which RecBole's own models do not
 
         super().__init__(config, dataset)
         given = {name: config[name] for name in SS4RecSettings.model_fields if config[name] is not None}

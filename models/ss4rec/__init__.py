@@ -4,3 +4,7 @@ Each block runs a time-aware state space layer (S5, discretised with the real in
 `scan` has the recurrence that both layers share. `time_aware` and `relation_aware` are the layers, `network` stacks them, and
 `recommender` makes the network a `Recommender`.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,8 +13,8 @@ import torch
 
 from models.recommender import IntArray, Sequences
 from models.sequences import Vocabulary, plan_batches, training_windows
-from models.ss4rec.kernels.segments import Segments
-from models.training.distributed import Replicas
+from models.ss4rec.kernels import Segments
+from models.training import Replicas
 
 __all__ = ["Batch", "TrainingBatches"]
 

@@ -7,10 +7,9 @@ import torch
 
 from models.recommender import IntArray, Requests
 from models.sequences import Vocabulary, histories
-from models.ss4rec.kernels.scan import Backend
-from models.ss4rec.kernels.segments import Segments
+from models.ss4rec.kernels import Backend, Segments
 from models.ss4rec.network import SS4RecNetwork
-from models.training.distributed import Replicas
+from models.training import Replicas
 
 __all__ = ["HoldoutRanking", "last_hidden"]
 

@@ -10,8 +10,7 @@ from torch import nn
 
 from configs.settings import SS4RecSettings
 from models.ss4rec.dropout import ByteDropout
-from models.ss4rec.kernels.scan import Backend
-from models.ss4rec.kernels.segments import Segments
+from models.ss4rec.kernels import Backend, Segments
 from models.ss4rec.relation_aware import RelationAwareLayer, RelationState
 from models.ss4rec.time_aware import TimeAwareLayer
 

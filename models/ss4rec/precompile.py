@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from configs.settings import SS4RecSettings
-from models.ss4rec.kernels.segments import Segments
+from models.ss4rec.kernels import Segments
 
 __all__ = ["precompile"]
 
@@ -62,20 +62,20 @@ def _segments(device: torch.device) -> Segments:
 
 @torch.no_grad()
 def _time(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
-    from models.ss4rec.kernels.scan_cuda import _TimeScan
+    from models.ss4rec.kernels import TimeScan
 
     states = settings.time_state
     drive = torch.zeros(TOKENS, 2 * states, dtype=dtype, device=device)
     intervals, start = torch.zeros(TOKENS, device=device), torch.zeros(2, 2 * states, device=device)
     rate, steps = -torch.ones(2, states, device=device), torch.zeros(states, device=device)
     context: Any = _Context((True, settings.interval == "learned", True, True, True, False, False))
-    h, final = _TimeScan.forward(context, drive, intervals, rate[0], rate[1].clone(), steps, start, _segments(device))
-    _TimeScan.backward(context, torch.zeros_like(h), torch.zeros_like(final))
+    h, final = TimeScan.forward(context, drive, intervals, rate[0], rate[1].clone(), steps, start, _segments(device))
+    TimeScan.backward(context, torch.zeros_like(h), torch.zeros_like(final))
 
 
 @torch.no_grad()
 def _selective(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
-    from models.ss4rec.kernels.scan_cuda import _SelectiveScan
+    from models.ss4rec.kernels import SelectiveScan
     from models.ss4rec.relation_aware import RelationAwareLayer
 
     inner, states = settings.expand * settings.width, settings.relation_state
@@ -88,27 +88,27 @@ def _selective(settings: SS4RecSettings, dtype: torch.dtype, device: torch.devic
     start = torch.zeros(2, inner, states, device=device)
     for training in (True, False):
         context: Any = _Context((True,) * 10)
-        y, final = _SelectiveScan.forward(
+        y, final = SelectiveScan.forward(
             context, u, u.clone(), gate, a_log, b, c, channel, channel.clone(), start, _segments(device), training
         )
         if training:
-            _SelectiveScan.backward(context, torch.zeros_like(y), torch.zeros_like(final))
+            SelectiveScan.backward(context, torch.zeros_like(y), torch.zeros_like(final))
 
 
 @torch.no_grad()
 def _convolution(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
-    from models.ss4rec.kernels.scan_cuda import _Convolution
+    from models.ss4rec.kernels import Convolution
 
     inner = settings.expand * settings.width
     x = torch.zeros(TOKENS, 2 * inner, dtype=dtype, device=device).chunk(2, dim=1)[0]
     weight, bias = torch.zeros(inner, settings.conv_width, device=device), torch.zeros(inner, device=device)
     context: Any = _Context((True,) * 4)
-    y = _Convolution.forward(context, x, weight, bias, _segments(device))
-    _Convolution.backward(context, torch.zeros_like(y))
+    y = Convolution.forward(context, x, weight, bias, _segments(device))
+    Convolution.backward(context, torch.zeros_like(y))
 
 
 def _loss(settings: SS4RecSettings, dtype: torch.dtype, device: torch.device) -> None:
-    from models.ss4rec.kernels.loss import catalogue_cross_entropy
+    from models.ss4rec.kernels import catalogue_cross_entropy
 
     if settings.loss == "cross_entropy":
         hidden = torch.zeros(TOKENS, settings.width, dtype=dtype, device=device)

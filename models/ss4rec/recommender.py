@@ -19,19 +19,15 @@ from safetensors.torch import load_file, save_file
 
 from configs.errors import TrainingError
 from configs.settings import SS4RecSettings
-from models.evaluation.ranking import MISS, metrics
+from models.evaluation import MISS, metrics
 from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 from models.sequences import Vocabulary, histories
 from models.ss4rec.batches import Batch, TrainingBatches
 from models.ss4rec.holdout import HoldoutRanking, last_hidden
-from models.ss4rec.kernels.loss import catalogue_cross_entropy, gbce, sampled_softmax
-from models.ss4rec.kernels.scan import resolve_backend
+from models.ss4rec.kernels import catalogue_cross_entropy, gbce, resolve_backend, sampled_softmax
 from models.ss4rec.network import SS4RecNetwork
-from models.training.adamw import AdamW
-from models.training.cuda_graph import GraphedEpochs
-from models.training.distributed import Replicas, resolve_device
-from models.training.loop import EagerEpochs, Epochs, Schedule, name_first_nonfinite
-from models.training.loop import train as run_training
+from models.training import AdamW, EagerEpochs, Epochs, GraphedEpochs, Replicas, Schedule, name_first_nonfinite, resolve_device
+from models.training import train as run_training
 from models.users import UserTraits
 
 __all__ = ["SS4Rec"]

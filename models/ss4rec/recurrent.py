@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from configs.errors import VersionCorruptError
-from configs.settings.models import SS4RecSettings
-from models.ss4rec.kernels.step import Floats, Weights, advance, products
+from configs.settings import SS4RecSettings
+from models.ss4rec.kernels import Floats, Weights, advance, products
 
 __all__ = ["RecurrentSS4Rec"]
 

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.ss4rec.kernels.scan import Backend, causal_convolution, selective_scan
-from models.ss4rec.kernels.segments import Segments
+from models.ss4rec.kernels import Backend, Segments, causal_convolution, selective_scan
 
 __all__ = ["RelationAwareLayer", "RelationState"]
 

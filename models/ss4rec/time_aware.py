@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from s5 import S5
 from torch import nn
 
-from models.ss4rec.kernels.scan import Backend, time_scan
-from models.ss4rec.kernels.segments import Segments
+from models.ss4rec.kernels import Backend, Segments, time_scan
 
 __all__ = ["TimeAwareLayer"]
 

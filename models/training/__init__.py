@@ -1,1 +1,5 @@
 """The training loop that all models share: optimizer, early stopping, checkpoints, several GPUs, CUDA graphs."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,5 @@
 """The HTTP API: routes, schemas, problem responses, and the middleware around them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

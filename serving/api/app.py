@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from configs.errors import RequestRefusedError
-from configs.serving.server import LimitSettings, ServingSettings
+from configs.serving import LimitSettings, ServingSettings
 from serving.api.middleware import Gateway, RequestLog
 from serving.api.problems import HANDLERS, problem
 from serving.api.schemas import (
@@ -33,9 +33,8 @@ from serving.api.schemas import (
     SimilarResponse,
     UserEventsResponse,
 )
-from serving.engine.jobs import EventJob, HistoryEvent, NewEvent, RecommendJob
-from serving.engine.served_model import ServedModel
-from serving.state.user_log import key_of
+from serving.engine import EventJob, HistoryEvent, NewEvent, RecommendJob, ServedModel
+from serving.state import key_of
 from serving.worker import Service, now
 
 __all__ = ["SETTINGS", "create_app", "from_environment"]

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from starlette.exceptions import HTTPException
 
-from configs.serving.server import LimitSettings
+from configs.serving import LimitSettings
 from serving.api.problems import problem
 from serving.metrics import Metrics
 

@@ -1,1 +1,5 @@
 """A web demo: what is recommended and why, what the pipeline decided, and what experiments have shown."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

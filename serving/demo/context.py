@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from configs.serving.demo import DemoSettings
-from infra.registry.promotion_log import Promotion
-from infra.registry.versions import ModelRef
-from infra.storage.local import open_store
+from configs.serving import DemoSettings
+from infra.registry import ModelRef, Promotion
+from infra.storage import open_store
 from serving.demo.explained import LoadedVersion
 from serving.demo.look import short
 from serving.demo.store_view import Histories, StoreView
-from serving.reranking.rules import Rules
+from serving.reranking import Rules
 
 __all__ = ["SETTINGS", "Context", "context_of"]
 

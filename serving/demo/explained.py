@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
 
-from infra.registry.versions import ModelRef, fetch_version, read_manifest
-from infra.storage.local import Store
+from infra.registry import ModelRef, fetch_version, read_manifest
+from infra.storage import Store
 from models.loading import load_recommender
 from models.recommender import Recommender, Requests
 from serving.catalogue import Catalogue
-from serving.engine.cold_start import ColdStart
-from serving.reranking.diversity import cosine_similarity, jaccard_similarity
-from serving.reranking.rules import RankRequest, Rules
+from serving.engine import ColdStart
+from serving.reranking import RankRequest, Rules, cosine_similarity, jaccard_similarity
 
 __all__ = ["Explained", "LoadedVersion", "Reason", "as_said"]
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from configs.errors import SettingsError
-from configs.serving.demo import DemoSettings
+from configs.serving import DemoSettings
 
 __all__ = ["command", "environment", "run"]
 

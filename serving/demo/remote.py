@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from configs.errors import RecsysError
-from configs.serving.demo import DemoSettings
+from configs.serving import DemoSettings
 
 __all__ = ["Answer", "ServerError", "ServerLink"]
 

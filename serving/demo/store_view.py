@@ -14,9 +14,8 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from configs.errors import NotFoundError, VersionCorruptError
-from infra.registry.promotion_log import Promotion, history
-from infra.registry.versions import ModelRef, differing, list_versions, read_json, read_manifest
-from infra.storage.local import Store
+from infra.registry import ModelRef, Promotion, differing, history, list_versions, read_json, read_manifest
+from infra.storage import Store
 
 __all__ = ["DriftRecord", "Histories", "StoreView"]
 

@@ -18,8 +18,7 @@ import numpy.typing as npt
 
 from configs.errors import RequestRefusedError
 from serving.catalogue import Catalogue
-from serving.reranking.diversity import jaccard_similarity
-from serving.reranking.top_k import best
+from serving.reranking import best, jaccard_similarity
 
 __all__ = ["ColdScores", "ColdStart", "RecentPopularity"]
 

@@ -16,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import ModelMissingError, RecsysError, RequestRefusedError
-from configs.serving.server import BatchSettings
+from configs.serving import BatchSettings
 from serving.engine.cold_start import ColdStart, RecentPopularity
 from serving.engine.jobs import Advanced, Answer, EventJob, NewEvent, Reason, Recommended, RecommendJob, Source
 from serving.engine.served_model import Plan, ServedModel
-from serving.reranking.rules import Ranking, RankRequest, Rules
-from serving.state.store import StateStore, UserState
-from serving.state.user_log import Outcome, UserLog, entry
+from serving.reranking import Ranking, RankRequest, Rules
+from serving.state import Outcome, StateStore, UserLog, UserState, entry
 
 __all__ = ["CHAMPION", "Engine", "Job", "Models"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from serving.experiments.assignment import Assignment
-from serving.state.user_log import Outcome
+from serving.experiments import Assignment
+from serving.state import Outcome
 
 __all__ = ["Advanced", "Answer", "EventJob", "HistoryEvent", "NewEvent", "Reason", "RecommendJob", "Recommended", "Source"]
 

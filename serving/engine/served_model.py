@@ -19,11 +19,10 @@ import numpy.typing as npt
 
 from configs.errors import VersionCorruptError
 from models.inference import InferenceModel, load_inference_model
-from models.ss4rec.kernels.step import Floats
+from models.ss4rec.kernels import Floats
 from models.version_files import SAMPLE_FILE
 from serving.catalogue import Catalogue, Film
-from serving.state.store import UserState
-from serving.state.user_log import UserLog
+from serving.state import UserLog, UserState
 
 __all__ = ["Plan", "ServedModel", "window"]
 
@@ -141,7 +140,7 @@ class ServedModel:
 
     def similar(self, index: int, k: int) -> tuple[IntArray, Floats]:
         """Return the k items with the most similar vectors, and their cosines. The item itself is excluded."""
-        from serving.reranking.top_k import best
+        from serving.reranking import best
 
         likeness = self.directions @ self.directions[index]
         likeness[index] = -np.inf

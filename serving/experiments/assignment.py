@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from configs.serving.experiments import CHAMPION, Experiment, ExperimentFile
+from configs.serving import CHAMPION, Experiment, ExperimentFile
 from serving.watched_file import WatchedFile
 
 __all__ = ["Assignment", "Experiments", "place_of"]

@@ -25,8 +25,8 @@ from typing import Any, BinaryIO
 from pydantic import TypeAdapter, ValidationError
 
 from configs.errors import AlreadyExistsError, SourceError, StoreError
-from configs.serving.experiments import ExposureSettings
-from infra.storage.local import Store
+from configs.serving import ExposureSettings
+from infra.storage import Store
 
 __all__ = ["Exposure", "ExposureLog", "read_exposures", "stored_exposures"]
 

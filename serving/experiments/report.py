@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from configs.errors import SourceError
-from configs.serving.experiments import AnalysisSettings, Experiment
-from models.evaluation.sequential import Comparison, compare_arms
-from models.evaluation.sequential import Path as Course
+from configs.serving import AnalysisSettings, Experiment
+from models.evaluation import Comparison, compare_arms
+from models.evaluation import Path as Course
 from serving.experiments.exposure_log import Exposure
 from serving.experiments.validity import Check, checks_of, crossed_users
 

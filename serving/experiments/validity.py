@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.period import Period
-from configs.serving.experiments import Experiment, ExperimentFile
-from models.evaluation.sequential import ratio_mismatch
+from configs.serving import Experiment, ExperimentFile
+from models.evaluation import ratio_mismatch
 from serving.experiments.assignment import Experiments, place_of
 
 __all__ = ["Check", "checks_of", "crossed_users"]

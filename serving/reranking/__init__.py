@@ -1,1 +1,5 @@
 """From scores to the list that is shown: business rules, diversity, and the choice of the top items."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

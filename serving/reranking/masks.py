@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from configs.serving.rules import Audience, Boost, Exclude, Pin, RuleFile, Selection
+from configs.serving import Audience, Boost, Exclude, Pin, RuleFile, Selection
 from serving.catalogue import Catalogue
 
 __all__ = ["CatalogueRules", "Shape"]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import RequestRefusedError
-from configs.serving.rules import RuleFile
+from configs.serving import RuleFile
 from serving.catalogue import Catalogue
 from serving.reranking.diversity import maximal_marginal_relevance
 from serving.reranking.masks import CatalogueRules, Shape

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import redis
 
-from configs.serving.server import RedisSettings, StateSettings
+from configs.serving import RedisSettings, StateSettings
 from serving.state.redis_store import RedisStates
 from serving.state.store import Appended, LocalStates, StateStore, Stored, with_state
 from serving.state.user_log import HEAD

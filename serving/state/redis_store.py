@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from configs.serving.server import RedisSettings, StateSettings
+from configs.serving import RedisSettings, StateSettings
 from serving.state.store import Appended, StateStore, Stored
 from serving.state.user_log import HEAD, Outcome, new_epoch
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from configs.serving.server import StateSettings
+from configs.serving import StateSettings
 from serving.state.user_log import HEAD, Outcome, append, new_epoch
 
 __all__ = ["Appended", "LocalStates", "StateStore", "Stored", "UserState", "with_state"]

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 
-from configs.studies.comparison import CompareSettings, EntrySettings
-from infra.storage.local import open_store
+from configs.studies import CompareSettings, EntrySettings
+from infra.storage import open_store
 from models.loading import placement_of
 from models.recommender import OnEpoch
 from tasks.comparison.runs import run_entry
-from tasks.datasets.versions import DatasetRef
-from tasks.training.subprocess_training import run_apart
+from tasks.datasets import DatasetRef
+from tasks.training import run_apart
 
 __all__ = ["run_entry_apart"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tasks.comparison.figures import colours, intervals_svg, learning_curves_svg
 from tasks.comparison.results import Cell, Comparison, EntryResult
-from tasks.evaluation.figures import digits
+from tasks.evaluation import digits
 
 __all__ = ["RESULT_COLUMNS", "headline", "render_html", "render_markdown", "result_rows"]
 

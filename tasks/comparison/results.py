@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import ComparisonError, NotFoundError
-from configs.studies.comparison import CompareSettings, EntrySettings
-from infra.storage.local import Store
-from models.evaluation.ranking import per_request_metrics
-from models.evaluation.significance import confidence_intervals, holm, paired_bootstrap
+from configs.studies import CompareSettings, EntrySettings
+from infra.storage import Store
+from models.evaluation import confidence_intervals, holm, paired_bootstrap, per_request_metrics
 from tasks.comparison.runs import StoredRun, read_run, refuse_other_requests
-from tasks.datasets.versions import DatasetRef
+from tasks.datasets import DatasetRef
 
 __all__ = [
     "Cell",

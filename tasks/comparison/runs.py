@@ -23,18 +23,16 @@ import pandas as pd
 
 from configs.errors import AlreadyExistsError, ComparisonError, NotFoundError, SettingsError, VersionCorruptError
 from configs.redaction import safe_settings
-from configs.studies.comparison import CompareSettings, EntrySettings
-from infra.registry.write import git_commit
-from infra.storage.local import Store
-from models.evaluation.beyond_accuracy import beyond_accuracy
-from models.evaluation.ranking import Ranking, metrics, per_request_metrics, rank_requests
-from models.evaluation.significance import confidence_intervals
+from configs.studies import CompareSettings, EntrySettings
+from infra.registry import git_commit
+from infra.storage import Store
+from models.evaluation import Ranking, confidence_intervals, list_metrics, metrics, per_request_metrics, rank_requests
 from models.loading import make_recommender
 from models.recommender import IntArray, OnEpoch
-from models.training.distributed import Replicas
-from tasks.datasets.versions import DatasetRef, read_table
-from tasks.tracking.records import RunPlan, RunRecord
-from tasks.training.candidates import read_split
+from models.training import Replicas
+from tasks.datasets import DatasetRef, read_table
+from tasks.tracking import RunPlan, RunRecord
+from tasks.training import read_split
 
 __all__ = [
     "StoredRun",
@@ -194,7 +192,7 @@ def run_entry(
         requests=len(parts.test),
         metrics=metrics(ranking.ranks, settings.evaluation.ks),
         intervals=intervals,
-        beyond_accuracy=beyond_accuracy(ranking, parts.train),
+        beyond_accuracy=list_metrics(ranking, parts.train),
         cost=None if settings.hourly_price is None else round(seconds * settings.hourly_price / 3600, 6),
     )
     _write_run(store, _run_key(comparison, entry.name, seed), record, ranking)

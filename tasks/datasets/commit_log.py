@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from configs.errors import AlreadyExistsError, VersionCorruptError
-from infra.storage.local import Store
+from infra.storage import Store
 
 __all__ = ["FileAccount", "LandingLog", "LogEntry", "file_id"]
 

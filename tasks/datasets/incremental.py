@@ -19,12 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import VersionCorruptError
-from infra.storage.local import Store
+from infra.storage import Store
 from tasks.datasets.content_digest import EventDigest
 from tasks.datasets.parts import Layout, PartFiles, StoredFile, merged_events
 from tasks.datasets.table_digest import plain_cells
-from tasks.ingest.features import build_features
-from tasks.ingest.metadata import Kind, public
+from tasks.ingest import Kind, build_features, public
 
 __all__ = [
     "FORMAT",

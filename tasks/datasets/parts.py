@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import NotFoundError, VersionCorruptError
-from infra.storage.local import LEFTOVER_S, Store
+from infra.storage import LEFTOVER_S, Store
 from tasks.datasets.content_digest import EventDigest
 
 __all__ = [

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from infra.storage.local import Store
+from infra.storage import Store
 from tasks.datasets.commit_log import LandingLog
-from tasks.datasets.versions import DatasetRef, quarantine_of, read_manifest
-from tasks.monitoring.reference import Quarantine
+from tasks.datasets.versions import DatasetRef, Quarantine, quarantine_of, read_manifest
 
 __all__ = ["quarantined"]
 

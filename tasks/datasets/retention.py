@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from configs.errors import VersionCorruptError
-from infra.storage.local import Store
+from infra.storage import Store
 from tasks.datasets.commit_log import LandingLog, LogEntry
 from tasks.datasets.incremental import FORMAT
 from tasks.datasets.parts import Layout
 from tasks.datasets.versions import DatasetRef, list_datasets, read_manifest
 
-__all__ = ["PrunePlan", "plan_prune", "prune"]
+__all__ = ["PrunePlan", "plan_prune", "prune_versions"]
 
 NO_REFERENCE = ("datasets/", "landing/", "drift/")  # the data itself, and reports on it that outlive it
 TOMBSTONE = "pruned.json"
@@ -70,7 +70,7 @@ def plan_prune(store: Store, keep: int) -> PrunePlan:
     return PrunePlan(dict(sorted(kept.items())), gone, sorted(_deletable(store, set(gone), needed, versions, numbers)))
 
 
-def prune(store: Store, plan: PrunePlan) -> None:
+def prune_versions(store: Store, plan: PrunePlan) -> None:
     """Delete what is planned.
 
     A version's manifest is deleted before its objects. If a run is killed, the next prune completes it.

@@ -17,15 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
-from infra.storage.local import Store
+from infra.storage import Store
 from tasks.datasets import incremental as landed_versions
 from tasks.datasets.table_digest import plain_cells
-from tasks.ingest.release import Release
-from tasks.ingest.validation import Validated
-from tasks.monitoring.reference import Quarantine
+from tasks.ingest import Release, Validated
 
 __all__ = [
     "DatasetRef",
+    "Quarantine",
     "list_datasets",
     "load_dataset_ref",
     "quarantine_of",
@@ -39,6 +38,14 @@ FORMAT = 1
 Table = pd.DataFrame | Path  # in memory, or a Parquet file
 BATCH_ROWS = 1 << 20
 NAMED = ("interactions", "items", "users")  # their content determines the version's name; the other tables derive from them
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """The number of incoming rows, and how many of them validation quarantined."""
+
+    rows: int
+    quarantined: int
 
 
 @dataclass(frozen=True)

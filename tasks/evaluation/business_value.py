@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from configs.settings import ValueSettings
-from models.evaluation.ranking import FloatArray, Ranking
-from models.evaluation.significance import confidence_intervals, paired_bootstrap
+from models.evaluation import FloatArray, Ranking, confidence_intervals, paired_bootstrap
 from models.recommender import IntArray
 
 __all__ = ["Estimate", "Figure", "Value", "expected_clicks", "value_of"]

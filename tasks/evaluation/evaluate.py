@@ -14,23 +14,29 @@ import pandas as pd
 
 from configs.errors import GateError, NotFoundError, VersionCorruptError
 from configs.settings import EvaluationSettings, RetrainSettings
-from infra.registry.write import ModelRef, fetch_version, file_digests, read_json, read_manifest, refuse_changed
-from infra.storage.local import Store
-from models.evaluation.beyond_accuracy import beyond_accuracy_intervals, genres_of
-from models.evaluation.protocol import Split
-from models.evaluation.ranking import Ranking, metrics, per_request_metrics, rank_requests, slices
-from models.evaluation.significance import confidence_intervals
+from infra.registry import ModelRef, fetch_version, file_digests, read_json, read_manifest, refuse_changed
+from infra.storage import Store
+from models.evaluation import (
+    Ranking,
+    Split,
+    confidence_intervals,
+    genres_of,
+    list_metric_intervals,
+    metrics,
+    per_request_metrics,
+    rank_requests,
+    slices,
+)
 from models.loading import load_recommender
 from models.recommender import Recommender, Requests
 from tasks.best_effort import LOG, drawn
-from tasks.datasets.quarantine import quarantined
-from tasks.datasets.versions import DatasetRef, load_dataset_ref, read_table
+from tasks.datasets import DatasetRef, load_dataset_ref, quarantined, read_table
 from tasks.evaluation.business_value import Value, value_of
 from tasks.evaluation.catalogue import write_catalogue
 from tasks.evaluation.evidently_page import REPORT_FILE, Shown, recommendations_page
 from tasks.evaluation.load_check import SAMPLE_FILE, sample_requests
-from tasks.monitoring.drift import reference_of
-from tasks.training.candidates import Candidate, read_split
+from tasks.monitoring import reference_of
+from tasks.training import Candidate, read_split
 
 __all__ = ["Evaluation", "evaluate_candidates", "rank", "rank_version", "read_rankings", "seen_share"]
 
@@ -81,7 +87,7 @@ def evaluate_candidates(store: Store, dataset: DatasetRef, candidates: list[Cand
     write_catalogue(folder, parts.catalogue, items, parts.train)
     masks, genres = slices(parts.train, parts.test), genres_of(items)
     beyond = {
-        name: beyond_accuracy_intervals(
+        name: list_metric_intervals(
             ranking, parts.train, parts.test, genres, resamples=BEYOND_RESAMPLES, seed=settings.promotion.seed
         )
         for name, ranking in rankings.items()

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from models.evaluation.ranking import Ranking
+from models.evaluation import Ranking
 from models.recommender import Sequences
 
 __all__ = ["REPORT_FILE", "Shown", "recommendations_page"]

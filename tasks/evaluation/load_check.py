@@ -23,8 +23,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from configs.errors import VersionCorruptError
 from configs.settings import PromotionSettings
-from infra.registry.write import ModelRef, StagedVersion, fetch_version, read_manifest
-from infra.storage.local import Store
+from infra.registry import ModelRef, StagedVersion, fetch_version, read_manifest
+from infra.storage import Store
 from models.version_files import SAMPLE_FILE
 
 if TYPE_CHECKING:

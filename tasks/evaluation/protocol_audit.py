@@ -29,14 +29,22 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.settings import EvaluationSettings, ModelSettings
-from infra.registry.write import ModelRef, fetch_version, read_manifest
-from infra.storage.local import Store
-from models.evaluation.protocol import ORDERINGS, Ordering, Split, split
-from models.evaluation.ranking import metrics, per_request, rank_requests
-from models.evaluation.significance import confidence_interval, paired_bootstrap
+from infra.registry import ModelRef, fetch_version, read_manifest
+from infra.storage import Store
+from models.evaluation import (
+    ORDERINGS,
+    Ordering,
+    Split,
+    confidence_interval,
+    metrics,
+    paired_bootstrap,
+    per_request,
+    rank_requests,
+    split,
+)
 from models.loading import CandidateKind, load_recommender, make_recommender
 from models.recommender import IntArray, Recommender, Requests
-from tasks.datasets.versions import load_dataset_ref, read_table
+from tasks.datasets import load_dataset_ref, read_table
 
 __all__ = ["AuditReport", "AuditRow", "Effect", "audit_model", "audit_version", "redraw_ties", "render_markdown", "retrained"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.registry.promotions import Promotion
+from infra.registry import Promotion
 from tasks.gate.decision import Decision
 from tasks.gate.page import next_step, summary
 

@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 
 from configs.errors import VersionCorruptError
 from configs.settings import PromotionSettings
-from infra.registry.promotions import Promotion, rollback
-from infra.registry.write import ModelRef
-from infra.storage.local import Store
-from tasks.evaluation.load_check import check_version
+from infra.registry import ModelRef, Promotion, rollback
+from infra.storage import Store
+from tasks.evaluation import check_version
 
 __all__ = ["refuse_broken", "roll_back"]
 

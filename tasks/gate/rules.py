@@ -13,9 +13,19 @@ import numpy.typing as npt
 
 from configs.errors import GateError
 from configs.settings import PromotionSettings
-from models.evaluation.ranking import MISS, Ranking, metrics, per_request, per_request_metrics
-from models.evaluation.significance import PairedTest, confidence_intervals, detectable_difference, holm, paired_bootstrap
-from tasks.evaluation.load_check import LoadCheck
+from models.evaluation import (
+    MISS,
+    PairedTest,
+    Ranking,
+    confidence_intervals,
+    detectable_difference,
+    holm,
+    metrics,
+    paired_bootstrap,
+    per_request,
+    per_request_metrics,
+)
+from tasks.evaluation import LoadCheck
 from tasks.gate.decision import ANSWERS, CHAMPION_RANKED, GROUPS, Comparison, Decision, Differences, Outcome, Rule, Verdict
 
 __all__ = ["Challenger", "Champion", "GateInputs", "decide", "hold_unranked"]

@@ -21,15 +21,14 @@ from distributed import Client
 from pandera.pandas import DataFrameModel
 
 from configs.errors import SettingsError
-from configs.settings.etl import EtlSettings
+from configs.settings import EtlSettings
 from tasks.ingest.engine_pandas import INTERACTION_FILE_COLUMNS
 from tasks.ingest.event_files import EventChunk, EventFile
 from tasks.ingest.features import build_features, counts_before, user_features
 from tasks.ingest.merge import settle
 from tasks.ingest.row_account import EventAccount
 from tasks.ingest.validation import AcceptedModel, InteractionModel
-from tasks.tables.external_sort import added_counts, cut_points
-from tasks.tables.parquet import ParquetWriter
+from tasks.tables import ParquetWriter, added_counts, cut_points
 
 __all__ = ["DaskEngine", "dask_engine"]
 

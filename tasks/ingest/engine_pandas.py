@@ -14,7 +14,7 @@ from tasks.ingest.features import write_features
 from tasks.ingest.merge import PART_COLUMNS, merge_interactions
 from tasks.ingest.row_account import EventAccount
 from tasks.ingest.validation import AcceptedModel, InteractionModel
-from tasks.tables.parquet import ParquetWriter
+from tasks.tables import ParquetWriter
 
 __all__ = ["INTERACTION_FILE_COLUMNS", "Engine", "PandasEngine"]
 

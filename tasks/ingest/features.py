@@ -15,8 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
-from tasks.tables.external_sort import by_key, sorted_order
-from tasks.tables.parquet import ParquetWriter
+from tasks.tables import ParquetWriter, by_key, sorted_order
 
 __all__ = [
     "FEATURE_COLUMNS",

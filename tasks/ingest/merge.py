@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.tables.external_sort import by_key, sorted_order
-from tasks.tables.parquet import ParquetWriter
+from tasks.tables import ParquetWriter, by_key, sorted_order
 
 __all__ = ["PART_COLUMNS", "MergeReport", "merge_interactions", "settle"]
 

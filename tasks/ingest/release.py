@@ -16,8 +16,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from configs.errors import StoreFullError
-from configs.settings import ValidationSettings
-from configs.settings.etl import EtlSettings
+from configs.settings import EtlSettings, ValidationSettings
 from tasks.ingest.engine_pandas import Engine, PandasEngine
 from tasks.ingest.event_files import open_event_file
 from tasks.ingest.movielens import INTERACTION_COLUMNS, no_ratings

@@ -11,7 +11,7 @@ from configs.settings import ValidationSettings
 from tasks.ingest.movielens import INTERACTION_COLUMNS
 from tasks.ingest.row_checks import joined_cells
 from tasks.ingest.validation import SUPERSEDED, TableReport, refuse_bad, refuse_empty
-from tasks.tables.parquet import ParquetWriter
+from tasks.tables import ParquetWriter
 
 __all__ = ["EventAccount"]
 

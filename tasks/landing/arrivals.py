@@ -14,14 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import NotFoundError, SourceError
-from configs.settings import ValidationSettings
-from configs.settings.landing import LandingSettings
+from configs.settings import LandingSettings, ValidationSettings
 from infra.landing_zone import Delivery, LandingZone
-from infra.storage.local import Store
-from tasks.datasets.commit_log import FileKind, file_id
-from tasks.ingest.event_files import open_event_file
-from tasks.ingest.metadata import DescriptionFile, description_kind, read_descriptions
-from tasks.ingest.validation import AcceptedModel
+from infra.storage import Store
+from tasks.datasets import FileKind, file_id
+from tasks.ingest import AcceptedModel, DescriptionFile, description_kind, open_event_file, read_descriptions
 from tasks.landing.scratch import writing
 
 __all__ = ["Arrivals", "Listing", "ReadFile", "read_arrivals"]

@@ -7,13 +7,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
-from configs.settings.landing import LandingSettings
-from infra.storage.local import Store
-from tasks.datasets.commit_log import LandingLog, LogEntry
-from tasks.datasets.content_digest import EventDigest
-from tasks.datasets.incremental import landed_manifest, store_file
-from tasks.datasets.parts import Layout, Part, PartFiles, PartWriter, merged_chunks
-from tasks.datasets.versions import DatasetRef, load_dataset_ref
+from configs.settings import LandingSettings
+from infra.storage import Store
+from tasks.datasets import (
+    DatasetRef,
+    EventDigest,
+    LandingLog,
+    Layout,
+    LogEntry,
+    Part,
+    PartFiles,
+    PartWriter,
+    landed_manifest,
+    load_dataset_ref,
+    merged_chunks,
+    store_file,
+)
 from tasks.landing.scratch import scratch_folder, writing
 from tasks.landing.update import state_of
 

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.datasets.content_digest import EventDigest
-from tasks.datasets.parts import Layout, PartFiles, event_chunks, removals_of
+from tasks.datasets import EventDigest, Layout, PartFiles, event_chunks, removals_of
 
 __all__ = ["Comparison", "compare"]
 

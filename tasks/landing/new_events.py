@@ -11,9 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
-from tasks.datasets.content_digest import EventDigest
-from tasks.datasets.parts import LANDED, Arrays, Layout, PartFiles, PartWriter
-from tasks.ingest.merge import merge_interactions
+from tasks.datasets import LANDED, Arrays, EventDigest, Layout, PartFiles, PartWriter
+from tasks.ingest import merge_interactions
 from tasks.landing.compare import Comparison, compare
 from tasks.landing.scratch import writing
 

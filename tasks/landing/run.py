@@ -11,15 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from configs.errors import AlreadyExistsError, DataRefusedError, SourceError
-from configs.settings import ValidationSettings
-from configs.settings.etl import EtlSettings
-from configs.settings.landing import LandingSettings
+from configs.settings import EtlSettings, LandingSettings, ValidationSettings
 from infra.landing_zone import LandingZone
-from infra.storage.local import Store
-from tasks.datasets.commit_log import FileAccount, LandingLog, LogEntry
-from tasks.datasets.incremental import content_of, landed_manifest
-from tasks.datasets.parts import PartFiles
-from tasks.datasets.versions import DatasetRef, load_dataset_ref
+from infra.storage import Store
+from tasks.datasets import DatasetRef, FileAccount, LandingLog, LogEntry, PartFiles, content_of, landed_manifest, load_dataset_ref
 from tasks.landing.arrivals import Listing, read_arrivals
 from tasks.landing.scratch import scratch_folder
 from tasks.landing.update import extended, starting_state, state_of

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from configs.errors import StoreFullError
-from infra.storage.local import LEFTOVER_S
+from infra.storage import LEFTOVER_S
 
 __all__ = ["scratch_folder", "writing"]
 

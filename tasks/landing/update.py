@@ -9,15 +9,23 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.errors import NotFoundError
-from configs.settings.landing import LandingSettings
-from infra.storage.local import Store
-from tasks.datasets.commit_log import FileAccount
-from tasks.datasets.content_digest import EventDigest
-from tasks.datasets.incremental import LandedState, store_file, store_frame
-from tasks.datasets.parts import Layout, Part, PartFiles, StoredFile, merged_events
-from tasks.datasets.versions import list_datasets, read_manifest
-from tasks.ingest.metadata import TABLES, Kind, described, public, rated, seeded
-from tasks.ingest.validation import ItemModel, UserModel
+from configs.settings import LandingSettings
+from infra.storage import Store
+from tasks.datasets import (
+    EventDigest,
+    FileAccount,
+    LandedState,
+    Layout,
+    Part,
+    PartFiles,
+    StoredFile,
+    list_datasets,
+    merged_events,
+    read_manifest,
+    store_file,
+    store_frame,
+)
+from tasks.ingest import TABLES, ItemModel, Kind, UserModel, described, public, rated, seeded
 from tasks.landing.arrivals import ReadFile
 from tasks.landing.new_events import FileCounts, add_events
 

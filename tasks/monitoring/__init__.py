@@ -1,1 +1,5 @@
 """Monitoring: drift of the events and live quality of the champion."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.settings import DriftSettings
+from tasks.datasets import Quarantine
 from tasks.monitoring.checks import Check, not_judged
-from tasks.monitoring.reference import History, Quarantine, Reference, WindowRow, without_strays
+from tasks.monitoring.reference import History, Reference, WindowRow, without_strays
 
 __all__ = ["Window", "calendar_p", "quarantine_check", "seconds_of", "silence_check", "stream_checks"]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from models.evaluation.significance import holm
+from models.evaluation import holm
 
 __all__ = ["Check", "CheckVerdict", "decided", "not_judged"]
 

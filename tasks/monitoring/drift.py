@@ -18,19 +18,12 @@ import pandas as pd
 
 from configs.errors import DataRefusedError
 from configs.settings import DriftSettings
+from tasks.datasets import Quarantine
 from tasks.monitoring.arrival_checks import Window, calendar_p, quarantine_check, seconds_of, silence_check, stream_checks
 from tasks.monitoring.checks import Check, decided, not_judged
 from tasks.monitoring.columns import NUMERICAL, UNSEEN, ColumnDistance, Popularity, clipped, comparable, concentration, distances
 from tasks.monitoring.live_quality import LiveQuality
-from tasks.monitoring.reference import (
-    ROWS_OF_A_USER,
-    Quarantine,
-    Reference,
-    capped_by_user,
-    in_user_order,
-    reference_of,
-    sampled,
-)
+from tasks.monitoring.reference import ROWS_OF_A_USER, Reference, capped_by_user, in_user_order, reference_of, sampled
 from tasks.monitoring.resampling import runs_of, visits_of
 
 __all__ = [

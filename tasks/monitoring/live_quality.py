@@ -17,11 +17,9 @@ import pandas as pd
 
 from configs.errors import VersionCorruptError
 from configs.settings import DriftSettings, EvaluationSettings
-from infra.registry.write import ModelRef, fetch_version, read_manifest
-from infra.storage.local import Store
-from models.evaluation.protocol import exact_order
-from models.evaluation.ranking import per_request, rank_requests
-from models.evaluation.significance import clustered_means
+from infra.registry import ModelRef, fetch_version, read_manifest
+from infra.storage import Store
+from models.evaluation import clustered_means, exact_order, per_request, rank_requests
 from models.loading import load_recommender
 from models.recommender import IntArray, Requests
 from tasks.monitoring.checks import Check, not_judged

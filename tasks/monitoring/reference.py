@@ -19,12 +19,12 @@ import pandas as pd
 
 from configs.errors import DataRefusedError, VersionCorruptError
 from configs.settings import DriftSettings
+from tasks.datasets import Quarantine
 
 __all__ = [
     "FILES",
     "ROWS_OF_A_USER",
     "History",
-    "Quarantine",
     "Reference",
     "WindowRow",
     "capped_by_user",
@@ -48,14 +48,6 @@ SMALLEST_WINDOW, LEAST_WINDOWS, MOST_WINDOWS = 125, 8, 500
 SILENCES = 30
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Quarantine:
-    """The number of incoming rows, and how many of them validation quarantined."""
-
-    rows: int
-    quarantined: int
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,16 @@ from pathlib import Path
 
 from configs.errors import NotFoundError
 from configs.settings import DriftSettings, MonitoringSettings
-from infra.registry.write import ModelRef, fetch_version
-from infra.registry.write import read_manifest as read_model_manifest
-from infra.storage.local import Store
+from infra.registry import ModelRef, fetch_version
+from infra.registry import read_manifest as read_model_manifest
+from infra.storage import Store
 from tasks.best_effort import LOG, drawn
-from tasks.datasets.quarantine import quarantined
-from tasks.datasets.versions import DatasetRef, load_dataset_ref, read_table
-from tasks.gate.publish import champion_ref
+from tasks.datasets import DatasetRef, Quarantine, load_dataset_ref, quarantined, read_table
+from tasks.gate import champion_ref
 from tasks.monitoring.drift import DriftResult, Reference, detect_drift, newest_slice, reference_of, window_of, with_checks
 from tasks.monitoring.evidently_page import draw_columns
 from tasks.monitoring.live_quality import LiveQuality, live_check, live_quality
 from tasks.monitoring.page import render_drift
-from tasks.monitoring.reference import Quarantine
 
 __all__ = ["Monitored", "champion_reference", "monitor_dataset"]
 

@@ -1,1 +1,5 @@
 """Replay: months of scheduled retraining on past events, under several policies."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

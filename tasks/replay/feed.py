@@ -16,10 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.errors import ReplayError
-from configs.studies.replay import ReplaySettings, ShiftSettings
-from tasks.ingest.movielens import INTERACTION_COLUMNS
-from tasks.ingest.row_checks import MILLISECONDS_FROM, Mask
-from tasks.ingest.sources import IngestedSource
+from configs.studies import ReplaySettings, ShiftSettings
+from tasks.ingest import INTERACTION_COLUMNS, MILLISECONDS_FROM, IngestedSource, Mask
 from tasks.replay.scenarios import SCENARIOS
 
 __all__ = ["Feed", "Slice", "deliver", "edges", "feed_of", "write_feed"]

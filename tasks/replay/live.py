@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from configs.settings import EvaluationSettings
-from infra.registry.write import ModelRef, fetch_version, read_manifest
-from infra.storage.local import Store
-from models.evaluation.ranking import rank_requests
+from infra.registry import ModelRef, fetch_version, read_manifest
+from infra.storage import Store
+from models.evaluation import rank_requests
 from models.loading import load_recommender
 from models.recommender import IntArray, Requests
-from tasks.monitoring.live_quality import live_requests
+from tasks.monitoring import live_requests
 
 __all__ = ["rank_live", "same_files"]
 

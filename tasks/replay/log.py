@@ -17,7 +17,7 @@ import pandas as pd
 
 from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
 from configs.settings import StoreSettings
-from infra.storage.local import Store, open_store
+from infra.storage import Store, open_store
 from tasks.replay.feed import Slice
 
 __all__ = ["PolicyWatch", "ReplayLog", "ReplayPlan", "SliceRecord", "TrainingRecord"]

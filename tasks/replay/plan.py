@@ -14,27 +14,26 @@ from typing import TYPE_CHECKING
 from configs.errors import ReplayError
 from configs.redaction import safe_settings
 from configs.settings import RetrainSettings
-from configs.studies.replay import ReplaySettings
+from configs.studies import ReplaySettings
 from infra.locks import run_lock
-from infra.registry.write import ModelRef, git_commit, read_manifest
-from infra.storage.local import Store
-from tasks.datasets.commit_log import LandingLog
-from tasks.datasets.versions import DatasetRef, load_dataset_ref, read_table
-from tasks.gate.publish import champion_ref
-from tasks.ingest.sources import ingest
+from infra.registry import ModelRef, git_commit, read_manifest
+from infra.storage import Store
+from tasks.datasets import DatasetRef, LandingLog, load_dataset_ref, read_table
+from tasks.gate import champion_ref
+from tasks.ingest import ingest
 from tasks.replay.feed import Slice, feed_of, write_feed
 from tasks.replay.live import rank_live, same_files
 from tasks.replay.log import PolicyWatch, ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
 from tasks.replay.policies import Standing, due
 
 if TYPE_CHECKING:
-    from tasks.monitoring.drift import DriftResult
+    from tasks.monitoring import DriftResult
 
 __all__ = [
-    "begin",
     "champions_of",
     "dataset_of",
     "keep_slice",
+    "plan_replay",
     "promoted_before",
     "run_settings",
     "trainings_due",
@@ -45,7 +44,7 @@ __all__ = [
 NO_PART = {"id", "store", "work_dir", "hourly_price", "alpha", "resamples", "bootstrap_seed", "tracking"}
 
 
-def begin(settings: ReplaySettings) -> ReplayPlan:
+def plan_replay(settings: ReplaySettings) -> ReplayPlan:
     """Read the release, cut it into slices, and write their files. A replay that was started before is found again.
 
     Raises:

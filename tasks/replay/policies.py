@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from configs.studies.replay import PolicySettings
+from configs.studies import PolicySettings
 
 __all__ = ["Standing", "described", "due"]
 

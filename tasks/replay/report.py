@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from tasks.comparison.report import duration
+from tasks.comparison import duration
 from tasks.replay.figures import colours, differences_svg, quality_svg
 from tasks.replay.log import ReplayLog, ReplayPlan
 from tasks.replay.results import Difference, Estimate, PolicyResult, Replay

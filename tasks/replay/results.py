@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from configs.studies.replay import ReplaySettings
-from models.evaluation.ranking import MISS, FloatArray, per_request
-from models.evaluation.significance import clustered_means, holm
+from configs.studies import ReplaySettings
+from models.evaluation import MISS, FloatArray, clustered_means, holm, per_request
 from models.recommender import IntArray
 from tasks.replay.feed import Slice
 from tasks.replay.log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord

@@ -1,1 +1,5 @@
 """The search for hyperparameters: one study, which several workers may share."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

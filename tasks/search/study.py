@@ -24,16 +24,25 @@ from optuna.trial import FrozenTrial, TrialState
 
 from configs.errors import SettingsError, TrainingError
 from configs.settings import RetrainSettings, SearchOrigin
-from configs.studies.search import SearchSettings
+from configs.studies import SearchSettings
 from infra.locks import turn
-from infra.storage.local import Store
+from infra.storage import Store
 from infra.study_storage import answering, open_storage, shown
 from models.recommender import OnEpoch
 from models.search import METRIC, TrialData, make_pruner, make_sampler, run_trial
-from tasks.datasets.versions import DatasetRef, read_table
-from tasks.training.candidates import read_split
+from tasks.datasets import DatasetRef, read_table
+from tasks.training import read_split
 
-__all__ = ["SearchRecord", "StudyRef", "TrialRecord", "begin", "best_settings", "conclude", "progress", "work"]
+__all__ = [
+    "SearchRecord",
+    "StudyRef",
+    "TrialRecord",
+    "best_settings",
+    "conclude_study",
+    "open_study",
+    "run_trials",
+    "search_progress",
+]
 
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 STATES: dict[TrialState, State] = {
@@ -110,7 +119,7 @@ class SearchRecord:
         return sum(trial.state == "running" for trial in self.trials)
 
 
-def begin(dataset: DatasetRef, settings: SearchSettings) -> StudyRef:
+def open_study(dataset: DatasetRef, settings: SearchSettings) -> StudyRef:
     """Open the study, or create it with its definition and with models.ss4rec queued as its first trial.
 
     Raises:
@@ -138,7 +147,7 @@ def begin(dataset: DatasetRef, settings: SearchSettings) -> StudyRef:
     return StudyRef(name, shown(_url(settings)), begun, _defects(trials), inside)
 
 
-def work(
+def run_trials(
     store: Store,
     dataset: DatasetRef,
     ref: StudyRef,
@@ -156,7 +165,7 @@ def work(
     Args:
         store: Store with the dataset version.
         dataset: Dataset version to train on.
-        ref: The study, as returned by `begin`.
+        ref: The study, as returned by `open_study`.
         settings: Settings of the search.
         worker: Number of this worker within the run.
         on_trial: Called after each trial of this worker, with its record and the records of all trials.
@@ -192,7 +201,7 @@ def work(
     return ended
 
 
-def conclude(store: Store, dataset: DatasetRef, ref: StudyRef, settings: SearchSettings, now: datetime) -> SearchRecord:
+def conclude_study(store: Store, dataset: DatasetRef, ref: StudyRef, settings: SearchSettings, now: datetime) -> SearchRecord:
     """Read the study, and store and return its record."""
     with answering(_url(settings)):
         study = _open(ref.name, settings)
@@ -235,7 +244,7 @@ def best_settings(record: SearchRecord, settings: SearchSettings) -> RetrainSett
     )
 
 
-def progress(trials: Sequence[TrialRecord], wanted: int) -> tuple[float, str]:
+def search_progress(trials: Sequence[TrialRecord], wanted: int) -> tuple[float, str]:
     """Return the progress of a study in percent, with a one-line summary."""
     ended = sum(trial.state in ("complete", "pruned") or bool(trial.state == "failed" and trial.reason) for trial in trials)
     best = max((t for t in trials if t.state == "complete"), key=lambda t: t.value or 0.0, default=None)

@@ -15,20 +15,16 @@ from prefect.artifacts import (
 )
 from prefect.logging import get_run_logger
 
-from infra.registry.write import ModelRef
+from infra.registry import ModelRef
 from tasks.best_effort import drawn
-from tasks.datasets.versions import DatasetRef
-from tasks.evaluation.evaluate import Evaluation
-from tasks.evaluation.figures import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
-from tasks.gate.decision import Decision
-from tasks.gate.page import DEFAULT_NAME, comparison_png, render_markdown
-from tasks.ingest.validation import ValidationReport
-from tasks.landing.run import Landing
-from tasks.monitoring.page import check_rows, live_rows
-from tasks.monitoring.run import Monitored
-from tasks.search.figures import search_png, trial_rows
-from tasks.search.study import SearchRecord
-from tasks.training.candidates import Candidate
+from tasks.datasets import DatasetRef
+from tasks.evaluation import Evaluation, beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
+from tasks.gate import DEFAULT_NAME, Decision, comparison_png, render_markdown
+from tasks.ingest import ValidationReport
+from tasks.landing import Landing
+from tasks.monitoring import Monitored, check_rows, live_rows
+from tasks.search import SearchRecord, search_png, trial_rows
+from tasks.training import Candidate
 
 __all__ = [
     "address_artifact",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from tasks.comparison.report import headline, render_markdown, result_rows
-from tasks.comparison.results import Comparison
+from tasks.comparison import Comparison, headline, render_markdown, result_rows
 from tasks.stages.artifacts import address_artifact
 
 __all__ = ["show_comparison"]

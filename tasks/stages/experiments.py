@@ -13,26 +13,23 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
-from configs.studies.comparison import CompareSettings
-from configs.studies.search import SearchSettings
-from infra.storage.local import open_store
+from configs.studies import CompareSettings, SearchSettings
+from infra.storage import open_store
 from models.recommender import EpochReport
-from tasks.comparison.process import run_entry_apart
-from tasks.comparison.results import Comparison, Failure, compare_runs, write_report
-from tasks.comparison.runs import read_record, run_plan
-from tasks.datasets.versions import DatasetRef
-from tasks.search import study as search
+from tasks.comparison import Comparison, Failure, compare_runs, read_record, run_entry_apart, run_plan, write_report
+from tasks.datasets import DatasetRef
+from tasks.search import SearchRecord, StudyRef, TrialRecord, conclude_study, open_study, run_trials, search_progress
 from tasks.stages import artifacts
 from tasks.stages.retrain import NETWORK, epoch_line
-from tasks.tracking import records as track
+from tasks.tracking import RunRecord, start_tracking
 
 __all__ = ["begin_search", "compare_entry", "conclude_search", "report_comparison", "search_trials"]
 
 
 @task(name="begin search", **NETWORK)
-def begin_search(dataset: DatasetRef, settings: SearchSettings) -> search.StudyRef:
+def begin_search(dataset: DatasetRef, settings: SearchSettings) -> StudyRef:
     """Create the study, or open the existing one."""
-    log, ref = get_run_logger(), search.begin(dataset, settings)
+    log, ref = get_run_logger(), open_study(dataset, settings)
     log.info("study %s in %s, %d trials started before", ref.name, ref.storage, ref.begun)
     if not ref.starts_with_base:
         log.info("the configured models.ss4rec lies outside the search space, so it is not one of the trials")
@@ -40,41 +37,41 @@ def begin_search(dataset: DatasetRef, settings: SearchSettings) -> search.StudyR
 
 
 @task(name="search", task_run_name="search worker {worker}", **NETWORK)
-def search_trials(dataset: DatasetRef, ref: search.StudyRef, settings: SearchSettings, worker: int = 0) -> int:
+def search_trials(dataset: DatasetRef, ref: StudyRef, settings: SearchSettings, worker: int = 0) -> int:
     """Train trials until the study has enough, and report their progress in the UI and the log."""
     log = get_run_logger()
     shown = cast(UUID, create_progress_artifact(0.0, key="search-progress", description="no trial has ended yet"))
 
-    def on_trial(trial: search.TrialRecord, trials: list[search.TrialRecord]) -> None:
-        percent, said = search.progress(trials, settings.search.trials)
+    def on_trial(trial: TrialRecord, trials: list[TrialRecord]) -> None:
+        percent, said = search_progress(trials, settings.search.trials)
         update_progress_artifact(shown, percent, description=said)
         value = "" if trial.value is None else f", valid NDCG@10 {trial.value:.4f} (best in epoch {trial.best_epoch})"
         log.info("trial %d %s after %d epochs%s. %s", trial.number, trial.state, trial.epochs, value, trial.reason or said)
 
-    return search.work(open_store(settings.store), dataset, ref, settings, worker, on_trial)
+    return run_trials(open_store(settings.store), dataset, ref, settings, worker, on_trial)
 
 
 @task(name="conclude search", **NETWORK)
-def conclude_search(dataset: DatasetRef, ref: search.StudyRef, settings: SearchSettings) -> search.SearchRecord:
+def conclude_search(dataset: DatasetRef, ref: StudyRef, settings: SearchSettings) -> SearchRecord:
     """Store the results of the search and show them."""
-    record = search.conclude(open_store(settings.store), dataset, ref, settings, datetime.now(UTC))
+    record = conclude_study(open_store(settings.store), dataset, ref, settings, datetime.now(UTC))
     artifacts.show_search(record)
-    get_run_logger().info("%s", search.progress(record.trials, settings.search.trials)[1])
+    get_run_logger().info("%s", search_progress(record.trials, settings.search.trials)[1])
     return record
 
 
 @task(name="compare entry", task_run_name="{entry} seed {seed}", **NETWORK)
-def compare_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, settings: CompareSettings) -> track.RunRecord:
+def compare_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, settings: CompareSettings) -> RunRecord:
     """Do one run of a comparison in a separate process, and report its progress in the UI and the log."""
     log, chosen, store = get_run_logger(), settings.entry(entry), open_store(settings.store)
-    progress = cast(
+    search_progress = cast(
         UUID, create_progress_artifact(0.0, key=f"run-{entry}-{seed}", description=f"{entry} seed {seed} is training")
     )
-    tracker = track.begin(run_plan(comparison, chosen, seed, dataset, settings), settings.tracking, settings.work_dir, log)
-    kept: track.RunRecord | None = None
+    tracker = start_tracking(run_plan(comparison, chosen, seed, dataset, settings), settings.tracking, settings.work_dir, log)
+    kept: RunRecord | None = None
 
     def on_epoch(report: EpochReport) -> None:
-        update_progress_artifact(progress, 100 * report.epoch / report.max_epochs)
+        update_progress_artifact(search_progress, 100 * report.epoch / report.max_epochs)
         tracker.epoch(report)
         log.info("%s seed %d %s", entry, seed, epoch_line(report))
 
@@ -83,14 +80,14 @@ def compare_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, s
         kept = read_record(store, comparison, entry, seed)
     finally:
         tracker.end(kept)
-    update_progress_artifact(progress, 100.0, description=f"{entry} seed {seed}: NDCG@10 {kept.metrics['ndcg@10']:.4f}")
+    update_progress_artifact(search_progress, 100.0, description=f"{entry} seed {seed}: NDCG@10 {kept.metrics['ndcg@10']:.4f}")
     return kept
 
 
 @task(name="report comparison", **NETWORK)
 def report_comparison(comparison: str, dataset: DatasetRef, failures: list[Failure], settings: CompareSettings) -> Comparison:
     """Compare the stored runs, then store and show the report."""
-    from tasks.comparison.report import headline, render_html
+    from tasks.comparison import headline, render_html
     from tasks.stages.comparison_artifacts import show_comparison
 
     store = open_store(settings.store)

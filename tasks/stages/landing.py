@@ -7,14 +7,11 @@ import time
 from prefect import task
 from prefect.logging import get_run_logger
 
-from configs.settings import DataSettings, StoreSettings, ValidationSettings
-from configs.settings.etl import EtlSettings
-from configs.settings.landing import LandingSettings
+from configs.settings import DataSettings, EtlSettings, LandingSettings, StoreSettings, ValidationSettings
 from infra.landing_zone import open_zone
-from infra.storage.local import open_store
-from tasks.datasets.versions import DatasetRef
-from tasks.landing.compaction import compact
-from tasks.landing.run import land
+from infra.storage import open_store
+from tasks.datasets import DatasetRef
+from tasks.landing import compact, land
 from tasks.stages import artifacts
 from tasks.stages.retrain import NETWORK
 

@@ -11,12 +11,10 @@ from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
 from configs.settings import StoreSettings
-from infra.registry.promotions import Promotion
-from infra.registry.write import PAGE, ModelRef
-from infra.storage.local import open_store
+from infra.registry import PAGE, ModelRef, Promotion
+from infra.storage import open_store
 from tasks.best_effort import drawn
-from tasks.gate.decision import Decision
-from tasks.gate.notifications import Notice, champion_notice, decision_notice
+from tasks.gate import Decision, Notice, champion_notice, decision_notice
 
 __all__ = ["tell_of_champion", "tell_of_decision"]
 

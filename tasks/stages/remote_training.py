@@ -21,14 +21,12 @@ from prefect.states import Cancelling
 from configs.errors import SettingsError, StoreError, TrainingError
 from configs.runpod import TrainingPlaceSettings
 from configs.settings import RetrainSettings
-from infra.runpod.cost import PodCost
-from infra.runpod.prefect_runs import account_filter, accounts_in
-from infra.storage.local import open_store
-from tasks.datasets.versions import DatasetRef
+from infra.runpod import PodCost, account_filter, accounts_in
+from infra.storage import open_store
+from tasks.datasets import DatasetRef
 from tasks.stages import artifacts
 from tasks.stages.retrain import NETWORK, follow_training
-from tasks.training.candidates import Candidate, candidate_kinds
-from tasks.training.handoff import Origin, clear_hand_over, hand_over, take_over
+from tasks.training import Candidate, Origin, candidate_kinds, clear_hand_over, hand_over, take_over
 
 __all__ = ["Trained", "hand_candidates_over", "settle_cost", "take_candidates_over", "train_by_deployment"]
 

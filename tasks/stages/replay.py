@@ -10,13 +10,22 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
-from configs.studies.replay import ReplaySettings
-from tasks.datasets.versions import DatasetRef
-from tasks.monitoring.drift import DriftResult
-from tasks.replay import plan as replay
-from tasks.replay.feed import Slice, deliver
-from tasks.replay.log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
-from tasks.replay.results import Replay, replay_results, slice_line
+from configs.studies import ReplaySettings
+from tasks.datasets import DatasetRef
+from tasks.monitoring import DriftResult
+from tasks.replay import (
+    Replay,
+    ReplayLog,
+    ReplayPlan,
+    Slice,
+    SliceRecord,
+    TrainingRecord,
+    deliver,
+    keep_slice,
+    plan_replay,
+    replay_results,
+    slice_line,
+)
 from tasks.stages.retrain import NETWORK
 
 __all__ = ["Progress", "begin_replay", "deliver_slice", "keep_training", "record_slice", "report_replay"]
@@ -38,7 +47,7 @@ class Progress:
 @task(name="begin replay", **NETWORK)
 def begin_replay(settings: ReplaySettings) -> ReplayPlan:
     """Read and cut the release, or find the replay that was started before."""
-    plan = replay.begin(settings)
+    plan = plan_replay(settings)
     log = get_run_logger()
     base, last = plan.slices[0], plan.slices[-1]
     log.info("replay %s of %s in %s", plan.id, plan.source, plan.store.url)
@@ -63,7 +72,7 @@ def record_slice(
     seconds: dict[str, float],
 ) -> SliceRecord:
     """Rank the slice's events with the current champions, and seal its record."""
-    record = replay.keep_slice(plan, part, dataset, found, settings, seconds)
+    record = keep_slice(plan, part, dataset, found, settings, seconds)
     get_run_logger().info("%s", slice_line(plan, record))
     return record
 
@@ -78,7 +87,7 @@ def keep_training(plan: ReplayPlan, record: TrainingRecord) -> None:
 @task(name="report replay", **NETWORK)
 def report_replay(plan: ReplayPlan, settings: ReplaySettings) -> Replay:
     """Compare the policies, then store and show the page."""
-    from tasks.replay.report import headline, write_report
+    from tasks.replay import headline, write_report
     from tasks.stages.replay_artifacts import show_replay
 
     found = write_report(plan, replay_results(plan, settings))

@@ -6,8 +6,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
 from tasks.best_effort import drawn
-from tasks.replay.report import policy_rows, render_markdown
-from tasks.replay.results import Replay
+from tasks.replay import Replay, policy_rows, render_markdown
 from tasks.stages.artifacts import address_artifact
 
 __all__ = ["show_replay"]

@@ -25,32 +25,37 @@ from configs.errors import AlreadyExistsError, StoreUnavailableError
 from configs.settings import (
     DataSettings,
     DriftSettings,
+    EtlSettings,
     MonitoringSettings,
     PromotionSettings,
     RetrainSettings,
     StoreSettings,
     ValidationSettings,
 )
-from configs.settings.etl import EtlSettings
-from infra.prefect_server.automations import DRIFT_DETECTED, model_resource
-from infra.registry.promotions import Promotion, champion, promote
-from infra.registry.write import PAGE, ModelRef, StagedVersion, model_ref, read_manifest
-from infra.storage.local import open_store
+from infra.prefect_server import DRIFT_DETECTED, model_resource
+from infra.registry import PAGE, ModelRef, Promotion, StagedVersion, champion, model_ref, promote, read_manifest
+from infra.storage import open_store
 from models.recommender import EpochReport
-from tasks.datasets.versions import DatasetRef, write_dataset
-from tasks.evaluation.evaluate import Evaluation, evaluate_candidates
-from tasks.evaluation.evidently_page import REPORT_FILE
-from tasks.gate import publish
-from tasks.gate.decision import Decision
-from tasks.gate.rollback import roll_back
-from tasks.ingest.release import building
-from tasks.ingest.sources import locate
-from tasks.monitoring.drift import DriftResult
-from tasks.monitoring.run import monitor_dataset
+from tasks.datasets import DatasetRef, write_dataset
+from tasks.evaluation import REPORT_FILE, Evaluation, evaluate_candidates
+from tasks.gate import (
+    Decision,
+    Published,
+    gate_of,
+    judge_staged,
+    judge_version,
+    promote_version,
+    publish,
+    record_decision,
+    roll_back,
+    stage_challenger,
+)
+from tasks.ingest import building, locate
+from tasks.monitoring import DriftResult, monitor_dataset
 from tasks.stages import artifacts
-from tasks.tracking import records as track
-from tasks.training.candidates import Candidate, CandidateKind, train_candidate
-from tasks.training.handoff import Origin
+from tasks.tracking import RunPlan, abandon_tracking, candidate_plan, candidate_record, resume_tracking, start_tracking
+from tasks.training import Candidate, Origin, train_candidate
+from tasks.training.candidates import CandidateKind
 
 __all__ = [
     "NETWORK",
@@ -148,7 +153,7 @@ def train_model(dataset: DatasetRef, kind: CandidateKind, settings: RetrainSetti
     """Train one candidate, and report its progress in the UI and the log."""
     log = get_run_logger()
     progress = cast(UUID, create_progress_artifact(0.0, key=f"training-{kind}", description=f"{kind} is training"))
-    tracker = track.begin(
+    tracker = start_tracking(
         _run_plan(kind, f"{dataset.name}/{dataset.version}", settings), settings.tracking, settings.work_dir, log
     )
 
@@ -160,7 +165,7 @@ def train_model(dataset: DatasetRef, kind: CandidateKind, settings: RetrainSetti
     try:
         candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch)
     except BaseException:
-        track.abandon(str(flow_run.id))
+        abandon_tracking(str(flow_run.id))
         raise
     if candidate.replicas > 1:
         log.info("%s was trained by %d replicas", kind, candidate.replicas)
@@ -173,7 +178,7 @@ def train_model(dataset: DatasetRef, kind: CandidateKind, settings: RetrainSetti
 def follow_training(dataset: DatasetRef, candidate: Candidate, settings: RetrainSettings) -> None:
     """Log and track a candidate of another run as if it had been trained here. Must be called within a task."""
     log = get_run_logger()
-    tracker = track.begin(
+    tracker = start_tracking(
         _run_plan(candidate.kind, f"{dataset.name}/{dataset.version}", settings), settings.tracking, settings.work_dir, log
     )
     for report in candidate.epochs:
@@ -199,8 +204,8 @@ def evaluate_models(dataset: DatasetRef, candidates: list[Candidate], settings: 
         )
     for candidate in candidates:
         plan = _run_plan(candidate.kind, evaluation.dataset, settings)
-        tracker = track.begun(plan, settings.tracking, settings.work_dir, get_run_logger())
-        tracker.summary(track.candidate_record(plan, candidate, evaluation))
+        tracker = resume_tracking(plan, settings.tracking, settings.work_dir, get_run_logger())
+        tracker.summary(candidate_record(plan, candidate, evaluation))
     return evaluation
 
 
@@ -208,7 +213,7 @@ def evaluate_models(dataset: DatasetRef, candidates: list[Candidate], settings: 
 def stage_version(evaluation: Evaluation, settings: RetrainSettings) -> StagedVersion:
     """Upload the challenger's files as a staged version."""
     place = open_store(settings.store)
-    staged = publish.stage_challenger(place, settings.model_name, evaluation)
+    staged = stage_challenger(place, settings.model_name, evaluation)
     if REPORT_FILE in staged.files:
         artifacts.show_recommendations(place.uri(f"{staged.prefix}/{REPORT_FILE}"))
     elif settings.report.recommendations:
@@ -221,7 +226,7 @@ def stage_version(evaluation: Evaluation, settings: RetrainSettings) -> StagedVe
 @task(name="gate", **NETWORK)
 def gate(staged: StagedVersion, dataset: DatasetRef, settings: RetrainSettings) -> Decision:
     """Decide on the staged version against the champion."""
-    decision = publish.judge(open_store(settings.store), staged, dataset, settings)
+    decision = judge_staged(open_store(settings.store), staged, dataset, settings)
     artifacts.show_decision(decision)
     get_run_logger().info("gate: %s. %s", decision.outcome, " ".join(decision.reasons))
     return decision
@@ -238,7 +243,7 @@ def publish_version(
 ) -> ModelRef:
     """Seal the version with its decision and lineage."""
     place = open_store(settings.store)
-    version = publish.publish(place, staged, decision, challenger, evaluation, settings, origin)
+    version = publish(place, staged, decision, challenger, evaluation, settings, origin)
     artifacts.show_version(version)
     if decision is not None and PAGE in read_manifest(place, version.name, version.version)["files"]:
         artifacts.show_page(place.uri(f"{version.prefix}/{PAGE}"), decision)
@@ -249,7 +254,7 @@ def publish_version(
 def record_answer(version: ModelRef, decision: Decision, store: StoreSettings) -> None:
     """Store and show a person's decision on a version that was already sealed."""
     place = open_store(store)
-    page = publish.record_decision(place, version, decision)
+    page = record_decision(place, version, decision)
     artifacts.show_decision(decision)
     if page is not None:
         artifacts.show_page(place.uri(page), decision)
@@ -258,9 +263,9 @@ def record_answer(version: ModelRef, decision: Decision, store: StoreSettings) -
 @task(name="promote version", **NETWORK)
 def promote_challenger(
     version: ModelRef, decision: Decision, settings: PromotionSettings, store: StoreSettings, note: str = ""
-) -> publish.Published:
+) -> Published:
     """Make the version champion if the gate passed it."""
-    published = publish.promote_version(open_store(store), version, decision, settings, note)
+    published = promote_version(open_store(store), version, decision, settings, note)
     if published.decision is not decision:  # another promotion was written first, so the version was judged again
         artifacts.show_decision(published.decision)
     if published.promotion is not None:
@@ -279,8 +284,8 @@ def judge_again(
     place = open_store(store)
     ref = model_ref(place, model_name, version)
     # With `approval: manual`, this request is itself the approval.
-    settings = publish.gate_of(place, ref, departing).model_copy(update={"approval": "automatic"})
-    decision = publish.judge_version(place, ref, settings)
+    settings = gate_of(place, ref, departing).model_copy(update={"approval": "automatic"})
+    decision = judge_version(place, ref, settings)
     artifacts.show_decision(decision)
     return ref, decision, settings
 
@@ -321,11 +326,11 @@ def record_runs(
     store = open_store(settings.store)
     for candidate in candidates:
         plan = _run_plan(candidate.kind, evaluation.dataset, settings)
-        record = track.candidate_record(plan, candidate, evaluation, decision, version)
+        record = candidate_record(plan, candidate, evaluation, decision, version)
         with suppress(AlreadyExistsError):  # written by an attempt whose response was lost; a version is recorded once
             key = f"runs/{version.name}/{version.version}/{candidate.kind}.json"
             store.put_new(key, json.dumps(record.to_dict(), indent=2).encode())
-        track.begun(plan, settings.tracking, settings.work_dir, get_run_logger()).end(record)
+        resume_tracking(plan, settings.tracking, settings.work_dir, get_run_logger()).end(record)
 
 
 def epoch_line(report: EpochReport) -> str:
@@ -337,8 +342,8 @@ def epoch_line(report: EpochReport) -> str:
     )
 
 
-def _run_plan(kind: str, dataset: str, settings: RetrainSettings) -> track.RunPlan:
-    return track.candidate_plan(kind, dataset, settings, group=str(flow_run.id), job=str(flow_run.flow_name))
+def _run_plan(kind: str, dataset: str, settings: RetrainSettings) -> RunPlan:
+    return candidate_plan(kind, dataset, settings, group=str(flow_run.id), job=str(flow_run.flow_name))
 
 
 class _Download:

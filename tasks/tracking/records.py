@@ -21,13 +21,22 @@ from typing import Any
 
 from configs.redaction import safe_settings
 from configs.settings import RetrainSettings, TrackingSettings
-from infra.registry.write import ModelRef, git_commit
+from infra.registry import ModelRef, git_commit
 from models.recommender import EpochReport
-from tasks.evaluation.evaluate import Evaluation
-from tasks.gate.decision import Decision
-from tasks.training.candidates import Candidate
+from tasks.evaluation import Evaluation
+from tasks.gate import Decision
+from tasks.training import Candidate
 
-__all__ = ["RunPlan", "RunRecord", "Tracker", "abandon", "begin", "begun", "candidate_plan", "candidate_record"]
+__all__ = [
+    "RunPlan",
+    "RunRecord",
+    "Tracker",
+    "abandon_tracking",
+    "candidate_plan",
+    "candidate_record",
+    "resume_tracking",
+    "start_tracking",
+]
 
 Log = logging.Logger | logging.LoggerAdapter[Any]
 
@@ -151,7 +160,7 @@ def epoch_row(report: EpochReport) -> dict[str, float]:
 
 
 class Tracker:
-    """One run at Weights & Biases, from `begin` to `end`. Without a process, every call does nothing."""
+    """One run at Weights & Biases, from `start_tracking` to `end`. Without a process, every call does nothing."""
 
     def __init__(self, plan: RunPlan, settings: TrackingSettings, log: Log, process: subprocess.Popen[bytes] | None) -> None:
         self._plan, self._settings, self._log = plan, settings, log
@@ -206,7 +215,7 @@ _begun: dict[tuple[str, str], Tracker] = {}  # by group and name: a stage of a f
 _given_up: set[TrackingSettings] = set()
 
 
-def begin(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -> Tracker:
+def start_tracking(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -> Tracker:
     """Start tracking a run. Failures are logged once; this function never raises."""
     tracker = Tracker(plan, settings, log, _start(settings, log))
     tracker.send({"init": _init(plan, settings, work_dir)})
@@ -214,12 +223,12 @@ def begin(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -
     return tracker
 
 
-def begun(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -> Tracker:
+def resume_tracking(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -> Tracker:
     """Return the tracker that this process started for `plan`, or a new one if another process started it."""
-    return _begun.get((plan.group, plan.name)) or begin(plan, settings, work_dir, log)
+    return _begun.get((plan.group, plan.name)) or start_tracking(plan, settings, work_dir, log)
 
 
-def abandon(group: str) -> None:
+def abandon_tracking(group: str) -> None:
     """End, as failed, all trackers that this process started for a flow run that stops here."""
     for tracker in [tracker for (of, _), tracker in _begun.items() if of == group]:
         tracker.end(None)

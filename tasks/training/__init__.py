@@ -1,1 +1,5 @@
 """The training of candidates, in this process or in one of its own, and their handoff between machines."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from configs.settings import EvaluationSettings, ModelSettings, RetrainSettings
-from infra.registry.write import file_digests
-from infra.storage.local import Store, open_store
-from models.evaluation.protocol import Split, split
+from infra.registry import file_digests
+from infra.storage import Store, open_store
+from models.evaluation import Split, split
 from models.loading import CandidateKind, make_recommender, placement_of
 from models.recommender import EpochReport, FitReport, OnEpoch, Recommender
-from models.training.distributed import Replicas
-from tasks.datasets.versions import DatasetRef, read_table
+from models.training import Replicas
+from tasks.datasets import DatasetRef, read_table
 from tasks.training.subprocess_training import run_apart
 
 __all__ = [

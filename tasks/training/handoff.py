@@ -12,9 +12,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from configs.errors import NotFoundError, TrainingError, VersionCorruptError
-from infra.registry.versions import MOST_JSON, Digest, FileName, fetch_version, read_json
-from infra.registry.write import collect_lineage
-from infra.storage.local import Store
+from infra.registry import MOST_JSON, Digest, FileName, collect_lineage, fetch_version, read_json
+from infra.storage import Store
 from tasks.training.candidates import Candidate, CandidateKind
 
 __all__ = ["Origin", "clear_hand_over", "hand_over", "take_over"]

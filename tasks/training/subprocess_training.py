@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 from configs import errors
 from configs.errors import LostReplicaError, RecsysError, TrainingError
 from models.recommender import EpochReport, OnEpoch
-from models.training.distributed import Placement, joined_replicas
+from models.training import Placement, joined_replicas
 
 __all__ = ["run_apart"]
 

@@ -19,7 +19,7 @@ from benchmarks.pipeline.drift import (
     user_slice,
     with_outlier,
 )
-from tasks.ingest.features import build_features
+from tasks.ingest import build_features
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from benchmarks.pipeline.replay import render
-from tasks.replay.results import replay_results
+from tasks.replay import replay_results
 from tests.tasks.replayed import ended, small_plan, small_settings
 
 

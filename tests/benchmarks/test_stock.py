@@ -10,8 +10,8 @@ from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from models.recommender import Sequences
 from models.sequences import Vocabulary
-from models.ss4rec.kernels.segments import Segments
-from models.ss4rec.network import SS4RecNetwork
+from models.ss4rec import SS4RecNetwork
+from models.ss4rec.kernels import Segments
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import pytest
 from configs.errors import SettingsError
 from configs.loading import load_settings, named_configs
 from configs.settings import RetrainSettings
-from configs.studies.comparison import CompareSettings, EntrySettings
+from configs.studies import CompareSettings, EntrySettings
 
 TWO = "{name: a, kind: ncf}, {name: b, kind: ncf}"
 

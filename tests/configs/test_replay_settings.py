@@ -4,7 +4,7 @@ import pytest
 
 from configs.errors import SettingsError
 from configs.loading import load_settings, named_configs
-from configs.studies.replay import PolicySettings, ReplaySettings
+from configs.studies import PolicySettings, ReplaySettings
 
 
 def test_a_part_of_a_section_departs_from_the_replays_own_defaults() -> None:

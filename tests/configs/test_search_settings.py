@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from configs.errors import SettingsError
 from configs.loading import load_settings, named_configs
 from configs.settings import RetrainSettings, SearchOrigin
-from configs.studies.search import DEFAULT_SPACE, Parameter, SearchOptions, SearchSettings
+from configs.studies import Parameter, SearchSettings
+from configs.studies.search import DEFAULT_SPACE, SearchOptions
 
 ORIGIN = SearchOrigin(study="s", record="searches/s/1.json", dataset="d/1", trials=3, best_trial=1, valid_ndcg_at_10=0.2)
 

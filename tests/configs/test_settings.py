@@ -13,9 +13,8 @@ from configs.base import Settings
 from configs.environment import EnvironmentSettings
 from configs.errors import SettingsError
 from configs.loading import effective_settings, load_settings, named_configs
-from configs.settings import RetrainSettings
-from configs.settings.etl import EtlSettings
-from configs.studies.comparison import CompareSettings
+from configs.settings import EtlSettings, RetrainSettings
+from configs.studies import CompareSettings
 
 
 def test_overrides_beat_the_file_and_the_file_beats_defaults(tmp_path: Path) -> None:

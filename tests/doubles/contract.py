@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import AlreadyExistsError, NotFoundError, StoreError
-from infra.storage.local import LocalStore, Store
+from infra.storage import Store
+from infra.storage.local import LocalStore
 
 
 def check_contract(store: Store, folder: Path) -> None:

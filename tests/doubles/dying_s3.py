@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.settings import StoreSettings
-from infra.storage.s3 import S3Store
+from infra.storage import S3Store
 from tests.tasks.stored import publish_and_promote
 
 __all__ = ["publish_dying"]

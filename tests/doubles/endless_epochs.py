@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from models.recommender import EpochReport, OnEpoch
-from tasks.training.subprocess_training import run_apart
+from tasks.training import run_apart
 
 
 def tell_for_ever(on_epoch: OnEpoch) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from configs.errors import AlreadyExistsError
 from configs.settings import StoreSettings
-from infra.registry.promotions import champion, promote
-from infra.registry.write import Lineage, seal, stage
-from infra.storage.local import open_store
+from infra.registry import champion, promote, seal, stage
+from infra.registry.write import Lineage
+from infra.storage import open_store
 
 __all__ = ["PATIENCE_S", "promote_each_round", "publish_each_round"]
 

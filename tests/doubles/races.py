@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.settings import StoreSettings
-from infra.registry.promotions import champion, history
-from infra.registry.versions import list_versions, read_manifest, verify_files
-from infra.registry.write import collect_lineage, read_decision
-from infra.storage.local import LocalStore, Store, open_store
+from infra.registry import champion, collect_lineage, history, list_versions, read_decision, read_manifest
+from infra.registry.versions import verify_files
+from infra.storage import Store, open_store
+from infra.storage.local import LocalStore
 from tests.doubles.forks import forks
 from tests.doubles.promoting import PATIENCE_S, promote_each_round, publish_each_round
 from tests.tasks.stored import NAME, NOW, sealed

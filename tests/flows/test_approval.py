@@ -18,9 +18,8 @@ from configs.settings import RetrainSettings
 from flows import approval
 from flows.promote import promote
 from flows.retrain import RetrainSummary, retrain
-from infra.registry.promotions import champion, history
-from infra.registry.write import read_decision
-from infra.storage.local import open_store
+from infra.registry import champion, history, read_decision
+from infra.storage import open_store
 from tests.flows.conftest import QUICK
 
 Make = Callable[..., RetrainSettings]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from prefect import flow, task
 
-from tasks.datasets.versions import DatasetRef
+from tasks.datasets import DatasetRef
 from tasks.stages import artifacts
 
 UNDATED = DatasetRef("small", "abc", "datasets/small/abc", "file:x", 1, 1, 1, 10**15, 10**15)  # beyond the year 9999

@@ -6,7 +6,8 @@ from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 
 from configs.errors import DeploymentMissingError
-from infra.prefect_server.automations import DRIFT_DETECTED, retrain_on_drift
+from infra.prefect_server import DRIFT_DETECTED
+from infra.prefect_server.automations import retrain_on_drift
 
 
 @flow(name="stands-in")

@@ -11,9 +11,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 
 from configs.errors import SettingsError
-from configs.studies.comparison import CompareSettings
+from configs.studies import CompareSettings
 from flows.compare import compare
-from infra.storage.local import open_store
+from infra.storage import open_store
 from tests import synthetic
 from tests.flows.cli.test_main import recsys
 from tests.flows.conftest import artifact_keys

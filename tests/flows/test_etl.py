@@ -16,10 +16,9 @@ from configs.settings import RetrainSettings
 from flows.etl import etl
 from flows.monitor import monitor
 from flows.retrain import retrain
-from infra.storage.local import open_store
-from tasks.datasets.commit_log import FileAccount
-from tasks.datasets.versions import list_datasets, read_manifest, read_table
-from tasks.landing.run import Landing
+from infra.storage import open_store
+from tasks.datasets import FileAccount, list_datasets, read_manifest, read_table
+from tasks.landing import Landing
 from tasks.stages.artifacts import show_landing
 from tests import synthetic
 from tests.flows.cli.test_main import recsys

@@ -9,7 +9,8 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.runtime import flow_run
 
 from configs.errors import SourceError
-from tasks.stages.failure import advice, show_failure
+from tasks.stages import show_failure
+from tasks.stages.failure import advice
 
 RUNS: list[str] = []
 

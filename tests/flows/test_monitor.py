@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from prefect import flow
 
+from tasks.monitoring import DriftResult
 from tasks.monitoring.checks import Check
-from tasks.monitoring.drift import DriftResult
+from tasks.stages import announce_drift
 from tasks.stages import retrain as stages
-from tasks.stages.retrain import announce_drift
 
 
 def result(verdict: Any) -> DriftResult:

@@ -23,11 +23,10 @@ from flows.retrain import retrain
 from flows.rollback import rollback
 from flows.train import train
 from infra.locks import run_lock
-from infra.registry.promotions import champion, history
-from infra.registry.write import fetch_version, list_versions, read_manifest
-from infra.storage.local import open_store
-from tasks.gate.publish import promote_version
-from tasks.monitoring.drift import DriftResult
+from infra.registry import champion, fetch_version, history, list_versions, read_manifest
+from infra.storage import open_store
+from tasks.gate import promote_version
+from tasks.monitoring import DriftResult
 from tests import synthetic
 from tests.flows.conftest import QUICK, FirstRun, artifact_keys
 

@@ -28,15 +28,15 @@ from configs.errors import SettingsError, TrainingError
 from configs.runpod import RunPodSettings
 from configs.settings import RetrainSettings
 from flows.reap import reap
-from infra.runpod.block import RunPodCredentials, api_key
-from infra.runpod.cost import PodCost
+from infra.runpod import PodCost, RunPodCredentials
+from infra.runpod.block import api_key
 from infra.runpod.job import RunPodJobConfiguration
 from infra.runpod.order import Marks, OrderError, server_mark
 from infra.runpod.prefect_runs import PrefectRuns
 from infra.runpod.runs import RunsUnavailableError
 from infra.runpod.worker import RunPodWorker
-from tasks.datasets.versions import DatasetRef
-from tasks.stages.remote_training import Trained, settle_cost, train_by_deployment
+from tasks.datasets import DatasetRef
+from tasks.stages import Trained, settle_cost, train_by_deployment
 from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, RunPodDouble
 from tests.flows.cli.test_main import recsys
 

@@ -13,13 +13,12 @@ from prefect.client.orchestration import get_client
 
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
-from configs.studies.search import SearchSettings
+from configs.studies import SearchSettings
 from flows.etl import etl
 from flows.search import search
 from infra.locks import run_lock
-from infra.registry.promotions import champion
-from infra.registry.write import list_versions, read_manifest
-from infra.storage.local import open_store
+from infra.registry import champion, list_versions, read_manifest
+from infra.storage import open_store
 from tests.flows.cli.test_main import recsys
 from tests.flows.conftest import artifact_keys
 from tests.tasks.searching import SPACE

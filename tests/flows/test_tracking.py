@@ -11,7 +11,7 @@ from configs.errors import TrainingError
 from configs.settings import RetrainSettings
 from flows.retrain import retrain
 from flows.train import train
-from infra.storage.local import open_store
+from infra.storage import open_store
 from tasks.tracking import records as track
 from tests.flows.conftest import QUICK
 from tests.tasks.tracking.wandb_files import read_offline_runs

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from configs.studies.comparison import CompareSettings
+from configs.studies import CompareSettings
 from tests import synthetic
 from tests.full.prefect_server.prefect_process import PREFECT, ROOT, ask, run
 from tests.full.prefect_server.test_prefect_server import RECSYS, server

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from configs.errors import NotFoundError, TrainingError
-from infra.storage.local import open_store
+from infra.storage import open_store
 from models.recommender import EpochReport
-from tasks.comparison.process import run_entry_apart
-from tasks.comparison.runs import begin_comparison, read_run, run_entry
+from tasks.comparison import begin_comparison, run_entry_apart
+from tasks.comparison.runs import read_run, run_entry
 from tests.full.prefect_server.prefect_process import wait_until
 from tests.tasks.compared import ENTRIES, TINY_NCF, TINY_SS4REC, small_comparison, stored_dataset
 

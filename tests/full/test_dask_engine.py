@@ -12,12 +12,10 @@ import pytest
 from distributed import LocalCluster
 
 from configs.errors import DataRefusedError, SettingsError, SourceError
-from configs.settings import DataSettings, ValidationSettings
-from configs.settings.etl import EtlSettings
+from configs.settings import DataSettings, EtlSettings, ValidationSettings
 from infra.storage.local import LocalStore
-from tasks.datasets.versions import read_manifest, read_table, write_dataset
-from tasks.ingest.release import building
-from tasks.ingest.sources import locate
+from tasks.datasets import read_manifest, read_table, write_dataset
+from tasks.ingest import building, locate
 from tests import synthetic
 
 pytestmark = pytest.mark.full

@@ -16,11 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from configs.errors import RecsysError, SourceError
-from configs.settings import DataSettings, ValidationSettings
-from configs.settings.etl import EtlSettings
-from tasks.ingest.event_files import open_event_file
-from tasks.ingest.release import building
-from tasks.ingest.sources import locate
+from configs.settings import DataSettings, EtlSettings, ValidationSettings
+from tasks.ingest import building, locate, open_event_file
 from tests.volume import volume
 
 pytestmark = pytest.mark.full

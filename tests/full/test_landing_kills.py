@@ -11,8 +11,8 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from infra.storage.local import LocalStore
-from tasks.datasets.versions import DatasetRef, list_datasets, verify_dataset
-from tasks.landing.compaction import compact
+from tasks.datasets import DatasetRef, list_datasets, verify_dataset
+from tasks.landing import compact
 from tests.doubles.random_kills import killed_after, seconds_of
 from tests.tasks.landed import NAME, NOW, Place, csv, random_events
 from tests.volume import volume

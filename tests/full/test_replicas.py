@@ -18,15 +18,15 @@ from safetensors.torch import load_file
 
 from configs.errors import NotFoundError, TrainingError
 from configs.settings import RetrainSettings
-from infra.registry.write import read_manifest
-from infra.storage.local import open_store
+from infra.registry import read_manifest
+from infra.storage import open_store
 from models.recommender import EpochReport
-from tasks.datasets.versions import DatasetRef, load_dataset_ref, write_dataset
-from tasks.evaluation.evaluate import evaluate_candidates
-from tasks.ingest.features import build_features
+from tasks.datasets import DatasetRef, load_dataset_ref, write_dataset
+from tasks.evaluation import evaluate_candidates
+from tasks.ingest import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
-from tasks.training.candidates import Candidate, train_candidate
+from tasks.training import Candidate, train_candidate
 from tests import synthetic
 from tests.flows.conftest import QUICK
 from tests.full.prefect_server.prefect_process import run, wait_until
@@ -185,7 +185,7 @@ def test_work_is_for_its_user_alone_and_on_no_command_line(tmp_path: Path, tempo
 PARENT = """
 import os, signal, sys
 from configs.settings import RetrainSettings
-from infra.storage.local import open_store
+from infra.storage.open import open_store
 from tasks.training.candidates import train_candidate
 from tasks.datasets.versions import load_dataset_ref
 settings = RetrainSettings.model_validate_json(sys.argv[1])

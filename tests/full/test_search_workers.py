@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from configs.errors import StoreUnavailableError
-from configs.studies.search import SearchSettings
-from tasks.search.study import begin, conclude, work
+from configs.studies import SearchSettings
+from tasks.search import conclude_study, open_study, run_trials
 from tests import synthetic
 from tests.flows.conftest import LEAN
 from tests.tasks.searching import SPACE, make_search
@@ -95,9 +95,9 @@ def test_the_trial_of_a_killed_worker_is_begun_again(url: str, tmp_path: Path) -
     worker.stdout.close()
     lost = trials_of(settings)[0]
     assert lost.state.name == "RUNNING"
-    ref = begin(dataset, settings)
-    assert ref.begun == 1 and work(store, dataset, ref, settings) == 3
-    record = conclude(store, dataset, ref, settings, datetime.now(UTC))
+    ref = open_study(dataset, settings)
+    assert ref.begun == 1 and run_trials(store, dataset, ref, settings) == 3
+    record = conclude_study(store, dataset, ref, settings, datetime.now(UTC))
     states = [trial.state for trial in record.trials]
     assert states.count("complete") == 3 and states.count("failed") == 1 and record.under_way == 0
     assert record.trials[0].reason == "Its worker was lost."
@@ -106,7 +106,7 @@ def test_the_trial_of_a_killed_worker_is_begun_again(url: str, tmp_path: Path) -
 
 def test_two_processes_on_one_study_lose_no_trial(url: str, tmp_path: Path) -> None:
     _, dataset, settings = make_search(tmp_path, trials=12, workers=2, storage=url, study="shared")
-    begin(dataset, settings)
+    open_study(dataset, settings)
     workers = [start_worker(settings, str(worker)) for worker in range(2)]
     said = [worker.communicate(timeout=1800)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0]
@@ -172,5 +172,5 @@ def workers_of(parent: int) -> list[int]:
 def test_a_wrong_password_is_told_without_it(postgresql: str, tmp_path: Path) -> None:
     _, dataset, settings = make_search(tmp_path, storage=postgresql.replace(PASSWORD, "anoth3r"))
     with pytest.raises(StoreUnavailableError, match="password authentication failed") as caught:
-        begin(dataset, settings)
+        open_study(dataset, settings)
     assert "anoth3r" not in str(caught.value) and "recsys:" not in str(caught.value)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from configs.serving.server import RedisSettings
+from configs.serving import RedisSettings
 from configs.settings import StoreSettings
 from infra import doctor
 from infra.doctor import Finding, examine
-from infra.registry.promotions import promote
+from infra.registry import promote
 from infra.storage.local import LocalStore
 from tests.doubles.redis_server import redis_server
 from tests.tasks.stored import NAME, NOW, sealed

@@ -10,9 +10,9 @@ import pytest
 from configs.errors import NotFoundError, SettingsError, SourceError, StoreDeniedError, StoreUnavailableError
 from configs.settings import StoreSettings
 from infra.landing_zone import Delivery, FolderZone, LandingZone, open_zone
-from infra.storage.local import open_store
-from tasks.datasets.versions import read_table, verify_dataset
-from tasks.landing.run import land
+from infra.storage import open_store
+from tasks.datasets import read_table, verify_dataset
+from tasks.landing import land
 from tests.doubles.moto_s3 import moto_s3
 from tests.tasks.landed import LAX, NAME, NOW, Place, csv, events
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from configs.settings import EvaluationSettings, PopularitySettings
-from models.evaluation.protocol import Split, split
-from models.evaluation.ranking import rank_requests
+from models.evaluation import Split, rank_requests, split
 from models.popularity import Popularity
 from models.recommender import EpochReport
 from tests import synthetic

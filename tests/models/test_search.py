@@ -14,8 +14,8 @@ import torch
 from benchmarks.ranking.search import SEED, SPACE, STARTS
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, SS4RecSettings
-from configs.studies.search import Parameter, Pruning
-from models.evaluation.protocol import Split, split
+from configs.studies import Parameter, Pruning
+from models.evaluation import Split, split
 from models.recommender import EpochReport
 from models.search import TrialData, make_pruner, make_sampler, run_trial, suggest
 from tests import synthetic

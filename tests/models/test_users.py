@@ -11,13 +11,12 @@ import torch
 
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, SS4RecSettings
-from models.evaluation.protocol import Split, split
+from models.evaluation import Split, split
 from models.loading import load_recommender
 from models.recommender import Requests
+from models.ss4rec import SS4Rec, SS4RecNetwork
 from models.ss4rec.batches import TrainingBatches
-from models.ss4rec.kernels.segments import Segments
-from models.ss4rec.network import SS4RecNetwork
-from models.ss4rec.recommender import SS4Rec
+from models.ss4rec.kernels import Segments
 from models.users import UserTraits
 from tests import synthetic
 

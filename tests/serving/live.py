@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from configs.serving.experiments import Experiment, ExperimentFile
-from serving.experiments.assignment import Experiments
-from serving.experiments.exposure_log import Exposure
+from configs.serving import Experiment, ExperimentFile
+from serving.experiments import Experiments, Exposure
 
 DAY = 86_400
 START = 1_750_000_000

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from configs.errors import StoreUnavailableError
 from infra.storage.local import LocalStore
-from serving.engine.engine import Models
+from serving.engine import Models
 from serving.follower import Follower
 from tests.serving.versions import draw, promote_version, publish, settings_of
 

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from typer.testing import CliRunner
 
-from configs.serving.server import ServingSettings
+from configs.serving import ServingSettings
 from flows.cli.main import app
 from serving import run
 from serving.api import app as api

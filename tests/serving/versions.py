@@ -12,15 +12,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from configs.serving.server import ServingSettings
+from configs.serving import ServingSettings
 from configs.settings import SS4RecSettings
-from infra.registry.promotions import champion, promote
-from infra.registry.write import ModelRef, collect_lineage, seal, stage
+from infra.registry import ModelRef, champion, collect_lineage, promote, seal, stage
 from infra.storage.local import LocalStore
-from models.evaluation.protocol import Split
+from models.evaluation import Split
 from models.recommender import Requests
-from models.ss4rec.recommender import SS4Rec
-from serving.engine.served_model import ServedModel
+from models.ss4rec import SS4Rec
+from serving.engine import ServedModel
 from tasks.evaluation.catalogue import write_catalogue
 from tasks.evaluation.load_check import SAMPLE_FILE, sample_requests
 from tests import synthetic

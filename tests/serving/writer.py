@@ -7,15 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from configs.serving.server import BatchSettings, RedisSettings, StateSettings
-from serving.engine.engine import CHAMPION, Engine, Models
-from serving.engine.jobs import Advanced, EventJob, NewEvent
-from serving.engine.served_model import ServedModel
-from serving.experiments.assignment import Assignment
-from serving.reranking.rules import Rules
-from serving.state.failover import ResilientStates
-from serving.state.store import LocalStates, StateStore
-from serving.state.user_log import Outcome, key_of
+from configs.serving import BatchSettings, RedisSettings, StateSettings
+from serving.engine import CHAMPION, Advanced, Engine, EventJob, Models, NewEvent, ServedModel
+from serving.experiments import Assignment
+from serving.reranking import Rules
+from serving.state import LocalStates, Outcome, ResilientStates, StateStore, key_of
 from tests.volume import volume
 
 START = 1_700_000_000

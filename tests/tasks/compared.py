@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.settings import ValidationSettings
-from configs.studies.comparison import CompareSettings
-from infra.storage.local import open_store
-from tasks.datasets.versions import DatasetRef, write_dataset
-from tasks.ingest.features import build_features
+from configs.studies import CompareSettings
+from infra.storage import open_store
+from tasks.datasets import DatasetRef, write_dataset
+from tasks.ingest import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
 from tests import synthetic

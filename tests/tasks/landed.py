@@ -9,15 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from configs.settings import ValidationSettings
-from configs.settings.etl import EtlSettings
-from configs.settings.landing import LandingSettings
+from configs.settings import EtlSettings, LandingSettings, ValidationSettings
 from infra.landing_zone import FolderZone
 from infra.storage.local import LocalStore
-from tasks.datasets.retention import plan_prune, prune
-from tasks.datasets.versions import DatasetRef, read_table
-from tasks.landing.compaction import compact
-from tasks.landing.run import Landing, land
+from tasks.datasets import DatasetRef, plan_prune, prune_versions, read_table
+from tasks.landing import Landing, compact, land
 
 NAME = "small"
 NOW = 1_700_000_000.0
@@ -103,4 +99,4 @@ def compact_in(made: Place, store: Path) -> None:
 
 
 def prune_in(store: Path) -> None:
-    prune(LocalStore(store), plan_prune(LocalStore(store), 1))
+    prune_versions(LocalStore(store), plan_prune(LocalStore(store), 1))

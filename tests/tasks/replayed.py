@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from configs.settings import StoreSettings
-from configs.studies.replay import ReplaySettings
-from models.evaluation.ranking import MISS
-from tasks.replay.feed import Slice
-from tasks.replay.log import PolicyWatch, ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
+from configs.studies import ReplaySettings
+from models.evaluation import MISS
+from tasks.replay import ReplayLog, ReplayPlan, Slice, SliceRecord, TrainingRecord
+from tasks.replay.log import PolicyWatch
 
 WEEK_S = 7 * 86_400
 START = 874_281_600  # a Monday

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from configs.settings import ValidationSettings
-from configs.studies.search import SearchSettings
-from infra.storage.local import LocalStore, Store, open_store
+from configs.studies import SearchSettings
+from infra.storage import Store, open_store
+from infra.storage.local import LocalStore
 from models.recommender import EpochReport
-from tasks.datasets.versions import DatasetRef, list_datasets, write_dataset
-from tasks.ingest.features import build_features
+from tasks.datasets import DatasetRef, list_datasets, write_dataset
+from tasks.ingest import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
-from tasks.search.study import begin, work
+from tasks.search import open_study, run_trials
 from tests import synthetic
 
 SPACE: dict[str, Any] = {
@@ -64,7 +65,7 @@ def main() -> None:
         while stay:
             time.sleep(1)
 
-    print(work(store, dataset, begin(dataset, settings), settings, worker, on_epoch=on_epoch))
+    print(run_trials(store, dataset, open_study(dataset, settings), settings, worker, on_epoch=on_epoch))
 
 
 if __name__ == "__main__":

@@ -11,20 +11,23 @@ from pathlib import Path
 import numpy as np
 
 from configs.settings import EvaluationSettings, PopularitySettings
-from infra.registry.promotions import champion, promote, rollback
-from infra.registry.write import (
-    Lineage,
+from infra.registry import (
     ModelRef,
     StagedVersion,
+    champion,
     collect_lineage,
     fetch_version,
     list_versions,
+    promote,
     read_manifest,
+    rollback,
     seal,
     stage,
 )
-from infra.storage.local import LocalStore, Store
-from models.evaluation.protocol import Split, split
+from infra.registry.write import Lineage
+from infra.storage import Store
+from infra.storage.local import LocalStore
+from models.evaluation import Split, split
 from models.popularity import Popularity
 from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded, sample_requests
 from tests import synthetic

@@ -5,12 +5,11 @@ import logging
 
 import pytest
 
-from infra.registry.write import PAGE, read_decision, read_manifest
+from infra.registry import PAGE, read_decision, read_manifest
+from tasks.evaluation import REPORT_FILE, evaluate_candidates
 from tasks.evaluation import evidently_page as recsys_report
-from tasks.evaluation.evaluate import evaluate_candidates
-from tasks.evaluation.evidently_page import REPORT_FILE
+from tasks.gate import judge_staged, publish, record_decision
 from tasks.gate import page as decision_page
-from tasks.gate.publish import judge, publish, record_decision
 from tests.tasks.world import NAME, World
 
 
@@ -19,7 +18,7 @@ def test_a_decision_whose_page_cannot_be_drawn_is_sealed_without_it(
 ) -> None:
     monkeypatch.setattr(decision_page, "TEMPLATES", world.folder / "no-templates")
     staged = world.stage()
-    decision = judge(world.store, staged, world.newer, world.settings)
+    decision = judge_staged(world.store, staged, world.newer, world.settings)
     with caplog.at_level(logging.WARNING):
         ref = publish(world.store, staged, decision, world.candidates[-1], world.evaluation, world.settings)
         assert record_decision(world.store, ref, decision) is None

@@ -18,16 +18,14 @@ import numpy as np
 import pandas as pd
 
 from configs.settings import RetrainSettings
-from infra.registry.promotions import champion, promote
-from infra.registry.write import ModelRef, StagedVersion, file_digests, list_versions
+from infra.registry import ModelRef, StagedVersion, champion, file_digests, list_versions, promote
 from infra.storage.local import LocalStore
-from tasks.datasets.versions import DatasetRef, write_dataset
-from tasks.evaluation.evaluate import Evaluation, evaluate_candidates
-from tasks.gate.publish import publish, stage_challenger
-from tasks.ingest.features import build_features
-from tasks.ingest.sources import ingest
+from tasks.datasets import DatasetRef, write_dataset
+from tasks.evaluation import Evaluation, evaluate_candidates
+from tasks.gate import publish, stage_challenger
+from tasks.ingest import build_features, ingest
 from tasks.ingest.validation import validate
-from tasks.training.candidates import Candidate, train_candidate
+from tasks.training import Candidate, train_candidate
 from tests import synthetic
 
 NAME = "ranker"

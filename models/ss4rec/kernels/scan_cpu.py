@@ -34,7 +34,7 @@ def selective_scan(
     start: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See `kernels_cpu.selective_scan`. Returns y (T, D) and the final state (W, D, N)."""
-    result: tuple[torch.Tensor, torch.Tensor] = _SelectiveScan.apply(  # type: ignore[no-untyped-call]
+    result: tuple[torch.Tensor, torch.Tensor] = SelectiveScan.apply(  # type: ignore[no-untyped-call]
         u.float(), delta.float(), a.float(), b.float(), c.float(), start.float(), offsets, torch.is_grad_enabled()
     )
     return result
@@ -56,7 +56,7 @@ class _ComplexScan(torch.autograd.Function):
         return *kernels_cpu.complex_scan_backward(a, offsets, start, h, grads[0].contiguous(), grads[1]), None
 
 
-class _SelectiveScan(torch.autograd.Function):
+class SelectiveScan(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,

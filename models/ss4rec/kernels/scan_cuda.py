@@ -14,7 +14,7 @@ import triton.language as tl
 from models.ss4rec.kernels import cuda as kernels_cuda
 from models.ss4rec.kernels.segments import Segments
 
-__all__ = ["causal_convolution", "selective_scan", "time_scan"]
+__all__ = ["Convolution", "SelectiveScan", "TimeScan", "causal_convolution", "selective_scan", "time_scan"]
 
 CHUNK = 4  # tokens between two states kept for the backward pass, which holds that many states in registers
 CHUNKS = 8  # chunks per program of the backward pass
@@ -32,7 +32,7 @@ def time_scan(
     start: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See `scan.time_scan`."""
-    result: tuple[torch.Tensor, torch.Tensor] = _TimeScan.apply(  # type: ignore[no-untyped-call]
+    result: tuple[torch.Tensor, torch.Tensor] = TimeScan.apply(  # type: ignore[no-untyped-call]
         drive, intervals, rate_re, rate_im, log_step, start, segments
     )
     return result
@@ -51,7 +51,7 @@ def selective_scan(
     start: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See `scan.selective_scan`."""
-    result: tuple[torch.Tensor, torch.Tensor] = _SelectiveScan.apply(  # type: ignore[no-untyped-call]
+    result: tuple[torch.Tensor, torch.Tensor] = SelectiveScan.apply(  # type: ignore[no-untyped-call]
         u, delta, gate, a_log, b, c, skip, delta_bias, start, segments, torch.is_grad_enabled()
     )
     return result
@@ -59,7 +59,7 @@ def selective_scan(
 
 def causal_convolution(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, segments: Segments) -> torch.Tensor:
     """See `scan.causal_convolution`. No inputs precede a window."""
-    result: torch.Tensor = _Convolution.apply(x, weight, bias, segments)  # type: ignore[no-untyped-call]
+    result: torch.Tensor = Convolution.apply(x, weight, bias, segments)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -72,7 +72,7 @@ def _rows(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
-class _TimeScan(torch.autograd.Function):
+class TimeScan(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -115,7 +115,7 @@ class _TimeScan(torch.autograd.Function):
         return grad_drive, grad_intervals if ctx.needs_input_grad[1] else None, on_re, on_im, on_step, grad_start, None
 
 
-class _SelectiveScan(torch.autograd.Function):
+class SelectiveScan(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -181,7 +181,7 @@ class _SelectiveScan(torch.autograd.Function):
         return grad_u, grad_delta, grad_gate, on_a_log, on_b, on_c, on_skip, on_bias, on_start, None, None
 
 
-class _Convolution(torch.autograd.Function):
+class Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, segments: Segments) -> torch.Tensor:
         x, weight = _rows(x), weight.contiguous()

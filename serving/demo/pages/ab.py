@@ -7,14 +7,21 @@ import time
 import streamlit as st
 
 from configs.errors import RecsysError
-from configs.serving.experiments import Experiment
-from serving.demo import charts
-from serving.demo.context import Context
-from serving.demo.look import plain_table
-from serving.experiments.assignment import Experiments
-from serving.experiments.exposure_log import read_exposures, stored_exposures
-from serving.experiments.page import COLOURS, UNDECIDED, arm_rows, check_rows, versus_rows
-from serving.experiments.report import ExperimentReport, read_outcomes, report_experiment
+from configs.serving import Experiment
+from serving.demo import Context, charts, plain_table
+from serving.experiments import (
+    COLOURS,
+    UNDECIDED,
+    ExperimentReport,
+    Experiments,
+    arm_rows,
+    check_rows,
+    read_exposures,
+    read_outcomes,
+    report_experiment,
+    stored_exposures,
+    versus_rows,
+)
 
 __all__ = ["show"]
 

@@ -6,11 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from serving.demo import charts
-from serving.demo.context import Context
-from serving.demo.explained import Explained
-from serving.demo.history import choose_filters, choose_history, choose_version
-from serving.demo.look import cards, short
+from serving.demo import Context, Explained, cards, charts, choose_filters, choose_history, choose_version, short
 
 __all__ = ["show"]
 

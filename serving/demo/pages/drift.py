@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from serving.demo import charts
-from serving.demo.context import Context
-from serving.demo.look import plain_table
-from serving.demo.store_view import DriftRecord
+from serving.demo import Context, DriftRecord, charts, plain_table
 
 __all__ = ["show"]
 

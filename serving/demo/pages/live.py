@@ -8,12 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from serving.demo import charts
-from serving.demo.context import Context
-from serving.demo.explained import as_said
-from serving.demo.history import GAPS
-from serving.demo.look import plain_table, short, when
-from serving.demo.remote import ServerLink
+from serving.demo import GAPS, Context, ServerLink, as_said, charts, plain_table, short, when
 
 __all__ = ["show"]
 

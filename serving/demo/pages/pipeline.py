@@ -7,10 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from infra.registry.versions import ModelRef
-from serving.demo import charts
-from serving.demo.context import Context
-from serving.demo.look import plain_table, short
+from infra.registry import ModelRef
+from serving.demo import Context, charts, plain_table, short
 
 __all__ = ["show"]
 

@@ -6,12 +6,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from serving.demo import charts
-from serving.demo.context import Context
-from serving.demo.explained import LoadedVersion
-from serving.demo.history import GAPS, Asked, choose_filters, choose_history, choose_version
-from serving.demo.look import cards
-from serving.reranking.rules import RankRequest, Rules
+from serving.demo import GAPS, Asked, Context, LoadedVersion, cards, charts, choose_filters, choose_history, choose_version
+from serving.reranking import RankRequest, Rules
 
 __all__ = ["show"]
 

@@ -10,12 +10,11 @@ import yaml
 from typer.testing import CliRunner
 
 from configs.errors import SettingsError
-from configs.serving.experiments import ExposureSettings
+from configs.serving import ExposureSettings
 from flows.cli.main import app
 from infra.storage.local import LocalStore
-from serving.experiments.assignment import Experiments
-from serving.experiments.exposure_log import ExposureLog
-from serving.reranking.rules import Rules
+from serving.experiments import Experiments, ExposureLog
+from serving.reranking import Rules
 from tests.serving.live import experiment, lived
 
 EXAMPLES = Path(__file__).parents[3] / "configs" / "examples"

@@ -13,7 +13,7 @@ from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from flows.cli import main as cli
 from flows.cli.options import table
-from infra.storage.local import open_store
+from infra.storage import open_store
 
 
 def recsys(*arguments: str) -> int:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from configs.errors import NotFoundError, SettingsError
 from configs.settings import StoreSettings
 from flows.cli.main import app
-from infra.storage.local import open_store
+from infra.storage import open_store
 
 
 @pytest.fixture

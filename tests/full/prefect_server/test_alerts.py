@@ -16,7 +16,7 @@ from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from infra.prefect_server.automations import DRIFT_DETECTED, model_resource
+from infra.prefect_server import DRIFT_DETECTED, model_resource
 from tests import synthetic
 from tests.doubles.live_prefect import ROOT, Webhook, ask, prefect_server, read, recsys, request, wait_until, webhook
 from tests.flows.conftest import LEAN

@@ -27,9 +27,8 @@ from playwright.sync_api import Page, expect
 from configs.settings import StoreSettings
 from infra.local_stack.stack import Running, local_stack
 from infra.prefect_server.pod_credentials import read_credentials
-from infra.registry.promotions import history
-from infra.registry.write import list_versions, read_manifest
-from infra.storage.local import Store, open_store
+from infra.registry import history, list_versions, read_manifest
+from infra.storage import Store, open_store
 from tests import synthetic
 from tests.doubles.live_prefect import ROOT, Webhook, recsys, wait_until, webhook
 from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, RunPodDouble

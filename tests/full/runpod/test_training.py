@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from configs.settings import RetrainSettings
-from infra.registry.write import list_versions, read_manifest
-from infra.storage.local import open_store
+from infra.registry import list_versions, read_manifest
+from infra.storage import open_store
 from tests.full.prefect_server.test_prefect_server import RECSYS, settings_of
 from tests.full.runpod.rented import World, a_world, wait_until
 

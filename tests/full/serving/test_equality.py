@@ -8,18 +8,16 @@ import numpy as np
 import pytest
 
 from benchmarks.data import load_split
-from configs.serving.server import BatchSettings, RedisSettings, StateSettings
+from configs.serving import BatchSettings, RedisSettings, StateSettings
 from configs.settings import SS4RecSettings
 from models.recommender import Requests
-from models.ss4rec.recommender import SS4Rec
-from serving.engine.engine import CHAMPION, Engine, Models
-from serving.engine.jobs import Answer, EventJob, NewEvent, RecommendJob
-from serving.engine.served_model import ServedModel, window
-from serving.experiments.assignment import Assignment
-from serving.reranking.rules import Rules
+from models.ss4rec import SS4Rec
+from serving.engine import CHAMPION, Answer, Engine, EventJob, Models, NewEvent, RecommendJob, ServedModel
+from serving.engine.served_model import window
+from serving.experiments import Assignment
+from serving.reranking import Rules
+from serving.state import StateStore, key_of
 from serving.state.redis_store import RedisStates
-from serving.state.store import StateStore
-from serving.state.user_log import key_of
 from tasks.evaluation.load_check import SAMPLE_FILE
 from tests.doubles.redis_server import redis_server
 from tests.volume import volume

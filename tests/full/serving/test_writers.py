@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.serving.server import RedisSettings
+from configs.serving import RedisSettings
+from serving.state import Outcome, UserLog, UserState
 from serving.state.redis_store import RedisStates
-from serving.state.store import UserState
-from serving.state.user_log import Outcome, UserLog
 from tests.doubles.forks import forks
 from tests.doubles.redis_server import redis_server
 from tests.serving.versions import draw

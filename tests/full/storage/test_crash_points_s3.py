@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from configs.settings import StoreSettings
-from infra.registry.promotions import champion, promote
-from infra.registry.write import list_versions, read_manifest, verify_files
-from infra.storage.local import LocalStore, open_store
-from infra.storage.s3 import S3Store
+from infra.registry import champion, list_versions, promote, read_manifest
+from infra.registry.write import verify_files
+from infra.storage import S3Store, open_store
+from infra.storage.local import LocalStore
 from tests.doubles.dying_s3 import publish_dying
 from tests.doubles.forks import forks
 from tests.doubles.moto_s3 import moto_s3

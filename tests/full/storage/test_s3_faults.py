@@ -15,7 +15,7 @@ import pytest
 
 from configs.errors import AlreadyExistsError, StoreDeniedError, StoreUnavailableError
 from configs.settings import StoreSettings
-from infra.storage.s3 import S3Store
+from infra.storage import S3Store
 from tests.doubles.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.doubles.radosgw import PROGRAMS, RadosGateway
 from tests.volume import volume

@@ -11,10 +11,10 @@ import pytest
 
 from configs.errors import AlreadyExistsError, StoreDeniedError
 from configs.settings import PromotionSettings, StoreSettings
-from infra.registry.promotions import champion, promote
-from infra.storage.local import LocalStore, open_store
-from infra.storage.s3 import S3Store
-from tasks.evaluation.load_check import check_version
+from infra.registry import champion, promote
+from infra.storage import S3Store, open_store
+from infra.storage.local import LocalStore
+from tasks.evaluation import check_version
 from tests.doubles.contract import check_contract, check_one_winner
 from tests.doubles.races import copy_store, race_to_promote, race_to_publish, three_versions
 from tests.doubles.radosgw import PROGRAMS

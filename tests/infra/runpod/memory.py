@@ -15,8 +15,8 @@ import httpx
 from pydantic import SecretStr
 
 from configs.runpod import RunPodSettings
-from infra.runpod.api.client import RunPodClient
-from infra.runpod.cost import PodCost
+from infra.runpod import PodCost
+from infra.runpod.api import RunPodClient
 from infra.runpod.order import Marks, server_mark
 from infra.runpod.reconciler import Reconciler
 from infra.runpod.runs import RunsUnavailableError, RunView

@@ -15,22 +15,18 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from configs.runpod import RunPodSettings
-from infra.runpod.api.client import RunPodClient
-from infra.runpod.api.errors import (
-    AccountError,
+from infra.runpod.api import (
     AmbiguousError,
     CandidateForbiddenError,
     CandidateRefusedError,
-    PodConflictError,
-    PodNotFoundError,
-    RateLimitedError,
+    Pod,
     RequestRefusedError,
+    RunPodClient,
     RunPodError,
     UnavailableError,
-    sorted_error,
 )
+from infra.runpod.api.errors import AccountError, PodConflictError, PodNotFoundError, RateLimitedError, sorted_error
 from infra.runpod.api.pacing import Pace
-from infra.runpod.api.pods import Pod
 from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, Fault, RunPodDouble
 
 BODY = {"name": "x", "image": "i", "gpu": {"id": "NVIDIA L4"}, "args": "sleep 60", "env": {"TOKEN": "tok-9921"}}

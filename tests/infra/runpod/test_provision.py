@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from configs.runpod import RunPodSettings
-from infra.runpod.api.client import RunPodClient
-from infra.runpod.api.errors import AccountError, RequestRefusedError
-from infra.runpod.api.pods import GpuType, Pod
+from infra.runpod.api import GpuType, Pod, RequestRefusedError, RunPodClient
+from infra.runpod.api.errors import AccountError
 from infra.runpod.order import Marks, Order, OrderError, marks_of
 from infra.runpod.provision import NoPodError, Provisioner, WithdrawnError, candidates, pause
 from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, Fault, RunPodDouble

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from infra.runpod.api.pods import Pod
+from infra.runpod.api import Pod
 from tests.infra.runpod.memory import POOL, PRICE, START, Watched
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.runpod.api.pods import Pod
+from infra.runpod.api import Pod
 from infra.runpod.verdict import Look, Memory
 
 SLACK_S = 10.0

@@ -27,7 +27,9 @@ from configs.errors import (
     StoreUnavailableError,
 )
 from configs.settings import StoreSettings
-from infra.storage.local import LocalStore, Store, check_key, open_store
+from infra.storage import Store, open_store
+from infra.storage.base import check_key
+from infra.storage.local import LocalStore
 from tests.doubles.contract import check_contract, check_one_winner, create_as
 from tests.doubles.forks import forks
 from tests.doubles.moto_s3 import moto_s3

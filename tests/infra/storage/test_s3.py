@@ -18,8 +18,7 @@ from configs.errors import (
     StoreUnavailableError,
 )
 from configs.settings import StoreSettings
-from infra.storage import s3
-from infra.storage.s3 import S3Store
+from infra.storage import S3Store, s3
 
 Reply = tuple[int, str]  # status, error code
 

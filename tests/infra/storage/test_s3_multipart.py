@@ -16,8 +16,8 @@ import pytest
 
 from configs.errors import AlreadyExistsError, StoreUnavailableError
 from configs.settings import StoreSettings
+from infra.storage import S3Store
 from infra.storage import s3_multipart as s3_parts
-from infra.storage.s3 import S3Store
 from infra.storage.s3_multipart import Upload
 from tests.doubles.moto_s3 import moto_s3
 

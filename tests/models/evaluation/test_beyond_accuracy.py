@@ -12,15 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.evaluation.beyond_accuracy import (
-    Genres,
-    beyond_accuracy,
-    beyond_accuracy_intervals,
-    genres_of,
-    per_list,
-    per_list_intervals,
-)
-from models.evaluation.ranking import Ranking, head_items
+from models.evaluation import Ranking, genres_of, list_metric_intervals, list_metrics
+from models.evaluation.beyond_accuracy import Genres, per_list, per_list_intervals
+from models.evaluation.ranking import head_items
 from models.recommender import Requests, Sequences
 
 CATALOGUE = np.array([2, 3, 5, 7, 11, 13, 17])
@@ -61,7 +55,7 @@ HISTORY = st.lists(st.sampled_from([*CATALOGUE.tolist(), 99]), max_size=6)  # 99
 @given(st.lists(COLUMNS, min_size=1, max_size=6), st.lists(HISTORY, min_size=1, max_size=5))
 def test_popularity_novelty_tail_coverage_and_gini_equal_plain_loops(lists: list[list[int]], events: list[list[int]]) -> None:
     train = sequences([*events, [2]])
-    found = beyond_accuracy(ranking(lists), train)
+    found = list_metrics(ranking(lists), train)
     counts = {int(item): train.item_ids.tolist().count(item) for item in CATALOGUE}
     total = sum(counts.values()) + len(counts)
     head = set(head_items(train).tolist())
@@ -122,12 +116,12 @@ def test_a_list_like_the_history_is_calibrated_and_one_of_other_genres_is_not() 
 def test_without_genres_their_metrics_are_absent() -> None:
     lists, train, asked = ranking([[0, 1], [2, 3]]), sequences([[2, 3]]), requests([[2], [3]])
     plain = {"coverage@10", "gini@10", "novelty@10", "popularity@10", "tail@10"}
-    assert set(beyond_accuracy(lists, train, asked)) == plain
+    assert set(list_metrics(lists, train, asked)) == plain
     none = genres({item: set() for item in CATALOGUE.tolist()})
-    assert set(beyond_accuracy(lists, train, asked, none)) == plain
+    assert set(list_metrics(lists, train, asked, none)) == plain
     some = genres({item: {"Drama"} for item in CATALOGUE.tolist()})
-    assert set(beyond_accuracy(lists, train, asked, some)) == plain | {"diversity@10", "miscalibration@10"}
-    assert set(beyond_accuracy(lists, train, requests([[], []]), some)) == plain | {"diversity@10"}
+    assert set(list_metrics(lists, train, asked, some)) == plain | {"diversity@10", "miscalibration@10"}
+    assert set(list_metrics(lists, train, requests([[], []]), some)) == plain | {"diversity@10"}
 
 
 def test_genres_are_read_from_the_items_table() -> None:
@@ -152,8 +146,8 @@ def test_intervals_hold_the_mean_and_do_not_depend_on_the_rounding() -> None:
 def test_values_and_intervals_are_of_the_same_lists() -> None:
     lists, train, asked = ranking([[0, 1, 2], [3, 4], []]), sequences([[2, 2, 3, 5]]), requests([[2], [3], [5]])
     sets = genres({2: {"Action"}, 3: {"Comedy", "Drama"}, 5: {"Action", "Drama"}, 7: {"Drama"}, 11: {"Comedy"}})
-    values, intervals = beyond_accuracy_intervals(lists, train, asked, sets, resamples=500, seed=0)
-    assert values == beyond_accuracy(lists, train, asked, sets)
+    values, intervals = list_metric_intervals(lists, train, asked, sets, resamples=500, seed=0)
+    assert values == list_metrics(lists, train, asked, sets)
     assert set(intervals) == set(values) - {"coverage@10", "gini@10"}
     assert all(low - 1e-9 <= values[name] <= high + 1e-9 for name, (low, high) in intervals.items())
 

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from configs.errors import DataRefusedError
 from configs.settings import EvaluationSettings
-from models.evaluation.protocol import k_core, split
+from models.evaluation import split
+from models.evaluation.protocol import k_core
 from models.recommender import Requests
 from tests import synthetic
 

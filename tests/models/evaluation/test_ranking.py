@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from configs.errors import TrainingError
-from models.evaluation.ranking import MISS, metrics, per_request, rank_requests, slices
+from models.evaluation import MISS, metrics, per_request, rank_requests, slices
 from models.recommender import FitReport, Recommender, Requests, Sequences
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.evaluation.ranking import MISS, metrics, per_request_metrics, rank_requests
+from models.evaluation import MISS, metrics, per_request_metrics, rank_requests
 from tests.models.evaluation.test_ranking import Fixed, requests
 from tests.volume import volume
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from models.evaluation.sequential import compare_arms, difference_path, mixture_precision, ratio_mismatch, ratio_of_means
+from models.evaluation import compare_arms, ratio_mismatch
+from models.evaluation.sequential import difference_path, mixture_precision, ratio_of_means
 
 ALPHA = 0.05
 RUNS, USERS = 1000, 4000

@@ -5,13 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.evaluation.significance import (
-    confidence_interval,
-    confidence_intervals,
-    detectable_difference,
-    holm,
-    paired_bootstrap,
-)
+from models.evaluation import confidence_interval, confidence_intervals, detectable_difference, holm, paired_bootstrap
 
 
 def test_a_model_against_itself_is_never_better() -> None:

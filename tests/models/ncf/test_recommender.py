@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 
 from configs.errors import TrainingError, VersionCorruptError
 from configs.settings import EvaluationSettings, NCFSettings, PopularitySettings
-from models.evaluation.protocol import Split, split
-from models.evaluation.ranking import metrics, rank_requests
+from models.evaluation import Split, metrics, rank_requests, split
 from models.inference import load_inference_model
-from models.ncf.recommender import NCF, _Sampler
+from models.ncf import NCF
+from models.ncf.recommender import _Sampler
 from models.popularity import Popularity
-from models.recbole_bridge.ncf import neumf
+from models.recbole_bridge import neumf
 from models.recommender import EpochReport, Requests
 from tests import synthetic
 

@@ -18,14 +18,12 @@ from recbole.trainer import Trainer
 import models.recbole_bridge.models as recbole_models
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, PopularitySettings, SS4RecSettings
-from models.evaluation.protocol import Split, split
-from models.evaluation.ranking import metrics, rank_requests
+from models.evaluation import Split, metrics, rank_requests, split
 from models.popularity import Popularity
 from models.recbole_bridge.models import RecBoleSequential, SS4RecForRecBole
 from models.recbole_bridge.ncf import recbole_config
 from models.recommender import EpochReport, Requests
-from models.ss4rec.network import SS4RecNetwork
-from models.ss4rec.recommender import SS4Rec
+from models.ss4rec import SS4Rec, SS4RecNetwork
 
 LENGTH = 12
 SETTINGS: dict[str, Any] = {

@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from configs.settings import EvaluationSettings, PopularitySettings
-from models.evaluation.beyond_accuracy import beyond_accuracy
-from models.evaluation.protocol import Split, split
-from models.evaluation.ranking import head_items, metrics, rank_requests
+from models.evaluation import Split, list_metrics, metrics, rank_requests, split
+from models.evaluation.ranking import head_items
 from models.popularity import Popularity
 from models.recbole_bridge.ncf import recbole_list_metrics, recbole_metrics, recbole_split
 from models.recommender import Requests, Sequences
@@ -125,7 +124,7 @@ def test_metrics_of_lists_equal_recboles_but_for_its_padding_item_and_its_tail(o
     in_train = int((events > 0).sum())
     tail = in_train - len(head_items(train))
     theirs = recbole_list_metrics(scores, events, 10, (tail + 0.5) / in_train)
-    found = beyond_accuracy(ranking, train)
+    found = list_metrics(ranking, train)
     assert found["popularity@10"] == pytest.approx(theirs["AveragePopularity"], abs=1e-9)
     assert found["coverage@10"] == pytest.approx(theirs["ItemCoverage"] * (n + 1) / n, abs=1e-12)
     assert found["gini@10"] == pytest.approx(((n + 1) * theirs["GiniIndex"] - 1) / n, abs=1e-12)

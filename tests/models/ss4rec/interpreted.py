@@ -20,13 +20,10 @@ import torch
 import torch.nn.functional as F
 
 from configs.settings import EvaluationSettings, SS4RecSettings
-from models.evaluation.protocol import split
-from models.ss4rec import precompile
+from models.evaluation import split
+from models.ss4rec import SS4Rec, SS4RecNetwork, precompile
+from models.ss4rec.kernels import causal_convolution, loss, scan_cuda, selective_scan, time_scan
 from models.ss4rec.kernels import cuda as kernels_cuda
-from models.ss4rec.kernels import loss, scan_cuda
-from models.ss4rec.kernels.scan import causal_convolution, selective_scan, time_scan
-from models.ss4rec.network import SS4RecNetwork
-from models.ss4rec.recommender import SS4Rec
 from tests import synthetic
 from tests.models.ss4rec.test_scan import assert_backend_agrees, segments
 

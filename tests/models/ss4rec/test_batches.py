@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from models.recommender import Sequences
 from models.sequences import Vocabulary
 from models.ss4rec.batches import Batch, TrainingBatches
-from models.training.distributed import Replicas
+from models.training import Replicas
 
 CPU = torch.device("cpu")
 LENGTHS = st.lists(st.integers(1, 23), min_size=1, max_size=8).filter(lambda lengths: max(lengths) > 1)

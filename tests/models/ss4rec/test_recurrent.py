@@ -13,12 +13,10 @@ import torch
 
 from configs.errors import VersionCorruptError
 from configs.settings import EvaluationSettings, SS4RecSettings
-from models.evaluation.protocol import Split, split
+from models.evaluation import Split, split
 from models.recommender import Requests
-from models.ss4rec import recurrent
+from models.ss4rec import RecurrentSS4Rec, SS4Rec, recurrent
 from models.ss4rec.kernels import step as kernels_step
-from models.ss4rec.recommender import SS4Rec
-from models.ss4rec.recurrent import RecurrentSS4Rec
 from models.users import UserTraits
 from tests import synthetic
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from s5 import S5
 
 from configs.errors import TrainingError
-from models.ss4rec.kernels.scan import Backend, causal_convolution, resolve_backend, selective_scan, time_scan
-from models.ss4rec.kernels.segments import Segments
+from models.ss4rec.kernels import Backend, Segments, causal_convolution, resolve_backend, selective_scan, time_scan
 from models.ss4rec.relation_aware import RelationAwareLayer
 from models.ss4rec.time_aware import TimeAwareLayer
 from tests.doubles import mamba_kernels

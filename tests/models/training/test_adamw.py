@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from models.training.adamw import AdamW
+from models.training import AdamW
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])

@@ -13,13 +13,11 @@ import torch
 
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, SS4RecSettings
-from models.evaluation.protocol import Split, split
+from models.evaluation import Split, split
 from models.sequences import Vocabulary
+from models.ss4rec import SS4Rec
 from models.ss4rec.batches import TrainingBatches
-from models.ss4rec.recommender import SS4Rec
-from models.training.adamw import AdamW
-from models.training.cuda_graph import GraphedEpochs
-from models.training.loop import EagerEpochs
+from models.training import AdamW, EagerEpochs, GraphedEpochs
 from tests import synthetic
 
 STEADY = SS4RecSettings(

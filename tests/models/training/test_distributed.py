@@ -16,12 +16,11 @@ from safetensors.torch import load_file, save_file
 
 from configs.errors import LostReplicaError, TrainingError
 from configs.settings import EvaluationSettings, ModelSettings, SS4RecSettings
-from models.evaluation.protocol import Split, split
-from models.evaluation.ranking import metrics, rank_requests
+from models.evaluation import Split, metrics, rank_requests, split
 from models.loading import placement_of
 from models.recommender import EpochReport
-from models.ss4rec.recommender import SS4Rec
-from models.training.distributed import Placement, Replicas, joined_replicas, place
+from models.ss4rec import SS4Rec
+from models.training import Placement, Replicas, joined_replicas, place
 from tests import synthetic
 
 EVEN = SS4RecSettings(

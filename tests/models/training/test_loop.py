@@ -13,7 +13,7 @@ from torch import nn
 
 from configs.errors import TrainingError
 from models.recommender import EpochReport, FitReport
-from models.training.loop import EagerEpochs, Schedule, name_first_nonfinite, train
+from models.training import EagerEpochs, Schedule, name_first_nonfinite, train
 
 
 def run(

@@ -18,9 +18,9 @@ from starlette.testclient import TestClient
 
 from configs.errors import SettingsError
 from configs.loading import load_settings
-from configs.serving.server import ServingSettings
+from configs.serving import ServingSettings
 from infra.storage.local import LocalStore
-from models.ss4rec.recommender import SS4Rec
+from models.ss4rec import SS4Rec
 from serving.api.app import create_app
 from serving.api.middleware import RequestLog
 from serving.run import as_json
@@ -205,7 +205,7 @@ def test_half_a_character_is_refused_and_breaks_nothing(client: TestClient) -> N
 
 
 def test_a_defect_is_a_problem_without_its_traceback(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    from serving.engine.served_model import ServedModel
+    from serving.engine import ServedModel
 
     def broken(self: ServedModel, index: int, k: int) -> None:
         raise ZeroDivisionError("secret")

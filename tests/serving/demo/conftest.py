@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from configs.serving.demo import DemoSettings
-from configs.serving.experiments import ExposureSettings
-from infra.registry.promotions import promote
-from serving.experiments.exposure_log import ExposureLog
+from configs.serving import DemoSettings, ExposureSettings
+from infra.registry import promote
+from serving.experiments import ExposureLog
+from tasks.monitoring import DriftResult
 from tasks.monitoring.checks import Check
-from tasks.monitoring.drift import DriftResult
 from tests.serving.live import experiment, lived
 from tests.tasks.world import NAME, World, make_world
 

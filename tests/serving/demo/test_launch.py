@@ -7,10 +7,9 @@ import os
 import pytest
 
 from configs.errors import SettingsError
-from configs.serving.demo import DemoSettings
-from serving.demo import launch
+from configs.serving import DemoSettings
+from serving.demo import launch, short, when
 from serving.demo.context import SETTINGS
-from serving.demo.look import short, when
 
 FULL = {
     "store": {"url": "s3://bucket/prefix", "secret_access_key": "s3cret"},

@@ -10,11 +10,11 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from configs.serving.demo import DemoSettings
-from configs.serving.server import ServingSettings
+from configs.serving import DemoSettings, ServingSettings
 from serving.api.app import create_app
+from serving.demo import ServerLink
 from serving.demo.pages import live
-from serving.demo.remote import ServerError, ServerLink
+from serving.demo.remote import ServerError
 from tests.serving.demo.test_pages import html, page
 from tests.tasks.world import World
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from configs.serving.demo import DemoSettings
+from configs.serving import DemoSettings
 from serving.demo.context import SETTINGS, context_of
 from serving.demo.launch import environment
 from tests.tasks.world import World

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from configs.errors import OverloadedError
-from serving.engine.batcher import Batcher
+from serving.engine import Batcher
 
 
 class Tens:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from configs.errors import RequestRefusedError
 from serving.catalogue import Catalogue
-from serving.engine.cold_start import ColdStart, RecentPopularity
+from serving.engine import ColdStart
+from serving.engine.cold_start import RecentPopularity
 
 DAY = 86_400
 

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 
 from configs.errors import ModelMissingError, RequestRefusedError
-from configs.serving.server import BatchSettings, StateSettings
-from serving.engine.engine import CHAMPION, Engine, Models
-from serving.engine.jobs import Advanced, Answer, EventJob, HistoryEvent, NewEvent, RecommendJob
-from serving.experiments.assignment import Assignment
-from serving.reranking.rules import Rules
-from serving.state.store import LocalStates, StateStore
-from serving.state.user_log import Outcome, key_of
+from configs.serving import BatchSettings, StateSettings
+from serving.engine import CHAMPION, Advanced, Answer, Engine, EventJob, HistoryEvent, Models, NewEvent, RecommendJob
+from serving.experiments import Assignment
+from serving.reranking import Rules
+from serving.state import LocalStates, Outcome, StateStore, key_of
 from tests.serving.versions import START, Served, full_pass, served
 
 USER = 7

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from configs.errors import VersionCorruptError
 from configs.settings import NCFSettings, PopularitySettings
-from models.ncf.recommender import NCF
+from models.ncf import NCF
 from models.popularity import Popularity
 from models.version_files import SAMPLE_FILE
-from serving.engine.served_model import ServedModel, window
+from serving.engine import ServedModel
+from serving.engine.served_model import window
 from serving.follower import warm
-from serving.state.store import UserState
-from serving.state.user_log import UserLog, append, entry
+from serving.state import UserLog, UserState, entry
+from serving.state.user_log import append
 from tasks.evaluation.load_check import sample_requests
 from tests.serving.versions import START, Served, draw, full_pass, served
 from tests.tasks.stored import small_split

@@ -11,8 +11,9 @@ import yaml
 from scipy import stats
 
 from configs.errors import SettingsError
-from configs.serving.experiments import Experiment, ExperimentFile
-from serving.experiments.assignment import Assignment, Experiments, place_of
+from configs.serving import Experiment, ExperimentFile
+from serving.experiments import Assignment, Experiments
+from serving.experiments.assignment import place_of
 from tests.serving.live import START, experiment
 
 USERS = range(4000)

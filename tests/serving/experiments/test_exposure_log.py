@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from configs.errors import SourceError, StoreUnavailableError
-from configs.serving.experiments import ExposureSettings
+from configs.serving import ExposureSettings
 from infra.storage.local import LocalStore
-from serving.experiments.exposure_log import Exposure, ExposureLog, read_exposures, stored_exposures
+from serving.experiments import Exposure, ExposureLog, read_exposures, stored_exposures
 
 
 def exposure(number: int) -> Exposure:

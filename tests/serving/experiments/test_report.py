@@ -11,10 +11,9 @@ import pandas as pd
 import pytest
 
 from configs.errors import SourceError
-from configs.serving.experiments import Experiment
-from serving.experiments.exposure_log import Exposure
-from serving.experiments.page import course_png, render_html
-from serving.experiments.report import ExperimentReport, read_outcomes, report_experiment
+from configs.serving import Experiment
+from serving.experiments import ExperimentReport, Exposure, read_outcomes, render_html, report_experiment
+from serving.experiments.page import course_png
 from tests.serving.live import DAY, START, experiment, lived, outcomes_file
 
 

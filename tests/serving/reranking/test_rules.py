@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import RequestRefusedError, SettingsError
-from configs.serving.rules import Boost, Exclude, Pin, RuleFile
+from configs.serving import Boost, Exclude, Pin, RuleFile
 from serving.catalogue import Catalogue
+from serving.reranking import Ranking, RankRequest, Rules, best
 from serving.reranking import top_k as top
-from serving.reranking.rules import DIVERSITY, Ranking, RankRequest, Rules
-from serving.reranking.top_k import BLOCK, FEW, best, spread
+from serving.reranking.rules import DIVERSITY
+from serving.reranking.top_k import BLOCK, FEW, spread
 
 GENRES = ("Action", "Comedy", "Drama", "Western")
 NOW = 1_750_000_000

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import redis as redis_client
 
-from configs.serving.server import RedisSettings, StateSettings
-from serving.state.failover import ResilientStates
+from configs.serving import RedisSettings, StateSettings
+from serving.state import LocalStates, Outcome, ResilientStates, UserLog, entry
 from serving.state.redis_store import RedisStates
-from serving.state.store import LocalStates
-from serving.state.user_log import HEAD, Outcome, UserLog, entry
+from serving.state.user_log import HEAD
 from tests.doubles.redis_server import RedisServer, redis_server
 
 

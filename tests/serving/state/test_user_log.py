@@ -9,10 +9,10 @@ import redis as redis_client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.serving.server import RedisSettings, StateSettings
+from configs.serving import RedisSettings, StateSettings
+from serving.state import LocalStates, Outcome, UserLog, entry, key_of
 from serving.state.redis_store import APPEND, RedisStates
-from serving.state.store import LocalStates
-from serving.state.user_log import HEAD, Outcome, UserLog, append, entry, key_of
+from serving.state.user_log import HEAD, append
 from tests.doubles.redis_server import RedisServer, redis_server
 
 EPOCH = b"epoch..1"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tasks.comparison import Comparison, Failure, duration, headline, render_html, render_markdown, result_rows
 from tasks.comparison.figures import intervals_svg, learning_curves_svg
-from tasks.comparison.report import duration, headline, render_html, render_markdown, result_rows
-from tasks.comparison.results import Cell, Comparison, EntryResult, Estimate, Failure, RunCurve
+from tasks.comparison.results import Cell, EntryResult, Estimate, RunCurve
 
 HOSTILE = '<script>alert(1)</script> & "x" | **y** `z` [l](http://u)'
 

@@ -5,7 +5,7 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.evaluation.significance import holm, paired_bootstrap
+from models.evaluation import holm, paired_bootstrap
 from tasks.comparison.results import Cell, significance_matrix
 
 R = 400

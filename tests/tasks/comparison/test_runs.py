@@ -8,21 +8,13 @@ import numpy as np
 import pytest
 
 from configs.errors import ComparisonError, NotFoundError, SettingsError, VersionCorruptError
-from configs.studies.comparison import CompareSettings
-from infra.storage.local import open_store
-from models.evaluation.ranking import metrics
+from configs.studies import CompareSettings
+from infra.storage import open_store
+from models.evaluation import metrics
 from models.recommender import EpochReport
-from tasks.comparison.results import compare_runs
-from tasks.comparison.runs import (
-    begin_comparison,
-    missing_runs,
-    pinned_dataset,
-    read_record,
-    read_run,
-    refuse_other_requests,
-    run_entry,
-)
-from tasks.datasets.versions import DatasetRef
+from tasks.comparison import begin_comparison, compare_runs, missing_runs, pinned_dataset, read_record
+from tasks.comparison.runs import read_run, refuse_other_requests, run_entry
+from tasks.datasets import DatasetRef
 from tests.tasks.compared import ENTRIES, TINY_NCF, small_comparison, stored_dataset
 
 

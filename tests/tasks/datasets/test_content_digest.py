@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.datasets.content_digest import EventDigest
+from tasks.datasets import EventDigest
 from tests.tasks.landed import random_events
 
 

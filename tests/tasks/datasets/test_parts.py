@@ -10,8 +10,7 @@ import pytest
 
 from configs.errors import VersionCorruptError
 from infra.storage.local import LocalStore
-from tasks.datasets.parts import Layout, PartFiles, merged_events
-from tasks.datasets.versions import DatasetRef, read_manifest
+from tasks.datasets import DatasetRef, Layout, PartFiles, merged_events, read_manifest
 from tests.tasks.landed import NAME, Place, events, random_events
 
 DAY = 86_400

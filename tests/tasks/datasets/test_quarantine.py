@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.datasets.quarantine import quarantined
-from tasks.monitoring.reference import Quarantine
+from tasks.datasets import Quarantine, quarantined
 from tests.tasks.landed import LAX, NOW, Place, events, random_events
 
 

@@ -10,12 +10,10 @@ import pytest
 from configs.errors import NotFoundError, VersionCorruptError
 from configs.settings import DataSettings
 from infra.storage.local import LocalStore
-from tasks.datasets.retention import PrunePlan, plan_prune, prune
-from tasks.datasets.versions import DatasetRef, list_datasets, verify_dataset, write_dataset
-from tasks.ingest.features import build_features
+from tasks.datasets import DatasetRef, list_datasets, plan_prune, prune_versions, verify_dataset, write_dataset
+from tasks.datasets.retention import PrunePlan
+from tasks.ingest import build_features, building, locate
 from tasks.ingest.movielens import RawTables
-from tasks.ingest.release import building
-from tasks.ingest.sources import locate
 from tasks.ingest.validation import validate
 from tests.tasks.landed import LAX, NAME, NOW, Place, csv, random_events
 
@@ -40,7 +38,7 @@ def named(refs: list[DatasetRef]) -> list[str]:
 
 def pruned(store: LocalStore, keep: int) -> PrunePlan:
     plan = plan_prune(store, keep)
-    prune(store, plan)
+    prune_versions(store, plan)
     return plan
 
 
@@ -50,7 +48,7 @@ def test_what_is_old_goes_and_what_the_rest_is_made_of_stays(grown: tuple[Place,
     plan = plan_prune(place.store, 2)
     assert sorted(place.store.list()) == before, "planning deleted something"
     assert sorted(plan.versions) == sorted(named(refs[:4])) and set(plan.kept) == set(named(refs[4:]))
-    prune(place.store, plan)
+    prune_versions(place.store, plan)
     assert list_datasets(place.store) == refs[4:]
     for ref in refs[4:]:
         verify_dataset(place.store, ref)

@@ -11,16 +11,8 @@ import pytest
 from configs.errors import NotFoundError, StoreFullError, VersionCorruptError
 from configs.settings import ValidationSettings
 from infra.storage.local import LocalStore
-from tasks.datasets.versions import (
-    DatasetRef,
-    list_datasets,
-    load_dataset_ref,
-    read_manifest,
-    read_table,
-    verify_dataset,
-    write_dataset,
-)
-from tasks.ingest.features import build_features
+from tasks.datasets import DatasetRef, list_datasets, load_dataset_ref, read_manifest, read_table, verify_dataset, write_dataset
+from tasks.ingest import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
 from tests import synthetic

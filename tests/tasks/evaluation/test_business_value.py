@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from configs.settings import ValueSettings
-from models.evaluation.ranking import MISS, Ranking
+from models.evaluation import MISS, Ranking
 from tasks.evaluation.business_value import Estimate, Value, expected_clicks, value_of
 
 

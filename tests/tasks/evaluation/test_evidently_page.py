@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.evaluation.protocol import Split
-from models.evaluation.ranking import Ranking, metrics, rank_requests
+from models.evaluation import Ranking, Split, metrics, rank_requests
 from tasks.evaluation.evidently_page import Shown, recommendations_page
 from tests import synthetic
 from tests.models.evaluation.test_ranking import Fixed

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from models.recommender import EpochReport
+from tasks.evaluation import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
 from tasks.evaluation.business_value import Estimate, Figure, Value
-from tasks.evaluation.figures import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
 
 
 def test_curves_are_pngs() -> None:

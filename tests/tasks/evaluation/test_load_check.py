@@ -10,10 +10,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from configs.settings import PromotionSettings
-from infra.registry.write import stage
+from infra.registry import stage
 from infra.storage.local import LocalStore
-from tasks.evaluation import load_check
-from tasks.evaluation.load_check import SAMPLE_FILE, LoadCheck, check_loaded, check_staged, check_version, judge
+from tasks.evaluation import LoadCheck, check_staged, check_version, load_check
+from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded, judge
 from tests.tasks.stored import NAME, NOW, sealed, stage_popularity
 
 SETTINGS = PromotionSettings()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.settings import EvaluationSettings, PopularitySettings
-from models.evaluation.protocol import split
+from models.evaluation import split
 from models.popularity import Popularity
 from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 from tasks.evaluation.protocol_audit import AuditRow, audit_model, redraw_ties, render_markdown, retrained

@@ -20,23 +20,20 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from configs.errors import GateError, VersionCorruptError
-from infra.registry.promotions import history, promote
-from infra.registry.write import StagedVersion, file_digests, list_versions
-from models.evaluation.ranking import metrics
-from tasks.evaluation import load_check
-from tasks.evaluation.evaluate import evaluate_candidates, rank_version
+from infra.registry import StagedVersion, file_digests, history, list_versions, promote
+from models.evaluation import metrics
+from tasks.evaluation import evaluate_candidates, load_check, rank_version
 from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded
-from tasks.gate.decision import Decision
-from tasks.gate.publish import judge, judge_version, promote_version, publish
-from tasks.stages.retrain import force_promotion
-from tasks.training.candidates import read_split
+from tasks.gate import Decision, judge_staged, judge_version, promote_version, publish
+from tasks.stages import force_promotion
+from tasks.training import read_split
 from tests.tasks.world import NAME, World, edit_json
 
 FILES = ["model.safetensors", "config.json", "vocabulary.parquet", "evaluation.json", "ranks.parquet", SAMPLE_FILE]
 
 
 def decided(world: World, staged: StagedVersion) -> Decision:
-    return judge(world.store, staged, world.newer, world.settings)
+    return judge_staged(world.store, staged, world.newer, world.settings)
 
 
 def failed(decision: Decision) -> list[str]:
@@ -200,10 +197,10 @@ def test_a_challenger_is_not_judged_on_another_dataset_version_than_its_own(worl
     with pytest.raises(
         GateError, match=rf"evaluated on requests of \S+{world.newer.version} under loo-exact.*\S+{world.older.version}"
     ):
-        judge(world.store, staged, world.older, world.settings)
+        judge_staged(world.store, staged, world.older, world.settings)
     lenient = world.settings.model_copy(update={"evaluation": world.settings.evaluation.model_copy(update={"k_core": 0})})
     with pytest.raises(GateError, match="is now judged on other requests"):
-        judge(world.store, staged, world.newer, lenient)
+        judge_staged(world.store, staged, world.newer, lenient)
     # A manifest that claims the other dataset version is contradicted by the record that the version's name vouches for.
     ref = world.seal(staged)
     path = world.store.folder / ref.prefix / "manifest.json"

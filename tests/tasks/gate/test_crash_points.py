@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import ChampionMissingError
-from infra.registry.promotions import champion, history, promote
-from infra.registry.write import list_versions, read_manifest, verify_files
+from infra.registry import champion, history, list_versions, promote, read_manifest
+from infra.registry.write import verify_files
 from infra.storage.local import LocalStore
 from tests.doubles.kill_points import killed_at_each_write
 from tests.tasks.stored import NAME, NOW, check_whole, go_back, publish_and_promote, publish_in, sealed, stage_popularity

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from models.evaluation.ranking import Ranking
-from tasks.gate.decision import Decision
+from models.evaluation import Ranking
+from tasks.gate import Decision
 from tasks.gate.rules import decide
 from tests.tasks.gate.test_rules import USERS, inputs, ranking, replace_settings
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.registry.promotions import Promotion
-from tasks.gate.decision import Approval
-from tasks.gate.notifications import LONGEST, champion_notice, decision_notice
+from infra.registry import Promotion
+from tasks.gate import Approval, champion_notice, decision_notice
+from tasks.gate.notifications import LONGEST
 from tasks.gate.rules import decide
 from tests.tasks.gate.test_rules import SETTINGS, USERS, inputs, ranking
 

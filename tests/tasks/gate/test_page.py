@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from tasks.evaluation.load_check import LoadCheck
-from tasks.gate.decision import Approval, Rule
-from tasks.gate.page import comparison_png, next_step, render_html, render_markdown, summary
+from tasks.evaluation import LoadCheck
+from tasks.gate import Approval, comparison_png, render_markdown, summary
+from tasks.gate.decision import Rule
+from tasks.gate.page import next_step, render_html
 from tasks.gate.rules import decide, hold_unranked
 from tests.tasks.gate.test_rules import SETTINGS, USERS, inputs, ranking, replace_settings
 

@@ -9,10 +9,9 @@ import pytest
 
 from configs.errors import GateError
 from configs.settings import FloorSettings, PromotionSettings
-from models.evaluation.ranking import MISS, Ranking
-from tasks.evaluation.load_check import LoadCheck
-from tasks.gate.decision import Decision
-from tasks.gate.page import render_markdown
+from models.evaluation import MISS, Ranking
+from tasks.evaluation import LoadCheck
+from tasks.gate import Decision, render_markdown
 from tasks.gate.rules import Challenger, Champion, GateInputs, decide
 
 USERS = 600

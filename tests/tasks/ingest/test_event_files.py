@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from configs.errors import SourceError
 from configs.settings import ValidationSettings
-from tasks.ingest import event_files, event_text
-from tasks.ingest.event_files import open_event_file
+from tasks.ingest import event_files, event_text, open_event_file
 from tests import synthetic
 
 NOW = 1_700_000_000

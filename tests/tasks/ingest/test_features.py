@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.ingest.features import FEATURE_COLUMNS, SESSION_GAP_S, build_features, write_features
+from tasks.ingest import build_features
+from tasks.ingest.features import FEATURE_COLUMNS, SESSION_GAP_S, write_features
 
 EVENTS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(10**9, 10**9 + 10_000)), min_size=1, max_size=40)
 

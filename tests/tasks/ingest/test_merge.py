@@ -7,8 +7,9 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.ingest.merge import PART_COLUMNS, merge_interactions, settle
-from tasks.tables.external_sort import sorted_order
+from tasks.ingest import merge_interactions
+from tasks.ingest.merge import PART_COLUMNS, settle
+from tasks.tables import sorted_order
 
 EVENT = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 10), st.integers(10**9, 10**9 + 3))
 FILES = st.lists(st.lists(EVENT, max_size=12), max_size=4)

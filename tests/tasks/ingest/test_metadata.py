@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from configs.errors import SourceError
-from tasks.ingest.metadata import described, description_kind, public, rated, read_descriptions, seeded
-from tasks.ingest.validation import ItemModel, UserModel
+from tasks.ingest import ItemModel, UserModel, described, description_kind, public, rated, read_descriptions, seeded
 from tests.tasks.landed import SETTLED, Place, events
 
 HOUR = 3600 * 10**9

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from configs.errors import SourceError
-from tasks.ingest.movielens import INTERACTION_COLUMNS, read_folder, read_metadata, read_ratings_file, unpack
+from tasks.ingest import INTERACTION_COLUMNS
+from tasks.ingest.movielens import read_folder, read_metadata, read_ratings_file, unpack
 from tests import synthetic
 
 

@@ -8,13 +8,10 @@ import pandas as pd
 import pytest
 
 from configs.errors import DataRefusedError, SourceError, StoreFullError
-from configs.settings import DataSettings, ValidationSettings
-from configs.settings.etl import EtlSettings
+from configs.settings import DataSettings, EtlSettings, ValidationSettings
 from infra.storage.local import LocalStore
-from tasks.datasets.versions import read_manifest, read_table, write_dataset
-from tasks.ingest.features import build_features
-from tasks.ingest.release import building
-from tasks.ingest.sources import ingest, locate
+from tasks.datasets import read_manifest, read_table, write_dataset
+from tasks.ingest import build_features, building, ingest, locate
 from tasks.ingest.validation import validate
 from tests import synthetic
 

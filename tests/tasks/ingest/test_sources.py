@@ -8,8 +8,8 @@ import pytest
 
 from configs.errors import SourceError
 from configs.settings import DataSettings
+from tasks.ingest import ingest
 from tasks.ingest import sources as module
-from tasks.ingest.sources import ingest
 from tests import synthetic
 
 

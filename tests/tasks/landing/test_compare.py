@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.storage.local import LocalStore
-from tasks.datasets.content_digest import EventDigest
-from tasks.datasets.incremental import store_file
-from tasks.datasets.parts import LANDED, Layout, Part, PartFiles, PartWriter, StoredFile, insertion_points, merged_events
+from tasks.datasets import LANDED, EventDigest, Layout, Part, PartFiles, PartWriter, StoredFile, merged_events, store_file
+from tasks.datasets.parts import insertion_points
 from tasks.landing.compare import compare
 from tests.tasks.landed import events, random_events
 

@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 from pandas.testing import assert_frame_equal
 
-from tasks.datasets.commit_log import LandingLog
-from tasks.datasets.retention import plan_prune, prune
-from tasks.datasets.versions import list_datasets, verify_dataset
-from tasks.landing.run import Landing
+from tasks.datasets import LandingLog, list_datasets, plan_prune, prune_versions, verify_dataset
+from tasks.landing import Landing
 from tests.doubles.kill_points import killed_at_each_write
 from tests.tasks.landed import NAME, Place, at, compact_in, content, csv, events, land_in, prune_in, random_events
 from tests.volume import volume
@@ -86,7 +84,7 @@ def test_a_compaction_killed_at_any_write_has_happened_or_not(made: Place, tmp_p
 def test_a_pruning_killed_at_any_write_is_completed_by_the_next(made: Place, tmp_path: Path) -> None:
     whole = at(made, copies(made, tmp_path)(0))
     whole.compact()
-    prune(whole.store, plan_prune(whole.store, 1))
+    prune_versions(whole.store, plan_prune(whole.store, 1))
     wanted = sorted(whole.store.list())
     assert len(list_datasets(whole.store)) == 1
     ready = at(made, copies(made, tmp_path)(-1))
@@ -97,7 +95,7 @@ def test_a_pruning_killed_at_any_write_is_completed_by_the_next(made: Place, tmp
         place = at(made, folder)
         for ref in list_datasets(place.store):
             assert len(place.table(ref)) == ref.rows
-        prune(place.store, plan_prune(place.store, 1))
+        prune_versions(place.store, plan_prune(place.store, 1))
         assert sorted(place.store.list()) == wanted
         shutil.rmtree(folder)
         killed += 1

@@ -13,9 +13,8 @@ import pytest
 
 from configs.errors import StoreFullError
 from infra.landing_zone import Delivery, FolderZone
-from tasks.datasets.commit_log import FileAccount
-from tasks.datasets.versions import list_datasets
-from tasks.landing.run import Landing
+from tasks.datasets import FileAccount, list_datasets
+from tasks.landing import Landing
 from tests.tasks.landed import NOW, Place, events
 
 

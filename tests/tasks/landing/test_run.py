@@ -17,13 +17,11 @@ from configs.errors import AlreadyExistsError, DataRefusedError, NotFoundError, 
 from configs.settings import ValidationSettings
 from infra.landing_zone import Delivery, FolderZone
 from infra.storage.local import LocalStore
-from tasks.datasets.commit_log import FileAccount, LandingLog
-from tasks.datasets.versions import list_datasets, load_dataset_ref, read_manifest, verify_dataset, write_dataset
-from tasks.ingest.features import build_features
+from tasks.datasets import FileAccount, LandingLog, list_datasets, load_dataset_ref, read_manifest, verify_dataset, write_dataset
+from tasks.ingest import ItemModel, UserModel, build_features
 from tasks.ingest.movielens import RawTables
-from tasks.ingest.validation import InteractionModel, ItemModel, UserModel, validate
-from tasks.landing.compaction import compact
-from tasks.landing.run import Landing
+from tasks.ingest.validation import InteractionModel, validate
+from tasks.landing import Landing, compact
 from tests import synthetic
 from tests.tasks.landed import LAX, NAME, NOW, SETTLED, Place, content, csv, events, random_events
 

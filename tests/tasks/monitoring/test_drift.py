@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from configs.errors import DataRefusedError, VersionCorruptError
 from configs.settings import DriftSettings
-from tasks.ingest.features import build_features
+from tasks.datasets import Quarantine
+from tasks.ingest import build_features
+from tasks.monitoring import DriftResult, reference_of
 from tasks.monitoring import reference as drift_reference
 from tasks.monitoring.checks import Check
-from tasks.monitoring.drift import DriftResult, Reference, Window, detect_drift, newest_slice, reference_of, window_of
-from tasks.monitoring.reference import ROWS_OF_A_USER, Quarantine, capped_by_user, history_of
+from tasks.monitoring.drift import Reference, Window, detect_drift, newest_slice, window_of
+from tasks.monitoring.reference import ROWS_OF_A_USER, capped_by_user, history_of
 from tests import synthetic
 
 SETTINGS = DriftSettings(alpha=0.03, resamples=800)

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from configs.errors import VersionCorruptError
 from configs.settings import DriftSettings, EvaluationSettings
-from infra.registry.write import ModelRef
-from models.evaluation.ranking import per_request
-from models.evaluation.significance import clustered_means, confidence_interval
-from tasks.datasets.versions import read_table
+from infra.registry import ModelRef
+from models.evaluation import clustered_means, confidence_interval, per_request
+from tasks.datasets import read_table
+from tasks.monitoring import live_requests
 from tasks.monitoring.checks import decided
-from tasks.monitoring.live_quality import live_check, live_quality, live_requests, measured
+from tasks.monitoring.live_quality import live_check, live_quality, measured
 from tests.tasks.world import World
 
 SETTINGS = EvaluationSettings()

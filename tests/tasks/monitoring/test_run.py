@@ -8,13 +8,13 @@ import pytest
 
 from configs.errors import VersionCorruptError
 from configs.settings import DriftSettings, MonitoringSettings
-from tasks.datasets.versions import read_table, write_dataset
-from tasks.ingest.features import build_features
-from tasks.ingest.sources import ingest
+from tasks.datasets import read_table, write_dataset
+from tasks.ingest import build_features, ingest
 from tasks.ingest.validation import validate
+from tasks.monitoring import check_rows, live_rows, monitor_dataset
 from tasks.monitoring import run as monitoring
-from tasks.monitoring.page import check_rows, live_rows, render_drift
-from tasks.monitoring.run import champion_reference, monitor_dataset
+from tasks.monitoring.page import render_drift
+from tasks.monitoring.run import champion_reference
 from tests import synthetic
 from tests.tasks.world import NAME, World
 

@@ -30,24 +30,26 @@ from configs.errors import (
     VersionCorruptError,
 )
 from configs.settings import PromotionSettings
-from infra.registry.promotions import champion, history, promote, rollback
-from infra.registry.write import (
-    DECISION,
-    Lineage,
+from infra.registry import (
     ModelRef,
+    champion,
     fetch_version,
     file_digests,
+    history,
     list_versions,
     model_ref,
+    promote,
     read_decision,
     read_manifest,
+    rollback,
     seal,
     stage,
-    verify_files,
 )
+from infra.registry.write import DECISION, Lineage, verify_files
 from infra.storage.local import LocalStore
 from tasks.evaluation.load_check import SAMPLE_FILE
-from tasks.gate.rollback import refuse_broken, roll_back
+from tasks.gate import roll_back
+from tasks.gate.rollback import refuse_broken
 from tests.tasks.stored import NAME, NOW, sealed
 from tests.tasks.world import edit_json
 from tests.volume import volume

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from configs.settings import StoreSettings
-from infra.storage.local import LocalStore, open_store
-from infra.storage.s3 import S3Store
+from infra.storage import S3Store, open_store
+from infra.storage.local import LocalStore
 from tests.doubles.moto_s3 import moto_s3
 from tests.doubles.races import copy_store, race_to_promote, race_to_publish, three_versions
 from tests.volume import volume

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import AlreadyExistsError, ChampionMissingError, NotFoundError, RecsysError, VersionCorruptError
-from infra.registry.promotions import champion, history, promote, rollback
-from infra.registry.write import ModelRef
+from infra.registry import ModelRef, champion, history, promote, rollback
 from infra.storage.local import LocalStore
 from tests.tasks.stored import NAME, NOW, sealed
 

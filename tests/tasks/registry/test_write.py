@@ -6,17 +6,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import AlreadyExistsError, NotFoundError, StoreUnavailableError, VersionCorruptError
+from infra.registry import collect_lineage, fetch_version, list_versions, model_ref, read_decision, read_manifest, seal, stage
 from infra.registry import write as registry
-from infra.registry.write import (
-    collect_lineage,
-    fetch_version,
-    list_versions,
-    model_ref,
-    read_decision,
-    read_manifest,
-    seal,
-    stage,
-)
 from infra.storage.local import LocalStore
 from tests.tasks.stored import NAME, NOW, sealed, stage_popularity
 

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import ReplayError
-from configs.studies.replay import ReplaySettings
+from configs.studies import ReplaySettings
+from tasks.ingest import IngestedSource
 from tasks.ingest.movielens import RawTables
-from tasks.ingest.sources import IngestedSource
-from tasks.replay.feed import Feed, deliver, edges, feed_of, write_feed
+from tasks.replay import deliver
+from tasks.replay.feed import Feed, edges, feed_of, write_feed
 from tests import synthetic
 
 DAY_S = 86_400

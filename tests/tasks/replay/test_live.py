@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from configs.settings import EvaluationSettings
-from infra.registry.write import ModelRef
+from infra.registry import ModelRef
 from infra.storage.local import LocalStore
-from models.evaluation.ranking import MISS
+from models.evaluation import MISS
 from tasks.replay.live import rank_live, same_files
 from tests import synthetic
 from tests.tasks.stored import sealed, small_split, stage_popularity

@@ -8,10 +8,9 @@ import pytest
 
 from configs.errors import ReplayError, RunInProgressError
 from configs.settings import RetrainSettings
-from configs.studies.replay import ReplaySettings
+from configs.studies import ReplaySettings
 from infra.locks import run_lock
-from tasks.replay.log import ReplayLog
-from tasks.replay.plan import begin, run_settings, trainings_due
+from tasks.replay import ReplayLog, plan_replay, run_settings, trainings_due
 from tests import synthetic
 from tests.tasks.replayed import ended, record, small_plan, small_settings, training
 
@@ -25,54 +24,56 @@ def settings(folder: Path, **given: Any) -> ReplaySettings:
 
 
 def test_the_same_replay_is_found_again_and_another_is_another(tmp_path: Path) -> None:
-    first = begin(settings(tmp_path))
-    assert first == begin(settings(tmp_path))
-    assert first == begin(settings(tmp_path, hourly_price=3.0, resamples=5000, alpha=0.1))  # of the report only
-    others = [begin(settings(tmp_path, **given)).id for given in ({"seed": 1}, {"live_requests": 5}, {"policies": {"a": {}}})]
+    first = plan_replay(settings(tmp_path))
+    assert first == plan_replay(settings(tmp_path))
+    assert first == plan_replay(settings(tmp_path, hourly_price=3.0, resamples=5000, alpha=0.1))  # of the report only
+    others = [
+        plan_replay(settings(tmp_path, **given)).id for given in ({"seed": 1}, {"live_requests": 5}, {"policies": {"a": {}}})
+    ]
     assert len({first.id, *others}) == 4
     assert first.store.url == f"file:{tmp_path}/store/replays/{first.id}"
     assert len(list(first.feed.glob("events-*.csv"))) == sum(part.rows > 0 for part in first.slices)
-    elsewhere = begin(settings(tmp_path, work_dir=tmp_path / "elsewhere"))
+    elsewhere = plan_replay(settings(tmp_path, work_dir=tmp_path / "elsewhere"))
     assert elsewhere.id == first.id and list(elsewhere.feed.glob("events-*.csv"))
 
 
 def test_a_replay_of_an_id_goes_on_only_as_it_was_begun(tmp_path: Path) -> None:
-    begin(settings(tmp_path, id="mine"))
-    begin(settings(tmp_path, id="mine", hourly_price=3.0))
+    plan_replay(settings(tmp_path, id="mine"))
+    plan_replay(settings(tmp_path, id="mine", hourly_price=3.0))
     with pytest.raises(ReplayError, match="The replay mine was started with other settings; seed, live_requests differ"):
-        begin(settings(tmp_path, id="mine", seed=1, live_requests=5))
+        plan_replay(settings(tmp_path, id="mine", seed=1, live_requests=5))
     synthetic.write_csv(tmp_path / "data", synthetic.interactions(20, 40, 15, seed=1))
     with pytest.raises(ReplayError, match="the source's files differ"):
-        begin(settings(tmp_path, id="mine"))
+        plan_replay(settings(tmp_path, id="mine"))
 
 
 def test_a_replay_whose_slices_were_cut_otherwise_does_not_go_on(tmp_path: Path) -> None:
-    plan = begin(settings(tmp_path, id="mine"))
+    plan = plan_replay(settings(tmp_path, id="mine"))
     store = ReplayLog.of(plan).store
     kept = json.loads(store.get("replay/plan.json"))
     kept["slices"][-1]["end"] += 1  # of an older version: the same rows come in
     store.put("replay/plan.json", json.dumps(kept).encode())
-    assert begin(settings(tmp_path, id="mine")).slices[-1].end == plan.slices[-1].end + 1
+    assert plan_replay(settings(tmp_path, id="mine")).slices[-1].end == plan.slices[-1].end + 1
     kept["slices"][1]["rows"] += 1
     store.put("replay/plan.json", json.dumps(kept).encode())
     with pytest.raises(ReplayError, match="The replay mine was started with other settings; the slices differ"):
-        begin(settings(tmp_path, id="mine"))
+        plan_replay(settings(tmp_path, id="mine"))
 
 
 def test_the_feed_of_a_replay_that_is_under_way_is_left_to_it(tmp_path: Path) -> None:
-    plan = begin(settings(tmp_path, id="mine"))
+    plan = plan_replay(settings(tmp_path, id="mine"))
     before = {path.name: path.read_bytes() for path in plan.feed.iterdir()}
     other = settings(tmp_path, id="mine", base_slices=3, store={"url": f"file:{tmp_path}/other"})
     with run_lock(tmp_path / "work", "replay-mine"), pytest.raises(RunInProgressError, match="replay-mine is under way"):
-        begin(other)
+        plan_replay(other)
     assert {path.name: path.read_bytes() for path in plan.feed.iterdir()} == before
-    begin(other)
+    plan_replay(other)
     assert {path.name: path.read_bytes() for path in plan.feed.iterdir()} != before
 
 
 def test_secrets_are_no_part_of_what_is_kept(tmp_path: Path) -> None:
     secret = {"url": f"file:{tmp_path}/store", "access_key_id": "k3y-1d", "secret_access_key": "s3cr3t"}
-    plan = begin(settings(tmp_path, store=secret))
+    plan = plan_replay(settings(tmp_path, store=secret))
     store = ReplayLog.of(plan).store
     assert all(b"s3cr3t" not in store.get(key) and b"k3y-1d" not in store.get(key) for key in store.list())
     assert plan.store.secret_access_key is not None
@@ -80,7 +81,7 @@ def test_secrets_are_no_part_of_what_is_kept(tmp_path: Path) -> None:
 
 def test_each_policy_has_a_model_of_its_own_and_all_share_the_rest(tmp_path: Path) -> None:
     given = settings(tmp_path)
-    plan = begin(given)
+    plan = plan_replay(given)
     shared, never = run_settings(plan, given), run_settings(plan, given, "never")
     assert type(shared) is RetrainSettings and (shared.model_name, never.model_name) == ("replay", "replay-never")
     assert shared == never.model_copy(update={"model_name": "replay"})

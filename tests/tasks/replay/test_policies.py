@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.studies.replay import PolicySettings
+from configs.studies import PolicySettings
 from tasks.replay.policies import Standing, described, due
 
 DAY_S = 86_400

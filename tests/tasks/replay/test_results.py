@@ -9,11 +9,20 @@ import numpy as np
 import pytest
 
 from configs.errors import AlreadyExistsError, VersionCorruptError
-from models.evaluation.ranking import per_request
+from models.evaluation import per_request
+from tasks.replay import (
+    Replay,
+    ReplayLog,
+    difference_rows,
+    headline,
+    policy_rows,
+    render_markdown,
+    replay_results,
+    slice_line,
+    write_report,
+)
 from tasks.replay.figures import colours, differences_svg, quality_svg
-from tasks.replay.log import ReplayLog
-from tasks.replay.report import difference_rows, found_after, headline, policy_rows, render_html, render_markdown, write_report
-from tasks.replay.results import Replay, replay_results, slice_line
+from tasks.replay.report import found_after, render_html
 from tests.tasks.replayed import ended, ranks, record, small_plan, small_settings, training
 
 

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from configs.settings import DriftSettings
-from tasks.ingest.features import build_features
-from tasks.monitoring.drift import detect_drift, reference_of, window_of
+from tasks.ingest import build_features
+from tasks.monitoring import reference_of
+from tasks.monitoring.drift import detect_drift, window_of
 from tasks.replay.scenarios import SCENARIOS, Scenario
 from tests import synthetic
 

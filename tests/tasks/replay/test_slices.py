@@ -11,17 +11,17 @@ import pandas as pd
 import pytest
 
 from configs.settings import DriftSettings
-from configs.studies.replay import ReplaySettings
+from configs.studies import ReplaySettings
 from infra.landing_zone import FolderZone
-from infra.storage.local import open_store
-from tasks.datasets.quarantine import quarantined
+from infra.storage import open_store
+from tasks.datasets import Quarantine, quarantined
+from tasks.ingest import IngestedSource
 from tasks.ingest.movielens import RawTables
-from tasks.ingest.sources import IngestedSource
-from tasks.landing.run import Landing, land
+from tasks.landing import Landing, land
 from tasks.monitoring.arrival_checks import Window, stream_checks
-from tasks.monitoring.reference import Quarantine, Reference, history_of
-from tasks.replay.feed import deliver, feed_of
-from tasks.replay.plan import begin, run_settings
+from tasks.monitoring.reference import Reference, history_of
+from tasks.replay import deliver, plan_replay, run_settings
+from tasks.replay.feed import feed_of
 from tests import synthetic
 
 DAY_S = 86_400
@@ -36,7 +36,7 @@ def settings(folder: Path, store: str, frame: pd.DataFrame, **given: Any) -> Rep
 
 def landed(given: ReplaySettings) -> list[tuple[Landing, Quarantine | None]]:
     """Of each slice, what the flow's etl makes of it, and what was set aside since the slice began."""
-    plan = begin(given)
+    plan = plan_replay(given)
     run, found = run_settings(plan, given), []
     for part in plan.slices:
         deliver(part, plan.feed, plan.zone)
@@ -80,7 +80,7 @@ def test_a_replay_of_a_given_id_begins_anew_with_other_settings(tmp_path: Path) 
 def test_what_is_set_aside_counts_in_its_own_slice_only(tmp_path: Path) -> None:
     frame = events().astype({"rating": "float64"})
     given = settings(tmp_path, "store", frame, landing={"settle_s": 600})
-    parts = begin(given).slices
+    parts = plan_replay(given).slices
     for part, bad in zip(parts, (5, 3, 0, 2), strict=True):
         inside = frame.index[frame["timestamp"].between(part.start, part.end - 1)]
         frame.loc[inside[:bad], "rating"] = 77.0

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from tasks.search.figures import search_png, trial_rows
-from tasks.search.study import TrialRecord
+from tasks.search import TrialRecord, search_png, trial_rows
 
 TRIALS = [
     TrialRecord(0, "complete", 0.1, 3, 5, 2.0, {"width": 8, "learning_rate": 0.00312345}, None),

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.tables.parquet import ParquetWriter
+from tasks.tables import ParquetWriter
 
 
 @pytest.mark.parametrize("temporary", [True, False])

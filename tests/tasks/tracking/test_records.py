@@ -12,8 +12,8 @@ import pytest
 from configs.redaction import safe_settings
 from configs.settings import RetrainSettings, TrackingSettings
 from models.recommender import EpochReport
+from tasks.tracking import RunPlan, RunRecord, resume_tracking, start_tracking
 from tasks.tracking import records as track
-from tasks.tracking.records import RunPlan, RunRecord, begin, begun
 from tests.tasks.tracking.wandb_files import read_offline_runs
 
 LOG = logging.getLogger("tests.track")
@@ -71,7 +71,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_wandb_is_sent_what_the_record_holds(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plan = plan_of()
     record = record_of(plan)
-    tracker = begin(plan, TrackingSettings(project="films", tags=("nightly",), timeout_s=300), tmp_path / "work", LOG)
+    tracker = start_tracking(plan, TrackingSettings(project="films", tags=("nightly",), timeout_s=300), tmp_path / "work", LOG)
     tracker.epoch(EPOCHS[0])
     tracker.epoch(EPOCHS[1])
     tracker.end(record)
@@ -102,7 +102,7 @@ def test_wandb_is_sent_what_the_record_holds(home: Path, tmp_path: Path, caplog:
 
 
 def test_a_run_that_failed_is_marked(home: Path, tmp_path: Path) -> None:
-    tracker = begin(plan_of(), PATIENT, tmp_path, LOG)
+    tracker = start_tracking(plan_of(), PATIENT, tmp_path, LOG)
     tracker.epoch(EPOCHS[0])
     tracker.end(None)
     (run,) = read_offline_runs(tmp_path)
@@ -111,17 +111,17 @@ def test_a_run_that_failed_is_marked(home: Path, tmp_path: Path) -> None:
 
 def test_a_later_stage_ends_what_an_earlier_one_began(home: Path, tmp_path: Path) -> None:
     plan = plan_of()
-    first = begin(plan, PATIENT, tmp_path, LOG)
-    assert begun(plan, PATIENT, tmp_path, LOG) is first
+    first = start_tracking(plan, PATIENT, tmp_path, LOG)
+    assert resume_tracking(plan, PATIENT, tmp_path, LOG) is first
     first.end(None)
-    other = begun(plan, TrackingSettings(mode="off"), tmp_path, LOG)  # as in a process that began none
+    other = resume_tracking(plan, TrackingSettings(mode="off"), tmp_path, LOG)  # as in a process that began none
     assert other is not first
     other.end(record_of(plan))
 
 
 def test_an_interrupted_run_of_long_settings_is_sent_whole(home: Path, tmp_path: Path) -> None:
     plan = replace(plan_of(), settings={"long": "x" * 300_000})  # more than the pipe holds at once
-    begin(plan, PATIENT, tmp_path, LOG).end(record_of(plan))
+    start_tracking(plan, PATIENT, tmp_path, LOG).end(record_of(plan))
     (run,) = read_offline_runs(tmp_path)
     assert len(run.config["settings"]["long"]) == 300_000 and len(run.history) == 3
 
@@ -149,7 +149,7 @@ def test_a_tracker_that_raises_is_one_warning(
 ) -> None:
     broken_wandb(tmp_path / "broken", monkeypatch, **{where: "raise OSError('no luck')"})
     for name in ("one", "two"):
-        tracker = begin(plan_of(name), PATIENT, tmp_path, LOG)
+        tracker = start_tracking(plan_of(name), PATIENT, tmp_path, LOG)
         tracker.epoch(EPOCHS[0])
         tracker.end(record_of(plan_of(name)))
     (said,) = warnings(caplog)
@@ -162,7 +162,7 @@ def test_a_tracker_that_hangs_is_stopped(
 ) -> None:
     broken_wandb(tmp_path / "broken", monkeypatch, **{where: "time.sleep(10_000)"})
     plan = replace(plan_of(), settings={"long": "x" * 300_000})
-    tracker = begin(plan, TrackingSettings(timeout_s=1), tmp_path, LOG)
+    tracker = start_tracking(plan, TrackingSettings(timeout_s=1), tmp_path, LOG)
     process = tracker._process
     tracker.end(record_of(plan))
     assert process is not None and process.returncode is not None, "it is still running"
@@ -171,7 +171,7 @@ def test_a_tracker_that_hangs_is_stopped(
 
 
 def test_online_without_a_key_is_one_warning(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    begin(plan_of(), TrackingSettings(mode="online", timeout_s=300), tmp_path, LOG).end(record_of(plan_of()))
+    start_tracking(plan_of(), TrackingSettings(mode="online", timeout_s=300), tmp_path, LOG).end(record_of(plan_of()))
     (said,) = warnings(caplog)
     assert "No API key" in said
 
@@ -181,13 +181,13 @@ def test_online_without_a_network_is_one_warning(
 ) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    begin(plan_of(), TrackingSettings(mode="online", timeout_s=3), tmp_path, LOG).end(record_of(plan_of()))
+    start_tracking(plan_of(), TrackingSettings(mode="online", timeout_s=3), tmp_path, LOG).end(record_of(plan_of()))
     assert len(warnings(caplog)) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_one_warning(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "wandb").write_text("a file where the folder should be")
-    begin(plan_of(), PATIENT, tmp_path, LOG).end(record_of(plan_of()))
+    start_tracking(plan_of(), PATIENT, tmp_path, LOG).end(record_of(plan_of()))
     (said,) = warnings(caplog)
     assert "FileExistsError" in said
 
@@ -198,13 +198,13 @@ def test_without_the_package_it_is_said_once(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     caplog.set_level(logging.INFO)
     for name in ("one", "two"):
-        begin(plan_of(name), TrackingSettings(), tmp_path, LOG).end(record_of(plan_of(name)))
+        start_tracking(plan_of(name), TrackingSettings(), tmp_path, LOG).end(record_of(plan_of(name)))
     (said,) = [record for record in caplog.records if record.name == LOG.name]
     assert said.levelno == logging.INFO and "wandb is not installed" in said.getMessage()
 
 
 def test_off_says_and_writes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    begin(plan_of(), TrackingSettings(mode="off"), tmp_path, LOG).end(record_of(plan_of()))
+    start_tracking(plan_of(), TrackingSettings(mode="off"), tmp_path, LOG).end(record_of(plan_of()))
     assert not list(tmp_path.iterdir()) and not [record for record in caplog.records if record.name == LOG.name]
 
 

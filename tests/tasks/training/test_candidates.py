@@ -14,12 +14,12 @@ from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, ModelSettings, RetrainSettings, SS4RecSettings, ValidationSettings
 from infra.storage.local import LocalStore
 from models.loading import load_recommender
-from tasks.datasets.versions import DatasetRef, write_dataset
+from tasks.datasets import DatasetRef, write_dataset
 from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded, sample_requests
-from tasks.ingest.features import build_features
+from tasks.ingest import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
-from tasks.training.candidates import Candidate, read_split, train_candidate
+from tasks.training import Candidate, read_split, train_candidate
 from tests import synthetic
 
 LAX = ValidationSettings(min_rows=1)

@@ -11,11 +11,10 @@ from uuid import uuid4
 import pytest
 
 from configs.errors import TrainingError, VersionCorruptError
-from infra.registry.write import file_digests
+from infra.registry import file_digests
 from infra.storage.local import LocalStore
 from models.recommender import EpochReport
-from tasks.training.candidates import Candidate
-from tasks.training.handoff import clear_hand_over, hand_over, take_over
+from tasks.training import Candidate, clear_hand_over, hand_over, take_over
 
 RUN = str(uuid4())
 

@@ -13,38 +13,36 @@ from configs.errors import AlreadyExistsError, GateError, TrainingError, Version
 from configs.loading import merged
 from configs.redaction import safe_settings
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
-from infra.registry.promotions import Promotion, champion, promote
-from infra.registry.write import (
+from infra.registry import (
     ModelRef,
+    Promotion,
     StagedVersion,
+    champion,
     collect_lineage,
     fetch_version,
     model_ref,
+    promote,
     read_manifest,
     refuse_changed,
     seal,
     stage,
 )
-from infra.storage.local import Store
-from models.evaluation.beyond_accuracy import beyond_accuracy
-from models.evaluation.protocol import Split
-from models.evaluation.ranking import slices
+from infra.storage import Store
+from models.evaluation import Split, list_metrics, slices
 from models.loading import load_recommender
 from tasks.best_effort import LOG, drawn
-from tasks.datasets.versions import DatasetRef, load_dataset_ref, verify_dataset
-from tasks.evaluation.evaluate import Evaluation, rank, rank_version, read_rankings, seen_share
-from tasks.evaluation.load_check import LoadCheck, check_staged
+from tasks.datasets import DatasetRef, load_dataset_ref, verify_dataset
+from tasks.evaluation import Evaluation, LoadCheck, check_staged, rank, rank_version, read_rankings, seen_share
 from tasks.gate.decision import Decision
 from tasks.gate.page import render_html
 from tasks.gate.rules import Challenger, Champion, GateInputs, decide, hold_unranked
-from tasks.training.candidates import Candidate, read_split
-from tasks.training.handoff import Origin
+from tasks.training import Candidate, Origin, read_split
 
 __all__ = [
     "Published",
     "champion_ref",
     "gate_of",
-    "judge",
+    "judge_staged",
     "judge_version",
     "promote_version",
     "publish",
@@ -81,7 +79,7 @@ def stage_challenger(store: Store, name: str, evaluation: Evaluation) -> StagedV
     return stage(store, name, folder, datetime.now(UTC), evaluation.files)
 
 
-def judge(store: Store, staged: StagedVersion, dataset: DatasetRef, settings: RetrainSettings) -> Decision:
+def judge_staged(store: Store, staged: StagedVersion, dataset: DatasetRef, settings: RetrainSettings) -> Decision:
     """Check the staged version in a clean process, and decide on it against the current champion."""
     return _judge(store, staged, "ss4rec", dataset, settings.evaluation, settings.promotion)
 
@@ -226,7 +224,7 @@ def _judge(
         model_name=stored.name,
         dataset=f"{dataset.name}/{dataset.version}",
         protocol=parts.id,
-        challenger=Challenger(stored.version, ranking, beyond_accuracy(ranking, parts.train), check, recorded=recorded),
+        challenger=Challenger(stored.version, ranking, list_metrics(ranking, parts.train), check, recorded=recorded),
         baselines=rankings,
         champion=theirs,
         slices=slices(parts.train, parts.test),

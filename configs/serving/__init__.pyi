@@ -1,0 +1,24 @@
+from .demo import DemoSettings
+from .experiments import CHAMPION, AnalysisSettings, Experiment, ExperimentFile, ExposureSettings
+from .rules import Audience, Boost, Exclude, Pin, RuleFile, Selection
+from .server import BatchSettings, LimitSettings, RedisSettings, ServingSettings, StateSettings
+
+__all__ = [
+    "CHAMPION",
+    "AnalysisSettings",
+    "Audience",
+    "BatchSettings",
+    "Boost",
+    "DemoSettings",
+    "Exclude",
+    "Experiment",
+    "ExperimentFile",
+    "ExposureSettings",
+    "LimitSettings",
+    "Pin",
+    "RedisSettings",
+    "RuleFile",
+    "Selection",
+    "ServingSettings",
+    "StateSettings",
+]

@@ -1,0 +1,36 @@
+from .data import DataSettings, SourceName
+from .etl import EtlSettings
+from .evaluation import EvaluationSettings, ProtocolId
+from .landing import LandingSettings
+from .models import ModelSettings, NCFSettings, PopularitySettings, SS4RecSettings
+from .monitoring import DriftSettings, MonitoringSettings
+from .promotion import FloorSettings, PromotionSettings
+from .report import ReportSettings, ValueSettings
+from .retrain import RetrainSettings, SearchOrigin
+from .store import StoreSettings
+from .tracking import TrackingSettings
+from .validation import ValidationSettings
+
+__all__ = [
+    "DataSettings",
+    "DriftSettings",
+    "EtlSettings",
+    "EvaluationSettings",
+    "FloorSettings",
+    "LandingSettings",
+    "ModelSettings",
+    "MonitoringSettings",
+    "NCFSettings",
+    "PopularitySettings",
+    "PromotionSettings",
+    "ProtocolId",
+    "ReportSettings",
+    "RetrainSettings",
+    "SS4RecSettings",
+    "SearchOrigin",
+    "SourceName",
+    "StoreSettings",
+    "TrackingSettings",
+    "ValidationSettings",
+    "ValueSettings",
+]

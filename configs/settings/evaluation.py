@@ -1,0 +1,67 @@
+"""How models are evaluated."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from configs.base import Settings, Share
+
+__all__ = ["EvaluationSettings", "ProtocolId"]
+
+ProtocolId = Literal["loo-exact", "loo-recbole", "temporal"]
+
+
+class EvaluationSettings(Settings):
+    """How models are evaluated: full ranking, with the rank of every user's target kept."""
+
+    protocol: ProtocolId = "loo-exact"
+    """Evaluation protocol for training, comparison and the gate. Each protocol has its own train part, so a model is never scored
+    under another protocol: that would leak test events."""
+    k_core: int = Field(default=5, ge=0)
+    """Minimum number of events of each user and item. Users and items with fewer events are dropped repeatedly. 0 keeps all."""
+    ks: tuple[int, ...] = (5, 10, 20)
+    """Cut-offs k of HR, NDCG and MRR. They must include 10."""
+    tie_seed: int = 20_250_208
+    """Seed for the order of a user's events that share the same second (`loo-exact`, `temporal`)."""
+    temporal_valid_share: Share = 0.1
+    """Share of events in the valid part of `temporal`: the latest events before the test part."""
+    temporal_test_share: Share = 0.1
+    """Share of events in the test part of `temporal`: the latest events."""
+    request_time: Literal["target", "last"] = "target"
+    """Time of an evaluation request. `target`: the time of its target event, as in offline data. `last`: the time of the user's
+    last event before the target. The target's time reveals how long the user was away, which is unknown in production."""
+    batch_size: int = Field(default=256, ge=1)
+    """Number of requests ranked at once. Memory use is batch_size x items, never users x items."""
+
+    @property
+    def protocol_id(self) -> str:
+        """The protocol and every setting that differs from its definition. Only metrics with the same id are comparable."""
+        return ";".join([self.train_id, *(["request_time=last"] if self.request_time == "last" else [])])
+
+    @property
+    def train_id(self) -> str:
+        """The protocol and the settings that determine the train part.
+
+        A model is never scored under another train part, because that split may hold out events that the model has learnt.
+        """
+        fields = ["k_core"]
+        if self.protocol != "loo-recbole":
+            fields.append("tie_seed")
+        if self.protocol == "temporal":
+            fields += ["temporal_valid_share", "temporal_test_share"]
+        defaults = {name: type(self).model_fields[name].default for name in fields}
+        departing = [f"{name}={getattr(self, name)}" for name, default in defaults.items() if getattr(self, name) != default]
+        return ";".join([self.protocol, *departing])
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> EvaluationSettings:
+        if 10 not in self.ks or min(self.ks) < 1 or len(set(self.ks)) < len(self.ks):
+            raise ValueError(f"ks {self.ks} must be distinct, positive, and include 10: model selection and the gate use 10")
+        if self.temporal_valid_share + self.temporal_test_share >= 1:
+            raise ValueError(
+                f"temporal_valid_share ({self.temporal_valid_share}) and temporal_test_share ({self.temporal_test_share}) "
+                "leave no events to train on: their sum must be below 1"
+            )
+        return self

@@ -1,0 +1,29 @@
+"""Tracking of runs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from configs.base import Settings
+
+__all__ = ["TrackingSettings"]
+
+
+class TrackingSettings(Settings):
+    """Tracking with Weights & Biases, in addition to the run's own JSON. A tracking failure is logged once and never fails a
+    run."""
+
+    mode: Literal["offline", "online", "off"] = "offline"
+    """`offline` writes to work_dir/wandb, for `wandb sync`. `online` uploads, with WANDB_API_KEY or wandb's own login. Without
+    the package wandb, nothing is tracked."""
+    project: str = Field(default="movielens-recsys", min_length=1)
+    """W&B project of the runs."""
+    entity: str | None = None
+    """User or team that owns the project. If empty, wandb's default is used."""
+    tags: tuple[str, ...] = ()
+    """Tags of each run in W&B."""
+    timeout_s: float = Field(default=15.0, gt=0)
+    """Seconds that the tracker may take to finish after the end of a run. After that it is stopped, and tracking is off for the
+    rest of the process."""

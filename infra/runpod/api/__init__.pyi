@@ -1,0 +1,23 @@
+from .client import RunPodClient
+from .errors import (
+    AmbiguousError,
+    CandidateForbiddenError,
+    CandidateRefusedError,
+    RequestRefusedError,
+    RunPodError,
+    UnavailableError,
+)
+from .pods import ENDED, GpuType, Pod
+
+__all__ = [
+    "ENDED",
+    "AmbiguousError",
+    "CandidateForbiddenError",
+    "CandidateRefusedError",
+    "GpuType",
+    "Pod",
+    "RequestRefusedError",
+    "RunPodClient",
+    "RunPodError",
+    "UnavailableError",
+]

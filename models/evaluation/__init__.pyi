@@ -1,0 +1,43 @@
+from .beyond_accuracy import genres_of, list_metric_intervals, list_metrics
+from .protocol import ORDERINGS, Ordering, Split, exact_order, split
+from .ranking import MISS, FloatArray, Ranking, metrics, per_request, per_request_metrics, rank_requests, slices
+from .sequential import Comparison, Path, compare_arms, ratio_mismatch
+from .significance import (
+    PairedTest,
+    clustered_means,
+    confidence_interval,
+    confidence_intervals,
+    detectable_difference,
+    holm,
+    paired_bootstrap,
+)
+
+__all__ = [
+    "MISS",
+    "ORDERINGS",
+    "Comparison",
+    "FloatArray",
+    "Ordering",
+    "PairedTest",
+    "Path",
+    "Ranking",
+    "Split",
+    "clustered_means",
+    "compare_arms",
+    "confidence_interval",
+    "confidence_intervals",
+    "detectable_difference",
+    "exact_order",
+    "genres_of",
+    "holm",
+    "list_metric_intervals",
+    "list_metrics",
+    "metrics",
+    "paired_bootstrap",
+    "per_request",
+    "per_request_metrics",
+    "rank_requests",
+    "ratio_mismatch",
+    "slices",
+    "split",
+]

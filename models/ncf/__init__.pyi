@@ -1,0 +1,4 @@
+from .inference import NCFScores
+from .recommender import NCF
+
+__all__ = ["NCF", "NCFScores"]

@@ -1,0 +1,3 @@
+from .ncf import neumf
+
+__all__ = ["neumf"]

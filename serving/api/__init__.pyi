@@ -1,0 +1,3 @@
+from .app import SETTINGS
+
+__all__ = ["SETTINGS"]

@@ -1,0 +1,22 @@
+from .assignment import Assignment, Experiments
+from .exposure_log import Exposure, ExposureLog, read_exposures, stored_exposures
+from .page import COLOURS, UNDECIDED, arm_rows, check_rows, render_html, versus_rows
+from .report import ExperimentReport, read_outcomes, report_experiment
+
+__all__ = [
+    "COLOURS",
+    "UNDECIDED",
+    "Assignment",
+    "ExperimentReport",
+    "Experiments",
+    "Exposure",
+    "ExposureLog",
+    "arm_rows",
+    "check_rows",
+    "read_exposures",
+    "read_outcomes",
+    "render_html",
+    "report_experiment",
+    "stored_exposures",
+    "versus_rows",
+]

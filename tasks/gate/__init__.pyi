@@ -1,0 +1,37 @@
+from .decision import Approval, Decision
+from .notifications import Notice, champion_notice, decision_notice
+from .page import DEFAULT_NAME, comparison_png, render_markdown, summary
+from .publication import (
+    Published,
+    champion_ref,
+    gate_of,
+    judge_staged,
+    judge_version,
+    promote_version,
+    publish,
+    record_decision,
+    stage_challenger,
+)
+from .rollback import roll_back
+
+__all__ = [
+    "DEFAULT_NAME",
+    "Approval",
+    "Decision",
+    "Notice",
+    "Published",
+    "champion_notice",
+    "champion_ref",
+    "comparison_png",
+    "decision_notice",
+    "gate_of",
+    "judge_staged",
+    "judge_version",
+    "promote_version",
+    "publish",
+    "record_decision",
+    "render_markdown",
+    "roll_back",
+    "stage_challenger",
+    "summary",
+]

@@ -1,0 +1,39 @@
+from .feed import Slice, deliver
+from .log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
+from .plan import (
+    champions_of,
+    dataset_of,
+    keep_slice,
+    plan_replay,
+    promoted_before,
+    run_settings,
+    trainings_due,
+    watched_by_another,
+)
+from .report import difference_rows, headline, policy_rows, render_markdown, write_report
+from .results import Replay, replay_results, slice_line
+
+__all__ = [
+    "Replay",
+    "ReplayLog",
+    "ReplayPlan",
+    "Slice",
+    "SliceRecord",
+    "TrainingRecord",
+    "champions_of",
+    "dataset_of",
+    "deliver",
+    "difference_rows",
+    "headline",
+    "keep_slice",
+    "plan_replay",
+    "policy_rows",
+    "promoted_before",
+    "render_markdown",
+    "replay_results",
+    "run_settings",
+    "slice_line",
+    "trainings_due",
+    "watched_by_another",
+    "write_report",
+]

@@ -1,0 +1,60 @@
+from .experiments import begin_search, compare_entry, conclude_search, report_comparison, search_trials
+from .failure import show_failure
+from .landing import add_landed_files, compact_dataset
+from .notify import tell_of_champion, tell_of_decision
+from .remote_training import Trained, hand_candidates_over, settle_cost, take_candidates_over, train_by_deployment
+from .replay import Progress, begin_replay, deliver_slice, keep_training, record_slice, report_replay
+from .retrain import (
+    announce_drift,
+    build_dataset,
+    evaluate_models,
+    force_promotion,
+    gate,
+    judge_again,
+    measure_drift,
+    promote_challenger,
+    publish_version,
+    record_answer,
+    record_runs,
+    return_to,
+    stage_version,
+    train_model,
+)
+
+__all__ = [
+    "Progress",
+    "Trained",
+    "add_landed_files",
+    "announce_drift",
+    "begin_replay",
+    "begin_search",
+    "build_dataset",
+    "compact_dataset",
+    "compare_entry",
+    "conclude_search",
+    "deliver_slice",
+    "evaluate_models",
+    "force_promotion",
+    "gate",
+    "hand_candidates_over",
+    "judge_again",
+    "keep_training",
+    "measure_drift",
+    "promote_challenger",
+    "publish_version",
+    "record_answer",
+    "record_runs",
+    "record_slice",
+    "report_comparison",
+    "report_replay",
+    "return_to",
+    "search_trials",
+    "settle_cost",
+    "show_failure",
+    "stage_version",
+    "take_candidates_over",
+    "tell_of_champion",
+    "tell_of_decision",
+    "train_by_deployment",
+    "train_model",
+]
