@@ -24,11 +24,11 @@ SIGNS = {"ok": "ok", "absent": "-", "broken": "BROKEN"}
 
 def _model_of(command: str) -> type[BaseModel]:
     """Return the settings model of a command. Raises SettingsError."""
-    from configs.environment import EnvironmentSettings
     from configs.errors import SettingsError
     from configs.serving import DemoSettings, ServingSettings
     from configs.settings import RetrainSettings
     from configs.studies import CompareSettings, ReplaySettings, SearchSettings
+    from infra.prefect_server.environment import EnvironmentSettings
 
     models = (
         RetrainSettings,
@@ -86,7 +86,7 @@ def doctor(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     from dataclasses import asdict
 
     from configs.serving import ServingSettings
-    from infra.doctor import examine
+    from flows.cli.doctor import examine
 
     settings = settings_of(config, set_)
     serving = settings_of(None, None, ServingSettings)

@@ -11,8 +11,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from configs.environment import AlertSettings
 from infra.prefect_server.automations import DRIFT_DETECTED
+from infra.prefect_server.environment import AlertSettings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

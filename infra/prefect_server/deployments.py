@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import BaseModel
 
-from configs.environment import EnvironmentSettings
 from configs.errors import SettingsError
 from configs.loading import merged
+from infra.prefect_server.environment import EnvironmentSettings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from configs.environment import EnvironmentSettings, PoolSettings
 from configs.errors import SettingsError
 from configs.loading import merged
 from configs.redaction import safe_settings
@@ -17,6 +16,7 @@ from configs.runpod import RunPodSettings
 from infra.prefect_server.alerts import ALERTS, apply_automation, remove_automation, wanted_automations
 from infra.prefect_server.automations import retrain_on_drift
 from infra.prefect_server.deployments import Definition, apply_deployment, deployment_defined, read_prefect_file
+from infra.prefect_server.environment import EnvironmentSettings, PoolSettings
 from infra.prefect_server.pod_credentials import TRAINER, TrainerKeys, pod_environment, read_credentials
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import pytest
 import yaml
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from configs.environment import EnvironmentSettings
 from configs.errors import SettingsError
 from configs.loading import load_settings
 from infra.prefect_server import set_up
+from infra.prefect_server.environment import EnvironmentSettings
 from infra.prefect_server.setup import Change
 from tests.doubles.live_prefect import PREFECT, ROOT, ask, prefect_server, read, recsys, request, wait_until
 

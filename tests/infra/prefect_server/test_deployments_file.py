@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from configs.environment import EnvironmentSettings
 from configs.errors import SettingsError
 from configs.loading import load_settings
 from flows.compare import compare
@@ -12,6 +11,7 @@ from flows.promote import promote
 from flows.retrain import retrain
 from flows.search import search
 from infra.prefect_server.deployments import deployment_defined, parameters_in, read_prefect_file
+from infra.prefect_server.environment import EnvironmentSettings
 
 PULL = "pull: [{step: {directory: '{{ $PWD }}', branch: '{{ $BRANCH }}', other: ['{{ $UNSET_THING }}', 1]}}]\n"
 

@@ -12,8 +12,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from configs.serving import RedisSettings
 from configs.settings import StoreSettings
-from infra import doctor
-from infra.doctor import Finding, examine
+from flows.cli import doctor
+from flows.cli.doctor import Finding, examine
 from infra.registry import promote
 from infra.storage.local import LocalStore
 from tests.doubles.redis_server import redis_server

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from configs.environment import EnvironmentSettings
 from configs.errors import SettingsError
 from configs.loading import load_settings
+from infra.prefect_server.environment import EnvironmentSettings
 
 
 @pytest.mark.parametrize(
