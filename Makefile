@@ -44,6 +44,8 @@ test-durations: .venv/dev.stamp
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
 
 lock:
 	sh requirements/lock.sh

@@ -28,7 +28,7 @@ def _model_of(command: str) -> type[BaseModel]:
     from configs.serving import DemoSettings, ServingSettings
     from configs.settings import RetrainSettings
     from configs.studies import CompareSettings, ReplaySettings, SearchSettings
-    from infra.prefect_server.environment import EnvironmentSettings
+    from infra.prefect_server import EnvironmentSettings
 
     models = (
         RetrainSettings,

@@ -28,7 +28,7 @@ def setup(
 
     Example: recsys setup -c production
     """
-    from infra.prefect_server.environment import EnvironmentSettings
+    from infra.prefect_server import EnvironmentSettings
 
     settings = settings_of(config, set_, EnvironmentSettings)
     from dataclasses import asdict

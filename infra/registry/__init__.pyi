@@ -1,5 +1,5 @@
 from .promotion_log import Promotion, champion, history, newest, refuse_edited
-from .promotions import promote, rollback
+from .promotions import champion_ref, promote, rollback
 from .versions import (
     MOST_JSON,
     PAGE,
@@ -34,6 +34,7 @@ __all__ = [
     "Promotion",
     "StagedVersion",
     "champion",
+    "champion_ref",
     "collect_lineage",
     "differing",
     "fetch_version",

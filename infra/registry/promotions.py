@@ -25,7 +25,7 @@ from infra.registry.promotion_log import Promotion, PromotionKind, champion, ent
 from infra.registry.versions import ModelRef, model_ref, read_manifest, verify_files
 from infra.storage import Store
 
-__all__ = ["Promotion", "champion", "history", "promote", "rollback"]
+__all__ = ["Promotion", "champion", "champion_ref", "history", "promote", "rollback"]
 
 
 def promote(
@@ -132,3 +132,9 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run under a uid without a user name
         return str(os.getuid())
+
+
+def champion_ref(store: Store, name: str) -> tuple[ModelRef, Promotion] | None:
+    """The champion and its entry in the log, or None before the first promotion."""
+    promotion = champion(store, name)
+    return None if promotion is None else (model_ref(store, name, promotion.version), promotion)

@@ -3,7 +3,6 @@ from .notifications import Notice, champion_notice, decision_notice
 from .page import DEFAULT_NAME, comparison_png, render_markdown, summary
 from .publication import (
     Published,
-    champion_ref,
     gate_of,
     judge_staged,
     judge_version,
@@ -21,7 +20,6 @@ __all__ = [
     "Notice",
     "Published",
     "champion_notice",
-    "champion_ref",
     "comparison_png",
     "decision_notice",
     "gate_of",

@@ -18,9 +18,9 @@ from infra.registry import (
     Promotion,
     StagedVersion,
     champion,
+    champion_ref,
     collect_lineage,
     fetch_version,
-    model_ref,
     promote,
     read_manifest,
     refuse_changed,
@@ -40,7 +40,6 @@ from tasks.training import Candidate, Origin, read_split
 
 __all__ = [
     "Published",
-    "champion_ref",
     "gate_of",
     "judge_staged",
     "judge_version",
@@ -60,12 +59,6 @@ class Published:
     version: ModelRef
     decision: Decision
     promotion: Promotion | None
-
-
-def champion_ref(store: Store, name: str) -> tuple[ModelRef, Promotion] | None:
-    """The champion and its entry in the log, or None before the first promotion."""
-    promotion = champion(store, name)
-    return None if promotion is None else (model_ref(store, name, promotion.version), promotion)
 
 
 def stage_challenger(store: Store, name: str, evaluation: Evaluation) -> StagedVersion:

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from configs.errors import NotFoundError
 from configs.settings import DriftSettings, MonitoringSettings
-from infra.registry import ModelRef, fetch_version
+from infra.registry import ModelRef, champion_ref, fetch_version
 from infra.registry import read_manifest as read_model_manifest
 from infra.storage import Store
 from tasks.best_effort import LOG, drawn
 from tasks.datasets import DatasetRef, Quarantine, load_dataset_ref, quarantined, read_table
-from tasks.gate import champion_ref
 from tasks.monitoring.drift import DriftResult, Reference, detect_drift, newest_slice, reference_of, window_of, with_checks
 from tasks.monitoring.evidently_page import draw_columns
 from tasks.monitoring.live_quality import LiveQuality, live_check, live_quality

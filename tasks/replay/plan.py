@@ -16,10 +16,9 @@ from configs.redaction import safe_settings
 from configs.settings import RetrainSettings
 from configs.studies import ReplaySettings
 from infra.locks import run_lock
-from infra.registry import ModelRef, git_commit, read_manifest
+from infra.registry import ModelRef, champion_ref, git_commit, read_manifest
 from infra.storage import Store
 from tasks.datasets import DatasetRef, LandingLog, load_dataset_ref, read_table
-from tasks.gate import champion_ref
 from tasks.ingest import ingest
 from tasks.replay.feed import Slice, feed_of, write_feed
 from tasks.replay.live import rank_live, same_files

@@ -14,7 +14,7 @@ from configs.errors import SettingsError
 from configs.loading import effective_settings, load_settings, named_configs
 from configs.settings import EtlSettings, RetrainSettings
 from configs.studies import CompareSettings
-from infra.prefect_server.environment import EnvironmentSettings
+from infra.prefect_server import EnvironmentSettings
 
 
 def test_overrides_beat_the_file_and_the_file_beats_defaults(tmp_path: Path) -> None:

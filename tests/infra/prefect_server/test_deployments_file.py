@@ -10,8 +10,8 @@ from flows.compare import compare
 from flows.promote import promote
 from flows.retrain import retrain
 from flows.search import search
+from infra.prefect_server import EnvironmentSettings
 from infra.prefect_server.deployments import deployment_defined, parameters_in, read_prefect_file
-from infra.prefect_server.environment import EnvironmentSettings
 
 PULL = "pull: [{step: {directory: '{{ $PWD }}', branch: '{{ $BRANCH }}', other: ['{{ $UNSET_THING }}', 1]}}]\n"
 

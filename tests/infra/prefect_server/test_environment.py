@@ -4,7 +4,7 @@ import pytest
 
 from configs.errors import SettingsError
 from configs.loading import load_settings
-from infra.prefect_server.environment import EnvironmentSettings
+from infra.prefect_server import EnvironmentSettings
 
 
 @pytest.mark.parametrize(
