@@ -177,7 +177,7 @@ def test_a_version_is_judged_later_by_the_gate_that_it_was_trained_for(make_sett
 def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not(make_settings: Make, first_run: FirstRun) -> None:
     settings = make_settings()
     program = (
-        "import os, signal, sys; from configs.settings import RetrainSettings; from infra.storage.local import open_store\n"
+        "import os, signal, sys; from configs.settings import RetrainSettings; from infra.storage import open_store\n"
         "from tasks.training.candidates import train_candidate\n"
         "s = RetrainSettings.model_validate_json(sys.argv[1])\n"
         "from tasks.ingest.sources import ingest; from tasks.ingest.validation import validate; from tasks.ingest.features import build_features\n"

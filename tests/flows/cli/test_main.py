@@ -36,7 +36,7 @@ def config(make_settings: Callable[..., RetrainSettings], tmp_path: Path) -> str
 
 
 def test_help_tells_the_product_without_loading_it() -> None:
-    program = "import sys; from flows import cli\ntry: cli.app(['--help'])\nexcept SystemExit: pass\nprint(sorted({'torch', 'prefect', 'pandas', 'recbole', 'optuna'} & set(sys.modules)))"
+    program = "import sys; from flows.cli import main as cli\ntry: cli.app(['--help'])\nexcept SystemExit: pass\nprint(sorted({'torch', 'prefect', 'pandas', 'recbole', 'optuna'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
     for command in (

@@ -300,7 +300,7 @@ def test_whatever_a_process_does_is_a_reason_and_no_crash(
 def test_what_a_library_prints_does_not_reach_the_outcome(world: World, tmp_path: Path) -> None:
     program = (
         "import os, sys; sys.argv = ['check', sys.argv[1]]\n"
-        "from tasks import load_check\n"
+        "from tasks.evaluation import load_check\n"
         "def noisy(folder): print('noise'); os.system('echo below Python'); return load_check.LoadCheck.failed('a reason')\n"
         "load_check.check_loaded = noisy\n"
         "load_check._main()"

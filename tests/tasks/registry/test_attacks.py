@@ -320,7 +320,7 @@ def test_a_rollback_is_checked_in_a_clean_process_before_it_takes_effect(store: 
 
 def test_the_command_rolls_back_without_prefect_and_without_torch_in_its_process(store: LocalStore) -> None:
     program = (
-        "import sys; from flows import cli\n"
+        "import sys; from flows.cli import main as cli\n"
         "sys.argv = ['recsys', 'rollback', '--set', f'store.url=file:{sys.argv[1]}', '--set', f'model_name={sys.argv[2]}']\n"
         "cli.app(standalone_mode=False)\n"
         "print(sorted({'torch', 'prefect', 'pandas'} & set(sys.modules)))"
