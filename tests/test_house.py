@@ -22,7 +22,9 @@ def modules(*folders: str) -> list[Path]:
 
 
 PACKAGES = sorted(
-    path.parent.relative_to(ROOT).as_posix().replace("/", ".") for folder in FOLDERS for path in (ROOT / folder).rglob("__init__.pyi")
+    path.parent.relative_to(ROOT).as_posix().replace("/", ".")
+    for folder in FOLDERS
+    for path in (ROOT / folder).rglob("__init__.pyi")
 )
 
 
@@ -85,7 +87,9 @@ def test_outsiders_import_the_face_of_a_package_and_no_module_in_it() -> None:
 )
 def test_the_linter_refuses_an_arrow_against_the_layers(module: str, planted: str, said: str, tmp_path: Path) -> None:
     for folder in FOLDERS:
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=lambda _, names: [n for n in names if "." in n and not n.endswith(".py")])
+        shutil.copytree(
+            ROOT / folder, tmp_path / folder, ignore=lambda _, names: [n for n in names if "." in n and not n.endswith(".py")]
+        )
     shutil.copy(ROOT / ".importlinter", tmp_path)
     path = tmp_path / module
     path.write_text(f"{path.read_text(encoding='utf-8')}\n{planted}\n", encoding="utf-8")

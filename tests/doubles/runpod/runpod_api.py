@@ -17,45 +17,22 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from jsonschema import Draft202012Validator
-
+from tests.doubles.runpod.description import schema_errors
+from tests.doubles.runpod.faults import Answer, BrokenConnectionError, Faults, problem
 from tests.doubles.runpod.runpod_pods import DoublePod, command_of
 
-__all__ = ["ACCOUNT_KEY", "Faults", "Request", "RunPodDouble", "problem", "schema_errors"]
+__all__ = ["ACCOUNT_KEY", "NO_MACHINE", "Request", "RunPodDouble"]
 
 ACCOUNT_KEY = "rpa_account-key-of-the-double"
-DESCRIPTION = json.loads((Path(__file__).parent / "runpod_openapi.json").read_text())
 NO_MACHINE = "There are no longer any instances available with the requested specifications. Please refresh and try again."
 POLICY = (("minute", 60, 60), ("hour", 3000, 3600), ("day", 50000, 86400))
-
-
-@cache
-def _validator(name: str, newer: bool) -> Draft202012Validator:
-    document = json.loads(json.dumps(DESCRIPTION))
-    if newer:
-        words = {"type": "array", "items": {"type": "string"}}
-        document["components"]["schemas"]["CreatePodRequest"]["allOf"][1]["properties"] |= {"cmd": words, "entrypoint": words}
-    return Draft202012Validator({**document, "$ref": f"#/components/schemas/{name}"})
-
-
-def schema_errors(name: str, content: Any, *, newer: bool = False) -> list[str]:
-    """What the published schema `name` has against `content`, in RunPod's words; `newer` knows `cmd` and `entrypoint` too."""
-    found = []
-    for error in _validator(name, newer).iter_errors(content):
-        if error.validator in ("unevaluatedProperties", "additionalProperties"):
-            unknown = re.findall(r"'([^']+)'", error.message.partition("(")[2])
-            found += [f"{error.json_path}: additional properties {key!r} not allowed" for key in unknown]
-        else:
-            found.append(f"{error.json_path}: {error.message}")
-    return found
 
 
 @dataclass
@@ -64,62 +41,6 @@ class Request:
     method: str
     path: str
     status: int
-
-
-@dataclass
-class Fault:
-    """The next `times` requests of this method and path get this answer instead of their own."""
-
-    method: str
-    path: str
-    status: int
-    detail: str
-    times: int = 1
-    retry_after_s: int | None = None
-
-
-@dataclass
-class Faults:
-    """What goes wrong. All may be changed at any time."""
-
-    no_capacity: set[str] = field(default_factory=set)
-    forbidden: set[str] = field(default_factory=set)
-    answers: list[Fault] = field(default_factory=list)
-    lost_creates: int = 0
-    """So many creates succeed and their connection breaks before the answer."""
-    hidden: dict[str, int] = field(default_factory=dict)
-    """Pod -> further lists that leave it out."""
-    down_until: float = 0.0
-    """Monotonic time until which every connection breaks, or gets a page of some proxy where `pages` is set."""
-    pages: bool = False
-    start_s: float = 0.0
-    """Seconds from a create to the start of the container: the image is pulled."""
-    restart_s: float = 0.2
-    runtime_after_s: float = 0.0
-    """Seconds for which `runtime` is null although the status says RUNNING."""
-    pods_may_end_themselves: bool = True
-    before: Callable[[str, str], None] = lambda method, path: None
-    """Called at the arrival of each request, of which nothing is done where it raises: BrokenConnectionError, or a `problem`."""
-    after: Callable[[str, str], None] = lambda method, path: None
-    """Called when all was done; what it raises is what is heard of it."""
-
-
-class BrokenConnectionError(Exception):
-    """Ends a connection without an answer."""
-
-
-@dataclass
-class _Answer(Exception):
-    status: int
-    content: Any = None
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-def problem(status: int, detail: str, errors: list[str] | None = None, **headers: str) -> _Answer:
-    titles = {400: "Bad Request", 401: "Unauthorized", 402: "Payment Required", 403: "Forbidden", 404: "Not Found"}
-    titles |= {409: "Conflict", 413: "Content Too Large", 422: "Unprocessable Entity", 429: "Too Many Requests"}
-    content = {"title": titles.get(status, "Error"), "status": status, "detail": detail}
-    return _Answer(status, {**content, **({"errors": errors} if errors else {})}, headers)
 
 
 class RunPodDouble:
@@ -238,7 +159,7 @@ class RunPodDouble:
                 return
             found = self._act(method, path, parse_qs(urlsplit(handler.path).query), raw)
             self.faults.after(method, path)
-        except _Answer as early:
+        except Answer as early:
             found = early
         self.requests.append(Request(time.monotonic(), method, path, found.status))
         if method == "POST" and path == "/v2/pods" and found.status == 201 and self.faults.lost_creates > 0:
@@ -258,7 +179,7 @@ class RunPodDouble:
         handler.end_headers()
         handler.wfile.write(page)
 
-    def _send(self, handler: BaseHTTPRequestHandler, answer: _Answer, limits: dict[str, str]) -> None:
+    def _send(self, handler: BaseHTTPRequestHandler, answer: Answer, limits: dict[str, str]) -> None:
         if answer.status >= 400:
             self.violations += schema_errors("ErrorResponse", answer.content)
         data = b"" if answer.content is None else json.dumps(answer.content).encode()
@@ -270,7 +191,7 @@ class RunPodDouble:
         handler.end_headers()
         handler.wfile.write(data)
 
-    def _count_request(self) -> tuple[dict[str, str], _Answer | None]:
+    def _count_request(self) -> tuple[dict[str, str], Answer | None]:
         """Sliding windows of the account's limits, as headers, and the refusal where one is used up."""
         with self._lock:
             now = time.monotonic()
@@ -305,7 +226,7 @@ class RunPodDouble:
                 headers = {} if fault.retry_after_s is None else {"Retry-After": str(fault.retry_after_s)}
                 raise problem(fault.status, fault.detail, **headers)
 
-    def _act(self, method: str, path: str, query: dict[str, list[str]], raw: bytes) -> _Answer:
+    def _act(self, method: str, path: str, query: dict[str, list[str]], raw: bytes) -> Answer:
         if path == "/v2/catalog/gpus" and method == "GET":
             return self._catalogue(query)
         if path == "/v2/pods" and method == "GET":
@@ -322,7 +243,7 @@ class RunPodDouble:
             return self._checked(200, "Pod", pod.to_json())
         if method == "DELETE":
             pod.end()
-            return _Answer(204)
+            return Answer(204)
         raise problem(405, "method not allowed")
 
     def _pod(self, pod_id: str) -> DoublePod:
@@ -331,7 +252,7 @@ class RunPodDouble:
             raise problem(404, "pod not found")
         return pod
 
-    def _list(self) -> _Answer:
+    def _list(self) -> Answer:
         shown = []
         for pod in self.alive:
             if self.faults.hidden.get(pod.id, 0) > 0:
@@ -340,7 +261,7 @@ class RunPodDouble:
                 shown.append(pod.to_json())
         return self._checked(200, "ListPodsResponse", {"pods": shown})
 
-    def _catalogue(self, query: dict[str, list[str]]) -> _Answer:
+    def _catalogue(self, query: dict[str, list[str]]) -> Answer:
         if "include" in query and "product" not in query:
             raise problem(400, "product is required when include is AVAILABILITY")
         gpus = [
@@ -360,7 +281,7 @@ class RunPodDouble:
         ]
         return self._checked(200, "ListGpuTypesResponse", {"gpus": gpus})
 
-    def _create(self, raw: bytes) -> _Answer:
+    def _create(self, raw: bytes) -> Answer:
         if len(raw) > 102_400:
             raise problem(413, "request body too large")
         body = json.loads(raw)
@@ -407,7 +328,7 @@ class RunPodDouble:
         pod.begin()
         return pod
 
-    def _action(self, pod: DoublePod, raw: bytes) -> _Answer:
+    def _action(self, pod: DoublePod, raw: bytes) -> Answer:
         body = json.loads(raw)
         errors = schema_errors("PodActionRequest", body)
         if errors:
@@ -417,16 +338,16 @@ class RunPodDouble:
             raise problem(409, f"{action} is not valid while the pod is {pod.status}")
         if action == "terminate":
             threading.Thread(target=pod.end, daemon=True).start()  # it is the pod itself that may be asking
-            return _Answer(204)
+            return Answer(204)
         if action in ("stop", "restart"):
             pod.stop()
         if action in ("start", "restart"):
             pod.start()
         return self._checked(200, "Pod", pod.to_json())
 
-    def _checked(self, status: int, schema: str, content: Any) -> _Answer:
+    def _checked(self, status: int, schema: str, content: Any) -> Answer:
         self.violations += schema_errors(schema, content)
-        return _Answer(status, content)
+        return Answer(status, content)
 
     def _stream_log(self, handler: BaseHTTPRequestHandler, pod_id: str) -> None:
         """Server-sent events: the tail, then whatever comes, until either side ends."""

@@ -27,7 +27,8 @@ from infra.runpod.api import (
 )
 from infra.runpod.api.errors import AccountError, PodConflictError, PodNotFoundError, RateLimitedError, sorted_error
 from infra.runpod.api.pacing import Pace
-from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, Fault, RunPodDouble
+from tests.doubles.runpod.faults import Fault
+from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, RunPodDouble
 
 BODY = {"name": "x", "image": "i", "gpu": {"id": "NVIDIA L4"}, "args": "sleep 60", "env": {"TOKEN": "tok-9921"}}
 T = TypeVar("T")

@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, NO_MACHINE, Fault, RunPodDouble, schema_errors
+from tests.doubles.runpod.description import schema_errors
+from tests.doubles.runpod.faults import Fault
+from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, NO_MACHINE, RunPodDouble
 from tests.doubles.runpod.runpod_pods import processes_of
 
 BODY = {"name": "x", "image": "i", "gpu": {"id": "NVIDIA L4"}, "args": "sleep 60"}

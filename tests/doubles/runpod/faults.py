@@ -1,0 +1,65 @@
+"""What goes wrong at the double of RunPod's API, and the answers that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Answer", "BrokenConnectionError", "Fault", "Faults", "problem"]
+
+
+@dataclass
+class Fault:
+    """The next `times` requests of this method and path get this answer instead of their own."""
+
+    method: str
+    path: str
+    status: int
+    detail: str
+    times: int = 1
+    retry_after_s: int | None = None
+
+
+@dataclass
+class Faults:
+    """What goes wrong. All may be changed at any time."""
+
+    no_capacity: set[str] = field(default_factory=set)
+    forbidden: set[str] = field(default_factory=set)
+    answers: list[Fault] = field(default_factory=list)
+    lost_creates: int = 0
+    """So many creates succeed and their connection breaks before the answer."""
+    hidden: dict[str, int] = field(default_factory=dict)
+    """Pod -> further lists that leave it out."""
+    down_until: float = 0.0
+    """Monotonic time until which every connection breaks, or gets a page of some proxy where `pages` is set."""
+    pages: bool = False
+    start_s: float = 0.0
+    """Seconds from a create to the start of the container: the image is pulled."""
+    restart_s: float = 0.2
+    runtime_after_s: float = 0.0
+    """Seconds for which `runtime` is null although the status says RUNNING."""
+    pods_may_end_themselves: bool = True
+    before: Callable[[str, str], None] = lambda method, path: None
+    """Called at the arrival of each request, of which nothing is done where it raises: BrokenConnectionError, or a `problem`."""
+    after: Callable[[str, str], None] = lambda method, path: None
+    """Called when all was done; what it raises is what is heard of it."""
+
+
+class BrokenConnectionError(Exception):
+    """Ends a connection without an answer."""
+
+
+@dataclass
+class Answer(Exception):
+    status: int
+    content: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def problem(status: int, detail: str, errors: list[str] | None = None, **headers: str) -> Answer:
+    titles = {400: "Bad Request", 401: "Unauthorized", 402: "Payment Required", 403: "Forbidden", 404: "Not Found"}
+    titles |= {409: "Conflict", 413: "Content Too Large", 422: "Unprocessable Entity", 429: "Too Many Requests"}
+    content = {"title": titles.get(status, "Error"), "status": status, "detail": detail}
+    return Answer(status, {**content, **({"errors": errors} if errors else {})}, headers)
