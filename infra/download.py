@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import httpx
 
 from configs.errors import SourceError
 from configs.redaction import shown_address
+from infra.digests import digest_of
 
 __all__ = ["OnBytes", "check_digest", "download"]
 
@@ -85,8 +85,7 @@ def check_digest(path: Path, checksum: str, origin: str, *, discard: bool = Fals
         SourceError: The digest is not the expected one.
     """
     kind, expected = _split(checksum)
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, kind).hexdigest()
+    found = digest_of(path, kind)
     if found != expected.lower():
         if discard:
             path.unlink()

@@ -6,13 +6,10 @@ A version that does not load, or whose answers differ from the trained model's, 
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 
@@ -25,7 +22,7 @@ from configs.errors import (
     VersionCorruptError,
 )
 from configs.serving import ServingSettings
-from infra.registry import Promotion, fetch_version, history, model_ref, newest, read_manifest, refuse_edited
+from infra.registry import ModelRegistry, Promotion
 from infra.storage import Store
 from serving.engine import Models, Plan, ServedModel
 
@@ -58,7 +55,7 @@ class Follower:
         swap: Callable[[Models], None],
         wanted: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
-        self._store, self._settings, self._swap, self._wanted = store, settings, swap, wanted
+        self._registry, self._settings, self._swap, self._wanted = ModelRegistry(store), settings, swap, wanted
         self.models = Models(None, {})
         self.promotion: Promotion | None = None  # the newest entry of the log
         self.refused: dict[str, Refused] = {}  # only relevant ones: promoted since the served champion, or wanted
@@ -82,7 +79,7 @@ class Follower:
         """Read the log once and act on it. Store errors are logged and counted."""
         with self._looking:
             try:
-                self._follow(newest(self._store, self._settings.model_name))
+                self._follow(self._registry.newest(self._settings.model_name))
                 self._load_wanted()
                 self._let_go_of_refused()
             except (RecsysError, OSError) as error:
@@ -104,7 +101,7 @@ class Follower:
         champion = self.models.champion
         loaded = self._try(entry)
         if loaded is None and champion is None:  # nothing is served yet: try the latest champion that works
-            for earlier in reversed(history(self._store, self._settings.model_name)[:-1]):
+            for earlier in reversed(self._registry.history(self._settings.model_name)[:-1]):
                 loaded = self._try(earlier)
                 if loaded is not None:
                     break
@@ -157,7 +154,7 @@ class Follower:
         kept = self.models.named(entry.version)
 
         def load() -> ServedModel:
-            refuse_edited(model_ref(self._store, entry.name, entry.version), entry)
+            self._registry.promoted(entry)
             return self._load(entry.version, entry.number) if kept is None else kept.promoted(entry.number)
 
         return self._refusing(entry.version, entry.number, load)
@@ -182,20 +179,16 @@ class Follower:
     def _load(self, version: str, number: int) -> ServedModel:
         name = self._settings.model_name
         try:
-            manifest = read_manifest(self._store, name, version)
+            ref = self._registry.version(name, version)
         except NotFoundError as error:
             self._absent.add(version)
             raise VersionCorruptError(f"The registry has no version {version} of {name}.") from error
         self._absent.discard(version)
         self._settings.work_dir.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{version[:16]}-", dir=self._settings.work_dir))
-        try:
-            fetch_version(self._store, f"models/{name}/{version}", manifest["files"], folder)
+        with self._registry.fetched(ref, within=self._settings.work_dir) as folder:
             model = ServedModel.load(folder, version, number, self._settings.state.events)
             model.check_samples(folder)
             warm(model)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         return model
 
 

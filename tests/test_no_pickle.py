@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.registry import fetch_version, read_manifest, stage
+from infra.registry import ModelRegistry
 from infra.storage.local import LocalStore
 from models.loading import load_recommender
 from tests.tasks.stored import NAME, NOW, sealed
@@ -61,8 +61,9 @@ class Planted:
 @pytest.mark.parametrize("names", [["model.safetensors"], ["settings.json", "model.json", "popularity.json"], None])
 def test_a_pickle_that_somebody_stored_as_a_version_is_not_run(names: list[str] | None, tmp_path: Path) -> None:
     store, mark = LocalStore(tmp_path / "store"), tmp_path / "it-ran"
+    registry = ModelRegistry(store)
     ref = sealed(store, tmp_path / "model")
-    folder = fetch_version(store, ref.prefix, read_manifest(store, NAME, ref.version)["files"], tmp_path / "copy")
+    folder = registry.fetch(ref, tmp_path / "copy")
     evil = pickle.dumps(Planted(mark))
     for path in folder.iterdir():
         if names is None or path.name in names:
@@ -71,8 +72,8 @@ def test_a_pickle_that_somebody_stored_as_a_version_is_not_run(names: list[str] 
         (folder / name).write_bytes(evil)
     for name in ("decision.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
-    staged = stage(store, NAME, folder, NOW)  # whoever can write to the store can name its digests right
-    fetched = fetch_version(store, staged.prefix, staged.files, tmp_path / "fetched")
+    staged = registry.stage(NAME, folder, NOW)  # whoever can write to the store can name its digests right
+    fetched = registry.fetch(staged, tmp_path / "fetched")
     with suppress(Exception):  # whatever it says of such a file
         load_recommender(fetched)
     assert not mark.exists()

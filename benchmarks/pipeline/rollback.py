@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks.data import load_split
 from benchmarks.report import hardware, write_json
 from configs.settings import PromotionSettings, RetrainSettings
-from infra.registry import collect_lineage, history, promote, seal, stage
+from infra.registry import ModelRegistry, collect_lineage
 from infra.storage.local import LocalStore
 from models.ss4rec import SS4Rec
 from tasks.evaluation.load_check import SAMPLE_FILE, sample_requests
@@ -67,6 +67,7 @@ def main() -> None:
 
 def _fill(store: LocalStore, folder: Path, versions: int) -> float:
     """Fill the store with versions. Return the size of a version in MB."""
+    registry = ModelRegistry(store)
     settings = RetrainSettings()
     parts = load_split("ml-100k", None, "loo-exact")
     model = SS4Rec(settings.models.ss4rec.model_copy(update={"max_epochs": 1, "device": "cpu"}))
@@ -80,13 +81,13 @@ def _fill(store: LocalStore, folder: Path, versions: int) -> float:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     for number in range(versions):
         when = now + timedelta(hours=number)
-        ref = seal(store, stage(store, NAME, folder, when), {"outcome": "promoted", "reasons": []}, lineage, when)
-        promote(store, NAME, ref.version, expected=number, reason="benchmark", now=when)
+        ref = registry.seal(registry.stage(NAME, folder, when), {"outcome": "promoted", "reasons": []}, lineage, when)
+        registry.promote(NAME, ref.version, expected=number, reason="benchmark", now=when)
     return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
 
 
 def _target(store: LocalStore, draw: random.Random) -> str:
-    entries = history(store, NAME)
+    entries = ModelRegistry(store).history(NAME)
     return draw.choice(sorted({entry.version for entry in entries} - {entries[-1].version}))
 
 
@@ -95,7 +96,7 @@ def _seconds(store: LocalStore, draw: random.Random, go: Callable[[LocalStore, s
     to, cpu, began = _target(store, draw), _cpu_seconds(), time.perf_counter()
     go(store, to)
     found = time.perf_counter() - began, _cpu_seconds() - cpu
-    assert history(store, NAME)[-1].version == to
+    assert ModelRegistry(store).history(NAME)[-1].version == to
     return round(found[0], 2), round(found[1], 2)
 
 

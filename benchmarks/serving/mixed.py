@@ -32,7 +32,7 @@ from safetensors.numpy import load_file, save_file
 from benchmarks.report import hardware, write_json
 from benchmarks.serving.world import NAME, free_port, histories, publish_drawn, redis_server, running
 from configs.serving import ServingSettings, StateSettings
-from infra.registry import champion, collect_lineage, newest, promote, seal, stage
+from infra.registry import ModelRegistry, collect_lineage
 from infra.storage.local import LocalStore
 from serving.engine import Answer, Engine, HistoryEvent, Models, RecommendJob, ServedModel
 from serving.experiments import Assignment
@@ -85,9 +85,11 @@ class _World:
         return tuple(HistoryEvent(int(i), int(t)) for i, t in zip(person.items, person.times, strict=True))
 
     def promote(self, version: str, kind: Any = "promote") -> None:
-        current = newest(self.store, NAME)
+        current = ModelRegistry(self.store).newest(NAME)
         now = datetime.now(UTC)
-        promote(self.store, NAME, version, expected=current.number if current else 0, kind=kind, reason="mixed load", now=now)
+        ModelRegistry(self.store).promote(
+            NAME, version, expected=current.number if current else 0, kind=kind, reason="mixed load", now=now
+        )
 
     def _broken(self, root: Path, how: str) -> str:
         folder = root / how
@@ -101,7 +103,11 @@ class _World:
             kind="ss4rec", dataset="drawn/none", protocol="none", seed=0, settings={}, metrics={}, duration_s=0
         )
         now = datetime.now(UTC)
-        return seal(self.store, stage(self.store, NAME, folder, now), {"outcome": "forced", "reasons": []}, lineage, now).version
+        return (
+            ModelRegistry(self.store)
+            .seal(ModelRegistry(self.store).stage(NAME, folder, now), {"outcome": "forced", "reasons": []}, lineage, now)
+            .version
+        )
 
 
 def mixed_load(seconds: float, workers: int, seed: int = 1, pause_s: float = 2.0) -> Found:
@@ -159,7 +165,7 @@ def _act(act: str, world: _World, redis: ExitStack, redis_port: int, draw: rando
     if act == "broken":
         world.promote(draw.choice(world.broken), "force")
         return
-    current = champion(world.store, NAME)
+    current = ModelRegistry(world.store).champion(NAME)
     other = world.good[0] if current is not None and current.version == world.good[1] else world.good[1]
     world.promote(other, "rollback" if act == "rollback" else "promote")
 

@@ -26,7 +26,7 @@ import torch
 
 from configs.serving import RedisSettings, ServingSettings, StateSettings
 from configs.settings import SS4RecSettings
-from infra.registry import champion, collect_lineage, promote, seal, stage
+from infra.registry import ModelRegistry, collect_lineage
 from infra.storage.local import LocalStore
 from models.recommender import IntArray, Requests, Sequences
 from models.ss4rec import SS4Rec
@@ -64,6 +64,7 @@ def histories(count: int, n_items: int, seed: int) -> list[History]:
 
 def publish_drawn(store: LocalStore, folder: Path, n_items: int, seed: int, settings: SS4RecSettings | None = None) -> str:
     """Register and promote a version of `n_items` items with initial weights."""
+    registry = ModelRegistry(store)
     rng = np.random.default_rng(seed)
     catalogue = np.arange(1, n_items + 1, dtype=np.int64)
     drawn = (rng.zipf(1.2, 20 * n_items) % n_items + 1).astype(np.int64)
@@ -99,9 +100,9 @@ def publish_drawn(store: LocalStore, folder: Path, n_items: int, seed: int, sett
         kind="ss4rec", dataset="drawn/none", protocol="none", seed=seed, settings={}, metrics={}, duration_s=0
     )
     now = datetime.now(UTC)
-    ref = seal(store, stage(store, NAME, folder, now), {"outcome": "promoted", "reasons": []}, lineage, now)
-    current = champion(store, NAME)
-    promote(store, NAME, ref.version, expected=current.number if current else 0, reason="benchmark", now=now)
+    ref = registry.seal(registry.stage(NAME, folder, now), {"outcome": "promoted", "reasons": []}, lineage, now)
+    current = registry.champion(NAME)
+    registry.promote(NAME, ref.version, expected=current.number if current else 0, reason="benchmark", now=now)
     return ref.version
 
 

@@ -89,12 +89,12 @@ def _version(package: str) -> str:
 
 
 def _store(settings: StoreSettings, model_name: str) -> Finding:
-    from infra.registry import champion
+    from infra.registry import ModelRegistry
     from infra.storage import open_store
 
     quick = settings.model_copy(update={"timeout_s": ANSWER_S, "attempts": 1})
     try:
-        current = champion(open_store(quick), model_name)
+        current = ModelRegistry(open_store(quick)).champion(model_name)
     except RecsysError as error:
         return Finding("store", "broken", f"{settings.url}: {error}")
     said = (

@@ -9,7 +9,7 @@ import typer
 from flows.cli.options import Config, Json, Set, plain, settings_of, table, write_json
 
 if TYPE_CHECKING:
-    from infra.storage import Store
+    from infra.registry import ModelRegistry
     from tasks.datasets import LogEntry
 
 __all__ = ["app", "show_accounts"]
@@ -28,13 +28,13 @@ def models(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
-    from infra.registry import history, list_versions
+    from infra.registry import ModelRegistry
     from infra.storage import open_store
 
-    store = open_store(settings.store)
+    registry = ModelRegistry(open_store(settings.store))
     damaged: dict[str, str] = {}
-    versions = list_versions(store, settings.model_name, damaged)
-    entries = history(store, settings.model_name)
+    versions = registry.versions(settings.model_name, damaged)
+    entries = registry.history(settings.model_name)
     best = entries[-1].version if entries else None
     listed = {"champion": best, "versions": [asdict(version) for version in versions], "damaged": damaged}
     write_json(json_file, listed)
@@ -71,15 +71,15 @@ def show(
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
-    from infra.registry import history, list_decisions, model_ref, read_decision, read_manifest
+    from infra.registry import ModelRegistry
     from infra.storage import open_store
 
-    store = open_store(settings.store)
+    registry = ModelRegistry(open_store(settings.store))
     name = settings.model_name
-    version = _named(store, name, version)
-    manifest, decision = read_manifest(store, name, version), read_decision(store, model_ref(store, name, version))
-    entries = [entry for entry in history(store, name) if entry.version == version]
-    later = list_decisions(store, name, version)
+    version = _named(registry, name, version)
+    manifest, decision = registry.manifest(name, version), registry.decision(registry.version(name, version))
+    entries = [entry for entry in registry.history(name) if entry.version == version]
+    later = registry.later_decisions(name, version)
     write_json(
         json_file,
         {
@@ -215,12 +215,13 @@ def audit(
     Example: recsys audit champion --retrain
     """
     settings = settings_of(config, set_)
-    from infra.registry import model_ref
+    from infra.registry import ModelRegistry
     from infra.storage import open_store
     from tasks.evaluation import audit_version
 
     store = open_store(settings.store)
-    ref = model_ref(store, settings.model_name, _named(store, settings.model_name, version))
+    registry = ModelRegistry(store)
+    ref = registry.version(settings.model_name, _named(registry, settings.model_name, version))
     report = audit_version(
         store, ref, retrain=retrain, draws=draws, seed=settings.promotion.seed, report=lambda line: typer.echo(line, err=True)
     )
@@ -270,18 +271,17 @@ def _said(decision: dict[str, Any]) -> str:
     return " ".join(decision["reasons"]) or approved
 
 
-def _named(store: Store, name: str, version: str) -> str:
+def _named(registry: ModelRegistry, name: str, version: str) -> str:
     """Return the version, with `champion` resolved.
 
     Raises:
         ChampionMissingError: `champion` was given, but nothing has been promoted yet.
     """
     from configs.errors import ChampionMissingError
-    from infra.registry import champion
 
     if version != "champion":
         return version
-    current = champion(store, name)
+    current = registry.champion(name)
     if current is None:
         raise ChampionMissingError(f"{name} has no champion yet. Create the first with `recsys retrain`.")
     return current.version

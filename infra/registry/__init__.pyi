@@ -1,57 +1,23 @@
-from .promotion_log import Promotion, champion, history, newest, refuse_edited
-from .promotions import champion_ref, promote, rollback
-from .versions import (
-    MOST_JSON,
-    PAGE,
-    Digest,
-    FileName,
-    ModelRef,
-    differing,
-    fetch_version,
-    list_versions,
-    model_ref,
-    read_json,
-    read_manifest,
-)
-from .write import (
-    StagedVersion,
-    collect_lineage,
-    file_digests,
-    git_commit,
-    list_decisions,
-    read_decision,
-    refuse_changed,
-    seal,
-    stage,
-)
+from .files import fetch_files, file_digests, refuse_changed
+from .lineage import collect_lineage, git_commit
+from .promotion_log import Promotion
+from .registry import ModelRegistry
+from .versions import MOST_JSON, PAGE, Digest, FileName, Lineage, ModelRef, StagedVersion, read_json
 
 __all__ = [
     "MOST_JSON",
     "PAGE",
     "Digest",
     "FileName",
+    "Lineage",
     "ModelRef",
+    "ModelRegistry",
     "Promotion",
     "StagedVersion",
-    "champion",
-    "champion_ref",
     "collect_lineage",
-    "differing",
-    "fetch_version",
+    "fetch_files",
     "file_digests",
     "git_commit",
-    "history",
-    "list_decisions",
-    "list_versions",
-    "model_ref",
-    "newest",
-    "promote",
-    "read_decision",
     "read_json",
-    "read_manifest",
     "refuse_changed",
-    "refuse_edited",
-    "rollback",
-    "seal",
-    "stage",
 ]

@@ -1,23 +1,30 @@
-"""Read the promotion log: which version is the champion, and which versions were champions before.
+"""The format of the promotion log, which names the champion and its predecessors.
 
-Entries are numbered from 1 and never change. The entry with the highest number names the champion. An entry holds the sha256
-of its version's manifest and of the previous entry, so an edit to either is detected.
+Entries are numbered from 1, and each one is created once and never changed. The entry with the highest number names the
+champion. An entry holds the sha256 of its version's manifest and of the previous entry, so an edit to either is detected. A
+promotion is decided against one entry and can only be written directly after it: if two runs race, one wins, and the other has
+to decide again.
 """
 
 from __future__ import annotations
 
-import hashlib
+import getpass
+import json
+import os
 import re
-from dataclasses import dataclass, field
+import socket
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from configs.errors import NotFoundError, VersionCorruptError
-from infra.registry.versions import MOST_JSON, ModelRef, model_ref, read_json
+from configs.errors import AlreadyExistsError, ChampionMissingError, VersionCorruptError
+from infra.digests import sha256_of
+from infra.registry.versions import MOST_JSON, ModelRef, read_json
 from infra.storage import Store
 
-__all__ = ["Promotion", "PromotionKind", "champion", "entry_key", "history", "newest", "read_entry", "refuse_edited"]
+__all__ = ["Promotion", "PromotionKind", "PromotionLog", "version_to_restore"]
 
 PromotionKind = Literal["promote", "rollback", "force"]
 
@@ -38,97 +45,151 @@ class Promotion:
     after: str | None  # sha256 of the previous entry; None in the first
     decision: dict[str, Any] = field(default_factory=dict)  # a summary of the gate's decision
 
+    def refuse_edited(self, ref: ModelRef) -> None:
+        """Raise VersionCorruptError if the version's manifest is not the one that was promoted."""
+        if ref.digest != self.manifest:
+            raise VersionCorruptError(
+                f"The manifest of {ref.name} {ref.version} is not the one recorded by promotion {self.number}: it was changed "
+                "after it was stored. The version must not be used; `recsys rollback --to VERSION` promotes an earlier one."
+            )
+
 
 _ENTRY = TypeAdapter(Promotion)
 
 
-def champion(store: Store, name: str) -> Promotion | None:
-    """Return the newest entry, or None if the log is empty.
+class PromotionLog:
+    """The log of one model in a store."""
 
-    Raises:
-        VersionCorruptError: The promoted version is not in the registry, or it was edited after its promotion.
-    """
-    promotion = newest(store, name)
-    if promotion is None:
-        return None
-    try:
-        ref = model_ref(store, name, promotion.version)
-    except NotFoundError as error:
-        raise VersionCorruptError(
-            f"Promotion {promotion.number} names {name} {promotion.version} as champion, but the registry has no such version. "
-            "`recsys rollback --to VERSION` promotes an earlier one."
-        ) from error
-    refuse_edited(ref, promotion)
-    return promotion
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
 
+    def newest(self) -> Promotion | None:
+        """Return the newest entry, or None if the log is empty."""
+        numbers = self._numbers()
+        return self._read(numbers[-1])[0] if numbers else None
 
-def newest(store: Store, name: str) -> Promotion | None:
-    """Return the newest entry, or None if the log is empty. The version that it names is not checked."""
-    numbers = _numbers(store, name)
-    return read_entry(store, name, numbers[-1])[0] if numbers else None
+    def entries(self) -> list[Promotion]:
+        """Return all entries, oldest first.
 
+        Raises:
+            VersionCorruptError: An entry is missing, or it was edited after the next one was written.
+        """
+        entries: list[Promotion] = []
+        digest = None
+        for number in self._numbers():
+            entry, own = self._read(number)
+            if entry.after != digest:
+                raise VersionCorruptError(
+                    f"The promotion log of {self._name} was changed: entry {number} does not carry the digest of the stored entry "
+                    f"{number - 1}. Restore the entry. Until then, the log cannot show which versions were champions."
+                )
+            entries.append(entry)
+            digest = own
+        return entries
 
-def history(store: Store, name: str) -> list[Promotion]:
-    """Return all entries, oldest first.
+    def append(
+        self,
+        ref: ModelRef,
+        *,
+        expected: int,
+        kind: PromotionKind,
+        reason: str,
+        now: datetime,
+        decision: dict[str, Any] | None = None,
+    ) -> Promotion:
+        """Write the entry that makes `ref` the champion. `ModelRegistry.promote` describes the arguments.
 
-    Raises:
-        VersionCorruptError: An entry is missing, or it was edited after the next one was written.
-    """
-    entries: list[Promotion] = []
-    digest = None
-    for number in _numbers(store, name):
-        entry, own = read_entry(store, name, number)
-        if entry.after != digest:
-            raise VersionCorruptError(
-                f"The promotion log of {name} was changed: entry {number} does not carry the digest of the stored entry "
-                f"{number - 1}. Restore the entry. Until then, the log cannot show which versions were champions."
-            )
-        entries.append(entry)
-        digest = own
-    return entries
-
-
-def entry_key(name: str, number: int) -> str:
-    return f"promotions/{name}/{number:08d}.json"
-
-
-def _numbers(store: Store, name: str) -> list[int]:
-    """Return the numbers of the entries, 1 to n. Other objects under the prefix are ignored."""
-    pattern = re.compile(rf"promotions/{re.escape(name)}/(\d{{8}})\.json")
-    numbers = [int(match[1]) for key in store.list(f"promotions/{name}/") if (match := pattern.fullmatch(key))]
-    for place, number in enumerate(numbers, 1):
-        if number != place:
-            raise VersionCorruptError(
-                f"The promotion log of {name} has an entry {number} but no entry {place}: entries were removed, or added by "
-                f"something other than a promotion. Restore {store.uri(entry_key(name, place))}, or remove the added entries."
-            )
-    return numbers
-
-
-def read_entry(store: Store, name: str, number: int) -> tuple[Promotion, str]:
-    """Return an entry and its sha256.
-
-    Raises:
-        NotFoundError: There is no entry with this number.
-        VersionCorruptError: The entry is damaged or belongs to another place in the log.
-    """
-    key = entry_key(name, number)
-    what = f"The promotion log entry {store.uri(key)}"
-    content = store.get(key, MOST_JSON)
-    try:
-        entry = _ENTRY.validate_python(read_json(content, what))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise VersionCorruptError(f"{what} is damaged ({'.'.join(map(str, first['loc']))}: {first['msg']}).") from error
-    if (entry.name, entry.number) != (name, number):
-        raise VersionCorruptError(f"{what} contains entry {entry.number} of {entry.name}: it was overwritten.")
-    return entry, hashlib.sha256(content).hexdigest()
-
-
-def refuse_edited(ref: ModelRef, promotion: Promotion) -> None:
-    """Raise VersionCorruptError if the version's manifest is not the one that was promoted."""
-    if ref.digest != promotion.manifest:
-        raise VersionCorruptError(
-            f"The manifest of {ref.name} {ref.version} is not the one recorded by promotion {promotion.number}: it was changed "
-            "after it was stored. The version must not be used; `recsys rollback --to VERSION` promotes an earlier one."
+        Raises:
+            AlreadyExistsError: Another promotion was written first.
+            NotFoundError: There is no entry `expected`.
+        """
+        before, digest = self._read(expected) if expected else (None, None)
+        entry = Promotion(
+            number=expected + 1,
+            name=self._name,
+            version=ref.version,
+            previous=before.version if before else None,
+            kind=kind,
+            reason=reason,
+            who=f"{_user()}@{socket.gethostname()}",
+            when=now.astimezone(UTC).isoformat(timespec="seconds"),
+            manifest=ref.digest,
+            after=digest,
+            decision=decision or {},
         )
+        try:
+            self._store.put_new(self._key(entry.number), json.dumps(asdict(entry), indent=2).encode())
+        except AlreadyExistsError as error:
+            raise AlreadyExistsError(
+                f"{self._name} got another champion while {ref.version} was judged (promotion {entry.number}). Run again to "
+                "decide against that one."
+            ) from error
+        return entry
+
+    def _read(self, number: int) -> tuple[Promotion, str]:
+        """Return an entry and its sha256.
+
+        Raises:
+            NotFoundError: There is no entry with this number.
+            VersionCorruptError: The entry is damaged or belongs to another place in the log.
+        """
+        key = self._key(number)
+        what = f"The promotion log entry {self._store.uri(key)}"
+        content = self._store.get(key, MOST_JSON)
+        try:
+            entry = _ENTRY.validate_python(read_json(content, what))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise VersionCorruptError(f"{what} is damaged ({'.'.join(map(str, first['loc']))}: {first['msg']}).") from error
+        if (entry.name, entry.number) != (self._name, number):
+            raise VersionCorruptError(f"{what} contains entry {entry.number} of {entry.name}: it was overwritten.")
+        return entry, sha256_of(content)
+
+    def _numbers(self) -> list[int]:
+        """Return the numbers of the entries, 1 to n. Other objects under the prefix are ignored."""
+        prefix = f"promotions/{self._name}/"
+        pattern = re.compile(rf"{re.escape(prefix)}(\d{{8}})\.json")
+        numbers = [int(match[1]) for key in self._store.list(prefix) if (match := pattern.fullmatch(key))]
+        for place, number in enumerate(numbers, 1):
+            if number != place:
+                raise VersionCorruptError(
+                    f"The promotion log of {self._name} has an entry {number} but no entry {place}: entries were removed, or added by "
+                    f"something other than a promotion. Restore {self._store.uri(self._key(place))}, or remove the added entries."
+                )
+        return numbers
+
+    def _key(self, number: int) -> str:
+        return f"promotions/{self._name}/{number:08d}.json"
+
+
+def version_to_restore(name: str, entries: list[Promotion], to: str | None) -> str:
+    """Return the version that a rollback returns to: `to`, or the previous champion if `to` is None.
+
+    Args:
+        name: Name of the model.
+        entries: All entries of the log, oldest first.
+        to: The version that was asked for.
+
+    Raises:
+        ChampionMissingError: There is no champion, no other one before it, or `to` is the champion.
+    """
+    if not entries:
+        raise ChampionMissingError(
+            f"{name} has no champion yet, so there is nothing to roll back. `recsys retrain` creates the first one."
+        )
+    current = entries[-1].version
+    if to is None:
+        earlier = [entry.version for entry in entries if entry.version != current]
+        if not earlier:
+            raise ChampionMissingError(f"{name} has had only one champion, {current}; there is no earlier one to return to.")
+        to = earlier[-1]
+    if to == current:
+        raise ChampionMissingError(f"{name} {to} is the champion already.")
+    return to
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a uid without a user name
+        return str(os.getuid())

@@ -1,41 +1,40 @@
-"""Read the model registry. Each version is sealed by a manifest, and a chain of digests makes edits detectable.
+"""The format of a sealed version: its name, its manifest and its lineage.
 
 A version's name carries the digest of the files that it was staged with. The manifest holds the sha256 of each file, and the
 promotion log holds the sha256 of the manifest. An edit of a file goes unnoticed only if every link of this chain is edited
-too, and the last link is the version name that a person or the log asks for. Training, the gate and serving all read versions
-with these functions.
+too, and the last link is the version name that a person or the log asks for.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from configs.errors import NotFoundError, VersionCorruptError
+from infra.digests import sha256_of
+from infra.registry.files import content_digest
 from infra.storage import Store
 
 __all__ = [
     "DECISION",
     "MOST_JSON",
     "PAGE",
+    "Digest",
+    "FileName",
     "Lineage",
     "ModelRef",
-    "content_digest",
-    "differing",
-    "fetch_version",
-    "lacking",
-    "list_versions",
-    "model_ref",
+    "StagedVersion",
+    "list_names",
+    "manifest_of",
+    "new_version",
     "read_json",
     "read_manifest",
-    "sha256_of",
-    "verify_files",
+    "read_version",
 ]
 
 DECISION = "decision.json"
@@ -61,6 +60,16 @@ class ModelRef:
     protocol: str
     outcome: str  # the gate's outcome
     metrics: dict[str, float]  # on the test requests of its protocol
+
+
+@dataclass(frozen=True)
+class StagedVersion:
+    """A version whose files are uploaded, but which has no manifest yet."""
+
+    name: str
+    version: str
+    prefix: str
+    files: dict[str, str]  # name -> sha256
 
 
 @dataclass(frozen=True)
@@ -95,37 +104,43 @@ class _Manifest(BaseModel):
     files: dict[FileName, Digest]
 
 
-def list_versions(store: Store, name: str, damaged: dict[str, str] | None = None) -> list[ModelRef]:
-    """Return the sealed versions of a model, oldest first.
+def new_version(name: str, files: dict[str, str], now: datetime) -> StagedVersion:
+    """Name a new version after the time and its files."""
+    version = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{content_digest(files)}"
+    return StagedVersion(name, version, f"models/{name}/{version}", files)
+
+
+def manifest_of(staged: StagedVersion, outcome: str, lineage: Lineage, now: datetime, added: dict[str, str]) -> bytes:
+    """Return the manifest that seals a version.
 
     Args:
-        store: The store.
-        name: Name of the model.
-        damaged: Receives each version whose manifest is damaged, with the reason. If None, such a version raises.
-
-    Raises:
-        VersionCorruptError: A manifest is damaged and `damaged` is None.
+        staged: The version.
+        outcome: The gate's outcome.
+        lineage: The lineage.
+        now: Time of the sealing.
+        added: The sha256 of each file that was added to the staged ones, by name.
     """
+    manifest = {
+        "format": 2,
+        "name": staged.name,
+        "version": staged.version,
+        "created": now.astimezone(UTC).isoformat(timespec="seconds"),
+        "outcome": outcome,
+        "lineage": asdict(lineage),
+        "files": {**staged.files, **added},
+    }
+    return json.dumps(manifest, indent=2).encode()
+
+
+def list_names(store: Store, name: str) -> list[str]:
+    """Return the names of a model's sealed versions, oldest first. Their manifests are not read."""
     pattern = re.compile(rf"models/{re.escape(name)}/({VERSION.pattern})/manifest\.json")
-    versions = []
-    for version in [match[1] for key in store.list(f"models/{name}/") if (match := pattern.fullmatch(key))]:
-        try:
-            versions.append(model_ref(store, name, version))
-        except VersionCorruptError as error:
-            if damaged is None:
-                raise
-            damaged[version] = str(error)
-    return versions
+    return [match[1] for key in store.list(f"models/{name}/") if (match := pattern.fullmatch(key))]
 
 
-def model_ref(store: Store, name: str, version: str) -> ModelRef:
-    """Return a sealed version.
-
-    Raises:
-        NotFoundError: There is no such version.
-        VersionCorruptError: The manifest was edited.
-    """
-    manifest, digest = _read(store, name, version)
+def read_version(store: Store, name: str, version: str) -> ModelRef:
+    """Return a sealed version. Raises the errors of `read_manifest`."""
+    manifest, digest = read_manifest(store, name, version)
     lineage, prefix = manifest["lineage"], f"models/{name}/{version}"
     return ModelRef(
         name=name,
@@ -142,65 +157,22 @@ def model_ref(store: Store, name: str, version: str) -> ModelRef:
     )
 
 
-def read_manifest(store: Store, name: str, version: str) -> dict[str, Any]:
-    """Return the manifest of a version.
+def read_manifest(store: Store, name: str, version: str) -> tuple[dict[str, Any], str]:
+    """Read a manifest, and verify it against the version's name.
+
+    Args:
+        store: The store.
+        name: Name of the model.
+        version: Name of the version.
+
+    Returns:
+        The manifest and its sha256.
 
     Raises:
         NotFoundError: The version does not exist, or it was never sealed.
         VersionCorruptError: The manifest is damaged, belongs to another version, or does not name the files that the version
             was staged with.
     """
-    return _read(store, name, version)[0]
-
-
-def read_json(content: bytes, what: str) -> Any:
-    """Parse JSON. Raises VersionCorruptError if it is damaged; `what` names the object in the message."""
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply for the parser
-        raise VersionCorruptError(f"{what} is damaged ({error}): it was changed after it was stored.") from error
-
-
-def fetch_version(store: Store, prefix: str, files: dict[str, str], folder: Path) -> Path:
-    """Copy the files to `folder` and verify each one.
-
-    Args:
-        store: The store.
-        prefix: Prefix of the version in the store.
-        files: The sha256 of each file, by name.
-        folder: Where the copies go; created if it does not exist.
-
-    Raises:
-        VersionCorruptError: A file is missing or differs from its digest. The message names the file.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, expected in files.items():
-        try:
-            store.fetch(f"{prefix}/{name}", folder / name)
-        except NotFoundError as error:
-            raise lacking(store, prefix, name) from error
-        if sha256_of(folder / name) != expected:
-            raise differing(store, f"{prefix}/{name}")
-    return folder
-
-
-def verify_files(store: Store, prefix: str, files: dict[str, str]) -> None:
-    """Verify the stored files against the sha256 of each. Holds one file in memory at a time.
-
-    Raises:
-        VersionCorruptError: A file is missing or differs. The message names the first one.
-    """
-    for name, expected in files.items():
-        try:
-            content = store.get(f"{prefix}/{name}")
-        except NotFoundError as error:
-            raise lacking(store, prefix, name) from error
-        if hashlib.sha256(content).hexdigest() != expected:
-            raise differing(store, f"{prefix}/{name}")
-
-
-def _read(store: Store, name: str, version: str) -> tuple[dict[str, Any], str]:
-    """Return the manifest, verified against the version's name, and its sha256."""
     missing = f"There is no version {version} of the model {name} in {store.uri('models')}. `recsys models` lists the versions."
     if not VERSION.fullmatch(version):
         raise NotFoundError(missing)
@@ -228,28 +200,12 @@ def _read(store: Store, name: str, version: str) -> tuple[dict[str, Any], str]:
             f"{what} does not name the files that the version was staged with (the version's name carries their digest): it was "
             "changed after it was stored. The version must not be used; roll back to another one."
         )
-    return manifest, hashlib.sha256(content).hexdigest()
+    return manifest, sha256_of(content)
 
 
-def content_digest(files: dict[str, str]) -> str:
-    """Return the digest that a version's name carries: 128 bits over the name and sha256 of each file."""
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def lacking(store: Store, prefix: str, name: str) -> VersionCorruptError:
-    """Return the error for a file that the manifest names but the store does not have."""
-    return VersionCorruptError(f"{store.uri(prefix)} lacks the file {name} that its manifest names.")
-
-
-def differing(store: Store, key: str) -> VersionCorruptError:
-    """Return the error for a file that differs from its manifest."""
-    return VersionCorruptError(
-        f"{store.uri(key)} differs from its manifest: it was changed after it was stored. The version must not be used; roll back "
-        "to another one."
-    )
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def read_json(content: bytes, what: str) -> Any:
+    """Parse JSON. Raises VersionCorruptError if it is damaged; `what` names the object in the message."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply for the parser
+        raise VersionCorruptError(f"{what} is damaged ({error}): it was changed after it was stored.") from error

@@ -6,7 +6,6 @@ worker that was started after the pod reads there which run the pod belongs to a
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from uuid import UUID
 
 from configs.errors import RecsysError
 from configs.redaction import shown_address
+from infra.digests import sha256_of
 from infra.runpod.api import Pod
 
 __all__ = ["MARKS", "Marks", "Order", "OrderError", "marks_of", "server_mark"]
@@ -69,7 +69,7 @@ class Marks:
 
 def server_mark(address: str) -> str:
     """Return the digest that represents a Prefect server in the marks. The address itself may contain a password."""
-    return hashlib.sha256(shown_address(address.rstrip("/")).encode()).hexdigest()[:16]
+    return sha256_of(shown_address(address.rstrip("/")).encode())[:16]
 
 
 def marks_of(pod: Pod) -> Marks | None:

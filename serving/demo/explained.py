@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
 
-from infra.registry import ModelRef, fetch_version, read_manifest
+from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from models.loading import load_recommender
 from models.recommender import Recommender, Requests
@@ -71,8 +71,7 @@ class LoadedVersion:
     @classmethod
     def load(cls, store: Store, ref: ModelRef, work_dir: Path) -> LoadedVersion:
         """Fetch the version's files, check them against its manifest, and load them."""
-        folder = work_dir / ref.name / ref.version
-        fetch_version(store, ref.prefix, read_manifest(store, ref.name, ref.version)["files"], folder)
+        folder = ModelRegistry(store).fetch(ref, work_dir / ref.name / ref.version)
         model, catalogue = load_recommender(folder), Catalogue.load(folder)
         weights = load_file(folder / "model.safetensors").get(ITEM_WEIGHTS)
         embeddings = weights[1:] if weights is not None and len(weights) == len(catalogue) + 1 else None

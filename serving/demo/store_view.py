@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,12 +13,12 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from configs.errors import NotFoundError, VersionCorruptError
-from infra.registry import ModelRef, Promotion, differing, history, list_versions, read_json, read_manifest
+from infra.digests import sha256_of
+from infra.registry import PAGE, ModelRef, ModelRegistry, Promotion, read_json
 from infra.storage import Store
 
 __all__ = ["DriftRecord", "Histories", "StoreView"]
 
-PAGE = "report.html"  # of a version's decision
 IntArray = npt.NDArray[np.int64]
 
 
@@ -59,20 +58,20 @@ class StoreView:
     """A read-only view of a store and of one model name in it."""
 
     def __init__(self, store: Store, model_name: str) -> None:
-        self.store, self.model_name = store, model_name
+        self.store, self.model_name, self._registry = store, model_name, ModelRegistry(store)
 
     def versions(self) -> tuple[list[ModelRef], dict[str, str]]:
         """Return the sealed versions, newest first, and those with a damaged manifest, with the reason."""
         damaged: dict[str, str] = {}
-        return list_versions(self.store, self.model_name, damaged)[::-1], damaged
+        return self._registry.versions(self.model_name, damaged)[::-1], damaged
 
     def promotions(self) -> list[Promotion]:
         """Return the promotion log, oldest first."""
-        return history(self.store, self.model_name)
+        return self._registry.history(self.model_name)
 
     def json_of(self, ref: ModelRef, name: str) -> dict[str, Any] | None:
         """Return a JSON file of the version, or None if it has none. Raises VersionCorruptError if the file was edited."""
-        content = self._file(ref, name)
+        content = self._registry.read_file(ref, name)
         if content is None:
             return None
         found: dict[str, Any] = read_json(content, self.store.uri(f"{ref.prefix}/{name}"))
@@ -80,17 +79,8 @@ class StoreView:
 
     def page_of(self, ref: ModelRef) -> str | None:
         """Return the HTML page of the gate's decision, or None if there is none. Raises VersionCorruptError if it was edited."""
-        content = self._file(ref, PAGE)
+        content = self._registry.read_file(ref, PAGE)
         return None if content is None else content.decode()
-
-    def _file(self, ref: ModelRef, name: str) -> bytes | None:
-        expected = read_manifest(self.store, ref.name, ref.version)["files"].get(name)
-        if expected is None:
-            return None
-        content = self.store.get(f"{ref.prefix}/{name}")
-        if hashlib.sha256(content).hexdigest() != expected:
-            raise differing(self.store, f"{ref.prefix}/{name}")
-        return content
 
     def drift(self) -> list[DriftRecord]:
         """Return all drift measurements of all datasets, oldest first."""
@@ -116,7 +106,7 @@ class StoreView:
         except NotFoundError as error:
             raise NotFoundError(f"The dataset {dataset} is no longer in the store: build a history by hand.") from error
         content = self.store.get(f"{prefix}/interactions.parquet")
-        if hashlib.sha256(content).hexdigest() != manifest["files"]["interactions.parquet"]:
+        if sha256_of(content) != manifest["files"]["interactions.parquet"]:
             raise VersionCorruptError(
                 f"{self.store.uri(f'{prefix}/interactions.parquet')} differs from its manifest: it was changed after it was stored."
             )

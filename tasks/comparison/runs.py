@@ -7,7 +7,6 @@ comparison that was killed resumes with the missing runs.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import io
 import json
@@ -24,6 +23,7 @@ import pandas as pd
 from configs.errors import AlreadyExistsError, ComparisonError, NotFoundError, SettingsError, VersionCorruptError
 from configs.redaction import safe_settings
 from configs.studies import CompareSettings, EntrySettings
+from infra.digests import sha256_of, sha256_of_json
 from infra.registry import git_commit
 from infra.storage import Store
 from models.evaluation import Ranking, confidence_intervals, list_metrics, metrics, per_request_metrics, rank_requests
@@ -214,7 +214,7 @@ def read_run(store: Store, comparison: str, entry: str, seed: int) -> StoredRun:
     key = _run_key(comparison, entry, seed)
     sealed = _read_json(store, f"{key}.json")
     content = store.get(f"{key}.parquet")
-    if hashlib.sha256(content).hexdigest() != sealed["ranks_sha256"]:
+    if sha256_of(content) != sealed["ranks_sha256"]:
         raise VersionCorruptError(
             f"{store.uri(f'{key}.parquet')} does not match its record. Delete both files, and start the comparison again: "
             "only missing runs are executed."
@@ -240,7 +240,7 @@ def _write_run(store: Store, key: str, record: RunRecord, ranking: Ranking) -> N
     columns = {"user_id": ranking.user_ids, "target": ranking.targets, "rank": ranking.ranks}
     pd.DataFrame(columns).to_parquet(buffer, index=False)
     content = buffer.getvalue()
-    sealed = {"format": 1, **record.to_dict(), "ranks_sha256": hashlib.sha256(content).hexdigest()}
+    sealed = {"format": 1, **record.to_dict(), "ranks_sha256": sha256_of(content)}
     try:
         store.put_new(f"{key}.parquet", content)
     except AlreadyExistsError:
@@ -272,7 +272,7 @@ def _content_id(facts: dict[str, str], settings: CompareSettings) -> str:
     """
     entries = {entry.name: [entry.kind, _model_settings(entry)] for entry in settings.entries}
     code = git_commit() or importlib.metadata.version("movielens-recsys")
-    return hashlib.sha256(json.dumps([facts, entries, code], sort_keys=True).encode()).hexdigest()[:12]
+    return sha256_of_json([facts, entries, code])[:12]
 
 
 def _read_json(store: Store, key: str) -> dict[str, Any]:

@@ -8,13 +8,13 @@ it. If a run is killed in between, the next run writes them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from configs.errors import AlreadyExistsError, VersionCorruptError
+from infra.digests import sha256_of
 from infra.storage import Store
 
 __all__ = ["FileAccount", "LandingLog", "LogEntry", "file_id"]
@@ -145,7 +145,7 @@ class LandingLog:
 
     def listing_key(self, zone: str) -> str:
         """Return the key of the listing for the zone at the address `zone`."""
-        return f"{self.prefix}/listings/{hashlib.sha256(zone.encode()).hexdigest()[:16]}.json"
+        return f"{self.prefix}/listings/{sha256_of(zone.encode())[:16]}.json"
 
     def _keys(self) -> list[str]:
         return [key for key in self.store.list(f"{self.prefix}/log/") if key.endswith(".json")]

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import VersionCorruptError
+from infra.digests import sha256_of
 from infra.storage import Store
 from tasks.datasets.content_digest import EventDigest
 from tasks.datasets.parts import Layout, PartFiles, StoredFile, merged_events
@@ -127,11 +128,7 @@ def verify_landed(store: Store, manifest: dict[str, Any]) -> None:
 
 def store_file(store: Store, name: str, number: int, kind: str, content: Path | bytes, rows: int) -> StoredFile:
     """Store a Parquet file under `datasets/<name>/parts/`, named by its log entry and its content."""
-    if isinstance(content, Path):
-        with content.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    else:
-        sha256 = hashlib.sha256(content).hexdigest()
+    sha256 = sha256_of(content)
     key = f"datasets/{name}/parts/{number:08d}-{kind}-{sha256[:16]}.parquet"
     store.put(key, content)
     return StoredFile(key, sha256, rows)

@@ -7,7 +7,6 @@ Apache Iceberg (spec v3). So the merged view costs one mask and one insertion, w
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import NotFoundError, VersionCorruptError
+from infra.digests import sha256_of, sha256_of_json
 from infra.storage import LEFTOVER_S, Store
 from tasks.datasets.content_digest import EventDigest
 
@@ -91,7 +91,7 @@ class Layout:
     @property
     def digest(self) -> str:
         """12 hex digits of the names, sizes and sha256 of all objects."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+        return sha256_of_json(self.to_dict())[:12]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -160,7 +160,7 @@ class PartFiles:
             return self._cached(self._cache / f"{file.sha256}.parquet", file)
         if path is None:
             content = self._store.get(file.key)
-            if hashlib.sha256(content).hexdigest() != file.sha256:
+            if sha256_of(content) != file.sha256:
                 raise self._differing(file)
             return pa.BufferReader(content)
         if not path.exists():

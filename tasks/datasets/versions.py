@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
+from infra.digests import sha256_of
 from infra.storage import Store
 from tasks.datasets import incremental as landed_versions
 from tasks.datasets.table_digest import plain_cells
@@ -90,7 +91,7 @@ def write_dataset(
     for table, content in tables.items():
         written = _parquet(content) if isinstance(content, pd.DataFrame) else content
         store.put(f"{prefix}/{table}.parquet", written)
-        files[f"{table}.parquet"] = _sha256(written)
+        files[f"{table}.parquet"] = sha256_of(written)
     manifest = {
         "format": FORMAT,
         "name": name,
@@ -164,7 +165,7 @@ def read_table(store: Store, ref: DatasetRef, table: str, columns: list[str] | N
         return found if columns is None else found[columns]
     content = store.get(f"{ref.prefix}/{table}.parquet")
     expected = manifest["files"].get(f"{table}.parquet")
-    if hashlib.sha256(content).hexdigest() != expected:
+    if sha256_of(content) != expected:
         raise VersionCorruptError(
             f"{store.uri(f'{ref.prefix}/{table}.parquet')} differs from its manifest: it was changed after it was stored. "
             "Restore the object, or delete the version and ingest again."
@@ -234,13 +235,6 @@ def _kinds(table: Table) -> dict[str, Any]:
     """Return the dtypes by column."""
     frame = table if isinstance(table, pd.DataFrame) else pq.read_schema(table).empty_table().to_pandas()
     return dict(frame.dtypes.items())
-
-
-def _sha256(content: bytes | Path) -> str:
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _none() -> np.ndarray[Any, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import pandas as pd
 
 from configs.errors import GateError, NotFoundError, VersionCorruptError
 from configs.settings import EvaluationSettings, RetrainSettings
-from infra.registry import ModelRef, fetch_version, file_digests, read_json, read_manifest, refuse_changed
+from infra.registry import ModelRef, ModelRegistry, file_digests, read_json, refuse_changed
 from infra.storage import Store
 from models.evaluation import (
     Ranking,
@@ -116,9 +115,8 @@ def evaluate_candidates(store: Store, dataset: DatasetRef, candidates: list[Cand
 
 def rank_version(store: Store, ref: ModelRef, parts: Split, settings: EvaluationSettings) -> Ranking:
     """Rank a stored version on the test requests. Raises VersionCorruptError if its files differ from those that were sealed."""
-    with tempfile.TemporaryDirectory(prefix="recsys-version-") as folder:
-        files = read_manifest(store, ref.name, ref.version)["files"]
-        return rank(load_recommender(fetch_version(store, ref.prefix, files, Path(folder))), parts, settings)
+    with ModelRegistry(store).fetched(ref) as folder:
+        return rank(load_recommender(folder), parts, settings)
 
 
 def read_rankings(folder: Path, dataset: DatasetRef, parts: Split) -> dict[str, Ranking]:

@@ -11,8 +11,8 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from configs.errors import VersionCorruptError
 from configs.settings import PromotionSettings
-from infra.registry import ModelRef, StagedVersion, fetch_version, read_manifest
+from infra.registry import ModelRef, ModelRegistry, StagedVersion
 from infra.storage import Store
 from models.version_files import SAMPLE_FILE
 
@@ -86,37 +86,39 @@ def sample_requests(model: Recommender, requests: Requests, *, count: int, seed:
 
 def check_staged(store: Store, staged: StagedVersion, settings: PromotionSettings) -> LoadCheck:
     """Check a version before it is sealed."""
-    return _check(store, staged.prefix, staged.files, settings)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(ModelRegistry(store).fetched(staged))
+        except VersionCorruptError as error:
+            return LoadCheck.failed(str(error))
+        return _check_apart(folder, settings)
 
 
 def check_version(store: Store, ref: ModelRef, settings: PromotionSettings) -> LoadCheck:
     """Check a sealed version."""
-    return _check(store, ref.prefix, read_manifest(store, ref.name, ref.version)["files"], settings)
+    files = ModelRegistry(store).manifest(ref.name, ref.version)["files"]
+    return check_staged(store, StagedVersion(ref.name, ref.version, ref.prefix, files), settings)
 
 
-def _check(store: Store, prefix: str, files: dict[str, str], settings: PromotionSettings) -> LoadCheck:
-    with tempfile.TemporaryDirectory(prefix="recsys-load-check-") as folder:
-        try:
-            fetch_version(store, prefix, files, Path(folder))
-        except VersionCorruptError as error:
-            return LoadCheck.failed(str(error))
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
-        environment["PYTHONPATH"] = str(Path(__file__).parents[2])
-        # -P: the working folder holds the stored files, so modules must not be imported from it.
-        command = [sys.executable, "-P", "-m", "tasks.evaluation.load_check", folder]
-        try:
-            done = subprocess.run(
-                command,
-                env=environment,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=START_S + settings.max_load_s,
-                cwd=folder,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            return LoadCheck.failed(f"a clean process did not answer within {error.timeout:g} s")
+def _check_apart(folder: Path, settings: PromotionSettings) -> LoadCheck:
+    """Check the version in `folder` in a clean process."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    # -P: the working folder holds the stored files, so modules must not be imported from it.
+    command = [sys.executable, "-P", "-m", "tasks.evaluation.load_check", str(folder)]
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=START_S + settings.max_load_s,
+            cwd=folder,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        return LoadCheck.failed(f"a clean process did not answer within {error.timeout:g} s")
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
         return LoadCheck.failed(f"a clean process was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}")

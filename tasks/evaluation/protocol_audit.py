@@ -17,11 +17,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +27,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.settings import EvaluationSettings, ModelSettings
-from infra.registry import ModelRef, fetch_version, read_manifest
+from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from models.evaluation import (
     ORDERINGS,
@@ -122,14 +120,15 @@ def audit_version(
     Raises:
         VersionCorruptError: The stored files differ from those that were sealed.
     """
-    manifest = read_manifest(store, ref.name, ref.version)
+    registry = ModelRegistry(store)
+    manifest = registry.manifest(ref.name, ref.version)
     settings = manifest["lineage"]["settings"]
     evaluation = EvaluationSettings.model_validate(settings["evaluation"])
     name, version = ref.dataset.split("/")
     dataset = load_dataset_ref(store, name, version)
     events = read_table(store, dataset, "interactions", ["user_id", "movie_id", "timestamp", "row"])
-    with tempfile.TemporaryDirectory(prefix="recsys-audit-") as folder:
-        model = load_recommender(fetch_version(store, ref.prefix, manifest["files"], Path(folder)))
+    with registry.fetched(ref) as folder:
+        model = load_recommender(folder)
     report(f"ranking {ref.version} under each switch")
     found = audit_model(model, events, evaluation, draws=draws, seed=seed)
     result = replace(found, model_name=ref.name, version=ref.version, dataset=ref.dataset)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,20 +12,7 @@ from configs.errors import AlreadyExistsError, GateError, TrainingError, Version
 from configs.loading import merged
 from configs.redaction import safe_settings
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
-from infra.registry import (
-    ModelRef,
-    Promotion,
-    StagedVersion,
-    champion,
-    champion_ref,
-    collect_lineage,
-    fetch_version,
-    promote,
-    read_manifest,
-    refuse_changed,
-    seal,
-    stage,
-)
+from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion, collect_lineage, refuse_changed
 from infra.storage import Store
 from models.evaluation import Split, list_metrics, slices
 from models.loading import load_recommender
@@ -69,7 +55,7 @@ def stage_challenger(store: Store, name: str, evaluation: Evaluation) -> StagedV
     """
     folder = Path(evaluation.folder)
     refuse_changed(folder, evaluation.files, since="evaluated")
-    return stage(store, name, folder, datetime.now(UTC), evaluation.files)
+    return ModelRegistry(store).stage(name, folder, datetime.now(UTC), evaluation.files)
 
 
 def judge_staged(store: Store, staged: StagedVersion, dataset: DatasetRef, settings: RetrainSettings) -> Decision:
@@ -99,7 +85,7 @@ def publish(
     )
     lineage = replace(here, cost=origin.cost, **origin.machine)
     page = drawn("The decision's page", render_html, LOG, decision) if decision else None
-    return seal(store, staged, decision.to_dict() if decision else UNJUDGED, lineage, datetime.now(UTC), page)
+    return ModelRegistry(store).seal(staged, decision.to_dict() if decision else UNJUDGED, lineage, datetime.now(UTC), page)
 
 
 def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: PromotionSettings, note: str = "") -> Published:
@@ -117,12 +103,12 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
     Raises:
         AlreadyExistsError: Another promotion came first `settings.races` times.
     """
+    registry = ModelRegistry(store)
     for _ in range(settings.races):
         if decision.outcome != "promoted":
             return Published(ref, decision, None)
         try:
-            entry = promote(
-                store,
+            entry = registry.promote(
                 ref.name,
                 ref.version,
                 expected=decision.champion_number,
@@ -132,7 +118,7 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
             )
             return Published(ref, decision, entry)
         except AlreadyExistsError:
-            current = champion(store, ref.name)
+            current = registry.champion(ref.name)
             if current is not None and current.version == ref.version:  # written by an attempt whose response was lost
                 return Published(ref, decision, current)
             decision = judge_version(store, ref, settings)
@@ -144,7 +130,7 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
 
 def judge_version(store: Store, ref: ModelRef, settings: PromotionSettings) -> Decision:
     """Judge a sealed version again on its dataset's test requests, and add the record to the version's decisions."""
-    manifest = read_manifest(store, ref.name, ref.version)
+    manifest = ModelRegistry(store).manifest(ref.name, ref.version)
     evaluation = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
     name, version = ref.dataset.split("/")
     stored = StagedVersion(ref.name, ref.version, ref.prefix, manifest["files"])
@@ -158,7 +144,8 @@ def gate_of(store: Store, ref: ModelRef, given: PromotionSettings | None = None)
 
     With the default settings instead, a version that a stricter gate held could pass when it is judged again.
     """
-    own = PromotionSettings.model_validate(read_manifest(store, ref.name, ref.version)["lineage"]["settings"]["promotion"])
+    manifest = ModelRegistry(store).manifest(ref.name, ref.version)
+    own = PromotionSettings.model_validate(manifest["lineage"]["settings"]["promotion"])
     departing = given.model_dump(exclude_unset=True) if given is not None else {}
     return PromotionSettings.model_validate(merged(own.model_dump(), departing))
 
@@ -168,12 +155,8 @@ def record_decision(store: Store, ref: ModelRef, decision: Decision) -> str | No
 
     Returns the key of the page, or None if it could not be rendered.
     """
-    prefix = f"decisions/{ref.name}/{ref.version}/{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
     page = drawn("The decision's page", render_html, LOG, decision)
-    if page is not None:
-        store.put_new(f"{prefix}.html", page)
-    store.put_new(f"{prefix}.json", json.dumps(decision.to_dict(), indent=2).encode())
-    return f"{prefix}.html" if page is not None else None
+    return ModelRegistry(store).add_decision(ref, decision.to_dict(), datetime.now(UTC), page)
 
 
 def _judge(
@@ -191,20 +174,21 @@ def _judge(
     """
     verify_dataset(store, dataset)
     parts = read_split(store, dataset, evaluation)
-    current = champion_ref(store, stored.name)
-    with tempfile.TemporaryDirectory(prefix="recsys-judge-") as folder:
+    registry = ModelRegistry(store)
+    current = registry.champion_ref(stored.name)
+    with ExitStack() as stack:
         try:
-            fetch_version(store, stored.prefix, stored.files, Path(folder))
+            folder = stack.enter_context(registry.fetched(stored))
         except VersionCorruptError as error:
             return _held(stored, dataset, parts, current, LoadCheck.failed(str(error)), settings)
-        rankings = read_rankings(Path(folder), dataset, parts)
+        rankings = read_rankings(folder, dataset, parts)
         if kind not in rankings:
             raise GateError(f"The ranks stored with {stored.version} do not include its own kind, {kind}; train again.")
         check = check_staged(store, stored, settings)
         if not check.ok:
             return _held(stored, dataset, parts, current, check, settings)
         try:
-            ranking = rank(load_recommender(Path(folder)), parts, evaluation)
+            ranking = rank(load_recommender(folder), parts, evaluation)
         except TrainingError as error:  # NaN or infinite scores on requests that were not sampled
             return _held(stored, dataset, parts, current, replace(check, ok=False, reason=str(error)), settings)
         try:
@@ -259,7 +243,8 @@ def _rank_champion(
     if current is None:
         return None
     ref, promotion = current
-    own = EvaluationSettings.model_validate(read_manifest(store, ref.name, ref.version)["lineage"]["settings"]["evaluation"])
+    manifest = ModelRegistry(store).manifest(ref.name, ref.version)
+    own = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
     if own.train_id != settings.train_id:
         raise GateError(
             f"The champion {ref.version} was trained under {own.train_id}, but this run evaluates under {settings.train_id}: "

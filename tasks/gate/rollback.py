@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from configs.errors import VersionCorruptError
 from configs.settings import PromotionSettings
-from infra.registry import ModelRef, Promotion, rollback
+from infra.registry import ModelRef, ModelRegistry, Promotion
 from infra.storage import Store
 from tasks.evaluation import check_version
 
@@ -23,8 +23,8 @@ def roll_back(store: Store, name: str, to: str | None, reason: str, settings: Pr
         ChampionMissingError: There is no version to return to.
         VersionCorruptError: The version was edited since it was champion, or it does not work.
     """
-    return rollback(
-        store, name, to=to, reason=reason, now=datetime.now(UTC), check=lambda ref: refuse_broken(store, ref, settings)
+    return ModelRegistry(store).rollback(
+        name, to=to, reason=reason, now=datetime.now(UTC), check=lambda ref: refuse_broken(store, ref, settings)
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import SourceError
 from configs.settings import DataSettings
+from infra.digests import sha256_of
 from infra.download import OnBytes, check_digest, download
 from tasks.ingest.movielens import Metadata, RawTables, find_ratings, read_metadata, read_ratings_file, unpack
 
@@ -34,7 +34,7 @@ class LocatedSource:
 
     def hashes(self) -> dict[str, str]:
         """Return the sha256 of each file that is read, by file name."""
-        return {file.name: _sha256(file) for file in (self.ratings, *self.metadata.files)}
+        return {file.name: sha256_of(file) for file in (self.ratings, *self.metadata.files)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ def ingest(settings: DataSettings, on_bytes: OnBytes | None = None) -> IngestedS
         SourceError: The source is missing, unreachable, damaged, or in an unknown format.
     """
     tables = read_ratings_file(_ratings(settings, on_bytes))
-    return IngestedSource(settings.dataset_name, tables, {file.name: _sha256(file) for file in tables.files})
+    return IngestedSource(settings.dataset_name, tables, {file.name: sha256_of(file) for file in tables.files})
 
 
 def locate(settings: DataSettings, on_bytes: OnBytes | None = None) -> LocatedSource:
@@ -99,7 +99,7 @@ def _local_ratings(path: Path, settings: DataSettings) -> Path:
 
 def _unpacked(archive: Path, cache_dir: Path) -> Path:
     # The folder is named by content, so a replaced zip with the same name is unpacked again.
-    return find_ratings(unpack(archive, cache_dir / f"{archive.stem}-{_sha256(archive)[:12]}"))
+    return find_ratings(unpack(archive, cache_dir / f"{archive.stem}-{sha256_of(archive)[:12]}"))
 
 
 def _shipped_100k() -> Path | None:
@@ -110,8 +110,3 @@ def _shipped_100k() -> Path | None:
         if path.exists():
             return path
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

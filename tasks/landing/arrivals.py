@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 
 from configs.errors import NotFoundError, SourceError
 from configs.settings import LandingSettings, ValidationSettings
+from infra.digests import sha256_of
 from infra.landing_zone import Delivery, LandingZone
 from infra.storage import Store
 from tasks.datasets import FileKind, file_id
@@ -280,7 +280,6 @@ class _QuarantineFile:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}. Give this user access to it.") from error

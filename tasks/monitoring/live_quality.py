@@ -7,7 +7,6 @@ miss, as it is for the user. Events of one user are alike, so the intervals resa
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pandas as pd
 
 from configs.errors import VersionCorruptError
 from configs.settings import DriftSettings, EvaluationSettings
-from infra.registry import ModelRef, fetch_version, read_manifest
+from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from models.evaluation import clustered_means, exact_order, per_request, rank_requests
 from models.loading import load_recommender
@@ -72,13 +71,13 @@ def live_quality(
     Raises:
         VersionCorruptError: The champion's files are not the ones it was sealed with.
     """
-    manifest = read_manifest(store, champion.name, champion.version)
+    registry = ModelRegistry(store)
+    manifest = registry.manifest(champion.name, champion.version)
     settings = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
     asked = live_requests(events, trained_until, settings, limit=requests, seed=seed)
-    with tempfile.TemporaryDirectory(prefix="recsys-live-") as folder:
-        files = fetch_version(store, champion.prefix, manifest["files"], Path(folder))
-        holdout = _holdout_ranks(files, champion.kind)
-        model = load_recommender(files)
+    with registry.fetched(champion) as folder:
+        holdout = _holdout_ranks(folder, champion.kind)
+        model = load_recommender(folder)
         masked = settings.protocol != "loo-recbole" or not model.sequential
         ranking = rank_requests(model, asked, model.catalogue, mask_seen=masked, batch_size=settings.batch_size)
         like = np.isin(asked.targets, model.catalogue) & (asked.lengths >= max(settings.k_core - 1, 1))

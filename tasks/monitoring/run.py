@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from configs.errors import NotFoundError
 from configs.settings import DriftSettings, MonitoringSettings
-from infra.registry import ModelRef, champion_ref, fetch_version
-from infra.registry import read_manifest as read_model_manifest
+from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from tasks.best_effort import LOG, drawn
 from tasks.datasets import DatasetRef, Quarantine, load_dataset_ref, quarantined, read_table
@@ -54,7 +51,7 @@ def monitor_dataset(
         now: UTC seconds against which the age of the newest event is measured. monitoring.clock sets the default.
     """
     features, items = read_table(store, dataset, "features"), read_table(store, dataset, "items")
-    current = champion_ref(store, model_name)
+    current = ModelRegistry(store).champion_ref(model_name)
     champion = current[0] if current else None
     trained_until = _trained_until(store, champion) if champion else None
     older, newest = newest_slice(features, drift, after=trained_until, since=since)
@@ -98,10 +95,8 @@ def champion_reference(store: Store, ref: ModelRef) -> Reference:
     Raises:
         VersionCorruptError: The version has no reference, or not the one it was sealed with.
     """
-    files = read_model_manifest(store, ref.name, ref.version)["files"]
-    kept = {name: digest for name, digest in files.items() if name.startswith("reference_")}
-    with tempfile.TemporaryDirectory(prefix="recsys-reference-") as folder:
-        return Reference.load(fetch_version(store, ref.prefix, kept, Path(folder)))
+    with ModelRegistry(store).fetched(ref, "reference_*") as folder:
+        return Reference.load(folder)
 
 
 def _trained_until(store: Store, champion: ModelRef) -> int | None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from configs.settings import EvaluationSettings
-from infra.registry import ModelRef, fetch_version, read_manifest
+from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from models.evaluation import rank_requests
 from models.loading import load_recommender
@@ -24,7 +22,7 @@ MODEL = ("model.safetensors", "config.json", "vocabulary.parquet")
 
 def same_files(store: Store, version: ModelRef) -> tuple[str, ...]:
     """Return the digests of the model's files. Versions with equal digests rank alike and were trained on the same dataset."""
-    files = read_manifest(store, version.name, version.version)["files"]
+    files = ModelRegistry(store).manifest(version.name, version.version)["files"]
     return tuple(files[name] for name in MODEL)
 
 
@@ -66,9 +64,8 @@ def rank_live(
 
 
 def _ranks(store: Store, champion: ModelRef, asked: Requests, settings: EvaluationSettings) -> IntArray:
-    files = read_manifest(store, champion.name, champion.version)["files"]
-    with tempfile.TemporaryDirectory(prefix="recsys-replay-") as folder:
-        model = load_recommender(fetch_version(store, champion.prefix, files, Path(folder)))
+    with ModelRegistry(store).fetched(champion) as folder:
+        model = load_recommender(folder)
         masked = settings.protocol != "loo-recbole" or not model.sequential
         ranking = rank_requests(model, asked, model.catalogue, mask_seen=masked, batch_size=settings.batch_size)
     return np.asarray(ranking.ranks, np.int64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import time
@@ -15,8 +14,9 @@ from configs.errors import ReplayError
 from configs.redaction import safe_settings
 from configs.settings import RetrainSettings
 from configs.studies import ReplaySettings
+from infra.digests import sha256_of_json
 from infra.locks import run_lock
-from infra.registry import ModelRef, champion_ref, git_commit, read_manifest
+from infra.registry import ModelRef, ModelRegistry, git_commit
 from infra.storage import Store
 from tasks.datasets import DatasetRef, LandingLog, load_dataset_ref, read_table
 from tasks.ingest import ingest
@@ -207,11 +207,12 @@ def promoted_before(
 ) -> TrainingRecord | None:
     """Return the record of a training that a killed run promoted but did not record, or None if there is none."""
     store = ReplayLog.of(plan).store
-    current = champion_ref(store, settings.model_of(policy))
+    registry = ModelRegistry(store)
+    current = registry.champion_ref(settings.model_of(policy))
     if current is None or current[0].dataset != record.dataset:
         return None
     ref = current[0]
-    lineage = read_manifest(store, ref.name, ref.version)["lineage"]
+    lineage = registry.manifest(ref.name, ref.version)["lineage"]
     return TrainingRecord(
         policy=policy,
         slice=part.number,
@@ -228,7 +229,7 @@ def promoted_before(
 
 
 def _champion(store: Store, name: str) -> ModelRef:
-    current = champion_ref(store, name)
+    current = ModelRegistry(store).champion_ref(name)
     if current is None:
         raise ReplayError(
             f"The model {name} of the replay has no champion in {store.uri('')}. Delete that store and start again."
@@ -243,4 +244,4 @@ def _cuts(plan: ReplayPlan) -> list[tuple[int, int]]:
 
 def _content_id(source_hashes: dict[str, str], chosen: dict[str, object]) -> str:
     code = git_commit() or importlib.metadata.version("movielens-recsys")
-    return hashlib.sha256(json.dumps([source_hashes, chosen, code], sort_keys=True).encode()).hexdigest()[:12]
+    return sha256_of_json([source_hashes, chosen, code])[:12]

@@ -33,7 +33,7 @@ from configs.settings import (
     ValidationSettings,
 )
 from infra.prefect_server import DRIFT_DETECTED, model_resource
-from infra.registry import PAGE, ModelRef, Promotion, StagedVersion, champion, model_ref, promote, read_manifest
+from infra.registry import PAGE, ModelRef, ModelRegistry, Promotion, StagedVersion
 from infra.storage import open_store
 from models.recommender import EpochReport
 from tasks.datasets import DatasetRef, write_dataset
@@ -245,7 +245,7 @@ def publish_version(
     place = open_store(settings.store)
     version = publish(place, staged, decision, challenger, evaluation, settings, origin)
     artifacts.show_version(version)
-    if decision is not None and PAGE in read_manifest(place, version.name, version.version)["files"]:
+    if decision is not None and PAGE in ModelRegistry(place).manifest(version.name, version.version)["files"]:
         artifacts.show_page(place.uri(f"{version.prefix}/{PAGE}"), decision)
     return version
 
@@ -282,7 +282,7 @@ def judge_again(
     The version's own gate is used, overridden by the fields set in `departing`. Returns the version, the decision and that gate.
     """
     place = open_store(store)
-    ref = model_ref(place, model_name, version)
+    ref = ModelRegistry(place).version(model_name, version)
     # With `approval: manual`, this request is itself the approval.
     settings = gate_of(place, ref, departing).model_copy(update={"approval": "automatic"})
     decision = judge_version(place, ref, settings)
@@ -294,9 +294,9 @@ def judge_again(
 def force_promotion(version: ModelRef, reason: str, decision: Decision, store: StoreSettings) -> Promotion:
     """Make a version champion although the gate held it. The log entry records who did it and why."""
     place = open_store(store)
+    registry = ModelRegistry(place)
     try:
-        return promote(
-            place,
+        return registry.promote(
             version.name,
             version.version,
             expected=decision.champion_number,
@@ -306,7 +306,7 @@ def force_promotion(version: ModelRef, reason: str, decision: Decision, store: S
             decision={"outcome": decision.outcome, "reasons": decision.reasons},
         )
     except AlreadyExistsError:
-        current = champion(place, version.name)
+        current = registry.champion(version.name)
         if current is None or (current.version, current.number) != (version.version, decision.champion_number + 1):
             raise
         return current  # written by an attempt whose response was lost

@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from configs.errors import NotFoundError, TrainingError, VersionCorruptError
-from infra.registry import MOST_JSON, Digest, FileName, collect_lineage, fetch_version, read_json
+from infra.registry import MOST_JSON, Digest, FileName, collect_lineage, fetch_files, read_json
 from infra.storage import Store
 from tasks.training.candidates import Candidate, CandidateKind
 
@@ -122,7 +122,7 @@ def clear_hand_over(store: Store, run: str) -> None:
 def _fetched(store: Store, prefix: str, candidate: Candidate, folder: Path) -> Candidate:
     own = folder / candidate.kind
     shutil.rmtree(own, ignore_errors=True)
-    fetch_version(store, f"{prefix}/{candidate.kind}", candidate.files, own)
+    fetch_files(store, f"{prefix}/{candidate.kind}", candidate.files, own)
     return Candidate(**{**{name: getattr(candidate, name) for name in Candidate.__dataclass_fields__}, "folder": str(own)})
 
 

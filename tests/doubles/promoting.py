@@ -10,8 +10,7 @@ from pathlib import Path
 
 from configs.errors import AlreadyExistsError
 from configs.settings import StoreSettings
-from infra.registry import champion, promote, seal, stage
-from infra.registry.write import Lineage
+from infra.registry import Lineage, ModelRegistry
 from infra.storage import open_store
 
 __all__ = ["PATIENCE_S", "promote_each_round", "publish_each_round"]
@@ -30,13 +29,14 @@ def promote_each_round(
     began: datetime,
 ) -> None:
     store, won = open_store(settings), []
+    registry = ModelRegistry(store)
     version = versions[process % len(versions)]
     for number in range(rounds):
-        current = champion(store, name)
+        current = registry.champion(name)
         assert (current.number if current else 0) == number
         barrier.wait(PATIENCE_S)
         with suppress(AlreadyExistsError):
-            won.append(promote(store, name, version, expected=number, reason=f"process {process}", now=began).number)
+            won.append(registry.promote(name, version, expected=number, reason=f"process {process}", now=began).number)
         barrier.wait(PATIENCE_S)
     results.put((process, won))
 
@@ -53,12 +53,13 @@ def publish_each_round(
     began: datetime,
 ) -> None:
     store, won = open_store(settings), []
+    registry = ModelRegistry(store)
     decision = {"outcome": "promoted", "reasons": [f"process {process}"]}
     for number in range(rounds):
         now = began + timedelta(hours=number)
         barrier.wait(PATIENCE_S)
         with suppress(AlreadyExistsError):
-            seal(store, stage(store, name, trained, now), decision, lineage, now)
+            registry.seal(registry.stage(name, trained, now), decision, lineage, now)
             won.append(number)
         barrier.wait(PATIENCE_S)
     results.put((process, won))

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.settings import StoreSettings
-from infra.registry import champion, collect_lineage, history, list_versions, read_decision, read_manifest
-from infra.registry.versions import verify_files
+from infra.registry import ModelRegistry, collect_lineage
 from infra.storage import Store, open_store
 from infra.storage.local import LocalStore
 from tests.doubles.forks import forks
@@ -41,13 +40,14 @@ def race_to_promote(settings: StoreSettings, versions: list[str], *, processes: 
     wins = Counter(number for numbers in won.values() for number in numbers)
     assert wins == dict.fromkeys(range(1, rounds + 1), 1), "not exactly one winner in each round"
     store = open_store(settings)
-    entries = history(store, NAME)
+    registry = ModelRegistry(store)
+    entries = registry.history(NAME)
     assert [entry.number for entry in entries] == list(range(1, rounds + 1))
     for entry in entries:  # what the winner wrote is what is stored
         winner = next(process for process, numbers in won.items() if entry.number in numbers)
         assert entry.reason == f"process {winner}"
         assert entry.version == versions[winner % len(versions)]
-    current = champion(store, NAME)
+    current = registry.champion(NAME)
     assert current is not None and current == entries[-1]
 
 
@@ -57,12 +57,13 @@ def race_to_publish(settings: StoreSettings, trained: Path, *, processes: int, r
     wins = Counter(number for numbers in won.values() for number in numbers)
     assert wins == dict.fromkeys(range(rounds), 1), "not exactly one publisher in each round"
     store = open_store(settings)
-    versions = list_versions(store, NAME)
+    registry = ModelRegistry(store)
+    versions = registry.versions(NAME)
     assert len(versions) == rounds
     for number, ref in enumerate(versions):
-        verify_files(store, ref.prefix, read_manifest(store, NAME, ref.version)["files"])
+        registry.verify(ref)
         winner = next(process for process, numbers in won.items() if number in numbers)
-        assert read_decision(store, ref)["reasons"] == [f"process {winner}"]
+        assert registry.decision(ref)["reasons"] == [f"process {winner}"]
 
 
 def _all_at_once(story: Callable[..., None], processes: int, *arguments: Any) -> dict[int, list[int]]:

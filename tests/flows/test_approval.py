@@ -18,7 +18,7 @@ from configs.settings import RetrainSettings
 from flows import approval
 from flows.promote import promote
 from flows.retrain import RetrainSummary, retrain
-from infra.registry import champion, history, read_decision
+from infra.registry import ModelRegistry
 from infra.storage import open_store
 from tests.flows.conftest import QUICK
 
@@ -67,10 +67,11 @@ def test_an_approved_challenger_is_promoted_and_the_log_says_by_whom(make_settin
     settings = manual(make_settings, 900)
     summary = answered(settings, approve=True, who="ada", note="the page looks right")
     store = open_store(settings.store)
-    entry = history(store, settings.model_name)[-1]
+    registry = ModelRegistry(store)
+    entry = registry.history(settings.model_name)[-1]
     assert summary.promoted and entry.version == summary.version.version
     assert entry.reason == "passed the gate, approved by ada: the page looks right"
-    assert read_decision(store, summary.version)["outcome"] == "needs approval", "a sealed record was changed"
+    assert registry.decision(summary.version)["outcome"] == "needs approval", "a sealed record was changed"
     records = [key for key in store.list(f"decisions/{settings.model_name}/{summary.version.version}/") if key.endswith(".json")]
     kept = json.loads(store.get(records[0]))
     assert (kept["outcome"], kept["approval"]["who"]) == ("promoted", "ada")
@@ -80,7 +81,7 @@ def test_a_rejected_challenger_is_held_with_the_reason(make_settings: Make) -> N
     settings = manual(make_settings, 900)
     summary = answered(settings, approve=False, who="ada", note="wait for the licence")
     assert not summary.promoted and summary.decision.reasons == ["ada rejected it: wait for the licence."]
-    assert champion(open_store(settings.store), settings.model_name) is None
+    assert ModelRegistry(open_store(settings.store)).champion(settings.model_name) is None
 
 
 def test_without_an_answer_it_waits_for_the_command(make_settings: Make) -> None:

@@ -23,7 +23,7 @@ from flows.retrain import retrain
 from flows.rollback import rollback
 from flows.train import train
 from infra.locks import run_lock
-from infra.registry import champion, fetch_version, history, list_versions, read_manifest
+from infra.registry import ModelRegistry, fetch_files
 from infra.storage import open_store
 from tasks.gate import promote_version
 from tasks.monitoring import DriftResult
@@ -39,7 +39,7 @@ def stored(settings: RetrainSettings) -> dict[str, str]:
 
 
 def champion_of(settings: RetrainSettings) -> str:
-    current = champion(open_store(settings.store), settings.model_name)
+    current = ModelRegistry(open_store(settings.store)).champion(settings.model_name)
     assert current is not None
     return current.version
 
@@ -47,11 +47,12 @@ def champion_of(settings: RetrainSettings) -> str:
 def test_the_first_run_promotes_the_second_compares_and_rollback_returns(first_run: FirstRun, tmp_path: Path) -> None:
     settings, first = first_run.copied(tmp_path), first_run.summary
     store = open_store(settings.store)
+    registry = ModelRegistry(store)
     assert first.promoted and first.decision.outcome == "promoted" and champion_of(settings) == first.version.version
-    files = read_manifest(store, settings.model_name, first.version.version)["files"]
+    files = registry.manifest(settings.model_name, first.version.version)["files"]
     assert {"model.safetensors", "evaluation.json", "ranks.parquet", "reference_sample.parquet", "decision.json"} <= set(files)
     assert "recsys_report.html" in files
-    fetch_version(store, first.version.prefix, files, tmp_path / "copy")
+    fetch_files(store, first.version.prefix, files, tmp_path / "copy")
     assert set(first.evaluation.metrics) == {"popularity", "ncf", "ss4rec"} and first.evaluation.protocol == "loo-exact"
     json.dumps(first.to_dict())
     record = json.loads((tmp_path / "copy" / "evaluation.json").read_text())
@@ -74,13 +75,13 @@ def test_the_first_run_promotes_the_second_compares_and_rollback_returns(first_r
     assert "better than the champion" in second.decision.reasons[0]
     assert second.evaluation.metrics == first.evaluation.metrics, "the same seed gave other metrics"
     assert second.decision.metrics["champion"] == second.decision.metrics["challenger"]
-    assert [ref.outcome for ref in list_versions(store, settings.model_name)] == ["promoted", "held"]
+    assert [ref.outcome for ref in registry.versions(settings.model_name)] == ["promoted", "held"]
     assert second.dataset == replace(first.dataset, uri=second.dataset.uri)
 
     stale = promote_version(store, second.version, first.decision, settings.promotion)  # decided before there was a champion
     assert stale.promotion is None and stale.decision.champion == first.version.version
     repeated = promote_version(store, first.version, first.decision, settings.promotion)  # the answer to a write was lost
-    assert repeated.promotion == history(store, settings.model_name)[-1] and len(history(store, settings.model_name)) == 1
+    assert repeated.promotion == registry.history(settings.model_name)[-1] and len(registry.history(settings.model_name)) == 1
 
     with pytest.raises(ChampionMissingError, match="only one champion"):
         rollback(None, "nothing before it", settings.model_name, settings.promotion, settings.store)
@@ -98,7 +99,7 @@ def test_the_first_run_promotes_the_second_compares_and_rollback_returns(first_r
         promote(second.version.version, settings.model_name, "", False, settings.promotion, settings.store)
     back = rollback(None, "it was worse", settings.model_name, settings.promotion, settings.store)
     assert back.version == first.version.version == champion_of(settings) and back.kind == "rollback"
-    assert len(history(store, settings.model_name)) == 3
+    assert len(registry.history(settings.model_name)) == 3
 
     store.put(f"{second.version.prefix}/model.safetensors", b"damaged")
     with pytest.raises(RecsysError, match=r"cannot be rolled back to.*model\.safetensors differs.*champion is unchanged"):
@@ -133,7 +134,7 @@ def test_a_better_model_on_newer_data_replaces_the_champion(make_settings: Make)
     assert second.dataset.version != first.dataset.version
     assert second.decision.metrics["challenger"]["ndcg@10"] > second.decision.metrics["champion"]["ndcg@10"]
     assert champion_of(strong) == second.version.version
-    files = read_manifest(open_store(strong.store), strong.model_name, second.version.version)["files"]
+    files = ModelRegistry(open_store(strong.store)).manifest(strong.model_name, second.version.version)["files"]
     assert "recsys_report.html" not in files, "the settings want no page"
 
 
@@ -148,7 +149,7 @@ def test_training_by_hand_waits_for_promote(make_settings: Make) -> None:
     assert isinstance(drift, DriftResult) and drift.rows > 0
     version = train(settings, f"{dataset.name}/{dataset.version}")
     store = open_store(settings.store)
-    assert version.outcome == "not judged" and champion(store, settings.model_name) is None
+    assert version.outcome == "not judged" and ModelRegistry(store).champion(settings.model_name) is None
     manual = settings.promotion.model_copy(update={"approval": "manual"})
     entry = promote(version.version, settings.model_name, "", False, manual, settings.store)
     assert entry.version == version.version == champion_of(settings)
@@ -160,7 +161,7 @@ def test_a_version_is_judged_later_by_the_gate_that_it_was_trained_for(make_sett
     strict = {**QUICK["promotion"], "floors": {"hr_at_10": 0.99, "ndcg_at_10": 0.001}}
     settings = make_settings(promotion=strict)
     version = retrain(settings).version.version
-    assert champion(open_store(settings.store), settings.model_name) is None
+    assert ModelRegistry(open_store(settings.store)).champion(settings.model_name) is None
     with pytest.raises(GateError, match=r"is held: hr@10 is .*; the floor is 0\.9900"):
         promote(version, settings.model_name, store=settings.store)
     looser = PromotionSettings.model_validate({"floors": {"hr_at_10": 0.01}})
@@ -254,11 +255,11 @@ def test_bad_data_stops_the_run_and_leaves_the_champion(
     (tmp_path / "data").mkdir()
     frame().rename(columns=names).to_csv(tmp_path / "data" / "ratings.csv", index=False)
     data = settings.data.model_copy(update={"local_path": tmp_path / "data" / "ratings.csv"})
-    versions = list_versions(open_store(settings.store), settings.model_name)
+    versions = ModelRegistry(open_store(settings.store)).versions(settings.model_name)
     with pytest.raises(error, match=said):
         retrain(settings.model_copy(update={"data": data}))
     assert champion_of(settings) == summary.version.version
-    assert list_versions(open_store(settings.store), settings.model_name) == versions
+    assert ModelRegistry(open_store(settings.store)).versions(settings.model_name) == versions
 
 
 def test_a_store_that_does_not_answer_or_refuses_stops_the_run(make_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from configs.studies import SearchSettings
 from flows.etl import etl
 from flows.search import search
 from infra.locks import run_lock
-from infra.registry import champion, list_versions, read_manifest
+from infra.registry import ModelRegistry
 from infra.storage import open_store
 from tests.flows.cli.test_main import recsys
 from tests.flows.conftest import artifact_keys
@@ -38,10 +38,11 @@ def test_the_best_of_a_search_goes_through_the_gate_and_is_promoted(make_setting
     summary = search(settings)
     assert summary.challenge is not None and summary.challenge.promoted
     store = open_store(settings.store)
-    current = champion(store, settings.model_name)
+    registry = ModelRegistry(store)
+    current = registry.champion(settings.model_name)
     assert current is not None and current.version == summary.challenge.version.version
     best = summary.record.best_trial
-    lineage = read_manifest(store, settings.model_name, current.version)["lineage"]
+    lineage = registry.manifest(settings.model_name, current.version)["lineage"]
     assert lineage["settings"]["searched"] == {
         "study": "first",
         "record": summary.record.key,
@@ -65,7 +66,7 @@ def test_the_best_of_a_search_goes_through_the_gate_and_is_promoted(make_setting
         and again.record.trials == summary.record.trials
         and again.settings.models == summary.settings.models
     )
-    assert len(list_versions(store, settings.model_name)) == 1
+    assert len(registry.versions(settings.model_name)) == 1
 
 
 def test_while_other_runs_have_trials_under_way_the_gate_is_left_to_them(make_settings: Make) -> None:
@@ -83,7 +84,7 @@ def test_while_other_runs_have_trials_under_way_the_gate_is_left_to_them(make_se
         parameters = client.read_flow_run(UUID(summary.flow_run)).parameters
     assert parameters["settings"]["search"]["storage"] == "**********"
     assert [trial.state for trial in summary.record.trials] == ["running", "complete", "complete"]
-    assert list_versions(open_store(settings.store), settings.model_name) == []
+    assert ModelRegistry(open_store(settings.store)).versions(settings.model_name) == []
 
 
 def test_the_command_prints_settings_that_retrain_takes(

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from configs.errors import NotFoundError, TrainingError
 from configs.settings import RetrainSettings
-from infra.registry import read_manifest
+from infra.registry import ModelRegistry
 from infra.storage import open_store
 from models.recommender import EpochReport
 from tasks.datasets import DatasetRef, load_dataset_ref, write_dataset
@@ -249,7 +249,7 @@ def test_retrain_trains_with_replicas_by_its_setting(server: dict[str, str], tmp
     assert "ss4rec was trained by 2 replicas" in done.stderr and "verdict: promoted" in done.stdout
     version = json.loads((tmp_path / "out.json").read_text())["version"]
     store = open_store(settings_in(tmp_path).store)
-    assert read_manifest(store, version["name"], version["version"])["lineage"]["hardware"]["replicas"] == 2
+    assert ModelRegistry(store).manifest(version["name"], version["version"])["lineage"]["hardware"]["replicas"] == 2
     records = {key.rpartition("/")[2]: json.loads(store.get(key)) for key in store.list("runs/")}
     expected = {"popularity.json": 1, "ncf.json": 1, "ss4rec.json": 2}
     assert {name: record["replicas"] for name, record in records.items()} == expected

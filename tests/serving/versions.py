@@ -14,7 +14,7 @@ import torch
 
 from configs.serving import ServingSettings
 from configs.settings import SS4RecSettings
-from infra.registry import ModelRef, champion, collect_lineage, promote, seal, stage
+from infra.registry import ModelRef, ModelRegistry, collect_lineage
 from infra.storage.local import LocalStore
 from models.evaluation import Split
 from models.recommender import Requests
@@ -67,6 +67,7 @@ def served(folder: Path, seed: int = 0, most_events: int = 1000, **options: Any)
 
 def publish(store: LocalStore, folder: Path) -> ModelRef:
     """Register the files of `folder`."""
+    registry = ModelRegistry(store)
     lineage = collect_lineage(
         kind="ss4rec",
         dataset="small/abc",
@@ -77,13 +78,14 @@ def publish(store: LocalStore, folder: Path) -> ModelRef:
         duration_s=1.0,
     )
     now = datetime.now(UTC)
-    return seal(store, stage(store, NAME, folder, now), {"outcome": "promoted", "reasons": []}, lineage, now)
+    return registry.seal(registry.stage(NAME, folder, now), {"outcome": "promoted", "reasons": []}, lineage, now)
 
 
 def promote_version(store: LocalStore, version: str, kind: Any = "promote") -> None:
-    current = champion(store, NAME)
+    registry = ModelRegistry(store)
+    current = registry.champion(NAME)
     expected = current.number if current else 0
-    promote(store, NAME, version, expected=expected, kind=kind, reason="test", now=datetime.now(UTC))
+    registry.promote(NAME, version, expected=expected, kind=kind, reason="test", now=datetime.now(UTC))
 
 
 def settings_of(root: Path, **options: Any) -> ServingSettings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -11,20 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.settings import EvaluationSettings, PopularitySettings
-from infra.registry import (
-    ModelRef,
-    StagedVersion,
-    champion,
-    collect_lineage,
-    fetch_version,
-    list_versions,
-    promote,
-    read_manifest,
-    rollback,
-    seal,
-    stage,
-)
-from infra.registry.write import Lineage
+from infra.registry import Lineage, ModelRef, ModelRegistry, StagedVersion, collect_lineage
 from infra.storage import Store
 from infra.storage.local import LocalStore
 from models.evaluation import Split, split
@@ -49,7 +35,7 @@ def stage_popularity(store: Store, folder: Path, parts: Split | None = None, hou
     model.fit(parts.train, parts.valid, parts.catalogue, seed=0, mask_seen=True)
     model.save(folder)
     (folder / SAMPLE_FILE).write_text(json.dumps(sample_requests(model, parts.test, count=5, seed=0)))
-    return stage(store, NAME, folder, NOW + timedelta(hours=hour))
+    return ModelRegistry(store).stage(NAME, folder, NOW + timedelta(hours=hour))
 
 
 def sealed(store: Store, folder: Path, hour: int = 0, outcome: str = "promoted") -> ModelRef:
@@ -64,25 +50,25 @@ def sealed(store: Store, folder: Path, hour: int = 0, outcome: str = "promoted")
         metrics={"hr@10": 0.2, "ndcg@10": 0.1},
         duration_s=1.0,
     )
-    return seal(store, staged, {"outcome": outcome, "reasons": []}, lineage, NOW + timedelta(hours=hour))
+    return ModelRegistry(store).seal(staged, {"outcome": outcome, "reasons": []}, lineage, NOW + timedelta(hours=hour))
 
 
 def publish_and_promote(store: Store, trained: Path, hours: int = 0) -> ModelRef:
     """What a run writes once its model is trained."""
-    current = champion(store, NAME)
-    staged = stage(store, NAME, trained, LATER + timedelta(hours=hours))
-    old = list_versions(store, NAME)[0]
-    lineage = Lineage(**read_manifest(store, NAME, old.version)["lineage"])
-    ref = seal(store, staged, {"outcome": "promoted", "reasons": []}, lineage, LATER)
-    promote(store, NAME, ref.version, expected=current.number if current else 0, reason="better", now=LATER)
+    registry = ModelRegistry(store)
+    current = registry.champion(NAME)
+    staged = registry.stage(NAME, trained, LATER + timedelta(hours=hours))
+    old = registry.versions(NAME)[0]
+    lineage = Lineage(**registry.manifest(NAME, old.version)["lineage"])
+    ref = registry.seal(staged, {"outcome": "promoted", "reasons": []}, lineage, LATER)
+    registry.promote(NAME, ref.version, expected=current.number if current else 0, reason="better", now=LATER)
     return ref
 
 
 def check_whole(store: Store, ref: ModelRef) -> None:
     """Every file is the manifest's, and the loaded model answers as the trained one did."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = read_manifest(store, ref.name, ref.version)["files"]
-        check = check_loaded(fetch_version(store, ref.prefix, files, Path(folder)))
+    with ModelRegistry(store).fetched(ref) as folder:
+        check = check_loaded(folder)
         assert check.ok, check.reason
 
 
@@ -95,4 +81,4 @@ def publish_in(folder: Path, trained: Path) -> None:
 
 def go_back(folder: Path, to: str) -> None:
     store = LocalStore(folder)
-    rollback(store, NAME, to=to, reason="worse", now=LATER, check=partial(check_whole, store))
+    ModelRegistry(store).rollback(NAME, to=to, reason="worse", now=LATER, check=partial(check_whole, store))

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from infra.registry import PAGE, read_decision, read_manifest
+from infra.registry import PAGE, ModelRegistry
 from tasks.evaluation import REPORT_FILE, evaluate_candidates
 from tasks.evaluation import evidently_page as recsys_report
 from tasks.gate import judge_staged, publish, record_decision
@@ -22,8 +22,8 @@ def test_a_decision_whose_page_cannot_be_drawn_is_sealed_without_it(
     with caplog.at_level(logging.WARNING):
         ref = publish(world.store, staged, decision, world.candidates[-1], world.evaluation, world.settings)
         assert record_decision(world.store, ref, decision) is None
-    assert PAGE not in read_manifest(world.store, NAME, ref.version)["files"]
-    assert read_decision(world.store, ref) == json.loads(json.dumps(decision.to_dict()))
+    assert PAGE not in ModelRegistry(world.store).manifest(NAME, ref.version)["files"]
+    assert ModelRegistry(world.store).decision(ref) == json.loads(json.dumps(decision.to_dict()))
     assert [key.rpartition(".")[2] for key in world.store.list(f"decisions/{NAME}/{ref.version}/")] == ["json"]
     assert caplog.text.count("The decision's page could not be drawn") == 2 and "TemplateNotFound" in caplog.text
 

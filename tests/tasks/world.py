@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from configs.settings import RetrainSettings
-from infra.registry import ModelRef, StagedVersion, champion, file_digests, list_versions, promote
+from infra.registry import ModelRef, ModelRegistry, StagedVersion, file_digests
 from infra.storage.local import LocalStore
 from tasks.datasets import DatasetRef, write_dataset
 from tasks.evaluation import Evaluation, evaluate_candidates
@@ -86,7 +86,7 @@ class World:
         return publish(self.store, staged, None, self.candidates[-1], self.evaluation, self.settings)
 
     def champion(self) -> str:
-        current = champion(self.store, NAME)
+        current = ModelRegistry(self.store).champion(NAME)
         assert current is not None
         return current.version
 
@@ -95,7 +95,7 @@ class World:
 
     def untouched(self) -> bool:
         """The first version is champion, whole, and the only one."""
-        return self.champion() == self.first.version and list_versions(self.store, NAME) == [self.first]
+        return self.champion() == self.first.version and ModelRegistry(self.store).versions(NAME) == [self.first]
 
 
 def make_world(root: Path) -> World:
@@ -127,7 +127,7 @@ def make_world(root: Path) -> World:
     candidates, evaluation = _trained(store, older, weak)
     staged = stage_challenger(store, NAME, evaluation)
     first = publish(store, staged, None, candidates[-1], evaluation, weak)
-    promote(store, NAME, first.version, expected=0, reason="the first", now=datetime.now(UTC))
+    ModelRegistry(store).promote(NAME, first.version, expected=0, reason="the first", now=datetime.now(UTC))
     candidates, evaluation = _trained(store, newer, settings)
     return World(store, settings, older, newer, candidates, evaluation, first)
 

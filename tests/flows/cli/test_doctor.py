@@ -14,7 +14,7 @@ from configs.serving import RedisSettings
 from configs.settings import StoreSettings
 from flows.cli import doctor
 from flows.cli.doctor import Finding, examine
-from infra.registry import promote
+from infra.registry import ModelRegistry
 from infra.storage.local import LocalStore
 from tests.doubles.redis_server import redis_server
 from tests.tasks.stored import NAME, NOW, sealed
@@ -44,7 +44,7 @@ def test_a_store_is_named_with_its_champion(tmp_path: Path) -> None:
     assert found_in(settings)["store"] == Finding("store", "ok", f"{settings.url}: {NAME} has no champion yet")
     store = LocalStore(tmp_path / "store")
     ref = sealed(store, tmp_path / "m")
-    promote(store, NAME, ref.version, expected=0, reason="first", now=NOW)
+    ModelRegistry(store).promote(NAME, ref.version, expected=0, reason="first", now=NOW)
     assert f"{ref.version} is champion of {NAME}" in found_in(settings)["store"].said
 
 

@@ -27,7 +27,7 @@ from playwright.sync_api import Page, expect
 from configs.settings import StoreSettings
 from infra.local_stack.stack import Running, local_stack
 from infra.prefect_server.pod_credentials import read_credentials
-from infra.registry import history, list_versions, read_manifest
+from infra.registry import ModelRegistry
 from infra.storage import Store, open_store
 from tests import synthetic
 from tests.doubles.live_prefect import ROOT, Webhook, recsys, wait_until, webhook
@@ -210,10 +210,11 @@ def test_a_scheduled_retraining_trains_in_a_pod_and_is_promoted(site: Site, runs
     assert site.runpod.count("DELETE", "/v2/pods/.*") >= 2
 
     store = site.store()
-    assert [entry.kind for entry in history(store, "movie-ranker")] == ["promote"], "the second is as good and no better"
-    (champion,) = [ref for ref in list_versions(store, "movie-ranker") if ref.outcome == "promoted"]
-    assert history(store, "movie-ranker")[0].version == champion.version and len(list_versions(store, "movie-ranker")) == 2
-    cost = read_manifest(store, "movie-ranker", champion.version)["lineage"]["cost"]
+    registry = ModelRegistry(store)
+    assert [entry.kind for entry in registry.history("movie-ranker")] == ["promote"], "the second is as good and no better"
+    (champion,) = [ref for ref in registry.versions("movie-ranker") if ref.outcome == "promoted"]
+    assert registry.history("movie-ranker")[0].version == champion.version and len(registry.versions("movie-ranker")) == 2
+    cost = registry.manifest("movie-ranker", champion.version)["lineage"]["cost"]
     shown = rows(artifacts_of(site, first["id"])["training-cost"])
     assert [row["pod"] for row in shown] == [pods[0].id] and shown[0]["USD"] == pytest.approx(cost)
     assert cost == pytest.approx(pods[0].usd, abs=pods[0].price * 30 / 3600) and cost > 0
@@ -224,7 +225,7 @@ def test_people_are_told_once_with_figures_and_links_and_no_secret(site: Site, r
     wait_until(lambda: len(decisions(site.told)) >= 2, 120, "both messages")
     (promoted,) = [message for message in site.told.messages if message["subject"].endswith(": promoted")]
     (held,) = [message for message in site.told.messages if message["subject"].endswith(": held")]
-    first = history(site.store(), "movie-ranker")[0].version
+    first = ModelRegistry(site.store()).history("movie-ranker")[0].version
     assert promoted["subject"] == f"movie-ranker {first}: promoted"
     assert re.search(r"challenger: HR@10 0\.\d{4}, NDCG@10 0\.\d{4}", promoted["body"])
     assert "`recsys rollback`" in promoted["body"] and f"Next: {first} stays champion" in held["body"]

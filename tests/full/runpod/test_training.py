@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from configs.settings import RetrainSettings
-from infra.registry import list_versions, read_manifest
+from infra.registry import ModelRegistry
 from infra.storage import open_store
 from tests.full.prefect_server.test_prefect_server import RECSYS, settings_of
 from tests.full.runpod.rented import World, a_world, wait_until
@@ -43,10 +43,11 @@ def test_a_retrain_trains_in_a_pod_outlives_its_loss_promotes_and_knows_what_it_
         pods, summary = list(world.double.pods.values()), json.loads((tmp_path / "out.json").read_text())
         assert len(pods) == 2
         store = open_store(RetrainSettings.model_validate(settings).store)
-        lineage = read_manifest(store, "movie-ranker", summary["version"]["version"])["lineage"]
+        registry = ModelRegistry(store)
+        lineage = registry.manifest("movie-ranker", summary["version"]["version"])["lineage"]
         assert lineage["cost"] == pytest.approx(sum(pod.usd for pod in pods), abs=pods[0].price * 30 / 3600), "both are paid for"
         assert {"train", "take over", "cost"} <= set(summary["durations_s"])
-        assert len(list_versions(store, "movie-ranker")) == 1 and not list(store.list("handed-over/"))
+        assert len(registry.versions("movie-ranker")) == 1 and not list(store.list("handed-over/"))
         shown = {a["key"]: a for a in world.post("artifacts/filter", limit=200)}
         assert (
             shown["training-cost"]["flow_run_id"] == summary["flow_run"] and len(json.loads(shown["training-cost"]["data"])) == 2

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from configs.settings import StoreSettings
-from infra.registry import champion, list_versions, promote, read_manifest
-from infra.registry.write import verify_files
+from infra.registry import ModelRegistry
 from infra.storage import S3Store, open_store
 from infra.storage.local import LocalStore
 from tests.doubles.dying_s3 import publish_dying
@@ -39,9 +38,9 @@ def test_a_run_killed_at_any_write_to_s3_leaves_a_whole_champion(
     server_settings: StoreSettings = request.getfixturevalue(server)
     made = LocalStore(tmp_path / "store")
     first = sealed(made, tmp_path / "m")
-    promote(made, NAME, first.version, expected=0, reason="the first", now=NOW)
+    ModelRegistry(made).promote(NAME, first.version, expected=0, reason="the first", now=NOW)
     stage_popularity(LocalStore(tmp_path / "elsewhere"), tmp_path / "trained", hour=1)
-    writes = len(read_manifest(made, NAME, first.version)["files"]) + 2  # the manifest and the entry
+    writes = len(ModelRegistry(made).manifest(NAME, first.version)["files"]) + 2  # the manifest and the entry
     stored, seen = list(made.list()), []
     for number in range(1, writes + 2):
         for when in ("half", "after")[:kills]:
@@ -54,13 +53,13 @@ def test_a_run_killed_at_any_write_to_s3_leaves_a_whole_champion(
             assert process.exitcode == (-signal.SIGKILL if number <= writes else 0)
             written = min(number, writes) - (when == "half" and number <= writes)
             assert len(list(store.list())) == len(stored) + written, "half of an object is none"
-            current, versions = champion(store, NAME), list_versions(store, NAME)
+            current, versions = ModelRegistry(store).champion(NAME), ModelRegistry(store).versions(NAME)
             assert current is not None
             seen.append((current.number, len(versions)))
             for ref in versions:
-                verify_files(store, ref.prefix, read_manifest(store, NAME, ref.version)["files"])
+                ModelRegistry(store).verify(ref)
             check_whole(store, next(ref for ref in versions if ref.version == current.version))
             again = publish_and_promote(store, tmp_path / "trained", hours=1)
-            now = champion(store, NAME)
+            now = ModelRegistry(store).champion(NAME)
             assert now is not None and now.version == again.version and now.number == current.number + 1
     assert set(seen) == {(1, 1), (1, 2), (2, 2)} and seen == sorted(seen)

@@ -11,7 +11,7 @@ import pytest
 
 from configs.errors import AlreadyExistsError, StoreDeniedError
 from configs.settings import PromotionSettings, StoreSettings
-from infra.registry import champion, promote
+from infra.registry import ModelRegistry
 from infra.storage import S3Store, open_store
 from infra.storage.local import LocalStore
 from tasks.evaluation import check_version
@@ -37,13 +37,14 @@ def test_of_many_creates_one_wins(ceph: StoreSettings) -> None:
 
 def test_a_version_is_sealed_checked_and_promoted(ceph: StoreSettings, tmp_path: Path) -> None:
     store = open_store(ceph)
+    registry = ModelRegistry(store)
     ref = sealed(store, tmp_path / "model")
     assert check_version(store, ref, PromotionSettings(max_request_s=60)).ok
-    promote(store, NAME, ref.version, expected=0, reason="first", now=datetime.now(UTC))
-    current = champion(store, NAME)
+    registry.promote(NAME, ref.version, expected=0, reason="first", now=datetime.now(UTC))
+    current = registry.champion(NAME)
     assert current is not None and current.version == ref.version
     with pytest.raises(AlreadyExistsError):
-        promote(store, NAME, ref.version, expected=0, reason="again", now=datetime.now(UTC))
+        registry.promote(NAME, ref.version, expected=0, reason="again", now=datetime.now(UTC))
 
 
 def test_wrong_credentials_and_a_missing_bucket_are_told_apart(ceph: StoreSettings) -> None:

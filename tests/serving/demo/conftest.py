@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from configs.serving import DemoSettings, ExposureSettings
-from infra.registry import promote
+from infra.registry import ModelRegistry
 from serving.experiments import ExposureLog
 from tasks.monitoring import DriftResult
 from tasks.monitoring.checks import Check
@@ -36,7 +36,7 @@ def lively(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, DemoSetting
     root = tmp_path_factory.mktemp("demo")
     world = make_world(root / "world")
     second = world.seal(world.stage())
-    promote(world.store, NAME, second.version, expected=1, reason="better", now=datetime.now(UTC))
+    ModelRegistry(world.store).promote(NAME, second.version, expected=1, reason="better", now=datetime.now(UTC))
     for hour, drifted in ((1, False), (2, True)):
         key = f"drift/{world.newer.name}/{world.newer.version}/20260101T{hour:02d}0000000000Z"
         world.store.put_new(f"{key}.json", json.dumps(measured(drifted).to_dict()).encode())

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from configs.settings import PromotionSettings
-from infra.registry import stage
+from infra.registry import ModelRegistry
 from infra.storage.local import LocalStore
 from tasks.evaluation import LoadCheck, check_staged, check_version, load_check
 from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded, judge
@@ -83,7 +83,7 @@ def test_code_stored_with_a_version_is_not_run(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     stage_popularity(store, tmp_path / "m")
     (tmp_path / "m" / "safetensors.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
-    check = check_staged(store, stage(store, NAME, tmp_path / "m", NOW), PATIENT)
+    check = check_staged(store, ModelRegistry(store).stage(NAME, tmp_path / "m", NOW), PATIENT)
     assert check.ok and not (tmp_path / "ran").exists()
 
 
@@ -91,7 +91,7 @@ def test_a_version_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     stage_popularity(store, tmp_path / "m")
     (tmp_path / "m" / "config.json").write_text('{"model": "something"}')
-    check = check_staged(store, stage(store, NAME, tmp_path / "m", NOW), PATIENT)
+    check = check_staged(store, ModelRegistry(store).stage(NAME, tmp_path / "m", NOW), PATIENT)
     assert not check.ok and "unknown kind 'something'" in check.reason
 
 

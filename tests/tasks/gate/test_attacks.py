@@ -20,7 +20,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from configs.errors import GateError, VersionCorruptError
-from infra.registry import StagedVersion, file_digests, history, list_versions, promote
+from infra.registry import ModelRegistry, StagedVersion, file_digests
 from models.evaluation import metrics
 from tasks.evaluation import evaluate_candidates, load_check, rank_version
 from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded
@@ -136,8 +136,8 @@ def test_a_file_edited_after_sealing_is_never_promoted(file: str, kind: str, wor
     ref = world.seal(world.stage())
     world.store.put(f"{ref.prefix}/{file}", older_weights(world) if file == "model.safetensors" else b"{}")
     with pytest.raises(VersionCorruptError, match=rf"{file} differs from its manifest.*must not be used"):
-        promote(world.store, NAME, ref.version, expected=1, kind=kind, reason="", now=datetime.now(UTC))  # type: ignore[arg-type]
-    assert world.champion() == world.first.version and len(history(world.store, NAME)) == 1
+        ModelRegistry(world.store).promote(NAME, ref.version, expected=1, kind=kind, reason="", now=datetime.now(UTC))  # type: ignore[arg-type]
+    assert world.champion() == world.first.version and len(ModelRegistry(world.store).history(NAME)) == 1
     decision = judge_version(world.store, ref, world.settings.promotion)
     assert "loads and answers as trained" in failed(decision) and f"{file} differs" in " ".join(decision.reasons)
 
@@ -314,4 +314,4 @@ def test_a_held_version_edited_to_say_promoted_is_judged_all_the_same(world: Wor
     ref = world.seal(world.stage())
     path = world.store.folder / ref.prefix / "manifest.json"
     edit_json(path, lambda manifest: manifest.update(outcome="promoted"))
-    assert list_versions(world.store, NAME)[-1].outcome == "promoted" and world.champion() == world.first.version
+    assert ModelRegistry(world.store).versions(NAME)[-1].outcome == "promoted" and world.champion() == world.first.version

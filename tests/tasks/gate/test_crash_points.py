@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import ChampionMissingError
-from infra.registry import champion, history, list_versions, promote, read_manifest
-from infra.registry.write import verify_files
+from infra.registry import ModelRegistry
 from infra.storage.local import LocalStore
 from tests.doubles.kill_points import killed_at_each_write
 from tests.tasks.stored import NAME, NOW, check_whole, go_back, publish_and_promote, publish_in, sealed, stage_popularity
@@ -24,7 +23,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("crash")
     store = LocalStore(root / "store")
     first = sealed(store, root / "m")
-    promote(store, NAME, first.version, expected=0, reason="the first", now=NOW)
+    ModelRegistry(store).promote(NAME, first.version, expected=0, reason="the first", now=NOW)
     stage_popularity(LocalStore(root / "elsewhere"), root / "trained", hour=1)
     return root
 
@@ -38,30 +37,31 @@ def objects(store: LocalStore) -> dict[str, str]:
 
 
 def test_a_run_killed_at_any_write_leaves_a_whole_champion_and_can_be_repeated(made: Path, tmp_path: Path) -> None:
-    first = list_versions(LocalStore(made / "store"), NAME)[0]
+    first = ModelRegistry(LocalStore(made / "store")).versions(NAME)[0]
     before = objects(LocalStore(made / "store"))
     prepare = copies(made, tmp_path)
     seen: list[tuple[int, int]] = []
     for folder in killed_at_each_write(partial(publish_in, trained=made / "trained"), prepare):
         store = LocalStore(folder)
-        current, versions = champion(store, NAME), list_versions(store, NAME)
+        registry = ModelRegistry(store)
+        current, versions = registry.champion(NAME), registry.versions(NAME)
         assert current is not None and versions[0].version == first.version
         seen.append((current.number, len(versions)))
         assert current.version == (first.version if current.number == 1 else versions[1].version)
         for ref in versions:  # leftovers of the killed run are no version
-            verify_files(store, ref.prefix, read_manifest(store, NAME, ref.version)["files"])
+            registry.verify(ref)
         check_whole(store, next(ref for ref in versions if ref.version == current.version))
         again = publish_and_promote(store, made / "trained", hours=1)
-        now = champion(store, NAME)
+        now = registry.champion(NAME)
         assert now is not None and now.version == again.version and now.number == current.number + 1
         check_whole(store, again)
-        assert [entry.number for entry in history(store, NAME)] == list(range(1, now.number + 1))
+        assert [entry.number for entry in registry.history(NAME)] == list(range(1, now.number + 1))
         after = objects(store)
         assert {key: after[key] for key in before} == before, "something that was stored is lost"
         shutil.rmtree(folder)
     # All three states were met, in this order, so the kills did reach from the first write to the last.
     assert set(seen) == {(1, 1), (1, 2), (2, 2)} and seen == sorted(seen)
-    puts = len(read_manifest(LocalStore(made / "store"), NAME, first.version)["files"]) + 2  # the manifest and the entry
+    puts = len(ModelRegistry(LocalStore(made / "store")).manifest(NAME, first.version)["files"]) + 2  # the manifest and the entry
     assert len(seen) >= 4 * puts  # opened, half-written, linked, its temporary name removed
 
 
@@ -69,13 +69,14 @@ def test_a_rollback_killed_at_any_write_has_happened_or_not(made: Path, tmp_path
     root = tmp_path / "made"
     shutil.copytree(made, root)
     second = publish_and_promote(LocalStore(root / "store"), root / "trained")
-    first = list_versions(LocalStore(root / "store"), NAME)[0]
+    first = ModelRegistry(LocalStore(root / "store")).versions(NAME)[0]
 
     story = partial(go_back, to=first.version)
     seen = []
     for folder in killed_at_each_write(story, copies(root, tmp_path)):
         store = LocalStore(folder)
-        current = champion(store, NAME)
+        registry = ModelRegistry(store)
+        current = registry.champion(NAME)
         assert current is not None
         seen.append(current.version)
         if current.version == second.version:
@@ -83,7 +84,7 @@ def test_a_rollback_killed_at_any_write_has_happened_or_not(made: Path, tmp_path
         else:
             with pytest.raises(ChampionMissingError, match="is the champion already"):
                 story(folder)
-        entries = history(store, NAME)
+        entries = registry.history(NAME)
         assert [entry.version for entry in entries] == [first.version, second.version, first.version]
         check_whole(store, first)
         shutil.rmtree(folder)

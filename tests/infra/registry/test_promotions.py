@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import AlreadyExistsError, ChampionMissingError, NotFoundError, RecsysError, VersionCorruptError
-from infra.registry import ModelRef, champion, history, promote, rollback
+from infra.registry import ModelRef, ModelRegistry
 from infra.storage.local import LocalStore
 from tests.tasks.stored import NAME, NOW, sealed
 
@@ -16,37 +16,40 @@ def accept(ref: ModelRef) -> None:
 
 def test_the_champion_is_the_newest_entry(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
-    assert champion(store, NAME) is None
+    registry = ModelRegistry(store)
+    assert registry.champion(NAME) is None
     versions = [sealed(store, tmp_path / f"m{hour}", hour=hour).version for hour in range(3)]
     for number, version in enumerate(versions):
-        entry = promote(store, NAME, version, expected=number, reason="better", now=NOW)
+        entry = registry.promote(NAME, version, expected=number, reason="better", now=NOW)
         assert (entry.number, entry.previous) == (number + 1, versions[number - 1] if number else None)
-    current = champion(store, NAME)
+    current = registry.champion(NAME)
     assert current is not None and current.version == versions[2] and "@" in current.who
-    assert [entry.version for entry in history(store, NAME)] == versions
+    assert [entry.version for entry in registry.history(NAME)] == versions
 
 
 def test_a_promotion_against_an_old_champion_is_refused(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
+    registry = ModelRegistry(store)
     first, second = (sealed(store, tmp_path / f"m{hour}", hour=hour).version for hour in range(2))
-    promote(store, NAME, first, expected=0, reason="", now=NOW)
+    registry.promote(NAME, first, expected=0, reason="", now=NOW)
     with pytest.raises(AlreadyExistsError, match="got another champion while"):
-        promote(store, NAME, second, expected=0, reason="", now=NOW)
-    assert len(history(store, NAME)) == 1
+        registry.promote(NAME, second, expected=0, reason="", now=NOW)
+    assert len(registry.history(NAME)) == 1
 
 
 def test_a_version_that_was_never_sealed_cannot_be_champion(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
+    registry = ModelRegistry(store)
     with pytest.raises(NotFoundError):
-        promote(store, NAME, "nope", expected=0, reason="", now=NOW)
+        registry.promote(NAME, "nope", expected=0, reason="", now=NOW)
     version = sealed(store, tmp_path / "m").version
-    promote(store, NAME, version, expected=0, reason="", now=NOW)
+    registry.promote(NAME, version, expected=0, reason="", now=NOW)
     store.delete(f"models/{NAME}/{version}/manifest.json")
     with pytest.raises(VersionCorruptError, match=version):
-        champion(store, NAME)
+        registry.champion(NAME)
     store.put(f"promotions/{NAME}/00000001.json", b"{}")
     with pytest.raises(VersionCorruptError, match="damaged"):
-        champion(store, NAME)
+        registry.champion(NAME)
 
 
 def test_a_user_without_a_name_can_promote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,36 +58,38 @@ def test_a_user_without_a_name_can_promote(tmp_path: Path, monkeypatch: pytest.M
     for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("os.getuid", lambda: 2_000_000_123)
-    assert promote(store, NAME, version, expected=0, reason="", now=NOW).who.startswith("2000000123@")
+    assert ModelRegistry(store).promote(NAME, version, expected=0, reason="", now=NOW).who.startswith("2000000123@")
 
 
 def test_rollback_returns_to_the_champion_before_and_can_go_back_again(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
+    registry = ModelRegistry(store)
     with pytest.raises(ChampionMissingError, match="no champion yet"):
-        rollback(store, NAME, to=None, reason="", now=NOW, check=accept)
+        registry.rollback(NAME, to=None, reason="", now=NOW, check=accept)
     first, second = (sealed(store, tmp_path / f"m{hour}", hour=hour).version for hour in range(2))
-    promote(store, NAME, first, expected=0, reason="", now=NOW)
+    registry.promote(NAME, first, expected=0, reason="", now=NOW)
     with pytest.raises(ChampionMissingError, match="only one champion"):
-        rollback(store, NAME, to=None, reason="", now=NOW, check=accept)
-    promote(store, NAME, second, expected=1, reason="", now=NOW)
+        registry.rollback(NAME, to=None, reason="", now=NOW, check=accept)
+    registry.promote(NAME, second, expected=1, reason="", now=NOW)
     with pytest.raises(ChampionMissingError, match="champion already"):
-        rollback(store, NAME, to=second, reason="", now=NOW, check=accept)
-    back = rollback(store, NAME, to=None, reason="worse in production", now=NOW, check=accept)
+        registry.rollback(NAME, to=second, reason="", now=NOW, check=accept)
+    back = registry.rollback(NAME, to=None, reason="worse in production", now=NOW, check=accept)
     assert (back.version, back.kind, back.previous, back.number) == (first, "rollback", second, 3)
-    assert rollback(store, NAME, to=second, reason="", now=NOW, check=accept).version == second
+    assert registry.rollback(NAME, to=second, reason="", now=NOW, check=accept).version == second
 
 
 def test_a_rollback_whose_check_fails_changes_nothing(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
+    registry = ModelRegistry(store)
     versions = [sealed(store, tmp_path / f"m{hour}", hour=hour).version for hour in range(2)]
     for number, version in enumerate(versions):
-        promote(store, NAME, version, expected=number, reason="", now=NOW)
+        registry.promote(NAME, version, expected=number, reason="", now=NOW)
 
     def refuse(ref: ModelRef) -> None:
         raise RecsysError("does not load")
 
     with pytest.raises(RecsysError, match="does not load"):
-        rollback(store, NAME, to=None, reason="", now=NOW, check=refuse)
+        registry.rollback(NAME, to=None, reason="", now=NOW, check=refuse)
     with pytest.raises(NotFoundError):
-        rollback(store, NAME, to="nope", reason="", now=NOW, check=accept)
-    assert len(history(store, NAME)) == 2
+        registry.rollback(NAME, to="nope", reason="", now=NOW, check=accept)
+    assert len(registry.history(NAME)) == 2

@@ -30,22 +30,8 @@ from configs.errors import (
     VersionCorruptError,
 )
 from configs.settings import PromotionSettings
-from infra.registry import (
-    ModelRef,
-    champion,
-    fetch_version,
-    file_digests,
-    history,
-    list_versions,
-    model_ref,
-    promote,
-    read_decision,
-    read_manifest,
-    rollback,
-    seal,
-    stage,
-)
-from infra.registry.write import DECISION, Lineage, verify_files
+from infra.registry import Lineage, ModelRef, ModelRegistry, fetch_files, file_digests
+from infra.registry.versions import DECISION
 from infra.storage.local import LocalStore
 from tasks.evaluation.load_check import SAMPLE_FILE
 from tasks.gate import roll_back
@@ -65,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = LocalStore(root / "store")
     for hour in range(3):
         version = sealed(store, root / f"m{hour}", hour=hour).version
-        promote(store, NAME, version, expected=hour, reason="better", now=NOW)
+        ModelRegistry(store).promote(NAME, version, expected=hour, reason="better", now=NOW)
     return root / "store"
 
 
@@ -108,106 +94,116 @@ def content(files: dict[str, str]) -> str:
     ],
 )  # fmt: skip
 def test_an_edited_manifest_is_refused_and_said_to_be(change: Change, said: str, store: LocalStore) -> None:
-    ref = list_versions(store, NAME)[1]
+    registry = ModelRegistry(store)
+    ref = registry.versions(NAME)[1]
     edit_json(manifest_of(store, ref), change)
-    for use in (model_ref, read_manifest):
+    for use in (registry.version, registry.manifest):
         with pytest.raises(VersionCorruptError, match=said):
-            use(store, NAME, ref.version)
+            use(NAME, ref.version)
     with pytest.raises(VersionCorruptError, match=said):
-        rollback(store, NAME, to=None, reason="", now=NOW, check=accept)
-    current = champion(store, NAME)
-    assert current is not None and current.number == 3 and len(history(store, NAME)) == 3
+        registry.rollback(NAME, to=None, reason="", now=NOW, check=accept)
+    current = registry.champion(NAME)
+    assert current is not None and current.number == 3 and len(registry.history(NAME)) == 3
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"null", b"[]", b"[" * 200_000, b"\xff\xfe", b'{"format": 1e999}', b"NaN"])
 def test_a_manifest_that_is_none_is_refused(text: bytes, store: LocalStore) -> None:
-    ref = list_versions(store, NAME)[1]
+    registry = ModelRegistry(store)
+    ref = registry.versions(NAME)[1]
     manifest_of(store, ref).write_bytes(text)
     with pytest.raises(VersionCorruptError, match="damaged"):
-        model_ref(store, NAME, ref.version)
+        registry.version(NAME, ref.version)
 
 
 @pytest.mark.parametrize("file", ["manifest.json", DECISION])
 def test_an_object_of_any_size_is_not_read_for_a_manifest_or_a_decision(file: str, store: LocalStore) -> None:
-    ref = list_versions(store, NAME)[1]
+    registry = ModelRegistry(store)
+    ref = registry.versions(NAME)[1]
     with (store.folder / ref.prefix / file).open("wb") as sparse:
         sparse.truncate(100 << 30)
     with pytest.raises(StoreError, match=rf"{file} has more than 4,194,304 bytes"):
-        model_ref(store, NAME, ref.version) and read_decision(store, ref)
+        registry.version(NAME, ref.version) and registry.decision(ref)
 
 
 @pytest.mark.parametrize("version", ["../../promotions/ranker", "/etc", "", ".", "20260101T000000Z-32cda299", "a\nb", "é" * 300])
 def test_a_version_that_is_no_name_does_not_exist(version: str, store: LocalStore) -> None:
+    registry = ModelRegistry(store)
     with pytest.raises(NotFoundError, match="There is no version"):
-        model_ref(store, NAME, version)
+        registry.version(NAME, version)
     with pytest.raises(NotFoundError, match="There is no version"):
-        rollback(store, NAME, to=version or "-", reason="", now=NOW, check=accept)
+        registry.rollback(NAME, to=version or "-", reason="", now=NOW, check=accept)
 
 
 @pytest.mark.parametrize("name", ["../../../outside", "..", "a/../../b", "/tmp/outside", ".hidden", "x\n", "x" * 101, ""])
 def test_a_forged_version_whose_name_fits_cannot_lead_out_of_its_folder(name: str, store: LocalStore, tmp_path: Path) -> None:
     """The forger also names the version by the digest of the forged files."""
-    good = read_manifest(store, NAME, list_versions(store, NAME)[0].version)
+    registry = ModelRegistry(store)
+    good = registry.manifest(NAME, registry.versions(NAME)[0].version)
     payload = hashlib.sha256(b"payload").hexdigest()
     files = {name: payload}
     version = f"20260102T000000Z-{content(files)}"
     forged = {**good, "version": version, "files": {**files, DECISION: payload}}
     store.put(f"models/{NAME}/{version}/manifest.json", json.dumps(forged).encode())
     with pytest.raises(VersionCorruptError, match=r"damaged \(files"):
-        promote(store, NAME, version, expected=3, reason="", now=NOW)
+        registry.promote(NAME, version, expected=3, reason="", now=NOW)
     with pytest.raises((ValueError, VersionCorruptError)):
-        fetch_version(store, f"models/{NAME}/{version}", files, tmp_path / "deep" / "copy")
-    assert not (tmp_path / "outside").exists() and len(history(store, NAME)) == 3
+        fetch_files(store, f"models/{NAME}/{version}", files, tmp_path / "deep" / "copy")
+    assert not (tmp_path / "outside").exists() and len(registry.history(NAME)) == 3
 
 
 def test_a_manifest_cannot_be_exchanged_with_that_of_another_version(store: LocalStore) -> None:
-    first, second, _ = list_versions(store, NAME)
+    registry = ModelRegistry(store)
+    first, second, _ = registry.versions(NAME)
     shutil.copy(manifest_of(store, first), manifest_of(store, second))
     with pytest.raises(VersionCorruptError, match=f"belongs to {NAME} {first.version}: it was overwritten"):
-        model_ref(store, NAME, second.version)
+        registry.version(NAME, second.version)
 
 
 def test_links_in_a_local_store_lead_nowhere(store: LocalStore) -> None:
-    first, second, third = list_versions(store, NAME)
+    registry = ModelRegistry(store)
+    first, second, third = registry.versions(NAME)
     weights = store.folder / second.prefix / "model.safetensors"
     weights.unlink()
     weights.symlink_to("/etc/hostname")
     with pytest.raises(VersionCorruptError, match=r"model\.safetensors differs"):
-        verify_files(store, second.prefix, read_manifest(store, NAME, second.version)["files"])
+        registry.verify(second)
     shutil.rmtree(store.folder / first.prefix)
     (store.folder / first.prefix).symlink_to(store.folder / third.prefix)
     with pytest.raises(VersionCorruptError, match="it was overwritten"):
-        rollback(store, NAME, to=first.version, reason="", now=NOW, check=accept)
+        registry.rollback(NAME, to=first.version, reason="", now=NOW, check=accept)
 
 
 def test_an_edited_decision_is_not_shown(store: LocalStore) -> None:
-    ref = list_versions(store, NAME)[1]
+    registry = ModelRegistry(store)
+    ref = registry.versions(NAME)[1]
     edit_json(store.folder / ref.prefix / DECISION, lambda decision: decision.update(outcome="held"))
     with pytest.raises(VersionCorruptError, match=r"decision\.json differs"):
-        read_decision(store, ref)
+        registry.decision(ref)
     store.delete(f"{ref.prefix}/{DECISION}")
     with pytest.raises(VersionCorruptError, match=r"lacks the file decision\.json"):
-        read_decision(store, ref)
+        registry.decision(ref)
 
 
 @pytest.mark.parametrize("change", [lambda m: m.update(outcome="held"), lambda m: m["lineage"].update(seed=1, dataset="x/y")])
 def test_what_the_name_does_not_vouch_for_the_promotion_log_does(change: Change, store: LocalStore) -> None:
-    second, third = list_versions(store, NAME)[1:]
+    registry = ModelRegistry(store)
+    second, third = registry.versions(NAME)[1:]
     edit_json(manifest_of(store, second), change)
     with pytest.raises(VersionCorruptError, match="is not the one recorded by promotion 2"):
-        rollback(store, NAME, to=None, reason="", now=NOW, check=accept)
+        registry.rollback(NAME, to=None, reason="", now=NOW, check=accept)
     edit_json(manifest_of(store, third), change)
     with pytest.raises(VersionCorruptError, match=r"is not the one recorded by promotion 3.*recsys rollback --to"):
-        champion(store, NAME)
-    first = list_versions(store, NAME)[0].version
-    assert rollback(store, NAME, to=first, reason="the others were edited", now=NOW, check=accept).number == 4
+        registry.champion(NAME)
+    first = registry.versions(NAME)[0].version
+    assert registry.rollback(NAME, to=first, reason="the others were edited", now=NOW, check=accept).number == 4
 
 
 @given(data=st.data())
 @hypothesis_settings(max_examples=volume(60, 150), deadline=None)
 def test_no_byte_of_the_champions_manifest_or_of_the_log_before_it_can_change(made: Path, data: st.DataObject) -> None:
     store = LocalStore(made)
-    current = champion(store, NAME)
+    registry = ModelRegistry(store)
+    current = registry.champion(NAME)
     assert current is not None
     key = data.draw(st.sampled_from([f"models/{NAME}/{current.version}/manifest.json", *list(store.list("promotions/"))[:-1]]))
     before = store.get(key)
@@ -217,8 +213,8 @@ def test_no_byte_of_the_champions_manifest_or_of_the_log_before_it_can_change(ma
     path.write_bytes(before[:place] + bytes([byte]) + before[place + 1 :])
     try:
         with pytest.raises(VersionCorruptError):
-            champion(store, NAME)
-            history(store, NAME)
+            registry.champion(NAME)
+            registry.history(NAME)
     finally:
         path.write_bytes(before)
 
@@ -236,35 +232,39 @@ def test_no_byte_of_the_champions_manifest_or_of_the_log_before_it_can_change(ma
     ],
 )  # fmt: skip
 def test_an_edited_promotion_log_is_refused(spoil: Callable[[Path], object], said: str, store: LocalStore) -> None:
+    registry = ModelRegistry(store)
     spoil(store.folder / "promotions" / NAME)
     with pytest.raises(VersionCorruptError, match=said):
-        history(store, NAME)
+        registry.history(NAME)
     with pytest.raises(VersionCorruptError, match=said):
-        rollback(store, NAME, to=None, reason="", now=NOW, check=accept)
+        registry.rollback(NAME, to=None, reason="", now=NOW, check=accept)
 
 
 def test_other_objects_beside_the_log_and_the_versions_are_none(store: LocalStore) -> None:
-    versions, entries = list_versions(store, NAME), history(store, NAME)
+    registry = ModelRegistry(store)
+    versions, entries = registry.versions(NAME), registry.history(NAME)
     for key in ("promotions/ranker/zzz.json", "promotions/ranker/00000004.json~", "promotions/ranker/old/00000009.json"):
         store.put(key, b"{}")
     for key in ("models/ranker/latest/manifest.json", f"{versions[0].prefix}/copy/manifest.json", "models/ranker/manifest.json"):
         store.put(key, b"{}")
-    assert list_versions(store, NAME) == versions and history(store, NAME) == entries
-    assert promote(store, NAME, versions[0].version, expected=3, reason="", now=NOW).number == 4
+    assert registry.versions(NAME) == versions and registry.history(NAME) == entries
+    assert registry.promote(NAME, versions[0].version, expected=3, reason="", now=NOW).number == 4
 
 
 def test_an_entry_is_never_written_past_the_end_of_the_log(store: LocalStore) -> None:
+    registry = ModelRegistry(store)
     with pytest.raises(NotFoundError):
-        promote(store, NAME, list_versions(store, NAME)[0].version, expected=7, reason="", now=NOW)
-    assert len(history(store, NAME)) == 3
+        registry.promote(NAME, registry.versions(NAME)[0].version, expected=7, reason="", now=NOW)
+    assert len(registry.history(NAME)) == 3
 
 
 def test_a_version_that_was_never_champion_cannot_be_rolled_back_to(store: LocalStore, tmp_path: Path) -> None:
     """Else a rollback would be a way round the gate."""
+    registry = ModelRegistry(store)
     held = sealed(store, tmp_path / "m", hour=9, outcome="held")
     with pytest.raises(ChampionMissingError, match=rf"{held.version} was never champion.*recsys promote {held.version}"):
-        rollback(store, NAME, to=held.version, reason="", now=NOW, check=accept)
-    assert len(history(store, NAME)) == 3
+        registry.rollback(NAME, to=held.version, reason="", now=NOW, check=accept)
+    assert len(registry.history(NAME)) == 3
 
 
 @pytest.mark.parametrize(
@@ -281,44 +281,47 @@ def test_a_version_that_was_never_champion_cannot_be_rolled_back_to(store: Local
     ],
 )
 def test_a_damaged_earlier_champion_is_not_returned_to(damage: Callable[[Path], object], said: str, store: LocalStore) -> None:
-    first, second, _ = list_versions(store, NAME)
+    registry = ModelRegistry(store)
+    first, second, _ = registry.versions(NAME)
     damage(store.folder / second.prefix)
     settings = PromotionSettings(max_request_s=60)
     with pytest.raises(RecsysError, match=said):
         roll_back(store, NAME, None, "", settings)
-    assert [entry.number for entry in history(store, NAME)] == [1, 2, 3]
-    back = rollback(store, NAME, to=first.version, reason="", now=NOW, check=accept)
+    assert [entry.number for entry in registry.history(NAME)] == [1, 2, 3]
+    back = registry.rollback(NAME, to=first.version, reason="", now=NOW, check=accept)
     assert back.version == first.version and back.number == 4
 
 
 def test_a_rollback_is_checked_in_a_clean_process_before_it_takes_effect(store: LocalStore, tmp_path: Path) -> None:
+    registry = ModelRegistry(store)
     settings = PromotionSettings(max_request_s=60)
-    first = list_versions(store, NAME)[0]
+    first = registry.versions(NAME)[0]
 
     def check(ref: ModelRef) -> None:
         refuse_broken(store, ref, settings)
-        assert len(history(store, NAME)) == 3
+        assert len(registry.history(NAME)) == 3
 
-    assert rollback(store, NAME, to=first.version, reason="", now=NOW, check=check).version == first.version
+    assert registry.rollback(NAME, to=first.version, reason="", now=NOW, check=check).version == first.version
     # A version that was broken when it was sealed, and forced: every digest fits, and it does not answer.
     folder = tmp_path / "m"
     shutil.copytree(store.folder / first.prefix, folder)
     (folder / DECISION).unlink()
     (folder / "manifest.json").unlink()
     save_file({"counts": load_file(folder / "model.safetensors")["counts"] * float("nan")}, folder / "model.safetensors")
-    staged = stage(store, NAME, folder, NOW, file_digests(folder))
-    lineage = Lineage(**read_manifest(store, NAME, first.version)["lineage"])
-    broken = seal(store, staged, {"outcome": "held", "reasons": []}, replace(lineage, seed=1), NOW)
-    promote(store, NAME, broken.version, expected=4, kind="force", reason="a mistake", now=NOW)
-    rollback(store, NAME, to=None, reason="mended", now=NOW, check=accept)
+    staged = registry.stage(NAME, folder, NOW, file_digests(folder))
+    lineage = Lineage(**registry.manifest(NAME, first.version)["lineage"])
+    broken = registry.seal(staged, {"outcome": "held", "reasons": []}, replace(lineage, seed=1), NOW)
+    registry.promote(NAME, broken.version, expected=4, kind="force", reason="a mistake", now=NOW)
+    registry.rollback(NAME, to=None, reason="mended", now=NOW, check=accept)
     with pytest.raises(
         VersionCorruptError, match=r"cannot be rolled back to: the stored weights are not finite.*champion is unchanged"
     ):
         roll_back(store, NAME, broken.version, "", settings)
-    assert len(history(store, NAME)) == 6
+    assert len(registry.history(NAME)) == 6
 
 
 def test_the_command_rolls_back_without_prefect_and_without_torch_in_its_process(store: LocalStore) -> None:
+    registry = ModelRegistry(store)
     program = (
         "import sys; from flows.cli import main as cli\n"
         "sys.argv = ['recsys', 'rollback', '--set', f'store.url=file:{sys.argv[1]}', '--set', f'model_name={sys.argv[2]}']\n"
@@ -327,9 +330,9 @@ def test_the_command_rolls_back_without_prefect_and_without_torch_in_its_process
     )
     command = [sys.executable, "-c", program, str(store.folder), NAME]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    second = list_versions(store, NAME)[1].version
+    second = registry.versions(NAME)[1].version
     assert done.stdout.splitlines() == [
-        f"{NAME} {second} is champion (promotion 4, rollback); the previous champion was {history(store, NAME)[2].version}",
+        f"{NAME} {second} is champion (promotion 4, rollback); the previous champion was {registry.history(NAME)[2].version}",
         "[]",
     ]
 
@@ -345,11 +348,12 @@ class LostAnswer(LocalStore):
 
 def test_a_rollback_whose_answer_was_lost_is_not_tried_again(store: LocalStore) -> None:
     """Once more, it would return from the champion before to the one just left."""
-    second = list_versions(store, NAME)[1].version
+    registry = ModelRegistry(store)
+    second = registry.versions(NAME)[1].version
     with pytest.raises(StoreError, match=rf"may have taken effect.*recsys rollback --to {second}") as raised:
-        rollback(LostAnswer(store.folder), NAME, to=None, reason="", now=NOW, check=accept)
+        ModelRegistry(LostAnswer(store.folder)).rollback(NAME, to=None, reason="", now=NOW, check=accept)
     assert not isinstance(raised.value, StoreUnavailableError)
-    current = champion(store, NAME)
+    current = registry.champion(NAME)
     assert current is not None and current.version == second
     with pytest.raises(ChampionMissingError, match="is the champion already"):
-        rollback(store, NAME, to=second, reason="", now=NOW, check=accept)
+        registry.rollback(NAME, to=second, reason="", now=NOW, check=accept)

@@ -6,27 +6,28 @@ from pathlib import Path
 import pytest
 
 from configs.errors import AlreadyExistsError, NotFoundError, StoreUnavailableError, VersionCorruptError
-from infra.registry import collect_lineage, fetch_version, list_versions, model_ref, read_decision, read_manifest, seal, stage
-from infra.registry import write as registry
+from infra.registry import ModelRegistry, collect_lineage, lineage
 from infra.storage.local import LocalStore
 from tests.tasks.stored import NAME, NOW, sealed, stage_popularity
 
 
 def test_a_version_exists_once_it_is_sealed(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
+    registry = ModelRegistry(store)
     staged = stage_popularity(store, tmp_path / "staged")
-    assert list_versions(store, NAME) == []
+    assert registry.versions(NAME) == []
     with pytest.raises(NotFoundError, match="recsys models"):
-        model_ref(store, NAME, staged.version)
+        registry.version(NAME, staged.version)
     ref = sealed(store, tmp_path / "model", hour=1)
-    assert list_versions(store, NAME) == [ref] and model_ref(store, NAME, ref.version) == ref
+    assert registry.versions(NAME) == [ref] and registry.version(NAME, ref.version) == ref
     assert ref.version.startswith("20260101T010000Z-") and ref.metrics["hr@10"] == 0.2
-    assert read_decision(store, ref)["outcome"] == "promoted"
+    assert registry.decision(ref)["outcome"] == "promoted"
 
 
 def test_the_manifest_holds_the_lineage_and_each_files_sha256(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
-    manifest = read_manifest(store, NAME, sealed(store, tmp_path / "model").version)
+    registry, ref = ModelRegistry(store), sealed(store, tmp_path / "model")
+    manifest = registry.manifest(NAME, ref.version)
     lineage = manifest["lineage"]
     assert lineage["packages"]["torch"] and lineage["hardware"]["cores"] and lineage["python"].startswith("3.")
     assert lineage["cost"] is None and lineage["dataset"] == "small/abc"
@@ -37,16 +38,17 @@ def test_the_manifest_holds_the_lineage_and_each_files_sha256(tmp_path: Path) ->
         "sample_requests.json",
         "vocabulary.parquet",
     }
-    folder = fetch_version(store, f"models/{NAME}/{manifest['version']}", manifest["files"], tmp_path / "copy")
+    folder = registry.fetch(ref, tmp_path / "copy")
     assert {path.name for path in folder.iterdir()} == set(manifest["files"])
 
 
 def test_versions_are_listed_oldest_first_and_never_overwritten(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
+    registry = ModelRegistry(store)
     refs = [sealed(store, tmp_path / f"m{hour}", hour=hour) for hour in (2, 0, 1)]
-    assert [ref.version for ref in list_versions(store, NAME)] == sorted(ref.version for ref in refs)
+    assert [ref.version for ref in registry.versions(NAME)] == sorted(ref.version for ref in refs)
     with pytest.raises(AlreadyExistsError):
-        stage(store, NAME, tmp_path / "m0", NOW)
+        registry.stage(NAME, tmp_path / "m0", NOW)
 
 
 class Interrupted(LocalStore):
@@ -68,15 +70,16 @@ class Interrupted(LocalStore):
 @pytest.mark.parametrize("after", [False, True])
 def test_sealing_can_be_repeated_after_a_store_that_did_not_answer(after: bool, tmp_path: Path) -> None:
     store = Interrupted(tmp_path / "store", after=after)
+    registry = ModelRegistry(store)
     staged = stage_popularity(store, tmp_path / "m")
     lineage = collect_lineage(kind="x", dataset="a/b", protocol="p", seed=0, settings={}, metrics={}, duration_s=0)
     decision = {"outcome": "held", "reasons": []}
     with pytest.raises(StoreUnavailableError):
-        seal(store, staged, decision, lineage, NOW)
-    ref = seal(store, staged, decision, lineage, NOW + timedelta(seconds=9))
-    assert list_versions(store, NAME) == [ref] and ref.outcome == "held"
+        registry.seal(staged, decision, lineage, NOW)
+    ref = registry.seal(staged, decision, lineage, NOW + timedelta(seconds=9))
+    assert registry.versions(NAME) == [ref] and ref.outcome == "held"
     with pytest.raises(AlreadyExistsError):
-        seal(store, staged, {"outcome": "promoted", "reasons": []}, lineage, NOW)
+        registry.seal(staged, {"outcome": "promoted", "reasons": []}, lineage, NOW)
 
 
 @pytest.mark.parametrize("fault", ["changed", "missing"])
@@ -88,7 +91,7 @@ def test_a_file_that_is_not_the_sealed_one_is_named(fault: str, tmp_path: Path) 
     if fault == "changed":
         store.put(key, b"other weights")
     with pytest.raises(VersionCorruptError, match=r"model\.safetensors"):
-        fetch_version(store, ref.prefix, read_manifest(store, NAME, ref.version)["files"], tmp_path / "copy")
+        ModelRegistry(store).fetch(ref, tmp_path / "copy")
 
 
 def test_a_damaged_manifest_is_said_to_be(tmp_path: Path) -> None:
@@ -96,13 +99,13 @@ def test_a_damaged_manifest_is_said_to_be(tmp_path: Path) -> None:
     ref = sealed(store, tmp_path / "model")
     store.put(f"{ref.prefix}/manifest.json", b"{")
     with pytest.raises(VersionCorruptError, match="damaged"):
-        model_ref(store, NAME, ref.version)
+        ModelRegistry(store).version(NAME, ref.version)
 
 
 def test_lineage_without_a_repository_or_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "__file__", str(tmp_path / "tasks" / "registry.py"))
-    (tmp_path / "tasks").mkdir()
-    monkeypatch.setattr(registry, "PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setattr(lineage, "__file__", str(tmp_path / "registry" / "lineage.py"))
+    (tmp_path / "registry").mkdir()
+    monkeypatch.setattr(lineage, "PACKAGES", ("torch", "no-such-package"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    found = registry.collect_lineage(kind="x", dataset="a/b", protocol="p", seed=0, settings={}, metrics={}, duration_s=0)
+    found = lineage.collect_lineage(kind="x", dataset="a/b", protocol="p", seed=0, settings={}, metrics={}, duration_s=0)
     assert found.git_commit is None and list(found.packages) == ["torch"]

@@ -1,0 +1,89 @@
+"""The lineage of a version that was trained here: the code, the packages and the hardware."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from infra.registry.versions import Lineage
+
+__all__ = ["collect_lineage", "git_commit"]
+
+PACKAGES = ("torch", "numpy", "pandas", "prefect", "recbole", "s5-pytorch", "pandera", "evidently")
+
+
+def collect_lineage(
+    *,
+    kind: str,
+    dataset: str,
+    protocol: str,
+    seed: int,
+    settings: dict[str, Any],
+    metrics: dict[str, float],
+    duration_s: float,
+    replicas: int = 1,
+) -> Lineage:
+    """Collect the lineage of a version that `replicas` processes trained together on this machine."""
+    return Lineage(
+        kind=kind,
+        dataset=dataset,
+        protocol=protocol,
+        seed=seed,
+        settings=settings,
+        metrics=metrics,
+        duration_s=duration_s,
+        cost=None,
+        git_commit=git_commit(),
+        python=sys.version.split()[0],
+        packages={name: version for name in PACKAGES if (version := _package_version(name))},
+        hardware={**_hardware(), "replicas": replicas},
+    )
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout that this code runs from, with a trailing `+` if files were modified.
+
+    Outside a repository, return RECSYS_COMMIT, which the image build sets, or None.
+    """
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return os.environ.get("RECSYS_COMMIT") or None
+    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def _package_version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _hardware() -> dict[str, Any]:
+    import torch
+
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
+        platform.processor(),
+    )
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return {"cpu": cpu, "cores": os.cpu_count(), "ram_gib": round(pages / 2**30, 1), "gpus": gpus}
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
