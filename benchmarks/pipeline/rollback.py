@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks.data import load_split
 from benchmarks.report import hardware, write_json
 from configs.settings import PromotionSettings, RetrainSettings
-from infra.registry import ModelRegistry, collect_lineage
+from infra.registry import Lineage, ModelRegistry, machine_facts
 from infra.storage.local import LocalStore
 from models.ss4rec import SS4Rec
 from tasks.evaluation.load_check import SAMPLE_FILE, sample_requests
@@ -75,8 +75,16 @@ def _fill(store: LocalStore, folder: Path, versions: int) -> float:
     model.save(folder)
     samples = sample_requests(model, parts.test, count=settings.promotion.sample_requests, seed=settings.seed)
     write_json(folder / SAMPLE_FILE, samples)
-    lineage = collect_lineage(
-        kind="ss4rec", dataset="ml-100k/none", protocol=parts.id, seed=settings.seed, settings={}, metrics={}, duration_s=0
+    lineage = Lineage(
+        kind="ss4rec",
+        dataset="ml-100k/none",
+        protocol=parts.id,
+        seed=settings.seed,
+        settings={},
+        metrics={},
+        duration_s=0,
+        cost=None,
+        **machine_facts(),
     )
     now = datetime(2026, 1, 1, tzinfo=UTC)
     for number in range(versions):

@@ -32,7 +32,7 @@ from safetensors.numpy import load_file, save_file
 from benchmarks.report import hardware, write_json
 from benchmarks.serving.world import NAME, free_port, histories, publish_drawn, redis_server, running
 from configs.serving import ServingSettings, StateSettings
-from infra.registry import ModelRegistry, collect_lineage
+from infra.registry import Lineage, ModelRegistry, machine_facts
 from infra.storage.local import LocalStore
 from serving.engine import Answer, Engine, HistoryEvent, Models, RecommendJob, ServedModel
 from serving.experiments import Assignment
@@ -99,8 +99,16 @@ class _World:
         else:
             weights = load_file(folder / "model.safetensors")
             save_file({name: np.full_like(weight, np.nan) for name, weight in weights.items()}, folder / "model.safetensors")
-        lineage = collect_lineage(
-            kind="ss4rec", dataset="drawn/none", protocol="none", seed=0, settings={}, metrics={}, duration_s=0
+        lineage = Lineage(
+            kind="ss4rec",
+            dataset="drawn/none",
+            protocol="none",
+            seed=0,
+            settings={},
+            metrics={},
+            duration_s=0,
+            cost=None,
+            **machine_facts(),
         )
         now = datetime.now(UTC)
         return (

@@ -26,7 +26,7 @@ import torch
 
 from configs.serving import RedisSettings, ServingSettings, StateSettings
 from configs.settings import SS4RecSettings
-from infra.registry import ModelRegistry, collect_lineage
+from infra.registry import Lineage, ModelRegistry, machine_facts
 from infra.storage.local import LocalStore
 from models.recommender import IntArray, Requests, Sequences
 from models.ss4rec import SS4Rec
@@ -96,8 +96,16 @@ def publish_drawn(store: LocalStore, folder: Path, n_items: int, seed: int, sett
         }
     )
     write_catalogue(folder, catalogue, items, train)
-    lineage = collect_lineage(
-        kind="ss4rec", dataset="drawn/none", protocol="none", seed=seed, settings={}, metrics={}, duration_s=0
+    lineage = Lineage(
+        kind="ss4rec",
+        dataset="drawn/none",
+        protocol="none",
+        seed=seed,
+        settings={},
+        metrics={},
+        duration_s=0,
+        cost=None,
+        **machine_facts(),
     )
     now = datetime.now(UTC)
     ref = registry.seal(registry.stage(NAME, folder, now), {"outcome": "promoted", "reasons": []}, lineage, now)

@@ -1,5 +1,5 @@
 from .files import fetch_files, file_digests, refuse_changed
-from .lineage import collect_lineage, git_commit
+from .lineage import git_commit, machine_facts
 from .promotion_log import Promotion
 from .registry import ModelRegistry
 from .versions import MOST_JSON, PAGE, Digest, FileName, Lineage, ModelRef, StagedVersion, read_json
@@ -14,10 +14,10 @@ __all__ = [
     "ModelRegistry",
     "Promotion",
     "StagedVersion",
-    "collect_lineage",
     "fetch_files",
     "file_digests",
     "git_commit",
+    "machine_facts",
     "read_json",
     "refuse_changed",
 ]

@@ -1,4 +1,4 @@
-"""The lineage of a version that was trained here: the code, the packages and the hardware."""
+"""What a version's lineage says about the machine that trained it: the code, the packages and the hardware."""
 
 from __future__ import annotations
 
@@ -10,39 +10,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from infra.registry.versions import Lineage
-
-__all__ = ["collect_lineage", "git_commit"]
+__all__ = ["git_commit", "machine_facts"]
 
 PACKAGES = ("torch", "numpy", "pandas", "prefect", "recbole", "s5-pytorch", "pandera", "evidently")
 
 
-def collect_lineage(
-    *,
-    kind: str,
-    dataset: str,
-    protocol: str,
-    seed: int,
-    settings: dict[str, Any],
-    metrics: dict[str, float],
-    duration_s: float,
-    replicas: int = 1,
-) -> Lineage:
-    """Collect the lineage of a version that `replicas` processes trained together on this machine."""
-    return Lineage(
-        kind=kind,
-        dataset=dataset,
-        protocol=protocol,
-        seed=seed,
-        settings=settings,
-        metrics=metrics,
-        duration_s=duration_s,
-        cost=None,
-        git_commit=git_commit(),
-        python=sys.version.split()[0],
-        packages={name: version for name in PACKAGES if (version := _package_version(name))},
-        hardware={**_hardware(), "replicas": replicas},
-    )
+def machine_facts(replicas: int = 1) -> dict[str, Any]:
+    """Return the fields of a `Lineage` that describe this machine.
+
+    Args:
+        replicas: Number of processes that train together.
+
+    Returns:
+        `git_commit`, `python`, `packages` and `hardware`.
+    """
+    return {
+        "git_commit": git_commit(),
+        "python": sys.version.split()[0],
+        "packages": {name: version for name in PACKAGES if (version := _package_version(name))},
+        "hardware": {**_hardware(), "replicas": replicas},
+    }
 
 
 def git_commit() -> str | None:

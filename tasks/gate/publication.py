@@ -12,7 +12,7 @@ from configs.errors import AlreadyExistsError, GateError, TrainingError, Version
 from configs.loading import merged
 from configs.redaction import safe_settings
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
-from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion, collect_lineage, refuse_changed
+from infra.registry import Lineage, ModelRef, ModelRegistry, Promotion, StagedVersion, machine_facts, refuse_changed
 from infra.storage import Store
 from models.evaluation import Split, list_metrics, slices
 from models.loading import load_recommender
@@ -73,7 +73,7 @@ def publish(
     origin: Origin = Origin(),  # noqa: B008
 ) -> ModelRef:
     """Seal the version with its decision and lineage."""
-    here = collect_lineage(
+    lineage = Lineage(
         kind=challenger.kind,
         dataset=evaluation.dataset,
         protocol=evaluation.protocol,
@@ -81,9 +81,9 @@ def publish(
         settings=safe_settings(settings),
         metrics=evaluation.metrics[challenger.kind]["all"],
         duration_s=round(challenger.seconds, 1),
-        replicas=challenger.replicas,
+        cost=origin.cost,
+        **(origin.machine or machine_facts(challenger.replicas)),
     )
-    lineage = replace(here, cost=origin.cost, **origin.machine)
     page = drawn("The decision's page", render_html, LOG, decision) if decision else None
     return ModelRegistry(store).seal(staged, decision.to_dict() if decision else UNJUDGED, lineage, datetime.now(UTC), page)
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from configs.errors import NotFoundError, TrainingError, VersionCorruptError
-from infra.registry import MOST_JSON, Digest, FileName, collect_lineage, fetch_files, read_json
+from infra.registry import MOST_JSON, Digest, FileName, fetch_files, machine_facts, read_json
 from infra.storage import Store
 from tasks.training.candidates import Candidate, CandidateKind
 
@@ -64,18 +64,11 @@ def hand_over(store: Store, run: str, candidates: list[Candidate]) -> str:
     for candidate in candidates:
         for name in candidate.files:
             store.put(f"{prefix}/{candidate.kind}/{name}", Path(candidate.folder) / name)
-    here = collect_lineage(
-        kind="",
-        dataset="",
-        protocol="",
-        seed=0,
-        settings={},
-        metrics={},
-        duration_s=0.0,
-        replicas=candidates[-1].replicas,
-    )
-    machine = {name: getattr(here, name) for name in _Machine.model_fields}
-    record = {"format": 1, "machine": machine, "candidates": [candidate.to_dict() for candidate in candidates]}
+    record = {
+        "format": 1,
+        "machine": machine_facts(candidates[-1].replicas),
+        "candidates": [candidate.to_dict() for candidate in candidates],
+    }
     store.put(f"{prefix}/{RECORD}", json.dumps(record, indent=2).encode())
     return f"{prefix}/{RECORD}"
 

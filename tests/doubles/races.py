@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.settings import StoreSettings
-from infra.registry import ModelRegistry, collect_lineage
+from infra.registry import Lineage, ModelRegistry, machine_facts
 from infra.storage import Store, open_store
 from infra.storage.local import LocalStore
 from tests.doubles.forks import forks
@@ -18,8 +18,16 @@ from tests.tasks.stored import NAME, NOW, sealed
 
 __all__ = ["copy_store", "race_to_promote", "race_to_publish", "three_versions"]
 
-LINEAGE = collect_lineage(
-    kind="popularity", dataset="small/abc", protocol="loo-exact", seed=0, settings={}, metrics={}, duration_s=1.0
+LINEAGE = Lineage(
+    kind="popularity",
+    dataset="small/abc",
+    protocol="loo-exact",
+    seed=0,
+    settings={},
+    metrics={},
+    duration_s=1.0,
+    cost=None,
+    **machine_facts(),
 )
 
 

@@ -14,7 +14,7 @@ import torch
 
 from configs.serving import ServingSettings
 from configs.settings import SS4RecSettings
-from infra.registry import ModelRef, ModelRegistry, collect_lineage
+from infra.registry import Lineage, ModelRef, ModelRegistry, machine_facts
 from infra.storage.local import LocalStore
 from models.evaluation import Split
 from models.recommender import Requests
@@ -68,7 +68,7 @@ def served(folder: Path, seed: int = 0, most_events: int = 1000, **options: Any)
 def publish(store: LocalStore, folder: Path) -> ModelRef:
     """Register the files of `folder`."""
     registry = ModelRegistry(store)
-    lineage = collect_lineage(
+    lineage = Lineage(
         kind="ss4rec",
         dataset="small/abc",
         protocol="loo-exact",
@@ -76,6 +76,8 @@ def publish(store: LocalStore, folder: Path) -> ModelRef:
         settings={},
         metrics={"hr@10": 0.2, "ndcg@10": 0.1},
         duration_s=1.0,
+        cost=None,
+        **machine_facts(),
     )
     now = datetime.now(UTC)
     return registry.seal(registry.stage(NAME, folder, now), {"outcome": "promoted", "reasons": []}, lineage, now)

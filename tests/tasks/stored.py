@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.settings import EvaluationSettings, PopularitySettings
-from infra.registry import Lineage, ModelRef, ModelRegistry, StagedVersion, collect_lineage
+from infra.registry import Lineage, ModelRef, ModelRegistry, StagedVersion, machine_facts
 from infra.storage import Store
 from infra.storage.local import LocalStore
 from models.evaluation import Split, split
@@ -41,7 +41,7 @@ def stage_popularity(store: Store, folder: Path, parts: Split | None = None, hou
 def sealed(store: Store, folder: Path, hour: int = 0, outcome: str = "promoted") -> ModelRef:
     """A sealed popularity version."""
     staged = stage_popularity(store, folder, hour=hour)
-    lineage = collect_lineage(
+    lineage = Lineage(
         kind="popularity",
         dataset="small/abc",
         protocol="loo-exact",
@@ -49,6 +49,8 @@ def sealed(store: Store, folder: Path, hour: int = 0, outcome: str = "promoted")
         settings={},
         metrics={"hr@10": 0.2, "ndcg@10": 0.1},
         duration_s=1.0,
+        cost=None,
+        **machine_facts(),
     )
     return ModelRegistry(store).seal(staged, {"outcome": outcome, "reasons": []}, lineage, NOW + timedelta(hours=hour))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import AlreadyExistsError, NotFoundError, StoreUnavailableError, VersionCorruptError
-from infra.registry import ModelRegistry, collect_lineage, lineage
+from infra.registry import Lineage, ModelRegistry, lineage, machine_facts
 from infra.storage.local import LocalStore
 from tests.tasks.stored import NAME, NOW, sealed, stage_popularity
 
@@ -72,7 +72,9 @@ def test_sealing_can_be_repeated_after_a_store_that_did_not_answer(after: bool, 
     store = Interrupted(tmp_path / "store", after=after)
     registry = ModelRegistry(store)
     staged = stage_popularity(store, tmp_path / "m")
-    lineage = collect_lineage(kind="x", dataset="a/b", protocol="p", seed=0, settings={}, metrics={}, duration_s=0)
+    lineage = Lineage(
+        kind="x", dataset="a/b", protocol="p", seed=0, settings={}, metrics={}, duration_s=0, cost=None, **machine_facts()
+    )
     decision = {"outcome": "held", "reasons": []}
     with pytest.raises(StoreUnavailableError):
         registry.seal(staged, decision, lineage, NOW)
@@ -107,5 +109,5 @@ def test_lineage_without_a_repository_or_a_package(tmp_path: Path, monkeypatch: 
     (tmp_path / "registry").mkdir()
     monkeypatch.setattr(lineage, "PACKAGES", ("torch", "no-such-package"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    found = lineage.collect_lineage(kind="x", dataset="a/b", protocol="p", seed=0, settings={}, metrics={}, duration_s=0)
-    assert found.git_commit is None and list(found.packages) == ["torch"]
+    found = lineage.machine_facts()
+    assert found["git_commit"] is None and list(found["packages"]) == ["torch"]
