@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from configs.errors import SourceError
 from configs.redaction import shown_address
@@ -48,25 +48,26 @@ def download(
     if checksum is not None:
         _split(checksum)  # refuse a malformed checksum before the download, not after it
     part = path.with_name(path.name + ".part")
-    failures = 0
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _receive(url, part, timeout_s, on_bytes)
-            break
-        except OSError as error:
-            raise SourceError(
-                f"{shown_address(url)} cannot be written to {part}: {error.strerror or error}. Free space there, or choose another data.cache_dir."
-            ) from error
-        except (httpx.HTTPError, httpx.InvalidURL, _BrokenOffError) as error:
-            failures += 1
-            if failures > retries:
-                raise SourceError(
-                    f"{shown_address(url)} could not be downloaded ({type(error).__name__}: {error}; {failures} attempts). Without a network, "
-                    "give a local zip, folder or ratings file (data.local_path), or a mirror (data.mirror_url). The bytes "
-                    f"received so far are kept in {part}, and a later run resumes from there."
-                ) from error
-            time.sleep(pause_s * 2 ** (failures - 1))
+    attempts = Retrying(
+        stop=stop_after_attempt(retries + 1),
+        wait=wait_exponential(pause_s),
+        retry=retry_if_exception_type((httpx.HTTPError, httpx.InvalidURL, _BrokenOffError)),
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        attempts(_receive, url, part, timeout_s, on_bytes)
+    except OSError as error:
+        raise SourceError(
+            f"{shown_address(url)} cannot be written to {part}: {error.strerror or error}. Free space there, or choose another data.cache_dir."
+        ) from error
+    except RetryError as given_up:
+        last = given_up.last_attempt
+        cause = last.exception()
+        raise SourceError(
+            f"{shown_address(url)} could not be downloaded ({type(cause).__name__}: {cause}; {last.attempt_number} attempts). Without a network, "
+            "give a local zip, folder or ratings file (data.local_path), or a mirror (data.mirror_url). The bytes "
+            f"received so far are kept in {part}, and a later run resumes from there."
+        ) from cause
     if checksum is not None:
         check_digest(part, checksum, f"downloaded from {shown_address(url)}", discard=True)
     part.replace(path)

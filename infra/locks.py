@@ -1,26 +1,29 @@
-"""Locks: one run of a model at a time on a machine, and one process at a time for a shared file."""
+"""Locks: one run of a model at a time on a machine, and one process at a time for a shared file.
+
+A lock is an flock on a file. The operating system releases it when its process ends, even if the process is killed. A lock
+covers the processes of one machine.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from configs.errors import RunInProgressError
+from filelock import FileLock, Timeout
+
+from configs.errors import RunInProgressError, SettingsError
 
 __all__ = ["run_lock", "turn"]
 
-POLL_S = 0.5
+FOREVER_S = -1.0
+POLL_S = 0.01
 
 
 @contextmanager
 def run_lock(work_dir: Path, model_name: str, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold the model's lock. The operating system releases it when the process ends, even if the process is killed.
-
-    The lock covers one machine. The promotion log keeps runs on different machines apart.
+    """Hold the model's lock. The promotion log keeps runs on different machines apart.
 
     Args:
         work_dir: Folder of the lock file.
@@ -29,43 +32,47 @@ def run_lock(work_dir: Path, model_name: str, wait_s: float = 0.0) -> Iterator[N
 
     Raises:
         RunInProgressError: Another process still holds the lock after `wait_s` seconds.
+        SettingsError: The lock file cannot be written.
     """
-    work_dir.mkdir(parents=True, exist_ok=True)
     path = work_dir / f"{model_name}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        end = time.monotonic() + wait_s
-        while not _taken(descriptor):
-            if time.monotonic() < end:
-                time.sleep(POLL_S)
-                continue
-            holder = os.read(descriptor, 64).decode(errors="replace").strip() or "unknown"
-            raise RunInProgressError(
-                f"Another run of {model_name} is under way (process {holder}, lock {path}). Wait for it to end, or give this one another "
-                "model_name or work_dir."
-            )
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        lock = _taken(path, wait_s)
+    except Timeout:
+        holder = path.read_text(encoding="utf-8", errors="replace").strip() or "unknown"
+        raise RunInProgressError(
+            f"Another run of {model_name} is under way (process {holder}, lock {path}). Wait for it to end, or give this one another "
+            "model_name or work_dir."
+        ) from None
+    try:
+        path.write_text(f"{os.getpid()}\n", encoding="utf-8")
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
 @contextmanager
 def turn(path: Path) -> Iterator[None]:
-    """Wait until no other process holds the lock of a file, then hold it for the duration of the block."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    """Wait until no other process holds the lock of a file, then hold it for the duration of the block.
+
+    Raises SettingsError if the lock file cannot be written.
+    """
+    lock = _taken(path, FOREVER_S)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
-def _taken(descriptor: int) -> bool:
+def _taken(path: Path, wait_s: float) -> FileLock:
+    # Without flock, filelock would fall back to a lock that outlives a killed holder. A block may end in another thread.
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        lock.acquire(timeout=wait_s, poll_interval=POLL_S)
+    except Timeout:
+        raise
+    except OSError as error:
+        raise SettingsError(
+            f"The lock file {path} cannot be used ({error.strerror or error}). Give this user the right to write to its folder, or "
+            "point work_dir at another one."
+        ) from error
+    return lock

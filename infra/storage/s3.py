@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -20,43 +20,19 @@ from typing import Any, BinaryIO, NamedTuple
 import boto3
 import botocore.config
 import botocore.exceptions
+from boto3.s3.transfer import TransferConfig
 
-from configs.errors import (
-    AlreadyExistsError,
-    NotFoundError,
-    SettingsError,
-    StoreDeniedError,
-    StoreError,
-    StoreFullError,
-    StoreUnavailableError,
-)
-from configs.redaction import masked, secrets_of, shown_address
+from configs.errors import AlreadyExistsError, NotFoundError, SettingsError, StoreError, StoreUnavailableError
 from configs.settings import StoreSettings
 from infra.storage.base import TEMPORARY, Store, arriving, check_key, source_of, too_large
-from infra.storage.s3_multipart import Upload
+from infra.storage.s3_errors import BROKEN_OFF, CONFLICT, GONE, MISSING, TAKEN, UNREACHABLE, S3Errors, code_of, without_password
+from infra.storage.s3_multipart import MultipartCreate
 
 __all__ = ["S3Store"]
 
-DENIED = {
-    "403",
-    "AccessDenied",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "UserSuspended",
-    "AllAccessDisabled",
-    "NoSuchBucket",
-}
-EXPIRED = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
-ELSEWHERE = {"301", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
-FULL = {"507", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
-CONFLICT = {"409", "ConditionalRequestConflict", "OperationAborted"}
-TAKEN = {"412", "PreconditionFailed"}
-MISSING = {"404", "NoSuchKey", "NotFound"}
-GONE = {"NoSuchUpload"}  # the upload was completed or aborted
-BROKEN_OFF = (botocore.exceptions.HTTPClientError, botocore.exceptions.IncompleteReadError)
-UNREACHABLE = (botocore.exceptions.ConnectionError, *BROKEN_OFF)
 WRITER = "writer"  # metadata key; its random value identifies our own object, even among objects with the same content
 MAX_OBJECT = 5 * 2**30  # maximum bytes of a single write
+PARTS_AT_ONCE = 4  # each is held in memory while it is sent
 
 
 class ObjectEntry(NamedTuple):
@@ -78,14 +54,14 @@ class S3Store(Store):
             self._client = _connect(settings)
         except (ValueError, botocore.exceptions.BotoCoreError) as error:
             raise SettingsError(
-                f"The store {settings.url} cannot be opened: {self._shown(error)}. Check store.endpoint_url "
+                f"The store {settings.url} cannot be opened: {without_password(error, settings)}. Check store.endpoint_url "
                 "(http://host:port), store.region, store.access_key_id with store.secret_access_key (both or neither), and AWS_PROFILE."
             ) from error
+        self._errors = S3Errors(self._client, bucket, settings)
         self.part_bytes = settings.part_mb << 20
         self._probe_lock = threading.Lock()
         self._conditional = False
         self._conditional_parts: bool | None = None
-        self._bucket_seen = False
 
     def put_new(self, key: str, data: bytes | Path) -> None:
         check_key(key)
@@ -101,7 +77,7 @@ class S3Store(Store):
         check_key(key)
         with source_of(data) as body, self._failing(key):
             if _size(data) > self.part_bytes:
-                Upload(self._client, self.bucket, self._name(key), self.part_bytes).send(body)
+                self._client.upload_fileobj(body, self.bucket, self._name(key), Config=_in_parts_of(self.part_bytes))
             else:
                 self._client.put_object(Bucket=self.bucket, Key=self._name(key), Body=body)
 
@@ -205,14 +181,14 @@ class S3Store(Store):
             with self._failing(key):
                 try:
                     if parts:
-                        Upload(self._client, self.bucket, self._name(key), self.part_bytes).send(body, {WRITER: writer}, new=True)
+                        MultipartCreate(self._client, self.bucket, self._name(key), self.part_bytes).send(body, {WRITER: writer})
                     else:
                         self._client.put_object(
                             Bucket=self.bucket, Key=self._name(key), Body=body, IfNoneMatch="*", Metadata={WRITER: writer}
                         )
                     return
                 except botocore.exceptions.ClientError as error:
-                    code, answer = _code(error), error.response.get("ResponseMetadata", {})
+                    code, answer = code_of(error), error.response.get("ResponseMetadata", {})
                     retried = answer.get("RetryAttempts", 0) or attempt
                     # The answer to an earlier attempt may have been lost, or a failure may have been reported after the write.
                     unsure = (code in TAKEN | GONE and retried) or answer.get("HTTPStatusCode", 0) >= 500
@@ -237,7 +213,7 @@ class S3Store(Store):
         try:
             head = self._client.head_object(Bucket=self.bucket, Key=self._name(key))
         except botocore.exceptions.ClientError as error:
-            if _code(error) in MISSING:
+            if code_of(error) in MISSING:
                 return None
             raise
         writer: str | None = head["Metadata"].get(WRITER)
@@ -247,7 +223,7 @@ class S3Store(Store):
         with self._probe_lock:
             if not self._conditional and not self._heeds_condition():
                 raise StoreError(
-                    f"The S3 server at {self._where()} accepted a second create of one key: it ignores If-None-Match, so two "
+                    f"The S3 server at {self._errors.server} accepted a second create of one key: it ignores If-None-Match, so two "
                     "runs could overwrite each other's versions and promotions. Use a server that supports conditional writes."
                 )
             self._conditional = True
@@ -265,89 +241,8 @@ class S3Store(Store):
                 self._client.delete_object(Bucket=self.bucket, Key=self._name(key))
         return False
 
-    def _bucket_is_missing(self) -> bool:
-        """Return whether a 404 was about the bucket, not the object. The answer to a HEAD has no body that would show it."""
-        if self._bucket_seen:
-            return False
-        try:
-            self._client.head_bucket(Bucket=self.bucket)
-        except botocore.exceptions.ClientError as error:
-            return _code(error) in MISSING
-        self._bucket_seen = True
-        return False
-
-    def _where(self) -> str:
-        return shown_address(self._settings.endpoint_url) if self._settings.endpoint_url else "AWS"
-
-    def _shown(self, error: Exception) -> str:
-        """Return the error text without the password that the server's address may contain."""
-        return masked(str(error), secrets_of({"url": self._settings.endpoint_url or ""}))
-
-    def _credentials(self) -> str:
-        if self._settings.access_key_id:
-            return "store.access_key_id and store.secret_access_key"
-        return "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the profile or role in use)"
-
-    @contextmanager
-    def _failing(self, key: str) -> Iterator[None]:
-        try:
-            yield
-        except botocore.exceptions.ClientError as error:
-            with self._failing(key):  # a request may be needed to find out whether the bucket or the object is missing
-                raise self._store_error(error, key) from error
-        except botocore.exceptions.ParamValidationError as error:
-            raise SettingsError(f"The store {self._settings.url} is not an S3 address: {error} Correct store.url.") from error
-        except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as error:
-            raise StoreDeniedError(
-                f"No S3 credentials were found for the bucket {self.bucket}. Set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or an AWS profile or role."
-            ) from error
-        except (*UNREACHABLE, botocore.exceptions.NoRegionError) as error:
-            raise StoreUnavailableError(
-                f"The S3 server at {self._where()} does not answer (bucket {self.bucket}): {self._shown(error)}. Check "
-                "store.endpoint_url, store.region and the network, and run again."
-            ) from error
-
-    def _store_error(self, error: botocore.exceptions.ClientError, key: str) -> StoreError:
-        code = _code(error)
-        message = error.response.get("Error", {}).get("Message", "")
-        if code == "NoSuchBucket" or (code == "404" and self._bucket_is_missing()):
-            return StoreDeniedError(
-                f"The bucket {self.bucket} does not exist at {self._where()}. Create it, or correct store.url."
-            )
-        if code in MISSING:
-            return NotFoundError(f"{self.uri(key)} is not in the store.")
-        if code in TAKEN:
-            return AlreadyExistsError(f"{self.uri(key)} was replaced while it was being read.")
-        if code in EXPIRED:
-            return StoreDeniedError(
-                f"The credentials for {self.uri(key)} have expired ({code} {message}). Renew {self._credentials()}, with AWS_SESSION_TOKEN "
-                "if they are temporary. A role renews them automatically."
-            )
-        if code in ELSEWHERE:
-            return StoreDeniedError(
-                f"The bucket {self.bucket} is not in the region {self._client.meta.region_name} ({code} {message}). Set store.region to the "
-                "bucket's region."
-            )
-        if code == "RequestTimeTooSkewed":
-            return StoreDeniedError(
-                f"The S3 server at {self._where()} refuses the time of this machine ({message}). Set the clock, and run again."
-            )
-        if code in DENIED:
-            return StoreDeniedError(
-                f"The S3 server at {self._where()} refuses these credentials for {self.uri(key)} ({code} {message}). Check "
-                f"{self._credentials()} and the bucket's policy."
-            )
-        if code in FULL:
-            return StoreFullError(
-                f"The S3 server at {self._where()} is full or its quota is used up ({code}); free space and run again."
-            )
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if status >= 500 or code in ("SlowDown", "RequestTimeout", "503", "500"):
-            return StoreUnavailableError(
-                f"The S3 server at {self._where()} failed on {self.uri(key)} ({code} {message}); run again later."
-            )
-        return StoreError(f"S3 refused {self.uri(key)}: {code} {message}.")
+    def _failing(self, key: str) -> AbstractContextManager[None]:
+        return self._errors.translated(self.uri(key))
 
 
 def _connect(settings: StoreSettings) -> Any:
@@ -372,8 +267,16 @@ def _connect(settings: StoreSettings) -> Any:
     )
 
 
-def _code(error: botocore.exceptions.ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+def _in_parts_of(part_bytes: int) -> TransferConfig:
+    """Return how boto3 uploads a large object: several parts at once, and larger parts if S3 would not allow so many."""
+    config = TransferConfig(
+        multipart_threshold=part_bytes,
+        multipart_chunksize=part_bytes,
+        max_concurrency=PARTS_AT_ONCE,
+        preferred_transfer_client="classic",  # the other one has retries and errors of its own
+    )
+    config.max_in_memory_upload_chunks = PARTS_AT_ONCE
+    return config
 
 
 def _size(data: bytes | Path) -> int:

@@ -1,4 +1,4 @@
-"""Multipart uploads to S3. Each part is retried on its own. The object appears once all parts are assembled, or not at all."""
+"""Multipart uploads to S3 that create an object. boto3's own uploads cannot: they do not pass on If-None-Match."""
 
 from __future__ import annotations
 
@@ -7,47 +7,38 @@ from typing import Any, BinaryIO
 
 import botocore.exceptions
 
-__all__ = ["Upload"]
+__all__ = ["MultipartCreate"]
 
 MOST_PARTS = 10_000
 
 
-class Upload:
-    """A multipart upload of one object. Raises boto3's errors. A failed upload is also aborted on the server.
+class MultipartCreate:
+    """A multipart upload that fails if an object of that name exists when the parts are assembled.
 
-    A killed process leaves its parts behind, where no reader sees them. The lifecycle rule of infra/iam/lifecycle.json makes
-    the server remove them.
+    Each part is retried on its own. The object appears once all parts are assembled, or not at all. Raises boto3's errors. A
+    failed upload is also aborted on the server. A killed process leaves its parts behind, where no reader sees them. The
+    lifecycle rule of infra/iam/lifecycle.json makes the server remove them.
     """
 
     def __init__(self, client: Any, bucket: str, name: str, part_bytes: int) -> None:
         self._client, self._place, self._part_bytes = client, {"Bucket": bucket, "Key": name}, part_bytes
 
-    def send(self, body: BinaryIO, metadata: dict[str, str] | None = None, *, new: bool = False) -> None:
-        """Upload `body` from its current position.
-
-        Args:
-            body: The file to upload.
-            metadata: Metadata of the object.
-            new: Fail if an object of that name exists when the parts are assembled.
-        """
+    def send(self, body: BinaryIO, metadata: dict[str, str]) -> None:
+        """Upload `body` from its current position, as an object with this metadata."""
         size = self._part_bytes_of(body)
-        upload = {**self._place, "UploadId": self._begin(metadata or {})}
+        begun = self._client.create_multipart_upload(**self._place, Metadata=metadata)
+        upload = {**self._place, "UploadId": begun["UploadId"]}
         try:
             parts: list[dict[str, Any]] = []
             while (part := body.read(size)) or not parts:
                 number = len(parts) + 1
                 sent = self._client.upload_part(**upload, PartNumber=number, Body=part)
                 parts.append({"PartNumber": number, "ETag": sent["ETag"]})
-            condition = {"IfNoneMatch": "*"} if new else {}
-            self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
+            self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*")
         except BaseException:
             with suppress(botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
                 self._client.abort_multipart_upload(**upload)  # fails if the upload completed and only its answer was lost
             raise
-
-    def _begin(self, metadata: dict[str, str]) -> str:
-        found: str = self._client.create_multipart_upload(**self._place, Metadata=metadata)["UploadId"]
-        return found
 
     def _part_bytes_of(self, body: BinaryIO) -> int:
         """Return the size of a part. It is larger than configured if the upload would need more parts than S3 allows."""

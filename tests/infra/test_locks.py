@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -7,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import RunInProgressError
+from configs.errors import RunInProgressError, SettingsError
 from infra.locks import run_lock, turn
 
 HOLD = "import sys; from pathlib import Path; from infra.locks import run_lock\nwith run_lock(Path(sys.argv[1]), 'm'): print('held', flush=True); sys.stdin.read()"
@@ -46,3 +49,30 @@ def test_one_turn_at_a_time(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(most) == 200 and max(most) == 1
+
+
+def test_a_killed_holder_releases_its_lock(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdin is not None and holder.stdout is not None
+    with holder.stdin, holder.stdout:
+        assert holder.stdout.readline() == b"held\n"
+        holder.kill()
+        holder.wait()
+    with run_lock(tmp_path, "m"), turn(tmp_path / "other.lock"):
+        assert (tmp_path / "m.lock").read_text().strip() != str(holder.pid)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSYS])
+def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    if code == errno.ENOSYS:  # a network folder without locks: one that a killed process would keep is no substitute
+        monkeypatch.setattr(fcntl, "flock", refuse)
+    else:
+        monkeypatch.setattr(os, "open", refuse)
+    for lock in (run_lock(tmp_path / "w", "m"), turn(tmp_path / "w" / "x.lock")):
+        with pytest.raises(SettingsError, match=rf"w/[mx]\.lock cannot be used \({os.strerror(code)}\).*point work_dir"), lock:
+            raise AssertionError

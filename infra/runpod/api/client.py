@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from configs.redaction import masked, secrets_of
 from configs.runpod import RunPodSettings
@@ -99,18 +100,15 @@ class RunPodClient:
             RequestRefusedError: Trying again does not help.
         """
         what = f"the request to create pod {body.get('name', '')}"
-        for attempt in range(self._settings.attempts):
-            try:
-                return _read(await self._once("POST", "/pods", what, creating=True, body=body), Pod, what)
-            except RateLimitedError as error:
-                if attempt + 1 == self._settings.attempts:
-                    raise
-                await self._sleep(self._backoff_s(attempt, error))
-            except UnavailableError as error:
-                if not isinstance(error.__cause__, NEVER_SENT):  # an unreadable answer, perhaps a 201
-                    raise AmbiguousError(str(error)) from error
-                raise
-        raise AssertionError("unreachable")
+        try:
+            answer: Any = await self._retrying(RateLimitedError)(self._once, "POST", "/pods", what, creating=True, body=body)
+            return _read(answer, Pod, what)
+        except RateLimitedError:
+            raise
+        except UnavailableError as error:
+            if not isinstance(error.__cause__, NEVER_SENT):  # an unreadable answer, perhaps a 201
+                raise AmbiguousError(str(error)) from error
+            raise
 
     async def delete_pod(self, pod_id: str) -> bool:
         """Delete the pod. Returns False if it no longer existed. Raises PodConflictError if it is locked."""
@@ -152,20 +150,23 @@ class RunPodClient:
         self, method: str, path: str, what: str, query: dict[str, str] | None = None, attempts: int | None = None
     ) -> Any:
         """Send an idempotent request, and retry it after transient errors."""
-        most = attempts or self._settings.attempts
-        for attempt in range(most):
-            try:
-                return await self._once(method, path, what, query=query)
-            except UnavailableError as error:
-                if attempt + 1 == most:
-                    raise
-                await self._sleep(self._backoff_s(attempt, error))
-        raise AssertionError("unreachable")
+        return await self._retrying(UnavailableError, attempts)(self._once, method, path, what, query=query)
 
-    def _backoff_s(self, attempt: int, error: RunPodError) -> float:
-        if isinstance(error, RateLimitedError):
-            return 0.0  # the pace already waits for Retry-After
-        return min(self._settings.max_backoff_s, self._settings.backoff_s * 2.0**attempt) * (0.75 + random.random() / 2)
+    def _retrying(self, transient: type[RunPodError], attempts: int | None = None) -> AsyncRetrying:
+        growing = wait_exponential(self._settings.backoff_s, max=self._settings.max_backoff_s)
+
+        def wait_s(state: RetryCallState) -> float:
+            if state.outcome is not None and isinstance(state.outcome.exception(), RateLimitedError):
+                return 0.0  # the pace already waits for Retry-After
+            return growing(state) * random.uniform(0.75, 1.25)
+
+        return AsyncRetrying(
+            retry=retry_if_exception_type(transient),
+            stop=stop_after_attempt(attempts or self._settings.attempts),
+            wait=wait_s,
+            sleep=self._sleep,
+            reraise=True,
+        )
 
     async def _once(
         self,

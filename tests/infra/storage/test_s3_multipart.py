@@ -16,9 +16,8 @@ import pytest
 
 from configs.errors import AlreadyExistsError, StoreUnavailableError
 from configs.settings import StoreSettings
-from infra.storage import S3Store
-from infra.storage import s3_multipart as s3_parts
-from infra.storage.s3_multipart import Upload
+from infra.storage import S3Store, s3_multipart
+from infra.storage.s3_multipart import MultipartCreate
 from tests.doubles.moto_s3 import moto_s3
 
 MB = 1 << 20
@@ -58,9 +57,28 @@ def test_what_is_larger_than_a_part_goes_in_parts_and_is_created_once(
     with pytest.raises(AlreadyExistsError):
         store.put_new("k", b"other" * 2 * MB)
     assert store.get("k") == content and uploads(store) == []
-    store.put("k", b"other" * 2 * MB)
-    assert store.get("k") == b"other" * 2 * MB
-    assert list(store.list()) == ["k"]
+    store.put("k", content[MB:])
+    head = store._client.head_object(Bucket="parts", Key=f"{store.prefix}/k")
+    assert head["ETag"].strip('"').endswith("-3") and store.get("k") == content[MB:]
+    assert list(store.list()) == ["k"] and uploads(store) == []
+
+
+def test_a_part_that_cannot_be_sent_leaves_the_old_object_and_no_parts(
+    settings: StoreSettings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(settings, request)
+    store.put("k", b"old")
+    send = store._client.upload_part
+
+    def second_is_lost(**arguments: Any) -> Any:
+        if arguments["PartNumber"] == 2:
+            raise botocore.exceptions.ConnectionClosedError(endpoint_url="here")
+        return send(**arguments)
+
+    monkeypatch.setattr(store._client, "upload_part", second_is_lost)
+    with pytest.raises(StoreUnavailableError, match="does not answer"):
+        store.put("k", b"x" * 12 * MB)
+    assert store.get("k") == b"old" and uploads(store) == []
 
 
 def test_of_many_creates_in_parts_one_wins(
@@ -129,11 +147,11 @@ def test_a_server_that_ignores_the_condition_for_parts_gets_one_write(
 def test_parts_grow_where_there_would_be_too_many(
     settings: StoreSettings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_parts, "MOST_PARTS", 2)
+    monkeypatch.setattr(s3_multipart, "MOST_PARTS", 2)
     client = boto3.session.Session().client(
         "s3", endpoint_url=settings.endpoint_url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
     )
-    Upload(client, "parts", "many", 5 * MB).send(io.BytesIO(b"x" * 14 * MB))
+    MultipartCreate(client, "parts", "many", 5 * MB).send(io.BytesIO(b"x" * 14 * MB), {})
     assert client.head_object(Bucket="parts", Key="many")["ETag"].strip('"').endswith("-2")
 
 
