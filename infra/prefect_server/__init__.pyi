@@ -1,4 +1,4 @@
-from .automations import DRIFT_DETECTED, model_resource
+from .alerts import DRIFT_DETECTED, model_resource
 from .environment import EnvironmentSettings
 from .setup import set_up
 

@@ -125,7 +125,7 @@ def measure_drift(
 
 @task(name="announce drift")
 def announce_drift(result: DriftResult) -> None:
-    """Emit an event to the Prefect server if the slice drifted. An automation may start a retraining (`infra.prefect_server.automations`)."""
+    """Emit an event to the Prefect server if the slice drifted. An automation may start a retraining (`infra.prefect_server.alerts`)."""
     if result.verdict != "drifted":
         return
     emit_event(

@@ -7,7 +7,7 @@ from prefect.client.orchestration import get_client
 
 from configs.errors import DeploymentMissingError
 from infra.prefect_server import DRIFT_DETECTED
-from infra.prefect_server.automations import retrain_on_drift
+from infra.prefect_server.alerts import retrain_on_drift
 
 
 @flow(name="stands-in")

@@ -24,7 +24,7 @@ PREFECT = str(Path(sys.executable).with_name("prefect"))
 EVIDENTLY = str(Path(sys.executable).with_name("evidently"))
 SETUP = """
 import sys
-from infra.prefect_server.automations import retrain_on_drift
+from infra.prefect_server.alerts import retrain_on_drift
 found = retrain_on_drift("movie-ranker", parameters={"settings": {"model_name": "movie-ranker"}}, enabled=sys.argv[1] == "on")
 print(found.id)
 """

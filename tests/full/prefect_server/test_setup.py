@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from configs.errors import SettingsError
 from configs.loading import load_settings
 from infra.prefect_server import EnvironmentSettings, set_up
-from infra.prefect_server.setup import Change
+from infra.prefect_server.change import Change
 from tests.doubles.live_prefect import PREFECT, ROOT, ask, prefect_server, read, recsys, request, wait_until
 
 pytestmark = pytest.mark.full

@@ -1,0 +1,86 @@
+"""The encrypted blocks that hold the secrets of a server: the webhook of the alerts, the key of RunPod, the keys of rented pods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from configs.errors import SettingsError
+from configs.runpod import RunPodSettings
+from infra.prefect_server.change import Change
+from infra.prefect_server.pod_credentials import TRAINER, TrainerKeys, read_credentials
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+__all__ = ["DISCORD", "RUNPOD", "block_id", "store_secrets"]
+
+DISCORD = "discord-webhook/recsys"
+RUNPOD = f"runpod-credentials/{RunPodSettings().credentials_block}"
+
+
+def store_secrets(secrets: Mapping[str, str]) -> list[Change]:
+    """Store the secrets that are set in encrypted blocks of the server at PREFECT_API_URL.
+
+    Raises SettingsError if a secret cannot be read or has another form.
+    """
+    changes = []
+    if url := _secret(secrets, "DISCORD_WEBHOOK_URL"):
+        changes.append(_discord(url))
+    if key := _secret(secrets, "RUNPOD_API_KEY"):
+        from infra.runpod import RunPodCredentials
+
+        changes.append(_block(RUNPOD, RunPodCredentials, {"api_key": key}))
+    if text := _secret(secrets, "AWS_TRAINER_CREDENTIALS"):
+        changes.append(_block(TRAINER, TrainerKeys, read_credentials(text)))
+    return changes
+
+
+def _secret(secrets: Mapping[str, str], name: str) -> str | None:
+    """Return a secret from the environment or from the file at `<name>_FILE`, or None if it is not set.
+
+    Raises SettingsError if the file cannot be read.
+    """
+    if file := secrets.get(f"{name}_FILE"):
+        try:
+            return Path(file).read_text(encoding="utf-8").strip() or None
+        except OSError as error:
+            raise SettingsError(f"{name}_FILE names {file}, which cannot be read ({error.strerror}).") from error
+    return secrets.get(name, "").strip() or None
+
+
+def _discord(url: str) -> Change:
+    from urllib.parse import urlsplit
+
+    from prefect.blocks.notifications import DiscordWebhook
+
+    parts = urlsplit(url).path.strip("/").split("/")
+    if urlsplit(url).scheme != "https" or len(parts) != 4 or parts[:2] != ["api", "webhooks"]:
+        raise SettingsError("DISCORD_WEBHOOK_URL is not a Discord webhook. Write https://discord.com/api/webhooks/<id>/<token>.")
+    return _block(DISCORD, DiscordWebhook, {"webhook_id": parts[2], "webhook_token": parts[3]})
+
+
+def _block(full_name: str, kind: Any, secret_fields: dict[str, str]) -> Change:
+    name = full_name.partition("/")[2]
+    try:
+        current = kind.load(name)
+    except ValueError:
+        kind(**secret_fields).save(name)
+        return Change("block", full_name, "created")
+    if all(getattr(current, key).get_secret_value() == value for key, value in secret_fields.items()):
+        return Change("block", full_name, "unchanged")
+    kind(**{**current.model_dump(exclude=set(secret_fields)), **secret_fields}).save(name, overwrite=True)
+    return Change("block", full_name, "updated")
+
+
+def block_id(client: SyncPrefectClient, full_name: str) -> UUID | None:
+    """Return the id of the block `<type>/<name>`, or None if the server has no such block."""
+    from prefect.exceptions import ObjectNotFound
+
+    kind, _, name = full_name.partition("/")
+    try:
+        return client.read_block_document_by_name(name, kind, include_secrets=False).id
+    except ObjectNotFound:
+        return None
