@@ -22,7 +22,7 @@ from infra.runpod.block import api_key
 from infra.runpod.cost import PodCost
 from infra.runpod.order import Marks, marks_of
 from infra.runpod.prefect_runs import PrefectRuns
-from infra.runpod.reconciler import Reconciler
+from infra.runpod.reconciler import Reconciler, Watcher
 from infra.runpod.runs import RunsUnavailableError
 
 __all__ = ["Rented", "rented", "sweep"]
@@ -81,11 +81,9 @@ async def sweep(looks: int = 3) -> list[Rented]:
         settings, runpod, prefect = await _open(stack)
         pools = await _pools(prefect)
         before = {row.pod: row for row in await rented() if row.pool in pools.values()}
+        watcher = Watcher("sweep", server=str(prefect.api_url))
         sweepers = [
-            Reconciler(
-                runpod, PrefectRuns(lambda: prefect, pool, name), pool, settings, worker="sweep", server=str(prefect.api_url)
-            )
-            for pool, name in pools.items()
+            Reconciler(runpod, PrefectRuns(lambda: prefect, pool, name), pool, settings, watcher) for pool, name in pools.items()
         ]
         for number in range(looks):
             if number:

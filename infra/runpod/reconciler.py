@@ -18,12 +18,13 @@ from uuid import UUID
 from configs.redaction import masked, secrets_of
 from configs.runpod import RunPodSettings
 from infra.runpod.api import Pod, RunPodClient, RunPodError
-from infra.runpod.cost import PodCost
+from infra.runpod.cost_records import CostRecords
 from infra.runpod.order import Marks, marks_of, server_mark
 from infra.runpod.runs import Runs, RunsUnavailableError, RunView
+from infra.runpod.tracked import Tracked
 from infra.runpod.verdict import Look, Memory, Verdict, judge, judge_age, judge_missing
 
-__all__ = ["Hold", "Reconciler"]
+__all__ = ["Hold", "Reconciler", "Watcher"]
 
 LOG = logging.getLogger(__name__)
 ACCOUNTS_EVERY = 100  # complete checks between two searches for open cost records
@@ -39,23 +40,22 @@ class Hold:
     """Set once the run's pod does not exist any more."""
 
 
-@dataclass
-class _Tracked:
-    pod: Pod
-    marks: Marks
-    lived_until: datetime  # when it was last listed, or first not listed: it may have lived until then
-    memory: Memory = field(default_factory=Memory)
-    account: PodCost | None = None
-    accounting: asyncio.Lock = field(default_factory=asyncio.Lock)
+@dataclass(frozen=True)
+class Watcher:
+    """The process that reconciles."""
+
+    worker: str
+    """Name of the worker."""
+    server: str = ""
+    """Address of its Prefect server."""
+    submits: Callable[[UUID], bool] = lambda run: False
+    """Returns whether this worker is about to work on a run."""
+    adopts: Callable[[set[str]], None] | None = None
+    """Called after each check with the pods that belong to no `hold` of this process and that no other worker works on."""
 
 
 class Reconciler:
-    """Watches the pods of one work pool. `forever` repeats `look`, and each `look` is one check.
-
-    `worker` is the name of this worker, and `server` is the address of its Prefect server. `submits` returns whether this worker
-    is about to work on a run. `adopts` is called after each check with the pods that belong to no `hold` of this process and
-    that no other worker works on.
-    """
+    """Watches the pods of one work pool. `forever` repeats `look`, and each `look` is one check."""
 
     def __init__(
         self,
@@ -63,17 +63,14 @@ class Reconciler:
         runs: Runs,
         pool: UUID,
         settings: RunPodSettings,
-        worker: str,
-        server: str = "",
-        submits: Callable[[UUID], bool] = lambda run: False,
-        adopts: Callable[[set[str]], None] | None = None,
+        watcher: Watcher,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._runs, self._pool, self._settings = client, runs, pool, settings
-        self._worker, self._submits, self._adopts, self._clock = worker, submits, adopts, clock
-        self._server = server_mark(server) if server else ""
-        self._tracked: dict[str, _Tracked] = {}
-        self._unsettled: dict[str, _Tracked] = {}  # do not exist any more; final cost record not stored yet
+        self._watcher, self._clock = watcher, clock
+        self._server = server_mark(watcher.server) if watcher.server else ""
+        self._records = CostRecords(runs, client.time)
+        self._tracked: dict[str, Tracked] = {}
         self._held: dict[UUID, Hold] = {}
         self._without_pod: dict[tuple[UUID, datetime], Memory] = {}
         self._look = Look(clock(), clock())
@@ -89,13 +86,13 @@ class Reconciler:
 
     def follow(self, pod: Pod, marks: Marks) -> None:
         """Watch a pod that was just rented."""
-        self._tracked.setdefault(pod.id, _Tracked(pod, marks, self._client.time()))
+        self._tracked.setdefault(pod.id, Tracked(pod, marks, self._client.time()))
 
     async def open_account(self, pod: str) -> None:
         """Store the cost so far of a watched pod, unless it is stored already."""
         tracked = self._tracked.get(pod)
         if tracked is not None:
-            await self._open_account(tracked)
+            await self._records.open(tracked)
 
     def pod_of(self, run: UUID, attempt: int) -> Pod | None:
         """Return the oldest watched pod of the run's attempt, or None if there is none."""
@@ -139,7 +136,7 @@ class Reconciler:
             self._listed = max(self._listed, number)
             self._has_listed.notify_all()
         try:
-            watched = [*self._tracked.values(), *self._unsettled.values()]
+            watched = [*self._tracked.values(), *self._records.unsettled]
             read = await self._runs.look({tracked.marks.run for tracked in watched} | set(self._held))
         except RunsUnavailableError as error:
             LOG.warning("The flow runs cannot be read (%s); only the pods' age counts.", error)
@@ -150,7 +147,7 @@ class Reconciler:
         late_s = self._clock() - begun
         runs = {run_id: replace(run, age_s=run.age_s - late_s) for run_id, run in read.items()}
         self._tell_withdrawn(runs)
-        await self._each(lambda tracked: self._settle(tracked, runs.get(tracked.marks.run)), list(self._unsettled.values()))
+        await self._each(lambda tracked: self._records.settle(tracked, runs.get(tracked.marks.run)), self._records.unsettled)
         await self._each(lambda tracked: self._reconcile(tracked, runs.get(tracked.marks.run)), list(self._tracked.values()))
         owned = {tracked.marks.run for tracked in self._tracked.values()}
         bare = [run for run in runs.values() if run.id not in owned and not run.final]
@@ -159,7 +156,7 @@ class Reconciler:
         await self._tell_adopted(runs)
         self._whole += 1
         if self._whole % ACCOUNTS_EVERY == 1:
-            await self._close_accounts()
+            await self._records.close_left_open(set(self._tracked))
 
     def _take_in(self, listed: list[Pod], known: set[str]) -> None:
         """Watch the listed pods of this pool. A pod that was known before the list but is not on it counts as missing."""
@@ -168,7 +165,7 @@ class Reconciler:
             marks = marks_of(pod)
             if marks is None or marks.pool != self._pool or pod.id not in present:
                 continue
-            tracked = self._tracked.setdefault(pod.id, _Tracked(pod, marks, self._client.time()))
+            tracked = self._tracked.setdefault(pod.id, Tracked(pod, marks, self._client.time()))
             if pod.created_at is None:  # keep its age: nothing else ends the bill of a run that hangs
                 pod = pod.model_copy(update={"created_at": tracked.pod.created_at or self._client.time()})
             tracked.pod, tracked.lived_until = pod, self._client.time()
@@ -188,16 +185,16 @@ class Reconciler:
                 LOG.warning("The flow runs cannot be read: %s", error)
 
     async def _tell_adopted(self, runs: dict[UUID, RunView]) -> None:
-        if self._adopts is None:
+        if self._watcher.adopts is None:
             return
-        others = {run.worker for run in runs.values() if run.worker is not None} - {self._worker}
+        others = {run.worker for run in runs.values() if run.worker is not None} - {self._watcher.worker}
         try:
             at_work = {name for name in sorted(others) if await self._runs.at_work(name)}
         except RunsUnavailableError as error:
             LOG.warning("The workers of the pods cannot be read: %s", error)
             return
         free = [t for t in self._tracked.values() if t.marks.run not in self._held]
-        self._adopts({t.pod.id for t in free if (run := runs.get(t.marks.run)) is None or run.worker not in at_work})
+        self._watcher.adopts({t.pod.id for t in free if (run := runs.get(t.marks.run)) is None or run.worker not in at_work})
 
     def _tell_withdrawn(self, runs: dict[UUID, RunView]) -> None:
         for run_id, hold in self._held.items():
@@ -205,11 +202,11 @@ class Reconciler:
             if run is None or run.final or run.state == "CANCELLING":
                 hold.withdrawn.set()
 
-    async def _each(self, act: Callable[..., object], subjects: list[_Tracked] | list[RunView]) -> None:
+    async def _each(self, act: Callable[..., object], subjects: list[Tracked] | list[RunView]) -> None:
         """Call `act` on all subjects at once. A failure is logged and tried again in the next check."""
 
-        async def attempt(subject: _Tracked | RunView) -> None:
-            name = subject.marks.name if isinstance(subject, _Tracked) else f"the run {subject.name}"
+        async def attempt(subject: Tracked | RunView) -> None:
+            name = subject.marks.name if isinstance(subject, Tracked) else f"the run {subject.name}"
             try:
                 await act(subject)  # type: ignore[misc]
             except (RunPodError, RunsUnavailableError) as error:
@@ -219,7 +216,7 @@ class Reconciler:
 
         await asyncio.gather(*[attempt(subject) for subject in subjects])
 
-    async def _reconcile(self, tracked: _Tracked, run: RunView | None) -> None:
+    async def _reconcile(self, tracked: Tracked, run: RunView | None) -> None:
         pod, memory, now = tracked.pod, tracked.memory, self._client.time()
         if run is not None:
             memory.runless = 0
@@ -231,8 +228,8 @@ class Reconciler:
         if memory.missing:
             await self._reconcile_missing(tracked, run)
             return
-        if tracked.account is None and run is not None:
-            await self._open_account(tracked)
+        if tracked.cost is None and run is not None:
+            await self._records.open(tracked)
         verdict = judge(pod, tracked.marks, run, memory, self._look, now, self._settings)
         if verdict.action == "keep":
             chosen = None if run is None or run.pod is not None else self.pod_of(run.id, tracked.marks.attempt)
@@ -249,7 +246,7 @@ class Reconciler:
                 LOG.warning("The run %s cannot be marked before its pod is deleted: %s", run.name, error)
         await self._delete(tracked, verdict.why)
 
-    async def _reconcile_missing(self, tracked: _Tracked, run: RunView | None) -> None:
+    async def _reconcile_missing(self, tracked: Tracked, run: RunView | None) -> None:
         if tracked.memory.missing < self._settings.looks_to_miss:
             return
         if run is not None and not run.final and run.pod in (tracked.pod.id, None) and not run.released:
@@ -264,11 +261,7 @@ class Reconciler:
         if run.id in self._held or memory.missing < self._settings.looks_to_miss or run.released or run.state == "SCHEDULED":
             return
         if run.pod is not None and not (run.state == "PENDING" and run.begun):
-            for account in await self._runs.accounts(run.id):
-                if account.pod == run.pod and not account.closed:
-                    await self._runs.account(
-                        run.id, account.until(self._client.time(), closed=True, note="disappeared while no worker watched")
-                    )
+            await self._records.close(run, "disappeared while no worker watched")
             await self._mark(run, judge_missing(run, memory, self._settings), None)
         elif run.state == "CANCELLING":
             await self._runs.cancel(run, "The run was cancelled before it had a pod.")
@@ -277,16 +270,16 @@ class Reconciler:
 
     async def _is_lost(self, run: RunView, memory: Memory) -> bool:
         """Return whether the worker that took the run has stopped."""
-        if self._look.ended - memory.since < self._settings.lost_after_s or self._submits(run.id):
+        if self._look.ended - memory.since < self._settings.lost_after_s or self._watcher.submits(run.id):
             return False
-        return run.worker in (None, self._worker) or not await self._runs.at_work(run.worker)
+        return run.worker in (None, self._watcher.worker) or not await self._runs.at_work(run.worker)
 
-    async def _end_old(self, tracked: _Tracked) -> None:
+    async def _end_old(self, tracked: Tracked) -> None:
         verdict = judge_age(tracked.pod, tracked.marks, self._client.time())
         if verdict.action != "keep" and not tracked.memory.missing:
             await self._delete(tracked, verdict.why)
 
-    async def _mark(self, run: RunView, verdict: Verdict, tracked: _Tracked | None) -> None:
+    async def _mark(self, run: RunView, verdict: Verdict, tracked: Tracked | None) -> None:
         if verdict.action == "cancel":
             await self._runs.cancel(run, verdict.why)
         elif verdict.action == "crash":
@@ -298,67 +291,20 @@ class Reconciler:
                 LOG.warning("The last lines of the pod cannot be added to the log of the run %s: %s", run.name, error)
             await self._runs.crash(run, verdict.why + (f" Its log ends: {' | '.join(lines)[-600:]}" if lines else ""))
 
-    async def _log_tail(self, tracked: _Tracked) -> list[str]:
+    async def _log_tail(self, tracked: Tracked) -> list[str]:
         """Return the last lines of the pod's log, with the secrets of its environment masked."""
         secrets = secrets_of(tracked.pod.env)
         return [masked(line, secrets) for line in await self._client.log_tail(tracked.pod.id, self._settings.log_lines)]
 
-    async def _delete(self, tracked: _Tracked, why: str) -> None:
+    async def _delete(self, tracked: Tracked, why: str) -> None:
         LOG.info("pod %s of %s is deleted: %s", tracked.pod.id, tracked.marks.name, why)
-        await self._keep_account(tracked, self._client.time(), closed=False)  # the figures survive if the worker is killed now
+        await self._records.keep(tracked, self._client.time(), closed=False)  # the figures survive if the worker is killed now
         await self._client.delete_pod(tracked.pod.id)
         await self._close(tracked, self._client.time(), "")
 
-    async def _close(self, tracked: _Tracked, when: datetime, note: str) -> None:
+    async def _close(self, tracked: Tracked, when: datetime, note: str) -> None:
         del self._tracked[tracked.pod.id]
-        await self._keep_account(tracked, when, closed=True, note=note)
+        await self._records.keep(tracked, when, closed=True, note=note)
         hold = self._held.get(tracked.marks.run)
         if hold is not None and self.pod_of(tracked.marks.run, tracked.marks.attempt) is None:
             hold.gone.set()
-
-    async def _open_account(self, tracked: _Tracked) -> None:
-        async with tracked.accounting:  # the task that rented the pod and a check may get here at the same time
-            if tracked.account is not None:
-                return
-            try:
-                kept = {account.pod: account for account in await self._runs.accounts(tracked.marks.run)}
-                account = kept.get(tracked.pod.id)
-                if account is None:
-                    account = PodCost.of(tracked.pod, self._client.time())
-                    await self._runs.account(tracked.marks.run, account)
-                tracked.account = account
-            except RunsUnavailableError as error:
-                LOG.warning("The cost record of pod %s is opened later: %s", tracked.pod.id, error)
-
-    async def _close_accounts(self) -> None:
-        """Close the cost records that are still open because their worker was killed right after a deletion."""
-        try:
-            for run, account in await self._runs.open_accounts():
-                if account.pod not in self._tracked and account.pod not in self._unsettled:
-                    now = {each.pod: each for each in await self._runs.accounts(run.id)}.get(account.pod, account)
-                    if now.closed:  # the worker that deleted the pod has closed it in the meantime
-                        continue
-                    account, last = now, max(run.since, now.ended)
-                    await self._runs.account(run.id, account.until(last, closed=True, note="closed by a later worker"))
-        except RunsUnavailableError as error:
-            LOG.warning("Open cost records are left open for now: %s", error)
-
-    async def _keep_account(self, tracked: _Tracked, when: datetime, *, closed: bool, note: str = "") -> None:
-        """Store the cost record. A failure must not keep a pod alive, so a later check stores the final record."""
-        async with tracked.accounting:
-            account = tracked.account or PodCost.of(tracked.pod, when)
-            tracked.account = account.until(when, closed=closed, note=note)
-            if closed:
-                self._unsettled[account.pod] = tracked
-            try:
-                await self._runs.account(tracked.marks.run, tracked.account)
-            except RunsUnavailableError as error:
-                LOG.warning("Pod %s cost %.4f USD, which could not be stored yet: %s", account.pod, tracked.account.usd, error)
-                return
-            self._unsettled.pop(account.pod, None)
-
-    async def _settle(self, tracked: _Tracked, run: RunView | None) -> None:
-        """Store the final cost record of a pod that does not exist any more. If its run is gone too, drop the record."""
-        if run is not None and tracked.account is not None:
-            await self._runs.account(run.id, tracked.account)
-        self._unsettled.pop(tracked.pod.id, None)

@@ -19,7 +19,7 @@ from infra.runpod.block import RunPodCredentials, api_key
 from infra.runpod.job import RunPodJobConfiguration, RunPodVariables
 from infra.runpod.prefect_runs import PrefectRuns
 from infra.runpod.provision import Provisioner, WithdrawnError
-from infra.runpod.reconciler import Reconciler
+from infra.runpod.reconciler import Reconciler, Watcher
 from infra.runpod.runs import RunsUnavailableError
 
 if TYPE_CHECKING:
@@ -73,16 +73,13 @@ class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWor
             await asyncio.sleep(self._runpod.look_every_s)
         pool = self._work_pool
         self._runs = PrefectRuns(lambda: self.client, pool.id, pool.name)
-        self._reconciler = Reconciler(
-            self._rented,
-            self._runs,
-            pool.id,
-            self._runpod,
+        watcher = Watcher(
             self.name,
             server=str(self.client.api_url),
             submits=lambda run: run in self._submitting_flow_run_ids,
             adopts=self._count if self._limiter is not None else None,
         )
+        self._reconciler = Reconciler(self._rented, self._runs, pool.id, self._runpod, watcher)
         self._provisioner = Provisioner(self._rented, self._reconciler, self._runpod)
         self._ready.set()
         await self._reconciler.forever()

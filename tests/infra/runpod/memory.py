@@ -18,7 +18,7 @@ from configs.runpod import RunPodSettings
 from infra.runpod import PodCost
 from infra.runpod.api import RunPodClient
 from infra.runpod.order import Marks, server_mark
-from infra.runpod.reconciler import Reconciler
+from infra.runpod.reconciler import Reconciler, Watcher
 from infra.runpod.runs import RunsUnavailableError, RunView
 
 SETTINGS = RunPodSettings(look_every_s=0.01, attempts=2, backoff_s=0.001, requests_per_minute=1_000_000, lost_after_s=60)
@@ -190,7 +190,8 @@ class Watched:
         """That of one more worker of the pool."""
         transport = httpx.MockTransport(lambda request: self.account.answer(request))
         client = RunPodClient(SecretStr("key"), SETTINGS, transport, sleep=at_once, now=lambda: self.account.now + self.ahead)
-        return Reconciler(client, self.runs, POOL, SETTINGS, worker, server=server, adopts=self.adopted.append, clock=self.clock)
+        watcher = Watcher(worker, server=server, adopts=self.adopted.append)
+        return Reconciler(client, self.runs, POOL, SETTINGS, watcher, clock=self.clock)
 
     def look(self, times: int = 1, *, after_s: float = 12) -> None:
         """So many looks, with their time between them; containers grow older as it passes."""

@@ -140,7 +140,7 @@ def test_an_account_that_could_not_be_kept_is_kept_later_and_not_cut_short(watch
     watched.look()
     account = watched.runs.kept[run, pod]
     assert account.closed and account.seconds == pytest.approx(lived + 12, abs=1) and account.note == ""
-    assert not watched.reconciler._unsettled
+    assert not watched.reconciler._records.unsettled
 
 
 def test_an_account_of_a_run_that_was_deleted_is_not_tried_for_ever(watched: Watched) -> None:
@@ -148,10 +148,10 @@ def test_an_account_of_a_run_that_was_deleted_is_not_tried_for_ever(watched: Wat
     watched.runs.set(run, "COMPLETED")
     watched.runs.locked = True
     watched.look()
-    assert pod in watched.account.deleted and watched.reconciler._unsettled
+    assert pod in watched.account.deleted and watched.reconciler._records.unsettled
     del watched.runs.runs[run]
     watched.look()
-    assert not watched.reconciler._unsettled
+    assert not watched.reconciler._records.unsettled
 
 
 def test_pods_that_no_worker_works_on_count_for_each_and_those_of_another_do_not(watched: Watched) -> None:
@@ -232,4 +232,4 @@ def test_nothing_is_kept_of_runs_that_are_over(watched: Watched) -> None:
         watched.runs.set(bare, "CRASHED")
     watched.look()
     kept = watched.reconciler
-    assert not kept._tracked and not kept._held and not kept._without_pod and not kept._unsettled
+    assert not kept._tracked and not kept._held and not kept._without_pod and not kept._records.unsettled

@@ -1,0 +1,28 @@
+"""A pod that the reconciler watches."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from infra.runpod.api import Pod
+from infra.runpod.cost import PodCost
+from infra.runpod.order import Marks
+from infra.runpod.verdict import Memory
+
+__all__ = ["Tracked"]
+
+
+@dataclass
+class Tracked:
+    """A pod with what the checks have seen of it."""
+
+    pod: Pod
+    marks: Marks
+    lived_until: datetime
+    """When it was last listed, or first not listed: it may have lived until then."""
+    memory: Memory = field(default_factory=Memory)
+    cost: PodCost | None = None
+    """Its cost record. None until the record is opened."""
+    accounting: asyncio.Lock = field(default_factory=asyncio.Lock)
