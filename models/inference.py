@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +12,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from configs.errors import VersionCorruptError
-from models.ss4rec.kernels import Floats
+from models.kinds import kind_in
 
-__all__ = ["InferenceModel", "PopularityCounts", "load_inference_model"]
+if TYPE_CHECKING:
+    from models.ss4rec.kernels import Floats
+
+__all__ = ["CATALOGUE_FILE", "SAMPLE_FILE", "InferenceModel", "PopularityCounts", "load_inference_model"]
+
+CATALOGUE_FILE = "catalogue.parquet"
+SAMPLE_FILE = "sample_requests.json"
+"""Requests with the answers of the model that was evaluated, which serving repeats before it uses a version."""
 
 IntArray = npt.NDArray[np.int64]
 
@@ -90,20 +96,7 @@ def load_inference_model(folder: Path) -> InferenceModel:
     """Load the model from a version's folder.
 
     Raises:
-        VersionCorruptError: if the folder does not contain a model that can be served.
+        VersionCorruptError: if the folder does not contain a model of a known kind, or its files cannot be read.
     """
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VersionCorruptError(f"{folder} does not contain a model: its config.json cannot be read ({error}).") from error
-    if kind == "ss4rec":
-        from models.ss4rec import RecurrentSS4Rec
-
-        return RecurrentSS4Rec.load(folder)
-    if kind == "ncf":
-        from models.ncf import NCFScores
-
-        return NCFScores.load(folder)
-    if kind == "popularity":
-        return PopularityCounts.load(folder)
-    raise VersionCorruptError(f"{folder} contains a model of the kind {kind!r}; serving supports ss4rec, ncf and popularity.")
+    loaded: InferenceModel = kind_in(folder).import_serving_model().load(folder)
+    return loaded

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import VersionCorruptError
-from models.version_files import CATALOGUE_FILE
+from models.inference import CATALOGUE_FILE
 
 __all__ = ["Catalogue", "Film"]
 

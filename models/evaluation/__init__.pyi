@@ -1,7 +1,7 @@
 from .beyond_accuracy import genres_of, list_metric_intervals, list_metrics
 from .protocol import ORDERINGS, Ordering, Split, exact_order, split
 from .ranking import MISS, FloatArray, Ranking, metrics, per_request, per_request_metrics, rank_requests, slices
-from .sequential import Comparison, Path, compare_arms, ratio_mismatch
+from .sequential import ArmComparison, Path, compare_arms, ratio_mismatch
 from .significance import (
     PairedTest,
     clustered_means,
@@ -15,7 +15,7 @@ from .significance import (
 __all__ = [
     "MISS",
     "ORDERINGS",
-    "Comparison",
+    "ArmComparison",
     "FloatArray",
     "Ordering",
     "PairedTest",

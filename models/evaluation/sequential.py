@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Comparison", "Path", "compare_arms", "difference_path", "mixture_precision", "ratio_mismatch", "ratio_of_means"]
+__all__ = ["ArmComparison", "Path", "compare_arms", "difference_path", "mixture_precision", "ratio_mismatch", "ratio_of_means"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -36,7 +36,7 @@ class Path:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ArmComparison:
     """The comparison of two arms at the newest user."""
 
     control_users: int
@@ -104,7 +104,7 @@ def difference_path(
 
 def compare_arms(
     values: FloatArray, treated: npt.NDArray[np.bool_], *, alpha: float, tuned_users: int, least: int = 100
-) -> tuple[Comparison, Path]:
+) -> tuple[ArmComparison, Path]:
     """Compare the two arms at the newest user, and return the path that led there.
 
     Raises:
@@ -122,7 +122,7 @@ def compare_arms(
     looked = bool(np.isfinite(path.low[-1]))
     bounds = ratio_of_means(of_treated, of_control, multiplier) if looked else (None, None)
     return (
-        Comparison(
+        ArmComparison(
             control_users=len(of_control),
             treated_users=len(of_treated),
             control_mean=control,

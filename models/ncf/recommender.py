@@ -24,7 +24,7 @@ from models.evaluation import metrics, rank_requests
 from models.ncf.inference import hidden_layers
 from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 from models.sequences import Vocabulary
-from models.training import EagerEpochs, Schedule
+from models.training import Checkpoints, EagerEpochs, Learner, Schedule
 from models.training import train as run_training
 
 __all__ = ["NCF"]
@@ -84,15 +84,13 @@ class NCF(Recommender):
             ranking = rank_requests(self, valid, catalogue, mask_seen=mask_seen, batch_size=256)
             return metrics(ranking.ranks, (10,))
 
+        fingerprint = self._fingerprint(train, valid, seed, mask_seen)
         report = run_training(
-            network,
-            optimizer,
-            EagerEpochs(network, optimizer, batches, loss),
+            Learner(network, optimizer, EagerEpochs(network, optimizer, batches, loss)),
             validate,
             Schedule(settings.max_epochs, settings.patience),
             seed=seed,
-            fingerprint=self._fingerprint(train, valid, seed, mask_seen),
-            checkpoint_dir=checkpoint_dir,
+            checkpoints=None if checkpoint_dir is None else Checkpoints(checkpoint_dir, fingerprint),
             on_epoch=on_epoch,
         )
         self._take_weights(network.state_dict())

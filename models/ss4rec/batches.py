@@ -16,7 +16,20 @@ from models.sequences import Vocabulary, plan_batches, training_windows
 from models.ss4rec.kernels import Segments
 from models.training import Replicas
 
-__all__ = ["Batch", "TrainingBatches"]
+__all__ = ["Batch", "Batching", "TrainingBatches"]
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How events are cut into windows, and windows put into steps."""
+
+    max_length: int
+    """Most events of a window."""
+    tokens: int
+    """Most tokens of a step, over all replicas."""
+    seed: int
+    shuffle_ties: bool = False
+    """Whether each epoch draws a new order for events in the same second."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,24 +45,21 @@ class Batch:
 
 
 class TrainingBatches:
-    """The windows of every epoch, for steps of at most `tokens` tokens over all replicas."""
+    """The windows of every epoch."""
 
     def __init__(
         self,
         train: Sequences,
         vocabulary: Vocabulary,
+        batching: Batching,
         *,
-        max_length: int,
-        tokens: int,
-        seed: int,
         device: torch.device,
-        shuffle_ties: bool = False,
         who: IntArray | None = None,
         replicas: Replicas = Replicas(),  # noqa: B008
     ) -> None:
         """`who` (users of `train`, traits) has the users' codes, or is None if the network does not use them."""
-        self._train, self._max_length, self._tokens, self._seed = train, max_length, tokens, seed
-        self._replicas = replicas
+        max_length, tokens = batching.max_length, batching.tokens
+        self._train, self._batching, self._replicas = train, batching, replicas
         # One extra event is a placeholder, which filling tokens read.
         self._items = torch.from_numpy(np.append(vocabulary.indices(train.item_ids), 0)).to(device)
         self._times = torch.from_numpy(np.append(train.timestamps, 0)).to(device)
@@ -58,7 +68,7 @@ class TrainingBatches:
             rows = torch.from_numpy(np.append(train.row_of_event, len(who))).to(device)
             self._who = rows, torch.from_numpy(np.append(who, np.zeros((1, who.shape[1]), np.int64), axis=0)).to(device)
         self._ties: torch.Tensor | None = None
-        if shuffle_ties:
+        if batching.shuffle_ties:
             first_of_second = np.ones(len(train.timestamps), dtype=bool)
             first_of_second[1:] = (np.diff(train.timestamps) != 0) | (np.diff(train.row_of_event) != 0)
             self._ties = torch.from_numpy(np.cumsum(first_of_second)).to(device)
@@ -131,7 +141,7 @@ class TrainingBatches:
         if self._ties is None:
             return
         generator = torch.Generator(self._items.device).manual_seed(
-            int(np.random.default_rng([self._seed, epoch, 1]).integers(1 << 62))
+            int(np.random.default_rng([self._batching.seed, epoch, 1]).integers(1 << 62))
         )
         order = torch.rand(len(self._ties), device=self._items.device, generator=generator).argsort()
         order = order[self._ties[order].argsort(stable=True)]
@@ -142,10 +152,10 @@ class TrainingBatches:
 
         Windows are given by their first events and their offsets.
         """
-        rng = np.random.default_rng([self._seed, epoch])
-        windows = training_windows(self._train, self._max_length, rng)
+        rng = np.random.default_rng([self._batching.seed, epoch])
+        windows = training_windows(self._train, self._batching.max_length, rng)
         lengths = windows.lengths
-        for rows in plan_batches(lengths, self._tokens, self._most_windows, rng):
+        for rows in plan_batches(lengths, self._batching.tokens, self._most_windows, rng):
             # Deal the windows in turn, longest first: replicas get similar loads, and long windows start early on the device.
             rows = rows[np.argsort(-lengths[rows], kind="stable")]
             own = rows[self._replicas.rank :: self._replicas.count]

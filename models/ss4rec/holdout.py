@@ -61,10 +61,11 @@ class HoldoutRanking:
         max_length: int,
         *,
         mask_seen: bool,
-        device: torch.device,
         who: IntArray | None = None,
         replicas: Replicas = Replicas(),  # noqa: B008
     ) -> None:
+        """`cold_scores` (n_items,) rank the requests without events. All inputs are put on their device."""
+        device = cold_scores.device
         self._rows = np.arange(replicas.rank, len(requests), replicas.count)
         self._requests, self._replicas, self._device = len(requests), replicas, device
         own = requests.take(self._rows) if replicas.count > 1 else requests

@@ -22,11 +22,22 @@ from configs.settings import SS4RecSettings
 from models.evaluation import MISS, metrics
 from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 from models.sequences import Vocabulary, histories
-from models.ss4rec.batches import Batch, TrainingBatches
+from models.ss4rec.batches import Batch, Batching, TrainingBatches
 from models.ss4rec.holdout import HoldoutRanking, last_hidden
 from models.ss4rec.kernels import catalogue_cross_entropy, gbce, resolve_backend, sampled_softmax
 from models.ss4rec.network import SS4RecNetwork
-from models.training import AdamW, EagerEpochs, Epochs, GraphedEpochs, Replicas, Schedule, name_first_nonfinite, resolve_device
+from models.training import (
+    AdamW,
+    Checkpoints,
+    EagerEpochs,
+    Epochs,
+    GraphedEpochs,
+    Learner,
+    Replicas,
+    Schedule,
+    name_first_nonfinite,
+    resolve_device,
+)
 from models.training import train as run_training
 from models.users import UserTraits
 
@@ -105,11 +116,13 @@ class SS4Rec(Recommender):
         batches = TrainingBatches(
             train,
             self._vocabulary,
-            max_length=settings.max_length,
-            tokens=max(settings.batch_tokens, settings.max_length),
-            seed=seed,
+            Batching(
+                max_length=settings.max_length,
+                tokens=max(settings.batch_tokens, settings.max_length),
+                seed=seed,
+                shuffle_ties=settings.shuffle_ties and train.ties_drawn,
+            ),
             device=device,
-            shuffle_ties=settings.shuffle_ties and train.ties_drawn,
             who=self._who(train.user_ids),
             replicas=replicas,
         )
@@ -126,10 +139,9 @@ class SS4Rec(Recommender):
         holdout = HoldoutRanking(
             valid,
             self._vocabulary,
-            self._cold_scores(),
+            self._cold_scores().to(device),
             settings.max_length,
             mask_seen=mask_seen,
-            device=device,
             who=self._who(valid.user_ids),
             replicas=replicas,
         )
@@ -138,21 +150,18 @@ class SS4Rec(Recommender):
             with self._autocast():
                 return metrics(holdout.ranks(network, self._backend, MISS), (10,))
 
+        fingerprint = _fingerprint(train, valid, catalogue, self._who(train.user_ids), settings, seed, mask_seen)
         hooks = name_first_nonfinite(network) if settings.debug else []
         if self._compiled is not None:
             self._compiled()
         try:
             return run_training(
-                network,
-                optimizer,
-                epochs,
+                Learner(network, optimizer, epochs, replicas),
                 validate,
                 Schedule(settings.max_epochs, settings.patience),
                 seed=seed,
-                fingerprint=_fingerprint(train, valid, catalogue, self._who(train.user_ids), settings, seed, mask_seen),
-                checkpoint_dir=checkpoint_dir,
+                checkpoints=None if checkpoint_dir is None else Checkpoints(checkpoint_dir, fingerprint),
                 on_epoch=on_epoch,
-                replicas=replicas,
             )
         finally:
             for hook in hooks:

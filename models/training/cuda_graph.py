@@ -13,7 +13,7 @@ from torch import nn
 from configs.errors import TrainingError
 from models.training.adamw import AdamW
 from models.training.distributed import Replicas
-from models.training.loop import WeightAverage, describe_nonfinite
+from models.training.epochs import WeightAverage, describe_nonfinite
 
 __all__ = ["GraphedEpochs"]
 

@@ -18,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import VersionCorruptError
-from models.inference import InferenceModel, load_inference_model
+from models.inference import SAMPLE_FILE, InferenceModel, load_inference_model
 from models.ss4rec.kernels import Floats
-from models.version_files import SAMPLE_FILE
 from serving.catalogue import Catalogue, Film
 from serving.state import UserLog, UserState
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from configs.errors import SourceError
 from configs.serving import AnalysisSettings, Experiment
-from models.evaluation import Comparison, compare_arms
+from models.evaluation import ArmComparison, compare_arms
 from models.evaluation import Path as Course
 from serving.experiments.exposure_log import Exposure
 from serving.experiments.validity import Check, checks_of, crossed_users
@@ -48,7 +48,7 @@ class Versus:
 
     arm: str
     verdict: Verdict
-    comparison: Comparison | None
+    comparison: ArmComparison | None
     course: dict[str, list[float]]  # users, difference, low, high: at most POINTS values each
 
 
@@ -252,7 +252,7 @@ def _versus(experiment: Experiment, arm: str, counted: pd.DataFrame, values: pd.
     return Versus(arm, _verdict(comparison, trusted), comparison, _thinned(course))
 
 
-def _verdict(comparison: Comparison, trusted: bool) -> Verdict:
+def _verdict(comparison: ArmComparison, trusted: bool) -> Verdict:
     if not trusted:
         return "not to be believed"
     if not np.isfinite(comparison.low):
@@ -306,7 +306,7 @@ def _sentence(experiment: Experiment, checks: list[Check], versus: list[Versus])
     return f"{'. '.join(said)}."
 
 
-def _between(found: Comparison) -> str:
+def _between(found: ArmComparison) -> str:
     if found.lift_low is None or found.lift_high is None:
         return ""
     return f" ({found.lift_low:+.1%} to {found.lift_high:+.1%})"

@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.inference import CATALOGUE_FILE
 from models.recommender import IntArray, Sequences
-from models.version_files import CATALOGUE_FILE
 
 __all__ = ["write_catalogue"]
 

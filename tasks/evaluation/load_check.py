@@ -25,7 +25,7 @@ from configs.errors import VersionCorruptError
 from configs.settings import PromotionSettings
 from infra.registry import ModelRef, ModelRegistry, StagedVersion
 from infra.storage import Store
-from models.version_files import SAMPLE_FILE
+from models.inference import SAMPLE_FILE
 
 if TYPE_CHECKING:
     from models.recommender import IntArray, Recommender, Requests

@@ -15,7 +15,7 @@ from models.evaluation import Split, split
 from models.loading import load_recommender
 from models.recommender import Requests
 from models.ss4rec import SS4Rec, SS4RecNetwork
-from models.ss4rec.batches import TrainingBatches
+from models.ss4rec.batches import Batching, TrainingBatches
 from models.ss4rec.kernels import Segments
 from models.users import UserTraits
 from tests import synthetic
@@ -78,8 +78,8 @@ def test_batches_of_either_layout_say_whose_window_it_is(parts: Split) -> None:
     model = SS4Rec(TOLD)
     model._take_vocabulary(parts.catalogue, parts.train)
     row_of_user = np.stack([parts.train.user_ids, parts.train.user_ids * 3], axis=1)  # a trait that tells the user
-    options = {"max_length": 7, "tokens": 40, "seed": 1, "device": torch.device("cpu"), "who": row_of_user}
-    batches = TrainingBatches(parts.train, model._vocabulary, **options)  # type: ignore[arg-type]
+    batching = Batching(max_length=7, tokens=40, seed=1)
+    batches = TrainingBatches(parts.train, model._vocabulary, batching, device=torch.device("cpu"), who=row_of_user)
     users_of = {}
     for row, user in enumerate(parts.train.user_ids):
         items = parts.train.item_ids[parts.train.offsets[row] : parts.train.offsets[row + 1]]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from models.recommender import Sequences
 from models.sequences import Vocabulary
-from models.ss4rec.batches import Batch, TrainingBatches
+from models.ss4rec.batches import Batch, Batching, TrainingBatches
 from models.training import Replicas
 
 CPU = torch.device("cpu")
@@ -29,9 +29,10 @@ def sequences(lengths: list[int], seed: int = 0, longest_gap: int = 3) -> Sequen
     return Sequences(np.arange(len(lengths)), offsets, np.arange(1, len(times) + 1), times)
 
 
-def made(train: Sequences, **options: object) -> TrainingBatches:
+def made(train: Sequences, replicas: Replicas = Replicas(), **options: object) -> TrainingBatches:  # noqa: B008
+    batching = Batching(**{"max_length": 7, "tokens": 20, "seed": 3, **options})  # type: ignore[arg-type]
     vocabulary = Vocabulary(np.arange(1, len(train.item_ids) + 1))
-    return TrainingBatches(train, vocabulary, **{"max_length": 7, "tokens": 20, "seed": 3, "device": CPU, **options})  # type: ignore[arg-type]
+    return TrainingBatches(train, vocabulary, batching, device=CPU, replicas=replicas)
 
 
 def triples(batch: Batch) -> list[Triple]:

@@ -16,7 +16,7 @@ from configs.settings import EvaluationSettings, SS4RecSettings
 from models.evaluation import Split, split
 from models.sequences import Vocabulary
 from models.ss4rec import SS4Rec
-from models.ss4rec.batches import TrainingBatches
+from models.ss4rec.batches import Batching, TrainingBatches
 from models.training import AdamW, EagerEpochs, GraphedEpochs
 from tests import synthetic
 
@@ -54,9 +54,8 @@ def two_epochs(parts: Split, *, graphed: bool, rate: float = 3e-3) -> tuple[SS4R
     model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
     network = model.network
     optimizer = AdamW(network.parameters(), rate)
-    batches = TrainingBatches(
-        parts.train, Vocabulary(parts.catalogue), max_length=10, tokens=80, seed=1, device=torch.device("cpu")
-    )
+    batching = Batching(max_length=10, tokens=80, seed=1)
+    batches = TrainingBatches(parts.train, Vocabulary(parts.catalogue), batching, device=torch.device("cpu"))
     epochs: Any
     if graphed:
         epochs = HandEpochs(network, optimizer, batches.begin, lambda step: model._loss(batches.fixed(step)), averaging=0.9)

@@ -13,7 +13,7 @@ from torch import nn
 
 from configs.errors import TrainingError
 from models.recommender import EpochReport, FitReport
-from models.training import EagerEpochs, Schedule, name_first_nonfinite, train
+from models.training import Checkpoints, EagerEpochs, Learner, Schedule, name_first_nonfinite, train
 
 
 def run(
@@ -28,15 +28,15 @@ def run(
         yield from (torch.randn(5, 3, generator=generator) for _ in range(4))
 
     optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    steps = EagerEpochs(
+        network, optimizer, batches, lambda x: (network(x) - x.sum(1, keepdim=True)).square().mean(), averaging=0.9
+    )
     report = train(
-        network,
-        optimizer,
-        EagerEpochs(network, optimizer, batches, lambda x: (network(x) - x.sum(1, keepdim=True)).square().mean(), averaging=0.9),
+        Learner(network, optimizer, steps),
         lambda: {"ndcg@10": next(curve)},
         Schedule(epochs, patience=2),
         seed=3,
-        fingerprint=fingerprint,
-        checkpoint_dir=folder,
+        checkpoints=folder and Checkpoints(folder, fingerprint),
         **options,  # type: ignore[arg-type]
     )
     return network, report
@@ -94,15 +94,13 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(tmp_path: Path) -
         TrainingError, match=r"epoch 1, step 3: loss nan.*non-finite gradients: \['weight', 'bias'\].*debug: true"
     ):
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        epochs = EagerEpochs(network, optimizer, lambda epoch: range(5), lambda _: network(torch.ones(1, 2)).sum() * next(losses))
         train(
-            network,
-            optimizer,
-            EagerEpochs(network, optimizer, lambda epoch: range(5), lambda _: network(torch.ones(1, 2)).sum() * next(losses)),
+            Learner(network, optimizer, epochs),
             lambda: {"ndcg@10": 0.0},
             Schedule(1, 1),
             seed=0,
-            fingerprint="",
-            checkpoint_dir=tmp_path,
+            checkpoints=Checkpoints(tmp_path, ""),
         )
     assert not list(tmp_path.iterdir()) and torch.isfinite(network.weight).all()
 
@@ -111,15 +109,8 @@ def test_nothing_to_train_on_is_said() -> None:
     network = nn.Linear(2, 1)
     with pytest.raises(TrainingError, match="nothing to train on"):
         optimizer = torch.optim.SGD(network.parameters(), 0.1)
-        train(
-            network,
-            optimizer,
-            EagerEpochs(network, optimizer, lambda e: [], lambda b: b),
-            dict,
-            Schedule(1, 1),
-            seed=0,
-            fingerprint="",
-        )
+        epochs = EagerEpochs(network, optimizer, lambda e: [], lambda b: b)
+        train(Learner(network, optimizer, epochs), dict, Schedule(1, 1), seed=0)
 
 
 def test_debug_names_the_first_module_that_breaks() -> None:

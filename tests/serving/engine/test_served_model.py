@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from configs.errors import VersionCorruptError
 from configs.settings import NCFSettings, PopularitySettings
+from models.inference import SAMPLE_FILE
 from models.ncf import NCF
 from models.popularity import Popularity
-from models.version_files import SAMPLE_FILE
 from serving.engine import ServedModel
 from serving.engine.served_model import window
 from serving.follower import warm

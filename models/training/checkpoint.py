@@ -1,0 +1,132 @@
+"""Checkpoints of a training: written after each epoch, and read by a run that resumes it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from configs.errors import TrainingError
+from models.recommender import EpochReport
+from models.training.distributed import Replicas
+from models.training.epochs import Epochs, Optimizer
+
+__all__ = ["Checkpoints", "Learner", "Progress"]
+
+CHECKPOINT = "checkpoint.pt"
+RandomStates = dict[str, list[torch.Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """What learns: a network, its optimizer, and the steps of an epoch. With several replicas, this is one of them."""
+
+    network: nn.Module
+    optimizer: Optimizer
+    epochs: Epochs
+    replicas: Replicas = field(default_factory=Replicas)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+
+@dataclass
+class Progress:
+    """How far a training has come."""
+
+    epoch: int = 0
+    best: float = -1.0
+    best_epoch: int = 0
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    reports: list[EpochReport] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoint of a run, in a folder that all replicas share.
+
+    Replicas draw different random numbers. The first replica writes the checkpoint, which holds the random states of all
+    replicas, and every replica reads it. A checkpoint from a different number of replicas can be resumed, but without its random
+    states.
+    """
+
+    folder: Path
+    fingerprint: str
+    """Identifies data, settings and seed. A checkpoint with another fingerprint is not resumed."""
+
+    def save(self, learner: Learner, progress: Progress) -> None:
+        """Replace the checkpoint. All replicas must call this."""
+        random = _random_states(learner.device, learner.replicas)
+        if learner.replicas.rank > 0:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "fingerprint": self.fingerprint,
+                "network": learner.network.state_dict(),
+                "optimizer": learner.optimizer.state_dict(),
+                "random": random,
+                "epoch": progress.epoch,
+                "best": progress.best,
+                "best_epoch": progress.best_epoch,
+                "best_weights": progress.best_weights,
+                "average": learner.epochs.average.state(),
+                "reports": json.dumps([asdict(report) for report in progress.reports]),
+            },
+            buffer,
+        )
+        temporary = self.folder / f".{CHECKPOINT}.{os.getpid()}"
+        with temporary.open("wb") as file:
+            file.write(buffer.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.folder / CHECKPOINT)
+
+    def resume(self, learner: Learner) -> Progress | None:
+        """Continue from the checkpoint: load the learner's state and return the progress. Returns None if there is no checkpoint.
+
+        Raises:
+            TrainingError: if the replicas do not share the folder.
+        """
+        path, device, replicas = self.folder / CHECKPOINT, learner.device, learner.replicas
+        kept: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {}
+        found = torch.tensor(float(kept.get("fingerprint") == self.fingerprint), device=device)
+        replicas.sum_(found)
+        if int(found) == 0:
+            return None
+        if int(found) < replicas.count:
+            raise TrainingError(
+                f"Only {int(found)} of {replicas.count} replicas found the run's checkpoint in {self.folder}. All replicas must share "
+                "this folder: put work_dir on storage that all of them can read, or delete the checkpoint to start from scratch."
+            )
+        learner.network.load_state_dict(kept["network"])
+        learner.optimizer.load_state_dict(kept["optimizer"])
+        random: RandomStates = kept["random"]
+        if len(random["cpu"]) == replicas.count:
+            torch.set_rng_state(random["cpu"][replicas.rank])
+            if device.type == "cuda" and "cuda" in random:
+                torch.cuda.set_rng_state(random["cuda"][replicas.rank], device)
+        learner.epochs.average.restore(kept["average"])
+        return Progress(
+            kept["epoch"],
+            kept["best"],
+            kept["best_epoch"],
+            {name: weight.to(device) for name, weight in kept["best_weights"].items()},
+            [EpochReport(**report) for report in json.loads(kept["reports"])],
+        )
+
+
+def _random_states(device: torch.device, replicas: Replicas) -> RandomStates:
+    """Return the states of torch's generators: for each kind, one state per replica."""
+    own = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        own["cuda"] = torch.cuda.get_rng_state(device)
+    return {kind: [state.cpu() for state in replicas.gather(value.to(device))] for kind, value in own.items()}
