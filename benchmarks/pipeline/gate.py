@@ -79,14 +79,13 @@ def main() -> None:
     asked = _requests(given)
     print(f"{time.monotonic() - started:.0f} s: trained; noise {asked.noise:.3f} of a score", flush=True)
     rng = np.random.default_rng(given.seed)
-    trials = [_trial("A/A: the same model twice", asked, settings, rng, given.null_runs, gain=0.0, wanted="held")]
+    trials = [_trial(Experiment("A/A: the same model twice", "held"), asked, settings, rng, given.null_runs)]
     for size in given.holdouts:
         for gain in given.gains:
-            name = f"A/B: NDCG@10 higher by {gain:.0%}"
-            trials.append(_trial(name, asked, settings, rng, given.runs, gain=gain, wanted="promoted", size=size))
-    trials.append(
-        _trial("gains overall, loses new users", asked, settings, rng, given.runs, gain=0.5, wanted="held", sacrifice=True)
-    )
+            better = Experiment(f"A/B: NDCG@10 higher by {gain:.0%}", "promoted", gain, size)
+            trials.append(_trial(better, asked, settings, rng, given.runs))
+    unfair = Experiment("gains overall, loses new users", "held", 0.5, sacrifice=True)
+    trials.append(_trial(unfair, asked, settings, rng, given.runs))
     trials.append(_clone(asked, settings))
     result = {
         "data": given.source,
@@ -198,31 +197,34 @@ def _lift_of(asked: Requests, gain: float, rng: np.random.Generator, rows: npt.N
     return (low + high) / 2
 
 
+@dataclass(frozen=True)
+class Experiment:
+    """A challenger, how it differs from the champion, and what the gate should decide."""
+
+    name: str
+    wanted: str
+    gain: float = 0.0  # of NDCG@10
+    size: int = 0  # requests drawn in each run; 0: all of them, once
+    sacrifice: bool = False  # the gain comes with a loss for new users
+
+
 def _trial(
-    name: str,
-    asked: Requests,
-    settings: PromotionSettings,
-    rng: np.random.Generator,
-    runs: int,
-    *,
-    gain: float,
-    wanted: str,
-    size: int = 0,
-    sacrifice: bool = False,
+    experiment: Experiment, asked: Requests, settings: PromotionSettings, rng: np.random.Generator, runs: int
 ) -> dict[str, Any]:
     new = asked.masks["new users"]
     lift = np.zeros(len(asked), dtype=np.float32)
-    if gain:
-        lift[:] = _lift_of(asked, gain, rng, ~new if sacrifice else np.ones(len(asked), dtype=bool))
-    if sacrifice:
+    if experiment.gain:
+        gaining = ~new if experiment.sacrifice else np.ones(len(asked), dtype=bool)
+        lift[:] = _lift_of(asked, experiment.gain, rng, gaining)
+    if experiment.sacrifice:
         lift[new] = _lift_of(asked, -0.9, rng, new)
     decisions = []
     for _ in range(runs):
-        rows = rng.integers(0, len(asked), size) if size else np.arange(len(asked))
+        rows = rng.integers(0, len(asked), experiment.size) if experiment.size else np.arange(len(asked))
         champion = _noisy(asked, asked.noise, rng, rows)
         challenger = _noisy(asked, asked.noise, rng, rows, lift[rows])
         decisions.append(_decide(asked, rows, challenger, champion, settings))
-    return _counted(name, decisions, wanted)
+    return _counted(experiment.name, decisions, experiment.wanted)
 
 
 def _clone(asked: Requests, settings: PromotionSettings) -> dict[str, Any]:

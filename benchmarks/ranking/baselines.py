@@ -155,15 +155,15 @@ def _fit(job: Job, parts: Split, *, mask_seen: bool, folder: Path) -> tuple[Reco
 
         model = Popularity(PopularitySettings())
         return model, model.fit(parts.train, parts.valid, parts.catalogue, seed=job.seed, mask_seen=mask_seen), None
-    from models.recbole_bridge.models import RecBoleSequential
+    from models.recbole_bridge import RecBoleSequential, SequentialSettings
 
-    sequential = RecBoleSequential(
+    settings = SequentialSettings(
         "SASRec" if job.kind == "sasrec" else "GRU4Rec",
         max_length=job.max_length,
         max_seconds=job.max_seconds,
         max_epochs=job.max_epochs or 300,
-        device=job.device,
     )
+    sequential = RecBoleSequential(settings, job.device)
     report = sequential.fit(parts.train, parts.valid, parts.catalogue, seed=job.seed, mask_seen=mask_seen)
     return sequential, report, sequential.stopped_by
 

@@ -1,7 +1,6 @@
 """RecBole (1.2.1), isolated in one module: its NeuMF, its split and its evaluator.
 
-Only `models.recbole_bridge.models` also imports RecBole. It provides SS4Rec as a RecBole model (`SS4RecForRecBole`) and RecBole's own
-models as a `Recommender` (`RecBoleSequential`).
+Only `sequential` and `ss4rec` in this package also import RecBole, after a call to `prepare`.
 
 RecBole reads global state, writes folders into the working directory and needs three names that numpy 2 removed. This module
 contains all of these side effects. Importing RecBole takes seconds, so the functions import it when they are called.
@@ -35,7 +34,7 @@ USER, ITEM, TIME = "user_id", "item_id", "timestamp"
 
 def neumf(n_users: int, n_items: int, settings: NCFSettings) -> nn.Module:
     """Return RecBole's untrained NeuMF for users 1..n_users and items 1..n_items. Row 0 of its embeddings is free."""
-    _prepare()
+    prepare()
     from recbole.model.general_recommender.neumf import NeuMF
 
     config = {
@@ -92,7 +91,7 @@ def recbole_metrics(scores: torch.Tensor, targets: IntArray, ks: tuple[int, ...]
 
     `scores` (R, n_items) are already masked if the protocol masks. `targets` (R,) are columns.
     """
-    _prepare()
+    prepare()
     from recbole.evaluator import metrics as recbole
     from recbole.evaluator.collector import Collector
 
@@ -122,7 +121,7 @@ def recbole_list_metrics(scores: torch.Tensor, events: IntArray, k: int, tail_ra
     `scores` (R, n_items) are already masked. `events` (n_items,) are the counts in the train part. As in RecBole, the catalogue
     has a padding item, number 0, and items without events are not in its counts.
     """
-    _prepare()
+    prepare()
     from recbole.evaluator import metrics as recbole
     from recbole.evaluator.collector import Collector
 
@@ -162,7 +161,7 @@ def recbole_config(
         settings: Further RecBole settings, which override the ones set here.
         catalogue: Items that RecBole must know even if no event has them.
     """
-    _prepare()
+    prepare()
     from recbole.config import Config
 
     with tempfile.TemporaryDirectory(prefix="recsys-recbole-") as folder, _untouched():
@@ -233,7 +232,7 @@ def _untouched() -> Iterator[None]:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Make RecBole work with numpy 2, and undo a side effect of importing its models.
 
     RecBole's configurator needs three aliases that numpy 2 removed. One of its models (SINE) turns on autograd's anomaly

@@ -15,12 +15,11 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
 
-import models.recbole_bridge.models as recbole_models
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, PopularitySettings, SS4RecSettings
 from models.evaluation import Split, metrics, rank_requests, split
 from models.popularity import Popularity
-from models.recbole_bridge.models import RecBoleSequential, SS4RecForRecBole
+from models.recbole_bridge import RecBoleSequential, SequentialSettings, SS4RecForRecBole, sequential
 from models.recbole_bridge.ncf import recbole_config
 from models.recommender import EpochReport, Requests
 from models.ss4rec import SS4Rec, SS4RecNetwork
@@ -159,8 +158,8 @@ def test_recbole_sees_our_split(parts: Split, monkeypatch: pytest.MonkeyPatch) -
         loaders.extend(data_preparation(config, dataset))
         return loaders
 
-    monkeypatch.setattr(recbole_models, "data_preparation", recorded)
-    model = RecBoleSequential("GRU4Rec", max_length=LENGTH, max_epochs=1)
+    monkeypatch.setattr(sequential, "data_preparation", recorded)
+    model = RecBoleSequential(SequentialSettings("GRU4Rec", max_length=LENGTH, max_epochs=1))
     model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=False)
     learnt, held_out, outside = (rows_of(datasets[0], loader._dataset.inter_feat) for loader in loaders)
     assert not outside
@@ -180,7 +179,7 @@ def test_a_user_of_one_train_event_is_neither_learnt_from_nor_validated_on() -> 
     table = pd.DataFrame({"user_id": users, "movie_id": np.arange(14) % 6 + 1, "timestamp": np.arange(14) * 10})
     short = split(table.assign(row=np.arange(14)), EvaluationSettings(protocol="loo-exact", k_core=0))
     assert short.train.lengths.tolist() == [1, 3, 1, 2] and short.valid.user_ids.tolist() == [1, 2, 4]
-    events = recbole_models._leave_one_out_events(short.train, short.valid, short.catalogue)
+    events = sequential._leave_one_out_events(short.train, short.valid, short.catalogue)
     assert events.sort_values(["user_id", "timestamp"])["movie_id"].tolist() == [4, 5, 6, 1, 5, 6, 1]
     assert sorted(set(events["user_id"])) == [2, 4]
 
@@ -198,7 +197,9 @@ def rows_of(dataset: Any, rows: Any) -> list[tuple[int, list[int], int]]:
 @pytest.mark.parametrize("name", ["SASRec", "GRU4Rec"])
 def test_recboles_models_learn_behind_our_port(parts: Split, name: Any, tmp_path: Path) -> None:
     seen: list[EpochReport] = []
-    model = RecBoleSequential(name, max_length=LENGTH, hidden_size=32, batch_size=64, learning_rate=3e-3, max_epochs=3)
+    model = RecBoleSequential(
+        SequentialSettings(name, max_length=LENGTH, hidden_size=32, batch_size=64, learning_rate=3e-3, max_epochs=3)
+    )
     mask = name == "GRU4Rec"
     report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=mask, on_epoch=seen.append)
     assert model.stopped_by == "max_epochs" and seen == report.epochs and len(seen) == 3
@@ -218,14 +219,14 @@ def test_recboles_models_learn_behind_our_port(parts: Split, name: Any, tmp_path
 
 
 def test_training_ends_after_the_epoch_in_which_the_time_is_over(parts: Split) -> None:
-    model = RecBoleSequential("GRU4Rec", max_length=LENGTH, hidden_size=8, max_seconds=0)
+    model = RecBoleSequential(SequentialSettings("GRU4Rec", max_length=LENGTH, hidden_size=8, max_seconds=0))
     report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=False)
     assert model.stopped_by == "max_seconds" and len(report.epochs) == 1 and report.best_epoch == 1
     assert torch.isfinite(model.scores(parts.test)).all()
 
 
 def test_patience_is_recboles(parts: Split) -> None:
-    model = RecBoleSequential("GRU4Rec", max_length=LENGTH, hidden_size=8, patience=1, learning_rate=0.5)
+    model = RecBoleSequential(SequentialSettings("GRU4Rec", max_length=LENGTH, hidden_size=8, patience=1, learning_rate=0.5))
     report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=False)
     assert model.stopped_by == "patience" and len(report.epochs) == report.best_epoch + 2
     ranking = rank_requests(model, parts.valid, parts.catalogue, mask_seen=False, batch_size=64)
@@ -235,7 +236,7 @@ def test_patience_is_recboles(parts: Split) -> None:
 
 def test_a_split_that_is_no_leave_one_out_is_refused(parts: Split) -> None:
     some = parts.valid.take(np.arange(1, len(parts.valid)))
-    model = RecBoleSequential("GRU4Rec")
+    model = RecBoleSequential(SequentialSettings("GRU4Rec"))
     with pytest.raises(TrainingError, match="loo-exact"):
         model.fit(parts.train, some, parts.catalogue, seed=1, mask_seen=False)
     with pytest.raises(TrainingError, match="outside of the catalogue"):

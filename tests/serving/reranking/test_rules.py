@@ -179,30 +179,26 @@ def rule_files(draw: st.DrawFn) -> RuleFile:
     )
 
 
+@st.composite
+def rank_requests(draw: st.DrawFn) -> RankRequest:
+    history = draw(st.lists(st.integers(0, 11), max_size=4))
+    exclude = draw(st.lists(st.integers(0, 11), max_size=2))
+    genres = draw(st.lists(st.sampled_from(GENRES), max_size=2))
+    years = draw(st.sampled_from([None, (1985, None), (None, 1990), (1990, 1990)]))
+    k = draw(st.integers(0, 14))
+    return RankRequest(k, np.array(history, np.int64), genres, years, np.array(exclude, np.int64), NOW)
+
+
 @given(
     file=rule_files(),
     # Few distinct scores, so that there are ties.
     scores=st.lists(st.sampled_from([0.0, 1.0, 2.0, 4.0, -8.0, float("nan"), float("inf")]), min_size=12, max_size=12),
     seed=st.integers(0, 5),
-    k=st.integers(0, 14),
-    history=st.lists(st.integers(0, 11), max_size=4),
-    exclude=st.lists(st.integers(0, 11), max_size=2),
-    genres=st.lists(st.sampled_from(GENRES), max_size=2),
-    years=st.sampled_from([None, (1985, None), (None, 1990), (1990, 1990)]),
+    request=rank_requests(),
 )
 @settings(max_examples=300)
-def test_the_list_is_the_oracles(
-    file: RuleFile,
-    scores: list[float],
-    seed: int,
-    k: int,
-    history: list[int],
-    exclude: list[int],
-    genres: list[str],
-    years: tuple[int | None, int | None] | None,
-) -> None:
+def test_the_list_is_the_oracles(file: RuleFile, scores: list[float], seed: int, request: RankRequest) -> None:
     films = catalogue(seed=seed)
-    request = RankRequest(k, np.array(history, np.int64), genres, years, np.array(exclude, np.int64), NOW)
     found = Rules(file).rank(np.array(scores, np.float32), films, request)
     wanted, fired = oracle(file, scores, films, request)
     assert listed(found) == wanted

@@ -1,7 +1,6 @@
-"""Adapters in both directions for RecBole (1.2.1).
+"""RecBole's (1.2.1) own sequential models as a `Recommender`.
 
-`SS4RecForRecBole` runs our SS4Rec in RecBole's Trainer and Evaluator. `RecBoleSequential` makes RecBole's own models a
-`Recommender`. Importing this module imports RecBole, which takes seconds, so import it only where it is needed.
+Importing this module imports RecBole, which takes seconds, so import it only where it is needed.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -23,162 +23,58 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from configs.errors import TrainingError
-from configs.settings import SS4RecSettings
-from models.recbole_bridge.ncf import ITEM, USER, _prepare, recbole_config
+from models.recbole_bridge.ncf import ITEM, USER, prepare, recbole_config
 from models.recommender import EpochReport, FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 from models.sequences import Vocabulary, histories
-from models.ss4rec.kernels import Segments, catalogue_cross_entropy, gbce, resolve_backend, sampled_softmax
 
-_prepare()
+prepare()
 
 from recbole.data import create_dataset, data_preparation  # noqa: E402
-from recbole.model.abstract_recommender import SequentialRecommender  # noqa: E402
 from recbole.trainer import Trainer  # noqa: E402
-from recbole.utils import InputType, get_model  # noqa: E402
+from recbole.utils import get_model  # noqa: E402
 
-__all__ = ["ModelName", "RecBoleSequential", "SS4RecForRecBole", "StoppedBy"]
+__all__ = ["ModelName", "RecBoleSequential", "SequentialSettings", "StoppedBy"]
 
 ModelName = Literal["SASRec", "GRU4Rec"]
 StoppedBy = Literal["patience", "max_seconds", "max_epochs"]
 SCORED_AT_ONCE = 512  # requests
+HIDDEN_SIZE = {"SASRec": 64, "GRU4Rec": 128}
 
 
-class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
-    """SS4Rec for `recbole.config.Config(model=SS4RecForRecBole, ...)`, trained and evaluated by RecBole.
+@dataclass(frozen=True)
+class SequentialSettings:
+    """The settings of a model. Others keep RecBole's defaults."""
 
-    A field of `SS4RecSettings` in RecBole's configuration overrides the field's default. Exceptions are the values that RecBole
-    sets itself: device, max_length (MAX_ITEM_LIST_LENGTH), and the Trainer's batches, epochs, patience and optimiser. Weights
-    are not averaged and ties are not shuffled. `precision` replaces `enable_amp`. `train_neg_sample_args` must be null,
-    `normalize_all` must be false, and `load_col` must include the time field.
-
-    RecBole stores times as float32. For UTC seconds since 2004 their resolution is 128 s (64 s before), so intervals are
-    coarse: a shorter one becomes 0 or a whole step. To lose less, subtract the earliest time from all events; the intervals
-    stay the same.
-    """
-
-    input_type = InputType.POINTWISE
-
-    def __init__(self, config: Any, dataset: Any) -> None:
-        from models.ss4rec import SS4RecNetwork  # needs s5, which RecBole's own models do not
-
-        super().__init__(config, dataset)
-        given = {name: config[name] for name in SS4RecSettings.model_fields if config[name] is not None}
-        self.settings = SS4RecSettings(**given | {"device": config["device"].type, "max_length": self.max_seq_length})
-        if self.settings.user_features:
-            raise TrainingError(
-                "SS4Rec reads user_features from the project's own datasets, not from RecBole's user table. Set user_features "
-                "to false."
-            )
-        self._time = config["TIME_FIELD"]
-        self._times = self._time + config["LIST_SUFFIX"]
-        negatives = (config["train_neg_sample_args"] or {}).get("distribution", "none")
-        if negatives != "none":
-            raise TrainingError(
-                f"SS4Rec's losses draw their own negatives, but RecBole would add rows with {negatives} negatives as if they "
-                "were positives. Set train_neg_sample_args to null."
-            )
-        times = getattr(dataset, "inter_feat", {self._time: torch.empty(0)})[self._time]
-        if len(times) and float(times.max()) <= 1:
-            raise TrainingError(
-                f"No time in RecBole's field {self._time} is above 1, so the times look normalised. SS4Rec cannot use "
-                f"intervals of normalised times. Set normalize_all to false (and leave {self._time} out of normalize_field)."
-            )
-        self.network = SS4RecNetwork(self.n_items - 1, self.settings)
-        self._backend = resolve_backend(self.settings.scan, self.device)
-
-    def forward(self, interaction: Any) -> torch.Tensor:
-        """Return the hidden state (B, width) after each row's last event.
-
-        Raises:
-            TrainingError: if the times of a row do not ascend.
-        """
-        items, times, lengths = interaction[self.ITEM_SEQ], interaction[self._times], interaction[self.ITEM_SEQ_LEN]
-        following = torch.roll(times, -1, dims=1)
-        following[torch.arange(len(times), device=times.device), lengths - 1] = interaction[self._time]
-        real = torch.arange(items.shape[1], device=items.device) < lengths[:, None]
-        intervals = (following - times)[real].float()
-        if bool((intervals < 0).any()):
-            raise TrainingError(
-                f"RecBole's field {self._times} has an event that is later than the one after it, but SS4Rec does not support "
-                "negative intervals. Set order in eval_args to TO, and sort the rows of files that are already split."
-            )
-        ends = torch.cumsum(lengths, dim=0)
-        offsets = torch.cat([ends.new_zeros(1), ends])
-        with self._autocast():
-            hidden: torch.Tensor = self.network(items[real], intervals, Segments.of(offsets, len(intervals)), self._backend)
-        return hidden[ends - 1].float()
-
-    def calculate_loss(self, interaction: Any) -> torch.Tensor:
-        """Compute the loss that `settings.loss` selects, on the rows' targets."""
-        settings, weight = self.settings, self.network.items.weight[1:]
-        hidden, targets = self.forward(interaction), interaction[self.POS_ITEM_ID] - 1
-        with torch.autocast(self.device.type, enabled=False):
-            if settings.loss == "cross_entropy":
-                return catalogue_cross_entropy(hidden, weight, targets, settings.label_smoothing)
-            total = torch.full((), float(len(hidden)), device=hidden.device)
-            shape = (settings.negatives,) if settings.loss == "sampled_softmax" else (len(hidden), settings.negatives)
-            negatives = torch.randint(len(weight), shape, device=hidden.device)
-            if settings.loss == "sampled_softmax":
-                return sampled_softmax(hidden, weight, targets, negatives, total)
-            return gbce(hidden, weight, targets, negatives, total, settings.calibration)
-
-    def predict(self, interaction: Any) -> torch.Tensor:
-        """Return the score (B,) of each row's item."""
-        items: torch.Tensor = self.network.items(interaction[self.ITEM_ID])
-        return (self.forward(interaction) * items).sum(dim=-1)
-
-    def full_sort_predict(self, interaction: Any) -> torch.Tensor:
-        """Return the scores (B, n_items) of all items. Column 0 is RecBole's padding item."""
-        return self.forward(interaction) @ self.network.items.weight.T
-
-    def _autocast(self) -> torch.autocast:
-        wanted, kind = self.settings.precision, self.device.type
-        half = wanted == "bfloat16" or (wanted == "auto" and kind == "cuda")
-        return torch.autocast(kind, torch.bfloat16, enabled=half, cache_enabled=False)
+    model: ModelName
+    max_length: int = 200
+    hidden_size: int | None = None
+    """None: RecBole's default for the model."""
+    batch_size: int = 2048
+    eval_batch_size: int = 512
+    learning_rate: float = 1e-3
+    max_epochs: int = 300
+    patience: int = 10
+    max_seconds: float | None = None
+    """Training ends after the epoch in which so many seconds since the start of `fit` have passed."""
+    more: dict[str, Any] = field(default_factory=dict)
+    """Overrides any setting by its RecBole name."""
 
 
 class RecBoleSequential(Recommender):
     """RecBole's SASRec or GRU4Rec, trained by RecBole's own Trainer on our split.
 
-    Needs a leave-one-out protocol. Settings that are not listed keep RecBole's defaults; `more` overrides any setting by its
-    RecBole name. Training ends by RecBole's early stopping on valid NDCG@10, after `max_epochs`, or after the epoch in which
-    `max_seconds` since the start of `fit` have passed. `stopped_by` has the reason. A user with one train event is used
-    for neither training nor validation. A request without known events is ranked by popularity in the train part. Fits are not
-    resumed.
+    Needs a leave-one-out protocol. Training ends by RecBole's early stopping on valid NDCG@10, or at a limit of the settings.
+    `stopped_by` has the reason. A user with one train event is used for neither training nor validation. A request without known
+    events is ranked by popularity in the train part. Fits are not resumed.
     """
 
     name = "recbole-sequential"
     sequential = True
 
-    def __init__(
-        self,
-        model: ModelName,
-        *,
-        max_length: int = 200,
-        hidden_size: int | None = None,
-        batch_size: int = 2048,
-        eval_batch_size: int = 512,
-        learning_rate: float = 1e-3,
-        max_epochs: int = 300,
-        patience: int = 10,
-        max_seconds: float | None = None,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
-        more: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, settings: SequentialSettings, device: Literal["auto", "cpu", "cuda"] = "auto") -> None:
         self.stopped_by: StoppedBy | None = None
         self.catalogue: IntArray = np.empty(0, dtype=np.int64)
-        self._settings: dict[str, Any] = {
-            "model": model,
-            "max_length": max_length,
-            "hidden_size": hidden_size or {"SASRec": 64, "GRU4Rec": 128}[model],
-            "batch_size": batch_size,
-            "eval_batch_size": eval_batch_size,
-            "learning_rate": learning_rate,
-            "max_epochs": max_epochs,
-            "patience": patience,
-            "max_seconds": max_seconds,
-            "more": more or {},
-        }
+        self._settings = replace(settings, hidden_size=settings.hidden_size or HIDDEN_SIZE[settings.model])
         cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
         self._device = torch.device("cuda" if cuda else "cpu")
         self._vocabulary = Vocabulary(self.catalogue)
@@ -187,7 +83,7 @@ class RecBoleSequential(Recommender):
         self._network: nn.Module | None = None
 
     def settings(self) -> dict[str, Any]:
-        return self._settings
+        return asdict(self._settings)
 
     def fit(
         self,
@@ -232,7 +128,7 @@ class RecBoleSequential(Recommender):
                 epoch_started = now
                 if on_epoch is not None:
                     on_epoch(report)
-                limit = self._settings["max_seconds"]
+                limit = self._settings.max_seconds
                 if limit is not None and now - started >= limit:
                     raise _TimeIsOver
 
@@ -261,7 +157,7 @@ class RecBoleSequential(Recommender):
     def scores(self, requests: Requests) -> torch.Tensor:
         if self._network is None:
             raise TrainingError("The RecBole model has no weights yet: fit it or load a version.")
-        read = histories(requests, self._vocabulary, self._settings["max_length"])
+        read = histories(requests, self._vocabulary, self._settings.max_length)
         tokens = torch.from_numpy(np.append(0, self._columns))[read.items].to(self._device)
         lengths = torch.diff(read.offsets)
         columns = torch.from_numpy(self._columns).to(self._device)
@@ -291,7 +187,7 @@ class RecBoleSequential(Recommender):
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> RecBoleSequential:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        model = cls(**config["settings"], device=device)  # type: ignore[arg-type]
+        model = cls(SequentialSettings(**config["settings"]), device)  # type: ignore[arg-type]
         vocabulary = pd.read_parquet(folder / "vocabulary.parquet")
         model.catalogue = vocabulary["item_id"].to_numpy(np.int64)
         model._vocabulary = Vocabulary(model.catalogue)
@@ -309,13 +205,13 @@ class RecBoleSequential(Recommender):
     def _config(self, events: pd.DataFrame, catalogue: IntArray, seed: int) -> Iterator[Any]:
         own = self._settings
         settings = {
-            "MAX_ITEM_LIST_LENGTH": own["max_length"],
-            "hidden_size": own["hidden_size"],
-            "train_batch_size": own["batch_size"],
-            "eval_batch_size": own["eval_batch_size"],
-            "learning_rate": own["learning_rate"],
-            "epochs": own["max_epochs"],
-            "stopping_step": own["patience"],
+            "MAX_ITEM_LIST_LENGTH": own.max_length,
+            "hidden_size": own.hidden_size,
+            "train_batch_size": own.batch_size,
+            "eval_batch_size": own.eval_batch_size,
+            "learning_rate": own.learning_rate,
+            "epochs": own.max_epochs,
+            "stopping_step": own.patience,
             "seed": seed,
             "eval_args": {"split": {"LS": "valid_only"}, "order": "TO", "group_by": "user", "mode": "full"},
             "metrics": ["Hit", "NDCG", "MRR"],
@@ -325,7 +221,7 @@ class RecBoleSequential(Recommender):
         if self._device.type == "cuda":  # RecBole hides all other GPUs from the process
             visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
             settings["gpu_id"] = visible
-        with recbole_config(events, own["model"], settings | own["more"], catalogue) as config:
+        with recbole_config(events, own.model, settings | own.more, catalogue) as config:
             yield config
 
     def _seen(self, train: Sequences, dataset: Any) -> list[torch.Tensor]:
