@@ -1,7 +1,7 @@
 """The settings of a retraining: one module a section, and the only place of each default.
 
-The YAML files in `configs/` contain only the settings of one dataset or environment that differ from these defaults. Flows take
-these models as parameters, so the Prefect UI shows them as a typed form. A new setting belongs in the module of its section.
+Flows take these models as parameters, so the Prefect UI shows them as a typed form. A new setting belongs in the module of its
+section. The settings of searches, comparisons and replays belong to `configs.studies`.
 """
 
 import lazy_loader

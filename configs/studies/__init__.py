@@ -1,4 +1,7 @@
-"""The settings of searches, comparisons and replays."""
+"""The settings of searches, comparisons and replays, each on top of the settings of a retraining.
+
+A setting belongs here if only such a study reads it. What a single retraining reads belongs to `configs.settings`.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,8 @@
-"""What runs on a Prefect server beside the flows: work pools, deployments, automations, and the credentials of pods."""
+"""What a Prefect server holds beside the flows: work pools, deployments, automations, and blocks with credentials.
+
+`recsys setup` brings a server into the state that an environment's settings define. The flows themselves belong to `flows`, and
+the worker that rents pods to `infra.runpod`.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,8 @@
-"""Object stores: a folder or an S3 prefix behind one interface, whose objects are created once."""
+"""Object stores: a folder or an S3 prefix behind one interface, whose objects can be created exactly once.
+
+A new kind of store belongs here, with its errors turned into those of `configs.errors`. What the objects mean does not: datasets
+belong to `tasks.datasets`, and versions to `infra.registry`.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,7 @@
-"""The evaluation protocol, full ranking, metrics, and their statistics."""
+"""The evaluation protocol, full ranking, metrics, and their statistics, for every model in the same way.
+
+What turns rankings into numbers, intervals and tests belongs here. Which numbers promote a model is decided in `tasks.gate`.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,7 @@
-"""RecBole: its models behind our interface, and SS4Rec as a RecBole model."""
+"""RecBole: its models behind our interface, SS4Rec as a RecBole model, and its split and metrics for comparison.
+
+All imports of RecBole, and all remedies for its side effects, belong here. No other package imports it.
+"""
 
 import lazy_loader
 

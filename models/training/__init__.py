@@ -1,4 +1,7 @@
-"""The training loop that all models share: optimizer, early stopping, checkpoints, several GPUs, CUDA graphs."""
+"""The training loop that gradient models share: optimizer, early stopping, checkpoints, several GPUs, CUDA graphs.
+
+It trains any network whose steps it is given. Batches, losses and metrics belong to the model.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,7 @@
-"""RunPod's REST API: a client that keeps to its limits, what it returns, and what can go wrong."""
+"""A client of RunPod's REST API v2: requests within its rate limits, what they return, and what can go wrong.
+
+It knows pods and GPU types, but no flow runs. What to rent, keep or delete is decided in `infra.runpod`.
+"""
 
 import lazy_loader
 
