@@ -50,7 +50,7 @@ def increment(result: Result) -> str:
 
 def rollback(result: Result) -> str:
     rows = []
-    for name, key in (("the function", "function"), ("`recsys rollback`", "command")):
+    for name, key in (("the function", "function"), ("`recsys model rollback`", "command")):
         found = result[key]
         runs = ", ".join(f"{seconds:.1f}" for seconds in found["wall_s"])
         rows.append([name, f"{found['median_s']:.1f} s ({runs})", f"{found['median_cpu_s']:.1f} s"])

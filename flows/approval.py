@@ -50,7 +50,7 @@ def ask_for_approval(decision: Decision, settings: PromotionSettings) -> Decisio
         )
     except FlowPauseTimeout:
         log.warning(
-            "nobody answered; approve later with `recsys promote %s --set model_name=%s`",
+            "nobody answered; approve later with `recsys model promote %s --set model_name=%s`",
             decision.challenger,
             decision.model_name,
         )

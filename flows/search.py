@@ -29,7 +29,7 @@ __all__ = ["SearchSummary", "search"]
 
 @dataclass(frozen=True)
 class SearchSummary:
-    """The result of a search. `recsys search --json FILE` writes it to a file."""
+    """The result of a search. `recsys study search --json FILE` writes it to a file."""
 
     flow_run: str
     dataset: DatasetRef

@@ -1,7 +1,7 @@
 """Replay of a dataset's past under four retraining policies: `python -m benchmarks.pipeline.replay`.
 
-Runs `recsys replay` with its default settings on MovieLens 100K. The seven months are cut into weekly slices, and the first eight
-weeks are the base. Each later week passes through etl and monitoring with live ranking quality. If a policy asks for it,
+Runs `recsys study replay` with its default settings on MovieLens 100K. The seven months are cut into weekly slices, and the first
+eight weeks are the base. Each later week passes through etl and monitoring with live ranking quality. If a policy asks for it,
 training, evaluation, the gate and promotion follow.
 
 The measured seconds are those of the complete command in its own process, from its start to the page, including the Prefect
@@ -103,7 +103,7 @@ def render(result: dict[str, Any]) -> str:
 def _replayed(folder: Path, overrides: list[str]) -> tuple[dict[str, Any], float, float]:
     """Run the command. Return its result, and its wall and CPU seconds."""
     set_ = [*overrides, f"store.url=file:{folder}/store", f"work_dir={folder}/work"]
-    command = [sys.executable, "-m", "flows.cli", "replay", "--json", str(folder / "replay.json")]
+    command = [sys.executable, "-m", "flows.cli", "study", "replay", "--json", str(folder / "replay.json")]
     environment = {**os.environ, "PREFECT_HOME": str(folder / "prefect")}
     began, before = time.perf_counter(), _cpu_seconds()
     subprocess.run([*command, *(part for each in set_ for part in ("--set", each))], check=True, env=environment)

@@ -3,8 +3,8 @@
 A local store holds 20 versions of SS4Rec at its default size on MovieLens 100K. Each was champion once. They are trained for one
 epoch, because the time does not depend on how well they rank. A rollback to a random one of them verifies the promotion log, the
 manifest and every file. It loads the version in a clean process, which must answer the sample requests as the trained model did,
-and appends to the log. Both the function and the command `recsys rollback` are timed. The CPU seconds, which other work on the
-machine does not lengthen, and the load at the start are reported too.
+and appends to the log. Both the function and the command `recsys model rollback` are timed. The CPU seconds, which other work on
+the machine does not lengthen, and the load at the start are reported too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--versions", type=int, default=20)
     parser.add_argument("--times", type=int, default=5, help="number of calls of the plain function")
-    parser.add_argument("--commands", type=int, default=3, help="number of runs of `recsys rollback`")
+    parser.add_argument("--commands", type=int, default=3, help="number of runs of `recsys model rollback`")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/rollback.json"))
     given = parser.parse_args()
@@ -113,7 +113,7 @@ def _by_function(store: LocalStore, to: str) -> object:
 
 
 def _by_command(store: LocalStore, to: str) -> object:
-    command = [sys.executable, "-m", "flows.cli", "rollback", "--to", to, "--set", f"store.url=file:{store.folder}"]
+    command = [sys.executable, "-m", "flows.cli", "model", "rollback", "--to", to, "--set", f"store.url=file:{store.folder}"]
     return subprocess.run(command, check=True, capture_output=True)
 
 

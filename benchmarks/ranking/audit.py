@@ -1,8 +1,8 @@
 """How much of SS4Rec's score comes from the protocol: `python -m benchmarks.ranking.audit --source ml-1m --data ml-1m.zip`.
 
 Trains the same settings under each order of events. Each model ranks the test requests with and without seen items, at the
-target's time and at the time of the last event, with the ties in the histories unchanged and redrawn. `recsys audit --retrain`
-does the same for a stored version. One seed is enough: the orders differ by far more than the seeds do.
+target's time and at the time of the last event, with the ties in the histories unchanged and redrawn. `recsys model audit
+--retrain` does the same for a stored version. One seed is enough: the orders differ by far more than the seeds do.
 """
 
 from __future__ import annotations

@@ -33,5 +33,5 @@ class LandingSettings(Settings):
     races: int = Field(default=5, ge=1)
     """Maximum number of attempts of a run. It starts over if another run has added files in the meantime."""
     keep_versions: int = Field(default=10, ge=1)
-    """Number of newest versions of each dataset that `recsys datasets prune` keeps, in addition to all versions that are
+    """Number of newest versions of each dataset that `recsys data prune` keeps, in addition to all versions that are
     referenced in the store."""

@@ -28,7 +28,7 @@ class PromotionSettings(Settings):
     """Baselines of the same run that a challenger must beat on NDCG@10."""
     approval: Literal["automatic", "manual"] = "automatic"
     """`automatic`: a challenger that passes every rule is promoted. `manual`: a person must also approve it, in the run
-    (`approval_wait_s`) or later with `recsys promote`."""
+    (`approval_wait_s`) or later with `recsys model promote`."""
     approval_wait_s: int = Field(default=0, ge=0)
     """Seconds that a run with `manual` approval stays paused in the Prefect UI, with a form to approve or reject. 0 does not
     wait. If nobody answers, the version stays stored and is not promoted."""

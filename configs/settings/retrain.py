@@ -24,7 +24,7 @@ __all__ = ["RetrainSettings", "SearchOrigin"]
 
 
 class SearchOrigin(Settings):
-    """The search that selected SS4Rec's settings on the valid part. `recsys search` fills it in."""
+    """The search that selected SS4Rec's settings on the valid part. `recsys study search` fills it in."""
 
     study: str
     """Name of the study."""

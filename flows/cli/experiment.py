@@ -8,20 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import Config, Json, Set, settings_of, table, write_json
+from flows.cli.options import Config, Json, Set, records_table, settings_of, table, write_json
 
 if TYPE_CHECKING:
     from configs.serving import Experiment, ExperimentFile
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Check, assign and report on experiments on live traffic.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Check, assign and report on A/B tests on live traffic.\n\n"
+    "Example: recsys experiment list --experiments experiments.yaml",
+)
 Experiments = Annotated[Path, typer.Option("--experiments", help="YAML file of experiments.")]
 
 
 @app.command("list")
 def list_(experiments: Experiments, json_file: Json = None) -> None:
-    """Validate the file, and list its experiments and shadow versions.
+    """List the experiments and shadow versions of a file.
+
+    The file is validated.
 
     Example: recsys experiment list --experiments experiments.yaml
     """
@@ -50,7 +56,7 @@ def assign(
     at: Annotated[datetime | None, typer.Option(help="UTC time. By default, now.")] = None,
     json_file: Json = None,
 ) -> None:
-    """Show the experiment, arm and model version of each user.
+    """Show the experiment, arm and model version of users.
 
     Example: recsys experiment assign 17 42 --experiments experiments.yaml
     """
@@ -86,9 +92,9 @@ def report(
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Join exposures with outcomes, check the quality of the data, and compare the arms.
+    """Compare the arms of an experiment.
 
-    The intervals are valid at all times, so you can run the report as often as you like.
+    Exposures are joined with outcomes, and the quality of the data is checked. The intervals are valid at all times, so you can run the report as often as you like.
 
     Example: recsys experiment report longer-memory --experiments experiments.yaml --outcomes outcomes.csv
     """
@@ -110,7 +116,7 @@ def report(
     found = report_experiment(experiment, logged, read_outcomes(outcomes), as_of=None if as_of is None else _seconds(as_of))
     write_json(json_file, found.to_dict())
     for rows in (check_rows(found), arm_rows(found), versus_rows(found)):
-        table(list(rows[0]), [list(row.values()) for row in rows])
+        records_table(rows)
     for shadow in found.shadow:
         overlap = "" if shadow.overlap is None else f", {shadow.overlap:.0%} of its lists also shown"
         typer.echo(f"shadow {shadow.version}: {shadow.answers:,} answers{overlap}")

@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    no_args_is_help=True, help="Rented GPUs on RunPod. The API key is read from RUNPOD_API_KEY or the RunPod Credentials block."
+    no_args_is_help=True,
+    help="List and delete GPU pods rented on RunPod.\n\n"
+    "The API key is read from RUNPOD_API_KEY or the RunPod Credentials block.\n\nExample: recsys gpu list",
 )
 
 
-@app.command()
-def ls(json_file: Json = None) -> None:
+@app.command("list")
+def list_(json_file: Json = None) -> None:
     """List the account's pods with their runs and costs.
 
-    Example: recsys gpu ls
+    Example: recsys gpu list
     """
     import asyncio
 
@@ -36,9 +38,10 @@ def ls(json_file: Json = None) -> None:
 
 @app.command()
 def reap(json_file: Json = None) -> None:
-    """Delete pods of this Prefect server's pools that no run needs or that are too old, and mark runs whose pod is missing.
+    """Delete pods that no run needs, or that are too old.
 
-    The workers do this continuously. Use the command if no worker is running.
+    Only pods of this Prefect server's pools are deleted. Runs whose pod is missing are marked. The workers do all
+    this continuously. Use the command if no worker is running.
 
     Example: recsys gpu reap
     """

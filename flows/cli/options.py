@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, overload
 
 import typer
-from pydantic import BaseModel
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from configs.settings import RetrainSettings
 
-Settings = TypeVar("Settings", bound=BaseModel)
+Settings = TypeVar("Settings", bound="BaseModel")  # a string, because --help needs no pydantic
 
-__all__ = ["Config", "Dataset", "Json", "Set", "plain", "settings_of", "table", "write_json"]
+__all__ = ["Config", "Dataset", "Json", "Set", "plain", "records_table", "settings_of", "table", "write_json"]
 
 Config = Annotated[
     list[str] | None,
@@ -75,6 +76,12 @@ def table(columns: list[str], rows: list[list[str]], whole: str | None = None) -
     if not console.is_terminal:
         console = Console(width=160)
     console.print(table)
+
+
+def records_table(records: list[dict[str, str]]) -> None:
+    """Print the records, which have the same keys, as a table. Print nothing if there are none."""
+    if records:
+        table(list(records[0]), [list(record.values()) for record in records])
 
 
 def plain(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""`recsys serve`: serve recommendations from the registry's champion, and follow its promotion log."""
+"""The commands on top of `recsys` that show the champion's recommendations: serve and demo. Neither needs what training needs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from flows.cli.options import Config, Set, settings_of
 
 __all__ = ["app"]
 
+PANEL = "Serve"
+
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def serve(
     workers: Annotated[int | None, typer.Option(min=1, help="Number of processes. They share only Redis.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
@@ -23,7 +25,9 @@ def serve(
     config: Config = None,
     set_: Set = None,
 ) -> None:
-    """Serve recommendations over HTTP from the champion of the registry.
+    """Serve the champion's recommendations over HTTP.
+
+    The server follows the promotion log: it loads each new champion.
 
     Example: recsys serve --workers 2 --redis redis://127.0.0.1:6379/0
     """
@@ -35,4 +39,21 @@ def serve(
     from serving.run import serve as run
 
     typer.echo(f"serving {settings.model_name} of {settings.store.url} at http://{settings.host}:{settings.port}", err=True)
+    run(settings)
+
+
+@app.command(rich_help_panel=PANEL)
+def demo(config: Config = None, set_: Set = None) -> None:
+    """Show recommendations and decisions in the browser.
+
+    The pages explain recommendations, and show versions, decisions, drift and experiments. They need the extra `demo`.
+
+    Example: recsys demo --set api_url=http://127.0.0.1:8000
+    """
+    from configs.serving import DemoSettings
+
+    settings = settings_of(config, set_, DemoSettings)
+    from serving.demo import run
+
+    typer.echo(f"The demo is at http://{settings.host}:{settings.port} until you stop it.")
     run(settings)

@@ -50,7 +50,7 @@ class Promotion:
         if ref.digest != self.manifest:
             raise VersionCorruptError(
                 f"The manifest of {ref.name} {ref.version} is not the one recorded by promotion {self.number}: it was changed "
-                "after it was stored. The version must not be used; `recsys rollback --to VERSION` promotes an earlier one."
+                "after it was stored. The version must not be used; `recsys model rollback --to VERSION` promotes an earlier one."
             )
 
 

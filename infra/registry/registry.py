@@ -274,7 +274,7 @@ class ModelRegistry:
         except NotFoundError as error:
             raise VersionCorruptError(
                 f"Promotion {promotion.number} names {name} {promotion.version} as champion, but the registry has no such version. "
-                "`recsys rollback --to VERSION` promotes an earlier one."
+                "`recsys model rollback --to VERSION` promotes an earlier one."
             ) from error
 
     def newest(self, name: str) -> Promotion | None:
@@ -363,7 +363,7 @@ class ModelRegistry:
         reigns = [entry for entry in entries if entry.version == to]
         if not reigns:
             raise ChampionMissingError(
-                f"{name} {to} was never champion, so there is nothing to return to. Judge it with `recsys promote {to}` instead."
+                f"{name} {to} was never champion, so there is nothing to return to. Judge it with `recsys model promote {to}` instead."
             )
         reigns[-1].refuse_edited(ref)
         check(ref)
@@ -373,7 +373,7 @@ class ModelRegistry:
             # Do not retry automatically: if the entry was written, the previous champion is now the one that was just replaced.
             raise StoreError(
                 f"The store did not answer while {name} was rolled back to {to}, and the rollback may have taken effect. Check "
-                f"`recsys show champion`; if it is not {to}, run `recsys rollback --to {to}`. ({error})"
+                f"`recsys model show champion`; if it is not {to}, run `recsys model rollback --to {to}`. ({error})"
             ) from error
 
     def _files(self, version: ModelRef | StagedVersion) -> dict[str, str]:

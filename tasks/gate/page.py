@@ -77,21 +77,23 @@ def next_step(decision: Decision) -> str:
     version = f"{decision.challenger}{named}"
     if decision.outcome == "promoted":
         before = f"{decision.champion}, the previous champion" if decision.champion else "an earlier version, once there is one"
-        return f"nothing. Servers that follow the model load it automatically; `recsys rollback{named}` returns to {before}."
+        return (
+            f"nothing. Servers that follow the model load it automatically; `recsys model rollback{named}` returns to {before}."
+        )
     if decision.outcome == "needs approval":
         return (
-            f"approve or reject it. If the run is paused, use Resume on its page in the Prefect UI; later, use `recsys promote "
-            f"{version}`."
+            f"approve or reject it. If the run is paused, use Resume on its page in the Prefect UI; later, use "
+            f"`recsys model promote {version}`."
         )
     stays = f"{decision.champion} stays champion" if decision.champion else "there is still no champion"
     if decision.broken:
         return (
             f"the version cannot be served, so its promotion cannot be forced; {stays}. Find the cause "
-            f"(`recsys show {version}`), and retrain."
+            f"(`recsys model show {version}`), and retrain."
         )
     return (
-        f"{stays}, and the next retraining tries again. `recsys show {version}` shows every figure. To override the gate, run "
-        f"`recsys promote {version} --force --reason ...`; the promotion log records the user and the reason."
+        f"{stays}, and the next retraining tries again. `recsys model show {version}` shows every figure. To override the gate, run "
+        f"`recsys model promote {version} --force --reason ...`; the promotion log records the user and the reason."
     )
 
 

@@ -35,7 +35,7 @@ __all__ = [
     "stage_challenger",
 ]
 
-UNJUDGED = {"outcome": "not judged", "reasons": ["Trained without the gate. Judge it with `recsys promote`."]}
+UNJUDGED = {"outcome": "not judged", "reasons": ["Trained without the gate. Judge it with `recsys model promote`."]}
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
             decision = judge_version(store, ref, settings)
     raise AlreadyExistsError(
         f"{ref.name} got a new champion {settings.races} times while {ref.version} was judged. The version is stored; "
-        f"try again with `recsys promote {ref.version}`."
+        f"try again with `recsys model promote {ref.version}`."
     )
 
 

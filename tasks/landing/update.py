@@ -62,7 +62,7 @@ def starting_state(store: Store, files: PartFiles, name: str, settings: LandingS
         if not releases:
             raise NotFoundError(
                 f"landing.base is {settings.base}, but {store.uri('datasets')} has no version {name}/{settings.base} that was "
-                "made from a release. `recsys datasets` lists the stored versions."
+                "made from a release. `recsys data list` lists the stored versions."
             )
     if not releases:
         return None

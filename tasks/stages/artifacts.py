@@ -60,9 +60,7 @@ def address_artifact(uri: str, text: str, *, key: str, description: str) -> None
 
     It is not a link: a browser does not follow s3:// addresses, nor file:// addresses from a page of the server.
     """
-    shown = (
-        f"{text}:\n\n`recsys open {uri}`\n\nBrowsers cannot open this address; run the command where the store can be reached.\n"
-    )
+    shown = f"{text}:\n\n`recsys data open {uri}`\n\nBrowsers cannot open this address; run the command where the store can be reached.\n"
     create_markdown_artifact(shown, key=key, description=description)
 
 
@@ -219,7 +217,7 @@ def show_version(version: ModelRef) -> None:
         f"## {version.name} {version.version}\n\nShow its lineage, files, promotions and gate decisions with this command:\n\n"
     )
     create_markdown_artifact(
-        f"{shown}`recsys show {version.version}{named}`\n\nIts files are under `{version.uri}`.\n",
+        f"{shown}`recsys model show {version.version}{named}`\n\nIts files are under `{version.uri}`.\n",
         key="model-version",
         description=f"Model version of this run; gate outcome: {version.outcome}",
     )

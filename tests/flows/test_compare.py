@@ -58,7 +58,7 @@ def test_a_failed_run_is_named_and_the_others_are_reported(
     config = small_comparison(tmp_path, entries=[*ENTRIES[:2], wild], reference="ncf", seeds=[1])
     path = tmp_path / "compare.yaml"
     path.write_text(yaml.safe_dump(json.loads(config.model_dump_json(exclude_defaults=True))))
-    assert recsys("compare", "-c", str(path), "--json", str(tmp_path / "out.json")) == 1
+    assert recsys("study", "compare", "-c", str(path), "--json", str(tmp_path / "out.json")) == 1
     told = capsys.readouterr()
     assert "against the reference" in told.out and "popularity" in told.out and "report.html" in told.out
     assert "wild seed 1" in told.err[told.err.rindex("error: ") :] and "Traceback" not in told.err

@@ -88,32 +88,32 @@ def test_what_lands_is_added_compacted_and_pruned_at_the_command_line(
     landed = json.loads(out.read_text())
     assert landed["number"] == 1 and len(landed["parents"]) == 1
     assert "one.csv" in capsys.readouterr().out
-    assert recsys("etl", "-c", path, "--compact", "--json", str(out)) == 0
+    assert recsys("data", "compact", "-c", path, "--json", str(out)) == 0
     compacted = json.loads(out.read_text())
     assert compacted["parents"] == [f"films/{landed['version']}"] and compacted["rows"] == landed["rows"]
-    assert recsys("etl", "-c", path, "--landing", zone, "--retry-quarantined", "--json", str(out)) == 0
+    assert recsys("data", "retry", "-c", path, "--landing", zone, "--json", str(out)) == 0
     assert json.loads(out.read_text()) == compacted
     capsys.readouterr()
-    assert recsys("landing", "-c", path, "--json", str(out)) == 0
+    assert recsys("data", "files", "-c", path, "--json", str(out)) == 0
     runs = json.loads(out.read_text())
     assert [(run["kind"], len(run["accounts"])) for run in runs] == [("ingest", 1), ("compact", 0)]
     account = runs[0]["accounts"][0]
     assert account["rows"] == account["accepted"] + account["duplicates"] + account["quarantined"] == 500
     assert "one.csv" in (told := capsys.readouterr().out) and "taken to be complete until" in told
-    assert recsys("landing", "-c", path, "--set", "data.dataset=other") == 0
+    assert recsys("data", "files", "-c", path, "--set", "data.dataset=other") == 0
     assert "nothing has landed yet" in capsys.readouterr().out
-    assert recsys("datasets", "-c", path) == 0
+    assert recsys("data", "list", "-c", path) == 0
     assert f"films/{landed['version']}" in (listed := capsys.readouterr().out) and "made from" in listed
-    assert recsys("datasets", "prune", "--keep", "1", "-c", path, "--json", str(out)) == 0
+    assert recsys("data", "prune", "--keep", "1", "-c", path, "--json", str(out)) == 0
     plan = json.loads(out.read_text())
     assert len(plan["versions"]) == 2 and not plan["deleted"] and "delete them with --yes" in capsys.readouterr().out
     assert len(list_datasets(open_store(RetrainSettings.model_validate(yaml.safe_load(Path(path).read_text())).store))) == 3
-    assert recsys("datasets", "prune", "--keep", "1", "--yes", "-c", path) == 0
-    assert recsys("datasets", "-c", path, "--json", str(out)) == 0
+    assert recsys("data", "prune", "--keep", "1", "--yes", "-c", path) == 0
+    assert recsys("data", "list", "-c", path, "--json", str(out)) == 0
     assert [ref["version"] for ref in json.loads(out.read_text())] == [compacted["version"]]
     assert recsys("etl", "-c", path, "--landing", str(tmp_path / "nowhere")) == 1
     assert "there is no such folder" in capsys.readouterr().err
-    assert recsys("etl", "-c", path, "--compact", "--set", "data.dataset=other") == 1
+    assert recsys("data", "compact", "-c", path, "--set", "data.dataset=other") == 1
     assert "nothing to compact" in capsys.readouterr().err
 
 

@@ -285,7 +285,7 @@ def test_people_see_what_is_rented_and_end_what_nobody_wants(
     foreign = rent(double, Marks(uuid4(), uuid4(), 0, 600, 3600))
     nobodys = double.rent({"name": "notebook", "image": "i", "gpu": {"id": "NVIDIA A40", "count": 2}, "args": "sleep 60"})
     with_client(lambda client: client.update_flow_run(works.id, infrastructure_pid=wanted.id))
-    assert recsys("gpu", "ls", "--json", str(tmp_path / "ls.json")) == 0
+    assert recsys("gpu", "list", "--json", str(tmp_path / "ls.json")) == 0
     rows = {row["pod"]: row for row in json.loads((tmp_path / "ls.json").read_text())}
     assert {rows[p.id]["pool"] for p in (wanted, left_over)} == {pool.name}
     assert rows[foreign.id]["pool"] == rows[nobodys.id]["pool"] == "other" and rows[nobodys.id]["usd_per_hour"] == 1.6
@@ -305,7 +305,7 @@ def test_without_a_key_the_commands_say_what_to_do(
 ) -> None:
     monkeypatch.delenv("RUNPOD_API_KEY")
     monkeypatch.setenv("RECSYS_RUNPOD_CREDENTIALS_BLOCK", "none-such")
-    assert recsys("gpu", "ls") == 1
+    assert recsys("gpu", "list") == 1
     assert "Set RUNPOD_API_KEY" in capsys.readouterr().err
 
 

@@ -94,11 +94,11 @@ def test_the_command_prints_settings_that_retrain_takes(
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(json.loads(settings.model_dump_json(exclude_defaults=True))))
     (tmp_path / "search.yaml").write_text(yaml.safe_dump({"search": {"trials": 3, "space": SPACE, "enter_gate": False}}))
     files = ["-c", str(tmp_path / "run.yaml"), "-c", str(tmp_path / "search.yaml")]
-    assert recsys("search", *files) == 1
+    assert recsys("study", "search", *files) == 1
     assert "has no dataset version of ml-100k" in capsys.readouterr().err
     assert recsys("etl", "-c", str(tmp_path / "run.yaml")) == 0
     capsys.readouterr()
-    assert recsys("search", *files, "--json", str(tmp_path / "out.json")) == 0
+    assert recsys("study", "search", *files, "--json", str(tmp_path / "out.json")) == 0
     out = capsys.readouterr().out
     assert "3 trials of movie-ranker-ml-100k-" in out and "The best settings have not entered the gate." in out
     (tmp_path / "best.yaml").write_text(out[out.index("models:") : out.index("The best settings have not")])
@@ -106,5 +106,5 @@ def test_the_command_prints_settings_that_retrain_takes(
     summary = json.loads((tmp_path / "out.json").read_text())
     assert best == RetrainSettings.model_validate(summary["settings"])
     assert summary["record"]["best"] == summary["settings"]["searched"]["best_trial"] and summary["challenge"] is None
-    assert recsys("search", *files, "--set", "search.space.widht={choices: [4]}") == 1
+    assert recsys("study", "search", *files, "--set", "search.space.widht={choices: [4]}") == 1
     assert "search.space.widht is not a setting of SS4Rec; did you mean width?" in capsys.readouterr().err

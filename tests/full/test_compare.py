@@ -36,7 +36,7 @@ def runs_in(folder: Path) -> set[str]:
 
 def test_runs_go_to_a_dask_cluster(server: Environment, tmp_path: Path) -> None:
     config_of(tmp_path, runner="dask", seeds=[1, 2])
-    done = run([RECSYS, "compare", "-c", "compare.yaml", "--json", "out.json"], server, tmp_path)
+    done = run([RECSYS, "study", "compare", "-c", "compare.yaml", "--json", "out.json"], server, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Creating a new Dask cluster" in done.stderr
     assert runs_in(tmp_path) == {"popularity-1", "ncf-1", "ncf-2", "ss4rec-1", "ss4rec-2"}
@@ -53,7 +53,7 @@ def test_runs_are_runs_of_a_deployment_and_pass_through_the_store(server: Enviro
     with (tmp_path / "worker.log").open("w") as log:
         worker = subprocess.Popen([PREFECT, "worker", "start", "--pool", "recsys"], env=server, stdout=log, stderr=log, cwd=ROOT)
         try:
-            done = run([RECSYS, "compare", "-c", "compare.yaml", "--json", "out.json"], server, tmp_path)
+            done = run([RECSYS, "study", "compare", "-c", "compare.yaml", "--json", "out.json"], server, tmp_path)
         finally:
             worker.send_signal(signal.SIGTERM)
             worker.wait(timeout=60)
@@ -71,7 +71,7 @@ def test_runs_are_runs_of_a_deployment_and_pass_through_the_store(server: Enviro
 @pytest.mark.nightly  # tests/flows/test_compare.py goes on with what is missing, without the kill
 def test_a_comparison_that_was_killed_goes_on_with_what_is_missing(server: Environment, tmp_path: Path) -> None:
     config_of(tmp_path, entries=ENTRIES[:2], reference="ncf", seeds=[1, 2, 3])
-    command = [RECSYS, "compare", "-c", "compare.yaml", "--json", "out.json", "--set", "max_parallel=1"]
+    command = [RECSYS, "study", "compare", "-c", "compare.yaml", "--json", "out.json", "--set", "max_parallel=1"]
     process = subprocess.Popen(command, env=server, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:

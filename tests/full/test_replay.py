@@ -53,7 +53,17 @@ def write_settings(folder: Path, **settings: Any) -> Path:
 
 
 def start(settings: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "flows.cli", "replay", "-c", str(settings), "--json", str(settings.with_name("found.json"))]
+    command = [
+        sys.executable,
+        "-m",
+        "flows.cli",
+        "study",
+        "replay",
+        "-c",
+        str(settings),
+        "--json",
+        str(settings.with_name("found.json")),
+    ]
     environment = {**os.environ, "PREFECT_HOME": str(settings.with_name("prefect"))}
     environment.pop("PREFECT_API_URL", None)
     with settings.with_name("log.txt").open("ab") as log:

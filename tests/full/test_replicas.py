@@ -253,6 +253,6 @@ def test_retrain_trains_with_replicas_by_its_setting(server: dict[str, str], tmp
     records = {key.rpartition("/")[2]: json.loads(store.get(key)) for key in store.list("runs/")}
     expected = {"popularity.json": 1, "ncf.json": 1, "ss4rec.json": 2}
     assert {name: record["replicas"] for name, record in records.items()} == expected
-    audited = run([RECSYS, "audit", version["version"], "-c", "run.yaml", "--retrain"], server, tmp_path)
+    audited = run([RECSYS, "model", "audit", version["version"], "-c", "run.yaml", "--retrain"], server, tmp_path)
     assert audited.returncode == 0, audited.stderr
     assert "trained anew" in audited.stdout

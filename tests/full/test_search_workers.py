@@ -129,7 +129,7 @@ def test_a_run_whose_worker_is_killed_says_so_and_the_next_one_ends_in_the_gate(
     subprocess.run(
         [*recsys, "etl", "-c", str(tmp_path / "run.yaml")], env=environment, check=True, capture_output=True, timeout=1800
     )
-    command = [*recsys, "search", "-c", str(tmp_path / "run.yaml"), "-c", str(tmp_path / "search.yaml")]
+    command = [*recsys, "study", "search", "-c", str(tmp_path / "run.yaml"), "-c", str(tmp_path / "search.yaml")]
     first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert first.stderr is not None
     said: set[str] = set()

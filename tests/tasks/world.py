@@ -82,7 +82,7 @@ class World:
         return stage_challenger(self.store, NAME, found)
 
     def seal(self, staged: StagedVersion) -> ModelRef:
-        """Seal without a decision, as `recsys train` does."""
+        """Seal without a decision, as `recsys model train` does."""
         return publish(self.store, staged, None, self.candidates[-1], self.evaluation, self.settings)
 
     def champion(self) -> str:

@@ -160,7 +160,7 @@ def test_a_webhook_that_fails_fails_no_run_and_what_is_told_has_figures_and_link
     page, version = [Path(link.removeprefix("file://")) for link in links]
     assert page.is_file() and version.is_dir() and opens(held["body"].splitlines()[-1])
 
-    done = recsys(["promote", version.name, "--force", "--reason", "seen good in a test", "-c", config], server)
+    done = recsys(["model", "promote", version.name, "--force", "--reason", "seen good in a test", "-c", config], server)
     assert done.returncode == 0, done.stderr
     wait_until(lambda: any("by force" in message["subject"] for message in sink.messages), 900, "the message")
     (forced,) = [message for message in sink.messages if "by force" in message["subject"]]

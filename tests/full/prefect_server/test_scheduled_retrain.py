@@ -228,7 +228,7 @@ def test_people_are_told_once_with_figures_and_links_and_no_secret(site: Site, r
     first = ModelRegistry(site.store()).history("movie-ranker")[0].version
     assert promoted["subject"] == f"movie-ranker {first}: promoted"
     assert re.search(r"challenger: HR@10 0\.\d{4}, NDCG@10 0\.\d{4}", promoted["body"])
-    assert "`recsys rollback`" in promoted["body"] and f"Next: {first} stays champion" in held["body"]
+    assert "`recsys model rollback`" in promoted["body"] and f"Next: {first} stays champion" in held["body"]
     ui = f"{site.stack.url('prefect')}/v2/runs/flow-run"
     assert f"{ui}/{runs[0]['id']}" in promoted["body"] and f"{ui}/{runs[1]['id']}" in held["body"]
     shown = text_of(artifacts_of(site, *parts_of(site, runs[0]), *parts_of(site, runs[1])))
@@ -277,11 +277,11 @@ def test_every_address_that_is_shown_leads_somewhere(site: Site, runs: list[dict
     for address in stored:
         key = address.removeprefix(store.uri("").rstrip("/") + "/")
         assert store.exists(key) or key.startswith("handed-over/") or any(True for _ in store.list(f"{key}/")), address
-    commands = set(re.findall(r"`recsys open (\S+)`", text))
+    commands = set(re.findall(r"`recsys data open (\S+)`", text))
     assert len(commands) >= 4
     wanted = next(address for address in sorted(commands) if address.endswith("/report.html"))
     given = ["--set", f"store.endpoint_url={site.stack.layout.s3_endpoint}", "--to", str(tmp_path / "page.html")]
-    done = recsys(["open", wanted, *given], site.environment)
+    done = recsys(["data", "open", wanted, *given], site.environment)
     assert done.returncode == 0 and "How well each model ranks" in (tmp_path / "page.html").read_text(), done.stderr
 
     pages = set(re.findall(r"https?://[^\s`\"',)]+", text))
@@ -305,7 +305,12 @@ def test_the_ui_shows_runs_artifacts_and_a_typed_form(site: Site, runs: list[dic
     expect(page.get_by_role("link", name="movie-ranker on ml-latest-small").first).to_be_visible()
     shot(page, "runs")
     own = artifacts_of(site, runs[1]["id"])
-    for key, said in (("gate", "Next:"), ("gate-page", "recsys open"), ("model-version", "recsys show"), ("metrics", "ndcg@10")):
+    for key, said in (
+        ("gate", "Next:"),
+        ("gate-page", "recsys data open"),
+        ("model-version", "recsys model show"),
+        ("metrics", "ndcg@10"),
+    ):
         visit(page, site, f"{site.stack.url('prefect')}/v2/artifacts/artifact/{own[key]['id']}")
         expect(page.get_by_text(said).first).to_be_visible()
         shot(page, f"artifact-{key}")

@@ -192,7 +192,7 @@ def test_what_the_name_does_not_vouch_for_the_promotion_log_does(change: Change,
     with pytest.raises(VersionCorruptError, match="is not the one recorded by promotion 2"):
         registry.rollback(NAME, to=None, reason="", now=NOW, check=accept)
     edit_json(manifest_of(store, third), change)
-    with pytest.raises(VersionCorruptError, match=r"is not the one recorded by promotion 3.*recsys rollback --to"):
+    with pytest.raises(VersionCorruptError, match=r"is not the one recorded by promotion 3.*recsys model rollback --to"):
         registry.champion(NAME)
     first = registry.versions(NAME)[0].version
     assert registry.rollback(NAME, to=first, reason="the others were edited", now=NOW, check=accept).number == 4
@@ -262,7 +262,7 @@ def test_a_version_that_was_never_champion_cannot_be_rolled_back_to(store: Local
     """Else a rollback would be a way round the gate."""
     registry = ModelRegistry(store)
     held = sealed(store, tmp_path / "m", hour=9, outcome="held")
-    with pytest.raises(ChampionMissingError, match=rf"{held.version} was never champion.*recsys promote {held.version}"):
+    with pytest.raises(ChampionMissingError, match=rf"{held.version} was never champion.*recsys model promote {held.version}"):
         registry.rollback(NAME, to=held.version, reason="", now=NOW, check=accept)
     assert len(registry.history(NAME)) == 3
 
@@ -323,9 +323,9 @@ def test_a_rollback_is_checked_in_a_clean_process_before_it_takes_effect(store: 
 def test_the_command_rolls_back_without_prefect_and_without_torch_in_its_process(store: LocalStore) -> None:
     registry = ModelRegistry(store)
     program = (
-        "import sys; from flows.cli import main as cli\n"
-        "sys.argv = ['recsys', 'rollback', '--set', f'store.url=file:{sys.argv[1]}', '--set', f'model_name={sys.argv[2]}']\n"
-        "cli.app(standalone_mode=False)\n"
+        "import sys; from flows.cli.main import app\n"
+        "sys.argv = ['recsys', 'model', 'rollback', '--set', f'store.url=file:{sys.argv[1]}', '--set', f'model_name={sys.argv[2]}']\n"
+        "app(standalone_mode=False)\n"
         "print(sorted({'torch', 'prefect', 'pandas'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", program, str(store.folder), NAME]
@@ -350,7 +350,7 @@ def test_a_rollback_whose_answer_was_lost_is_not_tried_again(store: LocalStore) 
     """Once more, it would return from the champion before to the one just left."""
     registry = ModelRegistry(store)
     second = registry.versions(NAME)[1].version
-    with pytest.raises(StoreError, match=rf"may have taken effect.*recsys rollback --to {second}") as raised:
+    with pytest.raises(StoreError, match=rf"may have taken effect.*recsys model rollback --to {second}") as raised:
         ModelRegistry(LostAnswer(store.folder)).rollback(NAME, to=None, reason="", now=NOW, check=accept)
     assert not isinstance(raised.value, StoreUnavailableError)
     current = registry.champion(NAME)

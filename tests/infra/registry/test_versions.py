@@ -16,7 +16,7 @@ def test_a_version_exists_once_it_is_sealed(tmp_path: Path) -> None:
     registry = ModelRegistry(store)
     staged = stage_popularity(store, tmp_path / "staged")
     assert registry.versions(NAME) == []
-    with pytest.raises(NotFoundError, match="recsys models"):
+    with pytest.raises(NotFoundError, match="recsys model list"):
         registry.version(NAME, staged.version)
     ref = sealed(store, tmp_path / "model", hour=1)
     assert registry.versions(NAME) == [ref] and registry.version(NAME, ref.version) == ref

@@ -122,12 +122,12 @@ def test_what_a_person_decided_is_on_the_page() -> None:
 def test_each_verdict_says_what_to_do_next_with_the_command_for_it() -> None:
     promoted = decide(inputs(ranking(0.4)), SETTINGS)
     other = f"--set model_name={promoted.model_name}"
-    assert f"`recsys rollback {other}` returns to an earlier version" in next_step(promoted)
+    assert f"`recsys model rollback {other}` returns to an earlier version" in next_step(promoted)
     held = decide(inputs(ranking(0.2, 3), ranking(0.4), HALVES), SETTINGS)
     assert f"{held.champion} stays champion" in next_step(held)
-    assert f"`recsys promote {held.challenger} {other} --force --reason ...`" in next_step(held)
+    assert f"`recsys model promote {held.challenger} {other} --force --reason ...`" in next_step(held)
     waiting = replace(promoted, outcome="needs approval", model_name="movie-ranker")
-    assert f"`recsys promote {promoted.challenger}`." in next_step(waiting)
+    assert f"`recsys model promote {promoted.challenger}`." in next_step(waiting)
     broken = hold_unranked(
         model_name="ranker", challenger="v", champion=None, champion_number=0, dataset="d/v", protocol="loo-exact", requests=0,
         check=LoadCheck.failed("it has no weights"), settings=SETTINGS,

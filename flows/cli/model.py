@@ -1,29 +1,34 @@
-"""Commands of `recsys` for the store: list, show, audit and prune versions."""
+"""`recsys model`: the registered versions of a model, and the log of its promotions."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import Config, Json, Set, plain, settings_of, table, write_json
+from flows.cli.options import Config, Dataset, Json, Set, plain, settings_of, table, write_json
 
 if TYPE_CHECKING:
-    from infra.registry import ModelRegistry
-    from tasks.datasets import LogEntry
+    from infra.registry import ModelRegistry, Promotion
+    from tasks.evaluation import AuditReport
 
-__all__ = ["app", "show_accounts"]
+__all__ = ["app"]
 
-app = typer.Typer()
-datasets = typer.Typer(help="List the stored dataset versions. `prune` deletes the unused ones.\n\nExample: recsys datasets")
-app.add_typer(datasets, name="datasets")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="List, train, judge, promote and roll back versions.\n\nExample: recsys model list",
+)
+Version = Annotated[str, typer.Argument(help="Version, or `champion`.")]
 
 
-@app.command()
-def models(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """List the registered model versions. An asterisk marks the champion.
+@app.command("list")
+def list_(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """List the registered model versions.
 
-    Example: recsys models --set model_name=movie-ranker
+    An asterisk marks the champion.
+
+    Example: recsys model list --set model_name=movie-ranker
     """
     settings = settings_of(config, set_)
     from dataclasses import asdict
@@ -58,15 +63,10 @@ def models(config: Config = None, set_: Set = None, json_file: Json = None) -> N
 
 
 @app.command()
-def show(
-    version: Annotated[str, typer.Argument(help="Version, or `champion`.")],
-    config: Config = None,
-    set_: Set = None,
-    json_file: Json = None,
-) -> None:
-    """Show a version's lineage, files, promotions and gate decisions.
+def show(version: Version, config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """Show a version's lineage, files, promotions and decisions.
 
-    Example: recsys show champion
+    Example: recsys model show champion
     """
     settings = settings_of(config, set_)
     from dataclasses import asdict
@@ -76,7 +76,7 @@ def show(
 
     registry = ModelRegistry(open_store(settings.store))
     name = settings.model_name
-    version = _named(registry, name, version)
+    version = _resolved(registry, name, version)
     manifest, decision = registry.manifest(name, version), registry.decision(registry.version(name, version))
     entries = [entry for entry in registry.history(name) if entry.version == version]
     later = registry.later_decisions(name, version)
@@ -109,110 +109,109 @@ def show(
 
 
 @app.command()
-def landing(
-    last: Annotated[int, typer.Option(min=1, help="Number of newest runs to show.")] = 5,
-    config: Config = None,
-    set_: Set = None,
-    json_file: Json = None,
-) -> None:
-    """Show what the runs over the landing zone added, file by file.
+def train(dataset: Dataset = None, config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """Train and register a version without a gate decision.
 
-    Example: recsys landing --last 10 --set data.dataset=films
+    Use `recsys model promote` to judge the version.
+
+    Example: recsys model train -c ml-1m -c best
     """
     settings = settings_of(config, set_)
     from dataclasses import asdict
 
-    from infra.storage import open_store
-    from tasks.datasets import LandingLog
+    from flows.train import train as flow
 
-    entries = LandingLog(open_store(settings.store), settings.data.dataset_name).entries()[-last:]
-    write_json(json_file, [{key: value for key, value in asdict(entry).items() if key != "manifest"} for entry in entries])
-    show_accounts(entries)
-    typer.echo(f"{settings.data.dataset_name}: {_complete_until(entries) if entries else 'nothing has landed yet'}")
-
-
-def show_accounts(entries: list[LogEntry]) -> None:
-    """Print each file and the outcome of its rows."""
-    counts = ("rows", "accepted", "duplicates", "quarantined", "corrections", "late")
-    rows = [
-        [str(entry.number), account.file, account.kind, *(f"{getattr(account, name):,}" for name in counts), account.remarks]
-        for entry in entries
-        for account in entry.accounts
-    ]
-    table(["run", "file", "kind", *counts, "remarks"], rows)
+    version = flow(settings, dataset)
+    assert version is not None, "without hand_over the version is registered"
+    write_json(json_file, asdict(version))
+    typer.echo(
+        f"{version.name} {version.version} is registered; judge it with "
+        f"`recsys model promote {version.version}{_name_option(version.name)}`"
+    )
 
 
-def _complete_until(entries: list[LogEntry]) -> str:
-    from datetime import UTC, datetime
-
-    watermark = datetime.fromtimestamp(entries[-1].watermark, UTC)
-    return f"version {entries[-1].version}, taken to be complete until {watermark:%Y-%m-%d %H:%M:%S} UTC (the watermark)"
-
-
-@datasets.callback(invoke_without_command=True)
-def list_versions(context: typer.Context, config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """List the stored dataset versions. `prune` deletes the unused ones.
-
-    Example: recsys datasets
-    """
-    if context.invoked_subcommand is not None:
-        return
-    settings = settings_of(config, set_)
-    from dataclasses import asdict
-
-    from infra.storage import open_store
-    from tasks.datasets import list_datasets
-
-    refs = list_datasets(open_store(settings.store))
-    write_json(json_file, [asdict(ref) for ref in refs])
-    rows = [
-        [f"{ref.name}/{ref.version}", f"{ref.rows:,}", f"{ref.users:,}", f"{ref.items:,}", str(ref.last), ", ".join(ref.parents)]
-        for ref in refs
-    ]
-    table(["dataset", "interactions", "users", "items", "last event (UTC s)", "made from"], rows, whole="dataset")
-
-
-@datasets.command()
-def prune(
-    keep: Annotated[
-        int | None, typer.Option(min=1, help="Number of newest versions of each dataset to keep (landing.keep_versions).")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete the versions. Without it, the command only lists them.")] = False,
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="Version to judge and promote.")],
+    reason: Annotated[str, typer.Option(help="Reason, stored in the promotion log. Required with --force.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Promote the version even if the gate holds it.")] = False,
     config: Config = None,
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Delete dataset versions that are not among the newest and are not referenced in the store.
+    """Judge a version, and promote it if it passes the gate.
 
-    Example: recsys datasets prune --keep 5 --yes
+    The gate is the version's own. It compares the version with the champion of now.
+
+    Example: recsys model promote VERSION --force --reason "the champion is broken"
     """
     settings = settings_of(config, set_)
-    from infra.storage import open_store
-    from tasks.datasets import plan_prune, prune_versions
+    from flows.promote import promote as flow
 
-    store = open_store(settings.store)
-    plan = plan_prune(store, keep or settings.landing.keep_versions)
-    if yes:
-        prune_versions(store, plan)
-    write_json(json_file, {**plan.to_dict(), "deleted": yes})
-    done = "deleted" if yes else "would be deleted"
-    rows = [[version, "stays", why] for version, why in plan.kept.items()]
-    table(["dataset", "", "why"], rows + [[version, done, "nothing refers to it"] for version in plan.versions], whole="dataset")
-    typer.echo(f"{len(plan.versions)} versions, {len(plan.objects)} objects {done}{'' if yes else '; delete them with --yes'}")
+    _announce(flow(version, settings.model_name, reason, force, settings.promotion, settings.store), json_file)
+
+
+@app.command()
+def rollback(
+    to: Annotated[str | None, typer.Option(help="Version to return to. By default, the previous champion.")] = None,
+    reason: Annotated[str, typer.Option(help="Reason, stored in the promotion log.")] = "rolled back by hand",
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Return to an earlier champion.
+
+    It is loaded and checked first. The command works without Prefect.
+
+    Example: recsys model rollback --reason "clicks dropped"
+    """
+    settings = settings_of(config, set_)
+    # Call the task's plain function instead of the flow: it takes a tenth of the time, and works when Prefect does not.
+    from infra.storage import open_store
+    from tasks.gate import roll_back
+
+    _announce(roll_back(open_store(settings.store), settings.model_name, to, reason, settings.promotion), json_file)
+
+
+@app.command()
+def log(
+    last: Annotated[int, typer.Option(min=1, help="Number of newest promotions to show.")] = 20,
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Show who promoted which version, when and why.
+
+    The newest promotion is the last. Its version is the champion.
+
+    Example: recsys model log --last 5
+    """
+    settings = settings_of(config, set_)
+    from dataclasses import asdict
+
+    from infra.registry import ModelRegistry
+    from infra.storage import open_store
+
+    entries = ModelRegistry(open_store(settings.store)).history(settings.model_name)[-last:]
+    write_json(json_file, [asdict(entry) for entry in entries])
+    rows = [[str(entry.number), entry.kind, entry.version, entry.when, entry.who, entry.reason] for entry in entries]
+    table(["promotion", "kind", "version", "when", "who", "reason"], rows, whole="version")
 
 
 @app.command()
 def audit(
-    version: Annotated[str, typer.Argument(help="Version, or `champion`.")],
+    version: Version,
     retrain: Annotated[bool, typer.Option("--retrain", help="Also train its settings under each order of events.")] = False,
     draws: Annotated[int, typer.Option(min=1, help="Number of random orders of tied events.")] = 5,
     config: Config = None,
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Show how much of a version's score comes from tie order, masking of seen items, and the target's time.
+    """Show how much of a score comes from the protocol.
 
-    Example: recsys audit champion --retrain
+    The score is measured under other tie orders, with and without seen items, and at other request times.
+
+    Example: recsys model audit champion --retrain
     """
     settings = settings_of(config, set_)
     from infra.registry import ModelRegistry
@@ -221,13 +220,27 @@ def audit(
 
     store = open_store(settings.store)
     registry = ModelRegistry(store)
-    ref = registry.version(settings.model_name, _named(registry, settings.model_name, version))
+    ref = registry.version(settings.model_name, _resolved(registry, settings.model_name, version))
     report = audit_version(
         store, ref, retrain=retrain, draws=draws, seed=settings.promotion.seed, report=lambda line: typer.echo(line, err=True)
     )
     write_json(json_file, report.to_dict())
+    _print_audit(report)
+
+
+def _announce(entry: Promotion, json_file: Path | None) -> None:
+    from dataclasses import asdict
+
+    write_json(json_file, asdict(entry))
     typer.echo(
-        f"{ref.name} {ref.version} under {report.protocol} on {report.dataset}: {report.tied_share:.0%} of the histories' events "
+        f"{entry.name} {entry.version} is champion (promotion {entry.number}, {entry.kind}); "
+        f"the previous champion was {entry.previous or 'none'}"
+    )
+
+
+def _print_audit(report: AuditReport) -> None:
+    typer.echo(
+        f"{report.model_name} {report.version} under {report.protocol} on {report.dataset}: {report.tied_share:.0%} of the histories' events "
         "share their second with a neighbouring event"
     )
     table(
@@ -271,7 +284,7 @@ def _said(decision: dict[str, Any]) -> str:
     return " ".join(decision["reasons"]) or approved
 
 
-def _named(registry: ModelRegistry, name: str, version: str) -> str:
+def _resolved(registry: ModelRegistry, name: str, version: str) -> str:
     """Return the version, with `champion` resolved.
 
     Raises:
@@ -285,3 +298,10 @@ def _named(registry: ModelRegistry, name: str, version: str) -> str:
     if current is None:
         raise ChampionMissingError(f"{name} has no champion yet. Create the first with `recsys retrain`.")
     return current.version
+
+
+def _name_option(model_name: str) -> str:
+    """Return the option that a command needs besides the version, or an empty string for the default model name."""
+    from configs.settings import RetrainSettings
+
+    return "" if model_name == RetrainSettings().model_name else f" --set model_name={model_name}"

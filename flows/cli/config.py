@@ -1,4 +1,4 @@
-"""Read-only commands of `recsys`: the effective settings, and the health of the services that a run needs."""
+"""`recsys config`: the effective settings of a command, and the source of each."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import Config, Json, Set, settings_of, table, write_json
+from flows.cli.options import Config, Json, Set, table, write_json
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["app", "config"]
+__all__ = ["app"]
 
-app = typer.Typer()
-config = typer.Typer(no_args_is_help=True, help="Inspect settings and their sources.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Show the effective settings and their sources.\n\nExample: recsys config show --all",
+)
 
 COMMANDS = ("retrain", "search", "compare", "replay", "setup", "serve", "demo")
-SIGNS = {"ok": "ok", "absent": "-", "broken": "BROKEN"}
 
 
 def _model_of(command: str) -> type[BaseModel]:
@@ -44,7 +45,7 @@ def _model_of(command: str) -> type[BaseModel]:
     return models[COMMANDS.index(command)]
 
 
-@config.command()
+@app.command()
 def show(
     section: Annotated[str | None, typer.Argument(help="Show only the settings below this key, such as models.ss4rec.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Also show the defaults: every key that --set accepts.")] = False,
@@ -53,7 +54,9 @@ def show(
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Print the effective settings of a command and the source of each. Without a section, defaults are omitted.
+    """Show the effective settings, and the source of each.
+
+    Without a section, settings that have their defaults are left out.
 
     Example: recsys config show promotion -c best --set promotion.approval=manual
     """
@@ -75,24 +78,3 @@ def show(
         table(["setting", "value", "from"], [[each.key, json.dumps(each.value), each.origin] for each in chosen], whole="setting")
     if len(chosen) < len(found):
         typer.echo(f"{len(found) - len(chosen)} settings have their defaults; --all lists them.")
-
-
-@app.command()
-def doctor(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """Check the store, the Prefect server, Redis, the GPU and the packages. The exit status is 1 if one of them is broken.
-
-    Example: recsys doctor --set store.url=s3://bucket/prefix
-    """
-    from dataclasses import asdict
-
-    from configs.serving import ServingSettings
-    from flows.cli.doctor import examine
-
-    settings = settings_of(config, set_)
-    serving = settings_of(None, None, ServingSettings)
-    findings = examine(settings.store, settings.model_name, serving.redis)
-    write_json(json_file, [asdict(finding) for finding in findings])
-    for finding in findings:
-        typer.echo(f"{SIGNS[finding.status]:<7} {finding.name}: {finding.said}")
-    if any(finding.status == "broken" for finding in findings):
-        raise typer.Exit(1)

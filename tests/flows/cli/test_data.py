@@ -24,7 +24,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def recsys(*arguments: str) -> str:
-    done = CliRunner().invoke(app, ["open", *arguments])
+    done = CliRunner().invoke(app, ["data", *arguments])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.output
@@ -33,7 +33,7 @@ def recsys(*arguments: str) -> str:
 def test_a_page_of_a_folder_is_opened_where_it_lies(tmp_path: Path, opened: list[str]) -> None:
     store = open_store(StoreSettings(url=f"file:{tmp_path}/the store"))
     store.put_new("models/ranker/v/report.html", b"<html>")
-    recsys(store.uri("models/ranker/v/report.html"))
+    recsys("open", store.uri("models/ranker/v/report.html"))
     assert opened == [str(tmp_path / "the store/models/ranker/v/report.html")]
 
 
@@ -48,13 +48,13 @@ def test_a_page_of_a_bucket_is_fetched_and_a_version_is_listed(
         store = open_store(StoreSettings(url="s3://shelf/production"))
         store.put_new("models/ranker/v/report.html", b"<html>")
         page = store.uri("models/ranker/v/report.html")
-        assert recsys(store.uri("models/ranker/v")).strip() == page and not opened
-        said = recsys(page)
+        assert recsys("open", store.uri("models/ranker/v")).strip() == page and not opened
+        said = recsys("open", page)
         assert len(opened) == 1 and Path(opened[0]).read_bytes() == b"<html>" and opened[0] in said.replace("\n", "")
-        recsys(page, "--to", str(tmp_path / "kept" / "page.html"))
+        recsys("open", page, "--to", str(tmp_path / "kept" / "page.html"))
         assert (tmp_path / "kept" / "page.html").read_bytes() == b"<html>" and len(opened) == 1
         with pytest.raises(NotFoundError, match="no object has an address below it"):
-            recsys(page + "x")
+            recsys("open", page + "x")
 
 
 @pytest.mark.parametrize(
@@ -62,4 +62,9 @@ def test_a_page_of_a_bucket_is_fetched_and_a_version_is_listed(
 )
 def test_what_is_no_address_is_told(address: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        recsys(address)
+        recsys("open", address)
+
+
+def test_a_retry_without_a_landing_zone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no landing zone whose files could be retried"):
+        recsys("retry", "--set", f"store.url=file:{tmp_path}/store")

@@ -1,0 +1,68 @@
+"""The commands on top of `recsys` for operators: setup and doctor."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import Config, Json, Set, settings_of, table, write_json
+
+__all__ = ["app"]
+
+PANEL = "Operate"
+SIGNS = {"ok": "ok", "absent": "-", "broken": "BROKEN"}
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=PANEL)
+def setup(
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Take over a server that belongs to another environment.")
+    ] = False,
+) -> None:
+    """Set up a Prefect server, or bring it up to date.
+
+    The command creates or updates work pools, queues, blocks, deployments with their schedules, and alerts. It changes nothing if
+    the server is up to date.
+
+    Example: recsys setup -c production
+    """
+    from infra.prefect_server import EnvironmentSettings
+
+    settings = settings_of(config, set_, EnvironmentSettings)
+    from dataclasses import asdict
+
+    from infra.prefect_server import set_up
+
+    changes = set_up(settings, take_over=take_over)
+    write_json(json_file, [asdict(change) for change in changes])
+    table(["", "name", "done"], [[change.kind, change.name, change.done] for change in changes])
+    typer.echo(f"{sum(change.changed for change in changes)} of {len(changes)} changed in the environment {settings.environment}")
+
+
+@app.command(rich_help_panel=PANEL)
+def doctor(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """Check the store, Prefect, Redis, the GPU and the packages.
+
+    The exit status is 1 if one of them is broken.
+
+    Example: recsys doctor --set store.url=s3://bucket/prefix
+    """
+    from dataclasses import asdict
+
+    from configs.serving import ServingSettings
+    from flows.cli.doctor import examine
+
+    settings = settings_of(config, set_)
+    serving = settings_of(None, None, ServingSettings)
+    findings = examine(settings.store, settings.model_name, serving.redis)
+    write_json(json_file, [asdict(finding) for finding in findings])
+    for finding in findings:
+        typer.echo(f"{SIGNS[finding.status]:<7} {finding.name}: {finding.said}")
+    if any(finding.status == "broken" for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,117 @@
+"""The commands on top of `recsys` that run the pipeline: retrain, etl and monitor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.data import Landing, run_etl, with_landing
+from flows.cli.options import Config, Dataset, Json, Set, records_table, settings_of, table, write_json
+
+if TYPE_CHECKING:
+    from flows.retrain import RetrainSummary
+    from tasks.evaluation import Evaluation
+    from tasks.monitoring import DriftResult
+
+__all__ = ["app"]
+
+PANEL = "Run the pipeline"
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=PANEL)
+def retrain(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """Run the complete pipeline, from events to a promotion.
+
+    The steps are etl, drift checks, training, evaluation, gate and promotion.
+
+    Example: recsys retrain -c ml-1m -c best --json summary.json
+    """
+    settings = settings_of(config, set_)
+    from flows.retrain import retrain as flow
+
+    summary = flow(settings)
+    write_json(json_file, summary.to_dict())
+    _print_summary(summary)
+
+
+@app.command(rich_help_panel=PANEL)
+def etl(
+    landing: Landing = None,
+    # `recsys data compact` and `recsys data retry` are the names of today.
+    compact: Annotated[bool, typer.Option("--compact", hidden=True)] = False,
+    retry_quarantined: Annotated[bool, typer.Option("--retry-quarantined", hidden=True)] = False,
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Build a validated dataset version from a source.
+
+    With a landing zone, its new files are added to the newest version.
+
+    Example: recsys etl --landing s3://bucket/events
+    """
+    settings = settings_of(config, with_landing(set_, landing))
+    run_etl(settings, json_file, compact=compact, retry_quarantined=retry_quarantined)
+
+
+@app.command(rich_help_panel=PANEL)
+def monitor(dataset: Dataset = None, config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """Measure drift, and how well the champion ranks new events.
+
+    The newest events are compared with the reference that was sealed with the champion.
+
+    Example: recsys monitor --set monitoring.clock=wall
+    """
+    settings = settings_of(config, set_)
+    from flows.monitor import monitor as flow
+
+    result = flow(dataset, settings.model_name, settings.data, settings.drift, settings.store, settings.monitoring)
+    write_json(json_file, result.to_dict())
+    _print_drift(result)
+
+
+def _print_summary(summary: RetrainSummary) -> None:
+    evaluation, decision = summary.evaluation, summary.decision
+    wanted = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@10")
+    shown = [name for name in wanted if name in evaluation.metrics["ss4rec"]["all"]]
+    typer.echo(f"\n{evaluation.requests} test requests of {evaluation.dataset}, full ranking under {evaluation.protocol}:")
+    rows = [
+        [
+            model,
+            *[f"{parts['all'][name]:.4f}" for name in shown],
+            "{:.4f} to {:.4f}".format(*evaluation.intervals[model]["ndcg@10"]),
+        ]
+        for model, parts in evaluation.metrics.items()
+    ]
+    table(["model", *[name.upper() for name in shown], "NDCG@10, 95 % interval"], rows)
+    _print_value(evaluation)
+    rules = [[rule.name, rule.shown_figure, rule.shown_bound, rule.verdict] for rule in decision.rules]
+    table(["rule", "figure", "must be", "verdict"], rules)
+    for reason in decision.reasons:
+        typer.echo(f"- {reason}")
+    typer.echo(f"\nverdict: {decision.outcome}. version {summary.version.version}, champion {summary.champion or 'none'}")
+    typer.echo(f"stored at {summary.version.uri}")
+    stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.durations_s.items())
+    typer.echo(f"{sum(summary.durations_s.values()):.0f} s: {stages}")
+
+
+def _print_value(evaluation: Evaluation) -> None:
+    from tasks.evaluation import value_rows
+
+    typer.echo("Expected value, with 95 % intervals. It affects no decision and is based on these assumptions:")
+    for assumption in evaluation.value.assumptions:
+        typer.echo(f"- {assumption}")
+    records_table(value_rows(evaluation.value, "ss4rec"))
+
+
+def _print_drift(result: DriftResult) -> None:
+    from tasks.monitoring import check_rows, live_rows
+
+    shown = ["check", "effect", "matters above", "chance reaches", "p, Holm", "verdict", "in words"]
+    table(shown, [[row[name] for name in shown] for row in check_rows(result)])
+    if result.live is not None:
+        records_table(live_rows(result.live))
+    typer.echo(f"newest slice of {result.dataset}, {result.rows:,} events: {result.verdict}. {' '.join(result.reasons)}")

@@ -1,0 +1,156 @@
+"""`recsys study`: what takes many trainings and ends with a report. A killed study resumes when it is started again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from flows.cli.options import Config, Dataset, Json, Set, plain, records_table, settings_of, table, write_json
+
+if TYPE_CHECKING:
+    from flows.search import SearchSummary
+    from tasks.comparison import Comparison
+    from tasks.replay import Replay
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Search for settings, compare models, and replay the past.\n\nExample: recsys study compare -c compare",
+)
+
+
+@app.command()
+def search(dataset: Dataset = None, config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """Search for better settings of SS4Rec.
+
+    The best model enters the gate. Run the same command again to resume.
+
+    Example: recsys study search --set search.trials=60 --set search.workers=2
+    """
+    from configs.studies import SearchSettings
+
+    settings = settings_of(config, set_, SearchSettings)
+    from flows.search import search as flow
+
+    summary = flow(settings, dataset)
+    write_json(json_file, summary.to_dict())
+    _print_search(summary)
+
+
+@app.command()
+def compare(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """Train models with several seeds, and test which are better.
+
+    `-c compare` includes the paper's preset. Run the same command again to do only the missing trainings.
+
+    Example: recsys study compare -c compare --set max_parallel=2
+    """
+    from configs.studies import CompareSettings
+
+    settings = settings_of(config, set_, CompareSettings)
+    from flows.compare import compare as flow
+    from tasks.comparison import IncompleteComparisonError
+
+    try:
+        comparison = flow(settings)
+    except IncompleteComparisonError as error:
+        write_json(json_file, error.comparison.to_dict())
+        _print_comparison(error.comparison)
+        raise
+    write_json(json_file, comparison.to_dict())
+    _print_comparison(comparison)
+
+
+@app.command()
+def replay(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """Replay a dataset's past under several retraining policies.
+
+    The report shows what each policy was worth. Run the same command again to resume.
+
+    Example: recsys study replay --set slices=month --set base_slices=2
+    """
+    from configs.studies import ReplaySettings
+
+    settings = settings_of(config, set_, ReplaySettings)
+    from flows.replay import replay as flow
+
+    found = flow(settings)
+    write_json(json_file, found.to_dict())
+    _print_replay(found)
+
+
+def _print_search(summary: SearchSummary) -> None:
+    import yaml
+
+    record, best = summary.record, summary.record.best_trial
+    typer.echo(f"\n{len(record.trials)} trials of {record.study} on {record.dataset}, valid NDCG@10 under {record.protocol}:")
+    rows = [
+        [
+            str(trial.number),
+            trial.state,
+            "" if trial.value is None else f"{trial.value:.4f}",
+            f"{trial.best_epoch or '-'} of {trial.epochs}",
+            "" if trial.seconds is None else f"{trial.seconds:.0f}",
+            trial.reason or plain({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in trial.parameters.items()}),
+        ]
+        for trial in record.trials
+    ]
+    table(["trial", "state", "NDCG@10", "best epoch", "seconds", "parameters, or why it failed"], rows)
+    typer.echo(f"best: trial {best.number}, valid NDCG@10 {best.value:.4f}. Its settings, as a file for --config:\n")
+    settings = summary.settings
+    chosen = {
+        key: value
+        for key, value in settings.models.ss4rec.model_dump(mode="json").items()
+        if key in best.parameters or key in settings.models.ss4rec.model_dump(exclude_defaults=True)
+    }
+    assert settings.searched is not None
+    content = {"models": {"ss4rec": chosen}, "searched": settings.searched.model_dump(mode="json")}
+    typer.echo(yaml.safe_dump(content, sort_keys=False))
+    if summary.challenge is None:
+        typer.echo("The best settings have not entered the gate.")
+        return
+    decision = summary.challenge.decision
+    for reason in decision.reasons:
+        typer.echo(f"- {reason}")
+    typer.echo(
+        f"verdict: {decision.outcome}. version {summary.challenge.version.version}, "
+        f"champion {summary.challenge.champion or 'none'}"
+    )
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    from tasks.comparison import headline, result_rows
+
+    typer.echo(f"\n{comparison.requests} test requests of {comparison.dataset}, full ranking under {comparison.protocol}:")
+    rows = result_rows(comparison)
+    if rows:
+        records_table(rows)
+        names = [entry.name for entry in comparison.entries]
+        cells = {name: [comparison.cell(name, other) for other in names] for name in names}
+        typer.echo(f"NDCG@10 of the row minus the column, with Holm-corrected p; * is significant at {comparison.alpha:g}:")
+        table(
+            ["", *names],
+            [
+                [
+                    name,
+                    *[
+                        "" if c is None else f"{c.difference:+.4f} p {c.adjusted:.4f}{' *' if c.shown else ''}"
+                        for c in cells[name]
+                    ],
+                ]
+                for name in names
+            ],
+        )
+    typer.echo(headline(comparison))
+    typer.echo(f"comparison {comparison.id}: {comparison.page}")
+
+
+def _print_replay(found: Replay) -> None:
+    from tasks.replay import difference_rows, headline, policy_rows
+
+    for rows in (policy_rows(found), difference_rows(found)):
+        records_table(rows)
+    typer.echo(headline(found))
+    typer.echo(f"replay {found.id}: {found.page}")
