@@ -173,7 +173,9 @@ def read_manifest(store: Store, name: str, version: str) -> tuple[dict[str, Any]
         VersionCorruptError: The manifest is damaged, belongs to another version, or does not name the files that the version
             was staged with.
     """
-    missing = f"There is no version {version} of the model {name} in {store.uri('models')}. `recsys model list` lists the versions."
+    missing = (
+        f"There is no version {version} of the model {name} in {store.uri('models')}. `recsys model list` lists the versions."
+    )
     if not VERSION.fullmatch(version):
         raise NotFoundError(missing)
     try:
