@@ -11,26 +11,36 @@ from configs.settings import RetrainSettings
 from flows.approval import ask_for_approval
 from infra.registry import ModelRef
 from tasks.datasets import DatasetRef
-from tasks.evaluation import Evaluation
+from tasks.evaluation import Evaluation, VersionFolder
 from tasks.gate import Decision
 from tasks.stages import (
     Trained,
+    download_trained,
     evaluate_models,
-    gate,
+    judge_challenger,
+    notify_decision,
     promote_challenger,
     publish_version,
     record_answer,
     record_runs,
     settle_cost,
     stage_version,
-    take_candidates_over,
-    tell_of_decision,
     train_by_deployment,
     train_model,
 )
 from tasks.training import candidate_kinds, clear_checkpoints
 
-__all__ = ["Challenge", "Clock", "Ranked", "challenge", "enter_gate", "train_candidates"]
+__all__ = [
+    "Clock",
+    "GateOutcome",
+    "Ranked",
+    "evaluate_candidates",
+    "judge_and_promote",
+    "register_unjudged",
+    "train_and_evaluate",
+    "train_and_gate",
+    "train_inline",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,20 +48,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranked:
-    """The trained models of a run, and their evaluation."""
+    """The trained models of a run, their evaluation, and the folder that becomes the challenger's version."""
 
     trained: Trained
     evaluation: Evaluation
+    folder: VersionFolder
 
 
 @dataclass(frozen=True)
-class Challenge:
-    """The result of a challenger."""
+class GateOutcome:
+    """What became of a challenger."""
 
     evaluation: Evaluation
     decision: Decision
     version: ModelRef
-    champion: str | None  # after the challenge
+    champion: str | None  # after the decision
     promoted: bool
 
 
@@ -68,49 +79,63 @@ class Clock:
         return result
 
 
-def challenge(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Challenge:
+def train_and_gate(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> GateOutcome:
     """Train on `dataset` and let the gate decide.
 
     The calling flow must hold the run lock of the model.
     """
-    ranked = train_candidates(dataset, settings, clock)
-    outcome = enter_gate(ranked, dataset, settings, clock)
+    ranked = train_and_evaluate(dataset, settings, clock)
+    outcome = judge_and_promote(ranked, dataset, settings, clock)
     clear_checkpoints(settings)
     return outcome
 
 
-def train_candidates(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Ranked:
-    """Train and evaluate the models of a run. Their checkpoints are kept until `clear_checkpoints` is called."""
-    trained = _train(dataset, settings, clock)
-    return Ranked(trained, clock("evaluate", evaluate_models, dataset, trained.candidates, settings))
+def train_and_evaluate(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Ranked:
+    """Train the models of a run, in this run or by a deployment as configured, and evaluate them.
+
+    Their checkpoints are kept until `clear_checkpoints` is called.
+    """
+    remote = settings.training.where == "deployment"
+    trained = _train_remotely(dataset, settings, clock) if remote else train_inline(dataset, settings, clock)
+    return evaluate_candidates(trained, dataset, settings, clock)
 
 
-def enter_gate(ranked: Ranked, dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Challenge:
+def train_inline(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Trained:
+    """Train the models of a run in this run."""
+    return Trained([clock(f"train {kind}", train_model, dataset, kind, settings) for kind in candidate_kinds(settings.models)])
+
+
+def evaluate_candidates(trained: Trained, dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Ranked:
+    """Evaluate the models of a run on the test requests of `dataset`."""
+    evaluated = clock("evaluate", evaluate_models, dataset, trained.candidates, settings)
+    return Ranked(trained, evaluated.evaluation, evaluated.folder)
+
+
+def judge_and_promote(ranked: Ranked, dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> GateOutcome:
     """Judge the challenger, publish it as a version of `settings.model_name`, and promote it if it passes the gate.
 
     Args:
-        ranked: The models of the run and their evaluation. The last candidate is the challenger.
+        ranked: The models of the run and their evaluation.
         dataset: Dataset version that they were trained on.
         settings: Settings of the run.
         clock: Records the durations of the stages.
     """
-    trained, evaluation = ranked.trained, ranked.evaluation
-    candidates = trained.candidates  # the challenger last
-    staged = clock("stage", stage_version, evaluation, settings)
-    decision = clock("gate", gate, staged, dataset, settings)
-    origin = clock("cost", settle_cost, trained, settings.training) if trained.runs else trained.origin
-    version = clock("publish", publish_version, staged, decision, candidates[-1], evaluation, settings, origin)
+    trained, evaluation, challenger = ranked.trained, ranked.evaluation, ranked.trained.challenger
+    staged = clock("stage", stage_version, ranked.folder, settings)
+    decision = clock("gate", judge_challenger, staged, challenger.kind, dataset, settings)
+    origin = clock("cost", settle_cost, trained.remote, settings.training) if trained.remote else None
+    version = clock("publish", publish_version, staged, decision, challenger, evaluation, settings, origin)
     if decision.outcome == "needs approval":
-        tell_of_decision(version, decision, settings.store)
+        notify_decision(version, decision, settings.store)
     answered = clock("approval", ask_for_approval, decision, settings.promotion)
     if answered.approval is not None:
         record_answer(version, answered, settings.store)
     published = clock("promote", promote_challenger, version, answered, settings.promotion, settings.store)
     decision = published.decision
     if decision.outcome != "needs approval" or decision != answered:  # approved, then judged again against another champion
-        tell_of_decision(version, decision, settings.store)
-    clock("record", record_runs, candidates, evaluation, decision, version, settings)
-    return Challenge(
+        notify_decision(version, decision, settings.store)
+    clock("record", record_runs, trained.candidates, evaluation, decision, version, settings)
+    return GateOutcome(
         evaluation=evaluation,
         decision=decision,
         version=version,
@@ -119,9 +144,16 @@ def enter_gate(ranked: Ranked, dataset: DatasetRef, settings: RetrainSettings, c
     )
 
 
-def _train(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Trained:
-    """Train the candidates in this run or by a deployment, as configured."""
-    if settings.training.where == "deployment":
-        runs = clock("train", train_by_deployment, dataset, settings)
-        return clock("take over", take_candidates_over, dataset, runs, settings)
-    return Trained([clock(f"train {kind}", train_model, dataset, kind, settings) for kind in candidate_kinds(settings.models)])
+def register_unjudged(ranked: Ranked, settings: RetrainSettings, clock: Clock) -> ModelRef:
+    """Publish the challenger as a version of `settings.model_name` without a decision."""
+    trained, evaluation = ranked.trained, ranked.evaluation
+    staged = clock("stage", stage_version, ranked.folder, settings)
+    version = clock("publish", publish_version, staged, None, trained.challenger, evaluation, settings)
+    clock("record", record_runs, trained.candidates, evaluation, None, version, settings)
+    return version
+
+
+def _train_remotely(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Trained:
+    """Train the models of a run by a deployment."""
+    runs = clock("train", train_by_deployment, dataset, settings)
+    return clock("take over", download_trained, dataset, runs, settings)

@@ -17,12 +17,12 @@ from infra.locks import run_lock
 from infra.storage import open_store
 from tasks.comparison import Comparison, Failure, IncompleteComparisonError, begin_comparison, missing_runs, pinned_dataset
 from tasks.datasets import DatasetRef
-from tasks.stages import compare_entry, report_comparison, show_failure
+from tasks.stages import compare_entry, publish_failure_artifact, report_comparison
 
 __all__ = ["compare"]
 
 
-@flow(name="compare", flow_run_name="{settings.data.dataset_name}", on_failure=[show_failure])
+@flow(name="compare", flow_run_name="{settings.data.dataset_name}", on_failure=[publish_failure_artifact])
 def compare(settings: CompareSettings = CompareSettings()) -> Comparison:  # noqa: B008
     """Do the missing runs, and report on all runs.
 

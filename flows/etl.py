@@ -6,12 +6,12 @@ from prefect import flow
 
 from configs.settings import DataSettings, EtlSettings, LandingSettings, StoreSettings, ValidationSettings
 from tasks.datasets import DatasetRef
-from tasks.stages import add_landed_files, build_dataset, compact_dataset, show_failure
+from tasks.stages import add_landed_files, build_dataset, compact_dataset, publish_failure_artifact
 
 __all__ = ["etl"]
 
 
-@flow(name="etl", flow_run_name="{data.dataset_name}", on_failure=[show_failure], log_prints=False)
+@flow(name="etl", flow_run_name="{data.dataset_name}", on_failure=[publish_failure_artifact], log_prints=False)
 def etl(
     data: DataSettings = DataSettings(),  # noqa: B008 - frozen, and the UI's form reads it
     validation: ValidationSettings = ValidationSettings(),  # noqa: B008

@@ -7,14 +7,14 @@ from prefect import flow
 from configs.settings import DataSettings, DriftSettings, MonitoringSettings, RetrainSettings, StoreSettings
 from flows.datasets import chosen_dataset
 from tasks.monitoring import DriftResult
-from tasks.stages import announce_drift, measure_drift, show_failure
+from tasks.stages import announce_drift, measure_drift, publish_failure_artifact
 
 __all__ = ["monitor"]
 
 DEFAULTS = RetrainSettings()
 
 
-@flow(name="monitor", flow_run_name="{model_name}", on_failure=[show_failure])
+@flow(name="monitor", flow_run_name="{model_name}", on_failure=[publish_failure_artifact])
 def monitor(
     dataset: str | None = None,
     model_name: str = DEFAULTS.model_name,

@@ -7,14 +7,21 @@ from prefect import flow
 from configs.errors import GateError
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
 from infra.registry import Promotion
-from tasks.stages import force_promotion, judge_again, promote_challenger, show_failure, tell_of_champion, tell_of_decision
+from tasks.stages import (
+    force_promotion,
+    judge_stored,
+    notify_champion,
+    notify_decision,
+    promote_challenger,
+    publish_failure_artifact,
+)
 
 __all__ = ["promote"]
 
 DEFAULTS = RetrainSettings()
 
 
-@flow(name="promote", flow_run_name="{model_name} {version}", on_failure=[show_failure])
+@flow(name="promote", flow_run_name="{model_name} {version}", on_failure=[publish_failure_artifact])
 def promote(
     version: str,
     model_name: str = DEFAULTS.model_name,
@@ -40,19 +47,19 @@ def promote(
     """
     if force and not reason.strip():
         raise GateError("A forced promotion needs a reason (--reason), which is stored in the promotion log.")
-    ref, decision, settings = judge_again(model_name, version, promotion, store)
+    ref, decision, settings = judge_stored(model_name, version, promotion, store)
     if decision.champion == version:
         raise GateError(f"{model_name} {version} is already the champion.")
     if force:
         if decision.broken:
             raise GateError(f"{version} cannot become champion, even by force. {decision.broken} The champion is unchanged.")
         forced = force_promotion(ref, reason, decision, store)
-        tell_of_champion(forced, store)
+        notify_champion(forced, store)
         return forced
     published = promote_challenger(ref, decision, settings, store, reason)
     if published.promotion is None:
         raise GateError(
             f"{version} is held: {' '.join(published.decision.reasons)} The champion is unchanged; --force overrides the gate."
         )
-    tell_of_decision(ref, published.decision, store)
+    notify_decision(ref, published.decision, store)
     return published.promotion

@@ -6,7 +6,7 @@ from prefect import flow
 
 from configs.errors import ReplayError
 from configs.studies import ReplaySettings
-from flows.challenge import Clock, enter_gate, train_candidates
+from flows.challenge import Clock, judge_and_promote, train_and_evaluate
 from flows.etl import etl
 from flows.monitor import monitor
 from infra.locks import run_lock
@@ -25,13 +25,21 @@ from tasks.replay import (
     trainings_due,
     watched_by_another,
 )
-from tasks.stages import Progress, begin_replay, deliver_slice, keep_training, record_slice, report_replay, show_failure
+from tasks.stages import (
+    Progress,
+    begin_replay,
+    deliver_slice,
+    keep_training,
+    publish_failure_artifact,
+    record_slice,
+    report_replay,
+)
 from tasks.training import clear_checkpoints
 
 __all__ = ["replay"]
 
 
-@flow(name="replay", flow_run_name="{settings.data.dataset_name}", on_failure=[show_failure])
+@flow(name="replay", flow_run_name="{settings.data.dataset_name}", on_failure=[publish_failure_artifact])
 def replay(settings: ReplaySettings = ReplaySettings()) -> Replay:  # noqa: B008
     """Replay the source, and report the value of each retraining policy. A killed replay resumes with its current slice."""
     plan = begin_replay(settings)
@@ -77,9 +85,9 @@ def retrain_policies(plan: ReplayPlan, part: Slice, record: SliceRecord, due: di
     for policy, why in due.items():
         kept = promoted_before(plan, part, record, policy, why, settings)
         if kept is None:
-            ranked = ranked or train_candidates(dataset, run, shared)
+            ranked = ranked or train_and_evaluate(dataset, run, shared)
             own = Clock()
-            outcome = enter_gate(ranked, dataset, run_settings(plan, settings, policy), own)
+            outcome = judge_and_promote(ranked, dataset, run_settings(plan, settings, policy), own)
             kept = TrainingRecord(
                 policy=policy,
                 slice=part.number,
@@ -89,7 +97,7 @@ def retrain_policies(plan: ReplayPlan, part: Slice, record: SliceRecord, due: di
                 outcome=outcome.decision.outcome,
                 reasons=outcome.decision.reasons,
                 champion=outcome.champion,
-                holdout_ndcg_at_10=outcome.evaluation.metrics["ss4rec"]["all"]["ndcg@10"],
+                holdout_ndcg_at_10=outcome.evaluation.metrics[ranked.trained.challenger.kind]["all"]["ndcg@10"],
                 training_s=round(sum(epoch.seconds for each in ranked.trained.candidates for epoch in each.epochs), 2),
                 seconds=round(sum(shared.seconds.values()) + sum(own.seconds.values()), 2),
             )

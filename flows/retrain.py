@@ -9,7 +9,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from configs.settings import RetrainSettings
-from flows.challenge import Clock, challenge
+from flows.challenge import Clock, train_and_gate
 from flows.etl import etl
 from infra.locks import run_lock
 from infra.registry import ModelRef
@@ -17,7 +17,7 @@ from tasks.datasets import DatasetRef
 from tasks.evaluation import Evaluation
 from tasks.gate import Decision
 from tasks.monitoring import DriftResult
-from tasks.stages import measure_drift, show_failure
+from tasks.stages import measure_drift, publish_failure_artifact
 
 __all__ = ["RetrainSummary", "retrain"]
 
@@ -40,14 +40,16 @@ class RetrainSummary:
         return asdict(self)
 
 
-@flow(name="retrain", flow_run_name="{settings.model_name} on {settings.data.dataset_name}", on_failure=[show_failure])
+@flow(
+    name="retrain", flow_run_name="{settings.model_name} on {settings.data.dataset_name}", on_failure=[publish_failure_artifact]
+)
 def retrain(settings: RetrainSettings = RetrainSettings()) -> RetrainSummary:  # noqa: B008
     """Retrain on the configured source or landing zone, and promote the result if it passes the gate."""
     clock = Clock()
     with run_lock(settings.work_dir, settings.model_name):
         dataset = clock("etl", etl, settings.data, settings.validation, settings.store, settings.etl, settings.landing)
         drift = clock("drift", measure_drift, dataset, settings.model_name, settings.drift, settings.store, settings.monitoring)
-        outcome = challenge(dataset, settings, clock)
+        outcome = train_and_gate(dataset, settings, clock)
     return RetrainSummary(
         flow_run=str(flow_run.id),
         dataset=dataset,

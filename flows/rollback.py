@@ -6,14 +6,14 @@ from prefect import flow
 
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
 from infra.registry import Promotion
-from tasks.stages import return_to, show_failure, tell_of_champion
+from tasks.stages import notify_champion, publish_failure_artifact, return_to
 
 __all__ = ["rollback"]
 
 DEFAULTS = RetrainSettings()
 
 
-@flow(name="rollback", flow_run_name="{model_name}", on_failure=[show_failure])
+@flow(name="rollback", flow_run_name="{model_name}", on_failure=[publish_failure_artifact])
 def rollback(
     to: str | None = None,
     reason: str = "rolled back by hand",
@@ -31,7 +31,7 @@ def rollback(
         store: Store of the version.
     """
     entry = return_to(model_name, to, reason, promotion, store)
-    tell_of_champion(entry, store)
+    notify_champion(entry, store)
     return entry
 
 

@@ -17,12 +17,12 @@ from configs.errors import TrainingError
 from configs.redaction import safe_settings
 from configs.settings import RetrainSettings
 from configs.studies import SearchSettings
-from flows.challenge import Challenge, Clock, challenge
+from flows.challenge import Clock, GateOutcome, train_and_gate
 from flows.datasets import chosen_dataset
 from infra.locks import run_lock
 from tasks.datasets import DatasetRef
 from tasks.search import SearchRecord, StudyRef, best_settings
-from tasks.stages import begin_search, conclude_search, search_trials, show_failure
+from tasks.stages import begin_search, conclude_search, publish_failure_artifact, search_trials
 
 __all__ = ["SearchSummary", "search"]
 
@@ -35,7 +35,7 @@ class SearchSummary:
     dataset: DatasetRef
     record: SearchRecord
     settings: RetrainSettings  # with the best trial's parameters
-    challenge: Challenge | None  # None if the best settings did not enter the gate
+    challenge: GateOutcome | None  # None if the best settings did not enter the gate
     durations_s: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class SearchSummary:
         return {**fields, **parts, "settings": settings, "challenge": asdict(self.challenge) if self.challenge else None}
 
 
-@flow(name="search", flow_run_name="{settings.model_name} on {settings.data.dataset_name}", on_failure=[show_failure])
+@flow(name="search", flow_run_name="{settings.model_name} on {settings.data.dataset_name}", on_failure=[publish_failure_artifact])
 def search(settings: SearchSettings = SearchSettings(), dataset: str | None = None) -> SearchSummary:  # noqa: B008
     """Search on a dataset version `name/version`, by default the newest of the configured source.
 
@@ -63,7 +63,7 @@ def search(settings: SearchSettings = SearchSettings(), dataset: str | None = No
         get_run_logger().info("%d trials are still running in other runs; the last run to end enters the gate", record.under_way)
     elif settings.search.enter_gate:
         with run_lock(settings.work_dir, settings.model_name, settings.search.gate_wait_s):
-            outcome = challenge(chosen, best, clock)
+            outcome = train_and_gate(chosen, best, clock)
     return SearchSummary(str(flow_run.id), chosen, record, best, outcome, clock.seconds)
 
 

@@ -37,7 +37,8 @@ from models.recommender import IntArray, Recommender
 from models.ss4rec import SS4Rec
 from tasks.evaluation import LoadCheck
 from tasks.gate import Decision
-from tasks.gate.rules import Challenger, Champion, GateInputs, decide
+from tasks.gate.inputs import Challenger, Champion, GateInputs
+from tasks.gate.rules import decide
 
 FloatArray = npt.NDArray[np.float32]
 SHORT_SHARE, SHORT_EVENTS = 0.15, 8  # share of users who are cut to their first events, so that there are new users

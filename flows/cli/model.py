@@ -122,7 +122,6 @@ def train(dataset: Dataset = None, config: Config = None, set_: Set = None, json
     from flows.train import train as flow
 
     version = flow(settings, dataset)
-    assert version is not None, "without hand_over the version is registered"
     write_json(json_file, asdict(version))
     typer.echo(
         f"{version.name} {version.version} is registered; judge it with "

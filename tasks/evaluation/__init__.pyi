@@ -1,20 +1,25 @@
-from .evaluate import Evaluation, evaluate_candidates, rank, rank_version, read_rankings, seen_share
 from .evidently_page import REPORT_FILE
 from .figures import beyond_accuracy_rows, digits, metrics_rows, training_curve_png, value_rows
 from .load_check import LoadCheck, check_staged, check_version
+from .measurement import Evaluation, Measurement, evaluate
 from .protocol_audit import AuditReport, audit_version
+from .ranking import rank, rank_version, seen_share
+from .version_folder import VersionFolder, assemble_version, read_rankings
 
 __all__ = [
     "REPORT_FILE",
     "AuditReport",
     "Evaluation",
     "LoadCheck",
+    "Measurement",
+    "VersionFolder",
+    "assemble_version",
     "audit_version",
     "beyond_accuracy_rows",
     "check_staged",
     "check_version",
     "digits",
-    "evaluate_candidates",
+    "evaluate",
     "metrics_rows",
     "rank",
     "rank_version",

@@ -21,7 +21,7 @@ from configs.settings import ValueSettings
 from models.evaluation import FloatArray, Ranking, confidence_intervals, paired_bootstrap
 from models.recommender import IntArray
 
-__all__ = ["Estimate", "Figure", "Value", "expected_clicks", "value_of"]
+__all__ = ["Figure", "Value", "ValueEstimate", "expected_clicks", "value_of"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ValueEstimate:
     """The estimate for one model, or for the difference between two models on the same requests."""
 
     clicks: Figure  # per 1,000 requests
@@ -52,8 +52,8 @@ class Value:
     """Estimates, with the assumptions behind them."""
 
     currency: str
-    models: dict[str, Estimate]
-    differences: dict[str, Estimate]  # baseline -> challenger - baseline, paired by request
+    models: dict[str, ValueEstimate]
+    differences: dict[str, ValueEstimate]  # baseline -> challenger - baseline, paired by request
     assumptions: list[str]
 
 
@@ -77,11 +77,11 @@ def expected_clicks(ranks: IntArray, settings: ValueSettings) -> FloatArray:
     return by_position[np.minimum(ranks - 1, shown)]
 
 
-def _estimate(clicks_per_request: Figure, settings: ValueSettings) -> Estimate:
+def _estimate(clicks_per_request: Figure, settings: ValueSettings) -> ValueEstimate:
     clicks = clicks_per_request.times(1000)
     watches = clicks.times(settings.watch_rate)
     revenue = watches.times(settings.revenue_per_watch)
-    return Estimate(clicks, watches, revenue, revenue.times(settings.requests_per_month / 1000))
+    return ValueEstimate(clicks, watches, revenue, revenue.times(settings.requests_per_month / 1000))
 
 
 def _assumptions(settings: ValueSettings) -> list[str]:

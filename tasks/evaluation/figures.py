@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.recommender import EpochReport
-from tasks.evaluation.business_value import Estimate, Figure, Value
+from tasks.evaluation.business_value import Figure, Value, ValueEstimate
 
 __all__ = ["beyond_accuracy_rows", "digits", "metrics_rows", "training_curve_png", "value_rows"]
 
@@ -124,7 +124,7 @@ def value_rows(value: Value, challenger: str) -> list[dict[str, str]]:
     ]
 
 
-def _value_row(name: str, estimate: Estimate, currency: str, sign: str) -> dict[str, str]:
+def _value_row(name: str, estimate: ValueEstimate, currency: str, sign: str) -> dict[str, str]:
     def cell(figure: Figure, digits: int) -> str:
         mean, low, high = (f"{number:{sign},.{digits}f}" for number in (figure.mean, figure.low, figure.high))
         return f"{mean} ({low} to {high})"

@@ -1,7 +1,7 @@
 """Load check of a stored version: a clean process loads it and must give the same answers as the trained model.
 
-`python -m tasks.evaluation.load_check FOLDER` is that process. Like a server, it imports neither Prefect nor training code. It writes one
-JSON object to standard output; all other output goes to standard error.
+`python -m tasks.evaluation.load_check FOLDER` is that process. Like a server, it imports neither Prefect nor training code. It
+writes one JSON object to standard output; all other output goes to standard error.
 """
 
 from __future__ import annotations
@@ -129,10 +129,10 @@ def _check_apart(folder: Path, settings: PromotionSettings) -> LoadCheck:
         found = _ANSWER.validate_json(done.stdout)
     except ValidationError:
         return LoadCheck.failed(f"a clean process printed {done.stdout[:SAID]!r} instead of the outcome of a check")
-    return judge(found, settings)
+    return with_time_limits(found, settings)
 
 
-def judge(check: LoadCheck, settings: PromotionSettings) -> LoadCheck:
+def with_time_limits(check: LoadCheck, settings: PromotionSettings) -> LoadCheck:
     """Apply the time limits: return the check, with `ok` false and a reason if it took too long."""
     reason = check.reason
     if not reason and check.load_s is not None and check.load_s > settings.max_load_s:

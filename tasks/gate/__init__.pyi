@@ -1,16 +1,8 @@
 from .decision import Approval, Decision
+from .judging import gate_settings, judge_sealed, judge_staged, record_decision
 from .notifications import Notice, champion_notice, decision_notice
 from .page import DEFAULT_NAME, comparison_png, render_markdown, summary
-from .publication import (
-    Published,
-    gate_of,
-    judge_staged,
-    judge_version,
-    promote_version,
-    publish,
-    record_decision,
-    stage_challenger,
-)
+from .publication import Published, promote_version, publish, stage_challenger
 from .rollback import roll_back
 
 __all__ = [
@@ -22,9 +14,9 @@ __all__ = [
     "champion_notice",
     "comparison_png",
     "decision_notice",
-    "gate_of",
+    "gate_settings",
+    "judge_sealed",
     "judge_staged",
-    "judge_version",
     "promote_version",
     "publish",
     "record_decision",

@@ -10,11 +10,11 @@ __all__ = [
     "CHAMPION_RANKED",
     "GROUPS",
     "Approval",
-    "Comparison",
     "Decision",
     "Differences",
     "Outcome",
     "Rule",
+    "RuleComparison",
     "Verdict",
 ]
 
@@ -60,7 +60,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RuleComparison:
     """NDCG@10 of challenger and champion on the same requests, either all of them or one slice."""
 
     name: str
@@ -110,7 +110,7 @@ class Decision:
     rules: list[Rule]
     intervals: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)  # model -> metric -> 95 % interval
     tests: dict[str, dict[str, float]] = field(default_factory=dict)
-    comparisons: list[Comparison] = field(default_factory=list)  # against the champion; all requests first, then slices
+    comparisons: list[RuleComparison] = field(default_factory=list)  # against the champion; all requests first, then slices
     differences: Differences | None = None
     detectable_difference: float | None = None  # NDCG@10 gain over the champion that is detected with 80 % power
     settings: dict[str, Any] = field(default_factory=dict)  # settings of the gate at the time

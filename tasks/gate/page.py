@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.settings import RetrainSettings
-from tasks.gate.decision import CHAMPION_RANKED, GROUPS, Comparison, Decision
+from tasks.gate.decision import CHAMPION_RANKED, GROUPS, Decision, RuleComparison
 
 __all__ = ["DEFAULT_NAME", "comparison_png", "next_step", "render_html", "render_markdown", "summary"]
 
@@ -179,7 +179,7 @@ def comparison_png(decision: Decision) -> bytes | None:
     return buffer.getvalue()
 
 
-def _forest(axes: object, comparisons: list[Comparison]) -> None:
+def _forest(axes: object, comparisons: list[RuleComparison]) -> None:
     from matplotlib.axes import Axes
 
     assert isinstance(axes, Axes)

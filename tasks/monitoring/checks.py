@@ -28,7 +28,7 @@ class Check:
     current: float | None = None
     effect: float | None = None
     bound: float | None = None  # effect above which the figure matters
-    chance: float | None = None  # effect that chance reaches at the level of the strictest test; None if only p is known
+    chance: float | None = None  # critical value of the effect at the level of the strictest test; None if only p is known
     p_value: float | None = None
     adjusted_p: float | None = None  # after Holm's correction over all judged checks
     verdict: CheckVerdict = "not judged"

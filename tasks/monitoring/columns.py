@@ -1,8 +1,8 @@
-"""Measure the distance of each column of a slice from the reference, and the distances that chance gives between draws of users.
+"""Measure the distance of each column of a slice from the reference, and the null distribution of that distance.
 
 Each column is compared in a form in which a distance is meaningful. Heavy tails become logarithms, and films become their rank in
 popularity. Values are clipped relative to the reference's own spread, so that one absurd cell counts as one distant cell.
-`tasks.monitoring.resampling` draws chance.
+`tasks.monitoring.resampling` draws the null distribution.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tasks.monitoring.reference import Reference, jensen_shannon
-from tasks.monitoring.resampling import Rows, Runs, draws, runs_of
+from tasks.monitoring.resampling import Groups, Rows, draw_slices, runs_of
 
 __all__ = ["CATEGORICAL", "NUMERICAL", "ColumnDistance", "Popularity", "comparable", "concentration", "distances"]
 
@@ -57,12 +57,12 @@ class Popularity:
 
 @dataclass(frozen=True)
 class ColumnDistance:
-    """The distance of one column, and of each draw of chance."""
+    """The distance of one column, and its null distribution."""
 
     column: str
     method: str
     distance: float
-    chance: FloatArray  # (resamples,)
+    null: FloatArray  # (resamples,) distances between draws from the reference
     reference: float  # mean, or share of the category that moved most
     current: float
     category: str | None  # the category that moved most; None for other columns
@@ -115,17 +115,17 @@ def clipped(before: pd.DataFrame, now: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
     )
 
 
-def distances(
-    before: pd.DataFrame, now: pd.DataFrame, users: Runs, visits: Runs, slice_visits: Runs, *, resamples: int, seed: int
-) -> list[ColumnDistance]:
-    """Return the distance of each comparable column of `now` from `before`, with `resamples` distances of chance.
+def distances(before: pd.DataFrame, now: pd.DataFrame, groups: Groups, *, resamples: int, seed: int) -> list[ColumnDistance]:
+    """Return the distance of each comparable column of `now` from `before`, with a null distribution of `resamples` draws.
 
     A column without any value on one side is left out.
 
     Args:
-        users: Runs of `before` by user.
-        visits: Runs of `before` by visit.
-        slice_visits: Runs of `now` by visit.
+        before: Comparable columns of the reference.
+        now: Comparable columns of the slice.
+        groups: Which of these rows belong together.
+        resamples: Number of draws.
+        seed: Seed of the draws.
     """
     names = [name for name in (*NUMERICAL, *CATEGORICAL, UNSEEN) if _has_values(name, before, now)]
     measures = [_measure_of(name, before[name], now[name]) for name in names]
@@ -134,10 +134,10 @@ def distances(
         np.concatenate([measure.one_hot(frame[name]) for name, measure in zip(names, measures, strict=True)], axis=1)
         for frame in (before, now)
     )
-    # Visits as long as the slice's always reproduce its session lengths, so these are drawn from visits of any length.
+    # Session windows as long as the slice's reproduce its session lengths, so these are drawn from windows of any length.
     parts = {name: slice(*widths[place : place + 2]) for place, name in enumerate(names)}
     apart = parts.get("log_session", slice(0, 0))
-    drawn = draws(of_before, of_now, users, visits, slice_visits, apart, resamples, np.random.default_rng(seed))
+    drawn = draw_slices(of_before, of_now, groups, apart, resamples, np.random.default_rng(seed))
     whole_before, whole_now = of_before.sum(axis=0, dtype=np.float64)[None], of_now.sum(axis=0, dtype=np.float64)[None]
     found = []
     for (name, part), measure in zip(parts.items(), measures, strict=True):
@@ -149,7 +149,7 @@ def distances(
                 column=name,
                 method=measure.method,
                 distance=float(measure.distance(p, q)[0]),
-                chance=measure.distance(drawn.reference[:, part], slices),
+                null=measure.distance(drawn.reference[:, part], slices),
                 reference=reference,
                 current=current,
                 category=category,
@@ -169,7 +169,7 @@ def concentration(
         current: Rows of the slice, grouped by user.
 
     Returns:
-        The index of the reference, the index of `current`, and the logarithms of the ratios that chance alone produces,
+        The index of the reference, the index of `current`, and the null distribution of the logarithm of their ratio,
         (resamples,). None if no two users can be compared.
     """
     rng = np.random.default_rng(seed)
@@ -189,14 +189,14 @@ def concentration(
         return None
     codes, known = pd.factorize(reference.sample["movie_id"])
     found = _simpson(pd.factorize(current["movie_id"].to_numpy()[chosen])[0][None], taken[None], 1 / expected)[0]
-    chance = np.empty(resamples)
+    null = np.empty(resamples)
     for row in range(resamples):
         users = rng.permutation(len(lengths))[: len(taken)]
         length = np.minimum(taken, lengths[users])
         first = starts[users] + np.floor(rng.random(len(users)) * (lengths[users] - length + 1)).astype(np.int64)
         index = np.arange(int(length.sum())) + np.repeat(first - np.cumsum(length) + length, length)
-        chance[row] = _simpson(codes[index][None], length[None], 1 / expected, len(known))[0]
-    return expected, float(found), np.log(chance / chance.mean())
+        null[row] = _simpson(codes[index][None], length[None], 1 / expected, len(known))[0]
+    return expected, float(found), np.log(null / null.mean())
 
 
 def _simpson(codes: IntArray, sizes: IntArray, prior: float, films: int = 0) -> FloatArray:

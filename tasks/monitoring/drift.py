@@ -1,7 +1,7 @@
 """Detect drift between the newest slice of events and the data that the champion was trained on.
 
-Each check combines a test and an effect (`tasks.monitoring.checks`). The test shows what chance alone does to a slice of this size and
-with such users. The effect shows whether the change is large enough to matter. Input that the tests cannot judge (empty or
+Each check combines a test and an effect (`tasks.monitoring.checks`). The test compares the effect with its null
+distribution for a slice of this size and with such users. The effect shows whether the change is large enough to matter. Input that the tests cannot judge (empty or
 constant columns, tiny slices, missing columns) is refused or reported here first. Evidently only draws the columns
 (`tasks.monitoring.evidently_page`); it decides nothing.
 """
@@ -24,7 +24,7 @@ from tasks.monitoring.checks import Check, decided, not_judged
 from tasks.monitoring.columns import NUMERICAL, UNSEEN, ColumnDistance, Popularity, clipped, comparable, concentration, distances
 from tasks.monitoring.live_quality import LiveQuality
 from tasks.monitoring.reference import ROWS_OF_A_USER, Reference, capped_by_user, in_user_order, reference_of, sampled
-from tasks.monitoring.resampling import runs_of, visits_of
+from tasks.monitoring.resampling import Groups, runs_of, session_windows
 
 __all__ = [
     "Compared",
@@ -53,8 +53,8 @@ NAMES = {
 }
 CONCENTRATION = "concentration on films"
 CONCENTRATED = "ratio of the probability that two events share a film, or its inverse"
-SLICE_USERS = 500  # a larger slice is represented by a sample of this many users, for which chance is already small
-LEAST_USERS = 20  # in the reference; fewer are not enough to estimate chance
+SLICE_USERS = 500  # a larger slice is represented by a sample of this many users, for which random differences are already small
+LEAST_USERS = 20  # in the reference; fewer are not enough for a null distribution
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -171,15 +171,12 @@ def detect_drift(
         popularity = Popularity.of(reference.item_events)
         before, now = clipped(comparable(reference.sample, popularity, 1), comparable(rows, popularity, 0))
         users, moments = (reference.sample[name].to_numpy(np.int64) for name in ("user_id", "timestamp"))
-        found = distances(
-            before,
-            now,
-            runs_of(users),
-            visits_of(users, moments, seconds_of(current, window) if window else None, seed),
-            runs_of(rows["user_id"].to_numpy(np.int64)),
-            resamples=settings.resamples,
-            seed=seed,
+        groups = Groups(
+            users=runs_of(users),
+            windows=session_windows(users, moments, seconds_of(current, window) if window else None, seed),
+            slice_windows=runs_of(rows["user_id"].to_numpy(np.int64)),
         )
+        found = distances(before, now, groups, resamples=settings.resamples, seed=seed)
         tests = len(found) + 6  # concentration, stream, quarantine and live quality
         checks = [_column_check(column, reference, window, len(current), settings, tests) for column in found]
         checks += [
@@ -238,7 +235,7 @@ def _slice_rows(current: pd.DataFrame, items: pd.DataFrame, seed: int) -> pd.Dat
 def _column_check(
     column: ColumnDistance, reference: Reference, window: Window | None, rows: int, settings: DriftSettings, tests: int
 ) -> Check:
-    p_value = (int((column.chance >= column.distance - 1e-12).sum()) + 1) / (len(column.chance) + 1)
+    p_value = (int((column.null >= column.distance - 1e-12).sum()) + 1) / (len(column.null) + 1)
     if column.column in ("hour", "weekday"):
         p_value = max(p_value, calendar_p(reference.history, window, rows, column.column, column.distance))
     if column.category is not None:
@@ -254,7 +251,7 @@ def _column_check(
         current=column.current,
         effect=column.distance,
         bound=settings.max_unseen_item_share if column.column == UNSEEN else settings.max_column_distance,
-        chance=_reached(column.chance, settings, tests),
+        chance=_critical_value(column.null, settings, tests),
         p_value=p_value,
         detail=detail,
     )
@@ -264,7 +261,7 @@ def _concentration_check(reference: Reference, rows: pd.DataFrame, settings: Dri
     found = concentration(reference, rows, resamples=settings.resamples, seed=seed)
     if found is None:
         return not_judged(CONCENTRATION, CONCENTRATED, "There are fewer than two users, or no two users share a film.")
-    before, now, chance = found
+    before, now, null = found
     apart = abs(float(np.log(now / before)))
     return Check(
         name=CONCENTRATION,
@@ -273,8 +270,8 @@ def _concentration_check(reference: Reference, rows: pd.DataFrame, settings: Dri
         current=now,
         effect=float(np.exp(apart)),
         bound=settings.max_concentration_ratio,
-        chance=_reached(np.exp(np.abs(chance)), settings, tests),
-        p_value=(int((np.abs(chance) >= apart - 1e-12).sum()) + 1) / (len(chance) + 1),
+        chance=_critical_value(np.exp(np.abs(null)), settings, tests),
+        p_value=(int((np.abs(null) >= apart - 1e-12).sum()) + 1) / (len(null) + 1),
         detail=f"as if all events were spread evenly over {1 / now:,.0f} films, compared with {1 / before:,.0f} before",
     )
 
@@ -285,15 +282,15 @@ def _shown(column: str, category: str) -> str:
     return f"{category} h UTC" if column == "hour" else category
 
 
-def _reached(chance: npt.NDArray[np.float64], settings: DriftSettings, tests: int) -> float | None:
-    """The effect that chance reaches at the level of Holm's first step, or None if it is unbounded (a draw without any value)."""
-    reached = float(np.quantile(chance, 1 - settings.alpha / tests, method="higher"))
-    return reached if np.isfinite(reached) else None
+def _critical_value(null: npt.NDArray[np.float64], settings: DriftSettings, tests: int) -> float | None:
+    """The effect that is significant at the level of Holm's first step, or None if it is unbounded (a draw without any value)."""
+    value = float(np.quantile(null, 1 - settings.alpha / tests, method="higher"))
+    return value if np.isfinite(value) else None
 
 
 def _threshold(column: ColumnDistance, settings: DriftSettings, tests: int) -> float:
-    reached = _reached(column.chance, settings, tests)
-    return max(settings.max_column_distance, reached) if reached is not None else float(np.finfo(np.float64).max)
+    critical = _critical_value(column.null, settings, tests)
+    return max(settings.max_column_distance, critical) if critical is not None else float(np.finfo(np.float64).max)
 
 
 def _without_values(name: str) -> str:

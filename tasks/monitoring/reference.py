@@ -1,7 +1,7 @@
 """The reference that new events are compared with: sampled users, counts by film and user, and a history of event arrivals.
 
 It is stored with each model version. Events come in sittings: a hundred ratings by one user are one opinion, not a hundred. So
-complete users are sampled, and the effect of chance on a slice is found by drawing users. Some figures of a slice need the past
+complete users are sampled, and the null distribution of a slice is found by drawing users. Some figures of a slice need the past
 for comparison: how fast events arrive, how many are by new users, how long nothing happens. `History` keeps these figures of the
 reference's own past, measured in windows with as many events as a slice.
 """

@@ -11,7 +11,7 @@ from configs.errors import NotFoundError
 from configs.settings import DriftSettings, MonitoringSettings
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
-from tasks.best_effort import LOG, drawn
+from tasks.best_effort import LOG, attempt
 from tasks.datasets import DatasetRef, Quarantine, load_dataset_ref, quarantined, read_table
 from tasks.monitoring.drift import DriftResult, Reference, detect_drift, newest_slice, reference_of, window_of, with_checks
 from tasks.monitoring.evidently_page import draw_columns
@@ -75,8 +75,10 @@ def monitor_dataset(
     prefix = f"drift/{dataset.name}/{dataset.version}/{stamp}"
     html = None
     if measure.compared is not None and monitoring.evidently:
-        html = drawn("Evidently's page", draw_columns, LOG, measure.compared, monitoring, model_name, f"{result.dataset} {stamp}")
-    page = drawn("The drift page", render_drift, LOG, result, f"{stamp}.evidently.html" if html else None)
+        html = attempt(
+            "Evidently's page", draw_columns, LOG, measure.compared, monitoring, model_name, f"{result.dataset} {stamp}"
+        )
+    page = attempt("The drift page", render_drift, LOG, result, f"{stamp}.evidently.html" if html else None)
     for key, content in ((f"{prefix}.evidently.html", html), (f"{prefix}.html", page)):
         if content is not None:
             store.put_new(key, content)

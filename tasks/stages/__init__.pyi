@@ -1,28 +1,25 @@
+from .data import add_landed_files, announce_drift, build_dataset, compact_dataset, measure_drift
 from .experiments import begin_search, compare_entry, conclude_search, report_comparison, search_trials
-from .failure import show_failure
-from .landing import add_landed_files, compact_dataset
-from .notify import tell_of_champion, tell_of_decision
-from .remote_training import Trained, hand_candidates_over, settle_cost, take_candidates_over, train_by_deployment
-from .replay import Progress, begin_replay, deliver_slice, keep_training, record_slice, report_replay
-from .retrain import (
-    announce_drift,
-    build_dataset,
-    evaluate_models,
+from .failure import publish_failure_artifact
+from .gate import (
     force_promotion,
-    gate,
-    judge_again,
-    measure_drift,
+    judge_challenger,
+    judge_stored,
     promote_challenger,
     publish_version,
     record_answer,
-    record_runs,
     return_to,
     stage_version,
-    train_model,
 )
+from .notifications import notify_champion, notify_decision
+from .remote_training import RemoteTraining, Trained, download_trained, settle_cost, train_by_deployment, upload_trained
+from .replay import Progress, begin_replay, deliver_slice, keep_training, record_slice, report_replay
+from .training import Evaluated, evaluate_models, record_runs, train_model
 
 __all__ = [
+    "Evaluated",
     "Progress",
+    "RemoteTraining",
     "Trained",
     "add_landed_files",
     "announce_drift",
@@ -33,14 +30,17 @@ __all__ = [
     "compare_entry",
     "conclude_search",
     "deliver_slice",
+    "download_trained",
     "evaluate_models",
     "force_promotion",
-    "gate",
-    "hand_candidates_over",
-    "judge_again",
+    "judge_challenger",
+    "judge_stored",
     "keep_training",
     "measure_drift",
+    "notify_champion",
+    "notify_decision",
     "promote_challenger",
+    "publish_failure_artifact",
     "publish_version",
     "record_answer",
     "record_runs",
@@ -50,11 +50,8 @@ __all__ = [
     "return_to",
     "search_trials",
     "settle_cost",
-    "show_failure",
     "stage_version",
-    "take_candidates_over",
-    "tell_of_champion",
-    "tell_of_decision",
     "train_by_deployment",
     "train_model",
+    "upload_trained",
 ]

@@ -16,11 +16,22 @@ from prefect.logging import get_run_logger
 from configs.studies import CompareSettings, SearchSettings
 from infra.storage import open_store
 from models.recommender import EpochReport
-from tasks.comparison import Comparison, Failure, compare_runs, read_record, run_entry_apart, run_plan, write_report
+from tasks.comparison import (
+    Comparison,
+    Failure,
+    compare_runs,
+    headline,
+    read_record,
+    render_html,
+    run_entry_apart,
+    run_plan,
+    write_report,
+)
 from tasks.datasets import DatasetRef
 from tasks.search import SearchRecord, StudyRef, TrialRecord, conclude_study, open_study, run_trials, search_progress
-from tasks.stages import artifacts
-from tasks.stages.retrain import NETWORK, epoch_line
+from tasks.stages.study_artifacts import publish_comparison_artifacts, publish_search_artifact
+from tasks.stages.task_options import NETWORK
+from tasks.stages.training import epoch_line
 from tasks.tracking import RunRecord, start_tracking
 
 __all__ = ["begin_search", "compare_entry", "conclude_search", "report_comparison", "search_trials"]
@@ -55,7 +66,7 @@ def search_trials(dataset: DatasetRef, ref: StudyRef, settings: SearchSettings, 
 def conclude_search(dataset: DatasetRef, ref: StudyRef, settings: SearchSettings) -> SearchRecord:
     """Store the results of the search and show them."""
     record = conclude_study(open_store(settings.store), dataset, ref, settings, datetime.now(UTC))
-    artifacts.show_search(record)
+    publish_search_artifact(record)
     get_run_logger().info("%s", search_progress(record.trials, settings.search.trials)[1])
     return record
 
@@ -87,12 +98,9 @@ def compare_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, s
 @task(name="report comparison", **NETWORK)
 def report_comparison(comparison: str, dataset: DatasetRef, failures: list[Failure], settings: CompareSettings) -> Comparison:
     """Compare the stored runs, then store and show the report."""
-    from tasks.comparison import headline, render_html
-    from tasks.stages.comparison_artifacts import show_comparison
-
     store = open_store(settings.store)
     found = compare_runs(store, comparison, dataset, failures, settings)
     write_report(store, found, render_html(found))
-    show_comparison(found)
+    publish_comparison_artifacts(found)
     get_run_logger().info("comparison %s: %s", found.id, headline(found))
     return found

@@ -10,15 +10,15 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging.loggers import flow_run_logger
 
 from configs.errors import RecsysError
-from tasks.best_effort import drawn
+from tasks.best_effort import attempt
 
-__all__ = ["advice", "show_failure"]
+__all__ = ["advice", "publish_failure_artifact"]
 
 
-def show_failure(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
+def publish_failure_artifact(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
     """Create the artifact `failure` when a flow run fails. Subflows are skipped: their parent run shows the failure."""
     if flow_run.parent_task_run_id is None:
-        drawn("The failure artifact", _show, flow_run_logger(flow_run), flow_run, state)
+        attempt("The failure artifact", _publish, flow_run_logger(flow_run), flow_run, state)
 
 
 def advice(error: BaseException | None, message: str) -> str:
@@ -39,7 +39,7 @@ def advice(error: BaseException | None, message: str) -> str:
     )
 
 
-def _show(run: FlowRun, state: State[Any]) -> None:
+def _publish(run: FlowRun, state: State[Any]) -> None:
     error = state.result(raise_on_failure=False)
     shown = advice(error if isinstance(error, BaseException) else None, state.message or "")
     with get_client(sync_client=True) as client:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -24,28 +24,50 @@ from configs.settings import RetrainSettings
 from infra.runpod import PodCost, account_filter, accounts_in
 from infra.storage import open_store
 from tasks.datasets import DatasetRef
-from tasks.stages import artifacts
-from tasks.stages.retrain import NETWORK, follow_training
-from tasks.training import Candidate, Origin, candidate_kinds, clear_hand_over, hand_over, take_over
+from tasks.stages.model_artifacts import publish_training_artifact
+from tasks.stages.task_options import NETWORK
+from tasks.stages.training import follow_training
+from tasks.training import (
+    Candidate,
+    Machine,
+    Origin,
+    candidate_kinds,
+    challenger_of,
+    delete_uploaded,
+    download_candidates,
+    upload_candidates,
+)
 
-__all__ = ["Trained", "hand_candidates_over", "settle_cost", "take_candidates_over", "train_by_deployment"]
+__all__ = ["RemoteTraining", "Trained", "download_trained", "settle_cost", "train_by_deployment", "upload_trained"]
+
+
+@dataclass(frozen=True)
+class RemoteTraining:
+    """A training by a deployment: the machine that trained, and all flow runs that were started. The last one trained."""
+
+    runs: tuple[str, ...]
+    machine: Machine
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Candidates and the flow runs that were started for them. The last run trained them."""
+    """The candidates of a run, and where they were trained if it was not in the run itself."""
 
     candidates: list[Candidate]
-    runs: tuple[str, ...] = ()
-    origin: Origin = field(default_factory=Origin)
+    remote: RemoteTraining | None = None
+
+    @property
+    def challenger(self) -> Candidate:
+        """The candidate that becomes a version."""
+        return challenger_of(self.candidates)
 
 
 @task(name="hand over", **NETWORK)
-def hand_candidates_over(candidates: list[Candidate], settings: RetrainSettings) -> None:
+def upload_trained(candidates: list[Candidate], settings: RetrainSettings) -> None:
     """Put the candidates into the store for the run that requested them."""
     store = open_store(settings.store)
-    key = hand_over(store, str(flow_run.id), candidates)
-    artifacts.show_training(candidates)
+    key = upload_candidates(store, str(flow_run.id), candidates)
+    publish_training_artifact(candidates)
     get_run_logger().info("candidates handed over at %s", store.uri(key))
 
 
@@ -82,36 +104,36 @@ def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings) -> tuple
 
 
 @task(name="take over", **NETWORK)
-def take_candidates_over(dataset: DatasetRef, runs: tuple[str, ...], settings: RetrainSettings) -> Trained:
-    """Fetch the candidates that the last run handed over, and log and track them as if they had been trained here."""
+def download_trained(dataset: DatasetRef, runs: tuple[str, ...], settings: RetrainSettings) -> Trained:
+    """Fetch the candidates that the last run uploaded, and log and track them as if they had been trained here."""
     store, log = open_store(settings.store), get_run_logger()
     folder = settings.work_dir / "candidates" / settings.model_name
-    candidates, origin = take_over(store, runs[-1], candidate_kinds(settings.models), folder)
+    candidates, machine = download_candidates(store, runs[-1], candidate_kinds(settings.models), folder)
     for candidate in candidates:
         follow_training(dataset, candidate, settings)
     try:
-        clear_hand_over(store, runs[-1])
+        delete_uploaded(store, runs[-1])
     except StoreError as error:
         log.warning("The candidates handed over by the run %s could not be deleted from the store: %s", runs[-1], error)
-    return Trained(candidates, runs, origin)
+    return Trained(candidates, RemoteTraining(runs, machine))
 
 
 @task(name="settle cost", cache_policy=NO_CACHE)
-def settle_cost(trained: Trained, place: TrainingPlaceSettings) -> Origin:
-    """Wait until the pods of all runs are closed, and return the origin with their total cost.
+def settle_cost(training: RemoteTraining, place: TrainingPlaceSettings) -> Origin:
+    """Wait until the pods of all runs are closed, and return the origin of the candidates with the total cost.
 
     If that takes longer than `place.cost_wait_s`, the latest figures are used. A pool that does not rent pods has no accounts, so
     the cost stays unknown.
     """
     end, log = time.monotonic() + place.cost_wait_s, get_run_logger()
     while True:
-        accounts = [account for run in trained.runs for account in _accounts(run)]
+        accounts = [account for run in training.runs for account in _accounts(run)]
         still_open = [account.pod for account in accounts if not account.closed]
         if not still_open or time.monotonic() >= end:
             break
         time.sleep(min(place.poll_s, 1.0))
     if not accounts:
-        return trained.origin
+        return Origin(training.machine, None)
     if still_open:
         log.warning("The account of %s is still open; using its latest figures.", ", ".join(still_open))
     usd = round(sum(account.usd for account in accounts), 6)
@@ -129,7 +151,7 @@ def settle_cost(trained: Trained, place: TrainingPlaceSettings) -> Origin:
     ]
     create_table_artifact(rows, key="training-cost", description=f"Training cost {usd:.4f} USD")
     log.info("training cost %.4f USD", usd)
-    return replace(trained.origin, cost=usd)
+    return Origin(training.machine, usd)
 
 
 def _run(dataset: DatasetRef, settings: RetrainSettings, attempt: int) -> FlowRun:

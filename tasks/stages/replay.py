@@ -21,12 +21,15 @@ from tasks.replay import (
     SliceRecord,
     TrainingRecord,
     deliver,
+    headline,
     keep_slice,
     plan_replay,
     replay_results,
     slice_line,
+    write_report,
 )
-from tasks.stages.retrain import NETWORK
+from tasks.stages.study_artifacts import publish_replay_artifacts
+from tasks.stages.task_options import NETWORK
 
 __all__ = ["Progress", "begin_replay", "deliver_slice", "keep_training", "record_slice", "report_replay"]
 
@@ -87,11 +90,8 @@ def keep_training(plan: ReplayPlan, record: TrainingRecord) -> None:
 @task(name="report replay", **NETWORK)
 def report_replay(plan: ReplayPlan, settings: ReplaySettings) -> Replay:
     """Compare the policies, then store and show the page."""
-    from tasks.replay import headline, write_report
-    from tasks.stages.replay_artifacts import show_replay
-
     found = write_report(plan, replay_results(plan, settings))
-    show_replay(found)
+    publish_replay_artifacts(found)
     get_run_logger().info("replay %s: %s", found.id, headline(found))
     return found
 

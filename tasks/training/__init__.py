@@ -1,4 +1,4 @@
-"""The training of candidates, in this process or in one of its own, and their handoff between machines."""
+"""The training of candidates, in this process or in one of its own, and their transfer between machines."""
 
 import lazy_loader
 

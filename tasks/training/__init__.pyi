@@ -1,16 +1,18 @@
-from .candidates import Candidate, candidate_kinds, clear_checkpoints, read_split, train_candidate
-from .handoff import Origin, clear_hand_over, hand_over, take_over
+from .candidates import Candidate, candidate_kinds, challenger_of, clear_checkpoints, read_split, train_candidate
 from .subprocess_training import run_apart
+from .transfer import Machine, Origin, delete_uploaded, download_candidates, upload_candidates
 
 __all__ = [
     "Candidate",
+    "Machine",
     "Origin",
     "candidate_kinds",
+    "challenger_of",
     "clear_checkpoints",
-    "clear_hand_over",
-    "hand_over",
+    "delete_uploaded",
+    "download_candidates",
     "read_split",
     "run_apart",
-    "take_over",
     "train_candidate",
+    "upload_candidates",
 ]

@@ -22,8 +22,8 @@ from tasks.training.subprocess_training import run_apart
 
 __all__ = [
     "Candidate",
-    "CandidateKind",
     "candidate_kinds",
+    "challenger_of",
     "clear_checkpoints",
     "read_split",
     "train_candidate",
@@ -50,9 +50,14 @@ class Candidate:
 
 
 def candidate_kinds(settings: ModelSettings) -> list[CandidateKind]:
-    """The models that a run trains; popularity, the simplest baseline, comes first."""
+    """Return the models that a run trains: popularity, the simplest baseline, comes first, and the challenger last."""
     kinds: list[CandidateKind] = ["popularity"]
     return [*kinds, "ncf", "ss4rec"] if settings.ncf is not None else [*kinds, "ss4rec"]
+
+
+def challenger_of(candidates: list[Candidate]) -> Candidate:
+    """Return the challenger of a run, which is the candidate that it trains last."""
+    return candidates[-1]
 
 
 def read_split(store: Store, dataset: DatasetRef, settings: EvaluationSettings) -> Split:

@@ -19,7 +19,7 @@ from flows.retrain import retrain
 from infra.storage import open_store
 from tasks.datasets import FileAccount, list_datasets, read_manifest, read_table
 from tasks.landing import Landing
-from tasks.stages.artifacts import show_landing
+from tasks.stages.data_artifacts import publish_landing_artifact
 from tests import synthetic
 from tests.flows.cli.test_main import recsys
 from tests.flows.conftest import artifact_keys
@@ -120,14 +120,14 @@ def test_what_lands_is_added_compacted_and_pruned_at_the_command_line(
 def test_a_run_over_very_many_files_shows_some_and_says_so(monkeypatch: pytest.MonkeyPatch, make_settings: Make) -> None:
     shown: list[tuple[list[dict[str, object]], str]] = []
     monkeypatch.setattr(
-        "tasks.stages.artifacts.create_table_artifact", lambda rows, key, description: shown.append((rows, description))
+        "tasks.stages.data_artifacts.create_table_artifact", lambda rows, key, description: shown.append((rows, description))
     )
     base = etl(make_settings().data, make_settings().validation, make_settings().store, make_settings().etl)
     bad = {"rating is outside": 2}
     accounts = [
         FileAccount(f"{n}.csv", "ab", "events", 0, 1, "accepted", 2, 0, 0, 2, bad, extra_columns=("device",)) for n in range(600)
     ]
-    show_landing.__wrapped__(Landing(base, 1, tuple(accounts), {"x.csv": "it grows"}, 0, 1_700_000_000))
+    publish_landing_artifact.__wrapped__(Landing(base, 1, tuple(accounts), {"x.csv": "it grows"}, 0, 1_700_000_000))
     rows, description = shown[-1]
     assert len(rows) == 501 and rows[-1]["remarks"] == "it grows" and "100 more files" in description
     assert rows[0]["remarks"] == "rating is outside: 2; not read: device"

@@ -9,19 +9,19 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.runtime import flow_run
 
 from configs.errors import SourceError
-from tasks.stages import show_failure
+from tasks.stages import publish_failure_artifact
 from tasks.stages.failure import advice
 
 RUNS: list[str] = []
 
 
-@flow(name="part", on_failure=[show_failure])
+@flow(name="part", on_failure=[publish_failure_artifact])
 def part(error: str) -> None:
     RUNS.append(str(flow_run.id))
     raise SourceError("ratings.csv has no column rating. Add it.") if error == "source" else ZeroDivisionError("division by zero")
 
 
-@flow(name="whole", on_failure=[show_failure])
+@flow(name="whole", on_failure=[publish_failure_artifact])
 def whole(error: str) -> None:
     RUNS.append(str(flow_run.id))
     part(error)

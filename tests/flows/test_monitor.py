@@ -8,7 +8,7 @@ from prefect import flow
 from tasks.monitoring import DriftResult
 from tasks.monitoring.checks import Check
 from tasks.stages import announce_drift
-from tasks.stages import retrain as stages
+from tasks.stages import data as stages
 
 
 def result(verdict: Any) -> DriftResult:

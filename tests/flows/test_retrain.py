@@ -264,7 +264,7 @@ def test_bad_data_stops_the_run_and_leaves_the_champion(
 
 def test_a_store_that_does_not_answer_or_refuses_stops_the_run(make_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from configs.errors import StoreUnavailableError
-    from tasks.stages import retrain as stages
+    from tasks.stages import data as stages
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")

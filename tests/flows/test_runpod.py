@@ -36,7 +36,8 @@ from infra.runpod.prefect_runs import PrefectRuns
 from infra.runpod.runs import RunsUnavailableError
 from infra.runpod.worker import RunPodWorker
 from tasks.datasets import DatasetRef
-from tasks.stages import Trained, settle_cost, train_by_deployment
+from tasks.stages import RemoteTraining, settle_cost, train_by_deployment
+from tasks.training import Machine
 from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, RunPodDouble
 from tests.flows.cli.test_main import recsys
 
@@ -428,7 +429,7 @@ def test_a_deployment_that_is_not_there_and_a_secret_that_would_be_shown_are_ref
 def test_a_run_that_is_stopped_cancels_the_training_that_it_has_asked_for(
     pool: WorkPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.stages import remote_training as elsewhere
+    from tasks.stages import remote_training
 
     thread = deployed([Running()], pool, "long")
 
@@ -441,7 +442,7 @@ def test_a_run_that_is_stopped_cancels_the_training_that_it_has_asked_for(
         monotonic = staticmethod(time.monotonic)
 
     Clock.sleep = staticmethod(sleep)  # type: ignore[attr-defined]
-    monkeypatch.setattr(elsewhere, "time", Clock)
+    monkeypatch.setattr(remote_training, "time", Clock)
     with pytest.raises(BaseException):  # noqa: B017 - Prefect has its own words for an interrupt
         ask_for(asked("long", tmp_path))
 
@@ -452,9 +453,12 @@ def test_a_run_that_is_stopped_cancels_the_training_that_it_has_asked_for(
     assert with_client(states) == {"Cancelling"}
 
 
+MACHINE = Machine(git_commit=None, python="3.12", packages={}, hardware={})
+
+
 @flow(name="settles")
-def settle(trained: Trained, settings: RetrainSettings) -> float | None:
-    return settle_cost(trained, settings.training).cost
+def settle(training: RemoteTraining, settings: RetrainSettings) -> float | None:
+    return settle_cost(training, settings.training).cost
 
 
 def test_the_cost_is_that_of_all_pods_of_all_runs(pool: WorkPool, tmp_path: Path) -> None:
@@ -469,6 +473,6 @@ def test_the_cost_is_that_of_all_pods_of_all_runs(pool: WorkPool, tmp_path: Path
 
     crashed, completed, still_open = with_client(runs)
     settings = asked("gpu", tmp_path, cost_wait_s=0.3)
-    assert settle(Trained([], (crashed, completed)), settings) == 1.25
-    assert settle(Trained([], (still_open,)), settings) == 0.5, "an open account gives its latest figures"
-    assert settle(Trained([], (str(uuid4()),)), settings) is None, "a pool that rents nothing keeps no accounts"
+    assert settle(RemoteTraining((crashed, completed), MACHINE), settings) == 1.25
+    assert settle(RemoteTraining((still_open,), MACHINE), settings) == 0.5, "an open account gives its latest figures"
+    assert settle(RemoteTraining((str(uuid4()),), MACHINE), settings) is None, "a pool that rents nothing keeps no accounts"

@@ -4,7 +4,7 @@ import pytest
 from prefect import task
 
 from configs.errors import DataRefusedError, StoreUnavailableError
-from tasks.stages.retrain import NETWORK
+from tasks.stages.task_options import NETWORK
 
 
 @pytest.mark.parametrize(("error", "tries"), [(StoreUnavailableError, 3), (DataRefusedError, 1), (ZeroDivisionError, 1)])

@@ -22,7 +22,7 @@ from infra.registry import ModelRegistry
 from infra.storage import open_store
 from models.recommender import EpochReport
 from tasks.datasets import DatasetRef, load_dataset_ref, write_dataset
-from tasks.evaluation import evaluate_candidates
+from tasks.evaluation import evaluate
 from tasks.ingest import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
@@ -102,7 +102,9 @@ def test_two_replicas_train_what_one_process_trains(tmp_path: Path) -> None:
     for name, weight in weights.items():
         assert weight.numpy() == pytest.approx(other[name].numpy(), rel=1e-2, abs=1e-3), name
     tests = [
-        evaluate_candidates(open_store(settings.store), stored(settings), [candidate], settings).metrics["ss4rec"]["all"]
+        evaluate(open_store(settings.store), stored(settings), [candidate], "ss4rec", settings).evaluation.metrics["ss4rec"][
+            "all"
+        ]
         for settings, candidate in ((together, ours), (alone, expected))
     ]
     assert tests[0]["ndcg@10"] == pytest.approx(tests[1]["ndcg@10"], abs=0.02)

@@ -6,11 +6,11 @@ import logging
 import pytest
 
 from infra.registry import PAGE, ModelRegistry
-from tasks.evaluation import REPORT_FILE, evaluate_candidates
+from tasks.evaluation import REPORT_FILE
 from tasks.evaluation import evidently_page as recsys_report
 from tasks.gate import judge_staged, publish, record_decision
 from tasks.gate import page as decision_page
-from tests.tasks.world import NAME, World
+from tests.tasks.world import NAME, World, evaluated
 
 
 def test_a_decision_whose_page_cannot_be_drawn_is_sealed_without_it(
@@ -18,7 +18,7 @@ def test_a_decision_whose_page_cannot_be_drawn_is_sealed_without_it(
 ) -> None:
     monkeypatch.setattr(decision_page, "TEMPLATES", world.folder / "no-templates")
     staged = world.stage()
-    decision = judge_staged(world.store, staged, world.newer, world.settings)
+    decision = judge_staged(world.store, staged, "ss4rec", world.newer, world.settings)
     with caplog.at_level(logging.WARNING):
         ref = publish(world.store, staged, decision, world.candidates[-1], world.evaluation, world.settings)
         assert record_decision(world.store, ref, decision) is None
@@ -33,6 +33,6 @@ def test_an_evaluation_whose_page_cannot_be_drawn_has_all_its_figures(
 ) -> None:
     monkeypatch.setattr(recsys_report, "_draw", lambda *_: "<html>another version's page</html>")
     (world.folder / REPORT_FILE).unlink()
-    found = evaluate_candidates(world.store, world.newer, world.candidates, world.settings)
-    assert REPORT_FILE not in found.files and found.metrics == world.evaluation.metrics
+    found, assembled = evaluated(world.store, world.newer, world.candidates, world.settings)
+    assert REPORT_FILE not in assembled.files and found.metrics == world.evaluation.metrics
     assert "The page of the recommendations could not be drawn" in caplog.text and "has no <body>" in caplog.text

@@ -21,7 +21,7 @@ from configs.settings import RetrainSettings
 from infra.registry import ModelRef, ModelRegistry, StagedVersion, file_digests
 from infra.storage.local import LocalStore
 from tasks.datasets import DatasetRef, write_dataset
-from tasks.evaluation import Evaluation, evaluate_candidates
+from tasks.evaluation import Evaluation, VersionFolder, assemble_version, evaluate
 from tasks.gate import publish, stage_challenger
 from tasks.ingest import build_features, ingest
 from tasks.ingest.validation import validate
@@ -69,16 +69,16 @@ class World:
     newer: DatasetRef
     candidates: list[Candidate]  # popularity and SS4Rec, on `newer`
     evaluation: Evaluation
+    assembled: VersionFolder  # the challenger's, on the training machine
     first: ModelRef  # the champion, on `older`
 
     @property
     def folder(self) -> Path:
-        """The challenger's, on the training machine."""
-        return Path(self.evaluation.folder)
+        return Path(self.assembled.path)
 
     def stage(self, *, evaluated_again: bool = False) -> StagedVersion:
         """Stage the challenger; `evaluated_again`: as if what lies in its folder were what evaluation left there."""
-        found = replace(self.evaluation, files=file_digests(self.folder)) if evaluated_again else self.evaluation
+        found = replace(self.assembled, files=file_digests(self.folder)) if evaluated_again else self.assembled
         return stage_challenger(self.store, NAME, found)
 
     def seal(self, staged: StagedVersion) -> ModelRef:
@@ -124,12 +124,11 @@ def make_world(root: Path) -> World:
             "work_dir": root / "old-work",
         }
     )
-    candidates, evaluation = _trained(store, older, weak)
-    staged = stage_challenger(store, NAME, evaluation)
+    candidates, evaluation, assembled = _trained(store, older, weak)
+    staged = stage_challenger(store, NAME, assembled)
     first = publish(store, staged, None, candidates[-1], evaluation, weak)
     ModelRegistry(store).promote(NAME, first.version, expected=0, reason="the first", now=datetime.now(UTC))
-    candidates, evaluation = _trained(store, newer, settings)
-    return World(store, settings, older, newer, candidates, evaluation, first)
+    return World(store, settings, older, newer, *_trained(store, newer, settings), first)
 
 
 def copy_world(world: World, root: Path) -> World:
@@ -154,7 +153,8 @@ def copy_world(world: World, root: Path) -> World:
         older,
         newer,
         [replace(candidate, folder=moved(candidate.folder)) for candidate in world.candidates],
-        replace(world.evaluation, folder=moved(world.evaluation.folder)),
+        world.evaluation,
+        replace(world.assembled, path=moved(world.assembled.path)),
         replace(world.first, uri=store.uri(world.first.prefix)),
     )
 
@@ -173,6 +173,17 @@ def _dataset(store: LocalStore, settings: RetrainSettings, folder: Path, frame: 
     return write_dataset(store, source.name, validated, build_features(validated.interactions), source.source_hashes)
 
 
-def _trained(store: LocalStore, dataset: DatasetRef, settings: RetrainSettings) -> tuple[list[Candidate], Evaluation]:
+def evaluated(
+    store: LocalStore, dataset: DatasetRef, candidates: list[Candidate], settings: RetrainSettings
+) -> tuple[Evaluation, VersionFolder]:
+    """Evaluate the candidates, of which the last is the challenger, and assemble its version."""
+    measured = evaluate(store, dataset, candidates, candidates[-1].kind, settings)
+    folder = Path(candidates[-1].folder)
+    return measured.evaluation, assemble_version(folder, measured, candidates, store, dataset, settings)
+
+
+def _trained(
+    store: LocalStore, dataset: DatasetRef, settings: RetrainSettings
+) -> tuple[list[Candidate], Evaluation, VersionFolder]:
     candidates = [train_candidate(store, dataset, kind, settings) for kind in ("popularity", "ss4rec")]
-    return candidates, evaluate_candidates(store, dataset, candidates, settings)
+    return candidates, *evaluated(store, dataset, candidates, settings)

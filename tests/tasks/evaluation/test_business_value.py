@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from configs.settings import ValueSettings
 from models.evaluation import MISS, Ranking
-from tasks.evaluation.business_value import Estimate, Value, expected_clicks, value_of
+from tasks.evaluation.business_value import Value, ValueEstimate, expected_clicks, value_of
 
 
 def ranking(ranks: list[int]) -> Ranking:
@@ -47,7 +47,7 @@ def test_money_follows_from_clicks_by_the_settings() -> None:
     found = valued({"popularity": [2, 9, 9, 9], "ss4rec": [1, 2, 9, 9]}, settings)
     assert found.currency == "EUR" and set(found.models) == {"popularity", "ss4rec"} and set(found.differences) == {"popularity"}
 
-    def means(estimate: Estimate) -> list[float]:
+    def means(estimate: ValueEstimate) -> list[float]:
         return [figure.mean for figure in (estimate.clicks, estimate.watches, estimate.revenue, estimate.revenue_per_month)]
 
     assert means(found.models["ss4rec"]) == pytest.approx([150, 60, 120, 600])
@@ -64,7 +64,7 @@ def test_a_difference_is_paired_by_request() -> None:
     worse = base + (rng.random(800) < 0.3)
     found = valued({"ncf": worse.tolist(), "ss4rec": base.tolist()}, ValueSettings())
 
-    def width(estimate: Estimate) -> float:
+    def width(estimate: ValueEstimate) -> float:
         return estimate.clicks.high - estimate.clicks.low
 
     lead = found.differences["ncf"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from models.recommender import EpochReport
 from tasks.evaluation import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
-from tasks.evaluation.business_value import Estimate, Figure, Value
+from tasks.evaluation.business_value import Figure, Value, ValueEstimate
 
 
 def test_curves_are_pngs() -> None:
@@ -52,8 +52,8 @@ def test_metrics_of_lists_have_an_interval_where_they_are_means() -> None:
 
 def test_a_lead_has_a_sign_and_a_value_none() -> None:
     figure = Figure(20.0, 10.0, 30.0)
-    estimate = Estimate(figure, figure.times(0.5), figure.times(0.05), figure.times(50))
-    loss = Estimate(*[Figure(-1.0, -2.0, 0.5)] * 4)
+    estimate = ValueEstimate(figure, figure.times(0.5), figure.times(0.05), figure.times(50))
+    loss = ValueEstimate(*[Figure(-1.0, -2.0, 0.5)] * 4)
     rows = value_rows(Value("EUR", {"ncf": estimate}, {"ncf": loss}, []), "ss4rec")
     assert rows[0] == {
         "model": "ncf",

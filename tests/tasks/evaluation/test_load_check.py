@@ -13,7 +13,7 @@ from configs.settings import PromotionSettings
 from infra.registry import ModelRegistry
 from infra.storage.local import LocalStore
 from tasks.evaluation import LoadCheck, check_staged, check_version, load_check
-from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded, judge
+from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded, with_time_limits
 from tests.tasks.stored import NAME, NOW, sealed, stage_popularity
 
 SETTINGS = PromotionSettings()
@@ -109,6 +109,6 @@ def test_a_process_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_slow_loading_and_slow_answers_are_refused() -> None:
     good = LoadCheck(True, 1.0, 0.01, 0.0, True, "")
-    assert judge(good, SETTINGS).ok
-    assert "max_load_s" in judge(replace(good, load_s=100.0), SETTINGS).reason
-    assert "max_request_s" in judge(replace(good, slowest_request_s=3.0), SETTINGS).reason
+    assert with_time_limits(good, SETTINGS).ok
+    assert "max_load_s" in with_time_limits(replace(good, load_s=100.0), SETTINGS).reason
+    assert "max_request_s" in with_time_limits(replace(good, slowest_request_s=3.0), SETTINGS).reason

@@ -22,18 +22,18 @@ from safetensors.torch import load_file, save_file
 from configs.errors import GateError, VersionCorruptError
 from infra.registry import ModelRegistry, StagedVersion, file_digests
 from models.evaluation import metrics
-from tasks.evaluation import evaluate_candidates, load_check, rank_version
+from tasks.evaluation import evaluate, load_check, rank_version
 from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded
-from tasks.gate import Decision, judge_staged, judge_version, promote_version, publish
+from tasks.gate import Decision, judge_sealed, judge_staged, promote_version, publish
 from tasks.stages import force_promotion
 from tasks.training import read_split
-from tests.tasks.world import NAME, World, edit_json
+from tests.tasks.world import NAME, World, edit_json, evaluated
 
 FILES = ["model.safetensors", "config.json", "vocabulary.parquet", "evaluation.json", "ranks.parquet", SAMPLE_FILE]
 
 
 def decided(world: World, staged: StagedVersion) -> Decision:
-    return judge_staged(world.store, staged, world.newer, world.settings)
+    return judge_staged(world.store, staged, "ss4rec", world.newer, world.settings)
 
 
 def failed(decision: Decision) -> list[str]:
@@ -69,7 +69,7 @@ def test_a_challenger_left_alone_is_promoted_and_the_champion_is_ranked_on_its_h
     assert world.champion() == ref.version
 
     # The other way round: the champion now knows what the older version's holdout asks for.
-    back = judge_version(world.store, world.first, world.settings.promotion)
+    back = judge_sealed(world.store, world.first, world.settings.promotion)
     assert "the champion has not seen the holdout" in failed(back)
     reason = next(reason for reason in back.reasons if "trained or chosen" in reason)
     assert f"The champion {ref.version} was trained or chosen on 50.0% of the test events" in reason
@@ -114,7 +114,7 @@ def test_a_baseline_that_was_made_worse_is_not_evaluated(world: World) -> None:
     path = Path(world.candidates[0].folder) / "model.safetensors"
     save_file({"counts": -load_file(path)["counts"]}, path)
     with pytest.raises(VersionCorruptError, match=r"popularity/model\.safetensors was changed after it was trained"):
-        evaluate_candidates(world.store, world.newer, world.candidates, world.settings)
+        evaluate(world.store, world.newer, world.candidates, "ss4rec", world.settings)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -138,7 +138,7 @@ def test_a_file_edited_after_sealing_is_never_promoted(file: str, kind: str, wor
     with pytest.raises(VersionCorruptError, match=rf"{file} differs from its manifest.*must not be used"):
         ModelRegistry(world.store).promote(NAME, ref.version, expected=1, kind=kind, reason="", now=datetime.now(UTC))  # type: ignore[arg-type]
     assert world.champion() == world.first.version and len(ModelRegistry(world.store).history(NAME)) == 1
-    decision = judge_version(world.store, ref, world.settings.promotion)
+    decision = judge_sealed(world.store, ref, world.settings.promotion)
     assert "loads and answers as trained" in failed(decision) and f"{file} differs" in " ".join(decision.reasons)
 
 
@@ -182,8 +182,8 @@ def test_a_model_that_does_not_know_half_of_the_catalogue_is_told_so(world: Worl
     save_file(weights, world.folder / "model.safetensors")
     vocabulary[kept].assign(index=np.arange(1, kept.sum() + 1)).to_parquet(world.folder / "vocabulary.parquet", index=False)
     challenger = replace(world.candidates[-1], files=file_digests(world.folder))
-    evaluation = evaluate_candidates(world.store, world.newer, [world.candidates[0], challenger], world.settings)
-    decision = decided(world, replace(world, evaluation=evaluation).stage())
+    evaluation, assembled = evaluated(world.store, world.newer, [world.candidates[0], challenger], world.settings)
+    decision = decided(world, replace(world, assembled=assembled).stage())
     assert "knows the targets" in failed(decision)
     asked = read_split(world.store, world.newer, world.settings.evaluation).test
     unknown = int(np.isin(asked.targets, vocabulary["item_id"][~kept]).sum())
@@ -197,16 +197,16 @@ def test_a_challenger_is_not_judged_on_another_dataset_version_than_its_own(worl
     with pytest.raises(
         GateError, match=rf"evaluated on requests of \S+{world.newer.version} under loo-exact.*\S+{world.older.version}"
     ):
-        judge_staged(world.store, staged, world.older, world.settings)
+        judge_staged(world.store, staged, "ss4rec", world.older, world.settings)
     lenient = world.settings.model_copy(update={"evaluation": world.settings.evaluation.model_copy(update={"k_core": 0})})
     with pytest.raises(GateError, match="is now judged on other requests"):
-        judge_staged(world.store, staged, world.newer, lenient)
+        judge_staged(world.store, staged, "ss4rec", world.newer, lenient)
     # A manifest that claims the other dataset version is contradicted by the record that the version's name vouches for.
     ref = world.seal(staged)
     path = world.store.folder / ref.prefix / "manifest.json"
     edit_json(path, lambda manifest: manifest["lineage"].update(dataset=world.first.dataset))
     with pytest.raises(GateError, match="is now judged on other requests"):
-        judge_version(world.store, replace(ref, dataset=world.first.dataset), world.settings.promotion)
+        judge_sealed(world.store, replace(ref, dataset=world.first.dataset), world.settings.promotion)
     assert world.champion() == world.first.version
 
 

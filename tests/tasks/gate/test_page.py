@@ -9,11 +9,25 @@ import numpy as np
 from tasks.evaluation import LoadCheck
 from tasks.gate import Approval, comparison_png, render_markdown, summary
 from tasks.gate.decision import Rule
+from tasks.gate.inputs import UnrankedInputs
 from tasks.gate.page import next_step, render_html
 from tasks.gate.rules import decide, hold_unranked
 from tests.tasks.gate.test_rules import SETTINGS, USERS, inputs, ranking, replace_settings
 
 HALVES = {"new users": np.arange(USERS) < 300, "others": np.arange(USERS) >= 300}
+
+
+def unranked(check: LoadCheck) -> UnrankedInputs:
+    return UnrankedInputs(
+        model_name="ranker",
+        dataset="small/abc",
+        protocol="loo-exact",
+        requests=9,
+        challenger="new",
+        champion="old",
+        champion_number=1,
+        load_check=check,
+    )
 
 
 def test_the_page_says_the_verdict_every_reason_and_every_rule() -> None:
@@ -43,20 +57,14 @@ def test_a_first_model_has_no_comparison_to_draw() -> None:
 
 
 def test_a_version_that_could_not_be_ranked_has_a_page_too() -> None:
-    decision = hold_unranked(
-        model_name="ranker", dataset="small/abc", protocol="loo-exact", requests=9, challenger="new", champion="old",
-        champion_number=1, check=LoadCheck.failed("it did not load"), settings=SETTINGS,
-    )  # fmt: skip
+    decision = hold_unranked(unranked(LoadCheck.failed("it did not load")), SETTINGS)
     page = render_html(decision).decode()
     assert "no comparison was made" in page and "it did not load" in page and "How well" not in page
 
 
 def test_a_champion_that_cannot_be_ranked_is_named_as_what_is_at_fault() -> None:
     check = LoadCheck(ok=True, load_s=0.8, slowest_request_s=0.02, score_deviation=0.0, finite_weights=True, reason="")
-    decision = hold_unranked(
-        model_name="ranker", dataset="small/abc", protocol="loo-exact", requests=9, challenger="new", champion="old",
-        champion_number=1, check=check, settings=SETTINGS, champion_fault="Its weights are damaged.",
-    )  # fmt: skip
+    decision = hold_unranked(replace(unranked(check), champion_fault="Its weights are damaged."), SETTINGS)
     assert decision.reasons == [
         "The champion old cannot be ranked. Its weights are damaged. Only a forced promotion can make new champion."
     ]
@@ -128,10 +136,8 @@ def test_each_verdict_says_what_to_do_next_with_the_command_for_it() -> None:
     assert f"`recsys model promote {held.challenger} {other} --force --reason ...`" in next_step(held)
     waiting = replace(promoted, outcome="needs approval", model_name="movie-ranker")
     assert f"`recsys model promote {promoted.challenger}`." in next_step(waiting)
-    broken = hold_unranked(
-        model_name="ranker", challenger="v", champion=None, champion_number=0, dataset="d/v", protocol="loo-exact", requests=0,
-        check=LoadCheck.failed("it has no weights"), settings=SETTINGS,
-    )  # fmt: skip
+    first = replace(unranked(LoadCheck.failed("it has no weights")), champion=None, champion_number=0)
+    broken = hold_unranked(first, SETTINGS)
     assert "cannot be forced" in next_step(broken) and "--force" not in next_step(broken)
     for decision in (promoted, held, waiting, broken):
         assert f"**Next:** {next_step(decision)}" in render_markdown(decision)

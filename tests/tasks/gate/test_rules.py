@@ -12,7 +12,8 @@ from configs.settings import FloorSettings, PromotionSettings
 from models.evaluation import MISS, Ranking
 from tasks.evaluation import LoadCheck
 from tasks.gate import Decision, render_markdown
-from tasks.gate.rules import Challenger, Champion, GateInputs, decide
+from tasks.gate.inputs import Challenger, Champion, GateInputs
+from tasks.gate.rules import decide
 
 USERS = 600
 SETTINGS = PromotionSettings(resamples=1000)

@@ -1,10 +1,10 @@
-"""Hand over candidates that another machine trained, through the store. Every file is checked against its digest."""
+"""Pass candidates from the machine that trained them to another run, through the store. Every file is checked by its digest."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -14,20 +14,28 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from configs.errors import NotFoundError, TrainingError, VersionCorruptError
 from infra.registry import MOST_JSON, Digest, FileName, fetch_files, machine_facts, read_json
 from infra.storage import Store
-from tasks.training.candidates import Candidate, CandidateKind
+from models.loading import CandidateKind
+from tasks.training.candidates import Candidate
 
-__all__ = ["Origin", "clear_hand_over", "hand_over", "take_over"]
+__all__ = ["Machine", "Origin", "delete_uploaded", "download_candidates", "upload_candidates"]
 
 RECORD = "candidates.json"
 
 
-class _Machine(BaseModel):
-    """The machine that trained the candidates, as recorded in a version's lineage."""
+class Machine(BaseModel):
+    """The machine that trained the candidates. Its fields are fields of a version's lineage."""
+
+    model_config = ConfigDict(frozen=True)
 
     git_commit: str | None
     python: str
     packages: dict[str, str]
     hardware: dict[str, Any]
+
+    @classmethod
+    def here(cls, replicas: int) -> Machine:
+        """Return the facts of this machine, on which `replicas` processes trained together."""
+        return cls.model_validate(machine_facts(replicas))
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: Literal[1]
-    machine: _Machine
+    machine: Machine
     candidates: list[_Candidate]
 
 
@@ -49,16 +57,14 @@ class _Record(BaseModel):
 class Origin:
     """Where a version's candidates were trained, if not by the run that publishes them, and the cost."""
 
-    machine: dict[str, Any] = field(default_factory=dict)
-    """Fields of the version's lineage: git_commit, python, packages, hardware."""
-    cost: float | None = None
-    """Training cost in USD, or None if unknown."""
+    machine: Machine
+    cost: float | None  # of the training, in USD; None if unknown
 
 
-def hand_over(store: Store, run: str, candidates: list[Candidate]) -> str:
+def upload_candidates(store: Store, run: str, candidates: list[Candidate]) -> str:
     """Store the candidates of the flow run `run`, and return the key of their record.
 
-    The record is written last: without it, the hand-over does not exist.
+    The record is written last: without it, the upload does not exist.
     """
     prefix = _prefix(run)
     for candidate in candidates:
@@ -66,15 +72,21 @@ def hand_over(store: Store, run: str, candidates: list[Candidate]) -> str:
             store.put(f"{prefix}/{candidate.kind}/{name}", Path(candidate.folder) / name)
     record = {
         "format": 1,
-        "machine": machine_facts(candidates[-1].replicas),
+        "machine": Machine.here(candidates[-1].replicas).model_dump(),
         "candidates": [candidate.to_dict() for candidate in candidates],
     }
     store.put(f"{prefix}/{RECORD}", json.dumps(record, indent=2).encode())
     return f"{prefix}/{RECORD}"
 
 
-def take_over(store: Store, run: str, kinds: list[CandidateKind], folder: Path) -> tuple[list[Candidate], Origin]:
-    """Fetch the candidates of the flow run `run` into `folder`, and return them with their origin.
+def download_candidates(store: Store, run: str, kinds: list[CandidateKind], folder: Path) -> tuple[list[Candidate], Machine]:
+    """Fetch the candidates of the flow run `run` into `folder`, and return them with the machine that trained them.
+
+    Args:
+        store: Store to which the run uploaded its candidates.
+        run: Id of the flow run.
+        kinds: Kinds of the candidates that are expected, in their order.
+        folder: Folder for one subfolder per candidate.
 
     Raises:
         TrainingError: There are no candidates, or they are not of `kinds`.
@@ -101,11 +113,11 @@ def take_over(store: Store, run: str, kinds: list[CandidateKind], folder: Path) 
             f"The flow run {run} trained {trained} instead of {', '.join(kinds)}: it runs another version of the code. "
             "Deploy the same version."
         )
-    return [_fetched(store, prefix, candidate, folder) for candidate in record.candidates], Origin(record.machine.model_dump())
+    return [_fetched(store, prefix, candidate, folder) for candidate in record.candidates], record.machine
 
 
-def clear_hand_over(store: Store, run: str) -> None:
-    """Delete the candidates that the flow run handed over, starting with their record."""
+def delete_uploaded(store: Store, run: str) -> None:
+    """Delete the candidates that the flow run uploaded, starting with their record."""
     prefix = _prefix(run)
     store.delete(f"{prefix}/{RECORD}")
     for key in list(store.list(f"{prefix}/")):

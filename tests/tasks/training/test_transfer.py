@@ -14,7 +14,7 @@ from configs.errors import TrainingError, VersionCorruptError
 from infra.registry import file_digests
 from infra.storage.local import LocalStore
 from models.recommender import EpochReport
-from tasks.training import Candidate, clear_hand_over, hand_over, take_over
+from tasks.training import Candidate, Machine, delete_uploaded, download_candidates, upload_candidates
 
 RUN = str(uuid4())
 
@@ -44,42 +44,43 @@ def edited(store: LocalStore, change: Callable[[Any], None]) -> None:
     store.put(key, json.dumps(record).encode())
 
 
-def test_what_is_taken_over_is_what_was_handed_over(store: LocalStore, candidates: list[Candidate], tmp_path: Path) -> None:
-    hand_over(store, RUN, candidates)
-    hand_over(store, RUN, candidates)  # an answer was lost, and the stage was tried again
-    found, origin = take_over(store, RUN, ["popularity", "ss4rec"], tmp_path / "here")
+def test_what_is_downloaded_is_what_was_uploaded(store: LocalStore, candidates: list[Candidate], tmp_path: Path) -> None:
+    upload_candidates(store, RUN, candidates)
+    upload_candidates(store, RUN, candidates)  # an answer was lost, and the stage was tried again
+    found, machine = download_candidates(store, RUN, ["popularity", "ss4rec"], tmp_path / "here")
     for before, after in zip(candidates, found, strict=True):
         assert {**before.to_dict(), "folder": after.folder} == after.to_dict() and type(after) is Candidate
         assert file_digests(Path(after.folder)) == before.files
-    assert origin.cost is None and {"git_commit", "python", "packages", "hardware"} == set(origin.machine)
-    clear_hand_over(store, RUN)
+    assert type(machine) is Machine and {"git_commit", "python", "packages", "hardware"} == set(machine.model_dump())
+    assert machine.hardware["replicas"] == 1
+    delete_uploaded(store, RUN)
     assert not list(store.list())
 
 
 def test_files_of_an_earlier_run_are_not_mixed_in(store: LocalStore, candidates: list[Candidate], tmp_path: Path) -> None:
-    hand_over(store, RUN, candidates)
+    upload_candidates(store, RUN, candidates)
     (tmp_path / "here" / "ss4rec").mkdir(parents=True)
     (tmp_path / "here" / "ss4rec" / "old.safetensors").write_text("x")
-    take_over(store, RUN, ["popularity", "ss4rec"], tmp_path / "here")
+    download_candidates(store, RUN, ["popularity", "ss4rec"], tmp_path / "here")
     assert not (tmp_path / "here" / "ss4rec" / "old.safetensors").exists()
 
 
 def test_a_run_that_left_nothing_is_told_of_with_the_place(store: LocalStore, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"there is nothing at .*same store\.url"):
-        take_over(store, RUN, ["popularity"], tmp_path)
+        download_candidates(store, RUN, ["popularity"], tmp_path)
 
 
 def test_other_models_than_were_asked_for_are_refused(store: LocalStore, candidates: list[Candidate], tmp_path: Path) -> None:
-    hand_over(store, RUN, candidates)
+    upload_candidates(store, RUN, candidates)
     with pytest.raises(TrainingError, match="trained popularity, ss4rec instead of popularity, ncf, ss4rec"):
-        take_over(store, RUN, ["popularity", "ncf", "ss4rec"], tmp_path / "here")
+        download_candidates(store, RUN, ["popularity", "ncf", "ss4rec"], tmp_path / "here")
 
 
 def test_a_file_that_was_changed_on_the_way_is_refused(store: LocalStore, candidates: list[Candidate], tmp_path: Path) -> None:
-    hand_over(store, RUN, candidates)
+    upload_candidates(store, RUN, candidates)
     store.put(f"handed-over/{RUN}/ss4rec/model.safetensors", b"other weights")
     with pytest.raises(VersionCorruptError, match=r"model\.safetensors"):
-        take_over(store, RUN, ["popularity", "ss4rec"], tmp_path / "here")
+        download_candidates(store, RUN, ["popularity", "ss4rec"], tmp_path / "here")
 
 
 @pytest.mark.parametrize(
@@ -96,13 +97,13 @@ def test_a_file_that_was_changed_on_the_way_is_refused(store: LocalStore, candid
 def test_a_record_that_is_damaged_or_leads_elsewhere_is_refused(
     store: LocalStore, candidates: list[Candidate], tmp_path: Path, change: Callable[[Any], None]
 ) -> None:
-    hand_over(store, RUN, candidates)
+    upload_candidates(store, RUN, candidates)
     edited(store, change)
     with pytest.raises(VersionCorruptError, match="is damaged"):
-        take_over(store, RUN, ["popularity", "ss4rec"], tmp_path / "here")
+        download_candidates(store, RUN, ["popularity", "ss4rec"], tmp_path / "here")
     assert not (tmp_path / "here").exists()
 
 
 def test_a_key_that_is_no_flow_run_is_refused(store: LocalStore, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="UUID"):
-        take_over(store, "../models", ["popularity"], tmp_path)
+        download_candidates(store, "../models", ["popularity"], tmp_path)

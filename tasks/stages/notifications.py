@@ -1,4 +1,4 @@
-"""Tasks that notify people of a decision. Each emits an event, and an automation on the server (infra/prefect_server/alerts.py) sends it.
+"""Tasks that notify people of a decision. Each emits an event, and an automation on the server sends it (`infra.prefect_server`).
 
 So the webhook's secret stays on the server, and a webhook that fails, hangs or is missing does not affect the run.
 """
@@ -13,22 +13,22 @@ from prefect.logging import get_run_logger
 from configs.settings import StoreSettings
 from infra.registry import PAGE, ModelRef, Promotion
 from infra.storage import open_store
-from tasks.best_effort import drawn
+from tasks.best_effort import attempt
 from tasks.gate import Decision, Notice, champion_notice, decision_notice
 
-__all__ = ["tell_of_champion", "tell_of_decision"]
+__all__ = ["notify_champion", "notify_decision"]
 
 
 @task(name="tell of decision", cache_policy=NO_CACHE)
-def tell_of_decision(version: ModelRef, decision: Decision, store: StoreSettings) -> None:
+def notify_decision(version: ModelRef, decision: Decision, store: StoreSettings) -> None:
     """Notify that a version was promoted or held, or is waiting for approval."""
-    drawn("The message about the decision", _decision, get_run_logger(), version, decision, store)
+    attempt("The message about the decision", _decision, get_run_logger(), version, decision, store)
 
 
 @task(name="tell of champion", cache_policy=NO_CACHE)
-def tell_of_champion(entry: Promotion, store: StoreSettings) -> None:
+def notify_champion(entry: Promotion, store: StoreSettings) -> None:
     """Notify that the champion was rolled back, or promoted by force."""
-    drawn("The message about the champion", _champion, get_run_logger(), entry, store)
+    attempt("The message about the champion", _champion, get_run_logger(), entry, store)
 
 
 def _decision(version: ModelRef, decision: Decision, store: StoreSettings) -> None:

@@ -1,0 +1,178 @@
+"""Judge a stored version: check it in a clean process, rank it beside the current champion, and decide by the rules.
+
+A version is judged before it is sealed, and again whenever it is to be promoted later.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from configs.errors import GateError, TrainingError, VersionCorruptError
+from configs.loading import merged
+from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
+from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion
+from infra.storage import Store
+from models.evaluation import Split, list_metrics, slices
+from models.loading import load_recommender
+from tasks.best_effort import LOG, attempt
+from tasks.datasets import DatasetRef, load_dataset_ref, verify_dataset
+from tasks.evaluation import LoadCheck, check_staged, rank, rank_version, read_rankings, seen_share
+from tasks.gate.decision import Decision
+from tasks.gate.inputs import Challenger, Champion, GateInputs, UnrankedInputs
+from tasks.gate.page import render_html
+from tasks.gate.rules import decide, hold_unranked
+from tasks.training import read_split
+
+__all__ = ["gate_settings", "judge_sealed", "judge_staged", "record_decision"]
+
+
+def judge_staged(
+    store: Store, staged: StagedVersion, challenger_kind: str, dataset: DatasetRef, settings: RetrainSettings
+) -> Decision:
+    """Judge a version that is not sealed yet.
+
+    Args:
+        store: Store with the version, its dataset and the champion.
+        staged: The version.
+        challenger_kind: Kind of its model.
+        dataset: Dataset version that it was trained on.
+        settings: Settings of the run.
+    """
+    case = _Case(store, staged, challenger_kind, dataset, settings.evaluation, settings.promotion)
+    return _judge(case)
+
+
+def judge_sealed(store: Store, ref: ModelRef, settings: PromotionSettings) -> Decision:
+    """Judge a sealed version again on its dataset's test requests, and add the record to the version's decisions."""
+    manifest = ModelRegistry(store).manifest(ref.name, ref.version)
+    evaluation = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
+    name, version = ref.dataset.split("/")
+    stored = StagedVersion(ref.name, ref.version, ref.prefix, manifest["files"])
+    decision = _judge(_Case(store, stored, ref.kind, load_dataset_ref(store, name, version), evaluation, settings))
+    record_decision(store, ref, decision)
+    return decision
+
+
+def gate_settings(store: Store, ref: ModelRef, given: PromotionSettings | None = None) -> PromotionSettings:
+    """Return the gate settings that the version was trained with, overridden by the fields that `given` sets explicitly.
+
+    With the default settings instead, a version that a stricter gate held could pass when it is judged again.
+    """
+    manifest = ModelRegistry(store).manifest(ref.name, ref.version)
+    own = PromotionSettings.model_validate(manifest["lineage"]["settings"]["promotion"])
+    departing = given.model_dump(exclude_unset=True) if given is not None else {}
+    return PromotionSettings.model_validate(merged(own.model_dump(), departing))
+
+
+def record_decision(store: Store, ref: ModelRef, decision: Decision) -> str | None:
+    """Store a decision made after the version was sealed, as a page and as JSON.
+
+    Returns the key of the page, or None if it could not be rendered.
+    """
+    page = attempt("The decision's page", render_html, LOG, decision)
+    return ModelRegistry(store).add_decision(ref, decision.to_dict(), datetime.now(UTC), page)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A stored version, and what it is judged on."""
+
+    store: Store
+    stored: StagedVersion
+    kind: str
+    dataset: DatasetRef
+    evaluation: EvaluationSettings
+    settings: PromotionSettings
+
+
+def _judge(case: _Case) -> Decision:
+    """Rank the stored version and the champion, and decide.
+
+    Only the baselines' ranks are read from the stored files, which the digest in the version's name verifies. A version that a
+    clean process could not load is not loaded here.
+    """
+    store, stored, dataset, settings = case.store, case.stored, case.dataset, case.settings
+    verify_dataset(store, dataset)
+    parts = read_split(store, dataset, case.evaluation)
+    registry = ModelRegistry(store)
+    current = registry.champion_ref(stored.name)
+
+    def hold(check: LoadCheck, champion_fault: str | None = None) -> Decision:
+        return _hold(case, parts, current, check, champion_fault)
+
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(registry.fetched(stored))
+        except VersionCorruptError as error:
+            return hold(LoadCheck.failed(str(error)))
+        rankings = read_rankings(folder, dataset, parts)
+        if case.kind not in rankings:
+            raise GateError(f"The ranks stored with {stored.version} do not include its own kind, {case.kind}; train again.")
+        check = check_staged(store, stored, settings)
+        if not check.ok:
+            return hold(check)
+        try:
+            ranking = rank(load_recommender(folder), parts, case.evaluation)
+        except TrainingError as error:  # NaN or infinite scores on requests that were not sampled
+            return hold(replace(check, ok=False, reason=str(error)))
+        try:
+            champion = _rank_champion(case, current, parts)
+        except (GateError, VersionCorruptError) as error:
+            # Hold the version but keep it: the champion is at fault, and a forced promotion can replace it.
+            return hold(check, str(error))
+    recorded = rankings.pop(case.kind)
+    inputs = GateInputs(
+        model_name=stored.name,
+        dataset=f"{dataset.name}/{dataset.version}",
+        protocol=parts.id,
+        challenger=Challenger(stored.version, ranking, list_metrics(ranking, parts.train), check, recorded=recorded),
+        baselines=rankings,
+        champion=champion,
+        slices=slices(parts.train, parts.test),
+    )
+    return decide(inputs, settings)
+
+
+def _hold(
+    case: _Case,
+    parts: Split,
+    current: tuple[ModelRef, Promotion] | None,
+    check: LoadCheck,
+    champion_fault: str | None,
+) -> Decision:
+    inputs = UnrankedInputs(
+        model_name=case.stored.name,
+        dataset=f"{case.dataset.name}/{case.dataset.version}",
+        protocol=parts.id,
+        requests=len(parts.test),
+        challenger=case.stored.version,
+        champion=current[0].version if current else None,
+        champion_number=current[1].number if current else 0,
+        load_check=check,
+        champion_fault=champion_fault,
+    )
+    return hold_unranked(inputs, case.settings)
+
+
+def _rank_champion(case: _Case, current: tuple[ModelRef, Promotion] | None, parts: Split) -> Champion | None:
+    """Rank the champion on the requests of `parts`. Raises GateError if it was trained under another protocol."""
+    if current is None:
+        return None
+    store, evaluation = case.store, case.evaluation
+    ref, promotion = current
+    manifest = ModelRegistry(store).manifest(ref.name, ref.version)
+    own = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
+    if own.train_id != evaluation.train_id:
+        raise GateError(
+            f"The champion {ref.version} was trained under {own.train_id}, but this run evaluates under {evaluation.train_id}: "
+            f"the train part of one contains test events of the other. Set evaluation to {own.train_id}, or give this run "
+            "another model_name."
+        )
+    return Champion(
+        ref.version,
+        promotion.number,
+        rank_version(store, ref, parts, evaluation),
+        seen_share=seen_share(store, ref, case.dataset, evaluation),
+    )

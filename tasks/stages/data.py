@@ -1,0 +1,158 @@
+"""The tasks that build dataset versions and monitor them for drift."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.events import emit_event
+from prefect.logging import get_run_logger
+
+from configs.settings import (
+    DataSettings,
+    DriftSettings,
+    EtlSettings,
+    LandingSettings,
+    MonitoringSettings,
+    StoreSettings,
+    ValidationSettings,
+)
+from infra.landing_zone import open_zone
+from infra.prefect_server import DRIFT_DETECTED, model_resource
+from infra.storage import open_store
+from tasks.datasets import DatasetRef, write_dataset
+from tasks.ingest import building, locate
+from tasks.landing import compact, land
+from tasks.monitoring import DriftResult, monitor_dataset
+from tasks.stages.data_artifacts import (
+    publish_dataset_artifact,
+    publish_drift_artifact,
+    publish_landing_artifact,
+    publish_validation_artifact,
+)
+from tasks.stages.task_options import NETWORK
+
+__all__ = ["add_landed_files", "announce_drift", "build_dataset", "compact_dataset", "measure_drift"]
+
+
+@task(name="build dataset", **NETWORK)
+def build_dataset(data: DataSettings, validation: ValidationSettings, store: StoreSettings, settings: EtlSettings) -> DatasetRef:
+    """Ingest, validate and enrich the source, and store it as a dataset version."""
+    log = get_run_logger()
+    source = locate(data, on_bytes=_Download())
+    with building(source, validation, settings, int(time.time())) as release:
+        account = release.report.tables["interactions"]
+        publish_validation_artifact(release.report)
+        log.info("%s: %s interactions read", source.name, f"{account.rows:,}")
+        log.info("%s rows accepted, %s quarantined", f"{account.accepted:,}", f"{len(release.quarantined):,}")
+        dataset = write_dataset(open_store(store), source.name, release, release.features, source.hashes())
+    publish_dataset_artifact(dataset)
+    log.info("dataset version %s/%s", dataset.name, dataset.version)
+    return dataset
+
+
+@task(name="add landed files", **NETWORK)
+def add_landed_files(
+    data: DataSettings,
+    validation: ValidationSettings,
+    landing: LandingSettings,
+    engine: EtlSettings,
+    store: StoreSettings,
+    retry_quarantined: bool = False,
+    now: float | None = None,
+) -> DatasetRef:
+    """Add the new files of the landing zone to the dataset, and show the account of each file.
+
+    `now` is UTC seconds. The default is the clock of this machine.
+    """
+    log = get_run_logger()
+    assert data.landing is not None
+    zone = open_zone(data.landing, store)
+    found = land(
+        open_store(store), zone, data.dataset_name, validation, landing, engine, time.time() if now is None else now,
+        retry_quarantined=retry_quarantined,
+    )  # fmt: skip
+    for account in found.accounts:
+        log.info(
+            "%s: %s rows = %s accepted + %s duplicates + %s quarantined%s",
+            account.file,
+            *(f"{count:,}" for count in (account.rows, account.accepted, account.duplicates, account.quarantined)),
+            f"; quarantined as a whole: {account.why}" if account.why else "",
+        )
+    for file, why in found.waiting.items():
+        log.warning("%s is left for a later run: %s", file, why)
+    publish_landing_artifact(found)
+    publish_dataset_artifact(found.dataset)
+    log.info("dataset version %s/%s, %d new files", found.dataset.name, found.dataset.version, len(found.accounts))
+    return found.dataset
+
+
+@task(name="compact dataset", **NETWORK)
+def compact_dataset(
+    data: DataSettings, landing: LandingSettings, engine: EtlSettings, store: StoreSettings, force: bool = False
+) -> DatasetRef:
+    """Compact the dataset's parts into one if there are too many."""
+    dataset = compact(open_store(store), data.dataset_name, landing, engine.work_dir, time.time(), force=force)
+    get_run_logger().info("dataset version %s/%s", dataset.name, dataset.version)
+    return dataset
+
+
+@task(name="measure drift", **NETWORK)
+def measure_drift(
+    dataset: DatasetRef,
+    model_name: str,
+    drift: DriftSettings,
+    store: StoreSettings,
+    monitoring: MonitoringSettings,
+    since: int | None = None,
+    now: int | None = None,
+) -> DriftResult:
+    """Compare the newest slice with the champion's reference, and live quality with the holdout. Store and show the outcome."""
+    found = monitor_dataset(open_store(store), dataset, model_name, drift, monitoring, since=since, now=now)
+    publish_drift_artifact(found)
+    get_run_logger().info("drift of the newest slice: %s. %s", found.result.verdict, " ".join(found.result.reasons))
+    return found.result
+
+
+@task(name="announce drift")
+def announce_drift(result: DriftResult) -> None:
+    """Emit an event to the Prefect server if the slice drifted. An automation may start a retraining (`infra.prefect_server.alerts`)."""
+    if result.verdict != "drifted":
+        return
+    emit_event(
+        DRIFT_DETECTED,
+        resource=model_resource(result.model_name),
+        payload={
+            "dataset": result.dataset,
+            "champion": result.champion,
+            "rows": result.rows,
+            "drifted": result.drifted,
+            "reasons": result.reasons,
+            "checks": {
+                check.name: {"effect": check.effect, "bound": check.bound, "p_value": check.adjusted_p}
+                for check in result.checks
+                if check.verdict != "not judged"
+            },
+            "live_ndcg_at_10": result.live.live.ndcg_at_10 if result.live and result.live.live else None,
+        },
+    )
+    get_run_logger().info("event %s sent: %s drifted", DRIFT_DETECTED, ", ".join(result.drifted))
+
+
+class _Download:
+    """Download progress in the UI. Nothing is shown if nothing is downloaded."""
+
+    def __init__(self) -> None:
+        self._artifact: Any = None
+        self._shown = 0.0
+
+    def __call__(self, received: int, total: int | None) -> None:
+        if total is None or (time.monotonic() - self._shown < 1.0 and received < total):
+            return
+        self._shown = time.monotonic()
+        if self._artifact is None:
+            self._artifact = create_progress_artifact(0.0, key="download", description="Downloading the dataset")
+        update_progress_artifact(self._artifact, 100 * received / total)
+        get_run_logger().info("downloaded %.0f of %.0f MB", received / 1e6, total / 1e6)

@@ -1,0 +1,154 @@
+"""The tasks that take a challenger from its folder to the promotion log, and those that judge, promote and roll back versions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from prefect import task
+from prefect.logging import get_run_logger
+
+from configs.errors import AlreadyExistsError
+from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
+from infra.registry import PAGE, ModelRef, ModelRegistry, Promotion, StagedVersion
+from infra.storage import open_store
+from tasks.datasets import DatasetRef
+from tasks.evaluation import REPORT_FILE, Evaluation, VersionFolder
+from tasks.gate import (
+    Decision,
+    Published,
+    gate_settings,
+    judge_sealed,
+    judge_staged,
+    promote_version,
+    publish,
+    record_decision,
+    roll_back,
+    stage_challenger,
+)
+from tasks.stages.model_artifacts import (
+    publish_decision_artifact,
+    publish_page_artifact,
+    publish_recommendations_artifact,
+    publish_version_artifact,
+)
+from tasks.stages.task_options import NETWORK
+from tasks.training import Candidate, Origin
+
+__all__ = [
+    "force_promotion",
+    "judge_challenger",
+    "judge_stored",
+    "promote_challenger",
+    "publish_version",
+    "record_answer",
+    "return_to",
+    "stage_version",
+]
+
+
+@task(name="stage version", **NETWORK)
+def stage_version(folder: VersionFolder, settings: RetrainSettings) -> StagedVersion:
+    """Upload the challenger's files as a staged version."""
+    place = open_store(settings.store)
+    staged = stage_challenger(place, settings.model_name, folder)
+    if REPORT_FILE in staged.files:
+        publish_recommendations_artifact(place.uri(f"{staged.prefix}/{REPORT_FILE}"))
+    elif settings.report.recommendations:
+        get_run_logger().warning(
+            "The version has no %s: the report could not be rendered, or nothing was recommended.", REPORT_FILE
+        )
+    return staged
+
+
+@task(name="gate", **NETWORK)
+def judge_challenger(staged: StagedVersion, challenger_kind: str, dataset: DatasetRef, settings: RetrainSettings) -> Decision:
+    """Judge the staged version against the champion."""
+    decision = judge_staged(open_store(settings.store), staged, challenger_kind, dataset, settings)
+    publish_decision_artifact(decision)
+    get_run_logger().info("gate: %s. %s", decision.outcome, " ".join(decision.reasons))
+    return decision
+
+
+@task(name="publish version", **NETWORK)
+def publish_version(
+    staged: StagedVersion,
+    decision: Decision | None,
+    challenger: Candidate,
+    evaluation: Evaluation,
+    settings: RetrainSettings,
+    origin: Origin | None = None,
+) -> ModelRef:
+    """Seal the version with its decision and lineage."""
+    place = open_store(settings.store)
+    version = publish(place, staged, decision, challenger, evaluation, settings, origin)
+    publish_version_artifact(version)
+    if decision is not None and PAGE in ModelRegistry(place).manifest(version.name, version.version)["files"]:
+        publish_page_artifact(place.uri(f"{version.prefix}/{PAGE}"), decision)
+    return version
+
+
+@task(name="record answer", **NETWORK)
+def record_answer(version: ModelRef, decision: Decision, store: StoreSettings) -> None:
+    """Store and show a person's decision on a version that was already sealed."""
+    place = open_store(store)
+    page = record_decision(place, version, decision)
+    publish_decision_artifact(decision)
+    if page is not None:
+        publish_page_artifact(place.uri(page), decision)
+
+
+@task(name="promote version", **NETWORK)
+def promote_challenger(
+    version: ModelRef, decision: Decision, settings: PromotionSettings, store: StoreSettings, note: str = ""
+) -> Published:
+    """Make the version champion if the gate passed it."""
+    published = promote_version(open_store(store), version, decision, settings, note)
+    if published.decision is not decision:  # another promotion was written first, so the version was judged again
+        publish_decision_artifact(published.decision)
+    if published.promotion is not None:
+        get_run_logger().info("%s is champion (promotion %d)", version.version, published.promotion.number)
+    return published
+
+
+@task(name="judge version", **NETWORK)
+def judge_stored(
+    model_name: str, version: str, departing: PromotionSettings | None, store: StoreSettings
+) -> tuple[ModelRef, Decision, PromotionSettings]:
+    """Judge a stored version against the current champion.
+
+    The version's own gate is used, overridden by the fields set in `departing`. Returns the version, the decision and that gate.
+    """
+    place = open_store(store)
+    ref = ModelRegistry(place).version(model_name, version)
+    # With `approval: manual`, this request is itself the approval.
+    settings = gate_settings(place, ref, departing).model_copy(update={"approval": "automatic"})
+    decision = judge_sealed(place, ref, settings)
+    publish_decision_artifact(decision)
+    return ref, decision, settings
+
+
+@task(name="force promotion", **NETWORK)
+def force_promotion(version: ModelRef, reason: str, decision: Decision, store: StoreSettings) -> Promotion:
+    """Make a version champion although the gate held it. The log entry records who did it and why."""
+    registry = ModelRegistry(open_store(store))
+    try:
+        return registry.promote(
+            version.name,
+            version.version,
+            expected=decision.champion_number,
+            kind="force",
+            reason=reason,
+            now=datetime.now(UTC),
+            decision={"outcome": decision.outcome, "reasons": decision.reasons},
+        )
+    except AlreadyExistsError:
+        current = registry.champion(version.name)
+        if current is None or (current.version, current.number) != (version.version, decision.champion_number + 1):
+            raise
+        return current  # written by an attempt whose response was lost
+
+
+@task(name="roll back", **NETWORK)
+def return_to(model_name: str, to: str | None, reason: str, settings: PromotionSettings, store: StoreSettings) -> Promotion:
+    """Check the earlier version in a clean process, then make it champion."""
+    return roll_back(open_store(store), model_name, to, reason, settings)

@@ -1,0 +1,131 @@
+"""The tasks that train candidates, evaluate them, and record their runs."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+
+from configs.errors import AlreadyExistsError
+from configs.settings import RetrainSettings
+from infra.registry import ModelRef
+from infra.storage import open_store
+from models.loading import CandidateKind
+from models.recommender import EpochReport
+from tasks.datasets import DatasetRef
+from tasks.evaluation import Evaluation, VersionFolder, assemble_version, evaluate
+from tasks.gate import Decision
+from tasks.stages.model_artifacts import publish_evaluation_artifact, publish_training_artifact
+from tasks.stages.task_options import NETWORK
+from tasks.tracking import RunPlan, abandon_tracking, candidate_plan, candidate_record, resume_tracking, start_tracking
+from tasks.training import Candidate, challenger_of, train_candidate
+
+__all__ = ["Evaluated", "epoch_line", "evaluate_models", "follow_training", "record_runs", "train_model"]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The evaluation of a run's candidates, and the folder that becomes the challenger's version."""
+
+    evaluation: Evaluation
+    folder: VersionFolder
+
+
+@task(name="train", task_run_name="train {kind}", **NETWORK)
+def train_model(dataset: DatasetRef, kind: CandidateKind, settings: RetrainSettings) -> Candidate:
+    """Train one candidate, and report its progress in the UI and the log."""
+    log = get_run_logger()
+    progress = cast(UUID, create_progress_artifact(0.0, key=f"training-{kind}", description=f"{kind} is training"))
+    tracker = start_tracking(
+        _run_plan(kind, f"{dataset.name}/{dataset.version}", settings), settings.tracking, settings.work_dir, log
+    )
+
+    def on_epoch(report: EpochReport) -> None:
+        update_progress_artifact(progress, 100 * report.epoch / report.max_epochs)
+        tracker.epoch(report)
+        log.info("%s %s", kind, epoch_line(report))
+
+    try:
+        candidate = train_candidate(open_store(settings.store), dataset, kind, settings, on_epoch)
+    except BaseException:
+        abandon_tracking(str(flow_run.id))
+        raise
+    if candidate.replicas > 1:
+        log.info("%s was trained by %d replicas", kind, candidate.replicas)
+    if candidate.resumed_from is not None:
+        log.info("%s resumed from epoch %d of an earlier run", kind, candidate.resumed_from)
+    update_progress_artifact(progress, 100.0, description=f"{kind} kept epoch {candidate.best_epoch}")
+    return candidate
+
+
+def follow_training(dataset: DatasetRef, candidate: Candidate, settings: RetrainSettings) -> None:
+    """Log and track a candidate of another run as if it had been trained here. Must be called within a task."""
+    log = get_run_logger()
+    tracker = start_tracking(
+        _run_plan(candidate.kind, f"{dataset.name}/{dataset.version}", settings), settings.tracking, settings.work_dir, log
+    )
+    for report in candidate.epochs:
+        tracker.epoch(report)
+        log.info("%s %s", candidate.kind, epoch_line(report))
+
+
+@task(name="evaluate", **NETWORK)
+def evaluate_models(dataset: DatasetRef, candidates: list[Candidate], settings: RetrainSettings) -> Evaluated:
+    """Rank all candidates on the test requests, and assemble the challenger's version."""
+    store, challenger = open_store(settings.store), challenger_of(candidates)
+    measured = evaluate(store, dataset, candidates, challenger.kind, settings)
+    folder = assemble_version(Path(challenger.folder), measured, candidates, store, dataset, settings)
+    evaluation = measured.evaluation
+    publish_training_artifact(candidates)
+    publish_evaluation_artifact(evaluation, challenger.kind)
+    for model, parts in evaluation.metrics.items():
+        found = parts["all"]
+        get_run_logger().info(
+            "%s under %s: HR@10 %.4f, NDCG@10 %.4f, MRR@10 %.4f",
+            model,
+            evaluation.protocol,
+            found["hr@10"],
+            found["ndcg@10"],
+            found["mrr@10"],
+        )
+    for candidate in candidates:
+        plan = _run_plan(candidate.kind, evaluation.dataset, settings)
+        tracker = resume_tracking(plan, settings.tracking, settings.work_dir, get_run_logger())
+        tracker.summary(candidate_record(plan, candidate, evaluation))
+    return Evaluated(evaluation, folder)
+
+
+@task(name="record runs", **NETWORK)
+def record_runs(
+    candidates: list[Candidate], evaluation: Evaluation, decision: Decision | None, version: ModelRef, settings: RetrainSettings
+) -> None:
+    """Store the record of each candidate's run, and end its tracking."""
+    store = open_store(settings.store)
+    for candidate in candidates:
+        plan = _run_plan(candidate.kind, evaluation.dataset, settings)
+        record = candidate_record(plan, candidate, evaluation, decision, version)
+        with suppress(AlreadyExistsError):  # written by an attempt whose response was lost; a version is recorded once
+            key = f"runs/{version.name}/{version.version}/{candidate.kind}.json"
+            store.put_new(key, json.dumps(record.to_dict(), indent=2).encode())
+        resume_tracking(plan, settings.tracking, settings.work_dir, get_run_logger()).end(record)
+
+
+def epoch_line(report: EpochReport) -> str:
+    """Format an epoch for the log. The loss is left out for a model that is trained without one."""
+    loss = f"loss {report.loss:.4f}, " if report.loss else ""
+    return (
+        f"epoch {report.epoch} of at most {report.max_epochs}: {loss}valid NDCG@10 {report.valid['ndcg@10']:.4f} (best in epoch "
+        f"{report.best_epoch}), {report.seconds:.1f} s"
+    )
+
+
+def _run_plan(kind: str, dataset: str, settings: RetrainSettings) -> RunPlan:
+    return candidate_plan(kind, dataset, settings, group=str(flow_run.id), job=str(flow_run.flow_name))
