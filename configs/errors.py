@@ -18,6 +18,7 @@ __all__ = [
     "OverloadedError",
     "RecsysError",
     "ReplayError",
+    "RequestInvalidError",
     "RequestRefusedError",
     "RunInProgressError",
     "SettingsError",
@@ -61,6 +62,10 @@ class GateError(RecsysError):
 
 class RequestRefusedError(RecsysError):
     """A request asks for something that does not exist. The message lists the valid values."""
+
+
+class RequestInvalidError(RecsysError):
+    """A request matches its schema but exceeds a configured limit."""
 
 
 class ModelMissingError(RecsysError):

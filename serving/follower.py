@@ -26,7 +26,7 @@ from infra.registry import ModelRegistry, Promotion
 from infra.storage import Store
 from serving.engine import Models, Plan, ServedModel
 
-__all__ = ["Follower", "Refused"]
+__all__ = ["ChampionFollower", "Refused"]
 
 logger = logging.getLogger(__name__)
 BATCHES = (1, 8, 32)  # batch sizes that are computed once before requests arrive
@@ -42,7 +42,7 @@ class Refused:
     when: str  # UTC, ISO 8601
 
 
-class Follower:
+class ChampionFollower:
     """Keeps the served versions up to date with the promotion log.
 
     `wanted` returns the versions to load besides the champion. `swap` puts the loaded versions into service.

@@ -34,7 +34,7 @@ from benchmarks.serving.world import NAME, free_port, histories, publish_drawn, 
 from configs.serving import ServingSettings, StateSettings
 from infra.registry import Lineage, ModelRegistry, machine_facts
 from infra.storage.local import LocalStore
-from serving.engine import Answer, Engine, HistoryEvent, Models, RecommendJob, ServedModel
+from serving.engine import Answer, Engine, HistoryEvent, Models, RecommendJob, RequestTime, ServedModel
 from serving.experiments import Assignment
 from serving.reranking import Rules
 from serving.state import LocalStates
@@ -75,7 +75,7 @@ class _World:
             engine = Engine(LocalStates(StateSettings()), ServingSettings().batch, _plain())
             engine.models = Models(ServedModel.load(root / f"v{number}", version, 1, StateSettings().events), {})
             for probe in range(PROBES):
-                job = RecommendJob(Assignment("champion"), 10, ASKED_AT, timed=True, history=self.history(probe))
+                job = RecommendJob(Assignment("champion"), 10, RequestTime.of(ASKED_AT, ASKED_AT), history=self.history(probe))
                 answer = engine.process([job])[0]
                 assert isinstance(answer, Answer)
                 self.expected[version, probe] = [item.movie_id for item in answer.items]

@@ -38,7 +38,7 @@ class Asked(BaseModel):
 def reencoding() -> Any:
     """Return the product's application, changed so that it never finds a stored state."""
     from serving.api import app as api
-    from serving.engine import engine
+    from serving.engine import user_states
     from serving.state import store as state
 
     class Forgetful(state.UserState):
@@ -46,7 +46,7 @@ def reencoding() -> Any:
         def read(cls, content: bytes | None, size: int) -> None:
             return None
 
-    setattr(engine, "UserState", Forgetful)  # noqa: B010 (engine imports the name)
+    setattr(user_states, "UserState", Forgetful)  # noqa: B010 (user_states imports the name)
     return api.from_environment()
 
 

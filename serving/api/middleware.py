@@ -3,77 +3,36 @@
 from __future__ import annotations
 
 import hmac
-import json
 import re
 import secrets
-import sys
-import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
-from typing import Any, TextIO
 
+from cachetools import LRUCache
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from configs.serving import LimitSettings
+from serving.api.logs import RequestLog
 from serving.api.problems import problem
 from serving.metrics import Metrics
 
-__all__ = ["Gateway", "RequestLog"]
+__all__ = ["RequestMiddleware"]
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 OPEN = ("/healthz", "/readyz", "/metrics")  # for monitoring: no API key, rate limit or log line
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLIENTS_KEPT = 10_000
-FLUSH_S = 0.25
-LINES_AT_ONCE = 100_000
 
 
-class RequestLog:
-    """Writes JSON lines in batches, because one system call per line would cost as much as parsing the request."""
+class RequestMiddleware:
+    """The outermost layer of the application, so that it also sees the responses to defects."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._lines: deque[str] = deque()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
-        self._thread.start()
-
-    def write(self, line: dict[str, Any]) -> None:
-        text = json.dumps(line, separators=(",", ":"))
-        self._lines.append(text)
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._flush()
-
-    def _run(self) -> None:
-        while not self._stop.wait(FLUSH_S):
-            self._flush()
-
-    def _flush(self) -> None:
-        lines: list[str] = []
-        with suppress(IndexError):  # another thread keeps appending
-            while len(lines) < LINES_AT_ONCE:
-                lines.append(self._lines.popleft())
-        if lines:
-            self._stream.write("\n".join(lines) + "\n")
-            self._stream.flush()
-
-
-class Gateway:
-    """The outermost layer of the application."""
-
-    def __init__(self, app: Any, *, limits: LimitSettings, metrics: Metrics, log: RequestLog | None) -> None:
+    def __init__(self, app: ASGIApp, *, limits: LimitSettings, metrics: Metrics, log: RequestLog | None) -> None:
         self._app, self._limits, self._metrics, self._log = app, limits, metrics, log
         self._keys = [key.get_secret_value().encode() for key in limits.api_keys]
-        self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()  # client -> tokens, time of the last request
+        self._buckets: LRUCache[bytes, tuple[float, float]] = LRUCache(CLIENTS_KEPT)  # tokens, time of the last request
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -98,9 +57,9 @@ class Gateway:
             else:
                 await self._app(scope, self._counted(receive), answered)
         finally:
-            self._tell(scope, request_id, status, time.perf_counter() - began)
+            self._report(scope, request_id, status, time.perf_counter() - began)
 
-    def _refusal(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], request_id: str) -> Any:
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes], request_id: str) -> Response | None:
         limit = self._limits.body_bytes
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limit:
@@ -120,13 +79,11 @@ class Gateway:
 
     def _wait(self, client: bytes, rate: float) -> float:
         """Return the seconds until the client may send a request (token bucket)."""
-        now = time.monotonic()
-        tokens, when = self._buckets.pop(client, (float(self._limits.burst), now))
-        tokens = min(float(self._limits.burst), tokens + (now - when) * rate)
+        now, burst = time.monotonic(), float(self._limits.burst)
+        tokens, when = self._buckets.get(client, (burst, now))
+        tokens = min(burst, tokens + (now - when) * rate)
         allowed = tokens >= 1
         self._buckets[client] = (tokens - 1 if allowed else tokens, now)
-        if len(self._buckets) > CLIENTS_KEPT:
-            self._buckets.popitem(last=False)
         return 0.0 if allowed else (1 - tokens) / rate
 
     def _counted(self, receive: Receive) -> Receive:
@@ -143,12 +100,12 @@ class Gateway:
 
         return counted
 
-    def _tell(self, scope: MutableMapping[str, Any], request_id: str, status: int, seconds: float) -> None:
+    def _report(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        """Update the metrics, and write the log line."""
         route = getattr(scope.get("route"), "path", "other")
         state = scope["state"]
-        version = state.get("version", "")
         self._metrics.requests.labels(route, str(status)).inc()
-        self._metrics.seconds.labels(route, version).observe(seconds)
+        self._metrics.seconds.labels(route, state.get("version", "")).observe(seconds)
         if self._log is not None and scope["path"] not in OPEN:
             line = {
                 "time": round(time.time(), 3),

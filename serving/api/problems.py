@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -12,9 +12,13 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from configs.errors import ModelMissingError, OverloadedError, RecsysError, RequestRefusedError
+from configs.errors import ModelMissingError, OverloadedError, RecsysError, RequestInvalidError, RequestRefusedError
+from serving.api.responses import Problem, ProblemError
 
-__all__ = ["HANDLERS", "problem"]
+__all__ = ["HANDLERS", "RETRY_SOON", "problem"]
+
+RETRY_SOON = {"Retry-After": "1"}
+STATUSES = {RequestRefusedError: 404, RequestInvalidError: 422, ModelMissingError: 503, OverloadedError: 503}
 
 
 def problem(
@@ -22,18 +26,18 @@ def problem(
     detail: str,
     request_id: str,
     headers: dict[str, str] | None = None,
-    errors: Sequence[dict[str, str]] = (),
+    errors: Sequence[ProblemError] = (),
 ) -> Response:
     """Return a response that explains what is wrong and what to do."""
     title = HTTPStatus(status).phrase
-    content = {
-        "type": f"urn:recsys:{title.lower().replace(' ', '-')}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": f"urn:request:{request_id}",
-        "errors": list(errors),
-    }
+    content = Problem(
+        type=f"urn:recsys:{title.lower().replace(' ', '-')}",
+        title=title,
+        status=status,
+        detail=detail,
+        instance=f"urn:request:{request_id}",
+        errors=list(errors),
+    )
     return Response(to_json(content), status, headers, "application/problem+json")
 
 
@@ -41,13 +45,13 @@ def _id(request: Request) -> str:
     return str(request.scope.get("state", {}).get("request_id", ""))
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def _unlike_its_schema(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = [
-        {"where": ".".join(map(str, fault["loc"])) or "body", "what": str(fault["msg"]).removeprefix("Value error, ")}
+        ProblemError(".".join(map(str, fault["loc"])) or "body", str(fault["msg"]).removeprefix("Value error, "))
         for fault in error.errors()[:20]
     ]
-    detail = "; ".join(f"{fault['where']}: {fault['what']}" for fault in errors[:3])
+    detail = "; ".join(f"{fault.where}: {fault.what}" for fault in errors[:3])
     return problem(422, f"The request is invalid. {detail}.", _id(request), None, errors)
 
 
@@ -58,18 +62,16 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    status = 404 if isinstance(error, RequestRefusedError) else 500
-    if isinstance(error, (ModelMissingError, OverloadedError)):
-        return problem(503, str(error), _id(request), {"Retry-After": "1"})
-    return problem(status, str(error), _id(request))
+    status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 500)
+    return problem(status, str(error), _id(request), RETRY_SOON if status == 503 else None)
 
 
 async def _defect(request: Request, error: Exception) -> Response:
     return problem(500, "An internal error occurred. The server's log has details under this request's id.", _id(request))
 
 
-HANDLERS: dict[Any, Any] = {
-    RequestValidationError: _invalid,
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    RequestValidationError: _unlike_its_schema,
     HTTPException: _http,
     RecsysError: _refused,
     Exception: _defect,

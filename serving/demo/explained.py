@@ -143,7 +143,7 @@ class LoadedVersion:
                 popularity_rank=int(self.popularity_rank[item]),
                 nearest=self._reasons(likeness[place], known),
                 because=self._reasons(worth[place], left_out),
-                fired=ranking.fired[place],
+                fired=ranking.applied_rules[place],
             )
             for place, item in enumerate(ranking.items)
         ]

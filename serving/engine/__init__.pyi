@@ -1,21 +1,24 @@
 from .batcher import Batcher
 from .cold_start import ColdStart
-from .engine import CHAMPION, Engine, Models
-from .jobs import Advanced, Answer, EventJob, HistoryEvent, NewEvent, RecommendJob
+from .engine import Engine
+from .jobs import Answer, EventJob, EventResult, Filters, HistoryEvent, NewEvent, RecommendJob, RequestTime, Source
 from .served_model import Plan, ServedModel
+from .served_models import Models
 
 __all__ = [
-    "CHAMPION",
-    "Advanced",
     "Answer",
     "Batcher",
     "ColdStart",
     "Engine",
     "EventJob",
+    "EventResult",
+    "Filters",
     "HistoryEvent",
     "Models",
     "NewEvent",
     "Plan",
     "RecommendJob",
+    "RequestTime",
     "ServedModel",
+    "Source",
 ]

@@ -51,7 +51,7 @@ class RecentPopularity:
             if self._landmark is None:
                 self._landmark = newest
             if (newest - self._landmark) / self._half_life_s > MAX_EXPONENT:
-                self._weights *= 2.0 ** -min((newest - self._landmark) / self._half_life_s, 1000.0)
+                self._weights = _times_power_of_two(self._weights, (self._landmark - newest) / self._half_life_s)
                 self._landmark = newest
             np.add.at(self._weights, items, np.exp2((np.asarray(times, np.float64) - self._landmark) / self._half_life_s))
 
@@ -61,9 +61,14 @@ class RecentPopularity:
             weights, landmark = self._weights.copy(), self._landmark
         if landmark is None:
             return weights
-        exponent = (landmark - now) / self._half_life_s
-        decayed: FloatArray = np.ldexp(weights * 2.0 ** (exponent - math.floor(exponent)), math.floor(exponent))
-        return decayed
+        return _times_power_of_two(weights, (landmark - now) / self._half_life_s)
+
+
+def _times_power_of_two(weights: FloatArray, exponent: float) -> FloatArray:
+    """Return `weights * 2 ** exponent`, also if the power alone is too large or too small for a double."""
+    whole = math.floor(exponent)
+    scaled: FloatArray = np.ldexp(weights * 2.0 ** (exponent - whole), whole)
+    return scaled
 
 
 @dataclass(frozen=True, eq=False)

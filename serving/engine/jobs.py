@@ -3,19 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from serving.engine.explanations import Explanation
 from serving.experiments import Assignment
 from serving.state import Outcome
 
-__all__ = ["Advanced", "Answer", "EventJob", "HistoryEvent", "NewEvent", "Reason", "RecommendJob", "Recommended", "Source"]
+__all__ = [
+    "Answer",
+    "EventJob",
+    "EventResult",
+    "Filters",
+    "HistoryEvent",
+    "NewEvent",
+    "RecommendJob",
+    "Recommended",
+    "RequestTime",
+    "Source",
+]
 
 Source = Literal["state", "rebuilt", "history", "cold"]
 """A stored state; a state rebuilt from the stored events; events sent with the request; nothing known."""
 
 
 @dataclass(frozen=True)
-class HistoryEvent:
+class RequestTime:
+    """The time that a ranking is for, and the time at which it was requested."""
+
+    at: int  # UTC seconds
+    server_now: int  # UTC seconds on this server's clock
+    chosen: bool  # the client chose `at`, so the answer is not for the present
+
+    @classmethod
+    def of(cls, chosen: int | None, server_now: int) -> RequestTime:
+        """Return the time that the client chose, or the present if it chose none."""
+        return cls(server_now if chosen is None else chosen, server_now, chosen is not None)
+
+    def is_hypothetical(self, tolerance_s: int) -> bool:
+        """Return whether nobody sees the answer now, because its time differs from the server's by more than a clock's error."""
+        return abs(self.at - self.server_now) > tolerance_s
+
+
+class HistoryEvent(NamedTuple):
     """An event sent with a request. Without a time, it happened at the time of the request."""
 
     item: int  # raw id
@@ -23,35 +52,28 @@ class HistoryEvent:
 
 
 @dataclass(frozen=True)
-class RecommendJob:
-    """A ranking request for the time `now`.
+class Filters:
+    """The films that a client wants."""
 
-    `timed` means that the client chose `now`, so the answer is not for the present. `asked` is the time on this server's clock.
-    """
-
-    assignment: Assignment
-    k: int
-    now: int
-    timed: bool = False
-    user: int | None = None
-    history: tuple[HistoryEvent, ...] | None = None
-    genres: tuple[str, ...] = ()
-    years: tuple[int | None, int | None] | None = None
+    genres: tuple[str, ...] = ()  # films with any of them; empty for all
+    years: tuple[int | None, int | None] | None = None  # first and last, both inclusive
     exclude: tuple[int, ...] = ()  # raw ids
-    likes: tuple[str, ...] = ()  # genres that a new user likes
-    explain: bool = False
-    request_id: str = ""
-    asked: int | None = None  # UTC seconds; None if it is `now`
-    named: bool = False  # the client named the version, so no other version answers in its place
 
 
 @dataclass(frozen=True)
-class Reason:
-    """The event of the history whose item is most similar to a recommended one."""
+class RecommendJob:
+    """A request for a ranking."""
 
-    movie_id: int
-    title: str
-    similarity: float
+    assignment: Assignment
+    k: int
+    time: RequestTime
+    user: int | None = None
+    history: tuple[HistoryEvent, ...] = ()
+    filters: Filters = Filters()
+    likes: tuple[str, ...] = ()  # genres that a new user likes
+    explain: bool = False
+    request_id: str = ""
+    named: bool = False  # the client named the version, so no other version answers in its place
 
 
 @dataclass(slots=True)
@@ -63,8 +85,8 @@ class Recommended:
     year: int | None
     genres: list[str]
     score: float
-    rules: list[str]
-    because: Reason | None = None
+    applied_rules: list[str]
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True)
@@ -98,10 +120,9 @@ class EventJob:
     assignments: dict[int, Assignment] = field(default_factory=dict)  # by user
 
 
-@dataclass(frozen=True)
-class Advanced:
-    """The outcome of each event, and whether the version that serves its user knows its item."""
+class EventResult(NamedTuple):
+    """What became of an event."""
 
-    outcomes: list[Outcome]
-    known: list[bool]
-    versions: list[str]
+    outcome: Outcome
+    known: bool  # the version that serves its user knows its item
+    version: str

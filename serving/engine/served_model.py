@@ -21,6 +21,7 @@ from configs.errors import VersionCorruptError
 from models.inference import SAMPLE_FILE, InferenceModel, load_inference_model
 from models.ss4rec.kernels import Floats
 from serving.catalogue import Catalogue, Film
+from serving.reranking import best
 from serving.state import UserLog, UserState
 
 __all__ = ["Plan", "ServedModel", "window"]
@@ -45,6 +46,11 @@ class Plan:
     times: IntArray  # (E,)
     current: bool  # the stored state already matches the log
     rebuilt: bool  # there were events, but no state to continue from
+
+    def state_of(self, log: UserLog, numbers: Floats) -> UserState:
+        """Return the state of `log`, from the numbers (state_size,) that this plan led to."""
+        item, at = (int(self.items[-1]), int(self.times[-1])) if len(self.items) else (-1, 0)
+        return UserState(log.epoch, log.count, item, at, numbers)
 
 
 class ServedModel:
@@ -137,10 +143,13 @@ class ServedModel:
         hidden = self.model.advance(numbers.copy(), items, intervals, np.arange(len(plans) + 1), users)
         return self.model.scores(hidden)
 
+    def title_of(self, movie_id: int) -> str:
+        """Return the title of a raw id. It is empty if the model does not know the film."""
+        index = self.catalogue.index_of(movie_id)
+        return "" if index is None else self.catalogue.titles[index]
+
     def similar(self, index: int, k: int) -> tuple[IntArray, Floats]:
         """Return the k items with the most similar vectors, and their cosines. The item itself is excluded."""
-        from serving.reranking import best
-
         likeness = self.directions @ self.directions[index]
         likeness[index] = -np.inf
         items = best(likeness, k) if self.directions.shape[1] else np.empty(0, np.int64)

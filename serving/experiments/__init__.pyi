@@ -1,5 +1,6 @@
 from .assignment import Assignment, Experiments
-from .exposure_log import Exposure, ExposureLog, read_exposures, stored_exposures
+from .exposure_log import ExposureLog
+from .exposures import Exposure, ExposureSink, read_exposures, stored_exposures
 from .page import COLOURS, UNDECIDED, arm_rows, check_rows, render_html, versus_rows
 from .report import ExperimentReport, read_outcomes, report_experiment
 
@@ -11,6 +12,7 @@ __all__ = [
     "Experiments",
     "Exposure",
     "ExposureLog",
+    "ExposureSink",
     "arm_rows",
     "check_rows",
     "read_exposures",

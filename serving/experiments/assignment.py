@@ -36,6 +36,13 @@ class Assignment:
     revision: str | None = None  # of the experiment
     shadow: tuple[str, ...] = ()  # versions that also answer, but are not shown
 
+    def covers(self, version: str) -> bool:
+        """Return whether an answer by `version` belongs to the arm.
+
+        It does not if the champion stood in for a version that is not loaded.
+        """
+        return self.version in (CHAMPION, version)
+
 
 @dataclass(frozen=True)
 class _Running:

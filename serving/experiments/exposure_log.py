@@ -1,4 +1,4 @@
-"""The exposure log: JSON lines that record who was shown what, by which version, in which arm.
+"""The exposure log: JSON lines, one per exposure.
 
 Each process writes its own file, `<start>-<host>-<process>-<number>.jsonl.open`, and drops `.open` from the name once the file is
 complete. Readers accept both, and skip the last line of an open file if it is incomplete. A writer holds a lock on its open file.
@@ -15,41 +15,20 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic import TypeAdapter, ValidationError
-
-from configs.errors import AlreadyExistsError, SourceError, StoreError
+from configs.errors import AlreadyExistsError, StoreError
 from configs.serving import ExposureSettings
 from infra.storage import Store
+from serving.experiments.exposures import OPEN, Exposure
 
-__all__ = ["Exposure", "ExposureLog", "read_exposures", "stored_exposures"]
+__all__ = ["ExposureLog"]
 
-OPEN = ".open"
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """One answer: the list that a user was shown, or that a shadow version would have shown."""
-
-    time: int  # UTC seconds
-    user: int | str
-    request: str  # id of the request, as in the response header
-    version: str  # of the model that made the list; never `champion`
-    items: Sequence[int]  # raw ids, best first
-    experiment: str | None = None
-    arm: str | None = None
-    revision: str | None = None
-    shadow: bool = False
-
-
-EXPOSURE = TypeAdapter(Exposure)
 
 
 class ExposureLog:
@@ -208,47 +187,6 @@ class ExposureLog:
         if not self._failing:
             logger.error("exposures are being lost: %s", reason)
         self._failing = True
-
-
-def read_exposures(path: Path) -> Iterator[Exposure]:
-    """Yield the exposures of a file, or of every file in a folder and its subfolders.
-
-    Raises:
-        SourceError: If a line is not a valid exposure (names the file and line), or if the path holds no exposure files.
-    """
-    files = sorted(p for p in path.rglob("*") if p.name.endswith((".jsonl", ".jsonl" + OPEN))) if path.is_dir() else [path]
-    if not files or not files[0].is_file():
-        raise SourceError(f"{path} holds no exposures: give a .jsonl file of the exposure log, or a folder of these files.")
-    for file in files:
-        with file.open("rb") as lines:
-            yield from _parsed(lines, str(file))
-
-
-def stored_exposures(store: Store) -> Iterator[Exposure]:
-    """Yield the exposures that logs have uploaded to the store.
-
-    Raises:
-        SourceError: If there are none, or if a line is not a valid exposure.
-    """
-    keys = [key for key in store.list("exposures/") if key.endswith(".jsonl")]
-    if not keys:
-        raise SourceError(f"{store.uri('exposures')} holds no exposures: give the folder of the log with --exposures.")
-    for key in keys:
-        yield from _parsed(store.get(key).splitlines(keepends=True), store.uri(key))
-
-
-def _parsed(lines: Iterable[bytes], name: str) -> Iterator[Exposure]:
-    for number, line in enumerate(lines, 1):
-        if not line.endswith(b"\n") and name.endswith(OPEN):
-            continue  # the writer is still writing this line, or was killed while writing it
-        try:
-            yield EXPOSURE.validate_json(line)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the line"
-            raise SourceError(
-                f"{name}, line {number} is not a valid exposure ({where}: {first['msg']}): fix or remove the line."
-            ) from error
 
 
 def _plain(exposure: Exposure) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from configs.errors import SourceError
 from configs.serving import AnalysisSettings, Experiment
 from models.evaluation import ArmComparison, compare_arms
 from models.evaluation import Path as Course
-from serving.experiments.exposure_log import Exposure
+from serving.experiments.exposures import Exposure
 from serving.experiments.validity import Check, checks_of, crossed_users
 
 __all__ = ["ArmResult", "ExperimentReport", "ShadowResult", "Versus", "read_outcomes", "report_experiment"]

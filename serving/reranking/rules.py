@@ -44,7 +44,7 @@ class Ranking:
 
     items: IntArray  # (m,) indices, m <= k
     scores: FloatArray  # (m,) the model's scores with boosts; not in order if pins or diversity moved items
-    fired: list[list[str]]  # m lists with the names of the rules that brought the item in or moved it
+    applied_rules: list[list[str]]  # m lists with the names of the rules that brought the item in or moved it
     left_out: dict[str, int]  # number of catalogue items that each active exclusion removes, whatever their score
 
 
@@ -128,7 +128,7 @@ class Rules:
         for item, (place, _, score) in sorted(places.items(), key=lambda entry: entry[1][0]):
             items.insert(place, item)  # a place beyond the end appends the item
             shown[item] = score
-        fired = [
+        applied_rules = [
             [
                 *([places[item][1]] if item in places else []),
                 *shape.boosts_of(item),
@@ -136,7 +136,9 @@ class Rules:
             ]
             for item in items
         ]
-        return Ranking(np.array(items, np.int64), np.array([shown[item] for item in items], np.float32), fired, shape.left_out)
+        return Ranking(
+            np.array(items, np.int64), np.array([shown[item] for item in items], np.float32), applied_rules, shape.left_out
+        )
 
     def _choose(
         self,

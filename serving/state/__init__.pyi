@@ -1,5 +1,5 @@
-from .failover import ResilientStates
+from .failover import FailoverStates
 from .store import LocalStates, StateStore, UserState
-from .user_log import Outcome, UserLog, entry, key_of
+from .user_log import Outcome, OutcomeLabel, UserLog, entry, key_of
 
-__all__ = ["LocalStates", "Outcome", "ResilientStates", "StateStore", "UserLog", "UserState", "entry", "key_of"]
+__all__ = ["FailoverStates", "LocalStates", "Outcome", "OutcomeLabel", "StateStore", "UserLog", "UserState", "entry", "key_of"]

@@ -23,7 +23,7 @@ from serving.state.redis_store import RedisStates
 from serving.state.store import Appended, LocalStates, StateStore, Stored, with_state
 from serving.state.user_log import HEAD
 
-__all__ = ["ResilientStates"]
+__all__ = ["FailoverStates"]
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -31,7 +31,7 @@ MERGED_AT_ONCE = 16  # users merged with one operation, besides those it is abou
 MERGED_AT_END = 64  # users merged with one call while closing
 
 
-class ResilientStates(StateStore):
+class FailoverStates(StateStore):
     """Stores users' data in Redis, with memory as the fallback.
 
     `on_outage` is called with True and the reason when Redis stops answering, and with False when it is back.

@@ -13,15 +13,17 @@ import secrets
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ENTRY", "HEAD", "Outcome", "UserLog", "append", "entry", "key_of", "new_epoch"]
+__all__ = ["ENTRY", "HEAD", "Outcome", "OutcomeLabel", "UserLog", "append", "entry", "key_of", "new_epoch"]
 
 HEAD = struct.Struct("<8sq")
 ENTRY = struct.Struct("<qq8s")
 FIELDS = np.dtype([("time", "<i8"), ("item", "<i8"), ("key", "V8")])
+OutcomeLabel = Literal["applied", "late", "duplicate", "too_old"]
 
 
 class Outcome(IntEnum):
@@ -31,6 +33,19 @@ class Outcome(IntEnum):
     LATE = 1  # inserted before later events; states are rebuilt
     DUPLICATE = 2  # an event with this key is already stored
     TOO_OLD = 3  # older than all stored events
+
+    @property
+    def label(self) -> OutcomeLabel:
+        """The name in responses and metrics."""
+        return LABELS[self]
+
+
+LABELS: dict[Outcome, OutcomeLabel] = {
+    Outcome.APPLIED: "applied",
+    Outcome.LATE: "late",
+    Outcome.DUPLICATE: "duplicate",
+    Outcome.TOO_OLD: "too_old",
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from configs.errors import StoreUnavailableError
 from infra.storage.local import LocalStore
 from serving.engine import Models
-from serving.follower import Follower
+from serving.follower import ChampionFollower
 from tests.serving.versions import draw, promote_version, publish, settings_of
 
 
@@ -42,9 +42,9 @@ class World:
         save_file({name: np.full_like(weight, np.nan) for name, weight in weights.items()}, nan / "model.safetensors")
         return [first, second, swapped, nan]
 
-    def follower(self, **options: object) -> Follower:
+    def follower(self, **options: object) -> ChampionFollower:
         settings = settings_of(self.root, **options)
-        return Follower(self.store, settings, self.swaps.append, lambda: self.wanted)
+        return ChampionFollower(self.store, settings, self.swaps.append, lambda: self.wanted)
 
     def served(self) -> str | None:
         champion = self.swaps[-1].champion if self.swaps else None
@@ -178,7 +178,7 @@ def test_a_version_that_is_wanted_before_it_is_published_is_loaded_once_it_is(wo
 def test_the_log_is_followed_until_it_is_closed(world: World) -> None:
     seen = threading.Event()
     promote_version(world.store, world.first)
-    follower = Follower(world.store, settings_of(world.root), lambda models: seen.set())
+    follower = ChampionFollower(world.store, settings_of(world.root), lambda models: seen.set())
     follower.start()
     assert seen.wait(60)
     follower.close()

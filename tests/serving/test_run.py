@@ -56,7 +56,7 @@ def test_a_worker_is_made_from_its_environment_and_logs_json(
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     try:
-        worker = api.from_environment()
+        made = api.from_environment()
         try:
             1 / 0  # noqa: B018
         except ZeroDivisionError:
@@ -64,6 +64,6 @@ def test_a_worker_is_made_from_its_environment_and_logs_json(
     finally:
         root.handlers[:] = before
         root.setLevel(level)
-    worker.service.close()
+    made.state.worker.close()
     line = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert line["message"] == "it failed" and line["version"] == "v1" and "ZeroDivisionError" in line["traceback"]

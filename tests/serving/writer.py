@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from configs.serving import BatchSettings, RedisSettings, StateSettings
-from serving.engine import CHAMPION, Advanced, Engine, EventJob, Models, NewEvent, ServedModel
+from configs.serving import CHAMPION, BatchSettings, RedisSettings, StateSettings
+from serving.engine import Engine, EventJob, Models, NewEvent, ServedModel
 from serving.experiments import Assignment
 from serving.reranking import Rules
-from serving.state import LocalStates, Outcome, ResilientStates, StateStore, key_of
+from serving.state import FailoverStates, LocalStates, Outcome, StateStore, key_of
 from tests.volume import volume
 
 START = 1_700_000_000
@@ -42,22 +42,23 @@ def write_all(folder: Path, results: Any) -> None:
 
     A process as fresh as the writers': the last bit of a state depends on how a process's memory is laid out.
     """
-    engine = engine_of(LocalStates(SETTINGS), folder)
+    states = LocalStates(SETTINGS)
+    engine = engine_of(states, folder)
     for event in sorted((event for writer in range(WRITERS) for event in events_of(writer)), key=lambda event: event.time):
         engine.process([EventJob((event,), {event.user: Assignment(CHAMPION)})])
-    kept = [engine.states.read([user], "v")[0] for user in range(USERS)]
+    kept = [states.read([user], "v")[0] for user in range(USERS)]
     results.put((engine.serving().model.state_size, [(each.log, each.state) for each in kept]))
 
 
 def write(writer: int, url: str, folder: Path, start: Any, results: Any) -> None:
-    states = ResilientStates(RedisSettings(url=url, timeout_s=30), SETTINGS)
+    states = FailoverStates(RedisSettings(url=url, timeout_s=30), SETTINGS)
     engine = engine_of(states, folder)
     start.wait()
     counts = {outcome: 0 for outcome in Outcome}
     for event in events_of(writer):
         done = engine.process([EventJob((event,), {event.user: Assignment(CHAMPION)})])[0]
-        assert isinstance(done, Advanced), done
-        counts[done.outcomes[0]] += 1
+        assert isinstance(done, list), done
+        counts[done[0].outcome] += 1
     assert not states.down and states.unsent == 0
     states.close()
     results.put(counts)

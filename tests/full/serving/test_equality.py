@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks.data import load_split
-from configs.serving import BatchSettings, RedisSettings, StateSettings
+from configs.serving import CHAMPION, BatchSettings, RedisSettings, StateSettings
 from configs.settings import SS4RecSettings
 from models.recommender import Requests
 from models.ss4rec import SS4Rec
-from serving.engine import CHAMPION, Answer, Engine, EventJob, Models, NewEvent, RecommendJob, ServedModel
+from serving.engine import Answer, Engine, EventJob, Models, NewEvent, RecommendJob, RequestTime, ServedModel
 from serving.engine.served_model import window
 from serving.experiments import Assignment
 from serving.reranking import Rules
@@ -70,7 +70,11 @@ def check(engine: Engine, requests: Requests, expected: np.ndarray, source: str)
     catalogue = engine.serving().catalogue.movie_ids
     for begin in range(0, len(requests), 16):
         rows = range(begin, min(begin + 16, len(requests)))
-        jobs = [RecommendJob(Assignment(CHAMPION), TOP, int(requests.request_times[row]), user=row) for row in rows]
+        times = [int(requests.request_times[row]) for row in rows]
+        jobs = [
+            RecommendJob(Assignment(CHAMPION), TOP, RequestTime.of(None, time), user=row)
+            for row, time in zip(rows, times, strict=True)
+        ]
         for row, answer in zip(rows, engine.process(jobs), strict=True):
             assert isinstance(answer, Answer), answer
             assert answer.source == source
@@ -115,7 +119,7 @@ def test_real_users_histories_give_the_full_passs_scores_and_top_ten(tmp_path: P
                 engine.process(jobs[begin : begin + 256])
         expected = full_pass(first, requests, served_first.block)
         check(engine, requests, expected, "state")
-        engine.states.close()
+        engine.states.store.close()
         restarted = worker(ServedModel.load(tmp_path / "first", "v1", 1, STATE.events))
         check(restarted, requests, expected, "state")
         restarted.models = Models(served_second, {"v1": served_first})
@@ -124,4 +128,4 @@ def test_real_users_histories_give_the_full_passs_scores_and_top_ten(tmp_path: P
         check(restarted, requests, other, "state")
         restarted.models = Models(served_first, {"v2": served_second})  # rolled back
         check(restarted, requests, expected, "state")
-        restarted.states.close()
+        restarted.states.store.close()

@@ -22,7 +22,7 @@ from configs.serving import ServingSettings
 from infra.storage.local import LocalStore
 from models.ss4rec import SS4Rec
 from serving.api.app import create_app
-from serving.api.middleware import RequestLog
+from serving.api.logs import RequestLog
 from serving.run import as_json
 from tests.serving.versions import START, draw, full_pass, promote_version, publish, settings_of
 
@@ -264,7 +264,7 @@ def test_more_requests_than_may_wait_are_turned_away(root: Path) -> None:
     settings = settings_of(root)
     app = create_app(settings)
     with TestClient(app) as client:
-        app.service.batcher._limit = 0
+        app.state.worker.batcher._limit = 0
         refused = recommend(client, user_id=1)
         check_problem(refused, 503)
         assert refused.headers["retry-after"] == "1"

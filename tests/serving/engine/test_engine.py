@@ -9,8 +9,19 @@ import numpy as np
 import pytest
 
 from configs.errors import ModelMissingError, RequestRefusedError
-from configs.serving import BatchSettings, StateSettings
-from serving.engine import CHAMPION, Advanced, Answer, Engine, EventJob, HistoryEvent, Models, NewEvent, RecommendJob
+from configs.serving import CHAMPION, BatchSettings, StateSettings
+from serving.engine import (
+    Answer,
+    Engine,
+    EventJob,
+    EventResult,
+    Filters,
+    HistoryEvent,
+    Models,
+    NewEvent,
+    RecommendJob,
+    RequestTime,
+)
 from serving.experiments import Assignment
 from serving.reranking import Rules
 from serving.state import LocalStates, Outcome, StateStore, key_of
@@ -37,8 +48,17 @@ def events(*given: tuple[int, int], user: int = USER, version: str = CHAMPION) -
     return EventJob(new, {user: Assignment(version)})
 
 
-def asked(now: int, user: int | None = USER, version: str = CHAMPION, **options: Any) -> RecommendJob:
-    return RecommendJob(Assignment(version), **{"k": 5, "user": user, "now": now} | options)
+def asked(now: int, user: int | None = USER, version: str = CHAMPION, *, chosen: bool = False, **options: Any) -> RecommendJob:
+    return RecommendJob(Assignment(version), **{"k": 5, "user": user, "time": RequestTime(now, now, chosen)} | options)
+
+
+def results(found: object) -> list[EventResult]:
+    assert isinstance(found, list), found
+    return found
+
+
+def outcomes(found: object) -> list[Outcome]:
+    return [result.outcome for result in results(found)]
 
 
 def answer(engine: Engine, job: RecommendJob) -> Answer:
@@ -65,7 +85,7 @@ def test_after_each_event_the_answer_is_the_full_passs(versions: list[Served]) -
     engine = engine_of(versions)
     for number, event in enumerate(HISTORY, 1):
         done = engine.process([events(event)])[0]
-        assert isinstance(done, Advanced) and done.outcomes == [Outcome.APPLIED] and done.known == [True]
+        assert results(done) == [EventResult(Outcome.APPLIED, known=True, version="v1")]
         found = answer(engine, asked(NOW))
         assert listed(found) == expected(versions[0], HISTORY[:number], NOW)
         assert (found.source, found.events, found.last_event, found.version) == ("state", number, event[1], "v1")
@@ -90,7 +110,7 @@ def test_a_late_event_is_read_where_it_belongs(versions: list[Served]) -> None:
     engine = engine_of(versions)
     engine.process([events(HISTORY[0], HISTORY[1], HISTORY[3])])
     late = engine.process([events(HISTORY[2])])[0]
-    assert isinstance(late, Advanced) and late.outcomes == [Outcome.LATE]
+    assert outcomes(late) == [Outcome.LATE]
     assert listed(answer(engine, asked(NOW))) == expected(versions[0], HISTORY, NOW)
 
 
@@ -99,8 +119,8 @@ def test_events_of_one_batch_are_read_by_its_requests_each_once(versions: list[S
     first, again, other, found = engine.process(
         [events(*HISTORY[:2]), events(*HISTORY), events((140, START), user=8), asked(NOW)]
     )
-    assert isinstance(first, Advanced) and isinstance(again, Advanced) and isinstance(other, Advanced)
-    assert again.outcomes == [Outcome.DUPLICATE] * 2 + [Outcome.APPLIED] * 2
+    assert outcomes(first) == [Outcome.APPLIED] * 2 and outcomes(other) == [Outcome.APPLIED]
+    assert outcomes(again) == [Outcome.DUPLICATE] * 2 + [Outcome.APPLIED] * 2
     assert isinstance(found, Answer) and listed(found) == expected(versions[0], HISTORY, NOW)
 
 
@@ -108,12 +128,12 @@ def test_what_happened_after_the_requests_time_is_not_read(versions: list[Served
     engine = engine_of(versions)
     engine.process([events(*HISTORY)])
     past = START + 5000
-    found = answer(engine, asked(past, timed=True))
+    found = answer(engine, asked(past, chosen=True))
     assert listed(found) == expected(versions[0], HISTORY[:3], past) and found.events == 3
-    before = answer(engine, asked(START - 5, timed=True))
+    before = answer(engine, asked(START - 5, chosen=True))
     assert before.source == "cold" and before.events == 0
     history = (HistoryEvent(130, START + 10), HistoryEvent(131, START + 9000))
-    assert listed(answer(engine, asked(START + 20, None, timed=True, history=history))) == expected(
+    assert listed(answer(engine, asked(START + 20, None, chosen=True, history=history))) == expected(
         versions[0], [(130, START + 10)], START + 20
     )
 
@@ -129,33 +149,34 @@ def test_two_versions_keep_states_of_their_own_and_answer_whole(versions: list[S
     answer(engine, asked(NOW, None))
     engine.models = Models(versions[1].served, {})  # promoted
     assert listed(answer(engine, asked(NOW))) == expected(versions[1], HISTORY, NOW)
-    assert engine._cold == {}  # nothing is kept of a version that has gone
+    assert len(engine.cold_starts) == 0  # nothing is kept of a version that has gone
 
 
 def test_an_assigned_version_that_is_not_loaded_is_stood_in_for_and_a_named_one_is_not(versions: list[Served]) -> None:
     engine = engine_of(versions)
     assert answer(engine, asked(NOW, version="v9")).version == "v1"
     done = engine.process([events(HISTORY[0], version="v9")])[0]
-    assert isinstance(done, Advanced) and done.versions == ["v1"]
+    assert [result.version for result in results(done)] == ["v1"]
     assert isinstance(engine.process([asked(NOW, version="v9", named=True)])[0], RequestRefusedError)
     engine.models = Models(None, {})
-    outcomes = engine.process([asked(NOW), events(HISTORY[1])])
-    assert [type(outcome) for outcome in outcomes] == [ModelMissingError] * 2
+    refused = engine.process([asked(NOW), events(HISTORY[1])])
+    assert [type(error) for error in refused] == [ModelMissingError] * 2
 
 
 def test_filters_exclusions_and_reasons(versions: list[Served]) -> None:
     engine = engine_of(versions)
     engine.process([events(*HISTORY)])
-    found = answer(engine, asked(NOW, k=100, genres=("Comedy",), years=(1980, None), exclude=(112, 10**9), explain=True))
+    filters = Filters(genres=("Comedy",), years=(1980, None), exclude=(112, 10**9))
+    found = answer(engine, asked(NOW, k=100, filters=filters, explain=True))
     assert found.items and all("Comedy" in item.genres and (item.year or 0) >= 1980 for item in found.items)
     assert not {112, *[item for item, _ in HISTORY]} & set(listed(found))
     vectors, ids = versions[0].served.directions, versions[0].served.catalogue.movie_ids
     seen = [item for item, _ in HISTORY]
     for item in found.items:
         cosine = vectors[np.searchsorted(ids, seen)] @ vectors[np.searchsorted(ids, item.movie_id)]
-        assert item.because is not None and item.because.movie_id == seen[int(cosine.argmax())]
-        assert item.because.similarity == pytest.approx(cosine.max(), abs=1e-6)
-    refused = engine.process([asked(NOW, genres=("Unheard of",)), asked(NOW)])
+        assert item.explanation is not None and item.explanation.movie_id == seen[int(cosine.argmax())]
+        assert item.explanation.similarity == pytest.approx(cosine.max(), abs=1e-6)
+    refused = engine.process([asked(NOW, filters=Filters(genres=("Unheard of",))), asked(NOW)])
     assert isinstance(refused[0], RequestRefusedError) and isinstance(refused[1], Answer)
 
 
@@ -165,13 +186,13 @@ def test_nobody_known_gets_what_is_popular_and_what_was_watched_lately_first(ver
     cold = answer(engine, asked(NOW, None))
     assert cold.source == "cold" and cold.items[0].movie_id == versions[0].trained.catalogue[int(popularity.argmax())]
     unknown = engine.process([events((10**6, START), user=9)])[0]
-    assert isinstance(unknown, Advanced) and unknown.known == [False]
+    assert [result.known for result in results(unknown)] == [False]
     assert answer(engine, asked(NOW, 9)).source == "cold"
     for user in range(100, 140):
         engine.process([events((139, NOW - 5), user=user)])
     trending = answer(engine, asked(NOW, None))
     assert trending.items[0].movie_id == 139 and trending.detail == "recent"
-    assert not any(item.because for item in answer(engine, asked(NOW, None, explain=True)).items)
+    assert not any(item.explanation for item in answer(engine, asked(NOW, None, explain=True)).items)
     liked = answer(engine, asked(NOW, None, likes=("Thriller",)))
     assert liked.detail == "genres" and "Thriller" in liked.items[0].genres
     model, picks = engine.onboarding(4, NOW)
@@ -187,16 +208,16 @@ def test_a_kept_answer_is_given_until_the_user_the_question_or_the_rules_change(
     again = answer(engine, asked(NOW + 1))
     assert not first.cached and again.cached and again.items == first.items
     assert not answer(engine, asked(NOW, k=6)).cached
-    assert not answer(engine, asked(NOW + 1, timed=True)).cached
+    assert not answer(engine, asked(NOW + 1, chosen=True)).cached
     engine.process([events(HISTORY[3])])
     changed = answer(engine, asked(NOW))
     assert not changed.cached and listed(changed) == expected(versions[0], HISTORY, NOW)
     rules.append(Rules())
     assert not answer(engine, asked(NOW)).cached
-    assert (engine.cache_hits, engine.cache_misses) == (1, 5)
+    assert (engine.answers.hits, engine.answers.misses) == (1, 5)
     for user in range(20, 30):
         answer(engine, asked(NOW, user))
-    assert len(engine._answers) == 3
+    assert len(engine.answers) == 3
 
 
 class Failing(LocalStates):

@@ -64,7 +64,7 @@ def test_a_killed_process_leaves_readable_lines_and_another_one_finishes_its_fil
     code = f"""
 import sys, time
 from configs.serving.experiments import ExposureSettings
-from serving.experiments.exposure_log import Exposure, ExposureLog
+from serving.experiments import Exposure, ExposureLog
 log = ExposureLog(ExposureSettings(folder={str(tmp_path / "log")!r}, flush_s=0.01))
 for number in range(50):
     log.write(Exposure(number, number, "r", "v1", [1]))

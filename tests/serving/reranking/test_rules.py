@@ -200,9 +200,9 @@ def rank_requests(draw: st.DrawFn) -> RankRequest:
 def test_the_list_is_the_oracles(file: RuleFile, scores: list[float], seed: int, request: RankRequest) -> None:
     films = catalogue(seed=seed)
     found = Rules(file).rank(np.array(scores, np.float32), films, request)
-    wanted, fired = oracle(file, scores, films, request)
+    wanted, applied = oracle(file, scores, films, request)
     assert listed(found) == wanted
-    assert found.fired == fired
+    assert found.applied_rules == applied
     assert np.isfinite(found.scores).all() and len(found.scores) == len(wanted)
 
 
@@ -262,7 +262,7 @@ def test_a_pin_overrides_popularity_and_never_what_is_seen_excluded_or_filtered(
     scores = np.arange(12, dtype=np.float32)
     pin = {"name": "editor", "action": "pin", "movies": [target], "position": 2}
     shown = rules(min_popularity=99, rules=[pin]).rank(scores, films, RankRequest(5))
-    assert listed(shown) == [4] and shown.fired == [["editor"]]
+    assert listed(shown) == [4] and shown.applied_rules == [["editor"]]
     assert 4 not in listed(rules(rules=[pin]).rank(scores, films, RankRequest(5, history=np.array([4]))))
     ban = {"name": "ban", "action": "exclude", "where": {"movies": [target]}}
     banned = rules(rules=[pin, ban]).rank(scores, films, RankRequest(5))
@@ -279,7 +279,7 @@ def test_embeddings_decide_what_is_alike_where_the_model_has_them() -> None:
     embeddings[2] = [0, 1]
     made = rules(diversity={"weight": 0.6, "pool": 3, "by": "embeddings"})
     assert listed(made.rank(scores, films, RankRequest(2), embeddings)) == [0, 2]
-    assert made.rank(scores, films, RankRequest(2), embeddings).fired == [[], [DIVERSITY]]
+    assert made.rank(scores, films, RankRequest(2), embeddings).applied_rules == [[], [DIVERSITY]]
 
 
 def test_a_pool_too_large_to_compare_at_once_gives_the_same_list(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 import redis as redis_client
 
 from configs.serving import RedisSettings, StateSettings
-from serving.state import LocalStates, Outcome, ResilientStates, UserLog, entry
+from serving.state import FailoverStates, LocalStates, Outcome, UserLog, entry
 from serving.state.redis_store import RedisStates
 from serving.state.user_log import HEAD
 from tests.doubles.redis_server import RedisServer, redis_server
@@ -24,12 +24,12 @@ def one(user: int, item: int) -> tuple[int, bytes]:
     return user, entry(item, item, b"%08d" % item)
 
 
-def states(server: RedisServer, told: list[bool], clock: Clock) -> ResilientStates:
+def states(server: RedisServer, told: list[bool], clock: Clock) -> FailoverStates:
     settings = RedisSettings(url=server.url, timeout_s=2)
-    return ResilientStates(settings, StateSettings(), on_outage=lambda down, why: told.append(down), clock=clock)
+    return FailoverStates(settings, StateSettings(), on_outage=lambda down, why: told.append(down), clock=clock)
 
 
-def items(store: ResilientStates | RedisStates | LocalStates, user: int) -> list[int]:
+def items(store: FailoverStates | RedisStates | LocalStates, user: int) -> list[int]:
     return UserLog.read(store.read([user], "v")[0].log).items.tolist()
 
 
@@ -177,7 +177,7 @@ def test_an_outage_in_which_nothing_was_lost_counts_nothing_as_lost() -> None:
     clock = Clock()
     with redis_server() as server:
         settings = RedisSettings(url=server.url, timeout_s=2)
-        store = ResilientStates(settings, StateSettings(unsent_users=3), clock=clock)
+        store = FailoverStates(settings, StateSettings(unsent_users=3), clock=clock)
         store.append([one(user, 1) for user in range(20)], "v")
         server.kill()
         store.append([one(1, 2)], "v")
@@ -210,7 +210,7 @@ def test_events_are_forgotten_when_their_time_has_come() -> None:
 
 def test_more_unsent_users_than_may_wait_are_counted_as_lost() -> None:
     with redis_server() as server:
-        store = ResilientStates(RedisSettings(url=server.url), StateSettings(unsent_users=3), clock=Clock())
+        store = FailoverStates(RedisSettings(url=server.url), StateSettings(unsent_users=3), clock=Clock())
         server.kill()
         store.append([one(user, 1) for user in range(5)], "v")
         assert store.unsent == 3 and store.lost == 2

@@ -1,0 +1,271 @@
+"""The response bodies of the HTTP API.
+
+They are plain dataclasses: they document the API and are written as JSON directly, without being validated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from serving.catalogue import Film
+from serving.engine import Answer, ServedModel, Source
+from serving.experiments import Assignment
+from serving.follower import Refused
+from serving.state import OutcomeLabel
+
+__all__ = [
+    "EventOut",
+    "EventsResponse",
+    "Health",
+    "Item",
+    "ItemsResponse",
+    "ModelOut",
+    "ModelsResponse",
+    "Problem",
+    "ProblemError",
+    "RecommendationResponse",
+    "RefusedOut",
+    "SimilarItem",
+    "SimilarResponse",
+    "UserEvent",
+    "UserEventsResponse",
+    "json_response",
+]
+
+
+def json_response(content: object) -> Response:
+    """Return the content as a JSON response."""
+    return Response(to_json(content), media_type="application/json")
+
+
+@dataclass(slots=True)
+class Item:
+    """A film."""
+
+    movie_id: int
+    title: Annotated[str, Field(description="Empty if unknown.")]
+    year: int | None
+    genres: list[str]
+
+    @classmethod
+    def of(cls, film: Film) -> Item:
+        return cls(film.movie_id, film.title, film.year, film.genres)
+
+
+@dataclass(slots=True)
+class Because:
+    movie_id: int
+    title: str
+    similarity: Annotated[float, Field(description="Cosine of the model's vectors.")]
+
+
+@dataclass(slots=True)
+class RecommendedItem(Item):
+    score: float
+    rules: Annotated[list[str], Field(description="Rules that brought the film in or moved it.")]
+    because: Because | None = None
+
+
+@dataclass(slots=True)
+class RecommendationResponse:
+    """A ranking by one version of the model."""
+
+    __pydantic_config__ = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "version": "20261124T092748Z-3d7722adc38c890dc97d1200d90f7be0",
+                    "user_id": 42,
+                    "time": 1795512468,
+                    "source": "state",
+                    "detail": "",
+                    "events": 57,
+                    "cached": False,
+                    "experiment": None,
+                    "arm": None,
+                    "items": [
+                        {
+                            "movie_id": 318,
+                            "title": "Shawshank Redemption, The",
+                            "year": 1994,
+                            "genres": ["Crime", "Drama"],
+                            "score": 4.25,
+                            "rules": [],
+                            "because": None,
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+    version: str
+    user_id: int | None
+    time: Annotated[int, Field(description="UTC seconds for which the ranking was computed.")]
+    source: Annotated[
+        Source,
+        Field(
+            description="state: the stored state. rebuilt: a state rebuilt from the stored events. history: events sent with the "
+            "request. cold: nothing is known."
+        ),
+    ]
+    detail: Annotated[str, Field(description="Source of a cold-start answer: recent, popular or genres.")]
+    events: Annotated[
+        int, Field(description="Events of the user that the answer is based on, including those sent with the request.")
+    ]
+    cached: bool
+    experiment: str | None
+    arm: str | None
+    items: list[RecommendedItem]
+
+    @classmethod
+    def of(cls, answer: Answer, user: int | None, time: int, assignment: Assignment) -> RecommendationResponse:
+        """Return the response with the answer to a user's request for a time."""
+        tested = assignment.covers(answer.version)
+        return cls(
+            version=answer.version,
+            user_id=user,
+            time=time,
+            source=answer.source,
+            detail=answer.detail,
+            events=answer.events,
+            cached=answer.cached,
+            experiment=assignment.experiment if tested else None,
+            arm=assignment.arm if tested else None,
+            items=[
+                RecommendedItem(
+                    item.movie_id,
+                    item.title,
+                    item.year,
+                    item.genres,
+                    item.score,
+                    item.applied_rules,
+                    None if (found := item.explanation) is None else Because(found.movie_id, found.title, found.similarity),
+                )
+                for item in answer.items
+            ],
+        )
+
+
+@dataclass(slots=True)
+class EventOut:
+    outcome: Annotated[
+        OutcomeLabel,
+        Field(description="late: inserted before later events, and the state rebuilt. too_old: older than all stored events."),
+    ]
+    known: Annotated[
+        bool, Field(description="Whether the model knows the film. If not, the event is kept for a model that does.")
+    ]
+    version: Annotated[str, Field(description="The version whose state was advanced.")]
+
+
+@dataclass(slots=True)
+class EventsResponse:
+    results: Annotated[list[EventOut], Field(description="One result per event, in the order of the request.")]
+
+
+@dataclass(slots=True)
+class SimilarItem(Item):
+    similarity: float
+
+    @classmethod
+    def to(cls, film: Film, similarity: float) -> SimilarItem:
+        return cls(film.movie_id, film.title, film.year, film.genres, similarity)
+
+
+@dataclass(slots=True)
+class SimilarResponse:
+    version: str
+    item: Item
+    items: list[SimilarItem]
+
+
+@dataclass(slots=True)
+class ItemsResponse:
+    version: str
+    items: list[Item]
+
+
+@dataclass(slots=True)
+class UserEvent:
+    movie_id: int
+    title: str
+    time: int
+
+
+@dataclass(slots=True)
+class UserEventsResponse:
+    user_id: int
+    count: Annotated[int, Field(description="All events ever accepted; only the latest are listed.")]
+    events: Annotated[list[UserEvent], Field(description="Oldest first.")]
+
+
+@dataclass(slots=True)
+class ModelOut:
+    version: str
+    role: Literal["champion", "beside"]
+    kind: str
+    promotion: int
+    items: int
+    state_bytes: int
+
+    @classmethod
+    def of(cls, model: ServedModel, role: Literal["champion", "beside"]) -> ModelOut:
+        return cls(
+            version=model.version,
+            role=role,
+            kind=model.model.kind,
+            promotion=model.number,
+            items=len(model.catalogue),
+            state_bytes=4 * model.model.state_size,
+        )
+
+
+@dataclass(slots=True)
+class RefusedOut:
+    version: str
+    promotion: int
+    reason: str
+    when: str
+
+    @classmethod
+    def of(cls, refused: Refused) -> RefusedOut:
+        return cls(refused.version, refused.promotion, refused.reason, refused.when)
+
+
+@dataclass(slots=True)
+class ModelsResponse:
+    """The versions that this worker serves or refuses."""
+
+    model_name: str
+    promotion: Annotated[int | None, Field(description="Number of the newest entry in the promotion log.")]
+    served: list[ModelOut]
+    refused: Annotated[list[RefusedOut], Field(description="Versions that were refused, and why.")]
+
+
+@dataclass(slots=True)
+class Health:
+    status: str
+
+
+@dataclass(slots=True)
+class ProblemError:
+    where: str
+    what: str
+
+
+@dataclass(slots=True)
+class Problem:
+    """Problem details as defined by RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: Annotated[str, Field(description="The request's id.")]
+    errors: Annotated[list[ProblemError], Field(json_schema_extra={"default": []})] = field(default_factory=list)

@@ -1,0 +1,39 @@
+"""Explains each item of an answer by the event of the user's history that is most similar to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.engine.served_model import ServedModel
+
+__all__ = ["Explanation", "explain"]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The event of the history whose item is most similar to a recommended one."""
+
+    movie_id: int
+    title: str
+    similarity: float  # cosine of the model's vectors
+
+
+def explain(model: ServedModel, items: npt.NDArray[np.int64], history: npt.NDArray[np.int64]) -> Sequence[Explanation | None]:
+    """Return an explanation for each item. Both arrays hold indices into the model's catalogue.
+
+    There are no explanations without a history, or if the model has no item vectors.
+    """
+    if not len(history) or not model.directions.shape[1]:
+        return [None] * len(items)
+    history = np.unique(history)
+    likeness = model.directions[items] @ model.directions[history].T
+    nearest = likeness.argmax(axis=1)
+    ids, titles = model.catalogue.movie_ids, model.catalogue.titles
+    return [
+        Explanation(int(ids[history[place]]), titles[history[place]], float(likeness[row, place]))
+        for row, place in enumerate(nearest)
+    ]

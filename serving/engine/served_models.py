@@ -1,0 +1,55 @@
+"""The versions that answer requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from configs.errors import ModelMissingError, RequestRefusedError
+from configs.serving import CHAMPION
+from serving.engine.served_model import ServedModel
+
+__all__ = ["Models"]
+
+
+@dataclass(frozen=True)
+class Models:
+    """The versions that answer requests, swapped as one object."""
+
+    champion: ServedModel | None
+    others: Mapping[str, ServedModel]
+
+    def by_role(self) -> Sequence[tuple[Literal["champion", "beside"], ServedModel]]:
+        """Return all versions with their roles, the champion first."""
+        found: list[tuple[Literal["champion", "beside"], ServedModel]] = [("beside", model) for model in self.others.values()]
+        return found if self.champion is None else [("champion", self.champion), *found]
+
+    def named(self, version: str) -> ServedModel | None:
+        """Return a version by its name or as `champion`, or None if it is not loaded."""
+        if version == CHAMPION or (self.champion is not None and version == self.champion.version):
+            return self.champion
+        return self.others.get(version)
+
+    def required(self, version: str) -> ServedModel:
+        """Return a version by its name or as `champion`.
+
+        Raises:
+            ModelMissingError: If there is no champion.
+            RequestRefusedError: If another version is not served.
+        """
+        found = self.named(version)
+        if found is not None:
+            return found
+        if version == CHAMPION:
+            raise ModelMissingError("No model is served yet: nothing has been promoted, or no promoted version works.")
+        raise RequestRefusedError(f"The version {version} is not served. GET /v1/models lists the served versions.")
+
+    def assigned(self, version: str) -> ServedModel:
+        """Return the assigned version, or the champion if that version is not (yet) loaded.
+
+        Raises:
+            ModelMissingError: If there is no champion either.
+        """
+        found = self.named(version)
+        return found if found is not None else self.required(CHAMPION)
