@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 
@@ -68,9 +69,11 @@ class ChampionFollower:
         self._thread = threading.Thread(target=self._run, name="following", daemon=True)
 
     def start(self) -> None:
+        """Follow the log in a thread."""
         self._thread.start()
 
     def close(self) -> None:
+        """Stop following, and wait for a version that is being loaded."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -81,7 +84,7 @@ class ChampionFollower:
             try:
                 self._follow(self._registry.newest(self._settings.model_name))
                 self._load_wanted()
-                self._let_go_of_refused()
+                self._forget_superseded()
             except (RecsysError, OSError) as error:
                 self.polls_failed += 1
                 logger.warning("the promotion log cannot be followed", extra={"reason": str(error)})
@@ -111,7 +114,7 @@ class ChampionFollower:
         if champion is not None and champion.version != loaded.version:
             others = [model for model in self._retired if model.version not in (champion.version, loaded.version)]
             self._retired = [champion, *others][: self._settings.retired]
-        self._put_in_force(loaded)
+        self._put_into_service(loaded)
         logger.info("a version took over", extra={"version": loaded.version, "promotion": loaded.number})
 
     def _load_wanted(self) -> None:
@@ -124,7 +127,7 @@ class ChampionFollower:
             if version in self.refused and version not in self._absent:
                 continue
             kept = next((model for model in self._retired if model.version == version), None)
-            loaded = kept or self._refusing(version, 0, lambda v=version: self._load(v, 0))  # type: ignore[misc]
+            loaded = kept or self._refusing(version, 0, partial(self._load, version, 0))
             if loaded is not None:
                 self._extra[version] = loaded
                 changed = True
@@ -132,9 +135,9 @@ class ChampionFollower:
             del self._extra[version]
             changed = True
         if changed:
-            self._put_in_force(champion)
+            self._put_into_service(champion)
 
-    def _let_go_of_refused(self) -> None:
+    def _forget_superseded(self) -> None:
         """Forget a refused version once a later promotion is served."""
         wanted = self._wanted() | set(self._settings.versions)
         serving = 0 if self.models.champion is None else self.models.champion.number
@@ -143,7 +146,7 @@ class ChampionFollower:
                 del self.refused[version]
                 self._absent.discard(version)
 
-    def _put_in_force(self, champion: ServedModel | None) -> None:
+    def _put_into_service(self, champion: ServedModel | None) -> None:
         others = {model.version: model for model in (*self._retired, *self._extra.values())}
         if champion is not None:
             others.pop(champion.version, None)

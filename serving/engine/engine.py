@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +74,7 @@ class Engine:
         results: dict[int, Result] = {}
         events = {place: job for place, job in enumerate(jobs) if isinstance(job, EventJob)}
         if events:
-            results |= _guarded(events, lambda: self._advance(events, models))
+            results |= _guarded(events, partial(self._advance, events, models))
         requests: dict[ServedModel, dict[int, RecommendJob]] = {}
         for place, job in enumerate(jobs):
             if isinstance(job, RecommendJob):
@@ -85,7 +86,7 @@ class Engine:
                 else:
                     requests.setdefault(model, {})[place] = job
         for model, own in requests.items():
-            results |= _guarded(own, lambda model=model, own=own: self._recommend(own, model, rules))  # type: ignore[misc]
+            results |= _guarded(own, partial(self._recommend, own, model, rules))
         return [results[place] for place in range(len(jobs))]
 
     def serving(self, version: str = CHAMPION) -> ServedModel:

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from infra.storage.local import LocalStore
 from serving.api.app import create_app
+from serving.experiments import Exposure
 from tests.doubles.redis_server import redis_server
 from tests.serving.versions import START, draw, promote_version, publish, settings_of
 
@@ -90,6 +91,32 @@ def test_what_would_be_shown_at_another_time_is_no_exposure(world: tuple[Path, l
         recommend(client, user_id=904)
     shown = list(exposures(folder)) + list(exposures(root / "store" / "exposures"))
     assert [each["user"] for each in shown if each["user"] > 900 and each["time"] >= before] == [903, 904]
+
+
+class Sink:
+    """A sink of exposures that keeps them in memory."""
+
+    dropped = 3
+
+    def __init__(self) -> None:
+        self.written: list[Exposure] = []
+        self.closed = False
+
+    def write(self, exposure: Exposure) -> None:
+        self.written.append(exposure)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_exposures_go_to_another_sink_if_one_is_given(world: tuple[Path, list[str]]) -> None:
+    root, versions = world
+    sink = Sink()
+    with TestClient(create_app(settings_of(root), sink)) as client:
+        items = [item["movie_id"] for item in recommend(client, user_id=905)["items"]]
+        while "recsys_exposures_dropped 3.0" not in client.get("/metrics").text:  # updated between batches
+            time.sleep(0.05)
+    assert [(each.user, each.version, each.items) for each in sink.written] == [(905, versions[0], items)] and sink.closed
 
 
 def test_a_worker_goes_on_when_redis_is_killed_and_tells_of_it(world: tuple[Path, list[str]]) -> None:
