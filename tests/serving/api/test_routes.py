@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from fastapi import Request
@@ -17,7 +17,6 @@ from serving.api.requests import EventIn, EventsRequest, RecommendationRequest
 from serving.engine import Answer, EventResult, NewEvent, RecommendJob
 from serving.experiments import Assignment
 from serving.state import Outcome
-from serving.worker import ServingWorker
 
 
 class Worker:
@@ -40,15 +39,17 @@ class Worker:
         return [EventResult(Outcome.TOO_OLD, known=False, version="v1") for _ in events]
 
 
-def request() -> Request:
-    return Request({"type": "http", "state": {"request_id": "r1"}})
+def request(worker: Worker) -> Request:
+    app = SimpleNamespace(state=SimpleNamespace(worker=worker))
+    return Request({"type": "http", "app": app, "state": {"request_id": "r1"}})
 
 
 @pytest.mark.parametrize(("version", "arm"), [("v1", "new"), ("champion", "new"), ("v9", None)])
 def test_an_answer_names_the_arm_only_if_the_arms_version_answered(version: str, arm: str | None) -> None:
-    worker, asked = Worker(Assignment(version, "e", "new")), request()
+    worker = Worker(Assignment(version, "e", "new"))
+    asked = request(worker)
     body = RecommendationRequest(user_id=4, time=1000, year_from=1990)
-    response = asyncio.run(routes.recommend(body, asked, cast(ServingWorker, worker)))
+    response = asyncio.run(routes.recommend(body, asked))
     found: dict[str, Any] = json.loads(response.body)
     assert (found["version"], found["time"], found["arm"]) == ("v1", 1000, arm)
     assert (asked.state.version, asked.state.source) == ("v1", "state")
@@ -59,7 +60,7 @@ def test_an_answer_names_the_arm_only_if_the_arms_version_answered(version: str,
 def test_events_get_the_servers_time_and_one_result_each() -> None:
     worker = Worker(Assignment("champion"))
     body = EventsRequest(events=[EventIn(user_id=1, movie_id=2, time=7), EventIn(user_id=1, movie_id=3)])
-    response = asyncio.run(routes.events(body, request(), cast(ServingWorker, worker)))
+    response = asyncio.run(routes.events(body, request(worker)))
     result = {"outcome": "too_old", "known": False, "version": "v1"}
     assert json.loads(response.body) == {"results": [result, result]}
     assert worker.reported[0].time == 7 and worker.reported[1].time > 1_700_000_000
@@ -69,5 +70,5 @@ def test_a_request_beyond_a_limit_does_not_reach_the_worker() -> None:
     worker = Worker(Assignment("champion"))
     body = RecommendationRequest(k=worker.settings.limits.k + 1)
     with pytest.raises(RequestInvalidError, match="at most 500 are allowed"):
-        asyncio.run(routes.recommend(body, SimpleNamespace(), cast(ServingWorker, worker)))  # type: ignore[arg-type]
+        asyncio.run(routes.recommend(body, request(worker)))
     assert worker.jobs == []
