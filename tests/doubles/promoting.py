@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -13,53 +14,49 @@ from configs.settings import StoreSettings
 from infra.registry import Lineage, ModelRegistry
 from infra.storage import open_store
 
-__all__ = ["PATIENCE_S", "promote_each_round", "publish_each_round"]
+__all__ = ["PATIENCE_S", "Race", "promote_each_round", "publish_each_round"]
 
 PATIENCE_S = 600.0  # after which a barrier gives up, so that a process that died is no endless wait
 
 
-def promote_each_round(
-    process: int,
-    barrier: Barrier,
-    results: multiprocessing.Queue[tuple[int, list[int]]],
-    settings: StoreSettings,
-    versions: list[str],
-    rounds: int,
-    name: str,
-    began: datetime,
-) -> None:
-    store, won = open_store(settings), []
-    registry = ModelRegistry(store)
+@dataclass(frozen=True)
+class Race:
+    """What the processes of a race share."""
+
+    barrier: Barrier
+    results: multiprocessing.Queue[tuple[int, list[int]]]
+    settings: StoreSettings
+    rounds: int
+    name: str
+    began: datetime
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        self.barrier.wait(PATIENCE_S)
+
+
+def promote_each_round(process: int, race: Race, versions: list[str]) -> None:
+    registry, won = ModelRegistry(open_store(race.settings)), []
     version = versions[process % len(versions)]
-    for number in range(rounds):
-        current = registry.champion(name)
+    for number in range(race.rounds):
+        current = registry.champion(race.name)
         assert (current.number if current else 0) == number
-        barrier.wait(PATIENCE_S)
+        race.wait()
         with suppress(AlreadyExistsError):
-            won.append(registry.promote(name, version, expected=number, reason=f"process {process}", now=began).number)
-        barrier.wait(PATIENCE_S)
-    results.put((process, won))
+            made = registry.promote(race.name, version, expected=number, reason=f"process {process}", now=race.began)
+            won.append(made.number)
+        race.wait()
+    race.results.put((process, won))
 
 
-def publish_each_round(
-    process: int,
-    barrier: Barrier,
-    results: multiprocessing.Queue[tuple[int, list[int]]],
-    settings: StoreSettings,
-    trained: Path,
-    lineage: Lineage,
-    rounds: int,
-    name: str,
-    began: datetime,
-) -> None:
-    store, won = open_store(settings), []
-    registry = ModelRegistry(store)
+def publish_each_round(process: int, race: Race, trained: Path, lineage: Lineage) -> None:
+    registry, won = ModelRegistry(open_store(race.settings)), []
     decision = {"outcome": "promoted", "reasons": [f"process {process}"]}
-    for number in range(rounds):
-        now = began + timedelta(hours=number)
-        barrier.wait(PATIENCE_S)
+    for number in range(race.rounds):
+        now = race.began + timedelta(hours=number)
+        race.wait()
         with suppress(AlreadyExistsError):
-            registry.seal(registry.stage(name, trained, now), decision, lineage, now)
+            registry.seal(registry.stage(race.name, trained, now), decision, lineage, now)
             won.append(number)
-        barrier.wait(PATIENCE_S)
-    results.put((process, won))
+        race.wait()
+    race.results.put((process, won))

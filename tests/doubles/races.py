@@ -13,7 +13,7 @@ from infra.registry import Lineage, ModelRegistry, machine_facts
 from infra.storage import Store, open_store
 from infra.storage.local import LocalStore
 from tests.doubles.forks import forks
-from tests.doubles.promoting import PATIENCE_S, promote_each_round, publish_each_round
+from tests.doubles.promoting import PATIENCE_S, Race, promote_each_round, publish_each_round
 from tests.tasks.stored import NAME, NOW, sealed
 
 __all__ = ["copy_store", "race_to_promote", "race_to_publish", "three_versions"]
@@ -44,7 +44,7 @@ def three_versions(folder: Path) -> tuple[LocalStore, list[str]]:
 
 def race_to_promote(settings: StoreSettings, versions: list[str], *, processes: int, rounds: int) -> None:
     """Each process promotes a version in each round, decided against the same champion: one of them wins, and the log is whole."""
-    won = _all_at_once(promote_each_round, processes, settings, versions, rounds)
+    won = _all_at_once(promote_each_round, settings, rounds, processes, versions)
     wins = Counter(number for numbers in won.values() for number in numbers)
     assert wins == dict.fromkeys(range(1, rounds + 1), 1), "not exactly one winner in each round"
     store = open_store(settings)
@@ -61,7 +61,7 @@ def race_to_promote(settings: StoreSettings, versions: list[str], *, processes: 
 
 def race_to_publish(settings: StoreSettings, trained: Path, *, processes: int, rounds: int) -> None:
     """Each process publishes the same files in the same second, and so as the same version: one of them does, and it is whole."""
-    won = _all_at_once(publish_each_round, processes, settings, trained, LINEAGE, rounds)
+    won = _all_at_once(publish_each_round, settings, rounds, processes, trained, LINEAGE)
     wins = Counter(number for numbers in won.values() for number in numbers)
     assert wins == dict.fromkeys(range(rounds), 1), "not exactly one publisher in each round"
     store = open_store(settings)
@@ -74,11 +74,13 @@ def race_to_publish(settings: StoreSettings, trained: Path, *, processes: int, r
         assert registry.decision(ref)["reasons"] == [f"process {winner}"]
 
 
-def _all_at_once(story: Callable[..., None], processes: int, *arguments: Any) -> dict[int, list[int]]:
+def _all_at_once(
+    story: Callable[..., None], settings: StoreSettings, rounds: int, processes: int, *arguments: Any
+) -> dict[int, list[int]]:
     """What each process has won."""
-    barrier = forks.Barrier(processes)
     results: multiprocessing.Queue[tuple[int, list[int]]] = forks.Queue()
-    running = [forks.Process(target=story, args=(n, barrier, results, *arguments, NAME, NOW)) for n in range(processes)]
+    race = Race(forks.Barrier(processes), results, settings, rounds, NAME, NOW)
+    running = [forks.Process(target=story, args=(n, race, *arguments)) for n in range(processes)]
     for process in running:
         process.start()
     won = dict(results.get(timeout=PATIENCE_S) for _ in running)
