@@ -11,12 +11,11 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from configs.errors import ComparisonError, NotFoundError, SettingsError
 from configs.studies import CompareSettings
-from flows.datasets import chosen_dataset
 from flows.etl import etl
 from infra.locks import run_lock
 from infra.storage import open_store
 from tasks.comparison import Comparison, Failure, IncompleteComparisonError, begin_comparison, missing_runs, pinned_dataset
-from tasks.datasets import DatasetRef
+from tasks.datasets import DatasetRef, chosen_dataset
 from tasks.stages import compare_entry, publish_failure_artifact, report_comparison
 
 __all__ = ["compare"]

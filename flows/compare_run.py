@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from configs.studies import CompareSettings
-from flows.datasets import chosen_dataset
+from tasks.datasets import chosen_dataset
 from tasks.stages import compare_entry
 
 __all__ = ["compare_run"]

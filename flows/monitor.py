@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from configs.settings import DataSettings, DriftSettings, MonitoringSettings, RetrainSettings, StoreSettings
-from flows.datasets import chosen_dataset
+from tasks.datasets import chosen_dataset
 from tasks.monitoring import DriftResult
 from tasks.stages import announce_drift, measure_drift, publish_failure_artifact
 

@@ -18,9 +18,8 @@ from configs.redaction import safe_settings
 from configs.settings import RetrainSettings
 from configs.studies import SearchSettings
 from flows.challenge import Clock, GateOutcome, train_and_gate
-from flows.datasets import chosen_dataset
 from infra.locks import run_lock
-from tasks.datasets import DatasetRef
+from tasks.datasets import DatasetRef, chosen_dataset
 from tasks.search import SearchRecord, StudyRef, best_settings
 from tasks.stages import begin_search, conclude_search, publish_failure_artifact, search_trials
 

@@ -8,9 +8,9 @@ from prefect import flow
 
 from configs.settings import RetrainSettings
 from flows.challenge import Clock, evaluate_candidates, register_unjudged, train_inline
-from flows.datasets import chosen_dataset
 from infra.locks import run_lock
 from infra.registry import ModelRef
+from tasks.datasets import chosen_dataset
 from tasks.stages import publish_failure_artifact, upload_trained
 from tasks.training import clear_checkpoints
 

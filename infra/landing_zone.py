@@ -20,14 +20,14 @@ from configs.settings import StoreSettings
 if TYPE_CHECKING:
     from infra.storage import S3Store
 
-__all__ = ["Delivery", "FolderZone", "LandingZone", "ObjectZone", "open_zone"]
+__all__ = ["FolderZone", "LandingZone", "ObjectZone", "SourceFile", "open_zone"]
 
 LOG = logging.getLogger(__name__)
 UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload")
 
 
 @dataclass(frozen=True, order=True)
-class Delivery:
+class SourceFile:
     """A file of the landing zone, as it was listed."""
 
     name: str  # relative to the zone, with /
@@ -40,17 +40,17 @@ class LandingZone(ABC):
     """Files delivered by external producers. Every method raises SourceError or a StoreError if the zone cannot be reached."""
 
     atomic: bool
-    """Whether a file appears complete or not at all, so that it needs no time to settle."""
+    """Whether a file appears complete or not at all, so that a run need not wait until it stops growing."""
 
-    def deliveries(self) -> list[Delivery]:
+    def files(self) -> list[SourceFile]:
         """Return the current files, sorted by name.
 
         Hidden files (a part of the name starts with `.` or `_`) and files with the suffix of an unfinished upload are skipped.
         """
-        return sorted(found for found in self._all() if _is_delivery(found.name))
+        return sorted(found for found in self._all() if _is_source(found.name))
 
     @abstractmethod
-    def opened(self, delivery: Delivery, scratch: Path) -> AbstractContextManager[Path]:
+    def opened(self, file: SourceFile, scratch: Path) -> AbstractContextManager[Path]:
         """Provide the file on this machine, under its own base name, for the duration of the block.
 
         A copy, if one is needed, is placed in `scratch`.
@@ -61,14 +61,14 @@ class LandingZone(ABC):
         """
 
     @abstractmethod
-    def unchanged(self, delivery: Delivery) -> bool:
+    def unchanged(self, file: SourceFile) -> bool:
         """Return whether the current file is still the one that was listed."""
 
     @abstractmethod
     def uri(self, name: str = "") -> str: ...
 
     @abstractmethod
-    def _all(self) -> Iterator[Delivery]: ...
+    def _all(self) -> Iterator[SourceFile]: ...
 
 
 def open_zone(url: str, store: StoreSettings) -> LandingZone:
@@ -103,22 +103,22 @@ class FolderZone(LandingZone):
         self.folder = folder.expanduser().absolute()
 
     @contextmanager
-    def opened(self, delivery: Delivery, scratch: Path) -> Iterator[Path]:
-        path = self.folder / delivery.name
+    def opened(self, file: SourceFile, scratch: Path) -> Iterator[Path]:
+        path = self.folder / file.name
         if not path.is_file():
             raise NotFoundError(f"{path} was removed from the landing zone before the run could read it.")
         yield path
 
-    def unchanged(self, delivery: Delivery) -> bool:
+    def unchanged(self, file: SourceFile) -> bool:
         try:
-            return self._delivery(self.folder / delivery.name) == delivery
+            return self._file_at(self.folder / file.name) == file
         except OSError:
             return False
 
     def uri(self, name: str = "") -> str:
         return str(self.folder / name)
 
-    def _all(self) -> Iterator[Delivery]:
+    def _all(self) -> Iterator[SourceFile]:
         try:
             is_folder = self.folder.is_dir()
         except OSError as error:
@@ -129,7 +129,7 @@ class FolderZone(LandingZone):
             for name in names:
                 path = Path(parent) / name
                 try:
-                    found = self._delivery(path)
+                    found = self._file_at(path)
                 except FileNotFoundError:  # removed since it was listed, or a broken link
                     continue
                 except OSError as error:  # one unreadable file, such as a link to itself, must not block the others
@@ -137,9 +137,9 @@ class FolderZone(LandingZone):
                     continue
                 yield found
 
-    def _delivery(self, path: Path) -> Delivery:
+    def _file_at(self, path: Path) -> SourceFile:
         found = path.stat()
-        return Delivery(path.relative_to(self.folder).as_posix(), found.st_size, found.st_mtime_ns)
+        return SourceFile(path.relative_to(self.folder).as_posix(), found.st_size, found.st_mtime_ns)
 
     def _refuse(self, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
@@ -160,10 +160,10 @@ class ObjectZone(LandingZone):
         self.store = store
 
     @contextmanager
-    def opened(self, delivery: Delivery, scratch: Path) -> Iterator[Path]:
-        path = scratch / PurePosixPath(delivery.name).name
+    def opened(self, file: SourceFile, scratch: Path) -> Iterator[Path]:
+        path = scratch / PurePosixPath(file.name).name
         try:
-            self.store.fetch(delivery.name, path)
+            self.store.fetch(file.name, path)
         except ValueError as error:
             raise SourceError(f"{error}. Rename the object in the landing zone {self.uri()}.") from error
         try:
@@ -171,17 +171,17 @@ class ObjectZone(LandingZone):
         finally:
             path.unlink(missing_ok=True)
 
-    def unchanged(self, delivery: Delivery) -> bool:
+    def unchanged(self, file: SourceFile) -> bool:
         return True  # the run reads a copy, and all bytes of the copy come from one object
 
     def uri(self, name: str = "") -> str:
         return self.store.uri(name) if name else self.store.uri(".").removesuffix(".")
 
-    def _all(self) -> Iterator[Delivery]:
+    def _all(self) -> Iterator[SourceFile]:
         for found in self.store.entries():
-            yield Delivery(found.key, found.size, int(found.modified.timestamp()) * 10**9, found.tag)
+            yield SourceFile(found.key, found.size, int(found.modified.timestamp()) * 10**9, found.tag)
 
 
-def _is_delivery(name: str) -> bool:
+def _is_source(name: str) -> bool:
     parts = PurePosixPath(name).parts
     return not any(part.startswith((".", "_")) for part in parts) and not name.lower().endswith(UNFINISHED)

@@ -148,11 +148,11 @@ def _land(root: Path) -> dict[str, Any]:
     from configs.settings import LandingSettings, ValidationSettings
     from infra.landing_zone import FolderZone
     from infra.storage.local import LocalStore
-    from tasks.landing import land
+    from tasks.landing import LandingOptions, land
 
     store, zone, options = LocalStore(root / "store"), FolderZone(root / "zone"), LandingSettings(settle_s=0)
     clock = _Clock()
-    landed = land(store, zone, NAME, ValidationSettings(), options, _engine(root), time.time())
+    landed = land(store, zone, NAME, LandingOptions(ValidationSettings(), options, _engine(root), time.time()))
     spent = clock.seconds()
     account = landed.accounts[0]
     counts = {name: getattr(account, name) for name in ("rows", "accepted", "duplicates", "quarantined", "corrections")}

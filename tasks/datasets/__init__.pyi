@@ -1,48 +1,35 @@
 from .commit_log import FileAccount, FileKind, LandingLog, LogEntry, file_id
 from .content_digest import EventDigest
-from .incremental import LandedState, content_of, landed_manifest, store_file, store_frame
-from .parts import (
-    LANDED,
-    Arrays,
-    Layout,
-    Part,
-    PartFiles,
-    PartWriter,
-    StoredFile,
-    event_chunks,
-    merged_chunks,
-    merged_events,
-    removals_of,
-)
-from .quarantine import quarantined
+from .incremental import IncrementalVersion, content_of, landed_manifest
+from .landed_state import LandedState
+from .layout import Layout, Part, StoredFile
+from .part_events import LANDED, PART_SCHEMA, Arrays, event_chunks, merged_chunks, merged_events, removals_of
+from .part_files import PartFiles, PartStore
+from .quarantine import Quarantine, quarantined
+from .references import DatasetRef, chosen_dataset, list_datasets, load_dataset_ref, read_manifest
+from .release import write_dataset
 from .retention import plan_prune, prune_versions
-from .versions import (
-    DatasetRef,
-    Quarantine,
-    list_datasets,
-    load_dataset_ref,
-    read_manifest,
-    read_table,
-    verify_dataset,
-    write_dataset,
-)
+from .versions import read_table, verify_dataset
 
 __all__ = [
     "LANDED",
+    "PART_SCHEMA",
     "Arrays",
     "DatasetRef",
     "EventDigest",
     "FileAccount",
     "FileKind",
+    "IncrementalVersion",
     "LandedState",
     "LandingLog",
     "Layout",
     "LogEntry",
     "Part",
     "PartFiles",
-    "PartWriter",
+    "PartStore",
     "Quarantine",
     "StoredFile",
+    "chosen_dataset",
     "content_of",
     "event_chunks",
     "file_id",
@@ -57,8 +44,6 @@ __all__ = [
     "read_manifest",
     "read_table",
     "removals_of",
-    "store_file",
-    "store_frame",
     "verify_dataset",
     "write_dataset",
 ]

@@ -19,7 +19,7 @@ from infra.storage import Store
 
 __all__ = ["FileAccount", "LandingLog", "LogEntry", "file_id"]
 
-FORMAT = 1
+ENTRY_FORMAT = 1
 FileKind = Literal["events", "items", "users", "unreadable"]
 
 
@@ -81,14 +81,14 @@ class LogEntry:
     accounts: tuple[FileAccount, ...] = ()
 
     def to_json(self) -> bytes:
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1).encode()
+        return json.dumps({"format": ENTRY_FORMAT, **asdict(self)}, indent=1).encode()
 
     @classmethod
     def from_json(cls, content: bytes, uri: str) -> LogEntry:
         """Parse an entry. Raises VersionCorruptError if `content` is not one."""
         try:
             found = json.loads(content)
-            if found.pop("format") != FORMAT:
+            if found.pop("format") != ENTRY_FORMAT:
                 raise ValueError("unknown format")
             accounts = [FileAccount(**{**each, "extra_columns": tuple(each["extra_columns"])}) for each in found["accounts"]]
             return cls(**{**found, "accounts": tuple(accounts)})

@@ -1,5 +1,6 @@
-"""An order-independent digest of a set of events, to which events can be added and from which they can be removed.
+"""Digests of content, not of file bytes, so that another Parquet writer gives the same digest.
 
+`EventDigest` is an order-independent digest of a set of events, to which events can be added and from which they can be removed.
 Each event is mixed into two 64-bit words, and the words are summed (AdHash: Bellare and Micciancio, EUROCRYPT 1997). The digest
 shows whether two versions hold the same events. It is not a signature. The sha256 of a version's parts serves as one, and the
 version's name contains both.
@@ -14,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-__all__ = ["EventDigest"]
+from tasks.tables import Columns, column_type
+
+__all__ = ["EventDigest", "plain_cells"]
 
 Words = npt.NDArray[np.uint64]
 BLOCK_ROWS = 1 << 16  # small enough for temporaries to stay in the CPU cache
@@ -32,11 +35,8 @@ class EventDigest:
 
     @classmethod
     def of(cls, events: dict[str, npt.NDArray[Any]] | pd.DataFrame) -> EventDigest:
-        """Return the digest of the columns user_id, movie_id, rating and timestamp, which have the same length."""
-        columns = [
-            np.ascontiguousarray(events[name], dtype=kind).view(np.uint64)
-            for name, kind in (("user_id", np.int64), ("movie_id", np.int64), ("rating", np.float64), ("timestamp", np.int64))
-        ]
+        """Return the digest of Columns.EVENT, which have the same length."""
+        columns = [np.ascontiguousarray(events[name], dtype=column_type(name)).view(np.uint64) for name in Columns.EVENT]
         sums = [0, 0]
         for start in range(0, len(columns[0]), BLOCK_ROWS):
             block = [column[start : start + BLOCK_ROWS] for column in columns]
@@ -58,6 +58,13 @@ class EventDigest:
         return EventDigest(
             self.rows + sign * other.rows, *(f"{(int(own, 16) + sign * int(its, 16)) & MASK:016x}" for own, its in pairs)
         )
+
+
+def plain_cells(column: pd.Series[Any]) -> np.ndarray[Any, Any]:
+    """Return plain numbers unchanged, and all other or nullable cells as their text representation."""
+    if column.dtype.kind in "iuf" and not pd.api.types.is_extension_array_dtype(column.dtype):
+        return column.to_numpy()
+    return column.astype("object").where(column.notna(), None).map(repr).to_numpy(object)
 
 
 def _mixed(word: Words) -> Words:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from infra.storage import Store
 from tasks.datasets.commit_log import LandingLog
-from tasks.datasets.versions import DatasetRef, Quarantine, quarantine_of, read_manifest
+from tasks.datasets.references import DatasetRef, read_manifest
 
-__all__ = ["quarantined"]
+__all__ = ["Quarantine", "quarantined"]
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """The number of incoming rows, and how many of them validation quarantined."""
+
+    rows: int
+    quarantined: int
 
 
 def quarantined(store: Store, dataset: DatasetRef, *, after: int = 0, since: int | None = None) -> Quarantine | None:
@@ -23,7 +33,7 @@ def quarantined(store: Store, dataset: DatasetRef, *, after: int = 0, since: int
         since: Count only files that were read after this time, in UTC seconds.
     """
     if not dataset.number:
-        return quarantine_of(read_manifest(store, dataset.name, dataset.version))
+        return _of_release(read_manifest(store, dataset.name, dataset.version))
     entries = LandingLog(store, dataset.name).entries()
     last = max((entry.number for entry in entries if entry.version == dataset.version), default=0)
     latest = {
@@ -35,3 +45,9 @@ def quarantined(store: Store, dataset: DatasetRef, *, after: int = 0, since: int
     accounts = [account for account in latest.values() if account.kind == "events"]
     rows = sum(account.rows for account in accounts)
     return Quarantine(rows, sum(account.quarantined for account in accounts)) if rows else None
+
+
+def _of_release(manifest: dict[str, Any]) -> Quarantine | None:
+    """Return the numbers of incoming and of quarantined event rows, or None if the manifest does not record them."""
+    found = manifest.get("validation", {}).get("tables", {}).get("interactions")
+    return Quarantine(int(found["rows"]), int(found["quarantined"])) if found else None

@@ -13,9 +13,8 @@ from typing import Any
 from configs.errors import VersionCorruptError
 from infra.storage import Store
 from tasks.datasets.commit_log import LandingLog, LogEntry
-from tasks.datasets.incremental import FORMAT
-from tasks.datasets.parts import Layout
-from tasks.datasets.versions import DatasetRef, list_datasets, read_manifest
+from tasks.datasets.references import DatasetRef, list_datasets
+from tasks.datasets.versions import open_version
 
 __all__ = ["PrunePlan", "plan_prune", "prune_versions"]
 
@@ -98,11 +97,9 @@ def _version_of(key: str) -> str:
     return "/".join(key.split("/")[1:3])
 
 
-def _made_of(store: Store, version: str) -> set[str]:
-    manifest = read_manifest(store, *version.split("/"))
-    if manifest["format"] == FORMAT:
-        return {file.key for file in Layout.from_dict(manifest["layout"]).files}
-    return {f"datasets/{version}/{file}" for file in manifest["files"]}
+def _made_of(store: Store, ref: str) -> set[str]:
+    name, _, version = ref.partition("/")
+    return open_version(store, name, version).keys()
 
 
 def _deletable(

@@ -1,27 +1,28 @@
 from .event_files import open_event_file
 from .features import build_features
 from .merge import merge_interactions
-from .metadata import TABLES, DescriptionFile, Kind, described, description_kind, public, rated, read_descriptions, seeded
-from .movielens import INTERACTION_COLUMNS
+from .metadata import TABLES, DescriptionFile, Kind, described, description_kind, public, read_descriptions, seeded, with_events
 from .release import Release, building
+from .row_account import BAD_ROWS, RowAccount, accepted_events
 from .row_checks import MILLISECONDS_FROM, Mask
 from .sources import IngestedSource, ingest, locate
-from .validation import AcceptedModel, ItemModel, UserModel, Validated, ValidationReport
+from .validation import ItemModel, UserModel, Validated, ValidationReport
 
 __all__ = [
-    "INTERACTION_COLUMNS",
+    "BAD_ROWS",
     "MILLISECONDS_FROM",
     "TABLES",
-    "AcceptedModel",
     "DescriptionFile",
     "IngestedSource",
     "ItemModel",
     "Kind",
     "Mask",
     "Release",
+    "RowAccount",
     "UserModel",
     "Validated",
     "ValidationReport",
+    "accepted_events",
     "build_features",
     "building",
     "described",
@@ -31,7 +32,7 @@ __all__ = [
     "merge_interactions",
     "open_event_file",
     "public",
-    "rated",
     "read_descriptions",
     "seeded",
+    "with_events",
 ]

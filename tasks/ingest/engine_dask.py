@@ -22,20 +22,21 @@ from pandera.pandas import DataFrameModel
 
 from configs.errors import SettingsError
 from configs.settings import EtlSettings
-from tasks.ingest.engine_pandas import INTERACTION_FILE_COLUMNS
 from tasks.ingest.event_files import EventChunk, EventFile
 from tasks.ingest.features import build_features, counts_before, user_features
-from tasks.ingest.merge import settle
-from tasks.ingest.row_account import EventAccount
+from tasks.ingest.merge import deduplicate_latest
+from tasks.ingest.row_account import RowAccount
 from tasks.ingest.validation import AcceptedModel, InteractionModel
-from tasks.tables import ParquetWriter, added_counts, cut_points
+from tasks.tables import Columns, ParquetWriter, added_counts, cut_points, empty_table
 
 __all__ = ["DaskEngine", "dask_engine"]
 
 IntArray = npt.NDArray[np.int64]
-EVENTS = pd.DataFrame({name: pd.Series(dtype=float if name == "rating" else np.int64) for name in INTERACTION_FILE_COLUMNS})
-PLACED = pd.DataFrame({name: pd.Series(dtype=np.int64) for name in ("movie_id", "timestamp", "position")})
-COUNTS = pd.DataFrame({name: pd.Series(dtype=np.int64) for name in ("position", "before")})
+EVENTS = empty_table(Columns.INTERACTION)
+PLACED = empty_table((Columns.ITEM, Columns.TIME, Columns.POSITION))
+BEFORE = "before"
+COUNTS = empty_table((Columns.POSITION, BEFORE))
+KEPT = "kept"
 ANSWER_S = 30  # timeout for the scheduler to answer
 
 
@@ -63,41 +64,43 @@ class DaskEngine:
     def __init__(self, client: Client, folder: Path, memory_rows: int) -> None:
         self._client, self._folder, self._memory_rows = client, folder, memory_rows
         self._accepted: dd.DataFrame | None = None
-        self._settled: dd.DataFrame | None = None
+        self._deduplicated: dd.DataFrame | None = None
 
-    def read(self, file: EventFile, account: EventAccount) -> None:
+    def read(self, file: EventFile, account: RowAccount) -> None:
         seen = replace(file, path=file.path.resolve())
         chunks = self._client.map(seen.read, seen.blocks(), pure=False)
         starts = []
         for chunk in chunks:
             rows, quarantined = self._client.submit(_bad_rows, chunk, pure=False).result()
             starts.append(account.rows)
-            account.add(rows, quarantined.assign(row=quarantined["row"] + account.rows))
+            account.add(rows, quarantined.assign(**{Columns.ROW: quarantined[Columns.ROW] + account.rows}))
         if account.rows:
             events = self._client.map(_good_rows, chunks, starts, pure=False)
             self._accepted = _validated(AcceptedModel, dd.from_delayed(events, meta=EVENTS)).persist()
 
     def write_interactions(self, out: Path) -> pd.DataFrame:
         assert self._accepted is not None
-        together = self._by(self._accepted, "user_id").map_partitions(_settle, meta=EVENTS.assign(kept=True)).persist()
-        self._settled = _validated(InteractionModel, together[together["kept"]][list(EVENTS)]).persist()
-        self._collect(self._settled, out)
-        superseded: pd.DataFrame = together[~together["kept"]][list(EVENTS)].compute()
+        together = (
+            self._by(self._accepted, Columns.USER).map_partitions(_deduplicated, meta=EVENTS.assign(**{KEPT: True})).persist()
+        )
+        self._deduplicated = _validated(InteractionModel, together[together[KEPT]][list(EVENTS)]).persist()
+        self._collect(self._deduplicated, out)
+        superseded: pd.DataFrame = together[~together[KEPT]][list(EVENTS)].compute()
         return superseded.reset_index(drop=True)
 
     def write_features(self, interactions: Path, out: Path) -> tuple[IntArray, IntArray]:
-        assert self._settled is not None
-        parts = self._settled.to_delayed()
-        users = list(compute(*(delayed(_distinct)(part, "user_id") for part in parts)))
+        assert self._deduplicated is not None
+        parts = self._deduplicated.to_delayed()
+        users = list(compute(*(delayed(_distinct)(part, Columns.USER) for part in parts)))
         lengths = compute(*(delayed(len)(part) for part in parts))
         starts = [0, *np.cumsum(lengths)]
         first_users = [0, *np.cumsum([len(ids) for ids in users])]
         placed = [delayed(_placed)(part, start) for part, start in zip(parts, starts[:-1], strict=True)]
-        movies = self._by(dd.from_delayed(placed, meta=PLACED), "movie_id").persist()
-        movie_ids = np.concatenate(compute(*(delayed(_distinct)(part, "movie_id") for part in movies.to_delayed())))
+        movies = self._by(dd.from_delayed(placed, meta=PLACED), Columns.ITEM).persist()
+        movie_ids = np.concatenate(compute(*(delayed(_distinct)(part, Columns.ITEM) for part in movies.to_delayed())))
         counts = movies.map_partitions(_counted, meta=COUNTS)
         divisions = [*starts[:-1], starts[-1] - 1]  # the same divisions as the events
-        counts = counts.set_index("position", divisions=[int(place) for place in divisions])
+        counts = counts.set_index(Columns.POSITION, divisions=[int(place) for place in divisions])
         features = [
             delayed(_features)(part, ids, movie_ids, count, first)
             for part, ids, count, first in zip(parts, users, counts.to_delayed(), first_users[:-1], strict=True)
@@ -136,16 +139,17 @@ def _bad_rows(chunk: EventChunk) -> tuple[int, pd.DataFrame]:
 
 
 def _good_rows(chunk: EventChunk, start: int) -> pd.DataFrame:
-    return chunk.accepted.assign(row=chunk.accepted["row"] + start)
+    return chunk.accepted.assign(**{Columns.ROW: chunk.accepted[Columns.ROW] + start})
 
 
 def _plain_index(events: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     return events.reset_index()[columns]
 
 
-def _settle(events: pd.DataFrame) -> pd.DataFrame:
-    kept, superseded = settle(events.assign(file=np.int64(0)))
-    return pd.concat([kept.assign(kept=True), superseded.assign(kept=False)], ignore_index=True).drop(columns="file")
+def _deduplicated(events: pd.DataFrame) -> pd.DataFrame:
+    kept, superseded = deduplicate_latest(events.assign(**{Columns.FILE: np.int64(0)}))
+    both = pd.concat([kept.assign(**{KEPT: True}), superseded.assign(**{KEPT: False})], ignore_index=True)
+    return both.drop(columns=Columns.FILE)
 
 
 def _distinct(events: pd.DataFrame, column: str) -> IntArray:
@@ -153,16 +157,16 @@ def _distinct(events: pd.DataFrame, column: str) -> IntArray:
 
 
 def _placed(events: pd.DataFrame, start: int) -> pd.DataFrame:
-    return events[["movie_id", "timestamp"]].assign(position=np.arange(start, start + len(events)))
+    return events[[Columns.ITEM, Columns.TIME]].assign(**{Columns.POSITION: np.arange(start, start + len(events))})
 
 
 def _counted(events: pd.DataFrame) -> pd.DataFrame:
-    before = counts_before(events["movie_id"].to_numpy(np.int64), events["timestamp"].to_numpy(np.int64))
-    return pd.DataFrame({"position": events["position"].to_numpy(np.int64), "before": before})
+    before = counts_before(events[Columns.ITEM].to_numpy(np.int64), events[Columns.TIME].to_numpy(np.int64))
+    return pd.DataFrame({Columns.POSITION: events[Columns.POSITION].to_numpy(np.int64), BEFORE: before})
 
 
 def _features(events: pd.DataFrame, user_ids: IntArray, movie_ids: IntArray, counts: pd.DataFrame, first: int) -> pd.DataFrame:
-    return user_features(events, user_ids, movie_ids, counts["before"].sort_index().to_numpy(np.int64), first_user=first)
+    return user_features(events, user_ids, movie_ids, counts[BEFORE].sort_index().to_numpy(np.int64), first_user=first)
 
 
 def _write(frame: pd.DataFrame, path: Path) -> None:

@@ -11,25 +11,24 @@ import pandas as pd
 
 from tasks.ingest.event_files import EventFile
 from tasks.ingest.features import write_features
-from tasks.ingest.merge import PART_COLUMNS, merge_interactions
-from tasks.ingest.row_account import EventAccount
-from tasks.ingest.validation import AcceptedModel, InteractionModel
-from tasks.tables import ParquetWriter
+from tasks.ingest.merge import merge_interactions
+from tasks.ingest.row_account import RowAccount, accepted_events
+from tasks.ingest.validation import InteractionModel
+from tasks.tables import Columns, ParquetWriter
 
-__all__ = ["INTERACTION_FILE_COLUMNS", "Engine", "PandasEngine"]
+__all__ = ["Engine", "PandasEngine"]
 
 IntArray = npt.NDArray[np.int64]
-INTERACTION_FILE_COLUMNS = [name for name in PART_COLUMNS if name != "file"]  # a release has a single file
 
 
 class Engine(Protocol):
     """Builds the tables of one event file. Each method is called once, in this order."""
 
-    def read(self, file: EventFile, account: EventAccount) -> None:
+    def read(self, file: EventFile, account: RowAccount) -> None:
         """Read and validate the file chunk by chunk, and add it to the account. Raises SourceError if it is damaged."""
 
     def write_interactions(self, out: Path) -> pd.DataFrame:
-        """Write the accepted events, merged by `settle`, without `file`. Returns the superseded events."""
+        """Write the accepted events, merged by `deduplicate_latest`, with Columns.INTERACTION. Returns the superseded events."""
 
     def write_features(self, interactions: Path, out: Path) -> tuple[IntArray, IntArray]:
         """Write the features (`build_features`) of the interactions. Returns all user ids and all movie ids, ascending."""
@@ -42,20 +41,16 @@ class PandasEngine:
         self._folder, self._memory_rows = folder, memory_rows
         self._parts: list[Path] = []
 
-    def read(self, file: EventFile, account: EventAccount) -> None:
-        for chunk in file.chunks():
-            account.add(chunk.rows, chunk.quarantined)
-            events = AcceptedModel.validate(chunk.accepted)
+    def read(self, file: EventFile, account: RowAccount) -> None:
+        for events in accepted_events(file, account):
             part = self._folder / f"part-{len(self._parts)}.parquet"
             with ParquetWriter(part, temporary=True) as writer:
-                writer.write(events.assign(file=np.int64(0)))
+                writer.write(events)
             self._parts.append(part)
 
     def write_interactions(self, out: Path) -> pd.DataFrame:
         superseded = self._folder / "superseded.parquet"
-        merge_interactions(
-            self._parts, out, memory_rows=self._memory_rows, superseded=superseded, columns=INTERACTION_FILE_COLUMNS
-        )
+        merge_interactions(self._parts, out, memory_rows=self._memory_rows, superseded=superseded, columns=Columns.INTERACTION)
         for part in self._parts:
             part.unlink()
         return pd.read_parquet(superseded)

@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 
 from configs.errors import SourceError
 from configs.settings import ValidationSettings
-from tasks.ingest.event_text import EVENT_COLUMNS, EventChunk, TextLayout, chunk_of_frame, chunk_of_text, fields, lines
+from tasks.ingest.event_text import EventChunk, TextLayout, chunk_of_frame, chunk_of_text, fields, lines
+from tasks.tables import Columns
 
 __all__ = ["DAMAGE", "Block", "EventChunk", "EventFile", "open_event_file"]
 
 Block = tuple[int, int]
 FORMATS = "*.csv, *.csv.gz, *.parquet, *.inter, u.data, ratings.dat"
-NAMES = {"userId": "user_id", "movieId": "movie_id", "item_id": "movie_id"}
 ROW_BYTES = 24  # size of a typical row of ratings.csv
 LONGEST_ROW = 1 << 24
 HEAD_BYTES = 1 << 16
@@ -77,7 +77,7 @@ def open_event_file(path: Path, settings: ValidationSettings, now: int, chunk_ro
         raise SourceError(f"{path} is not in a known format. An event file is one of {FORMATS}. Rename or convert it.")
     head = _head(path)
     layout, data_from = _layout(path, name, head)
-    extra = tuple(field for field in layout.fields if field not in EVENT_COLUMNS)
+    extra = tuple(field for field in layout.fields if field not in Columns.EVENT)
     return _TextFile(path, extra, settings, now, chunk_rows, layout, data_from)
 
 
@@ -114,7 +114,7 @@ class _TextFile(EventFile):
 
 @dataclass(frozen=True)
 class _ParquetFile(EventFile):
-    names: dict[str, str]  # the file's name for each of EVENT_COLUMNS
+    names: dict[str, str]  # the file's name for each of Columns.EVENT
 
     def chunks(self) -> Iterator[EventChunk]:
         row = 0
@@ -152,9 +152,9 @@ def _parquet_columns(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
         raise SourceError(f"{path} is not a Parquet file, or it is cut short: {error}. Write or copy it again.") from error
     by_name: dict[str, str] = {}
     for given in schema.names:
-        _add(path, by_name, NAMES.get(given, given), given, schema.names)
+        _add(path, by_name, Columns.ALIASES.get(given, given), given, schema.names)
     _check_columns(path, by_name, schema.names)
-    names = {name: by_name[name] for name in EVENT_COLUMNS}
+    names = {name: by_name[name] for name in Columns.EVENT}
     for given in names.values():
         kind = schema.field(given).type
         if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
@@ -228,9 +228,9 @@ def _layout(path: Path, name: str, head: bytes) -> tuple[TextLayout, int]:
         raise SourceError(f"{path} is written in UTF-16. Save it as UTF-8.")
     start = 3 if head.startswith(b"\xef\xbb\xbf") else 0
     if name.endswith(".data"):
-        layout = TextLayout("\t", EVENT_COLUMNS, quoted=False)
+        layout = TextLayout("\t", Columns.EVENT, quoted=False)
     elif name.endswith(".dat"):
-        layout = TextLayout("::", EVENT_COLUMNS, quoted=False)
+        layout = TextLayout("::", Columns.EVENT, quoted=False)
     else:
         begin = start + len(head[start:]) - len(head[start:].lstrip(b"\r\n "))
         ends = [place for place in (head.find(b"\n", begin), head.find(b"\r", begin)) if place >= 0]
@@ -258,7 +258,7 @@ def _csv_header(path: Path, header: str) -> TextLayout:
         except csv.Error:
             continue
     for separator, given in found.items():
-        if set(EVENT_COLUMNS) <= {NAMES.get(field, field) for field in given}:
+        if set(Columns.EVENT) <= {Columns.ALIASES.get(field, field) for field in given}:
             return TextLayout(separator, _named(path, given), quoted=True)
     return TextLayout(",", _named(path, found.get(",", [header])), quoted=True)
 
@@ -266,20 +266,20 @@ def _csv_header(path: Path, header: str) -> TextLayout:
 def _named(path: Path, given: list[str]) -> tuple[str, ...]:
     by_name: dict[str, str] = {}
     for field in given:
-        _add(path, by_name, NAMES.get(field, field), field, given)
+        _add(path, by_name, Columns.ALIASES.get(field, field), field, given)
     _check_columns(path, by_name, given)
-    return tuple(NAMES.get(field, field) for field in given)
+    return tuple(Columns.ALIASES.get(field, field) for field in given)
 
 
 def _add(path: Path, by_name: dict[str, str], name: str, given: str, all_given: list[str]) -> None:
-    if name in by_name and name in EVENT_COLUMNS:
+    if name in by_name and name in Columns.EVENT:
         raise SourceError(f"{path} has two columns for {name}; its columns are {_listed(all_given)}. Remove one.")
     by_name[name] = given
 
 
 def _check_columns(path: Path, by_name: dict[str, str], given: list[str]) -> None:
-    in_format = {"user_id": "userId", "movie_id": "movieId"} if path.name.removesuffix(".gz").endswith(".csv") else {}
-    lacking = [in_format.get(name, name) for name in EVENT_COLUMNS if name not in by_name]
+    in_format = {Columns.USER: "userId", Columns.ITEM: "movieId"} if path.name.removesuffix(".gz").endswith(".csv") else {}
+    lacking = [in_format.get(name, name) for name in Columns.EVENT if name not in by_name]
     if lacking:
         raise SourceError(
             f"{path} lacks the column {', '.join(lacking)}; its columns are {_listed(given)}. Rename them or provide another "

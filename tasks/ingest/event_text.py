@@ -19,10 +19,10 @@ import pyarrow.csv
 
 from configs.settings import ValidationSettings
 from tasks.ingest.row_checks import CELL_CHARACTERS, Checks, Numbers, judge_events
+from tasks.tables import Columns, column_type
 
-__all__ = ["EVENT_COLUMNS", "MISSING", "EventChunk", "TextLayout", "chunk_of_frame", "chunk_of_text", "fields", "lines"]
+__all__ = ["MISSING", "EventChunk", "TextLayout", "chunk_of_frame", "chunk_of_text", "fields", "lines"]
 
-EVENT_COLUMNS = ("user_id", "movie_id", "rating", "timestamp")
 MISSING = frozenset(
     (
         *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL"),
@@ -33,9 +33,9 @@ MISSING = frozenset(
 BLOCK_BYTES = 1 << 22  # Arrow parses this many bytes at a time and refuses longer rows
 LONGEST_PLAIN = BLOCK_BYTES // 4  # characters, of at most four bytes each
 IntArray = npt.NDArray[np.int64]
-WHOLE = {name: pa.float64() if name == "rating" else pa.int64() for name in EVENT_COLUMNS}
-FLOATS = {name: pa.float64() for name in EVENT_COLUMNS}
-TEXTS = {name: pa.string() for name in EVENT_COLUMNS}
+WHOLE = {name: pa.from_numpy_dtype(column_type(name)) for name in Columns.EVENT}
+FLOATS = {name: pa.float64() for name in Columns.EVENT}
+TEXTS = {name: pa.string() for name in Columns.EVENT}
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +45,8 @@ class EventChunk:
     `row` is the number of the data row in the file, from 0.
 
     Attributes:
-        accepted: user_id int64, movie_id int64, rating float64, timestamp int64 (UTC seconds), row int64, in file order.
-        quarantined: row, reasons (joined by ;), cells (the original text, joined by |).
+        accepted: Columns.INTERACTION, in file order.
+        quarantined: Columns.BAD_ROW: the reasons are joined by ;, and the cells (the original text) by |.
     """
 
     accepted: pd.DataFrame
@@ -59,7 +59,7 @@ class TextLayout:
     """The layout of a row."""
 
     separator: str
-    fields: tuple[str, ...]  # all fields of a row, in order; those that are read are named as in EVENT_COLUMNS
+    fields: tuple[str, ...]  # all fields of a row, in order; those that are read are named as in Columns.EVENT
     quoted: bool  # cells may be in double quotes
 
 
@@ -106,15 +106,15 @@ def chunk_of_text(text: bytes, layout: TextLayout, first_row: int, settings: Val
         assert table is not None  # each of these rows is plain
         chunks.append(_chunk_of_numbers(rest, table, layout, rows[clean], settings, now))
     accepted, quarantined = (
-        pd.concat([getattr(chunk, name) for chunk in chunks]).sort_values("row", ignore_index=True)
+        pd.concat([getattr(chunk, name) for chunk in chunks]).sort_values(Columns.ROW, ignore_index=True)
         for name in ("accepted", "quarantined")
     )
     return EventChunk(accepted, quarantined, len(texts))
 
 
 def chunk_of_frame(raw: pd.DataFrame, first_row: int, settings: ValidationSettings, now: int) -> EventChunk:
-    """Return the events of a table that has EVENT_COLUMNS as numbers or text."""
-    checks = Checks("interactions", raw[list(EVENT_COLUMNS)])
+    """Return the events of a table that has Columns.EVENT as numbers or text."""
+    checks = Checks("interactions", raw[list(Columns.EVENT)])
     columns = judge_events(checks, settings, now)
     return _chunk(checks, columns, np.arange(first_row, first_row + len(raw)))
 
@@ -133,20 +133,21 @@ def _chunk_of_numbers(
 
 
 def _chunk(checks: Checks, columns: dict[str, Numbers], rows: IntArray) -> EventChunk:
-    frame = pd.DataFrame({**columns, "rating": columns["rating"].astype(np.float64, copy=False), "row": rows}, copy=False)
+    ratings = columns[Columns.RATING].astype(np.float64, copy=False)
+    frame = pd.DataFrame({**columns, Columns.RATING: ratings, Columns.ROW: rows}, copy=False)
     bad = checks.quarantined()
     if len(bad):
         frame = frame[~checks.bad].reset_index(drop=True)
-        bad["row"] = rows[bad["row"].to_numpy()]
+        bad[Columns.ROW] = rows[bad[Columns.ROW].to_numpy()]
     return EventChunk(frame, bad, len(rows))
 
 
 @lru_cache(maxsize=64)
 def _plain_row(layout: TextLayout) -> re.Pattern[str]:
     """Return a pattern for rows that both parsers surely turn into the same numbers."""
-    number = {"rating": r"[0-9]{1,15}(\.[0-9]{1,15})?"}
+    number = {Columns.RATING: r"[0-9]{1,15}(\.[0-9]{1,15})?"}
     other = rf'[^{re.escape(layout.separator)}"]*'
-    cells = [number.get(name, "[0-9]{1,15}") if name in EVENT_COLUMNS else other for name in layout.fields]
+    cells = [number.get(name, "[0-9]{1,15}") if name in Columns.EVENT else other for name in layout.fields]
     return re.compile(re.escape(layout.separator).join(cells))
 
 
@@ -173,7 +174,7 @@ def _parsed(text: bytes, layout: TextLayout, types: dict[str, pa.DataType], *, q
     separator = layout.separator
     if len(separator) > 1:  # Arrow only splits at a single character
         text, separator = text.replace(b"\t", b" ").replace(separator.encode(), b"\t"), "\t"
-    names = [name if name in EVENT_COLUMNS else f"other {place}" for place, name in enumerate(layout.fields)]
+    names = [name if name in Columns.EVENT else f"other {place}" for place, name in enumerate(layout.fields)]
     try:
         return pyarrow.csv.read_csv(
             pa.BufferReader(text),
@@ -183,7 +184,7 @@ def _parsed(text: bytes, layout: TextLayout, types: dict[str, pa.DataType], *, q
             ),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=types,
-                include_columns=list(EVENT_COLUMNS),
+                include_columns=list(Columns.EVENT),
                 null_values=list(MISSING),
                 strings_can_be_null=False,
             ),
@@ -202,17 +203,17 @@ def _chunk_of_lines(
     """
     rows = [fields(text, layout) for text in texts]
     fits = np.array([len(row) == len(layout.fields) for row in rows], dtype=bool)
-    places = [layout.fields.index(name) for name in EVENT_COLUMNS]
+    places = [layout.fields.index(name) for name in Columns.EVENT]
     cells = [[_cell(rows[number][place]) for place in places] for number in np.flatnonzero(fits)]
-    checks = Checks("interactions", pd.DataFrame(cells, columns=list(EVENT_COLUMNS), dtype=object))
+    checks = Checks("interactions", pd.DataFrame(cells, columns=list(Columns.EVENT), dtype=object))
     columns = judge_events(checks, settings, now)
     chunk = _chunk(checks, columns, numbers[fits])
     odd = np.flatnonzero(~fits)
     ragged = pd.DataFrame(
         {
-            "row": numbers[odd],
-            "reasons": pd.Series([_count_reason(len(rows[number]), layout) for number in odd], dtype="string"),
-            "cells": pd.Series(
+            Columns.ROW: numbers[odd],
+            Columns.REASONS: pd.Series([_count_reason(len(rows[number]), layout) for number in odd], dtype="string"),
+            Columns.CELLS: pd.Series(
                 [" | ".join(cell[:CELL_CHARACTERS] for cell in rows[number][:20]) for number in odd], dtype="string"
             ),
         }

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
-from tasks.tables import ParquetWriter, by_key, sorted_order
+from tasks.tables import Columns, ParquetWriter, partition_by_key, sorted_order
 
 __all__ = [
     "FEATURE_COLUMNS",
@@ -30,23 +30,7 @@ __all__ = [
 SESSION_GAP_S = 1800
 DAY_S = 86_400
 EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday
-FEATURE_COLUMNS = [
-    "user_id",
-    "movie_id",
-    "user_idx",
-    "movie_idx",
-    "rating",
-    "timestamp",
-    "rating_date",
-    "rating_year",
-    "rating_month",
-    "rating_weekday",
-    "rating_hour",
-    "gap_s",
-    "session_id",
-    "user_events_before",
-    "movie_events_before",
-]
+FEATURE_COLUMNS = list(Columns.FEATURE)
 IntArray = npt.NDArray[np.int64]
 
 
@@ -59,7 +43,7 @@ def build_features(interactions: pd.DataFrame) -> pd.DataFrame:
     - session_id: from 0 for each user. A new session starts after SESSION_GAP_S without an event.
     - *_events_before: number of events in strictly earlier seconds.
     """
-    users, movies, times = (interactions[name].to_numpy(np.int64) for name in ("user_id", "movie_id", "timestamp"))
+    users, movies, times = (interactions[name].to_numpy(np.int64) for name in (Columns.USER, Columns.ITEM, Columns.TIME))
     return user_features(interactions, np.unique(users), np.unique(movies), counts_before(movies, times))
 
 
@@ -84,9 +68,9 @@ def write_features(
         if rows:  # an empty file cannot be memory-mapped
             before = np.memmap(Path(folder) / "counts", dtype=np.int64, mode="w+", shape=(rows,))
         movie_ids = []
-        columns = ["movie_id", "timestamp"]
-        for table in by_key([interactions], columns, "movie_id", memory_rows, Path(folder), position=True):
-            movies, times, position = (table.column(name).to_numpy() for name in (*columns, "position"))
+        columns = [Columns.ITEM, Columns.TIME]
+        for table in partition_by_key([interactions], columns, Columns.ITEM, memory_rows, Path(folder), position=True):
+            movies, times, position = (table.column(name).to_numpy() for name in (*columns, Columns.POSITION))
             before[position] = counts_before(movies, times)
             movie_ids.append(np.unique(movies))
         known = np.concatenate([np.zeros(0, dtype=np.int64), *movie_ids])
@@ -96,7 +80,7 @@ def write_features(
         first_user = 0
         for events in whole_users(interactions, memory_rows):
             check(events)
-            user_ids = np.unique(events["user_id"].to_numpy())
+            user_ids = np.unique(events[Columns.USER].to_numpy())
             end = start + len(events)
             writer.write(user_features(events, user_ids, known, np.asarray(before[start:end]), first_user=first_user))
             start, first_user = end, first_user + len(user_ids)
@@ -110,9 +94,9 @@ def whole_users(interactions: Path, rows: int) -> Iterator[pd.DataFrame]:
     with pq.ParquetFile(interactions) as file:
         for batch in file.iter_batches(rows):
             frame = batch.to_pandas()
-            users = frame["user_id"].to_numpy()
+            users = frame[Columns.USER].to_numpy()
             cut = int(np.searchsorted(users, users[-1]))  # the last user's first event
-            if cut or (rest and rest[-1]["user_id"].iloc[-1] != users[0]):
+            if cut or (rest and rest[-1][Columns.USER].iloc[-1] != users[0]):
                 yield pd.concat([*rest, frame.iloc[:cut]], ignore_index=True)
                 rest = []
             rest.append(frame.iloc[cut:])
@@ -132,7 +116,7 @@ def user_features(
         movie_events_before: Shape (len(events),).
         first_user: The user_idx of the first of these users.
     """
-    users, movies, times = (events[name].to_numpy(np.int64) for name in ("user_id", "movie_id", "timestamp"))
+    users, movies, times = (events[name].to_numpy(np.int64) for name in (Columns.USER, Columns.ITEM, Columns.TIME))
     first = np.append(True, users[1:] != users[:-1])[: len(users)]
     second = first | np.append(True, times[1:] != times[:-1])[: len(users)]
     gaps = np.where(first, -1, np.diff(times, prepend=times[:1]))
@@ -144,21 +128,21 @@ def user_features(
     year, month = _calendar(days)
     return pd.DataFrame(
         {
-            "user_id": users,
-            "movie_id": movies,
-            "user_idx": first_user + np.cumsum(first) - 1,
-            "movie_idx": np.searchsorted(movie_ids, movies),
-            "rating": events["rating"].to_numpy(np.float64),
-            "timestamp": times,
-            "rating_date": days.astype(np.int32),
-            "rating_year": year,
-            "rating_month": month,
-            "rating_weekday": ((days + EPOCH_WEEKDAY) % 7).astype(np.int32),
-            "rating_hour": (times % DAY_S // 3600).astype(np.int32),
-            "gap_s": gaps,
-            "session_id": (sessions - sessions[row_of_first]).astype(np.int64),
-            "user_events_before": row_of_second - row_of_first,
-            "movie_events_before": movie_events_before,
+            Columns.USER: users,
+            Columns.ITEM: movies,
+            Columns.USER_INDEX: first_user + np.cumsum(first) - 1,
+            Columns.ITEM_INDEX: np.searchsorted(movie_ids, movies),
+            Columns.RATING: events[Columns.RATING].to_numpy(np.float64),
+            Columns.TIME: times,
+            Columns.RATING_DATE: days.astype(np.int32),
+            Columns.RATING_YEAR: year,
+            Columns.RATING_MONTH: month,
+            Columns.RATING_WEEKDAY: ((days + EPOCH_WEEKDAY) % 7).astype(np.int32),
+            Columns.RATING_HOUR: (times % DAY_S // 3600).astype(np.int32),
+            Columns.GAP: gaps,
+            Columns.SESSION: (sessions - sessions[row_of_first]).astype(np.int64),
+            Columns.USER_EVENTS_BEFORE: row_of_second - row_of_first,
+            Columns.ITEM_EVENTS_BEFORE: movie_events_before,
         },
         copy=False,  # 25 million rows take 2.5 GB
     )

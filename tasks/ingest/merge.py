@@ -14,12 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.tables import ParquetWriter, by_key, sorted_order
+from tasks.tables import Columns, ParquetWriter, empty_table, partition_by_key, sorted_order
 
-__all__ = ["PART_COLUMNS", "MergeReport", "merge_interactions", "settle"]
-
-PART_COLUMNS = ("user_id", "movie_id", "rating", "timestamp", "row", "file")
-EMPTY = pd.DataFrame({name: pd.Series(dtype=np.float64 if name == "rating" else np.int64) for name in PART_COLUMNS})
+__all__ = ["MergeReport", "deduplicate_latest", "merge_interactions"]
 
 
 @dataclass(frozen=True)
@@ -37,36 +34,36 @@ def merge_interactions(
     *,
     memory_rows: int,
     superseded: Path | None = None,
-    columns: Sequence[str] = PART_COLUMNS,
+    columns: Sequence[str] = Columns.FILE_EVENT,
 ) -> MergeReport:
-    """Merge the events of Parquet files by the rules of `settle`, and write them to `out`.
+    """Merge the events of Parquet files by the rules of `deduplicate_latest`, and write them to `out`.
 
     At most `memory_rows` rows are in memory at once (or those of one user, if there are more). The rest is spilled next to
     `out`. The files are written atomically.
 
     Args:
-        parts: Files with PART_COLUMNS. `file` is an ordinal: all rows of one file share it, across any number of parts.
+        parts: Files with Columns.FILE_EVENT. `file` is an ordinal: all rows of one file share it, across any number of parts.
         superseded: Receives the rows that are left out.
-        columns: The columns of PART_COLUMNS to write.
+        columns: The columns to write.
     """
     rows = duplicates = 0
     of_file: dict[int, int] = {}
     with ExitStack() as stack:
         writers = [stack.enter_context(ParquetWriter(path)) for path in (out, superseded) if path is not None]
-        for table in by_key(parts, PART_COLUMNS, "user_id", memory_rows, out.parent):
-            settled = kept, lost = settle(table.to_pandas())
-            for writer, frame in zip(writers, settled, strict=False):
+        for table in partition_by_key(parts, Columns.FILE_EVENT, Columns.USER, memory_rows, out.parent):
+            kept, lost = deduplicate_latest(table.to_pandas())
+            for writer, frame in zip(writers, (kept, lost), strict=False):
                 writer.write(frame[list(columns)])
             rows, duplicates = rows + len(kept), duplicates + len(lost)
-            for ordinal, count in zip(*np.unique(lost["file"], return_counts=True), strict=True):
+            for ordinal, count in zip(*np.unique(lost[Columns.FILE], return_counts=True), strict=True):
                 of_file[int(ordinal)] = of_file.get(int(ordinal), 0) + int(count)
         if not rows + duplicates:
             for writer in writers:
-                writer.write(EMPTY[list(columns)])
+                writer.write(empty_table(columns))
     return MergeReport(rows, duplicates, of_file)
 
 
-def settle(events: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def deduplicate_latest(events: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Keep one event for each user and movie.
 
     The newest event counts. Among events of the same second, each file's last row counts, and among files the one with the
@@ -74,12 +71,12 @@ def settle(events: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     lowest ordinal keeps the event.
 
     Args:
-        events: Events with PART_COLUMNS.
+        events: Events with Columns.FILE_EVENT.
 
     Returns:
         (kept, superseded). The kept events are sorted by user, time, movie.
     """
-    users, movies = (events[name].to_numpy(np.int64) for name in ("user_id", "movie_id"))
+    users, movies = (events[name].to_numpy(np.int64) for name in (Columns.USER, Columns.ITEM))
     repeated = _repeated(users, movies)
     lost = np.zeros(len(events), dtype=bool)
     if repeated.any():
@@ -90,7 +87,7 @@ def settle(events: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     if lost.any():
         events = events[~lost]
         users, movies = users[~lost], movies[~lost]
-    order = sorted_order(users, events["timestamp"].to_numpy(np.int64), movies)
+    order = sorted_order(users, events[Columns.TIME].to_numpy(np.int64), movies)
     return pd.DataFrame({name: events[name].to_numpy()[order] for name in events}, copy=False), superseded
 
 
@@ -105,9 +102,7 @@ def _repeated(users: npt.NDArray[np.int64], movies: npt.NDArray[np.int64]) -> np
 
 
 def _winners(events: pd.DataFrame) -> npt.NDArray[np.intp]:
-    user, movie, time, rating, row, file = (
-        events[name].to_numpy() for name in ("user_id", "movie_id", "timestamp", "rating", "row", "file")
-    )
+    user, movie, rating, time, row, file = (events[name].to_numpy() for name in Columns.FILE_EVENT)
     order = np.lexsort((row, file, time, movie, user))
     last_of_file = order[_ends(user[order], movie[order], time[order], file[order])]
     user, movie, time, rating, file = (column[last_of_file] for column in (user, movie, time, rating, file))

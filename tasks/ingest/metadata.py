@@ -1,6 +1,6 @@
 """Descriptions of items and users: the files that contain them, and the tables that they update.
 
-A table has one row for each item (user) that is rated or described. The newest description counts. Its time is its own
+A table has one row for each item (user) that has an event or a description. The newest description counts. Its time is its own
 `updated_at` (UTC seconds) if the file has that column, and otherwise the time when the file was written. At equal times, the
 file with the greater sha256 counts. So the order in which files are read does not matter.
 """
@@ -25,14 +25,22 @@ from configs.errors import SourceError
 from tasks.ingest.event_files import DAMAGE
 from tasks.ingest.movielens import with_year
 from tasks.ingest.row_checks import Checks
+from tasks.tables import Columns
 
-__all__ = ["TABLES", "DescriptionFile", "Kind", "described", "description_kind", "public", "rated", "read_descriptions", "seeded"]
+__all__ = [
+    "TABLES",
+    "DescriptionFile",
+    "Kind",
+    "described",
+    "description_kind",
+    "public",
+    "read_descriptions",
+    "seeded",
+    "with_events",
+]
 
 Kind = Literal["items", "users"]
-NAMES = {"movieId": "movie_id", "item_id": "movie_id", "userId": "user_id"}
-UPDATED = "updated_at"
 UNDESCRIBED, RELEASE = -2, -1  # described_at of a row without a description, and of one from a release
-STATE = ["rated", "described_at", "described_in"]  # in addition to the public columns: bool, UTC nanoseconds, sha256
 
 
 @dataclass(frozen=True)
@@ -45,28 +53,25 @@ class Table:
 
 
 TABLES: dict[Kind, Table] = {
-    "items": Table("movie_id", ("title", "year", "genres"), frozenset({"title", "genres"})),
-    "users": Table(
-        "user_id", ("gender", "age", "occupation", "zip_code"), frozenset({"gender", "age", "occupation", "zip_code"})
-    ),
+    "items": Table(Columns.ITEM, Columns.ITEM_DESCRIPTION, frozenset({Columns.TITLE, Columns.GENRES})),
+    "users": Table(Columns.USER, Columns.USER_DESCRIPTION, frozenset(Columns.USER_DESCRIPTION)),
 }
 
 
 @dataclass(frozen=True, eq=False)
 class DescriptionFile:
-    """A file's good rows (id, description, described_at, described_in) and its bad ones (row, reasons, cells)."""
+    """A file's good rows (id, description, DESCRIBED_AT, DESCRIBED_IN) and its bad ones (Columns.BAD_ROW)."""
 
     frame: pd.DataFrame
     quarantined: pd.DataFrame
-    reasons: dict[str, int]
     rows: int
     extra_columns: tuple[str, ...]
 
 
 def description_kind(path: Path) -> Kind | None:
     """Return what the columns of a CSV or Parquet file describe, or None if it holds events or anything else."""
-    names = {NAMES.get(name, name) for name in _columns(path)}
-    if "rating" in names:
+    names = {Columns.ALIASES.get(name, name) for name in _columns(path)}
+    if Columns.RATING in names:
         return None
     return next((kind for kind, table in TABLES.items() if table.id in names and table.marks & names), None)
 
@@ -85,88 +90,84 @@ def read_descriptions(path: Path, kind: Kind, modified_ns: int, sha256: str) -> 
     """
     table = TABLES[kind]
     raw, misshapen = _read(path)
-    raw = raw.rename(columns=NAMES)
+    raw = raw.rename(columns=Columns.ALIASES)
     if raw.columns.duplicated().any():
         raise SourceError(f"{path} has two columns for {raw.columns[raw.columns.duplicated()][0]}. Remove one.")
     if table.id not in raw:
         raise SourceError(f"{path} lacks the column {table.id}; its columns are {', '.join(map(str, raw.columns))[:200]}.")
-    known = [table.id, *table.columns, UPDATED]
+    known = [table.id, *table.columns, Columns.UPDATED_AT]
     extra = tuple(str(name) for name in raw.columns if name not in known)
-    told = raw.reindex(columns=[name for name in known if name in raw.columns])
-    checks = Checks(kind, told)
+    provided = raw.reindex(columns=[name for name in known if name in raw.columns])
+    checks = Checks(kind, provided)
     checks.mark(misshapen, "has more or fewer cells than there are columns")
     ids = checks.numbers(table.id, whole=True)
     checks.mark(~checks.bad & (ids < 0), f"{table.id} is negative")
-    at = np.full(len(told), modified_ns, dtype=np.int64)
-    if UPDATED in told:
-        seconds = checks.numbers(UPDATED, whole=True).astype(np.int64)
-        checks.mark(~checks.bad & ((seconds < 0) | (seconds > 9_000_000_000)), f"{UPDATED} is no time in UTC seconds")
+    at = np.full(len(provided), modified_ns, dtype=np.int64)
+    if Columns.UPDATED_AT in provided:
+        seconds = checks.numbers(Columns.UPDATED_AT, whole=True).astype(np.int64)
+        checks.mark(~checks.bad & ((seconds < 0) | (seconds > 9_000_000_000)), f"{Columns.UPDATED_AT} is no time in UTC seconds")
         at = np.where(checks.bad, 0, seconds) * 10**9
     good = np.flatnonzero(~checks.bad)
-    repeated = np.zeros(len(told), dtype=bool)
+    repeated = np.zeros(len(provided), dtype=bool)
     repeated[good] = pd.Series(ids[good]).duplicated(keep="first").to_numpy()
     checks.mark(repeated, f"{table.id} stands in an earlier row")
-    frame = _cleaned(told.assign(**{table.id: ids}), kind).assign(described_at=at, described_in=sha256)
-    return DescriptionFile(frame[~checks.bad].reset_index(drop=True), checks.quarantined(), checks.counts(), len(told), extra)
+    frame = _cleaned(provided.assign(**{table.id: ids}), kind)
+    frame = frame.assign(**{Columns.DESCRIBED_AT: at}).assign(**{Columns.DESCRIBED_IN: sha256})
+    return DescriptionFile(frame[~checks.bad].reset_index(drop=True), checks.quarantined(), len(provided), extra)
 
 
 def seeded(kind: Kind, table: pd.DataFrame | None, ids: npt.NDArray[np.int64]) -> pd.DataFrame:
-    """Return the initial table with STATE, from a release's table or from nothing. `ids` are the rated ids."""
+    """Return the initial table, from a release's table or from nothing. `ids` are those that have events."""
     known = TABLES[kind]
     if table is None:
         empty = pd.DataFrame({name: pd.Series(dtype="string") for name in (known.id, *known.columns)})
         table = _cleaned(empty.assign(**{known.id: np.empty(0, dtype=np.int64)}), kind)
-    told = table["title"].ne("").to_numpy(bool) if kind == "items" else table[list(known.columns)].notna().any(axis=1).to_numpy()
-    return rated(
-        kind,
-        table.assign(
-            rated=False,
-            described_at=np.where(told, RELEASE, UNDESCRIBED).astype(np.int64),
-            described_in=pd.Series([""] * len(table), dtype="string"),
-        ),
-        ids,
-    )
+    if kind == "items":
+        is_described = table[Columns.TITLE].ne("").to_numpy(bool)
+    else:
+        is_described = table[list(known.columns)].notna().any(axis=1).to_numpy()
+    described_at = np.where(is_described, RELEASE, UNDESCRIBED).astype(np.int64)
+    return with_events(kind, _with_state(table, has_events=False, described_at=described_at), ids)
 
 
-def rated(kind: Kind, table: pd.DataFrame, ids: npt.NDArray[np.int64]) -> pd.DataFrame:
-    """Return the table with these items (users) marked as rated.
+def with_events(kind: Kind, table: pd.DataFrame, ids: npt.NDArray[np.int64]) -> pd.DataFrame:
+    """Return the table in which these items (users) are marked as having events.
 
     Missing ids are added without a description. The table itself is returned if nothing changes.
     """
     known = TABLES[kind]
     own = table[known.id].to_numpy(np.int64)
     missing = np.setdiff1d(ids, own)
-    if not len(missing) and bool(table["rated"].to_numpy(bool)[np.isin(own, ids)].all()):
+    marks = table[Columns.HAS_EVENTS].to_numpy(bool)
+    if not len(missing) and bool(marks[np.isin(own, ids)].all()):
         return table
-    marked = table.assign(rated=table["rated"].to_numpy(bool) | np.isin(own, ids))
+    marked = table.assign(**{Columns.HAS_EVENTS: marks | np.isin(own, ids)})
     if not len(missing):
         return marked
     empty = pd.DataFrame({name: pd.Series([pd.NA] * len(missing), dtype="string") for name in known.columns})
-    added = _cleaned(empty.assign(**{known.id: missing}), kind).assign(
-        rated=True, described_at=UNDESCRIBED, described_in=pd.Series([""] * len(missing), dtype="string")
-    )
+    added = _with_state(_cleaned(empty.assign(**{known.id: missing}), kind), has_events=True, described_at=UNDESCRIBED)
     return pd.concat([marked, added], ignore_index=True).sort_values(known.id, ignore_index=True)
 
 
-def described(kind: Kind, table: pd.DataFrame, told: pd.DataFrame) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
+def described(kind: Kind, table: pd.DataFrame, provided: pd.DataFrame) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
     """Apply newer descriptions to the table.
 
     Args:
-        told: Concatenated frames of `DescriptionFile`.
+        provided: Concatenated frames of `DescriptionFile`.
 
     Returns:
-        The updated table, and a mask of the rows of `told` that are newer and were applied.
+        The updated table, and a mask of the rows of `provided` that are newer and were applied.
     """
     known = TABLES[kind]
-    both = pd.concat([table, told.assign(rated=False)], ignore_index=True)
-    origins = np.unique(both["described_in"].to_numpy(object).astype(str), return_inverse=True)[1]
+    both = pd.concat([table, provided.assign(**{Columns.HAS_EVENTS: False})], ignore_index=True)
+    origins = np.unique(both[Columns.DESCRIBED_IN].to_numpy(object).astype(str), return_inverse=True)[1]
     ids = both[known.id].to_numpy(np.int64)
-    order = np.lexsort((origins, both["described_at"].to_numpy(np.int64), ids))
+    order = np.lexsort((origins, both[Columns.DESCRIBED_AT].to_numpy(np.int64), ids))
     last = order[np.append(ids[order][1:] != ids[order][:-1], True)[: len(order)]]
-    was_rated = np.isin(ids[last], table[known.id].to_numpy(np.int64)[table["rated"].to_numpy(bool)])
+    had_events = np.isin(ids[last], table[known.id].to_numpy(np.int64)[table[Columns.HAS_EVENTS].to_numpy(bool)])
     counts = np.zeros(len(both), dtype=bool)
     counts[last] = True
-    return both.iloc[last].assign(rated=was_rated).reset_index(drop=True), counts[len(table) :]
+    return both.iloc[last].assign(**{Columns.HAS_EVENTS: had_events}).reset_index(drop=True), counts[len(table) :]
 
 
 def public(kind: Kind, table: pd.DataFrame) -> pd.DataFrame:
@@ -174,13 +175,23 @@ def public(kind: Kind, table: pd.DataFrame) -> pd.DataFrame:
     return table[[TABLES[kind].id, *TABLES[kind].columns]]
 
 
-def _cleaned(told: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+def _with_state(table: pd.DataFrame, *, has_events: bool, described_at: npt.NDArray[np.int64] | int) -> pd.DataFrame:
+    """Add what later files need to the public columns."""
+    state: dict[str, Any] = {
+        Columns.HAS_EVENTS: has_events,
+        Columns.DESCRIBED_AT: described_at,
+        Columns.DESCRIBED_IN: pd.Series([""] * len(table), dtype="string"),
+    }
+    return table.assign(**state)
+
+
+def _cleaned(provided: pd.DataFrame, kind: Kind) -> pd.DataFrame:
     if kind == "items":
-        return _cleaned_items(told)
-    columns: dict[str, Any] = {"user_id": told["user_id"].to_numpy(np.int64)}
+        return _cleaned_items(provided)
+    columns: dict[str, Any] = {Columns.USER: provided[Columns.USER].to_numpy(np.int64)}
     for name in TABLES["users"].columns:
-        cells = told[name] if name in told else pd.Series([pd.NA] * len(told), dtype="string")
-        if name == "age":
+        cells = provided[name] if name in provided else pd.Series([pd.NA] * len(provided), dtype="string")
+        if name == Columns.AGE:
             age = pd.to_numeric(cells, errors="coerce").astype("Float64")
             columns[name] = age.where((age >= 0) & (age <= 150)).round().astype("Int64").array
         else:
@@ -188,21 +199,23 @@ def _cleaned(told: pd.DataFrame, kind: Kind) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _cleaned_items(told: pd.DataFrame) -> pd.DataFrame:
-    absent = pd.Series([pd.NA] * len(told), dtype="string")
-    frame = pd.DataFrame(
+def _cleaned_items(provided: pd.DataFrame) -> pd.DataFrame:
+    absent = pd.Series([pd.NA] * len(provided), dtype="string")
+    frame = pd.DataFrame({Columns.ITEM: provided[Columns.ITEM].to_numpy(np.int64)})
+    for name in (Columns.TITLE, Columns.GENRES):
+        frame[name] = (provided[name].astype("string") if name in provided else absent).fillna("").array
+    has_year = Columns.YEAR in provided
+    frame = frame.assign(**{Columns.YEAR: provided[Columns.YEAR].array}) if has_year else with_year(frame)
+    numbers = pd.to_numeric(frame[Columns.YEAR], errors="coerce").astype("Float64")
+    possible = (numbers >= 1870) & (numbers <= 2100) & (numbers == numbers.round())
+    return pd.DataFrame(
         {
-            "movie_id": told["movie_id"].to_numpy(np.int64),
-            **{name: (told[name].astype("string") if name in told else absent).fillna("").array for name in ("title", "genres")},
+            Columns.ITEM: frame[Columns.ITEM],
+            Columns.TITLE: frame[Columns.TITLE].astype("string").array,
+            Columns.YEAR: numbers.where(possible).astype("Int64").array,
+            Columns.GENRES: frame[Columns.GENRES].astype("string").replace("(no genres listed)", "").array,
         }
     )
-    frame = frame.assign(year=told["year"].array) if "year" in told else with_year(frame)
-    numbers = pd.to_numeric(frame["year"], errors="coerce").astype("Float64")
-    possible = (numbers >= 1870) & (numbers <= 2100) & (numbers == numbers.round())
-    year = numbers.where(possible).astype("Int64")
-    genres = frame["genres"].astype("string").replace("(no genres listed)", "")
-    titles = frame["title"].astype("string")
-    return pd.DataFrame({"movie_id": frame["movie_id"], "title": titles.array, "year": year.array, "genres": genres.array})
 
 
 def _columns(path: Path) -> list[str]:

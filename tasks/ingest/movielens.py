@@ -15,14 +15,15 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from configs.errors import SourceError
+from tasks.tables import Columns
 
 __all__ = [
-    "INTERACTION_COLUMNS",
     "Metadata",
     "RawTables",
     "find_ratings",
@@ -33,7 +34,8 @@ __all__ = [
     "with_year",
 ]
 
-INTERACTION_COLUMNS = ["user_id", "movie_id", "rating", "timestamp"]
+ITEM_COLUMNS = [Columns.ITEM, *Columns.ITEM_DESCRIPTION]
+USER_COLUMNS = [Columns.USER, *Columns.USER_DESCRIPTION]
 GENRES_100K = [
     "unknown",
     "Action",
@@ -55,7 +57,7 @@ GENRES_100K = [
     "War",
     "Western",
 ]
-CSV_NAMES = {"userId": "user_id", "movieId": "movie_id"}
+CSV_NAMES = {"userId": Columns.USER, "movieId": Columns.ITEM}
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +187,7 @@ def _atomic(path: Path) -> pd.DataFrame:
 
 
 def _atomic_ratings(path: Path) -> pd.DataFrame:
-    return _pick(path, _atomic(path), INTERACTION_COLUMNS, {"item_id": "movie_id"})
+    return _pick(path, _atomic(path), list(Columns.EVENT), {"item_id": Columns.ITEM})
 
 
 def _atomic_metadata(path: Path) -> Metadata:
@@ -193,27 +195,27 @@ def _atomic_metadata(path: Path) -> Metadata:
     item_file, user_file = path.with_suffix(".item"), path.with_suffix(".user")
     if item_file.exists():
         # recbole's ml-100k calls genres "class", and its ml-1m "genre"; other datasets lack some of these columns
-        names = {"class": "genres", "genre": "genres", "movie_title": "title", "release_year": "year"}
-        found = _pick(item_file, _atomic(item_file).rename(columns=names), ["item_id"], {}, optional=["title", "year", "genres"])
-        found = found.reindex(columns=["item_id", "title", "year", "genres"])
-        genres = found["genres"].astype("string").fillna("").str.replace(" ", "|")
-        year = pd.to_numeric(found["year"], errors="coerce").astype("Int64")
-        titles = found["title"].astype("string").fillna("")
-        items = pd.DataFrame({"movie_id": found["item_id"], "title": titles, "year": year, "genres": genres})
+        names = {"class": Columns.GENRES, "genre": Columns.GENRES, "movie_title": Columns.TITLE, "release_year": Columns.YEAR}
+        found = _pick(item_file, _atomic(item_file).rename(columns=names), ["item_id"], {}, optional=Columns.ITEM_DESCRIPTION)
+        found = found.reindex(columns=["item_id", *Columns.ITEM_DESCRIPTION])
+        genres = found[Columns.GENRES].astype("string").fillna("").str.replace(" ", "|")
+        year = pd.to_numeric(found[Columns.YEAR], errors="coerce").astype("Int64")
+        titles = found[Columns.TITLE].astype("string").fillna("")
+        items = _items(found["item_id"], titles, year, genres)
     if user_file.exists():
-        users = _pick(user_file, _atomic(user_file), ["user_id"], {}, optional=["gender", "age", "occupation", "zip_code"])
+        users = _pick(user_file, _atomic(user_file), [Columns.USER], {}, optional=Columns.USER_DESCRIPTION)
     return _metadata(items, users, item_file, user_file)
 
 
 def _u_data_ratings(path: Path) -> pd.DataFrame:
-    return _read_table(path, sep="\t", names=INTERACTION_COLUMNS, encoding="latin-1", quoting=csv.QUOTE_NONE)
+    return _read_table(path, sep="\t", names=list(Columns.EVENT), encoding="latin-1", quoting=csv.QUOTE_NONE)
 
 
 def _u_data_metadata(path: Path) -> Metadata:
     items = users = None
     item_file, user_file = path.with_name("u.item"), path.with_name("u.user")
     if item_file.exists():
-        names = ["movie_id", "title", "release", "video_release", "url", *GENRES_100K]
+        names = [Columns.ITEM, Columns.TITLE, "release", "video_release", "url", *GENRES_100K]
         raw = _read_table(item_file, sep="|", names=names, encoding="latin-1", quoting=csv.QUOTE_NONE)
         flags = raw[GENRES_100K].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
         if np.isnan(flags).any():
@@ -224,40 +226,40 @@ def _u_data_metadata(path: Path) -> Metadata:
             )
         genres = ["|".join(np.array(GENRES_100K)[row]) for row in flags > 0]
         year = pd.to_numeric(raw["release"].astype("string").str[-4:], errors="coerce").astype("Int64")
-        titles = _bare(raw["title"].astype("string").fillna(""))
-        items = pd.DataFrame({"movie_id": raw["movie_id"], "title": titles, "year": year, "genres": genres})
+        titles = _bare(raw[Columns.TITLE].astype("string").fillna(""))
+        items = _items(raw[Columns.ITEM], titles, year, genres)
     if user_file.exists():
-        names = ["user_id", "age", "gender", "occupation", "zip_code"]
-        text = {"zip_code": "string"}  # as a number, it would lose its leading zeros
+        names = [Columns.USER, Columns.AGE, Columns.GENDER, Columns.OCCUPATION, Columns.ZIP_CODE]
+        text = {Columns.ZIP_CODE: "string"}  # as a number, it would lose its leading zeros
         users = _read_table(user_file, sep="|", names=names, encoding="latin-1", quoting=csv.QUOTE_NONE, dtype=text)
     return _metadata(items, users, item_file, user_file)
 
 
 def _dat_ratings(path: Path) -> pd.DataFrame:
-    return _read_double_colon(path, INTERACTION_COLUMNS)
+    return _read_double_colon(path, list(Columns.EVENT))
 
 
 def _dat_metadata(path: Path) -> Metadata:
     items = users = None
     item_file, user_file = path.with_name("movies.dat"), path.with_name("users.dat")
     if item_file.exists():
-        items = with_year(_read_double_colon(item_file, ["movie_id", "title", "genres"]))
+        items = with_year(_read_double_colon(item_file, [Columns.ITEM, Columns.TITLE, Columns.GENRES]))
     if user_file.exists():
-        users = _read_double_colon(user_file, ["user_id", "gender", "age", "occupation", "zip_code"])
+        users = _read_double_colon(user_file, USER_COLUMNS)
     return _metadata(items, users, item_file, user_file)
 
 
 def _csv_ratings(path: Path) -> pd.DataFrame:
     frame = _read_table(path, sep=",", header=0, encoding="utf-8-sig")
-    return _pick(path, frame, INTERACTION_COLUMNS, CSV_NAMES)
+    return _pick(path, frame, list(Columns.EVENT), CSV_NAMES)
 
 
 def _csv_metadata(path: Path) -> Metadata:
     items, file = None, path.with_name("movies.csv")
     if file.exists():
         movies = _read_table(file, sep=",", header=0, encoding="utf-8-sig")
-        items = with_year(_pick(file, movies, ["movie_id", "title", "genres"], CSV_NAMES))
-        items["genres"] = items["genres"].replace("(no genres listed)", "")
+        items = with_year(_pick(file, movies, [Columns.ITEM, Columns.TITLE, Columns.GENRES], CSV_NAMES))
+        items[Columns.GENRES] = items[Columns.GENRES].replace("(no genres listed)", "")
     return _metadata(items, None, file)
 
 
@@ -307,15 +309,19 @@ def _read_table(path: Path, content: io.BytesIO | None = None, **options: object
 def _read_double_colon(path: Path, columns: list[str]) -> pd.DataFrame:
     """Read a file with `::` replaced by tabs, because pandas parses two-character separators with its slow Python engine."""
     content = io.BytesIO(path.read_bytes().replace(b"\t", b" ").replace(b"::", b"\t"))
-    text = {"zip_code": "string"}
+    text = {Columns.ZIP_CODE: "string"}
     return _read_table(path, content, sep="\t", names=columns, encoding="latin-1", quoting=csv.QUOTE_NONE, dtype=text)
 
 
 def with_year(items: pd.DataFrame) -> pd.DataFrame:
     """Return movie_id, title, year and genres, with the year taken from the end of the title, as in `Heat (1995)`."""
-    titles = items["title"].astype("string").fillna("")
+    titles = items[Columns.TITLE].astype("string").fillna("")
     year = pd.to_numeric(titles.str.extract(r"\((\d{4})\)\s*$")[0], errors="coerce").astype("Int64")
-    return items.assign(title=_bare(titles), year=year)[["movie_id", "title", "year", "genres"]]
+    return items.assign(**{Columns.TITLE: _bare(titles)}).assign(**{Columns.YEAR: year})[ITEM_COLUMNS]
+
+
+def _items(ids: pd.Series[Any], titles: pd.Series[str], year: pd.Series[int], genres: pd.Series[str] | list[str]) -> pd.DataFrame:
+    return pd.DataFrame({Columns.ITEM: ids, Columns.TITLE: titles, Columns.YEAR: year, Columns.GENRES: genres})
 
 
 def _bare(titles: pd.Series[str]) -> pd.Series[str]:

@@ -19,14 +19,15 @@ from configs.errors import StoreFullError
 from configs.settings import EtlSettings, ValidationSettings
 from tasks.ingest.engine_pandas import Engine, PandasEngine
 from tasks.ingest.event_files import open_event_file
-from tasks.ingest.movielens import INTERACTION_COLUMNS, no_ratings
-from tasks.ingest.row_account import EventAccount
+from tasks.ingest.movielens import no_ratings
+from tasks.ingest.row_account import BAD_ROWS, RowAccount
 from tasks.ingest.sources import LocatedSource
 from tasks.ingest.validation import ValidationReport, describe
+from tasks.tables import Columns, ParquetWriter, empty_table
 
 __all__ = ["Release", "building"]
 
-NO_EVENTS = pd.DataFrame({name: [] for name in INTERACTION_COLUMNS})
+NO_EVENTS = empty_table(Columns.INTERACTION)
 PREFIX = "release-"
 LEFTOVER_S = 86_400  # seconds; an older folder was left by a killed run
 
@@ -72,7 +73,7 @@ def _remove_leftovers(work_dir: Path) -> None:
 
 def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlSettings, now: int, folder: Path) -> Release:
     file = open_event_file(source.ratings, validation, now, settings.chunk_rows)
-    account = EventAccount(folder / "quarantine.parquet")
+    account = RowAccount(ParquetWriter(folder / "quarantine.parquet", BAD_ROWS, temporary=True))
     interactions, features = folder / "interactions.parquet", folder / "features.parquet"
     with _engine(settings, folder) as engine:
         with account:

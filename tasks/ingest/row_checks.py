@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from configs.settings import ValidationSettings
+from tasks.tables import Columns
 
 __all__ = ["MILLISECONDS_FROM", "WHOLE_BELOW", "Checks", "Mask", "Numbers", "joined_cells", "judge_events"]
 
@@ -64,9 +65,9 @@ class Checks:
         rows = np.flatnonzero(self.bad)
         return pd.DataFrame(
             {
-                "row": rows.astype(np.int64),
-                "reasons": self._reasons_of(rows),
-                "cells": joined_cells(self.raw.iloc[rows]),
+                Columns.ROW: rows.astype(np.int64),
+                Columns.REASONS: self._reasons_of(rows),
+                Columns.CELLS: joined_cells(self.raw.iloc[rows]),
             }
         )
 
@@ -81,22 +82,22 @@ class Checks:
 
 
 def judge_events(checks: Checks, settings: ValidationSettings, now: int) -> dict[str, Numbers]:
-    """Return user_id, movie_id, rating and timestamp of raw events as numbers, and mark the bad rows.
+    """Return Columns.EVENT of raw events as numbers, and mark the bad rows.
 
     `now` is UTC seconds.
     """
-    columns = {name: checks.numbers(name, whole=name != "rating") for name in ("user_id", "movie_id", "rating", "timestamp")}
+    columns = {name: checks.numbers(name, whole=name != Columns.RATING) for name in Columns.EVENT}
     parsed = ~checks.bad  # ranges are checked only in rows whose cells are all numbers
-    for name in ("user_id", "movie_id"):
+    for name in (Columns.USER, Columns.ITEM):
         checks.mark(parsed & (columns[name] < 0), f"{name} is negative")
-    rating, time = columns["rating"], columns["timestamp"]
+    rating, time = columns[Columns.RATING], columns[Columns.TIME]
     outside = (rating < settings.min_rating) | (rating > settings.max_rating)
-    checks.mark(parsed & outside, f"rating is outside {settings.min_rating:g} to {settings.max_rating:g}")
+    checks.mark(parsed & outside, f"{Columns.RATING} is outside {settings.min_rating:g} to {settings.max_rating:g}")
     in_milliseconds = time > MILLISECONDS_FROM
-    checks.mark(parsed & in_milliseconds, "timestamp is in milliseconds, not seconds")
-    checks.mark(parsed & (time < 0), "timestamp is negative")
-    checks.mark(parsed & (time >= 0) & (time < settings.earliest), "timestamp lies before the first MovieLens rating")
-    checks.mark(parsed & ~in_milliseconds & (time > now + settings.max_future_s), "timestamp lies in the future")
+    checks.mark(parsed & in_milliseconds, f"{Columns.TIME} is in milliseconds, not seconds")
+    checks.mark(parsed & (time < 0), f"{Columns.TIME} is negative")
+    checks.mark(parsed & (time >= 0) & (time < settings.earliest), f"{Columns.TIME} lies before the first MovieLens rating")
+    checks.mark(parsed & ~in_milliseconds & (time > now + settings.max_future_s), f"{Columns.TIME} lies in the future")
     return columns
 
 

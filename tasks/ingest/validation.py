@@ -17,8 +17,9 @@ from pandera.typing import Series
 
 from configs.errors import DataRefusedError
 from configs.settings import ValidationSettings
-from tasks.ingest.movielens import INTERACTION_COLUMNS, RawTables
+from tasks.ingest.movielens import RawTables
 from tasks.ingest.row_checks import MILLISECONDS_FROM, Checks, joined_cells, judge_events
+from tasks.tables import Columns
 
 __all__ = [
     "SUPERSEDED",
@@ -42,7 +43,12 @@ SUPERSEDED = "repeats a user and movie of a later event"
 NOTHING_QUARANTINED = pd.DataFrame(
     {
         name: pd.Series(dtype=kind)
-        for name, kind in (("table", "string"), ("row", np.int64), ("reasons", "string"), ("cells", "string"))
+        for name, kind in (
+            (Columns.TABLE, "string"),
+            (Columns.ROW, np.int64),
+            (Columns.REASONS, "string"),
+            (Columns.CELLS, "string"),
+        )
     }
 )
 IntArray = npt.NDArray[np.int64]
@@ -51,11 +57,11 @@ IntArray = npt.NDArray[np.int64]
 class AcceptedModel(pa.DataFrameModel):
     """Accepted events. `row` is the position in the source, which only RecBole's tie order uses."""
 
-    user_id: Series[np.int64] = pa.Field(ge=0)
-    movie_id: Series[np.int64] = pa.Field(ge=0)
-    rating: Series[np.float64] = pa.Field(nullable=False)
-    timestamp: Series[np.int64] = pa.Field(ge=0, lt=MILLISECONDS_FROM)
-    row: Series[np.int64] = pa.Field(ge=0)
+    user: Series[np.int64] = pa.Field(alias=Columns.USER, ge=0)
+    item: Series[np.int64] = pa.Field(alias=Columns.ITEM, ge=0)
+    rating: Series[np.float64] = pa.Field(alias=Columns.RATING, nullable=False)
+    time: Series[np.int64] = pa.Field(alias=Columns.TIME, ge=0, lt=MILLISECONDS_FROM)
+    row: Series[np.int64] = pa.Field(alias=Columns.ROW, ge=0)
 
     class Config:
         strict = True
@@ -64,20 +70,20 @@ class AcceptedModel(pa.DataFrameModel):
 class InteractionModel(AcceptedModel):
     """The events of one dataset version."""
 
-    row: Series[np.int64] = pa.Field(ge=0, unique=True)
+    row: Series[np.int64] = pa.Field(alias=Columns.ROW, ge=0, unique=True)
 
     class Config:
         strict = True
-        unique = ["user_id", "movie_id"]  # noqa: RUF012 - pandera's convention
+        unique = [Columns.USER, Columns.ITEM]  # noqa: RUF012 - pandera's convention
 
 
 class ItemModel(pa.DataFrameModel):
     """Movies. An empty title marks a movie that has ratings but no description."""
 
-    movie_id: Series[np.int64] = pa.Field(ge=0, unique=True)
-    title: Series[pd.StringDtype] = pa.Field(nullable=False)
-    year: Series[pd.Int64Dtype] = pa.Field(ge=1870, le=2100, nullable=True)
-    genres: Series[pd.StringDtype] = pa.Field(nullable=False)
+    item: Series[np.int64] = pa.Field(alias=Columns.ITEM, ge=0, unique=True)
+    title: Series[pd.StringDtype] = pa.Field(alias=Columns.TITLE, nullable=False)
+    year: Series[pd.Int64Dtype] = pa.Field(alias=Columns.YEAR, ge=1870, le=2100, nullable=True)
+    genres: Series[pd.StringDtype] = pa.Field(alias=Columns.GENRES, nullable=False)
 
     class Config:
         strict = True
@@ -86,11 +92,11 @@ class ItemModel(pa.DataFrameModel):
 class UserModel(pa.DataFrameModel):
     """Users. Values that the source does not provide are missing."""
 
-    user_id: Series[np.int64] = pa.Field(ge=0, unique=True)
-    gender: Series[pd.StringDtype] = pa.Field(nullable=True)
-    age: Series[pd.Int64Dtype] = pa.Field(ge=0, le=150, nullable=True)
-    occupation: Series[pd.StringDtype] = pa.Field(nullable=True)
-    zip_code: Series[pd.StringDtype] = pa.Field(nullable=True)
+    user: Series[np.int64] = pa.Field(alias=Columns.USER, ge=0, unique=True)
+    gender: Series[pd.StringDtype] = pa.Field(alias=Columns.GENDER, nullable=True)
+    age: Series[pd.Int64Dtype] = pa.Field(alias=Columns.AGE, ge=0, le=150, nullable=True)
+    occupation: Series[pd.StringDtype] = pa.Field(alias=Columns.OCCUPATION, nullable=True)
+    zip_code: Series[pd.StringDtype] = pa.Field(alias=Columns.ZIP_CODE, nullable=True)
 
     class Config:
         strict = True
@@ -111,7 +117,7 @@ class ValidationReport:
     """The result of validation. It can be stored as JSON."""
 
     tables: dict[str, TableReport]
-    items_without_metadata: int  # rated items, kept with an empty title
+    items_without_metadata: int  # items that have events, kept with an empty title
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -139,7 +145,7 @@ def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validate
     """
     checks = Checks("interactions", raw.interactions)
     interactions = _interactions(checks, settings, now)
-    described = describe(raw.items, raw.users, *(np.unique(interactions[name]) for name in ("movie_id", "user_id")))
+    described = describe(raw.items, raw.users, *(np.unique(interactions[name]) for name in (Columns.ITEM, Columns.USER)))
     return Validated(
         interactions=InteractionModel.validate(interactions),
         items=described.items,
@@ -186,7 +192,7 @@ def describe(
 def quarantined(checks: Checks) -> pd.DataFrame:
     """Return table, row, reasons and cells of each bad row."""
     found = checks.quarantined()
-    found.insert(0, "table", pd.Series([checks.name] * len(found), dtype="string"))
+    found.insert(0, Columns.TABLE, pd.Series([checks.name] * len(found), dtype="string"))
     return found
 
 
@@ -229,16 +235,16 @@ def refuse_bad(report: TableReport, faults: Mapping[str, tuple[int, str]], setti
 
 def _interactions(checks: Checks, settings: ValidationSettings, now: int) -> pd.DataFrame:
     raw = checks.raw
-    for column in INTERACTION_COLUMNS:
+    for column in Columns.EVENT:
         _refuse_if_empty(checks, column)
     columns = judge_events(checks, settings, now)
-    frame = pd.DataFrame({**columns, "row": np.arange(len(raw), dtype=np.int64)})
-    frame["rating"] = frame["rating"].astype(np.float64)
+    frame = pd.DataFrame({**columns, Columns.ROW: np.arange(len(raw), dtype=np.int64)})
+    frame[Columns.RATING] = frame[Columns.RATING].astype(np.float64)
     kept = np.flatnonzero(~checks.bad)
     # By user, time, movie. The sort is stable: of events that agree in all three, the last one in the source comes last.
-    order = kept[np.lexsort((columns["movie_id"][kept], columns["timestamp"][kept], columns["user_id"][kept]))]
+    order = kept[np.lexsort([columns[name][kept] for name in (Columns.ITEM, Columns.TIME, Columns.USER)])]
     frame = frame.take(order)
-    repeated = frame.duplicated(["user_id", "movie_id"], keep="last").to_numpy()
+    repeated = frame.duplicated([Columns.USER, Columns.ITEM], keep="last").to_numpy()
     superseded = np.zeros(len(raw), dtype=bool)
     superseded[order[repeated]] = True
     checks.mark(superseded, SUPERSEDED)
@@ -256,43 +262,44 @@ def _refuse_if_empty(checks: Checks, column: str) -> None:
         raise refuse_empty(checks.name, column, len(cells))
 
 
-def _items(raw: pd.DataFrame | None, rated: IntArray) -> tuple[pd.DataFrame, Checks | None, int]:
+def _items(raw: pd.DataFrame | None, with_events: IntArray) -> tuple[pd.DataFrame, Checks | None, int]:
     checks = None
-    frame = pd.DataFrame({"movie_id": rated[:0], "title": [], "year": [], "genres": []})
+    frame = pd.DataFrame({Columns.ITEM: with_events[:0], **{name: [] for name in Columns.ITEM_DESCRIPTION}})
     if raw is not None and len(raw):
         checks = Checks("items", raw)
-        ids = _identity(checks, "movie_id")
-        year = pd.to_numeric(raw["year"], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        ids = _identity(checks, Columns.ITEM)
+        year = pd.to_numeric(raw[Columns.YEAR], errors="coerce").to_numpy(np.float64, na_value=np.nan)
         year = np.where((year >= 1870) & (year <= 2100), year, np.nan)
-        frame = pd.DataFrame({"movie_id": ids, "title": raw["title"], "year": year, "genres": raw["genres"]})[~checks.bad]
-    undescribed = np.setdiff1d(rated, frame["movie_id"].to_numpy(np.int64))
-    frame = frame.set_index("movie_id").reindex(np.union1d(rated, frame["movie_id"].to_numpy(np.int64)))
+        frame = raw.assign(**{Columns.ITEM: ids, Columns.YEAR: year})[~checks.bad]
+    described = frame[Columns.ITEM].to_numpy(np.int64)
+    undescribed = np.setdiff1d(with_events, described)
+    frame = frame.set_index(Columns.ITEM).reindex(np.union1d(with_events, described))
     items = pd.DataFrame(
         {
-            "movie_id": frame.index.to_numpy(np.int64),
-            "title": frame["title"].astype("string").fillna("").array,
-            "year": frame["year"].astype("Int64").array,
-            "genres": frame["genres"].astype("string").fillna("").array,
+            Columns.ITEM: frame.index.to_numpy(np.int64),
+            Columns.TITLE: frame[Columns.TITLE].astype("string").fillna("").array,
+            Columns.YEAR: frame[Columns.YEAR].astype("Int64").array,
+            Columns.GENRES: frame[Columns.GENRES].astype("string").fillna("").array,
         }
     )
     return items, checks, len(undescribed)
 
 
-def _users(raw: pd.DataFrame | None, seen: IntArray) -> tuple[pd.DataFrame, Checks | None]:
+def _users(raw: pd.DataFrame | None, with_events: IntArray) -> tuple[pd.DataFrame, Checks | None]:
     checks = None
-    frame = pd.DataFrame({"user_id": seen[:0]})
+    frame = pd.DataFrame({Columns.USER: with_events[:0]})
     if raw is not None and len(raw):
         checks = Checks("users", raw)
-        frame = raw.assign(user_id=_identity(checks, "user_id"))[~checks.bad]
-    texts = {name: frame[name].astype("string") for name in ("gender", "occupation", "zip_code") if name in frame}
-    frame = frame.assign(**texts).set_index("user_id")  # as text before rows are added, or a whole number would become 5.0
-    frame = frame.reindex(np.union1d(seen, frame.index.to_numpy(np.int64)))
-    columns: dict[str, Any] = {"user_id": frame.index.to_numpy(np.int64)}
-    for name in ("gender", "age", "occupation", "zip_code"):
+        frame = raw.assign(**{Columns.USER: _identity(checks, Columns.USER)})[~checks.bad]
+    texts = {name: frame[name].astype("string") for name in Columns.USER_DESCRIPTION if name != Columns.AGE and name in frame}
+    frame = frame.assign(**texts).set_index(Columns.USER)  # as text before rows are added, or a whole number would become 5.0
+    frame = frame.reindex(np.union1d(with_events, frame.index.to_numpy(np.int64)))
+    columns: dict[str, Any] = {Columns.USER: frame.index.to_numpy(np.int64)}
+    for name in Columns.USER_DESCRIPTION:
         if name not in frame:
-            columns[name] = pd.array([pd.NA] * len(frame), dtype="Int64" if name == "age" else "string")
-        elif name == "age":
-            age = pd.to_numeric(frame["age"], errors="coerce").astype("Float64")
+            columns[name] = pd.array([pd.NA] * len(frame), dtype="Int64" if name == Columns.AGE else "string")
+        elif name == Columns.AGE:
+            age = pd.to_numeric(frame[name], errors="coerce").astype("Float64")
             columns[name] = age.where((age >= 0) & (age <= 150)).round().astype("Int64").array
         else:
             columns[name] = frame[name].array

@@ -1,4 +1,5 @@
 from .compaction import compact
+from .options import LandingOptions
 from .run import Landing, land
 
-__all__ = ["Landing", "compact", "land"]
+__all__ = ["Landing", "LandingOptions", "compact", "land"]

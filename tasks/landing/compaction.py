@@ -10,21 +10,21 @@ from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptErro
 from configs.settings import LandingSettings
 from infra.storage import Store
 from tasks.datasets import (
+    PART_SCHEMA,
     DatasetRef,
     EventDigest,
     LandingLog,
     Layout,
     LogEntry,
-    Part,
     PartFiles,
-    PartWriter,
+    PartStore,
     landed_manifest,
     load_dataset_ref,
     merged_chunks,
-    store_file,
 )
-from tasks.landing.scratch import scratch_folder, writing
-from tasks.landing.update import state_of
+from tasks.landing.scratch import ScratchFile, scratch_folder
+from tasks.landing.state import landed_state
+from tasks.tables import Columns
 
 __all__ = ["compact", "is_due"]
 
@@ -63,26 +63,23 @@ def _compact(store: Store, name: str, settings: LandingSettings, work_dir: Path,
             "compact. `recsys etl --landing FOLDER` adds files."
         )
     files = PartFiles(store, work_dir / "parts")
-    state = state_of(store, files, name, head.version)
+    state = landed_state(files, name, head.version)
     if len(state.layout.parts) == 1 or not (force or is_due(state.layout, settings)):
         files.remove_unused(state.layout)
         return load_dataset_ref(store, name, head.version)
     number = head.number + 1
     with scratch_folder(work_dir) as scratch:
-        with writing(scratch):
-            writer, digest = PartWriter(scratch / "compacted.parquet"), EventDigest()
-        for chunk in merged_chunks(files, state.layout):
-            with writing(scratch):
-                writer.write(chunk)
-            digest = digest + EventDigest.of(chunk)
-        with writing(scratch):
-            writer.close()
+        digest = EventDigest()
+        with ScratchFile(scratch / "compacted.parquet", PART_SCHEMA, extent_of=Columns.TIME) as compacted:
+            for chunk in merged_chunks(files, state.layout):
+                compacted.write(chunk)
+                digest = digest + EventDigest.of(chunk)
         if digest != state.layout.events:
             raise VersionCorruptError(
                 f"The parts of {name}/{head.version} do not hold the events that its manifest records; nothing was "
                 "compacted. Ingest the landing zone again into another store."
             )
-        part = Part(store_file(store, name, number, "events", writer.path, writer.rows), None, writer.first, writer.last)
+        part = PartStore(store, name, number).part(compacted)
     layout = replace(state.layout, parts=(part,))
     content = head.version.partition("-")[0]
     manifest = landed_manifest(name, number, content, replace(state, layout=layout), {}, head.watermark)

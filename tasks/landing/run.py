@@ -2,22 +2,38 @@
 
 The content of the dataset depends only on the set of files (and on the release that they were added to). It depends neither on
 the order in which the files arrive nor on the runs that read them. The newest event of a user and movie counts
-(`tasks.ingest.merge.settle`), and so does the newest description of an item or user (`tasks.ingest.metadata`).
+(`tasks.ingest.merge.deduplicate_latest`), and so does the newest description of an item or user (`tasks.ingest.metadata`).
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from configs.errors import AlreadyExistsError, DataRefusedError, SourceError
-from configs.settings import EtlSettings, LandingSettings, ValidationSettings
 from infra.landing_zone import LandingZone
 from infra.storage import Store
-from tasks.datasets import DatasetRef, FileAccount, LandingLog, LogEntry, PartFiles, content_of, landed_manifest, load_dataset_ref
-from tasks.landing.arrivals import Listing, read_arrivals
+from tasks.datasets import (
+    DatasetRef,
+    FileAccount,
+    LandedState,
+    LandingLog,
+    LogEntry,
+    PartFiles,
+    PartStore,
+    content_of,
+    landed_manifest,
+    load_dataset_ref,
+)
+from tasks.landing.listing import Listing
+from tasks.landing.merge import EventMerge
+from tasks.landing.new_files import NewFiles, ZoneReader
+from tasks.landing.options import LandingOptions
 from tasks.landing.scratch import scratch_folder
-from tasks.landing.update import extended, starting_state, state_of
+from tasks.landing.state import state_before
+from tasks.landing.update import next_state
 
 __all__ = ["Landing", "land"]
 
@@ -34,97 +50,96 @@ class Landing:
     watermark: int  # UTC seconds
 
 
-def land(
-    store: Store,
-    zone: LandingZone,
-    name: str,
-    validation: ValidationSettings,
-    settings: LandingSettings,
-    engine: EtlSettings,
-    now: float,
-    *,
-    retry_quarantined: bool = False,
-) -> Landing:
+def land(store: Store, zone: LandingZone, name: str, options: LandingOptions) -> Landing:
     """Add the zone's new files to the dataset `name`.
-
-    Args:
-        now: UTC seconds.
-        retry_quarantined: Also read files again that were quarantined as a whole.
 
     Raises:
         SourceError: There is no dataset yet, and no file is ready.
         DataRefusedError: The dataset would have fewer than `validation.min_rows` events. The next run reads the files again.
         AlreadyExistsError: Other runs were faster `landing.races` times.
     """
-    for _ in range(settings.races):
-        try:
-            return _land(store, zone, name, validation, settings, engine, now, retry_quarantined)
-        except AlreadyExistsError:
-            continue
+    races = options.landing.races
+    for _ in range(races):
+        with suppress(AlreadyExistsError), scratch_folder(options.engine.work_dir) as scratch:
+            run = LandingRun(store, zone, name, options, scratch)
+            new = run.read()
+            if not new.files:
+                return run.unchanged(new)
+            after, accounts = run.merge(new)
+            return run.commit(new, after, accounts)
     raise AlreadyExistsError(
-        f"Other runs added files to {name} {settings.races} times while this one was reading. No file is lost: run again."
+        f"Other runs added files to {name} {races} times while this one was reading. No file is lost: run again."
     )
 
 
-def _land(
-    store: Store,
-    zone: LandingZone,
-    name: str,
-    validation: ValidationSettings,
-    settings: LandingSettings,
-    engine: EtlSettings,
-    now: float,
-    retry_quarantined: bool,
-) -> Landing:
-    log = LandingLog(store, name)
-    head = log.head()
-    listing = Listing(store, log.listing_key(zone.uri()))
-    known = log.known(retry_quarantined=retry_quarantined)
-    with scratch_folder(engine.work_dir) as scratch:
-        arrivals = read_arrivals(zone, known, listing, validation, settings, engine.chunk_rows, now, scratch)
-        if not arrivals.files:
-            listing.save()
-            if head is None:
-                raise _nothing_yet(zone, arrivals.waiting)
-            dataset = load_dataset_ref(store, name, head.version)
-            return Landing(dataset, head.number, (), arrivals.waiting, arrivals.known, head.watermark)
-        files = PartFiles(store, engine.work_dir / "parts")
-        before = state_of(store, files, name, head.version) if head else starting_state(store, files, name, settings)
-        number = head.number + 1 if head else 1
-        watermark = head.watermark if head else (before.last - settings.allowed_lateness_s if before else 0)
-        after, accounts = extended(store, files, name, number, before, arrivals.files, watermark, engine.memory_rows, scratch)
-        if after is None or after.layout.rows < validation.min_rows:
+class LandingRun:
+    """One attempt to add the new files of a zone to a dataset. Another run may be faster."""
+
+    def __init__(self, store: Store, zone: LandingZone, name: str, options: LandingOptions, scratch: Path) -> None:
+        self._store, self._zone, self._name, self._options, self._scratch = store, zone, name, options, scratch
+        self._log = LandingLog(store, name)
+        self._head = self._log.head()
+        self._number = self._head.number + 1 if self._head else 1
+        self._watermark = self._head.watermark if self._head else 0
+        self._listing = Listing(store, self._log.listing_key(zone.uri()))
+        self._parts = PartFiles(store, options.engine.work_dir / "parts")
+
+    def read(self) -> NewFiles:
+        """Read the files that were not added before."""
+        known = self._log.known(retry_quarantined=self._options.retry_quarantined)
+        return ZoneReader(self._zone, self._listing, known, self._options, self._scratch).read()
+
+    def unchanged(self, new: NewFiles) -> Landing:
+        """Return the result if no file is new. Raises SourceError if there is no dataset yet."""
+        self._listing.save()
+        if self._head is None:
+            raise _nothing_yet(self._zone, new.waiting)
+        dataset = load_dataset_ref(self._store, self._name, self._head.version)
+        return Landing(dataset, self._head.number, (), new.waiting, new.known, self._watermark)
+
+    def merge(self, new: NewFiles) -> tuple[LandedState, tuple[FileAccount, ...]]:
+        """Store the parts and tables of the next version. Raises DataRefusedError if it would have too few events."""
+        before = state_before(self._parts, self._name, self._head, self._options.landing)
+        if self._head is None and not before.is_empty:
+            self._watermark = before.last - self._options.landing.allowed_lateness_s
+        merge = EventMerge(before, self._parts, self._watermark, self._options.engine.memory_rows, self._scratch)
+        added = merge.add([file.events for file in new.files if file.events is not None])
+        after, accounts = next_state(before, added, new.files, PartStore(self._store, self._name, self._number))
+        rows, min_rows = after.layout.rows, self._options.validation.min_rows
+        if after.is_empty or rows < min_rows:
             raise DataRefusedError(
-                f"The dataset {name} would have {after.layout.rows if after else 0} events after {len(arrivals.files)} new files "
-                f"of {zone.uri()}, fewer than validation.min_rows = {validation.min_rows}. Nothing was stored. The next run "
-                "reads the files again. Add more files, or lower the setting for a small dataset."
+                f"The dataset {self._name} would have {rows} events after {len(new.files)} new files of {self._zone.uri()}, fewer "
+                f"than validation.min_rows = {min_rows}. Nothing was stored. The next run reads the files again. Add more files, or "
+                "lower the setting for a small dataset."
             )
-        for read in arrivals.files:
-            if read.quarantine is not None:
-                store.put(log.quarantine_key(read.sha256), read.quarantine)
-    content = content_of(after.layout.events, after.items, after.users)
-    watermark = max(watermark, after.last - settings.allowed_lateness_s)
-    sources = {account.file: account.sha256 for account in accounts}
-    manifest = landed_manifest(name, number, content, after, sources, watermark)
-    unchanged = head is not None and manifest["version"] == head.version
-    when = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
-    log.append(
-        LogEntry(
-            number=number,
-            kind="ingest",
-            dataset=name,
-            version=manifest["version"],
-            watermark=watermark,
-            when=when,
-            manifest=None if unchanged else manifest,
-            accounts=accounts,
+        return after, accounts
+
+    def commit(self, new: NewFiles, after: LandedState, accounts: tuple[FileAccount, ...]) -> Landing:
+        """Write the log entry, which adds the files. Raises AlreadyExistsError if another run was faster."""
+        for file in new.files:
+            if file.quarantine is not None:
+                self._store.put(self._log.quarantine_key(file.sha256), file.quarantine)
+        content = content_of(after.layout.events, after.items, after.users)
+        watermark = max(self._watermark, after.last - self._options.landing.allowed_lateness_s)
+        sources = {account.file: account.sha256 for account in accounts}
+        manifest = landed_manifest(self._name, self._number, content, after, sources, watermark)
+        version = manifest["version"]
+        self._log.append(
+            LogEntry(
+                number=self._number,
+                kind="ingest",
+                dataset=self._name,
+                version=version,
+                watermark=watermark,
+                when=datetime.fromtimestamp(self._options.now, UTC).isoformat(timespec="seconds"),
+                manifest=None if self._head is not None and version == self._head.version else manifest,
+                accounts=accounts,
+            )
         )
-    )
-    listing.save()
-    files.remove_unused(after.layout)
-    return Landing(
-        load_dataset_ref(store, name, manifest["version"]), number, accounts, arrivals.waiting, arrivals.known, watermark
-    )
+        self._listing.save()
+        self._parts.remove_unused(after.layout)
+        dataset = load_dataset_ref(self._store, self._name, version)
+        return Landing(dataset, self._number, accounts, new.waiting, new.known, watermark)
 
 
 def _nothing_yet(zone: LandingZone, waiting: dict[str, str]) -> SourceError:

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
+
 from configs.errors import StoreFullError
 from infra.storage import LEFTOVER_S
+from tasks.tables import ParquetWriter, Rows
 
-__all__ = ["scratch_folder", "writing"]
+__all__ = ["ScratchFile", "scratch_folder", "writing"]
 
 
 @contextmanager
@@ -47,3 +50,18 @@ def writing(scratch: Path) -> Iterator[None]:
             f"etl.work_dir ({work_dir}) cannot be written: {error.strerror or error}. Free up space there (about 150 bytes per "
             "incoming event), or choose another folder; nothing was added."
         ) from error
+
+
+class ScratchFile(ParquetWriter):
+    """A Parquet file in a scratch folder. Raises StoreFullError if it cannot be written."""
+
+    def __init__(self, path: Path, schema: pa.Schema, *, temporary: bool = False, extent_of: str | None = None) -> None:
+        super().__init__(path, schema, temporary=temporary, background=False, extent_of=extent_of)
+
+    def write(self, rows: Rows) -> None:
+        with writing(self.path.parent):
+            super().write(rows)
+
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
+        with writing(self.path.parent):
+            super().__exit__(kind, *raised)

@@ -17,8 +17,9 @@ import pandas as pd
 
 from configs.errors import ReplayError
 from configs.studies import ReplaySettings, ShiftSettings
-from tasks.ingest import INTERACTION_COLUMNS, MILLISECONDS_FROM, IngestedSource, Mask
+from tasks.ingest import MILLISECONDS_FROM, IngestedSource, Mask
 from tasks.replay.scenarios import SCENARIOS
+from tasks.tables import Columns
 
 __all__ = ["Feed", "Slice", "deliver", "edges", "feed_of", "write_feed"]
 
@@ -41,7 +42,7 @@ class Feed:
     """The slices, with the data that each one delivers."""
 
     slices: tuple[Slice, ...]
-    events: pd.DataFrame  # INTERACTION_COLUMNS, in the source's order, after the scenario was planted
+    events: pd.DataFrame  # Columns.EVENT, in the source's order, after the scenario was planted
     slice_of: IntArray  # (N,) slice number of each event
     items: dict[int, pd.DataFrame]  # item descriptions, by the slice that delivers them
     users: dict[int, pd.DataFrame]
@@ -69,7 +70,7 @@ def feed_of(source: IngestedSource, settings: ReplaySettings, now: float) -> Fee
     Raises:
         ReplayError: The source has no event with a usable time, or too few slices.
     """
-    raw = source.tables.interactions[INTERACTION_COLUMNS]
+    raw = source.tables.interactions[list(Columns.EVENT)]
     bounds = (max(settings.validation.earliest, 0), int(now) + settings.validation.max_future_s)
     plain = pd.Series(_numbers(raw["timestamp"])).between(*bounds).to_numpy()
     if not plain.any():

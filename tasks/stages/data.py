@@ -24,7 +24,7 @@ from infra.prefect_server import DRIFT_DETECTED, model_resource
 from infra.storage import open_store
 from tasks.datasets import DatasetRef, write_dataset
 from tasks.ingest import building, locate
-from tasks.landing import compact, land
+from tasks.landing import LandingOptions, compact, land
 from tasks.monitoring import DriftResult, monitor_dataset
 from tasks.stages.data_artifacts import (
     publish_dataset_artifact,
@@ -69,11 +69,8 @@ def add_landed_files(
     """
     log = get_run_logger()
     assert data.landing is not None
-    zone = open_zone(data.landing, store)
-    found = land(
-        open_store(store), zone, data.dataset_name, validation, landing, engine, time.time() if now is None else now,
-        retry_quarantined=retry_quarantined,
-    )  # fmt: skip
+    options = LandingOptions(validation, landing, engine, time.time() if now is None else now, retry_quarantined)
+    found = land(open_store(store), open_zone(data.landing, store), data.dataset_name, options)
     for account in found.accounts:
         log.info(
             "%s: %s rows = %s accepted + %s duplicates + %s quarantined%s",

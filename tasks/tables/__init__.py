@@ -1,4 +1,4 @@
-"""Tables on disk: Parquet files, and sorts of tables larger than memory."""
+"""Tables on disk: the names of their columns, Parquet files, and sorts of tables larger than memory."""
 
 import lazy_loader
 

@@ -15,7 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["added_counts", "batches", "by_key", "cut_points", "sorted_order"]
+from tasks.tables.columns import Columns
+
+__all__ = ["added_counts", "batches", "cut_points", "partition_by_key", "sorted_order"]
 
 IntArray = npt.NDArray[np.int64]
 BATCH_ROWS = 1 << 20
@@ -28,7 +30,7 @@ def batches(parts: Sequence[Path], columns: Sequence[str], rows: int = BATCH_ROW
             yield from file.iter_batches(rows, columns=list(columns))
 
 
-def by_key(
+def partition_by_key(
     parts: Sequence[Path], columns: Sequence[str], key: str, memory_rows: int, folder: Path, *, position: bool = False
 ) -> Iterator[pa.Table]:
     """Yield the rows of Parquet files in tables of at most `memory_rows` rows, or more if a single key has more.
@@ -94,7 +96,7 @@ def cut_points(keys: IntArray, counts: IntArray, memory_rows: int) -> IntArray:
 def _counted(parts: Sequence[Path], columns: Sequence[str], position: bool) -> Iterator[pa.RecordBatch]:
     start = 0
     for batch in batches(parts, columns):
-        yield batch.append_column("position", pa.array(np.arange(start, start + len(batch)))) if position else batch
+        yield batch.append_column(Columns.POSITION, pa.array(np.arange(start, start + len(batch)))) if position else batch
         start += len(batch)
 
 

@@ -2,63 +2,115 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["ParquetWriter"]
+__all__ = ["ParquetWriter", "Rows"]
+
+Rows = pd.DataFrame | Mapping[str, npt.NDArray[Any]]
 
 
 class ParquetWriter:
     """A Parquet file that gets its name only when it is complete. After an error, the partial file is removed.
 
-    One frame at a time is encoded in a background thread while the caller prepares the next one, so do not change a frame after
-    writing it. Write at least one frame, even an empty one, because the first frame defines the columns.
+    The file has the columns of `schema`, and it exists even if no row is written. Without a schema, the first table defines the
+    columns, so write at least one, even an empty one.
+
+    Attributes:
+        rows: The number of rows so far.
+        first: The smallest value so far of the column `extent_of`; 0 if there are no rows.
+        last: The largest value.
     """
 
-    def __init__(self, path: Path, *, temporary: bool = False) -> None:
-        """Prepare the file. A `temporary` file is not compressed, because it is soon read again and deleted."""
+    def __init__(
+        self,
+        path: Path,
+        schema: pa.Schema | None = None,
+        *,
+        temporary: bool = False,
+        background: bool = True,
+        extent_of: str | None = None,
+    ) -> None:
+        """Prepare the file.
+
+        Args:
+            path: The name of the complete file.
+            schema: The columns.
+            temporary: Do not compress the file, because it is soon read again and deleted.
+            background: Encode one table at a time in another thread while the caller prepares the next one. Do not change a
+                table after writing it.
+            extent_of: The column whose smallest and largest value are kept.
+        """
         self.path = path
+        self.rows = self.first = self.last = 0
         self._partial = path.with_name(f".{path.name}.partial")
+        self._schema, self._extent_of = schema, extent_of
         self._options = {"compression": "none", "use_dictionary": False} if temporary else {"compression": "zstd"}
         self._writer: pq.ParquetWriter | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet") if background else None
         self._pending: Future[None] | None = None
 
-    def __enter__(self) -> ParquetWriter:
+    def __enter__(self) -> Self:
         return self
 
-    def write(self, frame: pd.DataFrame) -> None:
-        """Write a frame. Raises OSError if this or an earlier frame cannot be written."""
-        if self._writer is None:
-            schema = pa.Schema.from_pandas(frame, preserve_index=False)
-            self._writer = pq.ParquetWriter(self._partial, schema, **self._options)
-        if len(frame):  # an empty frame would become an empty row group
+    def write(self, rows: Rows) -> None:
+        """Write some rows. Raises OSError if these or earlier rows cannot be written."""
+        if self._schema is None:
+            self._schema = pa.Schema.from_pandas(rows, preserve_index=False)
+        self._open()
+        count = len(rows[self._schema.names[0]])
+        if not count:  # it would become an empty row group
+            return
+        self._measure(rows, count)
+        if self._thread is None:
+            self._encode(rows)
+        else:
             self._wait()
-            self._pending = self._thread.submit(self._encode, frame)
+            self._pending = self._thread.submit(self._encode, rows)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 self._wait()
-        except BaseException:
-            kind = OSError
-            raise
-        finally:
-            self._thread.shutdown()
-            if self._writer is not None:
-                self._writer.close()
-            if kind is None:
+                self._open().close()
                 self._partial.replace(self.path)
-            else:
-                self._partial.unlink(missing_ok=True)
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown()
+            if self._writer is not None:
+                with suppress(OSError):  # it failed before, and that error is the one to report
+                    self._writer.close()
+            self._partial.unlink(missing_ok=True)
 
-    def _encode(self, frame: pd.DataFrame) -> None:
-        assert self._writer is not None
-        self._writer.write_table(pa.Table.from_pandas(frame, preserve_index=False, schema=self._writer.schema))
+    def _open(self) -> pq.ParquetWriter:
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._partial, self._schema, **self._options)
+        return self._writer
+
+    def _measure(self, rows: Rows, count: int) -> None:
+        if self._extent_of is not None:
+            values = np.asarray(rows[self._extent_of])
+            first, last = int(values.min()), int(values.max())
+            self.first = min(first, self.first) if self.rows else first
+            self.last = max(last, self.last) if self.rows else last
+        self.rows += count
+
+    def _encode(self, rows: Rows) -> None:
+        assert self._writer is not None and self._schema is not None
+        if isinstance(rows, pd.DataFrame):
+            table = pa.Table.from_pandas(rows, preserve_index=False, schema=self._schema)
+        else:
+            table = pa.table({name: rows[name] for name in self._schema.names}, schema=self._schema)
+        self._writer.write_table(table)
 
     def _wait(self) -> None:
         if self._pending is not None:

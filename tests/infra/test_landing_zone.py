@@ -9,10 +9,10 @@ import pytest
 
 from configs.errors import NotFoundError, SettingsError, SourceError, StoreDeniedError, StoreUnavailableError
 from configs.settings import StoreSettings
-from infra.landing_zone import Delivery, FolderZone, LandingZone, open_zone
+from infra.landing_zone import FolderZone, LandingZone, SourceFile, open_zone
 from infra.storage import open_store
 from tasks.datasets import read_table, verify_dataset
-from tasks.landing import land
+from tasks.landing import LandingOptions, land
 from tests.doubles.moto_s3 import moto_s3
 from tests.tasks.landed import LAX, NAME, NOW, Place, csv, events
 
@@ -32,14 +32,14 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreSettings]:
 
 def check_zone(zone: LandingZone, scratch: Path) -> None:
     scratch.mkdir()
-    found = zone.deliveries()
-    assert [delivery.name for delivery in found] == sorted(FILES) and all(delivery.modified_ns > 0 for delivery in found)
-    for delivery in found:
-        assert delivery.size == len(FILES[delivery.name]) and zone.unchanged(delivery)
-        with zone.opened(delivery, scratch) as path:
-            assert path.read_bytes() == FILES[delivery.name] and path.name == Path(delivery.name).name
-        assert not list(scratch.iterdir()) and delivery.name in zone.uri(delivery.name)
-    with pytest.raises(NotFoundError), zone.opened(Delivery("gone.csv", 1, 1), scratch):
+    found = zone.files()
+    assert [file.name for file in found] == sorted(FILES) and all(file.modified_ns > 0 for file in found)
+    for file in found:
+        assert file.size == len(FILES[file.name]) and zone.unchanged(file)
+        with zone.opened(file, scratch) as path:
+            assert path.read_bytes() == FILES[file.name] and path.name == Path(file.name).name
+        assert not list(scratch.iterdir()) and file.name in zone.uri(file.name)
+    with pytest.raises(NotFoundError), zone.opened(SourceFile("gone.csv", 1, 1), scratch):
         pass
 
 
@@ -53,7 +53,7 @@ def test_a_folder_shows_its_finished_files(tmp_path: Path) -> None:
     for url in (str(root), f"file:{root}", f"file://{root}"):
         check_zone(open_zone(url, StoreSettings()), tmp_path / f"scratch{len(url)}")
     zone = FolderZone(root)
-    listed = zone.deliveries()[0]
+    listed = zone.files()[0]
     (root / listed.name).write_bytes(b"more")
     assert not zone.unchanged(listed)
     (root / listed.name).unlink()
@@ -64,7 +64,7 @@ def test_a_file_whose_facts_cannot_be_read_is_named_and_passed_over(tmp_path: Pa
     (tmp_path / "a.csv").write_bytes(b"1")
     (tmp_path / "b.csv").symlink_to(tmp_path / "b.csv")
     (tmp_path / "c.csv").write_bytes(b"1")
-    assert [delivery.name for delivery in FolderZone(tmp_path).deliveries()] == ["a.csv", "c.csv"]
+    assert [file.name for file in FolderZone(tmp_path).files()] == ["a.csv", "c.csv"]
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path / 'b.csv'} is skipped: Too many levels of symbolic links. Fix it, or remove it from the landing zone."
     ]
@@ -79,14 +79,14 @@ def test_a_prefix_of_a_bucket_shows_its_finished_files(s3: StoreSettings, tmp_pa
     check_zone(zone, tmp_path / "scratch")
     assert zone.uri() == "s3://bucket/zone/"
     with pytest.raises(StoreDeniedError, match="no-bucket does not exist"):
-        open_zone("s3://no-bucket/zone", s3).deliveries()
+        open_zone("s3://no-bucket/zone", s3).files()
 
 
 def test_a_key_that_is_no_path_is_named(s3: StoreSettings, tmp_path: Path) -> None:
     client = boto3.client("s3", endpoint_url=s3.endpoint_url, region_name="us-east-1")
     client.put_object(Bucket="bucket", Key="odd/a//b.csv", Body=b"1")
     zone = open_zone("s3://bucket/odd", s3)
-    with pytest.raises(SourceError, match=r"'a//b.csv' is not a key"), zone.opened(zone.deliveries()[0], tmp_path):
+    with pytest.raises(SourceError, match=r"'a//b.csv' is not a key"), zone.opened(zone.files()[0], tmp_path):
         pass
 
 
@@ -98,7 +98,7 @@ def test_another_address_is_refused(url: str) -> None:
 
 def test_a_folder_that_is_missing_or_closed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceError, match=r"data\.landing is .*nowhere, but there is no such folder"):
-        FolderZone(tmp_path / "nowhere").deliveries()
+        FolderZone(tmp_path / "nowhere").files()
     (tmp_path / "closed").mkdir()
 
     def refused(folder: str) -> None:
@@ -107,7 +107,7 @@ def test_a_folder_that_is_missing_or_closed_is_named(tmp_path: Path, monkeypatch
     for module, name in ((os, "scandir"), (Path, "is_dir")):
         monkeypatch.setattr(module, name, refused)
         with pytest.raises(StoreUnavailableError, match=r"cannot be read at .*: Permission denied"):
-            FolderZone(tmp_path).deliveries()
+            FolderZone(tmp_path).files()
         monkeypatch.undo()
 
 
@@ -119,12 +119,12 @@ def test_a_zone_and_a_store_in_buckets_make_the_dataset_that_folders_make(s3: St
         place.put(name, frame)
         zone.put(name, csv(frame).encode())
         wanted = place.land()
-        found = land(store, open_zone("s3://bucket/arrivals", s3), NAME, LAX, place.settings, place.engine, NOW)
+        found = land(store, open_zone("s3://bucket/arrivals", s3), NAME, LandingOptions(LAX, place.settings, place.engine, NOW))
         assert found.dataset.version == wanted.dataset.version and found.number == wanted.number
         assert [(a.rows, a.accepted, a.corrections) for a in found.accounts] == [
             (a.rows, a.accepted, a.corrections) for a in wanted.accounts
         ]
     assert read_table(store, found.dataset, "interactions").equals(place.table(wanted.dataset))
     verify_dataset(store, found.dataset)
-    again = land(store, open_zone("s3://bucket/arrivals", s3), NAME, LAX, place.settings, place.engine, NOW)
+    again = land(store, open_zone("s3://bucket/arrivals", s3), NAME, LandingOptions(LAX, place.settings, place.engine, NOW))
     assert again.known == 2 and again.accounts == ()

@@ -13,7 +13,7 @@ from configs.settings import EtlSettings, LandingSettings, ValidationSettings
 from infra.landing_zone import FolderZone
 from infra.storage.local import LocalStore
 from tasks.datasets import DatasetRef, plan_prune, prune_versions, read_table
-from tasks.landing import Landing, compact, land
+from tasks.landing import Landing, LandingOptions, compact, land
 
 NAME = "small"
 NOW = 1_700_000_000.0
@@ -41,8 +41,9 @@ class Place:
         os.utime(path, (modified, modified))
         return path
 
-    def land(self, now: float = NOW, validation: ValidationSettings = LAX, **options: Any) -> Landing:
-        return land(self.store, FolderZone(self.zone), NAME, validation, self.settings, self.engine, now, **options)
+    def land(self, now: float = NOW, validation: ValidationSettings = LAX, *, retry_quarantined: bool = False) -> Landing:
+        options = LandingOptions(validation, self.settings, self.engine, now, retry_quarantined)
+        return land(self.store, FolderZone(self.zone), NAME, options)
 
     def compact(self) -> DatasetRef:
         return compact(self.store, NAME, self.settings, self.engine.work_dir, NOW, force=True)

@@ -116,7 +116,7 @@ def test_a_file_that_is_removed_just_before_it_is_opened_is_fetched_again(place:
             removed.append(path)
             path.unlink()
 
-    monkeypatch.setattr("tasks.datasets.parts.os.utime", removing)
+    monkeypatch.setattr("tasks.datasets.part_files.os.utime", removing)
     assert files.frame(part).shape[0] == part.rows and removed
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.ingest import merge_interactions
-from tasks.ingest.merge import PART_COLUMNS, settle
-from tasks.tables import sorted_order
+from tasks.ingest.merge import deduplicate_latest
+from tasks.tables import Columns, sorted_order
 
 EVENT = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 10), st.integers(10**9, 10**9 + 3))
 FILES = st.lists(st.lists(EVENT, max_size=12), max_size=4)
@@ -18,7 +18,7 @@ IDENTITY = ["user_id", "movie_id", "rating", "timestamp"]
 
 def part(rows: list[tuple[int, int, int, int]], file: int) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=IDENTITY).astype(np.int64).astype({"rating": np.float64})
-    return frame.assign(row=np.arange(len(frame)), file=np.int64(file))[list(PART_COLUMNS)]
+    return frame.assign(row=np.arange(len(frame)), file=np.int64(file))[list(Columns.FILE_EVENT)]
 
 
 def written(folder: Path, frames: list[pd.DataFrame]) -> list[Path]:
@@ -67,7 +67,7 @@ def test_any_order_of_files_and_any_memory_give_the_plain_result(
 
 def test_of_one_files_events_in_one_second_the_last_counts_and_of_equal_events_the_first_file_keeps_it() -> None:
     first = part([(1, 1, 9, 10**9), (1, 1, 2, 10**9)], 0)
-    kept, lost = settle(pd.concat([part([(1, 1, 2, 10**9)], 1), first]))
+    kept, lost = deduplicate_latest(pd.concat([part([(1, 1, 2, 10**9)], 1), first]))
     assert kept[["rating", "row", "file"]].to_numpy().tolist() == [[2.0, 1, 0]] and len(lost) == 2
 
 

@@ -13,10 +13,25 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from configs.errors import SourceError
-from tasks.ingest import ItemModel, UserModel, described, description_kind, public, rated, read_descriptions, seeded
+from tasks.ingest import (
+    DescriptionFile,
+    ItemModel,
+    UserModel,
+    described,
+    description_kind,
+    public,
+    read_descriptions,
+    seeded,
+    with_events,
+)
 from tests.tasks.landed import SETTLED, Place, events
 
 HOUR = 3600 * 10**9
+
+
+def reasons(found: DescriptionFile) -> dict[str, int]:
+    counts: dict[str, int] = found.quarantined["reasons"].str.split("; ").explode().value_counts().to_dict()
+    return counts
 
 
 def written(folder: Path, name: str, content: str | bytes) -> Path:
@@ -54,8 +69,12 @@ def test_bad_rows_are_set_aside_and_impossible_cells_are_missing(tmp_path: Path)
     )
     found = read_descriptions(path, "items", HOUR, "ab")
     assert found.rows == 7 and len(found.frame) == 2 and found.extra_columns == ("director",)
-    assert found.reasons.pop("has more or fewer cells than there are columns") == 2
-    assert found.reasons == {"movie_id is negative": 1, "movie_id is not a number": 1, "movie_id stands in an earlier row": 1}
+    assert reasons(found) == {
+        "has more or fewer cells than there are columns": 2,
+        "movie_id is negative": 1,
+        "movie_id is not a number": 1,
+        "movie_id stands in an earlier row": 1,
+    }
     assert found.quarantined["row"].tolist() == [1, 3, 4, 5, 6]
     assert found.frame["title"].tolist() == ["Heat, The", "NA"] and found.frame["genres"].tolist() == ["", "Drama"]
     assert found.frame["year"].isna().tolist() == [False, True] and found.frame["year"][0] == 1995
@@ -71,7 +90,7 @@ def test_a_parquet_file_and_its_own_times(tmp_path: Path) -> None:
     )
     frame.to_parquet(tmp_path / "m.parquet")
     found = read_descriptions(tmp_path / "m.parquet", "items", HOUR, "ab")
-    assert found.frame["described_at"].tolist() == [5 * 10**9] and found.reasons == {"updated_at is no time in UTC seconds": 1}
+    assert found.frame["described_at"].tolist() == [5 * 10**9] and reasons(found) == {"updated_at is no time in UTC seconds": 1}
     ItemModel.validate(public("items", found.frame))
 
 
@@ -102,11 +121,11 @@ def test_a_parquet_file_with_text_that_is_no_utf8_is_named(place: str, tmp_path:
         read_descriptions(path, "items", HOUR, "ab")
 
 
-def test_ids_that_come_to_be_rated_are_added_undescribed() -> None:
+def test_ids_that_get_an_event_are_added_undescribed() -> None:
     table = seeded("users", None, np.array([4, 2]))
     assert table["user_id"].tolist() == [2, 4] and table["rated"].all()
-    assert rated("users", table, np.array([2])) is table
-    more = rated("users", table, np.array([3]))
+    assert with_events("users", table, np.array([2])) is table
+    more = with_events("users", table, np.array([3]))
     assert more["user_id"].tolist() == [2, 3, 4]
     UserModel.validate(public("users", more))
 
@@ -118,9 +137,9 @@ def item(movie: int, title: str, at: int, origin: str) -> pd.DataFrame:
 
 
 @given(st.permutations([item(1, "a", 5, "x"), item(1, "b", 7, "y"), item(1, "c", 7, "z"), item(2, "d", 1, "x"), item(1, "e", 7, "w")]), st.integers(1, 4))  # fmt: skip
-def test_the_newest_description_counts_in_whatever_order_they_come(told: list[pd.DataFrame], cut: int) -> None:
+def test_the_newest_description_counts_in_whatever_order_they_come(provided: list[pd.DataFrame], cut: int) -> None:
     table = seeded("items", None, np.array([1, 3]))
-    for batch in (told[:cut], told[cut:]):
+    for batch in (provided[:cut], provided[cut:]):
         table, counts = described("items", table, pd.concat(batch, ignore_index=True))
         assert len(counts) == len(batch)
     assert table[["movie_id", "title", "rated"]].to_numpy().tolist() == [[1, "c", True], [2, "d", False], [3, "", True]]

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from configs.errors import SourceError
-from tasks.ingest import INTERACTION_COLUMNS
 from tasks.ingest.movielens import read_folder, read_metadata, read_ratings_file, unpack
+from tasks.tables import Columns
 from tests import synthetic
 
 
@@ -20,7 +20,7 @@ def test_every_format_gives_the_same_interactions_in_source_order(
     frame = synthetic.interactions(10, 20, 8)
     path = write(tmp_path / "data", frame)
     for tables in (read_folder(tmp_path / "data"), read_ratings_file(path), read_folder(tmp_path)):
-        assert list(tables.interactions.columns) == INTERACTION_COLUMNS
+        assert list(tables.interactions.columns) == list(Columns.EVENT)
         pd.testing.assert_frame_equal(tables.interactions, frame, check_dtype=False)
         assert tables.items is not None
         assert set(tables.items.columns) == {"movie_id", "title", "year", "genres"}

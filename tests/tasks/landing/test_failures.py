@@ -9,10 +9,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from configs.errors import StoreFullError
-from infra.landing_zone import Delivery, FolderZone
+from infra.landing_zone import FolderZone, SourceFile
 from tasks.datasets import FileAccount, list_datasets
 from tasks.landing import Landing
 from tests.tasks.landed import NOW, Place, events
@@ -47,10 +48,10 @@ def test_one_odd_file_keeps_no_other_out(
         place.put(odd, events((3, 1, 4, 0)))
         opened = FolderZone.opened
 
-        def refused(self: FolderZone, delivery: Delivery, scratch: Path) -> AbstractContextManager[Path]:
-            if delivery.name == odd:
+        def refused(self: FolderZone, file: SourceFile, scratch: Path) -> AbstractContextManager[Path]:
+            if file.name == odd:
                 raise OSError(5, "Input/output error", str(self.folder / odd))
-            return opened(self, delivery, scratch)
+            return opened(self, file, scratch)
 
         monkeypatch.setattr(FolderZone, "opened", refused)
     found = place.land()
@@ -75,22 +76,22 @@ GOOD, BAD = events((2, 1, 4, 0)), "userId,movieId,rating,timestamp\n2,1,9,946684
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a writer that was not closed, and is again
 @pytest.mark.parametrize(
-    ("writer", "content"),
+    ("writer", "file", "content"),
     [
-        ("tasks.landing.new_events.PartWriter.write", GOOD),
-        ("tasks.landing.arrivals.pq.ParquetWriter.write_table", GOOD),
-        ("tasks.landing.arrivals.pq.ParquetWriter.write_table", BAD),
-        ("tasks.landing.arrivals.pq.ParquetWriter.close", BAD),
+        ("write_table", ".added.parquet", GOOD),
+        ("write_table", ".events.parquet", GOOD),
+        ("write_table", ".quarantine.parquet", BAD),
+        ("close", ".quarantine.parquet", BAD),
     ],
 )
 def test_a_full_disk_is_named_and_adds_nothing(
-    writer: str, content: pd.DataFrame | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    writer: str, file: str, content: pd.DataFrame | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = Place(tmp_path)
     place.put("a.csv", events((1, 1, 4, 0)))
     first = place.land()
     place.put("b.csv", content)
-    monkeypatch.setattr(writer, full)
+    fill_the_disk(monkeypatch, writer, file)
     with pytest.raises(StoreFullError, match=r"etl\.work_dir .*/work\) cannot be written: No space left on device"):
         place.land()
     monkeypatch.undo()
@@ -99,8 +100,16 @@ def test_a_full_disk_is_named_and_adds_nothing(
     assert len(found.accounts) == 1 and found.dataset.rows == (1 if content is BAD else 2)
 
 
-def full(*arguments: object) -> None:
-    raise OSError(28, "No space left on device")
+def fill_the_disk(monkeypatch: pytest.MonkeyPatch, method: str, file: str) -> None:
+    """The disk is full when a Parquet file of this name is written or closed."""
+    plain = getattr(pq.ParquetWriter, method)
+
+    def full(self: pq.ParquetWriter, *arguments: object, **options: object) -> None:
+        if file in str(self.where):
+            raise OSError(28, "No space left on device")
+        plain(self, *arguments, **options)
+
+    monkeypatch.setattr(pq.ParquetWriter, method, full)
 
 
 def test_a_full_disk_under_a_compaction_is_named_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +117,7 @@ def test_a_full_disk_under_a_compaction_is_named_and_changes_nothing(tmp_path: P
     for number in range(2):
         place.put(f"{number}.csv", events((number, 1, 4, 0)))
         ref = place.land().dataset
-    monkeypatch.setattr("tasks.landing.compaction.PartWriter.write", full)
+    fill_the_disk(monkeypatch, "write_table", "compacted.parquet")
     with pytest.raises(StoreFullError, match=r"etl\.work_dir .*/work\) cannot be written: No space left on device"):
         place.compact()
     monkeypatch.undo()

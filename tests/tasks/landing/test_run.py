@@ -15,7 +15,7 @@ from pandas.testing import assert_frame_equal
 
 from configs.errors import AlreadyExistsError, DataRefusedError, NotFoundError, SourceError, VersionCorruptError
 from configs.settings import ValidationSettings
-from infra.landing_zone import Delivery, FolderZone
+from infra.landing_zone import FolderZone, SourceFile
 from infra.storage.local import LocalStore
 from tasks.datasets import FileAccount, LandingLog, list_datasets, load_dataset_ref, read_manifest, verify_dataset, write_dataset
 from tasks.ingest import ItemModel, UserModel, build_features
@@ -153,11 +153,11 @@ def test_a_file_from_a_clock_that_is_ahead_waits_as_long_as_any_other(tmp_path: 
 class Growing(FolderZone):
     """A zone whose writer goes on while a run reads."""
 
-    def unchanged(self, delivery: Delivery) -> bool:
-        with (self.folder / delivery.name).open("a") as file:
-            file.write("2,1,4,946684900\n")
-        os.utime(self.folder / delivery.name, (SETTLED + 1, SETTLED + 1))
-        return super().unchanged(delivery)
+    def unchanged(self, file: SourceFile) -> bool:
+        with (self.folder / file.name).open("a") as growing:
+            growing.write("2,1,4,946684900\n")
+        os.utime(self.folder / file.name, (SETTLED + 1, SETTLED + 1))
+        return super().unchanged(file)
 
 
 def test_a_file_that_grows_while_it_is_read_is_left_for_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,12 +173,12 @@ def test_a_file_that_grows_while_it_is_read_is_left_for_the_next_run(tmp_path: P
 def test_a_file_that_is_gone_when_its_turn_comes_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(tmp_path)
     place.put("a.csv", events((1, 1, 4, 0)))
-    listed = FolderZone.deliveries
+    listed = FolderZone.files
 
-    def with_a_ghost(self: FolderZone) -> list[Delivery]:
-        return [*listed(self), Delivery("ghost.csv", 10, 0)]
+    def with_a_ghost(self: FolderZone) -> list[SourceFile]:
+        return [*listed(self), SourceFile("ghost.csv", 10, 0)]
 
-    monkeypatch.setattr(FolderZone, "deliveries", with_a_ghost)
+    monkeypatch.setattr(FolderZone, "files", with_a_ghost)
     found = place.land()
     assert found.waiting == {"ghost.csv": "it was removed while it was being read"} and len(found.accounts) == 1
 

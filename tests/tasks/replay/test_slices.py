@@ -17,7 +17,7 @@ from infra.storage import open_store
 from tasks.datasets import Quarantine, quarantined
 from tasks.ingest import IngestedSource
 from tasks.ingest.movielens import RawTables
-from tasks.landing import Landing, land
+from tasks.landing import Landing, LandingOptions, land
 from tasks.monitoring.arrival_checks import Window, stream_checks
 from tasks.monitoring.reference import Reference, history_of
 from tasks.replay import deliver, plan_replay, run_settings
@@ -41,7 +41,7 @@ def landed(given: ReplaySettings) -> list[tuple[Landing, Quarantine | None]]:
     for part in plan.slices:
         deliver(part, plan.feed, plan.zone)
         store, zone = open_store(run.store), FolderZone(plan.zone)
-        made = land(store, zone, run.data.dataset_name, run.validation, run.landing, run.etl, part.end)
+        made = land(store, zone, run.data.dataset_name, LandingOptions(run.validation, run.landing, run.etl, part.end))
         found.append((made, quarantined(store, made.dataset, since=part.start)))
     return found
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.storage.local import LocalStore
-from tasks.datasets import LANDED, EventDigest, Layout, Part, PartFiles, PartWriter, StoredFile, merged_events, store_file
-from tasks.datasets.parts import insertion_points
-from tasks.landing.compare import compare
+from tasks.datasets import LANDED, PART_SCHEMA, EventDigest, LandedState, Layout, PartFiles, PartStore, StoredFile, merged_events
+from tasks.datasets.part_events import insertion_points
+from tasks.landing.merge import compare
+from tasks.tables import Columns, ParquetWriter
 from tests.tasks.landed import events, random_events
 
 NOTHING = StoredFile("none", "none", 0)
@@ -24,12 +25,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
 
 def one_part(store: LocalStore, frame: pd.DataFrame) -> Layout:
     path = store.folder.with_name("part.parquet")
-    writer = PartWriter(path)
     columns = {name: frame[name].to_numpy() for name in frame}
-    writer.write({**columns, "row": np.full(len(frame), LANDED, dtype=np.int64)})
-    writer.close()
-    part = Part(store_file(store, "x", 1, "events", path, writer.rows), None, writer.first, writer.last)
-    return Layout((part,), NOTHING, NOTHING, 0, EventDigest.of(frame))
+    with ParquetWriter(path, PART_SCHEMA, extent_of=Columns.TIME) as writer:
+        writer.write({**columns, "row": np.full(len(frame), LANDED, dtype=np.int64)})
+    return Layout((PartStore(store, "x", 1).part(writer),), NOTHING, NOTHING, 0, EventDigest.of(frame))
 
 
 def distinct(frame: pd.DataFrame) -> pd.DataFrame:
@@ -54,7 +53,7 @@ def test_what_wins_and_what_it_supersedes_is_what_a_plain_look_finds(
             removed.append(before[2])
     assert sorted(removed) == (sorted(found.removals["position"]) if len(found.removals) else [])
     stays = own.drop(index=removed)
-    assert found.first == (None if stays.empty else stays["timestamp"].min())
+    assert found.first == (LandedState.NEVER if stays.empty else stays["timestamp"].min())
     assert found.removed == EventDigest.of(own.iloc[removed])
 
 

@@ -1,0 +1,130 @@
+"""The events of a version that is made of parts, merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from configs.errors import VersionCorruptError
+from tasks.datasets.layout import Layout
+from tasks.datasets.part_files import PartFiles
+from tasks.tables import Columns, column_type, schema_of
+
+__all__ = ["LANDED", "PART_SCHEMA", "Arrays", "event_chunks", "insertion_points", "merged_chunks", "merged_events", "removals_of"]
+
+LANDED = -1  # `row` of an event from a landing zone; other events keep their position in the release
+PART_SCHEMA = schema_of(Columns.INTERACTION)  # of a part's events, which are sorted by user, time, movie
+CHUNK_ROWS = 1 << 20
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def removals_of(files: PartFiles, layout: Layout) -> list[npt.NDArray[np.int64]]:
+    """Return, for each part, the positions of its rows that later parts supersede."""
+    found: list[list[npt.NDArray[np.int64]]] = [[] for _ in layout.parts]
+    for part in layout.parts:
+        if part.removals is not None:
+            frame = files.frame(part.removals)
+            parts, positions = frame[Columns.PART].to_numpy(np.int64), frame[Columns.POSITION].to_numpy(np.int64)
+            for number in np.unique(parts):
+                found[number].append(positions[parts == number])
+    return [np.concatenate([np.empty(0, dtype=np.int64), *positions]) for positions in found]
+
+
+def event_chunks(
+    files: PartFiles, layout: Layout, number: int, removed: npt.NDArray[np.int64], columns: Sequence[str] = Columns.INTERACTION
+) -> Iterator[tuple[int, Arrays, npt.NDArray[np.bool_]]]:
+    """Read one part in chunks, in order.
+
+    Yields the position of a chunk's first row, its columns, and a mask of the rows that are not superseded.
+    """
+    start = 0
+    for batch in files.parquet(layout.parts[number].events).iter_batches(CHUNK_ROWS, columns=list(columns)):
+        arrays = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in columns}
+        kept = np.ones(batch.num_rows, dtype=bool)
+        kept[removed[(removed >= start) & (removed < start + batch.num_rows)] - start] = False
+        yield start, arrays, kept
+        start += batch.num_rows
+
+
+def merged_chunks(files: PartFiles, layout: Layout) -> Iterator[Arrays]:
+    """Yield all events that are not superseded, sorted by user, time, movie, in chunks. `row` has its stored value.
+
+    One chunk of the first part and all later parts are in memory at once.
+    """
+    removed = removals_of(files, layout)
+    later = [
+        {name: column[kept] for name, column in arrays.items()}
+        for number in range(1, len(layout.parts))
+        for _, arrays, kept in event_chunks(files, layout, number, removed[number])
+    ]
+    added = _sorted(later)
+    taken = 0
+    for _, arrays, kept in event_chunks(files, layout, 0, removed[0]):
+        chunk = arrays if kept.all() else {name: column[kept] for name, column in arrays.items()}
+        if not len(chunk[Columns.USER]):
+            continue
+        last = {name: column[-1:] for name, column in chunk.items()}
+        end = max(taken, int(insertion_points(added, last)[0]))
+        yield _inserted(chunk, {name: column[taken:end] for name, column in added.items()})
+        taken = end
+    if taken < len(added[Columns.USER]):
+        yield {name: column[taken:] for name, column in added.items()}
+
+
+def merged_events(files: PartFiles, layout: Layout) -> pd.DataFrame:
+    """Return the version's interactions in the form of a release: sorted by user, time, movie.
+
+    `row` is the position in the release. Events from a landing zone are numbered after the release, in the order of this table.
+    """
+    rows, filled, landed = layout.rows, 0, 0
+    columns: Arrays = {name: np.empty(rows, dtype=column_type(name)) for name in Columns.INTERACTION}
+    for chunk in merged_chunks(files, layout):
+        place = slice(filled, filled + len(chunk[Columns.ROW]))
+        for name, column in chunk.items():
+            columns[name][place] = column
+        new = columns[Columns.ROW][place] == LANDED
+        count = int(new.sum())
+        columns[Columns.ROW][place][new] = layout.base_rows + landed + np.arange(count)
+        filled, landed = place.stop, landed + count
+    if filled != rows:
+        raise VersionCorruptError(f"The parts of a dataset version hold {filled} events, but its manifest records {rows}.")
+    return pd.DataFrame(columns, copy=False)
+
+
+def insertion_points(table: Arrays, added: Arrays) -> npt.NDArray[np.int64]:
+    """Return the positions in `table` before which the rows of `added` belong. Shape (len(added),).
+
+    Both are sorted by user, time, movie, and they have no row in common.
+    """
+    users, times, movies = table[Columns.USER], table[Columns.TIME], table[Columns.ITEM]
+    low = np.searchsorted(users, added[Columns.USER], side="left")
+    high = np.searchsorted(users, added[Columns.USER], side="right")
+    while True:  # one bisection for all rows at once
+        open_ = np.flatnonzero(low < high)
+        if not len(open_):
+            return low.astype(np.int64)
+        middle = (low[open_] + high[open_]) // 2
+        time, movie = added[Columns.TIME][open_], added[Columns.ITEM][open_]
+        before = (times[middle] < time) | ((times[middle] == time) & (movies[middle] < movie))
+        low[open_] = np.where(before, middle + 1, low[open_])
+        high[open_] = np.where(before, high[open_], middle)
+
+
+def _inserted(table: Arrays, added: Arrays) -> Arrays:
+    if not len(added[Columns.USER]):
+        return table
+    places = insertion_points(table, added)
+    return {name: np.insert(column, places, added[name]) for name, column in table.items()}
+
+
+def _sorted(tables: list[Arrays]) -> Arrays:
+    joined: Arrays = {
+        name: np.concatenate([np.empty(0, dtype=column_type(name)), *(table[name] for table in tables)])
+        for name in Columns.INTERACTION
+    }
+    order = np.lexsort((joined[Columns.ITEM], joined[Columns.TIME], joined[Columns.USER]))
+    return {name: column[order] for name, column in joined.items()}

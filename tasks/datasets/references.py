@@ -1,0 +1,87 @@
+"""References to dataset versions, which are sealed by a manifest that is written last."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from configs.errors import NotFoundError, VersionCorruptError
+from configs.settings import DataSettings, StoreSettings
+from infra.storage import Store, open_store
+
+__all__ = ["DatasetRef", "chosen_dataset", "list_datasets", "load_dataset_ref", "read_manifest"]
+
+
+@dataclass(frozen=True)
+class DatasetRef:
+    """A dataset version in the store."""
+
+    name: str
+    version: str
+    prefix: str  # key prefix of its objects
+    uri: str
+    rows: int
+    users: int
+    items: int
+    first: int  # UTC seconds of the first event
+    last: int
+    parents: tuple[str, ...] = ()  # name/version of the versions it was made from
+    number: int = 0  # its number in the landing log; 0 for a release
+
+
+def chosen_dataset(dataset: str | None, data: DataSettings, store: StoreSettings) -> DatasetRef:
+    """Return the version `name/version`, or the newest of the configured dataset.
+
+    Raises:
+        NotFoundError: There is no such version.
+    """
+    place = open_store(store)
+    if dataset is not None:
+        name, _, version = dataset.partition("/")
+        return load_dataset_ref(place, name, version)
+    versions = [ref for ref in list_datasets(place) if ref.name == data.dataset_name]
+    if not versions:
+        raise NotFoundError(
+            f"The store {place.uri('')} has no dataset version of {data.dataset_name}. Create one with `recsys etl`."
+        )
+    return versions[-1]
+
+
+def load_dataset_ref(store: Store, name: str, version: str) -> DatasetRef:
+    """Return the sealed version. Raises NotFoundError if there is none."""
+    manifest = read_manifest(store, name, version)
+    prefix = f"datasets/{name}/{version}"
+    facts = {key: manifest[key] for key in ("rows", "users", "items", "first", "last")}
+    parents = tuple(manifest["parents"])
+    return DatasetRef(name, version, prefix, store.uri(prefix), **facts, parents=parents, number=manifest.get("number", 0))
+
+
+def read_manifest(store: Store, name: str, version: str) -> dict[str, Any]:
+    """Return the version's manifest.
+
+    Raises:
+        NotFoundError: There is no such sealed version.
+        VersionCorruptError: The manifest is not valid JSON.
+    """
+    key = f"datasets/{name}/{version}/manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(store.get(key))
+    except NotFoundError as error:
+        raise NotFoundError(f"There is no dataset {name} version {version} in {store.uri('datasets')}.") from error
+    except ValueError as error:
+        raise VersionCorruptError(
+            f"{store.uri(key)} cannot be read as JSON ({error}): it was changed after it was stored. Restore the object, "
+            "or delete the version and ingest again."
+        ) from error
+    return manifest
+
+
+def list_datasets(store: Store) -> list[DatasetRef]:
+    """Return all sealed versions, by name, oldest content first.
+
+    Versions of a landing zone follow the releases of the same name, in log order.
+    """
+    keys = [key.split("/") for key in store.list("datasets/") if key.endswith("/manifest.json")]
+    refs = [load_dataset_ref(store, parts[1], parts[2]) for parts in keys]
+    return sorted(refs, key=lambda ref: (ref.name, ref.number, ref.last, ref.rows))

@@ -1,0 +1,162 @@
+"""Versions made of a release: immutable, and named by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from configs.errors import AlreadyExistsError, VersionCorruptError
+from infra.digests import sha256_of
+from infra.storage import Store
+from tasks.datasets.content_digest import plain_cells
+from tasks.datasets.references import DatasetRef, load_dataset_ref
+from tasks.ingest import Release, Validated
+from tasks.tables import Columns
+
+__all__ = ["ReleaseVersion", "write_dataset"]
+
+Table = pd.DataFrame | Path  # in memory, or a Parquet file
+BATCH_ROWS = 1 << 20
+
+
+@dataclass(frozen=True)
+class ReleaseVersion:
+    """A version with one object for each table."""
+
+    FORMAT: ClassVar[int] = 1  # of its manifest
+    NAMED: ClassVar[tuple[str, ...]] = ("interactions", "items", "users")
+    """The tables whose content determines the version's name. The other tables derive from them."""
+
+    store: Store
+    name: str
+    version: str
+    manifest: dict[str, Any]
+
+    @property
+    def prefix(self) -> str:
+        return f"datasets/{self.name}/{self.version}"
+
+    def keys(self) -> set[str]:
+        """Return the keys of its objects, without the manifest."""
+        return {f"{self.prefix}/{file}" for file in self.manifest["files"]}
+
+    def table(self, table: str, columns: list[str] | None = None) -> pd.DataFrame:
+        """Read a table. Raises VersionCorruptError if its bytes do not match the manifest."""
+        key = f"{self.prefix}/{table}.parquet"
+        content = self.store.get(key)
+        if sha256_of(content) != self.manifest["files"].get(f"{table}.parquet"):
+            raise VersionCorruptError(
+                f"{self.store.uri(key)} differs from its manifest: it was changed after it was stored. "
+                "Restore the object, or delete the version and ingest again."
+            )
+        frame: pd.DataFrame = pq.read_table(io.BytesIO(content), columns=columns).to_pandas()
+        return frame
+
+    def verify(self) -> None:
+        """Check the tables against the version's name. Raises VersionCorruptError if they do not match."""
+        if _content_hash({table: self.table(table) for table in self.NAMED}) != self.version:
+            raise VersionCorruptError(
+                f"The tables of {self.store.uri(self.prefix)} do not match the version's name: they and the manifest were changed "
+                "after they were stored. Delete the version and ingest again. Do not promote anything that was trained on it."
+            )
+
+
+def write_dataset(
+    store: Store,
+    name: str,
+    validated: Validated | Release,
+    features: pd.DataFrame | Path,
+    source_hashes: dict[str, str],
+    parents: list[str] | None = None,
+) -> DatasetRef:
+    """Store a dataset version as `datasets/<name>/<12 hex digits of its content>`.
+
+    The same content gives the same version. A sealed version is returned unchanged. A version that a killed run left without a
+    manifest is completed.
+    """
+    tables: dict[str, Table] = {table: getattr(validated, table) for table in ReleaseVersion.NAMED}
+    version = _content_hash(tables)
+    prefix = f"datasets/{name}/{version}"
+    if store.exists(f"{prefix}/manifest.json"):
+        return load_dataset_ref(store, name, version)
+    files: dict[str, str] = {}
+    if len(validated.quarantined):
+        tables["quarantine"] = validated.quarantined
+    tables["features"] = features
+    for table, content in tables.items():
+        written = _parquet(content) if isinstance(content, pd.DataFrame) else content
+        store.put(f"{prefix}/{table}.parquet", written)
+        files[f"{table}.parquet"] = sha256_of(written)
+    manifest = {
+        "format": ReleaseVersion.FORMAT,
+        "name": name,
+        "version": version,
+        **_extent(validated.interactions),
+        "schema": {table: {column: str(kind) for column, kind in _kinds(content).items()} for table, content in tables.items()},
+        "parents": parents or [],
+        "source_hashes": source_hashes,
+        "validation": validated.report.to_dict(),
+        "files": files,
+    }
+    with suppress(AlreadyExistsError):  # another run stored the same content at the same time; its manifest is equivalent
+        store.put_new(f"{prefix}/manifest.json", json.dumps(manifest, indent=2).encode())
+    return load_dataset_ref(store, name, version)
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _content_hash(tables: Mapping[str, Table]) -> str:
+    """Return 12 hex digits of the values, not of file bytes, so another Parquet writer gives the same version."""
+    digest = hashlib.sha256(f"dataset format {ReleaseVersion.FORMAT}".encode())
+    for name, table in tables.items():
+        columns = list(_kinds(table))
+        digest.update(f"{name} {columns}".encode())
+        for column in columns:
+            for cells in _pieces(table, column):
+                digest.update(np.ascontiguousarray(pd.util.hash_array(plain_cells(cells))).tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _extent(interactions: Table) -> dict[str, int]:
+    """Return the numbers of rows, users and items, and the UTC seconds of the first and the last event."""
+    users, items, rows, first, last = _none(), _none(), 0, np.iinfo(np.int64).max, 0
+    columns = (_pieces(interactions, name) for name in (Columns.USER, Columns.ITEM, Columns.TIME))
+    for user_ids, item_ids, times in zip(*columns, strict=True):
+        users, items = np.union1d(users, user_ids.unique()), np.union1d(items, item_ids.unique())
+        rows, first, last = rows + len(times), min(first, int(times.min())), max(last, int(times.max()))
+    return {"rows": rows, "users": len(users), "items": len(items), "first": int(first), "last": last}
+
+
+def _pieces(table: Table, column: str) -> Iterator[pd.Series[Any]]:
+    """Yield the cells of a column, in order."""
+    if isinstance(table, pd.DataFrame):
+        yield table[column]
+        return
+    with pq.ParquetFile(table) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=[column]):
+            yield batch.to_pandas()[column]
+
+
+def _kinds(table: Table) -> dict[str, Any]:
+    """Return the dtypes by column."""
+    frame = table if isinstance(table, pd.DataFrame) else pq.read_schema(table).empty_table().to_pandas()
+    return dict(frame.dtypes.items())
+
+
+def _none() -> np.ndarray[Any, Any]:
+    return np.empty(0, dtype=np.int64)

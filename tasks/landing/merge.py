@@ -1,0 +1,182 @@
+"""Merge the events of new files into a dataset.
+
+New events are compared with those of the dataset: which of them win, and which rows they supersede. Those that win become one
+sorted part, counted by file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow.parquet as pq
+
+from tasks.datasets import LANDED, PART_SCHEMA, Arrays, EventDigest, LandedState, Layout, PartFiles, event_chunks, removals_of
+from tasks.ingest import merge_interactions
+from tasks.landing.event_index import EventIndex
+from tasks.landing.scratch import ScratchFile, writing
+from tasks.tables import Columns
+
+__all__ = ["AddedEvents", "Comparison", "EventMerge", "FileCounts", "compare"]
+
+CHUNK_ROWS = 1 << 20
+MERGED = [*Columns.EVENT, Columns.FILE]
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass
+class FileCounts:
+    """Counts of one file's events that win."""
+
+    accepted: int = 0
+    corrections: int = 0
+    late: int = 0
+    new_users: int = 0
+    new_items: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class AddedEvents:
+    """A new part for a dataset, and its effect on the existing parts."""
+
+    part: ScratchFile
+    digest: EventDigest
+    users: Ids  # ids in the part
+    items: Ids
+    comparison: Comparison
+    by_file: dict[int, FileCounts] = field(default_factory=dict)  # by ordinal
+
+
+@dataclass(frozen=True, eq=False)
+class EventMerge:
+    """A merge of new events into a dataset.
+
+    Attributes:
+        before: The dataset.
+        files: The objects of its parts.
+        watermark: UTC seconds. Older events count as late.
+        memory_rows: The number of rows that fit in memory.
+        scratch: Folder for the merged events.
+    """
+
+    before: LandedState
+    files: PartFiles
+    watermark: int
+    memory_rows: int
+    scratch: Path
+
+    def add(self, parts: list[Path]) -> AddedEvents:
+        """Merge Parquet files with Columns.FILE_EVENT, and keep the events that are newer than the dataset's own."""
+        merged = self.scratch / "merged.parquet"
+        with writing(self.scratch):
+            merge_interactions(parts, merged, memory_rows=self.memory_rows)
+        if self.before.is_empty or not pq.read_metadata(merged).num_rows:
+            comparison = Comparison.with_nothing(pq.read_metadata(merged).num_rows, self.before.first)
+        else:
+            comparison = compare(self.files, self.before.layout, pq.read_table(merged, columns=MERGED[:4]).to_pandas())
+        with writing(self.scratch):
+            return self._won(merged, comparison)
+
+    def _won(self, merged: Path, comparison: Comparison) -> AddedEvents:
+        """Write the merged events that win as a part."""
+        counts: dict[int, FileCounts] = {}
+        users: list[Ids] = []
+        items: list[Ids] = []
+        digest = EventDigest()
+        with ScratchFile(self.scratch / "added.parquet", PART_SCHEMA, extent_of=Columns.TIME) as part:
+            for start, chunk in _chunks(merged):
+                place = slice(start, start + len(chunk[Columns.FILE]))
+                wins = comparison.wins[place]
+                won = {name: column[wins] for name, column in chunk.items()}
+                corrects = comparison.corrects[place][wins]
+                part.write({**won, Columns.ROW: np.full(len(corrects), LANDED, dtype=np.int64)})
+                digest = digest + EventDigest.of(won)
+                users.append(np.unique(won[Columns.USER]))
+                items.append(np.unique(won[Columns.ITEM]))
+                for ordinal in np.unique(won[Columns.FILE]):
+                    own, found = won[Columns.FILE] == ordinal, counts.setdefault(int(ordinal), FileCounts())
+                    found.accepted += int(own.sum())
+                    found.corrections += int((own & corrects).sum())
+                    found.late += int((own & (won[Columns.TIME] < self.watermark)).sum())
+        self._count_new(merged, comparison, counts)
+        return AddedEvents(part, digest, _distinct(users), _distinct(items), comparison, counts)
+
+    def _count_new(self, merged: Path, comparison: Comparison, counts: dict[int, FileCounts]) -> None:
+        """Count, for each file, the users and items that had no event before."""
+        table = pq.read_table(merged, columns=[Columns.USER, Columns.ITEM, Columns.FILE])
+        ordinals = table.column(Columns.FILE).to_numpy()[comparison.wins]
+        for name, known, attribute in (
+            (Columns.USER, self.before.has_events("users"), "new_users"),
+            (Columns.ITEM, self.before.has_events("items"), "new_items"),
+        ):
+            ids = table.column(name).to_numpy()[comparison.wins]
+            new = ~np.isin(ids, known)
+            for ordinal, found in pd.Series(ids[new]).groupby(ordinals[new]).nunique().items():
+                setattr(counts[int(str(ordinal))], attribute, int(found))
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The result for N new events."""
+
+    wins: npt.NDArray[np.bool_]  # (N,) the event wins
+    corrects: npt.NDArray[np.bool_]  # (N,) the event wins and replaces an event of the dataset
+    removals: pd.DataFrame  # part, position, user_id, item_id of the superseded rows
+    removed: EventDigest
+    first: int  # UTC seconds of the oldest event of the dataset that stays; LandedState.NEVER if none does
+
+    @classmethod
+    def with_nothing(cls, rows: int, first: int) -> Comparison:
+        """Return the result if there is nothing to compare."""
+        return cls(np.ones(rows, dtype=bool), np.zeros(rows, dtype=bool), pd.DataFrame(), EventDigest(), first)
+
+
+def compare(files: PartFiles, layout: Layout, new: pd.DataFrame) -> Comparison:
+    """Compare new events with those of a dataset.
+
+    The newest event of a user and item wins. At the same second, the one with the highest rating wins, and of equal events the
+    one that is already in the dataset. `tasks.ingest.merge.deduplicate_latest` has the same rules for files.
+
+    Args:
+        new: Events with Columns.EVENT, one row for each user and item.
+    """
+    index = EventIndex(new)
+    times, ratings = new[Columns.TIME].to_numpy(np.int64), new[Columns.RATING].to_numpy(np.float64)
+    wins, corrects = np.ones(len(new), dtype=bool), np.zeros(len(new), dtype=bool)
+    removals: list[pd.DataFrame] = []
+    removed, first = EventDigest(), LandedState.NEVER
+    superseded = removals_of(files, layout)
+    for number in range(len(layout.parts)):
+        for start, chunk, kept in event_chunks(files, layout, number, superseded[number], Columns.EVENT):
+            places, rows = index.matches(chunk[Columns.USER], chunk[Columns.ITEM], kept)
+            time, rating = chunk[Columns.TIME][places], chunk[Columns.RATING][places]
+            newer = (times[rows] > time) | ((times[rows] == time) & (ratings[rows] > rating))
+            wins[rows[~newer]] = False
+            corrects[rows[newer]] = True
+            gone = places[newer]
+            kept[gone] = False
+            if kept.any():
+                first = min(first, int(chunk[Columns.TIME][kept].min()))
+            if len(gone):
+                lost = {name: column[gone] for name, column in chunk.items()}
+                removed = removed + EventDigest.of(lost)
+                where = {Columns.PART: np.full(len(gone), number, dtype=np.int64), Columns.POSITION: start + gone}
+                removals.append(pd.DataFrame({**where, Columns.USER: lost[Columns.USER], Columns.ITEM: lost[Columns.ITEM]}))
+    joined = pd.concat(removals, ignore_index=True) if removals else pd.DataFrame()
+    return Comparison(wins, corrects, joined, removed, first)
+
+
+def _chunks(path: Path) -> Iterator[tuple[int, Arrays]]:
+    start = 0
+    for batch in pq.ParquetFile(path).iter_batches(CHUNK_ROWS, columns=MERGED):
+        yield start, {name: batch.column(name).to_numpy(zero_copy_only=False) for name in MERGED}
+        start += batch.num_rows
+
+
+def _distinct(ids: list[Ids]) -> Ids:
+    found: Ids = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *ids]))
+    return found

@@ -1,0 +1,88 @@
+"""Load the state that a run starts from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from configs.errors import NotFoundError
+from configs.settings import LandingSettings
+from tasks.datasets import (
+    EventDigest,
+    IncrementalVersion,
+    LandedState,
+    Layout,
+    LogEntry,
+    Part,
+    PartFiles,
+    StoredFile,
+    list_datasets,
+    merged_events,
+    read_manifest,
+)
+from tasks.ingest import seeded
+from tasks.tables import Columns
+
+__all__ = ["landed_state", "state_before"]
+
+
+def state_before(files: PartFiles, name: str, head: LogEntry | None, settings: LandingSettings) -> LandedState:
+    """Load the dataset that new files are added to.
+
+    Args:
+        files: The objects of parts.
+        name: The dataset.
+        head: Its last log entry. Without one, `landing.base` tells what the first files are added to.
+        settings: The settings of the landing zone.
+
+    Raises:
+        NotFoundError: landing.base names a version that is not stored.
+    """
+    return _base(files, name, settings) if head is None else landed_state(files, name, head.version)
+
+
+def landed_state(files: PartFiles, name: str, version: str) -> LandedState:
+    """Load the state of a version that a landing zone made."""
+    return IncrementalVersion(files.store, name, version, read_manifest(files.store, name, version)).state(files)
+
+
+def _base(files: PartFiles, name: str, settings: LandingSettings) -> LandedState:
+    """Load the release that the first files are added to, or the empty state if they start a new dataset."""
+    if settings.base == "none":
+        return LandedState.empty()
+    releases = [ref for ref in list_datasets(files.store) if ref.name == name and ref.number == 0]
+    if settings.base != "newest":
+        releases = [ref for ref in releases if ref.version == settings.base]
+        if not releases:
+            raise NotFoundError(
+                f"landing.base is {settings.base}, but {files.store.uri('datasets')} has no version {name}/{settings.base} that was "
+                "made from a release. `recsys data list` lists the stored versions."
+            )
+    if not releases:
+        return LandedState.empty()
+    ref = releases[-1]
+    manifest = read_manifest(files.store, name, ref.version)
+    stored = {
+        table: StoredFile(f"{ref.prefix}/{table}.parquet", manifest["files"][f"{table}.parquet"], 0)
+        for table in ("interactions", "items", "users")
+    }
+    events = StoredFile(stored["interactions"].key, stored["interactions"].sha256, ref.rows)
+    base = Layout(
+        parts=(Part(events, None, ref.first, ref.last),),
+        items=stored["items"],
+        users=stored["users"],
+        base_rows=0,
+        events=EventDigest(),
+    )
+    frame = merged_events(files, base)
+    layout = replace(base, base_rows=int(frame[Columns.ROW].max()) + 1, events=EventDigest.of(frame))
+    return LandedState(
+        layout=layout,
+        items=seeded("items", files.frame(layout.items), np.unique(frame[Columns.ITEM].to_numpy(np.int64))),
+        users=seeded("users", files.frame(layout.users), np.unique(frame[Columns.USER].to_numpy(np.int64))),
+        first=ref.first,
+        last=ref.last,
+        parents=(f"{name}/{ref.version}",),
+        is_release=True,
+    )
