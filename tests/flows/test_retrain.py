@@ -182,7 +182,7 @@ def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not(make_settings: 
         "from tasks.training.candidates import train_candidate\n"
         "s = RetrainSettings.model_validate_json(sys.argv[1])\n"
         "from tasks.ingest.sources import ingest; from tasks.ingest.validation import validate; from tasks.ingest.features import build_features\n"
-        "from tasks.datasets.versions import write_dataset\n"
+        "from tasks.datasets import write_dataset\n"
         "src = ingest(s.data); v = validate(src.tables, s.validation, 2000000000)\n"
         "d = write_dataset(open_store(s.store), src.name, v, build_features(v.interactions), src.source_hashes)\n"
         "kill = lambda r: os.kill(os.getpid(), signal.SIGKILL) if r.epoch == 2 else None\n"

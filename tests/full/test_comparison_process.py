@@ -101,7 +101,7 @@ def test_it_ends_when_its_parent_has_ended(tmp_path: Path) -> None:
     settings = small_comparison(tmp_path, entries=[ENTRIES[0], ENDLESS], reference="endless")
     program = (
         "import sys; from configs.studies.comparison import CompareSettings; from tasks.comparison.process import run_entry_apart\n"
-        "from tasks.datasets.versions import load_dataset_ref; from infra.storage import open_store\n"
+        "from tasks.datasets import load_dataset_ref; from infra.storage import open_store\n"
         "s = CompareSettings.model_validate_json(sys.argv[1])\n"
         "d = load_dataset_ref(open_store(s.store), 'ml-100k', sys.argv[2])\n"
         "run_entry_apart('small', s.entry('endless'), 1, d, s, lambda report: print('epoch', flush=True))\n"

@@ -189,7 +189,7 @@ import os, signal, sys
 from configs.settings import RetrainSettings
 from infra.storage.open import open_store
 from tasks.training.candidates import train_candidate
-from tasks.datasets.versions import load_dataset_ref
+from tasks.datasets import load_dataset_ref
 settings = RetrainSettings.model_validate_json(sys.argv[1])
 store = open_store(settings.store)
 kill = lambda report: os.kill(os.getpid(), signal.SIGKILL) if report.epoch == 2 else None

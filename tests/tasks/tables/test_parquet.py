@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,4 +38,34 @@ def test_a_frame_that_cannot_be_written_is_told_of_at_the_end_at_the_latest(tmp_
     ):
         writer.write(pd.DataFrame({"a": [1]}))
         writer.write(pd.DataFrame({"a": ["x"]}))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_a_file_with_a_schema_counts_its_rows_and_knows_their_extent(background: bool, tmp_path: Path) -> None:
+    schema = pa.schema([("a", pa.int64()), ("b", pa.float64())])
+    with ParquetWriter(tmp_path / "out.parquet", schema, background=background, extent_of="a") as writer:
+        assert (writer.rows, writer.first, writer.last) == (0, 0, 0)
+        writer.write({"b": np.array([0.5, 1.5]), "a": np.array([7, 5]), "other": np.array([1, 2])})
+        writer.write(pd.DataFrame({"a": [], "b": []}))
+        writer.write(pd.DataFrame({"other": [1], "a": [9], "b": [2.5]}))
+    assert (writer.rows, writer.first, writer.last) == (3, 5, 9)
+    assert pq.read_table(writer.path).to_pylist() == [{"a": 7, "b": 0.5}, {"a": 5, "b": 1.5}, {"a": 9, "b": 2.5}]
+
+
+def test_a_file_with_a_schema_exists_without_rows(tmp_path: Path) -> None:
+    schema = pa.schema([("a", pa.int64())])
+    with ParquetWriter(tmp_path / "out.parquet", schema) as writer:
+        pass
+    assert writer.rows == 0 and pq.read_schema(writer.path).equals(schema)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the writer that was not closed
+def test_a_file_that_cannot_be_completed_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: pq.ParquetWriter) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq.ParquetWriter, "close", full)
+    with pytest.raises(OSError, match="No space left"), ParquetWriter(tmp_path / "out.parquet") as writer:
+        writer.write(pd.DataFrame({"a": [1]}))
     assert list(tmp_path.iterdir()) == []
