@@ -28,7 +28,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Part:
-    """Events, and the rows of earlier parts that they supersede (part, position, user_id, movie_id)."""
+    """Events, and the rows of earlier parts that they supersede (PART, POSITION, USER and ITEM of `tasks.tables.Columns`)."""
 
     events: StoredFile
     removals: StoredFile | None

@@ -74,10 +74,11 @@ class EventMerge:
         merged = self.scratch / "merged.parquet"
         with writing(self.scratch):
             merge_interactions(parts, merged, memory_rows=self.memory_rows)
-        if self.before.is_empty or not pq.read_metadata(merged).num_rows:
-            comparison = Comparison.with_nothing(pq.read_metadata(merged).num_rows, self.before.first)
+        rows = pq.read_metadata(merged).num_rows
+        if self.before.is_empty or not rows:
+            comparison = Comparison.with_nothing(rows, self.before.first)
         else:
-            comparison = compare(self.files, self.before.layout, pq.read_table(merged, columns=MERGED[:4]).to_pandas())
+            comparison = compare(self.files, self.before.layout, pq.read_table(merged, columns=list(Columns.EVENT)).to_pandas())
         with writing(self.scratch):
             return self._won(merged, comparison)
 
@@ -125,7 +126,7 @@ class Comparison:
 
     wins: npt.NDArray[np.bool_]  # (N,) the event wins
     corrects: npt.NDArray[np.bool_]  # (N,) the event wins and replaces an event of the dataset
-    removals: pd.DataFrame  # part, position, user_id, item_id of the superseded rows
+    removals: pd.DataFrame  # PART, POSITION, USER and ITEM of the superseded rows
     removed: EventDigest
     first: int  # UTC seconds of the oldest event of the dataset that stays; LandedState.NEVER if none does
 

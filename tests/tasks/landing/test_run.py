@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import gzip
-import io
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +12,14 @@ from pandas.testing import assert_frame_equal
 
 from configs.errors import AlreadyExistsError, DataRefusedError, NotFoundError, SourceError, VersionCorruptError
 from configs.settings import ValidationSettings
-from infra.landing_zone import FolderZone, SourceFile
 from infra.storage.local import LocalStore
 from tasks.datasets import FileAccount, LandingLog, list_datasets, load_dataset_ref, read_manifest, verify_dataset, write_dataset
 from tasks.ingest import ItemModel, UserModel, build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import InteractionModel, validate
-from tasks.landing import Landing, compact
+from tasks.landing import Landing
 from tests import synthetic
-from tests.tasks.landed import LAX, NAME, NOW, SETTLED, Place, content, csv, events, random_events
+from tests.tasks.landed import LAX, NAME, NOW, SETTLED, Place, content, events, random_events
 
 
 def by_file(landing: Landing) -> dict[str, FileAccount]:
@@ -85,130 +81,6 @@ def test_late_events_are_taken_and_counted_against_the_watermark(tmp_path: Path)
     second = place.land()
     assert by_file(second)["b.csv"].late == 2 and second.dataset.rows == 4
     assert second.watermark == first.watermark and second.dataset.first == 946_684_800 + 10
-
-
-def test_columns_that_are_new_are_told_and_bad_rows_are_set_aside(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    frame = events((1, 1, 4, 0), (2, 1, 9, 5), (3, 1, 5, 9)).assign(device="tv")
-    path = place.put("a.csv", csv(frame) + "x,1,3,946684900,tv\n")
-    found = place.land()
-    account = by_file(found)["a.csv"]
-    assert (account.rows, account.accepted, account.quarantined) == (4, 2, 2) and account.extra_columns == ("device",)
-    assert account.reasons == {"rating is outside 0.5 to 5": 1, "user_id is not a number": 1}
-    log = LandingLog(place.store, NAME)
-    bad = pd.read_parquet(io.BytesIO(place.store.get(log.quarantine_key(account.sha256))))
-    assert bad["row"].tolist() == [1, 3] and len(bad["cells"]) == 2
-    stored = json.loads(place.store.get(f"landing/{NAME}/files/{account.sha256}/00000001.json"))
-    assert stored["rows"] == stored["accepted"] + stored["duplicates"] + stored["quarantined"] == 4
-    assert stored["size"] == path.stat().st_size
-
-
-def test_a_file_that_is_mostly_bad_is_quarantined_as_a_whole_and_can_be_read_again(tmp_path: Path) -> None:
-    place = Place(tmp_path, refuse_from_rows=3)
-    place.put("good.csv", events((1, 1, 4, 0)))
-    milliseconds = events(*[(user, 2, 4, user) for user in range(1, 6)])
-    milliseconds.loc[1:, "timestamp"] *= 1000
-    place.put("bad.csv", milliseconds)
-    found = place.land()
-    account = by_file(found)["bad.csv"]
-    assert (account.status, account.rows, account.accepted, account.quarantined) == ("quarantined", 5, 0, 5)
-    assert "4 of 5 rows are bad (80.0%)" in account.why and "milliseconds" in account.why
-    assert found.dataset.rows == 1 and place.land().known == 2
-    lenient = ValidationSettings(min_rows=1, max_quarantined_share=0.9)
-    assert place.land(validation=lenient).accounts == ()
-    again = place.land(validation=lenient, retry_quarantined=True)
-    assert list(by_file(again)) == ["bad.csv"] and again.dataset.rows == 2
-    assert place.land(validation=lenient, retry_quarantined=True).accounts == ()
-
-
-def test_a_small_file_with_a_bad_row_keeps_its_good_ones(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    place.put("a.csv", csv(events((1, 1, 4, 0))) + "2,1,9,946684900\n")
-    assert by_file(place.land())["a.csv"].accepted == 1
-
-
-def test_a_file_that_may_still_grow_waits(tmp_path: Path) -> None:
-    place = Place(tmp_path, settle_s=30)
-    place.put("a.csv", events((1, 1, 4, 0)), modified=NOW - 10)
-    for hidden in ("b.csv.tmp", "b.csv.part", ".b.csv", "_staging/b.csv"):
-        place.put(hidden, events((2, 1, 4, 0)))
-    with pytest.raises(SourceError, match=r"has no file that is ready.*a\.csv: it was written 10 s ago and may still grow"):
-        place.land()
-    found = place.land(now=NOW + 30)
-    assert [account.file for account in found.accounts] == ["a.csv"] and found.waiting == {}
-
-
-def test_a_file_from_a_clock_that_is_ahead_waits_as_long_as_any_other(tmp_path: Path) -> None:
-    place = Place(tmp_path, settle_s=30)
-    place.put("a.csv", events((1, 1, 4, 0)), modified=NOW + 86_400)
-    for later in (0, 20):
-        with pytest.raises(SourceError, match=rf"written {later} s ago"):
-            place.land(now=NOW + later)
-    place.put("a.csv", events((1, 1, 4, 0), (2, 1, 4, 0)), modified=NOW + 86_401)
-    with pytest.raises(SourceError, match=r"written 0 s ago"):
-        place.land(now=NOW + 25)
-    assert place.land(now=NOW + 56).dataset.rows == 2
-
-
-class Growing(FolderZone):
-    """A zone whose writer goes on while a run reads."""
-
-    def unchanged(self, file: SourceFile) -> bool:
-        with (self.folder / file.name).open("a") as growing:
-            growing.write("2,1,4,946684900\n")
-        os.utime(self.folder / file.name, (SETTLED + 1, SETTLED + 1))
-        return super().unchanged(file)
-
-
-def test_a_file_that_grows_while_it_is_read_is_left_for_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(tmp_path)
-    place.put("a.csv", events((1, 1, 4, 0)))
-    monkeypatch.setattr("tests.tasks.landed.FolderZone", Growing)
-    with pytest.raises(SourceError, match=r"a\.csv: it changed while it was being read"):
-        place.land()
-    monkeypatch.undo()
-    assert by_file(place.land())["a.csv"].accepted == 2
-
-
-def test_a_file_that_is_gone_when_its_turn_comes_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(tmp_path)
-    place.put("a.csv", events((1, 1, 4, 0)))
-    listed = FolderZone.files
-
-    def with_a_ghost(self: FolderZone) -> list[SourceFile]:
-        return [*listed(self), SourceFile("ghost.csv", 10, 0)]
-
-    monkeypatch.setattr(FolderZone, "files", with_a_ghost)
-    found = place.land()
-    assert found.waiting == {"ghost.csv": "it was removed while it was being read"} and len(found.accounts) == 1
-
-
-@pytest.mark.parametrize("kind", ["gzip", "parquet", "unknown"])
-def test_a_file_that_cannot_be_read_waits_and_is_quarantined_when_it_stays_so(kind: str, tmp_path: Path) -> None:
-    place = Place(tmp_path, give_up_s=7200)
-    place.put("a.csv", events((1, 1, 4, 0)))
-    frame = random_events(0, 2000, users=900)
-    if kind == "gzip":
-        name, whole = "b.csv.gz", gzip.compress(csv(frame).encode(), mtime=0)
-    elif kind == "parquet":
-        buffer = io.BytesIO()
-        frame.to_parquet(buffer)
-        name, whole = "b.parquet", buffer.getvalue()
-    else:
-        name, whole = "b.csv", b"tag,when\nnice,2001\n"
-    place.put(name, whole[: len(whole) // 2] if kind != "unknown" else whole)
-    found = place.land()
-    assert name in found.waiting and found.dataset.rows == 1
-    if kind == "unknown":
-        assert "lacks the column" in found.waiting[name]
-    else:
-        place.put(name, whole)  # its writer was slow
-        assert by_file(place.land())[name].rows == 2000
-        place.put(name, whole[: len(whole) // 3], modified=SETTLED - 60)
-    given_up = place.land(now=NOW + 7200)
-    account = by_file(given_up)[name]
-    assert (account.kind, account.status, account.rows) == ("unreadable", "quarantined", 0) and name in account.why
-    assert place.land(now=NOW + 7200).accounts == ()
 
 
 def test_too_few_events_are_no_dataset_and_are_taken_up_again(tmp_path: Path) -> None:
@@ -369,57 +241,6 @@ def test_of_two_racing_runs_one_begins_anew(tmp_path: Path) -> None:
 def test_an_account_that_does_not_close_is_a_defect() -> None:
     with pytest.raises(ValueError, match="does not close"):
         FileAccount("a.csv", "ab", "events", 0, 1, "accepted", rows=2, accepted=1)
-
-
-def test_compaction_is_due_when_parts_are_many_or_large(tmp_path: Path) -> None:
-    place = Place(tmp_path, compact_parts=2, compact_share=0.5)
-    with pytest.raises(NotFoundError, match="nothing to compact"):
-        place.compact()
-    place.put("0.csv", random_events(0, 100, users=50))
-    for number in range(1, 4):
-        ref = place.land().dataset
-        assert compact(place.store, NAME, place.settings, tmp_path / "work", NOW) == ref
-        place.put(f"{number}.csv", events((100 + number, 1, 4, 0)))
-    ref = place.land().dataset
-    compacted = compact(place.store, NAME, place.settings, tmp_path / "work", NOW)
-    assert compacted.parents == (f"{NAME}/{ref.version}",) and content(compacted) == content(ref)
-    assert len(read_manifest(place.store, NAME, compacted.version)["layout"]["parts"]) == 1
-    assert place.compact() == compacted
-    place.put("large.csv", random_events(1, 300, users=500))
-    ref = place.land().dataset
-    assert compact(place.store, NAME, place.settings, tmp_path / "work", NOW) != ref
-    assert list_datasets(place.store)[-1].version != ref.version
-
-
-def test_a_compaction_that_a_run_outpaces_begins_anew(tmp_path: Path) -> None:
-    place = Place(tmp_path, races=2)
-    for number in range(2):
-        place.put(f"{number}.csv", events((number, 1, 4, 0)))
-        place.land()
-    outpaced: list[str] = []
-
-    class Outpaced(LocalStore):
-        """Files are added while it compacts, `left` times."""
-
-        left = 1
-
-        def put_new(self, key: str, data: bytes | Path) -> None:
-            if "/log/" in key and len(outpaced) < self.left:
-                outpaced.append(key)
-                other.put(f"more-{len(outpaced)}.csv", events((10 + len(outpaced), 1, 4, 0)))
-                other.land()
-            super().put_new(key, data)
-
-    other = Place.__new__(Place)
-    other.__dict__ = dict(place.__dict__)
-    place.store = Outpaced(place.store.folder)
-    compacted = place.compact()
-    assert (compacted.rows, compacted.number) == (3, 4) and len(outpaced) == 1
-    other.put("last.csv", events((9, 1, 4, 0)))
-    other.land()
-    Outpaced.left = 3
-    with pytest.raises(AlreadyExistsError, match="Other runs added to small 2 times while it was compacted"):
-        place.compact()
 
 
 def test_a_part_that_was_changed_is_noticed(tmp_path: Path) -> None:
