@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from serving.demo.look import BEHIND, BLUE, GREY
+from infra.pages import BLUE, GREY, MODEL_COLOURS, ORANGE, RED
 
 __all__ = [
     "agreement",
@@ -117,7 +117,7 @@ def champions(rows: Sequence[dict[str, Any]]) -> alt.Chart:
             color=alt.Color(
                 "kind:N",
                 title="became champion by",
-                scale=alt.Scale(domain=["promote", "rollback", "force"], range=[BLUE, "#d9822b", BEHIND]),
+                scale=alt.Scale(domain=["promote", "rollback", "force"], range=[BLUE, ORANGE, RED]),
             ),
             tooltip=["version:N", "start:T", "end:T", "kind:N", "reason:N"],
         )
@@ -134,7 +134,7 @@ def metric_intervals(rows: Sequence[dict[str, Any]], metric: str) -> Layers:
         color=alt.Color(
             "model:N",
             title=None,
-            scale=alt.Scale(domain=["ss4rec", "ncf", "popularity"], range=[BLUE, "#d9822b", GREY]),
+            scale=alt.Scale(domain=list(MODEL_COLOURS), range=list(MODEL_COLOURS.values())),
         ),
     )
     tooltip = ["version:N", "model:N", alt.Tooltip("value:Q", format=".4f"), alt.Tooltip("low:Q", format=".4f"), alt.Tooltip("high:Q", format=".4f")]  # fmt: skip
@@ -164,7 +164,7 @@ def drift_over_time(rows: Sequence[dict[str, Any]]) -> Layers:
     )
     marks = (
         base.transform_filter("datum.verdict == 'drifted'")
-        .mark_point(shape="cross", angle=45, size=190, color=BEHIND, strokeWidth=2)
+        .mark_point(shape="cross", angle=45, size=190, color=RED, strokeWidth=2)
         .encode(y="size:Q")
     )
     bound = base.mark_rule(strokeDash=[4, 4], color=GREY).encode(x=alt.value(0), x2=alt.value("width"), y=alt.datum(1.0))
@@ -179,7 +179,7 @@ def round_trips(rows: Sequence[dict[str, Any]]) -> alt.Chart:
         .encode(
             x=alt.X("number:Q", title="call", axis=alt.Axis(tickMinStep=1)),
             y=alt.Y("ms:Q", title="ms, including this client"),
-            color=alt.Color("what:N", title=None, scale=alt.Scale(domain=["list", "event"], range=[BLUE, "#d9822b"])),
+            color=alt.Color("what:N", title=None, scale=alt.Scale(domain=["list", "event"], range=[BLUE, ORANGE])),
             tooltip=["what:N", alt.Tooltip("ms:Q", format=".1f")],
         )
         .properties(height=180)

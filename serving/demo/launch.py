@@ -12,15 +12,16 @@ from pydantic import BaseModel, SecretStr
 
 from configs.errors import SettingsError
 from configs.serving import DemoSettings
+from infra.pages import BLUE, GROUND, INK
 
 __all__ = ["command", "environment", "run"]
 
 APP = Path(__file__).with_name("app.py")
 THEME = {
     "base": "light",
-    "primaryColor": "#1f6f8b",
-    "secondaryBackgroundColor": "#f4f7f8",
-    "textColor": "#1c2328",
+    "primaryColor": BLUE,
+    "secondaryBackgroundColor": GROUND,
+    "textColor": INK,
     "baseRadius": "small",
 }
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import streamlit as st
 
+from infra.pages import STYLE_VARIABLES
 from serving.demo.explained import Explained, Reason
 
-__all__ = ["BEHIND", "BLUE", "GREY", "HEAD", "cards", "plain_table", "short", "stylesheet", "when"]
+__all__ = ["HEAD", "cards", "plain_table", "short", "stylesheet", "when"]
 
-BLUE, AHEAD, BEHIND, GREY = "#1f6f8b", "#2f7d5b", "#b5533c", "#7a848b"
 HEAD = "movielens-recsys"
 VERDICTS = {
     "✓ passed": "good",
@@ -25,32 +25,34 @@ VERDICTS = {
     "held": "bad",
     "promoted": "good",
 }
-STYLE = """
-<style>
+STYLE = (
+    f"<style>\n{STYLE_VARIABLES}\n"
+    + """\
 h1 { font-size: 1.9rem !important; padding: 0 0 .6rem !important; }
 h2, h3 { font-size: 1.15rem !important; padding: .5rem 0 .35rem !important; }
 [data-testid="stMetricValue"] { font-size: 1.35rem; }
 section[data-testid="stSidebar"] { min-width: 21rem; }
 .block-container { padding-top: 3.2rem; max-width: 84rem; }
-.film { display: grid; grid-template-columns: 2.2rem 1fr; gap: .2rem .6rem; padding: .55rem .8rem; border: 1px solid #e3e7ea;
+.film { display: grid; grid-template-columns: 2.2rem 1fr; gap: .2rem .6rem; padding: .55rem .8rem; border: 1px solid var(--line);
         border-radius: .5rem; margin-bottom: .45rem; background: #fff; }
 .film.slim { padding: .35rem .7rem; margin-bottom: 0; }
-.film .rank { font-size: 1.25rem; font-weight: 650; color: #1f6f8b; line-height: 1.5rem; text-align: right; }
-.film .title { font-weight: 600; } .film .year { color: #5f6b73; font-weight: 400; }
-.film .bar { height: .26rem; border-radius: .2rem; background: #e9eef0; margin: .3rem 0 .25rem; }
-.film .bar div { height: 100%; border-radius: .2rem; background: #1f6f8b; }
-.film .why { color: #4b565d; font-size: .83rem; line-height: 1.35rem; } .film .why b { font-weight: 600; color: #1c2328; }
+.film .rank { font-size: 1.25rem; font-weight: 650; color: var(--blue); line-height: 1.5rem; text-align: right; }
+.film .title { font-weight: 600; } .film .year { color: var(--soft); font-weight: 400; }
+.film .bar { height: .26rem; border-radius: .2rem; background: var(--line); margin: .3rem 0 .25rem; }
+.film .bar div { height: 100%; border-radius: .2rem; background: var(--blue); }
+.film .why { color: var(--soft); font-size: .83rem; line-height: 1.35rem; } .film .why b { font-weight: 600; color: var(--ink); }
 .scroll { overflow-x: auto; }
 table.plain { border-collapse: collapse; width: 100%; font-size: .86rem; font-variant-numeric: tabular-nums; }
-table.plain th { text-align: left; color: #5f6b73; font-weight: 600; font-size: .8rem; }
-table.plain th, table.plain td { padding: .3rem .65rem; border-bottom: 1px solid #e3e7ea; vertical-align: top; border-left: 0; border-right: 0; }
-table.plain td.short { white-space: nowrap; } table.plain td.number { text-align: right; white-space: nowrap; } table.plain td.good { color: #2f7d5b; white-space: nowrap; }
-table.plain td.bad { color: #b5533c; font-weight: 600; white-space: nowrap; }
-.tag { display: inline-block; font-size: .72rem; padding: 0 .45rem; border-radius: .7rem; background: #eef3f5; color: #36505c; margin-right: .2rem; }
-.rule { background: #fdf1dc; color: #7a5410; } .up { color: #2f7d5b; } .down { color: #b5533c; } .new { color: #1f6f8b; }
+table.plain th { text-align: left; color: var(--soft); font-weight: 600; font-size: .8rem; }
+table.plain th, table.plain td { padding: .3rem .65rem; border-bottom: 1px solid var(--line); vertical-align: top; border-left: 0; border-right: 0; }
+table.plain td.short { white-space: nowrap; } table.plain td.number { text-align: right; white-space: nowrap; } table.plain td.good { color: var(--green); white-space: nowrap; }
+table.plain td.bad { color: var(--red); font-weight: 600; white-space: nowrap; }
+.tag { display: inline-block; font-size: .72rem; padding: 0 .45rem; border-radius: .7rem; background: var(--ground); color: var(--ink); margin-right: .2rem; }
+.rule { background: var(--sand); color: var(--ink); } .up { color: var(--green); } .down { color: var(--red); } .new { color: var(--blue); }
 .move { font-size: .8rem; font-weight: 600; margin-left: .4rem; }
 </style>
 """
+)
 
 
 def stylesheet() -> None:
@@ -139,5 +141,5 @@ def _moved(index: int, place: int, other: Sequence[int] | None) -> str:
         return '<span class="move new">only here</span>'
     step = list(other).index(index) + 1 - place
     if step == 0:
-        return '<span class="move" style="color:#7a848b">same rank</span>'
+        return '<span class="move" style="color:var(--grey)">same rank</span>'
     return f'<span class="move {"up" if step > 0 else "down"}">{"▲" if step > 0 else "▼"} {abs(step)}</span>'

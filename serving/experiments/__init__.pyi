@@ -1,12 +1,10 @@
 from .assignment import Assignment, Experiments
 from .exposure_log import ExposureLog
 from .exposures import Exposure, ExposureSink, read_exposures, stored_exposures
-from .page import COLOURS, UNDECIDED, arm_rows, check_rows, render_html, versus_rows
+from .page import arm_rows, check_rows, render_html, versus_rows
 from .report import ExperimentReport, read_outcomes, report_experiment
 
 __all__ = [
-    "COLOURS",
-    "UNDECIDED",
     "Assignment",
     "ExperimentReport",
     "Experiments",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infra.pages import VERDICT_COLOURS, data_uri, new_figure, png_bytes, render_template, tidy, zero_line
 from serving.experiments.report import ExperimentReport, Versus
 
 if TYPE_CHECKING:
@@ -15,30 +12,22 @@ if TYPE_CHECKING:
 
 __all__ = ["arm_rows", "check_rows", "course_png", "render_html", "versus_rows"]
 
-TEMPLATES = Path(__file__).parent / "templates"
-BETTER, WORSE, UNDECIDED = "#2f7d5b", "#b5533c", "#5f6b73"
-COLOURS = {"better": BETTER, "worse": WORSE}
+TEMPLATE = "serving/experiments/templates/experiment.html"
 
 
 def render_html(report: ExperimentReport) -> bytes:
     """Render the verdict, checks, arms, differences with their intervals, and how these evolved."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.filters["time"] = shown_time
     png = course_png(report)
-    return (
-        environment.get_template("experiment.html")
-        .render(
-            report=report,
-            checks=check_rows(report),
-            arms=arm_rows(report),
-            versus=versus_rows(report),
-            headline=_headline(report),
-            picture=f"data:image/png;base64,{base64.b64encode(png).decode()}" if png else "",
-        )
-        .encode()
-    )
+    return render_template(
+        TEMPLATE,
+        report=report,
+        checks=check_rows(report),
+        arms=arm_rows(report),
+        versus=versus_rows(report),
+        shadow=_shadow_rows(report),
+        headline=_headline(report),
+        course=data_uri(png) if png else "",
+    ).encode()
 
 
 def check_rows(report: ExperimentReport) -> list[dict[str, str]]:
@@ -76,6 +65,17 @@ def versus_rows(report: ExperimentReport) -> list[dict[str, str]]:
     return [_versus_row(each) for each in report.versus]
 
 
+def _shadow_rows(report: ExperimentReport) -> list[dict[str, str]]:
+    return [
+        {
+            "version": each.version,
+            "answers": f"{each.answers:,}",
+            "share of its list also shown": "" if each.overlap is None else f"{100 * each.overlap:.0f} %",
+        }
+        for each in report.shadow
+    ]
+
+
 def _versus_row(each: Versus) -> dict[str, str]:
     found = each.comparison
     if found is None:
@@ -101,24 +101,20 @@ def course_png(report: ExperimentReport) -> bytes | None:
     drawn = [each for each in report.versus if each.course.get("users")]
     if not drawn:
         return None
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.5, 3.4 * len(drawn)), dpi=120, layout="constrained", facecolor="white")
+    figure = new_figure(9.5, 3.4 * len(drawn))
     for axes, each in zip(figure.subplots(len(drawn), 1, squeeze=False)[:, 0], drawn, strict=True):
         _draw(axes, each, report.control)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png_bytes(figure)
 
 
 def _draw(axes: Axes, each: Versus, control: str) -> None:
-    colour = COLOURS.get(each.verdict, UNDECIDED)
+    colour = VERDICT_COLOURS[each.verdict]
     users, course = each.course["users"], each.course
     axes.fill_between(
         users, course["low"], course["high"], color=colour, alpha=0.18, linewidth=0, label="interval, valid at all looks"
     )
     axes.plot(users, course["difference"], color=colour, linewidth=1.8, label="difference so far")
-    axes.axhline(0, color="black", linewidth=0.8, alpha=0.6)
+    zero_line(axes, horizontal=True)
     if each.comparison is not None and each.comparison.decided_at is not None:
         axes.axvline(each.comparison.decided_at, color=colour, linewidth=1, linestyle=":", label="first shown")
     # The first intervals are so wide that they would flatten the rest.
@@ -126,10 +122,8 @@ def _draw(axes: Axes, each: Versus, control: str) -> None:
     low, high = min(course["low"][late]), max(course["high"][late])
     margin = 0.08 * ((high - low) or 1.0)
     axes.set(xlabel="users with a completed horizon", ylabel="per user", ylim=(low - margin, high + margin))
-    axes.set_title(f"{each.arm} - {control}", fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=3)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes, f"{each.arm} - {control}")
 
 
 def _headline(report: ExperimentReport) -> str:
@@ -138,8 +132,3 @@ def _headline(report: ExperimentReport) -> str:
     if not report.trusted:
         return "not to be believed"
     return next((verdict for verdict in ("better", "worse", "not shown") if verdict in verdicts), "too early")
-
-
-def shown_time(seconds: int | None) -> str:
-    """Format UTC seconds as a date and time."""
-    return "none" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

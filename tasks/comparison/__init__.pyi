@@ -1,5 +1,5 @@
 from .process import run_entry_apart
-from .report import duration, headline, render_html, render_markdown, result_rows
+from .report import headline, render_html, render_markdown, result_rows
 from .results import Comparison, Failure, IncompleteComparisonError, compare_runs, write_report
 from .runs import begin_comparison, missing_runs, pinned_dataset, read_record, run_plan
 
@@ -9,7 +9,6 @@ __all__ = [
     "IncompleteComparisonError",
     "begin_comparison",
     "compare_runs",
-    "duration",
     "headline",
     "missing_runs",
     "pinned_dataset",

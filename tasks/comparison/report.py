@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable
-from dataclasses import dataclass
-from html import escape
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
+from infra.pages import (
+    GREEN,
+    RED,
+    count,
+    data_uri,
+    duration,
+    escaped,
+    listed,
+    markdown_table,
+    money,
+    render_template,
+    tint,
+)
 from tasks.comparison.figures import colours, intervals_svg, learning_curves_svg
 from tasks.comparison.results import Cell, Comparison, EntryResult
-from tasks.evaluation import digits
 
 __all__ = ["RESULT_COLUMNS", "headline", "render_html", "render_markdown", "result_rows"]
 
+TEMPLATE = "tasks/comparison/templates/comparison.html"
 RESULT_COLUMNS = ("entry", "HR@10", "NDCG@10", "95 % interval", "against the reference", "seeds", "time of a run", "cost")
 
 
@@ -41,7 +50,7 @@ def headline(comparison: Comparison) -> str:
         return said
     if not close:
         return f"{said} It is shown to be better than every other entry."
-    return f"{said} It is not shown to be better than {_listed(close)}."
+    return f"{said} It is not shown to be better than {listed(close, 'or')}."
 
 
 def result_rows(comparison: Comparison) -> list[dict[str, str]]:
@@ -51,71 +60,48 @@ def result_rows(comparison: Comparison) -> list[dict[str, str]]:
 
 def render_markdown(comparison: Comparison) -> str:
     """Render the report as Markdown for the Prefect UI."""
-    lines = [f"## Comparison {comparison.id}", "", _escaped(headline(comparison)), ""]
+    lines = [f"## Comparison {comparison.id}", "", escaped(headline(comparison)), ""]
     if comparison.failures:
-        lines += [f"**Not complete: {_count(len(comparison.failures), 'run')} failed.**", ""]
-        lines += [f"- {_escaped(f'{failed.entry} seed {failed.seed}: {failed.reason}')}" for failed in comparison.failures]
+        lines += [f"**Not complete: {count(len(comparison.failures), 'run')} failed.**", ""]
+        lines += [f"- {escaped(f'{failed.entry} seed {failed.seed}: {failed.reason}')}" for failed in comparison.failures]
         lines.append("")
     lines += [
-        f"{comparison.requests:,} test requests of {_escaped(comparison.dataset)} under "
-        f"{_escaped(comparison.protocol)}, full ranking.",
+        f"{comparison.requests:,} test requests of {escaped(comparison.dataset)} under "
+        f"{escaped(comparison.protocol)}, full ranking.",
         "",
-        _markdown_row(RESULT_COLUMNS),
-        "|---" * len(RESULT_COLUMNS) + "|",
-        *[_markdown_row([_escaped(value) for value in row.values()]) for row in result_rows(comparison)],
+        markdown_table(RESULT_COLUMNS, ([escaped(cell) for cell in row.values()] for row in result_rows(comparison))),
         "",
         "Is the row's NDCG@10 higher than the column's? Difference and Holm-corrected p; bold if significant at "
         f"{comparison.alpha:g}.",
         "",
     ]
     names = [entry.name for entry in comparison.entries]
-    lines += [_markdown_row(["", *names]), "|---" * (len(names) + 1) + "|"]
-    for name in names:
-        cells = [comparison.cell(name, other) for other in names]
-        lines.append(_markdown_row([name, *[_cell_text(cell) for cell in cells]]))
-    return "\n".join(lines) + "\n"
+    rows = [[escaped(name), *(_cell_text(comparison.cell(name, other)) for other in names)] for name in names]
+    return "\n".join([*lines, markdown_table(["", *map(escaped, names)], rows)]) + "\n"
 
 
 def render_html(comparison: Comparison) -> bytes:
     """Render the report as one HTML page. All values are escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["digits"] = digits
     names = [entry.name for entry in comparison.entries]
     curves = learning_curves_svg(comparison) if names else None
-    page = environment.get_template("comparison.html").render(
+    return render_template(
+        TEMPLATE,
         comparison=comparison,
         headline=headline(comparison),
-        columns=RESULT_COLUMNS,
+        failures=[asdict(failure) for failure in comparison.failures],
         rows=result_rows(comparison),
+        marks=["strong" if place == 0 else "" for place in range(len(names))],
         colours=colours(comparison),
         names=names,
         matrix={name: [_matrix_cell(comparison, name, other) for other in names] for name in names},
         metrics=list(comparison.entries[0].metrics) if names else [],
         beyond=list(comparison.entries[0].beyond_accuracy) if names else [],
-        intervals=_inline(intervals_svg(comparison)) if names else None,
-        curves=None if curves is None else _inline(curves),
+        intervals=data_uri(intervals_svg(comparison)) if names else None,
+        curves=None if curves is None else data_uri(curves),
         commits=sorted({str(commit) for entry in comparison.entries for commit in entry.git_commits}),
         devices=sorted({device for entry in comparison.entries for device in entry.devices}),
-        duration=duration,
-    )
-    return page.encode()
-
-
-def duration(seconds: float) -> str:
-    """Format seconds for display."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+        estimate=_estimate,
+    ).encode()
 
 
 def _result_row(comparison: Comparison, entry: EntryResult) -> dict[str, str]:
@@ -132,7 +118,7 @@ def _result_row(comparison: Comparison, entry: EntryResult) -> dict[str, str]:
         against,
         f"{len(entry.seeds)} of {wanted}" if entry.missing_seeds else f"{wanted}",
         duration(entry.seconds),
-        "unknown" if entry.cost is None else f"${entry.cost:.2f}",
+        "unknown" if entry.cost is None else money(entry.cost),
     )
     return dict(zip(RESULT_COLUMNS, values, strict=True))
 
@@ -150,12 +136,12 @@ def _matrix_cell(comparison: Comparison, entry: str, other: str) -> MatrixCell |
     standing = "better" if cell.shown else "worse" if mirrored is not None and mirrored.shown else "open"
     greatest = max(abs(each.difference) for each in comparison.matrix) or 1.0
     strength = 0.07 if standing == "open" else 0.15 + 0.5 * abs(cell.difference) / greatest
-    colour = "47, 125, 91" if cell.difference > 0 else "181, 83, 60"
+    background = tint(GREEN if cell.difference > 0 else RED, strength)
     detail = (
         f"{cell.entry} - {cell.other}: {cell.difference:+.4f} (95 % {cell.low:+.4f} to {cell.high:+.4f}), "
         f"p = {cell.p_value:.4f}, Holm-corrected {cell.adjusted:.4f}"
     )
-    return MatrixCell(f"{cell.difference:+.4f}", f"p = {cell.adjusted:.4f}", detail, f"rgba({colour}, {strength:.2f})", standing)
+    return MatrixCell(f"{cell.difference:+.4f}", f"p = {cell.adjusted:.4f}", detail, background, standing)
 
 
 def _cell_text(cell: Cell | None) -> str:
@@ -163,30 +149,3 @@ def _cell_text(cell: Cell | None) -> str:
         return ""
     text = f"{cell.difference:+.4f}, p = {cell.adjusted:.4f}"
     return f"**{text}**" if cell.shown else text
-
-
-def _inline(svg: bytes) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
-
-
-def _markdown_row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _escaped(text: str) -> str:
-    """Escape text so that neither Markdown nor embedded HTML interprets it as markup."""
-    return (
-        escape(" ".join(text.split()), quote=False)
-        .replace("|", "\\|")
-        .replace("*", "\\*")
-        .replace("`", "\\`")
-        .replace("[", "\\[")
-    )
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

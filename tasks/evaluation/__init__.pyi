@@ -1,5 +1,5 @@
 from .evidently_page import REPORT_FILE
-from .figures import beyond_accuracy_rows, digits, metrics_rows, training_curve_png, value_rows
+from .figures import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
 from .load_check import LoadCheck, check_staged, check_version
 from .measurement import Evaluation, Measurement, evaluate
 from .protocol_audit import AuditReport, audit_version
@@ -18,7 +18,6 @@ __all__ = [
     "beyond_accuracy_rows",
     "check_staged",
     "check_version",
-    "digits",
     "evaluate",
     "metrics_rows",
     "rank",

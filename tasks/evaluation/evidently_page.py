@@ -12,7 +12,6 @@ plot and shifted in the data, which is not used here). And `no_feedback_users=Fa
 
 from __future__ import annotations
 
-import html
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +19,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from infra.pages import render_template
 from models.evaluation import Ranking
 from models.recommender import Sequences
 
 __all__ = ["REPORT_FILE", "Shown", "recommendations_page"]
 
 REPORT_FILE = "recsys_report.html"
+TEMPLATE = "tasks/evaluation/templates/recommendations.html"
 K = 10
 
 
@@ -160,22 +161,11 @@ def _draw(current: pd.DataFrame, reference: pd.DataFrame | None, train: pd.DataF
 
 def _words(challenger: str, reference: str | None, figures: dict[str, dict[str, float]], sampled: str) -> str:
     columns = [name for name in next(iter(figures.values()), {}) if all(name in values for values in figures.values())]
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("model", *columns))
-    rows = "".join(
-        f"<tr><td>{html.escape(model)}</td>" + "".join(f"<td>{values[name]:.4g}</td>" for name in columns) + "</tr>"
-        for model, values in figures.items()
+    return render_template(
+        TEMPLATE,
+        challenger=challenger,
+        reference=reference,
+        sampled=sampled,
+        columns=columns,
+        rows={model: [f"{values[name]:.4g}" for name in columns] for model, values in figures.items()},
     )
-    beside = f' "Reference" is {html.escape(reference)}.' if reference else ""
-    return f"""
-<section style="font:15px/1.5 sans-serif;color:black;background:white;max-width:1200px;margin:24px auto;padding:0 16px">
-<h1 style="font-size:22px">Recommendations on the test requests</h1>
-<p>"Current" is {html.escape(challenger)}.{beside} {sampled[0].upper()}{sampled[1:]}.
-<b>This page is for information only.</b> The gate uses our own metrics, computed over all requests:</p>
-<table border="1" cellpadding="6" style="border-collapse:collapse;text-align:right">
-<tr>{head}</tr>{rows}</table>
-<p>Evidently's figures below differ from ours in these ways. It breaks ties between scores by list order; we count ties against
-the model. Its Gini index covers the items that were shown; ours covers the whole catalogue. Its coverage refers to the items in
-the train events. Its novelty uses the share of users who have seen an item; ours uses the share of events. One film per request
-is held out, so most lists show no hit; they are included ("no feedback users included").</p>
-</section>
-"""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from infra.pages import MODEL_COLOURS, PURPLE, digits, new_figure, png_bytes, tidy, whole_numbers
 from models.recommender import EpochReport
 from tasks.evaluation.business_value import Figure, Value, ValueEstimate
 
-__all__ = ["beyond_accuracy_rows", "digits", "metrics_rows", "training_curve_png", "value_rows"]
-
-COLOURS = {"ss4rec": "#1f6f8b", "ncf": "#d9822b", "popularity": "#7a7a7a"}
+__all__ = ["beyond_accuracy_rows", "metrics_rows", "training_curve_png", "value_rows"]
 
 
 def training_curve_png(reports: Mapping[str, Sequence[EpochReport]]) -> bytes:
@@ -20,16 +18,13 @@ def training_curve_png(reports: Mapping[str, Sequence[EpochReport]]) -> bytes:
     Losses of different models have different units, so each model has its own axes. A model that does not train in epochs is
     shown as a dashed line. The NDCG@10 plot on the right leaves out epochs that were not measured on the valid requests.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
     trained = {name: epochs for name, epochs in reports.items() if any(report.loss for report in epochs)}
-    figure = Figure(figsize=(3.4 * (len(trained) + 1) + 1, 3.4), dpi=120, layout="constrained", facecolor="white")
+    figure = new_figure(3.4 * (len(trained) + 1) + 1, 3.4)
     *loss_axes, valid_axes = figure.subplots(1, len(trained) + 1, width_ratios=[1.0] * len(trained) + [1.5], squeeze=False)[0]
     for axes, (name, epochs) in zip(loss_axes, trained.items(), strict=True):
         losses = [report.loss for report in epochs]
         axes.plot([report.epoch for report in epochs], losses, color=_colour(name), marker=_marker(epochs))
-        axes.set(title=f"{name}: training loss")
+        tidy(axes, f"{name}: training loss")
     for name, epochs in reports.items():
         measured = {report.epoch: report.valid["ndcg@10"] for report in epochs if "ndcg@10" in report.valid}
         if not measured:
@@ -44,21 +39,18 @@ def training_curve_png(reports: Mapping[str, Sequence[EpochReport]]) -> bytes:
         valid_axes.plot(list(measured), list(measured.values()), color=_colour(name), marker=_marker(epochs), label=label)
         if best in measured:
             valid_axes.plot(best, measured[best], "o", color=_colour(name), markersize=7)
-    valid_axes.set(title="valid NDCG@10; dot: kept epoch")
+    tidy(valid_axes, "valid NDCG@10; dot: kept epoch")
     valid_axes.margins(y=0.12)
     if valid_axes.lines:
         figure.legend(loc="outside lower center", ncols=len(reports), frameon=False, fontsize=9)
     for axes in (*loss_axes, valid_axes):
         axes.set(xlabel="epoch")
-        axes.title.set_fontsize(10)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    return _png(figure)
+        whole_numbers(axes.xaxis)
+    return png_bytes(figure)
 
 
 def _colour(name: str) -> str:
-    return COLOURS.get(name, "#5b4b8a")
+    return MODEL_COLOURS.get(name, PURPLE)
 
 
 def _marker(epochs: Sequence[EpochReport]) -> str | None:
@@ -125,8 +117,8 @@ def value_rows(value: Value, challenger: str) -> list[dict[str, str]]:
 
 
 def _value_row(name: str, estimate: ValueEstimate, currency: str, sign: str) -> dict[str, str]:
-    def cell(figure: Figure, digits: int) -> str:
-        mean, low, high = (f"{number:{sign},.{digits}f}" for number in (figure.mean, figure.low, figure.high))
+    def cell(figure: Figure, places: int) -> str:
+        mean, low, high = (f"{number:{sign},.{places}f}" for number in (figure.mean, figure.low, figure.high))
         return f"{mean} ({low} to {high})"
 
     return {
@@ -138,16 +130,5 @@ def _value_row(name: str, estimate: ValueEstimate, currency: str, sign: str) -> 
     }
 
 
-def digits(value: float) -> str:
-    """Format a figure for display: shares with four decimal places, counts with one."""
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
-
-
 def _shown(value: float) -> float | int:
     return int(value) if float(value).is_integer() and value > 1 else round(value, 4)
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

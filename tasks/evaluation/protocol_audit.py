@@ -27,6 +27,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.settings import EvaluationSettings, ModelSettings
+from infra.pages import markdown_table
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from models.evaluation import (
@@ -219,28 +220,40 @@ def render_markdown(report: AuditReport) -> str:
         "",
         *[f"- {finding}" for finding in report.findings],
         *([""] if report.findings else []),
-        "| switch | own NDCG@10 | switched | difference (95 %) | relative |",
-        "|---|---|---|---|---|",
-    ]
-    for effect in report.effects:
-        low, high = effect.interval
-        lines.append(
-            f"| {effect.switch} | {effect.ndcg_own:.4f} | {effect.ndcg_switched:.4f} | {effect.difference:+.4f} ({low:+.4f} to "
-            f"{high:+.4f}) | {effect.share:+.0%} |"
-        )
-    lines += [
+        markdown_table(
+            ["switch", "own NDCG@10", "switched", "difference (95 %)", "relative"], map(_effect_cells, report.effects)
+        ),
         "",
-        "| order of events | seen items | request at | ties in histories | HR@10 | NDCG@10 (95 %) | MRR@10 |",
-        "|---|---|---|---|---|---|---|",
+        markdown_table(
+            ["order of events", "seen items", "request at", "ties in histories", "HR@10", "NDCG@10 (95 %)", "MRR@10"],
+            map(_row_cells, report.rows),
+        ),
     ]
-    for row in report.rows:
-        low, high = row.interval
-        mark = " (own)" if row.own else ""
-        lines.append(
-            f"| {row.order}{mark} | {row.seen} | {row.request_time} | {row.ties} | {row.metrics['hr@10']:.4f} | "
-            f"{row.metrics['ndcg@10']:.4f} ({low:.4f} to {high:.4f}) | {row.metrics['mrr@10']:.4f} |"
-        )
     return "\n".join(lines) + "\n"
+
+
+def _effect_cells(effect: Effect) -> list[str]:
+    low, high = effect.interval
+    return [
+        effect.switch,
+        f"{effect.ndcg_own:.4f}",
+        f"{effect.ndcg_switched:.4f}",
+        f"{effect.difference:+.4f} ({low:+.4f} to {high:+.4f})",
+        f"{effect.share:+.0%}",
+    ]
+
+
+def _row_cells(row: AuditRow) -> list[str]:
+    low, high = row.interval
+    return [
+        f"{row.order} (own)" if row.own else row.order,
+        row.seen,
+        row.request_time,
+        row.ties,
+        f"{row.metrics['hr@10']:.4f}",
+        f"{row.metrics['ndcg@10']:.4f} ({low:.4f} to {high:.4f})",
+        f"{row.metrics['mrr@10']:.4f}",
+    ]
 
 
 def _at_target(settings: EvaluationSettings) -> EvaluationSettings:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from pathlib import Path
-
 import numpy as np
 
 from configs.settings import RetrainSettings
-from tasks.gate.decision import CHAMPION_RANKED, GROUPS, Decision, RuleComparison
+from infra.pages import (
+    GREEN,
+    RED,
+    Interval,
+    data_uri,
+    draw_intervals,
+    interval_colour,
+    markdown_table,
+    new_figure,
+    png_bytes,
+    render_template,
+    tidy,
+    whole_numbers,
+    zero_line,
+)
+from tasks.gate.decision import CHAMPION_RANKED, GROUPS, Decision
 
 __all__ = ["DEFAULT_NAME", "comparison_png", "next_step", "render_html", "render_markdown", "summary"]
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATE = "tasks/gate/templates/decision.html"
 DEFAULT_NAME = RetrainSettings().model_name  # commands use it by default
-AHEAD, BEHIND, UNDECIDED = "#2f7d5b", "#b5533c", "#5f6b73"
+MODEL_NAMES = {"challenger": "challenger", "champion": "champion", "ncf": "NCF", "popularity": "popularity"}
 
 
 def render_markdown(decision: Decision) -> str:
@@ -32,11 +43,11 @@ def render_markdown(decision: Decision) -> str:
         f"**Next:** {next_step(decision)}",
         "",
         *_metrics_table(decision),
-        "| group | rule | figure | must be | verdict |",
-        "|---|---|---|---|---|",
+        markdown_table(
+            ["group", "rule", "figure", "must be", "verdict"],
+            [[GROUPS[rule.group], rule.name, rule.shown_figure, rule.shown_bound, rule.verdict] for rule in decision.rules],
+        ),
     ]
-    for rule in decision.rules:
-        lines.append(f"| {GROUPS[rule.group]} | {rule.name} | {rule.shown_figure} | {rule.shown_bound} | {rule.verdict} |")
     if decision.detectable_difference is not None:
         lines += [
             "",
@@ -47,28 +58,20 @@ def render_markdown(decision: Decision) -> str:
 
 def render_html(decision: Decision) -> bytes:
     """Render one self-contained page: a summary, figures with intervals, slices, every rule, and notes on how to read them."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.filters["signed"] = lambda value: f"{value:+.4f}"
     png = comparison_png(decision)
-    names = {"challenger": "challenger", "champion": "champion", "ncf": "NCF", "popularity": "popularity"}
     first = [name for name in ("challenger", "champion") if name in decision.metrics]
-    return (
-        environment.get_template("decision.html")
-        .render(
-            decision=decision,
-            against=_against(decision),
-            summary=summary(decision),
-            approval=_approval(decision) if decision.approval else "",
-            models=[(names.get(name, name), name) for name in dict.fromkeys([*first, *decision.metrics])],
-            metrics=["hr@10", "ndcg@10", "mrr@10"],
-            groups=GROUPS,
-            slices=decision.comparisons[1:],
-            picture=f"data:image/png;base64,{base64.b64encode(png).decode()}" if png else "",
-        )
-        .encode()
-    )
+    return render_template(
+        TEMPLATE,
+        decision=decision,
+        against=_against(decision),
+        summary=summary(decision),
+        approval=_approval(decision) if decision.approval else "",
+        models=[(MODEL_NAMES.get(name, name), name) for name in dict.fromkeys([*first, *decision.metrics])],
+        metrics=["hr@10", "ndcg@10", "mrr@10"],
+        groups=GROUPS,
+        slices=decision.comparisons[1:],
+        chart=data_uri(png) if png else "",
+    ).encode()
 
 
 def next_step(decision: Decision) -> str:
@@ -103,8 +106,8 @@ def _metrics_table(decision: Decision) -> list[str]:
     shown = {name: found for name in order if {"hr@10", "ndcg@10"} <= set(found := decision.metrics.get(name, {}))}
     if not shown:
         return []
-    rows = [f"| {name} | {found['hr@10']:.4f} | {found['ndcg@10']:.4f} |" for name, found in shown.items()]
-    return ["| model | HR@10 | NDCG@10 |", "|---|---|---|", *rows, ""]
+    rows = [[name, f"{found['hr@10']:.4f}", f"{found['ndcg@10']:.4f}"] for name, found in shown.items()]
+    return [markdown_table(["model", "HR@10", "NDCG@10"], rows), ""]
 
 
 def summary(decision: Decision) -> str:
@@ -146,53 +149,44 @@ def comparison_png(decision: Decision) -> bytes | None:
     found = decision.differences
     if found is None:
         return None
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(11, 3.9), dpi=120, layout="constrained", facecolor="white")
+    figure = new_figure(11, 3.9)
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
     edges = np.linspace(-1, 1, len(found.counts) + 1)
     centres = (edges[:-1] + edges[1:]) / 2
     for side, colour, label in (
-        (centres < 0, BEHIND, f"champion ranks better: {found.worse:,}"),
-        (centres > 0, AHEAD, f"challenger ranks better: {found.better:,}"),
+        (centres < 0, RED, f"champion ranks better: {found.worse:,}"),
+        (centres > 0, GREEN, f"challenger ranks better: {found.better:,}"),
     ):
         counts = np.array(found.counts)[side]
         left.bar(centres[side], counts, width=edges[1] - edges[0], color=colour, edgecolor="white", linewidth=0.5, label=label)
-    left.axvline(0, color="black", linewidth=0.8, alpha=0.6)
+    zero_line(left)
     total = found.better + found.worse + found.tied
     left.set(
         xlim=(-1.02, 1.02),
         xlabel="NDCG@10 of a request, challenger - champion",
         ylabel="requests",
-        title=f"{found.tied:,} of {total:,} requests tie and are not shown",
     )
     left.set_ylim(bottom=0, top=max(1.0, 1.1 * max(found.counts, default=0)))
-    left.yaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_numbers(left.yaxis)
     left.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
-    _forest(right, decision.comparisons)
-    for axes in (left, right):
-        axes.title.set_fontsize(10)
-        axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _forest(axes: object, comparisons: list[RuleComparison]) -> None:
-    from matplotlib.axes import Axes
-
-    assert isinstance(axes, Axes)
-    places = np.arange(len(comparisons))[::-1]
-    for place, row in zip(places, comparisons, strict=True):
-        colour = AHEAD if row.ci_low > 0 else BEHIND if row.ci_high < 0 else UNDECIDED
-        axes.plot([row.ci_low, row.ci_high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
-        axes.plot(row.difference, place, "o", color=colour, markersize=6 if row.name == "all requests" else 4.5)
-    axes.axvline(0, color="black", linewidth=0.8, alpha=0.6)
-    axes.set_yticks(places, [f"{row.name} ({row.requests:,})" for row in comparisons])
-    axes.set_ylim(-0.6, len(comparisons) - 0.4)
-    axes.set(xlabel="NDCG@10, challenger - champion", title="mean difference with its 95 % interval")
-    axes.grid(axis="x", alpha=0.25)
+    tidy(left, f"{found.tied:,} of {total:,} requests tie and are not shown", grid=None)
+    draw_intervals(
+        right,
+        [
+            Interval(
+                f"{row.name} ({row.requests:,})",
+                row.ci_low,
+                row.difference,
+                row.ci_high,
+                interval_colour(row.ci_low, row.ci_high),
+            )
+            for row in decision.comparisons
+        ],
+    )
+    zero_line(right)
+    right.set(xlabel="NDCG@10, challenger - champion")
+    tidy(right, "mean difference with its 95 % interval", grid="x")
+    return png_bytes(figure)
 
 
 def _against(decision: Decision) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from pathlib import Path
-
+from infra.pages import render_template
 from tasks.monitoring.checks import Check
 from tasks.monitoring.drift import DriftResult
 from tasks.monitoring.live_quality import LiveQuality, Quality
 
 __all__ = ["check_rows", "live_rows", "render_drift"]
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATE = "tasks/monitoring/templates/drift.html"
 FULL = 2.0  # length of a bar, as a multiple of the bound
 
 
@@ -20,24 +18,19 @@ def render_drift(result: DriftResult, evidently: str | None) -> bytes:
 
     `evidently` is the link to Evidently's page.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"figure": _figure, "when": _when, "chance": _p_value}
     order = {"drifted": 0, "stable": 1, "not judged": 2}
     checks = sorted(result.checks, key=lambda check: order[check.verdict])
-    return (
-        environment.get_template("drift.html")
-        .render(
-            result=result,
-            checks=[(check, _bar(check)) for check in checks],
-            live=result.live,
-            rows=_live_parts(result.live),
-            evidently=evidently,
-            reach=FULL,
-        )
-        .encode()
-    )
+    return render_template(
+        TEMPLATE,
+        result=result,
+        checks=[(check, _bar(check)) for check in checks],
+        live=result.live,
+        rows=_live_parts(result.live),
+        evidently=evidently,
+        reach=FULL,
+        figure=_figure,
+        p_value=_p_value,
+    ).encode()
 
 
 def check_rows(result: DriftResult) -> list[dict[str, str]]:
@@ -104,7 +97,3 @@ def _figure(value: float | None) -> str:
 
 def _p_value(value: float | None) -> str:
     return "" if value is None else f"{value:.2g}" if value >= 0.001 else "< 0.001"
-
-
-def _when(seconds: int | None) -> str:
-    return "" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tasks.replay.results import Replay
+from infra.pages import (
+    GREEN,
+    LINE,
+    PALE,
+    RED,
+    SAND,
+    SOFT,
+    Interval,
+    draw_intervals,
+    new_figure,
+    plain,
+    series_colours,
+    svg_bytes,
+    tidy,
+    zero_line,
+)
+from tasks.replay.results import Difference, Replay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["colours", "differences_svg", "quality_svg"]
 
-PALETTE = ("#1f6f8b", "#d9822b", "#5b4b8a", "#2f7d5b", "#b5533c", "#8a7a1f", "#3f5fa8", "#a04b7d")
 DAY_S = 86_400
-GREY, PLANTED, DRIFT = "#6f767b", "#f3e3c8", "#b5533c"
 
 
 def colours(found: Replay) -> dict[str, str]:
     """Return a colour for each policy, the same in all figures. A policy that never retrains is grey."""
-    moving = [policy.name for policy in found.policies if policy.rule != "never"]
-    chosen = {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(moving)}
-    return {policy.name: chosen.get(policy.name, GREY) for policy in found.policies}
+    still = [policy.name for policy in found.policies if policy.rule == "never"]
+    return series_colours([policy.name for policy in found.policies], grey=still)
 
 
 def quality_svg(found: Replay) -> bytes:
@@ -30,11 +42,10 @@ def quality_svg(found: Replay) -> bytes:
     Below are the gain of each policy over the first one, its drift marks and retrainings, and the incoming events.
     """
     from matplotlib.dates import ConciseDateFormatter
-    from matplotlib.figure import Figure
 
     lanes = 0.5 + 0.3 * len(found.policies)
     heights = [2.9, 1.9, 1.9, lanes, 1.0]
-    figure = Figure(figsize=(10.4, sum(heights) + 1.2), layout="constrained")
+    figure = new_figure(10.4, sum(heights) + 1.2)
     level, hit, gain, marks, volume = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     for place, policy in enumerate(found.policies):
         colour = colours(found)[policy.name]
@@ -57,13 +68,11 @@ def quality_svg(found: Replay) -> bytes:
     _marks(marks, found)
     edges = [_date(part.start) for part in found.slices]
     widths = [_date(part.end) - _date(part.start) for part in found.slices]
-    volume.bar(edges, [part.accepted for part in found.slices], width=widths, align="edge", color="#c9d2d7", edgecolor="white")
+    volume.bar(edges, [part.accepted for part in found.slices], width=widths, align="edge", color=PALE, edgecolor="white")
     refused = [part.quarantined for part in found.slices]
     if any(refused):
         bottoms = [part.accepted for part in found.slices]
-        volume.bar(
-            edges, refused, width=widths, align="edge", bottom=bottoms, color=DRIFT, edgecolor="white", label="quarantined"
-        )
+        volume.bar(edges, refused, width=widths, align="edge", bottom=bottoms, color=RED, edgecolor="white", label="quarantined")
         volume.legend(frameon=False, fontsize=8, loc="upper right")
     first = found.policies[0].name
     titles = (
@@ -75,36 +84,34 @@ def quality_svg(found: Replay) -> bytes:
     )
     for axes, title in zip((level, hit, gain, marks, volume), titles, strict=True):
         _planted(axes, found)
-        axes.set_title(_plain(title), fontsize=9.5, loc="left")
-        _quiet(axes)
+        tidy(axes, title)
     for axes in (level, hit):
         axes.set_ylim(bottom=0)
     level.legend(frameon=False, fontsize=9, ncols=min(6, len(found.policies)), loc="upper right")
     volume.set_ylim(bottom=0)
     volume.xaxis_date()
     volume.xaxis.set_major_formatter(ConciseDateFormatter(volume.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]
-    return _svg(figure)
+    return svg_bytes(figure)
 
 
 def differences_svg(found: Replay) -> bytes | None:
     """Draw the difference in NDCG@10 of each pair with its 95 % interval, or return None if there is only one policy."""
-    from matplotlib.figure import Figure
-
     if not found.differences:
         return None
-    pairs = list(reversed(found.differences))
-    figure = Figure(figsize=(10.4, 0.9 + 0.36 * len(pairs)), layout="constrained")
+    rows = [
+        Interval(f"{pair.a} less {pair.b}", pair.ndcg.low, pair.ndcg.mean, pair.ndcg.high, _pair_colour(pair))
+        for pair in found.differences
+    ]
+    figure = new_figure(10.4, 0.9 + 0.36 * len(rows))
     axes = figure.subplots()
-    for place, pair in enumerate(pairs):
-        colour = GREY if not pair.shown else "#2f7d5b" if pair.ndcg.mean > 0 else DRIFT
-        axes.plot((pair.ndcg.low, pair.ndcg.high), (place, place), color=colour, linewidth=2, solid_capstyle="butt")
-        axes.plot(pair.ndcg.mean, place, "o", color=colour, markersize=5.5)
-    axes.axvline(0, color="black", linewidth=0.8, alpha=0.6)
-    axes.set_yticks(range(len(pairs)), [_plain(f"{pair.a} less {pair.b}") for pair in pairs])
-    axes.set_ylim(-0.6, len(pairs) - 0.4)
-    axes.set_title("difference in NDCG@10 over all live requests, 95 % interval over users", fontsize=9.5, loc="left")
-    _quiet(axes)
-    return _svg(figure)
+    draw_intervals(axes, rows)
+    zero_line(axes)
+    tidy(axes, "difference in NDCG@10 over all live requests, 95 % interval over users")
+    return svg_bytes(figure)
+
+
+def _pair_colour(pair: Difference) -> str:
+    return SOFT if not pair.shown else GREEN if pair.ndcg.mean > 0 else RED
 
 
 def _gains(axes: Axes, found: Replay) -> None:
@@ -125,22 +132,22 @@ def _marks(axes: Axes, found: Replay) -> None:
     ends = {part.number: _date(part.end) for part in found.slices}
     for row, policy in enumerate(reversed(found.policies)):
         colour = colours(found)[policy.name]
-        axes.axhline(row, color="#e3e7ea", linewidth=1, zorder=0)
+        axes.axhline(row, color=LINE, linewidth=1, zorder=0)
         drifts = [_middle(found, number) for number in policy.drifts]
-        axes.plot(drifts, [row] * len(drifts), "x", color=DRIFT, markersize=5.5, markeredgewidth=1.4)
+        axes.plot(drifts, [row] * len(drifts), "x", color=RED, markersize=5.5, markeredgewidth=1.4)
         for each in policy.trainings:
             inside = colour if each.outcome == "promoted" else "white"
             axes.plot(
                 ends[each.slice], row, "o", markerfacecolor=inside, markeredgecolor=colour, markersize=7.5, markeredgewidth=1.5
             )
-    axes.set_yticks(range(len(found.policies)), [_plain(policy.name) for policy in reversed(found.policies)])
+    axes.set_yticks(range(len(found.policies)), [plain(policy.name) for policy in reversed(found.policies)])
     axes.set_ylim(-0.6, len(found.policies) - 0.4)
 
 
 def _planted(axes: Axes, found: Replay) -> None:
     if found.scenario:
         begin = next(part.start for part in found.slices if part.number == found.scenario_slice)
-        axes.axvspan(_date(begin), _date(found.slices[-1].end), color=PLANTED, alpha=0.45, zorder=0, linewidth=0)
+        axes.axvspan(_date(begin), _date(found.slices[-1].end), color=SAND, alpha=0.45, zorder=0, linewidth=0)
     axes.set_xlim(_date(found.slices[0].start), _date(found.slices[-1].end))
 
 
@@ -152,23 +159,3 @@ def _middle(found: Replay, number: int) -> float:
 def _date(second: int) -> float:
     """Return days since 1970, the unit of dates in matplotlib."""
     return second / DAY_S
-
-
-def _plain(name: str) -> str:
-    return name.replace("$", r"\$")  # otherwise matplotlib reads it as mathematics
-
-
-def _quiet(axes: Any) -> None:
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8.5)
-
-
-def _svg(figure: Any) -> bytes:
-    import matplotlib
-
-    buffer = io.BytesIO()
-    # Without a date, and with a fixed salt for ids, the same replay gives the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "recsys", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return buffer.getvalue()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from configs.studies import ReplaySettings
+from infra.pages import utc_day
 from models.evaluation import MISS, FloatArray, clustered_means, holm, per_request
 from models.recommender import IntArray
 from tasks.replay.feed import Slice
@@ -168,7 +168,7 @@ def slice_line(plan: ReplayPlan, record: SliceRecord) -> str:
     """Describe a slice in one line for the log."""
     part = plan.slices[record.number]
     said = (
-        f"slice {part.number} of {len(plan.slices) - 1}, {_day(part.start)} to {_day(part.end)}: {record.delivered:,} rows = "
+        f"slice {part.number} of {len(plan.slices) - 1}, {utc_day(part.start)} to {utc_day(part.end)}: {record.delivered:,} rows = "
         f"{record.accepted:,} accepted + {record.duplicates:,} duplicates + {record.quarantined:,} quarantined"
     )
     ranks = ReplayLog.of(plan).ranks(record.number)
@@ -270,7 +270,3 @@ def _slice_result(part: Slice, record: SliceRecord, ranks: pd.DataFrame | None) 
 
 def _column(frame: pd.DataFrame, name: str) -> IntArray:
     return frame[name].to_numpy(np.int64)
-
-
-def _day(second: int) -> str:
-    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d}"

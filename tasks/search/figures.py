@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from infra.pages import BLUE, PALE, new_figure, png_bytes, tidy, whole_numbers
 from tasks.search.study import TrialRecord
 
 __all__ = ["search_png", "trial_rows"]
-
-COMPLETE, CUT = "#1f6f8b", "#b0b0b0"
 
 
 def search_png(trials: Sequence[TrialRecord], importance: Mapping[str, float]) -> bytes:
@@ -21,14 +19,11 @@ def search_png(trials: Sequence[TrialRecord], importance: Mapping[str, float]) -
     Left: the best valid NDCG@10 of each trial by its number, with a line for the best complete trial so far. Right: the
     importance of each parameter, if known.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(10 if importance else 6, 3.8), dpi=120, layout="constrained", facecolor="white")
+    figure = new_figure(10 if importance else 6, 3.8)
     left, *right = figure.subplots(1, 2 if importance else 1, squeeze=False)[0]
     groups = {
-        "complete": (COMPLETE, "o", [t for t in trials if t.state == "complete"]),
-        "cut off, failed or running": (CUT, "x", [t for t in trials if t.state != "complete" and t.value is not None]),
+        "complete": (BLUE, "o", [t for t in trials if t.state == "complete"]),
+        "cut off, failed or running": (PALE, "x", [t for t in trials if t.state != "complete" and t.value is not None]),
     }
     for label, (colour, marker, group) in groups.items():
         if group:
@@ -37,22 +32,16 @@ def search_png(trials: Sequence[TrialRecord], importance: Mapping[str, float]) -
     complete = groups["complete"][2]
     if complete:
         best = np.maximum.accumulate([t.value or 0.0 for t in complete])
-        left.step([t.number for t in complete], best, where="post", color=COMPLETE, linewidth=1.2, label=f"best, {best[-1]:.4f}")
-    left.set(xlabel="trial", ylabel="valid NDCG@10", title="value of each trial")
-    left.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        left.step([t.number for t in complete], best, where="post", color=BLUE, linewidth=1.2, label=f"best, {best[-1]:.4f}")
+    left.set(xlabel="trial", ylabel="valid NDCG@10")
+    whole_numbers(left.xaxis)
     left.legend(frameon=False, fontsize=8)
-    left.grid(alpha=0.25)
+    tidy(left, "value of each trial")
     for axes in right:
         names = sorted(importance, key=lambda name: importance[name])
-        axes.barh(names, [importance[name] for name in names], color=COMPLETE)
-        axes.set(title="parameter importance (PED-ANOVA)")
-    for axes in (left, *right):
-        axes.title.set_fontsize(10)
-        axes.tick_params(labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+        axes.barh(names, [importance[name] for name in names], color=BLUE)
+        tidy(axes, "parameter importance (PED-ANOVA)", grid=None)
+    return png_bytes(figure)
 
 
 def trial_rows(trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:

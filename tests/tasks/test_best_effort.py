@@ -16,7 +16,7 @@ from tests.tasks.world import NAME, World, evaluated
 def test_a_decision_whose_page_cannot_be_drawn_is_sealed_without_it(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(decision_page, "TEMPLATES", world.folder / "no-templates")
+    monkeypatch.setattr(decision_page, "TEMPLATE", "tasks/gate/templates/no-such-page.html")
     staged = world.stage()
     decision = judge_staged(world.store, staged, "ss4rec", world.newer, world.settings)
     with caplog.at_level(logging.WARNING):

@@ -8,10 +8,9 @@ import streamlit as st
 
 from configs.errors import RecsysError
 from configs.serving import Experiment
+from infra.pages import VERDICT_COLOURS
 from serving.demo import Context, charts, plain_table
 from serving.experiments import (
-    COLOURS,
-    UNDECIDED,
     ExperimentReport,
     Experiments,
     arm_rows,
@@ -87,7 +86,7 @@ def _draw(report: ExperimentReport) -> None:
         if each.course.get("users"):
             st.subheader(f"{each.arm} compared with {report.control}")
             decided = None if each.comparison is None else each.comparison.decided_at
-            st.altair_chart(charts.course(each.course, decided, COLOURS.get(each.verdict, UNDECIDED)), width="stretch")
+            st.altair_chart(charts.course(each.course, decided, VERDICT_COLOURS[each.verdict]), width="stretch")
             st.caption("The band covers the true difference at all looks together, so you may look, and stop, whenever you like.")
     plain_table(versus_rows(report))
     st.subheader("Arms")

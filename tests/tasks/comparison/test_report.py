@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.comparison import Comparison, Failure, duration, headline, render_html, render_markdown, result_rows
+from tasks.comparison import Comparison, Failure, headline, render_html, render_markdown, result_rows
 from tasks.comparison.figures import intervals_svg, learning_curves_svg
 from tasks.comparison.results import Cell, EntryResult, Estimate, RunCurve
 
@@ -161,8 +161,3 @@ def test_figures_are_the_same_bytes_for_the_same_comparison(comparison: Comparis
 def test_the_report_is_json(comparison: Comparison) -> None:
     kept = json.loads(json.dumps(comparison.to_dict()))
     assert kept["entries"][0]["metrics"]["ndcg@10"]["spread"] == 0.01 and kept["failures"][0]["seed"] == 2
-
-
-@pytest.mark.parametrize(("seconds", "said"), [(0.05, "50 ms"), (61, "61.0 s"), (600, "10.0 min"), (7300, "2.0 h")])
-def test_durations_are_readable(seconds: float, said: str) -> None:
-    assert duration(seconds) == said

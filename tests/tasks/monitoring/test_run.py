@@ -109,7 +109,7 @@ def test_the_page_says_what_drifted_and_what_was_not_judged(world: World, undraw
     assert set_aside == "30 of 2,000 rows, 1.5%, compared with 0.0% before", "of what came since, and not of all"
     page = render_drift(result, None).decode()
     assert page.index("rating (mean") < page.index("<h2>Every check</h2>") and 'class="badge drifted"' in page
-    assert page.index('class="d-drifted"') < page.index('class="d-stable"') and "Evidently" not in page
+    assert page.index('<tr class="drifted">') < page.index('<tr class="stable">') and "Evidently" not in page
     rows = check_rows(result)
     assert {row["check"] for row in rows} == {check.name for check in result.checks}
     assert all(isinstance(value, str) for row in rows for value in row.values())

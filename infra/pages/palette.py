@@ -1,0 +1,72 @@
+"""The colours of pages, figures and charts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+__all__ = [
+    "AMBER",
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "GROUND",
+    "INK",
+    "LINE",
+    "MODEL_COLOURS",
+    "ORANGE",
+    "PALE",
+    "RED",
+    "SAND",
+    "SERIES",
+    "SOFT",
+    "STYLE_VARIABLES",
+    "VERDICT_COLOURS",
+    "interval_colour",
+    "series_colours",
+    "tint",
+]
+
+BLUE, ORANGE, PURPLE, GREEN, RED = "#1f6f8b", "#d9822b", "#5b4b8a", "#2f7d5b", "#b5533c"
+AMBER = "#a8761c"  # waits for somebody
+SAND = "#f3e3c8"  # background of a time in which a change was planted
+INK, SOFT = "#1c2328", "#5f6b73"  # text; notes, and whatever is undecided
+GREY, PALE = "#7a848b", "#b8c2c8"  # lines that serve as a reference; marks that matter least
+LINE, GROUND = "#e3e7ea", "#f3f6f7"  # rules of tables; background of what is set apart
+SERIES = (BLUE, ORANGE, PURPLE, GREEN, RED, "#8a7a1f", "#3f5fa8", "#a04b7d")
+MODEL_COLOURS = {"ss4rec": BLUE, "ncf": ORANGE, "popularity": GREY}
+VERDICT_COLOURS = {"better": GREEN, "worse": RED, "not shown": SOFT, "too early": SOFT, "not to be believed": SOFT}
+
+_NAMED = {
+    "blue": BLUE,
+    "orange": ORANGE,
+    "green": GREEN,
+    "red": RED,
+    "amber": AMBER,
+    "sand": SAND,
+    "ink": INK,
+    "soft": SOFT,
+    "grey": GREY,
+    "pale": PALE,
+    "line": LINE,
+    "ground": GROUND,
+}
+STYLE_VARIABLES = f":root {{ {' '.join(f'--{name}: {colour};' for name, colour in _NAMED.items())} }}"
+"""CSS that defines the colours as variables: `var(--blue)`."""
+
+
+def series_colours(names: Iterable[str], grey: Collection[str] = ()) -> dict[str, str]:
+    """Return a colour for each name in the order of SERIES. Names in `grey` are grey and take no colour from the others."""
+    coloured = [name for name in names if name not in grey]
+    chosen = {name: SERIES[place % len(SERIES)] for place, name in enumerate(coloured)}
+    return chosen | dict.fromkeys(grey, GREY)
+
+
+def interval_colour(low: float, high: float) -> str:
+    """Return green for an interval above zero, red for one below, and grey for one that contains zero."""
+    return GREEN if low > 0 else RED if high < 0 else SOFT
+
+
+def tint(colour: str, strength: float) -> str:
+    """Return a colour such as "#2f7d5b" as CSS, with an opacity between 0 and 1."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {strength:.2f})"

@@ -1,0 +1,47 @@
+"""The Jinja environment of all pages."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infra.pages import palette, words
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["render_template"]
+
+ROOT = Path(__file__).parents[2]
+
+
+def render_template(template: str, **values: Any) -> str:
+    """Render a template with the values, which are escaped.
+
+    Args:
+        template: Path of the template below the folder of the packages, such as "tasks/gate/templates/decision.html".
+        **values: What the template names. A name without a value is an error.
+    """
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # pages are few, so not when a process starts
+
+    environment = Environment(
+        loader=FileSystemLoader(ROOT), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals["style_variables"] = palette.STYLE_VARIABLES
+    environment.filters |= {
+        "columns": lambda rows: list(dict.fromkeys(name for row in rows for name in row)),
+        "count": words.count,
+        "day": words.utc_day,
+        "digits": words.digits,
+        "duration": words.duration,
+        "minute": words.utc_minute,
+        "signed": lambda value: f"{value:+.4f}",
+        "thousands": lambda value: f"{value:,}",
+    }
+    return environment
