@@ -1,14 +1,8 @@
-"""Helpers that format the Markdown tables."""
+"""Cells that several Markdown tables have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-__all__ = ["data", "markdown", "met"]
-
-
-def markdown(head: list[str], rows: Iterable[list[str]]) -> str:
-    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in rows)])
+__all__ = ["data", "met"]
 
 
 def met(met: bool) -> str:

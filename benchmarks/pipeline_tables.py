@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.markdown import data, markdown, met
+from benchmarks.markdown import data, met
+from infra.pages import markdown_table
 
 __all__ = ["etl_movielens", "increment", "rollback", "serving", "serving_mixed"]
 
@@ -19,7 +20,7 @@ def etl_movielens(result: Result) -> str:
     for row in result["movielens"]:
         counts = [f"{row[key]:,}" for key in ("rows", "accepted", "users", "items")]
         rows.append([data(row["data"], row["file"]), *counts, f"{row['median_s']:.1f}"])
-    return markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def increment(result: Result) -> str:
@@ -43,7 +44,7 @@ def increment(result: Result) -> str:
     rows = [[name, wall, f"{cpu:.1f} s", f"{peak:.1f}"] for name, wall, cpu, peak in lines]
     rows.append(["plain pandas / an increment", f"{result['ratio']:.0f} times", f"{result['cpu_ratio']:.0f} times", ""])
     load = f"load {result['hardware']['load_1_min']:.1f}"
-    return markdown(
+    return markdown_table(
         [f"a dataset of {result['interactions']:,} events, {load}", "median", "of the processors", "peak memory, GiB"], rows
     )
 
@@ -55,7 +56,7 @@ def rollback(result: Result) -> str:
         runs = ", ".join(f"{seconds:.1f}" for seconds in found["wall_s"])
         rows.append([name, f"{found['median_s']:.1f} s ({runs})", f"{found['median_cpu_s']:.1f} s"])
     store = f"among {result['versions']} versions of {result['version_mb']:.2f} MB, load {result['hardware']['load_1_min']:.1f}"
-    return markdown([f"a rollback {store}", "median (every run)", "of the processors"], rows)
+    return markdown_table([f"a rollback {store}", "median (every run)", "of the processors"], rows)
 
 
 def serving(result: Result) -> str:
@@ -112,7 +113,7 @@ def serving(result: Result) -> str:
         f"The machine itself, with both cores busy before the servers started: {pauses['lost_share']:.0%} of a core's time in pauses "
         f"above a millisecond, the longest {pauses['longest_ms']:.0f} ms."
     )
-    return f"{markdown(head, rows)}\n\n{said}"
+    return f"{markdown_table(head, rows)}\n\n{said}"
 
 
 def serving_mixed(result: Result) -> str:
@@ -129,4 +130,4 @@ def serving_mixed(result: Result) -> str:
             met(not result["events_lost"] and not result["events_doubled"]),
         ],
     ]
-    return markdown([f"{result['seconds'] / 60:.0f} minutes, {result['workers']} workers: {did}", "found", "bar", ""], rows)
+    return markdown_table([f"{result['seconds'] / 60:.0f} minutes, {result['workers']} workers: {did}", "found", "bar", ""], rows)

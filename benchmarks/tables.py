@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import data, markdown, met
+from benchmarks.markdown import data, met
 from benchmarks.pipeline_tables import etl_movielens, increment, rollback, serving, serving_mixed
+from infra.pages import markdown_table
 
 __all__ = ["RESULTS", "TABLES", "TableError", "drifted", "filled", "main", "table"]
 
@@ -154,7 +155,7 @@ def _ss4rec_quality(result: Result) -> str:
     for row in result["rows"]:
         counts = [str(len(row["seeds"])), f"{row['epochs']:.0f}", "" if row["seconds"] is None else f"{row['seconds']:.0f}"]
         rows.append([f"`{row['protocol']}`", row["variant"], *(_mean(row[key]) for key in keys), *counts])
-    return markdown([*head, "seeds", "epochs", "fit, s"], rows)
+    return markdown_table([*head, "seeds", "epochs", "fit, s"], rows)
 
 
 def _speed(result: Result) -> str:
@@ -195,7 +196,7 @@ def _speed(result: Result) -> str:
             epochs = " to ".join(map(str, stock["published_epochs"]))
             name = f"stock's time to {cold['target']} ({epochs} epochs as published, extrapolated) / ours"
             rows.append([name, f"{low:.0f} to {high:.0f} times", f"> {STOCK_TIME} times", met(low > STOCK_TIME)])
-    return markdown(["what", "measured", "bar", ""], rows)
+    return markdown_table(["what", "measured", "bar", ""], rows)
 
 
 def _departing(settings: dict[str, Any]) -> str:
@@ -216,7 +217,7 @@ def _scale(result: Result) -> str:
         rows.append([f"{row['interactions']:,}", f"{row['users']:,}", f"{row['items']:,}", epoch, ranking, memory])
     own = result["settings"]
     network = f"synthetic events; width {own['width']}, {own['blocks']} blocks, {own['batch_tokens']:,} events a step"
-    return markdown([network, "users", "items", "epoch, s", "ranking all users, s", "peak GPU memory, GiB"], rows)
+    return markdown_table([network, "users", "items", "epoch, s", "ranking all users, s", "peak GPU memory, GiB"], rows)
 
 
 def _parity(result: Result) -> str:
@@ -241,14 +242,14 @@ def _parity(result: Result) -> str:
     rows.append(
         ["all positions at once and a pass for each prefix", f"{prefixes:.1e}", f"{PREFIXES:.0e}", met(prefixes <= PREFIXES)]
     )
-    return markdown(
+    return markdown_table(
         [f"greatest difference, float32, {result['cases']} random batches (`{result['backend']}`)", "found", "bar", ""], rows
     )
 
 
 def _cpu_speed(result: Result) -> str:
     ours, stock = result["ours"], result["stock"]
-    return markdown(
+    return markdown_table(
         ["paper preset on the CPU", "an epoch"],
         [
             ["ours", f"{ours['epoch_s']:.1f} s"],
@@ -271,7 +272,7 @@ def _search(result: Result) -> str:
         ["bounds", f"{result['bounds']['seconds']:.0f} s, {result['fixed']['max_epochs']} epochs a trial"],
         *[[f"`{name}`", f"{value:.4g}" if isinstance(value, float) else str(value)] for name, value in best["params"].items()],
     ]
-    return markdown(["search", "best trial"], rows)
+    return markdown_table(["search", "best trial"], rows)
 
 
 def _kernels(result: Result) -> str:

@@ -37,6 +37,7 @@ import pandas as pd
 from benchmarks.data import load_tables
 from benchmarks.report import hardware, write_json
 from configs.settings import DriftSettings, SourceName, ValidationSettings
+from infra.pages import markdown_table
 from tasks.datasets import Quarantine
 from tasks.ingest import MILLISECONDS_FROM, build_features
 from tasks.ingest.movielens import RawTables
@@ -236,7 +237,7 @@ def render(result: dict[str, Any]) -> str:
         said = f"alarms in {alarms} of {slices}; ratings doubled beside it found in {found_all} of {slices}"
         rows.append([f"one value of 1e9 in the {side} ({columns})", found_rows[0]["source"], said, "none; all"])
     head = ["slices", "events of", "alarms (95 % interval)", "must be"]
-    return "\n".join([f"| {' | '.join(head)} |", "|---" * 4 + "|", *(f"| {' | '.join(row)} |" for row in rows)])
+    return markdown_table(head, rows)
 
 
 def _alarms(row: dict[str, Any]) -> str:

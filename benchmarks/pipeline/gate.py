@@ -30,6 +30,7 @@ import torch
 from benchmarks.data import load_events
 from benchmarks.report import hardware, write_json
 from configs.settings import EvaluationSettings, NCFSettings, PopularitySettings, PromotionSettings, SourceName, SS4RecSettings
+from infra.pages import markdown_table
 from models.evaluation import MISS, Ranking, Split, per_request, rank_requests, slices, split
 from models.ncf import NCF
 from models.popularity import Popularity
@@ -104,18 +105,15 @@ def main() -> None:
 
 def render(result: dict[str, Any]) -> str:
     """Return the trials as a Markdown table."""
-    lines = [
-        "| trial | requests | decisions | promoted | 95 % interval | must be | rules that held it |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for trial in result["trials"]:
         low, high = trial["interval"]
         held = ", ".join(f"{name} {count}" for name, count in trial["failed_rules"].items())
-        lines.append(
-            f"| {trial['name']} | {trial['requests']:,} | {trial['runs']} | {trial['promoted'] / trial['runs']:.1%} | "
-            f"{low:.1%} to {high:.1%} | {trial['wanted']} | {held} |"
-        )
-    return "\n".join(lines)
+        share = f"{trial['promoted'] / trial['runs']:.1%}"
+        counts = [f"{trial['requests']:,}", str(trial["runs"]), share, f"{low:.1%} to {high:.1%}"]
+        rows.append([trial["name"], *counts, trial["wanted"], held])
+    head = ["trial", "requests", "decisions", "promoted", "95 % interval", "must be", "rules that held it"]
+    return markdown_table(head, rows)
 
 
 def _requests(given: argparse.Namespace) -> Requests:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import hardware, write_json
+from infra.pages import markdown_table
 from models.evaluation.sequential import difference_path
 
 PLAIN = 1.959963984540054  # standard normal quantile of .975
@@ -39,17 +40,14 @@ def main() -> None:
 def render(result: dict[str, Any]) -> str:
     """Return the result as a Markdown table."""
     head = f"{result['runs']:,} experiments of at most {result['users']:,} users, looked at after each; control converts {result['rate']:.0%}"
-    lines = [
-        f"| {head} | shown by the confidence sequence | at user (median) | shown by a plain 95 % interval |",
-        "|---|---|---|---|",
-    ]
+    rows = []
     for row in result["rows"]:
         what = (
             "no difference: every one shown is an error" if row["lift"] == 0 else f"the challenger is better by {row['lift']:.0%}"
         )
         at = "" if row["median_user"] is None or row["lift"] == 0 else f"{row['median_user']:,.0f}"
-        lines.append(f"| {what} | {row['sequential']:.1%} | {at} | {row['plain']:.1%} |")
-    return "\n".join(lines)
+        rows.append([what, f"{row['sequential']:.1%}", at, f"{row['plain']:.1%}"])
+    return markdown_table([head, "shown by the confidence sequence", "at user (median)", "shown by a plain 95 % interval"], rows)
 
 
 def _row(rate: float, lift: float, runs: int, users: int, seed: int) -> dict[str, Any]:

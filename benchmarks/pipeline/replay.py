@@ -26,6 +26,7 @@ from typing import Any
 from benchmarks.report import hardware, write_json
 from configs.loading import load_settings
 from configs.studies import ReplaySettings
+from infra.pages import markdown_table
 
 __all__ = ["main", "render"]
 
@@ -66,10 +67,7 @@ def render(result: dict[str, Any]) -> str:
     slices = len(result["slices"])
     met = "met" if result["wall_s"] < BAR_S else "**missed**"
     head = f"{slices} {result['length']}s, {result['requests']:,} live requests"
-    lines = [
-        f"| policy, {head} | NDCG@10, 95 % interval | HR@10 | drifted | retrained: promoted, held | retraining, cost |",
-        "|---|---|---|---|---|---|",
-    ]
+    policies, pairs = [], []
     for policy in result["policies"]:
         promoted = sum(each["outcome"] == "promoted" for each in policy["trainings"])
         retrained = (
@@ -83,8 +81,7 @@ def render(result: dict[str, Any]) -> str:
             retrained,
             f"{policy['seconds']:.0f} s, {policy['cost']:.3f} USD",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "| NDCG@10 of | difference, 95 % interval | p, Holm | shown |", "|---|---|---|---|"]
+        policies.append(cells)
     for pair in result["differences"]:
         cells = [
             f"{pair['a']} less {pair['b']}",
@@ -92,12 +89,14 @@ def render(result: dict[str, Any]) -> str:
             f"{pair['adjusted']:.4f}",
             "yes" if pair["shown"] else "no",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        pairs.append(cells)
     took = (
         f"The whole replay took {result['wall_s'] / 60:.1f} min (to be below {BAR_S / 60:.0f}: {met}) and {result['cpu_s'] / 60:.1f} min of CPU, "
         f"begun at a load of {result['hardware']['load_1_min']:.1f}; {result['trained']}; {result['hourly_price']:g} USD an hour."
     )
-    return "\n".join([*lines, "", took])
+    columns = [f"policy, {head}", "NDCG@10, 95 % interval", "HR@10", "drifted", "retrained: promoted, held", "retraining, cost"]
+    differences = markdown_table(["NDCG@10 of", "difference, 95 % interval", "p, Holm", "shown"], pairs)
+    return f"{markdown_table(columns, policies)}\n\n{differences}\n\n{took}"
 
 
 def _replayed(folder: Path, overrides: list[str]) -> tuple[dict[str, Any], float, float]:

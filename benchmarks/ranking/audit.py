@@ -19,6 +19,7 @@ from benchmarks.data import load_events
 from benchmarks.report import hardware, write_json
 from configs.loading import load_settings
 from configs.settings import RetrainSettings, SourceName
+from infra.pages import markdown_table
 from models.recommender import Recommender
 from models.ss4rec import SS4Rec
 from tasks.evaluation.protocol_audit import AuditRow, retrained
@@ -68,16 +69,14 @@ def main() -> None:
 
 def render(rows: list[AuditRow]) -> str:
     """The rows as a Markdown table: HR@10 / NDCG@10 for each order and request time, unmasked and masked."""
-    lines = [
-        "| order of events | asked at | ties in histories | unmasked HR@10 / NDCG@10 | masked HR@10 / NDCG@10 |",
-        "|---|---|---|---|---|",
-    ]
+    head = ["order of events", "asked at", "ties in histories", "unmasked HR@10 / NDCG@10", "masked HR@10 / NDCG@10"]
+    lines = []
     cells = {(row.order, row.request_time, row.ties, row.seen): row for row in rows}
     for order, request_time, ties in dict.fromkeys((row.order, row.request_time, row.ties) for row in rows):
         pair = [cells[order, request_time, ties, seen].metrics for seen in ("unmasked", "masked")]
         shown = [f"{found['hr@10']:.4f} / {found['ndcg@10']:.4f}" for found in pair]
-        lines.append(f"| {order} | {request_time} | {ties} | {' | '.join(shown)} |")
-    return "\n".join(lines)
+        lines.append([order, request_time, ties, *shown])
+    return markdown_table(head, lines)
 
 
 if __name__ == "__main__":

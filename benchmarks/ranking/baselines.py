@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args
 from benchmarks.data import load_events, load_split, origin
 from benchmarks.report import hardware, skip, write_json
 from configs.settings import NCFSettings, PopularitySettings, ProtocolId, SourceName
+from infra.pages import markdown_table
 from models.evaluation import Split
 from models.recommender import EpochReport, FitReport, Recommender
 
@@ -96,7 +97,7 @@ def render(result: dict[str, Any]) -> str:
     """Return the result as a Markdown table: means over the seeds, with the standard deviation if there are several."""
     names = [f"{name.upper()} {ranking}" for ranking in RANKINGS for name in METRICS]
     head = ["protocol", "model", *names, "epochs", "stopped by", "seconds"]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    rows = []
     order = get_args(Kind)
     keys = sorted({(run["protocol"], run["model"]) for run in result["runs"]}, key=lambda key: (key[0], order.index(key[1])))
     for protocol, kind in keys:
@@ -109,8 +110,8 @@ def render(result: dict[str, Any]) -> str:
         cells.append(" ".join(str(run["epochs"]) for run in same))
         cells.append(" ".join(dict.fromkeys(run["stopped_by"] or "" for run in same)))
         cells.append(f"{statistics.median(run['seconds'] for run in same):.0f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown_table(head, rows)
 
 
 def _run(job: Job) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from infra.pages import markdown_table
+
 KINDS = ("popularity", "ncf", "ss4rec")
 METRICS = ("hr@10", "ndcg@10", "mrr@10")
 
@@ -51,7 +53,7 @@ def main() -> None:
 
 def render(result: dict[str, Any]) -> str:
     """Return the result as a Markdown table."""
-    lines = ["| protocol | model | HR@10 | NDCG@10 | MRR@10 | SS4Rec's NDCG@10 is higher |", "|---|---|---|---|---|---|"]
+    lines = []
     for row in result["rows"]:
         cells = [
             f"{row[name]['mean']:.4f}" + (f" ± {row[name]['sd']:.4f}" if row[name]["sd"] is not None else "") for name in METRICS
@@ -62,8 +64,8 @@ def render(result: dict[str, Any]) -> str:
             if test is None
             else f"by {test['difference']:+.4f} ({test['ci_low']:+.4f} to {test['ci_high']:+.4f}), p = {test['p_value']:.4f}"
         )
-        lines.append(f"| `{row['protocol']}` | {row['model']} | {' | '.join(cells)} | {shown} |")
-    return "\n".join(lines)
+        lines.append([f"`{row['protocol']}`", row["model"], *cells, shown])
+    return markdown_table(["protocol", "model", "HR@10", "NDCG@10", "MRR@10", "SS4Rec's NDCG@10 is higher"], lines)
 
 
 def _run(job: tuple[str | None, list[str], str, str, int]) -> dict[str, Any]:

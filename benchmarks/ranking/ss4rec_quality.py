@@ -23,6 +23,7 @@ from benchmarks.data import load_split, load_users, origin
 from benchmarks.report import hardware, write_json
 from configs.loading import load_settings
 from configs.settings import ProtocolId, RetrainSettings, SourceName
+from infra.pages import markdown_table
 from models.evaluation import Split, metrics, rank_requests
 from models.ss4rec import SS4Rec
 from models.training import Replicas, joined_replicas
@@ -119,20 +120,16 @@ def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def render(found: list[dict[str, Any]]) -> str:
     """Return the rows as a Markdown table."""
-    lines = [
-        "| protocol | variant | unmasked HR@10 | NDCG@10 | masked HR@10 | NDCG@10 | seeds | fit, s | epochs |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["protocol", "variant", "unmasked HR@10", "NDCG@10", "masked HR@10", "NDCG@10", "seeds", "fit, s", "epochs"]
+    lines = []
     for row in found:
         cells = []
         for key in ("unmasked hr@10", "unmasked ndcg@10", "masked hr@10", "masked ndcg@10"):
             value = row[key]
             cells.append(f"{value['mean']:.4f}" + (f" ± {value['sd']:.4f}" if value["sd"] is not None else ""))
-        lines.append(
-            f"| `{row['protocol']}` | {row['variant']} | {' | '.join(cells)} | {len(row['seeds'])} | {_seconds(row)} "
-            f"| {row['epochs']:.0f} |"
-        )
-    return "\n".join(lines)
+        cells += [str(len(row["seeds"])), _seconds(row), f"{row['epochs']:.0f}"]
+        lines.append([f"`{row['protocol']}`", row["variant"], *cells])
+    return markdown_table(head, lines)
 
 
 def _seconds(row: dict[str, Any]) -> str:

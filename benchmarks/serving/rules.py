@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from benchmarks.report import hardware, write_json
 from configs.serving import RuleFile
+from infra.pages import markdown_table
 from serving.catalogue import Catalogue
 from serving.reranking import RankRequest, Rules
 
@@ -66,13 +67,12 @@ def main() -> None:
 
 def render(result: dict[str, Any]) -> str:
     """Return the result as a Markdown table."""
-    lines = [f"| {result['items']:,} items | median | 99 % within | sorting all | times as fast |", "|---|---|---|---|---|"]
+    head = [f"{result['items']:,} items", "median", "99 % within", "sorting all", "times as fast"]
+    rows = []
     for row in result["rows"]:
-        lines.append(
-            f"| {row['request']}, {row['rules']} | {row['median_us']:.0f} µs | {row['p99_us']:.0f} µs | {row['sorting_us']:,.0f} µs | "
-            f"{row['sorting_us'] / row['median_us']:.1f} |"
-        )
-    return "\n".join(lines)
+        times = [f"{row['median_us']:.0f} µs", f"{row['p99_us']:.0f} µs", f"{row['sorting_us']:,.0f} µs"]
+        rows.append([f"{row['request']}, {row['rules']}", *times, f"{row['sorting_us'] / row['median_us']:.1f}"])
+    return markdown_table(head, rows)
 
 
 def sorted_whole(file: RuleFile, scores: npt.NDArray[np.float32], catalogue: Catalogue, request: RankRequest) -> list[int]:

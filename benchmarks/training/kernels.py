@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks.report import hardware, skip, write_json
+from infra.pages import markdown_table
 from models.ss4rec.kernels import Segments, causal_convolution, selective_scan, time_scan
 
 HALF, FULL = 2, 4  # bytes
@@ -61,14 +62,13 @@ def _measure() -> dict[str, Any]:
 
 def render(result: dict[str, Any]) -> str:
     """Return the result as a Markdown table."""
-    lines = ["| shape | kernel | µs | must move, MB | moves, MB | share of the copy rate |", "|---|---|---|---|---|---|"]
+    rows = []
     for name, shape in result["shapes"].items():
         for kernel, row in shape["kernels"].items():
-            lines.append(
-                f"| {name} | {kernel} | {row['us']:.0f} | {row['floor_mb']:.1f} | {row['moved_mb']:.1f} "
-                f"| {100 * row['share_of_copy_rate']:.0f} % |"
-            )
-    return "\n".join(lines) + f"\n\nA copy moves {result['copy_gb_s']:.0f} GB/s (read and written)."
+            moved = [f"{row['us']:.0f}", f"{row['floor_mb']:.1f}", f"{row['moved_mb']:.1f}"]
+            rows.append([name, kernel, *moved, f"{100 * row['share_of_copy_rate']:.0f} %"])
+    table = markdown_table(["shape", "kernel", "µs", "must move, MB", "moves, MB", "share of the copy rate"], rows)
+    return f"{table}\n\nA copy moves {result['copy_gb_s']:.0f} GB/s (read and written)."
 
 
 def floor(tokens: int, channels: int, states: int, time_states: int) -> dict[str, dict[str, int]]:

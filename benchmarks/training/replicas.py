@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.data import load_split, origin
-from benchmarks.markdown import markdown
 from benchmarks.report import hardware, skip, write_json
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
+from infra.pages import markdown_table
 from models.recommender import OnEpoch
 from models.training import Placement, resolve_device
 from tasks.training import run_apart
@@ -168,7 +168,7 @@ def render(result: dict[str, Any]) -> str:
         "test NDCG@10",
         "epochs",
     ]
-    return markdown(head, lines)
+    return markdown_table(head, lines)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import cast
 from uuid import UUID
 
@@ -11,6 +10,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
 from configs.studies import ReplaySettings
+from infra.pages import utc_day
 from tasks.datasets import DatasetRef
 from tasks.monitoring import DriftResult
 from tasks.replay import (
@@ -43,7 +43,7 @@ class Progress:
         self._artifact = cast(UUID, shown)
 
     def __call__(self, part: Slice) -> None:
-        said = f"{part.number} of {self._slices - 1} slices are done, until {_day(part.end)}"
+        said = f"{part.number} of {self._slices - 1} slices are done, until {utc_day(part.end)}"
         update_progress_artifact(self._artifact, 100 * (part.number + 1) / self._slices, description=said)
 
 
@@ -54,7 +54,9 @@ def begin_replay(settings: ReplaySettings) -> ReplayPlan:
     log = get_run_logger()
     base, last = plan.slices[0], plan.slices[-1]
     log.info("replay %s of %s in %s", plan.id, plan.source, plan.store.url)
-    log.info("base until %s: %s events; then %d slices until %s", _day(base.end), f"{base.rows:,}", last.number, _day(last.end))
+    log.info(
+        "base until %s: %s events; then %d slices until %s", utc_day(base.end), f"{base.rows:,}", last.number, utc_day(last.end)
+    )
     return plan
 
 
@@ -94,7 +96,3 @@ def report_replay(plan: ReplayPlan, settings: ReplaySettings) -> Replay:
     publish_replay_artifacts(found)
     get_run_logger().info("replay %s: %s", found.id, headline(found))
     return found
-
-
-def _day(second: int) -> str:
-    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d}"
