@@ -1,4 +1,4 @@
-"""What the figures have in common. Only these functions import matplotlib, because its import takes time and serving lacks it."""
+"""What the figures have in common. matplotlib is imported when something is drawn: its import takes time, and serving lacks it."""
 
 from __future__ import annotations
 
