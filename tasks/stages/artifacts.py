@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec
@@ -12,7 +11,7 @@ from prefect.logging import get_run_logger
 
 from tasks.best_effort import attempt
 
-__all__ = ["best_effort_artifact", "inline_image", "publish_address_artifact"]
+__all__ = ["best_effort_artifact", "publish_address_artifact"]
 
 P = ParamSpec("P")
 
@@ -34,8 +33,3 @@ def publish_address_artifact(uri: str, text: str, *, key: str, description: str)
     """
     shown = f"{text}:\n\n`recsys data open {uri}`\n\nBrowsers cannot open this address; run the command where the store can be reached.\n"
     create_markdown_artifact(shown, key=key, description=description)
-
-
-def inline_image(png: bytes) -> str:
-    """Return the address of an image that contains the image itself."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

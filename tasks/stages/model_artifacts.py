@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
+from infra.pages import data_uri
 from infra.registry import ModelRef
 from tasks.evaluation import Evaluation, beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
 from tasks.gate import DEFAULT_NAME, Decision, comparison_png, render_markdown
-from tasks.stages.artifacts import best_effort_artifact, inline_image, publish_address_artifact
+from tasks.stages.artifacts import best_effort_artifact, publish_address_artifact
 from tasks.training import Candidate
 
 __all__ = [
@@ -24,7 +25,7 @@ __all__ = [
 def publish_training_artifact(candidates: list[Candidate]) -> None:
     png = training_curve_png({candidate.kind: candidate.epochs for candidate in candidates})
     create_image_artifact(
-        inline_image(png),
+        data_uri(png),
         key="training-curve",
         description="Training loss and valid NDCG@10 by epoch; the dot marks the epoch that was kept",
     )
@@ -69,7 +70,7 @@ def publish_decision_artifact(decision: Decision) -> None:
     png = comparison_png(decision)
     if png is not None:
         create_image_artifact(
-            inline_image(png),
+            data_uri(png),
             key="challenger-and-champion",
             description="Challenger and champion on the same requests, overall and by slice",
         )

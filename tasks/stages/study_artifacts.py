@@ -5,13 +5,14 @@ from __future__ import annotations
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
+from infra.pages import data_uri
 from tasks.best_effort import attempt
 from tasks.comparison import Comparison, headline, result_rows
 from tasks.comparison import render_markdown as comparison_markdown
 from tasks.replay import Replay, policy_rows
 from tasks.replay import render_markdown as replay_markdown
 from tasks.search import SearchRecord, search_png, trial_rows
-from tasks.stages.artifacts import best_effort_artifact, inline_image, publish_address_artifact
+from tasks.stages.artifacts import best_effort_artifact, publish_address_artifact
 
 __all__ = ["publish_comparison_artifacts", "publish_replay_artifacts", "publish_search_artifact"]
 
@@ -25,7 +26,7 @@ def publish_search_artifact(record: SearchRecord) -> None:
     )
     if any(trial.value is not None for trial in record.trials):
         create_image_artifact(
-            inline_image(search_png(record.trials, record.importance)),
+            data_uri(search_png(record.trials, record.importance)),
             key="search",
             description="Valid NDCG@10 of each trial and the best so far, with the importance of each setting",
         )
