@@ -52,7 +52,7 @@ def add_to(app: typer.Typer) -> None:
 def list_datasets(context: typer.Context, config: Config = None, set_: Set = None, json_file: Json = None) -> None:
     """List the stored dataset versions.
 
-    Example: recsys data list
+    Example: recsys data list --set store.url=s3://bucket/prefix
     """
     if context.invoked_subcommand is None:
         data.list_(config, set_, json_file)
