@@ -239,8 +239,8 @@ def _announce(entry: Promotion, json_file: Path | None) -> None:
 
 def _print_audit(report: AuditReport) -> None:
     typer.echo(
-        f"{report.model_name} {report.version} under {report.protocol} on {report.dataset}: {report.tied_share:.0%} of the histories' events "
-        "share their second with a neighbouring event"
+        f"{report.model_name} {report.version} under {report.protocol} on {report.dataset}: {report.tied_share:.0%} of the "
+        "histories' events share their second with a neighbouring event"
     )
     table(
         ["switch", "NDCG@10 own", "switched", "difference", "95 % interval", "share"],
