@@ -67,7 +67,7 @@ def made(root: Path) -> tuple[LocalStore, list[str]]:
     return three_versions(root)
 
 
-@pytest.mark.nightly  # on a folder and on moto: tests/tasks/registry/test_promotion_races.py
+@pytest.mark.nightly  # on a folder and on moto: tests/infra/registry/test_promotion_races.py
 def test_of_6_processes_one_promotes_in_each_round(ceph: StoreSettings, made: tuple[LocalStore, list[str]]) -> None:
     store, versions = made
     copy_store(store, open_store(ceph))
