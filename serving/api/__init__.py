@@ -1,4 +1,7 @@
-"""The HTTP API: routes, schemas, problem responses, and the middleware around them."""
+"""The HTTP API: routes, request and response bodies, problem responses, and the middleware around them.
+
+What HTTP knows belongs here. What answers a request is in `serving.engine`, behind `serving.worker`.
+"""
 
 import lazy_loader
 

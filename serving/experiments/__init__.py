@@ -1,4 +1,7 @@
-"""A/B experiments: assignment, the exposure log, and the report with its validity checks."""
+"""A/B experiments: assignment, exposures and their log, and the report with its validity checks.
+
+What an experiment needs while it runs and afterwards belongs here. The statistics are in `models.evaluation`.
+"""
 
 import lazy_loader
 
