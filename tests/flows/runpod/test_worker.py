@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import threading
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import uuid4
 
 import pytest
-from prefect import flow
-from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.actions import ArtifactCreate, WorkPoolCreate
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, WorkPool
 from prefect.exceptions import InfrastructureNotFound
-from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled, State, Suspended
+from prefect.states import Cancelling, Completed, Pending, Running, Scheduled, Suspended
 from pydantic import SecretStr
 
-from configs.errors import SettingsError, TrainingError
+from configs.errors import SettingsError
 from configs.runpod import RunPodSettings
-from configs.settings import RetrainSettings
 from flows.reap import reap
 from infra.runpod import PodCost, RunPodCredentials
 from infra.runpod.block import api_key
@@ -35,64 +30,9 @@ from infra.runpod.order import Marks, OrderError, server_mark
 from infra.runpod.prefect_runs import PrefectRuns
 from infra.runpod.runs import RunsUnavailableError
 from infra.runpod.worker import RunPodWorker
-from tasks.datasets import DatasetRef
-from tasks.stages import RemoteTraining, settle_cost, train_by_deployment
-from tasks.training import Machine
-from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, RunPodDouble
+from tests.doubles.runpod.runpod_api import RunPodDouble
 from tests.flows.cli.test_main import recsys
-
-T = TypeVar("T")
-PRICES = {"NVIDIA L4": 0.44, "NVIDIA A40": 0.8}
-
-
-@pytest.fixture
-def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunPodDouble]:
-    """The double, as the environment of a worker names it."""
-    with RunPodDouble(tmp_path / "runpod", {"PATH": os.defpath}, prices=PRICES, grace_s=0.5) as found:
-        monkeypatch.setenv("RUNPOD_API_BASE_URL", found.url)
-        monkeypatch.setenv("RUNPOD_API_KEY", ACCOUNT_KEY)
-        monkeypatch.setenv("RECSYS_RUNPOD_LOOK_EVERY_S", "0.1")
-        yield found
-        assert not found.violations
-
-
-def with_client(act: Callable[[PrefectClient], Awaitable[T]]) -> T:
-    async def within() -> T:
-        async with get_client() as client:
-            return await act(client)
-
-    return asyncio.run(within())
-
-
-@pytest.fixture
-def pool() -> WorkPool:
-    """A work pool of its own, with the form that the worker gives it."""
-    form = RunPodWorker.get_default_base_job_template()
-    name = f"gpu-{uuid4().hex[:8]}"
-    made = WorkPoolCreate(name=name, type="runpod", base_job_template=form)
-    return with_client(lambda client: client.create_work_pool(made))
-
-
-@flow(name="rented-nothing")
-def nothing() -> None: ...
-
-
-async def a_run(client: PrefectClient, state: State[Any], pool: WorkPool | None = None) -> FlowRun:
-    """A flow run in that state; on the pool, as a run of a deployment."""
-    if pool is None:
-        run = await client.create_flow_run(nothing)
-    else:
-        deployment = await client.create_deployment(
-            await client.create_flow(nothing), f"d-{uuid4().hex[:6]}", work_pool_name=pool.name
-        )
-        run = await client.create_flow_run_from_deployment(deployment)
-    await client.set_flow_run_state(run.id, state, force=True)
-    return await client.read_flow_run(run.id)
-
-
-def rent(double: RunPodDouble, marks: Marks) -> Any:
-    body = {"name": marks.name, "image": "i", "gpu": {"id": "NVIDIA L4"}, "args": "sleep 60", "env": marks.environment()}
-    return double.rent(body)
+from tests.flows.runpod.prefect_client import PRICES, a_run, rent, with_client
 
 
 def test_the_form_has_every_field_with_its_words_and_the_server_accepts_it(pool: WorkPool) -> None:
@@ -355,124 +295,3 @@ def test_a_worker_that_is_asked_to_end_infrastructure_deletes_the_pod(pool: Work
 
 
 # Training by a deployment
-
-
-DATASET = DatasetRef("ml-100k", "v1", "datasets/ml-100k/v1", "file:x", 1, 1, 1, 0, 1)
-
-
-def deployed(states: list[State[Any]], pool: WorkPool, name: str) -> threading.Thread:
-    """A deployment train/NAME, whose runs become these states one after the other as soon as they are made."""
-
-    @flow(name="train")
-    def train(settings: dict[str, Any], dataset: str, hand_over: bool) -> None: ...
-
-    async def make(client: PrefectClient) -> UUID:
-        return await client.create_deployment(
-            await client.create_flow(train), name, work_pool_name=pool.name, enforce_parameter_schema=False
-        )
-
-    deployment = with_client(make)
-
-    def act() -> None:
-        with get_client(sync_client=True) as client:
-            done: set[UUID] = set()
-            end = time.monotonic() + 600
-            while len(done) < len(states) and time.monotonic() < end:
-                for run in client.read_flow_runs():
-                    if run.deployment_id == deployment and run.id not in done and len(done) < len(states):
-                        client.set_flow_run_state(run.id, states[len(done)], force=True)
-                        done.add(run.id)
-                time.sleep(0.1)
-
-    thread = threading.Thread(target=act, daemon=True)
-    thread.start()
-    return thread
-
-
-def asked(name: str, tmp_path: Path, **training: Any) -> RetrainSettings:
-    place = {"where": "deployment", "deployment": f"train/{name}", "poll_s": 0.1, **training}
-    return RetrainSettings.model_validate({"training": place, "work_dir": str(tmp_path), "store": {"url": f"file:{tmp_path}/s"}})
-
-
-@flow(name="asks-for-training")
-def ask_for(settings: RetrainSettings) -> tuple[str, ...]:
-    return train_by_deployment(DATASET, settings)
-
-
-def test_a_run_that_crashes_is_tried_again_and_one_that_fails_is_not(pool: WorkPool, tmp_path: Path) -> None:
-    states = [Crashed(message="host lost"), Completed()]
-    thread = deployed(states, pool, "crashing")
-    runs = ask_for(asked("crashing", tmp_path))
-    thread.join()
-    assert len(runs) == 2
-    sent = with_client(lambda client: client.read_flow_run(UUID(runs[1]))).parameters
-    assert sent["hand_over"] is True and sent["dataset"] == "ml-100k/v1" and sent["settings"]["training"]["where"] == "inline"
-    assert sent["settings"]["tracking"]["mode"] == "off" and sent["settings"]["work_dir"] == str(tmp_path / "deployment")
-    deployed([Failed(message="the loss is not finite")], pool, "failing")
-    with pytest.raises(TrainingError, match=r"ended as Failed: the loss is not finite"):
-        ask_for(asked("failing", tmp_path))
-    deployed([Crashed(message="again")], pool, "hopeless")
-    with pytest.raises(TrainingError, match="ended as Crashed: again"):
-        ask_for(asked("hopeless", tmp_path, attempts=1))
-
-
-def test_a_deployment_that_is_not_there_and_a_secret_that_would_be_shown_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"train/none-such.*training\.where to inline"):
-        ask_for(asked("none-such", tmp_path))
-    store = {"url": "s3://b/p", "access_key_id": "a", "secret_access_key": "wJalr-secret"}
-    settings = asked("gpu", tmp_path).model_copy(update={"store": type(RetrainSettings().store).model_validate(store)})
-    with pytest.raises(SettingsError, match="readable by everyone") as raised:
-        ask_for(settings)
-    assert "wJalr-secret" not in str(raised.value)
-
-
-def test_a_run_that_is_stopped_cancels_the_training_that_it_has_asked_for(
-    pool: WorkPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tasks.stages import remote_training
-
-    thread = deployed([Running()], pool, "long")
-
-    def sleep(seconds: float) -> None:
-        time.sleep(0.1)
-        if not thread.is_alive():  # the training runs by now
-            raise KeyboardInterrupt
-
-    class Clock:
-        monotonic = staticmethod(time.monotonic)
-
-    Clock.sleep = staticmethod(sleep)  # type: ignore[attr-defined]
-    monkeypatch.setattr(remote_training, "time", Clock)
-    with pytest.raises(BaseException):  # noqa: B017 - Prefect has its own words for an interrupt
-        ask_for(asked("long", tmp_path))
-
-    async def states(client: PrefectClient) -> set[str]:
-        runs = await client.read_flow_runs()
-        return {str(run.state_name) for run in runs if run.parameters.get("hand_over") and run.work_pool_name == pool.name}
-
-    assert with_client(states) == {"Cancelling"}
-
-
-MACHINE = Machine(git_commit=None, python="3.12", packages={}, hardware={})
-
-
-@flow(name="settles")
-def settle(training: RemoteTraining, settings: RetrainSettings) -> float | None:
-    return settle_cost(training, settings.training).cost
-
-
-def test_the_cost_is_that_of_all_pods_of_all_runs(pool: WorkPool, tmp_path: Path) -> None:
-    async def runs(client: PrefectClient) -> tuple[str, str, str]:
-        port = PrefectRuns(lambda: client, pool.id, pool.name)
-        found = [await a_run(client, state, pool) for state in (Crashed(), Completed(), Completed())]
-        cost = PodCost("a", "1 x L4", 1.0, "2026-11-01T12:00:00+00:00", 3600.0, 1.0, True)
-        await port.account(found[0].id, cost)
-        await port.account(found[1].id, replace(cost, pod="b", usd=0.25))
-        await port.account(found[2].id, replace(cost, pod="c", usd=0.5, closed=False))
-        return tuple(str(run.id) for run in found)  # type: ignore[return-value]
-
-    crashed, completed, still_open = with_client(runs)
-    settings = asked("gpu", tmp_path, cost_wait_s=0.3)
-    assert settle(RemoteTraining((crashed, completed), MACHINE), settings) == 1.25
-    assert settle(RemoteTraining((still_open,), MACHINE), settings) == 0.5, "an open account gives its latest figures"
-    assert settle(RemoteTraining((str(uuid4()),), MACHINE), settings) is None, "a pool that rents nothing keeps no accounts"
