@@ -176,7 +176,7 @@ def _speed(result: Result) -> str:
         runs = ", ".join(f"{seconds:.1f}" for seconds in cold["every_run_s"])
         rows.append(
             [
-                f"new process, nothing compiled, to valid NDCG@10 {cold['target']} (median of {runs} s; {_departing(cold['settings'])})",
+                f"new process, nothing compiled, to valid NDCG@10 {cold['target']} (median of {runs} s; {_overrides(cold['settings'])})",
                 f"{cold['reached_s']:.1f} s",
                 f"< {COLD_START_S:.0f} s",
                 met(cold["reached_s"] < COLD_START_S),
@@ -199,7 +199,7 @@ def _speed(result: Result) -> str:
     return markdown_table(["what", "measured", "bar", ""], rows)
 
 
-def _departing(settings: dict[str, Any]) -> str:
+def _overrides(settings: dict[str, Any]) -> str:
     changed = ", ".join(f"{name} {value}" for name, value in settings.items() if name != "preset")
     return f"`{settings['preset']}`" + (f" with {changed}" if changed else "")
 

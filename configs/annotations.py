@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 
-__all__ = ["as_written", "below", "fields_at", "holds_secret"]
+__all__ = ["annotations_at", "as_written", "below", "fields_at", "holds_secret", "items_of", "sections_of"]
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -27,6 +27,25 @@ def below(annotation: Any, key: str) -> list[Any]:
     """
     found = [model.model_fields[key].annotation for model in models_in(annotation) if key in model.model_fields]
     return found or [get_args(part)[1] for part in _alternatives(annotation) if _is_mapping(part)]
+
+
+def annotations_at(model: type[BaseModel], key: str) -> list[Any]:
+    """Return the annotations found under a key such as `models.ss4rec`."""
+    found: list[Any] = [model]
+    for part in key.split("."):
+        found = [inner for outer in found for inner in below(outer, part)]
+    return found
+
+
+def sections_of(annotations: Iterable[Any]) -> list[type[BaseModel]]:
+    """Return the settings models among the annotations and the members of their unions, but none inside a collection."""
+    parts = [part for annotation in annotations for part in _alternatives(annotation)]
+    return [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
+
+
+def items_of(annotations: Iterable[Any]) -> list[Any]:
+    """Return the annotations of the items of lists, tuples and sets."""
+    return [item for annotation in annotations for part in _alternatives(annotation) for item in _items(part)]
 
 
 def fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
@@ -68,7 +87,7 @@ def as_written(value: Any, written: Any, annotations: list[Any]) -> Any:
             for (key, inner), text in zip(value.items(), written, strict=True)
         }
     if isinstance(value, list) and isinstance(written, list):
-        items = [item for annotation in annotations for part in _alternatives(annotation) for item in _items(part)]
+        items = items_of(annotations)
         return [as_written(inner, text, items) for inner, text in zip(value, written, strict=True)]
     if isinstance(value, str | dict | list | NoneType):
         return value

@@ -1,5 +1,7 @@
 """Base class of every settings model: frozen, without unknown keys, and with each field described by its docstring.
 
+A model also reads the former names of its settings (`configs.renames`).
+
 The Prefect UI builds the form of a flow's parameters from the JSON schema of these models. The titles, descriptions and order of
 the form's fields are defined here.
 """
@@ -7,12 +9,15 @@ the form's fields are defined here.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import ComputedFieldInfo, FieldInfo
 
-__all__ = ["Settings", "Share"]
+from configs.renames import section_with_current_names
+
+__all__ = ["Settings", "Share", "in_order"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -46,7 +51,7 @@ def _title_of_model(model: type[Any]) -> str:
     return _title(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", model.__name__.removesuffix("Settings")).lower())
 
 
-def _in_order(schema: dict[str, Any]) -> None:
+def in_order(schema: dict[str, Any]) -> None:
     """Number the fields of a schema, and title each section by its name.
 
     The UI sorts fields by `position`. PostgreSQL stores the schema and does not preserve the order of its keys.
@@ -63,5 +68,10 @@ class Settings(BaseModel):
         use_attribute_docstrings=True,
         field_title_generator=_title_of_field,
         model_title_generator=_title_of_model,
-        json_schema_extra=_in_order,
+        json_schema_extra=in_order,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reads_former_names(cls, given: Any) -> Any:
+        return section_with_current_names(cls, given) if isinstance(given, Mapping) else given

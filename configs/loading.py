@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from configs.annotations import as_written, below, fields_at, holds_secret
+from configs.annotations import annotations_at, as_written, fields_at, holds_secret
 from configs.errors import SettingsError
+from configs.renames import current_key, current_names, former_keys
 
 __all__ = ["Effective", "effective_settings", "load_settings", "merged", "named_configs"]
 
@@ -30,6 +31,7 @@ def load_settings(
     configs: str | Sequence[str] | None = None,
     overrides: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    others: Iterable[type[BaseModel]] = (),
 ) -> Model:
     """Load the settings of `model`. Settings that no source mentions keep their defaults.
 
@@ -38,11 +40,12 @@ def load_settings(
         configs: YAML files, as paths or as names of shipped files. Later files override earlier ones.
         overrides: Settings as `a.b=value`. They override all other sources.
         environment: Environment variables. RECSYS__STORE__URL sets store.url. Variables override the files.
+        others: The settings models of other commands. Variables that set one of their settings are passed over.
 
     Raises:
         SettingsError: A source cannot be read, or a value is not allowed. The message names the source, the key and the remedy.
     """
-    return _loaded(model, _files(model, configs), _singles(model, overrides, environment))
+    return _loaded(model, _files(model, configs), _singles(model, overrides, environment or {}, others))
 
 
 @dataclass(frozen=True)
@@ -62,17 +65,17 @@ def effective_settings(
     configs: str | Sequence[str] | None = None,
     overrides: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    others: Iterable[type[BaseModel]] = (),
 ) -> list[Effective]:
     """Return every setting that `load_settings` would load, and its source.
 
     The parameters and errors are those of `load_settings`.
     """
-    files, singles = _files(model, configs), _singles(model, overrides, environment)
+    files, singles = _files(model, configs), _singles(model, overrides, environment or {}, others)
     origins = {key: str(path) for path, values in files for key in _keys(values)}
     for source in singles:  # the source replaces a complete section if its key is a section
         origins = {key: origin for key, origin in origins.items() if not _is_at_or_below(key, source.key)}
-        content = _parsed(source.text)[0]
-        below_it = _keys(content, f"{source.key}.") if isinstance(content, dict) else [source.key]
+        below_it = _keys(source.value, f"{source.key}.") if isinstance(source.value, dict) else [source.key]
         origins |= dict.fromkeys(below_it, source.name)
 
     def origin_of(key: str) -> str:
@@ -91,8 +94,14 @@ def _files(model: type[BaseModel], configs: str | Sequence[str] | None) -> list[
     return [(path, _read_yaml(path, model)) for path in paths]
 
 
-def _singles(model: type[BaseModel], overrides: Sequence[str], environment: Mapping[str, str] | None) -> list[_Source]:
-    return [*_from_environment(model, environment or {}), *map(_from_option, overrides)]
+def _singles(
+    model: type[BaseModel], overrides: Sequence[str], environment: Mapping[str, str], others: Iterable[type[BaseModel]]
+) -> list[_Source]:
+    variables = list(_from_environment(model, environment, others))
+    options = [_from_option(model, override) for override in overrides]
+    for sources in (variables, options):
+        _refuse_both_names(sources)
+    return [*variables, *options]
 
 
 def _loaded(model: type[Model], files: list[tuple[Path, dict[str, Any]]], singles: list[_Source]) -> Model:
@@ -100,7 +109,7 @@ def _loaded(model: type[Model], files: list[tuple[Path, dict[str, Any]]], single
     for _, content in files:
         values = merged(values, content)
     for source in singles:
-        _set(values, source, model)
+        _set(values, source)
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -156,6 +165,10 @@ def _read_yaml(path: Path, model: type[BaseModel]) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise SettingsError(f"{path} must hold settings as `name: value`, found a {type(values).__name__}.")
+    try:
+        values, written = current_names([model], values), current_names([model], written)
+    except ValueError as error:
+        raise SettingsError(f"{path} cannot be used: {error}.") from error
     found: dict[str, Any] = as_written(values, written, [model])
     return found
 
@@ -185,45 +198,83 @@ def _parsed(text: str) -> tuple[Any, Any]:
 class _Source:
     """One setting and its source."""
 
-    name: str
-    key: str
-    text: str
+    name: str  # of the variable or option
+    written: str  # key of the setting, as the author wrote it
+    key: str  # the same with current names
+    value: Any
 
 
-def _from_option(override: str) -> _Source:
+def _from_option(model: type[BaseModel], override: str) -> _Source:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise SettingsError(f"--set {override}: write key=value, for example --set models.ss4rec.max_epochs=10.")
-    return _Source(f"--set {key.strip()}", key.strip(), text)  # the name omits the value, which may be a secret
+    return _source(model, f"--set {key.strip()}", key.strip(), text)  # the name omits the value, which may be a secret
 
 
-def _from_environment(model: type[BaseModel], environment: Mapping[str, str]) -> Iterator[_Source]:
-    """Yield the variables that set a setting of `model`. Settings of other commands are ignored."""
-    for name, text in sorted(environment.items()):
-        if name.upper().startswith(PREFIX):
-            key = name[len(PREFIX) :].lower().replace("__", ".")
-            if key.partition(".")[0] in model.model_fields:
-                yield _Source(name, key, text)
+def _from_environment(
+    model: type[BaseModel], environment: Mapping[str, str], others: Iterable[type[BaseModel]]
+) -> Iterator[_Source]:
+    """Yield the variables that set a setting of `model`. Settings of `others` are passed over.
+
+    Raises:
+        SettingsError: A variable names no setting of any of these models, or its value is not valid YAML.
+    """
+    own = {*model.model_fields, *former_keys(model)}
+    given = {name: name[len(PREFIX) :].lower() for name in sorted(environment) if name.upper().startswith(PREFIX)}
+    sections = {name: key.partition("__")[0] for name, key in given.items()}
+    if not own.issuperset(sections.values()):  # only then are `others` looked at: they may have to be imported
+        every = [model, *others]
+        known = {section for each in every for section in (*each.model_fields, *former_keys(each))}
+        for name, section in sections.items():
+            if section not in known:
+                near = _nearest(section, sorted({field for each in every for field in each.model_fields}))
+                hint = f"did you mean {near}?" if near else f"the settings are {', '.join(model.model_fields)}."
+                raise SettingsError(f"{name} cannot be used: {section} is not a setting; {hint}")
+    for name, key in given.items():
+        if sections[name] in own:
+            yield _source(model, name, key.replace("__", "."), environment[name])
 
 
-def _set(values: dict[str, Any], source: _Source, model: type[BaseModel]) -> None:
+def _source(model: type[BaseModel], name: str, written_key: str, text: str) -> _Source:
+    key = current_key(model, written_key)
+    try:
+        value, written = _parsed(text)
+    except yaml.YAMLError as error:
+        secret = holds_secret(model, tuple(key.split(".")))
+        given, said = ("", "") if secret else (f"={text}", f" ({' '.join(str(error).split())})")
+        raise SettingsError(
+            f"{name}{given}: the value is not valid YAML{said}. Quote text that contains brackets, braces or a colon, and "
+            "put shell quotes around the complete argument."
+        ) from error
+    annotations = annotations_at(model, key)
+    try:
+        value, written = current_names(annotations, value, f"{key}."), current_names(annotations, written, f"{key}.")
+    except ValueError as error:
+        raise SettingsError(f"{name} cannot be used: {error}.") from error
+    return _Source(name, written_key, key, as_written(value, written, annotations))
+
+
+def _refuse_both_names(sources: Sequence[_Source]) -> None:
+    """Raise SettingsError if two variables, or two options, give one setting under its former and its current name."""
+    seen: dict[str, _Source] = {}
+    for source in sources:
+        other = seen.setdefault(source.key, source)
+        if other.written != source.written:
+            former, current = sorted((other, source), key=lambda each: each.written == source.key)
+            raise SettingsError(
+                f"{former.name} and {current.name} are the former and the current name of one setting: give only {current.name}."
+            )
+
+
+def _set(values: dict[str, Any], source: _Source) -> None:
     *parents, last = source.key.split(".")
-    place, annotations = values, [model]
+    place = values
     for parent in parents:
         inner = place.get(parent)
         if not isinstance(inner, dict):
             place[parent] = inner = {}
-        place, annotations = inner, [found for outer in annotations for found in below(outer, parent)]
-    try:
-        value, written = _parsed(source.text)
-    except yaml.YAMLError as error:
-        secret = holds_secret(model, tuple(source.key.split(".")))
-        given, said = ("", "") if secret else (f"={source.text}", f" ({' '.join(str(error).split())})")
-        raise SettingsError(
-            f"{source.name}{given}: the value is not valid YAML{said}. Quote text that contains brackets, braces or a colon, and "
-            "put shell quotes around the complete argument."
-        ) from error
-    place[last] = as_written(value, written, [found for outer in annotations for found in below(outer, last)])
+        place = inner
+    place[last] = source.value
 
 
 def _describe(error: ValidationError, model: type[BaseModel], files: str, single: Sequence[_Source]) -> str:

@@ -14,7 +14,7 @@ from configs.studies import CompareSettings
 from flows.etl import etl
 from infra.locks import run_lock
 from infra.storage import open_store
-from tasks.comparison import Comparison, Failure, IncompleteComparisonError, begin_comparison, missing_runs, pinned_dataset
+from tasks.comparison import Failure, IncompleteComparisonError, ModelComparison, begin_comparison, missing_runs, pinned_dataset
 from tasks.datasets import DatasetRef, chosen_dataset
 from tasks.stages import compare_entry, publish_failure_artifact, report_comparison
 
@@ -22,7 +22,7 @@ __all__ = ["compare"]
 
 
 @flow(name="compare", flow_run_name="{settings.data.dataset_name}", on_failure=[publish_failure_artifact])
-def compare(settings: CompareSettings = CompareSettings()) -> Comparison:  # noqa: B008
+def compare(settings: CompareSettings = CompareSettings()) -> ModelComparison:  # noqa: B008
     """Do the missing runs, and report on all runs.
 
     Raises:

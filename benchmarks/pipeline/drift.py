@@ -37,6 +37,7 @@ import pandas as pd
 from benchmarks.data import load_tables
 from benchmarks.report import hardware, write_json
 from configs.settings import DriftSettings, SourceName, ValidationSettings
+from configs.studies import ScenarioName
 from infra.pages import markdown_table
 from tasks.datasets import Quarantine
 from tasks.ingest import MILLISECONDS_FROM, build_features
@@ -44,7 +45,7 @@ from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
 from tasks.monitoring import DriftResult, reference_of
 from tasks.monitoring.drift import Reference, Window, detect_drift
-from tasks.replay.scenarios import SCENARIOS, Scenario
+from tasks.replay.scenarios import SCENARIOS
 
 __all__ = ["Source", "interval", "render", "steady_stream", "synthetic_source", "time_slice", "user_slice"]
 
@@ -320,7 +321,7 @@ def _unchanged(source: Source, kind: str, size: int, slices: int, references: in
     }
 
 
-def _planted(source: Source, scenario: Scenario, seeds: int, settings: DriftSettings) -> dict[str, Any]:
+def _planted(source: Source, scenario: ScenarioName, seeds: int, settings: DriftSettings) -> dict[str, Any]:
     found, named = 0, Counter[str]()
     for seed in range(seeds):
         result = planted(source, scenario, settings, seed)
@@ -329,7 +330,7 @@ def _planted(source: Source, scenario: Scenario, seeds: int, settings: DriftSett
     return {"source": source.name, "scenario": scenario, "seeds": seeds, "found": found, "checks": dict(named)}
 
 
-def planted(source: Source, scenario: Scenario, settings: DriftSettings, seed: int) -> DriftResult:
+def planted(source: Source, scenario: ScenarioName, settings: DriftSettings, seed: int) -> DriftResult:
     """Judge the first PLANTED_SIZE events that arrive after the shift starts. They pass through validation, as in every run."""
     # The stream is long enough to leave that many events after a month-long outage, or if only one user in ten remains.
     features, begins, reference = _stream_reference(source, PLANTED_SIZE, 16, settings, 1000 + seed)

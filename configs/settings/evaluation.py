@@ -29,7 +29,7 @@ class EvaluationSettings(Settings):
     """Share of events in the valid part of `temporal`: the latest events before the test part."""
     temporal_test_share: Share = 0.1
     """Share of events in the test part of `temporal`: the latest events."""
-    request_time: Literal["target", "last"] = "target"
+    query_time: Literal["target", "last"] = "target"
     """Time of an evaluation request. `target`: the time of its target event, as in offline data. `last`: the time of the user's
     last event before the target. The target's time reveals how long the user was away, which is unknown in production."""
     batch_size: int = Field(default=256, ge=1)
@@ -37,8 +37,11 @@ class EvaluationSettings(Settings):
 
     @property
     def protocol_id(self) -> str:
-        """The protocol and every setting that differs from its definition. Only metrics with the same id are comparable."""
-        return ";".join([self.train_id, *(["request_time=last"] if self.request_time == "last" else [])])
+        """The protocol and every setting that differs from its definition. Only metrics with the same id are comparable.
+
+        Stored versions contain it. So it says `request_time`, the former name of `query_time`.
+        """
+        return ";".join([self.train_id, *(["request_time=last"] if self.query_time == "last" else [])])
 
     @property
     def train_id(self) -> str:
@@ -52,8 +55,8 @@ class EvaluationSettings(Settings):
         if self.protocol == "temporal":
             fields += ["temporal_valid_share", "temporal_test_share"]
         defaults = {name: type(self).model_fields[name].default for name in fields}
-        departing = [f"{name}={getattr(self, name)}" for name, default in defaults.items() if getattr(self, name) != default]
-        return ";".join([self.protocol, *departing])
+        overrides = [f"{name}={getattr(self, name)}" for name, default in defaults.items() if getattr(self, name) != default]
+        return ";".join([self.protocol, *overrides])
 
     @model_validator(mode="after")
     def _can_be_judged(self) -> EvaluationSettings:

@@ -30,8 +30,8 @@ class LandingSettings(Settings):
     """A new version is compacted into one part if the share of its rows outside the first part exceeds this value."""
     compact_parts: int = Field(default=16, ge=1)
     """A new version is compacted into one part if it has more than this number of parts besides the first."""
-    races: int = Field(default=5, ge=1)
-    """Maximum number of attempts of a run. It starts over if another run has added files in the meantime."""
+    max_retries_on_conflict: int = Field(default=5, ge=1)
+    """Maximum number of attempts of a run, including the first. It starts over if another run has added files in the meantime."""
     keep_versions: int = Field(default=10, ge=1)
     """Number of newest versions of each dataset that `recsys data prune` keeps, in addition to all versions that are
     referenced in the store."""

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from configs.base import Settings, Share
+from configs.significance import StatisticsSettings
 
 __all__ = ["FloorSettings", "PromotionSettings"]
 
@@ -20,7 +21,7 @@ class FloorSettings(Settings):
     """Minimum NDCG@10. A challenger below it is held."""
 
 
-class PromotionSettings(Settings):
+class PromotionSettings(StatisticsSettings):
     """The rules of the gate."""
 
     floors: FloorSettings = FloorSettings()
@@ -32,8 +33,6 @@ class PromotionSettings(Settings):
     approval_wait_s: int = Field(default=0, ge=0)
     """Seconds that a run with `manual` approval stays paused in the Prefect UI, with a form to approve or reject. 0 does not
     wait. If nobody answers, the version stays stored and is not promoted."""
-    alpha: float = Field(default=0.05, gt=0, lt=1)
-    """Significance level of every test."""
     rule: Literal["better", "non-inferior"] = "better"
     """Comparison with the champion. `better`: the challenger's NDCG@10 must be higher with p < alpha. `non-inferior`: it must not
     be lower by the margin."""
@@ -43,12 +42,9 @@ class PromotionSettings(Settings):
     """Relative loss of NDCG@10 that is tolerated in each slice (Holm-corrected over the slices)."""
     min_slice_requests: int = Field(default=50, ge=2)
     """Minimum number of requests of a slice. A smaller slice is reported but not judged."""
-    resamples: int = Field(default=10_000, ge=100)
-    """Number of bootstrap resamples."""
-    seed: int = 17
-    """Seed of the bootstrap and of the choice of sample requests."""
-    races: int = Field(default=3, ge=1)
-    """Maximum number of attempts to promote a challenger. It is judged again if another version was promoted in the meantime."""
+    max_retries_on_conflict: int = Field(default=3, ge=1)
+    """Maximum number of attempts to promote a challenger, including the first. It is judged again if another version was promoted
+    in the meantime."""
     max_seen_share: Share = 0.01
     """Maximum share of test events that the champion was trained or selected on. Above it, the champion would be scored on events
     that it has already learnt."""

@@ -12,7 +12,7 @@ __all__ = ["ReportSettings", "ValueSettings"]
 class ReportSettings(Settings):
     """Evidently's page of the recommendations. It is informational and affects no decision."""
 
-    recommendations: bool = True
+    evidently: bool = True
     """Create `recsys_report.html` (3.8 MB) next to the version. It takes seconds on any dataset, because it shows a sample."""
     requests: int = Field(default=1000, ge=1)
     """Number of test requests on the page, sampled at random."""

@@ -57,7 +57,7 @@ class RetrainSettings(Settings):
     models: ModelSettings = ModelSettings()
     promotion: PromotionSettings = PromotionSettings()
     report: ReportSettings = ReportSettings()
-    value: ValueSettings = ValueSettings()
+    business_value: ValueSettings = ValueSettings()
     store: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
     training: TrainingPlaceSettings = TrainingPlaceSettings()

@@ -1,5 +1,5 @@
 from .comparison import CompareSettings, EntrySettings
-from .replay import PolicySettings, ReplaySettings, ShiftSettings
+from .replay import PolicySettings, ReplaySettings, ScenarioName, ShiftSettings
 from .search import Parameter, Pruning, SearchSettings
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "PolicySettings",
     "Pruning",
     "ReplaySettings",
+    "ScenarioName",
     "SearchSettings",
     "ShiftSettings",
 ]

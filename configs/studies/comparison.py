@@ -21,6 +21,7 @@ from configs.settings import (
     TrackingSettings,
     ValidationSettings,
 )
+from configs.significance import HourlyPrice, StatisticsSettings
 
 __all__ = ["CompareSettings", "EntrySettings"]
 
@@ -63,7 +64,7 @@ class EntrySettings(Settings):
         return self
 
 
-class CompareSettings(Settings):
+class CompareSettings(StatisticsSettings):
     """Several models, each trained with several seeds, on one dataset version under one protocol."""
 
     id: str | None = Field(default=None, pattern=NAME)
@@ -99,14 +100,8 @@ class CompareSettings(Settings):
     """Address of a Dask scheduler. Its workers need this package installed and access to the store."""
     deployment: str = "compare-run/compare-run"
     """Deployment that the runner `deployments` starts for each run."""
-    hourly_price: float | None = Field(default=None, ge=0)
+    hourly_price: HourlyPrice | None = None
     """Price of one machine hour in USD. If it is set, the report includes costs."""
-    alpha: float = Field(default=0.05, gt=0, lt=1)
-    """Significance level for all tests of the matrix together (Holm-corrected)."""
-    resamples: int = Field(default=10_000, ge=100)
-    """Number of bootstrap resamples."""
-    bootstrap_seed: int = Field(default=17, ge=0)
-    """Seed of the bootstrap."""
     store: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
     work_dir: Path = Path(".recsys/work")

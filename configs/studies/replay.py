@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from configs.base import Settings
 from configs.loading import merged
+from configs.renames import section_with_current_names
 from configs.settings import (
     ModelSettings,
     MonitoringSettings,
@@ -18,11 +19,12 @@ from configs.settings import (
     SS4RecSettings,
     TrackingSettings,
 )
+from configs.significance import HourlyPrice, StatisticsSettings
 
-__all__ = ["PolicySettings", "ReplaySettings", "ShiftSettings"]
+__all__ = ["PolicySettings", "ReplaySettings", "ScenarioName", "ShiftSettings"]
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"
-ScenarioName = Literal["genre wave", "bot users", "rating scale", "milliseconds", "feed outage", "partial outage"]
+ScenarioName = Literal["genre-surge", "bot-users", "rating-scale", "milliseconds", "feed-outage", "partial-outage"]
 
 
 class PolicySettings(Settings):
@@ -51,7 +53,7 @@ class ShiftSettings(Settings):
     """Random seed of the shift."""
 
 
-class ReplaySettings(RetrainSettings):
+class ReplaySettings(StatisticsSettings, RetrainSettings):
     """Replays the history of a dataset slice by slice, once for each retraining policy.
 
     The stages of a slice (etl, monitoring, training, evaluation, gate) use the settings of a retraining. Some defaults differ: a
@@ -86,20 +88,14 @@ class ReplaySettings(RetrainSettings):
     live_requests: int = Field(default=1000, ge=1)
     """Maximum number of events of a slice that each policy's current champion is asked to rank. They are sampled at random and
     are the same for all policies."""
-    hourly_price: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    hourly_price: HourlyPrice = 1.0
     """Price in USD of one hour of the machine that retrains. The default is an assumption; replace it with your own figure."""
-    alpha: float = Field(default=0.05, gt=0, lt=1)
-    """Significance level of the tests between policies, for all pairs together (Holm-corrected)."""
-    resamples: int = Field(default=10_000, ge=100)
-    """Number of bootstrap resamples of the report."""
-    bootstrap_seed: int = Field(default=17, ge=0)
-    """Seed of the bootstrap."""
     models: ModelSettings = ModelSettings(
         ss4rec=SS4RecSettings(width=32, blocks=1, max_length=50, batch_tokens=512, max_epochs=12, patience=3), ncf=None
     )
     monitoring: MonitoringSettings = MonitoringSettings(evidently=False)
     promotion: PromotionSettings = PromotionSettings(baselines=("popularity",))
-    report: ReportSettings = ReportSettings(recommendations=False)
+    report: ReportSettings = ReportSettings(evidently=False)
     tracking: TrackingSettings = TrackingSettings(mode="off")
 
     def model_of(self, policy: str) -> str:
@@ -112,8 +108,11 @@ class ReplaySettings(RetrainSettings):
         if not isinstance(given, dict):
             return given
         sections = {name: cls.model_fields[name].default for name in ("models", "monitoring", "promotion", "report", "tracking")}
-        own = {name: section.model_dump(exclude_unset=True) for name, section in sections.items()}
-        return given | {name: merged(below, given[name]) for name, below in own.items() if isinstance(given.get(name), dict)}
+        return given | {
+            name: merged(section.model_dump(exclude_unset=True), section_with_current_names(type(section), given[name]))
+            for name, section in sections.items()
+            if isinstance(given.get(name), dict)
+        }
 
     @model_validator(mode="after")
     def _can_be_replayed(self) -> ReplaySettings:

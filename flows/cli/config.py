@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from flows.cli.options import Config, Json, Set, table, write_json
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+from flows.cli.options import MODELS, Config, Json, Set, model_of, models, table, write_json
 
 __all__ = ["app"]
 
@@ -20,36 +17,12 @@ app = typer.Typer(
     help="Show the effective settings and their sources.\n\nExample: recsys config show --all",
 )
 
-COMMANDS = ("retrain", "search", "compare", "replay", "setup", "serve", "demo")
-
-
-def _model_of(command: str) -> type[BaseModel]:
-    """Return the settings model of a command. Raises SettingsError."""
-    from configs.errors import SettingsError
-    from configs.serving import DemoSettings, ServingSettings
-    from configs.settings import RetrainSettings
-    from configs.studies import CompareSettings, ReplaySettings, SearchSettings
-    from infra.prefect_server import EnvironmentSettings
-
-    models = (
-        RetrainSettings,
-        SearchSettings,
-        CompareSettings,
-        ReplaySettings,
-        EnvironmentSettings,
-        ServingSettings,
-        DemoSettings,
-    )
-    if command not in COMMANDS:
-        raise SettingsError(f"--for {command}: there is no such command with settings; the commands are {', '.join(COMMANDS)}.")
-    return models[COMMANDS.index(command)]
-
 
 @app.command()
 def show(
     section: Annotated[str | None, typer.Argument(help="Show only the settings below this key, such as models.ss4rec.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Also show the defaults: every key that --set accepts.")] = False,
-    command: Annotated[str, typer.Option("--for", help=f"Command whose settings are shown: {', '.join(COMMANDS)}.")] = "retrain",
+    command: Annotated[str, typer.Option("--for", help=f"Command whose settings are shown: {', '.join(MODELS)}.")] = "retrain",
     config: Config = None,
     set_: Set = None,
     json_file: Json = None,
@@ -64,9 +37,13 @@ def show(
 
     from configs.errors import SettingsError
     from configs.loading import effective_settings
+    from configs.renames import current_key
 
-    found = effective_settings(_model_of(command), config, set_ or (), os.environ)
+    if command not in MODELS:
+        raise SettingsError(f"--for {command}: there is no such command with settings; the commands are {', '.join(MODELS)}.")
+    found = effective_settings(model_of(command), config, set_ or (), os.environ, models())
     if section is not None:
+        section = current_key(model_of(command), section)
         below = [each for each in found if f"{each.key}.".startswith(f"{section}.")]
         if not below:
             sections = sorted({each.key.partition(".")[0] for each in found})

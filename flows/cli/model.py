@@ -221,7 +221,12 @@ def audit(
     registry = ModelRegistry(store)
     ref = registry.version(settings.model_name, _resolved(registry, settings.model_name, version))
     report = audit_version(
-        store, ref, retrain=retrain, draws=draws, seed=settings.promotion.seed, report=lambda line: typer.echo(line, err=True)
+        store,
+        ref,
+        retrain=retrain,
+        draws=draws,
+        seed=settings.promotion.bootstrap_seed,
+        report=lambda line: typer.echo(line, err=True),
     )
     write_json(json_file, report.to_dict())
     _print_audit(report)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, overload
 
@@ -16,7 +18,31 @@ if TYPE_CHECKING:
 
 Settings = TypeVar("Settings", bound="BaseModel")  # a string, because --help needs no pydantic
 
-__all__ = ["Config", "Dataset", "Json", "Set", "plain", "records_table", "settings_of", "table", "write_json"]
+__all__ = [
+    "MODELS",
+    "Config",
+    "Dataset",
+    "Json",
+    "Set",
+    "model_of",
+    "models",
+    "plain",
+    "records_table",
+    "settings_of",
+    "table",
+    "write_json",
+]
+
+MODELS = {
+    "retrain": "configs.settings:RetrainSettings",
+    "search": "configs.studies:SearchSettings",
+    "compare": "configs.studies:CompareSettings",
+    "replay": "configs.studies:ReplaySettings",
+    "setup": "infra.prefect_server:EnvironmentSettings",
+    "serve": "configs.serving:ServingSettings",
+    "demo": "configs.serving:DemoSettings",
+}
+"""The settings model of each command that has one, as module:class. A command imports only the models that it needs."""
 
 Config = Annotated[
     list[str] | None,
@@ -36,6 +62,18 @@ Dataset = Annotated[str | None, typer.Option(help="Dataset version, as name/vers
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file as JSON.")]
 
 
+def model_of(command: str) -> type[BaseModel]:
+    """Return the settings model of a command."""
+    module, _, name = MODELS[command].partition(":")
+    model: type[BaseModel] = getattr(import_module(module), name)
+    return model
+
+
+def models() -> Iterator[type[BaseModel]]:
+    """Return the settings models of all commands. Each one is imported when it is asked for."""
+    return map(model_of, MODELS)
+
+
 @overload
 def settings_of(config: list[str] | None, overrides: list[str] | None) -> RetrainSettings: ...
 @overload
@@ -48,7 +86,7 @@ def settings_of(config: list[str] | None, overrides: list[str] | None, model: ty
     from configs.loading import load_settings
     from configs.settings import RetrainSettings
 
-    return load_settings(model or RetrainSettings, config, overrides or (), os.environ)
+    return load_settings(model or RetrainSettings, config, overrides or (), os.environ, models())
 
 
 def write_json(path: Path | None, content: Any) -> None:

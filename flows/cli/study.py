@@ -10,7 +10,7 @@ from flows.cli.options import Config, Dataset, Json, Set, plain, records_table, 
 
 if TYPE_CHECKING:
     from flows.search import SearchSummary
-    from tasks.comparison import Comparison
+    from tasks.comparison import ModelComparison
     from tasks.replay import Replay
 
 __all__ = ["app"]
@@ -120,7 +120,7 @@ def _print_search(summary: SearchSummary) -> None:
     )
 
 
-def _print_comparison(comparison: Comparison) -> None:
+def _print_comparison(comparison: ModelComparison) -> None:
     from tasks.comparison import headline, result_rows
 
     typer.echo(f"\n{comparison.requests} test requests of {comparison.dataset}, full ranking under {comparison.protocol}:")
@@ -136,7 +136,7 @@ def _print_comparison(comparison: Comparison) -> None:
                 [
                     name,
                     *[
-                        "" if c is None else f"{c.difference:+.4f} p {c.adjusted:.4f}{' *' if c.shown else ''}"
+                        "" if c is None else f"{c.difference:+.4f} p {c.adjusted:.4f}{' *' if c.significant else ''}"
                         for c in cells[name]
                     ],
                 ]

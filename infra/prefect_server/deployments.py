@@ -105,7 +105,7 @@ def parameters_in(function: Any, environment: EnvironmentSettings) -> dict[str, 
     """
     from typing import get_type_hints
 
-    given, hints = environment.departures, get_type_hints(function)
+    given, hints = environment.overrides, get_type_hints(function)
     found: dict[str, Any] = {}
     for name, parameter in signature(function).parameters.items():
         kind = hints.get(name)

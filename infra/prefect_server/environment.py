@@ -112,6 +112,6 @@ class EnvironmentSettings(Settings):
         return self
 
     @property
-    def departures(self) -> dict[str, Any]:
+    def overrides(self) -> dict[str, Any]:
         """The explicitly set settings of `retraining`, as JSON-compatible values."""
         return self.retraining.model_dump(mode="json", exclude_unset=True)

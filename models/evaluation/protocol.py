@@ -234,7 +234,7 @@ def _requests(
     rows = np.searchsorted(asked, users[kept])
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(asked)))]).astype(np.int64)
     read, request_times = times[kept], times[is_target]
-    if settings.request_time == "last" and len(read):
+    if settings.query_time == "last" and len(read):
         # A user without a history gets the target's time, which gives the model no information.
         request_times = np.where(np.diff(offsets) > 0, read[np.maximum(offsets[1:] - 1, 0)], request_times)
     return Requests(

@@ -1,4 +1,9 @@
-"""Comparisons of several models on one dataset: their runs, results and report."""
+"""Comparisons of several models, each trained with several seeds, on one dataset version under one protocol.
+
+Here belong what a comparison consists of, one run of it, its runs in the store, and its results, figures and report. The metrics
+and tests come from `models.evaluation`. How runs are spread over threads, a cluster or deployments is decided in
+`flows.compare`.
+"""
 
 import lazy_loader
 

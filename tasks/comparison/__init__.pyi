@@ -1,12 +1,14 @@
+from .plan import begin_comparison, missing_runs, pinned_dataset
 from .process import run_entry_apart
 from .report import headline, render_html, render_markdown, result_rows
-from .results import Comparison, Failure, IncompleteComparisonError, compare_runs, write_report
-from .runs import begin_comparison, missing_runs, pinned_dataset, read_record, run_plan
+from .results import Failure, IncompleteComparisonError, ModelComparison, compare_runs, write_report
+from .runs import run_plan
+from .stored_runs import read_record
 
 __all__ = [
-    "Comparison",
     "Failure",
     "IncompleteComparisonError",
+    "ModelComparison",
     "begin_comparison",
     "compare_runs",
     "headline",

@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 
 from infra.pages import Interval, draw_intervals, new_figure, plain, series_colours, svg_bytes, tidy, whole_numbers
-from tasks.comparison.results import Comparison, EntryResult
+from tasks.comparison.results import EntryResult, ModelComparison
 
 __all__ = ["colours", "intervals_svg", "learning_curves_svg"]
 
 
-def colours(comparison: Comparison) -> dict[str, str]:
+def colours(comparison: ModelComparison) -> dict[str, str]:
     """Assign each entry a colour for all figures. Popularity is grey; SS4Rec gets the first colour, as in a run's figures."""
     entries = sorted(comparison.entries, key=lambda entry: (entry.kind != "ss4rec", entry.name))
     popular = [entry.name for entry in entries if entry.kind == "popularity"]
     return series_colours([entry.name for entry in entries], grey=popular)
 
 
-def intervals_svg(comparison: Comparison) -> bytes:
-    """Plot HR@10 and NDCG@10 of each entry: the mean over seeds, its 95 % interval over requests, and the spread over seeds."""
+def intervals_svg(comparison: ModelComparison) -> bytes:
+    """Plot HR@10 and NDCG@10 of each entry: the mean over seeds, its 95 % interval over requests, and the standard deviation over seeds."""
     entries, chosen = comparison.entries, colours(comparison)
     figure = new_figure(9.6, 0.9 + 0.42 * len(entries))
     for axes, metric in zip(figure.subplots(1, 2, sharey=True), ("hr@10", "ndcg@10"), strict=True):
@@ -35,7 +35,7 @@ def intervals_svg(comparison: Comparison) -> bytes:
     return svg_bytes(figure)
 
 
-def learning_curves_svg(comparison: Comparison) -> bytes | None:
+def learning_curves_svg(comparison: ModelComparison) -> bytes | None:
     """Plot valid NDCG@10 and training loss by epoch: one line per seed, and a dot at the epoch that was kept.
 
     Losses of different models have different units, so each entry has its own loss axes. Returns None if no entry was trained in

@@ -18,7 +18,7 @@ from infra.pages import (
     tint,
 )
 from tasks.comparison.figures import colours, intervals_svg, learning_curves_svg
-from tasks.comparison.results import Cell, Comparison, EntryResult
+from tasks.comparison.results import Cell, EntryResult, ModelComparison
 
 __all__ = ["RESULT_COLUMNS", "headline", "render_html", "render_markdown", "result_rows"]
 
@@ -37,7 +37,7 @@ class MatrixCell:
     standing: str  # better, worse, open
 
 
-def headline(comparison: Comparison) -> str:
+def headline(comparison: ModelComparison) -> str:
     """Summarise the comparison in at most two sentences."""
     if not comparison.entries:
         return "No run ended, so there is nothing to compare."
@@ -45,7 +45,7 @@ def headline(comparison: Comparison) -> str:
     found = best.metrics["ndcg@10"]
     said = f"{best.name} has the highest NDCG@10, {found.mean:.4f} ({found.low:.4f} to {found.high:.4f})."
     cells = [comparison.cell(best.name, entry.name) for entry in comparison.entries[1:]]
-    close = [cell.other for cell in cells if cell is not None and not cell.shown]
+    close = [cell.other for cell in cells if cell is not None and not cell.significant]
     if not cells:
         return said
     if not close:
@@ -53,12 +53,12 @@ def headline(comparison: Comparison) -> str:
     return f"{said} It is not shown to be better than {listed(close, 'or')}."
 
 
-def result_rows(comparison: Comparison) -> list[dict[str, str]]:
+def result_rows(comparison: ModelComparison) -> list[dict[str, str]]:
     """Return one row per entry with the keys RESULT_COLUMNS, best entry first."""
     return [_result_row(comparison, entry) for entry in comparison.entries]
 
 
-def render_markdown(comparison: Comparison) -> str:
+def render_markdown(comparison: ModelComparison) -> str:
     """Render the report as Markdown for the Prefect UI."""
     lines = [f"## Comparison {comparison.id}", "", escaped(headline(comparison)), ""]
     if comparison.failures:
@@ -80,7 +80,7 @@ def render_markdown(comparison: Comparison) -> str:
     return "\n".join([*lines, markdown_table(["", *map(escaped, names)], rows)]) + "\n"
 
 
-def render_html(comparison: Comparison) -> bytes:
+def render_html(comparison: ModelComparison) -> bytes:
     """Render the report as one HTML page. All values are escaped."""
     names = [entry.name for entry in comparison.entries]
     curves = learning_curves_svg(comparison) if names else None
@@ -104,7 +104,7 @@ def render_html(comparison: Comparison) -> bytes:
     ).encode()
 
 
-def _result_row(comparison: Comparison, entry: EntryResult) -> dict[str, str]:
+def _result_row(comparison: ModelComparison, entry: EntryResult) -> dict[str, str]:
     ndcg = entry.metrics["ndcg@10"]
     cell = comparison.cell(entry.name, comparison.reference)
     verdict = comparison.verdict(entry.name)
@@ -128,12 +128,12 @@ def _estimate(entry: EntryResult, metric: str) -> str:
     return f"{found.mean:.4f}" + ("" if found.spread is None else f" ± {found.spread:.4f}")
 
 
-def _matrix_cell(comparison: Comparison, entry: str, other: str) -> MatrixCell | None:
+def _matrix_cell(comparison: ModelComparison, entry: str, other: str) -> MatrixCell | None:
     cell = comparison.cell(entry, other)
     if cell is None:
         return None
     mirrored = comparison.cell(other, entry)
-    standing = "better" if cell.shown else "worse" if mirrored is not None and mirrored.shown else "open"
+    standing = "better" if cell.significant else "worse" if mirrored is not None and mirrored.significant else "open"
     greatest = max(abs(each.difference) for each in comparison.matrix) or 1.0
     strength = 0.07 if standing == "open" else 0.15 + 0.5 * abs(cell.difference) / greatest
     background = tint(GREEN if cell.difference > 0 else RED, strength)
@@ -148,4 +148,4 @@ def _cell_text(cell: Cell | None) -> str:
     if cell is None:
         return ""
     text = f"{cell.difference:+.4f}, p = {cell.adjusted:.4f}"
-    return f"**{text}**" if cell.shown else text
+    return f"**{text}**" if cell.significant else text

@@ -1,6 +1,6 @@
 """Results of a comparison: each entry's metrics with their uncertainty, and pairwise tests of which entry is better.
 
-Two sources of randomness are kept separate. The spread of an entry's runs shows the effect of the seeds. Bootstrap intervals and
+Two sources of randomness are kept separate. The standard deviation over an entry's seeds shows the effect of the seeds. Bootstrap intervals and
 paired tests show the effect of the requests; they use per-request values averaged over an entry's seeds.
 """
 
@@ -18,16 +18,16 @@ from configs.errors import ComparisonError, NotFoundError
 from configs.studies import CompareSettings, EntrySettings
 from infra.storage import Store
 from models.evaluation import confidence_intervals, holm, paired_bootstrap, per_request_metrics
-from tasks.comparison.runs import StoredRun, read_run, refuse_other_requests
+from tasks.comparison.stored_runs import StoredRun, read_run, refuse_other_requests
 from tasks.datasets import DatasetRef
 
 __all__ = [
     "Cell",
-    "Comparison",
     "EntryResult",
     "Estimate",
     "Failure",
     "IncompleteComparisonError",
+    "ModelComparison",
     "RunCurve",
     "compare_runs",
     "significance_matrix",
@@ -90,7 +90,7 @@ class Cell:
     high: float
     p_value: float
     adjusted: float  # p-value with Holm's correction over all cells
-    shown: bool  # whether it is significant at the level `alpha`
+    significant: bool  # at the level `alpha`; stored as `shown`
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """Content of the report, stored as `report.json`."""
 
     id: str
@@ -133,23 +133,26 @@ class Comparison:
         better, worse = self.cell(entry, self.reference), self.cell(self.reference, entry)
         if better is None or worse is None:
             return "reference" if entry == self.reference else "the reference has no run"
-        return "better" if better.shown else "worse" if worse.shown else "no difference shown"
+        return "better" if better.significant else "worse" if worse.significant else "no difference shown"
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        found = asdict(self)
+        for cell in found["matrix"]:
+            cell["shown"] = cell.pop("significant")  # its key in every stored report
+        return found
 
 
 class IncompleteComparisonError(ComparisonError):
     """Some runs failed. `comparison` holds the comparison of the others."""
 
-    def __init__(self, message: str, comparison: Comparison) -> None:
+    def __init__(self, message: str, comparison: ModelComparison) -> None:
         super().__init__(message)
         self.comparison = comparison
 
 
 def compare_runs(
     store: Store, comparison: str, dataset: DatasetRef, failures: list[Failure], settings: CompareSettings
-) -> Comparison:
+) -> ModelComparison:
     """Compute the metrics and tests of all stored runs.
 
     Raises:
@@ -160,7 +163,7 @@ def compare_runs(
     every = [run for found in runs.values() for run in found]
     refuse_other_requests(every)
     results = [_entry_result(entry, runs[entry.name], settings) for entry in settings.entries if runs[entry.name]]
-    return Comparison(
+    return ModelComparison(
         id=comparison,
         dataset=f"{dataset.name}/{dataset.version}",
         protocol=settings.evaluation.protocol_id,
@@ -195,14 +198,14 @@ def significance_matrix(values: dict[str, FloatArray], *, alpha: float, resample
     corrected = holm({name: test.p_value for name, test in tests.items()}, alpha)
     cells: dict[tuple[str, str], Cell] = {}
     for entry, other in pairs:
-        test, (adjusted, shown) = tests[f"{entry}/{other}"], corrected[f"{entry}/{other}"]
+        test, (adjusted, significant) = tests[f"{entry}/{other}"], corrected[f"{entry}/{other}"]
         mirror = cells.get((other, entry))  # the two bootstraps differ slightly; both directions report one interval
         low, high = (test.ci_low, test.ci_high) if mirror is None else (0.0 - mirror.high, 0.0 - mirror.low)  # avoids -0.0
-        cells[entry, other] = Cell(entry, other, test.difference, low, high, test.p_value, adjusted, shown)
+        cells[entry, other] = Cell(entry, other, test.difference, low, high, test.p_value, adjusted, significant)
     return list(cells.values())
 
 
-def write_report(store: Store, comparison: Comparison, html: bytes) -> None:
+def write_report(store: Store, comparison: ModelComparison, html: bytes) -> None:
     """Store `report.json` and the page. A report from when fewer runs had ended is overwritten."""
     store.put(f"comparisons/{comparison.id}/report.json", json.dumps(comparison.to_dict(), indent=2).encode())
     store.put(_page_key(comparison.id), html)

@@ -87,17 +87,17 @@ def _estimate(clicks_per_request: Figure, settings: ValueSettings) -> ValueEstim
 def _assumptions(settings: ValueSettings) -> list[str]:
     by_position = settings.click_through_by_position
     source = (
-        "as given in value.click_through_at"
+        "as given in business_value.click_through_at"
         if settings.click_through_at
-        else f"value.click_through x value.patience ^ (r - 1), with patience {settings.patience:g}"
+        else f"business_value.click_through x business_value.patience ^ (r - 1), with patience {settings.patience:g}"
     )
     return [
         f"{len(by_position)} films are shown; a target that is not among them is not clicked.",
         f"A relevant film at rank r is clicked with a probability of {by_position[0]:.1%} at rank 1 to {by_position[-1]:.1%} at rank "
         f"{len(by_position)} ({source}).",
-        f"{settings.watch_rate:.1%} of the clicks become a watch (value.watch_rate).",
-        f"A watch brings {settings.revenue_per_watch:g} {settings.currency} (value.revenue_per_watch).",
-        f"There are {settings.requests_per_month:,} requests a month (value.requests_per_month).",
+        f"{settings.watch_rate:.1%} of the clicks become a watch (business_value.watch_rate).",
+        f"A watch brings {settings.revenue_per_watch:g} {settings.currency} (business_value.revenue_per_watch).",
+        f"There are {settings.requests_per_month:,} requests a month (business_value.requests_per_month).",
         "Only the held-out film counts, and it was watched without this list, so no figure shows what the list would change.",
         "Intervals are over requests and treat the assumptions as exact. None of these figures affects a promotion.",
     ]

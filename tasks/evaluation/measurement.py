@@ -89,7 +89,7 @@ def evaluate(
         if candidate.kind == challenger_kind:
             samples = sample_requests(model, parts.test, count=settings.promotion.sample_requests, seed=settings.seed)
     masks, genres = slices(parts.train, parts.test), genres_of(read_table(store, dataset, "items"))
-    resamples, seed = settings.promotion.resamples, settings.promotion.seed
+    resamples, seed = settings.promotion.resamples, settings.promotion.bootstrap_seed
     beyond = {
         name: list_metric_intervals(ranking, parts.train, parts.test, genres, resamples=BEYOND_RESAMPLES, seed=seed)
         for name, ranking in rankings.items()
@@ -101,14 +101,14 @@ def evaluate(
         metrics={name: _by_slice(ranking, masks, settings.evaluation) for name, ranking in rankings.items()},
         intervals={name: _intervals(ranking, settings) | beyond[name][1] for name, ranking in rankings.items()},
         beyond_accuracy={name: values for name, (values, _) in beyond.items()},
-        value=value_of(rankings, challenger_kind, settings.value, resamples=resamples, seed=seed),
+        value=value_of(rankings, challenger_kind, settings.business_value, resamples=resamples, seed=seed),
     )
     return Measurement(evaluation, challenger_kind, parts, rankings, samples)
 
 
 def _intervals(ranking: Ranking, settings: RetrainSettings) -> dict[str, tuple[float, float]]:
     columns = per_request_metrics(ranking.ranks, settings.evaluation.ks)
-    return confidence_intervals(columns, resamples=settings.promotion.resamples, seed=settings.promotion.seed)
+    return confidence_intervals(columns, resamples=settings.promotion.resamples, seed=settings.promotion.bootstrap_seed)
 
 
 def _by_slice(ranking: Ranking, masks: Mapping[str, Any], settings: EvaluationSettings) -> dict[str, dict[str, float]]:

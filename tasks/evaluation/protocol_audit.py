@@ -156,7 +156,7 @@ def audit_model(model: Recommender, events: pd.DataFrame, settings: EvaluationSe
     """Audit `model`, which was trained on `events` under `settings`, under every combination of the switches."""
     parts = split(events, _at_target(settings))
     cube = _cube(model, parts, settings, draws=draws, seed=seed)
-    masked, time = parts.masks_seen(model.sequential), settings.request_time
+    masked, time = parts.masks_seen(model.sequential), settings.query_time
     other_time: RequestTime = "last" if time == "target" else "target"
     own = _ndcg(cube[masked, time, "as they are"])
     switched = {
@@ -257,7 +257,7 @@ def _row_cells(row: AuditRow) -> list[str]:
 
 
 def _at_target(settings: EvaluationSettings) -> EvaluationSettings:
-    return settings.model_copy(update={"request_time": "target"})
+    return settings.model_copy(update={"query_time": "target"})
 
 
 def _cube(model: Recommender, parts: Split, settings: EvaluationSettings, *, draws: int, seed: int) -> Cube:

@@ -41,7 +41,7 @@ def seen_share(store: Store, ref: ModelRef, dataset: DatasetRef, settings: Evalu
         own = load_dataset_ref(store, *ref.dataset.split("/"))
     except NotFoundError:
         return None
-    timed = settings.model_copy(update={"request_time": "target"})
+    timed = settings.model_copy(update={"query_time": "target"})
     learnt, asked = read_split(store, own, timed), read_split(store, dataset, timed).test
     train = learnt.train
     events = {"user": train.user_ids[train.row_of_event], "item": train.item_ids, "time": train.timestamps}

@@ -69,7 +69,7 @@ def assemble_version(
     training = {candidate.kind: candidate.to_dict() for candidate in candidates}
     record = {**asdict(evaluation), "split": parts.counts, "training": training}
     (folder / RECORD_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
-    if settings.report.recommendations:
+    if settings.report.evidently:
         _write_page(folder / REPORT_FILE, measured, items, settings)
     return VersionFolder(str(folder), file_digests(folder))
 

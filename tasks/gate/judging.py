@@ -62,8 +62,8 @@ def gate_settings(store: Store, ref: ModelRef, given: PromotionSettings | None =
     """
     manifest = ModelRegistry(store).manifest(ref.name, ref.version)
     own = PromotionSettings.model_validate(manifest["lineage"]["settings"]["promotion"])
-    departing = given.model_dump(exclude_unset=True) if given is not None else {}
-    return PromotionSettings.model_validate(merged(own.model_dump(), departing))
+    overrides = given.model_dump(exclude_unset=True) if given is not None else {}
+    return PromotionSettings.model_validate(merged(own.model_dump(), overrides))
 
 
 def record_decision(store: Store, ref: ModelRef, decision: Decision) -> str | None:

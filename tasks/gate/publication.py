@@ -96,10 +96,10 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
         note: Note for the log by the person who requested the promotion.
 
     Raises:
-        AlreadyExistsError: Another promotion came first `settings.races` times.
+        AlreadyExistsError: Another promotion came first `settings.max_retries_on_conflict` times.
     """
     registry = ModelRegistry(store)
-    for _ in range(settings.races):
+    for _ in range(settings.max_retries_on_conflict):
         if decision.outcome != "promoted":
             return Published(ref, decision, None)
         try:
@@ -118,7 +118,7 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
                 return Published(ref, decision, current)
             decision = judge_sealed(store, ref, settings)
     raise AlreadyExistsError(
-        f"{ref.name} got a new champion {settings.races} times while {ref.version} was judged. The version is stored; "
+        f"{ref.name} got a new champion {settings.max_retries_on_conflict} times while {ref.version} was judged. The version is stored; "
         f"try again with `recsys model promote {ref.version}`."
     )
 

@@ -70,7 +70,7 @@ def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
         rules=rules,
         intervals={
             name: confidence_intervals(
-                per_request_metrics(ranking.ranks, (10,)), resamples=settings.resamples, seed=settings.seed
+                per_request_metrics(ranking.ranks, (10,)), resamples=settings.resamples, seed=settings.bootstrap_seed
             )
             for name, ranking in rankings.items()
         },
@@ -144,7 +144,10 @@ def _against_baselines(inputs: GateInputs, settings: PromotionSettings, tests: d
                 f"promotion.baselines names {name}, which this run did not train. Train it, or remove it from the list."
             )
         test = paired_bootstrap(
-            ndcg(inputs.challenger.ranking), ndcg(inputs.baselines[name]), resamples=settings.resamples, seed=settings.seed
+            ndcg(inputs.challenger.ranking),
+            ndcg(inputs.baselines[name]),
+            resamples=settings.resamples,
+            seed=settings.bootstrap_seed,
         )
         tests[name] = test
         rules.append(
@@ -161,7 +164,7 @@ def _against_champion(
         return [Rule(2, name, None, None, "", "not applicable", "There is no champion yet.")]
     ours, theirs = ndcg(inputs.challenger.ranking), ndcg(inputs.champion.ranking)
     margin = 0.0 if settings.rule == "better" else -settings.margin * float(theirs.mean())
-    test = paired_bootstrap(ours, theirs, resamples=settings.resamples, seed=settings.seed, margin=margin)
+    test = paired_bootstrap(ours, theirs, resamples=settings.resamples, seed=settings.bootstrap_seed, margin=margin)
     tests["champion"] = test
     least = detectable_difference(ours - theirs, settings.alpha) + margin
     comparisons.append(_comparison("all requests", test, least))
@@ -213,7 +216,7 @@ def _slices(inputs: GateInputs, settings: PromotionSettings, comparisons: list[R
             continue
         allowed = settings.slice_margin * float(theirs[mask].mean())
         losses[name] = paired_bootstrap(
-            theirs[mask], ours[mask], resamples=settings.resamples, seed=settings.seed, margin=allowed
+            theirs[mask], ours[mask], resamples=settings.resamples, seed=settings.bootstrap_seed, margin=allowed
         )
         least[name] = allowed + detectable_difference(ours[mask] - theirs[mask], settings.alpha)
         comparisons.append(_comparison(name, _reversed(losses[name]), least[name]))

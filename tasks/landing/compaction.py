@@ -44,14 +44,16 @@ def compact(store: Store, name: str, settings: LandingSettings, work_dir: Path, 
     Raises:
         NotFoundError: No landing zone has added to the dataset.
         VersionCorruptError: The parts do not hold the events that the manifest records.
-        AlreadyExistsError: Other runs were faster `landing.races` times.
+        AlreadyExistsError: Other runs were faster `landing.max_retries_on_conflict` times.
     """
-    for _ in range(settings.races):
+    for _ in range(settings.max_retries_on_conflict):
         try:
             return _compact(store, name, settings, work_dir, now, force)
         except AlreadyExistsError:
             continue
-    raise AlreadyExistsError(f"Other runs added to {name} {settings.races} times while it was compacted. Run again.")
+    raise AlreadyExistsError(
+        f"Other runs added to {name} {settings.max_retries_on_conflict} times while it was compacted. Run again."
+    )
 
 
 def _compact(store: Store, name: str, settings: LandingSettings, work_dir: Path, now: float, force: bool) -> DatasetRef:

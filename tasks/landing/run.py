@@ -56,9 +56,9 @@ def land(store: Store, zone: LandingZone, name: str, options: LandingOptions) ->
     Raises:
         SourceError: There is no dataset yet, and no file is ready.
         DataRefusedError: The dataset would have fewer than `validation.min_rows` events. The next run reads the files again.
-        AlreadyExistsError: Other runs were faster `landing.races` times.
+        AlreadyExistsError: Other runs were faster `landing.max_retries_on_conflict` times.
     """
-    races = options.landing.races
+    races = options.landing.max_retries_on_conflict
     for _ in range(races):
         with suppress(AlreadyExistsError), scratch_folder(options.engine.work_dir) as scratch:
             run = LandingRun(store, zone, name, options, scratch)

@@ -135,7 +135,7 @@ def live_requests(events: pd.DataFrame, after: int, settings: EvaluationSettings
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     index = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], lengths) + np.repeat(first, lengths)
     request_times = times[new]
-    if settings.request_time == "last":
+    if settings.query_time == "last":
         request_times = np.where(lengths > 0, times[np.maximum(new - 1, 0)], request_times)
     return Requests(
         user_ids=users[new],

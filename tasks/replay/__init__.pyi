@@ -1,17 +1,10 @@
 from .feed import Slice, deliver
 from .log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
-from .plan import (
-    champions_of,
-    dataset_of,
-    keep_slice,
-    plan_replay,
-    promoted_before,
-    run_settings,
-    trainings_due,
-    watched_by_another,
-)
+from .plan import plan_replay, run_settings
 from .report import difference_rows, headline, policy_rows, render_markdown, write_report
 from .results import Replay, replay_results, slice_line
+from .slices import champions_of, dataset_of, keep_slice, watched_by_another
+from .trainings import promoted_before, trainings_due
 
 __all__ = [
     "Replay",

@@ -111,7 +111,7 @@ def differences_svg(found: Replay) -> bytes | None:
 
 
 def _pair_colour(pair: Difference) -> str:
-    return SOFT if not pair.shown else GREEN if pair.ndcg.mean > 0 else RED
+    return SOFT if not pair.significant else GREEN if pair.ndcg.mean > 0 else RED
 
 
 def _gains(axes: Axes, found: Replay) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,19 @@ from models.loading import load_recommender
 from models.recommender import IntArray, Requests
 from tasks.monitoring import live_requests
 
-__all__ = ["rank_live", "same_files"]
+__all__ = ["LiveSample", "rank_live", "same_files"]
 
 MODEL = ("model.safetensors", "config.json", "vocabulary.parquet")
+
+
+@dataclass(frozen=True)
+class LiveSample:
+    """Which events the champions are asked to rank."""
+
+    since: int  # UTC seconds of the first one
+    last_person: int  # users with greater ids are planted: ranking their events well serves no person
+    limit: int  # maximum number of events
+    seed: int  # of the sample
 
 
 def same_files(store: Store, version: ModelRef) -> tuple[str, ...]:
@@ -30,27 +41,24 @@ def rank_live(
     store: Store,
     champions: Mapping[str, ModelRef],
     events: pd.DataFrame,
-    since: int,
+    sample: LiveSample,
     settings: EvaluationSettings,
-    *,
-    last_person: int,
-    limit: int,
-    seed: int,
 ) -> pd.DataFrame | None:
-    """Rank the films of at most `limit` events from `since` (UTC seconds) on, with the champion of each policy.
-
-    Users with ids above `last_person` are planted. Their events are not used as requests, because ranking them well serves no
-    person. Champions with the same files are ranked only once.
+    """Rank the films of a sample of events with the champion of each policy. Champions with the same files are ranked only once.
 
     Args:
+        store: Store of the replay.
+        champions: Current champion of each policy.
         events: All events known so far.
+        sample: Which of the events are ranked.
+        settings: How requests are made of events and ranked.
 
     Returns:
         user_id, target, and a column of ranks for each policy, from 1; MISS if the champion cannot recommend the film. None if
         there are no events.
     """
-    people = events[events["user_id"] <= last_person]
-    asked = live_requests(people, since - 1, settings, limit=limit, seed=seed)
+    people = events[events["user_id"] <= sample.last_person]
+    asked = live_requests(people, sample.since - 1, settings, limit=sample.limit, seed=sample.seed)
     if not len(asked):
         return None
     known: dict[tuple[str, ...], IntArray] = {}

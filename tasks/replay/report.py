@@ -36,8 +36,8 @@ def headline(found: Replay) -> str:
         f"which became champion, at a cost of {money(best.cost)}."
     )
     pairs = [pair for pair in found.differences if best.name in (pair.a, pair.b)]
-    beaten = [_other(pair, best.name) for pair in pairs if pair.shown]
-    level = [_other(pair, best.name) for pair in pairs if not pair.shown]
+    beaten = [_other(pair, best.name) for pair in pairs if pair.significant]
+    level = [_other(pair, best.name) for pair in pairs if not pair.significant]
     if beaten:
         said += f" It is shown to be better than {listed(beaten)}."
     if level:
@@ -111,7 +111,7 @@ def render_html(found: Replay) -> bytes:
         colours=colours(found),
         rows=policy_rows(found),
         pairs=difference_rows(found),
-        marks=["strong" if pair.shown else "" for pair in found.differences],
+        marks=["strong" if pair.significant else "" for pair in found.differences],
         quality=data_uri(quality_svg(found)),
         differences=data_uri(differences) if differences else "",
         trainings=trainings,
@@ -122,7 +122,7 @@ def render_html(found: Replay) -> bytes:
 
 
 def _verdict(pair: Difference) -> str:
-    if not pair.shown:
+    if not pair.significant:
         return "no difference is shown"
     better, worse = (pair.a, pair.b) if pair.ndcg.mean > 0 else (pair.b, pair.a)
     return f"{better} is better than {worse}"

@@ -82,7 +82,7 @@ class Difference:
     hr: Estimate
     p_value: float  # two-sided, for NDCG@10
     adjusted: float  # after Holm's correction over all pairs
-    shown: bool
+    significant: bool  # at the level `alpha`; stored as `shown`
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,10 @@ class Replay:
     trained: str = ""  # in words: what was trained
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        found = asdict(self)
+        for pair in found["differences"]:
+            pair["shown"] = pair.pop("significant")  # its key in every stored report
+        return found
 
     def policy(self, name: str) -> PolicyResult:
         return next(policy for policy in self.policies if policy.name == name)

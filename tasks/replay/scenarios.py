@@ -8,41 +8,41 @@ delay until it is found can be measured.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["SCENARIOS", "Scenario", "bot_users", "feed_outage", "genre_wave", "milliseconds", "rating_scale", "thinned"]
+from configs.studies import ScenarioName
 
-Scenario = Literal["genre wave", "bot users", "rating scale", "milliseconds", "feed outage", "partial outage"]
+__all__ = ["SCENARIOS", "bot_users", "feed_outage", "genre_surge", "milliseconds", "rating_scale", "thinned"]
+
 Shifted = tuple[pd.DataFrame, pd.DataFrame]
 DAY_S = 86_400
-WAVE_FILMS, BOT_FILMS, BOT_EVENTS, BOT_GAP_S = 60, 60, 50, 1
+SURGE_FILMS, BOT_FILMS, BOT_EVENTS, BOT_GAP_S = 60, 60, 50, 1
 
 
-def genre_wave(
+def genre_surge(
     events: pd.DataFrame, items: pd.DataFrame, *, since: int, share: float = 0.3, genre: str = "Telenovela", seed: int = 0
 ) -> Shifted:
-    """From `since` on, about `share` of the events are on WAVE_FILMS new films of a new genre.
+    """From `since` on, about `share` of the events are on SURGE_FILMS new films of a new genre.
 
     A user sees each of these films at most once.
     """
     rng = np.random.default_rng(seed)
-    films = int(items["movie_id"].max()) + 1 + np.arange(WAVE_FILMS)
+    films = int(items["movie_id"].max()) + 1 + np.arange(SURGE_FILMS)
     moved = np.flatnonzero((events["timestamp"].to_numpy() >= since) & (rng.random(len(events)) < share))
     users = events["user_id"].to_numpy()[moved]
     # A user's n-th event takes the n-th film in the user's own order of the new films; most orders start with the popular films.
-    order = np.argsort(rng.random((len(np.unique(users)), WAVE_FILMS)) ** (1 + np.arange(WAVE_FILMS) / 10), axis=1)[:, ::-1]
+    order = np.argsort(rng.random((len(np.unique(users)), SURGE_FILMS)) ** (1 + np.arange(SURGE_FILMS) / 10), axis=1)[:, ::-1]
     nth = pd.Series(users).groupby(users).cumcount().to_numpy()
-    fits = nth < WAVE_FILMS
+    fits = nth < SURGE_FILMS
     codes = np.unique(users, return_inverse=True)[1]
     changed = events["movie_id"].to_numpy(copy=True)
     changed[moved[fits]] = films[order[codes[fits], nth[fits]]]
     new = pd.DataFrame(
         {
             "movie_id": films,
-            "title": [f"Wave {number}" for number in range(1, WAVE_FILMS + 1)],
+            "title": [f"Wave {number}" for number in range(1, SURGE_FILMS + 1)],
             "year": items["year"].max() if len(items) else pd.NA,
             "genres": genre,
         }
@@ -103,12 +103,12 @@ def thinned(events: pd.DataFrame, items: pd.DataFrame, *, since: int, lost: floa
     return events[~dropped].reset_index(drop=True), items
 
 
-SCENARIOS: dict[Scenario, Callable[..., Shifted]] = {
-    "genre wave": genre_wave,
-    "bot users": bot_users,
-    "rating scale": rating_scale,
+SCENARIOS: dict[ScenarioName, Callable[..., Shifted]] = {
+    "genre-surge": genre_surge,
+    "bot-users": bot_users,
+    "rating-scale": rating_scale,
     "milliseconds": milliseconds,
-    "feed outage": feed_outage,
-    "partial outage": thinned,
+    "feed-outage": feed_outage,
+    "partial-outage": thinned,
 }
 """Each takes (events, items, *, since, seed) and returns new events and items."""

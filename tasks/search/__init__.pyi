@@ -1,5 +1,8 @@
 from .figures import search_png, trial_rows
-from .study import SearchRecord, StudyRef, TrialRecord, best_settings, conclude_study, open_study, run_trials, search_progress
+from .results import SearchRecord, best_settings, conclude_study, search_progress
+from .study import StudyRef, open_study
+from .trials import TrialRecord
+from .workers import run_trials
 
 __all__ = [
     "SearchRecord",

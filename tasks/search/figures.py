@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from infra.pages import BLUE, PALE, new_figure, png_bytes, tidy, whole_numbers
-from tasks.search.study import TrialRecord
+from tasks.search.trials import TrialRecord
 
 __all__ = ["search_png", "trial_rows"]
 

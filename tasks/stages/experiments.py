@@ -17,8 +17,8 @@ from configs.studies import CompareSettings, SearchSettings
 from infra.storage import open_store
 from models.recommender import EpochReport
 from tasks.comparison import (
-    Comparison,
     Failure,
+    ModelComparison,
     compare_runs,
     headline,
     read_record,
@@ -96,7 +96,9 @@ def compare_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, s
 
 
 @task(name="report comparison", **NETWORK)
-def report_comparison(comparison: str, dataset: DatasetRef, failures: list[Failure], settings: CompareSettings) -> Comparison:
+def report_comparison(
+    comparison: str, dataset: DatasetRef, failures: list[Failure], settings: CompareSettings
+) -> ModelComparison:
     """Compare the stored runs, then store and show the report."""
     store = open_store(settings.store)
     found = compare_runs(store, comparison, dataset, failures, settings)

@@ -53,7 +53,7 @@ def stage_version(folder: VersionFolder, settings: RetrainSettings) -> StagedVer
     staged = stage_challenger(place, settings.model_name, folder)
     if REPORT_FILE in staged.files:
         publish_recommendations_artifact(place.uri(f"{staged.prefix}/{REPORT_FILE}"))
-    elif settings.report.recommendations:
+    elif settings.report.evidently:
         get_run_logger().warning(
             "The version has no %s: the report could not be rendered, or nothing was recommended.", REPORT_FILE
         )
@@ -112,16 +112,16 @@ def promote_challenger(
 
 @task(name="judge version", **NETWORK)
 def judge_stored(
-    model_name: str, version: str, departing: PromotionSettings | None, store: StoreSettings
+    model_name: str, version: str, overrides: PromotionSettings | None, store: StoreSettings
 ) -> tuple[ModelRef, Decision, PromotionSettings]:
     """Judge a stored version against the current champion.
 
-    The version's own gate is used, overridden by the fields set in `departing`. Returns the version, the decision and that gate.
+    The version's own gate is used, overridden by the fields set in `overrides`. Returns the version, the decision and that gate.
     """
     place = open_store(store)
     ref = ModelRegistry(place).version(model_name, version)
     # With `approval: manual`, this request is itself the approval.
-    settings = gate_settings(place, ref, departing).model_copy(update={"approval": "automatic"})
+    settings = gate_settings(place, ref, overrides).model_copy(update={"approval": "automatic"})
     decision = judge_sealed(place, ref, settings)
     publish_decision_artifact(decision)
     return ref, decision, settings

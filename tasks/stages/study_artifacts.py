@@ -7,7 +7,7 @@ from prefect.logging import get_run_logger
 
 from infra.pages import data_uri
 from tasks.best_effort import attempt
-from tasks.comparison import Comparison, headline, result_rows
+from tasks.comparison import ModelComparison, headline, result_rows
 from tasks.comparison import render_markdown as comparison_markdown
 from tasks.replay import Replay, policy_rows
 from tasks.replay import render_markdown as replay_markdown
@@ -32,7 +32,7 @@ def publish_search_artifact(record: SearchRecord) -> None:
         )
 
 
-def publish_comparison_artifacts(comparison: Comparison) -> None:
+def publish_comparison_artifacts(comparison: ModelComparison) -> None:
     create_markdown_artifact(comparison_markdown(comparison), key="comparison", description=headline(comparison))
     create_table_artifact(
         result_rows(comparison),
@@ -47,7 +47,7 @@ def publish_comparison_artifacts(comparison: Comparison) -> None:
             "95 % interval": f"{cell.low:+.4f} to {cell.high:+.4f}",
             "p": round(cell.p_value, 4),
             "p, Holm": round(cell.adjusted, 4),
-            "shown": str(cell.shown).lower(),
+            "significant": str(cell.significant).lower(),
         }
         for cell in comparison.matrix
     ]

@@ -1,3 +1,13 @@
-from .records import RunPlan, RunRecord, abandon_tracking, candidate_plan, candidate_record, resume_tracking, start_tracking
+from .records import RunPlan, RunRecord, candidate_plan, candidate_record
+from .tracker import Tracker, abandon_tracking, resume_tracking, start_tracking
 
-__all__ = ["RunPlan", "RunRecord", "abandon_tracking", "candidate_plan", "candidate_record", "resume_tracking", "start_tracking"]
+__all__ = [
+    "RunPlan",
+    "RunRecord",
+    "Tracker",
+    "abandon_tracking",
+    "candidate_plan",
+    "candidate_record",
+    "resume_tracking",
+    "start_tracking",
+]

@@ -1,44 +1,19 @@
-"""Track each trained model: one record, stored as JSON and sent to Weights & Biases.
-
-Tracking must never harm a run. So wandb runs in a process of its own (`wandb_writer`), fed through a pipe that the run never
-waits for. The process is stopped if it does not finish in time. Any failure there results in a single warning.
-"""
+"""The record of a trained model's run: the JSON that is stored, and what a tracker is sent."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import logging
-import os
-import secrets
-import signal
-import subprocess
-import sys
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from configs.redaction import safe_settings
-from configs.settings import RetrainSettings, TrackingSettings
+from configs.settings import RetrainSettings
 from infra.registry import ModelRef, git_commit
 from models.recommender import EpochReport
 from tasks.evaluation import Evaluation
 from tasks.gate import Decision
 from tasks.training import Candidate
 
-__all__ = [
-    "RunPlan",
-    "RunRecord",
-    "Tracker",
-    "abandon_tracking",
-    "candidate_plan",
-    "candidate_record",
-    "resume_tracking",
-    "start_tracking",
-]
-
-Log = logging.Logger | logging.LoggerAdapter[Any]
+__all__ = ["RunPlan", "RunRecord", "candidate_plan", "candidate_record", "epoch_row"]
 
 
 @dataclass(frozen=True)
@@ -157,137 +132,3 @@ def epoch_row(report: EpochReport) -> dict[str, float]:
     """Return an epoch as a row of the run's history."""
     row = {"epoch": report.epoch, "loss": report.loss, "seconds": report.seconds}
     return row | {f"valid/{name}": value for name, value in report.valid.items()}
-
-
-class Tracker:
-    """One run at Weights & Biases, from `start_tracking` to `end`. Without a process, every call does nothing."""
-
-    def __init__(self, plan: RunPlan, settings: TrackingSettings, log: Log, process: subprocess.Popen[bytes] | None) -> None:
-        self._plan, self._settings, self._log = plan, settings, log
-        self._process = process
-        self._unsent = b""
-        self._epochs: set[int] = set()
-
-    def epoch(self, report: EpochReport) -> None:
-        """Send an epoch, but only once."""
-        if report.epoch not in self._epochs:
-            self._epochs.add(report.epoch)
-            self.send({"epoch": epoch_row(report)})
-
-    def summary(self, record: RunRecord) -> None:
-        """Send everything known so far, including epochs from before the run was resumed."""
-        for report in record.epochs:
-            self.epoch(report)
-        self.send({"summary": record.summary()})
-
-    def end(self, record: RunRecord | None) -> None:
-        """Send the complete record and wait at most `timeout_s` for the tracker to finish. None means that the run failed."""
-        _begun.pop((self._plan.group, self._plan.name), None)
-        if self._process is None:
-            return
-        if record is not None:
-            self.summary(record)
-        self.send({"finish": 1 if record is None else 0})
-        process, self._process = self._process, None
-        try:
-            _, complaint = process.communicate(self._unsent, timeout=self._settings.timeout_s)
-            if process.returncode:
-                said = complaint.decode(errors="replace").strip().splitlines()
-                _give_up(self._settings, self._log, said[-1] if said else f"its process exited with status {process.returncode}")
-        except subprocess.TimeoutExpired:
-            _kill(process)
-            _give_up(self._settings, self._log, f"it had not finished {self._settings.timeout_s:g} s after the end of the run")
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Send a message to `wandb_writer`.
-
-        Only as much is written as the pipe accepts at once. The rest is sent with the next message, or at the end.
-        """
-        if self._process is None:
-            return
-        assert self._process.stdin is not None
-        self._unsent += json.dumps(message, default=str).encode() + b"\n"  # str: no settings value may stop a run
-        with suppress(BlockingIOError, BrokenPipeError):  # a dead process is reported at the end
-            self._unsent = self._unsent[os.write(self._process.stdin.fileno(), self._unsent) :]
-
-
-_begun: dict[tuple[str, str], Tracker] = {}  # by group and name: a stage of a flow run may end what an earlier one started
-_given_up: set[TrackingSettings] = set()
-
-
-def start_tracking(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -> Tracker:
-    """Start tracking a run. Failures are logged once; this function never raises."""
-    tracker = Tracker(plan, settings, log, _start(settings, log))
-    tracker.send({"init": _init(plan, settings, work_dir)})
-    _begun[plan.group, plan.name] = tracker
-    return tracker
-
-
-def resume_tracking(plan: RunPlan, settings: TrackingSettings, work_dir: Path, log: Log) -> Tracker:
-    """Return the tracker that this process started for `plan`, or a new one if another process started it."""
-    return _begun.get((plan.group, plan.name)) or start_tracking(plan, settings, work_dir, log)
-
-
-def abandon_tracking(group: str) -> None:
-    """End, as failed, all trackers that this process started for a flow run that stops here."""
-    for tracker in [tracker for (of, _), tracker in _begun.items() if of == group]:
-        tracker.end(None)
-
-
-def _start(settings: TrackingSettings, log: Log) -> subprocess.Popen[bytes] | None:
-    if settings.mode == "off" or settings in _given_up:
-        return None
-    if importlib.util.find_spec("wandb") is None:
-        _given_up.add(settings)
-        log.info("Runs are not tracked: the package wandb is not installed. Install the extra `tracking`.")
-        return None
-    # -P: neither this folder nor the working folder may shadow a package that wandb imports.
-    program = [sys.executable, "-P", str(Path(__file__).with_name("wandb_writer.py")), f"{settings.timeout_s:g}"]
-    try:
-        process = subprocess.Popen(
-            program,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,  # when the run is interrupted, the tracker can still close its files
-        )
-    except OSError as error:
-        _give_up(settings, log, f"its process did not start: {error}")
-        return None
-    assert process.stdin is not None
-    os.set_blocking(process.stdin.fileno(), False)
-    return process
-
-
-def _init(plan: RunPlan, settings: TrackingSettings, work_dir: Path) -> dict[str, Any]:
-    """Return the arguments for `wandb.init`."""
-    return {
-        "id": secrets.token_hex(4),
-        "name": plan.name,
-        "group": plan.group,
-        "job_type": plan.job,
-        "config": {name: value for name, value in asdict(plan).items() if name not in ("name", "group", "job")},
-        "project": settings.project,
-        "entity": settings.entity,
-        "tags": [plan.kind, *settings.tags],
-        "mode": settings.mode,
-        "dir": str(work_dir.absolute()),
-    }
-
-
-def _give_up(settings: TrackingSettings, log: Log, reason: str) -> None:
-    """Warn once, and stop tracking in this process: another run would only wait again."""
-    if settings not in _given_up:
-        _given_up.add(settings)
-        log.warning("Weights & Biases failed and is now turned off; the run itself is not affected. %s", reason)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process and the processes that wandb started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for pipe in (process.stdin, process.stderr):
-        if pipe is not None:
-            pipe.close()

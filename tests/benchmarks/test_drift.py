@@ -63,7 +63,7 @@ def test_the_benchmark_measures_and_renders_all_its_rows(tmp_path: Path, monkeyp
     monkeypatch.setattr(drift, "REFERENCE_EVENTS", 5000)
     monkeypatch.setattr(drift, "PLANTED_SIZE", 1500)
     monkeypatch.setattr(drift, "SOURCES", [])
-    monkeypatch.setattr(drift, "SCENARIOS", {"rating scale": drift.SCENARIOS["rating scale"]})
+    monkeypatch.setattr(drift, "SCENARIOS", {"rating-scale": drift.SCENARIOS["rating-scale"]})
     out = tmp_path / "drift.json"
     arguments = ["--sources", "synthetic", "--synthetic-events", "40000", "--slices", "2", "--references", "1", "--sizes", "500"]
     monkeypatch.setattr(sys, "argv", ["drift", *arguments, "--seeds", "1", "--out", str(out)])

@@ -13,7 +13,7 @@ def test_a_part_of_a_section_departs_from_the_replays_own_defaults() -> None:
     found = load_settings(ReplaySettings, None, set_)
     assert found.models.ss4rec.width == own.models.ss4rec.width and found.models.ss4rec.max_epochs == 3
     assert found.models.ncf is None and found.promotion.baselines == ("popularity",)
-    assert not found.monitoring.evidently and not found.report.recommendations
+    assert not found.monitoring.evidently and not found.report.evidently
     assert load_settings(ReplaySettings, None, ["models.ncf.max_epochs=1"]).models.ncf is not None
     assert ReplaySettings.model_validate(own.model_dump(mode="json")) == own
     assert {"quick", "ml-1m"} <= set(named_configs(ReplaySettings))
@@ -32,7 +32,7 @@ def test_policies_that_are_set_take_the_place_of_all() -> None:
         ("policies={Not good: {}}", "the policy name 'Not good' must consist of up to 32 of a-z, 0-9 and -"),
         ("data.landing=somewhere", "data.landing must be empty"),
         ("resamples=100", "with 100 resamples no p-value is below 0.0099"),
-        ("scenario={name: flood, from_slice: 1}", "scenario.name: Input should be 'genre wave'"),
+        ("scenario={name: flood, from_slice: 1}", "scenario.name: Input should be 'genre-surge'"),
         ("policies={a: {evry: week}}", "policies.a.evry is not a setting; did you mean every?"),
     ],
 )

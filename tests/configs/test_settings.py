@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from configs.base import Settings
 from configs.errors import SettingsError
 from configs.loading import effective_settings, load_settings, named_configs
+from configs.serving import ServingSettings
 from configs.settings import EtlSettings, RetrainSettings
 from configs.studies import CompareSettings
 from infra.prefect_server import EnvironmentSettings
@@ -161,7 +162,10 @@ def test_the_environment_beats_files_and_options_beat_both(tmp_path: Path) -> No
 
 
 def test_the_variables_of_another_command_are_passed_over() -> None:
-    assert load_settings(RetrainSettings, environment={"RECSYS__REDIS__URL": "redis://x"}) == RetrainSettings()
+    assert (
+        load_settings(RetrainSettings, environment={"RECSYS__REDIS__URL": "redis://x"}, others=[ServingSettings])
+        == RetrainSettings()
+    )
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ QUICK = {
         "max_request_s": 60,  # by the clock of a machine that may be busy
         "min_slice_requests": 20,
     },
-    "report": {"recommendations": False},
+    "report": {"evidently": False},
     "monitoring": {"evidently": False},  # its import takes longer than such a run
 }
 # Where each run is a process of its own, the baseline's imports take longer than its training.

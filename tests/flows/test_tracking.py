@@ -12,7 +12,7 @@ from configs.settings import RetrainSettings
 from flows.retrain import retrain
 from flows.train import train
 from infra.storage import open_store
-from tasks.tracking import records as track
+from tasks.tracking import tracker as trackers
 from tests.flows.conftest import QUICK
 from tests.tasks.tracking.wandb_files import read_offline_runs
 
@@ -43,7 +43,7 @@ def test_each_candidate_is_recorded_and_tracked_with_the_gates_outcome(make_sett
     by_hand = train(untracked)
     record = json.loads(store.get(f"runs/movie-ranker/{by_hand.version}/ss4rec.json"))
     assert record["gate"] is None and record["plan"]["job"] == "train" and len(read_offline_runs(settings.work_dir)) == 3
-    assert not track._begun
+    assert not trackers._begun
 
 
 def test_a_candidate_that_diverges_ends_its_flow_runs_tracking_as_failed(make_settings: Make) -> None:
@@ -54,4 +54,4 @@ def test_a_candidate_that_diverges_ends_its_flow_runs_tracking_as_failed(make_se
     assert [(run.name, run.exit_code) for run in read_offline_runs(settings.work_dir)] == [
         ("movie-ranker-ncf", 1), ("movie-ranker-popularity", 1),
     ]  # fmt: skip
-    assert not track._begun
+    assert not trackers._begun

@@ -13,7 +13,8 @@ from configs.errors import NotFoundError, TrainingError
 from infra.storage import open_store
 from models.recommender import EpochReport
 from tasks.comparison import begin_comparison, run_entry_apart
-from tasks.comparison.runs import read_run, run_entry
+from tasks.comparison.runs import run_entry
+from tasks.comparison.stored_runs import read_run
 from tests.full.prefect_server.prefect_process import wait_until
 from tests.tasks.compared import ENTRIES, TINY_NCF, TINY_SS4REC, small_comparison, stored_dataset
 

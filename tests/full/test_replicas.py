@@ -72,7 +72,7 @@ def settings_in(folder: Path, **changes: Any) -> RetrainSettings:
             "evaluation": {"k_core": 0},
             "models": {"ss4rec": {**SMALL, "replicas": 2, **changes}, "ncf": None},
             "promotion": {"baselines": ["popularity"]},
-            "report": {"recommendations": False},
+            "report": {"evidently": False},
             "store": {"url": f"file:{folder}/store"},
             "work_dir": str(folder / "work"),
         }

@@ -15,14 +15,14 @@ DAY = 86_400
 START = 1_750_000_000
 
 
-def experiment(**departing: Any) -> Experiment:
+def experiment(**overrides: Any) -> Experiment:
     content: dict[str, Any] = {
         "name": "longer",
         "arms": [{"name": "control"}, {"name": "challenger", "version": "v2"}],
         "analysis": {"horizon_s": 2 * DAY, "tuned_users": 2000, "min_users": 100},
     }
-    content["analysis"] |= departing.pop("analysis", {})
-    return Experiment.model_validate(content | departing)
+    content["analysis"] |= overrides.pop("analysis", {})
+    return Experiment.model_validate(content | overrides)
 
 
 def lived(

@@ -30,10 +30,30 @@ def test_the_effective_settings_are_shown_with_their_sources(
     assert "redis.url" in {row["key"] for row in json.loads(out.read_text())}
 
 
+def test_variables_of_other_commands_are_passed_over_and_a_misspelt_one_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.json"
+    for name, value in {
+        "REDIS__URL": "redis://x",
+        "POOLS__GPU_LIMIT": "3",
+        "SEARCH__TRIALS": "2",
+        "VALUE__CURRENCY": "EUR",
+    }.items():
+        monkeypatch.setenv(f"RECSYS__{name}", value)
+    assert recsys("config", "show", "--json", str(out)) == 0
+    assert [row["key"] for row in json.loads(out.read_text())] == ["business_value.currency"]
+    assert recsys("config", "show", "value", "--json", str(out)) == 0
+    assert all(row["key"].startswith("business_value.") for row in json.loads(out.read_text()))
+    monkeypatch.setenv("RECSYS__STOER__URL", "file:x")
+    assert recsys("config", "show") == 1
+    assert "RECSYS__STOER__URL cannot be used: stoer is not a setting; did you mean store?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["models.ss5rec"], "models.ss5rec is not a setting or section of retrain; sections are data, drift"),
+        (["models.ss5rec"], "models.ss5rec is not a setting or section of retrain; sections are business_value, data, drift"),
         (["--for", "promote"], "--for promote: there is no such command with settings; the commands are retrain"),
         (["--set", "sed=1"], "--set sed cannot be used: sed is not a setting; did you mean seed?"),
     ],

@@ -140,19 +140,19 @@ def set_up(site: Site) -> str:
     """The environment that ships, with what departs from it here: small data and models, a pod, every minute."""
     folder = site.stack.layout.folder
     path = synthetic.write_csv(folder / "data", synthetic.interactions(80, 40, 25))
-    departing = {
+    overrides = {
         "retraining": {
             **QUICK,
             "monitoring": {},
             "data": {"local_path": str(path)},
             "training": {"where": "deployment", "poll_s": 1},
             "promotion": {**QUICK["promotion"], "approval": "automatic"},  # type: ignore[dict-item]
-            "report": {"recommendations": True},
+            "report": {"evidently": True},
         },
         "crons": {"retrain/retrain": "* * * * *"},
         "alerts": {"blocks": ["custom-webhook/ops"]},
     }
-    (folder / "site.yaml").write_text(yaml.safe_dump(departing))
+    (folder / "site.yaml").write_text(yaml.safe_dump(overrides))
     shipped = folder / "files" / "setup" / "production.yaml"
     done = recsys(["setup", "-c", str(shipped), "-c", str(folder / "site.yaml")], site.environment)
     assert done.returncode == 0, done.stderr

@@ -32,8 +32,8 @@ def test_what_cannot_be_an_environment_is_refused(override: str, said: str) -> N
 
 def test_only_what_departs_becomes_a_parameter() -> None:
     settings = load_settings(EnvironmentSettings, None, ["retraining.data.source=ml-1m", "retraining.promotion.alpha=0.05"])
-    assert settings.departures == {"data": {"source": "ml-1m"}, "promotion": {"alpha": 0.05}}
-    assert EnvironmentSettings().departures == {}
+    assert settings.overrides == {"data": {"source": "ml-1m"}, "promotion": {"alpha": 0.05}}
+    assert EnvironmentSettings().overrides == {}
 
 
 def test_the_environment_that_ships_can_be_loaded() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.comparison import Comparison, Failure, headline, render_html, render_markdown, result_rows
+from tasks.comparison import Failure, ModelComparison, headline, render_html, render_markdown, result_rows
 from tasks.comparison.figures import intervals_svg, learning_curves_svg
 from tasks.comparison.results import Cell, EntryResult, Estimate, RunCurve
 
@@ -41,14 +41,14 @@ def entry(name: str, ndcg: float, seeds: list[int], losses: bool = True, **chang
     return replace(result, **changes)
 
 
-def cell(one: str, other: str, difference: float, shown: bool) -> Cell:
-    p = 0.001 if shown else 0.6
-    return Cell(one, other, difference, difference - 0.01, difference + 0.01, p, p, shown)
+def cell(one: str, other: str, difference: float, significant: bool) -> Cell:
+    p = 0.001 if significant else 0.6
+    return Cell(one, other, difference, difference - 0.01, difference + 0.01, p, p, significant)
 
 
 @pytest.fixture
-def comparison() -> Comparison:
-    return Comparison(
+def comparison() -> ModelComparison:
+    return ModelComparison(
         id="abc123",
         dataset="ml-100k/v1",
         protocol="loo-exact",
@@ -92,13 +92,13 @@ class _Page(HTMLParser):
         self.text += data
 
 
-def page_of(comparison: Comparison) -> _Page:
+def page_of(comparison: ModelComparison) -> _Page:
     page = _Page()
     page.feed(render_html(comparison).decode())
     return page
 
 
-def test_the_page_shows_results_matrix_figures_and_what_failed(comparison: Comparison) -> None:
+def test_the_page_shows_results_matrix_figures_and_what_failed(comparison: ModelComparison) -> None:
     page = page_of(comparison)
     text = " ".join(page.text.split())
     assert "943 test requests of ml-100k/v1" in text and headline(comparison) in text
@@ -111,11 +111,11 @@ def test_the_page_shows_results_matrix_figures_and_what_failed(comparison: Compa
     assert len(images) == 2 and all(source.startswith("data:image/svg+xml;base64,") for source in images)
 
 
-def test_a_page_without_failures_has_no_such_mark(comparison: Comparison) -> None:
+def test_a_page_without_failures_has_no_such_mark(comparison: ModelComparison) -> None:
     assert "Not complete" not in page_of(replace(comparison, failures=[])).text
 
 
-def test_whatever_the_page_shows_is_escaped_and_nothing_is_fetched(comparison: Comparison) -> None:
+def test_whatever_the_page_shows_is_escaped_and_nothing_is_fetched(comparison: ModelComparison) -> None:
     html = render_html(comparison).decode()
     page = page_of(comparison)
     assert HOSTILE in " ".join(page.text.split()) and f"note={HOSTILE}" in page.text
@@ -123,21 +123,21 @@ def test_whatever_the_page_shows_is_escaped_and_nothing_is_fetched(comparison: C
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:)""", html) and "@import" not in html and "url(" not in html
 
 
-def test_markdown_escapes_and_marks_what_is_shown(comparison: Comparison) -> None:
+def test_markdown_escapes_and_marks_what_is_shown(comparison: ModelComparison) -> None:
     text = render_markdown(comparison)
     assert "**Not complete: 1 run failed.**" in text and "<script>" not in text and "&lt;script&gt;" in text
     assert "\\*\\*y\\*\\* \\`z\\` \\[l](http" in text
     assert "| ss4rec |  | +0.0100, p = 0.6000 | **+0.1500, p = 0.0010** |" in text
 
 
-def test_the_headline_claims_only_what_was_shown(comparison: Comparison) -> None:
+def test_the_headline_claims_only_what_was_shown(comparison: ModelComparison) -> None:
     assert headline(comparison).endswith("It is not shown to be better than ncf.")
-    sure = [replace(found, shown=True) if found.difference > 0 else found for found in comparison.matrix]
+    sure = [replace(found, significant=True) if found.difference > 0 else found for found in comparison.matrix]
     assert headline(replace(comparison, matrix=sure)).endswith("It is shown to be better than every other entry.")
     assert "nothing to compare" in headline(replace(comparison, entries=[], matrix=[]))
 
 
-def test_the_verdict_is_against_the_reference(comparison: Comparison) -> None:
+def test_the_verdict_is_against_the_reference(comparison: ModelComparison) -> None:
     against = {row["entry"]: row["against the reference"] for row in result_rows(comparison)}
     assert against == {"ss4rec": "+0.0100, no difference shown", "ncf": "reference", "popularity": "-0.1400, worse"}
     popular = replace(comparison, reference="popularity")
@@ -146,18 +146,18 @@ def test_the_verdict_is_against_the_reference(comparison: Comparison) -> None:
     assert {row["against the reference"] for row in result_rows(gone)} == {"the reference has no run"}
 
 
-def test_a_comparison_without_one_run_still_reports_why(comparison: Comparison) -> None:
+def test_a_comparison_without_one_run_still_reports_why(comparison: ModelComparison) -> None:
     empty = replace(comparison, entries=[], matrix=[], requests=0)
     assert HOSTILE in " ".join(page_of(empty).text.split()) and "nothing to compare" in render_markdown(empty)
 
 
-def test_figures_are_the_same_bytes_for_the_same_comparison(comparison: Comparison) -> None:
+def test_figures_are_the_same_bytes_for_the_same_comparison(comparison: ModelComparison) -> None:
     for draw in (intervals_svg, learning_curves_svg):
         drawn = draw(comparison)
         assert drawn is not None and b"<svg" in drawn and drawn == draw(comparison)
     assert learning_curves_svg(replace(comparison, entries=comparison.entries[2:])) is None
 
 
-def test_the_report_is_json(comparison: Comparison) -> None:
+def test_the_report_is_json(comparison: ModelComparison) -> None:
     kept = json.loads(json.dumps(comparison.to_dict()))
     assert kept["entries"][0]["metrics"]["ndcg@10"]["spread"] == 0.01 and kept["failures"][0]["seed"] == 2

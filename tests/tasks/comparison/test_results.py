@@ -23,10 +23,10 @@ def test_a_cell_tells_whether_the_row_is_better_than_the_column() -> None:
     base = values(0)
     found = cells(significance_matrix({"low": base, "high": base + 0.1, "same": base}, alpha=0.05, resamples=2000, seed=1))
     assert set(found) == {(a, b) for a in ("low", "high", "same") for b in ("low", "high", "same") if a != b}
-    assert found["high", "low"].shown and found["high", "same"].shown
-    assert not found["low", "high"].shown and found["low", "high"].p_value == 1.0
+    assert found["high", "low"].significant and found["high", "same"].significant
+    assert not found["low", "high"].significant and found["low", "high"].p_value == 1.0
     assert np.isclose(found["high", "low"].difference, 0.1) and np.isclose(found["low", "high"].difference, -0.1)
-    assert not found["same", "low"].shown and not found["low", "same"].shown and found["low", "same"].difference == 0
+    assert not found["same", "low"].significant and not found["low", "same"].significant and found["low", "same"].difference == 0
 
 
 def test_holm_runs_over_all_cells_together() -> None:
@@ -41,7 +41,7 @@ def test_holm_runs_over_all_cells_together() -> None:
     corrected = holm(raw, 0.05)
     assert len(found) == 12
     for (a, b), cell in found.items():
-        assert (cell.p_value, (cell.adjusted, cell.shown)) == (raw[f"{a}/{b}"], corrected[f"{a}/{b}"])
+        assert (cell.p_value, (cell.adjusted, cell.significant)) == (raw[f"{a}/{b}"], corrected[f"{a}/{b}"])
     least = min(found.values(), key=lambda cell: cell.p_value)
     assert least.adjusted == min(1.0, 12 * least.p_value)
 
@@ -50,6 +50,6 @@ def test_holm_runs_over_all_cells_together() -> None:
 def test_no_two_entries_are_each_shown_better_than_the_other(seed: int, lift: float) -> None:
     found = cells(significance_matrix({"a": values(seed, lift), "b": values(seed + 1)}, alpha=0.05, resamples=200, seed=3))
     ab, ba = found["a", "b"], found["b", "a"]
-    assert not (ab.shown and ba.shown)
+    assert not (ab.significant and ba.significant)
     assert np.isclose(ab.difference, -ba.difference) and np.isclose(ab.low, -ba.high) and np.isclose(ab.high, -ba.low)
     assert ab.adjusted >= ab.p_value and ba.adjusted >= ba.p_value

@@ -13,7 +13,8 @@ from infra.storage import open_store
 from models.evaluation import metrics
 from models.recommender import EpochReport
 from tasks.comparison import begin_comparison, compare_runs, missing_runs, pinned_dataset, read_record
-from tasks.comparison.runs import read_run, refuse_other_requests, run_entry
+from tasks.comparison.runs import run_entry
+from tasks.comparison.stored_runs import read_run, refuse_other_requests
 from tasks.datasets import DatasetRef
 from tests.tasks.compared import ENTRIES, TINY_NCF, small_comparison, stored_dataset
 

@@ -37,7 +37,9 @@ def test_measured_click_through_takes_the_place_of_the_formula() -> None:
     settings = ValueSettings(click_through_at=(0.2, 0.25, 0.1), positions=10, click_through=0.9)
     assert expected_clicks(np.array([1, 2, 3, 4, MISS]), settings).tolist() == [0.2, 0.25, 0.1, 0.0, 0.0]
     assumptions = " ".join(valued({"ss4rec": [1, 2]}, settings).assumptions)
-    assert "3 films are shown" in assumptions and "value.click_through_at" in assumptions and "patience" not in assumptions
+    assert (
+        "3 films are shown" in assumptions and "business_value.click_through_at" in assumptions and "patience" not in assumptions
+    )
 
 
 def test_money_follows_from_clicks_by_the_settings() -> None:

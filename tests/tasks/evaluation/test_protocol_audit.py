@@ -117,7 +117,7 @@ def test_a_model_without_order_and_time_owes_them_nothing() -> None:
 
 
 def test_a_protocol_that_asks_at_the_last_event_is_audited_against_the_targets_time() -> None:
-    settings = EvaluationSettings(k_core=0, request_time="last")
+    settings = EvaluationSettings(k_core=0, query_time="last")
     report = audit_model(fitted(Popularity(PopularitySettings()), settings), tied_events(), settings, draws=1, seed=1)
     assert report.protocol == "loo-exact;k_core=0;request_time=last"
     assert [effect.switch for effect in report.effects][1] == "asked at the target's time"

@@ -230,7 +230,7 @@ def test_of_two_racing_runs_one_begins_anew(tmp_path: Path) -> None:
     found = place.land()
     assert Racing.raced and found.accounts == () and found.known == 3 and found.number == 2
     assert found.dataset.rows == 3 and len(LandingLog(place.store, NAME).entries()) == 2
-    place.settings = place.settings.model_copy(update={"races": 1})
+    place.settings = place.settings.model_copy(update={"max_retries_on_conflict": 1})
     place.put("d.csv", events((3, 1, 4, 0)))
     Racing.raced = False
     with pytest.raises(AlreadyExistsError, match=r"Other runs added files to small 1 times"):

@@ -35,7 +35,7 @@ def test_each_new_event_is_asked_for_given_everything_before_it() -> None:
     last = sorted(rows[1:3], key=lambda row: len(row[1]))
     assert last[0][1] == [10, 11] and last[1][1] == [10, 11, last[0][2]], "new events are history of what comes after them"
     assert asked.request_times.tolist() == [200, 300, 300, 250]
-    before = live_requests(EVENTS, 150, SETTINGS.model_copy(update={"request_time": "last"}), limit=100, seed=0)
+    before = live_requests(EVENTS, 150, SETTINGS.model_copy(update={"query_time": "last"}), limit=100, seed=0)
     assert before.request_times.tolist() == [100, 200, 300, 250], "a new user is asked for at the event's own time"
 
 

@@ -77,7 +77,7 @@ def test_only_as_many_slices_as_are_wanted_come_in() -> None:
     assert short.slices == whole.slices[:3] and len(short.events) == sum(part.rows for part in short.slices)
 
 
-@pytest.mark.parametrize("scenario", [None, {"name": "feed outage", "from_slice": 1}])
+@pytest.mark.parametrize("scenario", [None, {"name": "feed-outage", "from_slice": 1}])
 def test_the_last_slice_ends_with_the_source_and_the_others_with_the_calendar(scenario: Any) -> None:
     frame = twenty_days()
     last = int(frame["timestamp"].max())
@@ -100,7 +100,7 @@ def test_a_row_of_an_impossible_time_comes_with_the_base_and_stretches_nothing(w
     assert [(part.start, part.end) for part in found.slices] == [(part.start, part.end) for part in plain.slices]
     assert [part.rows for part in found.slices] == [plain.slices[0].rows + 1, *(part.rows for part in plain.slices[1:])]
     assert found.slice_of[5] == 0 and found.events.loc[5, "timestamp"] == wild
-    scenario = {"name": "bot users", "from_slice": 2}
+    scenario = {"name": "bot-users", "from_slice": 2}
     planted, undisturbed = feed(frame, scenario=scenario), feed(frame.drop(index=5), scenario=scenario)
     assert [part.rows for part in planted.slices[1:]] == [part.rows for part in undisturbed.slices[1:]]
     assert wild in set(delivered(planted, 0)["timestamp"])
@@ -120,7 +120,7 @@ def test_a_row_whose_time_cannot_be_read_comes_with_the_base_as_it_is() -> None:
     frame.loc[5, "timestamp"], frame.loc[6, "rating"] = "yesterday", np.nan
     found = feed(frame)
     assert found.slice_of[5] == 0 and found.events.loc[5, "timestamp"] == "yesterday"
-    shifted = feed(frame, scenario={"name": "rating scale", "from_slice": 1})
+    shifted = feed(frame, scenario={"name": "rating-scale", "from_slice": 1})
     assert "yesterday" in set(delivered(shifted, 0)["timestamp"]) and len(shifted.events) == len(frame)
 
 
@@ -143,11 +143,11 @@ def test_what_is_delivered_has_the_time_of_its_slice_and_is_the_same_again(tmp_p
 
 def test_what_an_earlier_replay_left_is_neither_delivered_nor_lies_in_the_zone(tmp_path: Path) -> None:
     places = tmp_path / "feed", tmp_path / "zone"
-    earlier = feed(slices="week", base_slices=1, scenario={"name": "genre wave", "from_slice": 1})
+    earlier = feed(slices="week", base_slices=1, scenario={"name": "genre-surge", "from_slice": 1})
     write_feed(earlier, places[0])
     for part in earlier.slices:
         deliver(part, *places)
-    found = feed(slices="week", base_slices=1, scenario={"name": "feed outage", "from_slice": 2})
+    found = feed(slices="week", base_slices=1, scenario={"name": "feed-outage", "from_slice": 2})
     write_feed(found, places[0])
     (places[1] / "events-0000.csv").write_text("of another store\n", encoding="utf-8")
     for part in found.slices:
@@ -164,7 +164,7 @@ def test_what_an_earlier_replay_left_is_neither_delivered_nor_lies_in_the_zone(t
 
 def test_a_scenario_changes_nothing_before_its_slice() -> None:
     plain = feed()
-    for name in ("genre wave", "bot users", "rating scale", "milliseconds", "feed outage", "partial outage"):
+    for name in ("genre-surge", "bot-users", "rating-scale", "milliseconds", "feed-outage", "partial-outage"):
         shifted = feed(scenario={"name": name, "from_slice": 2})
         assert [(part.start, part.end) for part in shifted.slices] == [(part.start, part.end) for part in plain.slices]
         for number in (0, 1):
@@ -177,15 +177,15 @@ def test_milliseconds_come_when_they_happened_bots_are_no_people_and_an_outage_i
     milliseconds = feed(scenario={"name": "milliseconds", "from_slice": 2})
     assert [part.rows for part in milliseconds.slices] == [part.rows for part in feed().slices]
     assert (delivered(milliseconds, 2)["timestamp"] > 10**11).all()
-    bots = feed(scenario={"name": "bot users", "from_slice": 2})
+    bots = feed(scenario={"name": "bot-users", "from_slice": 2})
     assert bots.last_person == 30 < bots.events.loc[bots.slice_of >= 2, "user_id"].max()
-    outage = feed(scenario={"name": "feed outage", "from_slice": 2})
+    outage = feed(scenario={"name": "feed-outage", "from_slice": 2})
     assert all(part.rows == 0 for part in outage.slices[2:])
 
 
 @pytest.mark.parametrize("items", [True, False])
 def test_new_films_are_described_when_they_come(items: bool) -> None:
-    wave = feed(items=items, scenario={"name": "genre wave", "from_slice": 2})
+    wave = feed(items=items, scenario={"name": "genre-surge", "from_slice": 2})
     assert wave.events["movie_id"].isin(twenty_days()["movie_id"]).mean() < 1
     if items:
         assert set(wave.items) == {0, 2} and set(wave.items[2]["genres"]) == {"Telenovela"}
@@ -197,7 +197,7 @@ def test_what_cannot_be_replayed_is_refused_in_words() -> None:
     with pytest.raises(ReplayError, match=r"small lasts \d+ calendar months, and base_slices is 8: nothing is left to replay"):
         feed(slices="month", base_slices=8)
     with pytest.raises(ReplayError, match=r"from_slice is 400, but there are only \d+ slices after the base"):
-        feed(scenario={"name": "bot users", "from_slice": 400})
+        feed(scenario={"name": "bot-users", "from_slice": 400})
     for time in ("never", 0, NOW + 2 * DAY_S, NOW * 1000):
         with pytest.raises(
             ReplayError, match=r"No event of small has a time in UTC seconds between validation.earliest \(789652009\)"

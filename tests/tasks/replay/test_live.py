@@ -10,7 +10,7 @@ from configs.settings import EvaluationSettings
 from infra.registry import ModelRef
 from infra.storage.local import LocalStore
 from models.evaluation import MISS
-from tasks.replay.live import rank_live, same_files
+from tasks.replay.live import LiveSample, rank_live, same_files
 from tests import synthetic
 from tests.tasks.stored import sealed, small_split, stage_popularity
 
@@ -20,7 +20,7 @@ SINCE = synthetic.START + 900_000
 
 def asked(store: LocalStore, champions: dict[str, ModelRef], frame: pd.DataFrame, **options: Any) -> pd.DataFrame | None:
     given = {"last_person": 60, "limit": 10_000, "seed": 0, **options}
-    return rank_live(store, champions, frame, SINCE, SETTINGS, **given)
+    return rank_live(store, champions, frame, LiveSample(SINCE, **given), SETTINGS)
 
 
 def test_all_champions_are_asked_for_every_event_since_by_people(tmp_path: Path) -> None:

@@ -47,6 +47,24 @@ def test_a_replay_of_an_id_goes_on_only_as_it_was_begun(tmp_path: Path) -> None:
         plan_replay(settings(tmp_path, id="mine"))
 
 
+def test_a_replay_that_was_begun_with_former_names_of_settings_goes_on(tmp_path: Path) -> None:
+    scenario = {"name": "feed-outage", "from_slice": 2}
+    plan = plan_replay(settings(tmp_path, id="mine", scenario=scenario))
+    store = ReplayLog.of(plan).store
+    kept = json.loads(store.get("replay/plan.json"))
+    promotion = kept["settings"]["promotion"]
+    promotion["races"], promotion["seed"] = promotion.pop("max_retries_on_conflict"), promotion.pop("bootstrap_seed")
+    kept["settings"]["value"] = kept["settings"].pop("business_value")
+    kept["settings"]["scenario"]["name"] = "feed outage"
+    store.put("replay/plan.json", json.dumps(kept).encode())
+    assert plan_replay(settings(tmp_path, id="mine", scenario=scenario)).id == "mine"
+    with pytest.raises(ReplayError, match="started with other settings; promotion differ"):
+        plan_replay(settings(tmp_path, id="mine", scenario=scenario, promotion={"seed": 3}))
+    with pytest.raises(ReplayError, match="started with other settings; policies differ"):  # the first one is the yardstick
+        policies = dict(reversed(ReplaySettings().policies.items()))
+        plan_replay(settings(tmp_path, id="mine", scenario=scenario, policies=policies))
+
+
 def test_a_replay_whose_slices_were_cut_otherwise_does_not_go_on(tmp_path: Path) -> None:
     plan = plan_replay(settings(tmp_path, id="mine"))
     store = ReplayLog.of(plan).store

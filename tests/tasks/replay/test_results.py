@@ -50,9 +50,9 @@ def test_policies_are_measured_on_the_same_requests(found: Replay) -> None:
 def test_a_difference_is_shown_where_there_is_one_and_equal_policies_are_equal(found: Replay) -> None:
     pairs = {(pair.a, pair.b): pair for pair in found.differences}
     better, equal = pairs["monthly", "never"], pairs["on-drift", "never"]
-    assert better.shown and better.ndcg.low > 0 and better.hr.mean > 0 and better.p_value == pytest.approx(1 / 401)
+    assert better.significant and better.ndcg.low > 0 and better.hr.mean > 0 and better.p_value == pytest.approx(1 / 401)
     assert better.adjusted >= better.p_value
-    assert (equal.ndcg.mean, equal.ndcg.low, equal.ndcg.high, equal.p_value, equal.shown) == (0, 0, 0, 1, False)
+    assert (equal.ndcg.mean, equal.ndcg.low, equal.ndcg.high, equal.p_value, equal.significant) == (0, 0, 0, 1, False)
     worse = pairs["on-drift", "monthly"]
     assert worse.ndcg.mean == pytest.approx(-better.ndcg.mean)
     said = headline(found)
@@ -87,11 +87,11 @@ def test_when_a_scenario_was_found_is_told(tmp_path: Path) -> None:
     plan = small_plan(tmp_path)
     ended(plan)
     for begin, said in ((3, "in its first slice"), (2, "1 week late"), (1, "2 weeks late"), (4, "never")):
-        settings = small_settings(tmp_path, scenario={"name": "feed outage", "from_slice": begin})
+        settings = small_settings(tmp_path, scenario={"name": "feed-outage", "from_slice": begin})
         found = replay_results(plan, settings)
         assert found_after(found, found.policy("never")) == said
-        assert policy_rows(found)[0]["finds feed outage"] == said
-    assert b"Planted: feed outage, from week 4" in render_html(found)
+        assert policy_rows(found)[0]["finds feed-outage"] == said
+    assert b"Planted: feed-outage, from week 4" in render_html(found)
 
 
 class _Page(HTMLParser):

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from configs.settings import DriftSettings
+from configs.studies import ScenarioName
 from tasks.ingest import build_features
 from tasks.monitoring import reference_of
 from tasks.monitoring.drift import detect_drift, window_of
-from tasks.replay.scenarios import SCENARIOS, Scenario
+from tasks.replay.scenarios import SCENARIOS
 from tests import synthetic
 
 DAY = 86_400
@@ -26,7 +27,7 @@ def feed() -> tuple[pd.DataFrame, pd.DataFrame, int]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_what_came_before_stays_as_it_was_and_the_shift_is_the_same_again(
-    scenario: Scenario, feed: tuple[pd.DataFrame, pd.DataFrame, int]
+    scenario: ScenarioName, feed: tuple[pd.DataFrame, pd.DataFrame, int]
 ) -> None:
     events, items, since = feed
     unchanged = events.copy(), items.copy()
@@ -48,21 +49,21 @@ def test_what_came_before_stays_as_it_was_and_the_shift_is_the_same_again(
 @pytest.mark.parametrize(
     ("scenario", "names"),
     [
-        ("genre wave", {"genre", "unseen films"}),
-        ("bot users", {"rating"}),
-        ("rating scale", {"rating"}),
-        ("feed outage", {"freshness"}),
-        ("partial outage", {"volume"}),
+        ("genre-surge", {"genre", "unseen films"}),
+        ("bot-users", {"rating"}),
+        ("rating-scale", {"rating"}),
+        ("feed-outage", {"freshness"}),
+        ("partial-outage", {"volume"}),
     ],
 )
 def test_a_planted_shift_is_found_in_what_comes_after(
-    scenario: Scenario, names: set[str], feed: tuple[pd.DataFrame, pd.DataFrame, int]
+    scenario: ScenarioName, names: set[str], feed: tuple[pd.DataFrame, pd.DataFrame, int]
 ) -> None:
     events, items, since = feed
     found = build_features(events.sort_values(["user_id", "timestamp", "movie_id"]).reset_index(drop=True))
     reference = reference_of(found[found["timestamp"] < since], items, DRIFT, 0)
     whole = build_features(
-        SCENARIOS["rating scale"](events, items, since=since, factor=1.0)[0].sort_values(["user_id", "timestamp"])
+        SCENARIOS["rating-scale"](events, items, since=since, factor=1.0)[0].sort_values(["user_id", "timestamp"])
     )
     older, newest = whole[whole["timestamp"] < since], whole[whole["timestamp"] >= since]
     assert detect_drift(reference, newest, items, DRIFT, window=window_of(older, newest)).result.verdict == "stable"
@@ -75,15 +76,15 @@ def test_a_planted_shift_is_found_in_what_comes_after(
 def test_shares_are_about_what_was_asked_for(feed: tuple[pd.DataFrame, pd.DataFrame, int]) -> None:
     events, items, since = feed
     after = int((events["timestamp"] >= since).sum())
-    wave = SCENARIOS["genre wave"](events, items, since=since, share=0.4, genre="Anime", seed=1)
+    wave = SCENARIOS["genre-surge"](events, items, since=since, share=0.4, genre="Anime", seed=1)
     new = wave[1].loc[wave[1]["genres"] == "Anime", "movie_id"]
     assert wave[0]["movie_id"].isin(new).sum() / after == pytest.approx(0.4, abs=0.03)
-    bots = SCENARIOS["bot users"](events, items, since=since, share=0.4, seed=1)[0]
+    bots = SCENARIOS["bot-users"](events, items, since=since, share=0.4, seed=1)[0]
     assert (len(bots) - len(events)) / (len(bots) - len(events) + after) == pytest.approx(0.4, abs=0.03)
     assert set(bots["rating"].iloc[len(events) :]) == {5.0}
-    rows = SCENARIOS["bot users"](events.assign(row=np.arange(len(events))), items, since=since)[0]["row"]
+    rows = SCENARIOS["bot-users"](events.assign(row=np.arange(len(events))), items, since=since)[0]["row"]
     assert rows.is_unique and rows.max() == len(rows) - 1
     milliseconds = SCENARIOS["milliseconds"](events, items, since=since)[0]["timestamp"]
     assert (milliseconds > 10**11).sum() == after
-    outage = SCENARIOS["feed outage"](events, items, since=since, seconds=5 * DAY)[0]["timestamp"]
+    outage = SCENARIOS["feed-outage"](events, items, since=since, seconds=5 * DAY)[0]["timestamp"]
     assert not ((outage >= since) & (outage < since + 5 * DAY)).any()

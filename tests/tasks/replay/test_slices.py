@@ -71,7 +71,7 @@ def test_a_replay_of_a_given_id_begins_anew_with_other_settings(tmp_path: Path) 
     frame = events()
     landed(settings(tmp_path, "store", frame, id="mine"))
     shutil.rmtree(tmp_path / "store")
-    scenario = {"name": "feed outage", "from_slice": 2}
+    scenario = {"name": "feed-outage", "from_slice": 2}
     found = landed(settings(tmp_path, "store", frame, id="mine", base_slices=3, most_slices=2, scenario=scenario))
     expected = landed(settings(tmp_path, "store", frame, id="fresh", base_slices=3, most_slices=2, scenario=scenario))
     assert [made.dataset.rows for made, _ in found] == [made.dataset.rows for made, _ in expected]

@@ -15,7 +15,7 @@ from configs.studies import SearchSettings
 from models.evaluation import Split
 from models.recommender import EpochReport
 from tasks.search import TrialRecord, best_settings, conclude_study, open_study, run_trials, search_progress
-from tasks.search import study as search
+from tasks.search import workers as search
 from tests.models.test_search import Untouchable
 from tests.tasks.searching import SPACE, make_search
 

@@ -12,8 +12,8 @@ import pytest
 from configs.redaction import safe_settings
 from configs.settings import RetrainSettings, TrackingSettings
 from models.recommender import EpochReport
-from tasks.tracking import RunPlan, RunRecord, resume_tracking, start_tracking
-from tasks.tracking import records as track
+from tasks.tracking import RunPlan, RunRecord, resume_tracking, start_tracking, wandb_tracker
+from tasks.tracking import tracker as trackers
 from tests.tasks.tracking.wandb_files import read_offline_runs
 
 LOG = logging.getLogger("tests.track")
@@ -24,11 +24,11 @@ EPOCHS = [EpochReport(epoch, 3, 3.0 / epoch, {"ndcg@10": epoch / 10}, 0.5, epoch
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No earlier test's trackers, and no account or settings of this machine's user."""
-    monkeypatch.setattr(track, "_given_up", set())
+    monkeypatch.setattr(wandb_tracker, "_given_up", set())
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     yield
-    assert not track._begun
+    assert not trackers._begun
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_tracker_that_hangs_is_stopped(
     broken_wandb(tmp_path / "broken", monkeypatch, **{where: "time.sleep(10_000)"})
     plan = replace(plan_of(), settings={"long": "x" * 300_000})
     tracker = start_tracking(plan, TrackingSettings(timeout_s=1), tmp_path, LOG)
-    process = tracker._process
+    process = tracker._target._process
     tracker.end(record_of(plan))
     assert process is not None and process.returncode is not None, "it is still running"
     (said,) = warnings(caplog)
