@@ -19,9 +19,11 @@ __all__ = ["current_key", "current_names", "former_keys", "section_with_current_
 KEYS: dict[str, dict[str, str]] = {
     "EvaluationSettings": {"request_time": "query_time"},
     "LandingSettings": {"races": "max_retries_on_conflict"},
+    "Pin": {"movies": "items"},
     "PromotionSettings": {"races": "max_retries_on_conflict", "seed": "bootstrap_seed"},
     "ReportSettings": {"recommendations": "evidently"},
     "RetrainSettings": {"value": "business_value"},
+    "Selection": {"movies": "items"},
 }
 """Former key -> current key, by the name of the settings model. Models that inherit from it have the same former keys."""
 VALUES: dict[str, dict[str, dict[str, str]]] = {

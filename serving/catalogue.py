@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import VersionCorruptError
+from models.columns import Columns
 from models.inference import CATALOGUE_FILE
 
 __all__ = ["Catalogue", "Film"]
@@ -22,7 +23,7 @@ NO_GENRE = ("", "unknown")  # ml-100k flags a film without metadata as "unknown"
 class Film(NamedTuple):
     """The description of an item in a response."""
 
-    movie_id: int
+    item_id: int
     title: str
     year: int | None
     genres: list[str]
@@ -32,7 +33,7 @@ class Film(NamedTuple):
 class Catalogue:
     """Items by index 0..n - 1, in the order of the model's scores."""
 
-    movie_ids: npt.NDArray[np.int64]  # (n,) raw ids, ascending
+    item_ids: npt.NDArray[np.int64]  # (n,) raw ids, ascending
     titles: list[str]  # (n,) without the year; empty if unknown
     years: npt.NDArray[np.int64]  # (n,) 0 = unknown
     genre_bits: npt.NDArray[np.bool_]  # (n, genres)
@@ -41,20 +42,20 @@ class Catalogue:
     _places: dict[int, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        n = len(self.movie_ids)
+        n = len(self.item_ids)
         for name in ("titles", "years", "genre_bits", "popularity"):
             if len(getattr(self, name)) != n:
-                raise ValueError(f"{name} has {len(getattr(self, name))} items, but movie_ids has {n}")
+                raise ValueError(f"{name} has {len(getattr(self, name))} items, but item_ids has {n}")
         if self.genre_bits.shape != (n, len(self.genres)):
             raise ValueError(f"genre_bits has the shape {self.genre_bits.shape} for {n} items and {len(self.genres)} genres")
-        object.__setattr__(self, "_places", {int(movie_id): place for place, movie_id in enumerate(self.movie_ids)})
+        object.__setattr__(self, "_places", {int(item_id): place for place, item_id in enumerate(self.item_ids)})
 
     def __len__(self) -> int:
-        return len(self.movie_ids)
+        return len(self.item_ids)
 
-    def index_of(self, movie_id: int) -> int | None:
+    def index_of(self, item_id: int) -> int | None:
         """Return the index of a raw id, or None if the model does not know it."""
-        return self._places.get(movie_id)
+        return self._places.get(item_id)
 
     def genres_of(self, index: int) -> list[str]:
         """Return the genres of one item, in alphabetical order."""
@@ -74,8 +75,8 @@ class Catalogue:
         if not path.exists():
             nothing = np.zeros((len(ids), 0), dtype=bool)
             return cls(ids, [""] * len(ids), np.zeros(len(ids), np.int64), nothing, (), counts)
-        table = _read(path, ["movie_id", "title", "year", "genres", "train_events"])
-        if not np.array_equal(table["movie_id"].to_numpy(), ids):
+        table = _read(path, ["item_id", "title", "year", "genres", "train_events"])
+        if not np.array_equal(table["item_id"].to_numpy(), ids):
             raise VersionCorruptError(f"The items in {path} differ from the version's vocabulary; train again.")
         titles = [title or "" for title in table["title"].to_pylist()]
         years = np.array([year or 0 for year in table["year"].to_pylist()], dtype=np.int64)
@@ -101,6 +102,7 @@ def _read(path: Path, columns: list[str], optional: frozenset[str] | set[str] = 
         found = pq.ParquetFile(path).read()  # read_table would import pandas
     except (OSError, pa.ArrowInvalid) as error:
         raise VersionCorruptError(f"{path} cannot be read as Parquet ({error}); train again.") from error
+    found = found.rename_columns([Columns.FORMER.get(name, name) for name in found.column_names])
     missing = [name for name in columns if name not in found.column_names and name not in optional]
     if missing:
         raise VersionCorruptError(f"{path} lacks the column {missing[0]}; train again.")

@@ -23,22 +23,22 @@ def interactions(users: int = 60, items: int = 40, events: int = 30, seed: int =
             seen.add(item)
             time += int(rng.choice([0, 0, 5, 60, 5000, 200_000]))
             rows.append((user, 100 + item, int(rng.integers(1, 6)), time))
-    frame = pd.DataFrame(rows, columns=["user_id", "movie_id", "rating", "timestamp"])
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"])
     return frame.sample(frac=1, random_state=seed).reset_index(drop=True)
 
 
 def movies(frame: pd.DataFrame) -> pd.DataFrame:
-    ids = np.sort(frame["movie_id"].unique())
+    ids = np.sort(frame["item_id"].unique())
     genres = np.array(["Action|Comedy", "Drama", "Comedy", "Thriller|Drama"])
-    return pd.DataFrame({"movie_id": ids, "title": [f"Film {i}, The (19{i % 90 + 10})" for i in ids], "genres": genres[ids % 4]})
+    return pd.DataFrame({"item_id": ids, "title": [f"Film {i}, The (19{i % 90 + 10})" for i in ids], "genres": genres[ids % 4]})
 
 
 def write_csv(folder: Path, frame: pd.DataFrame) -> Path:
     """ratings.csv and movies.csv, as in the later releases."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = {"user_id": "userId", "movie_id": "movieId"}
+    names = {"user_id": "userId", "item_id": "movieId"}
     frame.rename(columns=names).to_csv(folder / "ratings.csv", index=False)
-    if "movie_id" in frame:
+    if "item_id" in frame:
         movies(frame).rename(columns=names).to_csv(folder / "movies.csv", index=False)
     return folder / "ratings.csv"
 

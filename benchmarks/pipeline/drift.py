@@ -58,7 +58,7 @@ LONGEST_STAY_S = 26 * WEEK_S  # limit on a user's events; with later ones the st
 OUTLIER = 1_000_000_000
 NAMES = ("ml-100k", "ml-1m", "synthetic")
 SIDES = ("slice", "reference")
-OUTLIER_COLUMNS = ("rating", "gap_s", "movie_id", "timestamp")
+OUTLIER_COLUMNS = ("rating", "gap_s", "item_id", "timestamp")
 
 
 SOURCES: list[Source] = []
@@ -142,19 +142,19 @@ def synthetic_source(interactions: int, seed: int) -> Source:
 
     users, items = scaled(interactions)
     table = events(users, items, interactions, seed)
-    films = np.unique(table.movie_id)
+    films = np.unique(table.item_id)
     genres = np.array(
         ["Drama", "Comedy", "Action|Thriller", "Drama|Romance", "Comedy|Romance", "Horror", "Documentary", "Sci-Fi"]
     )
     frame = pd.DataFrame(
         {
             "user_id": table.user_id,
-            "movie_id": table.movie_id,
+            "item_id": table.item_id,
             "rating": table.rating.astype(np.float64),
             "timestamp": table.timestamp,
         }
     )
-    described = pd.DataFrame({"movie_id": films, "title": "", "year": pd.array([pd.NA] * len(films), dtype="Int64")})
+    described = pd.DataFrame({"item_id": films, "title": "", "year": pd.array([pd.NA] * len(films), dtype="Int64")})
     described["genres"] = np.random.default_rng(seed).choice(genres, len(films))
     return Source(f"synthetic, {interactions:,} events", frame, described)
 
@@ -188,7 +188,7 @@ def steady_stream(source: Source, events: int, seed: int) -> pd.DataFrame:
     made["user_id"] = np.repeat(np.arange(1, count + 1), length)
     made = made.loc[(made["timestamp"] >= lead * WEEK_S) & (made["timestamp"] < (weeks + lead) * WEEK_S)]
     made["timestamp"] += 800_000_000 // WEEK_S * WEEK_S
-    ordered: pd.DataFrame = made.sort_values(["user_id", "timestamp", "movie_id"], kind="stable").reset_index(drop=True)
+    ordered: pd.DataFrame = made.sort_values(["user_id", "timestamp", "item_id"], kind="stable").reset_index(drop=True)
     return ordered
 
 
@@ -248,13 +248,13 @@ def _alarms(row: dict[str, Any]) -> str:
 
 def _movielens(source: SourceName, path: Path | None) -> Source:
     tables = load_tables(source, path)
-    events = tables.interactions[["user_id", "movie_id", "rating", "timestamp"]]
-    events = events.astype({"user_id": np.int64, "movie_id": np.int64, "rating": np.float64, "timestamp": np.int64})
+    events = tables.interactions[["user_id", "item_id", "rating", "timestamp"]]
+    events = events.astype({"user_id": np.int64, "item_id": np.int64, "rating": np.float64, "timestamp": np.int64})
     assert tables.items is not None
-    items = tables.items.assign(movie_id=tables.items["movie_id"].astype(np.int64))
+    items = tables.items.assign(item_id=tables.items["item_id"].astype(np.int64))
     rebuilt = path is not None and "rebuilt" in path.name
     name = {"ml-100k": "ML-100K", "ml-1m": "ML-1M"}[source] + (" (rebuilt)" if rebuilt else "")
-    return Source(name, events.sort_values(["user_id", "timestamp", "movie_id"]).reset_index(drop=True), items)
+    return Source(name, events.sort_values(["user_id", "timestamp", "item_id"]).reset_index(drop=True), items)
 
 
 def _stream_reference(
@@ -334,7 +334,7 @@ def planted(source: Source, scenario: ScenarioName, settings: DriftSettings, see
     """Judge the first PLANTED_SIZE events that arrive after the shift starts. They pass through validation, as in every run."""
     # The stream is long enough to leave that many events after a month-long outage, or if only one user in ten remains.
     features, begins, reference = _stream_reference(source, PLANTED_SIZE, 16, settings, 1000 + seed)
-    columns = ["user_id", "movie_id", "rating", "timestamp"]
+    columns = ["user_id", "item_id", "rating", "timestamp"]
     events, items = SCENARIOS[scenario](features[columns], source.items, since=begins, seed=seed)
     times = events["timestamp"].to_numpy(np.int64)
     order = np.argsort(np.where(times > MILLISECONDS_FROM, times // 1000, times), kind="stable")

@@ -30,11 +30,11 @@ BAR_S, BAR_GIB = 60, 6  # at MovieLens-25M's size
 NAMES = {"ours": "this project", "pandas": "plain pandas", "polars": "polars", "duckdb": "DuckDB"}
 SUMMED = [
     "user_idx",
-    "movie_idx",
+    "item_idx",
     "gap_s",
     "session_id",
     "user_events_before",
-    "movie_events_before",
+    "item_events_before",
     "rating_weekday",
     "rating_year",
 ]

@@ -19,7 +19,7 @@ from tasks.ingest.features import FEATURE_COLUMNS, SESSION_GAP_S
 __all__ = ["ENGINES", "features_file"]
 
 RULES = ValidationSettings()
-ROLE = {"userId": "user_id", "movieId": "movie_id"}
+ROLE = {"userId": "user_id", "movieId": "item_id"}
 
 
 def ours(source: Path, folder: Path) -> None:
@@ -40,25 +40,25 @@ def pandas(source: Path, folder: Path) -> None:
 
     frame = pd.read_csv(source).rename(columns=ROLE)
     frame["row"] = range(len(frame))
-    for column in ("user_id", "movie_id", "rating", "timestamp"):
+    for column in ("user_id", "item_id", "rating", "timestamp"):
         frame[column] = pd.to_numeric(frame[column], errors="coerce")
     bad = (
-        frame[["user_id", "movie_id", "rating", "timestamp"]].isna().any(axis=1)
+        frame[["user_id", "item_id", "rating", "timestamp"]].isna().any(axis=1)
         | (frame["user_id"] < 0)
-        | (frame["movie_id"] < 0)
+        | (frame["item_id"] < 0)
         | ~frame["rating"].between(RULES.min_rating, RULES.max_rating)
         | ~frame["timestamp"].between(RULES.earliest, time.time() + RULES.max_future_s)
     )
     frame[bad].to_parquet(folder / "quarantine.parquet", compression="zstd")
-    events = frame[~bad].astype({"user_id": "int64", "movie_id": "int64", "timestamp": "int64"})
-    events = events.sort_values(["user_id", "timestamp", "movie_id", "row"]).drop_duplicates(["user_id", "movie_id"], keep="last")
+    events = frame[~bad].astype({"user_id": "int64", "item_id": "int64", "timestamp": "int64"})
+    events = events.sort_values(["user_id", "timestamp", "item_id", "row"]).drop_duplicates(["user_id", "item_id"], keep="last")
     events = events.reset_index(drop=True)
     events.to_parquet(folder / "interactions.parquet", compression="zstd")
     when = pd.to_datetime(events["timestamp"], unit="s")
     by_user = events.groupby("user_id")["timestamp"]
-    features = events[["user_id", "movie_id", "rating", "timestamp"]].assign(
+    features = events[["user_id", "item_id", "rating", "timestamp"]].assign(
         user_idx=events.groupby("user_id").ngroup(),
-        movie_idx=events.groupby("movie_id").ngroup(),
+        item_idx=events.groupby("item_id").ngroup(),
         rating_date=(events["timestamp"] // 86_400).astype("int32"),
         rating_year=when.dt.year,
         rating_month=when.dt.month,
@@ -66,7 +66,7 @@ def pandas(source: Path, folder: Path) -> None:
         rating_hour=when.dt.hour,
         gap_s=by_user.diff().fillna(-1).astype("int64"),
         user_events_before=(by_user.rank(method="min") - 1).astype("int64"),
-        movie_events_before=(events.groupby("movie_id")["timestamp"].rank(method="min") - 1).astype("int64"),
+        item_events_before=(events.groupby("item_id")["timestamp"].rank(method="min") - 1).astype("int64"),
     )
     features["session_id"] = (features["gap_s"] > SESSION_GAP_S).groupby(features["user_id"]).cumsum()
     features[FEATURE_COLUMNS].to_parquet(folder / "features.parquet", compression="zstd")
@@ -79,9 +79,9 @@ def polars(source: Path, folder: Path) -> None:
     kinds = {"userId": pl.Int64, "movieId": pl.Int64, "rating": pl.Float64, "timestamp": pl.Int64}
     frame = pl.scan_csv(source, schema=kinds, ignore_errors=True, row_index_name="row").rename(ROLE).collect()
     good = (
-        pl.all_horizontal(pl.col("user_id", "movie_id", "rating", "timestamp").is_not_null())
+        pl.all_horizontal(pl.col("user_id", "item_id", "rating", "timestamp").is_not_null())
         & (pl.col("user_id") >= 0)
-        & (pl.col("movie_id") >= 0)
+        & (pl.col("item_id") >= 0)
         & pl.col("rating").is_between(RULES.min_rating, RULES.max_rating)
         & pl.col("timestamp").is_between(RULES.earliest, int(time.time()) + RULES.max_future_s)
     )
@@ -89,8 +89,8 @@ def polars(source: Path, folder: Path) -> None:
     events = (
         frame.lazy()
         .filter(good)
-        .sort("user_id", "timestamp", "movie_id", "row")
-        .unique(["user_id", "movie_id"], keep="last", maintain_order=True)
+        .sort("user_id", "timestamp", "item_id", "row")
+        .unique(["user_id", "item_id"], keep="last", maintain_order=True)
         .collect()
     )
     events.write_parquet(folder / "interactions.parquet", compression="zstd")
@@ -98,7 +98,7 @@ def polars(source: Path, folder: Path) -> None:
     gap = pl.col("timestamp").diff().over("user_id").fill_null(-1)
     features = events.lazy().with_columns(
         user_idx=pl.col("user_id").rank("dense").cast(pl.Int64) - 1,
-        movie_idx=pl.col("movie_id").rank("dense").cast(pl.Int64) - 1,
+        item_idx=pl.col("item_id").rank("dense").cast(pl.Int64) - 1,
         rating_date=(pl.col("timestamp") // 86_400).cast(pl.Int32),
         rating_year=when.dt.year(),
         rating_month=when.dt.month().cast(pl.Int32),
@@ -106,7 +106,7 @@ def polars(source: Path, folder: Path) -> None:
         rating_hour=when.dt.hour().cast(pl.Int32),
         gap_s=gap,
         user_events_before=pl.col("timestamp").rank("min").over("user_id").cast(pl.Int64) - 1,
-        movie_events_before=pl.col("timestamp").rank("min").over("movie_id").cast(pl.Int64) - 1,
+        item_events_before=pl.col("timestamp").rank("min").over("item_id").cast(pl.Int64) - 1,
     )
     features = features.with_columns(session_id=(pl.col("gap_s") > SESSION_GAP_S).cast(pl.Int64).cum_sum().over("user_id"))
     features.select(FEATURE_COLUMNS).collect().write_parquet(folder / "features.parquet", compression="zstd")
@@ -118,18 +118,18 @@ def duckdb(source: Path, folder: Path) -> None:
 
     place = db.connect()
     place.execute(
-        f"""CREATE TABLE raw AS SELECT row_number() OVER () - 1 AS row, userId AS user_id, movieId AS movie_id, rating, timestamp
+        f"""CREATE TABLE raw AS SELECT row_number() OVER () - 1 AS row, userId AS user_id, movieId AS item_id, rating, timestamp
         FROM read_csv('{source}', header = true, store_rejects = true, columns = {{'userId': 'BIGINT', 'movieId': 'BIGINT',
         'rating': 'DOUBLE', 'timestamp': 'BIGINT'}})"""
     )
-    good = f"""user_id >= 0 AND movie_id >= 0 AND rating BETWEEN {RULES.min_rating} AND {RULES.max_rating}
+    good = f"""user_id >= 0 AND item_id >= 0 AND rating BETWEEN {RULES.min_rating} AND {RULES.max_rating}
         AND timestamp BETWEEN {RULES.earliest} AND {int(time.time()) + RULES.max_future_s}"""
     parquet = "(FORMAT parquet, COMPRESSION zstd)"
     place.execute(f"COPY (SELECT * FROM raw WHERE NOT coalesce({good}, false)) TO '{folder}/quarantine.parquet' {parquet}")
     place.execute(
         f"""CREATE TABLE events AS SELECT * FROM raw WHERE {good}
-        QUALIFY row_number() OVER (PARTITION BY user_id, movie_id ORDER BY timestamp DESC, row DESC) = 1
-        ORDER BY user_id, timestamp, movie_id"""
+        QUALIFY row_number() OVER (PARTITION BY user_id, item_id ORDER BY timestamp DESC, row DESC) = 1
+        ORDER BY user_id, timestamp, item_id"""
     )
     place.execute("DROP TABLE raw")
     place.execute(f"COPY events TO '{folder}/interactions.parquet' {parquet}")
@@ -137,18 +137,18 @@ def duckdb(source: Path, folder: Path) -> None:
         f"""COPY (
             WITH enriched AS (SELECT *,
                 dense_rank() OVER (ORDER BY user_id) - 1 AS user_idx,
-                dense_rank() OVER (ORDER BY movie_id) - 1 AS movie_idx,
+                dense_rank() OVER (ORDER BY item_id) - 1 AS item_idx,
                 timestamp // 86400 AS rating_date,
                 make_timestamp(timestamp * 1000000) AS moment,
-                coalesce(timestamp - lag(timestamp) OVER (PARTITION BY user_id ORDER BY timestamp, movie_id), -1) AS gap_s,
+                coalesce(timestamp - lag(timestamp) OVER (PARTITION BY user_id ORDER BY timestamp, item_id), -1) AS gap_s,
                 rank() OVER (PARTITION BY user_id ORDER BY timestamp) - 1 AS user_events_before,
-                rank() OVER (PARTITION BY movie_id ORDER BY timestamp) - 1 AS movie_events_before
+                rank() OVER (PARTITION BY item_id ORDER BY timestamp) - 1 AS item_events_before
                 FROM events),
             dated AS (SELECT *, year(moment) AS rating_year, month(moment) AS rating_month, isodow(moment) - 1 AS rating_weekday,
                 hour(moment) AS rating_hour,
-                sum((gap_s > {SESSION_GAP_S})::BIGINT) OVER (PARTITION BY user_id ORDER BY timestamp, movie_id)::BIGINT AS session_id
+                sum((gap_s > {SESSION_GAP_S})::BIGINT) OVER (PARTITION BY user_id ORDER BY timestamp, item_id)::BIGINT AS session_id
                 FROM enriched)
-            SELECT {", ".join(FEATURE_COLUMNS)} FROM dated ORDER BY user_id, timestamp, movie_id
+            SELECT {", ".join(FEATURE_COLUMNS)} FROM dated ORDER BY user_id, timestamp, item_id
         ) TO '{folder}/features.parquet' {parquet}"""
     )
 

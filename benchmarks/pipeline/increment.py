@@ -97,7 +97,7 @@ def _make(root: Path, interactions: int, rows: int, times: int, seed: int) -> li
     frame = pd.DataFrame(
         {
             "userId": table.user_id,
-            "movieId": table.movie_id,
+            "movieId": table.item_id,
             "rating": table.rating.astype(np.float64),
             "timestamp": table.timestamp,
         },

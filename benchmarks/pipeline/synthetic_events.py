@@ -92,7 +92,7 @@ class EventTable:
     """N events sorted by user, then time. Each (user, item) pair occurs at most once."""
 
     user_id: IntArray  # (N,) 1..users
-    movie_id: IntArray  # (N,)
+    item_id: IntArray  # (N,)
     rating: npt.NDArray[np.float32]  # (N,) 0.5, 1.0, ... 5.0
     timestamp: IntArray  # (N,) UTC seconds
 
@@ -104,7 +104,7 @@ class EventTable:
 class Catalogue:
     """The items that have events, the most popular first."""
 
-    movie_ids: IntArray  # (I,) distinct, with gaps as in MovieLens
+    item_ids: IntArray  # (I,) distinct, with gaps as in MovieLens
     clusters: IntArray  # (I,) position of the item's cluster on the ring, 0..cluster_count - 1
     cluster_count: int
 
@@ -165,7 +165,7 @@ def events(users: int = USERS, items: int = ITEMS, interactions: int = INTERACTI
     slots = rng.choice(interactions, min(rated, interactions), replace=False)
     preset = np.sort((np.searchsorted(offsets, slots, side="right") - 1) * rated + rng.permutation(rated)[: len(slots)])
 
-    movie_id, timestamp = np.empty(interactions, dtype=np.int64), np.empty(interactions, dtype=np.int64)
+    item_id, timestamp = np.empty(interactions, dtype=np.int64), np.empty(interactions, dtype=np.int64)
     rating = np.empty(interactions, dtype=np.float32)
     rating_ends = np.cumsum(RATING_SHARES) / sum(RATING_SHARES)
     first = 0
@@ -175,12 +175,12 @@ def events(users: int = USERS, items: int = ITEMS, interactions: int = INTERACTI
         own = preset[slice(*np.searchsorted(preset, [first * rated, end * rated]))] - first * rated
         keys = _distinct_pairs(counts[first:end], own, weights, cumulative, rng)
         chosen = _in_order(keys // rated, keys % rated, known, end - first, rng)
-        movie_id[rows] = known.movie_ids[chosen]
+        item_id[rows] = known.item_ids[chosen]
         timestamp[rows] = _times(counts[first:end], rng)
         # The last end is 1, and the random numbers are below 1.
         rating[rows] = (np.searchsorted(rating_ends[:-1], rng.random(len(keys)), side="right") + 1) / 2
         first = end
-    return EventTable(np.repeat(np.arange(1, users + 1), counts), movie_id, rating, timestamp)
+    return EventTable(np.repeat(np.arange(1, users + 1), counts), item_id, rating, timestamp)
 
 
 def sequences(table: EventTable) -> Sequences:
@@ -191,14 +191,14 @@ def sequences(table: EventTable) -> Sequences:
     return Sequences(
         user_ids=table.user_id[starts],
         offsets=np.concatenate([starts, [len(table)]]),
-        item_ids=table.movie_id,
+        item_ids=table.item_id,
         timestamps=table.timestamp,
     )
 
 
 def marginals(table: EventTable) -> dict[str, Any]:
     """Compute the table's values of the figures in `PUBLISHED`. Items without an event do not count."""
-    by_user, by_item = (np.bincount(ids)[1:] for ids in (table.user_id, table.movie_id))
+    by_user, by_item = (np.bincount(ids)[1:] for ids in (table.user_id, table.item_id))
     by_user, by_item = by_user[by_user > 0], np.sort(by_item[by_item > 0])
     rows, items = len(table), len(by_item)
     halves = np.bincount((table.rating * 2).astype(np.int64), minlength=11)[1:]
@@ -241,7 +241,7 @@ def write_csv(table: EventTable, path: Path, chunk_rows: int = 1 << 20) -> None:
                 ratings = texts.take(pa.array((table.rating[rows] * 2).astype(np.int64)))
                 columns = {
                     "userId": table.user_id[rows],
-                    "movieId": table.movie_id[rows],
+                    "movieId": table.item_id[rows],
                     "rating": ratings,
                     "timestamp": table.timestamp[rows],
                 }

@@ -54,14 +54,14 @@ function request()
   n = n + 1
   local user = math.random(0, users - 1)
   if kind == "events" then
-    return wrk.format(nil, "/v1/events", nil, string.format('{"events":[{"user_id":%%d,"movie_id":%%d,"time":%%d}]}',
+    return wrk.format(nil, "/v1/events", nil, string.format('{"events":[{"user_id":%%d,"item_id":%%d,"time":%%d}]}',
       user, math.random(1, items), now + math.floor(n / 50)))
   elseif kind == "cold" then
     return wrk.format(nil, "/v1/recommendations", nil, '{"k":10}')
   elseif kind == "history" then
     local events = {}
     for i = 1, 50 do
-      events[i] = string.format('{"movie_id":%%d,"time":%%d}', math.random(1, items), now - 100000 + 60 * i)
+      events[i] = string.format('{"item_id":%%d,"time":%%d}', math.random(1, items), now - 100000 + 60 * i)
     end
     return wrk.format(nil, "/v1/recommendations", nil, '{"k":10,"history":[' .. table.concat(events, ",") .. ']}')
   end
@@ -194,7 +194,7 @@ class Load:
             user = rng.randrange(self.users)
             if kind == "events":
                 now += 1
-                event = b'{"events":[{"user_id":%d,"movie_id":%d,"time":%d}]}' % (user, rng.randint(1, self.items), now)
+                event = b'{"events":[{"user_id":%d,"item_id":%d,"time":%d}]}' % (user, rng.randint(1, self.items), now)
                 return http_request("/v1/events", event)
             return http_request("/v1/recommendations", b'{"user_id":%d,"k":10}' % user)
 
@@ -230,7 +230,7 @@ def _fill_by_events(port: int, people: list[Any], users: int) -> None:
     for user in range(users):
         person = people[user % len(people)]
         pairs = list(zip(person.items.tolist(), person.times.tolist(), strict=True))[-30:]
-        waiting += [{"user_id": user, "movie_id": item, "time": at} for item, at in pairs]
+        waiting += [{"user_id": user, "item_id": item, "time": at} for item, at in pairs]
         if len(waiting) > 900 or user == users - 1:
             for begin in range(0, len(waiting), 1000):
                 body = json.dumps({"events": waiting[begin : begin + 1000]}).encode()

@@ -78,7 +78,7 @@ class _World:
                 job = RecommendJob(Assignment("champion"), 10, RequestTime.of(ASKED_AT, ASKED_AT), history=self.history(probe))
                 answer = engine.process([job])[0]
                 assert isinstance(answer, Answer)
-                self.expected[version, probe] = [item.movie_id for item in answer.items]
+                self.expected[version, probe] = [item.item_id for item in answer.items]
 
     def history(self, probe: int) -> tuple[HistoryEvent, ...]:
         person = self.people[probe]
@@ -207,7 +207,7 @@ def _wait_for_redis(port: int) -> None:
 
 def _feed_probes(world: _World, port: int) -> None:
     for probe in range(PROBES):
-        events = [{"user_id": probe, "movie_id": e.item, "time": e.time} for e in world.history(probe)]
+        events = [{"user_id": probe, "item_id": e.item, "time": e.time} for e in world.history(probe)]
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         for begin in range(0, len(events), 1000):
             connection.request("POST", "/v1/events", json.dumps({"events": events[begin : begin + 1000]}), _headers())
@@ -238,12 +238,12 @@ def _client(
         event = (user, draw.randrange(1, ITEMS), 1_700_000_000 + made * CLIENTS + seed % 100)
         path, body = "/v1/recommendations", {"k": 10, "user_id": probe, "time": ASKED_AT}
         if kind == "history":
-            body = {"k": 10, "time": ASKED_AT, "history": [{"movie_id": e.item, "time": e.time} for e in world.history(probe)]}  # type: ignore[dict-item]
+            body = {"k": 10, "time": ASKED_AT, "history": [{"item_id": e.item, "time": e.time} for e in world.history(probe)]}  # type: ignore[dict-item]
         elif kind == "user":
             body = {"k": 10, "user_id": user}
         elif kind == "event":
             path = "/v1/events"
-            body = {"events": [{"user_id": event[0], "movie_id": event[1], "time": event[2]}]}  # type: ignore[dict-item]
+            body = {"events": [{"user_id": event[0], "item_id": event[1], "time": event[2]}]}  # type: ignore[dict-item]
         began = time.perf_counter()
         try:
             connection.request("POST", path, json.dumps(body), _headers())
@@ -288,7 +288,7 @@ def _judge(
     if kind in ("probe", "history"):
         if kind == "probe" and answer["events"] != len(world.people[probe].items):
             found.degraded += 1
-        elif [item["movie_id"] for item in answer["items"]] != world.expected[answer["version"], probe]:
+        elif [item["item_id"] for item in answer["items"]] != world.expected[answer["version"], probe]:
             found.mixed.append(f"{kind} {probe} by {answer['version']}: not that version's answer")
 
 
@@ -297,7 +297,7 @@ def _check_events(port: int, acknowledged: dict[int, list[tuple[int, int]]], fou
     for user, events in acknowledged.items():
         connection.request("GET", f"/v1/users/{user}/events")
         kept = json.loads(connection.getresponse().read())
-        times = Counter((event["movie_id"], event["time"]) for event in kept["events"])
+        times = Counter((event["item_id"], event["time"]) for event in kept["events"])
         assert [event["time"] for event in kept["events"]] == sorted(event["time"] for event in kept["events"])
         begin = kept["events"][0]["time"] if len(kept["events"]) >= StateSettings().events else 0  # older events were dropped
         found.lost += sum(times[event] == 0 for event in events if event[1] > begin)

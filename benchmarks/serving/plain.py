@@ -125,7 +125,7 @@ def _application(catalogue: IntArray, scores: Callable[[int, History], torch.Ten
         found[torch.from_numpy(history.items - 1)] = -torch.inf
         best = torch.topk(found, body.k)
         items = zip(catalogue[best.indices.numpy()].tolist(), best.values.tolist(), strict=True)
-        return {"items": [{"movie_id": item, "score": score} for item, score in items]}
+        return {"items": [{"item_id": item, "score": score} for item, score in items]}
 
     return app
 

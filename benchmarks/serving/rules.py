@@ -30,7 +30,7 @@ RULES: dict[str, Any] = {
     "rules": [
         {"name": "excluded", "action": "exclude", "where": {"genres": ["genre 3"]}},
         {"name": "boosted", "action": "boost", "where": {"years": [1990, 2020]}, "by": 0.5},
-        {"name": "pinned", "action": "pin", "movies": [5], "position": 2},
+        {"name": "pinned", "action": "pin", "items": [5], "position": 2},
     ],
 }
 FILES = {"no rules": {}, "4 rules": RULES, "4 rules and diversity": {**RULES, "diversity": {"weight": 0.3, "pool": 100}}}
@@ -98,7 +98,7 @@ def sorted_whole(file: RuleFile, scores: npt.NDArray[np.float32], catalogue: Cat
 
 def _catalogue(items: int, rng: np.random.Generator) -> Catalogue:
     return Catalogue(
-        movie_ids=np.arange(1, items + 1),
+        item_ids=np.arange(1, items + 1),
         titles=[""] * items,
         years=rng.integers(1900, 2020, items),
         genre_bits=rng.random((items, len(GENRES))) < 0.12,

@@ -89,7 +89,7 @@ def publish_drawn(store: LocalStore, folder: Path, n_items: int, seed: int, sett
     genres = np.array(["Action|Comedy", "Drama", "Comedy", "Thriller|Drama", "Documentary"])
     items = pd.DataFrame(
         {
-            "movie_id": catalogue,
+            "item_id": catalogue,
             "title": [f"Film {item}" for item in catalogue],
             "year": pd.array(1930 + catalogue % 90, dtype="Int64"),
             "genres": genres[catalogue % 5],

@@ -53,7 +53,7 @@ def main() -> None:
     for size in given.sizes:
         table = _kept(given.events / f"{size}.npz") if given.events else events(*scaled(size), size, SEED)
         train, held_out = _split(table)
-        catalogue = np.unique(table.movie_id)
+        catalogue = np.unique(table.item_id)
         del table
         gc.collect()
         if torch.cuda.is_available():
@@ -98,7 +98,7 @@ def _split(table: EventTable) -> tuple[Sequences, Requests]:
 def _keep(table: EventTable, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npz")
-    np.savez(partial, user_id=table.user_id, movie_id=table.movie_id, rating=table.rating, timestamp=table.timestamp)
+    np.savez(partial, user_id=table.user_id, item_id=table.item_id, rating=table.rating, timestamp=table.timestamp)
     partial.replace(path)
 
 
@@ -106,7 +106,7 @@ def _kept(path: Path) -> EventTable:
     while not path.exists():
         time.sleep(1)  # --generate is still running
     with np.load(path) as arrays:
-        return EventTable(arrays["user_id"], arrays["movie_id"], arrays["rating"], arrays["timestamp"])
+        return EventTable(arrays["user_id"], arrays["item_id"], arrays["rating"], arrays["timestamp"])
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ Years = tuple[Annotated[int, Field(ge=0, le=9999)], Annotated[int, Field(ge=0, l
 class Selection(Settings):
     """Selects the films that meet every given condition. At least one condition is required."""
 
-    movies: tuple[int, ...] | None = None
-    """Raw movie ids."""
+    items: tuple[int, ...] | None = None
+    """Ids of items, as in the events."""
     genres: tuple[str, ...] | None = None
     """Films that have any of these genres."""
     years: Years | None = None
@@ -90,8 +90,8 @@ class Pin(_Rule):
     """
 
     action: Literal["pin"]
-    movies: tuple[int, ...] = Field(min_length=1)
-    """Raw movie ids. The first film is shown at `position`, the others after it."""
+    items: tuple[int, ...] = Field(min_length=1)
+    """Ids of items, as in the events. The first film is shown at `position`, the others after it."""
     position: int = Field(default=1, ge=1)
     """Position of the first film, counted from 1. If two pins claim the same position, the earlier one in the file gets it and
     the other gets the next free position."""

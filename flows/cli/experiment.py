@@ -79,7 +79,7 @@ def report(
     experiments: Experiments,
     outcomes: Annotated[
         Path,
-        typer.Option(help=".csv, .parquet or .jsonl file with user_id, timestamp, and optionally movie_id, value, request_id."),
+        typer.Option(help=".csv, .parquet or .jsonl file with user_id, timestamp, and optionally item_id, value, request_id."),
     ],
     exposures: Annotated[
         Path | None, typer.Option(help="File or folder of the exposure log. By default, the exposures in the store.")

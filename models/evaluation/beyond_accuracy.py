@@ -44,17 +44,17 @@ class Genres:
 
 
 def genres_of(items: pd.DataFrame) -> Genres | None:
-    """Read genres from the items table (movie_id, genres joined by |), or return None if no item has any.
+    """Read genres from the items table (item_id, genres joined by |), or return None if no item has any.
 
     An item whose genres are empty or `unknown` has none and is left out of the genre metrics.
     """
-    table = items.sort_values("movie_id")
+    table = items.sort_values("item_id")
     flags = table["genres"].astype("string").fillna("").str.get_dummies("|")
     flags = flags[[name for name in flags.columns if name not in NO_GENRE]]
     if not flags.to_numpy().any():
         return None
     names = tuple(str(name) for name in flags.columns)
-    return Genres(table["movie_id"].to_numpy(np.int64), names, flags.to_numpy(bool))
+    return Genres(table["item_id"].to_numpy(np.int64), names, flags.to_numpy(bool))
 
 
 def list_metrics(

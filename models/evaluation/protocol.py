@@ -58,7 +58,7 @@ def split(interactions: pd.DataFrame, settings: EvaluationSettings, ordering: Or
     """Split `interactions` under the protocol in `settings`.
 
     Args:
-        interactions: The columns user_id, movie_id and timestamp, and also `row` for an ordering by source row.
+        interactions: The columns user_id, item_id and timestamp, and also `row` for an ordering by source row.
         settings: The protocol and its parameters.
         ordering: Replaces the protocol's own ordering, to measure its effect. The results are then not those of the protocol.
 
@@ -66,7 +66,7 @@ def split(interactions: pd.DataFrame, settings: EvaluationSettings, ordering: Or
         DataRefusedError: if the k-core leaves nothing, or one of the parts would be empty.
     """
     users = interactions["user_id"].to_numpy(np.int64)
-    items = interactions["movie_id"].to_numpy(np.int64)
+    items = interactions["item_id"].to_numpy(np.int64)
     times = interactions["timestamp"].to_numpy(np.int64)
     ordering = ordering or ORDERINGS[settings.protocol]
     if ordering == "float32-source":

@@ -64,7 +64,7 @@ def recbole_split(interactions: pd.DataFrame, k_core: int, *, sequential: bool, 
     Changes the working directory of the process while it runs.
 
     Args:
-        interactions: The columns user_id, movie_id and timestamp, in source order.
+        interactions: The columns user_id, item_id and timestamp, in source order.
         k_core: Least number of events per user and item.
         sequential: Whether to return the augmented rows for sequential models. Their column `history` has the last `max_length`
             raw ids before each target.
@@ -156,7 +156,7 @@ def recbole_config(
     temporary folder, which takes all files that RecBole writes.
 
     Args:
-        interactions: The columns user_id, movie_id and timestamp, in source order.
+        interactions: The columns user_id, item_id and timestamp, in source order.
         model: The model's name or class.
         settings: Further RecBole settings, which override the ones set here.
         catalogue: Items that RecBole must know even if no event has them.
@@ -167,7 +167,7 @@ def recbole_config(
     with tempfile.TemporaryDirectory(prefix="recsys-recbole-") as folder, _untouched():
         place = Path(folder) / "events"
         place.mkdir()
-        frame = interactions[["user_id", "movie_id", "timestamp"]]
+        frame = interactions[["user_id", "item_id", "timestamp"]]
         frame.to_csv(place / "events.inter", sep="\t", index=False, header=[f"{USER}:token", f"{ITEM}:token", f"{TIME}:float"])
         load = {"inter": [USER, ITEM, TIME]}
         if catalogue is not None:

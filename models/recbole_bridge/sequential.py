@@ -193,7 +193,7 @@ class RecBoleSequential(Recommender):
         model._vocabulary = Vocabulary(model.catalogue)
         model._columns = vocabulary["index"].to_numpy(np.int64)
         model._counts = vocabulary["train_events"].to_numpy(np.int64)
-        nothing = pd.DataFrame({"user_id": [], "movie_id": [], "timestamp": []})
+        nothing = pd.DataFrame({"user_id": [], "item_id": [], "timestamp": []})
         sizes = SimpleNamespace(num={ITEM: len(model.catalogue) + 1}.__getitem__)
         with model._config(nothing, model.catalogue, seed=0) as settings:
             network: nn.Module = get_model(settings["model"])(settings, sizes)
@@ -286,7 +286,7 @@ def _leave_one_out_events(train: Sequences, valid: Requests, catalogue: IntArray
     return pd.DataFrame(
         {
             "user_id": np.concatenate([train.user_ids[train.row_of_event][learnt], valid.user_ids[held_out]]),
-            "movie_id": np.concatenate([train.item_ids[learnt], valid.targets[held_out]]),
+            "item_id": np.concatenate([train.item_ids[learnt], valid.targets[held_out]]),
             "timestamp": np.concatenate([positions[learnt], train.lengths[kept]]),
         }
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 __all__ = ["LARGEST", "EventIn", "EventsRequest", "HistoryItem", "RecommendationRequest"]
 
@@ -26,6 +26,10 @@ Genre = Annotated[str, Field(min_length=1, max_length=100)]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,80}$")]
 
 
+# Clients of earlier versions send movie_id.
+ItemId = Annotated[Id, Field(validation_alias=AliasChoices("item_id", "movie_id"))]
+
+
 class _In(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -33,7 +37,7 @@ class _In(BaseModel):
 class HistoryItem(_In):
     """An event of the history that is sent with a request."""
 
-    movie_id: Id
+    item_id: ItemId
     time: Seconds | None = Field(default=None, description="Defaults to the request's time; the given order counts.")
 
 
@@ -44,7 +48,7 @@ class RecommendationRequest(_In):
         json_schema_extra={
             "examples": [
                 {"user_id": 42, "k": 10},
-                {"history": [{"movie_id": 50, "time": 881250949}, {"movie_id": 172, "time": 881250999}], "k": 5},
+                {"history": [{"item_id": 50, "time": 881250949}, {"item_id": 172, "time": 881250999}], "k": 5},
                 {"user_id": 42, "k": 10, "genres": ["Comedy"], "year_from": 1990, "explain": True},
             ]
         }
@@ -79,7 +83,7 @@ class EventIn(_In):
     """One event of a user."""
 
     user_id: Id
-    movie_id: Id
+    item_id: ItemId
     time: Seconds | None = Field(default=None, description="Defaults to now.")
     event_id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         default=None,
@@ -93,7 +97,7 @@ class EventsRequest(_In):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"events": [{"user_id": 42, "movie_id": 318, "time": 1790000000, "event_id": "click-9f3"}]}]
+            "examples": [{"events": [{"user_id": 42, "item_id": 318, "time": 1790000000, "event_id": "click-9f3"}]}]
         }
     )
 

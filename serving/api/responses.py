@@ -47,21 +47,29 @@ def json_response(content: object) -> Response:
 class Item:
     """A film."""
 
-    movie_id: int
+    item_id: int
     title: Annotated[str, Field(description="Empty if unknown.")]
     year: int | None
     genres: list[str]
+    movie_id: int = field(init=False)  # the former name, for clients of earlier versions
+
+    def __post_init__(self) -> None:
+        self.movie_id = self.item_id
 
     @classmethod
     def of(cls, film: Film) -> Item:
-        return cls(film.movie_id, film.title, film.year, film.genres)
+        return cls(film.item_id, film.title, film.year, film.genres)
 
 
 @dataclass(slots=True)
 class Because:
-    movie_id: int
+    item_id: int
     title: str
     similarity: Annotated[float, Field(description="Cosine of the model's vectors.")]
+    movie_id: int = field(init=False)  # the former name, for clients of earlier versions
+
+    def __post_init__(self) -> None:
+        self.movie_id = self.item_id
 
 
 @dataclass(slots=True)
@@ -90,7 +98,7 @@ class RecommendationResponse:
                     "arm": None,
                     "items": [
                         {
-                            "movie_id": 318,
+                            "item_id": 318,
                             "title": "Shawshank Redemption, The",
                             "year": 1994,
                             "genres": ["Crime", "Drama"],
@@ -139,13 +147,13 @@ class RecommendationResponse:
             arm=assignment.arm if tested else None,
             items=[
                 RecommendedItem(
-                    item.movie_id,
+                    item.item_id,
                     item.title,
                     item.year,
                     item.genres,
                     item.score,
                     item.applied_rules,
-                    None if (found := item.explanation) is None else Because(found.movie_id, found.title, found.similarity),
+                    None if (found := item.explanation) is None else Because(found.item_id, found.title, found.similarity),
                 )
                 for item in answer.items
             ],
@@ -175,7 +183,7 @@ class SimilarItem(Item):
 
     @classmethod
     def to(cls, film: Film, similarity: float) -> SimilarItem:
-        return cls(film.movie_id, film.title, film.year, film.genres, similarity)
+        return cls(film.item_id, film.title, film.year, film.genres, similarity)
 
 
 @dataclass(slots=True)
@@ -193,9 +201,13 @@ class ItemsResponse:
 
 @dataclass(slots=True)
 class UserEvent:
-    movie_id: int
+    item_id: int
     title: str
     time: int
+    movie_id: int = field(init=False)  # the former name, for clients of earlier versions
+
+    def __post_init__(self) -> None:
+        self.movie_id = self.item_id
 
 
 @dataclass(slots=True)

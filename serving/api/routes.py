@@ -66,7 +66,7 @@ async def recommend(body: RecommendationRequest, request: Request) -> Response:
         k=body.k,
         time=asked_for,
         user=body.user_id,
-        history=tuple([HistoryEvent(event.movie_id, event.time) for event in body.history or ()]),
+        history=tuple([HistoryEvent(event.item_id, event.time) for event in body.history or ()]),
         filters=Filters(
             genres=tuple(body.genres),
             years=None if body.year_from is None and body.year_to is None else (body.year_from, body.year_to),
@@ -95,7 +95,7 @@ async def events(body: EventsRequest, request: Request) -> Response:
                 f"{limits.future_s} s are allowed. Times are UTC seconds, not milliseconds."
             )
     reported = [
-        NewEvent(e.user_id, e.movie_id, now if e.time is None else e.time, key_of(e.event_id, e.movie_id, e.time))
+        NewEvent(e.user_id, e.item_id, now if e.time is None else e.time, key_of(e.event_id, e.item_id, e.time))
         for e in body.events
     ]
     done = await worker.advance(reported, now)
@@ -103,14 +103,14 @@ async def events(body: EventsRequest, request: Request) -> Response:
     return json_response(EventsResponse([EventOut(each.outcome.label, each.known, each.version) for each in done]))
 
 
-@router.get("/v1/items/{movie_id}/similar", response_model=SimilarResponse)
-async def similar(movie_id: Id, request: Request, worker: Worker, k: Count = 10) -> Response:
+@router.get("/v1/items/{item_id}/similar", response_model=SimilarResponse)
+async def similar(item_id: Id, request: Request, worker: Worker, k: Count = 10) -> Response:
     """List the films whose vectors are most similar."""
     _refuse_more_than(worker.settings.limits.k, k, "k")
     model = worker.engine.serving()
-    index = model.catalogue.index_of(movie_id)
+    index = model.catalogue.index_of(item_id)
     if index is None:
-        raise RequestRefusedError(f"The model does not know the film {movie_id}.")
+        raise RequestRefusedError(f"The model does not know the film {item_id}.")
     items, likeness = model.similar(index, k)
     request.state.version = model.version
     found = [SimilarItem.to(model.films[item], cosine) for item, cosine in zip(items.tolist(), likeness.tolist(), strict=True)]

@@ -46,7 +46,7 @@ class Explained:
     """One recommended film."""
 
     index: int
-    movie_id: int
+    item_id: int
     title: str
     year: int  # 0 = unknown
     genres: list[str]
@@ -97,15 +97,15 @@ class LoadedVersion:
 
     def title(self, index: int) -> str:
         """Return the title in natural word order, or the raw id if no title is known."""
-        return as_said(self.catalogue.titles[index]) or f"movie {self.catalogue.movie_ids[index]}"
+        return as_said(self.catalogue.titles[index]) or f"movie {self.catalogue.item_ids[index]}"
 
-    def scores(self, movie_ids: IntArray, times: IntArray, asked_at: Sequence[int], user: int = -1) -> FloatArray:
+    def scores(self, item_ids: IntArray, times: IntArray, asked_at: Sequence[int], user: int = -1) -> FloatArray:
         """Return the scores (len(asked_at), n) of one history at several request times."""
-        return self._score([(movie_ids, times, at) for at in asked_at], user)
+        return self._score([(item_ids, times, at) for at in asked_at], user)
 
     def recommend(
         self,
-        movie_ids: IntArray,
+        item_ids: IntArray,
         times: IntArray,
         now: int,
         rules: Rules,
@@ -118,7 +118,7 @@ class LoadedVersion:
         """Recommend films for a history, with reasons. An empty history gets the most popular films.
 
         Args:
-            movie_ids: (E,) raw ids of the history, oldest first.
+            item_ids: (E,) raw ids of the history, oldest first.
             times: (E,) UTC seconds of its events.
             now: UTC seconds of the request.
             rules: Business rules for the ranking.
@@ -127,15 +127,15 @@ class LoadedVersion:
             years: First and last year, both inclusive.
             user: Id of the user, or -1 if there is none.
         """
-        known = np.array([i for m in movie_ids if (i := self.catalogue.index_of(int(m))) is not None], np.int64)
-        scores = self._score([(movie_ids, times, now)], user)[0] if len(known) else self._cold.scores(now, genres).scores
+        known = np.array([i for m in item_ids if (i := self.catalogue.index_of(int(m))) is not None], np.int64)
+        scores = self._score([(item_ids, times, now)], user)[0] if len(known) else self._cold.scores(now, genres).scores
         ranking = rules.rank(scores, self.catalogue, RankRequest(k, known, genres, years, now=now), self.embeddings)
         likeness = self._likeness(ranking.items, known)
-        worth, left_out = self._worth(movie_ids, times, now, scores, ranking.items, user)
+        worth, left_out = self._worth(item_ids, times, now, scores, ranking.items, user)
         return [
             Explained(
                 index=int(item),
-                movie_id=int(self.catalogue.movie_ids[item]),
+                item_id=int(self.catalogue.item_ids[item]),
                 title=self.title(int(item)),
                 year=int(self.catalogue.years[item]),
                 genres=self.catalogue.genres_of(int(item)),
@@ -149,11 +149,11 @@ class LoadedVersion:
         ]
 
     def _score(self, rows: list[tuple[IntArray, IntArray, int]], user: int) -> FloatArray:
-        lengths = [len(movie_ids) for movie_ids, _, _ in rows]
+        lengths = [len(item_ids) for item_ids, _, _ in rows]
         requests = Requests(
             user_ids=np.full(len(rows), user, np.int64),
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            item_ids=np.concatenate([movie_ids for movie_ids, _, _ in rows]).astype(np.int64),
+            item_ids=np.concatenate([item_ids for item_ids, _, _ in rows]).astype(np.int64),
             timestamps=np.concatenate([times for _, times, _ in rows]).astype(np.int64),
             request_times=np.array([at for _, _, at in rows], np.int64),
             targets=np.zeros(len(rows), np.int64),
@@ -169,14 +169,14 @@ class LoadedVersion:
         return jaccard_similarity(flags[items], flags[history])
 
     def _worth(
-        self, movie_ids: IntArray, times: IntArray, now: int, scores: FloatArray, items: IntArray, user: int
+        self, item_ids: IntArray, times: IntArray, now: int, scores: FloatArray, items: IntArray, user: int
     ) -> tuple[npt.NDArray[np.float64], IntArray]:
         """Return (items, events) how much each score would drop without each of the latest events, and those events' items."""
-        latest = [p for p in range(len(movie_ids)) if self.catalogue.index_of(int(movie_ids[p])) is not None][-LEFT_OUT:]
-        events = np.array([self.catalogue.index_of(int(movie_ids[p])) for p in latest], np.int64)
-        if len(movie_ids) < 2 or not len(items) or not latest:
+        latest = [p for p in range(len(item_ids)) if self.catalogue.index_of(int(item_ids[p])) is not None][-LEFT_OUT:]
+        events = np.array([self.catalogue.index_of(int(item_ids[p])) for p in latest], np.int64)
+        if len(item_ids) < 2 or not len(items) or not latest:
             return np.zeros((len(items), len(events))), events
-        without = self._score([(np.delete(movie_ids, p), np.delete(times, p), now) for p in latest], user)
+        without = self._score([(np.delete(item_ids, p), np.delete(times, p), now) for p in latest], user)
         return (scores[None, items] - without[:, items]).T.astype(np.float64), events
 
     def _reasons(self, worth: npt.NDArray[np.float64], items: IntArray, count: int = 3) -> list[Reason]:

@@ -35,7 +35,7 @@ class Asked:
     """A history of raw movie ids, oldest first, and the time of the request."""
 
     user: int  # -1 for a built history
-    movie_ids: npt.NDArray[np.int64]
+    item_ids: npt.NDArray[np.int64]
     times: npt.NDArray[np.int64]
     now: int
 
@@ -63,10 +63,10 @@ def choose_version(context: Context, label: str = "Model version", place: int = 
 def choose_history(context: Context, loaded: LoadedVersion) -> Asked:
     """Show the selection of a history and of the request's time."""
     how = st.segmented_control("History", [REAL, OWN], default=REAL, key="how", label_visibility="collapsed") or REAL
-    user, movie_ids, times = _real(context, loaded) if how == REAL else (-1, *_own(loaded))
+    user, item_ids, times = _real(context, loaded) if how == REAL else (-1, *_own(loaded))
     gap = st.select_slider("Time until the request", list(GAPS), key="gap", help="Time since the last event of the history.")
     last = int(times[-1]) if len(times) else int(time.time())
-    return Asked(user, movie_ids, times, last + GAPS[gap])
+    return Asked(user, item_ids, times, last + GAPS[gap])
 
 
 def choose_filters(loaded: LoadedVersion) -> tuple[int, list[str], tuple[int | None, int | None] | None]:
@@ -92,22 +92,22 @@ def _real(context: Context, loaded: LoadedVersion) -> tuple[int, npt.NDArray[np.
     drawn = np.sort(np.random.default_rng(0).choice(len(histories.user_ids), count, replace=False))
     lengths = {int(histories.user_ids[place]): int(histories.lengths[place]) for place in drawn}
     user = st.selectbox("User", list(lengths), format_func=lambda user: f"user {user} · {lengths[user]:,} films", key="user")
-    movie_ids, times = histories.of(user)
-    st.caption(f"{len(movie_ids):,} films from {when(int(times[0]))} to {when(int(times[-1]))} UTC")
-    return user, movie_ids, times
+    item_ids, times = histories.of(user)
+    st.caption(f"{len(item_ids):,} films from {when(int(times[0]))} to {when(int(times[-1]))} UTC")
+    return user, item_ids, times
 
 
 def _own(loaded: LoadedVersion) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     built: list[int] = st.session_state.setdefault("built", [])
     text = st.text_input("Search titles", key="search", placeholder="for example: star wars")
-    found = [item for item in loaded.search(text, 8) if int(loaded.catalogue.movie_ids[item]) not in built]
+    found = [item for item in loaded.search(text, 8) if int(loaded.catalogue.item_ids[item]) not in built]
     if text and not found:
         st.caption("No other title contains these words.")
     if not text and not built:
         st.caption("Or start with well-known films:")
         found = loaded.onboarding(8, int(time.time()))
     for item in found:
-        movie = int(loaded.catalogue.movie_ids[item])
+        movie = int(loaded.catalogue.item_ids[item])
         st.button(f"+ {loaded.label(item)}", key=f"add {movie}", on_click=built.append, args=(movie,), width="stretch")
     if built:
         st.caption("Your history, oldest first:")

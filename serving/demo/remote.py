@@ -53,9 +53,9 @@ class ServerLink:
         asked = {"user_id": user, "k": k, "explain": True, "time": at, "version": version}
         return self._call("POST", "/v1/recommendations", json={name: value for name, value in asked.items() if value is not None})
 
-    def watched(self, user: int, movie_id: int) -> Answer:
+    def watched(self, user: int, item_id: int) -> Answer:
         """Report that the user watched a film now."""
-        event = {"user_id": user, "movie_id": movie_id, "event_id": secrets.token_hex(8)}
+        event = {"user_id": user, "item_id": item_id, "event_id": secrets.token_hex(8)}
         return self._call("POST", "/v1/events", json={"events": [event]})
 
     def events(self, user: int) -> Answer:

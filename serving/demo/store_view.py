@@ -16,6 +16,7 @@ from configs.errors import NotFoundError, VersionCorruptError
 from infra.digests import sha256_of
 from infra.registry import PAGE, ModelRef, ModelRegistry, Promotion, read_json
 from infra.storage import Store
+from models.columns import Columns
 
 __all__ = ["DriftRecord", "Histories", "StoreView"]
 
@@ -28,7 +29,7 @@ class Histories:
 
     user_ids: IntArray  # (U,) ascending
     offsets: IntArray  # (U + 1,)
-    movie_ids: IntArray  # (N,)
+    item_ids: IntArray  # (N,)
     times: IntArray  # (N,) UTC seconds
 
     def of(self, user: int) -> tuple[IntArray, IntArray]:
@@ -37,7 +38,7 @@ class Histories:
         if place == len(self.user_ids) or self.user_ids[place] != user:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         rows = slice(self.offsets[place], self.offsets[place + 1])
-        return self.movie_ids[rows], self.times[rows]
+        return self.item_ids[rows], self.times[rows]
 
     @property
     def lengths(self) -> IntArray:
@@ -110,12 +111,14 @@ class StoreView:
             raise VersionCorruptError(
                 f"{self.store.uri(f'{prefix}/interactions.parquet')} differs from its manifest: it was changed after it was stored."
             )
-        table = pq.read_table(io.BytesIO(content), columns=["user_id", "movie_id", "timestamp"])
-        users, movies, times = (table[name].to_numpy().astype(np.int64) for name in ("user_id", "movie_id", "timestamp"))
+        file = pq.ParquetFile(io.BytesIO(content))
+        names = [Columns.stored_as(name, file.schema_arrow.names) for name in (Columns.USER, Columns.ITEM, Columns.TIME)]
+        table = file.read(names)
+        users, items, times = (table[name].to_numpy().astype(np.int64) for name in names)
         order = np.lexsort((times, users))
         users = users[order]
         starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.empty(0, np.int64)
-        return Histories(users[starts], np.r_[starts, len(users)].astype(np.int64), movies[order], times[order])
+        return Histories(users[starts], np.r_[starts, len(users)].astype(np.int64), items[order], times[order])
 
     @cached_property
     def place(self) -> str:

@@ -208,7 +208,7 @@ class Engine:
 def _described(ranking: Ranking, seen: npt.NDArray[np.int64], model: ServedModel, *, explained: bool) -> list[Recommended]:
     explanations = explain(model, ranking.items, seen) if explained else [None] * len(ranking.items)
     return [
-        Recommended(film.movie_id, film.title, film.year, film.genres, score, applied_rules, explanation)
+        Recommended(film.item_id, film.title, film.year, film.genres, score, applied_rules, explanation)
         for film, score, applied_rules, explanation in zip(
             [model.films[item] for item in ranking.items.tolist()],
             ranking.scores.tolist(),

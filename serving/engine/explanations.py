@@ -17,7 +17,7 @@ __all__ = ["Explanation", "explain"]
 class Explanation:
     """The event of the history whose item is most similar to a recommended one."""
 
-    movie_id: int
+    item_id: int
     title: str
     similarity: float  # cosine of the model's vectors
 
@@ -32,7 +32,7 @@ def explain(model: ServedModel, items: npt.NDArray[np.int64], history: npt.NDArr
     history = np.unique(history)
     likeness = model.directions[items] @ model.directions[history].T
     nearest = likeness.argmax(axis=1)
-    ids, titles = model.catalogue.movie_ids, model.catalogue.titles
+    ids, titles = model.catalogue.item_ids, model.catalogue.titles
     return [
         Explanation(int(ids[history[place]]), titles[history[place]], float(likeness[row, place]))
         for row, place in enumerate(nearest)

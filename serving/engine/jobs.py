@@ -80,7 +80,7 @@ class RecommendJob:
 class Recommended:
     """One item of an answer. Not frozen: creation would take four times as long, and nothing modifies an instance."""
 
-    movie_id: int
+    item_id: int
     title: str
     year: int | None
     genres: list[str]

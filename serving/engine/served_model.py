@@ -60,7 +60,7 @@ class ServedModel:
         self.version, self.number, self.model, self.catalogue = version, number, model, catalogue
         self.block = max(1, min(model.max_length, most_events // 2))
         self.films = _films(catalogue)
-        self._table = _table(catalogue.movie_ids)
+        self._table = _table(catalogue.item_ids)
         self._folded = [title.casefold() for title in catalogue.titles]
         vectors = model.item_vectors
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -90,7 +90,7 @@ class ServedModel:
         """Return the index of each raw id, or -1 if the model does not know it."""
         if self._table is not None:
             return self._table[np.minimum(items.view(np.uint64), len(self._table) - 1)]
-        ids = self.catalogue.movie_ids
+        ids = self.catalogue.item_ids
         place = np.minimum(np.searchsorted(ids, items), len(ids) - 1)
         return np.where(ids[place] == items, place, -1)
 
@@ -143,9 +143,9 @@ class ServedModel:
         hidden = self.model.advance(numbers.copy(), items, intervals, np.arange(len(plans) + 1), users)
         return self.model.scores(hidden)
 
-    def title_of(self, movie_id: int) -> str:
+    def title_of(self, item_id: int) -> str:
         """Return the title of a raw id. It is empty if the model does not know the film."""
-        index = self.catalogue.index_of(movie_id)
+        index = self.catalogue.index_of(item_id)
         return "" if index is None else self.catalogue.titles[index]
 
     def similar(self, index: int, k: int) -> tuple[IntArray, Floats]:
@@ -206,15 +206,15 @@ def _films(catalogue: Catalogue) -> list[Film]:
         if bits.tobytes() not in listed:
             listed[bits.tobytes()] = catalogue.genres_of(index)
     genres = [listed[bits.tobytes()] for bits in catalogue.genre_bits]
-    ids, years = catalogue.movie_ids.tolist(), [year or None for year in catalogue.years.tolist()]
+    ids, years = catalogue.item_ids.tolist(), [year or None for year in catalogue.years.tolist()]
     return [Film(*described) for described in zip(ids, catalogue.titles, years, genres, strict=True)]
 
 
-def _table(movie_ids: IntArray) -> IntArray | None:
+def _table(item_ids: IntArray) -> IntArray | None:
     """Return the index by raw id: -1 for unused ids and for the entry after the last. None if the ids are too sparse."""
-    most = int(movie_ids[-1])
-    if most > SPARSE * len(movie_ids) + MANY:
+    most = int(item_ids[-1])
+    if most > SPARSE * len(item_ids) + MANY:
         return None
     table = np.full(most + 2, -1, np.int64)
-    table[movie_ids] = np.arange(len(movie_ids))
+    table[item_ids] = np.arange(len(item_ids))
     return table

@@ -17,6 +17,7 @@ import pandas as pd
 
 from configs.errors import SourceError
 from configs.serving import AnalysisSettings, Experiment
+from models.columns import Columns
 from models.evaluation import ArmComparison, compare_arms
 from models.evaluation import Path as Course
 from serving.experiments.exposures import Exposure
@@ -89,10 +90,10 @@ class ExperimentReport:
 def read_outcomes(path: Path) -> pd.DataFrame:
     """Read outcomes from a CSV, Parquet or JSON lines file.
 
-    The columns user_id and timestamp (UTC seconds) are required; movie_id, value (1 if absent) and request_id are optional.
+    The columns user_id and timestamp (UTC seconds) are required; item_id, value (1 if absent) and request_id are optional.
 
     Returns:
-        user (str), time (int64), movie (int64, -1 if not given), value (float64), request (str, empty if not given).
+        user (str), time (int64), item (int64, -1 if not given), value (float64), request (str, empty if not given).
 
     Raises:
         SourceError: If the file cannot be used; names the file, column and row.
@@ -116,12 +117,12 @@ def read_outcomes(path: Path) -> pd.DataFrame:
     for column in ("user_id", "timestamp"):
         if column not in raw:
             raise SourceError(f"{path} lacks the column {column}; it has {', '.join(map(str, raw.columns)) or 'none'}.")
-    rows = len(raw)
+    rows, item = len(raw), Columns.stored_as(Columns.ITEM, raw.columns)
     return pd.DataFrame(
         {
             "user": _ids(raw["user_id"], path),
             "time": _numbers(raw["timestamp"], path).astype(np.int64),
-            "movie": _numbers(raw["movie_id"], path).astype(np.int64) if "movie_id" in raw else np.full(rows, -1, np.int64),
+            "item": _numbers(raw[item], path).astype(np.int64) if item in raw else np.full(rows, -1, np.int64),
             "value": _numbers(raw["value"], path) if "value" in raw else np.ones(rows),
             "request": raw["request_id"].fillna("").astype(str) if "request_id" in raw else np.full(rows, ""),
         }
@@ -207,9 +208,9 @@ def _credited(counted: pd.DataFrame, now: pd.DataFrame, outcomes: pd.DataFrame, 
     if analysis.attribution == "any" or found.empty:
         return found
     lists = now[["user", "time", "items"]].explode("items").dropna()
-    lists = lists.assign(movie=lists["items"].astype(np.int64), shown_at=lists["time"]).drop(columns="items")
+    lists = lists.assign(item=lists["items"].astype(np.int64), shown_at=lists["time"]).drop(columns="items")
     joined = pd.merge_asof(
-        found, lists.sort_values("time", kind="stable"), on="time", by=["user", "movie"], tolerance=analysis.window_s
+        found, lists.sort_values("time", kind="stable"), on="time", by=["user", "item"], tolerance=analysis.window_s
     )
     return joined[joined["shown_at"].notna()]
 

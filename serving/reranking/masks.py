@@ -75,12 +75,12 @@ class CatalogueRules:
         return inside
 
     def unknown(self) -> list[str]:
-        """Return a sentence for each rule that names movies or genres missing from the catalogue."""
+        """Return a sentence for each rule that names items or genres missing from the catalogue."""
         said = []
         for rule in self._file.rules:
-            movies = rule.movies if isinstance(rule, Pin) else rule.where.movies or ()
+            items = rule.items if isinstance(rule, Pin) else rule.where.items or ()
             genres = [*(() if isinstance(rule, Pin) else rule.where.genres or ()), *rule.audience.genres]
-            missing = [f"movie {movie}" for movie in movies if self._catalogue.index_of(movie) is None]
+            missing = [f"item {item}" for item in items if self._catalogue.index_of(item) is None]
             missing += [f"genre {genre}" for genre in genres if genre not in self.genre_columns]
             if missing:
                 more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
@@ -90,8 +90,8 @@ class CatalogueRules:
     def _select(self, where: Selection) -> Mask:
         catalogue = self._catalogue
         selected = np.ones(len(catalogue), dtype=bool)
-        if where.movies is not None:
-            selected &= np.isin(catalogue.movie_ids, where.movies)
+        if where.items is not None:
+            selected &= np.isin(catalogue.item_ids, where.items)
         if where.genres is not None:
             selected &= self._any_of(where.genres)
         if where.years is not None:
@@ -137,8 +137,8 @@ class CatalogueRules:
                 (rule.position - 1 + place, item, rule.name)
                 for rule in rules
                 if isinstance(rule, Pin)
-                for place, movie in enumerate(rule.movies)
-                if (item := index_of(movie)) is not None
+                for place, wanted in enumerate(rule.items)
+                if (item := index_of(wanted)) is not None
             ],
             left_out=left_out,
         )

@@ -70,7 +70,7 @@ class Rules:
         return WatchedFile(path, RuleFile, cls, every_s=every_s)
 
     def unknown(self, catalogue: Catalogue) -> list[str]:
-        """Return a sentence for each rule that names movies or genres missing from this catalogue. They have no effect."""
+        """Return a sentence for each rule that names items or genres missing from this catalogue. They have no effect."""
         return self._for(catalogue).unknown()
 
     def warm(self, catalogue: Catalogue) -> None:

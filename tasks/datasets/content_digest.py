@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.tables import Columns, column_type
+from models.columns import Columns
+from tasks.tables import column_type
 
 __all__ = ["EventDigest", "plain_cells"]
 

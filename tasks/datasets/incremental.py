@@ -17,13 +17,13 @@ import pandas as pd
 
 from configs.errors import VersionCorruptError
 from infra.storage import Store
+from models.columns import Columns
 from tasks.datasets.content_digest import EventDigest, plain_cells
 from tasks.datasets.landed_state import LandedState
 from tasks.datasets.layout import Layout
 from tasks.datasets.part_events import merged_events
 from tasks.datasets.part_files import PartFiles
 from tasks.ingest import Kind, build_features, public
-from tasks.tables import Columns
 
 __all__ = ["IncrementalVersion", "content_of", "landed_manifest"]
 
@@ -94,7 +94,7 @@ def content_of(events: EventDigest, items: pd.DataFrame, users: pd.DataFrame) ->
     """Return 12 hex digits of a version's content. `row`, the order of a release's ties, is not part of the content."""
     digest = hashlib.sha256(f"landed format {IncrementalVersion.FORMAT} {events}".encode())
     for name, frame in (("items", public("items", items)), ("users", public("users", users))):
-        digest.update(f"{name} {list(frame.columns)}".encode())
+        digest.update(f"{name} {[Columns.digested_as(column) for column in frame.columns]}".encode())
         for column in frame.columns:
             digest.update(np.ascontiguousarray(pd.util.hash_array(plain_cells(frame[column]))).tobytes())
     return digest.hexdigest()[:12]

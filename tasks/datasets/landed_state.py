@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from models.columns import Columns
 from tasks.datasets.content_digest import EventDigest
 from tasks.datasets.layout import Layout, StoredFile
 from tasks.ingest import TABLES, Kind, seeded
-from tasks.tables import Columns
 
 __all__ = ["LandedState"]
 

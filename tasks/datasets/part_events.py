@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.errors import VersionCorruptError
+from models.columns import Columns
 from tasks.datasets.layout import Layout
 from tasks.datasets.part_files import PartFiles
-from tasks.tables import Columns, column_type, schema_of
+from tasks.tables import column_type, parquet_batches, schema_of
 
 __all__ = ["LANDED", "PART_SCHEMA", "Arrays", "event_chunks", "insertion_points", "merged_chunks", "merged_events", "removals_of"]
 
@@ -42,12 +43,12 @@ def event_chunks(
     Yields the position of a chunk's first row, its columns, and a mask of the rows that are not superseded.
     """
     start = 0
-    for batch in files.parquet(layout.parts[number].events).iter_batches(CHUNK_ROWS, columns=list(columns)):
-        arrays = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in columns}
-        kept = np.ones(batch.num_rows, dtype=bool)
-        kept[removed[(removed >= start) & (removed < start + batch.num_rows)] - start] = False
+    for arrays in parquet_batches(files.parquet(layout.parts[number].events), CHUNK_ROWS, columns):
+        rows = len(arrays[columns[0]])
+        kept = np.ones(rows, dtype=bool)
+        kept[removed[(removed >= start) & (removed < start + rows)] - start] = False
         yield start, arrays, kept
-        start += batch.num_rows
+        start += rows
 
 
 def merged_chunks(files: PartFiles, layout: Layout) -> Iterator[Arrays]:

@@ -19,7 +19,7 @@ from configs.errors import NotFoundError, VersionCorruptError
 from infra.digests import sha256_of
 from infra.storage import LEFTOVER_S, Store
 from tasks.datasets.layout import Layout, Part, StoredFile
-from tasks.tables import ParquetWriter
+from tasks.tables import ParquetWriter, read_parquet
 
 __all__ = ["PartFiles", "PartStore"]
 
@@ -77,8 +77,7 @@ class PartFiles:
 
     def frame(self, file: StoredFile) -> pd.DataFrame:
         """Read an object as a table. Raises the same errors as `parquet`."""
-        frame: pd.DataFrame = self.parquet(file).read().to_pandas()
-        return frame
+        return read_parquet(self.parquet(file))
 
     def remove_unused(self, layout: Layout) -> None:
         """Delete cached files that are not in this layout and were not used for a day, so the cache does not grow forever."""

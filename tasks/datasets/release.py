@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 from configs.errors import AlreadyExistsError, VersionCorruptError
 from infra.digests import sha256_of
 from infra.storage import Store
+from models.columns import Columns
 from tasks.datasets.content_digest import plain_cells
 from tasks.datasets.references import DatasetRef, load_dataset_ref
 from tasks.ingest import Release, Validated
-from tasks.tables import Columns
+from tasks.tables import read_parquet
 
 __all__ = ["ReleaseVersion", "write_dataset"]
 
@@ -60,8 +61,7 @@ class ReleaseVersion:
                 f"{self.store.uri(key)} differs from its manifest: it was changed after it was stored. "
                 "Restore the object, or delete the version and ingest again."
             )
-        frame: pd.DataFrame = pq.read_table(io.BytesIO(content), columns=columns).to_pandas()
-        return frame
+        return read_parquet(io.BytesIO(content), columns)
 
     def verify(self) -> None:
         """Check the tables against the version's name. Raises VersionCorruptError if they do not match."""
@@ -125,7 +125,7 @@ def _content_hash(tables: Mapping[str, Table]) -> str:
     digest = hashlib.sha256(f"dataset format {ReleaseVersion.FORMAT}".encode())
     for name, table in tables.items():
         columns = list(_kinds(table))
-        digest.update(f"{name} {columns}".encode())
+        digest.update(f"{name} {[Columns.digested_as(column) for column in columns]}".encode())
         for column in columns:
             for cells in _pieces(table, column):
                 digest.update(np.ascontiguousarray(pd.util.hash_array(plain_cells(cells))).tobytes())

@@ -19,7 +19,7 @@ __all__ = ["write_catalogue"]
 def write_catalogue(folder: Path, catalogue: IntArray, items: pd.DataFrame, train: Sequences) -> Path:
     """Write `catalogue.parquet`: one row per item of the model, in the order of the model's scores.
 
-    Its columns are movie_id, title (empty if unknown), year (null if unknown), genres (joined by |) and train_events.
+    Its columns are item_id, title (empty if unknown), year (null if unknown), genres (joined by |) and train_events.
 
     Args:
         folder: Folder of the version.
@@ -30,12 +30,12 @@ def write_catalogue(folder: Path, catalogue: IntArray, items: pd.DataFrame, trai
     Returns:
         The path of the file.
     """
-    described = items.drop_duplicates("movie_id").set_index("movie_id").reindex(catalogue)
+    described = items.drop_duplicates("item_id").set_index("item_id").reindex(catalogue)
     inside = np.isin(train.item_ids, catalogue)
     counts = np.bincount(np.searchsorted(catalogue, train.item_ids[inside]), minlength=len(catalogue))
     frame = pd.DataFrame(
         {
-            "movie_id": catalogue,
+            "item_id": catalogue,
             "title": described["title"].astype("string").fillna("").array,
             "year": described["year"].astype("Int64").array,
             "genres": described["genres"].astype("string").fillna("").array,

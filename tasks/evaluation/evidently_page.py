@@ -64,7 +64,7 @@ def recommendations_page(
     rng = np.random.default_rng(seed)
     everyone = len(challenger.ranking.ranks)
     rows = np.sort(rng.choice(everyone, min(requests, everyone), replace=False))
-    catalogue = items.set_index("movie_id")
+    catalogue = items.set_index("item_id")
     current = _recommended(challenger.ranking, rows, catalogue)
     if current.empty:
         return None

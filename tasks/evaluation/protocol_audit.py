@@ -127,7 +127,7 @@ def audit_version(
     evaluation = EvaluationSettings.model_validate(settings["evaluation"])
     name, version = ref.dataset.split("/")
     dataset = load_dataset_ref(store, name, version)
-    events = read_table(store, dataset, "interactions", ["user_id", "movie_id", "timestamp", "row"])
+    events = read_table(store, dataset, "interactions", ["user_id", "item_id", "timestamp", "row"])
     with registry.fetched(ref) as folder:
         model = load_recommender(folder)
     report(f"ranking {ref.version} under each switch")

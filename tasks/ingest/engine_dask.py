@@ -22,12 +22,13 @@ from pandera.pandas import DataFrameModel
 
 from configs.errors import SettingsError
 from configs.settings import EtlSettings
+from models.columns import Columns
 from tasks.ingest.event_files import EventChunk, EventFile
 from tasks.ingest.features import build_features, counts_before, user_features
 from tasks.ingest.merge import deduplicate_latest
 from tasks.ingest.row_account import RowAccount
 from tasks.ingest.validation import AcceptedModel, InteractionModel
-from tasks.tables import Columns, ParquetWriter, added_counts, cut_points, empty_table
+from tasks.tables import ParquetWriter, added_counts, cut_points, empty_table
 
 __all__ = ["DaskEngine", "dask_engine"]
 
@@ -97,16 +98,16 @@ class DaskEngine:
         first_users = [0, *np.cumsum([len(ids) for ids in users])]
         placed = [delayed(_placed)(part, start) for part, start in zip(parts, starts[:-1], strict=True)]
         movies = self._by(dd.from_delayed(placed, meta=PLACED), Columns.ITEM).persist()
-        movie_ids = np.concatenate(compute(*(delayed(_distinct)(part, Columns.ITEM) for part in movies.to_delayed())))
+        item_ids = np.concatenate(compute(*(delayed(_distinct)(part, Columns.ITEM) for part in movies.to_delayed())))
         counts = movies.map_partitions(_counted, meta=COUNTS)
         divisions = [*starts[:-1], starts[-1] - 1]  # the same divisions as the events
         counts = counts.set_index(Columns.POSITION, divisions=[int(place) for place in divisions])
         features = [
-            delayed(_features)(part, ids, movie_ids, count, first)
+            delayed(_features)(part, ids, item_ids, count, first)
             for part, ids, count, first in zip(parts, users, counts.to_delayed(), first_users[:-1], strict=True)
         ]
         self._collect(dd.from_delayed(features, meta=build_features(EVENTS)), out)
-        return np.concatenate(users), movie_ids
+        return np.concatenate(users), item_ids
 
     def _by(self, events: dd.DataFrame, key: str) -> dd.DataFrame:
         """Repartition the events. Each key is in one partition, and keys ascend from partition to partition."""
@@ -165,8 +166,8 @@ def _counted(events: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({Columns.POSITION: events[Columns.POSITION].to_numpy(np.int64), BEFORE: before})
 
 
-def _features(events: pd.DataFrame, user_ids: IntArray, movie_ids: IntArray, counts: pd.DataFrame, first: int) -> pd.DataFrame:
-    return user_features(events, user_ids, movie_ids, counts[BEFORE].sort_index().to_numpy(np.int64), first_user=first)
+def _features(events: pd.DataFrame, user_ids: IntArray, item_ids: IntArray, counts: pd.DataFrame, first: int) -> pd.DataFrame:
+    return user_features(events, user_ids, item_ids, counts[BEFORE].sort_index().to_numpy(np.int64), first_user=first)
 
 
 def _write(frame: pd.DataFrame, path: Path) -> None:

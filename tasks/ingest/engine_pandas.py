@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from models.columns import Columns
 from tasks.ingest.event_files import EventFile
 from tasks.ingest.features import write_features
 from tasks.ingest.merge import merge_interactions
 from tasks.ingest.row_account import RowAccount, accepted_events
 from tasks.ingest.validation import InteractionModel
-from tasks.tables import Columns, ParquetWriter
+from tasks.tables import ParquetWriter
 
 __all__ = ["Engine", "PandasEngine"]
 

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from configs.errors import SourceError
 from configs.settings import ValidationSettings
+from models.columns import Columns
 from tasks.ingest.event_text import EventChunk, TextLayout, chunk_of_frame, chunk_of_text, fields, lines
-from tasks.tables import Columns
 
 __all__ = ["DAMAGE", "Block", "EventChunk", "EventFile", "open_event_file"]
 
@@ -60,7 +60,7 @@ class EventFile(ABC):
 def open_event_file(path: Path, settings: ValidationSettings, now: int, chunk_rows: int = 1_000_000) -> EventFile:
     """Open an event file.
 
-    The columns are user_id, movie_id (or userId, movieId, item_id), rating and timestamp, in any order. Other columns are
+    The columns are user_id, item_id (or userId, movieId, item_id), rating and timestamp, in any order. Other columns are
     allowed. A file with a header and no rows has no chunks.
 
     Args:

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.csv
 
 from configs.settings import ValidationSettings
+from models.columns import Columns
 from tasks.ingest.row_checks import CELL_CHARACTERS, Checks, Numbers, judge_events
-from tasks.tables import Columns, column_type
+from tasks.tables import column_type
 
 __all__ = ["MISSING", "EventChunk", "TextLayout", "chunk_of_frame", "chunk_of_text", "fields", "lines"]
 

@@ -1,7 +1,7 @@
 """Build the features of each event from what is known at that event, and never from later events.
 
 The features are stored with the dataset version, for drift monitoring and as the offline side of a feature store. user_idx and
-movie_idx number the ids of the complete table. All other columns of a row depend only on events up to and including its second.
+item_idx number the ids of the complete table. All other columns of a row depend only on events up to and including its second.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
-from tasks.tables import Columns, ParquetWriter, partition_by_key, sorted_order
+from models.columns import Columns
+from tasks.tables import ParquetWriter, partition_by_key, sorted_order
 
 __all__ = [
     "FEATURE_COLUMNS",
@@ -37,7 +38,7 @@ IntArray = npt.NDArray[np.int64]
 def build_features(interactions: pd.DataFrame) -> pd.DataFrame:
     """Build one row of FEATURE_COLUMNS for each row of `interactions` (sorted by user_id, timestamp).
 
-    - user_idx, movie_idx: dense indices, by ascending id.
+    - user_idx, item_idx: dense indices, by ascending id.
     - rating_date: days since 1970-01-01, UTC. rating_weekday: 0 is Monday.
     - gap_s: seconds since the user's previous event, -1 for the first one.
     - session_id: from 0 for each user. A new session starts after SESSION_GAP_S without an event.
@@ -67,13 +68,13 @@ def write_features(
         before: IntArray = np.zeros(0, dtype=np.int64)
         if rows:  # an empty file cannot be memory-mapped
             before = np.memmap(Path(folder) / "counts", dtype=np.int64, mode="w+", shape=(rows,))
-        movie_ids = []
+        item_ids = []
         columns = [Columns.ITEM, Columns.TIME]
         for table in partition_by_key([interactions], columns, Columns.ITEM, memory_rows, Path(folder), position=True):
             movies, times, position = (table.column(name).to_numpy() for name in (*columns, Columns.POSITION))
             before[position] = counts_before(movies, times)
-            movie_ids.append(np.unique(movies))
-        known = np.concatenate([np.zeros(0, dtype=np.int64), *movie_ids])
+            item_ids.append(np.unique(movies))
+        known = np.concatenate([np.zeros(0, dtype=np.int64), *item_ids])
         if not rows:
             writer.write(build_features(pd.read_parquet(interactions)))
         start, all_users = 0, [np.zeros(0, dtype=np.int64)]
@@ -105,15 +106,15 @@ def whole_users(interactions: Path, rows: int) -> Iterator[pd.DataFrame]:
 
 
 def user_features(
-    events: pd.DataFrame, user_ids: IntArray, movie_ids: IntArray, movie_events_before: IntArray, first_user: int = 0
+    events: pd.DataFrame, user_ids: IntArray, item_ids: IntArray, item_events_before: IntArray, first_user: int = 0
 ) -> pd.DataFrame:
     """Build FEATURE_COLUMNS for all events of some users.
 
     Args:
         events: All events of these users, sorted by user_id, timestamp.
         user_ids: The ids of these users, ascending.
-        movie_ids: The ids of all movies in the complete table, ascending.
-        movie_events_before: Shape (len(events),).
+        item_ids: The ids of all movies in the complete table, ascending.
+        item_events_before: Shape (len(events),).
         first_user: The user_idx of the first of these users.
     """
     users, movies, times = (events[name].to_numpy(np.int64) for name in (Columns.USER, Columns.ITEM, Columns.TIME))
@@ -131,7 +132,7 @@ def user_features(
             Columns.USER: users,
             Columns.ITEM: movies,
             Columns.USER_INDEX: first_user + np.cumsum(first) - 1,
-            Columns.ITEM_INDEX: np.searchsorted(movie_ids, movies),
+            Columns.ITEM_INDEX: np.searchsorted(item_ids, movies),
             Columns.RATING: events[Columns.RATING].to_numpy(np.float64),
             Columns.TIME: times,
             Columns.RATING_DATE: days.astype(np.int32),
@@ -142,7 +143,7 @@ def user_features(
             Columns.GAP: gaps,
             Columns.SESSION: (sessions - sessions[row_of_first]).astype(np.int64),
             Columns.USER_EVENTS_BEFORE: row_of_second - row_of_first,
-            Columns.ITEM_EVENTS_BEFORE: movie_events_before,
+            Columns.ITEM_EVENTS_BEFORE: item_events_before,
         },
         copy=False,  # 25 million rows take 2.5 GB
     )

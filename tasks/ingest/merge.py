@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.tables import Columns, ParquetWriter, empty_table, partition_by_key, sorted_order
+from models.columns import Columns
+from tasks.tables import ParquetWriter, empty_table, partition_by_key, sorted_order
 
 __all__ = ["MergeReport", "deduplicate_latest", "merge_interactions"]
 

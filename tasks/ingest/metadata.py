@@ -22,10 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import SourceError
+from models.columns import Columns
 from tasks.ingest.event_files import DAMAGE
 from tasks.ingest.movielens import with_year
 from tasks.ingest.row_checks import Checks
-from tasks.tables import Columns
 
 __all__ = [
     "TABLES",

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from configs.errors import SourceError
-from tasks.tables import Columns
+from models.columns import Columns
 
 __all__ = [
     "Metadata",
@@ -67,8 +67,8 @@ class RawTables:
     A table that the source lacks is None.
 
     Attributes:
-        interactions: user_id, movie_id, rating, timestamp, in the source's row order.
-        items: movie_id, title, year, genres (joined by |).
+        interactions: user_id, item_id, rating, timestamp, in the source's row order.
+        items: item_id, title, year, genres (joined by |).
         users: user_id, gender, age, occupation, zip_code.
     """
 
@@ -314,7 +314,7 @@ def _read_double_colon(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def with_year(items: pd.DataFrame) -> pd.DataFrame:
-    """Return movie_id, title, year and genres, with the year taken from the end of the title, as in `Heat (1995)`."""
+    """Return item_id, title, year and genres, with the year taken from the end of the title, as in `Heat (1995)`."""
     titles = items[Columns.TITLE].astype("string").fillna("")
     year = pd.to_numeric(titles.str.extract(r"\((\d{4})\)\s*$")[0], errors="coerce").astype("Int64")
     return items.assign(**{Columns.TITLE: _bare(titles)}).assign(**{Columns.YEAR: year})[ITEM_COLUMNS]

@@ -17,13 +17,14 @@ import pandas as pd
 
 from configs.errors import StoreFullError
 from configs.settings import EtlSettings, ValidationSettings
+from models.columns import Columns
 from tasks.ingest.engine_pandas import Engine, PandasEngine
 from tasks.ingest.event_files import open_event_file
 from tasks.ingest.movielens import no_ratings
 from tasks.ingest.row_account import BAD_ROWS, RowAccount
 from tasks.ingest.sources import LocatedSource
 from tasks.ingest.validation import ValidationReport, describe
-from tasks.tables import Columns, ParquetWriter, empty_table
+from tasks.tables import ParquetWriter, empty_table
 
 __all__ = ["Release", "building"]
 

@@ -10,10 +10,11 @@ import pandas as pd
 import pyarrow as pa
 
 from configs.settings import ValidationSettings
+from models.columns import Columns
 from tasks.ingest.event_files import EventFile
 from tasks.ingest.row_checks import joined_cells
 from tasks.ingest.validation import SUPERSEDED, AcceptedModel, TableReport, refuse_bad, refuse_empty
-from tasks.tables import Columns, ParquetWriter
+from tasks.tables import ParquetWriter
 
 __all__ = ["BAD_ROWS", "RowAccount", "accepted_events"]
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from configs.settings import ValidationSettings
-from tasks.tables import Columns
+from models.columns import Columns
 
 __all__ = ["MILLISECONDS_FROM", "WHOLE_BELOW", "Checks", "Mask", "Numbers", "joined_cells", "judge_events"]
 

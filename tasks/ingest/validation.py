@@ -17,9 +17,9 @@ from pandera.typing import Series
 
 from configs.errors import DataRefusedError
 from configs.settings import ValidationSettings
+from models.columns import Columns
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.row_checks import MILLISECONDS_FROM, Checks, joined_cells, judge_events
-from tasks.tables import Columns
 
 __all__ = [
     "SUPERSEDED",
@@ -168,16 +168,14 @@ class Described:
     items_without_metadata: int
 
 
-def describe(
-    raw_items: pd.DataFrame | None, raw_users: pd.DataFrame | None, movie_ids: IntArray, user_ids: IntArray
-) -> Described:
+def describe(raw_items: pd.DataFrame | None, raw_users: pd.DataFrame | None, item_ids: IntArray, user_ids: IntArray) -> Described:
     """Return the items and users that a source describes or that occur in its events.
 
     Args:
-        movie_ids: The movie ids that occur in the events, ascending.
+        item_ids: The movie ids that occur in the events, ascending.
         user_ids: The user ids that occur in the events, ascending.
     """
-    items, item_checks, undescribed = _items(raw_items, movie_ids)
+    items, item_checks, undescribed = _items(raw_items, item_ids)
     users, user_checks = _users(raw_users, user_ids)
     tables = [table for table in (item_checks, user_checks) if table is not None]
     return Described(

@@ -9,6 +9,7 @@ from pathlib import Path
 from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
 from configs.settings import LandingSettings
 from infra.storage import Store
+from models.columns import Columns
 from tasks.datasets import (
     PART_SCHEMA,
     DatasetRef,
@@ -24,7 +25,6 @@ from tasks.datasets import (
 )
 from tasks.landing.scratch import ScratchFile, scratch_folder
 from tasks.landing.state import landed_state
-from tasks.tables import Columns
 
 __all__ = ["compact", "is_due"]
 

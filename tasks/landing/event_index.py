@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.tables import Columns
+from models.columns import Columns
 
 __all__ = ["EventIndex"]
 

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
+from models.columns import Columns
 from tasks.datasets import LANDED, PART_SCHEMA, Arrays, EventDigest, LandedState, Layout, PartFiles, event_chunks, removals_of
 from tasks.ingest import merge_interactions
 from tasks.landing.event_index import EventIndex
 from tasks.landing.scratch import ScratchFile, writing
-from tasks.tables import Columns
 
 __all__ = ["AddedEvents", "Comparison", "EventMerge", "FileCounts", "compare"]
 

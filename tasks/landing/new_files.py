@@ -8,6 +8,7 @@ from pathlib import Path
 from configs.errors import NotFoundError, SourceError
 from infra.digests import sha256_of
 from infra.landing_zone import LandingZone, SourceFile
+from models.columns import Columns
 from tasks.datasets import FileKind, file_id
 from tasks.ingest import (
     BAD_ROWS,
@@ -21,7 +22,7 @@ from tasks.ingest import (
 from tasks.landing.listing import Listing
 from tasks.landing.options import LandingOptions
 from tasks.landing.scratch import ScratchFile
-from tasks.tables import Columns, schema_of
+from tasks.tables import schema_of
 
 __all__ = ["NewFile", "NewFiles", "ZoneReader"]
 

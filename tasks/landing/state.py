@@ -8,6 +8,7 @@ import numpy as np
 
 from configs.errors import NotFoundError
 from configs.settings import LandingSettings
+from models.columns import Columns
 from tasks.datasets import (
     EventDigest,
     IncrementalVersion,
@@ -22,7 +23,6 @@ from tasks.datasets import (
     read_manifest,
 )
 from tasks.ingest import seeded
-from tasks.tables import Columns
 
 __all__ = ["landed_state", "state_before"]
 

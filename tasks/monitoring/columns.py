@@ -44,9 +44,9 @@ class Popularity:
         events = np.cumsum(counts * films)
         return cls(item_events, counts.astype(np.int64), events / max(int(events[-1]) if len(events) else 1, 1))
 
-    def events(self, movie_ids: pd.Series[int], own: int) -> IntArray:
+    def events(self, item_ids: pd.Series[int], own: int) -> IntArray:
         """Return the number of reference events on each row's film, minus the row's `own` (1 for rows of the reference)."""
-        found = movie_ids.map(self.item_events).fillna(0).to_numpy(np.int64)
+        found = item_ids.map(self.item_events).fillna(0).to_numpy(np.int64)
         return np.maximum(found - own, 0)
 
     def rank(self, events: IntArray) -> FloatArray:
@@ -75,7 +75,7 @@ def comparable(frame: pd.DataFrame, popularity: Popularity, own: int) -> pd.Data
     popular in the reference than in events that the reference has not seen.
     """
     gaps = frame["gap_s"].to_numpy(np.float64)
-    events = popularity.events(frame["movie_id"], own)
+    events = popularity.events(frame["item_id"], own)
     columns = {
         "rating": frame["rating"].to_numpy(np.float64),
         "log_gap": np.where(gaps < 0, np.nan, np.log1p(np.maximum(gaps, 0))),
@@ -187,8 +187,8 @@ def concentration(
     taken = sizes[order]
     if len(taken) < 2:
         return None
-    codes, known = pd.factorize(reference.sample["movie_id"])
-    found = _simpson(pd.factorize(current["movie_id"].to_numpy()[chosen])[0][None], taken[None], 1 / expected)[0]
+    codes, known = pd.factorize(reference.sample["item_id"])
+    found = _simpson(pd.factorize(current["item_id"].to_numpy()[chosen])[0][None], taken[None], 1 / expected)[0]
     null = np.empty(resamples)
     for row in range(resamples):
         users = rng.permutation(len(lengths))[: len(taken)]

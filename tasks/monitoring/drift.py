@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 Verdict = Literal["drifted", "stable", "too small to judge"]
-NEEDED = ("user_id", "movie_id", "rating", "timestamp", "rating_weekday", "rating_hour", "gap_s", "session_id")
+NEEDED = ("user_id", "item_id", "rating", "timestamp", "rating_weekday", "rating_hour", "gap_s", "session_id")
 NAMES = {
     "rating": "rating",
     "log_gap": "seconds between events (log)",

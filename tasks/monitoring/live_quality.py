@@ -64,7 +64,7 @@ def live_quality(
     """Rank a sample of the events after `trained_until` with the champion.
 
     Args:
-        events: user_id, movie_id and timestamp of all events known so far.
+        events: user_id, item_id and timestamp of all events known so far.
         trained_until: UTC seconds of the newest event that the champion could learn from.
         requests: Maximum size of the sample.
 
@@ -124,7 +124,7 @@ def live_requests(events: pd.DataFrame, after: int, settings: EvaluationSettings
 
     Events of the same second are in the protocol's drawn order. A user may have several requests.
     """
-    users, items, times = (events[name].to_numpy(np.int64) for name in ("user_id", "movie_id", "timestamp"))
+    users, items, times = (events[name].to_numpy(np.int64) for name in ("user_id", "item_id", "timestamp"))
     order = exact_order(users, items, times, settings.tie_seed)
     users, items, times = users[order], items[order], times[order]
     new = np.flatnonzero(times > after)

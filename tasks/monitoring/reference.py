@@ -20,6 +20,7 @@ import pandas as pd
 from configs.errors import DataRefusedError, VersionCorruptError
 from configs.settings import DriftSettings
 from tasks.datasets import Quarantine
+from tasks.tables import read_parquet
 
 __all__ = [
     "FILES",
@@ -88,7 +89,7 @@ class Reference:
     """The data that the newest slice is compared with: three small files, stored with a model version."""
 
     sample: pd.DataFrame  # at most drift.sample_rows feature rows with the columns genres and session_events, by user and time
-    item_events: pd.Series[int]  # events per movie_id
+    item_events: pd.Series[int]  # events per item_id
     user_events: pd.Series[int]  # events per user_id
     history: History | None = None  # None in versions from before histories were stored
     quarantine: Quarantine | None = None
@@ -96,13 +97,13 @@ class Reference:
     def save(self, folder: Path) -> None:
         """Write reference_sample.parquet, reference_counts.parquet and reference_history.json.
 
-        The columns of the counts are kind (movie or user), id and events.
+        The columns of the counts are kind (item or user), id and events.
         """
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / SAMPLE_FILE, lambda path: self.sample.to_parquet(path, index=False))
         counts = [
             pd.DataFrame({"kind": kind, "id": events.index.to_numpy(np.int64), "events": events.to_numpy(np.int64)})
-            for kind, events in (("movie", self.item_events), ("user", self.user_events))
+            for kind, events in (("item", self.item_events), ("user", self.user_events))
         ]
         _write(folder / COUNTS_FILE, lambda path: pd.concat(counts).to_parquet(path, index=False))
         if self.history is not None:
@@ -123,9 +124,10 @@ class Reference:
                     "Run `recsys retrain`: every version that it publishes has one."
                 )
         counts = pd.read_parquet(folder / COUNTS_FILE).set_index("id")
-        movies, users = (counts.loc[counts["kind"] == kind, "events"] for kind in ("movie", "user"))
+        kinds = counts["kind"].replace("movie", "item")  # as earlier versions of the product stored it
+        items, users = (counts.loc[kinds == kind, "events"] for kind in ("item", "user"))
         history, quarantine = _read_history(folder / HISTORY_FILE)
-        return cls(pd.read_parquet(folder / SAMPLE_FILE), movies, users, history, quarantine)
+        return cls(read_parquet(folder / SAMPLE_FILE), items, users, history, quarantine)
 
 
 def reference_of(
@@ -146,7 +148,7 @@ def reference_of(
     rows = capped_by_user(ordered["user_id"].to_numpy(np.int64), settings.sample_rows, len(ordered), np.random.default_rng(seed))
     return Reference(
         sample=sampled(ordered, rows, items),
-        item_events=features["movie_id"].value_counts().sort_index(),
+        item_events=features["item_id"].value_counts().sort_index(),
         user_events=features["user_id"].value_counts().sort_index(),
         history=history_of(ordered),
         quarantine=quarantine,
@@ -173,7 +175,7 @@ def session_events(features: pd.DataFrame) -> IntArray:
 def sampled(features: pd.DataFrame, rows: IntArray, items: pd.DataFrame) -> pd.DataFrame:
     """Return `rows` of the features (by user and time), with genres and with session_events counted over all rows."""
     taken = features.iloc[rows].reset_index(drop=True)
-    genres = taken["movie_id"].map(items.set_index("movie_id")["genres"])
+    genres = taken["item_id"].map(items.set_index("item_id")["genres"])
     return taken.assign(session_events=session_events(features)[rows], genres=genres.astype("string").fillna(""))
 
 

@@ -138,5 +138,5 @@ def _live(
             f"The dataset {champion.dataset} that the champion was trained on is no longer stored, so it is unknown which "
             "events are newer.",
         )
-    events = read_table(store, dataset, "interactions", ["user_id", "movie_id", "timestamp"])
+    events = read_table(store, dataset, "interactions", ["user_id", "item_id", "timestamp"])
     return live_quality(store, champion, events, trained_until, requests=settings.live_requests), ""

@@ -17,9 +17,9 @@ import pandas as pd
 
 from configs.errors import ReplayError
 from configs.studies import ReplaySettings, ShiftSettings
+from models.columns import Columns
 from tasks.ingest import MILLISECONDS_FROM, IngestedSource, Mask
 from tasks.replay.scenarios import SCENARIOS
-from tasks.tables import Columns
 
 __all__ = ["Feed", "Slice", "deliver", "edges", "feed_of", "write_feed"]
 
@@ -166,12 +166,12 @@ def _planted(
         )
     numbers = raw.apply(pd.to_numeric, errors="coerce")
     whole = numbers.notna().all(axis=1).to_numpy() & plain
-    kinds = {"user_id": np.int64, "movie_id": np.int64, "rating": np.float64, "timestamp": np.int64}
+    kinds = {"user_id": np.int64, "item_id": np.int64, "rating": np.float64, "timestamp": np.int64}
     events = numbers[whole].astype(kinds).reset_index(drop=True)
     if items is None:
         empty = {"title": pd.Series(dtype="string"), "year": pd.Series(dtype="Int64"), "genres": pd.Series(dtype="string")}
-        films = events["movie_id"].unique()
-        items = pd.DataFrame({"movie_id": films, **{name: column.reindex(range(len(films))) for name, column in empty.items()}})
+        films = events["item_id"].unique()
+        items = pd.DataFrame({"item_id": films, **{name: column.reindex(range(len(films))) for name, column in empty.items()}})
     shifted, described = SCENARIOS[shift.name](events, items, since=int(marks[shift.from_slice]), seed=shift.seed)
     return pd.concat([shifted, raw[~whole]], ignore_index=True), described
 

@@ -1,6 +1,6 @@
 """Planted shifts: changes that can happen to a feed of events, as pure functions on event frames.
 
-Tests, benchmarks and replays use them. Events have user_id, movie_id, rating and timestamp (UTC seconds); items have movie_id,
+Tests, benchmarks and replays use them. Events have user_id, item_id, rating and timestamp (UTC seconds); items have item_id,
 title, year and genres. Everything before `since` stays unchanged. The shifts are artificial. Each starts at a known time, so the
 delay until it is found can be measured.
 """
@@ -29,7 +29,7 @@ def genre_surge(
     A user sees each of these films at most once.
     """
     rng = np.random.default_rng(seed)
-    films = int(items["movie_id"].max()) + 1 + np.arange(SURGE_FILMS)
+    films = int(items["item_id"].max()) + 1 + np.arange(SURGE_FILMS)
     moved = np.flatnonzero((events["timestamp"].to_numpy() >= since) & (rng.random(len(events)) < share))
     users = events["user_id"].to_numpy()[moved]
     # A user's n-th event takes the n-th film in the user's own order of the new films; most orders start with the popular films.
@@ -37,18 +37,18 @@ def genre_surge(
     nth = pd.Series(users).groupby(users).cumcount().to_numpy()
     fits = nth < SURGE_FILMS
     codes = np.unique(users, return_inverse=True)[1]
-    changed = events["movie_id"].to_numpy(copy=True)
+    changed = events["item_id"].to_numpy(copy=True)
     changed[moved[fits]] = films[order[codes[fits], nth[fits]]]
     new = pd.DataFrame(
         {
-            "movie_id": films,
+            "item_id": films,
             "title": [f"Wave {number}" for number in range(1, SURGE_FILMS + 1)],
             "year": items["year"].max() if len(items) else pd.NA,
             "genres": genre,
         }
     )
     described = pd.concat([items, new.astype(items.dtypes.to_dict())[list(items.columns)]], ignore_index=True)
-    return events.assign(movie_id=changed), described
+    return events.assign(item_id=changed), described
 
 
 def bot_users(events: pd.DataFrame, items: pd.DataFrame, *, since: int, share: float = 0.3, seed: int = 0) -> Shifted:
@@ -58,13 +58,13 @@ def bot_users(events: pd.DataFrame, items: pd.DataFrame, *, since: int, share: f
     if after.empty:
         return events, items
     bots = max(1, round(len(after) * share / (1 - share) / BOT_EVENTS))
-    pushed = rng.choice(items["movie_id"].to_numpy(np.int64), size=min(BOT_FILMS, len(items)), replace=False)
+    pushed = rng.choice(items["item_id"].to_numpy(np.int64), size=min(BOT_FILMS, len(items)), replace=False)
     each = min(BOT_EVENTS, len(pushed))
     begins = rng.integers(since, int(after.max()) + 1, size=bots)
     made = pd.DataFrame(
         {
             "user_id": np.repeat(int(events["user_id"].max()) + 1 + np.arange(bots), each),
-            "movie_id": np.concatenate([rng.permutation(pushed)[:each] for _ in range(bots)]),
+            "item_id": np.concatenate([rng.permutation(pushed)[:each] for _ in range(bots)]),
             "rating": 5.0,
             "timestamp": np.repeat(begins, each) + np.tile(np.arange(each) * BOT_GAP_S, bots),
         }

@@ -51,7 +51,7 @@ def keep_slice(
     ranks = None
     if found:
         champions = {policy: _champion(log.store, settings.model_of(policy)) for policy in found}
-        events = read_table(log.store, dataset, "interactions", ["user_id", "movie_id", "timestamp"])
+        events = read_table(log.store, dataset, "interactions", ["user_id", "item_id", "timestamp"])
         sample = LiveSample(part.start, plan.last_person, settings.live_requests, settings.seed + part.number)
         ranks = rank_live(log.store, champions, events, sample, settings.evaluation)
     accounts = [

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.tables.columns import Columns
+from models.columns import Columns
 
 __all__ = ["added_counts", "batches", "cut_points", "partition_by_key", "sorted_order"]
 

@@ -1,8 +1,8 @@
-"""Write Parquet files in pieces, atomically."""
+"""Read Parquet files of any age, and write them in pieces, atomically."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +14,33 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["ParquetWriter", "Rows"]
+from models.columns import Columns
+
+__all__ = ["ParquetWriter", "Rows", "parquet_batches", "read_parquet"]
 
 Rows = pd.DataFrame | Mapping[str, npt.NDArray[Any]]
+
+
+def read_parquet(source: Any, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a stored table. Columns that an earlier version of the product named differently get their present names.
+
+    Args:
+        source: What `pq.ParquetFile` opens, or such a file.
+        columns: The columns to read, in this order. By default all.
+    """
+    file = source if isinstance(source, pq.ParquetFile) else pq.ParquetFile(source)
+    names = file.schema_arrow.names
+    chosen = None if columns is None else [Columns.stored_as(name, names) for name in columns]
+    frame: pd.DataFrame = file.read(chosen).to_pandas().rename(columns=Columns.FORMER)
+    return frame if columns is None else frame[list(columns)]
+
+
+def parquet_batches(file: pq.ParquetFile, rows: int, columns: Sequence[str]) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """Yield columns of a stored table in batches of at most `rows` rows, by their present names."""
+    names = file.schema_arrow.names
+    stored = {name: Columns.stored_as(name, names) for name in columns}
+    for batch in file.iter_batches(rows, columns=list(stored.values())):
+        yield {name: batch.column(stored[name]).to_numpy(zero_copy_only=False) for name in columns}
 
 
 class ParquetWriter:

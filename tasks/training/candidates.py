@@ -62,7 +62,7 @@ def challenger_of(candidates: list[Candidate]) -> Candidate:
 
 def read_split(store: Store, dataset: DatasetRef, settings: EvaluationSettings) -> Split:
     """Load the dataset version and split it under the configured protocol."""
-    return split(read_table(store, dataset, "interactions", ["user_id", "movie_id", "timestamp", "row"]), settings)
+    return split(read_table(store, dataset, "interactions", ["user_id", "item_id", "timestamp", "row"]), settings)
 
 
 def train_candidate(

@@ -29,7 +29,7 @@ def source() -> Source:
 
 def test_a_steady_stream_is_as_long_as_asked_and_no_user_rates_a_film_twice(source: Source) -> None:
     stream = steady_stream(source, 60_000, seed=0)
-    assert len(stream) >= 60_000 and not stream.duplicated(["user_id", "movie_id"]).any()
+    assert len(stream) >= 60_000 and not stream.duplicated(["user_id", "item_id"]).any()
     pd.testing.assert_frame_equal(stream, steady_stream(source, 60_000, seed=0))
     days = stream["timestamp"] // 86_400
     thirds = np.histogram(days, bins=3)[0]

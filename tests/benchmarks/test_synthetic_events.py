@@ -29,7 +29,7 @@ def test_tables_of_any_size_hold_what_is_promised(interactions: int, seed: int) 
     users, items = scaled(interactions)
     table = events(users, items, interactions, seed)
     assert len(table) == interactions
-    pairs = table.user_id * 1_000_000 + table.movie_id
+    pairs = table.user_id * 1_000_000 + table.item_id
     assert len(np.unique(pairs)) == interactions
     counts = np.bincount(table.user_id)[1:]
     assert len(counts) == users and counts.min() >= MIN_EVENTS
@@ -41,8 +41,8 @@ def test_tables_of_any_size_hold_what_is_promised(interactions: int, seed: int) 
 
 def test_the_same_seed_gives_the_same_table_and_another_one_another() -> None:
     first, again, other = (events(200, 400, 8000, seed) for seed in (1, 1, 2))
-    assert (first.movie_id == again.movie_id).all() and (first.timestamp == again.timestamp).all()
-    assert not (first.movie_id == other.movie_id).all()
+    assert (first.item_id == again.item_id).all() and (first.timestamp == again.timestamp).all()
+    assert not (first.item_id == other.item_id).all()
 
 
 def test_a_middling_table_has_the_shape_of_movielens() -> None:
@@ -68,7 +68,7 @@ def test_the_csv_reads_back_as_movielens_writes_it(tmp_path: Path) -> None:
     text = (tmp_path / "ratings.csv").read_text()
     assert text.startswith("userId,movieId,rating,timestamp\n") and list(tmp_path.iterdir()) == [tmp_path / "ratings.csv"]
     read = pd.read_csv(tmp_path / "ratings.csv")
-    assert (read["userId"] == table.user_id).all() and (read["movieId"] == table.movie_id).all()
+    assert (read["userId"] == table.user_id).all() and (read["movieId"] == table.item_id).all()
     assert (read["rating"] == table.rating).all() and (read["timestamp"] == table.timestamp).all()
     assert "4.0" in text
 
@@ -76,5 +76,5 @@ def test_the_csv_reads_back_as_movielens_writes_it(tmp_path: Path) -> None:
 def test_sequences_keep_every_event_of_every_user() -> None:
     table = events(30, 200, 900, 3)
     found = sequences(table)
-    assert len(found) == 30 and (found.item_ids == table.movie_id).all()
+    assert len(found) == 30 and (found.item_ids == table.item_id).all()
     assert (found.user_ids[found.row_of_event] == table.user_id).all()

@@ -233,9 +233,9 @@ def repeated() -> pd.DataFrame:
         ),
         (repeated, DataRefusedError, "repeats a user and movie"),
         (
-            lambda: synthetic.interactions(80, 40, 25).assign(movie_id=float("nan")),
+            lambda: synthetic.interactions(80, 40, 25).assign(item_id=float("nan")),
             DataRefusedError,
-            "column movie_id .* is empty",
+            "column item_id .* is empty",
         ),
         (lambda: synthetic.interactions(400, 40, 1), DataRefusedError, "5-core leaves nothing"),
         (lambda: synthetic.interactions(80, 40, 4), DataRefusedError, "5-core leaves nothing"),
@@ -251,7 +251,7 @@ def test_bad_data_stops_the_run_and_leaves_the_champion(
     tmp_path: Path,
 ) -> None:
     settings, summary = first_run.settings, first_run.summary
-    names = {"user_id": "userId", "movie_id": "movieId"}
+    names = {"user_id": "userId", "item_id": "movieId"}
     (tmp_path / "data").mkdir()
     frame().rename(columns=names).to_csv(tmp_path / "data" / "ratings.csv", index=False)
     data = settings.data.model_copy(update={"local_path": tmp_path / "data" / "ratings.csv"})

@@ -25,7 +25,7 @@ BATCHES, FILES = volume(4, 20), 100  # of each batch
 NOW = 1_700_000_000
 LAX = ValidationSettings(max_quarantined_share=1.0, min_rows=1)
 Event = tuple[int, int, float, int]
-COLUMNS = ["user_id", "movie_id", "rating", "timestamp"]
+COLUMNS = ["user_id", "item_id", "rating", "timestamp"]
 TEXTS = ["", "phone", "é", "日本", "x" * 50, "0x1F", "a b", "NULL", "1"]
 
 

@@ -15,5 +15,5 @@ def ml_100k() -> pd.DataFrame:
     assert package is not None and package.submodule_search_locations is not None
     path = Path(next(iter(package.submodule_search_locations))) / "dataset_example" / "ml-100k" / "ml-100k.inter"
     frame = pd.read_csv(path, sep="\t")
-    frame.columns = pd.Index(["user_id", "movie_id", "rating", "timestamp"])
+    frame.columns = pd.Index(["user_id", "item_id", "rating", "timestamp"])
     return frame.assign(timestamp=frame["timestamp"].astype("int64"), row=np.arange(len(frame)))

@@ -46,7 +46,7 @@ def lived(
             exposures.append(Exposure(time, user, request, version, shown, found.experiment, found.arm, found.revision))
             if visit == 0 and rng.random() < rates[names.index(found.arm)]:
                 outcomes.append((user, time + 60, shown[0], 1.0, request))
-    return exposures, pd.DataFrame(outcomes, columns=["user_id", "timestamp", "movie_id", "value", "request_id"])
+    return exposures, pd.DataFrame(outcomes, columns=["user_id", "timestamp", "item_id", "value", "request_id"])
 
 
 def outcomes_file(frame: pd.DataFrame, path: Path) -> Path:

@@ -22,7 +22,7 @@ def folder_with_catalogue(folder: Path) -> Path:
     model = Popularity(PopularitySettings())
     model.fit(parts.train, parts.valid, parts.catalogue, seed=0, mask_seen=True)
     model.save(folder)
-    items = synthetic.movies(pd.DataFrame({"movie_id": parts.catalogue[1:]}))
+    items = synthetic.movies(pd.DataFrame({"item_id": parts.catalogue[1:]}))
     items["year"] = pd.array([1990, None] * len(items), dtype="Int64")[: len(items)]
     write_catalogue(folder, parts.catalogue, items, parts.train)
     return folder
@@ -31,7 +31,7 @@ def folder_with_catalogue(folder: Path) -> Path:
 def test_what_was_written_is_read_in_the_order_of_the_models_scores(tmp_path: Path) -> None:
     parts = small_split()
     found = Catalogue.load(folder_with_catalogue(tmp_path))
-    assert np.array_equal(found.movie_ids, parts.catalogue) and len(found) == len(parts.catalogue)
+    assert np.array_equal(found.item_ids, parts.catalogue) and len(found) == len(parts.catalogue)
     assert found.popularity.sum() == len(parts.train.item_ids)
     last = int(parts.catalogue[-1])
     index = found.index_of(last)

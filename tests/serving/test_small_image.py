@@ -28,7 +28,7 @@ from serving.api.app import create_app
 import flows.cli.serve
 
 with TestClient(create_app(ServingSettings.model_validate_json(sys.argv[1]))) as client:
-    client.post("/v1/events", json={"events": [{"user_id": 1, "movie_id": 105}]})
+    client.post("/v1/events", json={"events": [{"user_id": 1, "item_id": 105}]})
     answer = client.post("/v1/recommendations", json={"user_id": 1, "explain": True}).json()
 loaded = sorted({name.split(".")[0] for name in sys.modules} & NOT_NEEDED)
 print(json.dumps({"loaded": loaded, "source": answer["source"], "items": len(answer["items"])}))

@@ -46,10 +46,10 @@ def exposures(folder: Path) -> Iterator[dict[str, Any]]:
 def test_rules_of_the_file_shape_the_answers_and_are_told(world: tuple[Path, list[str]], tmp_path: Path) -> None:
     root, _ = world
     rules = tmp_path / "rules.yaml"
-    rules.write_text(yaml.safe_dump({"rules": [{"name": "film of the week", "action": "pin", "movies": [123]}]}))
+    rules.write_text(yaml.safe_dump({"rules": [{"name": "film of the week", "action": "pin", "items": [123]}]}))
     with TestClient(create_app(settings_of(root, rules=str(rules)))) as client:
         first = recommend(client, user_id=1)["items"][0]
-        assert first["movie_id"] == 123 and first["rules"] == ["film of the week"]
+        assert first["item_id"] == 123 and first["rules"] == ["film of the week"]
 
 
 def test_arms_answer_their_users_and_shadows_answer_unseen(world: tuple[Path, list[str]], tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_arms_answer_their_users_and_shadows_answer_unseen(world: tuple[Path, li
         assert served == set(versions)
         answers = {user: recommend(client, user_id=user) for user in range(30)}
         again = recommend(client, user_id=3)
-        events = [{"user_id": user, "movie_id": 105, "time": START} for user in range(30)]
+        events = [{"user_id": user, "item_id": 105, "time": START} for user in range(30)]
         told = client.post("/v1/events", json={"events": events}).json()["results"]
     by_arm = {"control": versions[0], "new": versions[1]}
     assert {answer["arm"] for answer in answers.values()} == set(by_arm)
@@ -113,7 +113,7 @@ def test_exposures_go_to_another_sink_if_one_is_given(world: tuple[Path, list[st
     root, versions = world
     sink = Sink()
     with TestClient(create_app(settings_of(root), sink)) as client:
-        items = [item["movie_id"] for item in recommend(client, user_id=905)["items"]]
+        items = [item["item_id"] for item in recommend(client, user_id=905)["items"]]
         while "recsys_exposures_dropped 3.0" not in client.get("/metrics").text:  # updated between batches
             time.sleep(0.05)
     assert [(each.user, each.version, each.items) for each in sink.written] == [(905, versions[0], items)] and sink.closed
@@ -126,7 +126,7 @@ def test_a_worker_goes_on_when_redis_is_killed_and_tells_of_it(world: tuple[Path
         with TestClient(create_app(settings)) as client:
 
             def tell(number: int) -> str:
-                event = {"user_id": 1, "movie_id": 100 + number, "time": START + number}
+                event = {"user_id": 1, "item_id": 100 + number, "time": START + number}
                 response = client.post("/v1/events", json={"events": [event]})
                 return str(response.json()["results"][0]["outcome"])
 

@@ -54,7 +54,7 @@ def draw(folder: Path, seed: int = 0, parts: Split | None = None, **options: Any
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder)
     (folder / SAMPLE_FILE).write_text(json.dumps(sample_requests(model, parts.test, count=5, seed=0)))
-    items = synthetic.movies(pd.DataFrame({"movie_id": parts.catalogue}))
+    items = synthetic.movies(pd.DataFrame({"item_id": parts.catalogue}))
     items["year"] = pd.array(1970 + np.arange(len(items)), dtype="Int64")
     write_catalogue(folder, parts.catalogue, items, parts.train)
     return model

@@ -53,12 +53,12 @@ class Place:
 
 
 def csv(frame: pd.DataFrame) -> str:
-    return frame.rename(columns={"user_id": "userId", "movie_id": "movieId"}).to_csv(index=False)
+    return frame.rename(columns={"user_id": "userId", "item_id": "movieId"}).to_csv(index=False)
 
 
 def events(*rows: tuple[int, int, float, int]) -> pd.DataFrame:
     """(user, movie, rating, seconds after 2000)."""
-    frame = pd.DataFrame(rows, columns=["user_id", "movie_id", "rating", "timestamp"])
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"])
     return frame.assign(rating=frame["rating"].astype("float64"), timestamp=frame["timestamp"] + 946_684_800)
 
 

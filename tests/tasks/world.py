@@ -104,10 +104,10 @@ def make_world(root: Path) -> World:
     # What happens after the older dataset: users who are new, one more event of 20 others, and two of another 20. What the
     # older one tests these 40 on, the newer one validates or trains on.
     more = synthetic.interactions(30, 40, 25, seed=9).assign(user_id=lambda f: f["user_id"] + 500)
-    movies = np.sort(base["movie_id"].unique())
+    movies = np.sort(base["item_id"].unique())
     rows = []
     for user in range(1, 41):
-        unseen = np.setdiff1d(movies, base["movie_id"][base["user_id"] == user])
+        unseen = np.setdiff1d(movies, base["item_id"][base["user_id"] == user])
         rows += [(user, item, 4, int(base["timestamp"].max()) + 1000 + item) for item in unseen[: 1 + (user > 20)]]
     later = pd.DataFrame(rows, columns=base.columns)
     settings = RetrainSettings.model_validate(

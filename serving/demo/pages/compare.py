@@ -26,11 +26,11 @@ def show(context: Context) -> None:
     genres = [genre for genre in genres if genre in right.catalogue.genres]
     sides = [
         loaded.recommend(
-            asked.movie_ids, asked.times, asked.now, rules, k=max(k, DEEP), genres=genres, years=years, user=asked.user
+            asked.item_ids, asked.times, asked.now, rules, k=max(k, DEEP), genres=genres, years=years, user=asked.user
         )
         for loaded in (left, right)
     ]
-    ids = [[film.movie_id for film in films] for films in sides]
+    ids = [[film.item_id for film in films] for films in sides]
     both = len(set(ids[0][:k]) & set(ids[1][:k]))
     st.caption(f"{both} of the first {k} films are in both lists. An arrow shows how a film's rank differs from the other list.")
     for column, loaded, films, other in zip(st.columns(2, gap="large"), (left, right), sides, ids[::-1], strict=True):
@@ -50,9 +50,9 @@ def show(context: Context) -> None:
             st.altair_chart(charts.differences(rows), width="stretch")
 
 
-def films_index(films: Sequence[Explained], movie_id: int) -> int:
+def films_index(films: Sequence[Explained], item_id: int) -> int:
     """Return the index of a film in this list's version by its raw id, or -1 if the list does not contain it."""
-    return next((film.index for film in films if film.movie_id == movie_id), -1)
+    return next((film.index for film in films if film.item_id == item_id), -1)
 
 
 def _agreement(left: Sequence[int], right: Sequence[int]) -> list[dict[str, float]]:
@@ -60,9 +60,9 @@ def _agreement(left: Sequence[int], right: Sequence[int]) -> list[dict[str, floa
 
 
 def _places(left: Sequence[Explained], right: Sequence[Explained]) -> list[dict[str, object]]:
-    places = {film.movie_id: place for place, film in enumerate(right, 1)}
+    places = {film.item_id: place for place, film in enumerate(right, 1)}
     return [
-        {"title": film.title, "left": place, "right": places[film.movie_id]}
+        {"title": film.title, "left": place, "right": places[film.item_id]}
         for place, film in enumerate(left, 1)
-        if film.movie_id in places
+        if film.item_id in places
     ]

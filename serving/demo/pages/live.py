@@ -73,7 +73,7 @@ def show(context: Context) -> None:
 def _films(link: ServerLink, user: int, items: list[dict[str, Any]], where: str) -> None:
     for place, item in enumerate(items, 1):
         button, film = st.columns([1, 4.2], vertical_alignment="center")
-        button.button("Watched", key=f"{where} {item['movie_id']}", on_click=_watch, args=(link, user, item), width="stretch")
+        button.button("Watched", key=f"{where} {item['item_id']}", on_click=_watch, args=(link, user, item), width="stretch")
         year = f' <span class="year">{item["year"]}</span>' if item["year"] else ""
         tags = "".join(f'<span class="tag">{escape(genre)}</span>' for genre in item["genres"])
         fired = "".join(f'<span class="tag rule">{escape(rule)}</span>' for rule in item.get("rules", ()))
@@ -86,7 +86,7 @@ def _films(link: ServerLink, user: int, items: list[dict[str, Any]], where: str)
 
 
 def _watch(link: ServerLink, user: int, item: dict[str, Any]) -> None:
-    answer = link.watched(user, item["movie_id"])
+    answer = link.watched(user, item["item_id"])
     st.session_state["timings"].append({"number": len(st.session_state["timings"]) + 1, "what": "event", "ms": answer.ms})
     st.session_state["told"] = (as_said(item["title"]), answer.content["results"][0]["outcome"], answer.ms)
 

@@ -21,19 +21,19 @@ def show(context: Context) -> None:
         st.divider()
         k, genres, years = choose_filters(loaded)
     rules = context.rules()
-    films = loaded.recommend(asked.movie_ids, asked.times, asked.now, rules, k=k, genres=genres, years=years, user=asked.user)
+    films = loaded.recommend(asked.item_ids, asked.times, asked.now, rules, k=k, genres=genres, years=years, user=asked.user)
     left, right = st.columns([1.15, 1], gap="large")
     with left:
         st.subheader("Recommended")
-        if not len(asked.movie_ids):
+        if not len(asked.item_ids):
             st.caption("No history yet: these are the most popular films. Add films on the left, and the list follows.")
         cards(films)
         _say_rules(rules, loaded)
     with right:
-        if len(asked.movie_ids):
+        if len(asked.item_ids):
             st.subheader("The history")
             st.altair_chart(charts.history_line(_events(loaded, asked)), width="stretch")
-        if len(asked.movie_ids) and loaded.model.sequential:
+        if len(asked.item_ids) and loaded.model.sequential:
             st.subheader("As time passes")
             st.caption("The same history, with more and more time before the request. The top ten are above the dashed line.")
             st.altair_chart(charts.ranks_over_gaps(_over_gaps(loaded, asked, rules), list(GAPS)), width="stretch")
@@ -49,7 +49,7 @@ def _say_rules(rules: Rules, loaded: LoadedVersion) -> None:
 
 def _events(loaded: LoadedVersion, asked: Asked) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
-    for movie, at in zip(asked.movie_ids, asked.times, strict=True):
+    for movie, at in zip(asked.item_ids, asked.times, strict=True):
         index = loaded.catalogue.index_of(int(movie))
         genres = [] if index is None else loaded.catalogue.genres_of(index)
         title = f"movie {movie}" if index is None else loaded.label(index)
@@ -60,8 +60,8 @@ def _events(loaded: LoadedVersion, asked: Asked) -> list[dict[str, object]]:
 def _over_gaps(loaded: LoadedVersion, asked: Asked, rules: Rules) -> list[dict[str, object]]:
     """Return the rank after every gap of each film that is in the top ten after any gap."""
     times = [asked.last + gap for gap in GAPS.values()]
-    scores = loaded.scores(asked.movie_ids, asked.times, times, asked.user)
-    history = np.array([i for m in asked.movie_ids if (i := loaded.catalogue.index_of(int(m))) is not None], np.int64)
+    scores = loaded.scores(asked.item_ids, asked.times, times, asked.user)
+    history = np.array([i for m in asked.item_ids if (i := loaded.catalogue.index_of(int(m))) is not None], np.int64)
     lists = [
         rules.rank(row, loaded.catalogue, RankRequest(50, history, now=at), loaded.embeddings).items
         for row, at in zip(scores, times, strict=True)

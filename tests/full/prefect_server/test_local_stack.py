@@ -83,7 +83,7 @@ def test_a_deployed_retraining_is_served_by_both_replicas_and_one_of_them_may_di
 
     for replica in ("api-1", "api-2"):
         wait_until(lambda replica=replica: status(f"{stack.url(replica)}/readyz") == 200, 900, f"{replica}")  # type: ignore[misc]
-    question = {"history": [{"movie_id": 1, "time": synthetic.START}, {"movie_id": 2, "time": synthetic.START + 60}], "k": 5}
+    question = {"history": [{"item_id": 1, "time": synthetic.START}, {"item_id": 2, "time": synthetic.START + 60}], "k": 5}
     answer = httpx.post(f"{stack.url('proxy')}/v1/recommendations", json=question, timeout=90)
     assert answer.status_code == 200 and len(answer.json()["items"]) == 5, answer.text
     assert status(f"{stack.url('proxy')}/metrics") == 404, "the proxy shows the metrics to the world"

@@ -67,7 +67,7 @@ def engine_of(states: StateStore, model: ServedModel) -> Engine:
 
 
 def check(engine: Engine, requests: Requests, expected: np.ndarray, source: str) -> None:
-    catalogue = engine.serving().catalogue.movie_ids
+    catalogue = engine.serving().catalogue.item_ids
     for begin in range(0, len(requests), 16):
         rows = range(begin, min(begin + 16, len(requests)))
         times = [int(requests.request_times[row]) for row in rows]
@@ -79,7 +79,7 @@ def check(engine: Engine, requests: Requests, expected: np.ndarray, source: str)
             assert isinstance(answer, Answer), answer
             assert answer.source == source
             best = np.argsort(-expected[row], kind="stable")[:TOP]
-            assert [item.movie_id for item in answer.items] == catalogue[best].tolist(), row
+            assert [item.item_id for item in answer.items] == catalogue[best].tolist(), row
             difference = np.abs(np.array([item.score for item in answer.items]) - expected[row][best])
             assert difference.max() < 1e-4
 

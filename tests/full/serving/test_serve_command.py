@@ -62,7 +62,7 @@ def test_two_workers_share_what_they_know_follow_promotions_and_end_after_their_
             wait_for(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).read(), process, 600)
             for number in range(40):  # each connection may meet either worker
                 done = post(
-                    port, "/v1/events", {"events": [{"user_id": 1, "movie_id": 100 + number % 30, "event_id": f"e{number}"}]}
+                    port, "/v1/events", {"events": [{"user_id": 1, "item_id": 100 + number % 30, "event_id": f"e{number}"}]}
                 )
                 assert done["results"][0]["outcome"] == "applied"
                 assert post(port, "/v1/recommendations", {"user_id": 1})["events"] == number + 1
@@ -77,7 +77,7 @@ def test_two_workers_share_what_they_know_follow_promotions_and_end_after_their_
             answers: list[int] = []
 
             def ask() -> None:
-                answers.append(len(post(port, "/v1/recommendations", {"history": [{"movie_id": 105}] * 9000})["items"]))
+                answers.append(len(post(port, "/v1/recommendations", {"history": [{"item_id": 105}] * 9000})["items"]))
 
             asking = [threading.Thread(target=ask) for _ in range(8)]
             for thread in asking:

@@ -126,7 +126,7 @@ def test_without_genres_their_metrics_are_absent() -> None:
 
 def test_genres_are_read_from_the_items_table() -> None:
     names = ["Drama|Comedy", "", "unknown", "Drama"]
-    table = pd.DataFrame({"movie_id": [7, 3, 5, 2], "genres": pd.array(names, dtype="string")})
+    table = pd.DataFrame({"item_id": [7, 3, 5, 2], "genres": pd.array(names, dtype="string")})
     found = genres_of(table)
     assert found is not None and found.names == ("Comedy", "Drama") and found.item_ids.tolist() == [2, 3, 5, 7]
     assert found.of(np.array([7, 5, 4, 2])).tolist() == [[1, 1], [0, 0], [0, 0], [0, 1]]

@@ -19,7 +19,7 @@ EVENTS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 8), st.integers(0,
 
 
 def frame(events: list[tuple[int, int, int]]) -> pd.DataFrame:
-    table = pd.DataFrame(events, columns=["user_id", "movie_id", "timestamp"]).drop_duplicates(["user_id", "movie_id"])
+    table = pd.DataFrame(events, columns=["user_id", "item_id", "timestamp"]).drop_duplicates(["user_id", "item_id"])
     return table.assign(row=np.arange(len(table)))
 
 
@@ -36,7 +36,7 @@ def test_every_event_lands_in_one_part_and_the_last_ones_are_held_out(events: li
     assert len(parts.train.item_ids) + len(parts.valid) + len(parts.test) == len(table)
     for row, user in enumerate(parts.test.user_ids):
         own = table[table["user_id"] == user]
-        assert sorted([*history(parts.test, row), int(parts.test.targets[row])]) == sorted(own["movie_id"])
+        assert sorted([*history(parts.test, row), int(parts.test.targets[row])]) == sorted(own["item_id"])
         assert parts.test.request_times[row] == own["timestamp"].max()
     for row, user in enumerate(parts.valid.user_ids):
         at = int(np.flatnonzero(parts.test.user_ids == user)[0])
@@ -67,7 +67,7 @@ def test_another_tie_seed_orders_ties_otherwise_and_nothing_else() -> None:
 
 def test_loo_recbole_orders_ties_by_source_row_after_rounding_times_to_float32() -> None:
     base = 1_000_000_000  # float32 steps are 64 s here
-    table = pd.DataFrame({"user_id": 1, "movie_id": [5, 4, 3, 2], "timestamp": [base + 20, base + 10, base + 5, base + 200]})
+    table = pd.DataFrame({"user_id": 1, "item_id": [5, 4, 3, 2], "timestamp": [base + 20, base + 10, base + 5, base + 200]})
     parts = split(table.assign(row=range(4)), EvaluationSettings(k_core=0, protocol="loo-recbole"))
     assert parts.train.item_ids.tolist() == [5, 4] and parts.valid.targets.tolist() == [3] and parts.test.targets.tolist() == [2]
     assert set(parts.train.timestamps) == {int(np.float32(base))}
@@ -78,11 +78,11 @@ def test_loo_recbole_orders_ties_by_source_row_after_rounding_times_to_float32()
 @given(EVENTS, st.integers(1, 4))
 def test_k_core_leaves_the_largest_group_with_k_events_each(events: list[tuple[int, int, int]], k: int) -> None:
     table = frame(events)
-    kept = table[k_core(table["user_id"].to_numpy(), table["movie_id"].to_numpy(), k)]
-    assert not len(kept) or min(kept.groupby("user_id").size().min(), kept.groupby("movie_id").size().min()) >= k
+    kept = table[k_core(table["user_id"].to_numpy(), table["item_id"].to_numpy(), k)]
+    assert not len(kept) or min(kept.groupby("user_id").size().min(), kept.groupby("item_id").size().min()) >= k
     plain = table
     while True:
-        users, movies = plain.groupby("user_id")["row"].transform("size"), plain.groupby("movie_id")["row"].transform("size")
+        users, movies = plain.groupby("user_id")["row"].transform("size"), plain.groupby("item_id")["row"].transform("size")
         smaller = plain[(users >= k) & (movies >= k)]
         if len(smaller) == len(plain):
             break
@@ -104,11 +104,11 @@ def test_temporal_knows_nothing_from_after_a_cut(events: list[tuple[int, int, in
     assert len(np.unique(parts.test.user_ids)) == len(parts.test)
     for row, user in enumerate(parts.test.user_ids):
         before = table[(table["user_id"] == user) & (table["timestamp"] < cut_test)]
-        assert sorted(history(parts.test, row)) == sorted(before["movie_id"])
+        assert sorted(history(parts.test, row)) == sorted(before["item_id"])
 
 
 def test_temporal_asks_for_new_users_too() -> None:
-    table = pd.DataFrame({"user_id": [1] * 8 + [2, 2], "movie_id": [*range(8), 1, 2], "timestamp": [*range(8), 8, 9]})
+    table = pd.DataFrame({"user_id": [1] * 8 + [2, 2], "item_id": [*range(8), 1, 2], "timestamp": [*range(8), 8, 9]})
     parts = split(table.assign(row=range(10)), EvaluationSettings(k_core=0, protocol="temporal"))
     assert parts.test.user_ids.tolist() == [2] and history(parts.test, 0) == [1]
     assert parts.valid.user_ids.tolist() == [2] and history(parts.valid, 0) == []
@@ -117,7 +117,7 @@ def test_temporal_asks_for_new_users_too() -> None:
 
 
 def test_temporal_counts_targets_that_nobody_has_met_before() -> None:
-    table = pd.DataFrame({"user_id": [1] * 8 + [2, 2], "movie_id": [*range(8), 1, 99], "timestamp": [*range(8), 8, 9]})
+    table = pd.DataFrame({"user_id": [1] * 8 + [2, 2], "item_id": [*range(8), 1, 99], "timestamp": [*range(8), 8, 9]})
     parts = split(table, EvaluationSettings(k_core=0, protocol="temporal"))
     assert parts.test.targets.tolist() == [99] and 99 not in parts.catalogue
     assert parts.counts["test_unknown_targets"] == 1 and parts.counts["valid_unknown_targets"] == 0
@@ -128,7 +128,7 @@ def test_far_apart_ids_are_split_as_close_ones(events: list[tuple[int, int, int]
     table = frame(events + others)
     if table.groupby("user_id").size().max() < 3:
         return
-    far = table.assign(user_id=table["user_id"] * 10**15, movie_id=table["movie_id"] * 10**15)
+    far = table.assign(user_id=table["user_id"] * 10**15, item_id=table["item_id"] * 10**15)
     settings = EvaluationSettings(k_core=2, protocol="loo-recbole")  # which does not order by a hash of the ids
     try:
         first = split(table, settings)
@@ -164,7 +164,7 @@ def test_what_happens_after_the_temporal_test_cut_leaves_no_trace(events: list[t
         return
     cut = first.test.request_times.min()
     after = table["timestamp"] >= cut
-    other = table.assign(movie_id=table["movie_id"].where(~after, table["movie_id"] + 50))
+    other = table.assign(item_id=table["item_id"].where(~after, table["item_id"] + 50))
     second = split(other, settings)
     for a, b in ((first.train, second.train), (first.valid, second.valid), (first.test, second.test)):
         assert (a.user_ids == b.user_ids).all() and (a.offsets == b.offsets).all() and (a.item_ids == b.item_ids).all()
@@ -191,18 +191,18 @@ def test_nobody_left_by_the_k_core_is_refused() -> None:
 
 
 def test_users_with_one_event_cannot_be_left_one_out() -> None:
-    table = pd.DataFrame({"user_id": range(9), "movie_id": 1, "timestamp": range(9)})
+    table = pd.DataFrame({"user_id": range(9), "item_id": 1, "timestamp": range(9)})
     with pytest.raises(DataRefusedError, match="users with at least 3 events"):
         split(table, EXACT)
 
 
 def test_an_empty_temporal_part_is_refused() -> None:
-    table = pd.DataFrame({"user_id": [1, 2, 3], "movie_id": 1, "timestamp": [5, 5, 5]})
+    table = pd.DataFrame({"user_id": [1, 2, 3], "item_id": 1, "timestamp": [5, 5, 5]})
     with pytest.raises(DataRefusedError, match=r"leaves nothing|no events to validate"):
         split(table, EvaluationSettings(k_core=0, protocol="temporal"))
     with pytest.raises(DataRefusedError, match="no interactions"):
         split(table[:0], EvaluationSettings(k_core=0, protocol="temporal"))
-    late = pd.DataFrame({"user_id": [1, 2, 3, 4], "movie_id": 1, "timestamp": [1, 5, 5, 5]})
+    late = pd.DataFrame({"user_id": [1, 2, 3, 4], "item_id": 1, "timestamp": [1, 5, 5, 5]})
     with pytest.raises(DataRefusedError, match="no events to validate"):
         split(late, EvaluationSettings(k_core=0, protocol="temporal"))
 

@@ -168,7 +168,7 @@ def test_users_with_a_taste_are_ranked_better_than_by_popularity() -> None:
     for user in range(120):  # even users stay in the first half of the catalogue, odd ones in the second
         liked = rng.permutation(20)[:12] + 20 * (user % 2)
         rows += [(user, int(movie), 1000 + step) for step, movie in enumerate(liked)]
-    parts = split(pd.DataFrame(rows, columns=["user_id", "movie_id", "timestamp"]), EvaluationSettings(k_core=0))
+    parts = split(pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]), EvaluationSettings(k_core=0))
     settings = SMALL.model_copy(update={"max_epochs": 30, "patience": 30, "learning_rate": 0.01})
     popular = Popularity(PopularitySettings())
     popular.fit(parts.train, parts.valid, parts.catalogue, seed=0, mask_seen=True)
@@ -202,7 +202,7 @@ def test_negatives_were_never_met_and_each_event_comes_once(
 
 
 def test_a_user_of_all_items_is_refused_before_training() -> None:
-    table = pd.DataFrame({"user_id": [1] * 6 + [2] * 3, "movie_id": [0, 1, 2, 3, 0, 1, 0, 1, 2], "timestamp": range(9)})
+    table = pd.DataFrame({"user_id": [1] * 6 + [2] * 3, "item_id": [0, 1, 2, 3, 0, 1, 0, 1, 2], "timestamp": range(9)})
     parts = split(table, EvaluationSettings(k_core=0))
     with pytest.raises(TrainingError, match=r"seen all 4 items.*models\.ncf: null"):
         fitted(parts)

@@ -176,11 +176,11 @@ def test_recbole_sees_our_split(parts: Split, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_user_of_one_train_event_is_neither_learnt_from_nor_validated_on() -> None:
     users = np.repeat([1, 2, 3, 4], [3, 5, 2, 4])
-    table = pd.DataFrame({"user_id": users, "movie_id": np.arange(14) % 6 + 1, "timestamp": np.arange(14) * 10})
+    table = pd.DataFrame({"user_id": users, "item_id": np.arange(14) % 6 + 1, "timestamp": np.arange(14) * 10})
     short = split(table.assign(row=np.arange(14)), EvaluationSettings(protocol="loo-exact", k_core=0))
     assert short.train.lengths.tolist() == [1, 3, 1, 2] and short.valid.user_ids.tolist() == [1, 2, 4]
     events = sequential._leave_one_out_events(short.train, short.valid, short.catalogue)
-    assert events.sort_values(["user_id", "timestamp"])["movie_id"].tolist() == [4, 5, 6, 1, 5, 6, 1]
+    assert events.sort_values(["user_id", "timestamp"])["item_id"].tolist() == [4, 5, 6, 1, 5, 6, 1]
     assert sorted(set(events["user_id"])) == [2, 4]
 
 

@@ -60,7 +60,7 @@ def test_short_users_and_rounded_times_are_split_as_recbole_does() -> None:
     lengths = [1, 2, 3, 1, 2, 3, 4, 9, 2, 1, 5]
     users = np.repeat(np.arange(1, len(lengths) + 1), lengths)
     movies = np.concatenate([rng.permutation(12)[:length] + 1 for length in lengths])
-    table = pd.DataFrame({"user_id": users, "movie_id": movies, "timestamp": base + rng.integers(0, 300, len(users))})
+    table = pd.DataFrame({"user_id": users, "item_id": movies, "timestamp": base + rng.integers(0, 300, len(users))})
     table = table.sample(frac=1, random_state=0).reset_index(drop=True).assign(row=np.arange(len(table)))
     ours = split(table, EvaluationSettings(protocol="loo-recbole", k_core=0))
     theirs = recbole_split(table, 0, sequential=False)

@@ -64,9 +64,7 @@ def test_recommendations_follow_each_event(client: TestClient, trained: SS4Rec) 
     version = None
     for number in range(1, 4):
         item, at = HISTORY[number - 1]
-        told = client.post(
-            "/v1/events", json={"events": [{"user_id": 1, "movie_id": item, "time": at, "event_id": f"e{number}"}]}
-        )
+        told = client.post("/v1/events", json={"events": [{"user_id": 1, "item_id": item, "time": at, "event_id": f"e{number}"}]})
         assert told.status_code == 200 and told.json()["results"][0]["outcome"] == "applied"
         version = told.json()["results"][0]["version"]
         now = START + 10_000
@@ -74,22 +72,22 @@ def test_recommendations_follow_each_event(client: TestClient, trained: SS4Rec) 
         scores = full_pass(trained, [item for item, _ in HISTORY[:number]], [at for _, at in HISTORY[:number]], now)
         scores[np.isin(trained.catalogue, [item for item, _ in HISTORY[:number]])] = -np.inf
         best = np.argsort(-scores)[:3]
-        assert [item["movie_id"] for item in found["items"]] == trained.catalogue[best].tolist()
+        assert [item["item_id"] for item in found["items"]] == trained.catalogue[best].tolist()
         assert [item["score"] for item in found["items"]] == pytest.approx(scores[best].tolist(), abs=1e-4)
         assert (found["version"], found["source"], found["events"]) == (version, "state", number)
-    again = client.post("/v1/events", json={"events": [{"user_id": 1, "movie_id": 139, "event_id": "e1"}]})
+    again = client.post("/v1/events", json={"events": [{"user_id": 1, "item_id": 139, "event_id": "e1"}]})
     assert again.json()["results"][0]["outcome"] == "duplicate"
     kept = client.get("/v1/users/1/events").json()
-    assert [(event["movie_id"], event["time"]) for event in kept["events"]] == HISTORY and kept["count"] == 3
+    assert [(event["item_id"], event["time"]) for event in kept["events"]] == HISTORY and kept["count"] == 3
     assert client.get("/v1/users/2/events").json() == {"user_id": 2, "count": 0, "events": []}
 
 
 def test_a_history_a_filter_and_reasons(client: TestClient) -> None:
-    history = [{"movie_id": item, "time": at} for item, at in HISTORY]
+    history = [{"item_id": item, "time": at} for item, at in HISTORY]
     found = recommend(client, history=history, k=100, genres=["Comedy"], year_from=1975, year_to=1990, explain=True).json()
     assert found["source"] == "history" and found["user_id"] is None and found["items"]
     for item in found["items"]:
-        assert "Comedy" in item["genres"] and 1975 <= item["year"] <= 1990 and item["because"]["movie_id"] in (105, 110, 120)
+        assert "Comedy" in item["genres"] and 1975 <= item["year"] <= 1990 and item["because"]["item_id"] in (105, 110, 120)
     assert recommend(client, history=[]).json()["source"] == recommend(client).json()["source"] == "cold"
 
 
@@ -97,8 +95,8 @@ def test_films_are_found_by_title_by_likeness_and_for_somebody_new(client: TestC
     found = client.get("/v1/items", params={"query": "film 10", "limit": 3}).json()["items"]
     assert len(found) == 3 and all("Film 10" in item["title"] for item in found)
     similar = client.get("/v1/items/105/similar", params={"k": 4}).json()
-    assert similar["item"]["movie_id"] == 105 and len(similar["items"]) == 4
-    assert 105 not in [item["movie_id"] for item in similar["items"]]
+    assert similar["item"]["item_id"] == 105 and len(similar["items"]) == 4
+    assert 105 not in [item["item_id"] for item in similar["items"]]
     assert len(client.get("/v1/onboarding", params={"count": 5}).json()["items"]) == 5
     check_problem(client.get("/v1/items/999999/similar"), 404, "999999")
 
@@ -125,9 +123,9 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("user_id", {"user_id": True}),
     ("time", {"time": -5}),
     ("time", {"time": 1_700_000_000_000}),
-    ("history.0.time", {"history": [{"movie_id": 105, "time": -1}]}),
-    ("history.0.movie_id", {"history": [{"time": 5}]}),
-    ("10,000", {"history": [{"movie_id": 105}] * 10_001}),
+    ("history.0.time", {"history": [{"item_id": 105, "time": -1}]}),
+    ("history.0.item_id", {"history": [{"time": 5}]}),
+    ("10,000", {"history": [{"item_id": 105}] * 10_001}),
     ("history", {"history": "105"}),
     ("year_from", {"year_from": 2000, "year_to": 1999}),
     ("unheard", {"unheard": 1}),
@@ -153,16 +151,16 @@ def test_what_is_unusual_and_right_is_answered(client: TestClient) -> None:
     def films(**body: Any) -> list[int]:
         response = recommend(client, **body)
         assert response.status_code == 200, response.text
-        return [item["movie_id"] for item in response.json()["items"]]
+        return [item["item_id"] for item in response.json()["items"]]
 
     assert len(films(k=500)) == 40  # more than there are
-    assert len(films(history=[{"movie_id": 105, "time": START + i} for i in range(10_000)], k=500)) == 39
-    assert films(history=[{"movie_id": 10**9}]) == films()  # a film that nobody knows
-    repeated = [{"movie_id": 105, "time": START}] * 3
+    assert len(films(history=[{"item_id": 105, "time": START + i} for i in range(10_000)], k=500)) == 39
+    assert films(history=[{"item_id": 10**9}]) == films()  # a film that nobody knows
+    repeated = [{"item_id": 105, "time": START}] * 3
     assert len(films(history=repeated)) == 10 and 105 not in films(history=repeated, k=40)
     assert films(user_id=2**53 - 1) == films(user_id=0) == films()
     assert len(films(time=0)) == len(films(time=2**33)) == 10
-    assert len(films(history=[{"movie_id": 105, "time": 0}, {"movie_id": 106, "time": 2**33}])) == 10
+    assert len(films(history=[{"item_id": 105, "time": 0}, {"item_id": 106, "time": 2**33}])) == 10
     assert films(exclude=list(range(139)), k=40) == [139]
     assert len(films(user_id=3.0)) == 10  # JSON knows no difference
 
@@ -171,19 +169,19 @@ def test_events_that_cannot_be_are_refused_and_none_of_their_request_is_applied(
     def told(*events: dict[str, Any]) -> Any:
         return client.post("/v1/events", json={"events": list(events)})
 
-    good = {"user_id": 50, "movie_id": 105, "time": START}
+    good = {"user_id": 50, "item_id": 105, "time": START}
     check_problem(told(good, good | {"time": int(time.time()) + 4000}), 422, "ahead of this server's clock")
     check_problem(told(good, good | {"time": -1}), 422, "events.1.time")
-    check_problem(told(good, {"user_id": 50}), 422, "movie_id")
+    check_problem(told(good, {"user_id": 50}), 422, "item_id")
     check_problem(told(), 422, "events")
     check_problem(told(*[good] * 1001), 422, "1,000")
     check_problem(told(good | {"event_id": ""}), 422, "event_id")
     assert client.get("/v1/users/50/events").json()["count"] == 0
-    both = told(good, good, good | {"movie_id": 777_777, "event_id": "ünïcode 映画 \U0001f3ac"}).json()["results"]
+    both = told(good, good, good | {"item_id": 777_777, "event_id": "ünïcode 映画 \U0001f3ac"}).json()["results"]
     assert [(result["outcome"], result["known"]) for result in both] == [
         ("applied", True), ("duplicate", True), ("applied", False),
     ]  # fmt: skip
-    now = told({"user_id": 51, "movie_id": 105})  # at this moment
+    now = told({"user_id": 51, "item_id": 105})  # at this moment
     assert now.status_code == 200
     assert abs(client.get("/v1/users/51/events").json()["events"][0]["time"] - time.time()) < 60
 
@@ -197,7 +195,7 @@ def test_a_body_that_is_no_request_is_refused(client: TestClient, body: bytes) -
 def test_half_a_character_is_refused_and_breaks_nothing(client: TestClient) -> None:
     json_type = {"content-type": "application/json"}
     genres = client.post("/v1/recommendations", content=b'{"genres": ["\\ud800"]}', headers=json_type)
-    event = b'{"events": [{"user_id": 55, "movie_id": 105, "event_id": "\\udc00"}]}'
+    event = b'{"events": [{"user_id": 55, "item_id": 105, "event_id": "\\udc00"}]}'
     assert genres.status_code in (404, 422) and client.post("/v1/events", content=event, headers=json_type).status_code in (
         200,
         422,
@@ -224,7 +222,7 @@ def test_a_request_keeps_its_id_or_gets_one(client: TestClient) -> None:
 
 def test_metrics_tell_routes_versions_sources_ages_and_what_redis_does(client: TestClient) -> None:
     recommend(client, user_id=60)
-    client.post("/v1/events", json={"events": [{"user_id": 60, "movie_id": 105}]})
+    client.post("/v1/events", json={"events": [{"user_id": 60, "item_id": 105}]})
     version = recommend(client, user_id=60).json()["version"]
     text = client.get("/metrics").text
     values = {

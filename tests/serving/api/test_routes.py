@@ -59,7 +59,7 @@ def test_an_answer_names_the_arm_only_if_the_arms_version_answered(version: str,
 
 def test_events_get_the_servers_time_and_one_result_each() -> None:
     worker = Worker(Assignment("champion"))
-    body = EventsRequest(events=[EventIn(user_id=1, movie_id=2, time=7), EventIn(user_id=1, movie_id=3)])
+    body = EventsRequest(events=[EventIn(user_id=1, item_id=2, time=7), EventIn(user_id=1, item_id=3)])
     response = asyncio.run(routes.events(body, request(worker)))
     result = {"outcome": "too_old", "known": False, "version": "v1"}
     assert json.loads(response.body) == {"results": [result, result]}

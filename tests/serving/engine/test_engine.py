@@ -74,7 +74,7 @@ def expected(version: Served, history: list[tuple[int, int]], now: int, k: int =
 
 
 def listed(found: Answer) -> list[int]:
-    return [item.movie_id for item in found.items]
+    return [item.item_id for item in found.items]
 
 
 HISTORY = [(105, START), (110, START + 60), (120, START + 4000), (101, START + 90_000)]
@@ -170,11 +170,11 @@ def test_filters_exclusions_and_reasons(versions: list[Served]) -> None:
     found = answer(engine, asked(NOW, k=100, filters=filters, explain=True))
     assert found.items and all("Comedy" in item.genres and (item.year or 0) >= 1980 for item in found.items)
     assert not {112, *[item for item, _ in HISTORY]} & set(listed(found))
-    vectors, ids = versions[0].served.directions, versions[0].served.catalogue.movie_ids
+    vectors, ids = versions[0].served.directions, versions[0].served.catalogue.item_ids
     seen = [item for item, _ in HISTORY]
     for item in found.items:
-        cosine = vectors[np.searchsorted(ids, seen)] @ vectors[np.searchsorted(ids, item.movie_id)]
-        assert item.explanation is not None and item.explanation.movie_id == seen[int(cosine.argmax())]
+        cosine = vectors[np.searchsorted(ids, seen)] @ vectors[np.searchsorted(ids, item.item_id)]
+        assert item.explanation is not None and item.explanation.item_id == seen[int(cosine.argmax())]
         assert item.explanation.similarity == pytest.approx(cosine.max(), abs=1e-6)
     refused = engine.process([asked(NOW, filters=Filters(genres=("Unheard of",))), asked(NOW)])
     assert isinstance(refused[0], RequestRefusedError) and isinstance(refused[1], Answer)
@@ -184,14 +184,14 @@ def test_nobody_known_gets_what_is_popular_and_what_was_watched_lately_first(ver
     engine = engine_of(versions)
     popularity = versions[0].served.catalogue.popularity
     cold = answer(engine, asked(NOW, None))
-    assert cold.source == "cold" and cold.items[0].movie_id == versions[0].trained.catalogue[int(popularity.argmax())]
+    assert cold.source == "cold" and cold.items[0].item_id == versions[0].trained.catalogue[int(popularity.argmax())]
     unknown = engine.process([events((10**6, START), user=9)])[0]
     assert [result.known for result in results(unknown)] == [False]
     assert answer(engine, asked(NOW, 9)).source == "cold"
     for user in range(100, 140):
         engine.process([events((139, NOW - 5), user=user)])
     trending = answer(engine, asked(NOW, None))
-    assert trending.items[0].movie_id == 139 and trending.detail == "recent"
+    assert trending.items[0].item_id == 139 and trending.detail == "recent"
     assert not any(item.explanation for item in answer(engine, asked(NOW, None, explain=True)).items)
     liked = answer(engine, asked(NOW, None, likes=("Thriller",)))
     assert liked.detail == "genres" and "Thriller" in liked.items[0].genres

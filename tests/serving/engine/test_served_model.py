@@ -74,7 +74,7 @@ def test_a_state_reads_all_events_or_between_one_and_two_blocks(count: int, bloc
 def test_scores_are_the_full_passs_over_the_same_events(version: Served) -> None:
     rng = np.random.default_rng(1)
     for length in (1, 2, 9, 10, 11, 12):
-        items = rng.choice(version.served.catalogue.movie_ids, length).tolist()
+        items = rng.choice(version.served.catalogue.item_ids, length).tolist()
         times = np.sort(START + rng.integers(0, 10**6, length)).tolist()
         content = None
         for number, (item, time) in enumerate(zip(items, times, strict=True)):

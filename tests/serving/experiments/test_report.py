@@ -83,7 +83,7 @@ def test_only_outcomes_in_time_and_on_what_was_shown_are_credited(tmp_path: Path
         (2, START + 3600, 8, 32.0),  # at the last moment
         (3, START + 10, 7, 64.0),  # somebody else
     ]
-    frame = pd.DataFrame(rows, columns=["user_id", "timestamp", "movie_id", "value"])
+    frame = pd.DataFrame(rows, columns=["user_id", "timestamp", "item_id", "value"])
 
     def means(made: Experiment) -> list[float | None]:
         return [arm.mean for arm in reported(made, [one, two], frame, tmp_path).arms]
@@ -168,7 +168,7 @@ def test_the_report_is_json_and_a_page_with_its_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
 def test_outcomes_are_the_same_from_every_kind_of_file(suffix: str, tmp_path: Path) -> None:
     times = [1_790_000_000, 1_790_000_060]  # which pandas would take for dates
-    frame = pd.DataFrame({"user_id": [1, 2], "timestamp": times, "movie_id": [5, 6], "request_id": ["0012", "3"]})
+    frame = pd.DataFrame({"user_id": [1, 2], "timestamp": times, "item_id": [5, 6], "request_id": ["0012", "3"]})
     found = read_outcomes(outcomes_file(frame, tmp_path / f"o{suffix}"))
     assert found.to_dict("list") == {
         "user": ["1", "2"],

@@ -27,7 +27,7 @@ NOW = 1_750_000_000
 def catalogue(n: int = 12, seed: int = 0) -> Catalogue:
     rng = np.random.default_rng(seed)
     return Catalogue(
-        movie_ids=np.arange(n, dtype=np.int64) * 3 + 10,
+        item_ids=np.arange(n, dtype=np.int64) * 3 + 10,
         titles=[f"Film {i}" for i in range(n)],
         years=rng.choice([0, 1980, 1990, 2000], n).astype(np.int64),
         genre_bits=rng.random((n, len(GENRES))) < 0.35,
@@ -50,7 +50,7 @@ def oracle(file: RuleFile, scores: Any, films: Catalogue, request: RankRequest) 
     def selected(where: Any, item: int) -> bool:
         own = set(films.genres_of(item))
         return (
-            (where.movies is None or int(films.movie_ids[item]) in where.movies)
+            (where.items is None or int(films.item_ids[item]) in where.items)
             and (where.genres is None or bool(own & set(where.genres)))
             and (where.years is None or (films.years[item] > 0 and where.years[0] <= films.years[item] <= where.years[1]))
             and (where.min_popularity is None or films.popularity[item] >= where.min_popularity)
@@ -95,7 +95,7 @@ def oracle(file: RuleFile, scores: Any, films: Catalogue, request: RankRequest) 
     pins: dict[int, tuple[int, str]] = {}  # place -> item, rule
     for rule in active:
         if isinstance(rule, Pin):
-            for step, movie in enumerate(rule.movies):
+            for step, movie in enumerate(rule.items):
                 found = films.index_of(movie)
                 if found in open_to_pins and found not in [item for item, _ in pins.values()]:
                     assert found is not None
@@ -145,7 +145,7 @@ def diverse(
 movie = st.integers(0, 13).map(lambda i: i * 3 + 10)
 genre = st.sampled_from([*GENRES, "Musical"])
 selection = st.one_of(
-    st.fixed_dictionaries({"movies": st.lists(movie, min_size=1, max_size=4)}),
+    st.fixed_dictionaries({"items": st.lists(movie, min_size=1, max_size=4)}),
     st.fixed_dictionaries({"genres": st.lists(genre, min_size=1, max_size=2)}, optional={"min_popularity": st.integers(0, 5)}),
     st.just({"years": [1985, 2000]}),
     st.fixed_dictionaries({"max_popularity": st.integers(0, 5)}),
@@ -161,7 +161,7 @@ rule = st.one_of(
     st.fixed_dictionaries({"action": st.just("exclude"), "where": selection}),
     st.fixed_dictionaries({"action": st.just("boost"), "where": selection, "by": st.sampled_from([-3.0, -0.5, 0.5, 2.0])}),
     st.fixed_dictionaries(
-        {"action": st.just("pin"), "movies": st.lists(movie, min_size=1, max_size=3), "position": st.integers(1, 6)}
+        {"action": st.just("pin"), "items": st.lists(movie, min_size=1, max_size=3), "position": st.integers(1, 6)}
     ),
 )
 
@@ -258,13 +258,13 @@ def test_a_boost_means_the_same_whatever_unit_the_model_scores_in() -> None:
 
 def test_a_pin_overrides_popularity_and_never_what_is_seen_excluded_or_filtered() -> None:
     films = catalogue()
-    target = int(films.movie_ids[4])
+    target = int(films.item_ids[4])
     scores = np.arange(12, dtype=np.float32)
-    pin = {"name": "editor", "action": "pin", "movies": [target], "position": 2}
+    pin = {"name": "editor", "action": "pin", "items": [target], "position": 2}
     shown = rules(min_popularity=99, rules=[pin]).rank(scores, films, RankRequest(5))
     assert listed(shown) == [4] and shown.applied_rules == [["editor"]]
     assert 4 not in listed(rules(rules=[pin]).rank(scores, films, RankRequest(5, history=np.array([4]))))
-    ban = {"name": "ban", "action": "exclude", "where": {"movies": [target]}}
+    ban = {"name": "ban", "action": "exclude", "where": {"items": [target]}}
     banned = rules(rules=[pin, ban]).rank(scores, films, RankRequest(5))
     assert 4 not in listed(banned) and banned.left_out == {"ban": 1}
     other = next(genre for genre in GENRES if genre not in films.genres_of(4))
@@ -310,12 +310,12 @@ def test_a_request_that_does_not_fit_is_refused(request_: RankRequest, error: ty
     ("content", "said"),
     [
         ({"rules": [{"name": "a", "action": "boost", "where": {"genres": ["Drama"]}, "by": "much"}]}, "by: .*number"),
-        ({"rules": [{"name": "a", "action": "exclude", "where": {}}]}, "at least one condition of movies, genres"),
+        ({"rules": [{"name": "a", "action": "exclude", "where": {}}]}, "at least one condition of items, genres"),
         ({"rules": [{"name": "a", "action": "exclude", "where": {"years": [2000, 1990]}}]}, "years run from 2000 to 1990"),
-        ({"rules": [{"name": "a", "action": "pin", "movies": [1]}] * 2}, "two rules have the name 'a'"),
+        ({"rules": [{"name": "a", "action": "pin", "items": [1]}] * 2}, "two rules have the name 'a'"),
         ({"rules": [{"name": "a", "action": "drop"}]}, "drop"),
         ({"min_popularty": 3}, "did you mean min_popularity"),
-        ({"rules": [{"name": "a", "action": "pin", "movies": [1], "during": {"start": "2026-01-01"}}]}, "during.start"),
+        ({"rules": [{"name": "a", "action": "pin", "items": [1], "during": {"start": "2026-01-01"}}]}, "during.start"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_file_key_and_value(content: Any, said: str, tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def test_what_a_catalogue_has_not_is_told() -> None:
     made = rules(
         rules=[
             {"name": "odd", "action": "boost", "where": {"genres": ["Musical"]}, "by": 1},
-            {"name": "lost", "action": "pin", "movies": [10, *range(1000, 1007)]},
+            {"name": "lost", "action": "pin", "items": [10, *range(1000, 1007)]},
             {"name": "fine", "action": "exclude", "where": {"genres": ["Drama"]}},
         ]
     )

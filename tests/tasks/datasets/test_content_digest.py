@@ -18,7 +18,7 @@ def test_the_digest_is_that_of_the_set_and_grows_and_shrinks_with_it(seed: int, 
     assert head + tail == whole and whole - tail == head and whole - whole == EventDigest()
 
 
-@given(st.integers(0, 10**6), st.sampled_from(["user_id", "movie_id", "rating", "timestamp"]), st.integers(0, 39))
+@given(st.integers(0, 10**6), st.sampled_from(["user_id", "item_id", "rating", "timestamp"]), st.integers(0, 39))
 def test_any_change_of_an_event_changes_it(seed: int, column: str, row: int) -> None:
     frame = random_events(seed, 40)
     other = frame.copy()
@@ -28,7 +28,7 @@ def test_any_change_of_an_event_changes_it(seed: int, column: str, row: int) -> 
 
 def test_values_that_change_places_between_columns_or_rows_change_it() -> None:
     frame = random_events(1, 40)
-    swapped = frame.rename(columns={"user_id": "movie_id", "movie_id": "user_id"})
+    swapped = frame.rename(columns={"user_id": "item_id", "item_id": "user_id"})
     assert EventDigest.of(swapped) != EventDigest.of(frame)
     crossed = frame.assign(rating=np.roll(frame["rating"], 1))
     assert EventDigest.of(crossed) != EventDigest.of(frame)

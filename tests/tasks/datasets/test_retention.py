@@ -61,7 +61,7 @@ def test_what_is_old_goes_and_what_the_rest_is_made_of_stays(grown: tuple[Place,
 def ingest(place: Place, memory_rows: int) -> DatasetRef:
     """A release, in as many row groups as `etl.memory_rows` makes of it."""
     path = place.folder / "ratings.csv"
-    path.write_text(csv(random_events(0, 400, users=200).drop_duplicates(["user_id", "movie_id"])))
+    path.write_text(csv(random_events(0, 400, users=200).drop_duplicates(["user_id", "item_id"])))
     engine = place.engine.model_copy(update={"memory_rows": memory_rows})
     with building(locate(DataSettings(local_path=path)), LAX, engine, int(NOW)) as release:
         return write_dataset(place.store, NAME, release, release.features, {})

@@ -119,7 +119,7 @@ def test_a_table_edited_together_with_the_manifest_is_noticed(tmp_path: Path) ->
     verify_dataset(store, ref)
     content = io.BytesIO()
     events = read_table(store, ref, "interactions")
-    events.assign(movie_id=events["movie_id"].to_numpy()[::-1]).to_parquet(content, index=False)
+    events.assign(item_id=events["item_id"].to_numpy()[::-1]).to_parquet(content, index=False)
     store.put(f"{ref.prefix}/interactions.parquet", content.getvalue())
     manifest = read_manifest(store, "small", ref.version)
     manifest["files"]["interactions.parquet"] = hashlib.sha256(content.getvalue()).hexdigest()

@@ -30,7 +30,7 @@ def parts() -> Split:
 @pytest.fixture(scope="module")
 def items() -> pd.DataFrame:
     table = synthetic.movies(synthetic.interactions(60, 40, 25))
-    return table.assign(year=pd.array(1950 + table["movie_id"] % 50, dtype="Int64"))
+    return table.assign(year=pd.array(1950 + table["item_id"] % 50, dtype="Int64"))
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def tied_events() -> pd.DataFrame:
             first = int(rng.integers(0, 33))
             time = 1_000_000_000 - 1_000_000_000 % 64 + 6400 * (100 * user + batch)
             rows += [(user, 100 + first + place, time + batch) for place in range(8)]
-    frame = pd.DataFrame(rows, columns=["user_id", "movie_id", "timestamp"]).drop_duplicates(["user_id", "movie_id"])
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]).drop_duplicates(["user_id", "item_id"])
     return frame.reset_index(drop=True).assign(row=lambda f: np.arange(len(f)))
 
 

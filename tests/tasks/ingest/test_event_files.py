@@ -64,7 +64,7 @@ def test_parquet_of_any_number_type_is_read(chunk_rows: int, tmp_path: Path) -> 
     columns = {
         "timestamp": pa.array(times).cast(pa.timestamp("ms")),
         "rating": pa.array([Decimal(value) for value in frame["rating"]]),
-        "item_id": pa.array(frame["movie_id"].astype(str)).dictionary_encode(),
+        "item_id": pa.array(frame["item_id"].astype(str)).dictionary_encode(),
         "userId": pa.array(frame["user_id"], pa.uint16()),
         "device": pa.array(["phone"] * len(frame)),
     }
@@ -78,14 +78,14 @@ def test_parquet_of_any_number_type_is_read(chunk_rows: int, tmp_path: Path) -> 
 def test_missing_and_bad_cells_of_parquet_are_quarantined(tmp_path: Path) -> None:
     columns = {
         "user_id": pa.array([1, None, 3, 4]),
-        "movie_id": pa.array(["1", "2", "x", "4"]),
+        "item_id": pa.array(["1", "2", "x", "4"]),
         "rating": pa.array([1.0, 2.0, 3.0, float("nan")], pa.float32()),
         "timestamp": pa.array([10**9] * 4, pa.int32()),
     }
     pq.write_table(pa.table(columns), tmp_path / "events.parquet")
     accepted, quarantined = read(tmp_path / "events.parquet")
     assert list(accepted["row"]) == [0]
-    assert list(quarantined["reasons"]) == ["user_id is missing", "movie_id is not a number", "rating is missing"]
+    assert list(quarantined["reasons"]) == ["user_id is missing", "item_id is not a number", "rating is missing"]
 
 
 def test_columns_stand_in_any_order_and_others_are_named(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_mixture_of_line_ends_is_read(tmp_path: Path) -> None:
         ("1,2,,1000000000", "rating is missing", "1 | 2 |  | 1000000000"),
         ("1,2,inf,1000000000", "rating is not a number", "1 | 2 | inf | 1000000000"),
         ("0x1A,2,3,1000000000", "user_id is not a number", "0x1A | 2 | 3 | 1000000000"),
-        ("1,2.5,3,1000000000", "movie_id is not a whole number", "1 | 2.5 | 3 | 1000000000"),
+        ("1,2.5,3,1000000000", "item_id is not a whole number", "1 | 2.5 | 3 | 1000000000"),
         ("9007199254740993,2,3,1000000000", "user_id is too large", "9007199254740993 | 2 | 3 | 1000000000"),
         ("1,2,3,1000000000000", "timestamp is in milliseconds, not seconds", "1 | 2 | 3 | 1000000000000"),
         ("1,2,3", "the row has 3 cells, not 4", "1 | 2 | 3"),
@@ -187,7 +187,7 @@ def test_quoted_cells_and_numbers_as_others_write_them_are_read(tmp_path: Path) 
         content(tmp_path, HEADER + '"1","2","3.5","1000000000"\n 1 ,+2,.5,1e9\n1.0,2.0,3,1000000000.0\n007,2,4.,1000000000\n')
     )
     assert accepted["user_id"].to_list() == [1, 1, 1, 7] and accepted["rating"].to_list() == [3.5, 0.5, 3.0, 4.0]
-    assert (accepted["timestamp"] == 10**9).all() and (accepted["movie_id"] == 2).all()
+    assert (accepted["timestamp"] == 10**9).all() and (accepted["item_id"] == 2).all()
 
 
 CELL = st.sampled_from(
@@ -212,7 +212,7 @@ def test_a_row_is_judged_alike_whatever_stands_beside_it(
             alone, _ = read(content(folder, HEADER + text + "\n"))
         except SourceError:  # nothing in it has four cells
             alone = together.iloc[:0]
-        columns = ["user_id", "movie_id", "rating", "timestamp"]
+        columns = ["user_id", "item_id", "rating", "timestamp"]
         assert alone[columns].to_numpy().tolist() == together.loc[together["row"] == number, columns].to_numpy().tolist()
 
 
@@ -224,7 +224,7 @@ def test_a_row_is_judged_alike_whatever_stands_beside_it(
         ("events.csv", "user,movieId,rating,when\n1,2,3,4\n", "lacks the column userId, timestamp; its columns are user, movieId, rating, when"),
         ("events.csv", "userId,user_id,movieId,rating,timestamp\n1,9,2,3,900000000\n", "two columns for user_id"),
         ("events.csv", "\ufeff".encode("utf-16") + HEADER.encode("utf-16"), "UTF-16"),
-        ("events.csv", HEADER + "1,2,3,900000000,\n4,5,3,900000001,\n", r"have 5 fields, but there are 4 columns: user_id, movie_id, rating"),
+        ("events.csv", HEADER + "1,2,3,900000000,\n4,5,3,900000001,\n", r"have 5 fields, but there are 4 columns: user_id, item_id, rating"),
         ("events.csv", b"\x00" * 70_000, "no line end in its first"),
         ("events.csv", "a" * 500 + "," + "b," * 500 + "\n1\n", "and 482 more"),
         ("ratings.dat", "1::2::3::900000000::7\n", "have 5 fields"),
@@ -241,7 +241,7 @@ def test_a_file_that_is_no_event_file_is_named_with_what_to_do(name: str, text: 
 
 
 def test_a_parquet_file_of_other_columns_is_refused(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"user_id": [1], "movie_id": [1], "rating": [[1.0]], "timestamp": [10**9]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"user_id": [1], "item_id": [1], "rating": [[1.0]], "timestamp": [10**9]}), tmp_path / "a.parquet")
     with pytest.raises(SourceError, match=r"column rating of .* holds list<"):
         open_event_file(tmp_path / "a.parquet", SETTINGS, NOW)
     pq.write_table(pa.table({"user_id": [1], "userId": [1], "rating": [1.0], "timestamp": [10**9]}), tmp_path / "b.parquet")

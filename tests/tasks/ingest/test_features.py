@@ -15,8 +15,8 @@ EVENTS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(10
 
 
 def frame(events: list[tuple[int, int, int]]) -> pd.DataFrame:
-    table = pd.DataFrame(events, columns=["user_id", "movie_id", "timestamp"]).assign(rating=3.0)
-    return table.sort_values(["user_id", "timestamp", "movie_id"]).reset_index(drop=True)
+    table = pd.DataFrame(events, columns=["user_id", "item_id", "timestamp"]).assign(rating=3.0)
+    return table.sort_values(["user_id", "timestamp", "item_id"]).reset_index(drop=True)
 
 
 def test_a_day_of_one_user() -> None:
@@ -26,7 +26,7 @@ def test_a_day_of_one_user() -> None:
     assert list(found["gap_s"]) == [-1, 0, 100, SESSION_GAP_S + 1]
     assert list(found["session_id"]) == [0, 0, 0, 1]
     assert list(found["user_events_before"]) == [0, 0, 2, 3]
-    assert list(found["movie_idx"]) == [1, 2, 3, 0] and set(found["user_idx"]) == {0}
+    assert list(found["item_idx"]) == [1, 2, 3, 0] and set(found["user_idx"]) == {0}
     first = found.iloc[0]
     assert (first["rating_year"], first["rating_month"], first["rating_weekday"], first["rating_hour"]) == (2001, 9, 6, 1)
     assert pd.Timestamp(0) + pd.Timedelta(days=int(first["rating_date"])) == pd.Timestamp("2001-09-09")
@@ -38,7 +38,7 @@ def test_counts_before_an_event_equal_a_plain_count(events: list[tuple[int, int,
     for row in found.itertuples():
         earlier = found[found["timestamp"] < row.timestamp]
         assert row.user_events_before == (earlier["user_id"] == row.user_id).sum()
-        assert row.movie_events_before == (earlier["movie_id"] == row.movie_id).sum()
+        assert row.item_events_before == (earlier["item_id"] == row.item_id).sum()
 
 
 @given(EVENTS, st.integers(10**9, 10**9 + 10_000), st.integers(1, 50))
@@ -76,7 +76,7 @@ def test_pieces_have_the_features_of_the_whole(
 
 @given(st.lists(st.integers(-(10**11), 10**11), min_size=1, max_size=20))
 def test_the_calendar_is_that_of_pandas(times: list[int]) -> None:
-    found = build_features(pd.DataFrame({"user_id": 1, "movie_id": 1, "timestamp": sorted(times), "rating": 3.0}))
+    found = build_features(pd.DataFrame({"user_id": 1, "item_id": 1, "timestamp": sorted(times), "rating": 3.0}))
     expected = pd.to_datetime(pd.Series(sorted(times)).astype("datetime64[s]"))
     for name in ("year", "month", "weekday", "hour"):
         assert (found[f"rating_{name}"] == getattr(expected.dt, name)).all()
@@ -92,7 +92,7 @@ def test_a_session_has_no_long_gap_inside(events: list[tuple[int, int, int]]) ->
 
 
 def test_no_rows_make_no_features() -> None:
-    empty = pd.DataFrame({"user_id": [], "movie_id": [], "timestamp": [], "rating": []}, dtype=np.int64)
+    empty = pd.DataFrame({"user_id": [], "item_id": [], "timestamp": [], "rating": []}, dtype=np.int64)
     assert len(build_features(empty)) == 0
 
 

@@ -7,13 +7,14 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.columns import Columns
 from tasks.ingest import merge_interactions
 from tasks.ingest.merge import deduplicate_latest
-from tasks.tables import Columns, sorted_order
+from tasks.tables import sorted_order
 
 EVENT = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 10), st.integers(10**9, 10**9 + 3))
 FILES = st.lists(st.lists(EVENT, max_size=12), max_size=4)
-IDENTITY = ["user_id", "movie_id", "rating", "timestamp"]
+IDENTITY = ["user_id", "item_id", "rating", "timestamp"]
 
 
 def part(rows: list[tuple[int, int, int, int]], file: int) -> pd.DataFrame:
@@ -53,9 +54,9 @@ def test_any_order_of_files_and_any_memory_give_the_plain_result(
         written(folder / "parts", frames), folder / "out.parquet", memory_rows=memory_rows, superseded=folder / "lost.parquet"
     )
     kept, lost = pd.read_parquet(folder / "out.parquet"), pd.read_parquet(folder / "lost.parquet")
-    found = {(int(r.user_id), int(r.movie_id)): (int(r.timestamp), int(r.rating)) for r in kept.itertuples()}
+    found = {(int(r.user_id), int(r.item_id)): (int(r.timestamp), int(r.rating)) for r in kept.itertuples()}
     assert found == plain(files) and len(found) == len(kept) == report.rows
-    assert kept.equals(kept.sort_values(["user_id", "timestamp", "movie_id"]).reset_index(drop=True))
+    assert kept.equals(kept.sort_values(["user_id", "timestamp", "item_id"]).reset_index(drop=True))
     assert report.rows + report.duplicates == sum(map(len, files)) == len(kept) + len(lost)
     together = pd.concat([kept, lost])
     assert set(map(tuple, together[["file", "row"]].to_numpy())) == {

@@ -44,7 +44,7 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
     ("name", "header", "kind"),
     [
         ("movies.csv", "movieId,title,genres", "items"),
-        ("anything.csv", "genres,movie_id,updated_at", "items"),
+        ("anything.csv", "genres,item_id,updated_at", "items"),
         ("users.csv", "userId,age", "users"),
         ("ratings.csv", "userId,movieId,rating,timestamp", None),
         ("wide.csv", "userId,movieId,rating,timestamp,title,age", None),
@@ -71,9 +71,9 @@ def test_bad_rows_are_set_aside_and_impossible_cells_are_missing(tmp_path: Path)
     assert found.rows == 7 and len(found.frame) == 2 and found.extra_columns == ("director",)
     assert reasons(found) == {
         "has more or fewer cells than there are columns": 2,
-        "movie_id is negative": 1,
-        "movie_id is not a number": 1,
-        "movie_id stands in an earlier row": 1,
+        "item_id is negative": 1,
+        "item_id is not a number": 1,
+        "item_id stands in an earlier row": 1,
     }
     assert found.quarantined["row"].tolist() == [1, 3, 4, 5, 6]
     assert found.frame["title"].tolist() == ["Heat, The", "NA"] and found.frame["genres"].tolist() == ["", "Drama"]
@@ -98,7 +98,7 @@ def test_a_parquet_file_and_its_own_times(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("m.csv", b"", "is empty"),
-        ("m.csv", b"movieId,item_id,title\n1,2,x\n", "two columns for movie_id"),
+        ("m.csv", b"movieId,item_id,title\n1,2,x\n", "two columns for item_id"),
         ("m.csv", b"movieId,title\n1,\xff\xfe\n", "cannot be read as a table"),
         ("m.csv.gz", gzip.compress(b"movieId,title\n" + bytes(range(48, 58)) * 999, mtime=0)[:40], "cut short or damaged"),
         ("m.parquet", b"PAR1", "is damaged"),
@@ -131,7 +131,7 @@ def test_ids_that_get_an_event_are_added_undescribed() -> None:
 
 
 def item(movie: int, title: str, at: int, origin: str) -> pd.DataFrame:
-    frame = pd.DataFrame({"movie_id": [movie], "title": [title], "year": [1990], "genres": [""]})
+    frame = pd.DataFrame({"item_id": [movie], "title": [title], "year": [1990], "genres": [""]})
     kinds = {"title": "string", "genres": "string", "year": "Int64"}
     return frame.astype(kinds).assign(described_at=at, described_in=pd.Series([origin], dtype="string"))
 
@@ -142,7 +142,7 @@ def test_the_newest_description_counts_in_whatever_order_they_come(provided: lis
     for batch in (provided[:cut], provided[cut:]):
         table, counts = described("items", table, pd.concat(batch, ignore_index=True))
         assert len(counts) == len(batch)
-    assert table[["movie_id", "title", "rated"]].to_numpy().tolist() == [[1, "c", True], [2, "d", False], [3, "", True]]
+    assert table[["item_id", "title", "rated"]].to_numpy().tolist() == [[1, "c", True], [2, "d", False], [3, "", True]]
 
 
 def test_descriptions_land_beside_events_and_update_the_tables(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from configs.errors import SourceError
+from models.columns import Columns
 from tasks.ingest.movielens import read_folder, read_metadata, read_ratings_file, unpack
-from tasks.tables import Columns
 from tests import synthetic
 
 
@@ -23,7 +23,7 @@ def test_every_format_gives_the_same_interactions_in_source_order(
         assert list(tables.interactions.columns) == list(Columns.EVENT)
         pd.testing.assert_frame_equal(tables.interactions, frame, check_dtype=False)
         assert tables.items is not None
-        assert set(tables.items.columns) == {"movie_id", "title", "year", "genres"}
+        assert set(tables.items.columns) == {"item_id", "title", "year", "genres"}
         assert path in tables.files
 
 
@@ -120,7 +120,7 @@ def test_two_columns_of_one_meaning_are_refused(tmp_path: Path) -> None:
 def test_a_bad_cell_is_left_as_text_for_validation(tmp_path: Path) -> None:
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,2,3,900000000\n1,x3,3,900000000\n1,4\n")
     found = read_folder(tmp_path).interactions
-    assert list(found["movie_id"]) == ["2", "x3", "4"]
+    assert list(found["item_id"]) == ["2", "x3", "4"]
     assert found["user_id"].dtype == "int64" and found["rating"].isna().sum() == 1
 
 

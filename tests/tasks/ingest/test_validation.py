@@ -33,8 +33,8 @@ def with_cell(column: str, value: object) -> pd.DataFrame:
     ("column", "value", "reason"),
     [
         ("user_id", "abc", "user_id is not a number"),
-        ("movie_id", None, "movie_id is missing"),
-        ("movie_id", 3.5, "movie_id is not a whole number"),
+        ("item_id", None, "item_id is missing"),
+        ("item_id", 3.5, "item_id is not a whole number"),
         ("user_id", -4, "user_id is negative"),
         ("user_id", 1e300, "user_id is too large"),
         ("user_id", str(2**64), "user_id is too large"),
@@ -64,7 +64,7 @@ def test_of_repeated_events_the_latest_is_kept() -> None:
     again = frame.iloc[[3, 3]].assign(timestamp=lambda rows: rows["timestamp"] + [50, 50], rating=[1, 5])
     found = validate(raw(pd.concat([frame, again], ignore_index=True)), LAX, NOW)
     repeated = frame.iloc[3]
-    same = (found.interactions["user_id"] == repeated["user_id"]) & (found.interactions["movie_id"] == repeated["movie_id"])
+    same = (found.interactions["user_id"] == repeated["user_id"]) & (found.interactions["item_id"] == repeated["item_id"])
     kept = found.interactions[same]
     assert len(kept) == 1 and kept.iloc[0]["rating"] == 5.0 and kept.iloc[0]["row"] == 201
     assert found.report.tables["interactions"].reasons == {"repeats a user and movie of a later event": 2}
@@ -91,9 +91,9 @@ def test_an_empty_frame_is_refused(dtype: type) -> None:
 def test_accepted_rows_are_sorted_and_int64() -> None:
     found = validate(raw(synthetic.interactions(20, 30, 10).astype(float)), LAX, NOW).interactions
     assert found.dtypes.astype(str).to_dict() == dict(
-        user_id="int64", movie_id="int64", rating="float64", timestamp="int64", row="int64"
+        user_id="int64", item_id="int64", rating="float64", timestamp="int64", row="int64"
     )
-    assert found.equals(found.sort_values(["user_id", "timestamp", "movie_id"]).reset_index(drop=True))
+    assert found.equals(found.sort_values(["user_id", "timestamp", "item_id"]).reset_index(drop=True))
 
 
 @given(bad=st.lists(st.tuples(st.integers(0, 199), st.sampled_from(["user_id", "rating", "timestamp"])), max_size=30))
@@ -136,18 +136,18 @@ def test_rated_movies_without_a_description_are_kept_and_counted() -> None:
     items = synthetic.movies(frame).assign(year=1995).iloc[2:]
     found = validate(raw(frame, items), LAX, NOW)
     assert found.report.items_without_metadata == 2
-    assert set(frame["movie_id"]) == set(found.items["movie_id"])
+    assert set(frame["item_id"]) == set(found.items["item_id"])
     assert (found.items["title"] == "").sum() == 2
 
 
 def test_bad_items_and_users_are_quarantined_too() -> None:
     frame = synthetic.interactions(20, 30, 10)
-    items = synthetic.movies(frame).assign(year=[9999] + [1990] * (frame["movie_id"].nunique() - 1)).astype({"movie_id": object})
-    items.loc[len(items)] = [items.loc[1, "movie_id"], "again", "Drama", 1990]
+    items = synthetic.movies(frame).assign(year=[9999] + [1990] * (frame["item_id"].nunique() - 1)).astype({"item_id": object})
+    items.loc[len(items)] = [items.loc[1, "item_id"], "again", "Drama", 1990]
     items.loc[len(items)] = ["x", "none", "Drama", 1990]
     users = pd.DataFrame({"user_id": [1, -2, 900], "age": [300, 5, 40], "gender": ["F", "M", None], "occupation": [3, 4, 5]})
     found = validate(raw(frame, items, users), LAX, NOW)
-    assert found.report.tables["items"].reasons == {"movie_id is not a number": 1, "movie_id stands in an earlier row": 1}
+    assert found.report.tables["items"].reasons == {"item_id is not a number": 1, "item_id stands in an earlier row": 1}
     assert found.report.tables["users"].reasons == {"user_id is negative": 1}
     assert pd.isna(found.items["year"].iloc[0]) and found.items["year"].iloc[1] == 1990
     by_id = found.users.set_index("user_id")

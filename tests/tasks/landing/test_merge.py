@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.storage.local import LocalStore
+from models.columns import Columns
 from tasks.datasets import LANDED, PART_SCHEMA, EventDigest, LandedState, Layout, PartFiles, PartStore, StoredFile, merged_events
 from tasks.datasets.part_events import insertion_points
 from tasks.landing.merge import compare
-from tasks.tables import Columns, ParquetWriter
+from tasks.tables import ParquetWriter
 from tests.tasks.landed import events, random_events
 
 NOTHING = StoredFile("none", "none", 0)
@@ -32,8 +33,8 @@ def one_part(store: LocalStore, frame: pd.DataFrame) -> Layout:
 
 
 def distinct(frame: pd.DataFrame) -> pd.DataFrame:
-    kept = frame.drop_duplicates(["user_id", "movie_id"])
-    return kept.sort_values(["user_id", "timestamp", "movie_id"], ignore_index=True)
+    kept = frame.drop_duplicates(["user_id", "item_id"])
+    return kept.sort_values(["user_id", "timestamp", "item_id"], ignore_index=True)
 
 
 @given(seed=st.integers(0, 10**6), factor=st.sampled_from([1, 10**7, 2**40]), rows=st.integers(1, 60))
@@ -41,12 +42,12 @@ def test_what_wins_and_what_it_supersedes_is_what_a_plain_look_finds(
     store: LocalStore, seed: int, factor: int, rows: int
 ) -> None:
     own, new = (distinct(random_events(seed + part, rows, users=9, movies=9, seconds=4)) for part in (0, 1))
-    own, new = (frame.assign(user_id=frame["user_id"] * factor, movie_id=frame["movie_id"] * factor) for frame in (own, new))
+    own, new = (frame.assign(user_id=frame["user_id"] * factor, item_id=frame["item_id"] * factor) for frame in (own, new))
     found = compare(PartFiles(store), one_part(store, own), new)
-    old = {(row.user_id, row.movie_id): (row.timestamp, row.rating, place) for place, row in enumerate(own.itertuples())}
+    old = {(row.user_id, row.item_id): (row.timestamp, row.rating, place) for place, row in enumerate(own.itertuples())}
     removed = []
     for place, row in enumerate(new.itertuples()):
-        before = old.get((row.user_id, row.movie_id))
+        before = old.get((row.user_id, row.item_id))
         wins = before is None or (row.timestamp, row.rating) > before[:2]
         assert found.wins[place] == wins and found.corrects[place] == (wins and before is not None)
         if wins and before is not None:
@@ -62,8 +63,8 @@ def test_rows_are_inserted_where_sorting_would_put_them(seed: int) -> None:
     frame = distinct(random_events(seed, 50, users=5, movies=20, seconds=5))
     chosen = np.random.default_rng(seed).random(len(frame)) < 0.3
     table, added = ({name: part[name].to_numpy() for name in part} for part in (frame[~chosen], frame[chosen]))
-    merged = np.insert(table["movie_id"], insertion_points(table, added), added["movie_id"])
-    assert np.array_equal(merged, frame["movie_id"])
+    merged = np.insert(table["item_id"], insertion_points(table, added), added["item_id"])
+    assert np.array_equal(merged, frame["item_id"])
 
 
 def test_a_layout_that_tells_of_other_rows_is_noticed(store: LocalStore) -> None:

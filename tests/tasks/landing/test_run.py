@@ -104,7 +104,7 @@ def test_without_an_event_there_is_no_dataset(tmp_path: Path) -> None:
 
 
 def release(place: Place, frame: pd.DataFrame) -> str:
-    items = pd.DataFrame({"movie_id": [1, 2], "title": ["One", "Two"], "year": [1990, 1991], "genres": ["Drama", ""]})
+    items = pd.DataFrame({"item_id": [1, 2], "title": ["One", "Two"], "year": [1990, 1991], "genres": ["Drama", ""]})
     validated = validate(RawTables(frame, items, None, ()), LAX, int(NOW))
     return write_dataset(place.store, NAME, validated, build_features(validated.interactions), {}).version
 
@@ -118,7 +118,7 @@ def test_files_are_added_to_a_release_whose_order_of_ties_stays(tmp_path: Path) 
     assert by_file(found)["a.csv"].duplicates == 1 and by_file(found)["a.csv"].corrections == 1
     assert found.dataset.parents == (f"{NAME}/{base}",)
     table = place.table(found.dataset)
-    assert table[["user_id", "movie_id", "row"]].to_numpy().tolist() == [[1, 1, 2], [1, 2, 1], [1, 3, 4], [2, 4, 3], [3, 2, 5]]
+    assert table[["user_id", "item_id", "row"]].to_numpy().tolist() == [[1, 1, 2], [1, 2, 1], [1, 3, 4], [2, 4, 3], [3, 2, 5]]
     items = place.table(found.dataset, "items")
     ItemModel.validate(items)
     UserModel.validate(place.table(found.dataset, "users"))
@@ -193,16 +193,16 @@ def test_neither_order_nor_batches_nor_compactions_change_the_content(
     for name in ("interactions", "items", "users", "features"):
         assert_frame_equal(place.table(ref, name), expected[name])
     facts = place.table(ref)
-    assert (ref.rows, ref.users, ref.items) == (len(facts), facts["user_id"].nunique(), facts["movie_id"].nunique())
+    assert (ref.rows, ref.users, ref.items) == (len(facts), facts["user_id"].nunique(), facts["item_id"].nunique())
     assert (ref.first, ref.last) == (facts["timestamp"].min(), facts["timestamp"].max())
 
 
 def test_the_content_is_that_of_the_newest_event_of_each_user_and_movie(expected: dict[str, pd.DataFrame]) -> None:
     """Against the rule as it is written, in plain pandas."""
-    last_of_file = [frame.groupby(["user_id", "movie_id", "timestamp"], as_index=False).last() for frame in FILES]
-    rule = pd.concat(last_of_file).sort_values(["timestamp", "rating"]).groupby(["user_id", "movie_id"], as_index=False).last()
-    rule = rule.sort_values(["user_id", "timestamp", "movie_id"], ignore_index=True)
-    columns = ["user_id", "movie_id", "rating", "timestamp"]
+    last_of_file = [frame.groupby(["user_id", "item_id", "timestamp"], as_index=False).last() for frame in FILES]
+    rule = pd.concat(last_of_file).sort_values(["timestamp", "rating"]).groupby(["user_id", "item_id"], as_index=False).last()
+    rule = rule.sort_values(["user_id", "timestamp", "item_id"], ignore_index=True)
+    columns = ["user_id", "item_id", "rating", "timestamp"]
     assert_frame_equal(expected["interactions"][columns], rule[columns])
 
 
@@ -313,6 +313,6 @@ def test_a_synthetic_release_as_a_file_is_the_release(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("ratings.csv", frame)
     table = place.table(place.land().dataset)
-    columns = ["user_id", "movie_id", "rating", "timestamp"]
+    columns = ["user_id", "item_id", "rating", "timestamp"]
     assert_frame_equal(table[columns], validated.interactions[columns])
     assert np.array_equal(table["row"], np.arange(len(table)))

@@ -30,10 +30,10 @@ CUT = synthetic.START + 30 * WEEK
 def features() -> pd.DataFrame:
     """700 users who arrive at random over 40 weeks."""
     frame = synthetic.interactions(700, 60, 40)
-    popular = np.random.default_rng(0).random(len(frame)) < 6 / (frame["movie_id"] - 94)  # a head and a long tail
+    popular = np.random.default_rng(0).random(len(frame)) < 6 / (frame["item_id"] - 94)  # a head and a long tail
     frame = frame[popular]
     frame["timestamp"] += frame["user_id"].map(pd.Series(np.random.default_rng(1).integers(0, 40, 701))) * WEEK
-    return build_features(frame.sort_values(["user_id", "timestamp", "movie_id"]).reset_index(drop=True))
+    return build_features(frame.sort_values(["user_id", "timestamp", "item_id"]).reset_index(drop=True))
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,13 @@ def test_slices_of_other_users_of_one_distribution_are_stable(
     [
         (lambda f: f.assign(rating=f["rating"] * 2), "rating"),
         (lambda f: f.assign(gap_s=np.where(f["gap_s"] < 0, -1, 1)), "seconds between events (log)"),
-        (lambda f: f.assign(movie_id=101), "popularity of films (rank)"),
-        (lambda f: f.assign(movie_id=101), "genre"),
+        (lambda f: f.assign(item_id=101), "popularity of films (rank)"),
+        (lambda f: f.assign(item_id=101), "genre"),
         (lambda f: f.assign(rating_hour=3), "hour"),
         (lambda f: f.assign(rating_weekday=0), "weekday"),
         (lambda f: f.assign(session_id=np.arange(len(f))), "events of a session (log)"),
-        (lambda f: f.assign(movie_id=f["movie_id"].where(f["movie_id"] > 104, 999)), "unseen films"),
-        (lambda f: f.assign(movie_id=f["movie_id"] % 3 + 100), "concentration on films"),
+        (lambda f: f.assign(item_id=f["item_id"].where(f["item_id"] > 104, 999)), "unseen films"),
+        (lambda f: f.assign(item_id=f["item_id"] % 3 + 100), "concentration on films"),
     ],
 )
 def test_a_shift_is_found_and_named(
@@ -131,7 +131,7 @@ def test_one_user_shows_nothing_however_strange(features: pd.DataFrame, referenc
 def test_a_wave_of_a_genre_that_is_never_listed_first_is_seen(
     halves: tuple[pd.DataFrame, pd.DataFrame], reference: Reference, items: pd.DataFrame
 ) -> None:
-    wave = items.assign(genres=items["genres"].where(items["movie_id"] % 2 == 0, items["genres"] + "|War|Western"))
+    wave = items.assign(genres=items["genres"].where(items["item_id"] % 2 == 0, items["genres"] + "|War|Western"))
     assert drifted(reference, halves[1], wave) == {"genre"}
 
 
@@ -139,8 +139,8 @@ def test_items_that_a_small_reference_had_to_miss_are_no_drift(features: pd.Data
     """Where most items occur once, another sample of the same catalogue consists of new ones mostly (Good-Turing)."""
     rng = np.random.default_rng(0)
     many = features[features["user_id"] < 300]
-    many = many.assign(movie_id=rng.integers(1, 4000, len(many)))
-    items = pd.DataFrame({"movie_id": np.arange(1, 4000), "genres": "Drama"})
+    many = many.assign(item_id=rng.integers(1, 4000, len(many)))
+    items = pd.DataFrame({"item_id": np.arange(1, 4000), "genres": "Drama"})
     first = many["user_id"] < 150
     result = detect_drift(reference_of(many[first], items, SETTINGS, 0), many[~first], items, SETTINGS).result
     found = check(result, "unseen films")
@@ -148,7 +148,7 @@ def test_items_that_a_small_reference_had_to_miss_are_no_drift(features: pd.Data
     assert abs(found.current - found.reference) < 0.1 and result.verdict == "stable"
 
 
-@pytest.mark.parametrize("column", ["rating", "gap_s", "movie_id", "timestamp"])
+@pytest.mark.parametrize("column", ["rating", "gap_s", "item_id", "timestamp"])
 @pytest.mark.parametrize("side", ["slice", "reference"])
 def test_one_outlier_of_a_billion_neither_trips_nor_blinds(
     column: str, side: str, features: pd.DataFrame, items: pd.DataFrame
@@ -189,7 +189,7 @@ def test_a_slice_of_three_days_has_three_weekdays_and_that_is_nothing_new(items:
     users = np.repeat(np.arange(1500), 10)
     times = CUT + np.repeat(rng.integers(0, 20 * WEEK, 1500), 10) + np.tile(np.arange(10) * 60, 1500)
     films = np.concatenate([rng.permutation(60)[:10] + 100 for _ in range(1500)])
-    feed = build_features(pd.DataFrame({"user_id": users, "movie_id": films, "rating": 3.0, "timestamp": times}))
+    feed = build_features(pd.DataFrame({"user_id": users, "item_id": films, "rating": 3.0, "timestamp": times}))
     end = CUT + 19 * WEEK
     older, days = feed[feed["timestamp"] < end], feed[(feed["timestamp"] >= end) & (feed["timestamp"] < end + 3 * 86_400)]
     before = reference_of(older, items, SETTINGS, 0)

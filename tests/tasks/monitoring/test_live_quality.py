@@ -21,7 +21,7 @@ from tests.tasks.world import World
 SETTINGS = EvaluationSettings()
 EVENTS = pd.DataFrame(
     [(1, 10, 100), (1, 11, 200), (1, 12, 300), (1, 13, 300), (2, 10, 250), (3, 11, 50), (3, 14, 60)],
-    columns=["user_id", "movie_id", "timestamp"],
+    columns=["user_id", "item_id", "timestamp"],
 )
 
 
@@ -43,7 +43,7 @@ def test_each_new_event_is_asked_for_given_everything_before_it() -> None:
 @given(st.integers(0, 999), st.integers(0, 60))
 def test_later_events_change_no_request(seed: int, limit: int) -> None:
     rng = np.random.default_rng(seed)
-    frame = pd.DataFrame({name: rng.integers(0, top, 60) for name, top in (("user_id", 5), ("movie_id", 9), ("timestamp", 40))})
+    frame = pd.DataFrame({name: rng.integers(0, top, 60) for name, top in (("user_id", 5), ("item_id", 9), ("timestamp", 40))})
     whole = live_requests(frame, 20, SETTINGS, limit=10**6, seed=0)
     cut = live_requests(frame[frame["timestamp"] <= 30], 20, SETTINGS, limit=10**6, seed=0)
     kept = whole.take(np.flatnonzero(whole.request_times <= 30))
@@ -70,7 +70,7 @@ def test_an_interval_over_users_is_wider_where_their_events_are_alike() -> None:
 
 
 def events_of(world: World) -> pd.DataFrame:
-    return read_table(world.store, world.newer, "interactions", ["user_id", "movie_id", "timestamp"])
+    return read_table(world.store, world.newer, "interactions", ["user_id", "item_id", "timestamp"])
 
 
 def sealed(world: World) -> ModelRef:
@@ -94,7 +94,7 @@ def test_a_champion_that_ranks_new_events_badly_is_an_alarm_and_one_that_does_no
     good = sealed(world)
     events, after = events_of(world), int(np.quantile(events_of(world)["timestamp"], 0.7))
     same = live_quality(world.store, good, events, after, requests=500)
-    shuffled = events.assign(movie_id=np.random.default_rng(0).permutation(events["movie_id"]) + 1000)
+    shuffled = events.assign(item_id=np.random.default_rng(0).permutation(events["item_id"]) + 1000)
     broken = live_quality(world.store, good, shuffled, after, requests=500)
     drift = DriftSettings()
     assert broken.live is not None and broken.live.ndcg_at_10 == 0 and broken.like_holdout is None

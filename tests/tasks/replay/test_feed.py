@@ -31,7 +31,7 @@ def twenty_days(users: int = 30, events: int = 20) -> pd.DataFrame:
 
 def source(frame: pd.DataFrame | None = None, items: bool = True) -> IngestedSource:
     events = twenty_days() if frame is None else frame
-    films = synthetic.movies(events).assign(year=1990)[["movie_id", "title", "year", "genres"]]
+    films = synthetic.movies(events).assign(year=1990)[["item_id", "title", "year", "genres"]]
     films = films.astype({"title": "string", "year": "Int64", "genres": "string"})
     users = pd.DataFrame({"user_id": events["user_id"].unique(), "age": 30})
     return IngestedSource("small", RawTables(events, films if items else None, users if items else None, ()), {})
@@ -186,7 +186,7 @@ def test_milliseconds_come_when_they_happened_bots_are_no_people_and_an_outage_i
 @pytest.mark.parametrize("items", [True, False])
 def test_new_films_are_described_when_they_come(items: bool) -> None:
     wave = feed(items=items, scenario={"name": "genre-surge", "from_slice": 2})
-    assert wave.events["movie_id"].isin(twenty_days()["movie_id"]).mean() < 1
+    assert wave.events["item_id"].isin(twenty_days()["item_id"]).mean() < 1
     if items:
         assert set(wave.items) == {0, 2} and set(wave.items[2]["genres"]) == {"Telenovela"}
     else:

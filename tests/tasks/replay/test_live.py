@@ -28,13 +28,13 @@ def test_all_champions_are_asked_for_every_event_since_by_people(tmp_path: Path)
     first, second = sealed(store, tmp_path / "a"), sealed(store, tmp_path / "b", hour=1)
     assert first.version != second.version and same_files(store, first) == same_files(store, second)
     frame = synthetic.interactions(60, 40, 25)
-    strange = frame.head(1).assign(user_id=1, movie_id=999, timestamp=SINCE)
+    strange = frame.head(1).assign(user_id=1, item_id=999, timestamp=SINCE)
     bots = frame.head(30).assign(user_id=61, timestamp=SINCE + np.arange(30))
     events = pd.concat([frame, strange, bots])
     found = asked(store, {"never": first, "other": second}, events)
     assert found is not None and list(found.columns) == ["user_id", "target", "never", "other"]
     live = events[(events["timestamp"] >= SINCE) & (events["user_id"] <= 60)]
-    pairs = [sorted(zip(frame["user_id"], frame[name], strict=True)) for frame, name in ((found, "target"), (live, "movie_id"))]
+    pairs = [sorted(zip(frame["user_id"], frame[name], strict=True)) for frame, name in ((found, "target"), (live, "item_id"))]
     assert pairs[0] == pairs[1]
     assert (found["never"] == found["other"]).all() and (found["never"] >= 1).all()
     assert found.loc[found["target"] == 999, "never"].tolist() == [MISS]

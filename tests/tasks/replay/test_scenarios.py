@@ -40,8 +40,8 @@ def test_what_came_before_stays_as_it_was_and_the_shift_is_the_same_again(
     pd.testing.assert_frame_equal(again[0], shifted)
     pd.testing.assert_frame_equal(again[1], described)
     assert list(shifted.columns) == list(events.columns) and (shifted.dtypes == events.dtypes).all()
-    assert not shifted.duplicated(["user_id", "movie_id"]).any()
-    assert shifted["movie_id"].isin(described["movie_id"]).all() and described["movie_id"].is_unique
+    assert not shifted.duplicated(["user_id", "item_id"]).any()
+    assert shifted["item_id"].isin(described["item_id"]).all() and described["item_id"].is_unique
     nothing = SCENARIOS[scenario](events, items, since=int(events["timestamp"].max()) + 1, seed=3)[0]
     pd.testing.assert_frame_equal(nothing.reset_index(drop=True), events.reset_index(drop=True))
 
@@ -60,7 +60,7 @@ def test_a_planted_shift_is_found_in_what_comes_after(
     scenario: ScenarioName, names: set[str], feed: tuple[pd.DataFrame, pd.DataFrame, int]
 ) -> None:
     events, items, since = feed
-    found = build_features(events.sort_values(["user_id", "timestamp", "movie_id"]).reset_index(drop=True))
+    found = build_features(events.sort_values(["user_id", "timestamp", "item_id"]).reset_index(drop=True))
     reference = reference_of(found[found["timestamp"] < since], items, DRIFT, 0)
     whole = build_features(
         SCENARIOS["rating-scale"](events, items, since=since, factor=1.0)[0].sort_values(["user_id", "timestamp"])
@@ -68,7 +68,7 @@ def test_a_planted_shift_is_found_in_what_comes_after(
     older, newest = whole[whole["timestamp"] < since], whole[whole["timestamp"] >= since]
     assert detect_drift(reference, newest, items, DRIFT, window=window_of(older, newest)).result.verdict == "stable"
     shifted, described = SCENARIOS[scenario](events, items, since=since, seed=3)
-    rows = build_features(shifted.sort_values(["user_id", "timestamp", "movie_id"]).reset_index(drop=True))
+    rows = build_features(shifted.sort_values(["user_id", "timestamp", "item_id"]).reset_index(drop=True))
     older, newest = rows[rows["timestamp"] < since], rows[rows["timestamp"] >= since]
     assert names <= set(detect_drift(reference, newest, described, DRIFT, window=window_of(older, newest)).result.drifted)
 
@@ -77,8 +77,8 @@ def test_shares_are_about_what_was_asked_for(feed: tuple[pd.DataFrame, pd.DataFr
     events, items, since = feed
     after = int((events["timestamp"] >= since).sum())
     wave = SCENARIOS["genre-surge"](events, items, since=since, share=0.4, genre="Anime", seed=1)
-    new = wave[1].loc[wave[1]["genres"] == "Anime", "movie_id"]
-    assert wave[0]["movie_id"].isin(new).sum() / after == pytest.approx(0.4, abs=0.03)
+    new = wave[1].loc[wave[1]["genres"] == "Anime", "item_id"]
+    assert wave[0]["item_id"].isin(new).sum() / after == pytest.approx(0.4, abs=0.03)
     bots = SCENARIOS["bot-users"](events, items, since=since, share=0.4, seed=1)[0]
     assert (len(bots) - len(events)) / (len(bots) - len(events) + after) == pytest.approx(0.4, abs=0.03)
     assert set(bots["rating"].iloc[len(events) :]) == {5.0}

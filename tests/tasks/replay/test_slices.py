@@ -91,7 +91,7 @@ def test_what_is_set_aside_counts_in_its_own_slice_only(tmp_path: Path) -> None:
 def test_a_last_slice_that_the_source_cuts_short_is_as_busy_and_as_fresh_as_before() -> None:
     times = 1_000_000_000 + 600 * np.arange(6 * 6 * 24 * 5)  # every ten minutes for thirty days
     users = np.random.default_rng(0).integers(1, 200, len(times))
-    frame = pd.DataFrame({"user_id": users, "movie_id": 1 + np.arange(len(times)) % 50, "rating": 3, "timestamp": times})
+    frame = pd.DataFrame({"user_id": users, "item_id": 1 + np.arange(len(times)) % 50, "rating": 3, "timestamp": times})
     feed = feed_of(
         IngestedSource("steady", RawTables(frame, None, None, ()), {}),
         ReplaySettings.model_validate({"slices": "week", "base_slices": 3}),

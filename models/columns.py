@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import ClassVar
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-
-__all__ = ["Columns", "column_type", "empty_table", "schema_of"]
+__all__ = ["Columns"]
 
 
 class Columns:
@@ -17,7 +13,7 @@ class Columns:
 
     # Events
     USER = "user_id"
-    ITEM = "movie_id"
+    ITEM = "item_id"
     RATING = "rating"
     TIME = "timestamp"  # UTC seconds
     ROW = "row"  # position in the source
@@ -43,7 +39,7 @@ class Columns:
 
     # Features of an event
     USER_INDEX = "user_idx"
-    ITEM_INDEX = "movie_idx"
+    ITEM_INDEX = "item_idx"
     RATING_DATE = "rating_date"
     RATING_YEAR = "rating_year"
     RATING_MONTH = "rating_month"
@@ -52,7 +48,7 @@ class Columns:
     GAP = "gap_s"
     SESSION = "session_id"
     USER_EVENTS_BEFORE = "user_events_before"
-    ITEM_EVENTS_BEFORE = "movie_events_before"
+    ITEM_EVENTS_BEFORE = "item_events_before"
     FEATURE = (
         *(USER, ITEM, USER_INDEX, ITEM_INDEX, RATING, TIME),
         *(RATING_DATE, RATING_YEAR, RATING_MONTH, RATING_WEEKDAY, RATING_HOUR),
@@ -69,20 +65,20 @@ class Columns:
     PART = "part"
     POSITION = "position"
 
-    ALIASES: ClassVar[dict[str, str]] = {"userId": USER, "movieId": ITEM, "item_id": ITEM, "movie_id": ITEM}
+    ALIASES: ClassVar[dict[str, str]] = {"userId": USER, "movieId": ITEM, "movie_id": ITEM}
     """Other names of columns in the files of producers."""
 
+    FORMER: ClassVar[dict[str, str]] = {"movie_id": ITEM, "movie_idx": ITEM_INDEX, "movie_events_before": ITEM_EVENTS_BEFORE}
+    """Names of columns in tables that earlier versions of the product stored. They are read under their present names."""
 
-def column_type(name: str) -> type[np.float64] | type[np.int64]:
-    """Return the type of a column of events."""
-    return np.float64 if name == Columns.RATING else np.int64
+    @classmethod
+    def stored_as(cls, name: str, stored: Collection[str]) -> str:
+        """Return the name of a column in a stored table, given the names in that table."""
+        if name in stored:
+            return name
+        return next((former for former, present in cls.FORMER.items() if present == name and former in stored), name)
 
-
-def empty_table(columns: Iterable[str]) -> pd.DataFrame:
-    """Return a table of events without rows."""
-    return pd.DataFrame({name: pd.Series(dtype=column_type(name)) for name in columns})
-
-
-def schema_of(columns: Iterable[str]) -> pa.Schema:
-    """Return the schema of a Parquet file of events."""
-    return pa.schema([(name, pa.from_numpy_dtype(column_type(name))) for name in columns])
+    @classmethod
+    def digested_as(cls, name: str) -> str:
+        """Return the name of a column in digests of content. It never changes, so the same content keeps its digest."""
+        return next((former for former, present in cls.FORMER.items() if present == name), name)
