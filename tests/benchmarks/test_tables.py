@@ -81,7 +81,7 @@ def test_what_cannot_be_made_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     document = tmp_path / "doc.md"
     for text, message in (
         (EMPTY.format("sped"), r"no table 'sped'\. Available tables: .*speed"),
-        (EMPTY.format("speed"), r"needs .*speed\.json, which `python -m benchmarks\.speed` writes"),
+        (EMPTY.format("speed"), r"needs .*speed\.json, which `python -m benchmarks\.training\.speed` writes"),
         ("<!-- table: speed -->\n\n<!-- table: scale -->\n<!-- end -->\n", "has no line <!-- end -->"),
     ):
         document.write_text(text)

@@ -173,7 +173,7 @@ def test_outcomes_are_the_same_from_every_kind_of_file(suffix: str, tmp_path: Pa
     assert found.to_dict("list") == {
         "user": ["1", "2"],
         "time": times,
-        "movie": [5, 6],
+        "item": [5, 6],
         "value": [1.0, 1.0],
         "request": ["0012", "3"],
     }

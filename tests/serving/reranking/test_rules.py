@@ -370,5 +370,5 @@ def test_what_a_catalogue_has_not_is_told() -> None:
     )
     odd, lost = made.unknown(catalogue())
     assert "'odd'" in odd and "genre Musical" in odd
-    assert "movie 1004 and 2 more" in lost
+    assert "item 1004 and 2 more" in lost
     made.warm(catalogue())
