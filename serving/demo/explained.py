@@ -18,7 +18,7 @@ from serving.catalogue import Catalogue
 from serving.engine import ColdStart
 from serving.reranking import RankRequest, Rules, cosine_similarity, jaccard_similarity
 
-__all__ = ["Explained", "LoadedVersion", "Reason", "as_said"]
+__all__ = ["Explained", "Filters", "LoadedVersion", "Reason", "as_said"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -31,6 +31,17 @@ def as_said(title: str) -> str:
     """Return a title in natural word order: `The Godfather` for MovieLens's `Godfather, The`."""
     body, comma, article = title.rpartition(", ")
     return f"{article} {body}" if comma and article in ARTICLES else title
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Selects films by genre and year."""
+
+    genres: Sequence[str] = ()  # films with any of these; empty for all
+    years: tuple[int | None, int | None] | None = None  # first and last year, both inclusive
+
+
+ALL = Filters()
 
 
 @dataclass(frozen=True)
@@ -111,8 +122,7 @@ class LoadedVersion:
         rules: Rules,
         *,
         k: int = 10,
-        genres: Sequence[str] = (),
-        years: tuple[int | None, int | None] | None = None,
+        only: Filters = ALL,
         user: int = -1,
     ) -> list[Explained]:
         """Recommend films for a history, with reasons. An empty history gets the most popular films.
@@ -123,13 +133,12 @@ class LoadedVersion:
             now: UTC seconds of the request.
             rules: Business rules for the ranking.
             k: Length of the list.
-            genres: Only films with any of these; empty for all.
-            years: First and last year, both inclusive.
+            only: The films to choose from.
             user: Id of the user, or -1 if there is none.
         """
         known = np.array([i for m in item_ids if (i := self.catalogue.index_of(int(m))) is not None], np.int64)
-        scores = self._score([(item_ids, times, now)], user)[0] if len(known) else self._cold.scores(now, genres).scores
-        ranking = rules.rank(scores, self.catalogue, RankRequest(k, known, genres, years, now=now), self.embeddings)
+        scores = self._score([(item_ids, times, now)], user)[0] if len(known) else self._cold.scores(now, only.genres).scores
+        ranking = rules.rank(scores, self.catalogue, RankRequest(k, known, only.genres, only.years, now=now), self.embeddings)
         likeness = self._likeness(ranking.items, known)
         worth, left_out = self._worth(item_ids, times, now, scores, ranking.items, user)
         return [

@@ -11,7 +11,7 @@ import streamlit as st
 
 from configs.errors import NotFoundError
 from serving.demo.context import Context
-from serving.demo.explained import LoadedVersion
+from serving.demo.explained import Filters, LoadedVersion
 from serving.demo.look import when
 
 __all__ = ["GAPS", "Asked", "choose_filters", "choose_history", "choose_version"]
@@ -69,16 +69,16 @@ def choose_history(context: Context, loaded: LoadedVersion) -> Asked:
     return Asked(user, item_ids, times, last + GAPS[gap])
 
 
-def choose_filters(loaded: LoadedVersion) -> tuple[int, list[str], tuple[int | None, int | None] | None]:
+def choose_filters(loaded: LoadedVersion) -> tuple[int, Filters]:
     """Show the selection of how many films to recommend, of which genres and years."""
     k = st.slider("How many", 5, 30, 10, key="k")
     genres = st.multiselect("Genres", loaded.catalogue.genres, key="genres", placeholder="all")
     known = loaded.catalogue.years[loaded.catalogue.years > 0]
     if not len(known) or known.min() == known.max():
-        return k, genres, None
+        return k, Filters(genres)
     first, last = int(known.min()), int(known.max())
     low, high = st.slider("Years", first, last, (first, last), key=f"years {first} {last}")
-    return k, genres, None if (low, high) == (first, last) else (low, high)
+    return k, Filters(genres, None if (low, high) == (first, last) else (low, high))
 
 
 def _real(context: Context, loaded: LoadedVersion) -> tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from configs.settings import ReportSettings
 from infra.pages import render_template
 from models.evaluation import Ranking
 from models.recommender import Sequences
@@ -45,8 +46,7 @@ def recommendations_page(
     items: pd.DataFrame,
     *,
     figures: dict[str, dict[str, float]],
-    requests: int,
-    train_events: int,
+    settings: ReportSettings,
     seed: int,
 ) -> bytes | None:
     """Render the challenger's recommendations beside those of `reference` as HTML, or return None if nothing was recommended.
@@ -57,13 +57,12 @@ def recommendations_page(
         train: Train part of the split, in which popularity is counted.
         items: The dataset's table of items.
         figures: Our own metrics over all requests, model -> metric -> value, shown at the top of the page.
-        requests: Number of requests to show, sampled at random.
-        train_events: Maximum number of train events to count, sampled at random if there are more.
+        settings: Numbers of requests to show, and of train events to count. More are sampled at random.
         seed: Seed of the samples.
     """
     rng = np.random.default_rng(seed)
     everyone = len(challenger.ranking.ranks)
-    rows = np.sort(rng.choice(everyone, min(requests, everyone), replace=False))
+    rows = np.sort(rng.choice(everyone, min(settings.requests, everyone), replace=False))
     catalogue = items.set_index("item_id")
     current = _recommended(challenger.ranking, rows, catalogue)
     if current.empty:
@@ -71,13 +70,13 @@ def recommendations_page(
     before = None if reference is None else _recommended(reference.ranking, rows, catalogue)
     if before is not None and before.empty:
         reference = before = None
-    page = _draw(current, before, _watched(train, catalogue, train_events, rng))
+    page = _draw(current, before, _watched(train, catalogue, settings.train_events, rng))
     body = "<body>"
     if body not in page:
         raise ValueError("Evidently's page has no <body>: an unsupported version of Evidently is installed")
     sampled = f"{len(rows):,} of {everyone:,} requests are shown"
-    if len(train.item_ids) > train_events:
-        sampled += f", and popularity is counted over {train_events:,} of {len(train.item_ids):,} train events"
+    if len(train.item_ids) > settings.train_events:
+        sampled += f", and popularity is counted over {settings.train_events:,} of {len(train.item_ids):,} train events"
     words = _words(challenger.name, None if reference is None else reference.name, figures, sampled)
     return page.replace(body, body + words, 1).encode()
 

@@ -131,8 +131,7 @@ def _write_page(path: Path, measured: Measurement, items: pd.DataFrame, settings
             model: {name: found["all"][name] for name in PAGE_METRICS} | evaluation.beyond_accuracy[model]
             for model, found in evaluation.metrics.items()
         },
-        requests=settings.report.requests,
-        train_events=settings.report.train_events,
+        settings=settings.report,
         seed=settings.seed,
     )
     if page is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import streamlit as st
 
@@ -21,13 +22,11 @@ def show(context: Context) -> None:
         right = choose_version(context, "Right", 1, "right")
         asked = choose_history(context, left)
         st.divider()
-        k, genres, years = choose_filters(left)
+        k, only = choose_filters(left)
     rules = context.rules()
-    genres = [genre for genre in genres if genre in right.catalogue.genres]
+    only = replace(only, genres=[genre for genre in only.genres if genre in right.catalogue.genres])
     sides = [
-        loaded.recommend(
-            asked.item_ids, asked.times, asked.now, rules, k=max(k, DEEP), genres=genres, years=years, user=asked.user
-        )
+        loaded.recommend(asked.item_ids, asked.times, asked.now, rules, k=max(k, DEEP), only=only, user=asked.user)
         for loaded in (left, right)
     ]
     ids = [[film.item_id for film in films] for films in sides]

@@ -19,9 +19,9 @@ def show(context: Context) -> None:
         loaded = choose_version(context)
         asked = choose_history(context, loaded)
         st.divider()
-        k, genres, years = choose_filters(loaded)
+        k, only = choose_filters(loaded)
     rules = context.rules()
-    films = loaded.recommend(asked.item_ids, asked.times, asked.now, rules, k=k, genres=genres, years=years, user=asked.user)
+    films = loaded.recommend(asked.item_ids, asked.times, asked.now, rules, k=k, only=only, user=asked.user)
     left, right = st.columns([1.15, 1], gap="large")
     with left:
         st.subheader("Recommended")

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from configs.settings import ReportSettings
 from models.evaluation import Ranking, Split, metrics, rank_requests
 from tasks.evaluation.evidently_page import Shown, recommendations_page
 from tests import synthetic
@@ -52,7 +53,9 @@ def page(ranking: Ranking, reference: Ranking | None, parts: Split, items: pd.Da
         None if reference is None else Shown("ncf", reference),
         parts.train,
         items,
-        **{"figures": FIGURES, "requests": 1000, "train_events": 10**6, "seed": 0, **changes},
+        figures=FIGURES,
+        settings=ReportSettings(**changes),
+        seed=0,
     )
     assert made is not None
     return made.decode()
@@ -113,7 +116,7 @@ def test_items_without_a_title_or_a_year_are_shown_by_their_id(parts: Split, ite
 
 def test_nothing_recommended_is_no_page(parts: Split, items: pd.DataFrame, ranking: Ranking) -> None:
     empty = replace(ranking, top=np.full_like(ranking.top, -1))
-    settings = {"figures": FIGURES, "requests": 10, "train_events": 10, "seed": 0}
-    assert recommendations_page(Shown("ss4rec", empty), None, parts.train, items, **settings) is None  # type: ignore[arg-type]
+    few = ReportSettings(requests=10, train_events=10)
+    assert recommendations_page(Shown("ss4rec", empty), None, parts.train, items, figures=FIGURES, settings=few, seed=0) is None
     content = page(ranking, empty, parts, items)
     assert '"Reference" is' not in content
