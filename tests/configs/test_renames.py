@@ -13,7 +13,7 @@ from configs import renames
 from configs.errors import SettingsError
 from configs.loading import effective_settings, load_settings
 from configs.redaction import safe_settings
-from configs.serving import ServingSettings
+from configs.serving import Pin, RuleFile, Selection, ServingSettings
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
 from configs.studies import CompareSettings, ReplaySettings, SearchSettings, ShiftSettings
 from flows.compare import compare
@@ -169,10 +169,25 @@ def test_a_former_name_of_a_scenario_is_read(old: str, new: str, tmp_path: Path)
 
 def test_every_former_name_belongs_to_a_setting_and_is_none_itself() -> None:
     models = {each.__name__: each for each in _all_models(RetrainSettings)} | {"ShiftSettings": ShiftSettings}
+    models |= {"Pin": Pin, "Selection": Selection}
     for name, keys in renames.KEYS.items():
         assert set(keys.values()) <= set(models[name].model_fields) and not set(keys) & set(models[name].model_fields)
     tested = {tuple(old.split(".")) for old, *_ in RENAMED}
-    assert sum(len(keys) for keys in renames.KEYS.values()) == len(tested)
+    of_rules = {"Pin", "Selection"}
+    assert sum(len(keys) for name, keys in renames.KEYS.items() if name not in of_rules) == len(tested)
+
+
+def test_a_file_of_rules_may_still_say_movies() -> None:
+    def file(key: str) -> RuleFile:
+        rules = [
+            {"name": "pinned", "action": "pin", key: [5, 7]},
+            {"name": "banned", "action": "exclude", "where": {key: [8]}},
+        ]
+        return RuleFile.model_validate({"rules": rules})
+
+    assert file("movies") == file("items")
+    with pytest.raises(ValueError, match="movies is the former name of items: give only items"):
+        Pin.model_validate({"name": "x", "action": "pin", "movies": [5], "items": [5]})
 
 
 def _all_models(model: type[RetrainSettings]) -> list[Any]:
