@@ -1,4 +1,7 @@
-"""HTML pages and figures for people: one Jinja environment, one base page, one palette."""
+"""HTML pages, figures and Markdown for people: one Jinja environment, one base page, one palette.
+
+What two pages share belongs here. The templates and texts of a page are in the package that it is about.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,7 @@
-"""From scores to the list that is shown: business rules, diversity, and the choice of the top items."""
+"""From scores to the list that is shown: business rules, diversity, and the choice of the top items.
+
+A new action of a rule belongs here, and its schema in `configs.serving`. Scores come from `serving.engine`.
+"""
 
 import lazy_loader
 

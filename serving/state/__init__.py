@@ -1,4 +1,7 @@
-"""The state of users: their events and the state of each model, in Redis, in memory, or in both."""
+"""The state of users: their events and the state of each model, in Redis, in memory, or in both.
+
+A new store of states belongs here. What a state contains is decided by the model (`models.inference`).
+"""
 
 import lazy_loader
 

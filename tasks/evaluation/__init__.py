@@ -1,4 +1,8 @@
-"""The evaluation of trained models: ranking metrics, the clean load check, reports and audits of a version."""
+"""The evaluation of trained candidates, and the folder of files that becomes a model version.
+
+Here belong the measurement, the load check in a clean process, the audit of the protocol, and the pages and figures of an
+evaluation. Metrics and tests come from `models.evaluation`. Whether a version is good enough is decided in `tasks.gate`.
+"""
 
 import lazy_loader
 

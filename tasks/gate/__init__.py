@@ -1,4 +1,8 @@
-"""The promotion gate: the decision whether a challenger replaces the champion, its publication and rollback."""
+"""The promotion gate: the decision whether a challenger replaces the champion, its publication, and rollback.
+
+Here belong the rules and what they judge, the decision with its page and notifications, and the steps from a staged version to the
+champion. How versions and promotions are stored belongs to `infra.registry`.
+"""
 
 import lazy_loader
 

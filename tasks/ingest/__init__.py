@@ -1,4 +1,7 @@
-"""From source files to clean tables: reading, validation and features of a release or of event files."""
+"""From source files to clean tables: formats, validation, metadata and features of a release or of event files.
+
+A new file format, a new check of rows, or a new feature belongs here. Storing the tables belongs to `tasks.datasets`.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,8 @@
-"""Monitoring: drift of the events and live quality of the champion."""
+"""Monitoring: drift of the newest events from the champion's reference, and the live quality of the champion.
+
+A new drift check belongs here, with its statistic and its effect. What a run does when data has drifted is decided in `flows` and by
+automations.
+"""
 
 import lazy_loader
 

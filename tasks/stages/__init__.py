@@ -1,4 +1,8 @@
-"""Prefect tasks: each is a thin wrapper around a plain function of the other packages."""
+"""Prefect tasks: each is a thin wrapper around a plain function of the other packages.
+
+Names, retries, logs, artifacts and events of Prefect belong here, and nothing else in `tasks` imports Prefect. A stage opens what it
+needs, calls the plain function, and shows the outcome.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,7 @@
-"""Tables on disk: the names of their columns, Parquet files, and sorts of tables larger than memory."""
+"""Tables on disk: Parquet files of any age, and sorts of tables larger than memory.
+
+What knows nothing of events beyond their columns belongs here. The names of the columns are in `models.columns`.
+"""
 
 import lazy_loader
 
