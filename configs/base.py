@@ -12,10 +12,12 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.fields import ComputedFieldInfo, FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from configs.renames import section_with_current_names
+from configs.renames import accept_former_keys, section_with_current_names
 
 __all__ = ["Settings", "Share", "in_order"]
 
@@ -75,3 +77,9 @@ class Settings(BaseModel):
     @classmethod
     def _reads_former_names(cls, given: Any) -> Any:
         return section_with_current_names(cls, given) if isinstance(given, Mapping) else given
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        accept_former_keys(cls, handler.resolve_ref_schema(schema))
+        return schema

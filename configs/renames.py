@@ -1,12 +1,14 @@
 """Former names of settings. Each one is still read wherever settings come from: files, variables, options, Prefect and stored records.
 
 This is the only place that knows former names. They are replaced before anything else looks at the settings, so all other code,
-messages and records use the current names.
+messages and records use the current names. Prefect's server checks the parameters of a run against the form of its deployment. A
+form that was stored before a renaming knows only the former names (`names_of_form`), and a current form accepts both
+(`accept_former_keys`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,7 +16,7 @@ from pydantic import BaseModel
 
 from configs.annotations import below, items_of, sections_of
 
-__all__ = ["current_key", "current_names", "former_keys", "section_with_current_names"]
+__all__ = ["accept_former_keys", "current_key", "current_names", "former_keys", "names_of_form", "section_with_current_names"]
 
 KEYS: dict[str, dict[str, str]] = {
     "EvaluationSettings": {"request_time": "query_time"},
@@ -38,6 +40,8 @@ VALUES: dict[str, dict[str, dict[str, str]]] = {
     },
 }
 """Former value -> current value, by the name of the settings model and the key."""
+FORM_ONLY = ("position", "title", "description", "default")
+"""Parts of a field's JSON schema that are shown in a form and not checked."""
 
 
 @cache
@@ -100,3 +104,48 @@ def current_key(model: type[BaseModel], key: str) -> str:
         parts.append(current)
         annotations = [inner for outer in annotations for inner in below(outer, current)]
     return ".".join(parts)
+
+
+def accept_former_keys(model: type[BaseModel], schema: dict[str, Any]) -> None:
+    """Make the JSON schema of a settings model accept the former keys, without a field for them in the form of the Prefect UI.
+
+    The UI draws `properties` only. What matches `patternProperties` is checked like the field with the current name.
+    """
+    for old, new in former_keys(model).items():
+        checked = {key: value for key, value in schema["properties"][new].items() if key not in FORM_ONLY}
+        schema.setdefault("patternProperties", {})[f"^{old}$"] = checked
+
+
+def names_of_form(annotations: Sequence[Any], given: Any, field: Mapping[str, Any], form: Mapping[str, Any]) -> Any:
+    """Return `given` with the former key of each setting that the form knows under its former key only.
+
+    Args:
+        annotations: The types that `given` may have.
+        given: Settings as JSON, with current names.
+        field: The form's JSON schema of `given`.
+        form: The whole form, which holds the definitions that `field` refers to.
+    """
+    schemas = list(_alternatives(field, form))
+    if isinstance(given, dict):
+        fields = {key: inner for schema in schemas for key, inner in schema.get("properties", {}).items()}
+        former = {new: old for model in sections_of(annotations) for old, new in former_keys(model).items() if old in fields}
+        names = {key: key if key in fields else former.get(key, key) for key in given}
+        return {
+            names[key]: names_of_form(
+                [inner for outer in annotations for inner in below(outer, key)], value, fields.get(names[key], {}), form
+            )
+            for key, value in given.items()
+        }
+    if isinstance(given, list):
+        items = {"anyOf": [schema["items"] for schema in schemas if isinstance(schema.get("items"), dict)]}
+        return [names_of_form(items_of(annotations), value, items, form) for value in given]
+    return given
+
+
+def _alternatives(field: Mapping[str, Any], form: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield a JSON schema and those that it refers to or combines."""
+    yield field
+    definition = form.get("definitions", {}).get(field.get("$ref", "").rpartition("/")[2])
+    for inner in (definition, *field.get("allOf", ()), *field.get("anyOf", ()), *field.get("oneOf", ())):
+        if inner is not None:
+            yield from _alternatives(inner, form)

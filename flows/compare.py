@@ -6,7 +6,6 @@ from typing import Any
 
 from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.deployments import run_deployment
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from configs.errors import ComparisonError, NotFoundError, SettingsError
@@ -16,7 +15,7 @@ from infra.locks import run_lock
 from infra.storage import open_store
 from tasks.comparison import Failure, IncompleteComparisonError, ModelComparison, begin_comparison, missing_runs, pinned_dataset
 from tasks.datasets import DatasetRef, chosen_dataset
-from tasks.stages import compare_entry, publish_failure_artifact, report_comparison
+from tasks.stages import compare_entry, publish_failure_artifact, report_comparison, start_run
 
 __all__ = ["compare"]
 
@@ -61,14 +60,8 @@ def comparison_runs(comparison: str, dataset: DatasetRef, settings: CompareSetti
 @task(name="deploy entry", task_run_name="{entry} seed {seed}", cache_policy=NO_CACHE)
 def deploy_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, settings: CompareSettings) -> None:
     """Do one run of a comparison as a run of the deployment, and wait for it. The result is passed through the store."""
-    parameters: dict[str, Any] = {
-        "comparison": comparison,
-        "entry": entry,
-        "seed": seed,
-        "dataset": f"{dataset.name}/{dataset.version}",
-        "settings": settings.model_dump(mode="json", exclude={"store": {"access_key_id", "secret_access_key"}}),
-    }
-    ended: Any = run_deployment(settings.deployment, parameters=parameters, timeout=None, poll_interval=2)
+    parameters = {"comparison": comparison, "entry": entry, "seed": seed, "dataset": f"{dataset.name}/{dataset.version}"}
+    ended = start_run(settings.deployment, settings, parameters, timeout=None, poll_interval=2)
     if ended.state is None or not ended.state.is_completed():
         raise ComparisonError(f"the flow run {ended.name} of {settings.deployment} ended as {ended.state}")
 

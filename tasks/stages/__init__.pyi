@@ -1,4 +1,5 @@
 from .data import add_landed_files, announce_drift, build_dataset, compact_dataset, measure_drift
+from .deployment_runs import start_run
 from .experiments import begin_search, compare_entry, conclude_search, report_comparison, search_trials
 from .failure import publish_failure_artifact
 from .gate import (
@@ -51,6 +52,7 @@ __all__ = [
     "search_trials",
     "settle_cost",
     "stage_version",
+    "start_run",
     "train_by_deployment",
     "train_model",
     "upload_trained",

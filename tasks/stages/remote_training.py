@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from prefect import task
@@ -12,7 +11,6 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
@@ -24,6 +22,7 @@ from configs.settings import RetrainSettings
 from infra.runpod import PodCost, account_filter, accounts_in
 from infra.storage import open_store
 from tasks.datasets import DatasetRef
+from tasks.stages.deployment_runs import start_run
 from tasks.stages.model_artifacts import publish_training_artifact
 from tasks.stages.task_options import NETWORK
 from tasks.stages.training import follow_training
@@ -168,14 +167,10 @@ def _run(dataset: DatasetRef, settings: RetrainSettings, attempt: int) -> FlowRu
             "tracking": settings.tracking.model_copy(update={"mode": "off"}),
         }
     )
-    parameters: dict[str, Any] = {
-        "settings": handed.model_dump(mode="json", exclude={"store": {"access_key_id", "secret_access_key"}}),
-        "dataset": f"{dataset.name}/{dataset.version}",
-        "hand_over": True,
-    }
+    parameters = {"dataset": f"{dataset.name}/{dataset.version}", "hand_over": True}
     key = f"{flow_run.id}-train-{attempt}"  # a retried task finds the run that it has already started
     try:
-        started: Any = run_deployment(settings.training.deployment, parameters=parameters, timeout=0, idempotency_key=key)
+        started = start_run(settings.training.deployment, handed, parameters, timeout=0, idempotency_key=key)
     except ObjectNotFound as error:
         raise SettingsError(
             f"training.deployment is {settings.training.deployment}, which does not exist on the Prefect server. Deploy it "

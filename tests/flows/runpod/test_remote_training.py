@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import replace
@@ -24,18 +25,26 @@ from tasks.stages import RemoteTraining, settle_cost, train_by_deployment
 from tasks.training import Machine
 from tests.flows.runpod.prefect_client import a_run, with_client
 
+FORMER_FORMS = Path(__file__).parents[2] / "data" / "forms_with_former_names.json"
 DATASET = DatasetRef("ml-100k", "v1", "datasets/ml-100k/v1", "file:x", 1, 1, 1, 0, 1)
 
 
-def deployed(states: list[State[Any]], pool: WorkPool, name: str) -> threading.Thread:
-    """A deployment train/NAME, whose runs become these states one after the other as soon as they are made."""
+def deployed(states: list[State[Any]], pool: WorkPool, name: str, form: dict[str, Any] | None = None) -> threading.Thread:
+    """A deployment train/NAME, whose runs become these states one after the other as soon as they are made.
+
+    The server checks their parameters against `form`, if it is given.
+    """
 
     @flow(name="train")
     def train(settings: dict[str, Any], dataset: str, hand_over: bool) -> None: ...
 
     async def make(client: PrefectClient) -> UUID:
         return await client.create_deployment(
-            await client.create_flow(train), name, work_pool_name=pool.name, enforce_parameter_schema=False
+            await client.create_flow(train),
+            name,
+            work_pool_name=pool.name,
+            parameter_openapi_schema=form,
+            enforce_parameter_schema=form is not None,
         )
 
     deployment = with_client(make)
@@ -81,6 +90,21 @@ def test_a_run_that_crashes_is_tried_again_and_one_that_fails_is_not(pool: WorkP
     deployed([Crashed(message="again")], pool, "hopeless")
     with pytest.raises(TrainingError, match="ended as Crashed: again"):
         ask_for(asked("hopeless", tmp_path, attempts=1))
+
+
+def test_a_deployment_with_a_form_of_former_names_is_started_with_these(pool: WorkPool, tmp_path: Path) -> None:
+    thread = deployed([Completed()], pool, "set-up-before", json.loads(FORMER_FORMS.read_text())["train/gpu"])
+    settings = RetrainSettings.model_validate(
+        asked("set-up-before", tmp_path).model_dump()
+        | {"business_value": {"currency": "EUR"}, "promotion": {"bootstrap_seed": 5}}
+    )
+    (run,) = ask_for(settings)
+    thread.join()
+    sent = with_client(lambda client: client.read_flow_run(UUID(run))).parameters
+    assert sent["settings"]["value"]["currency"] == "EUR" and "business_value" not in sent["settings"]
+    assert sent["settings"]["promotion"]["seed"] == 5 and sent["settings"]["seed"] == settings.seed
+    read = RetrainSettings.model_validate(sent["settings"])
+    assert (read.business_value, read.promotion) == (settings.business_value, settings.promotion)
 
 
 def test_a_deployment_that_is_not_there_and_a_secret_that_would_be_shown_are_refused(tmp_path: Path) -> None:

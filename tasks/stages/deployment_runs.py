@@ -1,0 +1,39 @@
+"""Start runs of deployments that take settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+
+from configs.base import Settings
+from configs.renames import names_of_form
+
+__all__ = ["start_run"]
+
+
+def start_run(deployment: str, settings: Settings, parameters: Mapping[str, Any], **options: Any) -> FlowRun:
+    """Start a run of a deployment. The store's credentials are not passed on, because a run's parameters are readable by everyone.
+
+    The server may hold the form of an earlier setup, from before some settings were renamed. It refuses a name that its form does
+    not know, so the run then gets the former name, which the flow reads too.
+
+    Args:
+        deployment: The deployment, as `flow/name`.
+        settings: The parameter `settings` of the run.
+        parameters: The other parameters of the run.
+        **options: Options of Prefect's `run_deployment`.
+
+    Raises:
+        ObjectNotFound: The server has no such deployment.
+    """
+    with get_client(sync_client=True) as client:
+        form = client.read_deployment_by_name(deployment).parameter_openapi_schema or {}
+    given = settings.model_dump(mode="json", exclude={"store": {"access_key_id", "secret_access_key"}})
+    named = names_of_form([type(settings)], given, form.get("properties", {}).get("settings", {}), form)
+    run: Any = run_deployment(deployment, parameters={**parameters, "settings": named}, **options)
+    assert isinstance(run, FlowRun)
+    return run
