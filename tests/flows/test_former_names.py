@@ -20,6 +20,8 @@ from flows.compare_run import compare_run
 from flows.retrain import retrain
 from tasks.stages import start_run
 
+# What commit cc68de1, the last before the renaming, made of these deployments: their `parameter_schema` without texts and defaults.
+# Sections without former names are plain objects in it.
 FORMER_FORMS = json.loads((Path(__file__).parents[1] / "data" / "forms_with_former_names.json").read_text())
 FORMER = {
     "landing": {"races": 7},
