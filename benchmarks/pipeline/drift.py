@@ -39,6 +39,7 @@ from benchmarks.report import hardware, write_json
 from configs.settings import DriftSettings, SourceName, ValidationSettings
 from configs.studies import ScenarioName
 from infra.pages import markdown_table
+from models.columns import Columns
 from tasks.datasets import Quarantine
 from tasks.ingest import MILLISECONDS_FROM, build_features
 from tasks.ingest.movielens import RawTables
@@ -233,7 +234,10 @@ def render(result: dict[str, Any]) -> str:
             rows.append([f"planted: {scenario}", row["source"], f"found in {row['found']} of {row['seeds']}{by}", "all"])
     for side in dict.fromkeys(row["side"] for row in result["outlier"]):
         found_rows = [row for row in result["outlier"] if row["side"] == side]
-        slices, columns = sum(row["slices"] for row in found_rows), ", ".join(row["column"] for row in found_rows)
+        slices, columns = (
+            sum(row["slices"] for row in found_rows),
+            ", ".join(Columns.FORMER.get(row["column"], row["column"]) for row in found_rows),
+        )
         alarms, found_all = sum(row["alarms"] for row in found_rows), sum(row["found"] for row in found_rows)
         said = f"alarms in {alarms} of {slices}; ratings doubled beside it found in {found_all} of {slices}"
         rows.append([f"one value of 1e9 in the {side} ({columns})", found_rows[0]["source"], said, "none; all"])
