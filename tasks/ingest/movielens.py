@@ -57,7 +57,8 @@ GENRES_100K = [
     "War",
     "Western",
 ]
-CSV_NAMES = {"userId": Columns.USER, "movieId": Columns.ITEM}
+CSV_NAMES = {"movie_id": Columns.ITEM, "userId": Columns.USER, "movieId": Columns.ITEM}  # messages use the last name of a column
+ATOMIC_NAMES = {"movie_id": Columns.ITEM, "item_id": Columns.ITEM}
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +188,7 @@ def _atomic(path: Path) -> pd.DataFrame:
 
 
 def _atomic_ratings(path: Path) -> pd.DataFrame:
-    return _pick(path, _atomic(path), list(Columns.EVENT), {"item_id": Columns.ITEM})
+    return _pick(path, _atomic(path), list(Columns.EVENT), ATOMIC_NAMES)
 
 
 def _atomic_metadata(path: Path) -> Metadata:

@@ -232,3 +232,15 @@ def test_films_are_described_beside_a_parquet_or_gzipped_file_too(tmp_path: Path
     for name in ("events.parquet", "events.csv.gz"):
         found = read_metadata(tmp_path / name)
         assert found.items is not None and list(found.items["title"]) == ["Heat"]
+
+
+@pytest.mark.parametrize("name", ["ratings.csv", "ratings.inter"])
+def test_files_with_the_former_name_of_an_item_are_read(name: str, tmp_path: Path) -> None:
+    separator, kinds = ("\t", ":token") if name.endswith(".inter") else (",", "")
+    header = separator.join([f"user_id{kinds}", f"movie_id{kinds}", f"rating{kinds}", f"timestamp{kinds}"])
+    (tmp_path / name).write_text(f"{header}\n{separator.join(['1', '7', '4', '900000000'])}\n")
+    (tmp_path / "movies.csv").write_text("movie_id,title,genres\n7,Heat (1995),Crime\n")
+    tables = read_ratings_file(tmp_path / name)
+    assert list(tables.interactions["item_id"]) == [7]
+    if name.endswith(".csv"):
+        assert tables.items is not None and list(tables.items["item_id"]) == [7]
