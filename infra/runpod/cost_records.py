@@ -6,7 +6,7 @@ A failure to store a record must not keep a pod alive. So a record that cannot b
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import datetime
 
 from infra.runpod.cost import PodCost
@@ -71,8 +71,12 @@ class CostRecords:
             if record.pod == run.pod and not record.closed:
                 await self._runs.account(run.id, record.until(self._now(), closed=True, note=note))
 
-    async def close_left_open(self, watched: set[str]) -> None:
-        """Close the records that are still open because their worker was killed right after a deletion."""
+    async def close_left_open(self, watched: Container[str]) -> None:
+        """Close the records that are still open because their worker was killed right after a deletion.
+
+        Args:
+            watched: The ids of the pods that are watched. A pod that is rented during the search must appear in it.
+        """
         try:
             for run, record in await self._runs.open_accounts():
                 if record.pod not in watched and record.pod not in self._unsettled:

@@ -156,7 +156,7 @@ class Reconciler:
         await self._tell_adopted(runs)
         self._whole += 1
         if self._whole % ACCOUNTS_EVERY == 1:
-            await self._records.close_left_open(set(self._tracked))
+            await self._records.close_left_open(self._tracked)
 
     def _take_in(self, listed: list[Pod], known: set[str]) -> None:
         """Watch the listed pods of this pool. A pod that was known before the list but is not on it counts as missing."""

@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from infra.runpod.order import server_mark
+from infra.runpod.api import Pod
+from infra.runpod.order import marks_of, server_mark
 from infra.runpod.runs import RunsUnavailableError
 from tests.infra.runpod.memory import START, Watched
 
@@ -233,3 +234,20 @@ def test_nothing_is_kept_of_runs_that_are_over(watched: Watched) -> None:
     watched.look()
     kept = watched.reconciler
     assert not kept._tracked and not kept._held and not kept._without_pod and not kept._records.unsettled
+
+
+def test_a_pod_rented_while_open_records_are_read_keeps_its_record_open(watched: Watched) -> None:
+    run = watched.runs.add("CANCELLED")
+    real = watched.runs.open_accounts
+
+    async def open_accounts() -> Any:
+        pod = Pod.model_validate(watched.account.pods[watched.account.add(run)])
+        marks = marks_of(pod)
+        assert marks is not None
+        watched.reconciler.follow(pod, marks)
+        await watched.reconciler.open_account(pod.id)
+        return await real()
+
+    watched.runs.open_accounts = open_accounts  # type: ignore[method-assign]
+    watched.look()  # the first look of a worker closes what others have left open
+    assert [record.closed for record in watched.runs.kept.values()] == [False]
