@@ -30,9 +30,11 @@ def read_parquet(source: Any, columns: Sequence[str] | None = None) -> pd.DataFr
     """
     file = source if isinstance(source, pq.ParquetFile) else pq.ParquetFile(source)
     names = file.schema_arrow.names
-    chosen = None if columns is None else [Columns.stored_as(name, names) for name in columns]
-    frame: pd.DataFrame = file.read(chosen).to_pandas().rename(columns=Columns.FORMER)
-    return frame if columns is None else frame[list(columns)]
+    chosen = names if columns is None else [Columns.stored_as(name, names) for name in columns]
+    # Arrow puts the columns in order and the frame is renamed in place: pandas' own ways would copy all rows.
+    frame: pd.DataFrame = file.read(chosen).select(chosen).to_pandas()
+    frame.columns = pd.Index([Columns.FORMER.get(name, name) for name in chosen])
+    return frame
 
 
 def parquet_batches(file: pq.ParquetFile, rows: int, columns: Sequence[str]) -> Iterator[dict[str, npt.NDArray[Any]]]:

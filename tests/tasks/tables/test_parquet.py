@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.tables import ParquetWriter
+from tasks.tables import ParquetWriter, read_parquet
 
 
 @pytest.mark.parametrize("temporary", [True, False])
@@ -69,3 +70,21 @@ def test_a_file_that_cannot_be_completed_leaves_nothing(tmp_path: Path, monkeypa
     with pytest.raises(OSError, match="No space left"), ParquetWriter(tmp_path / "out.parquet") as writer:
         writer.write(pd.DataFrame({"a": [1]}))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stored_table_is_read_in_the_order_asked_for_under_present_names_without_copies(tmp_path: Path) -> None:
+    stored = pd.DataFrame(
+        {"user_id": [1], "movie_id": [2], "title": pd.Series(["x"], dtype="string"), "year": pd.array([None], "Int64")}
+    )
+    stored.to_parquet(tmp_path / "old.parquet", index=False)
+    present = stored.rename(columns={"movie_id": "item_id"})
+    pd.testing.assert_frame_equal(read_parquet(tmp_path / "old.parquet"), present)
+    columns = ["year", "item_id", "user_id"]
+    pd.testing.assert_frame_equal(read_parquet(tmp_path / "old.parquet", columns), present[columns])
+    numbers = pd.DataFrame({"movie_id": np.arange(1 << 20), "user_id": np.arange(1 << 20)})
+    numbers.to_parquet(tmp_path / "large.parquet", index=False)
+    tracemalloc.start()  # which sees NumPy's memory and not Arrow's
+    read_parquet(tmp_path / "large.parquet", ["user_id", "item_id"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.25 * numbers.memory_usage(index=False).sum(), "the numbers were copied more than once"
