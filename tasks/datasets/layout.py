@@ -28,7 +28,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Part:
-    """Events, and the rows of earlier parts that they supersede (PART, POSITION, USER and ITEM of `tasks.tables.Columns`)."""
+    """Events, and the rows of earlier parts that they supersede (PART, POSITION, USER and ITEM of `models.columns.Columns`)."""
 
     events: StoredFile
     removals: StoredFile | None
