@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARGS ?=
 # Modules that transform data must have complete test coverage.
-TRANSFORMATIONS := tasks/ingest/movielens.py,tasks/ingest/validation.py,tasks/ingest/features.py,tasks/datasets/versions.py,models/evaluation/protocol.py
+TRANSFORMATIONS := tasks/ingest/movielens.py,tasks/ingest/validation.py,tasks/ingest/features.py,tasks/datasets/release.py,tasks/datasets/versions.py,models/evaluation/protocol.py
 # Package index for torch. TORCH_INDEX=https://download.pytorch.org/whl/cpu skips the CUDA packages.
 TORCH_INDEX ?=
 # torch for the CPU does not include Triton. Its interpreter runs the CUDA kernels in the tests (older ones fail with numpy 2.4).
