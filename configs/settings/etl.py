@@ -23,7 +23,7 @@ class EtlSettings(Settings):
     chunk_rows: int = Field(default=1_000_000, ge=1)
     """Rows of a file that are read and validated at once."""
     memory_rows: int = Field(default=2_000_000, ge=1)
-    """Events that are sorted and enriched at once. A larger table is processed in ranges of users and of movies. Processing takes
+    """Events that are sorted and enriched at once. A larger table is processed in ranges of users and of items. Processing takes
     about 500 bytes of memory per event."""
     work_dir: Path = Path(".recsys/etl")
     """Folder for intermediate data that does not fit in memory, about 150 bytes per event."""

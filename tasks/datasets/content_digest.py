@@ -28,7 +28,7 @@ MASK = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class EventDigest:
-    """The digest of a set of (user, movie, rating, time)."""
+    """The digest of a set of (user, item, rating, time)."""
 
     rows: int = 0
     high: str = "0" * 16

@@ -18,7 +18,7 @@ from tasks.tables import column_type, parquet_batches, schema_of
 __all__ = ["LANDED", "PART_SCHEMA", "Arrays", "event_chunks", "insertion_points", "merged_chunks", "merged_events", "removals_of"]
 
 LANDED = -1  # `row` of an event from a landing zone; other events keep their position in the release
-PART_SCHEMA = schema_of(Columns.INTERACTION)  # of a part's events, which are sorted by user, time, movie
+PART_SCHEMA = schema_of(Columns.INTERACTION)  # of a part's events, which are sorted by user, time, item
 CHUNK_ROWS = 1 << 20
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -52,7 +52,7 @@ def event_chunks(
 
 
 def merged_chunks(files: PartFiles, layout: Layout) -> Iterator[Arrays]:
-    """Yield all events that are not superseded, sorted by user, time, movie, in chunks. `row` has its stored value.
+    """Yield all events that are not superseded, sorted by user, time, item, in chunks. `row` has its stored value.
 
     One chunk of the first part and all later parts are in memory at once.
     """
@@ -77,7 +77,7 @@ def merged_chunks(files: PartFiles, layout: Layout) -> Iterator[Arrays]:
 
 
 def merged_events(files: PartFiles, layout: Layout) -> pd.DataFrame:
-    """Return the version's interactions in the form of a release: sorted by user, time, movie.
+    """Return the version's interactions in the form of a release: sorted by user, time, item.
 
     `row` is the position in the release. Events from a landing zone are numbered after the release, in the order of this table.
     """
@@ -99,9 +99,9 @@ def merged_events(files: PartFiles, layout: Layout) -> pd.DataFrame:
 def insertion_points(table: Arrays, added: Arrays) -> npt.NDArray[np.int64]:
     """Return the positions in `table` before which the rows of `added` belong. Shape (len(added),).
 
-    Both are sorted by user, time, movie, and they have no row in common.
+    Both are sorted by user, time, item, and they have no row in common.
     """
-    users, times, movies = table[Columns.USER], table[Columns.TIME], table[Columns.ITEM]
+    users, times, items = table[Columns.USER], table[Columns.TIME], table[Columns.ITEM]
     low = np.searchsorted(users, added[Columns.USER], side="left")
     high = np.searchsorted(users, added[Columns.USER], side="right")
     while True:  # one bisection for all rows at once
@@ -109,8 +109,8 @@ def insertion_points(table: Arrays, added: Arrays) -> npt.NDArray[np.int64]:
         if not len(open_):
             return low.astype(np.int64)
         middle = (low[open_] + high[open_]) // 2
-        time, movie = added[Columns.TIME][open_], added[Columns.ITEM][open_]
-        before = (times[middle] < time) | ((times[middle] == time) & (movies[middle] < movie))
+        time, item = added[Columns.TIME][open_], added[Columns.ITEM][open_]
+        before = (times[middle] < time) | ((times[middle] == time) & (items[middle] < item))
         low[open_] = np.where(before, middle + 1, low[open_])
         high[open_] = np.where(before, high[open_], middle)
 

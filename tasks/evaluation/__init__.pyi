@@ -1,7 +1,7 @@
 from .evidently_page import REPORT_FILE
 from .figures import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
 from .load_check import LoadCheck, check_staged, check_version
-from .measurement import Evaluation, Measurement, evaluate
+from .measurement import Evaluation, evaluate
 from .protocol_audit import AuditReport, audit_version
 from .ranking import rank, rank_version, seen_share
 from .version_folder import VersionFolder, assemble_version, read_rankings
@@ -11,7 +11,6 @@ __all__ = [
     "AuditReport",
     "Evaluation",
     "LoadCheck",
-    "Measurement",
     "VersionFolder",
     "assemble_version",
     "audit_version",

@@ -59,7 +59,7 @@ def dask_engine(folder: Path, settings: EtlSettings) -> Iterator[DaskEngine]:
 class DaskEngine:
     """The engine on Dask workers, all of which must see `folder`.
 
-    Partitions have at most `memory_rows` events, or more if a single user or movie has more.
+    Partitions have at most `memory_rows` events, or more if a single user or item has more.
     """
 
     def __init__(self, client: Client, folder: Path, memory_rows: int) -> None:
@@ -97,9 +97,9 @@ class DaskEngine:
         starts = [0, *np.cumsum(lengths)]
         first_users = [0, *np.cumsum([len(ids) for ids in users])]
         placed = [delayed(_placed)(part, start) for part, start in zip(parts, starts[:-1], strict=True)]
-        movies = self._by(dd.from_delayed(placed, meta=PLACED), Columns.ITEM).persist()
-        item_ids = np.concatenate(compute(*(delayed(_distinct)(part, Columns.ITEM) for part in movies.to_delayed())))
-        counts = movies.map_partitions(_counted, meta=COUNTS)
+        items = self._by(dd.from_delayed(placed, meta=PLACED), Columns.ITEM).persist()
+        item_ids = np.concatenate(compute(*(delayed(_distinct)(part, Columns.ITEM) for part in items.to_delayed())))
+        counts = items.map_partitions(_counted, meta=COUNTS)
         divisions = [*starts[:-1], starts[-1] - 1]  # the same divisions as the events
         counts = counts.set_index(Columns.POSITION, divisions=[int(place) for place in divisions])
         features = [

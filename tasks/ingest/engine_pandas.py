@@ -32,7 +32,7 @@ class Engine(Protocol):
         """Write the accepted events, merged by `deduplicate_latest`, with Columns.INTERACTION. Returns the superseded events."""
 
     def write_features(self, interactions: Path, out: Path) -> tuple[IntArray, IntArray]:
-        """Write the features (`build_features`) of the interactions. Returns all user ids and all movie ids, ascending."""
+        """Write the features (`build_features`) of the interactions. Returns all user ids and all item ids, ascending."""
 
 
 class PandasEngine:

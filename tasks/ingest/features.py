@@ -44,8 +44,8 @@ def build_features(interactions: pd.DataFrame) -> pd.DataFrame:
     - session_id: from 0 for each user. A new session starts after SESSION_GAP_S without an event.
     - *_events_before: number of events in strictly earlier seconds.
     """
-    users, movies, times = (interactions[name].to_numpy(np.int64) for name in (Columns.USER, Columns.ITEM, Columns.TIME))
-    return user_features(interactions, np.unique(users), np.unique(movies), counts_before(movies, times))
+    users, items, times = (interactions[name].to_numpy(np.int64) for name in (Columns.USER, Columns.ITEM, Columns.TIME))
+    return user_features(interactions, np.unique(users), np.unique(items), counts_before(items, times))
 
 
 def write_features(
@@ -53,15 +53,15 @@ def write_features(
 ) -> tuple[IntArray, IntArray]:
     """Apply `build_features` to a Parquet file of events, and write the result to another Parquet file atomically.
 
-    At most `memory_rows` events are in memory at once (or those of one user or movie, if there are more), plus 8 bytes for each
-    user and movie.
+    At most `memory_rows` events are in memory at once (or those of one user or item, if there are more), plus 8 bytes for each
+    user and item.
 
     Args:
         interactions: The events, sorted by user_id, timestamp.
         check: Called with the events of some users at a time, until it has seen all events.
 
     Returns:
-        The ids of all users and of all movies, ascending.
+        The ids of all users and of all items, ascending.
     """
     rows = pq.read_metadata(interactions).num_rows
     with tempfile.TemporaryDirectory(prefix="features-", dir=out.parent) as folder, ParquetWriter(out) as writer:
@@ -71,9 +71,9 @@ def write_features(
         item_ids = []
         columns = [Columns.ITEM, Columns.TIME]
         for table in partition_by_key([interactions], columns, Columns.ITEM, memory_rows, Path(folder), position=True):
-            movies, times, position = (table.column(name).to_numpy() for name in (*columns, Columns.POSITION))
-            before[position] = counts_before(movies, times)
-            item_ids.append(np.unique(movies))
+            items, times, position = (table.column(name).to_numpy() for name in (*columns, Columns.POSITION))
+            before[position] = counts_before(items, times)
+            item_ids.append(np.unique(items))
         known = np.concatenate([np.zeros(0, dtype=np.int64), *item_ids])
         if not rows:
             writer.write(build_features(pd.read_parquet(interactions)))
@@ -113,11 +113,11 @@ def user_features(
     Args:
         events: All events of these users, sorted by user_id, timestamp.
         user_ids: The ids of these users, ascending.
-        item_ids: The ids of all movies in the complete table, ascending.
+        item_ids: The ids of all items in the complete table, ascending.
         item_events_before: Shape (len(events),).
         first_user: The user_idx of the first of these users.
     """
-    users, movies, times = (events[name].to_numpy(np.int64) for name in (Columns.USER, Columns.ITEM, Columns.TIME))
+    users, items, times = (events[name].to_numpy(np.int64) for name in (Columns.USER, Columns.ITEM, Columns.TIME))
     first = np.append(True, users[1:] != users[:-1])[: len(users)]
     second = first | np.append(True, times[1:] != times[:-1])[: len(users)]
     gaps = np.where(first, -1, np.diff(times, prepend=times[:1]))
@@ -130,9 +130,9 @@ def user_features(
     return pd.DataFrame(
         {
             Columns.USER: users,
-            Columns.ITEM: movies,
+            Columns.ITEM: items,
             Columns.USER_INDEX: first_user + np.cumsum(first) - 1,
-            Columns.ITEM_INDEX: np.searchsorted(item_ids, movies),
+            Columns.ITEM_INDEX: np.searchsorted(item_ids, items),
             Columns.RATING: events[Columns.RATING].to_numpy(np.float64),
             Columns.TIME: times,
             Columns.RATING_DATE: days.astype(np.int32),

@@ -1,6 +1,6 @@
 """Merge many parts of accepted events into one table.
 
-The table is sorted by user, time, movie, with one event for each user and movie.
+The table is sorted by user, time, item, with one event for each user and item.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def merge_interactions(
 
 
 def deduplicate_latest(events: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Keep one event for each user and movie.
+    """Keep one event for each user and item.
 
     The newest event counts. Among events of the same second, each file's last row counts, and among files the one with the
     highest rating. So the order and the batches in which files arrive do not matter. If everything agrees, the file with the
@@ -75,10 +75,10 @@ def deduplicate_latest(events: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame
         events: Events with Columns.FILE_EVENT.
 
     Returns:
-        (kept, superseded). The kept events are sorted by user, time, movie.
+        (kept, superseded). The kept events are sorted by user, time, item.
     """
-    users, movies = (events[name].to_numpy(np.int64) for name in (Columns.USER, Columns.ITEM))
-    repeated = _repeated(users, movies)
+    users, items = (events[name].to_numpy(np.int64) for name in (Columns.USER, Columns.ITEM))
+    repeated = _repeated(users, items)
     lost = np.zeros(len(events), dtype=bool)
     if repeated.any():
         places = np.flatnonzero(repeated)
@@ -87,15 +87,15 @@ def deduplicate_latest(events: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame
     superseded = events[lost].reset_index(drop=True)
     if lost.any():
         events = events[~lost]
-        users, movies = users[~lost], movies[~lost]
-    order = sorted_order(users, events[Columns.TIME].to_numpy(np.int64), movies)
+        users, items = users[~lost], items[~lost]
+    order = sorted_order(users, events[Columns.TIME].to_numpy(np.int64), items)
     return pd.DataFrame({name: events[name].to_numpy()[order] for name in events}, copy=False), superseded
 
 
-def _repeated(users: npt.NDArray[np.int64], movies: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return a mask of the events whose user and movie occur in another event too."""
-    order = sorted_order(users, movies)
-    same = (users[order[1:]] == users[order[:-1]]) & (movies[order[1:]] == movies[order[:-1]])
+def _repeated(users: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return a mask of the events whose user and item occur in another event too."""
+    order = sorted_order(users, items)
+    same = (users[order[1:]] == users[order[:-1]]) & (items[order[1:]] == items[order[:-1]])
     found = np.zeros(len(users), dtype=bool)
     found[order[1:][same]] = True
     found[order[:-1][same]] = True
@@ -103,12 +103,12 @@ def _repeated(users: npt.NDArray[np.int64], movies: npt.NDArray[np.int64]) -> np
 
 
 def _winners(events: pd.DataFrame) -> npt.NDArray[np.intp]:
-    user, movie, rating, time, row, file = (events[name].to_numpy() for name in Columns.FILE_EVENT)
-    order = np.lexsort((row, file, time, movie, user))
-    last_of_file = order[_ends(user[order], movie[order], time[order], file[order])]
-    user, movie, time, rating, file = (column[last_of_file] for column in (user, movie, time, rating, file))
-    order = np.lexsort((-file, rating, time, movie, user))
-    return last_of_file[order[_ends(user[order], movie[order])]]
+    user, item, rating, time, row, file = (events[name].to_numpy() for name in Columns.FILE_EVENT)
+    order = np.lexsort((row, file, time, item, user))
+    last_of_file = order[_ends(user[order], item[order], time[order], file[order])]
+    user, item, time, rating, file = (column[last_of_file] for column in (user, item, time, rating, file))
+    order = np.lexsort((-file, rating, time, item, user))
+    return last_of_file[order[_ends(user[order], item[order])]]
 
 
 def _ends(*columns: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

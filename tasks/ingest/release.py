@@ -37,7 +37,7 @@ LEFTOVER_S = 86_400  # seconds; an older folder was left by a killed run
 class Release:
     """Tables that satisfy the models. The large ones are Parquet files."""
 
-    interactions: Path  # sorted by user, time, movie
+    interactions: Path  # sorted by user, time, item
     features: Path
     items: pd.DataFrame
     users: pd.DataFrame
@@ -84,8 +84,8 @@ def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlS
         account.report(NO_EVENTS, validation)  # refuse bad data before it is sorted
         superseded = engine.write_interactions(interactions)
         report = account.report(superseded, validation)
-        users, movies = engine.write_features(interactions, features)
-    described = describe(source.metadata.items, source.metadata.users, movies, users)
+        users, items = engine.write_features(interactions, features)
+    described = describe(source.metadata.items, source.metadata.users, items, users)
     return Release(
         interactions,
         features,

@@ -78,7 +78,7 @@ class InteractionModel(AcceptedModel):
 
 
 class ItemModel(pa.DataFrameModel):
-    """Movies. An empty title marks a movie that has ratings but no description."""
+    """Items. An empty title marks an item that has ratings but no description."""
 
     item: Series[np.int64] = pa.Field(alias=Columns.ITEM, ge=0, unique=True)
     title: Series[pd.StringDtype] = pa.Field(alias=Columns.TITLE, nullable=False)
@@ -125,7 +125,7 @@ class ValidationReport:
 
 @dataclass(frozen=True, eq=False)
 class Validated:
-    """Tables that satisfy the models. Interactions are sorted by user, time, movie."""
+    """Tables that satisfy the models. Interactions are sorted by user, time, item."""
 
     interactions: pd.DataFrame
     items: pd.DataFrame
@@ -172,7 +172,7 @@ def describe(raw_items: pd.DataFrame | None, raw_users: pd.DataFrame | None, ite
     """Return the items and users that a source describes or that occur in its events.
 
     Args:
-        item_ids: The movie ids that occur in the events, ascending.
+        item_ids: The item ids that occur in the events, ascending.
         user_ids: The user ids that occur in the events, ascending.
     """
     items, item_checks, undescribed = _items(raw_items, item_ids)
@@ -239,7 +239,7 @@ def _interactions(checks: Checks, settings: ValidationSettings, now: int) -> pd.
     frame = pd.DataFrame({**columns, Columns.ROW: np.arange(len(raw), dtype=np.int64)})
     frame[Columns.RATING] = frame[Columns.RATING].astype(np.float64)
     kept = np.flatnonzero(~checks.bad)
-    # By user, time, movie. The sort is stable: of events that agree in all three, the last one in the source comes last.
+    # By user, time, item. The sort is stable: of events that agree in all three, the last one in the source comes last.
     order = kept[np.lexsort([columns[name][kept] for name in (Columns.ITEM, Columns.TIME, Columns.USER)])]
     frame = frame.take(order)
     repeated = frame.duplicated([Columns.USER, Columns.ITEM], keep="last").to_numpy()

@@ -1,7 +1,7 @@
 """Ingest a landing zone: the new files become the next version of the dataset, and each file is added once.
 
 The content of the dataset depends only on the set of files (and on the release that they were added to). It depends neither on
-the order in which the files arrive nor on the runs that read them. The newest event of a user and movie counts
+the order in which the files arrive nor on the runs that read them. The newest event of a user and item counts
 (`tasks.ingest.merge.deduplicate_latest`), and so does the newest description of an item or user (`tasks.ingest.metadata`).
 """
 

@@ -137,7 +137,7 @@ def reference_of(
     seed: int,
     quarantine: Quarantine | None = None,
 ) -> Reference:
-    """Build a reference from the features: a random sample of complete users, event counts by movie and user, and the history.
+    """Build a reference from the features: a random sample of complete users, event counts by item and user, and the history.
 
     Raises:
         DataRefusedError: There are no events.

@@ -15,10 +15,9 @@ from .gate import (
 from .notifications import notify_champion, notify_decision
 from .remote_training import RemoteTraining, Trained, download_trained, settle_cost, train_by_deployment, upload_trained
 from .replay import Progress, begin_replay, deliver_slice, keep_training, record_slice, report_replay
-from .training import Evaluated, evaluate_models, record_runs, train_model
+from .training import evaluate_models, record_runs, train_model
 
 __all__ = [
-    "Evaluated",
     "Progress",
     "RemoteTraining",
     "Trained",

@@ -1,10 +1,9 @@
 from .records import RunPlan, RunRecord, candidate_plan, candidate_record
-from .tracker import Tracker, abandon_tracking, resume_tracking, start_tracking
+from .tracker import abandon_tracking, resume_tracking, start_tracking
 
 __all__ = [
     "RunPlan",
     "RunRecord",
-    "Tracker",
     "abandon_tracking",
     "candidate_plan",
     "candidate_record",
