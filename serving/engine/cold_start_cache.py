@@ -30,11 +30,10 @@ class _VersionColdStart:
         popularity = RecentPopularity(len(model.catalogue))
         return cls(model, popularity, ColdStart(model.catalogue, popularity))
 
-    def count(self, events: Collection[NewEvent]) -> None:
+    def count(self, events: Collection[tuple[int, int]]) -> None:
         if not events:
             return
-        items = np.fromiter((event.item for event in events), np.int64, len(events))
-        times = np.fromiter((event.time for event in events), np.int64, len(events))
+        items, times = np.array(events, np.int64).T
         indices = self.model.indices(items)
         self.popularity.add(indices[indices >= 0], times[indices >= 0])
 
@@ -43,7 +42,8 @@ class ColdStartCache:
     """Cold starts by version, made when they are first needed."""
 
     def __init__(self) -> None:
-        self._latest: deque[NewEvent] = deque(maxlen=RECENT)
+        # Item and time of each event. Plain tuples of numbers, which garbage collection leaves out: it would scan all events.
+        self._latest: deque[tuple[int, int]] = deque(maxlen=RECENT)
         self._kept: dict[ServedModel, _VersionColdStart] = {}
 
     def __len__(self) -> int:
@@ -59,9 +59,10 @@ class ColdStartCache:
 
     def count(self, events: Collection[NewEvent]) -> None:
         """Count events of any users towards the recent popularity of their films."""
-        self._latest.extend(events)
+        counted = [(event.item, event.time) for event in events]
+        self._latest.extend(counted)
         for kept in self._kept.values():
-            kept.count(events)
+            kept.count(counted)
 
     def keep_only(self, models: Iterable[ServedModel]) -> None:
         """Forget the versions that are not served any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from configs.errors import RequestRefusedError
 from serving.catalogue import Catalogue
-from serving.engine import ColdStart
+from serving.engine import ColdStart, NewEvent
 from serving.engine.cold_start import RecentPopularity
+from serving.engine.cold_start_cache import ColdStartCache
 
 DAY = 86_400
 
@@ -89,3 +91,12 @@ def test_a_catalogue_without_genres_or_events_still_has_an_order() -> None:
     assert len(cold.onboarding(2, 0)) == 2
     with pytest.raises(ValueError, match="half_life_s is 0"):
         RecentPopularity(3, 0)
+
+
+def test_garbage_collection_does_not_scan_the_counted_events() -> None:
+    """With a hundred thousand of them, a scan would stop the worker for more than fifty milliseconds."""
+    cache = ColdStartCache()
+    cache.count([NewEvent(7, item, 1_700_000_000, bytes(8)) for item in range(1000)])
+    gc.collect()
+    kept = cache._latest
+    assert len(kept) == 1000 and not any(gc.is_tracked(event) for event in kept)
