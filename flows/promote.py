@@ -37,8 +37,7 @@ def promote(
         model_name: Name that the version is registered under.
         reason: Reason, stored in the promotion log.
         force: Override the gate. Requires a reason. A version that does not load and answer cannot be promoted even by force,
-            because
-            nothing could be ranked against it.
+            because nothing could be ranked against it.
         promotion: Gate settings that override those of the version.
         store: Store of the version.
 
