@@ -98,7 +98,7 @@ class StoreView:
         """Return the events of a dataset version `name/version`.
 
         Raises:
-            NotFoundError: If it is not in the store.
+            NotFoundError: If it is not in the store, or stored in parts.
             VersionCorruptError: If it was edited.
         """
         prefix = f"datasets/{dataset}"
@@ -106,6 +106,8 @@ class StoreView:
             manifest = read_json(self.store.get(f"{prefix}/manifest.json"), self.store.uri(prefix))
         except NotFoundError as error:
             raise NotFoundError(f"The dataset {dataset} is no longer in the store: build a history by hand.") from error
+        if "files" not in manifest:  # a version that files of a landing zone were added to
+            raise NotFoundError(f"The dataset {dataset} is stored in parts, which the demo does not read: build a history by hand.")
         content = self.store.get(f"{prefix}/interactions.parquet")
         if sha256_of(content) != manifest["files"]["interactions.parquet"]:
             raise VersionCorruptError(

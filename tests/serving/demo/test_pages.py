@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from configs.errors import NotFoundError
 from configs.serving import DemoSettings
+from infra.storage.local import LocalStore
 from serving.demo.context import SETTINGS, context_of
 from serving.demo.launch import environment
+from serving.demo.store_view import StoreView
 from tests.tasks.world import World
 
 TIMEOUT = 300
@@ -191,3 +196,10 @@ def test_a_list_says_what_an_event_is_worth_by_leaving_it_out(lively: tuple[Worl
         without = loaded.scores(np.delete(movies, place), np.delete(times, place), [now])[0][film.index]
         assert reason.worth == pytest.approx(whole - without, abs=1e-4) and reason.worth > 0
     assert histories.of(-5)[0].size == 0
+
+
+def test_a_dataset_that_is_stored_in_parts_says_so(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.put_new("datasets/films/b-a/manifest.json", json.dumps({"format": 2, "layout": {"parts": []}}).encode())
+    with pytest.raises(NotFoundError, match=r"films/b-a is stored in parts.* build a history by hand"):
+        StoreView(store, "movie-ranker").histories("films/b-a")
