@@ -101,6 +101,26 @@ def test_films_are_found_by_title_by_likeness_and_for_somebody_new(client: TestC
     check_problem(client.get("/v1/items/999999/similar"), 404, "999999")
 
 
+def test_movie_id_is_still_taken_and_repeated_in_answers(client: TestClient) -> None:
+    """Clients of earlier versions know an item's id by that name."""
+    told = [{"user_id": 31, name: 105, "time": START} for name in ("movie_id", "item_id")]
+    results = client.post("/v1/events", json={"events": told}).json()["results"]
+    assert [each["outcome"] for each in results] == ["applied", "duplicate"]
+    former, current = (
+        recommend(client, history=[{name: 105, "time": START}], time=START + 60, k=3, explain=True).json()
+        for name in ("movie_id", "item_id")
+    )
+    assert former == current and former["source"] == "history" and former["items"][0]["because"]["movie_id"] == 105
+    similar = client.get("/v1/items/105/similar").json()
+    onboarding, found = (client.get(path).json() for path in ("/v1/onboarding", "/v1/items?query=film"))
+    kept = client.get("/v1/users/31/events").json()["events"]
+    listed = [*former["items"], *(item["because"] for item in former["items"]), similar["item"], *similar["items"], *kept]
+    for item in [*listed, *onboarding["items"], *found["items"]]:
+        assert item["movie_id"] == item["item_id"]
+    check_problem(recommend(client, history=[{"movie_id": -1}]), 422, "body.history.0.movie_id")
+    check_problem(recommend(client, history=[{"time": START}]), 422, "body.history.0.item_id")
+
+
 def test_what_is_served_and_whether_it_is_ready(client: TestClient, root: Path, tmp_path: Path) -> None:
     models = client.get("/v1/models").json()
     assert [model["role"] for model in models["served"]] == ["champion"] and models["promotion"] == 1

@@ -177,6 +177,8 @@ def test_outcomes_are_the_same_from_every_kind_of_file(suffix: str, tmp_path: Pa
         "value": [1.0, 1.0],
         "request": ["0012", "3"],
     }
+    former = read_outcomes(outcomes_file(frame.rename(columns={"item_id": "movie_id"}), tmp_path / f"former{suffix}"))
+    assert former.equals(found)
 
 
 def test_outcomes_that_cannot_be_used_are_refused_by_file_column_and_row(tmp_path: Path) -> None:
