@@ -32,7 +32,7 @@ h1 { font-size: 1.9rem !important; padding: 0 0 .6rem !important; }
 h2, h3 { font-size: 1.15rem !important; padding: .5rem 0 .35rem !important; }
 [data-testid="stMetricValue"] { font-size: 1.35rem; }
 section[data-testid="stSidebar"][aria-expanded="true"] { min-width: 21rem; }
-.block-container { padding-top: 3.2rem; max-width: 84rem; }
+.block-container { padding-top: 3.75rem; max-width: 84rem; }
 .film { display: grid; grid-template-columns: 2.2rem 1fr; gap: .2rem .6rem; padding: .55rem .8rem; border: 1px solid var(--line);
         border-radius: .5rem; margin-bottom: .45rem; background: #fff; }
 .film.slim { padding: .35rem .7rem; margin-bottom: 0; }

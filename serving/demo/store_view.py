@@ -107,7 +107,9 @@ class StoreView:
         except NotFoundError as error:
             raise NotFoundError(f"The dataset {dataset} is no longer in the store: build a history by hand.") from error
         if "files" not in manifest:  # a version that files of a landing zone were added to
-            raise NotFoundError(f"The dataset {dataset} is stored in parts, which the demo does not read: build a history by hand.")
+            raise NotFoundError(
+                f"The dataset {dataset} is stored in parts, which the demo does not read: build a history by hand."
+            )
         content = self.store.get(f"{prefix}/interactions.parquet")
         if sha256_of(content) != manifest["files"]["interactions.parquet"]:
             raise VersionCorruptError(
