@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -161,7 +162,8 @@ class ObjectZone(LandingZone):
 
     @contextmanager
     def opened(self, file: SourceFile, scratch: Path) -> Iterator[Path]:
-        path = scratch / PurePosixPath(file.name).name
+        folder = scratch / "object"  # of its own: an object may be named like a file of the run
+        path = folder / PurePosixPath(file.name).name
         try:
             self.store.fetch(file.name, path)
         except ValueError as error:
@@ -169,7 +171,7 @@ class ObjectZone(LandingZone):
         try:
             yield path
         finally:
-            path.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def unchanged(self, file: SourceFile) -> bool:
         return True  # the run reads a copy, and all bytes of the copy come from one object

@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import NotFoundError, SettingsError, SourceError, StoreDeniedError, StoreUnavailableError
 from configs.settings import StoreSettings
-from infra.landing_zone import FolderZone, LandingZone, SourceFile, open_zone
+from infra.landing_zone import FolderZone, LandingZone, ObjectZone, SourceFile, open_zone
 from infra.storage import open_store
 from tasks.datasets import read_table, verify_dataset
 from tasks.landing import LandingOptions, land
@@ -128,3 +128,16 @@ def test_a_zone_and_a_store_in_buckets_make_the_dataset_that_folders_make(s3: St
     verify_dataset(store, found.dataset)
     again = land(store, open_zone("s3://bucket/arrivals", s3), NAME, LandingOptions(LAX, place.settings, place.engine, NOW))
     assert again.known == 2 and again.accounts == ()
+
+
+def test_the_copy_of_an_object_is_apart_from_the_runs_own_files(tmp_path: Path) -> None:
+    class OneObject:
+        def fetch(self, key: str, path: Path) -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(key)
+
+    own = tmp_path / "0.events.parquet"
+    own.write_text("made by the run")
+    with ObjectZone(OneObject()).opened(SourceFile("day/0.events.parquet", 1, 0), tmp_path) as path:  # type: ignore[arg-type]
+        assert path.name == own.name and path.read_text() == "day/0.events.parquet"
+    assert own.read_text() == "made by the run" and not path.exists()
