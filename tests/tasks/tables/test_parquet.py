@@ -88,3 +88,9 @@ def test_a_stored_table_is_read_in_the_order_asked_for_under_present_names_witho
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.25 * numbers.memory_usage(index=False).sum(), "the numbers were copied more than once"
+
+
+def test_a_stored_index_is_no_column(tmp_path: Path) -> None:
+    pd.DataFrame({"movie_id": [2, 3]}, index=[7, 9]).to_parquet(tmp_path / "indexed.parquet")
+    found = read_parquet(tmp_path / "indexed.parquet")
+    assert list(found.columns) == ["item_id"] and list(found.index) == [7, 9]
