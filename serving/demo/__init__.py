@@ -1,6 +1,6 @@
 """A web demo: what is recommended and why, what the pipeline decided, and what experiments have shown.
 
-The pages are in `serving.demo.pages`, one module each. What several pages share belongs here. Nothing else imports the demo.
+The pages are in `serving.demo.views`, one module each. What several pages share belongs here. Nothing else imports the demo.
 """
 
 import lazy_loader

@@ -10,7 +10,7 @@ import streamlit as st
 from configs.errors import RecsysError
 from serving.demo.context import Context, context_of
 from serving.demo.look import HEAD, stylesheet
-from serving.demo.pages import ab, compare, drift, live, pipeline, recommend
+from serving.demo.views import ab, compare, drift, live, pipeline, recommend
 
 PAGES: dict[str, tuple[str, str, Callable[[Context], None]]] = {
     "recommend": ("What to watch next", ":material/movie:", recommend.show),

@@ -32,6 +32,11 @@ def test_the_command_line_names_the_port_and_no_secret() -> None:
     assert "--server.port 9000" in line and "s3cret" not in line and "k3y" not in line
 
 
+def test_streamlit_finds_no_pages_of_its_own() -> None:
+    """It would run the modules of such a folder as scripts, which draw nothing, until somebody has opened the first page."""
+    assert not (launch.APP.parent / "pages").exists()
+
+
 def test_the_process_becomes_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[tuple[str, list[str], dict[str, str]]] = []
     monkeypatch.setattr(os, "execve", lambda *call: called.append(call))

@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from configs.serving import DemoSettings, ServingSettings
 from serving.api.app import create_app
 from serving.demo import ServerLink
-from serving.demo.pages import live
 from serving.demo.remote import ServerError
+from serving.demo.views import live
 from tests.serving.demo.test_pages import html, page
 from tests.tasks.world import World
 

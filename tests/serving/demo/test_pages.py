@@ -31,7 +31,7 @@ def page(name: str, settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> 
         from serving.demo.app import draw
         from serving.demo.context import context_of
 
-        draw(importlib.import_module(f"serving.demo.pages.{name}").show, context_of())
+        draw(importlib.import_module(f"serving.demo.views.{name}").show, context_of())
 
     found = AppTest.from_function(script, default_timeout=TIMEOUT, args=(name,)).run()
     assert not found.exception, found.exception
