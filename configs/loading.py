@@ -152,7 +152,9 @@ def _config_path(config: str, model: type[BaseModel]) -> Path:
     shipped = FOLDER / f"{config}.yaml"
     path = shipped if shipped.exists() else Path(config)
     if not path.is_file():
-        raise SettingsError(f"There is no configuration {config}: give a YAML file, or one of {', '.join(named_configs(model))}.")
+        named = ", ".join(named_configs(model))
+        or_named = f", or one of {named}" if named else ""
+        raise SettingsError(f"There is no configuration {config}: give a YAML file{or_named}.")
     return path
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from configs.base import Settings
 from configs.errors import SettingsError
 from configs.loading import effective_settings, load_settings, named_configs
-from configs.serving import ServingSettings
+from configs.serving import ExperimentFile, ServingSettings
 from configs.settings import EtlSettings, RetrainSettings
 from configs.studies import CompareSettings
 from infra.prefect_server import EnvironmentSettings
@@ -240,3 +240,10 @@ def test_a_merge_key_gives_each_setting_its_own_value(tmp_path: Path) -> None:
     assert (found.data.dataset, found.data.timeout_s, found.data.cache_dir) == ("2024", 7.0, Path("31"))
     (tmp_path / "y.yaml").write_text("crons: {<<: {etl/etl: 0 4 * * *}}\n")
     assert load_settings(EnvironmentSettings, str(tmp_path / "y.yaml")).crons == {"etl/etl": "0 4 * * *"}
+
+
+def test_a_missing_file_is_named_with_the_shipped_ones_if_there_are_any() -> None:
+    with pytest.raises(SettingsError, match=r"^There is no configuration no\.yaml: give a YAML file, or one of .*quick.*\.$"):
+        load_settings(RetrainSettings, "no.yaml")
+    with pytest.raises(SettingsError, match=r"^There is no configuration no\.yaml: give a YAML file\.$"):
+        load_settings(ExperimentFile, "no.yaml")
