@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -30,7 +31,10 @@ SWITCH_S = 0.0005  # GIL switch interval: a thread that loads a version must yie
 def from_environment() -> ServingApp:
     """Create the application from the environment. Uvicorn calls this in each worker."""
     configure_logging()
-    return create_app(ServingSettings.model_validate_json(os.environ[SETTINGS]))
+    app = create_app(ServingSettings.model_validate_json(os.environ[SETTINGS]))
+    gc.freeze()  # what was imported lives as long as the process
+    gc.enable()  # `serving.run` disables it while it imports
+    return app
 
 
 def create_app(settings: ServingSettings, exposures: ExposureSink | None = None) -> ServingApp:

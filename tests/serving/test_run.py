@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -67,3 +68,16 @@ def test_a_worker_is_made_from_its_environment_and_logs_json(
     made.state.worker.close()
     line = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert line["message"] == "it failed" and line["version"] == "v1" and "ZeroDivisionError" in line["traceback"]
+
+
+def test_the_garbage_collector_rests_while_one_worker_imports_and_works_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(uvicorn, "run", lambda *_, **__: seen.append(gc.isenabled()))
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    run.serve(ServingSettings())
+    run.serve(ServingSettings(workers=2))
+    assert seen == [False, True] and gc.isenabled()
+    monkeypatch.setenv(api.SETTINGS, run.as_json(ServingSettings()))
+    gc.disable()
+    api.from_environment()
+    assert gc.isenabled()
