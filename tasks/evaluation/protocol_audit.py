@@ -4,7 +4,7 @@ The stored version is ranked on its own test requests while three switches are t
 
 - seen items are excluded from the ranking or included in it;
 - the request is made at the target's time or at the time of the last event before it;
-- events with equal timestamps keep their order in the histories (`as they are`) or are shuffled (`drawn anew`).
+- events with equal timestamps keep their order in the histories (`as they are`) or not (`shuffled`).
 
 Nothing else changes, so the difference in a metric is the effect of the switch. A score that depends on the order in which a
 source lists events of the same second drops when that order is shuffled.
@@ -48,7 +48,7 @@ from tasks.datasets import load_dataset_ref, read_table
 __all__ = ["AuditReport", "AuditRow", "Effect", "audit_model", "audit_version", "redraw_ties", "render_markdown", "retrained"]
 
 FloatArray = npt.NDArray[np.float64]
-Ties = Literal["as they are", "drawn anew"]
+Ties = Literal["as they are", "shuffled"]
 RequestTime = Literal["target", "last"]
 Switches = tuple[bool, RequestTime, Ties]  # seen items masked, time of the request, order of ties in the histories
 Cube = dict[Switches, list[IntArray]]  # ranks (R,) for each combination, one array per draw
@@ -162,7 +162,7 @@ def audit_model(model: Recommender, events: pd.DataFrame, settings: EvaluationSe
     switched = {
         f"seen items {'left in' if masked else 'left out'}": cube[not masked, time, "as they are"],
         f"asked at {WHEN[other_time]}": cube[masked, other_time, "as they are"],
-        "ties in the histories drawn anew": cube[masked, time, "drawn anew"],
+        "ties in the histories shuffled": cube[masked, time, "shuffled"],
     }
     effects = [_effect(name, own, _ndcg(ranks), seed) for name, ranks in switched.items()]
     return AuditReport(
@@ -198,7 +198,7 @@ def retrained(
         report(f"training {model.name} with {ORDER_NAMES[ordering]}")
         model.fit(parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=parts.masks_seen(model.sequential))
         cube = _cube(model, parts, settings, draws=draws, seed=seed)
-        rows += _rows(cube, f"{ORDER_NAMES[ordering]}, trained anew", own=None, seed=seed)
+        rows += _rows(cube, f"{ORDER_NAMES[ordering]}, retrained", own=None, seed=seed)
     return rows
 
 
@@ -263,7 +263,7 @@ def _at_target(settings: EvaluationSettings) -> EvaluationSettings:
 def _cube(model: Recommender, parts: Split, settings: EvaluationSettings, *, draws: int, seed: int) -> Cube:
     rng = np.random.default_rng(seed)
     drawn = [redraw_ties(parts.test, rng) for _ in range(draws)]
-    histories: dict[Ties, list[Requests]] = {"as they are": [parts.test], "drawn anew": drawn}
+    histories: dict[Ties, list[Requests]] = {"as they are": [parts.test], "shuffled": drawn}
     times: tuple[RequestTime, ...] = ("target", "last")
     cube: Cube = {}
     for masked, time, ties in itertools.product((True, False), times, histories):

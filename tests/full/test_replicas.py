@@ -256,4 +256,4 @@ def test_retrain_trains_with_replicas_by_its_setting(server: dict[str, str], tmp
     assert {name: record["replicas"] for name, record in records.items()} == expected
     audited = run([RECSYS, "model", "audit", version["version"], "-c", "run.yaml", "--retrain"], server, tmp_path)
     assert audited.returncode == 0, audited.stderr
-    assert "trained anew" in audited.stdout
+    assert "retrained" in audited.stdout

@@ -160,7 +160,7 @@ def copy_world(world: World, root: Path) -> World:
 
 
 def edit_json(path: Path, change: Callable[[Any], object]) -> None:
-    """Write the file anew after `change` to its content, in place."""
+    """Write the file again after `change` to its content, in place."""
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))

@@ -196,7 +196,7 @@ def test_a_create_that_failed_to_the_last_attempt_succeeds_only_if_it_was_stored
             store.put_new("k", b"mine")
 
 
-def test_a_body_that_breaks_off_is_read_anew(server: Server, tmp_path: Path) -> None:
+def test_a_body_that_breaks_off_is_read_again(server: Server, tmp_path: Path) -> None:
     store, content = connect(server, attempts=3), bytes(range(256)) * 10_000
     store.put("k", content)
     server.whole_reads_after = 2

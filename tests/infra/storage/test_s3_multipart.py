@@ -155,7 +155,7 @@ def test_parts_grow_where_there_would_be_too_many(
     assert client.head_object(Bucket="parts", Key="many")["ETag"].strip('"').endswith("-2")
 
 
-def test_an_object_that_is_replaced_while_it_is_read_is_read_anew(
+def test_an_object_that_is_replaced_while_it_is_read_is_read_again(
     settings: StoreSettings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = opened(settings, request)

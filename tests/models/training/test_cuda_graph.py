@@ -33,7 +33,7 @@ class AgainByHand:
         self._epochs = epochs
 
     def replay(self) -> None:
-        self._epochs._optimizer.zero_grad()  # a graph writes its gradients anew
+        self._epochs._optimizer.zero_grad()  # a graph writes its gradients again
         self._epochs._run_step()
 
 

@@ -47,7 +47,7 @@ EVENT = st.tuples(st.integers(0, 45), st.sampled_from([0, 0, 1, 60, 90_000]), st
 def test_a_state_is_the_same_advanced_caught_up_or_rebuilt(
     version: Served, events: list[tuple[tuple[int, int, bool], bool, bool]]
 ) -> None:
-    """Also after late events, over items that the model does not know, and across the places where it begins anew."""
+    """Also after late events, over items that the model does not know, and across the places where it starts again."""
     model, state, content, time = version.served, None, None, START
     for number, ((item, gap, late), kept, passed_on) in enumerate(events):
         time += gap
@@ -94,7 +94,7 @@ def test_a_state_of_another_model_size_or_an_evicted_log_is_rebuilt(version: Ser
     assert UserState.read(state.to_bytes(), model.model.state_size + 1) is None
     assert UserState.read(None, 1) is None
     assert not model.plan(log, state).rebuilt and model.plan(log, state).current
-    other = UserLog(b"epoch..2", log.count, log.times, log.items)  # begun anew after the log was lost
+    other = UserLog(b"epoch..2", log.count, log.times, log.items)  # started again after the log was lost
     assert model.plan(other, state).rebuilt
 
 

@@ -330,7 +330,7 @@ def test_a_file_that_cannot_be_used_is_refused_by_file_key_and_value(content: An
         Rules.load(tmp_path / "other.yaml")
 
 
-def test_a_file_is_read_anew_and_a_broken_one_leaves_the_rules_as_they_were(tmp_path: Path) -> None:
+def test_a_file_is_read_again_and_a_broken_one_leaves_the_rules_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text("min_popularity: 1")
     watched = Rules.watch(path, every_s=0)

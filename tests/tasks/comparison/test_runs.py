@@ -76,7 +76,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_epoch(tmp_path: Path) -> No
     assert [report.epoch for report in runs[1].record.epochs] == [1, 2]
 
 
-def test_ranks_that_no_record_seals_are_written_anew(tmp_path: Path) -> None:
+def test_ranks_that_no_record_seals_are_written_again(tmp_path: Path) -> None:
     settings = small_comparison(tmp_path, entries=ENTRIES[:2], reference="ncf")
     dataset, store = stored_dataset(settings), open_store(settings.store)
     store.put_new("comparisons/small/runs/popularity-1.parquet", b"left by a writer that was killed")

@@ -67,7 +67,7 @@ def ingest(place: Place, memory_rows: int) -> DatasetRef:
         return write_dataset(place.store, NAME, release, release.features, {})
 
 
-def test_a_release_that_newer_versions_are_made_of_stays_and_is_never_written_anew(tmp_path: Path) -> None:
+def test_a_release_that_newer_versions_are_made_of_stays_and_is_never_written_again(tmp_path: Path) -> None:
     place = Place(tmp_path, base="newest")
     release = ingest(place, 1000)
     place.put("1.csv", random_events(1, 40, users=200))

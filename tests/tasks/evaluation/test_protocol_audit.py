@@ -83,7 +83,7 @@ def test_a_model_that_memorised_the_file_order_is_exposed() -> None:
     ties = next(effect for effect in report.effects if effect.switch.startswith("ties"))
     assert ties.ndcg_own > 0.5, "the model is meant to look good"
     assert ties.share < -0.5 and ties.interval[1] < 0
-    assert any(finding.startswith("With ties in the histories drawn anew, the version loses") for finding in report.findings)
+    assert any(finding.startswith("With ties in the histories shuffled, the version loses") for finding in report.findings)
     own = [row for row in report.rows if row.own]
     assert len(own) == 1 and own[0] is report.rows[0] and own[0].metrics["ndcg@10"] == pytest.approx(ties.ndcg_own)
     assert len(report.rows) == 8 and {row.requests for row in report.rows} == {60}
@@ -92,7 +92,7 @@ def test_a_model_that_memorised_the_file_order_is_exposed() -> None:
     assert shown.count("(own)") == 1 and report.findings[0] in shown
 
 
-def test_trained_anew_under_each_order_the_file_order_is_worth_what_it_is() -> None:
+def test_retrained_under_each_order_the_file_order_is_worth_what_it_is() -> None:
     steps: list[str] = []
     rows = retrained(FileOrder, tied_events(), RECBOLE, draws=2, seed=1, report=steps.append)
     assert len(steps) == 3 and len(rows) == 24
@@ -125,7 +125,7 @@ def test_a_protocol_that_asks_at_the_last_event_is_audited_against_the_targets_t
 
 
 @given(st.lists(st.lists(st.integers(0, 3), max_size=8), min_size=1, max_size=6), st.integers(0, 99))
-def test_drawing_ties_anew_moves_events_within_their_second_only(gaps: list[list[int]], seed: int) -> None:
+def test_shuffling_ties_moves_events_within_their_second_only(gaps: list[list[int]], seed: int) -> None:
     lengths = [len(row) for row in gaps]
     times = np.concatenate([np.cumsum(np.array(row, dtype=np.int64)) for row in gaps]).astype(np.int64)
     requests = Requests(

@@ -169,7 +169,7 @@ def test_descriptions_land_beside_events_and_update_the_tables(tmp_path: Path) -
     place.put("older.csv", "movieId,title,genres\n1,Ein (1990),Drama\n", modified=SETTLED - 9)
     third = place.land()
     assert third.accounts[0].duplicates == 1 and third.dataset == second.dataset
-    place.put("movies.csv", original, modified=SETTLED + 20)  # the first text comes back, and counts anew
+    place.put("movies.csv", original, modified=SETTLED + 20)  # the first text comes back, and counts again
     fourth = place.land()
     assert place.table(fourth.dataset, "items")["title"].tolist() == ["One", "", "Nine"] and fourth.accounts[0].accepted == 2
     assert place.land().accounts == ()

@@ -30,7 +30,7 @@ def test_a_local_zip_folder_or_file_is_read(tmp_path: Path) -> None:
     assert found[0].source_hashes == found[2].source_hashes
 
 
-def test_a_replaced_zip_of_one_name_is_read_anew(tmp_path: Path) -> None:
+def test_a_replaced_zip_of_one_name_is_read_again(tmp_path: Path) -> None:
     for users in (4, 7):
         folder = tmp_path / f"data{users}"
         synthetic.write_csv(folder, synthetic.interactions(users, 10, 6))

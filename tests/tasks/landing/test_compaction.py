@@ -31,7 +31,7 @@ def test_compaction_is_due_when_parts_are_many_or_large(tmp_path: Path) -> None:
     assert list_datasets(place.store)[-1].version != ref.version
 
 
-def test_a_compaction_that_a_run_outpaces_begins_anew(tmp_path: Path) -> None:
+def test_a_compaction_that_a_run_outpaces_starts_again(tmp_path: Path) -> None:
     place = Place(tmp_path, max_retries_on_conflict=2)
     for number in range(2):
         place.put(f"{number}.csv", events((number, 1, 4, 0)))

@@ -206,7 +206,7 @@ def test_the_content_is_that_of_the_newest_event_of_each_user_and_movie(expected
     assert_frame_equal(expected["interactions"][columns], rule[columns])
 
 
-def test_of_two_racing_runs_one_begins_anew(tmp_path: Path) -> None:
+def test_of_two_racing_runs_one_starts_again(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("a.csv", events((1, 1, 4, 0)))
     place.land()

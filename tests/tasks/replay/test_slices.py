@@ -53,7 +53,7 @@ def events() -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("again", ["the same store, deleted", "another store"])
-def test_a_replay_that_begins_anew_reads_each_slice_in_its_time(tmp_path: Path, again: str) -> None:
+def test_a_replay_that_starts_again_reads_each_slice_in_its_time(tmp_path: Path, again: str) -> None:
     frame = events()
     first = [made.dataset.rows for made, _ in landed(settings(tmp_path, "store", frame))]
     assert first == sorted(set(first)) and first[-1] < len(frame)
@@ -67,7 +67,7 @@ def test_a_replay_that_begins_anew_reads_each_slice_in_its_time(tmp_path: Path, 
     assert all(account.status == "accepted" for made, _ in second for account in made.accounts)
 
 
-def test_a_replay_of_a_given_id_begins_anew_with_other_settings(tmp_path: Path) -> None:
+def test_a_replay_of_a_given_id_starts_again_with_other_settings(tmp_path: Path) -> None:
     frame = events()
     landed(settings(tmp_path, "store", frame, id="mine"))
     shutil.rmtree(tmp_path / "store")
