@@ -110,7 +110,7 @@ def _print_value(evaluation: Evaluation) -> None:
 def _print_drift(result: DriftResult) -> None:
     from tasks.monitoring import check_rows, live_rows
 
-    shown = ["check", "effect", "matters above", "chance reaches", "p, Holm", "verdict", "in words"]
+    shown = ["check", "effect", "matters above", "critical value", "p, Holm", "verdict", "in words"]
     table(shown, [[row[name] for name in shown] for row in check_rows(result)])
     if result.live is not None:
         records_table(live_rows(result.live))

@@ -42,7 +42,7 @@ def check_rows(result: DriftResult) -> list[dict[str, str]]:
             "slice": _figure(check.current),
             "effect": _figure(check.effect),
             "matters above": _figure(check.bound),
-            "chance reaches": _figure(check.chance),
+            "critical value": _figure(check.chance),
             "p, Holm": _p_value(check.adjusted_p),
             "verdict": check.verdict,
             "in words": check.detail,
