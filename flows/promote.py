@@ -7,6 +7,7 @@ from prefect import flow
 from configs.errors import GateError
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
 from infra.registry import Promotion
+from tasks.gate import Decision
 from tasks.stages import (
     force_promotion,
     judge_stored,
@@ -32,12 +33,14 @@ def promote(
 ) -> Promotion:
     """Promote `version` if it passes its own gate, with any fields set in `promotion` overriding that gate.
 
+    If the machine was too busy to check the version, it is not judged, and the run fails with that reason.
+
     Args:
         version: Version to judge.
         model_name: Name that the version is registered under.
         reason: Reason, stored in the promotion log.
-        force: Override the gate. Requires a reason. A version that does not load and answer cannot be promoted even by force,
-            because nothing could be ranked against it.
+        force: Override the gate. Requires a reason. A version that does not load and answer right cannot be promoted even by
+            force, because nothing could be ranked against it. A slow one can.
         promotion: Gate settings that override those of the version.
         store: Store of the version.
 
@@ -49,6 +52,7 @@ def promote(
     ref, decision, settings = judge_stored(model_name, version, promotion, store)
     if decision.champion == version:
         raise GateError(f"{model_name} {version} is already the champion.")
+    _refuse_unjudged(version, decision)
     if force:
         if decision.broken:
             raise GateError(f"{version} cannot become champion, even by force. {decision.broken} The champion is unchanged.")
@@ -57,8 +61,14 @@ def promote(
         return forced
     published = promote_challenger(ref, decision, settings, store, reason)
     if published.promotion is None:
+        _refuse_unjudged(version, published.decision)
         raise GateError(
             f"{version} is held: {' '.join(published.decision.reasons)} The champion is unchanged; --force overrides the gate."
         )
     notify_decision(ref, published.decision, store)
     return published.promotion
+
+
+def _refuse_unjudged(version: str, decision: Decision) -> None:
+    if decision.outcome == "not judged":
+        raise GateError(f"{version} was not judged. {' '.join(decision.reasons)} The champion is unchanged.")

@@ -27,7 +27,7 @@ def rollback(
         to: Version to return to, by default the previous champion.
         reason: Reason, stored in the promotion log.
         model_name: Name that the version is registered under.
-        promotion: Gate settings, whose limits apply to the check that the version loads and answers.
+        promotion: Gate settings. A version beyond their limits of time is returned to with a warning.
         store: Store of the version.
     """
     entry = return_to(model_name, to, reason, promotion, store)

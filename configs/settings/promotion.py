@@ -55,8 +55,10 @@ class PromotionSettings(StatisticsSettings):
     max_gini: Share = 0.99
     """Maximum Gini index of the recommendation counts in the top 10."""
     max_load_s: float = Field(default=60.0, gt=0)
-    """Maximum number of seconds for a clean process to load the version and answer the sample requests."""
+    """Maximum number of seconds of CPU time for a clean process to load the version. A slower version is held, but its promotion can
+    be forced; a rollback to it warns. The check is ended after five times as long, and a minute, for a version that hangs."""
     max_request_s: float = Field(default=1.0, gt=0)
-    """Maximum number of seconds for one sample request in that process."""
+    """Maximum number of seconds of CPU time for a sample request in that process: the median of all, on one thread. A slower version
+    is held, but its promotion can be forced; a rollback to it warns."""
     sample_requests: int = Field(default=32, ge=1)
     """Number of holdout requests that the clean process answers."""

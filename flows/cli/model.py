@@ -160,7 +160,7 @@ def rollback(
 ) -> None:
     """Return to an earlier champion.
 
-    It is loaded and checked first. The command works without Prefect.
+    It is loaded and checked first. A slow version is returned to with a warning. The command works without Prefect.
 
     Example: recsys model rollback --reason "clicks dropped"
     """
@@ -195,6 +195,9 @@ def log(
     write_json(json_file, [asdict(entry) for entry in entries])
     rows = [[str(entry.number), entry.kind, entry.version, entry.when, entry.who, entry.reason] for entry in entries]
     table(["promotion", "kind", "version", "when", "who", "reason"], rows, whole="version")
+    for entry in entries:
+        for warning in entry.warnings:
+            typer.echo(f"- promotion {entry.number}: {warning}")
 
 
 @app.command()
@@ -240,6 +243,8 @@ def _announce(entry: Promotion, json_file: Path | None) -> None:
         f"{entry.name} {entry.version} is champion (promotion {entry.number}, {entry.kind}); "
         f"the previous champion was {entry.previous or 'none'}"
     )
+    for warning in entry.warnings:
+        typer.echo(f"warning: {warning}", err=True)
 
 
 def _print_audit(report: AuditReport) -> None:

@@ -43,7 +43,12 @@ class Promotion:
     when: str  # UTC, ISO 8601
     manifest: str  # sha256 of the version's manifest
     after: str | None  # sha256 of the previous entry; None in the first
-    decision: dict[str, Any] = field(default_factory=dict)  # a summary of the gate's decision
+    decision: dict[str, Any] = field(default_factory=dict)  # a summary of the gate's decision, or the warnings of a rollback
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the check of a version that was rolled back to had to say, although it refused nothing."""
+        return [str(warning) for warning in self.decision.get("warnings", [])]
 
     def refuse_edited(self, ref: ModelRef) -> None:
         """Raise VersionCorruptError if the version's manifest is not the one that was promoted."""

@@ -339,7 +339,9 @@ class ModelRegistry:
         log = PromotionLog(self._store, name)
         return log.append(ref, expected=expected, kind=kind, reason=reason, now=now, decision=decision)
 
-    def rollback(self, name: str, *, to: str | None, reason: str, now: datetime, check: Callable[[ModelRef], None]) -> Promotion:
+    def rollback(
+        self, name: str, *, to: str | None, reason: str, now: datetime, check: Callable[[ModelRef], list[str] | None]
+    ) -> Promotion:
         """Append an entry that returns to an earlier champion.
 
         Args:
@@ -347,7 +349,8 @@ class ModelRegistry:
             to: Version to return to, or None for the previous champion.
             reason: Reason for the log.
             now: Time of the rollback.
-            check: Loads the old version and raises if its answers have changed; in that case nothing is written.
+            check: Loads the old version and raises if its answers have changed; in that case nothing is written. It may return
+                warnings, which are stored in the entry.
 
         Returns:
             The entry of the log.
@@ -366,9 +369,10 @@ class ModelRegistry:
                 f"{name} {to} was never champion, so there is nothing to return to. Judge it with `recsys model promote {to}` instead."
             )
         reigns[-1].refuse_edited(ref)
-        check(ref)
+        warnings = check(ref)
+        said = {"warnings": warnings} if warnings else None
         try:
-            return self.promote(name, to, expected=entries[-1].number, kind="rollback", reason=reason, now=now)
+            return self.promote(name, to, expected=entries[-1].number, kind="rollback", reason=reason, now=now, decision=said)
         except StoreUnavailableError as error:
             # Do not retry automatically: if the entry was written, the previous champion is now the one that was just replaced.
             raise StoreError(

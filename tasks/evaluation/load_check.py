@@ -1,14 +1,22 @@
 """Load check of a stored version: a clean process loads it and must give the same answers as the trained model.
 
-`python -m tasks.evaluation.load_check FOLDER` is that process. Like a server, it imports neither Prefect nor training code. It
-writes one JSON object to standard output; all other output goes to standard error.
+`python -m tasks.evaluation.load_check FOLDER CPU_S REQUEST_S` is that process. Like a server, it imports neither Prefect nor
+training code. It writes one JSON object to standard output; all other output goes to standard error.
+
+What else the machine does must not change the outcome. Therefore the process runs on one thread and all its times are CPU times.
+A version that loads and answers right passes however slow it is: whether it is too slow is for the gate to say. If the machine
+does not let the check come to its end, the check is `cut_off`, which says nothing about the version.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
+import resource
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -36,24 +44,36 @@ FloatArray = npt.NDArray[np.float64]
 TOLERANCE = 1e-4  # relative deviation of scores: another CPU may sum in another order
 TOP = 10
 SAID = 200  # characters of a process's output that are quoted in a reason
-START_S = 60.0  # for starting Python and importing torch, not counted as load time
+START_S = 60.0  # CPU time for starting Python and importing torch, not counted as load time
+GENEROUS = 5  # a version may take so many times promotion.max_load_s of CPU time before its check is ended
+PATIENCE = 2  # seconds to wait for each second of CPU time that the check may take
+ATTEMPTS = 2  # if the machine cuts the check off
+FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}  # the system's memory ran out, or it shuts down
+OF_THE_MACHINE = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EIO}
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
 
 
 @dataclass(frozen=True)
 class LoadCheck:
-    """Outcome of the load check in a clean process."""
+    """Outcome of the load check in a clean process. Times are CPU times on one thread."""
 
-    ok: bool
+    ok: bool  # it loads and answers as trained, however long that takes
     load_s: float | None
-    slowest_request_s: float | None
+    request_s: float | None  # median over the sample requests
     score_deviation: float | None  # greatest relative deviation of a top score
-    finite_weights: bool
+    finite_weights: bool | None  # None if it is unknown
     reason: str  # empty if ok
+    cut_off: bool = False  # the machine ended the check before it was done, so nothing is known about the version
 
     @staticmethod
     def failed(reason: str) -> LoadCheck:
         """Return the outcome for a version that could not be loaded."""
         return LoadCheck(False, None, None, None, False, reason)
+
+    @staticmethod
+    def interrupted(reason: str) -> LoadCheck:
+        """Return the outcome for a check that the machine cut off."""
+        return LoadCheck(False, None, None, None, None, reason, cut_off=True)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -91,7 +111,11 @@ def check_staged(store: Store, staged: StagedVersion, settings: PromotionSetting
             folder = stack.enter_context(ModelRegistry(store).fetched(staged))
         except VersionCorruptError as error:
             return LoadCheck.failed(str(error))
-        return _check_apart(folder, settings)
+        found = _check_apart(folder, settings)
+        for _ in range(ATTEMPTS - 1):
+            if found.cut_off:
+                found = _check_apart(folder, settings)
+        return found
 
 
 def check_version(store: Store, ref: ModelRef, settings: PromotionSettings) -> LoadCheck:
@@ -102,72 +126,75 @@ def check_version(store: Store, ref: ModelRef, settings: PromotionSettings) -> L
 
 def _check_apart(folder: Path, settings: PromotionSettings) -> LoadCheck:
     """Check the version in `folder` in a clean process."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")} | ONE_THREAD
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    most_s = math.ceil(START_S + GENEROUS * settings.max_load_s)
     # -P: the working folder holds the stored files, so modules must not be imported from it.
-    command = [sys.executable, "-P", "-m", "tasks.evaluation.load_check", str(folder)]
+    program = [sys.executable, "-P", "-m", "tasks.evaluation.load_check"]
     try:
         done = subprocess.run(
-            command,
+            [*program, str(folder), str(most_s), str(settings.max_request_s)],
             env=environment,
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=START_S + settings.max_load_s,
+            timeout=PATIENCE * most_s,
             cwd=folder,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        return LoadCheck.failed(f"a clean process did not answer within {error.timeout:g} s")
+        return LoadCheck.interrupted(f"its process did not end within {error.timeout:g} s, so the machine was too busy")
     if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        return LoadCheck.failed(f"a clean process was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}")
+        return _killed_by(signal.Signals(-done.returncode), most_s)
     if done.returncode > 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1][:SAID]
         return LoadCheck.failed(f"a clean process failed with exit code {done.returncode}: {last}")
     try:
-        found = _ANSWER.validate_json(done.stdout)
+        return _ANSWER.validate_json(done.stdout)
     except ValidationError:
         return LoadCheck.failed(f"a clean process printed {done.stdout[:SAID]!r} instead of the outcome of a check")
-    return with_time_limits(found, settings)
 
 
-def with_time_limits(check: LoadCheck, settings: PromotionSettings) -> LoadCheck:
-    """Apply the time limits: return the check, with `ok` false and a reason if it took too long."""
-    reason = check.reason
-    if not reason and check.load_s is not None and check.load_s > settings.max_load_s:
-        reason = f"loading took {check.load_s:.1f} s, more than promotion.max_load_s = {settings.max_load_s:g} s"
-    if not reason and check.slowest_request_s is not None and check.slowest_request_s > settings.max_request_s:
-        reason = (
-            f"the slowest sample request took {check.slowest_request_s:.2f} s, more than promotion.max_request_s = "
-            f"{settings.max_request_s:g} s"
+def _killed_by(ended: signal.Signals, most_s: int) -> LoadCheck:
+    """Return the outcome for a process that a signal ended."""
+    if ended == signal.SIGXCPU:
+        return LoadCheck.failed(
+            f"a clean process had not loaded it and answered after {most_s} s of CPU time ({GENEROUS} times promotion.max_load_s, "
+            f"and {START_S:g} s)"
         )
-    return LoadCheck(not reason, check.load_s, check.slowest_request_s, check.score_deviation, check.finite_weights, reason)
+    if ended in FROM_OUTSIDE:
+        guess = " (out of memory?)" if ended == signal.SIGKILL else ""
+        return LoadCheck.interrupted(f"its process was killed by {ended.name}{guess}")
+    return LoadCheck.failed(f"a clean process was killed by {ended.name}")
 
 
-def check_loaded(folder: Path) -> LoadCheck:
-    """Load the model of `folder` and answer its sample requests one at a time, after one warm-up request."""
+def check_loaded(folder: Path, patience_s: float = math.inf) -> LoadCheck:
+    """Load the model of `folder` and answer its sample requests one at a time, after one warm-up request.
+
+    A request that takes more than `patience_s` is answered once more, and the shorter time counts.
+    """
     import torch
     from safetensors.torch import load_file
 
     from models.loading import load_recommender
 
-    started = time.perf_counter()
+    started = time.process_time()
     model = load_recommender(folder)
-    loaded = time.perf_counter() - started
+    loaded = time.process_time() - started
     finite = all(bool(torch.isfinite(weight).all()) for weight in load_file(folder / "model.safetensors").values())
     samples = json.loads((folder / SAMPLE_FILE).read_text(encoding="utf-8"))
     if not samples:  # a check without requests proves nothing
         return LoadCheck(False, loaded, None, None, finite, f"{SAMPLE_FILE} holds no requests to answer")
     columns = {int(item): column for column, item in enumerate(model.catalogue)}
-    slowest, deviation, reason = 0.0, 0.0, "" if finite else "the stored weights are not finite"
-    for number, sample in enumerate(samples[:1] + samples):
+    deviation, reason = 0.0, "" if finite else "the stored weights are not finite"
+    _scores(model, _request(samples[0]))
+    seconds = []
+    for sample in samples:
         request = _request(sample)
-        began = time.perf_counter()
-        scores = _scores(model, request)
-        best = _best(scores)
-        if number:
-            slowest = max(slowest, time.perf_counter() - began)
+        taken, scores, best = _answered(model, request)
+        if taken > patience_s:
+            taken = min(taken, _answered(model, request)[0])
+        seconds.append(taken)
         expected = np.array(sample["top_scores"])
         answer = f"the loaded model answers the request of user {sample['user_id']} differently from the trained model"
         if len(best) != len(expected) or not columns.keys() >= set(sample["top_items"]):
@@ -180,7 +207,15 @@ def check_loaded(folder: Path) -> LoadCheck:
         if not difference <= TOLERANCE:
             reason = reason or f"{answer} (by {difference:.2g})"
         deviation = max(deviation, difference)
-    return LoadCheck(not reason, loaded, slowest, deviation, finite, reason)
+    return LoadCheck(not reason, loaded, statistics.median(seconds), deviation, finite, reason)
+
+
+def _answered(model: Recommender, request: Requests) -> tuple[float, FloatArray, IntArray]:
+    """Answer the request. Return the CPU time that it took, the scores, and the columns of the best items."""
+    began = time.process_time()
+    scores = _scores(model, request)
+    best = _best(scores)
+    return time.process_time() - began, scores, best
 
 
 def _request(sample: dict[str, Any]) -> Requests:
@@ -213,8 +248,18 @@ def _main() -> None:
     # Only the outcome goes to standard output. Library output, from Python or native code, is redirected to standard error.
     answer = os.dup(1)
     os.dup2(2, 1)
+    folder, most_s, patience_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s + 1))
+    try:
+        found = check_loaded(folder, patience_s)
+    except MemoryError:
+        found = LoadCheck.interrupted("its process got no more memory")
+    except OSError as error:
+        if error.errno not in OF_THE_MACHINE:
+            raise
+        found = LoadCheck.interrupted(f"its process met a limit of the machine ({error})")
     with os.fdopen(answer, "w") as out:
-        out.write(json.dumps(check_loaded(Path(sys.argv[1])).to_dict()))
+        out.write(json.dumps(found.to_dict()))
 
 
 if __name__ == "__main__":

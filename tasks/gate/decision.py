@@ -9,6 +9,8 @@ __all__ = [
     "ANSWERS",
     "CHAMPION_RANKED",
     "GROUPS",
+    "LOAD_TIME",
+    "REQUEST_TIME",
     "Approval",
     "Decision",
     "Differences",
@@ -19,8 +21,10 @@ __all__ = [
 ]
 
 Verdict = Literal["passed", "failed", "not applicable", "not judged"]
-Outcome = Literal["promoted", "held", "needs approval"]
+Outcome = Literal["promoted", "held", "needs approval", "not judged"]
+"""`not judged`: the machine cut off the check of the stored version, so nothing is known about it."""
 ANSWERS = "loads and answers as trained"  # the only rule that a forced promotion cannot override
+LOAD_TIME, REQUEST_TIME = "seconds to load", "seconds for a request"  # of CPU time: a busy machine changes no verdict
 CHAMPION_RANKED = "the champion can be ranked"
 GROUPS = {1: "floors and baselines", 2: "against the champion", 3: "slices", 4: "health", 5: "stored version"}
 
@@ -98,7 +102,7 @@ class Decision:
     """The gate's decision on one challenger."""
 
     outcome: Outcome
-    reasons: list[str]  # if held: one sentence for each failed rule
+    reasons: list[str]  # if held or not judged: one sentence for each rule that is to blame
     model_name: str
     challenger: str
     champion: str | None
@@ -118,9 +122,9 @@ class Decision:
 
     @property
     def broken(self) -> str | None:
-        """Why the stored version cannot be served, or None if it was loaded and answered in time.
+        """Why the stored version cannot be served, or None if it was loaded and answered right, or could not be checked.
 
-        The verdicts of the other rules do not matter.
+        The verdicts of the other rules do not matter, not even of those that say how slow it is.
         """
         return next((rule.detail for rule in self.rules if rule.name == ANSWERS and rule.verdict == "failed"), None)
 

@@ -50,7 +50,7 @@ class GateInputs:
 
 @dataclass(frozen=True)
 class UnrankedInputs:
-    """What is known about a version without ranks: it could not be loaded or ranked, or the champion could not be ranked."""
+    """What is known about a version without ranks: it could not be loaded, checked or ranked, or the champion could not be ranked."""
 
     model_name: str
     dataset: str

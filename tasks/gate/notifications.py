@@ -13,7 +13,12 @@ __all__ = ["Notice", "champion_notice", "decision_notice"]
 
 LONGEST = 1500  # characters of a body; Discord accepts 2000, including the title and the link that the server adds
 MOST_REASONS = 6
-EVENTS = {"promoted": "recsys.gate.promoted", "held": "recsys.gate.held", "needs approval": "recsys.gate.approval-needed"}
+EVENTS = {
+    "promoted": "recsys.gate.promoted",
+    "held": "recsys.gate.held",
+    "needs approval": "recsys.gate.approval-needed",
+    "not judged": "recsys.gate.not-judged",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,6 @@ class Notice:
 
 def decision_notice(decision: Decision, links: dict[str, str]) -> Notice:
     """Build the notice of the gate's verdict on a challenger. `links` are shown below the text as `name: address`."""
-    said = {"promoted": "promoted", "held": "held", "needs approval": "needs approval"}[decision.outcome]
     metrics = [
         f"{model}: HR@10 {found['hr@10']:.4f}, NDCG@10 {found['ndcg@10']:.4f}"
         for model in ("challenger", "champion", "ncf", "popularity")
@@ -51,7 +55,7 @@ def decision_notice(decision: Decision, links: dict[str, str]) -> Notice:
         event=EVENTS[decision.outcome],
         model_name=decision.model_name,
         version=decision.challenger,
-        subject=f"{decision.model_name} {decision.challenger}: {said}",
+        subject=f"{decision.model_name} {decision.challenger}: {decision.outcome}",
         body=_fitting([line for line in lines if line], links),
         figures={"metrics": decision.metrics, "champion": decision.champion, "reasons": decision.reasons},
     )
@@ -60,7 +64,9 @@ def decision_notice(decision: Decision, links: dict[str, str]) -> Notice:
 def champion_notice(entry: Promotion, links: dict[str, str]) -> Notice:
     """Build the notice of a version that a person made champion, by rollback or by force."""
     verb = "rolled back to" if entry.kind == "rollback" else "promoted by force"
-    lines = [f"By {entry.who}: {entry.reason}", f"Previous champion: {entry.previous or 'none'}. Promotion {entry.number}."]
+    warnings = [f"Warning: {warning}" for warning in entry.warnings]
+    previous = f"Previous champion: {entry.previous or 'none'}. Promotion {entry.number}."
+    lines = [f"By {entry.who}: {entry.reason}", *warnings, previous]
     return Notice(
         event="recsys.champion.rolled-back" if entry.kind == "rollback" else "recsys.champion.forced",
         model_name=entry.name,

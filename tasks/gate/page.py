@@ -89,6 +89,10 @@ def next_step(decision: Decision) -> str:
             f"`recsys model promote {version}`."
         )
     stays = f"{decision.champion} stays champion" if decision.champion else "there is still no champion"
+    if decision.outcome == "not judged":
+        return (
+            f"{stays}. The version is stored: judge it when the machine is less busy, with `recsys model promote {version}`."
+        )
     if decision.broken:
         return (
             f"the version cannot be served, so its promotion cannot be forced; {stays}. Find the cause "
@@ -116,6 +120,8 @@ def summary(decision: Decision) -> str:
         return (
             "The champion could not be ranked, so the two could not be compared. The stored version itself was loaded and ranked."
         )
+    if decision.outcome == "not judged":
+        return "The machine was too busy to check the stored version, so it was not judged. This says nothing about the version."
     if not decision.metrics:
         return "The stored version could not be loaded or ranked, so no comparison was made."
     if not decision.comparisons:

@@ -23,6 +23,7 @@ from models.evaluation import (
     per_request_metrics,
 )
 from tasks.gate.decision import (
+    ANSWERS,
     CHAMPION_RANKED,
     GROUPS,
     Decision,
@@ -33,7 +34,8 @@ from tasks.gate.decision import (
     Verdict,
 )
 from tasks.gate.inputs import Champion, GateInputs, UnrankedInputs
-from tasks.gate.version_rules import at_least, finite_weights_rule, health_rules, load_rules, ndcg, record_rules
+from tasks.gate.load_rules import load_rules
+from tasks.gate.version_rules import at_least, finite_weights_rule, health_rules, ndcg, record_rules
 
 __all__ = ["decide", "hold_unranked"]
 
@@ -83,7 +85,10 @@ def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
 
 
 def hold_unranked(inputs: UnrankedInputs, settings: PromotionSettings) -> Decision:
-    """Hold a version without ranks. The rules that need ranks are not judged."""
+    """Hold a version without ranks. The rules that need ranks are not judged.
+
+    If the machine cut off the check of the stored version, the version itself is not judged.
+    """
     detail = (
         "The stored version could not be ranked."
         if inputs.champion_fault is None
@@ -97,9 +102,10 @@ def hold_unranked(inputs: UnrankedInputs, settings: PromotionSettings) -> Decisi
         )
         rules.append(Rule(2, CHAMPION_RANKED, None, None, "", "failed", said))
     rules += [finite_weights_rule(inputs.load_check), *load_rules(inputs.load_check, settings)]
+    unchecked = [rule for rule in rules if rule.name == ANSWERS and rule.verdict == "not judged"]
     return Decision(
-        outcome="held",
-        reasons=[rule.detail for rule in rules if rule.verdict == "failed"],
+        outcome="not judged" if unchecked else "held",
+        reasons=[rule.detail for rule in unchecked or rules if rule in unchecked or rule.verdict == "failed"],
         model_name=inputs.model_name,
         challenger=inputs.challenger,
         champion=inputs.champion,

@@ -8,10 +8,10 @@ import numpy.typing as npt
 from configs.settings import PromotionSettings
 from models.evaluation import MISS, Ranking, per_request
 from tasks.evaluation import LoadCheck
-from tasks.gate.decision import ANSWERS, Rule, Verdict
+from tasks.gate.decision import Rule, Verdict
 from tasks.gate.inputs import Challenger
 
-__all__ = ["at_least", "finite_weights_rule", "health_rules", "load_rules", "ndcg", "record_rules"]
+__all__ = ["at_least", "finite_weights_rule", "health_rules", "ndcg", "record_rules"]
 
 RECORD_TOLERANCE = 0.01  # share of requests
 
@@ -52,6 +52,8 @@ def health_rules(challenger: Challenger, settings: PromotionSettings) -> list[Ru
 def finite_weights_rule(check: LoadCheck) -> Rule:
     """Check that all stored weights are finite."""
     finite = check.finite_weights
+    if finite is None:
+        return Rule(4, "finite weights", None, None, "", "not judged", "The stored weights were not read.")
     detail = "All stored weights are finite." if finite else "Stored weights are not finite or could not be read."
     return Rule(4, "finite weights", float(finite), 1.0, "==", "passed" if finite else "failed", detail)
 
@@ -80,19 +82,3 @@ def record_rules(challenger: Challenger) -> list[Rule]:
     if verdict == "failed":
         detail += " Weights and ranks come from different models, or were edited."
     return [Rule(5, "ranks as recorded", share, RECORD_TOLERANCE, "<=", verdict, detail)]
-
-
-def load_rules(check: LoadCheck, settings: PromotionSettings) -> list[Rule]:
-    """Check that a clean process loaded the stored version, which then answered correctly and in time."""
-    detail = (
-        f"A clean process loaded the stored version in {check.load_s:.2f} s and gave the same answers as the trained model."
-        if check.ok
-        else f"The stored version failed its check: {check.reason}."
-    )
-    rules = [Rule(5, ANSWERS, float(check.ok), 1.0, "==", "passed" if check.ok else "failed", detail)]
-    if check.slowest_request_s is not None:
-        slow = check.slowest_request_s > settings.max_request_s
-        detail = f"The slowest sample request took {check.slowest_request_s:.3f} s; the limit is {settings.max_request_s:g} s."
-        verdict: Verdict = "failed" if slow else "passed"
-        rules.append(Rule(5, "seconds for a request", check.slowest_request_s, settings.max_request_s, "<=", verdict, detail))
-    return rules

@@ -151,4 +151,7 @@ def force_promotion(version: ModelRef, reason: str, decision: Decision, store: S
 @task(name="roll back", **NETWORK)
 def return_to(model_name: str, to: str | None, reason: str, settings: PromotionSettings, store: StoreSettings) -> Promotion:
     """Check the earlier version in a clean process, then make it champion."""
-    return roll_back(open_store(store), model_name, to, reason, settings)
+    entry = roll_back(open_store(store), model_name, to, reason, settings)
+    for warning in entry.warnings:
+        get_run_logger().warning("%s", warning)
+    return entry

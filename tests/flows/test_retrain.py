@@ -90,10 +90,10 @@ def test_the_first_run_promotes_the_second_compares_and_rollback_returns(first_r
     with pytest.raises(GateError, match="needs a reason"):
         promote(second.version.version, settings.model_name, " ", True, settings.promotion, settings.store)
     hasty = settings.promotion.model_copy(update={"max_request_s": 1e-9})
-    with pytest.raises(GateError, match=r"cannot become champion, even by force.*max_request_s.*champion is unchanged"):
-        promote(second.version.version, settings.model_name, "hurry", True, hasty, settings.store)
+    with pytest.raises(GateError, match=r"is held: .*--set promotion.max_request_s=SECONDS.*champion is unchanged"):
+        promote(second.version.version, settings.model_name, "hurry", False, hasty, settings.store)
     assert champion_of(settings) == first.version.version
-    forced = promote(second.version.version, settings.model_name, "seen good in a test", True, settings.promotion, settings.store)
+    forced = promote(second.version.version, settings.model_name, "seen good in a test", True, hasty, settings.store)
     assert (forced.kind, forced.number, forced.reason) == ("force", 2, "seen good in a test")
     with pytest.raises(GateError, match="is already the champion"):
         promote(second.version.version, settings.model_name, "", False, settings.promotion, settings.store)

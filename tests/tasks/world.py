@@ -53,7 +53,6 @@ SETTINGS: dict[str, Any] = {
         "baselines": ["popularity"],
         "resamples": 300,
         "sample_requests": 3,
-        "max_request_s": 60,  # by the clock of a machine that may be busy
         "min_slice_requests": 20,
     },
 }

@@ -39,7 +39,7 @@ def test_a_version_is_sealed_checked_and_promoted(ceph: StoreSettings, tmp_path:
     store = open_store(ceph)
     registry = ModelRegistry(store)
     ref = sealed(store, tmp_path / "model")
-    assert check_version(store, ref, PromotionSettings(max_request_s=60)).ok
+    assert check_version(store, ref, PromotionSettings()).ok
     registry.promote(NAME, ref.version, expected=0, reason="first", now=datetime.now(UTC))
     current = registry.champion(NAME)
     assert current is not None and current.version == ref.version

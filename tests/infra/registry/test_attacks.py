@@ -33,8 +33,9 @@ from configs.settings import PromotionSettings
 from infra.registry import Lineage, ModelRef, ModelRegistry, fetch_files, file_digests
 from infra.registry.versions import DECISION
 from infra.storage.local import LocalStore
+from tasks.evaluation import load_check
 from tasks.evaluation.load_check import SAMPLE_FILE
-from tasks.gate import roll_back
+from tasks.gate import champion_notice, roll_back
 from tasks.gate.rollback import refuse_broken
 from tests.tasks.stored import NAME, NOW, sealed
 from tests.tasks.world import edit_json
@@ -284,7 +285,7 @@ def test_a_damaged_earlier_champion_is_not_returned_to(damage: Callable[[Path], 
     registry = ModelRegistry(store)
     first, second, _ = registry.versions(NAME)
     damage(store.folder / second.prefix)
-    settings = PromotionSettings(max_request_s=60)
+    settings = PromotionSettings()
     with pytest.raises(RecsysError, match=said):
         roll_back(store, NAME, None, "", settings)
     assert [entry.number for entry in registry.history(NAME)] == [1, 2, 3]
@@ -294,7 +295,7 @@ def test_a_damaged_earlier_champion_is_not_returned_to(damage: Callable[[Path], 
 
 def test_a_rollback_is_checked_in_a_clean_process_before_it_takes_effect(store: LocalStore, tmp_path: Path) -> None:
     registry = ModelRegistry(store)
-    settings = PromotionSettings(max_request_s=60)
+    settings = PromotionSettings()
     first = registry.versions(NAME)[0]
 
     def check(ref: ModelRef) -> None:
@@ -318,6 +319,27 @@ def test_a_rollback_is_checked_in_a_clean_process_before_it_takes_effect(store: 
     ):
         roll_back(store, NAME, broken.version, "", settings)
     assert len(registry.history(NAME)) == 6
+
+
+def test_a_rollback_is_never_refused_because_the_version_or_the_machine_is_slow(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = ModelRegistry(store)
+    first, second, _ = registry.versions(NAME)
+    entry = roll_back(store, NAME, first.version, "", PromotionSettings(max_request_s=1e-9, max_load_s=1e-9))
+    assert entry.version == first.version and len(entry.warnings) == 2
+    assert "promotion.max_load_s allows 1e-09 s" in entry.warnings[0] and "promotion.max_request_s" in entry.warnings[1]
+    assert registry.history(NAME)[-1].warnings == entry.warnings, "they are stored in the log"
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 600\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(load_check.sys, "executable", str(python))
+    monkeypatch.setattr(load_check, "START_S", 0.2)
+    monkeypatch.setattr(load_check, "PATIENCE", 0.2)
+    back = roll_back(store, NAME, second.version, "", PromotionSettings(max_load_s=0.1))
+    assert back.version == second.version and "was not checked: its process did not end" in back.warnings[0]
+    body = champion_notice(back, {}).body
+    assert f"Warning: {second.version} was not checked" in body
 
 
 def test_the_command_rolls_back_without_prefect_and_without_torch_in_its_process(store: LocalStore) -> None:

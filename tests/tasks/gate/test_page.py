@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tasks.evaluation import LoadCheck
-from tasks.gate import Approval, comparison_png, render_markdown, summary
+from tasks.gate import Approval, comparison_png, decision_notice, render_markdown, summary
 from tasks.gate.decision import Rule
 from tasks.gate.inputs import UnrankedInputs
 from tasks.gate.page import next_step, render_html
@@ -63,7 +63,7 @@ def test_a_version_that_could_not_be_ranked_has_a_page_too() -> None:
 
 
 def test_a_champion_that_cannot_be_ranked_is_named_as_what_is_at_fault() -> None:
-    check = LoadCheck(ok=True, load_s=0.8, slowest_request_s=0.02, score_deviation=0.0, finite_weights=True, reason="")
+    check = LoadCheck(ok=True, load_s=0.8, request_s=0.02, score_deviation=0.0, finite_weights=True, reason="")
     decision = hold_unranked(replace(unranked(check), champion_fault="Its weights are damaged."), SETTINGS)
     assert decision.reasons == [
         "The champion old cannot be ranked. Its weights are damaged. Only a forced promotion can make new champion."
@@ -71,6 +71,18 @@ def test_a_champion_that_cannot_be_ranked_is_named_as_what_is_at_fault() -> None
     page = render_html(decision).decode()
     assert "The champion could not be ranked" in page and "no comparison was made" not in page
     assert "--force" in next_step(decision)
+
+
+def test_a_version_that_the_machine_was_too_busy_to_check_is_not_judged_rather_than_held() -> None:
+    decision = hold_unranked(unranked(LoadCheck.interrupted("its process did not end within 720 s")), SETTINGS)
+    assert decision.outcome == "not judged" and decision.broken is None
+    assert len(decision.reasons) == 1 and "did not end within 720 s. This says nothing about the version" in decision.reasons[0]
+    assert {rule.verdict for rule in decision.rules} == {"not judged"}
+    page, text = render_html(decision).decode(), render_markdown(decision)
+    assert "Not judged" in page and text.startswith("## Not judged: new")
+    assert "old stays champion" in next_step(decision) and "`recsys model promote new --set model_name=ranker`" in next_step(decision)
+    notice = decision_notice(decision, {})
+    assert notice.event == "recsys.gate.not-judged" and notice.subject.endswith("new: not judged")
 
 
 def test_a_held_challenger_is_told_whether_a_gain_could_have_been_seen() -> None:

@@ -137,10 +137,22 @@ def test_a_figure_that_is_no_number_never_passes(name: str) -> None:
 def test_a_version_that_fails_its_check_is_held_with_the_reason() -> None:
     decision = decide(with_challenger(load_check=replace(GOOD, ok=False, reason="it did not load")), SETTINGS)
     assert failed(decision) == ["loads and answers as trained"] and "it did not load" in decision.reasons[0]
-    slow = decide(with_challenger(load_check=replace(GOOD, ok=False, reason="slow", slowest_request_s=5.0)), SETTINGS)
-    assert "seconds for a request" in failed(slow)
-    unanswered = decide(with_challenger(load_check=replace(GOOD, ok=False, reason="x", slowest_request_s=None)), SETTINGS)
+    unanswered = decide(with_challenger(load_check=replace(GOOD, ok=False, reason="x", request_s=None)), SETTINGS)
     assert "seconds for a request" not in [rule.name for rule in unanswered.rules]
+
+
+@pytest.mark.parametrize(
+    ("slow", "rule", "setting"),
+    [
+        ({"request_s": 5.0}, "seconds for a request", "promotion.max_request_s"),
+        ({"load_s": 500.0}, "seconds to load", "promotion.max_load_s"),
+    ],
+)
+def test_a_slow_version_is_held_for_that_alone_and_can_be_forced(slow: dict[str, float], rule: str, setting: str) -> None:
+    decision = decide(with_challenger(load_check=replace(GOOD, **slow)), SETTINGS)
+    assert failed(decision) == [rule] and decision.outcome == "held" and decision.broken is None
+    assert f"{setting} allows" in decision.reasons[0] and f"--set {setting}=SECONDS" in decision.reasons[0]
+    assert decision.metrics["challenger"]["ndcg@10"] > 0, "it is ranked like any other"
 
 
 def test_rankings_of_other_requests_are_not_compared() -> None:
