@@ -17,7 +17,7 @@ from models.kinds import kind_in
 if TYPE_CHECKING:
     from models.ss4rec.kernels import Floats
 
-__all__ = ["CATALOGUE_FILE", "SAMPLE_FILE", "InferenceModel", "PopularityCounts", "load_inference_model"]
+__all__ = ["CATALOGUE_FILE", "SAMPLE_FILE", "InferenceModel", "PopularityCounts", "load_inference_model", "served_events"]
 
 CATALOGUE_FILE = "catalogue.parquet"
 SAMPLE_FILE = "sample_requests.json"
@@ -90,6 +90,15 @@ class PopularityCounts:
 
     def scores(self, hidden: Floats) -> Floats:
         return np.repeat(self.cold_scores[None], len(hidden), axis=0)
+
+
+def served_events(count: int, block: int) -> int:
+    """Return how many of a user's latest events a served state has read, after `count` events in total.
+
+    A recurrence cannot forget its oldest event. After every `block` events, the state is therefore restarted from the latest
+    `block` events.
+    """
+    return count if count <= 2 * block else count - block * ((count - 1) // block - 1)
 
 
 def load_inference_model(folder: Path) -> InferenceModel:

@@ -18,23 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import VersionCorruptError
-from models.inference import SAMPLE_FILE, InferenceModel, load_inference_model
+from models.inference import SAMPLE_FILE, InferenceModel, load_inference_model, served_events
 from models.ss4rec.kernels import Floats
 from serving.catalogue import Catalogue, Film
 from serving.reranking import best
 from serving.state import UserLog, UserState
 
-__all__ = ["Plan", "ServedModel", "window"]
+__all__ = ["Plan", "ServedModel"]
 
 IntArray = npt.NDArray[np.int64]
 TOLERANCE = 1e-4  # relative, for the scores of the stored answers: another CPU sums in a different order
 SPARSE, MANY = 64, 1_000_000  # a table of all raw ids may have up to SPARSE x items + MANY entries
 HALF_TOLERANCE = 5e-2  # if the stored scores were computed in bfloat16
-
-
-def window(count: int, block: int) -> int:
-    """Return how many of a user's latest events a state has read, after `count` events in total."""
-    return count if count <= 2 * block else count - block * ((count - 1) // block - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,13 +91,13 @@ class ServedModel:
 
     def plan(self, log: UserLog, state: UserState | None) -> Plan:
         """Return the shortest way to compute the state of `log`."""
-        length = window(log.count, self.block)
+        length = served_events(log.count, self.block)
         begin = log.count - length
         if (
             state is not None
             and state.epoch == log.epoch
             and state.count <= log.count
-            and state.count - window(state.count, self.block) == begin
+            and state.count - served_events(state.count, self.block) == begin
             and log.count - state.count <= len(log)
         ):
             new = log.count - state.count

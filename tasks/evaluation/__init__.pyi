@@ -4,6 +4,7 @@ from .load_check import LoadCheck, check_staged, check_version
 from .measurement import Evaluation, evaluate
 from .protocol_audit import AuditReport, audit_version
 from .ranking import rank, rank_version, seen_share
+from .served_window import ServedWindow, compare_windows
 from .version_folder import VersionFolder, assemble_version, read_rankings
 
 __all__ = [
@@ -11,12 +12,14 @@ __all__ = [
     "AuditReport",
     "Evaluation",
     "LoadCheck",
+    "ServedWindow",
     "VersionFolder",
     "assemble_version",
     "audit_version",
     "beyond_accuracy_rows",
     "check_staged",
     "check_version",
+    "compare_windows",
     "evaluate",
     "metrics_rows",
     "rank",

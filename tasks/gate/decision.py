@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from tasks.evaluation import ServedWindow
 
 __all__ = [
     "ANSWERS",
@@ -117,6 +120,7 @@ class Decision:
     comparisons: list[RuleComparison] = field(default_factory=list)  # against the champion; all requests first, then slices
     differences: Differences | None = None
     detectable_difference: float | None = None  # NDCG@10 gain over the champion that is detected with 80 % power
+    served_window: ServedWindow | None = None  # None if servers read the same events, or it could not be measured
     settings: dict[str, Any] = field(default_factory=dict)  # settings of the gate at the time
     approval: Approval | None = None
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.evaluation import Ranking
-from tasks.evaluation import LoadCheck
+from tasks.evaluation import LoadCheck, ServedWindow
 
 __all__ = ["Challenger", "Champion", "GateInputs", "UnrankedInputs"]
 
@@ -23,6 +23,7 @@ class Challenger:
     load_check: LoadCheck
     nonfinite_steps: int = 0
     recorded: Ranking | None = None  # the ranks that were stored when it was evaluated
+    served_window: ServedWindow | None = None
 
 
 @dataclass(frozen=True, eq=False)

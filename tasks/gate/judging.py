@@ -18,7 +18,7 @@ from models.evaluation import Split, list_metrics, slices
 from models.loading import load_recommender
 from tasks.best_effort import LOG, attempt
 from tasks.datasets import DatasetRef, load_dataset_ref, verify_dataset
-from tasks.evaluation import LoadCheck, check_staged, rank, rank_version, read_rankings, seen_share
+from tasks.evaluation import LoadCheck, check_staged, compare_windows, rank, rank_version, read_rankings, seen_share
 from tasks.gate.decision import Decision
 from tasks.gate.inputs import Challenger, Champion, GateInputs, UnrankedInputs
 from tasks.gate.page import render_html
@@ -114,7 +114,8 @@ def _judge(case: _Case) -> Decision:
         if not check.ok:
             return hold(check)
         try:
-            ranking = rank(load_recommender(folder), parts, case.evaluation)
+            model = load_recommender(folder)
+            ranking = rank(model, parts, case.evaluation)
         except TrainingError as error:  # NaN or infinite scores on requests that were not sampled
             return hold(replace(check, ok=False, reason=str(error)))
         try:
@@ -122,12 +123,29 @@ def _judge(case: _Case) -> Decision:
         except (GateError, VersionCorruptError) as error:
             # Hold the version but keep it: the champion is at fault, and a forced promotion can replace it.
             return hold(check, str(error))
+        served_window = attempt(
+            "The comparison with the window of events that servers read",
+            compare_windows,
+            LOG,
+            folder,
+            model.catalogue,
+            parts,
+            resamples=settings.resamples,
+            seed=settings.bootstrap_seed,
+        )
     recorded = rankings.pop(case.kind)
     inputs = GateInputs(
         model_name=stored.name,
         dataset=f"{dataset.name}/{dataset.version}",
         protocol=parts.id,
-        challenger=Challenger(stored.version, ranking, list_metrics(ranking, parts.train), check, recorded=recorded),
+        challenger=Challenger(
+            stored.version,
+            ranking,
+            list_metrics(ranking, parts.train),
+            check,
+            recorded=recorded,
+            served_window=served_window,
+        ),
         baselines=rankings,
         champion=champion,
         slices=slices(parts.train, parts.test),

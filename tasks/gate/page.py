@@ -20,9 +20,10 @@ from infra.pages import (
     whole_numbers,
     zero_line,
 )
+from tasks.evaluation import ServedWindow
 from tasks.gate.decision import CHAMPION_RANKED, GROUPS, Decision
 
-__all__ = ["DEFAULT_NAME", "comparison_png", "next_step", "render_html", "render_markdown", "summary"]
+__all__ = ["DEFAULT_NAME", "comparison_png", "next_step", "render_html", "render_markdown", "served_note", "summary"]
 
 TEMPLATE = "tasks/gate/templates/decision.html"
 DEFAULT_NAME = RetrainSettings().model_name  # commands use it by default
@@ -53,7 +54,21 @@ def render_markdown(decision: Decision) -> str:
             "",
             f"With this holdout, a true NDCG@10 difference of {decision.detectable_difference:.4f} is detected with 80 % power.",
         ]
+    if decision.served_window is not None:
+        lines += ["", served_note(decision.served_window)]
     return "\n".join(lines) + "\n"
+
+
+def served_note(found: ServedWindow) -> str:
+    """Say how the ranking of long histories differs between a server and the gate."""
+    measured = "all" if found.requests == found.above else f"{found.requests:,} of the"
+    return (
+        f"Served window: after more than {found.max_length} events, a server has read the latest {found.max_length} to "
+        f"{2 * found.max_length}, but the gate reads the latest {found.max_length}. On {measured} {found.above:,} such requests, the "
+        f"two top tens have {found.overlap:.1%} of their items in common ({found.identical:.0%} are identical), and NDCG@10 is "
+        f"{found.served:.4f} as served, {found.judged:.4f} as judged (95 % interval of the difference {found.ci_low:+.4f} to "
+        f"{found.ci_high:+.4f})."
+    )
 
 
 def render_html(decision: Decision) -> bytes:
@@ -71,6 +86,7 @@ def render_html(decision: Decision) -> bytes:
         groups=GROUPS,
         slices=decision.comparisons[1:],
         chart=data_uri(png) if png else "",
+        served=served_note(decision.served_window) if decision.served_window else "",
     ).encode()
 
 
@@ -90,9 +106,7 @@ def next_step(decision: Decision) -> str:
         )
     stays = f"{decision.champion} stays champion" if decision.champion else "there is still no champion"
     if decision.outcome == "not judged":
-        return (
-            f"{stays}. The version is stored: judge it when the machine is less busy, with `recsys model promote {version}`."
-        )
+        return f"{stays}. The version is stored: judge it when the machine is less busy, with `recsys model promote {version}`."
     if decision.broken:
         return (
             f"the version cannot be served, so its promotion cannot be forced; {stays}. Find the cause "

@@ -80,6 +80,7 @@ def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
         comparisons=comparisons,
         differences=_differences(ndcg(challenger.ranking) - ndcg(champion.ranking)) if champion else None,
         detectable_difference=comparisons[0].detectable if comparisons else None,
+        served_window=challenger.served_window,
         settings=settings.model_dump(mode="json"),
     )
 

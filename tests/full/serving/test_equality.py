@@ -10,10 +10,10 @@ import pytest
 from benchmarks.data import load_split
 from configs.serving import CHAMPION, BatchSettings, RedisSettings, StateSettings
 from configs.settings import SS4RecSettings
+from models.inference import served_events
 from models.recommender import Requests
 from models.ss4rec import SS4Rec
 from serving.engine import Answer, Engine, EventJob, Models, NewEvent, RecommendJob, RequestTime, ServedModel
-from serving.engine.served_model import window
 from serving.experiments import Assignment
 from serving.reranking import Rules
 from serving.state import StateStore, key_of
@@ -40,7 +40,7 @@ def trained(folder: Path, seed: int, **options: object) -> tuple[SS4Rec, ServedM
 
 def full_pass(model: SS4Rec, requests: Requests, block: int) -> np.ndarray:
     """(R, n_items) scores by one pass over what a state has read: all of it, or between one and two blocks of the latest."""
-    lengths = np.array([window(int(length), block) for length in requests.lengths])
+    lengths = np.array([served_events(int(length), block) for length in requests.lengths])
     rows = [np.arange(end - length, end) for end, length in zip(requests.offsets[1:], lengths, strict=True)]
     read = np.concatenate(rows)
     model._settings = model._settings.model_copy(update={"max_length": int(lengths.max())})

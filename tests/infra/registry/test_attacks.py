@@ -346,7 +346,8 @@ def test_the_command_rolls_back_without_prefect_and_without_torch_in_its_process
     registry = ModelRegistry(store)
     program = (
         "import sys; from flows.cli.main import app\n"
-        "sys.argv = ['recsys', 'model', 'rollback', '--set', f'store.url=file:{sys.argv[1]}', '--set', f'model_name={sys.argv[2]}']\n"
+        "sys.argv = ['recsys', 'model', 'rollback', '--set', f'store.url=file:{sys.argv[1]}', '--set', f'model_name={sys.argv[2]}', "
+        "'--set', 'promotion.max_load_s=1e-9']\n"
         "app(standalone_mode=False)\n"
         "print(sorted({'torch', 'prefect', 'pandas'} & set(sys.modules)))"
     )
@@ -357,6 +358,7 @@ def test_the_command_rolls_back_without_prefect_and_without_torch_in_its_process
         f"{NAME} {second} is champion (promotion 4, rollback); the previous champion was {registry.history(NAME)[2].version}",
         "[]",
     ]
+    assert done.stderr.startswith("warning: Loading the stored version took ") and "promotion.max_load_s" in done.stderr
 
 
 class LostAnswer(LocalStore):

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from configs.errors import VersionCorruptError
 from configs.settings import NCFSettings, PopularitySettings
-from models.inference import SAMPLE_FILE
+from models.inference import SAMPLE_FILE, served_events
 from models.ncf import NCF
 from models.popularity import Popularity
 from serving.engine import ServedModel
-from serving.engine.served_model import window
 from serving.follower import warm
 from serving.state import UserLog, UserState, entry
 from serving.state.user_log import append
@@ -65,9 +64,9 @@ def test_a_state_is_the_same_advanced_caught_up_or_rebuilt(
 
 @given(st.integers(1, 10_000), st.integers(1, 60))
 def test_a_state_reads_all_events_or_between_one_and_two_blocks(count: int, block: int) -> None:
-    length = window(count, block)
+    length = served_events(count, block)
     assert length == count if count <= 2 * block else block < length <= 2 * block
-    begin, before = count - length, count - 1 - window(count - 1, block)
+    begin, before = count - length, count - 1 - served_events(count - 1, block)
     assert begin == before or (begin - before == block and begin % block == 0)
 
 
@@ -82,7 +81,7 @@ def test_scores_are_the_full_passs_over_the_same_events(version: Served) -> None
         plan = version.served.plan(UserLog.read(content), None)
         now = times[-1] + 5000
         found = version.served.scores(version.served.states([plan], [None]), [plan], [now], [None])[0]
-        read = window(length, 5)
+        read = served_events(length, 5)
         assert np.abs(found - full_pass(version.trained, items[-read:], times[-read:], now)).max() < 1e-4
 
 

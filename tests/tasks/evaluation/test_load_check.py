@@ -25,7 +25,7 @@ def test_a_sound_version_passes_in_a_clean_process(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     check = check_version(store, sealed(store, tmp_path / "m"), SETTINGS)
     assert check.ok and check.reason == "" and check.finite_weights and check.score_deviation == 0.0
-    assert check.load_s is not None and check.request_s is not None and check.request_s >= 0
+    assert check.load_s is not None and check.request_s is not None and check.request_s > 0
     json.dumps(check.to_dict())
 
 
@@ -156,7 +156,7 @@ def answering_in(cost: Callable[[int], float], monkeypatch: pytest.MonkeyPatch) 
         return real(model, request)
 
     monkeypatch.setattr(load_check, "_scores", scores)
-    monkeypatch.setattr(load_check.time, "process_time", lambda: clock[0])
+    monkeypatch.setattr(load_check, "_cpu_s", lambda: clock[0])
 
 
 def test_waiting_for_the_machine_does_not_count_as_time_for_a_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from models.evaluation import metrics
 from tasks.evaluation import evaluate, load_check, rank_version
 from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded
 from tasks.gate import Decision, judge_sealed, judge_staged, promote_version, publish
-from tasks.stages import force_promotion, judge_stored
+from tasks.stages import force_promotion
 from tasks.training import read_split
 from tests.tasks.world import NAME, World, edit_json, evaluated
 
@@ -290,10 +290,10 @@ def test_a_check_that_is_cut_off_promotes_nothing_and_blames_nothing(
         assert decision.outcome == "not judged" and "killed by SIGKILL (out of memory?)" in decision.reasons[0]
         ref = publish(world.store, staged, decision, world.candidates[-1], world.evaluation, world.settings)
         assert ref.outcome == "not judged" and world.champion() == world.first.version
-        judged = judge_stored.fn(NAME, ref.version, None, world.settings.store)
-        assert judged[1].outcome == "not judged"
-    _, decision, settings = judge_stored.fn(NAME, ref.version, None, world.settings.store)  # the machine is idle again
-    assert promote_version(world.store, ref, decision, settings).promotion is not None and world.champion() == ref.version
+        assert judge_sealed(world.store, ref, world.settings.promotion).outcome == "not judged"
+    again = judge_sealed(world.store, ref, world.settings.promotion)  # when the machine is idle again
+    promoted = promote_version(world.store, ref, again, world.settings.promotion).promotion
+    assert promoted is not None and world.champion() == ref.version
 
 
 @pytest.mark.parametrize(
