@@ -12,6 +12,7 @@ from typing import Any
 
 __all__ = ["git_commit", "machine_facts"]
 
+PATIENCE_S = 120  # for git: on a busy machine, a record must not lack the commit
 PACKAGES = ("torch", "numpy", "pandas", "prefect", "recbole", "s5-pytorch", "pandera", "evidently")
 
 
@@ -39,13 +40,15 @@ def git_commit() -> str | None:
     """
     here = Path(__file__).parent
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=PATIENCE_S, check=True
+        )
         changed = subprocess.run(
             ["git", "status", "--porcelain", "--untracked-files=no"],
             cwd=here,
             capture_output=True,
             text=True,
-            timeout=10,
+            timeout=PATIENCE_S,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):

@@ -94,7 +94,9 @@ def _judged_events(batch: Requests, items: IntArray, max_length: int) -> list[In
 def _served_events(batch: Requests, items: IntArray, max_length: int) -> list[IntArray]:
     """Return the places of the events that a server's state has read: it counts unknown items too."""
     known = np.isin(batch.item_ids, items)
-    begins = [int(end) - served_events(int(count), max_length) for end, count in zip(batch.offsets[1:], batch.lengths, strict=True)]
+    begins = [
+        int(end) - served_events(int(count), max_length) for end, count in zip(batch.offsets[1:], batch.lengths, strict=True)
+    ]
     return [begin + np.flatnonzero(known[begin:end]) for begin, end in zip(begins, batch.offsets[1:], strict=True)]
 
 

@@ -13,6 +13,7 @@ import torch
 from benchmarks.report import SKIPPED
 
 COMMANDS = [
+    "pipeline.busy_machine",
     "pipeline.drift",
     "pipeline.etl",
     "pipeline.gate",

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -272,3 +273,26 @@ def test_a_store_that_does_not_answer_or_refuses_stops_the_run(make_settings: Ma
     settings = make_settings(store={"url": "s3://b/p", "endpoint_url": "http://127.0.0.1:9", "attempts": 1, "timeout_s": 2})
     with pytest.raises(StoreUnavailableError, match="does not answer"):
         retrain(settings)
+
+
+def test_the_feed_is_as_old_as_when_its_events_were_read(make_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not older because a busy machine took three hours to read them."""
+    clock, told = [1_700_000_000.0], []
+
+    def read(*arguments: object) -> str:
+        clock[0] += 3 * 3600
+        return "dataset"
+
+    def measured(*arguments: object, now: int | None) -> str:
+        told.append(now)
+        return "drift"
+
+    module = sys.modules["flows.retrain"]
+    judged = SimpleNamespace(evaluation=None, decision=None, version=None, champion=None, promoted=False)
+    for name, stage in (("etl", read), ("measure_drift", measured), ("train_and_gate", lambda *arguments: judged)):
+        monkeypatch.setattr(module, name, stage)
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: clock[0]))
+    for choice in ("wall", "events"):
+        settings = make_settings(monitoring={"clock": choice})
+        retrain.fn(settings)
+    assert told == [1_700_000_000, None]

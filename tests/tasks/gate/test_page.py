@@ -80,7 +80,9 @@ def test_a_version_that_the_machine_was_too_busy_to_check_is_not_judged_rather_t
     assert {rule.verdict for rule in decision.rules} == {"not judged"}
     page, text = render_html(decision).decode(), render_markdown(decision)
     assert "Not judged" in page and text.startswith("## Not judged: new")
-    assert "old stays champion" in next_step(decision) and "`recsys model promote new --set model_name=ranker`" in next_step(decision)
+    assert "old stays champion" in next_step(decision) and "`recsys model promote new --set model_name=ranker`" in next_step(
+        decision
+    )
     notice = decision_notice(decision, {})
     assert notice.event == "recsys.gate.not-judged" and notice.subject.endswith("new: not judged")
 
