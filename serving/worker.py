@@ -89,7 +89,8 @@ class ServingWorker:
         self.metrics.answers.labels(answer.version, answer.source).inc()
         if answer.last_event is not None:
             self.metrics.state_age.observe(max(job.time.at - answer.last_event, 0))
-        if self.exposures is not None and job.user is not None and not job.time.is_hypothetical(self.settings.limits.future_s):
+        unseen = job.preview or job.time.is_hypothetical(self.settings.limits.future_s)
+        if self.exposures is not None and job.user is not None and not unseen:
             self.exposures.write(_exposure(job, job.user, answer))
             self._ask_shadows(job, job.user, self.exposures)
         return answer

@@ -85,7 +85,8 @@ def report(
         Path | None, typer.Option(help="File or folder of the exposure log. By default, the exposures in the store.")
     ] = None,
     as_of: Annotated[
-        datetime | None, typer.Option(help="UTC time up to which the data is complete. By default, the newest time in the data.")
+        datetime | None,
+        typer.Option(help="UTC time up to which exposures and outcomes are complete. By default, as far as both have data."),
     ] = None,
     page: Annotated[Path | None, typer.Option(help="Also write the report to this file as an HTML page.")] = None,
     config: Config = None,
@@ -99,6 +100,8 @@ def report(
     Example: recsys experiment report longer-memory --experiments experiments.yaml --outcomes outcomes.csv
     """
     experiment = _named(_file(experiments), name, experiments)
+    until = None if as_of is None else _past(as_of)
+    from infra.pages import utc_minute
     from infra.storage import open_store
     from serving.experiments import (
         arm_rows,
@@ -109,18 +112,21 @@ def report(
         report_experiment,
         stored_exposures,
         versus_rows,
+        waiting_exposures,
     )
 
     store = open_store(settings_of(config, set_).store)
     logged = stored_exposures(store) if exposures is None else read_exposures(exposures)
-    found = report_experiment(experiment, logged, read_outcomes(outcomes), as_of=None if as_of is None else _seconds(as_of))
+    found = report_experiment(experiment, logged, read_outcomes(outcomes), as_of=until)
     write_json(json_file, found.to_dict())
     for rows in (check_rows(found), arm_rows(found), versus_rows(found)):
         records_table(rows)
     for shadow in found.shadow:
         overlap = "" if shadow.overlap is None else f", {shadow.overlap:.0%} of its lists also shown"
         typer.echo(f"shadow {shadow.version}: {shadow.answers:,} answers{overlap}")
-    typer.echo(f"measured: {found.outcome}")
+    typer.echo(f"measured: {found.outcome}; data up to {utc_minute(found.as_of)}, {found.as_of_is}")
+    if exposures is None and (note := waiting_exposures()):
+        typer.echo(f"Not included: {note}.")
     typer.echo(f"\n{found.experiment} ({found.revision}): {found.verdict}")
     if page is not None:
         partial = page.with_name(f".{page.name}.partial")
@@ -145,6 +151,16 @@ def _named(file: ExperimentFile, name: str, path: Path) -> Experiment:
             return each
     known = ", ".join(each.name for each in file.experiments) or "none"
     raise SettingsError(f"{path} has no experiment {name!r}. Its experiments are: {known}.")
+
+
+def _past(as_of: datetime) -> int:
+    """Return the time in UTC seconds, if data can be complete up to it."""
+    from configs.errors import SettingsError
+
+    until = _seconds(as_of)
+    if until > _seconds(None):
+        raise SettingsError(f"--as-of {as_of:%Y-%m-%d %H:%M} UTC lies in the future: no data is complete up to then.")
+    return until
 
 
 def _seconds(at: datetime | None) -> int:

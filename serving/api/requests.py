@@ -72,6 +72,13 @@ class RecommendationRequest(_In):
         default=False, strict=True, description="Name the event of the history that is most similar to each film."
     )
 
+    preview: bool = Field(
+        default=False,
+        strict=True,
+        description="Somebody else than the user looks at the list, as in a demo. The answer is the user's own, with their arm of "
+        "an experiment, but it is no exposure, so the user does not enter the experiment. Shadow versions do not answer.",
+    )
+
     @model_validator(mode="after")
     def _years_are_ordered(self) -> RecommendationRequest:
         if self.year_from is not None and self.year_to is not None and self.year_from > self.year_to:

@@ -76,6 +76,7 @@ async def recommend(body: RecommendationRequest, request: Request) -> Response:
         explain=body.explain,
         request_id=request.state.request_id,
         named=body.version is not None,
+        preview=body.preview,
     )
     answer = await worker.recommend(job)
     request.state.version, request.state.source = answer.version, answer.source

@@ -42,7 +42,7 @@ class ServerLink:
         self._client = client or httpx.Client(base_url=settings.api_url, headers=key, timeout=TIMEOUT_S)
 
     def recommend(self, user: int, k: int, at: int | None = None, version: str | None = None) -> Answer:
-        """Request a list for a user.
+        """Request a list for a user, as a preview: whoever looks at the demo does not enter an experiment.
 
         Args:
             user: Id of the user.
@@ -50,7 +50,7 @@ class ServerLink:
             at: UTC seconds of the request. Defaults to the server's clock.
             version: A served version. Defaults to the user's own.
         """
-        asked = {"user_id": user, "k": k, "explain": True, "time": at, "version": version}
+        asked = {"user_id": user, "k": k, "explain": True, "time": at, "version": version, "preview": True}
         return self._call("POST", "/v1/recommendations", json={name: value for name, value in asked.items() if value is not None})
 
     def watched(self, user: int, item_id: int) -> Answer:

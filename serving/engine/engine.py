@@ -185,6 +185,7 @@ class Engine:
             request = RankRequest(
                 k=job.k,
                 history=seen,
+                events=row.log.count,
                 genres=filters.genres,
                 years=filters.years,
                 exclude=excluded[excluded >= 0],

@@ -74,6 +74,7 @@ class RecommendJob:
     explain: bool = False
     request_id: str = ""
     named: bool = False  # the client named the version, so no other version answers in its place
+    preview: bool = False  # the user does not see the answer
 
 
 @dataclass(slots=True)

@@ -1,8 +1,9 @@
 from .assignment import Assignment, Experiments
 from .exposure_log import ExposureLog
-from .exposures import Exposure, ExposureSink, read_exposures, stored_exposures
+from .exposures import Exposure, ExposureSink, read_exposures, stored_exposures, waiting_exposures
+from .outcomes import read_outcomes
 from .page import arm_rows, check_rows, render_html, versus_rows
-from .report import ExperimentReport, read_outcomes, report_experiment
+from .report import ExperimentReport, report_experiment
 
 __all__ = [
     "Assignment",
@@ -19,4 +20,5 @@ __all__ = [
     "report_experiment",
     "stored_exposures",
     "versus_rows",
+    "waiting_exposures",
 ]

@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, BinaryIO, Protocol
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from configs.errors import SourceError
+from configs.serving import ExposureSettings
 from infra.storage import Store
 
-__all__ = ["OPEN", "Exposure", "ExposureSink", "read_exposures", "stored_exposures"]
+__all__ = ["LATEST", "OPEN", "Exposure", "ExposureSink", "read_exposures", "stored_exposures", "waiting_exposures", "wrong_unit"]
 
 OPEN = ".open"  # ends the name of a file that is still being written
+LATEST = 2**33  # the year 2242; larger values are not UTC seconds
+UNITS = (("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9))
 
 
 @dataclass(frozen=True)
 class Exposure:
     """One answer: the list that a user was shown, or that a shadow version would have shown."""
 
-    time: int  # UTC seconds
+    time: Annotated[int, Field(ge=0, le=LATEST)]  # UTC seconds
     user: int | str
     request: str  # id of the request, as in the response header
     version: str  # of the model that made the list; never `champion`
@@ -49,31 +52,77 @@ class ExposureSink(Protocol):
         """Deliver what was taken. Called once, after the last request."""
 
 
+def wrong_unit(time: int) -> str:
+    """Return, for a time that cannot be UTC seconds, what it looks like and what to do about it."""
+    for unit, per_second in UNITS:
+        if LATEST < time <= LATEST * per_second:
+            return f"which looks like {unit}, but times are UTC seconds: divide by {per_second:,}"
+    return "but times are UTC seconds since 1970"
+
+
 def read_exposures(path: Path) -> Iterator[Exposure]:
     """Yield the exposures of a file, or of every file in a folder and its subfolders.
 
     Raises:
-        SourceError: If a line is not a valid exposure (names the file and line), or if the path holds no exposure files.
+        SourceError: If a line is not a valid exposure (names the file and line), if the path holds no exposure files, or if a
+            file left the folder before it was read.
     """
-    files = sorted(p for p in path.rglob("*") if p.name.endswith((".jsonl", ".jsonl" + OPEN))) if path.is_dir() else [path]
+    files = _files(path) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise SourceError(f"{path} holds no exposures: give a .jsonl file of the exposure log, or a folder of these files.")
     for file in files:
-        with file.open("rb") as lines:
+        with _opened(file) as lines:
             yield from _parsed(lines, str(file))
 
 
-def stored_exposures(store: Store) -> Iterator[Exposure]:
+def stored_exposures(store: Store, folder: Path | None = None) -> Iterator[Exposure]:
     """Yield the exposures that logs have uploaded to the store.
+
+    Args:
+        store: The store.
+        folder: A log's folder, to point to if the store has no exposures yet. By default, the folder of `recsys serve`.
 
     Raises:
         SourceError: If there are none, or if a line is not a valid exposure.
     """
     keys = [key for key in store.list("exposures/") if key.endswith(".jsonl")]
     if not keys:
-        raise SourceError(f"{store.uri('exposures')} holds no exposures: give the folder of the log with --exposures.")
+        elsewhere = waiting_exposures(folder)
+        raise SourceError(
+            f"{store.uri('exposures')} holds no exposures{f' yet, but {elsewhere}' if elsewhere else ''}: give the folder of the "
+            "log with --exposures."
+        )
     for key in keys:
         yield from _parsed(store.get(key).splitlines(keepends=True), store.uri(key))
+
+
+def waiting_exposures(folder: Path | None = None) -> str:
+    """Return a note on the files of a log that are not in the store. It is empty if there are none.
+
+    Args:
+        folder: The log's folder. By default, the folder of `recsys serve`.
+    """
+    folder = ExposureSettings().folder if folder is None else folder
+    files = len(_files(folder))
+    which = "file that is" if files == 1 else "files that are"
+    return f"the log in {folder} has {files} {which} not uploaded" if files else ""
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.name.endswith((".jsonl", ".jsonl" + OPEN)))
+
+
+def _opened(file: Path) -> BinaryIO:
+    """Open a file of the log. Its writer may have finished, and thereby renamed it, since the folder was listed."""
+    for name in (file, file.with_name(file.name.removesuffix(OPEN))):
+        try:
+            return name.open("rb")
+        except FileNotFoundError:
+            continue
+    raise SourceError(
+        f"{file} was moved while the log was read, so its exposures would be missing: run the command again. If it went to the "
+        "store, leave out --exposures to read the log from there."
+    )
 
 
 def _parsed(lines: Iterable[bytes], name: str) -> Iterator[Exposure]:
@@ -85,6 +134,7 @@ def _parsed(lines: Iterable[bytes], name: str) -> Iterator[Exposure]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the line"
-            raise SourceError(
-                f"{name}, line {number} is not a valid exposure ({where}: {first['msg']}): fix or remove the line."
-            ) from error
+            said = f"{where}: {first['msg']}"
+            if where == "time" and first["type"] in ("greater_than_equal", "less_than_equal"):
+                said = f"time is {first['input']}, {wrong_unit(first['input'])}"
+            raise SourceError(f"{name}, line {number} is not a valid exposure ({said}): fix or remove the line.") from error

@@ -62,7 +62,9 @@ def arm_rows(report: ExperimentReport) -> list[dict[str, str]]:
 
 def versus_rows(report: ExperimentReport) -> list[dict[str, str]]:
     """Return the rows of the table of comparisons with the control."""
-    return [_versus_row(each) for each in report.versus]
+    # The planned look shares alpha between the comparisons, as the other intervals do.
+    level = f"{100 * (1 - report.alpha / len(report.versus)):.4g} %"
+    return [_versus_row(each, level) for each in report.versus]
 
 
 def _shadow_rows(report: ExperimentReport) -> list[dict[str, str]]:
@@ -76,7 +78,7 @@ def _shadow_rows(report: ExperimentReport) -> list[dict[str, str]]:
     ]
 
 
-def _versus_row(each: Versus) -> dict[str, str]:
+def _versus_row(each: Versus, level: str) -> dict[str, str]:
     found = each.comparison
     if found is None:
         return {"arm": each.arm, "verdict": each.verdict}
@@ -91,7 +93,7 @@ def _versus_row(each: Versus) -> dict[str, str]:
         "interval, whenever you look": f"{found.low:+.4f} to {found.high:+.4f}" if looked else "not yet",
         "lift": lift,
         "p, whenever you look": f"{found.p_value:.4f}" if looked else "not yet",
-        "95 % for one planned look": f"{found.fixed_low:+.4f} to {found.fixed_high:+.4f}",
+        f"{level} for one planned look": f"{found.fixed_low:+.4f} to {found.fixed_high:+.4f}",
         "shown since user": "" if found.decided_at is None else f"{found.decided_at:,}",
     }
 

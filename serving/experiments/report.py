@@ -6,10 +6,9 @@ have passed since then, so all users had the same time to respond. Outcomes befo
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,15 +16,14 @@ import pandas as pd
 
 from configs.errors import SourceError
 from configs.serving import AnalysisSettings, Experiment
-from models.columns import Columns
 from models.evaluation import ArmComparison, compare_arms
 from models.evaluation import Path as Course
+from serving.experiments.attribution import credited_outcomes
 from serving.experiments.exposures import Exposure
 from serving.experiments.validity import Check, checks_of, crossed_users
 
-__all__ = ["ArmResult", "ExperimentReport", "ShadowResult", "Versus", "read_outcomes", "report_experiment"]
+__all__ = ["ArmResult", "ExperimentReport", "ShadowResult", "Versus", "report_experiment"]
 
-NAMES = {"user_id": str, "request_id": str}  # columns read as text, even if their values look like numbers
 POINTS = 400  # most points of a plotted course; the full course has one point per user
 Verdict = Literal["better", "worse", "not shown", "too early", "not to be believed"]
 
@@ -71,6 +69,7 @@ class ExperimentReport:
     verdict: str  # in sentences
     trusted: bool
     as_of: int  # UTC seconds; later exposures and outcomes are ignored
+    as_of_is: str  # what this time is, in words
     first: int | None  # time of the first exposure
     last: int | None
     exposures: int
@@ -87,48 +86,6 @@ class ExperimentReport:
         return found
 
 
-def read_outcomes(path: Path) -> pd.DataFrame:
-    """Read outcomes from a CSV, Parquet or JSON lines file.
-
-    The columns user_id and timestamp (UTC seconds) are required; item_id, value (1 if absent) and request_id are optional.
-
-    Returns:
-        user (str), time (int64), item (int64, -1 if not given), value (float64), request (str, empty if not given).
-
-    Raises:
-        SourceError: If the file cannot be used; names the file, column and row.
-    """
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".csv": lambda p: pd.read_csv(p, dtype=NAMES),
-        ".parquet": pd.read_parquet,
-        # Not with pd.read_json: it parses a column named timestamp as dates, and ids made of digits as numbers.
-        ".jsonl": lambda p: pd.DataFrame(
-            [json.loads(line) for line in p.read_bytes().splitlines() if line.strip()], dtype=object
-        ),
-    }
-    if path.suffix not in readers:
-        raise SourceError(f"{path} is not an outcomes file: give a .csv, .parquet or .jsonl file.")
-    try:
-        raw = readers[path.suffix](path)
-    except FileNotFoundError as error:
-        raise SourceError(f"The outcomes file {path} does not exist.") from error
-    except (ValueError, OSError) as error:
-        raise SourceError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from error
-    for column in ("user_id", "timestamp"):
-        if column not in raw:
-            raise SourceError(f"{path} lacks the column {column}; it has {', '.join(map(str, raw.columns)) or 'none'}.")
-    rows, item = len(raw), Columns.stored_as(Columns.ITEM, raw.columns)
-    return pd.DataFrame(
-        {
-            "user": _ids(raw["user_id"], path),
-            "time": _numbers(raw["timestamp"], path).astype(np.int64),
-            "item": _numbers(raw[item], path).astype(np.int64) if item in raw else np.full(rows, -1, np.int64),
-            "value": _numbers(raw["value"], path) if "value" in raw else np.ones(rows),
-            "request": raw["request_id"].fillna("").astype(str) if "request_id" in raw else np.full(rows, ""),
-        }
-    )
-
-
 def report_experiment(
     experiment: Experiment, exposures: Iterable[Exposure], outcomes: pd.DataFrame, *, as_of: int | None = None
 ) -> ExperimentReport:
@@ -140,29 +97,27 @@ def report_experiment(
         experiment: The experiment as configured.
         exposures: Exposures of any experiments, revisions and shadow versions.
         outcomes: Outcomes as returned by `read_outcomes`.
-        as_of: UTC seconds; later data is ignored. Defaults to the newest time in either input.
+        as_of: UTC seconds up to which both inputs are complete; later data is ignored. By default, as far as both reach.
 
     Raises:
         SourceError: If nobody was exposed to the experiment.
     """
     analysis = experiment.analysis
-    shown, shadows = _tables(experiment, exposures)
+    shown, shadows, logged = _tables(experiment, exposures)
     if shown.empty:
         raise SourceError(
             f"No exposure names the experiment {experiment.name}: check that it is active and that the logs cover its period."
         )
-    if as_of is None:
-        as_of = int(max(shown["time"].max(), outcomes["time"].max() if len(outcomes) else 0))
-    shown, outcomes = shown[shown["time"] <= as_of], outcomes[outcomes["time"] <= as_of]
+    as_of, as_of_is = (as_of, "the time that was given") if as_of is not None else _both_reach(experiment, logged, outcomes)
+    shown, shadows, logged, outcomes = (each[each["time"] <= as_of] for each in (shown, shadows, logged, outcomes))
     now = shown[shown["revision"] == experiment.revision]
     crossed = crossed_users(shown)
     users = now.groupby("user", sort=False).agg(first=("time", "min"), arm=("arm", "first"))
     users = users[~users.index.isin(crossed)].sort_values("first", kind="stable")
     counted = users[users["first"] + analysis.horizon_s <= as_of]
-    credited = _credited(counted, now, outcomes, analysis)
-    values = credited.groupby("user")["value"].sum().reindex(counted.index).fillna(0.0)
-    values = (values > 0).astype(np.float64) if analysis.outcome == "conversion" else values.clip(upper=analysis.value_cap)
-    checks = checks_of(experiment, now, users, crossed, outcomes)
+    credited = credited_outcomes(counted, now, outcomes, analysis)
+    values = _values(credited, counted, analysis)
+    checks = checks_of(experiment, now, logged, users, crossed, outcomes)
     trusted = all(check.passed for check in checks)
     arms = [
         _arm(experiment, place, now, users, counted, values, credited["user"].map(counted["arm"]))
@@ -172,9 +127,10 @@ def report_experiment(
     return ExperimentReport(
         experiment=experiment.name,
         revision=experiment.revision,
-        verdict=_sentence(experiment, checks, versus),
+        verdict=_sentence(experiment, checks, versus, exposed=not now.empty),
         trusted=trusted,
         as_of=as_of,
+        as_of_is=as_of_is,
         first=None if now.empty else int(now["time"].min()),
         last=None if now.empty else int(now["time"].max()),
         exposures=len(now),
@@ -188,31 +144,47 @@ def report_experiment(
     )
 
 
-def _tables(experiment: Experiment, exposures: Iterable[Exposure]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the exposures of the experiment, and what shadow versions would have shown."""
+def _tables(experiment: Experiment, exposures: Iterable[Exposure]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return the exposures of the experiment, what shadow versions would have shown, and all exposures to users."""
     columns = ["time", "user", "request", "version", "items", "arm", "revision"]
-    shown, shadows = [], []
+    shown, shadows, logged = [], [], []
     for each in exposures:
         row = (each.time, str(each.user), each.request, each.version, list(each.items), each.arm, each.revision)
         if each.shadow:
             shadows.append(row)
-        elif each.experiment == experiment.name:
+            continue
+        logged.append(row[:3])
+        if each.experiment == experiment.name:
             shown.append(row)
-    return pd.DataFrame(shown, columns=columns), pd.DataFrame(shadows, columns=columns)
-
-
-def _credited(counted: pd.DataFrame, now: pd.DataFrame, outcomes: pd.DataFrame, analysis: AnalysisSettings) -> pd.DataFrame:
-    """Return the outcomes that count: of counted users, within the horizon, and with `shown`, on films shown in the window."""
-    found = outcomes.assign(since=outcomes["time"] - outcomes["user"].map(counted["first"]))
-    found = found[(found["since"] >= 0) & (found["since"] < analysis.horizon_s)].sort_values("time", kind="stable")
-    if analysis.attribution == "any" or found.empty:
-        return found
-    lists = now[["user", "time", "items"]].explode("items").dropna()
-    lists = lists.assign(item=lists["items"].astype(np.int64), shown_at=lists["time"]).drop(columns="items")
-    joined = pd.merge_asof(
-        found, lists.sort_values("time", kind="stable"), on="time", by=["user", "item"], tolerance=analysis.window_s
+    return (
+        pd.DataFrame(shown, columns=columns),
+        pd.DataFrame(shadows, columns=columns),
+        pd.DataFrame(logged, columns=columns[:3]),
     )
-    return joined[joined["shown_at"].notna()]
+
+
+def _both_reach(experiment: Experiment, logged: pd.DataFrame, outcomes: pd.DataFrame) -> tuple[int, str]:
+    """Return the time up to which both inputs have data, and what it is in words.
+
+    The newer of the two ends would count users whose outcomes are not in the file yet, and a single wrong clock would move it.
+    After the experiment's period, nobody is exposed to it any more, so the log needs to reach no further.
+    """
+    exposed, end = int(logged["time"].max()), experiment.during.end
+    if outcomes.empty:
+        return exposed, "the newest exposure"
+    told = int(outcomes["time"].max())
+    if end is not None and told >= end.timestamp():
+        last = math.ceil(end.timestamp()) + experiment.analysis.horizon_s
+        return (last, "the end of the last user's time") if last <= told else (told, "the newest outcome")
+    return (told, "the newest outcome") if told <= exposed else (exposed, "the newest exposure")
+
+
+def _values(credited: pd.DataFrame, counted: pd.DataFrame, analysis: AnalysisSettings) -> pd.Series[float]:
+    """Return each counted user's conversion or value."""
+    by_user = credited.groupby("user")["value"]
+    if analysis.outcome == "conversion":  # any outcome, whatever its value
+        return (by_user.size().reindex(counted.index).fillna(0) > 0).astype(np.float64)
+    return by_user.sum().reindex(counted.index).fillna(0.0).clip(upper=analysis.value_cap)
 
 
 def _arm(
@@ -281,7 +253,7 @@ def _shadow(shown: pd.DataFrame, shadows: pd.DataFrame) -> list[ShadowResult]:
     return found
 
 
-def _sentence(experiment: Experiment, checks: list[Check], versus: list[Versus]) -> str:
+def _sentence(experiment: Experiment, checks: list[Check], versus: list[Versus], *, exposed: bool) -> str:
     failed = [check for check in checks if not check.passed]
     if failed:
         return (
@@ -293,7 +265,7 @@ def _sentence(experiment: Experiment, checks: list[Check], versus: list[Versus])
     for each in versus:
         found = each.comparison
         if each.verdict == "too early" or found is None:
-            said.append(f"{each.arm}: too early, each arm needs {experiment.analysis.min_users:,} users with a completed horizon")
+            said.append(f"{each.arm}: too early, {_missing(experiment, found, exposed)}")
         elif each.verdict == "not shown":
             said.append(
                 f"{each.arm}: no difference from {control} has been shown yet ({found.low:+.4f} to {found.high:+.4f} per user)"
@@ -305,6 +277,16 @@ def _sentence(experiment: Experiment, checks: list[Check], versus: list[Versus])
                 f"{found.high:+.4f}){lift}, shown since user {found.decided_at:,}"
             )
     return f"{'. '.join(said)}."
+
+
+def _missing(experiment: Experiment, found: ArmComparison | None, exposed: bool) -> str:
+    """Return what a first look at a comparison is waiting for."""
+    if not exposed:
+        return f"nobody was exposed to its revision {experiment.revision} before the data ends"
+    least = experiment.analysis.min_users
+    if found is not None and min(found.control_users, found.treated_users) >= least:
+        return "because every user who counts has the same outcome"
+    return f"each arm needs {least:,} users with a completed horizon"
 
 
 def _between(found: ArmComparison) -> str:
@@ -322,26 +304,6 @@ def _in_words(analysis: AnalysisSettings) -> str:
         return f"share of users with an outcome {which}, within {days}"
     capped = f", at most {analysis.value_cap:g} per user" if analysis.value_cap is not None else ""
     return f"value of a user's outcomes {which}, within {days}{capped}"
-
-
-def _ids(column: pd.Series[Any], path: Path) -> pd.Series[str]:
-    missing = np.flatnonzero(column.isna().to_numpy())
-    if len(missing):
-        raise SourceError(
-            f"{path}: row {missing[0] + 1} of the column {column.name} is empty ({len(missing)} of {len(column)} rows)."
-        )
-    return (column.astype(np.int64) if column.dtype.kind == "f" else column).astype(str)
-
-
-def _numbers(column: pd.Series[Any], path: Path) -> pd.Series[float]:
-    numbers = pd.to_numeric(column, errors="coerce")
-    bad = np.flatnonzero(~np.isfinite(numbers.to_numpy(np.float64, na_value=np.nan)))
-    if len(bad):
-        raise SourceError(
-            f"{path}: row {bad[0] + 1} of the column {column.name} is {column.iloc[bad[0]]!r}, which is not a finite number "
-            f"({len(bad)} of {len(column)} rows)."
-        )
-    return numbers
 
 
 def _finite(value: Any) -> Any:

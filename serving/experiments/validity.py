@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from configs.period import Period
 from configs.serving import Experiment, ExperimentFile
 from models.evaluation import ratio_mismatch
-from serving.experiments.assignment import Experiments, place_of
+from serving.experiments.assignment import Experiments
+from serving.experiments.attribution import joined_outcomes
 
 __all__ = ["Check", "checks_of", "crossed_users"]
 
@@ -34,13 +33,19 @@ def crossed_users(shown: pd.DataFrame) -> set[str]:
 
 
 def checks_of(
-    experiment: Experiment, now: pd.DataFrame, users: pd.DataFrame, crossed: set[str], outcomes: pd.DataFrame
+    experiment: Experiment,
+    now: pd.DataFrame,
+    logged: pd.DataFrame,
+    users: pd.DataFrame,
+    crossed: set[str],
+    outcomes: pd.DataFrame,
 ) -> list[Check]:
     """Return all checks of an experiment.
 
     Args:
         experiment: The experiment as configured.
         now: Exposures of the current revision.
+        logged: All exposures to users, of any experiment and revision and of none.
         users: Users who saw one arm, with the time of their first exposure and their arm.
         crossed: Users who were exposed to more than one arm or revision.
         outcomes: Outcomes as returned by `read_outcomes`.
@@ -54,7 +59,7 @@ def checks_of(
     crossed_share = len(crossed) / everyone if everyone else 0.0
     main = _main_version_share(now)
     strangers = _wrongly_assigned(experiment, users)
-    joined, of, how = _joined(experiment, now, outcomes)
+    joined, of, how = joined_outcomes(experiment, now, logged, outcomes)
     rate = joined / of if of else None
     return [
         Check("sample ratio", p, f"p >= {analysis.mismatch_alpha:g}", p >= analysis.mismatch_alpha, f"users: {ratio}"),
@@ -100,29 +105,3 @@ def _main_version_share(now: pd.DataFrame) -> float:
     """Return the share of an arm's exposures from its main version, in the arm where this share is lowest."""
     shares = now.groupby("arm")["version"].agg(lambda versions: versions.value_counts(normalize=True).iloc[0])
     return float(shares.min()) if len(shares) else 1.0
-
-
-def _joined(experiment: Experiment, now: pd.DataFrame, outcomes: pd.DataFrame) -> tuple[int, int, str]:
-    """Return how many outcomes match an exposure, out of how many, and how they were matched."""
-    window = experiment.analysis.window_s
-    if len(outcomes) and (outcomes["request"] != "").any():
-        named = outcomes[outcomes["request"] != ""]
-        pairs = set(zip(now["request"], now["user"], strict=True))
-        # Requests outside the experiment do not count, so look only at its own users, who are identified by their ids.
-        named = named[_inside(experiment, named["user"]) & named["time"].between(now["time"].min(), now["time"].max() + window)]
-        found = sum(pair in pairs for pair in zip(named["request"], named["user"], strict=True))
-        return found, len(named), "name a request of the same user in the log"
-    own = outcomes[outcomes["time"].between(now["time"].min(), now["time"].max() + window)] if len(now) else outcomes[:0]
-    own = own[_inside(experiment, own["user"])].sort_values("time", kind="stable")
-    if own.empty:
-        return 0, 0, ""
-    exposed = now[["user", "time"]].assign(shown_at=now["time"]).sort_values("time", kind="stable")
-    matched = pd.merge_asof(own, exposed, on="time", by="user", tolerance=window)
-    return int(matched["shown_at"].notna().sum()), len(own), f"of the experiment's users follow an exposure within {window:,} s"
-
-
-def _inside(experiment: Experiment, users: pd.Series[str]) -> npt.NDArray[np.bool_]:
-    """Return which users the file assigns to the experiment, whether they were exposed or not."""
-    low, high = experiment.users
-    places = {user: place_of("users", user) for user in users.unique()}
-    return np.array([low <= places[user] < high for user in users], dtype=bool)

@@ -55,11 +55,17 @@ class CatalogueRules:
         self._shapes: OrderedDict[tuple[bool, ...], Shape] = OrderedDict()
         self._constant = None if self._conditional else self._shape(tuple(True for _ in file.rules))
 
-    def shape(self, history: IntArray, now: int) -> Shape:
-        """Return the combined effect of the rules that are active for this user at `now` (UTC seconds)."""
+    def shape(self, history: IntArray, events: int, now: int) -> Shape:
+        """Return the combined effect of the rules that are active for this user.
+
+        Args:
+            history: The items of the user's events that are kept and known to the catalogue.
+            events: The number of all events of the user.
+            now: UTC seconds of the request.
+        """
         if self._constant is not None:
             return self._constant
-        key = tuple(rule.during.holds(now) and self._meant(rule.audience, history) for rule in self._file.rules)
+        key = tuple(rule.during.holds(now) and self._meant(rule.audience, history, events) for rule in self._file.rules)
         found = self._shapes.get(key)
         if found is None:
             found = self._shapes[key] = self._shape(key)
@@ -106,8 +112,8 @@ class CatalogueRules:
         columns = [self.genre_columns[genre] for genre in genres if genre in self.genre_columns]
         return np.logical_or.reduce(columns) if columns else np.zeros(len(self._catalogue), dtype=bool)
 
-    def _meant(self, audience: Audience, history: IntArray) -> bool:
-        if len(history) < audience.min_history or (audience.max_history is not None and len(history) > audience.max_history):
+    def _meant(self, audience: Audience, history: IntArray, events: int) -> bool:
+        if events < audience.min_history or (audience.max_history is not None and events > audience.max_history):
             return False
         if not audience.genres:
             return True

@@ -32,6 +32,7 @@ class RankRequest:
 
     k: int = 10
     history: IntArray = field(default_factory=lambda: NONE)  # items of the user's events, in any order
+    events: int | None = None  # number of all the user's events, if more than `history` holds
     genres: Sequence[str] = ()  # films with any of them; empty for all
     years: tuple[int | None, int | None] | None = None  # first and last, both inclusive
     exclude: IntArray = field(default_factory=lambda: NONE)
@@ -94,7 +95,7 @@ class Rules:
             scores: (n,) the model's scores. Items whose score is not finite are never shown.
             catalogue: The items that the scores belong to.
             request: The number of items, the history and the filters.
-            embeddings: (n, d) the model's item vectors, for `diversity.by: embeddings`.
+            embeddings: (n, d) the model's item vectors, for `diversity.by: embeddings`. None or without columns if it has none.
             scratch: The scores are float32 and may be overwritten.
 
         Raises:
@@ -107,7 +108,8 @@ class Rules:
         if request.k < 0:
             raise ValueError(f"k is {request.k}")
         compiled = self._for(catalogue)
-        shape = compiled.shape(request.history, request.now)
+        events = len(request.history) if request.events is None else request.events
+        shape = compiled.shape(request.history, events, request.now)
         hidden = _hidden(request, n, hide_seen=self.file.seen == "hide")
         allowed = _filter(compiled, request)
         adjusted = scores if scratch else scores.astype(np.float32)
@@ -154,7 +156,7 @@ class Rules:
             return best(adjusted, wanted), set()
         pool = best(adjusted, max(wanted, diversity.pool))
         features, cosine = compiled.genre_rows, False
-        if diversity.by == "embeddings" and embeddings is not None:
+        if diversity.by == "embeddings" and embeddings is not None and embeddings.shape[1]:
             features, cosine = embeddings, True
         chosen = pool[
             maximal_marginal_relevance(

@@ -93,6 +93,32 @@ def test_what_would_be_shown_at_another_time_is_no_exposure(world: tuple[Path, l
     assert [each["user"] for each in shown if each["user"] > 900 and each["time"] >= before] == [903, 904]
 
 
+def test_a_preview_is_the_users_own_list_and_no_exposure_and_no_work_for_shadows(
+    world: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    root, versions = world
+    experiments = tmp_path / "experiments.yaml"
+    arms = [{"name": "control"}, {"name": "new", "version": versions[1]}]
+    content = {"experiments": [{"name": "seen", "arms": arms}], "shadow": [{"version": versions[1]}]}
+    experiments.write_text(yaml.safe_dump(content))
+    sink = Sink()
+    settings = settings_of(root, experiments=str(experiments), batch={"cache_s": 0})
+    with TestClient(create_app(settings, sink)) as client:
+        previews = [recommend(client, user_id=user, preview=True) for user in range(20)]
+        assert {each["arm"] for each in previews} == {"control", "new"}
+        # Shadows answer when there is time, in order: the last user's shadow answer comes after those of all previews.
+        shown = recommend(client, user_id=19)
+        while not any(each.shadow for each in sink.written):
+            time.sleep(0.02)
+        described = client.get("/openapi.json").json()["components"]["schemas"]["RecommendationRequest"]["properties"]["preview"]
+        refused = client.post("/v1/recommendations", json={"user_id": 1, "preview": "yes"})
+    same = ("version", "arm", "experiment", "items")
+    assert [previews[19][name] for name in same] == [shown[name] for name in same]
+    assert [(each.user, each.shadow) for each in sink.written] == [(19, False), (19, True)]
+    assert described["default"] is False and "no exposure" in described["description"]
+    assert refused.status_code == 422
+
+
 class Sink:
     """A sink of exposures that keeps them in memory."""
 

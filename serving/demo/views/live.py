@@ -49,7 +49,7 @@ def show(context: Context) -> None:
     three.metric("Version", short(found["version"]))
     four.metric("Round trip", f"{answer.ms:.1f} ms")
     if found["experiment"]:
-        st.caption(f"In the arm {found['arm']} of the experiment {found['experiment']}.")
+        st.caption(f"In the arm {found['arm']} of the experiment {found['experiment']}. Looking at this page is not counted.")
     left, right = st.columns([1.25, 1], gap="large")
     with left:
         if text:

@@ -13,7 +13,7 @@ from configs.errors import SettingsError
 from configs.serving import ExposureSettings
 from flows.cli.main import app
 from infra.storage.local import LocalStore
-from serving.experiments import Experiments, ExposureLog
+from serving.experiments import Experiments, Exposure, ExposureLog
 from serving.reranking import Rules
 from tests.serving.live import experiment, lived
 
@@ -53,6 +53,26 @@ def test_a_report_is_printed_and_written_from_a_folder_and_from_the_store(folder
     found = json.loads((folder / "a.json").read_text())
     assert found == json.loads((folder / "b.json").read_text())
     assert found["versus"][0]["verdict"] == "better" and found["trusted"]
+
+
+def test_a_report_says_up_to_when_the_data_reaches_and_why(folder: Path) -> None:
+    common = ["report", "longer", "--experiments", f"{folder}/experiments.yaml", "--outcomes", f"{folder}/outcomes.csv", "--exposures", f"{folder}/log"]  # fmt: skip
+    said = " ".join(run(*common).split())
+    assert "data up to 2025-06-25" in said and "UTC, the newest outcome" in said
+    assert "data up to 2025-08-01 00:00 UTC, the time that was given" in run(*common, "--as-of", "2025-08-01")
+    with pytest.raises(SettingsError, match=r"--as-of 2999-01-01 .* lies in the future: no data is complete up to then"):
+        run(*common, "--as-of", "2999-01-01")
+
+
+def test_a_report_from_the_store_points_to_a_log_that_is_not_uploaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    common = ["report", "longer", "--experiments", f"{folder}/experiments.yaml", "--outcomes", f"{folder}/outcomes.csv", "--set", f"store.url=file:{folder}/store"]  # fmt: skip
+    monkeypatch.chdir(folder)
+    assert "not uploaded" not in run(*common)
+    log = ExposureLog(ExposureSettings(flush_s=0.01))
+    log.write(Exposure(1_790_000_000, 1, "r", "v1", [3]))
+    assert log.flush()
+    assert "Not included: the log in .recsys/exposures has 1 file that is not uploaded." in " ".join(run(*common).split())
+    log.close()
 
 
 def test_experiments_are_listed_and_users_placed(folder: Path) -> None:

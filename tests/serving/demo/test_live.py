@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from configs.serving import DemoSettings, ServingSettings
+from infra.registry import ModelRegistry
 from serving.api.app import create_app
 from serving.demo import ServerLink
 from serving.demo.remote import ServerError
 from serving.demo.views import live
+from serving.experiments import Exposure
 from tests.serving.demo.test_pages import html, page
+from tests.serving.live import experiment
 from tests.tasks.world import World
 
 
@@ -59,6 +65,35 @@ def test_the_list_follows_what_was_watched(served: DemoSettings, monkeypatch: py
     app.select_slider(key="live gap").set_value("1 year").run()
     app.slider(key="live k").set_value(5).run()
     assert len([button for button in app.button if str(button.key).startswith("list ")]) == 5 and not app.exception
+
+
+def test_looking_at_the_page_shows_the_arm_and_enters_no_experiment(
+    lively: tuple[World, DemoSettings], settings: DemoSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world, _ = lively
+    first, second = (each.version for each in ModelRegistry(world.store).history(settings.model_name))
+    made = experiment(arms=[{"name": "control", "version": first}, {"name": "new", "version": second}])
+    (tmp_path / "experiments.yaml").write_text(yaml.safe_dump({"experiments": [made.model_dump(mode="json")]}))
+    written: list[Exposure] = []
+    sink = SimpleNamespace(dropped=0, write=written.append, close=lambda: None)
+    serving = ServingSettings.model_validate(
+        {
+            "model_name": settings.model_name,
+            "store": settings.store,
+            "work_dir": settings.work_dir,
+            "log_requests": False,
+            "experiments": tmp_path / "experiments.yaml",
+        }
+    )
+    with TestClient(create_app(serving, sink)) as client:
+        monkeypatch.setattr(live, "ServerLink", lambda settings: ServerLink(settings, client))
+        app = page("live", settings.model_copy(update={"api_url": "http://testserver"}), monkeypatch)
+        caption = next(each.value for each in app.caption if "experiment" in each.value)
+        app.number_input(key="live user").set_value(1).run()
+        assert not app.exception and written == []
+        client.post("/v1/recommendations", json={"user_id": 9_000_000})
+    assert "of the experiment longer" in caption and "not counted" in caption
+    assert [each.arm for each in written] == [caption.split("arm ")[1].split()[0]]
 
 
 def test_without_a_server_the_page_says_how_to_start_one(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 from configs.errors import SourceError
 from configs.serving import Experiment
@@ -67,8 +69,54 @@ def test_users_count_when_their_time_has_passed(tmp_path: Path) -> None:
     assert sum(arm.exposed for arm in half.arms) == sum(time <= START + 7 * DAY for time in firsts.values())
     early = reported(made, exposures, outcomes, tmp_path, as_of=START + int(2.2 * DAY))
     assert [each.verdict for each in early.versus] == ["too early"] and "too early" in early.verdict
-    newest = reported(made, exposures, outcomes, tmp_path, as_of=None)
-    assert newest.as_of == max(each.time for each in exposures)
+
+
+def test_users_count_as_far_as_both_inputs_reach(tmp_path: Path) -> None:
+    made = experiment()
+    exposures, outcomes = lived(made, rates=(0.5, 0.5), days=30)
+    until = START + 20 * DAY
+    stale = outcomes[outcomes["timestamp"] <= until]  # exported earlier than the log
+    report = reported(made, exposures, stale, tmp_path, as_of=None)
+    assert report.as_of == stale["timestamp"].max() and report.as_of_is == "the newest outcome"
+    assert [arm.mean for arm in report.arms] == pytest.approx([0.5, 0.5], abs=0.06)
+    logged = [each for each in exposures if each.time <= until]
+    report = reported(made, logged, outcomes, tmp_path, as_of=None)
+    assert report.as_of == max(each.time for each in logged) and report.as_of_is == "the newest exposure"
+    clock = pd.concat([stale, stale.iloc[:1].assign(timestamp=START + 300 * DAY)])  # one device is a year ahead
+    assert reported(made, exposures, clock, tmp_path, as_of=None).as_of == max(each.time for each in exposures)
+
+
+def test_the_log_of_an_experiment_whose_period_has_ended_needs_to_reach_no_further(tmp_path: Path) -> None:
+    end = START + 12 * DAY
+    made = experiment(during={"end": datetime.fromtimestamp(end, UTC).isoformat()})
+    exposures, outcomes = lived(made, rates=(0.5, 0.5), days=10)
+    later = outcomes.iloc[:1].assign(timestamp=START + 300 * DAY)
+    report = reported(made, exposures, pd.concat([outcomes, later]), tmp_path, as_of=None)
+    assert report.as_of == end + 2 * DAY and report.as_of_is == "the end of the last user's time"
+    assert sum(arm.users for arm in report.arms) == sum(arm.exposed for arm in report.arms) == 2000
+
+
+def test_a_conversion_is_any_outcome_whatever_its_value(tmp_path: Path) -> None:
+    made = experiment()
+    exposures, outcomes = lived(made)
+    plain = reported(made, exposures, outcomes, tmp_path)
+    for value in (0.0, -3.0):
+        worth = reported(made, exposures, outcomes.assign(value=value), tmp_path)
+        assert [arm.mean for arm in worth.arms] == [arm.mean for arm in plain.arms]
+        assert worth.verdict == plain.verdict
+
+
+def test_an_experiment_without_outcomes_has_a_page_that_says_so(tmp_path: Path) -> None:
+    made = experiment()
+    exposures, outcomes = lived(made)
+    report = reported(made, exposures, outcomes[:0], tmp_path, as_of=None)
+    assert [each.verdict for each in report.versus] == ["too early"]
+    assert "every user who counts has the same outcome" in report.verdict
+    assert report.verdict.split(",")[0] in render_html(report).decode()
+    # The outcomes end before the first exposure.
+    report = reported(made, exposures, outcomes[:1].assign(timestamp=START - DAY), tmp_path, as_of=None)
+    assert report.exposures == 0 and report.as_of_is == "the newest outcome"
+    assert "nobody was exposed to its revision" in report.verdict and "Too early" in render_html(report).decode()
 
 
 def test_only_outcomes_in_time_and_on_what_was_shown_are_credited(tmp_path: Path) -> None:
@@ -139,6 +187,9 @@ def test_shadow_answers_are_compared_with_what_was_shown(tmp_path: Path) -> None
     (shadow,) = report.shadow
     assert (shadow.version, shadow.answers, shadow.overlap) == ("v9", 50, 0.5)
     assert "Shadow versions" in render_html(report).decode()
+    half = sorted(each.time for each in shadows)[24]
+    (shadow,) = reported(made, [*exposures, *shadows], outcomes, tmp_path, as_of=half).shadow
+    assert (shadow.answers, shadow.overlap) == (25, 0.5)
 
 
 def test_three_arms_share_the_error(tmp_path: Path) -> None:
@@ -153,6 +204,21 @@ def test_three_arms_share_the_error(tmp_path: Path) -> None:
     assert wide.high - wide.low > narrow.high - narrow.low
 
 
+@pytest.mark.parametrize(("alpha", "arms", "said"), [(0.05, 2, "95 %"), (0.1, 2, "90 %"), (0.05, 3, "97.5 %"), (0.01, 2, "99 %")])
+def test_the_page_prints_the_level_that_was_set(alpha: float, arms: int, said: str, tmp_path: Path) -> None:
+    named = [{"name": "control"}, {"name": "b", "version": "v2"}, {"name": "c", "version": "v3"}][:arms]
+    made = experiment(arms=named, analysis={"alpha": alpha})
+    report = reported(made, *lived(made, rates=(0.2, 0.3, 0.3)), tmp_path)
+    page = render_html(report).decode()
+    assert f"{said} for one planned look" in page and f"with probability {1 - alpha:g}" in page
+    found = report.versus[0].comparison
+    assert found is not None
+    halves = norm.ppf(1 - alpha / (arms - 1) / 2)
+    both = report.arms[:2]
+    error = np.sqrt(sum(arm.mean * (1 - arm.mean) / (arm.users - 1) for arm in both if arm.mean is not None))
+    assert found.fixed_high - found.fixed_low == pytest.approx(2 * halves * error)
+
+
 def test_the_report_is_json_and_a_page_with_its_picture(tmp_path: Path) -> None:
     made = experiment()
     report = reported(made, *lived(made), tmp_path)
@@ -163,43 +229,6 @@ def test_the_report_is_json_and_a_page_with_its_picture(tmp_path: Path) -> None:
     early = reported(made, *lived(made, users=50), tmp_path)
     assert course_png(early) is None and "Too early" in render_html(early).decode()
     json.dumps(early.to_dict(), allow_nan=False)
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
-def test_outcomes_are_the_same_from_every_kind_of_file(suffix: str, tmp_path: Path) -> None:
-    times = [1_790_000_000, 1_790_000_060]  # which pandas would take for dates
-    frame = pd.DataFrame({"user_id": [1, 2], "timestamp": times, "item_id": [5, 6], "request_id": ["0012", "3"]})
-    found = read_outcomes(outcomes_file(frame, tmp_path / f"o{suffix}"))
-    assert found.to_dict("list") == {
-        "user": ["1", "2"],
-        "time": times,
-        "item": [5, 6],
-        "value": [1.0, 1.0],
-        "request": ["0012", "3"],
-    }
-    former = read_outcomes(outcomes_file(frame.rename(columns={"item_id": "movie_id"}), tmp_path / f"former{suffix}"))
-    assert former.equals(found)
-
-
-def test_outcomes_that_cannot_be_used_are_refused_by_file_column_and_row(tmp_path: Path) -> None:
-    path = tmp_path / "o.csv"
-    for text, said in (
-        ("user_id,when\n1,2\n", "lacks the column timestamp; it has user_id, when"),
-        ("user_id,timestamp\n1,2\n1,soon\n", "row 2 of the column timestamp is 'soon'"),
-        ("user_id,timestamp,value\n1,2,inf\n", "row 1 of the column value"),
-        ("user_id,timestamp\n1,2\n,3\n", "row 2 of the column user_id is empty"),
-        ("", "cannot be read as csv"),
-        ('{"user_id": 1, "timestamp": 2}\n{"user_id": null, "timestamp": 2}\n', "row 2 of the column user_id is empty"),
-        ('{"user_id": 1, "timestamp": 2}\n{"user', "cannot be read as jsonl"),
-    ):
-        path = path.with_suffix(".jsonl" if text.startswith("{") else ".csv")
-        path.write_text(text)
-        with pytest.raises(SourceError, match=said):
-            read_outcomes(path)
-    with pytest.raises(SourceError, match=r"outcomes file .* does not exist"):
-        read_outcomes(tmp_path / "none.csv")
-    with pytest.raises(SourceError, match=r"give a \.csv"):
-        read_outcomes(tmp_path / "o.xlsx")
 
 
 def test_an_experiment_that_nobody_saw_is_told_so(tmp_path: Path) -> None:

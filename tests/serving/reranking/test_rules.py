@@ -282,6 +282,32 @@ def test_embeddings_decide_what_is_alike_where_the_model_has_them() -> None:
     assert made.rank(scores, films, RankRequest(2), embeddings).applied_rules == [[], [DIVERSITY]]
 
 
+def test_a_model_without_embeddings_is_diversified_by_genres() -> None:
+    films, scores = catalogue(), np.arange(12, 0, -1).astype(np.float32)
+    by_genres = rules(diversity={"weight": 0.6})
+    by_embeddings = rules(diversity={"weight": 0.6, "by": "embeddings"})
+    plain = listed(rules().rank(scores, films, RankRequest(5)))
+    expected = listed(by_genres.rank(scores, films, RankRequest(5)))
+    popularity = np.empty((12, 0), np.float32)  # as the popularity model has them
+    for embeddings in (popularity, None):
+        assert listed(by_embeddings.rank(scores, films, RankRequest(5), embeddings)) == expected != plain
+
+
+def test_a_history_counts_the_events_that_are_no_longer_kept() -> None:
+    films, scores = catalogue(), np.zeros(12, np.float32)
+    kept = np.arange(3)
+    for audience, given, pinned in (
+        ({"min_history": 500}, None, False),
+        ({"min_history": 500}, 500, True),
+        ({"min_history": 500}, 499, False),
+        ({"max_history": 3}, None, True),
+        ({"max_history": 3}, 500, False),
+    ):
+        made = rules(rules=[{"name": "pinned", "action": "pin", "items": [43], "audience": audience}])
+        found = made.rank(scores, films, RankRequest(1, kept, events=given))
+        assert (found.applied_rules == [["pinned"]]) is pinned
+
+
 def test_a_pool_too_large_to_compare_at_once_gives_the_same_list(monkeypatch: pytest.MonkeyPatch) -> None:
     films, scores = catalogue(300), np.random.default_rng(3).normal(size=300).astype(np.float32)
     made = rules(diversity={"weight": 0.5, "pool": 200})
