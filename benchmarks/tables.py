@@ -330,6 +330,12 @@ def _rules(result: Result) -> str:
     return render(result)
 
 
+def _experiments(result: Result) -> str:
+    from benchmarks.serving.experiments import render
+
+    return render(result)
+
+
 def _peeking(result: Result) -> str:
     from benchmarks.pipeline.peeking import render
 
@@ -358,6 +364,7 @@ TABLES: dict[str, Table] = {
     "kernels": Table("kernels.json", "python -m benchmarks.training.kernels", _kernels),
     "parity": Table("parity.json", "python -m benchmarks.training.parity", _parity),
     "rules": Table("rules.json", "python -m benchmarks.serving.rules", _rules),
+    "experiments": Table("experiments.json", "python -m benchmarks.serving.experiments", _experiments),
     "peeking": Table("peeking.json", "python -m benchmarks.pipeline.peeking", _peeking),
     "parity-cpu": Table("parity_cpu.json", "python -m benchmarks.training.parity --device cpu", _parity),
 }

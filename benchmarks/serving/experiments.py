@@ -101,7 +101,10 @@ def render(result: dict[str, Any]) -> str:
                 f"{row['case']}: {row['analysis']}",
                 f"{row['truth']:+.4f}",
                 f"{row['mean']:+.4f} ({low:+.4f} to {high:+.4f})",
-                *[f"{row[name]:.1%}" for name in ("planned_holds", "all_looks_hold", "planned_shows", "any_look_shows", "trusted")],
+                *[
+                    f"{row[name]:.1%}"
+                    for name in ("planned_holds", "all_looks_hold", "planned_shows", "any_look_shows", "trusted")
+                ],
             ]
         )
     return markdown_table(head, rows)

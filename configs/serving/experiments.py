@@ -39,7 +39,7 @@ class AnalysisSettings(Settings):
     horizon_s: int = Field(default=7 * 86_400, ge=1)
     """Seconds after a user's first exposure in which outcomes count. A user enters the report when this time has passed."""
     window_s: int = Field(default=86_400, ge=1)
-    """Seconds after an exposure in which an outcome is joined to it."""
+    """Seconds after a film was shown in which an outcome on it counts, with `shown`. The check of the log uses it too."""
     value_cap: float | None = Field(default=None, gt=0)
     """Cap on one user's value with `value`, so that one heavy user cannot decide the result. If empty, values are not capped."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
@@ -49,7 +49,7 @@ class AnalysisSettings(Settings):
     min_users: int = Field(default=200, ge=2)
     """Minimum number of users in each arm before the first look, because the sequential test is asymptotic."""
     min_join_rate: Share = 0.95
-    """Minimum share of outcomes that can be joined to an exposure."""
+    """Minimum share of outcomes whose request, or else whose user at that time, is in the log of exposures."""
     mismatch_alpha: float = Field(default=0.001, gt=0, lt=1)
     """The sample ratio check fails below this p-value: users were lost or assigned incorrectly."""
     max_crossed_share: Share = 0.01

@@ -138,7 +138,8 @@ class LoadedVersion:
         """
         known = np.array([i for m in item_ids if (i := self.catalogue.index_of(int(m))) is not None], np.int64)
         scores = self._score([(item_ids, times, now)], user)[0] if len(known) else self._cold.scores(now, only.genres).scores
-        ranking = rules.rank(scores, self.catalogue, RankRequest(k, known, only.genres, only.years, now=now), self.embeddings)
+        request = RankRequest(k, known, only.genres, only.years, now=now, events=len(item_ids))
+        ranking = rules.rank(scores, self.catalogue, request, self.embeddings)
         likeness = self._likeness(ranking.items, known)
         worth, left_out = self._worth(item_ids, times, now, scores, ranking.items, user)
         return [

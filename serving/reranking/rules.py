@@ -32,11 +32,11 @@ class RankRequest:
 
     k: int = 10
     history: IntArray = field(default_factory=lambda: NONE)  # items of the user's events, in any order
-    events: int | None = None  # number of all the user's events, if more than `history` holds
     genres: Sequence[str] = ()  # films with any of them; empty for all
     years: tuple[int | None, int | None] | None = None  # first and last, both inclusive
     exclude: IntArray = field(default_factory=lambda: NONE)
     now: int = 0  # UTC seconds; decides which rules are active
+    events: int | None = None  # number of all the user's events, if more than `history` holds
 
 
 @dataclass(frozen=True, eq=False)

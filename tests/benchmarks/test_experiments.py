@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 from scipy.stats import binom
 
-from benchmarks.serving.experiments import ANALYSES, DAY, Case, measured, render
+from benchmarks.serving.experiments import ANALYSES, DAY, Case, main, run, truth
 from tests.volume import volume
 
-RUNS = volume(10, 200)
+RUNS = volume(6, 200)
 
 
-@pytest.mark.parametrize("case", [Case("A/A", 300, (0.2, 0.2)), Case("A/B", 300, (0.2, 0.35), named=False, early_s=2 * DAY)])
+@pytest.mark.parametrize("case", [Case("A/A", 250, (0.2, 0.2)), Case("A/B", 250, (0.2, 0.35), named=False, early_s=2 * DAY)])
 def test_a_known_difference_is_recovered_by_every_attribution_and_window(case: Case) -> None:
-    rows = measured(case, RUNS, seed=1)
-    assert [row["analysis"] for row in rows] == list(ANALYSES)
-    for row in rows:
-        assert row["trusted"] == 1, row
-        low, high = row["mean_interval"]
-        half = (high - low) / 2 * 4 / 1.96  # four standard errors: twelve rows are looked at
-        assert abs(row["mean"] - row["truth"]) <= half, row
-        assert row["planned_holds"] * RUNS >= binom.ppf(1e-4, RUNS, 0.95), row
-        assert row["all_looks_hold"] * RUNS >= binom.ppf(1e-4, RUNS, 0.95), row
-    made = render({"rows": rows, "runs": RUNS, "users": case.users})
-    assert f"| {case.name}: value, any |" in made and made.count("\n") >= len(ANALYSES) + 1
+    found = [run(case, seed) for seed in range(RUNS)]
+    for name, analysis in ANALYSES.items():
+        true = truth(case.rates, analysis)
+        low, high, difference = (np.array([each[name][key] for each in found]) for key in ("low", "high", "difference"))
+        error = np.sqrt(np.mean(((high - low) / 2 / 1.96) ** 2) / RUNS)
+        assert abs(difference.mean() - true) < 4 * error, name  # four: twelve means are looked at
+        assert ((low <= true) & (true <= high)).sum() >= binom.ppf(1e-4, RUNS, 0.95), name
+        assert all(each[name]["trusted"] for each in found), name
+    assert truth((0.2, 0.2), {}) == 0 and truth((0.2, 0.35), {}) > 0.05
+
+
+def test_the_command_writes_and_prints_a_row_for_each_case_and_analysis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "experiments.json")
+    monkeypatch.setattr(sys, "argv", ["experiments", "--runs", "2", "--users", "60", "--processes", "1", "--out", out])
+    main()
+    said = capsys.readouterr().out
+    assert said.count("| A/A: ") == said.count("| A/B: ") == len(ANALYSES) and "| A/B, no request ids" in said
+    assert Path(out).exists()

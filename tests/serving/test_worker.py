@@ -52,6 +52,20 @@ def test_rules_of_the_file_shape_the_answers_and_are_told(world: tuple[Path, lis
         assert first["item_id"] == 123 and first["rules"] == ["film of the week"]
 
 
+def test_a_rule_counts_the_events_that_are_no_longer_kept(world: tuple[Path, list[str]], tmp_path: Path) -> None:
+    root, _ = world
+    rules = tmp_path / "rules.yaml"
+    content = {"name": "regulars", "action": "pin", "items": [123], "audience": {"min_history": 7}}
+    rules.write_text(yaml.safe_dump({"rules": [content]}))
+    with TestClient(create_app(settings_of(root, rules=str(rules), state={"events": 4}))) as client:
+        shown = []
+        for number in range(7):
+            event = {"user_id": 77, "item_id": 101 + number, "time": START + number}
+            client.post("/v1/events", json={"events": [event]})
+            shown.append(recommend(client, user_id=77)["items"][0]["rules"])
+    assert shown == [[]] * 6 + [["regulars"]]
+
+
 def test_arms_answer_their_users_and_shadows_answer_unseen(world: tuple[Path, list[str]], tmp_path: Path) -> None:
     root, versions = world
     experiments = tmp_path / "experiments.yaml"

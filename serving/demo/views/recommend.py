@@ -63,7 +63,7 @@ def _over_gaps(loaded: LoadedVersion, asked: Asked, rules: Rules) -> list[dict[s
     scores = loaded.scores(asked.item_ids, asked.times, times, asked.user)
     history = np.array([i for m in asked.item_ids if (i := loaded.catalogue.index_of(int(m))) is not None], np.int64)
     lists = [
-        rules.rank(row, loaded.catalogue, RankRequest(50, history, now=at), loaded.embeddings).items
+        rules.rank(row, loaded.catalogue, RankRequest(50, history, now=at, events=len(asked.item_ids)), loaded.embeddings).items
         for row, at in zip(scores, times, strict=True)
     ]
     shown = {int(item) for ranked in lists for item in ranked[:10]}

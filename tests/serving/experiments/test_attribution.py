@@ -20,7 +20,7 @@ def joined(made: Experiment, exposures: list[Exposure], outcomes: pd.DataFrame, 
             "time": outcomes["timestamp"],
             "item": outcomes["item_id"],
             "value": outcomes["value"],
-            "request": outcomes["request_id"] if "request_id" in outcomes else "",
+            "request": outcomes.get("request_id", ""),
         }
     )
     (check,) = [c for c in report_experiment(made, exposures, frame, as_of=as_of).checks if c.name == "join rate"]
@@ -59,7 +59,9 @@ def test_what_users_do_before_and_after_the_experiment_is_no_gap_in_the_log(attr
     users = pd.Series(rng.integers(0, 2000, 3000))
     firsts = {each.user: each.time for each in reversed(exposures)}
     first = users.map(firsts).to_numpy()
-    before = pd.DataFrame({"user_id": users, "timestamp": first - rng.integers(1, DAY, 3000), "item_id": 7, "value": 1.0, "request_id": ""})
+    before = pd.DataFrame(
+        {"user_id": users, "timestamp": first - rng.integers(1, DAY, 3000), "item_id": 7, "value": 1.0, "request_id": ""}
+    )
     last = max(each.time for each in exposures)
     after = before.assign(timestamp=last + rng.integers(1, 5 * DAY, 3000), request_id=[f"later{n}" for n in range(3000)])
     all_of_them = pd.concat([outcomes, before, after], ignore_index=True)
@@ -74,7 +76,9 @@ def test_a_list_of_the_champion_in_place_of_an_arm_is_in_the_log() -> None:
     made = experiment()
     exposures, outcomes = lived(made, rates=(0.3, 0.3))
     stood_in = [
-        replace(each, version="v1", experiment=None, arm=None, revision=None) if each.request.endswith("0") and int(each.user) % 5 == 0 else each
+        replace(each, version="v1", experiment=None, arm=None, revision=None)
+        if each.request.endswith("0") and int(each.user) % 5 == 0
+        else each
         for each in exposures
     ]
     passed, rate, said = joined(made, stood_in, outcomes, START + 20 * DAY)

@@ -61,6 +61,8 @@ def test_a_store_without_exposures_points_to_the_log_that_is_still_open(tmp_path
     log = ExposureLog(ExposureSettings(flush_s=0.01))
     log.write(Exposure(1_790_000_000, 1, "r", "v1", [3], "e", "control", "abc"))
     assert log.flush()
-    with pytest.raises(SourceError, match=r"yet, but the log in \.recsys/exposures has 1 file that is not uploaded: give the folder"):
+    with pytest.raises(
+        SourceError, match=r"yet, but the log in \.recsys/exposures has 1 file that is not uploaded: give the folder"
+    ):
         list(stored_exposures(store))
     log.close()

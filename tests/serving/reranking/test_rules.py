@@ -296,7 +296,7 @@ def test_a_model_without_embeddings_is_diversified_by_genres() -> None:
 def test_a_history_counts_the_events_that_are_no_longer_kept() -> None:
     films, scores = catalogue(), np.zeros(12, np.float32)
     kept = np.arange(3)
-    for audience, given, pinned in (
+    for audience, events, pinned in (
         ({"min_history": 500}, None, False),
         ({"min_history": 500}, 500, True),
         ({"min_history": 500}, 499, False),
@@ -304,7 +304,7 @@ def test_a_history_counts_the_events_that_are_no_longer_kept() -> None:
         ({"max_history": 3}, 500, False),
     ):
         made = rules(rules=[{"name": "pinned", "action": "pin", "items": [43], "audience": audience}])
-        found = made.rank(scores, films, RankRequest(1, kept, events=given))
+        found = made.rank(scores, films, RankRequest(1, kept, events=events))
         assert (found.applied_rules == [["pinned"]]) is pinned
 
 
