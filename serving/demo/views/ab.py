@@ -8,7 +8,7 @@ import streamlit as st
 
 from configs.errors import RecsysError
 from configs.serving import Experiment
-from infra.pages import VERDICT_COLOURS
+from infra.pages import VERDICT_COLOURS, utc_minute
 from serving.demo import Context, charts, plain_table
 from serving.experiments import (
     ExperimentReport,
@@ -91,6 +91,6 @@ def _draw(report: ExperimentReport) -> None:
     plain_table(versus_rows(report))
     st.subheader("Arms")
     plain_table(arm_rows(report))
-    st.caption(f"Measured: {report.outcome}.")
+    st.caption(f"Measured: {report.outcome}. Data up to {utc_minute(report.as_of)}, {report.as_of_is}.")
     st.subheader("Can the results be trusted?")
     plain_table(check_rows(report))
