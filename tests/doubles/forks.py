@@ -12,7 +12,9 @@ import multiprocessing
 __all__ = ["PRELOADED", "forks"]
 
 PRELOADED = [
+    "models.loading",
     "pandera.typing.dask",  # pandera imports Dask when it first checks a table
+    "tasks.evaluation.load_check",
     "tests.doubles.contract",
     "tests.doubles.dying_s3",
     "tests.doubles.promoting",

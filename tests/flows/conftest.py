@@ -15,6 +15,7 @@ from prefect.testing.utilities import prefect_test_harness
 from configs.settings import RetrainSettings
 from flows.retrain import RetrainSummary, retrain
 from tests import synthetic
+from tests.doubles.forked_check import forked_checks
 
 QUICK = {
     "seed": 7,
@@ -67,6 +68,12 @@ def prefect_server() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as environment:
             environment.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # nobody asks which lines of Prefect's server run
             running.enter_context(prefect_test_harness(server_startup_timeout=180))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_load_checks() -> Iterator[None]:
+    with forked_checks():
         yield
 
 

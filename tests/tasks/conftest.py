@@ -1,10 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.doubles.forked_check import forked_checks
 from tests.tasks.world import World, copy_world, make_world
+
+
+@pytest.fixture(autouse=True)
+def cheap_load_checks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Only the tests of the load check itself start its processes."""
+    if request.path.name == "test_load_check.py":
+        yield
+        return
+    with forked_checks():
+        yield
 
 
 @pytest.fixture(scope="session")
