@@ -39,6 +39,9 @@ class Metrics:
         self.swaps = Counter("recsys_swaps", "Number of times that another version became the champion", registry=own)
         self.redis_up = Gauge("recsys_redis_up", "1 if Redis answers", registry=own, multiprocess_mode="min")
         self.outages = Counter("recsys_redis_outages", "Number of times that Redis stopped answering", registry=own)
+        self.redis_faults = Counter(
+            "recsys_redis_faults", "Values in Redis that could not be used; the log names their keys", registry=own
+        )
         self.unsent = Gauge(
             "recsys_unsent_users", "Users whose events are waiting for Redis", registry=own, multiprocess_mode="sum"
         )

@@ -34,7 +34,7 @@ class ServingWorker:
         """
         self.settings, self.metrics = settings, Metrics()
         self.states: StateStore = (
-            FailoverStates(settings.redis, settings.state, self._report_outage)
+            FailoverStates(settings.redis, settings.state, self._report_outage, self._count_fault)
             if settings.redis.url
             else LocalStates(settings.state)
         )
@@ -140,6 +140,9 @@ class ServingWorker:
             logger.warning("Redis does not answer; serving from memory", extra={"reason": why})
         else:
             logger.warning("Redis answers again")
+
+    def _count_fault(self, key: str, why: str) -> None:
+        self.metrics.redis_faults.inc()
 
     def _swap(self, models: Models) -> None:
         before = self.engine.models

@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.serving import StateSettings
-from serving.state.user_log import HEAD, Outcome, append, new_epoch
+from serving.state.user_log import ENTRY, HEAD, Outcome, append, new_epoch
 
 __all__ = ["Appended", "LocalStates", "StateStore", "Stored", "UserState", "with_state"]
 
 STATE_HEAD = struct.Struct("<8sqqq")
+USER_BYTES = 200  # of a user in memory, besides the log and the states
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,9 @@ class Stored:
 
     log: bytes | None
     state: bytes | None
+    left_s: int | None = None  # seconds that the log will still be kept, if this is known
+    failed: bool = False  # the user's data could not be read
+    damaged: bool = False  # what was stored is no log, and was set aside
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +65,9 @@ class Appended:
     log: bytes
     state: bytes | None  # as stored before or during the append
     outcomes: list[Outcome]
+    left_s: int | None = None
+    failed: bool = False  # the events could not be stored
+    damaged: bool = False
 
 
 class StateStore(ABC):
@@ -86,19 +93,35 @@ class _User:
     log: bytes | None
     changed: float  # when the log last changed
     states: dict[str, bytes] = field(default_factory=dict)
+    unsent: bool = False  # some of the events are nowhere else
 
     @property
     def size(self) -> int:
-        return 200 + len(self.log or b"") + sum(len(state) + 100 for state in self.states.values())
+        return self.log_size + sum(map(len, self.states.values())) + 100 * len(self.states)
+
+    @property
+    def log_size(self) -> int:
+        return USER_BYTES + len(self.log or b"")
+
+    @property
+    def rank(self) -> int:
+        """0 for users who may be forgotten, 1 for users whose states may be, 2 for those who have nothing to forget."""
+        return 0 if not self.unsent else 1 if self.states else 2
 
 
 class LocalStates(StateStore):
-    """The most recently used users of this process, within a memory limit."""
+    """The most recently used users of this process, within a memory limit.
+
+    Users with unsent events are never forgotten. Their states are, after all other users, because they can be rebuilt.
+    """
 
     def __init__(self, settings: StateSettings, clock: Callable[[], float] = time.time) -> None:
         self._settings, self._clock = settings, clock
-        self._users: OrderedDict[int, _User] = OrderedDict()
+        self._users: dict[int, _User] = {}
+        self._used: tuple[OrderedDict[int, None], ...] = (OrderedDict(), OrderedDict(), OrderedDict())  # by rank, latest last
+        self._limit = settings.local_mb << 20
         self.bytes = 0
+        self._unsent_bytes = 0  # of the logs with unsent events
         self.forgotten = 0  # users evicted because the memory limit was reached
 
     def __len__(self) -> int:
@@ -106,7 +129,7 @@ class LocalStates(StateStore):
 
     def users(self) -> list[int]:
         """Return the users, least recently used first."""
-        return list(self._users)
+        return [user for users in self._used for user in users]
 
     def read(self, users: Sequence[int], version: str) -> list[Stored]:
         found = []
@@ -115,12 +138,14 @@ class LocalStates(StateStore):
             found.append(Stored(kept.log, kept.states.get(version)) if kept else Stored(None, None))
         return found
 
-    def append(self, events: Sequence[tuple[int, bytes]], version: str) -> list[Appended]:
+    def append(self, events: Sequence[tuple[int, bytes]], version: str, *, unsent: bool = False) -> list[Appended]:
+        """Append events as `StateStore.append` does. `unsent`: they are nowhere else, so they are not forgotten."""
         result = []
         for user, entries in events:
             kept = self._of(user) or _User(None, 0.0)
             log, outcomes = append(kept.log, entries, self._settings.events, new_epoch())
-            self.put(user, log, kept.states)
+            kept = _User(log, self._changed(user, log, None), kept.states, kept.unsent or unsent)
+            self._put(user, kept)
             result.append(Appended(log, kept.states.get(version), outcomes))
         return result
 
@@ -135,16 +160,43 @@ class LocalStates(StateStore):
             if epoch == own and older:
                 self.put(user, kept.log, with_state(kept.states, version, state))
 
-    def put(self, user: int, log: bytes | None, states: dict[str, bytes]) -> None:
-        """Store exactly this data of a user. Evict the least recently used users if the memory limit is reached."""
-        before = self._users.pop(user, None)
-        self.bytes -= before.size if before else 0
-        changed = before.changed if before is not None and before.log == log else self._clock()
-        kept = self._users[user] = _User(log, changed, states)
-        self.bytes += kept.size
-        while self.bytes > self._settings.local_mb << 20 and len(self._users) > 1:
-            self._drop(next(iter(self._users)))
-            self.forgotten += 1
+    def put(
+        self, user: int, log: bytes | None, states: dict[str, bytes], left_s: int | None = None, *, displace: bool = True
+    ) -> None:
+        """Store exactly this data of a user. Forget the least recently used users if the memory limit is reached.
+
+        Args:
+            user: The user.
+            log: The user's events.
+            states: The user's states by version.
+            left_s: Seconds that the log may still be kept. By default, a changed log is kept for the whole time.
+            displace: Whether others may be forgotten for a user who is not stored yet. If not, the user may not be stored.
+        """
+        before = self._users.get(user)
+        if before is not None and before.log == log and before.states == states:
+            self._used[before.rank].move_to_end(user)
+            return
+        kept = _User(log, self._changed(user, log, left_s), states, before is not None and before.unsent)
+        if before is not None or displace or self.bytes + kept.size <= self._limit:
+            self._put(user, kept)
+
+    def protect(self, user: int, *, unsent: bool) -> None:
+        """Note whether some of the user's events are nowhere else. A user who is not stored is ignored."""
+        kept = self._users.get(user)
+        if kept is not None and kept.unsent != unsent:
+            self._drop(user)
+            kept.unsent = unsent
+            self._keep(user, kept)
+
+    def has_room(self, events: Sequence[tuple[int, bytes]]) -> bool:
+        """Return whether these events can be kept without forgetting others that are unsent."""
+        most = HEAD.size + self._settings.events * ENTRY.size
+        needed = 0
+        for user, entries in events:
+            kept = self._users.get(user) or _User(None, 0.0)
+            after = USER_BYTES + min(most, max(len(kept.log or b""), HEAD.size) + len(entries))
+            needed += after - (kept.log_size if kept.unsent else 0)
+        return self._unsent_bytes + needed <= self._limit
 
     def fork(self, user: int) -> None:
         """Give the log a new epoch, because it diverges from the log that it was copied from. Their states no longer match."""
@@ -180,11 +232,43 @@ class LocalStates(StateStore):
         if self._clock() - kept.changed > self._settings.events_ttl_s:
             self._drop(user)
             return None
-        self._users.move_to_end(user)
+        self._used[kept.rank].move_to_end(user)
         return kept
 
+    def _changed(self, user: int, log: bytes | None, left_s: int | None) -> float:
+        before, now = self._users.get(user), self._clock()
+        if before is not None and before.log == log:
+            return before.changed
+        return now if left_s is None else now - max(0, self._settings.events_ttl_s - left_s)
+
+    def _put(self, user: int, kept: _User) -> None:
+        if user in self._users:
+            self._drop(user)
+        self._keep(user, kept)
+        while self.bytes > self._limit and len(self._users) > 1 and (self._used[0] or self._used[1]):
+            self._forget_one()
+
+    def _keep(self, user: int, kept: _User) -> None:
+        self._users[user] = kept
+        self._used[kept.rank][user] = None
+        self.bytes += kept.size
+        self._unsent_bytes += kept.log_size if kept.unsent else 0
+
     def _drop(self, user: int) -> None:
-        self.bytes -= self._users.pop(user).size
+        kept = self._users.pop(user)
+        del self._used[kept.rank][user]
+        self.bytes -= kept.size
+        self._unsent_bytes -= kept.log_size if kept.unsent else 0
+
+    def _forget_one(self) -> None:
+        user = next(iter(self._used[0] or self._used[1]))
+        kept = self._users[user]
+        self._drop(user)
+        if kept.unsent:
+            kept.states = {}
+            self._keep(user, kept)
+        else:
+            self.forgotten += 1
 
 
 def with_state(states: dict[str, bytes], version: str, state: bytes) -> dict[str, bytes]:

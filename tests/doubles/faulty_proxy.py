@@ -21,6 +21,8 @@ class FaultyProxy:
     server: tuple[str, int]
     port: int
     bytes_per_s: float | None = None  # of each connection and direction
+    delay_s: float = 0.0  # before each piece of an answer
+    drip_s: float | None = None  # between two bytes of an answer
     drop_after: int | None = None  # bytes of one connection, both directions together, after which it is reset
     drops: int | None = None  # how many connections are dropped so; None: all
     swallow: bool = False  # connections are taken and never answered
@@ -60,7 +62,7 @@ def _accept(listener: socket.socket, proxy: FaultyProxy) -> None:
             proxy._open.append(server)
             passed = _Passed()
             for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=_pump, args=(source, sink, passed, proxy), daemon=True).start()
+                threading.Thread(target=_pump, args=(source, sink, passed, proxy, source is server), daemon=True).start()
 
 
 @dataclass
@@ -70,7 +72,7 @@ class _Passed:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def _pump(source: socket.socket, sink: socket.socket, passed: _Passed, proxy: FaultyProxy) -> None:
+def _pump(source: socket.socket, sink: socket.socket, passed: _Passed, proxy: FaultyProxy, answers: bool) -> None:
     try:
         while data := source.recv(CHUNK):
             with passed.lock:
@@ -87,7 +89,14 @@ def _pump(source: socket.socket, sink: socket.socket, passed: _Passed, proxy: Fa
                 return
             if proxy.bytes_per_s:
                 time.sleep(len(data) / proxy.bytes_per_s)
-            sink.sendall(data)
+            if answers and proxy.delay_s:
+                time.sleep(proxy.delay_s)
+            if answers and proxy.drip_s is not None:
+                for place in range(len(data)):
+                    sink.sendall(data[place : place + 1])
+                    time.sleep(proxy.drip_s)
+            else:
+                sink.sendall(data)
         if not passed.reset:
             sink.shutdown(socket.SHUT_WR)
     except OSError:

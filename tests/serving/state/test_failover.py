@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import redis as redis_client
 
+from configs.errors import OverloadedError
 from configs.serving import RedisSettings, StateSettings
 from serving.state import FailoverStates, LocalStates, Outcome, UserLog, entry
 from serving.state.redis_store import RedisStates
@@ -26,7 +27,9 @@ def one(user: int, item: int) -> tuple[int, bytes]:
 
 def states(server: RedisServer, told: list[bool], clock: Clock) -> FailoverStates:
     settings = RedisSettings(url=server.url, timeout_s=2)
-    return FailoverStates(settings, StateSettings(), on_outage=lambda down, why: told.append(down), clock=clock)
+    return FailoverStates(
+        settings, StateSettings(), on_outage=lambda down, why: told.append(down), clock=clock, start=lambda probe: probe()
+    )
 
 
 def items(store: FailoverStates | RedisStates | LocalStates, user: int) -> list[int]:
@@ -177,7 +180,7 @@ def test_an_outage_in_which_nothing_was_lost_counts_nothing_as_lost() -> None:
     clock = Clock()
     with redis_server() as server:
         settings = RedisSettings(url=server.url, timeout_s=2)
-        store = FailoverStates(settings, StateSettings(unsent_users=3), clock=clock)
+        store = FailoverStates(settings, StateSettings(unsent_users=3), clock=clock, start=lambda probe: probe())
         store.append([one(user, 1) for user in range(20)], "v")
         server.kill()
         store.append([one(1, 2)], "v")
@@ -208,13 +211,90 @@ def test_events_are_forgotten_when_their_time_has_come() -> None:
     assert store.read([1], "v")[0].log is None and store.bytes == 0
 
 
-def test_more_unsent_users_than_may_wait_are_counted_as_lost() -> None:
+def test_events_of_more_users_than_may_wait_are_refused_and_none_that_was_accepted_is_lost() -> None:
+    clock = Clock()
     with redis_server() as server:
-        store = FailoverStates(RedisSettings(url=server.url), StateSettings(unsent_users=3), clock=Clock())
+        settings = RedisSettings(url=server.url, timeout_s=2)
+        store = FailoverStates(settings, StateSettings(unsent_users=3), clock=clock, start=lambda probe: probe())
         server.kill()
-        store.append([one(user, 1) for user in range(5)], "v")
-        assert store.unsent == 3 and store.lost == 2
+        store.append([one(user, 1) for user in range(2)], "v")
+        with pytest.raises(OverloadedError, match=r"state\.unsent_users"):
+            store.append([one(user, 1) for user in range(2, 5)], "v")
+        store.append([one(2, 1)], "v")
+        assert store.append([one(2, 2)], "v")[0].outcomes == [Outcome.APPLIED]  # one who waits already
+        assert store.unsent == 3 and store.lost == 0 and items(store, 3) == []
+        server.start()
+        clock.now += 5
+        while store.down or store.unsent:
+            store.recover()
+        fresh = RedisStates(settings, StateSettings())
+        assert [items(fresh, user) for user in range(4)] == [[1], [1], [1, 2], []] and store.lost == 0
+        fresh.close()
         store.close()
+
+
+def test_memory_forgets_copies_of_what_redis_has_before_what_redis_does_not_have() -> None:
+    clock = Clock()
+    with redis_server() as server:
+        settings = RedisSettings(url=server.url, timeout_s=2)
+        store = FailoverStates(settings, StateSettings(local_mb=1, events=1000), clock=clock, start=lambda probe: probe())
+        log = b"".join(entry(item, item, b"%08d" % item) for item in range(1000))
+        store.append([(user, log) for user in range(30)], "v")
+        server.kill()
+        for start in (100, 150):
+            for user in range(start, start + 50):
+                added = store.append([(user, log[: 200 * 24])], "v")[0]
+                store.write([(user, added.log[: HEAD.size] + bytes(3000))], "v")
+            store.read(range(30), "v")  # the copies are used later than those who wait
+        assert store.local.bytes <= 1 << 20 and store.local.forgotten > 0
+        server.start()
+        clock.now += 5
+        while store.down or store.unsent:
+            store.recover()
+        fresh = RedisStates(settings, StateSettings())
+        assert [len(items(fresh, user)) for user in range(100, 200)] == [200] * 100 and store.lost == 0
+        fresh.close()
+        store.close()
+
+
+def test_events_that_do_not_fit_beside_those_that_wait_are_refused() -> None:
+    clock = Clock()
+    with redis_server() as server:
+        settings = RedisSettings(url=server.url, timeout_s=2)
+        store = FailoverStates(settings, StateSettings(local_mb=1), clock=clock, start=lambda probe: probe())
+        server.kill()
+        log = b"".join(entry(item, item, b"%08d" % item) for item in range(900))
+        accepted = []
+        for user in range(100):
+            try:
+                store.append([(user, log)], "v")
+            except OverloadedError:
+                continue
+            accepted.append(user)
+        assert 40 < len(accepted) < 60 and store.local.bytes <= 1 << 20
+        server.start()
+        clock.now += 5
+        while store.down or store.unsent:
+            store.recover()
+        fresh = RedisStates(settings, StateSettings())
+        kept = [user for user in range(100) if len(items(fresh, user)) == 900]
+        assert kept == accepted and store.lost == 0
+        fresh.close()
+        store.close()
+
+
+def test_a_log_that_memory_restores_is_kept_no_longer_than_it_would_have_been() -> None:
+    clock = Clock()
+    with redis_server() as server:
+        writer, reader = states(server, [], clock), states(server, [], clock)
+        writer.append([one(1, 1)], "v")
+        client = redis_client.Redis(port=server.port)
+        client.expire("recsys:{1}:events", 50)
+        assert items(reader, 1) == [1]
+        client.flushall()
+        assert items(reader, 1) == [1] and 0 < client.ttl("recsys:{1}:events") <= 50
+        for store in (writer, reader, client):
+            store.close()
 
 
 def test_states_of_two_versions_are_kept_for_a_rollback_and_no_more() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import process_time
 
+import numpy as np
 import pytest
 import redis as redis_client
 from hypothesis import given, settings
@@ -12,12 +14,13 @@ from hypothesis import strategies as st
 from configs.serving import RedisSettings, StateSettings
 from serving.state import LocalStates, Outcome, UserLog, entry, key_of
 from serving.state.redis_store import APPEND, RedisStates
-from serving.state.user_log import HEAD, append
+from serving.state.user_log import ENTRY, HEAD, append
 from tests.doubles.redis_server import RedisServer, redis_server
 
 EPOCH = b"epoch..1"
 Calls = list[list[tuple[int, int, int]]]
-CALLS = st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 12), st.integers(0, 30)), max_size=4), max_size=8)
+EVENT = st.tuples(st.integers(0, 5), st.integers(0, 12), st.integers(0, 30))
+CALLS = st.lists(st.lists(EVENT, max_size=4) | st.lists(EVENT, min_size=9, max_size=20), max_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +31,37 @@ def server() -> Iterator[RedisServer]:
 
 def packed(events: list[tuple[int, int, int]]) -> bytes:
     return b"".join(entry(item, time, b"%08d" % key) for item, time, key in events)
+
+
+def one_by_one(content: bytes | None, entries: bytes, limit: int, epoch: bytes) -> tuple[bytes, list[Outcome]]:
+    """What `append` must do: put one event after the other in its place, and cut the log."""
+    own, count = HEAD.unpack_from(content) if content else (epoch, 0)
+    events = [content[at : at + 24] for at in range(16, len(content), 24)] if content else []
+    outcomes = []
+    for added in (entries[at : at + 24] for at in range(0, len(entries), 24)):
+        time = ENTRY.unpack(added)[0]
+        place = sum(ENTRY.unpack(event)[0] <= time for event in events)
+        if any(event[16:] == added[16:] for event in events):
+            outcomes.append(Outcome.DUPLICATE)
+        elif place == 0 and len(events) >= limit:
+            outcomes.append(Outcome.TOO_OLD)
+        else:
+            own = epoch if place < len(events) else own
+            outcomes.append(Outcome.LATE if place < len(events) else Outcome.APPLIED)
+            count += 1
+            events = [*events[:place], added, *events[place:]][-limit:]
+    return HEAD.pack(own, count) + b"".join(events), outcomes
+
+
+@given(CALLS, st.lists(st.integers(1, 40), min_size=8, max_size=8))
+def test_many_events_at_once_become_the_log_of_one_by_one(calls: Calls, limits: list[int]) -> None:
+    """In any order, with repeats, late events, and a limit that may have been changed."""
+    log: bytes | None = None
+    for number, (call, limit) in enumerate(zip(calls, limits, strict=False)):
+        epoch = b"%08d" % number
+        expected = one_by_one(log, packed(call), limit, epoch)
+        assert append(log, packed(call), limit, epoch) == expected
+        log = expected[0]
 
 
 @given(CALLS)
@@ -50,21 +84,65 @@ def test_events_are_kept_once_in_time_order_and_those_of_one_time_in_order_of_ar
     assert found.count == len(accepted) == len(found)
 
 
-@given(CALLS, st.integers(1, 6))
+@given(CALLS, st.lists(st.integers(1, 40), min_size=8, max_size=8))
 @settings(max_examples=60)
-def test_redis_keeps_the_same_log_byte_for_byte(server: RedisServer, calls: Calls, limit: int) -> None:
+def test_redis_keeps_the_same_log_byte_for_byte(server: RedisServer, calls: Calls, limits: list[int]) -> None:
     client = redis_client.Redis(port=server.port)
     client.flushall()
     script = client.register_script(APPEND)
     log: bytes | None = None
-    for number, call in enumerate(calls):
+    for number, (call, limit) in enumerate(zip(calls, limits, strict=False)):
         epoch = b"%08d" % number
         log, outcomes = append(log, packed(call), limit, epoch)
-        there, state, *codes = script(keys=["log", "state"], args=[limit, 100, epoch, packed(call)])
-        assert (there, state, codes) == (log, None, [int(outcome) for outcome in outcomes])
-    if calls:
-        assert 0 < client.ttl("log") <= 100
+        found = script(keys=["log", "state", "aside"], args=[limit, 100, epoch, packed(call)])
+        assert found == [log, None, bytes(outcomes), 100, 0]
     client.close()
+
+
+def full_log(limit: int) -> bytes:
+    return append(None, b"".join(entry(n, 10_000 + n, n.to_bytes(8, "big")) for n in range(limit)), limit, EPOCH)[0]
+
+
+def spread(count: int, limit: int) -> list[bytes]:
+    """Entries in no order, half of them late."""
+    times = np.random.default_rng(1).integers(10_000, 10_000 + 2 * limit, count).tolist()
+    return [entry(n, time, (1 << 40 | n).to_bytes(8, "big")) for n, time in enumerate(times)]
+
+
+def test_a_thousand_events_at_once_cost_a_fraction_of_a_thousand_calls() -> None:
+    """One by one, each event costs a pass over the log. Together, they share one."""
+    log, entries = full_log(5000), spread(1000, 5000)
+    start = process_time()
+    together, _ = append(log, b"".join(entries), 5000, EPOCH)
+    cost, start = process_time() - start, process_time()
+    for added in entries:
+        log, _ = append(log, added, 5000, EPOCH)
+    assert together == log and cost < (process_time() - start) / 4
+
+
+def test_many_events_at_once_cost_redis_a_fraction_of_as_many_calls(server: RedisServer) -> None:
+    client = redis_client.Redis(port=server.port)
+    script = client.register_script(APPEND)
+    entries = spread(200, 5000)
+
+    def cost(calls: list[bytes]) -> float:
+        client.set("log", full_log(5000))
+        client.config_resetstat()
+        for call in calls:
+            script(keys=["log", "state", "aside"], args=[5000, 100, EPOCH, call])
+        return float(client.info("commandstats")["cmdstat_evalsha"]["usec"])
+
+    script(keys=["none", "state", "aside"], args=[5, 100, EPOCH, entries[0]])
+    assert cost([b"".join(entries)]) < cost(entries) / 4
+    client.close()
+
+
+def test_redis_takes_more_events_at_once_than_lua_returns_values(server: RedisServer) -> None:
+    store = RedisStates(RedisSettings(url=server.url, prefix="many", timeout_s=30), StateSettings())
+    entries = b"".join(entry(n, n, n.to_bytes(8, "big")) for n in range(9000))
+    added = store.append([(1, entries)], "v")[0]
+    assert added.outcomes == [Outcome.APPLIED] * 9000 and UserLog.read(added.log).items.tolist() == list(range(8000, 9000))
+    store.close()
 
 
 def test_an_event_older_than_all_that_are_kept_changes_nothing() -> None:
