@@ -205,10 +205,10 @@ class FailoverStates(StateStore):
         redis, found = self._new(), False
         try:
             life = redis.life()
-            started = time.monotonic()
+            started = self._clock()
             for _ in range(PROBES):
                 redis.ping()
-            found = time.monotonic() - started <= PROBES * SLOW * self._settings.timeout_s and not self._closed
+            found = self._clock() - started <= PROBES * SLOW * self._settings.timeout_s and not self._closed
         except FAULTS:
             pass  # it is still down, which `on_outage` said
         except Exception:
@@ -221,7 +221,7 @@ class FailoverStates(StateStore):
         self._probing = False
 
     def _new(self) -> RedisStates:
-        return RedisStates(self._settings, self._state, self._on_fault)
+        return RedisStates(self._settings, self._state, self._on_fault, self._clock)
 
     def _append_here(self, events: Sequence[tuple[int, bytes]], version: str) -> list[Appended]:
         """Append events in memory, until Redis can take them.
@@ -245,22 +245,20 @@ class FailoverStates(StateStore):
 
     def _restored(self, users: Sequence[int], found: Sequence[Stored] | Sequence[Appended]) -> bool:
         """Return whether Redis had lost events of these users. If so, they have been restored."""
-        behind = {
-            user: each.damaged
-            for user, each in zip(users, found, strict=True)
-            if not each.failed and user not in self._held and _count(each.log) < _count(self.local.log_of(user))
-        }
-        damaged = [user for user, was_damaged in behind.items() if was_damaged]
+        known = [(user, each) for user, each in zip(users, found, strict=True) if not each.failed and user not in self._held]
+        damaged = [user for user, each in known if each.damaged and self.local.log_of(user) is not None]
         if damaged:
             self._merge(damaged)
-        if len(damaged) < len(behind):
-            life = self._redis.life()
-            if life != self._life:
-                self._life = life
-                self._expect_loss()
-                self._merge([user for user, was_damaged in behind.items() if not was_damaged])
-                return True
-        return bool(damaged)
+        behind = [user for user, each in known if not each.damaged and _count(each.log) < _count(self.local.log_of(user))]
+        if not behind:
+            return bool(damaged)
+        life = self._redis.life()
+        if life == self._life:
+            return bool(damaged)
+        self._life = life
+        self._expect_loss()
+        self._merge(behind)
+        return True
 
     def _expect_loss(self) -> None:
         """Suspect all users in memory: a Redis that lost one user's events may have lost all."""

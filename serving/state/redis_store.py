@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -44,10 +45,11 @@ class RedisStates(StateStore):
         settings: RedisSettings,
         state: StateSettings,
         on_fault: Callable[[str, str], None] = lambda key, why: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         assert settings.url is not None
         self._settings, self._state, self._on_fault = settings, state, on_fault
-        self.link = RedisLink(settings.url, settings.timeout_s)
+        self.link = RedisLink(settings.url, settings.timeout_s, clock)
 
     @property
     def slow(self) -> bool:
@@ -76,7 +78,7 @@ class RedisStates(StateStore):
             if not is_sound(log) if log else left.get(user) != NOWHERE:
                 doubtful.append(place)
                 log = state = None
-            found.append(Stored(log or None, state, _seconds(left.get(user))))
+            found.append(Stored(log or None, _state(state), _seconds(left.get(user))))
         if doubtful:
             self._set_aside(doubtful, keys, found)
         return found
@@ -97,7 +99,7 @@ class RedisStates(StateStore):
             if damaged:
                 self._report_damage(own)
             result.append(
-                Appended(log, state, [OUTCOMES[code] for code in outcomes], left_s=_seconds(left), damaged=bool(damaged))
+                Appended(log, _state(state), [OUTCOMES[code] for code in outcomes], left_s=_seconds(left), damaged=bool(damaged))
             )
         return result
 
@@ -161,7 +163,11 @@ class RedisStates(StateStore):
         replies: list[Any] = []
         for start in range(0, len(commands), SENT_AT_ONCE):
             replies += self.link.send(commands[start : start + SENT_AT_ONCE])
-        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+        unknown = [
+            place
+            for place, (command, reply) in enumerate(zip(commands, replies, strict=True))
+            if isinstance(reply, redis.exceptions.NoScriptError) and command[0] == "EVALSHA"
+        ]
         if unknown:
             missing = {str(commands[place][1]) for place in unknown}
             self.link.send([("SCRIPT", "LOAD", SCRIPTS[sha]) for sha in missing])
@@ -199,3 +205,8 @@ class RedisStates(StateStore):
 
 def _seconds(left: int | None) -> int | None:
     return left if left is not None and left >= 0 else None
+
+
+def _state(value: bytes | None) -> bytes | None:
+    """Return what may be a state: it has a head. Only the model knows the rest of it."""
+    return value if value is not None and len(value) >= HEAD.size else None

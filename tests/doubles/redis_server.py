@@ -43,6 +43,11 @@ class RedisServer:
         self._process.wait()
         self._process = None
 
+    def signal(self, number: int) -> None:
+        """Send the process a signal, for example SIGSTOP."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         if self._process is not None:
             self.kill()
