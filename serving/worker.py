@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 
 from configs.serving import CHAMPION, ExposureSettings, ServingSettings
 from infra.storage import open_store
@@ -56,6 +57,7 @@ class ServingWorker:
             queue=settings.limits.queue,
             between=self._between,
             on_batch=self.metrics.batch.observe,
+            events_of=attrgetter("event_count"),
         )
         self._counted = (0, 0)  # hits and misses of the answer cache that the metrics include
 

@@ -22,9 +22,10 @@ class RedisSettings(Settings):
     prefix: str = Field(default="recsys", pattern=r"^[A-Za-z0-9_.-]{1,40}$")
     """Prefix of every key."""
     timeout_s: float = Field(default=0.25, gt=0)
-    """Seconds without a response after which Redis counts as down. The request then continues without it."""
+    """Seconds that one request waits for Redis, whatever it does in them. Redis then counts as down, and the request continues
+    without it. Redis also counts as down if its latest responses took more than 40 % of this time on average."""
     retry_s: float = Field(default=1.0, gt=0)
-    """Seconds before Redis is tried again after it was down."""
+    """Seconds before Redis is tried again after it was down. They double, up to 30, if it is down again within ten seconds."""
 
     @field_validator("url")
     @classmethod
@@ -45,11 +46,12 @@ class StateSettings(Settings):
     state_ttl_s: int = Field(default=7 * 86_400, ge=1)
     """Seconds after which an unused state is dropped. It is rebuilt from the events when needed."""
     local_mb: int = Field(default=256, ge=1)
-    """Memory in MiB for users' events and states in each worker. Without Redis it is the only storage. With Redis it is a copy
-    for when Redis is down."""
+    """Memory in MiB for users' events and states in each worker. Without Redis it is the only storage, and the users who were
+    inactive longest are forgotten. With Redis it is a copy for when Redis is down. Events that Redis does not have are kept before
+    all copies; if no more of them fit, new events are refused with 503."""
     unsent_users: int = Field(default=100_000, ge=1)
-    """Maximum number of users whose events wait in a worker until Redis is available again. Beyond it, the users that have waited
-    longest are dropped from the queue, and their events can be lost."""
+    """Maximum number of users whose events wait in a worker until Redis is available again. Events of further users are refused
+    with 503, so that no accepted event is lost."""
 
 
 class LimitSettings(Settings):

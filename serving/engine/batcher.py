@@ -1,7 +1,8 @@
 """Gathers requests that wait at the same time into one batch for the engine, in the event loop.
 
 No request is held back to wait for others. A batch contains the requests that the loop had ready; requests that arrive while it
-is computed form the next batch. The engine runs in the loop's thread, not in its own: two threads would compete for the GIL and
+is computed form the next batch. A batch ends early if its requests contain many events, because the loop serves nobody else while
+the engine computes. The engine runs in the loop's thread, not in its own: two threads would compete for the GIL and
 wait for each other longer than they compute (measured: half as many requests per second). One worker uses one core; to use more
 cores, start more workers.
 """
@@ -20,6 +21,7 @@ from configs.errors import OverloadedError, RecsysError
 __all__ = ["Batcher"]
 
 BETWEEN_S = 1.0
+EVENTS_AT_ONCE = 1000  # of all requests of a batch with more than one
 Waiting = tuple[Any, "asyncio.Future[Any] | None", Callable[[Any], None] | None]
 logger = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ class Batcher:
     """Runs jobs in batches, in the event loop.
 
     `process` takes a batch of jobs and returns one result per job; a result may be an exception. `between` is called every second
-    after `start`. All callbacks run in the event loop.
+    after `start`. `events_of` returns how many events a job contains. All callbacks run in the event loop.
     """
 
     def __init__(
@@ -39,9 +41,10 @@ class Batcher:
         queue: int,
         between: Callable[[], None] = lambda: None,
         on_batch: Callable[[int], None] = lambda size: None,
+        events_of: Callable[[Any], int] = lambda job: 0,
     ) -> None:
         self._process, self._most, self._limit = process, most, queue
-        self._between, self._on_batch = between, on_batch
+        self._between, self._on_batch, self._events_of = between, on_batch, events_of
         self._jobs: deque[Waiting] = deque()
         self._due = False  # the next batch is already scheduled on the loop
         self._timer: asyncio.TimerHandle | None = None
@@ -100,7 +103,13 @@ class Batcher:
         self.start()
 
     def _answer(self) -> None:
-        batch = [self._jobs.popleft() for _ in range(min(self._most, len(self._jobs)))]
+        batch = [self._jobs.popleft()]
+        events = self._events_of(batch[0][0])
+        while self._jobs and len(batch) < self._most:
+            events += self._events_of(self._jobs[0][0])
+            if events > EVENTS_AT_ONCE:
+                break
+            batch.append(self._jobs.popleft())
         self._on_batch(len(batch))
         results = _outcome(lambda: self._process([job for job, *_ in batch]))
         if isinstance(results, Exception):

@@ -76,6 +76,11 @@ class RecommendJob:
     named: bool = False  # the client named the version, so no other version answers in its place
     preview: bool = False  # the user does not see the answer
 
+    @property
+    def event_count(self) -> int:
+        """The number of events in the request."""
+        return len(self.history)
+
 
 @dataclass(slots=True)
 class Recommended:
@@ -119,6 +124,11 @@ class EventJob:
 
     events: tuple[NewEvent, ...]
     assignments: dict[int, Assignment] = field(default_factory=dict)  # by user
+
+    @property
+    def event_count(self) -> int:
+        """The number of events in the request."""
+        return len(self.events)
 
 
 class EventResult(NamedTuple):

@@ -91,12 +91,11 @@ def _pump(source: socket.socket, sink: socket.socket, passed: _Passed, proxy: Fa
                 time.sleep(len(data) / proxy.bytes_per_s)
             if answers and proxy.delay_s:
                 time.sleep(proxy.delay_s)
-            if answers and proxy.drip_s is not None:
-                for place in range(len(data)):
-                    sink.sendall(data[place : place + 1])
-                    time.sleep(proxy.drip_s)
-            else:
-                sink.sendall(data)
+            while answers and data and (pause := proxy.drip_s) is not None:
+                sink.sendall(data[:1])
+                data = data[1:]
+                time.sleep(pause)
+            sink.sendall(data)
         if not passed.reset:
             sink.shutdown(socket.SHUT_WR)
     except OSError:

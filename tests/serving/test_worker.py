@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis as redis_client
 import yaml
 from starlette.testclient import TestClient
 
 from infra.storage.local import LocalStore
 from serving.api.app import create_app
 from serving.experiments import Exposure
+from tests.doubles.faulty_proxy import faulty_proxy
 from tests.doubles.redis_server import redis_server
 from tests.serving.versions import START, draw, promote_version, publish, settings_of
 
@@ -181,3 +183,60 @@ def test_a_worker_goes_on_when_redis_is_killed_and_tells_of_it(world: tuple[Path
             assert recommend(client, user_id=1)["events"] == 2 and tell(1) == "duplicate"
         with TestClient(create_app(settings)) as other:  # a new worker, with nothing in memory
             assert recommend(other, user_id=1)["events"] == 2
+
+
+def metric(client: TestClient, name: str) -> float:
+    return float(next(line.split()[1] for line in client.get("/metrics").text.splitlines() if line.startswith(f"{name} ")))
+
+
+def test_a_worker_serves_from_memory_while_redis_drips_and_refuses_events_only_when_no_more_fit(
+    world: tuple[Path, list[str]],
+) -> None:
+    root, _ = world
+    with redis_server() as redis, faulty_proxy(f"http://127.0.0.1:{redis.port}") as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        settings = settings_of(
+            root, redis={"url": url, "timeout_s": 2, "retry_s": 0.1}, state={"unsent_users": 2}, batch={"cache_s": 0}
+        )
+        with TestClient(create_app(settings)) as client:
+
+            def tell(user: int, number: int) -> Any:
+                return client.post(
+                    "/v1/events", json={"events": [{"user_id": user, "item_id": 100 + number, "time": START + number}]}
+                )
+
+            assert tell(1, 0).json()["results"][0]["outcome"] == "applied" and metric(client, "recsys_redis_up") == 1
+            proxy.drip_s = 0.1  # an answer of a hundred bytes takes ten seconds
+            assert tell(1, 1).json()["results"][0]["outcome"] == "applied" and recommend(client, user_id=1)["events"] == 2
+            assert metric(client, "recsys_redis_up") == 0 and metric(client, "recsys_redis_outages_total") == 1
+            assert tell(2, 0).json()["results"][0]["outcome"] == "applied"
+            refused = tell(3, 0)
+            assert (
+                refused.status_code == 503 and refused.headers["Retry-After"] and "state.unsent_users" in refused.json()["detail"]
+            )
+            assert recommend(client, user_id=3)["events"] == 0
+            proxy.drip_s = None
+            while not metric(client, "recsys_redis_up"):
+                time.sleep(0.05)
+            assert (
+                tell(3, 0).json()["results"][0]["outcome"] == "applied"
+                and tell(1, 1).json()["results"][0]["outcome"] == "duplicate"
+            )
+        with TestClient(create_app(settings)) as other:
+            assert [recommend(other, user_id=user)["events"] for user in (1, 2, 3)] == [2, 1, 1]
+
+
+def test_a_value_of_another_type_in_redis_harms_its_user_only_and_is_counted(world: tuple[Path, list[str]]) -> None:
+    root, _ = world
+    with redis_server() as redis, redis_client.Redis(port=redis.port) as damage:
+        settings = settings_of(root, redis={"url": redis.url, "timeout_s": 30}, batch={"cache_s": 0})
+        with TestClient(create_app(settings)) as client:
+            events = [{"user_id": user, "item_id": 105, "time": START} for user in (1, 2)]
+            client.post("/v1/events", json={"events": events})
+        damage.delete("recsys:{1}:events")
+        damage.rpush("recsys:{1}:events", "what")
+        with TestClient(create_app(settings)) as client:
+            assert [recommend(client, user_id=user)["events"] for user in (1, 2)] == [0, 1]
+            assert metric(client, "recsys_redis_faults_total") == 1 and metric(client, "recsys_redis_outages_total") == 0
+            assert client.post("/v1/events", json={"events": events}).json()["results"][0]["outcome"] == "applied"
+            assert recommend(client, user_id=1)["events"] == 1 and metric(client, "recsys_redis_up") == 1

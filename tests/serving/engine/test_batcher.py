@@ -36,6 +36,26 @@ def test_what_the_loop_has_ready_is_one_batch_and_no_larger_than_allowed() -> No
     assert isinstance(results[2], ValueError) and [r for r in results if not isinstance(r, ValueError)] == [0, 10, 30, 40, 50]
 
 
+def test_requests_with_many_events_are_computed_in_several_turns_of_the_loop() -> None:
+    engine, turns = Tens(), list[int]()
+    batcher = Batcher(engine, most=32, queue=100, events_of=lambda job: job)
+
+    async def other() -> None:
+        while True:
+            turns.append(len(engine.batches))
+            await asyncio.sleep(0)
+
+    async def run() -> list[Any]:
+        watching = asyncio.create_task(other())
+        results = await asyncio.gather(*(batcher.submit(job) for job in (5000, 400, 600, 1, 999, 2, 0, 0)))
+        watching.cancel()
+        return results
+
+    assert asyncio.run(run()) == [50000, 4000, 6000, 10, 9990, 20, 0, 0]
+    assert engine.batches == [[5000], [400, 600], [1, 999], [2, 0, 0]]
+    assert set(turns) >= {1, 2, 3}  # others had a turn between two batches
+
+
 def test_what_comes_while_a_batch_is_computed_is_the_next_one() -> None:
     batches, later = list[list[int]](), list[asyncio.Task[Any]]()
 
