@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from configs.annotations import annotations_at, as_written, fields_at, holds_secret
 from configs.errors import SettingsError
+from configs.plain_yaml import MOST_BYTES, PlainYamlError, read_plain_yaml
 from configs.renames import current_key, current_names, former_keys
 
-__all__ = ["Effective", "effective_settings", "load_settings", "merged", "named_configs"]
+__all__ = ["Effective", "effective_settings", "load_settings", "merged", "named_configs", "read_settings_file", "settings_in"]
 
 Model = TypeVar("Model", bound=BaseModel)
 FOLDER = Path(__file__).parent
 PREFIX = "RECSYS__"
+MOST_FAULTS = 5  # faults of one source that a message names
 
 
 def named_configs(model: type[BaseModel]) -> list[str]:
@@ -46,6 +47,36 @@ def load_settings(
         SettingsError: A source cannot be read, or a value is not allowed. The message names the source, the key and the remedy.
     """
     return _loaded(model, _files(model, configs), _singles(model, overrides, environment or {}, others))
+
+
+def settings_in(model: type[Model], content: bytes, path: Path) -> Model:
+    """Return the settings that the content of a YAML file holds.
+
+    Args:
+        model: The settings model.
+        content: The content of the file.
+        path: The file, for messages.
+
+    Raises:
+        SettingsError: The content is not plain YAML, or a value is not allowed. The message names the file and the key.
+    """
+    return _loaded(model, [(path, _values(content, path, model))], [])
+
+
+def read_settings_file(path: Path) -> bytes:
+    """Return the content of a settings file. Raises SettingsError if it cannot be read, or is too large."""
+    try:
+        if path.exists() and not path.is_file():
+            raise SettingsError(f"{path} is not a file.")  # reading a pipe could wait for ever
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise SettingsError(f"There is no file {path}: create it, or remove it from the settings.") from error
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if len(content) > MOST_BYTES:
+        raise SettingsError(f"{path} has more than {MOST_BYTES >> 20} MiB, which no settings file needs.")
+    return content
 
 
 @dataclass(frozen=True)
@@ -159,10 +190,14 @@ def _config_path(config: str, model: type[BaseModel]) -> Path:
 
 
 def _read_yaml(path: Path, model: type[BaseModel]) -> dict[str, Any]:
+    return _values(read_settings_file(path), path, model)
+
+
+def _values(content: bytes, path: Path, model: type[BaseModel]) -> dict[str, Any]:
     try:
-        values, written = _parsed(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not valid YAML: {error}") from error
+        values, written = read_plain_yaml(content)
+    except PlainYamlError as error:
+        raise SettingsError(f"{path} is not valid YAML for settings: {error}.") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -173,27 +208,6 @@ def _read_yaml(path: Path, model: type[BaseModel]) -> dict[str, Any]:
         raise SettingsError(f"{path} cannot be used: {error}.") from error
     found: dict[str, Any] = as_written(values, written, [model])
     return found
-
-
-class _AsWritten(yaml.SafeLoader):
-    """The safe loader, except that every scalar stays text. It resolves merge keys, so both loaders give the same structure."""
-
-
-def _text(loader: _AsWritten, node: yaml.ScalarNode) -> str:
-    return str(loader.construct_scalar(node))
-
-
-for _tag in ("bool", "int", "float", "timestamp", "null"):
-    _AsWritten.add_constructor(f"tag:yaml.org,2002:{_tag}", _text)
-
-
-def _parsed(text: str) -> tuple[Any, Any]:
-    """Parse the text twice: with YAML's types, and with each scalar as its original text. Raises yaml.YAMLError."""
-    loader = _AsWritten(text)
-    try:
-        return yaml.safe_load(text), loader.get_single_data()
-    finally:
-        loader.dispose()
 
 
 @dataclass(frozen=True)
@@ -240,10 +254,10 @@ def _from_environment(
 def _source(model: type[BaseModel], name: str, written_key: str, text: str) -> _Source:
     key = current_key(model, written_key)
     try:
-        value, written = _parsed(text)
-    except yaml.YAMLError as error:
+        value, written = read_plain_yaml(text)
+    except PlainYamlError as error:
         secret = holds_secret(model, tuple(key.split(".")))
-        given, said = ("", "") if secret else (f"={text}", f" ({' '.join(str(error).split())})")
+        given, said = ("", "") if secret else (f"={_short(ascii(text)[1:-1])}", f" ({error})")
         raise SettingsError(
             f"{name}{given}: the value is not valid YAML{said}. Quote text that contains brackets, braces or a colon, and "
             "put shell quotes around the complete argument."
@@ -296,11 +310,18 @@ def _describe(error: ValidationError, model: type[BaseModel], files: str, single
             given = "" if not key or holds_secret(model, fault["loc"]) else f" (given {_shown(fault['input'])})"
             sentence = f"{key}: {said}{given}." if key else f"{said}."
         sentences.setdefault(origin, []).append(sentence)
-    return " ".join(f"{origin[0].upper()}{origin[1:]} cannot be used: {' '.join(said)}" for origin, said in sentences.items())
+    return " ".join(
+        f"{origin[0].upper()}{origin[1:]} cannot be used: {' '.join(said[:MOST_FAULTS])}"
+        + (f" There are {len(said) - MOST_FAULTS:,} more." if len(said) > MOST_FAULTS else "")
+        for origin, said in sentences.items()
+    )
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    return _short(repr(value))
+
+
+def _short(text: str) -> str:
     return text if len(text) < 80 else text[:77] + "..."
 
 

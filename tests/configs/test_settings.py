@@ -229,19 +229,6 @@ def test_an_option_for_a_section_leaves_nothing_of_what_a_file_says_there(tmp_pa
     assert found["models.ss4rec.width"].value == loaded.models.ss4rec.width == RetrainSettings().models.ss4rec.width
 
 
-def test_a_merge_key_gives_each_setting_its_own_value(tmp_path: Path) -> None:
-    """YAML puts what is merged in first, wherever the key is written."""
-    (tmp_path / "x.yaml").write_text(
-        "crons: {etl/etl: 0 4 * * *}\n"
-        "retraining: {data: {dataset: 2024, timeout_s: 7, <<: {cache_dir: 31}}, store: {region: 12, <<: {timeout_s: 5}}}\n"
-    )
-    found = load_settings(EnvironmentSettings, str(tmp_path / "x.yaml")).retraining
-    assert (found.store.region, found.store.timeout_s) == ("12", 5.0)
-    assert (found.data.dataset, found.data.timeout_s, found.data.cache_dir) == ("2024", 7.0, Path("31"))
-    (tmp_path / "y.yaml").write_text("crons: {<<: {etl/etl: 0 4 * * *}}\n")
-    assert load_settings(EnvironmentSettings, str(tmp_path / "y.yaml")).crons == {"etl/etl": "0 4 * * *"}
-
-
 def test_a_missing_file_is_named_with_the_shipped_ones_if_there_are_any() -> None:
     with pytest.raises(SettingsError, match=r"^There is no configuration no\.yaml: give a YAML file, or one of .*quick.*\.$"):
         load_settings(RetrainSettings, "no.yaml")
