@@ -1,12 +1,14 @@
 """Follows the promotion log: a new champion is fetched, loaded, checked and warmed beside the old one, and then replaces it.
 
-A version that does not load, or whose answers differ from the trained model's, is refused and reported. The old one stays.
+A version that does not load, or whose answers differ from the trained model's, is refused and reported. The old one stays. A refused
+version is tried again when its stored files change, and from time to time, because the cause may have been this machine.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +20,7 @@ from configs.errors import (
     NotFoundError,
     RecsysError,
     StoreDeniedError,
+    StoreError,
     StoreFullError,
     StoreUnavailableError,
     VersionCorruptError,
@@ -25,12 +28,15 @@ from configs.errors import (
 from configs.serving import ServingSettings
 from infra.registry import ModelRegistry, Promotion
 from infra.storage import Store
+from serving.background import BackgroundLoop, ignored
 from serving.engine import Models, Plan, ServedModel
 
 __all__ = ["ChampionFollower", "Refused"]
 
 logger = logging.getLogger(__name__)
 BATCHES = (1, 8, 32)  # batch sizes that are computed once before requests arrive
+RETRY_S, MOST_RETRY_S = 30.0, 600.0  # wait before a refused version is tried again: the first, and the longest
+Files = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,20 @@ class Refused:
     when: str  # UTC, ISO 8601
 
 
+@dataclass(frozen=True)
+class _Retry:
+    """When a refused version is tried again: after a while, or as soon as its stored files change."""
+
+    at: float  # of the clock
+    wait_s: float
+    files: Files
+
+
 class ChampionFollower:
     """Keeps the served versions up to date with the promotion log.
 
-    `wanted` returns the versions to load besides the champion. `swap` puts the loaded versions into service.
+    `wanted` returns the versions to load besides the champion. `swap` puts the loaded versions into service. The log, each version of
+    it and each wanted version are looked at separately: what fails keeps nothing else from service.
     """
 
     def __init__(
@@ -55,87 +71,111 @@ class ChampionFollower:
         settings: ServingSettings,
         swap: Callable[[Models], None],
         wanted: Callable[[], frozenset[str]] = frozenset,
+        *,
+        on_failure: Callable[[str], None] = ignored,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._registry, self._settings, self._swap, self._wanted = ModelRegistry(store), settings, swap, wanted
+        self._store, self._registry = store, ModelRegistry(store)
+        self._settings, self._swap, self._wanted, self._clock = settings, swap, wanted, clock
         self.models = Models(None, {})
-        self.promotion: Promotion | None = None  # the newest entry of the log
+        self.promotion: Promotion | None = None  # the newest entry of the log that was acted on
         self.refused: dict[str, Refused] = {}  # only relevant ones: promoted since the served champion, or wanted
-        self._absent: set[str] = set()  # refused because the registry did not have them; it may have them by now
-        self.polls_failed = 0
+        self.log_read: float | None = None  # when the log was last read, in UTC seconds
+        self.fault: str | None = None  # why the last look failed
+        self.denied = False  # the store refuses the credentials
+        self.looks_failed = 0
+        self._retries: dict[str, _Retry] = {}
         self._retired: list[ServedModel] = []  # former champions, the latest first
         self._extra: dict[str, ServedModel] = {}
-        self._stop = threading.Event()
         self._looking = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="following", daemon=True)
+        self._looked = threading.Event()
+        self._loop = BackgroundLoop("following", self.look, settings.poll_s, on_failure=on_failure)
 
-    def start(self) -> None:
-        """Follow the log in a thread."""
-        self._thread.start()
+    def start(self, wait_s: float = 0.0) -> None:
+        """Follow the log in a thread. Wait up to `wait_s` for the first look."""
+        self._loop.start()
+        self._looked.wait(wait_s)
 
-    def close(self) -> None:
-        """Stop following, and wait for a version that is being loaded."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+    def stop(self) -> None:
+        """Ask the thread to end, without waiting for it."""
+        self._loop.stop()
 
-    def look(self) -> None:
-        """Read the log once and act on it. Store errors are logged and counted."""
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Stop following. A version that is still being loaded after `timeout_s` is given up."""
+        self._loop.close(timeout_s)
+
+    def look(self) -> bool:
+        """Read the log once and act on it. Return False if something failed; `fault` says what."""
         with self._looking:
-            try:
-                self._follow(self._registry.newest(self._settings.model_name))
-                self._load_wanted()
-                self._forget_superseded()
-            except (RecsysError, OSError) as error:
-                self.polls_failed += 1
-                logger.warning("the promotion log cannot be followed", extra={"reason": str(error)})
+            faults = [fault for fault in map(_fault_of, (self._follow, self._load_wanted, self._forget_superseded)) if fault]
+            self.denied = any(isinstance(fault, StoreDeniedError) for fault in faults)
+            self.fault = None
+            if faults:
+                self.looks_failed += 1
+                self.fault = str(faults[0]) if isinstance(faults[0], RecsysError) else f"{type(faults[0]).__name__}: {faults[0]}"
+                logger.warning("the promotion log cannot be followed", extra={"reason": self.fault})
+            self._looked.set()
+            return not faults
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.look()
-            except Exception:  # a defect here must not stop the thread
-                self.polls_failed += 1
-                logger.exception("following the promotion log failed")
-            self._stop.wait(self._settings.poll_s)
-
-    def _follow(self, entry: Promotion | None) -> None:
-        if entry is None or (self.promotion is not None and entry.number == self.promotion.number):
+    def _follow(self) -> None:
+        entry = self._registry.newest(self._settings.model_name)
+        if entry is None and self.promotion is not None:
+            raise StoreError(
+                f"The promotion log of {self._settings.model_name} is gone: promotion {self.promotion.number} was read from it before. "
+                f"Restore {self._store.uri('promotions')}. The version {self.promotion.version} is served meanwhile."
+            )
+        self.log_read = time.time()
+        if entry is None:
             return
-        champion = self.models.champion
-        loaded = self._try(entry)
-        if loaded is None and champion is None:  # nothing is served yet: try the latest champion that works
-            for earlier in reversed(self._registry.history(self._settings.model_name)[:-1]):
-                loaded = self._try(earlier)
-                if loaded is not None:
+        is_new = self.promotion is None or entry.number != self.promotion.number
+        if not is_new and (entry.version not in self.refused or not self._is_due(entry.version)):
+            return
+        fault = _fault_of(partial(self._promote, entry))
+        if self.models.champion is None:  # nothing is served yet
+            for earlier in self._earlier(entry):
+                fault = _fault_of(partial(self._promote, earlier)) or fault
+                if self.models.champion is not None or self._loop.closing:
                     break
+        if fault is not None:
+            raise fault  # the store or the disk is at fault, so this entry is read again with the next look
         self.promotion = entry
-        if loaded is None:
-            return
-        if champion is not None and champion.version != loaded.version:
-            others = [model for model in self._retired if model.version not in (champion.version, loaded.version)]
-            self._retired = [champion, *others][: self._settings.retired]
-        self._put_into_service(loaded)
-        logger.info("a version took over", extra={"version": loaded.version, "promotion": loaded.number})
+
+    def _promote(self, entry: Promotion) -> None:
+        kept = self.models.named(entry.version)
+
+        def load() -> ServedModel:
+            self._registry.promoted(entry)
+            return self._load(entry.version, entry.number) if kept is None else kept.promoted(entry.number)
+
+        loaded = self._refusing(entry.version, entry.number, load)
+        if loaded is not None:
+            self._put_into_service(loaded)
+            logger.info("a version took over", extra={"version": loaded.version, "promotion": loaded.number})
+
+    def _earlier(self, newest: Promotion) -> list[Promotion]:
+        """Return the entries before `newest` that may work, the latest first, one for each version."""
+        found = {newest.version: newest}
+        for entry in reversed(self._registry.history(self._settings.model_name)[:-1]):
+            found.setdefault(entry.version, entry)
+        return [entry for entry in list(found.values())[1:] if self._is_due(entry.version)]
 
     def _load_wanted(self) -> None:
         wanted = self._wanted() | set(self._settings.versions)
+        extra = {version: model for version, model in self._extra.items() if version in wanted}
+        if extra.keys() != self._extra.keys():
+            self._put_into_service(self.models.champion, extra=extra)
+        faults = [_fault_of(partial(self._load_one, version)) for version in sorted(wanted - extra.keys())]
+        for fault in filter(None, faults):
+            raise fault
+
+    def _load_one(self, version: str) -> None:
         champion = self.models.champion
-        changed = False
-        for version in sorted(wanted):
-            if version in self._extra or (champion is not None and version == champion.version):
-                continue
-            if version in self.refused and version not in self._absent:
-                continue
-            kept = next((model for model in self._retired if model.version == version), None)
-            loaded = kept or self._refusing(version, 0, partial(self._load, version, 0))
-            if loaded is not None:
-                self._extra[version] = loaded
-                changed = True
-        for version in [name for name in self._extra if name not in wanted]:
-            del self._extra[version]
-            changed = True
-        if changed:
-            self._put_into_service(champion)
+        if (champion is not None and version == champion.version) or not self._is_due(version) or self._loop.closing:
+            return
+        kept = next((model for model in self._retired if model.version == version), None)
+        loaded = kept or self._refusing(version, 0, partial(self._load, version, 0))
+        if loaded is not None:
+            self._put_into_service(champion, extra=self._extra | {version: loaded})
 
     def _forget_superseded(self) -> None:
         """Forget a refused version once a later promotion is served."""
@@ -143,56 +183,96 @@ class ChampionFollower:
         serving = 0 if self.models.champion is None else self.models.champion.number
         for version, refused in list(self.refused.items()):
             if version not in wanted and refused.promotion < max(serving, 1):
-                del self.refused[version]
-                self._absent.discard(version)
+                self._forget(version)
 
-    def _put_into_service(self, champion: ServedModel | None) -> None:
-        others = {model.version: model for model in (*self._retired, *self._extra.values())}
+    def _put_into_service(self, champion: ServedModel | None, extra: dict[str, ServedModel] | None = None) -> None:
+        """Swap the served versions. Nothing is recorded as served before it is."""
+        extra = self._extra if extra is None else extra
+        before, retired = self.models.champion, self._retired
+        if before is not None and champion is not None and before.version != champion.version:
+            others = [model for model in retired if model.version not in (before.version, champion.version)]
+            retired = [before, *others][: self._settings.retired]
+        beside = {model.version: model for model in (*retired, *extra.values())}
         if champion is not None:
-            others.pop(champion.version, None)
-        self.models = Models(champion, others)
-        self._swap(self.models)
-
-    def _try(self, entry: Promotion) -> ServedModel | None:
-        kept = self.models.named(entry.version)
-
-        def load() -> ServedModel:
-            self._registry.promoted(entry)
-            return self._load(entry.version, entry.number) if kept is None else kept.promoted(entry.number)
-
-        return self._refusing(entry.version, entry.number, load)
+            beside.pop(champion.version, None)
+        models = Models(champion, beside)
+        self._swap(models)
+        self.models, self._retired, self._extra = models, retired, extra
 
     def _refusing(self, version: str, number: int, load: Callable[[], ServedModel]) -> ServedModel | None:
-        """Return the loaded version, or None if the version is at fault. Raises StoreError if the store is at fault."""
+        """Return the loaded version, or None if the version is at fault. Raises an error if the store or the disk is at fault."""
+        files = self._files_of(version)
         try:
             loaded = load()
         except (StoreUnavailableError, StoreDeniedError, StoreFullError):
             raise
-        except (RecsysError, ValueError, TypeError, ArithmeticError, LookupError) as error:
-            reason = str(error) if isinstance(error, RecsysError) else f"{type(error).__name__}: {error}"
-            before = self.refused.get(version)
-            if before is None or (before.promotion, before.reason) != (number, reason):
-                self.refused[version] = Refused(version, number, reason, datetime.now(UTC).isoformat(timespec="seconds"))
-                logger.error("a version was refused", extra={"version": version, "promotion": number, "reason": reason})
+        except (RecsysError, _UnusableError) as error:
+            self._refuse(version, number, str(error), files)
             return None
-        self.refused.pop(version, None)
-        self._absent.discard(version)
+        self._forget(version)
         return loaded
+
+    def _refuse(self, version: str, number: int, reason: str, files: Files) -> None:
+        before = self.refused.get(version)
+        if before is None or (before.promotion, before.reason) != (number, reason):
+            self.refused[version] = Refused(version, number, reason, datetime.now(UTC).isoformat(timespec="seconds"))
+            logger.error("a version was refused", extra={"version": version, "promotion": number, "reason": reason})
+        last = self._retries.get(version)
+        wait_s = min(2 * last.wait_s, MOST_RETRY_S) if last is not None and last.files == files else RETRY_S
+        self._retries[version] = _Retry(self._clock() + wait_s, wait_s, files)
+
+    def _is_due(self, version: str) -> bool:
+        """Whether a version that was not refused, or may work by now, is to be loaded."""
+        retry = self._retries.get(version)
+        return version not in self.refused or retry is None or self._clock() >= retry.at or self._files_of(version) != retry.files
+
+    def _forget(self, version: str) -> None:
+        self.refused.pop(version, None)
+        self._retries.pop(version, None)
+
+    def _files_of(self, version: str) -> Files:
+        """Return the names of a version's stored files, with size and time where the store is a folder."""
+        found = []
+        for key in self._store.list(f"models/{self._settings.model_name}/{version}/"):
+            path = self._store.local_file(key)
+            seen = path.stat() if path is not None else None
+            found.append((key, seen.st_size if seen else 0, seen.st_mtime_ns if seen else 0))
+        return tuple(found)
 
     def _load(self, version: str, number: int) -> ServedModel:
         name = self._settings.model_name
         try:
             ref = self._registry.version(name, version)
         except NotFoundError as error:
-            self._absent.add(version)
             raise VersionCorruptError(f"The registry has no version {version} of {name}.") from error
-        self._absent.discard(version)
         self._settings.work_dir.mkdir(parents=True, exist_ok=True)
         with self._registry.fetched(ref, within=self._settings.work_dir) as folder:
-            model = ServedModel.load(folder, version, number, self._settings.state.events)
-            model.check_samples(folder)
-            warm(model)
+            try:
+                model = ServedModel.load(folder, version, number, self._settings.state.events)
+                model.check_samples(folder)
+                warm(model)
+            except (RecsysError, OSError):
+                raise
+            except Exception as error:  # whatever a damaged version makes a library raise, it harms this version only
+                logger.exception("a version cannot be loaded", extra={"version": version})
+                raise _UnusableError(f"{type(error).__name__}: {error}") from error
         return model
+
+
+class _UnusableError(Exception):
+    """The files of a version were fetched, but the version cannot be used."""
+
+
+def _fault_of(part: Callable[[], None]) -> Exception | None:
+    """Run one part of a look, and return what it raises, so that the other parts run, too."""
+    try:
+        part()
+    except (RecsysError, OSError) as error:
+        return error
+    except Exception as error:  # the last resort: a library's own error, or a defect
+        logger.exception("following the promotion log failed")
+        return error
+    return None
 
 
 def warm(model: ServedModel) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ from operator import attrgetter
 
 from configs.serving import CHAMPION, ExposureSettings, ServingSettings
 from infra.storage import open_store
+from serving.background import BackgroundLoop
 from serving.engine import Answer, Batcher, Engine, EventJob, EventResult, Models, NewEvent, RecommendJob
 from serving.experiments import Assignment, Experiments, Exposure, ExposureLog, ExposureSink
 from serving.follower import ChampionFollower
@@ -21,6 +23,9 @@ from serving.state import FailoverStates, LocalStates, StateStore
 __all__ = ["ServingWorker"]
 
 logger = logging.getLogger(__name__)
+FILES_S = 1.0  # seconds between two looks at the settings files
+FIRST_LOOK_S = 60.0
+THREAD_S = 1.0  # seconds that a thread may take to end; what it does then is given up
 
 
 class ServingWorker:
@@ -40,17 +45,22 @@ class ServingWorker:
             else LocalStates(settings.state)
         )
         self.metrics.redis_up.set(1 if settings.redis.url else 0)
+        rules = Rules.watch(settings.rules, prepare=self._compile) if settings.rules else None
+        experiments = Experiments.watch(settings.experiments) if settings.experiments else None
         no_rules, no_experiments = Rules(), Experiments()
-        self._rules: Callable[[], Rules] = Rules.watch(settings.rules).current if settings.rules else lambda: no_rules
-        self._experiments: Callable[[], Experiments] = (
-            Experiments.watch(settings.experiments).current if settings.experiments else lambda: no_experiments
-        )
+        self._rules: Callable[[], Rules] = rules.current if rules else lambda: no_rules
+        self._experiments: Callable[[], Experiments] = experiments.current if experiments else lambda: no_experiments
+        self._files = {name: file for name, file in {"rules": rules, "experiments": experiments}.items() if file is not None}
+        self._changing = threading.Lock()  # held while rules or versions change: each of the ones must know all of the others
+        self._watching = BackgroundLoop("settings-files", self._look_at_files, FILES_S, on_failure=self.metrics.failed)
         self.engine = Engine(self.states, settings.batch, self._rules)
         store = open_store(settings.store)
         if exposures is None and (settings.exposures is not None or settings.experiments is not None):
-            exposures = ExposureLog(settings.exposures or ExposureSettings(), store)
+            exposures = ExposureLog(settings.exposures or ExposureSettings(), store, self.metrics.failed)
         self.exposures = exposures
-        self.follower = ChampionFollower(store, settings, self._swap, lambda: self._experiments().versions)
+        self.follower = ChampionFollower(
+            store, settings, self._swap, lambda: self._experiments().versions, on_failure=self.metrics.failed
+        )
         self.batcher = Batcher(
             self.engine.process,
             most=settings.batch.requests,
@@ -59,19 +69,25 @@ class ServingWorker:
             on_batch=self.metrics.batch.observe,
             events_of=attrgetter("event_count"),
         )
-        self._counted = (0, 0)  # hits and misses of the answer cache that the metrics include
 
     def start(self) -> None:
-        """Read the promotion log once, and then follow it in a thread."""
-        self.follower.look()
-        self.follower.start()
+        """Start following the promotion log and the settings files. Return after the first look at the log.
+
+        If the store does not answer for `FIRST_LOOK_S`, the worker starts without a model.
+        """
+        self.follower.start(wait_s=FIRST_LOOK_S)
+        self._watching.start()
+        self._update_gauges()
 
     def close(self) -> None:
-        """Stop following, and store and send what is still waiting."""
-        self.follower.close()
+        """Store and send what is still waiting. Do not wait for a version that is being loaded."""
+        self.follower.stop()
+        self._watching.stop()
         self.states.close()
         if self.exposures is not None:
             self.exposures.close()
+        self.follower.close(THREAD_S)
+        self._watching.close(THREAD_S)
 
     def assign(self, user: int | None, version: str | None, now: int) -> Assignment:
         """Return which version answers a request.
@@ -88,7 +104,7 @@ class ServingWorker:
     async def recommend(self, job: RecommendJob) -> Answer:
         """Return the ranking, and log it as an exposure if somebody sees it now."""
         answer: Answer = await self.batcher.submit(job)
-        self.metrics.answers.labels(answer.version, answer.source).inc()
+        self.metrics.answers.labels(self.metrics.role_of(answer.version), answer.source).inc()
         if answer.last_event is not None:
             self.metrics.state_age.observe(max(job.time.at - answer.last_event, 0))
         unseen = job.preview or job.time.is_hypothetical(self.settings.limits.future_s)
@@ -119,21 +135,38 @@ class ServingWorker:
 
     def _between(self) -> None:
         """Update the gauges, and send events that are waiting for Redis. Called between batches."""
-        self._update_gauges()
-        if isinstance(self.states, FailoverStates):
-            self.states.recover()
+        try:
+            self._update_gauges()
+            if isinstance(self.states, FailoverStates):
+                self.states.recover()
+        except Exception:
+            self.metrics.failed("between")
+            raise
 
     def _update_gauges(self) -> None:
-        hits, misses = self.engine.answers.hits, self.engine.answers.misses
-        self.metrics.cache.labels("yes").inc(hits - self._counted[0])
-        self.metrics.cache.labels("no").inc(misses - self._counted[1])
-        self._counted = (hits, misses)
-        self.metrics.refused.set(len(self.follower.refused))
+        metrics, follower = self.metrics, self.follower
+        metrics.count(metrics.cache.labels("yes"), self.engine.answers.hits)
+        metrics.count(metrics.cache.labels("no"), self.engine.answers.misses)
+        metrics.refused.set(len(follower.refused))
+        metrics.log_read.set(follower.log_read or 0)
+        metrics.count(metrics.looks_failed, follower.looks_failed)
+        metrics.store_denied.set(follower.denied)
+        for name, file in self._files.items():
+            metrics.file_refused.labels(name).set(file.fault is not None)
         if isinstance(self.states, FailoverStates):
-            self.metrics.unsent.set(self.states.unsent)
-            self.metrics.lost.set(self.states.lost)
+            metrics.unsent.set(self.states.unsent)
+            metrics.count(metrics.lost, self.states.lost)
         if self.exposures is not None:
-            self.metrics.exposures_dropped.set(self.exposures.dropped)
+            metrics.count(metrics.exposures_dropped, self.exposures.dropped)
+
+    def _look_at_files(self) -> bool:
+        with self._changing:
+            return all([file.look() for file in self._files.values()])
+
+    def _compile(self, rules: Rules) -> None:
+        """Build the rules' masks for every served version, so that no request has to wait for it."""
+        for _, model in self.engine.models.by_role():
+            rules.warm(model.catalogue)
 
     def _report_outage(self, down: bool, why: str) -> None:
         self.metrics.redis_up.set(0 if down else 1)
@@ -148,17 +181,12 @@ class ServingWorker:
 
     def _swap(self, models: Models) -> None:
         before = self.engine.models
-        for _, model in models.by_role():
-            self._rules().warm(model.catalogue)
-        self.engine.models = models
+        with self._changing:
+            for _, model in models.by_role():
+                self._rules().warm(model.catalogue)
+            self.engine.models = models
         gc.freeze()  # a version's films, rules and weights live long; a garbage collection that scans them takes milliseconds
-        self._update_model_metrics(before, models)
-
-    def _update_model_metrics(self, before: Models, models: Models) -> None:
-        for role, model in before.by_role():
-            self.metrics.model.labels(model.version, model.model.kind, role).set(0)
-        for role, model in models.by_role():
-            self.metrics.model.labels(model.version, model.model.kind, role).set(1)
+        self.metrics.show_models([(model.version, model.model.kind, role) for role, model in models.by_role()])
         if models.champion is not None:
             self.metrics.promotion.set(models.champion.number)
             if before.champion is not None and before.champion.version != models.champion.version:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -12,13 +13,14 @@ from configs.period import Period
 __all__ = ["Audience", "Boost", "Diversity", "Exclude", "Pin", "RuleFile", "Selection", "Years"]
 
 Name = Annotated[str, Field(min_length=1, max_length=80)]
+ItemId = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Years = tuple[Annotated[int, Field(ge=0, le=9999)], Annotated[int, Field(ge=0, le=9999)]]
 
 
 class Selection(Settings):
     """Selects the films that meet every given condition. At least one condition is required."""
 
-    items: tuple[int, ...] | None = None
+    items: tuple[ItemId, ...] | None = None
     """Ids of items, as in the events."""
     genres: tuple[str, ...] | None = None
     """Films that have any of these genres."""
@@ -90,7 +92,7 @@ class Pin(_Rule):
     """
 
     action: Literal["pin"]
-    items: tuple[int, ...] = Field(min_length=1)
+    items: tuple[ItemId, ...] = Field(min_length=1)
     """Ids of items, as in the events. The first film is shown at `position`, the others after it."""
     position: int = Field(default=1, ge=1)
     """Position of the first film, counted from 1. If two pins claim the same position, the earlier one in the file gets it and
@@ -116,13 +118,12 @@ class RuleFile(Settings):
     min_popularity: float = Field(default=0, ge=0)
     """Minimum number of events of a film in the model's train part. Pins override it."""
     diversity: Diversity = Diversity()
-    rules: tuple[Annotated[Exclude | Boost | Pin, Field(discriminator="action")], ...] = ()
+    rules: tuple[Annotated[Exclude | Boost | Pin, Field(discriminator="action")], ...] = Field(default=(), max_length=1000)
     """Business rules, in order."""
 
     @model_validator(mode="after")
     def _names_tell(self) -> RuleFile:
-        names = [rule.name for rule in self.rules]
-        for name in names:
-            if names.count(name) > 1:
+        for name, count in Counter(rule.name for rule in self.rules).items():
+            if count > 1:
                 raise ValueError(f"two rules have the name {name!r}: responses list rules by name, so each name must be unique")
         return self

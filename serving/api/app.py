@@ -47,7 +47,11 @@ def create_app(settings: ServingSettings, exposures: ExposureSink | None = None)
         exposures: Takes the exposures in place of the exposure log.
     """
     sys.setswitchinterval(SWITCH_S)
-    return ServingApp(ServingWorker(settings, exposures), RequestLog() if settings.log_requests else None)
+    worker = ServingWorker(settings, exposures)
+    log = None
+    if settings.log_requests:
+        log = RequestLog(on_dropped=worker.metrics.log_lines_dropped.inc, on_failure=worker.metrics.failed)
+    return ServingApp(worker, log)
 
 
 class ServingApp(FastAPI):

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
+
+from serving.background import BackgroundLoop, ignored
 
 __all__ = ["RequestLog", "configure_logging"]
 
 EXTRA = ("reason", "version", "promotion")  # fields of a record that are written too
 FLUSH_S = 0.25
-LINES_AT_ONCE = 100_000
+CLOSE_S = 2.0
+MOST_LINES = 100_000  # of about 150 bytes
+logger = logging.getLogger(__name__)
 
 
 def configure_logging() -> None:
@@ -41,34 +45,50 @@ class _JsonLines(logging.Formatter):
 class RequestLog:
     """Writes one line per request, in batches: one system call per line would cost as much as parsing the request.
 
-    Lines do not pass through `logging`, whose queue handler takes three times as long per line.
+    Lines do not pass through `logging`, whose queue handler takes three times as long per line. Lines that cannot be written, or that
+    wait beyond `MOST_LINES`, are dropped and counted with `on_dropped`: requests never wait for the log.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        on_dropped: Callable[[int], None] = lambda count: None,
+        on_failure: Callable[[str], None] = ignored,
+    ) -> None:
         self._stream = stream or sys.stderr
         self._lines: deque[str] = deque()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
-        self._thread.start()
+        self._on_dropped = on_dropped
+        self._loop = BackgroundLoop("request-log", self._flush, FLUSH_S, last=self._flush, on_failure=on_failure)
+        self._loop.start()
 
     def write(self, line: dict[str, Any]) -> None:
-        self._lines.append(json.dumps(line, separators=(",", ":")))
+        """Queue one line. Never waits."""
+        if len(self._lines) >= MOST_LINES:
+            self._on_dropped(1)
+        else:
+            self._lines.append(json.dumps(line, separators=(",", ":")))
 
     def close(self) -> None:
-        """Write the lines that are still queued."""
-        self._stop.set()
-        self._thread.join()
-        self._flush()
+        """Write the lines that are still queued. If nobody reads the stream, give up after `CLOSE_S`."""
+        if not self._loop.close(CLOSE_S):
+            self._on_dropped(len(self._lines))
 
-    def _run(self) -> None:
-        while not self._stop.wait(FLUSH_S):
-            self._flush()
-
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
         lines: list[str] = []
         with suppress(IndexError):  # another thread keeps appending
-            while len(lines) < LINES_AT_ONCE:
+            while len(lines) < MOST_LINES:
                 lines.append(self._lines.popleft())
-        if lines:
+        if not lines:
+            return True
+        written = False
+        try:
             self._stream.write("\n".join(lines) + "\n")
             self._stream.flush()
+            written = True
+        except (OSError, ValueError) as error:  # ValueError: the stream is closed
+            logger.warning("lines of the request log were dropped", extra={"reason": str(error)})
+        finally:
+            if not written:  # the stream may have written some of the lines: writing them again could repeat them
+                self._on_dropped(len(lines))
+        return written

@@ -105,7 +105,7 @@ class RequestMiddleware:
         route = getattr(scope.get("route"), "path", "other")
         state = scope["state"]
         self._metrics.requests.labels(route, str(status)).inc()
-        self._metrics.seconds.labels(route, state.get("version", "")).observe(seconds)
+        self._metrics.seconds.labels(route, self._metrics.role_of(state.get("version", ""))).observe(seconds)
         if self._log is not None and scope["path"] not in OPEN:
             line = {
                 "time": round(time.time(), 3),

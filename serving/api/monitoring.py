@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from serving.api.problems import RETRY_SOON, problem
-from serving.api.responses import Health, json_response
+from serving.api.responses import Health, Readiness, json_response
 from serving.api.routes import Worker
 
 __all__ = ["router"]
@@ -22,12 +22,16 @@ async def healthz() -> Response:
     return json_response(Health("alive"))
 
 
-@router.get("/readyz", response_model=Health)
+@router.get("/readyz", response_model=Readiness)
 async def readyz(request: Request, worker: Worker) -> Response:
-    """Report whether a model is loaded, checked and warm."""
+    """Report whether a model is loaded, checked and warm.
+
+    A worker that cannot follow the promotion log is ready: it answers with the champion that it knows. `detail` says so.
+    """
+    fault = "" if worker.follower.fault is None else "The promotion log cannot be followed. GET /v1/models says why."
     if worker.engine.models.champion is None:
-        return problem(503, "No model is served yet.", request.state.request_id, RETRY_SOON)
-    return json_response(Health("ready"))
+        return problem(503, f"No model is served yet. {fault}".strip(), request.state.request_id, RETRY_SOON)
+    return json_response(Readiness("ready", fault))
 
 
 @router.get(

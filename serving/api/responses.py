@@ -6,6 +6,7 @@ They are plain dataclasses: they document the API and are written as JSON direct
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from serving.catalogue import Film
 from serving.engine import Answer, ServedModel, Source
 from serving.experiments import Assignment
-from serving.follower import Refused
+from serving.follower import ChampionFollower, Refused
 from serving.state import OutcomeLabel
 
 __all__ = [
@@ -24,10 +25,12 @@ __all__ = [
     "Health",
     "Item",
     "ItemsResponse",
+    "LogOut",
     "ModelOut",
     "ModelsResponse",
     "Problem",
     "ProblemError",
+    "Readiness",
     "RecommendationResponse",
     "RefusedOut",
     "SimilarItem",
@@ -251,11 +254,25 @@ class RefusedOut:
 
 
 @dataclass(slots=True)
+class LogOut:
+    """What this worker knows about the promotion log."""
+
+    read: Annotated[str | None, Field(description="When the log was last read (UTC). Null if it never was.")]
+    fault: Annotated[str | None, Field(description="Why the last look at the log and its versions failed. Null if it succeeded.")]
+
+    @classmethod
+    def of(cls, follower: ChampionFollower) -> LogOut:
+        read = follower.log_read
+        return cls(datetime.fromtimestamp(read, UTC).isoformat(timespec="seconds") if read else None, follower.fault)
+
+
+@dataclass(slots=True)
 class ModelsResponse:
     """The versions that this worker serves or refuses."""
 
     model_name: str
     promotion: Annotated[int | None, Field(description="Number of the newest entry in the promotion log.")]
+    log: LogOut
     served: list[ModelOut]
     refused: Annotated[list[RefusedOut], Field(description="Versions that were refused, and why.")]
 
@@ -263,6 +280,12 @@ class ModelsResponse:
 @dataclass(slots=True)
 class Health:
     status: str
+
+
+@dataclass(slots=True)
+class Readiness:
+    status: str
+    detail: Annotated[str, Field(description="What needs attention although requests are answered. Empty if nothing does.")]
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from serving.api.responses import (
     EventsResponse,
     Item,
     ItemsResponse,
+    LogOut,
     ModelOut,
     ModelsResponse,
     RecommendationResponse,
@@ -151,6 +152,7 @@ async def models(worker: Worker) -> Response:
         ModelsResponse(
             model_name=worker.settings.model_name,
             promotion=follower.promotion.number if follower.promotion else None,
+            log=LogOut.of(follower),
             served=[ModelOut.of(model, role) for role, model in served.by_role()],
             refused=[RefusedOut.of(refused) for refused in follower.refused.values()],
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+from configs.loading import read_settings_file, settings_in
 from configs.serving import CHAMPION, Experiment, ExperimentFile
 from serving.watched_file import WatchedFile
 
@@ -69,12 +70,16 @@ class Experiments:
         Raises:
             SettingsError: If the file is invalid; names the file, the key and the value.
         """
-        return cls.watch(path).current()
+        return cls(settings_in(ExperimentFile, read_settings_file(path), path))
 
     @classmethod
-    def watch(cls, path: Path, *, every_s: float = 1.0) -> WatchedFile[ExperimentFile, Experiments]:
-        """Return a watched file, which is reloaded when it changes."""
-        return WatchedFile(path, ExperimentFile, cls, every_s=every_s)
+    def watch(cls, path: Path, *, settled_s: float = 1.0) -> WatchedFile[ExperimentFile, Experiments]:
+        """Return a watched file. If it becomes invalid, the previous experiments stay active.
+
+        Raises:
+            SettingsError: If the file is invalid; names the file, the key and the value.
+        """
+        return WatchedFile(path, ExperimentFile, cls, settled_s=settled_s)
 
     @property
     def versions(self) -> frozenset[str]:

@@ -15,41 +15,55 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from configs.errors import AlreadyExistsError, StoreError
 from configs.serving import ExposureSettings
 from infra.storage import Store
+from serving.background import BackgroundLoop, ignored
 from serving.experiments.exposures import OPEN, Exposure
 
 __all__ = ["ExposureLog"]
 
 logger = logging.getLogger(__name__)
+AT_ONCE = 10_000  # exposures written with one call
+UPLOADS_S = 60.0  # least seconds between two looks for complete files
+CLOSE_S = 5.0
 
 
 class ExposureLog:
-    """Writes exposures without making a request wait: a separate thread writes to the disk.
+    """Writes exposures without making a request wait: one thread writes to the disk, and another one uploads complete files.
 
-    Exposures that cannot be queued or written are counted in `dropped`; each series of failures is logged once. With `store`,
-    each complete file is uploaded to `exposures/<day>/<file>`. If an upload fails, the file stays in the folder and is retried at
-    the next rotation. Files that killed processes left open are finished at startup and at each rotation.
+    Exposures that cannot be written wait in memory, up to `queue`. Beyond it they are dropped and counted in `dropped`; each series of
+    failures is logged once. With `store`, each complete file is uploaded to `exposures/<day>/<file>`. If an upload fails, the file
+    stays in the folder and is retried. Files that killed processes left open are finished, too. `on_failure` is called with the name
+    of a thread whose step failed.
     """
 
-    def __init__(self, settings: ExposureSettings, store: Store | None = None) -> None:
+    def __init__(
+        self, settings: ExposureSettings, store: Store | None = None, on_failure: Callable[[str], None] = ignored
+    ) -> None:
         self.written = 0
         self.dropped = 0
         self._settings, self._store = settings, store
-        self._queue: queue.Queue[Exposure | threading.Event | None] = queue.Queue(settings.queue)
-        self._file: BinaryIO | None = None
+        self._queue: queue.Queue[Exposure | _Flush | None] = queue.Queue(settings.queue)
+        self._batch: list[bytes] = []  # lines of exposures that were taken from the queue, and are not written yet
+        self._file: FileIO | None = None
         self._path: Path | None = None
         self._bytes, self._opened, self._number = 0, 0.0, 0
-        self._failing = False
-        self._thread = threading.Thread(target=self._run, name="exposures", daemon=True)
-        self._thread.start()
+        self._failing = self._losing = False
+        self._writing = BackgroundLoop("exposures", self._write, 0.0, last=self._write_last, on_failure=on_failure)
+        self._uploading = BackgroundLoop(
+            "exposure-files", self._clear_folder, UPLOADS_S, last=self._clear_folder, on_failure=on_failure
+        )
+        self._writing.start()
+        self._uploading.start()
 
     def write(self, exposure: Exposure) -> None:
         """Queue one exposure. Never blocks and never raises."""
@@ -59,75 +73,119 @@ class ExposureLog:
             self._drop(1, "they arrive faster than the disk can write them")
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Wait until everything queued so far is in the file. Return False if that takes longer than `timeout_s`."""
-        done = threading.Event()
-        self._queue.put(done)
-        return done.wait(timeout_s)
+        """Wait until everything queued so far is in the file. Return False if it cannot be written, or takes longer."""
+        until, asked = time.monotonic() + timeout_s, _Flush()
+        try:
+            self._queue.put(asked, timeout=timeout_s)
+        except queue.Full:
+            return False
+        self._writing.wake()
+        return asked.done.wait(max(until - time.monotonic(), 0)) and asked.written
 
-    def close(self, timeout_s: float = 10.0) -> None:
-        """Write all queued exposures and finish the file."""
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join(timeout_s)
+    def close(self, timeout_s: float = CLOSE_S) -> None:
+        """Write all queued exposures, finish the file and upload it. Give up after `timeout_s`."""
+        until = time.monotonic() + timeout_s
+        self._writing.stop()
+        with suppress(queue.Full):
+            self._queue.put_nowait(None)  # the writer may be waiting for an exposure
+        if not self._writing.close(timeout_s):
+            logger.error("the disk does not answer: %d exposures are lost", len(self._batch) + self._queue.qsize())
+        self._uploading.close(max(until - time.monotonic(), 0.1))
 
-    def _run(self) -> None:
-        self._adopt()
-        while True:
-            batch, waiting, end = self._gather()
-            if batch:
-                self._append(batch)
-            for event in waiting:
-                event.set()
-            if self._file is not None and (end or self._due()):
-                self._finish()
-            if end:
-                return
+    def _write(self) -> bool:
+        flushes = [] if self._batch else self._gather()
+        written = self._append()
+        if not written:
+            with self._queue.mutex:  # nobody waits for a disk that fails
+                flushes += [each for each in self._queue.queue if isinstance(each, _Flush)]
+        for asked in flushes:
+            asked.written = written
+            asked.done.set()
+        if written and self._file is not None and self._due():
+            self._finish()
+        return written
 
-    def _gather(self) -> tuple[list[Exposure], list[threading.Event], bool]:
-        """Return the exposures that arrive within flush_s, the flush events to set after writing, and whether to stop."""
-        batch: list[Exposure] = []
-        waiting: list[threading.Event] = []
+    def _write_last(self) -> None:
+        """Write everything that is still queued, and finish the file."""
+        flushes = [asked for asked in self._taken(self._queue.qsize()) if asked is not None]
+        if not self._append() and self._batch:
+            self._drop(len(self._batch), "the log is closed and they cannot be written")
+            self._batch = []
+        for asked in flushes:
+            asked.written = not self._failing
+            asked.done.set()
+        if self._file is not None:
+            self._finish()
+
+    def _gather(self) -> list[_Flush]:
+        """Take the exposures that arrive within flush_s. Return the flushes to answer after writing."""
         until = time.monotonic() + self._settings.flush_s
-        while (left := until - time.monotonic()) > 0 and len(batch) < 10_000:
+        while (left := until - time.monotonic()) > 0 and len(self._batch) < AT_ONCE:
             try:
                 found = self._queue.get(timeout=left)
             except queue.Empty:
                 break
             if found is None:
-                return batch, waiting, True
-            if isinstance(found, threading.Event):
-                waiting.append(found)
                 break
-            batch.append(found)
-        return batch, waiting, False
+            if isinstance(found, _Flush):
+                return [found]
+            self._take(found)
+        return []
 
-    def _append(self, batch: list[Exposure]) -> None:
-        lines = b"".join(json.dumps(_plain(each), separators=(",", ":")).encode() + b"\n" for each in batch)
+    def _taken(self, count: int) -> list[_Flush | None]:
+        """Take up to `count` entries from the queue without waiting. Return those that are not exposures."""
+        others: list[_Flush | None] = []
+        with suppress(queue.Empty):
+            for _ in range(count):
+                found = self._queue.get_nowait()
+                if isinstance(found, Exposure):
+                    self._take(found)
+                else:
+                    others.append(found)
+        return others
+
+    def _take(self, exposure: Exposure) -> None:
         try:
-            if self._file is None:
-                self._begin()
-            assert self._file is not None
-            self._file.write(lines)
-            self._file.flush()
-        except OSError as error:
-            self._drop(len(batch), str(error))
-            self._abandon()
-            return
+            self._batch.append(json.dumps(_plain(exposure), separators=(",", ":")).encode() + b"\n")
+        except (TypeError, ValueError) as error:  # one exposure that is not JSON must not keep the others from the file
+            self._drop(1, f"one of them cannot be written as JSON ({error})")
+
+    def _append(self) -> bool:
+        """Write the batch. If the disk fails, keep it for the next attempt, and return False."""
+        lines = b"".join(self._batch)
+        if lines:
+            try:
+                if self._file is None:
+                    self._begin()
+                assert self._file is not None
+                left = memoryview(lines)
+                while left:
+                    left = left[self._file.write(left) or 0 :]
+            except OSError as error:
+                self._take_back()
+                if not self._failing:
+                    logger.error("exposures cannot be written and wait in memory: %s", error)
+                self._failing = True
+                return False
         self._bytes += len(lines)
-        self.written += len(batch)
-        self._failing = False
+        self.written += len(self._batch)
+        self._batch = []
+        self._failing = self._losing = False
+        return True
 
     def _begin(self) -> None:
         folder = self._settings.folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._number += 1
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{socket.gethostname()}-{os.getpid()}-{self._number}.jsonl"
-        self._path = folder / (name + OPEN)
-        self._file = self._path.open("xb")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        if not self._path.exists():  # before it was locked, another process took it for an abandoned file
-            self._begin()
-        self._bytes, self._opened = 0, time.monotonic()
+        while True:
+            self._number += 1
+            name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{socket.gethostname()}-{os.getpid()}-{self._number}.jsonl"
+            self._path = folder / (name + OPEN)
+            self._file = FileIO(self._path, "xb")  # without a buffer, which would keep what could not be written
+            self._bytes, self._opened = 0, time.monotonic()
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            if self._path.exists():
+                return
+            self._let_go()  # before it was locked, another process took it for an abandoned file
 
     def _due(self) -> bool:
         return self._bytes >= self._settings.rotate_bytes or time.monotonic() - self._opened >= self._settings.rotate_s
@@ -136,16 +194,40 @@ class ExposureLog:
         assert self._file is not None and self._path is not None
         try:
             self._path.rename(self._path.with_name(self._path.name.removesuffix(OPEN)))
-            self._file.close()
         except OSError as error:
             logger.warning("%s could not be finished and stays open; readers still accept it: %s", self._path, error)
+        self._let_go()
+        self._uploading.wake()
+
+    def _take_back(self) -> None:
+        """Remove the lines that a failed write left behind. A file without any line is removed, so a full disk leaves none."""
+        if self._file is None or self._path is None:
+            return
+        try:
+            if self._bytes:
+                self._file.truncate(self._bytes)
+                self._file.seek(self._bytes)
+                return
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("%s is left behind: %s", self._path, error)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the file. The next batch starts a new one."""
+        if self._file is not None:
+            try:
+                self._file.close()
+            except OSError as error:
+                logger.warning("%s could not be closed: %s", self._path, error)
         self._file = self._path = None
+
+    def _clear_folder(self) -> bool:
+        """Finish the files whose writers have ended, and upload the complete ones."""
         self._adopt()
-        if self._store is not None:
-            self._send(self._store)
+        return self._store is None or self._send(self._store)
 
     def _adopt(self) -> None:
-        """Finish the open files whose writers have ended."""
         for path in sorted(self._settings.folder.glob(f"*.jsonl{OPEN}")):
             try:
                 with path.open("r+b") as file:
@@ -161,16 +243,7 @@ class ExposureLog:
             except OSError as error:
                 logger.warning("%s was left behind by its writer and could not be finished: %s", path, error)
 
-    def _abandon(self) -> None:
-        """Close a file that cannot be written to. The next batch starts a new file."""
-        if self._file is not None:
-            try:
-                self._file.close()
-            except OSError as error:
-                logger.warning("%s could not be closed: %s", self._path, error)
-        self._file = self._path = None
-
-    def _send(self, store: Store) -> None:
+    def _send(self, store: Store) -> bool:
         for path in sorted(self._settings.folder.glob("*.jsonl")):
             try:
                 with suppress(AlreadyExistsError):  # an earlier upload succeeded, but its response was lost
@@ -180,13 +253,21 @@ class ExposureLog:
                 if not path.exists():  # another process has uploaded it
                     continue
                 logger.warning("%s could not be uploaded to the store and stays in its folder: %s", path, error)
-                return
+                return False
+        return True
 
     def _drop(self, count: int, reason: str) -> None:
         self.dropped += count
-        if not self._failing:
+        if not self._losing:
             logger.error("exposures are being lost: %s", reason)
-        self._failing = True
+        self._losing = True
+
+
+class _Flush:
+    """A request to write what was queued before it."""
+
+    def __init__(self) -> None:
+        self.done, self.written = threading.Event(), False
 
 
 def _plain(exposure: Exposure) -> dict[str, Any]:

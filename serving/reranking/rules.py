@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import RequestRefusedError
+from configs.loading import read_settings_file, settings_in
 from configs.serving import RuleFile
 from serving.catalogue import Catalogue
 from serving.reranking.diversity import maximal_marginal_relevance
@@ -63,12 +64,23 @@ class Rules:
         Raises:
             SettingsError: If the file is invalid; names the file, the key and the value.
         """
-        return cls.watch(path).current()
+        return cls(settings_in(RuleFile, read_settings_file(path), path))
 
     @classmethod
-    def watch(cls, path: Path, *, every_s: float = 1.0) -> WatchedFile[RuleFile, Rules]:
-        """Return a watched file, which is reloaded when it changes. If it becomes invalid, the previous rules stay active."""
-        return WatchedFile(path, RuleFile, cls, every_s=every_s)
+    def watch(
+        cls, path: Path, *, settled_s: float = 1.0, prepare: Callable[[Rules], None] = lambda rules: None
+    ) -> WatchedFile[RuleFile, Rules]:
+        """Return a watched file. If it becomes invalid, the previous rules stay active.
+
+        Args:
+            path: The YAML file.
+            settled_s: A file that is younger than this is read a second time before it is taken at the start.
+            prepare: Called with changed rules before they become current.
+
+        Raises:
+            SettingsError: If the file is invalid; names the file, the key and the value.
+        """
+        return WatchedFile(path, RuleFile, cls, settled_s=settled_s, prepare=prepare)
 
     def unknown(self, catalogue: Catalogue) -> list[str]:
         """Return a sentence for each rule that names items or genres missing from this catalogue. They have no effect."""

@@ -25,7 +25,10 @@ RULE = "{name: r, action: exclude, where: {items: [%s]}}"
         ("seen: !!str hide\n", "tag"),
         ("diversity: {<<: {weight: 0}}\n", "merge key"),
         ("seen: hide\nseen: show\n", "'seen' is given twice (lines 1 and 2)"),
-        ("rules:\n- {name: a, action: pin, items: [1]}\nmin_popularity: 1\nrules: []\n", "'rules' is given twice (lines 1 and 4)"),
+        (
+            "rules:\n- {name: a, action: pin, items: [1]}\nmin_popularity: 1\nrules: []\n",
+            "'rules' is given twice (lines 1 and 4)",
+        ),
         ("[" * 20_000, "deeper than"),
         ("a: " + "{a: " * 20_000, "deeper than"),
         ("? [1, 2]\n: 3\n", "cannot be a name"),
@@ -95,7 +98,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
 
 def test_plain_values_keep_their_types_and_texts(tmp_path: Path) -> None:
     path = tmp_path / "serve.yaml"
-    path.write_bytes(b"\xef\xbb\xbfhost: 10.20\nport: 0x50\nversions: [2026-11-31, off, 1_000]\nwork_dir: ~/x\nredis:\nlimits: {k: 7}\n")
+    path.write_bytes(
+        b"\xef\xbb\xbfhost: 10.20\nport: 0x50\nversions: [2026-11-31, off, 1_000]\nwork_dir: ~/x\nredis:\nlimits: {k: 7}\n"
+    )
     with pytest.raises(SettingsError, match="redis"):
         load_settings(ServingSettings, str(path))
     path.write_bytes(path.read_bytes().replace(b"redis:\n", b""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import threading
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from botocore.exceptions import PartialCredentialsError
 from safetensors.numpy import load_file, save_file
 
-from configs.errors import StoreUnavailableError
+from configs.errors import StoreDeniedError, StoreUnavailableError
 from infra.storage.local import LocalStore
-from serving.engine import Models
+from serving.engine import Models, ServedModel
 from serving.follower import ChampionFollower
 from tests.serving.versions import draw, promote_version, publish, settings_of
 
@@ -140,7 +142,7 @@ def test_a_store_that_does_not_answer_is_asked_again_and_blames_no_version(world
 
     monkeypatch.setattr(world.store, "fetch", failing)
     follower.look()
-    assert world.served() is None and follower.refused == {} and follower.polls_failed == 1
+    assert world.served() is None and follower.refused == {} and follower.looks_failed == 1
     monkeypatch.setattr(world.store, "fetch", whole)
     follower.look()
     assert world.served() == world.first
@@ -173,6 +175,149 @@ def test_a_version_that_is_wanted_before_it_is_published_is_loaded_once_it_is(wo
     (world.root / "later").rename(models / world.second)
     follower.look()
     assert list(world.swaps[-1].others) == [world.second] and follower.refused == {}
+
+
+def test_a_version_that_cannot_be_fetched_keeps_no_other_one_from_service(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    promote_version(world.store, world.first)
+    follower = world.follower()
+    follower.look()
+    whole = world.store.fetch
+
+    def failing(key: str, path: Path) -> None:
+        if bad in key:
+            raise error
+        whole(key, path)
+
+    error: Exception
+    bad = min(world.swapped, world.second)
+    other = max(world.swapped, world.second)
+    monkeypatch.setattr(world.store, "fetch", failing)
+    for away in (
+        StoreUnavailableError("away"),
+        OSError(errno.EIO, "Input/output error"),
+        PartialCredentialsError(provider="env", cred_var="x"),
+    ):
+        error = away
+        follower._extra.clear()
+        world.wanted = frozenset({bad, other, world.nan})
+        assert not follower.look() and follower.fault is not None and "StoreDenied" not in follower.fault
+        assert bad not in follower.refused and follower.models.champion is not None
+        assert (other in world.swaps[-1].others) == (other != world.swapped)
+        assert world.nan in follower.refused, "the look ended at the first version that failed"
+    bad = ""
+    monkeypatch.setattr(world.store, "fetch", whole)
+    world.wanted = frozenset({world.second})
+    assert follower.look() and world.second in world.swaps[-1].others and follower.fault is None
+
+
+def test_at_the_start_an_unreadable_champion_leaves_the_one_before_in_service(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote_version(world.store, world.first)
+    promote_version(world.store, world.second)
+    whole = world.store.fetch
+
+    def failing(key: str, path: Path) -> None:
+        if world.second in key:
+            raise StoreDeniedError("this folder is closed")
+        whole(key, path)
+
+    monkeypatch.setattr(world.store, "fetch", failing)
+    follower = world.follower()
+    assert not follower.look() and world.served() == world.first and follower.denied
+    monkeypatch.setattr(world.store, "fetch", whole)
+    assert follower.look() and world.served() == world.second and not follower.denied and follower.fault is None
+
+
+def test_a_swap_that_fails_is_repeated(world: World) -> None:
+    faults = [ValueError("a rule cannot be applied"), None]
+
+    def swap(models: Models) -> None:
+        if (fault := faults.pop(0) if faults else None) is not None:
+            raise fault
+        world.swaps.append(models)
+
+    promote_version(world.store, world.first)
+    follower = ChampionFollower(world.store, settings_of(world.root), swap)
+    assert not follower.look() and world.swaps == [] and follower.models.champion is None
+    assert follower.fault == "ValueError: a rule cannot be applied"
+    assert follower.look() and world.served() == world.first and len(world.swaps) == 1
+
+
+def test_a_refused_version_is_tried_again_once_its_files_are_restored(world: World) -> None:
+    now = 0.0
+    promote_version(world.store, world.first)
+    promote_version(world.store, world.second)
+    stored = world.root / "store" / "models" / "ranker" / world.second / "model.safetensors"
+    whole = stored.read_bytes()
+    stored.write_bytes(whole[:-1])
+    settings = settings_of(world.root)
+    follower = ChampionFollower(world.store, settings, world.swaps.append, lambda: world.wanted, clock=lambda: now)
+    tried = []
+    load = follower._load
+    follower._load = lambda *given: tried.append(given) or load(*given)  # type: ignore[method-assign,func-returns-value]
+    for _ in range(3):
+        follower.look()
+    assert world.served() == world.first and "differs from its manifest" in follower.refused[world.second].reason
+    assert tried == [(world.second, 2), (world.first, 1)], "a version that cannot work is loaded with every look"
+    stored.write_bytes(whole)
+    assert follower.look() and world.served() == world.second and follower.refused == {}
+
+
+def test_a_version_refused_for_a_passing_cause_is_tried_again_after_a_while_and_ever_less_often(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    promote_version(world.store, world.first)
+    follower = ChampionFollower(world.store, settings_of(world.root), world.swaps.append, clock=lambda: now)
+    tried = []
+    load = ServedModel.load
+
+    def short(*_: object) -> ServedModel:
+        tried.append(now)
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ServedModel, "load", short)
+        for second in range(0, 2000, 10):
+            now = float(second)
+            follower.look()
+    assert tried == [0, 30, 90, 210, 450, 930, 1530] and "MemoryError" in follower.refused[world.first].reason
+    monkeypatch.setattr(ServedModel, "load", load)
+    now = 2130.0
+    assert follower.look() and world.served() == world.first
+
+
+def test_a_log_that_vanishes_is_a_fault_and_the_champion_goes_on(world: World) -> None:
+    promote_version(world.store, world.first)
+    follower = world.follower()
+    assert follower.look() and follower.log_read is not None
+    before = follower.log_read
+    (world.root / "store" / "promotions").rename(world.root / "gone")
+    assert not follower.look() and follower.log_read == before
+    assert follower.fault is not None and "is gone" in follower.fault and world.served() == world.first
+    (world.root / "gone").rename(world.root / "store" / "promotions")
+    assert follower.look() and follower.fault is None
+
+
+def test_closing_does_not_wait_for_a_version_that_is_being_loaded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, begun = threading.Event(), threading.Event()
+
+    def slow(key: str, path: Path) -> None:
+        begun.set()
+        gate.wait(60)
+        raise StoreUnavailableError("away")
+
+    promote_version(world.store, world.first)
+    monkeypatch.setattr(world.store, "fetch", slow)
+    follower = world.follower()
+    follower.start()
+    assert begun.wait(60)
+    follower.close(0.05)
+    assert follower._loop.alive
+    gate.set()
+    follower.close(60)
+    assert not follower._loop.alive
 
 
 def test_the_log_is_followed_until_it_is_closed(world: World) -> None:

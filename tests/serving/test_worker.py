@@ -156,7 +156,7 @@ def test_exposures_go_to_another_sink_if_one_is_given(world: tuple[Path, list[st
     sink = Sink()
     with TestClient(create_app(settings_of(root), sink)) as client:
         items = [item["item_id"] for item in recommend(client, user_id=905)["items"]]
-        while "recsys_exposures_dropped 3.0" not in client.get("/metrics").text:  # updated between batches
+        while "recsys_exposures_dropped_total 3.0" not in client.get("/metrics").text:  # updated between batches
             time.sleep(0.05)
     assert [(each.user, each.version, each.items) for each in sink.written] == [(905, versions[0], items)] and sink.closed
 

@@ -118,8 +118,9 @@ def test_what_decides_who_gets_what_makes_another_revision_and_nothing_else_does
 def test_a_running_file_is_followed(tmp_path: Path) -> None:
     path = tmp_path / "experiments.yaml"
     path.write_text("{}")
-    watched = Experiments.watch(path, every_s=0)
+    watched = Experiments.watch(path, settled_s=0)
     assert watched.current().assign(3, START).experiment is None
     path.write_text(yaml.safe_dump({"experiments": [experiment().model_dump(mode="json")]}))
+    assert watched.look() and watched.look()
     assert watched.current().assign(3, START).experiment == "longer"
     assert watched.reloads == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -9,14 +10,18 @@ import signal
 import subprocess
 import sys
 import threading
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import CredentialRetrievalError, EndpointConnectionError, NoCredentialsError
 
-from configs.errors import SourceError, StoreUnavailableError
+from configs.errors import SourceError, StoreDeniedError, StoreUnavailableError
 from configs.serving import ExposureSettings
 from infra.storage.local import LocalStore
-from serving.experiments import Exposure, ExposureLog, read_exposures, stored_exposures
+from serving import background
+from serving.experiments import Exposure, ExposureLog, exposure_log, read_exposures, stored_exposures
 
 
 def exposure(number: int) -> Exposure:
@@ -94,37 +99,139 @@ time.sleep(60)
     assert not list((tmp_path / "log").iterdir())
 
 
-def test_a_full_disk_or_queue_drops_counts_and_recovers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+DISK_ERRORS = [errno.ENOSPC, errno.EACCES, errno.EIO, errno.EMFILE, errno.ESTALE, errno.EROFS, errno.EDQUOT]
+
+
+@pytest.mark.parametrize("code", DISK_ERRORS)
+def test_while_the_disk_fails_exposures_wait_and_no_file_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    failures: list[str] = []
+    log = ExposureLog(settings(tmp_path / "log"), on_failure=failures.append)
+    log.write(exposure(0))
+    assert log.flush()
+    with caplog.at_level(logging.ERROR), monkeypatch.context() as patch:
+        patch.setattr(FailingFile, "code", code)
+        patch.setattr(exposure_log, "FileIO", FailingFile)
+        log._let_go()  # the next batch opens another file
+        for number in range(1, 4):
+            log.write(exposure(number))
+            assert not log.flush() and len(list((tmp_path / "log").iterdir())) == 1
+    assert log.dropped == 0 and set(failures) == {"exposures"}
+    assert len([record for record in caplog.records if "wait in memory" in record.message]) == 1
+    log.write(exposure(4))
+    log.close()
+    assert [each.user for each in read_exposures(tmp_path / "log")] == [0, 1, 2, 3, 4] and (log.dropped, log.written) == (0, 5)
+
+
+class FailingFile(FileIO):
+    """A file that takes a part of each write before the disk fails."""
+
+    code = 0
+
+    def write(self, data: Any) -> int:
+        super().write(bytes(data)[:20])
+        raise OSError(self.code, os.strerror(self.code))
+
+
+def test_what_a_failed_write_left_behind_is_taken_back(tmp_path: Path) -> None:
+    log = ExposureLog(settings(tmp_path))
+    log.write(exposure(0))
+    assert log.flush()
+    whole, log._file = log._file, None
+    assert whole is not None and log._path is not None
+    whole.close()
+    log._file = FailingFile(log._path, "r+b")
+    log._file.seek(0, os.SEEK_END)
+    log.write(exposure(1))
+    assert not log.flush()
+    assert log._path.read_bytes().endswith(b"}\n") and [each.user for each in read_exposures(tmp_path)] == [0]
+    FailingFile.write, failing = FileIO.write, FailingFile.write  # type: ignore[method-assign]
+    try:
+        log.close()
+    finally:
+        FailingFile.write = failing  # type: ignore[method-assign]
+    assert [each.user for each in read_exposures(tmp_path)] == [0, 1]
+
+
+def test_what_waits_for_the_disk_is_bounded_and_what_is_dropped_is_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = tmp_path / "log"
     folder.write_text("a file where the folder should be")
-    log = ExposureLog(settings(folder))
+    log = ExposureLog(settings(folder, queue=5))
+    log.write(exposure(0))
+    assert not log.flush()
     with caplog.at_level(logging.ERROR):
-        for _ in range(3):
-            log.write(exposure(1))
-            log.flush()
+        for number in range(1, 9):
+            log.write(exposure(number))
     assert log.dropped == 3 and log.written == 0
     assert len([record for record in caplog.records if "being lost" in record.message]) == 1
-    folder.unlink()
-    log.write(exposure(2))
     log.close()
-    assert [each.user for each in read_exposures(folder)] == [2] and log.dropped == 3
+    assert log.dropped == 9 and log.written == 0
 
 
-def test_more_than_the_queue_holds_is_dropped_without_waiting(tmp_path: Path) -> None:
-    gate = threading.Event()
+def test_an_exposure_that_is_not_json_harms_no_other(tmp_path: Path) -> None:
+    log = ExposureLog(settings(tmp_path))
+    for each in (exposure(1), Exposure(2, object(), "r", "v1", [1]), exposure(3)):  # type: ignore[arg-type]
+        log.write(each)
+    log.close()
+    assert [each.user for each in read_exposures(tmp_path)] == [1, 3] and (log.written, log.dropped) == (2, 1)
+
+
+def test_closing_waits_for_neither_a_full_queue_nor_a_disk_that_hangs(tmp_path: Path) -> None:
+    gate, begun = threading.Event(), threading.Event()
 
     class Slow(ExposureLog):
-        def _gather(self) -> tuple[list[Exposure], list[threading.Event], bool]:
-            gate.wait()
-            return super()._gather()
+        def _append(self) -> bool:
+            begun.set()
+            gate.wait(60)
+            return super()._append()
 
-    log = Slow(settings(tmp_path, queue=5))
-    for number in range(8):
+    log = Slow(settings(tmp_path, queue=3))
+    log.write(exposure(0))
+    assert begun.wait(60)
+    for number in range(1, 9):
         log.write(exposure(number))
-    assert log.dropped == 3
+    assert log.dropped >= 4 and not log.flush(0.05)
+    log.close(0.05)
     gate.set()
-    log.close()
-    assert [each.user for each in read_exposures(tmp_path)] == [0, 1, 2, 3, 4]
+
+
+STORE_ERRORS = [
+    StoreUnavailableError("gone"),
+    StoreDeniedError("no"),
+    CredentialRetrievalError(provider="assume-role", error_msg="the token has expired"),
+    NoCredentialsError(),
+    EndpointConnectionError(endpoint_url="http://s3"),
+    KeyError("ContentLength"),
+    OSError(errno.EMFILE, "Too many open files"),
+]
+
+
+@pytest.mark.parametrize("error", STORE_ERRORS, ids=lambda error: type(error).__name__)
+def test_a_store_that_fails_does_not_keep_exposures_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(background, "LEAST_S", 0.01)
+    failures: list[str] = []
+    failed = threading.Event()
+
+    def failing(*_: object) -> None:
+        failed.set()
+        raise error
+
+    store = LocalStore(tmp_path / "store")
+    log = ExposureLog(settings(tmp_path / "log", rotate_bytes=1), store, failures.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "put_new", failing)
+        for number in range(3):
+            log.write(exposure(number))
+            assert log.flush(60)
+        assert failed.wait(60)
+        assert sorted(each.user for each in read_exposures(tmp_path / "log")) == [0, 1, 2] and log.dropped == 0
+    log.close(60)
+    assert sorted(each.user for each in stored_exposures(store)) == [0, 1, 2] and set(failures) == {"exposure-files"}
 
 
 def test_whole_files_go_to_the_store_and_wait_where_it_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
