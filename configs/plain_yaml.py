@@ -58,8 +58,8 @@ def _refuse_more_than_plain(text: str) -> None:
     for event in yaml.parse(text, Loader=PARSER):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise _error(event, "anchors and aliases are not allowed; write the value out")
-        if getattr(event, "tag", None) is not None:
-            raise _error(event, f"the tag {event.tag} is not allowed; write the value without it")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise _error(event, f"the tag {tag} is not allowed; write the value without it")
         if isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         elif isinstance(event, yaml.NodeEvent):
@@ -93,10 +93,10 @@ class _Texts(_Values):
     """Leaves every scalar as it was written."""
 
 
-def _or_text(build: Callable[[yaml.constructor.SafeConstructor, yaml.ScalarNode], Any]) -> Callable[..., Any]:
+def _or_text(build: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """Return a constructor that builds a number or a time, and returns the text if there is no such number or time."""
 
-    def built(constructor: yaml.constructor.SafeConstructor, node: yaml.ScalarNode) -> Any:
+    def built(constructor: Any, node: Any) -> Any:
         try:
             return build(constructor, node) if len(node.value) <= MOST_DIGITS else node.value
         except (ValueError, ArithmeticError):
@@ -105,7 +105,7 @@ def _or_text(build: Callable[[yaml.constructor.SafeConstructor, yaml.ScalarNode]
     return built
 
 
-def _text(_: yaml.constructor.SafeConstructor, node: yaml.ScalarNode) -> str:
+def _text(_: Any, node: Any) -> str:
     return str(node.value)
 
 

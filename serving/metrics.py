@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest, multiprocess
 from prometheus_client.metrics_core import Metric
 
 __all__ = ["Metrics"]
@@ -21,6 +22,7 @@ SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05,
 AGES = (1, 10, 60, 600, 3600, 6 * 3600, 86_400, 7 * 86_400, 30 * 86_400, 365 * 86_400)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 INFO = "recsys_model_info"
+PROCESS = ("process_resident_memory_bytes", "process_cpu_seconds", "process_open_fds")
 FORMER = "former"  # role of a version that answered a request and was unloaded before the request was counted
 
 
@@ -111,18 +113,18 @@ class Metrics:
     def render(self) -> bytes:
         """Return the metrics in the Prometheus text format."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(_Current(self._registry))
-        forget_dead_workers(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
+            return generate_latest(_Current(self._registry, {os.getpid()}))
+        workers = living_workers(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
         together: Any = multiprocess.MultiProcessCollector(None)  # type: ignore[no-untyped-call]
-        return generate_latest(_Current(together))
+        return generate_latest(_Current(together, workers))
 
 
 class _Current(CollectorRegistry):
-    """The metrics of a source, without the versions that are no longer served."""
+    """The metrics of a source, without the versions that are no longer served, and those of the workers' processes."""
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, workers: set[int]) -> None:
         super().__init__()
-        self._source = source
+        self._source, self._workers = source, workers
 
     def collect(self) -> Iterator[Metric]:
         metrics: Iterable[Metric] = self._source.collect()
@@ -130,14 +132,28 @@ class _Current(CollectorRegistry):
             if metric.name == INFO:
                 metric.samples = [sample for sample in metric.samples if sample.value]
             yield metric
+        yield from self._processes()
+
+    def _processes(self) -> Iterator[Metric]:
+        """Yield memory, processor time and open files of all workers together."""
+        sums: dict[str, Metric] = {}
+        for pid in sorted(self._workers):
+            for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
+                if metric.name in PROCESS:
+                    before = sums[metric.name].samples[0].value if metric.name in sums else 0.0
+                    metric.samples = [sample._replace(value=sample.value + before) for sample in metric.samples]
+                    sums[metric.name] = metric
+        yield from sums.values()
 
 
-def forget_dead_workers(folder: Path) -> None:
-    """Remove the gauges of workers that have ended. A worker that is killed cannot do this itself."""
-    for pid in {int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_live*.db")}:
-        if not _is_alive(pid):
-            with suppress(FileNotFoundError):  # another worker is doing the same
-                multiprocess.mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+def living_workers(folder: Path) -> set[int]:
+    """Return the workers that are alive, and remove the gauges of the others. A killed worker cannot do this itself."""
+    workers = {int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_live*.db")}
+    alive = {pid for pid in workers if _is_alive(pid)}
+    for pid in workers - alive:
+        with suppress(FileNotFoundError):  # another worker is doing the same
+            multiprocess.mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+    return alive
 
 
 def _is_alive(pid: int) -> bool:

@@ -34,6 +34,9 @@ def serve(settings: ServingSettings) -> None:
     metrics = tempfile.mkdtemp(prefix="recsys-metrics-") if settings.workers > 1 else None
     if metrics is not None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+        from serving.supervisor import notice_dead_workers
+
+        notice_dead_workers()
     try:
         uvicorn.run(
             "serving.api.app:from_environment",

@@ -138,6 +138,12 @@ def test_panels_and_alerts_ask_for_metrics_and_labels_that_the_api_has() -> None
     assert len(asked) > 10
 
 
+def test_panels_about_the_process_ask_for_metrics_that_the_api_has() -> None:
+    served = set(re.findall(r"(?m)^(process_\w+) ", Metrics().render().decode()))
+    asked = {name for expression in expressions() for name in re.findall(r"\bprocess_\w+", expression)}
+    assert asked and asked <= served
+
+
 def test_what_prometheus_scrapes_is_served() -> None:
     config = yaml.safe_load((INFRA / "compose/prometheus.yaml").read_text())
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}

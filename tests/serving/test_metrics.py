@@ -68,6 +68,10 @@ def test_what_a_killed_worker_reported_about_itself_vanishes_and_what_it_counted
         after = one.metrics()
         assert after["recsys_redis_up",] == 1 and after["recsys_promotion",] == 1
         assert [key for key in after if key[0] == "recsys_model_info"] == [("recsys_model_info", "ss4rec", "champion", "v1")]
+        memory = "process_resident_memory_bytes"
+        assert (
+            before[memory,] > after[memory,] > 10e6 and after["process_open_fds",] > 2 and after["process_cpu_seconds_total",] > 0
+        )
         assert after["recsys_requests_total", "/", "200"] == 3, "a counter that falls looks like a restart"
         assert one.ask("promote") == "done\n"
         assert {key[1:] for key in one.metrics() if key[0] == "recsys_model_info"} == {

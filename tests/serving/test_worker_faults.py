@@ -44,7 +44,9 @@ def of_library(base: type[Exception]) -> list[Exception]:
         classes += made.__subclasses__()
         found.append(made.__new__(made))
         found[-1].args = (f"an injected {made.__name__}",)
-        if issubclass(made, (yaml.MarkedYAMLError, yaml.reader.ReaderError)):  # without their own arguments, they cannot be printed
+        if issubclass(
+            made, (yaml.MarkedYAMLError, yaml.reader.ReaderError)
+        ):  # without their own arguments, they cannot be printed
             found.pop()
     return found[:: volume(len(found) // 8 or 1, 1)]
 
@@ -53,7 +55,11 @@ FAILURES = 'recsys_background_failures_total{thread="exposures"}'
 BOTOCORE = of_library(botocore.exceptions.BotoCoreError) + of_library(botocore.exceptions.ClientError)
 ARROW = [*of_library(pa.ArrowException), pa.ArrowInvalid("damaged"), pa.ArrowNotImplementedError("new")]
 HTTPX = of_library(httpx.HTTPError)
-YAML = [*of_library(yaml.YAMLError), yaml.reader.ReaderError("rules", 0, 0, "utf-8", "control character"), yaml.scanner.ScannerError()]
+YAML = [
+    *of_library(yaml.YAMLError),
+    yaml.reader.ReaderError("rules", 0, 0, "utf-8", "control character"),
+    yaml.scanner.ScannerError(),
+]
 OTHER = [
     MemoryError(),
     RecursionError(),
