@@ -43,6 +43,16 @@ class Metrics:
             "recsys_state_age_seconds", "Seconds from a user's last event to the request", buckets=AGES, registry=own
         )
         self.cache = Counter("recsys_cache", "Rankings by whether they were found in the cache", ["found"], registry=own)
+        self.cache_bytes = Gauge(
+            "recsys_cache_bytes", "Estimated memory of the cached responses", registry=own, multiprocess_mode="livesum"
+        )
+        self.connections = Gauge("recsys_connections", "Open connections", registry=own, multiprocess_mode="livesum")
+        self.closed = Counter(
+            "recsys_connections_closed", "Connections that the server closed, by reason", ["reason"], registry=own
+        )
+        self.held_bytes = Gauge(
+            "recsys_held_body_bytes", "Bytes of request bodies above 4 KiB in memory", registry=own, multiprocess_mode="livesum"
+        )
         self.batch = Histogram("recsys_batch_jobs", "Requests computed in one batch", buckets=SIZES, registry=own)
         self.model = Gauge(
             INFO, "1 for each version served", ["version", "kind", "role"], registry=own, multiprocess_mode="livemax"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from configs.serving import ServingSettings
 __all__ = ["as_json", "serve"]
 
 HEALTHCHECK_S = 60  # a worker that does not answer its parent for this long is killed; loading is slow on a busy machine
+OTHER_FILES = 512  # that a worker has open besides its connections
 
 
 def serve(settings: ServingSettings) -> None:
@@ -31,6 +33,7 @@ def serve(settings: ServingSettings) -> None:
     from serving.api import SETTINGS
 
     os.environ[SETTINGS] = as_json(settings)
+    _allow_open_files(settings.limits.connections)
     metrics = tempfile.mkdtemp(prefix="recsys-metrics-") if settings.workers > 1 else None
     if metrics is not None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
@@ -50,11 +53,24 @@ def serve(settings: ServingSettings) -> None:
             timeout_worker_healthcheck=HEALTHCHECK_S,
             server_header=False,
             date_header=False,
+            http="serving.api.connections:BoundedProtocol",
+            ws="none",
+            proxy_headers=bool(settings.limits.trusted_proxies),
+            forwarded_allow_ips=list(settings.limits.trusted_proxies),
         )
     finally:
         gc.enable()
         if metrics is not None:
             shutil.rmtree(metrics, ignore_errors=True)
+
+
+def _allow_open_files(connections: int) -> None:
+    """Raise this process's limit of open files, so that its connections leave some for versions, logs and Redis."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def as_json(settings: ServingSettings) -> str:

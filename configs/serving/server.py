@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from pathlib import Path
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from configs.base import Settings
 from configs.serving.experiments import ExposureSettings
 from configs.settings import RetrainSettings, StoreSettings
 
 __all__ = ["BatchSettings", "LimitSettings", "RedisSettings", "ServingSettings", "StateSettings"]
+
+KEY_LENGTH = 16
+KEY = re.compile(rf"[!-~]{{{KEY_LENGTH},}}")  # what an HTTP header can carry
 
 
 class RedisSettings(Settings):
@@ -59,6 +64,17 @@ class LimitSettings(Settings):
 
     body_bytes: int = Field(default=2 << 20, ge=1024)
     """Maximum size of a request body in bytes."""
+    held_mb: int = Field(default=32, ge=1)
+    """Memory in MiB for request bodies in each worker, half sent or waiting for their turn. Further bodies are rejected with 503
+    and Retry-After. Bodies of up to 4 KiB do not count."""
+    head_bytes: int = Field(default=16 << 10, ge=1024, le=1 << 20)
+    """Maximum size of a request's first line and headers in bytes."""
+    receive_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    """Seconds in which a request must arrive, from the first byte of its headers to the last byte of its body. A client that takes
+    longer gets 408, and its connection is closed. The client has the same time to read the response."""
+    connections: int = Field(default=1024, ge=1)
+    """Maximum number of open connections in each worker. A further client takes the place of the connection that has been idle for
+    longest. If none is idle, it gets 503."""
     history: int = Field(default=10_000, ge=1)
     """Maximum number of events in a history that is sent with a request."""
     events: int = Field(default=1000, ge=1)
@@ -69,13 +85,47 @@ class LimitSettings(Settings):
     """Maximum number of seconds that an event may be ahead of this machine's clock. A request for recommendations at a time
     further from the clock is a what-if query and is not logged as an exposure."""
     rate_per_s: float | None = Field(default=None, gt=0)
-    """Requests per second of one client (by API key, or else by address) in each worker. If empty, the rate is not limited."""
+    """Requests per second of one client (by API key, or else by address) in each worker. If empty, the rate is not limited. Wrong
+    keys are always limited: ten from one address, and then one per second."""
     burst: int = Field(default=50, ge=1)
     """Number of requests that a client may send at once above the rate."""
     api_keys: tuple[SecretStr, ...] = ()
-    """Accepted values of the header X-API-Key. If empty, no key is required. /healthz, /readyz and /metrics never require one."""
+    """Accepted values of the header X-API-Key, of at least 16 characters each. If empty, no key is required. /healthz, /readyz and
+    /metrics never require one."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks (such as 10.0.3.0/24) of proxies whose header X-Forwarded-For is believed. Other clients count by the
+    address that they connect from."""
     queue: int = Field(default=2048, ge=1)
     """Maximum number of requests that wait for the engine. Further requests are rejected with 503 and Retry-After."""
+
+    @field_validator("api_keys")
+    @classmethod
+    def _are_hard_to_guess(cls, given: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for number, key in enumerate(given, start=1):
+            if not KEY.fullmatch(key.get_secret_value()):
+                raise ValueError(
+                    f"key {number} of {len(given)} is empty, shorter than {KEY_LENGTH} characters, or has characters other than "
+                    "visible ASCII; make one with `openssl rand -hex 24`, and check that the variable it comes from is set"
+                )
+        return given
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for address in given:
+            try:
+                ipaddress.ip_network(address)
+            except ValueError as error:
+                raise ValueError(f"{error}; write an address such as 10.0.3.7 or a network such as 10.0.3.0/24") from error
+        return given
+
+    @model_validator(mode="after")
+    def _holds_a_body(self) -> LimitSettings:
+        if self.held_mb << 20 < self.body_bytes:
+            raise ValueError(
+                f"held_mb ({self.held_mb} MiB) is smaller than one body of body_bytes ({self.body_bytes:,} bytes): raise held_mb"
+            )
+        return self
 
 
 class BatchSettings(Settings):
@@ -85,6 +135,8 @@ class BatchSettings(Settings):
     """Maximum number of requests in one batch."""
     cache_entries: int = Field(default=10_000, ge=0)
     """Maximum number of cached responses in each worker."""
+    cache_mb: int = Field(default=32, ge=0)
+    """Maximum memory in MiB for cached responses in each worker."""
     cache_s: float = Field(default=2.0, ge=0)
     """Seconds for which a response is cached. A repeated request gets the cached response if the user's events have not
     changed."""

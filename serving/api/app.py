@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 
 from configs.serving import ServingSettings
 from serving.api import monitoring, routes
+from serving.api.bodies import Bodies
+from serving.api.connections import CONNECTIONS, Connections
 from serving.api.logs import RequestLog, configure_logging
 from serving.api.middleware import RequestMiddleware
 from serving.api.openapi import RESPONSES, describe
@@ -67,6 +69,7 @@ class ServingApp(FastAPI):
             responses=RESPONSES,
         )
         self.state.worker, self.state.log = worker, log
+        self.state.bodies = Bodies(worker.settings.limits, worker.metrics.held_bytes)
         self.include_router(routes.router)
         self.include_router(monitoring.router)
 
@@ -77,7 +80,7 @@ class ServingApp(FastAPI):
         """
         worker: ServingWorker = self.state.worker
         stack = super().build_middleware_stack()
-        return RequestMiddleware(stack, limits=worker.settings.limits, metrics=worker.metrics, log=self.state.log)
+        return RequestMiddleware(stack, bodies=self.state.bodies, metrics=worker.metrics, log=self.state.log)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
@@ -87,13 +90,17 @@ class ServingApp(FastAPI):
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    """Start and stop the worker. Yields what `BoundedProtocol` needs."""
     worker: ServingWorker = app.state.worker
+    connections = Connections(worker.settings.limits, worker.metrics)
     await asyncio.to_thread(worker.start)
     worker.batcher.start()
+    connections.start()
     try:
-        yield
+        yield {CONNECTIONS: connections}
     finally:
+        connections.close()
         worker.batcher.close()
         await asyncio.to_thread(worker.close)
         if app.state.log is not None:

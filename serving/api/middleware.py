@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hmac
 import re
 import secrets
 import time
 
-from cachetools import LRUCache
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from configs.serving import LimitSettings
+from serving.api.bodies import Bodies, IncomingBody
+from serving.api.clients import Clients
 from serving.api.logs import RequestLog
 from serving.api.problems import problem
 from serving.metrics import Metrics
@@ -21,16 +19,15 @@ __all__ = ["RequestMiddleware"]
 
 OPEN = ("/healthz", "/readyz", "/metrics")  # for monitoring: no API key, rate limit or log line
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-CLIENTS_KEPT = 10_000
+LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
 class RequestMiddleware:
     """The outermost layer of the application, so that it also sees the responses to defects."""
 
-    def __init__(self, app: ASGIApp, *, limits: LimitSettings, metrics: Metrics, log: RequestLog | None) -> None:
-        self._app, self._limits, self._metrics, self._log = app, limits, metrics, log
-        self._keys = [key.get_secret_value().encode() for key in limits.api_keys]
-        self._buckets: LRUCache[bytes, tuple[float, float]] = LRUCache(CLIENTS_KEPT)  # tokens, time of the last request
+    def __init__(self, app: ASGIApp, *, bodies: Bodies, metrics: Metrics, log: RequestLog | None) -> None:
+        self._app, self._bodies, self._metrics, self._log = app, bodies, metrics, log
+        self._limits, self._clients = bodies.limits, Clients(bodies.limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,55 +47,35 @@ class RequestMiddleware:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
+        body = IncomingBody(self._bodies, receive)
         try:
             refusal = self._refusal(scope, headers, request_id)
             if refusal is not None:
                 await refusal(scope, receive, answered)
             else:
-                await self._app(scope, self._counted(receive), answered)
+                await self._app(scope, body.receive, answered)
         finally:
+            body.close()
             self._report(scope, request_id, status, time.perf_counter() - began)
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes], request_id: str) -> Response | None:
         limit = self._limits.body_bytes
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > limit:
+        if LENGTH.fullmatch(length) and int(length) > limit:
             return problem(413, f"The body has {int(length):,} bytes; at most {limit:,} are allowed.", request_id)
         if scope["path"] in OPEN:
             return None
         key = headers.get(b"x-api-key", b"")
-        if self._keys and not any([hmac.compare_digest(key, known) for known in self._keys]):
-            return problem(401, "Send a valid key in the header X-API-Key.", request_id, {"WWW-Authenticate": "ApiKey"})
-        if self._limits.rate_per_s is not None:
-            client = key if self._keys else (scope.get("client") or ("",))[0].encode()
-            wait = self._wait(client, self._limits.rate_per_s)
+        if not self._clients.knows(key):
+            wait = self._clients.wait_after_wrong_key(scope)
             if wait > 0:
-                detail = f"More than {self._limits.rate_per_s:g} requests per second; try again in {wait:.1f} s."
-                return problem(429, detail, request_id, {"Retry-After": str(int(wait) + 1)})
+                return _too_often(f"Too many requests without a valid key; try again in {wait:.1f} s.", wait, request_id)
+            return problem(401, "Send a valid key in the header X-API-Key.", request_id, {"WWW-Authenticate": "ApiKey"})
+        wait = self._clients.wait(scope, key)
+        if wait > 0:
+            detail = f"More than {self._limits.rate_per_s:g} requests per second; try again in {wait:.1f} s."
+            return _too_often(detail, wait, request_id)
         return None
-
-    def _wait(self, client: bytes, rate: float) -> float:
-        """Return the seconds until the client may send a request (token bucket)."""
-        now, burst = time.monotonic(), float(self._limits.burst)
-        tokens, when = self._buckets.get(client, (burst, now))
-        tokens = min(burst, tokens + (now - when) * rate)
-        allowed = tokens >= 1
-        self._buckets[client] = (tokens - 1 if allowed else tokens, now)
-        return 0.0 if allowed else (1 - tokens) / rate
-
-    def _counted(self, receive: Receive) -> Receive:
-        """Count the bytes of the body, and refuse it once it exceeds the limit. The client may not have sent its length."""
-        read, limit = 0, self._limits.body_bytes
-
-        async def counted() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > limit:
-                raise HTTPException(413, f"The body is larger than the allowed {limit:,} bytes.")
-            return message
-
-        return counted
 
     def _report(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         """Update the metrics, and write the log line."""
@@ -116,3 +93,7 @@ class RequestMiddleware:
                 "ms": round(seconds * 1000, 2),
             }
             self._log.write(line | {name: state[name] for name in ("version", "source") if name in state})
+
+
+def _too_often(detail: str, wait: float, request_id: str) -> Response:
+    return problem(429, detail, request_id, {"Retry-After": str(int(wait) + 1)})

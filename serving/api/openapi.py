@@ -18,10 +18,11 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         400: "The body is not JSON",
         401: "The header X-API-Key is missing or wrong",
         404: "The film, genre or version does not exist",
+        408: "The request did not arrive in time",
         413: "The body is too large",
         422: "The request is invalid",
         429: "Too many requests",
-        503: "No model is served yet, or too many requests are waiting",
+        503: "No model is served yet, or too many requests, bodies or connections are waiting",
     }.items()
 }
 

@@ -18,6 +18,7 @@ from serving.api.responses import Problem, ProblemError
 __all__ = ["HANDLERS", "RETRY_SOON", "problem"]
 
 RETRY_SOON = {"Retry-After": "1"}
+ERRORS, NAME_LENGTH, TEXT_LENGTH = 10, 80, 300  # an answer does not repeat all that a client sent
 STATUSES = {RequestRefusedError: 404, RequestInvalidError: 422, ModelMissingError: 503, OverloadedError: 503}
 
 
@@ -48,11 +49,18 @@ def _id(request: Request) -> str:
 async def _unlike_its_schema(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = [
-        ProblemError(".".join(map(str, fault["loc"])) or "body", str(fault["msg"]).removeprefix("Value error, "))
-        for fault in error.errors()[:20]
+        ProblemError(
+            ".".join([_shortened(str(part), NAME_LENGTH) for part in fault["loc"]]) or "body",
+            _shortened(str(fault["msg"]).removeprefix("Value error, "), TEXT_LENGTH),
+        )
+        for fault in error.errors()[:ERRORS]
     ]
     detail = "; ".join(f"{fault.where}: {fault.what}" for fault in errors[:3])
     return problem(422, f"The request is invalid. {detail}.", _id(request), None, errors)
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -1,27 +1,59 @@
-"""The request bodies of the HTTP API."""
+"""The request bodies of the HTTP API.
+
+A body with a fault in each of its values must not cost more than its answer can tell. The check of a list stops at its first bad
+element, and an object with many unknown keys is refused as a whole.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic_core import core_schema
 
-__all__ = ["LARGEST", "EventIn", "EventsRequest", "HistoryItem", "RecommendationRequest"]
+__all__ = ["EXCLUDED", "LARGEST", "EventIn", "EventsRequest", "HistoryItem", "RecommendationRequest"]
 
 LARGEST = 2**53 - 1  # the largest integer that JSON numbers represent exactly
+EXCLUDED = 10_000  # films that a request may leave out
+KEYS = 20  # of one object; more than any has
 LATEST = 2**33  # the year 2242; larger values are not UTC seconds
 
 
-def _number(given: Any) -> Any:
+class Whole:
+    """Marks an integer field as a whole number within bounds.
+
+    An integer is checked without a call of a Python function, which would take twenty times as long. Other values are rare: a
+    fraction such as 3.0 is taken as 3, and text and booleans are refused.
+    """
+
+    def __init__(self, least: int = 0, most: int = LARGEST, what: str = "a whole number") -> None:
+        self._least, self._most, self._what = least, most, what
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        other = core_schema.int_schema(ge=self._least, le=self._most)
+        return core_schema.union_schema(
+            [
+                core_schema.int_schema(strict=True, ge=self._least, le=self._most),
+                core_schema.no_info_before_validator_function(_no_text, other),
+            ],
+            mode="left_to_right",
+            custom_error_type="whole_number",
+            custom_error_message=f"must be {self._what} from {self._least:,} to {self._most:,}",
+        )
+
+
+def _no_text(given: Any) -> Any:
     """Refuse strings and booleans, which pydantic would convert to numbers."""
     if isinstance(given, (str, bool)):
         raise ValueError("must be a whole number")
     return given
 
 
-Whole = Annotated[int, BeforeValidator(_number)]
-Id = Annotated[Whole, Field(ge=0, le=LARGEST)]
-Seconds = Annotated[Whole, Field(ge=0, le=LATEST, description="UTC seconds; milliseconds are refused.")]
+Id = Annotated[int, Whole()]
+Year = Annotated[int, Whole(most=9999)]
+Seconds = Annotated[
+    int, Whole(most=LATEST, what="UTC seconds, a whole number"), Field(description="UTC seconds; milliseconds are refused.")
+]
 Genre = Annotated[str, Field(min_length=1, max_length=100)]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,80}$")]
 
@@ -32,6 +64,13 @@ ItemId = Annotated[Id, Field(validation_alias=AliasChoices("item_id", "movie_id"
 
 class _In(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_keys(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > KEYS:
+            raise ValueError(f"has {len(given):,} keys; known keys: {', '.join(cls.model_fields)}")
+        return given
 
 
 class HistoryItem(_In):
@@ -55,21 +94,25 @@ class RecommendationRequest(_In):
     )
 
     user_id: Id | None = None
-    history: list[HistoryItem] | None = Field(default=None, description="Added to the user's own events, in order of time.")
-    k: Annotated[Whole, Field(ge=1)] = 10
+    history: list[HistoryItem] | None = Field(
+        fail_fast=True, default=None, description="Added to the user's own events, in order of time."
+    )
+    k: Annotated[int, Whole(least=1)] = 10
     time: Seconds | None = Field(
         default=None,
         description="Time of the request; defaults to now. Later events are ignored. If it is far from the server's clock, the "
         "request is hypothetical and does not count as an exposure of an experiment.",
     )
-    genres: list[Genre] = Field(default=[], max_length=50, description="Only films with any of these.")
-    year_from: Annotated[Whole, Field(ge=0, le=9999)] | None = None
-    year_to: Annotated[Whole, Field(ge=0, le=9999)] | None = None
-    exclude: list[Id] = Field(default=[], max_length=10_000, description="Films to leave out.")
-    likes: list[Genre] = Field(default=[], max_length=50, description="Genres that a new user likes.")
+    genres: list[Genre] = Field(fail_fast=True, default=[], max_length=50, description="Only films with any of these.")
+    year_from: Year | None = None
+    year_to: Year | None = None
+    exclude: list[Id] = Field(fail_fast=True, default=[], max_length=EXCLUDED, description="Films to leave out.")
+    likes: list[Genre] = Field(fail_fast=True, default=[], max_length=50, description="Genres that a new user likes.")
     version: Version | None = Field(default=None, description="A served version that replaces the user's own.")
     explain: bool = Field(
-        default=False, strict=True, description="Name the event of the history that is most similar to each film."
+        default=False,
+        strict=True,
+        description="Name the event that is most similar to each film, of the latest 1,000 of the history.",
     )
 
     preview: bool = Field(
@@ -108,4 +151,4 @@ class EventsRequest(_In):
         }
     )
 
-    events: list[EventIn] = Field(min_length=1)
+    events: list[EventIn] = Field(fail_fast=True, min_length=1)

@@ -166,8 +166,11 @@ class RecommendationResponse:
 @dataclass(slots=True)
 class EventOut:
     outcome: Annotated[
-        OutcomeLabel,
-        Field(description="late: inserted before later events, and the state rebuilt. too_old: older than all stored events."),
+        OutcomeLabel | Literal["failed"],
+        Field(
+            description="late: inserted before later events, and the state rebuilt. too_old: older than all stored events. "
+            "failed: not stored, unlike other events of the request; send it again."
+        ),
     ]
     known: Annotated[
         bool, Field(description="Whether the model knows the film. If not, the event is kept for a model that does.")

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from configs.errors import RequestInvalidError, RequestRefusedError
+from serving.api.bodies import BoundedRoute
 from serving.api.requests import LARGEST, EventsRequest, RecommendationRequest
 from serving.api.responses import (
     EventOut,
@@ -33,7 +34,7 @@ from serving.worker import ServingWorker
 
 __all__ = ["Worker", "router"]
 
-router = APIRouter()
+router = APIRouter(route_class=BoundedRoute)
 
 
 def worker_of(request: Request) -> ServingWorker:
@@ -102,7 +103,7 @@ async def events(body: EventsRequest, request: Request) -> Response:
     ]
     done = await worker.advance(reported, now)
     request.state.version = done[0].version
-    return json_response(EventsResponse([EventOut(each.outcome.label, each.known, each.version) for each in done]))
+    return json_response(EventsResponse([EventOut(each.label, each.known, each.version) for each in done]))
 
 
 @router.get("/v1/items/{item_id}/similar", response_model=SimilarResponse)

@@ -85,6 +85,7 @@ class ColdStart:
     def __init__(self, catalogue: Catalogue, recent: RecentPopularity | None = None) -> None:
         self._catalogue, self._recent = catalogue, recent
         self._rows = catalogue.genre_bits.astype(np.float32)
+        self._kinds, self._kind_of = np.unique(self._rows, axis=0, return_inverse=True)  # films of one kind have the same genres
 
     def scores(self, now: int, genres: Sequence[str] = ()) -> ColdScores:
         """Return popularity scores at `now` (UTC seconds), raised for films of the genres that a new user likes.
@@ -116,13 +117,14 @@ class ColdStart:
         if not len(pool):
             return pool
         value = scores[pool].astype(np.float64)
-        like = np.zeros(len(pool))
+        kinds = self._kind_of[pool]
+        like = np.zeros(len(self._kinds))
         for _ in range(min(count, len(pool))):
-            merit = value * (1 - LIKENESS * like)
-            merit[chosen] = -np.inf
+            merit = value * (1 - LIKENESS * like)[kinds]
             place = int(merit.argmax())
             chosen.append(place)
-            like = np.maximum(like, jaccard_similarity(self._rows[pool], self._rows[pool[place : place + 1]])[:, 0])
+            value[place] = -np.inf
+            like = np.maximum(like, jaccard_similarity(self._kinds, self._kinds[kinds[place : place + 1]])[:, 0])
         return pool[chosen]
 
     def _counts(self, now: int) -> FloatArray:

@@ -12,6 +12,8 @@ from serving.engine.served_model import ServedModel
 
 __all__ = ["Explanation", "explain"]
 
+EVENTS = 1000
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -25,11 +27,12 @@ class Explanation:
 def explain(model: ServedModel, items: npt.NDArray[np.int64], history: npt.NDArray[np.int64]) -> Sequence[Explanation | None]:
     """Return an explanation for each item. Both arrays hold indices into the model's catalogue.
 
-    There are no explanations without a history, or if the model has no item vectors.
+    The latest `EVENTS` events of the history are compared. There are no explanations without a history, or if the model has no
+    item vectors.
     """
     if not len(history) or not model.directions.shape[1]:
         return [None] * len(items)
-    history = np.unique(history)
+    history = np.unique(history[-EVENTS:])
     likeness = model.directions[items] @ model.directions[history].T
     nearest = likeness.argmax(axis=1)
     ids, titles = model.catalogue.item_ids, model.catalogue.titles

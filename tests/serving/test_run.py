@@ -6,17 +6,20 @@ import gc
 import json
 import logging
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 from typer.testing import CliRunner
+from uvicorn.importer import import_from_string
 
 from configs.serving import ServingSettings
 from flows.cli.main import app
 from serving import run
 from serving.api import app as api
+from serving.api.connections import BoundedProtocol
 
 
 @pytest.fixture
@@ -81,3 +84,23 @@ def test_the_garbage_collector_rests_while_one_worker_imports_and_works_afterwar
     gc.disable()
     api.from_environment()
     assert gc.isenabled()
+
+
+def test_a_forwarded_address_is_believed_only_from_configured_proxies(started: dict[str, Any]) -> None:
+    run.serve(ServingSettings())
+    assert started["proxy_headers"] is False and started["ws"] == "none"
+    run.serve(ServingSettings.model_validate({"limits": {"trusted_proxies": ["10.0.3.0/24", "::1"]}}))
+    assert started["proxy_headers"] is True and started["forwarded_allow_ips"] == ["10.0.3.0/24", "::1"]
+    assert import_from_string(started["http"]) is BoundedProtocol
+
+
+def test_connections_leave_files_to_open_for_the_rest_of_the_worker(
+    started: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = [(1024, 4096), (100_000, 100_000), (1024, 1100), (1024, resource.RLIM_INFINITY)]
+    found: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: found.append(wanted))
+    for each in limits:
+        monkeypatch.setattr(resource, "getrlimit", lambda _, each=each: each)
+        run.serve(ServingSettings())
+    assert found == [(1536, 4096), (1100, 1100), (1536, resource.RLIM_INFINITY)]

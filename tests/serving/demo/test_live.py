@@ -34,11 +34,11 @@ def client(lively: tuple[World, DemoSettings]) -> Iterator[TestClient]:
             "store": settings.store,
             "work_dir": settings.work_dir,
             "log_requests": False,
-            "limits": {"api_keys": ["k3y"]},
+            "limits": {"api_keys": ["k3y-of-the-live-demo"]},
         }
     )
     with TestClient(create_app(serving)) as client:
-        client.headers["X-API-Key"] = "k3y"
+        client.headers["X-API-Key"] = "k3y-of-the-live-demo"
         yield client
 
 
@@ -122,5 +122,5 @@ def test_the_servers_own_words_are_passed_on(served: DemoSettings, client: TestC
 
 
 def test_the_key_is_sent(settings: DemoSettings) -> None:
-    keyed = settings.model_copy(update={"api_url": "http://x", "api_key": SecretStr("k3y")})
-    assert ServerLink(keyed)._client.headers["X-API-Key"] == "k3y"
+    keyed = settings.model_copy(update={"api_url": "http://x", "api_key": SecretStr("k3y-of-the-live-demo")})
+    assert ServerLink(keyed)._client.headers["X-API-Key"] == "k3y-of-the-live-demo"
