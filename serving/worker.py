@@ -118,7 +118,7 @@ class ServingWorker:
         assignments = {event.user: self.assign(event.user, None, now) for event in events}
         results: Sequence[EventResult] = await self.batcher.submit(EventJob(tuple(events), assignments))
         for result in results:
-            self.metrics.events.labels(result.outcome.label).inc()
+            self.metrics.events.labels(result.label).inc()
         return results
 
     def _ask_shadows(self, job: RecommendJob, user: int, exposures: ExposureSink) -> None:
@@ -147,6 +147,7 @@ class ServingWorker:
         metrics, follower = self.metrics, self.follower
         metrics.count(metrics.cache.labels("yes"), self.engine.answers.hits)
         metrics.count(metrics.cache.labels("no"), self.engine.answers.misses)
+        metrics.cache_bytes.set(self.engine.answers.bytes)
         metrics.refused.set(len(follower.refused))
         metrics.log_read.set(follower.log_read or 0)
         metrics.count(metrics.looks_failed, follower.looks_failed)

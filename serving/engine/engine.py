@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ __all__ = ["Engine", "Job", "Result"]
 
 Job = RecommendJob | EventJob
 Result = Answer | list[EventResult] | Exception
+Found = TypeVar("Found")
 logger = logging.getLogger(__name__)
 NOBODY = UserData(UserLog.read(None), None)
 
@@ -124,18 +126,29 @@ class Engine:
         for job in jobs.values():
             for event in job.events:
                 events.setdefault(model_of(job, event), {}).setdefault(event.user, []).append(event)
-        results: dict[tuple[ServedModel, int], Iterator[EventResult]] = {}
+        appended: dict[tuple[ServedModel, int], Iterator[EventResult] | Exception] = {}
         for model, by_user in events.items():
-            appended = self.states.append(by_user, model)
-            accepted = [
+            for user, found in _guarded(by_user, partial(self._append, by_user, model)).items():
+                appended[model, user] = found if isinstance(found, Exception) else iter(found)
+        return {
+            place: _together([(model_of(job, event), event) for event in job.events], appended) for place, job in jobs.items()
+        }
+
+    def _append(self, events: Mapping[int, Sequence[NewEvent]], model: ServedModel) -> Mapping[int, list[EventResult]]:
+        """Append events of users whom one version serves, and advance their states."""
+        results, appended = self.states.append(events, model)
+        self.cold_starts.count(
+            [
                 event
-                for user, own in by_user.items()
-                for event, result in zip(own, appended[user], strict=True)
+                for user, own in events.items()
+                for event, result in zip(own, results[user], strict=True)
                 if result.outcome in (Outcome.APPLIED, Outcome.LATE)
             ]
-            self.cold_starts.count(accepted)
-            results |= {(model, user): iter(own) for user, own in appended.items()}
-        return {place: [next(results[model_of(job, event), event.user]) for event in job.events] for place, job in jobs.items()}
+        )
+        # The events are stored. If a state cannot be advanced, it is rebuilt from them later: an error here would make the client
+        # send them again.
+        _attempt(partial(self.states.advance, appended, model))
+        return results
 
     def _recommend(self, jobs: Mapping[int, RecommendJob], model: ServedModel, rules: Rules) -> dict[int, Result]:
         """Answer requests that one version serves: from the cache, from users' states, or as a cold start."""
@@ -220,8 +233,33 @@ def _described(ranking: Ranking, seen: npt.NDArray[np.int64], model: ServedModel
     ]
 
 
-def _guarded(places: Iterable[int], compute: Callable[[], Mapping[int, Result]]) -> Mapping[int, Result]:
-    """Return the results by place, or the same error for every place if there are none.
+def _together(
+    events: Sequence[tuple[ServedModel, NewEvent]], appended: Mapping[tuple[ServedModel, int], Iterator[EventResult] | Exception]
+) -> list[EventResult] | Exception:
+    """Return the results of one request's events, or the error if none was stored.
+
+    Events that were stored are acknowledged even if others failed. Otherwise the client would send all of them again.
+    """
+    results: list[EventResult] = []
+    errors: list[Exception] = []
+    for model, event in events:
+        found = appended[model, event.user]
+        if isinstance(found, Exception):
+            errors.append(found)
+            results.append(EventResult(None, model.catalogue.index_of(event.item) is not None, model.version))
+        else:
+            results.append(next(found))
+    return errors[0] if len(errors) == len(events) else results
+
+
+def _guarded(places: Iterable[int], compute: Callable[[], Mapping[int, Found]]) -> Mapping[int, Found | Exception]:
+    """Return the results by place, or the same error for every place if there are none."""
+    found = _attempt(compute)
+    return dict.fromkeys(places, found) if isinstance(found, Exception) else found
+
+
+def _attempt(compute: Callable[[], Found]) -> Found | Exception:
+    """Return the result, or the error if there is none.
 
     A defect is logged: nobody waits for a shadow's answer, so nobody else would report it.
     """
@@ -230,4 +268,4 @@ def _guarded(places: Iterable[int], compute: Callable[[], Mapping[int, Result]])
     except Exception as error:
         if not isinstance(error, RecsysError):
             logger.error("the engine failed", exc_info=error)
-        return dict.fromkeys(places, error)
+        return error

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from serving.engine.explanations import Explanation
 from serving.experiments import Assignment
-from serving.state import Outcome
+from serving.state import Outcome, OutcomeLabel
 
 __all__ = [
     "Answer",
@@ -134,6 +134,11 @@ class EventJob:
 class EventResult(NamedTuple):
     """What became of an event."""
 
-    outcome: Outcome
+    outcome: Outcome | None  # None: it could not be stored, but others of its request were
     known: bool  # the version that serves its user knows its item
     version: str
+
+    @property
+    def label(self) -> OutcomeLabel | Literal["failed"]:
+        """The outcome's name in the API."""
+        return "failed" if self.outcome is None else self.outcome.label

@@ -9,7 +9,7 @@ import numpy as np
 
 from serving.engine.jobs import EventResult, HistoryEvent, NewEvent, RequestTime
 from serving.engine.served_model import ServedModel
-from serving.state import StateStore, UserLog, UserState, entry
+from serving.state import Appended, StateStore, UserLog, UserState, entry
 
 __all__ = ["UserData", "UserStates", "seen_at"]
 
@@ -39,29 +39,35 @@ class UserStates:
         found = self.store.read(users, model.version)
         return {user: UserData.read(stored.log, stored.state, model) for user, stored in zip(users, found, strict=True)}
 
-    def append(self, events: Mapping[int, Sequence[NewEvent]], model: ServedModel) -> dict[int, list[EventResult]]:
-        """Append each user's events, and advance their states. Return what became of each event."""
+    def append(
+        self, events: Mapping[int, Sequence[NewEvent]], model: ServedModel
+    ) -> tuple[dict[int, list[EventResult]], dict[int, Appended]]:
+        """Append each user's events. Return what became of each event, and what is stored now, for `advance`."""
         users = list(events)
         entries = [(user, b"".join([entry(e.item, e.time, e.key) for e in events[user]])) for user in users]
-        appended = self.store.append(entries, model.version)
-        after = [UserData.read(each.log, each.state, model) for each in appended]
+        appended = dict(zip(users, self.store.append(entries, model.version), strict=True))
+        results = {
+            user: [
+                EventResult(outcome, model.catalogue.index_of(event.item) is not None, model.version)
+                for event, outcome in zip(events[user], stored.outcomes, strict=True)
+            ]
+            for user, stored in appended.items()
+        }
+        return results, appended
+
+    def advance(self, appended: Mapping[int, Appended], model: ServedModel) -> None:
+        """Advance the states of users whose events were appended."""
+        after = [UserData.read(each.log, each.state, model) for each in appended.values()]
         plans = [model.plan(each.log, each.state) for each in after]
-        numbers = model.states(plans, users)
+        numbers = model.states(plans, list(appended))
         self.write(
             {
                 user: plan.state_of(each.log, row)
-                for user, each, plan, row in zip(users, after, plans, numbers, strict=True)
+                for user, each, plan, row in zip(appended, after, plans, numbers, strict=True)
                 if not plan.current
             },
             model,
         )
-        return {
-            user: [
-                EventResult(outcome, model.catalogue.index_of(event.item) is not None, model.version)
-                for event, outcome in zip(events[user], each.outcomes, strict=True)
-            ]
-            for user, each in zip(users, appended, strict=True)
-        }
 
     def write(self, states: Mapping[int, UserState], model: ServedModel) -> None:
         """Store new states of users. A state after no events is not worth storing."""

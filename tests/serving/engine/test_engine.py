@@ -241,6 +241,49 @@ def test_a_defect_is_told_to_those_it_hits_and_to_nobody_else_and_logged(
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ZeroDivisionError]
 
 
+class FailingFor(LocalStates):
+    """A store that fails for one version."""
+
+    def __init__(self, version: str, *names: str) -> None:
+        super().__init__(StateSettings())
+        self.version, self.names = version, names
+
+    def append(self, events: Any, version: str) -> Any:
+        if version == self.version and "append" in self.names:
+            raise ZeroDivisionError("append")
+        return super().append(events, version)
+
+    def write(self, states: Any, version: str) -> None:
+        if version == self.version and "write" in self.names:
+            raise ZeroDivisionError("write")
+        super().write(states, version)
+
+
+def test_what_was_stored_is_acknowledged_if_another_version_fails(versions: list[Served]) -> None:
+    """A client that got an error for all would send all again, and events without an id would count twice."""
+    engine = engine_of(versions, FailingFor("v2", "append"))
+    new = tuple(NewEvent(user, item, NOW, key_of(None, item, None)) for user, item in ((1, 105), (2, 106), (1, 107), (2, 108)))
+    assignments = {1: Assignment("v1"), 2: Assignment("v2")}
+    both, only_failing = engine.process([EventJob(new, assignments), EventJob(new[1:2], assignments)])
+    assert [(result.label, result.version) for result in results(both)] == [
+        ("applied", "v1"), ("failed", "v2"), ("applied", "v1"), ("failed", "v2"),
+    ]  # fmt: skip
+    assert isinstance(only_failing, ZeroDivisionError)
+    assert [engine.log_of(user)[1].count for user in (1, 2)] == [2, 0]
+
+
+def test_events_are_acknowledged_if_their_state_cannot_be_advanced(
+    versions: list[Served], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = engine_of(versions, FailingFor("v1", "write"))
+    assert outcomes(engine.process([events(*HISTORY)])[0]) == [Outcome.APPLIED] * 4
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ZeroDivisionError]
+    working = engine_of(versions, engine.states.store)
+    working.states.store.names = ()  # type: ignore[attr-defined]
+    found = answer(working, asked(NOW))  # rebuilt from the events
+    assert listed(found) == expected(versions[0], HISTORY, NOW) and found.events == 4
+
+
 def test_a_very_long_history_is_read_as_its_latest_events(versions: list[Served]) -> None:
     engine = engine_of(versions)
     block = versions[0].served.block
