@@ -26,6 +26,7 @@ COMMANDS = [
     "ranking.quality",
     "ranking.search",
     "ranking.ss4rec_quality",
+    "serving.bodies",
     "serving.experiments",
     "training.cpu_speed",
     "training.kernels",
