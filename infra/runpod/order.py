@@ -21,6 +21,7 @@ __all__ = ["MARKS", "Marks", "Order", "OrderError", "marks_of", "server_mark"]
 MARKS = "RECSYS_POD_"
 MOST_BYTES = 102_400  # maximum size of the body of a create
 MOST_ENTRIES = 50  # maximum number of environment variables, as reported by users
+ROUNDED_USD = 1e-6  # prices per hour are multiplied by the number of GPUs
 LAUNCHER = ("python", "-m", "infra.runpod.launcher")
 
 
@@ -46,6 +47,8 @@ class Marks:
     """Maximum cost of the pod in USD."""
     server: str = ""
     """Digest of the Prefect server's address, as used by the worker that rented the pod. Empty if it is not known."""
+    max_price: float | None = None
+    """Maximum price of the complete pod in USD per hour."""
 
     @property
     def name(self) -> str:
@@ -58,11 +61,16 @@ class Marks:
             return self.max_runtime_s
         return min(self.max_runtime_s, int(3600 * self.max_cost / price))
 
+    def too_dear(self, price: float) -> bool:
+        """Return whether `price` USD per hour, as billed, is above the maximum price."""
+        return self.max_price is not None and price > self.max_price + ROUNDED_USD
+
     def environment(self) -> dict[str, str]:
         """Return the marks as environment variables of the pod."""
         fields = {"POOL": self.pool, "RUN": self.run, "ATTEMPT": self.attempt}
         fields |= {"STARTUP_S": self.startup_s, "MAX_RUNTIME_S": self.max_runtime_s}
         fields |= {} if self.max_cost is None else {"MAX_COST_USD": self.max_cost}
+        fields |= {} if self.max_price is None else {"MAX_PRICE_USD": self.max_price}
         fields |= {"SERVER": self.server} if self.server else {}
         return {f"{MARKS}{name}": str(value) for name, value in fields.items()}
 
@@ -83,6 +91,7 @@ def marks_of(pod: Pod) -> Marks | None:
             max_runtime_s=int(pod.env[f"{MARKS}MAX_RUNTIME_S"]),
             max_cost=float(pod.env[cost]) if (cost := f"{MARKS}MAX_COST_USD") in pod.env else None,
             server=pod.env.get(f"{MARKS}SERVER", ""),
+            max_price=float(pod.env[price]) if (price := f"{MARKS}MAX_PRICE_USD") in pod.env else None,
         )
     except (KeyError, ValueError):
         return None
@@ -104,8 +113,6 @@ class Order:
     network_volume_path: str = "/runpod-volume"
     registry: str | None = None
     min_cuda_version: str | None = None
-    max_price: float | None = None
-    """Maximum price of the complete pod in USD per hour."""
     capacity_timeout_s: int = 1800
     command_style: Literal["auto", "exec", "args"] = "auto"
     env: dict[str, str] = field(default_factory=dict, repr=False)

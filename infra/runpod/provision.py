@@ -2,7 +2,8 @@
 
 A create places one GPU type and does not look for another (create page of the API), so the choice is made here. The candidates
 are the order's GPU types that the catalogue offers within the price limit: available types first, and within each group by
-preference. The catalogue does not reserve anything, so types that it lists as sold out are tried too, after all others.
+preference. The catalogue does not reserve anything, so types that it lists as sold out are tried too, after all others. Nor does it bind
+RunPod to its prices: a pod that is billed above the limit is deleted at once, and the next type is tried.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ from infra.runpod.api import (
     RunPodError,
     UnavailableError,
 )
-from infra.runpod.order import Order, OrderError
+from infra.runpod.order import Marks, Order, OrderError
 
 __all__ = ["Candidate", "NoPodError", "PodLookup", "Provisioner", "WithdrawnError", "candidates"]
 
 LOG = logging.getLogger(__name__)
 CATALOGUE_S = 30.0
 """Seconds for which all runs share one answer of the catalogue."""
+PATIENT_LOOKS = 5
+"""Checks for which a lost create is looked for at least."""
 
 
 class NoPodError(RunPodError):
@@ -62,6 +65,12 @@ class PodLookup(Protocol):
     def pod_of(self, run: UUID, attempt: int) -> Pod | None:
         """Return the run's pod of that attempt in the last list, or None if there is none."""
 
+    def too_dear(self, run: UUID) -> set[str]:
+        """Return the GPU types whose pods were billed above the run's maximum price."""
+
+    async def reject(self, pod: Pod, marks: Marks) -> None:
+        """Delete a pod that is too dear. If that fails, later checks delete it. Raises RunPodError."""
+
 
 def candidates(order: Order, catalogue: list[GpuType]) -> list[Candidate]:
     """Return the GPU types to try, in order. Raises OrderError if none of them can ever be rented."""
@@ -72,12 +81,12 @@ def candidates(order: Order, catalogue: list[GpuType]) -> list[Candidate]:
         for gpu in order.gpu_types
         if gpu in offered and (price := offered[gpu].price(order.cloud)) is not None
     ]
-    within = [(found, free) for found, free in priced if order.max_price is None or found.price <= order.max_price]
+    within = [(found, free) for found, free in priced if order.marks.max_price is None or found.price <= order.marks.max_price]
     if not within:
         dear = ", ".join(f"{found.gpu} at {found.price:g}" for found, _ in priced)
         raise OrderError(
             f"None of the GPU types {', '.join(order.gpu_types)} can be rented in {order.cloud}"
-            + (f": {dear} USD per hour is above max_price_per_hour {order.max_price:g}" if dear else "")
+            + (f": {dear} USD per hour is above max_price_per_hour {order.marks.max_price:g}" if dear else "")
             + (f"; the catalogue does not list {', '.join(unknown)}" if unknown else "")
             + ". Change gpu_types, cloud or max_price_per_hour in the work pool's job variables."
         )
@@ -137,7 +146,8 @@ class Provisioner:
 
         Raises:
             WithdrawnError: `withdrawn` was set.
-            NoPodError: No pod could be rented within `order.capacity_timeout_s`, or every candidate breaks a rule.
+            NoPodError: No pod could be rented within `order.capacity_timeout_s`, or every candidate breaks a rule or is billed
+                above the maximum price.
             AccountError: The key or the balance is the problem.
             RequestRefusedError: RunPod refuses the request itself.
             OrderError: None of the GPU types can ever be rented.
@@ -146,7 +156,7 @@ class Provisioner:
         while True:
             if withdrawn.is_set():
                 raise WithdrawnError
-            found, said = await self._round(order, withdrawn)
+            found, said = await self._round(order, withdrawn, deadline, tell)
             if found is not None:
                 return found
             if self._clock() >= deadline:
@@ -157,7 +167,9 @@ class Provisioner:
             await self._pause(max(0.0, wait), withdrawn)
             rounds += 1
 
-    async def _round(self, order: Order, withdrawn: asyncio.Event) -> tuple[Pod | None, str]:
+    async def _round(
+        self, order: Order, withdrawn: asyncio.Event, deadline: float, tell: Callable[[str], Awaitable[None]]
+    ) -> tuple[Pod | None, str]:
         """Try each candidate once. Returns the pod, or None and the last answer."""
         try:
             choice = candidates(order, await self._catalogue(order.gpu_count, order.cloud))
@@ -165,13 +177,20 @@ class Provisioner:
             return None, str(error)
         said, broken = "", 0
         for candidate in choice:
+            if candidate.gpu in self._lookup.too_dear(order.marks.run):
+                said, broken = said or f"{candidate.gpu} was billed above max_price_per_hour.", broken + 1
+                continue
             existing = self._lookup.pod_of(order.marks.run, order.marks.attempt)
             if existing is not None:
                 return existing, ""
             try:
-                return await self._create(order, candidate), ""
+                pod = await self._billed(await self._create(order, candidate))
+                if not order.marks.too_dear(pod.cost):
+                    return pod, ""
+                said, broken = await self._reject(pod, order.marks), broken + 1
+                await tell(said)
             except AmbiguousError as error:
-                found = await self._settled(order, withdrawn)
+                found = await self._settled(order, withdrawn, deadline)
                 if found is not None:
                     return found, ""
                 return None, str(error)
@@ -182,8 +201,24 @@ class Provisioner:
             except CandidateForbiddenError as error:
                 said, broken = str(error), broken + 1
         if broken == len(choice):
-            raise NoPodError(f"RunPod refuses all {broken} GPU types, and not for lack of machines. {said}")
+            raise NoPodError(f"None of the {broken} GPU types can be rented, and not for lack of machines. {said}")
         return None, said
+
+    async def _billed(self, pod: Pod) -> Pod:
+        """Return the pod with its price, if RunPod tells it yet. The answer to a create may lack it."""
+        if pod.cost <= 0:
+            with suppress(RunPodError):
+                return await self._client.get_pod(pod.id)
+        return pod
+
+    async def _reject(self, pod: Pod, marks: Marks) -> str:
+        """Delete a pod that is too dear. Returns why, for people."""
+        why = f"RunPod billed {pod.cost:g} USD per hour for {pod.gpu}, above max_price_per_hour {marks.max_price:g}"
+        try:
+            await self._lookup.reject(pod, marks)
+        except RunPodError as error:
+            LOG.warning("The pod %s is too dear, and the next check deletes it: %s", pod.id, error)
+        return f"{why}, so the pod {pod.id} is deleted and the next type is tried."
 
     async def _create(self, order: Order, candidate: Candidate) -> Pod:
         """Create one pod. Until an answer has shown how the API takes a command, only one create runs at a time."""
@@ -207,14 +242,19 @@ class Provisioner:
             self._style = "args"
             return await self._client.create_pod(order.body(candidate.gpu, candidate.price, "args"))
 
-    async def _settled(self, order: Order, withdrawn: asyncio.Event) -> Pod | None:
+    async def _settled(self, order: Order, withdrawn: asyncio.Event, deadline: float) -> Pod | None:
         """Look for the pod of a create whose answer was lost.
 
-        Returns None once enough checks have not found the pod, so that it does not exist, or once the run is withdrawn. In the
-        second case, the pod may exist; later checks find and delete it.
+        Returns None once enough checks have not found the pod, so that it does not exist, once the run is withdrawn, or if the
+        pods cannot be listed until the deadline. In the last two cases, the pod may exist; later checks find and delete it.
         """
         for _ in range(self._settings.looks_to_miss):
-            if not await _before(withdrawn, self._lookup.next_look()):
+            # A run that is about to give up waits for a few checks too: they usually find the pod.
+            patience_s = max(deadline - self._clock(), PATIENT_LOOKS * self._settings.look_every_s)
+            try:
+                if not await asyncio.wait_for(_before(withdrawn, self._lookup.next_look()), patience_s):
+                    return None
+            except TimeoutError:
                 return None
             found = self._lookup.pod_of(order.marks.run, order.marks.attempt)
             if found is not None:

@@ -3,6 +3,9 @@
 The reconciler holds no state that it could not recover. The marks in the pods show which run they belong to, and the states of
 the runs show what is wanted. So a killed worker continues where it stopped, and several workers of one pool do not disturb each
 other.
+
+A list is a hint. A pod counts as gone only if RunPod answers 404 for that pod, and it is deleted all the same: an unlisted pod is
+billed too.
 """
 
 from __future__ import annotations
@@ -17,17 +20,18 @@ from uuid import UUID
 
 from configs.redaction import masked, secrets_of
 from configs.runpod import RunPodSettings
-from infra.runpod.api import Pod, RunPodClient, RunPodError
+from infra.runpod.api import Pod, PodNotFoundError, RunPodClient, RunPodError
 from infra.runpod.cost_records import CostRecords
 from infra.runpod.order import Marks, marks_of, server_mark
 from infra.runpod.runs import Runs, RunsUnavailableError, RunView
 from infra.runpod.tracked import Tracked
-from infra.runpod.verdict import Look, Memory, Verdict, judge, judge_age, judge_missing
+from infra.runpod.verdict import Look, Memory, Verdict, judge, judge_age, judge_gone, judge_limits
 
 __all__ = ["Hold", "Reconciler", "Watcher"]
 
 LOG = logging.getLogger(__name__)
 ACCOUNTS_EVERY = 100  # complete checks between two searches for open cost records
+ASKED_AT_MOST = 5  # single pods that one check asks for: a list without any pod must not use up the account's requests
 
 
 @dataclass
@@ -38,6 +42,10 @@ class Hold:
     """Set once the run does not need a pod: it was cancelled, has ended, or was deleted."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the run's pod does not exist any more."""
+    rented: bool = False
+    """Whether a pod was rented for the run and kept."""
+    too_dear: set[str] = field(default_factory=set)
+    """GPU types whose pods were billed above the maximum price."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,9 @@ class Reconciler:
         self._held: dict[UUID, Hold] = {}
         self._without_pod: dict[tuple[UUID, datetime], Memory] = {}
         self._look = Look(clock(), clock())
-        self._begun = self._listed = self._whole = 0
+        self._begun = self._listed = self._whole = self._asks_left = self._failed_lists = 0
+        self.ended: set[str] = set()
+        """The pods that this reconciler has deleted or found gone."""
         self._has_listed = asyncio.Condition()
 
     def hold(self, run: UUID) -> Hold:
@@ -87,6 +97,19 @@ class Reconciler:
     def follow(self, pod: Pod, marks: Marks) -> None:
         """Watch a pod that was just rented."""
         self._tracked.setdefault(pod.id, Tracked(pod, marks, self._client.time()))
+        if marks.run in self._held:
+            self._held[marks.run].rented = True
+
+    async def reject(self, pod: Pod, marks: Marks) -> None:
+        """Delete a pod that was just rented and is too dear. If that fails, later checks delete it. Raises RunPodError."""
+        tracked = self._tracked.setdefault(pod.id, Tracked(pod, marks, self._client.time()))
+        self._note_price(tracked)
+        await self._client.delete_pod(pod.id)
+        await self._close(tracked, self._client.time(), "billed above max_price_per_hour")
+
+    def too_dear(self, run: UUID) -> set[str]:
+        """Return the GPU types whose pods were billed above the maximum price for a run that this process works on."""
+        return self._held[run].too_dear if run in self._held else set()
 
     async def open_account(self, pod: str) -> None:
         """Store the cost so far of a watched pod, unless it is stored already."""
@@ -95,10 +118,9 @@ class Reconciler:
             await self._records.open(tracked)
 
     def pod_of(self, run: UUID, attempt: int) -> Pod | None:
-        """Return the oldest watched pod of the run's attempt, or None if there is none."""
-        own = [
-            t.pod for t in self._tracked.values() if t.marks.run == run and t.marks.attempt == attempt and not t.memory.missing
-        ]
+        """Return the oldest watched pod of the run's attempt that is not too dear, or None if there is none."""
+        all_ = [t for t in self._tracked.values() if t.marks.run == run and t.marks.attempt == attempt]
+        own = [t.pod for t in all_ if not t.memory.missing and not t.marks.too_dear(t.pod.cost)]
         return min(own, key=lambda pod: (str(pod.created_at), pod.id), default=None)
 
     async def next_look(self) -> None:
@@ -119,28 +141,18 @@ class Reconciler:
     async def look(self) -> None:
         """List the pods once, read the runs once, and apply the rules.
 
-        If the list fails, nothing is concluded. If the runs cannot be read, only the age of a pod counts.
+        If the list fails, nothing is concluded about pods, but runs that have ended and limits that are reached still end a bill.
+        If the runs cannot be read, only the limits of a pod count.
         """
-        known = set(self._tracked)
-        self._begun += 1
-        number, begun = self._begun, self._clock()
-        try:
-            listed = await self._client.list_pods()
-        except RunPodError as error:
-            LOG.warning("The pods cannot be listed: %s", error)
-            await self._tell_held()
-            return
-        self._look = Look(begun, self._clock())
-        self._take_in(listed, known)
-        async with self._has_listed:
-            self._listed = max(self._listed, number)
-            self._has_listed.notify_all()
+        self._asks_left = ASKED_AT_MOST
+        begun = self._clock()
+        listed = await self._list()
         try:
             watched = [*self._tracked.values(), *self._records.unsettled]
             read = await self._runs.look({tracked.marks.run for tracked in watched} | set(self._held))
         except RunsUnavailableError as error:
-            LOG.warning("The flow runs cannot be read (%s); only the pods' age counts.", error)
-            await self._each(self._end_old, list(self._tracked.values()))
+            LOG.warning("The flow runs cannot be read (%s); only the limits of the pods count.", error)
+            await self._each(self._end_by_limits, list(self._tracked.values()))
             return
         # A server that is being restarted may answer minutes after the list. The containers' uptimes date from the list, so the
         # ages of the runs must too: a run that seems older than its container is marked crashed.
@@ -148,7 +160,10 @@ class Reconciler:
         runs = {run_id: replace(run, age_s=run.age_s - late_s) for run_id, run in read.items()}
         self._tell_withdrawn(runs)
         await self._each(lambda tracked: self._records.settle(tracked, runs.get(tracked.marks.run)), self._records.unsettled)
-        await self._each(lambda tracked: self._reconcile(tracked, runs.get(tracked.marks.run)), list(self._tracked.values()))
+        longest_unasked_first = sorted(self._tracked.values(), key=lambda tracked: tracked.asked)
+        await self._each(lambda tracked: self._reconcile(tracked, runs.get(tracked.marks.run), listed), longest_unasked_first)
+        if not listed:
+            return
         owned = {tracked.marks.run for tracked in self._tracked.values()}
         bare = [run for run in runs.values() if run.id not in owned and not run.final]
         self._without_pod = {(run.id, run.since): self._without_pod.get((run.id, run.since), Memory()) for run in bare}
@@ -158,6 +173,26 @@ class Reconciler:
         if self._whole % ACCOUNTS_EVERY == 1:
             await self._records.close_left_open(self._tracked)
 
+    async def _list(self) -> bool:
+        """List the pods. Returns False if that fails."""
+        known = set(self._tracked)
+        self._begun += 1
+        number, begun = self._begun, self._clock()
+        try:
+            listed = await self._client.list_pods()
+        except RunPodError as error:
+            LOG.warning("The pods cannot be listed: %s", error)
+            self._failed_lists += 1
+            self._look = Look(begun, self._clock())
+            return False
+        self._look = Look(begun, self._clock())
+        self._failed_lists = 0
+        self._take_in(listed, known)
+        async with self._has_listed:
+            self._listed = max(self._listed, number)
+            self._has_listed.notify_all()
+        return True
+
     def _take_in(self, listed: list[Pod], known: set[str]) -> None:
         """Watch the listed pods of this pool. A pod that was known before the list but is not on it counts as missing."""
         present = {pod.id for pod in listed if pod.status != "TERMINATED"}
@@ -166,9 +201,7 @@ class Reconciler:
             if marks is None or marks.pool != self._pool or pod.id not in present:
                 continue
             tracked = self._tracked.setdefault(pod.id, Tracked(pod, marks, self._client.time()))
-            if pod.created_at is None:  # keep its age: nothing else ends the bill of a run that hangs
-                pod = pod.model_copy(update={"created_at": tracked.pod.created_at or self._client.time()})
-            tracked.pod, tracked.lived_until = pod, self._client.time()
+            self._see(tracked, pod)
             tracked.memory.see(pod, self._look, self._settings.uptime_slack_s)
         for pod_id in known - present:
             missed = self._tracked[pod_id]
@@ -176,13 +209,15 @@ class Reconciler:
                 missed.lived_until = self._client.time()  # RunPod may not have answered for a long time
             missed.memory.missing += 1
 
-    async def _tell_held(self) -> None:
-        """Withdraw the held runs that were cancelled. This works even while RunPod does not answer."""
-        if self._held:
-            try:
-                self._tell_withdrawn(await self._runs.look(set(self._held)))
-            except RunsUnavailableError as error:
-                LOG.warning("The flow runs cannot be read: %s", error)
+    def _see(self, tracked: Tracked, pod: Pod) -> None:
+        if pod.created_at is None:  # keep its age: nothing else ends the bill of a run that hangs
+            pod = pod.model_copy(update={"created_at": tracked.pod.created_at or self._client.time()})
+        tracked.pod, tracked.lived_until = pod, self._client.time()
+
+    def _note_price(self, tracked: Tracked) -> None:
+        """Remember the GPU type of a pod that is too dear, so that it is not rented for the run again."""
+        if tracked.marks.run in self._held and tracked.marks.too_dear(tracked.pod.cost):
+            self._held[tracked.marks.run].too_dear.add(tracked.pod.gpu)
 
     async def _tell_adopted(self, runs: dict[UUID, RunView]) -> None:
         if self._watcher.adopts is None:
@@ -216,57 +251,103 @@ class Reconciler:
 
         await asyncio.gather(*[attempt(subject) for subject in subjects])
 
-    async def _reconcile(self, tracked: Tracked, run: RunView | None) -> None:
-        pod, memory, now = tracked.pod, tracked.memory, self._client.time()
+    async def _reconcile(self, tracked: Tracked, run: RunView | None, listed: bool) -> None:
+        """Apply the rules to a watched pod. `listed` is whether the last list succeeded."""
+        memory = tracked.memory
         if run is not None:
             memory.runless = 0
             memory.see_run(run, self._look)
         elif tracked.marks.server in ("", self._server):
             memory.runless += 1
         else:  # a copy of a server's database has its pools, but not its later runs
-            LOG.warning("The run of pod %s is unknown here, and the pod was rented for another Prefect server.", pod.id)
-        if memory.missing:
-            await self._reconcile_missing(tracked, run)
-            return
-        if tracked.cost is None and run is not None:
+            LOG.warning("The run of pod %s is unknown here, and the pod was rented for another Prefect server.", tracked.pod.id)
+        seen = listed and not memory.missing
+        if seen and tracked.cost is None and run is not None:
             await self._records.open(tracked)
-        verdict = judge(pod, tracked.marks, run, memory, self._look, now, self._settings)
+        # Without a list, the uptime is out of date, and would look like that of a restarted container.
+        pod = tracked.pod if seen else tracked.pod.model_copy(update={"uptime_s": None})
+        verdict = judge(pod, tracked.marks, run, memory, self._look, self._client.time(), self._settings)
+        unseen = max(memory.missing, self._failed_lists) >= self._settings.looks_to_miss
+        if verdict.by_list or (verdict.action == "keep" and unseen):
+            verdict = await self._judge_by_itself(tracked, run)
         if verdict.action == "keep":
-            chosen = None if run is None or run.pod is not None else self.pod_of(run.id, tracked.marks.attempt)
-            if run is not None and chosen is not None and chosen.id == pod.id:  # of two pods, all workers choose the same one
-                await self._runs.assign(run, pod.id)
-                LOG.info("pod %s is adopted for the run %s", pod.id, run.name)
+            await self._adopt(tracked, run)
             return
+        self._note_price(tracked)
         if run is not None:
             try:
                 await self._mark(run, verdict, tracked)
             except RunsUnavailableError as error:
-                if judge_age(pod, tracked.marks, now).action == "keep":
+                if judge_limits(tracked.pod, tracked.marks, self._client.time()).action == "keep":
                     raise
                 LOG.warning("The run %s cannot be marked before its pod is deleted: %s", run.name, error)
         await self._delete(tracked, verdict.why)
 
-    async def _reconcile_missing(self, tracked: Tracked, run: RunView | None) -> None:
-        if tracked.memory.missing < self._settings.looks_to_miss:
-            return
-        if run is not None and not run.final and run.pod in (tracked.pod.id, None) and not run.released:
-            await self._mark(run, judge_missing(run, tracked.memory, self._settings), tracked)
-        await self._close(tracked, tracked.lived_until, "disappeared by itself; counted until it was missed")
+    async def _judge_by_itself(self, tracked: Tracked, run: RunView | None) -> Verdict:
+        """Return the verdict on a pod by its own answer. If RunPod does not answer, only the pod's age counts."""
+        begun = self._clock()
+        try:
+            pod = await self._ask(tracked.pod.id)
+        except RunPodError as error:
+            LOG.warning("The pod %s is left to the next check: %s", tracked.pod.id, error)
+            return judge_age(tracked.pod, tracked.marks, self._client.time())
+        tracked.asked = self._clock()
+        if pod is None:
+            tracked.memory.missing = max(1, tracked.memory.missing)
+            wanted = run is not None and not run.final and not run.released and run.pod in (tracked.pod.id, None)
+            return judge_gone(replace(run, pod=tracked.pod.id)) if wanted and run is not None else Verdict("delete", "it is gone")
+        self._see(tracked, pod)
+        look = Look(begun, tracked.asked)
+        tracked.memory.see_itself(pod, look, self._settings.uptime_slack_s)
+        return judge(tracked.pod, tracked.marks, run, tracked.memory, look, self._client.time(), self._settings)
+
+    async def _ask(self, pod_id: str) -> Pod | None:
+        """Return a pod by its own answer, or None if it does not exist any more.
+
+        Raises RunPodError if RunPod does not answer, or if this check has asked for enough pods.
+        """
+        if self._asks_left == 0:
+            raise RunPodError(f"This check has asked for {ASKED_AT_MOST} pods already.")
+        self._asks_left -= 1
+        try:
+            pod = await self._client.get_pod(pod_id, attempts=1)
+        except PodNotFoundError:
+            return None
+        return None if pod.status == "TERMINATED" else pod
+
+    async def _adopt(self, tracked: Tracked, run: RunView | None) -> None:
+        """Name the pod in its run, if the run names none. Of two pods, all workers choose the same one."""
+        chosen = None if run is None or run.pod is not None else self.pod_of(run.id, tracked.marks.attempt)
+        if run is not None and chosen is not None and chosen.id == tracked.pod.id:
+            await self._runs.assign(run, tracked.pod.id)
+            LOG.info("pod %s is adopted for the run %s", tracked.pod.id, run.name)
 
     async def _reconcile_bare(self, run: RunView) -> None:
-        """Handle a run that a worker has taken but that has no pod."""
+        """Handle a run that a worker has taken but whose pod is not watched."""
         memory = self._without_pod[run.id, run.since]
         memory.missing += 1
         memory.see_run(run, self._look)
         if run.id in self._held or memory.missing < self._settings.looks_to_miss or run.released or run.state == "SCHEDULED":
             return
         if run.pod is not None and not (run.state == "PENDING" and run.begun):
-            await self._records.close(run, "disappeared while no worker watched")
-            await self._mark(run, judge_missing(run, memory, self._settings), None)
+            await self._find(run, run.pod)
         elif run.state == "CANCELLING":
             await self._runs.cancel(run, "The run was cancelled before it had a pod.")
         elif run.state == "PENDING" and await self._is_lost(run, memory):
             await self._runs.resubmit(run, f"The worker {run.worker} stopped before it had rented a pod.")
+
+    async def _find(self, run: RunView, pod_id: str) -> None:
+        """Watch the pod that a run names and no list shows. If it does not exist, mark the run."""
+        pod = await self._ask(pod_id)
+        marks = None if pod is None else marks_of(pod)
+        if pod is None:
+            await self._client.delete_pod(pod_id)
+            await self._records.close(run, "disappeared while no worker watched")
+            await self._mark(run, judge_gone(run), None)
+        elif marks is not None and marks.pool == self._pool:
+            self._tracked.setdefault(pod.id, Tracked(pod, marks, self._client.time()))
+        else:
+            LOG.warning("The run %s names the pod %s, which is not a pod of this work pool.", run.name, pod_id)
 
     async def _is_lost(self, run: RunView, memory: Memory) -> bool:
         """Return whether the worker that took the run has stopped."""
@@ -274,9 +355,11 @@ class Reconciler:
             return False
         return run.worker in (None, self._watcher.worker) or not await self._runs.at_work(run.worker)
 
-    async def _end_old(self, tracked: Tracked) -> None:
-        verdict = judge_age(tracked.pod, tracked.marks, self._client.time())
-        if verdict.action != "keep" and not tracked.memory.missing:
+    async def _end_by_limits(self, tracked: Tracked) -> None:
+        verdict = judge_limits(tracked.pod, tracked.marks, self._client.time())
+        if verdict.by_list:
+            verdict = await self._judge_by_itself(tracked, None)
+        if verdict.action != "keep":
             await self._delete(tracked, verdict.why)
 
     async def _mark(self, run: RunView, verdict: Verdict, tracked: Tracked | None) -> None:
@@ -297,14 +380,21 @@ class Reconciler:
         return [masked(line, secrets) for line in await self._client.log_tail(tracked.pod.id, self._settings.log_lines)]
 
     async def _delete(self, tracked: Tracked, why: str) -> None:
+        """Delete the pod, also if it seems to be gone."""
         LOG.info("pod %s of %s is deleted: %s", tracked.pod.id, tracked.marks.name, why)
-        await self._records.keep(tracked, self._client.time(), closed=False)  # the figures survive if the worker is killed now
-        await self._client.delete_pod(tracked.pod.id)
-        await self._close(tracked, self._client.time(), "")
+        if not tracked.memory.missing:
+            await self._records.keep(tracked, self._client.time(), closed=False)  # the figures survive if the worker is killed now
+        existed = await self._client.delete_pod(tracked.pod.id)
+        if existed or not tracked.memory.missing:
+            await self._close(tracked, self._client.time(), "")
+        else:
+            await self._close(tracked, tracked.lived_until, "disappeared by itself; counted until it was missed")
 
     async def _close(self, tracked: Tracked, when: datetime, note: str) -> None:
-        del self._tracked[tracked.pod.id]
+        if self._tracked.pop(tracked.pod.id, None) is None:
+            return  # the task that rented the pod and a check may get here at the same time
+        self.ended.add(tracked.pod.id)
         await self._records.keep(tracked, when, closed=True, note=note)
         hold = self._held.get(tracked.marks.run)
-        if hold is not None and self.pod_of(tracked.marks.run, tracked.marks.attempt) is None:
+        if hold is not None and hold.rented and self.pod_of(tracked.marks.run, tracked.marks.attempt) is None:
             hold.gone.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -23,6 +24,8 @@ class Tracked:
     lived_until: datetime
     """When it was last listed, or first not listed: it may have lived until then."""
     memory: Memory = field(default_factory=Memory)
+    asked: float = -math.inf
+    """When the pod itself was last asked for, by the clock of the checks."""
     cost: PodCost | None = None
     """Its cost record. None until the record is opened."""
     accounting: asyncio.Lock = field(default_factory=asyncio.Lock)

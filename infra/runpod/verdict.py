@@ -2,11 +2,14 @@
 
 The rules rest on these facts about RunPod. A container that exits is restarted, whatever its exit status. The status of the
 pod stays RUNNING, and only `runtime.uptime` starts again from zero. Only a deletion ends the bill.
+
+A list of pods is a hint: it may be empty, cut or out of date. So a verdict that rests on what a list says of a pod is marked, and
+whoever acts on it asks for that pod itself first.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -15,7 +18,7 @@ from infra.runpod.api import ENDED, Pod
 from infra.runpod.order import Marks
 from infra.runpod.runs import RunView
 
-__all__ = ["KEEP", "Look", "Memory", "Verdict", "judge", "judge_age", "judge_missing"]
+__all__ = ["KEEP", "Look", "Memory", "Verdict", "judge", "judge_age", "judge_gone", "judge_limits"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Memory:
     """State of the run at the last check."""
     since: float = 0.0
     """Time of the first check that saw the run in that state."""
+    before: tuple[float | None, int, float | None] = (None, 0, None)
+    """`started`, `restarts` and `restarted` before the last list."""
 
     def see(self, pod: Pod, look: Look, slack_s: float) -> None:
         """Record that the pod was listed.
@@ -59,12 +64,18 @@ class Memory:
         measured from the earliest start seen.
         """
         self.missing = 0
+        self.before = (self.started, self.restarts, self.restarted)
         if pod.uptime_s is None:
             return
         earliest, latest = look.begun - pod.uptime_s - ROUNDED_S, look.ended - pod.uptime_s
         if self.started is not None and earliest - slack_s > self.started:
             self.restarts, self.restarted, self.started = self.restarts + 1, earliest - slack_s, latest
         self.started = latest if self.started is None else min(self.started, latest)
+
+    def see_itself(self, pod: Pod, look: Look, slack_s: float) -> None:
+        """Record the pod's own answer, in place of what the last list said of it."""
+        self.started, self.restarts, self.restarted = self.before
+        self.see(pod, look, slack_s)
 
     def see_run(self, run: RunView, look: Look) -> None:
         """Record the run's state."""
@@ -80,6 +91,8 @@ class Verdict:
     why: str = ""
     with_log: bool = field(default=False)
     """Whether the last lines of the log explain the verdict."""
+    by_list: bool = field(default=False)
+    """Whether the verdict rests on what RunPod says of the pod, which a list may have wrong."""
 
 
 KEEP = Verdict("keep")
@@ -102,7 +115,7 @@ def judge(
     """
     if run is None:
         gone = memory.runless >= settings.looks_to_miss
-        return Verdict("delete", "its flow run does not exist any more") if gone else judge_age(pod, marks, now)
+        return Verdict("delete", "its flow run does not exist any more") if gone else judge_limits(pod, marks, now)
     if run.final:
         return Verdict("delete", f"its flow run has ended ({run.state.lower()})")
     if run.released:
@@ -117,8 +130,11 @@ def judge(
             how = "before it had started" if not run.begun else f"and had not stopped by itself {waited:.0f} s later"
             return Verdict("cancel", f"The run was cancelled {how}; its pod {pod.id} is deleted.")
         return KEEP
+    if run.pod != pod.id and marks.too_dear(pod.cost):  # another pod may be found for the run
+        return replace(judge_limits(pod, marks, now), action="delete")
     if pod.status in ENDED:
-        return Verdict("crash", f"The pod {pod.id} is {pod.status}, but its run had not ended.", with_log=True)
+        why = f"The pod {pod.id} is {pod.status}, but its run had not ended."
+        return Verdict("crash", why, with_log=True, by_list=True)
     restarted = _restarted(pod, run, memory, look, settings)
     if restarted is not None:
         return restarted
@@ -127,22 +143,28 @@ def judge(
     if run.state in ("PENDING", "SCHEDULED") and run.attempt <= marks.attempt and age > marks.startup_s:
         why = f"The run did not start within {marks.startup_s} s (startup_timeout) of the creation of its pod {pod.id}."
         return Verdict("crash", f"{why} Usually the image is still being pulled, or cannot be pulled.", with_log=True)
+    return judge_limits(pod, marks, now)
+
+
+def judge_limits(pod: Pod, marks: Marks, now: datetime) -> Verdict:
+    """Return the verdict on the pod's price and age. It counts even if the run is unknown: nothing else would end the bill."""
+    if marks.too_dear(pod.cost):
+        why = f"The pod {pod.id} is billed at {pod.cost:g} USD per hour, above max_price_per_hour {marks.max_price:g}."
+        return Verdict("crash", why, by_list=True)
     return judge_age(pod, marks, now)
 
 
 def judge_age(pod: Pod, marks: Marks, now: datetime) -> Verdict:
-    """Return the verdict on the pod's age. This rule applies even if the run is unknown: nothing else would end the bill."""
+    """Return the verdict on the pod's age, by its maximum runtime and, at the billed price, its maximum cost."""
     age, most = _age_s(pod, now), marks.life_s(pod.cost)  # the billed price may be above the catalogue's price
     if age <= most:
         return KEEP
     why = f"The pod {pod.id} has lived for {age:.0f} s, but max_runtime and max_cost allow at most {most} s."
-    return Verdict("crash", why)
+    return Verdict("crash", why, by_list=age <= marks.max_runtime_s)
 
 
-def judge_missing(run: RunView, memory: Memory, settings: RunPodSettings) -> Verdict:
-    """Return the verdict on a pod that the last check has not listed and whose run has not ended."""
-    if memory.missing < settings.looks_to_miss:
-        return KEEP
+def judge_gone(run: RunView) -> Verdict:
+    """Return the verdict on a run that has not ended and whose pod does not exist any more, by the pod's own answer."""
     if run.state == "CANCELLING":
         return Verdict("cancel", f"The run was cancelled and its pod {run.pod} is gone.")
     return Verdict("crash", f"The pod {run.pod} is gone, but its run had not ended: its host was lost, or somebody deleted it.")
@@ -155,9 +177,11 @@ def _restarted(pod: Pod, run: RunView, memory: Memory, look: Look, settings: Run
         # If the run was running before this worker's first check, only the two clocks show that its container is younger.
         unseen = pod.uptime_s is not None and pod.uptime_s + settings.restart_slack_s < run.age_s
         if seen or unseen:
-            return Verdict("crash", f"{again} during the run: it was killed, usually for lack of memory.", with_log=True)
+            why = f"{again} during the run: it was killed, usually for lack of memory."
+            return Verdict("crash", why, with_log=True, by_list=True)
     elif run.state == "PENDING" and memory.restarts >= settings.restarts_to_crash:
-        return Verdict("crash", f"{again} {memory.restarts} times before the run had started.", with_log=True)
+        why = f"{again} {memory.restarts} times before the run had started."
+        return Verdict("crash", why, with_log=True, by_list=True)
     return None
 
 

@@ -1,14 +1,15 @@
 """Client of RunPod's REST API v2 (https://docs.runpod.io/api-reference-v2), based on httpx.
 
 Reads and deletes are retried with backoff. A create is retried only if it cannot have made a pod. If the outcome is unknown,
-the client raises AmbiguousError, and the caller looks for the pod first. Bodies never appear in logs or messages: the
-environment of a pod carries secrets.
+the client raises AmbiguousError, and the caller looks for the pod first. Every wait is bounded, and whatever an answer contains,
+the result is a value or a RunPodError. Bodies never appear in logs or messages: the environment of a pod carries secrets.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -31,14 +32,17 @@ from infra.runpod.api.errors import (
     UnavailableError,
     sorted_error,
 )
-from infra.runpod.api.pacing import Pace
+from infra.runpod.api.pacing import Kind, Pace
 from infra.runpod.api.pods import GpuType, Pod
 
 __all__ = ["RunPodClient"]
 
+LOG = logging.getLogger(__name__)
 Answer = TypeVar("Answer", bound=BaseModel)
 USER_AGENT = "movielens-recsys/1 (httpx)"  # RunPod's proxy rejects the default user agents of some libraries
 CLOSE_S = 2.0  # a smaller difference is ignored: the Date header is rounded, and the answer took some time
+COMPLETE = 3.0  # an answer that keeps trickling in may take so many times as long as one without a byte
+KINDS: dict[str, Kind] = {"POST": "create", "DELETE": "delete"}
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -75,18 +79,24 @@ class RunPodClient:
         return self._now() - timedelta(seconds=self._ahead_s)
 
     async def list_pods(self, attempts: int = 1) -> list[Pod]:
-        """Return all pods of the account.
+        """Return the pods of the account, each once.
 
-        If one entry is unreadable, the answer fails: nothing may be concluded from a partial list. A caller that lists at a
-        steady pace needs only one attempt.
+        A list is a hint. It may be cut or out of date, and entries that cannot be read are left out, so a pod that is not on it
+        may exist all the same. A caller that lists at a steady pace needs only one attempt.
         """
         answer = await self._patiently("GET", "/pods", "the request for the list of pods", attempts=attempts)
-        return _entries(answer, "pods", Pod)
+        found: dict[str, Pod] = {}
+        for pod in _entries(answer, "pods", Pod):
+            found.setdefault(pod.id, pod)
+        return list(found.values())
 
-    async def get_pod(self, pod_id: str) -> Pod:
+    async def get_pod(self, pod_id: str, attempts: int | None = None) -> Pod:
         """Return a pod. Raises PodNotFoundError if it does not exist."""
         what = f"the request for pod {pod_id}"
-        return _read(await self._patiently("GET", f"/pods/{pod_id}", what), Pod, what)
+        pod = _read(await self._patiently("GET", f"/pods/{pod_id}", what, attempts=attempts), Pod, what)
+        if pod.id != pod_id:
+            raise UnavailableError(f"RunPod answered {what} with the pod {pod.id}.")
+        return pod
 
     async def create_pod(self, body: dict[str, Any]) -> Pod:
         """Rent one pod, in a single attempt. Only 429 is retried, because then no pod was made.
@@ -178,10 +188,12 @@ class RunPodClient:
         query: dict[str, str] | None = None,
         body: dict[str, Any] | None = None,
     ) -> Any:
-        await self._pace.turn()
+        kind = KINDS.get(method, "read")
+        await self._pace.turn(kind)
         try:
-            answer = await self._http.request(method, path, params=query, json=body)
-        except httpx.HTTPError as error:
+            async with asyncio.timeout(COMPLETE * self._settings.timeout_s):
+                answer = await self._http.request(method, path, params=query, json=body)
+        except (httpx.HTTPError, TimeoutError) as error:
             said = f"RunPod at {self._settings.base_url} did not answer {what} ({type(error).__name__})."
             if creating and not isinstance(error, NEVER_SENT):
                 raise AmbiguousError(said) from error
@@ -192,12 +204,13 @@ class RunPodClient:
             return _json(answer, what)
         wait_s = _seconds(answer.headers.get("retry-after"))
         if answer.status_code == 429:
-            self._pace.pause(wait_s)
+            self._pace.pause(wait_s, kind)
         problem = _problem(answer, secrets_of(body["env"]) if body is not None and "env" in body else [])
         raise sorted_error(answer.status_code, problem, what, creating=creating, wait_s=wait_s)
 
     def _heed_time(self, headers: Mapping[str, str]) -> None:
-        with suppress(ValueError):  # for example, a proxy has removed the header
+        # A proxy may have removed the header, or sent a date without a zone.
+        with suppress(ValueError, TypeError, OverflowError):
             ahead = (self._now() - parsedate_to_datetime(headers.get("date", ""))).total_seconds()
             self._ahead_s = ahead if abs(ahead) > CLOSE_S else 0.0
 
@@ -209,7 +222,7 @@ def _problem(answer: httpx.Response, secrets: list[str]) -> dict[str, Any]:
     """
     try:
         problem = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(problem, dict):
         return {}
@@ -223,7 +236,7 @@ def _json(answer: httpx.Response, what: str) -> Any:
         return None
     try:
         return answer.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnavailableError(f"RunPod's answer to {what} is not JSON ({answer.status_code}).") from error
 
 
@@ -237,20 +250,32 @@ def _read(content: Any, model: type[Answer], what: str) -> Answer:
 
 
 def _entries(content: Any, name: str, model: type[Answer]) -> list[Answer]:
+    """Return the entries of a list that can be read. One odd entry must not hide the others. Raises UnavailableError for no list."""
     found = content.get(name) if isinstance(content, dict) else None
     if not isinstance(found, list):
         raise UnavailableError(f"RunPod's answer has no list {name!r}.")
-    return [_read(entry, model, f"the request for the list of {name}") for entry in found]
+    entries: list[Answer] = []
+    failed: UnavailableError | None = None
+    for entry in found:
+        try:
+            entries.append(_read(entry, model, f"the request for the list of {name}"))
+        except UnavailableError as error:
+            failed = error
+    if failed is not None:
+        if not entries:
+            raise failed
+        LOG.warning("%d of %d %s in RunPod's answer are left out. %s", len(found) - len(entries), len(found), name, failed)
+    return entries
 
 
 def _seconds(header: str | None) -> float:
     """Return Retry-After in seconds. If it is missing, return a minute, which is the window of RunPod's shortest limit."""
-    return float(header) if header is not None and header.isdigit() else 60.0
+    return float(header) if header is not None and header.isdecimal() else 60.0
 
 
 def _log_line(data: str) -> str:
     try:
         line = str(json.loads(data)["line"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         line = data.strip()
     return line.replace("\x00", "")  # PostgreSQL does not accept this character in a text

@@ -34,10 +34,10 @@ class Pod(_Answer):
     """PROVISIONING, STARTING, RUNNING, EXITED, ERROR, TERMINATED, or a status that we do not know yet."""
     gpu: str = Field(default="", validation_alias=AliasPath("gpu", "id"))
     gpu_count: int = Field(default=1, validation_alias=AliasPath("gpu", "count"))
-    cost: float = 0.0
+    cost: float = Field(default=0.0, allow_inf_nan=False)
     """Current price in USD per hour; 0 once the pod has ended."""
     data_center: str | None = Field(default=None, validation_alias="dataCenterId")
-    uptime_s: float | None = Field(default=None, validation_alias=AliasPath("runtime", "uptime"))
+    uptime_s: float | None = Field(default=None, validation_alias=AliasPath("runtime", "uptime"), allow_inf_nan=False)
     """Seconds since the container started, not since the pod started. None if no container is running."""
     created_at: datetime | None = Field(default=None, validation_alias="createdAt")
     env: dict[str, str] = Field(default_factory=dict, repr=False)
@@ -53,8 +53,8 @@ class GpuType(_Answer):
 
     id: str
     memory_gb: int = Field(default=0, validation_alias="memory")
-    secure_price: float | None = Field(default=None, validation_alias=AliasPath("price", "secure"))
-    community_price: float | None = Field(default=None, validation_alias=AliasPath("price", "community"))
+    secure_price: float | None = Field(default=None, validation_alias=AliasPath("price", "secure"), allow_inf_nan=False)
+    community_price: float | None = Field(default=None, validation_alias=AliasPath("price", "community"), allow_inf_nan=False)
     availability: str = "NONE"
     """NONE, LOW, MEDIUM or HIGH, for the requested cloud and count."""
 

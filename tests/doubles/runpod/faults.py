@@ -28,6 +28,10 @@ class Faults:
     no_capacity: set[str] = field(default_factory=set)
     forbidden: set[str] = field(default_factory=set)
     answers: list[Fault] = field(default_factory=list)
+    billed: dict[str, float] = field(default_factory=dict)
+    """GPU type -> price of one GPU as it is billed, where that is not the catalogue's."""
+    price_after_create: bool = False
+    """Whether the answer to a create says 0 for the price."""
     lost_creates: int = 0
     """So many creates succeed and their connection breaks before the answer."""
     hidden: dict[str, int] = field(default_factory=dict)

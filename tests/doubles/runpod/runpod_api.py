@@ -288,7 +288,8 @@ class RunPodDouble:
         errors = schema_errors("CreatePodRequest", body, newer=self.newer)
         if errors:
             raise problem(422, "Request validation failed.", errors)
-        return self._checked(201, "Pod", self.rent(body).to_json())
+        shown = self.rent(body).to_json()
+        return self._checked(201, "Pod", {**shown, "cost": 0.0} if self.faults.price_after_create else shown)
 
     def rent(self, body: dict[str, Any]) -> DoublePod:
         """A pod by a body that the schema accepts; what the rules or the faults have against it is raised."""
@@ -316,7 +317,7 @@ class RunPodDouble:
             command=command_of(body),
             environment={"HOME": str(home), **self.image, **body.get("env", {}), **injected},
             folder=home,
-            price=self.prices[gpu] * count,
+            price=self.faults.billed.get(gpu, self.prices[gpu]) * count,
             data_center="EU-RO-1",
             start_s=self.faults.start_s,
             restart_s=self.faults.restart_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -41,6 +42,11 @@ class Account:
         self.deleted: dict[str, datetime] = {}
         self.fails: list[int] = []
         self.hidden: set[str] = set()
+        self.listed: Callable[[list[dict[str, Any]]], Any] = lambda pods: {"pods": pods}
+        """The answer to a list of these pods."""
+        self.itself: dict[str, dict[str, Any]] = {}
+        """What a pod's own answer says otherwise than the list."""
+        self.asked: list[str] = []
         self.log: list[str] = []
         self.lists = 0
         self._numbers = count()
@@ -53,10 +59,11 @@ class Account:
         pool: UUID = POOL,
         startup_s: int = 600,
         max_cost: float | None = None,
+        max_price: float | None = None,
         server: str = SERVER,
         **changes: Any,
     ) -> str:
-        marks = Marks(pool, run, attempt, startup_s, 3600, max_cost, server_mark(server))
+        marks = Marks(pool, run, attempt, startup_s, 3600, max_cost, server_mark(server), max_price)
         pod = {"id": f"pod{next(self._numbers)}", "name": marks.name, "status": "RUNNING", "cost": PRICE}
         pod |= {"gpu": {"id": "NVIDIA L4", "count": 1}, "createdAt": self.now.isoformat(), "runtime": {"uptime": 0}}
         self.pods[pod["id"]] = {**pod, "env": {**marks.environment(), "WANDB_API_KEY": "wb-4711"}, **changes}
@@ -73,13 +80,17 @@ class Account:
             return httpx.Response(self.fails.pop(0), json={"title": "x", "status": 500, "detail": "out of order"})
         if request.method == "GET" and not path:
             self.lists += 1
-            return httpx.Response(200, json={"pods": [p for p in self.pods.values() if p["id"] not in self.hidden]})
+            answer = self.listed([p for p in self.pods.values() if p["id"] not in self.hidden])
+            return httpx.Response(200, text=answer) if isinstance(answer, str) else httpx.Response(200, json=answer)
         pod_id = path.split("/")[1]
         if pod_id not in self.pods:
             return httpx.Response(404, json={"title": "Not Found", "status": 404, "detail": "pod not found"})
         if path.endswith("/logs"):
             lines = [f"id: 1\ndata: {json.dumps({'ts': 't', 'source': 'container', 'line': line})}\n\n" for line in self.log]
             return httpx.Response(200, text="".join(lines))
+        if request.method == "GET":
+            self.asked.append(pod_id)
+            return httpx.Response(200, json={**self.pods[pod_id], **self.itself.get(pod_id, {})})
         assert request.method == "DELETE"
         del self.pods[pod_id]
         self.deleted[pod_id] = self.now

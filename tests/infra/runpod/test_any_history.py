@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import re
 from typing import Any
 
 from hypothesis import settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.infra.runpod.memory import Watched
+from tests.infra.runpod.test_wrong_lists import WRONG
 from tests.volume import volume
 
 
@@ -22,6 +25,9 @@ class AnyHistory(RuleBasedStateMachine):
         self.watched = Watched()
         self.watched.runs.online = {"first", "second"}
         self.other = self.watched.another("second")
+        self.broken: set[str] = set()
+        """Pods that a fault has really ended or restarted."""
+        self.former: dict[str, Any] = {"pods": []}
 
     def _some(self, data: st.DataObject, *states: str) -> Any:
         found = [run for run in self.watched.runs.runs.values() if run.state in states]
@@ -61,6 +67,8 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(data=st.data(), fault=st.sampled_from(["gone", "ERROR", "restart", "hidden"]))
     def a_pod_breaks(self, data: st.DataObject, fault: str) -> None:
         pod = data.draw(st.sampled_from(sorted(self.watched.account.pods)))
+        if fault != "hidden":
+            self.broken.add(pod)
         if fault == "gone":
             del self.watched.account.pods[pod]
         elif fault == "restart":
@@ -74,6 +82,22 @@ class AnyHistory(RuleBasedStateMachine):
     def the_worker_looks(self, seconds: int) -> None:
         self.watched.look(after_s=seconds)
         self.watched.account.hidden = set()
+
+    @rule(kind=st.sampled_from([*WRONG, "as it was before"]), looks=st.integers(1, 4), both=st.booleans())
+    def the_list_is_wrong_for_some_looks(self, kind: str, looks: int, both: bool) -> None:
+        pods = list(self.watched.account.pods.values())
+        if kind == "unreadable entries" and len(pods) < 2:
+            return
+        self.watched.account.listed = WRONG.get(kind, lambda _: self.former)
+        for _ in range(looks):
+            self.watched.look()
+            if both:
+                asyncio.run(self.other.look())
+        self.watched.account.listed = lambda pods: {"pods": pods}
+
+    @rule()
+    def a_list_is_kept_somewhere(self) -> None:
+        self.former = {"pods": copy.deepcopy(list(self.watched.account.pods.values()))}
 
     @rule()
     def the_api_is_down_for_a_look(self) -> None:
@@ -105,6 +129,13 @@ class AnyHistory(RuleBasedStateMachine):
     def no_run_has_two_pods_that_it_names(self) -> None:
         named = [run.pod for run in self.watched.runs.runs.values() if run.pod is not None]
         assert len(named) == len(set(named))
+
+    @invariant()
+    def no_run_is_crashed_for_its_pod_unless_its_pod_has_broken(self) -> None:
+        for run, message in self.watched.runs.messages.items():
+            if run in self.watched.runs.runs and self.watched.runs.runs[run].state == "CRASHED":
+                in_time = "startup_timeout" not in message and "max_runtime" not in message
+                assert not in_time or self.broken & set(re.findall(r"pod\d+", message)), message
 
     def teardown(self) -> None:
         self.watched.account.hidden = set()

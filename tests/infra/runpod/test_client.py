@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any, TypeVar
@@ -176,12 +177,120 @@ def test_retry_after_is_waited_out_by_everybody() -> None:
     assert sum(sleeps) == pytest.approx(60), "the window of the shortest limit, where it does not say"
 
 
+def test_no_wait_is_longer_than_a_minute_whatever_runpod_asks_for() -> None:
+    sleeps: list[float] = []
+    day = {"Retry-After": "86400", "RateLimit": '"day";r=0;t=86400', "RateLimit-Policy": '"day";q=1;w=86400'}
+    answers = [problem(429, **day), httpx.Response(204, headers=day), httpx.Response(204, headers=day)]
+    client = answering(*answers, sleeps=sleeps)
+    for _ in range(2):
+        assert asyncio.run(client.delete_pod("x")) is True
+    assert sum(sleeps) == pytest.approx(120), "one minute for each further request"
+
+
+def test_a_create_that_is_put_off_delays_neither_a_delete_nor_a_look() -> None:
+    sleeping, deleted = asyncio.Event(), httpx.Response(204)
+    answers = {"POST": problem(429, **{"Retry-After": "50"}), "DELETE": deleted, "GET": httpx.Response(200, json={"pods": []})}
+
+    async def sleep(seconds: float) -> None:
+        if seconds > 1:
+            sleeping.set()
+            await asyncio.Event().wait()
+
+    async def both() -> None:
+        transport = httpx.MockTransport(lambda request: answers[request.method])
+        client = RunPodClient(SecretStr("k"), RunPodSettings(), transport, sleep)
+        creating = asyncio.create_task(client.create_pod(BODY))
+        await asyncio.wait_for(sleeping.wait(), 30)
+        assert await asyncio.wait_for(client.delete_pod("x"), 30) and await asyncio.wait_for(client.list_pods(), 30) == []
+        creating.cancel()
+
+    asyncio.run(both())
+
+
+def test_a_delete_may_use_the_requests_that_are_kept_for_others() -> None:
+    clock = [0.0]
+
+    async def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    async def send() -> None:
+        pace = Pace(10, clock=lambda: clock[0], sleep=sleep)
+        pace.heed({"ratelimit-policy": '"minute";q=20;w=60'})
+        for _ in range(18):
+            await pace.turn()
+        await pace.turn("delete")
+        assert clock[0] == 0
+        await pace.turn("create")
+        assert clock[0] == 60
+
+    asyncio.run(send())
+
+
+def test_an_answer_that_trickles_for_ever_ends() -> None:
+    class Trickle(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while True:
+                await asyncio.sleep(0.005)
+                yield b" "
+
+    settings = RunPodSettings(timeout_s=0.05, attempts=1)
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, stream=Trickle()))
+    client = RunPodClient(SecretStr("k"), settings, transport)
+    with pytest.raises(UnavailableError, match="did not answer"):
+        asyncio.run(asyncio.wait_for(client.list_pods(), 60))
+    with pytest.raises(AmbiguousError):
+        asyncio.run(asyncio.wait_for(client.create_pod(BODY), 60))
+
+
+ODD = [b"<html>", b"", b"null", b"7", b'"x"', b"[]", b"{}", b"[" * 100_000, b"\xff\xfe", b'{"pods": [[]]}', b'{"gpus": [null]}']
+
+
+@pytest.mark.parametrize("content", ODD, ids=lambda content: str(content[:12]))
+@pytest.mark.parametrize("status", [200, 201, 302, 400, 404, 429, 500])
+def test_any_answer_is_a_value_or_an_error_of_runpod(content: bytes, status: int) -> None:
+    headers = {"Retry-After": "²", "Date": "Mon, 16 Nov 2009 13:32:02 -0000", "RateLimit": "x", "RateLimit-Policy": '"a";q=0;w=0'}
+
+    async def ask() -> None:
+        async def sleep(seconds: float) -> None:
+            assert seconds <= 75
+
+        pace = Pace(10_000, sleep=sleep, clock=lambda: 0.0, most_s=0.0)
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        transport = httpx.MockTransport(lambda request: httpx.Response(status, content=content, headers=raw))
+        client = RunPodClient(SecretStr("k"), RunPodSettings(), transport, sleep, pace)
+        for act in (
+            client.list_pods(),
+            client.get_pod("x"),
+            client.create_pod(BODY),
+            client.delete_pod("x"),
+            client.gpu_types(count=1, cloud="SECURE"),
+            client.log_tail("x", 5),
+        ):
+            with suppress(RunPodError):
+                assert await act in (True, False, [])
+
+    asyncio.run(ask())
+
+
+def test_the_answer_for_another_pod_is_none() -> None:
+    with pytest.raises(UnavailableError, match="with the pod y"):
+        asyncio.run(answering(*[httpx.Response(200, json={"id": "y", "status": "RUNNING"})] * 4).get_pod("x"))
+
+
 @pytest.mark.parametrize(
     "content", [{"pods": [{"id": "x"}]}, {"pods": "none"}, {}, [], {"pods": [{"id": "", "status": "RUNNING"}]}]
 )
-def test_a_list_that_cannot_be_read_whole_is_none(content: Any) -> None:
+def test_a_list_of_which_nothing_can_be_read_is_none(content: Any) -> None:
     with pytest.raises(UnavailableError):
         asyncio.run(answering(httpx.Response(200, json=content)).list_pods())
+
+
+def test_an_entry_that_cannot_be_read_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    good = {"id": "x", "status": "RUNNING", "env": {"TOKEN": "tok-9921"}}
+    pods = [good, {"id": "y", "env": {"TOKEN": "tok-9921"}}, None, {**good, "status": "EXITED"}]
+    (found,) = asyncio.run(answering(httpx.Response(200, json={"pods": pods})).list_pods())
+    assert (found.id, found.status) == ("x", "RUNNING"), "a pod that is listed twice counts once"
+    assert "2 of 4 pods in RunPod's answer are left out" in caplog.text and "tok-9921" not in caplog.text
 
 
 def test_what_is_new_is_ignored_and_what_is_not_needed_may_be_absent() -> None:
@@ -228,7 +337,7 @@ def test_no_window_ever_has_more_requests_than_its_limit(gaps: list[float], few:
         clock[0] += seconds
 
     async def send() -> None:
-        pace = Pace(1, 1.0, reserved=0.0, clock=lambda: clock[0], sleep=sleep)
+        pace = Pace(1, reserved=0.0, clock=lambda: clock[0], sleep=sleep)
         pace.heed({"ratelimit-policy": ", ".join(f'"x";q={q};w={w:g}' for q, w in limits)})
         for gap in gaps:
             clock[0] += gap

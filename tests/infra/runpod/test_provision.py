@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from configs.runpod import RunPodSettings
-from infra.runpod.api import GpuType, Pod, RequestRefusedError, RunPodClient
+from infra.runpod.api import GpuType, Pod, RequestRefusedError, RunPodClient, UnavailableError
 from infra.runpod.api.errors import AccountError
 from infra.runpod.order import Marks, Order, OrderError, marks_of
 from infra.runpod.provision import NoPodError, Provisioner, WithdrawnError, candidates, pause
@@ -35,8 +35,12 @@ ORDER = Order(
 class Looks:
     """Lists when it is asked to."""
 
+    deaf = False
+    """Whether nothing can be deleted."""
+
     def __init__(self, client: RunPodClient) -> None:
         self.client, self.pods, self.looks = client, [], 0  # type: ignore[var-annotated]
+        self.dear: set[str] = set()
 
     async def next_look(self) -> None:
         self.looks += 1
@@ -47,9 +51,20 @@ class Looks:
         return next((pod for pod, marks in own if marks is not None and (marks.run, marks.attempt) == (run, attempt)), None)
 
 
+    def too_dear(self, run: UUID) -> set[str]:
+        return self.dear
+
+    async def reject(self, pod: Pod, marks: Marks) -> None:
+        self.dear.add(pod.gpu)
+        if self.deaf:
+            raise UnavailableError("out of order")
+        await self.client.delete_pod(pod.id)
+
+
 class Renting:
     def __init__(self, double: RunPodDouble) -> None:
         self.double = double
+        self.settings = RunPodSettings(base_url=double.url, backoff_s=1, timeout_s=5, attempts=1)
         self.clock, self.said, self.withdrawn = [0.0], [], asyncio.Event()  # type: ignore[var-annotated]
         self.on_pause: Callable[[], None] = lambda: None
 
@@ -62,7 +77,7 @@ class Renting:
             self.said.append(said)
 
         async def within() -> Pod:
-            settings = RunPodSettings(base_url=self.double.url, backoff_s=1, timeout_s=5, attempts=1)
+            settings = self.settings
             async with RunPodClient(SecretStr(ACCOUNT_KEY), settings) as client:
                 self.lookup = Looks(client)
                 provisioner = Provisioner(client, self.lookup, settings, pause=wait, clock=lambda: self.clock[0])
@@ -201,6 +216,61 @@ def test_a_run_that_is_withdrawn_while_a_create_is_looked_for_is_not_waited_for(
     assert creates(renting.double) == 1
 
 
+LIMITED = replace(ORDER, marks=replace(ORDER.marks, max_price=5.0))
+
+
+def test_a_pod_that_is_billed_above_the_maximum_price_is_deleted_at_once_and_the_next_type_rented(renting: Renting) -> None:
+    renting.double.newer = True
+    renting.double.faults.billed = {CHEAP: 30.0}
+    pod = renting.rent(LIMITED)
+    assert pod.gpu == MIDDLE and [found.id for found in renting.double.alive] == [pod.id]
+    (dear,) = (found for found in renting.double.pods.values() if found.ended is not None)
+    assert renting.said == [
+        f"RunPod billed 30 USD per hour for {CHEAP}, above max_price_per_hour 5, so the pod {dear.id} is deleted and the next "
+        "type is tried."
+    ]
+    assert marks_of(pod) == LIMITED.marks, "a later worker knows the limit too"
+
+
+def test_a_price_that_the_answer_to_the_create_lacks_is_asked_for(renting: Renting) -> None:
+    renting.double.newer = True
+    renting.double.faults.billed, renting.double.faults.price_after_create = {CHEAP: 30.0}, True
+    assert renting.rent(LIMITED).gpu == MIDDLE and len(renting.double.alive) == 1
+
+
+def test_where_every_type_is_billed_above_the_maximum_price_each_is_rented_once(renting: Renting) -> None:
+    renting.double.newer = True
+    renting.double.faults.billed = dict.fromkeys((CHEAP, MIDDLE, DEAR), 30.0)
+    with pytest.raises(NoPodError, match=r"None of the 3 GPU types.*max_price_per_hour 5"):
+        renting.rent(LIMITED)
+    assert creates(renting.double) == 3 and not renting.double.alive
+
+
+def test_a_dear_pod_that_cannot_be_deleted_yet_is_left_to_the_checks(
+    renting: Renting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renting.double.newer = True
+    renting.double.faults.billed = {CHEAP: 30.0}
+    monkeypatch.setattr(Looks, "deaf", True)
+    assert renting.rent(LIMITED).gpu == MIDDLE and len(renting.double.alive) == 2
+
+
+def test_a_lost_create_is_not_looked_for_without_end_while_no_list_comes(renting: Renting) -> None:
+    renting.double.newer, renting.double.faults.lost_creates = True, 1
+    renting.settings = renting.settings.model_copy(update={"look_every_s": 0.01})
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    Looks.next_look, real = lambda self: never(), Looks.next_look  # type: ignore[assignment, method-assign]
+    try:
+        with pytest.raises(NoPodError, match="within 0 s"):
+            renting.rent(replace(ORDER, capacity_timeout_s=0))
+    finally:
+        Looks.next_look = real  # type: ignore[method-assign]
+    assert creates(renting.double) == 1
+
+
 def test_an_existing_pod_of_the_attempt_is_taken_and_that_of_an_earlier_one_is_not(renting: Renting) -> None:
     renting.double.newer = True
     earlier = replace(ORDER, marks=replace(ORDER.marks, attempt=0))
@@ -235,7 +305,7 @@ def catalogue(prices: dict[str, float], free: set[str]) -> list[GpuType]:
 def test_candidates_are_within_the_price_free_ones_first_and_by_preference(
     prices: dict[str, float], free: set[str], wanted: list[str], most: float | None, count: int
 ) -> None:
-    order = replace(ORDER, gpu_types=tuple(wanted), max_price=most, gpu_count=count)
+    order = replace(ORDER, marks=replace(ORDER.marks, max_price=most), gpu_types=tuple(wanted), gpu_count=count)
     possible = [g for g in wanted if g in prices and (most is None or round(prices[g] * count, 6) <= most)]
     if not possible:
         with pytest.raises(OrderError, match="gpu_types"):
@@ -247,7 +317,7 @@ def test_candidates_are_within_the_price_free_ones_first_and_by_preference(
 
 
 def test_a_gpu_type_that_is_too_dear_or_not_offered_is_told_with_its_price() -> None:
-    order = replace(ORDER, max_price=0.1, gpu_types=(CHEAP, "no such"))
+    order = replace(ORDER, marks=replace(ORDER.marks, max_price=0.1), gpu_types=(CHEAP, "no such"))
     with pytest.raises(OrderError, match=r"NVIDIA L4 at 0.44 USD.*does not list no such"):
         candidates(order, catalogue({CHEAP: 0.44}, {CHEAP}))
     with pytest.raises(OrderError, match="COMMUNITY"):

@@ -1,0 +1,231 @@
+"""A list of pods is a hint: whatever it says or leaves out, no run at work is crashed, and no pod is left to bill."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from infra.runpod.api import Pod
+from infra.runpod.reconciler import ASKED_AT_MOST
+from tests.infra.runpod.memory import PRICE, START, Watched
+
+Pods = list[dict[str, Any]]
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+def stale(pods: Pods) -> Callable[[Pods], Any]:
+    kept = copy.deepcopy(pods)
+    return lambda _: {"pods": kept}
+
+
+WRONG: dict[str, Callable[[Pods], Any]] = {
+    "empty": lambda pods: {"pods": []},
+    "cut to one pod": lambda pods: {"pods": pods[:1]},
+    "of foreign pods": lambda pods: {"pods": [{"id": "f", "name": "notebook", "status": "RUNNING", "env": {"A": "b"}}]},
+    "each pod twice": lambda pods: {"pods": [*pods, *[{**pod, "runtime": {"uptime": 0}, "status": "EXITED"} for pod in pods]]},
+    "ended": lambda pods: {"pods": [{**pod, "status": "EXITED", "cost": 0.0} for pod in pods]},
+    "terminated": lambda pods: {"pods": [{**pod, "status": "TERMINATED", "cost": 0.0} for pod in pods]},
+    "restarted": lambda pods: {"pods": [{**pod, "runtime": {"uptime": 0}} for pod in pods]},
+    "without an environment": lambda pods: {"pods": [{**pod, "env": None} for pod in pods]},
+    "unreadable entries": lambda pods: {"pods": [{"id": 7}, None, "pod", *pods[:1], {**pods[1], "cost": "free", "env": 1}]},
+    "a page of HTML": lambda pods: "<html><body>sign in</body></html>",
+    "not a list": lambda pods: {"pods": {"id": "x"}},
+    "no JSON number": lambda pods: '{"pods": [{"id": "a", "status": "RUNNING", "cost": NaN}]}',
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_list_neither_crashes_a_run_nor_deletes_its_pod(watched: Watched, kind: str) -> None:
+    runs = dict(watched.running() for _ in range(3))
+    watched.account.listed = WRONG[kind]
+    watched.look(40)
+    assert {watched.state(run) for run in runs} == {"RUNNING"}, watched.runs.messages
+    assert not watched.account.deleted
+
+
+def test_a_list_that_stays_as_it_was_crashes_no_run(watched: Watched) -> None:
+    run, pod = watched.running()
+    watched.account.listed = stale(list(watched.account.pods.values()))
+    watched.look(40)
+    assert watched.state(run) == "RUNNING" and pod in watched.account.pods, watched.runs.messages
+
+
+@pytest.mark.parametrize("kind", ["empty", "a page of HTML", "of foreign pods", "terminated"])
+def test_a_pod_that_no_list_shows_is_deleted_when_its_run_ends_or_its_time_is_over(watched: Watched, kind: str) -> None:
+    (ended, ended_pod), (_, old_pod) = watched.running(), watched.running()
+    watched.account.listed = WRONG[kind]
+    watched.runs.set(ended, "COMPLETED")
+    watched.look(2)
+    assert watched.account.deleted.keys() == {ended_pod} and watched.runs.kept[ended, ended_pod].closed
+    watched.look(3, after_s=1800)
+    assert old_pod in watched.account.deleted
+
+
+def test_a_pod_that_is_hidden_when_its_worker_is_restarted_goes_on(watched: Watched) -> None:
+    run, pod = watched.running()
+    watched.account.hidden = {pod}
+    watched.restart()
+    watched.look(20)
+    assert watched.state(run) == "RUNNING" and not watched.account.deleted
+    watched.runs.set(run, "COMPLETED")
+    watched.look(3)
+    assert pod in watched.account.deleted
+
+
+def test_a_pod_that_is_gone_is_deleted_all_the_same(watched: Watched) -> None:
+    run, pod = watched.running()
+    real, deletes = watched.account.answer, []
+
+    def gone(request: Any) -> Any:
+        if request.method == "DELETE":
+            deletes.append(request.url.path)
+        return real(request)
+
+    watched.account.answer = gone  # type: ignore[method-assign]
+    watched.account.hidden = {pod}
+    del watched.account.pods[pod]
+    watched.look(2)
+    assert watched.state(run) == "CRASHED" and deletes == [f"/v2/pods/{pod}"]
+    named = watched.runs.add(pod="pod-of-an-earlier-worker")
+    watched.look(2)
+    assert watched.state(named) == "CRASHED" and deletes[1:] == ["/v2/pods/pod-of-an-earlier-worker"]
+
+
+def test_a_pod_counts_as_gone_only_if_it_says_so_itself(watched: Watched) -> None:
+    run, pod = watched.running()
+    real, status = watched.account.answer, [503]
+
+    def answer(request: Any) -> Any:
+        if request.url.path == f"/v2/pods/{pod}" and status:
+            import httpx
+
+            return httpx.Response(status[0], json={"title": "x", "status": status[0], "detail": "d"})
+        return real(request)
+
+    watched.account.answer = answer  # type: ignore[method-assign]
+    watched.account.hidden = {pod}
+    watched.look(10)
+    status[:] = [200]  # an answer that says nothing
+    watched.look(10)
+    assert watched.state(run) == "RUNNING"
+    status[:] = [404]
+    watched.look(3)
+    assert watched.state(run) == "CRASHED" and "is gone" in watched.runs.messages[run]
+
+
+def test_one_check_asks_for_few_pods_and_in_the_end_for_all(watched: Watched) -> None:
+    runs = dict(watched.running() for _ in range(3 * ASKED_AT_MOST))
+    watched.account.listed = WRONG["empty"]
+    counts = []
+    for _ in range(8):
+        before = len(watched.account.asked)
+        watched.look()
+        counts.append(len(watched.account.asked) - before)
+    assert max(counts) == ASKED_AT_MOST and set(watched.account.asked) == set(runs.values())
+
+
+def test_a_restart_that_the_pod_confirms_crashes_the_run_at_once(watched: Watched) -> None:
+    run, pod = watched.running()
+    watched.look(3)
+    watched.account.pods[pod]["runtime"] = {"uptime": 0}
+    watched.look(8)
+    assert watched.state(run) == "CRASHED" and "RunPod restarted the container" in watched.runs.messages[run]
+
+
+def test_while_lists_fail_pods_are_asked_for_themselves(watched: Watched) -> None:
+    run, pod = watched.running()
+    watched.account.listed = WRONG["a page of HTML"]
+    watched.look(5)
+    assert watched.state(run) == "RUNNING"
+    watched.account.pods[pod]["runtime"] = {"uptime": 0}
+    watched.look(3)
+    assert watched.state(run) == "CRASHED" and pod in watched.account.deleted
+
+
+def test_a_list_that_fails_does_not_keep_a_pod_beyond_its_limits(watched: Watched) -> None:
+    run, pod = watched.running()
+    watched.account.listed = WRONG["a page of HTML"]
+    watched.look(10, after_s=300)
+    assert pod in watched.account.pods
+    watched.runs.down = True
+    watched.look()
+    assert pod in watched.account.pods
+    watched.look(after_s=600)
+    assert pod in watched.account.deleted and watched.state(run) == "RUNNING"
+
+
+def test_a_pod_billed_above_the_maximum_price_is_deleted_and_its_run_crashed_in_one_sentence(watched: Watched) -> None:
+    run = watched.runs.add("RUNNING")
+    pod = watched.account.add(run, max_price=5.0)
+    watched.look()
+    assert watched.runs.runs[run].pod == pod
+    watched.account.pods[pod]["cost"] = 30
+    watched.look()
+    assert pod in watched.account.deleted and watched.state(run) == "CRASHED"
+    assert watched.runs.messages[run] == f"The pod {pod} is billed at 30 USD per hour, above max_price_per_hour 5."
+
+
+def test_a_price_that_only_the_list_has_wrong_deletes_nothing(watched: Watched) -> None:
+    run = watched.runs.add("RUNNING")
+    pod = watched.account.add(run, max_price=5.0, max_cost=20.0)
+    watched.look()
+    watched.account.itself[pod] = {"cost": PRICE}
+    watched.account.pods[pod]["cost"] = 3000
+    watched.look(20)
+    assert watched.state(run) == "RUNNING" and not watched.account.deleted
+
+
+def test_a_price_that_rises_while_prefect_is_down_ends_the_pod(watched: Watched) -> None:
+    run = watched.runs.add("RUNNING")
+    pod = watched.account.add(run, max_price=5.0)
+    watched.look()
+    watched.runs.down = True
+    watched.account.pods[pod]["cost"] = 30
+    watched.look()
+    assert pod in watched.account.deleted
+
+
+def test_a_dear_pod_that_its_run_does_not_name_is_deleted_and_another_is_found_for_the_run(watched: Watched) -> None:
+    run = watched.runs.add("PENDING")
+    hold = watched.reconciler.hold(run)
+    pod = watched.account.add(run, max_price=1.0)
+    watched.look()
+    assert pod in watched.account.deleted and watched.state(run) == "PENDING"
+    assert watched.reconciler.too_dear(run) == {"NVIDIA L4"} and watched.reconciler.pod_of(run, 0) is None
+    assert not hold.gone.is_set(), "the run has had no pod yet"
+
+
+def test_a_pod_that_is_rejected_is_deleted_and_paid_for_and_the_run_waits_on(watched: Watched) -> None:
+    from infra.runpod.order import marks_of
+
+    async def reject() -> None:
+        run = watched.runs.add("PENDING")
+        hold = watched.reconciler.hold(run)
+        pod = Pod.model_validate(watched.account.pods[watched.account.add(run, max_price=1.0)])
+        marks = marks_of(pod)
+        assert marks is not None
+        await watched.reconciler.reject(pod, marks)
+        record = watched.runs.kept[run, pod.id]
+        assert pod.id in watched.account.deleted and record.closed and "max_price_per_hour" in record.note
+        assert watched.reconciler.too_dear(run) == {"NVIDIA L4"} and not hold.gone.is_set()
+        watched.reconciler.release(run)
+        assert watched.reconciler.too_dear(run) == set()
+
+    asyncio.run(reject())
+
+
+def test_a_run_whose_pod_is_of_nobody_is_left_as_it_is(watched: Watched) -> None:
+    nobodys = watched.account.add(uuid4(), env=None)
+    run = watched.runs.add(pod=nobodys)
+    watched.look(10)
+    assert watched.state(run) == "RUNNING" and nobodys in watched.account.pods
+    assert watched.account.now > START
