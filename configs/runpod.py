@@ -8,19 +8,15 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 
+from configs.addresses import is_loopback, why_unreachable
 from configs.base import Settings
 from configs.errors import SettingsError
+from configs.redaction import shown_address
 
-__all__ = ["RunPodSettings", "TrainingPlaceSettings", "is_loopback"]
+__all__ = ["RunPodSettings", "TrainingPlaceSettings"]
 
 PREFIX = "RECSYS_RUNPOD_"
 ADDRESS = "RUNPOD_API_BASE_URL"
-
-
-def is_loopback(url: str) -> bool:
-    """Whether the address is this machine's loopback address."""
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 class RunPodSettings(Settings):
@@ -34,6 +30,16 @@ class RunPodSettings(Settings):
     credentials_block: str = "runpod"
     """Name of the RunPod Credentials block that holds the API key. RUNPOD_API_KEY in the worker's environment takes
     precedence."""
+    server_url: str | None = None
+    """Address of the Prefect server for pods, which must reach it over the internet. If empty, the worker's own PREFECT_API_URL."""
+    allow_private_addresses: bool = False
+    """Whether pods reach private addresses, for example through a VPN. By default, a run whose Prefect server or store has a private
+    address, or takes passwords unencrypted, is refused before a pod is rented."""
+    allow_image_tags: bool = False
+    """Whether an image may be named by a tag, which can change under a run. By default, it must be named by its digest."""
+    allow_other_commit: bool = False
+    """Whether a pod trains although its image was built from another commit than the worker's code. The difference is then only
+    logged."""
     look_every_s: float = Field(default=12.0, gt=0)
     """Seconds between two checks of the account's pods. Each check is one list call, regardless of the number of runs."""
     timeout_s: float = Field(default=20.0, gt=0)
@@ -65,12 +71,31 @@ class RunPodSettings(Settings):
     log_lines: int = Field(default=40, ge=0, le=5000)
     """Number of last lines of a pod's log that are kept with a run that crashed in the pod."""
 
+    @field_validator("server_url")
+    @classmethod
+    def _empty_is_absent(cls, url: str | None) -> str | None:
+        return (url or "").strip() or None
+
     @field_validator("base_url")
     @classmethod
     def _is_safe(cls, url: str) -> str:
         if urlsplit(url).scheme != "https" and not (urlsplit(url).scheme == "http" and is_loopback(url)):
             raise ValueError(f"{url!r} must start with https://: the API key is sent there (http:// is for this machine only)")
         return url.rstrip("/").removesuffix("/v2")
+
+    def why_no_store(self, url: str, endpoint_url: str | None) -> str | None:
+        """Return why a pod cannot use a store, or None. The API of a test on this machine rents its pods on this machine too."""
+        if is_loopback(self.base_url):
+            return None
+        if not url.startswith("s3:"):
+            return f"store.url is {url}, which a pod cannot reach. Use s3://<bucket>/<prefix>"
+        why = None if endpoint_url is None else why_unreachable(endpoint_url, allow_private=self.allow_private_addresses)
+        if why is None:
+            return None
+        return (
+            f"store.endpoint_url is {shown_address(str(endpoint_url))}, which a pod cannot use: {why}. Set the store's public https:// "
+            "address, or RECSYS_RUNPOD_ALLOW_PRIVATE_ADDRESSES=true if pods reach a private address, as in a VPN"
+        )
 
     def for_pods(self) -> dict[str, str]:
         """Return the environment variables that a pod needs to request its own deletion."""

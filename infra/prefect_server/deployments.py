@@ -72,11 +72,20 @@ def read_prefect_file(path: Path = PREFECT_FILE) -> tuple[list[dict[str, Any]], 
 
 
 def deployment_defined(entry: dict[str, Any], pull: list[dict[str, Any]], environment: EnvironmentSettings) -> Definition:
-    """Return the deployment that an entry of prefect.yaml defines in an environment."""
+    """Return the deployment that an entry of prefect.yaml defines in an environment.
+
+    Args:
+        entry: The entry.
+        pull: The pull steps of entries that have none of their own.
+        environment: The environment.
+    """
     from prefect.flows import Flow, load_flow_from_entrypoint
     from prefect.utilities.callables import parameter_schema
 
-    flow: Flow[..., Any] = load_flow_from_entrypoint(str(PREFECT_FILE.parent / entry["entrypoint"]))
+    is_file = ":" in entry["entrypoint"]  # otherwise a module
+    flow: Flow[..., Any] = load_flow_from_entrypoint(
+        str(PREFECT_FILE.parent / entry["entrypoint"]) if is_file else entry["entrypoint"]
+    )
     schema = parameter_schema(flow)
     limit = entry.get("concurrency_limit")
     options = {key: value for key, value in limit.items() if key != "limit"} if isinstance(limit, dict) else None
@@ -88,7 +97,7 @@ def deployment_defined(entry: dict[str, Any], pull: list[dict[str, Any]], enviro
         "work_queue_name": entry["work_pool"].get("work_queue_name"),
         "work_pool_name": entry["work_pool"]["name"],
         "job_variables": entry["work_pool"].get("job_variables", {}),
-        "pull_steps": _resolved(pull, str(environment.code or PREFECT_FILE.parent)),
+        "pull_steps": _resolved(entry.get("pull", pull), str(environment.code or PREFECT_FILE.parent)),
         "parameters": merged(entry.get("parameters", {}), parameters_in(flow.fn, environment)),
         "parameter_openapi_schema": schema.model_dump(exclude_unset=True),
         "concurrency_options": options,
@@ -168,6 +177,7 @@ def _differing(current: DeploymentResponse, wanted: Definition) -> list[str]:
     options = current.concurrency_options
     found["concurrency_options"] = options.model_dump(mode="json", exclude_none=True) if options else None
     found["tags"] = list(current.tags)
+    found["pull_steps"] = current.pull_steps or []
     fields = {**wanted.fields, "work_queue_name": wanted.fields["work_queue_name"] or "default"}
     if not FILE_HASH.fullmatch(current.version or ""):
         del fields["version"]

@@ -28,6 +28,9 @@ class PoolSettings(Settings):
     """Maximum number of concurrent runs in the queue `training`. Each run uses the whole machine. If empty, there is no limit."""
     gpu_limit: int | None = Field(default=2, ge=1)
     """Maximum number of concurrent GPU pods. It bounds the hourly cost of a mistake. If empty, there is no limit."""
+    gpu_image: str | None = Field(default=None, pattern=r"^\S+$")
+    """Image of the GPU pods by its digest, as <registry>/<name>@sha256:..., built from infra/docker/train.Dockerfile. If empty, the
+    image of the work pool's own form. There is no default: a pod gets the keys of the store and the Prefect server."""
 
 
 class AlertSettings(Settings):

@@ -11,9 +11,10 @@ from infra.prefect_server.environment import PoolSettings
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-__all__ = ["GPU_POOL", "NO_KEY", "set_up_pools"]
+__all__ = ["GPU_POOL", "NO_IMAGE", "NO_KEY", "has_image", "set_up_pools"]
 
 CPU_POOL, GPU_POOL = "recsys", "recsys-gpu"
+NO_IMAGE = "left out: GPU pods have no image yet. Build infra/docker/train.Dockerfile and set pools.gpu_image to its digest"
 NO_KEY = "left out: this server has no RunPod key (RUNPOD_API_KEY)"
 
 
@@ -28,6 +29,12 @@ def set_up_pools(client: SyncPrefectClient, settings: PoolSettings, rents: bool)
     if not rents:
         return [*changes, Change("work pool", GPU_POOL, NO_KEY)]
     return [*changes, _pool(client, GPU_POOL, "runpod", "Pods with a GPU, rented by the second.", settings.gpu_limit)]
+
+
+def has_image(client: SyncPrefectClient) -> bool:
+    """Return whether the form of the GPU pool has an image, by its digest, for deployments that name none."""
+    fields = client.read_work_pool(GPU_POOL).base_job_template.get("variables", {}).get("properties", {})
+    return "@sha256:" in str(fields.get("image", {}).get("default"))
 
 
 def _pool(client: SyncPrefectClient, name: str, kind: str, description: str, limit: int | None) -> Change:

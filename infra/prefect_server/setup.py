@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from configs.errors import SettingsError
@@ -18,7 +18,7 @@ from infra.prefect_server.change import Change
 from infra.prefect_server.deployments import Definition, apply_deployment, deployment_defined, read_prefect_file
 from infra.prefect_server.environment import AlertSettings, EnvironmentSettings
 from infra.prefect_server.pod_credentials import TRAINER, pod_environment
-from infra.prefect_server.pools import GPU_POOL, NO_KEY, set_up_pools
+from infra.prefect_server.pools import GPU_POOL, NO_IMAGE, NO_KEY, has_image, set_up_pools
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -49,6 +49,8 @@ def set_up(settings: EnvironmentSettings, *, take_over: bool = False, secrets: M
         if rents and not has_store_keys and settings.retraining.store.url.startswith("s3:"):
             changes.append(Change("block", TRAINER, NO_STORE_KEYS))
         changes += set_up_pools(client, settings.pools, rents)
+        if rents and settings.pools.gpu_image is None and not has_image(client):
+            changes.append(Change("image", GPU_POOL, NO_IMAGE))
         changes += _deploy(client, _definitions(settings, has_store_keys), active=settings.schedules, rents=rents)
         changes.append(_start_retraining_on_drift(client, settings.retraining.model_name))
         changes += _set_up_alerts(client, settings.alerts)
@@ -103,14 +105,16 @@ def _definitions(settings: EnvironmentSettings, has_store_keys: bool) -> list[De
         raise SettingsError(
             f"crons names {', '.join(sorted(unknown))}, but the deployments are {', '.join(wanted.full_name for wanted in found)}."
         )
-    return [_with_store_keys(wanted) for wanted in found] if has_store_keys else found
+    variables = {"env": pod_environment()} if has_store_keys else {}
+    variables |= {"image": settings.pools.gpu_image} if settings.pools.gpu_image is not None else {}
+    return [_for_pods(wanted, variables) for wanted in found]
 
 
-def _with_store_keys(wanted: Definition) -> Definition:
+def _for_pods(wanted: Definition, variables: dict[str, Any]) -> Definition:
+    """Return the deployment with the job variables of pods, if it is one of the GPU pool."""
     if wanted.fields["work_pool_name"] != GPU_POOL:
         return wanted
-    variables = merged({"env": pod_environment()}, wanted.fields["job_variables"])
-    return replace(wanted, fields={**wanted.fields, "job_variables": variables})
+    return replace(wanted, fields={**wanted.fields, "job_variables": merged(variables, wanted.fields["job_variables"])})
 
 
 def _deploy(client: SyncPrefectClient, definitions: list[Definition], *, active: bool, rents: bool) -> list[Change]:

@@ -71,7 +71,7 @@ async def sweep(looks: int = 3) -> list[Rented]:
         looks: Number of checks.
 
     Returns:
-        The pods that existed before and are gone now.
+        The pods that existed before and that this call has deleted or found gone.
 
     Raises:
         RunPodError: RunPod failed or refused a request.
@@ -90,8 +90,8 @@ async def sweep(looks: int = 3) -> list[Rented]:
                 await asyncio.sleep(settings.look_every_s)
             for sweeper in sweepers:
                 await sweeper.look()
-        left = {pod.id for pod in await runpod.list_pods(settings.attempts) if pod.status != "TERMINATED"}
-    return [row for pod, row in before.items() if pod not in left]
+    ended = {pod for sweeper in sweepers for pod in sweeper.ended}
+    return [row for pod, row in before.items() if pod in ended]
 
 
 async def _open(stack: AsyncExitStack) -> tuple[RunPodSettings, RunPodClient, PrefectClient]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +11,9 @@ from uuid import UUID
 from prefect.workers.base import BaseJobConfiguration, BaseVariables
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from configs.runpod import RunPodSettings, is_loopback
+from configs.addresses import is_loopback, why_unreachable
+from configs.redaction import shown_address
+from configs.runpod import RunPodSettings
 from infra.runpod.order import MARKS, Marks, Order, OrderError, server_mark
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunPodJobConfiguration", "RunPodVariables"]
 
+DIGEST = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
+COMMIT = re.compile(r"[0-9a-f]{7,40}")
 # Settings of the worker's own machine. They mean nothing in a pod, so they are removed unless a deployment's env sets them.
 NOT_FOR_PODS = (
     "PREFECT_HOME",
@@ -35,8 +40,9 @@ NOT_FOR_PODS = (
 class _Fields(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    image: str = Field(default="ghcr.io/movielens-recsys/train:latest", title="Image")
-    """Image with this product and its CUDA requirements (infra/docker/train.Dockerfile)."""
+    image: str | None = Field(default=None, title="Image")
+    """Image with this product and its CUDA requirements (infra/docker/train.Dockerfile), by its digest, for example
+    ghcr.io/you/recsys-train@sha256:.... It gets the keys of the store and the Prefect server. There is no default."""
     gpu_types: list[str] = Field(
         default=["NVIDIA GeForce RTX 4090", "NVIDIA RTX A6000", "NVIDIA L40S", "NVIDIA A100 80GB PCIe"],
         min_length=1,
@@ -82,6 +88,7 @@ class RunPodJobConfiguration(BaseJobConfiguration, _Fields):
     """The fields of the pool's form, filled in for one flow run."""
 
     _marks: Marks | None = PrivateAttr(default=None)
+    _names_server: bool = PrivateAttr(default=False)
 
     def prepare_for_flow_run(
         self,
@@ -94,6 +101,7 @@ class RunPodJobConfiguration(BaseJobConfiguration, _Fields):
     ) -> None:
         """Fill in the configuration for a flow run. Raises OrderError if the run could not work in a pod."""
         own = dict(self.env)
+        self._names_server = bool(own.get("PREFECT_API_URL"))
         super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id)
         if "RUNPOD_API_KEY" in own:
             raise OrderError(
@@ -104,34 +112,76 @@ class RunPodJobConfiguration(BaseJobConfiguration, _Fields):
             raise OrderError(f"The job variable env sets {MARKS}..., which the worker sets itself. Remove it.")
         self.env = {k: v for k, v in self.env.items() if k in own or not k.startswith(NOT_FOR_PODS)}
         assert work_pool is not None, "a worker prepares runs of its pool"
-        self._marks = Marks(work_pool.id, flow_run.id, flow_run.run_count, self.startup_timeout, self.max_runtime, self.max_cost)
+        self._marks = Marks(
+            work_pool.id,
+            flow_run.id,
+            flow_run.run_count,
+            self.startup_timeout,
+            self.max_runtime,
+            self.max_cost,
+            max_price=self.max_price_per_hour,
+        )
         self.name = self._marks.name
 
-    def order(self, settings: RunPodSettings, address: str = "") -> Order:
+    def order(self, settings: RunPodSettings, address: str = "", commit: str | None = None) -> Order:
         """Return the order for the run's pod.
 
         Args:
             settings: Settings of the worker.
             address: Address of the Prefect server, as the worker uses it.
+            commit: Commit of the worker's code, or None if it is not known.
 
         Raises:
-            OrderError: A pod could not reach the server.
+            OrderError: There is no image, or not a certain one, or a pod could not reach the server.
         """
         assert self._marks is not None and self.command is not None, "prepared"
-        server = self.env.get("PREFECT_API_URL") or ""
-        if not server or (is_loopback(server) and not is_loopback(settings.base_url)):
-            raise OrderError(
-                f"PREFECT_API_URL is {server or 'not set'}, which a pod cannot reach. Set the server's public address, for the "
-                "worker or in the job variable env."
-            )
+        image, server = self._image(settings, commit), self._server(settings)
         env = {name: value for name, value in self.env.items() if value is not None}
         fields: dict[str, Any] = self.model_dump(include=set(_Fields.model_fields) & set(Order.__dataclass_fields__))
-        fields |= {"gpu_types": tuple(self.gpu_types), "data_centers": tuple(self.data_centers)}
+        fields |= {"image": image, "gpu_types": tuple(self.gpu_types), "data_centers": tuple(self.data_centers)}
+        own = {"PREFECT_API_URL": server, f"{MARKS}LINGER_S": str(settings.linger_s)}
+        own |= {} if commit is None else {f"{MARKS}COMMIT": commit}
+        own |= {f"{MARKS}ALLOW_OTHER_COMMIT": "true"} if settings.allow_other_commit else {}
         return Order(
             marks=replace(self._marks, server=server_mark(address)) if address else self._marks,
             command=tuple(shlex.split(self.command)),
-            max_price=self.max_price_per_hour,
             capacity_timeout_s=self.capacity_timeout,
-            env={**env, **settings.for_pods(), f"{MARKS}LINGER_S": str(settings.linger_s)},
+            env={**env, **settings.for_pods(), **own},
             **fields,
         )
+
+    def _image(self, settings: RunPodSettings, commit: str | None) -> str:
+        image = (self.image or "").strip()
+        if not image:
+            raise OrderError(
+                "The pods of this work pool have no image. Build infra/docker/train.Dockerfile, push it to your registry, and set "
+                "its digest (<registry>/<name>@sha256:...) as pools.gpu_image of `recsys setup`, or as the job variable image."
+            )
+        if not DIGEST.fullmatch(image) and not settings.allow_image_tags:
+            raise OrderError(
+                f"The job variable image is {image}, which does not name an image by its digest, so another image may take its "
+                "place and get the keys of the store. Write <registry>/<name>@sha256:... with the digest that `docker push` "
+                "prints, or set RECSYS_RUNPOD_ALLOW_IMAGE_TAGS=true for the worker."
+            )
+        tag = image.partition("@")[0].rpartition("/")[2].partition(":")[2]
+        if commit and COMMIT.fullmatch(tag) and not commit.startswith(tag) and not settings.allow_other_commit:
+            raise OrderError(
+                f"The tag of the image {image} is the commit {tag}, but the worker's code is {commit}. Build the image from the "
+                "worker's commit, or set RECSYS_RUNPOD_ALLOW_OTHER_COMMIT=true for the worker."
+            )
+        return image
+
+    def _server(self, settings: RunPodSettings) -> str:
+        """Return the address of the Prefect server for the pod."""
+        own = self.env.get("PREFECT_API_URL") or ""
+        server = own if self._names_server else settings.server_url or own
+        if is_loopback(settings.base_url) and is_loopback(server):
+            return server
+        why = why_unreachable(server, allow_private=settings.allow_private_addresses)
+        if why is not None:
+            raise OrderError(
+                f"The address of the Prefect server for pods is {shown_address(server) or 'not set'}, which a pod cannot use: {why}. "
+                "Set RECSYS_RUNPOD_SERVER_URL for the worker (RECSYS_PUBLIC_API_URL for infra/compose.yaml) to the server's public "
+                "https:// address, or RECSYS_RUNPOD_ALLOW_PRIVATE_ADDRESSES=true if pods reach a private address, as in a VPN."
+            )
+        return server

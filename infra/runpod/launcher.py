@@ -4,11 +4,14 @@ RunPod restarts a container that exits, whatever its status, and keeps billing i
 server reports that the run is due and names this very pod. Afterwards it stays alive until the pod is deleted from outside. If
 nobody deletes the pod, the process asks RunPod to do so, with the pod's own key. RunPod may refuse, so nothing relies on it.
 
+The code is that of the image. The run imports it from there, and is refused if the worker's code is from another commit.
+
     python -m infra.runpod.launcher -- prefect flow-run execute
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -17,12 +20,15 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import FrameType
 from typing import Any, NoReturn
 
 import httpx
 
-__all__ = ["Server", "Turn", "execute", "main", "turn_of"]
+from infra.registry import git_commit
+
+__all__ = ["Server", "Turn", "execute", "main", "other_commit", "turn_of"]
 
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 STOP_S = 8.0  # RunPod's own grace period between SIGTERM and SIGKILL is about ten seconds
@@ -41,7 +47,7 @@ def turn_of(run: Mapping[str, Any] | None, pod: str, attempt: int) -> Turn:
     """Decide what this container does, by the server's view of the run. `run` is None if the run does not exist."""
     if run is None:
         return Turn("rest", "the run does not exist")
-    state = run["state"]["type"]
+    state = str(run["state"]["type"])
     if state in FINAL:
         return Turn("rest", f"the run has ended ({state.lower()})")
     if run["infrastructure_pid"] is None:
@@ -50,11 +56,22 @@ def turn_of(run: Mapping[str, Any] | None, pod: str, attempt: int) -> Turn:
         return Turn("rest", f"the run belongs to the pod {run['infrastructure_pid']}")
     if state == "PENDING":
         return Turn("execute", "it is due") if run["run_count"] <= attempt else Turn("rest", "this pod's attempt is over")
-    retries_here = state == "SCHEDULED" and run["empirical_policy"]["retry_type"] == "in_process"
+    retries_here = state == "SCHEDULED" and run["empirical_policy"].get("retry_type") == "in_process"
     if state == "RUNNING" or retries_here:
         why = f"RunPod restarted the container of the pod {pod} during the run: it was killed, usually for lack of memory."
         return Turn("rest", why, crash=True)
     return Turn("rest", f"the run is {state.lower()}")
+
+
+def other_commit(wanted: str | None, own: str | None) -> str | None:
+    """Return what differs between the worker's commit and the image's, or None. A trailing `+` marks modified files."""
+    if not wanted or not own or wanted.rstrip("+") == own.rstrip("+"):
+        return None
+    return f"The image was built from the commit {own}, but the worker's code is {wanted}."
+
+
+class UnreadableError(Exception):
+    """An answer that is not the server's, for example the page of a proxy."""
 
 
 class Server:
@@ -71,18 +88,48 @@ class Server:
         self._run = run
 
     def read(self) -> dict[str, Any] | None:
-        """Return the run, or None if it does not exist. Raises httpx.HTTPError."""
+        """Return the run, or None if it does not exist. Raises httpx.HTTPError or UnreadableError."""
         answer = self._http.get(f"/flow_runs/{self._run}")
-        if answer.status_code == 404:
+        if answer.status_code != 404:
+            answer.raise_for_status()
+        try:
+            found = answer.json()
+        except (ValueError, RecursionError):
+            found = None
+        if answer.status_code == 404 and isinstance(found, dict) and "detail" in found:
             return None
-        found: dict[str, Any] = answer.raise_for_status().json()
-        return found
+        if not _is_run(found):
+            raise UnreadableError(f"{answer.status_code}, {len(answer.content)} bytes")
+        return dict(found)
 
     def crash(self, message: str) -> None:
         """Mark the run crashed. If that fails, the worker outside the pod does it."""
-        state = {"type": "CRASHED", "name": "Crashed", "message": message}
+        self._set_state("CRASHED", message)
+
+    def fail(self, message: str) -> None:
+        """Mark the run failed, so that it is not tried again in another pod."""
+        self._set_state("FAILED", message)
+
+    def _set_state(self, kind: str, message: str) -> None:
+        _say(message)
+        state = {"type": kind, "name": kind.capitalize(), "message": message}
         with suppress(httpx.HTTPError):
             self._http.post(f"/flow_runs/{self._run}/set_state", json={"state": state}).raise_for_status()
+
+    def warn(self, message: str) -> None:
+        """Add a line to the run's log. The run goes on without it if that fails."""
+        _say(message)
+        line = {"name": "prefect.flow_runs.runpod", "level": logging.WARNING, "message": message, "flow_run_id": self._run}
+        with suppress(httpx.HTTPError):
+            self._http.post("/logs/", json=[{**line, "timestamp": datetime.now(UTC).isoformat()}]).raise_for_status()
+
+
+def _is_run(found: Any) -> bool:
+    """Return whether an answer has what a turn depends on. A proxy, for example, answers with a page while the server restarts."""
+    if not isinstance(found, dict) or not {"infrastructure_pid", "run_count", "empirical_policy"} <= found.keys():
+        return False
+    state, policy = found.get("state"), found["empirical_policy"]
+    return isinstance(found["run_count"], int) and isinstance(policy, dict) and isinstance(state, dict) and "type" in state
 
 
 def execute(command: list[str], seconds: float) -> int | None:
@@ -118,7 +165,11 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> NoReturn:
     pod, run = environment["RUNPOD_POD_ID"], environment["RECSYS_POD_RUN"]
     ends = time.monotonic() + float(environment["RECSYS_POD_MAX_RUNTIME_S"])
     server = Server(environment, run)
-    _work(server, arguments, pod, int(environment["RECSYS_POD_ATTEMPT"]), ends)
+    other = other_commit(environment.get("RECSYS_POD_COMMIT"), git_commit())
+    if other is not None and environment.get("RECSYS_POD_ALLOW_OTHER_COMMIT") != "true":
+        _refuse(server, pod, int(environment["RECSYS_POD_ATTEMPT"]), ends, other)
+    else:
+        _work(server, arguments, pod, int(environment["RECSYS_POD_ATTEMPT"]), ends, other)
     _say("done; waiting to be deleted")
     time.sleep(float(environment.get("RECSYS_POD_LINGER_S", "120")))
     while True:
@@ -126,14 +177,28 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> NoReturn:
         time.sleep(300)
 
 
-def _work(server: Server, command: list[str], pod: str, attempt: int, ends: float) -> None:
+def _refuse(server: Server, pod: str, attempt: int, ends: float, other: str) -> None:
+    """Mark the run failed once it is this pod's turn: other code may train something else than what was asked for."""
+    if _read(server, pod, attempt, ends).action == "execute":
+        server.fail(
+            f"{other} Build the image from the worker's commit, or set RECSYS_RUNPOD_ALLOW_OTHER_COMMIT=true for the worker."
+        )
+
+
+def _work(server: Server, command: list[str], pod: str, attempt: int, ends: float, other: str | None) -> None:
     """Execute the run once it is this pod's turn. Returns when there is nothing left to do."""
     turn = _read(server, pod, attempt, ends)
     if turn.crash:
         server.crash(turn.why)
     if turn.action != "execute":
         return
-    status = execute(command, ends - time.monotonic())
+    if other is not None:
+        server.warn(other)
+    try:
+        status = execute(command, ends - time.monotonic())
+    except OSError as error:
+        server.fail(f"The image cannot start {' '.join(command)} ({error.strerror}). Correct the job variable command or image.")
+        return
     if status is None:
         server.crash(f"The pod {pod} has lived as long as max_runtime and max_cost allow; its process was killed.")
         return
@@ -150,8 +215,10 @@ def _read(server: Server, pod: str, attempt: int, ends: float) -> Turn:
         except httpx.HTTPStatusError as error:
             passes = error.response.status_code in (408, 429) or error.response.status_code >= 500
             turn = Turn("wait" if passes else "rest", f"the Prefect server answers {error.response.status_code}")
-        except httpx.TransportError as error:
+        except httpx.HTTPError as error:
             turn = Turn("wait", f"the Prefect server does not answer ({type(error).__name__})")
+        except UnreadableError as error:
+            turn = Turn("wait", f"the Prefect server's answer cannot be read ({error})")
         _say(f"{turn.action}: {turn.why}")
         if turn.action != "wait":
             return turn

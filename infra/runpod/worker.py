@@ -14,6 +14,7 @@ from prefect.types._datetime import now
 from prefect.workers.base import BaseWorker, BaseWorkerResult
 
 from configs.runpod import RunPodSettings
+from infra.registry import git_commit
 from infra.runpod.api import RunPodClient
 from infra.runpod.block import RunPodCredentials, api_key
 from infra.runpod.job import RunPodJobConfiguration, RunPodVariables
@@ -46,6 +47,7 @@ class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWor
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._runpod = RunPodSettings.from_environment(os.environ)
+        self._commit = git_commit()
         self._watch: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._adopted: set[str] = set()
@@ -122,7 +124,7 @@ class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWor
         Raises RunPodError or OrderError if no pod could be rented. Prefect then marks the run crashed with that message.
         """
         await self._ready.wait()
-        order = configuration.order(self._runpod, str(self.client.api_url))
+        order = configuration.order(self._runpod, str(self.client.api_url), self._commit)
         log = self.get_flow_run_logger(flow_run)
         hold = self._reconciler.hold(flow_run.id)
 

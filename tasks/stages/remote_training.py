@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from uuid import UUID
@@ -17,7 +18,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelling
 
 from configs.errors import SettingsError, StoreError, TrainingError
-from configs.runpod import TrainingPlaceSettings
+from configs.runpod import RunPodSettings, TrainingPlaceSettings
 from configs.settings import RetrainSettings
 from infra.runpod import PodCost, account_filter, accounts_in
 from infra.storage import open_store
@@ -38,6 +39,8 @@ from tasks.training import (
 )
 
 __all__ = ["RemoteTraining", "Trained", "download_trained", "settle_cost", "train_by_deployment", "upload_trained"]
+
+RUNPOD_POOL = "runpod"  # type of the work pools whose runs get a pod each
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings) -> tuple
         The ids of the flow runs that were started. The last one trained the candidates; the others crashed.
 
     Raises:
-        SettingsError: The deployment does not exist, or the settings hold a secret that cannot be passed to it.
+        SettingsError: The deployment does not exist, the settings hold a secret that cannot be passed to it, or a rented pod could
+            not reach the store.
         TrainingError: The run does not complete.
     """
     log, place = get_run_logger(), settings.training
@@ -87,6 +91,12 @@ def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings) -> tuple
             "store.secret_access_key cannot be passed to a run of a deployment: its parameters are readable by everyone with "
             "access to the Prefect server. Leave it out, and give the workers their credentials in their environment."
         )
+    if _is_rented(place.deployment):
+        why = RunPodSettings.from_environment(os.environ).why_no_store(settings.store.url, settings.store.endpoint_url)
+        if why is not None:
+            raise SettingsError(f"{place.deployment} trains in a rented pod, but {why}.")
+        # A folder of this machine means nothing in a pod. The default is below the folder in which the image starts.
+        settings = settings.model_copy(update={"work_dir": RetrainSettings.model_fields["work_dir"].default})
     runs: list[str] = []
     while True:
         ended = _run(dataset, settings, len(runs))
@@ -151,6 +161,16 @@ def settle_cost(training: RemoteTraining, place: TrainingPlaceSettings) -> Origi
     create_table_artifact(rows, key="training-cost", description=f"Training cost {usd:.4f} USD")
     log.info("training cost %.4f USD", usd)
     return Origin(training.machine, usd)
+
+
+def _is_rented(deployment: str) -> bool:
+    """Return whether the deployment runs in rented pods. One that does not exist is reported when it is started."""
+    with get_client(sync_client=True) as client:
+        try:
+            pool = client.read_deployment_by_name(deployment).work_pool_name
+            return pool is not None and client.read_work_pool(pool).type == RUNPOD_POOL
+        except ObjectNotFound:
+            return False
 
 
 def _run(dataset: DatasetRef, settings: RetrainSettings, attempt: int) -> FlowRun:

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from configs.addresses import is_loopback
 from configs.errors import SettingsError
 from configs.loading import load_settings
-from configs.runpod import RunPodSettings, is_loopback
+from configs.runpod import RunPodSettings
 from configs.settings import RetrainSettings
 
 
@@ -16,6 +17,8 @@ def test_each_setting_is_read_from_its_variable() -> None:
     found = RunPodSettings.from_environment(given_)
     assert found.look_every_s == 3.5 and found.base_url == "https://api.example.org"
     assert RunPodSettings.from_environment({}) == RunPodSettings()
+    allowed = RunPodSettings.from_environment({"RECSYS_RUNPOD_ALLOW_IMAGE_TAGS": "true", "RECSYS_RUNPOD_SERVER_URL": " "})
+    assert allowed.allow_image_tags and not allowed.allow_private_addresses and allowed.server_url is None
 
 
 @pytest.mark.parametrize(
@@ -28,7 +31,10 @@ def test_a_wrong_variable_is_named(given_: dict[str, str]) -> None:
 
 
 @given(
-    st.sampled_from(["http://api.runpod.io", "http://10.0.0.1", "ftp://localhost", "api.runpod.io", "http://localhost.evil.org"])
+    st.sampled_from(
+        ["http://api.runpod.io", "http://10.0.0.1", "ftp://localhost", "api.runpod.io", "http://localhost.evil.org"]
+        + ["http://127.0.0.1.evil.org", "http://127.evil.org"]
+    )
 )
 def test_the_key_goes_nowhere_unencrypted(url: str) -> None:
     with pytest.raises(ValidationError, match="the API key is sent there"):

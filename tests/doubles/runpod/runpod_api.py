@@ -26,11 +26,13 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.doubles.runpod.description import schema_errors
 from tests.doubles.runpod.faults import Answer, BrokenConnectionError, Faults, problem
+from tests.doubles.runpod.other_root import OtherRoot
 from tests.doubles.runpod.runpod_pods import DoublePod, command_of
 
-__all__ = ["ACCOUNT_KEY", "NO_MACHINE", "Request", "RunPodDouble"]
+__all__ = ["ACCOUNT_KEY", "IMAGE", "NO_MACHINE", "Request", "RunPodDouble"]
 
 ACCOUNT_KEY = "rpa_account-key-of-the-double"
+IMAGE = f"registry.example.org/recsys-train@sha256:{'0123456789abcdef' * 4}"
 NO_MACHINE = "There are no longer any instances available with the requested specifications. Please refresh and try again."
 POLICY = (("minute", 60, 60), ("hour", 3000, 3600), ("day", 50000, 86400))
 
@@ -44,7 +46,10 @@ class Request:
 
 
 class RunPodDouble:
-    """Use it as a context manager; `url` is the root address. On exit no process of any pod is left."""
+    """Use it as a context manager; `url` is the root address. On exit no process of any pod is left.
+
+    Pods share this machine's file system unless they are given a `root` of their own.
+    """
 
     def __init__(
         self,
@@ -56,7 +61,9 @@ class RunPodDouble:
         policy: tuple[tuple[str, int, float], ...] = POLICY,
         grace_s: float = 1.0,
         now: Callable[[], float] = time.time,
+        root: OtherRoot | None = None,
     ) -> None:
+        self.root = root
         self.folder, self.image, self.prices, self.newer = folder, image, prices, newer
         self.policy, self.grace_s, self.now = policy, grace_s, now
         self.faults = Faults()
@@ -314,7 +321,7 @@ class RunPodDouble:
         pod = DoublePod(
             id=pod_id,
             body=body,
-            command=command_of(body),
+            command=command_of(body) if self.root is None else self.root.enter(home, command_of(body)),
             environment={"HOME": str(home), **self.image, **body.get("env", {}), **injected},
             folder=home,
             price=self.faults.billed.get(gpu, self.prices[gpu]) * count,

@@ -45,5 +45,5 @@ async def a_run(client: PrefectClient, state: State[Any], pool: WorkPool | None 
 
 
 def rent(double: RunPodDouble, marks: Marks) -> Any:
-    body = {"name": marks.name, "image": "i", "gpu": {"id": "NVIDIA L4"}, "args": "sleep 60", "env": marks.environment()}
+    body = {"name": marks.name, "image": "i", "gpu": {"id": "NVIDIA L4"}, "args": "sleep 600", "env": marks.environment()}
     return double.rent(body)

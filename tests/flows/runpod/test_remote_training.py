@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import WorkPool
 from prefect.states import Completed, Crashed, Failed, Running, State
 
 from configs.errors import SettingsError, TrainingError
-from configs.settings import RetrainSettings
+from configs.settings import RetrainSettings, StoreSettings
 from infra.runpod import PodCost
 from infra.runpod.prefect_runs import PrefectRuns
 from tasks.datasets import DatasetRef
@@ -27,6 +27,12 @@ from tests.flows.runpod.prefect_client import a_run, with_client
 
 FORMER_FORMS = Path(__file__).parents[2] / "data" / "forms_with_former_names.json"
 DATASET = DatasetRef("ml-100k", "v1", "datasets/ml-100k/v1", "file:x", 1, 1, 1, 0, 1)
+
+
+@pytest.fixture(autouse=True)
+def pods_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pods reach a store in a folder, as those of the double do."""
+    monkeypatch.setenv("RUNPOD_API_BASE_URL", "http://127.0.0.1:9")
 
 
 def deployed(states: list[State[Any]], pool: WorkPool, name: str, form: dict[str, Any] | None = None) -> threading.Thread:
@@ -83,7 +89,8 @@ def test_a_run_that_crashes_is_tried_again_and_one_that_fails_is_not(pool: WorkP
     assert len(runs) == 2
     sent = with_client(lambda client: client.read_flow_run(UUID(runs[1]))).parameters
     assert sent["hand_over"] is True and sent["dataset"] == "ml-100k/v1" and sent["settings"]["training"]["where"] == "inline"
-    assert sent["settings"]["tracking"]["mode"] == "off" and sent["settings"]["work_dir"] == str(tmp_path / "deployment")
+    assert sent["settings"]["tracking"]["mode"] == "off"
+    assert sent["settings"]["work_dir"] == ".recsys/work/deployment", "a pod has no folder of this machine"
     deployed([Failed(message="the loss is not finite")], pool, "failing")
     with pytest.raises(TrainingError, match=r"ended as Failed: the loss is not finite"):
         ask_for(asked("failing", tmp_path))
@@ -115,6 +122,24 @@ def test_a_deployment_that_is_not_there_and_a_secret_that_would_be_shown_are_ref
     with pytest.raises(SettingsError, match="readable by everyone") as raised:
         ask_for(settings)
     assert "wJalr-secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        ({"url": "file:.recsys/store"}, "store.url is file:.recsys/store, which a pod cannot reach"),
+        ({"url": "s3://b/p", "endpoint_url": "http://minio:9000"}, "store.endpoint_url is http://minio:9000, which a pod cannot use"),
+        ({"url": "s3://b/p", "endpoint_url": "http://s3.example.org"}, "unencrypted"),
+    ],
+)
+def test_a_store_that_a_pod_cannot_reach_is_refused_before_anything_is_rented(
+    pool: WorkPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: dict[str, str], said: str
+) -> None:
+    monkeypatch.delenv("RUNPOD_API_BASE_URL")
+    deployed([], pool, "far-away")
+    settings = asked("far-away", tmp_path).model_copy(update={"store": StoreSettings.model_validate(store)})
+    with pytest.raises(SettingsError, match=said):
+        ask_for(settings)
 
 
 def test_a_run_that_is_stopped_cancels_the_training_that_it_has_asked_for(

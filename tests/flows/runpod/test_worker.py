@@ -30,7 +30,7 @@ from infra.runpod.order import Marks, OrderError, server_mark
 from infra.runpod.prefect_runs import PrefectRuns
 from infra.runpod.runs import RunsUnavailableError
 from infra.runpod.worker import RunPodWorker
-from tests.doubles.runpod.runpod_api import RunPodDouble
+from tests.doubles.runpod.runpod_api import IMAGE, RunPodDouble
 from tests.flows.cli.test_main import recsys
 from tests.flows.runpod.prefect_client import PRICES, a_run, rent, with_client
 
@@ -46,7 +46,7 @@ def test_the_form_has_every_field_with_its_words_and_the_server_accepts_it(pool:
 
 def configured(pool: WorkPool, run: FlowRun, **variables: Any) -> RunPodJobConfiguration:
     async def resolve(client: PrefectClient) -> RunPodJobConfiguration:
-        values = {"image": "recsys/train:1", **variables}
+        values = {"image": IMAGE, **variables}
         found = await RunPodJobConfiguration.from_template_and_values(pool.base_job_template, values, client=client)
         found.prepare_for_flow_run(run, work_pool=pool)
         return found
@@ -61,11 +61,11 @@ def test_a_job_becomes_an_order_with_the_runs_marks_and_without_the_workers_own_
     monkeypatch.setenv("PREFECT_WORKER_QUERY_SECONDS", "3")
     found = configured(pool, run, gpu_types=["NVIDIA A40"], env={"WANDB": "x"}, max_cost=2.5, data_centers=["EU-RO-1"])
     order = found.order(RunPodSettings(base_url="http://127.0.0.1:9", linger_s=5))
-    assert order.marks == Marks(pool.id, run.id, 0, 1800, 21600, 2.5) and order.command == ("prefect", "flow-run", "execute")
+    assert order.marks == Marks(pool.id, run.id, 0, 1800, 21600, 2.5, max_price=5.0) and order.command == ("prefect", "flow-run", "execute")
     assert (order.gpu_types, order.data_centers, order.image) == (
         ("NVIDIA A40",),
         ("EU-RO-1",),
-        "recsys/train:1",
+        IMAGE,
     )
     assert (
         order.env["WANDB"] == "x"
@@ -81,9 +81,52 @@ def test_a_job_becomes_an_order_with_the_runs_marks_and_without_the_workers_own_
 
 def test_a_server_that_a_pod_cannot_reach_is_told_of_before_anything_is_rented(pool: WorkPool) -> None:
     run = with_client(lambda client: a_run(client, Pending()))
-    with pytest.raises(OrderError, match=r"PREFECT_API_URL is http://127.*cannot reach"):
+    with pytest.raises(OrderError, match=r"server for pods is http://127.*itself.*RECSYS_PUBLIC_API_URL"):
         configured(pool, run, env={"PREFECT_API_URL": "http://127.0.0.1:4200/api"}).order(RunPodSettings())
     assert configured(pool, run, env={"PREFECT_API_URL": "https://prefect.example.org/api"}).order(RunPodSettings())
+
+
+def test_the_address_for_pods_is_that_of_the_job_then_that_of_the_worker_and_must_be_public(pool: WorkPool) -> None:
+    run = with_client(lambda client: a_run(client, Pending()))
+    own, told = "https://own.example.org/api", "https://prefect.example.org/api"
+    assert configured(pool, run).order(RunPodSettings(server_url=told)).env["PREFECT_API_URL"] == told
+    job = configured(pool, run, env={"PREFECT_API_URL": own})
+    assert job.order(RunPodSettings(server_url=told)).env["PREFECT_API_URL"] == own
+    for private in ("http://prefect:4200/api", "https://u:planted@10.0.0.9/api", "http://prefect.example.org/api", "prefect"):
+        settings = RunPodSettings(server_url=private)
+        with pytest.raises(OrderError, match="a pod cannot use") as refused:
+            configured(pool, run).order(settings)
+        assert "planted" not in str(refused.value)
+    vpn = RunPodSettings(server_url="http://10.0.0.9/api", allow_private_addresses=True)
+    assert configured(pool, run).order(vpn).env["PREFECT_API_URL"] == "http://10.0.0.9/api"
+
+
+def test_a_pod_without_a_certain_image_is_not_rented(pool: WorkPool) -> None:
+    run = with_client(lambda client: a_run(client, Pending()))
+    settings = RunPodSettings(server_url="https://prefect.example.org/api")
+    for none in (None, "", " "):
+        with pytest.raises(OrderError, match=r"have no image.*pools\.gpu_image"):
+            configured(pool, run, image=none).order(settings)
+    for mutable in ("ghcr.io/movielens-recsys/train:latest", "recsys-train", f"{IMAGE}0", "x@sha256:abc", f"a b@{IMAGE}"):
+        with pytest.raises(OrderError, match="does not name an image by its digest"):
+            configured(pool, run, image=mutable).order(settings)
+    allowed = settings.model_copy(update={"allow_image_tags": True})
+    assert configured(pool, run, image="recsys-train:1").order(allowed).image == "recsys-train:1"
+
+
+def test_an_image_whose_tag_is_another_commit_is_told_before_it_is_rented(pool: WorkPool) -> None:
+    run = with_client(lambda client: a_run(client, Pending()))
+    settings = RunPodSettings(server_url="https://prefect.example.org/api")
+    worker, other = "a" * 40, "b" * 40
+    tagged = IMAGE.replace("@", f":{worker[:12]}@")
+    order = configured(pool, run, image=tagged).order(settings, commit=worker)
+    assert order.image == tagged and order.env["RECSYS_POD_COMMIT"] == worker
+    with pytest.raises(OrderError, match=f"is the commit {worker[:12]}, but the worker's code is {other}"):
+        configured(pool, run, image=tagged).order(settings, commit=other)
+    for unknown in (configured(pool, run, image=tagged).order(settings), configured(pool, run).order(settings, commit=other)):
+        assert "RECSYS_POD_ALLOW_OTHER_COMMIT" not in unknown.env, "the pod compares"
+    allowed = settings.model_copy(update={"allow_other_commit": True})
+    assert configured(pool, run, image=tagged).order(allowed, commit=other).env["RECSYS_POD_ALLOW_OTHER_COMMIT"] == "true"
 
 
 @pytest.mark.parametrize("env", [{"RUNPOD_API_KEY": "rpa_account"}, {"RECSYS_POD_POOL": "x"}])

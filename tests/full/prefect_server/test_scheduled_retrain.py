@@ -31,7 +31,7 @@ from infra.registry import ModelRegistry
 from infra.storage import Store, open_store
 from tests import synthetic
 from tests.doubles.live_prefect import ROOT, Webhook, recsys, wait_until, webhook
-from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, RunPodDouble
+from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, IMAGE, RunPodDouble
 from tests.flows.conftest import QUICK
 
 pytestmark = pytest.mark.full
@@ -151,6 +151,7 @@ def set_up(site: Site) -> str:
         },
         "crons": {"retrain/retrain": "* * * * *"},
         "alerts": {"blocks": ["custom-webhook/ops"]},
+        "pools": {"gpu_image": IMAGE},
     }
     (folder / "site.yaml").write_text(yaml.safe_dump(overrides))
     shipped = folder / "files" / "setup" / "production.yaml"

@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 
 from infra.local_stack.stack import local_stack
-from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, RunPodDouble
+from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, IMAGE, RunPodDouble
 
 ROOT = Path(__file__).parents[3]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
@@ -114,7 +114,7 @@ class World:
         )
         assert made.returncode == 0, made.stdout + made.stderr
         environment = {"RECORD": str(self.record)}
-        variables = {"image": "recsys/train:test", "gpu_types": list(PRICES), "env": environment}
+        variables = {"image": IMAGE, "gpu_types": list(PRICES), "env": environment}
         self.deploy("job", pool, "none", {**variables, "command": "python -m tests.doubles.runpod.pod_job"}, pool)
         self.deploy("flow", pool, "tests/doubles/runpod/rented_flow.py:rented", variables, pool)
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.full
 
 def deploy(world: World, folder: Path) -> None:
     """As prefect.yaml does it: the flow `train` on the pool with GPUs, as train/gpu."""
-    variables = {"image": "recsys/train:test", "gpu_types": ["NVIDIA A40"], "env": {"HOME": str(folder)}}
+    variables = {"image": IMAGE, "gpu_types": ["NVIDIA A40"], "env": {"HOME": str(folder)}}
     world.deploy("train", "gpu", "flows/train.py:train", variables)
 
 

@@ -39,6 +39,9 @@ class PrefectApi:
             "empirical_policy": {"retry_type": None},
         }
         self.fails: list[int] = []
+        self.pages: list[tuple[int, bytes]] = []
+        """Status and content of the next answers."""
+        self.lines: list[str] = []
         self.headers: dict[str, str] = {}
         api = self
 
@@ -52,15 +55,23 @@ class PrefectApi:
 
             def do_GET(self) -> None:
                 api.headers = dict(self.headers)
-                if api.fails:
+                if api.pages:
+                    status, page = api.pages.pop(0)
+                    self.send_response(status)
+                    self.end_headers()
+                    self.wfile.write(page)
+                elif api.fails:
                     self._answer(api.fails.pop(0))
                 else:
-                    self._answer(200 if api.run else 404, api.run)
+                    self._answer(200 if api.run else 404, api.run or {"detail": "Flow run not found"})
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 assert api.run is not None
-                api.run["state"] = body["state"]
+                if self.path == "/logs/":
+                    api.lines += [line["message"] for line in body]
+                else:
+                    api.run["state"] = body["state"]
                 self._answer(201, {})
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -175,6 +186,53 @@ def test_a_server_that_does_not_answer_is_waited_for(api: PrefectApi, monkeypatc
     away = PrefectApi()
     away.close()
     launch(away, python("pass"), monkeypatch, seconds=0.05)
+
+
+PAGES = [b"<html>restarting</html>", b"", b"null", b"[]", b"{}", b"7", b"\xff", b"[" * 100_000, b'{"detail": "no backend"}']
+PAGES += [b'{"state": null, "infrastructure_pid": null, "run_count": 0, "empirical_policy": {}}']
+PAGES += [b'{"state": {"type": "PENDING"}, "infrastructure_pid": "pod1", "run_count": null, "empirical_policy": {}}']
+
+
+def test_an_answer_that_cannot_be_read_is_waited_out(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.pages = [(200, page) for page in PAGES] + [(404, page) for page in PAGES if b"detail" not in page] + [(201, b"<html>")]
+    launch(api, python("pass"), monkeypatch)
+    assert not api.pages and api.run is not None and "without setting a final state" in api.run["state"]["message"]
+
+
+def test_a_run_that_does_not_exist_is_not_waited_for(
+    api: PrefectApi, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    api.run = None
+    launch(api, python("pass"), monkeypatch)
+    assert "rest: the run does not exist" in capfd.readouterr().out
+
+
+def test_an_image_of_another_commit_fails_the_run_before_it_trains_and_says_so(
+    api: PrefectApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(launcher, "git_commit", lambda: "b" * 40)
+    command = python(f"open({str(tmp_path / 'ran')!r}, 'a')")
+    launch(api, command, monkeypatch, RECSYS_POD_COMMIT="a" * 40)
+    assert api.run is not None and api.run["state"]["type"] == "FAILED", "a crashed run would be tried again in a second pod"
+    assert f"The image was built from the commit {'b' * 40}, but the worker's code is {'a' * 40}." in api.run["state"]["message"]
+    assert not (tmp_path / "ran").exists()
+    api.become("RUNNING")
+    launch(api, command, monkeypatch, RECSYS_POD_COMMIT="a" * 40)
+    assert api.run["state"]["type"] == "RUNNING", "the run of another pod is left alone"
+    api.become("PENDING")
+    launch(api, command, monkeypatch, RECSYS_POD_COMMIT="a" * 40, RECSYS_POD_ALLOW_OTHER_COMMIT="true")
+    assert (tmp_path / "ran").exists() and "The image was built from" in api.lines[0]
+
+
+@pytest.mark.parametrize(("wanted", "own"), [(None, "b"), ("a", None), ("a", "a"), ("a+", "a"), ("", "")])
+def test_commits_that_are_equal_or_not_known_differ_in_nothing(wanted: str | None, own: str | None) -> None:
+    assert launcher.other_commit(wanted, own) is None
+
+
+def test_a_command_that_the_image_does_not_have_fails_the_run(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch(api, ["no-such-command", "flow-run"], monkeypatch)
+    assert api.run is not None and api.run["state"]["type"] == "FAILED"
+    assert "cannot start no-such-command flow-run" in api.run["state"]["message"]
 
 
 def test_it_waits_until_the_run_names_its_pod(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
