@@ -1,5 +1,6 @@
 # The image of a rented pod: CUDA, torch, and mamba-ssm and causal-conv1d compiled for the GPU generations that can be rented.
 #   docker build -f infra/docker/train.Dockerfile --build-arg COMMIT="$(git rev-parse HEAD)" -t recsys-train .
+# A pod compares COMMIT with the commit of the worker's code, and refuses a run of another one.
 # Compiling the two packages takes an hour on 8 cores. JOBS limits the parallel jobs, which need about 4 GB of memory each.
 ARG PYTHON=3.11.13-slim-bookworm
 ARG CUDA=13.0.1-devel-ubuntu22.04

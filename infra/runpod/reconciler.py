@@ -141,8 +141,7 @@ class Reconciler:
     async def look(self) -> None:
         """List the pods once, read the runs once, and apply the rules.
 
-        If the list fails, nothing is concluded about pods, but runs that have ended and limits that are reached still end a bill.
-        If the runs cannot be read, only the limits of a pod count.
+        If the list fails, runs that have ended and limits that are reached still end a bill. Without the runs, only limits count.
         """
         self._asks_left = ASKED_AT_MOST
         begun = self._clock()
@@ -183,9 +182,9 @@ class Reconciler:
         except RunPodError as error:
             LOG.warning("The pods cannot be listed: %s", error)
             self._failed_lists += 1
-            self._look = Look(begun, self._clock())
             return False
-        self._look = Look(begun, self._clock())
+        finally:
+            self._look = Look(begun, self._clock())
         self._failed_lists = 0
         self._take_in(listed, known)
         async with self._has_listed:
@@ -294,8 +293,9 @@ class Reconciler:
         tracked.asked = self._clock()
         if pod is None:
             tracked.memory.missing = max(1, tracked.memory.missing)
-            wanted = run is not None and not run.final and not run.released and run.pod in (tracked.pod.id, None)
-            return judge_gone(replace(run, pod=tracked.pod.id)) if wanted and run is not None else Verdict("delete", "it is gone")
+            if run is None or run.final or run.released or run.pod not in (tracked.pod.id, None):
+                return Verdict("delete", "it is gone")
+            return judge_gone(replace(run, pod=tracked.pod.id))
         self._see(tracked, pod)
         look = Look(begun, tracked.asked)
         tracked.memory.see_itself(pod, look, self._settings.uptime_slack_s)
@@ -339,12 +339,11 @@ class Reconciler:
     async def _find(self, run: RunView, pod_id: str) -> None:
         """Watch the pod that a run names and no list shows. If it does not exist, mark the run."""
         pod = await self._ask(pod_id)
-        marks = None if pod is None else marks_of(pod)
         if pod is None:
             await self._client.delete_pod(pod_id)
             await self._records.close(run, "disappeared while no worker watched")
             await self._mark(run, judge_gone(run), None)
-        elif marks is not None and marks.pool == self._pool:
+        elif (marks := marks_of(pod)) is not None and marks.pool == self._pool:
             self._tracked.setdefault(pod.id, Tracked(pod, marks, self._client.time()))
         else:
             LOG.warning("The run %s names the pod %s, which is not a pod of this work pool.", run.name, pod_id)
@@ -383,7 +382,8 @@ class Reconciler:
         """Delete the pod, also if it seems to be gone."""
         LOG.info("pod %s of %s is deleted: %s", tracked.pod.id, tracked.marks.name, why)
         if not tracked.memory.missing:
-            await self._records.keep(tracked, self._client.time(), closed=False)  # the figures survive if the worker is killed now
+            # The figures survive if the worker is killed now.
+            await self._records.keep(tracked, self._client.time(), closed=False)
         existed = await self._client.delete_pod(tracked.pod.id)
         if existed or not tracked.memory.missing:
             await self._close(tracked, self._client.time(), "")

@@ -8,7 +8,13 @@ from configs.addresses import is_loopback, why_unreachable
 
 ITSELF = ["http://127.0.0.1:4200/api", "https://127.9.9.9", "https://[::1]/api", "https://localhost", "https://a.localhost./api"]
 ITSELF += ["https://0.0.0.0:4200", "https://[::]/api", "https://[::ffff:127.0.0.1]/api", "HTTPS://LOCALHOST/api"]
-PRIVATE = ["https://10.1.2.3", "https://192.168.0.9/api", "https://172.16.0.1", "https://169.254.169.254", "https://100.64.0.7/api"]
+PRIVATE = [
+    "https://10.1.2.3",
+    "https://192.168.0.9/api",
+    "https://172.16.0.1",
+    "https://169.254.169.254",
+    "https://100.64.0.7/api",
+]
 PRIVATE += ["https://[fd00::1]/api", "https://[fe80::1%25eth0]/api", "https://[::ffff:10.0.0.1]/api", "https://240.0.0.1"]
 PRIVATE += ["http://prefect:4200/api", "https://prefect/api", "https://prefect.local/api", "https://prefect.svc.cluster.local"]
 PRIVATE += ["https://prefect.internal./api", "https://prefect.home.arpa", "http://prefect.corp:80"]
@@ -42,4 +48,6 @@ def test_the_machine_itself_is_never_reached_from_elsewhere(url: str) -> None:
 
 def test_a_name_that_begins_like_the_loopback_address_is_not_it() -> None:
     assert is_loopback("http://127.0.0.1:9") and is_loopback("http://[::1]:9") and is_loopback("http://localhost:9/v2")
-    assert not any(map(is_loopback, ["http://127.0.0.1.example.org", "http://127.example.org", "http://10.0.0.1", "", "http://[::1"]))
+    assert not any(
+        map(is_loopback, ["http://127.0.0.1.example.org", "http://127.example.org", "http://10.0.0.1", "", "http://[::1"])
+    )

@@ -32,8 +32,10 @@ def test_a_wrong_variable_is_named(given_: dict[str, str]) -> None:
 
 @given(
     st.sampled_from(
-        ["http://api.runpod.io", "http://10.0.0.1", "ftp://localhost", "api.runpod.io", "http://localhost.evil.org"]
-        + ["http://127.0.0.1.evil.org", "http://127.evil.org"]
+        [
+            *("http://api.runpod.io", "http://10.0.0.1", "ftp://localhost", "api.runpod.io", "http://localhost.evil.org"),
+            *("http://127.0.0.1.evil.org", "http://127.evil.org"),
+        ]
     )
 )
 def test_the_key_goes_nowhere_unencrypted(url: str) -> None:

@@ -179,6 +179,19 @@ def test_browsers_find_the_servers_ui_and_its_api_at_one_address_wherever_it_is_
         assert found["PREFECT_UI_URL"] == f"http://127.0.0.1:{ports['prefect']}/v2", f"what {name} writes leads nowhere"
 
 
+def test_pods_are_given_no_address_that_only_compose_knows() -> None:
+    for variables, given in (
+        ({}, ""),
+        ({"RECSYS_PUBLIC_API_URL": "https://runs.example.org/api"}, "https://runs.example.org/api"),
+    ):
+        worker = {service.name: service for service in read_services(variables=variables)}["worker-runpod"]
+        assert worker.environment["RECSYS_RUNPOD_SERVER_URL"] == given
+        assert worker.environment["PREFECT_API_URL"] == "http://prefect:4200/api", "its own"
+    for dockerfile, service in (("train", None), ("worker", "worker")):
+        text = (INFRA / "docker" / f"{dockerfile}.Dockerfile").read_text()
+        assert "RECSYS_COMMIT=${COMMIT}" in text, f"{service or 'a pod'} does not know its commit"
+
+
 def test_nginx_takes_the_proxys_configuration(tmp_path: Path) -> None:
     assert shutil.which("nginx"), "apt-get install -y --no-install-recommends nginx"
     ports = {name: 20_000 + number for number, name in enumerate(SERVICES)}

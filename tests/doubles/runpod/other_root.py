@@ -95,4 +95,15 @@ class OtherRoot:
         """Return the command that runs `command` in a pod whose disk is the folder `root`."""
         packages = sysconfig.get_paths()["purelib"]
         given = [str(root), str(self.folder), sys.base_prefix, packages]
-        return [str(shutil.which("unshare")), "--mount", "--propagation", "private", "/bin/sh", "-c", ENTER, "enter", *given, *command]
+        return [
+            str(shutil.which("unshare")),
+            "--mount",
+            "--propagation",
+            "private",
+            "/bin/sh",
+            "-c",
+            ENTER,
+            "enter",
+            *given,
+            *command,
+        ]

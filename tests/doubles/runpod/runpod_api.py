@@ -48,8 +48,10 @@ class Request:
 class RunPodDouble:
     """Use it as a context manager; `url` is the root address. On exit no process of any pod is left.
 
-    Pods share this machine's file system unless they are given a `root` of their own.
+    Pods share this machine's file system, unless `root` is set.
     """
+
+    root: OtherRoot | None = None
 
     def __init__(
         self,
@@ -61,9 +63,7 @@ class RunPodDouble:
         policy: tuple[tuple[str, int, float], ...] = POLICY,
         grace_s: float = 1.0,
         now: Callable[[], float] = time.time,
-        root: OtherRoot | None = None,
     ) -> None:
-        self.root = root
         self.folder, self.image, self.prices, self.newer = folder, image, prices, newer
         self.policy, self.grace_s, self.now = policy, grace_s, now
         self.faults = Faults()

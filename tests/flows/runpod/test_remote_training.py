@@ -128,7 +128,10 @@ def test_a_deployment_that_is_not_there_and_a_secret_that_would_be_shown_are_ref
     ("store", "said"),
     [
         ({"url": "file:.recsys/store"}, "store.url is file:.recsys/store, which a pod cannot reach"),
-        ({"url": "s3://b/p", "endpoint_url": "http://minio:9000"}, "store.endpoint_url is http://minio:9000, which a pod cannot use"),
+        (
+            {"url": "s3://b/p", "endpoint_url": "http://minio:9000"},
+            "store.endpoint_url is http://minio:9000, which a pod cannot use",
+        ),
         ({"url": "s3://b/p", "endpoint_url": "http://s3.example.org"}, "unencrypted"),
     ],
 )

@@ -61,7 +61,11 @@ def test_a_job_becomes_an_order_with_the_runs_marks_and_without_the_workers_own_
     monkeypatch.setenv("PREFECT_WORKER_QUERY_SECONDS", "3")
     found = configured(pool, run, gpu_types=["NVIDIA A40"], env={"WANDB": "x"}, max_cost=2.5, data_centers=["EU-RO-1"])
     order = found.order(RunPodSettings(base_url="http://127.0.0.1:9", linger_s=5))
-    assert order.marks == Marks(pool.id, run.id, 0, 1800, 21600, 2.5, max_price=5.0) and order.command == ("prefect", "flow-run", "execute")
+    assert order.marks == Marks(pool.id, run.id, 0, 1800, 21600, 2.5, max_price=5.0) and order.command == (
+        "prefect",
+        "flow-run",
+        "execute",
+    )
     assert (order.gpu_types, order.data_centers, order.image) == (
         ("NVIDIA A40",),
         ("EU-RO-1",),

@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 
 from infra.local_stack.stack import local_stack
+from tests.doubles.runpod.other_root import OtherRoot
 from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, IMAGE, RunPodDouble
 
 ROOT = Path(__file__).parents[3]
@@ -243,10 +244,13 @@ class World:
 
 
 @contextmanager
-def a_world(folder: Path, **options: Any) -> Iterator[World]:
+def a_world(folder: Path, root: OtherRoot | None = None, **options: Any) -> Iterator[World]:
+    """A Prefect server and the double, whose pods share this machine's files or, with `root`, have only those of that image."""
     image = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     folder.mkdir(parents=True, exist_ok=True)
+    image = image if root is None else root.environment
     with RunPodDouble(folder, image, prices=PRICES, **{"policy": WIDE, **options}) as double, _database() as database:
+        double.root = root
         world = World(folder, double, database)
         try:
             world.start_server()

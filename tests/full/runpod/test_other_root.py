@@ -75,7 +75,9 @@ def test_a_checkout_trains_in_a_pod_that_sees_nothing_of_it(image: OtherRoot, tm
         deployment = world.ask("GET", "deployments/name/train/gpu").json()
         assert deployment["job_variables"]["image"] == IMAGE
         assert str(CODE) not in json.dumps([deployment["entrypoint"], deployment["pull_steps"], deployment["path"]])
-        world.ask("PATCH", f"deployments/{deployment['id']}", json={"job_variables": deployment["job_variables"] | {"gpu_types": TYPES}})
+        world.ask(
+            "PATCH", f"deployments/{deployment['id']}", json={"job_variables": deployment["job_variables"] | {"gpu_types": TYPES}}
+        )
 
         world.start_worker("gpu-1", "recsys-gpu")
         settings = settings_of(tmp_path, store=store, training={"where": "deployment", "poll_s": 0.5, "cost_wait_s": 180})
@@ -96,4 +98,3 @@ def test_a_checkout_trains_in_a_pod_that_sees_nothing_of_it(image: OtherRoot, tm
         keys_of_store = {name.removeprefix("aws_"): value for name, value in KEYS.items()}
         registry = ModelRegistry(open_store(StoreSettings.model_validate({**store, **keys_of_store})))
         assert registry.manifest("movie-ranker", summary["version"]["version"])["lineage"]["cost"] > 0
-

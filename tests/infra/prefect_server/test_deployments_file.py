@@ -12,6 +12,8 @@ from flows.retrain import retrain
 from flows.search import search
 from infra.prefect_server import EnvironmentSettings
 from infra.prefect_server.deployments import deployment_defined, parameters_in, read_prefect_file
+from infra.prefect_server.pools import GPU_POOL
+from infra.prefect_server.setup import _definitions
 
 PULL = "pull: [{step: {directory: '{{ $PWD }}', branch: '{{ $BRANCH }}', other: ['{{ $UNSET_THING }}', 1]}}]\n"
 
@@ -52,6 +54,24 @@ def test_a_definition_has_the_folder_of_the_code_and_variables_as_prefect_reads_
     ]
     assert found.limit == 3 and found.fields["concurrency_options"] is None and found.full_name == "etl/etl"
     assert found.fields["description"].startswith("Ingest, validate and store one dataset version.")
+
+
+def test_no_folder_of_this_machine_is_looked_for_in_a_pod() -> None:
+    entries, pull = read_prefect_file()
+    rented = [entry for entry in entries if entry["work_pool"]["name"] == GPU_POOL]
+    assert rented
+    for environment in (EnvironmentSettings(), EnvironmentSettings(code=Path("/app"))):
+        fields = [deployment_defined(entry, pull, environment).fields for entry in rented]
+        assert all(field["pull_steps"] == [] and ":" not in field["entrypoint"] for field in fields), "its image has the code"
+
+
+def test_the_deployments_of_the_gpu_pool_get_the_image_and_the_references_to_the_keys() -> None:
+    image = f"r.example.org/train@sha256:{'0' * 64}"
+    settings = EnvironmentSettings.model_validate({"pools": {"gpu_image": image}})
+    for definition in _definitions(settings, has_store_keys=True):
+        given = definition.fields["job_variables"]
+        assert (given.get("image"), "env" in given) == ((image, True) if definition.name == "gpu" else (None, False))
+    assert all("image" not in definition.fields["job_variables"] for definition in _definitions(EnvironmentSettings(), True))
 
 
 def test_each_flow_gets_the_parameters_that_its_form_has() -> None:

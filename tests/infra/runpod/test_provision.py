@@ -50,7 +50,6 @@ class Looks:
         own = ((pod, marks_of(pod)) for pod in self.pods)
         return next((pod for pod, marks in own if marks is not None and (marks.run, marks.attempt) == (run, attempt)), None)
 
-
     def too_dear(self, run: UUID) -> set[str]:
         return self.dear
 
@@ -246,9 +245,7 @@ def test_where_every_type_is_billed_above_the_maximum_price_each_is_rented_once(
     assert creates(renting.double) == 3 and not renting.double.alive
 
 
-def test_a_dear_pod_that_cannot_be_deleted_yet_is_left_to_the_checks(
-    renting: Renting, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dear_pod_that_cannot_be_deleted_yet_is_left_to_the_checks(renting: Renting, monkeypatch: pytest.MonkeyPatch) -> None:
     renting.double.newer = True
     renting.double.faults.billed = {CHEAP: 30.0}
     monkeypatch.setattr(Looks, "deaf", True)
