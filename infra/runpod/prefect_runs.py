@@ -62,7 +62,8 @@ class PrefectRuns:
         """Return the current time by the server's clock, which dates the states of the runs."""
         async with _answering():
             said = (await self._of().request("GET", "/health")).raise_for_status().headers.get("date")
-            return parsedate_to_datetime(said) if said else datetime.now(UTC)
+            found = parsedate_to_datetime(said) if said else datetime.now(UTC)
+            return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
         raise AssertionError("unreachable")
 
     async def _read(self, runs: FlowRunFilter, pool: WorkPoolFilter | None) -> list[FlowRun]:
@@ -190,7 +191,12 @@ def accounts_in(artifacts: list[Artifact]) -> list[PodCost]:
 
 
 def _rows(artifact: Artifact) -> list[dict[str, Any]]:
-    data = json.loads(artifact.data) if isinstance(artifact.data, str) else artifact.data
+    data = artifact.data
+    if isinstance(data, str):
+        try:
+            data = json.loads(data)
+        except ValueError:
+            return []
     return list(data) if isinstance(data, list) else []
 
 
@@ -201,7 +207,7 @@ async def _answering() -> AsyncIterator[None]:
         yield
     except ObjectNotFound as error:
         logging.getLogger(__name__).info("a flow run does not exist any more: %s", error)
-    except (httpx.HTTPError, PrefectException) as error:
+    except (httpx.HTTPError, PrefectException, ValueError) as error:  # ValueError: a proxy's page instead of the server's JSON
         raise RunsUnavailableError(f"{type(error).__name__}: {error}") from error
 
 
