@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import typer
 
 from configs.errors import NotFoundError, SettingsError
-from flows.cli.options import Config, Json, Set, settings_of, table, write_json
+from flows.cli.options import Config, Json, Set, needs_prefect, settings_of, table, write_json
 
 if TYPE_CHECKING:
     from configs.settings import RetrainSettings, StoreSettings
@@ -180,6 +180,7 @@ def run_etl(settings: RetrainSettings, json_file: Path | None, *, compact: bool 
         compact: Compact the parts of the newest version in any case.
         retry_quarantined: Retry files that were quarantined as a whole.
     """
+    needs_prefect()
     from dataclasses import asdict
 
     from flows.etl import etl

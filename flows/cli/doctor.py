@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-import httpx
-
 from configs.errors import RecsysError
 from configs.redaction import shown_address
 from configs.serving import RedisSettings
@@ -113,25 +111,16 @@ def _store(settings: StoreSettings, model_name: str) -> Finding:
 def _prefect() -> Finding:
     from prefect.settings import get_current_settings
 
-    settings = get_current_settings()
-    if settings.api.url is None:
+    from infra.prefect_server import server_version
+
+    url = get_current_settings().api.url
+    if url is None:
         return Finding("Prefect", "absent", "no server is set (PREFECT_API_URL): each command starts its own")
-    headers, auth = {}, None
-    if settings.api.key is not None:
-        headers["Authorization"] = f"Bearer {settings.api.key.get_secret_value()}"
-    if settings.api.auth_string is not None:
-        user, _, password = settings.api.auth_string.get_secret_value().partition(":")
-        auth = httpx.BasicAuth(user, password)
-    address = shown_address(settings.api.url)
     try:
-        answer = httpx.get(f"{settings.api.url}/admin/version", headers=headers, auth=auth, timeout=ANSWER_S)
-    except httpx.HTTPError as error:
-        return Finding("Prefect", "broken", f"{address} does not answer ({type(error).__name__}): is PREFECT_API_URL right?")
-    if answer.status_code in (401, 403):
-        return Finding("Prefect", "broken", f"{address} refuses the credentials: set PREFECT_API_AUTH_STRING or PREFECT_API_KEY")
-    if answer.status_code != 200:
-        return Finding("Prefect", "broken", f"{address} answers {answer.status_code}: is PREFECT_API_URL the address of the API?")
-    return Finding("Prefect", "ok", f"{address}: version {answer.json()}")
+        found = server_version(ANSWER_S)
+    except RecsysError as error:
+        return Finding("Prefect", "broken", str(error))
+    return Finding("Prefect", "ok", f"{shown_address(url)}: version {found}")
 
 
 def _redis(settings: RedisSettings) -> Finding:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flows.cli.options import Json, table, write_json
+from flows.cli.options import Json, needs_prefect, table, write_json
 
 if TYPE_CHECKING:
     from infra.runpod import Rented
@@ -26,6 +26,7 @@ def list_(json_file: Json = None) -> None:
 
     Example: recsys gpu list
     """
+    needs_prefect()
     import asyncio
 
     from infra.runpod import rented
@@ -45,6 +46,7 @@ def reap(json_file: Json = None) -> None:
 
     Example: recsys gpu reap
     """
+    needs_prefect()
     import asyncio
 
     from infra.runpod import sweep

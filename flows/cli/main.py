@@ -6,8 +6,12 @@ Flows import torch, Prefect and pandas. Each command imports its flow when it ru
 from __future__ import annotations
 
 import logging
+import signal
 import sys
-from typing import Annotated
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +19,8 @@ from configs.errors import RecsysError
 from flows.cli import config, data, experiment, gpu, model, old_names, operation, pipeline, serve, study
 
 __all__ = ["app", "main"]
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,15 +52,49 @@ def recsys(
         raise typer.Exit
 
 
+class _SignalledError(BaseException):
+    """A signal asks the process to end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 def main() -> None:
     """Run a command. An error that the user can fix ends with one paragraph and exit status 1."""
     logging.getLogger("prefect.flow_runs").addFilter(_without_traceback)
     logging.getLogger("prefect.task_runs").addFilter(_without_traceback)
     try:
-        app()
+        with _ended_in_order():
+            app()
     except RecsysError as error:
         typer.echo(f"\nerror: {error}", err=True)
         sys.exit(1)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Leave the block as Ctrl-C does if SIGTERM or SIGHUP asks for it, and then die of the signal.
+
+    So locks, child processes and started runs are cleaned up, and whoever sent the signal sees that it was obeyed. A signal that
+    is ignored, as by nohup, stays ignored.
+    """
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {each: signal.getsignal(each) for each in ENDING if signal.getsignal(each) is signal.SIG_DFL}
+
+    def end(number: int, frame: object) -> None:
+        raise _SignalledError(number)
+
+    for each in before:
+        signal.signal(each, end)
+    try:
+        yield
+    except _SignalledError as error:
+        signal.signal(error.number, signal.SIG_DFL)
+        signal.raise_signal(error.number)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import Config, Dataset, Json, Set, plain, settings_of, table, write_json
+from flows.cli.options import Config, Dataset, Json, Set, needs_prefect, plain, settings_of, table, write_json
 
 if TYPE_CHECKING:
     from infra.registry import ModelRegistry, Promotion
@@ -117,6 +117,7 @@ def train(dataset: Dataset = None, config: Config = None, set_: Set = None, json
     Example: recsys model train -c ml-1m -c best
     """
     settings = settings_of(config, set_)
+    needs_prefect()
     from dataclasses import asdict
 
     from flows.train import train as flow
@@ -145,6 +146,7 @@ def promote(
     Example: recsys model promote VERSION --force --reason "the champion is broken"
     """
     settings = settings_of(config, set_)
+    needs_prefect()
     from flows.promote import promote as flow
 
     _announce(flow(version, settings.model_name, reason, force, settings.promotion, settings.store), json_file)

@@ -26,6 +26,7 @@ __all__ = [
     "Set",
     "model_of",
     "models",
+    "needs_prefect",
     "plain",
     "records_table",
     "settings_of",
@@ -87,6 +88,13 @@ def settings_of(config: list[str] | None, overrides: list[str] | None, model: ty
     from configs.settings import RetrainSettings
 
     return load_settings(model or RetrainSettings, config, overrides or (), os.environ, models())
+
+
+def needs_prefect() -> None:
+    """Make sure that a Prefect server answers. A command that runs a flow calls this before the imports and the work of the flow."""
+    from infra.prefect_server import make_ready
+
+    make_ready()
 
 
 def write_json(path: Path | None, content: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.data import Landing, run_etl, with_landing
-from flows.cli.options import Config, Dataset, Json, Set, records_table, settings_of, table, write_json
+from flows.cli.options import Config, Dataset, Json, Set, needs_prefect, records_table, settings_of, table, write_json
 
 if TYPE_CHECKING:
     from flows.retrain import RetrainSummary
@@ -30,6 +30,7 @@ def retrain(config: Config = None, set_: Set = None, json_file: Json = None) -> 
     Example: recsys retrain -c ml-1m -c best --json summary.json
     """
     settings = settings_of(config, set_)
+    needs_prefect()
     from flows.retrain import retrain as flow
 
     summary = flow(settings)
@@ -66,6 +67,7 @@ def monitor(dataset: Dataset = None, config: Config = None, set_: Set = None, js
     Example: recsys monitor --set monitoring.clock=wall
     """
     settings = settings_of(config, set_)
+    needs_prefect()
     from flows.monitor import monitor as flow
 
     result = flow(dataset, settings.model_name, settings.data, settings.drift, settings.store, settings.monitoring)

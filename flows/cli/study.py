@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flows.cli.options import Config, Dataset, Json, Set, plain, records_table, settings_of, table, write_json
+from flows.cli.options import Config, Dataset, Json, Set, needs_prefect, plain, records_table, settings_of, table, write_json
 
 if TYPE_CHECKING:
     from flows.search import SearchSummary
@@ -32,6 +32,7 @@ def search(dataset: Dataset = None, config: Config = None, set_: Set = None, jso
     from configs.studies import SearchSettings
 
     settings = settings_of(config, set_, SearchSettings)
+    needs_prefect()
     from flows.search import search as flow
 
     summary = flow(settings, dataset)
@@ -50,6 +51,7 @@ def compare(config: Config = None, set_: Set = None, json_file: Json = None) -> 
     from configs.studies import CompareSettings
 
     settings = settings_of(config, set_, CompareSettings)
+    needs_prefect()
     from flows.compare import compare as flow
     from tasks.comparison import IncompleteComparisonError
 
@@ -74,6 +76,7 @@ def replay(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     from configs.studies import ReplaySettings
 
     settings = settings_of(config, set_, ReplaySettings)
+    needs_prefect()
     from flows.replay import replay as flow
 
     found = flow(settings)

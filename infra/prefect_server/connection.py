@@ -1,0 +1,136 @@
+"""Find out whether the Prefect server answers, before a command does any work."""
+
+from __future__ import annotations
+
+import threading
+from contextvars import copy_context
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING
+
+import httpx
+from pydantic import ValidationError
+
+from configs.errors import SettingsError
+from configs.redaction import shown_address
+
+if TYPE_CHECKING:
+    from prefect.settings import Settings
+
+__all__ = ["make_ready", "server_version"]
+
+ANSWER_S = 6.0
+DEADLINE_S = 8.0  # also bounds the resolution of the name, which has no timeout of its own
+REMEDY = "Correct PREFECT_API_URL, such as http://127.0.0.1:4200/api."
+
+
+def make_ready() -> None:
+    """Make sure that a Prefect server answers: the one that is set, or else a temporary one, which ends with this process.
+
+    Raises:
+        SettingsError: The server does not answer, refuses the credentials, is not a Prefect server or has another major version,
+            or the temporary server does not start.
+    """
+    settings = _settings()
+    if settings.api.url is not None:
+        server_version()
+        return
+    if not settings.server.ephemeral.enabled:
+        raise SettingsError(
+            "PREFECT_API_URL is not set, and PREFECT_SERVER_EPHEMERAL_ENABLED forbids a temporary server. Set one of them."
+        )
+    from infra.prefect_server.temporary import start_temporary_server
+
+    start_temporary_server()
+
+
+def server_version(answer_s: float | None = None) -> str:
+    """Return the version of the Prefect server that is set.
+
+    Args:
+        answer_s: Seconds to wait for the answer.
+
+    Raises:
+        SettingsError: See `make_ready`.
+    """
+    address = shown_address(str(_settings().api.url))
+    found: list[str | SettingsError] = []
+    ask = threading.Thread(target=copy_context().run, args=(_ask, address, answer_s or ANSWER_S, found), daemon=True)
+    ask.start()
+    ask.join(DEADLINE_S if answer_s is None else answer_s + 1)
+    answer = found[0] if found else _silent(address, "no answer in time")
+    if isinstance(answer, SettingsError):
+        raise answer
+    return answer
+
+
+def _settings() -> Settings:
+    """Return Prefect's settings, which are read when Prefect is imported.
+
+    Raises:
+        SettingsError: A variable or profile of Prefect is not valid.
+    """
+    try:
+        from prefect.settings import get_current_settings
+
+        return get_current_settings()
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'an address'}: {fault['msg']}" for fault in error.errors())
+        raise SettingsError(f"The settings of Prefect cannot be used ({faults}). Correct PREFECT_API_URL and the others.") from None
+
+
+def _ask(address: str, answer_s: float, found: list[str | SettingsError]) -> None:
+    try:
+        found.append(_version(address, answer_s))
+    except SettingsError as error:
+        found.append(error)
+
+
+def _version(address: str, answer_s: float) -> str:
+    from prefect.client.base import ServerType
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    wrong = f"{address} is not the API of a Prefect server"
+    try:
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(httpx_settings={"timeout": answer_s}, sync_client=True) as client,
+        ):
+            if client.server_type == ServerType.CLOUD:
+                client.request("GET", "/health")
+                return "of Prefect Cloud"
+            answer = client.request("GET", "/admin/version")
+        found = answer.json()
+    except PrefectHTTPStatusError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise SettingsError(
+                f"The Prefect server at {address} refuses the credentials (status {status}). Set PREFECT_API_AUTH_STRING or "
+                "PREFECT_API_KEY."
+            ) from None
+        if status >= 500 or status == 429:
+            raise _silent(address, f"status {status}") from None
+        raise SettingsError(f"{wrong}: it answers with status {status}. {REMEDY}") from None
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        raise SettingsError(f"{address} is not an address ({error}). {REMEDY}") from None
+    except (httpx.HTTPError, OSError) as error:
+        raise _silent(address, type(error).__name__) from None
+    except ValueError:
+        raise SettingsError(f"{wrong}: it answers with something else than JSON. {REMEDY}") from None
+    own = installed("prefect")
+    if not isinstance(found, str) or not found[:1].isdigit():
+        raise SettingsError(f"{wrong}: it answers with something else than its version. {REMEDY}")
+    if found.partition(".")[0] != own.partition(".")[0]:
+        raise SettingsError(
+            f"The Prefect server at {address} has version {found}, but this installation needs {own}. Upgrade the server, or set "
+            "PREFECT_API_URL to another one."
+        )
+    return found
+
+
+def _silent(address: str, why: str) -> SettingsError:
+    return SettingsError(
+        f"The Prefect server at {address} does not answer ({why}). Start it, correct PREFECT_API_URL, or unset PREFECT_API_URL to "
+        "run without a server."
+    )

@@ -1,0 +1,88 @@
+"""Every command that needs a Prefect server says so in one paragraph, and every other command needs none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.cli.old_names import OLD_NAMES
+from tests.flows.cli.test_main import ALL, recsys
+from tests.infra.prefect_server.test_connection import answering
+
+NEEDS_IT = {
+    "retrain": "",
+    "etl": "",
+    "monitor": "",
+    "data compact": "",
+    "data retry": "--landing {folder}/landing",
+    "model train": "",
+    "model promote": "VERSION",
+    "study search": "",
+    "study compare": "",
+    "study replay": "",
+    "gpu list": "",
+    "gpu reap": "",
+    "setup": "",
+    "doctor": "",
+}
+NEEDS_NONE = {
+    "data list": "",
+    "data files": "",
+    "data prune": "",
+    "data open": "file:{folder}/none",
+    "model list": "",
+    "model show": "champion",
+    "model rollback": "",
+    "model log": "",
+    "model audit": "champion",
+    "experiment list": "--experiments {folder}/none.yaml",
+    "experiment assign": "1 --experiments {folder}/none.yaml",
+    "experiment report": "name --experiments {folder}/none.yaml --outcomes {folder}/none.csv",
+    "config show": "",
+}
+RUN_UNTIL_STOPPED = {"serve", "demo"}
+
+
+def test_every_command_is_known_here() -> None:
+    leaves = {" ".join(path) for path, command in ALL.items() if path and not hasattr(command, "commands")}
+    assert leaves - set(OLD_NAMES) == {*NEEDS_IT, *NEEDS_NONE, *RUN_UNTIL_STOPPED}
+
+
+@pytest.fixture(scope="module")
+def away() -> Iterator[str]:
+    """The address of something that is up and is not a Prefect server: it refuses faster than a port that nobody listens at."""
+    with answering(404, "none") as address:
+        yield address
+
+
+def called(address: str, command: str, arguments: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.chdir(folder)
+    store = [] if command.startswith(("gpu", "experiment list", "experiment assign")) else ["--set", f"store.url=file:{folder}/store"]
+    if command == "setup":
+        store = []
+    with temporary_settings({PREFECT_API_URL: address}):
+        return recsys(*command.split(), *arguments.format(folder=folder).split(), *store)
+
+
+@pytest.mark.parametrize("command", NEEDS_IT)
+def test_a_server_that_is_away_is_told_before_any_work(
+    away: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert called(away, command, NEEDS_IT[command], tmp_path, monkeypatch) == 1
+    out, err = capfd.readouterr()
+    said = out if command == "doctor" else err
+    assert f"{away} is not the API of a Prefect server" in said and "Traceback" not in out + err
+    assert command == "doctor" or (out == "" and err.strip().count("\n") == 0), "one paragraph"
+    assert list(tmp_path.iterdir()) == [], "nothing was begun"
+
+
+@pytest.mark.parametrize("command", NEEDS_NONE)
+def test_what_only_reads_the_store_needs_no_server(
+    away: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    called(away, command, NEEDS_NONE[command], tmp_path, monkeypatch)
+    out, err = capfd.readouterr()
+    assert "Prefect" not in out + err and "Traceback" not in out + err
