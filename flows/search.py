@@ -78,7 +78,10 @@ def _train_trials(dataset: DatasetRef, study: StudyRef, settings: SearchSettings
         return
     with get_client(sync_client=True) as client:
         server = str(client.api_url)  # may be a temporary server of this process; without it, each worker would start its own
-    with temporary_settings({PREFECT_API_URL: server}), ProcessPoolTaskRunner(max_workers=workers, initializer=end_with_parent) as pool:
+    with (
+        temporary_settings({PREFECT_API_URL: server}),
+        ProcessPoolTaskRunner(max_workers=workers, initializer=end_with_parent) as pool,
+    ):
         shared = {"dataset": dataset, "ref": study, "settings": settings}
         running = [pool.submit(search_trials, {**shared, "worker": worker}) for worker in range(workers)]
         try:

@@ -75,7 +75,9 @@ def _settings() -> Settings:
         return get_current_settings()
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'an address'}: {fault['msg']}" for fault in error.errors())
-        raise SettingsError(f"The settings of Prefect cannot be used ({faults}). Correct PREFECT_API_URL and the others.") from None
+        raise SettingsError(
+            f"The settings of Prefect cannot be used ({faults}). Correct PREFECT_API_URL and the others."
+        ) from None
 
 
 def _ask(address: str, answer_s: float, found: list[str | SettingsError]) -> None:

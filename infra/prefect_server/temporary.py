@@ -49,7 +49,7 @@ def start_temporary_server() -> None:
 class TemporaryServer(SubprocessASGIServer):
     """A Prefect server in a process of its own, which also ends if this process is killed."""
 
-    def __new__(cls, port: int | None = None) -> TemporaryServer:  # noqa: D102 - Prefect keeps one instance for each port
+    def __new__(cls, port: int | None = None) -> TemporaryServer:  # Prefect keeps one instance for each port
         return object.__new__(cls)
 
     def start(self, timeout: int | None = None) -> None:

@@ -60,7 +60,9 @@ def away() -> Iterator[str]:
 
 def called(address: str, command: str, arguments: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.chdir(folder)
-    store = [] if command.startswith(("gpu", "experiment list", "experiment assign")) else ["--set", f"store.url=file:{folder}/store"]
+    store = (
+        [] if command.startswith(("gpu", "experiment list", "experiment assign")) else ["--set", f"store.url=file:{folder}/store"]
+    )
     if command == "setup":
         store = []
     with temporary_settings({PREFECT_API_URL: address}):

@@ -89,7 +89,10 @@ def test_an_address_that_prefect_itself_refuses_is_told() -> None:
     environment = os.environ | {"PREFECT_API_URL": "http://[127.0.0.1/api", "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("configs.errors.SettingsError: The settings of Prefect cannot be used (") and "Correct PREFECT_API_URL" in last
+    assert (
+        last.startswith("configs.errors.SettingsError: The settings of Prefect cannot be used (")
+        and "Correct PREFECT_API_URL" in last
+    )
 
 
 def test_a_server_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
