@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from configs.annotations import annotations_at, as_written, fields_at, holds_secret
+from configs.annotations import annotations_at, as_written, fields_at, holds_secret, sections_of
 from configs.errors import SettingsError
 from configs.plain_yaml import MOST_BYTES, PlainYamlError, read_plain_yaml
 from configs.renames import current_key, current_names, former_keys
@@ -301,7 +301,8 @@ def _describe(error: ValidationError, model: type[BaseModel], files: str, single
         origin = next((source.name for source in reversed(single) if f"{key}.".startswith(f"{source.key}.")), files)
         if fault["type"] == "extra_forbidden":
             allowed = fields_at(model, fault["loc"][:-1])
-            near = _nearest(str(fault["loc"][-1]), allowed)
+            written = next((source.key for source in reversed(single) if _is_at_or_below(source.key, key)), key)
+            near = _section_with(model, written) or _nearest(str(fault["loc"][-1]), allowed)
             sentence = f"{key} is not a setting" + (
                 f"; did you mean {near}?" if near else f"; the settings are {', '.join(allowed)}."
             )
@@ -315,6 +316,13 @@ def _describe(error: ValidationError, model: type[BaseModel], files: str, single
         + (f" There are {len(said) - MOST_FAULTS:,} more." if len(said) > MOST_FAULTS else "")
         for origin, said in sentences.items()
     )
+
+
+def _section_with(model: type[BaseModel], key: str) -> str | None:
+    """Return the key of the setting `key` of a section, if just one section of the model has it."""
+    sections = [name for name, field in model.model_fields.items() if sections_of([field.annotation])]
+    found = [f"{name}.{key}" for name in sections if annotations_at(model, f"{name}.{key}")]
+    return found[0] if len(found) == 1 else None
 
 
 def _shown(value: Any) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from configs.errors import ComparisonError, NotFoundError, SettingsError
@@ -61,7 +63,12 @@ def comparison_runs(comparison: str, dataset: DatasetRef, settings: CompareSetti
 def deploy_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, settings: CompareSettings) -> None:
     """Do one run of a comparison as a run of the deployment, and wait for it. The result is passed through the store."""
     parameters = {"comparison": comparison, "entry": entry, "seed": seed, "dataset": f"{dataset.name}/{dataset.version}"}
-    ended = start_run(settings.deployment, settings, parameters, timeout=None, poll_interval=2)
+    for number in count():  # a comparison that resumes finds the run that it has already started, and replaces one that failed
+        key = f"{flow_run.root_flow_run_id}-{comparison}-{entry}-{seed}-{number}"
+        found = start_run(settings.deployment, settings, parameters, timeout=0, idempotency_key=key)
+        if found.state is None or not found.state.is_final() or found.state.is_completed():
+            break
+    ended = start_run(settings.deployment, settings, parameters, timeout=None, poll_interval=2, idempotency_key=key)
     if ended.state is None or not ended.state.is_completed():
         raise ComparisonError(f"the flow run {ended.name} of {settings.deployment} ended as {ended.state}")
 

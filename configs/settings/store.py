@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from configs.base import Settings
 
@@ -30,3 +30,13 @@ class StoreSettings(Settings):
     part_mb: int = Field(default=32, ge=5, le=4096)
     """Size in megabytes of one part of an upload to S3. A larger file is sent in parts, so that a broken connection costs one
     part only."""
+
+    @field_validator("url")
+    @classmethod
+    def _names_a_store(cls, url: str) -> str:
+        scheme, colon, rest = url.partition(":")
+        folder = rest.removeprefix("//") if rest.startswith("///") else rest
+        bucket = rest.removeprefix("//").partition("/")[0] if rest.startswith("//") else ""
+        if not colon or not ((scheme == "file" and folder and not folder.startswith("//")) or (scheme == "s3" and bucket)):
+            raise ValueError("write file:<folder> for a folder, such as file:.recsys/store, or s3://<bucket>/<prefix> for S3")
+        return url

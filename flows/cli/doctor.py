@@ -111,7 +111,7 @@ def _store(settings: StoreSettings, model_name: str) -> Finding:
 def _prefect() -> Finding:
     from prefect.settings import get_current_settings
 
-    from infra.prefect_server import server_version
+    from infra.prefect_server import left_over, server_version
 
     url = get_current_settings().api.url
     if url is None:
@@ -120,7 +120,9 @@ def _prefect() -> Finding:
         found = server_version(ANSWER_S)
     except RecsysError as error:
         return Finding("Prefect", "broken", str(error))
-    return Finding("Prefect", "ok", f"{shown_address(url)}: version {found}")
+    old = left_over()
+    remedy = f"; no longer defined, and removed by `recsys setup --prune`: {', '.join(old)}" if old else ""
+    return Finding("Prefect", "ok", f"{shown_address(url)}: version {found}{remedy}")
 
 
 def _redis(settings: RedisSettings) -> Finding:

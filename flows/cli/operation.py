@@ -24,6 +24,9 @@ def setup(
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Take over a server that belongs to another environment.")
     ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove deployments that an earlier setup made and that are no longer defined.")
+    ] = False,
 ) -> None:
     """Set up a Prefect server, or bring it up to date.
 
@@ -39,7 +42,7 @@ def setup(
 
     from infra.prefect_server import set_up
 
-    changes = set_up(settings, take_over=take_over)
+    changes = set_up(settings, take_over=take_over, prune=prune)
     write_json(json_file, [asdict(change) for change in changes])
     table(["", "name", "done"], [[change.kind, change.name, change.done] for change in changes])
     typer.echo(f"{sum(change.changed for change in changes)} of {len(changes)} changed in the environment {settings.environment}")

@@ -1,6 +1,6 @@
 from .alerts import DRIFT_DETECTED, model_resource
 from .connection import make_ready, server_version
 from .environment import EnvironmentSettings
-from .setup import set_up
+from .setup import left_over, set_up
 
-__all__ = ["DRIFT_DETECTED", "EnvironmentSettings", "make_ready", "model_resource", "server_version", "set_up"]
+__all__ = ["DRIFT_DETECTED", "EnvironmentSettings", "left_over", "make_ready", "model_resource", "server_version", "set_up"]

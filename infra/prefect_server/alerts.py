@@ -1,4 +1,5 @@
-"""Automations of the Prefect server: what is reported to whom, which runs count as dead, and which drift starts a retraining.
+"""Automations of the Prefect server: what is reported to whom, which runs count as dead, which of them resume, and which drift
+starts a retraining.
 
 They run on the server. They can therefore report a run whose process has died, and a failing webhook does not affect any run.
 An existing automation of the same name is updated, but setup leaves it switched off if people have switched it off.
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ALERTS",
     "DRIFT_DETECTED",
+    "RESUMED",
     "apply_automation",
+    "drift_automation",
     "model_resource",
     "remove_automation",
     "retrain_on_drift",
@@ -33,6 +36,9 @@ DRIFT_DETECTED = "recsys.drift.detected"
 WATCHED: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.watched", "prefect.resource.role": "tag"}
 RUN = "{{ flow.name }} {{ flow_run.name }}"
 LINK = "{{ flow_run|ui_url }}"
+RESUMED = "recsys: a crashed run resumes once"
+RESUMABLE: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.resumes", "prefect.resource.role": "tag"}
+ONCE = timedelta(minutes=10)
 FAILED, LATE, ZOMBIE, DECIDED, DRIFTED = (
     "recsys: a run failed",
     "recsys: a run is late",
@@ -40,7 +46,41 @@ FAILED, LATE, ZOMBIE, DECIDED, DRIFTED = (
     "recsys: a decision on a version",
     "recsys: drift",
 )
-ALERTS = (FAILED, LATE, ZOMBIE, DECIDED, DRIFTED)
+ALERTS = (FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, RESUMED)
+
+
+def resume_once() -> AutomationCore:
+    """Return the automation that starts a crashed run again, once, if its deployment has the tag `resumes`.
+
+    The same run gets a second attempt with the same parameters, as with Retry in the UI, so it goes on from its last epoch. Only
+    the crash of a first attempt matches. A crash that the server reports twice starts one attempt only.
+    """
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    return AutomationCore(
+        name=RESUMED,
+        description="A training that loses its process or machine goes on from its last epoch. A second crash is final.",
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Crashed"},
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": "1"}),
+            match_related=ResourceSpecification(RESUMABLE),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=ONCE,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                name="AwaitingRetry",
+                force=False,
+                state=StateType.SCHEDULED,
+                message="The first attempt crashed. The run resumes once, from its last epoch.",
+            )
+        ],
+    )
 
 
 def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID]) -> list[AutomationCore]:
@@ -72,8 +112,9 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID]) -> list[Au
             )
         ],
     )
+    always = [zombie, resume_once()] if alerts.resume_crashed else [zombie]
     if not blocks:
-        return [zombie]
+        return always
 
     def told(name: str, description: str, expect: set[str], subject: str, body: str, *, watched: bool = False) -> AutomationCore:
         return AutomationCore(
@@ -90,15 +131,16 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID]) -> list[Au
             actions=[SendNotification(block_document_id=block, subject=subject, body=body) for block in blocks],
         )
 
+    resumed = " A training whose first attempt crashed resumes by itself, once." if alerts.resume_crashed else ""
     return [
-        zombie,
+        *always,
         told(
             FAILED,
             "A run failed, timed out or crashed. The parent run reports its subflows.",
             {"prefect.flow-run.Failed", "prefect.flow-run.TimedOut", "prefect.flow-run.Crashed"},
             f"{RUN} {{{{ flow_run.state.name|lower }}}}",
             f"{{{{ (flow_run.state.message or '')|truncate(1200) }}}}\nThe run's page shows the log. If the run failed, the "
-            f"artifact `failure` explains what to do. Retry on that page runs it again.\n{LINK}",
+            f"artifact `failure` explains what to do. Retry on that page runs it again.{resumed}\n{LINK}",
             watched=True,
         ),
         told(
@@ -134,12 +176,14 @@ def apply_automation(client: SyncPrefectClient, wanted: AutomationCore) -> str:
     if not found:
         client.create_automation(wanted)
         return "created"
-    current = found[0]
+    current, *others = found
+    for other in others:  # two concurrent first set-ups have both created it
+        client.delete_automation(other.id)
     kept = wanted.model_copy(update={"enabled": current.enabled})
-    if current.model_dump(exclude={"id"}) == kept.model_dump():
-        return "unchanged"
-    client.update_automation(current.id, kept)
-    return "updated"
+    if current.model_dump(exclude={"id"}) != kept.model_dump():
+        client.update_automation(current.id, kept)
+        return "updated"
+    return "updated: it was there twice" if others else "unchanged"
 
 
 def remove_automation(client: SyncPrefectClient, name: str) -> bool:
@@ -153,6 +197,11 @@ def remove_automation(client: SyncPrefectClient, name: str) -> bool:
 def model_resource(model_name: str) -> dict[str, str]:
     """Return the Prefect resource that a model's events refer to."""
     return {"prefect.resource.id": f"recsys.model.{model_name}", "prefect.resource.name": model_name}
+
+
+def drift_automation(model_name: str) -> str:
+    """Return the name of the automation that retrains a model on drift."""
+    return f"retrain {model_name} on drift"
 
 
 def retrain_on_drift(
@@ -178,7 +227,7 @@ def retrain_on_drift(
     from prefect.events.schemas.automations import EventTrigger, Posture
     from prefect.exceptions import ObjectNotFound
 
-    name = f"retrain {model_name} on drift"
+    name = drift_automation(model_name)
     with get_client(sync_client=True) as client:
         try:
             found = client.read_deployment_by_name(deployment)

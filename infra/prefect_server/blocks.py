@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -15,27 +16,50 @@ from infra.prefect_server.pod_credentials import TRAINER, TrainerKeys, read_cred
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-__all__ = ["DISCORD", "RUNPOD", "block_id", "store_secrets"]
+__all__ = ["DISCORD", "RUNPOD", "Secret", "block_id", "read_secrets", "store_secret"]
 
 DISCORD = "discord-webhook/recsys"
 RUNPOD = f"runpod-credentials/{RunPodSettings().credentials_block}"
 
 
-def store_secrets(secrets: Mapping[str, str]) -> list[Change]:
-    """Store the secrets that are set in encrypted blocks of the server at PREFECT_API_URL.
+@dataclass(frozen=True)
+class Secret:
+    """A block, and the secret fields that it must have."""
+
+    block: str
+    kind: Any
+    fields: dict[str, str]
+
+
+def read_secrets(secrets: Mapping[str, str]) -> list[Secret]:
+    """Return the blocks of the secrets that are set.
 
     Raises SettingsError if a secret cannot be read or has another form.
     """
-    changes = []
+    found = []
     if url := _secret(secrets, "DISCORD_WEBHOOK_URL"):
-        changes.append(_discord(url))
+        found.append(_discord(url))
     if key := _secret(secrets, "RUNPOD_API_KEY"):
         from infra.runpod import RunPodCredentials
 
-        changes.append(_block(RUNPOD, RunPodCredentials, {"api_key": key}))
+        found.append(Secret(RUNPOD, RunPodCredentials, {"api_key": key}))
     if text := _secret(secrets, "AWS_TRAINER_CREDENTIALS"):
-        changes.append(_block(TRAINER, TrainerKeys, read_credentials(text)))
-    return changes
+        found.append(Secret(TRAINER, TrainerKeys, read_credentials(text)))
+    return found
+
+
+def store_secret(secret: Secret) -> Change:
+    """Store a secret in an encrypted block of the server at PREFECT_API_URL."""
+    name = secret.block.partition("/")[2]
+    try:
+        current = secret.kind.load(name)
+    except ValueError:
+        secret.kind(**secret.fields).save(name)
+        return Change("block", secret.block, "created")
+    if all(getattr(current, key).get_secret_value() == value for key, value in secret.fields.items()):
+        return Change("block", secret.block, "unchanged")
+    secret.kind(**{**current.model_dump(exclude=set(secret.fields)), **secret.fields}).save(name, overwrite=True)
+    return Change("block", secret.block, "updated")
 
 
 def _secret(secrets: Mapping[str, str], name: str) -> str | None:
@@ -51,7 +75,7 @@ def _secret(secrets: Mapping[str, str], name: str) -> str | None:
     return secrets.get(name, "").strip() or None
 
 
-def _discord(url: str) -> Change:
+def _discord(url: str) -> Secret:
     from urllib.parse import urlsplit
 
     from prefect.blocks.notifications import DiscordWebhook
@@ -59,20 +83,7 @@ def _discord(url: str) -> Change:
     parts = urlsplit(url).path.strip("/").split("/")
     if urlsplit(url).scheme != "https" or len(parts) != 4 or parts[:2] != ["api", "webhooks"]:
         raise SettingsError("DISCORD_WEBHOOK_URL is not a Discord webhook. Write https://discord.com/api/webhooks/<id>/<token>.")
-    return _block(DISCORD, DiscordWebhook, {"webhook_id": parts[2], "webhook_token": parts[3]})
-
-
-def _block(full_name: str, kind: Any, secret_fields: dict[str, str]) -> Change:
-    name = full_name.partition("/")[2]
-    try:
-        current = kind.load(name)
-    except ValueError:
-        kind(**secret_fields).save(name)
-        return Change("block", full_name, "created")
-    if all(getattr(current, key).get_secret_value() == value for key, value in secret_fields.items()):
-        return Change("block", full_name, "unchanged")
-    kind(**{**current.model_dump(exclude=set(secret_fields)), **secret_fields}).save(name, overwrite=True)
-    return Change("block", full_name, "updated")
+    return Secret(DISCORD, DiscordWebhook, {"webhook_id": parts[2], "webhook_token": parts[3]})
 
 
 def block_id(client: SyncPrefectClient, full_name: str) -> UUID | None:

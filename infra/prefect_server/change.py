@@ -9,7 +9,7 @@ __all__ = ["Change"]
 
 @dataclass(frozen=True)
 class Change:
-    """What setup did to one object: `created`, `updated: ...`, `removed`, `unchanged`, or `left out: ...` with the reason."""
+    """What setup did to one object: `created`, `updated: ...`, `removed`, `unchanged`, or `left ...: ...` with the reason."""
 
     kind: str
     name: str
@@ -17,4 +17,4 @@ class Change:
 
     @property
     def changed(self) -> bool:
-        return self.done != "unchanged" and not self.done.startswith("left out")
+        return self.done != "unchanged" and not self.done.startswith("left ")

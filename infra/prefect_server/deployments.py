@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from configs.errors import SettingsError
 from configs.loading import merged
+from infra.prefect_server.crons import cron_fault
 from infra.prefect_server.environment import EnvironmentSettings
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ def read_prefect_file(path: Path = PREFECT_FILE) -> tuple[list[dict[str, Any]], 
             for key in ("name", "entrypoint", "work_pool"):
                 if key not in entry:
                     raise SettingsError(f"{path}: the deployment {entry.get('name', entry)} has no {key}.")
+            for schedule in entry.get("schedules", ()):
+                if fault := cron_fault(str(schedule.get("cron", ""))) if "cron" in schedule else None:
+                    raise SettingsError(f"{path}: a schedule of {entry['name']} cannot be used: {fault}.")
             if any(not {"slug", "cron"} <= set(schedule) for schedule in entry.get("schedules", ())):
                 raise SettingsError(
                     f"{path}: a schedule of {entry['name']} needs a cron and a slug. The slug identifies it in later deployments."

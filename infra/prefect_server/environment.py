@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
 from configs.base import Settings
 from configs.redaction import shown_address
 from configs.settings import RetrainSettings
+from infra.prefect_server.crons import cron_fault
 
 __all__ = ["AlertSettings", "EnvironmentSettings", "PoolSettings"]
 
@@ -34,7 +34,7 @@ class PoolSettings(Settings):
 
 
 class AlertSettings(Settings):
-    """Recipients of alerts, and when a run counts as crashed."""
+    """Recipients of alerts, when a run counts as crashed, and whether it resumes."""
 
     blocks: tuple[str, ...] = ()
     """Prefect notification blocks as `<type>/<name>`, such as `slack-webhook/ops`. If DISCORD_WEBHOOK_URL is set, setup creates
@@ -43,6 +43,10 @@ class AlertSettings(Settings):
     """Seconds between two heartbeats of a run. Must match the workers' PREFECT_FLOWS_HEARTBEAT_FREQUENCY."""
     missed_heartbeats: int = Field(default=3, ge=2)
     """Number of consecutive missed heartbeats after which a run counts as crashed, because its process or machine was lost."""
+
+    resume_crashed: bool = True
+    """Whether a training, search, comparison or replay that crashes resumes by itself from its last epoch. It does so once: a
+    second crash is final."""
 
     @field_validator("blocks")
     @classmethod
@@ -78,25 +82,20 @@ class EnvironmentSettings(Settings):
     @classmethod
     def _is_known(cls, timezone: str | None) -> str | None:
         if timezone is not None:
+            from prefect.client.schemas.schedules import CronSchedule
+
             try:
-                ZoneInfo(timezone)
-            except (KeyError, ValueError, OSError) as error:
+                CronSchedule(cron="0 0 * * *", timezone=timezone)
+            except ValueError as error:
                 raise ValueError(f"{timezone} is not a time zone; use a name such as Europe/Berlin or Etc/UTC") from error
         return timezone
 
     @field_validator("crons")
     @classmethod
     def _can_fire(cls, crons: dict[str, str]) -> dict[str, str]:
-        from prefect.client.schemas.schedules import CronSchedule
-
         for name, cron in crons.items():
-            try:
-                CronSchedule(cron=cron)
-            except ValueError as error:
-                raise ValueError(
-                    f"{name}: {cron!r} is not a cron expression of five fields (minute, hour, day, month, weekday), "
-                    "such as '0 4 * * 1'"
-                ) from error
+            if fault := cron_fault(cron):
+                raise ValueError(f"{name}: {fault}")
         return crons
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,32 +11,47 @@ from uuid import UUID
 
 from configs.errors import SettingsError
 from configs.loading import merged
-from configs.redaction import safe_settings
-from infra.prefect_server.alerts import ALERTS, apply_automation, remove_automation, retrain_on_drift, wanted_automations
-from infra.prefect_server.blocks import DISCORD, RUNPOD, block_id, store_secrets
+from configs.redaction import safe_settings, shown_address
+from infra.prefect_server.alerts import (
+    ALERTS,
+    RESUMED,
+    apply_automation,
+    drift_automation,
+    remove_automation,
+    retrain_on_drift,
+    wanted_automations,
+)
+from infra.prefect_server.blocks import DISCORD, RUNPOD, Secret, block_id, read_secrets, store_secret
 from infra.prefect_server.change import Change
 from infra.prefect_server.connection import server_version
 from infra.prefect_server.deployments import Definition, apply_deployment, deployment_defined, read_prefect_file
 from infra.prefect_server.environment import AlertSettings, EnvironmentSettings
+from infra.prefect_server.made import left_over_deployments, record_made, report_left_over
 from infra.prefect_server.pod_credentials import TRAINER, pod_environment
-from infra.prefect_server.pools import GPU_POOL, NO_IMAGE, NO_KEY, has_image, set_up_pools
+from infra.prefect_server.pools import GPU_POOL, NO_IMAGE, NO_KEY, check_pools, has_image, set_up_pools
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-__all__ = ["set_up"]
+__all__ = ["left_over", "set_up"]
 
 ENVIRONMENT = "recsys_environment"
 NO_STORE_KEYS = "left out: no store credentials are set for rented pods (AWS_TRAINER_CREDENTIALS)"
+NO_RESUMING = "left out: alerts.resume_crashed is off"
 NO_RECIPIENT = "left out: no recipient is set (alerts.blocks, DISCORD_WEBHOOK_URL)"
 
 
-def set_up(settings: EnvironmentSettings, *, take_over: bool = False, secrets: Mapping[str, str] = os.environ) -> list[Change]:
+def set_up(
+    settings: EnvironmentSettings, *, take_over: bool = False, prune: bool = False, secrets: Mapping[str, str] = os.environ
+) -> list[Change]:
     """Create or update everything that the environment needs on the server at PREFECT_API_URL.
+
+    Everything that can be refused is checked before the first change, so a refused setup leaves the server as it was.
 
     Args:
         settings: The environment.
         take_over: Set up the server even if it belongs to another environment.
+        prune: Remove deployments and automations that an earlier setup has made and that are no longer defined.
         secrets: May hold DISCORD_WEBHOOK_URL, RUNPOD_API_KEY and AWS_TRAINER_CREDENTIALS (the store's credentials for rented
             pods). A name with the suffix _FILE holds the path of a file with the secret instead.
 
@@ -44,18 +59,39 @@ def set_up(settings: EnvironmentSettings, *, take_over: bool = False, secrets: M
         SettingsError: No server is set or it does not answer, it belongs to another environment, or a block or deployment
             that the settings name does not exist.
     """
+    given, definitions = read_secrets(secrets), _definitions(settings)
+    drift = drift_automation(settings.retraining.model_name)
+    names = {"deployment": [wanted.full_name for wanted in definitions], "automation": [*ALERTS, drift]}
     with _server() as client:
-        changes = [_record_owner(client, settings, take_over), *store_secrets(secrets)]
+        _check_owner(client, settings, take_over)
+        _check_recipients(client, settings.alerts, given)
+        check_pools(client)
+        changes = [_record_owner(client, settings), *map(store_secret, given)]
         rents, has_store_keys = block_id(client, RUNPOD) is not None, block_id(client, TRAINER) is not None
         if rents and not has_store_keys and settings.retraining.store.url.startswith("s3:"):
             changes.append(Change("block", TRAINER, NO_STORE_KEYS))
         changes += set_up_pools(client, settings.pools, rents)
         if rents and settings.pools.gpu_image is None and not has_image(client):
             changes.append(Change("image", GPU_POOL, NO_IMAGE))
-        changes += _deploy(client, _definitions(settings, has_store_keys), active=settings.schedules, rents=rents)
+        variables: dict[str, Any] = {"env": pod_environment()} if has_store_keys else {}
+        if settings.pools.gpu_image is not None:
+            variables["image"] = settings.pools.gpu_image
+        complete = [_for_pods(wanted, variables) for wanted in definitions]
+        changes += _deploy(client, complete, active=settings.schedules, rents=rents)
         changes.append(_start_retraining_on_drift(client, settings.retraining.model_name))
         changes += _set_up_alerts(client, settings.alerts)
+        changes += report_left_over(client, names, prune=prune)
+        record_made(client, names)
     return changes
+
+
+def left_over() -> list[str]:
+    """Return the names of the deployments that setup has made on the server at PREFECT_API_URL and that are no longer defined."""
+    from prefect.client.orchestration import get_client
+
+    entries, _ = read_prefect_file()
+    with get_client(sync_client=True) as client:
+        return left_over_deployments(client, [(entry["entrypoint"], entry["name"]) for entry in entries])
 
 
 @contextmanager
@@ -73,8 +109,22 @@ def _server() -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def _record_owner(client: SyncPrefectClient, settings: EnvironmentSettings, take_over: bool) -> Change:
-    """Record the owner of the server in a variable, so that a laptop's settings cannot overwrite production's."""
+def _check_owner(client: SyncPrefectClient, settings: EnvironmentSettings, take_over: bool) -> None:
+    """Refuse a server of another environment, so that a laptop's settings cannot overwrite production's."""
+    current = client.read_variable_by_name(ENVIRONMENT)
+    if current is None or take_over:
+        return
+    found = current.value.get("environment") if isinstance(current.value, dict) else current.value
+    if found != settings.environment:
+        raise SettingsError(
+            f"The Prefect server at {shown_address(str(client.api_url))} is set up for the environment {found}, but this is "
+            f"{settings.environment}. Correct PREFECT_API_URL or --config, or pass --take-over to set the server up for this "
+            "environment."
+        )
+
+
+def _record_owner(client: SyncPrefectClient, settings: EnvironmentSettings) -> Change:
+    """Record the owner of the server in a variable."""
     from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 
     value = {"environment": settings.environment, "store": safe_settings(settings.retraining)["store"]["url"]}
@@ -84,17 +134,11 @@ def _record_owner(client: SyncPrefectClient, settings: EnvironmentSettings, take
         return Change("variable", ENVIRONMENT, "created")
     if current.value == value:
         return Change("variable", ENVIRONMENT, "unchanged")
-    found = current.value.get("environment") if isinstance(current.value, dict) else current.value
-    if found != settings.environment and not take_over:
-        raise SettingsError(
-            f"The Prefect server at {client.api_url} is set up for the environment {found}, but this is {settings.environment}. "
-            "Correct PREFECT_API_URL or --config, or pass --take-over to set the server up for this environment."
-        )
     client.update_variable(VariableUpdate(name=ENVIRONMENT, value=value, tags=["recsys"]))
     return Change("variable", ENVIRONMENT, "updated")
 
 
-def _definitions(settings: EnvironmentSettings, has_store_keys: bool) -> list[Definition]:
+def _definitions(settings: EnvironmentSettings) -> list[Definition]:
     """Return the deployments of prefect.yaml in this environment."""
     entries, pull = read_prefect_file()
     found = [deployment_defined(entry, pull, settings) for entry in entries]
@@ -102,9 +146,7 @@ def _definitions(settings: EnvironmentSettings, has_store_keys: bool) -> list[De
         raise SettingsError(
             f"crons names {', '.join(sorted(unknown))}, but the deployments are {', '.join(wanted.full_name for wanted in found)}."
         )
-    variables = {"env": pod_environment()} if has_store_keys else {}
-    variables |= {"image": settings.pools.gpu_image} if settings.pools.gpu_image is not None else {}
-    return [_for_pods(wanted, variables) for wanted in found]
+    return found
 
 
 def _for_pods(wanted: Definition, variables: dict[str, Any]) -> Definition:
@@ -124,7 +166,7 @@ def _deploy(client: SyncPrefectClient, definitions: list[Definition], *, active:
 
 
 def _start_retraining_on_drift(client: SyncPrefectClient, model_name: str) -> Change:
-    name = f"retrain {model_name} on drift"
+    name = drift_automation(model_name)
     before = client.read_automations_by_name(name)
     retrain_on_drift(model_name, enabled=before[0].enabled if before else True)
     same = before == client.read_automations_by_name(name)
@@ -136,20 +178,22 @@ def _set_up_alerts(client: SyncPrefectClient, alerts: AlertSettings) -> list[Cha
     changes = [Change("automation", automation.name, apply_automation(client, automation)) for automation in wanted]
     for name in ALERTS:
         if name not in {automation.name for automation in wanted}:
-            changes.append(Change("automation", name, "removed" if remove_automation(client, name) else NO_RECIPIENT))
+            left_out = NO_RESUMING if name == RESUMED else NO_RECIPIENT
+            changes.append(Change("automation", name, "removed" if remove_automation(client, name) else left_out))
     return changes
 
 
-def _recipients(client: SyncPrefectClient, alerts: AlertSettings) -> list[UUID]:
-    """Return the ids of the blocks that alerts are sent to: those of the settings, and the block of DISCORD_WEBHOOK_URL."""
-    found: list[UUID] = []
+def _check_recipients(client: SyncPrefectClient, alerts: AlertSettings, given: Iterable[Secret]) -> None:
+    """Raise SettingsError if a block that alerts are sent to is neither on the server nor among the given secrets."""
     for name in alerts.blocks:
-        id_ = block_id(client, name)
-        if id_ is None:
+        if block_id(client, name) is None and name not in {secret.block for secret in given}:
             raise SettingsError(
                 f"alerts.blocks names {name}, which is not on the server. Create it in the UI (Blocks) or with `prefect block "
                 "create`, or remove it from the list."
             )
-        found.append(id_)
-    own = block_id(client, DISCORD)
-    return found if own is None or own in found else [*found, own]
+
+
+def _recipients(client: SyncPrefectClient, alerts: AlertSettings) -> list[UUID]:
+    """Return the ids of the blocks that alerts are sent to: those of the settings, and the block of DISCORD_WEBHOOK_URL."""
+    found = [block_id(client, name) for name in dict.fromkeys([*alerts.blocks, DISCORD])]
+    return [id_ for id_ in found if id_ is not None]

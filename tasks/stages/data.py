@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
@@ -113,7 +114,7 @@ def measure_drift(
     return found.result
 
 
-@task(name="announce drift")
+@task(name="announce drift", cache_policy=NO_CACHE)
 def announce_drift(result: DriftResult) -> None:
     """Emit an event to the Prefect server if the slice drifted. An automation may start a retraining (`infra.prefect_server.alerts`)."""
     if result.verdict != "drifted":

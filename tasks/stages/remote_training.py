@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from itertools import count
 from uuid import UUID
 
 from prefect import task
@@ -98,8 +99,10 @@ def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings) -> tuple
         # A folder of this machine means nothing in a pod. The default is below the folder in which the image starts.
         settings = settings.model_copy(update={"work_dir": RetrainSettings.model_fields["work_dir"].default})
     runs: list[str] = []
-    while True:
-        ended = _run(dataset, settings, len(runs))
+    for number in count():
+        ended = _run(dataset, settings, number)
+        if ended is None:
+            continue
         runs.append(str(ended.id))
         assert ended.state is not None
         if ended.state.is_completed():
@@ -110,6 +113,7 @@ def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings) -> tuple
         if not ended.state.is_crashed() or len(runs) == place.attempts:
             raise TrainingError(f"{said} See its log in the Prefect UI (flow run {ended.id}).")
         log.warning("%s Trying again.", said)
+    raise AssertionError("unreachable")
 
 
 @task(name="take over", **NETWORK)
@@ -173,8 +177,10 @@ def _is_rented(deployment: str) -> bool:
             return False
 
 
-def _run(dataset: DatasetRef, settings: RetrainSettings, attempt: int) -> FlowRun:
+def _run(dataset: DatasetRef, settings: RetrainSettings, attempt: int) -> FlowRun | None:
     """Start a run of the deployment and return it once it has ended.
+
+    Returns None if an earlier attempt of this flow run had started that run, and cancelled it when it was stopped itself.
 
     If this run is stopped while it waits, the started run is cancelled, because its machine may be rented by the hour.
     """
@@ -196,6 +202,8 @@ def _run(dataset: DatasetRef, settings: RetrainSettings, attempt: int) -> FlowRu
             f"training.deployment is {settings.training.deployment}, which does not exist on the Prefect server. Deploy it "
             "(`prefect deploy`), or set training.where to inline."
         ) from error
+    if started.state is not None and (started.state.is_cancelling() or started.state.is_cancelled()):
+        return None
     get_run_logger().info("training runs as %s of %s", started.name, settings.training.deployment)
     with get_client(sync_client=True) as client:
         try:

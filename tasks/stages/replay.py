@@ -7,6 +7,7 @@ from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from configs.studies import ReplaySettings
@@ -60,7 +61,7 @@ def begin_replay(settings: ReplaySettings) -> ReplayPlan:
     return plan
 
 
-@task(name="deliver slice", task_run_name="deliver slice {part.number}")
+@task(name="deliver slice", task_run_name="deliver slice {part.number}", cache_policy=NO_CACHE)
 def deliver_slice(plan: ReplayPlan, part: Slice) -> None:
     """Put the slice's files into the landing zone."""
     delivered = deliver(part, plan.feed, plan.zone)

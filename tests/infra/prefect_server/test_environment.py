@@ -22,6 +22,12 @@ from infra.prefect_server import EnvironmentSettings
         ("pools.training_limit=0", "greater than or equal to 1"),
         ("environment=Prod One", "pattern"),
         ("crons={retrain/retrain: every monday}", "is not a cron expression of five fields"),
+        ("crons={retrain/retrain: 0 4 * * 1 30}", "is not a cron expression of five fields"),
+        ("crons={retrain/retrain: 0 4 31 2 *}", "'0 4 31 2 .' never comes"),
+        ("timezone=posixrules", "is not a time zone"),
+        ("retraining.store.url=/tmp/x", "retraining.store.url: write file:<folder> for a folder"),
+        ("retraining.store.url=s3:bucket", "retraining.store.url: write file:<folder>"),
+        ("store.url=file:x", "store is not a setting; did you mean retraining.store.url?"),
     ],
 )
 def test_what_cannot_be_an_environment_is_refused(override: str, said: str) -> None:

@@ -1,0 +1,82 @@
+"""A training whose process is lost goes on from its last epoch, once: a real Prefect server, and a worker."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import synthetic
+from tests.doubles.live_prefect import PREFECT, ask, prefect_server, process, read, recsys, wait_until
+from tests.flows.conftest import LEAN
+
+pytestmark = pytest.mark.full
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as environment:
+        done = recsys(["setup", "--set", "schedules=false"], environment)
+        assert done.returncode == 0, done.stderr
+        yield environment
+
+
+def epochs(server: dict[str, str], run: str) -> list[int]:
+    """The epochs that the run has logged, in the order of their logs."""
+    lines: list[str] = []
+    while True:
+        wanted = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200, "offset": len(lines), "sort": "TIMESTAMP_ASC"}
+        page = ask(server, "logs/filter", **wanted)
+        lines += [line["message"] for line in page]
+        if len(page) < 200:
+            return [int(number) for number in re.findall(r"ss4rec epoch (\d+) of", "\n".join(lines))]
+
+
+def events(server: dict[str, str], run: str) -> list[str]:
+    wanted = {"resource": {"id": [f"prefect.flow-run.{run}"]}, "event": {"prefix": ["prefect.flow-run.Crashed"]}}
+    return [event["event"] for event in ask(server, "events/filter", filter=wanted, limit=50)["events"]]
+
+
+def kill_run(worker: int) -> None:
+    """Kill the run's process as the kernel does when memory runs out, and leave the worker."""
+    found = subprocess.run(["pgrep", "-P", str(worker)], capture_output=True, text=True, check=True).stdout.split()
+    for pid in found:
+        os.kill(int(pid), signal.SIGKILL)
+
+
+def test_a_training_that_is_killed_resumes_once_by_itself(server: dict[str, str], tmp_path: Path) -> None:
+    path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(80, 40, 25))
+    models = {**LEAN["models"], "ss4rec": {**LEAN["models"]["ss4rec"], "max_epochs": 50000, "patience": 50000}}  # type: ignore[dict-item, index]
+    places = {
+        "data": {"local_path": str(path), "cache_dir": str(tmp_path / "cache")},
+        "store": {"url": f"file:{tmp_path}/store"},
+        "work_dir": str(tmp_path / "work"),
+    }
+    deployment = read(server, "deployments/name/retrain/retrain")
+    settings = {**LEAN, **places, "models": models}
+    run = ask(server, f"deployments/{deployment['id']}/create_flow_run", parameters={"settings": settings})["id"]
+
+    def state() -> dict[str, Any]:
+        found: dict[str, Any] = read(server, f"flow_runs/{run}")
+        return found
+
+    command = [PREFECT, "worker", "start", "--pool", "recsys", "--type", "process"]
+    with process(command, server, tmp_path / "worker.log", tmp_path) as worker:
+        wait_until(lambda: 2 in epochs(server, run), 900, "training")
+        kill_run(worker.pid)
+        wait_until(lambda: state()["run_count"] == 2, 900, "the second attempt")
+        before = max(epochs(server, run))
+        wait_until(lambda: max(epochs(server, run)) > before, 900, "its epochs")
+        assert epochs(server, run).count(1) == 1, "it began again with its first epoch"
+
+        kill_run(worker.pid)
+        wait_until(lambda: len(events(server, run)) == 2, 900, "the second crash")
+        history = read(server, f"flow_run_states/?flow_run_id={run}")
+        assert [each["name"] for each in history].count("AwaitingRetry") == 1
+        assert state()["state_type"] == "CRASHED" and state()["run_count"] == 2, "a second crash is final"
