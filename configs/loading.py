@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ Model = TypeVar("Model", bound=BaseModel)
 FOLDER = Path(__file__).parent
 PREFIX = "RECSYS__"
 MOST_FAULTS = 5  # faults of one source that a message names
+IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=\?)\S*=\S*(?<!')")
+"""What an address holds that others must not read: user, password and query."""
 
 
 def named_configs(model: type[BaseModel]) -> list[str]:
@@ -167,7 +170,8 @@ def _leaves(settings: BaseModel, above: str = "") -> Iterator[tuple[str, Any]]:
         if isinstance(value, BaseModel):
             yield from _leaves(value, f"{above}{name}.")
         else:
-            yield f"{above}{name}", settings.model_dump(mode="json", include={name})[name]
+            found = settings.model_dump(mode="json", include={name})[name]
+            yield f"{above}{name}", IN_ADDRESS.sub("********", found) if isinstance(found, str) else found
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -326,7 +330,7 @@ def _section_with(model: type[BaseModel], key: str) -> str | None:
 
 
 def _shown(value: Any) -> str:
-    return _short(repr(value))
+    return _short(IN_ADDRESS.sub("********", repr(value)))
 
 
 def _short(text: str) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 
-from configs.addresses import is_loopback, why_unreachable
+from configs.reachability import is_loopback, why_unreachable
 from configs.base import Settings
 from configs.errors import SettingsError
 from configs.redaction import shown_address

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from netrc import NetrcParseError
 from pathlib import Path
 
 import httpx
@@ -104,6 +106,19 @@ def _split(checksum: str) -> tuple[str, str]:
     return kind, expected
 
 
+def _credentials() -> httpx.NetRCAuth | None:
+    """Return the user's passwords by host. An address with a password would be a parameter that others can read."""
+    file = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    if not file.is_file():
+        return None
+    try:
+        return httpx.NetRCAuth(str(file))
+    except NetrcParseError as error:
+        raise SourceError(
+            f"{file} cannot be read, line {error.lineno}: {error.msg}. Correct it, or name another file in NETRC."
+        ) from None
+
+
 class _BrokenOffError(Exception):
     """The answer does not continue the file, or the server asks the client to come back later."""
 
@@ -115,7 +130,7 @@ def _receive(url: str, part: Path, timeout_s: float, on_bytes: OnBytes | None) -
     have = part.stat().st_size if validator else 0
     headers = {"Range": f"bytes={have}-", "If-Range": validator} if have else {}
     headers["Accept-Encoding"] = "identity"
-    with httpx.stream("GET", url, headers=headers, timeout=timeout_s, follow_redirects=True) as answer:
+    with httpx.stream("GET", url, headers=headers, timeout=timeout_s, follow_redirects=True, auth=_credentials()) as answer:
         if answer.status_code == 416:  # nothing is missing, or the part is longer than the file: start over
             part.unlink()
             raise _BrokenOffError("the server refuses the missing range")

@@ -6,7 +6,7 @@ from .models import ModelSettings, NCFSettings, PopularitySettings, SS4RecSettin
 from .monitoring import DriftSettings, MonitoringSettings
 from .promotion import FloorSettings, PromotionSettings
 from .report import ReportSettings, ValueSettings
-from .retrain import RetrainSettings, SearchOrigin
+from .retrain import RetrainSettings, SearchOrigin, model_option
 from .store import StoreSettings
 from .tracking import TrackingSettings
 from .validation import ValidationSettings
@@ -33,4 +33,5 @@ __all__ = [
     "TrackingSettings",
     "ValidationSettings",
     "ValueSettings",
+    "model_option",
 ]

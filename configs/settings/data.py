@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from configs.addresses import PublicAddress
 from configs.base import Settings
 
 __all__ = ["DataSettings", "SourceName"]
@@ -28,7 +29,7 @@ class DataSettings(Settings):
     """Landing zone: a folder or s3://<bucket>/<prefix> for new event files (CSV, CSV.gz, Parquet; also movies and users). If set,
     each file is added once to the existing dataset, if there is one (see `landing`). If empty, the dataset is built from the
     source."""
-    mirror_url: str = "https://files.grouplens.org/datasets/movielens"
+    mirror_url: PublicAddress = "https://files.grouplens.org/datasets/movielens"
     """Base URL of `<source>.zip`."""
     checksum: str | None = None
     """Expected digest of the zip, as `md5:<hex>` or `sha256:<hex>`. If empty, the published digest is used if it is known."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from configs.addresses import PublicAddress
 from configs.base import Settings
 
 __all__ = ["EtlSettings"]
@@ -17,7 +18,7 @@ class EtlSettings(Settings):
 
     engine: Literal["pandas", "dask"] = "pandas"
     """`pandas` runs in this process, in chunks that fit in memory. `dask` runs on the workers of a cluster (extra `dask`)."""
-    scheduler_address: str | None = None
+    scheduler_address: PublicAddress | None = None
     """Address of the Dask scheduler, for example tcp://10.0.0.5:8786. Required for `dask`. The workers need this package and must
     see the source and work_dir under the same paths."""
     chunk_rows: int = Field(default=1_000_000, ge=1)

@@ -20,7 +20,7 @@ from configs.settings.store import StoreSettings
 from configs.settings.tracking import TrackingSettings
 from configs.settings.validation import ValidationSettings
 
-__all__ = ["RetrainSettings", "SearchOrigin"]
+__all__ = ["RetrainSettings", "SearchOrigin", "model_option"]
 
 
 class SearchOrigin(Settings):
@@ -71,3 +71,8 @@ class RetrainSettings(Settings):
         if "ncf" in self.promotion.baselines and self.models.ncf is None:
             raise ValueError("promotion.baselines names ncf, but models.ncf is null: train it, or remove it from the list")
         return self
+
+
+def model_option(model_name: str) -> str:
+    """Return the option that a command about this model needs, with a space before it, or nothing for the default name."""
+    return "" if model_name == RetrainSettings.model_fields["model_name"].default else f" --set model_name={model_name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr, field_validator
 
+from configs.addresses import PublicAddress
 from configs.base import Settings
 
 __all__ = ["StoreSettings"]
@@ -14,7 +15,7 @@ class StoreSettings(Settings):
 
     url: str = "file:.recsys/store"
     """Address of the store: `file:<folder>` or `s3://<bucket>/<prefix>`."""
-    endpoint_url: str | None = None
+    endpoint_url: PublicAddress | None = None
     """URL of an S3-compatible server. If empty, AWS is used."""
     region: str | None = None
     """Region of the bucket. If empty, boto3's default region is used."""

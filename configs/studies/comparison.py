@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from configs.addresses import PublicAddress
 from configs.base import Settings
 from configs.errors import SettingsError
 from configs.loading import load_settings, named_configs
@@ -96,7 +97,7 @@ class CompareSettings(StatisticsSettings):
     share its cores."""
     threads: int | None = Field(default=None, ge=1)
     """CPU cores of one run. If empty, a run gets its share of the machine's cores minus one."""
-    dask_address: str | None = None
+    dask_address: PublicAddress | None = None
     """Address of a Dask scheduler. Its workers need this package installed and access to the store."""
     deployment: str = "compare-run/compare-run"
     """Deployment that the runner `deployments` starts for each run."""

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import typer
 
 from configs.errors import NotFoundError, SettingsError
-from flows.cli.options import Config, Json, Set, needs_prefect, settings_of, table, write_json
+from flows.cli.options import Config, Json, Set, needs_prefect, settings_of, table, writable, write_json
 
 if TYPE_CHECKING:
     from configs.settings import RetrainSettings, StoreSettings
@@ -137,7 +137,9 @@ def prune(
 @app.command("open")
 def open_(
     address: Annotated[str, typer.Argument(help="Address of an object in the store, s3://... or file:..., as shown.")],
-    to: Annotated[Path | None, typer.Option(help="Write the object to this file instead of opening it.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(callback=writable, help="Write the object to this file instead of opening it.")
+    ] = None,
     config: Config = None,
     set_: Set = None,
 ) -> None:
@@ -159,7 +161,6 @@ def open_(
         return
     path = to or store.local_file(key) or Path(tempfile.mkdtemp(prefix="recsys-")) / key.rpartition("/")[2]
     if path != store.local_file(key):
-        path.parent.mkdir(parents=True, exist_ok=True)
         store.fetch(key, path)
     typer.echo(f"{address} is at {path}")
     if to is None and typer.launch(str(path)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import Config, Json, Set, records_table, settings_of, table, write_json
+from flows.cli.options import Config, Json, Set, records_table, settings_of, table, writable, write_json, write_output
 
 if TYPE_CHECKING:
     from configs.serving import Experiment, ExperimentFile
@@ -88,7 +88,9 @@ def report(
         datetime | None,
         typer.Option(help="UTC time up to which exposures and outcomes are complete. By default, as far as both have data."),
     ] = None,
-    page: Annotated[Path | None, typer.Option(help="Also write the report to this file as an HTML page.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(callback=writable, help="Also write the report to this file as an HTML page.")
+    ] = None,
     config: Config = None,
     set_: Set = None,
     json_file: Json = None,
@@ -129,10 +131,7 @@ def report(
         typer.echo(f"Not included: {note}.")
     typer.echo(f"\n{found.experiment} ({found.revision}): {found.verdict}")
     if page is not None:
-        partial = page.with_name(f".{page.name}.partial")
-        page.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(render_html(found))
-        partial.replace(page)
+        write_output(page, render_html(found))
         typer.echo(f"page: {page}")
 
 

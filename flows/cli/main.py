@@ -17,6 +17,7 @@ import typer
 
 from configs.errors import RecsysError
 from flows.cli import config, data, experiment, gpu, model, old_names, operation, pipeline, serve, study
+from flows.cli.options import as_given
 
 __all__ = ["app", "main"]
 
@@ -67,7 +68,7 @@ def main() -> None:
         with _ended_in_order():
             app()
     except RecsysError as error:
-        typer.echo(f"\nerror: {error}", err=True)
+        typer.echo(f"\nerror: {as_given(str(error))}", err=True)
         sys.exit(1)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import Config, Dataset, Json, Set, needs_prefect, plain, settings_of, table, write_json
+from flows.cli.options import Config, Dataset, Json, Set, as_given, needs_prefect, plain, settings_of, table, write_json
 
 if TYPE_CHECKING:
-    from infra.registry import ModelRegistry, Promotion
+    from infra.registry import ModelRef, ModelRegistry, Promotion
     from tasks.evaluation import AuditReport
 
 __all__ = ["app"]
@@ -59,7 +60,7 @@ def list_(config: Config = None, set_: Set = None, json_file: Json = None) -> No
     table(["", "version", "model", "dataset", "protocol", "HR@10", "NDCG@10", "gate"], rows, whole="version")
     for reason in damaged.values():
         typer.echo(f"- {reason}")
-    typer.echo(f"champion of {settings.model_name}: {best or 'none yet; create the first with `recsys retrain`'}")
+    typer.echo(as_given(f"champion of {settings.model_name}: {best or _no_champion(settings.model_name, versions)}"))
 
 
 @app.command()
@@ -124,10 +125,10 @@ def train(dataset: Dataset = None, config: Config = None, set_: Set = None, json
 
     version = flow(settings, dataset)
     write_json(json_file, asdict(version))
-    typer.echo(
-        f"{version.name} {version.version} is registered; judge it with "
-        f"`recsys model promote {version.version}{_name_option(version.name)}`"
-    )
+    from configs.settings import model_option
+
+    hint = f"`recsys model promote {version.version}{model_option(version.name)}`"
+    typer.echo(as_given(f"{version.name} {version.version} is registered; judge it with {hint}"))
 
 
 @app.command()
@@ -307,12 +308,19 @@ def _resolved(registry: ModelRegistry, name: str, version: str) -> str:
         return version
     current = registry.champion(name)
     if current is None:
-        raise ChampionMissingError(f"{name} has no champion yet. Create the first with `recsys retrain`.")
+        raise ChampionMissingError(f"{name} has no champion: {_no_champion(name, registry.versions(name, {}))}.")
     return current.version
 
 
-def _name_option(model_name: str) -> str:
-    """Return the option that a command needs besides the version, or an empty string for the default model name."""
-    from configs.settings import RetrainSettings
+def _no_champion(model_name: str, versions: Sequence[ModelRef]) -> str:
+    """Return why there is no champion, and the command that helps."""
+    from configs.settings import model_option
 
-    return "" if model_name == RetrainSettings().model_name else f" --set model_name={model_name}"
+    if not versions:
+        option = model_option(model_name)
+        return f"none yet; create the first with `recsys retrain{option}`"
+    newest = max(versions, key=lambda each: each.version)
+    named = f"{newest.version}{model_option(newest.name)}"
+    if newest.outcome == "held":
+        return f"none yet; the newest version is held, and `recsys model show {named}` shows why"
+    return f"none yet; judge the newest version with `recsys model promote {named}`"

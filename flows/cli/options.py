@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +26,7 @@ __all__ = [
     "Dataset",
     "Json",
     "Set",
+    "as_given",
     "model_of",
     "models",
     "needs_prefect",
@@ -31,8 +34,14 @@ __all__ = [
     "records_table",
     "settings_of",
     "table",
+    "writable",
     "write_json",
+    "write_output",
 ]
+
+HINT = re.compile(r"`(recsys (?:retrain|etl|monitor|data|model) ?[^`]*)`")
+_given: list[tuple[str, str]] = []
+"""The -c and --set options of this command, without secrets, and without those that other commands do not know."""
 
 MODELS = {
     "retrain": "configs.settings:RetrainSettings",
@@ -60,7 +69,6 @@ Set = Annotated[
     ),
 ]
 Dataset = Annotated[str | None, typer.Option(help="Dataset version, as name/version. By default, the newest of the source.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file as JSON.")]
 
 
 def model_of(command: str) -> type[BaseModel]:
@@ -84,10 +92,24 @@ def settings_of(config: list[str] | None, overrides: list[str] | None, model: ty
 
     `model` is the settings model to load, by default RetrainSettings.
     """
+    from configs.annotations import annotations_at, holds_secret
     from configs.loading import load_settings
     from configs.settings import RetrainSettings
 
+    kept = [each for each in overrides or () if annotations_at(RetrainSettings, each.partition("=")[0])]
+    public = [each for each in kept if not holds_secret(RetrainSettings, tuple(each.partition("=")[0].split(".")))]
+    _given[:] = [("-c", name) for name in (config or () if model is None else ())] + [("--set", each) for each in public]
     return load_settings(model or RetrainSettings, config, overrides or (), os.environ, models())
+
+
+def as_given(text: str) -> str:
+    """Add the -c and --set options of this command to the commands that a text names, so that they mean the same store and model."""
+
+    def completed(hint: re.Match[str]) -> str:
+        words = [part for option in _given if option[1].partition("=")[0] + "=" not in hint[0] for part in option]
+        return f"`{' '.join([hint[1], *map(shlex.quote, words)])}`"
+
+    return HINT.sub(completed, text)
 
 
 def needs_prefect() -> None:
@@ -97,27 +119,80 @@ def needs_prefect() -> None:
     make_ready()
 
 
+def writable(path: Path | None) -> Path | None:
+    """Return the path of an output after checking that it can be written. It is checked before the run whose result it takes.
+
+    Raises:
+        SettingsError: The folder does not exist or cannot be written to, or the path is a folder itself.
+    """
+    if path is None or _is_stream(path):
+        return path
+    from configs.errors import SettingsError
+
+    if path.is_dir():
+        raise SettingsError(f"{path} is a folder. Name a file in it.")
+    if not path.parent.is_dir():
+        raise SettingsError(f"{path} cannot be written, because {path.parent} is not an existing folder. Create it first.")
+    try:
+        temporary = _beside(path)
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be written ({error.strerror}). Name a file in a folder that this user may write to."
+        ) from error
+    return path
+
+
+Json = Annotated[Path | None, typer.Option("--json", callback=writable, help="Also write the result to this file as JSON.")]
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write an output that `writable` has checked. A reader finds the complete file or none."""
+    from configs.errors import SettingsError
+
+    try:
+        if _is_stream(path):
+            path.write_bytes(content)
+            return
+        temporary = _beside(path)
+        temporary.write_bytes(content)
+        temporary.replace(path.resolve())
+    except OSError as error:
+        raise SettingsError(f"The result could not be written to {path} ({error.strerror}). It is printed only.") from error
+
+
 def write_json(path: Path | None, content: Any) -> None:
-    """Write `content` to `path` atomically. Do nothing if there is no path."""
-    if path is None:
-        return
-    temporary = path.with_name(f".{path.name}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    """Write `content` to `path`. Do nothing if there is no path."""
+    if path is not None:
+        write_output(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether the path is no file that could be replaced, but a pipe or a device such as /dev/stdout."""
+    return path.absolute().is_relative_to("/dev") or path.absolute().is_relative_to("/proc") or path.is_fifo()
+
+
+def _beside(path: Path) -> Path:
+    target = path.resolve()
+    return target.with_name(f".{target.name}.{os.getpid()}.tmp")
 
 
 def table(columns: list[str], rows: list[list[str]], whole: str | None = None) -> None:
-    """Print the rows as a table.
+    """Print the rows as a table. Square brackets and control characters in a value have no meaning.
 
     Wide cells are folded, so that nothing is cut off. The column `whole` stays on one line, so that its values can be copied.
     """
     from rich.console import Console
     from rich.table import Column, Table
+    from rich.text import Text
 
-    table = Table(*[Column(name, overflow="fold", no_wrap=name == whole) for name in columns], header_style="bold")
+    def text(value: str) -> Text:
+        return Text("".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in value))
+
+    table = Table(*[Column(text(name), overflow="fold", no_wrap=name == whole) for name in columns], header_style="bold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(text, row))
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["make_ready", "server_version"]
 
-ANSWER_S = 6.0
-DEADLINE_S = 8.0  # also bounds the resolution of the name, which has no timeout of its own
+REACH_S = 8.0  # also bounds the resolution of the name, which has no timeout of its own
+ANSWER_S = 30.0  # of a server that is reached, but busy
 REMEDY = "Correct PREFECT_API_URL, such as http://127.0.0.1:4200/api."
 
 
@@ -54,9 +54,12 @@ def server_version(answer_s: float | None = None) -> str:
     """
     address = shown_address(str(_settings().api.url))
     found: list[str | SettingsError] = []
-    ask = threading.Thread(target=copy_context().run, args=(_ask, address, answer_s or ANSWER_S, found), daemon=True)
+    patience, reached = answer_s or ANSWER_S, threading.Event()
+    ask = threading.Thread(target=copy_context().run, args=(_ask, address, patience, reached, found), daemon=True)
     ask.start()
-    ask.join(DEADLINE_S if answer_s is None else answer_s + 1)
+    ask.join(min(REACH_S, patience))
+    if reached.is_set():
+        ask.join(patience)
     answer = found[0] if found else _silent(address, "no answer in time")
     if isinstance(answer, SettingsError):
         raise answer
@@ -80,29 +83,33 @@ def _settings() -> Settings:
         ) from None
 
 
-def _ask(address: str, answer_s: float, found: list[str | SettingsError]) -> None:
+def _ask(address: str, answer_s: float, reached: threading.Event, found: list[str | SettingsError]) -> None:
     try:
-        found.append(_version(address, answer_s))
+        found.append(_version(address, answer_s, reached))
     except SettingsError as error:
         found.append(error)
 
 
-def _version(address: str, answer_s: float) -> str:
+def _version(address: str, answer_s: float, reached: threading.Event) -> str:
     from prefect.client.base import ServerType
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+    def trace(event: str, info: object) -> None:
+        if event.endswith("connect_tcp.complete"):
+            reached.set()
+
     wrong = f"{address} is not the API of a Prefect server"
     try:
         with (
             temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-            get_client(httpx_settings={"timeout": answer_s}, sync_client=True) as client,
+            get_client(httpx_settings={"timeout": httpx.Timeout(answer_s, connect=REACH_S)}, sync_client=True) as client,
         ):
             if client.server_type == ServerType.CLOUD:
                 client.request("GET", "/health")
                 return "of Prefect Cloud"
-            answer = client.request("GET", "/admin/version")
+            answer = client.request("GET", "/admin/version", extensions={"trace": trace})
         found = answer.json()
     except PrefectHTTPStatusError as error:
         status = error.response.status_code

@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from configs.base import Settings
-from configs.redaction import shown_address
 from configs.settings import RetrainSettings
 from infra.prefect_server.crons import cron_fault
 
@@ -105,11 +104,6 @@ class EnvironmentSettings(Settings):
                 "retraining.store contains credentials, and everyone who can see the Prefect server can read the parameters "
                 "of deployments. Leave them out, and give the workers AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a "
                 "profile or a role"
-            )
-        if shown_address(self.retraining.data.mirror_url) != self.retraining.data.mirror_url:
-            raise ValueError(
-                "retraining.data.mirror_url contains a user, password or query, and everyone can read the parameters of "
-                "deployments. Leave these parts out"
             )
         return self
 

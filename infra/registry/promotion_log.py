@@ -20,6 +20,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from configs.errors import AlreadyExistsError, ChampionMissingError, VersionCorruptError
+from configs.settings import model_option
 from infra.digests import sha256_of
 from infra.registry.versions import MOST_JSON, ModelRef, read_json
 from infra.storage import Store
@@ -55,7 +56,8 @@ class Promotion:
         if ref.digest != self.manifest:
             raise VersionCorruptError(
                 f"The manifest of {ref.name} {ref.version} is not the one recorded by promotion {self.number}: it was changed "
-                "after it was stored. The version must not be used; `recsys model rollback --to VERSION` promotes an earlier one."
+                f"after it was stored. The version must not be used; `recsys model rollback --to VERSION{model_option(ref.name)}` promotes "
+                "an earlier one."
             )
 
 
@@ -180,7 +182,7 @@ def version_to_restore(name: str, entries: list[Promotion], to: str | None) -> s
     """
     if not entries:
         raise ChampionMissingError(
-            f"{name} has no champion yet, so there is nothing to roll back. `recsys retrain` creates the first one."
+            f"{name} has no champion yet, so there is nothing to roll back. `recsys retrain{model_option(name)}` creates the first one."
         )
     current = entries[-1].version
     if to is None:

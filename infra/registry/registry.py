@@ -24,6 +24,7 @@ from configs.errors import (
     StoreUnavailableError,
     VersionCorruptError,
 )
+from configs.settings import model_option
 from infra.digests import sha256_of
 from infra.registry.decisions import add_decision, list_decisions
 from infra.registry.files import fetch_files, file_digests, read_file, verify_files
@@ -274,7 +275,7 @@ class ModelRegistry:
         except NotFoundError as error:
             raise VersionCorruptError(
                 f"Promotion {promotion.number} names {name} {promotion.version} as champion, but the registry has no such version. "
-                "`recsys model rollback --to VERSION` promotes an earlier one."
+                f"`recsys model rollback --to VERSION{model_option(name)}` promotes an earlier one."
             ) from error
 
     def newest(self, name: str) -> Promotion | None:
@@ -366,7 +367,7 @@ class ModelRegistry:
         reigns = [entry for entry in entries if entry.version == to]
         if not reigns:
             raise ChampionMissingError(
-                f"{name} {to} was never champion, so there is nothing to return to. Judge it with `recsys model promote {to}` instead."
+                f"{name} {to} was never champion, so there is nothing to return to. Judge it with `recsys model promote {to}{model_option(name)}` instead."
             )
         reigns[-1].refuse_edited(ref)
         warnings = check(ref)
@@ -377,7 +378,7 @@ class ModelRegistry:
             # Do not retry automatically: if the entry was written, the previous champion is now the one that was just replaced.
             raise StoreError(
                 f"The store did not answer while {name} was rolled back to {to}, and the rollback may have taken effect. Check "
-                f"`recsys model show champion`; if it is not {to}, run `recsys model rollback --to {to}`. ({error})"
+                f"`recsys model show champion{model_option(name)}`; if it is not {to}, run `recsys model rollback --to {to}{model_option(name)}`. ({error})"
             ) from error
 
     def _files(self, version: ModelRef | StagedVersion) -> dict[str, str]:

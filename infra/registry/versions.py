@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from configs.errors import NotFoundError, VersionCorruptError
+from configs.settings import model_option
 from infra.digests import sha256_of
 from infra.registry.files import content_digest
 from infra.storage import Store
@@ -173,9 +174,7 @@ def read_manifest(store: Store, name: str, version: str) -> tuple[dict[str, Any]
         VersionCorruptError: The manifest is damaged, belongs to another version, or does not name the files that the version
             was staged with.
     """
-    missing = (
-        f"There is no version {version} of the model {name} in {store.uri('models')}. `recsys model list` lists the versions."
-    )
+    missing = f"There is no version {version} of the model {name} in {store.uri('models')}. `recsys model list{model_option(name)}` lists the versions."
     if not VERSION.fullmatch(version):
         raise NotFoundError(missing)
     try:
@@ -190,7 +189,7 @@ def read_manifest(store: Store, name: str, version: str) -> tuple[dict[str, Any]
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "as a whole"
         raise VersionCorruptError(
-            f"{what} is damaged ({where}: {first['msg']}); the version cannot be used. `recsys model rollback` returns to an earlier champion."
+            f"{what} is damaged ({where}: {first['msg']}); the version cannot be used. `recsys model rollback{model_option(name)}` returns to an earlier champion."
         ) from error
     if (manifest["name"], manifest["version"]) != (name, version):
         raise VersionCorruptError(

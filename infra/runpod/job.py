@@ -11,7 +11,7 @@ from uuid import UUID
 from prefect.workers.base import BaseJobConfiguration, BaseVariables
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from configs.addresses import is_loopback, why_unreachable
+from configs.reachability import is_loopback, why_unreachable
 from configs.redaction import shown_address
 from configs.runpod import RunPodSettings
 from infra.runpod.order import MARKS, Marks, Order, OrderError, server_mark

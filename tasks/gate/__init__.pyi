@@ -1,12 +1,11 @@
 from .decision import Approval, Decision
 from .judging import gate_settings, judge_sealed, judge_staged, record_decision
 from .notifications import Notice, champion_notice, decision_notice
-from .page import DEFAULT_NAME, comparison_png, render_markdown, summary
+from .page import comparison_png, render_markdown, summary
 from .publication import Published, promote_version, publish, stage_challenger
 from .rollback import roll_back
 
 __all__ = [
-    "DEFAULT_NAME",
     "Approval",
     "Decision",
     "Notice",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from configs.settings import RetrainSettings
+from configs.settings import model_option
 from infra.pages import (
     GREEN,
     RED,
@@ -23,10 +23,9 @@ from infra.pages import (
 from tasks.evaluation import ServedWindow
 from tasks.gate.decision import CHAMPION_RANKED, GROUPS, Decision
 
-__all__ = ["DEFAULT_NAME", "comparison_png", "next_step", "render_html", "render_markdown", "served_note", "summary"]
+__all__ = ["comparison_png", "next_step", "render_html", "render_markdown", "served_note", "summary"]
 
 TEMPLATE = "tasks/gate/templates/decision.html"
-DEFAULT_NAME = RetrainSettings().model_name  # commands use it by default
 MODEL_NAMES = {"challenger": "challenger", "champion": "champion", "ncf": "NCF", "popularity": "popularity"}
 
 
@@ -92,7 +91,7 @@ def render_html(decision: Decision) -> bytes:
 
 def next_step(decision: Decision) -> str:
     """Return what a person can do next, with the command to run."""
-    named = "" if decision.model_name == DEFAULT_NAME else f" --set model_name={decision.model_name}"
+    named = model_option(decision.model_name)
     version = f"{decision.challenger}{named}"
     if decision.outcome == "promoted":
         before = f"{decision.champion}, the previous champion" if decision.champion else "an earlier version, once there is one"
@@ -114,7 +113,7 @@ def next_step(decision: Decision) -> str:
         )
     return (
         f"{stays}, and the next retraining tries again. `recsys model show {version}` shows every figure. To override the gate, run "
-        f"`recsys model promote {version} --force --reason ...`; the promotion log records the user and the reason."
+        f"`recsys model promote {version} --force --reason WHY`; the promotion log records the user and the reason."
     )
 
 

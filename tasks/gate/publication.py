@@ -9,7 +9,7 @@ from typing import Any
 
 from configs.errors import AlreadyExistsError
 from configs.redaction import safe_settings
-from configs.settings import PromotionSettings, RetrainSettings
+from configs.settings import PromotionSettings, RetrainSettings, model_option
 from infra.registry import Lineage, ModelRef, ModelRegistry, Promotion, StagedVersion, refuse_changed
 from infra.storage import Store
 from tasks.best_effort import LOG, attempt
@@ -21,7 +21,7 @@ from tasks.training import Candidate, Machine, Origin
 
 __all__ = ["Published", "promote_version", "publish", "stage_challenger"]
 
-UNJUDGED = {"outcome": "not judged", "reasons": ["Trained without the gate. Judge it with `recsys model promote`."]}
+UNJUDGED = {"outcome": "not judged", "reasons": ["Trained without the gate. Judge it with `recsys model promote VERSION`."]}
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
             decision = judge_sealed(store, ref, settings)
     raise AlreadyExistsError(
         f"{ref.name} got a new champion {settings.max_retries_on_conflict} times while {ref.version} was judged. The version is stored; "
-        f"try again with `recsys model promote {ref.version}`."
+        f"try again with `recsys model promote {ref.version}{model_option(ref.name)}`."
     )
 
 

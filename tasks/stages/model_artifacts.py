@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
+from configs.settings import model_option
 from infra.pages import data_uri
 from infra.registry import ModelRef
 from tasks.evaluation import Evaluation, beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
-from tasks.gate import DEFAULT_NAME, Decision, comparison_png, render_markdown
+from tasks.gate import Decision, comparison_png, render_markdown
 from tasks.stages.artifacts import best_effort_artifact, publish_address_artifact
 from tasks.training import Candidate
 
@@ -88,7 +89,7 @@ def publish_page_artifact(uri: str, decision: Decision) -> None:
 
 @best_effort_artifact
 def publish_version_artifact(version: ModelRef) -> None:
-    named = "" if version.name == DEFAULT_NAME else f" --set model_name={version.name}"
+    named = model_option(version.name)
     shown = (
         f"## {version.name} {version.version}\n\nShow its lineage, files, promotions and gate decisions with this command:\n\n"
     )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from configs.addresses import is_loopback
+from configs.reachability import is_loopback
 from configs.errors import SettingsError
 from configs.loading import load_settings
 from configs.runpod import RunPodSettings

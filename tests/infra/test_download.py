@@ -183,3 +183,19 @@ def test_an_address_is_told_of_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9/x\.zip could not be downloaded") as refused:
         download("http://me:hidden@127.0.0.1:9/x.zip?token=hidden", tmp_path / "x.zip", timeout_s=1, retries=0)
     assert "hidden" not in str(refused.value)
+
+
+def test_a_password_is_read_from_the_users_file_and_not_from_the_address(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str | None] = []
+    answer = Handler.do_GET
+    monkeypatch.setattr(Handler, "do_GET", lambda self: (sent.append(self.headers.get("Authorization")), answer(self)))
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password planted\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    download(server.url, tmp_path / "file.zip")
+    assert sent == ["Basic bWU6cGxhbnRlZA=="]
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me pass-word planted\n")
+    with pytest.raises(SourceError, match="cannot be read, line 1") as refused:
+        download(server.url, tmp_path / "other.zip")
+    assert "planted" not in str(refused.value)
