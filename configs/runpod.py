@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 
-from configs.reachability import is_loopback, why_unreachable
 from configs.base import Settings
 from configs.errors import SettingsError
+from configs.reachability import is_loopback, why_unreachable
 from configs.redaction import shown_address
 
 __all__ = ["RunPodSettings", "TrainingPlaceSettings"]
