@@ -243,7 +243,7 @@ class FailoverStates(StateStore):
                 self.local.protect(user, unsent=True)
         return self.local.append(events, version, unsent=True)
 
-    def _restored(self, users: Sequence[int], found: Sequence[Stored] | Sequence[Appended]) -> bool:
+    def _restored(self, users: Sequence[int], found: Sequence[Stored | Appended]) -> bool:
         """Return whether Redis had lost events of these users. If so, they have been restored."""
         known = [(user, each) for user, each in zip(users, found, strict=True) if not each.failed and user not in self._held]
         damaged = [user for user, each in known if each.damaged and self.local.log_of(user) is not None]
