@@ -124,9 +124,28 @@ class Metrics:
         """Return the metrics in the Prometheus text format."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(_Current(self._registry, {os.getpid()}))
-        workers = living_workers(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
-        together: Any = multiprocess.MultiProcessCollector(None)  # type: ignore[no-untyped-call]
-        return generate_latest(_Current(together, workers))
+        folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+        return generate_latest(_Current(_Together(folder), living_workers(folder)))
+
+
+class _Together:
+    """The metrics that all workers have written to a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        # A worker that is just starting, or was killed while it did, has an empty file. The library cannot read one.
+        files = [str(path) for path in self._folder.glob("*.db") if _size_of(path)]
+        found: Iterable[Metric] = multiprocess.MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return found
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # another worker has removed the gauges of a dead one
+        return 0
 
 
 class _Current(CollectorRegistry):

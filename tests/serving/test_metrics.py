@@ -59,6 +59,7 @@ class Worker:
 
 def test_what_a_killed_worker_reported_about_itself_vanishes_and_what_it_counted_stays(tmp_path: Path) -> None:
     one, other = Worker(1, tmp_path), Worker(2, tmp_path)
+    (tmp_path / "counter_1.db").touch()  # of a worker that was killed, or is just starting, before it wrote anything
     try:
         assert other.metrics()["recsys_promotion",] >= 1
         before = one.metrics()

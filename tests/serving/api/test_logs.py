@@ -40,6 +40,7 @@ class Failing(io.StringIO):
 
 
 def test_a_line_that_cannot_be_written_is_counted_and_does_not_end_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "FLUSH_S", 0.001)
     monkeypatch.setattr(background, "LEAST_S", 0.001)
     codes = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EAGAIN)
     errors = [*(OSError(code, os.strerror(code)) for code in codes), ValueError("I/O operation on closed file"), MemoryError()]

@@ -85,7 +85,7 @@ def test_shadows_answer_for_their_share_and_change_nothing_else() -> None:
         ({"experiments": [{"name": "a", "arms": [{"name": "x"}, {"name": "x"}]}]}, "two arms with the same name"),
         ({"experiments": [{"name": "a", "arms": [{"name": "x"}, {"name": "y", "share": 0}]}]}, "greater than 0"),
         ({"experiments": [{"name": "a", "users": [0.5, 0.5], "arms": [{"name": "x"}, {"name": "y"}]}]}, "this slice contains nobody"),
-        ({"experiments": [{"name": "a", "arms": [{"name": "x"}, {"name": "y"}]}] * 2}, "two experiments have the same name"),
+        ({"experiments": [{"name": "a", "arms": [{"name": "x"}, {"name": "y"}]} for _ in "ab"]}, "two experiments have the same name"),
         (
             {"experiments": [{"name": n, "users": u, "arms": [{"name": "x"}, {"name": "y"}]} for n, u in (("a", [0, 0.6]), ("b", [0.5, 1]))]},
             "a and b can run at the same time and share users",
