@@ -91,7 +91,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="recsys-busy-") as folder:
         stored = _fill(Path(folder) / "first", given.data, given.epochs)
         began, load = time.monotonic(), os.getloadavg()[0]
-        quiet = {case.name: case.verdict(stored) for case in CASES}
+        quiet = {}
+        for case in CASES:
+            quiet[case.name] = case.verdict(stored)
+            print(f"{time.monotonic() - began:.0f} s: {case.name}: {quiet[case.name]}", flush=True)
         quiet_s = time.monotonic() - began
         copies = [_copied(stored, Path(folder) / f"copy-{number}") for number in range(given.parallel)]
         turns = [*_in_turn("rollback", given.rollbacks), *_in_turn("decision", given.decisions)]
@@ -188,7 +191,7 @@ def _promoted(registry: ModelRegistry, ref: ModelRef) -> None:
 
 
 def _gate(of: Callable[[Stored], tuple[ModelRef, PromotionSettings]], stored: Stored) -> str:
-    """Judge a version. Return the outcome, with the rules that failed or were not judged for other than their size."""
+    """Judge a version. Return the outcome, with the rules that failed."""
     ref, settings = of(stored)
     decision = judge_sealed(stored.store, ref, settings)
     failed = [rule.name for rule in decision.rules if rule.verdict == "failed"]
@@ -221,9 +224,9 @@ def _fill(folder: Path, data: Path | None, epochs: int) -> Stored:
     validated = validate(source.tables, settings.validation, int(time.time()))
     dataset = write_dataset(store, source.name, validated, build_features(validated.interactions), source.source_hashes)
     popularity = train_candidate(store, dataset, "popularity", settings)
-    better = _version(store, dataset, popularity, settings)
-    weak = _version(store, dataset, popularity, _settings(folder, "weak", data, {"max_epochs": 1, "learning_rate": 1e-6}))
-    broken = _version(store, dataset, popularity, _settings(folder, "broken", data, {"max_epochs": 1}), _spoil_answers)
+    [better] = _versions(store, dataset, popularity, settings)
+    untrained = _settings(folder, "weak", data, {"max_epochs": 1, "learning_rate": 1e-6})
+    weak, broken = _versions(store, dataset, popularity, untrained, _spoil_answers)
     registry = ModelRegistry(store)
     for ref in (broken, better, weak):
         _promoted(registry, ref)
@@ -246,22 +249,21 @@ def _settings(folder: Path, name: str, data: Path | None, ss4rec: dict[str, Any]
     )
 
 
-def _version(
-    store: LocalStore,
-    dataset: DatasetRef,
-    popularity: Candidate,
-    settings: RetrainSettings,
-    change: Callable[[Path], None] | None = None,
-) -> ModelRef:
-    """Train, evaluate and seal a version, after a change to its files."""
+def _versions(
+    store: LocalStore, dataset: DatasetRef, popularity: Candidate, settings: RetrainSettings, *changes: Callable[[Path], None]
+) -> list[ModelRef]:
+    """Train and evaluate a model. Seal it as a version, and once more after each change to its files."""
     candidates = [popularity, train_candidate(store, dataset, "ss4rec", settings)]
     measured = evaluate(store, dataset, candidates, "ss4rec", settings)
     assembled = assemble_version(Path(candidates[-1].folder), measured, candidates, store, dataset, settings)
-    if change is not None:
-        change(Path(assembled.path))
-        assembled = VersionFolder(assembled.path, file_digests(Path(assembled.path)))
-    staged = stage_challenger(store, NAME, assembled)
-    return publish(store, staged, None, candidates[-1], measured.evaluation, settings)
+    sealed = []
+    for change in (None, *changes):
+        if change is not None:
+            change(Path(assembled.path))
+            assembled = VersionFolder(assembled.path, file_digests(Path(assembled.path)))
+        staged = stage_challenger(store, NAME, assembled)
+        sealed.append(publish(store, staged, None, candidates[-1], measured.evaluation, settings))
+    return sealed
 
 
 def _spoil_answers(folder: Path) -> None:

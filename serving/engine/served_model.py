@@ -160,13 +160,16 @@ class ServedModel:
     def check_samples(self, folder: Path) -> int:
         """Answer the sample requests that were stored with the version, and return their number.
 
+        However long that takes: a busy machine is no reason to refuse a version.
+
         Raises:
             VersionCorruptError: If an answer differs from the trained model's.
+            OSError: If the machine cannot read the file, for example because too many are open. This says nothing about the version.
         """
         try:
             samples = json.loads((folder / SAMPLE_FILE).read_text(encoding="utf-8"))
             return sum(self._check(sample) for sample in samples)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, VersionCorruptError):
                 raise
             raise VersionCorruptError(f"{folder / SAMPLE_FILE} cannot be read ({error}); train again.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -128,6 +129,24 @@ def test_a_version_that_answers_otherwise_than_it_was_trained_to_is_refused(tmp_
         model.check_samples(tmp_path)
     (tmp_path / "sample_requests.json").write_text("[{}]")
     with pytest.raises(VersionCorruptError, match=r"sample_requests\.json"):
+        model.check_samples(tmp_path)
+
+
+def test_a_machine_with_too_many_open_files_does_not_make_a_version_corrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path)
+    model = ServedModel.load(tmp_path, "v", 1, 1000)
+
+    def refused(*arguments: object, **options: object) -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as busy:
+        busy.setattr(Path, "read_text", refused)
+        with pytest.raises(OSError, match="Too many open files"):
+            model.check_samples(tmp_path)
+    (tmp_path / SAMPLE_FILE).unlink()
+    with pytest.raises(VersionCorruptError, match=r"sample_requests\.json cannot be read"):
         model.check_samples(tmp_path)
 
 
