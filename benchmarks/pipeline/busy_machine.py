@@ -180,7 +180,7 @@ def _rollback(to: Callable[[Stored], tuple[ModelRef, PromotionSettings]], stored
     assert entry.version == target.version
     _promoted(registry, stored.weak)  # the gate's opponent
     named = [name for name in NEVER_MET if any(f"promotion.{name}" in warning for warning in entry.warnings)]
-    return f"returned{', warned of ' + ', '.join(named) if entry.warnings else ''}"
+    return f"returned{', warned of ' + (', '.join(named) or 'a check that was cut off') if entry.warnings else ''}"
 
 
 def _promoted(registry: ModelRegistry, ref: ModelRef) -> None:

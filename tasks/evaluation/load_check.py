@@ -45,7 +45,7 @@ TOP = 10
 SAID = 200  # characters of a process's output that are quoted in a reason
 START_S = 60.0  # CPU time for starting Python and importing torch, not counted as load time
 GENEROUS = 5  # a version may take so many times promotion.max_load_s of CPU time before its check is ended
-PATIENCE = 2  # seconds to wait for each second of CPU time that the check may take
+WAIT_S, PATIENCE = 600.0, 2  # seconds to wait for the process: so many, and so many for each second of CPU time that it may take
 ATTEMPTS = 2  # if the machine cuts the check off
 FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}  # the system's memory ran out, or it shuts down
 OF_THE_MACHINE = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EIO}
@@ -137,7 +137,7 @@ def _check_apart(folder: Path, settings: PromotionSettings) -> LoadCheck:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=PATIENCE * most_s,
+            timeout=WAIT_S + PATIENCE * most_s,
             cwd=folder,
             check=False,
         )

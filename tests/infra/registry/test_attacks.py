@@ -335,7 +335,8 @@ def test_a_rollback_is_never_refused_because_the_version_or_the_machine_is_slow(
     python.chmod(0o755)
     monkeypatch.setattr(load_check.sys, "executable", str(python))
     monkeypatch.setattr(load_check, "START_S", 0.2)
-    monkeypatch.setattr(load_check, "PATIENCE", 0.2)
+    monkeypatch.setattr(load_check, "WAIT_S", 0.2)
+    monkeypatch.setattr(load_check, "PATIENCE", 0)
     back = roll_back(store, NAME, second.version, "", PromotionSettings(max_load_s=0.1))
     assert back.version == second.version and "was not checked: its process did not end" in back.warnings[0]
     body = champion_notice(back, {}).body

@@ -109,7 +109,8 @@ def test_a_machine_that_is_too_busy_says_nothing_about_the_version(tmp_path: Pat
     ref = sealed(store, tmp_path / "m")
     python_that("exec sleep 600", tmp_path, monkeypatch)
     monkeypatch.setattr(load_check, "START_S", 0.2)
-    monkeypatch.setattr(load_check, "PATIENCE", 0.2)
+    monkeypatch.setattr(load_check, "WAIT_S", 0.2)
+    monkeypatch.setattr(load_check, "PATIENCE", 0)
     tries, run = [], load_check.subprocess.run
     monkeypatch.setattr(load_check.subprocess, "run", lambda *args, **options: (tries.append(1), run(*args, **options))[1])
     check = check_version(store, ref, PromotionSettings(max_load_s=0.1))

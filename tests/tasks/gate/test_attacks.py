@@ -269,7 +269,6 @@ def test_a_version_that_answers_without_end_is_ended(world: World, monkeypatch: 
     """By its CPU time, which other work on the machine does not lengthen."""
     edit_json(world.folder / SAMPLE_FILE, lambda samples: samples.extend(samples * 20_000))
     monkeypatch.setattr(load_check, "START_S", 1.0)
-    monkeypatch.setattr(load_check, "PATIENCE", 1000)
     limits = world.settings.promotion.model_copy(update={"max_load_s": 0.5})
     slow = replace(world, settings=world.settings.model_copy(update={"promotion": limits}))
     decision = decided(slow, slow.stage(evaluated_again=True))
