@@ -207,25 +207,6 @@ def test_a_create_that_is_put_off_delays_neither_a_delete_nor_a_look() -> None:
     asyncio.run(both())
 
 
-def test_a_delete_may_use_the_requests_that_are_kept_for_others() -> None:
-    clock = [0.0]
-
-    async def sleep(seconds: float) -> None:
-        clock[0] += seconds
-
-    async def send() -> None:
-        pace = Pace(10, clock=lambda: clock[0], sleep=sleep)
-        pace.heed({"ratelimit-policy": '"minute";q=20;w=60'})
-        for _ in range(18):
-            await pace.turn()
-        await pace.turn("delete")
-        assert clock[0] == 0
-        await pace.turn("create")
-        assert clock[0] == 60
-
-    asyncio.run(send())
-
-
 def test_an_answer_that_trickles_for_ever_ends() -> None:
     class Trickle(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -326,40 +307,6 @@ def test_the_key_is_sent_and_nowhere_printed(double: RunPodDouble) -> None:
     with pytest.raises(AccountError) as raised:
         use(double, lambda client: client.list_pods(), key="rpa_wrong-5511")
     assert "rpa_wrong-5511" not in str(raised.value) and "RunPod Credentials" in str(raised.value)
-
-
-@given(st.lists(st.floats(0, 30), max_size=40), st.integers(1, 5), st.integers(1, 5))
-def test_no_window_ever_has_more_requests_than_its_limit(gaps: list[float], few: int, many: int) -> None:
-    clock, sent = [0.0], []
-    limits = [(few, 10.0), (few * many, 60.0)]
-
-    async def sleep(seconds: float) -> None:
-        clock[0] += seconds
-
-    async def send() -> None:
-        pace = Pace(1, reserved=0.0, clock=lambda: clock[0], sleep=sleep)
-        pace.heed({"ratelimit-policy": ", ".join(f'"x";q={q};w={w:g}' for q, w in limits)})
-        for gap in gaps:
-            clock[0] += gap
-            await pace.turn()
-            sent.append(clock[0])
-
-    asyncio.run(send())
-    for quota, window in limits:
-        for at in sent:
-            assert sum(at <= other < at + window - 1e-6 for other in sent) <= quota
-
-
-def test_a_limit_that_others_have_used_up_is_waited_for() -> None:
-    clock = [0.0]
-
-    async def sleep(seconds: float) -> None:
-        clock[0] += seconds
-
-    pace = Pace(10, clock=lambda: clock[0], sleep=sleep)
-    pace.heed({"ratelimit": '"minute";r=0;t=12, "hour";r=2999;t=3600'})
-    asyncio.run(pace.turn())
-    assert clock[0] == 12
 
 
 def test_what_a_refusal_quotes_of_the_environment_is_masked() -> None:
