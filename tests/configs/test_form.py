@@ -16,8 +16,8 @@ ENTRYPOINTS = sorted({entry["entrypoint"] for entry in yaml.safe_load(PREFECT_FI
 
 
 def schema_of(entrypoint: str) -> dict[str, Any]:
-    file, name = entrypoint.split(":")
-    flow = getattr(importlib.import_module(file.removesuffix(".py").replace("/", ".")), name)
+    module, _, name = entrypoint.replace(".py:", ".").replace("/", ".").rpartition(".")
+    flow = getattr(importlib.import_module(module), name)
     return parameter_schema(flow).model_dump(exclude_unset=True)
 
 

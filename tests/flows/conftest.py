@@ -15,7 +15,7 @@ from prefect.testing.utilities import prefect_test_harness
 from configs.settings import RetrainSettings
 from flows.retrain import RetrainSummary, retrain
 from tests import synthetic
-from tests.doubles.forked_check import forked_checks
+from tests.tasks.forked_check import forked_checks
 
 QUICK = {
     "seed": 7,

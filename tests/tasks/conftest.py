@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.forked_check import forked_checks
+from tests.tasks.forked_check import forked_checks
 from tests.tasks.world import World, copy_world, make_world
 
 
