@@ -37,9 +37,10 @@ class LocalStore(Store):
             try:
                 os.link(temporary, target)
             except FileExistsError:
-                raise AlreadyExistsError(
-                    f"{self.uri(key)} exists already and is never overwritten; another run has written it."
-                ) from None
+                if not _is_linked(temporary):
+                    raise AlreadyExistsError(
+                        f"{self.uri(key)} exists already and is never overwritten; another run has written it."
+                    ) from None
             except OSError as error:
                 if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
                     raise
@@ -134,6 +135,14 @@ def _unless_missing(error: OSError) -> None:
     """Ignore a missing folder: it holds no keys. Raise any other error: an unreadable folder must not look empty."""
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         raise error
+
+
+def _is_linked(temporary: Path) -> bool:
+    """Return whether a link that is said to have failed was made.
+
+    NFS repeats a request whose answer was lost, and then says that the name is taken: by the first request.
+    """
+    return temporary.stat().st_nlink > 1
 
 
 def _is_leftover(path: Path) -> bool:

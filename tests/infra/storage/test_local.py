@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import (
+    AlreadyExistsError,
     NotFoundError,
     SettingsError,
     StoreDeniedError,
@@ -206,6 +207,22 @@ def test_a_file_system_without_hard_links_is_refused(tmp_path: Path, monkeypatch
     with pytest.raises(StoreError, match="no hard links"):
         LocalStore(tmp_path).put_new("k", b"x")
     assert not list((tmp_path / ".tmp").iterdir())
+
+
+def test_a_link_that_was_made_although_its_answer_was_lost_is_a_create(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def made_and_denied(source: Path, target: Path) -> None:  # as NFS says if it repeats the request
+        link(source, target)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(source), None, str(target))
+
+    monkeypatch.setattr(os, "link", made_and_denied)
+    store = LocalStore(tmp_path)
+    store.put_new("k", b"mine")
+    assert store.get("k") == b"mine"
+    with pytest.raises(AlreadyExistsError):
+        store.put_new("k", b"theirs")
+    assert store.get("k") == b"mine" and not list((tmp_path / ".tmp").iterdir())
 
 
 def test_a_full_disk_under_a_fetched_copy_leaves_the_copy_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
