@@ -32,6 +32,7 @@ WORDS = {
     "hr": "HR",
     "ndcg": "NDCG",
     "id": "ID",
+    "kms": "KMS",
     "mf": "MF",
     "mlp": "MLP",
 }

@@ -16,6 +16,7 @@ __all__ = [
     "ModelMissingError",
     "NotFoundError",
     "OverloadedError",
+    "OverwrittenError",
     "RecsysError",
     "ReplayError",
     "RequestInvalidError",
@@ -86,6 +87,10 @@ class StoreError(RecsysError):
 
 class AlreadyExistsError(StoreError):
     """A create-only write found an existing object."""
+
+
+class OverwrittenError(StoreError):
+    """A create-only write succeeded and was then overwritten by another one: the store is not fit for promotions."""
 
 
 class NotFoundError(StoreError):

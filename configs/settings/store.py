@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr, field_validator
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from configs.addresses import PublicAddress
 from configs.base import Settings
@@ -16,7 +18,10 @@ class StoreSettings(Settings):
     url: str = "file:.recsys/store"
     """Address of the store: `file:<folder>` or `s3://<bucket>/<prefix>`."""
     endpoint_url: PublicAddress | None = None
-    """URL of an S3-compatible server. If empty, AWS is used."""
+    """URL of an S3-compatible server. If empty, boto3's own settings (AWS_ENDPOINT_URL_S3, a profile) decide, or AWS is used."""
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    """Where the name of an S3 bucket stands in an address: `path` (host/bucket) or `virtual` (bucket.host). `auto` leaves it to
+    boto3 on AWS and is `path` elsewhere."""
     region: str | None = None
     """Region of the bucket. If empty, boto3's default region is used."""
     access_key_id: str | None = None
@@ -28,9 +33,18 @@ class StoreSettings(Settings):
     """Seconds without a response after which a request fails."""
     attempts: int = Field(default=4, ge=1)
     """Maximum number of attempts for a request that fails with a transient error."""
+    slow_down_s: float = Field(default=120.0, ge=0, le=3600)
+    """Seconds for which a request is repeated while an S3 server asks for fewer requests (SlowDown). S3 needs a minute or two to
+    spread a busy prefix over more machines."""
     part_mb: int = Field(default=32, ge=5, le=4096)
     """Size in megabytes of one part of an upload to S3. A larger file is sent in parts, so that a broken connection costs one
     part only."""
+    encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None
+    """Server-side encryption that each write to S3 asks for. If empty, the bucket's default applies."""
+    kms_key_id: str | None = None
+    """Id or ARN of the KMS key for `aws:kms` and `aws:kms:dsse`. If empty, S3 uses AWS's own key."""
+    kms_bucket_key: bool | None = None
+    """Whether objects under `aws:kms` use an S3 bucket key, which asks KMS less often. If empty, the bucket's default applies."""
 
     @field_validator("url")
     @classmethod
@@ -41,3 +55,11 @@ class StoreSettings(Settings):
         if not colon or not ((scheme == "file" and folder and not folder.startswith("//")) or (scheme == "s3" and bucket)):
             raise ValueError("write file:<folder> for a folder, such as file:.recsys/store, or s3://<bucket>/<prefix> for S3")
         return url
+
+    @model_validator(mode="after")
+    def _encryption_settings_fit(self) -> Self:
+        if self.kms_key_id is not None and self.encryption not in ("aws:kms", "aws:kms:dsse"):
+            raise ValueError("kms_key_id needs encryption: aws:kms or aws:kms:dsse")
+        if self.kms_bucket_key is not None and self.encryption != "aws:kms":
+            raise ValueError("kms_bucket_key needs encryption: aws:kms")
+        return self

@@ -31,6 +31,15 @@ class Store(ABC):
     def put_new(self, key: str, data: bytes | Path) -> None:
         """Write an object that must not exist yet. If it exists, leave it unchanged and raise AlreadyExistsError."""
 
+    def claim(self, key: str, data: bytes | Path) -> None:
+        """Do the same for an object that decides between runs. Only one of several claims of a key returns, on any store.
+
+        Raises:
+            AlreadyExistsError: The object exists. It was left unchanged.
+            OverwrittenError: The store accepted this claim and another one, and kept the other one.
+        """
+        self.put_new(key, data)
+
     @abstractmethod
     def put(self, key: str, data: bytes | Path) -> None:
         """Write or replace an object, atomically."""

@@ -13,7 +13,7 @@ MOST_PARTS = 10_000
 
 
 class MultipartCreate:
-    """A multipart upload that fails if an object of that name exists when the parts are assembled.
+    """A multipart upload that can be made to fail if an object of that name exists when the parts are assembled.
 
     Each part is retried on its own. The object appears once all parts are assembled, or not at all. Raises boto3's errors. A
     failed upload is also aborted on the server. A killed process leaves its parts behind, where no reader sees them. The
@@ -23,8 +23,14 @@ class MultipartCreate:
     def __init__(self, client: Any, bucket: str, name: str, part_bytes: int) -> None:
         self._client, self._place, self._part_bytes = client, {"Bucket": bucket, "Key": name}, part_bytes
 
-    def send(self, body: BinaryIO, metadata: dict[str, str]) -> None:
-        """Upload `body` from its current position, as an object with this metadata."""
+    def send(self, body: BinaryIO, metadata: dict[str, str], condition: dict[str, str]) -> None:
+        """Upload an object.
+
+        Args:
+            body: Its content, from the current position.
+            metadata: The metadata of the object.
+            condition: Arguments of the request that assembles the parts: `IfNoneMatch`.
+        """
         size = self._part_bytes_of(body)
         begun = self._client.create_multipart_upload(**self._place, Metadata=metadata)
         upload = {**self._place, "UploadId": begun["UploadId"]}
@@ -34,7 +40,7 @@ class MultipartCreate:
                 number = len(parts) + 1
                 sent = self._client.upload_part(**upload, PartNumber=number, Body=part)
                 parts.append({"PartNumber": number, "ETag": sent["ETag"]})
-            self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*")
+            self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
         except BaseException:
             with suppress(botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
                 self._client.abort_multipart_upload(**upload)  # fails if the upload completed and only its answer was lost

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,93 +17,24 @@ from configs.errors import (
 )
 from configs.settings import StoreSettings
 from infra.storage import S3Store, s3
-
-Reply = tuple[int, str]  # status, error code
-
-
-class Server(ThreadingHTTPServer):
-    """Keeps objects; `reply` may answer a write with an error instead, before or after it was stored."""
-
-    objects: dict[str, tuple[bytes, str]]  # path: content, writer
-    reply: Callable[[str, int], Reply | None]
-    whole_reads_after = 0  # bodies of so many GETs break off half-way
-    stores_before_reply = False
-    conditional = True
-    tagged = False  # objects have an ETag; the wish for a range of one is ignored nevertheless
-    writes = 0
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-    protocol_version = "HTTP/1.1"
-
-    def do_PUT(self) -> None:
-        server = self.server
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        server.writes += 1
-        reply = None if "/.tmp/probe-" in self.path else server.reply(self.path, server.writes)
-        taken = self.headers.get("If-None-Match") == "*" and server.conditional and self.path in server.objects
-        if taken and reply is None:
-            reply = (412, "PreconditionFailed")
-        if reply is None or (server.stores_before_reply and not taken):
-            server.objects[self.path] = (body, self.headers.get("x-amz-meta-writer", ""))
-        self._answer(*(reply or (200, "")))
-
-    def do_HEAD(self) -> None:
-        found = (b"", "") if self.path == "/b" else self.server.objects.get(self.path)
-        self.send_response(200 if found else 404)
-        if found:
-            self.send_header("x-amz-meta-writer", found[1])
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def do_DELETE(self) -> None:
-        self.server.objects.pop(self.path, None)
-        self._answer(204, "")
-
-    def do_GET(self) -> None:
-        reply, found = self.server.reply(self.path, 0), self.server.objects.get(self.path)
-        if reply or not found:
-            self._answer(*(reply or (404, "NoSuchKey")))
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(found[0])))
-        if self.server.tagged:
-            self.send_header("ETag", '"tag"')
-        self.end_headers()
-        broken = self.server.whole_reads_after > 0
-        self.server.whole_reads_after -= 1
-        self.wfile.write(found[0][: len(found[0]) // 2] if broken else found[0])
-        self.close_connection = broken
-
-    def _answer(self, status: int, code: str) -> None:
-        body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode() if code else b""
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
+from tests.doubles.s3.small_s3 import SmallS3, small_s3
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    running = Server(("127.0.0.1", 0), Handler)
-    running.objects, running.reply = {}, lambda path, writes: None
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    yield running
-    running.shutdown()
-    running.server_close()
+def server() -> Iterator[SmallS3]:
+    with small_s3() as running:
+        yield running
 
 
-def connect(server: Server, **changes: object) -> S3Store:
-    values = {"url": "s3://b", "endpoint_url": f"http://127.0.0.1:{server.server_port}", "access_key_id": "id", "timeout_s": 5}
-    settings = StoreSettings.model_validate({**values, "secret_access_key": "very-secret", "attempts": 2, **changes})
+def connect(server: SmallS3, **changes: object) -> S3Store:
+    values = {"url": "s3://b", "endpoint_url": server.url, "access_key_id": "id", "timeout_s": 5}
+    settings = StoreSettings.model_validate(
+        {**values, "secret_access_key": "very-secret", "attempts": 2, "slow_down_s": 0, **changes}
+    )
     return S3Store("b", "p", settings)
 
 
-def test_a_server_that_ignores_the_condition_is_refused_before_anything_is_written(server: Server) -> None:
+def test_a_server_that_ignores_the_condition_is_refused_before_anything_is_written(server: SmallS3) -> None:
     server.conditional = False
     with pytest.raises(StoreError, match="ignores If-None-Match"):
         connect(server).put_new("k", b"x")
@@ -126,10 +55,11 @@ def test_a_server_that_ignores_the_condition_is_refused_before_anything_is_writt
         (507, "InsufficientStorage", StoreFullError, "full"),
         (503, "SlowDown", StoreUnavailableError, "run again"),
         (400, "Strange", StoreError, "Strange"),
+        (403, "<Error><Code>AccessDenied</Code><Message/></Error>", StoreDeniedError, r"store\.access_key_id"),  # as Ceph says it
     ],
 )
 def test_each_refusal_says_what_to_do_and_no_secret(
-    server: Server, status: int, code: str, error: type[Exception], said: str
+    server: SmallS3, status: int, code: str, error: type[Exception], said: str
 ) -> None:
     server.reply = lambda path, writes: (status, code)
     store = connect(server)
@@ -151,7 +81,7 @@ def test_a_server_that_does_not_answer_is_named() -> None:
         S3Store("b", "", settings).exists("k")
 
 
-def test_missing_credentials_are_asked_for(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_credentials_are_asked_for(server: SmallS3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -161,7 +91,9 @@ def test_missing_credentials_are_asked_for(server: Server, monkeypatch: pytest.M
         connect(server, access_key_id=None, secret_access_key=None).put("k", b"x")
 
 
-def test_a_create_whose_answer_was_lost_is_no_conflict_with_itself(server: Server) -> None:
+@pytest.mark.parametrize("header", ["x-amz-meta-writer", "X-Amz-Meta-Writer"])
+def test_a_create_whose_answer_was_lost_is_no_conflict_with_itself(server: SmallS3, header: str) -> None:
+    server.writer_header = header
     store = connect(server)
     store.put_new("warm", b"")
     server.stores_before_reply = True
@@ -171,7 +103,7 @@ def test_a_create_whose_answer_was_lost_is_no_conflict_with_itself(server: Serve
     assert server.objects["/b/p/k"][0] == b"mine"
 
 
-def test_a_create_that_another_won_while_the_answer_was_lost_is_a_conflict(server: Server) -> None:
+def test_a_create_that_another_won_while_the_answer_was_lost_is_a_conflict(server: SmallS3) -> None:
     store = connect(server)
     store.put_new("warm", b"")
     server.objects["/b/p/k"] = (b"mine", "of the same content, by another")
@@ -183,7 +115,7 @@ def test_a_create_that_another_won_while_the_answer_was_lost_is_a_conflict(serve
 
 
 @pytest.mark.parametrize("stored", [True, False])
-def test_a_create_that_failed_to_the_last_attempt_succeeds_only_if_it_was_stored(server: Server, stored: bool) -> None:
+def test_a_create_that_failed_to_the_last_attempt_succeeds_only_if_it_was_stored(server: SmallS3, stored: bool) -> None:
     store = connect(server)
     store.put_new("warm", b"")
     server.stores_before_reply = stored
@@ -196,7 +128,7 @@ def test_a_create_that_failed_to_the_last_attempt_succeeds_only_if_it_was_stored
             store.put_new("k", b"mine")
 
 
-def test_a_body_that_breaks_off_is_read_again(server: Server, tmp_path: Path) -> None:
+def test_a_body_that_breaks_off_is_read_again(server: SmallS3, tmp_path: Path) -> None:
     store, content = connect(server, attempts=3), bytes(range(256)) * 10_000
     store.put("k", content)
     server.whole_reads_after = 2
@@ -206,14 +138,14 @@ def test_a_body_that_breaks_off_is_read_again(server: Server, tmp_path: Path) ->
     assert (tmp_path / "copy").read_bytes() == content
 
 
-def test_a_server_that_sends_the_whole_where_the_rest_was_asked_for_is_heard_from_the_beginning(server: Server) -> None:
+def test_a_server_that_sends_the_whole_where_the_rest_was_asked_for_is_heard_from_the_beginning(server: SmallS3) -> None:
     store, content = connect(server, attempts=3), bytes(range(256)) * 10_000
     store.put("k", content)
     server.tagged, server.whole_reads_after = True, 2
     assert store.get("k") == content
 
 
-def test_a_password_in_the_servers_address_is_not_told(server: Server) -> None:
+def test_a_password_in_the_servers_address_is_not_told(server: SmallS3) -> None:
     values = {"url": "s3://b", "access_key_id": "a", "secret_access_key": "b", "attempts": 1}
     settings = StoreSettings.model_validate(values).model_copy(update={"endpoint_url": "http://me:pw-7731@127.0.0.1:9"})
     with pytest.raises(StoreUnavailableError, match=r"does not answer") as caught:
@@ -224,7 +156,7 @@ def test_a_password_in_the_servers_address_is_not_told(server: Server) -> None:
     assert "pw-7731" not in str(refused.value)
 
 
-def test_a_body_that_always_breaks_off_leaves_no_file(server: Server, tmp_path: Path) -> None:
+def test_a_body_that_always_breaks_off_leaves_no_file(server: SmallS3, tmp_path: Path) -> None:
     store = connect(server, attempts=2)
     store.put("k", b"new content")
     (tmp_path / "copy").write_bytes(b"old")
@@ -234,12 +166,12 @@ def test_a_body_that_always_breaks_off_leaves_no_file(server: Server, tmp_path: 
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("copy", b"old")]
 
 
-def test_a_bucket_that_is_missing_is_not_taken_for_a_missing_object(server: Server) -> None:
+def test_a_bucket_that_is_missing_is_not_taken_for_a_missing_object(server: SmallS3) -> None:
     assert not connect(server).exists("k")
     settings = StoreSettings.model_validate(
         {
             "url": "s3://c",
-            "endpoint_url": f"http://127.0.0.1:{server.server_port}",
+            "endpoint_url": server.url,
             "access_key_id": "a",
             "secret_access_key": "b",
         }
@@ -248,12 +180,9 @@ def test_a_bucket_that_is_missing_is_not_taken_for_a_missing_object(server: Serv
         S3Store("c", "", settings).exists("k")
 
 
-def test_marks_of_empty_folders_are_no_objects(server: Server) -> None:
-    listed = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in ("p/", "p/a/", "p/a/b", "p/.tmp/probe-0", "p/c"))
-    server.objects["/b?list-type=2&prefix=p%2F&encoding-type=url"] = (
-        f"<ListBucketResult>{listed}</ListBucketResult>".encode(),
-        "",
-    )
+def test_marks_of_empty_folders_are_no_objects(server: SmallS3) -> None:
+    for key in ("p/", "p/a/", "p/a/b", "p/.tmp/probe-0", "p/c"):
+        server.objects[f"/b/{key}"] = (b"", "")
     assert list(connect(server).list()) == ["a/b", "c"]
 
 
@@ -271,7 +200,7 @@ def test_settings_that_make_no_client_are_named(changes: dict[str, object], buck
         S3Store(bucket, "", StoreSettings.model_validate({**values, **changes})).put("k", b"x")
 
 
-def test_a_contested_create_is_tried_again(server: Server) -> None:
+def test_a_contested_create_is_tried_again(server: SmallS3) -> None:
     store = connect(server, attempts=3)
     store.put_new("warm", b"")
     answers = iter([(409, "ConditionalRequestConflict")])
@@ -282,7 +211,7 @@ def test_a_contested_create_is_tried_again(server: Server) -> None:
         store.put_new("k2", b"mine")
 
 
-def test_a_file_too_large_for_one_write_is_refused(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_too_large_for_one_write_is_refused(server: SmallS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "MAX_OBJECT", 10)
     (tmp_path / "big").write_bytes(b"x" * 11)
     with pytest.raises(StoreError, match="5 GiB"):

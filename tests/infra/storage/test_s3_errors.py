@@ -1,0 +1,143 @@
+"""Whatever boto3 raises comes out of every method as an error of the store."""
+
+from __future__ import annotations
+
+import inspect
+import string
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import botocore.exceptions
+import botocore.parsers
+import pytest
+from boto3.exceptions import S3UploadFailedError
+
+from configs.errors import RecsysError, StoreDeniedError, StoreError, StoreUnavailableError
+from configs.settings import StoreSettings
+from infra.storage import S3Store
+from tests.doubles.s3.small_s3 import SmallS3, small_s3
+
+RAISED = [
+    kind
+    for _, kind in inspect.getmembers(botocore.exceptions, inspect.isclass)
+    if issubclass(kind, Exception) and not issubclass(kind, Warning)
+]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SmallS3]:
+    with small_s3() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def store(server: SmallS3) -> S3Store:
+    values = {"url": "s3://b/p", "endpoint_url": server.url, "access_key_id": "id", "secret_access_key": "very-secret"}
+    return S3Store("b", "p", StoreSettings.model_validate({**values, "attempts": 1, "part_mb": 5}))
+
+
+def made(kind: type[Exception]) -> Exception:
+    """An instance, with a word for each field of its message."""
+    if issubclass(kind, botocore.exceptions.ClientError):
+        return kind({"Error": {"Code": "Strange", "Message": "no"}}, "PutObject")
+    if not hasattr(kind, "fmt"):
+        return kind("word")
+    fields = [name for _, name, _, _ in string.Formatter().parse(kind.fmt) if name]
+    required = [
+        name
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    return kind(**dict.fromkeys([*fields, *required], "word"))
+
+
+def calls(store: S3Store, folder: Path) -> dict[str, Callable[[], object]]:
+    large = b"x" * ((5 << 20) + 1)
+    return {
+        "put": lambda: store.put("k", b"x"),
+        "put in parts": lambda: store.put("k", large),
+        "put_new": lambda: store.put_new("k", b"x"),
+        "claim": lambda: store.claim("k", b"x"),
+        "get": lambda: store.get("k"),
+        "fetch": lambda: store.fetch("k", folder / "copy"),
+        "exists": lambda: store.exists("k"),
+        "list": lambda: list(store.list()),
+        "entries": lambda: list(store.entries()),
+        "delete": lambda: store.delete("k"),
+    }
+
+
+@pytest.mark.parametrize("proven", [True, False])
+def test_every_error_of_boto3_comes_out_of_every_method_as_an_error_of_the_store(
+    store: S3Store, tmp_path: Path, proven: bool
+) -> None:
+    raised: list[Exception] = []
+
+    def fail(**_: object) -> None:
+        raise raised[-1]
+
+    store._client.meta.events.register_first("before-call.s3", fail)
+    try:
+        for kind in [*RAISED, botocore.parsers.ResponseParserError, S3UploadFailedError]:
+            raised.append(made(kind))
+            for name, call in calls(store, tmp_path).items():
+                store._proof.exclusive = proven
+                with pytest.raises(RecsysError) as caught:
+                    call()
+                text = str(caught.value)
+                assert text.endswith((".", ")")) and "very-secret" not in text, f"{kind.__name__} at {name}: {text}"
+    finally:
+        store._client.meta.events.unregister("before-call.s3", fail)
+    assert len(raised) > 80
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        botocore.exceptions.CredentialRetrievalError,
+        botocore.exceptions.NoCredentialsError,
+        botocore.exceptions.RefreshWithMFAUnsupportedError,
+        botocore.exceptions.UnauthorizedSSOTokenError,
+        botocore.exceptions.TokenRetrievalError,
+        botocore.exceptions.ProfileNotFound,
+    ],
+)
+def test_credentials_that_cannot_be_renewed_are_told_as_such(
+    store: S3Store, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise made(kind)
+
+    monkeypatch.setattr(store._client._request_signer, "get_auth_instance", fail)
+    with pytest.raises(StoreDeniedError, match=r"credentials.*(AWS profile or role|AWS profile)"):
+        store.get("k")
+
+
+def test_a_broken_connection_is_worth_another_try(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise made(botocore.exceptions.HTTPClientError)
+
+    monkeypatch.setattr(store._client._endpoint, "_send", fail)
+    with pytest.raises(StoreUnavailableError):
+        store.get("k")
+
+
+def test_a_page_instead_of_a_listing_does_not_look_like_an_empty_store(store: S3Store, server: SmallS3) -> None:
+    server.refuse = lambda method, path, headers: (200, "<html><body>Welcome</body></html>")
+    with pytest.raises(StoreError, match=r"does not answer as S3 does.*store\.endpoint_url"):
+        list(store.list())
+    server.refuse = lambda method, path, headers: None
+
+
+def test_an_answer_that_does_not_tell_its_length_is_read(store: S3Store, server: SmallS3, tmp_path: Path) -> None:
+    store.put("k", b"0123456789")
+    server.chunked = True
+    try:
+        assert store.get("k") == store.get("k", limit=10) == b"0123456789"
+        store.fetch("k", tmp_path / "copy")
+        assert (tmp_path / "copy").read_bytes() == b"0123456789"
+        with pytest.raises(StoreError, match="more than 9 bytes"):
+            store.get("k", limit=9)
+    finally:
+        server.chunked = False
