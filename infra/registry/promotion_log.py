@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from configs.errors import AlreadyExistsError, ChampionMissingError, VersionCorruptError
+from configs.errors import AlreadyExistsError, ChampionMissingError, OverwrittenError, VersionCorruptError
 from configs.settings import model_option
 from infra.digests import sha256_of
 from infra.registry.versions import MOST_JSON, ModelRef, read_json
@@ -109,6 +109,7 @@ class PromotionLog:
         Raises:
             AlreadyExistsError: Another promotion was written first.
             NotFoundError: There is no entry `expected`.
+            OverwrittenError: The store lost the entry to another promotion.
         """
         before, digest = self._read(expected) if expected else (None, None)
         entry = Promotion(
@@ -125,7 +126,12 @@ class PromotionLog:
             decision=decision or {},
         )
         try:
-            self._store.put_new(self._key(entry.number), json.dumps(asdict(entry), indent=2).encode())
+            self._store.claim(self._key(entry.number), json.dumps(asdict(entry), indent=2).encode())
+        except OverwrittenError as error:
+            raise OverwrittenError(
+                f"The promotion of {self._name} {ref.version} was lost: another run promoted at the same time, and entry {entry.number} of the "
+                f"log is the other run's. {error}"
+            ) from error
         except AlreadyExistsError as error:
             raise AlreadyExistsError(
                 f"{self._name} got another champion while {ref.version} was judged (promotion {entry.number}). Run again to "

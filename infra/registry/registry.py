@@ -191,7 +191,7 @@ class ModelRegistry:
         added = {DECISION: json.dumps(decision, indent=2).encode(), **({PAGE: page} if page is not None else {})}
         for file, content in added.items():
             try:
-                self._store.put_new(f"{staged.prefix}/{file}", content)
+                self._store.claim(f"{staged.prefix}/{file}", content)
             except AlreadyExistsError:
                 if self._store.get(f"{staged.prefix}/{file}") != content:
                     raise

@@ -124,7 +124,7 @@ class LandingLog:
 
     def append(self, entry: LogEntry) -> None:
         """Commit a step. Raises AlreadyExistsError if another run has taken its number."""
-        self.store.put_new(f"{self.prefix}/log/{entry.number:08d}.json", entry.to_json())
+        self.store.claim(f"{self.prefix}/log/{entry.number:08d}.json", entry.to_json())
         self._complete(entry)
 
     def entries(self, after: int = 0) -> list[LogEntry]:

@@ -23,13 +23,14 @@ class Dying(S3Store):
         super().__init__(bucket, prefix, settings)
         self.left, self.when = number, when
 
-    def put_new(self, key: str, data: bytes | Path) -> None:
+    def _create(self, key: str, data: bytes | Path) -> str:
         self.left -= 1
         if self.left == 0 and self.when == "half":
             HTTPConnection.send = _send_half  # type: ignore[method-assign]
-        super().put_new(key, data)
+        writer = super()._create(key, data)
         if self.left == 0:
             _die()
+        return writer
 
 
 def publish_dying(settings: StoreSettings, number: int, when: str, trained: Path) -> None:

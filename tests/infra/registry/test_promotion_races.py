@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from configs.errors import AlreadyExistsError, OverwrittenError
 from configs.settings import StoreSettings
+from infra.registry import ModelRegistry
 from infra.storage import S3Store, open_store
 from infra.storage.local import LocalStore
 from tests.doubles.moto_s3 import moto_s3
 from tests.doubles.races import copy_store, race_to_promote, race_to_publish, three_versions
+from tests.doubles.s3.small_s3 import small_s3
+from tests.tasks.stored import NAME, NOW
 from tests.volume import volume
 
 
@@ -50,3 +56,36 @@ def test_of_6_processes_one_wins_each_round_on_s3(made: tuple[LocalStore, list[s
 @pytest.mark.usefixtures("made")
 def test_of_6_processes_one_publishes_the_version_of_each_round(root: Path, tmp_path: Path) -> None:
     race_to_publish(StoreSettings(url=f"file:{tmp_path}/store"), root / "m0", processes=6, rounds=10)
+
+
+def test_on_a_server_that_races_after_its_proof_no_promotion_is_lost_in_silence(made: tuple[LocalStore, list[str]]) -> None:
+    source, versions = made
+    overwritten = 0
+    with small_s3() as server:
+        place = {"url": "s3://b/p", "endpoint_url": server.url, "access_key_id": "id", "secret_access_key": "secret"}
+        settings = StoreSettings.model_validate({**place, "attempts": 1})
+        stores = [S3Store("b", "p", settings) for _ in range(5)]
+        copy_store(source, stores[0])
+        stores[0].put_new("warm", b"")
+        server.looks, server.gap = "body", lambda: random.uniform(0.0, 0.15)
+
+        def promote(process: int, number: int) -> str:
+            stores[process]._proof.exclusive = True  # after the first loss, the store refuses to create anything
+            try:
+                registry = ModelRegistry(stores[process])
+                version = versions[process % len(versions)]
+                registry.promote(NAME, version, expected=number, reason=f"process {process}", now=NOW)
+            except (AlreadyExistsError, OverwrittenError) as error:
+                return str(error)
+            return "promoted"
+
+        for number in range(volume(6, 30)):
+            with ThreadPoolExecutor(5) as pool:
+                told = list(pool.map(lambda process, n=number: promote(process, n), range(5)))
+            entries = ModelRegistry(stores[0]).history(NAME)
+            assert [entry.number for entry in entries] == list(range(1, number + 2))
+            assert [process for process, said in enumerate(told) if said == "promoted"] == [int(entries[-1].reason[-1])], told
+            lost = [said for said in told if "was lost: another run promoted at the same time" in said]
+            assert all(f"entry {number + 1} of the log" in said and "Use a server that supports" in said for said in lost)
+            overwritten += len(lost)
+    assert overwritten, "the server did not race"
