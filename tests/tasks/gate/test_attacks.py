@@ -24,7 +24,8 @@ from infra.registry import ModelRegistry, StagedVersion, file_digests
 from models.evaluation import metrics
 from tasks.evaluation import evaluate, load_check, rank_version
 from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded
-from tasks.gate import Decision, judge_sealed, judge_staged, promote_version, publish
+from tasks.gate import Decision, judge_sealed, judge_staged, promote_version, publish, render_markdown
+from tasks.gate.page import render_html, served_note
 from tasks.stages import force_promotion
 from tasks.training import read_split
 from tests.tasks.world import NAME, World, edit_json, evaluated
@@ -54,6 +55,10 @@ def test_a_challenger_left_alone_is_promoted_and_the_champion_is_ranked_on_its_h
     staged = world.stage()
     decision = decided(world, staged)
     assert decision.outcome == "promoted" and decision.champion == world.first.version
+    served = decision.served_window  # of the requests after more than max_length events
+    assert served is not None and served.max_length == 20 and served.above == served.requests > 0 and 0 < served.overlap <= 1
+    assert served_note(served) in render_markdown(decision) and json.loads(json.dumps(decision.to_dict()))["served_window"]
+    assert "Served window: after more than 20 events" in render_html(decision).decode()
     # The champion's figures are not those stored with it, but of a ranking on the newer dataset's requests.
     evaluation = world.settings.evaluation
     asked = {
