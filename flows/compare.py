@@ -7,7 +7,6 @@ from typing import Any
 
 from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from configs.errors import ComparisonError, NotFoundError, SettingsError
@@ -17,7 +16,7 @@ from infra.locks import run_lock
 from infra.storage import open_store
 from tasks.comparison import Failure, IncompleteComparisonError, ModelComparison, begin_comparison, missing_runs, pinned_dataset
 from tasks.datasets import DatasetRef, chosen_dataset
-from tasks.stages import compare_entry, publish_failure_artifact, report_comparison, start_run
+from tasks.stages import compare_entry, first_run, publish_failure_artifact, report_comparison, start_run
 
 __all__ = ["compare"]
 
@@ -63,8 +62,9 @@ def comparison_runs(comparison: str, dataset: DatasetRef, settings: CompareSetti
 def deploy_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, settings: CompareSettings) -> None:
     """Do one run of a comparison as a run of the deployment, and wait for it. The result is passed through the store."""
     parameters = {"comparison": comparison, "entry": entry, "seed": seed, "dataset": f"{dataset.name}/{dataset.version}"}
+    origin = first_run()
     for number in count():  # a comparison that resumes finds the run that it has already started, and replaces one that failed
-        key = f"{flow_run.root_flow_run_id}-{comparison}-{entry}-{seed}-{number}"
+        key = f"{origin}-{comparison}-{entry}-{seed}-{number}"
         found = start_run(settings.deployment, settings, parameters, timeout=0, idempotency_key=key)
         if found.state is None or not found.state.is_final() or found.state.is_completed():
             break

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALERTS",
     "DRIFT_DETECTED",
+    "RESUME",
     "RESUMED",
     "apply_automation",
     "drift_automation",
@@ -38,7 +39,8 @@ RUN = "{{ flow.name }} {{ flow_run.name }}"
 LINK = "{{ flow_run|ui_url }}"
 RESUMED = "recsys: a crashed run resumes once"
 RESUMABLE: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.resumes", "prefect.resource.role": "tag"}
-ONCE = timedelta(minutes=10)
+ONCE = timedelta(minutes=10)  # a crash that is reported twice in this time starts the deployment once
+RESUME = "resume/resume"
 FAILED, LATE, ZOMBIE, DECIDED, DRIFTED = (
     "recsys: a run failed",
     "recsys: a run is late",
@@ -49,14 +51,13 @@ FAILED, LATE, ZOMBIE, DECIDED, DRIFTED = (
 ALERTS = (FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, RESUMED)
 
 
-def resume_once() -> AutomationCore:
-    """Return the automation that starts a crashed run again, once, if its deployment has the tag `resumes`.
+def resume_once(deployment: UUID) -> AutomationCore:
+    """Return the automation that has a crashed run started again if its deployment has the tag `resumes`.
 
-    The same run gets a second attempt with the same parameters, as with Retry in the UI, so it goes on from its last epoch. Only
-    the crash of a first attempt matches. A crash that the server reports twice starts one attempt only.
+    Args:
+        deployment: The deployment of the flow `resume`, which starts it once only.
     """
-    from prefect.client.schemas.objects import StateType
-    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.actions import RunDeployment
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification
 
@@ -65,7 +66,7 @@ def resume_once() -> AutomationCore:
         description="A training that loses its process or machine goes on from its last epoch. A second crash is final.",
         trigger=EventTrigger(
             expect={"prefect.flow-run.Crashed"},
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": "1"}),
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
             match_related=ResourceSpecification(RESUMABLE),
             for_each={"prefect.resource.id"},
             posture=Posture.Reactive,
@@ -73,18 +74,24 @@ def resume_once() -> AutomationCore:
             within=ONCE,
         ),
         actions=[
-            ChangeFlowRunState(
-                name="AwaitingRetry",
-                force=False,
-                state=StateType.SCHEDULED,
-                message="The first attempt crashed. The run resumes once, from its last epoch.",
+            RunDeployment(
+                source="selected",
+                deployment_id=deployment,
+                parameters={"run": {"__prefect_kind": "jinja", "template": "{{ flow_run.id }}"}},
+                job_variables=None,
             )
         ],
     )
 
 
-def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID]) -> list[AutomationCore]:
-    """Return the automations that the server must have. Without a notification block, those that notify people are left out."""
+def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID], resume: UUID) -> list[AutomationCore]:
+    """Return the automations that the server must have.
+
+    Args:
+        alerts: Settings of the alerts.
+        blocks: Notification blocks. Without any, the automations that notify people are left out.
+        resume: The deployment of the flow `resume`.
+    """
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState, SendNotification
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -112,7 +119,7 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID]) -> list[Au
             )
         ],
     )
-    always = [zombie, resume_once()] if alerts.resume_crashed else [zombie]
+    always = [zombie, resume_once(resume)] if alerts.resume_crashed else [zombie]
     if not blocks:
         return always
 
@@ -131,7 +138,7 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID]) -> list[Au
             actions=[SendNotification(block_document_id=block, subject=subject, body=body) for block in blocks],
         )
 
-    resumed = " A training whose first attempt crashed resumes by itself, once." if alerts.resume_crashed else ""
+    resumed = " A training that crashed for the first time resumes by itself." if alerts.resume_crashed else ""
     return [
         *always,
         told(

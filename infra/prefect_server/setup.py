@@ -14,6 +14,7 @@ from configs.loading import merged
 from configs.redaction import safe_settings, shown_address
 from infra.prefect_server.alerts import (
     ALERTS,
+    RESUME,
     RESUMED,
     apply_automation,
     drift_automation,
@@ -174,7 +175,7 @@ def _start_retraining_on_drift(client: SyncPrefectClient, model_name: str) -> Ch
 
 
 def _set_up_alerts(client: SyncPrefectClient, alerts: AlertSettings) -> list[Change]:
-    wanted = wanted_automations(alerts, _recipients(client, alerts))
+    wanted = wanted_automations(alerts, _recipients(client, alerts), client.read_deployment_by_name(RESUME).id)
     changes = [Change("automation", automation.name, apply_automation(client, automation)) for automation in wanted]
     for name in ALERTS:
         if name not in {automation.name for automation in wanted}:

@@ -1,5 +1,5 @@
 from .data import add_landed_files, announce_drift, build_dataset, compact_dataset, measure_drift
-from .deployment_runs import start_run
+from .deployment_runs import RESUMED, first_run, resumed_tags, start_run
 from .experiments import begin_search, compare_entry, conclude_search, report_comparison, search_trials
 from .failure import publish_failure_artifact
 from .gate import (
@@ -18,6 +18,7 @@ from .replay import Progress, begin_replay, deliver_slice, keep_training, record
 from .training import evaluate_models, record_runs, train_model
 
 __all__ = [
+    "RESUMED",
     "Progress",
     "RemoteTraining",
     "Trained",
@@ -32,6 +33,7 @@ __all__ = [
     "deliver_slice",
     "download_trained",
     "evaluate_models",
+    "first_run",
     "force_promotion",
     "judge_challenger",
     "judge_stored",
@@ -47,6 +49,7 @@ __all__ = [
     "record_slice",
     "report_comparison",
     "report_replay",
+    "resumed_tags",
     "return_to",
     "search_trials",
     "settle_cost",

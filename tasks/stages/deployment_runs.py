@@ -1,18 +1,37 @@
-"""Start runs of deployments that take settings."""
+"""Start runs of deployments that take settings, and find them again after a crash."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
+from prefect.runtime import flow_run
 
 from configs.base import Settings
 from configs.renames import names_of_form
 
-__all__ = ["start_run"]
+__all__ = ["RESUMED", "first_run", "resumed_tags", "start_run"]
+
+RESUMED = "resumed"
+"""Tag of a run that goes on after a crash."""
+FIRST = "resumed-from-"
+
+
+def resumed_tags(crashed: FlowRun) -> list[str]:
+    """Return the tags of the run that goes on after a crash."""
+    return sorted({*crashed.tags, RESUMED, f"{FIRST}{crashed.id}"} - {"auto-scheduled"})
+
+
+def first_run() -> str:
+    """Return the id of this flow run, or of the run that crashed before it. Both find the runs that the first has started."""
+    own = str(flow_run.root_flow_run_id or flow_run.id)
+    with get_client(sync_client=True) as client:
+        tags = client.read_flow_run(UUID(own)).tags
+    return next((tag.removeprefix(FIRST) for tag in tags if tag.startswith(FIRST)), own)
 
 
 def start_run(deployment: str, settings: Settings, parameters: Mapping[str, Any], **options: Any) -> FlowRun:

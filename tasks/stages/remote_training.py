@@ -24,7 +24,7 @@ from configs.settings import RetrainSettings
 from infra.runpod import PodCost, account_filter, accounts_in
 from infra.storage import open_store
 from tasks.datasets import DatasetRef
-from tasks.stages.deployment_runs import start_run
+from tasks.stages.deployment_runs import first_run, start_run
 from tasks.stages.model_artifacts import publish_training_artifact
 from tasks.stages.task_options import NETWORK
 from tasks.stages.training import follow_training
@@ -180,7 +180,7 @@ def _is_rented(deployment: str) -> bool:
 def _run(dataset: DatasetRef, settings: RetrainSettings, attempt: int) -> FlowRun | None:
     """Start a run of the deployment and return it once it has ended.
 
-    Returns None if an earlier attempt of this flow run had started that run, and cancelled it when it was stopped itself.
+    Returns None if that run had been started before, and cancelled because this flow run or the one that it resumes was stopped.
 
     If this run is stopped while it waits, the started run is cancelled, because its machine may be rented by the hour.
     """
@@ -194,7 +194,7 @@ def _run(dataset: DatasetRef, settings: RetrainSettings, attempt: int) -> FlowRu
         }
     )
     parameters = {"dataset": f"{dataset.name}/{dataset.version}", "hand_over": True}
-    key = f"{flow_run.id}-train-{attempt}"  # a retried task finds the run that it has already started
+    key = f"{first_run()}-train-{attempt}"  # a retried task, and a run that resumes, find the run that was already started
     try:
         started = start_run(settings.training.deployment, handed, parameters, timeout=0, idempotency_key=key)
     except ObjectNotFound as error:
