@@ -15,7 +15,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from configs.errors import SettingsError
 from configs.loading import load_settings
 from infra.prefect_server import EnvironmentSettings, set_up
+from infra.prefect_server import setup as setting_up
 from infra.prefect_server.change import Change
+from infra.prefect_server.deployments import read_prefect_file
 from tests.doubles.live_prefect import PREFECT, ROOT, ask, prefect_server, read, recsys, request, wait_until
 
 pytestmark = pytest.mark.full
@@ -174,6 +176,54 @@ def test_an_environments_own_cron_is_set_and_one_for_no_deployment_is_refused(se
     assert changed(setup(server, own)) == []
     with pytest.raises(SettingsError, match="nobody/weekly, but the deployments are etl/etl"):
         setup(server, "crons={nobody/weekly: 0 5 * * *}")
+
+
+def test_a_refused_setup_changes_nothing(tmp_path: Path) -> None:
+    with prefect_server(tmp_path / "prefect") as fresh:
+        before = state_of(fresh)
+        for wrong, secrets in (
+            ("crons={nobody/weekly: 0 5 * * *}", {}),
+            ("alerts.blocks=[slack-webhook/ops]", {}),
+            ("schedules=false", {"DISCORD_WEBHOOK_URL": "http://example.org/hook"}),
+        ):
+            with pytest.raises(SettingsError):
+                setup(fresh, wrong, **secrets)
+            assert state_of(fresh) == before, wrong
+
+
+def state_of(server: dict[str, str]) -> dict[str, int]:
+    """How many objects of each kind the server has."""
+    kinds = ("work_pools", "deployments", "variables", "automations", "block_documents")
+    return {kind: len(ask(server, f"{kind}/filter")) for kind in kinds}
+
+
+def test_what_is_no_longer_defined_is_reported_and_pruned_but_nothing_of_others(
+    server: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup(server)
+    entries, pull = read_prefect_file()
+    own = read(server, "deployments/name/monitor/monitor")
+    mine = {
+        key: own[key] for key in ("flow_id", "entrypoint", "tags", "work_pool_name", "parameters", "parameter_openapi_schema")
+    }
+    request("POST", f"{server['PREFECT_API_URL']}/deployments/", json={**mine, "name": "mine"}).raise_for_status()
+    renamed = [{**entry, "name": "nightly"} if entry["name"] == "etl" else entry for entry in entries]
+    monkeypatch.setattr(setting_up, "read_prefect_file", lambda: (renamed, pull))
+
+    told = {change.name: change.done for change in setup(server, "retraining.model_name=shop") if change.done.startswith("left ")}
+    assert told["etl/etl"].startswith("left over") and told["retrain movie-ranker on drift"].startswith("left over")
+    assert told["monitor/mine"].startswith("left alone")
+    with temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}):
+        assert setting_up.left_over() == ["etl/etl"], "as the doctor tells it"
+
+    settings = load_settings(EnvironmentSettings, None, ["retraining.model_name=shop"])
+    with temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}):
+        pruned = {change.name for change in set_up(settings, prune=True, secrets={}) if change.done == "removed"}
+        assert pruned == {"etl/etl", "retrain movie-ranker on drift"}
+        assert setting_up.left_over() == []
+    names = {each["name"] for each in ask(server, "deployments/filter")}
+    assert {"nightly", "mine"} <= names and "etl" not in names
+    assert not [change for change in setup(server, "retraining.model_name=shop") if change.changed]
 
 
 def test_without_a_server_setup_says_so(tmp_path: Path) -> None:
