@@ -70,6 +70,7 @@ lint-images: .venv/audit.stamp
 # Print the policies of infra/iam/ for another store.
 STORE ?= s3://recsys/production
 iam-policies:
+	@case "$(STORE)" in s3://?*/?*) ;; *) echo "STORE must be s3://<bucket>/<prefix>" >&2; exit 1;; esac
 	@for role in worker trainer api; do sed "s|recsys/production/|$(STORE:s3://%=%)/|; s|:::recsys\"|:::$(firstword $(subst /, ,$(STORE:s3://%=%)))\"|; \
 		s|\"production/|\"$(patsubst $(firstword $(subst /, ,$(STORE:s3://%=%)))/%,%,$(STORE:s3://%=%))/|" infra/iam/$$role.json; done
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
-
-from configs.redaction import shown_address
 
 __all__ = ["PublicAddress"]
 
 
 def _without_credentials(address: str) -> str:
     try:
-        public = shown_address(address)
+        parts = urlsplit(address)
     except ValueError as error:
         raise ValueError(f"it is not an address ({error})") from None
-    if public != address:
+    if "@" in parts.netloc or parts.query:
         raise ValueError(
             "it contains a user, password or query, and everyone with access to the Prefect server can read the parameters of a run. "
             "Leave these parts out. The password of a download belongs in ~/.netrc (or the file that NETRC names), the keys of a "

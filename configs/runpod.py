@@ -94,7 +94,8 @@ class RunPodSettings(Settings):
             return None
         return (
             f"store.endpoint_url is {shown_address(str(endpoint_url))}, which a pod cannot use: {why}. Set the store's public https:// "
-            "address, or RECSYS_RUNPOD_ALLOW_PRIVATE_ADDRESSES=true if pods reach a private address, as in a VPN"
+            "address. If pods reach a private address, as in a VPN, set RECSYS_RUNPOD_ALLOW_PRIVATE_ADDRESSES=true for this run's "
+            "worker and for the runpod worker"
         )
 
     def for_pods(self) -> dict[str, str]:

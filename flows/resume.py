@@ -13,7 +13,7 @@ from tasks.stages import RESUMED, resumed_tags
 __all__ = ["resume"]
 
 
-@flow(name="resume", flow_run_name="{run}")
+@flow(name="resume", flow_run_name="{run}", retries=3, retry_delay_seconds=30)
 def resume(run: UUID) -> UUID | None:
     """Start a run with the parameters of a crashed one. It goes on from its last epoch, because the checkpoints are kept.
 

@@ -108,11 +108,14 @@ def _split(checksum: str) -> tuple[str, str]:
 
 def _credentials() -> httpx.NetRCAuth | None:
     """Return the user's passwords by host. An address with a password would be a parameter that others can read."""
-    file = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
-    if not file.is_file():
-        return None
+    named = os.environ.get("NETRC")
+    file = Path(named or os.path.expanduser("~/.netrc"))
     try:
+        if not named and not file.is_file():
+            return None
         return httpx.NetRCAuth(str(file))
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read ({error.strerror}). Correct it, or name another file in NETRC.") from None
     except NetrcParseError as error:
         raise SourceError(
             f"{file} cannot be read, line {error.lineno}: {error.msg}. Correct it, or name another file in NETRC."

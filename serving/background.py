@@ -32,8 +32,19 @@ class BackgroundLoop:
         *,
         last: Callable[[], object] = lambda: None,
         on_failure: Callable[[str], None] = ignored,
+        most_s: float = MOST_S,
     ) -> None:
-        self.name = name
+        """Create the loop without starting it.
+
+        Args:
+            name: Of the thread, and of the loop in logs and metrics.
+            step: What is repeated.
+            every_s: Seconds between two steps.
+            last: Runs once, after the last step.
+            on_failure: Is called with the loop's name after each failure.
+            most_s: Longest wait in seconds after failures in a row.
+        """
+        self.name, self._most_s = name, most_s
         self._step, self._every_s, self._last, self._on_failure = step, every_s, last, on_failure
         self._closing, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -86,4 +97,4 @@ class BackgroundLoop:
     def _pause_s(self, failures: int) -> float:
         if not failures:
             return self._every_s
-        return max(self._every_s, min(MOST_S, max(self._every_s, LEAST_S) * 2.0 ** min(failures - 1, 10)))
+        return max(self._every_s, min(self._most_s, max(self._every_s, LEAST_S) * 2.0 ** min(failures - 1, 10)))

@@ -89,7 +89,8 @@ class ChampionFollower:
         self._extra: dict[str, ServedModel] = {}
         self._looking = threading.Lock()
         self._looked = threading.Event()
-        self._loop = BackgroundLoop("following", self.look, settings.poll_s, on_failure=on_failure)
+        # A version that cannot be read must not keep a rollback waiting.
+        self._loop = BackgroundLoop("following", self.look, settings.poll_s, on_failure=on_failure, most_s=2 * settings.poll_s)
 
     def start(self, wait_s: float = 0.0) -> None:
         """Follow the log in a thread. Wait up to `wait_s` for the first look."""

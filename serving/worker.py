@@ -51,7 +51,7 @@ class ServingWorker:
         self._rules: Callable[[], Rules] = rules.current if rules else lambda: no_rules
         self._experiments: Callable[[], Experiments] = experiments.current if experiments else lambda: no_experiments
         self._files = {name: file for name, file in {"rules": rules, "experiments": experiments}.items() if file is not None}
-        self._changing = threading.Lock()  # held while rules or versions change: each of the ones must know all of the others
+        self._changing = threading.Lock()  # held while rules or versions change: new rules are compiled for all versions, and new versions for all rules
         self._watching = BackgroundLoop("settings-files", self._look_at_files, FILES_S, on_failure=self.metrics.failed)
         self.engine = Engine(self.states, settings.batch, self._rules)
         store = open_store(settings.store)
@@ -161,8 +161,16 @@ class ServingWorker:
             metrics.count(metrics.exposures_dropped, self.exposures.dropped)
 
     def _look_at_files(self) -> bool:
-        with self._changing:
-            return all([file.look() for file in self._files.values()])
+        """Look at each file. A refused one is not a failed step: after that the loop would look less often, at the other file too."""
+        for file in self._files.values():
+            before = file.fault
+            with self._changing:
+                try:
+                    file.look()
+                except Exception:  # it harms this file only, and `fault` says so
+                    if file.fault != before:
+                        logger.exception("%s cannot be used", file.path)
+        return True
 
     def _compile(self, rules: Rules) -> None:
         """Build the rules' masks for every served version, so that no request has to wait for it."""

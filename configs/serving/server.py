@@ -27,8 +27,8 @@ class RedisSettings(Settings):
     prefix: str = Field(default="recsys", pattern=r"^[A-Za-z0-9_.-]{1,40}$")
     """Prefix of every key."""
     timeout_s: float = Field(default=0.25, gt=0)
-    """Seconds that one request waits for Redis, whatever it does in them. Redis then counts as down, and the request continues
-    without it. Redis also counts as down if its latest responses took more than 40 % of this time on average."""
+    """Seconds that one call to Redis may take, connecting and sending waiting events included. Redis then counts as down, and the
+    request continues without it. Redis also counts as down if its latest responses took more than 40 % of this time on average."""
     retry_s: float = Field(default=1.0, gt=0)
     """Seconds before Redis is tried again after it was down. They double, up to 30, if it is down again within ten seconds."""
 
@@ -65,16 +65,17 @@ class LimitSettings(Settings):
     body_bytes: int = Field(default=2 << 20, ge=1024)
     """Maximum size of a request body in bytes."""
     held_mb: int = Field(default=32, ge=1)
-    """Memory in MiB for request bodies in each worker, half sent or waiting for their turn. Further bodies are rejected with 503
+    """Memory in MiB for request bodies in each worker, half sent or waiting for their turn. Further bodies are rejected with 429
     and Retry-After. Bodies of up to 4 KiB do not count."""
     head_bytes: int = Field(default=16 << 10, ge=1024, le=1 << 20)
     """Maximum size of a request's first line and headers in bytes."""
     receive_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     """Seconds in which a request must arrive, from the first byte of its headers to the last byte of its body. A client that takes
     longer gets 408, and its connection is closed. The client has the same time to read the response."""
-    connections: int = Field(default=1024, ge=1)
+    connections: int = Field(default=4096, ge=1)
     """Maximum number of open connections in each worker. A further client takes the place of the connection that has been idle for
-    longest. If none is idle, it gets 503."""
+    longest. If none is idle, it gets 503. Keep it above `queue`, so that requests are rejected before connections, and health checks
+    still get through."""
     history: int = Field(default=10_000, ge=1)
     """Maximum number of events in a history that is sent with a request."""
     events: int = Field(default=1000, ge=1)

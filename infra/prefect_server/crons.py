@@ -24,5 +24,5 @@ def cron_fault(cron: str) -> str | None:
     try:
         croniter(cron, datetime.now(UTC)).get_next()  # type: ignore[no-untyped-call]
     except ValueError:
-        return f"{cron!r} never comes: no month that it names has that day"
+        return f"{cron!r} never occurs: no month that it names has that day"
     return None

@@ -114,7 +114,7 @@ def _alike(client: SyncPrefectClient) -> list[str]:
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 
     tagged = client.read_deployments(deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=["recsys"])))
-    ours = [each for each in tagged if (each.entrypoint or "").startswith("flows/")]
+    ours = [each for each in tagged if (each.entrypoint or "").startswith(("flows/", "flows."))]
     return sorted(f"{client.read_flow(each.flow_id).name}/{each.name}" for each in ours)
 
 

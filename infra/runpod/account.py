@@ -81,7 +81,7 @@ async def sweep(looks: int = 3) -> list[Rented]:
         settings, runpod, prefect = await _open(stack)
         pools = await _pools(prefect)
         before = {row.pod: row for row in await rented() if row.pool in pools.values()}
-        watcher = Watcher("sweep", server=str(prefect.api_url))
+        watcher = Watcher("sweep", server=settings.server_url or str(prefect.api_url))
         sweepers = [
             Reconciler(runpod, PrefectRuns(lambda: prefect, pool, name), pool, settings, watcher) for pool, name in pools.items()
         ]

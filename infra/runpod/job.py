@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["RunPodJobConfiguration", "RunPodVariables"]
 
 DIGEST = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
-COMMIT = re.compile(r"[0-9a-f]{7,40}")
+COMMIT = re.compile(r"(?=\d*[a-f])[0-9a-f]{7,40}|\d{40}")  # but not a date or a build number
 # Settings of the worker's own machine. They mean nothing in a pod, so they are removed unless a deployment's env sets them.
 NOT_FOR_PODS = (
     "PREFECT_HOME",

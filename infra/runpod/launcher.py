@@ -31,6 +31,7 @@ from infra.registry import git_commit
 __all__ = ["Server", "Turn", "execute", "main", "other_commit", "turn_of"]
 
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+SHORT_COMMIT = 7  # digits that a commit is shortened to
 STOP_S = 8.0  # RunPod's own grace period between SIGTERM and SIGKILL is about ten seconds
 
 
@@ -65,7 +66,10 @@ def turn_of(run: Mapping[str, Any] | None, pod: str, attempt: int) -> Turn:
 
 def other_commit(wanted: str | None, own: str | None) -> str | None:
     """Return what differs between the worker's commit and the image's, or None. A trailing `+` marks modified files."""
-    if not wanted or not own or wanted.rstrip("+") == own.rstrip("+"):
+    if not wanted or not own:
+        return None
+    short, long = sorted((wanted.rstrip("+"), own.rstrip("+")), key=len)
+    if len(short) >= SHORT_COMMIT and long.startswith(short):
         return None
     return f"The image was built from the commit {own}, but the worker's code is {wanted}."
 

@@ -77,7 +77,7 @@ class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWor
         self._runs = PrefectRuns(lambda: self.client, pool.id, pool.name)
         watcher = Watcher(
             self.name,
-            server=str(self.client.api_url),
+            server=self._address(),
             submits=lambda run: run in self._submitting_flow_run_ids,
             adopts=self._count if self._limiter is not None else None,
         )
@@ -85,6 +85,10 @@ class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWor
         self._provisioner = Provisioner(self._rented, self._reconciler, self._runpod)
         self._ready.set()
         await self._reconciler.forever()
+
+    def _address(self) -> str:
+        """Return the address that identifies the server in the marks of pods. The one inside compose is the same in each installation."""
+        return self._runpod.server_url or str(self.client.api_url)
 
     def _count(self, pods: set[str]) -> None:
         """Count the pods that an earlier worker rented against `--limit`. If there are more pods than slots, no slot is free."""
@@ -124,7 +128,7 @@ class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWor
         Raises RunPodError or OrderError if no pod could be rented. Prefect then marks the run crashed with that message.
         """
         await self._ready.wait()
-        order = configuration.order(self._runpod, str(self.client.api_url), self._commit)
+        order = configuration.order(self._runpod, self._address(), self._commit)
         log = self.get_flow_run_logger(flow_run)
         hold = self._reconciler.hold(flow_run.id)
 

@@ -59,7 +59,7 @@ def _client(session: boto3.session.Session, profile: dict[str, Any], settings: S
     return session.client(
         "s3",
         endpoint_url=settings.endpoint_url,
-        region_name=settings.region or ((session.region_name or "us-east-1") if elsewhere else None),
+        region_name=settings.region or _region(session.region_name, settings, elsewhere=elsewhere),
         aws_access_key_id=settings.access_key_id,
         aws_secret_access_key=secret.get_secret_value() if secret else None,
         config=botocore.config.Config(
@@ -70,6 +70,13 @@ def _client(session: boto3.session.Session, profile: dict[str, Any], settings: S
             **_checksums(profile, elsewhere=elsewhere),
         ),
     )
+
+
+def _region(found: str | None, settings: StoreSettings, *, elsewhere: bool) -> str | None:
+    """Return the region to sign for where the settings name none. Most servers other than AWS's take us-east-1."""
+    if elsewhere and settings.endpoint_url:  # the environment's region belongs to AWS
+        return "us-east-1"
+    return found or ("us-east-1" if elsewhere else None)
 
 
 def _addressing(profile: dict[str, Any], settings: StoreSettings, *, elsewhere: bool) -> dict[str, str]:

@@ -80,6 +80,8 @@ def fault_of(creates: Creates, *, parts: bool = False) -> str | None:
         if number >= LEAST_ROUNDS and time.monotonic() - begun > LONGEST_S:
             break
         winners = _winners(creates, parts=parts)
+        if not winners:
+            return f"let none of {CREATORS} concurrent creates of one key succeed"
         if winners != 1:
             return (
                 f"let {winners} of {CREATORS} concurrent creates of one key succeed: it honours If-None-Match only if creates come one "

@@ -95,7 +95,8 @@ class IncomingBody:
         if self._size > SMALL:
             self._bodies.hold(more if before > SMALL else self._size)
             if self._bodies.held > limits.held_mb << 20:
-                raise HTTPException(503, "Too many large bodies are waiting; try again in a moment.", RETRY_SOON)
+                # Not 503: a proxy would take this replica for a failed one, and send it nobody's requests.
+                raise HTTPException(429, "Too many large bodies are waiting; try again in a moment.", RETRY_SOON)
         if self._size > limits.body_bytes:
             raise HTTPException(413, f"The body is larger than the allowed {limits.body_bytes:,} bytes.")
         return message

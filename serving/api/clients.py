@@ -63,7 +63,8 @@ def _address(scope: Scope) -> bytes:
     text: str = (scope.get("client") or ("",))[0][:ADDRESS_LENGTH]
     if ":" in text:
         try:
-            return ipaddress.IPv6Address(text).packed[:8]
+            address = ipaddress.IPv6Address(text)
+            return str(address.ipv4_mapped).encode() if address.ipv4_mapped else address.packed[:8]
         except ValueError:
             pass
     return text.encode()

@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from configs.serving import LimitSettings
 from serving.api.bodies import OVERDUE
-from serving.api.problems import problem
+from serving.api.problems import RETRY_SOON, problem
 from serving.metrics import Metrics
 
 __all__ = ["CONNECTIONS", "BoundedProtocol", "Connections"]
@@ -135,7 +135,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not self.pipeline and self in self._all.all:
+        if not self.pipeline and self in self._all.all and not self.transport.is_closing():
             self._all.idle[self] = None
 
     def send_400_response(self, msg: str) -> None:
@@ -146,7 +146,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._all.remove(self)
         self._refused = True
         self._all.metrics.closed.labels("idle").inc()
-        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()  # closing would wait for a client that may never read its response
+        else:
+            self.transport.close()
 
     def check(self, now: float) -> None:
         """Close the connection if its client is late."""
@@ -186,6 +189,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 def _as_bytes(status: int, detail: str, request_id: str) -> bytes:
     """Return a problem response as it is sent."""
-    response = problem(status, detail, request_id, {"Connection": "close", "X-Request-Id": request_id})
-    headers = b"".join([b"%b: %b\r\n" % header for header in response.raw_headers])
-    return b"%b%b\r\n%b" % (STATUS_LINE[status], headers, bytes(response.body))
+    headers = {"Connection": "close", "X-Request-Id": request_id} | (RETRY_SOON if status == 503 else {})
+    response = problem(status, detail, request_id, headers)
+    lines = b"".join([b"%b: %b\r\n" % header for header in response.raw_headers])
+    return b"%b%b\r\n%b" % (STATUS_LINE[status], lines, bytes(response.body))

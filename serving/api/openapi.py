@@ -22,7 +22,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         413: "The body is too large",
         422: "The request is invalid",
         429: "Too many requests",
-        503: "No model is served yet, or too many requests, bodies or connections are waiting",
+        503: "No model is served yet, or too many requests or connections are waiting",
     }.items()
 }
 

@@ -11,12 +11,13 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import core_schema
 
+from serving.experiments import LATEST
+
 __all__ = ["EXCLUDED", "LARGEST", "EventIn", "EventsRequest", "HistoryItem", "RecommendationRequest"]
 
 LARGEST = 2**53 - 1  # the largest integer that JSON numbers represent exactly
 EXCLUDED = 10_000  # films that a request may leave out
 KEYS = 20  # of one object; more than any has
-LATEST = 2**33  # the year 2242; larger values are not UTC seconds
 
 
 class Whole:
@@ -118,7 +119,7 @@ class RecommendationRequest(_In):
     preview: bool = Field(
         default=False,
         strict=True,
-        description="Somebody else than the user looks at the list, as in a demo. The answer is the user's own, with their arm of "
+        description="Someone other than the user looks at the list, as in a demo. The answer is the user's own, with their arm of "
         "an experiment, but it is no exposure, so the user does not enter the experiment. Shadow versions do not answer.",
     )
 

@@ -155,7 +155,7 @@ async def models(worker: Worker) -> Response:
             promotion=follower.promotion.number if follower.promotion else None,
             log=LogOut.of(follower),
             served=[ModelOut.of(model, role) for role, model in served.by_role()],
-            refused=[RefusedOut.of(refused) for refused in follower.refused.values()],
+            refused=[RefusedOut.of(refused) for refused in list(follower.refused.values())],  # a thread changes it
         )
     )
 

@@ -1,11 +1,12 @@
 from .assignment import Assignment, Experiments
 from .exposure_log import ExposureLog
-from .exposures import Exposure, ExposureSink, read_exposures, stored_exposures, waiting_exposures
+from .exposures import LATEST, Exposure, ExposureSink, read_exposures, stored_exposures, waiting_exposures
 from .outcomes import read_outcomes
 from .page import arm_rows, check_rows, render_html, versus_rows
 from .report import ExperimentReport, report_experiment
 
 __all__ = [
+    "LATEST",
     "Assignment",
     "ExperimentReport",
     "Experiments",

@@ -2,7 +2,7 @@
 
 Everything that goes through Redis is also kept in memory. While Redis is down, requests are served from memory and their users
 are recorded. A thread tries Redis again. When Redis is back, these users' events are merged into it, without duplicates, before it
-is queried for them. Redis is also down if its answers are slow: a request waits for at most one timeout, and after a few slow
+is queried for them. Redis is also down if its answers are slow: a call waits for at most one timeout, and after a few slow
 answers requests wait no more.
 
 All users in memory are merged after an outage. They are also merged if a log has fewer events in Redis than in memory and Redis
@@ -100,6 +100,7 @@ class FailoverStates(StateStore):
     def append(self, events: Sequence[tuple[int, bytes]], version: str) -> list[Appended]:
         def remote() -> list[Appended]:
             sent = [(user, entries) for user, entries in events if user not in self._held]
+            self._require_room([(user, entries) for user, entries in events if user in self._held])  # before anything is stored
             users = [user for user, _ in sent]
             done = dict(zip(users, self._redis.append(sent, version), strict=True))
             if self._restored(users, list(done.values())):
@@ -229,19 +230,21 @@ class FailoverStates(StateStore):
         Raises:
             OverloadedError: There is no room for more events that Redis does not have. None of `events` was kept.
         """
-        users = [user for user, _ in events]
-        new = sum(user not in self._unsent for user in users)
-        if events and (len(self._unsent) + new > self._state.unsent_users or not self.local.has_room(events)):
-            raise OverloadedError(
-                "Redis is down, and the events that wait for it have reached the limit (state.unsent_users or state.local_mb). "
-                "Send the events again in a moment."
-            )
-        for user in users:
+        self._require_room(events)
+        for user, _ in events:
             if user not in self._unsent:  # from here on, the log diverges from Redis and other workers
                 self.local.fork(user)
                 self._unsent[user] = None
                 self.local.protect(user, unsent=True)
         return self.local.append(events, version, unsent=True)
+
+    def _require_room(self, events: Sequence[tuple[int, bytes]]) -> None:
+        new = sum(user not in self._unsent for user, _ in events)
+        if events and (len(self._unsent) + new > self._state.unsent_users or not self.local.has_room(events)):
+            raise OverloadedError(
+                "The events that wait for Redis have reached the limit (state.unsent_users or state.local_mb). "
+                "Send the events again in a moment."
+            )
 
     def _restored(self, users: Sequence[int], found: Sequence[Stored | Appended]) -> bool:
         """Return whether Redis had lost events of these users. If so, they have been restored."""
@@ -267,7 +270,8 @@ class FailoverStates(StateStore):
     def _merge_first(self, users: Sequence[int]) -> None:
         """Send the waiting events of these users, and of some others."""
         wanted = [user for user in dict.fromkeys(users) if user in self._unsent or user in self._suspect]
-        waiting = islice(chain(self._unsent, self._suspect), MERGED_AT_ONCE)
+        ready = (user for user in chain(self._unsent, self._suspect) if user not in self._held)
+        waiting = islice(ready, MERGED_AT_ONCE)
         self._merge([user for user in dict.fromkeys([*wanted, *waiting]) if user not in self._held])
 
     def _merge(self, users: Sequence[int]) -> None:

@@ -147,13 +147,15 @@ class _Socket:
 
     def __init__(self, wrapped: Any, left_s: Callable[[], float]) -> None:
         self._socket, self._left_s = wrapped, left_s
+        self._at_once = False
         self.fileno = wrapped.fileno
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
 
     def settimeout(self, seconds: float | None) -> None:
-        """Ignore the timeout of a single operation."""
+        """Ignore the timeout of a single operation, unless it is 0: some parsers look in this way whether there is something to read."""
+        self._at_once = seconds == 0
 
     def sendall(self, data: bytes) -> None:
         self._in_time(self._socket.sendall, data)
@@ -167,7 +169,7 @@ class _Socket:
         return received
 
     def _in_time(self, operation: Callable[..., Any], *arguments: Any) -> Any:
-        left = self._left_s()
+        left = 0.0 if self._at_once else self._left_s()
         self._socket.settimeout(left)  # 0: do not wait
         try:
             return operation(*arguments)

@@ -168,7 +168,7 @@ redis.call('SET', KEYS[2], ARGV[2], 'EX', tonumber(ARGV[1]))
 return 1
 """
 
-# Rename a user's log if it is none, and return whether it was renamed.
+# Rename a user's log if it is damaged, and return whether it was renamed.
 SET_ASIDE = (
     _SOUND
     + """

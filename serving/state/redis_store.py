@@ -36,8 +36,8 @@ SLOW = 0.4  # share of the timeout that the latest calls may take on average
 class RedisStates(StateStore):
     """Users' data in Redis. Every call is one round trip, and raises an error of `redis_faults.FAULTS` if Redis is down.
 
-    A fault of one user's data fails only that user's part of a call (`failed`). A log of the wrong type, or one that is none, is
-    renamed (`damaged`). `on_fault` is called with the key and the reason.
+    A fault of one user's data fails only that user's part of a call (`failed`). A value that is not a log is renamed
+    (`damaged`). `on_fault` is called with the key and the reason.
     """
 
     def __init__(

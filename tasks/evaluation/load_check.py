@@ -254,9 +254,13 @@ def _main() -> None:
     answer = os.dup(1)
     os.dup2(2, 1)
     folder, most_s, patience_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s + 1))
+    most_here = resource.getrlimit(resource.RLIMIT_CPU)[1]
     try:
-        found = check_loaded(folder, patience_s)
+        if most_here == resource.RLIM_INFINITY or most_here > most_s:
+            resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s + 1))
+            found = check_loaded(folder, patience_s)
+        else:
+            found = LoadCheck.interrupted(f"this machine allows its process less than {most_s} s of CPU time (ulimit -t)")
     except MemoryError:
         found = LoadCheck.interrupted("its process got no more memory")
     except OSError as error:

@@ -106,7 +106,7 @@ def hold_unranked(inputs: UnrankedInputs, settings: PromotionSettings) -> Decisi
     unchecked = [rule for rule in rules if rule.name == ANSWERS and rule.verdict == "not judged"]
     return Decision(
         outcome="not judged" if unchecked else "held",
-        reasons=[rule.detail for rule in unchecked or rules if rule in unchecked or rule.verdict == "failed"],
+        reasons=[rule.detail for rule in unchecked or [rule for rule in rules if rule.verdict == "failed"]],
         model_name=inputs.model_name,
         challenger=inputs.challenger,
         champion=inputs.champion,

@@ -23,7 +23,7 @@ from infra.prefect_server import EnvironmentSettings
         ("environment=Prod One", "pattern"),
         ("crons={retrain/retrain: every monday}", "is not a cron expression of five fields"),
         ("crons={retrain/retrain: 0 4 * * 1 30}", "is not a cron expression of five fields"),
-        ("crons={retrain/retrain: 0 4 31 2 *}", "'0 4 31 2 .' never comes"),
+        ("crons={retrain/retrain: 0 4 31 2 *}", "'0 4 31 2 .' never occurs"),
         ("timezone=posixrules", "is not a time zone"),
         ("retraining.store.url=/tmp/x", "retraining.store.url: write file:<folder> for a folder"),
         ("retraining.store.url=s3:bucket", "retraining.store.url: write file:<folder>"),

@@ -145,7 +145,7 @@ def test_half_sent_bodies_are_held_up_to_a_limit_and_small_ones_are_not_counted(
         await further.receive()
         with pytest.raises(HTTPException) as refused:
             await further.receive()
-        assert refused.value.status_code == 503 and (refused.value.headers or {})["Retry-After"]
+        assert refused.value.status_code == 429 and (refused.value.headers or {})["Retry-After"]
         for body in (*large, small, further):
             body.close()
         assert held.held == 0 and held._gauge._value.get() == 0
