@@ -60,7 +60,9 @@ def list_(config: Config = None, set_: Set = None, json_file: Json = None) -> No
     table(["", "version", "model", "dataset", "protocol", "HR@10", "NDCG@10", "gate"], rows, whole="version")
     for reason in damaged.values():
         typer.echo(f"- {reason}")
-    typer.echo(as_given(f"champion of {settings.model_name}: {best or _no_champion(settings.model_name, versions)}"))
+    typer.echo(
+        as_given(f"champion of {settings.model_name}: {best or f'none yet; {_no_champion(settings.model_name, versions)}'}")
+    )
 
 
 @app.command()
@@ -308,19 +310,19 @@ def _resolved(registry: ModelRegistry, name: str, version: str) -> str:
         return version
     current = registry.champion(name)
     if current is None:
-        raise ChampionMissingError(f"{name} has no champion: {_no_champion(name, registry.versions(name, {}))}.")
+        raise ChampionMissingError(f"{name} has no champion yet; {_no_champion(name, registry.versions(name, {}))}.")
     return current.version
 
 
 def _no_champion(model_name: str, versions: Sequence[ModelRef]) -> str:
-    """Return why there is no champion, and the command that helps."""
+    """Return what helps a model without a champion, with the command."""
     from configs.settings import model_option
 
     if not versions:
         option = model_option(model_name)
-        return f"none yet; create the first with `recsys retrain{option}`"
+        return f"create the first with `recsys retrain{option}`"
     newest = max(versions, key=lambda each: each.version)
     named = f"{newest.version}{model_option(newest.name)}"
     if newest.outcome == "held":
-        return f"none yet; the newest version is held, and `recsys model show {named}` shows why"
-    return f"none yet; judge the newest version with `recsys model promote {named}`"
+        return f"the newest version is held, and `recsys model show {named}` shows why"
+    return f"judge the newest version with `recsys model promote {named}`"

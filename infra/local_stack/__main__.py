@@ -21,8 +21,9 @@ def main(
     s3: Annotated[bool, typer.Option("--s3", help="Keep the store on Ceph's radosgw instead of in the folder.")] = False,
 ) -> None:
     """Run the services of infra/compose.yaml as processes on this machine, without Docker."""
-    # Handle SIGTERM like Ctrl-C, so that the services are stopped too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Handle these like Ctrl-C, so that the services are stopped too.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         with local_stack(folder, services or (), s3=s3):
             typer.echo(f"logs and secrets under {folder}; Ctrl-C stops everything")

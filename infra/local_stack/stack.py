@@ -161,7 +161,7 @@ def _postgres(command: list[str], service: Service, layout: Layout, own: Path) -
     if not (own / "data").exists():
         password = (layout.folder / "secrets" / "postgres_password").read_text(encoding="utf-8")
         made = f"umask 077; cat > {own}/password; {binaries[-1]}/initdb -D {own}/data -U {user} --pwfile={own}/password --auth=scram-sha-256"
-        _run([*other, "sh", "-c", f"{made}; rm {own}/password"], password)
+        _run([*other, "sh", "-c", f"{made}; status=$?; rm {own}/password; exit $status"], password)
         _run(
             [*other, str(binaries[-1] / "postgres"), "--single", "-D", f"{own}/data", "postgres"],
             f'CREATE DATABASE "{database}"\n',

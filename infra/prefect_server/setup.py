@@ -74,10 +74,7 @@ def set_up(
         changes += set_up_pools(client, settings.pools, rents)
         if rents and settings.pools.gpu_image is None and not has_image(client):
             changes.append(Change("image", GPU_POOL, NO_IMAGE))
-        variables: dict[str, Any] = {"env": pod_environment()} if has_store_keys else {}
-        if settings.pools.gpu_image is not None:
-            variables["image"] = settings.pools.gpu_image
-        complete = [_for_pods(wanted, variables) for wanted in definitions]
+        complete = [_for_pods(wanted, settings, has_store_keys) for wanted in definitions]
         changes += _deploy(client, complete, active=settings.schedules, rents=rents)
         changes.append(_start_retraining_on_drift(client, settings.retraining.model_name))
         changes += _set_up_alerts(client, settings.alerts)
@@ -150,10 +147,13 @@ def _definitions(settings: EnvironmentSettings) -> list[Definition]:
     return found
 
 
-def _for_pods(wanted: Definition, variables: dict[str, Any]) -> Definition:
+def _for_pods(wanted: Definition, settings: EnvironmentSettings, has_store_keys: bool) -> Definition:
     """Return the deployment with the job variables of pods, if it is one of the GPU pool."""
     if wanted.fields["work_pool_name"] != GPU_POOL:
         return wanted
+    variables: dict[str, Any] = {"env": pod_environment()} if has_store_keys else {}
+    if settings.pools.gpu_image is not None:
+        variables["image"] = settings.pools.gpu_image
     return replace(wanted, fields={**wanted.fields, "job_variables": merged(variables, wanted.fields["job_variables"])})
 
 

@@ -51,8 +51,8 @@ def test_a_page_of_a_bucket_is_fetched_and_a_version_is_listed(
         assert recsys("open", store.uri("models/ranker/v")).strip() == page and not opened
         said = recsys("open", page)
         assert len(opened) == 1 and Path(opened[0]).read_bytes() == b"<html>" and opened[0] in said.replace("\n", "")
-        recsys("open", page, "--to", str(tmp_path / "kept" / "page.html"))
-        assert (tmp_path / "kept" / "page.html").read_bytes() == b"<html>" and len(opened) == 1
+        recsys("open", page, "--to", str(tmp_path / "page.html"))
+        assert (tmp_path / "page.html").read_bytes() == b"<html>" and len(opened) == 1
         with pytest.raises(NotFoundError, match="no object has an address below it"):
             recsys("open", page + "x")
 

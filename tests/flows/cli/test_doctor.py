@@ -67,7 +67,8 @@ def test_what_is_not_set_up_is_absent_and_breaks_nothing(tmp_path: Path) -> None
 
 class _Prefect(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(200 if self.headers.get("Authorization") else 401)
+        known = 200 if self.path.endswith("/version") else 404
+        self.send_response(known if self.headers.get("Authorization") else 401)
         self.end_headers()
         self.wfile.write(b'"3.8.8"')
 

@@ -13,7 +13,7 @@ from flows.search import search
 from infra.prefect_server import EnvironmentSettings
 from infra.prefect_server.deployments import deployment_defined, parameters_in, read_prefect_file
 from infra.prefect_server.pools import GPU_POOL
-from infra.prefect_server.setup import _definitions
+from infra.prefect_server.setup import _definitions, _for_pods
 
 PULL = "pull: [{step: {directory: '{{ $PWD }}', branch: '{{ $BRANCH }}', other: ['{{ $UNSET_THING }}', 1]}}]\n"
 
@@ -68,10 +68,11 @@ def test_no_folder_of_this_machine_is_looked_for_in_a_pod() -> None:
 def test_the_deployments_of_the_gpu_pool_get_the_image_and_the_references_to_the_keys() -> None:
     image = f"r.example.org/train@sha256:{'0' * 64}"
     settings = EnvironmentSettings.model_validate({"pools": {"gpu_image": image}})
-    for definition in _definitions(settings, has_store_keys=True):
+    for definition in [_for_pods(each, settings, True) for each in _definitions(settings)]:
         given = definition.fields["job_variables"]
         assert (given.get("image"), "env" in given) == ((image, True) if definition.name == "gpu" else (None, False))
-    assert all("image" not in definition.fields["job_variables"] for definition in _definitions(EnvironmentSettings(), True))
+    none = [_for_pods(each, EnvironmentSettings(), True) for each in _definitions(EnvironmentSettings())]
+    assert all("image" not in definition.fields["job_variables"] for definition in none)
 
 
 def test_each_flow_gets_the_parameters_that_its_form_has() -> None:
