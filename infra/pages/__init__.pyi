@@ -1,3 +1,4 @@
+from .evidently import escaped_page
 from .figures import (
     Interval,
     data_uri,
@@ -33,7 +34,7 @@ from .palette import (
     tint,
 )
 from .template import render_template
-from .words import count, digits, duration, listed, money, utc_day, utc_minute
+from .words import count, digits, duration, listed, money, utc_day, utc_minute, visible
 
 __all__ = [
     "BLUE",
@@ -59,6 +60,7 @@ __all__ = [
     "draw_intervals",
     "duration",
     "escaped",
+    "escaped_page",
     "interval_colour",
     "listed",
     "markdown_table",
@@ -73,6 +75,7 @@ __all__ = [
     "tint",
     "utc_day",
     "utc_minute",
+    "visible",
     "whole_numbers",
     "zero_line",
 ]

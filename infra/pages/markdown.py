@@ -1,13 +1,21 @@
-"""Markdown for the Prefect UI and for documents."""
+"""Markdown for the Prefect UI, the demo and documents."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from infra.pages.words import visible
+
 __all__ = ["escaped", "markdown_table"]
 
-MARKUP = "|*`[$"
+MARKUP = re.compile(r"[\\`*\[\]|~$#!]|(?<!\w)_|_(?!\w)")
+BLOCK = re.compile(r"^(\d*)([-+](?=\s|$)|-(?=[-\s]*$)|=(?=[=\s]*$)|(?<=\d)[.)](?=\s|$))")
+"""What makes a line a list, a rule or the line above it a heading, if it is at the start."""
+LINKS = {"://": "&#58;//", "@": "&#64;"}
+"""Addresses that become links without any markup."""
+WWW = re.compile(r"(?i)\b(www)\.")
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
@@ -16,9 +24,12 @@ def markdown_table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Escape text so that neither Markdown nor embedded HTML interprets it as markup."""
-    plain = escape(" ".join(text.split()), quote=False)
-    return "".join(f"\\{letter}" if letter in MARKUP else letter for letter in plain)
+    """Escape text so that it is shown as written, on one line: neither Markdown nor embedded HTML reads it as markup."""
+    line = escape(visible(" ".join(text.split())), quote=False)
+    line = BLOCK.sub(r"\1\\\2", MARKUP.sub(r"\\\g<0>", line))
+    for link, harmless in LINKS.items():
+        line = line.replace(link, harmless)
+    return WWW.sub(r"\1&#46;", line)
 
 
 def _line(cells: Iterable[str]) -> str:

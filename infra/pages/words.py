@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-__all__ = ["count", "digits", "duration", "listed", "money", "utc_day", "utc_minute"]
+__all__ = ["count", "digits", "duration", "listed", "money", "utc_day", "utc_minute", "visible"]
+
+KEPT = "\n\t\N{NO-BREAK SPACE}\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 
 def count(number: int, noun: str) -> str:
@@ -45,3 +47,11 @@ def utc_day(second: int) -> str:
 def utc_minute(second: int) -> str:
     """Format UTC seconds as a date and time."""
     return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def visible(text: str) -> str:
+    """Return text with its control characters written as escapes, such as \\x1b: they cannot steer a terminal or turn text around.
+
+    Line breaks and tabs stay, and so do the joiners that some scripts and emoji need.
+    """
+    return "".join(char if char.isprintable() or char in KEPT else ascii(char)[1:-1] for char in text)

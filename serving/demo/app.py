@@ -8,6 +8,7 @@ from functools import partial
 import streamlit as st
 
 from configs.errors import RecsysError
+from infra.pages import escaped
 from serving.demo.context import Context, context_of
 from serving.demo.look import HEAD, stylesheet
 from serving.demo.views import ab, compare, drift, live, pipeline, recommend
@@ -41,7 +42,7 @@ def draw(page: Callable[[Context], None], context: Context) -> None:
     try:
         page(context)
     except RecsysError as error:
-        st.error(str(error))
+        st.error(escaped(str(error)))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import streamlit as st
 
 from configs.errors import NotFoundError
+from infra.pages import escaped
 from serving.demo.context import Context
 from serving.demo.explained import Filters, LoadedVersion
 from serving.demo.look import when
@@ -85,7 +86,7 @@ def _real(context: Context, loaded: LoadedVersion) -> tuple[int, npt.NDArray[np.
     try:
         histories = context.histories(loaded.ref.dataset)
     except NotFoundError as error:
-        st.info(str(error))
+        st.info(escaped(str(error)))
         return (-1, *_own(loaded))
     # Sampled with a fixed seed, so that the list of users stays the same while the page is used.
     count = min(context.settings.users, len(histories.user_ids))
@@ -108,13 +109,13 @@ def _own(loaded: LoadedVersion) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.i
         found = loaded.onboarding(8, int(time.time()))
     for item in found:
         movie = int(loaded.catalogue.item_ids[item])
-        st.button(f"+ {loaded.label(item)}", key=f"add {movie}", on_click=built.append, args=(movie,), width="stretch")
+        st.button(f"\\+ {escaped(loaded.label(item))}", key=f"add {movie}", on_click=built.append, args=(movie,), width="stretch")
     if built:
         st.caption("Your history, oldest first:")
         for movie in built:
             index = loaded.catalogue.index_of(movie)
             name = f"movie {movie} (unknown to this version)" if index is None else loaded.label(index)
-            st.button(f"✕ {name}", key=f"drop {movie}", on_click=built.remove, args=(movie,), width="stretch")
+            st.button(f"✕ {escaped(name)}", key=f"drop {movie}", on_click=built.remove, args=(movie,), width="stretch")
     now = int(time.time()) // STEP_S * STEP_S
     times = now - STEP_S * np.arange(len(built) - 1, -1, -1, dtype=np.int64)
     return np.array(built, np.int64), times

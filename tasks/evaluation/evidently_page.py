@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from configs.settings import ReportSettings
-from infra.pages import render_template
+from infra.pages import escaped_page, render_template
 from models.evaluation import Ranking
 from models.recommender import Sequences
 
@@ -70,7 +70,7 @@ def recommendations_page(
     before = None if reference is None else _recommended(reference.ranking, rows, catalogue)
     if before is not None and before.empty:
         reference = before = None
-    page = _draw(current, before, _watched(train, catalogue, settings.train_events, rng))
+    page = escaped_page(_draw(current, before, _watched(train, catalogue, settings.train_events, rng)))
     body = "<body>"
     if body not in page:
         raise ValueError("Evidently's page has no <body>: an unsupported version of Evidently is installed")

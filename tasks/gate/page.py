@@ -11,6 +11,7 @@ from infra.pages import (
     Interval,
     data_uri,
     draw_intervals,
+    escaped,
     interval_colour,
     markdown_table,
     new_figure,
@@ -34,18 +35,22 @@ def render_markdown(decision: Decision) -> str:
     lines = [
         f"## {decision.outcome.capitalize()}: {decision.challenger}",
         "",
-        f"{_against(decision)}, on {decision.requests} requests of {decision.dataset} under `{decision.protocol}`.",
+        f"{escaped(_against(decision))}, on {decision.requests} requests of {escaped(decision.dataset)} under "
+        f"{escaped(decision.protocol)}.",
         "",
         *([f"{summary(decision)}", ""] if decision.champion else []),
-        *([_approval(decision), ""] if decision.approval else []),
-        *[f"- {reason}" for reason in decision.reasons],
+        *([escaped(_approval(decision)), ""] if decision.approval else []),
+        *[f"- {escaped(reason)}" for reason in decision.reasons],
         *([""] if decision.reasons else []),
         f"**Next:** {next_step(decision)}",
         "",
         *_metrics_table(decision),
         markdown_table(
             ["group", "rule", "figure", "must be", "verdict"],
-            [[GROUPS[rule.group], rule.name, rule.shown_figure, rule.shown_bound, rule.verdict] for rule in decision.rules],
+            [
+                [escaped(cell) for cell in (GROUPS[rule.group], rule.name, rule.shown_figure, rule.shown_bound, rule.verdict)]
+                for rule in decision.rules
+            ],
         ),
     ]
     if decision.detectable_difference is not None:
@@ -123,7 +128,7 @@ def _metrics_table(decision: Decision) -> list[str]:
     shown = {name: found for name in order if {"hr@10", "ndcg@10"} <= set(found := decision.metrics.get(name, {}))}
     if not shown:
         return []
-    rows = [[name, f"{found['hr@10']:.4f}", f"{found['ndcg@10']:.4f}"] for name, found in shown.items()]
+    rows = [[escaped(name), f"{found['hr@10']:.4f}", f"{found['ndcg@10']:.4f}"] for name, found in shown.items()]
     return [markdown_table(["model", "HR@10", "NDCG@10"], rows), ""]
 
 

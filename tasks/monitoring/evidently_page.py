@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from configs.settings import MonitoringSettings
+from infra.pages import escaped_page, visible
 from tasks.monitoring.columns import CATEGORICAL, NUMERICAL
 from tasks.monitoring.drift import Compared
 
@@ -21,7 +23,7 @@ def draw_columns(compared: Compared, settings: MonitoringSettings, project: str,
     The threshold of a column is the distance at which our own check would alarm, so both give the same result.
     """
     snapshot = _snapshot(compared, settings)
-    html: str = snapshot.get_html_str(as_iframe=False)
+    html = escaped_page(snapshot.get_html_str(as_iframe=False))
     if settings.workspace is not None:
         _keep(snapshot, settings.workspace, project, run)
     return html.encode()
@@ -51,7 +53,14 @@ def _snapshot(compared: Compared, settings: MonitoringSettings) -> Any:
 
 
 def _drawn(frame: pd.DataFrame, rows: int) -> pd.DataFrame:
-    return frame.sample(min(len(frame), rows), random_state=0)
+    sample = frame.sample(min(len(frame), rows), random_state=0)
+    # Plotly reads <b> and <a href=...> in a label as markup, on the page and in the workspace.
+    named = {name: sample[name].map(_label) for name in CATEGORICAL if name in sample}
+    return sample.assign(**named)
+
+
+def _label(value: object) -> object:
+    return escape(visible(value), quote=False) if isinstance(value, str) else value
 
 
 def _keep(snapshot: Any, folder: Path, project: str, run: str) -> None:

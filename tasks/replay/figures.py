@@ -60,7 +60,7 @@ def quality_svg(found: Replay) -> bytes:
                 color=colour,
                 linewidth=width,
                 markersize=width + 1.2,
-                label=policy.name,
+                label=plain(policy.name),
             )
             lows, highs = [each.low for each in estimates], [each.high for each in estimates]
             axes.fill_between(dates, lows, highs, color=colour, alpha=0.09, linewidth=0)

@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging.loggers import flow_run_logger
 
 from configs.errors import RecsysError
+from infra.pages import escaped
 from tasks.best_effort import attempt
 
 __all__ = ["advice", "publish_failure_artifact"]
@@ -31,12 +32,17 @@ def advice(error: BaseException | None, message: str) -> str:
         "from its last epoch."
     )
     if isinstance(error, RecsysError):
-        return f"## {type(error).__name__}\n\n{error}\n\n**Next:** fix this. {again}\n"
+        return f"## {type(error).__name__}\n\n{_paragraphs(str(error))}\n\n**Next:** fix this. {again}\n"
     kind = type(error).__name__ if error is not None else "No exception was recorded"
     return (
-        f"## {kind}\n\n{message}\n\n**Next:** the Logs tab has the traceback. {again} If it fails in the same way again, it is a "
+        f"## {kind}\n\n{_paragraphs(message)}\n\n**Next:** the Logs tab has the traceback. {again} If it fails in the same way again, it is a "
         "defect: report it with that log.\n"
     )
+
+
+def _paragraphs(text: str) -> str:
+    """Return the lines of a message, which may quote what it was given, as paragraphs of plain text."""
+    return "\n\n".join(escaped(line) for line in text.splitlines() if line.strip())
 
 
 def _publish(run: FlowRun, state: State[Any]) -> None:

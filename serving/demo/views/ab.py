@@ -8,7 +8,7 @@ import streamlit as st
 
 from configs.errors import RecsysError
 from configs.serving import Experiment
-from infra.pages import VERDICT_COLOURS, utc_minute
+from infra.pages import VERDICT_COLOURS, escaped, utc_minute
 from serving.demo import Context, charts, plain_table
 from serving.experiments import (
     ExperimentReport,
@@ -35,7 +35,7 @@ def show(context: Context) -> None:
     experiments = Experiments.load(path)
     file = experiments.file
     if not file.experiments:
-        st.info(f"{path} has no experiments.")
+        st.info(f"{escaped(str(path))} has no experiments.")
         return
     st.subheader("Experiments in the file")
     plain_table(
@@ -52,12 +52,18 @@ def show(context: Context) -> None:
         ]
     )
     for shadow in file.shadow:
-        st.caption(f"Shadow: {shadow.version} also answers for {shadow.share:.0%} of the users, but its answers are not shown.")
+        st.caption(
+            f"Shadow: {escaped(shadow.version)} also answers for {shadow.share:.0%} of the users, but its answers are not shown."
+        )
     user = st.number_input("Which arm is a user in?", value=1, step=1, help="Any user id. Nothing is stored: the id decides.")
     found = experiments.assign(int(user), int(time.time()))
     st.markdown(
-        f"User {user} is served with **{found.version}**"
-        + (f", in the arm **{found.arm}** of **{found.experiment}**." if found.experiment else ", in no experiment.")
+        f"User {user} is served with **{escaped(found.version)}**"
+        + (
+            f", in the arm **{escaped(found.arm)}** of **{escaped(found.experiment)}**."
+            if found.experiment
+            else ", in no experiment."
+        )
     )
     names = {each.name: each for each in file.experiments}
     chosen = names[st.selectbox("Report on", list(names))]
@@ -67,7 +73,7 @@ def show(context: Context) -> None:
     try:
         report = _report(context, chosen)
     except RecsysError as error:
-        st.warning(str(error))
+        st.warning(escaped(str(error)))
         return
     _draw(report)
 
@@ -81,16 +87,16 @@ def _report(context: Context, experiment: Experiment) -> ExperimentReport:
 
 def _draw(report: ExperimentReport) -> None:
     better = any(each.verdict == "better" for each in report.versus)
-    (st.error if not report.trusted else st.success if better else st.info)(report.verdict)
+    (st.error if not report.trusted else st.success if better else st.info)(escaped(report.verdict))
     for each in report.versus:
         if each.course.get("users"):
-            st.subheader(f"{each.arm} compared with {report.control}")
+            st.subheader(f"{escaped(each.arm)} compared with {escaped(report.control)}")
             decided = None if each.comparison is None else each.comparison.decided_at
             st.altair_chart(charts.course(each.course, decided, VERDICT_COLOURS[each.verdict]), width="stretch")
             st.caption("The band covers the true difference at all looks together, so you may look, and stop, whenever you like.")
     plain_table(versus_rows(report))
     st.subheader("Arms")
     plain_table(arm_rows(report))
-    st.caption(f"Measured: {report.outcome}. Data up to {utc_minute(report.as_of)}, {report.as_of_is}.")
+    st.caption(f"Measured: {escaped(report.outcome)}. Data up to {utc_minute(report.as_of)}, {escaped(report.as_of_is)}.")
     st.subheader("Can the results be trusted?")
     plain_table(check_rows(report))

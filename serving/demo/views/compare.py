@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import streamlit as st
 
+from infra.pages import escaped
 from serving.demo import Context, Explained, cards, charts, choose_filters, choose_history, choose_version, short
 
 __all__ = ["show"]
@@ -34,7 +35,7 @@ def show(context: Context) -> None:
     st.caption(f"{both} of the first {k} films are in both lists. An arrow shows how a film's rank differs from the other list.")
     for column, loaded, films, other in zip(st.columns(2, gap="large"), (left, right), sides, ids[::-1], strict=True):
         with column:
-            st.subheader(f"{short(loaded.ref.version)} · {loaded.ref.kind}")
+            st.subheader(f"{short(loaded.ref.version)} · {escaped(loaded.ref.kind)}")
             # Compare raw ids, because two versions may use different indices for one film.
             places = [films_index(films, movie) for movie in other[:k]]
             cards(films[:k], places, detail=False)

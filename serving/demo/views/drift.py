@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from infra.pages import escaped
 from serving.demo import Context, DriftRecord, charts, plain_table
 
 __all__ = ["show"]
@@ -57,7 +58,7 @@ def show(context: Context) -> None:
 
 def _record(context: Context, record: DriftRecord) -> None:
     for reason in record.result["reasons"] or ["Nothing has moved beyond its threshold."]:
-        st.markdown(f"- {reason}")
+        st.markdown(f"- {escaped(reason)}")
     plain_table(
         [
             {

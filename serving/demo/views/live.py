@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from infra.pages import escaped
 from serving.demo import GAPS, Context, ServerLink, as_said, charts, plain_table, short, when
 
 __all__ = ["show"]
@@ -49,7 +50,9 @@ def show(context: Context) -> None:
     three.metric("Version", short(found["version"]))
     four.metric("Round trip", f"{answer.ms:.1f} ms")
     if found["experiment"]:
-        st.caption(f"In the arm {found['arm']} of the experiment {found['experiment']}. Looking at this page is not counted.")
+        st.caption(
+            f"In the arm {escaped(found['arm'])} of the experiment {escaped(found['experiment'])}. Looking at this page is not counted."
+        )
     left, right = st.columns([1.25, 1], gap="large")
     with left:
         if text:
@@ -67,7 +70,7 @@ def show(context: Context) -> None:
         st.subheader("On the server")
         plain_table([{"version": short(m["version"]), "role": m["role"], "model": m["kind"], "bytes of a state": m["state_bytes"]} for m in models["served"]])  # fmt: skip
         for refused in models["refused"]:
-            st.warning(f"{short(refused['version'])} was refused: {refused['reason']}")
+            st.warning(f"{short(refused['version'])} was refused: {escaped(refused['reason'])}")
 
 
 def _films(link: ServerLink, user: int, items: list[dict[str, Any]], where: str) -> None:
@@ -94,7 +97,7 @@ def _watch(link: ServerLink, user: int, item: dict[str, Any]) -> None:
 def _told(link: ServerLink, user: int) -> None:
     if "told" in st.session_state:
         title, outcome, ms = st.session_state.pop("told")
-        st.success(f"{title}: {outcome}, in {ms:.1f} ms.")
+        st.success(f"{escaped(title)}: {outcome}, in {ms:.1f} ms.")
     events = link.events(user).content["events"]
     if events:
         st.subheader("Your events, latest first")

@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from infra.pages import escaped
 from infra.registry import ModelRef
 from serving.demo import Context, charts, plain_table, short
 
@@ -26,7 +27,7 @@ def show(context: Context) -> None:
         )
         return
     for version, reason in context.damaged().items():
-        st.error(f"{version}: {reason}")
+        st.error(escaped(f"{version}: {reason}"))
     one, two, three, four = st.columns(4)
     one.metric("Champion", short(champion) if champion else "none")
     two.metric("Versions", len(refs))
@@ -97,7 +98,7 @@ def _decision(context: Context, refs: list[ModelRef]) -> None:
     decision = context.view.json_of(ref, "decision.json") or {}
     outcome = decision.get("outcome", "none")
     say = {"promoted": st.success, "held": st.error}.get(outcome, st.warning)
-    say(f"**{outcome.capitalize()}.** {' '.join(decision.get('reasons', []))}")
+    say(f"**{escaped(outcome.capitalize())}.** {escaped(' '.join(decision.get('reasons', [])))}")
     rules = decision.get("rules", [])
     if rules:
         plain_table(

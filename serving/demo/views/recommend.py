@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from infra.pages import escaped
 from serving.demo import GAPS, Asked, Context, LoadedVersion, cards, charts, choose_filters, choose_history, choose_version
 from serving.reranking import RankRequest, Rules
 
@@ -42,9 +43,11 @@ def show(context: Context) -> None:
 def _say_rules(rules: Rules, loaded: LoadedVersion) -> None:
     names = [rule.name for rule in rules.file.rules]
     if names:
-        st.caption(f"Rules in the file: {', '.join(names)}. A tag on a film names the rule that brought it in or moved it.")
+        st.caption(
+            f"Rules in the file: {escaped(', '.join(names))}. A tag on a film names the rule that brought it in or moved it."
+        )
     for sentence in rules.unknown(loaded.catalogue):
-        st.warning(sentence)
+        st.warning(escaped(sentence))
 
 
 def _events(loaded: LoadedVersion, asked: Asked) -> list[dict[str, object]]:
