@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import MODELS, Config, Json, Set, model_of, models, table, write_json
+from flows.cli.options import MODELS, Config, Json, Set, model_of, models, say, table, write_json
 
 __all__ = ["app"]
 
@@ -54,4 +54,4 @@ def show(
     if chosen:
         table(["setting", "value", "from"], [[each.key, json.dumps(each.value), each.origin] for each in chosen], whole="setting")
     if len(chosen) < len(found):
-        typer.echo(f"{len(found) - len(chosen)} settings have their defaults; --all lists them.")
+        say(f"{len(found) - len(chosen)} settings have their defaults; --all lists them.")

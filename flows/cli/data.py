@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import typer
 
 from configs.errors import NotFoundError, SettingsError
-from flows.cli.options import Config, Json, Set, needs_prefect, settings_of, table, writable, write_json
+from flows.cli.options import Config, Json, Set, needs_prefect, say, settings_of, table, writable, write_json
 
 if TYPE_CHECKING:
     from configs.settings import RetrainSettings, StoreSettings
@@ -75,7 +75,7 @@ def files(
     entries = LandingLog(open_store(settings.store), settings.data.dataset_name).entries()[-last:]
     write_json(json_file, [{key: value for key, value in asdict(entry).items() if key != "manifest"} for entry in entries])
     _print_accounts(entries)
-    typer.echo(f"{settings.data.dataset_name}: {_complete_until(entries) if entries else 'nothing has landed yet'}")
+    say(f"{settings.data.dataset_name}: {_complete_until(entries) if entries else 'nothing has landed yet'}")
 
 
 @app.command()
@@ -131,7 +131,7 @@ def prune(
     done = "deleted" if yes else "would be deleted"
     rows = [[version, "stays", why] for version, why in plan.kept.items()]
     table(["dataset", "", "why"], rows + [[version, done, "nothing refers to it"] for version in plan.versions], whole="dataset")
-    typer.echo(f"{len(plan.versions)} versions, {len(plan.objects)} objects {done}{'' if yes else '; delete them with --yes'}")
+    say(f"{len(plan.versions)} versions, {len(plan.objects)} objects {done}{'' if yes else '; delete them with --yes'}")
 
 
 @app.command("open")
@@ -157,14 +157,14 @@ def open_(
                 f"{address} is not in the store, and no object has an address below it. Copy the complete address as shown."
             )
         for each in inside:
-            typer.echo(store.uri(each))
+            say(store.uri(each))
         return
     path = to or store.local_file(key) or Path(tempfile.mkdtemp(prefix="recsys-")) / key.rpartition("/")[2]
     if path != store.local_file(key):
         store.fetch(key, path)
-    typer.echo(f"{address} is at {path}")
+    say(f"{address} is at {path}")
     if to is None and typer.launch(str(path)):
-        typer.echo("No program on this machine can open the file. Copy it to a machine that can.")
+        say("No program on this machine can open the file. Copy it to a machine that can.")
 
 
 def with_landing(overrides: list[str] | None, landing: str | None) -> list[str]:
@@ -194,10 +194,8 @@ def run_etl(settings: RetrainSettings, json_file: Path | None, *, compact: bool 
     write_json(json_file, asdict(dataset))
     if settings.data.landing:
         _print_accounts(log.entries(after=head.number if head else 0))
-    typer.echo(
-        f"{dataset.name}/{dataset.version}: {dataset.rows:,} interactions, {dataset.users:,} users, {dataset.items:,} items"
-    )
-    typer.echo(f"stored at {dataset.uri}")
+    say(f"{dataset.name}/{dataset.version}: {dataset.rows:,} interactions, {dataset.users:,} users, {dataset.items:,} items")
+    say(f"stored at {dataset.uri}")
 
 
 def _print_accounts(entries: list[LogEntry]) -> None:

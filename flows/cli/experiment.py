@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import Config, Json, Set, records_table, settings_of, table, writable, write_json, write_output
+from flows.cli.options import Config, Json, Set, records_table, say, settings_of, table, writable, write_json, write_output
 
 if TYPE_CHECKING:
     from configs.serving import Experiment, ExperimentFile
@@ -46,7 +46,7 @@ def list_(experiments: Experiments, json_file: Json = None) -> None:
     ]
     table(["experiment", "revision", "arms (the first is the control)", "users", "during", ""], rows)
     for shadow in file.shadow:
-        typer.echo(f"shadow: {shadow.version} for {shadow.share:.0%} of the users")
+        say(f"shadow: {shadow.version} for {shadow.share:.0%} of the users")
 
 
 @app.command()
@@ -125,14 +125,14 @@ def report(
         records_table(rows)
     for shadow in found.shadow:
         overlap = "" if shadow.overlap is None else f", {shadow.overlap:.0%} of its lists also shown"
-        typer.echo(f"shadow {shadow.version}: {shadow.answers:,} answers{overlap}")
-    typer.echo(f"measured: {found.outcome}; data up to {utc_minute(found.as_of)}, {found.as_of_is}")
+        say(f"shadow {shadow.version}: {shadow.answers:,} answers{overlap}")
+    say(f"measured: {found.outcome}; data up to {utc_minute(found.as_of)}, {found.as_of_is}")
     if exposures is None and (note := waiting_exposures()):
-        typer.echo(f"Not included: {note}.")
-    typer.echo(f"\n{found.experiment} ({found.revision}): {found.verdict}")
+        say(f"Not included: {note}.")
+    say(f"\n{found.experiment} ({found.revision}): {found.verdict}")
     if page is not None:
         write_output(page, render_html(found))
-        typer.echo(f"page: {page}")
+        say(f"page: {page}")
 
 
 def _file(path: Path) -> ExperimentFile:

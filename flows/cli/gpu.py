@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flows.cli.options import Json, needs_prefect, table, write_json
+from flows.cli.options import Json, needs_prefect, say, table, write_json
 
 if TYPE_CHECKING:
     from infra.runpod import Rented
@@ -34,7 +34,7 @@ def list_(json_file: Json = None) -> None:
     rows = asyncio.run(rented())
     write_json(json_file, [row.to_dict() for row in rows])
     _print(rows)
-    typer.echo(f"{len(rows)} pods, {sum(row.usd_per_hour for row in rows):.2f} USD per hour")
+    say(f"{len(rows)} pods, {sum(row.usd_per_hour for row in rows):.2f} USD per hour")
 
 
 @app.command()
@@ -51,11 +51,11 @@ def reap(json_file: Json = None) -> None:
 
     from infra.runpod import sweep
 
-    typer.echo("Checking the pods three times, because a single check can be wrong ...", err=True)
+    say("Checking the pods three times, because a single check can be wrong ...", err=True)
     ended = asyncio.run(sweep())
     write_json(json_file, [row.to_dict() for row in ended])
     _print(ended)
-    typer.echo(f"{len(ended)} pods deleted")
+    say(f"{len(ended)} pods deleted")
 
 
 def _print(rows: list[Rented]) -> None:

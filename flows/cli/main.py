@@ -17,7 +17,7 @@ import typer
 
 from configs.errors import RecsysError
 from flows.cli import config, data, experiment, gpu, model, old_names, operation, pipeline, serve, study
-from flows.cli.options import as_given
+from flows.cli.options import as_given, say
 
 __all__ = ["app", "main"]
 
@@ -62,13 +62,14 @@ class _SignalledError(BaseException):
 
 def main() -> None:
     """Run a command. An error that the user can fix ends with one paragraph and exit status 1."""
-    logging.getLogger("prefect.flow_runs").addFilter(_without_traceback)
-    logging.getLogger("prefect.task_runs").addFilter(_without_traceback)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        for change in (_without_traceback, _visible):
+            logging.getLogger(name).addFilter(change)
     try:
         with _ended_in_order():
             app()
     except RecsysError as error:
-        typer.echo(f"\nerror: {as_given(str(error))}", err=True)
+        say(f"\nerror: {as_given(str(error))}", err=True)
         sys.exit(1)
 
 
@@ -96,6 +97,14 @@ def _ended_in_order() -> Iterator[None]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def _visible(record: logging.LogRecord) -> bool:
+    """Show control characters in the log record as escapes: it may quote titles, reasons and file names."""
+    from infra.pages import visible
+
+    record.msg, record.args = visible(record.getMessage()), None
+    return True
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import Config, Dataset, Json, Set, as_given, needs_prefect, plain, settings_of, table, write_json
+from flows.cli.options import Config, Dataset, Json, Set, as_given, needs_prefect, plain, say, settings_of, table, write_json
 
 if TYPE_CHECKING:
     from infra.registry import ModelRef, ModelRegistry, Promotion
@@ -59,10 +59,8 @@ def list_(config: Config = None, set_: Set = None, json_file: Json = None) -> No
     ]
     table(["", "version", "model", "dataset", "protocol", "HR@10", "NDCG@10", "gate"], rows, whole="version")
     for reason in damaged.values():
-        typer.echo(f"- {reason}")
-    typer.echo(
-        as_given(f"champion of {settings.model_name}: {best or f'none yet; {_no_champion(settings.model_name, versions)}'}")
-    )
+        say(f"- {reason}")
+    say(as_given(f"champion of {settings.model_name}: {best or f'none yet; {_no_champion(settings.model_name, versions)}'}"))
 
 
 @app.command()
@@ -130,7 +128,7 @@ def train(dataset: Dataset = None, config: Config = None, set_: Set = None, json
     from configs.settings import model_option
 
     hint = f"`recsys model promote {version.version}{model_option(version.name)}`"
-    typer.echo(as_given(f"{version.name} {version.version} is registered; judge it with {hint}"))
+    say(as_given(f"{version.name} {version.version} is registered; judge it with {hint}"))
 
 
 @app.command()
@@ -202,7 +200,7 @@ def log(
     table(["promotion", "kind", "version", "when", "who", "reason"], rows, whole="version")
     for entry in entries:
         for warning in entry.warnings:
-            typer.echo(f"- promotion {entry.number}: {warning}")
+            say(f"- promotion {entry.number}: {warning}")
 
 
 @app.command()
@@ -234,7 +232,7 @@ def audit(
         retrain=retrain,
         draws=draws,
         seed=settings.promotion.bootstrap_seed,
-        report=lambda line: typer.echo(line, err=True),
+        report=lambda line: say(line, err=True),
     )
     write_json(json_file, report.to_dict())
     _print_audit(report)
@@ -244,16 +242,16 @@ def _announce(entry: Promotion, json_file: Path | None) -> None:
     from dataclasses import asdict
 
     write_json(json_file, asdict(entry))
-    typer.echo(
+    say(
         f"{entry.name} {entry.version} is champion (promotion {entry.number}, {entry.kind}); "
         f"the previous champion was {entry.previous or 'none'}"
     )
     for warning in entry.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
 
 
 def _print_audit(report: AuditReport) -> None:
-    typer.echo(
+    say(
         f"{report.model_name} {report.version} under {report.protocol} on {report.dataset}: {report.tied_share:.0%} of the "
         "histories' events share their second with a neighbouring event"
     )
@@ -288,7 +286,7 @@ def _print_audit(report: AuditReport) -> None:
         ],
     )
     for finding in report.findings or ["No switch accounts for a tenth of the score."]:
-        typer.echo(f"- {finding}")
+        say(f"- {finding}")
 
 
 def _said(decision: dict[str, Any]) -> str:

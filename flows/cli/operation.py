@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import Config, Json, Set, settings_of, table, write_json
+from flows.cli.options import Config, Json, Set, say, settings_of, table, write_json
 
 __all__ = ["app"]
 
@@ -45,7 +45,7 @@ def setup(
     changes = set_up(settings, take_over=take_over, prune=prune)
     write_json(json_file, [asdict(change) for change in changes])
     table(["", "name", "done"], [[change.kind, change.name, change.done] for change in changes])
-    typer.echo(f"{sum(change.changed for change in changes)} of {len(changes)} changed in the environment {settings.environment}")
+    say(f"{sum(change.changed for change in changes)} of {len(changes)} changed in the environment {settings.environment}")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -66,6 +66,6 @@ def doctor(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     findings = examine(settings.store, settings.model_name, serving.redis)
     write_json(json_file, [asdict(finding) for finding in findings])
     for finding in findings:
-        typer.echo(f"{SIGNS[finding.status]:<7} {finding.name}: {finding.said}")
+        say(f"{SIGNS[finding.status]:<7} {finding.name}: {finding.said}")
     if any(finding.status == "broken" for finding in findings):
         raise typer.Exit(1)

@@ -32,6 +32,7 @@ __all__ = [
     "needs_prefect",
     "plain",
     "records_table",
+    "say",
     "settings_of",
     "table",
     "writable",
@@ -178,8 +179,15 @@ def _beside(path: Path) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}.tmp")
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line. Control characters are shown as escapes, because the text may quote titles, reasons and file names."""
+    from infra.pages import visible
+
+    typer.echo(visible(text), err=err)
+
+
 def table(columns: list[str], rows: list[list[str]], whole: str | None = None) -> None:
-    """Print the rows as a table. Square brackets and control characters in a value have no meaning.
+    """Print the rows as a table. Square brackets in a value have no meaning, and control characters are shown as escapes.
 
     Wide cells are folded, so that nothing is cut off. The column `whole` stays on one line, so that its values can be copied.
     """
@@ -187,12 +195,11 @@ def table(columns: list[str], rows: list[list[str]], whole: str | None = None) -
     from rich.table import Column, Table
     from rich.text import Text
 
-    def text(value: str) -> Text:
-        return Text("".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in value))
+    from infra.pages import visible
 
-    table = Table(*[Column(text(name), overflow="fold", no_wrap=name == whole) for name in columns], header_style="bold")
+    table = Table(*[Column(Text(visible(name)), overflow="fold", no_wrap=name == whole) for name in columns], header_style="bold")
     for row in rows:
-        table.add_row(*map(text, row))
+        table.add_row(*[Text(visible(value)) for value in row])
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.data import Landing, run_etl, with_landing
-from flows.cli.options import Config, Dataset, Json, Set, needs_prefect, records_table, settings_of, table, write_json
+from flows.cli.options import Config, Dataset, Json, Set, needs_prefect, records_table, say, settings_of, table, write_json
 
 if TYPE_CHECKING:
     from flows.retrain import RetrainSummary
@@ -79,7 +79,7 @@ def _print_summary(summary: RetrainSummary) -> None:
     evaluation, decision = summary.evaluation, summary.decision
     wanted = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@10")
     shown = [name for name in wanted if name in evaluation.metrics["ss4rec"]["all"]]
-    typer.echo(f"\n{evaluation.requests} test requests of {evaluation.dataset}, full ranking under {evaluation.protocol}:")
+    say(f"\n{evaluation.requests} test requests of {evaluation.dataset}, full ranking under {evaluation.protocol}:")
     rows = [
         [
             model,
@@ -93,19 +93,19 @@ def _print_summary(summary: RetrainSummary) -> None:
     rules = [[rule.name, rule.shown_figure, rule.shown_bound, rule.verdict] for rule in decision.rules]
     table(["rule", "figure", "must be", "verdict"], rules)
     for reason in decision.reasons:
-        typer.echo(f"- {reason}")
-    typer.echo(f"\nverdict: {decision.outcome}. version {summary.version.version}, champion {summary.champion or 'none'}")
-    typer.echo(f"stored at {summary.version.uri}")
+        say(f"- {reason}")
+    say(f"\nverdict: {decision.outcome}. version {summary.version.version}, champion {summary.champion or 'none'}")
+    say(f"stored at {summary.version.uri}")
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.durations_s.items())
-    typer.echo(f"{sum(summary.durations_s.values()):.0f} s: {stages}")
+    say(f"{sum(summary.durations_s.values()):.0f} s: {stages}")
 
 
 def _print_value(evaluation: Evaluation) -> None:
     from tasks.evaluation import value_rows
 
-    typer.echo("Expected value, with 95 % intervals. It affects no decision and is based on these assumptions:")
+    say("Expected value, with 95 % intervals. It affects no decision and is based on these assumptions:")
     for assumption in evaluation.value.assumptions:
-        typer.echo(f"- {assumption}")
+        say(f"- {assumption}")
     records_table(value_rows(evaluation.value, "ss4rec"))
 
 
@@ -116,4 +116,4 @@ def _print_drift(result: DriftResult) -> None:
     table(shown, [[row[name] for name in shown] for row in check_rows(result)])
     if result.live is not None:
         records_table(live_rows(result.live))
-    typer.echo(f"newest slice of {result.dataset}, {result.rows:,} events: {result.verdict}. {' '.join(result.reasons)}")
+    say(f"newest slice of {result.dataset}, {result.rows:,} events: {result.verdict}. {' '.join(result.reasons)}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import Config, Set, settings_of
+from flows.cli.options import Config, Set, say, settings_of
 
 __all__ = ["app"]
 
@@ -38,7 +38,7 @@ def serve(
     settings = settings_of(config, [*(set_ or []), *given], ServingSettings)
     from serving.run import serve as run
 
-    typer.echo(f"serving {settings.model_name} of {settings.store.url} at http://{settings.host}:{settings.port}", err=True)
+    say(f"serving {settings.model_name} of {settings.store.url} at http://{settings.host}:{settings.port}", err=True)
     run(settings)
 
 
@@ -55,5 +55,5 @@ def demo(config: Config = None, set_: Set = None) -> None:
     settings = settings_of(config, set_, DemoSettings)
     from serving.demo import run
 
-    typer.echo(f"The demo is at http://{settings.host}:{settings.port} until you stop it.")
+    say(f"The demo is at http://{settings.host}:{settings.port} until you stop it.")
     run(settings)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flows.cli.options import Config, Dataset, Json, Set, needs_prefect, plain, records_table, settings_of, table, write_json
+from flows.cli.options import Config, Dataset, Json, Set, needs_prefect, plain, records_table, say, settings_of, table, write_json
 
 if TYPE_CHECKING:
     from flows.search import SearchSummary
@@ -88,7 +88,7 @@ def _print_search(summary: SearchSummary) -> None:
     import yaml
 
     record, best = summary.record, summary.record.best_trial
-    typer.echo(f"\n{len(record.trials)} trials of {record.study} on {record.dataset}, valid NDCG@10 under {record.protocol}:")
+    say(f"\n{len(record.trials)} trials of {record.study} on {record.dataset}, valid NDCG@10 under {record.protocol}:")
     rows = [
         [
             str(trial.number),
@@ -101,7 +101,7 @@ def _print_search(summary: SearchSummary) -> None:
         for trial in record.trials
     ]
     table(["trial", "state", "NDCG@10", "best epoch", "seconds", "parameters, or why it failed"], rows)
-    typer.echo(f"best: trial {best.number}, valid NDCG@10 {best.value:.4f}. Its settings, as a file for --config:\n")
+    say(f"best: trial {best.number}, valid NDCG@10 {best.value:.4f}. Its settings, as a file for --config:\n")
     settings = summary.settings
     chosen = {
         key: value
@@ -110,14 +110,14 @@ def _print_search(summary: SearchSummary) -> None:
     }
     assert settings.searched is not None
     content = {"models": {"ss4rec": chosen}, "searched": settings.searched.model_dump(mode="json")}
-    typer.echo(yaml.safe_dump(content, sort_keys=False))
+    say(yaml.safe_dump(content, sort_keys=False))
     if summary.challenge is None:
-        typer.echo("The best settings have not entered the gate.")
+        say("The best settings have not entered the gate.")
         return
     decision = summary.challenge.decision
     for reason in decision.reasons:
-        typer.echo(f"- {reason}")
-    typer.echo(
+        say(f"- {reason}")
+    say(
         f"verdict: {decision.outcome}. version {summary.challenge.version.version}, "
         f"champion {summary.challenge.champion or 'none'}"
     )
@@ -126,13 +126,13 @@ def _print_search(summary: SearchSummary) -> None:
 def _print_comparison(comparison: ModelComparison) -> None:
     from tasks.comparison import headline, result_rows
 
-    typer.echo(f"\n{comparison.requests} test requests of {comparison.dataset}, full ranking under {comparison.protocol}:")
+    say(f"\n{comparison.requests} test requests of {comparison.dataset}, full ranking under {comparison.protocol}:")
     rows = result_rows(comparison)
     if rows:
         records_table(rows)
         names = [entry.name for entry in comparison.entries]
         cells = {name: [comparison.cell(name, other) for other in names] for name in names}
-        typer.echo(f"NDCG@10 of the row minus the column, with Holm-corrected p; * is significant at {comparison.alpha:g}:")
+        say(f"NDCG@10 of the row minus the column, with Holm-corrected p; * is significant at {comparison.alpha:g}:")
         table(
             ["", *names],
             [
@@ -146,8 +146,8 @@ def _print_comparison(comparison: ModelComparison) -> None:
                 for name in names
             ],
         )
-    typer.echo(headline(comparison))
-    typer.echo(f"comparison {comparison.id}: {comparison.page}")
+    say(headline(comparison))
+    say(f"comparison {comparison.id}: {comparison.page}")
 
 
 def _print_replay(found: Replay) -> None:
@@ -155,5 +155,5 @@ def _print_replay(found: Replay) -> None:
 
     for rows in (policy_rows(found), difference_rows(found)):
         records_table(rows)
-    typer.echo(headline(found))
-    typer.echo(f"replay {found.id}: {found.page}")
+    say(headline(found))
+    say(f"replay {found.id}: {found.page}")

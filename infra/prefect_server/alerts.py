@@ -37,6 +37,8 @@ DRIFT_DETECTED = "recsys.drift.detected"
 WATCHED: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.watched", "prefect.resource.role": "tag"}
 RUN = "{{ flow.name }} {{ flow_run.name }}"
 LINK = "{{ flow_run|ui_url }}"
+PINGS = ("@everyone", "@here", "@channel", "@all", "<@", "<!")
+"""What makes a chat notify people. Messages quote the text of others, so an invisible character breaks these."""
 RESUMED = "recsys: a crashed run resumes once"
 RESUMABLE: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.resumes", "prefect.resource.role": "tag"}
 ONCE = timedelta(minutes=10)  # a crash that is reported twice in this time starts the deployment once
@@ -49,6 +51,12 @@ FAILED, LATE, ZOMBIE, DECIDED, DRIFTED = (
     "recsys: drift",
 )
 ALERTS = (FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, RESUMED)
+
+
+def quoted(expression: str) -> str:
+    """Return a template of what the expression gives, in which nothing notifies anybody."""
+    broken = "".join(f"|replace('{ping}', '{ping[0]}\N{WORD JOINER}{ping[1:]}')" for ping in PINGS)
+    return f"{{{{ {expression}{broken} }}}}"
 
 
 def resume_once(deployment: UUID) -> AutomationCore:
@@ -138,6 +146,8 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID], resume: UU
             actions=[SendNotification(block_document_id=block, subject=subject, body=body) for block in blocks],
         )
 
+    message = quoted("(flow_run.state.message or '')|truncate(1200)")
+    reasons = quoted("event.payload.reasons|join(' ')|truncate(1200)")
     resumed = " A training that crashed for the first time resumes by itself." if alerts.resume_crashed else ""
     return [
         *always,
@@ -146,7 +156,7 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID], resume: UU
             "A run failed, timed out or crashed. The parent run reports its subflows.",
             {"prefect.flow-run.Failed", "prefect.flow-run.TimedOut", "prefect.flow-run.Crashed"},
             f"{RUN} {{{{ flow_run.state.name|lower }}}}",
-            f"{{{{ (flow_run.state.message or '')|truncate(1200) }}}}\nThe run's page shows the log. If the run failed, the "
+            f"{message}\nThe run's page shows the log. If the run failed, the "
             f"artifact `failure` explains what to do. Retry on that page runs it again.{resumed}\n{LINK}",
             watched=True,
         ),
@@ -163,15 +173,15 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID], resume: UU
             DECIDED,
             "A version was promoted, held, forced or rolled back, or it is waiting for approval.",
             {"recsys.gate.*", "recsys.champion.*"},
-            "{{ event.payload.subject }}",
-            f"{{{{ event.payload.body }}}}\n{LINK}",
+            quoted("event.payload.subject"),
+            f"{quoted('event.payload.body')}\n{LINK}",
         ),
         told(
             DRIFTED,
             "The newest events have drifted away from the data that the champion was trained on.",
             {DRIFT_DETECTED},
             "{{ event.resource.name }}: {{ event.payload.dataset }} has drifted",
-            "{{ event.payload.reasons|join(' ')|truncate(1200) }}\n{{ event.payload.rows }} events, compared with the champion "
+            f"{reasons}\n{{{{ event.payload.rows }}}} events, compared with the champion "
             f"{{{{ event.payload.champion or 'none' }}}}.\n{LINK}",
         ),
     ]

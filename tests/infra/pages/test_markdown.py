@@ -1,6 +1,13 @@
 from __future__ import annotations
 
+import html
+import re
+
+import pytest
+from markdown_it import MarkdownIt
+
 from infra.pages import escaped, markdown_table
+from tests.planted import PLANTED
 
 
 def test_a_table_has_a_head_and_its_rows() -> None:
@@ -8,4 +15,32 @@ def test_a_table_has_a_head_and_its_rows() -> None:
 
 
 def test_text_from_outside_is_neither_markdown_nor_html() -> None:
-    assert escaped("<b>&</b> a|b\n*c* `d` [e](f) $g$") == "&lt;b&gt;&amp;&lt;/b&gt; a\\|b \\*c\\* \\`d\\` \\[e](f) \\$g\\$"
+    assert escaped("<b>&</b> a|b\n*c* `d` [e](f) $g$") == "&lt;b&gt;&amp;&lt;/b&gt; a\\|b \\*c\\* \\`d\\` \\[e\\](f) \\$g\\$"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\\|b", "a\\\\\\|b"),  # a backslash of the text must not free the bar behind it
+        ("# a", "\\# a"),
+        ("- a", "\\- a"),
+        ("1. a", "1\\. a"),
+        ("---", "\\---"),
+        ("=", "\\="),
+        ("_a_ and b_c", "\\_a\\_ and b_c"),
+        ("~~a~~ ![b](c)", "\\~\\~a\\~\\~ \\!\\[b\\](c)"),
+        ("-0.5 to +0.5", "-0.5 to +0.5"),
+        ("http://planted.example www.planted.example a@planted.example", "http&#58;//planted.example www&#46;planted.example a&#64;planted.example"),
+        ("\x1b[31m \u202e", "\\\\x1b\\[31m \\\\u202e"),
+    ],
+)  # fmt: skip
+def test_each_mark_of_markdown_is_shown_as_written(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+
+
+@pytest.mark.parametrize("text", PLANTED)
+def test_what_is_planted_reads_the_same_after_markdown_has_read_it(text: str) -> None:
+    drawn = MarkdownIt("commonmark").enable("table").enable("strikethrough").render(f"| a |\n|---|\n| {escaped(text)} |\n")
+    cell = re.fullmatch(r".*<td>(.*)</td>.*", drawn, re.DOTALL)
+    assert cell is not None and "<" not in cell.group(1)
+    assert html.unescape(cell.group(1)) == " ".join(text.split())
