@@ -11,7 +11,7 @@ from .figures import (
     whole_numbers,
     zero_line,
 )
-from .markdown import escaped, markdown_table
+from .markdown import escaped, markdown_table, unlinked
 from .palette import (
     BLUE,
     GREEN,
@@ -73,6 +73,7 @@ __all__ = [
     "svg_bytes",
     "tidy",
     "tint",
+    "unlinked",
     "utc_day",
     "utc_minute",
     "visible",

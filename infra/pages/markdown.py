@@ -8,13 +8,17 @@ from html import escape
 
 from infra.pages.words import visible
 
-__all__ = ["escaped", "markdown_table"]
+__all__ = ["escaped", "markdown_table", "unlinked"]
 
 MARKUP = re.compile(r"[\\`*\[\]|~$#!]|(?<!\w)_|_(?!\w)")
 BLOCK = re.compile(r"^(\d*)([-+](?=\s|$)|-(?=[-\s]*$)|=(?=[=\s]*$)|(?<=\d)[.)](?=\s|$))")
 """What makes a line a list, a rule or the line above it a heading, if it is at the start."""
 LINKS = {"://": "&#58;//", "@": "&#64;"}
 """Addresses that become links without any markup."""
+LEADS = re.compile(
+    r"(?<=!)(?=\[)|(?<=\])(?=[(\[:])|(?<=<)(?=[A-Za-z/!?])|(?<=http)(?=://)|(?<=https)(?=://)|(?<=www)(?=\.)", re.IGNORECASE
+)
+"""Places within what leads somewhere or loads something."""
 WWW = re.compile(r"(?i)\b(www)\.")
 
 
@@ -30,6 +34,11 @@ def escaped(text: str) -> str:
     for link, harmless in LINKS.items():
         line = line.replace(link, harmless)
     return WWW.sub(r"\1&#46;", line)
+
+
+def unlinked(text: str) -> str:
+    """Break links, pictures and elements in text by an invisible character, for readers of whom only some read Markdown."""
+    return LEADS.sub("\N{WORD JOINER}", visible(text))
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -37,8 +37,8 @@ DRIFT_DETECTED = "recsys.drift.detected"
 WATCHED: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.watched", "prefect.resource.role": "tag"}
 RUN = "{{ flow.name }} {{ flow_run.name }}"
 LINK = "{{ flow_run|ui_url }}"
-PINGS = ("@everyone", "@here", "@channel", "@all", "<@", "<!")
-"""What makes a chat notify people. Messages quote the text of others, so an invisible character breaks these."""
+PINGS = ("@everyone", "@here", "@channel", "@all", "<@", "<!", "](")
+"""What makes a chat notify people, or hides an address behind a text. Messages quote the text of others, so an invisible character breaks these."""
 RESUMED = "recsys: a crashed run resumes once"
 RESUMABLE: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.resumes", "prefect.resource.role": "tag"}
 ONCE = timedelta(minutes=10)  # a crash that is reported twice in this time starts the deployment once
@@ -54,7 +54,7 @@ ALERTS = (FAILED, LATE, ZOMBIE, DECIDED, DRIFTED, RESUMED)
 
 
 def quoted(expression: str) -> str:
-    """Return a template of what the expression gives, in which nothing notifies anybody."""
+    """Return a template of what the expression gives, in which nothing notifies anybody or hides an address."""
     broken = "".join(f"|replace('{ping}', '{ping[0]}\N{WORD JOINER}{ping[1:]}')" for ping in PINGS)
     return f"{{{{ {expression}{broken} }}}}"
 

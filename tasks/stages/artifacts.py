@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
+from infra.pages import escaped, unlinked
 from tasks.best_effort import attempt
 
-__all__ = ["best_effort_artifact", "publish_address_artifact"]
+__all__ = ["best_effort_artifact", "publish_address_artifact", "publish_table_artifact"]
 
 P = ParamSpec("P")
 
@@ -32,4 +33,13 @@ def publish_address_artifact(uri: str, text: str, *, key: str, description: str)
     It is not a link: a browser does not follow s3:// addresses, nor file:// addresses from a page of the server.
     """
     shown = f"{text}:\n\n`recsys data open {uri}`\n\nBrowsers cannot open this address; run the command where the store can be reached.\n"
-    create_markdown_artifact(shown, key=key, description=description)
+    create_markdown_artifact(shown, key=key, description=escaped(description))
+
+
+def publish_table_artifact(rows: Iterable[Mapping[str, Any]], *, key: str, description: str) -> None:
+    """Publish rows as a table, with every text as data.
+
+    Of the two UIs of Prefect, one reads a cell as Markdown and the other shows it as it is. Both read the description as Markdown.
+    """
+    cells = [{name: unlinked(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows]
+    create_table_artifact(cells, key=key, description=escaped(description))

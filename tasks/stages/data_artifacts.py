@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from prefect.artifacts import create_table_artifact
-
 from tasks.datasets import DatasetRef
 from tasks.ingest import ValidationReport
 from tasks.landing import Landing
 from tasks.monitoring import Monitored, check_rows, live_rows
-from tasks.stages.artifacts import best_effort_artifact, publish_address_artifact
+from tasks.stages.artifacts import best_effort_artifact, publish_address_artifact, publish_table_artifact
 
 __all__ = [
     "publish_dataset_artifact",
@@ -34,7 +32,7 @@ def publish_dataset_artifact(dataset: DatasetRef) -> None:
         *({"fact": "made from", "value": parent} for parent in dataset.parents),
         {"fact": "stored at", "value": dataset.uri},
     ]
-    create_table_artifact(rows, key="dataset", description="Dataset version of this run")
+    publish_table_artifact(rows, key="dataset", description="Dataset version of this run")
 
 
 @best_effort_artifact
@@ -57,7 +55,7 @@ def publish_landing_artifact(landing: Landing) -> None:
     ]
     rows += [{"file": file, "kind": "waiting", "remarks": why} for file, why in list(landing.waiting.items())[:MOST_ROWS]]
     more = max(len(landing.accounts) - MOST_ROWS, 0) + max(len(landing.waiting) - MOST_ROWS, 0)
-    create_table_artifact(
+    publish_table_artifact(
         rows,
         key="landing",
         description=f"Landing zone files in this run: rows = accepted + duplicates + quarantined. Complete until "
@@ -77,16 +75,16 @@ def publish_validation_artifact(report: ValidationReport) -> None:
         }
         for name, table in report.tables.items()
     ]
-    create_table_artifact(rows, key="validation", description="Rows in = accepted + quarantined")
+    publish_table_artifact(rows, key="validation", description="Rows in = accepted + quarantined")
 
 
 @best_effort_artifact
 def publish_drift_artifact(found: Monitored) -> None:
     result = found.result
     said = f"Newest slice: {result.verdict}. {' '.join(result.reasons)}"
-    create_table_artifact(check_rows(result), key="drift", description=said)
+    publish_table_artifact(check_rows(result), key="drift", description=said)
     if result.live is not None:
-        create_table_artifact(
+        publish_table_artifact(
             live_rows(result.live),
             key="live-quality",
             description=f"Live quality of the champion {result.live.champion} after its training, beside its holdout",

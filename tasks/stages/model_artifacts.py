@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
 from configs.settings import model_option
 from infra.pages import data_uri
 from infra.registry import ModelRef
 from tasks.evaluation import Evaluation, beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
 from tasks.gate import Decision, comparison_png, render_markdown
-from tasks.stages.artifacts import best_effort_artifact, publish_address_artifact
+from tasks.stages.artifacts import best_effort_artifact, publish_address_artifact, publish_table_artifact
 from tasks.training import Candidate
 
 __all__ = [
@@ -34,19 +34,19 @@ def publish_training_artifact(candidates: list[Candidate]) -> None:
 
 @best_effort_artifact
 def publish_evaluation_artifact(evaluation: Evaluation, challenger_kind: str) -> None:
-    create_table_artifact(
+    publish_table_artifact(
         metrics_rows(evaluation.metrics, evaluation.intervals),
         key="metrics",
         description=f"Full ranking under {evaluation.protocol} on the test requests of {evaluation.dataset}",
     )
-    create_table_artifact(
+    publish_table_artifact(
         beyond_accuracy_rows(evaluation.beyond_accuracy, evaluation.intervals),
         key="beyond-accuracy",
         description="Beyond-accuracy metrics of the top 10, with 95 % intervals for means over requests: share of the catalogue "
         "shown, Gini index of exposure, novelty in bits, mean train events, share of tail items, genre diversity, and genre "
         "distance from the history in nats",
     )
-    create_table_artifact(
+    publish_table_artifact(
         value_rows(evaluation.value, challenger_kind),
         key="value",
         description=f"Expected value, with 95 % intervals, based on these assumptions: {' '.join(evaluation.value.assumptions)}",

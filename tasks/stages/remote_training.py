@@ -9,7 +9,6 @@ from itertools import count
 from uuid import UUID
 
 from prefect import task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
@@ -24,6 +23,7 @@ from configs.settings import RetrainSettings
 from infra.runpod import PodCost, account_filter, accounts_in
 from infra.storage import open_store
 from tasks.datasets import DatasetRef
+from tasks.stages.artifacts import publish_table_artifact
 from tasks.stages.deployment_runs import first_run, start_run
 from tasks.stages.model_artifacts import publish_training_artifact
 from tasks.stages.task_options import NETWORK
@@ -162,7 +162,7 @@ def settle_cost(training: RemoteTraining, place: TrainingPlaceSettings) -> Origi
         }
         for account in accounts
     ]
-    create_table_artifact(rows, key="training-cost", description=f"Training cost {usd:.4f} USD")
+    publish_table_artifact(rows, key="training-cost", description=f"Training cost {usd:.4f} USD")
     log.info("training cost %.4f USD", usd)
     return Origin(training.machine, usd)
 

@@ -120,7 +120,7 @@ def test_what_lands_is_added_compacted_and_pruned_at_the_command_line(
 def test_a_run_over_very_many_files_shows_some_and_says_so(monkeypatch: pytest.MonkeyPatch, make_settings: Make) -> None:
     shown: list[tuple[list[dict[str, object]], str]] = []
     monkeypatch.setattr(
-        "tasks.stages.data_artifacts.create_table_artifact", lambda rows, key, description: shown.append((rows, description))
+        "tasks.stages.data_artifacts.publish_table_artifact", lambda rows, key, description: shown.append((rows, description))
     )
     base = etl(make_settings().data, make_settings().validation, make_settings().store, make_settings().etl)
     bad = {"rating is outside": 2}

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from html import unescape
 from uuid import UUID
 
 import pytest
+from markdown_it import MarkdownIt
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
@@ -11,6 +13,7 @@ from prefect.runtime import flow_run
 from configs.errors import SourceError
 from tasks.stages import publish_failure_artifact
 from tasks.stages.failure import advice
+from tests.planted import PLANTED, planted_elements
 
 RUNS: list[str] = []
 
@@ -53,3 +56,10 @@ def test_a_run_that_failed_shows_once_why_and_what_to_do(error: str, kind: type[
 
 def test_a_failure_without_an_exception_is_told_by_its_message() -> None:
     assert "It was cancelled by hand." in advice(None, "It was cancelled by hand.")
+
+
+@pytest.mark.parametrize("error", [SourceError("\n".join(PLANTED)), None])
+def test_a_message_that_quotes_markup_is_shown_as_written(error: SourceError | None) -> None:
+    drawn = MarkdownIt("commonmark").render(advice(error, "\n".join(PLANTED)))
+    assert planted_elements(drawn) == [] and drawn.count("<p>") == len(PLANTED) + 1
+    assert all(text in unescape(drawn) for text in PLANTED)

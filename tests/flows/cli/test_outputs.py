@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from typer.models import OptionInfo
 
 from configs.errors import SettingsError
 from flows.cli import options
-from flows.cli.options import table, writable, write_json
+from flows.cli.main import _visible
+from flows.cli.options import say, table, writable, write_json
 from infra.registry import ModelRegistry
 from infra.storage.local import LocalStore
 from tests.flows.cli.test_main import ALL, recsys
@@ -112,3 +114,15 @@ def test_a_reason_with_brackets_is_shown_as_it_was_given(tmp_path: Path, capsys:
 def test_a_mistake_with_brackets_is_told_and_not_read(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert recsys(*arguments) in (1, 2)
     assert "[/v1]" in capsys.readouterr().err
+
+
+def test_no_line_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("a\x1b[2Jb\u202e")
+    say("c\x1bd", err=True)
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("a\\x1b[2Jb\\u202e\n", "c\\x1bd\n")
+
+
+def test_no_log_line_of_a_run_steers_the_terminal() -> None:
+    record = logging.LogRecord("prefect.flow_runs", logging.INFO, "", 0, "%s landed", ("a\x1b[2J.csv",), None)
+    assert _visible(record) and record.getMessage() == "a\\x1b[2J.csv landed"

@@ -6,8 +6,8 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from infra.pages import escaped, markdown_table
-from tests.planted import PLANTED
+from infra.pages import escaped, markdown_table, unlinked
+from tests.planted import PLANTED, planted_elements
 
 
 def test_a_table_has_a_head_and_its_rows() -> None:
@@ -44,3 +44,14 @@ def test_what_is_planted_reads_the_same_after_markdown_has_read_it(text: str) ->
     cell = re.fullmatch(r".*<td>(.*)</td>.*", drawn, re.DOTALL)
     assert cell is not None and "<" not in cell.group(1)
     assert html.unescape(cell.group(1)) == " ".join(text.split())
+
+
+@pytest.mark.parametrize("text", PLANTED)
+def test_what_some_readers_take_for_markdown_leads_nowhere(text: str) -> None:
+    drawn = MarkdownIt("gfm-like", {"linkify": False}).render(unlinked(text))
+    assert planted_elements(drawn) == [] and "<a" not in drawn and "<img" not in drawn
+    assert unlinked(text).replace("\N{WORD JOINER}", "") == text and "http://" not in unlinked(text)
+
+
+def test_an_address_of_the_store_can_be_copied() -> None:
+    assert unlinked("s3://bucket/key [1] a<3") == "s3://bucket/key [1] a<3"

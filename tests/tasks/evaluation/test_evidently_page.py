@@ -18,6 +18,7 @@ from models.evaluation import Ranking, Split, metrics, rank_requests
 from tasks.evaluation.evidently_page import Shown, recommendations_page
 from tests import synthetic
 from tests.models.evaluation.test_ranking import Fixed
+from tests.planted import PLANTED, planted_elements
 from tests.tasks.stored import small_split
 
 FIGURES = {"ss4rec": {"hr@10": 0.25, "gini@10": 0.75}, "ncf": {"hr@10": 0.125}}
@@ -112,6 +113,14 @@ def test_items_without_a_title_or_a_year_are_shown_by_their_id(parts: Split, ite
     content = page(noisy(parts, 1), None, parts, bare)
     assert "Item bias" not in content and '"[1' in content
     assert "Hit Rate" in page(noisy(parts, 1), None, parts, bare.head(0))
+
+
+def test_a_title_that_holds_markup_is_shown_as_written(ranking: Ranking, parts: Split, items: pd.DataFrame) -> None:
+    planted = items.assign(title=[f"{PLANTED[item % len(PLANTED)]} {item}" for item in items["item_id"]])
+    content = page(ranking, None, parts, planted)
+    assert planted_elements(content) == [] and content.index("<body>") < content.index("This page is for information only.")
+    shown = json.dumps(widgets(content))
+    assert all(json.dumps(f"{text} ")[1:-1] in shown for text in PLANTED)
 
 
 def test_nothing_recommended_is_no_page(parts: Split, items: pd.DataFrame, ranking: Ranking) -> None:

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+from markdown_it import MarkdownIt
 
 from tasks.evaluation import LoadCheck
 from tasks.gate import Approval, comparison_png, decision_notice, render_markdown, summary
@@ -12,6 +13,7 @@ from tasks.gate.decision import Rule
 from tasks.gate.inputs import UnrankedInputs
 from tasks.gate.page import next_step, render_html
 from tasks.gate.rules import decide, hold_unranked
+from tests.planted import PLANTED, planted_elements
 from tests.tasks.gate.test_rules import SETTINGS, USERS, inputs, ranking, replace_settings
 
 HALVES = {"new users": np.arange(USERS) < 300, "others": np.arange(USERS) >= 300}
@@ -48,6 +50,18 @@ def test_the_page_says_the_verdict_every_reason_and_every_rule() -> None:
 def test_names_from_outside_cannot_write_into_the_page() -> None:
     decision = replace(decide(inputs(ranking(0.4)), SETTINGS), dataset="<script>alert(1)</script>")
     assert b"<script>" not in render_html(decision) and b"&lt;script&gt;" in render_html(decision)
+
+
+def test_what_a_reason_holds_is_shown_as_written() -> None:
+    said = Approval(True, PLANTED[1], "2026-01-01", PLANTED[6])
+    decision = replace(
+        decide(inputs(ranking(0.4)), SETTINGS), reasons=list(PLANTED), dataset=PLANTED[0], protocol=PLANTED[8], approval=said
+    )
+    assert planted_elements(render_html(decision).decode()) == []
+    drawn = MarkdownIt("commonmark").enable("table").enable("strikethrough").render(render_markdown(decision))
+    assert planted_elements(drawn) == [] and not re.search(r"<(img|a|em|s|h1|script)\b", drawn)
+    text = html.unescape(re.sub(r"<[^>]+>", "", drawn))
+    assert all(reason in text for reason in PLANTED) and f"Approved by {PLANTED[1]}" in text
 
 
 def test_a_first_model_has_no_comparison_to_draw() -> None:
