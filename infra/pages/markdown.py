@@ -13,13 +13,12 @@ __all__ = ["escaped", "markdown_table", "unlinked"]
 MARKUP = re.compile(r"[\\`*\[\]|~$#!]|(?<!\w)_|_(?!\w)")
 BLOCK = re.compile(r"^(\d*)([-+](?=\s|$)|-(?=[-\s]*$)|=(?=[=\s]*$)|(?<=\d)[.)](?=\s|$))")
 """What makes a line a list, a rule or the line above it a heading, if it is at the start."""
-LINKS = {"://": "&#58;//", "@": "&#64;"}
-"""Addresses that become links without any markup."""
 LEADS = re.compile(
     r"(?<=!)(?=\[)|(?<=\])(?=[(\[:])|(?<=<)(?=[A-Za-z/!?])|(?<=http)(?=://)|(?<=https)(?=://)|(?<=www)(?=\.)", re.IGNORECASE
 )
 """Places within what leads somewhere or loads something."""
-WWW = re.compile(r"(?i)\b(www)\.")
+ADDRESSES = re.compile(r"(?<=http)(?=://)|(?<=https)(?=://)|(?<=www)(?=\.)|(?<=@)(?=\w)", re.IGNORECASE)
+"""Places within what becomes a link without any markup, for some readers even if it is escaped: an invisible character breaks it."""
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
@@ -31,9 +30,7 @@ def escaped(text: str) -> str:
     """Escape text so that it is shown as written, on one line: neither Markdown nor embedded HTML reads it as markup."""
     line = escape(visible(" ".join(text.split())), quote=False)
     line = BLOCK.sub(r"\1\\\2", MARKUP.sub(r"\\\g<0>", line))
-    for link, harmless in LINKS.items():
-        line = line.replace(link, harmless)
-    return WWW.sub(r"\1&#46;", line)
+    return ADDRESSES.sub("\N{WORD JOINER}", line)
 
 
 def unlinked(text: str) -> str:

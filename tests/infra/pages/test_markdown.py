@@ -30,12 +30,12 @@ def test_text_from_outside_is_neither_markdown_nor_html() -> None:
         ("_a_ and b_c", "\\_a\\_ and b_c"),
         ("~~a~~ ![b](c)", "\\~\\~a\\~\\~ \\!\\[b\\](c)"),
         ("-0.5 to +0.5", "-0.5 to +0.5"),
-        ("http://planted.example www.planted.example a@planted.example", "http&#58;//planted.example www&#46;planted.example a&#64;planted.example"),
+        ("http://planted.example www.planted.example a@planted.example", "http~://planted.example www~.planted.example a@~planted.example"),
         ("\x1b[31m \u202e", "\\\\x1b\\[31m \\\\u202e"),
     ],
 )  # fmt: skip
 def test_each_mark_of_markdown_is_shown_as_written(text: str, shown: str) -> None:
-    assert escaped(text) == shown
+    assert escaped(text).replace("\N{WORD JOINER}", "~") == shown
 
 
 @pytest.mark.parametrize("text", PLANTED)
@@ -43,7 +43,7 @@ def test_what_is_planted_reads_the_same_after_markdown_has_read_it(text: str) ->
     drawn = MarkdownIt("commonmark").enable("table").enable("strikethrough").render(f"| a |\n|---|\n| {escaped(text)} |\n")
     cell = re.fullmatch(r".*<td>(.*)</td>.*", drawn, re.DOTALL)
     assert cell is not None and "<" not in cell.group(1)
-    assert html.unescape(cell.group(1)) == " ".join(text.split())
+    assert html.unescape(cell.group(1)).replace("\N{WORD JOINER}", "") == " ".join(text.split())
 
 
 @pytest.mark.parametrize("text", PLANTED)

