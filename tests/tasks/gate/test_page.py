@@ -161,7 +161,7 @@ def test_each_verdict_says_what_to_do_next_with_the_command_for_it() -> None:
     assert f"`recsys model rollback {other}` returns to an earlier version" in next_step(promoted)
     held = decide(inputs(ranking(0.2, 3), ranking(0.4), HALVES), SETTINGS)
     assert f"{held.champion} stays champion" in next_step(held)
-    assert f"`recsys model promote {held.challenger} {other} --force --reason ...`" in next_step(held)
+    assert f"`recsys model promote {held.challenger} {other} --force --reason WHY`" in next_step(held)
     waiting = replace(promoted, outcome="needs approval", model_name="movie-ranker")
     assert f"`recsys model promote {promoted.challenger}`." in next_step(waiting)
     first = replace(unranked(LoadCheck.failed("it has no weights")), champion=None, champion_number=0)
