@@ -61,7 +61,7 @@ def show(context: Context) -> None:
         f"User {user} is served with **{escaped(found.version)}**"
         + (
             f", in the arm **{escaped(found.arm)}** of **{escaped(found.experiment)}**."
-            if found.experiment
+            if found.experiment and found.arm
             else ", in no experiment."
         )
     )
