@@ -69,7 +69,7 @@ def other_commit(wanted: str | None, own: str | None) -> str | None:
     if not wanted or not own:
         return None
     short, long = sorted((wanted.rstrip("+"), own.rstrip("+")), key=len)
-    if len(short) >= SHORT_COMMIT and long.startswith(short):
+    if short == long or (len(short) >= SHORT_COMMIT and long.startswith(short)):
         return None
     return f"The image was built from the commit {own}, but the worker's code is {wanted}."
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -48,12 +49,12 @@ CURRENT = {
 
 def test_every_flow_has_a_deployment_whose_form_is_typed() -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    files = {deployment["entrypoint"].split("/")[1].split(".")[0].replace("_", "-") for deployment in deployments}
+    files = {re.split(r"[/.]", deployment["entrypoint"])[1].replace("_", "-") for deployment in deployments}
     flow_files = {path.stem.replace("_", "-") for path in (ROOT / "flows").glob("*.py") if "@flow(" in path.read_text()}
     assert files == flow_files
     for deployment in deployments:
-        file, name = deployment["entrypoint"].split(":")
-        found = getattr(importlib.import_module(file.removesuffix(".py").replace("/", ".")), name)
+        module, _, name = deployment["entrypoint"].replace(".py:", ".").replace("/", ".").rpartition(".")
+        found = getattr(importlib.import_module(module), name)
         assert isinstance(found, Flow) and deployment["description"] and "recsys" in deployment["tags"]
         assert found.name == deployment["name"] or (found.name, deployment["name"]) == ("train", "gpu")
         schema = parameter_schema(found).model_dump()
@@ -72,7 +73,7 @@ def test_what_is_regular_has_a_schedule_with_zone_and_name_and_runs_once_at_a_ti
         assert deployments[name]["concurrency_limit"]["limit"] == 1
         assert all("timezone" in each and len(each["cron"].split()) == 5 for each in deployments[name]["schedules"])
     urgent = {name for name, entry in deployments.items() if entry["work_pool"].get("work_queue_name") == "urgent"}
-    assert urgent == {"promote", "rollback"}, "what a person waits for stands behind nothing"
+    assert urgent == {"promote", "rollback", "resume"}, "what a person waits for stands behind nothing"
 
 
 def test_the_installed_sqlalchemy_lets_prefects_scheduler_make_runs() -> None:

@@ -97,10 +97,10 @@ def test_a_forwarded_address_is_believed_only_from_configured_proxies(started: d
 def test_connections_leave_files_to_open_for_the_rest_of_the_worker(
     started: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = [(1024, 4096), (100_000, 100_000), (1024, 1100), (1024, resource.RLIM_INFINITY)]
+    limits = [(1024, 8192), (100_000, 100_000), (1024, 1100), (1024, resource.RLIM_INFINITY)]
     found: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: found.append(wanted))
     for each in limits:
         monkeypatch.setattr(resource, "getrlimit", lambda _, each=each: each)
         run.serve(ServingSettings())
-    assert found == [(1536, 4096), (1100, 1100), (1536, resource.RLIM_INFINITY)]
+    assert found == [(4608, 8192), (1100, 1100), (4608, resource.RLIM_INFINITY)]

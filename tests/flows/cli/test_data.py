@@ -5,13 +5,13 @@ from pathlib import Path
 import boto3
 import click
 import pytest
-from moto import mock_aws
 from typer.testing import CliRunner
 
 from configs.errors import NotFoundError, SettingsError
 from configs.settings import StoreSettings
 from flows.cli.main import app
 from infra.storage import open_store
+from tests.doubles.moto_s3 import moto_s3
 
 
 @pytest.fixture
@@ -43,7 +43,8 @@ def test_a_page_of_a_bucket_is_fetched_and_a_version_is_listed(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with mock_aws():
+    with moto_s3() as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
         boto3.client("s3").create_bucket(Bucket="shelf")
         store = open_store(StoreSettings(url="s3://shelf/production"))
         store.put_new("models/ranker/v/report.html", b"<html>")

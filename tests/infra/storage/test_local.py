@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from configs.errors import (
     AlreadyExistsError,
@@ -153,8 +154,10 @@ def test_a_key_is_a_plain_relative_path_or_refused(key: str) -> None:
 
 @pytest.mark.parametrize("url", ["ftp://x", "file:", "file://host/x", "s3://", "store"])
 def test_an_address_of_no_known_kind_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="write file:<folder>"):
+        StoreSettings(url=url)
     with pytest.raises(SettingsError, match=r"store\.url"):
-        open_store(StoreSettings(url=url))
+        open_store(StoreSettings.model_construct(url=url))
 
 
 def test_relative_and_absolute_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

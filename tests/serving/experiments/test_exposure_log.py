@@ -140,9 +140,8 @@ def test_what_a_failed_write_left_behind_is_taken_back(tmp_path: Path) -> None:
     assert log.flush()
     whole, log._file = log._file, None
     assert whole is not None and log._path is not None
+    log._file = FailingFile(os.dup(whole.fileno()), "wb")  # keeps the lock, so that nobody takes the file for an abandoned one
     whole.close()
-    log._file = FailingFile(log._path, "r+b")
-    log._file.seek(0, os.SEEK_END)
     log.write(exposure(1))
     assert not log.flush()
     assert log._path.read_bytes().endswith(b"}\n") and [each.user for each in read_exposures(tmp_path)] == [0]
