@@ -97,9 +97,12 @@ def test_an_outage_of_the_api_ends_nothing_wrongly_and_is_not_hammered_at(world:
     lists = sum((request.method, request.path) == ("GET", "/v2/pods") for request in asked)
     looks = second_s / LOOK_EVERY_S
     assert looks / 3 < lists <= 2 * (looks + 2), "one list in an interval, whatever comes back"
+    deletes = sum(request.method == "DELETE" for request in asked)
+    ended = len(works) + len(cancelled)
+    assert deletes <= 2 * ended * (looks + 2), "one delete of each pod whose run has ended, in an interval"
     # By then the one run that waits asks in rounds: so many tries with their backoff, and the longest pause after them.
     tries = sum(BACKOFF_S * 2**number for number in range(ATTEMPTS - 1)) * 0.75 + MAX_BACKOFF_S
-    assert len(asked) - lists <= ATTEMPTS * (second_s / tries + 1)
+    assert len(asked) - lists - deletes <= ATTEMPTS * (second_s / tries + 1)
 
 
 def _sleep_until(moment: float) -> None:
