@@ -74,7 +74,7 @@ def read_settings_file(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
-        raise SettingsError(f"There is no file {path}: create it, or remove it from the settings.") from error
+        raise SettingsError(f"{path} does not exist. Create it, or remove it from the settings.") from error
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror or error}.") from error
     if len(content) > MOST_BYTES:

@@ -170,7 +170,7 @@ def write_json(path: Path | None, content: Any) -> None:
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether the path is no file that could be replaced, but a pipe or a device such as /dev/stdout."""
+    """Whether the path is a pipe or a device such as /dev/stdout, which is written to and never replaced."""
     return path.absolute().is_relative_to("/dev") or path.absolute().is_relative_to("/proc") or path.is_fifo()
 
 

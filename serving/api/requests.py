@@ -120,7 +120,7 @@ class RecommendationRequest(_In):
         default=False,
         strict=True,
         description="Someone other than the user looks at the list, as in a demo. The answer is the user's own, with their arm of "
-        "an experiment, but it is no exposure, so the user does not enter the experiment. Shadow versions do not answer.",
+        "an experiment, but it is not logged as an exposure, so the user does not enter the experiment. Shadow versions do not answer.",
     )
 
     @model_validator(mode="after")

@@ -42,7 +42,7 @@ class Asked:
 
     @property
     def last(self) -> int:
-        """The time of the last event, or of the request if there is no event."""
+        """The time of the last event, or of the request if the history is empty."""
         return int(self.times[-1]) if len(self.times) else self.now
 
 

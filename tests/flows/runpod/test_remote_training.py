@@ -90,7 +90,7 @@ def test_a_run_that_crashes_is_tried_again_and_one_that_fails_is_not(pool: WorkP
     sent = with_client(lambda client: client.read_flow_run(UUID(runs[1]))).parameters
     assert sent["hand_over"] is True and sent["dataset"] == "ml-100k/v1" and sent["settings"]["training"]["where"] == "inline"
     assert sent["settings"]["tracking"]["mode"] == "off"
-    assert sent["settings"]["work_dir"] == ".recsys/work/deployment", "a pod has no folder of this machine"
+    assert sent["settings"]["work_dir"] == ".recsys/work/deployment", "the folders of the run that asks do not exist in a pod"
     deployed([Failed(message="the loss is not finite")], pool, "failing")
     with pytest.raises(TrainingError, match=r"ended as Failed: the loss is not finite"):
         ask_for(asked("failing", tmp_path))

@@ -206,7 +206,7 @@ def test_events_are_forgotten_when_their_time_has_come() -> None:
     store = LocalStates(StateSettings(events_ttl_s=10), clock)
     store.append([one(1, 1)], "v")
     clock.now += 9
-    assert store.read([1], "v")[0].log is not None  # which is no event
+    assert store.read([1], "v")[0].log is not None  # reading does not prolong the time
     clock.now += 2
     assert store.read([1], "v")[0].log is None and store.bytes == 0
 
