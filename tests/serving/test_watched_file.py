@@ -134,7 +134,7 @@ def test_a_refused_file_is_parsed_once_and_its_reason_comes_back_with_it(path: P
         watched.look()
     assert len(parsed) == 1
     path.unlink()
-    assert not watched.look() and watched.fault is not None and "no file" in watched.fault
+    assert not watched.look() and watched.fault is not None and "does not exist" in watched.fault
     path.write_text("min_popularity: many")
     watched.look()
     assert not watched.look() and watched.fault is not None and "min_popularity" in watched.fault and len(parsed) == 1
@@ -177,7 +177,7 @@ def test_at_the_start_a_file_that_is_just_being_written_is_read_until_it_stays(
         Rules.watch(path, settled_s=5)
 
 
-@pytest.mark.parametrize(("content", "said"), [("", "is empty"), (None, "no file")])
+@pytest.mark.parametrize(("content", "said"), [("", "is empty"), (None, "does not exist")])
 def test_a_server_does_not_start_without_the_rules_it_was_given(path: Path, content: str | None, said: str) -> None:
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(SettingsError, match=said):

@@ -165,7 +165,7 @@ def test_what_is_not_configured_or_missing_is_told_of(
         in page("ab", settings.model_copy(update={"experiments": tmp_path / "none.yaml"}), monkeypatch).info[0].value
     )
     lost = settings.model_copy(update={"rules": tmp_path / "gone.yaml"})
-    assert "no file" in page("recommend", lost, monkeypatch).error[0].value
+    assert "does not exist" in page("recommend", lost, monkeypatch).error[0].value
 
 
 def test_an_edited_version_is_refused_and_not_shown(

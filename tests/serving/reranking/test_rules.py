@@ -352,7 +352,7 @@ def test_a_file_that_cannot_be_used_is_refused_by_file_key_and_value(content: An
     with pytest.raises(SettingsError, match=said) as caught:
         Rules.load(path)
     assert str(path) in str(caught.value)
-    with pytest.raises(SettingsError, match="no file"):
+    with pytest.raises(SettingsError, match="does not exist"):
         Rules.load(tmp_path / "other.yaml")
 
 
