@@ -48,6 +48,18 @@ QUICK = {
 LEAN = {**QUICK, "models": {**QUICK["models"], "ncf": None}}  # type: ignore[dict-item]
 
 
+def endless_training(folder: Path) -> dict[str, object]:
+    """Settings of a retraining in `folder` that ends only if somebody ends it."""
+    path = synthetic.write_csv(folder / "data", synthetic.interactions(80, 40, 25))
+    models = {**LEAN["models"], "ss4rec": {**LEAN["models"]["ss4rec"], "max_epochs": 50000, "patience": 50000}}  # type: ignore[dict-item, index]
+    places = {
+        "data": {"local_path": str(path), "cache_dir": str(folder / "cache")},
+        "store": {"url": f"file:{folder}/store"},
+        "work_dir": str(folder / "work"),
+    }
+    return {**LEAN, **places, "models": models}
+
+
 def artifact_keys() -> set[str]:
     """Keys of all artifacts that the server holds; it answers with 200 at a time."""
     keys: set[str] = set()

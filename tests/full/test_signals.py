@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests import synthetic
 from tests.doubles.live_prefect import ROOT, wait_until
-from tests.flows.conftest import LEAN
+from tests.flows.conftest import endless_training
 from tests.infra.test_lifeline import ended
 
 pytestmark = pytest.mark.full
@@ -28,14 +27,7 @@ def descendants(pid: int) -> list[int]:
     "number", [signal.SIGTERM, signal.SIGHUP, pytest.param(signal.SIGQUIT, marks=pytest.mark.nightly), signal.SIGKILL]
 )
 def test_a_killed_training_leaves_no_process(number: signal.Signals, tmp_path: Path) -> None:
-    path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(80, 40, 25))
-    models = {**LEAN["models"], "ss4rec": {**LEAN["models"]["ss4rec"], "max_epochs": 50000, "patience": 50000}}  # type: ignore[dict-item, index]
-    places = {
-        "data": {"local_path": str(path), "cache_dir": str(tmp_path / "cache")},
-        "store": {"url": f"file:{tmp_path}/store"},
-        "work_dir": str(tmp_path / "work"),
-    }
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump({**LEAN, **places, "models": models}))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(endless_training(tmp_path)))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
     environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": str(ROOT)}
     log = tmp_path / "log"

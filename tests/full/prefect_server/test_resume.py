@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests import synthetic
 from tests.doubles.live_prefect import PREFECT, ask, prefect_server, process, read, recsys, wait_until
-from tests.flows.conftest import LEAN
+from tests.flows.conftest import endless_training
 
 pytestmark = pytest.mark.full
 
@@ -46,15 +45,8 @@ def kill_run(worker: int) -> None:
 
 
 def test_a_training_that_is_killed_resumes_once_by_itself(server: dict[str, str], tmp_path: Path) -> None:
-    path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(80, 40, 25))
-    models = {**LEAN["models"], "ss4rec": {**LEAN["models"]["ss4rec"], "max_epochs": 50000, "patience": 50000}}  # type: ignore[dict-item, index]
-    places = {
-        "data": {"local_path": str(path), "cache_dir": str(tmp_path / "cache")},
-        "store": {"url": f"file:{tmp_path}/store"},
-        "work_dir": str(tmp_path / "work"),
-    }
     deployment = read(server, "deployments/name/retrain/retrain")
-    settings = {**LEAN, **places, "models": models}
+    settings = endless_training(tmp_path)
     run = ask(server, f"deployments/{deployment['id']}/create_flow_run", parameters={"settings": settings})["id"]
 
     def runs() -> list[dict[str, Any]]:

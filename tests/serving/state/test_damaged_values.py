@@ -9,10 +9,11 @@ import pytest
 import redis as redis_client
 
 from configs.serving import RedisSettings, StateSettings
-from serving.state import FailoverStates, Outcome, UserLog, entry
+from serving.state import FailoverStates, Outcome, UserLog
 from serving.state.redis_store import RedisStates
 from serving.state.user_log import HEAD
 from tests.doubles.redis_server import RedisServer, redis_server
+from tests.serving.state.events import one
 
 KEY, ASIDE, STATE = "recsys:{7}:events", "recsys:{7}:events:damaged", "recsys:{7}:state:v"
 DAMAGED = [b"no log", bytes(16) + b"half an event", HEAD.pack(b"epoch..1", 0) + bytes(24), [b"a", b"list"]]
@@ -30,10 +31,6 @@ def client(server: RedisServer) -> Iterator[redis_client.Redis]:
     client.flushall()
     yield client
     client.close()
-
-
-def one(user: int, item: int) -> tuple[int, bytes]:
-    return user, entry(item, item, b"%08d" % item)
 
 
 def items(store: FailoverStates | RedisStates, users: list[int]) -> list[list[int]]:

@@ -12,17 +12,7 @@ from serving.state import FailoverStates, LocalStates, Outcome, UserLog, entry
 from serving.state.redis_store import RedisStates
 from serving.state.user_log import HEAD
 from tests.doubles.redis_server import RedisServer, redis_server
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def one(user: int, item: int) -> tuple[int, bytes]:
-    return user, entry(item, item, b"%08d" % item)
+from tests.serving.state.events import Clock, one
 
 
 def states(server: RedisServer, told: list[bool], clock: Clock) -> FailoverStates:

@@ -10,12 +10,13 @@ import redis as redis_client
 from redis.connection import AbstractConnection
 
 from configs.serving import RedisSettings, StateSettings
-from serving.state import FailoverStates, Outcome, UserLog, entry
+from serving.state import FailoverStates, Outcome, UserLog
 from serving.state.redis_faults import FAULTS, harms_one_user
 from serving.state.redis_store import APPEND, SHA, WRITE, RedisStates
 from serving.state.user_log import HEAD
 from tests.doubles.fault_injector import OS_ERRORS, FaultInjector, exceptions_of
 from tests.doubles.redis_server import RedisServer, redis_server
+from tests.serving.state.events import Clock, one
 from tests.volume import NIGHTLY
 
 MOVED = {name: lambda kind: kind("1234 127.0.0.1:7001") for name in ("AskError", "MovedError")}
@@ -63,17 +64,6 @@ def _none(kinds: Kinds) -> Any:
         kinds.of_commands(*args, **kwargs)
 
     return note
-
-
-def one(user: int, item: int) -> tuple[int, bytes]:
-    return user, entry(item, item, b"%08d" % item)
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.mark.parametrize(

@@ -17,17 +17,7 @@ from serving.state.redis_link import RedisLink
 from serving.state.redis_store import RedisStates
 from tests.doubles.faulty_proxy import faulty_proxy
 from tests.doubles.redis_server import redis_server
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def one(user: int, item: int) -> tuple[int, bytes]:
-    return user, entry(item, item, b"%08d" % item)
+from tests.serving.state.events import Clock, one
 
 
 def items(store: FailoverStates | RedisStates, user: int) -> list[int]:

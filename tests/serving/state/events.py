@@ -1,0 +1,21 @@
+"""Events of users, and a clock that a test moves."""
+
+from __future__ import annotations
+
+from serving.state import entry
+
+__all__ = ["Clock", "one"]
+
+
+class Clock:
+    """A clock that shows `now` seconds."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def one(user: int, item: int) -> tuple[int, bytes]:
+    """One event of the user: the item, at a time and with an id that follow from it."""
+    return user, entry(item, item, b"%08d" % item)
