@@ -24,7 +24,7 @@ from tasks.gate.rules import decide
 from tasks.monitoring import monitor_dataset
 from tasks.monitoring.page import render_drift
 from tests import synthetic
-from tests.full.serving.test_demo import free_port, settled, started
+from tests.full.serving.test_demo import running_demo, settled
 from tests.planted import HOST, PLANTED, planted_elements
 from tests.serving.live import experiment, lived, outcomes_file
 from tests.tasks.comparison.test_report import cell, entry
@@ -174,30 +174,10 @@ def test_no_report_runs_what_was_planted(
 
 @pytest.fixture(scope="module")
 def address(planted: Planted) -> Iterator[str]:
-    """Where the demo is, beside a server of the same store."""
-    api, port, folder = free_port(), free_port(), planted.folder
     store = ["--set", f"store.url=file:{planted.world.store.folder}", "--set", f"model_name={NAME}"]
     named = {"rules": "rules.yaml", "experiments": "experiments.yaml", "exposures": "log", "outcomes": "outcomes.csv"}
-    files = [part for name, file in named.items() for part in ("--set", f"{name}={json.dumps(str(folder / file))}")]
-    server = started(
-        ["serve", "--port", str(api), *store, "--set", f"work_dir={folder}/serving"],
-        f"http://127.0.0.1:{api}/readyz",
-        folder / "serve",
-    )
-    try:
-        demo = started(
-            ["demo", *store, *files, "--set", f"port={port}", "--set", f"api_url=http://127.0.0.1:{api}", "--set", f"work_dir={folder}/demo"],
-            f"http://127.0.0.1:{port}/_stcore/health",
-            folder / "demo.log",
-        )  # fmt: skip
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            demo.terminate()
-            demo.wait(90)
-    finally:
-        server.terminate()
-        server.wait(90)
+    with running_demo(planted.folder, store, {name: planted.folder / file for name, file in named.items()}) as found:
+        yield found
 
 
 def test_no_page_of_the_demo_runs_or_loads_what_was_planted(planted: Planted, watched: Watched, address: str) -> None:

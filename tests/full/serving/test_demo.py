@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -44,15 +45,17 @@ def started(arguments: list[str], ready: str, log: Path) -> subprocess.Popen[byt
     raise AssertionError(f"{arguments[0]} did not start:\n{log.read_text()}")
 
 
-@pytest.fixture(scope="module")
-def address(lively, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # type: ignore[no-untyped-def]  # noqa: F811
-    """Where the demo is, beside a server of the same store."""
-    _, settings = lively
-    folder = tmp_path_factory.mktemp("running")
+@contextmanager
+def running_demo(folder: Path, store: list[str], files: Mapping[str, object]) -> Iterator[str]:
+    """Run the demo beside a server of the same store, and give its address.
+
+    Args:
+        folder: Where both write.
+        store: The options that name the store and the model.
+        files: The demo's files by setting: `rules`, `experiments`, `exposures` and `outcomes`.
+    """
     api, port = free_port(), free_port()
-    store = ["--set", f"store.url={settings.store.url}", "--set", f"model_name={settings.model_name}"]
-    given = {name: str(getattr(settings, name)) for name in ("rules", "experiments", "exposures", "outcomes")}
-    files = [part for name, value in given.items() for part in ("--set", f"{name}={json.dumps(value)}")]
+    given = [part for name, value in files.items() for part in ("--set", f"{name}={json.dumps(str(value))}")]
     server = started(
         ["serve", "--port", str(api), *store, "--set", f"work_dir={folder}/serving"],
         f"http://127.0.0.1:{api}/readyz",
@@ -60,7 +63,7 @@ def address(lively, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]: 
     )
     try:
         demo = started(
-            ["demo", *store, *files, "--set", f"port={port}", "--set", f"api_url=http://127.0.0.1:{api}", "--set", f"work_dir={folder}/demo"],
+            ["demo", *store, *given, "--set", f"port={port}", "--set", f"api_url=http://127.0.0.1:{api}", "--set", f"work_dir={folder}/demo"],
             f"http://127.0.0.1:{port}/_stcore/health",
             folder / "demo.log",
         )  # fmt: skip
@@ -72,6 +75,15 @@ def address(lively, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]: 
     finally:
         server.terminate()
         server.wait(90)
+
+
+@pytest.fixture(scope="module")
+def address(lively, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # type: ignore[no-untyped-def]  # noqa: F811
+    _, settings = lively
+    store = ["--set", f"store.url={settings.store.url}", "--set", f"model_name={settings.model_name}"]
+    files = {name: getattr(settings, name) for name in ("rules", "experiments", "exposures", "outcomes")}
+    with running_demo(tmp_path_factory.mktemp("running"), store, files) as found:
+        yield found
 
 
 def visit(page: Page, address: str, path: str, title: str) -> None:
