@@ -17,7 +17,7 @@ LEADS = re.compile(
     r"(?<=!)(?=\[)|(?<=\])(?=[(\[:])|(?<=<)(?=[A-Za-z/!?])|(?<=http)(?=://)|(?<=https)(?=://)|(?<=www)(?=\.)", re.IGNORECASE
 )
 """Places within what leads somewhere or loads something."""
-ADDRESSES = re.compile(r"(?<=http)(?=://)|(?<=https)(?=://)|(?<=www)(?=\.)|(?<=@)(?=\w)", re.IGNORECASE)
+ADDRESSES = re.compile(r"(?<=http)(?=://)|(?<=https)(?=://)|(?<=www)(?=\.)|(?<=@)(?=[\w-]+\.\w)", re.IGNORECASE)
 """Places within what becomes a link without any markup, for some readers even if it is escaped: an invisible character breaks it."""
 
 

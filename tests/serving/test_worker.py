@@ -131,7 +131,7 @@ def test_a_preview_is_the_users_own_list_and_no_exposure_and_no_work_for_shadows
     same = ("version", "arm", "experiment", "items")
     assert [previews[19][name] for name in same] == [shown[name] for name in same]
     assert [(each.user, each.shadow) for each in sink.written] == [(19, False), (19, True)]
-    assert described["default"] is False and "no exposure" in described["description"]
+    assert described["default"] is False and "not logged as an exposure" in described["description"]
     assert refused.status_code == 422
 
 

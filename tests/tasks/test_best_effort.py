@@ -35,4 +35,4 @@ def test_an_evaluation_whose_page_cannot_be_drawn_has_all_its_figures(
     (world.folder / REPORT_FILE).unlink()
     found, assembled = evaluated(world.store, world.newer, world.candidates, world.settings)
     assert REPORT_FILE not in assembled.files and found.metrics == world.evaluation.metrics
-    assert "The page of the recommendations could not be drawn" in caplog.text and "has no <body>" in caplog.text
+    assert "The page of the recommendations could not be drawn" in caplog.text and "has no data in its head" in caplog.text

@@ -31,6 +31,7 @@ def test_text_from_outside_is_neither_markdown_nor_html() -> None:
         ("~~a~~ ![b](c)", "\\~\\~a\\~\\~ \\!\\[b\\](c)"),
         ("-0.5 to +0.5", "-0.5 to +0.5"),
         ("http://planted.example www.planted.example a@planted.example", "http~://planted.example www~.planted.example a@~planted.example"),
+        ("ndcg@10, at @b, c@d.", "ndcg@10, at @b, c@d."),
         ("\x1b[31m \u202e", "\\\\x1b\\[31m \\\\u202e"),
     ],
 )  # fmt: skip

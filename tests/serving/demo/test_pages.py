@@ -19,6 +19,8 @@ from serving.demo.store_view import StoreView
 from tests.tasks.world import World
 
 TIMEOUT = 300
+ADD = "\\+ "
+"""What begins the label of a button that adds a film. A label is Markdown, in which `+ ` alone would begin a list."""
 
 
 def page(name: str, settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> AppTest:
@@ -77,14 +79,14 @@ def test_a_history_is_built_by_searching_and_taken_apart_again(settings: DemoSet
     assert any("start with well-known films" in caption.value for caption in app.caption)
     assert "lifted by" not in html(app)
     cold = html(app)
-    picks = [button for button in app.button if button.label.startswith("+ ")]
+    picks = [button for button in app.button if button.label.startswith(ADD)]
     assert len(picks) == 8
     app.text_input(key="search").set_value("film the 10").run()
-    found = [button for button in app.button if button.label.startswith("+ ")]
+    found = [button for button in app.button if button.label.startswith(ADD)]
     assert found and all("The Film" in button.label and "10" in button.label for button in found)
-    title = found[0].label.removeprefix("+ ")
+    title = found[0].label.removeprefix(ADD)
     found[0].click().run()
-    found = [button for button in app.button if button.label.startswith("+ ")]
+    found = [button for button in app.button if button.label.startswith(ADD)]
     found[0].click().run()
     assert html(app) != cold and "close to" in html(app)
     drop = next(button for button in app.button if button.label == f"✕ {title}")
