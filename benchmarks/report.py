@@ -1,15 +1,19 @@
-"""Helpers of every benchmark: describe the hardware, write the result atomically, and skip if it cannot run."""
+"""What every benchmark needs: describe the hardware and the code, write the result atomically, and skip if it cannot run."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-__all__ = ["SKIPPED", "hardware", "skip", "write_json"]
+from infra.registry import git_commit
+
+__all__ = ["SKIPPED", "hardware", "measured", "refuse_mixed", "skip", "write_json", "write_result"]
 
 SKIPPED = 77
 """Exit code of a benchmark that lacks a requirement (a GPU, a package, its data). 77 is customary for skipped tests."""
@@ -38,6 +42,43 @@ def hardware() -> dict[str, Any]:
 
         found |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "triton": triton.__version__}
     return found
+
+
+def measured() -> dict[str, str]:
+    """Return what reproduces a result: the commit of the code, the command line and the day.
+
+    A commit with a trailing `+` had modified files. Outside a repository, the commit is RECSYS_COMMIT, or "unknown".
+    """
+    main = sys.modules["__main__"].__spec__
+    module = ["-m", main.name.removesuffix(".__main__")] if main is not None else [Path(sys.argv[0]).name]
+    command = shlex.join(["python", *module, *_settings(sys.argv[1:])])
+    return {"commit": git_commit() or "unknown", "command": command, "date": datetime.now(UTC).date().isoformat()}
+
+
+def _settings(arguments: list[str]) -> list[str]:
+    """Return the arguments that decide the figures: without the place of the output, and without the folders of files."""
+    places = {number for number, argument in enumerate(arguments) if argument == "--out"}
+    kept = [argument for number, argument in enumerate(arguments) if not {number, number - 1} & places]
+    return [Path(argument).name if os.sep in argument and Path(argument).exists() else argument for argument in kept]
+
+
+def refuse_mixed(runs: list[dict[str, Any]], *, going_on: bool) -> None:
+    """Refuse runs of different code in one table, because its rows are compared with each other. Exits with one sentence.
+
+    Args:
+        runs: Runs that are there. Each names its `commit`.
+        going_on: Whether runs of the present code are to be added.
+    """
+    commits = {str(run.get("commit", "an unknown commit")) for run in runs}
+    if going_on and commits:
+        commits.add(measured()["commit"])
+    if len(commits) > 1:
+        raise SystemExit(f"The runs would be of different code ({', '.join(sorted(commits))}): choose another --out.")
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Write a result with what reproduces it, atomically."""
+    write_json(path, result | {"measured": measured()})
 
 
 def write_json(path: Path, result: Any) -> None:

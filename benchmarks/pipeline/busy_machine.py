@@ -31,7 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, write_json, write_result
 from configs.errors import VersionCorruptError
 from configs.settings import PromotionSettings, RetrainSettings
 from infra.registry import ModelRef, ModelRegistry, file_digests
@@ -117,7 +117,7 @@ def main() -> None:
         "busy": {"seconds": round(busy_s, 1), "load_1_min": round(busy_load, 1)},
         "hardware": hardware(),
     }
-    write_json(given.out, result)
+    write_result(given.out, result)
     for row in rows:
         print(f"{row['name']}: {row['quiet']}; busy, the same in {row['same']} of {row['times']}")
     print(f"{quiet_s:.0f} s at a load of {load:.1f}; busy: {busy_s:.0f} s, to a load of {busy_load:.1f}")

@@ -35,7 +35,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from benchmarks.data import load_tables
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, write_result
 from configs.settings import DriftSettings, SourceName, ValidationSettings
 from configs.studies import ScenarioName
 from infra.pages import markdown_table
@@ -112,7 +112,7 @@ def main() -> None:
         for (section, _, _), row in zip(jobs, pool.map(_run, [job[1:] for job in jobs]), strict=True):
             result[section].append(row)
             print(row, flush=True)
-            write_json(given.out, result)
+            write_result(given.out, result)
 
 
 def _jobs(given: argparse.Namespace, settings: DriftSettings) -> list[tuple[str, Callable[..., Any], tuple[Any, ...]]]:

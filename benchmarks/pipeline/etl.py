@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks.pipeline.etl_peers import ENGINES, features_file
 from benchmarks.pipeline.synthetic_events import INTERACTIONS
-from benchmarks.report import hardware, skip, write_json
+from benchmarks.report import hardware, skip, write_result
 
 SEED = 1
 BAR_S, BAR_GIB = 60, 6  # at MovieLens-25M's size
@@ -64,7 +64,7 @@ def main() -> None:
     for source in given.data:
         name, _, path = source.partition("=")
         result["movielens"].append(_release(name, path, given.times))
-        write_json(given.out, result)
+        write_result(given.out, result)
         print(json.dumps(result["movielens"][-1]))
     with tempfile.TemporaryDirectory(prefix="recsys-etl-", dir=given.folder) as folder:
         for size in given.sizes:
@@ -84,7 +84,7 @@ def main() -> None:
             once = given.once if size == max(given.sizes) else []
             times = {name: 1 if name in once else given.times for name in given.engines}
             result["sizes"].append(_size(size, path, Path(folder), times))
-            write_json(given.out, result)
+            write_result(given.out, result)
             path.unlink()
 
 

@@ -28,7 +28,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.data import load_events
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, write_result
 from configs.settings import EvaluationSettings, NCFSettings, PopularitySettings, PromotionSettings, SourceName, SS4RecSettings
 from infra.pages import markdown_table
 from models.evaluation import MISS, Ranking, Split, per_request, rank_requests, slices, split
@@ -99,7 +99,7 @@ def main() -> None:
         "hardware": hardware(),
         "trials": trials,
     }
-    write_json(given.out, result)
+    write_result(given.out, result)
     print(render(result))
 
 

@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.pipeline.synthetic_events import INTERACTIONS, events, scaled
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, write_result
 
 if TYPE_CHECKING:
     from configs.settings import EtlSettings
@@ -81,7 +81,7 @@ def main() -> None:
         "cpu_ratio": round(rewrite["cpu_s"] / statistics.median(each["cpu_s"] for each in found), 1),
         **after,
     }
-    write_json(given.out, result)
+    write_result(given.out, result)
     print(json.dumps(result, indent=2))
 
 

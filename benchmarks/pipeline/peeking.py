@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, write_result
 from infra.pages import markdown_table
 from models.evaluation.sequential import difference_path
 
@@ -33,7 +33,7 @@ def main() -> None:
     given = parser.parse_args()
     rows = [_row(given.rate, lift, given.runs, given.users, given.seed) for lift in given.lifts]
     result = {"users": given.users, "runs": given.runs, "rate": given.rate, "alpha": 0.05, "seed": given.seed, "rows": rows}
-    write_json(given.out, result | {"hardware": hardware()})
+    write_result(given.out, result | {"hardware": hardware()})
     print(render(result))
 
 

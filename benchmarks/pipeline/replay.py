@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, write_result
 from configs.loading import load_settings
 from configs.studies import ReplaySettings
 from infra.pages import markdown_table
@@ -58,7 +58,7 @@ def main() -> None:
         **{name: found[name] for name in ("length", "scenario", "scenario_slice", "base_events", "requests", "users", "alpha")},
         **{name: found[name] for name in ("hourly_price", "trained", "slices", "policies", "differences")},
     }
-    write_json(given.out, result)
+    write_result(given.out, result)
     print(render(result))
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.data import load_split
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, write_json, write_result
 from configs.settings import PromotionSettings, RetrainSettings
 from infra.registry import Lineage, ModelRegistry, machine_facts
 from infra.storage.local import LocalStore
@@ -59,7 +59,7 @@ def main() -> None:
         "function": _summary(function),
         "command": _summary(command),
     }
-    write_json(given.out, result)
+    write_result(given.out, result)
     print(f"rollback among {given.versions} versions of {megabytes:.1f} MB, verified, at a load of {load:.1f}:")
     for name in ("function", "command"):
         print(f"{name}: median {result[name]['median_s']:.2f} s, of which {result[name]['median_cpu_s']:.2f} s of CPU")

@@ -16,7 +16,7 @@ from typing import get_args
 import torch
 
 from benchmarks.data import load_events
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, write_result
 from configs.loading import load_settings
 from configs.settings import RetrainSettings, SourceName
 from infra.pages import markdown_table
@@ -63,7 +63,7 @@ def main() -> None:
         "seconds": round(time.monotonic() - started, 1),
         "rows": [asdict(row) for row in rows],
     }
-    write_json(given.out, result)
+    write_result(given.out, result)
     print(render(rows))
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from benchmarks.data import load_events, load_split, origin
-from benchmarks.report import hardware, skip, write_json
+from benchmarks.report import hardware, skip, write_result
 from configs.settings import NCFSettings, PopularitySettings, ProtocolId, SourceName
 from infra.pages import markdown_table
 from models.evaluation import Split
@@ -88,7 +88,7 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
         for run in pool.imap_unordered(_run, work, chunksize=1):
             result["runs"].append(run)
-            write_json(given.out, result)
+            write_result(given.out, result)
             print(run, flush=True)
     print(render(result))
 

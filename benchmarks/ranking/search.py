@@ -14,7 +14,7 @@ from typing import Any, get_args
 import optuna
 
 from benchmarks.data import load_split
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, write_result
 from configs.settings import ProtocolId, SourceName, SS4RecSettings
 from configs.studies import Parameter, Pruning
 from configs.studies.search import DEFAULT_SPACE
@@ -83,7 +83,7 @@ def main() -> None:
 
     def record(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         print(f"{trial.number} {trial.state.name.lower()} {trial.value} {trial.params} {_length(trial)}", flush=True)
-        write_json(given.out, _result(study, given, fixed))
+        write_result(given.out, _result(study, given, fixed))
 
     study.optimize(
         lambda trial: run_trial(trial, SPACE, base, data, SEED),

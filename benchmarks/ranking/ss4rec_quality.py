@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,13 +23,13 @@ import pandas as pd
 import torch
 
 from benchmarks.data import load_split, load_users, origin
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, measured, refuse_mixed, write_result
 from configs.loading import load_settings
 from configs.settings import ProtocolId, RetrainSettings, SourceName
 from infra.pages import markdown_table
 from models.evaluation import Split, metrics, rank_requests
 from models.ss4rec import SS4Rec
-from models.training import Replicas, joined_replicas
+from models.training import joined_replicas
 from models.users import TRAITS
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -48,10 +51,7 @@ def main() -> None:
     parser.add_argument("--protocols", nargs="+", default=["loo-recbole", "loo-exact"], choices=get_args(ProtocolId))
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--shared-gpu", action="store_true", help="other programs use the GPU too: times are not reported")
-    parser.add_argument(
-        "--take", nargs="+", type=Path, default=[], help="result files whose runs are included, for example from other machines"
-    )
+    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side; with more than one, times are not reported")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="key=value of the model, may be repeated")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ss4rec_quality.json"))
     given = parser.parse_args()
@@ -59,43 +59,55 @@ def main() -> None:
     if kept["data"] != given.source:
         parser.error(f"{given.out} contains runs on {kept['data']}, but this run uses {given.source}: choose another --out")
     runs: list[dict[str, Any]] = kept["runs"]
-    for path in given.take:
-        if (other := json.loads(path.read_text(encoding="utf-8")))["data"] != given.source:
-            parser.error(f"{path} contains runs on {other['data']}, but this run uses {given.source}")
-        runs += [run for run in other["runs"] if _key(run) not in {_key(known) for known in runs}]
-        _write(given, runs, other["hardware"])
+    work = _missing(given, runs)
+    refuse_mixed(runs, going_on=bool(work))
+    if given.jobs > 1:
+        # Each training in a process of its own: they share the GPU, and none keeps memory of another.
+        with multiprocessing.get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
+            for run in pool.imap_unordered(_apart, work, chunksize=1):
+                runs.append(run)
+                _write(given, runs)
+        print(render(rows(runs)))
+        return
     device = load_settings(RetrainSettings, None, [f"models.ss4rec.{o}" for o in given.overrides]).models.ss4rec.device
     on_gpu = torch.cuda.is_available() if device == "auto" else device == "cuda"
     with joined_replicas("cuda" if on_gpu else "cpu") as replicas:
-        _train(given, runs, replicas)
+        for job in work:
+            runs.append(_run(job) | {"replicas": replicas.count})
+            if replicas.rank == 0:
+                _write(given, runs)
         if replicas.rank == 0:
             print(render(rows(runs)))
 
 
-def _train(given: argparse.Namespace, runs: list[dict[str, Any]], replicas: Replicas) -> None:
-    done = {_key(run) for run in runs}
-    for protocol in given.protocols:
-        parts = load_split(given.source, given.data, protocol)
-        users = load_users(given.source, given.data)
-        for variant in given.variants:
-            if "user features" in variant and not set(TRAITS) & set(users):
-                print(f"{variant}: skipped, {given.source} has no user attributes")
-                continue
-            for seed in given.seeds:
-                if (variant, protocol, seed) not in done:
-                    said = {"replicas": replicas.count, "shared_gpu": given.shared_gpu}
-                    runs.append(_run(variant, parts, users, seed, given.overrides) | said)
-                    if replicas.rank == 0:
-                        _write(given, runs, hardware())
+@dataclass(frozen=True)
+class Job:
+    """One training."""
+
+    source: SourceName
+    data: Path | None
+    variant: str
+    protocol: ProtocolId
+    seed: int
+    overrides: tuple[str, ...]
+    alone: bool
 
 
-def _key(run: dict[str, Any]) -> tuple[str, str, int]:
-    return run["variant"], run["protocol"], run["seed"]
+def _missing(given: argparse.Namespace, runs: list[dict[str, Any]]) -> list[Job]:
+    done = {(run["variant"], run["protocol"].split(";")[0], run["seed"]) for run in runs}
+    variants = list(given.variants)
+    traits = set(TRAITS) & set(load_users(given.source, given.data))
+    if not traits and any("user features" in variant for variant in variants):
+        print(f"Variants with user features are skipped: {given.source} has no user attributes.")
+        variants = [variant for variant in variants if "user features" not in variant]
+    keys = [(variant, protocol, seed) for protocol in given.protocols for variant in variants for seed in given.seeds]
+    common = (tuple(given.overrides), given.jobs == 1)
+    return [Job(given.source, given.data, *key, *common) for key in keys if key not in done]
 
 
-def _write(given: argparse.Namespace, runs: list[dict[str, Any]], machine: dict[str, Any]) -> None:
-    said = origin(given.source, given.data) | {"hardware": machine}
-    write_json(given.out, {**said, "rows": rows(runs), "runs": runs})
+def _write(given: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
+    said = origin(given.source, given.data) | {"hardware": hardware()}
+    write_result(given.out, {**said, "rows": rows(runs), "runs": runs})
 
 
 def rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -136,10 +148,16 @@ def _seconds(row: dict[str, Any]) -> str:
     return "" if row["seconds"] is None else f"{row['seconds']:.0f}"
 
 
-def _run(variant: str, parts: Split, users: pd.DataFrame, seed: int, overrides: list[str]) -> dict[str, Any]:
+def _apart(job: Job) -> dict[str, Any]:
+    return _run(job) | {"replicas": 1}
+
+
+def _run(job: Job) -> dict[str, Any]:
+    parts, users = _loaded(job.source, job.data, job.protocol)
+    variant, seed = job.variant, job.seed
     preset, changes = VARIANTS[variant]
     every = [*(f"models.ss4rec.{key}={value}" for key, value in changes.items())]
-    every += [f"models.ss4rec.{override}" for override in overrides]
+    every += [f"models.ss4rec.{override}" for override in job.overrides]
     settings = load_settings(RetrainSettings, preset, every).models.ss4rec
     model = SS4Rec(settings)
     model.describe_users(users)
@@ -154,6 +172,8 @@ def _run(variant: str, parts: Split, users: pd.DataFrame, seed: int, overrides: 
         "variant": variant,
         "protocol": parts.protocol,
         "seed": seed,
+        "commit": measured()["commit"],
+        "shared_gpu": not job.alone,
         **found,
         "validated": "masked" if mask else "unmasked",
         "epochs": len(report.epochs),
@@ -175,6 +195,11 @@ def _run(variant: str, parts: Split, users: pd.DataFrame, seed: int, overrides: 
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return run
+
+
+@cache
+def _loaded(source: SourceName, data: Path | None, protocol: ProtocolId) -> tuple[Split, pd.DataFrame]:
+    return load_split(source, data, protocol), load_users(source, data)
 
 
 if __name__ == "__main__":

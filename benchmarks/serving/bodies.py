@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, write_result
 from benchmarks.serving.open_load import Measured, http_request, send_at_rate
 from benchmarks.serving.world import NAME, free_port, publish_drawn, running
 from configs.annotations import models_in
@@ -362,7 +362,7 @@ def main() -> None:
         "seeds": [1],
         "hardware": hardware() | {"load_1_min": round(load, 1)},
     }
-    write_json(given.out, result)
+    write_result(given.out, result)
     print(render(result))
 
 

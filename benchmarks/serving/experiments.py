@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, write_result
 from configs.serving import AnalysisSettings, Experiment, ExperimentFile, ExposureSettings
 from infra.pages import markdown_table
 from serving.experiments import Experiments, Exposure, ExposureLog, read_exposures, read_outcomes, report_experiment
@@ -77,7 +77,7 @@ def main() -> None:
     ]
     rows = [row for case in cases for row in measured(case, given.runs, given.seed, given.processes)]
     result = {"users": given.users, "runs": given.runs, "rate": given.rate, "lift": given.lift, "seed": given.seed, "rows": rows}
-    write_json(given.out, result | {"alpha": AnalysisSettings().alpha, "hardware": hardware()})
+    write_result(given.out, result | {"alpha": AnalysisSettings().alpha, "hardware": hardware()})
     print(render(result))
 
 

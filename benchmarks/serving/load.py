@@ -29,7 +29,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import hardware, skip, write_json
+from benchmarks.report import hardware, skip, write_result
 from benchmarks.serving.open_load import http_request, send_at_rate
 from benchmarks.serving.pauses import measure_pauses
 from benchmarks.serving.plain import KIND
@@ -154,7 +154,7 @@ def main() -> None:
         "hardware": hardware(),
         "rows": rows,
     }
-    write_json(given.out, result)
+    write_result(given.out, result)
 
 
 class Load:

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, write_result
 from benchmarks.serving.world import NAME, free_port, histories, publish_drawn, redis_server, running
 from configs.serving import ServingSettings, StateSettings
 from infra.registry import Lineage, ModelRegistry, machine_facts
@@ -342,7 +342,7 @@ def main() -> None:
         "events_doubled": found.doubled,
         "slowest_ms": round(found.slowest_ms, 1),
     }
-    write_json(given.out, result)
+    write_result(given.out, result)
     print(json.dumps(result, indent=2))
     for line in (found.failed + found.mixed)[:10]:
         print(line)

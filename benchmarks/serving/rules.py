@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, write_result
 from configs.serving import RuleFile
 from infra.pages import markdown_table
 from serving.catalogue import Catalogue
@@ -61,7 +61,7 @@ def main() -> None:
             other = lambda made=made, request=request: sorted_whole(made.file, scores, catalogue, request)  # noqa: E731
             rows.append({"rules": rules, "request": asked, **_timed(ours, other, given.times)})
     result = {"items": given.items, "times": given.times, "seed": given.seed, "rows": rows}
-    write_json(given.out, result | {"hardware": hardware() | {"load_1_min": round(load, 2)}})
+    write_result(given.out, result | {"hardware": hardware() | {"load_1_min": round(load, 2)}})
     print(render(result))
 
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.data import load_split
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, write_result
 from benchmarks.training.stock import PrefixRows, StockSS4Rec
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
@@ -51,7 +51,7 @@ def main() -> None:
         "stock": stock,
         "ratio": stock["epoch_s"] / ours["epoch_s"],
     }
-    write_json(given.out, result)
+    write_result(given.out, result)
     print(
         f"ours {ours['epoch_s']:.1f} s an epoch; stock {stock['row_ms']:.1f} ms a row, {stock['rows']} rows, {stock['epoch_s']:.0f} s "
         f"an epoch; ours is {result['ratio']:.0f} times as fast"

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.report import hardware, skip, write_json
+from benchmarks.report import hardware, skip, write_result
 from infra.pages import markdown_table
 from models.ss4rec.kernels import Segments, causal_convolution, selective_scan, time_scan
 
@@ -38,7 +38,7 @@ def main() -> None:
         skip("this benchmark measures CUDA kernels and there is no GPU.")
     with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
         result = _measure()
-    write_json(given.out, result)
+    write_result(given.out, result)
     print(render(result))
 
 

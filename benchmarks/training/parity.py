@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.report import hardware, skip, write_json
+from benchmarks.report import hardware, skip, write_result
 from benchmarks.training.stock import MambaReference
 from configs.settings import SS4RecSettings
 from models.ss4rec import SS4RecNetwork
@@ -58,7 +58,7 @@ def main() -> None:
     result[f"relation_aware_vs_{kind}"] = _worst(_relation_case(rng, device, backend, kind) for _ in cases)
     result["draws"] = {"count": given.draws, "non_finite": _non_finite_draws(rng, device, backend, given.draws)}
     result["all_positions_vs_prefixes"] = _prefix_difference(rng, device, backend)
-    write_json(given.out, result)
+    write_result(given.out, result)
     for name in result:
         print(f"{name}: {result[name]}")
     within = all(max(result[name].values()) <= 1e-4 for name in result if "_vs_" in name and isinstance(result[name], dict))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.data import load_split, origin
-from benchmarks.report import hardware, skip, write_json
+from benchmarks.report import hardware, measured, refuse_mixed, skip, write_result
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from infra.pages import markdown_table
@@ -58,10 +58,11 @@ def main() -> None:
             for count in given.counts:
                 if (network, count, seed) in {(run["network"], run["replicas"], run["seed"]) for run in runs}:
                     continue
+                refuse_mixed(runs, going_on=True)
                 runs.append(_run(network, count, seed, given.data, given.overrides))
                 machine = hardware() | ({"gpus": max(given.counts)} if wanted.device != "cpu" else {})
                 said = origin("ml-1m", given.data) | {"protocol": "loo-recbole", "hardware": machine}
-                write_json(given.out, {**said, "rows": rows(runs), "runs": runs})
+                write_result(given.out, {**said, "rows": rows(runs), "runs": runs})
     print(render({"rows": rows(runs)}))
 
 
@@ -83,7 +84,8 @@ def _run(network: str, count: int, seed: int, data: Path | None, overrides: list
         if_killed="Lower --set batch_tokens.",
         placement=Placement(resolve_device(settings.models.ss4rec.device), count),
     )
-    run = {"network": network, "replicas": count, "seed": seed, **found, "whole_s": time.perf_counter() - began}
+    whole_s = time.perf_counter() - began
+    run = {"network": network, "replicas": count, "seed": seed, "commit": measured()["commit"], **found, "whole_s": whole_s}
     print(
         f"{network}, {count} replica{'s' if count > 1 else ''}, seed {seed}: epoch {run['epoch_s']:.3f} s, test NDCG@10 "
         f"{run['ndcg@10']:.4f}, best epoch {run['best_epoch']} of {run['epochs']}, {run['whole_s']:.0f} s in all",

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.pipeline.synthetic_events import INTERACTIONS, EventTable, events, scaled, sequences
-from benchmarks.report import hardware, skip, write_json
+from benchmarks.report import hardware, skip, write_result
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from models.recommender import Requests, Sequences
@@ -73,7 +73,7 @@ def main() -> None:
             "valid_ndcg@10": [round(epoch.valid["ndcg@10"], 4) for epoch in report.epochs],
         }
         result["sizes"].append(row)
-        write_json(given.out, result)
+        write_result(given.out, result)
         print(row, flush=True)
         del model
     first, last = result["sizes"][0], result["sizes"][-1]

@@ -1,4 +1,8 @@
-"""SS4Rec built from stock parts, as in its authors' code: s5-pytorch's S5, mamba-ssm's Mamba, one row per prefix.
+"""SS4Rec built from stock parts: s5-pytorch's S5 and mamba-ssm's Mamba.
+
+There are two ways to train it. The authors' code has one row for each target, with all events before it (`PrefixRows`). Both layers
+are causal, so one pass can predict the event after every position (`WindowRows`). That is what most users of these parts would
+write, and each event then runs once instead of up to 200 times.
 
 On CUDA, the relation-aware layer is mamba-ssm's own module. That package has no CPU build, so `MambaReference` replaces it on a
 CPU: the same parameters with its reference maths (`selective_scan_ref`, a Python loop over time).
@@ -16,7 +20,7 @@ from torch import nn
 from models.recommender import IntArray, Sequences
 from models.sequences import Vocabulary
 
-__all__ = ["MambaReference", "PrefixRows", "StockSS4Rec"]
+__all__ = ["MambaReference", "PrefixRows", "StockSS4Rec", "WindowRows"]
 
 
 class MambaReference(nn.Module):
@@ -84,13 +88,27 @@ class StockSS4Rec(nn.Module):
 
     def forward(self, items: torch.Tensor, intervals: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Score the event after each row's last: (B, L) rows, padded at the end, -> (B, n_items + 1)."""
+        x = self.states(items, intervals)
+        last = x[torch.arange(len(x), device=x.device), lengths - 1]
+        scores: torch.Tensor = last @ self.items.weight.T
+        return scores
+
+    def states(self, items: torch.Tensor, intervals: torch.Tensor) -> torch.Tensor:
+        """Return the state after every position: (B, L) rows, padded at the end, -> (B, L, width)."""
         x = self.dropout(self.items(items))
         for time_aware, relation_aware, norm in zip(self.time_aware, self.relation_aware, self.norms, strict=True):
             x = norm(x + self.dropout(time_aware(x, step_scale=intervals)))
             x = norm(x + self.dropout(relation_aware(x)))
-        last = x[torch.arange(len(x), device=x.device), lengths - 1]
-        scores: torch.Tensor = last @ self.items.weight.T
-        return scores
+        states: torch.Tensor = x
+        return states
+
+    def loss(self, items: torch.Tensor, intervals: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross-entropy over the whole catalogue of the event after every position: (B, L) three times -> ().
+
+        Positions whose target is 0 are padding and do not count.
+        """
+        scores = self.states(items, intervals) @ self.items.weight.T
+        return F.cross_entropy(scores.flatten(0, 1).float(), targets.flatten(), ignore_index=0)
 
 
 class PrefixRows:
@@ -118,3 +136,29 @@ class PrefixRows:
         items = torch.where(inside, self._items[place], 0)
         intervals = torch.where(inside, (self._times[place + 1] - self._times[place]).float(), 0.0)
         return items, intervals, target - first, self._items[target]
+
+
+class WindowRows:
+    """Rows of at most `length` successive events of one user, padded at the end to that. Each event is in exactly one row."""
+
+    def __init__(self, train: Sequences, vocabulary: Vocabulary, length: int, device: torch.device) -> None:
+        firsts = [np.arange(first, last - 1, length) for first, last in zip(train.offsets[:-1], train.offsets[1:], strict=True)]
+        ends = np.repeat(train.offsets[1:], [len(each) for each in firsts])  # of the row's user
+        self._first = torch.from_numpy(np.concatenate(firsts)).to(device)
+        self._end = torch.from_numpy(ends).to(device)
+        self._items = torch.from_numpy(vocabulary.indices(train.item_ids)).to(device)
+        self._times = torch.from_numpy(train.timestamps).to(device)
+        self._length = length
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def batch(self, rows: IntArray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return items, intervals and targets, each (B, L). A position's target is the user's next event, or 0 for padding."""
+        index = torch.from_numpy(rows).to(self._first.device)
+        place = self._first[index, None] + torch.arange(self._length, device=self._first.device)
+        inside = place + 1 < self._end[index, None]
+        place = torch.where(inside, place, 0)
+        items, targets = (torch.where(inside, self._items[place + ahead], 0) for ahead in (0, 1))
+        intervals = torch.where(inside, (self._times[place + 1] - self._times[place]).float(), 0.0)
+        return items, intervals, targets

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from benchmarks.training.stock import PrefixRows, StockSS4Rec
+from benchmarks.training.stock import PrefixRows, StockSS4Rec, WindowRows
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from models.recommender import Sequences
@@ -63,3 +64,30 @@ def test_the_stock_network_scores_as_ours_with_its_weights() -> None:
         hidden = ours(items[real], intervals[real], Segments.of(offsets, int(offsets[-1])), "cpu")
         scores = ours.logits(hidden[offsets[1:] - 1])
     torch.testing.assert_close(scores, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_window_rows_have_every_event_but_a_users_last_once_with_the_next_as_target() -> None:
+    train = small_train()
+    rows = WindowRows(train, Vocabulary(np.arange(1, 30)), 4, CPU)
+    items, intervals, targets = rows.batch(np.arange(len(rows)))
+    read, wanted = [], []
+    for row in range(len(rows)):
+        n = int((targets[row] > 0).sum())
+        assert not items[row, n:].any() and not targets[row, n:].any()
+        read += list(zip(items[row, :n].tolist(), intervals[row, :n].tolist(), targets[row, :n].tolist(), strict=True))
+    for first, last in zip(train.offsets[:-1], train.offsets[1:], strict=True):
+        ids, times = train.item_ids[first:last], train.timestamps[first:last]
+        wanted += list(zip(ids[:-1].tolist(), np.diff(times).tolist(), ids[1:].tolist(), strict=True))
+    assert sorted(read) == sorted(wanted)
+
+
+def test_one_pass_over_a_window_predicts_what_a_row_for_each_prefix_predicts() -> None:
+    torch.manual_seed(0)
+    train, vocabulary = small_train(), Vocabulary(np.arange(1, 30))
+    stock = StockSS4Rec(29, device=CPU, width=16, states=8).eval()
+    prefixes, windows = PrefixRows(train, vocabulary, 50, CPU), WindowRows(train, vocabulary, 50, CPU)
+    with torch.no_grad():
+        read, waits, lengths, wanted = prefixes.batch(np.arange(len(prefixes)))
+        apart = F.cross_entropy(stock(read, waits, lengths), wanted)
+        at_once = stock.loss(*windows.batch(np.arange(len(windows))))
+    torch.testing.assert_close(at_once, apart, rtol=1e-4, atol=1e-5)
