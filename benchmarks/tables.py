@@ -68,10 +68,10 @@ def table(name: str, results: Path = RESULTS) -> str:
 
 
 def _refuse_mixed(name: str, result: Result) -> None:
-    commits = sorted({str(run["commit"]) for run in result.get("runs", []) if "commit" in run})
-    without = sum("commit" not in run for run in result.get("runs", []))
-    if len(commits) > 1 or (commits and without):
-        found = ", ".join([*(commit[:7] for commit in commits), *(["an unknown commit"] if without else [])])
+    runs = result.get("runs", [])
+    commits = {str(run.get("commit", "an unknown commit")[:7]) for run in runs} if isinstance(runs, list) else set()
+    if len(commits) > 1:
+        found = ", ".join(sorted(commits))
         raise TableError(f"The runs of the table {name} are of different code ({found}). Repeat all of them with one commit.")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import tables
+from benchmarks.report import write_result
 from benchmarks.tables import RESULTS, TABLES, TableError, drifted, filled, table
 
 ROOT = Path(__file__).parents[2]
@@ -90,3 +91,21 @@ def test_what_cannot_be_made_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert document.read_text() == text
     with pytest.raises(TableError):
         table("nothing")
+
+
+def test_runs_of_two_versions_of_the_code_make_no_table(tmp_path: Path) -> None:
+    result = json.loads((RESULTS / "ss4rec_quality.json").read_text(encoding="utf-8"))
+    for number, run in enumerate(result["runs"]):
+        run["commit"] = f"{number % 2}abcdef0123"
+    (tmp_path / "ss4rec_quality.json").write_text(json.dumps(result))
+    with pytest.raises(TableError, match=r"table ss4rec-quality are of different code \(0abcdef, 1abcdef\)"):
+        table("ss4rec-quality", tmp_path)
+
+
+def test_a_result_says_which_code_and_which_command_measured_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ml-1m.zip").touch()
+    monkeypatch.setattr(sys, "argv", ["-c", "--data", str(tmp_path / "ml-1m.zip"), "--out", "there.json", "--set", "a=b c"])
+    write_result(tmp_path / "found.json", {"seed": 1})
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["measured"]
+    assert found["command"].endswith("--data ml-1m.zip --set 'a=b c'") and "there.json" not in found["command"]
+    assert found["commit"] and found["date"].startswith("20")
