@@ -267,7 +267,7 @@ def _stock_windows(given: argparse.Namespace, parts: Any, events: int, how: str)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     network = StockSS4Rec(len(parts.catalogue), device=device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, capturable=True, fused=True)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, capturable=True, foreach=True)
     rows = WindowRows(parts.train, Vocabulary(parts.catalogue), WINDOW, device)
     size = events // WINDOW
     steps = -(-len(rows) // size)

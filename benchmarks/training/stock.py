@@ -97,7 +97,10 @@ class StockSS4Rec(nn.Module):
         """Return the state after every position: (B, L) rows, padded at the end, -> (B, L, width)."""
         x = self.dropout(self.items(items))
         for time_aware, relation_aware, norm in zip(self.time_aware, self.relation_aware, self.norms, strict=True):
-            x = norm(x + self.dropout(time_aware(x, step_scale=intervals)))
+            # s5-pytorch computes in complex numbers, which have no bfloat16.
+            with torch.autocast(x.device.type, enabled=False):
+                timed = time_aware(x.float(), step_scale=intervals)
+            x = norm(x + self.dropout(timed))
             x = norm(x + self.dropout(relation_aware(x)))
         states: torch.Tensor = x
         return states
