@@ -19,6 +19,8 @@ from typing import Any
 import httpx
 from prefect.events.worker import EventsWorker
 
+from tests.doubles.prefect_database import migrated_database
+
 __all__ = [
     "PREFECT",
     "ROOT",
@@ -82,6 +84,8 @@ def prefect_server(folder: Path, **settings: str) -> Iterator[dict[str, str]]:
         "NO_PROXY": "127.0.0.1,localhost",
         **settings,
     }
+    if not any(name.startswith("PREFECT_SERVER_DATABASE") for name in settings) and not (folder / "home" / "prefect.db").exists():
+        migrated_database(folder / "home" / "prefect.db")
     command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with process(command, environment, folder / "server.log") as started:
 

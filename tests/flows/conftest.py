@@ -15,6 +15,7 @@ from prefect.testing.utilities import prefect_test_harness
 from configs.settings import RetrainSettings
 from flows.retrain import RetrainSummary, retrain
 from tests import synthetic
+from tests.doubles.prefect_database import migrated_database
 from tests.tasks.forked_check import forked_checks
 
 QUICK = {
@@ -73,12 +74,16 @@ def artifact_keys() -> set[str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def prefect_server() -> Iterator[None]:
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A real Prefect server on a database of its own."""
     setup_logging()  # now, and not in the first test that captures output: the handlers keep the stream they find
     with ExitStack() as running:
         with pytest.MonkeyPatch.context() as environment:
             environment.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # nobody asks which lines of Prefect's server run
+            # The harness makes its database in a folder of this name.
+            folder = tmp_path_factory.mktemp("prefect")
+            migrated_database(folder / "prefect-test.db")
+            environment.setattr("prefect.testing.utilities.mkdtemp", lambda: str(folder))
             running.enter_context(prefect_test_harness(server_startup_timeout=180))
         yield
 
