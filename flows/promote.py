@@ -39,7 +39,7 @@ def promote(
         version: Version to judge.
         model_name: Name that the version is registered under.
         reason: Reason, stored in the promotion log.
-        force: Override the gate. Requires a reason. A version that does not load and answer right cannot be promoted even by
+        force: Override the gate. Requires a reason. A version that does not load and answer correctly cannot be promoted even by
             force, because nothing could be ranked against it. A slow one can.
         promotion: Gate settings that override those of the version.
         store: Store of the version.

@@ -126,10 +126,10 @@ def _version(address: str, answer_s: float, reached: threading.Event) -> str:
     except (httpx.HTTPError, OSError) as error:
         raise _silent(address, type(error).__name__) from None
     except ValueError:
-        raise SettingsError(f"{wrong}: it answers with something else than JSON. {REMEDY}") from None
+        raise SettingsError(f"{wrong}: it answers with something other than JSON. {REMEDY}") from None
     own = installed("prefect")
     if not isinstance(found, str) or not found[:1].isdigit():
-        raise SettingsError(f"{wrong}: it answers with something else than its version. {REMEDY}")
+        raise SettingsError(f"{wrong}: it answers with something other than its version. {REMEDY}")
     if found.partition(".")[0] != own.partition(".")[0]:
         raise SettingsError(
             f"The Prefect server at {address} has version {found}, but this installation needs {own}. Upgrade the server, or set "

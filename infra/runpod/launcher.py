@@ -182,7 +182,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> NoReturn:
 
 
 def _refuse(server: Server, pod: str, attempt: int, ends: float, other: str) -> None:
-    """Mark the run failed once it is this pod's turn: other code may train something else than what was asked for."""
+    """Mark the run failed once it is this pod's turn: other code may train something other than what was asked for."""
     if _read(server, pod, attempt, ends).action == "execute":
         server.fail(
             f"{other} Build the image from the worker's commit, or set RECSYS_RUNPOD_ALLOW_OTHER_COMMIT=true for the worker."

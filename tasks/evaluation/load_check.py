@@ -4,7 +4,7 @@
 training code. It writes one JSON object to standard output; all other output goes to standard error.
 
 What else the machine does must not change the outcome. Therefore the process runs on one thread and all its times are CPU times.
-A version that loads and answers right passes however slow it is: whether it is too slow is for the gate to say. If the machine
+A version that loads and answers correctly passes however slow it is: whether it is too slow is for the gate to say. If the machine
 does not let the check come to its end, the check is `cut_off`, which says nothing about the version.
 """
 

@@ -1,4 +1,4 @@
-"""The rules about the load check of a stored version: does it load and answer right, and how fast.
+"""The rules about the load check of a stored version: does it load and answer correctly, and how fast.
 
 A rollback needs them too, and its process does not import torch.
 """
