@@ -1,4 +1,4 @@
-from .commit_log import FileAccount, FileKind, LandingLog, LogEntry, file_id
+from .commit_log import FileAccount, FileKind, LandingLog, LogEntry, file_id, origin_of
 from .content_digest import EventDigest
 from .incremental import IncrementalVersion, content_of, landed_manifest
 from .landed_state import LandedState
@@ -38,6 +38,7 @@ __all__ = [
     "load_dataset_ref",
     "merged_chunks",
     "merged_events",
+    "origin_of",
     "plan_prune",
     "prune_versions",
     "quarantined",

@@ -9,17 +9,24 @@ it. If a run is killed in between, the next run writes them.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from configs.errors import AlreadyExistsError, VersionCorruptError
 from infra.digests import sha256_of
 from infra.storage import Store
 
-__all__ = ["FileAccount", "LandingLog", "LogEntry", "file_id"]
+__all__ = ["FileAccount", "LandingLog", "LogEntry", "file_id", "origin_of"]
 
 ENTRY_FORMAT = 1
+MOST_FILES = 1 << 20  # in one run
+NO_DELIVERY = -1  # UTC seconds; earlier than any delivery
 FileKind = Literal["events", "items", "users", "unreadable"]
 
 
@@ -50,6 +57,7 @@ class FileAccount:
     new_items: int = 0
     extra_columns: tuple[str, ...] = ()
     why: str = ""  # why the file was quarantined as a whole; empty if it was not
+    ordinal: int = -1  # its place in the run, which the origin of its events contains; -1 in logs of earlier versions
 
     def __post_init__(self) -> None:
         if self.rows != self.accepted + self.duplicates + self.quarantined:
@@ -98,6 +106,11 @@ class LogEntry:
             ) from error
 
 
+def origin_of(number: int, ordinal: int) -> int:
+    """Return the origin of the events of a file: the `ordinal`-th one of the log entry `number`."""
+    return number * MOST_FILES + ordinal
+
+
 def file_id(kind: FileKind, sha256: str, modified_ns: int) -> str:
     """Return the id of a file in the ledger, which is its sha256.
 
@@ -139,6 +152,22 @@ class LandingLog:
         if retry_quarantined:
             return {id_ for id_, name in latest.items() if self._account(id_, name)["status"] == "accepted"}
         return set(latest)
+
+    def written(self, origins: npt.NDArray[np.int64], current: Mapping[int, int]) -> npt.NDArray[np.int64]:
+        """Return UTC seconds at which the files of these origins were written, but at most the time of the run that read them.
+
+        Args:
+            origins: Origins of events. 0 is that of an event from a release.
+            current: The times of the files of a run that is not in the log yet, by origin.
+        """
+        distinct, places = np.unique(origins, return_inverse=True)
+        found = dict(current)
+        for number in {int(origin) // MOST_FILES for origin in distinct if int(origin) not in found} - {0}:
+            key = f"{self.prefix}/log/{number:08d}.json"
+            entry = LogEntry.from_json(self.store.get(key), self.store.uri(key))
+            read_at = int(datetime.fromisoformat(entry.when).timestamp())
+            found |= {origin_of(number, each.ordinal): min(each.modified_ns // 10**9, read_at) for each in entry.accounts}
+        return np.array([found.get(int(origin), NO_DELIVERY) for origin in distinct], dtype=np.int64)[places]
 
     def quarantine_key(self, sha256: str) -> str:
         return f"{self.prefix}/quarantine/{sha256}.parquet"

@@ -23,7 +23,7 @@ from tasks.datasets.landed_state import LandedState
 from tasks.datasets.layout import Layout
 from tasks.datasets.part_events import merged_events
 from tasks.datasets.part_files import PartFiles
-from tasks.ingest import Kind, build_features, public
+from tasks.ingest import Kind, build_features, public, with_times
 
 __all__ = ["IncrementalVersion", "content_of", "landed_manifest"]
 
@@ -51,8 +51,8 @@ class IncrementalVersion:
         """Load what adding later files needs. Raises VersionCorruptError if an object differs from the manifest."""
         return LandedState(
             layout=self.layout,
-            items=files.frame(self.layout.items),
-            users=files.frame(self.layout.users),
+            items=with_times("items", files.frame(self.layout.items)),
+            users=with_times("users", files.frame(self.layout.users)),
             first=self.manifest["first"],
             last=self.manifest["last"],
             parents=(f"{self.name}/{self.version}",),

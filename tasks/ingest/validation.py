@@ -239,8 +239,8 @@ def _interactions(checks: Checks, settings: ValidationSettings, now: int) -> pd.
     frame = pd.DataFrame({**columns, Columns.ROW: np.arange(len(raw), dtype=np.int64)})
     frame[Columns.RATING] = frame[Columns.RATING].astype(np.float64)
     kept = np.flatnonzero(~checks.bad)
-    # By user, time, item. The sort is stable: of events that agree in all three, the last one in the source comes last.
-    order = kept[np.lexsort([columns[name][kept] for name in (Columns.ITEM, Columns.TIME, Columns.USER)])]
+    # By user, time, item, and of events that agree in all three, the highest rating comes last (`tasks.ingest.merge`).
+    order = kept[np.lexsort([columns[name][kept] for name in (Columns.RATING, Columns.ITEM, Columns.TIME, Columns.USER)])]
     frame = frame.take(order)
     repeated = frame.duplicated([Columns.USER, Columns.ITEM], keep="last").to_numpy()
     superseded = np.zeros(len(raw), dtype=bool)

@@ -43,6 +43,7 @@ class NewFile:
     extra_columns: tuple[str, ...] = ()
     events: Path | None = None  # the good rows, with Columns.FILE_EVENT
     descriptions: DescriptionFile | None = None
+    written: int = 0  # UTC seconds, by the file's own time, but at most the time of the run
     quarantine: Path | None = None  # the bad rows
     why: str = ""  # why the file is quarantined as a whole; empty if it is not
 
@@ -141,7 +142,7 @@ class ZoneReader:
         sha256 = _sha256(path)
         if self._is_known(file, sha256):
             return AlreadyKnown(sha256)
-        new = NewFile(file, sha256, ordinal)
+        new = NewFile(file, sha256, ordinal, written=min(file.modified_ns // 10**9, int(self._options.now)))
         try:
             return self._judged(self._with_rows(path, new))
         except SourceError as error:
@@ -154,7 +155,8 @@ class ZoneReader:
             if kind is None:
                 new = self._with_events(path, new, account)
             else:
-                provided = read_descriptions(path, kind, new.file.modified_ns, new.sha256)
+                latest = int(self._options.now) + self._options.validation.max_future_s
+                provided = read_descriptions(path, kind, new.written, latest)
                 account.add(provided.rows, provided.quarantined)
                 new = replace(new, kind=kind, descriptions=provided, extra_columns=provided.extra_columns)
         return replace(

@@ -1,8 +1,9 @@
 """Ingest a landing zone: the new files become the next version of the dataset, and each file is added once.
 
-The content of the dataset depends only on the set of files (and on the release that they were added to). It depends neither on
-the order in which the files arrive nor on the runs that read them. The newest event of a user and item counts
-(`tasks.ingest.merge.deduplicate_latest`), and so does the newest description of an item or user (`tasks.ingest.metadata`).
+The content of the dataset depends only on the files and their times (and on the release that they were added to). It depends neither
+on the order in which the files are read nor on the runs that read them. The newest event of a user and item counts
+(`tasks.ingest.merge.deduplicate_latest`), and so does the newest description of an item or user (`tasks.ingest.metadata`). An event
+that is delivered again keeps the time of its first delivery.
 """
 
 from __future__ import annotations
@@ -102,9 +103,19 @@ class LandingRun:
         before = state_before(self._parts, self._name, self._head, self._options.landing)
         if self._head is None and not before.is_empty:
             self._watermark = before.last - self._options.landing.allowed_lateness_s
-        merge = EventMerge(before, self._parts, self._watermark, self._options.engine.memory_rows, self._scratch)
+        merge = EventMerge(
+            before=before,
+            files=self._parts,
+            log=self._log,
+            number=self._number,
+            written={file.ordinal: file.written for file in new.files},
+            watermark=self._watermark,
+            memory_rows=self._options.engine.memory_rows,
+            scratch=self._scratch,
+        )
         added = merge.add([file.events for file in new.files if file.events is not None])
-        after, accounts = next_state(before, added, new.files, PartStore(self._store, self._name, self._number))
+        latest = int(self._options.now) + self._options.validation.max_future_s
+        after, accounts = next_state(before, added, new.files, PartStore(self._store, self._name, self._number), latest)
         rows, min_rows = after.layout.rows, self._options.validation.min_rows
         if after.is_empty or rows < min_rows:
             raise DataRefusedError(

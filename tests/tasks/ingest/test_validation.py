@@ -70,10 +70,13 @@ def test_of_repeated_events_the_latest_is_kept() -> None:
     assert found.report.tables["interactions"].reasons == {"repeats a user and movie of a later event": 2}
 
 
-def test_of_repeated_events_in_one_second_the_last_of_the_source_is_kept() -> None:
+@pytest.mark.parametrize("ratings", [(4.5, 2.5), (2.5, 4.5)])
+def test_of_repeated_events_in_one_second_the_content_decides_and_not_the_row(ratings: tuple[float, float]) -> None:
     frame = synthetic.interactions(20, 30, 10)
-    found = validate(raw(pd.concat([frame, frame.iloc[[3]].assign(rating=2.5)], ignore_index=True)), LAX, NOW)
-    assert 200 in set(found.interactions["row"]) and 3 not in set(found.interactions["row"])
+    frame.loc[3, "rating"] = ratings[0]
+    found = validate(raw(pd.concat([frame, frame.iloc[[3]].assign(rating=ratings[1])], ignore_index=True)), LAX, NOW)
+    kept = found.interactions[found.interactions["row"].isin([3, 200])]
+    assert kept["rating"].tolist() == [4.5]
 
 
 def test_unsigned_ids_that_do_not_fit_are_too_large() -> None:
