@@ -34,6 +34,8 @@ FileKind = Literal["events", "items", "users", "unreadable"]
 class FileAccount:
     """The row counts of one file: rows = accepted + duplicates + quarantined.
 
+    The account of a copy, a file whose content was added under another name or time, has no rows.
+
     Attributes:
         accepted: Rows that this file added to the dataset (or that describe an item or a user).
         duplicates: Good rows, but the dataset or another file of the run has the same or a newer event (description).
@@ -45,7 +47,7 @@ class FileAccount:
     kind: FileKind
     modified_ns: int
     size: int
-    status: Literal["accepted", "quarantined"]
+    status: Literal["accepted", "quarantined", "copy"]
     rows: int = 0
     accepted: int = 0
     duplicates: int = 0
@@ -56,7 +58,7 @@ class FileAccount:
     new_users: int = 0  # users without an event before this run
     new_items: int = 0
     extra_columns: tuple[str, ...] = ()
-    why: str = ""  # why the file was quarantined as a whole; empty if it was not
+    why: str = ""  # why the file was quarantined as a whole or not read; empty if it was read
     ordinal: int = -1  # its place in the run, which the origin of its events contains; -1 in logs of earlier versions
 
     def __post_init__(self) -> None:
@@ -66,13 +68,16 @@ class FileAccount:
     @property
     def remarks(self) -> str:
         """Further remarks on the file, as one line of text."""
-        whole = [f"quarantined as a whole: {self.why}"] if self.why else []
+        if self.status == "copy":
+            return self.why
+        if self.why:  # it names the reasons
+            return f"quarantined as a whole: {self.why}"
         extra = [f"not read: {', '.join(self.extra_columns)}"] if self.extra_columns else []
-        return "; ".join([*whole, *(f"{reason}: {count}" for reason, count in self.reasons.items()), *extra])
+        return "; ".join([*(f"{reason}: {count}" for reason, count in self.reasons.items()), *extra])
 
     @property
     def id(self) -> str:
-        return file_id(self.kind, self.sha256, self.modified_ns)
+        return file_id("items" if self.status == "copy" else self.kind, self.sha256, self.modified_ns)
 
 
 @dataclass(frozen=True)
@@ -145,13 +150,23 @@ class LandingLog:
         keys = [key for key in self._keys() if int(key.rpartition("/")[2].removesuffix(".json")) > after]
         return [LogEntry.from_json(self.store.get(key), self.store.uri(key)) for key in keys]
 
-    def known(self, *, retry_quarantined: bool = False) -> set[str]:
-        """Return the ids of files that need not be read. `retry_quarantined` excludes files quarantined as a whole."""
-        keys = [key.removeprefix(f"{self.prefix}/files/") for key in self.store.list(f"{self.prefix}/files/")]
-        latest = dict(key.split("/") for key in keys)  # keys ascend, so this keeps the last account of each file
-        if retry_quarantined:
-            return {id_ for id_, name in latest.items() if self._account(id_, name)["status"] == "accepted"}
-        return set(latest)
+    def known(self) -> set[str]:
+        """Return the ids of the files that were read."""
+        return set(self._latest())
+
+    def with_bad_rows(self) -> dict[str, FileAccount]:
+        """Return the last account of each file that was quarantined as a whole or that has quarantined rows, by its id."""
+        accounts = {id_: self._account(id_, name) for id_, name in self._latest().items()}
+        return {id_: each for id_, each in accounts.items() if each.status == "quarantined" or each.quarantined}
+
+    def names_of(self, sha256: str) -> list[str]:
+        """Return the names under which this content has been accounted for, the first one first."""
+        keys = [key.removeprefix(f"{self.prefix}/files/").split("/") for key in self.store.list(f"{self.prefix}/files/{sha256}")]
+        return [self._account(id_, name).file for id_, name in sorted(keys, key=lambda key: key[1])]
+
+    def last_content(self) -> dict[str, str]:
+        """Return the sha256 of the last content that was read or found under each name. Reads the complete log."""
+        return {account.file: account.sha256 for entry in self.entries() for account in entry.accounts}
 
     def written(self, origins: npt.NDArray[np.int64], current: Mapping[int, int]) -> npt.NDArray[np.int64]:
         """Return UTC seconds at which the files of these origins were written, but at most the time of the run that read them.
@@ -179,9 +194,14 @@ class LandingLog:
     def _keys(self) -> list[str]:
         return [key for key in self.store.list(f"{self.prefix}/log/") if key.endswith(".json")]
 
-    def _account(self, id_: str, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.store.get(f"{self.prefix}/files/{id_}/{name}"))
-        return found
+    def _latest(self) -> dict[str, str]:
+        """Return the name of the last account of each file, by its id."""
+        keys = [key.removeprefix(f"{self.prefix}/files/") for key in self.store.list(f"{self.prefix}/files/")]
+        return dict(key.split("/") for key in keys)  # keys ascend
+
+    def _account(self, id_: str, name: str) -> FileAccount:
+        found = json.loads(self.store.get(f"{self.prefix}/files/{id_}/{name}"))
+        return FileAccount(**{**found, "extra_columns": tuple(found["extra_columns"])})
 
     def _complete(self, entry: LogEntry) -> None:
         if entry.manifest is not None:

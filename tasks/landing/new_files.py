@@ -9,7 +9,7 @@ from configs.errors import NotFoundError, SourceError
 from infra.digests import sha256_of
 from infra.landing_zone import LandingZone, SourceFile
 from models.columns import Columns
-from tasks.datasets import FileKind, file_id
+from tasks.datasets import FileAccount, FileKind
 from tasks.ingest import (
     BAD_ROWS,
     DescriptionFile,
@@ -19,6 +19,7 @@ from tasks.ingest import (
     open_event_file,
     read_descriptions,
 )
+from tasks.landing.ledger import Ledger
 from tasks.landing.listing import Listing
 from tasks.landing.options import LandingOptions
 from tasks.landing.scratch import ScratchFile
@@ -50,9 +51,14 @@ class NewFile:
 
 @dataclass(frozen=True)
 class AlreadyKnown:
-    """The content of a file was added before, under any name."""
+    """The content of a file was added before, under any name.
+
+    Attributes:
+        why: Which file it repeats, if it is found under this name or time for the first time; empty otherwise.
+    """
 
     sha256: str
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,23 +75,24 @@ class NewFiles:
     files: list[NewFile]  # by sha256
     waiting: dict[str, str]  # name -> why it is left for a later run
     known: int  # files whose content was added before
+    copies: list[FileAccount] = field(default_factory=list)  # those that are found under a name or time for the first time
 
 
 class ZoneReader:
     """Reads the files of a zone whose id is not known."""
 
-    def __init__(self, zone: LandingZone, listing: Listing, known: set[str], options: LandingOptions, scratch: Path) -> None:
+    def __init__(self, zone: LandingZone, listing: Listing, ledger: Ledger, options: LandingOptions, scratch: Path) -> None:
         """Prepare to read.
 
         Args:
             zone: The landing zone.
             listing: What earlier runs have seen. It is updated, but not saved.
-            known: Ids of the files that need not be read.
+            ledger: The files that need not be read.
             options: The options of the run.
             scratch: Folder for the rows that are read.
         """
         self._zone, self._listing, self._options, self._scratch = zone, listing, options, scratch
-        self._known = set(known)
+        self._ledger = ledger
 
     def read(self) -> NewFiles:
         """Read the new files.
@@ -97,6 +104,7 @@ class ZoneReader:
             StoreFullError: The scratch folder cannot be written.
         """
         files: list[NewFile] = []
+        copies: list[FileAccount] = []
         waiting: dict[str, str] = {}
         repeated = 0
         for file in self._zone.files():
@@ -107,15 +115,17 @@ class ZoneReader:
             self._listing.remember(file, found.sha256)
             if isinstance(found, AlreadyKnown):
                 repeated += 1
+                if found.why:
+                    copies.append(_copy(file, found))
             else:
-                self._known.add(file_id(found.kind, found.sha256, file.modified_ns))
+                self._ledger.add(file, found.sha256, found.kind)
                 files.append(found)
-        return NewFiles(sorted(files, key=lambda new: (new.sha256, new.file)), waiting, repeated)
+        return NewFiles(sorted(files, key=lambda new: (new.sha256, new.file)), waiting, repeated, copies)
 
     def _found(self, file: SourceFile, ordinal: int) -> NewFile | AlreadyKnown | Waiting:
         settings = self._options.landing
         sha256 = self._listing.sha256(file)
-        if sha256 is not None and self._is_known(file, sha256):
+        if sha256 is not None and self._ledger.has(file, sha256):
             return AlreadyKnown(sha256)
         unchanged_s = self._listing.unchanged_s(file, self._options.now)
         if not self._zone.atomic and unchanged_s < settings.settle_s:
@@ -135,13 +145,10 @@ class ZoneReader:
             return Waiting(found.why)
         return found
 
-    def _is_known(self, file: SourceFile, sha256: str) -> bool:
-        return sha256 in self._known or file_id("items", sha256, file.modified_ns) in self._known
-
     def _read(self, path: Path, file: SourceFile, ordinal: int) -> NewFile | AlreadyKnown:
         sha256 = _sha256(path)
-        if self._is_known(file, sha256):
-            return AlreadyKnown(sha256)
+        if self._ledger.has(file, sha256) or self._ledger.has_under_name(file, sha256):
+            return AlreadyKnown(sha256, self._ledger.copied(file, sha256))
         new = NewFile(file, sha256, ordinal, written=min(file.modified_ns // 10**9, int(self._options.now)))
         try:
             return self._judged(self._with_rows(path, new))
@@ -183,6 +190,10 @@ class ZoneReader:
         said = "; ".join(f"{reason}: {count}" for reason, count in sorted(new.reasons.items(), key=lambda each: -each[1])[:4])
         why = f"{bad} of {new.rows} rows are bad ({bad / new.rows:.1%}), above validation.max_quarantined_share = {most:.1%}. {said}"
         return replace(new, good=0, events=None, descriptions=None, why=why)
+
+
+def _copy(file: SourceFile, found: AlreadyKnown) -> FileAccount:
+    return FileAccount(file.name, found.sha256, "events", file.modified_ns, file.size, "copy", why=found.why)
 
 
 def _sha256(path: Path) -> str:

@@ -28,6 +28,7 @@ from tasks.datasets import (
     landed_manifest,
     load_dataset_ref,
 )
+from tasks.landing.ledger import Ledger
 from tasks.landing.listing import Listing
 from tasks.landing.merge import EventMerge
 from tasks.landing.new_files import NewFiles, ZoneReader
@@ -64,10 +65,10 @@ def land(store: Store, zone: LandingZone, name: str, options: LandingOptions) ->
         with suppress(AlreadyExistsError), scratch_folder(options.engine.work_dir) as scratch:
             run = LandingRun(store, zone, name, options, scratch)
             new = run.read()
-            if not new.files:
+            if not new.files and not (new.copies and run.has_dataset):
                 return run.unchanged(new)
             after, accounts = run.merge(new)
-            return run.commit(new, after, accounts)
+            return run.commit(new, after, accounts) if accounts else run.unchanged(new)
     raise AlreadyExistsError(
         f"Other runs added files to {name} {races} times while this one was reading. No file is lost: run again."
     )
@@ -83,12 +84,16 @@ class LandingRun:
         self._number = self._head.number + 1 if self._head else 1
         self._watermark = self._head.watermark if self._head else 0
         self._listing = Listing(store, self._log.listing_key(zone.uri()))
+        self._ledger = Ledger(self._log, retry_quarantined=options.retry_quarantined)
         self._parts = PartFiles(store, options.engine.work_dir / "parts")
 
     def read(self) -> NewFiles:
         """Read the files that were not added before."""
-        known = self._log.known(retry_quarantined=self._options.retry_quarantined)
-        return ZoneReader(self._zone, self._listing, known, self._options, self._scratch).read()
+        return ZoneReader(self._zone, self._listing, self._ledger, self._options, self._scratch).read()
+
+    @property
+    def has_dataset(self) -> bool:
+        return self._head is not None
 
     def unchanged(self, new: NewFiles) -> Landing:
         """Return the result if no file is new. Raises SourceError if there is no dataset yet."""
@@ -117,13 +122,28 @@ class LandingRun:
         latest = int(self._options.now) + self._options.validation.max_future_s
         after, accounts = next_state(before, added, new.files, PartStore(self._store, self._name, self._number), latest)
         rows, min_rows = after.layout.rows, self._options.validation.min_rows
-        if after.is_empty or rows < min_rows:
+        if new.files and (after.is_empty or rows < min_rows):
             raise DataRefusedError(
                 f"The dataset {self._name} would have {rows} events after {len(new.files)} new files of {self._zone.uri()}, fewer "
                 f"than validation.min_rows = {min_rows}. Nothing was stored. The next run reads the files again. Add more files, or "
                 "lower the setting for a small dataset."
             )
-        return after, accounts
+        return after, tuple(account for account in accounts if not self._is_as_before(account)) + tuple(new.copies)
+
+    def _is_as_before(self, account: FileAccount) -> bool:
+        """Return whether a file was retried in vain."""
+        before = self._ledger.retried.get(account.id)
+        return (
+            before is not None
+            and not account.accepted
+            and (before.status, before.reasons, before.why, before.rows)
+            == (
+                account.status,
+                account.reasons,
+                account.why,
+                account.rows,
+            )
+        )
 
     def commit(self, new: NewFiles, after: LandedState, accounts: tuple[FileAccount, ...]) -> Landing:
         """Write the log entry, which adds the files. Raises AlreadyExistsError if another run was faster."""
@@ -147,6 +167,9 @@ class LandingRun:
                 accounts=accounts,
             )
         )
+        for file in new.files:
+            if file.quarantine is None and any(file.sha256 == before.sha256 for before in self._ledger.retried.values()):
+                self._store.delete(self._log.quarantine_key(file.sha256))
         self._listing.save()
         self._parts.remove_unused(after.layout)
         dataset = load_dataset_ref(self._store, self._name, version)

@@ -1,0 +1,58 @@
+"""Which files of a landing zone were read before, by the log of the zone."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from infra.landing_zone import SourceFile
+from tasks.datasets import FileAccount, FileKind, LandingLog, file_id
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """The files that a run need not read, because their content was added before.
+
+    Content is recognized by its sha256, under any name. A description counts again if its content comes back later, so it is known
+    at the time of its file only. If its name has had no other content since, the file was only copied or touched.
+
+    Attributes:
+        retried: The last account of each file that the run reads again, by its id.
+    """
+
+    def __init__(self, log: LandingLog, *, retry_quarantined: bool = False) -> None:
+        self._log = log
+        self.retried: dict[str, FileAccount] = log.with_bad_rows() if retry_quarantined else {}
+        self._known = log.known() - self.retried.keys()
+        self._names: dict[str, str] = {}  # the name of each content that this run has read
+
+    def add(self, file: SourceFile, sha256: str, kind: FileKind) -> None:
+        """Add a file that the run has read."""
+        self._known.add(file_id(kind, sha256, file.modified_ns))
+        self._names.setdefault(sha256, file.name)
+
+    def has(self, file: SourceFile, sha256: str) -> bool:
+        """Return whether the content was added before."""
+        return sha256 in self._known or file_id("items", sha256, file.modified_ns) in self._known
+
+    def has_under_name(self, file: SourceFile, sha256: str) -> bool:
+        """Return whether the content is that of a known description, and the last one that was found under this name."""
+        return sha256 in self._described and self._last_content.get(file.name) == sha256
+
+    def copied(self, file: SourceFile, sha256: str) -> str:
+        """Return which file this one repeats, or an empty text if its name and content were accounted for before."""
+        names = self._log.names_of(sha256)
+        if sha256 in self._described and file.name in names:
+            return "" if self.has(file, sha256) else "has the same content as before"
+        if file.name in names:
+            return ""
+        first = names[0] if names else self._names[sha256]
+        return f"has the same content as {first}"
+
+    @cached_property
+    def _described(self) -> set[str]:
+        return {id_.partition("-")[0] for id_ in self._known if "-" in id_} - self._known
+
+    @cached_property
+    def _last_content(self) -> dict[str, str]:
+        return self._log.last_content()
