@@ -5,7 +5,7 @@ from .landed_state import LandedState
 from .layout import Layout, Part, StoredFile
 from .part_events import LANDED, PART_SCHEMA, Arrays, event_chunks, merged_chunks, merged_events, removals_of
 from .part_files import PartFiles, PartStore
-from .quarantine import Quarantine, quarantined
+from .quarantine import Delivery, Quarantine, last_delivery, quarantined
 from .references import DatasetRef, chosen_dataset, list_datasets, load_dataset_ref, read_manifest
 from .release import write_dataset
 from .retention import plan_prune, prune_versions
@@ -16,6 +16,7 @@ __all__ = [
     "PART_SCHEMA",
     "Arrays",
     "DatasetRef",
+    "Delivery",
     "EventDigest",
     "FileAccount",
     "FileKind",
@@ -34,6 +35,7 @@ __all__ = [
     "event_chunks",
     "file_id",
     "landed_manifest",
+    "last_delivery",
     "list_datasets",
     "load_dataset_ref",
     "merged_chunks",

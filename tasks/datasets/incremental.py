@@ -8,6 +8,7 @@ parts.
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -111,6 +112,7 @@ def landed_manifest(
         "version": _version_name(content, layout),
         "content": content,
         "number": number,
+        "created": round(time.time(), 3),
         "rows": layout.rows,
         "users": int(state.users[Columns.HAS_EVENTS].sum()),
         "items": int(state.items[Columns.HAS_EVENTS].sum()),

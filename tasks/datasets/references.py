@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from configs.errors import NotFoundError, VersionCorruptError
@@ -28,6 +28,7 @@ class DatasetRef:
     last: int
     parents: tuple[str, ...] = ()  # name/version of the versions it was made from
     number: int = 0  # its number in the landing log; 0 for a release
+    created: float = field(default=0.0, compare=False)  # UTC seconds at which it was made; 0 in versions from before it was stored
 
 
 def chosen_dataset(dataset: str | None, data: DataSettings, store: StoreSettings) -> DatasetRef:
@@ -54,7 +55,8 @@ def load_dataset_ref(store: Store, name: str, version: str) -> DatasetRef:
     prefix = f"datasets/{name}/{version}"
     facts = {key: manifest[key] for key in ("rows", "users", "items", "first", "last")}
     parents = tuple(manifest["parents"])
-    return DatasetRef(name, version, prefix, store.uri(prefix), **facts, parents=parents, number=manifest.get("number", 0))
+    number, created = manifest.get("number", 0), manifest.get("created", 0.0)
+    return DatasetRef(name, version, prefix, store.uri(prefix), **facts, parents=parents, number=number, created=created)
 
 
 def read_manifest(store: Store, name: str, version: str) -> dict[str, Any]:
@@ -78,10 +80,17 @@ def read_manifest(store: Store, name: str, version: str) -> dict[str, Any]:
 
 
 def list_datasets(store: Store) -> list[DatasetRef]:
-    """Return all sealed versions, by name, oldest content first.
+    """Return all sealed versions, by name, and then in the order in which they were made.
 
-    Versions of a landing zone follow the releases of the same name, in log order.
+    The age of a version that was stored without its time is that of its last event. Versions of a landing zone keep the order of
+    its log, whatever the clocks of its runs showed.
     """
     keys = [key.split("/") for key in store.list("datasets/") if key.endswith("/manifest.json")]
     refs = [load_dataset_ref(store, parts[1], parts[2]) for parts in keys]
-    return sorted(refs, key=lambda ref: (ref.name, ref.number, ref.last, ref.rows))
+    made: dict[tuple[str, str], float] = {}
+    newest: dict[str, float] = {}
+    for ref in sorted(refs, key=lambda ref: ref.number):
+        made[ref.name, ref.version] = ref.created or ref.last
+        if ref.number:
+            newest[ref.name] = made[ref.name, ref.version] = max(made[ref.name, ref.version], newest.get(ref.name, 0.0))
+    return sorted(refs, key=lambda ref: (ref.name, made[ref.name, ref.version], ref.number, ref.last, ref.rows))
