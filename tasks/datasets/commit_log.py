@@ -17,12 +17,14 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from configs.errors import AlreadyExistsError, VersionCorruptError
 from infra.digests import sha256_of
 from infra.storage import Store
+from models.columns import Columns
 
-__all__ = ["FileAccount", "LandingLog", "LogEntry", "file_id", "origin_of"]
+__all__ = ["FileAccount", "LandingLog", "LogEntry", "Removal", "file_id", "origin_of"]
 
 ENTRY_FORMAT = 1
 MOST_FILES = 1 << 20  # in one run
@@ -32,7 +34,7 @@ FileKind = Literal["events", "items", "users", "unreadable"]
 
 @dataclass(frozen=True)
 class FileAccount:
-    """The row counts of one file: rows = accepted + duplicates + quarantined.
+    """The row counts of one file: rows = accepted + duplicates + quarantined + removed.
 
     The account of a copy, a file whose content was added under another name or time, has no rows.
 
@@ -59,10 +61,11 @@ class FileAccount:
     new_items: int = 0
     extra_columns: tuple[str, ...] = ()
     why: str = ""  # why the file was quarantined as a whole or not read; empty if it was read
+    removed: int = 0  # good rows that a removal keeps out
     ordinal: int = -1  # its place in the run, which the origin of its events contains; -1 in logs of earlier versions
 
     def __post_init__(self) -> None:
-        if self.rows != self.accepted + self.duplicates + self.quarantined:
+        if self.rows != self.accepted + self.duplicates + self.quarantined + self.removed:
             raise ValueError(f"the account of {self.file} does not close: {self}")
 
     @property
@@ -81,17 +84,61 @@ class FileAccount:
 
 
 @dataclass(frozen=True)
+class Removal:
+    """What a command took out of the dataset and keeps out of it, until another entry undoes it.
+
+    An event is removed if it has the given user, item and time, or if it comes from the given file.
+    """
+
+    reason: str
+    by: str  # who ran the command
+    user: int | None = None
+    item: int | None = None
+    time: int | None = None  # UTC seconds
+    file: str = ""  # the name of a landed file
+    sha256: str = ""  # of the file
+    events: int = 0  # that were removed
+    undoes: int = 0  # the number of the entry whose removal this one lifts
+
+    @property
+    def what(self) -> str:
+        """What is removed, as text."""
+        if self.undoes:
+            return f"undoes the removal of run {self.undoes}"
+        parts = (("user", self.user), ("item", self.item), ("time", self.time), ("file", self.file or None))
+        return " ".join(f"{name} {value}" for name, value in parts if value is not None)
+
+    @property
+    def brings_back(self) -> bool:
+        """Whether files may hold events that count now: the removed ones had superseded them, or they are removed no longer."""
+        return bool(self.undoes or self.file) or self.time is not None
+
+    def holds(self, events: Mapping[str, Any] | pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Return a mask of the events that have the given user, item and time. It is empty for the removal of a file."""
+        given = ((Columns.USER, self.user), (Columns.ITEM, self.item), (Columns.TIME, self.time))
+        masks = [np.asarray(events[name]) == value for name, value in given if value is not None]
+        return np.logical_and.reduce(masks) if masks else np.zeros(len(events[Columns.USER]), dtype=bool)
+
+    def describes(self, kind: FileKind) -> int | None:
+        """Return the id whose description is removed with all events of the user or item, or None if none is."""
+        if (self.user is None) == (self.item is None):
+            return None
+        return (self.user if kind == "users" else self.item if kind == "items" else None) if self.time is None else None
+
+
+@dataclass(frozen=True)
 class LogEntry:
     """One step of the dataset. `manifest` belongs to the step's new version, or is None if the version did not change."""
 
     number: int  # from 1
-    kind: Literal["ingest", "compact"]
+    kind: Literal["ingest", "compact", "remove"]
     dataset: str
     version: str
     watermark: int  # UTC seconds; all earlier events are assumed to have arrived
     when: str  # UTC, ISO 8601
     manifest: dict[str, Any] | None
     accounts: tuple[FileAccount, ...] = ()
+    removal: Removal | None = None
 
     def to_json(self) -> bytes:
         return json.dumps({"format": ENTRY_FORMAT, **asdict(self)}, indent=1).encode()
@@ -104,7 +151,8 @@ class LogEntry:
             if found.pop("format") != ENTRY_FORMAT:
                 raise ValueError("unknown format")
             accounts = [FileAccount(**{**each, "extra_columns": tuple(each["extra_columns"])}) for each in found["accounts"]]
-            return cls(**{**found, "accounts": tuple(accounts)})
+            removal = Removal(**found["removal"]) if found.get("removal") else None
+            return cls(**{**found, "accounts": tuple(accounts), "removal": removal})
         except (ValueError, TypeError, KeyError) as error:
             raise VersionCorruptError(
                 f"{uri} is not a landing log entry ({error}): it was changed after it was stored. Restore it from a backup."
@@ -151,8 +199,18 @@ class LandingLog:
         return [LogEntry.from_json(self.store.get(key), self.store.uri(key)) for key in keys]
 
     def known(self) -> set[str]:
-        """Return the ids of the files that were read."""
-        return set(self._latest())
+        """Return the ids of the files that need not be read.
+
+        After a removal that brings events back, each file is read once more.
+        """
+        changed = max((number for number, each in self._removals().items() if each.brings_back), default=0)
+        return {id_ for id_, name in self._latest().items() if int(name.removesuffix(".json")) > changed}
+
+    def removals(self) -> dict[int, Removal]:
+        """Return the removals that are in force, by the number of their entry."""
+        found = self._removals()
+        undone = {each.undoes for each in found.values()}
+        return {number: each for number, each in found.items() if number not in undone and not each.undoes}
 
     def with_bad_rows(self) -> dict[str, FileAccount]:
         """Return the last account of each file that was quarantined as a whole or that has quarantined rows, by its id."""
@@ -194,6 +252,10 @@ class LandingLog:
     def _keys(self) -> list[str]:
         return [key for key in self.store.list(f"{self.prefix}/log/") if key.endswith(".json")]
 
+    def _removals(self) -> dict[int, Removal]:
+        keys = sorted(self.store.list(f"{self.prefix}/removals/"))
+        return {int(key.rpartition("/")[2].removesuffix(".json")): Removal(**json.loads(self.store.get(key))) for key in keys}
+
     def _latest(self) -> dict[str, str]:
         """Return the name of the last account of each file, by its id."""
         keys = [key.removeprefix(f"{self.prefix}/files/") for key in self.store.list(f"{self.prefix}/files/")]
@@ -206,6 +268,8 @@ class LandingLog:
     def _complete(self, entry: LogEntry) -> None:
         if entry.manifest is not None:
             self._once(f"datasets/{self.dataset}/{entry.version}/manifest.json", entry.manifest)
+        if entry.removal is not None:
+            self._once(f"{self.prefix}/removals/{entry.number:08d}.json", asdict(entry.removal))
         if not entry.accounts:
             return
         written = set(self.store.list(f"{self.prefix}/files/"))

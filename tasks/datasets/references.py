@@ -10,7 +10,7 @@ from configs.errors import NotFoundError, VersionCorruptError
 from configs.settings import DataSettings, StoreSettings
 from infra.storage import Store, open_store
 
-__all__ = ["DatasetRef", "chosen_dataset", "list_datasets", "load_dataset_ref", "read_manifest"]
+__all__ = ["DatasetRef", "chosen_dataset", "list_datasets", "load_dataset_ref", "read_manifest", "same_content"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class DatasetRef:
     last: int
     parents: tuple[str, ...] = ()  # name/version of the versions it was made from
     number: int = 0  # its number in the landing log; 0 for a release
-    created: float = field(default=0.0, compare=False)  # UTC seconds at which it was made; 0 in versions from before it was stored
+    created: float = field(
+        default=0.0, compare=False
+    )  # UTC seconds at which it was made; 0 in versions from before it was stored
 
 
 def chosen_dataset(dataset: str | None, data: DataSettings, store: StoreSettings) -> DatasetRef:
@@ -47,6 +49,12 @@ def chosen_dataset(dataset: str | None, data: DataSettings, store: StoreSettings
             f"The store {place.uri('')} has no dataset version of {data.dataset_name}. Create one with `recsys etl`."
         )
     return versions[-1]
+
+
+def same_content(one: str, other: str) -> bool:
+    """Return whether two versions, as name/version, have the same content in whatever parts."""
+    (name, _, version), (other_name, _, other_version) = one.partition("/"), other.partition("/")
+    return name == other_name and version.partition("-")[0] == other_version.partition("-")[0]
 
 
 def load_dataset_ref(store: Store, name: str, version: str) -> DatasetRef:

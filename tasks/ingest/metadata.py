@@ -35,6 +35,7 @@ __all__ = [
     "Kind",
     "described",
     "description_kind",
+    "forgotten",
     "public",
     "read_descriptions",
     "seeded",
@@ -213,6 +214,48 @@ def described(kind: Kind, table: pd.DataFrame, provided: pd.DataFrame, latest: i
     merged = pd.DataFrame({**columns, Columns.HAS_EVENTS: had_events})[is_kept]
     updated = pd.concat([table[~is_touched], merged[list(table)]], ignore_index=True).sort_values(known.id, ignore_index=True)
     return updated, counts[is_old.sum() :]
+
+
+def forgotten(
+    kind: Kind,
+    table: pd.DataFrame,
+    with_events: npt.NDArray[np.int64],
+    gone: int | None,
+    origins: npt.NDArray[np.int64],
+    base: pd.DataFrame | None,
+) -> tuple[pd.DataFrame, int]:
+    """Take descriptions out of the table.
+
+    Args:
+        kind: What the table describes.
+        table: The table.
+        with_events: The ids that have events now.
+        gone: An id that is taken out as a whole, if there is one.
+        origins: Origins of the cells that are taken out.
+        base: The table whose cells come in their place. Without it, they become empty.
+
+    Returns:
+        The table without ids that have neither events nor a description, and the number of cells and rows that were taken out.
+    """
+    known = TABLES[kind]
+    ids = table[known.id].to_numpy(np.int64)
+    base = seeded(kind, None, np.empty(0, dtype=np.int64)) if base is None else base
+    earlier = base.set_index(known.id).reindex(ids)
+    kept, columns, count = ids != gone if gone is not None else np.ones(len(ids), dtype=bool), {}, 0
+    is_described = np.zeros(len(ids), dtype=bool)
+    for name in known.columns:
+        time, origin = Columns.time_of(name), Columns.origin_of(name)
+        out = np.isin(table[origin].to_numpy(np.int64), origins)
+        values = earlier[name].fillna("") if kind == "items" and name != Columns.YEAR else earlier[name]
+        columns[name] = table[name].where(~out, pd.Series(values.array, index=table.index))
+        columns[time] = np.where(out, earlier[time].fillna(UNDESCRIBED).to_numpy(np.int64), table[time])
+        columns[origin] = np.where(out, 0, table[origin])
+        is_described |= columns[time] > UNDESCRIBED
+        count += int(out.sum())
+    has_events = np.isin(ids, with_events)
+    kept &= has_events | is_described
+    updated = table.assign(**columns, **{Columns.HAS_EVENTS: has_events})[kept].reset_index(drop=True)
+    return updated, count + int((ids == gone).sum())
 
 
 def with_times(kind: Kind, table: pd.DataFrame) -> pd.DataFrame:

@@ -18,12 +18,15 @@ class Ledger:
 
     Attributes:
         retried: The last account of each file that the run reads again, by its id.
+        removals: What is kept out of the dataset, by the number of its log entry.
     """
 
     def __init__(self, log: LandingLog, *, retry_quarantined: bool = False) -> None:
         self._log = log
         self.retried: dict[str, FileAccount] = log.with_bad_rows() if retry_quarantined else {}
+        self.removals = log.removals()
         self._known = log.known() - self.retried.keys()
+        self._removed = {removal.sha256 for removal in self.removals.values() if removal.file}
         self._names: dict[str, str] = {}  # the name of each content that this run has read
 
     def add(self, file: SourceFile, sha256: str, kind: FileKind) -> None:
@@ -33,7 +36,7 @@ class Ledger:
 
     def has(self, file: SourceFile, sha256: str) -> bool:
         """Return whether the content was added before."""
-        return sha256 in self._known or file_id("items", sha256, file.modified_ns) in self._known
+        return sha256 in self._removed or sha256 in self._known or file_id("items", sha256, file.modified_ns) in self._known
 
     def has_under_name(self, file: SourceFile, sha256: str) -> bool:
         """Return whether the content is that of a known description, and the last one that was found under this name."""

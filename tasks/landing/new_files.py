@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
 from configs.errors import NotFoundError, SourceError
 from infra.digests import sha256_of
 from infra.landing_zone import LandingZone, SourceFile
@@ -12,7 +16,9 @@ from models.columns import Columns
 from tasks.datasets import FileAccount, FileKind
 from tasks.ingest import (
     BAD_ROWS,
+    TABLES,
     DescriptionFile,
+    Kind,
     RowAccount,
     accepted_events,
     description_kind,
@@ -40,6 +46,7 @@ class NewFile:
     kind: FileKind = "unreadable"
     rows: int = 0
     good: int = 0
+    removed: int = 0  # further good rows, which a removal keeps out
     reasons: dict[str, int] = field(default_factory=dict)
     extra_columns: tuple[str, ...] = ()
     events: Path | None = None  # the good rows, with Columns.FILE_EVENT
@@ -163,13 +170,14 @@ class ZoneReader:
                 new = self._with_events(path, new, account)
             else:
                 latest = int(self._options.now) + self._options.validation.max_future_s
-                provided = read_descriptions(path, kind, new.written, latest)
+                provided = self._kept(kind, read_descriptions(path, kind, new.written, latest))
                 account.add(provided.rows, provided.quarantined)
-                new = replace(new, kind=kind, descriptions=provided, extra_columns=provided.extra_columns)
+                removed = provided.rows - len(provided.quarantined) - len(provided.frame)
+                new = replace(new, kind=kind, descriptions=provided, extra_columns=provided.extra_columns, removed=removed)
         return replace(
             new,
             rows=account.rows,
-            good=account.accepted,
+            good=account.accepted - new.removed,
             reasons=account.reasons,
             quarantine=quarantine.path if quarantine.rows else None,
         )
@@ -179,17 +187,32 @@ class ZoneReader:
         file = open_event_file(path, options.validation, int(options.now), options.engine.chunk_rows)
         with ScratchFile(self._scratch / f"{new.ordinal}.events.parquet", EVENT_SCHEMA, temporary=True) as events:
             for accepted in accepted_events(file, account, new.ordinal):
-                events.write(accepted)
-        return replace(new, kind="events", extra_columns=file.extra_columns, events=events.path if events.rows else None)
+                events.write(accepted[self._kept_events(accepted)])
+        removed = account.accepted - events.rows
+        path_of_events = events.path if events.rows else None
+        return replace(new, kind="events", extra_columns=file.extra_columns, events=path_of_events, removed=removed)
+
+    def _kept_events(self, events: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Return a mask of the events that no removal keeps out."""
+        kept = np.ones(len(events), dtype=bool)
+        for removal in self._ledger.removals.values():
+            kept &= ~removal.holds(events)
+        return kept
+
+    def _kept(self, kind: Kind, provided: DescriptionFile) -> DescriptionFile:
+        """Return the descriptions without those that a removal keeps out."""
+        gone = [removal.describes(kind) for removal in self._ledger.removals.values()]
+        kept = ~provided.frame[TABLES[kind].id].isin([each for each in gone if each is not None])
+        return replace(provided, frame=provided.frame[kept].reset_index(drop=True))
 
     def _judged(self, new: NewFile) -> NewFile:
         """Quarantine the file as a whole if too many of its rows are bad."""
-        bad, most = new.rows - new.good, self._options.validation.max_quarantined_share
+        bad, most = new.rows - new.good - new.removed, self._options.validation.max_quarantined_share
         if bad < self._options.landing.refuse_from_rows or bad / new.rows <= most:
             return new
         said = "; ".join(f"{reason}: {count}" for reason, count in sorted(new.reasons.items(), key=lambda each: -each[1])[:4])
         why = f"{bad} of {new.rows} rows are bad ({bad / new.rows:.1%}), above validation.max_quarantined_share = {most:.1%}. {said}"
-        return replace(new, good=0, events=None, descriptions=None, why=why)
+        return replace(new, good=0, removed=0, events=None, descriptions=None, why=why)
 
 
 def _copy(file: SourceFile, found: AlreadyKnown) -> FileAccount:

@@ -51,6 +51,18 @@ class Landing:
     known: int  # files whose content was added before, under any name
     watermark: int  # UTC seconds
 
+    def refuse(self) -> None:
+        """Raise DataRefusedError if files were read, but no row of them is good."""
+        read = [account for account in self.accounts if account.status != "copy"]
+        bad = [account for account in read if account.quarantined or account.status == "quarantined"]
+        if not bad or any(account.accepted or account.duplicates for account in read):
+            return
+        said = "; ".join(f"{account.file}: {account.remarks}" for account in bad[:4])
+        raise DataRefusedError(
+            f"Nothing was added to {self.dataset.name}, because no row of the {len(bad)} new files is good. {said}. Deliver mended "
+            "files. If a setting or a clock was wrong, mend it and run `recsys data retry`. Later runs go on without these files."
+        )
+
 
 def land(store: Store, zone: LandingZone, name: str, options: LandingOptions) -> Landing:
     """Add the zone's new files to the dataset `name`.
