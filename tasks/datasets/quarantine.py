@@ -44,8 +44,8 @@ class Delivery:
 def last_delivery(store: Store, dataset: DatasetRef) -> Delivery | None:
     """Return the last delivery that ended with this version, or None if later ones changed the dataset or nothing records it."""
     if dataset.number:
-        head = LandingLog(store, dataset.name).head()
-        if head is None or head.version != dataset.version:
+        head = LandingLog(store, dataset.name).entries(after=dataset.number - 1)[-1]
+        if head.version != dataset.version:
             return None
         return Delivery(
             when=datetime.fromisoformat(head.when).timestamp(),
@@ -57,7 +57,9 @@ def last_delivery(store: Store, dataset: DatasetRef) -> Delivery | None:
     found = last.get("validation", {}).get("tables", {}).get("interactions")
     if found is None:
         return None
-    return Delivery(last.get("created", 0.0), int(found["rows"]), 0 if earlier else int(found["accepted"]), int(found["quarantined"]))
+    return Delivery(
+        last.get("created", 0.0), int(found["rows"]), 0 if earlier else int(found["accepted"]), int(found["quarantined"])
+    )
 
 
 def release_deliveries(store: Store, dataset: DatasetRef) -> list[dict[str, Any]]:

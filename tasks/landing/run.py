@@ -59,7 +59,7 @@ class Landing:
             return
         said = "; ".join(f"{account.file}: {account.remarks}" for account in bad[:4])
         raise DataRefusedError(
-            f"Nothing was added to {self.dataset.name}, because no row of the {len(bad)} new files is good. {said}. Deliver mended "
+            f"Nothing was added to {self.dataset.name}, because no row of the new files ({len(bad)}) is good. {said}. Deliver mended "
             "files. If a setting or a clock was wrong, mend it and run `recsys data retry`. Later runs go on without these files."
         )
 
