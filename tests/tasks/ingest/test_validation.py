@@ -91,6 +91,15 @@ def test_an_empty_frame_is_refused(dtype: type) -> None:
         validate(raw(synthetic.interactions(2, 3, 1).iloc[:0].astype(dtype)), LAX, NOW)
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
+def test_of_two_descriptions_of_one_item_the_content_decides_and_not_the_row(order: list[int]) -> None:
+    items = pd.DataFrame(
+        {"item_id": [1, 1, 2], "title": ["One", "Uno", "Two"], "year": [1990, 1991, 1992], "genres": ["", "War", ""]}
+    )
+    found = validate(raw(synthetic.interactions(20, 30, 10), items.iloc[order].reset_index(drop=True)), LAX, NOW).items
+    assert found[found["item_id"] == 1][["title", "genres"]].to_numpy().tolist() == [["Uno", "War"]]
+
+
 def test_accepted_rows_are_sorted_and_int64() -> None:
     found = validate(raw(synthetic.interactions(20, 30, 10).astype(float)), LAX, NOW).interactions
     assert found.dtypes.astype(str).to_dict() == dict(
@@ -150,7 +159,7 @@ def test_bad_items_and_users_are_quarantined_too() -> None:
     items.loc[len(items)] = ["x", "none", "Drama", 1990]
     users = pd.DataFrame({"user_id": [1, -2, 900], "age": [300, 5, 40], "gender": ["F", "M", None], "occupation": [3, 4, 5]})
     found = validate(raw(frame, items, users), LAX, NOW)
-    assert found.report.tables["items"].reasons == {"item_id is not a number": 1, "item_id stands in an earlier row": 1}
+    assert found.report.tables["items"].reasons == {"item_id is not a number": 1, "item_id stands in another row": 1}
     assert found.report.tables["users"].reasons == {"user_id is negative": 1}
     assert pd.isna(found.items["year"].iloc[0]) and found.items["year"].iloc[1] == 1990
     by_id = found.users.set_index("user_id")
