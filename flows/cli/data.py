@@ -136,9 +136,9 @@ def remove(
 ) -> None:
     """Take a user, an item, an event or a file out of a dataset.
 
-    A new version lacks the events, and later deliveries of them are not added, until the removal is undone. Earlier events that the
-    removed ones had superseded, and those of an undone removal, come back with the next etl, which reads the zone's files once
-    more. Older versions, models that were trained on them, backups and logs keep the events: this is no complete erasure.
+    A new version lacks the events, and later deliveries of them are not added, until the removal is undone. Events that the removed
+    ones had superseded come back with the next etl, which reads the zone's files once more. An undone removal brings its events
+    back from the version before it, if that is still stored, and from the zone's files. Older versions, models that were trained on them, backups and logs keep the events: this is no complete erasure.
 
     Example: recsys data remove --user 17 --reason "asked by the user" --set data.dataset=films
     """
@@ -159,11 +159,9 @@ def remove(
 
     store, name = open_store(settings.store), settings.data.dataset_name
     removal = Removal(reason, _runner(), user, item, time, file or "", undoes=undo or 0)
-    if undo is not None:
-        entry = undo_removal(store, name, removal, settings.landing, clock.time())
-    else:
-        dataset, entry = take_out(store, name, removal, settings.landing, settings.etl.work_dir, clock.time())
-        say(f"{dataset.name}/{dataset.version}: {dataset.rows:,} interactions, {dataset.users:,} users, {dataset.items:,} items")
+    run = take_out if undo is None else undo_removal
+    dataset, entry = run(store, name, removal, settings.landing, settings.etl.work_dir, clock.time())
+    say(f"{dataset.name}/{dataset.version}: {dataset.rows:,} interactions, {dataset.users:,} users, {dataset.items:,} items")
     write_json(json_file, {key: value for key, value in asdict(entry).items() if key != "manifest"})
     say(_removal_line(entry))
     if entry.removal is not None and entry.removal.brings_back:
@@ -298,7 +296,7 @@ def _print_accounts(entries: list[LogEntry]) -> None:
 def _removal_line(entry: LogEntry) -> str:
     removal = entry.removal
     assert removal is not None
-    done = removal.what if removal.undoes else f"removed {removal.what} ({removal.events:,} events)"
+    done = f"{removal.what if removal.undoes else f'removed {removal.what}'} ({removal.events:,} events)"
     return f"run {entry.number}: {done}, by {removal.by}: {removal.reason}"
 
 

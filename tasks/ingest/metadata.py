@@ -241,7 +241,9 @@ def forgotten(
     ids = table[known.id].to_numpy(np.int64)
     base = seeded(kind, None, np.empty(0, dtype=np.int64)) if base is None else base
     earlier = base.set_index(known.id).reindex(ids)
-    kept, columns, count = ids != gone if gone is not None else np.ones(len(ids), dtype=bool), {}, 0
+    kept = ids != gone if gone is not None else np.ones(len(ids), dtype=bool)
+    columns: dict[str, Any] = {}
+    count = 0
     is_described = np.zeros(len(ids), dtype=bool)
     for name in known.columns:
         time, origin = Columns.time_of(name), Columns.origin_of(name)

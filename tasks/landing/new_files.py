@@ -52,7 +52,7 @@ class NewFile:
     events: Path | None = None  # the good rows, with Columns.FILE_EVENT
     descriptions: DescriptionFile | None = None
     written: int = 0  # UTC seconds, by the file's own time, but at most the time of the run
-    quarantine: Path | None = None  # the bad rows
+    quarantine: Path | None = None  # the bad rows, of which there may be none
     why: str = ""  # why the file is quarantined as a whole; empty if it is not
 
 
@@ -179,7 +179,7 @@ class ZoneReader:
             rows=account.rows,
             good=account.accepted - new.removed,
             reasons=account.reasons,
-            quarantine=quarantine.path if quarantine.rows else None,
+            quarantine=quarantine.path,
         )
 
     def _with_events(self, path: Path, new: NewFile, account: RowAccount) -> NewFile:

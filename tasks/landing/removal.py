@@ -33,7 +33,8 @@ from tasks.datasets import (
     origin_of,
     read_table,
 )
-from tasks.ingest import Kind, forgotten, seeded
+from tasks.ingest import TABLES, Kind, described, forgotten, seeded, with_events
+from tasks.landing.merge import compare
 from tasks.landing.scratch import ScratchFile, scratch_folder
 from tasks.landing.state import landed_state
 
@@ -64,26 +65,93 @@ def remove(
     raise _raced(name, settings)
 
 
-def undo_removal(store: Store, name: str, removal: Removal, settings: LandingSettings, now: float) -> LogEntry:
-    """Lift the removal of the log entry `removal.undoes`. The next run over the landing zone reads its files once more.
+def undo_removal(
+    store: Store, name: str, removal: Removal, settings: LandingSettings, work_dir: Path, now: float
+) -> tuple[DatasetRef, LogEntry]:
+    """Lift the removal of the log entry `removal.undoes`.
+
+    What it took out comes back from the version before it, if that is still stored. The next run over the landing zone reads its
+    files once more, because later ones may hold more of it.
+
+    Returns:
+        The version, and the log entry that records the undoing.
 
     Raises:
         NotFoundError: No removal with this number is in force.
         AlreadyExistsError: Other runs were faster `landing.max_retries_on_conflict` times.
     """
-    log = LandingLog(store, name)
     for _ in range(settings.max_retries_on_conflict):
-        head, in_force = _head(log), log.removals()
+        log = LandingLog(store, name)
+        in_force = log.removals()
         if removal.undoes not in in_force:
             listed = ", ".join(f"{number} ({each.what})" for number, each in in_force.items()) or "none"
             raise NotFoundError(f"{name} has no removal {removal.undoes} that could be undone. In force: {listed}.")
-        entry = LogEntry(head.number + 1, "remove", name, head.version, head.watermark, _iso(now), None, removal=removal)
         try:
-            log.append(entry)
+            entry = _restored(log, removal, in_force[removal.undoes], settings, work_dir, now)
         except AlreadyExistsError:
             continue
-        return entry
+        return load_dataset_ref(store, name, entry.version), entry
     raise _raced(name, settings)
+
+
+def _restored(
+    log: LandingLog, removal: Removal, undone: Removal, settings: LandingSettings, work_dir: Path, now: float
+) -> LogEntry:
+    """Write the version and the log entry. Raises AlreadyExistsError if another run has taken its number."""
+    head, files = _head(log), PartFiles(log.store, work_dir / "parts")
+    unchanged = LogEntry(head.number + 1, "remove", log.dataset, head.version, head.watermark, _iso(now), None, removal=removal)
+    manifest = log.entries(after=removal.undoes - 1)[0].manifest or {}
+    _, _, before = str(manifest.get("parents", [""])[0]).partition("/")
+    try:
+        earlier = landed_state(files, log.dataset, before)
+    except NotFoundError:  # pruned
+        log.append(unchanged)
+        return unchanged
+    _, origins = _located(log, undone)
+    state, parts = landed_state(files, log.dataset, head.version), PartStore(log.store, log.dataset, head.number + 1)
+    gone = pd.concat(
+        [
+            pd.DataFrame(chunk, copy=False)[undone.holds(chunk) | np.isin(chunk[Columns.ORIGIN], origins)]
+            for chunk in merged_chunks(files, earlier.layout)
+        ],
+        ignore_index=True,
+    )
+    layout, first, last, won = state.layout, state.first, state.last, gone
+    if len(gone):
+        found = compare(files, layout, gone, lambda each: log.written(each, {}))
+        won = gone[found.wins]
+        first = min(found.first, int(won[Columns.TIME].min())) if len(won) else first
+        last = max(last, int(won[Columns.TIME].max())) if len(won) else last
+    tables: dict[Kind, pd.DataFrame] = {}
+    cells = 0
+    for kind, column in (("items", Columns.ITEM), ("users", Columns.USER)):
+        table = with_events(kind, state.table(kind), np.unique(won[column].to_numpy(np.int64)))
+        provided = _taken_out(kind, earlier.table(kind), undone, origins)
+        tables[kind], counts = described(kind, table, provided, LandedState.NEVER)
+        cells += int(counts.sum())
+    if not len(won) + cells:
+        log.append(unchanged)
+        return unchanged
+    if len(won):
+        with scratch_folder(work_dir) as scratch:
+            with ScratchFile(scratch / "restored.parquet", PART_SCHEMA, extent_of=Columns.TIME) as part:
+                part.write(won[PART_SCHEMA.names])
+            layout = replace(layout, parts=(*layout.parts, parts.part(part, found.removals)))
+        layout = replace(layout, events=layout.events + EventDigest.of(won) - found.removed)
+    layout = replace(layout, items=parts.table("items", tables["items"]), users=parts.table("users", tables["users"]))
+    after = replace(state, layout=layout, items=tables["items"], users=tables["users"], first=first, last=last)
+    watermark = max(head.watermark, last - settings.allowed_lateness_s)
+    return _appended(log, head, after, replace(removal, events=len(won)), watermark, now)
+
+
+def _taken_out(kind: Kind, table: pd.DataFrame, removal: Removal, origins: Ids) -> pd.DataFrame:
+    """Return the descriptions that a removal took out of a table."""
+    known = TABLES[kind]
+    gone = removal.describes(kind)
+    is_out = table[known.id] == (-1 if gone is None else gone)
+    for name in known.columns:
+        is_out |= np.isin(table[Columns.origin_of(name)], origins)
+    return table[is_out].reset_index(drop=True)
 
 
 def _removed(log: LandingLog, removal: Removal, settings: LandingSettings, work_dir: Path, now: float) -> LogEntry:
@@ -117,7 +185,8 @@ def _removed(log: LandingLog, removal: Removal, settings: LandingSettings, work_
     after = replace(
         before, layout=layout, items=tables["items"], users=tables["users"], first=part.first, last=part.last, is_release=False
     )
-    return _appended(log, head, after, replace(removal, events=events), settings, now)
+    watermark = min(head.watermark, part.last - settings.allowed_lateness_s)  # a wild time may have moved it
+    return _appended(log, head, after, replace(removal, events=events), watermark, now)
 
 
 def _write_kept(
@@ -138,10 +207,7 @@ def _write_kept(
     return digest, {"items": np.unique(np.concatenate(items)), "users": np.unique(np.concatenate(users))}
 
 
-def _appended(
-    log: LandingLog, head: LogEntry, after: LandedState, removal: Removal, settings: LandingSettings, now: float
-) -> LogEntry:
-    watermark = min(head.watermark, after.last - settings.allowed_lateness_s)  # a wild time may have moved it
+def _appended(log: LandingLog, head: LogEntry, after: LandedState, removal: Removal, watermark: int, now: float) -> LogEntry:
     content = content_of(after.layout.events, after.items, after.users)
     number = head.number + 1
     manifest: dict[str, Any] = landed_manifest(log.dataset, number, content, after, {}, watermark)

@@ -159,9 +159,11 @@ class LandingRun:
 
     def commit(self, new: NewFiles, after: LandedState, accounts: tuple[FileAccount, ...]) -> Landing:
         """Write the log entry, which adds the files. Raises AlreadyExistsError if another run was faster."""
+        stored = set(self._store.list(f"{self._log.prefix}/quarantine/"))
         for file in new.files:
-            if file.quarantine is not None:
-                self._store.put(self._log.quarantine_key(file.sha256), file.quarantine)
+            key = self._log.quarantine_key(file.sha256)
+            if file.quarantine is not None and (file.reasons or key in stored):  # a retry may leave no bad row
+                self._store.put(key, file.quarantine)
         content = content_of(after.layout.events, after.items, after.users)
         watermark = max(self._watermark, after.last - self._options.landing.allowed_lateness_s)
         sources = {account.file: account.sha256 for account in accounts}
@@ -179,9 +181,6 @@ class LandingRun:
                 accounts=accounts,
             )
         )
-        for file in new.files:
-            if file.quarantine is None and any(file.sha256 == before.sha256 for before in self._ledger.retried.values()):
-                self._store.delete(self._log.quarantine_key(file.sha256))
         self._listing.save()
         self._parts.remove_unused(after.layout)
         dataset = load_dataset_ref(self._store, self._name, version)

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from configs.errors import DataRefusedError, NotFoundError
-from tasks.datasets import DatasetRef, LandingLog, LogEntry, Removal, list_datasets, verify_dataset
+from tasks.datasets import (
+    DatasetRef,
+    LandingLog,
+    LogEntry,
+    Removal,
+    list_datasets,
+    plan_prune,
+    prune_versions,
+    verify_dataset,
+)
 from tasks.landing import remove, undo_removal
 from tests.tasks.landed import NAME, NOW, SETTLED, Place, content, events
 from tests.tasks.landing.test_run import by_file, release
@@ -16,6 +25,13 @@ from tests.tasks.landing.test_run import by_file, release
 def removed(place: Place, **what: object) -> tuple[DatasetRef, LogEntry]:
     removal = Removal(reason="asked", by="me", **what)  # type: ignore[arg-type]
     found = remove(place.store, NAME, removal, place.settings, place.engine.work_dir, NOW)
+    verify_dataset(place.store, found[0])
+    return found
+
+
+def undone(place: Place, number: int) -> tuple[DatasetRef, LogEntry]:
+    removal = Removal(reason="typo", by="me", undoes=number)
+    found = undo_removal(place.store, NAME, removal, place.settings, place.engine.work_dir, NOW)
     verify_dataset(place.store, found[0])
     return found
 
@@ -68,11 +84,40 @@ def test_a_removal_is_undone(place: Place) -> None:
     first = list_datasets(place.store)[-1]
     _, entry = removed(place, user=1)
     with pytest.raises(NotFoundError, match=r"no removal 1 that could be undone. In force: 2 \(user 1\)"):
-        undo_removal(place.store, NAME, Removal("typo", "me", undoes=1), place.settings, NOW)
-    undo = undo_removal(place.store, NAME, Removal("typo", "me", undoes=entry.number), place.settings, NOW)
-    assert undo.number == 3 and LandingLog(place.store, NAME).removals() == {}
-    found = place.land()
-    assert content(found.dataset) == content(first) and place.land().accounts == ()
+        undone(place, 1)
+    place.put("more.csv", events((1, 7, 4, 7)))
+    assert by_file(place.land())["more.csv"].removed == 1
+    ref, undo = undone(place, entry.number)
+    assert undo.number == 4 and LandingLog(place.store, NAME).removals() == {}
+    assert content(ref) == content(first) and undo.removal is not None and undo.removal.events == 2
+    assert pairs(place, place.land().dataset) == [[1, 1, 4], [1, 2, 3], [1, 7, 4], [2, 1, 5]]
+    assert place.land().accounts == ()
+
+
+def test_what_was_removed_from_a_release_comes_back_as_it_was(tmp_path: Path) -> None:
+    place = Place(tmp_path, base="newest")
+    release(place, events((2, 2, 4, 0), (1, 1, 4, 0), (1, 2, 4, 0)))
+    place.put("a.csv", events((3, 1, 4, 0)))
+    place.put("users.csv", "userId,age\n1,30\n")
+    first = place.land().dataset
+    _, entry = removed(place, user=1)
+    (place.zone / "a.csv").unlink()
+    place.put("b.csv", events((1, 1, 5, 90)))
+    place.land()
+    ref, _ = undone(place, entry.number)
+    assert content(ref) == content(first) and place.table(ref).equals(place.table(first))
+    assert place.table(ref, "users").equals(place.table(first, "users"))
+    assert pairs(place, place.land().dataset) == [[1, 2, 4], [1, 1, 5], [2, 2, 4], [3, 1, 4]]
+
+
+def test_after_a_pruning_the_files_of_the_zone_bring_back_what_was_removed(place: Place) -> None:
+    first = list_datasets(place.store)[-1]
+    _, entry = removed(place, user=1)
+    place.compact()
+    prune_versions(place.store, plan_prune(place.store, 1))
+    ref, undo = undone(place, entry.number)
+    assert ref.rows == 1 and undo.removal is not None and undo.removal.events == 0
+    assert content(place.land().dataset) == content(first)
 
 
 @pytest.mark.parametrize("compacted", [False, True])
