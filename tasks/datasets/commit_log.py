@@ -62,6 +62,7 @@ class FileAccount:
     extra_columns: tuple[str, ...] = ()
     why: str = ""  # why the file was quarantined as a whole or not read; empty if it was read
     removed: int = 0  # good rows that a removal keeps out
+    written: int = -1  # UTC seconds as which its rows count as delivered; -1 in logs of earlier versions: by modified_ns
     ordinal: int = -1  # its place in the run, which the origin of its events contains; -1 in logs of earlier versions
 
     def __post_init__(self) -> None:
@@ -77,6 +78,10 @@ class FileAccount:
             return f"quarantined as a whole: {self.why}"
         extra = [f"not read: {', '.join(self.extra_columns)}"] if self.extra_columns else []
         return "; ".join([*(f"{reason}: {count}" for reason, count in self.reasons.items()), *extra])
+
+    def delivered(self, read_at: int) -> int:
+        """Return UTC seconds as which its rows count as delivered, if it was read at `read_at`."""
+        return self.written if self.written >= 0 else min(self.modified_ns // 10**9, read_at)
 
     @property
     def id(self) -> str:
@@ -198,13 +203,13 @@ class LandingLog:
         keys = [key for key in self._keys() if int(key.rpartition("/")[2].removesuffix(".json")) > after]
         return [LogEntry.from_json(self.store.get(key), self.store.uri(key)) for key in keys]
 
-    def known(self) -> set[str]:
-        """Return the ids of the files that need not be read.
+    def accounted(self) -> dict[str, bool]:
+        """Return the ids of all files, and whether a file need not be read.
 
         After a removal that brings events back, each file is read once more.
         """
         changed = max((number for number, each in self._removals().items() if each.brings_back), default=0)
-        return {id_ for id_, name in self._latest().items() if int(name.removesuffix(".json")) > changed}
+        return {id_: int(name.removesuffix(".json")) > changed for id_, name in self._latest().items()}
 
     def removals(self) -> dict[int, Removal]:
         """Return the removals that are in force, by the number of their entry."""
@@ -222,10 +227,6 @@ class LandingLog:
         keys = [key.removeprefix(f"{self.prefix}/files/").split("/") for key in self.store.list(f"{self.prefix}/files/{sha256}")]
         return [self._account(id_, name).file for id_, name in sorted(keys, key=lambda key: key[1])]
 
-    def last_content(self) -> dict[str, str]:
-        """Return the sha256 of the last content that was read or found under each name. Reads the complete log."""
-        return {account.file: account.sha256 for entry in self.entries() for account in entry.accounts}
-
     def written(self, origins: npt.NDArray[np.int64], current: Mapping[int, int]) -> npt.NDArray[np.int64]:
         """Return UTC seconds at which the files of these origins were written, but at most the time of the run that read them.
 
@@ -239,7 +240,7 @@ class LandingLog:
             key = f"{self.prefix}/log/{number:08d}.json"
             entry = LogEntry.from_json(self.store.get(key), self.store.uri(key))
             read_at = int(datetime.fromisoformat(entry.when).timestamp())
-            found |= {origin_of(number, each.ordinal): min(each.modified_ns // 10**9, read_at) for each in entry.accounts}
+            found |= {origin_of(number, each.ordinal): each.delivered(read_at) for each in entry.accounts}
         return np.array([found.get(int(origin), NO_DELIVERY) for origin in distinct], dtype=np.int64)[places]
 
     def quarantine_key(self, sha256: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cached_property
 
 from infra.landing_zone import SourceFile
@@ -25,7 +26,9 @@ class Ledger:
         self._log = log
         self.retried: dict[str, FileAccount] = log.with_bad_rows() if retry_quarantined else {}
         self.removals = log.removals()
-        self._known = log.known() - self.retried.keys()
+        accounted = log.accounted()
+        self._seen = {id_.partition("-")[0] for id_ in accounted}
+        self._known = {id_ for id_, is_known in accounted.items() if is_known} - self.retried.keys()
         self._removed = {removal.sha256 for removal in self.removals.values() if removal.file}
         self._names: dict[str, str] = {}  # the name of each content that this run has read
 
@@ -42,6 +45,16 @@ class Ledger:
         """Return whether the content is that of a known description, and the last one that was found under this name."""
         return sha256 in self._described and self._last_content.get(file.name) == sha256
 
+    def written(self, file: SourceFile, sha256: str, now: float) -> int:
+        """Return UTC seconds as which the rows of a file count as delivered.
+
+        That is the file's own time, but at most `now`. A file that is read once more keeps its time, even if it was touched since.
+        """
+        own = min(file.modified_ns // 10**9, int(now))
+        if sha256 not in self._seen or self._last_content.get(file.name) != sha256:
+            return own
+        return self._times.get((file.name, sha256), own)
+
     def copied(self, file: SourceFile, sha256: str) -> str:
         """Return which file this one repeats, or an empty text if its name and content were accounted for before."""
         names = self._log.names_of(sha256)
@@ -57,5 +70,21 @@ class Ledger:
         return {id_.partition("-")[0] for id_ in self._known if "-" in id_} - self._known
 
     @cached_property
+    def _history(self) -> list[tuple[int, FileAccount]]:
+        """The UTC seconds at which each file was read, and its account, oldest first. Reads the complete log."""
+        return [
+            (int(datetime.fromisoformat(entry.when).timestamp()), account)
+            for entry in self._log.entries()
+            for account in entry.accounts
+        ]
+
+    @cached_property
     def _last_content(self) -> dict[str, str]:
-        return self._log.last_content()
+        """The sha256 of the last content that was read or found under each name."""
+        return {account.file: account.sha256 for _, account in self._history}
+
+    @cached_property
+    def _times(self) -> dict[tuple[str, str], int]:
+        """The time of each name and content that was read."""
+        read = ((read_at, account) for read_at, account in self._history if account.status != "copy")
+        return {(account.file, account.sha256): account.delivered(read_at) for read_at, account in read}

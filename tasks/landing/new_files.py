@@ -51,7 +51,7 @@ class NewFile:
     extra_columns: tuple[str, ...] = ()
     events: Path | None = None  # the good rows, with Columns.FILE_EVENT
     descriptions: DescriptionFile | None = None
-    written: int = 0  # UTC seconds, by the file's own time, but at most the time of the run
+    written: int = 0  # UTC seconds as which its rows count as delivered
     quarantine: Path | None = None  # the bad rows, of which there may be none
     why: str = ""  # why the file is quarantined as a whole; empty if it is not
 
@@ -156,7 +156,7 @@ class ZoneReader:
         sha256 = _sha256(path)
         if self._ledger.has(file, sha256) or self._ledger.has_under_name(file, sha256):
             return AlreadyKnown(sha256, self._ledger.copied(file, sha256))
-        new = NewFile(file, sha256, ordinal, written=min(file.modified_ns // 10**9, int(self._options.now)))
+        new = NewFile(file, sha256, ordinal, written=self._ledger.written(file, sha256, self._options.now))
         try:
             return self._judged(self._with_rows(path, new))
         except SourceError as error:

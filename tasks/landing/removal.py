@@ -82,6 +82,7 @@ def undo_removal(
     """
     for _ in range(settings.max_retries_on_conflict):
         log = LandingLog(store, name)
+        _head(log)  # it completes the entry of a killed run
         in_force = log.removals()
         if removal.undoes not in in_force:
             listed = ", ".join(f"{number} ({each.what})" for number, each in in_force.items()) or "none"
@@ -124,8 +125,8 @@ def _restored(
         last = max(last, int(won[Columns.TIME].max())) if len(won) else last
     tables: dict[Kind, pd.DataFrame] = {}
     cells = 0
-    for kind, column in (("items", Columns.ITEM), ("users", Columns.USER)):
-        table = with_events(kind, state.table(kind), np.unique(won[column].to_numpy(np.int64)))
+    for kind, known in TABLES.items():
+        table = with_events(kind, state.table(kind), np.unique(won[known.id].to_numpy(np.int64)))
         provided = _taken_out(kind, earlier.table(kind), undone, origins)
         tables[kind], counts = described(kind, table, provided, LandedState.NEVER)
         cells += int(counts.sum())

@@ -92,6 +92,7 @@ def _account(new: NewFile, events: FileCounts, provided: int) -> FileAccount:
         duplicates=new.good - accepted,
         quarantined=new.rows - new.good - new.removed,
         removed=new.removed,
+        written=new.written,
         reasons=new.reasons,
         corrections=events.corrections,
         late=events.late,

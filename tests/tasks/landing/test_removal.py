@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,25 @@ def test_a_file_of_an_earlier_version_is_refused(place: Place) -> None:
     place.store.put(key, place.store.get(key).replace(b'"ordinal": 0', b'"ordinal": -1'))
     with pytest.raises(DataRefusedError, match="landed before the product recorded the file"):
         removed(place, file="a.csv")
+
+
+def test_a_removal_whose_run_was_killed_is_completed(place: Place) -> None:
+    _, entry = removed(place, user=1)
+    place.store.delete(f"landing/{NAME}/removals/{entry.number:08d}.json")
+    place.store.delete(f"datasets/{NAME}/{entry.version}/manifest.json")
+    place.put("again.csv", events((1, 1, 4, 0), (3, 1, 4, 0)))
+    assert pairs(place, place.land().dataset) == [[2, 1, 5], [3, 1, 4]]
+
+
+def test_files_that_are_read_once_more_keep_their_times_though_they_were_touched(place: Place) -> None:
+    place.put("b.csv", events((1, 1, 2, 0)), modified=SETTLED + 60)
+    place.put("users2.csv", "userId,age\n1,31\n", modified=SETTLED + 60)
+    first = place.land().dataset
+    for number, name in enumerate(("b.csv", "users2.csv", "a.csv", "users.csv")):
+        os.utime(place.zone / name, (SETTLED + 100 + number, SETTLED + 100 + number))
+    place.land()
+    _, entry = removed(place, file="b.csv")
+    undone(place, entry.number)
+    found = place.land()
+    assert content(found.dataset) == content(first) and len(found.accounts) == 4
+    assert place.table(found.dataset, "users")["age"].tolist() == [31, 40]
