@@ -165,7 +165,7 @@ def remove(
     write_json(json_file, {key: value for key, value in asdict(entry).items() if key != "manifest"})
     say(_removal_line(entry))
     if entry.removal is not None and entry.removal.brings_back:
-        say("The next `recsys etl --landing ...` reads the files of the zone once more.")
+        say("The next etl over the landing zone reads its files once more.")
 
 
 @app.command()

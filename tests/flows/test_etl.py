@@ -157,7 +157,7 @@ def test_a_user_and_a_file_are_removed_at_the_command_line(
     assert recsys("data", "remove", "--file", "extra.csv", *given) == 0
     assert (
         "removed file extra.csv (1 events)" in (told := capsys.readouterr().out)
-        and "reads the files of the zone once more" in told
+        and "reads its files once more" in told
     )
     assert recsys("data", "files", "-c", path) == 0
     assert "removed file extra.csv" in capsys.readouterr().out
