@@ -20,6 +20,7 @@ def etl(
     landing: LandingSettings = LandingSettings(),  # noqa: B008
     compact: bool = False,
     retry_quarantined: bool = False,
+    allow_refused: bool = False,
     now: float | None = None,
 ) -> DatasetRef:
     """Ingest, validate and store one dataset version.
@@ -33,14 +34,20 @@ def etl(
         engine: Engine that processes the events.
         landing: Settings of the landing zone.
         compact: Compact the parts of the newest version in any case.
-        retry_quarantined: Retry files that were quarantined as a whole.
+        retry_quarantined: Retry files that were quarantined as a whole or that have quarantined rows.
+        allow_refused: Complete the run although no row of its new files is good. By default, it fails after recording them, so that
+            the scheduler notices and no retraining starts that could not help.
         now: Time in UTC seconds at which landed files are read. By default this machine's time.
     """
+    landed = None
     if data.landing is not None:
-        add_landed_files(data, validation, landing, engine, store, retry_quarantined, now)
+        landed = add_landed_files(data, validation, landing, engine, store, retry_quarantined, now)
     elif not compact:
         return build_dataset(data, validation, store, engine)
-    return compact_dataset(data, landing, engine, store, force=compact)
+    dataset = compact_dataset(data, landing, engine, store, force=compact)
+    if landed is not None and not allow_refused:
+        landed.refuse()
+    return dataset
 
 
 if __name__ == "__main__":

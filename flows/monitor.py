@@ -27,7 +27,8 @@ def monitor(
 ) -> DriftResult:
     """Measure drift and live quality on a dataset version `name/version`, by default the newest of the configured source.
 
-    If the newest slice has drifted, the event recsys.drift.detected is emitted.
+    If the newest slice has drifted, the event recsys.drift.detected is emitted, or recsys.drift.without_data if the champion was
+    trained on the same data.
 
     Args:
         dataset: Dataset version `name/version`, by default the newest of the configured source.
@@ -41,7 +42,7 @@ def monitor(
     """
     chosen = chosen_dataset(dataset, data, store)
     result = measure_drift(chosen, model_name, drift, store, monitoring, since, now)
-    announce_drift(result)
+    announce_drift(result, store)
     return result
 
 

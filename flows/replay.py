@@ -58,7 +58,7 @@ def watch_slice(plan: ReplayPlan, part: Slice, settings: ReplaySettings) -> Slic
     """Add the slice to the dataset, and monitor each policy's champion on it, including how well it ranks the slice."""
     clock, run = Clock(), run_settings(plan, settings)
     deliver_slice(plan, part)
-    dataset = clock("etl", etl, run.data, run.validation, run.store, run.etl, run.landing, now=part.end)
+    dataset = clock("etl", etl, run.data, run.validation, run.store, run.etl, run.landing, allow_refused=True, now=part.end)
     found: dict[str, DriftResult] = {}
     watched: dict[tuple[str, ...], DriftResult] = {}
     for policy, champion in champions_of(plan, settings).items() if part.number else ():

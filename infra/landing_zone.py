@@ -34,7 +34,7 @@ class SourceFile:
     name: str  # relative to the zone, with /
     size: int  # bytes
     modified_ns: int  # since 1970, UTC
-    tag: str = ""  # distinguishes it from other content of the same name: the ETag of an object
+    tag: str = ""  # distinguishes it from other content of the same name: the ETag of an object, the change time of a file
 
 
 class LandingZone(ABC):
@@ -140,7 +140,8 @@ class FolderZone(LandingZone):
 
     def _file_at(self, path: Path) -> SourceFile:
         found = path.stat()
-        return SourceFile(path.relative_to(self.folder).as_posix(), found.st_size, found.st_mtime_ns)
+        # A writer can set the modification time, but not the change time.
+        return SourceFile(path.relative_to(self.folder).as_posix(), found.st_size, found.st_mtime_ns, str(found.st_ctime_ns))
 
     def _refuse(self, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):

@@ -18,6 +18,7 @@ class Columns:
     TIME = "timestamp"  # UTC seconds
     ROW = "row"  # position in the source
     FILE = "file"  # ordinal of the file that the event comes from
+    ORIGIN = "origin"  # the landed file of an event (`tasks.datasets.commit_log.origin_of`); 0 if there is none
     EVENT = (USER, ITEM, RATING, TIME)
     INTERACTION = (*EVENT, ROW)
     FILE_EVENT = (*INTERACTION, FILE)
@@ -34,8 +35,7 @@ class Columns:
     USER_DESCRIPTION = (GENDER, AGE, OCCUPATION, ZIP_CODE)
     UPDATED_AT = "updated_at"  # UTC seconds, in a file of descriptions
     HAS_EVENTS = "rated"
-    DESCRIBED_AT = "described_at"  # UTC nanoseconds
-    DESCRIBED_IN = "described_in"  # sha256 of the file
+    DESCRIBED_AT = "described_at"  # UTC nanoseconds of a complete row, in tables that earlier versions stored
 
     # Features of an event
     USER_INDEX = "user_idx"
@@ -70,6 +70,16 @@ class Columns:
 
     FORMER: ClassVar[dict[str, str]] = {"movie_id": ITEM, "movie_idx": ITEM_INDEX, "movie_events_before": ITEM_EVENTS_BEFORE}
     """Names of columns in tables that earlier versions of the product stored. They are read under their present names."""
+
+    @staticmethod
+    def time_of(name: str) -> str:
+        """Return the column with the time of a description, in UTC seconds."""
+        return f"{name}_at"
+
+    @staticmethod
+    def origin_of(name: str) -> str:
+        """Return the column with the file that a description comes from, as in ORIGIN."""
+        return f"{name}_from"
 
     @classmethod
     def stored_as(cls, name: str, stored: Collection[str]) -> str:

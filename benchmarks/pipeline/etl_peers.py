@@ -51,7 +51,9 @@ def pandas(source: Path, folder: Path) -> None:
     )
     frame[bad].to_parquet(folder / "quarantine.parquet", compression="zstd")
     events = frame[~bad].astype({"user_id": "int64", "item_id": "int64", "timestamp": "int64"})
-    events = events.sort_values(["user_id", "timestamp", "item_id", "row"]).drop_duplicates(["user_id", "item_id"], keep="last")
+    events = events.sort_values(["user_id", "timestamp", "item_id", "rating", "row"]).drop_duplicates(
+        ["user_id", "item_id"], keep="last"
+    )
     events = events.reset_index(drop=True)
     events.to_parquet(folder / "interactions.parquet", compression="zstd")
     when = pd.to_datetime(events["timestamp"], unit="s")
@@ -89,7 +91,7 @@ def polars(source: Path, folder: Path) -> None:
     events = (
         frame.lazy()
         .filter(good)
-        .sort("user_id", "timestamp", "item_id", "row")
+        .sort("user_id", "timestamp", "item_id", "rating", "row")
         .unique(["user_id", "item_id"], keep="last", maintain_order=True)
         .collect()
     )
@@ -128,7 +130,7 @@ def duckdb(source: Path, folder: Path) -> None:
     place.execute(f"COPY (SELECT * FROM raw WHERE NOT coalesce({good}, false)) TO '{folder}/quarantine.parquet' {parquet}")
     place.execute(
         f"""CREATE TABLE events AS SELECT * FROM raw WHERE {good}
-        QUALIFY row_number() OVER (PARTITION BY user_id, item_id ORDER BY timestamp DESC, row DESC) = 1
+        QUALIFY row_number() OVER (PARTITION BY user_id, item_id ORDER BY timestamp DESC, rating DESC, row DESC) = 1
         ORDER BY user_id, timestamp, item_id"""
     )
     place.execute("DROP TABLE raw")

@@ -23,4 +23,4 @@ class ValidationSettings(Settings):
     earliest: int = 789_652_009
     """Earliest valid event time in UTC seconds. The default is the first MovieLens rating (1995-01-09)."""
     max_future_s: int = Field(default=86_400, ge=0)
-    """Maximum number of seconds that an event may be ahead of this machine's clock."""
+    """Maximum number of seconds that an event, or the `updated_at` of a description, may be ahead of this machine's clock."""

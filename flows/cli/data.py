@@ -7,7 +7,9 @@ secret that expires, and the address of a storage console differs between users.
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +23,7 @@ from flows.cli.options import Config, Json, Set, needs_prefect, say, settings_of
 if TYPE_CHECKING:
     from configs.settings import RetrainSettings, StoreSettings
     from infra.storage import Store
-    from tasks.datasets import LogEntry
+    from tasks.datasets import DatasetRef, LogEntry
 
 __all__ = ["Landing", "app", "run_etl", "with_landing"]
 
@@ -29,6 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="List, inspect and clean up stored datasets and files.\n\nExample: recsys data list",
 )
+REMOVALS = (("user",), ("item",), ("user", "item"), ("user", "item", "time"), ("file",), ("undo",))
 Landing = Annotated[str | None, typer.Option(help="Landing zone (data.landing): folder or s3://bucket/prefix.")]
 
 
@@ -42,15 +45,26 @@ def list_(config: Config = None, set_: Set = None, json_file: Json = None) -> No
     from dataclasses import asdict
 
     from infra.storage import open_store
-    from tasks.datasets import list_datasets
+    from tasks.datasets import last_delivery, list_datasets
 
-    refs = list_datasets(open_store(settings.store))
-    write_json(json_file, [asdict(ref) for ref in refs])
+    store = open_store(settings.store)
+    refs = list_datasets(store)
+    delivered = {f"{ref.name}/{ref.version}": last_delivery(store, ref) for ref in refs}
+    listed = [{**asdict(ref), "last_delivery": each and asdict(each)} for ref, each in zip(refs, delivered.values(), strict=True)]
+    write_json(json_file, listed)
     rows = [
-        [f"{ref.name}/{ref.version}", f"{ref.rows:,}", f"{ref.users:,}", f"{ref.items:,}", str(ref.last), ", ".join(ref.parents)]
-        for ref in refs
+        [
+            f"{ref.name}/{ref.version}",
+            *(f"{count:,}" for count in (ref.rows, ref.users, ref.items)),
+            _utc(ref.last),
+            _utc(ref.created),
+            f"{each.added:,} of {each.rows:,} rows added, {each.quarantined:,} bad" if each and each.rows else "",
+            ", ".join(ref.parents),
+        ]
+        for ref, each in zip(refs, delivered.values(), strict=True)
     ]
-    table(["dataset", "interactions", "users", "items", "last event (UTC s)", "made from"], rows, whole="dataset")
+    columns = ["dataset", "interactions", "users", "items", "last event (UTC)", "made (UTC)", "last delivery", "made from"]
+    table(columns, rows, whole="dataset")
 
 
 @app.command()
@@ -62,7 +76,7 @@ def files(
 ) -> None:
     """Show what became of each landed file.
 
-    The rows of each file are counted by outcome, for the newest runs over the landing zone.
+    The rows of each file are counted by outcome, for the newest runs over the landing zone. Removals are listed with their reason.
 
     Example: recsys data files --last 10 --set data.dataset=films
     """
@@ -91,9 +105,10 @@ def compact(config: Config = None, set_: Set = None, json_file: Json = None) -> 
 
 @app.command()
 def retry(landing: Landing = None, config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """Retry landed files that were quarantined as a whole.
+    """Read bad rows and refused files again.
 
-    New files of the landing zone are added, too.
+    Run it after mending a setting or a clock. All files of the zone that were quarantined as a whole or that have quarantined rows
+    are read again. Each row counts once. New files of the landing zone are added, too.
 
     Example: recsys data retry --landing s3://bucket/events
     """
@@ -101,6 +116,56 @@ def retry(landing: Landing = None, config: Config = None, set_: Set = None, json
     if settings.data.landing is None:
         raise SettingsError("There is no landing zone whose files could be retried. Name it with --landing, or set data.landing.")
     run_etl(settings, json_file, retry_quarantined=True)
+
+
+@app.command()
+def remove(
+    reason: Annotated[str, typer.Option(help="Why; recorded with the user who runs the command.")],
+    user: Annotated[
+        int | None, typer.Option(help="Remove the events of this user; without --item, the description, too.")
+    ] = None,
+    item: Annotated[
+        int | None, typer.Option(help="Remove the events of this item; without --user, the description, too.")
+    ] = None,
+    time: Annotated[int | None, typer.Option(help="Remove only the event of this time, in UTC seconds.")] = None,
+    file: Annotated[str | None, typer.Option(help="Remove what this landed file added, by its name in the zone.")] = None,
+    undo: Annotated[int | None, typer.Option(min=1, help="Undo the removal of this run, by its number.")] = None,
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Take a user, an item, an event or a file out of a dataset.
+
+    A new version lacks the events, and later deliveries of them are not added, until the removal is undone. Events that the removed
+    ones had superseded come back with the next etl, which reads the zone's files once more. An undone removal brings its events
+    back from the version before it, if that is still stored, and from the zone's files. Older versions, models that were trained on them, backups and logs keep the events: this is no complete erasure.
+
+    Example: recsys data remove --user 17 --reason "asked by the user" --set data.dataset=films
+    """
+    given = {"user": user, "item": item, "time": time, "file": file, "undo": undo}
+    if tuple(name for name, value in given.items() if value is not None) not in REMOVALS:
+        raise SettingsError(
+            "Name what to remove: --user, --item, both (with --time for one event), or --file alone. To undo a removal, give --undo "
+            "with the number of its run, which `recsys data files` shows."
+        )
+    settings = settings_of(config, set_)
+    import time as clock
+    from dataclasses import asdict
+
+    from infra.storage import open_store
+    from tasks.datasets import Removal
+    from tasks.landing import remove as take_out
+    from tasks.landing import undo_removal
+
+    store, name = open_store(settings.store), settings.data.dataset_name
+    removal = Removal(reason, _runner(), user, item, time, file or "", undoes=undo or 0)
+    run = take_out if undo is None else undo_removal
+    dataset, entry = run(store, name, removal, settings.landing, settings.etl.work_dir, clock.time())
+    say(f"{dataset.name}/{dataset.version}: {dataset.rows:,} interactions, {dataset.users:,} users, {dataset.items:,} items")
+    write_json(json_file, {key: value for key, value in asdict(entry).items() if key != "manifest"})
+    say(_removal_line(entry))
+    if entry.removal is not None and entry.removal.brings_back:
+        say("The next etl over the landing zone reads its files once more.")
 
 
 @app.command()
@@ -179,7 +244,10 @@ def run_etl(settings: RetrainSettings, json_file: Path | None, *, compact: bool 
         settings: Settings of the run.
         json_file: File for the dataset version as JSON.
         compact: Compact the parts of the newest version in any case.
-        retry_quarantined: Retry files that were quarantined as a whole.
+        retry_quarantined: Retry files that were quarantined as a whole or that have quarantined rows.
+
+    Raises:
+        DataRefusedError: Files were read, but no row of them is good.
     """
     needs_prefect()
     from dataclasses import asdict
@@ -188,32 +256,77 @@ def run_etl(settings: RetrainSettings, json_file: Path | None, *, compact: bool 
     from infra.storage import open_store
     from tasks.datasets import LandingLog
 
-    log = LandingLog(open_store(settings.store), settings.data.dataset_name)
+    store = open_store(settings.store)
+    log = LandingLog(store, settings.data.dataset_name)
     head = log.head() if settings.data.landing else None
-    dataset = etl(settings.data, settings.validation, settings.store, settings.etl, settings.landing, compact, retry_quarantined)
+    entries: list[LogEntry] = []
+    try:
+        dataset = etl(
+            settings.data, settings.validation, settings.store, settings.etl, settings.landing, compact, retry_quarantined
+        )
+    finally:
+        if settings.data.landing:  # also if the run fails, because the files were refused
+            entries = log.entries(after=head.number if head else 0)
+            if entries:
+                _print_accounts(entries)
     write_json(json_file, asdict(dataset))
-    if settings.data.landing:
-        _print_accounts(log.entries(after=head.number if head else 0))
+    if not settings.data.landing:
+        _print_delivery(store, dataset)
+    elif not any(account.accepted for entry in entries for account in entry.accounts):
+        seen = any(entry.accounts for entry in entries)
+        say(f"Nothing was added: {'the good rows were there before' if seen else 'no file is new'}.")
     say(f"{dataset.name}/{dataset.version}: {dataset.rows:,} interactions, {dataset.users:,} users, {dataset.items:,} items")
     say(f"stored at {dataset.uri}")
 
 
 def _print_accounts(entries: list[LogEntry]) -> None:
-    """Print each file and the outcome of its rows."""
-    counts = ("rows", "accepted", "duplicates", "quarantined", "corrections", "late")
+    """Print each file and the outcome of its rows, and what was removed."""
+    counts = ("rows", "accepted", "duplicates", "quarantined", "removed", "corrections", "late")
     rows = [
         [str(entry.number), account.file, account.kind, *(f"{getattr(account, name):,}" for name in counts), account.remarks]
         for entry in entries
         for account in entry.accounts
     ]
     table(["run", "file", "kind", *counts, "remarks"], rows)
+    for entry in entries:
+        if entry.removal is not None:
+            say(_removal_line(entry))
+
+
+def _removal_line(entry: LogEntry) -> str:
+    removal = entry.removal
+    assert removal is not None
+    done = f"{removal.what if removal.undoes else f'removed {removal.what}'} ({removal.events:,} events)"
+    return f"run {entry.number}: {done}, by {removal.by}: {removal.reason}"
+
+
+def _print_delivery(store: Store, dataset: DatasetRef) -> None:
+    """Print the rows of the last delivery of a release."""
+    from tasks.datasets import last_delivery
+
+    found = last_delivery(store, dataset)
+    if found is not None and found.rows:
+        added = f"{found.added:,} added" if found.added else "nothing added, because this version was there before"
+        say(f"interactions: {found.rows:,} rows, {found.quarantined:,} quarantined, {added}")
+
+
+def _utc(seconds: float) -> str:
+    """Return a time as a date, or an empty text if it is unknown."""
+    from datetime import UTC, datetime
+
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}" if seconds else ""
+
+
+def _runner() -> str:
+    """Return the name of the user who runs the command."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a uid without a user name
+        return str(os.getuid())
 
 
 def _complete_until(entries: list[LogEntry]) -> str:
-    from datetime import UTC, datetime
-
-    watermark = datetime.fromtimestamp(entries[-1].watermark, UTC)
-    return f"version {entries[-1].version}, taken to be complete until {watermark:%Y-%m-%d %H:%M:%S} UTC (the watermark)"
+    return f"version {entries[-1].version}, taken to be complete until {_utc(entries[-1].watermark)} UTC (the watermark)"
 
 
 def _place(address: str, given: StoreSettings) -> tuple[Store, str]:

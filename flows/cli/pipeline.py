@@ -50,7 +50,7 @@ def etl(
 ) -> None:
     """Build a validated dataset version from a source.
 
-    With a landing zone, its new files are added to the newest version.
+    With a landing zone, its new files are added to the newest version. If they have no good row, the exit status is 1.
 
     Example: recsys etl --landing s3://bucket/events
     """

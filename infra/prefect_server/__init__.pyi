@@ -1,6 +1,15 @@
-from .alerts import DRIFT_DETECTED, model_resource
+from .alerts import DRIFT_DETECTED, DRIFT_WITHOUT_DATA, model_resource
 from .connection import make_ready, server_version
 from .environment import EnvironmentSettings
 from .setup import left_over, set_up
 
-__all__ = ["DRIFT_DETECTED", "EnvironmentSettings", "left_over", "make_ready", "model_resource", "server_version", "set_up"]
+__all__ = [
+    "DRIFT_DETECTED",
+    "DRIFT_WITHOUT_DATA",
+    "EnvironmentSettings",
+    "left_over",
+    "make_ready",
+    "model_resource",
+    "server_version",
+    "set_up",
+]

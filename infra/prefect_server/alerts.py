@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALERTS",
     "DRIFT_DETECTED",
+    "DRIFT_WITHOUT_DATA",
     "RESUME",
     "RESUMED",
     "apply_automation",
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 DRIFT_DETECTED = "recsys.drift.detected"
+DRIFT_WITHOUT_DATA = "recsys.drift.without_data"
+"""Drift of a dataset that the champion was trained on, as by a refused delivery. It informs people, but starts no retraining."""
 WATCHED: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.watched", "prefect.resource.role": "tag"}
 RUN = "{{ flow.name }} {{ flow_run.name }}"
 LINK = "{{ flow_run|ui_url }}"
@@ -179,7 +182,7 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID], resume: UU
         told(
             DRIFTED,
             "The newest events have drifted away from the data that the champion was trained on.",
-            {DRIFT_DETECTED},
+            {DRIFT_DETECTED, DRIFT_WITHOUT_DATA},
             "{{ event.resource.name }}: {{ event.payload.dataset }} has drifted",
             f"{reasons}\n{{{{ event.payload.rows }}}} events, compared with the champion "
             f"{{{{ event.payload.champion or 'none' }}}}.\n{LINK}",

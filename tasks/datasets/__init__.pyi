@@ -1,12 +1,12 @@
-from .commit_log import FileAccount, FileKind, LandingLog, LogEntry, file_id
+from .commit_log import FileAccount, FileKind, LandingLog, LogEntry, Removal, file_id, origin_of
 from .content_digest import EventDigest
 from .incremental import IncrementalVersion, content_of, landed_manifest
 from .landed_state import LandedState
 from .layout import Layout, Part, StoredFile
 from .part_events import LANDED, PART_SCHEMA, Arrays, event_chunks, merged_chunks, merged_events, removals_of
 from .part_files import PartFiles, PartStore
-from .quarantine import Quarantine, quarantined
-from .references import DatasetRef, chosen_dataset, list_datasets, load_dataset_ref, read_manifest
+from .quarantine import Delivery, Quarantine, last_delivery, quarantined
+from .references import DatasetRef, chosen_dataset, list_datasets, load_dataset_ref, read_manifest, same_content
 from .release import write_dataset
 from .retention import plan_prune, prune_versions
 from .versions import read_table, verify_dataset
@@ -16,6 +16,7 @@ __all__ = [
     "PART_SCHEMA",
     "Arrays",
     "DatasetRef",
+    "Delivery",
     "EventDigest",
     "FileAccount",
     "FileKind",
@@ -28,22 +29,26 @@ __all__ = [
     "PartFiles",
     "PartStore",
     "Quarantine",
+    "Removal",
     "StoredFile",
     "chosen_dataset",
     "content_of",
     "event_chunks",
     "file_id",
     "landed_manifest",
+    "last_delivery",
     "list_datasets",
     "load_dataset_ref",
     "merged_chunks",
     "merged_events",
+    "origin_of",
     "plan_prune",
     "prune_versions",
     "quarantined",
     "read_manifest",
     "read_table",
     "removals_of",
+    "same_content",
     "verify_dataset",
     "write_dataset",
 ]

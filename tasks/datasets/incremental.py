@@ -8,6 +8,7 @@ parts.
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -23,7 +24,7 @@ from tasks.datasets.landed_state import LandedState
 from tasks.datasets.layout import Layout
 from tasks.datasets.part_events import merged_events
 from tasks.datasets.part_files import PartFiles
-from tasks.ingest import Kind, build_features, public
+from tasks.ingest import Kind, build_features, public, with_times
 
 __all__ = ["IncrementalVersion", "content_of", "landed_manifest"]
 
@@ -51,8 +52,8 @@ class IncrementalVersion:
         """Load what adding later files needs. Raises VersionCorruptError if an object differs from the manifest."""
         return LandedState(
             layout=self.layout,
-            items=files.frame(self.layout.items),
-            users=files.frame(self.layout.users),
+            items=with_times("items", files.frame(self.layout.items)),
+            users=with_times("users", files.frame(self.layout.users)),
             first=self.manifest["first"],
             last=self.manifest["last"],
             parents=(f"{self.name}/{self.version}",),
@@ -111,6 +112,7 @@ def landed_manifest(
         "version": _version_name(content, layout),
         "content": content,
         "number": number,
+        "created": round(time.time(), 3),
         "rows": layout.rows,
         "users": int(state.users[Columns.HAS_EVENTS].sum()),
         "items": int(state.items[Columns.HAS_EVENTS].sum()),

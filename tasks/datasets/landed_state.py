@@ -27,7 +27,7 @@ class LandedState:
     NEVER: ClassVar[int] = np.iinfo(np.int64).max
 
     layout: Layout
-    items: pd.DataFrame  # with HAS_EVENTS, DESCRIBED_AT and DESCRIBED_IN
+    items: pd.DataFrame  # with HAS_EVENTS, and the time and origin of each cell
     users: pd.DataFrame
     first: int  # UTC seconds; NEVER if there are no events
     last: int

@@ -18,7 +18,8 @@ from tasks.tables import column_type, parquet_batches, schema_of
 __all__ = ["LANDED", "PART_SCHEMA", "Arrays", "event_chunks", "insertion_points", "merged_chunks", "merged_events", "removals_of"]
 
 LANDED = -1  # `row` of an event from a landing zone; other events keep their position in the release
-PART_SCHEMA = schema_of(Columns.INTERACTION)  # of a part's events, which are sorted by user, time, item
+STORED = (*Columns.INTERACTION, Columns.ORIGIN)
+PART_SCHEMA = schema_of(STORED)  # of a part's events, which are sorted by user, time, item
 CHUNK_ROWS = 1 << 20
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -40,18 +41,22 @@ def event_chunks(
 ) -> Iterator[tuple[int, Arrays, npt.NDArray[np.bool_]]]:
     """Read one part in chunks, in order.
 
-    Yields the position of a chunk's first row, its columns, and a mask of the rows that are not superseded.
+    Yields the position of a chunk's first row, its columns, and a mask of the rows that are not superseded. The origin is 0 in a
+    release, and in a part that an earlier version stored.
     """
     start = 0
-    for arrays in parquet_batches(files.parquet(layout.parts[number].events), CHUNK_ROWS, columns):
+    file = files.parquet(layout.parts[number].events)
+    known = [name for name in columns if name != Columns.ORIGIN or name in file.schema_arrow.names]
+    for arrays in parquet_batches(file, CHUNK_ROWS, known):
         rows = len(arrays[columns[0]])
+        arrays |= {name: np.zeros(rows, dtype=np.int64) for name in columns if name not in known}
         kept = np.ones(rows, dtype=bool)
         kept[removed[(removed >= start) & (removed < start + rows)] - start] = False
         yield start, arrays, kept
         start += rows
 
 
-def merged_chunks(files: PartFiles, layout: Layout) -> Iterator[Arrays]:
+def merged_chunks(files: PartFiles, layout: Layout, columns: Sequence[str] = STORED) -> Iterator[Arrays]:
     """Yield all events that are not superseded, sorted by user, time, item, in chunks. `row` has its stored value.
 
     One chunk of the first part and all later parts are in memory at once.
@@ -60,11 +65,11 @@ def merged_chunks(files: PartFiles, layout: Layout) -> Iterator[Arrays]:
     later = [
         {name: column[kept] for name, column in arrays.items()}
         for number in range(1, len(layout.parts))
-        for _, arrays, kept in event_chunks(files, layout, number, removed[number])
+        for _, arrays, kept in event_chunks(files, layout, number, removed[number], columns)
     ]
-    added = _sorted(later)
+    added = _sorted(later, columns)
     taken = 0
-    for _, arrays, kept in event_chunks(files, layout, 0, removed[0]):
+    for _, arrays, kept in event_chunks(files, layout, 0, removed[0], columns):
         chunk = arrays if kept.all() else {name: column[kept] for name, column in arrays.items()}
         if not len(chunk[Columns.USER]):
             continue
@@ -83,7 +88,7 @@ def merged_events(files: PartFiles, layout: Layout) -> pd.DataFrame:
     """
     rows, filled, landed = layout.rows, 0, 0
     columns: Arrays = {name: np.empty(rows, dtype=column_type(name)) for name in Columns.INTERACTION}
-    for chunk in merged_chunks(files, layout):
+    for chunk in merged_chunks(files, layout, Columns.INTERACTION):
         place = slice(filled, filled + len(chunk[Columns.ROW]))
         for name, column in chunk.items():
             columns[name][place] = column
@@ -122,10 +127,9 @@ def _inserted(table: Arrays, added: Arrays) -> Arrays:
     return {name: np.insert(column, places, added[name]) for name, column in table.items()}
 
 
-def _sorted(tables: list[Arrays]) -> Arrays:
+def _sorted(tables: list[Arrays], columns: Sequence[str]) -> Arrays:
     joined: Arrays = {
-        name: np.concatenate([np.empty(0, dtype=column_type(name)), *(table[name] for table in tables)])
-        for name in Columns.INTERACTION
+        name: np.concatenate([np.empty(0, dtype=column_type(name)), *(table[name] for table in tables)]) for name in columns
     }
     order = np.lexsort((joined[Columns.ITEM], joined[Columns.TIME], joined[Columns.USER]))
     return {name: column[order] for name, column in joined.items()}

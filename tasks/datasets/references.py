@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from configs.errors import NotFoundError, VersionCorruptError
 from configs.settings import DataSettings, StoreSettings
 from infra.storage import Store, open_store
 
-__all__ = ["DatasetRef", "chosen_dataset", "list_datasets", "load_dataset_ref", "read_manifest"]
+__all__ = ["DatasetRef", "chosen_dataset", "list_datasets", "load_dataset_ref", "read_manifest", "same_content"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class DatasetRef:
     last: int
     parents: tuple[str, ...] = ()  # name/version of the versions it was made from
     number: int = 0  # its number in the landing log; 0 for a release
+    created: float = field(
+        default=0.0, compare=False
+    )  # UTC seconds at which it was made; 0 in versions from before it was stored
 
 
 def chosen_dataset(dataset: str | None, data: DataSettings, store: StoreSettings) -> DatasetRef:
@@ -48,13 +51,20 @@ def chosen_dataset(dataset: str | None, data: DataSettings, store: StoreSettings
     return versions[-1]
 
 
+def same_content(one: str, other: str) -> bool:
+    """Return whether two versions, as name/version, have the same content in whatever parts."""
+    (name, _, version), (other_name, _, other_version) = one.partition("/"), other.partition("/")
+    return name == other_name and version.partition("-")[0] == other_version.partition("-")[0]
+
+
 def load_dataset_ref(store: Store, name: str, version: str) -> DatasetRef:
     """Return the sealed version. Raises NotFoundError if there is none."""
     manifest = read_manifest(store, name, version)
     prefix = f"datasets/{name}/{version}"
     facts = {key: manifest[key] for key in ("rows", "users", "items", "first", "last")}
     parents = tuple(manifest["parents"])
-    return DatasetRef(name, version, prefix, store.uri(prefix), **facts, parents=parents, number=manifest.get("number", 0))
+    number, created = manifest.get("number", 0), manifest.get("created", 0.0)
+    return DatasetRef(name, version, prefix, store.uri(prefix), **facts, parents=parents, number=number, created=created)
 
 
 def read_manifest(store: Store, name: str, version: str) -> dict[str, Any]:
@@ -78,10 +88,17 @@ def read_manifest(store: Store, name: str, version: str) -> dict[str, Any]:
 
 
 def list_datasets(store: Store) -> list[DatasetRef]:
-    """Return all sealed versions, by name, oldest content first.
+    """Return all sealed versions, by name, and then in the order in which they were made.
 
-    Versions of a landing zone follow the releases of the same name, in log order.
+    The age of a version that was stored without its time is that of its last event. Versions of a landing zone keep the order of
+    its log, whatever the clocks of its runs showed.
     """
     keys = [key.split("/") for key in store.list("datasets/") if key.endswith("/manifest.json")]
     refs = [load_dataset_ref(store, parts[1], parts[2]) for parts in keys]
-    return sorted(refs, key=lambda ref: (ref.name, ref.number, ref.last, ref.rows))
+    made: dict[tuple[str, str], float] = {}
+    newest: dict[str, float] = {}
+    for ref in sorted(refs, key=lambda ref: ref.number):
+        made[ref.name, ref.version] = ref.created or ref.last
+        if ref.number:
+            newest[ref.name] = made[ref.name, ref.version] = max(made[ref.name, ref.version], newest.get(ref.name, 0.0))
+    return sorted(refs, key=lambda ref: (ref.name, made[ref.name, ref.version], ref.number, ref.last, ref.rows))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +23,7 @@ from infra.digests import sha256_of
 from infra.storage import Store
 from models.columns import Columns
 from tasks.datasets.content_digest import plain_cells
+from tasks.datasets.quarantine import DELIVERIES, release_deliveries
 from tasks.datasets.references import DatasetRef, load_dataset_ref
 from tasks.ingest import Release, Validated
 from tasks.tables import read_parquet
@@ -82,13 +85,14 @@ def write_dataset(
 ) -> DatasetRef:
     """Store a dataset version as `datasets/<name>/<12 hex digits of its content>`.
 
-    The same content gives the same version. A sealed version is returned unchanged. A version that a killed run left without a
-    manifest is completed.
+    The same content gives the same version. A sealed version is returned unchanged. If other files gave it (their new rows were all
+    bad or repeated), the delivery is recorded beside it. A version that a killed run left without a manifest is completed.
     """
     tables: dict[str, Table] = {table: getattr(validated, table) for table in ReleaseVersion.NAMED}
     version = _content_hash(tables)
     prefix = f"datasets/{name}/{version}"
     if store.exists(f"{prefix}/manifest.json"):
+        _record_delivery(store, name, version, validated, source_hashes)
         return load_dataset_ref(store, name, version)
     files: dict[str, str] = {}
     if len(validated.quarantined):
@@ -102,6 +106,7 @@ def write_dataset(
         "format": ReleaseVersion.FORMAT,
         "name": name,
         "version": version,
+        "created": round(time.time(), 3),
         **_extent(validated.interactions),
         "schema": {table: {column: str(kind) for column, kind in _kinds(content).items()} for table, content in tables.items()},
         "parents": parents or [],
@@ -112,6 +117,20 @@ def write_dataset(
     with suppress(AlreadyExistsError):  # another run stored the same content at the same time; its manifest is equivalent
         store.put_new(f"{prefix}/manifest.json", json.dumps(manifest, indent=2).encode())
     return load_dataset_ref(store, name, version)
+
+
+def _record_delivery(
+    store: Store, name: str, version: str, validated: Validated | Release, source_hashes: dict[str, str]
+) -> None:
+    """Record what the validation of a delivery found that gave the content of a stored version, unless it is the last one again."""
+    record = {"source_hashes": source_hashes, "validation": validated.report.to_dict()}
+    last = release_deliveries(store, load_dataset_ref(store, name, version))[-1]
+    if {key: last.get(key) for key in record} == json.loads(json.dumps(record)):
+        return
+    stem = f"datasets/{name}/{version}/{DELIVERIES}{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+    if len(validated.quarantined):
+        store.put(f"{stem}.quarantine.parquet", _parquet(validated.quarantined))
+    store.put_new(f"{stem}.json", json.dumps({"created": round(time.time(), 3), **record}, indent=2).encode())
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

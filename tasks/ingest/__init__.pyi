@@ -1,7 +1,19 @@
 from .event_files import open_event_file
 from .features import build_features
 from .merge import merge_interactions
-from .metadata import TABLES, DescriptionFile, Kind, described, description_kind, public, read_descriptions, seeded, with_events
+from .metadata import (
+    TABLES,
+    DescriptionFile,
+    Kind,
+    described,
+    description_kind,
+    forgotten,
+    public,
+    read_descriptions,
+    seeded,
+    with_events,
+    with_times,
+)
 from .release import Release, building
 from .row_account import BAD_ROWS, RowAccount, accepted_events
 from .row_checks import MILLISECONDS_FROM, Mask
@@ -27,6 +39,7 @@ __all__ = [
     "building",
     "described",
     "description_kind",
+    "forgotten",
     "ingest",
     "locate",
     "merge_interactions",
@@ -35,4 +48,5 @@ __all__ = [
     "read_descriptions",
     "seeded",
     "with_events",
+    "with_times",
 ]

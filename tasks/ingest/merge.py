@@ -5,7 +5,7 @@ The table is sorted by user, time, item, with one event for each user and item.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ def merge_interactions(
     memory_rows: int,
     superseded: Path | None = None,
     columns: Sequence[str] = Columns.FILE_EVENT,
+    written: Mapping[int, int] | None = None,
 ) -> MergeReport:
     """Merge the events of Parquet files by the rules of `deduplicate_latest`, and write them to `out`.
 
@@ -46,13 +47,14 @@ def merge_interactions(
         parts: Files with Columns.FILE_EVENT. `file` is an ordinal: all rows of one file share it, across any number of parts.
         superseded: Receives the rows that are left out.
         columns: The columns to write.
+        written: UTC seconds at which each file was written, by ordinal. Without them, all files are of the same time.
     """
     rows = duplicates = 0
     of_file: dict[int, int] = {}
     with ExitStack() as stack:
         writers = [stack.enter_context(ParquetWriter(path)) for path in (out, superseded) if path is not None]
         for table in partition_by_key(parts, Columns.FILE_EVENT, Columns.USER, memory_rows, out.parent):
-            kept, lost = deduplicate_latest(table.to_pandas())
+            kept, lost = deduplicate_latest(table.to_pandas(), written)
             for writer, frame in zip(writers, (kept, lost), strict=False):
                 writer.write(frame[list(columns)])
             rows, duplicates = rows + len(kept), duplicates + len(lost)
@@ -64,15 +66,16 @@ def merge_interactions(
     return MergeReport(rows, duplicates, of_file)
 
 
-def deduplicate_latest(events: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def deduplicate_latest(events: pd.DataFrame, written: Mapping[int, int] | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Keep one event for each user and item.
 
-    The newest event counts. Among events of the same second, each file's last row counts, and among files the one with the
-    highest rating. So the order and the batches in which files arrive do not matter. If everything agrees, the file with the
-    lowest ordinal keeps the event.
+    The newest event counts. Of events of the same second, the one whose file was written last counts, because a later delivery is a
+    correction. In one file, and in files of the same second, the highest rating counts. So neither the order of rows nor the order
+    in which files are read matters. If everything agrees, the last row of the file with the lowest ordinal keeps the event.
 
     Args:
         events: Events with Columns.FILE_EVENT.
+        written: UTC seconds at which each file was written, by ordinal. Without them, all files are of the same time.
 
     Returns:
         (kept, superseded). The kept events are sorted by user, time, item.
@@ -83,7 +86,7 @@ def deduplicate_latest(events: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame
     if repeated.any():
         places = np.flatnonzero(repeated)
         lost[places] = True
-        lost[places[_winners(events.iloc[places])]] = False
+        lost[places[_winners(events.iloc[places], written or {})]] = False
     superseded = events[lost].reset_index(drop=True)
     if lost.any():
         events = events[~lost]
@@ -102,13 +105,12 @@ def _repeated(users: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> npt
     return found
 
 
-def _winners(events: pd.DataFrame) -> npt.NDArray[np.intp]:
+def _winners(events: pd.DataFrame, written: Mapping[int, int]) -> npt.NDArray[np.intp]:
     user, item, rating, time, row, file = (events[name].to_numpy() for name in Columns.FILE_EVENT)
-    order = np.lexsort((row, file, time, item, user))
-    last_of_file = order[_ends(user[order], item[order], time[order], file[order])]
-    user, item, time, rating, file = (column[last_of_file] for column in (user, item, time, rating, file))
-    order = np.lexsort((-file, rating, time, item, user))
-    return last_of_file[order[_ends(user[order], item[order])]]
+    ordinals, places = np.unique(file, return_inverse=True)
+    delivered = np.array([written.get(int(ordinal), 0) for ordinal in ordinals], dtype=np.int64)[places]
+    order = np.lexsort((row, -file, rating, delivered, time, item, user))
+    return order[_ends(user[order], item[order])]
 
 
 def _ends(*columns: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

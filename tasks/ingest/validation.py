@@ -239,8 +239,8 @@ def _interactions(checks: Checks, settings: ValidationSettings, now: int) -> pd.
     frame = pd.DataFrame({**columns, Columns.ROW: np.arange(len(raw), dtype=np.int64)})
     frame[Columns.RATING] = frame[Columns.RATING].astype(np.float64)
     kept = np.flatnonzero(~checks.bad)
-    # By user, time, item. The sort is stable: of events that agree in all three, the last one in the source comes last.
-    order = kept[np.lexsort([columns[name][kept] for name in (Columns.ITEM, Columns.TIME, Columns.USER)])]
+    # By user, time, item, and of events that agree in all three, the highest rating comes last (`tasks.ingest.merge`).
+    order = kept[np.lexsort([columns[name][kept] for name in (Columns.RATING, Columns.ITEM, Columns.TIME, Columns.USER)])]
     frame = frame.take(order)
     repeated = frame.duplicated([Columns.USER, Columns.ITEM], keep="last").to_numpy()
     superseded = np.zeros(len(raw), dtype=bool)
@@ -305,12 +305,18 @@ def _users(raw: pd.DataFrame | None, with_events: IntArray) -> tuple[pd.DataFram
 
 
 def _identity(checks: Checks, column: str) -> npt.NDArray[np.int64]:
-    """Return the ids of a table with one row per id. Rows with a repeated id are marked as bad."""
+    """Return the ids of a table with one row per id.
+
+    Of rows with the same id, the greatest one by its cells as text stays, so that their order does not matter. The others are bad.
+    """
     _refuse_if_empty(checks, column)
     ids = checks.numbers(column, whole=True).astype(np.int64)
     checks.mark(~checks.bad & (ids < 0), f"{column} is negative")
     good = np.flatnonzero(~checks.bad)
     repeated = np.zeros(len(ids), dtype=bool)
-    repeated[good] = pd.Series(ids[good]).duplicated(keep="first").to_numpy()
-    checks.mark(repeated, f"{column} stands in an earlier row")
+    if len(np.unique(ids[good])) < len(good):
+        texts = joined_cells(checks.raw.iloc[good]).to_numpy(object).astype(str)
+        good = good[np.lexsort((-good, texts, ids[good]))]  # of equal rows, the first one stays
+        repeated[good] = pd.Series(ids[good]).duplicated(keep="last").to_numpy()
+    checks.mark(repeated, f"{column} stands in another row")
     return ids

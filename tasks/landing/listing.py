@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 from configs.errors import NotFoundError
 from infra.landing_zone import SourceFile
@@ -16,7 +16,7 @@ __all__ = ["Listing"]
 class Listing:
     """What runs have seen of a zone, kept in the store.
 
-    It holds the sha256 of files by name, size and time, so that no run has to read old files again to recognize them. For each
+    It holds the sha256 of files by name, size, time and tag, so that no run has to read old files again to recognize them. For each
     waiting file, it also holds the time since which the file has been unchanged, whatever the file's own clock shows.
 
     The listing is only a cache. If it is lost or out of date, files are read again and their waiting time starts again.
@@ -35,7 +35,8 @@ class Listing:
 
     def sha256(self, file: SourceFile) -> str | None:
         """Return the sha256 of a file that was seen before, or None if it is new."""
-        return self._known.get(file)
+        untagged = replace(file, tag="")  # in listings of folders that earlier versions stored
+        return self._known.get(file, self._known.get(untagged))
 
     def remember(self, file: SourceFile, sha256: str) -> None:
         """Keep the sha256 of a file for later runs."""

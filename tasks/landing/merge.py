@@ -6,7 +6,7 @@ sorted part, counted by file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,19 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from models.columns import Columns
-from tasks.datasets import LANDED, PART_SCHEMA, Arrays, EventDigest, LandedState, Layout, PartFiles, event_chunks, removals_of
+from tasks.datasets import (
+    LANDED,
+    PART_SCHEMA,
+    Arrays,
+    EventDigest,
+    LandedState,
+    LandingLog,
+    Layout,
+    PartFiles,
+    event_chunks,
+    origin_of,
+    removals_of,
+)
 from tasks.ingest import merge_interactions
 from tasks.landing.event_index import EventIndex
 from tasks.landing.scratch import ScratchFile, writing
@@ -25,6 +37,7 @@ __all__ = ["AddedEvents", "Comparison", "EventMerge", "FileCounts", "compare"]
 
 CHUNK_ROWS = 1 << 20
 MERGED = [*Columns.EVENT, Columns.FILE]
+COMPARED = (*Columns.EVENT, Columns.ORIGIN)
 Ids = npt.NDArray[np.int64]
 
 
@@ -58,6 +71,9 @@ class EventMerge:
     Attributes:
         before: The dataset.
         files: The objects of its parts.
+        log: The log of the landing zone.
+        number: The number of the entry to come.
+        written: UTC seconds at which each new file was written, by ordinal.
         watermark: UTC seconds. Older events count as late.
         memory_rows: The number of rows that fit in memory.
         scratch: Folder for the merged events.
@@ -65,6 +81,9 @@ class EventMerge:
 
     before: LandedState
     files: PartFiles
+    log: LandingLog
+    number: int
+    written: dict[int, int]
     watermark: int
     memory_rows: int
     scratch: Path
@@ -73,14 +92,22 @@ class EventMerge:
         """Merge Parquet files with Columns.FILE_EVENT, and keep the events that are newer than the dataset's own."""
         merged = self.scratch / "merged.parquet"
         with writing(self.scratch):
-            merge_interactions(parts, merged, memory_rows=self.memory_rows)
+            merge_interactions(parts, merged, memory_rows=self.memory_rows, written=self.written)
         rows = pq.read_metadata(merged).num_rows
         if self.before.is_empty or not rows:
             comparison = Comparison.with_nothing(rows, self.before.first)
         else:
-            comparison = compare(self.files, self.before.layout, pq.read_table(merged, columns=list(Columns.EVENT)).to_pandas())
+            new = pq.read_table(merged, columns=MERGED).to_pandas()
+            comparison = compare(self.files, self.before.layout, self._with_origin(new), self._delivered)
         with writing(self.scratch):
             return self._won(merged, comparison)
+
+    def _with_origin(self, new: pd.DataFrame) -> pd.DataFrame:
+        return new.assign(**{Columns.ORIGIN: origin_of(self.number, 0) + new[Columns.FILE]})
+
+    def _delivered(self, origins: Ids) -> Ids:
+        current = {origin_of(self.number, ordinal): seconds for ordinal, seconds in self.written.items()}
+        return self.log.written(origins, current)
 
     def _won(self, merged: Path, comparison: Comparison) -> AddedEvents:
         """Write the merged events that win as a part."""
@@ -94,7 +121,9 @@ class EventMerge:
                 wins = comparison.wins[place]
                 won = {name: column[wins] for name, column in chunk.items()}
                 corrects = comparison.corrects[place][wins]
-                part.write({**won, Columns.ROW: np.full(len(corrects), LANDED, dtype=np.int64)})
+                origins = origin_of(self.number, 0) + won[Columns.FILE]
+                rows = np.full(len(corrects), LANDED, dtype=np.int64)
+                part.write({**won, Columns.ROW: rows, Columns.ORIGIN: origins})
                 digest = digest + EventDigest.of(won)
                 users.append(np.unique(won[Columns.USER]))
                 items.append(np.unique(won[Columns.ITEM]))
@@ -107,7 +136,7 @@ class EventMerge:
         return AddedEvents(part, digest, _distinct(users), _distinct(items), comparison, counts)
 
     def _count_new(self, merged: Path, comparison: Comparison, counts: dict[int, FileCounts]) -> None:
-        """Count, for each file, the users and items that had no event before."""
+        """Count, for each file, the users and items that had no event before. An id counts for the first file that has it."""
         table = pq.read_table(merged, columns=[Columns.USER, Columns.ITEM, Columns.FILE])
         ordinals = table.column(Columns.FILE).to_numpy()[comparison.wins]
         for name, known, attribute in (
@@ -116,7 +145,8 @@ class EventMerge:
         ):
             ids = table.column(name).to_numpy()[comparison.wins]
             new = ~np.isin(ids, known)
-            for ordinal, found in pd.Series(ids[new]).groupby(ordinals[new]).nunique().items():
+            first = pd.Series(ordinals[new]).groupby(ids[new]).min()
+            for ordinal, found in first.value_counts().items():
                 setattr(counts[int(str(ordinal))], attribute, int(found))
 
 
@@ -136,26 +166,35 @@ class Comparison:
         return cls(np.ones(rows, dtype=bool), np.zeros(rows, dtype=bool), pd.DataFrame(), EventDigest(), first)
 
 
-def compare(files: PartFiles, layout: Layout, new: pd.DataFrame) -> Comparison:
+def compare(files: PartFiles, layout: Layout, new: pd.DataFrame, delivered: Callable[[Ids], Ids]) -> Comparison:
     """Compare new events with those of a dataset.
 
-    The newest event of a user and item wins. At the same second, the one with the highest rating wins, and of equal events the
-    one that is already in the dataset. `tasks.ingest.merge.deduplicate_latest` has the same rules for files.
+    The newest event of a user and item wins. At the same second, the one that was delivered later wins, and then the one with the
+    highest rating. Of equal events, the one that is already in the dataset wins. `tasks.ingest.merge.deduplicate_latest` has the
+    same rules for files.
 
     Args:
-        new: Events with Columns.EVENT, one row for each user and item.
+        files: The objects of the dataset's parts.
+        layout: The dataset.
+        new: Events with Columns.EVENT and their origin, one row for each user and item.
+        delivered: Returns UTC seconds at which the files of some origins were written.
     """
     index = EventIndex(new)
     times, ratings = new[Columns.TIME].to_numpy(np.int64), new[Columns.RATING].to_numpy(np.float64)
+    origins = new[Columns.ORIGIN].to_numpy(np.int64)
     wins, corrects = np.ones(len(new), dtype=bool), np.zeros(len(new), dtype=bool)
     removals: list[pd.DataFrame] = []
     removed, first = EventDigest(), LandedState.NEVER
     superseded = removals_of(files, layout)
     for number in range(len(layout.parts)):
-        for start, chunk, kept in event_chunks(files, layout, number, superseded[number], Columns.EVENT):
+        for start, chunk, kept in event_chunks(files, layout, number, superseded[number], COMPARED):
             places, rows = index.matches(chunk[Columns.USER], chunk[Columns.ITEM], kept)
             time, rating = chunk[Columns.TIME][places], chunk[Columns.RATING][places]
-            newer = (times[rows] > time) | ((times[rows] == time) & (ratings[rows] > rating))
+            newer = times[rows] > time
+            tied = np.flatnonzero((times[rows] == time) & (ratings[rows] != rating))
+            if len(tied):
+                own, old = delivered(origins[rows[tied]]), delivered(chunk[Columns.ORIGIN][places[tied]])
+                newer[tied] = (own > old) | ((own == old) & (ratings[rows[tied]] > rating[tied]))
             wins[rows[~newer]] = False
             corrects[rows[newer]] = True
             gone = places[newer]

@@ -5,20 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
 from configs.errors import NotFoundError, SourceError
 from infra.digests import sha256_of
 from infra.landing_zone import LandingZone, SourceFile
 from models.columns import Columns
-from tasks.datasets import FileKind, file_id
+from tasks.datasets import FileAccount, FileKind
 from tasks.ingest import (
     BAD_ROWS,
+    TABLES,
     DescriptionFile,
+    Kind,
     RowAccount,
     accepted_events,
     description_kind,
     open_event_file,
     read_descriptions,
 )
+from tasks.landing.ledger import Ledger
 from tasks.landing.listing import Listing
 from tasks.landing.options import LandingOptions
 from tasks.landing.scratch import ScratchFile
@@ -39,19 +46,26 @@ class NewFile:
     kind: FileKind = "unreadable"
     rows: int = 0
     good: int = 0
+    removed: int = 0  # further good rows, which a removal keeps out
     reasons: dict[str, int] = field(default_factory=dict)
     extra_columns: tuple[str, ...] = ()
     events: Path | None = None  # the good rows, with Columns.FILE_EVENT
     descriptions: DescriptionFile | None = None
-    quarantine: Path | None = None  # the bad rows
+    written: int = 0  # UTC seconds as which its rows count as delivered
+    quarantine: Path | None = None  # the bad rows, of which there may be none
     why: str = ""  # why the file is quarantined as a whole; empty if it is not
 
 
 @dataclass(frozen=True)
 class AlreadyKnown:
-    """The content of a file was added before, under any name."""
+    """The content of a file was added before, under any name.
+
+    Attributes:
+        why: Which file it repeats, if it is found under this name or time for the first time; empty otherwise.
+    """
 
     sha256: str
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,23 +82,24 @@ class NewFiles:
     files: list[NewFile]  # by sha256
     waiting: dict[str, str]  # name -> why it is left for a later run
     known: int  # files whose content was added before
+    copies: list[FileAccount] = field(default_factory=list)  # those that are found under a name or time for the first time
 
 
 class ZoneReader:
     """Reads the files of a zone whose id is not known."""
 
-    def __init__(self, zone: LandingZone, listing: Listing, known: set[str], options: LandingOptions, scratch: Path) -> None:
+    def __init__(self, zone: LandingZone, listing: Listing, ledger: Ledger, options: LandingOptions, scratch: Path) -> None:
         """Prepare to read.
 
         Args:
             zone: The landing zone.
             listing: What earlier runs have seen. It is updated, but not saved.
-            known: Ids of the files that need not be read.
+            ledger: The files that need not be read.
             options: The options of the run.
             scratch: Folder for the rows that are read.
         """
         self._zone, self._listing, self._options, self._scratch = zone, listing, options, scratch
-        self._known = set(known)
+        self._ledger = ledger
 
     def read(self) -> NewFiles:
         """Read the new files.
@@ -96,6 +111,7 @@ class ZoneReader:
             StoreFullError: The scratch folder cannot be written.
         """
         files: list[NewFile] = []
+        copies: list[FileAccount] = []
         waiting: dict[str, str] = {}
         repeated = 0
         for file in self._zone.files():
@@ -106,15 +122,17 @@ class ZoneReader:
             self._listing.remember(file, found.sha256)
             if isinstance(found, AlreadyKnown):
                 repeated += 1
+                if found.why:
+                    copies.append(_copy(file, found))
             else:
-                self._known.add(file_id(found.kind, found.sha256, file.modified_ns))
+                self._ledger.add(file, found.sha256, found.kind)
                 files.append(found)
-        return NewFiles(sorted(files, key=lambda new: (new.sha256, new.file)), waiting, repeated)
+        return NewFiles(sorted(files, key=lambda new: (new.sha256, new.file)), waiting, repeated, copies)
 
     def _found(self, file: SourceFile, ordinal: int) -> NewFile | AlreadyKnown | Waiting:
         settings = self._options.landing
         sha256 = self._listing.sha256(file)
-        if sha256 is not None and self._is_known(file, sha256):
+        if sha256 is not None and self._ledger.has(file, sha256):
             return AlreadyKnown(sha256)
         unchanged_s = self._listing.unchanged_s(file, self._options.now)
         if not self._zone.atomic and unchanged_s < settings.settle_s:
@@ -134,14 +152,11 @@ class ZoneReader:
             return Waiting(found.why)
         return found
 
-    def _is_known(self, file: SourceFile, sha256: str) -> bool:
-        return sha256 in self._known or file_id("items", sha256, file.modified_ns) in self._known
-
     def _read(self, path: Path, file: SourceFile, ordinal: int) -> NewFile | AlreadyKnown:
         sha256 = _sha256(path)
-        if self._is_known(file, sha256):
-            return AlreadyKnown(sha256)
-        new = NewFile(file, sha256, ordinal)
+        if self._ledger.has(file, sha256) or self._ledger.has_under_name(file, sha256):
+            return AlreadyKnown(sha256, self._ledger.copied(file, sha256))
+        new = NewFile(file, sha256, ordinal, written=self._ledger.written(file, sha256, self._options.now))
         try:
             return self._judged(self._with_rows(path, new))
         except SourceError as error:
@@ -154,15 +169,17 @@ class ZoneReader:
             if kind is None:
                 new = self._with_events(path, new, account)
             else:
-                provided = read_descriptions(path, kind, new.file.modified_ns, new.sha256)
+                latest = int(self._options.now) + self._options.validation.max_future_s
+                provided = self._kept(kind, read_descriptions(path, kind, new.written, latest))
                 account.add(provided.rows, provided.quarantined)
-                new = replace(new, kind=kind, descriptions=provided, extra_columns=provided.extra_columns)
+                removed = provided.rows - len(provided.quarantined) - len(provided.frame)
+                new = replace(new, kind=kind, descriptions=provided, extra_columns=provided.extra_columns, removed=removed)
         return replace(
             new,
             rows=account.rows,
-            good=account.accepted,
+            good=account.accepted - new.removed,
             reasons=account.reasons,
-            quarantine=quarantine.path if quarantine.rows else None,
+            quarantine=quarantine.path,
         )
 
     def _with_events(self, path: Path, new: NewFile, account: RowAccount) -> NewFile:
@@ -170,17 +187,36 @@ class ZoneReader:
         file = open_event_file(path, options.validation, int(options.now), options.engine.chunk_rows)
         with ScratchFile(self._scratch / f"{new.ordinal}.events.parquet", EVENT_SCHEMA, temporary=True) as events:
             for accepted in accepted_events(file, account, new.ordinal):
-                events.write(accepted)
-        return replace(new, kind="events", extra_columns=file.extra_columns, events=events.path if events.rows else None)
+                events.write(accepted[self._kept_events(accepted)])
+        removed = account.accepted - events.rows
+        path_of_events = events.path if events.rows else None
+        return replace(new, kind="events", extra_columns=file.extra_columns, events=path_of_events, removed=removed)
+
+    def _kept_events(self, events: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Return a mask of the events that no removal keeps out."""
+        kept = np.ones(len(events), dtype=bool)
+        for removal in self._ledger.removals.values():
+            kept &= ~removal.holds(events)
+        return kept
+
+    def _kept(self, kind: Kind, provided: DescriptionFile) -> DescriptionFile:
+        """Return the descriptions without those that a removal keeps out."""
+        gone = [removal.describes(kind) for removal in self._ledger.removals.values()]
+        kept = ~provided.frame[TABLES[kind].id].isin([each for each in gone if each is not None])
+        return replace(provided, frame=provided.frame[kept].reset_index(drop=True))
 
     def _judged(self, new: NewFile) -> NewFile:
         """Quarantine the file as a whole if too many of its rows are bad."""
-        bad, most = new.rows - new.good, self._options.validation.max_quarantined_share
+        bad, most = new.rows - new.good - new.removed, self._options.validation.max_quarantined_share
         if bad < self._options.landing.refuse_from_rows or bad / new.rows <= most:
             return new
         said = "; ".join(f"{reason}: {count}" for reason, count in sorted(new.reasons.items(), key=lambda each: -each[1])[:4])
         why = f"{bad} of {new.rows} rows are bad ({bad / new.rows:.1%}), above validation.max_quarantined_share = {most:.1%}. {said}"
-        return replace(new, good=0, events=None, descriptions=None, why=why)
+        return replace(new, good=0, removed=0, events=None, descriptions=None, why=why)
+
+
+def _copy(file: SourceFile, found: AlreadyKnown) -> FileAccount:
+    return FileAccount(file.name, found.sha256, "events", file.modified_ns, file.size, "copy", why=found.why)
 
 
 def _sha256(path: Path) -> str:

@@ -15,7 +15,7 @@ class LandingOptions:
 
     Attributes:
         now: UTC seconds.
-        retry_quarantined: Also read files again that were quarantined as a whole.
+        retry_quarantined: Also read files again that were quarantined as a whole or that have quarantined rows.
     """
 
     validation: ValidationSettings

@@ -1,8 +1,9 @@
 """Ingest a landing zone: the new files become the next version of the dataset, and each file is added once.
 
-The content of the dataset depends only on the set of files (and on the release that they were added to). It depends neither on
-the order in which the files arrive nor on the runs that read them. The newest event of a user and item counts
-(`tasks.ingest.merge.deduplicate_latest`), and so does the newest description of an item or user (`tasks.ingest.metadata`).
+The content of the dataset depends only on the files and their times (and on the release that they were added to). It depends neither
+on the order in which the files are read nor on the runs that read them. The newest event of a user and item counts
+(`tasks.ingest.merge.deduplicate_latest`), and so does the newest description of an item or user (`tasks.ingest.metadata`). An event
+that is delivered again keeps the time of its first delivery.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tasks.datasets import (
     landed_manifest,
     load_dataset_ref,
 )
+from tasks.landing.ledger import Ledger
 from tasks.landing.listing import Listing
 from tasks.landing.merge import EventMerge
 from tasks.landing.new_files import NewFiles, ZoneReader
@@ -49,6 +51,18 @@ class Landing:
     known: int  # files whose content was added before, under any name
     watermark: int  # UTC seconds
 
+    def refuse(self) -> None:
+        """Raise DataRefusedError if files were read, but no row of them is good."""
+        read = [account for account in self.accounts if account.status != "copy"]
+        bad = [account for account in read if account.quarantined or account.status == "quarantined"]
+        if not bad or any(account.accepted or account.duplicates for account in read):
+            return
+        said = "; ".join(f"{account.file}: {account.remarks}" for account in bad[:4])
+        raise DataRefusedError(
+            f"Nothing was added to {self.dataset.name}, because no row of the new files ({len(bad)}) is good. {said}. Deliver mended "
+            "files. If a setting or a clock was wrong, mend it and run `recsys data retry`. Later runs go on without these files."
+        )
+
 
 def land(store: Store, zone: LandingZone, name: str, options: LandingOptions) -> Landing:
     """Add the zone's new files to the dataset `name`.
@@ -63,10 +77,10 @@ def land(store: Store, zone: LandingZone, name: str, options: LandingOptions) ->
         with suppress(AlreadyExistsError), scratch_folder(options.engine.work_dir) as scratch:
             run = LandingRun(store, zone, name, options, scratch)
             new = run.read()
-            if not new.files:
+            if not new.files and not (new.copies and run.has_dataset):
                 return run.unchanged(new)
             after, accounts = run.merge(new)
-            return run.commit(new, after, accounts)
+            return run.commit(new, after, accounts) if accounts else run.unchanged(new)
     raise AlreadyExistsError(
         f"Other runs added files to {name} {races} times while this one was reading. No file is lost: run again."
     )
@@ -82,12 +96,16 @@ class LandingRun:
         self._number = self._head.number + 1 if self._head else 1
         self._watermark = self._head.watermark if self._head else 0
         self._listing = Listing(store, self._log.listing_key(zone.uri()))
+        self._ledger = Ledger(self._log, retry_quarantined=options.retry_quarantined)
         self._parts = PartFiles(store, options.engine.work_dir / "parts")
 
     def read(self) -> NewFiles:
         """Read the files that were not added before."""
-        known = self._log.known(retry_quarantined=self._options.retry_quarantined)
-        return ZoneReader(self._zone, self._listing, known, self._options, self._scratch).read()
+        return ZoneReader(self._zone, self._listing, self._ledger, self._options, self._scratch).read()
+
+    @property
+    def has_dataset(self) -> bool:
+        return self._head is not None
 
     def unchanged(self, new: NewFiles) -> Landing:
         """Return the result if no file is new. Raises SourceError if there is no dataset yet."""
@@ -102,23 +120,50 @@ class LandingRun:
         before = state_before(self._parts, self._name, self._head, self._options.landing)
         if self._head is None and not before.is_empty:
             self._watermark = before.last - self._options.landing.allowed_lateness_s
-        merge = EventMerge(before, self._parts, self._watermark, self._options.engine.memory_rows, self._scratch)
+        merge = EventMerge(
+            before=before,
+            files=self._parts,
+            log=self._log,
+            number=self._number,
+            written={file.ordinal: file.written for file in new.files},
+            watermark=self._watermark,
+            memory_rows=self._options.engine.memory_rows,
+            scratch=self._scratch,
+        )
         added = merge.add([file.events for file in new.files if file.events is not None])
-        after, accounts = next_state(before, added, new.files, PartStore(self._store, self._name, self._number))
+        latest = int(self._options.now) + self._options.validation.max_future_s
+        after, accounts = next_state(before, added, new.files, PartStore(self._store, self._name, self._number), latest)
         rows, min_rows = after.layout.rows, self._options.validation.min_rows
-        if after.is_empty or rows < min_rows:
+        if new.files and (after.is_empty or rows < min_rows):
             raise DataRefusedError(
                 f"The dataset {self._name} would have {rows} events after {len(new.files)} new files of {self._zone.uri()}, fewer "
                 f"than validation.min_rows = {min_rows}. Nothing was stored. The next run reads the files again. Add more files, or "
                 "lower the setting for a small dataset."
             )
-        return after, accounts
+        return after, tuple(account for account in accounts if not self._is_as_before(account)) + tuple(new.copies)
+
+    def _is_as_before(self, account: FileAccount) -> bool:
+        """Return whether a file was retried in vain."""
+        before = self._ledger.retried.get(account.id)
+        return (
+            before is not None
+            and not account.accepted
+            and (before.status, before.reasons, before.why, before.rows)
+            == (
+                account.status,
+                account.reasons,
+                account.why,
+                account.rows,
+            )
+        )
 
     def commit(self, new: NewFiles, after: LandedState, accounts: tuple[FileAccount, ...]) -> Landing:
         """Write the log entry, which adds the files. Raises AlreadyExistsError if another run was faster."""
+        stored = set(self._store.list(f"{self._log.prefix}/quarantine/"))
         for file in new.files:
-            if file.quarantine is not None:
-                self._store.put(self._log.quarantine_key(file.sha256), file.quarantine)
+            key = self._log.quarantine_key(file.sha256)
+            if file.quarantine is not None and (file.reasons or key in stored):  # a retry may leave no bad row
+                self._store.put(key, file.quarantine)
         content = content_of(after.layout.events, after.items, after.users)
         watermark = max(self._watermark, after.last - self._options.landing.allowed_lateness_s)
         sources = {account.file: account.sha256 for account in accounts}

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from tasks.datasets import FileAccount, LandedState, PartStore, StoredFile
-from tasks.ingest import ItemModel, Kind, UserModel, described, public, with_events
+from models.columns import Columns
+from tasks.datasets import FileAccount, LandedState, PartStore, StoredFile, origin_of
+from tasks.ingest import TABLES, ItemModel, Kind, UserModel, described, public, with_events
 from tasks.landing.merge import AddedEvents, FileCounts
 from tasks.landing.new_files import NewFile
 
@@ -17,7 +18,7 @@ MODELS: dict[Kind, type[ItemModel] | type[UserModel]] = {"items": ItemModel, "us
 
 
 def next_state(
-    before: LandedState, added: AddedEvents, new: list[NewFile], parts: PartStore
+    before: LandedState, added: AddedEvents, new: list[NewFile], parts: PartStore, latest: int
 ) -> tuple[LandedState, tuple[FileAccount, ...]]:
     """Add the files' rows to the dataset, and store its new objects.
 
@@ -26,12 +27,13 @@ def next_state(
         added: The events of the files, merged.
         new: The files.
         parts: Receives the new objects.
+        latest: The greatest valid time of a description, in UTC seconds.
 
     Returns:
         The new state, which may be empty, and an account of each file.
     """
-    items, counts = _described("items", before, added, new)
-    users, more_counts = _described("users", before, added, new)
+    items, counts = _described("items", before, added, new, parts.number, latest)
+    users, more_counts = _described("users", before, added, new, parts.number, latest)
     provided = counts | more_counts
     accounts = tuple(_account(file, added.by_file.get(file.ordinal, FileCounts()), provided.get(file.ordinal, 0)) for file in new)
     gone = added.comparison
@@ -51,14 +53,18 @@ def next_state(
     return replace(after, layout=layout), accounts
 
 
-def _described(kind: Kind, before: LandedState, added: AddedEvents, new: list[NewFile]) -> tuple[pd.DataFrame, dict[int, int]]:
+def _described(
+    kind: Kind, before: LandedState, added: AddedEvents, new: list[NewFile], number: int, latest: int
+) -> tuple[pd.DataFrame, dict[int, int]]:
     """Return the table with the new ids and the files' descriptions, and the applied rows of each file (by ordinal)."""
     table = with_events(kind, before.table(kind), added.items if kind == "items" else added.users)
     files = [(file.ordinal, file.descriptions.frame) for file in new if file.kind == kind and file.descriptions is not None]
     if not files:
         return table, {}
     ordinals = pd.Series([ordinal for ordinal, frame in files for _ in range(len(frame))], dtype="int64")
-    updated, counts = described(kind, table, pd.concat([frame for _, frame in files], ignore_index=True))
+    provided = pd.concat([frame for _, frame in files], ignore_index=True)
+    origins = {Columns.origin_of(name): origin_of(number, 0) + ordinals for name in TABLES[kind].columns}
+    updated, counts = described(kind, table, provided.assign(**origins), latest)
     by_file = pd.Series(counts).groupby(ordinals).sum()
     return updated if counts.any() else table, {int(str(ordinal)): int(found) for ordinal, found in by_file.items()}
 
@@ -84,7 +90,9 @@ def _account(new: NewFile, events: FileCounts, provided: int) -> FileAccount:
         rows=new.rows,
         accepted=accepted,
         duplicates=new.good - accepted,
-        quarantined=new.rows - new.good,
+        quarantined=new.rows - new.good - new.removed,
+        removed=new.removed,
+        written=new.written,
         reasons=new.reasons,
         corrections=events.corrections,
         late=events.late,
@@ -92,4 +100,5 @@ def _account(new: NewFile, events: FileCounts, provided: int) -> FileAccount:
         new_items=events.new_items,
         extra_columns=new.extra_columns,
         why=new.why,
+        ordinal=new.ordinal,
     )

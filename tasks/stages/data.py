@@ -21,11 +21,12 @@ from configs.settings import (
     ValidationSettings,
 )
 from infra.landing_zone import open_zone
-from infra.prefect_server import DRIFT_DETECTED, model_resource
+from infra.prefect_server import DRIFT_DETECTED, DRIFT_WITHOUT_DATA, model_resource
+from infra.registry import ModelRegistry
 from infra.storage import open_store
-from tasks.datasets import DatasetRef, write_dataset
+from tasks.datasets import DatasetRef, same_content, write_dataset
 from tasks.ingest import building, locate
-from tasks.landing import LandingOptions, compact, land
+from tasks.landing import Landing, LandingOptions, compact, land
 from tasks.monitoring import DriftResult, monitor_dataset
 from tasks.stages.data_artifacts import (
     publish_dataset_artifact,
@@ -63,7 +64,7 @@ def add_landed_files(
     store: StoreSettings,
     retry_quarantined: bool = False,
     now: float | None = None,
-) -> DatasetRef:
+) -> Landing:
     """Add the new files of the landing zone to the dataset, and show the account of each file.
 
     `now` is UTC seconds. The default is the clock of this machine.
@@ -84,7 +85,7 @@ def add_landed_files(
     publish_landing_artifact(found)
     publish_dataset_artifact(found.dataset)
     log.info("dataset version %s/%s, %d new files", found.dataset.name, found.dataset.version, len(found.accounts))
-    return found.dataset
+    return found
 
 
 @task(name="compact dataset", **NETWORK)
@@ -115,12 +116,17 @@ def measure_drift(
 
 
 @task(name="announce drift", cache_policy=NO_CACHE)
-def announce_drift(result: DriftResult) -> None:
-    """Emit an event to the Prefect server if the slice drifted. An automation may start a retraining (`infra.prefect_server.alerts`)."""
+def announce_drift(result: DriftResult, store: StoreSettings | None = None) -> None:
+    """Emit an event to the Prefect server if the slice drifted. An automation may start a retraining (`infra.prefect_server.alerts`).
+
+    If the champion was trained on the same data, as after a delivery that was refused, retraining cannot help. Then the event is
+    another one, which only informs people.
+    """
     if result.verdict != "drifted":
         return
+    event = DRIFT_WITHOUT_DATA if store is not None and _is_trained_on(result, store) else DRIFT_DETECTED
     emit_event(
-        DRIFT_DETECTED,
+        event,
         resource=model_resource(result.model_name),
         payload={
             "dataset": result.dataset,
@@ -136,7 +142,12 @@ def announce_drift(result: DriftResult) -> None:
             "live_ndcg_at_10": result.live.live.ndcg_at_10 if result.live and result.live.live else None,
         },
     )
-    get_run_logger().info("event %s sent: %s drifted", DRIFT_DETECTED, ", ".join(result.drifted))
+    get_run_logger().info("event %s sent: %s drifted", event, ", ".join(result.drifted))
+
+
+def _is_trained_on(result: DriftResult, store: StoreSettings) -> bool:
+    champion = ModelRegistry(open_store(store)).champion_ref(result.model_name)
+    return champion is not None and same_content(champion[0].dataset, result.dataset)
 
 
 class _Download:

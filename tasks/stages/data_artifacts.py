@@ -45,6 +45,7 @@ def publish_landing_artifact(landing: Landing) -> None:
             "accepted": account.accepted,
             "duplicates": account.duplicates,
             "quarantined": account.quarantined,
+            "removed": account.removed,
             "corrections": account.corrections,
             "late": account.late,
             "new users": account.new_users,
@@ -58,7 +59,7 @@ def publish_landing_artifact(landing: Landing) -> None:
     publish_table_artifact(
         rows,
         key="landing",
-        description=f"Landing zone files in this run: rows = accepted + duplicates + quarantined. Complete until "
+        description=f"Landing zone files in this run: rows = accepted + duplicates + quarantined + removed. Complete until "
         f"{_utc(landing.watermark)}. {f'{more} more files are listed in the log of the zone.' if more else ''}",
     )
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
@@ -115,6 +116,73 @@ def test_what_lands_is_added_compacted_and_pruned_at_the_command_line(
     assert "there is no such folder" in capsys.readouterr().err
     assert recsys("data", "compact", "-c", path, "--set", "data.dataset=other") == 1
     assert "nothing to compact" in capsys.readouterr().err
+
+
+def test_a_delivery_without_a_good_row_fails_the_run_and_is_recorded(
+    config: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, zone = config
+    out = tmp_path / "out.json"
+    assert recsys("etl", "-c", path, "--landing", zone) == 0
+    (Path(zone) / "bad.csv").write_text("userId,movieId,rating,timestamp\n1,1,77,946684800\n")
+    capsys.readouterr()
+    assert recsys("retrain", "-c", path, "--set", f"data.landing={zone}") == 1
+    told = capsys.readouterr().err
+    assert "Nothing was added to films, because no row of the new files (1) is good. bad.csv: rating is outside" in told
+    assert recsys("etl", "-c", path, "--landing", zone) == 0, "later runs go on without the file"
+    assert "Nothing was added: no file is new." in capsys.readouterr().out
+    assert recsys("data", "list", "-c", path, "--json", str(out)) == 0
+    last = json.loads(out.read_text())[-1]["last_delivery"]
+    assert (last["rows"], last["added"], last["quarantined"]) == (1, 0, 1)
+    assert "0 of 1 rows added, 1 bad" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert recsys("data", "retry", "-c", path, "--landing", zone, "--set", "validation.max_rating=100") == 0
+    assert "bad.csv" in capsys.readouterr().out
+    (Path(zone) / "same.csv").write_text("userId,movieId,rating,timestamp\n1,1,77,946684800\n\n")
+    assert recsys("etl", "-c", path, "--landing", zone, "--set", "validation.max_rating=100") == 0
+    assert "Nothing was added: the good rows were there before." in capsys.readouterr().out
+
+
+def test_a_user_and_a_file_are_removed_at_the_command_line(
+    config: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, zone = config
+    out = tmp_path / "out.json"
+    (Path(zone) / "extra.csv").write_text("userId,movieId,rating,timestamp\n9001,1,3,946684800\n9002,1,4,946684800\n")
+    assert recsys("etl", "-c", path, "--landing", zone) == 0
+    given = ["--set", "data.dataset=films", "--reason", "a test", "-c", path]
+    assert recsys("data", "remove", "--user", "9001", *given, "--json", str(out)) == 0
+    entry = json.loads(out.read_text())
+    assert entry["removal"]["events"] == 1 and entry["removal"]["reason"] == "a test"
+    assert f"run {entry['number']}: removed user 9001 (1 events)" in capsys.readouterr().out
+    assert recsys("data", "remove", "--file", "extra.csv", *given) == 0
+    assert (
+        "removed file extra.csv (1 events)" in (told := capsys.readouterr().out)
+        and "reads its files once more" in told
+    )
+    assert recsys("data", "files", "-c", path) == 0
+    assert "removed file extra.csv" in capsys.readouterr().out
+    assert recsys("data", "remove", "--undo", str(entry["number"] + 1), *given) == 0
+    assert recsys("etl", "-c", path, "--landing", zone, "--json", str(out)) == 0
+    events = read_table(
+        store := open_store(RetrainSettings.model_validate(yaml.safe_load(Path(path).read_text())).store),
+        list_datasets(store)[-1],
+        "interactions",
+    )
+    assert events["user_id"].isin([9001, 9002]).sum() == 1
+    for wrong in (["--time", "5"], [], ["--file", "a", "--user", "1"], ["--undo", "1", "--item", "2"]):
+        assert recsys("data", "remove", *wrong, *given) == 1
+        assert "Name what to remove: --user, --item, both" in capsys.readouterr().err
+
+
+def test_a_release_without_new_rows_says_so(make_settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = synthetic.interactions(80, 40, 25)
+    given = ["--set", f"store.url=file:{tmp_path}/s", "--set", "data.dataset=films", "--set", f"etl.work_dir={tmp_path}/w"]
+    for number, rows in enumerate((frame, pd.concat([frame, frame.iloc[:50].assign(rating=99.0)], ignore_index=True))):
+        path = synthetic.write_csv(tmp_path / str(number), rows)
+        assert recsys("etl", *given, "--set", f"data.local_path={path}") == 0
+    told = capsys.readouterr().out
+    assert "2,000 rows, 0 quarantined, 2,000 added" in told
+    assert "2,050 rows, 50 quarantined, nothing added, because this version was there before" in told
 
 
 def test_a_run_over_very_many_files_shows_some_and_says_so(monkeypatch: pytest.MonkeyPatch, make_settings: Make) -> None:

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import flow
 
+from configs.settings import StoreSettings
+from infra.registry import ModelRegistry
+from infra.storage import open_store
+from infra.storage.local import LocalStore
 from tasks.monitoring import DriftResult
 from tasks.monitoring.checks import Check
 from tasks.stages import announce_drift
 from tasks.stages import data as stages
+from tests.tasks.stored import NOW, sealed
 
 
 def result(verdict: Any) -> DriftResult:
@@ -51,3 +58,22 @@ def test_only_drift_is_announced_with_its_figures(verdict: str, monkeypatch: pyt
     payload = told[0]["payload"]
     assert payload["drifted"] == ["rating"] and payload["checks"] == {"rating": {"effect": 0.9, "bound": 0.15, "p_value": 0.006}}
     assert payload["dataset"] == "ml-100k/abc" and payload["champion"] is None and payload["live_ndcg_at_10"] is None
+
+
+def test_drift_of_data_that_the_champion_knows_informs_people_and_starts_no_retraining(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(stages, "emit_event", lambda event, **details: told.append(event))
+    settings = StoreSettings(url=f"file:{tmp_path}")
+    registry = ModelRegistry(open_store(settings))
+    ref = sealed(LocalStore(tmp_path), tmp_path / "made")
+    registry.promote(ref.name, ref.version, expected=0, reason="first", now=NOW)
+
+    @flow
+    def run(dataset: str) -> None:
+        announce_drift(replace(result("drifted"), model_name=ref.name, dataset=dataset), settings)
+
+    run(ref.dataset)
+    run(f"{ref.dataset}0")
+    assert told == ["recsys.drift.without_data", "recsys.drift.detected"]

@@ -99,6 +99,8 @@ def test_an_old_command_line_does_the_same(
         status = recsys(*line.split(), *given, *options)
         said = capsys.readouterr()
         written = json.loads((folder / "out.json").read_text()) if (folder / "out.json").exists() else None
+        if isinstance(written, dict):
+            written.pop("created", None)  # when a version was made
         return status, said.out, said.err[said.err.rfind("error: ") :] if status else "", written
 
     before, now = outcome(old), outcome(LINES[old])

@@ -32,6 +32,7 @@ NEEDS_NONE = {
     "data list": "",
     "data files": "",
     "data prune": "",
+    "data remove": "--user 1 --reason none",
     "data open": "file:{folder}/none",
     "model list": "",
     "model show": "champion",

@@ -9,13 +9,26 @@ import pandas as pd
 import pytest
 
 from configs.errors import NotFoundError, StoreFullError, VersionCorruptError
-from configs.settings import ValidationSettings
+from configs.settings import DataSettings, StoreSettings, ValidationSettings
 from infra.storage.local import LocalStore
-from tasks.datasets import DatasetRef, list_datasets, load_dataset_ref, read_manifest, read_table, verify_dataset, write_dataset
+from tasks.datasets import (
+    DatasetRef,
+    Quarantine,
+    chosen_dataset,
+    last_delivery,
+    list_datasets,
+    load_dataset_ref,
+    quarantined,
+    read_manifest,
+    read_table,
+    verify_dataset,
+    write_dataset,
+)
 from tasks.ingest import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
 from tests import synthetic
+from tests.tasks.landed import NAME, NOW, Place, events
 
 LAX = ValidationSettings(max_quarantined_share=1.0, min_rows=1)
 
@@ -52,6 +65,40 @@ def test_the_same_content_is_the_same_version_and_nothing_is_rewritten(tmp_path:
     other.loc[0, "rating"] = 6 - other.loc[0, "rating"] if other.loc[0, "rating"] != 3 else 4
     assert write(store, other).version != ref.version
     assert len(list_datasets(store)) == 2
+
+
+def test_a_delivery_that_adds_nothing_is_recorded_and_counted(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    frame = synthetic.interactions(20, 30, 10).astype({"user_id": object})
+    ref = write(store, frame)
+    bad = frame.iloc[:10].assign(user_id="?")
+    again = write(store, pd.concat([frame, bad], ignore_index=True))
+    assert again == ref and len(list_datasets(store)) == 1
+    assert quarantined(store, ref) == Quarantine(210, 10)
+    delivery = last_delivery(store, ref)
+    assert delivery is not None and (delivery.rows, delivery.added, delivery.quarantined) == (210, 0, 10)
+    keys = sorted(store.list(ref.prefix))
+    assert write(store, pd.concat([frame, bad], ignore_index=True)) == ref and sorted(store.list(ref.prefix)) == keys
+    (kept,) = [key for key in keys if key.endswith("quarantine.parquet")]
+    assert len(pd.read_parquet(io.BytesIO(store.get(kept)))) == 10
+    write(store, frame)
+    assert quarantined(store, ref) == Quarantine(200, 0)
+
+
+def test_the_newest_version_is_the_one_that_was_made_last(tmp_path: Path) -> None:
+    place = Place(tmp_path, settle_s=0.0)
+    place.put("a.csv", events((1, 1, 4, 0)))
+    landed = place.land().dataset
+    old_release = write(place.store, synthetic.interactions(20, 30, 10), NAME)
+    settings = {"data": DataSettings(dataset=NAME), "store": StoreSettings(url=f"file:{place.store.folder}")}
+    assert chosen_dataset(None, **settings) == old_release
+    place.put("b.csv", events((1, 2, 4, 0)))
+    newest = place.land(NOW - 86_400).dataset  # a clock that is behind changes nothing
+    assert [ref.version for ref in list_datasets(place.store)] == [landed.version, old_release.version, newest.version]
+    for ref in (landed, newest):  # as earlier versions stored them: the release has later events
+        manifest = read_manifest(place.store, NAME, ref.version)
+        place.store.put(f"{ref.prefix}/manifest.json", json.dumps({**manifest, "created": 0.0}).encode())
+    assert list_datasets(place.store)[-1] == old_release
 
 
 def test_a_version_without_manifest_does_not_exist_and_is_completed(tmp_path: Path) -> None:

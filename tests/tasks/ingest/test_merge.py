@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from tasks.tables import sorted_order
 
 EVENT = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 10), st.integers(10**9, 10**9 + 3))
 FILES = st.lists(st.lists(EVENT, max_size=12), max_size=4)
+WRITTEN = {0: 20, 1: 10, 2: 20, 3: 10}
 IDENTITY = ["user_id", "item_id", "rating", "timestamp"]
 
 
@@ -30,16 +32,13 @@ def written(folder: Path, frames: list[pd.DataFrame]) -> list[Path]:
 
 
 def plain(files: list[list[tuple[int, int, int, int]]]) -> dict[tuple[int, int], tuple[int, int]]:
-    """(time, rating) of each user and movie, event by event."""
-    best: dict[tuple[int, int], tuple[int, int]] = {}
-    for rows in files:
-        own: dict[tuple[int, int], tuple[int, int]] = {}
+    """(time, rating) of each user and movie, event by event. The files of FILES are of two times."""
+    best: dict[tuple[int, int], tuple[int, int, int]] = {}
+    for number, rows in enumerate(files):
         for user, movie, rating, time in rows:
-            if (user, movie) not in own or time >= own[user, movie][0]:
-                own[user, movie] = (time, rating)
-        for pair, event in own.items():
-            best[pair] = max(best.get(pair, event), event)
-    return best
+            event = (time, WRITTEN[number], rating)
+            best[user, movie] = max(best.get((user, movie), event), event)
+    return {pair: (time, rating) for pair, (time, _, rating) in best.items()}
 
 
 @given(files=FILES, memory_rows=st.integers(1, 20), order=st.randoms(use_true_random=False))
@@ -51,7 +50,11 @@ def test_any_order_of_files_and_any_memory_give_the_plain_result(
     frames = [part(rows, number) for number, rows in enumerate(files)]
     order.shuffle(frames)
     report = merge_interactions(
-        written(folder / "parts", frames), folder / "out.parquet", memory_rows=memory_rows, superseded=folder / "lost.parquet"
+        written(folder / "parts", frames),
+        folder / "out.parquet",
+        memory_rows=memory_rows,
+        superseded=folder / "lost.parquet",
+        written=WRITTEN,
     )
     kept, lost = pd.read_parquet(folder / "out.parquet"), pd.read_parquet(folder / "lost.parquet")
     found = {(int(r.user_id), int(r.item_id)): (int(r.timestamp), int(r.rating)) for r in kept.itertuples()}
@@ -66,10 +69,19 @@ def test_any_order_of_files_and_any_memory_give_the_plain_result(
     assert sorted(path.name for path in folder.iterdir()) == ["lost.parquet", "out.parquet", "parts"]
 
 
-def test_of_one_files_events_in_one_second_the_last_counts_and_of_equal_events_the_first_file_keeps_it() -> None:
-    first = part([(1, 1, 9, 10**9), (1, 1, 2, 10**9)], 0)
-    kept, lost = deduplicate_latest(pd.concat([part([(1, 1, 2, 10**9)], 1), first]))
-    assert kept[["rating", "row", "file"]].to_numpy().tolist() == [[2.0, 1, 0]] and len(lost) == 2
+@pytest.mark.parametrize("rows", [[9, 2], [2, 9]])
+def test_of_one_files_events_in_one_second_the_content_decides_and_of_equal_events_the_first_file_keeps_it(
+    rows: list[int],
+) -> None:
+    first = part([(1, 1, rating, 10**9) for rating in rows], 0)
+    kept, lost = deduplicate_latest(pd.concat([part([(1, 1, 9, 10**9)], 1), first]))
+    assert kept[["rating", "row", "file"]].to_numpy().tolist() == [[9.0, rows.index(9), 0]] and len(lost) == 2
+
+
+def test_a_later_delivery_corrects_a_rating_of_the_same_second() -> None:
+    both = pd.concat([part([(1, 1, 5, 10**9)], 0), part([(1, 1, 2, 10**9)], 1)])
+    assert deduplicate_latest(both, {0: 10, 1: 11})[0]["rating"].tolist() == [2.0]
+    assert deduplicate_latest(both, {0: 10, 1: 10})[0]["rating"].tolist() == [5.0]
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 3), st.sampled_from([0, 5, 2**40, -(2**40)]), st.integers(0, 2**20)]), max_size=30))

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
@@ -23,10 +23,11 @@ from tasks.ingest import (
     read_descriptions,
     seeded,
     with_events,
+    with_times,
 )
-from tests.tasks.landed import SETTLED, Place, events
+from tests.tasks.landed import NOW, SETTLED, Place, events
 
-HOUR = 3600 * 10**9
+HOUR, LATEST = 3600, 2_000_000_000
 
 
 def reasons(found: DescriptionFile) -> dict[str, int]:
@@ -49,6 +50,8 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
         ("ratings.csv", "userId,movieId,rating,timestamp", None),
         ("wide.csv", "userId,movieId,rating,timestamp,title,age", None),
         ("links.csv", "movieId,imdbId,tmdbId", None),
+        ("views.csv", "userId,movieId,timestamp,title", None),
+        ("scores.csv", "movieId,title,rating", "items"),
         ("movies.txt", "movieId,title,genres", None),
     ],
 )
@@ -67,19 +70,19 @@ def test_bad_rows_are_set_aside_and_impossible_cells_are_missing(tmp_path: Path)
         "movies.csv",
         'movieId,title,genres,director\n1,"Heat, The (1995)",(no genres listed),x\nx,Y,Z,\n2,NA (1066),Drama,\n1,Again,,\n-4,Z,,\n5,Heat, The,Crime,y\n6,Short\n',
     )
-    found = read_descriptions(path, "items", HOUR, "ab")
-    assert found.rows == 7 and len(found.frame) == 2 and found.extra_columns == ("director",)
+    found = read_descriptions(path, "items", HOUR, LATEST)
+    assert found.rows == 7 and len(found.frame) == 3 and found.extra_columns == ("director",)
     assert reasons(found) == {
         "has more or fewer cells than there are columns": 2,
         "item_id is negative": 1,
         "item_id is not a number": 1,
-        "item_id stands in an earlier row": 1,
     }
-    assert found.quarantined["row"].tolist() == [1, 3, 4, 5, 6]
-    assert found.frame["title"].tolist() == ["Heat, The", "NA"] and found.frame["genres"].tolist() == ["", "Drama"]
-    assert found.frame["year"].isna().tolist() == [False, True] and found.frame["year"][0] == 1995
+    assert found.quarantined["row"].tolist() == [1, 4, 5, 6]
+    assert found.frame["title"].tolist() == ["Heat, The", "NA", "Again"] and found.frame["genres"].tolist() == ["", "Drama", ""]
+    assert found.frame["year"].isna().tolist() == [False, True, True] and found.frame["year"][0] == 1995
+    assert found.frame["genres_at"].tolist() == [HOUR, HOUR, -2] and found.frame["year_at"].tolist() == [HOUR, -2, -2]
     path = written(tmp_path, "users.csv", "userId,age,gender,zip_code\n1,900,F,02139\n2,31,,\n")
-    frame = read_descriptions(path, "users", HOUR, "ab").frame
+    frame = read_descriptions(path, "users", HOUR, LATEST).frame
     UserModel.validate(public("users", frame))
     assert frame["zip_code"].tolist() == ["02139", pd.NA] and frame["age"].isna().tolist() == [True, False]
 
@@ -89,8 +92,8 @@ def test_a_parquet_file_and_its_own_times(tmp_path: Path) -> None:
         {"item_id": [1, 2], "title": ["A", None], "year": [1990, 1800], "genres": [["x"], None], "updated_at": [5, -1]}
     )
     frame.to_parquet(tmp_path / "m.parquet")
-    found = read_descriptions(tmp_path / "m.parquet", "items", HOUR, "ab")
-    assert found.frame["described_at"].tolist() == [5 * 10**9] and reasons(found) == {"updated_at is no time in UTC seconds": 1}
+    found = read_descriptions(tmp_path / "m.parquet", "items", HOUR, LATEST)
+    assert found.frame["title_at"].tolist() == [5] and reasons(found) == {"updated_at is no time in UTC seconds": 1}
     ItemModel.validate(public("items", found.frame))
 
 
@@ -107,7 +110,7 @@ def test_a_parquet_file_and_its_own_times(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(name: str, content: bytes, said: str, tmp_path: Path) -> None:
     path = written(tmp_path, name, content)
     with pytest.raises(SourceError, match=said):
-        read_descriptions(path, "items", HOUR, "ab")
+        read_descriptions(path, "items", HOUR, LATEST)
 
 
 @pytest.mark.parametrize("place", ["a column", "a field", "a title", "a cell that is not read"])
@@ -118,7 +121,7 @@ def test_a_parquet_file_with_text_that_is_no_utf8_is_named(place: str, tmp_path:
     path = written(tmp_path, "m.parquet", whole.replace(place.encode(), b"\xff" * len(place)))
     assert description_kind(path) in ("items", None)
     with pytest.raises(SourceError, match=r"m\.parquet is damaged"):
-        read_descriptions(path, "items", HOUR, "ab")
+        read_descriptions(path, "items", HOUR, LATEST)
 
 
 def test_ids_that_get_an_event_are_added_undescribed() -> None:
@@ -130,19 +133,20 @@ def test_ids_that_get_an_event_are_added_undescribed() -> None:
     UserModel.validate(public("users", more))
 
 
-def item(movie: int, title: str, at: int, origin: str) -> pd.DataFrame:
+def item(movie: int, title: str, at: int) -> pd.DataFrame:
     frame = pd.DataFrame({"item_id": [movie], "title": [title], "year": [1990], "genres": [""]})
     kinds = {"title": "string", "genres": "string", "year": "Int64"}
-    return frame.astype(kinds).assign(described_at=at, described_in=pd.Series([origin], dtype="string"))
+    times = {"title_at": at, "year_at": at, "genres_at": -2, "title_from": 0, "year_from": 0, "genres_from": 0}
+    return frame.astype(kinds).assign(**times)
 
 
-@given(st.permutations([item(1, "a", 5, "x"), item(1, "b", 7, "y"), item(1, "c", 7, "z"), item(2, "d", 1, "x"), item(1, "e", 7, "w")]), st.integers(1, 4))  # fmt: skip
+@given(st.permutations([item(1, "a", 5), item(1, "b", 7), item(1, "e", 7), item(2, "d", 1), item(1, "c", 7)]), st.integers(1, 4))
 def test_the_newest_description_counts_in_whatever_order_they_come(provided: list[pd.DataFrame], cut: int) -> None:
     table = seeded("items", None, np.array([1, 3]))
     for batch in (provided[:cut], provided[cut:]):
-        table, counts = described("items", table, pd.concat(batch, ignore_index=True))
+        table, counts = described("items", table, pd.concat(batch, ignore_index=True), LATEST)
         assert len(counts) == len(batch)
-    assert table[["item_id", "title", "rated"]].to_numpy().tolist() == [[1, "c", True], [2, "d", False], [3, "", True]]
+    assert table[["item_id", "title", "rated"]].to_numpy().tolist() == [[1, "e", True], [2, "d", False], [3, "", True]]
 
 
 def test_descriptions_land_beside_events_and_update_the_tables(tmp_path: Path) -> None:
@@ -220,9 +224,99 @@ def test_a_damaged_file_is_read_with_an_account_that_closes_or_named(
     kind_found = description_kind(path)
     assert kind_found in ("items", "users", None)
     try:
-        found = read_descriptions(path, "items", HOUR, "ab")
+        found = read_descriptions(path, "items", HOUR, LATEST)
     except SourceError as error:
         assert str(path) in str(error)
         return
     assert found.rows == len(found.frame) + len(found.quarantined)
-    ItemModel.validate(public("items", found.frame))
+    provided = found.frame.assign(title_from=0, year_from=0, genres_from=0)
+    ItemModel.validate(public("items", described("items", seeded("items", None, np.array([1])), provided, LATEST)[0]))
+
+
+def test_a_file_changes_only_what_it_mentions(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.put("a.csv", events((1, 1, 4, 0), (2, 2, 4, 0)))
+    place.put("movies.csv", "movieId,title,genres\n1,Heat (1995),Crime\n2,Two (1990),Drama\n")
+    place.put("users.csv", "userId,gender,age,occupation\n1,F,30,writer\n2,M,31,artist\n")
+    place.land()
+    place.put("titles.csv", "movieId,title\n1,Heat: The Film\n", modified=SETTLED + 9)
+    place.put("ages.csv", "userId,age,gender\n1,33,\n2,,F\n", modified=SETTLED + 9)
+    found = place.land().dataset
+    items, users = place.table(found, "items"), place.table(found, "users")
+    assert items.to_numpy().tolist() == [[1, "Heat: The Film", 1995, "Crime"], [2, "Two", 1990, "Drama"]]
+    assert users[["gender", "age", "occupation"]].to_numpy().tolist() == [["F", 33, "writer"], ["F", 31, "artist"]]
+    place.put("none.csv", "movieId,genres\n1,(no genres listed)\n2,\n9,\n", modified=SETTLED + 20)
+    landed = place.land()
+    assert place.table(landed.dataset, "items")["genres"].tolist() == ["", "Drama"]
+    assert (landed.accounts[0].accepted, landed.accounts[0].duplicates) == (1, 2)
+
+
+ROWS = ["1,Oldest,Crime,100", "1,Newest,,300", "1,Between,Drama,200", "1,Also newest,,300", "2,Two,War,100"]
+
+
+@given(rows=st.permutations(ROWS), cut=st.integers(0, 5))
+@settings(max_examples=10)
+def test_the_newest_cell_counts_whatever_the_order_of_rows_and_files(
+    rows: list[str], cut: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = Place(tmp_path_factory.mktemp("rows"))
+    place.put("a.csv", events((1, 1, 4, 0), (2, 2, 4, 0)))
+    for name, own in (("x.csv", rows[:cut]), ("y.csv", rows[cut:])):
+        place.put(name, "\n".join(["movieId,title,genres,updated_at", *own]) + "\n")
+    found = place.land()
+    assert sum(account.quarantined for account in found.accounts) == 0
+    assert place.table(found.dataset, "items")[["title", "genres"]].to_numpy().tolist() == [["Newest", "Drama"], ["Two", "War"]]
+
+
+def test_a_description_of_the_future_is_set_aside_and_blocks_no_correction(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.put("a.csv", events((1, 1, 4, 0)))
+    place.put("far.csv", "movieId,title,updated_at\n1,Far,8999999999\n")
+    place.put("milliseconds.csv", "movieId,title,updated_at\n1,Far,1700000000000\n")
+    found = place.land()
+    reasons = {account.file: account.reasons for account in found.accounts}
+    assert reasons["far.csv"] == {"updated_at lies in the future": 1}
+    assert reasons["milliseconds.csv"] == {"updated_at is in milliseconds, not seconds": 1}
+    place.put("ahead.csv", "movieId,title\n1,Ahead\n", modified=NOW + 10**8)
+    place.settings = place.settings.model_copy(update={"settle_s": 0.0})
+    assert place.table(place.land().dataset, "items")["title"].tolist() == ["Ahead"]
+    place.put("near.csv", f"movieId,title,updated_at\n1,Near,{int(NOW) + 60}\n")
+    assert place.table(place.land(NOW + 100).dataset, "items")["title"].tolist() == ["Near"]
+
+
+def test_copies_of_a_zone_whose_files_have_one_time_give_the_same_data(tmp_path: Path) -> None:
+    files = {"b.csv": "movieId,title\n1,Old\n", "c.csv": "movieId,title\n1,New\n", "a.csv": events((1, 1, 4, 0))}
+    contents = set()
+    for number, names in enumerate((sorted(files), sorted(files, reverse=True))):
+        place = Place(tmp_path / str(number))
+        for shift, name in enumerate(names):
+            place.put(f"{number}{name}" if number else name, files[name], modified=SETTLED + shift / 10)
+        contents.add(place.land().dataset.version.partition("-")[0])
+    assert len(contents) == 1
+
+
+def test_a_file_of_two_kinds_is_refused_and_named(tmp_path: Path) -> None:
+    path = written(tmp_path, "x.csv", "userId,movieId,title\n1,1,Heat\n")
+    with pytest.raises(SourceError, match=r"x\.csv has user_id and item_id, but no timestamp"):
+        description_kind(path)
+
+
+def test_views_with_titles_are_never_taken_for_films(tmp_path: Path) -> None:
+    place = Place(tmp_path, give_up_s=0)
+    place.put("a.csv", events((1, 1, 4, 0)))
+    place.put("movies.csv", "movieId,title,genres\n1,Heat (1995),Crime\n")
+    place.put("views.csv", "userId,movieId,timestamp,title\n1,1,946684900,Heat\n1,2,946684901,Two\n", modified=SETTLED + 9)
+    found = place.land()
+    assert {account.file: account.kind for account in found.accounts}["views.csv"] in ("events", "unreadable")
+    assert place.table(found.dataset, "items").query("item_id == 1")["genres"].tolist() == ["Crime"]
+
+
+def test_a_table_that_an_earlier_version_stored_has_one_time_for_each_cell() -> None:
+    stored = pd.DataFrame({"item_id": [1, 2, 3], "title": ["A", "B", ""], "year": [1990, None, None], "genres": ["", "War", ""]})
+    kinds = {"title": "string", "genres": "string", "year": "Int64"}
+    stored = stored.astype(kinds).assign(rated=[True, False, True], described_at=[7 * 10**9, -1, -2], described_in="ab")
+    found = with_times("items", stored)
+    assert found["title_at"].tolist() == [7, -1, -2] and found["genres_at"].tolist() == [-2, -1, -2]
+    assert found["rated"].tolist() == [True, False, True] and with_times("items", found) is found
+    late = found.assign(title_at=8_999_999_999)
+    assert described("items", late, item(1, "new", 9), LATEST)[0]["title"].tolist() == ["new", "B", ""]

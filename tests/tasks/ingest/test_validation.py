@@ -70,10 +70,13 @@ def test_of_repeated_events_the_latest_is_kept() -> None:
     assert found.report.tables["interactions"].reasons == {"repeats a user and movie of a later event": 2}
 
 
-def test_of_repeated_events_in_one_second_the_last_of_the_source_is_kept() -> None:
+@pytest.mark.parametrize("ratings", [(4.5, 2.5), (2.5, 4.5)])
+def test_of_repeated_events_in_one_second_the_content_decides_and_not_the_row(ratings: tuple[float, float]) -> None:
     frame = synthetic.interactions(20, 30, 10)
-    found = validate(raw(pd.concat([frame, frame.iloc[[3]].assign(rating=2.5)], ignore_index=True)), LAX, NOW)
-    assert 200 in set(found.interactions["row"]) and 3 not in set(found.interactions["row"])
+    frame.loc[3, "rating"] = ratings[0]
+    found = validate(raw(pd.concat([frame, frame.iloc[[3]].assign(rating=ratings[1])], ignore_index=True)), LAX, NOW)
+    kept = found.interactions[found.interactions["row"].isin([3, 200])]
+    assert kept["rating"].tolist() == [4.5]
 
 
 def test_unsigned_ids_that_do_not_fit_are_too_large() -> None:
@@ -86,6 +89,15 @@ def test_unsigned_ids_that_do_not_fit_are_too_large() -> None:
 def test_an_empty_frame_is_refused(dtype: type) -> None:
     with pytest.raises(DataRefusedError, match="nothing was stored"):
         validate(raw(synthetic.interactions(2, 3, 1).iloc[:0].astype(dtype)), LAX, NOW)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
+def test_of_two_descriptions_of_one_item_the_content_decides_and_not_the_row(order: list[int]) -> None:
+    items = pd.DataFrame(
+        {"item_id": [1, 1, 2], "title": ["One", "Uno", "Two"], "year": [1990, 1991, 1992], "genres": ["", "War", ""]}
+    )
+    found = validate(raw(synthetic.interactions(20, 30, 10), items.iloc[order].reset_index(drop=True)), LAX, NOW).items
+    assert found[found["item_id"] == 1][["title", "genres"]].to_numpy().tolist() == [["Uno", "War"]]
 
 
 def test_accepted_rows_are_sorted_and_int64() -> None:
@@ -147,7 +159,7 @@ def test_bad_items_and_users_are_quarantined_too() -> None:
     items.loc[len(items)] = ["x", "none", "Drama", 1990]
     users = pd.DataFrame({"user_id": [1, -2, 900], "age": [300, 5, 40], "gender": ["F", "M", None], "occupation": [3, 4, 5]})
     found = validate(raw(frame, items, users), LAX, NOW)
-    assert found.report.tables["items"].reasons == {"item_id is not a number": 1, "item_id stands in an earlier row": 1}
+    assert found.report.tables["items"].reasons == {"item_id is not a number": 1, "item_id stands in another row": 1}
     assert found.report.tables["users"].reasons == {"user_id is negative": 1}
     assert pd.isna(found.items["year"].iloc[0]) and found.items["year"].iloc[1] == 1990
     by_id = found.users.set_index("user_id")

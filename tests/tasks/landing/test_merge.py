@@ -24,9 +24,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
     return LocalStore(tmp_path_factory.mktemp("store"))
 
 
-def one_part(store: LocalStore, frame: pd.DataFrame) -> Layout:
+def one_part(store: LocalStore, frame: pd.DataFrame, origin: int = 1) -> Layout:
     path = store.folder.with_name("part.parquet")
-    columns = {name: frame[name].to_numpy() for name in frame}
+    columns = {name: frame[name].to_numpy() for name in frame} | {"origin": np.full(len(frame), origin, dtype=np.int64)}
     with ParquetWriter(path, PART_SCHEMA, extent_of=Columns.TIME) as writer:
         writer.write({**columns, "row": np.full(len(frame), LANDED, dtype=np.int64)})
     return Layout((PartStore(store, "x", 1).part(writer),), NOTHING, NOTHING, 0, EventDigest.of(frame))
@@ -37,18 +37,25 @@ def distinct(frame: pd.DataFrame) -> pd.DataFrame:
     return kept.sort_values(["user_id", "timestamp", "item_id"], ignore_index=True)
 
 
-@given(seed=st.integers(0, 10**6), factor=st.sampled_from([1, 10**7, 2**40]), rows=st.integers(1, 60))
+@given(seed=st.integers(0, 10**6), factor=st.sampled_from([1, 10**7, 2**40]), rows=st.integers(1, 60), later=st.booleans())
 def test_what_wins_and_what_it_supersedes_is_what_a_plain_look_finds(
-    store: LocalStore, seed: int, factor: int, rows: int
+    store: LocalStore, seed: int, factor: int, rows: int, later: bool
 ) -> None:
     own, new = (distinct(random_events(seed + part, rows, users=9, movies=9, seconds=4)) for part in (0, 1))
     own, new = (frame.assign(user_id=frame["user_id"] * factor, item_id=frame["item_id"] * factor) for frame in (own, new))
-    found = compare(PartFiles(store), one_part(store, own), new)
+    delivered = {1: 10, 2: 10 + later}
+    found = compare(
+        PartFiles(store),
+        one_part(store, own),
+        new.assign(origin=2),
+        lambda origins: np.array([delivered[each] for each in origins]),
+    )
     old = {(row.user_id, row.item_id): (row.timestamp, row.rating, place) for place, row in enumerate(own.itertuples())}
     removed = []
     for place, row in enumerate(new.itertuples()):
         before = old.get((row.user_id, row.item_id))
-        wins = before is None or (row.timestamp, row.rating) > before[:2]
+        tied = before is not None and row.timestamp == before[0] and row.rating != before[1]
+        wins = before is None or (row.timestamp, row.rating) > before[:2] or (tied and later)
         assert found.wins[place] == wins and found.corrects[place] == (wins and before is not None)
         if wins and before is not None:
             removed.append(before[2])

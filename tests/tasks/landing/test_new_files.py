@@ -55,6 +55,85 @@ def test_a_file_that_is_mostly_bad_is_quarantined_as_a_whole_and_can_be_read_aga
     assert place.land(validation=lenient, retry_quarantined=True).accounts == ()
 
 
+def test_bad_rows_of_a_mostly_good_file_are_read_again_and_each_row_counts_once(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.put("a.csv", events((1, 1, 4, 0), (2, 1, 8, 5), (3, 1, 9, 5)))
+    place.put("always-bad.csv", csv(events((7, 1, 4, 0))) + "x,1,3,946684900\n")
+    assert by_file(place.land())["a.csv"].accepted == 1
+    assert place.land(retry_quarantined=True).accounts == ()
+    mended = ValidationSettings(min_rows=1, max_rating=8.0)
+    assert place.land(validation=mended).accounts == ()
+    again = place.land(validation=mended, retry_quarantined=True)
+    account = by_file(again)["a.csv"]
+    assert list(by_file(again)) == ["a.csv"] and again.dataset.rows == 3
+    assert (account.rows, account.accepted, account.duplicates, account.quarantined) == (3, 1, 1, 1)
+    assert place.land(validation=mended, retry_quarantined=True).accounts == ()
+    key = LandingLog(place.store, NAME).quarantine_key(account.sha256)
+    assert pd.read_parquet(io.BytesIO(place.store.get(key)))["row"].tolist() == [2]
+    whole = place.land(validation=ValidationSettings(min_rows=1, max_rating=10.0), retry_quarantined=True)
+    assert whole.dataset.rows == 4 and by_file(whole)["a.csv"].quarantined == 0
+    assert pd.read_parquet(io.BytesIO(place.store.get(key))).empty
+
+
+def test_the_clock_of_a_machine_that_was_behind_costs_no_rows(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    late = events((1, 1, 4, 0), (2, 1, 4, 0)).assign(timestamp=[int(NOW) - 90_000, int(NOW)])
+    place.put("a.csv", late, modified=NOW - 5 * 86_400)
+    assert by_file(place.land(NOW - 3 * 86_400 + 90_000))["a.csv"].quarantined == 1
+    again = by_file(place.land(NOW, retry_quarantined=True))["a.csv"]
+    assert (again.accepted, again.duplicates, again.quarantined) == (1, 1, 0)
+
+
+def test_bad_descriptions_are_read_again(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.put("a.csv", events((1, 1, 4, 0), (2, 2, 4, 0)))
+    place.put("movies.csv", f"movieId,title,updated_at\n1,Heat,5\n2,Two,{int(NOW) + 200_000}\n")
+    place.land()
+    again = place.land(NOW + 200_000, retry_quarantined=True)
+    account = by_file(again)["movies.csv"]
+    assert (account.accepted, account.duplicates) == (1, 1)
+    assert place.table(again.dataset, "items")["title"].tolist() == ["Heat", "Two"]
+
+
+def test_the_reasons_of_a_refused_file_are_told_once(tmp_path: Path) -> None:
+    place = Place(tmp_path, refuse_from_rows=2)
+    place.put("good.csv", events((1, 1, 4, 0)))
+    place.put("bad.csv", events((1, 1, 9, 0), (1, 2, 9, 0)))
+    assert by_file(place.land())["bad.csv"].remarks.count("rating is outside") == 1
+
+
+def test_a_replacement_of_the_same_size_and_time_is_read(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.put("a.csv", events((1, 1, 4, 0)))
+    place.land()
+    place.put("a.csv", events((1, 2, 5, 0)))
+    found = place.land()
+    assert by_file(found)["a.csv"].accepted == 1 and found.dataset.rows == 2
+
+
+def test_a_zone_that_was_copied_without_file_times_changes_nothing(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.put("a.csv", events((1, 1, 4, 0)))
+    place.put("b.csv", "movieId,title\n1,Old\n", modified=SETTLED)
+    place.put("c.csv", "movieId,title\n1,New\n", modified=SETTLED + 60)
+    first = place.land().dataset
+    for number, name in enumerate(("c.csv", "a.csv", "b.csv")):
+        os.utime(place.zone / name, (SETTLED + 100 + number, SETTLED + 100 + number))
+    found = place.land()
+    assert found.dataset == first and {account.status for account in found.accounts} == {"copy"}
+    assert place.table(found.dataset, "items")["title"].tolist() == ["New"]
+    assert place.land().accounts == ()
+
+
+def test_a_copy_that_comes_with_its_file_has_a_row(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for name in ("a.csv", "copy of a.csv"):
+        place.put(name, events((1, 1, 4, 0)))
+    found = by_file(place.land())
+    assert found["a.csv"].accepted == 1 and found["copy of a.csv"].remarks == "has the same content as a.csv"
+    assert place.land().accounts == ()
+
+
 def test_a_small_file_with_a_bad_row_keeps_its_good_ones(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("a.csv", csv(events((1, 1, 4, 0))) + "2,1,9,946684900\n")

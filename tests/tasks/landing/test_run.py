@@ -38,7 +38,10 @@ def test_a_file_is_added_once_whatever_its_name(tmp_path: Path) -> None:
     assert again.accounts == () and again.known == 1 and again.dataset == first.dataset and again.number == 1
     place.put("sent-again.csv", events((1, 1, 4, 0), (1, 2, 3, 5), (2, 1, 5, 9)))
     again = place.land()
-    assert again.accounts == () and again.known == 2 and sorted(place.store.list("datasets/")) == before
+    copy = by_file(again)["sent-again.csv"]
+    assert (copy.status, copy.rows, copy.remarks) == ("copy", 0, "has the same content as a.csv")
+    assert again.known == 2 and again.dataset == first.dataset and sorted(place.store.list("datasets/")) == before
+    assert place.land().accounts == ()
     table = place.table(first.dataset)
     InteractionModel.validate(table)
     assert table["row"].tolist() == [0, 1, 2]
@@ -70,6 +73,31 @@ def test_the_newer_rating_of_a_user_and_movie_counts_also_when_it_comes_first(tm
     assert second.dataset.rows == 3 and second.dataset.first == table["timestamp"].min()
     assert second.dataset.parents == (f"{NAME}/{list_datasets(place.store)[0].version}",)
     verify_dataset(place.store, second.dataset)
+
+
+def test_a_later_delivery_corrects_a_rating_of_the_same_second_in_one_run_and_in_two(tmp_path: Path) -> None:
+    found = []
+    for name, runs in (("one", 1), ("two", 2), ("compacted", 3)):
+        place = Place(tmp_path / name)
+        place.put("z.csv", events((1, 1, 5, 10), (2, 1, 2, 10)), modified=SETTLED)
+        if runs > 1:
+            place.land()
+        if runs > 2:
+            place.compact()
+        place.put("a.csv", events((1, 1, 2, 10), (2, 1, 5, 10)), modified=SETTLED + 60)
+        landed = place.land()
+        found.append((content(landed.dataset), place.table(landed.dataset)["rating"].tolist()))
+        assert by_file(landed)["a.csv"].corrections == (2 if runs > 1 else 0)
+    assert len(set(map(str, found))) == 1 and found[0][1] == [2.0, 5.0]
+
+
+def test_a_landed_rating_corrects_that_of_the_release_in_the_same_second(tmp_path: Path) -> None:
+    place = Place(tmp_path, base="newest")
+    release(place, events((1, 1, 5, 10), (2, 1, 4, 10)))
+    place.put("a.csv", events((1, 1, 2, 10), (2, 1, 4, 10)))
+    landed = place.land()
+    assert place.table(landed.dataset)["rating"].tolist() == [2.0, 4.0]
+    assert (by_file(landed)["a.csv"].corrections, by_file(landed)["a.csv"].duplicates) == (1, 1)
 
 
 def test_late_events_are_taken_and_counted_against_the_watermark(tmp_path: Path) -> None:
@@ -107,6 +135,15 @@ def release(place: Place, frame: pd.DataFrame) -> str:
     items = pd.DataFrame({"item_id": [1, 2], "title": ["One", "Two"], "year": [1990, 1991], "genres": ["Drama", ""]})
     validated = validate(RawTables(frame, items, None, ()), LAX, int(NOW))
     return write_dataset(place.store, NAME, validated, build_features(validated.interactions), {}).version
+
+
+def test_a_user_of_many_files_is_new_once(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for number in range(5):
+        place.put(f"{number}.csv", events((1, number, 4, number), (2, 9, 4, number)))
+    found = place.land()
+    assert sum(account.new_users for account in found.accounts) == found.dataset.users == 2
+    assert sum(account.new_items for account in found.accounts) == found.dataset.items == 6
 
 
 def test_files_are_added_to_a_release_whose_order_of_ties_stays(tmp_path: Path) -> None:
@@ -199,8 +236,7 @@ def test_neither_order_nor_batches_nor_compactions_change_the_content(
 
 def test_the_content_is_that_of_the_newest_event_of_each_user_and_movie(expected: dict[str, pd.DataFrame]) -> None:
     """Against the rule as it is written, in plain pandas."""
-    last_of_file = [frame.groupby(["user_id", "item_id", "timestamp"], as_index=False).last() for frame in FILES]
-    rule = pd.concat(last_of_file).sort_values(["timestamp", "rating"]).groupby(["user_id", "item_id"], as_index=False).last()
+    rule = pd.concat(FILES).sort_values(["timestamp", "rating"]).groupby(["user_id", "item_id"], as_index=False).last()
     rule = rule.sort_values(["user_id", "timestamp", "item_id"], ignore_index=True)
     columns = ["user_id", "item_id", "rating", "timestamp"]
     assert_frame_equal(expected["interactions"][columns], rule[columns])
@@ -303,6 +339,9 @@ def test_a_damaged_or_lost_listing_only_costs_time(tmp_path: Path) -> None:
     key = LandingLog(place.store, NAME).listing_key(str(place.zone))
     listed = json.loads(place.store.get(key))["files"]
     assert listed[0][0] == "a.csv" and listed[0][4] == first.accounts[0].sha256
+    without_tags = {"files": [[*entry[:3], "", entry[4]] for entry in listed], "waiting": []}
+    place.store.put(key, json.dumps(without_tags).encode())  # as an earlier version wrote it
+    assert place.land().known == 1 and json.loads(place.store.get(key))["files"] == listed
     place.store.put(key, b"{")
     assert place.land().known == 1 and json.loads(place.store.get(key))["files"] == listed
 

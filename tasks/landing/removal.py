@@ -1,0 +1,268 @@
+"""Take events back out of a dataset: a new version without them, and a record that keeps later runs from adding them again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from configs.errors import AlreadyExistsError, DataRefusedError, NotFoundError
+from configs.settings import LandingSettings
+from infra.storage import Store
+from models.columns import Columns
+from tasks.datasets import (
+    PART_SCHEMA,
+    DatasetRef,
+    EventDigest,
+    LandedState,
+    LandingLog,
+    Layout,
+    LogEntry,
+    PartFiles,
+    PartStore,
+    Removal,
+    content_of,
+    landed_manifest,
+    load_dataset_ref,
+    merged_chunks,
+    origin_of,
+    read_table,
+)
+from tasks.ingest import TABLES, Kind, described, forgotten, seeded, with_events
+from tasks.landing.merge import compare
+from tasks.landing.scratch import ScratchFile, scratch_folder
+from tasks.landing.state import landed_state
+
+__all__ = ["remove", "undo_removal"]
+
+Ids = npt.NDArray[np.int64]
+
+
+def remove(
+    store: Store, name: str, removal: Removal, settings: LandingSettings, work_dir: Path, now: float
+) -> tuple[DatasetRef, LogEntry]:
+    """Make a version of the dataset without what `removal` names.
+
+    Returns:
+        The version, and the log entry that records the removal.
+
+    Raises:
+        NotFoundError: No landing zone has added to the dataset, or it has nothing that `removal` names.
+        DataRefusedError: No event would be left, or an earlier version of the product did not record the file of each event.
+        AlreadyExistsError: Other runs were faster `landing.max_retries_on_conflict` times.
+    """
+    for _ in range(settings.max_retries_on_conflict):
+        try:
+            entry = _removed(LandingLog(store, name), removal, settings, work_dir, now)
+        except AlreadyExistsError:
+            continue
+        return load_dataset_ref(store, name, entry.version), entry
+    raise _raced(name, settings)
+
+
+def undo_removal(
+    store: Store, name: str, removal: Removal, settings: LandingSettings, work_dir: Path, now: float
+) -> tuple[DatasetRef, LogEntry]:
+    """Lift the removal of the log entry `removal.undoes`.
+
+    What it took out comes back from the version before it, if that is still stored. The next run over the landing zone reads its
+    files once more, because later ones may hold more of it.
+
+    Returns:
+        The version, and the log entry that records the undoing.
+
+    Raises:
+        NotFoundError: No removal with this number is in force.
+        AlreadyExistsError: Other runs were faster `landing.max_retries_on_conflict` times.
+    """
+    for _ in range(settings.max_retries_on_conflict):
+        log = LandingLog(store, name)
+        _head(log)  # it completes the entry of a killed run
+        in_force = log.removals()
+        if removal.undoes not in in_force:
+            listed = ", ".join(f"{number} ({each.what})" for number, each in in_force.items()) or "none"
+            raise NotFoundError(f"{name} has no removal {removal.undoes} that could be undone. In force: {listed}.")
+        try:
+            entry = _restored(log, removal, in_force[removal.undoes], settings, work_dir, now)
+        except AlreadyExistsError:
+            continue
+        return load_dataset_ref(store, name, entry.version), entry
+    raise _raced(name, settings)
+
+
+def _restored(
+    log: LandingLog, removal: Removal, undone: Removal, settings: LandingSettings, work_dir: Path, now: float
+) -> LogEntry:
+    """Write the version and the log entry. Raises AlreadyExistsError if another run has taken its number."""
+    head, files = _head(log), PartFiles(log.store, work_dir / "parts")
+    unchanged = LogEntry(head.number + 1, "remove", log.dataset, head.version, head.watermark, _iso(now), None, removal=removal)
+    manifest = log.entries(after=removal.undoes - 1)[0].manifest or {}
+    _, _, before = str(manifest.get("parents", [""])[0]).partition("/")
+    try:
+        earlier = landed_state(files, log.dataset, before)
+    except NotFoundError:  # pruned
+        log.append(unchanged)
+        return unchanged
+    _, origins = _located(log, undone)
+    state, parts = landed_state(files, log.dataset, head.version), PartStore(log.store, log.dataset, head.number + 1)
+    gone = pd.concat(
+        [
+            pd.DataFrame(chunk, copy=False)[undone.holds(chunk) | np.isin(chunk[Columns.ORIGIN], origins)]
+            for chunk in merged_chunks(files, earlier.layout)
+        ],
+        ignore_index=True,
+    )
+    layout, first, last, won = state.layout, state.first, state.last, gone
+    if len(gone):
+        found = compare(files, layout, gone, lambda each: log.written(each, {}))
+        won = gone[found.wins]
+        first = min(found.first, int(won[Columns.TIME].min())) if len(won) else first
+        last = max(last, int(won[Columns.TIME].max())) if len(won) else last
+    tables: dict[Kind, pd.DataFrame] = {}
+    cells = 0
+    for kind, known in TABLES.items():
+        table = with_events(kind, state.table(kind), np.unique(won[known.id].to_numpy(np.int64)))
+        provided = _taken_out(kind, earlier.table(kind), undone, origins)
+        tables[kind], counts = described(kind, table, provided, LandedState.NEVER)
+        cells += int(counts.sum())
+    if not len(won) + cells:
+        log.append(unchanged)
+        return unchanged
+    if len(won):
+        with scratch_folder(work_dir) as scratch:
+            with ScratchFile(scratch / "restored.parquet", PART_SCHEMA, extent_of=Columns.TIME) as part:
+                part.write(won[PART_SCHEMA.names])
+            layout = replace(layout, parts=(*layout.parts, parts.part(part, found.removals)))
+        layout = replace(layout, events=layout.events + EventDigest.of(won) - found.removed)
+    layout = replace(layout, items=parts.table("items", tables["items"]), users=parts.table("users", tables["users"]))
+    after = replace(state, layout=layout, items=tables["items"], users=tables["users"], first=first, last=last)
+    watermark = max(head.watermark, last - settings.allowed_lateness_s)
+    return _appended(log, head, after, replace(removal, events=len(won)), watermark, now)
+
+
+def _taken_out(kind: Kind, table: pd.DataFrame, removal: Removal, origins: Ids) -> pd.DataFrame:
+    """Return the descriptions that a removal took out of a table."""
+    known = TABLES[kind]
+    gone = removal.describes(kind)
+    is_out = table[known.id] == (-1 if gone is None else gone)
+    for name in known.columns:
+        is_out |= np.isin(table[Columns.origin_of(name)], origins)
+    return table[is_out].reset_index(drop=True)
+
+
+def _removed(log: LandingLog, removal: Removal, settings: LandingSettings, work_dir: Path, now: float) -> LogEntry:
+    """Write the version and the log entry. Raises AlreadyExistsError if another run has taken its number."""
+    head, (removal, origins) = _head(log), _located(log, removal)
+    files, parts = PartFiles(log.store, work_dir / "parts"), PartStore(log.store, log.dataset, head.number + 1)
+    before = landed_state(files, log.dataset, head.version)
+    with scratch_folder(work_dir) as scratch:
+        part = ScratchFile(scratch / "kept.parquet", PART_SCHEMA, extent_of=Columns.TIME)
+        digest, ids = _write_kept(files, before.layout, removal, origins, part)
+        if not part.rows:
+            raise DataRefusedError(
+                f"{log.dataset} would have no event left; nothing was removed. Start another dataset (data.dataset) instead."
+            )
+        tables: dict[Kind, pd.DataFrame] = {}
+        cells = 0
+        for kind in ids:
+            base = _base(log, kind) if removal.file else None
+            tables[kind], count = forgotten(kind, before.table(kind), ids[kind], removal.describes(kind), origins, base)
+            cells += count
+        events = before.layout.rows - part.rows
+        if not events + cells:
+            raise NotFoundError(f"{log.dataset}/{head.version} has nothing of {removal.what}; nothing was removed.")
+        layout = replace(
+            before.layout,
+            parts=(parts.part(part),),
+            items=parts.table("items", tables["items"]),
+            users=parts.table("users", tables["users"]),
+            events=digest,
+        )
+    after = replace(
+        before, layout=layout, items=tables["items"], users=tables["users"], first=part.first, last=part.last, is_release=False
+    )
+    watermark = min(head.watermark, part.last - settings.allowed_lateness_s)  # a wild time may have moved it
+    return _appended(log, head, after, replace(removal, events=events), watermark, now)
+
+
+def _write_kept(
+    files: PartFiles, layout: Layout, removal: Removal, origins: Ids, part: ScratchFile
+) -> tuple[EventDigest, dict[Kind, Ids]]:
+    """Write the events that stay. Returns their digest, and the users and items that have events."""
+    digest = EventDigest()
+    users: list[Ids] = [np.empty(0, dtype=np.int64)]
+    items: list[Ids] = [np.empty(0, dtype=np.int64)]
+    with part:
+        for chunk in merged_chunks(files, layout):
+            kept = ~(removal.holds(chunk) | np.isin(chunk[Columns.ORIGIN], origins))
+            stays = {column: cells[kept] for column, cells in chunk.items()}
+            part.write(stays)
+            digest = digest + EventDigest.of(stays)
+            users.append(np.unique(stays[Columns.USER]))
+            items.append(np.unique(stays[Columns.ITEM]))
+    return digest, {"items": np.unique(np.concatenate(items)), "users": np.unique(np.concatenate(users))}
+
+
+def _appended(log: LandingLog, head: LogEntry, after: LandedState, removal: Removal, watermark: int, now: float) -> LogEntry:
+    content = content_of(after.layout.events, after.items, after.users)
+    number = head.number + 1
+    manifest: dict[str, Any] = landed_manifest(log.dataset, number, content, after, {}, watermark)
+    entry = LogEntry(number, "remove", log.dataset, manifest["version"], watermark, _iso(now), manifest, removal=removal)
+    log.append(entry)
+    return entry
+
+
+def _located(log: LandingLog, removal: Removal) -> tuple[Removal, Ids]:
+    """Return the removal with the sha256 of its file, and the origins of the file's events."""
+    if not removal.file:
+        return removal, np.empty(0, dtype=np.int64)
+    accounts = [(entry.number, account) for entry in log.entries() for account in entry.accounts]
+    named = [account.sha256 for _, account in accounts if account.file == removal.file]
+    if not named:
+        raise NotFoundError(
+            f"No file {removal.file} has landed for {log.dataset}. `recsys data files --last 100` lists the files of the newest runs."
+        )
+    own = [(number, account) for number, account in accounts if account.sha256 == named[-1] and account.accepted]
+    if any(account.ordinal < 0 for _, account in own):
+        raise DataRefusedError(
+            f"The file {removal.file} landed before the product recorded the file of each event, so its events are unknown. Remove "
+            "them by --user and --item, or land the zone again as another dataset (data.dataset) without the file."
+        )
+    origins = np.array([origin_of(number, account.ordinal) for number, account in own], dtype=np.int64)
+    return replace(removal, sha256=named[-1]), origins
+
+
+def _base(log: LandingLog, kind: Kind) -> pd.DataFrame | None:
+    """Return the descriptions of the release that the first files were added to, or None if there is none or it was pruned."""
+    manifest = log.entries()[0].manifest or {"parents": []}
+    for parent in manifest["parents"]:
+        name, _, version = parent.partition("/")
+        try:
+            table = read_table(log.store, load_dataset_ref(log.store, name, version), kind)
+        except NotFoundError:
+            return None
+        return seeded(kind, table, np.empty(0, dtype=np.int64))
+    return None
+
+
+def _head(log: LandingLog) -> LogEntry:
+    head = log.head()
+    if head is None:
+        raise NotFoundError(
+            f"No landing zone has added to the dataset {log.dataset}, so it is made of a release. Correct the release's files and "
+            "run `recsys etl`."
+        )
+    return head
+
+
+def _iso(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+
+
+def _raced(name: str, settings: LandingSettings) -> AlreadyExistsError:
+    return AlreadyExistsError(f"Other runs added to {name} {settings.max_retries_on_conflict} times meanwhile. Run again.")
