@@ -21,7 +21,7 @@ from configs.settings import StoreSettings
 if TYPE_CHECKING:
     from infra.storage import S3Store
 
-__all__ = ["FolderZone", "LandingZone", "ObjectZone", "SourceFile", "open_zone"]
+__all__ = ["FolderZone", "LandingZone", "ObjectZone", "SourceFile", "is_source", "open_zone"]
 
 LOG = logging.getLogger(__name__)
 UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload")
@@ -48,7 +48,7 @@ class LandingZone(ABC):
 
         Hidden files (a part of the name starts with `.` or `_`) and files with the suffix of an unfinished upload are skipped.
         """
-        return sorted(found for found in self._all() if _is_source(found.name))
+        return sorted(found for found in self._all() if is_source(found.name))
 
     @abstractmethod
     def opened(self, file: SourceFile, scratch: Path) -> AbstractContextManager[Path]:
@@ -184,6 +184,7 @@ class ObjectZone(LandingZone):
             yield SourceFile(found.key, found.size, int(found.modified.timestamp()) * 10**9, found.tag)
 
 
-def _is_source(name: str) -> bool:
+def is_source(name: str) -> bool:
+    """Return whether a file of this name, relative to the zone, is meant to be read: it is not hidden and not an unfinished copy."""
     parts = PurePosixPath(name).parts
     return not any(part.startswith((".", "_")) for part in parts) and not name.lower().endswith(UNFINISHED)

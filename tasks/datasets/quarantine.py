@@ -12,6 +12,8 @@ from tasks.datasets.references import DatasetRef, read_manifest
 
 __all__ = ["Quarantine", "quarantined"]
 
+REPEATS = "repeats a user and movie of a later event"  # earlier versions of the product counted these duplicates as quarantined
+
 
 @dataclass(frozen=True)
 class Quarantine:
@@ -50,4 +52,7 @@ def quarantined(store: Store, dataset: DatasetRef, *, after: int = 0, since: int
 def _of_release(manifest: dict[str, Any]) -> Quarantine | None:
     """Return the numbers of incoming and of quarantined event rows, or None if the manifest does not record them."""
     found = manifest.get("validation", {}).get("tables", {}).get("interactions")
-    return Quarantine(int(found["rows"]), int(found["quarantined"])) if found else None
+    if not found:
+        return None
+    repeats = found["reasons"].get(REPEATS, 0) if "duplicates" not in found else 0
+    return Quarantine(int(found["rows"]), int(found["quarantined"]) - int(repeats))

@@ -1,8 +1,8 @@
-from .event_files import open_event_file
+from .event_files import EventChunk, EventFile, open_event_file
 from .features import build_features
 from .merge import merge_interactions
 from .metadata import TABLES, DescriptionFile, Kind, described, description_kind, public, read_descriptions, seeded, with_events
-from .release import Release, building
+from .release import Release, building, chunk_reader
 from .row_account import BAD_ROWS, RowAccount, accepted_events
 from .row_checks import MILLISECONDS_FROM, Mask
 from .sources import IngestedSource, ingest, locate
@@ -13,6 +13,8 @@ __all__ = [
     "MILLISECONDS_FROM",
     "TABLES",
     "DescriptionFile",
+    "EventChunk",
+    "EventFile",
     "IngestedSource",
     "ItemModel",
     "Kind",
@@ -25,6 +27,7 @@ __all__ = [
     "accepted_events",
     "build_features",
     "building",
+    "chunk_reader",
     "described",
     "description_kind",
     "ingest",

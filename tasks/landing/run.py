@@ -27,6 +27,7 @@ from tasks.datasets import (
     landed_manifest,
     load_dataset_ref,
 )
+from tasks.ingest import chunk_reader
 from tasks.landing.listing import Listing
 from tasks.landing.merge import EventMerge
 from tasks.landing.new_files import NewFiles, ZoneReader
@@ -85,9 +86,10 @@ class LandingRun:
         self._parts = PartFiles(store, options.engine.work_dir / "parts")
 
     def read(self) -> NewFiles:
-        """Read the files that were not added before."""
+        """Read the files that were not added before. Raises SettingsError if `etl.engine` is a cluster that does not answer."""
         known = self._log.known(retry_quarantined=self._options.retry_quarantined)
-        return ZoneReader(self._zone, self._listing, known, self._options, self._scratch).read()
+        with chunk_reader(self._options.engine, self._scratch) as chunks:
+            return ZoneReader(self._zone, self._listing, known, self._options, self._scratch, chunks).read()
 
     def unchanged(self, new: NewFiles) -> Landing:
         """Return the result if no file is new. Raises SourceError if there is no dataset yet."""
