@@ -80,9 +80,9 @@ def dask_engine(folder: Path, settings: EtlSettings) -> Iterator[DaskEngine]:
                 ) from error
             yield DaskEngine(client, folder.resolve(), settings.memory_rows)
     except LOST as error:
+        why = " ".join(str(error).split())[:200]
         raise SettingsError(
-            f"{said} the cluster was lost during the run ({type(error).__name__.strip('_')}: {str(error)[:200]}). Nothing was stored. "
-            f"Start it again {remedy}"
+            f"{said} the cluster was lost during the run ({why}). Nothing was stored. Start it again {remedy}"
         ) from error
 
 
