@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from configs.errors import NotFoundError, SettingsError, SourceError, StoreUnavailableError
 from configs.settings import StoreSettings
+from infra.pages import visible
 
 if TYPE_CHECKING:
     from infra.storage import S3Store
@@ -134,7 +135,7 @@ class FolderZone(LandingZone):
                 except FileNotFoundError:  # removed since it was listed, or a broken link
                     continue
                 except OSError as error:  # one unreadable file, such as a link to itself, must not block the others
-                    LOG.warning("%s is skipped: %s. Fix it, or remove it from the landing zone.", path, error.strerror)
+                    LOG.warning("%s is skipped: %s. Fix it, or remove it from the landing zone.", visible(str(path)), error.strerror)
                     continue
                 yield found
 

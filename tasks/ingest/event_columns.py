@@ -13,9 +13,10 @@ from models.columns import Columns
 from tasks.ingest.row_checks import Checks, judge_events, remedy
 from tasks.tables import suffix_of
 
-__all__ = ["EVENT_NAMES", "faults_of_columns", "lacking_columns", "listed"]
+__all__ = ["EVENT_NAMES", "NUMERIC", "faults_of_columns", "lacking_columns", "listed"]
 
 EVENT_NAMES = frozenset((*Columns.EVENT, *Columns.ALIASES))
+NUMERIC = " +-.0123456789"  # of such characters, a first line has no names
 # Parts of names that others give to the columns of events. They only serve to suggest what to rename.
 OTHER_NAMES = {
     Columns.USER: ("user", "customer", "client", "member", "visitor", "account", "person", "subscriber", "uid"),
@@ -37,7 +38,7 @@ def lacking_columns(path: Path, given: Sequence[str]) -> str:
     present = {Columns.ALIASES.get(field, field) for field in given}
     lacking = [name for name in Columns.EVENT if name not in present]
     said = f"{path} lacks the column {', '.join(in_format.get(name, name) for name in lacking)}; its columns are {listed(given)}."
-    if not any(field.strip(" +-.0123456789") for field in given):
+    if not any(field.strip(NUMERIC) for field in given):
         return f"{said} Its first line is not a header: add {','.join(in_format.get(name, name) for name in Columns.EVENT)}."
     free = [field for field in given if Columns.ALIASES.get(field, field) not in Columns.EVENT]
     renamed: list[str] = []
@@ -48,7 +49,9 @@ def lacking_columns(path: Path, given: Sequence[str]) -> str:
             renamed.append(f"{alike[:60]} to {in_format.get(name, name)}")
         elif name == Columns.RATING:
             said += " Events without a rating, such as views, need a column rating with one constant, for example 5."
-    return f"{said} Rename {', '.join(renamed)}." if renamed else f"{said} Rename them or provide another file."
+    if renamed:
+        return f"{said} Rename {', '.join(renamed)}."
+    return said if lacking == [Columns.RATING] else f"{said} Rename them or provide another file."
 
 
 def faults_of_columns(rows: list[list[str]], names: Sequence[str], settings: ValidationSettings, now: int) -> str:

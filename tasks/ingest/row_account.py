@@ -31,7 +31,7 @@ class RowAccount:
         self.rows = self.accepted = 0
         self._reasons: dict[str, int] = {}
         self._first: dict[str, tuple[str, str]] = {}  # for each reason, where its first row is, and its cells
-        self._file, self._file_from = "", 0
+        self._files: list[tuple[int, str]] = []  # the number of rows before each file, and its name
         self._quarantine = quarantine
 
     def __enter__(self) -> Self:
@@ -47,8 +47,8 @@ class RowAccount:
         return dict(sorted(self._reasons.items()))
 
     def begin(self, name: str) -> None:
-        """Name the file of the next rows, for messages about several files."""
-        self._file, self._file_from = f" of {name}", self.rows
+        """Name the file of the next rows, if rows of several files are added."""
+        self._files.append((self.rows, name))
 
     def add(self, rows: int, quarantined: pd.DataFrame) -> None:
         """Count the next `rows` rows. Those in `quarantined` (Columns.BAD_ROW) are bad, and the others are accepted."""
@@ -58,8 +58,9 @@ class RowAccount:
         for joined, bad in quarantined.groupby(Columns.REASONS, sort=False):
             for reason in str(joined).split("; "):
                 self._reasons[reason] = self._reasons.get(reason, 0) + len(bad)
-                row = int(bad[Columns.ROW].iloc[0]) - self._file_from + 1
-                self._first.setdefault(reason, (f"data row {row}{self._file}", str(bad[Columns.CELLS].iloc[0])))
+                before, of = (self._files[-1][0], f" of {self._files[-1][1]}") if self._files else (0, "")
+                place = f"data row {int(bad[Columns.ROW].iloc[0]) - before + 1}{of}"
+                self._first.setdefault(reason, (place, str(bad[Columns.CELLS].iloc[0])))
 
     def told(self) -> str:
         """Return all faults for a message: how many rows, the first one, and the remedy."""
@@ -85,9 +86,17 @@ class RowAccount:
         return report
 
     def quarantined(self) -> pd.DataFrame:
-        """Return table, row, reasons and cells of each bad row, in the order of the rows."""
+        """Return table, row, reasons and cells of each bad row, in the order of the rows.
+
+        If the files have names, their column `file` follows, and `row` is the position in that file.
+        """
         found = _texts(pd.read_parquet(self._quarantine.path)).sort_values(Columns.ROW, ignore_index=True)
         found.insert(0, Columns.TABLE, pd.Series(["interactions"] * len(found), dtype="string"))
+        if self._files:
+            starts = np.array([start for start, _ in self._files])
+            place = np.searchsorted(starts, found[Columns.ROW].to_numpy(), side="right") - 1
+            found[Columns.ROW] -= starts[place]
+            found[Columns.FILE] = pd.Series(np.array([name for _, name in self._files], dtype=object)[place], dtype="string")
         return found
 
 

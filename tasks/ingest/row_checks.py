@@ -23,7 +23,7 @@ CELL_CHARACTERS = 200  # characters kept of a quarantined cell
 WHOLE_NUMBER = r"^\s*[+-]?[0-9]+\s*$"
 SCIENTIFIC = r"^\s*[+-]?[0-9]+\.?(?P<fraction>[0-9]*)[eE]\+?(?P<power>[0-9]+)\s*$"
 LONG_POWER = 11  # Excel writes whole numbers of more digits as 9.78031E+12
-R_STEPS = 5  # R writes 100000 as 1e+05 and loses nothing: it does so only where that is shorter
+SHORTER_BY = 5  # R writes 100000 as 1e+05, and loses nothing: it does so only where that is shorter
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
@@ -145,7 +145,8 @@ class Checks:
             powers = np.array([min(int(text), 400) for text in power.to_pylist()], dtype=np.int64)
             lost[given] = digits < powers
             if column != Columns.TIME:  # ids such as 100000 are round by chance, and times hardly ever are
-                lost[given] &= (powers >= LONG_POWER) | (digits >= powers - R_STEPS)
+                shorter = (digits < powers - SHORTER_BY) | ((digits == 0) & (powers >= SHORTER_BY))
+                lost[given] &= (powers >= LONG_POWER) | ~shorter
         return lost
 
     def counts(self) -> dict[str, int]:

@@ -20,7 +20,7 @@ from infra.digests import sha256_of
 from infra.download import OnBytes, check_digest, download
 from infra.landing_zone import is_source
 from models.columns import Columns
-from tasks.ingest.event_columns import EVENT_NAMES
+from tasks.ingest.event_columns import EVENT_NAMES, NUMERIC
 from tasks.ingest.event_files import open_event_file
 from tasks.ingest.metadata import TABLES, DescriptionFile, Kind, described, description_kind, public, read_descriptions, seeded
 from tasks.ingest.movielens import COMPANIONS, Metadata, RawTables, no_ratings, read_companions, unpack
@@ -212,6 +212,8 @@ def _is_meant_for_events(path: Path) -> bool:
         names, _ = column_names(path, EVENT_NAMES)
     except SourceError:
         return suffix_of(path) not in (".data", ".dat")  # many programs write these
+    if not any(name.strip(NUMERIC) for name in names):  # rows without a header
+        return True
     present = {Columns.ALIASES.get(name, name) for name in names}
     return {Columns.USER, Columns.ITEM} <= present or path.name.lower().startswith(("ratings.", "u.data")) or (
         suffix_of(path) == ".inter"

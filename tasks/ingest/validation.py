@@ -261,11 +261,14 @@ def told(reasons: Mapping[str, int], faults: Mapping[str, tuple[str, str]]) -> s
         reasons: The number of rows by reason.
         faults: For each reason, where its first row is, such as "data row 3", and its cells.
     """
-    found = []
+    found: list[str] = []
+    mentioned = {""}
     for reason in sorted(reasons, key=lambda reason: -reasons[reason])[:MOST_FAULTS]:
         place, cells = faults[reason]
-        mend = f": {text}" if (text := remedy(reason)) else ""
-        found.append(f"{reason}: {reasons[reason]} rows, first {place} ({cells}){mend}")
+        mend = remedy(reason)
+        said = "" if mend in mentioned else f": {mend}"
+        found.append(f"{reason}: {reasons[reason]} rows, first {place} ({cells}){said}")
+        mentioned.add(mend)
     more = len(reasons) - MOST_FAULTS
     return "; ".join(found) + (f"; and {more} more kinds of faults" if more > 0 else "")
 
