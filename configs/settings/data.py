@@ -26,9 +26,8 @@ class DataSettings(Settings):
     """A zip, a folder, or a file of events to read instead of downloading. All event files of a folder are read together, by the
     same rules as those of a landing zone. If empty, the release is downloaded."""
     landing: str | None = None
-    """Landing zone: a folder or s3://<bucket>/<prefix> for new event files (CSV, CSV.gz, Parquet; also movies and users). If set,
-    each file is added once to the existing dataset, if there is one (see `landing`). If empty, the dataset is built from the
-    source."""
+    """Landing zone: a folder or s3://<bucket>/<prefix> for new files of events, movies and users. If set, each file is added once
+    to the existing dataset, if there is one (see `landing`). If empty, the dataset is built from the source."""
     mirror_url: PublicAddress = "https://files.grouplens.org/datasets/movielens"
     """Base URL of `<source>.zip`."""
     checksum: str | None = None
