@@ -76,5 +76,6 @@ def faults_of_columns(rows: list[list[str]], names: Sequence[str], settings: Val
     found = [
         f"{reason}: {int(mask.sum())} of the first {len(rows)} rows, first data row {int(np.argmax(mask)) + 1}; {remedy(reason)}."
         for reason, mask in checks.reasons.items()
+        if reason.startswith(tuple(f"{name} " for name in present))
     ]
     return f"Also: {' '.join(found)}" if found else ""

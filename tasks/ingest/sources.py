@@ -21,7 +21,7 @@ from infra.download import OnBytes, check_digest, download
 from infra.landing_zone import is_source
 from models.columns import Columns
 from tasks.ingest.event_columns import EVENT_NAMES, NUMERIC
-from tasks.ingest.event_files import open_event_file
+from tasks.ingest.event_files import EventFile, open_event_file
 from tasks.ingest.metadata import TABLES, DescriptionFile, Kind, described, description_kind, public, read_descriptions, seeded
 from tasks.ingest.movielens import COMPANIONS, Metadata, RawTables, no_ratings, read_companions, unpack
 from tasks.tables import column_names, file_format, is_zip, suffix_of
@@ -117,8 +117,7 @@ def locate(settings: DataSettings, on_bytes: OnBytes | None = None) -> LocatedSo
 
 def read_tables(files: SourceFiles) -> RawTables:
     """Read files into memory. Raises SourceError if one is damaged or if no event file has rows."""
-    # Nothing is validated here, so neither the limits nor the time matter.
-    events = [open_event_file(path, ValidationSettings(), now=0).raw() for path in files.events]
+    events = [_opened(path).raw() for path in files.events]
     filled = [frame for frame in events if len(frame)]
     if not filled:
         raise no_ratings(files.events[0])
@@ -150,7 +149,7 @@ def files_of_folder(folder: Path) -> SourceFiles:
             descriptions.append((path, kind))
             continue
         try:
-            open_event_file(path, ValidationSettings(), now=int(time.time()))
+            _opened(path)
         except SourceError as error:
             if _is_meant_for_events(path):
                 faults.append(str(error))
@@ -189,20 +188,29 @@ def files_of_events(path: Path) -> SourceFiles:
     return SourceFiles((path,), tuple(descriptions), companions)
 
 
+def _opened(path: Path) -> EventFile:
+    """Open an event file whose rows are not validated here, so that its limits are not known."""
+    return open_event_file(path, ValidationSettings(min_rating=-1e9, max_rating=1e9, earliest=0), int(time.time()))
+
+
 def _kind(path: Path) -> Kind | None:
     """Return what a file describes, or None if it holds events or anything else."""
     return ATOMIC_KINDS.get(suffix_of(path)) or description_kind(path)
 
 
 def _may_be_table(path: Path) -> bool:
-    """Return whether a file of a folder is looked at: it is named like a table, or it is Parquet, whatever its name is."""
+    """Return whether a file of a folder is looked at: by its name or, if it is Parquet or has a header, by its content.
+
+    Without a header, the content is not enough: ml-100k comes with parts of its ratings (u1.base) that are not to be read.
+    """
     lower = path.name.lower().removesuffix(".gz")
     if any(lower in names[1:] for names in COMPANIONS):
         return False
     if suffix_of(path) in TABLES_END:
         return True
     with suppress(SourceError):
-        return file_format(path).is_parquet
+        names = {Columns.ALIASES.get(name, name) for name in column_names(path, EVENT_NAMES)[0]}
+        return set(Columns.EVENT) <= names or file_format(path).is_parquet or description_kind(path) is not None
     return False
 
 

@@ -17,6 +17,7 @@ __all__ = ["HEAD_BYTES", "FileFormat", "file_format", "is_zip", "not_utf8", "ope
 
 HEAD_BYTES = 1 << 16
 GZIP, PARQUET, ZIP = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
+WORKBOOKS = (".xlsx", ".xlsm", ".ods")
 UTF8_MARK = b"\xef\xbb\xbf"
 OTHER_COMPRESSION = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"7z\xbc\xaf": "7-Zip"}
 
@@ -105,6 +106,8 @@ def is_zip(path: Path) -> bool:
         with path.open("rb") as file:
             start = file.read(4)
     except OSError:
+        return False
+    if path.suffix.lower() in WORKBOOKS:  # reported as what they are
         return False
     return start == ZIP or (path.suffix.lower() == ".zip" and not start.startswith((GZIP, PARQUET)))
 

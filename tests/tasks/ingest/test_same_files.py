@@ -94,6 +94,7 @@ WAYS = pytest.mark.parametrize("way", [of_folder, of_zip, of_zone])
 FORMATS: dict[str, Files] = {
     "csv": {"events.csv": (HEADER + ROWS).encode()},
     "upper case": {"RATINGS.CSV": (HEADER + ROWS).encode()},
+    "another name": {"events.txt": (HEADER + ROWS).encode()},
     "tsv": {"events.tsv": (HEADER + ROWS).replace(",", "\t").encode()},
     "semicolons": {"events.csv": (HEADER + ROWS).replace(",", ";").encode()},
     "gzip": {"events.CSV.GZ": gzip.compress((HEADER + ROWS).encode())},
@@ -187,6 +188,13 @@ def test_other_tables_of_a_folder_are_passed_over_with_a_word(tmp_path: Path) ->
     files = {"events.csv": HEADER + ROWS, "tags.csv": "userId,movieId,tag,timestamp\n", "prices.csv": "sku,price\n1,2\n"}
     found = locate(DataSettings(local_path=put(tmp_path, {name: text.encode() for name, text in files.items()})))
     assert list(found.files.passed_over) == ["prices.csv"] and "lacks the column" in found.files.passed_over["prices.csv"]
+
+
+def test_what_comes_with_a_release_is_no_part_of_it(tmp_path: Path) -> None:
+    rows = ROWS.replace(",", "\t")
+    put(tmp_path, {"u.data": rows.encode(), "u1.base": rows[:18].encode(), "README": b"A text.\n", "mku.sh": b"#!/bin/sh\n"})
+    found = locate(DataSettings(local_path=tmp_path)).files
+    assert [path.name for path in found.all] == ["u.data"] and not found.passed_over
 
 
 def test_two_releases_in_one_folder_are_not_mixed(tmp_path: Path) -> None:
