@@ -1,6 +1,6 @@
 from .delimited import DAMAGE, Cells, Header, column_names, header_of, read_cells
 from .external_sort import added_counts, cut_points, partition_by_key, sorted_order
-from .file_format import FileFormat, file_format, is_zip, opened, read_bytes, suffix_of
+from .formats import FileFormat, file_format, is_zip, opened, read_bytes, suffix_of
 from .frames import column_type, empty_table, schema_of
 from .parquet import ParquetWriter, Rows, parquet_batches, read_parquet
 

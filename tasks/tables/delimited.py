@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import SourceError
-from tasks.tables.file_format import HEAD_BYTES, FileFormat, file_format, not_utf8, opened, read_bytes, suffix_of
+from tasks.tables.formats import HEAD_BYTES, FileFormat, file_format, not_utf8, opened, read_bytes, suffix_of
 
 __all__ = ["DAMAGE", "Cells", "Header", "column_names", "header_of", "read_cells"]
 
