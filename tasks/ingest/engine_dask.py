@@ -21,7 +21,7 @@ import pandas as pd
 from dask.delayed import delayed
 from distributed import Client, KilledWorker, wait
 from distributed.client import ClosedClientError, FuturesCancelledError
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 from pandera.pandas import DataFrameModel
 
 from configs.errors import SettingsError

@@ -222,9 +222,15 @@ def _whole_lines(path: Path, file: BinaryIO, skip: int, size: int) -> Iterator[b
 
 def _layout(path: Path, found: FileFormat, settings: ValidationSettings, now: int) -> tuple[TextLayout, int]:
     """Return how the rows are written, and the number of bytes before the first one."""
-    header = header_of(path, found, EVENT_NAMES)
+    without = _without_header(path, found.head)
+    try:
+        header = header_of(path, found, EVENT_NAMES)
+    except SourceError:
+        if without is None or not found.head.strip():
+            raise
+        return without, found.mark  # its first row is longer than its head
     names = tuple(Columns.ALIASES.get(name, name) for name in header.names)
-    if not set(Columns.EVENT) <= set(names) and (without := _without_header(path, found.head)):
+    if without is not None and not set(Columns.EVENT) <= set(names):
         _check_width(path, without, found.head, whole=found.is_whole)
         return without, found.mark
     layout = TextLayout(header.separator, names, quoted=not header.is_atomic)

@@ -106,7 +106,7 @@ class Checks:
         found = np.zeros(len(cells), dtype=np.int64)
         limit, exact = 2.0**53, np.zeros(len(cells), dtype=bool)
         if isinstance(cells.dtype, np.dtype) and cells.dtype.kind == "f":
-            limit = 2.0 ** (np.finfo(cells.dtype).nmant + 1)
+            limit = 2.0 ** (np.finfo(cells.to_numpy().dtype).nmant + 1)
         else:
             texts = pa.array(cells.astype("string"), pa.string(), from_pandas=True)
             exact = np.asarray(pc.fill_null(pc.match_substring_regex(texts, WHOLE_NUMBER), False))

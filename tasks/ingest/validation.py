@@ -148,7 +148,8 @@ def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validate
     """
     checks = Checks("interactions", raw.interactions)
     interactions, report = _interactions(checks, settings, now)
-    found = describe(raw.items, raw.users, *(np.unique(interactions[name]) for name in (Columns.ITEM, Columns.USER)))
+    items, users = (np.unique(interactions[name].to_numpy(np.int64)) for name in (Columns.ITEM, Columns.USER))
+    found = describe(raw.items, raw.users, items, users)
     return Validated(
         interactions=InteractionModel.validate(interactions),
         items=found.items,
@@ -193,7 +194,8 @@ def describe(
     reports = {table.name: report_of(table) for table in checked}
     bad = [NOTHING_QUARANTINED, *(quarantined(table) for table in checked)]
     tables: dict[Kind, pd.DataFrame] = {"items": items, "users": users}
-    for kind, ids in (("items", item_ids), ("users", user_ids)):
+    ids_of: dict[Kind, IntArray] = {"items": item_ids, "users": user_ids}
+    for kind, ids in ids_of.items():
         own = [file for each, file in files if each == kind]
         if own:
             applied, counts = described(

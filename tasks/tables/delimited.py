@@ -128,10 +128,10 @@ def read_cells(path: Path, known: Collection[str], of: str) -> Cells:
     except UnicodeDecodeError as error:
         raise not_utf8(path, content, error, of=of) from error
     body = io.StringIO(content[header.data_from :].decode("utf-8"), newline="")
-    quoting = csv.QUOTE_NONE if header.is_atomic else csv.QUOTE_MINIMAL
     width = len(header.names)
     try:
-        rows = [row for row in csv.reader(body, delimiter=header.separator, quoting=quoting) if row]
+        reader = csv.reader(body, delimiter=header.separator, quoting=csv.QUOTE_NONE if header.is_atomic else csv.QUOTE_MINIMAL)
+        rows = [row for row in reader if row]
     except csv.Error as error:
         raise SourceError(f"{path} cannot be read as a table: {error}. It is damaged or in another format.") from error
     cells = [[cell or None for cell in (row + [""] * width)[:width]] for row in rows]
