@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 from configs.errors import NotFoundError, SettingsError, SourceError, StoreUnavailableError
 from configs.settings import StoreSettings
+from infra.pages import visible
 
 if TYPE_CHECKING:
     from infra.storage import S3Store
 
-__all__ = ["FolderZone", "LandingZone", "ObjectZone", "SourceFile", "open_zone"]
+__all__ = ["FolderZone", "LandingZone", "ObjectZone", "SourceFile", "is_source", "open_zone"]
 
 LOG = logging.getLogger(__name__)
 UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload")
@@ -48,7 +49,7 @@ class LandingZone(ABC):
 
         Hidden files (a part of the name starts with `.` or `_`) and files with the suffix of an unfinished upload are skipped.
         """
-        return sorted(found for found in self._all() if _is_source(found.name))
+        return sorted(found for found in self._all() if is_source(found.name))
 
     @abstractmethod
     def opened(self, file: SourceFile, scratch: Path) -> AbstractContextManager[Path]:
@@ -134,7 +135,7 @@ class FolderZone(LandingZone):
                 except FileNotFoundError:  # removed since it was listed, or a broken link
                     continue
                 except OSError as error:  # one unreadable file, such as a link to itself, must not block the others
-                    LOG.warning("%s is skipped: %s. Fix it, or remove it from the landing zone.", path, error.strerror)
+                    LOG.warning("%s is skipped: %s. Fix it, or remove it from the landing zone.", visible(str(path)), error.strerror)
                     continue
                 yield found
 
@@ -185,6 +186,7 @@ class ObjectZone(LandingZone):
             yield SourceFile(found.key, found.size, int(found.modified.timestamp()) * 10**9, found.tag)
 
 
-def _is_source(name: str) -> bool:
+def is_source(name: str) -> bool:
+    """Return whether a file of this name, relative to the zone, is meant to be read: it is not hidden and not an unfinished copy."""
     parts = PurePosixPath(name).parts
     return not any(part.startswith((".", "_")) for part in parts) and not name.lower().endswith(UNFINISHED)

@@ -23,12 +23,11 @@ class DataSettings(Settings):
     dataset: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     """Name of the dataset that versions are stored under. If empty, the name of the source is used."""
     local_path: Path | None = None
-    """A zip, a folder, or a ratings file of that release (or in one of its formats) to read instead of downloading. If empty, the
-    release is downloaded."""
+    """A zip, a folder, or a file of events to read instead of downloading. All event files of a folder are read together, by the
+    same rules as those of a landing zone. If empty, the release is downloaded."""
     landing: str | None = None
-    """Landing zone: a folder or s3://<bucket>/<prefix> for new event files (CSV, CSV.gz, Parquet; also movies and users). If set,
-    each file is added once to the existing dataset, if there is one (see `landing`). If empty, the dataset is built from the
-    source."""
+    """Landing zone: a folder or s3://<bucket>/<prefix> for new files of events, movies and users. If set, each file is added once
+    to the existing dataset, if there is one (see `landing`). If empty, the dataset is built from the source."""
     mirror_url: PublicAddress = "https://files.grouplens.org/datasets/movielens"
     """Base URL of `<source>.zip`."""
     checksum: str | None = None

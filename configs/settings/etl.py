@@ -17,7 +17,8 @@ class EtlSettings(Settings):
     """The engine that reads, merges and enriches events, and the size of its chunks. These settings do not affect the result."""
 
     engine: Literal["pandas", "dask"] = "pandas"
-    """`pandas` runs in this process, in chunks that fit in memory. `dask` runs on the workers of a cluster (extra `dask`)."""
+    """`pandas` runs in this process, in chunks that fit in memory. `dask` runs on the workers of a cluster (extra `dask`).
+    Of a landing zone's new files, they parse and validate the rows."""
     scheduler_address: PublicAddress | None = None
     """Address of the Dask scheduler, for example tcp://10.0.0.5:8786. Required for `dask`. The workers need this package and must
     see the source and work_dir under the same paths."""

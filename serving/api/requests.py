@@ -15,7 +15,8 @@ from serving.experiments import LATEST
 
 __all__ = ["EXCLUDED", "LARGEST", "EventIn", "EventsRequest", "HistoryItem", "RecommendationRequest"]
 
-LARGEST = 2**53 - 1  # the largest integer that JSON numbers represent exactly
+LARGEST = 2**63 - 1  # the largest id
+FRACTIONS_BELOW = 2**53  # from here on, a number with a fraction stands for several whole numbers
 EXCLUDED = 10_000  # films that a request may leave out
 KEYS = 20  # of one object; more than any has
 
@@ -44,8 +45,8 @@ class Whole:
 
 
 def _no_text(given: Any) -> Any:
-    """Refuse strings and booleans, which pydantic would convert to numbers."""
-    if isinstance(given, (str, bool)):
+    """Refuse what pydantic would convert to a number: strings, booleans, and fractions too large to be exact."""
+    if isinstance(given, (str, bool)) or (isinstance(given, float) and abs(given) >= FRACTIONS_BELOW):
         raise ValueError("must be a whole number")
     return given
 

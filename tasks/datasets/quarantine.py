@@ -15,6 +15,8 @@ __all__ = ["DELIVERIES", "Delivery", "Quarantine", "last_delivery", "quarantined
 
 DELIVERIES = "deliveries/"  # of a release: later deliveries that gave the same content
 
+REPEATS = "repeats a user and movie of a later event"  # earlier versions of the product counted these duplicates as quarantined
+
 
 @dataclass(frozen=True)
 class Quarantine:
@@ -98,4 +100,7 @@ def quarantined(store: Store, dataset: DatasetRef, *, after: int = 0, since: int
 def _of_release(delivery: dict[str, Any]) -> Quarantine | None:
     """Return the numbers of incoming and of quarantined event rows, or None if the delivery does not record them."""
     found = delivery.get("validation", {}).get("tables", {}).get("interactions")
-    return Quarantine(int(found["rows"]), int(found["quarantined"])) if found else None
+    if not found:
+        return None
+    repeats = found["reasons"].get(REPEATS, 0) if "duplicates" not in found else 0
+    return Quarantine(int(found["rows"]), int(found["quarantined"]) - int(repeats))

@@ -1,4 +1,4 @@
-from .event_files import open_event_file
+from .event_files import EventChunk, EventFile, open_event_file
 from .features import build_features
 from .merge import merge_interactions
 from .metadata import (
@@ -14,7 +14,7 @@ from .metadata import (
     with_events,
     with_times,
 )
-from .release import Release, building
+from .release import Release, building, chunk_reader
 from .row_account import BAD_ROWS, RowAccount, accepted_events
 from .row_checks import MILLISECONDS_FROM, Mask
 from .sources import IngestedSource, ingest, locate
@@ -25,6 +25,8 @@ __all__ = [
     "MILLISECONDS_FROM",
     "TABLES",
     "DescriptionFile",
+    "EventChunk",
+    "EventFile",
     "IngestedSource",
     "ItemModel",
     "Kind",
@@ -37,6 +39,7 @@ __all__ = [
     "accepted_events",
     "build_features",
     "building",
+    "chunk_reader",
     "described",
     "description_kind",
     "forgotten",

@@ -4,7 +4,10 @@
 # (Dask has few type annotations.)
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +18,10 @@ import dask.dataframe as dd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from dask.base import compute
 from dask.delayed import delayed
-from distributed import Client
+from distributed import Client, KilledWorker, wait
+from distributed.client import ClosedClientError, FuturesCancelledError
+from distributed.comm.core import CommClosedError
 from pandera.pandas import DataFrameModel
 
 from configs.errors import SettingsError
@@ -34,26 +38,52 @@ __all__ = ["DaskEngine", "dask_engine"]
 
 IntArray = npt.NDArray[np.int64]
 EVENTS = empty_table(Columns.INTERACTION)
+FILE_EVENTS = empty_table(Columns.FILE_EVENT)
 PLACED = empty_table((Columns.ITEM, Columns.TIME, Columns.POSITION))
 BEFORE = "before"
 COUNTS = empty_table((Columns.POSITION, BEFORE))
 KEPT = "kept"
-ANSWER_S = 30  # timeout for the scheduler to answer
+ANSWER_S = 30  # the scheduler must answer, and a worker must be there, within this time
+LOOK_S = 2  # between looks whether there are workers
+CHUNKS_AHEAD = 16  # of a file that a landing zone reads
+
+
+class _LostClusterError(Exception):
+    """The cluster has no workers left."""
+
+
+LOST = (CancelledError, ClosedClientError, CommClosedError, FuturesCancelledError, KilledWorker, _LostClusterError)
 
 
 @contextmanager
 def dask_engine(folder: Path, settings: EtlSettings) -> Iterator[DaskEngine]:
-    """Return an engine on the cluster at `settings.scheduler_address`. Raises SettingsError if no scheduler answers there."""
+    """Return an engine on the cluster at `settings.scheduler_address`.
+
+    Raises:
+        SettingsError: No scheduler answers there, it has no workers, or the cluster is lost during the block.
+    """
     address = str(settings.scheduler_address)
+    said = f"etl.scheduler_address is {address}, but"
+    remedy = "with workers, correct the address, or set etl.engine to pandas."
     try:
         client = Client(address, timeout=ANSWER_S)
     except (OSError, ValueError) as error:
+        raise SettingsError(f"{said} no Dask scheduler answers there ({error}). Start one (`dask scheduler`) {remedy}") from error
+    try:
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=ANSWER_S)
+            except TimeoutError as error:
+                raise SettingsError(
+                    f"{said} the scheduler there has had no worker for {ANSWER_S} s. Start some (`dask worker {address}`), or set "
+                    "etl.engine to pandas."
+                ) from error
+            yield DaskEngine(client, folder.resolve(), settings.memory_rows)
+    except LOST as error:
+        why = " ".join(str(error).split())[:200]
         raise SettingsError(
-            f"etl.scheduler_address is {address}, but no Dask scheduler answers there ({error}). Start one "
-            "(`dask scheduler`) with workers, correct the address, or set etl.engine to pandas."
+            f"{said} the cluster was lost during the run ({why}). Nothing was stored. Start it again {remedy}"
         ) from error
-    with client:
-        yield DaskEngine(client, folder.resolve(), settings.memory_rows)
 
 
 class DaskEngine:
@@ -64,41 +94,49 @@ class DaskEngine:
 
     def __init__(self, client: Client, folder: Path, memory_rows: int) -> None:
         self._client, self._folder, self._memory_rows = client, folder, memory_rows
-        self._accepted: dd.DataFrame | None = None
+        self._accepted: list[Any] = []  # futures of events, by chunk
         self._deduplicated: dd.DataFrame | None = None
 
-    def read(self, file: EventFile, account: RowAccount) -> None:
+    def chunks(self, file: EventFile) -> Iterator[EventChunk]:
+        """Yield what `file.chunks()` yields. The workers parse and check the rows."""
+        seen = replace(file, path=file.path.resolve())
+        blocks, waiting, start = seen.blocks(), deque[Any](), 0
+        while blocks or waiting:
+            while blocks and len(waiting) < CHUNKS_AHEAD:
+                waiting.append(self._client.submit(seen.read, blocks.pop(0), pure=False))
+            chunk: EventChunk = self._results([waiting.popleft()])[0]
+            if chunk.rows:
+                yield chunk.following(start)
+            start += chunk.rows
+
+    def read(self, file: EventFile, account: RowAccount, ordinal: int) -> None:
         seen = replace(file, path=file.path.resolve())
         chunks = self._client.map(seen.read, seen.blocks(), pure=False)
         starts = []
         for chunk in chunks:
-            rows, quarantined = self._client.submit(_bad_rows, chunk, pure=False).result()
+            rows, quarantined = self._results([self._client.submit(_bad_rows, chunk, pure=False)])[0]
             starts.append(account.rows)
             account.add(rows, quarantined.assign(**{Columns.ROW: quarantined[Columns.ROW] + account.rows}))
-        if account.rows:
-            events = self._client.map(_good_rows, chunks, starts, pure=False)
-            self._accepted = _validated(AcceptedModel, dd.from_delayed(events, meta=EVENTS)).persist()
+        self._accepted += self._client.map(_good_rows, chunks, starts, ordinal=ordinal, pure=False)
 
-    def write_interactions(self, out: Path) -> pd.DataFrame:
-        assert self._accepted is not None
-        together = (
-            self._by(self._accepted, Columns.USER).map_partitions(_deduplicated, meta=EVENTS.assign(**{KEPT: True})).persist()
-        )
+    def write_interactions(self, out: Path) -> int:
+        accepted = dd.from_delayed(self._accepted, meta=FILE_EVENTS)
+        marked = {**{name: EVENTS[name] for name in EVENTS}, KEPT: pd.Series(dtype=bool)}
+        together = self._by(accepted, Columns.USER).map_partitions(_deduplicated, meta=pd.DataFrame(marked)).persist()
         self._deduplicated = _validated(InteractionModel, together[together[KEPT]][list(EVENTS)]).persist()
         self._collect(self._deduplicated, out)
-        superseded: pd.DataFrame = together[~together[KEPT]][list(EVENTS)].compute()
-        return superseded.reset_index(drop=True)
+        return sum(self._computed([delayed(_superseded)(part) for part in together.to_delayed()]))
 
     def write_features(self, interactions: Path, out: Path) -> tuple[IntArray, IntArray]:
         assert self._deduplicated is not None
         parts = self._deduplicated.to_delayed()
-        users = list(compute(*(delayed(_distinct)(part, Columns.USER) for part in parts)))
-        lengths = compute(*(delayed(len)(part) for part in parts))
+        users = self._computed([delayed(_distinct)(part, Columns.USER) for part in parts])
+        lengths = self._computed([delayed(len)(part) for part in parts])
         starts = [0, *np.cumsum(lengths)]
         first_users = [0, *np.cumsum([len(ids) for ids in users])]
         placed = [delayed(_placed)(part, start) for part, start in zip(parts, starts[:-1], strict=True)]
         items = self._by(dd.from_delayed(placed, meta=PLACED), Columns.ITEM).persist()
-        item_ids = np.concatenate(compute(*(delayed(_distinct)(part, Columns.ITEM) for part in items.to_delayed())))
+        item_ids = np.concatenate(self._computed([delayed(_distinct)(part, Columns.ITEM) for part in items.to_delayed()]))
         counts = items.map_partitions(_counted, meta=COUNTS)
         divisions = [*starts[:-1], starts[-1] - 1]  # the same divisions as the events
         counts = counts.set_index(Columns.POSITION, divisions=[int(place) for place in divisions])
@@ -112,7 +150,7 @@ class DaskEngine:
     def _by(self, events: dd.DataFrame, key: str) -> dd.DataFrame:
         """Repartition the events. Each key is in one partition, and keys ascend from partition to partition."""
         keys = counts = np.empty(0, dtype=np.int64)
-        for more, their in compute(*(delayed(np.unique)(part[key], return_counts=True) for part in events.to_delayed())):
+        for more, their in self._computed([delayed(np.unique)(part[key], return_counts=True) for part in events.to_delayed()]):
             keys, counts = added_counts(keys, counts, more, their)
         cuts = cut_points(keys, counts, self._memory_rows)
         divisions = [int(place) for place in (keys[0], *cuts, keys[-1])]
@@ -123,11 +161,31 @@ class DaskEngine:
         """Write the partitions, in order, as one Parquet file."""
         with TemporaryDirectory(prefix="collected-", dir=self._folder) as folder:
             paths = [Path(folder) / f"{number}.parquet" for number in range(frames.npartitions)]
-            compute(*(delayed(_write)(part, path) for part, path in zip(frames.to_delayed(), paths, strict=True)))
+            self._computed([delayed(_write)(part, path) for part, path in zip(frames.to_delayed(), paths, strict=True)])
             with ParquetWriter(out) as writer:
                 for path in paths:
                     writer.write(pd.read_parquet(path))
                     path.unlink()
+
+    def _computed(self, tasks: list[Any]) -> list[Any]:
+        return self._results(self._client.compute(tasks))
+
+    def _results(self, futures: list[Any]) -> list[Any]:
+        """Wait for results. A cluster without workers would let one wait for ever, so it is asked for them.
+
+        Raises:
+            _LostClusterError: There has been no worker for ANSWER_S.
+        """
+        alone_since: float | None = None
+        while True:
+            try:
+                wait(futures, timeout=LOOK_S)
+            except TimeoutError:
+                alone_since = None if self._client.nthreads() else alone_since or time.monotonic()
+                if alone_since is not None and time.monotonic() - alone_since > ANSWER_S:
+                    raise _LostClusterError(f"it has had no worker for {ANSWER_S} s") from None
+            else:
+                return list(self._client.gather(futures))
 
 
 def _validated(model: type[DataFrameModel], events: dd.DataFrame) -> dd.DataFrame:
@@ -139,8 +197,8 @@ def _bad_rows(chunk: EventChunk) -> tuple[int, pd.DataFrame]:
     return chunk.rows, chunk.quarantined
 
 
-def _good_rows(chunk: EventChunk, start: int) -> pd.DataFrame:
-    return chunk.accepted.assign(**{Columns.ROW: chunk.accepted[Columns.ROW] + start})
+def _good_rows(chunk: EventChunk, start: int, ordinal: int) -> pd.DataFrame:
+    return AcceptedModel.validate(chunk.following(start).accepted).assign(**{Columns.FILE: np.int64(ordinal)})
 
 
 def _plain_index(events: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -148,9 +206,13 @@ def _plain_index(events: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 
 def _deduplicated(events: pd.DataFrame) -> pd.DataFrame:
-    kept, superseded = deduplicate_latest(events.assign(**{Columns.FILE: np.int64(0)}))
+    kept, superseded = deduplicate_latest(events[list(Columns.FILE_EVENT)])
     both = pd.concat([kept.assign(**{KEPT: True}), superseded.assign(**{KEPT: False})], ignore_index=True)
     return both.drop(columns=Columns.FILE)
+
+
+def _superseded(events: pd.DataFrame) -> int:
+    return int((~events[KEPT]).sum())
 
 
 def _distinct(events: pd.DataFrame, column: str) -> IntArray:

@@ -7,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from models.columns import Columns
 from tasks.ingest.event_files import EventFile
@@ -23,13 +22,13 @@ IntArray = npt.NDArray[np.int64]
 
 
 class Engine(Protocol):
-    """Builds the tables of one event file. Each method is called once, in this order."""
+    """Builds the tables of event files. `read` is called for each file, and the other methods once, in this order."""
 
-    def read(self, file: EventFile, account: RowAccount) -> None:
-        """Read and validate the file chunk by chunk, and add it to the account. Raises SourceError if it is damaged."""
+    def read(self, file: EventFile, account: RowAccount, ordinal: int) -> None:
+        """Read and validate a file chunk by chunk, and add it to the account. Raises SourceError if it is damaged."""
 
-    def write_interactions(self, out: Path) -> pd.DataFrame:
-        """Write the accepted events, merged by `deduplicate_latest`, with Columns.INTERACTION. Returns the superseded events."""
+    def write_interactions(self, out: Path) -> int:
+        """Write the accepted events, merged by `deduplicate_latest`, with Columns.INTERACTION. Returns how many are superseded."""
 
     def write_features(self, interactions: Path, out: Path) -> tuple[IntArray, IntArray]:
         """Write the features (`build_features`) of the interactions. Returns all user ids and all item ids, ascending."""
@@ -42,19 +41,18 @@ class PandasEngine:
         self._folder, self._memory_rows = folder, memory_rows
         self._parts: list[Path] = []
 
-    def read(self, file: EventFile, account: RowAccount) -> None:
-        for events in accepted_events(file, account):
+    def read(self, file: EventFile, account: RowAccount, ordinal: int) -> None:
+        for events in accepted_events(file.chunks(), account, ordinal):
             part = self._folder / f"part-{len(self._parts)}.parquet"
             with ParquetWriter(part, temporary=True) as writer:
                 writer.write(events)
             self._parts.append(part)
 
-    def write_interactions(self, out: Path) -> pd.DataFrame:
-        superseded = self._folder / "superseded.parquet"
-        merge_interactions(self._parts, out, memory_rows=self._memory_rows, superseded=superseded, columns=Columns.INTERACTION)
+    def write_interactions(self, out: Path) -> int:
+        merged = merge_interactions(self._parts, out, memory_rows=self._memory_rows, columns=Columns.INTERACTION)
         for part in self._parts:
             part.unlink()
-        return pd.read_parquet(superseded)
+        return merged.duplicates
 
     def write_features(self, interactions: Path, out: Path) -> tuple[IntArray, IntArray]:
         return write_features(interactions, out, memory_rows=self._memory_rows, check=InteractionModel.validate)

@@ -1,16 +1,17 @@
-"""Read event files in chunks: CSV, Parquet, and every MovieLens format, plain or gzipped."""
+"""Read event files in chunks: CSV, Parquet, and every MovieLens format, plain or gzipped.
+
+The content of a file decides its format. Its name decides only between formats without a header.
+"""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import zlib
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -21,17 +22,20 @@ import pyarrow.parquet as pq
 from configs.errors import SourceError
 from configs.settings import ValidationSettings
 from models.columns import Columns
-from tasks.ingest.event_text import EventChunk, TextLayout, chunk_of_frame, chunk_of_text, fields, lines
+from tasks.ingest.event_columns import EVENT_NAMES, faults_of_columns, lacking_columns, listed
+from tasks.ingest.event_text import EventChunk, TextLayout, cells_of_text, chunk_of_frame, chunk_of_text, fields, lines
+from tasks.tables import DAMAGE, FileFormat, file_format, header_of, opened, read_bytes, suffix_of
 
-__all__ = ["DAMAGE", "Block", "EventChunk", "EventFile", "open_event_file"]
+__all__ = ["Block", "EventChunk", "EventFile", "open_event_file"]
 
 Block = tuple[int, int]
-FORMATS = "*.csv, *.csv.gz, *.parquet, *.inter, u.data, ratings.dat"
 ROW_BYTES = 24  # size of a typical row of ratings.csv
 LONGEST_ROW = 1 << 24
-HEAD_BYTES = 1 << 16
 HEAD_ROWS = 100
-DAMAGE = (pa.ArrowException, OSError, ValueError)  # raised by pyarrow for Parquet; column names may not be valid UTF-8
+U_DATA = TextLayout("\t", Columns.EVENT, quoted=False)
+RATINGS_DAT = TextLayout("::", Columns.EVENT, quoted=False)
+WITHOUT_HEADER = {".data": U_DATA, ".dat": RATINGS_DAT}
+NUMBERS = re.compile(r"[0-9]+\s*(::|\t)\s*[0-9]+\s*\1\s*[0-9.]+\s*\1\s*[0-9.]+")
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,10 @@ class EventFile(ABC):
     @abstractmethod
     def chunks(self) -> Iterator[EventChunk]:
         """Yield about `chunk_rows` rows at a time, in file order. Raises SourceError if the file turns out to be damaged."""
+
+    @abstractmethod
+    def raw(self) -> pd.DataFrame:
+        """Return Columns.EVENT of all rows, unchecked: numbers where a column holds nothing else, and otherwise text."""
 
     @abstractmethod
     def blocks(self) -> list[Block]:
@@ -69,22 +77,20 @@ def open_event_file(path: Path, settings: ValidationSettings, now: int, chunk_ro
     Raises:
         SourceError: The file is not an event file: its format is unknown, it is empty or damaged, or it lacks these columns.
     """
-    name = path.name.removesuffix(".gz")
-    if path.suffix == ".parquet":
+    found = file_format(path)
+    if found.is_parquet:
         extra, names = _parquet_columns(path)
         return _ParquetFile(path, extra, settings, now, chunk_rows, names)
-    if not name.endswith((".csv", ".inter", ".data", ".dat")):
-        raise SourceError(f"{path} is not in a known format. An event file is one of {FORMATS}. Rename or convert it.")
-    head = _head(path)
-    layout, data_from = _layout(path, name, head)
+    layout, data_from = _layout(path, found, settings, now)
     extra = tuple(field for field in layout.fields if field not in Columns.EVENT)
-    return _TextFile(path, extra, settings, now, chunk_rows, layout, data_from)
+    return _TextFile(path, extra, settings, now, chunk_rows, layout, data_from, found.is_gzipped)
 
 
 @dataclass(frozen=True)
 class _TextFile(EventFile):
     layout: TextLayout
     data_from: int  # bytes before the first data row
+    is_gzipped: bool
 
     def chunks(self) -> Iterator[EventChunk]:
         row = 0
@@ -94,21 +100,26 @@ class _TextFile(EventFile):
             if chunk.rows:
                 yield chunk
 
+    def raw(self) -> pd.DataFrame:
+        with opened(self.path, is_gzipped=self.is_gzipped) as file:
+            read_bytes(self.path, file, self.data_from)
+            return cells_of_text(read_bytes(self.path, file), self.layout)
+
     def blocks(self) -> list[Block]:
-        if self.path.suffix == ".gz":
+        if self.is_gzipped:
             return [(self.data_from, -1)]
         ends = np.cumsum([self.data_from, *(len(text) for text in self._texts())])
         return [(int(start), int(end)) for start, end in pairwise(ends)]
 
     def read(self, block: Block) -> EventChunk:
         start, end = block
-        with _opened(self.path) as file:
-            _read(self.path, file, start) if self.path.suffix == ".gz" else file.seek(start)
-            text = _read(self.path, file, -1 if end < 0 else end - start)
+        with opened(self.path, is_gzipped=self.is_gzipped) as file:
+            read_bytes(self.path, file, start) if self.is_gzipped else file.seek(start)
+            text = read_bytes(self.path, file, -1 if end < 0 else end - start)
         return chunk_of_text(text, self.layout, 0, self.settings, self.now)
 
     def _texts(self) -> Iterator[bytes]:
-        with _opened(self.path) as file:
+        with opened(self.path, is_gzipped=self.is_gzipped) as file:
             yield from _whole_lines(self.path, file, self.data_from, self.chunk_rows * ROW_BYTES)
 
 
@@ -118,14 +129,21 @@ class _ParquetFile(EventFile):
 
     def chunks(self) -> Iterator[EventChunk]:
         row = 0
-        for frame in self._frames():
+        for frame in filter(len, self._frames()):
             yield chunk_of_frame(frame, row, self.settings, self.now)
             row += len(frame)
 
+    def raw(self) -> pd.DataFrame:
+        frames = [pd.DataFrame({name: [] for name in self.names}), *self._frames()]
+        return pd.concat(frames[1:] or frames, ignore_index=True)
+
     def blocks(self) -> list[Block]:
-        """Return ranges of row groups."""
-        groups = pq.read_metadata(self.path).num_row_groups
-        return [(group, group + 1) for group in range(groups)]
+        """Return ranges of row groups. Empty groups, as some writers leave them, are passed over."""
+        try:
+            metadata = pq.read_metadata(self.path)
+            return [(group, group + 1) for group in range(metadata.num_row_groups) if metadata.row_group(group).num_rows]
+        except DAMAGE as error:
+            raise SourceError(f"{self.path} is damaged: {error}. Write or copy it again.") from error
 
     def read(self, block: Block) -> EventChunk:
         frames = list(self._frames(range(*block)))
@@ -136,7 +154,7 @@ class _ParquetFile(EventFile):
         try:
             with pq.ParquetFile(self.path) as file:
                 for batch in file.iter_batches(self.chunk_rows, columns=list(self.names.values()), row_groups=groups):
-                    yield pd.DataFrame({name: _plain(batch.column(given)) for name, given in self.names.items()})
+                    yield pd.DataFrame({name: _plain(name, batch.column(given)) for name, given in self.names.items()})
                     rows += len(batch)
         except DAMAGE as error:
             raise SourceError(f"{self.path} is damaged after row {rows}: {error}. Write or copy it again.") from error
@@ -146,15 +164,9 @@ def _parquet_columns(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the columns that are not read, and the names of those that are."""
     try:
         schema = pq.read_schema(path)
-    except FileNotFoundError as error:
-        raise _missing_file(path) from error
     except DAMAGE as error:
         raise SourceError(f"{path} is not a Parquet file, or it is cut short: {error}. Write or copy it again.") from error
-    by_name: dict[str, str] = {}
-    for given in schema.names:
-        _add(path, by_name, Columns.ALIASES.get(given, given), given, schema.names)
-    _check_columns(path, by_name, schema.names)
-    names = {name: by_name[name] for name in Columns.EVENT}
+    names = _named(path, schema.names, lambda: "")
     for given in names.values():
         kind = schema.field(given).type
         if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
@@ -162,51 +174,37 @@ def _parquet_columns(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     return tuple(given for given in schema.names if given not in names.values()), names
 
 
-def _plain(cells: pa.Array) -> pd.Series[Any]:
+def _plain(name: str, cells: pa.Array) -> pd.Series[Any]:
     """Return numbers as numpy numbers, times as UTC seconds, and everything else as text."""
     kind = cells.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         cells = pc.cast(cells, pa.timestamp("s"), safe=False).cast(pa.int64())
-    elif pa.types.is_decimal(kind) or pa.types.is_float16(kind):
-        cells = pc.cast(cells, pa.float64(), safe=False)
+    elif pa.types.is_decimal(kind):
+        cells = pc.cast(cells, pa.float64(), safe=False) if name == Columns.RATING else _whole_decimals(cells)
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         cells = pc.cast(cells, pa.large_string(), safe=False)
-    found: pd.Series[Any] = cells.to_pandas(integer_object_nulls=True)
+    if pa.types.is_integer(cells.type) and cells.null_count:  # as numpy numbers they would be floats, which round large ids
+        unsigned = pa.types.is_unsigned_integer(cells.type)
+        wide = cells.cast(pa.uint64() if unsigned else pa.int64())
+        filled = pc.fill_null(wide, 0).to_numpy(zero_copy_only=False)
+        return pd.Series(pd.arrays.IntegerArray(filled, np.asarray(cells.is_null())))
+    found: pd.Series[Any] = cells.to_pandas()
     return found
 
 
-def _opened(path: Path) -> BinaryIO:
+def _whole_decimals(cells: pa.Array) -> pa.Array:
+    """Return decimal numbers as whole numbers or, if one has a fraction or is too large, as text."""
     try:
-        return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
-    except OSError as error:
-        raise _missing_file(path) from error
-
-
-def _missing_file(path: Path) -> SourceError:
-    return SourceError(f"{path} is missing or cannot be read. Correct the path, or give this user access to the file.")
-
-
-def _read(path: Path, file: BinaryIO, size: int) -> bytes:
-    try:
-        return file.read(size)
-    except EOFError as error:
-        raise SourceError(f"{path} is cut short: its compressed data ends too early. Copy it again.") from error
-    except (zlib.error, gzip.BadGzipFile) as error:
-        raise SourceError(f"{path} is damaged, or not compressed by gzip: {error}. Copy it again.") from error
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _head(path: Path) -> bytes:
-    with _opened(path) as file:
-        return _read(path, file, HEAD_BYTES)
+        return pc.cast(cells, pa.int64())
+    except pa.ArrowInvalid:
+        return pc.cast(cells, pa.string())
 
 
 def _whole_lines(path: Path, file: BinaryIO, skip: int, size: int) -> Iterator[bytes]:
     """Yield the content after the first `skip` bytes, about `size` bytes at a time, cut at the end of a line."""
-    _read(path, file, skip)
+    read_bytes(path, file, skip)
     rest = b""
-    while content := _read(path, file, max(size - len(rest), 1 << 12)):
+    while content := read_bytes(path, file, max(size - len(rest), 1 << 12)):
         content = rest + content
         end = content.rfind(b"\n") + 1 or content.rfind(b"\r", 0, -1) + 1  # the last \r may be half of an \r\n
         rest = content[end:]
@@ -220,76 +218,70 @@ def _whole_lines(path: Path, file: BinaryIO, skip: int, size: int) -> Iterator[b
         yield rest
 
 
-def _layout(path: Path, name: str, head: bytes) -> tuple[TextLayout, int]:
+def _layout(path: Path, found: FileFormat, settings: ValidationSettings, now: int) -> tuple[TextLayout, int]:
     """Return how the rows are written, and the number of bytes before the first one."""
-    if not head.strip():
-        raise SourceError(f"{path} is empty. Provide a file with rows.")
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise SourceError(f"{path} is written in UTF-16. Save it as UTF-8.")
-    start = 3 if head.startswith(b"\xef\xbb\xbf") else 0
-    if name.endswith(".data"):
-        layout = TextLayout("\t", Columns.EVENT, quoted=False)
-    elif name.endswith(".dat"):
-        layout = TextLayout("::", Columns.EVENT, quoted=False)
-    else:
-        begin = start + len(head[start:]) - len(head[start:].lstrip(b"\r\n "))
-        ends = [place for place in (head.find(b"\n", begin), head.find(b"\r", begin)) if place >= 0]
-        if not ends and len(head) == HEAD_BYTES:
-            raise SourceError(f"{path} has no line end in its first {HEAD_BYTES:,} bytes, so it is not an event file.")
-        end = min(ends, default=len(head))
-        header = head[begin:end].decode("utf-8", "replace")
-        layout = _atomic_header(path, header) if name.endswith(".inter") else _csv_header(path, header)
-        start = end + (2 if head.startswith(b"\r\n", end) else 1)
-    _check_width(path, layout, head[start:], whole=len(head) < HEAD_BYTES)
-    return layout, start
+    without = _without_header(path, found.head)
+    try:
+        header = header_of(path, found, EVENT_NAMES)
+    except SourceError:
+        if without is None or not found.head.strip():
+            raise
+        return without, found.mark  # its first row is longer than its head
+    names = tuple(Columns.ALIASES.get(name, name) for name in header.names)
+    if without is not None and not set(Columns.EVENT) <= set(names):
+        _check_width(path, without, found.head, whole=found.is_whole)
+        return without, found.mark
+    layout = TextLayout(header.separator, names, quoted=not header.is_atomic)
+    rows = found.head[header.data_from - found.mark :]
+
+    def also() -> str:
+        if not header.is_utf8:
+            return "Its header is not written in UTF-8: save it as UTF-8."
+        return _faults_of(rows, layout, settings, now)
+
+    _named(path, list(header.names), also)
+    _check_width(path, layout, rows, whole=found.is_whole)
+    return layout, header.data_from
 
 
-def _atomic_header(path: Path, header: str) -> TextLayout:
-    given = [field.strip().split(":")[0] for field in header.split("\t")]
-    return TextLayout("\t", _named(path, given), quoted=False)
+def _without_header(path: Path, head: bytes) -> TextLayout | None:
+    """Return the layout of MovieLens' formats without a header, by the first row or, if that is damaged, by the name."""
+    first = next(iter(lines(head[: 1 << 12])), "")
+    if row := NUMBERS.match(first):
+        return RATINGS_DAT if row[1] == "::" else U_DATA
+    return WITHOUT_HEADER.get(suffix_of(path))
 
 
-def _csv_header(path: Path, header: str) -> TextLayout:
-    """Detect the separator from the header: commas, semicolons or tabs."""
-    found = {}
-    for separator in (",", ";", "\t"):
-        try:
-            found[separator] = [field.strip() for field in next(csv.reader([header], delimiter=separator))]
-        except csv.Error:
-            continue
-    for separator, given in found.items():
-        if set(Columns.EVENT) <= {Columns.ALIASES.get(field, field) for field in given}:
-            return TextLayout(separator, _named(path, given), quoted=True)
-    return TextLayout(",", _named(path, found.get(",", [header])), quoted=True)
+def _named(path: Path, given: list[str], also: Callable[[], str]) -> dict[str, str]:
+    """Return the file's name of each of Columns.EVENT.
 
+    Args:
+        path: The file.
+        given: Its columns.
+        also: Returns what else is wrong with the file, in sentences.
 
-def _named(path: Path, given: list[str]) -> tuple[str, ...]:
-    by_name: dict[str, str] = {}
+    Raises:
+        SourceError: A column is lacking, or is there twice.
+    """
+    by_name: dict[str, list[str]] = {}
     for field in given:
-        _add(path, by_name, Columns.ALIASES.get(field, field), field, given)
-    _check_columns(path, by_name, given)
-    return tuple(Columns.ALIASES.get(field, field) for field in given)
+        by_name.setdefault(Columns.ALIASES.get(field, field), []).append(field)
+    faults = [
+        f"{path} has two columns for {name}; its columns are {listed(given)}. Remove one."
+        for name in Columns.EVENT
+        if len(by_name.get(name, ())) > 1
+    ]
+    if any(name not in by_name for name in Columns.EVENT):
+        faults.append(lacking_columns(path, given))
+    if faults:
+        raise SourceError(" ".join(filter(None, [*faults, also()])))
+    return {name: by_name[name][0] for name in Columns.EVENT}
 
 
-def _add(path: Path, by_name: dict[str, str], name: str, given: str, all_given: list[str]) -> None:
-    if name in by_name and name in Columns.EVENT:
-        raise SourceError(f"{path} has two columns for {name}; its columns are {_listed(all_given)}. Remove one.")
-    by_name[name] = given
-
-
-def _check_columns(path: Path, by_name: dict[str, str], given: list[str]) -> None:
-    in_format = {Columns.USER: "userId", Columns.ITEM: "movieId"} if path.name.removesuffix(".gz").endswith(".csv") else {}
-    lacking = [in_format.get(name, name) for name in Columns.EVENT if name not in by_name]
-    if lacking:
-        raise SourceError(
-            f"{path} lacks the column {', '.join(lacking)}; its columns are {_listed(given)}. Rename them or provide another "
-            "file."
-        )
-
-
-def _listed(given: list[str]) -> str:
-    listed = ", ".join(field[:60] for field in given[:20])
-    return f"{listed} and {len(given) - 20} more" if len(given) > 20 else listed
+def _faults_of(rows: bytes, layout: TextLayout, settings: ValidationSettings, now: int) -> str:
+    """Return the faults of the first rows, in the columns that are there."""
+    cells = [fields(row, layout) for row in lines(rows)[:HEAD_ROWS]]
+    return faults_of_columns([row for row in cells if len(row) == len(layout.fields)], layout.fields, settings, now)
 
 
 def _check_width(path: Path, layout: TextLayout, head: bytes, *, whole: bool) -> None:
@@ -300,5 +292,5 @@ def _check_width(path: Path, layout: TextLayout, head: bytes, *, whole: bool) ->
     if counts and len(layout.fields) not in counts:
         raise SourceError(
             f"The rows of {path} have {counts[0]} fields, but there are {len(layout.fields)} columns: "
-            f"{_listed(list(layout.fields))}. Remove the surplus fields, or fill in those that are missing."
+            f"{listed(list(layout.fields))}. Remove the surplus fields, or fill in those that are missing."
         )

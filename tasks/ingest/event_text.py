@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from configs.settings import ValidationSettings
@@ -22,7 +23,7 @@ from models.columns import Columns
 from tasks.ingest.row_checks import CELL_CHARACTERS, Checks, Numbers, judge_events
 from tasks.tables import column_type
 
-__all__ = ["MISSING", "EventChunk", "TextLayout", "chunk_of_frame", "chunk_of_text", "fields", "lines"]
+__all__ = ["MISSING", "EventChunk", "TextLayout", "cells_of_text", "chunk_of_frame", "chunk_of_text", "fields", "lines"]
 
 MISSING = frozenset(
     (
@@ -35,6 +36,9 @@ BLOCK_BYTES = 1 << 22  # Arrow parses this many bytes at a time and refuses long
 LONGEST_PLAIN = BLOCK_BYTES // 4  # characters, of at most four bytes each
 IntArray = npt.NDArray[np.int64]
 WHOLE = {name: pa.from_numpy_dtype(column_type(name)) for name in Columns.EVENT}
+WHOLE_COLUMNS = tuple(name for name in Columns.EVENT if name != Columns.RATING)
+FLOATS_EXACT_BELOW = 2.0**53
+INTEGERS = {name: pa.int64() for name in Columns.EVENT}
 FLOATS = {name: pa.float64() for name in Columns.EVENT}
 TEXTS = {name: pa.string() for name in Columns.EVENT}
 
@@ -53,6 +57,15 @@ class EventChunk:
     accepted: pd.DataFrame
     quarantined: pd.DataFrame
     rows: int
+
+    def following(self, rows: int) -> EventChunk:
+        """Return this chunk with its rows numbered after `rows` others."""
+        if not rows:
+            return self
+        accepted, quarantined = (
+            frame.assign(**{Columns.ROW: frame[Columns.ROW] + rows}) for frame in (self.accepted, self.quarantined)
+        )
+        return EventChunk(accepted, quarantined, self.rows)
 
 
 @dataclass(frozen=True)
@@ -113,6 +126,35 @@ def chunk_of_text(text: bytes, layout: TextLayout, first_row: int, settings: Val
     return EventChunk(accepted, quarantined, len(texts))
 
 
+def cells_of_text(text: bytes, layout: TextLayout) -> pd.DataFrame:
+    """Return Columns.EVENT of complete lines, unchecked: numbers where a column holds nothing else, and otherwise text.
+
+    Cells that a short row lacks are missing. A row with too many cells stands in its first cell, as it was written.
+    """
+    quoted = layout.quoted and b'"' in text
+    table = None if quoted or _has_hexadecimal_byte(text) else _parsed(text, layout, INTEGERS, quoted=False)
+    table = table or _numbers(text, layout)
+    if table is not None:
+        return _frame(table)
+    places = [layout.fields.index(name) for name in Columns.EVENT]
+    rows = []
+    for line in lines(text):
+        row = fields(line, layout)
+        if len(row) > len(layout.fields):
+            rows.append([line, None, None, None])
+        else:
+            rows.append([_cell(row[place]) if place < len(row) else None for place in places])
+    frame = pd.DataFrame(rows, columns=list(Columns.EVENT), dtype=object)
+    for name in Columns.EVENT:
+        checks = Checks("interactions", frame[[name]])
+        numbers = checks.numbers(name, whole=name != Columns.RATING)
+        if not checks.bad.any():
+            frame[name] = numbers
+        elif name == Columns.RATING and set(checks.reasons) == {f"{name} is missing"}:
+            frame[name] = pd.to_numeric(frame[name])
+    return frame
+
+
 def chunk_of_frame(raw: pd.DataFrame, first_row: int, settings: ValidationSettings, now: int) -> EventChunk:
     """Return the events of a table that has Columns.EVENT as numbers or text."""
     checks = Checks("interactions", raw[list(Columns.EVENT)])
@@ -124,13 +166,28 @@ def _chunk_of_numbers(
     text: bytes, table: pa.Table, layout: TextLayout, rows: IntArray, settings: ValidationSettings, now: int
 ) -> EventChunk:
     """Return the events in `table`, which `_parsed` made from the text."""
-    checks = Checks("interactions", table.to_pandas())
+    has_fractions = any(pa.types.is_floating(table.schema.field(name).type) for name in WHOLE_COLUMNS)
+    written = _written(text, layout) if has_fractions and (b"e" in text or b"E" in text) else None
+    checks = Checks("interactions", _frame(table), written)
     columns = judge_events(checks, settings, now)
     if checks.bad.any():  # rare: parse again as text, to keep the cells as they were written
-        original = _parsed(text, layout, TEXTS, quoted=layout.quoted and b'"' in text)
-        assert original is not None  # what parses as numbers also parses as text
-        checks.raw = original.to_pandas()
+        checks.raw = _written(text, layout) if written is None else written
     return _chunk(checks, columns, rows)
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """Return the columns. Whole numbers stay whole numbers if cells are missing."""
+    missing = any(column.null_count for column in table.columns)
+    found: pd.DataFrame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get if missing else None)
+    return found
+
+
+def _written(text: bytes, layout: TextLayout) -> pd.DataFrame:
+    """Return the cells of a text that parses as numbers, as they were written."""
+    original = _parsed(text, layout, TEXTS, quoted=layout.quoted and b'"' in text)
+    assert original is not None  # what parses as numbers also parses as text
+    found: pd.DataFrame = original.to_pandas()
+    return found
 
 
 def _chunk(checks: Checks, columns: dict[str, Numbers], rows: IntArray) -> EventChunk:
@@ -148,19 +205,39 @@ def _plain_row(layout: TextLayout) -> re.Pattern[str]:
     """Return a pattern for rows that both parsers surely turn into the same numbers."""
     number = {Columns.RATING: r"[0-9]{1,15}(\.[0-9]{1,15})?"}
     other = rf'[^{re.escape(layout.separator)}"]*'
-    cells = [number.get(name, "[0-9]{1,15}") if name in Columns.EVENT else other for name in layout.fields]
+    cells = [number.get(name, "[0-9]{1,18}") if name in Columns.EVENT else other for name in layout.fields]
     return re.compile(re.escape(layout.separator).join(cells))
 
 
 def _numbers(text: bytes, layout: TextLayout) -> pa.Table | None:
-    """Return the numbers in the text, or None if a row has a wrong number of cells or a cell is not a number."""
+    """Return the numbers in the text, or None if a row has a wrong number of cells, or a cell is not a number that is exact."""
     quoted = layout.quoted and b'"' in text
-    hexadecimal = b"x" in text or b"X" in text  # Arrow would read these as whole numbers
-    for types in (FLOATS,) if hexadecimal else (WHOLE, FLOATS):
-        table = _parsed(text, layout, types, quoted=quoted)
-        if table is not None and (types is FLOATS or not any(column.null_count for column in table.columns)):
-            return table if not quoted or len(table) == _plain_lines(text) else None  # None: a quote swallowed a line end
-    return None
+    table = _parsed(text, layout, WHOLE, quoted=quoted)
+    if table is not None and _has_hexadecimal_byte(text) and _has_hexadecimal(text, layout):
+        table = None
+    if table is None:
+        table = _parsed(text, layout, FLOATS, quoted=quoted)
+        if table is None or any(_is_rounded(table.column(name)) for name in WHOLE_COLUMNS):
+            return None
+    return table if not quoted or len(table) == _plain_lines(text) else None  # None: a quote swallowed a line end
+
+
+def _has_hexadecimal_byte(text: bytes) -> bool:
+    return b"x" in text or b"X" in text
+
+
+def _has_hexadecimal(text: bytes, layout: TextLayout) -> bool:
+    """Return whether a cell is a hexadecimal number, which Arrow would read as a whole number."""
+    cells = _parsed(text, layout, TEXTS, quoted=layout.quoted and b'"' in text)
+    return cells is not None and any(
+        pc.any(pc.match_substring(column, "x", ignore_case=True)).as_py() for column in cells.columns
+    )
+
+
+def _is_rounded(column: pa.ChunkedArray) -> bool:
+    """Return whether a float is so large that it may stand for several whole numbers."""
+    extent = pc.min_max(column)
+    return any((abs(bound.as_py() or 0) >= FLOATS_EXACT_BELOW) for bound in (extent["min"], extent["max"]))
 
 
 def _plain_lines(text: bytes) -> int:

@@ -9,10 +9,6 @@ of rows nor the order in which files are read matters.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,14 +16,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from configs.errors import SourceError
 from models.columns import Columns
-from tasks.ingest.event_files import DAMAGE
 from tasks.ingest.movielens import with_year
-from tasks.ingest.row_checks import MILLISECONDS_FROM, WHOLE_BELOW, Checks
+from tasks.ingest.row_checks import MILLISECONDS_FROM, Checks
+from tasks.tables import column_names, read_cells
 
 __all__ = [
     "TABLES",
@@ -44,7 +38,19 @@ __all__ = [
 ]
 
 Kind = Literal["items", "users"]
+# RecBole's ml-100k calls genres "class", and its ml-1m "genre".
+ATOMIC_NAMES = {
+    "class": Columns.GENRES,
+    "genre": Columns.GENRES,
+    "movie_title": Columns.TITLE,
+    "release_year": Columns.YEAR,
+}
+KNOWN = {
+    *(*Columns.EVENT, *Columns.ITEM_DESCRIPTION, *Columns.USER_DESCRIPTION, Columns.UPDATED_AT),
+    *(*Columns.ALIASES, *ATOMIC_NAMES),
+}
 UNDESCRIBED, RELEASE = -2, -1  # the time of a cell that nothing describes, and of one from a release
+WHOLE_BELOW = 2.0**53  # whole numbers below this are exact in float64
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ def read_descriptions(path: Path, kind: Kind, written: int, latest: int) -> Desc
         SourceError: The file is empty or damaged, lacks the id column, or has two columns for one name.
     """
     table = TABLES[kind]
-    raw, misshapen = _read(path)
+    raw, misshapen = _read(path, kind)
     raw = raw.rename(columns=Columns.ALIASES)
     if raw.columns.duplicated().any():
         raise SourceError(f"{path} has two columns for {raw.columns[raw.columns.duplicated()][0]}. Remove one.")
@@ -125,6 +131,7 @@ def read_descriptions(path: Path, kind: Kind, written: int, latest: int) -> Desc
     frame = _cleaned(provided.assign(**{table.id: ids}), kind)
     said = {name: _is_said(name, provided, frame) for name in table.columns}
     frame = frame.assign(**{Columns.time_of(name): np.where(mask, times, UNDESCRIBED) for name, mask in said.items()})
+    frame = frame.assign(**{Columns.origin_of(name): 0 for name in table.columns})
     return DescriptionFile(frame[~checks.bad].reset_index(drop=True), checks.quarantined(), len(provided), extra)
 
 
@@ -329,56 +336,20 @@ def _cleaned_items(provided: pd.DataFrame) -> pd.DataFrame:
 
 
 def _columns(path: Path) -> list[str]:
-    """Return the columns of a CSV or Parquet file. The list is empty for any other file, and for an unreadable one."""
+    """Return the columns of a file, as `_read` names them. The list is empty for an unreadable file."""
     try:
-        if path.suffix == ".parquet":
-            return list(pq.read_schema(path).names)
-        if path.name.endswith((".csv", ".csv.gz")):
-            return next(_csv_rows(path), [])
-    except (SourceError, *DAMAGE):
-        pass
-    return []
+        names, is_atomic = column_names(path, KNOWN)
+    except SourceError:
+        return []
+    return [ATOMIC_NAMES.get(name, name) for name in names] if is_atomic else names
 
 
-def _read(path: Path) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
+def _read(path: Path, kind: Kind) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
     """Return the cells, and a mask of the rows with more or fewer cells than there are columns."""
-    if path.suffix != ".parquet":
-        header, *rows = list(_csv_rows(path)) or [[]]
-        if not header:
-            raise SourceError(f"{path} is empty. Provide a file with rows.")
-        width = len(header)
-        cells = [[cell or None for cell in (row + [""] * width)[:width]] for row in rows]
-        frame = pd.DataFrame(cells, columns=header, dtype="string")
-        return frame, np.array([len(row) != width for row in rows], dtype=bool)
-    try:
-        table = pq.read_table(path)
-        columns = dict(zip(table.column_names, map(_text, table.columns), strict=True))
-    except DAMAGE as error:
-        raise SourceError(f"{path} is damaged: {error}. Write or copy it again.") from error
-    if len(columns) < table.num_columns:
-        raise SourceError(f"{path} has two columns with the same name. Remove one.")
-    return pd.DataFrame(columns), np.zeros(table.num_rows, dtype=bool)
-
-
-def _text(column: pa.ChunkedArray) -> pd.Series[Any]:
-    kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        numbers: pd.Series[Any] = column.to_pandas(integer_object_nulls=True)
-        return numbers
-    texts = pd.Series([None if value is None else str(value) for value in column.to_pylist()], dtype="string")
-    return texts
-
-
-def _csv_rows(path: Path) -> Iterator[list[str]]:
-    """Yield the header and the rows of a CSV file, without empty lines."""
-    try:
-        with (
-            gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-            if path.suffix == ".gz"
-            else path.open(encoding="utf-8-sig", newline="") as file
-        ):
-            yield from (row for row in csv.reader(file) if row)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise SourceError(f"{path} cannot be read as a table: {error}. It is damaged or in another format.") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise SourceError(f"{path} is cut short or damaged: {error}. Copy it again.") from error
+    cells = read_cells(path, KNOWN, of=kind)
+    if not cells.is_atomic:
+        return cells.frame, cells.misshapen
+    frame = cells.frame.rename(columns=ATOMIC_NAMES)
+    if Columns.GENRES in frame and frame.columns.is_unique:
+        frame[Columns.GENRES] = frame[Columns.GENRES].str.replace(" ", "|")  # a sequence of tokens
+    return frame, cells.misshapen

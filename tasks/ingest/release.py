@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +17,16 @@ import pandas as pd
 
 from configs.errors import StoreFullError
 from configs.settings import EtlSettings, ValidationSettings
-from models.columns import Columns
 from tasks.ingest.engine_pandas import Engine, PandasEngine
-from tasks.ingest.event_files import open_event_file
+from tasks.ingest.event_files import EventChunk, EventFile, open_event_file
 from tasks.ingest.movielens import no_ratings
 from tasks.ingest.row_account import BAD_ROWS, RowAccount
 from tasks.ingest.sources import LocatedSource
 from tasks.ingest.validation import ValidationReport, describe
-from tasks.tables import ParquetWriter, empty_table
+from tasks.tables import ParquetWriter
 
-__all__ = ["Release", "building"]
+__all__ = ["Release", "building", "chunk_reader"]
 
-NO_EVENTS = empty_table(Columns.INTERACTION)
 PREFIX = "release-"
 LEFTOVER_S = 86_400  # seconds; an older folder was left by a killed run
 
@@ -73,26 +71,29 @@ def _remove_leftovers(work_dir: Path) -> None:
 
 
 def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlSettings, now: int, folder: Path) -> Release:
-    file = open_event_file(source.ratings, validation, now, settings.chunk_rows)
+    files = [open_event_file(path, validation, now, settings.chunk_rows) for path in source.files.events]
     account = RowAccount(ParquetWriter(folder / "quarantine.parquet", BAD_ROWS, temporary=True))
     interactions, features = folder / "interactions.parquet", folder / "features.parquet"
     with _engine(settings, folder) as engine:
         with account:
-            engine.read(file, account)
+            for ordinal, file in enumerate(files):
+                if len(files) > 1:
+                    account.begin(file.path.name)
+                engine.read(file, account, ordinal)
         if not account.rows:
-            raise no_ratings(source.ratings)
-        account.report(NO_EVENTS, validation)  # refuse bad data before it is sorted
-        superseded = engine.write_interactions(interactions)
-        report = account.report(superseded, validation)
+            raise no_ratings(source.files.events[0])
+        account.report(0, validation)  # refuse bad data before it is sorted
+        report = account.report(engine.write_interactions(interactions), validation)
         users, items = engine.write_features(interactions, features)
-    described = describe(source.metadata.items, source.metadata.users, items, users)
+    companions = source.files.companions
+    found = describe(companions.items, companions.users, items, users, source.descriptions)
     return Release(
         interactions,
         features,
-        described.items,
-        described.users,
-        pd.concat([account.quarantined(superseded), described.quarantined], ignore_index=True),
-        ValidationReport({"interactions": report, **described.reports}, described.items_without_metadata),
+        found.items,
+        found.users,
+        pd.concat([account.quarantined(), found.quarantined], ignore_index=True),
+        ValidationReport({"interactions": report, **found.reports}, found.items_without_metadata),
     )
 
 
@@ -105,3 +106,19 @@ def _engine(settings: EtlSettings, folder: Path) -> Iterator[Engine]:
 
     with dask_engine(folder, settings) as engine:
         yield engine
+
+
+@contextmanager
+def chunk_reader(settings: EtlSettings, folder: Path) -> Iterator[Callable[[EventFile], Iterator[EventChunk]]]:
+    """Return what reads the chunks of an event file: this process or, by `etl.engine`, a cluster, whose workers see the file.
+
+    Raises:
+        SettingsError: There is no such cluster.
+    """
+    if settings.engine == "pandas":
+        yield lambda file: file.chunks()
+        return
+    from tasks.ingest.engine_dask import dask_engine  # needs the optional extra `dask`
+
+    with dask_engine(folder, settings) as engine:
+        yield engine.chunks

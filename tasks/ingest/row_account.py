@@ -1,8 +1,8 @@
-"""Account for the rows of one file of any size: rows = accepted + quarantined, by reason."""
+"""Account for the rows of files of any size: rows = accepted + duplicates + quarantined, by reason."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 import numpy as np
@@ -11,9 +11,8 @@ import pyarrow as pa
 
 from configs.settings import ValidationSettings
 from models.columns import Columns
-from tasks.ingest.event_files import EventFile
-from tasks.ingest.row_checks import joined_cells
-from tasks.ingest.validation import SUPERSEDED, AcceptedModel, TableReport, refuse_bad, refuse_empty
+from tasks.ingest.event_text import EventChunk
+from tasks.ingest.validation import AcceptedModel, TableReport, refuse_bad, refuse_empty, told
 from tasks.tables import ParquetWriter
 
 __all__ = ["BAD_ROWS", "RowAccount", "accepted_events"]
@@ -22,16 +21,17 @@ BAD_ROWS = pa.schema([(Columns.ROW, pa.int64()), (Columns.REASONS, pa.string()),
 
 
 class RowAccount:
-    """Counts the rows of a file by chunk, and writes the bad ones to a Parquet file.
+    """Counts the rows of one or several files by chunk, and writes the bad ones to a Parquet file.
 
-    Use it as a context manager while adding chunks.
+    Use it as a context manager while adding chunks. Rows are numbered across the files.
     """
 
     def __init__(self, quarantine: ParquetWriter) -> None:
         """Start an account. `quarantine` has the schema BAD_ROWS."""
         self.rows = self.accepted = 0
         self._reasons: dict[str, int] = {}
-        self._first: dict[str, tuple[int, str]] = {}  # for each reason, the first row and its cells
+        self._first: dict[str, tuple[str, str]] = {}  # for each reason, where its first row is, and its cells
+        self._files: list[tuple[int, str]] = []  # the number of rows before each file, and its name
         self._quarantine = quarantine
 
     def __enter__(self) -> Self:
@@ -46,6 +46,10 @@ class RowAccount:
         """The number of bad rows by reason. A row with two faults counts under both."""
         return dict(sorted(self._reasons.items()))
 
+    def begin(self, name: str) -> None:
+        """Name the file of the next rows, if rows of several files are added."""
+        self._files.append((self.rows, name))
+
     def add(self, rows: int, quarantined: pd.DataFrame) -> None:
         """Count the next `rows` rows. Those in `quarantined` (Columns.BAD_ROW) are bad, and the others are accepted."""
         self.accepted += rows - len(quarantined)
@@ -54,10 +58,16 @@ class RowAccount:
         for joined, bad in quarantined.groupby(Columns.REASONS, sort=False):
             for reason in str(joined).split("; "):
                 self._reasons[reason] = self._reasons.get(reason, 0) + len(bad)
-                self._first.setdefault(reason, (int(bad[Columns.ROW].iloc[0]), str(bad[Columns.CELLS].iloc[0])))
+                before, of = (self._files[-1][0], f" of {self._files[-1][1]}") if self._files else (0, "")
+                place = f"data row {int(bad[Columns.ROW].iloc[0]) - before + 1}{of}"
+                self._first.setdefault(reason, (place, str(bad[Columns.CELLS].iloc[0])))
 
-    def report(self, superseded: pd.DataFrame, settings: ValidationSettings) -> TableReport:
-        """Return the row counts. Accepted rows that another event supersedes count as quarantined.
+    def told(self) -> str:
+        """Return all faults for a message: how many rows, the first one, and the remedy."""
+        return told(self._reasons, self._first)
+
+    def report(self, duplicates: int, settings: ValidationSettings) -> TableReport:
+        """Return the row counts. `duplicates` of the accepted rows are superseded by another event of the same user and item.
 
         Raises:
             DataRefusedError: A column is empty, too many rows are bad, or too few rows are left.
@@ -65,33 +75,37 @@ class RowAccount:
         for column in Columns.EVENT:
             if self._reasons.get(f"{column} is missing") == self.rows:
                 raise refuse_empty("interactions", column, self.rows)
-        reasons, first = dict(self._reasons), dict(self._first)
-        if len(superseded):
-            place = int(superseded[Columns.ROW].argmin())
-            reasons[SUPERSEDED] = len(superseded)
-            first[SUPERSEDED] = (int(superseded[Columns.ROW].iloc[place]), _cells(superseded.iloc[[place]]).iloc[0])
-        accepted = self.accepted - len(superseded)
-        report = TableReport(self.rows, accepted, self.rows - accepted, dict(sorted(reasons.items())))
-        refuse_bad(report, first, settings)
+        report = TableReport(
+            rows=self.rows,
+            accepted=self.accepted - duplicates,
+            quarantined=self.rows - self.accepted,
+            reasons=self.reasons,
+            duplicates=duplicates,
+        )
+        refuse_bad(report, self._first, settings)
         return report
 
-    def quarantined(self, superseded: pd.DataFrame) -> pd.DataFrame:
-        """Return table, row, reasons and cells of each row that is not accepted or is superseded, in file order."""
-        bad = _texts(pd.read_parquet(self._quarantine.path))
-        repeated = pd.DataFrame(
-            {Columns.ROW: superseded[Columns.ROW], Columns.REASONS: SUPERSEDED, Columns.CELLS: _cells(superseded)}
-        )
-        found = pd.concat([bad, _texts(repeated)], ignore_index=True).sort_values(Columns.ROW, ignore_index=True)
+    def quarantined(self) -> pd.DataFrame:
+        """Return table, row, reasons and cells of each bad row, in the order of the rows.
+
+        If the files have names, their column `file` follows, and `row` is the position in that file.
+        """
+        found = _texts(pd.read_parquet(self._quarantine.path)).sort_values(Columns.ROW, ignore_index=True)
         found.insert(0, Columns.TABLE, pd.Series(["interactions"] * len(found), dtype="string"))
+        if self._files:
+            starts = np.array([start for start, _ in self._files])
+            place = np.searchsorted(starts, found[Columns.ROW].to_numpy(), side="right") - 1
+            found[Columns.ROW] -= starts[place]
+            found[Columns.FILE] = pd.Series(np.array([name for _, name in self._files], dtype=object)[place], dtype="string")
         return found
 
 
-def accepted_events(file: EventFile, account: RowAccount, ordinal: int = 0) -> Iterator[pd.DataFrame]:
-    """Read and validate a file chunk by chunk, and add it to the account.
+def accepted_events(chunks: Iterable[EventChunk], account: RowAccount, ordinal: int = 0) -> Iterator[pd.DataFrame]:
+    """Validate the chunks of a file, and add them to the account.
 
     Args:
-        file: The events.
-        account: The account of the file.
+        chunks: The chunks.
+        account: The account of the file, or of several.
         ordinal: The value of `file` in its events.
 
     Yields:
@@ -100,14 +114,12 @@ def accepted_events(file: EventFile, account: RowAccount, ordinal: int = 0) -> I
     Raises:
         SourceError: The file is damaged.
     """
-    for chunk in file.chunks():
-        account.add(chunk.rows, chunk.quarantined)
-        yield AcceptedModel.validate(chunk.accepted).assign(**{Columns.FILE: np.int64(ordinal)})
+    start = account.rows
+    for chunk in chunks:
+        found = chunk.following(start)
+        account.add(found.rows, found.quarantined)
+        yield AcceptedModel.validate(found.accepted).assign(**{Columns.FILE: np.int64(ordinal)})
 
 
 def _texts(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({Columns.ROW: np.int64, Columns.REASONS: "string", Columns.CELLS: "string"})
-
-
-def _cells(events: pd.DataFrame) -> pd.Series[str]:
-    return joined_cells(events[list(Columns.EVENT)].map(lambda value: f"{value:.15g}"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -11,23 +14,59 @@ import pyarrow.compute as pc
 from configs.settings import ValidationSettings
 from models.columns import Columns
 
-__all__ = ["MILLISECONDS_FROM", "WHOLE_BELOW", "Checks", "Mask", "Numbers", "joined_cells", "judge_events"]
+__all__ = ["MILLISECONDS_FROM", "Checks", "Mask", "Numbers", "joined_cells", "judge_events", "remedy"]
 
 MILLISECONDS_FROM = 100_000_000_000  # in seconds, this is the year 5138
-WHOLE_BELOW = 2.0**53  # from here on, a float cannot represent every whole number
+UNITS = ((MILLISECONDS_FROM, "milliseconds"), (10**14, "microseconds"), (10**17, "nanoseconds"))
+LARGEST = 2**63 - 1  # the largest id and time
 CELL_CHARACTERS = 200  # characters kept of a quarantined cell
+WHOLE_NUMBER = r"^\s*[+-]?0{0,99}[0-9]{1,19}\s*$"  # longer ones are too large, and slow to convert
+SCIENTIFIC = r"^\s*[+-]?[0-9]+\.?(?P<fraction>[0-9]*)[eE]\+?(?P<power>[0-9]+)\s*$"
+LONG_POWER = 11  # Excel writes whole numbers of more digits as 9.78031E+12
+SHORTER_BY = 5  # R writes 100000 as 1e+05, and loses nothing: it does so only where that is shorter
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
+REMEDIES = (  # the first whose text occurs in the reason
+    (f"{Columns.TIME} is not a number", "write times as UTC seconds, for example 1000000000"),
+    (f"{Columns.RATING} is not a number", "write ratings with a decimal point, for example 3.5"),
+    (
+        f"{Columns.RATING} is missing",
+        "fill it or remove the rows; events without a rating, such as views, need one constant rating",
+    ),
+    (f"{Columns.RATING} is outside", "set validation.min_rating and validation.max_rating to the range of your ratings"),
+    ("is not a number", f"number your users and items from 0 to {LARGEST}, and keep a table of your own ids"),
+    ("is missing", "fill the cells, or remove the rows"),
+    ("is in milliseconds", "divide it by 1,000"),
+    ("is in microseconds", "divide it by 1,000,000"),
+    ("is in nanoseconds", "divide it by 1,000,000,000"),
+    ("lies before", "lower validation.earliest if the times are right"),
+    ("lies in the future", "correct the clock that wrote them, or raise validation.max_future_s"),
+    ("scientific notation", "write all digits: options(scipen = 999) in R, astype('int64') in pandas, the format 0 in Excel"),
+    ("decimal number", "write it as a whole number, without a decimal point; in a Parquet file, as int64"),
+    ("is not a whole number", "write it without a fraction"),
+    ("is too large", f"the largest is {LARGEST}"),
+    ("is negative", "the smallest is 0"),
+    ("cell", "give each row one cell for each column, and quote cells that contain the separator"),
+)
 
 
 class Checks:
-    """The faults found in one raw table, by row. Cells are numbers, text, or missing."""
+    """The faults found in one raw table, by row. Cells are numbers, text, or missing.
 
-    def __init__(self, name: str, raw: pd.DataFrame) -> None:
+    Attributes:
+        name: The table.
+        raw: The cells.
+        bad: Rows with a fault.
+        reasons: The rows of each fault.
+    """
+
+    def __init__(self, name: str, raw: pd.DataFrame, written: pd.DataFrame | None = None) -> None:
+        """Start without faults. `written` has the cells as text, if those of `raw` were parsed from text."""
         self.name, self.raw = name, raw
         self.bad: Mask = np.zeros(len(raw), dtype=bool)
         self.reasons: dict[str, Mask] = {}
+        self._written = raw if written is None else written
 
     def mark(self, mask: Mask, reason: str) -> None:
         """Mark rows as bad, with the reason."""
@@ -35,26 +74,80 @@ class Checks:
             self.reasons[reason] = self.reasons[reason] | mask if reason in self.reasons else mask
             self.bad = self.bad | mask
 
+    def faulty(self, column: str) -> Mask:
+        """Return the rows in which a fault of this column was found."""
+        found = [mask for reason, mask in self.reasons.items() if reason.startswith(f"{column} ")]
+        return np.logical_or.reduce(found) if found else np.zeros(len(self.raw), dtype=bool)
+
     def numbers(self, column: str, *, whole: bool) -> Numbers:
-        """Return the column as numbers. Cells that are not valid numbers are marked as bad and replaced by 0."""
+        """Return the column as numbers. Cells that are not valid numbers are marked as bad and replaced by 0.
+
+        Whole numbers are exact up to 2^63 - 1. Where only a float can tell the value, they are refused from 2^53 on.
+        """
         cells = self.raw[column]
-        if isinstance(cells.dtype, np.dtype) and cells.dtype.kind == "i":  # unsigned cells may not fit; they are checked below
-            numbers = cells.to_numpy(np.int64)
-            if whole and len(numbers) and max(int(numbers.max()), -int(numbers.min())) >= WHOLE_BELOW:
-                large = (numbers >= int(WHOLE_BELOW)) | (numbers <= -int(WHOLE_BELOW))
-                self.mark(large, f"{column} is too large")
-                return np.where(large, 0, numbers)
-            return numbers
+        if isinstance(cells.dtype, np.dtype) and cells.dtype.kind == "i":
+            return cells.to_numpy(np.int64)
         missing = cells.isna().to_numpy(np.bool_)
+        self.mark(missing, f"{column} is missing")
+        if pd.api.types.is_integer_dtype(cells.dtype):  # unsigned, or with missing cells
+            found = cells.fillna(0).to_numpy(np.uint64 if str(cells.dtype).lower().startswith("u") else np.int64)
+            large = found > LARGEST
+            self.mark(large, f"{column} is too large")
+            return np.where(large, 0, found).astype(np.int64)
+        if whole:
+            return self._whole(column, cells, missing)
         values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
         finite = np.isfinite(values)
-        self.mark(missing, f"{column} is missing")
         self.mark(~finite & ~missing, f"{column} is not a number")
-        if whole:
-            self.mark(finite & (np.floor(values) != values), f"{column} is not a whole number")
-            self.mark(finite & (np.abs(values) >= WHOLE_BELOW), f"{column} is too large")
-            return np.where(finite & (np.abs(values) < WHOLE_BELOW), values, 0).astype(np.int64)
         return np.where(finite, values, 0)
+
+    def _whole(self, column: str, cells: pd.Series[Any], missing: Mask) -> npt.NDArray[np.int64]:
+        """Return whole numbers of floats or of text. Text without a decimal point and without an exponent is exact."""
+        found = np.zeros(len(cells), dtype=np.int64)
+        limit, exact = 2.0**53, np.zeros(len(cells), dtype=bool)
+        if isinstance(cells.dtype, np.dtype) and cells.dtype.kind == "f":
+            limit = 2.0 ** (np.finfo(cells.to_numpy().dtype).nmant + 1)
+        else:
+            texts = pa.array(cells.astype("string"), pa.string(), from_pandas=True)
+            exact = np.asarray(pc.fill_null(pc.match_substring_regex(texts, WHOLE_NUMBER), False))
+            numbers = [int(text) for text in texts.filter(pa.array(exact)).to_pylist()]
+            large = np.array([abs(number) > LARGEST for number in numbers], dtype=bool)
+            found[exact] = [number if abs(number) <= LARGEST else 0 for number in numbers]
+            beyond = exact.copy()
+            beyond[exact] = large
+            self.mark(beyond, f"{column} is too large")
+        values = np.zeros(len(cells))
+        rest = ~exact & ~missing
+        if rest.any():
+            values[rest] = pd.to_numeric(cells[rest], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        finite = np.isfinite(values)
+        self.mark(rest & ~finite, f"{column} is not a number")
+        self.mark(rest & finite & (np.floor(values) != values), f"{column} is not a whole number")
+        self.mark(rest & finite & (np.abs(values) >= 2.0**63), f"{column} is too large")
+        rounded = rest & finite & (np.abs(values) >= limit) & (np.abs(values) < 2.0**63)
+        self.mark(rounded, f"{column} is a decimal number whose last digits are lost")
+        usable = rest & finite & (np.abs(values) < limit)
+        self.mark(usable & self._lost_digits(column), f"{column} is in scientific notation, which dropped its last digits")
+        found[usable] = values[usable].astype(np.int64)
+        return found
+
+    def _lost_digits(self, column: str) -> Mask:
+        """Return the rows whose number is written in scientific notation with fewer digits than it has."""
+        cells = self._written[column]
+        if isinstance(cells.dtype, np.dtype) and cells.dtype.kind in "iuf":
+            return np.zeros(len(cells), dtype=bool)
+        parts = pc.extract_regex(pa.array(cells.astype("string"), pa.string(), from_pandas=True), SCIENTIFIC)
+        given = np.asarray(parts.is_valid())
+        lost = np.zeros(len(cells), dtype=bool)
+        if given.any():
+            fraction, power = (pc.struct_field(parts, name).filter(pa.array(given)) for name in ("fraction", "power"))
+            digits = np.asarray(pc.utf8_length(fraction)).astype(np.int64)
+            powers = np.array([min(int(text), 400) for text in power.to_pylist()], dtype=np.int64)
+            lost[given] = digits < powers
+            if column != Columns.TIME:  # ids such as 100000 are round by chance, and times hardly ever are
+                shorter = (digits < powers - SHORTER_BY) | ((digits == 0) & (powers >= SHORTER_BY))
+                lost[given] &= (powers >= LONG_POWER) | ~shorter
+        return lost
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows for each reason."""
@@ -82,23 +175,32 @@ class Checks:
 
 
 def judge_events(checks: Checks, settings: ValidationSettings, now: int) -> dict[str, Numbers]:
-    """Return Columns.EVENT of raw events as numbers, and mark the bad rows.
+    """Return Columns.EVENT of raw events as numbers, and mark the bad rows. All faults of a row are found.
 
     `now` is UTC seconds.
     """
     columns = {name: checks.numbers(name, whole=name != Columns.RATING) for name in Columns.EVENT}
-    parsed = ~checks.bad  # ranges are checked only in rows whose cells are all numbers
     for name in (Columns.USER, Columns.ITEM):
-        checks.mark(parsed & (columns[name] < 0), f"{name} is negative")
+        checks.mark(columns[name] < 0, f"{name} is negative")
     rating, time = columns[Columns.RATING], columns[Columns.TIME]
     outside = (rating < settings.min_rating) | (rating > settings.max_rating)
-    checks.mark(parsed & outside, f"{Columns.RATING} is outside {settings.min_rating:g} to {settings.max_rating:g}")
-    in_milliseconds = time > MILLISECONDS_FROM
-    checks.mark(parsed & in_milliseconds, f"{Columns.TIME} is in milliseconds, not seconds")
-    checks.mark(parsed & (time < 0), f"{Columns.TIME} is negative")
-    checks.mark(parsed & (time >= 0) & (time < settings.earliest), f"{Columns.TIME} lies before the first MovieLens rating")
-    checks.mark(parsed & ~in_milliseconds & (time > now + settings.max_future_s), f"{Columns.TIME} lies in the future")
+    checks.mark(
+        outside & ~checks.faulty(Columns.RATING),
+        f"{Columns.RATING} is outside {settings.min_rating:g} to {settings.max_rating:g}",
+    )
+    read = ~checks.faulty(Columns.TIME)
+    for (least, unit), (most, _) in pairwise((*UNITS, (LARGEST, ""))) if time.max(initial=0) > MILLISECONDS_FROM else ():
+        checks.mark(read & (time > least) & (time <= most), f"{Columns.TIME} is in {unit}, not seconds")
+    checks.mark(read & (time < 0), f"{Columns.TIME} is negative")
+    checks.mark(read & (time >= 0) & (time < settings.earliest), f"{Columns.TIME} lies before the first MovieLens rating")
+    is_future = (time > now + settings.max_future_s) & (time <= MILLISECONDS_FROM)
+    checks.mark(read & is_future, f"{Columns.TIME} lies in the future")
     return columns
+
+
+def remedy(reason: str) -> str:
+    """Return what to do about a fault, as a part of a sentence, or an empty text."""
+    return next((text for part, text in REMEDIES if part in reason), "")
 
 
 def joined_cells(raw: pd.DataFrame) -> pd.Series[str]:

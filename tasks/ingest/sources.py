@@ -1,18 +1,46 @@
-"""Find a MovieLens release, or a local copy of one, and read it into three raw tables."""
+"""Find the files of a source: a MovieLens release, or a file, a folder or a zip of one's own."""
 
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+import os
+import re
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from configs.errors import SourceError
-from configs.settings import DataSettings
+from configs.settings import DataSettings, ValidationSettings
 from infra.digests import sha256_of
 from infra.download import OnBytes, check_digest, download
-from tasks.ingest.movielens import Metadata, RawTables, find_ratings, read_metadata, read_ratings_file, unpack
+from infra.landing_zone import is_source
+from models.columns import Columns
+from tasks.ingest.event_columns import EVENT_NAMES, NUMERIC
+from tasks.ingest.event_files import EventFile, open_event_file
+from tasks.ingest.metadata import TABLES, DescriptionFile, Kind, described, description_kind, public, read_descriptions, seeded
+from tasks.ingest.movielens import COMPANIONS, Metadata, RawTables, no_ratings, read_companions, unpack
+from tasks.tables import column_names, file_format, is_zip, suffix_of
 
-__all__ = ["IngestedSource", "LocatedSource", "ingest", "locate"]
+__all__ = [
+    "IngestedSource",
+    "LocatedSource",
+    "SourceFiles",
+    "files_of_events",
+    "files_of_folder",
+    "ingest",
+    "locate",
+    "read_tables",
+]
+
+TABLES_END = (".csv", ".tsv", ".parquet", ".pq", ".inter", ".item", ".user", ".data", ".dat")
+OTHER_TABLES = ("links.csv", "tags.csv", "genome-scores.csv", "genome-tags.csv")  # MovieLens releases have them too
+ANY_TIME = 2**62  # times are checked where they are read
+ATOMIC_KINDS: dict[str, Kind] = {".item": "items", ".user": "users"}
 
 # Checksums published next to the zips. ml-latest and ml-latest-small change over time, so they have none.
 PUBLISHED = {
@@ -25,16 +53,48 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True, eq=False)
+class SourceFiles:
+    """The files of a source.
+
+    Attributes:
+        events: The event files, in the order in which they are read.
+        descriptions: Files that describe items or users in columns with names, and what they describe.
+        companions: The items and users of a release whose files have no header.
+        passed_over: Files that are neither events nor descriptions, and why.
+    """
+
+    events: tuple[Path, ...]
+    descriptions: tuple[tuple[Path, Kind], ...]
+    companions: Metadata
+    passed_over: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        return (*self.events, *(path for path, _ in self.descriptions), *self.companions.files)
+
+    def hashes(self) -> dict[str, str]:
+        """Return the sha256 of each file that is read, by its name relative to the folder that holds them all."""
+        folder = os.path.commonpath([path.parent.absolute() for path in self.all])
+        return {path.absolute().relative_to(folder).as_posix(): sha256_of(path) for path in self.all}
+
+    def described(self) -> list[tuple[Kind, DescriptionFile]]:
+        """Read the descriptions. Of two files that describe one id, the one with the newer `updated_at` counts."""
+        # Times of files say nothing here: those of an unpacked zip are the time of unpacking.
+        latest = int(time.time()) + ValidationSettings().max_future_s
+        return [(kind, read_descriptions(path, kind, 0, latest)) for path, kind in self.descriptions]
+
+
+@dataclass(frozen=True, eq=False)
 class LocatedSource:
-    """A source whose metadata is loaded and whose ratings can be read in chunks."""
+    """A source whose descriptions are loaded and whose events can be read in chunks."""
 
     name: str
-    ratings: Path
-    metadata: Metadata
+    files: SourceFiles
+    descriptions: list[tuple[Kind, DescriptionFile]]
 
     def hashes(self) -> dict[str, str]:
         """Return the sha256 of each file that is read, by file name."""
-        return {file.name: sha256_of(file) for file in (self.ratings, *self.metadata.files)}
+        return self.files.hashes()
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,25 +112,170 @@ def ingest(settings: DataSettings, on_bytes: OnBytes | None = None) -> IngestedS
     Raises:
         SourceError: The source is missing, unreachable, damaged, or in an unknown format.
     """
-    tables = read_ratings_file(_ratings(settings, on_bytes))
-    return IngestedSource(settings.dataset_name, tables, {file.name: sha256_of(file) for file in tables.files})
+    files = _files(settings, on_bytes)
+    return IngestedSource(settings.dataset_name, read_tables(files), files.hashes())
 
 
 def locate(settings: DataSettings, on_bytes: OnBytes | None = None) -> LocatedSource:
-    """Find the configured source and read everything except the ratings.
+    """Find the configured source and read everything except the events.
 
     Raises:
-        SourceError: As for `ingest`, but the content of the ratings file is not checked.
+        SourceError: As for `ingest`, but the rows of the event files are not checked.
     """
-    ratings = _ratings(settings, on_bytes)
-    return LocatedSource(settings.dataset_name, ratings, read_metadata(ratings))
+    files = _files(settings, on_bytes)
+    return LocatedSource(settings.dataset_name, files, files.described())
 
 
-def _ratings(settings: DataSettings, on_bytes: OnBytes | None) -> Path:
+def read_tables(files: SourceFiles) -> RawTables:
+    """Read files into memory. Raises SourceError if one is damaged or if no event file has rows."""
+    events = [_opened(path).raw() for path in files.events]
+    filled = [frame for frame in events if len(frame)]
+    if not filled:
+        raise no_ratings(files.events[0])
+    tables = {"items": files.companions.items, "users": files.companions.users}
+    for kind, table in _tables_of(files.described()).items():
+        other = tables[kind]
+        tables[kind] = table if other is None else pd.concat([other, table], ignore_index=True)
+    return RawTables(pd.concat(filled, ignore_index=True), tables["items"], tables["users"], files.all)
+
+
+def files_of_folder(folder: Path) -> SourceFiles:
+    """Return the files of a folder and its subfolders, by the rules of a landing zone.
+
+    Hidden files are passed over, as is what is neither a table nor named like one. All event files are read together.
+
+    Raises:
+        SourceError: There is no event file, a file that should be one cannot be opened, or the folder holds two releases.
+    """
+    candidates = [path for path in sorted(folder.rglob("*")) if path.is_file() and is_source(path.relative_to(folder).as_posix())]
+    events: list[Path] = []
+    descriptions: list[tuple[Path, Kind]] = []
+    passed_over: dict[str, str] = {}
+    faults: list[str] = []
+    for path in candidates:
+        name = path.relative_to(folder).as_posix()
+        if path.name.lower().removesuffix(".gz") in OTHER_TABLES or not _may_be_table(path):
+            continue
+        if kind := _kind(path):
+            descriptions.append((path, kind))
+            continue
+        try:
+            _opened(path)
+        except SourceError as error:
+            if _is_meant_for_events(path):
+                faults.append(str(error))
+            else:
+                passed_over[name] = str(error)
+        else:
+            events.append(path)
+    if faults:
+        others = f" The others of {folder} would be read." if events else ""
+        raise SourceError(f"{' '.join(faults)}{others} To leave a file out, let its name begin with _ or move it away.")
+    if not events:
+        names = [path.relative_to(folder).as_posix() for path in candidates]
+        listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "nothing"
+        why = "".join(f" {said}" for said in list(passed_over.values())[:3])
+        raise SourceError(
+            f"{folder} contains no ratings: expected event files (*.csv, *.tsv, *.parquet, *.inter, u.data, ratings.dat), found {listed}.{why} "
+            "Check data.local_path."
+        )
+    events.sort(key=_reading_order)
+    _refuse_two_releases(folder, events)
+    companions = next((found for path in events if (found := read_companions(path)).files), Metadata(None, None, ()))
+    return SourceFiles(tuple(events), tuple(descriptions), companions, passed_over)
+
+
+def files_of_events(path: Path) -> SourceFiles:
+    """Return an event file, and the files of items and users that belong to it by their names."""
+    companions = read_companions(path)
+    stem = path.name.lower().removesuffix(".gz").rpartition(".")[0]
+    names: dict[str, Kind] = {"movies.csv": "items"}
+    if suffix_of(path) == ".inter":
+        names = {f"{stem}.item": "items", f"{stem}.user": "users"}
+    elif suffix_of(path) in (".data", ".dat"):
+        names = {}
+    beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    descriptions = [(each, names[each.name.lower()]) for each in beside if each.name.lower() in names and each != path]
+    return SourceFiles((path,), tuple(descriptions), companions)
+
+
+def _opened(path: Path) -> EventFile:
+    """Open an event file whose rows are not validated here, so that its limits are not known."""
+    return open_event_file(path, ValidationSettings(min_rating=-1e9, max_rating=1e9, earliest=0), int(time.time()))
+
+
+def _kind(path: Path) -> Kind | None:
+    """Return what a file describes, or None if it holds events or anything else."""
+    return ATOMIC_KINDS.get(suffix_of(path)) or description_kind(path)
+
+
+def _may_be_table(path: Path) -> bool:
+    """Return whether a file of a folder is looked at: by its name or, if it is Parquet or has a header, by its content.
+
+    Without a header, the content is not enough: ml-100k comes with parts of its ratings (u1.base) that are not to be read.
+    """
+    lower = path.name.lower().removesuffix(".gz")
+    if any(lower in names[1:] for names in COMPANIONS):
+        return False
+    if suffix_of(path) in TABLES_END:
+        return True
+    with suppress(SourceError):
+        names = {Columns.ALIASES.get(name, name) for name in column_names(path, EVENT_NAMES)[0]}
+        return set(Columns.EVENT) <= names or file_format(path).is_parquet or description_kind(path) is not None
+    return False
+
+
+def _is_meant_for_events(path: Path) -> bool:
+    """Return whether a file that cannot be read as events should be: it cannot be opened, or it names users and items."""
+    try:
+        names, _ = column_names(path, EVENT_NAMES)
+    except SourceError:
+        return suffix_of(path) not in (".data", ".dat")  # many programs write these
+    if not any(name.strip(NUMERIC) for name in names):  # rows without a header
+        return True
+    present = {Columns.ALIASES.get(name, name) for name in names}
+    return (
+        {Columns.USER, Columns.ITEM} <= present
+        or path.name.lower().startswith(("ratings.", "u.data"))
+        or (suffix_of(path) == ".inter")
+    )
+
+
+def _reading_order(path: Path) -> tuple[str, int, str]:
+    """Order files by name, and the parts of a data set that RecBole splits beforehand by time: train, valid, test."""
+    part = re.search(r"\.(train|valid|test)\.inter$", path.name.lower())
+    return path.parent.as_posix(), ("train", "valid", "test").index(part[1]) if part else 0, path.name
+
+
+def _refuse_two_releases(folder: Path, events: Sequence[Path]) -> None:
+    """Raise SourceError if files of an old release lie beside event files in another folder: their ids mean other items."""
+    old = [path for path in events if any(path.name.lower().removesuffix(".gz") == names[0] for names in COMPANIONS)]
+    if old and len({path.parent for path in events}) > 1:
+        names = ", ".join(path.relative_to(folder).as_posix() for path in events[:8])
+        raise SourceError(
+            f"{folder} holds several releases ({names}), whose ids do not mean the same items. Give the folder of one of them as "
+            "data.local_path."
+        )
+
+
+def _tables_of(files: Sequence[tuple[Kind, DescriptionFile]]) -> dict[Kind, pd.DataFrame]:
+    """Return the described items and users, one row for each."""
+    found: dict[Kind, pd.DataFrame] = {}
+    for kind in TABLES:
+        frames = [file.frame for each, file in files if each == kind]
+        if frames:
+            table, _ = described(
+                kind, seeded(kind, None, np.empty(0, dtype=np.int64)), pd.concat(frames, ignore_index=True), ANY_TIME
+            )
+            found[kind] = public(kind, table)
+    return found
+
+
+def _files(settings: DataSettings, on_bytes: OnBytes | None) -> SourceFiles:
     if settings.local_path is not None:
-        return _local_ratings(settings.local_path, settings)
+        return _local_files(settings.local_path, settings)
     if settings.source == "ml-100k" and (shipped := _shipped_100k()) is not None:
-        return shipped
+        return files_of_events(shipped)
     archive = settings.cache_dir / f"{settings.source}.zip"
     checksum = settings.checksum or PUBLISHED.get(settings.source)
     if not archive.exists():
@@ -87,19 +292,19 @@ def _ratings(settings: DataSettings, on_bytes: OnBytes | None) -> Path:
     return _unpacked(archive, settings.cache_dir)
 
 
-def _local_ratings(path: Path, settings: DataSettings) -> Path:
+def _local_files(path: Path, settings: DataSettings) -> SourceFiles:
     if not path.exists():
         raise SourceError(f"data.local_path is {path}, but there is no such file or folder. Correct the path.")
     if path.is_dir():
-        return find_ratings(path)
+        return files_of_folder(path)
     if settings.checksum is not None:
         check_digest(path, settings.checksum, "given as data.local_path")
-    return _unpacked(path, settings.cache_dir) if path.suffix == ".zip" else path
+    return _unpacked(path, settings.cache_dir) if is_zip(path) else files_of_events(path)
 
 
-def _unpacked(archive: Path, cache_dir: Path) -> Path:
+def _unpacked(archive: Path, cache_dir: Path) -> SourceFiles:
     # The folder is named by content, so a replaced zip with the same name is unpacked again.
-    return find_ratings(unpack(archive, cache_dir / f"{archive.stem}-{sha256_of(archive)[:12]}"))
+    return files_of_folder(unpack(archive, cache_dir / f"{archive.stem}-{sha256_of(archive)[:12]}"))
 
 
 def _shipped_100k() -> Path | None:

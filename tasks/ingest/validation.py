@@ -1,12 +1,12 @@
 """Quarantine bad rows with reasons, refuse sources that are mostly bad, and check the rest with pandera models.
 
-Every row is accounted for: rows in = accepted + quarantined, for each table.
+Every row is accounted for: rows in = accepted + duplicates + quarantined, for each table. A repeated row is never bad.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,12 @@ from pandera.typing import Series
 from configs.errors import DataRefusedError
 from configs.settings import ValidationSettings
 from models.columns import Columns
+from tasks.ingest.merge import deduplicate_latest
+from tasks.ingest.metadata import DescriptionFile, Kind, described, public, seeded
 from tasks.ingest.movielens import RawTables
-from tasks.ingest.row_checks import MILLISECONDS_FROM, Checks, joined_cells, judge_events
+from tasks.ingest.row_checks import MILLISECONDS_FROM, Checks, joined_cells, judge_events, remedy
 
 __all__ = [
-    "SUPERSEDED",
     "AcceptedModel",
     "Described",
     "InteractionModel",
@@ -36,10 +37,12 @@ __all__ = [
     "refuse_bad",
     "refuse_empty",
     "report_of",
+    "told",
     "validate",
 ]
 
-SUPERSEDED = "repeats a user and movie of a later event"
+MOST_FAULTS = 8  # in one message
+ANY_TIME = 2**62  # times are checked where they are read
 NOTHING_QUARANTINED = pd.DataFrame(
     {
         name: pd.Series(dtype=kind)
@@ -104,12 +107,13 @@ class UserModel(pa.DataFrameModel):
 
 @dataclass(frozen=True)
 class TableReport:
-    """Row counts of one table: rows = accepted + quarantined. A row with two faults counts under both reasons."""
+    """Row counts of one table: rows = accepted + duplicates + quarantined. A row with two faults counts under both reasons."""
 
     rows: int
     accepted: int
     quarantined: int
     reasons: dict[str, int] = field(default_factory=dict)
+    duplicates: int = 0  # good rows that a newer one of the same user and item, or of the same id, supersedes
 
 
 @dataclass(frozen=True)
@@ -144,16 +148,15 @@ def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validate
         DataRefusedError: A column is empty, too many rows are bad, or too few rows are left.
     """
     checks = Checks("interactions", raw.interactions)
-    interactions = _interactions(checks, settings, now)
-    described = describe(raw.items, raw.users, *(np.unique(interactions[name]) for name in (Columns.ITEM, Columns.USER)))
+    interactions, report = _interactions(checks, settings, now)
+    items, users = (np.unique(interactions[name].to_numpy(np.int64)) for name in (Columns.ITEM, Columns.USER))
+    found = describe(raw.items, raw.users, items, users)
     return Validated(
         interactions=InteractionModel.validate(interactions),
-        items=described.items,
-        users=described.users,
-        quarantined=pd.concat([quarantined(checks), described.quarantined], ignore_index=True),
-        report=ValidationReport(
-            {"interactions": report_of(checks), **described.reports}, items_without_metadata=described.items_without_metadata
-        ),
+        items=found.items,
+        users=found.users,
+        quarantined=pd.concat([quarantined(checks), found.quarantined], ignore_index=True),
+        report=ValidationReport({"interactions": report, **found.reports}, items_without_metadata=found.items_without_metadata),
     )
 
 
@@ -168,29 +171,74 @@ class Described:
     items_without_metadata: int
 
 
-def describe(raw_items: pd.DataFrame | None, raw_users: pd.DataFrame | None, item_ids: IntArray, user_ids: IntArray) -> Described:
+def describe(
+    raw_items: pd.DataFrame | None,
+    raw_users: pd.DataFrame | None,
+    item_ids: IntArray,
+    user_ids: IntArray,
+    files: Sequence[tuple[Kind, DescriptionFile]] = (),
+) -> Described:
     """Return the items and users that a source describes or that occur in its events.
 
     Args:
+        raw_items: The items of a release without headers.
+        raw_users: The users of such a release.
         item_ids: The item ids that occur in the events, ascending.
         user_ids: The user ids that occur in the events, ascending.
+        files: Files of descriptions. They count as newer than the raw tables.
     """
-    items, item_checks, undescribed = _items(raw_items, item_ids)
+    items, item_checks = _items(raw_items, item_ids)
     users, user_checks = _users(raw_users, user_ids)
-    tables = [table for table in (item_checks, user_checks) if table is not None]
+    checked = [table for table in (item_checks, user_checks) if table is not None]
+    reports = {table.name: report_of(table) for table in checked}
+    bad = [NOTHING_QUARANTINED, *(quarantined(table) for table in checked)]
+    tables: dict[Kind, pd.DataFrame] = {"items": items, "users": users}
+    ids_of: dict[Kind, IntArray] = {"items": item_ids, "users": user_ids}
+    for kind, ids in ids_of.items():
+        own = [file for each, file in files if each == kind]
+        if own:
+            applied, counts = described(
+                kind, seeded(kind, tables[kind], ids), pd.concat([file.frame for file in own], ignore_index=True), ANY_TIME
+            )
+            tables[kind] = public(kind, applied)
+            reports[kind] = _with_files(reports.get(kind, TableReport(0, 0, 0)), own, int(counts.sum()))
+            bad += [_of_table(kind, file.quarantined) for file in own]
+    without = np.isin(item_ids, tables["items"][Columns.ITEM].to_numpy(np.int64)[tables["items"][Columns.TITLE].eq("")])
     return Described(
-        items=ItemModel.validate(items),
-        users=UserModel.validate(users),
-        quarantined=pd.concat([NOTHING_QUARANTINED, *(quarantined(table) for table in tables)], ignore_index=True),
-        reports={table.name: report_of(table) for table in tables},
-        items_without_metadata=undescribed,
+        items=ItemModel.validate(tables["items"]),
+        users=UserModel.validate(tables["users"]),
+        quarantined=pd.concat(bad, ignore_index=True),
+        reports=reports,
+        items_without_metadata=int(without.sum()),
+    )
+
+
+def _with_files(report: TableReport, files: Sequence[DescriptionFile], accepted: int) -> TableReport:
+    """Return the row counts of a table together with those of files that describe it. `accepted` rows of them count."""
+    rows, good = sum(file.rows for file in files), sum(len(file.frame) for file in files)
+    reasons = dict(report.reasons)
+    for file in files:
+        for joined in file.quarantined[Columns.REASONS]:
+            for reason in str(joined).split("; "):
+                reasons[reason] = reasons.get(reason, 0) + 1
+    return replace(
+        report,
+        rows=report.rows + rows,
+        accepted=report.accepted + accepted,
+        quarantined=report.quarantined + rows - good,
+        reasons=dict(sorted(reasons.items())),
+        duplicates=report.duplicates + good - accepted,
     )
 
 
 def quarantined(checks: Checks) -> pd.DataFrame:
     """Return table, row, reasons and cells of each bad row."""
-    found = checks.quarantined()
-    found.insert(0, Columns.TABLE, pd.Series([checks.name] * len(found), dtype="string"))
+    return _of_table(checks.name, checks.quarantined())
+
+
+def _of_table(name: str, bad: pd.DataFrame) -> pd.DataFrame:
+    found = bad.copy()
+    found.insert(0, Columns.TABLE, pd.Series([name] * len(found), dtype="string"))
     return found
 
 
@@ -207,71 +255,86 @@ def refuse_empty(name: str, column: str, rows: int) -> DataRefusedError:
     )
 
 
-def refuse_bad(report: TableReport, faults: Mapping[str, tuple[int, str]], settings: ValidationSettings) -> None:
+def told(reasons: Mapping[str, int], faults: Mapping[str, tuple[str, str]]) -> str:
+    """Return all faults of a table for a message, the most frequent first: how many rows, the first one, and the remedy.
+
+    Args:
+        reasons: The number of rows by reason.
+        faults: For each reason, where its first row is, such as "data row 3", and its cells.
+    """
+    found: list[str] = []
+    mentioned = {""}
+    for reason in sorted(reasons, key=lambda reason: -reasons[reason])[:MOST_FAULTS]:
+        place, cells = faults[reason]
+        mend = remedy(reason)
+        said = "" if mend in mentioned else f": {mend}"
+        found.append(f"{reason}: {reasons[reason]} rows, first {place} ({cells}){said}")
+        mentioned.add(mend)
+    more = len(reasons) - MOST_FAULTS
+    return "; ".join(found) + (f"; and {more} more kinds of faults" if more > 0 else "")
+
+
+def refuse_bad(report: TableReport, faults: Mapping[str, tuple[str, str]], settings: ValidationSettings) -> None:
     """Raise DataRefusedError if too many events are bad or too few are left.
 
     Args:
-        faults: For each reason, the first row (from 0) and its cells.
+        report: The row counts.
+        faults: For each reason, where its first row is, and its cells.
+        settings: The limits.
     """
     rows, bad = report.rows, report.quarantined
     if rows and bad / rows > settings.max_quarantined_share:
-        worst = sorted(report.reasons, key=lambda reason: -report.reasons[reason])[:4]
-        found = "; ".join(
-            f"{reason}: {report.reasons[reason]} rows, first data row {faults[reason][0] + 1} ({faults[reason][1]})"
-            for reason in worst
-        )
         raise DataRefusedError(
             f"{bad} of {rows} interactions ({bad / rows:.1%}) are bad, above validation.max_quarantined_share = "
-            f"{settings.max_quarantined_share:.1%}. {found}. Fix the source, or raise the setting; nothing was stored."
+            f"{settings.max_quarantined_share:.1%}. {told(report.reasons, faults)}. Fix the source, or raise the setting; nothing "
+            "was stored."
         )
     if report.accepted < settings.min_rows:
+        repeats = f" ({report.duplicates} more repeat a user and item)" if report.duplicates else ""
+        faulty = f" {told(report.reasons, faults)}." if bad else ""
         raise DataRefusedError(
-            f"{report.accepted} of {rows} interactions are valid, fewer than validation.min_rows = {settings.min_rows}. Provide "
-            "more events, or lower the setting for a small dataset; nothing was stored."
+            f"{report.accepted} of {rows} interactions are valid{repeats}, fewer than validation.min_rows = {settings.min_rows}."
+            f"{faulty} Provide more events, or lower the setting for a small dataset; nothing was stored."
         )
 
 
-def _interactions(checks: Checks, settings: ValidationSettings, now: int) -> pd.DataFrame:
+def _interactions(checks: Checks, settings: ValidationSettings, now: int) -> tuple[pd.DataFrame, TableReport]:
     raw = checks.raw
     for column in Columns.EVENT:
         _refuse_if_empty(checks, column)
     columns = judge_events(checks, settings, now)
-    frame = pd.DataFrame({**columns, Columns.ROW: np.arange(len(raw), dtype=np.int64)})
+    frame = pd.DataFrame({**columns, Columns.ROW: np.arange(len(raw), dtype=np.int64), Columns.FILE: np.int64(0)})
     frame[Columns.RATING] = frame[Columns.RATING].astype(np.float64)
-    kept = np.flatnonzero(~checks.bad)
-    # By user, time, item, and of events that agree in all three, the highest rating comes last (`tasks.ingest.merge`).
-    order = kept[np.lexsort([columns[name][kept] for name in (Columns.RATING, Columns.ITEM, Columns.TIME, Columns.USER)])]
-    frame = frame.take(order)
-    repeated = frame.duplicated([Columns.USER, Columns.ITEM], keep="last").to_numpy()
-    superseded = np.zeros(len(raw), dtype=bool)
-    superseded[order[repeated]] = True
-    checks.mark(superseded, SUPERSEDED)
+    kept, superseded = deduplicate_latest(frame[~checks.bad].reset_index(drop=True))
+    found = report_of(checks)
+    report = replace(found, accepted=len(kept), duplicates=len(superseded))
     first = {reason: int(np.argmax(mask)) for reason, mask in checks.reasons.items()}
     cells = joined_cells(raw.iloc[list(first.values())])
     refuse_bad(
-        report_of(checks), {reason: (row, str(text)) for (reason, row), text in zip(first.items(), cells, strict=True)}, settings
+        report,
+        {reason: (f"data row {row + 1}", str(text)) for (reason, row), text in zip(first.items(), cells, strict=True)},
+        settings,
     )
-    return frame[~repeated].reset_index(drop=True)
+    return kept[list(Columns.INTERACTION)], report
 
 
 def _refuse_if_empty(checks: Checks, column: str) -> None:
     cells = checks.raw[column]
-    if cells.dtype.kind != "i" and cells.isna().all():
+    if cells.isna().all():
         raise refuse_empty(checks.name, column, len(cells))
 
 
-def _items(raw: pd.DataFrame | None, with_events: IntArray) -> tuple[pd.DataFrame, Checks | None, int]:
+def _items(raw: pd.DataFrame | None, with_events: IntArray) -> tuple[pd.DataFrame, Checks | None]:
     checks = None
     frame = pd.DataFrame({Columns.ITEM: with_events[:0], **{name: [] for name in Columns.ITEM_DESCRIPTION}})
     if raw is not None and len(raw):
         checks = Checks("items", raw)
         ids = _identity(checks, Columns.ITEM)
         year = pd.to_numeric(raw[Columns.YEAR], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        year = np.where((year >= 1870) & (year <= 2100), year, np.nan)
+        year = np.where((year >= 1870) & (year <= 2100) & (year == np.round(year)), year, np.nan)
         frame = raw.assign(**{Columns.ITEM: ids, Columns.YEAR: year})[~checks.bad]
-    described = frame[Columns.ITEM].to_numpy(np.int64)
-    undescribed = np.setdiff1d(with_events, described)
-    frame = frame.set_index(Columns.ITEM).reindex(np.union1d(with_events, described))
+    ids_described = frame[Columns.ITEM].to_numpy(np.int64)
+    frame = frame.set_index(Columns.ITEM).reindex(np.union1d(with_events, ids_described))
     items = pd.DataFrame(
         {
             Columns.ITEM: frame.index.to_numpy(np.int64),
@@ -280,7 +343,7 @@ def _items(raw: pd.DataFrame | None, with_events: IntArray) -> tuple[pd.DataFram
             Columns.GENRES: frame[Columns.GENRES].astype("string").fillna("").array,
         }
     )
-    return items, checks, len(undescribed)
+    return items, checks
 
 
 def _users(raw: pd.DataFrame | None, with_events: IntArray) -> tuple[pd.DataFrame, Checks | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tasks.ingest import (
     BAD_ROWS,
     TABLES,
     DescriptionFile,
+    EventChunk,
+    EventFile,
     Kind,
     RowAccount,
     accepted_events,
@@ -47,6 +50,7 @@ class NewFile:
     rows: int = 0
     good: int = 0
     removed: int = 0  # further good rows, which a removal keeps out
+    faults: str = ""  # all of them, in words
     reasons: dict[str, int] = field(default_factory=dict)
     extra_columns: tuple[str, ...] = ()
     events: Path | None = None  # the good rows, with Columns.FILE_EVENT
@@ -88,7 +92,15 @@ class NewFiles:
 class ZoneReader:
     """Reads the files of a zone whose id is not known."""
 
-    def __init__(self, zone: LandingZone, listing: Listing, ledger: Ledger, options: LandingOptions, scratch: Path) -> None:
+    def __init__(
+        self,
+        zone: LandingZone,
+        listing: Listing,
+        ledger: Ledger,
+        options: LandingOptions,
+        scratch: Path,
+        chunks: Callable[[EventFile], Iterator[EventChunk]],
+    ) -> None:
         """Prepare to read.
 
         Args:
@@ -97,7 +109,9 @@ class ZoneReader:
             ledger: The files that need not be read.
             options: The options of the run.
             scratch: Folder for the rows that are read.
+            chunks: Reads an event file.
         """
+        self._chunks = chunks
         self._zone, self._listing, self._options, self._scratch = zone, listing, options, scratch
         self._ledger = ledger
 
@@ -179,6 +193,7 @@ class ZoneReader:
             rows=account.rows,
             good=account.accepted - new.removed,
             reasons=account.reasons,
+            faults=account.told(),
             quarantine=quarantine.path,
         )
 
@@ -186,7 +201,7 @@ class ZoneReader:
         options = self._options
         file = open_event_file(path, options.validation, int(options.now), options.engine.chunk_rows)
         with ScratchFile(self._scratch / f"{new.ordinal}.events.parquet", EVENT_SCHEMA, temporary=True) as events:
-            for accepted in accepted_events(file, account, new.ordinal):
+            for accepted in accepted_events(self._chunks(file), account, new.ordinal):
                 events.write(accepted[self._kept_events(accepted)])
         removed = account.accepted - events.rows
         path_of_events = events.path if events.rows else None
@@ -210,8 +225,10 @@ class ZoneReader:
         bad, most = new.rows - new.good - new.removed, self._options.validation.max_quarantined_share
         if bad < self._options.landing.refuse_from_rows or bad / new.rows <= most:
             return new
-        said = "; ".join(f"{reason}: {count}" for reason, count in sorted(new.reasons.items(), key=lambda each: -each[1])[:4])
-        why = f"{bad} of {new.rows} rows are bad ({bad / new.rows:.1%}), above validation.max_quarantined_share = {most:.1%}. {said}"
+        why = (
+            f"{bad} of {new.rows} rows are bad ({bad / new.rows:.1%}), above validation.max_quarantined_share = {most:.1%}. "
+            f"{new.faults}"
+        )
         return replace(new, good=0, removed=0, events=None, descriptions=None, why=why)
 
 

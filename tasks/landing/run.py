@@ -28,6 +28,7 @@ from tasks.datasets import (
     landed_manifest,
     load_dataset_ref,
 )
+from tasks.ingest import chunk_reader
 from tasks.landing.ledger import Ledger
 from tasks.landing.listing import Listing
 from tasks.landing.merge import EventMerge
@@ -100,8 +101,9 @@ class LandingRun:
         self._parts = PartFiles(store, options.engine.work_dir / "parts")
 
     def read(self) -> NewFiles:
-        """Read the files that were not added before."""
-        return ZoneReader(self._zone, self._listing, self._ledger, self._options, self._scratch).read()
+        """Read the files that were not added before. Raises SettingsError if `etl.engine` is a cluster that does not answer."""
+        with chunk_reader(self._options.engine, self._scratch) as chunks:
+            return ZoneReader(self._zone, self._listing, self._ledger, self._options, self._scratch, chunks).read()
 
     @property
     def has_dataset(self) -> bool:

@@ -48,7 +48,12 @@ def build_dataset(data: DataSettings, validation: ValidationSettings, store: Sto
         account = release.report.tables["interactions"]
         publish_validation_artifact(release.report)
         log.info("%s: %s interactions read", source.name, f"{account.rows:,}")
-        log.info("%s rows accepted, %s quarantined", f"{account.accepted:,}", f"{len(release.quarantined):,}")
+        log.info(
+            "%s rows accepted, %s duplicates, %s quarantined",
+            *(f"{count:,}" for count in (account.accepted, account.duplicates, len(release.quarantined))),
+        )
+        for file, why in source.files.passed_over.items():
+            log.warning("%s is passed over: %s", file, why)
         dataset = write_dataset(open_store(store), source.name, release, release.features, source.hashes())
     publish_dataset_artifact(dataset)
     log.info("dataset version %s/%s", dataset.name, dataset.version)

@@ -71,12 +71,13 @@ def publish_validation_artifact(report: ValidationReport) -> None:
             "table": name,
             "rows": table.rows,
             "accepted": table.accepted,
+            "duplicates": table.duplicates,
             "quarantined": table.quarantined,
             "reasons": "; ".join(f"{reason}: {count}" for reason, count in table.reasons.items()),
         }
         for name, table in report.tables.items()
     ]
-    publish_table_artifact(rows, key="validation", description="Rows in = accepted + quarantined")
+    publish_table_artifact(rows, key="validation", description="Rows in = accepted + duplicates + quarantined")
 
 
 @best_effort_artifact

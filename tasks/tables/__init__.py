@@ -1,4 +1,4 @@
-"""Tables on disk: Parquet files of any age, and sorts of tables larger than memory.
+"""Tables on disk: Parquet of any age, the formats of files that others wrote, and sorts of tables larger than memory.
 
 What knows nothing of events beyond their columns belongs here. The names of the columns are in `models.columns`.
 """

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import gzip
 import io
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from distributed import LocalCluster
 
 from configs.errors import DataRefusedError, SettingsError, SourceError
-from configs.settings import DataSettings, EtlSettings, ValidationSettings
+from configs.settings import DataSettings, EtlSettings, LandingSettings, ValidationSettings
+from infra.landing_zone import FolderZone
 from infra.storage.local import LocalStore
 from tasks.datasets import read_manifest, read_table, write_dataset
 from tasks.ingest import building, locate
+from tasks.ingest.engine_dask import DaskEngine
+from tasks.landing import LandingOptions, land
 from tests import synthetic
+from tests.doubles.live_prefect import free_port
 
 pytestmark = pytest.mark.full
 NOW = 2_000_000_000
+QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 LAX = ValidationSettings(max_quarantined_share=1.0, min_rows=1)
 
 
@@ -46,12 +58,27 @@ def packed(path: Path) -> Path:
 
 
 def parquet(path: Path) -> Path:
-    frame = pd.read_csv(io.BytesIO(path.read_bytes()))
-    frame.to_parquet(path.with_name("events.parquet"), index=False, row_group_size=700)
+    """With an empty row group first, between the others, and last."""
+    table = pa.Table.from_pandas(pd.read_csv(io.BytesIO(path.read_bytes())), preserve_index=False)
+    with pq.ParquetWriter(path.with_name("events.parquet"), table.schema) as writer:
+        for start in (0, 700, 1400):
+            writer.write_table(table.slice(0, 0))
+            writer.write_table(table.slice(start, 700 if start < 1400 else None))
+        writer.write_table(table.slice(0, 0))
     return path.with_name("events.parquet")
 
 
-@pytest.mark.parametrize("write", [None, packed, parquet])
+def folder(path: Path) -> Path:
+    """In three files, two of which have an event of the same user, item and second."""
+    frame = pd.read_csv(path)
+    again = frame.head(100).assign(rating=lambda rows: rows["rating"] + 0.5)
+    for number, part in enumerate((frame.iloc[:900], pd.concat([again, frame.iloc[900:1000]]), frame.iloc[1000:])):
+        part.to_csv(path.with_name(f"events-{number}.csv"), index=False)
+    path.unlink()
+    return path.parent
+
+
+@pytest.mark.parametrize("write", [None, packed, parquet, folder])
 @pytest.mark.parametrize("memory_rows", [400, pytest.param(1_000_000, marks=pytest.mark.nightly)])
 def test_a_cluster_makes_the_version_that_one_process_makes(write, memory_rows: int, address: str, tmp_path: Path) -> None:
     path = synthetic.write_csv(tmp_path / "data", faulty())
@@ -67,7 +94,8 @@ def test_a_cluster_makes_the_version_that_one_process_makes(write, memory_rows: 
             reports.append(release.report)
             quarantined.append(release.quarantined)
     assert stored[0].version == stored[1].version and reports[0] == reports[1]
-    assert reports[0].tables["interactions"].quarantined > 200
+    account = reports[0].tables["interactions"]
+    assert account.quarantined > 50 and account.duplicates > 150 and account.rows >= 3200
     pd.testing.assert_frame_equal(*quarantined)
     for table in ("interactions", "features", "items", "users"):
         pd.testing.assert_frame_equal(*(read_table(place, ref, table) for ref in stored))
@@ -105,3 +133,83 @@ def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: 
         building(locate(DataSettings(local_path=path)), LAX, settings, NOW),
     ):
         pass
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A scheduler of its own, which can be killed, with workers: (address, scheduler and workers)."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    dask = [sys.executable, "-m", "dask"]
+    scheduler = subprocess.Popen([*dask, "scheduler", "--port", address.rpartition(":")[2], "--no-dashboard"], **QUIET)
+    options = ["--nthreads", "1", "--no-dashboard", "--no-nanny"]
+    started = [subprocess.Popen([*dask, "worker", address, *options], **QUIET) for _ in range(workers)]
+    try:
+        yield address, [scheduler, *started]
+    finally:
+        for each in (scheduler, *started):
+            each.kill()
+            each.wait()
+
+
+def test_a_cluster_without_workers_is_named_in_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(5, 10, 6))
+    with processes(workers=0) as (address, _):
+        monkeypatch.setattr("tasks.ingest.engine_dask.ANSWER_S", 10)
+        settings = EtlSettings(engine="dask", scheduler_address=address, work_dir=tmp_path / "work")
+        with (
+            pytest.raises(SettingsError, match=r"the scheduler there has had no worker for 10 s.*dask worker"),
+            building(locate(DataSettings(local_path=path)), LAX, settings, NOW),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("lost", ["scheduler", "worker"])
+def test_a_cluster_that_is_lost_on_the_way_is_named_in_bounded_time(
+    lost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(50, 30, 10))
+    read = DaskEngine.read
+
+    with processes(workers=1) as (address, started):
+
+        def read_and_lose(engine: DaskEngine, *given: object) -> None:
+            read(engine, *given)  # type: ignore[arg-type]
+            monkeypatch.setattr("tasks.ingest.engine_dask.ANSWER_S", 3)
+            started[lost == "worker"].kill()
+
+        monkeypatch.setattr(DaskEngine, "read", read_and_lose)
+        settings = EtlSettings(engine="dask", scheduler_address=address, work_dir=tmp_path / "work")
+        begin = time.monotonic()
+        with (
+            pytest.raises(SettingsError, match=rf"{address}, but the cluster was lost .* Nothing was stored"),
+            building(locate(DataSettings(local_path=path)), LAX, settings, NOW),
+        ):
+            pass
+        assert time.monotonic() - begin < 90
+
+
+def test_landed_files_are_read_by_the_cluster_as_by_one_process(address: str, tmp_path: Path) -> None:
+    path = parquet(synthetic.write_csv(tmp_path / "zone", faulty()))
+    path.with_name("movies.csv").unlink()
+    landed = []
+    for name, engine in (("one", {}), ("cluster", {"engine": "dask", "scheduler_address": address})):
+        settings = EtlSettings.model_validate({"chunk_rows": 500, "work_dir": tmp_path / "work", **engine})
+        landed.append(
+            land(
+                LocalStore(tmp_path / name),
+                FolderZone(tmp_path / "zone"),
+                "films",
+                LandingOptions(LAX, LandingSettings(base="none", settle_s=0), settings, NOW),
+            )
+        )
+    assert landed[0].dataset.version == landed[1].dataset.version
+    assert landed[0].accounts == landed[1].accounts
+
+
+def test_landing_does_not_pass_over_a_scheduler_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.ingest.engine_dask.ANSWER_S", 1)
+    synthetic.write_csv(tmp_path / "zone", synthetic.interactions(5, 10, 6))
+    settings = EtlSettings(engine="dask", scheduler_address="tcp://127.0.0.1:9", work_dir=tmp_path / "work")
+    options = LandingOptions(LAX, LandingSettings(base="none", settle_s=0), settings, NOW)
+    with pytest.raises(SettingsError, match=r"etl\.scheduler_address is tcp://127\.0\.0\.1:9, but no Dask scheduler"):
+        land(LocalStore(tmp_path / "store"), FolderZone(tmp_path / "zone"), "films", options)

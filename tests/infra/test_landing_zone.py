@@ -62,11 +62,11 @@ def test_a_folder_shows_its_finished_files(tmp_path: Path) -> None:
 
 def test_a_file_whose_facts_cannot_be_read_is_named_and_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "a.csv").write_bytes(b"1")
-    (tmp_path / "b.csv").symlink_to(tmp_path / "b.csv")
+    (tmp_path / "b\x1b[31m.csv").symlink_to(tmp_path / "b\x1b[31m.csv")
     (tmp_path / "c.csv").write_bytes(b"1")
     assert [file.name for file in FolderZone(tmp_path).files()] == ["a.csv", "c.csv"]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path / 'b.csv'} is skipped: Too many levels of symbolic links. Fix it, or remove it from the landing zone."
+        f"{tmp_path}/b\\x1b[31m.csv is skipped: Too many levels of symbolic links. Fix it, or remove it from the landing zone."
     ]
 
 

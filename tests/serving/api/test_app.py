@@ -134,7 +134,8 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("500", {"k": 501}),
     ("user_id", {"user_id": "1"}),
     ("user_id", {"user_id": -1}),
-    ("user_id", {"user_id": 2**53}),
+    ("user_id", {"user_id": 2**63}),
+    ("user_id", {"user_id": 2.0**53}),
     ("user_id", {"user_id": 1.5}),
     ("user_id", {"user_id": True}),
     ("time", {"time": -5}),
@@ -174,11 +175,19 @@ def test_what_is_unusual_and_right_is_answered(client: TestClient) -> None:
     assert films(history=[{"item_id": 10**9}]) == films()  # a film that nobody knows
     repeated = [{"item_id": 105, "time": START}] * 3
     assert len(films(history=repeated)) == 10 and 105 not in films(history=repeated, k=40)
-    assert films(user_id=2**53 - 1) == films(user_id=0) == films()
+    assert films(user_id=2**63 - 1) == films(user_id=0) == films()
     assert len(films(time=0)) == len(films(time=2**33)) == 10
     assert len(films(history=[{"item_id": 105, "time": 0}, {"item_id": 106, "time": 2**33}])) == 10
     assert films(exclude=list(range(139)), k=40) == [139]
     assert len(films(user_id=3.0)) == 10  # JSON knows no difference
+
+
+def test_ids_are_exact_up_to_the_largest(client: TestClient) -> None:
+    user, item = 2**63 - 1, 2**53 + 1
+    event = {"user_id": user, "item_id": item, "time": START}
+    assert client.post("/v1/events", json={"events": [event]}).json()["results"][0]["outcome"] == "applied"
+    assert client.get(f"/v1/users/{user}/events").json()["events"][0]["item_id"] == item
+    assert client.get(f"/v1/users/{user - 1}/events").json()["count"] == 0
 
 
 def test_events_that_cannot_be_are_refused_and_none_of_their_request_is_applied(client: TestClient) -> None:

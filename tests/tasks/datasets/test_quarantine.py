@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from tasks.datasets import Quarantine, quarantined
+from infra.storage.local import LocalStore
+from tasks.datasets import DatasetRef, Quarantine, quarantined
 from tests.tasks.landed import LAX, NOW, Place, events, random_events
 
 
@@ -37,3 +39,13 @@ def test_a_file_that_is_read_again_counts_as_it_was_read_last(tmp_path: Path) ->
     assert quarantined(place.store, again) == Quarantine(100, 0)
     assert quarantined(place.store, again, after=first.number) == Quarantine(40, 0)
     assert quarantined(place.store, again, since=int(NOW) + 150) == Quarantine(40, 0)
+
+
+def test_repeats_that_an_earlier_version_counted_as_quarantined_are_duplicates(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    reasons = {"rating is outside 0.5 to 5": 3, "repeats a user and movie of a later event": 20}
+    stored = {"rows": 100, "accepted": 77, "quarantined": 23, "reasons": reasons}
+    for table, rows in ((stored, 3), ({**stored, "quarantined": 3, "duplicates": 20, "reasons": {}}, 3)):
+        manifest = {"format": 1, "name": "x", "version": "abc", "validation": {"tables": {"interactions": table}}}
+        store.put("datasets/x/abc/manifest.json", json.dumps(manifest).encode())
+        assert quarantined(store, DatasetRef("x", "abc", "", "", 77, 1, 1, 0, 1)) == Quarantine(100, rows)

@@ -9,8 +9,17 @@ import pytest
 
 from configs.errors import SourceError
 from models.columns import Columns
-from tasks.ingest.movielens import read_folder, read_metadata, read_ratings_file, unpack
+from tasks.ingest.movielens import RawTables, unpack
+from tasks.ingest.sources import files_of_events, files_of_folder, read_tables
 from tests import synthetic
+
+
+def read_folder(folder: Path) -> RawTables:
+    return read_tables(files_of_folder(folder))
+
+
+def read_ratings_file(path: Path) -> RawTables:
+    return read_tables(files_of_events(path))
 
 
 @pytest.mark.parametrize("write", [synthetic.write_csv, synthetic.write_dat, synthetic.write_u_data, synthetic.write_atomic])
@@ -83,18 +92,18 @@ def test_wrong_columns_are_named_with_those_found(tmp_path: Path) -> None:
 
 def test_a_folder_without_ratings_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(SourceError, match=r"ratings\.csv, found notes\.txt"):
+    with pytest.raises(SourceError, match=r"contains no ratings: expected event files .*, found notes\.txt"):
         read_folder(tmp_path)
-    with pytest.raises(SourceError, match="not in a known format"):
+    with pytest.raises(SourceError, match="lacks the column"):
         read_ratings_file(tmp_path / "notes.txt")
 
 
 @pytest.mark.parametrize("name", ["ratings.csv", "ratings.dat"])
-def test_a_file_that_is_no_table_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_row_with_too_many_cells_stays_a_bad_row(name: str, tmp_path: Path) -> None:
     rows = ["1,2,3,4", "1,2,3,4,5,6,7"] if name.endswith("csv") else ["1::2::3::4", "1::2::3::4::5::6::7"]
     (tmp_path / name).write_text("\n".join([rows[0].replace("1,2,3,4", "userId,movieId,rating,timestamp"), *rows]))
-    with pytest.raises(SourceError, match="cannot be read"):
-        read_folder(tmp_path)
+    found = read_folder(tmp_path).interactions
+    assert found["user_id"].iloc[-1] == rows[1] and found["item_id"].isna().sum() == 1
 
 
 @pytest.mark.parametrize(
@@ -230,8 +239,8 @@ def test_a_zip_cannot_write_outside_its_folder(tmp_path: Path) -> None:
 def test_films_are_described_beside_a_parquet_or_gzipped_file_too(tmp_path: Path) -> None:
     (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,Heat (1995),Crime\n")
     for name in ("events.parquet", "events.csv.gz"):
-        found = read_metadata(tmp_path / name)
-        assert found.items is not None and list(found.items["title"]) == ["Heat"]
+        ((kind, found),) = files_of_events(tmp_path / name).described()
+        assert kind == "items" and list(found.frame["title"]) == ["Heat"]
 
 
 @pytest.mark.parametrize("name", ["ratings.csv", "ratings.inter"])

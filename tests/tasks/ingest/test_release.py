@@ -71,9 +71,6 @@ def test_a_source_that_is_no_dataset_is_refused_and_nothing_is_left(tmp_path: Pa
         build(tmp_path, HEADER + "1,2,,1000000000\n1,3,,1000000000\n")
     with pytest.raises(DataRefusedError, match=r"1 of 2 .*rating is outside.*first data row 2 \(1 \| 3 \| 7 \| 1000000000\)"):
         build(tmp_path, HEADER + "1,2,3,1000000000\n1,3,7,1000000000\n")
-    repeated = HEADER + "1,2,3,1000000000\n1,2,3.5,1000000001\n"
-    with pytest.raises(DataRefusedError, match=r"repeats a user and movie.*first data row 1 \(1 \| 2 \| 3 \| 1000000000\)"):
-        build(tmp_path, repeated)
     with pytest.raises(DataRefusedError, match="1 of 1 interactions are valid"):
         build(tmp_path, HEADER + "1,2,3,1000000000\n", min_rows=10)
     assert list((tmp_path / "work").iterdir()) == []
