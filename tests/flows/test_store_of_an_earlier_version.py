@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import os
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from configs.serving import RuleFile
-from configs.settings import DriftSettings, MonitoringSettings, RetrainSettings
+from configs.settings import DriftSettings, EtlSettings, LandingSettings, MonitoringSettings, RetrainSettings, ValidationSettings
 from flows.retrain import retrain
+from infra.landing_zone import FolderZone
 from infra.registry import ModelRegistry
 from infra.storage import open_store
 from infra.storage.local import LocalStore
 from models.columns import Columns
 from serving.engine import ServedModel
 from serving.reranking import Rules
-from tasks.datasets import DatasetRef, list_datasets, plan_prune, read_table, verify_dataset
+from tasks.datasets import DatasetRef, Removal, list_datasets, plan_prune, read_table, verify_dataset
 from tasks.gate import gate_settings, judge_sealed
+from tasks.landing import LandingOptions, land, remove
 from tasks.monitoring import monitor_dataset
 from tests.flows.conftest import LEAN
 
@@ -78,6 +81,24 @@ def test_its_champion_is_served(store: LocalStore, tmp_path: Path) -> None:
     assert model.check_samples(folder) > 0 and all(title for title in model.catalogue.titles)
     rules = RuleFile.model_validate({"rules": [{"name": "old", "action": "pin", "movies": [int(model.catalogue.item_ids[0])]}]})
     assert not Rules(rules).unknown(model.catalogue)
+
+
+def test_its_descriptions_are_merged_by_column_and_a_user_is_taken_out(store: LocalStore, tmp_path: Path) -> None:
+    before = newest(store)
+    items, events = read_table(store, before, "items"), read_table(store, before, "interactions")
+    described = items[items["genres"] != ""].iloc[0]
+    (tmp_path / "zone").mkdir()
+    (tmp_path / "zone" / "titles.csv").write_text(f"movieId,title\n{described[Columns.ITEM]},Another Title\n")
+    options = LandingOptions(
+        ValidationSettings(min_rows=1), LandingSettings(settle_s=0.0), EtlSettings(work_dir=tmp_path), time.time()
+    )
+    landed = land(store, FolderZone(tmp_path / "zone"), before.name, options).dataset
+    row = read_table(store, landed, "items").set_index(Columns.ITEM).loc[described[Columns.ITEM]]
+    assert row["title"] == "Another Title" and row["genres"] == described["genres"]
+    user = int(events[Columns.USER].iloc[0])
+    without, _ = remove(store, before.name, Removal("asked", "me", user), options.landing, tmp_path, time.time())
+    verify_dataset(store, without)
+    assert without.rows == before.rows - int((events[Columns.USER] == user).sum())
 
 
 def test_a_retraining_lands_a_file_on_it_and_ends_with_a_decision_against_its_champion(store: LocalStore, tmp_path: Path) -> None:
