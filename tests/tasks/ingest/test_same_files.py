@@ -205,11 +205,10 @@ def test_two_releases_in_one_folder_are_not_mixed(tmp_path: Path) -> None:
 
 @WAYS
 def test_a_repeat_is_a_duplicate_and_the_newest_event_counts(way: Callable[[Files, Path], Found], tmp_path: Path) -> None:
-    again = "1,10,2,1000000500\n1,10,3,1000000400\n2,10,4.5,1000000120\n"
+    again = "1,10,2,1000000500\n1,10,3,1000000400\n2,10,5,1000000120\n"
     for files in ({"a.csv": HEADER + ROWS + again}, {"a.csv": HEADER + ROWS, "b.csv": HEADER + again}):
         found, _ = way({name: text.encode() for name, text in files.items()}, tmp_path / str(len(files)))
-        # In one file, the last of two events of one second counts; of two files, the one with the higher rating.
-        assert found[::2] == [(1, 10, 2.0, 10**9 + 500), (2, 10, 4.5 if len(files) == 1 else 5.0, 10**9 + 120)]
+        assert found == [(1, 10, 2.0, 10**9 + 500), EVENTS[1], EVENTS[2]]
 
 
 def test_repeats_are_counted_apart_from_bad_rows(tmp_path: Path) -> None:
