@@ -4,7 +4,7 @@ from .merge import merge_interactions
 from .metadata import TABLES, DescriptionFile, Kind, described, description_kind, public, read_descriptions, seeded, with_events
 from .release import Release, building, chunk_reader
 from .row_account import BAD_ROWS, RowAccount, accepted_events
-from .row_checks import MILLISECONDS_FROM, Mask
+from .row_checks import MILLISECONDS_FROM, Mask, whole_numbers
 from .sources import IngestedSource, ingest, locate
 from .validation import ItemModel, UserModel, Validated, ValidationReport
 
@@ -37,5 +37,6 @@ __all__ = [
     "public",
     "read_descriptions",
     "seeded",
+    "whole_numbers",
     "with_events",
 ]

@@ -86,7 +86,6 @@ def dask_engine(folder: Path, settings: EtlSettings) -> Iterator[DaskEngine]:
         ) from error
 
 
-
 class DaskEngine:
     """The engine on Dask workers, all of which must see `folder`.
 

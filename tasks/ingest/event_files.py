@@ -141,9 +141,7 @@ class _ParquetFile(EventFile):
         """Return ranges of row groups. Empty groups, as some writers leave them, are passed over."""
         try:
             metadata = pq.read_metadata(self.path)
-            return [
-                (group, group + 1) for group in range(metadata.num_row_groups) if metadata.row_group(group).num_rows
-            ]
+            return [(group, group + 1) for group in range(metadata.num_row_groups) if metadata.row_group(group).num_rows]
         except DAMAGE as error:
             raise SourceError(f"{self.path} is damaged: {error}. Write or copy it again.") from error
 

@@ -156,9 +156,7 @@ def _u_data_metadata(item_file: Path | None, user_file: Path | None) -> Metadata
         genres = ["|".join(np.array(GENRES_100K)[row]) for row in flags > 0]
         titles = _bare(raw[Columns.TITLE].astype("string").fillna(""))
         year = whole_years(raw["release"].astype("string").str[-4:])
-        items = pd.DataFrame(
-            {Columns.ITEM: raw[Columns.ITEM], Columns.TITLE: titles, Columns.YEAR: year, Columns.GENRES: genres}
-        )
+        items = pd.DataFrame({Columns.ITEM: raw[Columns.ITEM], Columns.TITLE: titles, Columns.YEAR: year, Columns.GENRES: genres})
     if user_file is not None:
         names = [Columns.USER, Columns.AGE, Columns.GENDER, Columns.OCCUPATION, Columns.ZIP_CODE]
         text = {Columns.ZIP_CODE: "string"}  # as a number, it would lose its leading zeros

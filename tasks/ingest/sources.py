@@ -26,7 +26,16 @@ from tasks.ingest.metadata import TABLES, DescriptionFile, Kind, described, desc
 from tasks.ingest.movielens import COMPANIONS, Metadata, RawTables, no_ratings, read_companions, unpack
 from tasks.tables import column_names, file_format, is_zip, suffix_of
 
-__all__ = ["IngestedSource", "LocatedSource", "SourceFiles", "files_of_events", "files_of_folder", "ingest", "locate", "read_tables"]
+__all__ = [
+    "IngestedSource",
+    "LocatedSource",
+    "SourceFiles",
+    "files_of_events",
+    "files_of_folder",
+    "ingest",
+    "locate",
+    "read_tables",
+]
 
 TABLES_END = (".csv", ".tsv", ".parquet", ".pq", ".inter", ".item", ".user", ".data", ".dat")
 OTHER_TABLES = ("links.csv", "tags.csv", "genome-scores.csv", "genome-tags.csv")  # MovieLens releases have them too
@@ -222,8 +231,10 @@ def _is_meant_for_events(path: Path) -> bool:
     if not any(name.strip(NUMERIC) for name in names):  # rows without a header
         return True
     present = {Columns.ALIASES.get(name, name) for name in names}
-    return {Columns.USER, Columns.ITEM} <= present or path.name.lower().startswith(("ratings.", "u.data")) or (
-        suffix_of(path) == ".inter"
+    return (
+        {Columns.USER, Columns.ITEM} <= present
+        or path.name.lower().startswith(("ratings.", "u.data"))
+        or (suffix_of(path) == ".inter")
     )
 
 

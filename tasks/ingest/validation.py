@@ -155,9 +155,7 @@ def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validate
         items=found.items,
         users=found.users,
         quarantined=pd.concat([quarantined(checks), found.quarantined], ignore_index=True),
-        report=ValidationReport(
-            {"interactions": report, **found.reports}, items_without_metadata=found.items_without_metadata
-        ),
+        report=ValidationReport({"interactions": report, **found.reports}, items_without_metadata=found.items_without_metadata),
     )
 
 

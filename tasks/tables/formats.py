@@ -122,7 +122,9 @@ def opened(path: Path, *, is_gzipped: bool) -> BinaryIO:
     try:
         return cast(BinaryIO, gzip.open(path)) if is_gzipped else path.open("rb")
     except OSError as error:
-        raise SourceError(f"{path} is missing or cannot be read. Correct the path, or give this user access to the file.") from error
+        raise SourceError(
+            f"{path} is missing or cannot be read. Correct the path, or give this user access to the file."
+        ) from error
 
 
 def read_bytes(path: Path, file: BinaryIO, size: int = -1) -> bytes:
