@@ -212,4 +212,4 @@ def test_people_with_large_ids_are_no_planted_bots() -> None:
         found = feed(frame.assign(user_id=ids), scenario=scenario)
         assert found.last_person == frame["user_id"].max()
         people = found.events["user_id"].astype(np.int64) <= found.last_person
-        assert 0 < (~people).sum() and set(found.events["user_id"][people].astype(np.int64)) == set(frame["user_id"])
+        assert (~people).sum() > 0 and set(found.events["user_id"][people].astype(np.int64)) == set(frame["user_id"])
