@@ -135,7 +135,9 @@ class FolderZone(LandingZone):
                 except FileNotFoundError:  # removed since it was listed, or a broken link
                     continue
                 except OSError as error:  # one unreadable file, such as a link to itself, must not block the others
-                    LOG.warning("%s is skipped: %s. Fix it, or remove it from the landing zone.", visible(str(path)), error.strerror)
+                    LOG.warning(
+                        "%s is skipped: %s. Fix it, or remove it from the landing zone.", visible(str(path)), error.strerror
+                    )
                     continue
                 yield found
 

@@ -16,7 +16,7 @@ from .metadata import (
 )
 from .release import Release, building, chunk_reader
 from .row_account import BAD_ROWS, RowAccount, accepted_events
-from .row_checks import MILLISECONDS_FROM, Mask
+from .row_checks import MILLISECONDS_FROM, Mask, whole_numbers
 from .sources import IngestedSource, ingest, locate
 from .validation import ItemModel, UserModel, Validated, ValidationReport
 
@@ -50,6 +50,7 @@ __all__ = [
     "public",
     "read_descriptions",
     "seeded",
+    "whole_numbers",
     "with_events",
     "with_times",
 ]

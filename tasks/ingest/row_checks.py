@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from configs.settings import ValidationSettings
 from models.columns import Columns
 
-__all__ = ["MILLISECONDS_FROM", "Checks", "Mask", "Numbers", "joined_cells", "judge_events", "remedy"]
+__all__ = ["MILLISECONDS_FROM", "Checks", "Mask", "Numbers", "joined_cells", "judge_events", "remedy", "whole_numbers"]
 
 MILLISECONDS_FROM = 100_000_000_000  # in seconds, this is the year 5138
 UNITS = ((MILLISECONDS_FROM, "milliseconds"), (10**14, "microseconds"), (10**17, "nanoseconds"))
@@ -196,6 +196,13 @@ def judge_events(checks: Checks, settings: ValidationSettings, now: int) -> dict
     is_future = (time > now + settings.max_future_s) & (time <= MILLISECONDS_FROM)
     checks.mark(read & is_future, f"{Columns.TIME} lies in the future")
     return columns
+
+
+def whole_numbers(cells: pd.Series[Any]) -> npt.NDArray[np.int64]:
+    """Return cells as exact whole numbers, or -1 for a cell that is none."""
+    checks = Checks("cells", cells.to_frame("cell"))
+    found = checks.numbers("cell", whole=True).astype(np.int64)
+    return np.where(checks.bad, -1, found)
 
 
 def remedy(reason: str) -> str:

@@ -156,18 +156,17 @@ def files_of_folder(folder: Path) -> SourceFiles:
         name = path.relative_to(folder).as_posix()
         if path.name.lower().removesuffix(".gz") in OTHER_TABLES or not _may_be_table(path):
             continue
-        if kind := _kind(path):
-            descriptions.append((path, kind))
-            continue
         try:
-            _opened(path)
+            if kind := _kind(path):
+                descriptions.append((path, kind))
+            else:
+                _opened(path)
+                events.append(path)
         except SourceError as error:
             if _is_meant_for_events(path):
                 faults.append(str(error))
             else:
                 passed_over[name] = str(error)
-        else:
-            events.append(path)
     if faults:
         others = f" The others of {folder} would be read." if events else ""
         raise SourceError(f"{' '.join(faults)}{others} To leave a file out, let its name begin with _ or move it away.")

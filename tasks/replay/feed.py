@@ -9,7 +9,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ import pandas as pd
 from configs.errors import ReplayError
 from configs.studies import ReplaySettings, ShiftSettings
 from models.columns import Columns
-from tasks.ingest import MILLISECONDS_FROM, IngestedSource, Mask
+from tasks.ingest import MILLISECONDS_FROM, IngestedSource, Mask, whole_numbers
 from tasks.replay.scenarios import SCENARIOS
 
 __all__ = ["Feed", "Slice", "deliver", "edges", "feed_of", "write_feed"]
@@ -72,7 +72,7 @@ def feed_of(source: IngestedSource, settings: ReplaySettings, now: float) -> Fee
     """
     raw = source.tables.interactions[list(Columns.EVENT)]
     bounds = (max(settings.validation.earliest, 0), int(now) + settings.validation.max_future_s)
-    plain = pd.Series(_numbers(raw["timestamp"])).between(*bounds).to_numpy()
+    plain = pd.Series(whole_numbers(raw["timestamp"])).between(*bounds).to_numpy()
     if not plain.any():
         raise ReplayError(
             f"No event of {source.name} has a time in UTC seconds between validation.earliest ({bounds[0]}) and now, so there is nothing "
@@ -107,7 +107,7 @@ def feed_of(source: IngestedSource, settings: ReplaySettings, now: float) -> Fee
         slice_of=slice_of,
         items=delivered,
         users={0: source.tables.users} if source.tables.users is not None else {},
-        last_person=int(_numbers(raw["user_id"]).max()),
+        last_person=int(whole_numbers(raw["user_id"]).max()),
     )
 
 
@@ -164,10 +164,10 @@ def _planted(
         raise ReplayError(
             f"scenario.from_slice is {shift.from_slice}, but there are only {len(marks) - 2} slices after the base. Lower it."
         )
-    numbers = raw.apply(pd.to_numeric, errors="coerce")
-    whole = numbers.notna().all(axis=1).to_numpy() & plain
-    kinds = {"user_id": np.int64, "item_id": np.int64, "rating": np.float64, "timestamp": np.int64}
-    events = numbers[whole].astype(kinds).reset_index(drop=True)
+    columns = {name: whole_numbers(raw[name]) for name in Columns.EVENT if name != Columns.RATING}
+    numbers = raw.assign(**columns, rating=pd.to_numeric(raw[Columns.RATING], errors="coerce").astype(np.float64))
+    whole = (numbers >= 0).all(axis=1).to_numpy() & plain
+    events = numbers[whole].reset_index(drop=True)
     if items is None:
         empty = {"title": pd.Series(dtype="string"), "year": pd.Series(dtype="Int64"), "genres": pd.Series(dtype="string")}
         films = events["item_id"].unique()
@@ -178,12 +178,6 @@ def _planted(
 
 def _seconds(events: pd.DataFrame, bounds: tuple[int, int]) -> IntArray:
     """UTC seconds of each event, or -1 if its time cannot be read or is out of bounds. Times in milliseconds are converted."""
-    times = _numbers(events["timestamp"])
+    times = whole_numbers(events["timestamp"])
     times = np.where(times > MILLISECONDS_FROM, times // 1000, times)
     return np.where((times >= bounds[0]) & (times <= bounds[1]), times, -1)
-
-
-def _numbers(cells: pd.Series[Any]) -> IntArray:
-    """Return the cells as whole numbers, or -1 for a cell that is not a number."""
-    found: IntArray = pd.to_numeric(cells, errors="coerce").fillna(-1).to_numpy(np.float64).astype(np.int64)
-    return found

@@ -184,7 +184,10 @@ def test_cells_that_are_no_utf8_are_replaced_and_no_number(tmp_path: Path) -> No
 
 def test_quoted_cells_and_numbers_as_others_write_them_are_read(tmp_path: Path) -> None:
     accepted, _ = read(
-        content(tmp_path, HEADER + '"1","2","3.5","1000000000"\n 1 ,+2,.5,1.000000000e9\n1.0,2.0,3,1000000000.0\n007,2,4.,1000000000\n')
+        content(
+            tmp_path,
+            HEADER + '"1","2","3.5","1000000000"\n 1 ,+2,.5,1.000000000e9\n1.0,2.0,3,1000000000.0\n007,2,4.,1000000000\n',
+        )
     )
     assert accepted["user_id"].to_list() == [1, 1, 1, 7] and accepted["rating"].to_list() == [3.5, 0.5, 3.0, 4.0]
     assert (accepted["timestamp"] == 10**9).all() and (accepted["item_id"] == 2).all()

@@ -102,7 +102,11 @@ def test_a_parquet_file_and_its_own_times(tmp_path: Path) -> None:
     [
         ("m.csv", b"", "is empty"),
         ("m.csv", b"movieId,item_id,title\n1,2,x\n", "two columns for item_id"),
-        ("m.csv", b"movieId,title\n1,\xff\xfe\n", r"m\.csv describes items, but it is not written in UTF-8: line 2 has the byte 0xff"),
+        (
+            "m.csv",
+            b"movieId,title\n1,\xff\xfe\n",
+            r"m\.csv describes items, but it is not written in UTF-8: line 2 has the byte 0xff",
+        ),
         ("m.csv.gz", gzip.compress(b"movieId,title\n" + bytes(range(48, 58)) * 999, mtime=0)[:40], "cut short"),
         ("m.parquet", b"PAR1", "is damaged"),
     ],

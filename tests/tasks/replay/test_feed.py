@@ -203,3 +203,13 @@ def test_what_cannot_be_replayed_is_refused_in_words() -> None:
             ReplayError, match=r"No event of small has a time in UTC seconds between validation.earliest \(789652009\)"
         ):
             feed(synthetic.interactions(3, 4, 2).assign(timestamp=time))
+
+
+def test_people_with_large_ids_are_no_planted_bots() -> None:
+    frame = twenty_days().assign(user_id=lambda rows: rows["user_id"] + 76561197960265728)
+    scenario = {"name": "bot-users", "from_slice": 5}
+    for ids in (frame["user_id"], frame["user_id"].astype(str)):
+        found = feed(frame.assign(user_id=ids), scenario=scenario)
+        assert found.last_person == frame["user_id"].max()
+        people = found.events["user_id"].astype(np.int64) <= found.last_person
+        assert (~people).sum() > 0 and set(found.events["user_id"][people].astype(np.int64)) == set(frame["user_id"])
