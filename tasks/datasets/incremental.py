@@ -57,6 +57,7 @@ class IncrementalVersion:
             first=self.manifest["first"],
             last=self.manifest["last"],
             parents=(f"{self.name}/{self.version}",),
+            horizon=self.manifest.get("horizon", self.manifest["last"]),
         )
 
     def table(self, table: str, columns: list[str] | None = None) -> pd.DataFrame:
@@ -118,6 +119,7 @@ def landed_manifest(
         "items": int(state.items[Columns.HAS_EVENTS].sum()),
         "first": state.first,
         "last": state.last,
+        "horizon": state.horizon,
         "watermark": watermark,
         "parents": list(state.parents),
         "source_hashes": sources,

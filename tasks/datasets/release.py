@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from configs.clock import horizon, wall_clock
 from configs.errors import AlreadyExistsError, VersionCorruptError
 from infra.digests import sha256_of
 from infra.storage import Store
@@ -152,13 +153,16 @@ def _content_hash(tables: Mapping[str, Table]) -> str:
 
 
 def _extent(interactions: Table) -> dict[str, int]:
-    """Return the numbers of rows, users and items, and the UTC seconds of the first and the last event."""
-    users, items, rows, first, last = _none(), _none(), 0, np.iinfo(np.int64).max, 0
+    """Return the numbers of rows, users and items, the UTC seconds of the first and the last event, and the horizon."""
+    users, items, rows, first, seen = _none(), _none(), 0, np.iinfo(np.int64).max, [_none()]
     columns = (_pieces(interactions, name) for name in (Columns.USER, Columns.ITEM, Columns.TIME))
     for user_ids, item_ids, times in zip(*columns, strict=True):
         users, items = np.union1d(users, user_ids.unique()), np.union1d(items, item_ids.unique())
-        rows, first, last = rows + len(times), min(first, int(times.min())), max(last, int(times.max()))
-    return {"rows": rows, "users": len(users), "items": len(items), "first": int(first), "last": last}
+        rows, first = rows + len(times), min(first, int(times.min()))
+        seen.append(times.to_numpy(np.int64))
+    moments = np.concatenate(seen)
+    last, reach = (int(moments.max()), horizon(moments, wall_clock())) if rows else (0, 0)
+    return {"rows": rows, "users": len(users), "items": len(items), "first": int(first), "last": last, "horizon": reach}
 
 
 def _pieces(table: Table, column: str) -> Iterator[pd.Series[Any]]:

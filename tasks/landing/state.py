@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from configs.clock import horizon
 from configs.errors import NotFoundError
 from configs.settings import LandingSettings
 from models.columns import Columns
@@ -83,6 +84,7 @@ def _base(files: PartFiles, name: str, settings: LandingSettings) -> LandedState
         users=seeded("users", files.frame(layout.users), np.unique(frame[Columns.USER].to_numpy(np.int64))),
         first=ref.first,
         last=ref.last,
+        horizon=ref.horizon if ref.horizon is not None else horizon(frame[Columns.TIME].to_numpy(np.int64)),
         parents=(f"{name}/{ref.version}",),
         is_release=True,
     )

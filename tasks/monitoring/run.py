@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from configs.clock import horizon, wall_clock
 from configs.errors import NotFoundError
 from configs.settings import DriftSettings, MonitoringSettings
 from infra.registry import ModelRef, ModelRegistry
@@ -56,7 +56,7 @@ def monitor_dataset(
     trained_until = _trained_until(store, champion) if champion else None
     older, newest = newest_slice(features, drift, after=trained_until, since=since)
     if now is None and monitoring.clock == "wall":
-        now = int(time.time())
+        now = int(wall_clock())
     quarantine = quarantined(store, dataset, after=_number(store, champion) if champion else 0, since=since)
     reference = champion_reference(store, champion) if champion else reference_of(older, items, drift, 0, quarantine)
     if champion and not dataset.number:
