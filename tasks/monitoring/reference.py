@@ -24,6 +24,7 @@ from tasks.tables import read_parquet
 
 __all__ = [
     "FILES",
+    "LEAST_USERS",
     "ROWS_OF_A_USER",
     "History",
     "Reference",
@@ -44,6 +45,8 @@ HISTORY_FILE = "reference_history.json"
 FILES = (SAMPLE_FILE, COUNTS_FILE, HISTORY_FILE)
 ROWS_OF_A_USER = 500
 """Maximum rows per user on either side of a comparison: a bot with 10 000 ratings is one user."""
+LEAST_USERS = 20
+"""Users of a reference; fewer are not enough for a null distribution."""
 HISTORY_EVENTS = 2_000_000
 SMALLEST_WINDOW, LEAST_WINDOWS, MOST_WINDOWS = 125, 8, 500
 SILENCES = 30
@@ -182,11 +185,12 @@ def sampled(features: pd.DataFrame, rows: IntArray, items: pd.DataFrame) -> pd.D
 def capped_by_user(users: IntArray, most_rows: int, most_users: int, rng: np.random.Generator) -> IntArray:
     """Return ascending row numbers of randomly drawn users: at most `most_users` users and about `most_rows` rows.
 
-    `users` must be grouped. Each user contributes at most ROWS_OF_A_USER consecutive rows, from a random position on.
+    `users` must be grouped. Each user contributes at most ROWS_OF_A_USER consecutive rows, from a random position on, and at most a
+    LEAST_USERS-th of `most_rows`, so that a small sample has enough users to judge by.
     """
     starts = np.flatnonzero(np.append(True, users[1:] != users[:-1])[: len(users)])
     lengths = np.diff(starts, append=len(users))
-    kept = np.minimum(lengths, min(ROWS_OF_A_USER, most_rows))
+    kept = np.minimum(lengths, min(ROWS_OF_A_USER, max(most_rows // LEAST_USERS, 1)))
     starts = starts + np.floor(rng.random(len(starts)) * (lengths - kept + 1)).astype(np.int64)
     order = rng.permutation(len(starts))[:most_users]
     chosen = np.sort(order[: max(1, int((np.cumsum(kept[order]) <= most_rows).sum()))])
