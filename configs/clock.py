@@ -23,7 +23,6 @@ __all__ = ["horizon", "wall_clock"]
 LEAST_EVENTS = 10  # of fewer, none can be told apart from the others
 STRAYS = 1000  # at most one event of so many is a stray; at least one may be
 BODY = 100  # events before the strays, at least, that show which gaps are usual
-USUAL = 2  # a stray comes after a gap of more than this multiple of the longest gap before
 LEAST_GAP_S = 3600  # a shorter gap makes no stray, because many feeds deliver in batches
 
 
@@ -36,7 +35,8 @@ def horizon(times: npt.NDArray[np.int64], arrived: float | None = None) -> int:
     """Return the time that events reach, in UTC seconds: the greatest of their times, without strays.
 
     An event later than its own arrival is a stray: its clock is wrong. Of the others, the newest thousandth (at least one event)
-    are strays if a gap separates them from the events before that is more than twice as long as any gap there.
+    are strays if a gap separates them from the events before that is longer than any gap there. An event that is taken for a stray
+    by mistake costs nothing: the horizon is then a few events too early.
 
     Args:
         times: UTC seconds of the events (N,), in any order.
@@ -60,6 +60,6 @@ def horizon(times: npt.NDArray[np.int64], arrived: float | None = None) -> int:
     tail = min(len(known), strays + max(BODY, 10 * strays))
     newest = np.sort(np.partition(known, len(known) - tail)[len(known) - tail :])
     gaps = np.diff(newest)
-    limit = max(USUAL * int(gaps[:-strays].max()), LEAST_GAP_S)
+    limit = max(int(gaps[:-strays].max()), LEAST_GAP_S)
     apart = np.flatnonzero(gaps[-strays:] > limit)
     return int(newest[-1 - strays + apart[0]]) if len(apart) else int(newest[-1])

@@ -16,9 +16,9 @@ import pandas as pd
 from configs.settings import DriftSettings
 from tasks.datasets import Quarantine
 from tasks.monitoring.checks import Check, Critical, not_judged
-from tasks.monitoring.reference import History, Reference, WindowRow, without_strays
+from tasks.monitoring.reference import History, Reference, SpanRow, WindowRow, without_strays
 
-__all__ = ["Window", "calendar_critical", "calendar_p", "quarantine_check", "seconds_of", "silence_check", "stream_checks"]
+__all__ = ["Window", "calendar_critical", "calendar_p", "quarantine_check", "seconds_of", "silence_check", "stream_checks", "volume_check"]
 
 DAY_S = 86_400
 RATE, SILENCE, NEWCOMERS, SET_ASIDE = "volume", "freshness", "new users", "quarantine"
@@ -53,13 +53,50 @@ def stream_checks(reference: Reference, current: pd.DataFrame, window: Window | 
     times, end = _times(current, window)
     newcomers = float((~np.isin(current["user_id"].to_numpy(np.int64), window.known_users)).mean())
     row = _row_for(history, len(times))
-    found = [] if row else [not_judged(name, METHODS[name], _too_short(history, len(times))) for name in (RATE, NEWCOMERS)]
-    if row:
-        found = [
-            _volume(row, len(times), max(end - window.start, 1), settings),
-            _newcomers(row, newcomers, settings),
-        ]
-    return [*found, silence_check(history, current, window, settings)]
+    return [
+        volume_check(history, current, window, settings),
+        _newcomers(row, newcomers, settings) if row else not_judged(NEWCOMERS, METHODS[NEWCOMERS], _too_short(history, len(times))),
+        silence_check(history, current, window, settings),
+    ]
+
+
+def volume_check(history: History, current: pd.DataFrame, window: Window, settings: DriftSettings) -> Check:
+    """Compare the slice's rate with that of the past's windows of the same length. The slice may have few events, or none.
+
+    A history from before such windows were stored is compared by windows with as many events.
+    """
+    times, end = _times(current, window)
+    seconds = max(end - window.start, 1)
+    fitting = [span for span in history.spans if span.seconds <= seconds]
+    if fitting:
+        return _volume_of_span(fitting[-1], len(times), seconds, settings)
+    row = _row_for(history, len(times)) if not history.spans else None
+    return _volume(row, len(times), seconds, settings) if row else not_judged(RATE, METHODS[RATE], _too_short(history, len(times)))
+
+
+def _volume_of_span(span: SpanRow, events: int, seconds: int, settings: DriftSettings) -> Check:
+    usual, found = span.events / span.seconds * DAY_S, max(events, 0.5) / seconds * DAY_S
+    apart = math.sqrt(events * span.seconds / seconds + 0.375) - span.root
+
+    def critical(level: float) -> float | None:
+        edge = span.root + math.copysign(_prediction_width(level, span.root_sd, span.windows), apart)
+        reached = edge**2 - 0.375
+        if edge <= 0 or reached <= 0 or span.events <= 0:
+            return None
+        return max(reached / span.events, span.events / reached)
+
+    return Check(
+        name=RATE,
+        method=METHODS[RATE],
+        reference=usual,
+        current=events / seconds * DAY_S,
+        effect=max(found / usual, usual / found) if usual > 0 else found,
+        bound=settings.max_volume_ratio,
+        p_value=_prediction_p(apart, span.root_sd, span.windows),
+        critical=critical,
+        retrains=False,
+        detail=f"{events / seconds * DAY_S:,.0f} events per day over {seconds / DAY_S:,.1f} days, compared with {usual:,.0f} before",
+    )
 
 
 def seconds_of(current: pd.DataFrame, window: Window) -> int:

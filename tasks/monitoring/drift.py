@@ -18,7 +18,7 @@ import pandas as pd
 from configs.errors import DataRefusedError
 from configs.settings import DriftSettings
 from tasks.datasets import Quarantine
-from tasks.monitoring.arrival_checks import Window, quarantine_check, silence_check, stream_checks
+from tasks.monitoring.arrival_checks import Window, quarantine_check, silence_check, stream_checks, volume_check
 from tasks.monitoring.checks import Check, decided
 from tasks.monitoring.column_checks import AS_ARRIVED, LONG_TERM, Compared, View, column_checks, with_thresholds
 from tasks.monitoring.live_quality import LiveQuality
@@ -137,6 +137,7 @@ def detect_drift(
             checks += stream_checks(reference, current, window, settings)
     if reasons and reference.history is not None and window is not None:
         # A feed that stopped, or whose rows are all quarantined, brings few events or none.
+        checks.append(volume_check(reference.history, current, window, settings))
         checks.append(silence_check(reference.history, current, window, settings))
     checks += [quarantine_check(reference.quarantine, quarantine, settings), *beside.checks]
     checks = decided(checks, settings.alpha)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
+import pandas as pd
 
 from configs.clock import horizon, wall_clock
 from configs.errors import NotFoundError
@@ -72,7 +73,10 @@ def monitor_dataset(
     if champion and not dataset.number:
         quarantine = _arrived(quarantine, reference.quarantine)
     anchor = find_anchor(store, champion, until, drift) if champion and until is not None else None
-    live, unknown = _live(store, champion, dataset, until, drift, monitoring)
+    events = features[["user_id", "item_id", "timestamp"]]
+    if learnt:  # what the champion knows is not new, whatever its time
+        events = events[~(learnt.rows & (events["timestamp"] > learnt.until))]
+    live, unknown = _live(store, champion, events, until, drift, monitoring)
     beside = Beside(arrived if late else None, anchor.reference if anchor else None, [live_check(live, unknown, drift)])
     measure = detect_drift(
         reference, newest, items, drift, window=window_of(older, newest, now), quarantine=quarantine, beside=beside
@@ -153,7 +157,7 @@ def _arrived(now: Quarantine | None, before: Quarantine | None) -> Quarantine | 
 def _live(
     store: Store,
     champion: ModelRef | None,
-    dataset: DatasetRef,
+    events: pd.DataFrame,
     trained_until: int | None,
     drift: DriftSettings,
     settings: MonitoringSettings,
@@ -169,7 +173,6 @@ def _live(
             f"The dataset {champion.dataset} that the champion was trained on is no longer stored, so it is unknown which "
             "events are newer.",
         )
-    events = read_table(store, dataset, "interactions", ["user_id", "item_id", "timestamp"])
     found = live_quality(
         store, champion, events, trained_until, requests=settings.live_requests, resamples=draws_for(drift)
     )

@@ -207,7 +207,8 @@ def test_a_feed_that_has_stopped_is_found_without_an_event(features: pd.DataFram
     assert result.verdict == "too small to judge" and check(result, "freshness").verdict == "stable"
     late = Window(window.start, window.start + 20 * WEEK, window.known_users)
     result = detect_drift(before, nothing, items, SETTINGS, window=late).result
-    assert result.verdict == "drifted" and result.drifted == ["freshness"] and "hours without an event" in result.reasons[0]
+    assert result.verdict == "drifted" and result.drifted == ["volume", "freshness"] and result.causes == []
+    assert "0 events per day" in result.reasons[0] and "hours without an event" in result.reasons[1]
 
 
 def test_rows_set_aside_are_found_also_where_none_is_left(
