@@ -18,7 +18,7 @@ from .release import Release, building
 from .row_account import BAD_ROWS, RowAccount, accepted_events
 from .row_checks import MILLISECONDS_FROM, Mask
 from .sources import IngestedSource, ingest, locate
-from .validation import ItemModel, UserModel, Validated, ValidationReport
+from .validation import ItemModel, UserModel, Validated, ValidationReport, validate
 
 __all__ = [
     "BAD_ROWS",
@@ -47,6 +47,7 @@ __all__ = [
     "public",
     "read_descriptions",
     "seeded",
+    "validate",
     "with_events",
     "with_times",
 ]

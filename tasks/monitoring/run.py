@@ -24,7 +24,7 @@ from tasks.monitoring.live_quality import LiveQuality, live_check, live_quality
 from tasks.monitoring.page import render_drift
 from tasks.monitoring.slices import Known, known_to, last_look, previous_version
 
-__all__ = ["Monitored", "champion_reference", "monitor_dataset"]
+__all__ = ["Monitored", "champion_reference", "judge_slice", "monitor_dataset"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,31 @@ def monitor_dataset(
         page=store.uri(f"{prefix}.html") if page is not None else None,
         evidently=store.uri(f"{prefix}.evidently.html") if html is not None else None,
     )
+
+
+def judge_slice(
+    store: Store,
+    champion: ModelRef,
+    tables: tuple[pd.DataFrame, pd.DataFrame],
+    span: tuple[int, int],
+    quarantine: Quarantine | None,
+    drift: DriftSettings,
+    monitoring: MonitoringSettings,
+) -> DriftResult:
+    """Judge a slice of given tables against the champion, without storing anything.
+
+    Args:
+        tables: Features and items.
+        span: UTC seconds of the slice: its start, and its end.
+        quarantine: Row counts of the slice.
+    """
+    features, items = tables
+    older, newest = newest_slice(features, drift, since=span[0])
+    until = _trained_until(store, champion)
+    live, unknown = _live(store, champion, features[["user_id", "item_id", "timestamp"]], until, drift, monitoring)
+    beside = Beside(checks=[live_check(live, unknown, drift)])
+    window, reference = window_of(older, newest, span[1]), champion_reference(store, champion)
+    return detect_drift(reference, newest, items, drift, window=window, quarantine=quarantine, beside=beside).result
 
 
 def champion_reference(store: Store, ref: ModelRef) -> Reference:

@@ -120,12 +120,13 @@ def measure_drift(
 def announce_drift(result: DriftResult, store: StoreSettings | None = None) -> None:
     """Emit an event to the Prefect server if the slice drifted. An automation may start a retraining (`infra.prefect_server.alerts`).
 
-    If the champion was trained on the same data, as after a delivery that was refused, retraining cannot help. Then the event is
-    another one, which only informs people.
+    If the champion was trained on the same data, or if only the feed has changed (a refused delivery, silence, another volume),
+    retraining cannot help. Then the event is another one, which only informs people.
     """
     if result.verdict != "drifted":
         return
-    event = DRIFT_WITHOUT_DATA if store is not None and _is_trained_on(result, store) else DRIFT_DETECTED
+    helpless = not result.causes or (store is not None and _is_trained_on(result, store))
+    event = DRIFT_WITHOUT_DATA if helpless else DRIFT_DETECTED
     emit_event(
         event,
         resource=model_resource(result.model_name),
@@ -134,6 +135,7 @@ def announce_drift(result: DriftResult, store: StoreSettings | None = None) -> N
             "champion": result.champion,
             "rows": result.rows,
             "drifted": result.drifted,
+            "causes": result.causes,
             "reasons": result.reasons,
             "checks": {
                 check.name: {"effect": check.effect, "bound": check.bound, "p_value": check.adjusted_p}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,3 +52,20 @@ def test_only_drift_is_announced_with_its_figures(verdict: str, monkeypatch: pyt
     payload = told[0]["payload"]
     assert payload["drifted"] == ["rating"] and payload["checks"] == {"rating": {"effect": 0.9, "bound": 0.15, "p_value": 0.006}}
     assert payload["dataset"] == "ml-100k/abc" and payload["champion"] is None and payload["live_ndcg_at_10"] is None
+
+
+@pytest.mark.parametrize(("retrains", "event"), [(True, "recsys.drift.detected"), (False, "recsys.drift.without_data")])
+def test_a_refused_delivery_or_a_silent_feed_alerts_people_and_starts_no_retraining(
+    retrains: bool, event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(stages, "emit_event", lambda event, **details: told.append(event))
+    moved = {"effect": 0.9, "bound": 0.15, "p_value": 0.0005, "adjusted_p": 0.006, "verdict": "drifted"}
+    checks = [Check("quarantine", "change", retrains=False, **moved), Check("rating", "distance", retrains=retrains, **moved)]
+
+    @flow
+    def run() -> None:
+        announce_drift(replace(result("drifted"), checks=checks))
+
+    run()
+    assert told == [event]

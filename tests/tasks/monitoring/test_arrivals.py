@@ -13,7 +13,7 @@ import pytest
 from configs.settings import DriftSettings, MonitoringSettings, ValidationSettings
 from infra.registry import ModelRegistry
 from infra.storage.local import LocalStore
-from tasks.datasets import DatasetRef, list_datasets, read_table, write_dataset
+from tasks.datasets import DatasetRef, read_table, write_dataset
 from tasks.ingest import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
@@ -87,14 +87,6 @@ def test_one_event_of_a_day_ahead_hides_none_of_the_later_events(tmp_path: Path)
     assert len(newest) == len(later) and 999 not in set(newest["item_id"])
     window = window_of(older, newest)
     assert window is not None and window.start == last
-
-
-def test_one_release_with_a_wild_time_is_not_the_newest_one(tmp_path: Path) -> None:
-    store, base = LocalStore(tmp_path), steady(40, 3)
-    wild = base.head(1).assign(item_id=999, timestamp=int(base["timestamp"].max()) + 1000 * DAY)
-    older = stored(store, pd.concat([base, wild]))
-    newer = stored(store, pd.concat([base, steady(40, 3, seed=1).assign(user_id=lambda f: f["user_id"] + 100, timestamp=lambda f: f["timestamp"] + 7 * DAY)]))
-    assert [ref.version for ref in list_datasets(store)] == [older.version, newer.version]
 
 
 def test_one_landed_event_from_the_future_moves_no_watermark(tmp_path: Path) -> None:
