@@ -22,7 +22,7 @@ from models.columns import Columns
 from tasks.datasets.content_digest import EventDigest, plain_cells
 from tasks.datasets.landed_state import LandedState
 from tasks.datasets.layout import Layout
-from tasks.datasets.part_events import merged_events
+from tasks.datasets.part_events import merged_events, superseded_events
 from tasks.datasets.part_files import PartFiles
 from tasks.ingest import Kind, build_features, public, with_times
 
@@ -87,7 +87,7 @@ class IncrementalVersion:
         if table == "interactions":
             return merged_events(files, self.layout)
         if table == "features":
-            return build_features(merged_events(files, self.layout))
+            return build_features(merged_events(files, self.layout), superseded_events(files, self.layout))
         kinds: dict[str, Kind] = {"items": "items", "users": "users"}
         return public(kinds[table], files.frame(getattr(self.layout, table)))
 

@@ -41,7 +41,8 @@ class ReleaseVersion:
 
     FORMAT: ClassVar[int] = 1  # of its manifest
     NAMED: ClassVar[tuple[str, ...]] = ("interactions", "items", "users")
-    """The tables whose content determines the version's name. The other tables derive from them."""
+    """The tables whose content determines the version's name, with SUPERSEDED if it has any. The other tables derive from them."""
+    SUPERSEDED: ClassVar[str] = "superseded"  # events that happened before the one that counts; they change the features only
 
     store: Store
     name: str
@@ -69,7 +70,8 @@ class ReleaseVersion:
 
     def verify(self) -> None:
         """Check the tables against the version's name. Raises VersionCorruptError if they do not match."""
-        if _content_hash({table: self.table(table) for table in self.NAMED}) != self.version:
+        extra = (self.SUPERSEDED,) if f"{self.SUPERSEDED}.parquet" in self.manifest["files"] else ()
+        if _content_hash({table: self.table(table) for table in (*self.NAMED, *extra)}) != self.version:
             raise VersionCorruptError(
                 f"The tables of {self.store.uri(self.prefix)} do not match the version's name: they and the manifest were changed "
                 "after they were stored. Delete the version and ingest again. Do not promote anything that was trained on it."
@@ -90,6 +92,8 @@ def write_dataset(
     bad or repeated), the delivery is recorded beside it. A version that a killed run left without a manifest is completed.
     """
     tables: dict[str, Table] = {table: getattr(validated, table) for table in ReleaseVersion.NAMED}
+    if len(validated.superseded):
+        tables[ReleaseVersion.SUPERSEDED] = validated.superseded
     version = _content_hash(tables)
     prefix = f"datasets/{name}/{version}"
     if store.exists(f"{prefix}/manifest.json"):

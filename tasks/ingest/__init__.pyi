@@ -1,5 +1,5 @@
 from .event_files import open_event_file
-from .features import build_features
+from .features import build_features, earlier_events
 from .merge import merge_interactions
 from .metadata import (
     TABLES,
@@ -39,6 +39,7 @@ __all__ = [
     "building",
     "described",
     "description_kind",
+    "earlier_events",
     "forgotten",
     "ingest",
     "locate",

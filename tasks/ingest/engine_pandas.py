@@ -31,8 +31,11 @@ class Engine(Protocol):
     def write_interactions(self, out: Path) -> pd.DataFrame:
         """Write the accepted events, merged by `deduplicate_latest`, with Columns.INTERACTION. Returns the superseded events."""
 
-    def write_features(self, interactions: Path, out: Path) -> tuple[IntArray, IntArray]:
-        """Write the features (`build_features`) of the interactions. Returns all user ids and all item ids, ascending."""
+    def write_features(self, interactions: Path, out: Path, superseded: pd.DataFrame) -> tuple[IntArray, IntArray]:
+        """Write the features (`build_features`) of the interactions. Returns all user ids and all item ids, ascending.
+
+        `superseded` is what `earlier_events` returned for them.
+        """
 
 
 class PandasEngine:
@@ -56,5 +59,7 @@ class PandasEngine:
             part.unlink()
         return pd.read_parquet(superseded)
 
-    def write_features(self, interactions: Path, out: Path) -> tuple[IntArray, IntArray]:
-        return write_features(interactions, out, memory_rows=self._memory_rows, check=InteractionModel.validate)
+    def write_features(self, interactions: Path, out: Path, superseded: pd.DataFrame) -> tuple[IntArray, IntArray]:
+        return write_features(
+            interactions, out, memory_rows=self._memory_rows, superseded=superseded, check=InteractionModel.validate
+        )

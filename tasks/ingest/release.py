@@ -14,12 +14,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from configs.errors import StoreFullError
 from configs.settings import EtlSettings, ValidationSettings
 from models.columns import Columns
 from tasks.ingest.engine_pandas import Engine, PandasEngine
 from tasks.ingest.event_files import open_event_file
+from tasks.ingest.features import earlier_events
 from tasks.ingest.movielens import no_ratings
 from tasks.ingest.row_account import BAD_ROWS, RowAccount
 from tasks.ingest.sources import LocatedSource
@@ -43,6 +45,7 @@ class Release:
     users: pd.DataFrame
     quarantined: pd.DataFrame  # table, row, reasons, cells (the original cells, as text)
     report: ValidationReport
+    superseded: pd.DataFrame  # Columns.HAPPENED of the events that happened before the one that counts (`earlier_events`)
 
 
 @contextmanager
@@ -84,7 +87,8 @@ def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlS
         account.report(NO_EVENTS, validation)  # refuse bad data before it is sorted
         superseded = engine.write_interactions(interactions)
         report = account.report(superseded, validation)
-        users, items = engine.write_features(interactions, features)
+        happened = earlier_events(superseded, _pieces(interactions, settings.memory_rows) if len(superseded) else [])
+        users, items = engine.write_features(interactions, features, happened)
     described = describe(source.metadata.items, source.metadata.users, items, users)
     return Release(
         interactions,
@@ -93,7 +97,14 @@ def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlS
         described.users,
         pd.concat([account.quarantined(superseded), described.quarantined], ignore_index=True),
         ValidationReport({"interactions": report, **described.reports}, described.items_without_metadata),
+        happened,
     )
+
+
+def _pieces(interactions: Path, rows: int) -> Iterator[pd.DataFrame]:
+    with pq.ParquetFile(interactions) as file:
+        for batch in file.iter_batches(rows, columns=list(Columns.HAPPENED)):
+            yield batch.to_pandas()
 
 
 @contextmanager

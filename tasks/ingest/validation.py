@@ -18,6 +18,7 @@ from pandera.typing import Series
 from configs.errors import DataRefusedError
 from configs.settings import ValidationSettings
 from models.columns import Columns
+from tasks.ingest.features import earlier_events
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.row_checks import MILLISECONDS_FROM, Checks, joined_cells, judge_events
 
@@ -132,6 +133,7 @@ class Validated:
     users: pd.DataFrame
     quarantined: pd.DataFrame  # table, row, reasons, cells (the original cells, as text)
     report: ValidationReport
+    superseded: pd.DataFrame  # Columns.HAPPENED of the events that happened before the one that counts (`earlier_events`)
 
 
 def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validated:
@@ -144,7 +146,7 @@ def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validate
         DataRefusedError: A column is empty, too many rows are bad, or too few rows are left.
     """
     checks = Checks("interactions", raw.interactions)
-    interactions = _interactions(checks, settings, now)
+    interactions, repeated = _interactions(checks, settings, now)
     described = describe(raw.items, raw.users, *(np.unique(interactions[name]) for name in (Columns.ITEM, Columns.USER)))
     return Validated(
         interactions=InteractionModel.validate(interactions),
@@ -154,6 +156,7 @@ def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validate
         report=ValidationReport(
             {"interactions": report_of(checks), **described.reports}, items_without_metadata=described.items_without_metadata
         ),
+        superseded=earlier_events(repeated, [interactions]),
     )
 
 
@@ -231,7 +234,8 @@ def refuse_bad(report: TableReport, faults: Mapping[str, tuple[int, str]], setti
         )
 
 
-def _interactions(checks: Checks, settings: ValidationSettings, now: int) -> pd.DataFrame:
+def _interactions(checks: Checks, settings: ValidationSettings, now: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the events that count, and those that they supersede."""
     raw = checks.raw
     for column in Columns.EVENT:
         _refuse_if_empty(checks, column)
@@ -251,7 +255,7 @@ def _interactions(checks: Checks, settings: ValidationSettings, now: int) -> pd.
     refuse_bad(
         report_of(checks), {reason: (row, str(text)) for (reason, row), text in zip(first.items(), cells, strict=True)}, settings
     )
-    return frame[~repeated].reset_index(drop=True)
+    return frame[~repeated].reset_index(drop=True), frame[repeated]
 
 
 def _refuse_if_empty(checks: Checks, column: str) -> None:

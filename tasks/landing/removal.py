@@ -32,8 +32,10 @@ from tasks.datasets import (
     merged_chunks,
     origin_of,
     read_table,
+    superseded_events,
 )
 from tasks.ingest import Kind, forgotten, seeded
+from tasks.landing.compaction import kept_superseded
 from tasks.landing.scratch import ScratchFile, scratch_folder
 from tasks.landing.state import landed_state
 
@@ -113,6 +115,7 @@ def _removed(log: LandingLog, removal: Removal, settings: LandingSettings, work_
             items=parts.table("items", tables["items"]),
             users=parts.table("users", tables["users"]),
             events=digest,
+            superseded=kept_superseded(parts, _kept_superseded(files, before.layout, removal, origins)),
         )
     after = replace(
         before, layout=layout, items=tables["items"], users=tables["users"], first=part.first, last=part.last, is_release=False
@@ -136,6 +139,11 @@ def _write_kept(
             users.append(np.unique(stays[Columns.USER]))
             items.append(np.unique(stays[Columns.ITEM]))
     return digest, {"items": np.unique(np.concatenate(items)), "users": np.unique(np.concatenate(users))}
+
+
+def _kept_superseded(files: PartFiles, layout: Layout, removal: Removal, origins: Ids) -> pd.DataFrame:
+    superseded = superseded_events(files, layout)
+    return superseded[~(removal.holds(superseded) | np.isin(superseded[Columns.ORIGIN], origins))]
 
 
 def _appended(

@@ -18,6 +18,7 @@ from tasks.datasets import (
     LogEntry,
     Part,
     PartFiles,
+    ReleaseVersion,
     StoredFile,
     list_datasets,
     merged_events,
@@ -68,6 +69,8 @@ def _base(files: PartFiles, name: str, settings: LandingSettings) -> LandedState
         table: StoredFile(f"{ref.prefix}/{table}.parquet", manifest["files"][f"{table}.parquet"], 0)
         for table in ("interactions", "items", "users")
     }
+    earlier = f"{ReleaseVersion.SUPERSEDED}.parquet"
+    superseded = (StoredFile(f"{ref.prefix}/{earlier}", manifest["files"][earlier], 0),) if earlier in manifest["files"] else ()
     events = StoredFile(stored["interactions"].key, stored["interactions"].sha256, ref.rows)
     base = Layout(
         parts=(Part(events, None, ref.first, ref.last),),
@@ -75,6 +78,7 @@ def _base(files: PartFiles, name: str, settings: LandingSettings) -> LandedState
         users=stored["users"],
         base_rows=0,
         events=EventDigest(),
+        superseded=superseded,
     )
     frame = merged_events(files, base)
     layout = replace(base, base_rows=int(frame[Columns.ROW].max()) + 1, events=EventDigest.of(frame))
