@@ -22,7 +22,7 @@ def whole(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @given(st.integers(0, 10**6), st.lists(st.integers(1, 30), min_size=1, max_size=4), st.booleans(), st.booleans())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_features_are_the_same_however_events_arrive(seed: int, sizes: list[int], release: bool, compacted: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), base="newest" if release else "none")
