@@ -307,7 +307,9 @@ def _unchanged(source: Source, kind: str, size: int, slices: int, references: in
         count = slices // references + (number < slices % references)
         for reference, current, window in _slices(source, kind, size, count, settings, number):
             quarantine = Quarantine(len(current), len(current) // 1000) if window is not None else None
-            found = detect_drift(reference, current, source.items, settings, window=window, quarantine=quarantine, beside=Beside(seed=number))
+            found = detect_drift(
+                reference, current, source.items, settings, window=window, quarantine=quarantine, beside=Beside(seed=number)
+            )
             verdicts[found.result.verdict] += 1
             named.update(found.result.drifted)
             judged = max(judged, sum(check.verdict != "not judged" for check in found.result.checks))
@@ -355,7 +357,9 @@ def planted(source: Source, scenario: ScenarioName, settings: DriftSettings, see
     quarantine = Quarantine(PLANTED_SIZE, PLANTED_SIZE - len(current))
     before = rows[rows["timestamp"] < begins]
     window = Window(int(before["timestamp"].max()), None, before["user_id"].unique().astype(np.int64))
-    return detect_drift(reference, current, items, settings, window=window, quarantine=quarantine, beside=Beside(seed=seed)).result
+    return detect_drift(
+        reference, current, items, settings, window=window, quarantine=quarantine, beside=Beside(seed=seed)
+    ).result
 
 
 def _outlier(source: Source, side: str, column: str, seeds: int, settings: DriftSettings) -> dict[str, Any]:

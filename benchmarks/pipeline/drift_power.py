@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class Slice:
     events: Frame  # of the feed until the end of the slice
     begin: int  # UTC seconds of the slice
     rows: Frame | None = None  # feature rows; None: those of the events
-    quarantine: Quarantine = Quarantine(2000, 2)
+    quarantine: Quarantine = field(default_factory=lambda: Quarantine(2000, 2))
     arrived: Frame | None = None
     slow: float = 0.0  # share by which ratings have fallen since the anchor
 
@@ -142,7 +142,13 @@ def render(result: dict[str, Any]) -> str:
         missed = [name for name, share in row["largest_found"].items() if share < FOUND]
         least = "none of these" if row["smallest"] is None else f"{row['smallest']:g}"
         rows.append([row["check"], row["what"], planted, least, f"missed with {', '.join(missed)}" if missed else "found"])
-    head = ["check", "size of the shift", "planted sizes: found", f"smallest found at {FOUND:.0%}", "largest, under every setting"]
+    head = [
+        "check",
+        "size of the shift",
+        "planted sizes: found",
+        f"smallest found at {FOUND:.0%}",
+        "largest, under every setting",
+    ]
     return markdown_table(head, rows)
 
 
@@ -181,9 +187,7 @@ def _reference(before: Frame, items: Frame, settings: DriftSettings) -> Referenc
     return reference_of(before, items, settings, 0, Quarantine(20_000, 20))
 
 
-def _judged(
-    kind: Kind, size: float, week: Slice, reference: Reference, items: Frame, settings: DriftSettings, seed: int
-) -> Any:
+def _judged(kind: Kind, size: float, week: Slice, reference: Reference, items: Frame, settings: DriftSettings, seed: int) -> Any:
     """Return the kind's check on the week with a shift of this size."""
     planted = kind.plant(week, size, np.random.default_rng([seed, 1])) if size else week
     features = build_features(planted.events)
@@ -216,7 +220,9 @@ def _some(frame: Frame, share: float, rng: np.random.Generator) -> npt.NDArray[n
     return chosen
 
 
-def _moved(column: str, value: Callable[[Frame, np.random.Generator], Any]) -> Callable[[Slice, float, np.random.Generator], Slice]:
+def _moved(
+    column: str, value: Callable[[Frame, np.random.Generator], Any]
+) -> Callable[[Slice, float, np.random.Generator], Slice]:
     """Plant by giving a share of the rows another value."""
     return _rows(
         lambda rows, share, rng: rows.assign(**{column: np.where(_some(rows, share, rng), value(rows, rng), rows[column])})
@@ -242,7 +248,9 @@ def _silent(week: Slice, days: float, rng: np.random.Generator) -> Slice:
 def _renamed(week: Slice, share: float, rng: np.random.Generator) -> Slice:
     users = week.events["user_id"]
     new = week.new & users.isin(rng.permutation(users.unique())[: round(share * users.nunique())]).to_numpy()
-    return replace(week, events=week.events.assign(user_id=np.where(new, users + 10**6, users)).sort_values(["user_id", "timestamp"]))
+    return replace(
+        week, events=week.events.assign(user_id=np.where(new, users + 10**6, users)).sort_values(["user_id", "timestamp"])
+    )
 
 
 def _late_bots(week: Slice, share: float, rng: np.random.Generator) -> Slice:
@@ -261,24 +269,66 @@ def _late_bots(week: Slice, share: float, rng: np.random.Generator) -> Slice:
 
 
 KINDS = (
-    Kind("rating", "fall of all ratings, share", (0.03, 0.06, 0.1, 0.2, 0.3), _rows(lambda f, s, r: f.assign(rating=f["rating"] * (1 - s)))),
     Kind(
-        "seconds between events (log)", "factor on gaps within sessions", (1.25, 1.5, 2, 4, 8),
+        "rating",
+        "fall of all ratings, share",
+        (0.03, 0.06, 0.1, 0.2, 0.3),
+        _rows(lambda f, s, r: f.assign(rating=f["rating"] * (1 - s))),
+    ),
+    Kind(
+        "seconds between events (log)",
+        "factor on gaps within sessions",
+        (1.25, 1.5, 2, 4, 8),
         _rows(lambda f, s, r: f.assign(gap_s=np.where(f["gap_s"].between(0, 1800), f["gap_s"] * s, f["gap_s"]))),
     ),
-    Kind("popularity of films (rank)", "share of events moved to rare films", (0.05, 0.1, 0.2, 0.3, 0.5), _moved("item_id", lambda f, r: 260 + r.integers(0, 40, len(f)))),
+    Kind(
+        "popularity of films (rank)",
+        "share of events moved to rare films",
+        (0.05, 0.1, 0.2, 0.3, 0.5),
+        _moved("item_id", lambda f, r: 260 + r.integers(0, 40, len(f))),
+    ),
     Kind("events of a session (log)", "share of each session that is lost", (0.1, 0.2, 0.3, 0.5, 0.7), _shorter),
-    Kind("genre", "share of events moved to one genre", (0.05, 0.1, 0.2, 0.3, 0.5), _moved("item_id", lambda f, r: f["item_id"] // 4 * 4 + 1)),
-    Kind("hour", "hours by which all events move", (1, 2, 3, 4, 6), _rows(lambda f, s, r: f.assign(rating_hour=(f["rating_hour"] + int(s)) % 24))),
+    Kind(
+        "genre",
+        "share of events moved to one genre",
+        (0.05, 0.1, 0.2, 0.3, 0.5),
+        _moved("item_id", lambda f, r: f["item_id"] // 4 * 4 + 1),
+    ),
+    Kind(
+        "hour",
+        "hours by which all events move",
+        (1, 2, 3, 4, 6),
+        _rows(lambda f, s, r: f.assign(rating_hour=(f["rating_hour"] + int(s)) % 24)),
+    ),
     Kind("weekday", "share of events moved to Monday", (0.1, 0.2, 0.3, 0.4, 0.6), _moved("rating_weekday", lambda f, r: 0)),
-    Kind("unseen films", "share of events moved to new films", (0.05, 0.1, 0.15, 0.2, 0.3), _moved("item_id", lambda f, r: 9000 + r.integers(0, 20, len(f)))),
-    Kind("concentration on films", "share of events moved to five films", (0.1, 0.2, 0.3, 0.5, 0.7), _moved("item_id", lambda f, r: 110 + r.integers(0, 5, len(f)))),
+    Kind(
+        "unseen films",
+        "share of events moved to new films",
+        (0.05, 0.1, 0.15, 0.2, 0.3),
+        _moved("item_id", lambda f, r: 9000 + r.integers(0, 20, len(f))),
+    ),
+    Kind(
+        "concentration on films",
+        "share of events moved to five films",
+        (0.1, 0.2, 0.3, 0.5, 0.7),
+        _moved("item_id", lambda f, r: 110 + r.integers(0, 5, len(f))),
+    ),
     Kind("volume", "share of events that are lost", (0.3, 0.5, 0.55, 0.6, 0.8), lambda w, s, r: _kept(w, ~_some(w.events, s, r))),
     Kind("freshness", "days of silence at the end", (1, 2, 3, 4, 6), _silent),
     Kind("new users", "share of users that are new", (0.1, 0.25, 0.3, 0.4, 0.6), _renamed),
-    Kind("quarantine", "share of rows that are bad", (0.01, 0.02, 0.03, 0.05, 0.1), lambda w, s, r: replace(w, quarantine=Quarantine(2000, int(2000 * s)))),
+    Kind(
+        "quarantine",
+        "share of rows that are bad",
+        (0.01, 0.02, 0.03, 0.05, 0.1),
+        lambda w, s, r: replace(w, quarantine=Quarantine(2000, int(2000 * s))),
+    ),
     Kind(f"rating{AS_ARRIVED}", "share of bots, dated before the slice, in what arrives", (0.05, 0.1, 0.2, 0.3, 0.5), _late_bots),
-    Kind(f"rating{LONG_TERM}", "fall of all ratings since the anchor, share", (0.03, 0.06, 0.1, 0.2, 0.3), lambda w, s, r: replace(w, slow=s)),
+    Kind(
+        f"rating{LONG_TERM}",
+        "fall of all ratings since the anchor, share",
+        (0.03, 0.06, 0.1, 0.2, 0.3),
+        lambda w, s, r: replace(w, slow=s),
+    ),
 )
 
 

@@ -5,4 +5,15 @@ from .page import check_rows, live_rows
 from .reference import reference_of
 from .run import Monitored, judge_slice, monitor_dataset
 
-__all__ = ["AS_ARRIVED", "LONG_TERM", "DriftResult", "Monitored", "check_rows", "judge_slice", "live_requests", "live_rows", "monitor_dataset", "reference_of"]
+__all__ = [
+    "AS_ARRIVED",
+    "LONG_TERM",
+    "DriftResult",
+    "Monitored",
+    "check_rows",
+    "judge_slice",
+    "live_requests",
+    "live_rows",
+    "monitor_dataset",
+    "reference_of",
+]

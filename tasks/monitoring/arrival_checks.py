@@ -18,7 +18,16 @@ from tasks.datasets import Quarantine
 from tasks.monitoring.checks import Check, Critical, not_judged
 from tasks.monitoring.reference import History, Reference, SpanRow, WindowRow, without_strays
 
-__all__ = ["Window", "calendar_critical", "calendar_p", "quarantine_check", "seconds_of", "silence_check", "stream_checks", "volume_check"]
+__all__ = [
+    "Window",
+    "calendar_critical",
+    "calendar_p",
+    "quarantine_check",
+    "seconds_of",
+    "silence_check",
+    "stream_checks",
+    "volume_check",
+]
 
 DAY_S = 86_400
 RATE, SILENCE, NEWCOMERS, SET_ASIDE = "volume", "freshness", "new users", "quarantine"
@@ -50,12 +59,14 @@ def stream_checks(reference: Reference, current: pd.DataFrame, window: Window | 
     if history is None or window is None:
         reason = NO_HISTORY if history is None else NO_WINDOW
         return [not_judged(name, METHODS[name], reason) for name in (RATE, SILENCE, NEWCOMERS)]
-    times, end = _times(current, window)
+    times, _ = _times(current, window)
     newcomers = float((~np.isin(current["user_id"].to_numpy(np.int64), window.known_users)).mean())
     row = _row_for(history, len(times))
     return [
         volume_check(history, current, window, settings),
-        _newcomers(row, newcomers, settings) if row else not_judged(NEWCOMERS, METHODS[NEWCOMERS], _too_short(history, len(times))),
+        _newcomers(row, newcomers, settings)
+        if row
+        else not_judged(NEWCOMERS, METHODS[NEWCOMERS], _too_short(history, len(times))),
         silence_check(history, current, window, settings),
     ]
 
@@ -71,7 +82,9 @@ def volume_check(history: History, current: pd.DataFrame, window: Window, settin
     if fitting:
         return _volume_of_span(fitting[-1], len(times), seconds, settings)
     row = _row_for(history, len(times)) if not history.spans else None
-    return _volume(row, len(times), seconds, settings) if row else not_judged(RATE, METHODS[RATE], _too_short(history, len(times)))
+    return (
+        _volume(row, len(times), seconds, settings) if row else not_judged(RATE, METHODS[RATE], _too_short(history, len(times)))
+    )
 
 
 def _volume_of_span(span: SpanRow, events: int, seconds: int, settings: DriftSettings) -> Check:

@@ -17,7 +17,17 @@ import pandas as pd
 from tasks.monitoring.reference import Reference, jensen_shannon, without_strays
 from tasks.monitoring.resampling import Groups, Rows, draw_slices, runs_of
 
-__all__ = ["CATEGORICAL", "NUMERICAL", "UNSEEN", "ColumnDistance", "GapLimits", "Popularity", "comparable", "concentration", "distances"]
+__all__ = [
+    "CATEGORICAL",
+    "NUMERICAL",
+    "UNSEEN",
+    "ColumnDistance",
+    "GapLimits",
+    "Popularity",
+    "comparable",
+    "concentration",
+    "distances",
+]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]

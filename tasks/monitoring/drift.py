@@ -106,7 +106,7 @@ def detect_drift(
     *,
     window: Window | None = None,
     quarantine: Quarantine | None = None,
-    beside: Beside = Beside(),  # noqa: B008 - frozen
+    beside: Beside = Beside(),
 ) -> DriftMeasure:
     """Compare `current` (the feature rows of the slice) with the reference.
 

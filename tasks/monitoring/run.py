@@ -96,9 +96,7 @@ def monitor_dataset(
     prefix = f"drift/{dataset.name}/{dataset.version}/{stamp}"
     html = None
     if measure.compared is not None and monitoring.evidently:
-        html = attempt(
-            "Evidently's page", draw_columns, LOG, measure.compared, result, monitoring, f"{result.dataset} {stamp}"
-        )
+        html = attempt("Evidently's page", draw_columns, LOG, measure.compared, result, monitoring, f"{result.dataset} {stamp}")
     page = attempt("The drift page", render_drift, LOG, result, f"{stamp}.evidently.html" if html else None)
     for key, content in ((f"{prefix}.evidently.html", html), (f"{prefix}.html", page)):
         if content is not None:
@@ -198,7 +196,5 @@ def _live(
             f"The dataset {champion.dataset} that the champion was trained on is no longer stored, so it is unknown which "
             "events are newer.",
         )
-    found = live_quality(
-        store, champion, events, trained_until, requests=settings.live_requests, resamples=draws_for(drift)
-    )
+    found = live_quality(store, champion, events, trained_until, requests=settings.live_requests, resamples=draws_for(drift))
     return found, ""

@@ -47,7 +47,13 @@ def drifting_without_shift(
     store = ReplayLog.of(plan).store
     return {
         version: judge_slice(
-            store, champions[policy], (features, report.items), (part.start, part.end), quarantine, settings.drift, settings.monitoring
+            store,
+            champions[policy],
+            (features, report.items),
+            (part.start, part.end),
+            quarantine,
+            settings.drift,
+            settings.monitoring,
         ).drifted
         for version, policy in alarmed.items()
     }

@@ -244,7 +244,9 @@ def _moved(name: str, records: dict[int, SliceRecord], settings: ReplaySettings)
         if number < begin or watch is None:
             continue
         usual = watch.unplanted if watch.unplanted is not None else before.drifted if before else []
-        moved = [check for check in watch.drifted if not check.endswith(LONG_TERM) and check.removesuffix(AS_ARRIVED) not in usual]
+        moved = [
+            check for check in watch.drifted if not check.endswith(LONG_TERM) and check.removesuffix(AS_ARRIVED) not in usual
+        ]
         if moved:
             found[number] = moved
     return found

@@ -67,7 +67,11 @@ def test_a_version_without_superseded_events_has_the_name_that_it_always_had(tmp
     plain = validate(tables, LAX, int(NOW))
     release = write_dataset(place.store, "plain", plain, build_features(plain.interactions, plain.superseded), {})
     assert not any("superseded" in name for name in read_manifest(place.store, "plain", release.version)["files"])
-    repeated = validate(RawTables(events((1, 1, 3, 5), (1, 1, 4, 10), (1, 2, 3, 50)), None, None, ()), LAX.model_copy(update={"max_quarantined_share": 1.0}), int(NOW))
+    repeated = validate(
+        RawTables(events((1, 1, 3, 5), (1, 1, 4, 10), (1, 2, 3, 50)), None, None, ()),
+        LAX.model_copy(update={"max_quarantined_share": 1.0}),
+        int(NOW),
+    )
     other = write_dataset(place.store, "plain", repeated, build_features(repeated.interactions, repeated.superseded), {})
     assert other.version != release.version, "its features differ"
     for dataset in list_datasets(place.store):

@@ -33,7 +33,9 @@ QUIET = MonitoringSettings(live_requests=0, evidently=False)
 
 def stored(store: LocalStore, frame: pd.DataFrame, name: str = "custom") -> DatasetRef:
     """A release of these events."""
-    tables = RawTables(frame, synthetic.movies(frame).assign(year=pd.array([1990] * frame["item_id"].nunique(), dtype="Int64")), None, ())
+    tables = RawTables(
+        frame, synthetic.movies(frame).assign(year=pd.array([1990] * frame["item_id"].nunique(), dtype="Int64")), None, ()
+    )
     validated = validate(tables, ValidationSettings(min_rows=1, max_quarantined_share=1.0), 2_000_000_000)
     return write_dataset(store, name, validated, build_features(validated.interactions), {})
 
@@ -64,7 +66,9 @@ def test_an_arrival_of_the_champions_own_kind_is_stable(world: World) -> None:
 def test_what_the_slice_has_is_not_judged_twice(world: World) -> None:
     later = synthetic.interactions(20, 40, 10, seed=5).assign(user_id=lambda f: f["user_id"] + 700)
     later["timestamp"] += 10**7
-    found = monitor_dataset(world.store, more_than(world, later), NAME, DriftSettings(alpha=0.03, min_rows=50, slice_share=0.5), QUIET)
+    found = monitor_dataset(
+        world.store, more_than(world, later), NAME, DriftSettings(alpha=0.03, min_rows=50, slice_share=0.5), QUIET
+    )
     assert found.result.late == 0 and found.result.arrived == found.result.rows == len(later)
     assert not any("arrived" in check.name for check in found.result.checks)
 
@@ -121,7 +125,9 @@ def test_the_last_look_is_the_last_one_that_could_be_judged(tmp_path: Path) -> N
         record = json.dumps({"model_name": NAME}).encode()
         place.store.put_new(f"drift/{LANDED}/{versions[-1].version}/{number}.json", record)
     assert last_look(place.store, versions[3], NAME, versions[0], 10) == versions[2]
-    assert last_look(place.store, versions[2], NAME, versions[0], 10) == versions[0], "five events after the second could not be judged"
+    assert last_look(place.store, versions[2], NAME, versions[0], 10) == versions[0], (
+        "five events after the second could not be judged"
+    )
     assert last_look(place.store, versions[3], "another", versions[0], 10) == versions[0]
     assert last_look(place.store, versions[0], NAME, None, 10) is None
     assert content(versions[0]) != content(versions[1])

@@ -56,7 +56,10 @@ def test_a_large_shift_is_found_with_every_accepted_setting(
 @given(st.floats(0.001, 0.5), st.integers(200, 5000))
 def test_the_strongest_evidence_of_one_check_among_all_is_significant(alpha: float, resamples: int) -> None:
     drift = DriftSettings(alpha=alpha, resamples=resamples)
-    checks = [Check(str(n), "", effect=2.0, bound=1.0, p_value=1 / (draws_for(drift) + 1) if n == 0 else 1.0) for n in range(MOST_CHECKS)]
+    checks = [
+        Check(str(n), "", effect=2.0, bound=1.0, p_value=1 / (draws_for(drift) + 1) if n == 0 else 1.0)
+        for n in range(MOST_CHECKS)
+    ]
     assert decided(checks, alpha)[0].verdict == "drifted"
 
 
@@ -91,7 +94,9 @@ def test_users_who_return_after_longer_than_the_reference_lasts_are_no_drift(see
         assert "seconds between events (log)" not in result.drifted
 
 
-def test_longer_gaps_within_the_reach_of_the_reference_are_drift(feed: pd.DataFrame, reference: Reference, items: pd.DataFrame) -> None:
+def test_longer_gaps_within_the_reach_of_the_reference_are_drift(
+    feed: pd.DataFrame, reference: Reference, items: pd.DataFrame
+) -> None:
     slower = build_features(feed)
     late = slower["timestamp"] >= CUT
     slower["gap_s"] = np.where(late & slower["gap_s"].between(0, 600), slower["gap_s"] * 20, slower["gap_s"])
@@ -107,7 +112,9 @@ def test_a_fall_of_volume_is_found_however_few_events_are_left(
     assert ("volume" in found(fallen, reference, items)) == alarm
 
 
-def test_a_week_without_one_day_or_with_a_busy_one_is_judged_by_weeks(feed: pd.DataFrame, reference: Reference, items: pd.DataFrame) -> None:
+def test_a_week_without_one_day_or_with_a_busy_one_is_judged_by_weeks(
+    feed: pd.DataFrame, reference: Reference, items: pd.DataFrame
+) -> None:
     older, newest = newest_slice(build_features(feed), DRIFT, since=CUT)
     window = Window(CUT, CUT + WEEK, older["user_id"].unique())
     check = next(c for c in detect_drift(reference, newest, items, DRIFT, window=window).result.checks if c.name == "volume")

@@ -32,7 +32,12 @@ def test_the_same_slice_is_judged_without_the_shift_for_each_champion_that_alarm
         return SimpleNamespace(drifted=["hour"])
 
     monkeypatch.setattr(counterfactual, "judge_slice", judged)
-    settings = small_settings(tmp_path, scenario={"name": "rating-scale", "from_slice": 2}, data=source, validation={"min_rows": 10, "max_quarantined_share": 0.9})
+    settings = small_settings(
+        tmp_path,
+        scenario={"name": "rating-scale", "from_slice": 2},
+        data=source,
+        validation={"min_rows": 10, "max_quarantined_share": 0.9},
+    )
     found: Any = {
         "never": SimpleNamespace(champion="v1", verdict="drifted"),
         "monthly": SimpleNamespace(champion="v1", verdict="drifted"),
@@ -45,6 +50,8 @@ def test_the_same_slice_is_judged_without_the_shift_for_each_champion_that_alarm
     features: pd.DataFrame = call[2][0]
     rows = int(frame["timestamp"].between(cut, end - 1).sum())
     assert call[1] == "one" and call[3] == (cut, end) and call[4] == Quarantine(rows, 7)
-    assert features["timestamp"].max() < end and features["rating"].max() <= 5 and (features["timestamp"] >= cut).sum() == rows - 7
+    assert (
+        features["timestamp"].max() < end and features["rating"].max() <= 5 and (features["timestamp"] >= cut).sum() == rows - 7
+    )
     assert drifting_without_shift(small_plan(tmp_path), Slice(1, cut, end, 100), champions, found, settings) == {}
     assert len(asked) == 1, "before the shift, there is nothing to tell apart"

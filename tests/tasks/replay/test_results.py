@@ -98,10 +98,15 @@ def test_when_a_scenario_was_found_is_told(tmp_path: Path) -> None:
 
 def test_an_alarm_that_the_same_slice_raises_without_the_shift_is_not_claimed(tmp_path: Path) -> None:
     plan = small_plan(tmp_path)
-    log, alarms = ReplayLog.of(plan), {2: ("hour",), 3: ("hour", "genre", "genre, over the long term"), 4: ("hour", "genre", "rating")}
+    log, alarms = (
+        ReplayLog.of(plan),
+        {2: ("hour",), 3: ("hour", "genre", "genre, over the long term"), 4: ("hour", "genre", "rating")},
+    )
     for number in range(5):
         kept = record(number, alarms.get(number, ()))
-        measured = {name: replace(watch, unplanted=["hour", "genre"] if number > 2 else None) for name, watch in kept.policies.items()}
+        measured = {
+            name: replace(watch, unplanted=["hour", "genre"] if number > 2 else None) for name, watch in kept.policies.items()
+        }
         log.keep_slice(replace(kept, policies=measured), ranks(number) if number else None)
     found = replay_results(plan, small_settings(tmp_path, scenario={"name": "bot-users", "from_slice": 3}))
     never = found.policy("never")
