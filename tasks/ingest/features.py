@@ -206,8 +206,8 @@ def counts_before(ids: IntArray, times: IntArray, superseded: pd.DataFrame | Non
     """
     own = None if superseded is None else superseded[superseded[Columns.ITEM].isin(np.unique(ids))]
     if own is not None and len(own):
-        more = (own[name].to_numpy(np.int64) for name in (Columns.ITEM, Columns.TIME))
-        return counts_before(*(np.concatenate(pair) for pair in zip((ids, times), more, strict=True)))[: len(ids)]
+        more_ids, more_times = (own[name].to_numpy(np.int64) for name in (Columns.ITEM, Columns.TIME))
+        return counts_before(np.concatenate([ids, more_ids]), np.concatenate([times, more_times]))[: len(ids)]
     order = sorted_order(ids, times)
     sorted_ids, sorted_times = ids[order], times[order]
     places = np.arange(len(ids))

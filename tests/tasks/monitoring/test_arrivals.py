@@ -23,7 +23,7 @@ from tasks.monitoring.slices import known_to, last_look, newest_slice, window_of
 from tests import synthetic
 from tests.tasks.landed import NAME as LANDED
 from tests.tasks.landed import Place, content, events
-from tests.tasks.monitoring.feeds import bots, steady
+from tests.tasks.fed import bots, steady
 from tests.tasks.world import NAME, World
 
 DAY = 86_400

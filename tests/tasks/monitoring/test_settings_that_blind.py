@@ -16,7 +16,7 @@ from tasks.monitoring import reference_of
 from tasks.monitoring.checks import MOST_CHECKS, Check, critical_of, decided, draws_for
 from tasks.monitoring.drift import Beside, Reference, Window, detect_drift, newest_slice, window_of
 from tests import synthetic
-from tests.tasks.monitoring.feeds import START, WEEK, steady
+from tests.tasks.fed import START, WEEK, steady
 
 DRIFT = DriftSettings()
 CUT = START + 12 * WEEK
