@@ -143,4 +143,4 @@ def _was_looked_at(store: Store, ref: DatasetRef, model_name: str) -> bool:
 def _fingerprints(events: pd.DataFrame) -> npt.NDArray[np.uint64]:
     """Return a hash of each event: user, item, rating and time."""
     kinds = {Columns.USER: "int64", Columns.ITEM: "int64", Columns.RATING: "float64", Columns.TIME: "int64"}
-    return pd.util.hash_pandas_object(events[list(Columns.EVENT)].astype(kinds), index=False).to_numpy(np.uint64)
+    return np.asarray(pd.util.hash_pandas_object(events[list(Columns.EVENT)].astype(kinds), index=False), np.uint64)
