@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 
+from configs.clock import wall_clock
 from configs.settings import RetrainSettings
 from flows.challenge import Clock, train_and_gate
 from flows.etl import etl
@@ -49,7 +49,7 @@ def retrain(settings: RetrainSettings = RetrainSettings()) -> RetrainSummary:  #
     clock = Clock()
     with run_lock(settings.work_dir, settings.model_name):
         # The feed is as old as it was when its events were read. How long a busy machine takes to read them does not matter.
-        now = int(time.time()) if settings.monitoring.clock == "wall" else None
+        now = int(wall_clock()) if settings.monitoring.clock == "wall" else None
         dataset = clock("etl", etl, settings.data, settings.validation, settings.store, settings.etl, settings.landing)
         drift = clock(
             "drift", measure_drift, dataset, settings.model_name, settings.drift, settings.store, settings.monitoring, now=now

@@ -20,6 +20,7 @@ class Columns:
     FILE = "file"  # ordinal of the file that the event comes from
     ORIGIN = "origin"  # the landed file of an event (`tasks.datasets.commit_log.origin_of`); 0 if there is none
     EVENT = (USER, ITEM, RATING, TIME)
+    HAPPENED = (USER, ITEM, TIME)
     INTERACTION = (*EVENT, ROW)
     FILE_EVENT = (*INTERACTION, FILE)
 

@@ -51,7 +51,9 @@ class ServingWorker:
         self._rules: Callable[[], Rules] = rules.current if rules else lambda: no_rules
         self._experiments: Callable[[], Experiments] = experiments.current if experiments else lambda: no_experiments
         self._files = {name: file for name, file in {"rules": rules, "experiments": experiments}.items() if file is not None}
-        self._changing = threading.Lock()  # held while rules or versions change: new rules are compiled for all versions, and new versions for all rules
+        self._changing = (
+            threading.Lock()
+        )  # held while rules or versions change: new rules are compiled for all versions, and new versions for all rules
         self._watching = BackgroundLoop("settings-files", self._look_at_files, FILES_S, on_failure=self.metrics.failed)
         self.engine = Engine(self.states, settings.batch, self._rules)
         store = open_store(settings.store)

@@ -77,5 +77,5 @@ def test_blocks_and_automations_of_a_server_are_found() -> None:
     assert (
         RunPodCredentials.get_block_type_slug() == "runpod-credentials" and RunPodCredentials.__module__ == "infra.runpod.block"
     )
-    assert DRIFT_DETECTED == "recsys.drift.detected" and DRIFT_WITHOUT_DATA == "recsys.drift.without_data"
+    assert (DRIFT_DETECTED, DRIFT_WITHOUT_DATA) == ("recsys.drift.detected", "recsys.drift.without_data")
     assert model_resource("m")["prefect.resource.id"] == "recsys.model.m"

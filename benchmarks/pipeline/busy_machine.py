@@ -222,7 +222,9 @@ def _fill(folder: Path, data: Path | None, epochs: int) -> Stored:
     settings = _settings(folder, "better", data, {"max_epochs": epochs})
     source = ingest(settings.data)
     validated = validate(source.tables, settings.validation, int(time.time()))
-    dataset = write_dataset(store, source.name, validated, build_features(validated.interactions), source.source_hashes)
+    dataset = write_dataset(
+        store, source.name, validated, build_features(validated.interactions, validated.superseded), source.source_hashes
+    )
     popularity = train_candidate(store, dataset, "popularity", settings)
     [better] = _versions(store, dataset, popularity, settings)
     untrained = _settings(folder, "weak", data, {"max_epochs": 1, "learning_rate": 1e-6})

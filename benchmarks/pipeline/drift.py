@@ -45,7 +45,7 @@ from tasks.ingest import MILLISECONDS_FROM, build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
 from tasks.monitoring import DriftResult, reference_of
-from tasks.monitoring.drift import Reference, Window, detect_drift
+from tasks.monitoring.drift import Beside, Reference, Window, detect_drift
 from tasks.replay.scenarios import SCENARIOS
 
 __all__ = ["Source", "interval", "render", "steady_stream", "synthetic_source", "time_slice", "user_slice"]
@@ -307,7 +307,9 @@ def _unchanged(source: Source, kind: str, size: int, slices: int, references: in
         count = slices // references + (number < slices % references)
         for reference, current, window in _slices(source, kind, size, count, settings, number):
             quarantine = Quarantine(len(current), len(current) // 1000) if window is not None else None
-            found = detect_drift(reference, current, source.items, settings, window=window, quarantine=quarantine, seed=number)
+            found = detect_drift(
+                reference, current, source.items, settings, window=window, quarantine=quarantine, beside=Beside(seed=number)
+            )
             verdicts[found.result.verdict] += 1
             named.update(found.result.drifted)
             judged = max(judged, sum(check.verdict != "not judged" for check in found.result.checks))
@@ -349,13 +351,15 @@ def planted(source: Source, scenario: ScenarioName, settings: DriftSettings, see
     raw = RawTables(arrived.iloc[: new + PLANTED_SIZE], items, None, ())
     now = int(features["timestamp"].max())
     validated = validate(raw, ValidationSettings(max_quarantined_share=1.0, earliest=0, min_rows=1), now)
-    rows = build_features(validated.interactions)
+    rows = build_features(validated.interactions, validated.superseded)
     # The slice's rows that validation quarantined, or that replace an earlier rating by the same user.
     current = rows[rows["timestamp"] >= begins]
     quarantine = Quarantine(PLANTED_SIZE, PLANTED_SIZE - len(current))
     before = rows[rows["timestamp"] < begins]
     window = Window(int(before["timestamp"].max()), None, before["user_id"].unique().astype(np.int64))
-    return detect_drift(reference, current, items, settings, window=window, quarantine=quarantine, seed=seed).result
+    return detect_drift(
+        reference, current, items, settings, window=window, quarantine=quarantine, beside=Beside(seed=seed)
+    ).result
 
 
 def _outlier(source: Source, side: str, column: str, seeds: int, settings: DriftSettings) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from configs.base import Settings, Share
 
@@ -22,13 +22,16 @@ class DriftSettings(Settings):
     """Number of rows in the reference sample that is stored with a model version. The sample consists of complete users as far as
     possible."""
     min_rows: int = Field(default=200, ge=2)
-    """Minimum number of rows of a slice. A smaller slice is reported as too small to judge."""
-    alpha: float = Field(default=0.01, gt=0, lt=1)
+    """Minimum number of rows of a slice. A smaller slice is reported as too small to judge. It must not exceed `sample_rows`."""
+    alpha: float = Field(default=0.01, ge=0.001, lt=1)
     """Probability that any check raises an alarm on a slice from the reference's own distribution (Holm-corrected over the
     checks)."""
     resamples: int = Field(default=2000, ge=200)
-    """Number of slices that are resampled from the reference, user by user, to find the effect of chance. More slices allow
-    smaller p-values."""
+    """Minimum number of slices that are resampled from the reference, user by user, to find the effect of chance. If alpha and the
+    number of checks need more for an alarm to be possible, more are drawn: 2,899 for an alpha of 0.01."""
+    anchor_days: int = Field(default=180, ge=0)
+    """Age in days of the former champion whose reference is compared too, so that a slow drift is found although the champion is
+    often renewed. The oldest former champion is taken if none is as old. 0 turns this off."""
     max_column_distance: float = Field(default=0.15, gt=0)
     """Maximum distance (normed Wasserstein or Jensen-Shannon) between a column of the slice and of the reference."""
     max_unseen_item_share: Share = 0.1
@@ -45,6 +48,15 @@ class DriftSettings(Settings):
     """Maximum time without an event, as a multiple of the longest such time in the reference's history."""
     max_live_drop: Share = 0.25
     """Maximum relative loss of the champion's NDCG@10 on events after its training, against its holdout."""
+
+    @model_validator(mode="after")
+    def _reference_can_be_judged(self) -> DriftSettings:
+        if self.sample_rows < self.min_rows:
+            raise ValueError(
+                f"drift.sample_rows is {self.sample_rows} and drift.min_rows {self.min_rows}: every reference would be too small to "
+                f"judge. Raise drift.sample_rows to at least {self.min_rows}, or lower drift.min_rows."
+            )
+        return self
 
 
 class MonitoringSettings(Settings):

@@ -36,7 +36,8 @@ __all__ = [
 
 DRIFT_DETECTED = "recsys.drift.detected"
 DRIFT_WITHOUT_DATA = "recsys.drift.without_data"
-"""Drift of a dataset that the champion was trained on, as by a refused delivery. It informs people, but starts no retraining."""
+"""Drift that training again cannot help with: a refused delivery, a feed that is silent or of another volume, slow drift that the
+renewed champions follow, or a dataset that the champion was trained on. It informs people, but starts no retraining."""
 WATCHED: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.watched", "prefect.resource.role": "tag"}
 RUN = "{{ flow.name }} {{ flow_run.name }}"
 LINK = "{{ flow_run|ui_url }}"
@@ -181,7 +182,7 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID], resume: UU
         ),
         told(
             DRIFTED,
-            "The newest events have drifted away from the data that the champion was trained on.",
+            "New events have drifted away from the data that the champion was trained on, or the feed needs to be looked at.",
             {DRIFT_DETECTED, DRIFT_WITHOUT_DATA},
             "{{ event.resource.name }}: {{ event.payload.dataset }} has drifted",
             f"{reasons}\n{{{{ event.payload.rows }}}} events, compared with the champion "

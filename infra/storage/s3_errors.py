@@ -35,7 +35,13 @@ DENIED = {
     "NoSuchBucket",
 }
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
-ELSEWHERE = {"301", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "InvalidRegionName"}
+ELSEWHERE = {
+    "301",
+    "PermanentRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "InvalidRegionName",
+}
 FULL = {"507", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
 CONFLICT = {"409", "ConditionalRequestConflict", "OperationAborted"}
 TAKEN = {"412", "PreconditionFailed"}

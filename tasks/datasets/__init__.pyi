@@ -3,15 +3,26 @@ from .content_digest import EventDigest
 from .incremental import IncrementalVersion, content_of, landed_manifest
 from .landed_state import LandedState
 from .layout import Layout, Part, StoredFile
-from .part_events import LANDED, PART_SCHEMA, Arrays, event_chunks, merged_chunks, merged_events, removals_of
+from .part_events import (
+    HAPPENED,
+    LANDED,
+    PART_SCHEMA,
+    Arrays,
+    event_chunks,
+    merged_chunks,
+    merged_events,
+    removals_of,
+    superseded_events,
+)
 from .part_files import PartFiles, PartStore
 from .quarantine import Delivery, Quarantine, last_delivery, quarantined
 from .references import DatasetRef, chosen_dataset, list_datasets, load_dataset_ref, read_manifest, same_content
-from .release import write_dataset
+from .release import ReleaseVersion, write_dataset
 from .retention import plan_prune, prune_versions
 from .versions import read_table, verify_dataset
 
 __all__ = [
+    "HAPPENED",
     "LANDED",
     "PART_SCHEMA",
     "Arrays",
@@ -29,6 +40,7 @@ __all__ = [
     "PartFiles",
     "PartStore",
     "Quarantine",
+    "ReleaseVersion",
     "Removal",
     "StoredFile",
     "chosen_dataset",
@@ -49,6 +61,7 @@ __all__ = [
     "read_table",
     "removals_of",
     "same_content",
+    "superseded_events",
     "verify_dataset",
     "write_dataset",
 ]

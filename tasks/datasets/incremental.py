@@ -22,7 +22,7 @@ from models.columns import Columns
 from tasks.datasets.content_digest import EventDigest, plain_cells
 from tasks.datasets.landed_state import LandedState
 from tasks.datasets.layout import Layout
-from tasks.datasets.part_events import merged_events
+from tasks.datasets.part_events import merged_events, superseded_events
 from tasks.datasets.part_files import PartFiles
 from tasks.ingest import Kind, build_features, public, with_times
 
@@ -57,6 +57,7 @@ class IncrementalVersion:
             first=self.manifest["first"],
             last=self.manifest["last"],
             parents=(f"{self.name}/{self.version}",),
+            horizon=self.manifest.get("horizon", self.manifest["last"]),
         )
 
     def table(self, table: str, columns: list[str] | None = None) -> pd.DataFrame:
@@ -86,7 +87,7 @@ class IncrementalVersion:
         if table == "interactions":
             return merged_events(files, self.layout)
         if table == "features":
-            return build_features(merged_events(files, self.layout))
+            return build_features(merged_events(files, self.layout), superseded_events(files, self.layout))
         kinds: dict[str, Kind] = {"items": "items", "users": "users"}
         return public(kinds[table], files.frame(getattr(self.layout, table)))
 
@@ -118,6 +119,7 @@ def landed_manifest(
         "items": int(state.items[Columns.HAS_EVENTS].sum()),
         "first": state.first,
         "last": state.last,
+        "horizon": state.horizon,
         "watermark": watermark,
         "parents": list(state.parents),
         "source_hashes": sources,

@@ -32,6 +32,7 @@ class LandedState:
     first: int  # UTC seconds; NEVER if there are no events
     last: int
     parents: tuple[str, ...]  # name/version
+    horizon: int = 0  # UTC seconds that the events reach (`configs.clock`)
     is_release: bool = False  # the stored tables of a release lack the columns that adding later files needs
 
     @classmethod

@@ -45,6 +45,8 @@ class Layout:
     users: StoredFile
     base_rows: int  # rows of the release that the first files were added to; 0 if there is none
     events: EventDigest
+    superseded: tuple[StoredFile, ...] = ()
+    """Columns.HAPPENED, and their origin, of events that happened before the one that counts and are in no part."""
 
     @property
     def rows(self) -> int:
@@ -53,7 +55,7 @@ class Layout:
     @property
     def files(self) -> list[StoredFile]:
         removals = [part.removals for part in self.parts if part.removals is not None]
-        return [*(part.events for part in self.parts), *removals, self.items, self.users]
+        return [*(part.events for part in self.parts), *removals, *self.superseded, self.items, self.users]
 
     @property
     def digest(self) -> str:
@@ -61,7 +63,10 @@ class Layout:
         return sha256_of_json(self.to_dict())[:12]
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        found = asdict(self)
+        if not self.superseded:  # the digest of a layout without them is that of earlier versions of the product
+            del found["superseded"]
+        return found
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> Layout:
@@ -82,6 +87,7 @@ class Layout:
                 StoredFile(**found["users"]),
                 found["base_rows"],
                 EventDigest(**found["events"]),
+                tuple(StoredFile(**each) for each in found.get("superseded", ())),
             )
         except (TypeError, KeyError) as error:
             raise VersionCorruptError(f"The layout of a dataset version is damaged ({error}); delete the version.") from error

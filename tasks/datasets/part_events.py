@@ -15,11 +15,23 @@ from tasks.datasets.layout import Layout
 from tasks.datasets.part_files import PartFiles
 from tasks.tables import column_type, parquet_batches, schema_of
 
-__all__ = ["LANDED", "PART_SCHEMA", "Arrays", "event_chunks", "insertion_points", "merged_chunks", "merged_events", "removals_of"]
+__all__ = [
+    "HAPPENED",
+    "LANDED",
+    "PART_SCHEMA",
+    "Arrays",
+    "event_chunks",
+    "insertion_points",
+    "merged_chunks",
+    "merged_events",
+    "removals_of",
+    "superseded_events",
+]
 
 LANDED = -1  # `row` of an event from a landing zone; other events keep their position in the release
 STORED = (*Columns.INTERACTION, Columns.ORIGIN)
 PART_SCHEMA = schema_of(STORED)  # of a part's events, which are sorted by user, time, item
+HAPPENED = (*Columns.HAPPENED, Columns.ORIGIN)
 CHUNK_ROWS = 1 << 20
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -99,6 +111,23 @@ def merged_events(files: PartFiles, layout: Layout) -> pd.DataFrame:
     if filled != rows:
         raise VersionCorruptError(f"The parts of a dataset version hold {filled} events, but its manifest records {rows}.")
     return pd.DataFrame(columns, copy=False)
+
+
+def superseded_events(files: PartFiles, layout: Layout) -> pd.DataFrame:
+    """Return the events, with HAPPENED, that happened before the one of the same user and item that counts.
+
+    They are the superseded rows of parts, and those that no part has. The same event may occur several times.
+    """
+    found = [pd.DataFrame({name: np.empty(0, dtype=np.int64) for name in HAPPENED})]
+    removed = removals_of(files, layout)
+    for number in range(len(layout.parts)):
+        if len(removed[number]):
+            for _, arrays, kept in event_chunks(files, layout, number, removed[number], HAPPENED):
+                found.append(pd.DataFrame({name: column[~kept] for name, column in arrays.items()}))
+    for file in layout.superseded:
+        frame = files.frame(file)
+        found.append(frame.assign(**{name: np.int64(0) for name in HAPPENED if name not in frame})[list(HAPPENED)])
+    return pd.concat(found, ignore_index=True)
 
 
 def insertion_points(table: Arrays, added: Arrays) -> npt.NDArray[np.int64]:

@@ -31,6 +31,7 @@ class DatasetRef:
     created: float = field(
         default=0.0, compare=False
     )  # UTC seconds at which it was made; 0 in versions from before it was stored
+    horizon: int | None = None  # UTC seconds that the events reach (`configs.clock`); None in versions from before it was stored
 
 
 def chosen_dataset(dataset: str | None, data: DataSettings, store: StoreSettings) -> DatasetRef:
@@ -63,8 +64,17 @@ def load_dataset_ref(store: Store, name: str, version: str) -> DatasetRef:
     prefix = f"datasets/{name}/{version}"
     facts = {key: manifest[key] for key in ("rows", "users", "items", "first", "last")}
     parents = tuple(manifest["parents"])
-    number, created = manifest.get("number", 0), manifest.get("created", 0.0)
-    return DatasetRef(name, version, prefix, store.uri(prefix), **facts, parents=parents, number=number, created=created)
+    return DatasetRef(
+        name,
+        version,
+        prefix,
+        store.uri(prefix),
+        **facts,
+        parents=parents,
+        number=manifest.get("number", 0),
+        created=manifest.get("created", 0.0),
+        horizon=manifest.get("horizon"),
+    )
 
 
 def read_manifest(store: Store, name: str, version: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from configs.clock import horizon, wall_clock
 from configs.errors import AlreadyExistsError, VersionCorruptError
 from infra.digests import sha256_of
 from infra.storage import Store
@@ -40,7 +41,8 @@ class ReleaseVersion:
 
     FORMAT: ClassVar[int] = 1  # of its manifest
     NAMED: ClassVar[tuple[str, ...]] = ("interactions", "items", "users")
-    """The tables whose content determines the version's name. The other tables derive from them."""
+    """The tables whose content determines the version's name, with SUPERSEDED if it has any. The other tables derive from them."""
+    SUPERSEDED: ClassVar[str] = "superseded"  # events that happened before the one that counts; they change the features only
 
     store: Store
     name: str
@@ -68,7 +70,8 @@ class ReleaseVersion:
 
     def verify(self) -> None:
         """Check the tables against the version's name. Raises VersionCorruptError if they do not match."""
-        if _content_hash({table: self.table(table) for table in self.NAMED}) != self.version:
+        extra = (self.SUPERSEDED,) if f"{self.SUPERSEDED}.parquet" in self.manifest["files"] else ()
+        if _content_hash({table: self.table(table) for table in (*self.NAMED, *extra)}) != self.version:
             raise VersionCorruptError(
                 f"The tables of {self.store.uri(self.prefix)} do not match the version's name: they and the manifest were changed "
                 "after they were stored. Delete the version and ingest again. Do not promote anything that was trained on it."
@@ -89,6 +92,8 @@ def write_dataset(
     bad or repeated), the delivery is recorded beside it. A version that a killed run left without a manifest is completed.
     """
     tables: dict[str, Table] = {table: getattr(validated, table) for table in ReleaseVersion.NAMED}
+    if len(validated.superseded):
+        tables[ReleaseVersion.SUPERSEDED] = validated.superseded
     version = _content_hash(tables)
     prefix = f"datasets/{name}/{version}"
     if store.exists(f"{prefix}/manifest.json"):
@@ -152,13 +157,16 @@ def _content_hash(tables: Mapping[str, Table]) -> str:
 
 
 def _extent(interactions: Table) -> dict[str, int]:
-    """Return the numbers of rows, users and items, and the UTC seconds of the first and the last event."""
-    users, items, rows, first, last = _none(), _none(), 0, np.iinfo(np.int64).max, 0
+    """Return the numbers of rows, users and items, the UTC seconds of the first and the last event, and the horizon."""
+    users, items, rows, first, seen = _none(), _none(), 0, np.iinfo(np.int64).max, [_none()]
     columns = (_pieces(interactions, name) for name in (Columns.USER, Columns.ITEM, Columns.TIME))
     for user_ids, item_ids, times in zip(*columns, strict=True):
         users, items = np.union1d(users, user_ids.unique()), np.union1d(items, item_ids.unique())
-        rows, first, last = rows + len(times), min(first, int(times.min())), max(last, int(times.max()))
-    return {"rows": rows, "users": len(users), "items": len(items), "first": int(first), "last": last}
+        rows, first = rows + len(times), min(first, int(times.min()))
+        seen.append(times.to_numpy(np.int64))
+    moments = np.concatenate(seen)
+    last, reach = (int(moments.max()), horizon(moments, wall_clock())) if rows else (0, 0)
+    return {"rows": rows, "users": len(users), "items": len(items), "first": int(first), "last": last, "horizon": reach}
 
 
 def _pieces(table: Table, column: str) -> Iterator[pd.Series[Any]]:

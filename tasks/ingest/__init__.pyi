@@ -1,5 +1,5 @@
 from .event_files import EventChunk, EventFile, open_event_file
-from .features import build_features
+from .features import build_features, earlier_events
 from .merge import merge_interactions
 from .metadata import (
     TABLES,
@@ -18,7 +18,7 @@ from .release import Release, building, chunk_reader
 from .row_account import BAD_ROWS, RowAccount, accepted_events
 from .row_checks import MILLISECONDS_FROM, Mask, whole_numbers
 from .sources import IngestedSource, ingest, locate
-from .validation import ItemModel, UserModel, Validated, ValidationReport
+from .validation import ItemModel, UserModel, Validated, ValidationReport, validate
 
 __all__ = [
     "BAD_ROWS",
@@ -42,6 +42,7 @@ __all__ = [
     "chunk_reader",
     "described",
     "description_kind",
+    "earlier_events",
     "forgotten",
     "ingest",
     "locate",
@@ -50,6 +51,7 @@ __all__ = [
     "public",
     "read_descriptions",
     "seeded",
+    "validate",
     "whole_numbers",
     "with_events",
     "with_times",

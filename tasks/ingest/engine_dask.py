@@ -119,15 +119,16 @@ class DaskEngine:
             account.add(rows, quarantined.assign(**{Columns.ROW: quarantined[Columns.ROW] + account.rows}))
         self._accepted += self._client.map(_good_rows, chunks, starts, ordinal=ordinal, pure=False)
 
-    def write_interactions(self, out: Path) -> int:
+    def write_interactions(self, out: Path) -> pd.DataFrame:
         accepted = dd.from_delayed(self._accepted, meta=FILE_EVENTS)
         marked = {**{name: EVENTS[name] for name in EVENTS}, KEPT: pd.Series(dtype=bool)}
         together = self._by(accepted, Columns.USER).map_partitions(_deduplicated, meta=pd.DataFrame(marked)).persist()
         self._deduplicated = _validated(InteractionModel, together[together[KEPT]][list(EVENTS)]).persist()
         self._collect(self._deduplicated, out)
-        return sum(self._computed([delayed(_superseded)(part) for part in together.to_delayed()]))
+        superseded: list[pd.DataFrame] = self._computed([delayed(_superseded)(part) for part in together.to_delayed()])
+        return pd.concat(superseded, ignore_index=True)
 
-    def write_features(self, interactions: Path, out: Path) -> tuple[IntArray, IntArray]:
+    def write_features(self, interactions: Path, out: Path, superseded: pd.DataFrame) -> tuple[IntArray, IntArray]:
         assert self._deduplicated is not None
         parts = self._deduplicated.to_delayed()
         users = self._computed([delayed(_distinct)(part, Columns.USER) for part in parts])
@@ -137,11 +138,11 @@ class DaskEngine:
         placed = [delayed(_placed)(part, start) for part, start in zip(parts, starts[:-1], strict=True)]
         items = self._by(dd.from_delayed(placed, meta=PLACED), Columns.ITEM).persist()
         item_ids = np.concatenate(self._computed([delayed(_distinct)(part, Columns.ITEM) for part in items.to_delayed()]))
-        counts = items.map_partitions(_counted, meta=COUNTS)
+        counts = items.map_partitions(_counted, superseded, meta=COUNTS)
         divisions = [*starts[:-1], starts[-1] - 1]  # the same divisions as the events
         counts = counts.set_index(Columns.POSITION, divisions=[int(place) for place in divisions])
         features = [
-            delayed(_features)(part, ids, item_ids, count, first)
+            delayed(_features)(part, ids, item_ids, count, first, superseded)
             for part, ids, count, first in zip(parts, users, counts.to_delayed(), first_users[:-1], strict=True)
         ]
         self._collect(dd.from_delayed(features, meta=build_features(EVENTS)), out)
@@ -211,8 +212,8 @@ def _deduplicated(events: pd.DataFrame) -> pd.DataFrame:
     return both.drop(columns=Columns.FILE)
 
 
-def _superseded(events: pd.DataFrame) -> int:
-    return int((~events[KEPT]).sum())
+def _superseded(events: pd.DataFrame) -> pd.DataFrame:
+    return events.loc[~events[KEPT], list(Columns.HAPPENED)]
 
 
 def _distinct(events: pd.DataFrame, column: str) -> IntArray:
@@ -223,13 +224,16 @@ def _placed(events: pd.DataFrame, start: int) -> pd.DataFrame:
     return events[[Columns.ITEM, Columns.TIME]].assign(**{Columns.POSITION: np.arange(start, start + len(events))})
 
 
-def _counted(events: pd.DataFrame) -> pd.DataFrame:
-    before = counts_before(events[Columns.ITEM].to_numpy(np.int64), events[Columns.TIME].to_numpy(np.int64))
+def _counted(events: pd.DataFrame, superseded: pd.DataFrame) -> pd.DataFrame:
+    before = counts_before(events[Columns.ITEM].to_numpy(np.int64), events[Columns.TIME].to_numpy(np.int64), superseded)
     return pd.DataFrame({Columns.POSITION: events[Columns.POSITION].to_numpy(np.int64), BEFORE: before})
 
 
-def _features(events: pd.DataFrame, user_ids: IntArray, item_ids: IntArray, counts: pd.DataFrame, first: int) -> pd.DataFrame:
-    return user_features(events, user_ids, item_ids, counts[BEFORE].sort_index().to_numpy(np.int64), first_user=first)
+def _features(
+    events: pd.DataFrame, user_ids: IntArray, item_ids: IntArray, counts: pd.DataFrame, first: int, superseded: pd.DataFrame
+) -> pd.DataFrame:
+    before = counts[BEFORE].sort_index().to_numpy(np.int64)
+    return user_features(events, user_ids, item_ids, before, first_user=first, superseded=superseded)
 
 
 def _write(frame: pd.DataFrame, path: Path) -> None:

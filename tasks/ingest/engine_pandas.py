@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from models.columns import Columns
 from tasks.ingest.event_files import EventFile
@@ -14,7 +15,7 @@ from tasks.ingest.features import write_features
 from tasks.ingest.merge import merge_interactions
 from tasks.ingest.row_account import RowAccount, accepted_events
 from tasks.ingest.validation import InteractionModel
-from tasks.tables import ParquetWriter
+from tasks.tables import ParquetWriter, read_parquet
 
 __all__ = ["Engine", "PandasEngine"]
 
@@ -27,11 +28,17 @@ class Engine(Protocol):
     def read(self, file: EventFile, account: RowAccount, ordinal: int) -> None:
         """Read and validate a file chunk by chunk, and add it to the account. Raises SourceError if it is damaged."""
 
-    def write_interactions(self, out: Path) -> int:
-        """Write the accepted events, merged by `deduplicate_latest`, with Columns.INTERACTION. Returns how many are superseded."""
+    def write_interactions(self, out: Path) -> pd.DataFrame:
+        """Write the accepted events, merged by `deduplicate_latest`, with Columns.INTERACTION.
 
-    def write_features(self, interactions: Path, out: Path) -> tuple[IntArray, IntArray]:
-        """Write the features (`build_features`) of the interactions. Returns all user ids and all item ids, ascending."""
+        Returns the superseded ones, with Columns.HAPPENED.
+        """
+
+    def write_features(self, interactions: Path, out: Path, superseded: pd.DataFrame) -> tuple[IntArray, IntArray]:
+        """Write the features (`build_features`) of the interactions. Returns all user ids and all item ids, ascending.
+
+        `superseded` is what `earlier_events` returned for them.
+        """
 
 
 class PandasEngine:
@@ -48,11 +55,16 @@ class PandasEngine:
                 writer.write(events)
             self._parts.append(part)
 
-    def write_interactions(self, out: Path) -> int:
-        merged = merge_interactions(self._parts, out, memory_rows=self._memory_rows, columns=Columns.INTERACTION)
-        for part in self._parts:
-            part.unlink()
-        return merged.duplicates
+    def write_interactions(self, out: Path) -> pd.DataFrame:
+        lost = self._folder / "superseded.parquet"
+        columns = Columns.INTERACTION
+        merge_interactions(self._parts, out, memory_rows=self._memory_rows, columns=columns, superseded=lost)
+        superseded = read_parquet(lost, list(Columns.HAPPENED))
+        for path in (*self._parts, lost):
+            path.unlink()
+        return superseded
 
-    def write_features(self, interactions: Path, out: Path) -> tuple[IntArray, IntArray]:
-        return write_features(interactions, out, memory_rows=self._memory_rows, check=InteractionModel.validate)
+    def write_features(self, interactions: Path, out: Path, superseded: pd.DataFrame) -> tuple[IntArray, IntArray]:
+        return write_features(
+            interactions, out, memory_rows=self._memory_rows, superseded=superseded, check=InteractionModel.validate
+        )

@@ -1,13 +1,15 @@
 """Build the features of each event from what is known at that event, and never from later events.
 
 The features are stored with the dataset version, for drift monitoring and as the offline side of a feature store. user_idx and
-item_idx number the ids of the complete table. All other columns of a row depend only on events up to and including its second.
+item_idx number the ids of the complete table. All other columns of a row depend only on events up to and including its second. An
+event that a later one of the same user and item supersedes has no row, but it did happen: it counts for the rows after it.
+Otherwise a correction would change the features of rows that are older than itself.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ __all__ = [
     "SESSION_GAP_S",
     "build_features",
     "counts_before",
+    "earlier_events",
     "user_features",
     "whole_users",
     "write_features",
@@ -35,7 +38,7 @@ FEATURE_COLUMNS = list(Columns.FEATURE)
 IntArray = npt.NDArray[np.int64]
 
 
-def build_features(interactions: pd.DataFrame) -> pd.DataFrame:
+def build_features(interactions: pd.DataFrame, superseded: pd.DataFrame | None = None) -> pd.DataFrame:
     """Build one row of FEATURE_COLUMNS for each row of `interactions` (sorted by user_id, timestamp).
 
     - user_idx, item_idx: dense indices, by ascending id.
@@ -43,21 +46,51 @@ def build_features(interactions: pd.DataFrame) -> pd.DataFrame:
     - gap_s: seconds since the user's previous event, -1 for the first one.
     - session_id: from 0 for each user. A new session starts after SESSION_GAP_S without an event.
     - *_events_before: number of events in strictly earlier seconds.
+
+    Args:
+        superseded: Events with Columns.HAPPENED that later ones of the same user and item supersede. They have no row, but count.
     """
-    users, items, times = (interactions[name].to_numpy(np.int64) for name in (Columns.USER, Columns.ITEM, Columns.TIME))
-    return user_features(interactions, np.unique(users), np.unique(items), counts_before(items, times))
+    users, items, times = (interactions[name].to_numpy(np.int64) for name in Columns.HAPPENED)
+    earlier = None if superseded is None or superseded.empty else earlier_events(superseded, [interactions])
+    before = counts_before(items, times, earlier)
+    return user_features(interactions, np.unique(users), np.unique(items), before, superseded=earlier)
+
+
+def earlier_events(superseded: pd.DataFrame, kept: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return the superseded events that happened before the event that counts: distinct ones, by user, item, time.
+
+    An event of the same second as the one that counts is the same event, delivered twice.
+
+    Args:
+        superseded: Events with Columns.HAPPENED.
+        kept: The events that count, in pieces.
+    """
+    names = list(Columns.HAPPENED)
+    found = superseded[names].astype(np.int64).drop_duplicates().sort_values(names, ignore_index=True)
+    if found.empty:
+        return found
+    users = found[Columns.USER].unique()
+    same = [piece.loc[piece[Columns.USER].isin(users), names].astype(np.int64) for piece in kept]
+    marked = found.merge(pd.concat([found.head(0), *same]).drop_duplicates(), on=names, how="left", indicator=True)
+    return found[(marked["_merge"] == "left_only").to_numpy()].reset_index(drop=True)
 
 
 def write_features(
-    interactions: Path, out: Path, *, memory_rows: int, check: Callable[[pd.DataFrame], object] = lambda _: None
+    interactions: Path,
+    out: Path,
+    *,
+    memory_rows: int,
+    superseded: pd.DataFrame | None = None,
+    check: Callable[[pd.DataFrame], object] = lambda _: None,
 ) -> tuple[IntArray, IntArray]:
     """Apply `build_features` to a Parquet file of events, and write the result to another Parquet file atomically.
 
     At most `memory_rows` events are in memory at once (or those of one user or item, if there are more), plus 8 bytes for each
-    user and item.
+    user and item, and the superseded events.
 
     Args:
         interactions: The events, sorted by user_id, timestamp.
+        superseded: What `earlier_events` returned for these events.
         check: Called with the events of some users at a time, until it has seen all events.
 
     Returns:
@@ -72,7 +105,7 @@ def write_features(
         columns = [Columns.ITEM, Columns.TIME]
         for table in partition_by_key([interactions], columns, Columns.ITEM, memory_rows, Path(folder), position=True):
             items, times, position = (table.column(name).to_numpy() for name in (*columns, Columns.POSITION))
-            before[position] = counts_before(items, times)
+            before[position] = counts_before(items, times, superseded)
             item_ids.append(np.unique(items))
         known = np.concatenate([np.zeros(0, dtype=np.int64), *item_ids])
         if not rows:
@@ -83,7 +116,8 @@ def write_features(
             check(events)
             user_ids = np.unique(events[Columns.USER].to_numpy())
             end = start + len(events)
-            writer.write(user_features(events, user_ids, known, np.asarray(before[start:end]), first_user=first_user))
+            counts = np.asarray(before[start:end])
+            writer.write(user_features(events, user_ids, known, counts, first_user=first_user, superseded=superseded))
             start, first_user = end, first_user + len(user_ids)
             all_users.append(user_ids)
     return np.concatenate(all_users), known
@@ -106,7 +140,12 @@ def whole_users(interactions: Path, rows: int) -> Iterator[pd.DataFrame]:
 
 
 def user_features(
-    events: pd.DataFrame, user_ids: IntArray, item_ids: IntArray, item_events_before: IntArray, first_user: int = 0
+    events: pd.DataFrame,
+    user_ids: IntArray,
+    item_ids: IntArray,
+    item_events_before: IntArray,
+    first_user: int = 0,
+    superseded: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Build FEATURE_COLUMNS for all events of some users.
 
@@ -116,8 +155,16 @@ def user_features(
         item_ids: The ids of all items in the complete table, ascending.
         item_events_before: Shape (len(events),).
         first_user: The user_idx of the first of these users.
+        superseded: What `earlier_events` returned, of these users and maybe others.
     """
-    users, items, times = (events[name].to_numpy(np.int64) for name in (Columns.USER, Columns.ITEM, Columns.TIME))
+    own = None if superseded is None else superseded[superseded[Columns.USER].isin(user_ids)]
+    if own is not None and len(own):
+        both = pd.concat([events[list(Columns.EVENT)], own], ignore_index=True)
+        order = np.lexsort([both[name].to_numpy(np.int64) for name in (Columns.TIME, Columns.USER)])
+        counts = np.concatenate([item_events_before, np.zeros(len(own), dtype=np.int64)])[order]
+        built = user_features(both.iloc[order].reset_index(drop=True), user_ids, item_ids, counts, first_user)
+        return built[order < len(events)].reset_index(drop=True)
+    users, items, times = (events[name].to_numpy(np.int64) for name in Columns.HAPPENED)
     first = np.append(True, users[1:] != users[:-1])[: len(users)]
     second = first | np.append(True, times[1:] != times[:-1])[: len(users)]
     gaps = np.where(first, -1, np.diff(times, prepend=times[:1]))
@@ -149,8 +196,18 @@ def user_features(
     )
 
 
-def counts_before(ids: IntArray, times: IntArray) -> IntArray:
-    """Return, for each event, the number of events with the same id in strictly earlier seconds."""
+def counts_before(ids: IntArray, times: IntArray, superseded: pd.DataFrame | None = None) -> IntArray:
+    """Return, for each event, the number of events with the same id in strictly earlier seconds.
+
+    Args:
+        ids: Item ids of the events.
+        times: Their UTC seconds.
+        superseded: What `earlier_events` returned, of these items and maybe others. They are counted, but have no count.
+    """
+    own = None if superseded is None else superseded[superseded[Columns.ITEM].isin(np.unique(ids))]
+    if own is not None and len(own):
+        more_ids, more_times = (own[name].to_numpy(np.int64) for name in (Columns.ITEM, Columns.TIME))
+        return counts_before(np.concatenate([ids, more_ids]), np.concatenate([times, more_times]))[: len(ids)]
     order = sorted_order(ids, times)
     sorted_ids, sorted_times = ids[order], times[order]
     places = np.arange(len(ids))

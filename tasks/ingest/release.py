@@ -14,11 +14,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from configs.errors import StoreFullError
 from configs.settings import EtlSettings, ValidationSettings
+from models.columns import Columns
 from tasks.ingest.engine_pandas import Engine, PandasEngine
 from tasks.ingest.event_files import EventChunk, EventFile, open_event_file
+from tasks.ingest.features import earlier_events
 from tasks.ingest.movielens import no_ratings
 from tasks.ingest.row_account import BAD_ROWS, RowAccount
 from tasks.ingest.sources import LocatedSource
@@ -41,6 +44,7 @@ class Release:
     users: pd.DataFrame
     quarantined: pd.DataFrame  # table, row, reasons, cells (the original cells, as text)
     report: ValidationReport
+    superseded: pd.DataFrame  # Columns.HAPPENED of the events that happened before the one that counts (`earlier_events`)
 
 
 @contextmanager
@@ -83,8 +87,10 @@ def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlS
         if not account.rows:
             raise no_ratings(source.files.events[0])
         account.report(0, validation)  # refuse bad data before it is sorted
-        report = account.report(engine.write_interactions(interactions), validation)
-        users, items = engine.write_features(interactions, features)
+        superseded = engine.write_interactions(interactions)
+        report = account.report(len(superseded), validation)
+        happened = earlier_events(superseded, _pieces(interactions, settings.memory_rows) if len(superseded) else [])
+        users, items = engine.write_features(interactions, features, happened)
     companions = source.files.companions
     found = describe(companions.items, companions.users, items, users, source.descriptions)
     return Release(
@@ -94,7 +100,14 @@ def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlS
         found.users,
         pd.concat([account.quarantined(), found.quarantined], ignore_index=True),
         ValidationReport({"interactions": report, **found.reports}, found.items_without_metadata),
+        happened,
     )
+
+
+def _pieces(interactions: Path, rows: int) -> Iterator[pd.DataFrame]:
+    with pq.ParquetFile(interactions) as file:
+        for batch in file.iter_batches(rows, columns=list(Columns.HAPPENED)):
+            yield batch.to_pandas()
 
 
 @contextmanager

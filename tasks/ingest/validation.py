@@ -18,6 +18,7 @@ from pandera.typing import Series
 from configs.errors import DataRefusedError
 from configs.settings import ValidationSettings
 from models.columns import Columns
+from tasks.ingest.features import earlier_events
 from tasks.ingest.merge import deduplicate_latest
 from tasks.ingest.metadata import DescriptionFile, Kind, described, public, seeded
 from tasks.ingest.movielens import RawTables
@@ -136,6 +137,7 @@ class Validated:
     users: pd.DataFrame
     quarantined: pd.DataFrame  # table, row, reasons, cells (the original cells, as text)
     report: ValidationReport
+    superseded: pd.DataFrame  # Columns.HAPPENED of the events that happened before the one that counts (`earlier_events`)
 
 
 def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validated:
@@ -148,7 +150,7 @@ def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validate
         DataRefusedError: A column is empty, too many rows are bad, or too few rows are left.
     """
     checks = Checks("interactions", raw.interactions)
-    interactions, report = _interactions(checks, settings, now)
+    interactions, superseded, report = _interactions(checks, settings, now)
     items, users = (np.unique(interactions[name].to_numpy(np.int64)) for name in (Columns.ITEM, Columns.USER))
     found = describe(raw.items, raw.users, items, users)
     return Validated(
@@ -157,6 +159,7 @@ def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validate
         users=found.users,
         quarantined=pd.concat([quarantined(checks), found.quarantined], ignore_index=True),
         report=ValidationReport({"interactions": report, **found.reports}, items_without_metadata=found.items_without_metadata),
+        superseded=earlier_events(superseded, [interactions]),
     )
 
 
@@ -298,7 +301,8 @@ def refuse_bad(report: TableReport, faults: Mapping[str, tuple[str, str]], setti
         )
 
 
-def _interactions(checks: Checks, settings: ValidationSettings, now: int) -> tuple[pd.DataFrame, TableReport]:
+def _interactions(checks: Checks, settings: ValidationSettings, now: int) -> tuple[pd.DataFrame, pd.DataFrame, TableReport]:
+    """Return the events that count, those that they supersede, and the row counts."""
     raw = checks.raw
     for column in Columns.EVENT:
         _refuse_if_empty(checks, column)
@@ -315,7 +319,7 @@ def _interactions(checks: Checks, settings: ValidationSettings, now: int) -> tup
         {reason: (f"data row {row + 1}", str(text)) for (reason, row), text in zip(first.items(), cells, strict=True)},
         settings,
     )
-    return kept[list(Columns.INTERACTION)], report
+    return kept[list(Columns.INTERACTION)], superseded, report
 
 
 def _refuse_if_empty(checks: Checks, column: str) -> None:

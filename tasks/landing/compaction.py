@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
+
 from configs.errors import AlreadyExistsError, NotFoundError, VersionCorruptError
 from configs.settings import LandingSettings
 from infra.storage import Store
@@ -19,14 +21,16 @@ from tasks.datasets import (
     LogEntry,
     PartFiles,
     PartStore,
+    StoredFile,
     landed_manifest,
     load_dataset_ref,
     merged_chunks,
+    superseded_events,
 )
 from tasks.landing.scratch import ScratchFile, scratch_folder
 from tasks.landing.state import landed_state
 
-__all__ = ["compact", "is_due"]
+__all__ = ["compact", "is_due", "kept_superseded"]
 
 
 def is_due(layout: Layout, settings: LandingSettings) -> bool:
@@ -56,6 +60,15 @@ def compact(store: Store, name: str, settings: LandingSettings, work_dir: Path, 
     )
 
 
+def kept_superseded(parts: PartStore, superseded: pd.DataFrame) -> tuple[StoredFile, ...]:
+    """Store the superseded events of all parts as one file. Returns no file if there are none."""
+    if superseded.empty:
+        return ()
+    names = list(Columns.HAPPENED)
+    distinct = superseded.sort_values([*names, Columns.ORIGIN]).drop_duplicates(names, ignore_index=True)
+    return (parts.table("superseded", distinct),)
+
+
 def _compact(store: Store, name: str, settings: LandingSettings, work_dir: Path, now: float, force: bool) -> DatasetRef:
     log = LandingLog(store, name)
     head = log.head()
@@ -81,8 +94,9 @@ def _compact(store: Store, name: str, settings: LandingSettings, work_dir: Path,
                 f"The parts of {name}/{head.version} do not hold the events that its manifest records; nothing was "
                 "compacted. Ingest the landing zone again into another store."
             )
-        part = PartStore(store, name, number).part(compacted)
-    layout = replace(state.layout, parts=(part,))
+        parts = PartStore(store, name, number)
+        part = parts.part(compacted)
+    layout = replace(state.layout, parts=(part,), superseded=kept_superseded(parts, superseded_events(files, state.layout)))
     content = head.version.partition("-")[0]
     manifest = landed_manifest(name, number, content, replace(state, layout=layout), {}, head.watermark)
     when = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")

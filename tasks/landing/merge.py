@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from models.columns import Columns
 from tasks.datasets import (
+    HAPPENED,
     LANDED,
     PART_SCHEMA,
     Arrays,
@@ -61,6 +62,7 @@ class AddedEvents:
     users: Ids  # ids in the part
     items: Ids
     comparison: Comparison
+    superseded: pd.DataFrame  # HAPPENED of new events that do not count, because a later one of the same user and item does
     by_file: dict[int, FileCounts] = field(default_factory=dict)  # by ordinal
 
 
@@ -90,17 +92,38 @@ class EventMerge:
 
     def add(self, parts: list[Path]) -> AddedEvents:
         """Merge Parquet files with Columns.FILE_EVENT, and keep the events that are newer than the dataset's own."""
-        merged = self.scratch / "merged.parquet"
+        merged, lost = self.scratch / "merged.parquet", self.scratch / "lost.parquet"
         with writing(self.scratch):
-            merge_interactions(parts, merged, memory_rows=self.memory_rows, written=self.written)
+            merge_interactions(
+                parts, merged, memory_rows=self.memory_rows, written=self.written, superseded=lost, columns=Columns.FILE_EVENT
+            )
         rows = pq.read_metadata(merged).num_rows
         if self.before.is_empty or not rows:
             comparison = Comparison.with_nothing(rows, self.before.first)
         else:
             new = pq.read_table(merged, columns=MERGED).to_pandas()
             comparison = compare(self.files, self.before.layout, self._with_origin(new), self._delivered)
+        superseded = self._superseded(merged, lost, comparison)
         with writing(self.scratch):
-            return self._won(merged, comparison)
+            return self._won(merged, comparison, superseded)
+
+    def _superseded(self, merged: Path, lost: Path, comparison: Comparison) -> pd.DataFrame:
+        """Return the new events that do not count, and that the dataset does not know: later events may need them as their past."""
+        names = [*Columns.HAPPENED, Columns.FILE]
+        beaten = pq.read_table(lost, columns=names).to_pandas()
+        if not len(beaten) and comparison.wins.all():
+            return pd.DataFrame({name: np.empty(0, dtype=np.int64) for name in HAPPENED})
+        new = pq.read_table(merged, columns=names).to_pandas()
+        happened = pd.concat([beaten, new[~comparison.wins]], ignore_index=True).drop_duplicates(list(Columns.HAPPENED))
+        happened = _unknown(happened, new[comparison.wins])
+        layout = self.before.layout
+        removed = removals_of(self.files, layout)
+        for number in range(len(layout.parts)):
+            for _, chunk, _ in event_chunks(self.files, layout, number, removed[number], Columns.HAPPENED):
+                happened = _unknown(happened, pd.DataFrame(chunk))
+        for file in layout.superseded:
+            happened = _unknown(happened, self.files.frame(file))
+        return self._with_origin(happened)[list(HAPPENED)].sort_values(list(Columns.HAPPENED), ignore_index=True)
 
     def _with_origin(self, new: pd.DataFrame) -> pd.DataFrame:
         return new.assign(**{Columns.ORIGIN: origin_of(self.number, 0) + new[Columns.FILE]})
@@ -109,7 +132,7 @@ class EventMerge:
         current = {origin_of(self.number, ordinal): seconds for ordinal, seconds in self.written.items()}
         return self.log.written(origins, current)
 
-    def _won(self, merged: Path, comparison: Comparison) -> AddedEvents:
+    def _won(self, merged: Path, comparison: Comparison, superseded: pd.DataFrame) -> AddedEvents:
         """Write the merged events that win as a part."""
         counts: dict[int, FileCounts] = {}
         users: list[Ids] = []
@@ -133,7 +156,7 @@ class EventMerge:
                     found.corrections += int((own & corrects).sum())
                     found.late += int((own & (won[Columns.TIME] < self.watermark)).sum())
         self._count_new(merged, comparison, counts)
-        return AddedEvents(part, digest, _distinct(users), _distinct(items), comparison, counts)
+        return AddedEvents(part, digest, _distinct(users), _distinct(items), comparison, superseded, counts)
 
     def _count_new(self, merged: Path, comparison: Comparison, counts: dict[int, FileCounts]) -> None:
         """Count, for each file, the users and items that had no event before. An id counts for the first file that has it."""
@@ -208,6 +231,15 @@ def compare(files: PartFiles, layout: Layout, new: pd.DataFrame, delivered: Call
                 removals.append(pd.DataFrame({**where, Columns.USER: lost[Columns.USER], Columns.ITEM: lost[Columns.ITEM]}))
     joined = pd.concat(removals, ignore_index=True) if removals else pd.DataFrame()
     return Comparison(wins, corrects, joined, removed, first)
+
+
+def _unknown(events: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Return the events whose user, item and time `known` does not have."""
+    if events.empty:
+        return events
+    names = list(Columns.HAPPENED)
+    same = known.loc[known[Columns.USER].isin(events[Columns.USER]), names].drop_duplicates()
+    return events[(events.merge(same, on=names, how="left", indicator=True)["_merge"] == "left_only").to_numpy()]
 
 
 def _chunks(path: Path) -> Iterator[tuple[int, Arrays]]:

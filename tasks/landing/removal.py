@@ -32,8 +32,10 @@ from tasks.datasets import (
     merged_chunks,
     origin_of,
     read_table,
+    superseded_events,
 )
 from tasks.ingest import TABLES, Kind, described, forgotten, seeded, with_events
+from tasks.landing.compaction import kept_superseded
 from tasks.landing.merge import compare
 from tasks.landing.scratch import ScratchFile, scratch_folder
 from tasks.landing.state import landed_state
@@ -139,10 +141,16 @@ def _restored(
                 part.write(won[PART_SCHEMA.names])
             layout = replace(layout, parts=(*layout.parts, parts.part(part, found.removals)))
         layout = replace(layout, events=layout.events + EventDigest.of(won) - found.removed)
-    layout = replace(layout, items=parts.table("items", tables["items"]), users=parts.table("users", tables["users"]))
+    superseded = superseded_events(files, earlier.layout)
+    returned = kept_superseded(parts, superseded[_is_of(superseded, undone, origins)])
+    layout = replace(
+        layout,
+        items=parts.table("items", tables["items"]),
+        users=parts.table("users", tables["users"]),
+        superseded=(*layout.superseded, *returned),
+    )
     after = replace(state, layout=layout, items=tables["items"], users=tables["users"], first=first, last=last)
-    watermark = max(head.watermark, last - settings.allowed_lateness_s)
-    return _appended(log, head, after, replace(removal, events=len(won)), watermark, now)
+    return _appended(log, head, after, replace(removal, events=len(won)), head.watermark, now)
 
 
 def _taken_out(kind: Kind, table: pd.DataFrame, removal: Removal, origins: Ids) -> pd.DataFrame:
@@ -182,6 +190,7 @@ def _removed(log: LandingLog, removal: Removal, settings: LandingSettings, work_
             items=parts.table("items", tables["items"]),
             users=parts.table("users", tables["users"]),
             events=digest,
+            superseded=kept_superseded(parts, _kept_superseded(files, before.layout, removal, origins)),
         )
     after = replace(
         before, layout=layout, items=tables["items"], users=tables["users"], first=part.first, last=part.last, is_release=False
@@ -206,6 +215,16 @@ def _write_kept(
             users.append(np.unique(stays[Columns.USER]))
             items.append(np.unique(stays[Columns.ITEM]))
     return digest, {"items": np.unique(np.concatenate(items)), "users": np.unique(np.concatenate(users))}
+
+
+def _kept_superseded(files: PartFiles, layout: Layout, removal: Removal, origins: Ids) -> pd.DataFrame:
+    superseded = superseded_events(files, layout)
+    return superseded[~_is_of(superseded, removal, origins)]
+
+
+def _is_of(superseded: pd.DataFrame, removal: Removal, origins: Ids) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = removal.holds(superseded) | np.isin(superseded[Columns.ORIGIN], origins)
+    return found
 
 
 def _appended(log: LandingLog, head: LogEntry, after: LandedState, removal: Removal, watermark: int, now: float) -> LogEntry:

@@ -9,13 +9,17 @@ that is delivered again keeps the time of its first delivery.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
+from configs.clock import horizon
 from configs.errors import AlreadyExistsError, DataRefusedError, SourceError
 from infra.landing_zone import LandingZone
 from infra.storage import Store
+from models.columns import Columns
 from tasks.datasets import (
     DatasetRef,
     FileAccount,
@@ -31,7 +35,7 @@ from tasks.datasets import (
 from tasks.ingest import chunk_reader
 from tasks.landing.ledger import Ledger
 from tasks.landing.listing import Listing
-from tasks.landing.merge import EventMerge
+from tasks.landing.merge import AddedEvents, EventMerge
 from tasks.landing.new_files import NewFiles, ZoneReader
 from tasks.landing.options import LandingOptions
 from tasks.landing.scratch import scratch_folder
@@ -121,7 +125,7 @@ class LandingRun:
         """Store the parts and tables of the next version. Raises DataRefusedError if it would have too few events."""
         before = state_before(self._parts, self._name, self._head, self._options.landing)
         if self._head is None and not before.is_empty:
-            self._watermark = before.last - self._options.landing.allowed_lateness_s
+            self._watermark = self._complete_until(before.horizon)
         merge = EventMerge(
             before=before,
             files=self._parts,
@@ -135,6 +139,7 @@ class LandingRun:
         added = merge.add([file.events for file in new.files if file.events is not None])
         latest = int(self._options.now) + self._options.validation.max_future_s
         after, accounts = next_state(before, added, new.files, PartStore(self._store, self._name, self._number), latest)
+        after = replace(after, horizon=self._reach(before, added))
         rows, min_rows = after.layout.rows, self._options.validation.min_rows
         if new.files and (after.is_empty or rows < min_rows):
             raise DataRefusedError(
@@ -167,7 +172,7 @@ class LandingRun:
             if file.quarantine is not None and (file.reasons or key in stored):  # a retry may leave no bad row
                 self._store.put(key, file.quarantine)
         content = content_of(after.layout.events, after.items, after.users)
-        watermark = max(self._watermark, after.last - self._options.landing.allowed_lateness_s)
+        watermark = self._complete_until(after.horizon)
         sources = {account.file: account.sha256 for account in accounts}
         manifest = landed_manifest(self._name, self._number, content, after, sources, watermark)
         version = manifest["version"]
@@ -187,6 +192,20 @@ class LandingRun:
         self._parts.remove_unused(after.layout)
         dataset = load_dataset_ref(self._store, self._name, version)
         return Landing(dataset, self._number, accounts, new.waiting, new.known, watermark)
+
+    def _reach(self, before: LandedState, added: AddedEvents) -> int:
+        """Return the UTC seconds that the events reach. Those from the future say nothing about how far the others reach."""
+        now = int(self._options.now)
+        reach = min(before.horizon, now)
+        if not added.part.rows:
+            return reach
+        times = pq.read_table(added.part.path, columns=[Columns.TIME]).column(0).to_numpy()
+        return max(reach, horizon(times, now)) if (times <= now).any() else reach
+
+    def _complete_until(self, horizon: int) -> int:
+        """Return the watermark: it never falls, unless it is later than the time at which the newest events may have arrived."""
+        lateness = self._options.landing.allowed_lateness_s
+        return min(max(self._watermark, horizon - lateness), int(self._options.now) - lateness)
 
 
 def _nothing_yet(zone: LandingZone, waiting: dict[str, str]) -> SourceError:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from configs.clock import horizon
 from configs.errors import NotFoundError
 from configs.settings import LandingSettings
 from models.columns import Columns
@@ -17,6 +18,7 @@ from tasks.datasets import (
     LogEntry,
     Part,
     PartFiles,
+    ReleaseVersion,
     StoredFile,
     list_datasets,
     merged_events,
@@ -67,6 +69,8 @@ def _base(files: PartFiles, name: str, settings: LandingSettings) -> LandedState
         table: StoredFile(f"{ref.prefix}/{table}.parquet", manifest["files"][f"{table}.parquet"], 0)
         for table in ("interactions", "items", "users")
     }
+    earlier = f"{ReleaseVersion.SUPERSEDED}.parquet"
+    superseded = (StoredFile(f"{ref.prefix}/{earlier}", manifest["files"][earlier], 0),) if earlier in manifest["files"] else ()
     events = StoredFile(stored["interactions"].key, stored["interactions"].sha256, ref.rows)
     base = Layout(
         parts=(Part(events, None, ref.first, ref.last),),
@@ -74,6 +78,7 @@ def _base(files: PartFiles, name: str, settings: LandingSettings) -> LandedState
         users=stored["users"],
         base_rows=0,
         events=EventDigest(),
+        superseded=superseded,
     )
     frame = merged_events(files, base)
     layout = replace(base, base_rows=int(frame[Columns.ROW].max()) + 1, events=EventDigest.of(frame))
@@ -83,6 +88,7 @@ def _base(files: PartFiles, name: str, settings: LandingSettings) -> LandedState
         users=seeded("users", files.frame(layout.users), np.unique(frame[Columns.USER].to_numpy(np.int64))),
         first=ref.first,
         last=ref.last,
+        horizon=ref.horizon if ref.horizon is not None else horizon(frame[Columns.TIME].to_numpy(np.int64)),
         parents=(f"{name}/{ref.version}",),
         is_release=True,
     )

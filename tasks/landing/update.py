@@ -43,6 +43,8 @@ def next_state(
         first, last = min(first, added.part.first), max(last, added.part.last)
     if not layout.parts:
         return before, accounts
+    if len(added.superseded):
+        layout = replace(layout, superseded=(*layout.superseded, parts.table("superseded", added.superseded)))
     after = replace(before, items=items, users=users, first=first, last=last, is_release=False)
     layout = replace(
         layout,

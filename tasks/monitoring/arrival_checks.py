@@ -15,10 +15,19 @@ import pandas as pd
 
 from configs.settings import DriftSettings
 from tasks.datasets import Quarantine
-from tasks.monitoring.checks import Check, not_judged
-from tasks.monitoring.reference import History, Reference, WindowRow, without_strays
+from tasks.monitoring.checks import Check, Critical, not_judged
+from tasks.monitoring.reference import History, Reference, SpanRow, WindowRow, without_strays
 
-__all__ = ["Window", "calendar_p", "quarantine_check", "seconds_of", "silence_check", "stream_checks"]
+__all__ = [
+    "Window",
+    "calendar_critical",
+    "calendar_p",
+    "quarantine_check",
+    "seconds_of",
+    "silence_check",
+    "stream_checks",
+    "volume_check",
+]
 
 DAY_S = 86_400
 RATE, SILENCE, NEWCOMERS, SET_ASIDE = "volume", "freshness", "new users", "quarantine"
@@ -50,16 +59,57 @@ def stream_checks(reference: Reference, current: pd.DataFrame, window: Window | 
     if history is None or window is None:
         reason = NO_HISTORY if history is None else NO_WINDOW
         return [not_judged(name, METHODS[name], reason) for name in (RATE, SILENCE, NEWCOMERS)]
-    times, end = _times(current, window)
+    times, _ = _times(current, window)
     newcomers = float((~np.isin(current["user_id"].to_numpy(np.int64), window.known_users)).mean())
     row = _row_for(history, len(times))
-    found = [] if row else [not_judged(name, METHODS[name], _too_short(history, len(times))) for name in (RATE, NEWCOMERS)]
-    if row:
-        found = [
-            _volume(row, len(times), max(end - window.start, 1), settings),
-            _newcomers(row, newcomers, settings),
-        ]
-    return [*found, silence_check(history, current, window, settings)]
+    return [
+        volume_check(history, current, window, settings),
+        _newcomers(row, newcomers, settings)
+        if row
+        else not_judged(NEWCOMERS, METHODS[NEWCOMERS], _too_short(history, len(times))),
+        silence_check(history, current, window, settings),
+    ]
+
+
+def volume_check(history: History, current: pd.DataFrame, window: Window, settings: DriftSettings) -> Check:
+    """Compare the slice's rate with that of the past's windows of the same length. The slice may have few events, or none.
+
+    A history from before such windows were stored is compared by windows with as many events.
+    """
+    times, end = _times(current, window)
+    seconds = max(end - window.start, 1)
+    fitting = [span for span in history.spans if span.seconds <= seconds]
+    if fitting:
+        return _volume_of_span(fitting[-1], len(times), seconds, settings)
+    row = _row_for(history, len(times)) if not history.spans else None
+    return (
+        _volume(row, len(times), seconds, settings) if row else not_judged(RATE, METHODS[RATE], _too_short(history, len(times)))
+    )
+
+
+def _volume_of_span(span: SpanRow, events: int, seconds: int, settings: DriftSettings) -> Check:
+    usual, found = span.events / span.seconds * DAY_S, max(events, 0.5) / seconds * DAY_S
+    apart = math.sqrt(events * span.seconds / seconds + 0.375) - span.root
+
+    def critical(level: float) -> float | None:
+        edge = span.root + math.copysign(_prediction_width(level, span.root_sd, span.windows), apart)
+        reached = edge**2 - 0.375
+        if edge <= 0 or reached <= 0 or span.events <= 0:
+            return None
+        return max(reached / span.events, span.events / reached)
+
+    return Check(
+        name=RATE,
+        method=METHODS[RATE],
+        reference=usual,
+        current=events / seconds * DAY_S,
+        effect=max(found / usual, usual / found) if usual > 0 else found,
+        bound=settings.max_volume_ratio,
+        p_value=_prediction_p(apart, span.root_sd, span.windows),
+        critical=critical,
+        retrains=False,
+        detail=f"{events / seconds * DAY_S:,.0f} events per day over {seconds / DAY_S:,.1f} days, compared with {usual:,.0f} before",
+    )
 
 
 def seconds_of(current: pd.DataFrame, window: Window) -> int:
@@ -68,8 +118,10 @@ def seconds_of(current: pd.DataFrame, window: Window) -> int:
 
 
 def _times(current: pd.DataFrame, window: Window) -> tuple[npt.NDArray[np.int64], int]:
-    """Return the sorted times of the slice, and its end. A single event from the future does not create a silence."""
+    """Return the sorted times of the slice, and its end. An event from the future neither creates a silence nor hides one."""
     times = np.sort(current["timestamp"].to_numpy(np.int64))
+    if window.now is not None:
+        times = times[times <= window.now]
     times = times[: without_strays(len(times)).stop]
     newest = int(times[-1]) if len(times) else window.start
     return times, max(newest, window.now) if window.now is not None else newest
@@ -89,14 +141,26 @@ def calendar_p(history: History | None, window: Window | None, events: int, colu
     row = _row_for(history, events) if history is not None and window is not None else None
     if row is None:
         return 0.0
-    usual, spread = (
-        (row.log_hour_distance, row.log_hour_distance_sd)
-        if column == "hour"
-        else (row.log_weekday_distance, row.log_weekday_distance_sd)
-    )
+    usual, spread = _usual_distance(row, column)
     apart = math.log(max(distance, 1e-6)) - usual
     p_value = _prediction_p(apart, spread, row.windows)
     return p_value / 2 if apart > 0 else 1 - p_value / 2
+
+
+def calendar_critical(history: History | None, window: Window | None, events: int, column: str) -> Critical:
+    """Return the critical values of the distance in hours or weekdays that belong to `calendar_p`."""
+    row = _row_for(history, events) if history is not None and window is not None else None
+    if row is None:
+        return lambda level: 0.0
+    usual, spread = _usual_distance(row, column)
+    return lambda level: math.exp(usual + _prediction_width(2 * level, spread, row.windows))
+
+
+def _usual_distance(row: WindowRow, column: str) -> tuple[float, float]:
+    """Return the mean and the standard deviation of the logarithm of the distance."""
+    if column == "hour":
+        return row.log_hour_distance, row.log_hour_distance_sd
+    return row.log_weekday_distance, row.log_weekday_distance_sd
 
 
 def quarantine_check(before: Quarantine | None, now: Quarantine | None, settings: DriftSettings) -> Check:
@@ -108,7 +172,18 @@ def quarantine_check(before: Quarantine | None, now: Quarantine | None, settings
         return not_judged(
             SET_ASIDE, METHODS[SET_ASIDE], f"It is unknown how many rows of the {whose} came in and were quarantined."
         )
-    table = [[side.quarantined, side.rows - side.quarantined] for side in (now, before)]
+
+    def p_value(quarantined: int) -> float:
+        table = [[quarantined, now.rows - quarantined], [before.quarantined, before.rows - before.quarantined]]
+        return float(fisher_exact(table, alternative="greater").pvalue)
+
+    def critical(level: float) -> float | None:
+        low, high = 0, now.rows + 1  # the least number of quarantined rows that is significant; rows + 1: none is
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if middle > now.rows or p_value(middle) <= level else (middle + 1, high)
+        return None if low > now.rows else (low - 1) / now.rows - shares[0]
+
     shares = [side.quarantined / side.rows for side in (before, now)]
     return Check(
         name=SET_ASIDE,
@@ -117,7 +192,9 @@ def quarantine_check(before: Quarantine | None, now: Quarantine | None, settings
         current=shares[1],
         effect=shares[1] - shares[0],
         bound=settings.max_quarantined_share,
-        p_value=float(fisher_exact(table, alternative="greater").pvalue),
+        p_value=p_value(now.quarantined),
+        critical=critical,
+        retrains=False,
         detail=f"{now.quarantined:,} of {now.rows:,} rows, {shares[1]:.1%}, compared with {shares[0]:.1%} before",
     )
 
@@ -148,6 +225,8 @@ def _volume(row: WindowRow, events: int, seconds: int, settings: DriftSettings) 
         effect=math.exp(abs(apart)),
         bound=settings.max_volume_ratio,
         p_value=_prediction_p(apart, row.log_rate_sd, row.windows),
+        critical=lambda level: math.exp(_prediction_width(level, row.log_rate_sd, row.windows)),
+        retrains=False,
         detail=f"{found:,.0f} events per day over {seconds / DAY_S:,.1f} days, compared with {usual:,.0f} before",
     )
 
@@ -163,8 +242,16 @@ def _newcomers(row: WindowRow, share: float, settings: DriftSettings) -> Check:
         effect=abs(share - expected),
         bound=settings.max_unseen_user_share,
         p_value=_prediction_p(apart, row.new_users_sd, row.windows),
+        critical=lambda level: _newcomers_critical(row, apart, level),
         detail=f"{share:.1%} of the events are by new users, compared with {expected:.1%} before",
     )
+
+
+def _newcomers_critical(row: WindowRow, apart: float, level: float) -> float | None:
+    """Return the critical change of the share, in the direction in which it changed; None if no share is so far away."""
+    width = _prediction_width(level, row.new_users_sd, row.windows)
+    edge = row.new_users + math.copysign(width, apart)
+    return abs(math.sin(edge) ** 2 - math.sin(row.new_users) ** 2) if 0 <= edge <= math.pi / 2 else None
 
 
 def silence_check(history: History, current: pd.DataFrame, window: Window, settings: DriftSettings) -> Check:
@@ -191,6 +278,8 @@ def silence_check(history: History, current: pd.DataFrame, window: Window, setti
         effect=float(longest / kept[0]),
         bound=settings.max_silence_ratio,
         p_value=-math.expm1(-expected) if longest > tail else 1.0,
+        critical=lambda level: max(tail + excess * math.log(lasted * len(kept) / -math.log1p(-level)), tail) / kept[0],
+        retrains=False,
         detail=f"{longest / 3600:.1f} hours without an event, compared with at most {kept[0] / 3600:.1f} before; "
         f"the newest event is {age / 3600:.1f} hours old",
     )
@@ -200,5 +289,15 @@ def _prediction_p(apart: float, spread: float, windows: int) -> float:
     """Return the two-sided p-value of one more window that is `apart` from the mean of `windows` windows."""
     from scipy.stats import t
 
-    spread = max(spread, 1e-6) * math.sqrt(1 + 1 / windows)
-    return float(2 * t.sf(abs(apart) / spread, windows - 1))
+    return float(2 * t.sf(abs(apart) / _prediction_sd(spread, windows), windows - 1))
+
+
+def _prediction_width(level: float, spread: float, windows: int) -> float:
+    """Return how far one more window is from the mean if its two-sided p-value is `level`."""
+    from scipy.stats import t
+
+    return float(t.isf(min(level, 1.0) / 2, windows - 1)) * _prediction_sd(spread, windows)
+
+
+def _prediction_sd(spread: float, windows: int) -> float:
+    return max(spread, 1e-6) * math.sqrt(1 + 1 / windows)

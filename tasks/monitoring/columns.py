@@ -14,16 +14,28 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.monitoring.reference import Reference, jensen_shannon
+from tasks.monitoring.reference import Reference, jensen_shannon, without_strays
 from tasks.monitoring.resampling import Groups, Rows, draw_slices, runs_of
 
-__all__ = ["CATEGORICAL", "NUMERICAL", "ColumnDistance", "Popularity", "comparable", "concentration", "distances"]
+__all__ = [
+    "CATEGORICAL",
+    "NUMERICAL",
+    "UNSEEN",
+    "ColumnDistance",
+    "GapLimits",
+    "Popularity",
+    "comparable",
+    "concentration",
+    "distances",
+]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 NUMERICAL = ("rating", "log_gap", "popularity", "log_session")
 CATEGORICAL = ("genre", "hour", "weekday")
 UNSEEN = "unseen_item"
+OBSERVED = 4  # a gap between events is compared if the reference lasts at least this many times as long
+SHORTEST_S = 1800  # gaps within a session are always compared
 GRID = 32  # points at which distributions of numbers are compared
 TAIL_WIDTHS = 3.0  # numbers are clipped this many spreads beyond the reference's 1st and 99th percentile
 CONCENTRATION_ROWS = 5000
@@ -68,17 +80,38 @@ class ColumnDistance:
     category: str | None  # the category that moved most; None for other columns
 
 
-def comparable(frame: pd.DataFrame, popularity: Popularity, own: int) -> pd.DataFrame:
+@dataclass(frozen=True)
+class GapLimits:
+    """Which times between events both sides can show.
+
+    A reference of twelve weeks cannot show that users return after thirteen: their events before it are unknown. So both sides
+    show only gaps up to a quarter of the reference's time, and only of events that have as much of this time before them.
+    """
+
+    since: int  # UTC seconds; the gap before an earlier event is not compared
+    longest_s: int  # a longer gap is not compared
+
+    @classmethod
+    def of(cls, reference: pd.DataFrame) -> GapLimits:
+        """Return the limits for a reference's sample."""
+        times = np.sort(reference["timestamp"].to_numpy(np.int64))
+        times = times[without_strays(len(times))]
+        longest_s = max(int(times[-1] - times[0]) // OBSERVED, SHORTEST_S)
+        return cls(int(times[0]) + longest_s, longest_s)
+
+
+def comparable(frame: pd.DataFrame, popularity: Popularity, own: int, limits: GapLimits) -> pd.DataFrame:
     """Return the columns that are compared, for rows with genres and session_events.
 
     For reference rows, `own` is 1: a row's own event is left out of its film's popularity. Otherwise every film would look more
     popular in the reference than in events that the reference has not seen.
     """
     gaps = frame["gap_s"].to_numpy(np.float64)
+    hidden = (gaps < 0) | (gaps > limits.longest_s) | (frame["timestamp"].to_numpy(np.int64) < limits.since)
     events = popularity.events(frame["item_id"], own)
     columns = {
         "rating": frame["rating"].to_numpy(np.float64),
-        "log_gap": np.where(gaps < 0, np.nan, np.log1p(np.maximum(gaps, 0))),
+        "log_gap": np.where(hidden, np.nan, np.log1p(np.maximum(gaps, 0))),
         "popularity": popularity.rank(events),
         "genre": _one_genre(frame["genres"]),
         "hour": frame["rating_hour"].astype(str).to_numpy(object),

@@ -7,7 +7,7 @@ miss, as it is for the user. Events of one user are alike, so the intervals resa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from infra.storage import Store
 from models.evaluation import clustered_means, exact_order, per_request, rank_requests
 from models.loading import load_recommender
 from models.recommender import IntArray, Requests
-from tasks.monitoring.checks import Check, not_judged
+from tasks.monitoring.checks import Check, critical_of, not_judged
 
 __all__ = ["LIVE", "LiveQuality", "Quality", "live_check", "live_quality", "live_requests", "measured"]
 
@@ -49,24 +49,33 @@ class LiveQuality:
     """The champion's quality on events after its training, and on its holdout; JSON-serialisable."""
 
     champion: str
-    trained_until: int  # UTC seconds of the newest event of its dataset
+    trained_until: int  # UTC seconds that the events of its dataset reach
     new_events: int  # after that; `live` is measured on a sample of them
     live: Quality | None  # None if there are no new events
     like_holdout: Quality | None  # of these, only requests by users with some history, for films that the champion knows
     holdout: Quality
     loss: float | None  # relative loss of NDCG@10
     p_value: float | None  # one-sided, under the hypothesis of no loss
+    by_chance: FloatArray | None = field(default=None, repr=False, compare=False)  # (resamples,) losses; None once it is judged
 
 
 def live_quality(
-    store: Store, champion: ModelRef, events: pd.DataFrame, trained_until: int, *, requests: int, seed: int = 0
+    store: Store,
+    champion: ModelRef,
+    events: pd.DataFrame,
+    trained_until: int,
+    *,
+    requests: int,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> LiveQuality:
     """Rank a sample of the events after `trained_until` with the champion.
 
     Args:
         events: user_id, item_id and timestamp of all events known so far.
-        trained_until: UTC seconds of the newest event that the champion could learn from.
+        trained_until: UTC seconds that the events reach which the champion could learn from.
         requests: Maximum size of the sample.
+        resamples: Number of resamples that the p-value comes from.
 
     Raises:
         VersionCorruptError: The champion's files are not the ones it was sealed with.
@@ -81,9 +90,10 @@ def live_quality(
         masked = settings.protocol != "loo-recbole" or not model.sequential
         ranking = rank_requests(model, asked, model.catalogue, mask_seen=masked, batch_size=settings.batch_size)
         like = np.isin(asked.targets, model.catalogue) & (asked.lengths >= max(settings.k_core - 1, 1))
-    loss = p_value = None
+    loss = p_value = by_chance = None
     if len(asked):
-        loss, p_value = _loss(ranking.ranks, asked.user_ids, holdout[1], holdout[0], seed)
+        loss, by_chance = _loss((ranking.ranks, asked.user_ids), (holdout[1], holdout[0]), resamples, seed)
+        p_value = (int((by_chance >= loss - 1e-12).sum()) + 1) / (resamples + 1)
     return LiveQuality(
         champion=champion.version,
         trained_until=trained_until,
@@ -93,6 +103,7 @@ def live_quality(
         holdout=_certain(measured(holdout[1], holdout[0], seed), champion),
         loss=loss,
         p_value=p_value,
+        by_chance=by_chance,
     )
 
 
@@ -115,6 +126,7 @@ def live_check(quality: LiveQuality | None, reason: str, settings: DriftSettings
         effect=quality.loss,
         bound=settings.max_live_drop,
         p_value=quality.p_value,
+        critical=critical_of(quality.by_chance) if quality.by_chance is not None else None,
         detail=detail,
     )
 
@@ -160,15 +172,20 @@ def measured(ranks: IntArray, users: IntArray, seed: int) -> Quality | None:
     return Quality(len(ranks), len(np.unique(users)), *found)  # type: ignore[arg-type]
 
 
-def _loss(live: IntArray, live_users: IntArray, holdout: IntArray, holdout_users: IntArray, seed: int) -> tuple[float, float]:
-    """Return the relative loss of NDCG@10 and its one-sided p-value. Users of both sides are resampled independently."""
-    now, before = per_request(live, "ndcg", 10), per_request(holdout, "ndcg", 10)
+def _loss(
+    live: tuple[IntArray, IntArray], holdout: tuple[IntArray, IntArray], resamples: int, seed: int
+) -> tuple[float, FloatArray]:
+    """Return the relative loss of NDCG@10, and the losses (resamples,) by chance alone. Each side is ranks and users.
+
+    Users of both sides are resampled independently.
+    """
+    (now, live_users), (before, holdout_users) = ((per_request(ranks, "ndcg", 10), users) for ranks, users in (live, holdout))
     apart = float(now.mean() - before.mean())
-    drawn = clustered_means(now, live_users, resamples=RESAMPLES, seed=seed) - clustered_means(
-        before, holdout_users, resamples=RESAMPLES, seed=seed + 1
+    drawn = clustered_means(now, live_users, resamples=resamples, seed=seed) - clustered_means(
+        before, holdout_users, resamples=resamples, seed=seed + 1
     )
-    reached = int((drawn - apart <= apart + 1e-15).sum())
-    return -apart / max(float(before.mean()), 1e-12), (reached + 1) / (RESAMPLES + 1)
+    scale = max(float(before.mean()), 1e-12)
+    return -apart / scale, (apart - drawn) / scale
 
 
 def _holdout_ranks(folder: Path, kind: str) -> tuple[IntArray, IntArray]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,11 @@ from tasks.tables import read_parquet
 
 __all__ = [
     "FILES",
+    "LEAST_USERS",
     "ROWS_OF_A_USER",
     "History",
     "Reference",
+    "SpanRow",
     "WindowRow",
     "capped_by_user",
     "history_of",
@@ -44,9 +46,12 @@ HISTORY_FILE = "reference_history.json"
 FILES = (SAMPLE_FILE, COUNTS_FILE, HISTORY_FILE)
 ROWS_OF_A_USER = 500
 """Maximum rows per user on either side of a comparison: a bot with 10 000 ratings is one user."""
+LEAST_USERS = 20
+"""Users of a reference; fewer are not enough for a null distribution."""
 HISTORY_EVENTS = 2_000_000
 SMALLEST_WINDOW, LEAST_WINDOWS, MOST_WINDOWS = 125, 8, 500
 SILENCES = 30
+SPANS_S = (3600, 6 * 3600, 86_400, 7 * 86_400, 28 * 86_400)
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
@@ -68,6 +73,20 @@ class WindowRow:
 
 
 @dataclass(frozen=True)
+class SpanRow:
+    """The past, cut into consecutive windows of `seconds`: mean and standard deviation over `windows` windows.
+
+    Windows of equal length have as many nights and weekends each, which windows of equally many events have not.
+    """
+
+    seconds: int
+    windows: int
+    events: float  # mean
+    root: float  # mean of the root of (events + 3/8), whose spread does not depend on the mean (Anscombe 1948)
+    root_sd: float
+
+
+@dataclass(frozen=True)
 class History:
     """How the latest events of the reference arrived over time."""
 
@@ -76,12 +95,14 @@ class History:
     events: int
     windows: list[WindowRow]  # by number of events
     silences: list[int]  # the longest times without an event, seconds, longest first
+    spans: list[SpanRow] = field(default_factory=list)  # by length; empty in versions from before they were stored
 
     @classmethod
     def from_dict(cls, content: dict[str, object]) -> History:
-        rows = content["windows"]
-        assert isinstance(rows, list)
-        return cls(**{**content, "windows": [WindowRow(**row) for row in rows]})  # type: ignore[arg-type]
+        rows, spans = content["windows"], content.get("spans", [])
+        assert isinstance(rows, list) and isinstance(spans, list)
+        read = {"windows": [WindowRow(**row) for row in rows], "spans": [SpanRow(**row) for row in spans]}
+        return cls(**{**content, **read})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,11 +203,12 @@ def sampled(features: pd.DataFrame, rows: IntArray, items: pd.DataFrame) -> pd.D
 def capped_by_user(users: IntArray, most_rows: int, most_users: int, rng: np.random.Generator) -> IntArray:
     """Return ascending row numbers of randomly drawn users: at most `most_users` users and about `most_rows` rows.
 
-    `users` must be grouped. Each user contributes at most ROWS_OF_A_USER consecutive rows, from a random position on.
+    `users` must be grouped. Each user contributes at most ROWS_OF_A_USER consecutive rows, from a random position on, and at most a
+    LEAST_USERS-th of `most_rows`, so that a small sample has enough users to judge by.
     """
     starts = np.flatnonzero(np.append(True, users[1:] != users[:-1])[: len(users)])
     lengths = np.diff(starts, append=len(users))
-    kept = np.minimum(lengths, min(ROWS_OF_A_USER, most_rows))
+    kept = np.minimum(lengths, min(ROWS_OF_A_USER, max(most_rows // LEAST_USERS, 1)))
     starts = starts + np.floor(rng.random(len(starts)) * (lengths - kept + 1)).astype(np.int64)
     order = rng.permutation(len(starts))[:most_users]
     chosen = np.sort(order[: max(1, int((np.cumsum(kept[order]) <= most_rows).sum()))])
@@ -215,6 +237,7 @@ def history_of(features: pd.DataFrame) -> History:
         events=len(times),
         windows=[_windows(times, first_seen, size) for size in sizes],
         silences=[int(gap) for gap in np.sort(np.diff(times))[::-1][:SILENCES]],
+        spans=[_span(times, seconds) for seconds in SPANS_S if LEAST_WINDOWS * seconds <= int(times[-1] - times[0])],
     )
 
 
@@ -237,6 +260,13 @@ def jensen_shannon(p: FloatArray, q: FloatArray) -> FloatArray:
         parts = [np.where(side > 0, side * np.log(side / middle), 0.0).sum(axis=1) for side in (p, q)]
     empty = (totals[0] == 0) | (totals[1] == 0)
     return np.where(empty[:, 0], np.inf, np.sqrt(np.maximum((parts[0] + parts[1]) / 2, 0)))
+
+
+def _span(times: IntArray, seconds: int) -> SpanRow:
+    count = min(int(times[-1] - times[0]) // seconds, MOST_WINDOWS)
+    edges = int(times[-1]) - seconds * np.arange(count, -1, -1)  # from the newest event back
+    events = np.diff(np.searchsorted(times, edges, side="right"))
+    return SpanRow(seconds, count, float(events.mean()), *_spread(np.sqrt(events + 0.375)))
 
 
 def _windows(times: IntArray, first_seen: IntArray, size: int) -> WindowRow:

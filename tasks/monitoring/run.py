@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import numpy as np
+import pandas as pd
+
+from configs.clock import horizon, wall_clock
 from configs.errors import NotFoundError
 from configs.settings import DriftSettings, MonitoringSettings
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from tasks.best_effort import LOG, attempt
 from tasks.datasets import DatasetRef, Quarantine, load_dataset_ref, quarantined, read_table
-from tasks.monitoring.drift import DriftResult, Reference, detect_drift, newest_slice, reference_of, window_of, with_checks
+from tasks.monitoring.anchor import find_anchor
+from tasks.monitoring.checks import draws_for
+from tasks.monitoring.drift import Beside, DriftResult, Reference, detect_drift, newest_slice, reference_of, window_of
 from tasks.monitoring.evidently_page import draw_columns
 from tasks.monitoring.live_quality import LiveQuality, live_check, live_quality
 from tasks.monitoring.page import render_drift
+from tasks.monitoring.slices import Known, known_to, last_look, previous_version
 
-__all__ = ["Monitored", "champion_reference", "monitor_dataset"]
+__all__ = ["Monitored", "champion_reference", "judge_slice", "monitor_dataset"]
 
 
 @dataclass(frozen=True)
@@ -53,31 +59,44 @@ def monitor_dataset(
     features, items = read_table(store, dataset, "features"), read_table(store, dataset, "items")
     current = ModelRegistry(store).champion_ref(model_name)
     champion = current[0] if current else None
-    trained_until = _trained_until(store, champion) if champion else None
-    older, newest = newest_slice(features, drift, after=trained_until, since=since)
+    learnt = known_to(store, _dataset_of(store, champion), dataset, features)
+    until = learnt.until if learnt else _trained_until(store, champion)
+    older, newest = newest_slice(features, drift, until, since, learnt.rows if learnt else None)
     if now is None and monitoring.clock == "wall":
-        now = int(time.time())
-    quarantine = quarantined(store, dataset, after=_number(store, champion) if champion else 0, since=since)
+        now = int(wall_clock())
+    look = _last_look(store, dataset, model_name, learnt, since, drift)
+    seen = learnt if learnt is not None and look == learnt.earlier else known_to(store, look, dataset, features)
+    arrived = features[~seen.rows] if seen else None
+    late = 0 if arrived is None else len(arrived.index.difference(newest.index))
+    quarantine = quarantined(store, dataset, after=seen.earlier.number if seen else 0, since=since)
     reference = champion_reference(store, champion) if champion else reference_of(older, items, drift, 0, quarantine)
     if champion and not dataset.number:
         quarantine = _arrived(quarantine, reference.quarantine)
-    measure = detect_drift(reference, newest, items, drift, window=window_of(older, newest, now), quarantine=quarantine)
-    live, unknown = _live(store, champion, dataset, trained_until, monitoring)
-    result = with_checks(measure.result, [live_check(live, unknown, drift)])
+    anchor = find_anchor(store, champion, until, drift) if champion and until is not None else None
+    events = features[["user_id", "item_id", "timestamp"]]
+    if learnt:  # what the champion knows is not new, whatever its time
+        events = events[~(learnt.rows & (events["timestamp"] > learnt.until))]
+    live, unknown = _live(store, champion, events, until, drift, monitoring)
+    beside = Beside(arrived if late else None, anchor.reference if anchor else None, [live_check(live, unknown, drift)])
+    measure = detect_drift(
+        reference, newest, items, drift, window=window_of(older, newest, now), quarantine=quarantine, beside=beside
+    )
     result = replace(
-        result,
+        measure.result,
         model_name=model_name,
         dataset=f"{dataset.name}/{dataset.version}",
         champion=champion.version if champion else None,
-        live=live,
+        live=replace(live, by_chance=None) if live else None,
+        arrived=len(arrived) if arrived is not None else None,
+        late=late,
+        arrived_since=seen.earlier.version if seen else "",
+        anchor=anchor.version if anchor else "",
     )
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
     prefix = f"drift/{dataset.name}/{dataset.version}/{stamp}"
     html = None
     if measure.compared is not None and monitoring.evidently:
-        html = attempt(
-            "Evidently's page", draw_columns, LOG, measure.compared, monitoring, model_name, f"{result.dataset} {stamp}"
-        )
+        html = attempt("Evidently's page", draw_columns, LOG, measure.compared, result, monitoring, f"{result.dataset} {stamp}")
     page = attempt("The drift page", render_drift, LOG, result, f"{stamp}.evidently.html" if html else None)
     for key, content in ((f"{prefix}.evidently.html", html), (f"{prefix}.html", page)):
         if content is not None:
@@ -91,6 +110,31 @@ def monitor_dataset(
     )
 
 
+def judge_slice(
+    store: Store,
+    champion: ModelRef,
+    tables: tuple[pd.DataFrame, pd.DataFrame],
+    span: tuple[int, int],
+    quarantine: Quarantine | None,
+    drift: DriftSettings,
+    monitoring: MonitoringSettings,
+) -> DriftResult:
+    """Judge a slice of given tables against the champion, without storing anything.
+
+    Args:
+        tables: Features and items.
+        span: UTC seconds of the slice: its start, and its end.
+        quarantine: Row counts of the slice.
+    """
+    features, items = tables
+    older, newest = newest_slice(features, drift, since=span[0])
+    until = _trained_until(store, champion)
+    live, unknown = _live(store, champion, features[["user_id", "item_id", "timestamp"]], until, drift, monitoring)
+    beside = Beside(checks=[live_check(live, unknown, drift)])
+    window, reference = window_of(older, newest, span[1]), champion_reference(store, champion)
+    return detect_drift(reference, newest, items, drift, window=window, quarantine=quarantine, beside=beside).result
+
+
 def champion_reference(store: Store, ref: ModelRef) -> Reference:
     """Load the reference that is stored with a version.
 
@@ -101,20 +145,29 @@ def champion_reference(store: Store, ref: ModelRef) -> Reference:
         return Reference.load(folder)
 
 
-def _trained_until(store: Store, champion: ModelRef) -> int | None:
-    """UTC seconds of the newest event that the champion could learn from, or None if its dataset is no longer stored."""
+def _dataset_of(store: Store, champion: ModelRef | None) -> DatasetRef | None:
+    """Return the dataset version that the champion was trained on, or None if it is no longer stored."""
     try:
-        return load_dataset_ref(store, *champion.dataset.split("/")).last
+        return load_dataset_ref(store, *champion.dataset.split("/")) if champion else None
     except NotFoundError:
         return None
 
 
-def _number(store: Store, champion: ModelRef) -> int:
-    """Number of the landing log entry that created the champion's dataset; 0 for a release, or if it is no longer stored."""
-    try:
-        return load_dataset_ref(store, *champion.dataset.split("/")).number
-    except NotFoundError:
-        return 0
+def _trained_until(store: Store, champion: ModelRef | None) -> int | None:
+    """UTC seconds that the events of the champion's dataset reach, which has another name; None if it is no longer stored."""
+    dataset = _dataset_of(store, champion)
+    if dataset is None or dataset.horizon is not None:
+        return dataset.horizon if dataset else None
+    return horizon(read_table(store, dataset, "interactions", ["timestamp"])["timestamp"].to_numpy(np.int64))
+
+
+def _last_look(
+    store: Store, dataset: DatasetRef, model_name: str, learnt: Known | None, since: int | None, settings: DriftSettings
+) -> DatasetRef | None:
+    """Return the version after which events count as arrived."""
+    if since is not None:  # a slice was asked for, so the look before it is the version before
+        return previous_version(store, dataset)
+    return last_look(store, dataset, model_name, learnt.earlier if learnt else None, settings.min_rows)
 
 
 def _arrived(now: Quarantine | None, before: Quarantine | None) -> Quarantine | None:
@@ -125,7 +178,12 @@ def _arrived(now: Quarantine | None, before: Quarantine | None) -> Quarantine | 
 
 
 def _live(
-    store: Store, champion: ModelRef | None, dataset: DatasetRef, trained_until: int | None, settings: MonitoringSettings
+    store: Store,
+    champion: ModelRef | None,
+    events: pd.DataFrame,
+    trained_until: int | None,
+    drift: DriftSettings,
+    settings: MonitoringSettings,
 ) -> tuple[LiveQuality | None, str]:
     """Return live quality, or the reason why there is none."""
     if champion is None:
@@ -138,5 +196,5 @@ def _live(
             f"The dataset {champion.dataset} that the champion was trained on is no longer stored, so it is unknown which "
             "events are newer.",
         )
-    events = read_table(store, dataset, "interactions", ["user_id", "item_id", "timestamp"])
-    return live_quality(store, champion, events, trained_until, requests=settings.live_requests), ""
+    found = live_quality(store, champion, events, trained_until, requests=settings.live_requests, resamples=draws_for(drift))
+    return found, ""

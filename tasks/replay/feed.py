@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from configs.clock import horizon
 from configs.errors import ReplayError
 from configs.studies import ReplaySettings, ShiftSettings
 from models.columns import Columns
@@ -80,7 +81,9 @@ def feed_of(source: IngestedSource, settings: ReplaySettings, now: float) -> Fee
         )
     times = _seconds(raw, bounds)
     known = times[times >= 0]
-    marks = edges(int(known.min()), int(known.max()), settings.slices)
+    # A single event with a possible but wild time would stretch the replay over years, too. It is delivered with the base.
+    marks = edges(-horizon(-known), horizon(known), settings.slices)
+    times = np.where(times < marks[-1], times, -1)
     if len(marks) - 1 <= settings.base_slices:
         raise ReplayError(
             f"{source.name} lasts {len(marks) - 1} calendar {settings.slices}s, and base_slices is {settings.base_slices}: nothing is "
@@ -89,7 +92,7 @@ def feed_of(source: IngestedSource, settings: ReplaySettings, now: float) -> Fee
     marks = np.concatenate([marks[:1], marks[settings.base_slices :]])
     if settings.most_slices is not None:
         marks = marks[: settings.most_slices + 2]
-    ends = np.minimum(marks[1:], known.max() + 1)  # nothing is known about the time after the source's last event
+    ends = np.minimum(marks[1:], times.max() + 1)  # nothing is known about the time after the source's last event
     events, items = raw, source.tables.items
     delivered = {0: items} if items is not None else {}
     if settings.scenario is not None:

@@ -53,6 +53,8 @@ class PolicyWatch:
     verdict: str
     drifted: list[str]
     reasons: list[str]
+    causes: list[str] | None = None  # drifted checks that training again can help with; None in records of earlier versions
+    unplanted: list[str] | None = None  # checks that drift in this slice without the planted shift too; None: not measured
 
 
 @dataclass(frozen=True)

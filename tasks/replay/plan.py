@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import time
 from pathlib import Path
 from typing import Any
 
+from configs.clock import wall_clock
 from configs.errors import ReplayError
 from configs.redaction import safe_settings
 from configs.renames import current_names
@@ -37,7 +37,7 @@ def plan_replay(settings: ReplaySettings) -> ReplayPlan:
     source = ingest(settings.data)
     chosen = {name: value for name, value in safe_settings(settings).items() if name not in NO_PART}
     id_ = settings.id or _content_id(source.source_hashes, chosen)
-    feed = feed_of(source, settings, time.time())
+    feed = feed_of(source, settings, wall_clock())
     plan = ReplayPlan(
         id=id_,
         source=source.name,

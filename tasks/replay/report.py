@@ -80,12 +80,15 @@ def difference_rows(found: Replay) -> list[dict[str, str]]:
 
 
 def found_after(found: Replay, policy: PolicyResult) -> str:
-    """Return the slice of the scenario in which the policy's monitoring alarmed first."""
-    first = min((number for number in policy.drifts if number >= found.scenario_slice), default=None)
+    """Return when the policy's monitoring first alarmed because of the planted shift, and by which checks.
+
+    An alarm that the same slice raises without the shift does not count.
+    """
+    first = min(policy.moved, default=None)
     if first is None:
         return "never"
     late = first - found.scenario_slice
-    return "in its first slice" if late == 0 else f"{count(late, found.length)} late"
+    return f"{'in its first slice' if late == 0 else f'{count(late, found.length)} late'}, by {listed(policy.moved[first])}"
 
 
 def render_markdown(found: Replay) -> str:

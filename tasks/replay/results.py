@@ -13,6 +13,7 @@ from configs.studies import ReplaySettings
 from infra.pages import utc_day
 from models.evaluation import MISS, FloatArray, clustered_means, holm, per_request
 from models.recommender import IntArray
+from tasks.monitoring import AS_ARRIVED, LONG_TERM
 from tasks.replay.feed import Slice
 from tasks.replay.log import ReplayLog, ReplayPlan, SliceRecord, TrainingRecord
 from tasks.replay.policies import described
@@ -63,6 +64,7 @@ class PolicyResult:
     points: list[Point]
     trainings: list[TrainingRecord]  # without that of the base
     drifts: dict[int, list[str]]  # slice -> checks that drifted
+    moved: dict[int, list[str]]  # of these, from the planted shift on, the checks that do not drift in the same slice without it
     training_s: float
     seconds: float  # of all its retraining
     cost: float  # USD
@@ -220,10 +222,34 @@ def _policy(
             for number, record in records.items()
             if number > 0 and record.policies[name].verdict == "drifted"
         },
+        moved=_moved(name, records, settings),
         training_s=round(sum(each.training_s for each in own), 1),
         seconds=round(seconds, 1),
         cost=seconds / 3600 * settings.hourly_price,
     )
+
+
+def _moved(name: str, records: dict[int, SliceRecord], settings: ReplaySettings) -> dict[int, list[str]]:
+    """Return the alarms that the planted shift explains, by slice.
+
+    In a replay of an earlier version, the slice without the shift was not judged. Then the last slice before the shift stands for it.
+    """
+    if settings.scenario is None:
+        return {}
+    begin = settings.scenario.from_slice
+    before = records[begin - 1].policies.get(name) if begin - 1 in records else None
+    found = {}
+    for number, record in records.items():
+        watch = record.policies.get(name)
+        if number < begin or watch is None:
+            continue
+        usual = watch.unplanted if watch.unplanted is not None else before.drifted if before else []
+        moved = [
+            check for check in watch.drifted if not check.endswith(LONG_TERM) and check.removesuffix(AS_ARRIVED) not in usual
+        ]
+        if moved:
+            found[number] = moved
+    return found
 
 
 def _differences(requests: pd.DataFrame, settings: ReplaySettings) -> list[Difference]:

@@ -11,6 +11,7 @@ from configs.studies import ReplaySettings
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from tasks.datasets import DatasetRef, LandingLog, load_dataset_ref, read_table
+from tasks.replay.counterfactual import drifting_without_shift
 from tasks.replay.feed import Slice
 from tasks.replay.live import LiveSample, rank_live, same_files
 from tasks.replay.log import PolicyWatch, ReplayLog, ReplayPlan, SliceRecord
@@ -48,12 +49,13 @@ def keep_slice(
         seconds: Duration of each step.
     """
     log = ReplayLog.of(plan)
-    ranks = None
+    ranks, champions = None, dict[str, ModelRef]()
     if found:
         champions = {policy: _champion(log.store, settings.model_of(policy)) for policy in found}
         events = read_table(log.store, dataset, "interactions", ["user_id", "item_id", "timestamp"])
         sample = LiveSample(part.start, plan.last_person, settings.live_requests, settings.seed + part.number)
         ranks = rank_live(log.store, champions, events, sample, settings.evaluation)
+    unplanted = drifting_without_shift(plan, part, champions, found, settings) if found else {}
     accounts = [
         account
         for entry in LandingLog(log.store, dataset.name).entries()
@@ -70,7 +72,14 @@ def keep_slice(
         duplicates=sum(account.duplicates for account in accounts),
         quarantined=sum(account.quarantined for account in accounts),
         policies={
-            policy: PolicyWatch(str(result.champion), result.verdict, result.drifted, result.reasons)
+            policy: PolicyWatch(
+                champion=str(result.champion),
+                verdict=result.verdict,
+                drifted=result.drifted,
+                reasons=result.reasons,
+                causes=result.causes,
+                unplanted=unplanted.get(str(result.champion)),
+            )
             for policy, result in found.items()
         },
         seconds=seconds,

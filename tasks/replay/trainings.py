@@ -32,7 +32,8 @@ def trainings_due(plan: ReplayPlan, part: Slice, record: SliceRecord, settings: 
         before = log.slice(own[-1].slice)
         assert before is not None  # a slice is recorded before its trainings
         last = Standing(plan.slices[before.number].end, before.rows, before.content)
-        drifted = record.policies[name].verdict == "drifted"
+        watch = record.policies[name]
+        drifted = watch.verdict == "drifted" and watch.causes != []
         why = due(policy, last, end=part.end, rows=record.rows, content=record.content, drifted=drifted)
         if why is not None:
             found[name] = why

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
+from configs.clock import wall_clock
 from configs.settings import (
     DataSettings,
     DriftSettings,
@@ -44,7 +45,7 @@ def build_dataset(data: DataSettings, validation: ValidationSettings, store: Sto
     """Ingest, validate and enrich the source, and store it as a dataset version."""
     log = get_run_logger()
     source = locate(data, on_bytes=_Download())
-    with building(source, validation, settings, int(time.time())) as release:
+    with building(source, validation, settings, int(wall_clock())) as release:
         account = release.report.tables["interactions"]
         publish_validation_artifact(release.report)
         log.info("%s: %s interactions read", source.name, f"{account.rows:,}")
@@ -76,7 +77,7 @@ def add_landed_files(
     """
     log = get_run_logger()
     assert data.landing is not None
-    options = LandingOptions(validation, landing, engine, time.time() if now is None else now, retry_quarantined)
+    options = LandingOptions(validation, landing, engine, wall_clock() if now is None else now, retry_quarantined)
     found = land(open_store(store), open_zone(data.landing, store), data.dataset_name, options)
     for account in found.accounts:
         log.info(
@@ -98,7 +99,7 @@ def compact_dataset(
     data: DataSettings, landing: LandingSettings, engine: EtlSettings, store: StoreSettings, force: bool = False
 ) -> DatasetRef:
     """Compact the dataset's parts into one if there are too many."""
-    dataset = compact(open_store(store), data.dataset_name, landing, engine.work_dir, time.time(), force=force)
+    dataset = compact(open_store(store), data.dataset_name, landing, engine.work_dir, wall_clock(), force=force)
     get_run_logger().info("dataset version %s/%s", dataset.name, dataset.version)
     return dataset
 
@@ -124,12 +125,13 @@ def measure_drift(
 def announce_drift(result: DriftResult, store: StoreSettings | None = None) -> None:
     """Emit an event to the Prefect server if the slice drifted. An automation may start a retraining (`infra.prefect_server.alerts`).
 
-    If the champion was trained on the same data, as after a delivery that was refused, retraining cannot help. Then the event is
-    another one, which only informs people.
+    If the champion was trained on the same data, or if only the feed has changed (a refused delivery, silence, another volume),
+    retraining cannot help. Then the event is another one, which only informs people.
     """
     if result.verdict != "drifted":
         return
-    event = DRIFT_WITHOUT_DATA if store is not None and _is_trained_on(result, store) else DRIFT_DETECTED
+    helpless = not result.causes or (store is not None and _is_trained_on(result, store))
+    event = DRIFT_WITHOUT_DATA if helpless else DRIFT_DETECTED
     emit_event(
         event,
         resource=model_resource(result.model_name),
@@ -138,6 +140,7 @@ def announce_drift(result: DriftResult, store: StoreSettings | None = None) -> N
             "champion": result.champion,
             "rows": result.rows,
             "drifted": result.drifted,
+            "causes": result.causes,
             "reasons": result.reasons,
             "checks": {
                 check.name: {"effect": check.effect, "bound": check.bound, "p_value": check.adjusted_p}

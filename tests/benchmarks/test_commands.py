@@ -15,6 +15,7 @@ from benchmarks.report import SKIPPED
 COMMANDS = [
     "pipeline.busy_machine",
     "pipeline.drift",
+    "pipeline.drift_power",
     "pipeline.etl",
     "pipeline.gate",
     "pipeline.increment",

@@ -155,10 +155,7 @@ def test_a_user_and_a_file_are_removed_at_the_command_line(
     assert entry["removal"]["events"] == 1 and entry["removal"]["reason"] == "a test"
     assert f"run {entry['number']}: removed user 9001 (1 events)" in capsys.readouterr().out
     assert recsys("data", "remove", "--file", "extra.csv", *given) == 0
-    assert (
-        "removed file extra.csv (1 events)" in (told := capsys.readouterr().out)
-        and "reads its files once more" in told
-    )
+    assert "removed file extra.csv (1 events)" in (told := capsys.readouterr().out) and "reads its files once more" in told
     assert recsys("data", "files", "-c", path) == 0
     assert "removed file extra.csv" in capsys.readouterr().out
     assert recsys("data", "remove", "--undo", str(entry["number"] + 1), *given) == 0

@@ -17,6 +17,8 @@ from tasks.stages import announce_drift
 from tasks.stages import data as stages
 from tests.tasks.stored import NOW, sealed
 
+MOVED: dict[str, Any] = {"effect": 0.9, "bound": 0.15, "p_value": 0.0005, "adjusted_p": 0.006, "verdict": "drifted"}
+
 
 def result(verdict: Any) -> DriftResult:
     checks = [
@@ -77,3 +79,19 @@ def test_drift_of_data_that_the_champion_knows_informs_people_and_starts_no_retr
     run(ref.dataset)
     run(f"{ref.dataset}0")
     assert told == ["recsys.drift.without_data", "recsys.drift.detected"]
+
+
+@pytest.mark.parametrize(("retrains", "event"), [(True, "recsys.drift.detected"), (False, "recsys.drift.without_data")])
+def test_a_refused_delivery_or_a_silent_feed_alerts_people_and_starts_no_retraining(
+    retrains: bool, event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(stages, "emit_event", lambda event, **details: told.append(event))
+    checks = [Check("quarantine", "change", retrains=False, **MOVED), Check("rating", "distance", retrains=retrains, **MOVED)]
+
+    @flow
+    def run() -> None:
+        announce_drift(replace(result("drifted"), checks=checks))
+
+    run()
+    assert told == [event]

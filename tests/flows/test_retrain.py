@@ -291,7 +291,7 @@ def test_the_feed_is_as_old_as_when_its_events_were_read(make_settings: Make, mo
     judged = SimpleNamespace(evaluation=None, decision=None, version=None, champion=None, promoted=False)
     for name, stage in (("etl", read), ("measure_drift", measured), ("train_and_gate", lambda *arguments: judged)):
         monkeypatch.setattr(module, name, stage)
-    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: clock[0]))
+    monkeypatch.setattr(module, "wall_clock", lambda: clock[0])
     for choice in ("wall", "events"):
         settings = make_settings(monitoring={"clock": choice})
         retrain.fn(settings)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.ingest import build_features
-from tasks.ingest.features import FEATURE_COLUMNS, SESSION_GAP_S, write_features
+from tasks.ingest.features import FEATURE_COLUMNS, SESSION_GAP_S, earlier_events, write_features
+from tasks.ingest.merge import deduplicate_latest
 
 EVENTS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(10**9, 10**9 + 10_000)), min_size=1, max_size=40)
 
@@ -100,3 +101,61 @@ def test_no_rows_make_an_empty_file_of_features(tmp_path: Path) -> None:
     frame([]).to_parquet(tmp_path / "events.parquet", index=False)
     users, movies = write_features(tmp_path / "events.parquet", tmp_path / "out.parquet", memory_rows=5)
     assert len(users) == len(movies) == len(pd.read_parquet(tmp_path / "out.parquet")) == 0
+
+
+RERATED = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(10**9, 10**9 + 12_000)), min_size=1, max_size=40)
+
+
+def settled(events: list[tuple[int, int, int]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The events that count, and those that they supersede."""
+    return deduplicate_latest(frame(events).assign(row=0, file=0))
+
+
+@given(RERATED, st.integers(10**9, 10**9 + 12_000), st.integers(1, 50))
+@settings(max_examples=60)
+def test_a_correction_changes_no_feature_of_earlier_rows(
+    tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, int, int]], now: int, memory_rows: int
+) -> None:
+    """What was known at any moment is the same with and without later corrections, in memory and in pieces."""
+    columns = [name for name in FEATURE_COLUMNS if not name.endswith("_idx")]
+    kept, lost = settled(events)
+    among = build_features(kept, lost)
+    past = [event for event in events if event[2] <= now]
+    if past:
+        then_kept, then_lost = settled(past)
+        then = build_features(then_kept, then_lost)[columns]
+        both = then.merge(among[["user_id", "item_id", "timestamp"]], on=["user_id", "item_id", "timestamp"])
+        still = among[among["timestamp"] <= now][columns].reset_index(drop=True)
+        pd.testing.assert_frame_equal(both[columns], still)
+    folder = tmp_path_factory.mktemp("features")
+    kept.to_parquet(folder / "events.parquet", index=False)
+    write_features(
+        folder / "events.parquet", folder / "features.parquet", memory_rows=memory_rows, superseded=earlier_events(lost, [kept])
+    )
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "features.parquet"), among)
+
+
+@given(RERATED)
+def test_superseded_events_count_for_the_rows_after_them(events: list[tuple[int, int, int]]) -> None:
+    kept, lost = settled(events)
+    happened = frame(list(set(events)))
+    for row in build_features(kept, lost).itertuples():
+        earlier = happened[happened["timestamp"] < row.timestamp]
+        own = earlier[earlier["user_id"] == row.user_id]
+        assert row.user_events_before == len(own) and row.item_events_before == (earlier["item_id"] == row.item_id).sum()
+        same = happened[(happened["user_id"] == row.user_id) & (happened["timestamp"] == row.timestamp)]
+        if len(same) == 1:
+            assert row.gap_s == (row.timestamp - own["timestamp"].max() if len(own) else -1)
+
+
+def test_a_rating_given_again_leaves_the_rows_before_it_as_they_were() -> None:
+    kept, lost = settled([(1, 1, 1000), (1, 2, 3000), (1, 1, 9000)])
+    found = build_features(kept, lost)
+    assert list(found["timestamp"]) == [3000, 9000]
+    assert list(found["gap_s"]) == [2000, 6000] and list(found["user_events_before"]) == [1, 2]
+    assert list(found["session_id"]) == [1, 2]
+
+
+def test_an_event_that_was_delivered_twice_counts_once() -> None:
+    kept, lost = settled([(1, 1, 1000), (1, 1, 1000), (1, 2, 3000)])
+    pd.testing.assert_frame_equal(build_features(kept, lost), build_features(kept))

@@ -38,7 +38,9 @@ def test_pieces_give_the_version_that_memory_gives(
     data = DataSettings(local_path=write(tmp_path / "data", faulty()))
     whole = validate(ingest(data).tables, LAX, NOW)
     place = LocalStore(tmp_path / "store")
-    expected = write_dataset(place, "whole", whole, build_features(whole.interactions), ingest(data).source_hashes)
+    expected = write_dataset(
+        place, "whole", whole, build_features(whole.interactions, whole.superseded), ingest(data).source_hashes
+    )
     settings = EtlSettings(chunk_rows=chunk_rows, memory_rows=memory_rows, work_dir=tmp_path / "work")
     source = locate(data)
     with building(source, LAX, settings, NOW) as release:

@@ -18,7 +18,7 @@ from tasks.monitoring import DriftResult, reference_of
 from tasks.monitoring import reference as drift_reference
 from tasks.monitoring.checks import Check
 from tasks.monitoring.drift import Reference, Window, detect_drift, newest_slice, window_of
-from tasks.monitoring.reference import ROWS_OF_A_USER, capped_by_user, history_of
+from tasks.monitoring.reference import LEAST_USERS, ROWS_OF_A_USER, capped_by_user, history_of
 from tests import synthetic
 
 SETTINGS = DriftSettings(alpha=0.03, resamples=800)
@@ -207,7 +207,8 @@ def test_a_feed_that_has_stopped_is_found_without_an_event(features: pd.DataFram
     assert result.verdict == "too small to judge" and check(result, "freshness").verdict == "stable"
     late = Window(window.start, window.start + 20 * WEEK, window.known_users)
     result = detect_drift(before, nothing, items, SETTINGS, window=late).result
-    assert result.verdict == "drifted" and result.drifted == ["freshness"] and "hours without an event" in result.reasons[0]
+    assert result.verdict == "drifted" and result.drifted == ["volume", "freshness"] and result.causes == []
+    assert "0 events per day" in result.reasons[0] and "hours without an event" in result.reasons[1]
 
 
 def test_rows_set_aside_are_found_also_where_none_is_left(
@@ -337,7 +338,7 @@ def test_a_sample_of_users_has_runs_of_their_rows_and_is_bounded(lengths: list[i
     taken, counts = np.unique(ids[found], return_counts=True)
     assert 1 <= len(taken) <= users and len(found) <= rows
     for user, count in zip(taken, counts, strict=True):
-        assert count == min(lengths[user], ROWS_OF_A_USER, rows)
+        assert count == min(lengths[user], ROWS_OF_A_USER, max(rows // LEAST_USERS, 1))
         own = found[ids[found] == user]
         assert (np.diff(own) == 1).all()
 

@@ -106,6 +106,17 @@ def test_a_row_of_an_impossible_time_comes_with_the_base_and_stretches_nothing(w
     assert wild in set(delivered(planted, 0)["timestamp"])
 
 
+@pytest.mark.parametrize("wild", [-9 * 365 * DAY_S, 9 * 365 * DAY_S])
+def test_a_row_of_a_possible_but_wild_time_comes_with_the_base_and_stretches_nothing(wild: int) -> None:
+    frame = twenty_days()
+    row = int(frame.index[5])
+    spoilt = frame.copy()
+    spoilt.loc[row, "timestamp"] += wild
+    expected, found = feed(frame.drop(index=row)), feed(spoilt)
+    assert [(part.start, part.end) for part in found.slices] == [(part.start, part.end) for part in expected.slices]
+    assert found.slices[0].rows == expected.slices[0].rows + 1 and len(found.events) == len(frame)
+
+
 def test_events_of_this_day_are_possible_as_validation_has_it() -> None:
     frame = twenty_days()
     frame["timestamp"] += NOW + DAY_S - frame["timestamp"].max()

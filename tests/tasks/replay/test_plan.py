@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,19 @@ def test_who_is_due_follows_from_the_records_alone(tmp_path: Path) -> None:
     log.keep_slice(record(2), None)
     log.keep_training(training("monthly", 2, "held"))
     assert trainings_due(plan, plan.slices[3], record(3), given) == {}  # what was held counts as well
+
+
+def test_an_alarm_that_training_cannot_help_with_makes_nobody_due(tmp_path: Path) -> None:
+    plan, given = small_plan(tmp_path), small_settings(tmp_path)
+    log = ReplayLog.of(plan)
+    log.keep_slice(record(0), None)
+    for policy in given.policies:
+        log.keep_training(training(policy, 0))
+    refused = record(1, ("quarantine",))
+    watched = {name: replace(watch, causes=[]) for name, watch in refused.policies.items()}
+    assert trainings_due(plan, plan.slices[1], replace(refused, policies=watched), given) == {}
+    watched = {name: replace(watch, causes=["genre"]) for name, watch in refused.policies.items()}
+    assert trainings_due(plan, plan.slices[1], replace(refused, policies=watched), given) == {"on-drift": "drift"}
 
 
 def test_after_the_last_slice_nobody_retrains(tmp_path: Path) -> None:

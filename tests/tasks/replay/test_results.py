@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -86,12 +87,40 @@ def test_a_replay_without_anybody_to_ask_says_so(tmp_path: Path) -> None:
 def test_when_a_scenario_was_found_is_told(tmp_path: Path) -> None:
     plan = small_plan(tmp_path)
     ended(plan)
-    for begin, said in ((3, "in its first slice"), (2, "1 week late"), (1, "2 weeks late"), (4, "never")):
+    by = ", by volume and genre"
+    for begin, said in ((3, f"in its first slice{by}"), (2, f"1 week late{by}"), (1, f"2 weeks late{by}"), (4, "never")):
         settings = small_settings(tmp_path, scenario={"name": "feed-outage", "from_slice": begin})
         found = replay_results(plan, settings)
         assert found_after(found, found.policy("never")) == said
         assert policy_rows(found)[0]["finds feed-outage"] == said
     assert b"Planted: feed-outage, from week 4" in render_html(found)
+
+
+def test_an_alarm_that_the_same_slice_raises_without_the_shift_is_not_claimed(tmp_path: Path) -> None:
+    plan = small_plan(tmp_path)
+    log, alarms = (
+        ReplayLog.of(plan),
+        {2: ("hour",), 3: ("hour", "genre", "genre, over the long term"), 4: ("hour", "genre", "rating")},
+    )
+    for number in range(5):
+        kept = record(number, alarms.get(number, ()))
+        measured = {
+            name: replace(watch, unplanted=["hour", "genre"] if number > 2 else None) for name, watch in kept.policies.items()
+        }
+        log.keep_slice(replace(kept, policies=measured), ranks(number) if number else None)
+    found = replay_results(plan, small_settings(tmp_path, scenario={"name": "bot-users", "from_slice": 3}))
+    never = found.policy("never")
+    assert never.moved == {4: ["rating"]} and found_after(found, never) == "1 week late, by rating"
+    assert never.drifts[3] == ["hour", "genre", "genre, over the long term"], "what drifted is told all the same"
+
+
+def test_in_an_earlier_replay_the_slice_before_the_shift_tells_what_is_usual(tmp_path: Path) -> None:
+    plan = small_plan(tmp_path)
+    log, alarms = ReplayLog.of(plan), {2: ("hour",), 3: ("hour",), 4: ("hour", "rating")}
+    for number in range(5):
+        log.keep_slice(record(number, alarms.get(number, ())), ranks(number) if number else None)
+    found = replay_results(plan, small_settings(tmp_path, scenario={"name": "bot-users", "from_slice": 3}))
+    assert found_after(found, found.policy("never")) == "1 week late, by rating"
 
 
 class _Page(HTMLParser):
