@@ -24,6 +24,7 @@ COMMANDS = [
     "ranking.audit",
     "ranking.baselines",
     "ranking.quality",
+    "ranking.retrainings",
     "ranking.search",
     "ranking.ss4rec_quality",
     "serving.bodies",
