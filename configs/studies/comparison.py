@@ -22,7 +22,7 @@ from configs.settings import (
     TrackingSettings,
     ValidationSettings,
 )
-from configs.significance import HourlyPrice, StatisticsSettings
+from configs.significance import HourlyPrice, StatisticsSettings, least_resamples
 
 __all__ = ["CompareSettings", "EntrySettings"]
 
@@ -133,10 +133,11 @@ class CompareSettings(StatisticsSettings):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} must be distinct")
         cells = len(names) * (len(names) - 1)
-        if cells / (self.resamples + 1) > self.alpha:
+        least = least_resamples(self.alpha, cells) if cells else 0
+        if self.resamples < least:
             raise ValueError(
                 f"with {self.resamples} resamples no p-value is below {1 / (self.resamples + 1):.2g}, so none of {cells} tests "
-                f"could be significant at {self.alpha}: raise resamples above {int(cells / self.alpha)}"
+                f"could be significant at {self.alpha}: raise resamples to at least {least}"
             )
         if self.runner == "deployments" and self.store.secret_access_key is not None:
             raise ValueError(

@@ -19,7 +19,7 @@ from configs.settings import (
     SS4RecSettings,
     TrackingSettings,
 )
-from configs.significance import HourlyPrice, StatisticsSettings
+from configs.significance import HourlyPrice, StatisticsSettings, least_resamples
 
 __all__ = ["PolicySettings", "ReplaySettings", "ScenarioName", "ShiftSettings"]
 
@@ -122,9 +122,10 @@ class ReplaySettings(StatisticsSettings, RetrainSettings):
         if self.data.landing is not None:
             raise ValueError("data.landing must be empty: a replay creates its own landing zone and delivers the release to it")
         pairs = len(self.policies) * (len(self.policies) - 1) // 2
-        if pairs / (self.resamples + 1) > self.alpha:
+        least = least_resamples(self.alpha, pairs) if pairs else 0
+        if self.resamples < least:
             raise ValueError(
                 f"with {self.resamples} resamples no p-value is below {1 / (self.resamples + 1):.2g}, so none of {pairs} pairs "
-                f"of policies could differ significantly at {self.alpha}: raise resamples above {int(pairs / self.alpha)}"
+                f"of policies could differ significantly at {self.alpha}: raise resamples to at least {least}"
             )
         return self
