@@ -5,7 +5,8 @@ requests, a standard deviation of .143 between two models on a request, an NDCG@
 week to the next. The quality of a training varies by its seed. Means over requests are drawn from their normal distribution, which
 makes thousands of years cheap. `benchmarks.pipeline.gate` judges real retrainings.
 
-The schemes differ by the level of a decision, and by whether the test allows for the luck of a training. Power is the share of
+The schemes differ by the level of a decision, and by whether the test allows for the luck of a training: by the true one, by the
+default setting, or by the setting raised by what the retrainings of the year so far show. Power is the share of
 recipes that are better by a given share and are promoted at the first retraining, within 4, and within 12.
 """
 
@@ -23,6 +24,7 @@ import numpy.typing as npt
 from benchmarks.report import write_json
 from configs.settings import PromotionSettings
 from infra.pages import markdown_table
+from tasks.gate.opponents import MOST_RETRAININGS, PRIOR_PAIRS
 
 FloatArray = npt.NDArray[np.float64]
 REQUESTS, PAIRED_SD, NDCG, SAME = 943, 0.143, 0.13, 0.84
@@ -38,6 +40,7 @@ class Scheme:
     name: str
     level: float
     noise: float | None  # that the test allows for, as a share of NDCG@10; None: the true one
+    learns: bool = False  # raise the noise by what the year's earlier retrainings show, as the gate does
 
 
 def schemes(settings: PromotionSettings) -> list[Scheme]:
@@ -48,10 +51,9 @@ def schemes(settings: PromotionSettings) -> list[Scheme]:
         Scheme("alpha at each decision, users and training", alpha, None),
         Scheme("alpha / decisions, users only", alpha / per_year, 0.0),
         Scheme("alpha / 12, users and training", alpha / 12, None),
-        Scheme("alpha / decisions, users and training (the gate)", alpha / per_year, None),
-        Scheme(
-            f"the same, with the default training_noise of {settings.training_noise:g}", alpha / per_year, settings.training_noise
-        ),
+        Scheme("alpha / decisions, users and training", alpha / per_year, None),
+        Scheme("the same, with the default training_noise", alpha / per_year, settings.training_noise),
+        Scheme("the gate: the same, raised by past retrainings", alpha / per_year, settings.training_noise, learns=True),
     ]
 
 
@@ -122,8 +124,9 @@ def simulated(
     Returns:
         Whether each retraining was promoted, (W, Y), and the change of the champion's true quality as a share, (Y,).
     """
-    noise = seed_sd if scheme.noise is None else scheme.noise * NDCG
-    needed = NormalDist().inv_cdf(1 - scheme.level) * np.sqrt(2 * OWN_SD**2 + 2 * noise**2)
+    noise = np.full(years, seed_sd if scheme.noise is None else scheme.noise * NDCG)
+    excess, before = np.zeros((0, years)), np.zeros(years)  # the first retraining of a recipe has none before it
+    required = NormalDist().inv_cdf(1 - scheme.level)
     shown_worse = NormalDist().inv_cdf(1 - alpha) * np.sqrt(2) * OWN_SD
     quality, luck = rng.normal(0, seed_sd, years), rng.normal(0, OWN_SD, years)
     first, reigns = quality, [(quality, luck)]
@@ -132,7 +135,13 @@ def simulated(
         luck = _refreshed(luck, SAME, rng)
         new_quality, new_luck = rng.normal(gain * NDCG, seed_sd, years), rng.normal(0, OWN_SD, years)
         new = new_quality + new_luck
-        promoted[week] = new - quality - luck > needed
+        promoted[week] = new - quality - luck > required * np.sqrt(2 * OWN_SD**2 + 2 * noise**2)
+        if scheme.learns and scheme.noise is not None and week:
+            excess = np.vstack([excess, ((new - before) ** 2 - 2 * OWN_SD**2) / 2])[1 - MOST_RETRAININGS :]
+            setting = (scheme.noise * NDCG) ** 2
+            pooled = (PRIOR_PAIRS * setting + excess.sum(axis=0)) / (PRIOR_PAIRS + len(excess))
+            noise = np.sqrt(np.maximum(setting, pooled))
+        before = new
         if week >= ANCHOR_WEEKS:
             old_quality, old_luck = reigns[week - ANCHOR_WEEKS]
             promoted[week] &= old_quality + _refreshed(old_luck, SAME**ANCHOR_WEEKS, rng) - new <= shown_worse

@@ -21,11 +21,21 @@ from tasks.datasets import DatasetRef
 from tasks.evaluation import RANKS_FILE, overlap_with, rank_version
 from tasks.gate.inputs import Champion, Opponent, TrainingNoise
 
-__all__ = ["Ground", "anchor_of", "decisions_since", "margin_version", "noise_of", "pooled_noise", "rank_champion"]
+__all__ = [
+    "MOST_RETRAININGS",
+    "PRIOR_PAIRS",
+    "Ground",
+    "anchor_of",
+    "decisions_since",
+    "margin_version",
+    "noise_of",
+    "pooled_noise",
+    "rank_champion",
+]
 
 YEAR = timedelta(days=365)
 MOST_RETRAININGS = 25  # past versions that the noise is learnt from, the newest ones
-PRIOR_PAIRS = 10  # the configured noise counts as much as this number of pairs of retrainings
+PRIOR_PAIRS = 4  # the configured noise counts as much as this number of pairs of retrainings
 LEAST_COMMON = 75  # requests that two retrainings must have in common
 
 
@@ -92,11 +102,12 @@ def decisions_since(registry: ModelRegistry, staged: StagedVersion, now: datetim
 
 
 def noise_of(ground: Ground, kind: str, models: ModelSettings, version: str, prior: float) -> TrainingNoise:
-    """Return how much trainings of the recipe differ: the configured noise, corrected by past retrainings.
+    """Return how much trainings of the recipe differ: the configured noise, or more if past retrainings show it.
 
     Two consecutive versions of one recipe are compared on the requests that they have in common. Their mean difference varies more
     than the differences between the requests explain; the rest is the noise of training. Consecutive ones are compared because a
-    trend of the data then hardly counts. The configured noise counts as `PRIOR_PAIRS` such pairs.
+    trend of the data then hardly counts. The configured noise counts as `PRIOR_PAIRS` such pairs, and is never lowered: few pairs
+    often show too little, and a test that trusts them promotes by luck (`benchmarks.pipeline.gate_years`).
 
     Args:
         ground: What the challenger is judged on.
@@ -112,14 +123,13 @@ def noise_of(ground: Ground, kind: str, models: ModelSettings, version: str, pri
 
 
 def pooled_noise(prior: float, pairs: list[tuple[FloatArray, FloatArray]]) -> TrainingNoise:
-    """Correct `prior` by pairs of retrainings: NDCG@10 of both on the requests that they have in common."""
+    """Raise `prior` if pairs of retrainings show more noise. A pair is NDCG@10 of both on the requests that they have in common."""
     excess = 0.0
     for one, other in pairs:
         differences, level = one - other, float(np.mean([one.mean(), other.mean()]))
         luck = float(differences.mean()) ** 2 - float(differences.var(ddof=1)) / len(differences)
         excess += luck / 2 / level**2  # a difference has the variance of two trainings
-    # A sum below zero says that no noise is left to explain. The prior then still has its own share.
-    variance = (PRIOR_PAIRS * prior**2 + max(0.0, excess)) / (PRIOR_PAIRS + len(pairs))
+    variance = max(prior**2, (PRIOR_PAIRS * prior**2 + excess) / (PRIOR_PAIRS + len(pairs)))
     return TrainingNoise(float(np.sqrt(variance)), len(pairs))
 
 
