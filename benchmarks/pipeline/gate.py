@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.pipeline.gate_years import ANCHOR_WEEKS, LOOKS, SAME, WEEKS
-from benchmarks.report import skip, write_json
+from benchmarks.report import hardware, skip, write_json
 from configs.settings import PromotionSettings
 from infra.pages import markdown_table
 from models.evaluation import MISS, FloatArray, Ranking, paired_test, per_request
@@ -75,6 +75,7 @@ def main() -> None:
     """Run the trials, write the counts and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=Path, default=Path(".recsys/retrainings/seeds.npz"), help="file of the retrainings")
+    parser.add_argument("--file", default="ml-100k, as published", help="name of the file of the data, for the result")
     parser.add_argument("--runs", type=int, default=200, help="decisions per trial")
     parser.add_argument("--gains", nargs="+", type=float, default=[0.05, 0.10, 0.20])
     parser.add_argument("--losses", nargs="+", type=float, default=[0.15, 0.20, 0.30, 0.50])
@@ -91,6 +92,9 @@ def main() -> None:
     print(f"{len(found)} trainings: their NDCG@10 has a standard deviation of {noise:.1%} beyond that of users", flush=True)
     result = {
         "data": "ml-100k",
+        "file": given.file,
+        "protocol": "loo-exact",
+        "hardware": hardware(),
         "trainings": len(found),
         "requests": found.requests,
         "mean_ndcg": float(per_request(found.ranks, "ndcg", 10).mean()),
@@ -215,7 +219,7 @@ def _trials(
 def _decide(
     found: Trainings, rows: IntArray, challenger: IntArray, champion: IntArray | None, settings: PromotionSettings
 ) -> Decision:
-    nothing, catalogue = np.zeros((len(rows), 0), dtype=np.int32), np.arange(1)
+    nothing, catalogue = np.zeros((len(rows), 0), dtype=np.int32), np.zeros(0, dtype=np.int64)
 
     def ranking(ranks: IntArray) -> Ranking:
         return Ranking(rows, rows, ranks[rows], catalogue, nothing)

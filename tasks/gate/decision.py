@@ -138,7 +138,7 @@ class Decision:
     warnings: list[str] = field(default_factory=list)  # what the decision cannot vouch for, one sentence each
     level: float | None = None  # significance level of the comparison with the champion
     training_noise: float | None = None  # standard deviation of NDCG@10 between trainings of the recipe, as a share of NDCG@10
-    past_retrainings: int = 0  # pairs of past retrainings that the noise was checked against
+    past_retrainings: int = 0  # pairs of past retrainings that the noise was corrected by
     fresh_requests: int | None = None  # requests whose target event is not in the champion's dataset
     excluded_requests: int = 0  # requests that are not compared, because the champion has learnt their user and item
     anchor: str | None = None  # the champion of `promotion.anchor_days` ago, if it was compared

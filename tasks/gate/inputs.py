@@ -53,7 +53,7 @@ class TrainingNoise:
     """How much trainings of one recipe differ in quality."""
 
     relative: float  # standard deviation of NDCG@10 between trainings, as a share of NDCG@10
-    retrainings: int = 0  # pairs of past retrainings that it was checked against
+    retrainings: int = 0  # pairs of past retrainings that it was corrected by
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,7 @@ __all__ = [
     "decisions_since",
     "margin_version",
     "noise_of",
+    "noise_variance",
     "pooled_noise",
     "rank_champion",
 ]
@@ -36,6 +37,7 @@ __all__ = [
 YEAR = timedelta(days=365)
 MOST_RETRAININGS = 25  # past versions that the noise is learnt from, the newest ones
 PRIOR_PAIRS = 4  # the configured noise counts as much as this number of pairs of retrainings
+LEAST_PAIRS, TRUST = 8, 0.1  # pairs that may lower the noise, and the chance that they lower it too far
 LEAST_COMMON = 75  # requests that two retrainings must have in common
 
 
@@ -102,12 +104,11 @@ def decisions_since(registry: ModelRegistry, staged: StagedVersion, now: datetim
 
 
 def noise_of(ground: Ground, kind: str, models: ModelSettings, version: str, prior: float) -> TrainingNoise:
-    """Return how much trainings of the recipe differ: the configured noise, or more if past retrainings show it.
+    """Return how much trainings of the recipe differ: the configured noise, corrected by past retrainings.
 
     Two consecutive versions of one recipe are compared on the requests that they have in common. Their mean difference varies more
     than the differences between the requests explain; the rest is the noise of training. Consecutive ones are compared because a
-    trend of the data then hardly counts. The configured noise counts as `PRIOR_PAIRS` such pairs, and is never lowered: few pairs
-    often show too little, and a test that trusts them promotes by luck (`benchmarks.pipeline.gate_years`).
+    trend of the data then hardly counts.
 
     Args:
         ground: What the challenger is judged on.
@@ -123,14 +124,43 @@ def noise_of(ground: Ground, kind: str, models: ModelSettings, version: str, pri
 
 
 def pooled_noise(prior: float, pairs: list[tuple[FloatArray, FloatArray]]) -> TrainingNoise:
-    """Raise `prior` if pairs of retrainings show more noise. A pair is NDCG@10 of both on the requests that they have in common."""
-    excess = 0.0
+    """Correct `prior` by pairs of retrainings: NDCG@10 of both on the requests that they have in common."""
+    squares, errors = [], []
     for one, other in pairs:
         differences, level = one - other, float(np.mean([one.mean(), other.mean()]))
-        luck = float(differences.mean()) ** 2 - float(differences.var(ddof=1)) / len(differences)
-        excess += luck / 2 / level**2  # a difference has the variance of two trainings
-    variance = max(prior**2, (PRIOR_PAIRS * prior**2 + excess) / (PRIOR_PAIRS + len(pairs)))
+        squares.append((float(differences.mean()) / level) ** 2)
+        errors.append(float(differences.var(ddof=1)) / len(differences) / level**2)
+    variance = noise_variance(prior**2, np.array(squares), np.array(errors))
     return TrainingNoise(float(np.sqrt(variance)), len(pairs))
+
+
+def noise_variance(prior: float, squares: FloatArray, errors: FloatArray) -> FloatArray:
+    """Return the variance of a training's quality, from differences between consecutive retrainings.
+
+    It is raised to the pooled estimate, in which the prior counts as `PRIOR_PAIRS` pairs. It is lowered only to a value that is below
+    the truth with a chance of `TRUST`, and from `LEAST_PAIRS` pairs on: few pairs often show too little noise by chance, and a test
+    that believes them promotes by luck (`benchmarks.pipeline.gate_years`).
+
+    Args:
+        prior: The configured variance.
+        squares: Squared mean differences of N pairs, (N,) or (N, Y).
+        errors: Variance of each mean difference that the differences between requests explain, of the same shape.
+
+    Returns:
+        The variance, a number or (Y,).
+    """
+    pairs = len(squares)
+    # A difference has the variance of two trainings, besides the error over requests.
+    raised = (PRIOR_PAIRS * prior + (squares - errors).sum(axis=0) / 2) / (PRIOR_PAIRS + pairs)
+    found = np.maximum(prior, raised)
+    if pairs < LEAST_PAIRS:
+        return found
+    from scipy.stats import chi2
+
+    freedom = 2 / 3 * pairs  # consecutive differences share a training, and count as two thirds of independent ones
+    most = squares.mean(axis=0) * freedom / chi2.ppf(TRUST, freedom)
+    lowered = np.maximum(0.0, most - errors.mean(axis=0)) / 2
+    return np.where(lowered < prior, lowered, found)
 
 
 def _past_pairs(ground: Ground, kind: str, models: ModelSettings, version: str) -> list[tuple[FloatArray, FloatArray]]:

@@ -79,7 +79,7 @@ def comparison_notes(decision: Decision) -> list[str]:
             "years have a promotion that was luck."
         )
         if decision.training_noise:
-            learnt = f" (checked against {decision.past_retrainings} pairs of past retrainings)" if decision.past_retrainings else ""
+            learnt = f" (corrected by {decision.past_retrainings} pairs of past retrainings)" if decision.past_retrainings else ""
             said += f" It allows for trainings of one recipe that differ by {decision.training_noise:.1%} (standard deviation){learnt}."
         notes.append(said)
     if decision.fresh_requests is not None:
