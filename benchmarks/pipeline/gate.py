@@ -313,9 +313,10 @@ def _year(
     training = int(rng.integers(len(old)))
     champion, first, reigns, promoted = old[training], float(old[training].mean()), [old[training]], []
     requests = old.shape[1]
-    asked: IntArray = rng.integers(0, requests, requests)
+    asked = rng.integers(0, requests, size=(requests,))
     for week in range(weeks):
-        asked = np.where(rng.random(requests) > SAME, rng.integers(0, requests, requests), asked)
+        again = rng.random(size=(requests,)) > SAME
+        asked[again] = rng.integers(0, requests, size=(int(again.sum()),))
         training = int(rng.choice(np.delete(np.arange(len(new)), training)))
         passes = _higher(new[training][asked], champion[asked], settings.level, settings, settings.training_noise)
         if passes and week >= ANCHOR_WEEKS:

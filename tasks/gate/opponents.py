@@ -152,7 +152,7 @@ def noise_variance(prior: float, squares: FloatArray, errors: FloatArray) -> Flo
     pairs = len(squares)
     # A difference has the variance of two trainings, besides the error over requests.
     raised = (PRIOR_PAIRS * prior + (squares - errors).sum(axis=0) / 2) / (PRIOR_PAIRS + pairs)
-    found = np.maximum(prior, raised)
+    found: FloatArray = np.maximum(prior, raised)
     if pairs < LEAST_PAIRS:
         return found
     from scipy.stats import chi2
@@ -160,7 +160,8 @@ def noise_variance(prior: float, squares: FloatArray, errors: FloatArray) -> Flo
     freedom = 2 / 3 * pairs  # consecutive differences share a training, and count as two thirds of independent ones
     most = squares.mean(axis=0) * freedom / chi2.ppf(TRUST, freedom)
     lowered = np.maximum(0.0, most - errors.mean(axis=0)) / 2
-    return np.where(lowered < prior, lowered, found)
+    corrected: FloatArray = np.where(lowered < prior, lowered, found)
+    return corrected
 
 
 def _past_pairs(ground: Ground, kind: str, models: ModelSettings, version: str) -> list[tuple[FloatArray, FloatArray]]:

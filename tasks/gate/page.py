@@ -85,7 +85,7 @@ def comparison_notes(decision: Decision) -> list[str]:
     if decision.fresh_requests is not None:
         notes.append(
             f"Of the {decision.requests:,} requests, {decision.fresh_requests:,} are fresh: their target event is not in the champion's "
-            "dataset. The champion was chosen on others like the rest, or on the same ones."
+            "dataset. The champion may have been chosen on the others."
         )
     if decision.excluded_requests:
         notes.append(

@@ -39,6 +39,7 @@ QUICK = {
         "baselines": ["popularity"],
         "resamples": 1100,
         "sample_requests": 4,
+        "min_requests": 20,
         "min_slice_requests": 20,
     },
     "report": {"evidently": False},

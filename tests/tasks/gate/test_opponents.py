@@ -29,7 +29,7 @@ def ground_of(world: World) -> Ground:
 def test_fresh_requests_are_counted_and_those_that_a_version_has_learnt_are_known(world: World, tmp_path: Path) -> None:
     evaluation = world.settings.evaluation
     same = overlap_with(world.store, world.first, world.older, evaluation)
-    assert same is not None and (same.seen_share, same.fresh, same.learnt.any()) == (0.0, 0, False)
+    assert same is not None and (same.seen_share, same.fresh) == (0.0, 0) and not same.learnt.any()
     newer = overlap_with(world.store, world.first, world.newer, evaluation)
     test = read_split(world.store, world.newer, evaluation).test
     known = read_table(world.store, world.older, "interactions", ["user_id", "item_id"])
@@ -100,4 +100,4 @@ def test_past_retrainings_of_the_recipe_correct_the_noise_and_others_do_not(worl
     ranks.assign(rank_ss4rec=changed).to_parquet(world.folder / "ranks.parquet", index=False)
     world.seal(world.stage(evaluated_again=True))
     learnt = noise_of(ground, "ss4rec", models, "none", 0.04)
-    assert learnt.retrainings == 1 and learnt.relative != 0.04
+    assert learnt.retrainings == 1 and learnt.relative >= 0.04
