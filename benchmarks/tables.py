@@ -327,6 +327,18 @@ def _gate(result: Result) -> str:
     return render(result)
 
 
+def _gate_retrainings(result: Result) -> str:
+    from benchmarks.pipeline.gate import render_years
+
+    return render_years(result)
+
+
+def _gate_years(result: Result) -> str:
+    from benchmarks.pipeline.gate_years import render
+
+    return render(result)
+
+
 def _replay(result: Result) -> str:
     from benchmarks.pipeline.replay import render
 
@@ -376,6 +388,8 @@ TABLES: dict[str, Table] = {
     "etl-movielens": Table("etl.json", "python -m benchmarks.pipeline.etl", etl_movielens),
     "audit": Table("audit.json", "python -m benchmarks.ranking.audit", _audit),
     "gate": Table("gate.json", "python -m benchmarks.pipeline.gate", _gate),
+    "gate-retrainings": Table("gate.json", "python -m benchmarks.pipeline.gate", _gate_retrainings),
+    "gate-years": Table("gate_years.json", "python -m benchmarks.pipeline.gate_years", _gate_years),
     "drift": Table("drift.json", "python -m benchmarks.pipeline.drift", _drift),
     "rollback": Table("rollback.json", "python -m benchmarks.pipeline.rollback", rollback),
     "replay": Table("replay.json", "python -m benchmarks.pipeline.replay", _replay),

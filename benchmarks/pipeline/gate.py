@@ -1,106 +1,130 @@
-"""How often the gate makes a wrong decision: `python -m benchmarks.pipeline.gate`.
+"""How often the gate makes a wrong decision: `python -m benchmarks.pipeline.gate --seeds .recsys/retrainings/seeds.npz`.
 
-One model is trained with two seeds, and both trainings rank MovieLens 100K's test requests. Noise is then added to the scores of
-one training. It is scaled so that two noisy copies differ as much as the two trainings do (the spread of per-request NDCG@10
-differences). This makes any number of equal challengers and champions, in milliseconds each. The trials:
+The file holds real retrainings of the default recipe that differ by their seed only (`benchmarks.ranking.retrainings` makes it).
+Nothing stands in for them. The trials:
 
-- A/A: the models are equal; a promotion is wrong.
-- A/B: the scores of the challenger's targets are raised until its mean NDCG@10 is higher by a given share; a promotion is right.
-  Larger holdouts are requests drawn with replacement.
-- A sacrifice: some of the data's users are cut to short histories; the challenger gains overall and loses on these users.
+- Another seed: every ordered pair of trainings as challenger and champion. A promotion is luck, and wrong.
+- A better recipe: the scores of the challenger's targets are raised until NDCG@10, averaged over the trainings, is higher by a
+  given share. A promotion is right. Larger holdouts are the same requests drawn with replacement.
+- A sacrifice: the challenger loses a given share on the users with the shortest histories, and gains a half on all others.
 - A popularity clone: the challenger is the popularity baseline.
+- A year: 52 retrainings, each another seed, against the champion of the time. Each week some of the requests are drawn again. Only
+  the comparisons with the champion and with the one of a quarter ago are made. In years of a better recipe, the power is the share
+  of years in which it is promoted at the first retraining, within 4, and within 12.
 
-The real gate makes every decision, with its default settings except for the number of resamples.
+The real gate makes every decision, with its default settings, except for the number of resamples if it is given. The check of the stored version and the spread of the
+recommendations are taken as passed.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from benchmarks.data import load_events
-from benchmarks.report import hardware, write_result
-from configs.settings import EvaluationSettings, NCFSettings, PopularitySettings, PromotionSettings, SourceName, SS4RecSettings
+from benchmarks.pipeline.gate_years import ANCHOR_WEEKS, LOOKS, SAME, WEEKS
+from benchmarks.report import hardware, skip, write_result
+from configs.settings import PromotionSettings
 from infra.pages import markdown_table
-from models.evaluation import MISS, Ranking, Split, per_request, rank_requests, slices, split
-from models.ncf import NCF
-from models.popularity import Popularity
-from models.recommender import IntArray, Recommender
-from models.ss4rec import SS4Rec
+from models.evaluation import MISS, FloatArray, Ranking, paired_test, per_request
+from models.recommender import IntArray
 from tasks.evaluation import LoadCheck
 from tasks.gate import Decision
-from tasks.gate.inputs import Challenger, Champion, GateInputs
+from tasks.gate.inputs import Challenger, Champion, GateInputs, TrainingNoise
 from tasks.gate.rules import decide
 
-FloatArray = npt.NDArray[np.float32]
-SHORT_SHARE, SHORT_EVENTS = 0.15, 8  # share of users who are cut to their first events, so that there are new users
+Mask = npt.NDArray[np.bool_]
+SHORTEST, OTHERS_GAIN = 0.15, 0.5  # share of users who are sacrificed, and what the others gain
 WORKS = LoadCheck(True, 0.1, 0.01, 0.0, True, "")  # the check of the stored version is not under test here
 BEYOND = {"coverage@10": 0.5, "gini@10": 0.8}
+MARGIN_Z = 0.7  # a comparison that is as much below its bound is not significant, whatever the tails are
 
 
 @dataclass(frozen=True, eq=False)
-class Requests:
-    """The parts of the holdout that a decision needs, and the scores to which noise is added."""
+class Trainings:
+    """The ranks of S trainings on the same R requests."""
 
-    parts: Split
-    scores: FloatArray  # (R, n_items); -inf if the user has seen the item
-    target: IntArray  # (R,) columns
-    baselines: dict[str, Ranking]
-    masks: dict[str, npt.NDArray[np.bool_]]
-    noise: float
+    ranks: IntArray  # (S, R)
+    gaps: npt.NDArray[np.float32]  # (S, R, 10) highest scores of other items less the target's, highest first
+    baselines: dict[str, IntArray]  # (R,) ranks
+    slices: dict[str, Mask]
+    sacrificed: Mask  # (R,)
 
     def __len__(self) -> int:
-        return len(self.target)
+        return len(self.ranks)
+
+    @property
+    def requests(self) -> int:
+        return int(self.ranks.shape[1])
+
+    def lifted(self, lift: FloatArray) -> IntArray:
+        """Return the ranks (S, R) after adding `lift` (R,) to the score of each target."""
+        above = (self.gaps >= lift[None, :, None]).sum(axis=2)
+        known = np.isfinite(self.gaps).any(axis=2) & (self.ranks != MISS)
+        return np.where(known & (above < self.gaps.shape[2]), above + 1, MISS)
 
 
 def main() -> None:
-    """Train, run the trials, write the counts and print the table."""
+    """Run the trials, write the counts and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", default="ml-100k", choices=get_args(SourceName))
-    parser.add_argument("--data", type=Path, help="zip, folder or ratings file of the release")
+    parser.add_argument("--seeds", type=Path, default=Path(".recsys/retrainings/seeds.npz"), help="file of the retrainings")
+    parser.add_argument("--file", default="ml-100k, as published", help="name of the file of the data, for the result")
     parser.add_argument("--runs", type=int, default=200, help="decisions per trial")
-    parser.add_argument("--null-runs", type=int, default=1000, help="decisions in the A/A trial")
     parser.add_argument("--gains", nargs="+", type=float, default=[0.05, 0.10, 0.20])
+    parser.add_argument("--losses", nargs="+", type=float, default=[0.15, 0.20, 0.30, 0.50])
     parser.add_argument("--holdouts", nargs="+", type=int, default=[0, 6040], help="requests; 0 is the data's own holdout")
-    parser.add_argument("--resamples", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=SS4RecSettings().max_epochs)
+    parser.add_argument("--resamples", type=int, default=PromotionSettings().resamples)
+    parser.add_argument("--years", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gate.json"))
     given = parser.parse_args()
-    settings = PromotionSettings(resamples=given.resamples)
-    started = time.monotonic()
-    asked = _requests(given)
-    print(f"{time.monotonic() - started:.0f} s: trained; noise {asked.noise:.3f} of a score", flush=True)
-    rng = np.random.default_rng(given.seed)
-    trials = [_trial(Experiment("A/A: the same model twice", "held"), asked, settings, rng, given.null_runs)]
-    for size in given.holdouts:
-        for gain in given.gains:
-            better = Experiment(f"A/B: NDCG@10 higher by {gain:.0%}", "promoted", gain, size)
-            trials.append(_trial(better, asked, settings, rng, given.runs))
-    unfair = Experiment("gains overall, loses new users", "held", 0.5, sacrifice=True)
-    trials.append(_trial(unfair, asked, settings, rng, given.runs))
-    trials.append(_clone(asked, settings))
+    if not given.seeds.exists():
+        skip(f"there is no {given.seeds}; `python -m benchmarks.ranking.retrainings` makes it.")
+    found, settings, rng = _read(given.seeds), PromotionSettings(resamples=given.resamples), np.random.default_rng(given.seed)
+    noise = measured_noise(per_request(found.ranks, "ndcg", 10))
+    print(f"{len(found)} trainings: their NDCG@10 has a standard deviation of {noise:.1%} beyond that of users", flush=True)
     result = {
-        "data": given.source,
-        "protocol": asked.parts.id,
-        "requests": len(asked),
-        "noise": asked.noise,
+        "data": "ml-100k",
+        "file": given.file,
+        "protocol": "loo-exact",
+        "hardware": hardware(),
+        "trainings": len(found),
+        "requests": found.requests,
+        "mean_ndcg": float(per_request(found.ranks, "ndcg", 10).mean()),
+        "observed_sd": float(per_request(found.ranks, "ndcg", 10).mean(axis=1).std(ddof=1)),
+        "training_noise": noise,
+        "assumed_noise": settings.training_noise,
         "resamples": given.resamples,
         "seed": given.seed,
-        "hardware": hardware(),
-        "trials": trials,
+        "trials": _trials(given, found, settings, rng),
+        "years": _years(given, found, settings, rng),
     }
     write_result(given.out, result)
-    print(render(result))
+    print(render(result), render_years(result), sep="\n\n")
+
+
+def measured_noise(values: FloatArray) -> float:
+    """Return the standard deviation of a training's true NDCG@10, as a share of it.
+
+    Two trainings differ on a holdout also because each request is ranked a little differently. That part is subtracted: the test
+    over requests knows it already.
+
+    Args:
+        values: NDCG@10 of S trainings on R requests, (S, R).
+    """
+    excess = []
+    for one in range(len(values)):
+        for other in range(one):
+            differences = values[one] - values[other]
+            excess.append(differences.mean() ** 2 - differences.var(ddof=1) / len(differences))
+    return math.sqrt(max(0.0, float(np.mean(excess)) / 2)) / float(values.mean())
 
 
 def render(result: dict[str, Any]) -> str:
@@ -108,7 +132,7 @@ def render(result: dict[str, Any]) -> str:
     rows = []
     for trial in result["trials"]:
         low, high = trial["interval"]
-        held = ", ".join(f"{name} {count}" for name, count in trial["failed_rules"].items())
+        held = ", ".join(f"{name} {count}" for name, count in list(trial["failed_rules"].items())[:3])
         share = f"{trial['promoted'] / trial['runs']:.1%}"
         counts = [f"{trial['requests']:,}", str(trial["runs"]), share, f"{low:.1%} to {high:.1%}"]
         rows.append([trial["name"], *counts, trial["wanted"], held])
@@ -116,160 +140,204 @@ def render(result: dict[str, Any]) -> str:
     return markdown_table(head, rows)
 
 
-def _requests(given: argparse.Namespace) -> Requests:
-    events = load_events(given.source, given.data)
-    rng = np.random.default_rng(given.seed)
-    users = events["user_id"].unique()
-    short = rng.choice(users, int(SHORT_SHARE * len(users)), replace=False)
-    place = events.sort_values(["timestamp", "row"]).groupby("user_id").cumcount().reindex(events.index)
-    events = events[~events["user_id"].isin(short) | (place < SHORT_EVENTS)]
-    parts = split(events, EvaluationSettings(k_core=2))
-    settings = SS4RecSettings(max_epochs=given.epochs)
-    scores = [_scores(_fitted(SS4Rec(settings), parts, seed), parts) for seed in (given.seed, given.seed + 1)]
-    target = np.searchsorted(parts.catalogue, parts.test.targets)
-    ndcg = [per_request(_ranks(s, target), "ndcg", 10) for s in scores]
-    spread = float(np.std(ndcg[0] - ndcg[1]))
-    baselines = {}
-    for model in (Popularity(PopularitySettings()), NCF(NCFSettings())):
-        fitted = _fitted(model, parts, given.seed)
-        baselines[model.name] = rank_requests(fitted, parts.test, parts.catalogue, mask_seen=True, batch_size=256)
-    asked = Requests(parts, scores[0], target, baselines, slices(parts.train, parts.test), 0.0)
-    return replace(asked, noise=_noise_of(asked, spread, rng))
-
-
-def _fitted(model: Recommender, parts: Split, seed: int) -> Recommender:
-    model.fit(parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=True)
-    return model
-
-
-def _scores(model: Recommender, parts: Split) -> FloatArray:
+def render_years(result: dict[str, Any]) -> str:
+    """Return the years as a Markdown table."""
     rows = []
-    for start in range(0, len(parts.test), 256):
-        batch = parts.test.take(np.arange(start, min(start + 256, len(parts.test))))
-        found: FloatArray = model.scores(batch).float().cpu().numpy().copy()
-        found[batch.row_of_event, np.searchsorted(parts.catalogue, batch.item_ids)] = -np.inf
-        rows.append(found)
-    return np.concatenate(rows)
+    for row in result["years"]:
+        power = [" / ".join(f"{share:.0%}" for share in shares) for shares in row["power"].values()]
+        low, high = row["interval"]
+        cells = [f"{row['decisions']:.2%}", f"{row['any']:.1%} ({low:.1%} to {high:.1%})", f"{row['worst']:+.1%}"]
+        rows.append([row["scheme"], str(row["years"]), *cells, *power])
+    gains = [f"+{float(gain):.0%}: first / 4 / 12" for gain in result["years"][0]["power"]]
+    return markdown_table(["scheme", "years", "decisions wrong", "years with one", "worst 1 % of years", *gains], rows)
 
 
-def _ranks(scores: FloatArray, target: IntArray) -> IntArray:
-    own = scores[np.arange(len(target)), target][:, None]
-    ranks: IntArray = np.where(np.isfinite(own[:, 0]), (scores >= own).sum(axis=1), MISS)
-    return ranks
+def _read(path: Path) -> Trainings:
+    stored = np.load(path)
+    lengths = stored["lengths"][0]
+    sacrificed = np.zeros(len(lengths), dtype=bool)
+    sacrificed[np.argsort(lengths, kind="stable")[: int(SHORTEST * len(lengths))]] = True
+    slices = {name.removeprefix("slice "): stored[name][0] for name in stored if name.startswith("slice ")}
+    return Trainings(
+        ranks=stored["ranks"],
+        gaps=stored["gaps"],
+        baselines={name: stored[f"{name} ranks"][0] for name in ("popularity", "ncf")},
+        # The release has no users with ten events or fewer. Those with the fewest stand for them.
+        slices={**slices, "new users": sacrificed},
+        sacrificed=sacrificed,
+    )
 
 
-def _noisy(asked: Requests, noise: float, rng: np.random.Generator, rows: IntArray, lift: FloatArray | float = 0.0) -> IntArray:
-    """Rank the targets after adding noise to every score and `lift` to the scores of the targets."""
-    ranks = np.empty(len(rows), dtype=np.int64)
-    for start in range(0, len(rows), 1024):
-        part = rows[start : start + 1024]
-        scores = asked.scores[part] + np.float32(noise) * rng.standard_normal(asked.scores[part].shape, dtype=np.float32)
-        own = np.arange(len(part)), asked.target[part]
-        scores[own] += lift if np.isscalar(lift) else np.asarray(lift)[start : start + 1024]
-        ranks[start : start + 1024] = _ranks(scores, asked.target[part])
-    return ranks
-
-
-def _noise_of(asked: Requests, spread: float, rng: np.random.Generator) -> float:
-    """Find the noise that gives two noisy copies the same spread of per-request differences as the two trainings."""
-    everyone = np.arange(len(asked))
-    low, high = 0.0, 4.0
-    for _ in range(12):
+def _lift_of(found: Trainings, gain: float, where: Mask) -> float:
+    """Find what to add to the targets' scores in `where` so that their mean NDCG@10 changes by the share `gain`."""
+    low, high = (0.0, 8.0) if gain > 0 else (-8.0, 0.0)
+    wanted = float(per_request(found.ranks[:, where], "ndcg", 10).mean()) * (1 + gain)
+    for _ in range(20):
         middle = (low + high) / 2
-        pair = [per_request(_noisy(asked, middle, rng, everyone), "ndcg", 10) for _ in range(2)]
-        low, high = (middle, high) if float(np.std(pair[0] - pair[1])) < spread else (low, middle)
+        mean = float(per_request(found.lifted(np.where(where, middle, 0.0))[:, where], "ndcg", 10).mean())
+        low, high = (middle, high) if mean < wanted else (low, middle)
     return (low + high) / 2
 
 
-def _lift_of(asked: Requests, gain: float, rng: np.random.Generator, rows: npt.NDArray[np.bool_]) -> float:
-    """Find the lift of the targets' scores in `rows` that changes their NDCG@10 by the share `gain` (which may be negative)."""
-    chosen = np.flatnonzero(rows)
+def _trials(
+    given: argparse.Namespace, found: Trainings, settings: PromotionSettings, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    everyone = np.ones(found.requests, dtype=bool)
+    pairs = [(new, old) for new in range(len(found)) for old in range(len(found)) if new != old]
 
-    def mean(lift: float) -> float:
-        return float(np.mean([per_request(_noisy(asked, asked.noise, rng, chosen, lift), "ndcg", 10).mean() for _ in range(20)]))
+    def some() -> list[tuple[int, int]]:
+        return [pairs[place] for place in rng.integers(0, len(pairs), given.runs)]
 
-    wanted = mean(0.0) * (1 + gain)
-    low, high = (0.0, 5.0) if gain > 0 else (-5.0, 0.0)
-    for _ in range(12):
-        middle = (low + high) / 2
-        low, high = (middle, high) if mean(middle) < wanted else (low, middle)
-    return (low + high) / 2
+    def judged(ranks: IntArray, chosen: list[tuple[int, int]], size: int = 0) -> list[Decision | None]:
+        decisions: list[Decision | None] = []
+        for new, old in chosen:
+            rows = rng.integers(0, found.requests, size) if size else np.arange(found.requests)
+            pair = [per_request(found_ranks[rows], "ndcg", 10) for found_ranks in (ranks[new], found.ranks[old])]
+            # A challenger that is not better is held whatever the other rules say, so the gate need not be asked.
+            better = _higher(pair[0], pair[1], settings.level, settings, settings.training_noise)
+            decisions.append(_decide(found, rows, ranks[new], found.ranks[old], settings) if better else None)
+        return decisions
 
-
-@dataclass(frozen=True)
-class Experiment:
-    """A challenger, how it differs from the champion, and what the gate should decide."""
-
-    name: str
-    wanted: str
-    gain: float = 0.0  # of NDCG@10
-    size: int = 0  # requests drawn in each run; 0: all of them, once
-    sacrifice: bool = False  # the gain comes with a loss for new users
-
-
-def _trial(
-    experiment: Experiment, asked: Requests, settings: PromotionSettings, rng: np.random.Generator, runs: int
-) -> dict[str, Any]:
-    new = asked.masks["new users"]
-    lift = np.zeros(len(asked), dtype=np.float32)
-    if experiment.gain:
-        gaining = ~new if experiment.sacrifice else np.ones(len(asked), dtype=bool)
-        lift[:] = _lift_of(asked, experiment.gain, rng, gaining)
-    if experiment.sacrifice:
-        lift[new] = _lift_of(asked, -0.9, rng, new)
-    decisions = []
-    for _ in range(runs):
-        rows = rng.integers(0, len(asked), experiment.size) if experiment.size else np.arange(len(asked))
-        champion = _noisy(asked, asked.noise, rng, rows)
-        challenger = _noisy(asked, asked.noise, rng, rows, lift[rows])
-        decisions.append(_decide(asked, rows, challenger, champion, settings))
-    return _counted(experiment.name, decisions, experiment.wanted)
-
-
-def _clone(asked: Requests, settings: PromotionSettings) -> dict[str, Any]:
-    everyone = np.arange(len(asked))
-    popularity = asked.baselines["popularity"].ranks
-    return _counted("popularity clone", [_decide(asked, everyone, popularity, None, settings)], "held")
+    trials = [_counted("another seed, every ordered pair", judged(found.ranks, pairs), "held", found.requests)]
+    for size in given.holdouts:
+        for gain in given.gains:
+            better = found.lifted(np.full(found.requests, _lift_of(found, gain, everyone)))
+            drawn = ", drawn again" if size else ""
+            trials.append(
+                _counted(f"NDCG@10 higher by {gain:.0%}{drawn}", judged(better, some(), size), "promoted", size or found.requests)
+            )
+    for loss in given.losses:
+        lift = np.where(
+            found.sacrificed,
+            _lift_of(found, -loss, found.sacrificed),
+            _lift_of(found, OTHERS_GAIN, ~found.sacrificed),
+        )
+        name = f"new users lose {loss:.0%}, others gain {OTHERS_GAIN:.0%}"
+        trials.append(_counted(name, judged(found.lifted(lift), some()), "held", found.requests))
+    clone = _decide(found, np.arange(found.requests), found.baselines["popularity"], None, settings)
+    return [*trials, _counted("popularity clone", [clone], "held", found.requests)]
 
 
 def _decide(
-    asked: Requests, rows: IntArray, challenger: IntArray, champion: IntArray | None, settings: PromotionSettings
+    found: Trainings, rows: IntArray, challenger: IntArray, champion: IntArray | None, settings: PromotionSettings
 ) -> Decision:
-    test, catalogue = asked.parts.test, asked.parts.catalogue
-    nothing = np.zeros((len(rows), 0), dtype=np.int32)
+    nothing, catalogue = np.zeros((len(rows), 0), dtype=np.int32), np.zeros(0, dtype=np.int64)
 
     def ranking(ranks: IntArray) -> Ranking:
-        return Ranking(test.user_ids[rows], test.targets[rows], ranks, catalogue, nothing)
+        return Ranking(rows, rows, ranks[rows], catalogue, nothing)
 
     inputs = GateInputs(
         model_name="trial",
         dataset="trial",
-        protocol=asked.parts.id,
+        protocol="loo-exact",
         challenger=Challenger("challenger", ranking(challenger), BEYOND, WORKS),
-        baselines={name: ranking(found.ranks[rows]) for name, found in asked.baselines.items()},
+        baselines={name: ranking(ranks) for name, ranks in found.baselines.items()},
         champion=None if champion is None else Champion("champion", 1, ranking(champion)),
-        slices={name: mask[rows] for name, mask in asked.masks.items()},
+        slices={name: mask[rows] for name, mask in found.slices.items()},
+        noise=TrainingNoise(settings.training_noise),
     )
     return decide(inputs, settings)
 
 
-def _counted(name: str, decisions: list[Decision], wanted: str) -> dict[str, Any]:
-    promoted = sum(decision.outcome == "promoted" for decision in decisions)
-    failed = Counter(rule.name for decision in decisions for rule in decision.rules if rule.verdict == "failed")
-    gains = [d.metrics["challenger"]["ndcg@10"] / d.metrics["champion"]["ndcg@10"] - 1 for d in decisions if d.champion]
+def _counted(name: str, decisions: list[Decision | None], wanted: str, requests: int) -> dict[str, Any]:
+    """Count the decisions. None is one that was held because the challenger is not better."""
+    asked = [decision for decision in decisions if decision is not None]
+    promoted = sum(decision.outcome == "promoted" for decision in asked)
+    failed = Counter(rule.name for decision in asked for rule in decision.rules if rule.verdict == "failed")
+    if len(asked) < len(decisions):
+        failed["better than the champion"] += len(decisions) - len(asked)
+    stated = [row.detectable_share for d in asked for row in d.comparisons if row.name == "new users" and row.detectable_share]
     trial = {
         "name": name,
-        "requests": decisions[0].requests,
+        "requests": requests,
         "runs": len(decisions),
         "promoted": promoted,
         "interval": _wilson(promoted, len(decisions)),
         "wanted": wanted,
-        "mean_gain": float(np.mean(gains)) if gains else None,
-        "detectable_difference": decisions[0].detectable_difference,
+        "stated_loss_of_new_users": float(np.median(stated)) if stated else None,
+        "not_better": len(decisions) - len(asked),
         "failed_rules": dict(failed.most_common()),
     }
-    print(f"{name}, {decisions[0].requests} requests: promoted {promoted} of {len(decisions)}; {dict(failed)}", flush=True)
+    print(f"{name}, {requests} requests: promoted {promoted} of {len(decisions)}; {dict(failed)}", flush=True)
     return trial
+
+
+def _years(
+    given: argparse.Namespace, found: Trainings, settings: PromotionSettings, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    alone = settings.model_copy(update={"decisions_per_year": 1, "training_noise": 0.0})
+    everyone = np.ones(found.requests, dtype=bool)
+    old = per_request(found.ranks, "ndcg", 10)
+    better = {
+        gain: per_request(found.lifted(np.full(found.requests, _lift_of(found, gain, everyone))), "ndcg", 10)
+        for gain in given.gains
+    }
+    rows = []
+    for name, chosen in (("alpha at each decision, users only", alone), ("the gate", settings)):
+        lived = [_year(old, old, chosen, WEEKS, rng) for _ in range(given.years)]
+        changes = np.array([change for _, change in lived])
+        wrong = sum(any(promoted) for promoted, _ in lived)
+        power = {}
+        for gain, values in better.items():
+            tried = [_year(values, old, chosen, max(LOOKS), rng)[0] for _ in range(given.years)]
+            power[str(gain)] = [float(np.mean([any(promoted[:weeks]) for promoted in tried])) for weeks in LOOKS]
+        rows.append(
+            {
+                "scheme": name,
+                "years": given.years,
+                "decisions": float(np.mean([promoted for promoted, _ in lived])),
+                "any": wrong / given.years,
+                "interval": _wilson(wrong, given.years),
+                "mean_change": float(changes.mean()),
+                "worst": float(np.quantile(changes, 0.01)),
+                "power": power,
+            }
+        )
+        print(f"{name}: {rows[-1]}", flush=True)
+    return rows
+
+
+def _year(
+    new: FloatArray, old: FloatArray, settings: PromotionSettings, weeks: int, rng: np.random.Generator
+) -> tuple[list[bool], float]:
+    """Live through a year of retrainings.
+
+    Args:
+        new: NDCG@10 of the challengers by training and request, (S, R).
+        old: The same of the first champion's recipe.
+        settings: Settings of the gate.
+        weeks: Number of retrainings.
+        rng: Source of random numbers.
+
+    Returns:
+        Whether each retraining was promoted, and the change of the champion's mean over all requests, as a share.
+    """
+    training = int(rng.integers(len(old)))
+    champion, first, reigns, promoted = old[training], float(old[training].mean()), [old[training]], []
+    requests = old.shape[1]
+    asked = rng.integers(0, requests, size=(requests,))
+    for week in range(weeks):
+        again = rng.random(size=(requests,)) > SAME
+        asked[again] = rng.integers(0, requests, size=(int(again.sum()),))
+        training = int(rng.choice(np.delete(np.arange(len(new)), training)))
+        passes = _higher(new[training][asked], champion[asked], settings.level, settings, settings.training_noise)
+        if passes and week >= ANCHOR_WEEKS:
+            passes = not _higher(reigns[week - ANCHOR_WEEKS][asked], new[training][asked], settings.alpha, settings, 0.0)
+        promoted.append(passes)
+        champion = new[training] if passes else champion
+        reigns.append(champion)
+    return promoted, float(champion.mean()) / first - 1
+
+
+def _higher(one: FloatArray, other: FloatArray, level: float, settings: PromotionSettings, noise: float) -> bool:
+    """Whether the gate's test shows that `one` is higher. Far from significance, a normal approximation saves the test."""
+    luck = noise * float(other.mean()) * math.sqrt(2)
+    differences = one - other
+    error = math.sqrt(float(differences.var(ddof=1)) / len(differences) + luck**2)
+    if float(differences.mean()) < (NormalDist().inv_cdf(1 - level) - MARGIN_Z) * error:
+        return False
+    test = paired_test(one, other, resamples=settings.resamples, seed=settings.bootstrap_seed, common_sd=luck)
+    return test.p_value <= level
 
 
 def _wilson(hits: int, n: int) -> tuple[float, float]:
@@ -280,5 +348,4 @@ def _wilson(hits: int, n: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(max(1, torch.get_num_threads() - 1))
     main()

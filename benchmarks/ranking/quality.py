@@ -103,7 +103,7 @@ def _run(job: tuple[str | None, list[str], str, str, int]) -> dict[str, Any]:
 
 
 def _rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from models.evaluation import paired_bootstrap
+    from models.evaluation import paired_test
 
     rows = []
     for protocol in dict.fromkeys(run["protocol"] for run in sorted(runs, key=lambda run: run["protocol"])):
@@ -123,7 +123,7 @@ def _rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             own.append(row)
         for row in own:
             if row["model"] != "ss4rec" and "ss4rec" in mean_ndcg:
-                test = paired_bootstrap(mean_ndcg["ss4rec"], mean_ndcg[row["model"]], resamples=10_000, seed=17)
+                test = paired_test(mean_ndcg["ss4rec"], mean_ndcg[row["model"]], resamples=10_000, seed=17)
                 row["ss4rec_is_higher"] = {name: getattr(test, name) for name in ("difference", "ci_low", "ci_high", "p_value")}
         rows += own
     return rows

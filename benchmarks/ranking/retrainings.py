@@ -43,9 +43,11 @@ def main() -> None:
             print(f"seed {seed}: NDCG@10 {ndcg:.4f}, {seconds:.0f} s", flush=True)
     runs = [dict(np.load(path)) for path in wanted.values()]
     _write(given.out / ALL, {name: np.stack([run[name] for run in runs]) for name in runs[0]})
-    ndcg = np.array([float(run["ndcg"].mean()) for run in runs])
-    spread = f", standard deviation {ndcg.std(ddof=1):.4f} ({ndcg.std(ddof=1) / ndcg.mean():.1%} of it)" if len(runs) > 1 else ""
-    print(f"{given.out / ALL}: {len(runs)} seeds, mean NDCG@10 {ndcg.mean():.4f}{spread}")
+    means = np.array([float(run["ndcg"].mean()) for run in runs])
+    spread = (
+        f", standard deviation {means.std(ddof=1):.4f} ({means.std(ddof=1) / means.mean():.1%} of it)" if len(runs) > 1 else ""
+    )
+    print(f"{given.out / ALL}: {len(runs)} seeds, mean NDCG@10 {means.mean():.4f}{spread}")
 
 
 def _train(job: tuple[SourceName, Path | None, list[str], int, Path]) -> tuple[int, float, float]:
@@ -57,7 +59,7 @@ def _train(job: tuple[SourceName, Path | None, list[str], int, Path]) -> tuple[i
     from configs.loading import load_settings
     from configs.settings import RetrainSettings
     from models.evaluation import list_metrics, per_request, rank_requests, slices, split
-    from models.loading import make_recommender
+    from models.loading import CandidateKind, make_recommender
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     settings = load_settings(RetrainSettings, None, [*overrides, f"seed={seed}"])
@@ -70,8 +72,9 @@ def _train(job: tuple[SourceName, Path | None, list[str], int, Path]) -> tuple[i
         "lengths": parts.test.lengths,
         **{f"slice {name}": mask for name, mask in slices(parts.train, parts.test).items()},
     }
-    for kind in ("popularity", "ncf", "ss4rec"):
-        model = make_recommender(kind, settings.models)  # type: ignore[arg-type]
+    kinds: tuple[CandidateKind, ...] = ("popularity", "ncf", "ss4rec")
+    for kind in kinds:
+        model = make_recommender(kind, settings.models)
         model.describe_users(load_users(source, data))
         mask = parts.masks_seen(model.sequential)
         report = model.fit(parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=mask)

@@ -4,7 +4,7 @@ from .evaluation import EvaluationSettings, ProtocolId
 from .landing import LandingSettings
 from .models import ModelSettings, NCFSettings, PopularitySettings, SS4RecSettings
 from .monitoring import DriftSettings, MonitoringSettings
-from .promotion import FloorSettings, PromotionSettings
+from .promotion import SLICES, FloorSettings, PromotionSettings
 from .report import ReportSettings, ValueSettings
 from .retrain import RetrainSettings, SearchOrigin, model_option
 from .store import StoreSettings
@@ -12,6 +12,7 @@ from .tracking import TrackingSettings
 from .validation import ValidationSettings
 
 __all__ = [
+    "SLICES",
     "DataSettings",
     "DriftSettings",
     "EtlSettings",

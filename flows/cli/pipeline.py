@@ -92,8 +92,8 @@ def _print_summary(summary: RetrainSummary) -> None:
     _print_value(evaluation)
     rules = [[rule.name, rule.shown_figure, rule.shown_bound, rule.verdict] for rule in decision.rules]
     table(["rule", "figure", "must be", "verdict"], rules)
-    for reason in decision.reasons:
-        say(f"- {reason}")
+    for line in [*decision.reasons, *(f"Warning: {warning}" for warning in decision.warnings)]:
+        say(f"- {line}")
     say(f"\nverdict: {decision.outcome}. version {summary.version.version}, champion {summary.champion or 'none'}")
     say(f"stored at {summary.version.uri}")
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.durations_s.items())

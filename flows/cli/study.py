@@ -115,8 +115,8 @@ def _print_search(summary: SearchSummary) -> None:
         say("The best settings have not entered the gate.")
         return
     decision = summary.challenge.decision
-    for reason in decision.reasons:
-        say(f"- {reason}")
+    for line in [*decision.reasons, *(f"Warning: {warning}" for warning in decision.warnings)]:
+        say(f"- {line}")
     say(
         f"verdict: {decision.outcome}. version {summary.challenge.version.version}, "
         f"champion {summary.challenge.champion or 'none'}"

@@ -78,6 +78,10 @@ class ModelRegistry:
                 damaged[version] = str(error)
         return versions
 
+    def version_names(self, name: str) -> list[str]:
+        """Return the names of the sealed versions of a model, oldest first. Their manifests are not read."""
+        return list_names(self._store, name)
+
     def version(self, name: str, version: str) -> ModelRef:
         """Return a sealed version.
 

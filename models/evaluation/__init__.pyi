@@ -9,7 +9,8 @@ from .significance import (
     confidence_intervals,
     detectable_difference,
     holm,
-    paired_bootstrap,
+    paired_test,
+    standard_error,
 )
 
 __all__ = [
@@ -33,11 +34,12 @@ __all__ = [
     "list_metric_intervals",
     "list_metrics",
     "metrics",
-    "paired_bootstrap",
+    "paired_test",
     "per_request",
     "per_request_metrics",
     "rank_requests",
     "ratio_mismatch",
     "slices",
     "split",
+    "standard_error",
 ]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from configs.errors import ComparisonError, NotFoundError
 from configs.studies import CompareSettings, EntrySettings
 from infra.storage import Store
-from models.evaluation import confidence_intervals, holm, paired_bootstrap, per_request_metrics
+from models.evaluation import confidence_intervals, holm, paired_test, per_request_metrics
 from tasks.comparison.stored_runs import StoredRun, read_run, refuse_other_requests
 from tasks.datasets import DatasetRef
 
@@ -192,7 +192,7 @@ def significance_matrix(values: dict[str, FloatArray], *, alpha: float, resample
     """
     pairs = [(entry, other) for entry in values for other in values if entry != other]
     tests = {
-        f"{entry}/{other}": paired_bootstrap(values[entry], values[other], resamples=resamples, seed=seed)
+        f"{entry}/{other}": paired_test(values[entry], values[other], resamples=resamples, seed=seed)
         for entry, other in pairs
     }
     corrected = holm({name: test.p_value for name, test in tests.items()}, alpha)

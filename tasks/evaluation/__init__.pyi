@@ -3,15 +3,17 @@ from .figures import beyond_accuracy_rows, metrics_rows, training_curve_png, val
 from .load_check import LoadCheck, check_staged, check_version
 from .measurement import Evaluation, evaluate
 from .protocol_audit import AuditReport, audit_version
-from .ranking import rank, rank_version, seen_share
+from .ranking import Overlap, overlap_with, rank, rank_version
 from .served_window import ServedWindow, compare_windows
-from .version_folder import VersionFolder, assemble_version, read_rankings
+from .version_folder import RANKS_FILE, VersionFolder, assemble_version, read_rankings
 
 __all__ = [
+    "RANKS_FILE",
     "REPORT_FILE",
     "AuditReport",
     "Evaluation",
     "LoadCheck",
+    "Overlap",
     "ServedWindow",
     "VersionFolder",
     "assemble_version",
@@ -22,10 +24,10 @@ __all__ = [
     "compare_windows",
     "evaluate",
     "metrics_rows",
+    "overlap_with",
     "rank",
     "rank_version",
     "read_rankings",
-    "seen_share",
     "training_curve_png",
     "value_rows",
 ]

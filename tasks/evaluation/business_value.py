@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from configs.settings import ValueSettings
-from models.evaluation import FloatArray, Ranking, confidence_intervals, paired_bootstrap
+from models.evaluation import FloatArray, Ranking, confidence_intervals, paired_test
 from models.recommender import IntArray
 
 __all__ = ["Figure", "Value", "ValueEstimate", "expected_clicks", "value_of"]
@@ -65,7 +65,7 @@ def value_of(rankings: Mapping[str, Ranking], challenger: str, settings: ValueSe
         low, high = confidence_intervals({name: values}, resamples=resamples, seed=seed)[name]
         models[name] = _estimate(Figure(float(values.mean()), low, high), settings)
         if name != challenger:
-            test = paired_bootstrap(clicks[challenger], values, resamples=resamples, seed=seed)
+            test = paired_test(clicks[challenger], values, resamples=resamples, seed=seed)
             differences[name] = _estimate(Figure(test.difference, test.ci_low, test.ci_high), settings)
     return Value(settings.currency, models, differences, _assumptions(settings))
 

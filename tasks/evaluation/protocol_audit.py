@@ -36,7 +36,7 @@ from models.evaluation import (
     Split,
     confidence_interval,
     metrics,
-    paired_bootstrap,
+    paired_test,
     per_request,
     rank_requests,
     split,
@@ -316,7 +316,7 @@ def _tied_share(requests: Requests) -> float:
 
 
 def _effect(name: str, own: FloatArray, switched: FloatArray, seed: int) -> Effect:
-    test = paired_bootstrap(switched, own, resamples=RESAMPLES, seed=seed)
+    test = paired_test(switched, own, resamples=RESAMPLES, seed=seed)
     share = test.difference / test.mean_b if test.mean_b else 0.0
     return Effect(name, test.mean_b, test.mean_a, test.difference, (test.ci_low, test.ci_high), share)
 

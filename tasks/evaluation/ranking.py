@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from configs.errors import NotFoundError
@@ -11,10 +15,19 @@ from infra.storage import Store
 from models.evaluation import Ranking, Split, rank_requests
 from models.loading import load_recommender
 from models.recommender import Recommender, Requests
-from tasks.datasets import DatasetRef, load_dataset_ref
+from tasks.datasets import DatasetRef, load_dataset_ref, read_table
 from tasks.training import read_split
 
-__all__ = ["rank", "rank_version", "seen_share"]
+__all__ = ["Overlap", "overlap_with", "rank", "rank_version"]
+
+
+@dataclass(frozen=True, eq=False)
+class Overlap:
+    """What a version's own dataset has in common with the test requests of another dataset version."""
+
+    seen_share: float  # of the target events that the version was trained or chosen on
+    learnt: npt.NDArray[np.bool_]  # (R,) whether it was trained or chosen on the user and item of the target, at any time
+    fresh: int  # target events that its dataset does not contain
 
 
 def rank(model: Recommender, parts: Split, settings: EvaluationSettings) -> Ranking:
@@ -29,25 +42,47 @@ def rank_version(store: Store, ref: ModelRef, parts: Split, settings: Evaluation
         return rank(load_recommender(folder), parts, settings)
 
 
-def seen_share(store: Store, ref: ModelRef, dataset: DatasetRef, settings: EvaluationSettings) -> float | None:
-    """Return the share of test requests on `dataset` whose target event the version `ref` was trained or chosen on.
+def overlap_with(store: Store, ref: ModelRef, dataset: DatasetRef, settings: EvaluationSettings) -> Overlap | None:
+    """Compare the test requests on `dataset` with what the version `ref` was trained and chosen on.
 
-    Such an event is in the train or the valid part of the version's own dataset version under `settings`. Returns None if that
-    dataset version is no longer stored.
+    That is the train and the valid part of its own dataset version under `settings`. A user may rate an item again, and only the
+    newer event is kept. The version has then learnt the item of the target from an event with another time.
+
+    Args:
+        store: Store of both dataset versions.
+        ref: The version.
+        dataset: Dataset version with the test requests.
+        settings: Settings of the evaluation.
+
+    Returns:
+        The overlap, or None if the version's dataset version is no longer stored.
     """
+    timed = settings.model_copy(update={"query_time": "target"})
+    asked = _targets(read_split(store, dataset, timed).test)
     if ref.dataset == f"{dataset.name}/{dataset.version}":
-        return 0.0
+        return Overlap(0.0, np.zeros(len(asked), dtype=bool), 0)
     try:
         own = load_dataset_ref(store, *ref.dataset.split("/"))
     except NotFoundError:
         return None
-    timed = settings.model_copy(update={"query_time": "target"})
-    learnt, asked = read_split(store, own, timed), read_split(store, dataset, timed).test
+    learnt = read_split(store, own, timed)
     train = learnt.train
     events = {"user": train.user_ids[train.row_of_event], "item": train.item_ids, "time": train.timestamps}
-    seen = pd.concat([pd.DataFrame(events), _targets(learnt.valid)]).drop_duplicates()
-    found = _targets(asked).merge(seen, how="left", indicator=True)
-    return float((found["_merge"] == "both").mean())
+    seen = pd.concat([pd.DataFrame(events), _targets(learnt.valid)])
+    stored = read_table(store, own, "interactions", ["user_id", "item_id", "timestamp"])
+    known = stored.set_axis(["user", "item", "time"], axis=1)
+    every = ["user", "item", "time"]
+    return Overlap(
+        seen_share=float(_among(asked, seen, every).mean()),
+        learnt=_among(asked, seen, ["user", "item"]),
+        fresh=int((~_among(asked, known, every)).sum()),
+    )
+
+
+def _among(asked: pd.DataFrame, events: pd.DataFrame, columns: list[str]) -> npt.NDArray[np.bool_]:
+    """Return for each row of `asked` whether `events` have a row with the same values in `columns`."""
+    found = asked[columns].merge(events[columns].drop_duplicates(), how="left", indicator=True)
+    return (found["_merge"] == "both").to_numpy()
 
 
 def _targets(requests: Requests) -> pd.DataFrame:

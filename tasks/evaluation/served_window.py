@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from models.evaluation import MISS, Split, paired_bootstrap, per_request
+from models.evaluation import MISS, Split, paired_test, per_request
 from models.inference import InferenceModel, load_inference_model, served_events
 from models.recommender import IntArray, Requests
 
@@ -67,7 +67,7 @@ def compare_windows(folder: Path, items: IntArray, parts: Split, *, resamples: i
     judged, served = (np.concatenate(tops[name]) for name in ("judged", "served"))
     common = np.array([len(np.intersect1d(*pair)) for pair in zip(judged, served, strict=True)])
     ndcg = {name: per_request(np.concatenate(found), "ndcg", TOP) for name, found in ranks.items()}
-    test = paired_bootstrap(ndcg["served"], ndcg["judged"], resamples=resamples, seed=seed)
+    test = paired_test(ndcg["served"], ndcg["judged"], resamples=resamples, seed=seed)
     return ServedWindow(
         max_length=model.max_length,
         above=len(above),

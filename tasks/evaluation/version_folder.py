@@ -24,7 +24,7 @@ from tasks.evaluation.measurement import Measurement
 from tasks.monitoring import reference_of
 from tasks.training import Candidate
 
-__all__ = ["VersionFolder", "assemble_version", "read_rankings"]
+__all__ = ["RANKS_FILE", "VersionFolder", "assemble_version", "read_rankings"]
 
 RANKS_FILE = "ranks.parquet"
 RECORD_FILE = "evaluation.json"

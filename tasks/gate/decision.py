@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,7 @@ __all__ = [
     "Rule",
     "RuleComparison",
     "Verdict",
+    "shown_p",
 ]
 
 Verdict = Literal["passed", "failed", "not applicable", "not judged"]
@@ -30,6 +32,15 @@ ANSWERS = "loads and answers as trained"  # the only rule that a forced promotio
 LOAD_TIME, REQUEST_TIME = "seconds to load", "seconds for a request"  # of CPU time: a busy machine changes no verdict
 CHAMPION_RANKED = "the champion can be ranked"
 GROUPS = {1: "floors and baselines", 2: "against the champion", 3: "slices", 4: "health", 5: "stored version"}
+
+
+def shown_p(p: float) -> str:
+    """Format a p-value with two significant digits below .01, without an exponent."""
+    if p >= 0.01:
+        return f"{p:.4f}"
+    if p < 1e-6:
+        return "below 0.000001"
+    return f"{p:.{1 - math.floor(math.log10(p))}f}".rstrip("0")
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class Rule:
             return ""
         if self._asks:
             return "yes" if self.figure else "no"
-        return f"{self.figure:.4f}" if self.comparison.startswith("p ") else f"{self.figure:.4g}"
+        return shown_p(self.figure) if self.comparison.startswith("p ") else f"{self.figure:.4g}"
 
     @property
     def shown_bound(self) -> str:
@@ -78,6 +89,7 @@ class RuleComparison:
     ci_low: float  # two-sided 95 % interval of the difference
     ci_high: float
     detectable: float  # smallest true gain (all requests) or loss (a slice) that is detected with 80 % power
+    detectable_share: float | None = None  # the same as a share of the champion's figure
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,14 @@ class Decision:
     served_window: ServedWindow | None = None  # None if servers read the same events, or it could not be measured
     settings: dict[str, Any] = field(default_factory=dict)  # settings of the gate at the time
     approval: Approval | None = None
+    warnings: list[str] = field(default_factory=list)  # what the decision cannot vouch for, one sentence each
+    level: float | None = None  # significance level of the comparison with the champion
+    training_noise: float | None = None  # standard deviation of NDCG@10 between trainings of the recipe, as a share of NDCG@10
+    past_retrainings: int = 0  # pairs of past retrainings that the noise was corrected by
+    fresh_requests: int | None = None  # requests whose target event is not in the champion's dataset
+    excluded_requests: int = 0  # requests that are not compared, because the champion has learnt their user and item
+    anchor: str | None = None  # the champion of `promotion.anchor_days` ago, if it was compared
+    margin_from: str | None = None  # version that the margin of a later `non-inferior` decision counts from, if this is promoted
 
     @property
     def broken(self) -> str | None:

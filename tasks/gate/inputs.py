@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from models.evaluation import Ranking
+from models.evaluation import FloatArray, Ranking, per_request
 from tasks.evaluation import LoadCheck, ServedWindow
 
-__all__ = ["Challenger", "Champion", "GateInputs", "UnrankedInputs"]
+__all__ = ["Challenger", "Champion", "GateInputs", "Opponent", "TrainingNoise", "UnrankedInputs", "ndcg"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,26 @@ class Champion:
     number: int  # of its entry in the promotion log
     ranking: Ranking
     seen_share: float | None = 0.0  # of the target events, in training or selection; None if its dataset is no longer stored
+    learnt: npt.NDArray[np.bool_] | None = None  # (R,) requests whose user and item it has learnt; None as above
+    fresh: int | None = None  # requests whose target event its dataset does not contain; None as above
+
+
+@dataclass(frozen=True, eq=False)
+class Opponent:
+    """An earlier champion that the challenger is compared with besides the current one."""
+
+    version: str
+    ranking: Ranking | None = None  # on the challenger's requests; None if it could not be ranked
+    learnt: npt.NDArray[np.bool_] | None = None  # (R,) as a champion's
+    fault: str = ""  # why it could not be ranked
+
+
+@dataclass(frozen=True)
+class TrainingNoise:
+    """How much trainings of one recipe differ in quality."""
+
+    relative: float  # standard deviation of NDCG@10 between trainings, as a share of NDCG@10
+    retrainings: int = 0  # pairs of past retrainings that it was corrected by
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +67,16 @@ class GateInputs:
     baselines: dict[str, Ranking]
     champion: Champion | None
     slices: dict[str, npt.NDArray[np.bool_]]
+    noise: TrainingNoise = field(default_factory=lambda: TrainingNoise(0.0))
+    anchor: Opponent | None = None  # the champion of `promotion.anchor_days` ago, if there was another one
+    margin_from: Opponent | None = None  # whose figure the margin of `non-inferior` counts from; None: the champion's
+    decisions: int = 0  # versions that were made in the past year, without the challenger
+
+    @property
+    def fair(self) -> npt.NDArray[np.bool_]:
+        """(R,) the requests on which challenger and champion are compared: those that the champion has not learnt."""
+        learnt = self.champion.learnt if self.champion is not None else None
+        return np.ones(len(self.challenger.ranking.ranks), dtype=bool) if learnt is None else ~learnt
 
 
 @dataclass(frozen=True)
@@ -62,3 +92,8 @@ class UnrankedInputs:
     champion_number: int
     load_check: LoadCheck
     champion_fault: str | None = None  # why the champion could not be ranked
+
+
+def ndcg(ranking: Ranking) -> FloatArray:
+    """(R,) NDCG@10 of each request."""
+    return per_request(ranking.ranks, "ndcg", 10)

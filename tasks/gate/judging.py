@@ -11,16 +11,17 @@ from datetime import UTC, datetime
 
 from configs.errors import GateError, TrainingError, VersionCorruptError
 from configs.loading import merged
-from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
+from configs.settings import EvaluationSettings, ModelSettings, PromotionSettings, RetrainSettings
 from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion
 from infra.storage import Store
 from models.evaluation import Split, list_metrics, slices
 from models.loading import load_recommender
 from tasks.best_effort import LOG, attempt
 from tasks.datasets import DatasetRef, load_dataset_ref, verify_dataset
-from tasks.evaluation import LoadCheck, check_staged, compare_windows, rank, rank_version, read_rankings, seen_share
+from tasks.evaluation import LoadCheck, check_staged, compare_windows, rank, read_rankings
 from tasks.gate.decision import Decision
-from tasks.gate.inputs import Challenger, Champion, GateInputs, UnrankedInputs
+from tasks.gate.inputs import Challenger, GateInputs, UnrankedInputs
+from tasks.gate.opponents import Ground, anchor_of, decisions_since, margin_version, noise_of, rank_champion
 from tasks.gate.page import render_html
 from tasks.gate.rules import decide, hold_unranked
 from tasks.training import read_split
@@ -40,7 +41,7 @@ def judge_staged(
         dataset: Dataset version that it was trained on.
         settings: Settings of the run.
     """
-    case = _Case(store, staged, challenger_kind, dataset, settings.evaluation, settings.promotion)
+    case = _Case(store, staged, challenger_kind, dataset, settings.evaluation, settings.models, settings.promotion)
     return _judge(case)
 
 
@@ -50,7 +51,8 @@ def judge_sealed(store: Store, ref: ModelRef, settings: PromotionSettings) -> De
     evaluation = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
     name, version = ref.dataset.split("/")
     stored = StagedVersion(ref.name, ref.version, ref.prefix, manifest["files"])
-    decision = _judge(_Case(store, stored, ref.kind, load_dataset_ref(store, name, version), evaluation, settings))
+    models = ModelSettings.model_validate(manifest["lineage"]["settings"]["models"])
+    decision = _judge(_Case(store, stored, ref.kind, load_dataset_ref(store, name, version), evaluation, models, settings))
     record_decision(store, ref, decision)
     return decision
 
@@ -61,9 +63,9 @@ def gate_settings(store: Store, ref: ModelRef, given: PromotionSettings | None =
     With the default settings instead, a version that a stricter gate held could pass when it is judged again.
     """
     manifest = ModelRegistry(store).manifest(ref.name, ref.version)
-    own = PromotionSettings.model_validate(manifest["lineage"]["settings"]["promotion"])
+    stored = PromotionSettings.of_version(manifest["lineage"]["settings"]["promotion"])
     overrides = given.model_dump(exclude_unset=True) if given is not None else {}
-    return PromotionSettings.model_validate(merged(own.model_dump(), overrides))
+    return PromotionSettings.of_version(merged(stored.model_dump(), overrides), given=overrides)
 
 
 def record_decision(store: Store, ref: ModelRef, decision: Decision) -> str | None:
@@ -84,6 +86,7 @@ class _Case:
     kind: str
     dataset: DatasetRef
     evaluation: EvaluationSettings
+    models: ModelSettings
     settings: PromotionSettings
 
 
@@ -94,10 +97,12 @@ def _judge(case: _Case) -> Decision:
     clean process could not load is not loaded here.
     """
     store, stored, dataset, settings = case.store, case.stored, case.dataset, case.settings
+    now = datetime.now(UTC)
     verify_dataset(store, dataset)
     parts = read_split(store, dataset, case.evaluation)
     registry = ModelRegistry(store)
     current = registry.champion_ref(stored.name)
+    ground = Ground(store, stored.name, dataset, case.evaluation, parts)
 
     def hold(check: LoadCheck, champion_fault: str | None = None) -> Decision:
         return _hold(case, parts, current, check, champion_fault)
@@ -119,7 +124,7 @@ def _judge(case: _Case) -> Decision:
         except TrainingError as error:  # NaN or infinite scores on requests that were not sampled
             return hold(replace(check, ok=False, reason=str(error)))
         try:
-            champion = _rank_champion(case, current, parts)
+            champion = None if current is None else rank_champion(ground, *current)
         except (GateError, VersionCorruptError) as error:
             # Hold the version but keep it: the champion is at fault, and a forced promotion can replace it.
             return hold(check, str(error))
@@ -149,6 +154,10 @@ def _judge(case: _Case) -> Decision:
         baselines=rankings,
         champion=champion,
         slices=slices(parts.train, parts.test),
+        noise=noise_of(ground, case.kind, case.models, stored.version, settings.training_noise),
+        anchor=anchor_of(ground, current, settings.anchor_days, now),
+        margin_from=margin_version(ground, current) if settings.rule == "non-inferior" else None,
+        decisions=decisions_since(registry, stored, now),
     )
     return decide(inputs, settings)
 
@@ -172,25 +181,3 @@ def _hold(
         champion_fault=champion_fault,
     )
     return hold_unranked(inputs, case.settings)
-
-
-def _rank_champion(case: _Case, current: tuple[ModelRef, Promotion] | None, parts: Split) -> Champion | None:
-    """Rank the champion on the requests of `parts`. Raises GateError if it was trained under another protocol."""
-    if current is None:
-        return None
-    store, evaluation = case.store, case.evaluation
-    ref, promotion = current
-    manifest = ModelRegistry(store).manifest(ref.name, ref.version)
-    own = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
-    if own.train_id != evaluation.train_id:
-        raise GateError(
-            f"The champion {ref.version} was trained under {own.train_id}, but this run evaluates under {evaluation.train_id}: "
-            f"the train part of one contains test events of the other. Set evaluation to {own.train_id}, or give this run "
-            "another model_name."
-        )
-    return Champion(
-        ref.version,
-        promotion.number,
-        rank_version(store, ref, parts, evaluation),
-        seen_share=seen_share(store, ref, case.dataset, evaluation),
-    )

@@ -50,7 +50,8 @@ def decision_notice(decision: Decision, links: dict[str, str]) -> Notice:
     by = f"Approved by {decision.approval.who}." if decision.approval and decision.approval.approved else None
     asked = "It passed every rule, and a person has the last word." if decision.outcome == "needs approval" else None
     figures = [*metrics, f"{decision.requests:,} requests of {decision.dataset}"]
-    lines = [asked, by, *reasons, summary(decision), f"Next: {next_step(decision)}", *figures]
+    warnings = [f"Warning: {warning}" for warning in decision.warnings]
+    lines = [asked, by, *reasons, *warnings, summary(decision), f"Next: {next_step(decision)}", *figures]
     return Notice(
         event=EVENTS[decision.outcome],
         model_name=decision.model_name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from configs.settings import model_option
@@ -42,6 +44,7 @@ def render_markdown(decision: Decision) -> str:
         *([escaped(_approval(decision)), ""] if decision.approval else []),
         *[f"- {escaped(reason)}" for reason in decision.reasons],
         *([""] if decision.reasons else []),
+        *[line for warning in decision.warnings for line in (f"**Warning:** {escaped(warning)}", "")],
         f"**Next:** {next_step(decision)}",
         "",
         *_metrics_table(decision),
@@ -53,14 +56,42 @@ def render_markdown(decision: Decision) -> str:
             ],
         ),
     ]
-    if decision.detectable_difference is not None:
-        lines += [
-            "",
-            f"With this holdout, a true NDCG@10 difference of {decision.detectable_difference:.4f} is detected with 80 % power.",
-        ]
+    lines += [line for note in comparison_notes(decision) for line in ("", note)]
     if decision.served_window is not None:
         lines += ["", served_note(decision.served_window)]
     return "\n".join(lines) + "\n"
+
+
+def comparison_notes(decision: Decision) -> list[str]:
+    """Say what the comparison with the champion could have found, what it allows for, and how new its requests are."""
+    if not decision.comparisons:
+        return []
+    overall, notes = decision.comparisons[0], []
+    if math.isfinite(overall.detectable):
+        share = "" if overall.detectable_share is None else f" ({overall.detectable_share:.0%} of the champion's)"
+        notes.append(
+            f"With this holdout, a true NDCG@10 difference of {overall.detectable:.4f}{share} is detected with 80 % power."
+        )
+    if decision.level is not None:
+        per_year = decision.settings.get("decisions_per_year", 1)
+        said = (
+            f"The level of this comparison is {decision.level:.2g}: alpha is shared by the {per_year} decisions of a year, so that few "
+            "years have a promotion that was luck."
+        )
+        if decision.training_noise:
+            learnt = f" (corrected by {decision.past_retrainings} pairs of past retrainings)" if decision.past_retrainings else ""
+            said += f" It allows for trainings of one recipe that differ by {decision.training_noise:.1%} (standard deviation){learnt}."
+        notes.append(said)
+    if decision.fresh_requests is not None:
+        notes.append(
+            f"Of the {decision.requests:,} requests, {decision.fresh_requests:,} are fresh: their target event is not in the champion's "
+            "dataset. The champion may have been chosen on the others."
+        )
+    if decision.excluded_requests:
+        notes.append(
+            f"{decision.excluded_requests:,} requests are not compared, because the champion has learnt their user and item."
+        )
+    return notes
 
 
 def served_note(found: ServedWindow) -> str:
@@ -89,6 +120,7 @@ def render_html(decision: Decision) -> bytes:
         metrics=["hr@10", "ndcg@10", "mrr@10"],
         groups=GROUPS,
         slices=decision.comparisons[1:],
+        notes=comparison_notes(decision),
         chart=data_uri(png) if png else "",
         served=served_note(decision.served_window) if decision.served_window else "",
     ).encode()
@@ -156,7 +188,7 @@ def summary(decision: Decision) -> str:
         f"{abs(overall.difference):.4f} {direction} the champion's {overall.champion:.4f} (95 % interval of the difference "
         f"{overall.ci_low:+.4f} to {overall.ci_high:+.4f})."
     )
-    if decision.outcome == "held" and overall.ci_low <= 0 <= overall.ci_high and overall.detectable > 0:
+    if decision.outcome == "held" and overall.ci_low <= 0 <= overall.ci_high and 0 < overall.detectable < math.inf:
         said += (
             f" A true gain below {overall.detectable:.4f} would usually go undetected on a holdout of this size, so this does "
             "not prove that the two are equal."

@@ -131,4 +131,6 @@ def _why(decision: Decision, note: str) -> str:
 
 def _in_short(decision: Decision) -> dict[str, Any]:
     kept = asdict(decision)
-    return {key: kept[key] for key in ("outcome", "dataset", "protocol", "requests", "metrics", "tests", "champion")}
+    return {
+        key: kept[key] for key in ("outcome", "dataset", "protocol", "requests", "metrics", "tests", "champion", "margin_from")
+    }

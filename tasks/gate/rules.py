@@ -6,40 +6,20 @@ adds its figure, threshold and verdict to one decision record.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
-import numpy.typing as npt
 
 from configs.errors import GateError
 from configs.settings import PromotionSettings
-from models.evaluation import (
-    PairedTest,
-    confidence_intervals,
-    detectable_difference,
-    holm,
-    metrics,
-    paired_bootstrap,
-    per_request_metrics,
-)
-from tasks.gate.decision import (
-    ANSWERS,
-    CHAMPION_RANKED,
-    GROUPS,
-    Decision,
-    Differences,
-    Outcome,
-    Rule,
-    RuleComparison,
-    Verdict,
-)
-from tasks.gate.inputs import Champion, GateInputs, UnrankedInputs
+from models.evaluation import PairedTest, confidence_intervals, metrics, paired_test, per_request_metrics
+from tasks.gate.comparison_rules import compare_with_champions, test_rule
+from tasks.gate.decision import ANSWERS, CHAMPION_RANKED, GROUPS, Decision, Outcome, Rule
+from tasks.gate.inputs import GateInputs, UnrankedInputs, ndcg
 from tasks.gate.load_rules import load_rules
-from tasks.gate.version_rules import at_least, finite_weights_rule, health_rules, ndcg, record_rules
+from tasks.gate.version_rules import at_least, finite_weights_rule, health_rules, record_rules
 
 __all__ = ["decide", "hold_unranked"]
-
-BINS = np.linspace(-1, 1, 41)  # of per-request differences
 
 
 def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
@@ -51,9 +31,10 @@ def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
     _refuse_other_requests(inputs)
     challenger, champion = inputs.challenger, inputs.champion
     tests: dict[str, PairedTest] = {}
-    comparisons: list[RuleComparison] = []
-    rules = [*_floors(inputs, settings), *_against_baselines(inputs, settings, tests)]
-    rules += [*_against_champion(inputs, settings, tests, comparisons), *_slices(inputs, settings, comparisons)]
+    rules = [_enough_requests(inputs, settings), *_floors(inputs, settings), *_against_baselines(inputs, settings, tests)]
+    found = compare_with_champions(inputs, settings)
+    tests |= found.tests
+    rules += found.rules
     rules += [*health_rules(challenger, settings), *load_rules(challenger.load_check, settings), *record_rules(challenger)]
     failed = [rule.detail for rule in rules if rule.verdict == "failed"]
     outcome: Outcome = "held" if failed else "needs approval" if settings.approval == "manual" else "promoted"
@@ -77,11 +58,19 @@ def decide(inputs: GateInputs, settings: PromotionSettings) -> Decision:
             for name, ranking in rankings.items()
         },
         tests={name: asdict(test) for name, test in tests.items()},
-        comparisons=comparisons,
-        differences=_differences(ndcg(challenger.ranking) - ndcg(champion.ranking)) if champion else None,
-        detectable_difference=comparisons[0].detectable if comparisons else None,
+        comparisons=found.comparisons,
+        differences=found.differences,
+        detectable_difference=found.comparisons[0].detectable if found.comparisons else None,
         served_window=challenger.served_window,
         settings=settings.model_dump(mode="json"),
+        warnings=[*found.warnings, *_too_many_decisions(inputs, settings)],
+        level=settings.level if champion else None,
+        training_noise=inputs.noise.relative if champion else None,
+        past_retrainings=inputs.noise.retrainings,
+        fresh_requests=champion.fresh if champion else None,
+        excluded_requests=int((~inputs.fair).sum()),
+        anchor=inputs.anchor.version if inputs.anchor else None,
+        margin_from=_margin_from(inputs, found.better),
     )
 
 
@@ -123,6 +112,9 @@ def hold_unranked(inputs: UnrankedInputs, settings: PromotionSettings) -> Decisi
 def _refuse_other_requests(inputs: GateInputs) -> None:
     ours = inputs.challenger.ranking
     others = {**inputs.baselines, **({"the champion": inputs.champion.ranking} if inputs.champion else {})}
+    for opponent in (inputs.anchor, inputs.margin_from):
+        if opponent is not None and opponent.ranking is not None:
+            others[f"the earlier champion {opponent.version}"] = opponent.ranking
     if inputs.challenger.recorded is not None:
         others["its own record"] = inputs.challenger.recorded
     for name, ranking in others.items():
@@ -132,6 +124,31 @@ def _refuse_other_requests(inputs: GateInputs) -> None:
                 f"The challenger and {name} were ranked on different requests, so they cannot be compared. Rank both on the "
                 "same split of the same dataset version."
             )
+
+
+def _enough_requests(inputs: GateInputs, settings: PromotionSettings) -> Rule:
+    count, least = int(inputs.fair.sum()), settings.min_requests
+    detail = f"There are {count} requests to judge on; promotion.min_requests asks for {least}."
+    if count < least:
+        detail += f" On so few, a gain that is found is most likely luck: collect the events of {least - count} more users."
+    return at_least(1, "enough requests", float(count), float(least), detail)
+
+
+def _margin_from(inputs: GateInputs, better: bool) -> str:
+    """Return the version that the margin of a later decision counts from if this challenger is promoted."""
+    if better or inputs.champion is None:
+        return inputs.challenger.version
+    return (inputs.margin_from or inputs.champion).version
+
+
+def _too_many_decisions(inputs: GateInputs, settings: PromotionSettings) -> list[str]:
+    """Warn if more versions are judged in a year than the significance level is divided by."""
+    if inputs.champion is None or inputs.decisions < settings.decisions_per_year:
+        return []
+    return [
+        f"{inputs.decisions + 1} versions were judged in the past year, but promotion.decisions_per_year is "
+        f"{settings.decisions_per_year}, so a promotion by luck is likelier than alpha says. Raise it."
+    ]
 
 
 def _floors(inputs: GateInputs, settings: PromotionSettings) -> list[Rule]:
@@ -150,7 +167,7 @@ def _against_baselines(inputs: GateInputs, settings: PromotionSettings, tests: d
             raise GateError(
                 f"promotion.baselines names {name}, which this run did not train. Train it, or remove it from the list."
             )
-        test = paired_bootstrap(
+        test = paired_test(
             ndcg(inputs.challenger.ranking),
             ndcg(inputs.baselines[name]),
             resamples=settings.resamples,
@@ -158,105 +175,6 @@ def _against_baselines(inputs: GateInputs, settings: PromotionSettings, tests: d
         )
         tests[name] = test
         rules.append(
-            _test_rule(1, f"beats {name}", test, settings.alpha, f"NDCG@10 {test.mean_a:.4f} against {name}'s {test.mean_b:.4f}")
+            test_rule(1, f"beats {name}", test, settings.alpha, f"NDCG@10 {test.mean_a:.4f} against {name}'s {test.mean_b:.4f}")
         )
     return rules
-
-
-def _against_champion(
-    inputs: GateInputs, settings: PromotionSettings, tests: dict[str, PairedTest], comparisons: list[RuleComparison]
-) -> list[Rule]:
-    name = "better than the champion" if settings.rule == "better" else f"not worse than the champion by {settings.margin:.0%}"
-    if inputs.champion is None:
-        return [Rule(2, name, None, None, "", "not applicable", "There is no champion yet.")]
-    ours, theirs = ndcg(inputs.challenger.ranking), ndcg(inputs.champion.ranking)
-    margin = 0.0 if settings.rule == "better" else -settings.margin * float(theirs.mean())
-    test = paired_bootstrap(ours, theirs, resamples=settings.resamples, seed=settings.bootstrap_seed, margin=margin)
-    tests["champion"] = test
-    least = detectable_difference(ours - theirs, settings.alpha) + margin
-    comparisons.append(_comparison("all requests", test, least))
-    found = (
-        f"NDCG@10 {test.mean_a:.4f} against the champion's {test.mean_b:.4f} (95 % interval of the difference "
-        f"{test.ci_low:+.4f} to {test.ci_high:+.4f})"
-    )
-    if np.array_equal(ours, theirs):
-        found += "; both rank every request identically"
-    elif test.p_value >= settings.alpha and least > 0:
-        found += f"; a true difference below {least:.4f} would usually go undetected on {test.requests} requests"
-    return [_unseen(inputs.champion, settings), _test_rule(2, name, test, settings.alpha, found)]
-
-
-def _unseen(champion: Champion, settings: PromotionSettings) -> Rule:
-    """Check that the champion has not seen the holdout: one trained on newer data would be ranked on its own training events."""
-    name, share = "the champion has not seen the holdout", champion.seen_share
-    if share is None:
-        return Rule(2, name, None, None, "", "not judged", "The champion's dataset version is no longer stored.")
-    most = settings.max_seen_share
-    detail = (
-        f"The champion {champion.version} was trained or chosen on {share:.1%} of the test events; the maximum is {most:.1%}."
-    )
-    if share <= most:
-        return Rule(2, name, share, most, "<=", "passed", detail)
-    mend = " The challenger's dataset is older than the champion's: train on a newer one."
-    return Rule(2, name, share, most, "<=", "failed", detail + mend)
-
-
-def _test_rule(group: int, name: str, test: PairedTest, alpha: float, found: str) -> Rule:
-    verdict: Verdict = "passed" if test.p_value < alpha else "failed"
-    return Rule(
-        group, name, test.p_value, alpha, "p <", verdict, f"{name}: {found}; p = {test.p_value:.4f}, must be < {alpha:g}."
-    )
-
-
-def _slices(inputs: GateInputs, settings: PromotionSettings, comparisons: list[RuleComparison]) -> list[Rule]:
-    """Fail a slice if its loss is significantly above the margin. A small slice without a significant loss passes."""
-    if inputs.champion is None:
-        return [Rule(3, "no slice is harmed", None, None, "", "not applicable", "There is no champion yet.")]
-    ours, theirs = ndcg(inputs.challenger.ranking), ndcg(inputs.champion.ranking)
-    losses: dict[str, PairedTest] = {}
-    least: dict[str, float] = {}
-    rules = []
-    for name, mask in inputs.slices.items():
-        if int(mask.sum()) < settings.min_slice_requests:
-            detail = f"{name}: {int(mask.sum())} requests, fewer than {settings.min_slice_requests}."
-            rules.append(Rule(3, name, None, None, "", "not judged", detail))
-            continue
-        allowed = settings.slice_margin * float(theirs[mask].mean())
-        losses[name] = paired_bootstrap(
-            theirs[mask], ours[mask], resamples=settings.resamples, seed=settings.bootstrap_seed, margin=allowed
-        )
-        least[name] = allowed + detectable_difference(ours[mask] - theirs[mask], settings.alpha)
-        comparisons.append(_comparison(name, _reversed(losses[name]), least[name]))
-    corrected = holm({name: test.p_value for name, test in losses.items()}, settings.alpha)
-    for name, test in losses.items():
-        p, harmed = corrected[name]
-        detail = (
-            f"{name}: NDCG@10 {test.mean_b:.4f} against the champion's {test.mean_a:.4f} on {test.requests} requests; a loss "
-            f"above {settings.slice_margin:.0%} is {'shown' if harmed else 'not shown'} (Holm-corrected p = {p:.4f}; a true loss "
-            f"of {least[name]:.4f} would usually be detected)."
-        )
-        rules.append(Rule(3, name, p, settings.alpha, "p >", "failed" if harmed else "passed", detail))
-    return rules
-
-
-def _comparison(name: str, test: PairedTest, detectable: float) -> RuleComparison:
-    return RuleComparison(name, test.requests, test.mean_a, test.mean_b, test.difference, test.ci_low, test.ci_high, detectable)
-
-
-def _reversed(test: PairedTest) -> PairedTest:
-    """Swap a and b in the figures. The p-value stays that of a against b."""
-    # 0.0 - x and not -x: the difference of two identical rankings is 0, and would be shown as -0.0000.
-    return replace(
-        test,
-        mean_a=test.mean_b,
-        mean_b=test.mean_a,
-        difference=0.0 - test.difference,
-        ci_low=0.0 - test.ci_high,
-        ci_high=0.0 - test.ci_low,
-    )
-
-
-def _differences(values: npt.NDArray[np.float64]) -> Differences:
-    apart = values[values != 0]
-    counts, _ = np.histogram(apart, BINS)
-    return Differences(counts.tolist(), int((values > 0).sum()), int((values < 0).sum()), int((values == 0).sum()))

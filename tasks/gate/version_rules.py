@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from configs.settings import PromotionSettings
-from models.evaluation import MISS, Ranking, per_request
+from models.evaluation import MISS, Ranking
 from tasks.evaluation import LoadCheck
 from tasks.gate.decision import Rule, Verdict
-from tasks.gate.inputs import Challenger
+from tasks.gate.inputs import Challenger, ndcg
 
-__all__ = ["at_least", "finite_weights_rule", "health_rules", "ndcg", "record_rules"]
+__all__ = ["at_least", "finite_weights_rule", "health_rules", "record_rules"]
 
 RECORD_TOLERANCE = 0.01  # share of requests
-
-
-def ndcg(ranking: Ranking) -> npt.NDArray[np.float64]:
-    """(R,) NDCG@10 of each request."""
-    return per_request(ranking.ranks, "ndcg", 10)
 
 
 def at_least(group: int, name: str, figure: float, threshold: float, detail: str) -> Rule:

@@ -38,8 +38,9 @@ QUICK = {
     "promotion": {
         "floors": {"hr_at_10": 0.01, "ndcg_at_10": 0.001},
         "baselines": ["popularity"],
-        "resamples": 300,
+        "resamples": 1100,
         "sample_requests": 4,
+        "min_requests": 20,
         "min_slice_requests": 20,
     },
     "report": {"evidently": False},

@@ -173,7 +173,7 @@ def test_a_version_is_judged_later_by_the_gate_that_it_was_trained_for(make_sett
         if key.endswith(".json")
     ]
     assert [found["floors"]["hr_at_10"] for found in decisions] == [0.99, 0.01]
-    assert all(found["resamples"] == 300 and found["floors"]["ndcg_at_10"] == 0.001 for found in decisions)
+    assert all(found["resamples"] == 1100 and found["floors"]["ndcg_at_10"] == 0.001 for found in decisions)
 
 
 def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not(make_settings: Make, first_run: FirstRun) -> None:

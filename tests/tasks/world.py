@@ -51,7 +51,7 @@ SETTINGS: dict[str, Any] = {
     "promotion": {
         "floors": {"hr_at_10": 0.01, "ndcg_at_10": 0.001},
         "baselines": ["popularity"],
-        "resamples": 300,
+        "resamples": 1100,
         "sample_requests": 3,
         "min_slice_requests": 20,
     },
@@ -113,8 +113,8 @@ def make_world(root: Path) -> World:
         {**SETTINGS, "store": {"url": f"file:{root}/store"}, "work_dir": str(root / "work")}
     )
     store = LocalStore(root / "store")
-    older = _dataset(store, settings, root / "older", base)
-    newer = _dataset(store, settings, root / "newer", pd.concat([base, later, more]))
+    older = dataset_of(store, settings, root / "older", base)
+    newer = dataset_of(store, settings, root / "newer", pd.concat([base, later, more]))
     weak = settings.model_copy(
         update={
             "models": settings.models.model_copy(
@@ -165,7 +165,8 @@ def edit_json(path: Path, change: Callable[[Any], object]) -> None:
     path.write_text(json.dumps(content))
 
 
-def _dataset(store: LocalStore, settings: RetrainSettings, folder: Path, frame: pd.DataFrame) -> DatasetRef:
+def dataset_of(store: LocalStore, settings: RetrainSettings, folder: Path, frame: pd.DataFrame) -> DatasetRef:
+    """Store the events as a dataset version."""
     data = settings.data.model_copy(update={"local_path": synthetic.write_csv(folder, frame)})
     source = ingest(data)
     validated = validate(source.tables, settings.validation, 2_000_000_000)

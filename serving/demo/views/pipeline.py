@@ -99,6 +99,8 @@ def _decision(context: Context, refs: list[ModelRef]) -> None:
     outcome = decision.get("outcome", "none")
     say = {"promoted": st.success, "held": st.error}.get(outcome, st.warning)
     say(f"**{escaped(outcome.capitalize())}.** {escaped(' '.join(decision.get('reasons', [])))}")
+    for warning in decision.get("warnings", []):  # an earlier version stored none
+        st.warning(escaped(warning))
     rules = decision.get("rules", [])
     if rules:
         plain_table(

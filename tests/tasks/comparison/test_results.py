@@ -5,7 +5,7 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.evaluation import holm, paired_bootstrap
+from models.evaluation import holm, paired_test
 from tasks.comparison.results import Cell, significance_matrix
 
 R = 400
@@ -33,7 +33,7 @@ def test_holm_runs_over_all_cells_together() -> None:
     entries = {"a": values(1, 0.05), "b": values(2), "c": values(3, 0.02), "d": values(4)}
     found = cells(significance_matrix(entries, alpha=0.05, resamples=2000, seed=1))
     raw = {
-        f"{a}/{b}": paired_bootstrap(entries[a], entries[b], resamples=2000, seed=1).p_value
+        f"{a}/{b}": paired_test(entries[a], entries[b], resamples=2000, seed=1).p_value
         for a in entries
         for b in entries
         if a != b

@@ -12,7 +12,7 @@ from tasks.gate import Decision
 from tasks.gate.rules import decide
 from tests.tasks.gate.test_rules import USERS, inputs, ranking, replace_settings
 
-SETTINGS = replace_settings(resamples=400, baselines=(), floors={"hr_at_10": 0.0, "ndcg_at_10": 0.0})
+SETTINGS = replace_settings(resamples=1100, baselines=(), floors={"hr_at_10": 0.0, "ndcg_at_10": 0.0})
 SLICES = {"new users": np.arange(USERS) < 150, "others": np.arange(USERS) >= 150}
 Scale = npt.NDArray[np.float64] | float
 
