@@ -21,7 +21,6 @@ from tasks.stages import (
     notify_decision,
     promote_challenger,
     publish_version,
-    record_answer,
     record_runs,
     settle_cost,
     stage_version,
@@ -75,7 +74,7 @@ class Clock:
     def __call__(self, name: str, stage: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         started = time.perf_counter()
         result = stage(*args, **kwargs)
-        self.seconds[name] = round(time.perf_counter() - started, 2)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 2)
         return result
 
 
@@ -128,11 +127,14 @@ def judge_and_promote(ranked: Ranked, dataset: DatasetRef, settings: RetrainSett
     if decision.outcome == "needs approval":
         notify_decision(version, decision, settings.store)
     answered = clock("approval", ask_for_approval, decision, settings.promotion)
-    if answered.approval is not None:
-        record_answer(version, answered, settings.store)
     published = clock("promote", promote_challenger, version, answered, settings.promotion, settings.store)
+    while answered.approval is not None and published.decision.outcome == "needs approval":
+        # Another version became champion before the approval took effect. The approval was given for a comparison with the former one.
+        notify_decision(version, published.decision, settings.store)
+        answered = clock("approval", ask_for_approval, published.decision, settings.promotion)
+        published = clock("promote", promote_challenger, version, answered, settings.promotion, settings.store)
     decision = published.decision
-    if decision.outcome != "needs approval" or decision != answered:  # approved, then judged again against another champion
+    if decision.outcome != "needs approval":
         notify_decision(version, decision, settings.store)
     clock("record", record_runs, trained.candidates, evaluation, decision, version, settings)
     return GateOutcome(

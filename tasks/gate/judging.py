@@ -45,13 +45,18 @@ def judge_staged(
 
 
 def judge_sealed(store: Store, ref: ModelRef, settings: PromotionSettings) -> Decision:
-    """Judge a sealed version again on its dataset's test requests, and add the record to the version's decisions."""
+    """Judge a sealed version again on its dataset's test requests.
+
+    The record is added to the version's decisions. If the decision is to promote, whoever promotes adds it afterwards, because another
+    promotion may come first.
+    """
     manifest = ModelRegistry(store).manifest(ref.name, ref.version)
     evaluation = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
     name, version = ref.dataset.split("/")
     stored = StagedVersion(ref.name, ref.version, ref.prefix, manifest["files"])
     decision = _judge(_Case(store, stored, ref.kind, load_dataset_ref(store, name, version), evaluation, settings))
-    record_decision(store, ref, decision)
+    if decision.outcome != "promoted":
+        record_decision(store, ref, decision)
     return decision
 
 

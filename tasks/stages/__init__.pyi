@@ -8,7 +8,6 @@ from .gate import (
     judge_stored,
     promote_challenger,
     publish_version,
-    record_answer,
     return_to,
     stage_version,
 )
@@ -44,7 +43,6 @@ __all__ = [
     "promote_challenger",
     "publish_failure_artifact",
     "publish_version",
-    "record_answer",
     "record_runs",
     "record_slice",
     "report_comparison",
