@@ -12,6 +12,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from configs.errors import ComparisonError, NotFoundError, SettingsError
 from configs.studies import CompareSettings
 from flows.etl import etl
+from infra.leases import leased
 from infra.locks import run_lock
 from infra.storage import open_store
 from tasks.comparison import Failure, IncompleteComparisonError, ModelComparison, begin_comparison, missing_runs, pinned_dataset
@@ -30,7 +31,8 @@ def compare(settings: CompareSettings = CompareSettings()) -> ModelComparison:  
     """
     dataset = _dataset(settings)
     comparison = begin_comparison(open_store(settings.store), dataset, settings)
-    with run_lock(settings.work_dir, f"comparison-{comparison}"):
+    lease = leased(open_store(settings.store), f"the comparison {comparison}", [dataset.prefix])
+    with run_lock(settings.work_dir, f"comparison-{comparison}"), lease:
         runs = comparison_runs.with_options(task_runner=_task_runner(settings))
         failures = runs(comparison, dataset, settings)
         found = report_comparison(comparison, dataset, failures, settings)

@@ -18,8 +18,10 @@ from configs.redaction import safe_settings
 from configs.settings import RetrainSettings
 from configs.studies import SearchSettings
 from flows.challenge import Clock, GateOutcome, train_and_gate
+from infra.leases import leased
 from infra.lifeline import end_with_parent
 from infra.locks import run_lock
+from infra.storage import open_store
 from tasks.datasets import DatasetRef, chosen_dataset
 from tasks.search import SearchRecord, StudyRef, best_settings
 from tasks.stages import begin_search, conclude_search, publish_failure_artifact, search_trials
@@ -55,9 +57,10 @@ def search(settings: SearchSettings = SearchSettings(), dataset: str | None = No
     """
     clock = Clock()
     chosen = chosen_dataset(dataset, settings.data, settings.store)
-    study = clock("begin", begin_search, chosen, settings)
-    clock("trials", _train_trials, chosen, study, settings)
-    record = clock("conclude", conclude_search, chosen, study, settings)
+    with leased(open_store(settings.store), f"a search for {settings.model_name}", [chosen.prefix]):
+        study = clock("begin", begin_search, chosen, settings)
+        clock("trials", _train_trials, chosen, study, settings)
+        record = clock("conclude", conclude_search, chosen, study, settings)
     best, outcome = best_settings(record, settings), None
     if settings.search.enter_gate and record.under_way:
         get_run_logger().info("%d trials are still running in other runs; the last run to end enters the gate", record.under_way)

@@ -16,6 +16,7 @@ from configs.settings.models import ModelSettings
 from configs.settings.monitoring import DriftSettings, MonitoringSettings
 from configs.settings.promotion import PromotionSettings
 from configs.settings.report import ReportSettings, ValueSettings
+from configs.settings.retention import RetentionSettings
 from configs.settings.store import StoreSettings
 from configs.settings.tracking import TrackingSettings
 from configs.settings.validation import ValidationSettings
@@ -61,6 +62,7 @@ class RetrainSettings(Settings):
     store: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
     training: TrainingPlaceSettings = TrainingPlaceSettings()
+    retention: RetentionSettings = RetentionSettings()
     work_dir: Path = Path(".recsys/work")
     """Folder for the checkpoints and models of unfinished runs."""
     searched: SearchOrigin | None = None

@@ -204,6 +204,47 @@ def log(
 
 
 @app.command()
+def prune(
+    keep: Annotated[int | None, typer.Option(min=1, help="Number of newest versions to keep (retention.keep_versions).")] = None,
+    experiments: Annotated[
+        list[Path] | None, typer.Option(help="YAML file of the experiments in force, whose versions stay. Repeatable.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, the command only lists what would be deleted.")] = False,
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Delete versions of the model that nothing needs, old drift pages, and old run folders in work_dir.
+
+    The champion, champions that a rollback returns to, and versions that an experiment or a run uses stay.
+
+    Example: recsys model prune --keep 5 --experiments experiments.yaml --yes
+    """
+    settings = settings_of(config, set_)
+    from configs.loading import load_settings
+    from configs.serving import ExperimentFile
+    from infra.storage import open_store
+    from tasks.gate import plan_model_prune, prune_models
+
+    store, files = open_store(settings.store), [load_settings(ExperimentFile, str(path)) for path in experiments or ()]
+    retention = settings.retention if keep is None else settings.retention.model_copy(update={"keep_versions": keep})
+    plan = plan_model_prune(store, settings.model_name, retention, files, settings.work_dir)
+    spared = prune_models(store, plan, retention, files) if yes else []
+    write_json(json_file, {**plan.to_dict(), "deleted": yes, "spared": spared})
+    done = "deleted" if yes else "would be deleted"
+    rows = [[version, "stays", why] for version, why in plan.kept.items()]
+    rows += [[version, "stays", "has just come into use"] for version in spared]
+    rows += [[version, done, "nothing uses it"] for version in plan.versions if version not in spared]
+    rows += [[version, done, "was never sealed"] for version in plan.unsealed if version not in spared]
+    table(["version", "", "why"], rows, whole="version")
+    gone = len(plan.versions) + len(plan.unsealed) - len(spared)
+    say(
+        f"{gone} versions, {len(plan.pages)} drift pages and {len(plan.folders)} run folders {done}"
+        f"{'' if yes else '; delete them with --yes'}"
+    )
+
+
+@app.command()
 def audit(
     version: Version,
     retrain: Annotated[bool, typer.Option("--retrain", help="Also train its settings under each order of events.")] = False,

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from configs.errors import GateError, TrainingError, VersionCorruptError
 from configs.loading import merged
 from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
+from infra.leases import leased
 from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion
 from infra.storage import Store
 from models.evaluation import Split, list_metrics, slices
@@ -54,7 +55,9 @@ def judge_sealed(store: Store, ref: ModelRef, settings: PromotionSettings) -> De
     evaluation = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
     name, version = ref.dataset.split("/")
     stored = StagedVersion(ref.name, ref.version, ref.prefix, manifest["files"])
-    decision = _judge(_Case(store, stored, ref.kind, load_dataset_ref(store, name, version), evaluation, settings))
+    dataset = load_dataset_ref(store, name, version)
+    with leased(store, f"a judgement of {ref.version}", [ref.prefix, dataset.prefix]):
+        decision = _judge(_Case(store, stored, ref.kind, dataset, evaluation, settings))
     if decision.outcome != "promoted":
         record_decision(store, ref, decision)
     return decision
