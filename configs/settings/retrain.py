@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from configs.base import Settings, Share
+from configs.base import Seed, Settings, Share
 from configs.runpod import TrainingPlaceSettings
 from configs.settings.data import DataSettings
 from configs.settings.etl import EtlSettings
@@ -46,7 +46,7 @@ class RetrainSettings(Settings):
 
     model_name: str = Field(default="movie-ranker", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     """Name that versions are registered under. Each name has its own champion."""
-    seed: int = Field(default=2025, ge=0)
+    seed: Seed = 2025
     """Training seed. The same seed, data and settings give the same model on the same kind of machine."""
     data: DataSettings = DataSettings()
     landing: LandingSettings = LandingSettings()
