@@ -13,7 +13,10 @@ from configs.errors import SettingsError
 from configs.reachability import is_loopback, why_unreachable
 from configs.redaction import shown_address
 
-__all__ = ["RunPodSettings", "TrainingPlaceSettings"]
+__all__ = ["POOL_TYPE", "RunPodSettings", "TrainingPlaceSettings"]
+
+POOL_TYPE = "runpod"
+"""Type of the work pools whose runs get a rented pod each."""
 
 PREFIX = "RECSYS_RUNPOD_"
 ADDRESS = "RUNPOD_API_BASE_URL"

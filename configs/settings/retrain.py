@@ -47,7 +47,7 @@ class RetrainSettings(Settings):
     model_name: str = Field(default="movie-ranker", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     """Name that versions are registered under. Each name has its own champion."""
     seed: Seed = 2025
-    """Training seed. The same seed, data and settings give the same model on the same kind of machine."""
+    """Training seed. The same seed, data and settings give the same model on the same kind of machine with as many threads."""
     data: DataSettings = DataSettings()
     landing: LandingSettings = LandingSettings()
     validation: ValidationSettings = ValidationSettings()

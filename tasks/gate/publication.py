@@ -66,7 +66,7 @@ def publish(
         settings: Settings of the run.
         origin: Where the candidates were trained; None if it was on this machine.
     """
-    machine = origin.machine if origin is not None else Machine.here(challenger.replicas)
+    machine = origin.machine if origin is not None else Machine.here(challenger)
     lineage = Lineage(
         kind=challenger.kind,
         dataset=evaluation.dataset,
