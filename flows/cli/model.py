@@ -223,6 +223,7 @@ def prune(
     settings = settings_of(config, set_)
     from configs.loading import load_settings
     from configs.serving import ExperimentFile
+    from infra.pages import count
     from infra.storage import open_store
     from tasks.gate import plan_model_prune, prune_models
 
@@ -239,7 +240,7 @@ def prune(
     table(["version", "", "why"], rows, whole="version")
     gone = len(plan.versions) + len(plan.unsealed) - len(spared)
     say(
-        f"{gone} versions, {len(plan.pages)} drift pages and {len(plan.folders)} run folders {done}"
+        f"{count(gone, 'version')}, {count(len(plan.pages), 'drift page')} and {count(len(plan.folders), 'run folder')} {done}"
         f"{'' if yes else '; delete them with --yes'}"
     )
 
