@@ -135,7 +135,9 @@ def names_of_form(annotations: Sequence[Any], given: Any, field: Mapping[str, An
         former = {new: old for model in sections_of(annotations) for old, new in former_keys(model).items() if old in fields}
         names = {key: key if key in fields else former.get(key, key) for key in given}
         if fields and any(schema.get("additionalProperties") is False for schema in schemas):
-            given = {key: value for key, value in given.items() if names[key] in fields or not _is_default(annotations, key, value)}
+            given = {
+                key: value for key, value in given.items() if names[key] in fields or not _is_default(annotations, key, value)
+            }
         return {
             names[key]: names_of_form(
                 [inner for outer in annotations for inner in below(outer, key)], value, fields.get(names[key], {}), form
@@ -151,7 +153,9 @@ def names_of_form(annotations: Sequence[Any], given: Any, field: Mapping[str, An
 def _is_default(annotations: Sequence[Any], key: str, value: Any) -> bool:
     """Return whether a value, as JSON, is the default of the setting `key` of a section."""
     fields = [model.model_fields[key] for model in sections_of(annotations) if key in model.model_fields]
-    return any(not field.is_required() and to_jsonable_python(field.get_default(call_default_factory=True)) == value for field in fields)
+    return any(
+        not field.is_required() and to_jsonable_python(field.get_default(call_default_factory=True)) == value for field in fields
+    )
 
 
 def _alternatives(field: Mapping[str, Any], form: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -90,7 +90,8 @@ def leased(store: Store, what: str, uses: Iterable[str]) -> Iterator[None]:
 
 def leases(store: Store) -> dict[str, Lease]:
     """Return the leases that have not expired, by the key prefix of each version that they keep."""
-    now, found = datetime.now(UTC), {}
+    now = datetime.now(UTC)
+    found: dict[str, Lease] = {}
     for key in store.list(FOLDER):
         if not _expired(key, now):
             with suppress(NotFoundError, ValueError, KeyError, TypeError):  # deleted meanwhile, or not a lease

@@ -38,7 +38,9 @@ class Selection(Settings):
         if self.years is not None and self.years[0] > self.years[1]:
             raise ValueError(f"years run from {self.years[0]} to {self.years[1]}: the first year must not be after the last")
         if self.min_popularity is not None and self.max_popularity is not None and self.min_popularity > self.max_popularity:
-            raise ValueError(f"min_popularity ({self.min_popularity:g}) must not be above max_popularity ({self.max_popularity:g})")
+            raise ValueError(
+                f"min_popularity ({self.min_popularity:g}) must not be above max_popularity ({self.max_popularity:g})"
+            )
         return self
 
 

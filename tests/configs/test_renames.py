@@ -244,6 +244,8 @@ def test_a_setting_that_a_stored_form_does_not_know_is_left_out_if_it_has_its_de
     form = {"properties": {"kept": {"type": "integer"}}, "additionalProperties": False}
     given = Added().model_dump(mode="json")
     assert names_of_form([Added], given, form, form) == {"kept": 1}
-    assert names_of_form([Added], given | {"added": 3}, form, form) == {"kept": 1, "added": 3}, "another value was lost in silence"
+    assert names_of_form([Added], given | {"added": 3}, form, form) == {"kept": 1, "added": 3}, (
+        "another value was lost in silence"
+    )
     section = {"hr_at_10": 0.2, "ndcg_at_10": 0.05}
     assert names_of_form([Added], given | {"section": section}, form, form) == {"kept": 1, "section": section}
