@@ -209,6 +209,9 @@ def prune(
     experiments: Annotated[
         list[Path] | None, typer.Option(help="YAML file of the experiments in force, whose versions stay. Repeatable.")
     ] = None,
+    also: Annotated[
+        list[str] | None, typer.Option("--also-keep", help="Version that a server names in `versions`. Repeatable.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, the command only lists what would be deleted.")] = False,
     config: Config = None,
     set_: Set = None,
@@ -225,12 +228,14 @@ def prune(
     from configs.serving import ExperimentFile
     from infra.pages import count
     from infra.storage import open_store
-    from tasks.gate import plan_model_prune, prune_models
+    from tasks.gate import plan_model_prune, prune_models, served_versions
 
-    store, files = open_store(settings.store), [load_settings(ExperimentFile, str(path)) for path in experiments or ()]
+    store = open_store(settings.store)
+    served = served_versions(load_settings(ExperimentFile, str(path)) for path in experiments or ())
+    served |= dict.fromkeys(also or (), "named with --also-keep")
     retention = settings.retention if keep is None else settings.retention.model_copy(update={"keep_versions": keep})
-    plan = plan_model_prune(store, settings.model_name, retention, files, settings.work_dir)
-    spared = prune_models(store, plan, retention, files) if yes else []
+    plan = plan_model_prune(store, settings.model_name, retention, served, settings.work_dir)
+    spared = prune_models(store, plan, retention, served) if yes else []
     write_json(json_file, {**plan.to_dict(), "deleted": yes, "spared": spared})
     done = "deleted" if yes else "would be deleted"
     rows = [[version, "stays", why] for version, why in plan.kept.items()]

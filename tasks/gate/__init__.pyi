@@ -3,7 +3,7 @@ from .judging import gate_settings, judge_sealed, judge_staged, record_decision
 from .notifications import Notice, champion_notice, decision_notice
 from .page import comparison_png, render_markdown, summary
 from .publication import Published, promote_version, publish, stage_challenger
-from .retention import ModelPrunePlan, plan_model_prune, prune_models
+from .retention import ModelPrunePlan, plan_model_prune, prune_models, served_versions
 from .rollback import roll_back
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "record_decision",
     "render_markdown",
     "roll_back",
+    "served_versions",
     "stage_challenger",
     "summary",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from infra.leases import TOMBSTONE, expired_leases, leases
 from infra.registry import ModelRegistry, previous_champions
 from infra.storage import Store
 
-__all__ = ["ModelPrunePlan", "plan_model_prune", "prune_models"]
+__all__ = ["ModelPrunePlan", "plan_model_prune", "prune_models", "served_versions"]
 
 BELONGS = ("models", "decisions", "runs", "audits")  # folders of a version's objects, each as <folder>/<name>/<version>/
 UNFINISHED = timedelta(days=1)  # no run takes as long from staging to sealing, or between two writes to its local folder
@@ -44,8 +44,20 @@ class ModelPrunePlan:
         return asdict(self)
 
 
+def served_versions(files: Iterable[ExperimentFile]) -> dict[str, str]:
+    """Return the versions that experiments and shadows of these files name, and where they are named."""
+    found: dict[str, str] = {}
+    for file in files:
+        for experiment in file.experiments:
+            for arm in experiment.arms:
+                found.setdefault(arm.version, f"in the experiment {experiment.name}")
+        for shadow in file.shadow:
+            found.setdefault(shadow.version, "a shadow")
+    return found
+
+
 def plan_model_prune(
-    store: Store, name: str, settings: RetentionSettings, experiments: Sequence[ExperimentFile], work_dir: Path
+    store: Store, name: str, settings: RetentionSettings, served: Mapping[str, str], work_dir: Path
 ) -> ModelPrunePlan:
     """Plan which versions of a model, drift pages and local run folders to delete.
 
@@ -53,7 +65,7 @@ def plan_model_prune(
         store: Store of the versions.
         name: Name of the model.
         settings: How much is kept.
-        experiments: The experiment files in force, whose versions are kept.
+        served: Versions that servers need, and why (`served_versions`).
         work_dir: Folder with the local run folders.
 
     Raises:
@@ -61,7 +73,7 @@ def plan_model_prune(
     """
     found = sorted({key.split("/")[2] for key in store.list(f"models/{name}/")})
     sealed = [version for version in found if store.exists(f"models/{name}/{version}/manifest.json")]
-    kept = _in_use(store, name, settings, experiments)
+    kept = _in_use(store, name, settings, served)
     for version in sealed[-settings.keep_versions :]:
         kept.setdefault(version, f"among the newest {settings.keep_versions}")
     marked = {key.split("/")[2] for key in store.list(f"models/{name}/") if key.endswith(f"/{TOMBSTONE}")}
@@ -76,9 +88,7 @@ def plan_model_prune(
     )
 
 
-def prune_models(
-    store: Store, plan: ModelPrunePlan, settings: RetentionSettings, experiments: Sequence[ExperimentFile]
-) -> list[str]:
+def prune_models(store: Store, plan: ModelPrunePlan, settings: RetentionSettings, served: Mapping[str, str]) -> list[str]:
     """Delete what is planned, except versions that have come into use since, and return those.
 
     A version's manifest is deleted before its other objects. If a run is killed, the next prune completes it.
@@ -87,7 +97,7 @@ def prune_models(
     for version in going:
         store.put(f"models/{plan.name}/{version}/{TOMBSTONE}", b"{}")
     # After the tombstones were written: a run or a promotion that this look misses finds one.
-    spared = _in_use(store, plan.name, settings, experiments).keys() & set(going)
+    spared = _in_use(store, plan.name, settings, served).keys() & set(going)
     for version in going:
         tombstone = f"models/{plan.name}/{version}/{TOMBSTONE}"
         if version not in spared:
@@ -102,18 +112,14 @@ def prune_models(
     return sorted(spared)
 
 
-def _in_use(store: Store, name: str, settings: RetentionSettings, experiments: Sequence[ExperimentFile]) -> dict[str, str]:
+def _in_use(store: Store, name: str, settings: RetentionSettings, served: Mapping[str, str]) -> dict[str, str]:
     """Return the versions that must stay however old they are, and why."""
     entries = ModelRegistry(store).history(name)
     kept = {entries[-1].version: "the champion"} if entries else {}
     for version in previous_champions(entries)[: settings.keep_champions]:
         kept.setdefault(version, f"among the last {settings.keep_champions} champions before it")
-    for file in experiments:
-        for experiment in file.experiments:
-            for arm in experiment.arms:
-                kept.setdefault(arm.version, f"in the experiment {experiment.name}")
-        for shadow in file.shadow:
-            kept.setdefault(shadow.version, "a shadow")
+    for version, why in served.items():
+        kept.setdefault(version, why)
     for prefix, lease in leases(store).items():
         if prefix.startswith(f"models/{name}/"):
             kept.setdefault(prefix.rpartition("/")[2], lease.said)

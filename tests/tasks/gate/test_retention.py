@@ -12,7 +12,7 @@ from configs.settings import RetentionSettings
 from infra.leases import leased
 from infra.registry import ModelRegistry
 from infra.storage.local import LocalStore
-from tasks.gate import ModelPrunePlan, plan_model_prune, prune_models
+from tasks.gate import ModelPrunePlan, plan_model_prune, prune_models, served_versions
 from tests.tasks.stored import NAME, NOW, sealed
 
 FEW = RetentionSettings(keep_versions=1, keep_champions=1, keep_pages=1, keep_runs=1)
@@ -33,7 +33,7 @@ def versions(store: LocalStore, tmp_path: Path) -> list[str]:
 
 
 def planned(store: LocalStore, tmp_path: Path, *files: ExperimentFile) -> ModelPrunePlan:
-    return plan_model_prune(store, NAME, FEW, files, tmp_path / "work")
+    return plan_model_prune(store, NAME, FEW, served_versions(files), tmp_path / "work")
 
 
 def test_old_versions_go_with_all_that_belongs_to_them(store: LocalStore, versions: list[str], tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_old_versions_go_with_all_that_belongs_to_them(store: LocalStore, versio
         versions[5]: "in the experiment ab",
         versions[6]: "among the newest 1",
     }
-    assert prune_models(store, plan, FEW, [file]) == []
+    assert prune_models(store, plan, FEW, served_versions([file])) == []
     left = set(store.list())
     gone = [versions[0], versions[4]]
     assert plan.versions == gone and left == {key for key in before if not any(version in key for version in gone)}
@@ -73,7 +73,7 @@ def test_a_version_that_a_run_uses_stays_even_if_the_run_began_after_the_plan(
     registry = ModelRegistry(store)
     registry.rollback(NAME, to=versions[1], reason="", now=NOW, check=lambda ref: None)
     with leased(store, "a judgement", [f"models/{NAME}/{versions[0]}"]):
-        assert prune_models(store, plan, FEW, []) == sorted(versions[:2])
+        assert prune_models(store, plan, FEW, {}) == sorted(versions[:2])
     for version in versions[:2]:
         registry.verify(registry.version(NAME, version))
     assert not [key for key in store.list() if key.endswith("pruned.json")]
@@ -93,7 +93,7 @@ def test_what_killed_runs_and_killed_prunings_left_is_deleted(store: LocalStore,
     store.put(f"models/{NAME}/{young}/model.safetensors", b"")
     plan = planned(store, tmp_path)
     assert plan.unsealed == [versions[4]] and plan.passing == [f"models/{NAME}/{versions[6]}/pruned.json"]
-    prune_models(store, plan, FEW, [])
+    prune_models(store, plan, FEW, {})
     assert not [key for key in store.list() if versions[4] in key or key.endswith("pruned.json")]
     assert store.exists(f"models/{NAME}/{young}/model.safetensors")
 
@@ -111,7 +111,7 @@ def test_old_drift_pages_and_run_folders_go_and_figures_stay(store: LocalStore, 
     (runs / "latest-run").symlink_to(folder)
     plan = planned(store, tmp_path)
     assert [Path(each).name for each in plan.folders] == ["offline-run-20260101_000000-abc", "offline-run-20260102_000000-abc"]
-    prune_models(store, plan, FEW, [])
+    prune_models(store, plan, FEW, {})
     assert list(store.list()) == [
         "drift/small/a/20260102T000000000000Z.evidently.html",
         "drift/small/a/20260102T000000000000Z.html",
