@@ -217,9 +217,10 @@ def prune(
     set_: Set = None,
     json_file: Json = None,
 ) -> None:
-    """Delete versions of the model that nothing needs, old drift pages, and old run folders in work_dir.
+    """Delete versions that nothing needs, and other old files.
 
-    The champion, champions that a rollback returns to, and versions that an experiment or a run uses stay.
+    Old drift pages and run folders in work_dir go, too. The champion stays, and so do champions that a rollback returns to, and versions
+    that an experiment or a run uses.
 
     Example: recsys model prune --keep 5 --experiments experiments.yaml --yes
     """
