@@ -120,8 +120,8 @@ def accept_former_keys(model: type[BaseModel], schema: dict[str, Any]) -> None:
 def names_of_form(annotations: Sequence[Any], given: Any, field: Mapping[str, Any], form: Mapping[str, Any]) -> Any:
     """Return `given` with the names that the form of an earlier version knows.
 
-    A setting that was renamed since gets its former key. One that was added since is left out if it has its default value, which is what
-    the flow uses without it. With another value it stays, and the server refuses it by name.
+    A setting that was renamed since gets its former key. One that was added since is left out if it has its default value, which
+    is what the flow uses without it. With another value it stays, and the server refuses it by name.
 
     Args:
         annotations: The types that `given` may have.

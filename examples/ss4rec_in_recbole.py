@@ -2,7 +2,8 @@
 
     python examples/ss4rec_in_recbole.py
 
-The data are the MovieLens 100K that RecBole ships, so nothing is downloaded. The checkpoint goes to `saved/` in the working folder.
+The data are the MovieLens 100K that RecBole ships, so nothing is downloaded. The checkpoint goes to `saved/` in the working
+folder.
 """
 
 from __future__ import annotations

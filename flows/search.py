@@ -80,8 +80,8 @@ def search(settings: SearchSettings = SearchSettings(), dataset: str | None = No
 def _train_trials(dataset: DatasetRef, study: StudyRef, settings: SearchSettings) -> BrokenProcessPool | None:
     """Train the trials with one worker in this process, or with several workers in separate processes.
 
-    Workers need separate processes because torch's random state is shared within a process. Returns the error if one was killed. The
-    others may have trained its trials.
+    Workers need separate processes because torch's random state is shared within a process. Returns the error if one was killed.
+    The others may have trained its trials.
     """
     workers = settings.search.workers
     if workers == 1:

@@ -1,8 +1,8 @@
 """Leases: what a run under way uses is named in the store until a time, so that nothing prunes it.
 
-A lease is a small object, created once. Its run renews it by another one, and deletes it at its end. The lease of a run that was killed
-expires. A run and a pruning never miss each other: the run writes its lease before it looks for a mark of deletion, and the pruning
-writes its marks before it looks for leases.
+A lease is a small object, created once. Its run renews it by another one, and deletes it at its end. The lease of a run that was
+killed expires. A run and a pruning never miss each other: the run writes its lease before it looks for a mark of deletion, and
+the pruning writes its marks before it looks for leases.
 """
 
 from __future__ import annotations

@@ -219,8 +219,8 @@ def prune(
 ) -> None:
     """Delete versions that nothing needs, and other old files.
 
-    Old drift pages and run folders in work_dir go, too. The champion stays, and so do champions that a rollback returns to, and versions
-    that an experiment or a run uses.
+    Old drift pages and run folders in work_dir go, too. The champion stays, and so do champions that a rollback returns to, and
+    versions that an experiment or a run uses.
 
     Example: recsys model prune --keep 5 --experiments experiments.yaml --yes
     """

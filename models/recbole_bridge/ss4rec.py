@@ -29,8 +29,9 @@ __all__ = ["SS4RecForRecBole"]
 class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
     """SS4Rec for `recbole.config.Config(model=SS4RecForRecBole, ...)`, trained and evaluated by RecBole.
 
-    Once this module is imported, RecBole also finds the model by its name, as `run_recbole(model="SS4RecForRecBole", ...)` needs it
-    (RecBole's quick_start imports the package ray, which RecBole does not install). Its checkpoints can be read by torch 2.6 and later.
+    Once this module is imported, RecBole also finds the model by its name, as `run_recbole(model="SS4RecForRecBole", ...)` needs
+    it (RecBole's quick_start imports the package ray, which RecBole does not install). Its checkpoints can be read by torch 2.6
+    and later.
 
     A field of `SS4RecSettings` in RecBole's configuration overrides the field's default. Exceptions are the values that RecBole
     sets itself: device, max_length (MAX_ITEM_LIST_LENGTH), and the Trainer's batches, epochs, patience and optimiser. Weights
@@ -126,8 +127,9 @@ class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
 def _register() -> None:
     """Let RecBole find the model by its name, and let torch read its checkpoints.
 
-    RecBole looks for a module of its own that has the model's name in lower case. It pickles checkpoints by a protocol, and with objects,
-    that `torch.load` refuses since torch 2.6, because it unpickles nothing but weights and classes that are known to be harmless.
+    RecBole looks for a module of its own that has the model's name in lower case. It pickles checkpoints by a protocol, and with
+    objects, that `torch.load` refuses since torch 2.6, because it unpickles nothing but weights and classes that are known to be
+    harmless.
     """
     sys.modules[f"recbole.model.sequential_recommender.{SS4RecForRecBole.__name__.lower()}"] = sys.modules[__name__]
     torch.serialization.add_safe_globals([Config, EvaluatorType, InputType, ModelType, SS4RecForRecBole])

@@ -96,8 +96,8 @@ class ColdStart:
     def scores(self, now: int, genres: Sequence[str] = (), *, chosen: bool = False) -> ColdScores:
         """Return popularity scores at `now` (UTC seconds), raised for films of the genres that a new user likes.
 
-        A client that has chosen a time in the past (`chosen`) gets the popularity in the train part, because recent popularity counts
-        later events too, and cannot forget them.
+        A client that has chosen a time in the past (`chosen`) gets the popularity in the train part, because recent popularity
+        counts later events too, and cannot forget them.
 
         A score is the logarithm of the decayed count plus the item's share of all events ever. The share keeps items without a
         recent event in order. If genres are given, the cosine between the film's genres and the liked ones is added, on the scale

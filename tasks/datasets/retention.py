@@ -38,10 +38,10 @@ class PrunePlan:
 def plan_prune(store: Store, keep: int) -> PrunePlan:
     """Plan which versions and parts to delete.
 
-    The plan keeps the `keep` newest versions of each dataset by the time of their newest event, the newest version of each landing
-    zone, every version that a run under way uses, and every version that a JSON object outside the data names (models, decisions,
-    promotions of versions that are stored, searches, comparisons, audits, runs). It also keeps everything these are made of. Other runs may
-    add files or compact at the same time.
+    The plan keeps the `keep` newest versions of each dataset by the time of their newest event, the newest version of each
+    landing zone, every version that a run under way uses, and every version that a JSON object outside the data names (models,
+    decisions, promotions of versions that are stored, searches, comparisons, audits, runs). It also keeps everything these are
+    made of. Other runs may add files or compact at the same time.
 
     Raises:
         VersionCorruptError: Such an object cannot be read, so the versions it refers to are unknown.

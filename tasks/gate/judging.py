@@ -48,8 +48,8 @@ def judge_staged(
 def judge_sealed(store: Store, ref: ModelRef, settings: PromotionSettings) -> Decision:
     """Judge a sealed version again on its dataset's test requests.
 
-    The record is added to the version's decisions. If the decision is to promote, whoever promotes adds it afterwards, because another
-    promotion may come first.
+    The record is added to the version's decisions. If the decision is to promote, whoever promotes adds it afterwards, because
+    another promotion may come first.
     """
     manifest = ModelRegistry(store).manifest(ref.name, ref.version)
     evaluation = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])

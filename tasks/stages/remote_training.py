@@ -176,8 +176,8 @@ def _is_rented(deployment: str) -> bool:
 def _ended_runs(dataset: DatasetRef, settings: RetrainSettings) -> Iterator[FlowRun]:
     """Start runs of the deployment, one after the other, and yield each once it has ended.
 
-    A run that had been started before, and was cancelled because this flow run or the one that it resumes was stopped, is left out. If
-    this run is stopped while it waits, the started run is cancelled, because its machine may be rented by the hour.
+    A run that had been started before, and was cancelled because this flow run or the one that it resumes was stopped, is left
+    out. If this run is stopped while it waits, the started run is cancelled, because its machine may be rented by the hour.
     """
     handed = settings.model_copy(
         update={
