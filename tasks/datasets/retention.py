@@ -38,10 +38,10 @@ class PrunePlan:
 def plan_prune(store: Store, keep: int) -> PrunePlan:
     """Plan which versions and parts to delete.
 
-    The plan keeps the `keep` newest versions of each dataset by the time of their newest event, the newest version of each
-    landing zone, every version that a run under way uses, and every version that a JSON object outside the data names (models,
-    decisions, promotions of versions that are stored, searches, comparisons, audits, runs). It also keeps everything these are
-    made of. Other runs may add files or compact at the same time.
+    The plan keeps the `keep` newest versions of each dataset, the newest version of each landing zone, every version that a run
+    under way uses, and every version that a JSON object outside the data names (models, decisions, promotions of versions that
+    are stored, searches, comparisons, audits, runs). It also keeps everything these are made of. Other runs may add files or
+    compact at the same time.
 
     Raises:
         VersionCorruptError: Such an object cannot be read, so the versions it refers to are unknown.
@@ -52,7 +52,7 @@ def plan_prune(store: Store, keep: int) -> PrunePlan:
     versions = {f"{ref.name}/{ref.version}": ref for ref in list_datasets(store)}
     kept: dict[str, str] = {}
     for name in {ref.name for ref in versions.values()}:
-        own = sorted((key for key, ref in versions.items() if ref.name == name), key=lambda key: _age(versions[key]))
+        own = [key for key, ref in versions.items() if ref.name == name]
         kept |= dict.fromkeys(own[-keep:], f"among the newest {keep}")
     kept |= {f"{name}/{head.version}": "the newest of its landing zone" for name, head in heads.items()}
     for prefix, lease in leases(store).items():
@@ -103,11 +103,6 @@ def _with_what_they_contain(store: Store, versions: set[str]) -> tuple[set[str],
     made_of = {key for version in versions for key in _made_of(store, version)}
     releases = {_version_of(key) for key in made_of if store.exists(f"datasets/{_version_of(key)}/manifest.json")}
     return versions | releases, made_of | {key for release in releases for key in _made_of(store, release)}
-
-
-def _age(ref: DatasetRef) -> tuple[int, int, int]:
-    """Return what orders the versions of a dataset by time, the oldest first."""
-    return ref.last, ref.number, ref.rows
 
 
 def _promotes_a_pruned_version(store: Store, key: str, content: Any) -> bool:

@@ -232,17 +232,6 @@ def test_what_a_killed_pruning_marked_and_is_kept_now_is_usable_again(grown: tup
         verify_dataset(place.store, refs[-1])
 
 
-def test_the_newest_versions_are_those_with_the_newest_events(tmp_path: Path) -> None:
-    place = Place(tmp_path, base="none")
-    place.put("1.csv", random_events(1, 40, users=200))
-    landed = place.land().dataset
-    events = random_events(0, 40, users=200)
-    later = events.assign(timestamp=events["timestamp"] + landed.last)
-    validated = validate(RawTables(later, None, None, ()), LAX, 1 << 40)
-    release = write_dataset(place.store, NAME, validated, build_features(validated.interactions), {})
-    assert release.last > landed.last and plan_prune(place.store, 1).kept[f"{NAME}/{release.version}"] == "among the newest 1"
-
-
 def test_the_dataset_of_a_promoted_version_that_was_pruned_goes(grown: tuple[Place, list[DatasetRef]]) -> None:
     place, refs = grown
     entry = {"name": "ranker", "version": "v1", "decision": {"dataset": f"{NAME}/{refs[1].version}"}}
