@@ -12,16 +12,20 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationInfo, field_validator, model_validator
 from pydantic.fields import ComputedFieldInfo, FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from configs.renames import accept_former_keys, section_with_current_names
 
-__all__ = ["Settings", "Share", "in_order"]
+__all__ = ["MOST_S", "Seed", "Settings", "Share", "in_order"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""Seed that every random generator of this project takes."""
+MOST_S = 10 * 365 * 86_400
+"""Largest number of seconds in a setting. The clocks of the operating system cannot wait for much longer."""
 
 UNITS = {"s": "s", "mb": "MB", "usd": "USD"}
 WORDS = {
@@ -68,6 +72,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
+        allow_inf_nan=False,
         use_attribute_docstrings=True,
         field_title_generator=_title_of_field,
         model_title_generator=_title_of_model,
@@ -78,6 +83,13 @@ class Settings(BaseModel):
     @classmethod
     def _reads_former_names(cls, given: Any) -> Any:
         return section_with_current_names(cls, given) if isinstance(given, Mapping) else given
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_waited_for(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name is not None and info.field_name.endswith("_s") and isinstance(value, int | float) and value > MOST_S:
+            raise ValueError(f"the value must be at most {MOST_S} seconds, which is ten years")
+        return value
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

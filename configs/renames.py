@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from configs.annotations import below, items_of, sections_of
 
@@ -117,7 +118,10 @@ def accept_former_keys(model: type[BaseModel], schema: dict[str, Any]) -> None:
 
 
 def names_of_form(annotations: Sequence[Any], given: Any, field: Mapping[str, Any], form: Mapping[str, Any]) -> Any:
-    """Return `given` with the former key of each setting that the form knows under its former key only.
+    """Return `given` with the names that the form of an earlier version knows.
+
+    A setting that was renamed since gets its former key. One that was added since is left out if it has its default value, which
+    is what the flow uses without it. With another value it stays, and the server refuses it by name.
 
     Args:
         annotations: The types that `given` may have.
@@ -130,6 +134,10 @@ def names_of_form(annotations: Sequence[Any], given: Any, field: Mapping[str, An
         fields = {key: inner for schema in schemas for key, inner in schema.get("properties", {}).items()}
         former = {new: old for model in sections_of(annotations) for old, new in former_keys(model).items() if old in fields}
         names = {key: key if key in fields else former.get(key, key) for key in given}
+        if fields and any(schema.get("additionalProperties") is False for schema in schemas):
+            given = {
+                key: value for key, value in given.items() if names[key] in fields or not _is_default(annotations, key, value)
+            }
         return {
             names[key]: names_of_form(
                 [inner for outer in annotations for inner in below(outer, key)], value, fields.get(names[key], {}), form
@@ -140,6 +148,14 @@ def names_of_form(annotations: Sequence[Any], given: Any, field: Mapping[str, An
         items = {"anyOf": [schema["items"] for schema in schemas if isinstance(schema.get("items"), dict)]}
         return [names_of_form(items_of(annotations), value, items, form) for value in given]
     return given
+
+
+def _is_default(annotations: Sequence[Any], key: str, value: Any) -> bool:
+    """Return whether a value, as JSON, is the default of the setting `key` of a section."""
+    fields = [model.model_fields[key] for model in sections_of(annotations) if key in model.model_fields]
+    return any(
+        not field.is_required() and to_jsonable_python(field.get_default(call_default_factory=True)) == value for field in fields
+    )
 
 
 def _alternatives(field: Mapping[str, Any], form: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

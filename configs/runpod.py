@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from configs.base import Settings
 from configs.errors import SettingsError
 from configs.reachability import is_loopback, why_unreachable
 from configs.redaction import shown_address
 
-__all__ = ["RunPodSettings", "TrainingPlaceSettings"]
+__all__ = ["POOL_TYPE", "RunPodSettings", "TrainingPlaceSettings"]
+
+POOL_TYPE = "runpod"
+"""Type of the work pools whose runs get a rented pod each."""
 
 PREFIX = "RECSYS_RUNPOD_"
 ADDRESS = "RUNPOD_API_BASE_URL"
@@ -83,6 +86,12 @@ class RunPodSettings(Settings):
             raise ValueError(f"{url!r} must start with https://: the API key is sent there (http:// is for this machine only)")
         return url.rstrip("/").removesuffix("/v2")
 
+    @model_validator(mode="after")
+    def _waits_are_ordered(self) -> RunPodSettings:
+        if self.backoff_s > self.max_backoff_s:
+            raise ValueError(f"backoff_s ({self.backoff_s:g}) must not be above max_backoff_s ({self.max_backoff_s:g})")
+        return self
+
     def why_no_store(self, url: str, endpoint_url: str | None) -> str | None:
         """Return why a pod cannot use a store, or None. The API of a test on this machine rents its pods on this machine too."""
         if is_loopback(self.base_url):
@@ -117,6 +126,8 @@ class RunPodSettings(Settings):
             return cls.model_validate(given)
         except ValidationError as error:
             first = error.errors()[0]
+            if not first["loc"]:  # about several settings together
+                raise SettingsError(f"{PREFIX}*: {first['msg'].removeprefix('Value error, ')}.") from error
             name = str(first["loc"][0])
             variable = ADDRESS if name == "base_url" and ADDRESS in environment else PREFIX + name.upper()
             raise SettingsError(f"{variable} is {first['input']!r}: {first['msg']}.") from error

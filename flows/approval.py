@@ -31,22 +31,23 @@ def ask_for_approval(decision: Decision, settings: PromotionSettings) -> Decisio
     """Return the decision with a person's answer.
 
     The decision is unchanged if it needs no approval, or if nobody answers within `approval_wait_s`. Must be called within a flow
-    run.
+    run. A run asks once against each champion.
     """
     if decision.outcome != "needs approval" or settings.approval_wait_s == 0:
         return decision
     log = get_run_logger()
     log.info("%s passed every rule; waiting %d s for approval", decision.challenger, settings.approval_wait_s)
     form = Answer.with_initial_data(
-        description=f"**{decision.model_name} {decision.challenger}** passed every rule of the gate. {summary(decision)} The "
-        "artifacts `gate` and `gate-page` of this run show all figures."
+        description=f"**{decision.model_name} {decision.challenger}** passed every rule of the gate against "
+        f"{f'the champion {decision.champion}' if decision.champion else 'no champion'}. {summary(decision)} The artifacts `gate` and "
+        "`gate-page` of this run show all figures."
     )
     try:
         answer = pause_flow_run(
             wait_for_input=form,
             timeout=settings.approval_wait_s,
             poll_interval=POLL_S,
-            key=f"approve-{decision.challenger.lower()}",
+            key=f"approve-{decision.challenger.lower()}-{decision.champion_number}",  # a key pauses a run once
         )
     except FlowPauseTimeout:
         log.warning(

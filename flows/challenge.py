@@ -9,10 +9,12 @@ from typing import ParamSpec, TypeVar
 
 from configs.settings import RetrainSettings
 from flows.approval import ask_for_approval
+from infra.leases import leased
 from infra.registry import ModelRef
+from infra.storage import open_store
 from tasks.datasets import DatasetRef
 from tasks.evaluation import Evaluation, VersionFolder
-from tasks.gate import Decision
+from tasks.gate import Decision, Published
 from tasks.stages import (
     Trained,
     download_trained,
@@ -21,7 +23,6 @@ from tasks.stages import (
     notify_decision,
     promote_challenger,
     publish_version,
-    record_answer,
     record_runs,
     settle_cost,
     stage_version,
@@ -75,7 +76,7 @@ class Clock:
     def __call__(self, name: str, stage: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         started = time.perf_counter()
         result = stage(*args, **kwargs)
-        self.seconds[name] = round(time.perf_counter() - started, 2)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 2)
         return result
 
 
@@ -84,8 +85,9 @@ def train_and_gate(dataset: DatasetRef, settings: RetrainSettings, clock: Clock)
 
     The calling flow must hold the run lock of the model.
     """
-    ranked = train_and_evaluate(dataset, settings, clock)
-    outcome = judge_and_promote(ranked, dataset, settings, clock)
+    with leased(open_store(settings.store), f"a training of {settings.model_name}", [dataset.prefix]):
+        ranked = train_and_evaluate(dataset, settings, clock)
+        outcome = judge_and_promote(ranked, dataset, settings, clock)
     clear_checkpoints(settings)
     return outcome
 
@@ -125,14 +127,10 @@ def judge_and_promote(ranked: Ranked, dataset: DatasetRef, settings: RetrainSett
     decision = clock("gate", judge_challenger, staged, challenger.kind, dataset, settings)
     origin = clock("cost", settle_cost, trained.remote, settings.training) if trained.remote else None
     version = clock("publish", publish_version, staged, decision, challenger, evaluation, settings, origin)
-    if decision.outcome == "needs approval":
-        notify_decision(version, decision, settings.store)
-    answered = clock("approval", ask_for_approval, decision, settings.promotion)
-    if answered.approval is not None:
-        record_answer(version, answered, settings.store)
-    published = clock("promote", promote_challenger, version, answered, settings.promotion, settings.store)
+    with leased(open_store(settings.store), f"a run that may promote {version.version}", [version.prefix]):
+        published = _promote_when_approved(version, decision, settings, clock)
     decision = published.decision
-    if decision.outcome != "needs approval" or decision != answered:  # approved, then judged again against another champion
+    if decision.outcome != "needs approval":
         notify_decision(version, decision, settings.store)
     clock("record", record_runs, trained.candidates, evaluation, decision, version, settings)
     return GateOutcome(
@@ -142,6 +140,19 @@ def judge_and_promote(ranked: Ranked, dataset: DatasetRef, settings: RetrainSett
         champion=version.version if published.promotion else decision.champion,
         promoted=published.promotion is not None,
     )
+
+
+def _promote_when_approved(version: ModelRef, decision: Decision, settings: RetrainSettings, clock: Clock) -> Published:
+    """Ask a person if the decision needs it, and promote the version if everything agrees."""
+    while True:
+        if decision.outcome == "needs approval":
+            notify_decision(version, decision, settings.store)
+        answered = clock("approval", ask_for_approval, decision, settings.promotion)
+        published = clock("promote", promote_challenger, version, answered, settings.promotion, settings.store)
+        if answered.approval is None or published.decision.outcome != "needs approval":
+            return published
+        # Another version became champion before the approval took effect. It was given for a comparison with the former champion.
+        decision = published.decision
 
 
 def register_unjudged(ranked: Ranked, settings: RetrainSettings, clock: Clock) -> ModelRef:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any
 
 from prefect import Task, flow, task
@@ -12,13 +11,16 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from configs.errors import ComparisonError, NotFoundError, SettingsError
 from configs.studies import CompareSettings
 from flows.etl import etl
+from infra.leases import leased
 from infra.locks import run_lock
 from infra.storage import open_store
 from tasks.comparison import Failure, IncompleteComparisonError, ModelComparison, begin_comparison, missing_runs, pinned_dataset
 from tasks.datasets import DatasetRef, chosen_dataset
-from tasks.stages import compare_entry, first_run, publish_failure_artifact, report_comparison, start_run
+from tasks.stages import compare_entry, publish_failure_artifact, report_comparison, started_runs, wait_for_end
 
 __all__ = ["compare"]
+
+POLL_S = 2.0
 
 
 @flow(name="compare", flow_run_name="{settings.data.dataset_name}", on_failure=[publish_failure_artifact])
@@ -30,7 +32,8 @@ def compare(settings: CompareSettings = CompareSettings()) -> ModelComparison:  
     """
     dataset = _dataset(settings)
     comparison = begin_comparison(open_store(settings.store), dataset, settings)
-    with run_lock(settings.work_dir, f"comparison-{comparison}"):
+    lease = leased(open_store(settings.store), f"the comparison {comparison}", [dataset.prefix])
+    with run_lock(settings.work_dir, f"comparison-{comparison}"), lease:
         runs = comparison_runs.with_options(task_runner=_task_runner(settings))
         failures = runs(comparison, dataset, settings)
         found = report_comparison(comparison, dataset, failures, settings)
@@ -62,13 +65,10 @@ def comparison_runs(comparison: str, dataset: DatasetRef, settings: CompareSetti
 def deploy_entry(comparison: str, entry: str, seed: int, dataset: DatasetRef, settings: CompareSettings) -> None:
     """Do one run of a comparison as a run of the deployment, and wait for it. The result is passed through the store."""
     parameters = {"comparison": comparison, "entry": entry, "seed": seed, "dataset": f"{dataset.name}/{dataset.version}"}
-    origin = first_run()
-    for number in count():  # a comparison that resumes finds the run that it has already started, and replaces one that failed
-        key = f"{origin}-{comparison}-{entry}-{seed}-{number}"
-        found = start_run(settings.deployment, settings, parameters, timeout=0, idempotency_key=key)
-        if found.state is None or not found.state.is_final() or found.state.is_completed():
-            break
-    ended = start_run(settings.deployment, settings, parameters, timeout=None, poll_interval=2, idempotency_key=key)
+    runs = started_runs(settings.deployment, settings, parameters, f"{comparison}-{entry}-{seed}")
+    # A comparison that resumes finds the run that it has already started, and replaces one that failed.
+    found = next(run for run in runs if run.state is None or not run.state.is_final() or run.state.is_completed())
+    ended = wait_for_end(found, POLL_S)
     if ended.state is None or not ended.state.is_completed():
         raise ComparisonError(f"the flow run {ended.name} of {settings.deployment} ended as {ended.state}")
 

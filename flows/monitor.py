@@ -5,6 +5,8 @@ from __future__ import annotations
 from prefect import flow
 
 from configs.settings import DataSettings, DriftSettings, MonitoringSettings, RetrainSettings, StoreSettings
+from infra.leases import leased
+from infra.storage import open_store
 from tasks.datasets import chosen_dataset
 from tasks.monitoring import DriftResult
 from tasks.stages import announce_drift, measure_drift, publish_failure_artifact
@@ -41,7 +43,8 @@ def monitor(
         now: End of the slice in UTC seconds (see `tasks.monitoring.run`).
     """
     chosen = chosen_dataset(dataset, data, store)
-    result = measure_drift(chosen, model_name, drift, store, monitoring, since, now)
+    with leased(open_store(store), f"a monitoring of {model_name}", [chosen.prefix]):
+        result = measure_drift(chosen, model_name, drift, store, monitoring, since, now)
     announce_drift(result, store)
     return result
 

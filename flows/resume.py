@@ -8,7 +8,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
 
-from tasks.stages import RESUMED, resumed_tags
+from tasks.stages import RESUMED_TAG, resumed_tags
 
 __all__ = ["resume"]
 
@@ -31,7 +31,7 @@ def resume(run: UUID) -> UUID | None:
         if crashed.state is None or not crashed.state.is_crashed() or crashed.deployment_id is None:
             log.info("%s has not crashed, so it is not started again", crashed.name)
             return None
-        if RESUMED in crashed.tags:
+        if RESUMED_TAG in crashed.tags:
             log.warning("%s has crashed for the second time and is not started again", crashed.name)
             return None
         started = client.create_flow_run_from_deployment(

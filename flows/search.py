@@ -18,8 +18,10 @@ from configs.redaction import safe_settings
 from configs.settings import RetrainSettings
 from configs.studies import SearchSettings
 from flows.challenge import Clock, GateOutcome, train_and_gate
+from infra.leases import leased
 from infra.lifeline import end_with_parent
 from infra.locks import run_lock
+from infra.storage import open_store
 from tasks.datasets import DatasetRef, chosen_dataset
 from tasks.search import SearchRecord, StudyRef, best_settings
 from tasks.stages import begin_search, conclude_search, publish_failure_artifact, search_trials
@@ -55,9 +57,17 @@ def search(settings: SearchSettings = SearchSettings(), dataset: str | None = No
     """
     clock = Clock()
     chosen = chosen_dataset(dataset, settings.data, settings.store)
-    study = clock("begin", begin_search, chosen, settings)
-    clock("trials", _train_trials, chosen, study, settings)
-    record = clock("conclude", conclude_search, chosen, study, settings)
+    with leased(open_store(settings.store), f"a search for {settings.model_name}", [chosen.prefix]):
+        study = clock("begin", begin_search, chosen, settings)
+        killed = clock("trials", _train_trials, chosen, study, settings)
+        record = clock("conclude", conclude_search, chosen, study, settings)
+    if killed is not None:
+        said = f"A worker of the study {study.name} was killed, probably because the system ran out of memory."
+        if record.ended < settings.search.trials:
+            raise TrainingError(
+                f"{said} Its trials are kept. To resume, run the search again with fewer search.workers or a smaller search.space."
+            ) from killed
+        get_run_logger().warning("%s The others trained all %d trials.", said, record.ended)
     best, outcome = best_settings(record, settings), None
     if settings.search.enter_gate and record.under_way:
         get_run_logger().info("%d trials are still running in other runs; the last run to end enters the gate", record.under_way)
@@ -67,15 +77,17 @@ def search(settings: SearchSettings = SearchSettings(), dataset: str | None = No
     return SearchSummary(str(flow_run.id), chosen, record, best, outcome, clock.seconds)
 
 
-def _train_trials(dataset: DatasetRef, study: StudyRef, settings: SearchSettings) -> None:
+def _train_trials(dataset: DatasetRef, study: StudyRef, settings: SearchSettings) -> BrokenProcessPool | None:
     """Train the trials with one worker in this process, or with several workers in separate processes.
 
-    Workers need separate processes because torch's random state is shared within a process.
+    Workers need separate processes because torch's random state is shared within a process. Returns the error if one was killed.
+    The others may have trained its trials.
     """
     workers = settings.search.workers
     if workers == 1:
         search_trials(dataset, study, settings)
-        return
+        return None
+    killed = None
     with get_client(sync_client=True) as client:
         server = str(client.api_url)  # may be a temporary server of this process; without it, each worker would start its own
     with (
@@ -88,10 +100,8 @@ def _train_trials(dataset: DatasetRef, study: StudyRef, settings: SearchSettings
             for worker in running:
                 worker.result()
         except BrokenProcessPool as error:
-            raise TrainingError(
-                f"A worker of the study {study.name} was killed, probably because the system ran out of memory. Its trials are "
-                "kept. To resume, run the search again with fewer search.workers or a smaller search.space."
-            ) from error
+            killed = error
+    return killed
 
 
 if __name__ == "__main__":

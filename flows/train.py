@@ -8,8 +8,10 @@ from prefect import flow
 
 from configs.settings import RetrainSettings
 from flows.challenge import Clock, evaluate_candidates, register_unjudged, train_inline
+from infra.leases import leased
 from infra.locks import run_lock
 from infra.registry import ModelRef
+from infra.storage import open_store
 from tasks.datasets import chosen_dataset
 from tasks.stages import publish_failure_artifact, upload_trained
 from tasks.training import clear_checkpoints
@@ -41,12 +43,13 @@ def train(
     with run_lock(settings.work_dir, settings.model_name):
         clock = Clock()
         chosen = chosen_dataset(dataset, settings.data, settings.store)
-        trained = train_inline(chosen, settings, clock)
         version = None
-        if hand_over:
-            upload_trained(trained.candidates, settings)
-        else:
-            version = register_unjudged(evaluate_candidates(trained, chosen, settings, clock), settings, clock)
+        with leased(open_store(settings.store), f"a training of {settings.model_name}", [chosen.prefix]):
+            trained = train_inline(chosen, settings, clock)
+            if hand_over:
+                upload_trained(trained.candidates, settings)
+            else:
+                version = register_unjudged(evaluate_candidates(trained, chosen, settings, clock), settings, clock)
         clear_checkpoints(settings)
     return version
 

@@ -37,6 +37,10 @@ class Selection(Settings):
             raise ValueError(f"give at least one condition of {', '.join(type(self).model_fields)}")
         if self.years is not None and self.years[0] > self.years[1]:
             raise ValueError(f"years run from {self.years[0]} to {self.years[1]}: the first year must not be after the last")
+        if self.min_popularity is not None and self.max_popularity is not None and self.min_popularity > self.max_popularity:
+            raise ValueError(
+                f"min_popularity ({self.min_popularity:g}) must not be above max_popularity ({self.max_popularity:g})"
+            )
         return self
 
 
@@ -51,6 +55,12 @@ class Audience(Settings):
     """Users with at least `genre_share` of their events on films of any of these genres. If empty, all users."""
     genre_share: float = Field(default=0.3, gt=0, le=1)
     """Minimum share of the user's events on films of `genres`."""
+
+    @model_validator(mode="after")
+    def _somebody_is_meant(self) -> Audience:
+        if self.max_history is not None and self.min_history > self.max_history:
+            raise ValueError(f"min_history ({self.min_history}) must not be above max_history ({self.max_history})")
+        return self
 
     @property
     def everybody(self) -> bool:

@@ -6,6 +6,7 @@ from .models import ModelSettings, NCFSettings, PopularitySettings, SS4RecSettin
 from .monitoring import DriftSettings, MonitoringSettings
 from .promotion import SLICES, FloorSettings, PromotionSettings
 from .report import ReportSettings, ValueSettings
+from .retention import RetentionSettings
 from .retrain import RetrainSettings, SearchOrigin, model_option
 from .store import StoreSettings
 from .tracking import TrackingSettings
@@ -26,6 +27,7 @@ __all__ = [
     "PromotionSettings",
     "ProtocolId",
     "ReportSettings",
+    "RetentionSettings",
     "RetrainSettings",
     "SS4RecSettings",
     "SearchOrigin",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,9 +21,9 @@ class EvaluationSettings(Settings):
     under another protocol: that would leak test events."""
     k_core: int = Field(default=5, ge=0)
     """Minimum number of events of each user and item. Users and items with fewer events are dropped repeatedly. 0 keeps all."""
-    ks: tuple[int, ...] = (5, 10, 20)
+    ks: tuple[Annotated[int, Field(ge=1)], ...] = (5, 10, 20)
     """Cut-offs k of HR, NDCG and MRR. They must include 10."""
-    tie_seed: int = 20_250_208
+    tie_seed: int = Field(default=20_250_208, ge=0)
     """Seed for the order of a user's events that share the same second (`loo-exact`, `temporal`)."""
     temporal_valid_share: Share = 0.1
     """Share of events in the valid part of `temporal`: the latest events before the test part."""
@@ -60,8 +60,8 @@ class EvaluationSettings(Settings):
 
     @model_validator(mode="after")
     def _can_be_judged(self) -> EvaluationSettings:
-        if 10 not in self.ks or min(self.ks) < 1 or len(set(self.ks)) < len(self.ks):
-            raise ValueError(f"ks {self.ks} must be distinct, positive, and include 10: model selection and the gate use 10")
+        if 10 not in self.ks or len(set(self.ks)) < len(self.ks):
+            raise ValueError(f"ks {self.ks} must be distinct and include 10: model selection and the gate use 10")
         if self.temporal_valid_share + self.temporal_test_share >= 1:
             raise ValueError(
                 f"temporal_valid_share ({self.temporal_valid_share}) and temporal_test_share ({self.temporal_test_share}) "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from configs.base import Settings, Share
+from configs.base import Seed, Settings, Share
 from configs.runpod import TrainingPlaceSettings
 from configs.settings.data import DataSettings
 from configs.settings.etl import EtlSettings
@@ -16,6 +16,7 @@ from configs.settings.models import ModelSettings
 from configs.settings.monitoring import DriftSettings, MonitoringSettings
 from configs.settings.promotion import PromotionSettings
 from configs.settings.report import ReportSettings, ValueSettings
+from configs.settings.retention import RetentionSettings
 from configs.settings.store import StoreSettings
 from configs.settings.tracking import TrackingSettings
 from configs.settings.validation import ValidationSettings
@@ -45,8 +46,8 @@ class RetrainSettings(Settings):
 
     model_name: str = Field(default="movie-ranker", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     """Name that versions are registered under. Each name has its own champion."""
-    seed: int = Field(default=2025, ge=0)
-    """Training seed. The same seed, data and settings give the same model on the same kind of machine."""
+    seed: Seed = 2025
+    """Training seed. The same seed, data and settings give the same model on the same kind of machine with as many threads."""
     data: DataSettings = DataSettings()
     landing: LandingSettings = LandingSettings()
     validation: ValidationSettings = ValidationSettings()
@@ -61,6 +62,7 @@ class RetrainSettings(Settings):
     store: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
     training: TrainingPlaceSettings = TrainingPlaceSettings()
+    retention: RetentionSettings = RetentionSettings()
     work_dir: Path = Path(".recsys/work")
     """Folder for the checkpoints and models of unfinished runs."""
     searched: SearchOrigin | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -46,14 +47,15 @@ class StoreSettings(Settings):
     kms_bucket_key: bool | None = None
     """Whether objects under `aws:kms` use an S3 bucket key, which asks KMS less often. If empty, the bucket's default applies."""
 
+    @property
+    def place(self) -> Path | tuple[str, str]:
+        """The folder of the store, or its S3 bucket and prefix. Raises ValueError if `url` names neither."""
+        return _place(self.url)
+
     @field_validator("url")
     @classmethod
     def _names_a_store(cls, url: str) -> str:
-        scheme, colon, rest = url.partition(":")
-        folder = rest.removeprefix("//") if rest.startswith("///") else rest
-        bucket = rest.removeprefix("//").partition("/")[0] if rest.startswith("//") else ""
-        if not colon or not ((scheme == "file" and folder and not folder.startswith("//")) or (scheme == "s3" and bucket)):
-            raise ValueError("write file:<folder> for a folder, such as file:.recsys/store, or s3://<bucket>/<prefix> for S3")
+        _place(url)
         return url
 
     @model_validator(mode="after")
@@ -63,3 +65,16 @@ class StoreSettings(Settings):
         if self.kms_bucket_key is not None and self.encryption != "aws:kms":
             raise ValueError("kms_bucket_key needs encryption: aws:kms")
         return self
+
+
+def _place(url: str) -> Path | tuple[str, str]:
+    scheme, _, rest = url.partition(":")
+    if scheme == "file":
+        folder = rest.removeprefix("//") if rest.startswith("///") else rest
+        if folder and not folder.startswith("//"):
+            return Path(folder)
+    elif scheme == "s3" and rest.startswith("//"):
+        bucket, _, prefix = rest.removeprefix("//").partition("/")
+        if bucket:
+            return bucket, prefix.strip("/")
+    raise ValueError("write file:<folder> for a folder, such as file:.recsys/store, or s3://<bucket>/<prefix> for S3")

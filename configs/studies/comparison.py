@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from configs.addresses import PublicAddress
-from configs.base import Settings
+from configs.base import Seed, Settings
 from configs.errors import SettingsError
 from configs.loading import load_settings, named_configs
 from configs.settings import (
@@ -79,7 +79,7 @@ class CompareSettings(StatisticsSettings):
     """Models to compare. At least two, with distinct names."""
     reference: str = "ss4rec"
     """Name of the entry that every other entry is compared with in the report."""
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(1, 2, 3), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
     """Training seeds of each entry. Popularity is deterministic, so it runs with the first seed only."""
     dataset: str | None = Field(default=None, pattern=r"^[^/]+/[^/]+$")
     """Dataset version to use, as name/version. If empty, the newest version of the source is used; it is created if there is

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from configs.base import Settings
+from configs.base import Seed, Settings
 from configs.loading import merged
 from configs.renames import section_with_current_names
 from configs.settings import (
@@ -24,6 +24,7 @@ from configs.significance import HourlyPrice, StatisticsSettings, least_resample
 __all__ = ["PolicySettings", "ReplaySettings", "ScenarioName", "ShiftSettings"]
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"
+MOST_NAME = 63  # characters of a model's name
 ScenarioName = Literal["genre-surge", "bot-users", "rating-scale", "milliseconds", "feed-outage", "partial-outage"]
 
 
@@ -49,7 +50,7 @@ class ShiftSettings(Settings):
     """Scenario of the shift: how the events change."""
     from_slice: int = Field(ge=1)
     """Number of the slice after the base, counted from 1, at whose first second the shift starts."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Random seed of the shift."""
 
 
@@ -119,6 +120,13 @@ class ReplaySettings(StatisticsSettings, RetrainSettings):
         for name in self.policies:
             if not re.match(NAME, name):
                 raise ValueError(f"the policy name {name!r} must consist of up to 32 of a-z, 0-9 and -")
+            if len(model := self.model_of(name)) > MOST_NAME:
+                raise ValueError(
+                    f"the model of the policy {name} would be called {model}, which has {len(model)} characters, and a model's name has at "
+                    f"most {MOST_NAME}: shorten model_name or the policy's name"
+                )
+        if self.promotion.approval != "automatic":
+            raise ValueError("promotion.approval must be automatic: nobody can approve a promotion in the past")
         if self.data.landing is not None:
             raise ValueError("data.landing must be empty: a replay creates its own landing zone and delivers the release to it")
         pairs = len(self.policies) * (len(self.policies) - 1) // 2

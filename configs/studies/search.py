@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
-from configs.base import Settings
+from configs.base import Seed, Settings
 from configs.settings import RetrainSettings, SearchOrigin, SS4RecSettings
 
 __all__ = ["DEFAULT_SPACE", "Parameter", "Pruning", "SearchOptions", "SearchSettings"]
@@ -111,7 +111,7 @@ class SearchOptions(Settings):
     """No trial starts later than this number of seconds after the start of the run. If empty, there is no time limit."""
     workers: int = Field(default=1, ge=1)
     """Number of processes of this run that train trials in parallel. With one worker, the trials are reproducible."""
-    seed: int = Field(default=90, ge=0)
+    seed: Seed = 90
     """Seed of the sampler and of every trial's training. Use neither a seed that results are reported for nor the `seed` that the
     chosen settings are trained with, so that the search does not select settings for one seed's luck."""
     pruning: Pruning | None = Pruning()

@@ -180,7 +180,7 @@ def prune(
 ) -> None:
     """Delete dataset versions that nothing needs.
 
-    The newest versions and those that something in the store refers to are kept.
+    The newest versions, those that something in the store refers to, and those that a run under way uses are kept.
 
     Example: recsys data prune --keep 5 --yes
     """
@@ -190,13 +190,14 @@ def prune(
 
     store = open_store(settings.store)
     plan = plan_prune(store, keep or settings.landing.keep_versions)
-    if yes:
-        prune_versions(store, plan)
-    write_json(json_file, {**plan.to_dict(), "deleted": yes})
+    spared = prune_versions(store, plan) if yes else []
+    write_json(json_file, {**plan.to_dict(), "deleted": yes, "spared": spared})
     done = "deleted" if yes else "would be deleted"
     rows = [[version, "stays", why] for version, why in plan.kept.items()]
-    table(["dataset", "", "why"], rows + [[version, done, "nothing refers to it"] for version in plan.versions], whole="dataset")
-    say(f"{len(plan.versions)} versions, {len(plan.objects)} objects {done}{'' if yes else '; delete them with --yes'}")
+    gone = [version for version in plan.versions if version not in spared]
+    rows += [[version, "stays", "a run has just begun to use it"] for version in spared]
+    table(["dataset", "", "why"], rows + [[version, done, "nothing refers to it"] for version in gone], whole="dataset")
+    say(f"{len(gone)} versions, {len(plan.objects)} objects {done}{'' if yes else '; delete them with --yes'}")
 
 
 @app.command("open")

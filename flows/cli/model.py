@@ -204,6 +204,54 @@ def log(
 
 
 @app.command()
+def prune(
+    keep: Annotated[int | None, typer.Option(min=1, help="Number of newest versions to keep (retention.keep_versions).")] = None,
+    experiments: Annotated[
+        list[Path] | None, typer.Option(help="YAML file of the experiments in force, whose versions stay. Repeatable.")
+    ] = None,
+    also: Annotated[
+        list[str] | None, typer.Option("--also-keep", help="Version that a server names in `versions`. Repeatable.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, the command only lists what would be deleted.")] = False,
+    config: Config = None,
+    set_: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Delete versions that nothing needs, and other old files.
+
+    Old drift pages and run folders in work_dir go, too. The champion stays, and so do champions that a rollback returns to, and
+    versions that an experiment or a run uses.
+
+    Example: recsys model prune --keep 5 --experiments experiments.yaml --yes
+    """
+    settings = settings_of(config, set_)
+    from configs.loading import load_settings
+    from configs.serving import ExperimentFile
+    from infra.pages import count
+    from infra.storage import open_store
+    from tasks.gate import plan_model_prune, prune_models, served_versions
+
+    store = open_store(settings.store)
+    served = served_versions(load_settings(ExperimentFile, str(path)) for path in experiments or ())
+    served |= dict.fromkeys(also or (), "named with --also-keep")
+    retention = settings.retention if keep is None else settings.retention.model_copy(update={"keep_versions": keep})
+    plan = plan_model_prune(store, settings.model_name, retention, served, settings.work_dir)
+    spared = prune_models(store, plan, retention, served) if yes else []
+    write_json(json_file, {**plan.to_dict(), "deleted": yes, "spared": spared})
+    done = "deleted" if yes else "would be deleted"
+    rows = [[version, "stays", why] for version, why in plan.kept.items()]
+    rows += [[version, "stays", "has just come into use"] for version in spared]
+    rows += [[version, done, "nothing uses it"] for version in plan.versions if version not in spared]
+    rows += [[version, done, "was never sealed"] for version in plan.unsealed if version not in spared]
+    table(["version", "", "why"], rows, whole="version")
+    gone = len(plan.versions) + len(plan.unsealed) - len(spared)
+    say(
+        f"{count(gone, 'version')}, {count(len(plan.pages), 'drift page')} and {count(len(plan.folders), 'run folder')} {done}"
+        f"{'' if yes else '; delete them with --yes'}"
+    )
+
+
+@app.command()
 def audit(
     version: Version,
     retrain: Annotated[bool, typer.Option("--retrain", help="Also train its settings under each order of events.")] = False,

@@ -101,8 +101,11 @@ def _print_search(summary: SearchSummary) -> None:
         for trial in record.trials
     ]
     table(["trial", "state", "NDCG@10", "best epoch", "seconds", "parameters, or why it failed"], rows)
-    say(f"best: trial {best.number}, valid NDCG@10 {best.value:.4f}. Its settings, as a file for --config:\n")
     settings = summary.settings
+    say(
+        f"best: trial {best.number}, valid NDCG@10 {best.value:.4f}. The trials were trained with search.seed {record.seed}; a training "
+        f"with these settings uses seed {settings.seed}, so its figure differs. As a file for --config:\n"
+    )
     chosen = {
         key: value
         for key, value in settings.models.ss4rec.model_dump(mode="json").items()

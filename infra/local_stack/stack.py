@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import SettingsError
+from infra.lifeline import groups_end_with_this_process
 from infra.local_stack.radosgw import PROGRAMS, radosgw
 from infra.local_stack.services import ROOT, Layout, Service, free_port, localised, read_services
 
@@ -66,14 +67,15 @@ def local_stack(
     subprocess.run(["sh", str(ROOT / "infra" / "compose" / "make-secrets"), str(folder / "secrets")], check=True)
     services = _chosen(read_services(), only)
     with ExitStack() as stack:
-        endpoint = _start_s3(stack, folder, tell) if s3 else None
+        watch = stack.enter_context(groups_end_with_this_process())
+        endpoint = _start_s3(stack, folder, tell, watch) if s3 else None
         store = f"s3://{BUCKET}/production" if s3 else f"file:{folder}/store"
         ports = {service.name: free_port(service.port if usual_ports else 0) for service in services if service.port is not None}
         usual = {service.name: service.port for service in services if service.port is not None and service.name in PUBLISHED}
         running = Running(Layout(folder, _distinct(ports), store, endpoint, usual), {}, {})
         stack.callback(_stop, running.processes)
         for service in services:
-            _start(localised(service, running.layout), running, tell)
+            _start(localised(service, running.layout), running, tell, watch)
         yield running
 
 
@@ -103,7 +105,7 @@ def _distinct(ports: dict[str, int]) -> dict[str, int]:
     return ports
 
 
-def _start(service: Service, running: Running, tell: Callable[[str], None]) -> None:
+def _start(service: Service, running: Running, tell: Callable[[str], None], watch: Callable[[int], None]) -> None:
     layout = running.layout
     if service.needs is not None and not (layout.folder / "secrets" / service.needs).read_text(encoding="utf-8").strip():
         running.left_out[service.name] = f"the secret {service.needs} is empty"
@@ -130,6 +132,8 @@ def _start(service: Service, running: Running, tell: Callable[[str], None]) -> N
             start_new_session=True,
         )
     running.processes[service.name] = process
+    if not service.ends:
+        watch(process.pid)
     _wait_for(service, process, running)
     where = f" at {running.url(service.name)}" if service.health and not service.ends else ""
     tell(f"{service.name}: {'done' if service.ends else 'up'}{where}")
@@ -176,7 +180,7 @@ def _run(command: list[str], given: str) -> None:
         raise SettingsError(f"{command[-1]} failed: {done.stderr.strip()[-600:]}")
 
 
-def _start_s3(stack: ExitStack, folder: Path, tell: Callable[[str], None]) -> str:
+def _start_s3(stack: ExitStack, folder: Path, tell: Callable[[str], None], watch: Callable[[int], None]) -> str:
     import tempfile
 
     import boto3
@@ -187,6 +191,8 @@ def _start_s3(stack: ExitStack, folder: Path, tell: Callable[[str], None]) -> st
         )
     # Use a short path: the path of an admin socket of Ceph has at most 107 characters.
     gateway = stack.enter_context(radosgw(Path(tempfile.mkdtemp(prefix="rgw"))))
+    for file in (gateway.config.parent / "run").glob("*.pid"):  # daemons, each in a group of its own
+        watch(os.getpgid(int(file.read_text())))
     keys = {"aws_access_key_id": gateway.access_key, "aws_secret_access_key": gateway.secret_key}
     session = boto3.session.Session()
     session.client("s3", endpoint_url=gateway.endpoint_url, region_name="us-east-1", **keys).create_bucket(Bucket=BUCKET)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import SettingsError
+from configs.runpod import POOL_TYPE
 from infra.prefect_server.change import Change
 from infra.prefect_server.environment import PoolSettings
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["GPU_POOL", "NO_IMAGE", "NO_KEY", "check_pools", "has_image", "set_up_pools"]
 
 CPU_POOL, GPU_POOL = "recsys", "recsys-gpu"
-KINDS = {CPU_POOL: "process", GPU_POOL: "runpod"}
+KINDS = {CPU_POOL: "process", GPU_POOL: POOL_TYPE}
 NO_IMAGE = "left out: GPU pods have no image yet. Build infra/docker/train.Dockerfile and set pools.gpu_image to its digest"
 NO_KEY = "left out: this server has no RunPod key (RUNPOD_API_KEY)"
 

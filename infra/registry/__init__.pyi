@@ -1,6 +1,6 @@
 from .files import fetch_files, file_digests, refuse_changed
 from .lineage import git_commit, machine_facts
-from .promotion_log import Promotion
+from .promotion_log import Promotion, previous_champions
 from .registry import ModelRegistry
 from .versions import MOST_JSON, PAGE, Digest, FileName, Lineage, ModelRef, StagedVersion, read_json
 
@@ -18,6 +18,7 @@ __all__ = [
     "file_digests",
     "git_commit",
     "machine_facts",
+    "previous_champions",
     "read_json",
     "refuse_changed",
 ]

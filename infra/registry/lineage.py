@@ -16,11 +16,12 @@ PATIENCE_S = 120  # for git: on a busy machine, a record must not lack the commi
 PACKAGES = ("torch", "numpy", "pandas", "prefect", "recbole", "s5-pytorch", "pandera", "evidently")
 
 
-def machine_facts(replicas: int = 1) -> dict[str, Any]:
+def machine_facts(replicas: int = 1, threads: int | None = None) -> dict[str, Any]:
     """Return the fields of a `Lineage` that describe this machine.
 
     Args:
         replicas: Number of processes that train together.
+        threads: Number of threads of each. Another number adds up in another order, and gives slightly different weights.
 
     Returns:
         `git_commit`, `python`, `packages` and `hardware`.
@@ -29,7 +30,7 @@ def machine_facts(replicas: int = 1) -> dict[str, Any]:
         "git_commit": git_commit(),
         "python": sys.version.split()[0],
         "packages": {name: version for name in PACKAGES if (version := _package_version(name))},
-        "hardware": {**_hardware(), "replicas": replicas},
+        "hardware": {**_hardware(), "replicas": replicas, **({} if threads is None else {"threads": threads})},
     }
 
 

@@ -25,7 +25,7 @@ from infra.digests import sha256_of
 from infra.registry.versions import MOST_JSON, ModelRef, read_json
 from infra.storage import Store
 
-__all__ = ["Promotion", "PromotionKind", "PromotionLog", "version_to_restore"]
+__all__ = ["Promotion", "PromotionKind", "PromotionLog", "previous_champions", "version_to_restore"]
 
 PromotionKind = Literal["promote", "rollback", "force"]
 
@@ -176,7 +176,10 @@ class PromotionLog:
 
 
 def version_to_restore(name: str, entries: list[Promotion], to: str | None) -> str:
-    """Return the version that a rollback returns to: `to`, or the previous champion if `to` is None.
+    """Return the version that a rollback returns to: `to`, or by default the champion before the current one.
+
+    A version that was rolled back is not returned to by default, unless it was promoted later: of A, B and C, the first rollback
+    returns to B and the second one to A.
 
     Args:
         name: Name of the model.
@@ -192,13 +195,38 @@ def version_to_restore(name: str, entries: list[Promotion], to: str | None) -> s
         )
     current = entries[-1].version
     if to is None:
-        earlier = [entry.version for entry in entries if entry.version != current]
+        earlier = previous_champions(entries)
         if not earlier:
-            raise ChampionMissingError(f"{name} has had only one champion, {current}; there is no earlier one to return to.")
-        to = earlier[-1]
+            raise ChampionMissingError(_no_earlier(name, entries))
+        to = earlier[0]
     if to == current:
         raise ChampionMissingError(f"{name} {to} is the champion already.")
     return to
+
+
+def previous_champions(entries: list[Promotion]) -> list[str]:
+    """Return the versions that rollbacks would return to one after the other, the next one first."""
+    reigns: list[str] = []  # the champion last; without the versions that were rolled back
+    for entry in entries:
+        version = entry.version
+        if entry.kind == "rollback":
+            place = len(reigns) - reigns[::-1].index(version) if version in reigns else len(reigns) - 1
+            rolled_back = {*reigns[place:]} - {version}
+            reigns = [earlier for earlier in reigns[:place] if earlier not in rolled_back]
+        if reigns[-1:] != [version]:
+            reigns.append(version)
+    return [version for version in dict.fromkeys(reversed(reigns)) if version != reigns[-1]]
+
+
+def _no_earlier(name: str, entries: list[Promotion]) -> str:
+    current = entries[-1].version
+    others = sorted({entry.version for entry in entries} - {current})
+    if not others:
+        return f"{name} has had only one champion, {current}; there is no earlier one to return to."
+    return (
+        f"{name} has no champion before {current} that was not rolled back itself. To return to one that was, name it: "
+        f"`recsys model rollback --to VERSION{model_option(name)}`, with one of {', '.join(others)}."
+    )
 
 
 def _user() -> str:

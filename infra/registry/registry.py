@@ -26,6 +26,7 @@ from configs.errors import (
 )
 from configs.settings import model_option
 from infra.digests import sha256_of
+from infra.leases import leased
 from infra.registry.decisions import add_decision, list_decisions
 from infra.registry.files import fetch_files, file_digests, read_file, verify_files
 from infra.registry.promotion_log import Promotion, PromotionKind, PromotionLog, version_to_restore
@@ -336,13 +337,14 @@ class ModelRegistry:
 
         Raises:
             AlreadyExistsError: Another promotion was written first.
-            NotFoundError: The version was never sealed.
+            NotFoundError: The version was never sealed, or it is being deleted.
             VersionCorruptError: The version differs from what was sealed.
         """
         ref = self.version(name, version)
-        self.verify(ref)
-        log = PromotionLog(self._store, name)
-        return log.append(ref, expected=expected, kind=kind, reason=reason, now=now, decision=decision)
+        with leased(self._store, f"a promotion of {version}", [ref.prefix]):
+            self.verify(ref)
+            log = PromotionLog(self._store, name)
+            return log.append(ref, expected=expected, kind=kind, reason=reason, now=now, decision=decision)
 
     def rollback(
         self, name: str, *, to: str | None, reason: str, now: datetime, check: Callable[[ModelRef], list[str] | None]

@@ -16,7 +16,7 @@ from uuid import UUID
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterType
 
-from configs.runpod import RunPodSettings
+from configs.runpod import POOL_TYPE, RunPodSettings
 from infra.runpod.api import Pod, RunPodClient
 from infra.runpod.block import api_key
 from infra.runpod.cost import PodCost
@@ -26,8 +26,6 @@ from infra.runpod.reconciler import Reconciler, Watcher
 from infra.runpod.runs import RunsUnavailableError
 
 __all__ = ["Rented", "rented", "sweep"]
-
-TYPE = "runpod"
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ async def _open(stack: AsyncExitStack) -> tuple[RunPodSettings, RunPodClient, Pr
 
 
 async def _pools(prefect: PrefectClient) -> dict[UUID, str]:
-    wanted = WorkPoolFilter(type=WorkPoolFilterType(any_=[TYPE]))
+    wanted = WorkPoolFilter(type=WorkPoolFilterType(any_=[POOL_TYPE]))
     return {pool.id: pool.name for pool in await prefect.read_work_pools(work_pool_filter=wanted)}
 
 

@@ -13,7 +13,7 @@ from prefect.exceptions import InfrastructureNotFound
 from prefect.types._datetime import now
 from prefect.workers.base import BaseWorker, BaseWorkerResult
 
-from configs.runpod import RunPodSettings
+from configs.runpod import POOL_TYPE, RunPodSettings
 from infra.registry import git_commit
 from infra.runpod.api import RunPodClient
 from infra.runpod.block import RunPodCredentials, api_key
@@ -37,7 +37,7 @@ class RunPodWorkerResult(BaseWorkerResult):
 class RunPodWorker(BaseWorker[RunPodJobConfiguration, RunPodVariables, RunPodWorkerResult]):
     """Rents the pods, and leaves everything else to the reconciler. It treats the pods of an earlier worker in the same way."""
 
-    type = "runpod"
+    type = POOL_TYPE
     job_configuration = RunPodJobConfiguration
     job_configuration_variables = RunPodVariables
     _display_name = "RunPod"

@@ -5,6 +5,8 @@ Importing this module imports RecBole, which takes seconds, so import it only wh
 
 from __future__ import annotations
 
+import copy
+import sys
 from typing import Any
 
 import torch
@@ -16,14 +18,20 @@ from models.ss4rec.kernels import Segments, catalogue_cross_entropy, gbce, resol
 
 prepare()
 
+from recbole.config import Config  # noqa: E402
 from recbole.model.abstract_recommender import SequentialRecommender  # noqa: E402
-from recbole.utils import InputType  # noqa: E402
+from recbole.trainer import Trainer  # noqa: E402
+from recbole.utils import EvaluatorType, InputType, ModelType  # noqa: E402
 
 __all__ = ["SS4RecForRecBole"]
 
 
 class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
     """SS4Rec for `recbole.config.Config(model=SS4RecForRecBole, ...)`, trained and evaluated by RecBole.
+
+    Once this module is imported, RecBole also finds the model by its name, as `run_recbole(model="SS4RecForRecBole", ...)` needs
+    it (RecBole's quick_start imports the package ray, which RecBole does not install). Its checkpoints can be read by torch 2.6
+    and later.
 
     A field of `SS4RecSettings` in RecBole's configuration overrides the field's default. Exceptions are the values that RecBole
     sets itself: device, max_length (MAX_ITEM_LIST_LENGTH), and the Trainer's batches, epochs, patience and optimiser. Weights
@@ -114,3 +122,41 @@ class SS4RecForRecBole(SequentialRecommender):  # type: ignore[misc]
         wanted, kind = self.settings.precision, self.device.type
         half = wanted == "bfloat16" or (wanted == "auto" and kind == "cuda")
         return torch.autocast(kind, torch.bfloat16, enabled=half, cache_enabled=False)
+
+
+def _register() -> None:
+    """Let RecBole find the model by its name, and let torch read its checkpoints.
+
+    RecBole looks for a module of its own that has the model's name in lower case. It pickles checkpoints by a protocol, and with
+    objects, that `torch.load` refuses since torch 2.6, because it unpickles nothing but weights and classes that are known to be
+    harmless.
+    """
+    sys.modules[f"recbole.model.sequential_recommender.{SS4RecForRecBole.__name__.lower()}"] = sys.modules[__name__]
+    torch.serialization.add_safe_globals([Config, EvaluatorType, InputType, ModelType, SS4RecForRecBole])
+    save = Trainer._save_checkpoint
+
+    def save_checkpoint(trainer: Any, epoch: int, verbose: bool = True, **options: Any) -> None:
+        if not isinstance(trainer.model, SS4RecForRecBole):
+            save(trainer, epoch, verbose, **options)
+        elif trainer.config["single_spec"] or trainer.config["local_rank"] == 0:
+            torch.save(_checkpoint(trainer, epoch), options.get("saved_model_file", trainer.saved_model_file), pickle_protocol=2)
+
+    Trainer._save_checkpoint = save_checkpoint
+
+
+def _checkpoint(trainer: Any, epoch: int) -> dict[str, Any]:
+    """Return what RecBole stores in a checkpoint, without the classes that only its configurator needs."""
+    config = copy.copy(trainer.config)
+    vars(config).pop("yaml_loader", None)
+    return {
+        "config": config,
+        "epoch": epoch,
+        "cur_step": trainer.cur_step,
+        "best_valid_score": float(trainer.best_valid_score),
+        "state_dict": trainer.model.state_dict(),
+        "other_parameter": trainer.model.other_parameter(),
+        "optimizer": trainer.optimizer.state_dict(),
+    }
+
+
+_register()

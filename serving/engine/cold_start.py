@@ -40,6 +40,7 @@ class RecentPopularity:
         self._half_life_s = half_life_s
         self._weights = np.zeros(items)
         self._landmark: float | None = None  # an event at this time has the weight 1
+        self._newest = -math.inf  # UTC seconds of the newest event
         self._lock = threading.Lock()
 
     def add(self, items: IntArray, times: IntArray) -> None:
@@ -48,12 +49,17 @@ class RecentPopularity:
             return
         newest = float(np.max(times))
         with self._lock:
+            self._newest = max(self._newest, newest)
             if self._landmark is None:
                 self._landmark = newest
             if (newest - self._landmark) / self._half_life_s > MAX_EXPONENT:
                 self._weights = _times_power_of_two(self._weights, (self._landmark - newest) / self._half_life_s)
                 self._landmark = newest
             np.add.at(self._weights, items, np.exp2((np.asarray(times, np.float64) - self._landmark) / self._half_life_s))
+
+    def covers(self, now: int) -> bool:
+        """Return whether no counted event is later than `now` (UTC seconds), so that the counts at `now` hold nothing that came after."""
+        return self._newest <= now
 
     def at(self, now: int) -> FloatArray:
         """Return the decayed counts (n,) at `now` (UTC seconds). The order of the items does not depend on `now`."""
@@ -87,8 +93,11 @@ class ColdStart:
         self._rows = catalogue.genre_bits.astype(np.float32)
         self._kinds, self._kind_of = np.unique(self._rows, axis=0, return_inverse=True)  # films of one kind have the same genres
 
-    def scores(self, now: int, genres: Sequence[str] = ()) -> ColdScores:
+    def scores(self, now: int, genres: Sequence[str] = (), *, chosen: bool = False) -> ColdScores:
         """Return popularity scores at `now` (UTC seconds), raised for films of the genres that a new user likes.
+
+        A client that has chosen a time in the past (`chosen`) gets the popularity in the train part, because recent popularity
+        counts later events too, and cannot forget them.
 
         A score is the logarithm of the decayed count plus the item's share of all events ever. The share keeps items without a
         recent event in order. If genres are given, the cosine between the film's genres and the liked ones is added, on the scale
@@ -97,9 +106,9 @@ class ColdStart:
         Raises:
             RequestRefusedError: If a genre is not in the catalogue.
         """
-        found = self._counts(now)
-        scores = np.log1p(found)
-        source: Literal["recent", "popular", "genres"] = "popular" if self._recent is None else "recent"
+        recent = self._recent if self._recent is not None and (not chosen or self._recent.covers(now)) else None
+        scores = np.log1p(self._counts(now, recent))
+        source: Literal["recent", "popular", "genres"] = "popular" if recent is None else "recent"
         if genres:
             scores += float(scores.max(initial=0.0)) * self._fit(genres)
             source = "genres"
@@ -111,7 +120,7 @@ class ColdStart:
         The candidates are the most popular WELL_KNOWN share of the catalogue, but at least ten times `count` films. Each pick is
         the most popular candidate after a penalty for genres similar to those of earlier picks.
         """
-        scores = np.log1p(self._counts(now)).astype(np.float32)
+        scores = np.log1p(self._counts(now, self._recent)).astype(np.float32)
         pool = best(scores, max(10 * count, round(WELL_KNOWN * len(self._catalogue))))
         chosen: list[int] = []
         if not len(pool):
@@ -127,12 +136,12 @@ class ColdStart:
             like = np.maximum(like, jaccard_similarity(self._kinds, self._kinds[kinds[place : place + 1]])[:, 0])
         return pool[chosen]
 
-    def _counts(self, now: int) -> FloatArray:
+    def _counts(self, now: int, recent: RecentPopularity | None) -> FloatArray:
         ever = self._catalogue.popularity
-        if self._recent is None:
+        if recent is None:
             return ever
         total = float(ever.sum())
-        return self._recent.at(now) + (ever / total if total > 0 else 0.0)
+        return recent.at(now) + (ever / total if total > 0 else 0.0)
 
     def _fit(self, genres: Sequence[str]) -> FloatArray:
         """Return the cosine (n,) between each film's genres and the wanted ones."""

@@ -190,7 +190,7 @@ class Engine:
         job, filters, detail = row.job, row.job.filters, ""
         try:
             if scores is None:
-                cold = self.cold_starts.of(model).scores(job.time.at, job.likes)
+                cold = self.cold_starts.of(model).scores(job.time.at, job.likes, chosen=job.time.chosen)
                 scores, detail = cold.scores, cold.source
             seen = model.indices(row.log.items)
             seen = seen[seen >= 0]

@@ -46,10 +46,12 @@ def headline(comparison: ModelComparison) -> str:
     said = f"{best.name} has the highest NDCG@10, {found.mean:.4f} ({found.low:.4f} to {found.high:.4f})."
     cells = [comparison.cell(best.name, entry.name) for entry in comparison.entries[1:]]
     close = [cell.other for cell in cells if cell is not None and not cell.significant]
+    runless = sorted({failed.entry for failed in comparison.failures} - {entry.name for entry in comparison.entries})
     if not cells:
         return said
     if not close:
-        return f"{said} It is shown to be better than every other entry."
+        but = f" that has a run. No run of {listed(runless, 'or')} ended." if runless else "."
+        return f"{said} It is shown to be better than every other entry{but}"
     return f"{said} It is not shown to be better than {listed(close, 'or')}."
 
 

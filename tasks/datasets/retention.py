@@ -1,6 +1,7 @@
 """Prune dataset versions and parts.
 
-A version that anything in the store refers to is never deleted, and neither is a part of a version that stays.
+A version that anything in the store refers to, or that a run under way uses, is never deleted, and neither is a part of a version
+that stays.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from configs.errors import VersionCorruptError
+from infra.leases import FOLDER, TOMBSTONE, expired_leases, leases
 from infra.storage import Store
 from tasks.datasets.commit_log import LandingLog, LogEntry
 from tasks.datasets.references import DatasetRef, list_datasets
@@ -18,8 +20,7 @@ from tasks.datasets.versions import open_version
 
 __all__ = ["PrunePlan", "plan_prune", "prune_versions"]
 
-NO_REFERENCE = ("datasets/", "landing/", "drift/")  # the data itself, and reports on it that outlive it
-TOMBSTONE = "pruned.json"
+NO_REFERENCE = ("datasets/", "landing/", "drift/", FOLDER)  # the data itself, reports on it that outlive it, and leases
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,10 @@ class PrunePlan:
 def plan_prune(store: Store, keep: int) -> PrunePlan:
     """Plan which versions and parts to delete.
 
-    The plan keeps the `keep` newest versions of each dataset, the newest version of each landing zone, and every version that a
-    JSON object outside the data names (models, decisions, promotions, searches, comparisons, audits, runs). It also keeps
-    everything these are made of. Other runs may add files or compact at the same time.
+    The plan keeps the `keep` newest versions of each dataset, the newest version of each landing zone, every version that a run
+    under way uses, and every version that a JSON object outside the data names (models, decisions, promotions of versions that
+    are stored, searches, comparisons, audits, runs). It also keeps everything these are made of. Other runs may add files or
+    compact at the same time.
 
     Raises:
         VersionCorruptError: Such an object cannot be read, so the versions it refers to are unknown.
@@ -53,9 +55,14 @@ def plan_prune(store: Store, keep: int) -> PrunePlan:
         own = [key for key, ref in versions.items() if ref.name == name]
         kept |= dict.fromkeys(own[-keep:], f"among the newest {keep}")
     kept |= {f"{name}/{head.version}": "the newest of its landing zone" for name, head in heads.items()}
+    for prefix, lease in leases(store).items():
+        if (used := prefix.removeprefix("datasets/")) in versions:
+            kept.setdefault(used, lease.said)
     for key in store.list():
         if key.endswith(".json") and not key.startswith(NO_REFERENCE):
-            kept |= {named: f"named by {key}" for named in _named(_json(store, key), versions) if named not in kept}
+            content = _json(store, key)
+            if not _promotes_a_pruned_version(store, key, content):
+                kept |= {named: f"named by {key}" for named in _named(content, versions) if named not in kept}
     needed: set[str] = set()
     for version in list(kept):
         made_of = _made_of(store, version)
@@ -66,23 +73,43 @@ def plan_prune(store: Store, keep: int) -> PrunePlan:
             needed |= _made_of(store, release)
     gone = [version for version in versions if version not in kept]
     numbers = {name: head.number for name, head in heads.items()}
-    return PrunePlan(dict(sorted(kept.items())), gone, sorted(_deletable(store, set(gone), needed, versions, numbers)))
+    objects = {*_deletable(store, set(gone), needed, versions, numbers), *expired_leases(store)}
+    return PrunePlan(dict(sorted(kept.items())), gone, sorted(objects))
 
 
-def prune_versions(store: Store, plan: PrunePlan) -> None:
-    """Delete what is planned.
+def prune_versions(store: Store, plan: PrunePlan) -> list[str]:
+    """Delete what is planned, except what a run has begun to use since, and return the versions that stay for that reason.
 
     A version's manifest is deleted before its objects. If a run is killed, the next prune completes it.
     """
     for version in plan.versions:
         store.put(f"datasets/{version}/{TOMBSTONE}", b"{}")
-        store.delete(f"datasets/{version}/manifest.json")
+    used = leases(store)  # after the tombstones were written: a run that this look misses finds one
+    spared, needed = _with_what_they_contain(store, {version for version in plan.versions if f"datasets/{version}" in used})
+    for version in plan.versions:
+        if version not in spared:
+            store.delete(f"datasets/{version}/manifest.json")
     for key in plan.objects:
-        if not key.endswith(f"/{TOMBSTONE}"):
+        if not key.endswith(f"/{TOMBSTONE}") and key not in needed and _version_of(key) not in spared:
             store.delete(key)
     tombstones = {f"datasets/{version}/{TOMBSTONE}" for version in plan.versions}
     for key in tombstones | {key for key in plan.objects if key.endswith(f"/{TOMBSTONE}")}:
         store.delete(key)
+    return sorted(spared.intersection(plan.versions))
+
+
+def _with_what_they_contain(store: Store, versions: set[str]) -> tuple[set[str], set[str]]:
+    """Return the versions with the releases that they contain, and the keys of everything that these are made of."""
+    made_of = {key for version in versions for key in _made_of(store, version)}
+    releases = {_version_of(key) for key in made_of if store.exists(f"datasets/{_version_of(key)}/manifest.json")}
+    return versions | releases, made_of | {key for release in releases for key in _made_of(store, release)}
+
+
+def _promotes_a_pruned_version(store: Store, key: str, content: Any) -> bool:
+    """Return whether an object is the promotion of a model version of which nothing is left."""
+    if not key.startswith("promotions/") or not isinstance(content, dict) or not {"name", "version"} <= content.keys():
+        return False
+    return next(iter(store.list(f"models/{content['name']}/{content['version']}/")), None) is None
 
 
 def _heads(store: Store) -> dict[str, LogEntry]:
@@ -112,7 +139,9 @@ def _deletable(
         _, name, version, file = [*key.split("/", 3), "", ""][:4]
         if key in needed:
             continue
-        if f"{name}/{version}" in gone | half_gone:
+        if (
+            f"{name}/{version}" in gone | half_gone or file == TOMBSTONE
+        ):  # a kept version was left marked by a pruning that was killed
             yield key
         elif version == "parts" and int(file.split("-")[0]) <= heads.get(name, 0):
             yield key  # a part with a later number belongs to a run that is in progress or has just ended

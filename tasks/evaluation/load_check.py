@@ -30,6 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from configs.errors import VersionCorruptError
 from configs.settings import PromotionSettings
+from infra.lifeline import end_at_eof, lifeline
 from infra.registry import ModelRef, ModelRegistry, StagedVersion
 from infra.storage import Store
 from models.inference import SAMPLE_FILE
@@ -131,16 +132,18 @@ def _check_apart(folder: Path, settings: PromotionSettings) -> LoadCheck:
     # -P: the working folder holds the stored files, so modules must not be imported from it.
     program = [sys.executable, "-P", "-m", "tasks.evaluation.load_check"]
     try:
-        done = subprocess.run(
-            [*program, str(folder), str(most_s), str(settings.max_request_s)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=WAIT_S + PATIENCE * most_s,
-            cwd=folder,
-            check=False,
-        )
+        with lifeline() as held:
+            done = subprocess.run(
+                [*program, str(folder), str(most_s), str(settings.max_request_s)],
+                env=environment,
+                stdin=held,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=WAIT_S + PATIENCE * most_s,
+                cwd=folder,
+                check=False,
+            )
     except subprocess.TimeoutExpired as error:
         return LoadCheck.interrupted(f"its process did not end within {error.timeout:g} s, so the machine was too busy")
     if done.returncode < 0:
@@ -272,4 +275,5 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
+    end_at_eof(0)
     _main()

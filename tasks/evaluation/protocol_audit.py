@@ -27,6 +27,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from configs.settings import EvaluationSettings, ModelSettings
+from infra.leases import leased
 from infra.pages import markdown_table
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
@@ -127,16 +128,17 @@ def audit_version(
     evaluation = EvaluationSettings.model_validate(settings["evaluation"])
     name, version = ref.dataset.split("/")
     dataset = load_dataset_ref(store, name, version)
-    events = read_table(store, dataset, "interactions", ["user_id", "item_id", "timestamp", "row"])
-    with registry.fetched(ref) as folder:
-        model = load_recommender(folder)
+    with leased(store, f"an audit of {ref.version}", [ref.prefix, dataset.prefix]):
+        events = read_table(store, dataset, "interactions", ["user_id", "item_id", "timestamp", "row"])
+        users = read_table(store, dataset, "users")
+        with registry.fetched(ref) as folder:
+            model = load_recommender(folder)
     report(f"ranking {ref.version} under each switch")
     found = audit_model(model, events, evaluation, draws=draws, seed=seed)
     result = replace(found, model_name=ref.name, version=ref.version, dataset=ref.dataset)
     if retrain:
         models = ModelSettings.model_validate(settings["models"])
         kind: CandidateKind = ref.kind  # type: ignore[assignment]
-        users = read_table(store, dataset, "users")
 
         def fresh() -> Recommender:
             model = make_recommender(kind, models)

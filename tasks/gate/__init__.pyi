@@ -3,11 +3,13 @@ from .judging import gate_settings, judge_sealed, judge_staged, record_decision
 from .notifications import Notice, champion_notice, decision_notice
 from .page import comparison_png, render_markdown, summary
 from .publication import Published, promote_version, publish, stage_challenger
+from .retention import ModelPrunePlan, plan_model_prune, prune_models, served_versions
 from .rollback import roll_back
 
 __all__ = [
     "Approval",
     "Decision",
+    "ModelPrunePlan",
     "Notice",
     "Published",
     "champion_notice",
@@ -16,11 +18,14 @@ __all__ = [
     "gate_settings",
     "judge_sealed",
     "judge_staged",
+    "plan_model_prune",
     "promote_version",
+    "prune_models",
     "publish",
     "record_decision",
     "render_markdown",
     "roll_back",
+    "served_versions",
     "stage_challenger",
     "summary",
 ]

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from configs.errors import GateError, TrainingError, VersionCorruptError
 from configs.loading import merged
 from configs.settings import EvaluationSettings, ModelSettings, PromotionSettings, RetrainSettings
+from infra.leases import leased
 from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion
 from infra.storage import Store
 from models.evaluation import Split, list_metrics, slices
@@ -46,14 +47,21 @@ def judge_staged(
 
 
 def judge_sealed(store: Store, ref: ModelRef, settings: PromotionSettings) -> Decision:
-    """Judge a sealed version again on its dataset's test requests, and add the record to the version's decisions."""
+    """Judge a sealed version again on its dataset's test requests.
+
+    The record is added to the version's decisions. If the decision is to promote, whoever promotes adds it afterwards, because
+    another promotion may come first.
+    """
     manifest = ModelRegistry(store).manifest(ref.name, ref.version)
     evaluation = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
     name, version = ref.dataset.split("/")
     stored = StagedVersion(ref.name, ref.version, ref.prefix, manifest["files"])
     models = ModelSettings.model_validate(manifest["lineage"]["settings"]["models"])
-    decision = _judge(_Case(store, stored, ref.kind, load_dataset_ref(store, name, version), evaluation, models, settings))
-    record_decision(store, ref, decision)
+    dataset = load_dataset_ref(store, name, version)
+    with leased(store, f"a judgement of {ref.version}", [ref.prefix, dataset.prefix]):
+        decision = _judge(_Case(store, stored, ref.kind, dataset, evaluation, models, settings))
+    if decision.outcome != "promoted":
+        record_decision(store, ref, decision)
     return decision
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from infra.storage import Store
 from tasks.best_effort import LOG, attempt
 from tasks.evaluation import Evaluation, VersionFolder
 from tasks.gate.decision import Decision
-from tasks.gate.judging import judge_sealed
+from tasks.gate.judging import judge_sealed, record_decision
 from tasks.gate.page import render_html
 from tasks.training import Candidate, Machine, Origin
 
@@ -31,6 +32,7 @@ class Published:
     version: ModelRef
     decision: Decision
     promotion: Promotion | None
+    page: str | None = None  # key of the decision's page, if the decision was stored after the version was sealed
 
 
 def stage_challenger(store: Store, name: str, folder: VersionFolder) -> StagedVersion:
@@ -64,7 +66,7 @@ def publish(
         settings: Settings of the run.
         origin: Where the candidates were trained; None if it was on this machine.
     """
-    machine = origin.machine if origin is not None else Machine.here(challenger.replicas)
+    machine = origin.machine if origin is not None else Machine.here(challenger)
     lineage = Lineage(
         kind=challenger.kind,
         dataset=evaluation.dataset,
@@ -86,12 +88,14 @@ def publish(
 def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: PromotionSettings, note: str = "") -> Published:
     """Make a version champion if the decision is to promote it.
 
-    If another promotion was written first, the version is judged again against that champion.
+    If another promotion was written first, the version is judged again against that champion. A person's approval of the former
+    decision does not count for the new one. A decision to promote is stored after the promotion, so that no record says more than
+    the log.
 
     Args:
         store: Store with the registry and the promotion log.
         ref: Version to promote.
-        decision: The gate's decision on the version.
+        decision: The gate's decision on the version, with a person's answer if one was needed.
         settings: Settings of the gate, for judging again.
         note: Note for the log by the person who requested the promotion.
 
@@ -99,9 +103,9 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
         AlreadyExistsError: Another promotion came first `settings.max_retries_on_conflict` times.
     """
     registry = ModelRegistry(store)
-    for _ in range(settings.max_retries_on_conflict):
+    for left in reversed(range(settings.max_retries_on_conflict)):
         if decision.outcome != "promoted":
-            return Published(ref, decision, None)
+            return Published(ref, decision, None, record_decision(store, ref, decision) if decision.approval else None)
         try:
             entry = registry.promote(
                 ref.name,
@@ -111,16 +115,23 @@ def promote_version(store: Store, ref: ModelRef, decision: Decision, settings: P
                 now=datetime.now(UTC),
                 decision=_in_short(decision),
             )
-            return Published(ref, decision, entry)
+            return Published(ref, decision, entry, _record_promoted(store, ref, decision))
         except AlreadyExistsError:
             current = registry.champion(ref.name)
             if current is not None and current.version == ref.version:  # written by an attempt whose response was lost
-                return Published(ref, decision, current)
-            decision = judge_sealed(store, ref, settings)
+                return Published(ref, decision, current, _record_promoted(store, ref, decision))
+            if left:
+                decision = judge_sealed(store, ref, settings)
     raise AlreadyExistsError(
         f"{ref.name} got a new champion {settings.max_retries_on_conflict} times while {ref.version} was judged. The version is stored; "
         f"try again with `recsys model promote {ref.version}{model_option(ref.name)}`."
     )
+
+
+def _record_promoted(store: Store, ref: ModelRef, decision: Decision) -> str | None:
+    """Store the decision that promoted a version, unless the version was sealed with it. Return the key of its page."""
+    sealed = ModelRegistry(store).decision(ref)
+    return None if json.loads(json.dumps(decision.to_dict())) == sealed else record_decision(store, ref, decision)
 
 
 def _why(decision: Decision, note: str) -> str:

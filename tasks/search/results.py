@@ -18,7 +18,7 @@ from infra.study_storage import answering
 from models.search import METRIC
 from tasks.datasets import DatasetRef
 from tasks.search.study import StudyRef, definition_of, load_study, study_url
-from tasks.search.trials import TrialRecord, trial_record
+from tasks.search.trials import LOST, TrialRecord, trial_record
 
 __all__ = ["SearchRecord", "best_settings", "conclude_study", "search_progress"]
 
@@ -55,6 +55,12 @@ class SearchRecord:
                 f"{reasons[0] if reasons else 'Increase search.trials or search.seconds.'}"
             )
         return next(trial for trial in self.trials if trial.number == self.best)
+
+    @property
+    def ended(self) -> int:
+        """Number of trials that have ended and count: those of lost workers are trained again."""
+        counted = ("complete", "pruned")
+        return sum(trial.state in counted or (trial.state == "failed" and trial.reason != LOST) for trial in self.trials)
 
     @property
     def under_way(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
-__all__ = ["DEFECT", "REASON", "TrialRecord", "defects", "trial_record", "used_trials"]
+__all__ = ["DEFECT", "LOST", "REASON", "TrialRecord", "defects", "trial_record", "used_trials"]
 
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 STATES: dict[TrialState, State] = {
@@ -18,6 +18,7 @@ STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
+LOST = "Its worker was lost."
 REASON, DEFECT = "reason", "defect"  # user attributes of trials that failed
 
 
@@ -41,7 +42,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
     seconds = trial.duration.total_seconds() if trial.duration else None
     reason = trial.user_attrs.get(REASON) or trial.user_attrs.get(DEFECT)
     if trial.state == TrialState.FAIL and reason is None:
-        reason = "Its worker was lost."
+        reason = LOST
     return TrialRecord(
         number=trial.number,
         state=STATES[trial.state],

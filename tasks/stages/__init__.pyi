@@ -1,5 +1,5 @@
 from .data import add_landed_files, announce_drift, build_dataset, compact_dataset, measure_drift
-from .deployment_runs import RESUMED, first_run, resumed_tags, start_run
+from .deployment_runs import RESUMED_TAG, resumed_tags, start_run, started_runs, wait_for_end
 from .experiments import begin_search, compare_entry, conclude_search, report_comparison, search_trials
 from .failure import publish_failure_artifact
 from .gate import (
@@ -8,7 +8,6 @@ from .gate import (
     judge_stored,
     promote_challenger,
     publish_version,
-    record_answer,
     return_to,
     stage_version,
 )
@@ -18,7 +17,7 @@ from .replay import Progress, begin_replay, deliver_slice, keep_training, record
 from .training import evaluate_models, record_runs, train_model
 
 __all__ = [
-    "RESUMED",
+    "RESUMED_TAG",
     "Progress",
     "RemoteTraining",
     "Trained",
@@ -33,7 +32,6 @@ __all__ = [
     "deliver_slice",
     "download_trained",
     "evaluate_models",
-    "first_run",
     "force_promotion",
     "judge_challenger",
     "judge_stored",
@@ -44,7 +42,6 @@ __all__ = [
     "promote_challenger",
     "publish_failure_artifact",
     "publish_version",
-    "record_answer",
     "record_runs",
     "record_slice",
     "report_comparison",
@@ -55,7 +52,9 @@ __all__ = [
     "settle_cost",
     "stage_version",
     "start_run",
+    "started_runs",
     "train_by_deployment",
     "train_model",
     "upload_trained",
+    "wait_for_end",
 ]

@@ -40,7 +40,6 @@ __all__ = [
     "judge_stored",
     "promote_challenger",
     "publish_version",
-    "record_answer",
     "return_to",
     "stage_version",
 ]
@@ -87,26 +86,23 @@ def publish_version(
     return version
 
 
-@task(name="record answer", **NETWORK)
-def record_answer(version: ModelRef, decision: Decision, store: StoreSettings) -> None:
-    """Store and show a person's decision on a version that was already sealed."""
-    place = open_store(store)
-    page = record_decision(place, version, decision)
-    publish_decision_artifact(decision)
-    if page is not None:
-        publish_page_artifact(place.uri(page), decision)
-
-
 @task(name="promote version", **NETWORK)
 def promote_challenger(
     version: ModelRef, decision: Decision, settings: PromotionSettings, store: StoreSettings, note: str = ""
 ) -> Published:
-    """Make the version champion if the gate passed it."""
-    published = promote_version(open_store(store), version, decision, settings, note)
-    if published.decision is not decision:  # another promotion was written first, so the version was judged again
+    """Make the version champion if the gate passed it, and store a person's answer on it."""
+    place = open_store(store)
+    published = promote_version(place, version, decision, settings, note)
+    if published.decision != decision or decision.approval is not None:  # judged again, or answered
         publish_decision_artifact(published.decision)
+    if published.page is not None:
+        publish_page_artifact(place.uri(published.page), published.decision)
     if published.promotion is not None:
         get_run_logger().info("%s is champion (promotion %d)", version.version, published.promotion.number)
+    elif decision.outcome == "promoted":
+        get_run_logger().warning(
+            "another version became champion first; judged again, %s: %s", version.version, published.decision.outcome
+        )
     return published
 
 
@@ -130,9 +126,10 @@ def judge_stored(
 @task(name="force promotion", **NETWORK)
 def force_promotion(version: ModelRef, reason: str, decision: Decision, store: StoreSettings) -> Promotion:
     """Make a version champion although the gate held it. The log entry records who did it and why."""
-    registry = ModelRegistry(open_store(store))
+    place = open_store(store)
+    registry = ModelRegistry(place)
     try:
-        return registry.promote(
+        entry = registry.promote(
             version.name,
             version.version,
             expected=decision.champion_number,
@@ -145,7 +142,10 @@ def force_promotion(version: ModelRef, reason: str, decision: Decision, store: S
         current = registry.champion(version.name)
         if current is None or (current.version, current.number) != (version.version, decision.champion_number + 1):
             raise
-        return current  # written by an attempt whose response was lost
+        entry = current  # written by an attempt whose response was lost
+    if decision.outcome == "promoted":  # it would have passed; any other decision was stored when it was made
+        record_decision(place, version, decision)
+    return entry
 
 
 @task(name="roll back", **NETWORK)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count
+from typing import Any
 from uuid import UUID
 
 from prefect import task
@@ -18,13 +19,13 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelling
 
 from configs.errors import SettingsError, StoreError, TrainingError
-from configs.runpod import RunPodSettings, TrainingPlaceSettings
+from configs.runpod import POOL_TYPE, RunPodSettings, TrainingPlaceSettings
 from configs.settings import RetrainSettings
 from infra.runpod import PodCost, account_filter, accounts_in
 from infra.storage import open_store
 from tasks.datasets import DatasetRef
 from tasks.stages.artifacts import publish_table_artifact
-from tasks.stages.deployment_runs import first_run, start_run
+from tasks.stages.deployment_runs import started_runs, wait_for_end
 from tasks.stages.model_artifacts import publish_training_artifact
 from tasks.stages.task_options import NETWORK
 from tasks.stages.training import follow_training
@@ -40,8 +41,6 @@ from tasks.training import (
 )
 
 __all__ = ["RemoteTraining", "Trained", "download_trained", "settle_cost", "train_by_deployment", "upload_trained"]
-
-RUNPOD_POOL = "runpod"  # type of the work pools whose runs get a pod each
 
 
 @dataclass(frozen=True)
@@ -99,10 +98,7 @@ def train_by_deployment(dataset: DatasetRef, settings: RetrainSettings) -> tuple
         # A folder of this machine means nothing in a pod. The default is below the folder in which the image starts.
         settings = settings.model_copy(update={"work_dir": RetrainSettings.model_fields["work_dir"].default})
     runs: list[str] = []
-    for number in count():
-        ended = _run(dataset, settings, number)
-        if ended is None:
-            continue
+    for ended in _ended_runs(dataset, settings):
         runs.append(str(ended.id))
         assert ended.state is not None
         if ended.state.is_completed():
@@ -172,17 +168,16 @@ def _is_rented(deployment: str) -> bool:
     with get_client(sync_client=True) as client:
         try:
             pool = client.read_deployment_by_name(deployment).work_pool_name
-            return pool is not None and client.read_work_pool(pool).type == RUNPOD_POOL
+            return pool is not None and client.read_work_pool(pool).type == POOL_TYPE
         except ObjectNotFound:
             return False
 
 
-def _run(dataset: DatasetRef, settings: RetrainSettings, attempt: int) -> FlowRun | None:
-    """Start a run of the deployment and return it once it has ended.
+def _ended_runs(dataset: DatasetRef, settings: RetrainSettings) -> Iterator[FlowRun]:
+    """Start runs of the deployment, one after the other, and yield each once it has ended.
 
-    Returns None if that run had been started before, and cancelled because this flow run or the one that it resumes was stopped.
-
-    If this run is stopped while it waits, the started run is cancelled, because its machine may be rented by the hour.
+    A run that had been started before, and was cancelled because this flow run or the one that it resumes was stopped, is left
+    out. If this run is stopped while it waits, the started run is cancelled, because its machine may be rented by the hour.
     """
     handed = settings.model_copy(
         update={
@@ -194,27 +189,27 @@ def _run(dataset: DatasetRef, settings: RetrainSettings, attempt: int) -> FlowRu
         }
     )
     parameters = {"dataset": f"{dataset.name}/{dataset.version}", "hand_over": True}
-    key = f"{first_run()}-train-{attempt}"  # a retried task, and a run that resumes, find the run that was already started
+    for started in _started_runs(settings.training.deployment, handed, parameters):
+        if started.state is not None and (started.state.is_cancelling() or started.state.is_cancelled()):
+            continue
+        get_run_logger().info("training runs as %s of %s", started.name, settings.training.deployment)
+        try:
+            ended = wait_for_end(started, settings.training.poll_s)
+        except BaseException:
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(started.id, Cancelling(message="The run that requested it has stopped."))
+            raise
+        yield ended
+
+
+def _started_runs(deployment: str, settings: RetrainSettings, parameters: Mapping[str, Any]) -> Iterator[FlowRun]:
     try:
-        started = start_run(settings.training.deployment, handed, parameters, timeout=0, idempotency_key=key)
+        yield from started_runs(deployment, settings, parameters, "train")
     except ObjectNotFound as error:
         raise SettingsError(
-            f"training.deployment is {settings.training.deployment}, which does not exist on the Prefect server. Deploy it "
-            "(`prefect deploy`), or set training.where to inline."
+            f"training.deployment is {deployment}, which does not exist on the Prefect server. Deploy it (`prefect deploy`), or set "
+            "training.where to inline."
         ) from error
-    if started.state is not None and (started.state.is_cancelling() or started.state.is_cancelled()):
-        return None
-    get_run_logger().info("training runs as %s of %s", started.name, settings.training.deployment)
-    with get_client(sync_client=True) as client:
-        try:
-            while True:
-                found: FlowRun = client.read_flow_run(started.id)
-                if found.state is not None and found.state.is_final():
-                    return found
-                time.sleep(settings.training.poll_s)
-        except BaseException:
-            client.set_flow_run_state(started.id, Cancelling(message="The run that requested it has stopped."))
-            raise
 
 
 def _accounts(run: str) -> list[PodCost]:

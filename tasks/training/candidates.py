@@ -44,6 +44,7 @@ class Candidate:
     seconds: float
     files: dict[str, str]  # name -> sha256 when saved
     replicas: int = 1  # processes that trained it jointly
+    threads: int | None = None  # of each; None in a record of an earlier version
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -145,6 +146,7 @@ def _save(model: Recommender, report: FitReport, kind: CandidateKind, settings: 
         seconds=report.seconds,
         files=file_digests(folder),
         replicas=Replicas.current().count,
+        threads=torch.get_num_threads(),
     )
 
 

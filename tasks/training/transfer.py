@@ -33,9 +33,9 @@ class Machine(BaseModel):
     hardware: dict[str, Any]
 
     @classmethod
-    def here(cls, replicas: int) -> Machine:
-        """Return the facts of this machine, on which `replicas` processes trained together."""
-        return cls.model_validate(machine_facts(replicas))
+    def here(cls, trained: Candidate) -> Machine:
+        """Return the facts of this machine, on which a candidate was trained."""
+        return cls.model_validate(machine_facts(trained.replicas, trained.threads))
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def upload_candidates(store: Store, run: str, candidates: list[Candidate]) -> st
             store.put(f"{prefix}/{candidate.kind}/{name}", Path(candidate.folder) / name)
     record = {
         "format": 1,
-        "machine": Machine.here(candidates[-1].replicas).model_dump(),
+        "machine": Machine.here(candidates[-1]).model_dump(),
         "candidates": [candidate.to_dict() for candidate in candidates],
     }
     store.put(f"{prefix}/{RECORD}", json.dumps(record, indent=2).encode())

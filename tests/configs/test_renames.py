@@ -10,11 +10,13 @@ import yaml
 from pydantic import ValidationError
 
 from configs import renames
+from configs.base import Settings
 from configs.errors import SettingsError
 from configs.loading import effective_settings, load_settings
 from configs.redaction import safe_settings
+from configs.renames import names_of_form
 from configs.serving import Pin, RuleFile, Selection, ServingSettings
-from configs.settings import EvaluationSettings, PromotionSettings, RetrainSettings
+from configs.settings import EvaluationSettings, FloorSettings, PromotionSettings, RetrainSettings
 from configs.studies import CompareSettings, ReplaySettings, SearchSettings, ShiftSettings
 from flows.compare import compare
 from flows.compare_run import compare_run
@@ -227,3 +229,23 @@ def test_variables_of_other_commands_and_other_programs_are_passed_over() -> Non
     assert load_settings(RetrainSettings, environment=variables, others=every).business_value.currency == "EUR"
     assert load_settings(ServingSettings, environment=variables, others=every).redis.url == "redis://x"
     assert load_settings(ReplaySettings, environment=variables, others=every).base_slices == 4
+
+
+class Added(Settings):
+    kept: int = 1
+    """Known to every form."""
+    added: int = 2
+    """Added after the form was stored."""
+    section: FloorSettings = FloorSettings()
+    """Added as well."""
+
+
+def test_a_setting_that_a_stored_form_does_not_know_is_left_out_if_it_has_its_default() -> None:
+    form = {"properties": {"kept": {"type": "integer"}}, "additionalProperties": False}
+    given = Added().model_dump(mode="json")
+    assert names_of_form([Added], given, form, form) == {"kept": 1}
+    assert names_of_form([Added], given | {"added": 3}, form, form) == {"kept": 1, "added": 3}, (
+        "another value was lost in silence"
+    )
+    section = {"hr_at_10": 0.2, "ndcg_at_10": 0.05}
+    assert names_of_form([Added], given | {"section": section}, form, form) == {"kept": 1, "section": section}

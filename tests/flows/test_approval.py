@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from prefect.flow_runs import resume_flow_run
 
 from configs.settings import RetrainSettings
 from flows import approval
+from flows.etl import etl
 from flows.promote import promote
 from flows.retrain import RetrainSummary, retrain
+from flows.train import train
 from infra.registry import ModelRegistry
 from infra.storage import open_store
 from tests.flows.conftest import QUICK
@@ -34,8 +37,10 @@ def manual(make_settings: Make, wait_s: int) -> RetrainSettings:
     return make_settings(promotion={**QUICK["promotion"], "approval": "manual", "approval_wait_s": wait_s})
 
 
-def answered(settings: RetrainSettings, **answer: Any) -> RetrainSummary:
-    """The run of `settings` while someone answers its form."""
+def answered(
+    settings: RetrainSettings, *answers: dict[str, Any], meanwhile: Callable[[], object] = lambda: None
+) -> RetrainSummary:
+    """The run of `settings` while someone answers its forms, in order. `meanwhile` happens before the first answer."""
     failures: list[BaseException] = []
     over = threading.Event()
 
@@ -43,11 +48,14 @@ def answered(settings: RetrainSettings, **answer: Any) -> RetrainSummary:
         try:
             paused = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Paused"])))
             end = time.monotonic() + 900
-            with get_client(sync_client=True) as client:
-                while not (runs := client.read_flow_runs(flow_run_filter=paused)):
-                    assert time.monotonic() < end and not over.is_set(), "the run never paused"
-                    time.sleep(0.5)
-            resume_flow_run(runs[0].id, run_input=answer)
+            for number, answer in enumerate(answers):
+                with get_client(sync_client=True) as client:
+                    while not (runs := client.read_flow_runs(flow_run_filter=paused)):
+                        assert time.monotonic() < end and not over.is_set(), f"the run never paused for answer {number}"
+                        time.sleep(0.5)
+                if number == 0:
+                    meanwhile()
+                resume_flow_run(runs[0].id, run_input=answer)
         except BaseException as error:
             failures.append(error)
 
@@ -65,7 +73,7 @@ def answered(settings: RetrainSettings, **answer: Any) -> RetrainSummary:
 
 def test_an_approved_challenger_is_promoted_and_the_log_says_by_whom(make_settings: Make) -> None:
     settings = manual(make_settings, 900)
-    summary = answered(settings, approve=True, who="ada", note="the page looks right")
+    summary = answered(settings, {"approve": True, "who": "ada", "note": "the page looks right"})
     store = open_store(settings.store)
     registry = ModelRegistry(store)
     entry = registry.history(settings.model_name)[-1]
@@ -77,9 +85,32 @@ def test_an_approved_challenger_is_promoted_and_the_log_says_by_whom(make_settin
     assert (kept["outcome"], kept["approval"]["who"]) == ("promoted", "ada")
 
 
+def test_an_approval_that_loses_a_race_is_asked_for_again_against_the_new_champion(make_settings: Make) -> None:
+    lax = {"rule": "non-inferior", "margin": 1.0, "slice_margin": 1.0, "approval": "manual", "approval_wait_s": 900}
+    settings = make_settings(promotion={**QUICK["promotion"], **lax})
+    name, registry = settings.model_name, ModelRegistry(open_store(settings.store))
+    etl(settings.data, settings.validation, settings.store, settings.etl, settings.landing)
+    ss4rec = settings.models.ss4rec.model_copy(update={"max_epochs": 1})
+    other = train(settings.model_copy(update={"models": settings.models.model_copy(update={"ss4rec": ss4rec})}))
+
+    def force_the_other() -> None:
+        registry.promote(name, other.version, expected=0, kind="force", reason="meanwhile", now=datetime.now(UTC))
+
+    answers = [{"approve": True, "who": "ada", "note": "first"}, {"approve": True, "who": "bob", "note": "again"}]
+    summary = answered(settings, *answers, meanwhile=force_the_other)
+    entries = registry.history(name)
+    assert [entry.version for entry in entries] == [other.version, summary.version.version]
+    assert entries[1].reason == "passed the gate, approved by bob: again" and entries[1].decision["champion"] == other.version
+    assert summary.promoted and summary.decision.approval is not None and summary.decision.approval.who == "bob"
+    kept = [decision for _, decision in registry.later_decisions(name, summary.version.version)]
+    assert [(each["outcome"], each["champion"]) for each in kept] == [
+        ("needs approval", other.version), ("promoted", other.version)
+    ], "a promotion was recorded that did not happen"  # fmt: skip
+
+
 def test_a_rejected_challenger_is_held_with_the_reason(make_settings: Make) -> None:
     settings = manual(make_settings, 900)
-    summary = answered(settings, approve=False, who="ada", note="wait for the licence")
+    summary = answered(settings, {"approve": False, "who": "ada", "note": "wait for the licence"})
     assert not summary.promoted and summary.decision.reasons == ["ada rejected it: wait for the licence."]
     assert ModelRegistry(open_store(settings.store)).champion(settings.model_name) is None
 

@@ -12,7 +12,7 @@ from configs.errors import DeploymentMissingError
 from flows.resume import resume
 from infra.prefect_server import DRIFT_DETECTED
 from infra.prefect_server.alerts import retrain_on_drift
-from tasks.stages import RESUMED
+from tasks.stages import RESUMED_TAG
 
 
 @flow(name="stands-in")
@@ -60,7 +60,7 @@ def test_a_crashed_run_is_started_again_once() -> None:
         assert resume(first) == second, "the crash was reported twice"
         found = client.read_flow_run(second)
         assert found.parameters == {"seed": 7} and found.deployment_id == client.read_flow_run(first).deployment_id
-        assert set(found.tags) == {"mine", "resumes", RESUMED, f"resumed-from-{first}"}
+        assert set(found.tags) == {"mine", "resumes", RESUMED_TAG, f"resumed-from-{first}"}
         client.set_flow_run_state(second, Crashed(message="killed"), force=True)
         assert resume(second) is None, "it would go on for ever"
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,14 +12,18 @@ import pytest
 import yaml
 from prefect.client.orchestration import get_client
 
+from configs.errors import TrainingError
 from configs.loading import load_settings
 from configs.settings import RetrainSettings
 from configs.studies import SearchSettings
+from flows import search as module
 from flows.etl import etl
 from flows.search import search
 from infra.locks import run_lock
 from infra.registry import ModelRegistry
 from infra.storage import open_store
+from tasks.datasets import DatasetRef
+from tasks.search import StudyRef
 from tests.flows.cli.test_main import recsys
 from tests.flows.conftest import artifact_keys
 from tests.tasks.searching import SPACE
@@ -87,6 +92,24 @@ def test_while_other_runs_have_trials_under_way_the_gate_is_left_to_them(make_se
     assert ModelRegistry(open_store(settings.store)).versions(settings.model_name) == []
 
 
+def test_a_search_whose_worker_was_killed_goes_on_if_the_others_trained_all_trials(
+    make_settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = module._train_trials
+
+    def killed(dataset: DatasetRef, study: StudyRef, settings: SearchSettings) -> BrokenProcessPool:
+        options = settings.search.model_copy(update={"trials": 2})
+        train(dataset, study, settings.model_copy(update={"search": options}))
+        return BrokenProcessPool()
+
+    monkeypatch.setattr(module, "_train_trials", killed)
+    settings = searching(make_settings(), study="killed", enter_gate=False)
+    with pytest.raises(TrainingError, match=r"killed was killed, probably .* To resume, run the search again"):
+        search(settings)
+    enough = settings.model_copy(update={"search": settings.search.model_copy(update={"trials": 2})})
+    assert search(enough).record.ended == 2
+
+
 def test_the_command_prints_settings_that_retrain_takes(
     make_settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +124,7 @@ def test_the_command_prints_settings_that_retrain_takes(
     assert recsys("study", "search", *files, "--json", str(tmp_path / "out.json")) == 0
     out = capsys.readouterr().out
     assert "3 trials of movie-ranker-ml-100k-" in out and "The best settings have not entered the gate." in out
+    assert "The trials were trained with search.seed 90; a training with these settings uses seed 7" in out
     (tmp_path / "best.yaml").write_text(out[out.index("models:") : out.index("The best settings have not")])
     best = load_settings(RetrainSettings, [str(tmp_path / "run.yaml"), str(tmp_path / "best.yaml")])
     summary = json.loads((tmp_path / "out.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,22 @@ import pytest
 from prefect.flows import Flow, load_flow_from_entrypoint
 
 from configs.settings import RetrainSettings
+from flows import train as module
+from flows.etl import etl
+from flows.train import train
+from infra.leases import leases
+from infra.storage import open_store
+from tasks.datasets import DatasetRef, list_datasets, plan_prune, prune_versions
 from tasks.stages import Trained
+from tests import synthetic
 
 ROOT = Path(__file__).parents[2]
+
+
+class Chosen(str):
+    """The name of a dataset version, in place of the version."""
+
+    prefix = "datasets/small/old"
 
 
 @pytest.mark.parametrize(
@@ -37,7 +51,8 @@ def test_a_deployments_run_registers_or_uploads_what_it_trained(
 
     stages: dict[str, Any] = {
         "run_lock": lambda *_: nullcontext(),
-        "chosen_dataset": lambda dataset, data, _: dataset or f"{data.dataset_name}/new",
+        "leased": lambda *_: nullcontext(),
+        "chosen_dataset": lambda dataset, data, _: Chosen(dataset or f"{data.dataset_name}/new"),
         "train_inline": lambda dataset, *_: note(f"train {dataset}", Trained([])),
         "evaluate_candidates": lambda *_: note("evaluate"),
         "register_unjudged": lambda *_: note("register", "a version"),
@@ -48,3 +63,35 @@ def test_a_deployments_run_registers_or_uploads_what_it_trained(
         monkeypatch.setitem(flow.fn.__globals__, name, stage)
     assert flow.fn(**parameters) == (None if stored.get("hand_over") else "a version")
     assert done == expected
+
+
+class Over(Exception):
+    """Ends the run where the test has seen enough."""
+
+
+def test_a_pruning_leaves_the_dataset_of_a_training_under_way(
+    make_settings: Callable[..., RetrainSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(users: int) -> DatasetRef:
+        settings = make_settings(synthetic.interactions(users, 40, 25))
+        return etl(settings.data, settings.validation, settings.store, settings.etl, settings.landing)
+
+    refs = sorted((built(users) for users in (60, 70, 80)), key=lambda ref: (ref.last, ref.rows))
+    settings = make_settings()
+    store = open_store(settings.store)
+    seen: list[str] = []
+
+    def prune_meanwhile(*_: Any) -> None:
+        plan = plan_prune(store, 1)
+        seen.extend(plan.versions)
+        seen.append(plan.kept[f"{refs[0].name}/{refs[0].version}"])
+        prune_versions(store, plan)
+        raise Over
+
+    monkeypatch.setattr(module, "train_inline", prune_meanwhile)
+    with pytest.raises(Over):
+        train(settings, f"{refs[0].name}/{refs[0].version}")
+    assert seen[0] == f"{refs[1].name}/{refs[1].version}" and seen[1].startswith("used by a training of movie-ranker (process ")
+    assert [ref.version for ref in list_datasets(store)] == [ref.version for ref in refs[::2]]
+    assert leases(store) == {}, "a run that has ended still keeps its dataset"
+    assert plan_prune(store, 1).versions == [f"{refs[0].name}/{refs[0].version}"]

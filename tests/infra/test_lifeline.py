@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from infra.lifeline import groups_end_with_this_process
+
 ROOT = Path(__file__).parents[2]
 PARENT = """
 import multiprocessing, subprocess, sys, time
-from infra.lifeline import end_with_parent
+from infra.lifeline import end_with_parent, groups_end_with_this_process
 
 def work(ready):
     end_with_parent()
@@ -28,8 +30,11 @@ if __name__ == "__main__":
     pooled = spawn.Process(target=work, args=(ready,))
     pooled.start()
     ready.wait()
-    print(piped.pid, pooled.pid, flush=True)
-    time.sleep(600)
+    with groups_end_with_this_process() as watch:
+        other = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, start_new_session=True)
+        watch(other.pid)
+        print(piped.pid, pooled.pid, other.pid, int(other.stdout.readline()), flush=True)
+        time.sleep(600)
 """
 
 
@@ -49,9 +54,17 @@ def test_what_a_process_has_started_ends_with_it(number: signal.Signals, tmp_pat
     with subprocess.Popen([sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pids = [int(pid) for pid in parent.stdout.readline().split()]
-        assert len(pids) == 2 and not any(map(ended, pids))
+        assert len(pids) == 4 and not any(map(ended, pids))
         parent.send_signal(number)
     end = time.monotonic() + 60
     while not all(map(ended, pids)):
         assert time.monotonic() < end, "a child has outlived its parent"
         time.sleep(0.05)
+
+
+def test_what_was_ended_in_order_is_left_alone() -> None:
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as other:
+        with groups_end_with_this_process() as watch:
+            watch(other.pid)
+        assert other.poll() is None
+        other.kill()

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from infra.registry import ModelRegistry
+from infra.storage.local import LocalStore
 from tests.flows.cli.test_main import recsys
+from tests.tasks.stored import NAME, NOW, sealed
 
 
 def test_the_doctor_ends_with_1_where_something_is_broken(
@@ -18,3 +21,19 @@ def test_the_doctor_ends_with_1_where_something_is_broken(
     monkeypatch.setenv("RECSYS__REDIS__URL", "redis://127.0.0.1:9/0")
     assert recsys("doctor", *store, "--json", str(tmp_path / "out.json")) == 1
     assert {row["name"]: row["status"] for row in json.loads((tmp_path / "out.json").read_text())}["Redis"] == "broken"
+
+
+def test_pruning_lists_first_and_deletes_when_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = LocalStore(tmp_path / "store")
+    versions = [sealed(store, tmp_path / f"m{hour}", hour=hour).version for hour in range(4)]
+    ModelRegistry(store).promote(NAME, versions[0], expected=0, reason="", now=NOW)
+    (tmp_path / "ab.yaml").write_text(f"shadow: [{{version: {versions[1]}}}]\n")
+    given = ["--set", f"store.url=file:{tmp_path}/store", "--set", f"model_name={NAME}", "--set", f"work_dir={tmp_path}/work"]
+    command = ["model", "prune", "--keep", "1", "--experiments", str(tmp_path / "ab.yaml"), *given]
+    assert recsys(*command) == 0
+    assert "1 version, 0 drift pages and 0 run folders would be deleted; delete them with --yes" in capsys.readouterr().out
+    assert len(ModelRegistry(store).versions(NAME)) == 4
+    assert recsys(*command, "--yes", "--json", str(tmp_path / "out.json")) == 0
+    assert "1 version, 0 drift pages and 0 run folders deleted" in capsys.readouterr().out
+    assert [ref.version for ref in ModelRegistry(store).versions(NAME)] == [*versions[:2], versions[3]]
+    assert json.loads((tmp_path / "out.json").read_text())["versions"] == [versions[2]]

@@ -39,6 +39,7 @@ NEEDS_NONE = {
     "model rollback": "",
     "model log": "",
     "model audit": "champion",
+    "model prune": "",
     "experiment list": "--experiments {folder}/none.yaml",
     "experiment assign": "1 --experiments {folder}/none.yaml",
     "experiment report": "name --experiments {folder}/none.yaml --outcomes {folder}/none.csv",

@@ -148,7 +148,7 @@ def test_a_store_that_a_pod_cannot_reach_is_refused_before_anything_is_rented(
 def test_a_run_that_is_stopped_cancels_the_training_that_it_has_asked_for(
     pool: WorkPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.stages import remote_training
+    from tasks.stages import deployment_runs
 
     thread = deployed([Running()], pool, "long")
 
@@ -161,7 +161,7 @@ def test_a_run_that_is_stopped_cancels_the_training_that_it_has_asked_for(
         monotonic = staticmethod(time.monotonic)
 
     Clock.sleep = staticmethod(sleep)  # type: ignore[attr-defined]
-    monkeypatch.setattr(remote_training, "time", Clock)
+    monkeypatch.setattr(deployment_runs, "time", Clock)
     with pytest.raises(BaseException):  # noqa: B017 - Prefect has its own words for an interrupt
         ask_for(asked("long", tmp_path))
 

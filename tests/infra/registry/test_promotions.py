@@ -78,6 +78,34 @@ def test_rollback_returns_to_the_champion_before_and_can_go_back_again(tmp_path:
     assert registry.rollback(NAME, to=second, reason="", now=NOW, check=accept).version == second
 
 
+@pytest.mark.parametrize(
+    ("steps", "returned_to"),
+    [
+        ("A B C", ["B", "A"]),
+        ("A B C < D", ["B", "A"]),  # C was rolled back, so D falls back to B
+        ("A B C <A", []),  # B was passed over: nobody knows whether it was good
+        ("A B C < <C", ["A"]),  # B was rolled back
+        ("A B C < C", ["B", "A"]),  # C was promoted again, and counts again
+        ("A B A", ["B"]),  # two reigns of one version: going back from it leaves both
+    ],
+)
+def test_rollbacks_go_further_back_and_never_to_a_version_that_was_rolled_back(
+    steps: str, returned_to: list[str], tmp_path: Path
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    registry = ModelRegistry(store)
+    versions = {name: sealed(store, tmp_path / name, hour=hour).version for hour, name in enumerate("ABCD")}
+    for step in steps.split():
+        if step.startswith("<"):
+            registry.rollback(NAME, to=versions.get(step[1:]), reason="", now=NOW, check=accept)
+        else:
+            registry.promote(NAME, versions[step], expected=len(registry.history(NAME)), reason="", now=NOW)
+    for name in returned_to:
+        assert registry.rollback(NAME, to=None, reason="", now=NOW, check=accept).version == versions[name]
+    with pytest.raises(ChampionMissingError, match=r"not rolled back itself\. .* name it: `recsys model rollback --to VERSION"):
+        registry.rollback(NAME, to=None, reason="", now=NOW, check=accept)
+
+
 def test_a_rollback_whose_check_fails_changes_nothing(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     registry = ModelRegistry(store)

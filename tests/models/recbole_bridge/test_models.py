@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ import pytest
 import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
+from recbole.utils import get_model
 
 from configs.errors import TrainingError
 from configs.settings import EvaluationSettings, PopularitySettings, SS4RecSettings
@@ -109,6 +113,32 @@ def test_ss4rec_trains_in_recbole_and_ranks_there_as_it_does_behind_our_port(
     assert found["ndcg@20"] > 0
 
     model.network.load_state_dict(network.state_dict())  # and back
+
+
+def test_a_checkpoint_that_recbole_saved_is_read_again(events: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    with in_recbole(events, epochs=1) as (model, trainer, _, (train, valid, test)):
+        trainer.fit(train, valid, verbose=False, saved=True)
+        wanted = trainer.evaluate(test, load_best_model=False)
+        weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+        for weight in model.parameters():
+            weight.data.zero_()
+        assert trainer.evaluate(test) == wanted, "the best model was not loaded"
+        trainer.resume_checkpoint(trainer.saved_model_file)
+        assert trainer.start_epoch == 1
+
+        ray = ModuleType("ray")
+        monkeypatch.setattr(ray, "tune", ModuleType("ray.tune"), raising=False)
+        for name, module in (("ray", ray), ("ray.tune", ray.tune)):  # quick_start imports it, and uses it for searches only
+            monkeypatch.setitem(sys.modules, name, module)
+        from recbole.quick_start import load_data_and_model
+
+        config, loaded, *_ = load_data_and_model(trainer.saved_model_file)
+    assert config["model"] == "SS4RecForRecBole" and isinstance(loaded, SS4RecForRecBole)
+    assert all(torch.equal(weight, weights[name]) for name, weight in loaded.state_dict().items())
+
+
+def test_recbole_finds_the_model_by_its_name() -> None:
+    assert get_model("SS4RecForRecBole") is SS4RecForRecBole
 
 
 def behind_our_port(network: SS4RecNetwork, settings: SS4RecSettings, parts: Split, folder: Path) -> SS4Rec:
@@ -244,3 +274,12 @@ def test_a_split_that_is_no_leave_one_out_is_refused(parts: Split) -> None:
         model.fit(parts.train, other, parts.catalogue, seed=1, mask_seen=False)
     with pytest.raises(TrainingError, match="no weights yet"):
         model.scores(parts.test)
+
+
+def test_the_example_trains_and_judges_by_recbole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    example = runpy.run_path(str(Path(__file__).parents[3] / "examples" / "ss4rec_in_recbole.py"))
+    small = {"width": 8, "time_state": 2, "relation_state": 2, "blocks": 1, "MAX_ITEM_LIST_LENGTH": 5, "train_batch_size": 4096}
+    found = example["train_and_judge"](epochs=1, user_inter_num_interval="[0,40]", state="ERROR", **small)
+    assert set(found) == {"hit@10", "ndcg@10", "mrr@10"} and found["hit@10"] > 0
+    assert list((tmp_path / "saved").glob("SS4RecForRecBole-*.pth"))

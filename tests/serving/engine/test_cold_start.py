@@ -48,6 +48,19 @@ def test_recent_popularity_is_the_sum_of_halves(
     np.testing.assert_allclose(found.at(now), wanted, rtol=1e-7, atol=1e-250)
 
 
+def test_a_question_about_the_past_is_not_answered_with_what_came_later() -> None:
+    recent = RecentPopularity(30)
+    cold = ColdStart(films(), recent)
+    before = cold.scores(100 * DAY, chosen=True)
+    recent.add(np.full(5000, 29), np.full(5000, 200 * DAY))
+    asked = cold.scores(100 * DAY, chosen=True)
+    assert before.source == "recent" and asked.source == "popular"
+    assert list(np.argsort(-asked.scores)) == list(np.argsort(-films().popularity)), "films that were popular later come first"
+    for now, chosen in ((200 * DAY, True), (100 * DAY, False)):  # nothing is later; the present of a clock that is behind
+        found = cold.scores(now, chosen=chosen)
+        assert found.source == "recent" and int(found.scores.argmax()) == 29
+
+
 def test_many_threads_count_every_event_once() -> None:
     found = RecentPopularity(1, 1e12)
     work = [threading.Thread(target=lambda: [found.add(np.array([0]), np.array([100])) for _ in range(500)]) for _ in range(8)]

@@ -76,6 +76,12 @@ def comparison() -> ModelComparison:
     )
 
 
+def test_an_entry_without_a_run_is_not_said_to_be_worse(comparison: ModelComparison) -> None:
+    shown = replace(comparison, matrix=[cell("ss4rec", "popularity", 0.15, True)], entries=comparison.entries[::2])
+    assert headline(replace(shown, failures=[])).endswith("It is shown to be better than every other entry.")
+    assert headline(shown).endswith("better than every other entry that has a run. No run of ncf ended.")
+
+
 class _Page(HTMLParser):
     """Tags with their attributes, and text."""
 

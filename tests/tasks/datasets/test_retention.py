@@ -9,6 +9,7 @@ import pytest
 
 from configs.errors import NotFoundError, VersionCorruptError
 from configs.settings import DataSettings
+from infra.leases import leased
 from infra.storage.local import LocalStore
 from tasks.datasets import DatasetRef, list_datasets, plan_prune, prune_versions, verify_dataset, write_dataset
 from tasks.datasets.retention import PrunePlan
@@ -203,3 +204,39 @@ def test_each_dataset_keeps_its_own_newest(grown: tuple[Place, list[DatasetRef]]
     other = write_dataset(place.store, "other", validated, build_features(validated.interactions), {})
     pruned(place.store, 1)
     assert list_datasets(place.store) == [other, refs[-1]]
+
+
+def test_a_version_that_a_run_uses_stays_even_if_the_run_began_after_the_plan(
+    grown: tuple[Place, list[DatasetRef]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, refs = grown
+    oldest, used = refs[0], refs[1]  # the increment contains the release
+    with leased(place.store, "a training of ranker", [used.prefix]):
+        plan = plan_prune(place.store, 1)
+        assert plan.kept[f"{NAME}/{used.version}"].startswith("used by a training of ranker")
+    plan = plan_prune(place.store, 1)
+    assert set(named([oldest, used])) <= set(plan.versions)
+    with leased(place.store, "a training of ranker", [used.prefix]):
+        assert prune_versions(place.store, plan) == sorted(named([oldest, used]))
+        for ref in (oldest, used):
+            verify_dataset(place.store, ref)
+    assert not [key for key in place.store.list() if key.endswith("pruned.json")]
+    assert set(named([oldest, used])) <= set(pruned(place.store, 1).versions) and list_datasets(place.store) == refs[-1:]
+
+
+def test_what_a_killed_pruning_marked_and_is_kept_now_is_usable_again(grown: tuple[Place, list[DatasetRef]]) -> None:
+    place, refs = grown
+    place.store.put(f"{refs[-1].prefix}/pruned.json", b"{}")
+    pruned(place.store, 1)
+    with leased(place.store, "a training of ranker", [refs[-1].prefix]):
+        verify_dataset(place.store, refs[-1])
+
+
+def test_the_dataset_of_a_promoted_version_that_was_pruned_goes(grown: tuple[Place, list[DatasetRef]]) -> None:
+    place, refs = grown
+    entry = {"name": "ranker", "version": "v1", "decision": {"dataset": f"{NAME}/{refs[1].version}"}}
+    place.store.put("promotions/ranker/00000001.json", json.dumps(entry).encode())
+    place.store.put("models/ranker/v1/manifest.json", b"{}")
+    assert f"{NAME}/{refs[1].version}" in plan_prune(place.store, 1).kept
+    place.store.delete("models/ranker/v1/manifest.json")  # as `recsys model prune` does
+    assert f"{NAME}/{refs[1].version}" in plan_prune(place.store, 1).versions

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
 
-from configs.errors import GateError, VersionCorruptError
+from configs.errors import AlreadyExistsError, GateError, VersionCorruptError
 from infra.registry import ModelRegistry, StagedVersion, file_digests
 from models.evaluation import metrics
 from tasks.evaluation import evaluate, load_check, rank_version
@@ -80,6 +80,22 @@ def test_a_challenger_left_alone_is_promoted_and_the_champion_is_ranked_on_its_h
     assert f"The champion {ref.version} was trained or chosen on 50.0% of the test events" in reason
     assert "dataset is older than the champion's" in reason
     assert world.champion() == ref.version
+
+
+def test_no_record_says_promoted_of_a_version_that_another_promotion_overtook(world: World) -> None:
+    registry = ModelRegistry(world.store)
+    ref = world.seal(world.stage())
+    decision = judge_sealed(world.store, ref, world.settings.promotion)
+    assert decision.outcome == "promoted" and registry.later_decisions(NAME, ref.version) == [], "it is not promoted yet"
+    registry.promote(NAME, world.first.version, expected=1, kind="force", reason="meanwhile", now=datetime.now(UTC))
+    once = world.settings.promotion.model_copy(update={"max_retries_on_conflict": 1})
+    with pytest.raises(AlreadyExistsError, match="got a new champion 1 times"):
+        promote_version(world.store, ref, decision, once)
+    assert registry.later_decisions(NAME, ref.version) == [] and world.champion() == world.first.version
+    published = promote_version(world.store, ref, decision, world.settings.promotion)  # it is judged again
+    assert published.promotion is not None and world.champion() == ref.version
+    (kept,) = [found for _, found in registry.later_decisions(NAME, ref.version)]
+    assert (kept["outcome"], kept["champion_number"]) == ("promoted", 2)
 
 
 @pytest.mark.parametrize("file", FILES)

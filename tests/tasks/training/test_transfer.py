@@ -33,7 +33,7 @@ def candidates(tmp_path: Path) -> list[Candidate]:
         (folder / "model.safetensors").write_bytes(kind.encode() * 100)
         (folder / "config.json").write_text("{}")
         epochs = [EpochReport(1, 3, 0.5, {"ndcg@10": 0.1}, 1, 2.0)]
-        found.append(Candidate(kind, str(folder), epochs, 1, None, 10, "cuda", 12.5, file_digests(folder)))  # type: ignore[arg-type]
+        found.append(Candidate(kind, str(folder), epochs, 1, None, 10, "cuda", 12.5, file_digests(folder), threads=3))  # type: ignore[arg-type]
     return found
 
 
@@ -52,7 +52,7 @@ def test_what_is_downloaded_is_what_was_uploaded(store: LocalStore, candidates: 
         assert {**before.to_dict(), "folder": after.folder} == after.to_dict() and type(after) is Candidate
         assert file_digests(Path(after.folder)) == before.files
     assert type(machine) is Machine and {"git_commit", "python", "packages", "hardware"} == set(machine.model_dump())
-    assert machine.hardware["replicas"] == 1
+    assert machine.hardware["replicas"] == 1 and machine.hardware["threads"] == 3
     delete_uploaded(store, RUN)
     assert not list(store.list())
 

@@ -1,0 +1,23 @@
+"""How much of what grows with each run is kept."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from configs.base import Settings
+
+__all__ = ["RetentionSettings"]
+
+
+class RetentionSettings(Settings):
+    """What `recsys model prune` keeps. The champion, versions in an experiment, and versions that a run uses always stay."""
+
+    keep_versions: int = Field(default=10, ge=1)
+    """Number of newest versions of the model that are kept."""
+    keep_champions: int = Field(default=3, ge=0)
+    """Number of previous champions that are kept: those that the next rollbacks would return to."""
+    keep_pages: int = Field(default=30, ge=0)
+    """Number of newest drift measurements of each dataset whose pages are kept. The figures of all measurements stay."""
+    keep_runs: int = Field(default=30, ge=0)
+    """Number of newest run folders of Weights & Biases in work_dir that are kept. Older ones are deleted whether or not they were
+    synced."""
