@@ -90,8 +90,9 @@ def partitioned(file: RuleFile, scores: npt.NDArray[np.float32], catalogue: Cata
         allowed &= ~np.logical_or.reduce([catalogue.genre_bits[:, places[genre]] for genre in excluded])
     if request.genres:
         allowed &= np.logical_or.reduce([catalogue.genre_bits[:, places[genre]] for genre in request.genres])
-    if request.years is not None:
-        allowed &= (catalogue.years >= request.years[0]) & (catalogue.years <= request.years[1])
+    first, last = request.years or (None, None)
+    if first is not None and last is not None:
+        allowed &= (catalogue.years >= first) & (catalogue.years <= last)
     allowed[request.history] = False
     kept = np.where(allowed, scores, -np.inf)
     best = np.argpartition(kept, -request.k)[-request.k :]
