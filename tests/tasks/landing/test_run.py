@@ -13,17 +13,12 @@ from pandas.testing import assert_frame_equal
 from configs.errors import AlreadyExistsError, DataRefusedError, NotFoundError, SourceError, VersionCorruptError
 from configs.settings import ValidationSettings
 from infra.storage.local import LocalStore
-from tasks.datasets import FileAccount, LandingLog, list_datasets, load_dataset_ref, read_manifest, verify_dataset, write_dataset
+from tasks.datasets import FileAccount, LandingLog, list_datasets, load_dataset_ref, read_manifest, verify_dataset
 from tasks.ingest import ItemModel, UserModel, build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import InteractionModel, validate
-from tasks.landing import Landing
 from tests import synthetic
-from tests.tasks.landed import LAX, NAME, NOW, SETTLED, Place, content, events, random_events
-
-
-def by_file(landing: Landing) -> dict[str, FileAccount]:
-    return {account.file: account for account in landing.accounts}
+from tests.tasks.landed import LAX, NAME, NOW, SETTLED, Place, by_file, content, events, random_events, release
 
 
 def test_a_file_is_added_once_whatever_its_name(tmp_path: Path) -> None:
@@ -129,12 +124,6 @@ def test_without_an_event_there_is_no_dataset(tmp_path: Path) -> None:
     place.put("empty.csv", "userId,movieId,rating,timestamp\n")
     with pytest.raises(DataRefusedError, match="would have 0 events"):
         place.land()
-
-
-def release(place: Place, frame: pd.DataFrame) -> str:
-    items = pd.DataFrame({"item_id": [1, 2], "title": ["One", "Two"], "year": [1990, 1991], "genres": ["Drama", ""]})
-    validated = validate(RawTables(frame, items, None, ()), LAX, int(NOW))
-    return write_dataset(place.store, NAME, validated, build_features(validated.interactions), {}).version
 
 
 def test_a_user_of_many_files_is_new_once(tmp_path: Path) -> None:
