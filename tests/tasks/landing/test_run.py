@@ -223,6 +223,23 @@ def test_neither_order_nor_batches_nor_compactions_change_the_content(
     assert (ref.first, ref.last) == (facts["timestamp"].min(), facts["timestamp"].max())
 
 
+@given(order=st.permutations(range(4)), cut=st.integers(1, 3))
+@settings(max_examples=8)
+def test_corrections_of_one_second_do_not_depend_on_the_order_of_the_runs(
+    tmp_path_factory: pytest.TempPathFactory, order: list[int], cut: int
+) -> None:
+    files = [random_events(seed, 40, seconds=3).assign(rating=(5 - seed) / 2) for seed in range(4)]  # later ones are lower
+    place = Place(tmp_path_factory.mktemp("times"))
+    for numbers in (order[:cut], order[cut:]):
+        for number in numbers:
+            place.put(f"{number}.csv", files[number], modified=SETTLED + number)
+        found = place.land().dataset
+    rule = pd.concat([frame.assign(file=number) for number, frame in enumerate(files)]).sort_values(["timestamp", "file"])
+    rule = rule.groupby(["user_id", "item_id"], as_index=False).last().sort_values(["user_id", "timestamp", "item_id"])
+    columns = ["user_id", "item_id", "rating", "timestamp"]
+    assert_frame_equal(place.table(found)[columns], rule[columns].reset_index(drop=True))
+
+
 def test_the_content_is_that_of_the_newest_event_of_each_user_and_movie(expected: dict[str, pd.DataFrame]) -> None:
     """Against the rule as it is written, in plain pandas."""
     rule = pd.concat(FILES).sort_values(["timestamp", "rating"]).groupby(["user_id", "item_id"], as_index=False).last()
