@@ -2,8 +2,9 @@
 
 The content of the dataset depends only on the files and their times (and on the release that they were added to). It depends neither
 on the order in which the files are read nor on the runs that read them. The newest event of a user and item counts
-(`tasks.ingest.merge.deduplicate_latest`), and so does the newest description of an item or user (`tasks.ingest.metadata`). An event
-that is delivered again keeps the time of its first delivery.
+(`tasks.ingest.merge.deduplicate_latest`), and so does the newest description of an item or user (`tasks.ingest.metadata`). One
+case is left: if an event is delivered again unchanged, and a later run reads another rating of its second from a file that is older
+than that delivery, the other one counts, because the dataset keeps the time of the first delivery.
 """
 
 from __future__ import annotations

@@ -42,10 +42,11 @@ def address() -> Iterator[str]:
 
 
 def faulty() -> pd.DataFrame:
-    """Users in no order, bad cells, and events that others supersede."""
+    """Users in no order, bad cells, events that others supersede, and two ratings of one second."""
     frame = synthetic.interactions(120, 60, 25)
     again = frame.sample(200, random_state=1).assign(timestamp=lambda rows: rows["timestamp"] + 50, rating=1)
-    frame = pd.concat([frame, again], ignore_index=True)
+    tied = frame.sample(100, random_state=2).assign(rating=2)
+    frame = pd.concat([frame, again, tied], ignore_index=True)
     frame.loc[frame.index % 97 == 5, "timestamp"] = -4
     frame.loc[frame.index % 101 == 7, "rating"] = 9
     return frame

@@ -12,7 +12,10 @@ import pandas as pd
 from configs.settings import EtlSettings, LandingSettings, ValidationSettings
 from infra.landing_zone import FolderZone
 from infra.storage.local import LocalStore
-from tasks.datasets import DatasetRef, plan_prune, prune_versions, read_table
+from tasks.datasets import DatasetRef, FileAccount, plan_prune, prune_versions, read_table, write_dataset
+from tasks.ingest import build_features
+from tasks.ingest.movielens import RawTables
+from tasks.ingest.validation import validate
 from tasks.landing import Landing, LandingOptions, compact, land
 
 NAME = "small"
@@ -74,6 +77,16 @@ def random_events(seed: int, rows: int, users: int = 8, movies: int = 6, seconds
             strict=True,
         )
     )
+
+
+def by_file(landing: Landing) -> dict[str, FileAccount]:
+    return {account.file: account for account in landing.accounts}
+
+
+def release(place: Place, frame: pd.DataFrame) -> str:
+    items = pd.DataFrame({"item_id": [1, 2], "title": ["One", "Two"], "year": [1990, 1991], "genres": ["Drama", ""]})
+    validated = validate(RawTables(frame, items, None, ()), LAX, int(NOW))
+    return write_dataset(place.store, NAME, validated, build_features(validated.interactions), {}).version
 
 
 def content(ref: DatasetRef) -> str:

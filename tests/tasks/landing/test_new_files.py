@@ -12,13 +12,8 @@ import pytest
 from configs.errors import SourceError
 from configs.settings import ValidationSettings
 from infra.landing_zone import FolderZone, SourceFile
-from tasks.datasets import FileAccount, LandingLog
-from tasks.landing import Landing
-from tests.tasks.landed import NAME, NOW, SETTLED, Place, csv, events, random_events
-
-
-def by_file(landing: Landing) -> dict[str, FileAccount]:
-    return {account.file: account for account in landing.accounts}
+from tasks.datasets import LandingLog
+from tests.tasks.landed import NAME, NOW, SETTLED, Place, by_file, csv, events, random_events
 
 
 def test_columns_that_are_new_are_told_and_bad_rows_are_set_aside(tmp_path: Path) -> None:

@@ -19,8 +19,7 @@ from tasks.datasets import (
     verify_dataset,
 )
 from tasks.landing import remove, undo_removal
-from tests.tasks.landed import NAME, NOW, SETTLED, Place, content, events
-from tests.tasks.landing.test_run import by_file, release
+from tests.tasks.landed import NAME, NOW, SETTLED, Place, by_file, content, events, release
 
 
 def removed(place: Place, **what: object) -> tuple[DatasetRef, LogEntry]:

@@ -13,17 +13,12 @@ from pandas.testing import assert_frame_equal
 from configs.errors import AlreadyExistsError, DataRefusedError, NotFoundError, SourceError, VersionCorruptError
 from configs.settings import ValidationSettings
 from infra.storage.local import LocalStore
-from tasks.datasets import FileAccount, LandingLog, list_datasets, load_dataset_ref, read_manifest, verify_dataset, write_dataset
+from tasks.datasets import FileAccount, LandingLog, list_datasets, load_dataset_ref, read_manifest, verify_dataset
 from tasks.ingest import ItemModel, UserModel, build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import InteractionModel, validate
-from tasks.landing import Landing
 from tests import synthetic
-from tests.tasks.landed import LAX, NAME, NOW, SETTLED, Place, content, events, random_events
-
-
-def by_file(landing: Landing) -> dict[str, FileAccount]:
-    return {account.file: account for account in landing.accounts}
+from tests.tasks.landed import LAX, NAME, NOW, SETTLED, Place, by_file, content, events, random_events, release
 
 
 def test_a_file_is_added_once_whatever_its_name(tmp_path: Path) -> None:
@@ -131,12 +126,6 @@ def test_without_an_event_there_is_no_dataset(tmp_path: Path) -> None:
         place.land()
 
 
-def release(place: Place, frame: pd.DataFrame) -> str:
-    items = pd.DataFrame({"item_id": [1, 2], "title": ["One", "Two"], "year": [1990, 1991], "genres": ["Drama", ""]})
-    validated = validate(RawTables(frame, items, None, ()), LAX, int(NOW))
-    return write_dataset(place.store, NAME, validated, build_features(validated.interactions), {}).version
-
-
 def test_a_user_of_many_files_is_new_once(tmp_path: Path) -> None:
     place = Place(tmp_path)
     for number in range(5):
@@ -233,6 +222,23 @@ def test_neither_order_nor_batches_nor_compactions_change_the_content(
     facts = place.table(ref)
     assert (ref.rows, ref.users, ref.items) == (len(facts), facts["user_id"].nunique(), facts["item_id"].nunique())
     assert (ref.first, ref.last) == (facts["timestamp"].min(), facts["timestamp"].max())
+
+
+@given(order=st.permutations(range(4)), cut=st.integers(1, 3))
+@settings(max_examples=8)
+def test_corrections_of_one_second_do_not_depend_on_the_order_of_the_runs(
+    tmp_path_factory: pytest.TempPathFactory, order: list[int], cut: int
+) -> None:
+    files = [random_events(seed, 40, seconds=3).assign(rating=(5 - seed) / 2) for seed in range(4)]  # later ones are lower
+    place = Place(tmp_path_factory.mktemp("times"))
+    for numbers in (order[:cut], order[cut:]):
+        for number in numbers:
+            place.put(f"{number}.csv", files[number], modified=SETTLED + number)
+        found = place.land().dataset
+    rule = pd.concat([frame.assign(file=number) for number, frame in enumerate(files)]).sort_values(["timestamp", "file"])
+    rule = rule.groupby(["user_id", "item_id"], as_index=False).last().sort_values(["user_id", "timestamp", "item_id"])
+    columns = ["user_id", "item_id", "rating", "timestamp"]
+    assert_frame_equal(place.table(found)[columns], rule[columns].reset_index(drop=True))
 
 
 def test_the_content_is_that_of_the_newest_event_of_each_user_and_movie(expected: dict[str, pd.DataFrame]) -> None:
