@@ -92,7 +92,7 @@ def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlS
         happened = earlier_events(superseded, _pieces(interactions, settings.memory_rows) if len(superseded) else [])
         users, items = engine.write_features(interactions, features, happened)
     companions = source.files.companions
-    found = describe(companions.items, companions.users, items, users, source.descriptions)
+    found = describe(companions.items, companions.users, items, users, source.files.described(now + validation.max_future_s))
     return Release(
         interactions,
         features,

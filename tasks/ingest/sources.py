@@ -77,20 +77,18 @@ class SourceFiles:
         folder = os.path.commonpath([path.parent.absolute() for path in self.all])
         return {path.absolute().relative_to(folder).as_posix(): sha256_of(path) for path in self.all}
 
-    def described(self) -> list[tuple[Kind, DescriptionFile]]:
-        """Read the descriptions. Of two files that describe one id, the one with the newer `updated_at` counts."""
+    def described(self, latest: int) -> list[tuple[Kind, DescriptionFile]]:
+        """Read the descriptions. `latest` is the greatest valid `updated_at` in UTC seconds. Raises SourceError for a damaged file."""
         # Times of files say nothing here: those of an unpacked zip are the time of unpacking.
-        latest = int(time.time()) + ValidationSettings().max_future_s
-        return [(kind, read_descriptions(path, kind, 0, latest)) for path, kind in self.descriptions]
+        return [(kind, read_descriptions(path, kind, written=0, latest=latest)) for path, kind in self.descriptions]
 
 
 @dataclass(frozen=True, eq=False)
 class LocatedSource:
-    """A source whose descriptions are loaded and whose events can be read in chunks."""
+    """A source whose files are known, and whose events can be read in chunks."""
 
     name: str
     files: SourceFiles
-    descriptions: list[tuple[Kind, DescriptionFile]]
 
     def hashes(self) -> dict[str, str]:
         """Return the sha256 of each file that is read, by file name."""
@@ -117,13 +115,12 @@ def ingest(settings: DataSettings, on_bytes: OnBytes | None = None) -> IngestedS
 
 
 def locate(settings: DataSettings, on_bytes: OnBytes | None = None) -> LocatedSource:
-    """Find the configured source and read everything except the events.
+    """Find the files of the configured source.
 
     Raises:
-        SourceError: As for `ingest`, but the rows of the event files are not checked.
+        SourceError: As for `ingest`, but the rows of the files are not read.
     """
-    files = _files(settings, on_bytes)
-    return LocatedSource(settings.dataset_name, files, files.described())
+    return LocatedSource(settings.dataset_name, _files(settings, on_bytes))
 
 
 def read_tables(files: SourceFiles) -> RawTables:
@@ -133,7 +130,7 @@ def read_tables(files: SourceFiles) -> RawTables:
     if not filled:
         raise no_ratings(files.events[0])
     tables = {"items": files.companions.items, "users": files.companions.users}
-    for kind, table in _tables_of(files.described()).items():
+    for kind, table in _tables_of(files.described(ANY_TIME)).items():
         other = tables[kind]
         tables[kind] = table if other is None else pd.concat([other, table], ignore_index=True)
     return RawTables(pd.concat(filled, ignore_index=True), tables["items"], tables["users"], files.all)

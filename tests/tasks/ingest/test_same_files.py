@@ -320,3 +320,11 @@ def test_an_impossible_year_counts_as_missing(year: str, tmp_path: Path) -> None
     assert release(path, tmp_path)[0][1] == {10: "Heat"}
     items = ingest(DataSettings(local_path=path)).tables.items
     assert items is not None and items["year"].isna().all()
+
+
+def test_the_limit_of_the_future_holds_for_descriptions_of_a_release(tmp_path: Path) -> None:
+    films = f"movieId,title,updated_at\n10,Heat,{NOW + 90_000}\n11,Alien,{NOW}\n"
+    path = put(tmp_path / "data", {"events.csv": (HEADER + ROWS).encode(), "films.csv": films.encode()})
+    assert release(path, tmp_path)[0][1] == {11: "Alien"}
+    found, report = release(path, tmp_path, ValidationSettings(min_rows=1, max_future_s=100_000))
+    assert found[1] == {10: "Heat", 11: "Alien"} and report.tables["items"].quarantined == 0
