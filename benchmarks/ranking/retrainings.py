@@ -44,7 +44,9 @@ def main() -> None:
     runs = [dict(np.load(path)) for path in wanted.values()]
     _write(given.out / ALL, {name: np.stack([run[name] for run in runs]) for name in runs[0]})
     means = np.array([float(run["ndcg"].mean()) for run in runs])
-    spread = f", standard deviation {means.std(ddof=1):.4f} ({means.std(ddof=1) / means.mean():.1%} of it)" if len(runs) > 1 else ""
+    spread = (
+        f", standard deviation {means.std(ddof=1):.4f} ({means.std(ddof=1) / means.mean():.1%} of it)" if len(runs) > 1 else ""
+    )
     print(f"{given.out / ALL}: {len(runs)} seeds, mean NDCG@10 {means.mean():.4f}{spread}")
 
 

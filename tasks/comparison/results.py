@@ -192,8 +192,7 @@ def significance_matrix(values: dict[str, FloatArray], *, alpha: float, resample
     """
     pairs = [(entry, other) for entry in values for other in values if entry != other]
     tests = {
-        f"{entry}/{other}": paired_test(values[entry], values[other], resamples=resamples, seed=seed)
-        for entry, other in pairs
+        f"{entry}/{other}": paired_test(values[entry], values[other], resamples=resamples, seed=seed) for entry, other in pairs
     }
     corrected = holm({name: test.p_value for name, test in tests.items()}, alpha)
     cells: dict[tuple[str, str], Cell] = {}
