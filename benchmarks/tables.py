@@ -58,9 +58,10 @@ def table(name: str, results: Path = RESULTS) -> str:
         raise TableError(f"The table {name} needs {path}, which `{known.command}` writes.")
     result = json.loads(path.read_text(encoding="utf-8"))
     _refuse_mixed(name, result)
-    how = result.get("measured", {})
-    code = f"Commit {_short(how['commit'])}, {how['date']}" if how else "Measured before results named their commit"
-    return f"{known.render(result)}\n\n{_measured(result)} {code}: `{how.get('command', known.command)}`\n"
+    # The first results did not name the commit that measured them, only the commit that recorded them is known.
+    how = result.get("measured") or {"command": known.command, **result["recorded"]}
+    commit = f"{'Commit' if 'measured' in result else 'Recorded in commit'} {_short(how['commit'])}"
+    return f"{known.render(result)}\n\n{_measured(result)} {commit}, {how['date']}: `{how['command']}`\n"
 
 
 def _short(commit: str) -> str:

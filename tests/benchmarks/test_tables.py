@@ -56,7 +56,7 @@ def test_figures_of_the_rebuilt_data_set_say_so(tmp_path: Path) -> None:
     assert "ML-1M (rebuilt)" in table("speed") and "ML-100K" in table("cpu-speed")
     result = json.loads((RESULTS / "speed.json").read_text(encoding="utf-8")) | {"file": "ml-1m, as published"}
     (tmp_path / "speed.json").write_text(json.dumps(result))
-    assert "ML-1M," in table("speed", tmp_path) and "rebuilt" not in table("speed", tmp_path)
+    assert "ML-1M," in table("speed", tmp_path) and "(rebuilt)" not in table("speed", tmp_path)
 
 
 def test_a_document_is_filled_in_place_and_found_to_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
