@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import getpass
 import http.server
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import prefect
+from filelock import FileLock
 from prefect.events.worker import EventsWorker
-
-from tests.doubles.prefect_database import migrated_database
 
 __all__ = [
     "PREFECT",
@@ -27,6 +30,7 @@ __all__ = [
     "Webhook",
     "ask",
     "free_port",
+    "migrated_database",
     "prefect_server",
     "process",
     "read",
@@ -99,6 +103,28 @@ def prefect_server(folder: Path, **settings: str) -> Iterator[dict[str, str]]:
         finally:
             # What this process itself has to tell the server; later it would wait minutes for one that is gone.
             EventsWorker.drain_all(timeout=30)
+
+
+def migrated_database(path: Path) -> Path:
+    """Write Prefect's SQLite database as its migrations leave it, and return the path.
+
+    They take seconds for each server, so the database is made once for all tests of a machine.
+    """
+    kept = Path(tempfile.gettempdir()) / f"recsys-tests-{getpass.getuser()}-prefect-{prefect.__version__}.db"
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            with tempfile.TemporaryDirectory() as home:
+                environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "COVERAGE"))}
+                subprocess.run(
+                    [PREFECT, "server", "database", "upgrade", "-y"],
+                    env=environment | {"PREFECT_HOME": home},
+                    capture_output=True,
+                    check=True,
+                )
+                shutil.move(Path(home) / "prefect.db", f"{kept}.partial")
+            Path(f"{kept}.partial").replace(kept)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copyfile(kept, path))
 
 
 def free_port() -> int:

@@ -15,7 +15,7 @@ from prefect.testing.utilities import prefect_test_harness
 from configs.settings import RetrainSettings
 from flows.retrain import RetrainSummary, retrain
 from tests import synthetic
-from tests.doubles.prefect_database import migrated_database
+from tests.doubles.live_prefect import migrated_database
 from tests.tasks.forked_check import forked_checks
 
 QUICK = {
