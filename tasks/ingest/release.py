@@ -82,7 +82,7 @@ def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlS
         with account:
             for ordinal, file in enumerate(files):
                 if len(files) > 1:
-                    account.begin(file.path.name)
+                    account.begin(source.files.name_of(file.path))
                 engine.read(file, account, ordinal)
         if not account.rows:
             raise no_ratings(source.files.events[0])

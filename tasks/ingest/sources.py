@@ -72,10 +72,14 @@ class SourceFiles:
     def all(self) -> tuple[Path, ...]:
         return (*self.events, *(path for path, _ in self.descriptions), *self.companions.files)
 
+    def name_of(self, path: Path) -> str:
+        """Return the name of a file, relative to the folder that holds them all."""
+        folder = os.path.commonpath([each.parent.absolute() for each in self.all])
+        return path.absolute().relative_to(folder).as_posix()
+
     def hashes(self) -> dict[str, str]:
-        """Return the sha256 of each file that is read, by its name relative to the folder that holds them all."""
-        folder = os.path.commonpath([path.parent.absolute() for path in self.all])
-        return {path.absolute().relative_to(folder).as_posix(): sha256_of(path) for path in self.all}
+        """Return the sha256 of each file that is read, by its name."""
+        return {self.name_of(path): sha256_of(path) for path in self.all}
 
     def described(self, latest: int) -> list[tuple[Kind, DescriptionFile]]:
         """Read the descriptions. `latest` is the greatest valid `updated_at` in UTC seconds. Raises SourceError for a damaged file."""

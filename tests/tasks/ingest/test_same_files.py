@@ -299,11 +299,11 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_bad_row_of_several_files_is_kept_with_the_name_of_its_file(tmp_path: Path) -> None:
-    put(tmp_path / "data", {"a.csv": (HEADER + ROWS).encode(), "b.csv": (HEADER + ROWS + "1,2,9,1000000000\n").encode()})
+    put(tmp_path / "data", {"1/a.csv": (HEADER + ROWS).encode(), "2/a.csv": (HEADER + ROWS + "1,2,9,1000000000\n").encode()})
     source = locate(DataSettings(local_path=tmp_path / "data"))
     limits = ValidationSettings(min_rows=1, max_quarantined_share=0.5)
     with building(source, limits, EtlSettings(work_dir=tmp_path / "work"), NOW) as found:
-        assert found.quarantined[["file", "row"]].to_numpy().tolist() == [["b.csv", 3]]
+        assert found.quarantined[["file", "row"]].to_numpy().tolist() == [["2/a.csv", 3]]
 
 
 def test_seconds_do_not_fit_into_a_short_float(tmp_path: Path) -> None:
