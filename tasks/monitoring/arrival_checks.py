@@ -16,7 +16,7 @@ import pandas as pd
 from configs.settings import DriftSettings
 from tasks.datasets import Quarantine
 from tasks.monitoring.checks import Check, Critical, not_judged
-from tasks.monitoring.reference import History, Reference, SpanRow, WindowRow, without_strays
+from tasks.monitoring.reference import NEVER, History, Reference, SpanRow, WindowRow, newcomer_share, without_strays
 
 __all__ = [
     "Window",
@@ -60,8 +60,8 @@ def stream_checks(reference: Reference, current: pd.DataFrame, window: Window | 
         reason = NO_HISTORY if history is None else NO_WINDOW
         return [not_judged(name, METHODS[name], reason) for name in (RATE, SILENCE, NEWCOMERS)]
     times, _ = _times(current, window)
-    newcomers = float((~np.isin(current["user_id"].to_numpy(np.int64), window.known_users)).mean())
     row = _row_for(history, len(times))
+    newcomers = _newcomer_share(history, row, current, window) if row else 0.0
     return [
         volume_check(history, current, window, settings),
         _newcomers(row, newcomers, settings)
@@ -231,6 +231,28 @@ def _volume(row: WindowRow, events: int, seconds: int, settings: DriftSettings) 
     )
 
 
+def _newcomer_share(history: History, row: WindowRow, current: pd.DataFrame, window: Window) -> float:
+    """Return the share of events by new users, as a mean over windows as long as those of the past.
+
+    The share depends on the length of a window, because its users become known in the course of it.
+    """
+    if history.memory_s is None:
+        return float((~np.isin(current["user_id"].to_numpy(np.int64), window.known_users)).mean())
+    ordered = current.sort_values("timestamp", kind="stable")
+    users, times, gaps = (ordered[name].to_numpy(np.int64) for name in ("user_id", "timestamp", "gap_s"))
+    last_seen = np.where(gaps < 0, NEVER, times - gaps)
+    ends = np.arange(row.events, len(users) + 1, row.events)
+    begins = [window.start, *(int(times[end - 1]) for end in ends[:-1])]
+    return float(
+        np.mean(
+            [
+                newcomer_share(users[end - row.events : end], last_seen[end - row.events : end], begin, history.memory_s)
+                for end, begin in zip(ends, begins, strict=True)
+            ]
+        )
+    )
+
+
 def _newcomers(row: WindowRow, share: float, settings: DriftSettings) -> Check:
     expected = math.sin(row.new_users) ** 2
     apart = math.asin(math.sqrt(share)) - row.new_users
@@ -241,7 +263,7 @@ def _newcomers(row: WindowRow, share: float, settings: DriftSettings) -> Check:
         current=share,
         effect=abs(share - expected),
         bound=settings.max_unseen_user_share,
-        p_value=_prediction_p(apart, row.new_users_sd, row.windows),
+        p_value=_prediction_p(apart, row.new_users_sd, (row.new_users_windows or row.windows)),
         critical=lambda level: _newcomers_critical(row, apart, level),
         detail=f"{share:.1%} of the events are by new users, compared with {expected:.1%} before",
     )
@@ -249,7 +271,7 @@ def _newcomers(row: WindowRow, share: float, settings: DriftSettings) -> Check:
 
 def _newcomers_critical(row: WindowRow, apart: float, level: float) -> float | None:
     """Return the critical change of the share, in the direction in which it changed; None if no share is so far away."""
-    width = _prediction_width(level, row.new_users_sd, row.windows)
+    width = _prediction_width(level, row.new_users_sd, (row.new_users_windows or row.windows))
     edge = row.new_users + math.copysign(width, apart)
     return abs(math.sin(edge) ** 2 - math.sin(row.new_users) ** 2) if 0 <= edge <= math.pi / 2 else None
 

@@ -24,6 +24,7 @@ from tasks.tables import read_parquet
 
 __all__ = [
     "FILES",
+    "NEVER",
     "LEAST_USERS",
     "ROWS_OF_A_USER",
     "History",
@@ -34,6 +35,7 @@ __all__ = [
     "history_of",
     "in_user_order",
     "jensen_shannon",
+    "newcomer_share",
     "reference_of",
     "sampled",
     "session_events",
@@ -51,6 +53,8 @@ LEAST_USERS = 20
 HISTORY_EVENTS = 2_000_000
 SMALLEST_WINDOW, LEAST_WINDOWS, MOST_WINDOWS = 125, 8, 500
 SILENCES = 30
+REMEMBERED = 4  # a user is known if the last event is at most this part of the past ago
+NEVER = int(np.iinfo(np.int64).min) // 2  # time of the event before a user's first one
 SPANS_S = (3600, 6 * 3600, 86_400, 7 * 86_400, 28 * 86_400)
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -64,12 +68,13 @@ class WindowRow:
     windows: int
     log_rate: float  # natural logarithm of events per second
     log_rate_sd: float
-    new_users: float  # arcsine of the root of the share of events by users who are new since the start of the window
+    new_users: float  # arcsine of the root of the share of events by new users (`History.memory_s`)
     new_users_sd: float
     log_hour_distance: float  # logarithm of the Jensen-Shannon distance between a window's hours and those of all the past
     log_hour_distance_sd: float
     log_weekday_distance: float
     log_weekday_distance_sd: float
+    new_users_windows: int = 0  # windows that new_users is measured on; 0: all
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,9 @@ class History:
     windows: list[WindowRow]  # by number of events
     silences: list[int]  # the longest times without an event, seconds, longest first
     spans: list[SpanRow] = field(default_factory=list)  # by length; empty in versions from before they were stored
+    memory_s: int | None = None
+    """A user is new in a window if there is no event of the user in this time before it. A short past does not show who comes back
+    after it, so longer absences do not count. None in versions from before it was stored: new is who has no earlier event."""
 
     @classmethod
     def from_dict(cls, content: dict[str, object]) -> History:
@@ -222,22 +230,24 @@ def history_of(features: pd.DataFrame) -> History:
     """Return how the latest HISTORY_EVENTS of the events (sorted by user and time) arrived over time."""
     times = features["timestamp"].to_numpy(np.int64)
     users = features["user_id"].to_numpy(np.int64)
-    begins = np.flatnonzero(np.append(True, users[1:] != users[:-1])[: len(users)])
-    first_seen = np.repeat(times[begins], np.diff(begins, append=len(users)))
+    same_user = np.append(False, users[1:] == users[:-1])[: len(users)]
+    last_seen = np.where(same_user, np.roll(times, 1), NEVER)
     if len(times) > HISTORY_EVENTS:
         latest = times >= np.partition(times, len(times) - HISTORY_EVENTS)[len(times) - HISTORY_EVENTS]
-        times, first_seen = times[latest], first_seen[latest]
+        times, users, last_seen = times[latest], users[latest], last_seen[latest]
     order = np.argsort(times, kind="stable")
     order = order[without_strays(len(order))]
-    times, first_seen = times[order], first_seen[order]
+    times, users, last_seen = times[order], users[order], last_seen[order]
+    memory_s = int(times[-1] - times[0]) // REMEMBERED
     sizes = [SMALLEST_WINDOW << k for k in range(40) if (SMALLEST_WINDOW << k) * LEAST_WINDOWS < len(times)]
     return History(
         first=int(times[0]),
         last=int(times[-1]),
         events=len(times),
-        windows=[_windows(times, first_seen, size) for size in sizes],
+        windows=[_windows(times, users, last_seen, memory_s, size) for size in sizes],
         silences=[int(gap) for gap in np.sort(np.diff(times))[::-1][:SILENCES]],
         spans=[_span(times, seconds) for seconds in SPANS_S if LEAST_WINDOWS * seconds <= int(times[-1] - times[0])],
+        memory_s=memory_s,
     )
 
 
@@ -269,15 +279,34 @@ def _span(times: IntArray, seconds: int) -> SpanRow:
     return SpanRow(seconds, count, float(events.mean()), *_spread(np.sqrt(events + 0.375)))
 
 
-def _windows(times: IntArray, first_seen: IntArray, size: int) -> WindowRow:
+def newcomer_share(users: IntArray, last_seen: IntArray, begin: int, memory_s: int) -> float:
+    """Return the share of a window's events by users who have no event in the `memory_s` seconds before its `begin`.
+
+    Args:
+        users: Users of the window's events, by time.
+        last_seen: UTC seconds of the same user's event before each, NEVER if there is none.
+        begin: UTC seconds.
+    """
+    _, first, who = np.unique(users, return_index=True, return_inverse=True)
+    return float((last_seen[first] < begin - memory_s)[who].mean())
+
+
+def _windows(times: IntArray, users: IntArray, last_seen: IntArray, memory_s: int, size: int) -> WindowRow:
     ends = np.arange(len(times) - 1, size - 1, -size)[:MOST_WINDOWS]  # from the newest event back
     since = times[ends - size]
-    newcomers = [float((first_seen[end - size + 1 : end + 1] > begin).mean()) for end, begin in zip(ends, since, strict=True)]
+    remembered = since >= times[0] + memory_s  # of these windows, enough of the time before is known
+    measured = remembered if remembered.sum() >= LEAST_WINDOWS // 2 else np.ones(len(ends), dtype=bool)
+    newcomers = [
+        newcomer_share(users[end - size + 1 : end + 1], last_seen[end - size + 1 : end + 1], begin, memory_s)
+        for end, begin in zip(ends[measured], since[measured], strict=True)
+    ]
     rate, rate_sd = _spread(np.log(size / np.maximum(times[ends] - since, 1)))
     share, share_sd = _spread(np.arcsin(np.sqrt(newcomers)))
     hour, hour_sd = _spread(_calendar_distances(times // 3600 % 24, 24, ends, size))
     weekday, weekday_sd = _spread(_calendar_distances((times // 86_400 + 3) % 7, 7, ends, size))  # 1970 started on a Thursday
-    return WindowRow(size, len(ends), rate, rate_sd, share, share_sd, hour, hour_sd, weekday, weekday_sd)
+    return WindowRow(
+        size, len(ends), rate, rate_sd, share, share_sd, hour, hour_sd, weekday, weekday_sd, new_users_windows=len(newcomers)
+    )
 
 
 def _calendar_distances(values: IntArray, kinds: int, ends: IntArray, size: int) -> FloatArray:

@@ -178,8 +178,8 @@ def test_a_window_of_time_is_judged_by_the_pasts_own(features: pd.DataFrame, ite
     assert {check(result, name).verdict for name in ("volume", "freshness", "new users")} == {"stable"}
     rare = newest[newest["user_id"] % 10 == 0]
     assert "volume" in detect_drift(before, rare, items, SETTINGS, window=window).result.drifted
-    known = Window(window.start, None, features["user_id"].unique())
-    assert "new users" in detect_drift(before, newest, items, SETTINGS, window=known).result.drifted
+    known = newest.assign(gap_s=newest["gap_s"].clip(lower=0))  # each user has been seen just before
+    assert "new users" in detect_drift(before, known, items, SETTINGS, window=window).result.drifted
     hole = newest[newest["timestamp"] > CUT + 6 * WEEK]
     assert "freshness" in detect_drift(before, hole, items, SETTINGS, window=window).result.drifted
 

@@ -15,7 +15,7 @@ from configs.studies import ReplaySettings
 from infra.landing_zone import FolderZone
 from infra.storage import open_store
 from tasks.datasets import Quarantine, quarantined
-from tasks.ingest import IngestedSource
+from tasks.ingest import IngestedSource, build_features
 from tasks.ingest.movielens import RawTables
 from tasks.landing import Landing, LandingOptions, land
 from tasks.monitoring.arrival_checks import Window, stream_checks
@@ -99,7 +99,8 @@ def test_a_last_slice_that_the_source_cuts_short_is_as_busy_and_as_fresh_as_befo
     )
     last = feed.slices[-1]
     assert last.rows >= 125 and last.end - last.start < 6 * DAY_S
-    before, current = frame[times < last.start], frame[times >= last.start]
+    features = build_features(frame.sort_values(["user_id", "timestamp"]).reset_index(drop=True))
+    before, current = (features[(features["timestamp"] >= last.start) == late] for late in (False, True))
     none = pd.Series(dtype=np.int64)
     reference = Reference(before, none, none, history_of(before.sort_values(["user_id", "timestamp"])))
 
