@@ -24,8 +24,8 @@ from tasks.tables import read_parquet
 
 __all__ = [
     "FILES",
-    "NEVER",
     "LEAST_USERS",
+    "NEVER",
     "ROWS_OF_A_USER",
     "History",
     "Reference",
