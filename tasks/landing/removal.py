@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from configs.clock import horizon
 from configs.errors import AlreadyExistsError, DataRefusedError, NotFoundError
 from configs.settings import LandingSettings
 from infra.storage import Store
 from models.columns import Columns
 from tasks.datasets import (
+    HAPPENED,
     PART_SCHEMA,
     DatasetRef,
     EventDigest,
@@ -141,16 +143,21 @@ def _restored(
                 part.write(won[PART_SCHEMA.names])
             layout = replace(layout, parts=(*layout.parts, parts.part(part, found.removals)))
         layout = replace(layout, events=layout.events + EventDigest.of(won) - found.removed)
-    superseded = superseded_events(files, earlier.layout)
-    returned = kept_superseded(parts, superseded[_is_of(superseded, undone, origins)])
+    happened = pd.concat(
+        [_superseded(files, earlier.layout, undone, origins, whether=True), gone.drop(won.index)[list(HAPPENED)]]
+    )
     layout = replace(
         layout,
         items=parts.table("items", tables["items"]),
         users=parts.table("users", tables["users"]),
-        superseded=(*layout.superseded, *returned),
+        superseded=(*layout.superseded, *kept_superseded(parts, happened)),
     )
-    after = replace(state, layout=layout, items=tables["items"], users=tables["users"], first=first, last=last)
-    return _appended(log, head, after, replace(removal, events=len(won)), head.watermark, now)
+    reach = max(state.horizon, horizon(won[Columns.TIME].to_numpy(np.int64), now)) if len(won) else state.horizon
+    after = replace(
+        state, layout=layout, items=tables["items"], users=tables["users"], first=first, last=last, horizon=min(reach, int(now))
+    )
+    watermark = max(head.watermark, after.horizon - settings.allowed_lateness_s)
+    return _appended(log, head, after, replace(removal, events=len(won)), watermark, now)
 
 
 def _taken_out(kind: Kind, table: pd.DataFrame, removal: Removal, origins: Ids) -> pd.DataFrame:
@@ -190,7 +197,7 @@ def _removed(log: LandingLog, removal: Removal, settings: LandingSettings, work_
             items=parts.table("items", tables["items"]),
             users=parts.table("users", tables["users"]),
             events=digest,
-            superseded=kept_superseded(parts, _kept_superseded(files, before.layout, removal, origins)),
+            superseded=kept_superseded(parts, _superseded(files, before.layout, removal, origins, whether=False)),
         )
     after = replace(
         before, layout=layout, items=tables["items"], users=tables["users"], first=part.first, last=part.last, is_release=False
@@ -217,13 +224,10 @@ def _write_kept(
     return digest, {"items": np.unique(np.concatenate(items)), "users": np.unique(np.concatenate(users))}
 
 
-def _kept_superseded(files: PartFiles, layout: Layout, removal: Removal, origins: Ids) -> pd.DataFrame:
+def _superseded(files: PartFiles, layout: Layout, removal: Removal, origins: Ids, *, whether: bool) -> pd.DataFrame:
+    """Return the superseded events that a removal takes out, or those that it leaves (`whether` is False)."""
     superseded = superseded_events(files, layout)
-    return superseded[~_is_of(superseded, removal, origins)]
-
-
-def _is_of(superseded: pd.DataFrame, removal: Removal, origins: Ids) -> npt.NDArray[np.bool_]:
-    found: npt.NDArray[np.bool_] = removal.holds(superseded) | np.isin(superseded[Columns.ORIGIN], origins)
+    found: pd.DataFrame = superseded[(removal.holds(superseded) | np.isin(superseded[Columns.ORIGIN], origins)) == whether]
     return found
 
 
