@@ -2,7 +2,8 @@
 
 `benchmarks.pipeline.etl` runs each engine in its own process: `python -m benchmarks.pipeline.etl_peers NAME ratings.csv FOLDER`. Every engine reads
 the file, quarantines the rows that break the same rules, and keeps the newest event of each user and movie. It sorts by user,
-time and movie, computes the same features, and writes both tables as Parquet with zstd. Ours also validates the rows with pandera
+time and movie, computes the same features, for which the earlier events of a user and movie count too, and writes both tables as
+Parquet with zstd. Ours also validates the rows with pandera
 models, names the version by its content, and stores it with the sha256 of each file.
 """
 
@@ -52,10 +53,12 @@ def pandas(source: Path, folder: Path) -> None:
     frame[bad].to_parquet(folder / "quarantine.parquet", compression="zstd")
     events = frame[~bad].astype({"user_id": "int64", "item_id": "int64", "timestamp": "int64"})
     events = events.sort_values(["user_id", "timestamp", "item_id", "rating", "row"]).drop_duplicates(
-        ["user_id", "item_id"], keep="last"
+        ["user_id", "item_id", "timestamp"], keep="last"
     )
-    events = events.reset_index(drop=True)
-    events.to_parquet(folder / "interactions.parquet", compression="zstd")
+    older = events.duplicated(["user_id", "item_id"], keep="last")
+    events = events.assign(older=older).sort_values(["user_id", "timestamp", "older", "item_id"], ignore_index=True)
+    newest = ~events.pop("older")
+    events[newest].to_parquet(folder / "interactions.parquet", compression="zstd")
     when = pd.to_datetime(events["timestamp"], unit="s")
     by_user = events.groupby("user_id")["timestamp"]
     features = events[["user_id", "item_id", "rating", "timestamp"]].assign(
@@ -71,7 +74,7 @@ def pandas(source: Path, folder: Path) -> None:
         item_events_before=(events.groupby("item_id")["timestamp"].rank(method="min") - 1).astype("int64"),
     )
     features["session_id"] = (features["gap_s"] > SESSION_GAP_S).groupby(features["user_id"]).cumsum()
-    features[FEATURE_COLUMNS].to_parquet(folder / "features.parquet", compression="zstd")
+    features.loc[newest, FEATURE_COLUMNS].reset_index(drop=True).to_parquet(folder / "features.parquet", compression="zstd")
 
 
 def polars(source: Path, folder: Path) -> None:
@@ -92,10 +95,12 @@ def polars(source: Path, folder: Path) -> None:
         frame.lazy()
         .filter(good)
         .sort("user_id", "timestamp", "item_id", "rating", "row")
-        .unique(["user_id", "item_id"], keep="last", maintain_order=True)
+        .unique(["user_id", "item_id", "timestamp"], keep="last", maintain_order=True)
+        .with_columns(newest=pl.struct("user_id", "item_id").is_last_distinct())
+        .sort("user_id", "timestamp", ~pl.col("newest"), "item_id")
         .collect()
     )
-    events.write_parquet(folder / "interactions.parquet", compression="zstd")
+    events.filter("newest").drop("newest").write_parquet(folder / "interactions.parquet", compression="zstd")
     when = pl.from_epoch("timestamp", time_unit="s")
     gap = pl.col("timestamp").diff().over("user_id").fill_null(-1)
     features = events.lazy().with_columns(
@@ -111,7 +116,7 @@ def polars(source: Path, folder: Path) -> None:
         item_events_before=pl.col("timestamp").rank("min").over("item_id").cast(pl.Int64) - 1,
     )
     features = features.with_columns(session_id=(pl.col("gap_s") > SESSION_GAP_S).cast(pl.Int64).cum_sum().over("user_id"))
-    features.select(FEATURE_COLUMNS).collect().write_parquet(folder / "features.parquet", compression="zstd")
+    features.filter("newest").select(FEATURE_COLUMNS).collect().write_parquet(folder / "features.parquet", compression="zstd")
 
 
 def duckdb(source: Path, folder: Path) -> None:
@@ -129,12 +134,13 @@ def duckdb(source: Path, folder: Path) -> None:
     parquet = "(FORMAT parquet, COMPRESSION zstd)"
     place.execute(f"COPY (SELECT * FROM raw WHERE NOT coalesce({good}, false)) TO '{folder}/quarantine.parquet' {parquet}")
     place.execute(
-        f"""CREATE TABLE events AS SELECT * FROM raw WHERE {good}
-        QUALIFY row_number() OVER (PARTITION BY user_id, item_id ORDER BY timestamp DESC, rating DESC, row DESC) = 1
+        f"""CREATE TABLE events AS SELECT *, max(timestamp) OVER (PARTITION BY user_id, item_id) = timestamp AS newest
+        FROM raw WHERE {good}
+        QUALIFY row_number() OVER (PARTITION BY user_id, item_id, timestamp ORDER BY rating DESC, row DESC) = 1
         ORDER BY user_id, timestamp, item_id"""
     )
     place.execute("DROP TABLE raw")
-    place.execute(f"COPY events TO '{folder}/interactions.parquet' {parquet}")
+    place.execute(f"COPY (SELECT * EXCLUDE newest FROM events WHERE newest) TO '{folder}/interactions.parquet' {parquet}")
     place.execute(
         f"""COPY (
             WITH enriched AS (SELECT *,
@@ -142,15 +148,15 @@ def duckdb(source: Path, folder: Path) -> None:
                 dense_rank() OVER (ORDER BY item_id) - 1 AS item_idx,
                 timestamp // 86400 AS rating_date,
                 make_timestamp(timestamp * 1000000) AS moment,
-                coalesce(timestamp - lag(timestamp) OVER (PARTITION BY user_id ORDER BY timestamp, item_id), -1) AS gap_s,
+                coalesce(timestamp - lag(timestamp) OVER (PARTITION BY user_id ORDER BY timestamp, newest DESC, item_id), -1) AS gap_s,
                 rank() OVER (PARTITION BY user_id ORDER BY timestamp) - 1 AS user_events_before,
                 rank() OVER (PARTITION BY item_id ORDER BY timestamp) - 1 AS item_events_before
                 FROM events),
             dated AS (SELECT *, year(moment) AS rating_year, month(moment) AS rating_month, isodow(moment) - 1 AS rating_weekday,
                 hour(moment) AS rating_hour,
-                sum((gap_s > {SESSION_GAP_S})::BIGINT) OVER (PARTITION BY user_id ORDER BY timestamp, item_id)::BIGINT AS session_id
+                sum((gap_s > {SESSION_GAP_S})::BIGINT) OVER (PARTITION BY user_id ORDER BY timestamp, newest DESC, item_id)::BIGINT AS session_id
                 FROM enriched)
-            SELECT {", ".join(FEATURE_COLUMNS)} FROM dated ORDER BY user_id, timestamp, item_id
+            SELECT {", ".join(FEATURE_COLUMNS)} FROM dated WHERE newest ORDER BY user_id, timestamp, item_id
         ) TO '{folder}/features.parquet' {parquet}"""
     )
 

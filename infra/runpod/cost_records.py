@@ -71,8 +71,10 @@ class CostRecords:
             if record.pod == run.pod and not record.closed:
                 await self._runs.account(run.id, record.until(self._now(), closed=True, note=note))
 
-    async def close_left_open(self, watched: Container[str]) -> None:
+    async def close_left_open(self, watched: Container[str]) -> bool:
         """Close the records that are still open because their worker was killed right after a deletion.
+
+        Returns whether that was possible.
 
         Args:
             watched: The ids of the pods that are watched. A pod that is rented during the search must appear in it.
@@ -87,3 +89,5 @@ class CostRecords:
                     await self._runs.account(run.id, now.until(last, closed=True, note="closed by a later worker"))
         except RunsUnavailableError as error:
             LOG.warning("Open cost records are left open for now: %s", error)
+            return False
+        return True

@@ -82,7 +82,7 @@ class Reconciler:
         self._held: dict[UUID, Hold] = {}
         self._without_pod: dict[tuple[UUID, datetime], Memory] = {}
         self._look = Look(clock(), clock())
-        self._begun = self._listed = self._whole = self._asks_left = self._failed_lists = 0
+        self._begun = self._listed = self._until_search = self._asks_left = self._failed_lists = 0
         self.ended: set[str] = set()
         """The pods that this reconciler has deleted or found gone."""
         self._has_listed = asyncio.Condition()
@@ -168,9 +168,9 @@ class Reconciler:
         self._without_pod = {(run.id, run.since): self._without_pod.get((run.id, run.since), Memory()) for run in bare}
         await self._each(self._reconcile_bare, bare)
         await self._tell_adopted(runs)
-        self._whole += 1
-        if self._whole % ACCOUNTS_EVERY == 1:
-            await self._records.close_left_open(self._tracked)
+        self._until_search -= 1
+        if self._until_search <= 0 and await self._records.close_left_open(self._tracked):
+            self._until_search = ACCOUNTS_EVERY
 
     async def _list(self) -> bool:
         """List the pods. Returns False if that fails."""
@@ -266,8 +266,8 @@ class Reconciler:
         # Without a list, the uptime is out of date, and would look like that of a restarted container.
         pod = tracked.pod if seen else tracked.pod.model_copy(update={"uptime_s": None})
         verdict = judge(pod, tracked.marks, run, memory, self._look, self._client.time(), self._settings)
-        unseen = max(memory.missing, self._failed_lists) >= self._settings.looks_to_miss
-        if verdict.by_list or (verdict.action == "keep" and unseen):
+        doubtful = memory.is_doubtful or max(memory.missing, self._failed_lists) >= self._settings.looks_to_miss
+        if verdict.by_list or (verdict.action == "keep" and doubtful):
             verdict = await self._judge_by_itself(tracked, run)
         if verdict.action == "keep":
             await self._adopt(tracked, run)

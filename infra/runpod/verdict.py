@@ -63,6 +63,8 @@ class Memory:
         container was restarted, even if its uptime has not fallen between two checks. If the start creeps forward, it is
         measured from the earliest start seen.
         """
+        if self.is_doubtful:  # nobody could ask the pod, and wrong lists must not add up
+            self.started, self.restarts, self.restarted = self.before
         self.missing = 0
         self.before = (self.started, self.restarts, self.restarted)
         if pod.uptime_s is None:
@@ -76,6 +78,12 @@ class Memory:
         """Record the pod's own answer, in place of what the last list said of it."""
         self.started, self.restarts, self.restarted = self.before
         self.see(pod, look, slack_s)
+        self.before = (self.started, self.restarts, self.restarted)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the last list says that the container was restarted, and the pod itself was not asked."""
+        return self.restarts > self.before[1]
 
     def see_run(self, run: RunView, look: Look) -> None:
         """Record the run's state."""

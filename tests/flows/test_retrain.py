@@ -216,11 +216,6 @@ def bad_cells(column: str, value: object) -> pd.DataFrame:
     return frame
 
 
-def repeated() -> pd.DataFrame:
-    frame = synthetic.interactions(80, 40, 25)
-    return pd.concat([frame, frame.head(500)])
-
-
 @pytest.mark.parametrize(
     ("frame", "error", "said"),
     [
@@ -232,7 +227,6 @@ def repeated() -> pd.DataFrame:
             DataRefusedError,
             "milliseconds",
         ),
-        (repeated, DataRefusedError, "repeats a user and movie"),
         (
             lambda: synthetic.interactions(80, 40, 25).assign(item_id=float("nan")),
             DataRefusedError,

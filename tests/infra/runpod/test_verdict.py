@@ -33,6 +33,8 @@ class Container:
             uptime = max(0.0, uptime - int(lag))
         pod = Pod.model_validate({"id": "p", "status": "RUNNING", "runtime": None if uptime is None else {"uptime": uptime}})
         self.memory.see(pod, Look(begun, ended), SLACK_S)
+        if self.memory.is_doubtful:
+            self.memory.see_itself(pod, Look(begun, ended), SLACK_S)
 
 
 pauses = st.lists(st.floats(0.1, 90), min_size=2, max_size=40)

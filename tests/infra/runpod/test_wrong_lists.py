@@ -133,6 +133,31 @@ def test_one_check_asks_for_few_pods_and_in_the_end_for_all(watched: Watched) ->
     assert max(counts) == ASKED_AT_MOST and set(watched.account.asked) == set(runs.values())
 
 
+def test_wrong_lists_of_more_pods_than_one_check_asks_for_do_not_add_up(watched: Watched) -> None:
+    runs = [watched.runs.add("PENDING") for _ in range(ASKED_AT_MOST + 2)]
+    for run in runs:
+        watched.account.add(run)
+    watched.look(2)
+    watched.account.listed = WRONG["restarted"]
+    watched.look(6)
+    watched.account.listed = lambda pods: {"pods": pods}
+    watched.look(8)
+    assert not watched.runs.messages and not watched.account.deleted
+
+
+def test_records_that_could_not_be_closed_after_a_restart_are_closed_by_the_next_check(watched: Watched) -> None:
+    run, pod = watched.running()
+    watched.look()
+    watched.runs.set(run, "COMPLETED")
+    watched.runs.locked = True
+    watched.look()
+    watched.restart()
+    watched.look()
+    watched.runs.locked = False
+    watched.look(2)
+    assert watched.runs.kept[run, pod].closed
+
+
 def test_a_restart_that_the_pod_confirms_crashes_the_run_at_once(watched: Watched) -> None:
     run, pod = watched.running()
     watched.look(3)
