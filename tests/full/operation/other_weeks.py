@@ -1,4 +1,4 @@
-"""Twelve other weeks of a landing zone: removals, formats, odd ids and times, kills, and a whole history that comes again."""
+"""Other weeks of a landing zone: removals, formats, odd ids and times, kills, and a whole history that comes again."""
 
 from __future__ import annotations
 
@@ -44,6 +44,65 @@ def a_user_leaves_and_comes_back(town: Town) -> None:
     found = town.read_again()
     assert sum(account.removed for account in found.accounts) == 0
     assert (7, FILMS + 1) in town.truth.events()
+
+
+def removals_that_meet_other_files(town: Town) -> None:
+    """A file is taken out whose rows came in another one too, and an event that had corrected an older one. Both come back."""
+    events = town.deliver("taken-out.csv", town.next_week())
+    town.read()
+    user, film, rating, time = events[0]
+    town.deliver("also-there.csv", events[len(events) // 2 :][::-1])
+    town.deliver("newer.csv", [(user, film, 6.0 - rating, time + HOUR)])
+    town.read()
+    of_file = town.remove(file="taken-out.csv", elsewhere=True)
+    town.read_again()
+    of_event = town.remove(event=(user, film, time + HOUR), elsewhere=True)
+    town.deliver("newer-again.csv", [(user, film, 1.0, time + HOUR), (user, film, 1.0, time + 2 * HOUR)])
+    found = town.land()
+    assert {account.file: account.removed for account in found.accounts}["newer-again.csv"] == 1
+    town.truth.end_run(town.now)
+    town.compare(found.dataset, found.watermark)
+    town.compact()
+    prune_versions(town.store, plan_prune(town.store, 1))
+    for number in (of_file, of_event):
+        town.undo(number)
+    town.truth.removed_files.discard("taken-out.csv")
+    town.truth.removed_events.clear()
+    town.read_again()
+    assert town.land().accounts == ()
+
+
+def titles_that_look_like_something_else(town: Town) -> None:
+    """Titles with quotes, line ends and other scripts, titles that spreadsheets take for nothing, and genres that are emptied."""
+    town.deliver("beside-titles.csv", town.next_week())
+    odd = ["NA", "null", "nan", "1917", "-1", '"Quoted", and more', "Two\nlines", "千と千尋", "👾", " ", "=1+1", "1e5", "True"]
+    town.describe("items", "odd-titles.csv", [(20 + number, None, {"title": title}) for number, title in enumerate(odd)])
+    town.describe(
+        "users",
+        "odd-jobs.csv",
+        [(number + 1, None, {"occupation": title, "zip_code": "00501"}) for number, title in enumerate(odd)],
+    )
+    town.put("no-genres.csv", "movieId,genres\n40,(no genres listed)\n41,\n", modified=town.now - HOUR)
+    nothing = Delivery("no-genres.csv", town.now - HOUR, described=[(40, None, {"genres": ""}), (41, None, {})], kind="items")
+    town.truth.deliver(nothing)
+    town.read()
+
+
+def two_ratings_in_one_second(town: Town) -> None:
+    """A user rates a film three times in one second, and once more in another file. The highest of a file counts, and the later file."""
+    events = town.next_week()
+    user, film, _, time = events[-1]
+    thrice = [(user, film, rating, time) for rating in (3.0, 5.0, 0.5)]
+    town.deliver(
+        "thrice.csv",
+        [*events[:-1], *thrice],
+        bad=[f"{user},{film},0.49,{time}", f"{user},{film},nan,{time}", f"{user},,4,{time}"],
+    )
+    town.deliver("once-more.csv", [(user, film, 4.5, time)], written=town.now - 2 * HOUR)
+    town.read()
+    assert town.truth.events()[user, film].rating == 5.0
+    town.deliver("last-word.csv", [(user, film, 2.5, time)], written=town.now - HOUR // 2)
+    assert town.read().accounts[0].corrections == 1
 
 
 def files_of_all_formats(town: Town) -> None:
@@ -256,6 +315,9 @@ def another_order(town: Town) -> None:
 
 OTHER_WEEKS: tuple[Callable[[Town], None], ...] = (
     a_user_leaves_and_comes_back,
+    removals_that_meet_other_files,
+    titles_that_look_like_something_else,
+    two_ratings_in_one_second,
     files_of_all_formats,
     the_largest_ids,
     columns_that_are_renamed_or_doubled,

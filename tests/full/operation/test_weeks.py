@@ -29,8 +29,9 @@ def test_the_weeks_may_come_in_any_order(seed: int, tmp_path: Path) -> None:
 
 
 def live(town: Town, weeks: tuple[Week, ...] | list[Week]) -> None:
-    """Operate week after week, and compact and prune after each."""
+    """Operate week after week. Compact, prune and monitor after each."""
     town.retrain()
     for what_happens in weeks:
         what_happens(town)
         town.tidy()
+        town.watch()

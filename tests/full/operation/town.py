@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import random
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -94,13 +96,13 @@ class Town(Place):
         written = self.now - HOUR if written is None else written
         columns = [column for column in COLUMNS[kind] if any(column in said for _, _, said in rows)]
         dated = any(updated_at is not None for _, updated_at, _ in rows)
-        head = ["movieId" if kind == "items" else "userId", *columns, *(["updated_at"] if dated else [])]
-        lines = [",".join(head)]
+        written_out = io.StringIO(newline="")
+        table = csv.writer(written_out, lineterminator="\n")
+        table.writerow(["movieId" if kind == "items" else "userId", *columns, *(["updated_at"] if dated else [])])
         for id_, updated_at, said in rows:
-            cells = [id_, *(said.get(column, "") for column in columns), *([updated_at] if dated else [])]
-            lines.append(",".join("" if cell is None else str(cell) for cell in cells))
+            table.writerow([id_, *(said.get(column) for column in columns), *([updated_at] if dated else [])])
         wrong = list(bad)
-        self.put(name, "\n".join([*lines, *wrong]) + "\n", modified=written)
+        self.put(name, written_out.getvalue() + "".join(f"{line}\n" for line in wrong), modified=written)
         self.truth.deliver(Delivery(name, min(written, self.now), described=rows, kind=kind, bad=len(wrong)))
 
     # What the operator does
@@ -156,12 +158,26 @@ class Town(Place):
     def watch(self, now: int | None = None) -> DriftResult:
         return monitor_dataset(self.store, self.newest(), MODEL, DRIFT, QUIET, now=self.now if now is None else now).result
 
-    def remove(self, *, file: str = "", user: int | None = None) -> int:
-        """Take a file or a user out. Returns the number of the entry."""
-        removal = Removal(reason="asked", by="the operator", file=file, user=user)
+    def remove(
+        self, *, file: str = "", user: int | None = None, event: tuple[int, int, int] | None = None, elsewhere: bool = False
+    ) -> int:
+        """Take a file, a user, or an event (user, film, time) out. Returns the number of the entry.
+
+        `elsewhere`: other files have what comes in its place, so nothing is compared before they were read again.
+        """
+        given = {"user": user} if event is None else dict(zip(("user", "item", "time"), event, strict=True))
+        removal = Removal(reason="asked", by="the operator", file=file, **given)
         ref, entry = remove(self.store, NAME, removal, self.settings, self.engine.work_dir, self.now)
-        self.truth.remove({file} - {""}, {user} - {None})  # type: ignore[arg-type]
-        self.compare(ref, entry.watermark)
+        for taken, out in (
+            (file, self.truth.removed_files),
+            (user, self.truth.removed_users),
+            (event, self.truth.removed_events),
+        ):
+            if taken:
+                out.add(taken)  # type: ignore[attr-defined]
+        self.truth.after_removal()
+        if not elsewhere:
+            self.compare(ref, entry.watermark)
         return entry.number
 
     def undo(self, number: int) -> DatasetRef:

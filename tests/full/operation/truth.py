@@ -64,6 +64,7 @@ class Truth:
         self.coming: list[Delivery] = []
         self.removed_files: set[str] = set()
         self.removed_users: set[int] = set()
+        self.removed_events: set[tuple[int, int, int]] = set()  # user, film, time
         self.reach = self.watermark = 0  # UTC seconds
 
     def deliver(self, delivery: Delivery) -> None:
@@ -87,7 +88,7 @@ class Truth:
                 accepted = len(
                     {row for key, (_, _, by, row) in changed.items() if by is file and changed[key] != before.get(key)}
                 )
-            removed = sum(user in self.removed_users for user, *_ in file.events)
+            removed = len(file.events) - len(self.kept(file))
             rows = len(file.events) + len(file.described) + file.bad
             accounts[file.name] = Account(
                 rows=rows,
@@ -106,10 +107,18 @@ class Truth:
         """A run at `now` has read all files once more."""
         self._reach([], int(now))
 
-    def remove(self, files: set[str], users: set[int]) -> None:
-        """Take files and users out."""
-        self.removed_files |= files
-        self.removed_users |= users
+    def kept(self, file: Delivery) -> list[Event]:
+        """The events of a file that were not taken out."""
+        if file.name in self.removed_files:
+            return []
+        return [
+            event
+            for event in file.events
+            if event[0] not in self.removed_users and (event[0], event[1], event[3]) not in self.removed_events
+        ]
+
+    def after_removal(self) -> None:
+        """Something was taken out, and perhaps what reached furthest."""
         self.reach = min(self.reach, max(event.time for event in self.events().values()))
         self.watermark = min(self.watermark, self.reach - self.lateness)
 
@@ -118,20 +127,18 @@ class Truth:
         found: dict[tuple[int, int], Won] = {}
         for read in self.runs:
             for file in sorted(read, key=lambda each: each.written):
-                for user, item, rating, time in [] if file.name in self.removed_files else file.events:
+                for user, item, rating, time in self.kept(file):
                     before = found.get((user, item))
-                    if user not in self.removed_users and (before is None or before.is_beaten_by(time, rating, file.written)):
+                    if before is None or before.is_beaten_by(time, rating, file.written):
                         found[user, item] = Won(time, rating, file)
         return found
 
     def counts_before(self) -> dict[tuple[int, int], list[int]]:
         """How many events the user and the film of each event had in earlier seconds. Those that no longer count did happen."""
-        happened = set()
+        happened: set[tuple[int, int, int]] = set()
         for read in self.runs:
             for file in read:
-                for user, item, _, time in [] if file.name in self.removed_files else file.events:
-                    if user not in self.removed_users:
-                        happened.add((user, item, time))
+                happened |= {(user, item, time) for user, item, _, time in self.kept(file)}
         of_user: dict[int, list[int]] = {}
         of_item: dict[int, list[int]] = {}
         for user, item, time in sorted(happened, key=lambda event: event[2]):

@@ -108,7 +108,7 @@ def a_week_with_many_bad_rows(town: Town) -> None:
 def new_and_renamed_films(town: Town) -> None:
     """New films appear and old ones are renamed, in files that have only some columns."""
     events = town.next_week()
-    new = [(user, FILMS + 1 + user % 5, 4.0, time) for user, _, _, time in events[:25]]
+    new = [(event[0], FILMS + 1 + number % 5, 4.0, event[3]) for number, event in enumerate(events[:25])]
     town.deliver("week-with-new-films.csv", [*events, *new])
     town.describe("items", "titles.csv", [(film, None, {"title": f"Film {film} renamed"}) for film in (1, 2, 3, FILMS + 1)])
     town.describe("items", "genres.csv", [(film, None, {"genres": "War"}) for film in (3, FILMS + 2, FILMS + 50)])
