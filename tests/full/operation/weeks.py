@@ -21,6 +21,8 @@ __all__ = ["WEEKS"]
 
 def an_ordinary_week(town: Town) -> None:
     """Events, and descriptions of all users."""
+    town.deliver("week-before.csv", town.next_week())
+    town.read()
     town.retrain()
     town.deliver("ordinary-week.csv", town.next_week())
     town.describe(
@@ -132,12 +134,15 @@ def a_description_from_the_future(town: Town) -> None:
 
 
 def a_clock_three_days_behind(town: Town) -> None:
-    """The machine's clock is three days behind, so the newest days lie in its future. With the clock mended they are read again."""
+    """The machine's clock is three days behind, so the newest days lie in its future. With the clock mended they are read again.
+
+    A rating of a file that is read again was corrected meanwhile, in the same second. The correction stays.
+    """
     events, behind = town.next_week(), town.now - 3 * DAY
     first = min(event[3] for event in events)
     days: dict[str, list[Event]] = {}
     for event in events:
-        days.setdefault(f"day-{(event[3] - first) // DAY}.csv", []).append(event)
+        days.setdefault(f"days-{(event[3] - first) // (2 * DAY)}.csv", []).append(event)
     for name, day in days.items():
         town.put(name, text(day), modified=town.now - HOUR)
         good = [event for event in day if event[3] <= behind + DAY]
@@ -146,11 +151,15 @@ def a_clock_three_days_behind(town: Town) -> None:
     assert waits.accounts == () and len(waits.waiting) == len(days), "files from the future of this clock may still grow"
     found = town.read(behind + 60)
     assert sum(account.quarantined for account in found.accounts) > 50
+    user, film, _, time = next(event for event in days["days-2.csv"] if event[3] <= behind + DAY)
+    town.deliver("corrected-meanwhile.csv", [(user, film, 0.5, time)], written=behind + 600)
+    town.read(behind + 1200)
     for account in found.accounts:
         if account.quarantined:
             town.truth.deliver(Delivery(account.file, behind + 60, days[account.file]))
     town.read(retry=True)
-    assert set(events) <= {(*key, event.rating, event.time) for key, event in town.truth.events().items()}
+    assert {(event[0], event[1]) for event in events} <= town.truth.events().keys()
+    assert town.truth.events()[user, film].rating == 0.5
 
 
 def bots_come(town: Town) -> None:
