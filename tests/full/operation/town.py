@@ -168,13 +168,9 @@ class Town(Place):
         given = {"user": user} if event is None else dict(zip(("user", "item", "time"), event, strict=True))
         removal = Removal(reason="asked", by="the operator", file=file, **given)
         ref, entry = remove(self.store, NAME, removal, self.settings, self.engine.work_dir, self.now)
-        for taken, out in (
-            (file, self.truth.removed_files),
-            (user, self.truth.removed_users),
-            (event, self.truth.removed_events),
-        ):
-            if taken:
-                out.add(taken)  # type: ignore[attr-defined]
+        self.truth.removed_files |= {file} if file else set()
+        self.truth.removed_users |= {user} if user is not None else set()
+        self.truth.removed_events |= {event} if event is not None else set()
         self.truth.after_removal()
         if not elsewhere:
             self.compare(ref, entry.watermark)
