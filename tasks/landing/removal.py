@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow.parquet as pq
 
 from configs.clock import horizon
 from configs.errors import AlreadyExistsError, DataRefusedError, NotFoundError
@@ -152,12 +153,10 @@ def _restored(
         users=parts.table("users", tables["users"]),
         superseded=(*layout.superseded, *kept_superseded(parts, happened)),
     )
-    reach = max(state.horizon, horizon(won[Columns.TIME].to_numpy(np.int64), now)) if len(won) else state.horizon
-    after = replace(
-        state, layout=layout, items=tables["items"], users=tables["users"], first=first, last=last, horizon=min(reach, int(now))
-    )
-    watermark = max(head.watermark, after.horizon - settings.allowed_lateness_s)
-    return _appended(log, head, after, replace(removal, events=len(won)), watermark, now)
+    times = won[Columns.TIME].to_numpy(np.int64)
+    reach = max(state.horizon, horizon(times, now)) if (times <= now).any() else state.horizon
+    after = replace(state, layout=layout, items=tables["items"], users=tables["users"], first=first, last=last, horizon=reach)
+    return _appended(log, head, after, replace(removal, events=len(won)), head.watermark, now)
 
 
 def _taken_out(kind: Kind, table: pd.DataFrame, removal: Removal, origins: Ids) -> pd.DataFrame:
@@ -188,6 +187,7 @@ def _removed(log: LandingLog, removal: Removal, settings: LandingSettings, work_
             base = _base(log, kind) if removal.file else None
             tables[kind], count = forgotten(kind, before.table(kind), ids[kind], removal.describes(kind), origins, base)
             cells += count
+        reach = _reach(before.horizon, pq.read_table(part.path, columns=[Columns.TIME]).column(0).to_numpy(), now)
         events = before.layout.rows - part.rows
         if not events + cells:
             raise NotFoundError(f"{log.dataset}/{head.version} has nothing of {removal.what}; nothing was removed.")
@@ -200,10 +200,22 @@ def _removed(log: LandingLog, removal: Removal, settings: LandingSettings, work_
             superseded=kept_superseded(parts, _superseded(files, before.layout, removal, origins, whether=False)),
         )
     after = replace(
-        before, layout=layout, items=tables["items"], users=tables["users"], first=part.first, last=part.last, is_release=False
+        before,
+        layout=layout,
+        items=tables["items"],
+        users=tables["users"],
+        first=part.first,
+        last=part.last,
+        horizon=reach,
+        is_release=False,
     )
-    watermark = min(head.watermark, part.last - settings.allowed_lateness_s)  # a wild time may have moved it
+    watermark = min(head.watermark, reach - settings.allowed_lateness_s)  # a wild time may have moved it
     return _appended(log, head, after, replace(removal, events=events), watermark, now)
+
+
+def _reach(before: int, times: Ids, now: float) -> int:
+    """Return the UTC seconds that the events reach which stay. That is less than before if the event that reached so far is gone."""
+    return before if (times == before).any() else min(before, horizon(times, now))
 
 
 def _write_kept(

@@ -160,8 +160,22 @@ def test_a_wild_time_that_is_taken_out_moves_the_watermark_back(tmp_path: Path) 
     place = Place(tmp_path, allowed_lateness_s=100)
     place.put("a.csv", events((1, 1, 4, 1000), (2, 1, 4, 999_999)))
     place.land()
+    before = list_datasets(place.store)[-1]
+    ref, entry = removed(place, user=2, item=1)
+    assert entry.watermark == 946_684_800 + 900 and ref.horizon == 946_684_800 + 1000
+    place.put("b.csv", events((1, 2, 4, 1100)))
+    assert place.land().watermark == 946_684_800 + 1000, "the event that was taken out moved the watermark again"
+    undone(place, entry.number)
+    found = place.land()
+    assert found.dataset.horizon == before.horizon and found.watermark == 946_684_800 + 999_999 - 100
+
+
+def test_an_event_of_the_future_does_not_hold_the_watermark_of_a_wild_time_that_is_taken_out(tmp_path: Path) -> None:
+    place = Place(tmp_path, allowed_lateness_s=100)
+    place.put("a.csv", events((1, 1, 4, 1000), (2, 1, 4, 999_999), (3, 1, 4, int(NOW) - 946_684_800 + 50)))
+    place.land()
     _, entry = removed(place, user=2, item=1)
-    assert entry.watermark == 946_684_800 + 900
+    assert entry.watermark == place.land().watermark == 946_684_800 + 900
 
 
 def test_the_last_event_and_a_release_are_refused(tmp_path: Path) -> None:

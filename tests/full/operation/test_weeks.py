@@ -1,0 +1,37 @@
+"""Weeks of operation over one landing zone. After each, the dataset is what an independent merge of all deliveries says."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.full.operation.other_weeks import OTHER_WEEKS
+from tests.full.operation.town import Town
+from tests.full.operation.weeks import WEEKS
+
+Week = Callable[[Town], None]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("weeks", [WEEKS, OTHER_WEEKS], ids=["accidents", "odd files and times"])
+def test_after_each_week_the_dataset_is_what_everything_that_was_delivered_says(weeks: tuple[Week, ...], tmp_path: Path) -> None:
+    live(Town(tmp_path), weeks)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(4))
+def test_the_weeks_may_come_in_any_order(seed: int, tmp_path: Path) -> None:
+    weeks = [*WEEKS, *OTHER_WEEKS]
+    live(Town(tmp_path, seed), random.Random(seed).sample(weeks, len(weeks)))
+
+
+def live(town: Town, weeks: tuple[Week, ...] | list[Week]) -> None:
+    """Operate week after week. Compact, prune and monitor after each."""
+    town.retrain()
+    for what_happens in weeks:
+        what_happens(town)
+        town.tidy()
+        town.watch()
