@@ -245,7 +245,7 @@ def _settings(folder: Path, name: str, data: Path | None, ss4rec: dict[str, Any]
             "store": {"url": f"file:{folder / 'store'}"},
             "work_dir": str(folder / name),
             "models": {"ss4rec": small | ss4rec, "ncf": None},
-            "promotion": {"baselines": ["popularity"], "floors": {"hr_at_10": 0.001, "ndcg_at_10": 0.001}, "resamples": 1000},
+            "promotion": {"baselines": ["popularity"], "floors": {"hr_at_10": 0.001, "ndcg_at_10": 0.001}, "resamples": 1100},
             "report": {"evidently": False},
         }
     )

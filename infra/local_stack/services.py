@@ -145,10 +145,9 @@ def _text(value: str, service: Service, layout: Layout) -> str:
         ("/var/lib/postgresql/data", f"{layout.folder}/var/postgres"),
         ("/data", str(own)) if value == "/data" else ("", ""),
         ("s3://recsys/production", layout.store),
-        ("0.0.0.0", "127.0.0.1"),
     ):
         value = value.replace(inside, here) if inside else value
-    return value
+    return re.sub(r"(?<![\d.])0\.0\.0\.0(?![\d.])", "127.0.0.1", value)  # 10.0.0.0/8 is another address
 
 
 def _own_port(argument: str, service: Service, layout: Layout) -> str:

@@ -179,6 +179,13 @@ def test_browsers_find_the_servers_ui_and_its_api_at_one_address_wherever_it_is_
         assert found["PREFECT_UI_URL"] == f"http://127.0.0.1:{ports['prefect']}/v2", f"what {name} writes leads nowhere"
 
 
+def test_the_local_services_keep_addresses_that_only_contain_that_of_every_interface(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, {name: 20_000 + number for number, name in enumerate(SERVICES)}, f"file:{tmp_path}/store", None)
+    api = next(service for service in read_services() if service.name.startswith("api"))
+    command = localised(api, layout).command
+    assert any("[10.0.0.0/8, " in argument for argument in command) and "host=127.0.0.1" in command
+
+
 def test_pods_are_given_no_address_that_only_compose_knows() -> None:
     for variables, given in (
         ({}, ""),
