@@ -35,6 +35,18 @@ __all__ = ["run_apart"]
 
 T = TypeVar("T")
 LOG, RESULT = "log", "result"
+REMOVE_AFTER = """
+import os, shutil, sys, time
+process, folder = int(sys.argv[1]), sys.argv[2]
+for _ in range(600):
+    try:
+        os.kill(process, 0)
+    except OSError:
+        break
+    time.sleep(0.1)
+shutil.rmtree(folder, ignore_errors=True)
+"""
+"""A program that removes a folder once a process has ended, and after a minute in any case."""
 OF_A_REPLICA = {"RANK", "LOCAL_RANK", "WORLD_SIZE"}  # some clusters set them for every process
 
 
@@ -217,6 +229,8 @@ def _end_with_parent(parent: socket.socket, folder: Path) -> None:
         if not folder.exists():
             break
         time.sleep(0.02)
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun ends after its replicas, and may write its report until then
+        subprocess.Popen([sys.executable, "-c", REMOVE_AFTER, str(os.getppid()), str(folder)], start_new_session=True)
     os._exit(1)
 
 
