@@ -181,8 +181,6 @@ def _read_table(path: Path, content: io.BytesIO | None = None, **options: object
     """Read a table with pandas' C engine. A column with a non-numeric cell stays text, which validation checks later."""
     try:
         frame: pd.DataFrame = pd.read_csv(content or path, low_memory=False, **options)  # type: ignore[call-overload]
-    except pd.errors.EmptyDataError as error:
-        raise SourceError(f"{path} is empty. Provide a file with rows (data.local_path).") from error
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise SourceError(f"{path} cannot be read as a table: {error}. It is damaged or in another format.") from error
     if len(frame) and not isinstance(frame.index, pd.RangeIndex):  # pandas took the surplus as the index and shifted the names

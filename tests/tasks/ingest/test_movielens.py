@@ -65,6 +65,44 @@ def test_a_ratings_file_alone_has_no_items_and_users(name: str, tmp_path: Path) 
     assert tables.items is None and tables.users is None and tables.files == (path,)
 
 
+@pytest.mark.parametrize(
+    ("write", "items", "users"), [(synthetic.write_u_data, "u.item", "u.user"), (synthetic.write_dat, "movies.dat", "users.dat")]
+)
+def test_of_the_companions_of_a_ratings_file_each_may_be_missing(
+    write: Callable[[Path, pd.DataFrame], Path], items: str, users: str, tmp_path: Path
+) -> None:
+    for missing in (items, users):
+        path = write(tmp_path / missing, synthetic.interactions(3, 10, 5))
+        path.with_name(missing).unlink()
+        tables = read_ratings_file(path)
+        assert (tables.items is None, tables.users is None) == (missing == items, missing == users)
+        assert len(tables.files) == 2
+
+
+FILM = "1|A (1995)|01-Jan-1995||u|" + "0|" * 18 + "0"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (f"{FILM}\n{FILM}|1|1|1\n", r"u\.item cannot be read as a table"),
+        (f"{FILM}|\n{FILM}|\n", r"rows of .*u\.item have 25 fields, but there are 24 columns"),
+    ],
+)
+def test_a_damaged_companion_is_named(content: str, said: str, tmp_path: Path) -> None:
+    path = synthetic.write_u_data(tmp_path, synthetic.interactions(3, 10, 5))
+    path.with_name("u.item").write_text(content)
+    with pytest.raises(SourceError, match=said):
+        read_ratings_file(path)
+
+
+def test_an_empty_companion_describes_nothing(tmp_path: Path) -> None:
+    path = synthetic.write_u_data(tmp_path, synthetic.interactions(3, 10, 5))
+    path.with_name("u.item").write_text("")
+    items = read_ratings_file(path).items
+    assert items is not None and not len(items)
+
+
 def test_a_csv_of_another_name_without_movies_is_read(tmp_path: Path) -> None:
     path = synthetic.write_csv(tmp_path, synthetic.interactions(3, 10, 5)).rename(tmp_path / "events.csv")
     (tmp_path / "movies.csv").unlink()
