@@ -254,6 +254,12 @@ def _rules(result: Result) -> str:
     return render(result)
 
 
+def _bodies(result: Result) -> str:
+    from benchmarks.serving.bodies import render
+
+    return render(result | {"worst": result["worst"][:5]})
+
+
 def _experiments(result: Result) -> str:
     from benchmarks.serving.experiments import render
 
@@ -290,6 +296,7 @@ TABLES: dict[str, Table] = {
     "kernels": Table("kernels.json", "python -m benchmarks.training.kernels", _kernels),
     "parity": Table("parity.json", "python -m benchmarks.training.parity", parity),
     "rules": Table("rules.json", "python -m benchmarks.serving.rules", _rules),
+    "bodies": Table("bodies.json", "python -m benchmarks.serving.bodies", _bodies),
     "experiments": Table("experiments.json", "python -m benchmarks.serving.experiments", _experiments),
     "peeking": Table("peeking.json", "python -m benchmarks.pipeline.peeking", _peeking),
     "parity-cpu": Table("parity_cpu.json", "python -m benchmarks.training.parity --device cpu", parity),
