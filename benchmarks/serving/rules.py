@@ -13,6 +13,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def main() -> None:
         "first 10 of two genres, 1980 to 2000": RankRequest(10, history, GENRES[1:3], (1980, 2000)),
         "first 100": RankRequest(100, history),
     }
+    by_columns = partial(partitioned, genres=np.ascontiguousarray(catalogue.genre_bits.T))  # so that numpy reads them fast
     rows = []
     for rules, content in FILES.items():
         made = Rules(RuleFile.model_validate(content))
@@ -61,7 +63,7 @@ def main() -> None:
             ours = lambda made=made, request=request: made.rank(scores, catalogue, request)  # noqa: E731
             others = [
                 lambda made=made, request=request, way=way: way(made.file, scores, catalogue, request)
-                for way in (partitioned, sorted_whole)
+                for way in (by_columns, sorted_whole)
             ]
             rows.append({"rules": rules, "request": asked, **_timed([ours, *others], given.times)})
     result = {"items": given.items, "times": given.times, "seed": given.seed, "rows": rows}
@@ -79,24 +81,27 @@ def render(result: dict[str, Any]) -> str:
     return markdown_table(head, rows)
 
 
-def partitioned(file: RuleFile, scores: npt.NDArray[np.float32], catalogue: Catalogue, request: RankRequest) -> list[int]:
-    """Rank with numpy: select the best of the allowed items, then sort only these."""
+def partitioned(
+    file: RuleFile, scores: npt.NDArray[np.float32], catalogue: Catalogue, request: RankRequest, genres: npt.NDArray[np.bool_]
+) -> list[int]:
+    """Rank with numpy: select the best of the allowed items, then sort only these. `genres` is (genres, items)."""
     places = {genre: place for place, genre in enumerate(catalogue.genres)}
     excluded = {genre for rule in file.rules if rule.action == "exclude" for genre in rule.where.genres or ()}
     allowed = np.ones(len(scores), dtype=bool)
     if file.min_popularity:
         allowed &= catalogue.popularity >= file.min_popularity
     if excluded:
-        allowed &= ~np.logical_or.reduce([catalogue.genre_bits[:, places[genre]] for genre in excluded])
+        allowed &= ~np.logical_or.reduce([genres[places[genre]] for genre in excluded])
     if request.genres:
-        allowed &= np.logical_or.reduce([catalogue.genre_bits[:, places[genre]] for genre in request.genres])
+        allowed &= np.logical_or.reduce([genres[places[genre]] for genre in request.genres])
     first, last = request.years or (None, None)
     if first is not None and last is not None:
         allowed &= (catalogue.years >= first) & (catalogue.years <= last)
     allowed[request.history] = False
-    kept = np.where(allowed, scores, -np.inf)
-    best = np.argpartition(kept, -request.k)[-request.k :]
-    found: list[int] = best[np.argsort(-kept[best])].tolist()
+    left = np.flatnonzero(allowed)
+    kept = scores[left]
+    best = np.argpartition(kept, -request.k)[-request.k :] if len(left) > request.k else np.arange(len(left))
+    found: list[int] = left[best[np.argsort(-kept[best])]].tolist()
     return found
 
 
