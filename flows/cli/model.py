@@ -207,7 +207,7 @@ def log(
 def prune(
     keep: Annotated[int | None, typer.Option(min=1, help="Number of newest versions to keep (retention.keep_versions).")] = None,
     experiments: Annotated[
-        list[Path] | None, typer.Option(help="YAML file of the experiments in force, whose versions stay. Repeatable.")
+        list[Path] | None, typer.Option(help="Experiments file of a server (YAML). Its versions stay. Repeatable.")
     ] = None,
     also: Annotated[
         list[str] | None, typer.Option("--also-keep", help="Version that a server names in `versions`. Repeatable.")
@@ -245,6 +245,8 @@ def prune(
     rows += [[version, done, "was never sealed"] for version in plan.unsealed if version not in spared]
     table(["version", "", "why"], rows, whole="version")
     gone = len(plan.versions) + len(plan.unsealed) - len(spared)
+    if plan.versions and not served:
+        say("- This does not know which versions the experiments of your servers use. Name their files with --experiments.")
     say(
         f"{count(gone, 'version')}, {count(len(plan.pages), 'drift page')} and {count(len(plan.folders), 'run folder')} {done}"
         f"{'' if yes else '; delete them with --yes'}"

@@ -212,7 +212,7 @@ class LandingLog:
         return {id_: int(name.removesuffix(".json")) > changed for id_, name in self._latest().items()}
 
     def removals(self) -> dict[int, Removal]:
-        """Return the removals that are in force, by the number of their entry."""
+        """Return the removals that were not undone, by the number of their entry."""
         found = self._removals()
         undone = {each.undoes for each in found.values()}
         return {number: each for number, each in found.items() if number not in undone and not each.undoes}

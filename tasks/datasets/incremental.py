@@ -8,7 +8,6 @@ parts.
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -16,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from configs.clock import wall_clock
 from configs.errors import VersionCorruptError
 from infra.storage import Store
 from models.columns import Columns
@@ -113,7 +113,7 @@ def landed_manifest(
         "version": _version_name(content, layout),
         "content": content,
         "number": number,
-        "created": round(time.time(), 3),
+        "created": round(wall_clock(), 3),
         "rows": layout.rows,
         "users": int(state.users[Columns.HAS_EVENTS].sum()),
         "items": int(state.items[Columns.HAS_EVENTS].sum()),

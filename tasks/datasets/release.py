@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -111,7 +110,7 @@ def write_dataset(
         "format": ReleaseVersion.FORMAT,
         "name": name,
         "version": version,
-        "created": round(time.time(), 3),
+        "created": round(wall_clock(), 3),
         **_extent(validated.interactions),
         "schema": {table: {column: str(kind) for column, kind in _kinds(content).items()} for table, content in tables.items()},
         "parents": parents or [],
@@ -135,7 +134,7 @@ def _record_delivery(
     stem = f"datasets/{name}/{version}/{DELIVERIES}{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
     if len(validated.quarantined):
         store.put(f"{stem}.quarantine.parquet", _parquet(validated.quarantined))
-    store.put_new(f"{stem}.json", json.dumps({"created": round(time.time(), 3), **record}, indent=2).encode())
+    store.put_new(f"{stem}.json", json.dumps({"created": round(wall_clock(), 3), **record}, indent=2).encode())
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

@@ -107,14 +107,7 @@ def _overall(found: Findings, inputs: GateInputs, ours: FloatArray, theirs: Floa
     found.tests["champion"] = test
     least = detectable_difference(ours - theirs, settings.level, luck)
     found.better = test.p_value <= settings.level
-    said = (
-        f"NDCG@10 {test.mean_a:.4f} against the champion's {test.mean_b:.4f} (95 % interval of the difference "
-        f"{test.ci_low:+.4f} to {test.ci_high:+.4f})"
-    )
-    if np.array_equal(ours, theirs):
-        said += "; both rank every request identically"
-    elif not found.better:
-        said += f"; a true difference below {least:.4f} would usually go undetected on {test.requests} requests"
+    said = _said(test, f"the champion's {test.mean_b:.4f}", least, np.array_equal(ours, theirs), settings)
     if settings.rule == "better":
         found.rules.append(test_rule(2, _name(settings), test, settings.level, said))
     else:
@@ -147,16 +140,22 @@ def _not_worse(found: Findings, inputs: GateInputs, settings: PromotionSettings)
         luck = inputs.noise.relative * test.mean_b * math.sqrt(2)
         strict = paired_test(ours, theirs, resamples=settings.resamples, seed=settings.bootstrap_seed, common_sd=luck)
         found.better = strict.p_value <= settings.level
-    said = (
-        f"NDCG@10 {test.mean_a:.4f} against {test.mean_b:.4f} of {since.version}, from which the margin counts (95 % interval of the "
-        f"difference {test.ci_low:+.4f} to {test.ci_high:+.4f})"
-    )
-    if np.array_equal(ours, theirs):
-        said += "; both rank every request identically"
-    elif test.p_value > settings.level and least > 0:
-        said += f"; a true difference below {least:.4f} would usually go undetected on {test.requests} requests"
+    other = f"{test.mean_b:.4f} of {since.version}, from which the margin counts"
+    said = _said(test, other, least, np.array_equal(ours, theirs), settings)
     found.rules.append(test_rule(2, name, test, settings.level, said))
     return least
+
+
+def _said(test: PairedTest, other: str, least: float, identical: bool, settings: PromotionSettings) -> str:
+    """Return what a comparison found, in words. `other` is the figure of the other version, and whose it is."""
+    said = (
+        f"NDCG@10 {test.mean_a:.4f} against {other} (95 % interval of the difference {test.ci_low:+.4f} to {test.ci_high:+.4f})"
+    )
+    if identical:
+        return f"{said}; both rank every request identically"
+    if test.p_value > settings.level and least > 0:
+        return f"{said}; a true difference below {least:.4f} would usually go undetected on {test.requests} requests"
+    return said
 
 
 def _against_anchor(found: Findings, inputs: GateInputs, settings: PromotionSettings) -> None:

@@ -2,6 +2,7 @@ from .event_files import EventChunk, EventFile, open_event_file
 from .features import build_features, earlier_events
 from .merge import merge_interactions
 from .metadata import (
+    ANY_TIME,
     TABLES,
     DescriptionFile,
     Kind,
@@ -21,6 +22,7 @@ from .sources import IngestedSource, ingest, locate
 from .validation import ItemModel, UserModel, Validated, ValidationReport, validate
 
 __all__ = [
+    "ANY_TIME",
     "BAD_ROWS",
     "MILLISECONDS_FROM",
     "TABLES",

@@ -24,6 +24,7 @@ from tasks.ingest.row_checks import MILLISECONDS_FROM, Checks
 from tasks.tables import column_names, read_cells
 
 __all__ = [
+    "ANY_TIME",
     "TABLES",
     "DescriptionFile",
     "Kind",
@@ -50,6 +51,7 @@ KNOWN = {
     *(*Columns.ALIASES, *ATOMIC_NAMES),
 }
 UNDESCRIBED, RELEASE = -2, -1  # the time of a cell that nothing describes, and of one from a release
+ANY_TIME = 2**62  # a limit for times that were checked where they were read
 WHOLE_BELOW = 2.0**53  # whole numbers below this are exact in float64
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from configs.clock import wall_clock
 from configs.errors import SourceError
 from configs.settings import DataSettings, ValidationSettings
 from infra.digests import sha256_of
@@ -22,7 +22,17 @@ from infra.landing_zone import is_source
 from models.columns import Columns
 from tasks.ingest.event_columns import EVENT_NAMES, NUMERIC
 from tasks.ingest.event_files import EventFile, open_event_file
-from tasks.ingest.metadata import TABLES, DescriptionFile, Kind, described, description_kind, public, read_descriptions, seeded
+from tasks.ingest.metadata import (
+    ANY_TIME,
+    TABLES,
+    DescriptionFile,
+    Kind,
+    described,
+    description_kind,
+    public,
+    read_descriptions,
+    seeded,
+)
 from tasks.ingest.movielens import COMPANIONS, Metadata, RawTables, no_ratings, read_companions, unpack
 from tasks.tables import column_names, file_format, is_zip, suffix_of
 
@@ -39,7 +49,6 @@ __all__ = [
 
 TABLES_END = (".csv", ".tsv", ".parquet", ".pq", ".inter", ".item", ".user", ".data", ".dat")
 OTHER_TABLES = ("links.csv", "tags.csv", "genome-scores.csv", "genome-tags.csv")  # MovieLens releases have them too
-ANY_TIME = 2**62  # times are checked where they are read
 ATOMIC_KINDS: dict[str, Kind] = {".item": "items", ".user": "users"}
 
 # Checksums published next to the zips. ml-latest and ml-latest-small change over time, so they have none.
@@ -146,7 +155,7 @@ def files_of_folder(folder: Path) -> SourceFiles:
     Hidden files are passed over, as is what is neither a table nor named like one. All event files are read together.
 
     Raises:
-        SourceError: There is no event file, a file that should be one cannot be opened, or the folder holds two releases.
+        SourceError: There is no event file, one of them cannot be opened, or the folder holds two releases.
     """
     candidates = [path for path in sorted(folder.rglob("*")) if path.is_file() and is_source(path.relative_to(folder).as_posix())]
     events: list[Path] = []
@@ -201,7 +210,7 @@ def files_of_events(path: Path) -> SourceFiles:
 
 def _opened(path: Path) -> EventFile:
     """Open an event file whose rows are not validated here, so that its limits are not known."""
-    return open_event_file(path, ValidationSettings(min_rating=-1e9, max_rating=1e9, earliest=0), int(time.time()))
+    return open_event_file(path, ValidationSettings(min_rating=-1e9, max_rating=1e9, earliest=0), int(wall_clock()))
 
 
 def _kind(path: Path) -> Kind | None:

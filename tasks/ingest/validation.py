@@ -20,7 +20,7 @@ from configs.settings import ValidationSettings
 from models.columns import Columns
 from tasks.ingest.features import earlier_events
 from tasks.ingest.merge import deduplicate_latest
-from tasks.ingest.metadata import DescriptionFile, Kind, described, public, seeded
+from tasks.ingest.metadata import ANY_TIME, DescriptionFile, Kind, described, public, seeded
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.row_checks import MILLISECONDS_FROM, Checks, joined_cells, judge_events, remedy
 
@@ -43,7 +43,6 @@ __all__ = [
 ]
 
 MOST_FAULTS = 8  # in one message
-ANY_TIME = 2**62  # times are checked where they are read
 NOTHING_QUARANTINED = pd.DataFrame(
     {
         name: pd.Series(dtype=kind)

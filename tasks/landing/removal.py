@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +39,7 @@ from tasks.datasets import (
     read_table,
     superseded_events,
 )
-from tasks.ingest import TABLES, Kind, described, forgotten, seeded, with_events
+from tasks.ingest import ANY_TIME, TABLES, Kind, described, forgotten, seeded, with_events
 from tasks.landing.compaction import kept_superseded
 from tasks.landing.merge import compare
 from tasks.landing.scratch import ScratchFile, scratch_folder
@@ -61,13 +63,7 @@ def remove(
         DataRefusedError: No event would be left, or an earlier version of the product did not record the file of each event.
         AlreadyExistsError: Other runs were faster `landing.max_retries_on_conflict` times.
     """
-    for _ in range(settings.max_retries_on_conflict):
-        try:
-            entry = _removed(LandingLog(store, name), removal, settings, work_dir, now)
-        except AlreadyExistsError:
-            continue
-        return load_dataset_ref(store, name, entry.version), entry
-    raise _raced(name, settings)
+    return _recorded(store, name, settings, lambda log: _removed(log, removal, settings, work_dir, now))
 
 
 def undo_removal(
@@ -82,27 +78,33 @@ def undo_removal(
         The version, and the log entry that records the undoing.
 
     Raises:
-        NotFoundError: No removal with this number is in force.
+        NotFoundError: There is no removal with this number, or it was undone.
         AlreadyExistsError: Other runs were faster `landing.max_retries_on_conflict` times.
     """
-    for _ in range(settings.max_retries_on_conflict):
-        log = LandingLog(store, name)
+
+    def restored(log: LandingLog) -> LogEntry:
         _head(log)  # it completes the entry of a killed run
-        in_force = log.removals()
-        if removal.undoes not in in_force:
-            listed = ", ".join(f"{number} ({each.what})" for number, each in in_force.items()) or "none"
-            raise NotFoundError(f"{name} has no removal {removal.undoes} that could be undone. In force: {listed}.")
-        try:
-            entry = _restored(log, removal, in_force[removal.undoes], settings, work_dir, now)
-        except AlreadyExistsError:
-            continue
-        return load_dataset_ref(store, name, entry.version), entry
+        current = log.removals()
+        if removal.undoes not in current:
+            listed = ", ".join(f"{number} ({each.what})" for number, each in current.items()) or "none"
+            raise NotFoundError(f"{name} has no removal {removal.undoes} that could be undone. Current removals: {listed}.")
+        return _restored(log, removal, current[removal.undoes], work_dir, now)
+
+    return _recorded(store, name, settings, restored)
+
+
+def _recorded(
+    store: Store, name: str, settings: LandingSettings, write: Callable[[LandingLog], LogEntry]
+) -> tuple[DatasetRef, LogEntry]:
+    """Write the next version and log entry, again on the newest state if another run was faster."""
+    for _ in range(settings.max_retries_on_conflict):
+        with suppress(AlreadyExistsError):
+            entry = write(LandingLog(store, name))
+            return load_dataset_ref(store, name, entry.version), entry
     raise _raced(name, settings)
 
 
-def _restored(
-    log: LandingLog, removal: Removal, undone: Removal, settings: LandingSettings, work_dir: Path, now: float
-) -> LogEntry:
+def _restored(log: LandingLog, removal: Removal, undone: Removal, work_dir: Path, now: float) -> LogEntry:
     """Write the version and the log entry. Raises AlreadyExistsError if another run has taken its number."""
     head, files = _head(log), PartFiles(log.store, work_dir / "parts")
     unchanged = LogEntry(head.number + 1, "remove", log.dataset, head.version, head.watermark, _iso(now), None, removal=removal)
@@ -133,7 +135,7 @@ def _restored(
     for kind, known in TABLES.items():
         table = with_events(kind, state.table(kind), np.unique(won[known.id].to_numpy(np.int64)))
         provided = _taken_out(kind, earlier.table(kind), undone, origins)
-        tables[kind], counts = described(kind, table, provided, LandedState.NEVER)
+        tables[kind], counts = described(kind, table, provided, ANY_TIME)
         cells += int(counts.sum())
     if not len(won) + cells:
         log.append(unchanged)

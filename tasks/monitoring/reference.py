@@ -102,8 +102,8 @@ class History:
     silences: list[int]  # the longest times without an event, seconds, longest first
     spans: list[SpanRow] = field(default_factory=list)  # by length; empty in versions from before they were stored
     memory_s: int | None = None
-    """A user is new in a window if there is no event of the user in this time before it. A short past does not show who comes back
-    after it, so longer absences do not count. None in versions from before it was stored: new is who has no earlier event."""
+    """Seconds. A user is new in a window if they have no event in this time before it. The time is bounded by the length of the past,
+    which cannot show longer absences. None in versions that did not store it: there, a user without any earlier event is new."""
 
     @classmethod
     def from_dict(cls, content: dict[str, object]) -> History:

@@ -35,7 +35,7 @@ class Slice:
     number: int
     start: int  # UTC seconds
     end: int  # UTC seconds, exclusive; at most one second after the source's last event
-    rows: int  # in its event file; without rows there is no file
+    rows: int  # in its event file, which is not written if there are none
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,14 +18,18 @@ Week = Callable[[Town], None]
 @pytest.mark.full
 @pytest.mark.parametrize("weeks", [WEEKS, OTHER_WEEKS], ids=["accidents", "odd files and times"])
 def test_after_each_week_the_dataset_is_what_everything_that_was_delivered_says(weeks: tuple[Week, ...], tmp_path: Path) -> None:
-    live(Town(tmp_path), weeks)
+    town = Town(tmp_path)
+    live(town, weeks)
+    assert town.compared >= 2 * len(weeks), "each week was compared with the truth after it and after the housekeeping"
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(4))
 def test_the_weeks_may_come_in_any_order(seed: int, tmp_path: Path) -> None:
     weeks = [*WEEKS, *OTHER_WEEKS]
-    live(Town(tmp_path, seed), random.Random(seed).sample(weeks, len(weeks)))
+    town = Town(tmp_path, seed)
+    live(town, random.Random(seed).sample(weeks, len(weeks)))
+    assert town.compared >= 2 * len(weeks)
 
 
 def live(town: Town, weeks: tuple[Week, ...] | list[Week]) -> None:

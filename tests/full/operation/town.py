@@ -47,6 +47,7 @@ class Town(Place):
 
     def __init__(self, folder: Path, seed: int = 3) -> None:
         super().__init__(folder, allowed_lateness_s=DAY, give_up_s=2.0 * DAY, compact_parts=3)
+        self.compared = 0  # times that a version was compared with the truth
         self.truth = Truth(self.settings.allowed_lateness_s)
         self.week = -1
         self.open: Callable[[Path], FolderZone] = FolderZone
@@ -145,6 +146,7 @@ class Town(Place):
         if watermark is not None:
             assert watermark == self.truth.watermark
         verify_dataset(self.store, ref)
+        self.compared += 1
 
     def newest(self) -> DatasetRef:
         return [ref for ref in list_datasets(self.store) if ref.name == NAME][-1]

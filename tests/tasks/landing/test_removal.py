@@ -83,7 +83,7 @@ def test_an_event_is_taken_out_and_the_one_that_it_had_superseded_comes_back(pla
 def test_a_removal_is_undone(place: Place) -> None:
     first = list_datasets(place.store)[-1]
     _, entry = removed(place, user=1)
-    with pytest.raises(NotFoundError, match=r"no removal 1 that could be undone. In force: 2 \(user 1\)"):
+    with pytest.raises(NotFoundError, match=r"no removal 1 that could be undone. Current removals: 2 \(user 1\)"):
         undone(place, 1)
     place.put("more.csv", events((1, 7, 4, 7)))
     assert by_file(place.land())["more.csv"].removed == 1
