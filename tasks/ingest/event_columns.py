@@ -37,7 +37,8 @@ def lacking_columns(path: Path, given: Sequence[str]) -> str:
     in_format = {Columns.USER: "userId", Columns.ITEM: "movieId"} if suffix_of(path) == ".csv" else {}
     present = {Columns.ALIASES.get(field, field) for field in given}
     lacking = [name for name in Columns.EVENT if name not in present]
-    said = f"{path} lacks the column {', '.join(in_format.get(name, name) for name in lacking)}; its columns are {listed(given)}."
+    names = ", ".join(in_format.get(name, name) for name in lacking)
+    said = f"{path} lacks the column{'s' if len(lacking) > 1 else ''} {names}; its columns are {listed(given)}."
     if not any(field.strip(NUMERIC) for field in given):
         return f"{said} Its first line is not a header: add {','.join(in_format.get(name, name) for name in Columns.EVENT)}."
     free = [field for field in given if Columns.ALIASES.get(field, field) not in Columns.EVENT]

@@ -41,7 +41,7 @@ def _with_banner(page: str, result: DriftResult) -> str:
         raise ValueError("Evidently's page has no body: an unsupported version of Evidently is installed")
     reasons = " ".join(result.reasons) or "No check exceeds both its bound and the reach of chance."
     banner = (
-        f'<div style="{BANNER}"><b>The verdict of `recsys monitor`: {escape(result.verdict)}.</b> {escape(visible(reasons))}'
+        f'<div style="{BANNER}"><b>The verdict of <code>recsys monitor</code>: {escape(result.verdict)}.</b> {escape(visible(reasons))}'
         "<br>The figures below were drawn by Evidently and decide nothing. It looks at columns only, in a sample, and without "
         "the test against chance, so its headline may differ.</div>"
     )

@@ -224,7 +224,7 @@ def test_a_row_is_judged_alike_whatever_stands_beside_it(
     [
         ("events.txt", GOOD, r"events\.txt lacks .* Its first line is not a header: add user_id,item_id,rating,timestamp"),
         ("events.csv", "", r"events\.csv is empty"),
-        ("events.csv", "user,movieId,rating,when\n1,2,3,4\n", "lacks the column userId, timestamp; its columns are user, movieId, rating, when"),
+        ("events.csv", "user,movieId,rating,when\n1,2,3,4\n", "lacks the columns userId, timestamp; its columns are user, movieId, rating, when"),
         ("events.csv", "userId,user_id,movieId,rating,timestamp\n1,9,2,3,900000000\n", "two columns for user_id"),
         ("events.csv", "\ufeff".encode("utf-16") + HEADER.encode("utf-16"), "UTF-16"),
         ("events.csv", HEADER + "1,2,3,900000000,\n4,5,3,900000001,\n", r"have 5 fields, but there are 4 columns: user_id, item_id, rating"),
@@ -232,7 +232,7 @@ def test_a_row_is_judged_alike_whatever_stands_beside_it(
         ("events.csv", "a" * 500 + "," + "b," * 500 + "\n1\n", "and 482 more"),
         ("ratings.dat", "1::2::3::900000000::7\n", "have 5 fields"),
         ("u.data", "1\t2\t3\n", "have 3 fields"),
-        ("x.inter", "user_id:token\titem_id:token\n1\t2\n", "lacks the column rating, timestamp"),
+        ("x.inter", "user_id:token\titem_id:token\n1\t2\n", "lacks the columns rating, timestamp"),
         ("events.csv.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\3" + b"no gzip" * 9, r"events\.csv\.gz is damaged, or not compressed by gzip"),
         ("events.csv.gz", gzip.compress((HEADER + GOOD).encode(), mtime=0)[:-9], "cut short"),
         ("events.parquet", "no parquet", r"events\.parquet is not a Parquet file"),

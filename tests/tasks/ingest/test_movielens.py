@@ -124,7 +124,7 @@ def test_a_header_without_rows_is_refused(tmp_path: Path) -> None:
 
 def test_wrong_columns_are_named_with_those_found(tmp_path: Path) -> None:
     (tmp_path / "ratings.csv").write_text("user,movieId,rating,when\n1,2,3,4\n")
-    with pytest.raises(SourceError, match="lacks the column userId, timestamp; its columns are user, movieId, rating, when"):
+    with pytest.raises(SourceError, match="lacks the columns userId, timestamp; its columns are user, movieId, rating, when"):
         read_folder(tmp_path)
 
 

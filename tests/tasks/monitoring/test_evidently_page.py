@@ -28,7 +28,7 @@ class Snapshot:
 def test_the_page_opens_with_our_verdict_and_says_which_one_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidently_page, "_snapshot", lambda *_: Snapshot())
     page = draw_columns(NOTHING, result("stable"), MonitoringSettings(), "run").decode()
-    banner, headline = page.index("The verdict of `recsys monitor`: stable."), page.index("Dataset Drift is detected")
+    banner, headline = page.index("The verdict of <code>recsys monitor</code>: stable."), page.index("Dataset Drift is detected")
     assert page.index("<body class='x'>") < banner < headline and "decide nothing" in page[banner:headline]
     page = draw_columns(NOTHING, result("drifted", "genre (<b>War</b>) moved."), MonitoringSettings(), "run").decode()
     assert "drifted.</b> genre (&lt;b&gt;War&lt;/b&gt;) moved." in page
