@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 DAY_S = 86_400
+ALIKE = 0.1  # share by which a slice may differ in length from the past's windows that its hours and weekdays are compared with
+FEWER = 4  # such a slice has at least this part of their events; fewer events are more uneven
 RATE, SILENCE, NEWCOMERS, SET_ASIDE = "volume", "freshness", "new users", "quarantine"
 METHODS = {
     RATE: "ratio to the usual rate, or its inverse",
@@ -127,40 +129,70 @@ def _times(current: pd.DataFrame, window: Window) -> tuple[npt.NDArray[np.int64]
     return times, max(newest, window.now) if window.now is not None else newest
 
 
-def calendar_p(history: History | None, window: Window | None, events: int, column: str, distance: float) -> float:
+def calendar_p(history: History | None, window: Window | None, rows: pd.DataFrame, column: str, distance: float) -> float:
     """Return the p-value of a slice's distance in hours or weekdays, compared with the windows of the past.
 
     A window of an afternoon covers few hours, and a window of a weekend has no Monday. Neither is drift. The result is 0 if the
     slice is not a window or its past is unknown: then only the draws of users decide.
 
     Args:
-        events: Number of events in the slice.
+        rows: The slice.
         column: "hour" or "weekday".
         distance: Jensen-Shannon distance of that column.
     """
-    row = _row_for(history, events) if history is not None and window is not None else None
-    if row is None:
+    past = _past_calendar(history, window, rows, column)
+    if past is None:
         return 0.0
-    usual, spread = _usual_distance(row, column)
-    apart = math.log(max(distance, 1e-6)) - usual
-    p_value = _prediction_p(apart, spread, row.windows)
+    apart = past.scaled(distance) - past.mean
+    p_value = _prediction_p(apart, past.sd, past.windows)
     return p_value / 2 if apart > 0 else 1 - p_value / 2
 
 
-def calendar_critical(history: History | None, window: Window | None, events: int, column: str) -> Critical:
+def calendar_critical(history: History | None, window: Window | None, rows: pd.DataFrame, column: str) -> Critical:
     """Return the critical values of the distance in hours or weekdays that belong to `calendar_p`."""
-    row = _row_for(history, events) if history is not None and window is not None else None
-    if row is None:
+    past = _past_calendar(history, window, rows, column)
+    if past is None:
         return lambda level: 0.0
-    usual, spread = _usual_distance(row, column)
-    return lambda level: math.exp(usual + _prediction_width(2 * level, spread, row.windows))
+
+    def critical(level: float) -> float:
+        edge = past.mean + _prediction_width(2 * level, past.sd, past.windows)
+        return math.exp(edge) if past.of_logarithms else edge
+
+    return critical
 
 
-def _usual_distance(row: WindowRow, column: str) -> tuple[float, float]:
-    """Return the mean and the standard deviation of the logarithm of the distance."""
-    if column == "hour":
-        return row.log_hour_distance, row.log_hour_distance_sd
-    return row.log_weekday_distance, row.log_weekday_distance_sd
+@dataclass(frozen=True)
+class _PastCalendar:
+    """Mean and standard deviation of the distance, or of its logarithm, over `windows` windows of the past."""
+
+    windows: int
+    mean: float
+    sd: float
+    of_logarithms: bool
+
+    def scaled(self, distance: float) -> float:
+        return math.log(max(distance, 1e-6)) if self.of_logarithms else distance
+
+
+def _past_calendar(history: History | None, window: Window | None, rows: pd.DataFrame, column: str) -> _PastCalendar | None:
+    """Return the distances of the past's windows that are as long as the slice, or else of those with as many events.
+
+    Windows with as many events as a week start on any weekday and rarely last a week, so they are far more uneven than weeks are.
+    """
+    if history is None or window is None:
+        return None
+    hours, seconds = column == "hour", seconds_of(rows, window)
+    for span in history.spans:
+        distance = span.hour_distance if hours else span.weekday_distance
+        alike = abs(seconds / span.seconds - 1) <= ALIKE and len(rows) >= span.events / FEWER
+        if distance is not None and alike:
+            return _PastCalendar(span.windows, distance, span.hour_distance_sd if hours else span.weekday_distance_sd, False)
+    row = _row_for(history, len(rows))
+    if row is None:
+        return None
+    if hours:
+        return _PastCalendar(row.windows, row.log_hour_distance, row.log_hour_distance_sd, True)
+    return _PastCalendar(row.windows, row.log_weekday_distance, row.log_weekday_distance_sd, True)
 
 
 def quarantine_check(before: Quarantine | None, now: Quarantine | None, settings: DriftSettings) -> Check:

@@ -74,7 +74,8 @@ def column_checks(view: View, items: pd.DataFrame, settings: DriftSettings, seed
     reference, draws = view.reference, draws_for(settings)
     rows = _slice_rows(view.rows, items, seed)
     popularity, limits = Popularity.of(reference.item_events), GapLimits.of(reference.sample)
-    before, now = clipped(comparable(reference.sample, popularity, 1, limits), comparable(rows, popularity, 0, limits))
+    known = _described(reference.sample, items)
+    before, now = clipped(comparable(known, popularity, 1, limits), comparable(rows, popularity, 0, limits))
     if view.label == LONG_TERM:
         before, now = (side[[name for name in LASTING if name in side]] for side in (before, now))
     users, moments = (reference.sample[name].to_numpy(np.int64) for name in ("user_id", "timestamp"))
@@ -86,8 +87,8 @@ def column_checks(view: View, items: pd.DataFrame, settings: DriftSettings, seed
     found = distances(before, now, groups, resamples=draws, seed=seed)
     checks = [_column_check(column, view, settings) for column in found]
     if not view.label:
-        known = {column.column for column in found}
-        checks += [not_judged(NAMES[name], "", _without_values(name)) for name in NUMERICAL if name not in known]
+        judged = {column.column for column in found}
+        checks += [not_judged(NAMES[name], "", _without_values(name)) for name in NUMERICAL if name not in judged]
     if view.label != LONG_TERM:
         checks.append(_concentration_check(reference, rows, settings, draws, seed))
     labelled = [replace(check, name=check.name + view.label, retrains=view.label != LONG_TERM) for check in checks]
@@ -114,13 +115,22 @@ def _slice_rows(current: pd.DataFrame, items: pd.DataFrame, seed: int) -> pd.Dat
     return sampled(ordered, rows, items)
 
 
+def _described(sample: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """Return the reference's rows with the genres of films that had no description yet when the reference was stored.
+
+    Otherwise the first descriptions to arrive would look like a change of taste.
+    """
+    genres = sample["item_id"].map(items.set_index("item_id")["genres"]).astype("string").fillna("")
+    return sample.assign(genres=sample["genres"].where(sample["genres"] != "", genres))
+
+
 def _column_check(column: ColumnDistance, view: View, settings: DriftSettings) -> Check:
     p_value = (int((column.null >= column.distance - 1e-12).sum()) + 1) / (len(column.null) + 1)
     critical = critical_of(column.null)
     if column.column in ("hour", "weekday"):  # both the draws and the past's own windows must show it
-        history, events = view.reference.history, len(view.rows)
-        p_value = max(p_value, calendar_p(history, view.window, events, column.column, column.distance))
-        critical = _greater(critical, calendar_critical(history, view.window, events, column.column))
+        history = view.reference.history
+        p_value = max(p_value, calendar_p(history, view.window, view.rows, column.column, column.distance))
+        critical = _greater(critical, calendar_critical(history, view.window, view.rows, column.column))
     if column.category is not None:
         detail = f"{_shown(column.column, column.category)}: {column.reference:.1%} to {column.current:.1%}"
     elif column.column == UNSEEN:

@@ -89,6 +89,10 @@ class SpanRow:
     events: float  # mean
     root: float  # mean of the root of (events + 3/8), whose spread does not depend on the mean (Anscombe 1948)
     root_sd: float
+    hour_distance: float | None = None  # Jensen-Shannon distance as in WindowRow; None in versions from before it was stored
+    hour_distance_sd: float = 0.0
+    weekday_distance: float | None = None
+    weekday_distance_sd: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -275,8 +279,14 @@ def jensen_shannon(p: FloatArray, q: FloatArray) -> FloatArray:
 def _span(times: IntArray, seconds: int) -> SpanRow:
     count = min(int(times[-1] - times[0]) // seconds, MOST_WINDOWS)
     edges = int(times[-1]) - seconds * np.arange(count, -1, -1)  # from the newest event back
-    events = np.diff(np.searchsorted(times, edges, side="right"))
-    return SpanRow(seconds, count, float(events.mean()), *_spread(np.sqrt(events + 0.375)))
+    places = np.searchsorted(times, edges, side="right")
+    events = np.diff(places)
+    filled = events > 0
+    begins, ends = places[:-1][filled], places[1:][filled]
+    distances = [_spread(_calendar_distances(*values, begins, ends)) for values in _calendar(times)] if filled.sum() > 1 else []
+    return SpanRow(
+        seconds, count, float(events.mean()), *_spread(np.sqrt(events + 0.375)), *(value for pair in distances for value in pair)
+    )
 
 
 def newcomer_share(users: IntArray, last_seen: IntArray, begin: int, memory_s: int) -> float:
@@ -302,17 +312,25 @@ def _windows(times: IntArray, users: IntArray, last_seen: IntArray, memory_s: in
     ]
     rate, rate_sd = _spread(np.log(size / np.maximum(times[ends] - since, 1)))
     share, share_sd = _spread(np.arcsin(np.sqrt(newcomers)))
-    hour, hour_sd = _spread(_calendar_distances(times // 3600 % 24, 24, ends, size))
-    weekday, weekday_sd = _spread(_calendar_distances((times // 86_400 + 3) % 7, 7, ends, size))  # 1970 started on a Thursday
+    (hour, hour_sd), (weekday, weekday_sd) = (
+        _spread(np.log(np.maximum(_calendar_distances(*values, ends - size + 1, ends + 1), 1e-6))) for values in _calendar(times)
+    )
     return WindowRow(
         size, len(ends), rate, rate_sd, share, share_sd, hour, hour_sd, weekday, weekday_sd, new_users_windows=len(newcomers)
     )
 
 
-def _calendar_distances(values: IntArray, kinds: int, ends: IntArray, size: int) -> FloatArray:
-    counts = np.stack([np.bincount(values[end - size + 1 : end + 1], minlength=kinds) for end in ends]).astype(np.float64)
+def _calendar(times: IntArray) -> list[tuple[IntArray, int]]:
+    """Return the hours and the weekdays (0: Monday) of UTC seconds, each with the number of its kinds."""
+    return [(times // 3600 % 24, 24), ((times // 86_400 + 3) % 7, 7)]  # 1970 started on a Thursday
+
+
+def _calendar_distances(values: IntArray, kinds: int, begins: IntArray, ends: IntArray) -> FloatArray:
+    """(W,) Jensen-Shannon distances between each window's values and all of them."""
+    windows = zip(begins, ends, strict=True)
+    counts = np.stack([np.bincount(values[begin:end], minlength=kinds) for begin, end in windows]).astype(np.float64)
     whole = np.bincount(values, minlength=kinds).astype(np.float64)[None]
-    return np.log(np.maximum(jensen_shannon(counts, whole), 1e-6))
+    return jensen_shannon(counts, whole)
 
 
 def _spread(values: FloatArray) -> tuple[float, float]:

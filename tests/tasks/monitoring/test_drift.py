@@ -198,6 +198,14 @@ def test_a_slice_of_three_days_has_three_weekdays_and_that_is_nothing_new(items:
     assert result.verdict == "stable" and check(result, "weekday").verdict == "stable"
 
 
+def test_descriptions_that_arrive_after_the_reference_are_no_change_of_taste(
+    halves: tuple[pd.DataFrame, pd.DataFrame], items: pd.DataFrame
+) -> None:
+    before = reference_of(halves[0], items.head(0), SETTINGS, 0)
+    assert drifted(before, halves[1], items) == set()
+    assert drifted(before, halves[1].assign(item_id=int(items["item_id"].iloc[0])), items) >= {"genre"}
+
+
 def test_a_feed_that_has_stopped_is_found_without_an_event(features: pd.DataFrame, items: pd.DataFrame) -> None:
     before, window = reference_of(features, items, SETTINGS, 0), window_of(features, features.head(0))
     assert window is not None

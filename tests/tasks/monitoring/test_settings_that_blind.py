@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ from tasks.ingest import build_features
 from tasks.monitoring import reference_of
 from tasks.monitoring.checks import MOST_CHECKS, Check, critical_of, decided, draws_for
 from tasks.monitoring.drift import Beside, Reference, Window, detect_drift, newest_slice, window_of
+from tasks.monitoring.reference import SpanRow
 from tests import synthetic
 from tests.tasks.fed import START, WEEK, steady
 
@@ -120,6 +123,21 @@ def test_a_week_without_one_day_or_with_a_busy_one_is_judged_by_weeks(
     check = next(c for c in detect_drift(reference, newest, items, DRIFT, window=window).result.checks if c.name == "volume")
     assert check.verdict == "stable" and check.chance is not None and check.effect is not None
     assert 1 < check.chance < 2 and check.effect < check.chance and check.retrains is False
+
+
+def test_too_many_events_on_one_day_of_a_week_are_found_and_an_ordinary_week_is_not(
+    feed: pd.DataFrame, reference: Reference, items: pd.DataFrame
+) -> None:
+    older, week = newest_slice(build_features(feed), DRIFT, since=CUT)
+    window = window_of(older, week, now=CUT + WEEK)
+    assert detect_drift(reference, week, items, DRIFT, window=window).result.verdict == "stable"
+    monday = np.random.default_rng(0).random(len(week)) < 0.5
+    moved = week.assign(rating_weekday=np.where(monday, 0, week["rating_weekday"]))
+    assert detect_drift(reference, moved, items, DRIFT, window=window).result.drifted == ["weekday"]
+    assert reference.history is not None  # a version from before the weekdays of whole weeks were stored
+    spans = [SpanRow(span.seconds, span.windows, span.events, span.root, span.root_sd) for span in reference.history.spans]
+    former = replace(reference, history=replace(reference.history, spans=spans))
+    assert detect_drift(former, week, items, DRIFT, window=window).result.verdict == "stable"
 
 
 def test_a_slow_drift_is_found_against_the_anchor_and_not_against_the_last_champion() -> None:
