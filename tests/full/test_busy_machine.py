@@ -12,10 +12,11 @@ from tests.volume import volume
 
 @pytest.mark.full
 def test_a_busy_machine_changes_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command fails if one differs."""
+    """The command fails if one differs. Its defaults are many more cases, which take half an hour."""
     data = synthetic.write_csv(tmp_path / "data", synthetic.interactions(80, 40, 30))
-    rollbacks, decisions, load = volume(3, 200), volume(4, 50), volume(4, 20)
-    counts = ["--rollbacks", str(rollbacks), "--decisions", str(decisions), "--load", str(load), "--parallel", "1"]
+    rollbacks, decisions, load = volume(3, 24), volume(4, 12), volume(4, 20)
+    parallel = volume(1, 6)
+    counts = ["--rollbacks", str(rollbacks), "--decisions", str(decisions), "--load", str(load), "--parallel", str(parallel)]
     out = tmp_path / "busy.json"
     run(monkeypatch, "pipeline.busy_machine", "--data", str(data), *counts, "--out", str(out))
     cases = json.loads(out.read_text())["cases"]
