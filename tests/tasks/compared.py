@@ -32,7 +32,7 @@ ENTRIES = [
 
 
 def small_comparison(folder: Path, **changes: Any) -> CompareSettings:
-    """Settings of a comparison of seconds that leaves everything in `folder`."""
+    """Settings of a comparison that takes seconds and leaves everything in `folder`."""
     values = {
         "id": "small",
         "entries": ENTRIES,

@@ -11,7 +11,7 @@ from tests.tasks.world import World, copy_world, make_world
 
 @pytest.fixture(autouse=True)
 def cheap_load_checks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Only the tests of the load check itself start its processes."""
+    """Fork the load check's processes, except in the tests of the load check itself."""
     if request.path.name == "test_load_check.py":
         yield
         return
@@ -21,11 +21,11 @@ def cheap_load_checks(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def made_world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Made once; tests get copies."""
+    """A world that is made once; each test gets a copy."""
     return make_world(tmp_path_factory.mktemp("world") / "made")
 
 
 @pytest.fixture
 def world(made_world: World, tmp_path: Path) -> World:
-    """A world of the test's own."""
+    """A copy of the world for one test."""
     return copy_world(made_world, tmp_path / "world")

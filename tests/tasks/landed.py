@@ -35,7 +35,7 @@ class Place:
         self.settings = LandingSettings.model_validate({"base": "none", "compact_parts": 1000, "compact_share": 1.0, **settings})
 
     def put(self, name: str, content: str | bytes | pd.DataFrame, modified: float = SETTLED) -> Path:
-        """A file that was written whole at `modified`."""
+        """Put a file into the zone that was complete at `modified`."""
         path = self.zone / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, pd.DataFrame):
@@ -60,13 +60,13 @@ def csv(frame: pd.DataFrame) -> str:
 
 
 def events(*rows: tuple[int, int, float, int]) -> pd.DataFrame:
-    """(user, movie, rating, seconds after 2000)."""
+    """Events from rows of (user, movie, rating, seconds after 2000)."""
     frame = pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"])
     return frame.assign(rating=frame["rating"].astype("float64"), timestamp=frame["timestamp"] + 946_684_800)
 
 
 def random_events(seed: int, rows: int, users: int = 8, movies: int = 6, seconds: int = 20) -> pd.DataFrame:
-    """Many events of one user and movie, and of one second."""
+    """Random events, many of which share the user and movie, or the second."""
     draw = np.random.default_rng(seed)
     return events(
         *zip(
@@ -93,11 +93,11 @@ def content(ref: DatasetRef) -> str:
     return ref.version.partition("-")[0]
 
 
-# What a process does that is killed meanwhile (tests/doubles/kill_points.py).
+# What a process does while it is killed (tests/doubles/kill_points.py).
 
 
 def at(made: Place, store: Path) -> Place:
-    """The same zone beside a copy of the store. Scratch files lie elsewhere: no kill among them can matter."""
+    """The same zone beside a copy of the store. Scratch files lie elsewhere: a kill while they are written cannot matter."""
     place = Place.__new__(Place)
     engine = made.engine.model_copy(update={"work_dir": store.with_name(f"{store.name}-work")})
     place.__dict__ = {**made.__dict__, "store": LocalStore(store), "engine": engine}

@@ -1,4 +1,4 @@
-"""A small replay that has ended: its records without anything that was trained."""
+"""The records of a small replay that has ended, without any trained model."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def training(policy: str, number: int, outcome: str = "promoted", why: str = "ba
 
 
 def ranks(seed: int, better: float = 0.6, requests: int = 300) -> pd.DataFrame:
-    """Of 60 users; monthly's ranks are smaller by the factor `better`, on-drift's are never's."""
+    """Ranks for 60 users. Those of `monthly` are smaller by the factor `better`; `on-drift` ranks as `never` does."""
     rng = np.random.default_rng(seed)
     never = rng.integers(1, 60, requests)
     never[:5] = MISS
@@ -75,7 +75,7 @@ def ranks(seed: int, better: float = 0.6, requests: int = 300) -> pd.DataFrame:
 
 
 def ended(plan: ReplayPlan, *, silent: int | None = None, drifted: int | None = 3) -> ReplayLog:
-    """Keep the records of a whole replay; nothing happens in the slice `silent`, and `drifted` drifts."""
+    """Keep the records of a whole replay; nothing happens in the slice `silent`, and the slice `drifted` drifts."""
     log = ReplayLog.of(plan)
     for part in plan.slices:
         empty = part.number == silent

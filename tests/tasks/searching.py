@@ -1,4 +1,4 @@
-"""A search of seconds for tests, and a worker that can be a process of its own: `python -m tests.tasks.searching settings.json 0`."""
+"""A search that takes seconds, and a worker that can run as a separate process: `python -m tests.tasks.searching settings.json 0`."""
 
 from __future__ import annotations
 

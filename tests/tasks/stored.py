@@ -56,7 +56,7 @@ def sealed(store: Store, folder: Path, hour: int = 0, outcome: str = "promoted")
 
 
 def publish_and_promote(store: Store, trained: Path, hours: int = 0) -> ModelRef:
-    """What a run writes once its model is trained."""
+    """Publish and promote a trained model, as a run does."""
     registry = ModelRegistry(store)
     current = registry.champion(NAME)
     staged = registry.stage(NAME, trained, LATER + timedelta(hours=hours))
@@ -68,13 +68,13 @@ def publish_and_promote(store: Store, trained: Path, hours: int = 0) -> ModelRef
 
 
 def check_whole(store: Store, ref: ModelRef) -> None:
-    """Every file is the manifest's, and the loaded model answers as the trained one did."""
+    """Check that the files match the manifest. The loaded model must answer as the trained one did."""
     with ModelRegistry(store).fetched(ref) as folder:
         check = check_loaded(folder)
         assert check.ok, check.reason
 
 
-# What a process does that is killed meanwhile (tests/doubles/kill_points.py).
+# What a process does while it is killed (tests/doubles/kill_points.py).
 
 
 def publish_in(folder: Path, trained: Path) -> None:

@@ -1,6 +1,6 @@
-"""A store with a champion on older data and a challenger on newer data that the gate would promote, for attacks to spoil.
+"""A store with a champion on older data and a challenger on newer data. The gate would promote it, and attacks spoil it.
 
-All is made by the product's own stages, without Prefect: real events, real training, real evaluation.
+Everything is made by the product's own stages, without Prefect: real events, real training, real evaluation.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class World:
-    """Everything of one test, under one folder."""
+    """Everything that one test uses, under one folder."""
 
     store: LocalStore
     settings: RetrainSettings
@@ -76,7 +76,7 @@ class World:
         return Path(self.assembled.path)
 
     def stage(self, *, evaluated_again: bool = False) -> StagedVersion:
-        """Stage the challenger; `evaluated_again`: as if what lies in its folder were what evaluation left there."""
+        """Stage the challenger; with `evaluated_again`, the files now in its folder count as those that evaluation left."""
         found = replace(self.assembled, files=file_digests(self.folder)) if evaluated_again else self.assembled
         return stage_challenger(self.store, NAME, found)
 
@@ -93,15 +93,15 @@ class World:
         return {key: hashlib.sha256(self.store.get(key)).hexdigest() for key in self.store.list()}
 
     def untouched(self) -> bool:
-        """The first version is champion, whole, and the only one."""
+        """Whether the first version is still the champion and the only version."""
         return self.champion() == self.first.version and ModelRegistry(self.store).versions(NAME) == [self.first]
 
 
 def make_world(root: Path) -> World:
-    """The world from nothing: some seconds of training."""
+    """Make the world from scratch, with some seconds of training."""
     base = synthetic.interactions(80, 40, 25)
-    # What happens after the older dataset: users who are new, one more event of 20 others, and two of another 20. What the
-    # older one tests these 40 on, the newer one validates or trains on.
+    # Events after the older dataset: those of new users, one more event of 20 other users, and two more of another 20. The
+    # newer dataset validates or trains on the events that the older one tests these 40 users on.
     more = synthetic.interactions(30, 40, 25, seed=9).assign(user_id=lambda f: f["user_id"] + 500)
     movies = np.sort(base["item_id"].unique())
     rows = []
@@ -131,7 +131,7 @@ def make_world(root: Path) -> World:
 
 
 def copy_world(world: World, root: Path) -> World:
-    """The same in another folder."""
+    """Copy the world to another folder."""
     source = world.store.folder.parent
     shutil.copytree(source, root)
 

@@ -76,14 +76,14 @@ def comparison() -> ModelComparison:
     )
 
 
-def test_an_entry_without_a_run_is_not_said_to_be_worse(comparison: ModelComparison) -> None:
+def test_an_entry_without_a_run_is_not_called_worse(comparison: ModelComparison) -> None:
     shown = replace(comparison, matrix=[cell("ss4rec", "popularity", 0.15, True)], entries=comparison.entries[::2])
     assert headline(replace(shown, failures=[])).endswith("It is shown to be better than every other entry.")
     assert headline(shown).endswith("better than every other entry that has a run. No run of ncf ended.")
 
 
 class _Page(HTMLParser):
-    """Tags with their attributes, and text."""
+    """Collects the tags with their attributes, and the text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,11 +117,11 @@ def test_the_page_shows_results_matrix_figures_and_what_failed(comparison: Model
     assert len(images) == 2 and all(source.startswith("data:image/svg+xml;base64,") for source in images)
 
 
-def test_a_page_without_failures_has_no_such_mark(comparison: ModelComparison) -> None:
+def test_a_page_without_failures_is_not_marked_as_incomplete(comparison: ModelComparison) -> None:
     assert "Not complete" not in page_of(replace(comparison, failures=[])).text
 
 
-def test_whatever_the_page_shows_is_escaped_and_nothing_is_fetched(comparison: ModelComparison) -> None:
+def test_the_page_escapes_whatever_it_shows_and_fetches_nothing(comparison: ModelComparison) -> None:
     html = render_html(comparison).decode()
     page = page_of(comparison)
     assert HOSTILE in " ".join(page.text.split()) and f"note={HOSTILE}" in page.text
@@ -129,7 +129,7 @@ def test_whatever_the_page_shows_is_escaped_and_nothing_is_fetched(comparison: M
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:)""", html) and "@import" not in html and "url(" not in html
 
 
-def test_markdown_escapes_and_marks_what_is_shown(comparison: ModelComparison) -> None:
+def test_markdown_is_escaped_and_marks_the_differences_that_are_shown(comparison: ModelComparison) -> None:
     text = render_markdown(comparison)
     assert "**Not complete: 1 run failed.**" in text and "<script>" not in text and "&lt;script&gt;" in text
     assert "\\*\\*y\\*\\* \\`z\\` \\[l\\](http" in text
@@ -152,12 +152,12 @@ def test_the_verdict_is_against_the_reference(comparison: ModelComparison) -> No
     assert {row["against the reference"] for row in result_rows(gone)} == {"the reference has no run"}
 
 
-def test_a_comparison_without_one_run_still_reports_why(comparison: ModelComparison) -> None:
+def test_a_comparison_without_any_run_still_reports_why(comparison: ModelComparison) -> None:
     empty = replace(comparison, entries=[], matrix=[], requests=0)
     assert HOSTILE in " ".join(page_of(empty).text.split()) and "nothing to compare" in render_markdown(empty)
 
 
-def test_figures_are_the_same_bytes_for_the_same_comparison(comparison: ModelComparison) -> None:
+def test_the_same_comparison_gives_the_same_figures_byte_for_byte(comparison: ModelComparison) -> None:
     for draw in (intervals_svg, learning_curves_svg):
         drawn = draw(comparison)
         assert drawn is not None and b"<svg" in drawn and drawn == draw(comparison)

@@ -20,7 +20,7 @@ from tests.tasks.compared import ENTRIES, TINY_NCF, small_comparison, stored_dat
 
 
 def do(settings: CompareSettings, dataset: DatasetRef) -> list[str]:
-    """Do what is missing; the names of the runs that were done."""
+    """Do the missing runs, and return their names."""
     store, done = open_store(settings.store), []
     comparison = begin_comparison(store, dataset, settings)
     for entry, seed in missing_runs(store, comparison, settings):

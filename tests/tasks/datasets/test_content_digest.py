@@ -9,7 +9,7 @@ from tests.tasks.landed import random_events
 
 
 @given(st.integers(0, 10**6), st.integers(0, 60))
-def test_the_digest_is_that_of_the_set_and_grows_and_shrinks_with_it(seed: int, cut: int) -> None:
+def test_the_digest_ignores_order_and_follows_added_and_removed_events(seed: int, cut: int) -> None:
     frame = random_events(seed, 60)
     whole = EventDigest.of(frame)
     shuffled = frame.sample(frac=1, random_state=seed)
@@ -19,14 +19,14 @@ def test_the_digest_is_that_of_the_set_and_grows_and_shrinks_with_it(seed: int, 
 
 
 @given(st.integers(0, 10**6), st.sampled_from(["user_id", "item_id", "rating", "timestamp"]), st.integers(0, 39))
-def test_any_change_of_an_event_changes_it(seed: int, column: str, row: int) -> None:
+def test_any_change_of_an_event_changes_the_digest(seed: int, column: str, row: int) -> None:
     frame = random_events(seed, 40)
     other = frame.copy()
     other.loc[row, column] += 1
     assert EventDigest.of(other) != EventDigest.of(frame)
 
 
-def test_values_that_change_places_between_columns_or_rows_change_it() -> None:
+def test_values_that_swap_columns_or_rows_change_the_digest() -> None:
     frame = random_events(1, 40)
     swapped = frame.rename(columns={"user_id": "item_id", "item_id": "user_id"})
     assert EventDigest.of(swapped) != EventDigest.of(frame)
@@ -34,6 +34,6 @@ def test_values_that_change_places_between_columns_or_rows_change_it() -> None:
     assert EventDigest.of(crossed) != EventDigest.of(frame)
 
 
-def test_many_events_have_many_digests() -> None:
+def test_different_events_have_different_digests() -> None:
     frame = random_events(2, 3000, users=10**6, movies=10**6, seconds=10**8)
     assert len({EventDigest.of(frame.iloc[row : row + 1]) for row in range(len(frame))}) == len(frame)

@@ -1,4 +1,4 @@
-"""The files that a run keeps of a store on another machine."""
+"""The local copies that a run keeps of files in a remote store."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def landed(place: Place, number: int) -> Layout:
     return layout_of(place, place.land().dataset)
 
 
-def test_runs_do_not_fill_the_disk_with_parts_that_are_no_more(place: Place) -> None:
+def test_runs_do_not_fill_the_disk_with_parts_that_no_longer_exist(place: Place) -> None:
     folder = place.engine.work_dir / "parts"
     landed(place, 1)
     before = landed(place, 2)
@@ -68,7 +68,7 @@ def test_runs_do_not_fill_the_disk_with_parts_that_are_no_more(place: Place) -> 
     large = f"{folded.parts[0].events.sha256}.parquet"
     age(folder, 0.9)
     third = landed(place, 3)
-    assert {f"{part.events.sha256}.parquet" for part in before.parts} < cached(place), "another run may have use for them"
+    assert {f"{part.events.sha256}.parquet" for part in before.parts} < cached(place), "another run may still need them"
     (folder / ".ab.parquet.0123").write_bytes(b"half of a file, by a run that was killed")
     age(folder, 1.1)
     fourth = landed(place, 4)
@@ -77,11 +77,11 @@ def test_runs_do_not_fill_the_disk_with_parts_that_are_no_more(place: Place) -> 
     compacted = layout_of(place, place.compact())
     assert cached(place) <= names(fourth) | names(compacted)
     age(folder, 1.1)
-    assert layout_of(place, place.compact()) == compacted, "of one part, so there is nothing to do"
+    assert layout_of(place, place.compact()) == compacted, "the version has one part, so there is nothing to compact"
     assert cached(place) <= names(compacted)
 
 
-def test_what_is_in_use_counts_as_new(place: Place) -> None:
+def test_a_file_that_is_in_use_counts_as_new(place: Place) -> None:
     folder = place.engine.work_dir / "parts"
     landed(place, 1)
     layout, files = landed(place, 2), PartFiles(place.store, place.engine.work_dir / "parts")
@@ -92,7 +92,7 @@ def test_what_is_in_use_counts_as_new(place: Place) -> None:
     assert newest.name == f"{layout.parts[0].events.sha256}.parquet" and time.time() - newest.stat().st_mtime < DAY
 
 
-def test_a_reader_goes_on_when_a_run_beside_it_removes_the_file(place: Place) -> None:
+def test_a_reader_goes_on_when_another_run_removes_the_file(place: Place) -> None:
     folder = place.engine.work_dir / "parts"
     layout = landed(place, 1)
     part = layout.parts[0].events
@@ -100,7 +100,7 @@ def test_a_reader_goes_on_when_a_run_beside_it_removes_the_file(place: Place) ->
     opened = files.parquet(part)
     (folder / f"{part.sha256}.parquet").unlink()
     assert opened.read().num_rows == part.rows
-    assert files.frame(part).shape[0] == part.rows, "fetched again"
+    assert files.frame(part).shape[0] == part.rows, "the file is fetched again"
 
 
 def test_a_file_that_is_removed_just_before_it_is_opened_is_fetched_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from tasks.datasets import DatasetRef, Quarantine, quarantined
 from tests.tasks.landed import LAX, NOW, Place, events, random_events
 
 
-def test_rows_set_aside_of_landed_files_are_counted_also_where_no_version_came_of_them(tmp_path: Path) -> None:
+def test_quarantined_rows_of_landed_files_are_counted_even_if_no_version_was_made(tmp_path: Path) -> None:
     place = Place(tmp_path, refuse_from_rows=10)
     place.put("good.csv", random_events(1, 30))
     first = place.land().dataset
@@ -28,7 +28,7 @@ def test_rows_set_aside_of_landed_files_are_counted_also_where_no_version_came_o
     assert quarantined(place.store, place.land(NOW + 300).dataset, after=second.number) == Quarantine(40, 40)
 
 
-def test_a_file_that_is_read_again_counts_as_it_was_read_last(tmp_path: Path) -> None:
+def test_a_file_that_is_read_again_counts_by_its_last_reading(tmp_path: Path) -> None:
     place = Place(tmp_path, refuse_from_rows=10)
     place.put("good.csv", random_events(1, 60))
     first = place.land().dataset

@@ -43,7 +43,7 @@ def pruned(store: LocalStore, keep: int) -> PrunePlan:
     return plan
 
 
-def test_what_is_old_goes_and_what_the_rest_is_made_of_stays(grown: tuple[Place, list[DatasetRef]]) -> None:
+def test_old_versions_go_and_the_parts_of_the_others_stay(grown: tuple[Place, list[DatasetRef]]) -> None:
     place, refs = grown
     before = sorted(place.store.list())
     plan = plan_prune(place.store, 2)
@@ -55,12 +55,12 @@ def test_what_is_old_goes_and_what_the_rest_is_made_of_stays(grown: tuple[Place,
         verify_dataset(place.store, ref)
     left = [key for key in place.store.list("datasets/")]
     assert sorted(set(before) - set(place.store.list())) == plan.objects
-    assert not [key for key in left if key.startswith(refs[0].prefix)], "the release is part of nothing since the compaction"
+    assert not [key for key in left if key.startswith(refs[0].prefix)], "no version contains the release since the compaction"
     assert pruned(place.store, 2).objects == [] and place.land().dataset == refs[-1]
 
 
 def ingest(place: Place, memory_rows: int) -> DatasetRef:
-    """A release, in as many row groups as `etl.memory_rows` makes of it."""
+    """Store a release; `etl.memory_rows` decides its number of row groups."""
     path = place.folder / "ratings.csv"
     path.write_text(csv(random_events(0, 400, users=200).drop_duplicates(["user_id", "item_id"])))
     engine = place.engine.model_copy(update={"memory_rows": memory_rows})
@@ -68,7 +68,7 @@ def ingest(place: Place, memory_rows: int) -> DatasetRef:
         return write_dataset(place.store, NAME, release, release.features, {})
 
 
-def test_a_release_that_newer_versions_are_made_of_stays_and_is_never_written_again(tmp_path: Path) -> None:
+def test_a_release_that_newer_versions_contain_stays_and_is_never_rewritten(tmp_path: Path) -> None:
     place = Place(tmp_path, base="newest")
     release = ingest(place, 1000)
     place.put("1.csv", random_events(1, 40, users=200))
@@ -79,7 +79,9 @@ def test_a_release_that_newer_versions_are_made_of_stays_and_is_never_written_ag
     elsewhere = Place(tmp_path / "elsewhere")
     again = ingest(elsewhere, 100)
     assert again.version == release.version
-    assert elsewhere.store.get(f"{again.prefix}/interactions.parquet") != before, "the bytes are the same in any case"
+    assert elsewhere.store.get(f"{again.prefix}/interactions.parquet") != before, (
+        "the row groups make no difference, so this test shows nothing"
+    )
     assert ingest(place, 100) == release
     assert place.store.get(f"{release.prefix}/interactions.parquet") == before
     verify_dataset(place.store, ref)
@@ -88,7 +90,7 @@ def test_a_release_that_newer_versions_are_made_of_stays_and_is_never_written_ag
 
 
 class Busy(LocalStore):
-    """Another run commits just before the n-th time that keys are listed."""
+    """A store in which another run commits just before the n-th listing of keys."""
 
     def __init__(self, folder: Path, number: int, commit: Callable[[], object]) -> None:
         super().__init__(folder)
@@ -102,7 +104,7 @@ class Busy(LocalStore):
 
 
 @pytest.mark.parametrize("steps", [["increment"], ["compaction"], ["increment", "compaction"]])
-def test_what_lands_while_a_pruning_is_planned_loses_nothing(
+def test_data_that_lands_while_a_pruning_is_planned_loses_nothing(
     steps: list[str], grown: tuple[Place, list[DatasetRef]], tmp_path: Path
 ) -> None:
     place, refs = grown
@@ -130,7 +132,7 @@ def test_what_lands_while_a_pruning_is_planned_loses_nothing(
 
 
 @pytest.mark.parametrize("runs", [1, 2])
-def test_a_landing_that_was_killed_before_its_manifest_is_sealed_and_kept(runs: int, tmp_path: Path) -> None:
+def test_a_version_whose_landing_was_killed_before_the_manifest_is_sealed_and_kept(runs: int, tmp_path: Path) -> None:
     place = Place(tmp_path)
     for number in range(runs):
         place.put(f"{number}.csv", random_events(number, 40, users=200))
@@ -145,9 +147,10 @@ def test_a_landing_that_was_killed_before_its_manifest_is_sealed_and_kept(runs: 
     assert place.land().known == runs
 
 
-def test_a_newest_version_whose_manifest_is_lost_is_named(grown: tuple[Place, list[DatasetRef]]) -> None:
+def test_the_error_names_the_newest_version_if_its_manifest_is_lost(grown: tuple[Place, list[DatasetRef]]) -> None:
     place, refs = grown
-    place.put("again.csv", csv(random_events(4, 40, users=200)) + "\n")  # its rows are there: an entry without a manifest
+    # All rows of this file are known, so its entry in the log comes without a new manifest.
+    place.put("again.csv", csv(random_events(4, 40, users=200)) + "\n")
     assert place.land().dataset == refs[-1]
     place.store.delete(f"{refs[-1].prefix}/manifest.json")
     with pytest.raises(NotFoundError, match=rf"There is no dataset {NAME} version {refs[-1].version}"):
@@ -165,7 +168,7 @@ def test_a_newest_version_whose_manifest_is_lost_is_named(grown: tuple[Place, li
         ("audits/ranker/v1.json", {"dataset": {"name": NAME, "version": "{}"}}),
     ],
 )
-def test_what_anything_refers_to_stays_with_all_its_parts(
+def test_a_version_that_any_record_names_stays_with_all_its_parts(
     key: str, record: dict[str, object], grown: tuple[Place, list[DatasetRef]]
 ) -> None:
     place, refs = grown
@@ -174,7 +177,7 @@ def test_what_anything_refers_to_stays_with_all_its_parts(
     place.store.put(key, json.dumps(record).replace("{}", value).encode())
     plan = pruned(place.store, 1)
     assert plan.kept[f"{NAME}/{wanted.version}"] == f"named by {key}"
-    assert list_datasets(place.store) == [refs[0], wanted, refs[-1]], "the release is a part of the one that is named"
+    assert list_datasets(place.store) == [refs[0], wanted, refs[-1]], "the named version contains the release"
     for ref in (refs[0], wanted, refs[-1]):
         verify_dataset(place.store, ref)
 
@@ -187,7 +190,7 @@ def test_a_record_that_cannot_be_read_stops_all_deleting(grown: tuple[Place, lis
     assert list_datasets(place.store) == refs
 
 
-def test_parts_of_a_run_that_is_under_way_and_reports_on_data_are_no_concern(grown: tuple[Place, list[DatasetRef]]) -> None:
+def test_parts_of_a_run_under_way_stay_and_drift_reports_keep_no_version(grown: tuple[Place, list[DatasetRef]]) -> None:
     place, refs = grown
     under_way = f"datasets/{NAME}/parts/{refs[-1].number + 1:08d}-events-ab.parquet"
     left_behind = f"datasets/{NAME}/parts/{refs[-1].number:08d}-events-ab.parquet"
@@ -198,7 +201,7 @@ def test_parts_of_a_run_that_is_under_way_and_reports_on_data_are_no_concern(gro
     assert place.store.exists(under_way) and left_behind in plan.objects and f"{NAME}/{refs[1].version}" in plan.versions
 
 
-def test_each_dataset_keeps_its_own_newest(grown: tuple[Place, list[DatasetRef]]) -> None:
+def test_each_dataset_keeps_its_newest_version(grown: tuple[Place, list[DatasetRef]]) -> None:
     place, refs = grown
     validated = validate(RawTables(random_events(9, 40, users=200), None, None, ()), LAX, int(NOW))
     other = write_dataset(place.store, "other", validated, build_features(validated.interactions), {})
@@ -224,7 +227,7 @@ def test_a_version_that_a_run_uses_stays_even_if_the_run_began_after_the_plan(
     assert set(named([oldest, used])) <= set(pruned(place.store, 1).versions) and list_datasets(place.store) == refs[-1:]
 
 
-def test_what_a_killed_pruning_marked_and_is_kept_now_is_usable_again(grown: tuple[Place, list[DatasetRef]]) -> None:
+def test_a_version_that_a_killed_pruning_marked_but_is_now_kept_can_be_used_again(grown: tuple[Place, list[DatasetRef]]) -> None:
     place, refs = grown
     place.store.put(f"{refs[-1].prefix}/pruned.json", b"{}")
     pruned(place.store, 1)
@@ -232,7 +235,7 @@ def test_what_a_killed_pruning_marked_and_is_kept_now_is_usable_again(grown: tup
         verify_dataset(place.store, refs[-1])
 
 
-def test_the_dataset_of_a_promoted_version_that_was_pruned_goes(grown: tuple[Place, list[DatasetRef]]) -> None:
+def test_the_dataset_of_a_promoted_version_goes_once_that_version_is_pruned(grown: tuple[Place, list[DatasetRef]]) -> None:
     place, refs = grown
     entry = {"name": "ranker", "version": "v1", "decision": {"dataset": f"{NAME}/{refs[1].version}"}}
     place.store.put("promotions/ranker/00000001.json", json.dumps(entry).encode())

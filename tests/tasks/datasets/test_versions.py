@@ -38,7 +38,7 @@ def write(store: LocalStore, frame: pd.DataFrame, name: str = "small") -> Datase
     return write_dataset(store, name, validated, build_features(validated.interactions), {"ratings.csv": "ab"})
 
 
-def test_a_version_holds_tables_that_read_back(tmp_path: Path) -> None:
+def test_the_tables_of_a_version_read_back_as_they_were_written(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     frame = synthetic.interactions(20, 30, 10).astype({"user_id": object})
     frame.loc[3, "user_id"] = "?"
@@ -101,7 +101,7 @@ def test_the_newest_version_is_the_one_that_was_made_last(tmp_path: Path) -> Non
     assert list_datasets(place.store)[-1] == old_release
 
 
-def test_a_version_without_manifest_does_not_exist_and_is_completed(tmp_path: Path) -> None:
+def test_a_version_without_a_manifest_does_not_exist_until_it_is_written_again(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     ref = write(store, synthetic.interactions(20, 30, 10))
     store.delete(f"{ref.prefix}/manifest.json")
@@ -119,7 +119,7 @@ def test_a_changed_table_is_noticed(tmp_path: Path) -> None:
         read_table(store, ref, "items")
 
 
-def test_a_manifest_that_is_no_json_is_noticed(tmp_path: Path) -> None:
+def test_a_manifest_that_is_not_json_is_noticed(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     ref = write(store, synthetic.interactions(20, 30, 10))
     store.put(f"{ref.prefix}/manifest.json", b'{"rows": 20')
@@ -150,7 +150,7 @@ def test_a_full_disk_leaves_the_last_good_version(tmp_path: Path, monkeypatch: p
 
 def test_two_runs_that_write_one_version_agree(tmp_path: Path) -> None:
     class Racing(LocalStore):
-        """Another run seals the version between the look and the write."""
+        """A store in which another run seals the version between the check and the write."""
 
         def exists(self, key: str) -> bool:
             return False
@@ -171,6 +171,6 @@ def test_a_table_edited_together_with_the_manifest_is_noticed(tmp_path: Path) ->
     manifest = read_manifest(store, "small", ref.version)
     manifest["files"]["interactions.parquet"] = hashlib.sha256(content.getvalue()).hexdigest()
     store.put(f"{ref.prefix}/manifest.json", json.dumps(manifest).encode())
-    read_table(store, ref, "interactions")  # the two agree with each other
+    read_table(store, ref, "interactions")  # the table and the manifest agree
     with pytest.raises(VersionCorruptError, match="do not match the version's name"):
         verify_dataset(store, ref)

@@ -60,7 +60,7 @@ def test_money_follows_from_clicks_by_the_settings() -> None:
 
 
 def test_a_difference_is_paired_by_request() -> None:
-    """Ranks that vary much between requests and little between models: the difference is known far better than either value."""
+    """Ranks vary much between requests and little between models. So the difference is known far better than either value."""
     rng = np.random.default_rng(0)
     base = rng.integers(1, 12, 800)
     worse = base + (rng.random(800) < 0.3)
@@ -76,7 +76,7 @@ def test_a_difference_is_paired_by_request() -> None:
         assert estimate.clicks.low <= estimate.clicks.mean <= estimate.clicks.high
 
 
-def test_a_model_that_ranks_alike_leads_by_nothing() -> None:
+def test_two_models_that_rank_alike_do_not_differ_in_value() -> None:
     found = valued({"ncf": [1, 5, MISS], "ss4rec": [1, 5, MISS]}, ValueSettings())
     lead = found.differences["ncf"].revenue_per_month
     assert (lead.mean, lead.low, lead.high) == (0, 0, 0)
@@ -95,6 +95,6 @@ def test_a_model_that_ranks_alike_leads_by_nothing() -> None:
         {"clickthrough": 0.1},
     ],
 )
-def test_assumptions_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
+def test_impossible_assumptions_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         ValueSettings.model_validate(wrong)

@@ -1,4 +1,4 @@
-"""The page is Evidently's, so what is tested is that it shows our lists and says what it is."""
+"""Evidently draws the page. These tests check that it shows our lists and says what it is."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def ranking(parts: Split) -> Ranking:
 
 
 def noisy(parts: Split, seed: int) -> Ranking:
-    """Scores of a fixed draw, so that no two tie: Evidently counts ties otherwise."""
+    """A ranking by random scores, so that no two tie: Evidently counts ties in another way."""
     scores = np.random.default_rng(seed).random((len(parts.test), len(parts.catalogue)))
-    asked = replace(parts.test, user_ids=np.arange(len(parts.test)))  # by which the model finds its row
+    asked = replace(parts.test, user_ids=np.arange(len(parts.test)))  # the model finds its row by this id
     ranking = rank_requests(Fixed(parts.catalogue.tolist(), scores), asked, parts.catalogue, mask_seen=True, batch_size=16)
     return replace(ranking, user_ids=parts.test.user_ids)
 
@@ -63,7 +63,7 @@ def page(ranking: Ranking, reference: Ranking | None, parts: Split, items: pd.Da
 
 
 def widgets(content: str) -> list[dict[str, Any]]:
-    """What the page draws, in order."""
+    """Return the widgets of the page, in order."""
     start = re.search(r"metric_[0-9a-f]+ = (?=\{)", content)
     assert start is not None
     dashboard, _ = json.JSONDecoder().raw_decode(content, start.end())
@@ -72,7 +72,7 @@ def widgets(content: str) -> list[dict[str, Any]]:
 
 
 def curves(content: str, axis: str) -> list[tuple[list[int], list[float]]]:
-    """Ranks and values of each trace (current, reference) of the drawing whose y axis has this title."""
+    """Return ranks and values of each trace (current, reference) of the drawing whose y axis has this title."""
     drawings = [widget["params"] for widget in widgets(content) if "layout" in (widget["params"] or {})]
     found = [drawing for drawing in drawings if drawing["layout"].get("yaxis", {}).get("title", {}).get("text") == axis]
     return [(trace["x"], trace["y"]) for trace in found[0]["data"]]
@@ -82,7 +82,9 @@ def test_the_page_says_what_it_is_and_shows_both_models(ranking: Ranking, parts:
     content = page(ranking, ranking, parts, items)
     words = content[content.index("<section") : content.index("</section>")]
     assert "This page is for information only." in words and "ss4rec &lt;new&gt;" in words and '"Reference" is ncf' in words
-    assert "<th>hr@10</th>" in words and "0.125" in words and "gini@10" not in words, "a metric that only one model has"
+    assert "<th>hr@10</th>" in words and "0.125" in words and "gini@10" not in words, (
+        "a metric that only one model has is left out"
+    )
     assert f"{len(parts.test)} of {len(parts.test)} requests are shown" in escapes.unescape(words).lower()
     for name in ("Hit Rate", "NDCG", "MRR", "Popularity bias", "Novelty", "Personalization", "Item bias", "Recommendation Cases"):
         assert name in content, name
@@ -99,7 +101,7 @@ def test_each_curve_runs_over_the_ranks_with_our_values(axis: str, name: str, pa
         assert values == pytest.approx([found[f"{name}@{k}"] for k in ranks]) and values[-1] > 0
 
 
-def test_a_sample_of_requests_and_of_train_events_is_drawn_and_said(parts: Split, items: pd.DataFrame) -> None:
+def test_the_page_shows_a_sample_of_requests_and_of_train_events_and_says_so(parts: Split, items: pd.DataFrame) -> None:
     made = noisy(parts, 1)
     content = page(made, None, parts, items, requests=7, train_events=100)
     assert "7 of 60 requests are shown, and popularity is counted over 100 of" in content and "Reference" not in content[:3000]
@@ -123,7 +125,7 @@ def test_a_title_that_holds_markup_is_shown_as_written(ranking: Ranking, parts: 
     assert all(json.dumps(f"{text} ")[1:-1] in shown for text in PLANTED)
 
 
-def test_nothing_recommended_is_no_page(parts: Split, items: pd.DataFrame, ranking: Ranking) -> None:
+def test_no_page_is_made_if_nothing_was_recommended(parts: Split, items: pd.DataFrame, ranking: Ranking) -> None:
     empty = replace(ranking, top=np.full_like(ranking.top, -1))
     few = ReportSettings(requests=10, train_events=10)
     assert recommendations_page(Shown("ss4rec", empty), None, parts.train, items, figures=FIGURES, settings=few, seed=0) is None

@@ -29,7 +29,7 @@ def test_each_model_and_slice_is_a_row() -> None:
     ]
 
 
-def test_models_are_compared_before_their_slices_and_by_the_gates_figures_first() -> None:
+def test_whole_models_come_before_their_slices_and_the_gates_figures_come_first() -> None:
     values = {"requests": 9.0, "hr@5": 0.1, "hr@10": 0.2, "ndcg@10": 0.3}
     rows = metrics_rows({"ncf": {"all": values, "new users": values}, "ss4rec": {"all": values, "new users": values}}, {})
     assert [(row["slice"], row["model"]) for row in rows] == [
@@ -40,17 +40,17 @@ def test_models_are_compared_before_their_slices_and_by_the_gates_figures_first(
     ]
     assert list(rows[0]) == ["model", "slice", "hr@10", "ndcg@10", "requests", "hr@5"]
     whole = metrics_rows({"ncf": {"all": values}}, {"ncf": {"ndcg@10": (0.2, 0.4)}})[0]
-    assert list(whole)[3:5] == ["ndcg@10", "ndcg@10, 95 %"], "the interval stands by its figure"
+    assert list(whole)[3:5] == ["ndcg@10", "ndcg@10, 95 %"], "the interval stands next to its figure"
 
 
-def test_metrics_of_lists_have_an_interval_where_they_are_means() -> None:
+def test_metrics_of_lists_have_an_interval_if_they_are_means() -> None:
     rows = beyond_accuracy_rows(
         {"ncf": {"gini@10": 0.98765, "popularity@10": 1234.56}}, {"ncf": {"popularity@10": (1200.0, 1300.04)}}
     )
     assert rows == [{"model": "ncf", "gini@10": "0.9877", "popularity@10": "1,234.6 (1,200.0 to 1,300.0)"}]
 
 
-def test_a_lead_has_a_sign_and_a_value_none() -> None:
+def test_a_difference_is_shown_with_a_sign_and_a_value_without_one() -> None:
     figure = Figure(20.0, 10.0, 30.0)
     estimate = ValueEstimate(figure, figure.times(0.5), figure.times(0.05), figure.times(50))
     loss = ValueEstimate(*[Figure(-1.0, -2.0, 0.5)] * 4)

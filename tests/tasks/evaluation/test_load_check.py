@@ -40,7 +40,7 @@ def test_edited_weights_are_refused_by_their_hash(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"), [("nan", "weights are not finite"), ("other", "differently from the trained model")]
 )
-def test_weights_that_answer_otherwise_are_refused(change: str, reason: str, tmp_path: Path) -> None:
+def test_weights_that_answer_differently_are_refused(change: str, reason: str, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     stage_popularity(LocalStore(tmp_path / "store"), folder)
     weights = load_file(folder / "model.safetensors")["counts"]
@@ -50,7 +50,7 @@ def test_weights_that_answer_otherwise_are_refused(change: str, reason: str, tmp
     assert not check.ok and reason in check.reason and check.finite_weights is (change != "nan")
 
 
-def test_weights_that_are_all_no_number_are_said_to_be(tmp_path: Path) -> None:
+def test_weights_that_are_all_nan_are_reported_as_not_finite(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     stage_popularity(LocalStore(tmp_path / "store"), folder)
     counts = load_file(folder / "model.safetensors")["counts"]
@@ -115,10 +115,10 @@ def test_a_machine_that_is_too_busy_says_nothing_about_the_version(tmp_path: Pat
     monkeypatch.setattr(load_check.subprocess, "run", lambda *args, **options: (tries.append(1), run(*args, **options))[1])
     check = check_version(store, ref, PromotionSettings(max_load_s=0.1))
     assert not check.ok and check.cut_off and check.finite_weights is None and "the machine was too busy" in check.reason
-    assert len(tries) == 2, "it is tried again"
+    assert len(tries) == 2, "the check is tried again"
 
 
-def test_a_check_that_is_cut_off_once_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_is_cut_off_once_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(tmp_path / "store")
     ref = sealed(store, tmp_path / "m")
     real = load_check.sys.executable
@@ -182,4 +182,4 @@ def test_the_median_request_counts_and_a_slow_one_is_answered_again(tmp_path: Pa
     assert check.request_s == 0.25, "every request was disturbed once"
     answering_in(lambda number: 30.0, monkeypatch)
     slow = check_loaded(tmp_path / "m", patience_s=1.0)
-    assert slow.ok and slow.reason == "" and slow.request_s == 30.0, "slowness is no fault of the answers"
+    assert slow.ok and slow.reason == "" and slow.request_s == 30.0, "slowness does not make the answers wrong"

@@ -20,7 +20,7 @@ RECBOLE = EvaluationSettings(protocol="loo-recbole", k_core=0)
 
 
 class FileOrder(Recommender):
-    """Has learnt one thing: which item follows which in the order of the file."""
+    """A model that has learnt one thing: which item follows which in the order of the file."""
 
     name = "file-order"
     sequential = True
@@ -92,7 +92,7 @@ def test_a_model_that_memorised_the_file_order_is_exposed() -> None:
     assert shown.count("(own)") == 1 and report.findings[0] in shown
 
 
-def test_retrained_under_each_order_the_file_order_is_worth_what_it_is() -> None:
+def test_retraining_under_each_order_shows_what_the_file_order_is_worth() -> None:
     steps: list[str] = []
     rows = retrained(FileOrder, tied_events(), RECBOLE, draws=2, seed=1, report=steps.append)
     assert len(steps) == 3 and len(rows) == 24
@@ -107,7 +107,7 @@ def test_retrained_under_each_order_the_file_order_is_worth_what_it_is() -> None
     assert ndcg("exact time, ties in source order") > 2 * ndcg("exact time, ties drawn")
 
 
-def test_a_model_without_order_and_time_owes_them_nothing() -> None:
+def test_a_model_that_ignores_order_and_time_gains_nothing_from_them() -> None:
     settings = EvaluationSettings(k_core=0)
     report = audit_model(fitted(Popularity(PopularitySettings()), settings), tied_events(), settings, draws=3, seed=1)
     masking, time, ties = report.effects

@@ -17,8 +17,8 @@ LENGTH = 5
 
 
 @pytest.mark.parametrize("known_share", [1.0, 0.7])
-def test_it_is_what_one_pass_over_each_window_gives(known_share: float, tmp_path: Path) -> None:
-    """Also where the model does not know a third of the histories' items."""
+def test_the_comparison_equals_one_pass_over_each_window(known_share: float, tmp_path: Path) -> None:
+    """The two agree even if the model does not know a third of the items."""
     parts = small_split()
     known = parts.catalogue[np.arange(len(parts.catalogue)) < known_share * len(parts.catalogue)]
     few = parts.test.take(np.arange(12))

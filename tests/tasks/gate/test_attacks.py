@@ -1,6 +1,6 @@
 """Attacks on a challenger's way from the training machine to the promotion log: each is refused with its reason in words.
 
-Every world holds a challenger that the gate promotes when it is left alone, so what is refused is the attack.
+Every world holds a challenger that the gate promotes if it is left alone, so each refusal is caused by the attack.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def failed(decision: Decision) -> list[str]:
 
 
 def forge_ranks(path: Path) -> None:
-    """Every target of the challenger in the first place."""
+    """Put every target of the challenger at rank 1."""
     pd.read_parquet(path).assign(rank_ss4rec=np.int64(1)).to_parquet(path, index=False)
 
 
@@ -59,7 +59,7 @@ def test_a_challenger_left_alone_is_promoted_and_the_champion_is_ranked_on_its_h
     assert served is not None and served.max_length == 20 and served.above == served.requests > 0 and 0 < served.overlap <= 1
     assert served_note(served) in render_markdown(decision) and json.loads(json.dumps(decision.to_dict()))["served_window"]
     assert "Served window: after more than 20 events" in render_html(decision).decode()
-    # The champion's figures are not those stored with it, but of a ranking on the newer dataset's requests.
+    # The champion's figures are not those stored with it: they come from a ranking on the newer dataset's requests.
     evaluation = world.settings.evaluation
     asked = {
         dataset.version: rank_version(world.store, world.first, read_split(world.store, dataset, evaluation), evaluation)
@@ -82,7 +82,7 @@ def test_a_challenger_left_alone_is_promoted_and_the_champion_is_ranked_on_its_h
     assert world.champion() == ref.version
 
 
-def test_no_record_says_promoted_of_a_version_that_another_promotion_overtook(world: World) -> None:
+def test_no_record_calls_a_version_promoted_if_another_promotion_overtook_it(world: World) -> None:
     registry = ModelRegistry(world.store)
     ref = world.seal(world.stage())
     decision = judge_sealed(world.store, ref, world.settings.promotion)
@@ -176,7 +176,7 @@ def test_forged_ranks_are_found_by_ranking_what_is_stored(world: World) -> None:
     ("attack", "said"),
     [("another model", "answers the request of user"), ("not finite", "the stored weights are not finite")],
 )
-def test_other_weights_under_the_same_answers_are_held(attack: str, said: str, world: World) -> None:
+def test_other_weights_with_the_same_recorded_answers_are_held(attack: str, said: str, world: World) -> None:
     path = world.folder / "model.safetensors"
     if attack == "another model":
         path.write_bytes(older_weights(world))  # it has the same items, so it loads
@@ -195,7 +195,7 @@ def test_a_version_without_requests_to_answer_proves_nothing(world: World) -> No
     assert not check.ok and check.reason == f"{SAMPLE_FILE} holds no requests to answer"
 
 
-def test_a_model_that_does_not_know_half_of_the_catalogue_is_told_so(world: World) -> None:
+def test_a_model_that_does_not_know_half_of_the_catalogue_is_held_for_that_reason(world: World) -> None:
     vocabulary = pd.read_parquet(world.folder / "vocabulary.parquet")
     kept = np.arange(len(vocabulary)) % 2 == 0
     weights = load_file(world.folder / "model.safetensors")
@@ -246,7 +246,7 @@ def test_a_challenger_is_not_judged_on_another_dataset_version_than_its_own(worl
         ),
     ],
 )
-def test_ranks_of_other_requests_and_ranks_that_are_none_are_refused(
+def test_ranks_of_other_requests_and_invalid_ranks_are_refused(
     change: Callable[[pd.DataFrame], pd.DataFrame], error: type[Exception], said: str, world: World
 ) -> None:
     path = world.folder / "ranks.parquet"
@@ -257,14 +257,14 @@ def test_ranks_of_other_requests_and_ranks_that_are_none_are_refused(
 
 
 @pytest.mark.parametrize("content", [b"{", b"[" * 100_000, b"[]", b'{"dataset": 3}', b"\xff"])
-def test_a_record_that_is_none_is_refused(content: bytes, world: World) -> None:
+def test_an_invalid_evaluation_record_is_refused(content: bytes, world: World) -> None:
     (world.folder / "evaluation.json").write_bytes(content)
     with pytest.raises((VersionCorruptError, GateError), match=r"evaluation\.json|is now judged on other requests"):
         decided(world, world.stage(evaluated_again=True))
     assert world.untouched()
 
 
-def test_a_challenger_is_kept_where_its_champion_cannot_be_ranked_and_force_puts_it_in_its_place(world: World) -> None:
+def test_a_challenger_is_held_if_the_champion_cannot_be_ranked_but_it_can_be_forced(world: World) -> None:
     path = world.store.folder / world.first.prefix / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     staged = world.stage()
@@ -275,7 +275,7 @@ def test_a_challenger_is_kept_where_its_champion_cannot_be_ranked_and_force_puts
     entry = force_promotion.fn(ref, "the champion is damaged", decision, world.settings.store)
     assert entry.version == ref.version == world.champion()
     again = force_promotion.fn(ref, "the champion is damaged", decision, world.settings.store)
-    assert again == entry, "an attempt whose answer was lost"
+    assert again == entry, "an attempt that is repeated because its answer was lost changes nothing"
 
 
 def test_a_slow_version_is_ranked_and_held_for_its_slowness_alone(world: World) -> None:
@@ -286,8 +286,8 @@ def test_a_slow_version_is_ranked_and_held_for_its_slowness_alone(world: World) 
     assert "promotion.max_request_s allows 1e-09 s" in decision.reasons[0] and world.untouched()
 
 
-def test_a_version_that_answers_without_end_is_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its CPU time, which other work on the machine does not lengthen."""
+def test_a_version_that_never_stops_answering_is_stopped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is in CPU time, which other work on the machine does not lengthen."""
     edit_json(world.folder / SAMPLE_FILE, lambda samples: samples.extend(samples * 20_000))
     monkeypatch.setattr(load_check, "START_S", 1.0)
     limits = world.settings.promotion.model_copy(update={"max_load_s": 0.5})
@@ -326,7 +326,7 @@ def test_a_check_that_is_cut_off_promotes_nothing_and_blames_nothing(
         ("printf 'noise \\377\\n'; echo '{}'", "printed 'noise .* instead of the outcome of a check"),
     ],
 )
-def test_whatever_a_process_does_is_a_reason_and_no_crash(
+def test_whatever_the_process_does_becomes_a_reason_and_never_a_crash(
     script: str, said: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python = tmp_path / "python"
@@ -350,7 +350,7 @@ def test_what_a_library_prints_does_not_reach_the_outcome(world: World, tmp_path
     assert json.loads(done.stdout)["reason"] == "a reason" and "noise" in done.stderr and "below Python" in done.stderr
 
 
-def test_a_held_version_edited_to_say_promoted_is_judged_all_the_same(world: World) -> None:
+def test_a_version_edited_to_say_promoted_does_not_become_champion(world: World) -> None:
     """The stored decision is a record; nothing acts on it."""
     ref = world.seal(world.stage())
     path = world.store.folder / ref.prefix / "manifest.json"

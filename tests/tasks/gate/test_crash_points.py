@@ -48,7 +48,7 @@ def test_a_run_killed_at_any_write_leaves_a_whole_champion_and_can_be_repeated(m
         assert current is not None and versions[0].version == first.version
         seen.append((current.number, len(versions)))
         assert current.version == (first.version if current.number == 1 else versions[1].version)
-        for ref in versions:  # leftovers of the killed run are no version
+        for ref in versions:  # the leftovers of the killed run do not count as a version
             registry.verify(ref)
         check_whole(store, next(ref for ref in versions if ref.version == current.version))
         again = publish_and_promote(store, made / "trained", hours=1)
@@ -65,7 +65,7 @@ def test_a_run_killed_at_any_write_leaves_a_whole_champion_and_can_be_repeated(m
     assert len(seen) >= 4 * puts  # opened, half-written, linked, its temporary name removed
 
 
-def test_a_rollback_killed_at_any_write_has_happened_or_not(made: Path, tmp_path: Path) -> None:
+def test_a_rollback_killed_at_any_write_has_happened_completely_or_not_at_all(made: Path, tmp_path: Path) -> None:
     root = tmp_path / "made"
     shutil.copytree(made, root)
     second = publish_and_promote(LocalStore(root / "store"), root / "trained")

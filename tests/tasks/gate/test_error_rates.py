@@ -18,7 +18,7 @@ Scale = npt.NDArray[np.float64] | float
 
 
 def trained(latent: npt.NDArray[np.float64], rng: np.random.Generator, scale: Scale = 1.0) -> Ranking:
-    """Ranks around `latent` ones, as another seed gives them; below 1, `scale` makes them better."""
+    """Ranks near `latent`, as another seed would give them; a `scale` below 1 makes them better."""
     noisy = latent * scale * np.exp(rng.normal(0.0, 0.5, len(latent)))
     return replace(ranking(0.5), ranks=np.maximum(1, noisy.astype(np.int64)))
 
@@ -37,7 +37,7 @@ def test_of_two_hundred_equal_challengers_at_most_one_in_twenty_is_promoted() ->
     assert promoted(judged(200, 1.0)) <= 0.05
 
 
-def test_a_clear_gain_is_mostly_promoted_and_a_small_one_is_told_how_small() -> None:
+def test_a_clear_gain_is_mostly_promoted_and_a_small_one_is_held_with_the_least_detectable_gain() -> None:
     clear, small = judged(40, 0.6), judged(40, 0.95)
     assert promoted(clear) >= 0.9 > promoted(small)
     for decision in small:

@@ -18,7 +18,7 @@ LINKS = {"decision": "s3://bucket/p/models/ranker/v/report.html", "version": "s3
 HALVES = {"new users": np.arange(USERS) < 300, "others": np.arange(USERS) >= 300}
 
 
-def test_a_held_challenger_is_told_with_its_reasons_figures_and_links() -> None:
+def test_the_notice_of_a_held_challenger_has_its_reasons_figures_and_links() -> None:
     decision = decide(inputs(ranking(0.2, 3), ranking(0.4), HALVES), SETTINGS)
     notice = decision_notice(decision, LINKS)
     assert notice.event == "recsys.gate.held" and notice.subject == f"{decision.model_name} {decision.challenger}: held"
@@ -30,7 +30,7 @@ def test_a_held_challenger_is_told_with_its_reasons_figures_and_links() -> None:
     assert json.loads(json.dumps(notice.payload()))["figures"]["reasons"] == decision.reasons
 
 
-def test_what_a_person_has_to_say_and_what_one_said_are_told_apart() -> None:
+def test_a_notice_that_asks_for_approval_differs_from_one_that_reports_it() -> None:
     decision = decide(inputs(ranking(0.4)), SETTINGS)
     asked = decision_notice(replace(decision, outcome="needs approval"), LINKS)
     assert asked.event == "recsys.gate.approval-needed" and "a person has the last word" in asked.body
@@ -45,7 +45,7 @@ def test_what_a_person_has_to_say_and_what_one_said_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(("kind", "event"), [("rollback", "recsys.champion.rolled-back"), ("force", "recsys.champion.forced")])
-def test_a_champion_by_a_persons_word_is_told_with_who_and_why(kind: str, event: str) -> None:
+def test_the_notice_of_a_forced_or_rolled_back_champion_says_who_did_it_and_why(kind: str, event: str) -> None:
     entry = Promotion(3, "ranker", "new", "old", kind, "it was worse", "ada@desk", "now", "0", None)  # type: ignore[arg-type]
     notice = champion_notice(entry, {"version": "s3://b/v"})
     assert (

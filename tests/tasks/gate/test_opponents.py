@@ -1,4 +1,4 @@
-"""What a stored challenger is compared with, and what past versions in the store tell about it."""
+"""Opponents of a stored challenger, and what past versions in the store say about it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ground_of(world: World) -> Ground:
     return Ground(world.store, NAME, world.newer, world.settings.evaluation, parts)
 
 
-def test_fresh_requests_are_counted_and_those_that_a_version_has_learnt_are_known(world: World, tmp_path: Path) -> None:
+def test_fresh_requests_are_counted_and_those_that_a_version_has_learnt_are_found(world: World, tmp_path: Path) -> None:
     evaluation = world.settings.evaluation
     same = overlap_with(world.store, world.first, world.older, evaluation)
     assert same is not None and (same.seen_share, same.fresh) == (0.0, 0) and not same.learnt.any()
@@ -90,7 +90,7 @@ def test_past_retrainings_of_the_recipe_correct_the_noise_and_others_do_not(worl
     staged = world.stage()
     assert noise_of(ground, "ss4rec", models, staged.version, 0.04) == TrainingNoise(0.04, 0), "another recipe made the first"
     sealed = world.seal(staged)
-    assert noise_of(ground, "ss4rec", models, "none", 0.04) == TrainingNoise(0.04, 0), "one is no pair"
+    assert noise_of(ground, "ss4rec", models, "none", 0.04) == TrainingNoise(0.04, 0), "one version makes no pair"
     assert noise_of(ground, "ss4rec", models, "none", 0.0) == TrainingNoise(0.0)
     assert decisions_since(registry, staged, datetime.now(UTC)) == 1 and sealed.version != world.first.version
     assert decisions_since(registry, staged, datetime.now(UTC) + timedelta(days=400)) == 0

@@ -32,7 +32,7 @@ def unranked(check: LoadCheck) -> UnrankedInputs:
     )
 
 
-def test_the_page_says_the_verdict_every_reason_and_every_rule() -> None:
+def test_the_page_states_the_verdict_every_reason_and_every_rule() -> None:
     decision = decide(inputs(ranking(0.37, 3), ranking(0.4), HALVES), SETTINGS)
     page = render_html(decision).decode()
     text = html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)))
@@ -47,12 +47,12 @@ def test_the_page_says_the_verdict_every_reason_and_every_rule() -> None:
     assert "new users" in text and f"{decision.comparisons[1].detectable:.4f}" in text
 
 
-def test_names_from_outside_cannot_write_into_the_page() -> None:
+def test_names_from_outside_cannot_add_markup_to_the_page() -> None:
     decision = replace(decide(inputs(ranking(0.4)), SETTINGS), dataset="<script>alert(1)</script>")
     assert b"<script>" not in render_html(decision) and b"&lt;script&gt;" in render_html(decision)
 
 
-def test_what_a_reason_holds_is_shown_as_written() -> None:
+def test_markup_in_a_reason_is_shown_as_written() -> None:
     said = Approval(True, PLANTED[1], "2026-01-01", PLANTED[6])
     decision = replace(
         decide(inputs(ranking(0.4)), SETTINGS), reasons=list(PLANTED), dataset=PLANTED[0], protocol=PLANTED[8], approval=said
@@ -76,7 +76,7 @@ def test_a_version_that_could_not_be_ranked_has_a_page_too() -> None:
     assert "no comparison was made" in page and "it did not load" in page and "How well" not in page
 
 
-def test_a_champion_that_cannot_be_ranked_is_named_as_what_is_at_fault() -> None:
+def test_the_page_says_that_the_champion_is_at_fault_if_it_cannot_be_ranked() -> None:
     check = LoadCheck(ok=True, load_s=0.8, request_s=0.02, score_deviation=0.0, finite_weights=True, reason="")
     decision = hold_unranked(replace(unranked(check), champion_fault="Its weights are damaged."), SETTINGS)
     assert decision.reasons == [
@@ -101,7 +101,7 @@ def test_a_version_that_the_machine_was_too_busy_to_check_is_not_judged_rather_t
     assert notice.event == "recsys.gate.not-judged" and notice.subject.endswith("new: not judged")
 
 
-def test_a_held_challenger_is_told_whether_a_gain_could_have_been_seen() -> None:
+def test_the_summary_of_a_held_challenger_says_whether_a_gain_could_have_been_seen() -> None:
     unproven = decide(inputs(ranking(0.37, 3), ranking(0.4)), SETTINGS)
     assert "would usually go undetected" in summary(unproven) and "does not prove that the two are equal" in summary(unproven)
     alike = decide(inputs(ranking(0.4), ranking(0.4)), SETTINGS)
@@ -112,7 +112,7 @@ def test_a_held_challenger_is_told_whether_a_gain_could_have_been_seen() -> None
     assert png is not None and png.startswith(b"\x89PNG")
 
 
-def test_no_difference_has_no_sign_and_no_p_value_an_exponent() -> None:
+def test_a_zero_difference_has_no_minus_sign_and_a_p_value_has_no_exponent() -> None:
     alike = decide(inputs(ranking(0.4), ranking(0.4), HALVES), SETTINGS)
     page = render_html(alike).decode()
     assert "-0.0000" not in page and "+0.0000 to +0.0000" in page

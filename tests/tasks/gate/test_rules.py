@@ -23,7 +23,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def ranking(hit_share: float, seed: int = 0, users: int = USERS) -> Ranking:
-    """Targets at rank 3 for a share of the users, the rest missed."""
+    """A ranking with targets at rank 3 for a share of the users, else missed."""
     hits = np.random.default_rng(seed).random(users) < hit_share
     ranks = np.where(hits, 3, MISS)
     ids = np.arange(users)
@@ -61,7 +61,7 @@ def test_a_first_model_that_beats_the_baselines_is_promoted() -> None:
     json.dumps(decision.to_dict())
 
 
-def test_with_approval_it_waits() -> None:
+def test_with_manual_approval_a_passing_challenger_waits() -> None:
     assert decide(inputs(ranking(0.4)), replace_settings(approval="manual")).outcome == "needs approval"
     assert decide(inputs(ranking(0.05)), replace_settings(approval="manual")).outcome == "held"
 
@@ -70,7 +70,7 @@ def replace_settings(**changes: object) -> PromotionSettings:
     return PromotionSettings.model_validate({**SETTINGS.model_dump(), **changes})
 
 
-def test_below_a_floor_it_is_held_with_the_figure() -> None:
+def test_a_challenger_below_a_floor_is_held_with_the_figure() -> None:
     decision = decide(inputs(ranking(0.4)), replace_settings(floors=FloorSettings(hr_at_10=0.9, ndcg_at_10=0.0)))
     (floor,) = [rule.detail for rule in decision.rules if rule.name == "hr@10 floor"]
     assert failed(decision) == ["hr@10 floor"] and decision.reasons == [floor]
@@ -87,25 +87,25 @@ def test_a_missing_baseline_is_an_error_not_a_pass() -> None:
         decide(replace(inputs(ranking(0.4)), baselines={"popularity": ranking(0.1)}), SETTINGS)
 
 
-def test_better_than_the_champion_is_promoted_against_its_entry() -> None:
+def test_a_challenger_better_than_the_champion_is_promoted_against_its_entry() -> None:
     decision = decide(inputs(ranking(0.6), ranking(0.4, 1)), SETTINGS)
     assert decision.outcome == "promoted" and (decision.champion, decision.champion_number) == ("old", 4)
     assert decision.tests["champion"]["ci_low"] > 0 and decision.detectable_difference is not None
 
 
-def test_the_same_model_again_is_held_and_said_to_be_the_same() -> None:
+def test_the_same_model_again_is_held_and_reported_as_identical() -> None:
     decision = decide(inputs(ranking(0.4), ranking(0.4)), SETTINGS)
     assert failed(decision) == ["better than the champion"]
     assert "rank every request identically" in decision.reasons[0]
 
 
-def test_an_unproven_gain_is_held_and_told_what_could_have_been_seen() -> None:
+def test_an_unproven_gain_is_held_with_the_gain_that_could_have_been_seen() -> None:
     decision = decide(inputs(ranking(0.37, 3), ranking(0.4)), SETTINGS)
     assert failed(decision) == ["better than the champion"]
     assert "a true difference below" in decision.reasons[0] and decision.detectable_difference is not None
 
 
-def test_non_inferior_lets_an_equal_pass_and_a_worse_one_not() -> None:
+def test_non_inferior_promotes_an_equal_challenger_and_holds_a_worse_one() -> None:
     settings = replace_settings(rule="non-inferior", margin=0.1)
     assert decide(inputs(ranking(0.4), ranking(0.4)), settings).outcome == "promoted"
     assert failed(decide(inputs(ranking(0.25, 2), ranking(0.4)), settings)) == ["not worse than the champion by 10%"]
@@ -120,7 +120,7 @@ def test_a_slice_that_is_sacrificed_holds_an_overall_gain() -> None:
     assert {rule.name: rule.verdict for rule in decision.rules}["tiny"] == "not judged"
 
 
-def test_weights_steps_and_bias_are_health() -> None:
+def test_the_health_rules_cover_weights_steps_and_bias() -> None:
     assert failed(decide(with_challenger(load_check=replace(GOOD, ok=False, finite_weights=False, reason="nan")), SETTINGS)) == [
         "finite weights",
         "loads and answers as trained",
@@ -131,7 +131,7 @@ def test_weights_steps_and_bias_are_health() -> None:
 
 
 @pytest.mark.parametrize("name", ["coverage@10", "gini@10"])
-def test_a_figure_that_is_no_number_never_passes(name: str) -> None:
+def test_a_figure_that_is_nan_never_passes(name: str) -> None:
     assert failed(decide(with_challenger(beyond_accuracy={**BEYOND, name: float("nan")}), SETTINGS)) == [name]
 
 

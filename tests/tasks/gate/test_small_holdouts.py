@@ -32,7 +32,7 @@ def inputs(challenger: Ranking, champion: Ranking | None = None, slices: dict[st
 
 
 def hits(count: int, users: int) -> Ranking:
-    """The first `count` targets at rank 1, the rest missed."""
+    """A ranking with the first `count` targets at rank 1, and the rest missed."""
     return replace(ranking(0.5, users=users), ranks=np.where(np.arange(users) < count, 1, MISS))
 
 
@@ -45,23 +45,23 @@ def failed(decision: Decision) -> list[str]:
 
 
 @pytest.mark.parametrize("requests", [1, 2, 4, 5, 10, 30, 74])
-def test_on_few_requests_nothing_is_promoted_and_it_says_how_many_are_needed(requests: int) -> None:
+def test_on_few_requests_nothing_is_promoted_and_the_reason_says_how_many_are_needed(requests: int) -> None:
     decision = decide(inputs(hits(requests, requests), hits(0, requests)), settings())
     assert decision.outcome == "held" and "enough requests" in failed(decision)
     assert decision.reasons[0].startswith(f"There are {requests} requests to judge on; promotion.min_requests asks for 75.")
     assert f"the events of {75 - requests} more users" in decision.reasons[0]
     first = decide(inputs(hits(requests, requests)), settings())
-    assert first.outcome == "held" and "enough requests" in failed(first), "nor a first model"
+    assert first.outcome == "held" and "enough requests" in failed(first), "a first model is held too"
 
 
-def test_four_better_and_none_worse_of_fifty_is_not_significant() -> None:
+def test_four_better_and_none_worse_are_not_significant_but_twelve_are() -> None:
     decision = decide(inputs(hits(4, 80), hits(0, 80)), settings(decisions_per_year=1, training_noise=0))
     assert decision.tests["champion"]["p_value"] == pytest.approx(0.0625) and decision.outcome == "held"
     enough = decide(inputs(hits(12, 80), hits(0, 80)), settings(training_noise=0))
     assert enough.tests["champion"]["p_value"] == pytest.approx(2.0**-12) and enough.outcome == "promoted"
 
 
-def test_a_group_that_is_too_small_to_judge_is_a_warning_in_words() -> None:
+def test_a_group_that_is_too_small_to_judge_gets_a_warning() -> None:
     few = {"new users": np.arange(USERS) < 12, "tail items": np.arange(USERS) < 30, "others": np.arange(USERS) >= 12}
     decision = decide(inputs(ranking(0.6), ranking(0.4, 1), {**few, "nobody": np.zeros(USERS, bool)}), settings())
     assert decision.outcome == "promoted"
@@ -73,7 +73,7 @@ def test_a_group_that_is_too_small_to_judge_is_a_warning_in_words() -> None:
     assert "Too few requests to judge: new users (12)" in decision_notice(decision, {}).body
 
 
-def test_resamples_that_could_show_nothing_are_refused_with_the_least_that_work() -> None:
+def test_too_few_resamples_to_show_anything_are_refused_with_the_least_that_work() -> None:
     for given, least in (({"resamples": 118, "decisions_per_year": 1}, 119), ({"resamples": 1000}, 1039)):
         with pytest.raises(ValidationError, match=f"set resamples to at least {least}"):
             PromotionSettings.model_validate(given)
@@ -100,7 +100,7 @@ def test_with_the_least_resamples_a_slice_that_loses_everything_is_found() -> No
     assert "slice 0" in failed(decide(inputs(challenger, ranking(0.5), masks), least))
 
 
-def test_the_number_of_slices_that_share_the_level_is_the_number_that_is_judged() -> None:
+def test_the_level_is_shared_by_as_many_slices_as_are_judged() -> None:
     one = np.zeros(1, np.int64)
     train = Sequences(one, np.array([0, 1]), one, one)
     requests = Requests(one, np.array([0, 1]), one, one, one, one)
@@ -129,7 +129,7 @@ def _rank3(hit: object) -> Ranking:
     return replace(ranking(0.5, users=len(values)), ranks=np.where(values, 3, MISS))
 
 
-def test_the_page_says_which_loss_of_a_group_is_found_and_from_what_its_level_comes() -> None:
+def test_the_page_says_which_loss_of_a_group_is_found_and_where_its_level_comes_from() -> None:
     case = inputs(ranking(0.45, 3), ranking(0.4, 1), {"new users": np.arange(USERS) < 150})
     decision = decide(replace(case, noise=TrainingNoise(0.04)), settings())
     stated = decision.comparisons[1]
@@ -139,7 +139,7 @@ def test_the_page_says_which_loss_of_a_group_is_found_and_from_what_its_level_co
     assert "trainings of one recipe that differ by" in page and "is found four times out of five" in page
 
 
-def test_a_loss_of_new_users_that_cannot_be_ruled_out_holds_a_challenger_that_gains_elsewhere() -> None:
+def test_a_loss_for_new_users_that_cannot_be_ruled_out_holds_a_challenger_that_gains_elsewhere() -> None:
     rng = np.random.default_rng(8)
     new = np.arange(USERS) < 141
     held = {0.3: 0, 0.0: 0}
@@ -154,7 +154,7 @@ def test_a_loss_of_new_users_that_cannot_be_ruled_out_holds_a_challenger_that_ga
 
 
 def test_a_gain_that_the_luck_of_a_training_explains_is_held() -> None:
-    challenger, champion = ranking(0.47, 3), ranking(0.4, 3)  # the same users, and some more
+    challenger, champion = ranking(0.47, 3), ranking(0.4, 3)  # hits for the same users, and for some more
     alone = decide(inputs(challenger, champion), settings(training_noise=0))
     lucky = decide(replace(inputs(challenger, champion), noise=TrainingNoise(0.1, 7)), settings())
     assert alone.outcome == "promoted" and failed(lucky) == ["better than the champion"]
@@ -163,11 +163,13 @@ def test_a_gain_that_the_luck_of_a_training_explains_is_held() -> None:
 
 def test_the_level_of_a_decision_is_its_share_of_the_year() -> None:
     decision = decide(inputs(hits(6, 80), hits(0, 80)), settings(training_noise=0))
-    assert decision.level == pytest.approx(0.05 / 52) and decision.outcome == "held", "2 ** -6 is below alpha, but not below that"
+    assert decision.level == pytest.approx(0.05 / 52) and decision.outcome == "held", (
+        "2 ** -6 is below alpha, but not below the level"
+    )
     assert decide(inputs(hits(6, 80), hits(0, 80)), settings(training_noise=0, decisions_per_year=1)).outcome == "promoted"
 
 
-def test_more_decisions_than_the_level_is_shared_by_are_warned_about() -> None:
+def test_more_decisions_than_share_the_level_give_a_warning() -> None:
     base = inputs(ranking(0.6), ranking(0.4, 1))
     assert decide(replace(base, decisions=51), settings()).warnings == []
     assert "53 versions were judged in the past year" in decide(replace(base, decisions=52), settings()).warnings[0]
@@ -184,7 +186,7 @@ def test_the_noise_of_training_is_learnt_from_past_retrainings_and_lowered_only_
 
     assert 0.1 < retrained(0.2, 24).relative < 0.3
     assert retrained(0.0, 24).relative < 0.01
-    assert retrained(0.0, 7) == TrainingNoise(0.04, 7), "few pairs lower nothing"
+    assert retrained(0.0, 7) == TrainingNoise(0.04, 7), "few pairs do not lower the noise"
 
 
 def earlier(found: Ranking, version: str = "older") -> Opponent:
@@ -210,13 +212,15 @@ def test_losses_that_the_margin_allows_do_not_add_up() -> None:
         candidate = replace(champion, ranks=np.where(draws < share * 0.99, 1, MISS))
         case = inputs(candidate, champion)
         decision = decide(replace(case, margin_from=Opponent("first", first) if number else None), gate)
-        assert decision.margin_from == ("first" if number else "old"), "the champion that the first of them replaces"
+        assert decision.margin_from == ("first" if number else "old"), (
+            "the margin counts from the champion that the first candidate replaces"
+        )
         if decision.outcome == "promoted":
             champion, share, promoted = candidate, share * 0.99, promoted + 1
     assert promoted <= 2 and share >= 0.4 * 0.98
 
 
-def test_a_margin_whose_start_cannot_be_ranked_holds_and_says_what_to_do() -> None:
+def test_a_challenger_is_held_with_a_remedy_if_the_start_of_its_margin_cannot_be_ranked() -> None:
     base = replace(inputs(ranking(0.4), ranking(0.4)), margin_from=Opponent("older", fault="It is gone."))
     decision = decide(base, settings(rule="non-inferior", margin=0.1))
     assert decision.outcome == "held" and "It is gone. Set promotion.rule to better" in decision.reasons[0]

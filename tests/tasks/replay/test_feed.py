@@ -24,7 +24,7 @@ MOMENTS = st.integers(0, 4_000_000_000)
 
 
 def twenty_days(users: int = 30, events: int = 20) -> pd.DataFrame:
-    """Events on each of them."""
+    """Events on each of twenty days."""
     frame = synthetic.interactions(users, 40, events)
     return frame.assign(timestamp=synthetic.START + (frame["timestamp"] - synthetic.START) % (20 * DAY_S))
 
@@ -46,7 +46,7 @@ def delivered(found: Feed, number: int) -> pd.DataFrame:
 
 
 @given(MOMENTS, st.integers(0, 100 * DAY_S), st.sampled_from(["day", "week", "month"]))
-def test_slices_follow_the_calendar_and_hold_every_moment_once(first: int, lasts: int, length: Any) -> None:
+def test_slices_follow_the_calendar_and_contain_every_moment_once(first: int, lasts: int, length: Any) -> None:
     marks = edges(first, first + lasts, length)
     assert (np.diff(marks) > 0).all()
     assert marks[0] <= first < marks[1] and marks[-2] <= first + lasts < marks[-1]
@@ -72,7 +72,7 @@ def test_every_row_comes_once_and_in_the_slice_of_its_time(base: int, length: An
     assert all(a.end == b.start for a, b in zip(found.slices[:-1], found.slices[1:], strict=True))
 
 
-def test_only_as_many_slices_as_are_wanted_come_in() -> None:
+def test_no_more_slices_than_most_slices_are_replayed() -> None:
     whole, short = feed(), feed(most_slices=2)
     assert short.slices == whole.slices[:3] and len(short.events) == sum(part.rows for part in short.slices)
 
@@ -87,12 +87,12 @@ def test_the_last_slice_ends_with_the_source_and_the_others_with_the_calendar(sc
     assert [part.end for part in whole.slices] == [*calendar[1:-1].tolist(), last + 1]
     short = feed(frame, slices="week", base_slices=1, scenario=scenario, most_slices=1)
     assert [part.end for part in short.slices] == calendar[1:3].tolist()
-    if scenario is not None:  # the silence reaches to where the source ends
+    if scenario is not None:  # the silence lasts until the source ends
         assert whole.slices[-1].rows == 0
 
 
 @pytest.mark.parametrize("wild", [0, 700_000_000, NOW + 100_000, 2_147_483_647, 5 * 10**12, 10**18])
-def test_a_row_of_an_impossible_time_comes_with_the_base_and_stretches_nothing(wild: int) -> None:
+def test_a_row_with_an_impossible_time_comes_with_the_base_and_moves_no_slice(wild: int) -> None:
     frame = twenty_days()
     plain = feed(frame.drop(index=5))
     frame.loc[5, "timestamp"] = wild
@@ -107,7 +107,7 @@ def test_a_row_of_an_impossible_time_comes_with_the_base_and_stretches_nothing(w
 
 
 @pytest.mark.parametrize("wild", [-9 * 365 * DAY_S, 9 * 365 * DAY_S])
-def test_a_row_of_a_possible_but_wild_time_comes_with_the_base_and_stretches_nothing(wild: int) -> None:
+def test_a_row_with_a_possible_but_wild_time_comes_with_the_base_and_moves_no_slice(wild: int) -> None:
     frame = twenty_days()
     row = int(frame.index[5])
     spoilt = frame.copy()
@@ -117,7 +117,7 @@ def test_a_row_of_a_possible_but_wild_time_comes_with_the_base_and_stretches_not
     assert found.slices[0].rows == expected.slices[0].rows + 1 and len(found.events) == len(frame)
 
 
-def test_events_of_this_day_are_possible_as_validation_has_it() -> None:
+def test_events_of_today_are_possible_as_far_as_validation_allows() -> None:
     frame = twenty_days()
     frame["timestamp"] += NOW + DAY_S - frame["timestamp"].max()
     found = feed(frame)
@@ -135,7 +135,7 @@ def test_a_row_whose_time_cannot_be_read_comes_with_the_base_as_it_is() -> None:
     assert "yesterday" in set(delivered(shifted, 0)["timestamp"]) and len(shifted.events) == len(frame)
 
 
-def test_what_is_delivered_has_the_time_of_its_slice_and_is_the_same_again(tmp_path: Path) -> None:
+def test_delivered_files_have_the_time_of_their_slice_and_are_the_same_each_time(tmp_path: Path) -> None:
     found, arrived = feed(), []
     write_feed(found, tmp_path / "feed")
     for part in found.slices:
@@ -152,7 +152,7 @@ def test_what_is_delivered_has_the_time_of_its_slice_and_is_the_same_again(tmp_p
     assert not list((tmp_path / "zone").glob(".*"))
 
 
-def test_what_an_earlier_replay_left_is_neither_delivered_nor_lies_in_the_zone(tmp_path: Path) -> None:
+def test_files_of_an_earlier_replay_are_neither_delivered_nor_left_in_the_zone(tmp_path: Path) -> None:
     places = tmp_path / "feed", tmp_path / "zone"
     earlier = feed(slices="week", base_slices=1, scenario={"name": "genre-surge", "from_slice": 1})
     write_feed(earlier, places[0])
@@ -184,7 +184,7 @@ def test_a_scenario_changes_nothing_before_its_slice() -> None:
         assert not delivered(plain, 2).reset_index(drop=True).equals(delivered(shifted, 2).reset_index(drop=True)), name
 
 
-def test_milliseconds_come_when_they_happened_bots_are_no_people_and_an_outage_is_silent() -> None:
+def test_milliseconds_stay_in_their_slice_bots_are_not_people_and_an_outage_is_silent() -> None:
     milliseconds = feed(scenario={"name": "milliseconds", "from_slice": 2})
     assert [part.rows for part in milliseconds.slices] == [part.rows for part in feed().slices]
     assert (delivered(milliseconds, 2)["timestamp"] > 10**11).all()
@@ -195,7 +195,7 @@ def test_milliseconds_come_when_they_happened_bots_are_no_people_and_an_outage_i
 
 
 @pytest.mark.parametrize("items", [True, False])
-def test_new_films_are_described_when_they_come(items: bool) -> None:
+def test_new_films_are_described_when_they_appear(items: bool) -> None:
     wave = feed(items=items, scenario={"name": "genre-surge", "from_slice": 2})
     assert wave.events["item_id"].isin(twenty_days()["item_id"]).mean() < 1
     if items:
@@ -204,7 +204,7 @@ def test_new_films_are_described_when_they_come(items: bool) -> None:
         assert not wave.items
 
 
-def test_what_cannot_be_replayed_is_refused_in_words() -> None:
+def test_what_cannot_be_replayed_is_refused_with_the_reason() -> None:
     with pytest.raises(ReplayError, match=r"small lasts \d+ calendar months, and base_slices is 8: nothing is left to replay"):
         feed(slices="month", base_slices=8)
     with pytest.raises(ReplayError, match=r"from_slice is 400, but there are only \d+ slices after the base"):
@@ -216,7 +216,7 @@ def test_what_cannot_be_replayed_is_refused_in_words() -> None:
             feed(synthetic.interactions(3, 4, 2).assign(timestamp=time))
 
 
-def test_people_with_large_ids_are_no_planted_bots() -> None:
+def test_people_with_large_ids_are_not_taken_for_planted_bots() -> None:
     frame = twenty_days().assign(user_id=lambda rows: rows["user_id"] + 76561197960265728)
     scenario = {"name": "bot-users", "from_slice": 5}
     for ids in (frame["user_id"], frame["user_id"].astype(str)):

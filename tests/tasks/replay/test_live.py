@@ -23,7 +23,7 @@ def asked(store: LocalStore, champions: dict[str, ModelRef], frame: pd.DataFrame
     return rank_live(store, champions, frame, LiveSample(SINCE, **given), SETTINGS)
 
 
-def test_all_champions_are_asked_for_every_event_since_by_people(tmp_path: Path) -> None:
+def test_all_champions_are_asked_for_every_later_event_of_people(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     first, second = sealed(store, tmp_path / "a"), sealed(store, tmp_path / "b", hour=1)
     assert first.version != second.version and same_files(store, first) == same_files(store, second)
@@ -40,7 +40,7 @@ def test_all_champions_are_asked_for_every_event_since_by_people(tmp_path: Path)
     assert found.loc[found["target"] == 999, "never"].tolist() == [MISS]
 
 
-def test_other_models_rank_otherwise_and_the_same_requests_are_drawn_for_all(tmp_path: Path) -> None:
+def test_the_same_requests_are_drawn_each_time(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     first = sealed(store, tmp_path / "a")
     stage_popularity(store, tmp_path / "b", small_split(seed=3))
@@ -50,7 +50,7 @@ def test_other_models_rank_otherwise_and_the_same_requests_are_drawn_for_all(tmp
     assert few is not None and again is not None and len(few) == 20 and few.equals(again)
 
 
-def test_where_nothing_happened_nobody_is_asked(tmp_path: Path) -> None:
+def test_nobody_is_asked_if_nothing_happened(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     frame = synthetic.interactions(60, 40, 25)
     before = frame[frame["timestamp"] < SINCE]

@@ -24,10 +24,10 @@ def settings(folder: Path, **given: Any) -> ReplaySettings:
     return ReplaySettings.model_validate({**places, "slices": "day", "base_slices": 2, **given})
 
 
-def test_the_same_replay_is_found_again_and_another_is_another(tmp_path: Path) -> None:
+def test_the_same_settings_find_the_same_replay_and_others_begin_another(tmp_path: Path) -> None:
     first = plan_replay(settings(tmp_path))
     assert first == plan_replay(settings(tmp_path))
-    assert first == plan_replay(settings(tmp_path, hourly_price=3.0, resamples=5000, alpha=0.1))  # of the report only
+    assert first == plan_replay(settings(tmp_path, hourly_price=3.0, resamples=5000, alpha=0.1))  # these change the report only
     others = [
         plan_replay(settings(tmp_path, **given)).id for given in ({"seed": 1}, {"live_requests": 5}, {"policies": {"a": {}}})
     ]
@@ -38,7 +38,7 @@ def test_the_same_replay_is_found_again_and_another_is_another(tmp_path: Path) -
     assert elsewhere.id == first.id and list(elsewhere.feed.glob("events-*.csv"))
 
 
-def test_a_replay_of_an_id_goes_on_only_as_it_was_begun(tmp_path: Path) -> None:
+def test_a_replay_with_an_id_goes_on_only_with_the_settings_that_it_began_with(tmp_path: Path) -> None:
     plan_replay(settings(tmp_path, id="mine"))
     plan_replay(settings(tmp_path, id="mine", hourly_price=3.0))
     with pytest.raises(ReplayError, match="The replay mine was started with other settings; seed, live_requests differ"):
@@ -66,11 +66,11 @@ def test_a_replay_that_was_begun_with_former_names_of_settings_goes_on(tmp_path:
         plan_replay(settings(tmp_path, id="mine", scenario=scenario, policies=policies))
 
 
-def test_a_replay_whose_slices_were_cut_otherwise_does_not_go_on(tmp_path: Path) -> None:
+def test_a_replay_whose_slices_were_cut_differently_does_not_go_on(tmp_path: Path) -> None:
     plan = plan_replay(settings(tmp_path, id="mine"))
     store = ReplayLog.of(plan).store
     kept = json.loads(store.get("replay/plan.json"))
-    kept["slices"][-1]["end"] += 1  # of an older version: the same rows come in
+    kept["slices"][-1]["end"] += 1  # as an older version cut it: the same rows come in
     store.put("replay/plan.json", json.dumps(kept).encode())
     assert plan_replay(settings(tmp_path, id="mine")).slices[-1].end == plan.slices[-1].end + 1
     kept["slices"][1]["rows"] += 1
@@ -79,7 +79,7 @@ def test_a_replay_whose_slices_were_cut_otherwise_does_not_go_on(tmp_path: Path)
         plan_replay(settings(tmp_path, id="mine"))
 
 
-def test_the_feed_of_a_replay_that_is_under_way_is_left_to_it(tmp_path: Path) -> None:
+def test_the_feed_of_a_replay_under_way_is_not_overwritten(tmp_path: Path) -> None:
     plan = plan_replay(settings(tmp_path, id="mine"))
     before = {path.name: path.read_bytes() for path in plan.feed.iterdir()}
     other = settings(tmp_path, id="mine", base_slices=3, store={"url": f"file:{tmp_path}/other"})
@@ -90,7 +90,7 @@ def test_the_feed_of_a_replay_that_is_under_way_is_left_to_it(tmp_path: Path) ->
     assert {path.name: path.read_bytes() for path in plan.feed.iterdir()} != before
 
 
-def test_secrets_are_no_part_of_what_is_kept(tmp_path: Path) -> None:
+def test_secrets_are_not_stored_with_the_plan(tmp_path: Path) -> None:
     secret = {"url": f"file:{tmp_path}/store", "access_key_id": "k3y-1d", "secret_access_key": "s3cr3t"}
     plan = plan_replay(settings(tmp_path, store=secret))
     store = ReplayLog.of(plan).store
@@ -98,7 +98,7 @@ def test_secrets_are_no_part_of_what_is_kept(tmp_path: Path) -> None:
     assert plan.store.secret_access_key is not None
 
 
-def test_each_policy_has_a_model_of_its_own_and_all_share_the_rest(tmp_path: Path) -> None:
+def test_each_policy_has_its_own_model_and_all_share_the_rest(tmp_path: Path) -> None:
     given = settings(tmp_path)
     plan = plan_replay(given)
     shared, never = run_settings(plan, given), run_settings(plan, given, "never")
@@ -107,7 +107,7 @@ def test_each_policy_has_a_model_of_its_own_and_all_share_the_rest(tmp_path: Pat
     assert shared.data.landing == str(plan.zone) and shared.store == plan.store and shared.models == given.models
 
 
-def test_who_is_due_follows_from_the_records_alone(tmp_path: Path) -> None:
+def test_the_trainings_due_follow_from_the_records_alone(tmp_path: Path) -> None:
     plan, given = small_plan(tmp_path), small_settings(tmp_path)
     log = ReplayLog.of(plan)
     log.keep_slice(record(0), None)
@@ -123,10 +123,10 @@ def test_who_is_due_follows_from_the_records_alone(tmp_path: Path) -> None:
     assert trainings_due(plan, plan.slices[2], record(2), given) == {"monthly": "a new month"}  # October begins in it
     log.keep_slice(record(2), None)
     log.keep_training(training("monthly", 2, "held"))
-    assert trainings_due(plan, plan.slices[3], record(3), given) == {}  # what was held counts as well
+    assert trainings_due(plan, plan.slices[3], record(3), given) == {}  # a held training counts as well
 
 
-def test_an_alarm_that_training_cannot_help_with_makes_nobody_due(tmp_path: Path) -> None:
+def test_an_alarm_that_training_cannot_help_with_makes_no_training_due(tmp_path: Path) -> None:
     plan, given = small_plan(tmp_path), small_settings(tmp_path)
     log = ReplayLog.of(plan)
     log.keep_slice(record(0), None)
@@ -139,7 +139,7 @@ def test_an_alarm_that_training_cannot_help_with_makes_nobody_due(tmp_path: Path
     assert trainings_due(plan, plan.slices[1], replace(refused, policies=watched), given) == {"on-drift": "drift"}
 
 
-def test_after_the_last_slice_nobody_retrains(tmp_path: Path) -> None:
+def test_after_the_last_slice_no_policy_retrains(tmp_path: Path) -> None:
     plan, given = small_plan(tmp_path), small_settings(tmp_path)
     log = ReplayLog.of(plan)
     log.keep_slice(record(0), None)
@@ -149,7 +149,7 @@ def test_after_the_last_slice_nobody_retrains(tmp_path: Path) -> None:
     assert list(drifted[3]) == ["monthly", "on-drift"] and drifted[4] == {}
 
 
-def test_a_replay_that_has_ended_has_nobody_due(tmp_path: Path) -> None:
+def test_a_replay_that_has_ended_has_no_training_due(tmp_path: Path) -> None:
     plan, given = small_plan(tmp_path), small_settings(tmp_path)
     log = ended(plan, drifted=None)
     for part in plan.slices:

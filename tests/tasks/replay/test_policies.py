@@ -88,7 +88,7 @@ def test_volume_is_counted_from_the_last_training() -> None:
     assert due(policy, last, end=DAY_S, rows=1250, content="1", drifted=False) == "250 new events"
 
 
-def test_a_policy_is_told_in_words() -> None:
+def test_a_policy_is_described_in_words() -> None:
     assert described(PolicySettings()) == "never"
     assert described(PolicySettings(least_days=7)) == "never"
     both = PolicySettings(on_drift=True, every="month", volume=0.5, least_days=7)

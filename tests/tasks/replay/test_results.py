@@ -48,7 +48,7 @@ def test_policies_are_measured_on_the_same_requests(found: Replay) -> None:
     assert found.base_seconds == 36 and found.seconds == 5 * 1.0 + 5 * 36.0
 
 
-def test_a_difference_is_shown_where_there_is_one_and_equal_policies_are_equal(found: Replay) -> None:
+def test_a_real_difference_is_shown_and_equal_policies_have_none(found: Replay) -> None:
     pairs = {(pair.a, pair.b): pair for pair in found.differences}
     better, equal = pairs["monthly", "never"], pairs["on-drift", "never"]
     assert better.significant and better.ndcg.low > 0 and better.hr.mean > 0 and better.p_value == pytest.approx(1 / 401)
@@ -74,7 +74,7 @@ def test_a_slice_in_which_nothing_happens_has_no_point(tmp_path: Path) -> None:
     assert quality_svg(found)
 
 
-def test_a_replay_without_anybody_to_ask_says_so(tmp_path: Path) -> None:
+def test_the_report_says_that_a_replay_had_nobody_to_ask(tmp_path: Path) -> None:
     plan = small_plan(tmp_path, slices=1)
     log = ReplayLog.of(plan)
     for number in (0, 1):
@@ -84,7 +84,7 @@ def test_a_replay_without_anybody_to_ask_says_so(tmp_path: Path) -> None:
     assert differences_svg(found) is None and b"no policy could be measured" in render_html(found)
 
 
-def test_when_a_scenario_was_found_is_told(tmp_path: Path) -> None:
+def test_the_report_says_when_a_scenario_was_found(tmp_path: Path) -> None:
     plan = small_plan(tmp_path)
     ended(plan)
     by = ", by volume and genre"
@@ -96,7 +96,7 @@ def test_when_a_scenario_was_found_is_told(tmp_path: Path) -> None:
     assert b"Planted: feed-outage, from week 4" in render_html(found)
 
 
-def test_an_alarm_that_the_same_slice_raises_without_the_shift_is_not_claimed(tmp_path: Path) -> None:
+def test_an_alarm_that_the_same_slice_raises_without_the_shift_does_not_count_as_finding_it(tmp_path: Path) -> None:
     plan = small_plan(tmp_path)
     log, alarms = (
         ReplayLog.of(plan),
@@ -111,10 +111,10 @@ def test_an_alarm_that_the_same_slice_raises_without_the_shift_is_not_claimed(tm
     found = replay_results(plan, small_settings(tmp_path, scenario={"name": "bot-users", "from_slice": 3}))
     never = found.policy("never")
     assert never.moved == {4: ["rating"]} and found_after(found, never) == "1 week late, by rating"
-    assert never.drifts[3] == ["hour", "genre", "genre, over the long term"], "what drifted is told all the same"
+    assert never.drifts[3] == ["hour", "genre", "genre, over the long term"], "what drifted is still reported"
 
 
-def test_in_an_earlier_replay_the_slice_before_the_shift_tells_what_is_usual(tmp_path: Path) -> None:
+def test_in_a_replay_of_an_earlier_version_the_slice_before_the_shift_shows_what_is_usual(tmp_path: Path) -> None:
     plan = small_plan(tmp_path)
     log, alarms = ReplayLog.of(plan), {2: ("hour",), 3: ("hour",), 4: ("hour", "rating")}
     for number in range(5):
@@ -150,7 +150,7 @@ def test_the_page_needs_no_other_file_and_escapes_what_it_shows(tmp_path: Path) 
     assert "<script>" not in render_markdown(found)
 
 
-def test_the_figures_are_svg_the_same_each_time(found: Replay) -> None:
+def test_the_figures_are_svg_and_the_same_each_time(found: Replay) -> None:
     drawn = quality_svg(found)
     assert drawn == quality_svg(found) and ElementTree.fromstring(drawn).tag.endswith("svg")
     pairs = differences_svg(found)
@@ -166,7 +166,7 @@ def test_records_are_kept_once_and_read_back(tmp_path: Path) -> None:
     assert log.slice(1) == record(1, ("genre",))
     kept = log.ranks(1)
     assert kept is not None and kept.equals(ranks(1))
-    log.keep_slice(record(1, ("genre",)), ranks(1))  # as a task does whose first answer was lost
+    log.keep_slice(record(1, ("genre",)), ranks(1))  # as a task does again if its first answer was lost
     with pytest.raises(AlreadyExistsError):
         log.keep_slice(record(1), None)
     for _ in range(2):

@@ -26,7 +26,7 @@ def feed() -> tuple[pd.DataFrame, pd.DataFrame, int]:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_what_came_before_stays_as_it_was_and_the_shift_is_the_same_again(
+def test_a_shift_changes_nothing_before_it_begins_and_is_the_same_each_time(
     scenario: ScenarioName, feed: tuple[pd.DataFrame, pd.DataFrame, int]
 ) -> None:
     events, items, since = feed
@@ -56,7 +56,7 @@ def test_what_came_before_stays_as_it_was_and_the_shift_is_the_same_again(
         ("partial-outage", {"volume"}),
     ],
 )
-def test_a_planted_shift_is_found_in_what_comes_after(
+def test_a_planted_shift_is_found_in_the_events_after_it(
     scenario: ScenarioName, names: set[str], feed: tuple[pd.DataFrame, pd.DataFrame, int]
 ) -> None:
     events, items, since = feed
@@ -73,7 +73,7 @@ def test_a_planted_shift_is_found_in_what_comes_after(
     assert names <= set(detect_drift(reference, newest, described, DRIFT, window=window_of(older, newest)).result.drifted)
 
 
-def test_shares_are_about_what_was_asked_for(feed: tuple[pd.DataFrame, pd.DataFrame, int]) -> None:
+def test_shares_are_close_to_what_was_asked_for(feed: tuple[pd.DataFrame, pd.DataFrame, int]) -> None:
     events, items, since = feed
     after = int((events["timestamp"] >= since).sum())
     wave = SCENARIOS["genre-surge"](events, items, since=since, share=0.4, genre="Anime", seed=1)

@@ -35,7 +35,7 @@ def settings(folder: Path, store: str, frame: pd.DataFrame, **given: Any) -> Rep
 
 
 def landed(given: ReplaySettings) -> list[tuple[Landing, Quarantine | None]]:
-    """Of each slice, what the flow's etl makes of it, and what was set aside since the slice began."""
+    """Land each slice as the flow's etl does. Count the rows quarantined since the slice began."""
     plan = plan_replay(given)
     run, found = run_settings(plan, given), []
     for part in plan.slices:
@@ -47,7 +47,7 @@ def landed(given: ReplaySettings) -> list[tuple[Landing, Quarantine | None]]:
 
 
 def events() -> pd.DataFrame:
-    """On each of five days."""
+    """Events on each of five days."""
     frame = synthetic.interactions(40, 40, 25)
     return frame.assign(timestamp=synthetic.START + (frame["timestamp"] - synthetic.START) % (5 * DAY_S))
 
@@ -77,7 +77,7 @@ def test_a_replay_of_a_given_id_starts_again_with_other_settings(tmp_path: Path)
     assert [made.dataset.rows for made, _ in found] == [made.dataset.rows for made, _ in expected]
 
 
-def test_what_is_set_aside_counts_in_its_own_slice_only(tmp_path: Path) -> None:
+def test_quarantined_rows_count_in_their_own_slice_only(tmp_path: Path) -> None:
     frame = events().astype({"rating": "float64"})
     given = settings(tmp_path, "store", frame, landing={"settle_s": 600})
     parts = plan_replay(given).slices
@@ -111,4 +111,4 @@ def test_a_last_slice_that_the_source_cuts_short_is_as_busy_and_as_fresh_as_befo
 
     effects = judged(last.end)
     assert effects["volume"] < 1.02 and effects["freshness"] < 3
-    assert judged(last.end + 4 * DAY_S)["volume"] > 1.5  # what an end by the calendar would have said
+    assert judged(last.end + 4 * DAY_S)["volume"] > 1.5  # as if the slice had ended with the calendar's week

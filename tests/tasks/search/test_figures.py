@@ -17,7 +17,7 @@ def test_figures_are_pngs_whatever_the_trials() -> None:
         assert png.startswith(b"\x89PNG") and len(png) > 5000
 
 
-def test_rows_are_in_order_of_value_and_the_complete_come_first() -> None:
+def test_rows_are_ordered_by_value_and_complete_trials_come_first() -> None:
     rows = trial_rows(TRIALS)
     assert [row["trial"] for row in rows] == [2, 0, 3, 1, 4]
     assert rows[1]["learning_rate"] == 0.003123 and rows[3]["reason"] == "Training diverged." and rows[4]["seconds"] == ""

@@ -72,12 +72,12 @@ def test_a_search_goes_on_where_it_stopped_and_one_seed_gives_the_same_trials(tm
     more = changed(settings, trials=5)
     assert run_trials(store, dataset, open_study(dataset, more), more) == 2
     params = [str(trial.params) for trial in study_of(settings).trials]
-    assert len(set(params)) == 5, "a run that goes on drew what the first had drawn"
+    assert len(set(params)) == 5, "a resumed run drew what the first run had drawn"
     timeless = changed(settings, trials=9, seconds=1e-9)
     assert run_trials(store, dataset, open_study(dataset, timeless), timeless) == 0
 
 
-def test_trials_that_do_not_compare_are_not_added_to_a_study(tmp_path: Path) -> None:
+def test_trials_that_cannot_be_compared_are_not_added_to_a_study(tmp_path: Path) -> None:
     _, dataset, settings = make_search(tmp_path)
     open_study(dataset, settings)
     other = make_search(tmp_path, seed=1)[1]
@@ -94,7 +94,7 @@ def test_trials_that_do_not_compare_are_not_added_to_a_study(tmp_path: Path) -> 
     assert open_study(dataset, more).name == "s"
     together = settings.models.model_copy(update={"ss4rec": settings.models.ss4rec.model_copy(update={"replicas": 4})})
     assert open_study(dataset, settings.model_copy(update={"models": together})).name == "s", (
-        "trials are of one process whatever it says"
+        "a trial runs in one process whatever `replicas` says"
     )
     foreign = optuna.create_study(storage=f"sqlite:///{settings.work_dir}/searches.db", study_name="foreign")
     foreign.add_trial(optuna.trial.create_trial(value=1.0))
@@ -102,19 +102,19 @@ def test_trials_that_do_not_compare_are_not_added_to_a_study(tmp_path: Path) -> 
         open_study(dataset, changed(settings, study="foreign"))
 
 
-def test_newer_data_begin_a_study_of_their_own(tmp_path: Path) -> None:
+def test_newer_data_begin_their_own_study(tmp_path: Path) -> None:
     _, dataset, settings = make_search(tmp_path, study=None)
     other = make_search(tmp_path, seed=1)[1]
     names = {open_study(dataset, settings).name, open_study(dataset, settings).name, open_study(other, settings).name}
     assert names == {f"movie-ranker-small-{dataset.version}", f"movie-ranker-small-{other.version}"}
 
 
-def test_a_base_outside_of_the_space_is_no_trial(tmp_path: Path) -> None:
+def test_base_settings_outside_the_space_are_not_a_trial(tmp_path: Path) -> None:
     _, dataset, settings = make_search(tmp_path, space={"width": {"choices": [16, 32]}})
     assert not open_study(dataset, settings).starts_with_base and study_of(settings).trials == []
 
 
-def test_a_trial_that_diverges_has_failed_with_its_reason_and_the_search_goes_on(tmp_path: Path) -> None:
+def test_a_trial_that_diverges_fails_with_its_reason_and_the_search_goes_on(tmp_path: Path) -> None:
     store, dataset, settings = make_search(tmp_path, space={**SPACE, "learning_rate": {"choices": [0.003, 1e30]}}, trials=6)
     ref = open_study(dataset, settings)
     study_of(settings).enqueue_trial({"learning_rate": 1e30})
@@ -154,12 +154,12 @@ def test_a_defect_ends_the_search_and_does_not_count(tmp_path: Path) -> None:
 def test_a_worker_killed_before_its_first_sign_of_life_leaves_no_trial_under_way(tmp_path: Path) -> None:
     store, dataset, settings = make_search(tmp_path, lost_after_s=1, trials=2)
     ref = open_study(dataset, settings)
-    study_of(settings).ask()  # and never a word of it again
+    study_of(settings).ask()  # and is never heard of again
     assert run_trials(store, dataset, ref, settings) == 2
     assert [t.state.name for t in study_of(settings).trials] == ["FAIL", "COMPLETE", "COMPLETE"]
 
 
-def test_a_trial_that_was_given_to_another_worker_is_let_go(tmp_path: Path) -> None:
+def test_a_worker_drops_a_trial_that_was_given_to_another(tmp_path: Path) -> None:
     store, dataset, settings = make_search(tmp_path)
     ref = open_study(dataset, settings)
     taken = []

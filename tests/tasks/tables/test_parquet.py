@@ -24,7 +24,7 @@ def test_pieces_become_one_file_in_order(temporary: bool, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
 
 
-def test_after_an_error_nothing_is_left_and_what_stood_there_stays(tmp_path: Path) -> None:
+def test_after_an_error_nothing_new_is_left_and_the_previous_file_stays(tmp_path: Path) -> None:
     (tmp_path / "out.parquet").write_text("before")
     with pytest.raises(ZeroDivisionError), ParquetWriter(tmp_path / "out.parquet") as writer:
         writer.write(pd.DataFrame({"a": [1]}))
@@ -32,7 +32,7 @@ def test_after_an_error_nothing_is_left_and_what_stood_there_stays(tmp_path: Pat
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out.parquet", "before")]
 
 
-def test_a_frame_that_cannot_be_written_is_told_of_at_the_end_at_the_latest(tmp_path: Path) -> None:
+def test_a_frame_that_cannot_be_written_raises_by_the_end_of_the_block(tmp_path: Path) -> None:
     with (
         pytest.raises(pa.ArrowInvalid, match="Conversion failed for column a"),
         ParquetWriter(tmp_path / "out.parquet") as writer,
@@ -54,14 +54,14 @@ def test_a_file_with_a_schema_counts_its_rows_and_knows_their_extent(background:
     assert pq.read_table(writer.path).to_pylist() == [{"a": 7, "b": 0.5}, {"a": 5, "b": 1.5}, {"a": 9, "b": 2.5}]
 
 
-def test_a_file_with_a_schema_exists_without_rows(tmp_path: Path) -> None:
+def test_a_file_with_a_schema_exists_even_without_rows(tmp_path: Path) -> None:
     schema = pa.schema([("a", pa.int64())])
     with ParquetWriter(tmp_path / "out.parquet", schema) as writer:
         pass
     assert writer.rows == 0 and pq.read_schema(writer.path).equals(schema)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the writer that was not closed
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # from the writer that could not be closed
 def test_a_file_that_cannot_be_completed_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: pq.ParquetWriter) -> None:
         raise OSError(28, "No space left on device")
@@ -72,7 +72,7 @@ def test_a_file_that_cannot_be_completed_leaves_nothing(tmp_path: Path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_stored_table_is_read_in_the_order_asked_for_under_present_names_without_copies(tmp_path: Path) -> None:
+def test_a_stored_table_is_read_in_the_requested_order_with_present_names_and_without_copies(tmp_path: Path) -> None:
     stored = pd.DataFrame(
         {"user_id": [1], "movie_id": [2], "title": pd.Series(["x"], dtype="string"), "year": pd.array([None], "Int64")}
     )
@@ -83,14 +83,14 @@ def test_a_stored_table_is_read_in_the_order_asked_for_under_present_names_witho
     pd.testing.assert_frame_equal(read_parquet(tmp_path / "old.parquet", columns), present[columns])
     numbers = pd.DataFrame({"movie_id": np.arange(1 << 20), "user_id": np.arange(1 << 20)})
     numbers.to_parquet(tmp_path / "large.parquet", index=False)
-    tracemalloc.start()  # which sees NumPy's memory and not Arrow's
+    tracemalloc.start()  # it sees NumPy's memory but not Arrow's
     read_parquet(tmp_path / "large.parquet", ["user_id", "item_id"])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.25 * numbers.memory_usage(index=False).sum(), "the numbers were copied more than once"
 
 
-def test_a_stored_index_is_no_column(tmp_path: Path) -> None:
+def test_a_stored_index_is_not_a_column(tmp_path: Path) -> None:
     pd.DataFrame({"movie_id": [2, 3]}, index=[7, 9]).to_parquet(tmp_path / "indexed.parquet")
     found = read_parquet(tmp_path / "indexed.parquet")
     assert list(found.columns) == ["item_id"] and list(found.index) == [7, 9]

@@ -23,7 +23,7 @@ EPOCHS = [EpochReport(epoch, 3, 3.0 / epoch, {"ndcg@10": epoch / 10}, 0.5, epoch
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No earlier test's trackers, and no account or settings of this machine's user."""
+    """Start without trackers of earlier tests, and without this user's account and settings."""
     monkeypatch.setattr(wandb_tracker, "_given_up", set())
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
@@ -119,7 +119,7 @@ def test_a_later_stage_ends_what_an_earlier_one_began(home: Path, tmp_path: Path
     other.end(record_of(plan))
 
 
-def test_an_interrupted_run_of_long_settings_is_sent_whole(home: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_with_long_settings_is_sent_completely(home: Path, tmp_path: Path) -> None:
     plan = replace(plan_of(), settings={"long": "x" * 300_000})  # more than the pipe holds at once
     start_tracking(plan, PATIENT, tmp_path, LOG).end(record_of(plan))
     (run,) = read_offline_runs(tmp_path)
@@ -127,7 +127,7 @@ def test_an_interrupted_run_of_long_settings_is_sent_whole(home: Path, tmp_path:
 
 
 def broken_wandb(folder: Path, monkeypatch: pytest.MonkeyPatch, **functions: str) -> None:
-    """A package wandb whose functions do what is given, before the real one."""
+    """Put a package wandb, whose functions do what is given, before the real one."""
     body = {"init": "return Run()", "log": "pass", "finish": "pass"} | functions
     (folder / "wandb").mkdir(parents=True)
     (folder / "wandb" / "__init__.py").write_text(
@@ -144,7 +144,7 @@ def broken_wandb(folder: Path, monkeypatch: pytest.MonkeyPatch, **functions: str
 
 
 @pytest.mark.parametrize("where", ["init", "log", "finish"])
-def test_a_tracker_that_raises_is_one_warning(
+def test_a_tracker_that_raises_gives_one_warning(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken_wandb(tmp_path / "broken", monkeypatch, **{where: "raise OSError('no luck')"})
@@ -170,13 +170,13 @@ def test_a_tracker_that_hangs_is_stopped(
     assert "not finished 1 s after the end of the run" in said or "exited with status 1" in said
 
 
-def test_online_without_a_key_is_one_warning(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_online_tracking_without_a_key_gives_one_warning(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     start_tracking(plan_of(), TrackingSettings(mode="online", timeout_s=300), tmp_path, LOG).end(record_of(plan_of()))
     (said,) = warnings(caplog)
     assert "No API key" in said
 
 
-def test_online_without_a_network_is_one_warning(
+def test_online_tracking_without_a_network_gives_one_warning(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
@@ -185,14 +185,14 @@ def test_online_without_a_network_is_one_warning(
     assert len(warnings(caplog)) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_one_warning(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_cannot_be_written_gives_one_warning(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "wandb").write_text("a file where the folder should be")
     start_tracking(plan_of(), PATIENT, tmp_path, LOG).end(record_of(plan_of()))
     (said,) = warnings(caplog)
     assert "FileExistsError" in said
 
 
-def test_without_the_package_it_is_said_once(
+def test_a_missing_package_is_mentioned_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -203,7 +203,7 @@ def test_without_the_package_it_is_said_once(
     assert said.levelno == logging.INFO and "wandb is not installed" in said.getMessage()
 
 
-def test_off_says_and_writes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_tracking_that_is_off_logs_and_writes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     start_tracking(plan_of(), TrackingSettings(mode="off"), tmp_path, LOG).end(record_of(plan_of()))
     assert not list(tmp_path.iterdir()) and not [record for record in caplog.records if record.name == LOG.name]
 

@@ -1,4 +1,4 @@
-"""What an offline run of Weights & Biases wrote, read with wandb's own message definitions."""
+"""Read what an offline run of Weights & Biases wrote, with wandb's own message definitions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-BLOCK = 32_768  # of the LevelDB log format, in which wandb keeps its records
-HEADER = 7  # of the file, and of each chunk: checksum, length, type
+BLOCK = 32_768  # bytes of a block in the LevelDB log format, in which wandb keeps its records
+HEADER = 7  # bytes at the start of the file, and of each chunk: checksum, length, type
 
 
 @dataclass

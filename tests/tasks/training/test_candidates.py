@@ -56,7 +56,7 @@ def test_user_features_come_from_the_datasets_users_and_stay_with_the_model(tmp_
     assert check.ok and check.score_deviation is not None and check.score_deviation < 1e-4
 
 
-def test_a_dataset_that_tells_nothing_of_its_users_is_refused_only_where_it_is_asked(tmp_path: Path) -> None:
+def test_a_dataset_that_does_not_describe_its_users_is_refused_only_if_the_model_needs_it(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     dataset = stored(store, None)
     with pytest.raises(TrainingError, match=r"models\.ss4rec\.user_features to false"):

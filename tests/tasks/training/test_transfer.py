@@ -65,12 +65,12 @@ def test_files_of_an_earlier_run_are_not_mixed_in(store: LocalStore, candidates:
     assert not (tmp_path / "here" / "ss4rec" / "old.safetensors").exists()
 
 
-def test_a_run_that_left_nothing_is_told_of_with_the_place(store: LocalStore, tmp_path: Path) -> None:
+def test_the_error_names_the_place_where_a_run_left_nothing(store: LocalStore, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"there is nothing at .*same store\.url"):
         download_candidates(store, RUN, ["popularity"], tmp_path)
 
 
-def test_other_models_than_were_asked_for_are_refused(store: LocalStore, candidates: list[Candidate], tmp_path: Path) -> None:
+def test_models_other_than_those_asked_for_are_refused(store: LocalStore, candidates: list[Candidate], tmp_path: Path) -> None:
     upload_candidates(store, RUN, candidates)
     with pytest.raises(TrainingError, match="trained popularity, ss4rec instead of popularity, ncf, ss4rec"):
         download_candidates(store, RUN, ["popularity", "ncf", "ss4rec"], tmp_path / "here")
@@ -104,6 +104,6 @@ def test_a_record_that_is_damaged_or_leads_elsewhere_is_refused(
     assert not (tmp_path / "here").exists()
 
 
-def test_a_key_that_is_no_flow_run_is_refused(store: LocalStore, tmp_path: Path) -> None:
+def test_a_key_that_is_not_a_flow_run_is_refused(store: LocalStore, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="UUID"):
         download_candidates(store, "../models", ["popularity"], tmp_path)
