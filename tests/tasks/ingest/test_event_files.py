@@ -25,7 +25,7 @@ GOOD = "1,2,3.5,1000000000\n"
 
 
 def read(path: Path, chunk_rows: int = 1_000_000) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(accepted, quarantined) of all chunks; each chunk's account closes."""
+    """Return (accepted, quarantined) of all chunks, and check that each chunk's rows add up."""
     chunks = list(open_event_file(path, SETTINGS, NOW, chunk_rows).chunks())
     for chunk in chunks:
         assert chunk.rows == len(chunk.accepted) + len(chunk.quarantined) > 0
@@ -88,7 +88,7 @@ def test_missing_and_bad_cells_of_parquet_are_quarantined(tmp_path: Path) -> Non
     assert list(quarantined["reasons"]) == ["user_id is missing", "item_id is not a number", "rating is missing"]
 
 
-def test_columns_stand_in_any_order_and_others_are_named(tmp_path: Path) -> None:
+def test_columns_may_come_in_any_order_and_extra_ones_are_named(tmp_path: Path) -> None:
     path = content(
         tmp_path, 'device,rating,movieId,comment,timestamp,userId\nphone,4.5,7,"a, b",1000000000,3\n,4,8,é,1000000001,3\n'
     )
@@ -98,7 +98,7 @@ def test_columns_stand_in_any_order_and_others_are_named(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])
-def test_a_csv_separated_by_what_its_header_is_separated_by_is_read(separator: str, tmp_path: Path) -> None:
+def test_the_header_decides_the_separator_of_a_csv(separator: str, tmp_path: Path) -> None:
     accepted, quarantined = read(content(tmp_path, (HEADER + GOOD).replace(",", separator)))
     assert accepted.to_numpy().tolist() == [[1, 2, 3.5, 10**9, 0]] and len(quarantined) == 0
 
@@ -137,7 +137,7 @@ def test_a_mixture_of_line_ends_is_read(tmp_path: Path) -> None:
         ("1,2," + "3" * 100_000 + ",1000000000", "rating is not a number", "1 | 2 | " + "3" * 200 + " | 1000000000"),
     ],
 )
-def test_a_bad_row_is_set_aside_as_it_was_written_and_its_neighbours_are_kept(
+def test_a_bad_row_is_quarantined_as_it_was_written_and_its_neighbours_are_kept(
     line: str, reason: str, cells: str, tmp_path: Path
 ) -> None:
     accepted, quarantined = read(content(tmp_path, HEADER + GOOD + line + "\n" + GOOD))
@@ -146,7 +146,7 @@ def test_a_bad_row_is_set_aside_as_it_was_written_and_its_neighbours_are_kept(
     assert reason in quarantined["reasons"][0].split("; ")
 
 
-def test_bad_rows_among_many_cost_none_of_the_others(tmp_path: Path) -> None:
+def test_bad_rows_do_not_cost_any_of_the_good_rows_around_them(tmp_path: Path) -> None:
     rows = [f"{user},{user % 50},3.5,{10**9 + user}" for user in range(1, 12_001)]
     for place in (0, 3000, 7000, 11_999):
         rows[place] += ",7"
@@ -177,12 +177,12 @@ def test_rows_about_as_long_as_a_block_of_the_fast_parser_are_read(
     assert list(accepted["user_id"]) == lengths and len(quarantined) == 1
 
 
-def test_cells_that_are_no_utf8_are_replaced_and_no_number(tmp_path: Path) -> None:
+def test_a_row_with_bytes_that_are_not_utf8_is_quarantined_with_replacement_characters(tmp_path: Path) -> None:
     accepted, quarantined = read(content(tmp_path, HEADER.encode() + b"1,2,3,1000000000\n\xff\xfe,2,3,1000000000\n"))
     assert list(accepted["row"]) == [0] and list(quarantined["cells"]) == ["\ufffd\ufffd | 2 | 3 | 1000000000"]
 
 
-def test_quoted_cells_and_numbers_as_others_write_them_are_read(tmp_path: Path) -> None:
+def test_quoted_cells_and_other_ways_to_write_numbers_are_read(tmp_path: Path) -> None:
     accepted, _ = read(
         content(
             tmp_path,
@@ -202,10 +202,10 @@ LAST_CELL = st.sampled_from(["1000000000", "1e9", "-1", "x", "9999999999999"])
 
 
 @given(rows=st.lists(st.tuples(CELL, CELL, CELL, LAST_CELL), min_size=1, max_size=6), quoted=st.booleans())
-def test_a_row_is_judged_alike_whatever_stands_beside_it(
+def test_a_row_is_judged_the_same_whatever_its_neighbours_are(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, ...]], quoted: bool
 ) -> None:
-    """The fast parser and the tolerant one agree: a neighbour that only the latter reads changes nothing."""
+    """The fast and the tolerant parser agree. So a neighbour that only the tolerant one reads changes nothing."""
     folder = tmp_path_factory.mktemp("rows")
     texts = [",".join(row) for row in rows]
     fitting = '1,"2",3,1000000000' if quoted else "1,2,3,1000000000"
@@ -213,7 +213,7 @@ def test_a_row_is_judged_alike_whatever_stands_beside_it(
     for number, text in enumerate(texts, 1):
         try:
             alone, _ = read(content(folder, HEADER + text + "\n"))
-        except SourceError:  # nothing in it has four cells
+        except SourceError:  # no row of the file has four cells
             alone = together.iloc[:0]
         columns = ["user_id", "item_id", "rating", "timestamp"]
         assert alone[columns].to_numpy().tolist() == together.loc[together["row"] == number, columns].to_numpy().tolist()
@@ -238,7 +238,9 @@ def test_a_row_is_judged_alike_whatever_stands_beside_it(
         ("events.parquet", "no parquet", r"events\.parquet is not a Parquet file"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_event_file_is_named_with_what_to_do(name: str, text: str | bytes, said: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_event_file_is_named_with_the_remedy(
+    name: str, text: str | bytes, said: str, tmp_path: Path
+) -> None:
     with pytest.raises(SourceError, match=said):
         read(content(tmp_path, text, name))
 
@@ -267,7 +269,7 @@ def test_a_parquet_file_with_damaged_pages_is_named_with_the_row(tmp_path: Path)
         read(content(tmp_path, bytes(damaged), "a.parquet"))
 
 
-def test_gzip_that_breaks_off_later_gives_what_came_before_and_then_says_so(tmp_path: Path) -> None:
+def test_a_gzip_that_is_cut_short_gives_the_rows_before_the_cut_and_then_the_error(tmp_path: Path) -> None:
     text = HEADER + "".join(f"{user},{user % 7},3.5,{10**9 + user * 7919 % 10**6}\n" for user in range(20_000))
     path = content(tmp_path, gzip.compress(text.encode(), mtime=0)[:-5000], "a.csv.gz")
     chunks = open_event_file(path, SETTINGS, NOW, chunk_rows=3000).chunks()
@@ -280,7 +282,7 @@ def test_a_header_without_rows_has_no_chunks(tmp_path: Path) -> None:
     assert list(open_event_file(content(tmp_path, HEADER), SETTINGS, NOW).chunks()) == []
 
 
-def test_a_row_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_files, "LONGEST_ROW", 50_000)
     with pytest.raises(SourceError, match="a row of more than 50,000 bytes"):
         read(content(tmp_path, HEADER + GOOD + "1" * 120_000), chunk_rows=100)

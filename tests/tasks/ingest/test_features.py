@@ -20,7 +20,7 @@ def frame(events: list[tuple[int, int, int]]) -> pd.DataFrame:
     return table.sort_values(["user_id", "timestamp", "item_id"]).reset_index(drop=True)
 
 
-def test_a_day_of_one_user() -> None:
+def test_the_features_of_a_day_of_one_user() -> None:
     start = 1_000_000_000  # Sunday 2001-09-09 01:46:40 UTC
     found = build_features(frame([(7, 50, start), (7, 30, start), (7, 60, start + 100), (7, 20, start + 101 + SESSION_GAP_S)]))
     assert list(found.columns) == FEATURE_COLUMNS
@@ -47,8 +47,8 @@ def test_counts_before_an_event_equal_a_plain_count(events: list[tuple[int, int,
 def test_events_after_a_row_change_none_of_its_features(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, int, int]], now: int, memory_rows: int
 ) -> None:
-    """Any cut in time: what is known up to it is the same with the events after it and without, in memory and in pieces."""
-    columns = [name for name in FEATURE_COLUMNS if not name.endswith("_idx")]  # these number the table
+    """Features do not depend on later events, in memory or in pieces."""
+    columns = [name for name in FEATURE_COLUMNS if not name.endswith("_idx")]  # the indices depend on the whole table
     past = [event for event in events if event[2] <= now]
     alone = build_features(frame(past))[columns]
     among = build_features(frame(events))[columns]
@@ -76,7 +76,7 @@ def test_pieces_have_the_features_of_the_whole(
 
 
 @given(st.lists(st.integers(-(10**11), 10**11), min_size=1, max_size=20))
-def test_the_calendar_is_that_of_pandas(times: list[int]) -> None:
+def test_the_calendar_features_equal_those_of_pandas(times: list[int]) -> None:
     found = build_features(pd.DataFrame({"user_id": 1, "item_id": 1, "timestamp": sorted(times), "rating": 3.0}))
     expected = pd.to_datetime(pd.Series(sorted(times)).astype("datetime64[s]"))
     for name in ("year", "month", "weekday", "hour"):

@@ -32,7 +32,7 @@ def written(folder: Path, frames: list[pd.DataFrame]) -> list[Path]:
 
 
 def plain(files: list[list[tuple[int, int, int, int]]]) -> dict[tuple[int, int], tuple[int, int]]:
-    """(time, rating) of each user and movie, event by event. The files of FILES are of two times."""
+    """Find (time, rating) of each user and movie, one event after the other. WRITTEN has the times of the files."""
     best: dict[tuple[int, int], tuple[int, int, int]] = {}
     for number, rows in enumerate(files):
         for user, movie, rating, time in rows:
@@ -70,7 +70,7 @@ def test_any_order_of_files_and_any_memory_give_the_plain_result(
 
 
 @pytest.mark.parametrize("rows", [[9, 2], [2, 9]])
-def test_of_one_files_events_in_one_second_the_content_decides_and_of_equal_events_the_first_file_keeps_it(
+def test_the_content_decides_between_events_of_one_second_and_the_first_file_keeps_equal_ones(
     rows: list[int],
 ) -> None:
     first = part([(1, 1, rating, 10**9) for rating in rows], 0)

@@ -64,7 +64,7 @@ def test_a_file_is_known_by_its_columns(name: str, header: str, kind: str | None
         assert description_kind(tmp_path / "x.parquet") == kind
 
 
-def test_bad_rows_are_set_aside_and_impossible_cells_are_missing(tmp_path: Path) -> None:
+def test_bad_rows_are_quarantined_and_impossible_cells_count_as_missing(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         "movies.csv",
@@ -87,7 +87,7 @@ def test_bad_rows_are_set_aside_and_impossible_cells_are_missing(tmp_path: Path)
     assert frame["zip_code"].tolist() == ["02139", pd.NA] and frame["age"].isna().tolist() == [True, False]
 
 
-def test_a_parquet_file_and_its_own_times(tmp_path: Path) -> None:
+def test_a_parquet_file_is_read_with_the_times_of_its_rows(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {"item_id": [1, 2], "title": ["A", None], "year": [1990, 1800], "genres": [["x"], None], "updated_at": [5, -1]}
     )
@@ -118,7 +118,7 @@ def test_a_damaged_file_is_named(name: str, content: bytes, said: str, tmp_path:
 
 
 @pytest.mark.parametrize("place", ["a column", "a field", "a title", "a cell that is not read"])
-def test_a_parquet_file_with_text_that_is_no_utf8_is_named(place: str, tmp_path: Path) -> None:
+def test_a_parquet_file_with_text_that_is_not_utf8_is_named(place: str, tmp_path: Path) -> None:
     columns = {"movieId": [1], "title": ["a title"], "a column": [1], "more": [{"a field": "a cell that is not read"}]}
     pq.write_table(pa.table(columns), tmp_path / "whole.parquet", compression="none", store_schema=False)
     whole = (tmp_path / "whole.parquet").read_bytes()
@@ -128,7 +128,7 @@ def test_a_parquet_file_with_text_that_is_no_utf8_is_named(place: str, tmp_path:
         read_descriptions(path, "items", HOUR, LATEST)
 
 
-def test_ids_that_get_an_event_are_added_undescribed() -> None:
+def test_ids_with_a_first_event_are_added_without_a_description() -> None:
     table = seeded("users", None, np.array([4, 2]))
     assert table["user_id"].tolist() == [2, 4] and table["rated"].all()
     assert with_events("users", table, np.array([2])) is table
@@ -145,7 +145,7 @@ def item(movie: int, title: str, at: int) -> pd.DataFrame:
 
 
 @given(st.permutations([item(1, "a", 5), item(1, "b", 7), item(1, "e", 7), item(2, "d", 1), item(1, "c", 7)]), st.integers(1, 4))
-def test_the_newest_description_counts_in_whatever_order_they_come(provided: list[pd.DataFrame], cut: int) -> None:
+def test_the_newest_description_counts_in_any_order_of_arrival(provided: list[pd.DataFrame], cut: int) -> None:
     table = seeded("items", None, np.array([1, 3]))
     for batch in (provided[:cut], provided[cut:]):
         table, counts = described("items", table, pd.concat(batch, ignore_index=True), LATEST)
@@ -168,7 +168,7 @@ def test_descriptions_land_beside_events_and_update_the_tables(tmp_path: Path) -
     ItemModel.validate(items)
     UserModel.validate(users)
     assert items["title"].tolist() == ["One", "", "Nine"] and users["user_id"].tolist() == [1, 2, 7]
-    assert (first.dataset.users, first.dataset.items) == (2, 2)  # that are rated
+    assert (first.dataset.users, first.dataset.items) == (2, 2)  # only those with a rating
 
     original = (place.zone / "movies.csv").read_bytes()
     place.put("movies.csv", "movieId,title,genres\n1,Uno (1990),Drama\n", modified=SETTLED + 9)
@@ -186,7 +186,7 @@ def test_descriptions_land_beside_events_and_update_the_tables(tmp_path: Path) -
     assert fourth.dataset.version.split("-")[0] == first.dataset.version.split("-")[0]
 
 
-def test_a_file_of_descriptions_that_is_mostly_bad_tells_nothing(tmp_path: Path) -> None:
+def test_a_file_of_descriptions_that_is_mostly_bad_describes_nothing(tmp_path: Path) -> None:
     place = Place(tmp_path, refuse_from_rows=2)
     place.put("a.csv", events((1, 1, 4, 0)))
     place.put("movies.csv", "movieId,title,genres\nx,A,\ny,B,\n1,C,\n")
@@ -204,7 +204,7 @@ def test_a_file_of_descriptions_that_is_mostly_bad_tells_nothing(tmp_path: Path)
     ),
     st.sampled_from(["m.csv", "m.csv.gz", "m.parquet"]),
 )
-def test_a_damaged_file_is_read_with_an_account_that_closes_or_named(
+def test_a_damaged_file_is_either_read_with_every_row_accounted_for_or_named(
     tmp_path_factory: pytest.TempPathFactory, mutations: list[tuple[str, int, bytes]], name: str
 ) -> None:
     text = 'movieId,title,genres\r\n1,"Heat, The (1995)",Action|Crime\n2,Two (1990),\n\n3,"A ""B"" (1999)",Drama\n'
@@ -272,7 +272,7 @@ def test_the_newest_cell_counts_whatever_the_order_of_rows_and_files(
     assert place.table(found.dataset, "items")[["title", "genres"]].to_numpy().tolist() == [["Newest", "Drama"], ["Two", "War"]]
 
 
-def test_a_description_of_the_future_is_set_aside_and_blocks_no_correction(tmp_path: Path) -> None:
+def test_a_description_from_the_future_is_quarantined_and_blocks_no_correction(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("a.csv", events((1, 1, 4, 0)))
     place.put("far.csv", "movieId,title,updated_at\n1,Far,8999999999\n")
@@ -288,7 +288,7 @@ def test_a_description_of_the_future_is_set_aside_and_blocks_no_correction(tmp_p
     assert place.table(place.land(NOW + 100).dataset, "items")["title"].tolist() == ["Near"]
 
 
-def test_copies_of_a_zone_whose_files_have_one_time_give_the_same_data(tmp_path: Path) -> None:
+def test_copies_of_a_zone_whose_files_have_the_same_time_give_the_same_data(tmp_path: Path) -> None:
     files = {"b.csv": "movieId,title\n1,Old\n", "c.csv": "movieId,title\n1,New\n", "a.csv": events((1, 1, 4, 0))}
     contents = set()
     for number, names in enumerate((sorted(files), sorted(files, reverse=True))):
@@ -315,7 +315,7 @@ def test_views_with_titles_are_never_taken_for_films(tmp_path: Path) -> None:
     assert place.table(found.dataset, "items").query("item_id == 1")["genres"].tolist() == ["Crime"]
 
 
-def test_a_table_that_an_earlier_version_stored_has_one_time_for_each_cell() -> None:
+def test_a_table_that_an_earlier_version_stored_gets_a_time_for_each_cell() -> None:
     stored = pd.DataFrame({"item_id": [1, 2, 3], "title": ["A", "B", ""], "year": [1990, None, None], "genres": ["", "War", ""]})
     kinds = {"title": "string", "genres": "string", "year": "Int64"}
     stored = stored.astype(kinds).assign(rated=[True, False, True], described_at=[7 * 10**9, -1, -2], described_in="ab")

@@ -68,7 +68,7 @@ def test_a_ratings_file_alone_has_no_items_and_users(name: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("write", "items", "users"), [(synthetic.write_u_data, "u.item", "u.user"), (synthetic.write_dat, "movies.dat", "users.dat")]
 )
-def test_of_the_companions_of_a_ratings_file_each_may_be_missing(
+def test_either_companion_of_a_ratings_file_may_be_missing(
     write: Callable[[Path, pd.DataFrame], Path], items: str, users: str, tmp_path: Path
 ) -> None:
     for missing in (items, users):
@@ -128,7 +128,7 @@ def test_wrong_columns_are_named_with_those_found(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
-def test_a_folder_without_ratings_says_what_it_holds(tmp_path: Path) -> None:
+def test_the_error_for_a_folder_without_ratings_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(SourceError, match=r"contains no ratings: expected event files .*, found notes\.txt"):
         read_folder(tmp_path)
@@ -158,7 +158,7 @@ def test_rows_with_a_surplus_field_do_not_shift_the_columns(name: str, content: 
         read_folder(tmp_path)
 
 
-def test_two_columns_of_one_meaning_are_refused(tmp_path: Path) -> None:
+def test_two_columns_with_one_meaning_are_refused(tmp_path: Path) -> None:
     (tmp_path / "ratings.csv").write_text("userId,user_id,movieId,rating,timestamp\n1,9,2,3,900000000\n")
     with pytest.raises(SourceError, match="two columns for user_id"):
         read_folder(tmp_path)
@@ -274,7 +274,7 @@ def test_a_zip_cannot_write_outside_its_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("evil.csv"))
 
 
-def test_films_are_described_beside_a_parquet_or_gzipped_file_too(tmp_path: Path) -> None:
+def test_descriptions_beside_a_parquet_or_gzipped_file_are_read_too(tmp_path: Path) -> None:
     (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,Heat (1995),Crime\n")
     for name in ("events.parquet", "events.csv.gz"):
         ((kind, found),) = files_of_events(tmp_path / name).described(latest=2_000_000_000)
@@ -282,7 +282,7 @@ def test_films_are_described_beside_a_parquet_or_gzipped_file_too(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["ratings.csv", "ratings.inter"])
-def test_files_with_the_former_name_of_an_item_are_read(name: str, tmp_path: Path) -> None:
+def test_files_with_the_former_name_of_the_item_column_are_read(name: str, tmp_path: Path) -> None:
     separator, kinds = ("\t", ":token") if name.endswith(".inter") else (",", "")
     header = separator.join([f"user_id{kinds}", f"movie_id{kinds}", f"rating{kinds}", f"timestamp{kinds}"])
     (tmp_path / name).write_text(f"{header}\n{separator.join(['1', '7', '4', '900000000'])}\n")

@@ -21,7 +21,7 @@ TABLES = ["interactions", "items", "users", "features"]
 
 
 def faulty() -> pd.DataFrame:
-    """Bad cells, and events that others supersede."""
+    """Events, some of which have bad cells or are superseded by others."""
     frame = synthetic.interactions(30, 30, 12)
     again = frame.iloc[[3, 3, 50]].assign(timestamp=lambda rows: rows["timestamp"] + [50, 50, -5], rating=[1, 5, 2])
     frame = pd.concat([frame, again], ignore_index=True)
@@ -32,7 +32,7 @@ def faulty() -> pd.DataFrame:
 
 @pytest.mark.parametrize("write", [synthetic.write_csv, synthetic.write_dat, synthetic.write_u_data, synthetic.write_atomic])
 @pytest.mark.parametrize(("chunk_rows", "memory_rows"), [(1_000_000, 1_000_000), (100, 40), (30, 1)])
-def test_pieces_give_the_version_that_memory_gives(
+def test_building_in_pieces_gives_the_same_version_as_in_memory(
     write: Callable[[Path, pd.DataFrame], Path], chunk_rows: int, memory_rows: int, tmp_path: Path
 ) -> None:
     data = DataSettings(local_path=write(tmp_path / "data", faulty()))
@@ -66,7 +66,7 @@ def build(tmp_path: Path, content: str, name: str = "ratings.csv", **limits: flo
 HEADER = "userId,movieId,rating,timestamp\n"
 
 
-def test_a_source_that_is_no_dataset_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+def test_an_unusable_source_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="only a header"):
         build(tmp_path, HEADER)
     with pytest.raises(DataRefusedError, match="column rating of the interactions is empty in all 2 rows"):

@@ -1,4 +1,4 @@
-"""What a landing zone reads, a file, a folder and a zip read too, by the same rules."""
+"""Files, folders and zips are read by the same rules as a landing zone."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def of_folder(files: Files, folder: Path) -> Found:
 
 def of_zip(files: Files, folder: Path) -> Found:
     folder.mkdir(exist_ok=True)
-    with zipfile.ZipFile(folder / "data.bin", "w") as archive:  # a zip is known by its content
+    with zipfile.ZipFile(folder / "data.bin", "w") as archive:  # a zip is recognised by its content
         for name, content in files.items():
             archive.writestr(f"inside/{name}", content)
     return release(folder / "data.bin", folder)[0]
@@ -134,12 +134,14 @@ FORMATS: dict[str, Files] = {
 
 @WAYS
 @pytest.mark.parametrize("form", FORMATS)
-def test_every_form_is_read_every_way(form: str, way: Callable[[Files, Path], Found], tmp_path: Path) -> None:
+def test_every_form_is_read_from_a_folder_a_zip_and_a_zone(
+    form: str, way: Callable[[Files, Path], Found], tmp_path: Path
+) -> None:
     assert way(FORMATS[form], tmp_path)[0] == EVENTS
 
 
 @pytest.mark.parametrize("form", [form for form, files in FORMATS.items() if len(files) == 1])
-def test_a_file_alone_is_read_and_replayed_as_its_folder_is(form: str, tmp_path: Path) -> None:
+def test_a_single_file_gives_the_same_events_as_its_folder(form: str, tmp_path: Path) -> None:
     ((name, content),) = FORMATS[form].items()
     path = put(tmp_path, {name: content}) / name
     assert release(path, tmp_path)[0][0] == EVENTS
@@ -162,7 +164,9 @@ DESCRIPTIONS: dict[str, Files] = {
 
 @WAYS
 @pytest.mark.parametrize("form", DESCRIPTIONS)
-def test_descriptions_of_every_form_are_read_every_way(form: str, way: Callable[[Files, Path], Found], tmp_path: Path) -> None:
+def test_descriptions_of_every_form_are_read_from_a_folder_a_zip_and_a_zone(
+    form: str, way: Callable[[Files, Path], Found], tmp_path: Path
+) -> None:
     found = way({"events.csv": (HEADER + ROWS).encode(), **DESCRIPTIONS[form]}, tmp_path)
     assert found == (EVENTS, {10: "Été", 11: "Heat"})
 
@@ -183,20 +187,20 @@ def test_descriptions_of_every_form_are_read_every_way(form: str, way: Callable[
         ("more.csv", b"1,2,3.5,1000000000\n", r"more\.csv lacks .* Its first line is not a header: add userId,movieId"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_not_read_is_named_with_what_to_do(
+def test_a_file_that_cannot_be_read_is_named_with_the_remedy(
     name: str, content: bytes, said: str, way: Callable[[Files, Path], Found], tmp_path: Path
 ) -> None:
     with pytest.raises(RecsysError, match=said):
         way({"events.csv": (HEADER + ROWS).encode(), name: content}, tmp_path)
 
 
-def test_other_tables_of_a_folder_are_passed_over_with_a_word(tmp_path: Path) -> None:
+def test_other_tables_of_a_folder_are_passed_over_with_a_reason(tmp_path: Path) -> None:
     files = {"events.csv": HEADER + ROWS, "tags.csv": "userId,movieId,tag,timestamp\n", "prices.csv": "sku,price\n1,2\n"}
     found = locate(DataSettings(local_path=put(tmp_path, {name: text.encode() for name, text in files.items()})))
     assert list(found.files.passed_over) == ["prices.csv"] and "lacks the column" in found.files.passed_over["prices.csv"]
 
 
-def test_what_comes_with_a_release_is_no_part_of_it(tmp_path: Path) -> None:
+def test_files_that_come_with_a_release_are_not_read_as_events(tmp_path: Path) -> None:
     rows = ROWS.replace(",", "\t")
     put(tmp_path, {"u.data": rows.encode(), "u1.base": rows[:18].encode(), "README": b"A text.\n", "mku.sh": b"#!/bin/sh\n"})
     found = locate(DataSettings(local_path=tmp_path)).files
@@ -270,7 +274,7 @@ def test_ids_are_exact_up_to_the_largest(form: str, way: Callable[[Files, Path],
         ("1,2,3,5", "timestamp lies before .*: lower validation.earliest"),
     ],
 )
-def test_a_fault_is_told_with_its_remedy(row: str, said: str, tmp_path: Path) -> None:
+def test_the_error_names_a_fault_with_its_remedy(row: str, said: str, tmp_path: Path) -> None:
     path = put(tmp_path, {"a.csv": f"{HEADER}{row}\n".encode()}) / "a.csv"
     with pytest.raises(DataRefusedError, match=said):
         release(path, tmp_path)
@@ -281,7 +285,7 @@ def test_numbers_that_keep_their_digits_in_scientific_notation_are_read(tmp_path
     assert release(path, tmp_path)[0][0] == [(100_000, 2, 3.0, 10**9)]
 
 
-def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+def test_the_error_names_all_faults_of_a_file_at_once(tmp_path: Path) -> None:
     row = "u-1,p-2,9,2022-05-13T16:41:00Z\n"
     files = {"a.csv": HEADER + ROWS, "b.csv": HEADER + ROWS + row * 2}
     with pytest.raises(DataRefusedError) as told:
@@ -298,7 +302,7 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
         release(put(tmp_path / "more", {"a.csv": text.encode()}) / "a.csv", tmp_path)
 
 
-def test_a_bad_row_of_several_files_is_kept_with_the_name_of_its_file(tmp_path: Path) -> None:
+def test_a_bad_row_among_several_files_is_kept_with_the_name_of_its_file(tmp_path: Path) -> None:
     put(tmp_path / "data", {"1/a.csv": (HEADER + ROWS).encode(), "2/a.csv": (HEADER + ROWS + "1,2,9,1000000000\n").encode()})
     source = locate(DataSettings(local_path=tmp_path / "data"))
     limits = ValidationSettings(min_rows=1, max_quarantined_share=0.5)
@@ -306,7 +310,7 @@ def test_a_bad_row_of_several_files_is_kept_with_the_name_of_its_file(tmp_path: 
         assert found.quarantined[["file", "row"]].to_numpy().tolist() == [["2/a.csv", 3]]
 
 
-def test_seconds_do_not_fit_into_a_short_float(tmp_path: Path) -> None:
+def test_times_that_a_short_float_rounded_are_refused(tmp_path: Path) -> None:
     short = table(EVENTS).set_column(3, "timestamp", pa.array(np.array([row[3] for row in EVENTS], np.float32)))
     path = put(tmp_path, {"a.parquet": parquet(short)}) / "a.parquet"
     with pytest.raises(DataRefusedError, match=r"timestamp is a decimal number whose last digits are lost: 3 rows.*as int64"):
@@ -322,7 +326,7 @@ def test_an_impossible_year_counts_as_missing(year: str, tmp_path: Path) -> None
     assert items is not None and items["year"].isna().all()
 
 
-def test_the_limit_of_the_future_holds_for_descriptions_of_a_release(tmp_path: Path) -> None:
+def test_the_limit_on_future_times_applies_to_the_descriptions_of_a_release(tmp_path: Path) -> None:
     films = f"movieId,title,updated_at\n10,Heat,{NOW + 90_000}\n11,Alien,{NOW}\n"
     path = put(tmp_path / "data", {"events.csv": (HEADER + ROWS).encode(), "films.csv": films.encode()})
     assert release(path, tmp_path)[0][1] == {11: "Alien"}

@@ -30,7 +30,7 @@ def test_a_local_zip_folder_or_file_is_read(tmp_path: Path) -> None:
     assert found[0].source_hashes == found[2].source_hashes
 
 
-def test_a_replaced_zip_of_one_name_is_read_again(tmp_path: Path) -> None:
+def test_a_replaced_zip_of_the_same_name_is_read_again(tmp_path: Path) -> None:
     for users in (4, 7):
         folder = tmp_path / f"data{users}"
         synthetic.write_csv(folder, synthetic.interactions(users, 10, 6))
@@ -95,7 +95,7 @@ def test_a_truncated_cached_zip_is_refused(tmp_path: Path) -> None:
         ingest(DataSettings(source="ml-latest-small", cache_dir=tmp_path))
 
 
-def test_recbole_without_its_data_is_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recbole_without_its_data_is_not_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = ModuleSpec("recbole", None, is_package=True)
     assert spec.submodule_search_locations is not None
     spec.submodule_search_locations.append(str(tmp_path / "recbole"))

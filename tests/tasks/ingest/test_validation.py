@@ -74,7 +74,7 @@ def test_of_repeated_events_the_latest_is_kept() -> None:
 
 
 @pytest.mark.parametrize("ratings", [(4.5, 2.5), (2.5, 4.5)])
-def test_of_repeated_events_in_one_second_the_content_decides_and_not_the_row(ratings: tuple[float, float]) -> None:
+def test_the_content_and_not_the_row_decides_between_repeated_events_of_one_second(ratings: tuple[float, float]) -> None:
     frame = synthetic.interactions(20, 30, 10)
     frame.loc[3, "rating"] = ratings[0]
     found = validate(raw(pd.concat([frame, frame.iloc[[3]].assign(rating=ratings[1])], ignore_index=True)), LAX, NOW)
@@ -95,7 +95,7 @@ def test_an_empty_frame_is_refused(dtype: type) -> None:
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
-def test_of_two_descriptions_of_one_item_the_content_decides_and_not_the_row(order: list[int]) -> None:
+def test_the_content_and_not_the_row_decides_between_two_descriptions_of_one_item(order: list[int]) -> None:
     items = pd.DataFrame(
         {"item_id": [1, 1, 2], "title": ["One", "Uno", "Two"], "year": [1990, 1991, 1992], "genres": ["", "War", ""]}
     )
@@ -125,7 +125,7 @@ def test_rows_in_are_rows_accepted_plus_rows_quarantined(bad: list[tuple[int, st
     json.dumps(found.report.to_dict())
 
 
-def test_too_many_bad_rows_stop_the_run_and_say_which() -> None:
+def test_too_many_bad_rows_stop_the_run_and_the_error_says_which() -> None:
     frame = synthetic.interactions(20, 30, 10)
     frame.loc[:19, "timestamp"] *= 1000
     with pytest.raises(
@@ -134,7 +134,7 @@ def test_too_many_bad_rows_stop_the_run_and_say_which() -> None:
         validate(raw(frame), ValidationSettings(min_rows=1), NOW)
 
 
-def test_a_column_of_nothing_is_named() -> None:
+def test_an_empty_column_is_named() -> None:
     frame = synthetic.interactions(20, 30, 10)
     frame["rating"] = np.nan
     with pytest.raises(DataRefusedError, match="column rating of the interactions is empty in all 200 rows"):

@@ -31,7 +31,7 @@ def test_compaction_is_due_when_parts_are_many_or_large(tmp_path: Path) -> None:
     assert list_datasets(place.store)[-1].version != ref.version
 
 
-def test_a_compaction_that_a_run_outpaces_starts_again(tmp_path: Path) -> None:
+def test_a_compaction_that_another_run_overtakes_starts_again(tmp_path: Path) -> None:
     place = Place(tmp_path, max_retries_on_conflict=2)
     for number in range(2):
         place.put(f"{number}.csv", events((number, 1, 4, 0)))
@@ -39,7 +39,7 @@ def test_a_compaction_that_a_run_outpaces_starts_again(tmp_path: Path) -> None:
     outpaced: list[str] = []
 
     class Outpaced(LocalStore):
-        """Files are added while it compacts, `left` times."""
+        """A store to which another run adds files during the compaction, `left` times."""
 
         left = 1
 

@@ -1,4 +1,4 @@
-"""kill -9 at every write of a run over a landing zone, of a compaction and of a pruning: a plain re-run ends as if nothing had been."""
+"""kill -9 at every write of a landing, a compaction and a pruning: a plain re-run ends as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def accounts(place: Place) -> list[str]:
     return sorted(key for key in place.store.list(f"landing/{NAME}/files/"))
 
 
-def test_a_run_killed_at_any_write_ends_by_a_plain_rerun_as_an_undisturbed_one(made: Place, tmp_path: Path) -> None:
+def test_a_plain_rerun_after_a_kill_at_any_write_ends_as_an_undisturbed_run(made: Place, tmp_path: Path) -> None:
     undisturbed = at(made, copies(made, tmp_path)(0))
     wanted = undisturbed.land()
     seen = []
@@ -64,7 +64,7 @@ def check_same(found: Landing, place: Place, wanted: Landing, undisturbed: Place
         assert_frame_equal(place.table(found.dataset, table), undisturbed.table(wanted.dataset, table))
 
 
-def test_a_compaction_killed_at_any_write_has_happened_or_not(made: Place, tmp_path: Path) -> None:
+def test_a_compaction_killed_at_any_write_has_happened_completely_or_not_at_all(made: Place, tmp_path: Path) -> None:
     before = list_datasets(made.store)[-1]
     seen = []
     for folder in killed_at_each_write(partial(compact_in, made), copies(made, tmp_path)):

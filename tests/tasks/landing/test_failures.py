@@ -1,4 +1,4 @@
-"""Files that cannot be read and disks that are full: one odd file keeps no other out, and nothing is lost."""
+"""Files that cannot be read and disks that are full: one odd file does not keep out the others, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def accounts(landing: Landing) -> dict[str, FileAccount]:
 
 
 def bad_name() -> bytes:
-    """A Parquet file of events with a column whose name is no UTF-8."""
+    """A Parquet file of events with a column whose name is not UTF-8."""
     buffer = io.BytesIO()
     events((3, 1, 4, 0)).assign(device_name="tv").to_parquet(buffer)
     return buffer.getvalue().replace(b"device_name", b"\xff" * len("device_name"))
 
 
 @pytest.mark.parametrize("kind", ["name", "cell", "link", "closed"])
-def test_one_odd_file_keeps_no_other_out(
+def test_one_odd_file_does_not_keep_out_the_others(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = Place(tmp_path, give_up_s=7200)
@@ -74,7 +74,8 @@ def test_one_odd_file_keeps_no_other_out(
 GOOD, BAD = events((2, 1, 4, 0)), "userId,movieId,rating,timestamp\n2,1,9,946684900\n"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a writer that was not closed, and is again
+# The writer that could not be closed fails again when it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("writer", "file", "content"),
     [
@@ -84,7 +85,7 @@ GOOD, BAD = events((2, 1, 4, 0)), "userId,movieId,rating,timestamp\n2,1,9,946684
         ("close", ".quarantine.parquet", BAD),
     ],
 )
-def test_a_full_disk_is_named_and_adds_nothing(
+def test_the_error_names_a_full_disk_and_nothing_is_added(
     writer: str, file: str, content: pd.DataFrame | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = Place(tmp_path)
@@ -101,7 +102,7 @@ def test_a_full_disk_is_named_and_adds_nothing(
 
 
 def fill_the_disk(monkeypatch: pytest.MonkeyPatch, method: str, file: str) -> None:
-    """The disk is full when a Parquet file of this name is written or closed."""
+    """Make the disk full when a Parquet file of this name is written or closed."""
     plain = getattr(pq.ParquetWriter, method)
 
     def full(self: pq.ParquetWriter, *arguments: object, **options: object) -> None:
@@ -112,7 +113,9 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch, method: str, file: str) -> No
     monkeypatch.setattr(pq.ParquetWriter, method, full)
 
 
-def test_a_full_disk_under_a_compaction_is_named_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_a_full_disk_during_a_compaction_and_nothing_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = Place(tmp_path)
     for number in range(2):
         place.put(f"{number}.csv", events((number, 1, 4, 0)))

@@ -38,7 +38,7 @@ def distinct(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @given(seed=st.integers(0, 10**6), factor=st.sampled_from([1, 10**7, 2**40]), rows=st.integers(1, 60), later=st.booleans())
-def test_what_wins_and_what_it_supersedes_is_what_a_plain_look_finds(
+def test_the_winning_and_the_superseded_events_are_those_that_a_plain_loop_finds(
     store: LocalStore, seed: int, factor: int, rows: int, later: bool
 ) -> None:
     own, new = (distinct(random_events(seed + part, rows, users=9, movies=9, seconds=4)) for part in (0, 1))
@@ -74,7 +74,7 @@ def test_rows_are_inserted_where_sorting_would_put_them(seed: int) -> None:
     assert np.array_equal(merged, frame["item_id"])
 
 
-def test_a_layout_that_tells_of_other_rows_is_noticed(store: LocalStore) -> None:
+def test_a_layout_that_does_not_match_its_rows_is_noticed(store: LocalStore) -> None:
     from dataclasses import replace
 
     from configs.errors import VersionCorruptError
@@ -88,7 +88,7 @@ def test_a_layout_that_tells_of_other_rows_is_noticed(store: LocalStore) -> None
         Layout.from_dict({"parts": [{}]})
 
 
-def test_objects_of_another_machine_are_fetched_once(store: LocalStore, tmp_path: Path) -> None:
+def test_objects_on_another_machine_are_fetched_once(store: LocalStore, tmp_path: Path) -> None:
     fetched = []
 
     class Remote(LocalStore):

@@ -16,7 +16,7 @@ from tasks.datasets import LandingLog
 from tests.tasks.landed import NAME, NOW, SETTLED, Place, by_file, csv, events, random_events
 
 
-def test_columns_that_are_new_are_told_and_bad_rows_are_set_aside(tmp_path: Path) -> None:
+def test_extra_columns_are_named_and_bad_rows_are_quarantined(tmp_path: Path) -> None:
     place = Place(tmp_path)
     frame = events((1, 1, 4, 0), (2, 1, 9, 5), (3, 1, 5, 9)).assign(device="tv")
     path = place.put("a.csv", csv(frame) + "x,1,3,946684900,tv\n")
@@ -70,7 +70,7 @@ def test_bad_rows_of_a_mostly_good_file_are_read_again_and_each_row_counts_once(
     assert pd.read_parquet(io.BytesIO(place.store.get(key))).empty
 
 
-def test_the_clock_of_a_machine_that_was_behind_costs_no_rows(tmp_path: Path) -> None:
+def test_a_machine_whose_clock_was_behind_loses_no_rows(tmp_path: Path) -> None:
     place = Place(tmp_path)
     late = events((1, 1, 4, 0), (2, 1, 4, 0)).assign(timestamp=[int(NOW) - 90_000, int(NOW)])
     place.put("a.csv", late, modified=NOW - 5 * 86_400)
@@ -90,7 +90,7 @@ def test_bad_descriptions_are_read_again(tmp_path: Path) -> None:
     assert place.table(again.dataset, "items")["title"].tolist() == ["Heat", "Two"]
 
 
-def test_the_reasons_of_a_refused_file_are_told_once(tmp_path: Path) -> None:
+def test_the_reasons_of_a_refused_file_are_stated_once(tmp_path: Path) -> None:
     place = Place(tmp_path, refuse_from_rows=2)
     place.put("good.csv", events((1, 1, 4, 0)))
     place.put("bad.csv", events((1, 1, 9, 0), (1, 2, 9, 0)))
@@ -120,7 +120,7 @@ def test_a_zone_that_was_copied_without_file_times_changes_nothing(tmp_path: Pat
     assert place.land().accounts == ()
 
 
-def test_a_copy_that_comes_with_its_file_has_a_row(tmp_path: Path) -> None:
+def test_a_copy_that_lands_with_its_original_has_its_own_account(tmp_path: Path) -> None:
     place = Place(tmp_path)
     for name in ("a.csv", "copy of a.csv"):
         place.put(name, events((1, 1, 4, 0)))
@@ -159,7 +159,7 @@ def test_a_file_from_a_clock_that_is_ahead_waits_as_long_as_any_other(tmp_path: 
 
 
 class Growing(FolderZone):
-    """A zone whose writer goes on while a run reads."""
+    """A zone in which a file grows while a run reads it."""
 
     def unchanged(self, file: SourceFile) -> bool:
         with (self.folder / file.name).open("a") as growing:
@@ -178,7 +178,7 @@ def test_a_file_that_grows_while_it_is_read_is_left_for_the_next_run(tmp_path: P
     assert by_file(place.land())["a.csv"].accepted == 2
 
 
-def test_a_file_that_is_gone_when_its_turn_comes_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_gone_when_its_turn_comes_is_not_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(tmp_path)
     place.put("a.csv", events((1, 1, 4, 0)))
     listed = FolderZone.files
@@ -192,7 +192,7 @@ def test_a_file_that_is_gone_when_its_turn_comes_is_no_error(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("kind", ["gzip", "parquet", "unknown"])
-def test_a_file_that_cannot_be_read_waits_and_is_quarantined_when_it_stays_so(kind: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_waits_and_is_quarantined_if_it_stays_unreadable(kind: str, tmp_path: Path) -> None:
     place = Place(tmp_path, give_up_s=7200)
     place.put("a.csv", events((1, 1, 4, 0)))
     frame = random_events(0, 2000, users=900)

@@ -80,7 +80,7 @@ def test_an_event_is_taken_out_and_the_one_that_it_had_superseded_comes_back(pla
     assert place.land().accounts == ()
 
 
-def test_a_removal_is_undone(place: Place) -> None:
+def test_a_removal_can_be_undone(place: Place) -> None:
     first = list_datasets(place.store)[-1]
     _, entry = removed(place, user=1)
     with pytest.raises(NotFoundError, match=r"no removal 1 that could be undone. Current removals: 2 \(user 1\)"):
@@ -170,7 +170,7 @@ def test_a_wild_time_that_is_taken_out_moves_the_watermark_back(tmp_path: Path) 
     assert found.dataset.horizon == before.horizon and found.watermark == 946_684_800 + 999_999 - 100
 
 
-def test_an_event_of_the_future_does_not_hold_the_watermark_of_a_wild_time_that_is_taken_out(tmp_path: Path) -> None:
+def test_a_future_event_does_not_keep_the_watermark_up_after_a_wild_time_is_taken_out(tmp_path: Path) -> None:
     place = Place(tmp_path, allowed_lateness_s=100)
     place.put("a.csv", events((1, 1, 4, 1000), (2, 1, 4, 999_999), (3, 1, 4, int(NOW) - 946_684_800 + 50)))
     place.land()
@@ -178,7 +178,7 @@ def test_an_event_of_the_future_does_not_hold_the_watermark_of_a_wild_time_that_
     assert entry.watermark == place.land().watermark == 946_684_800 + 900
 
 
-def test_the_last_event_and_a_release_are_refused(tmp_path: Path) -> None:
+def test_removing_the_last_event_or_anything_from_a_release_is_refused(tmp_path: Path) -> None:
     place = Place(tmp_path)
     release(place, events((1, 1, 4, 0)))
     with pytest.raises(NotFoundError, match="is made of a release"):
@@ -189,7 +189,7 @@ def test_the_last_event_and_a_release_are_refused(tmp_path: Path) -> None:
         removed(place, user=1)
 
 
-def test_a_file_of_an_earlier_version_is_refused(place: Place) -> None:
+def test_removing_a_file_that_an_earlier_version_landed_is_refused(place: Place) -> None:
     log = LandingLog(place.store, NAME)
     entry = log.entries()[0]
     key = f"landing/{NAME}/log/{entry.number:08d}.json"
@@ -206,7 +206,7 @@ def test_a_removal_whose_run_was_killed_is_completed(place: Place) -> None:
     assert pairs(place, place.land().dataset) == [[2, 1, 5], [3, 1, 4]]
 
 
-def test_files_that_are_read_once_more_keep_their_times_though_they_were_touched(place: Place) -> None:
+def test_files_that_are_read_again_keep_their_times_even_if_they_were_touched(place: Place) -> None:
     place.put("b.csv", events((1, 1, 2, 0)), modified=SETTLED + 60)
     place.put("users2.csv", "userId,age\n1,31\n", modified=SETTLED + 60)
     first = place.land().dataset

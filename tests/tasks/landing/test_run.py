@@ -53,14 +53,14 @@ def test_rows_that_were_in_another_file_are_duplicates_and_make_no_version(tmp_p
     assert second.dataset == first.dataset and second.number == 2 and len(list_datasets(place.store)) == 1
 
 
-def test_the_newer_rating_of_a_user_and_movie_counts_also_when_it_comes_first(tmp_path: Path) -> None:
+def test_the_newer_rating_of_a_user_and_movie_counts_even_if_it_arrives_first(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("a.csv", events((1, 1, 4, 10), (1, 2, 3, 50), (2, 1, 1, 7)))
     place.land()
     place.put("b.csv", events((1, 1, 2, 20), (1, 2, 5, 40), (2, 1, 3, 7)))
     second = place.land()
     account = by_file(second)["b.csv"]
-    # The second row is older than what there is; the third is of the same second, and the higher rating counts.
+    # The second row is older than the stored event. The third is of the same second, and its higher rating counts.
     assert (account.accepted, account.duplicates, account.corrections) == (2, 1, 2)
     table = place.table(second.dataset)
     expected = events((1, 1, 2, 20), (1, 2, 3, 50), (2, 1, 3, 7))
@@ -95,7 +95,7 @@ def test_a_landed_rating_corrects_that_of_the_release_in_the_same_second(tmp_pat
     assert (by_file(landed)["a.csv"].corrections, by_file(landed)["a.csv"].duplicates) == (1, 1)
 
 
-def test_late_events_are_taken_and_counted_against_the_watermark(tmp_path: Path) -> None:
+def test_events_later_than_the_watermark_allows_are_accepted_and_counted(tmp_path: Path) -> None:
     place = Place(tmp_path, allowed_lateness_s=100)
     place.put("a.csv", events((1, 1, 4, 1000)))
     first = place.land()
@@ -106,7 +106,7 @@ def test_late_events_are_taken_and_counted_against_the_watermark(tmp_path: Path)
     assert second.watermark == first.watermark and second.dataset.first == 946_684_800 + 10
 
 
-def test_too_few_events_are_no_dataset_and_are_taken_up_again(tmp_path: Path) -> None:
+def test_too_few_events_make_no_dataset_and_are_read_again_by_the_next_run(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.put("a.csv", events((1, 1, 4, 0), (1, 2, 4, 1)))
     with pytest.raises(DataRefusedError, match=r"would have 2 events after 1 new files.*validation\.min_rows = 3"):
@@ -116,7 +116,7 @@ def test_too_few_events_are_no_dataset_and_are_taken_up_again(tmp_path: Path) ->
     assert found.dataset.rows == 3 and len(found.accounts) == 2
 
 
-def test_without_an_event_there_is_no_dataset(tmp_path: Path) -> None:
+def test_a_zone_without_events_gives_no_dataset(tmp_path: Path) -> None:
     place = Place(tmp_path)
     with pytest.raises(SourceError, match="Put event files there"):
         place.land()
@@ -135,7 +135,7 @@ def test_a_user_of_many_files_is_new_once(tmp_path: Path) -> None:
     assert sum(account.new_items for account in found.accounts) == found.dataset.items == 6
 
 
-def test_files_are_added_to_a_release_whose_order_of_ties_stays(tmp_path: Path) -> None:
+def test_adding_files_to_a_release_keeps_its_order_of_ties(tmp_path: Path) -> None:
     place = Place(tmp_path, base="newest")
     frame = events((3, 2, 4, 5), (1, 2, 3, 5), (1, 1, 5, 5), (2, 4, 1, 8))
     base = release(place, frame)
@@ -179,7 +179,7 @@ MOVIES = [
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
-    """All files in one run."""
+    """The tables after one run over all files."""
     place = Place(tmp_path_factory.mktemp("at-once"))
     deliver(place, range(len(FILES) + len(MOVIES)))
     ref = place.land().dataset
@@ -242,7 +242,7 @@ def test_corrections_of_one_second_do_not_depend_on_the_order_of_the_runs(
 
 
 def test_the_content_is_that_of_the_newest_event_of_each_user_and_movie(expected: dict[str, pd.DataFrame]) -> None:
-    """Against the rule as it is written, in plain pandas."""
+    """The content is compared with the rule as it is documented, in plain pandas."""
     rule = pd.concat(FILES).sort_values(["timestamp", "rating"]).groupby(["user_id", "item_id"], as_index=False).last()
     rule = rule.sort_values(["user_id", "timestamp", "item_id"], ignore_index=True)
     columns = ["user_id", "item_id", "rating", "timestamp"]
@@ -257,7 +257,7 @@ def test_of_two_racing_runs_one_starts_again(tmp_path: Path) -> None:
     place.put("c.csv", events((2, 1, 4, 0), (2, 2, 4, 0)))
 
     class Racing(LocalStore):
-        """Another run commits first."""
+        """A store in which another run commits first."""
 
         raced = False
 
@@ -281,7 +281,7 @@ def test_of_two_racing_runs_one_starts_again(tmp_path: Path) -> None:
     assert load_dataset_ref(place.store, NAME, other.land().dataset.version).rows == 4
 
 
-def test_an_account_that_does_not_close_is_a_defect() -> None:
+def test_an_account_whose_rows_do_not_add_up_is_an_error() -> None:
     with pytest.raises(ValueError, match="does not close"):
         FileAccount("a.csv", "ab", "events", 0, 1, "accepted", rows=2, accepted=1)
 
@@ -353,7 +353,7 @@ def test_a_damaged_or_lost_listing_only_costs_time(tmp_path: Path) -> None:
     assert place.land().known == 1 and json.loads(place.store.get(key))["files"] == listed
 
 
-def test_a_synthetic_release_as_a_file_is_the_release(tmp_path: Path) -> None:
+def test_a_release_that_lands_as_a_file_gives_the_same_events(tmp_path: Path) -> None:
     frame = synthetic.interactions(40, 30, 12)
     validated = validate(RawTables(frame, None, None, ()), LAX, int(NOW))
     place = Place(tmp_path)

@@ -16,7 +16,7 @@ from tests.tasks.landed import LAX, NAME, NOW, Place, content, events, random_ev
 
 
 def whole(frame: pd.DataFrame) -> pd.DataFrame:
-    """The features of all events as one release."""
+    """The features of all events if they come in one release."""
     validated = validate(RawTables(frame, None, None, ()), LAX.model_copy(update={"max_quarantined_share": 1.0}), int(NOW))
     return build_features(validated.interactions, validated.superseded)
 
@@ -55,7 +55,7 @@ def test_an_older_event_that_arrives_late_counts_in_features_and_changes_no_inte
     assert place.table(first.dataset, "features")["gap_s"].tolist() == [-1, 6000]
     assert place.table(second.dataset, "features")["gap_s"].tolist() == [2000, 6000]
     place.put("c.csv", events((1, 1, 2, 1000), (1, 2, 3, 3000)))
-    assert place.land().dataset == second.dataset, "what is known already makes no version"
+    assert place.land().dataset == second.dataset, "events that are known already make no version"
 
 
 def test_a_version_without_superseded_events_has_the_name_that_it_always_had(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What arrives is judged whatever its dates are, and one wild time blinds nothing."""
+"""Arrivals are judged whatever their dates are, and one wild time hides nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ QUIET = MonitoringSettings(live_requests=0, evidently=False)
 
 
 def stored(store: LocalStore, frame: pd.DataFrame, name: str = "custom") -> DatasetRef:
-    """A release of these events."""
+    """Store a release of these events."""
     tables = RawTables(
         frame, synthetic.movies(frame).assign(year=pd.array([1990] * frame["item_id"].nunique(), dtype="Int64")), None, ()
     )
@@ -41,7 +41,7 @@ def stored(store: LocalStore, frame: pd.DataFrame, name: str = "custom") -> Data
 
 
 def more_than(world: World, added: pd.DataFrame) -> DatasetRef:
-    """The champion's dataset and further events, as a later version."""
+    """Store the champion's dataset with further events as a later version."""
     before = read_table(world.store, world.older, "interactions", list(added.columns))
     return stored(world.store, pd.concat([before, added], ignore_index=True), world.older.name)
 
@@ -54,7 +54,7 @@ def test_events_dated_before_the_champions_last_one_are_judged_when_they_arrive(
     assert found.causes, "training again can help"
 
 
-def test_an_arrival_of_the_champions_own_kind_is_stable(world: World) -> None:
+def test_arrivals_like_the_champions_data_are_stable(world: World) -> None:
     late = synthetic.interactions(60, 40, 25, seed=9).assign(user_id=lambda f: f["user_id"] + 700)
     late["timestamp"] -= 30 * DAY
     lenient = DriftSettings(alpha=0.03, min_rows=50, max_column_distance=0.25)  # the catalogue has 40 films: ranks are coarse
@@ -63,7 +63,7 @@ def test_an_arrival_of_the_champions_own_kind_is_stable(world: World) -> None:
     assert any(check.name.endswith("as arrived") and check.verdict == "stable" for check in found.checks)
 
 
-def test_what_the_slice_has_is_not_judged_twice(world: World) -> None:
+def test_arrivals_that_are_in_the_slice_are_not_judged_twice(world: World) -> None:
     later = synthetic.interactions(20, 40, 10, seed=5).assign(user_id=lambda f: f["user_id"] + 700)
     later["timestamp"] += 10**7
     found = monitor_dataset(
@@ -73,7 +73,7 @@ def test_what_the_slice_has_is_not_judged_twice(world: World) -> None:
     assert not any("arrived" in check.name for check in found.result.checks)
 
 
-def test_one_event_of_a_day_ahead_hides_none_of_the_later_events(tmp_path: Path) -> None:
+def test_one_event_dated_a_day_ahead_hides_none_of_the_later_events(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     base = steady(60, 6)
     last = int(base["timestamp"].max())
@@ -93,7 +93,7 @@ def test_one_event_of_a_day_ahead_hides_none_of_the_later_events(tmp_path: Path)
     assert window is not None and window.start == last
 
 
-def test_one_landed_event_from_the_future_moves_no_watermark(tmp_path: Path) -> None:
+def test_one_landed_event_from_the_future_does_not_move_the_watermark(tmp_path: Path) -> None:
     place = Place(tmp_path, allowed_lateness_s=0)
     now = 946_684_800.0 + 10_000
     place.put("a.csv", events((1, 1, 4, 100), (1, 2, 4, 9000)), modified=0)
@@ -140,13 +140,13 @@ def test_the_anchor_is_a_former_champion(world: World) -> None:
     found = find_anchor(world.store, second, world.newer.last, DRIFT)
     assert found is not None and found.version == world.first.version and len(found.reference.sample)
     assert find_anchor(world.store, second, world.newer.last, DriftSettings(anchor_days=0)) is None
-    assert find_anchor(world.store, second, world.older.last, DRIFT) is None, "it is of the same time"
+    assert find_anchor(world.store, second, world.older.last, DRIFT) is None, "the former champion is of the same time"
     watched = monitor_dataset(world.store, world.newer, NAME, DRIFT, QUIET).result
     assert watched.anchor == world.first.version
 
 
 @pytest.mark.parametrize("after", [None, 0])
-def test_without_an_earlier_version_nothing_is_known(tmp_path: Path, after: int | None) -> None:
+def test_without_an_earlier_version_all_events_are_cut_into_older_and_newest(tmp_path: Path, after: int | None) -> None:
     features = build_features(steady(10, 2))
     older, newest = newest_slice(features, DriftSettings(), after)
     assert len(older) + len(newest) == len(features) and np.all(newest["timestamp"].min() > older["timestamp"].max())

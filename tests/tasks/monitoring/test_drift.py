@@ -105,7 +105,7 @@ def test_a_shift_is_found_and_named(
     assert any(reason.startswith(name) for reason in result.reasons)
 
 
-def test_a_trifle_in_a_large_slice_is_significant_and_no_drift(
+def test_a_tiny_shift_in_a_large_slice_is_significant_but_not_drift(
     features: pd.DataFrame, halves: tuple[pd.DataFrame, pd.DataFrame], items: pd.DataFrame
 ) -> None:
     rng = np.random.default_rng(5)
@@ -119,8 +119,8 @@ def test_a_trifle_in_a_large_slice_is_significant_and_no_drift(
     assert "rating" in detect_drift(before, moved, items, strict).result.drifted
 
 
-def test_one_user_shows_nothing_however_strange(features: pd.DataFrame, reference: Reference, items: pd.DataFrame) -> None:
-    """Of 400 events by one user chance knows one user, and not 400 events."""
+def test_one_user_raises_no_alarm_however_strange(features: pd.DataFrame, reference: Reference, items: pd.DataFrame) -> None:
+    """The test of chance counts 400 events of one user as one observation."""
     strange = pd.concat([features[features["user_id"] == 1]] * 25).assign(rating=0.5, rating_hour=3, rating_weekday=1)
     exact = DriftSettings(resamples=1500)
     result = detect_drift(reference, strange.assign(session_id=0), items, exact).result
@@ -135,8 +135,8 @@ def test_a_wave_of_a_genre_that_is_never_listed_first_is_seen(
     assert drifted(reference, halves[1], wave) == {"genre"}
 
 
-def test_items_that_a_small_reference_had_to_miss_are_no_drift(features: pd.DataFrame) -> None:
-    """Where most items occur once, another sample of the same catalogue consists of new ones mostly (Good-Turing)."""
+def test_items_that_a_small_reference_had_to_miss_are_not_drift(features: pd.DataFrame) -> None:
+    """If most items occur once, another sample consists mostly of new ones (Good-Turing)."""
     rng = np.random.default_rng(0)
     many = features[features["user_id"] < 300]
     many = many.assign(item_id=rng.integers(1, 4000, len(many)))
@@ -150,7 +150,7 @@ def test_items_that_a_small_reference_had_to_miss_are_no_drift(features: pd.Data
 
 @pytest.mark.parametrize("column", ["rating", "gap_s", "item_id", "timestamp"])
 @pytest.mark.parametrize("side", ["slice", "reference"])
-def test_one_outlier_of_a_billion_neither_trips_nor_blinds(
+def test_one_outlier_of_a_billion_neither_raises_nor_hides_an_alarm(
     column: str, side: str, features: pd.DataFrame, items: pd.DataFrame
 ) -> None:
     older, newest = features[features["timestamp"] < CUT], features[features["timestamp"] >= CUT]
@@ -169,7 +169,7 @@ def test_one_outlier_of_a_billion_neither_trips_nor_blinds(
     assert {"rating", "seconds between events (log)"} <= set(found)
 
 
-def test_a_window_of_time_is_judged_by_the_pasts_own(features: pd.DataFrame, items: pd.DataFrame) -> None:
+def test_a_window_of_time_is_compared_with_past_windows(features: pd.DataFrame, items: pd.DataFrame) -> None:
     older, newest = features[features["timestamp"] < CUT], features[features["timestamp"] >= CUT]
     before, window = reference_of(older, items, SETTINGS, 0), window_of(older, newest)
     assert window is not None
@@ -184,7 +184,7 @@ def test_a_window_of_time_is_judged_by_the_pasts_own(features: pd.DataFrame, ite
     assert "freshness" in detect_drift(before, hole, items, SETTINGS, window=window).result.drifted
 
 
-def test_a_slice_of_three_days_has_three_weekdays_and_that_is_nothing_new(items: pd.DataFrame) -> None:
+def test_a_slice_of_three_days_does_not_drift_just_because_it_has_three_weekdays(items: pd.DataFrame) -> None:
     rng = np.random.default_rng(0)
     users = np.repeat(np.arange(1500), 10)
     times = CUT + np.repeat(rng.integers(0, 20 * WEEK, 1500), 10) + np.tile(np.arange(10) * 60, 1500)
@@ -198,7 +198,7 @@ def test_a_slice_of_three_days_has_three_weekdays_and_that_is_nothing_new(items:
     assert result.verdict == "stable" and check(result, "weekday").verdict == "stable"
 
 
-def test_descriptions_that_arrive_after_the_reference_are_no_change_of_taste(
+def test_descriptions_that_arrive_after_the_reference_are_not_a_change_of_taste(
     halves: tuple[pd.DataFrame, pd.DataFrame], items: pd.DataFrame
 ) -> None:
     before = reference_of(halves[0], items.head(0), SETTINGS, 0)
@@ -219,7 +219,7 @@ def test_a_feed_that_has_stopped_is_found_without_an_event(features: pd.DataFram
     assert "0 events per day" in result.reasons[0] and "hours without an event" in result.reasons[1]
 
 
-def test_rows_set_aside_are_found_also_where_none_is_left(
+def test_quarantined_rows_are_found_even_if_no_good_row_is_left(
     halves: tuple[pd.DataFrame, pd.DataFrame], reference: Reference, items: pd.DataFrame
 ) -> None:
     few = detect_drift(reference, halves[1], items, SETTINGS, quarantine=Quarantine(5000, 15)).result
@@ -254,7 +254,7 @@ def test_a_column_that_cannot_be_compared_is_named(
         detect_drift(reference, broken, items, SETTINGS)
 
 
-def test_the_first_value_that_is_no_number_is_shown(
+def test_the_first_value_that_is_not_a_number_is_shown(
     halves: tuple[pd.DataFrame, pd.DataFrame], reference: Reference, items: pd.DataFrame
 ) -> None:
     words = halves[1].assign(rating=halves[1]["rating"].astype(object))
@@ -263,7 +263,9 @@ def test_the_first_value_that_is_no_number_is_shown(
         detect_drift(reference, words, items, SETTINGS)
 
 
-def test_a_column_without_spread_has_no_drift_or_all(halves: tuple[pd.DataFrame, pd.DataFrame], items: pd.DataFrame) -> None:
+def test_a_column_without_spread_drifts_only_if_its_value_changes(
+    halves: tuple[pd.DataFrame, pd.DataFrame], items: pd.DataFrame
+) -> None:
     older, current = (half.assign(rating=3.0) for half in halves)
     before = reference_of(older, items, SETTINGS, 0)
     assert "rating" not in drifted(before, current, items) and "rating" in drifted(before, current.assign(rating=4.0), items)
@@ -275,7 +277,7 @@ def test_first_events_alone_have_no_gaps_to_compare(features: pd.DataFrame, refe
     assert found.verdict == "not judged" and "no values" in found.detail and result.verdict != "too small to judge"
 
 
-def test_the_reference_survives_its_files(features: pd.DataFrame, items: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_saved_reference_loads_unchanged(features: pd.DataFrame, items: pd.DataFrame, tmp_path: Path) -> None:
     before = reference_of(features, items, DriftSettings(sample_rows=500), 0, Quarantine(100, 3))
     before.save(tmp_path)
     again = Reference.load(tmp_path)
@@ -288,7 +290,7 @@ def test_the_reference_survives_its_files(features: pd.DataFrame, items: pd.Data
     }  # fmt: skip
 
 
-def test_a_reference_of_an_older_version_has_no_history_and_is_compared_all_the_same(
+def test_a_reference_of_an_older_version_is_compared_without_a_history(
     features: pd.DataFrame, halves: tuple[pd.DataFrame, pd.DataFrame], items: pd.DataFrame, tmp_path: Path
 ) -> None:
     reference_of(halves[0], items, SETTINGS, 0).save(tmp_path)
@@ -312,7 +314,7 @@ def test_a_damaged_history_is_named(content: str, features: pd.DataFrame, items:
         Reference.load(tmp_path)
 
 
-def test_a_version_without_a_reference_says_so(features: pd.DataFrame, items: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_error_says_that_a_version_has_no_reference(features: pd.DataFrame, items: pd.DataFrame, tmp_path: Path) -> None:
     reference_of(features, items, SETTINGS, 0).save(tmp_path)
     (tmp_path / "reference_counts.parquet").unlink()
     with pytest.raises(VersionCorruptError, match=r"no reference_counts\.parquet"):
@@ -340,7 +342,9 @@ def test_no_events_have_no_newest_slice_and_no_reference(features: pd.DataFrame,
 
 @settings(max_examples=60)
 @given(st.lists(st.integers(1, 900), min_size=1, max_size=40), st.integers(1, 3000), st.integers(1, 50), st.integers(0, 99))
-def test_a_sample_of_users_has_runs_of_their_rows_and_is_bounded(lengths: list[int], rows: int, users: int, seed: int) -> None:
+def test_a_sample_of_users_has_consecutive_rows_of_each_and_is_bounded(
+    lengths: list[int], rows: int, users: int, seed: int
+) -> None:
     ids = np.repeat(np.arange(len(lengths)), lengths)
     found = capped_by_user(ids, rows, users, np.random.default_rng(seed))
     taken, counts = np.unique(ids[found], return_counts=True)
@@ -351,7 +355,7 @@ def test_a_sample_of_users_has_runs_of_their_rows_and_is_bounded(lengths: list[i
         assert (np.diff(own) == 1).all()
 
 
-def test_a_history_is_of_the_latest_events(features: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_history_covers_the_latest_events(features: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drift_reference, "HISTORY_EVENTS", 2000)
     history = history_of(features)
     assert history.first > features["timestamp"].quantile(0.6) and 1900 <= history.events <= 2000
@@ -365,7 +369,7 @@ def test_a_past_of_one_second_has_no_silence_to_compare_with(features: pd.DataFr
     assert check(result, "freshness").verdict == "not judged" and "no silences" in check(result, "freshness").detail
 
 
-def test_no_two_users_have_no_concentration(reference: Reference, features: pd.DataFrame, items: pd.DataFrame) -> None:
+def test_a_single_user_has_no_concentration_to_judge(reference: Reference, features: pd.DataFrame, items: pd.DataFrame) -> None:
     alone = pd.concat([features[features["user_id"] == 1]] * 25)
     found = check(detect_drift(reference, alone, items, SETTINGS).result, "concentration on films")
     assert found.verdict == "not judged" and "two users" in found.detail

@@ -19,7 +19,7 @@ def result(verdict: Any, *reasons: str) -> DriftResult:
 
 
 class Snapshot:
-    """What Evidently draws, in short."""
+    """A short stand-in for the page that Evidently draws."""
 
     def get_html_str(self, as_iframe: bool) -> str:
         return "<html><head><script> var a = {};\n var b = {};</script></head><body class='x'><h1>Dataset Drift is detected</h1></body>"

@@ -25,7 +25,7 @@ EVENTS = pd.DataFrame(
 )
 
 
-def test_each_new_event_is_asked_for_given_everything_before_it() -> None:
+def test_each_new_event_is_asked_for_with_everything_before_it_as_history() -> None:
     asked = live_requests(EVENTS.sample(frac=1, random_state=0), 150, SETTINGS, limit=100, seed=0)
     rows = [
         (int(asked.user_ids[r]), asked.item_ids[asked.offsets[r] : asked.offsets[r + 1]].tolist(), int(asked.targets[r]))
@@ -33,7 +33,7 @@ def test_each_new_event_is_asked_for_given_everything_before_it() -> None:
     ]
     assert rows[:1] == [(1, [10], 11)] and rows[3] == (2, [], 10) and len(rows) == 4
     last = sorted(rows[1:3], key=lambda row: len(row[1]))
-    assert last[0][1] == [10, 11] and last[1][1] == [10, 11, last[0][2]], "new events are history of what comes after them"
+    assert last[0][1] == [10, 11] and last[1][1] == [10, 11, last[0][2]], "new events are part of the history of later ones"
     assert asked.request_times.tolist() == [200, 300, 300, 250]
     before = live_requests(EVENTS, 150, SETTINGS.model_copy(update={"query_time": "last"}), limit=100, seed=0)
     assert before.request_times.tolist() == [100, 200, 300, 250], "a new user is asked for at the event's own time"
@@ -53,7 +53,7 @@ def test_later_events_change_no_request(seed: int, limit: int) -> None:
     assert len(some) == min(limit, len(whole)) and set(some.request_times) <= set(whole.request_times)
 
 
-def test_an_interval_over_users_is_wider_where_their_events_are_alike() -> None:
+def test_an_interval_over_users_is_wider_if_their_events_are_alike() -> None:
     rng = np.random.default_rng(0)
     users = np.repeat(np.arange(50), 40)
     alike = np.where(np.repeat(rng.random(50) < 0.3, 40), 1, 10**6)
@@ -90,7 +90,7 @@ def test_the_champion_is_ranked_on_what_came_after_it(world: World) -> None:
     assert few.live is not None and few.live.requests == 10 and few.new_events == found.new_events
 
 
-def test_a_champion_that_ranks_new_events_badly_is_an_alarm_and_one_that_does_not_is_none(world: World) -> None:
+def test_only_a_champion_that_ranks_new_events_badly_raises_an_alarm(world: World) -> None:
     good = sealed(world)
     events, after = events_of(world), int(np.quantile(events_of(world)["timestamp"], 0.7))
     same = live_quality(world.store, good, events, after, requests=500)

@@ -24,7 +24,7 @@ QUIET = MonitoringSettings(live_requests=50, drawn_rows=200)
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without Evidently, whose import takes seconds."""
+    """Replace Evidently, whose import takes seconds."""
     monkeypatch.setattr(monitoring, "draw_columns", lambda *_: b"<html>drawn</html>")
 
 
@@ -45,7 +45,7 @@ def test_the_champion_is_watched_on_what_it_has_not_seen(world: World, undrawn: 
     assert champion_reference(world.store, world.first).quarantine is not None
 
 
-def test_without_a_champion_the_events_before_are_the_reference(world: World, undrawn: None) -> None:
+def test_without_a_champion_the_earlier_events_are_the_reference(world: World, undrawn: None) -> None:
     result = monitor_dataset(world.store, world.newer, "another", DRIFT, QUIET).result
     assert result.champion is None and result.live is None
     assert {check.name: check.detail for check in result.checks}["live NDCG@10"] == "There is no champion yet."
@@ -54,7 +54,7 @@ def test_without_a_champion_the_events_before_are_the_reference(world: World, un
     assert later.first is not None and later.first >= since and later.rows > result.rows
 
 
-def test_nothing_new_since_the_champion_is_too_small_to_judge_and_a_silent_feed_is_not(world: World) -> None:
+def test_no_events_since_the_champion_are_too_few_to_judge_but_a_silent_feed_alarms(world: World) -> None:
     quiet = QUIET.model_copy(update={"live_requests": 0})
     same = monitor_dataset(world.store, world.older, NAME, DRIFT, quiet)
     assert same.result.verdict == "too small to judge" and same.result.rows == 0 and same.evidently is None
@@ -80,7 +80,7 @@ def test_a_reference_that_was_edited_is_refused(world: World) -> None:
         monitor_dataset(world.store, world.newer, NAME, DRIFT, QUIET)
 
 
-def test_a_page_that_cannot_be_drawn_costs_no_verdict(
+def test_a_page_that_cannot_be_drawn_does_not_cost_the_verdict(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(*_: object) -> bytes:
@@ -106,7 +106,7 @@ def test_the_page_says_what_drifted_and_what_was_not_judged(world: World, undraw
     result = monitor_dataset(world.store, written, NAME, DRIFT, QUIET).result
     assert result.verdict == "drifted" and "rating" in result.drifted
     set_aside = {check.name: check.detail for check in result.checks}["quarantine"]
-    assert set_aside == "30 of 2,000 rows, 1.5%, compared with 0.0% before", "of what came since, and not of all"
+    assert set_aside == "30 of 2,000 rows, 1.5%, compared with 0.0% before", "the rows since the champion count, and not all rows"
     page = render_drift(result, None).decode()
     assert page.index("rating (mean") < page.index("<h2>Every check</h2>") and 'class="badge drifted"' in page
     assert page.index('<tr class="drifted">') < page.index('<tr class="stable">') and "Evidently" not in page

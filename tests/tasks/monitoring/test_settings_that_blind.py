@@ -42,7 +42,7 @@ def reference(feed: pd.DataFrame, items: pd.DataFrame) -> Reference:
 
 
 def found(feed: pd.DataFrame, reference: Reference, items: pd.DataFrame, drift: DriftSettings = DRIFT) -> list[str]:
-    """What drifts in the week after CUT."""
+    """The checks that drift in the week after CUT."""
     older, newest = newest_slice(build_features(feed), drift, since=CUT)
     window = window_of(older, newest, now=CUT + WEEK)
     return detect_drift(reference, newest, items, drift, window=window).result.drifted
@@ -86,7 +86,7 @@ def test_the_smallest_accepted_sample_is_judged(feed: pd.DataFrame, items: pd.Da
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_users_who_return_after_longer_than_the_reference_lasts_are_no_drift(seed: int) -> None:
+def test_users_who_return_after_longer_than_the_reference_lasts_are_not_drift(seed: int) -> None:
     feed = steady(1500, 18, every_days=13 * 7, seed=seed)
     features, items = build_features(feed), synthetic.movies(feed)
     reference = reference_of(features[features["timestamp"] < CUT], items, DRIFT, 0)
@@ -115,9 +115,7 @@ def test_a_fall_of_volume_is_found_however_few_events_are_left(
     assert ("volume" in found(fallen, reference, items)) == alarm
 
 
-def test_a_week_without_one_day_or_with_a_busy_one_is_judged_by_weeks(
-    feed: pd.DataFrame, reference: Reference, items: pd.DataFrame
-) -> None:
+def test_the_volume_of_a_week_is_judged_by_whole_weeks(feed: pd.DataFrame, reference: Reference, items: pd.DataFrame) -> None:
     older, newest = newest_slice(build_features(feed), DRIFT, since=CUT)
     window = Window(CUT, CUT + WEEK, older["user_id"].unique())
     check = next(c for c in detect_drift(reference, newest, items, DRIFT, window=window).result.checks if c.name == "volume")
@@ -155,7 +153,7 @@ def test_a_slow_drift_is_found_against_the_anchor_and_not_against_the_last_champ
 
 @limits(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(100, 3000), st.floats(0.001, 0.2), st.floats(-4, 6))
-def test_an_effect_beyond_the_drawn_critical_value_is_significant_and_no_other(
+def test_only_an_effect_beyond_the_drawn_critical_value_is_significant(
     seed: int, draws: int, level: float, effect: float
 ) -> None:
     null = np.random.default_rng(seed).normal(size=draws)
