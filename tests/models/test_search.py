@@ -47,7 +47,7 @@ class Untouchable:
         raise AssertionError("the test part was counted")
 
 
-def test_the_recorded_search_is_drawn_again_trial_by_trial() -> None:
+def test_the_recorded_search_can_be_drawn_again_trial_by_trial() -> None:
     recorded = json.loads(Path("benchmarks/results/search.json").read_text())
     assert recorded["seed"] == SEED
     study = optuna.create_study(direction="maximize", sampler=make_sampler(SEED))
@@ -74,11 +74,11 @@ def test_a_trials_value_is_its_best_valid_epoch_and_the_test_part_is_not_looked_
         assert trial.value == max(trial.intermediate_values.values()) and list(trial.intermediate_values) == [1, 2, 3]
     assert [trial.value for trial in trials] == [trial.value for trial in search(parts).trials]
     assert [epoch.valid["ndcg@10"] for epoch in epochs] == [v for t in trials for v in t.intermediate_values.values()]
-    with pytest.raises(AssertionError, match="test part"):  # what would look does fail
+    with pytest.raises(AssertionError, match="test part"):  # looking at the test part does fail
         _ = hidden.test.targets
 
 
-def test_a_trial_knows_of_the_users_what_the_challenger_will_know(parts: Split) -> None:
+def test_a_trial_gets_the_user_features_that_the_challenger_will_get(parts: Split) -> None:
     base = BASE.model_copy(update={"user_features": True})
     ids = np.unique(parts.train.user_ids)
     users = pd.DataFrame(
@@ -139,7 +139,7 @@ def test_without_pruning_nothing_is_cut_off() -> None:
     assert isinstance(make_pruner(Pruning()), optuna.pruners.MedianPruner)
 
 
-def test_a_search_whose_trials_ask_for_user_features_is_told_of_the_users(parts: Split) -> None:
+def test_trials_that_ask_for_user_features_need_the_users_table(parts: Split) -> None:
     users = pd.DataFrame({"user_id": parts.train.user_ids, "gender": np.where(parts.train.user_ids % 2, "F", "M")})
     base = BASE.model_copy(update={"max_epochs": 1, "patience": 1, "user_features": True})
     study = optuna.create_study(direction="maximize")

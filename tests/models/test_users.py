@@ -51,7 +51,7 @@ def fitted(parts: Split, users: pd.DataFrame, settings: SS4RecSettings = TOLD, f
     return model
 
 
-def test_traits_are_numbered_and_what_is_unknown_is_nothing(tmp_path: Path) -> None:
+def test_traits_are_numbered_and_unknown_ones_are_0(tmp_path: Path) -> None:
     table = people(8).assign(age=pd.array([17, 18, 24, 25, 56, 99, None, 0], dtype="Int64"))
     table.loc[2, "gender"] = pd.NA
     traits = UserTraits.of(table.sample(frac=1, random_state=0))
@@ -65,7 +65,7 @@ def test_traits_are_numbered_and_what_is_unknown_is_nothing(tmp_path: Path) -> N
     assert set(pd.read_parquet(tmp_path / "users.parquet")) == {"user_id", "gender", "age", "occupation"}  # no zip code
 
 
-def test_users_of_whom_nothing_is_known_are_refused(parts: Split) -> None:
+def test_a_users_table_without_any_trait_is_refused(parts: Split) -> None:
     nothing = people().assign(gender=pd.NA, age=pd.array([pd.NA] * 40, dtype="Int64"), occupation=pd.NA)
     for table in (nothing, nothing[["user_id"]]):
         with pytest.raises(TrainingError, match="user_features to false"):
@@ -77,7 +77,7 @@ def test_users_of_whom_nothing_is_known_are_refused(parts: Split) -> None:
 def test_batches_of_either_layout_say_whose_window_it_is(parts: Split) -> None:
     model = SS4Rec(TOLD)
     model._take_vocabulary(parts.catalogue, parts.train)
-    row_of_user = np.stack([parts.train.user_ids, parts.train.user_ids * 3], axis=1)  # a trait that tells the user
+    row_of_user = np.stack([parts.train.user_ids, parts.train.user_ids * 3], axis=1)  # a trait that identifies the user
     batching = Batching(max_length=7, tokens=40, seed=1)
     batches = TrainingBatches(parts.train, model._vocabulary, batching, device=torch.device("cpu"), who=row_of_user)
     users_of = {}
@@ -99,7 +99,7 @@ def test_batches_of_either_layout_say_whose_window_it_is(parts: Split) -> None:
     assert met == set(users_of)
 
 
-def test_steps_know_the_user_as_the_full_pass_does() -> None:
+def test_steps_use_the_users_traits_as_the_full_pass_does() -> None:
     torch.manual_seed(0)
     network = SS4RecNetwork(20, TOLD, [2, 3]).eval()
     items, gaps = torch.randint(1, 21, (3, 6)), torch.rand(3, 6) * 5000
@@ -115,7 +115,7 @@ def test_steps_know_the_user_as_the_full_pass_does() -> None:
     assert not torch.allclose(nobody[0], whole[0]) and not torch.allclose(nobody[1], whole[1])
 
 
-def test_who_asks_matters_also_after_the_model_was_stored(parts: Split, tmp_path: Path) -> None:
+def test_the_user_matters_even_after_the_model_was_stored(parts: Split, tmp_path: Path) -> None:
     model = fitted(parts, people())
     model.save(tmp_path)
     loaded = load_recommender(tmp_path)
@@ -128,7 +128,7 @@ def test_who_asks_matters_also_after_the_model_was_stored(parts: Split, tmp_path
     assert model.network.traits[0].weight[1:].std() > 0 and not model.network.traits[0].weight[0].any()
 
 
-def test_a_run_with_other_users_is_not_gone_on_with(parts: Split, tmp_path: Path) -> None:
+def test_a_run_with_other_users_is_not_resumed(parts: Split, tmp_path: Path) -> None:
     first = fitted(parts, people(), folder=tmp_path).network.state_dict()
     other = people().assign(gender=lambda table: table["gender"].str.replace("F", "M"))
     model = SS4Rec(TOLD)
@@ -137,7 +137,7 @@ def test_a_run_with_other_users_is_not_gone_on_with(parts: Split, tmp_path: Path
     assert report.resumed_from is None and model.network.state_dict()["traits.0.weight"].shape != first["traits.0.weight"].shape
 
 
-def test_switched_off_there_is_no_trace_of_it(parts: Split, tmp_path: Path) -> None:
+def test_user_features_that_are_switched_off_leave_no_trace(parts: Split, tmp_path: Path) -> None:
     off = TOLD.model_copy(update={"user_features": False})
     model = SS4Rec(off)
     model.describe_users(people())

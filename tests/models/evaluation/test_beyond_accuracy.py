@@ -1,4 +1,4 @@
-"""Each metric of the lists against a plain loop over its definition."""
+"""Each metric of the lists equals a plain loop over its definition."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def genres(sets: dict[int, set[str]]) -> Genres:
 
 COLUMNS = st.lists(st.integers(0, 6), max_size=4, unique=True)
 SETS = st.fixed_dictionaries({int(item): st.sets(st.sampled_from(GENRE_NAMES)) for item in CATALOGUE})
-HISTORY = st.lists(st.sampled_from([*CATALOGUE.tolist(), 99]), max_size=6)  # 99 is known to nobody
+HISTORY = st.lists(st.sampled_from([*CATALOGUE.tolist(), 99]), max_size=6)  # 99 is an unknown item
 
 
 @given(st.lists(COLUMNS, min_size=1, max_size=6), st.lists(HISTORY, min_size=1, max_size=5))
@@ -134,7 +134,7 @@ def test_genres_are_read_from_the_items_table() -> None:
     assert genres_of(table.head(0)) is None
 
 
-def test_intervals_hold_the_mean_and_do_not_depend_on_the_rounding() -> None:
+def test_intervals_match_the_plain_formula_and_ignore_missing_values() -> None:
     values = np.random.default_rng(0).gamma(2.0, 3.0, 2000)
     gaps = np.append(values, [np.nan] * 50)
     low, high = per_list_intervals({"novelty@10": gaps}, resamples=4000, seed=1)["novelty@10"]
@@ -143,7 +143,7 @@ def test_intervals_hold_the_mean_and_do_not_depend_on_the_rounding() -> None:
     assert per_list_intervals({"tail@10": np.full(9, 0.25)}, resamples=200, seed=1) == {"tail@10": (0.25, 0.25)}
 
 
-def test_values_and_intervals_are_of_the_same_lists() -> None:
+def test_values_and_intervals_belong_to_the_same_lists() -> None:
     lists, train, asked = ranking([[0, 1, 2], [3, 4], []]), sequences([[2, 2, 3, 5]]), requests([[2], [3], [5]])
     sets = genres({2: {"Action"}, 3: {"Comedy", "Drama"}, 5: {"Action", "Drama"}, 7: {"Drama"}, 11: {"Comedy"}})
     values, intervals = list_metric_intervals(lists, train, asked, sets, resamples=500, seed=0)
@@ -152,6 +152,6 @@ def test_values_and_intervals_are_of_the_same_lists() -> None:
     assert all(low - 1e-9 <= values[name] <= high + 1e-9 for name, (low, high) in intervals.items())
 
 
-def test_items_of_equal_popularity_are_head_from_the_greater_id() -> None:
+def test_the_head_takes_equally_popular_items_from_the_greatest_id_down() -> None:
     assert head_items(sequences([[2, 3, 5, 7]])).tolist() == [7, 5]
     assert head_items(sequences([[2, 2, 2, 3, 5]])).tolist() == [2]

@@ -57,7 +57,7 @@ def test_row_order_of_the_source_decides_nothing_in_loo_exact(events: list[tuple
     assert (first.test.targets == second.test.targets).all() and (first.train.item_ids == second.train.item_ids).all()
 
 
-def test_another_tie_seed_orders_ties_otherwise_and_nothing_else() -> None:
+def test_another_tie_seed_changes_the_order_of_ties_and_nothing_else() -> None:
     table = synthetic.interactions(40, 40, 30)
     first = split(table, EXACT)
     second = split(table, EvaluationSettings(k_core=0, tie_seed=7))
@@ -116,7 +116,7 @@ def test_temporal_asks_for_new_users_too() -> None:
     assert parts.counts["valid_new_users"] == 1 and parts.counts["test_new_users"] == 0
 
 
-def test_temporal_counts_targets_that_nobody_has_met_before() -> None:
+def test_temporal_counts_targets_that_nobody_has_seen_before() -> None:
     table = pd.DataFrame({"user_id": [1] * 8 + [2, 2], "item_id": [*range(8), 1, 99], "timestamp": [*range(8), 8, 9]})
     parts = split(table, EvaluationSettings(k_core=0, protocol="temporal"))
     assert parts.test.targets.tolist() == [99] and 99 not in parts.catalogue
@@ -124,7 +124,9 @@ def test_temporal_counts_targets_that_nobody_has_met_before() -> None:
 
 
 @given(EVENTS, st.lists(st.tuples(st.integers(20, 25), st.integers(1, 8), st.integers(0, 6)), max_size=20))
-def test_far_apart_ids_are_split_as_close_ones(events: list[tuple[int, int, int]], others: list[tuple[int, int, int]]) -> None:
+def test_ids_that_are_far_apart_are_split_like_close_ones(
+    events: list[tuple[int, int, int]], others: list[tuple[int, int, int]]
+) -> None:
     table = frame(events + others)
     if table.groupby("user_id").size().max() < 3:
         return
@@ -171,7 +173,7 @@ def test_what_happens_after_the_temporal_test_cut_leaves_no_trace(events: list[t
     assert (first.catalogue == second.catalogue).all() and (first.valid.targets == second.valid.targets).all()
 
 
-def test_who_masks_seen_items() -> None:
+def test_which_protocols_mask_seen_items() -> None:
     table = synthetic.interactions(20, 30, 12)
     by_protocol = {
         name: split(table.assign(row=np.arange(len(table))), EvaluationSettings(k_core=0, protocol=name))
@@ -184,13 +186,13 @@ def test_who_masks_seen_items() -> None:
     }
 
 
-def test_nobody_left_by_the_k_core_is_refused() -> None:
+def test_a_k_core_that_leaves_nobody_is_refused() -> None:
     for protocol in ("loo-exact", "temporal"):
         with pytest.raises(DataRefusedError, match=r"50-core leaves nothing.*evaluation\.k_core"):
             split(synthetic.interactions(10, 30, 8), EvaluationSettings(k_core=50, protocol=protocol))
 
 
-def test_users_with_one_event_cannot_be_left_one_out() -> None:
+def test_leave_one_out_needs_users_with_three_events() -> None:
     table = pd.DataFrame({"user_id": range(9), "item_id": 1, "timestamp": range(9)})
     with pytest.raises(DataRefusedError, match="users with at least 3 events"):
         split(table, EXACT)
@@ -211,6 +213,6 @@ def test_an_empty_temporal_part_is_refused() -> None:
     "wrong",
     [{"ks": (5, 20)}, {"ks": (0, 10)}, {"ks": (10, 10)}, {"ks": ()}, {"temporal_valid_share": 0.6, "temporal_test_share": 0.4}],
 )
-def test_settings_that_cannot_be_judged_under_are_refused(wrong: dict[str, object]) -> None:
+def test_settings_that_make_judging_impossible_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=r"must be distinct and include 10|greater than or equal to 1|must be below 1"):
         EvaluationSettings(**wrong)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from models.recommender import FitReport, Recommender, Requests, Sequences
 
 
 class Fixed(Recommender):
-    """Answers with given scores, in the order of the requests."""
+    """A model that answers with given scores; a request's user id is the number of its row."""
 
     name = "fixed"
     sequential = True
@@ -79,7 +79,7 @@ def test_ranks_equal_a_plain_count_with_ties_against_the_model(
             assert ranking.ranks[row] == sum(s >= open_items[targets[row]] for s in open_items.values())
 
 
-def test_a_model_of_another_vocabulary_misses_what_it_does_not_know() -> None:
+def test_a_model_with_another_vocabulary_misses_what_it_does_not_know() -> None:
     model = Fixed([3, 5, 100], np.array([[1.0, 2.0, 9.0], [1.0, 2.0, 9.0]]))
     ranking = rank_requests(model, requests([[], []], [3, 7]), np.array([2, 3, 5, 7]), mask_seen=True, batch_size=8)
     assert ranking.ranks.tolist() == [2, MISS]
@@ -95,7 +95,7 @@ def test_a_constant_score_ranks_the_target_last() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_scores_that_are_no_number_are_refused(value: float) -> None:
+def test_scores_that_are_not_finite_are_refused(value: float) -> None:
     scores = np.zeros((2, 6))
     scores[1, 3] = value
     with pytest.raises(TrainingError, match="fixed for user 1 are not finite"):
@@ -112,14 +112,14 @@ def test_metrics_equal_their_definitions(ranks: list[int]) -> None:
     assert found["hr@5"] <= found["hr@10"] and found["mrr@10"] <= found["ndcg@10"] <= found["hr@10"]
 
 
-def test_unknown_metrics_and_no_ranks_are_refused() -> None:
+def test_unknown_metrics_and_empty_ranks_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown metric"):
         per_request(np.array([1]), "map", 10)
     with pytest.raises(ValueError, match="no ranks"):
         metrics(np.array([], dtype=np.int64), (10,))
 
 
-def test_slices_part_the_requests_as_they_say() -> None:
+def test_slices_divide_the_requests_as_their_names_say() -> None:
     train = Sequences(np.array([0]), np.array([0, 8]), np.array([2, 2, 2, 2, 2, 3, 5, 7]), np.zeros(8, dtype=np.int64))
     asked = requests([[2]] * 2 + [[2] * 12] * 4 + [[2] * 40] * 2, [2, 3, 5, 7, 2, 2, 2, 99])
     masks = slices(train, asked)

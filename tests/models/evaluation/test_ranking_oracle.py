@@ -1,4 +1,4 @@
-"""Ranks, top lists and metrics against a plain loop over each request, on many random cases."""
+"""Ranks, top lists and metrics equal a plain loop over the requests of random cases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNKNOWN = 99  # an id outside it
 
 @dataclass(frozen=True)
 class Case:
-    """Requests, who knows which items, and how a model scores those that it knows."""
+    """Requests, the items that the catalogue and the model know, and the model's scores."""
 
     catalogue: list[int]
     vocabulary: list[int]  # of the model
@@ -36,7 +36,7 @@ def cases(draw: st.DrawFn) -> Case:
     some = st.sets(st.sampled_from(WORLD), min_size=1).map(sorted)
     catalogue, vocabulary = draw(some), draw(some)
     count = draw(st.integers(1, 5))
-    few = st.sampled_from([-2.0, -0.5, 0.0, 0.5, 0.5000001, 3.0])  # so that ties are common, and near ties are told apart
+    few = st.sampled_from([-2.0, -0.5, 0.0, 0.5, 0.5000001, 3.0])  # ties are common, and near ties must be told apart
     anything = st.floats(-(2.0**100), 2.0**100, width=32)
     row = st.lists(draw(st.sampled_from([few, anything])), min_size=len(vocabulary), max_size=len(vocabulary))
     ids = st.sampled_from([*WORLD, UNKNOWN])

@@ -1,4 +1,4 @@
-"""The sequential test against its promises: errors over all looks, power, and agreement with plain formulas."""
+"""The sequential test keeps its promises: errors over all looks, power, and agreement with plain formulas."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUNS, USERS = 1000, 4000
 
 
 def runs(control: float, treated: float, seed: int, count: int = RUNS) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Conversions of users who enter one by one, assigned by coin."""
+    """Conversions of users who enter one by one and get an arm by chance."""
     rng = np.random.default_rng(seed)
     made = []
     for _ in range(count):
@@ -27,7 +27,7 @@ def runs(control: float, treated: float, seed: int, count: int = RUNS) -> list[t
     return made
 
 
-def test_looking_after_every_user_keeps_the_error_below_alpha_where_a_plain_test_does_not() -> None:
+def test_looking_after_every_user_keeps_the_error_below_alpha_unlike_a_plain_test() -> None:
     sequential = plain = 0
     for values, arm in runs(0.1, 0.1, seed=1):
         path = difference_path(values, arm, alpha=ALPHA, tuned_users=2000)
@@ -40,7 +40,7 @@ def test_looking_after_every_user_keeps_the_error_below_alpha_where_a_plain_test
     assert plain / RUNS > 3 * ALPHA
 
 
-def test_the_interval_holds_the_truth_at_all_looks_for_skewed_values_too() -> None:
+def test_the_interval_contains_the_truth_at_all_looks_for_skewed_values_too() -> None:
     rng = np.random.default_rng(2)
     missed = 0
     for _ in range(300):
@@ -51,7 +51,7 @@ def test_the_interval_holds_the_truth_at_all_looks_for_skewed_values_too() -> No
     assert missed / 300 < ALPHA
 
 
-def test_a_difference_is_found_and_early_where_it_is_large() -> None:
+def test_a_difference_is_found_and_a_large_one_is_found_early() -> None:
     found = [compare_arms(*run, alpha=ALPHA, tuned_users=2000)[0] for run in runs(0.1, 0.15, seed=3, count=200)]
     decided = [each.decided_at for each in found if each.decided_at is not None and each.difference > 0]
     assert len(decided) / 200 > 0.9
@@ -59,7 +59,7 @@ def test_a_difference_is_found_and_early_where_it_is_large() -> None:
     assert all(at is not None and at < USERS / 4 for at in large)
 
 
-def test_figures_are_those_of_plain_formulas() -> None:
+def test_figures_equal_those_of_plain_formulas() -> None:
     values, arm = runs(0.1, 0.15, seed=5, count=1)[0]
     comparison, path = compare_arms(values, arm, alpha=ALPHA, tuned_users=500)
     one, zero = values[arm], values[~arm]
@@ -90,7 +90,7 @@ def test_the_interval_is_tightest_where_it_was_tuned() -> None:
     b=st.lists(st.floats(5, 10), min_size=5, max_size=30),
     multiplier=st.floats(0.1, 4),
 )
-def test_a_ratio_is_inside_if_its_difference_is(a: list[float], b: list[float], multiplier: float) -> None:
+def test_a_ratio_is_inside_its_interval_if_the_difference_is(a: list[float], b: list[float], multiplier: float) -> None:
     above, below = np.array(a), np.array(b)
     low, high = ratio_of_means(above, below, multiplier)
 
@@ -105,7 +105,7 @@ def test_a_ratio_is_inside_if_its_difference_is(a: list[float], b: list[float], 
     assert not inside(low - 0.1 * span - 1e-6) and not inside(high + 0.1 * span + 1e-6)
 
 
-def test_a_ratio_over_a_mean_that_may_be_nothing_has_no_bound() -> None:
+def test_a_ratio_over_a_mean_that_may_be_zero_has_no_bound() -> None:
     assert ratio_of_means(np.array([1.0, 2.0]), np.array([-1.0, 1.0, 0.5]), 2.0) == (None, None)
     assert ratio_of_means(np.array([1.0]), np.array([2.0, 2.0]), 2.0) == (None, None)
 
@@ -120,7 +120,7 @@ def test_arms_of_the_wrong_sizes_are_noticed_and_right_ones_are_not() -> None:
     assert np.mean([ratio_mismatch(list(row), [0.7, 0.3]) < 0.05 for row in counts]) == pytest.approx(0.05, abs=0.03)
 
 
-def test_nothing_is_said_before_each_arm_has_enough_users() -> None:
+def test_no_interval_is_given_before_each_arm_has_enough_users() -> None:
     values, arm = runs(0.1, 0.9, seed=6, count=1)[0]
     path = difference_path(values, arm, alpha=ALPHA, tuned_users=1000, least=300)
     first = np.flatnonzero(np.isfinite(path.low))[0]
@@ -135,7 +135,7 @@ def test_values_that_are_all_equal_decide_nothing() -> None:
     assert comparison.difference == 0 and comparison.p_value == 1 and comparison.decided_at is None
 
 
-def test_input_that_fits_nothing_is_refused() -> None:
+def test_invalid_input_is_refused() -> None:
     with pytest.raises(ValueError, match="same length"):
         difference_path(np.ones(3), np.ones(2, bool), alpha=ALPHA, tuned_users=10)
     with pytest.raises(ValueError, match="not finite"):

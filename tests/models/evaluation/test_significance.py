@@ -21,7 +21,7 @@ def test_a_model_against_itself_is_never_better() -> None:
     assert test.p_value == 1.0 and test.difference == 0.0 and (test.ci_low, test.ci_high) == (0.0, 0.0)
 
 
-def test_a_shift_is_found_and_its_interval_holds_it() -> None:
+def test_a_shift_is_found_and_its_interval_contains_it() -> None:
     rng = np.random.default_rng(0)
     b = rng.random(800)
     a = b + rng.normal(0.05, 0.2, 800)
@@ -30,7 +30,7 @@ def test_a_shift_is_found_and_its_interval_holds_it() -> None:
     assert paired_test(b, a, resamples=2000, seed=1).p_value > 0.99
 
 
-def test_p_is_even_where_there_is_no_difference() -> None:
+def test_p_values_are_uniform_if_there_is_no_difference() -> None:
     rng = np.random.default_rng(3)
     p = [paired_test(rng.random(60), rng.random(60), resamples=300, seed=i).p_value for i in range(300)]
     for level in (0.1, 0.3, 0.5, 0.8):
@@ -58,7 +58,7 @@ def test_a_few_gains_without_a_loss_have_the_p_of_the_sign_test() -> None:
         assert paired_test(gains, np.zeros(50), resamples=2000, seed=1).p_value == pytest.approx(0.5**better)
     assert paired_test(np.ones(1), np.zeros(1), resamples=2000, seed=1).p_value == 0.5
     many = paired_test(np.ones(5000), np.zeros(5000), resamples=2000, seed=1)
-    assert 0 <= many.p_value < 1e-12, "counted, not drawn"
+    assert 0 <= many.p_value < 1e-12, "the patterns are counted, not drawn"
 
 
 def test_counted_and_drawn_sign_patterns_agree() -> None:
@@ -80,7 +80,7 @@ def test_an_error_that_all_requests_share_widens_the_test_and_the_interval() -> 
     assert standard_error(a - b, 0.02) == pytest.approx(expected)
 
 
-def test_of_equal_trainings_few_are_shown_to_be_better_if_the_test_knows_how_much_trainings_differ() -> None:
+def test_few_equal_trainings_are_shown_to_be_better_if_the_test_knows_how_much_trainings_differ() -> None:
     rng = np.random.default_rng(6)
     found = {0.0: 0, 0.04: 0}
     for seed in range(120):
@@ -118,7 +118,7 @@ def test_intervals_and_detectable_differences_shrink_with_more_requests() -> Non
     assert detectable_difference(small[:1], 0.05) == float("inf")
 
 
-def test_intervals_of_several_metrics_are_those_of_each_alone() -> None:
+def test_intervals_of_several_metrics_equal_those_of_each_alone() -> None:
     rng = np.random.default_rng(5)
     ranks = rng.geometric(0.1, 400)
     columns = {"hr": (ranks <= 10).astype(float), "mrr": np.where(ranks <= 10, 1 / ranks, 0.0)}
@@ -137,7 +137,7 @@ def test_resamples_have_the_mean_and_spread_that_theory_gives_them(requests: int
     assert test.ci_high - test.ci_low <= 2 * 1.96 * error * 1.35 + 4 / requests
 
 
-def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
+def test_an_interval_contains_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(8)
     held = 0
     for seed in range(200):

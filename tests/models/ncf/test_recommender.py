@@ -46,9 +46,7 @@ def model(parts: Split) -> NCF:
 
 
 @pytest.mark.parametrize("hidden", [(8,), (16, 8), (12, 10, 8, 6, 4)])
-def test_served_weights_score_as_trained_ones_also_users_who_are_new(
-    parts: Split, tmp_path: Path, hidden: tuple[int, ...]
-) -> None:
+def test_served_weights_score_like_trained_ones_even_for_new_users(parts: Split, tmp_path: Path, hidden: tuple[int, ...]) -> None:
     model = fitted(parts, SMALL.model_copy(update={"mlp_hidden": hidden, "max_epochs": 1}))
     torch.manual_seed(3)
     for weight in model._weights.values():  # drawn wide, so that every term matters
@@ -76,7 +74,7 @@ def test_served_weights_score_as_trained_ones_also_users_who_are_new(
 
 
 @pytest.mark.parametrize("hidden", [(8,), (16, 8), (12, 10, 8, 6, 4)])
-def test_stored_weights_score_as_recboles_own_predict(parts: Split, tmp_path: Path, hidden: tuple[int, ...]) -> None:
+def test_stored_weights_score_like_recboles_own_predict(parts: Split, tmp_path: Path, hidden: tuple[int, ...]) -> None:
     settings = SMALL.model_copy(update={"mlp_hidden": hidden, "max_epochs": 2})
     fitted(parts, settings).save(tmp_path)
     loaded = NCF.load(tmp_path)
@@ -149,7 +147,7 @@ def test_the_best_epoch_is_kept(parts: Split) -> None:
     assert metrics(ranking.ranks, (10,)) == pytest.approx(best.valid)
 
 
-def test_a_fit_that_was_cut_off_goes_on_to_the_same_weights(parts: Split, model: NCF, tmp_path: Path) -> None:
+def test_a_fit_that_was_cut_off_resumes_and_ends_with_the_same_weights(parts: Split, model: NCF, tmp_path: Path) -> None:
     def cut(report: EpochReport) -> None:
         if report.epoch == 2:
             raise KeyboardInterrupt
@@ -176,11 +174,11 @@ def test_users_with_a_taste_are_ranked_better_than_by_popularity() -> None:
         metrics(rank_requests(m, parts.test, parts.catalogue, mask_seen=True, batch_size=64).ranks, (10,))["hr@10"]
         for m in (fitted(parts, settings), popular)
     ]
-    assert found[0] > 0.9 > 0.6 > found[1]  # of 10 unseen in the own half, all fit into the top 10
+    assert found[0] > 0.9 > 0.6 > found[1]  # a user's own half has 9 unseen items, which all fit into the top 10
 
 
 @given(st.integers(1, 6), st.integers(2, 9), st.integers(1, 4), st.integers(1, 10), st.integers(0, 2**16))
-def test_negatives_were_never_met_and_each_event_comes_once(
+def test_negatives_are_items_the_user_never_met_and_each_event_comes_once(
     users: int, items: int, negatives: int, batch_size: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -201,7 +199,7 @@ def test_negatives_were_never_met_and_each_event_comes_once(
     assert sorted(positives) == sorted(zip(rows, columns, strict=True))
 
 
-def test_a_user_of_all_items_is_refused_before_training() -> None:
+def test_a_user_who_has_seen_all_items_is_refused_before_training() -> None:
     table = pd.DataFrame({"user_id": [1] * 6 + [2] * 3, "item_id": [0, 1, 2, 3, 0, 1, 0, 1, 2], "timestamp": range(9)})
     parts = split(table, EvaluationSettings(k_core=0))
     with pytest.raises(TrainingError, match=r"seen all 4 items.*models\.ncf: null"):

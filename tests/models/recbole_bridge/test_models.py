@@ -48,7 +48,7 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def events(ml_100k: pd.DataFrame) -> pd.DataFrame:
-    """80 users; times from 0 in steps of 2 s, so that float32 holds them exactly."""
+    """Events of 80 users. Their times begin at 0 and have steps of 2 s, which float32 holds exactly."""
     some = ml_100k[ml_100k["user_id"] <= 80]
     some = some[some.groupby("user_id").cumcount() < 60]
     return some.assign(timestamp=(some["timestamp"] - some["timestamp"].min()) // 2)
@@ -61,7 +61,7 @@ def parts(events: pd.DataFrame) -> Split:
 
 @contextmanager
 def in_recbole(events: pd.DataFrame, **settings: Any) -> Iterator[tuple[SS4RecForRecBole, Trainer, Any, list[Any]]]:
-    """Our model untrained, RecBole's Trainer for it, RecBole's dataset, and its loaders of the three parts."""
+    """Yield our untrained model, RecBole's Trainer for it, its dataset, and its three loaders."""
     with recbole_config(events, SS4RecForRecBole, SETTINGS | settings) as config:
         dataset = create_dataset(config)
         loaders = list(data_preparation(config, dataset))
@@ -92,7 +92,7 @@ def test_ss4rec_trains_in_recbole_and_ranks_there_as_it_does_behind_our_port(
         weight_decay=0.0,
     )
 
-    # RecBole numbers items as it meets them, we number them by their ids: the embedding's rows are put in our order.
+    # RecBole numbers items as it meets them, but we number them by their ids, so the embedding's rows are put in our order.
     state = model.network.state_dict()
     state["items.weight"] = state["items.weight"][np.append(0, np.argsort(item_of) + 1)]
     network = SS4RecNetwork(len(item_of), model.settings)
@@ -150,7 +150,7 @@ def behind_our_port(network: SS4RecNetwork, settings: SS4RecSettings, parts: Spl
 
 
 @pytest.mark.parametrize("loss", ["sampled_softmax", "gbce"])
-def test_the_sampled_losses_are_at_hand_too(events: pd.DataFrame, loss: str) -> None:
+def test_the_sampled_losses_are_available_too(events: pd.DataFrame, loss: str) -> None:
     with in_recbole(events, loss=loss, negatives=16) as (model, _, _, (train, *_)):
         assert model.settings.loss == loss
         value = model.calculate_loss(next(iter(train)))
@@ -158,7 +158,7 @@ def test_the_sampled_losses_are_at_hand_too(events: pd.DataFrame, loss: str) -> 
         assert torch.isfinite(value) and all(weight.grad is not None for weight in model.parameters())
 
 
-def test_times_that_mean_nothing_are_refused(events: pd.DataFrame) -> None:
+def test_meaningless_times_are_refused(events: pd.DataFrame) -> None:
     with pytest.raises(TrainingError, match="normalize_all"), in_recbole(events, normalize_all=True):
         pass
     with in_recbole(events) as (model, _, _, (train, *_)):
@@ -204,7 +204,7 @@ def test_recbole_sees_our_split(parts: Split, monkeypatch: pytest.MonkeyPatch) -
     ]
 
 
-def test_a_user_of_one_train_event_is_neither_learnt_from_nor_validated_on() -> None:
+def test_a_user_with_one_train_event_is_neither_learnt_from_nor_validated_on() -> None:
     users = np.repeat([1, 2, 3, 4], [3, 5, 2, 4])
     table = pd.DataFrame({"user_id": users, "item_id": np.arange(14) % 6 + 1, "timestamp": np.arange(14) * 10})
     short = split(table.assign(row=np.arange(14)), EvaluationSettings(protocol="loo-exact", k_core=0))
@@ -215,7 +215,7 @@ def test_a_user_of_one_train_event_is_neither_learnt_from_nor_validated_on() -> 
 
 
 def rows_of(dataset: Any, rows: Any) -> list[tuple[int, list[int], int]]:
-    """(user, history, target) in raw ids."""
+    """Return (user, history, target) of each row in raw ids."""
 
     def raw(field: str, values: torch.Tensor) -> list[int]:
         return [int(token) for token in dataset.field2id_token[field][values.numpy()]]
@@ -236,7 +236,7 @@ def test_recboles_models_learn_behind_our_port(parts: Split, name: Any, tmp_path
     assert seen[-1].loss < 0.97 * seen[0].loss
     popularity = Popularity(PopularitySettings())
     popularity.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=mask)
-    # What RecBole validated by (rounded to four places) is what our ranking finds with the weights that were kept.
+    # Our ranking with the kept weights finds the value by which RecBole validated (rounded to four places).
     ranking = rank_requests(model, parts.valid, parts.catalogue, mask_seen=mask, batch_size=64)
     assert abs(metrics(ranking.ranks, (10,))["ndcg@10"] - seen[report.best_epoch - 1].valid["ndcg@10"]) <= 5.1e-5
     model.save(tmp_path)
@@ -248,14 +248,14 @@ def test_recboles_models_learn_behind_our_port(parts: Split, name: Any, tmp_path
     assert torch.equal(cold.argsort(stable=True), popularity.scores(nobody)[0].argsort(stable=True))
 
 
-def test_training_ends_after_the_epoch_in_which_the_time_is_over(parts: Split) -> None:
+def test_training_ends_after_the_epoch_in_which_the_time_runs_out(parts: Split) -> None:
     model = RecBoleSequential(SequentialSettings("GRU4Rec", max_length=LENGTH, hidden_size=8, max_seconds=0))
     report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=False)
     assert model.stopped_by == "max_seconds" and len(report.epochs) == 1 and report.best_epoch == 1
     assert torch.isfinite(model.scores(parts.test)).all()
 
 
-def test_patience_is_recboles(parts: Split) -> None:
+def test_patience_counts_epochs_as_recbole_does(parts: Split) -> None:
     model = RecBoleSequential(SequentialSettings("GRU4Rec", max_length=LENGTH, hidden_size=8, patience=1, learning_rate=0.5))
     report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=False)
     assert model.stopped_by == "patience" and len(report.epochs) == report.best_epoch + 2
@@ -264,7 +264,7 @@ def test_patience_is_recboles(parts: Split) -> None:
     assert abs(metrics(ranking.ranks, (10,))["ndcg@10"] - best) <= 5.1e-5
 
 
-def test_a_split_that_is_no_leave_one_out_is_refused(parts: Split) -> None:
+def test_a_split_that_is_not_leave_one_out_is_refused(parts: Split) -> None:
     some = parts.valid.take(np.arange(1, len(parts.valid)))
     model = RecBoleSequential(SequentialSettings("GRU4Rec"))
     with pytest.raises(TrainingError, match="loo-exact"):

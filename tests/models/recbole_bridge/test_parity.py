@@ -1,4 +1,4 @@
-"""Our protocol and metrics against RecBole's own, on real data."""
+"""Our protocol and metrics equal RecBole's own on real data."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_split_equals_recboles_for_sequential_models_with_histories(ml_100k:
         assert held_out["item_id"].tolist() == requests.targets.tolist()
         spans = zip(requests.offsets[:-1], requests.offsets[1:], strict=True)
         assert held_out["history"].tolist() == [requests.item_ids[max(a, b - 50) : b].tolist() for a, b in spans]
-    # Every event of the train part but a user's first is a target there, with all before it as history.
+    # Every event of the train part except a user's first is a target there, with all events before it as history.
     targets = theirs["train"].sort_values("user_id", kind="stable")
     first = np.isin(np.arange(len(ours.train.item_ids)), ours.train.offsets[:-1])
     assert targets["item_id"].tolist() == ours.train.item_ids[~first].tolist()
@@ -110,7 +110,7 @@ def test_recboles_import_leaves_autograd_as_it_was() -> None:
     assert done.stdout.strip().endswith("False")
 
 
-def test_metrics_of_lists_equal_recboles_but_for_its_padding_item_and_its_tail(ours: Split) -> None:
+def test_metrics_of_lists_equal_recboles_except_for_its_padding_item_and_its_tail(ours: Split) -> None:
     model = Noisy(sequential=True, noise=10)  # so that the tail is shown
     model.fit(ours.train, ours.valid, ours.catalogue, seed=0, mask_seen=True)
     ranking = rank_requests(model, ours.test, ours.catalogue, mask_seen=True, batch_size=100)

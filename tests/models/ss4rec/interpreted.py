@@ -1,6 +1,6 @@
-"""What the Triton kernels must do, run in Triton's interpreter: `TRITON_INTERPRET=1 python -m tests.models.ss4rec.interpreted`.
+"""Checks of the Triton kernels in Triton's interpreter: `TRITON_INTERPRET=1 python -m tests.models.ss4rec.interpreted`.
 
-Triton reads the variable when it is imported, so this is a process of its own. Prints a JSON object: the name of each check
+Triton reads the variable when it is imported, so the checks run in a separate process. It prints a JSON object: the name of each check
 and what went wrong in it, or null.
 """
 
@@ -55,7 +55,7 @@ def long_intervals_stay_finite() -> None:
         assert all(bool(torch.isfinite(value).all()) for value in found), interval
 
 
-def nothing_is_kept_where_no_gradient_is_wanted() -> None:
+def without_gradients_the_selective_scan_equals_the_reference() -> None:
     torch.manual_seed(0)
     spans, wide, narrow = segments([5, 6]), torch.randn(11, 8), torch.randn(11, 3)
     given = (wide, wide.flip(0), wide.flip(1), torch.randn(8, 3), narrow, narrow.flip(0), torch.randn(8), torch.randn(8), spans)
@@ -103,7 +103,7 @@ def the_whole_network_equals_the_reference_with_gradients_and_states() -> None:
 def the_loss_over_the_catalogue_equals_torchs() -> None:
     torch.manual_seed(0)
     hidden, targets = torch.randn(7, 4), torch.randint(0, 4500, (7,))
-    targets[2] = -1  # nothing
+    targets[2] = -1  # no target
     for items, smoothing, held in ((4500, 0.1, 3 * 4500), (40, 0.0, 1 << 20), (40, 0.2, 1 << 20)):
         weight = torch.randn(items, 4)
         wanted = torch.where(targets >= 0, targets % items, -1)
@@ -136,8 +136,8 @@ def what_is_compiled_ahead_is_what_training_runs() -> None:
 
 @contextmanager
 def recorded() -> Iterator[set[tuple[str, tuple[Any, ...]]]]:
-    """What Triton would compile each launch for: types, alignment, divisibility, constants. Counts that hang on the data (of
-    tokens and of chunks) are left out: either kind of them is compiled when it is met."""
+    """Record what Triton would compile each launch for: types, alignment, divisibility, constants. Counts that depend on the
+    data (of tokens and of chunks) are left out, because a kernel for such a count is compiled when the count is met."""
     launches: set[tuple[str, tuple[Any, ...]]] = set()
 
     class Recorder:
@@ -169,7 +169,7 @@ CHECKS: list[Callable[[], None]] = [
     a_window_of_any_length_leaves_its_neighbours_alone,
     half_precision_inputs_give_the_same_to_their_precision,
     long_intervals_stay_finite,
-    nothing_is_kept_where_no_gradient_is_wanted,
+    without_gradients_the_selective_scan_equals_the_reference,
     slices_of_wider_rows_are_read_in_place,
     the_whole_network_equals_the_reference_with_gradients_and_states,
     the_loss_over_the_catalogue_equals_torchs,

@@ -1,4 +1,4 @@
-"""Training batches: whatever their layout, each event but a user's first is a target once an epoch, after its own past."""
+"""Batches of any layout have each target once an epoch: each event except a user's first, after its own past."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Triple = tuple[int, float, int]
 
 
 def sequences(lengths: list[int], seed: int = 0, longest_gap: int = 3) -> Sequences:
-    """No item is met twice, so that an item tells its event."""
+    """Sequences in which no item occurs twice, so that an item identifies its event."""
     rng = np.random.default_rng(seed)
     times = np.concatenate([1_700_000_000 + np.cumsum(rng.integers(0, longest_gap, n)) for n in lengths])
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -87,7 +87,7 @@ def test_a_window_is_a_users_own_past_without_a_gap(lengths: list[int], seed: in
 
 
 @pytest.mark.parametrize("layout", ["eager", "fixed"])
-def test_only_events_of_one_second_change_places_and_only_where_their_order_was_drawn(layout: str) -> None:
+def test_only_events_of_one_second_change_places_and_only_if_their_order_was_drawn(layout: str) -> None:
     def run(epoch: int, ties_drawn: bool) -> list[Triple]:
         batches = made(replace(train, ties_drawn=ties_drawn), shuffle_ties=ties_drawn)
         found = batches.eager(epoch) if layout == "eager" else fixed(batches, epoch)
@@ -103,6 +103,6 @@ def test_only_events_of_one_second_change_places_and_only_where_their_order_was_
         assert user[item] == user[target] and time[target] - time[item] == gap
 
 
-def test_users_of_one_event_make_no_step() -> None:
+def test_users_with_one_event_make_no_step() -> None:
     batches = made(sequences([1, 1, 1]))
     assert batches.begin(1) == 0 and not list(batches.eager(1))

@@ -1,4 +1,4 @@
-"""The numba kernels, as compiled and as the Python that numba reads."""
+"""The numba kernels are tested as compiled and as the Python that numba compiles."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_compiled_kernels_equal_the_reference_in_float64_with_gradients() ->
 
 @given(st.floats(-87, 0, width=32))
 @settings(max_examples=volume(60, 200), deadline=None)
-def test_the_exponential_is_as_exact_as_it_says(x: float) -> None:
+def test_the_exponential_is_as_exact_as_documented(x: float) -> None:
     wanted = np.exp(np.float64(x))
     for exp in (kernels_cpu._exp, kernels_cpu._exp.py_func):
         assert abs(float(exp(np.float32(x))) / wanted - 1) < 3.1e-7
@@ -42,12 +42,12 @@ def test_the_exponential_is_as_exact_as_it_says(x: float) -> None:
 
 @given(st.floats(-(2.0**100), -87, width=32))
 @settings(max_examples=50, deadline=None)
-def test_the_exponential_of_anything_lower_is_next_to_nothing(x: float) -> None:
+def test_the_exponential_of_any_lower_number_is_next_to_zero(x: float) -> None:
     for exp in (kernels_cpu._exp, kernels_cpu._exp.py_func):
         assert 0 <= float(exp(np.float32(x))) < 2e-38
 
 
-def test_threads_change_no_bit() -> None:
+def test_the_number_of_threads_changes_no_bit() -> None:
     threads = torch.get_num_threads()
     found = []
     try:
@@ -63,7 +63,7 @@ def test_threads_change_no_bit() -> None:
 
 
 @given(st.floats(-80, 1e6, width=32))
-def test_softplus_without_library_calls_is_torchs(x: float) -> None:
+def test_softplus_without_library_calls_equals_the_exact_formula(x: float) -> None:
     exact = np.logaddexp(0.0, x)
     assert softplus(np.float32(x)) == pytest.approx(exact, rel=1e-6)
     assert softplus.py_func(np.float32(x)) == pytest.approx(exact, rel=1e-6)

@@ -14,7 +14,7 @@ CHECKS = [
     "a_window_of_any_length_leaves_its_neighbours_alone",
     "half_precision_inputs_give_the_same_to_their_precision",
     "long_intervals_stay_finite",
-    "nothing_is_kept_where_no_gradient_is_wanted",
+    "without_gradients_the_selective_scan_equals_the_reference",
     "slices_of_wider_rows_are_read_in_place",
     "the_whole_network_equals_the_reference_with_gradients_and_states",
     "the_loss_over_the_catalogue_equals_torchs",
@@ -37,6 +37,6 @@ def found() -> dict[str, str | None]:
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_in_the_interpreter(check: str, found: dict[str, str | None]) -> None:
+def test_the_check_passes_in_the_interpreter(check: str, found: dict[str, str | None]) -> None:
     assert found.keys() == set(CHECKS)
     assert found[check] is None, found[check]

@@ -1,4 +1,4 @@
-"""SS4Rec's parts against the libraries they re-state, and the model against itself."""
+"""SS4Rec's parts equal those of the libraries that they re-implement. The model agrees with itself."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_any_interval_keeps_the_time_aware_layer_finite() -> None:
         layer.load_stock({**state_dict, "Lambda": state_dict["Lambda"] + 10})
 
 
-def test_mamba_ssms_parameter_names_shapes_and_initial_time_scales() -> None:
+def test_the_relation_aware_layer_has_mamba_ssms_parameters_and_initial_time_scales() -> None:
     layer = RelationAwareLayer(64, 16, 4, 2)
     assert {name: tuple(p.shape) for name, p in layer.named_parameters()} == {
         "in_proj.weight": (256, 64),
@@ -97,7 +97,7 @@ def test_the_catalogue_loss_equals_torchs() -> None:
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7)
 
 
-def test_the_sampled_losses_with_every_item_as_a_negative() -> None:
+def test_the_sampled_losses_with_every_item_as_a_negative_equal_the_full_ones() -> None:
     torch.manual_seed(0)
     hidden, weight, targets = torch.randn(9, 4), torch.randn(12, 4), torch.randint(0, 12, (9,))
     every = torch.arange(12)
@@ -110,7 +110,7 @@ def test_the_sampled_losses_with_every_item_as_a_negative() -> None:
     assert float(sampled_softmax(hidden, weight, nothing, every, torch.tensor(9.0))) == 0
 
 
-def test_a_target_below_0_counts_for_nothing() -> None:
+def test_a_target_below_0_does_not_count() -> None:
     torch.manual_seed(0)
     hidden, weight = torch.randn(9, 4, requires_grad=True), torch.randn(12, 4, requires_grad=True)
     targets = torch.tensor([3, -1, 0, 11, -1, 5, 5, -1, 2])
@@ -185,7 +185,7 @@ def test_a_run_that_was_cut_short_ends_with_the_same_weights(parts: Split, tmp_p
         assert torch.equal(weight, resumed.network.state_dict()[name])
 
 
-def test_a_run_goes_on_where_the_setting_wants_another_number_of_replicas(parts: Split, tmp_path: Path) -> None:
+def test_a_run_resumes_even_if_the_setting_wants_another_number_of_replicas(parts: Split, tmp_path: Path) -> None:
     once = TINY.model_copy(update={"max_epochs": 1})
     fitted(parts, once, checkpoint_dir=tmp_path)
     for changes, resumed_from in (({"replicas": 4}, 1), ({"width": 2 * once.width}, None)):
@@ -195,7 +195,7 @@ def test_a_run_goes_on_where_the_setting_wants_another_number_of_replicas(parts:
 
 
 @pytest.mark.parametrize("loss", ["sampled_softmax", "gbce"])
-def test_it_learns_from_sampled_negatives(loss: str, parts: Split) -> None:
+def test_the_model_learns_from_sampled_negatives(loss: str, parts: Split) -> None:
     model = SS4Rec(TINY.model_copy(update={"loss": loss, "negatives": 8, "max_epochs": 6, "dropout": 0.1}))
     report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
     assert report.epochs[-1].loss < report.epochs[0].loss
@@ -227,7 +227,7 @@ def test_one_pass_equals_a_pass_over_each_prefix(interval: str) -> None:
 
 
 @pytest.mark.parametrize("layers", ["both", "time", "relation"])
-def test_steps_equal_the_full_pass_also_from_a_stored_state(layers: str, tmp_path: Path) -> None:
+def test_steps_equal_the_full_pass_even_from_a_stored_state(layers: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = SS4RecNetwork(20, TINY.model_copy(update={"layers": layers, "blocks": 2})).eval()
     lengths = [7, 7, 7]
@@ -245,14 +245,14 @@ def test_steps_equal_the_full_pass_also_from_a_stored_state(layers: str, tmp_pat
     torch.testing.assert_close(rest.view(3, 3, -1), whole[:, 4:], rtol=1e-4, atol=1e-5)
 
 
-def test_one_norm_or_two() -> None:
+def test_a_second_norm_adds_its_own_weights() -> None:
     def parameters(two: bool) -> int:
         return sum(p.numel() for p in SS4RecNetwork(20, TINY.model_copy(update={"two_norms": two})).parameters())
 
     assert parameters(True) - parameters(False) == 2 * TINY.width
 
 
-def test_it_learns_the_order_that_popularity_cannot(parts: Split) -> None:
+def test_the_model_learns_an_order_that_popularity_cannot(parts: Split) -> None:
     model = SS4Rec(TINY.model_copy(update={"max_epochs": 8, "dropout": 0.1, "embedding_dropout": 0.0}))
     report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
     assert report.epochs[-1].loss < 0.9 * report.epochs[0].loss
@@ -288,7 +288,7 @@ def test_the_time_of_the_request_matters(parts: Split) -> None:
     assert not torch.allclose(model.scores(requests), model.scores(later))
 
 
-def test_nobody_and_strangers_are_ranked_by_popularity(parts: Split) -> None:
+def test_empty_and_unknown_histories_are_ranked_by_popularity(parts: Split) -> None:
     model = fitted(parts)
     cold = Requests(
         user_ids=np.array([1, 2]),
@@ -325,7 +325,7 @@ def test_debug_names_the_first_module_that_breaks_and_the_switch_ends_with_the_r
     assert not any(module._forward_hooks for module in model.network.modules())
 
 
-def test_a_gpu_that_is_not_there_is_refused() -> None:
+def test_a_missing_gpu_is_refused() -> None:
     if torch.cuda.is_available():
         assert SS4Rec(TINY.model_copy(update={"device": "cuda"}))._device.type == "cuda"
     else:
@@ -342,6 +342,6 @@ def test_a_model_that_mamba_ssm_trained_answers_without_it(parts: Split, tmp_pat
     assert torch.equal(SS4Rec.load(tmp_path).scores(parts.test), model.scores(parts.test))
 
 
-def test_without_weights_it_does_not_answer(parts: Split) -> None:
+def test_a_model_without_weights_does_not_answer(parts: Split) -> None:
     with pytest.raises(TrainingError, match="no weights"):
         SS4Rec(TINY).scores(parts.test)

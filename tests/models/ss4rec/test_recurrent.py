@@ -1,4 +1,4 @@
-"""The torch-free recurrent form against the network that was trained."""
+"""The torch-free recurrent form gives what the trained network gives."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def parts() -> Split:
 
 
 def drawn(parts: Split, folder: Path, **options: Any) -> SS4Rec:
-    """A model with weights drawn wide, so that every term matters, as a version's files."""
+    """Store the files of a model with widely drawn weights, so that every term matters."""
     model = SS4Rec(SS4RecSettings(**TINY | options))
     if options.get("user_features"):
         users = np.unique(parts.train.user_ids)[::2]
@@ -46,7 +46,7 @@ def drawn(parts: Split, folder: Path, **options: Any) -> SS4Rec:
             if "norm" in name or name.endswith(("D", "bias", "power")) or "items" in name or "traits" in name:
                 weight.add_(torch.randn_like(weight) * 0.3)
             if name.startswith(("items", "traits")):
-                weight[0] = 0  # nothing, and what is not known of a user
+                weight[0] = 0  # padding, and unknown traits of a user
     model.save(folder)
     return model
 
@@ -104,7 +104,7 @@ def test_many_events_at_once_and_several_users_at_once_change_nothing(parts: Spl
         assert np.array_equal(alone[0], together[row]) and np.array_equal(last[0], hidden[row])
 
 
-def test_no_interval_makes_a_state_that_is_not_finite(parts: Split, tmp_path: Path) -> None:
+def test_any_interval_leaves_the_state_finite(parts: Split, tmp_path: Path) -> None:
     drawn(parts, tmp_path)
     model = RecurrentSS4Rec.load(tmp_path)
     state = model.start(1)
@@ -145,7 +145,7 @@ def test_traits_are_read_as_training_wrote_them(parts: Split, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("options", [{"conv_width": 1}, {"conv_width": 3}])
-def test_the_compiled_step_is_the_python_that_it_was_compiled_from(
+def test_the_compiled_step_equals_the_python_that_it_was_compiled_from(
     parts: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     drawn(parts, tmp_path, width=4, **options)
@@ -162,7 +162,7 @@ def test_the_compiled_step_is_the_python_that_it_was_compiled_from(
 
 
 @pytest.mark.parametrize("rows", range(10))
-def test_products_of_any_number_of_rows_are_those_of_a_matrix_product(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_of_any_number_of_rows_equal_a_matrix_product(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(rows)
     vectors, hidden = rng.normal(size=(37, 20)).astype(np.float32), rng.normal(size=(rows, 20)).astype(np.float32)
     compiled, plain = np.full((2, rows, 37), np.nan, np.float32)

@@ -1,4 +1,4 @@
-"""The recurrences: every backend against the equations as written, and both layers against the libraries they re-state."""
+"""Every backend of the recurrences equals the equations. Both layers equal the libraries that they re-implement."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def assert_backend_agrees(
     channels: int = 37,
     reference: torch.dtype | None = None,
 ) -> None:
-    """Outputs, final states and every gradient, relative to the greatest; the reference computes in its own type."""
+    """Compare outputs, final states and gradients, relative to the greatest; the reference computes in its own type."""
     for name, operation, inputs in operations(lengths, dtype, seed=0, channels=channels):
         exact = [value.detach().to(reference or dtype).requires_grad_() for value in inputs]
         expected = with_gradients(operation, exact, "reference")
@@ -124,7 +124,7 @@ def test_mamba_ssm_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatc
         resolve_backend("mamba-ssm", torch.device("cpu"))
 
 
-def test_mamba_ssms_kernels_are_given_what_they_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mamba_ssms_kernels_get_the_inputs_that_they_expect(monkeypatch: pytest.MonkeyPatch) -> None:
     mamba_kernels.install(monkeypatch)
     torch.manual_seed(0)
     layer, spans = RelationAwareLayer(16, 4, 4, 2), segments([5, 0, 1, 9])

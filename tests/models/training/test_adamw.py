@@ -1,4 +1,4 @@
-"""Our AdamW against torch's, and what a captured training step needs of it."""
+"""Our AdamW equals torch's, and it has what a captured training step needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.training import AdamW
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_it_takes_the_steps_of_torchs_adamw(weight_decay: float) -> None:
+def test_adamw_takes_the_same_steps_as_torchs(weight_decay: float) -> None:
     torch.manual_seed(0)
     ours = [torch.nn.Parameter(torch.randn(4, 3)), torch.nn.Parameter(torch.randn(5)), torch.nn.Parameter(torch.randn(2))]
     theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
@@ -42,7 +42,7 @@ def test_a_skipped_step_changes_neither_weights_nor_state() -> None:
     assert all(torch.equal(a, b) for name in state for a, b in zip(state[name], optimizer.state_dict()[name], strict=True))
 
 
-def test_a_loaded_state_goes_on_alike_and_stays_in_place() -> None:
+def test_a_loaded_state_continues_the_same_way_and_stays_in_place() -> None:
     weights = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
     first, second = (AdamW([weight], 0.1) for weight in weights)
     weights[0].grad = torch.ones(3)

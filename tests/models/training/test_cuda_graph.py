@@ -1,6 +1,6 @@
-"""Epochs of captured steps, as far as a CPU can tell: the step itself, and what surrounds its replays.
+"""Epochs of captured steps, as far as a CPU can test them: the step itself, and what surrounds its replays.
 
-A graph's replay does again what was captured; here the step is run again instead.
+A graph's replay repeats what was captured; here the step runs again instead.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ STEADY = SS4RecSettings(
 
 
 class AgainByHand:
-    """Stands for a captured graph: `replay` runs the step."""
+    """A stand-in for a captured graph: `replay` runs the step."""
 
     def __init__(self, epochs: GraphedEpochs) -> None:
         self._epochs = epochs
 
     def replay(self) -> None:
-        self._epochs._optimizer.zero_grad()  # a graph writes its gradients again
+        self._epochs._optimizer.zero_grad()  # as a graph overwrites its gradients
         self._epochs._run_step()
 
 
@@ -49,7 +49,7 @@ def parts() -> Split:
 
 
 def two_epochs(parts: Split, *, graphed: bool, rate: float = 3e-3) -> tuple[SS4Rec, Any, list[float]]:
-    """An untrained model of a seed, trained for two epochs either way."""
+    """Train an almost untrained model for two epochs, with captured or with eager steps."""
     model = SS4Rec(STEADY.model_copy(update={"max_epochs": 1, "learning_rate": 1e-8}))
     model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=True)
     network = model.network
@@ -87,7 +87,7 @@ def test_a_step_that_is_not_finite_is_named_at_the_end_and_leaves_the_weights_al
     assert not any(torch.equal(weight, old) for weight, old in zip(network.parameters(), before, strict=True))  # step 1 was taken
 
 
-def test_nothing_to_train_on_is_said() -> None:
+def test_the_error_says_that_there_is_nothing_to_train_on() -> None:
     network = torch.nn.Linear(2, 1)
     epochs = HandEpochs(network, AdamW(network.parameters(), 0.1), lambda epoch: 0, lambda step: network.weight.sum())
     with pytest.raises(TrainingError, match="nothing to train on"):

@@ -1,4 +1,4 @@
-"""Training in two processes that torchrun starts, over gloo: the replicas stay one model, and it is the model of one process."""
+"""Training in two processes that torchrun starts, over gloo: the replicas stay equal, and they equal the model of one process."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def trained(settings: SS4RecSettings, folder: Path | None, die_after: int | None
 
 
 def replica(out: Path) -> None:
-    """What each process does: four trainings, the last one cut short and gone on with; then one without a shared folder.
-    In the end the second leaves the first alone."""
+    """Run four trainings in each process, and cut short and resume the last. Then run one without a shared folder.
+    At the end the second process exits and leaves the first alone."""
     torch.set_num_threads(1)
     with joined_replicas("cpu") as replicas:
         assert replicas == Replicas.current() and replicas.count == 2
@@ -123,14 +123,14 @@ def test_two_replicas_learn_what_one_process_learns(name: str, settings: SS4RecS
         torch.testing.assert_close(weights[key], weight, rtol=1e-2, atol=1e-3)
 
 
-def test_replicas_that_were_cut_short_end_as_those_that_were_not(out: Path) -> None:
+def test_replicas_that_were_cut_short_end_like_those_that_were_not(out: Path) -> None:
     for rank in (0, 1):
         (whole, told), (resumed, also_told) = of(out, "whole", rank), of(out, "resumed", rank)
         assert also_told["resumed_from"] == 1 and also_told["loss"] == told["loss"]
         assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
-def test_alone_there_is_nothing_to_join(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_process_has_nothing_to_join(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with joined_replicas("cpu") as replicas:
         assert replicas == Replicas() == Replicas.current()
@@ -154,7 +154,7 @@ def test_alone_there_is_nothing_to_join(monkeypatch: pytest.MonkeyPatch) -> None
         (1, "auto", 1, Placement("cuda", 1)),
     ],
 )
-def test_auto_is_every_gpu_and_one_process_on_the_cpu(
+def test_auto_means_every_gpu_or_one_process_on_the_cpu(
     gpus: int, device: Any, replicas: Any, expected: Placement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     see(gpus, monkeypatch)
@@ -164,7 +164,7 @@ def test_auto_is_every_gpu_and_one_process_on_the_cpu(
 
 
 def see(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let torch say that it sees so many GPUs."""
+    """Let torch say that it sees this many GPUs."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
 

@@ -71,7 +71,7 @@ def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path: Path) -> None:
     assert run(tmp_path, epochs=2, fingerprint="b")[1].resumed_from is None
 
 
-def test_it_stops_when_the_valid_metric_stops_rising_and_keeps_the_best() -> None:
+def test_training_stops_when_the_valid_metric_stops_rising_and_keeps_the_best() -> None:
     _, report = run(None, epochs=10, valid=[0.1, 0.3, 0.2, 0.25, 0.9, 0.9])
     assert (len(report.epochs), report.best_epoch) == (4, 2)
     assert [e.best_epoch for e in report.epochs] == [1, 2, 2, 2]
@@ -87,7 +87,7 @@ def test_training_leaves_the_callers_random_numbers_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_says_where(tmp_path: Path) -> None:
+def test_a_loss_that_is_nan_stops_the_run_and_the_error_says_where(tmp_path: Path) -> None:
     network = nn.Linear(2, 1)
     losses = iter([1.0, 1.0, float("nan")])
     with pytest.raises(
@@ -105,7 +105,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(tmp_path: Path) -
     assert not list(tmp_path.iterdir()) and torch.isfinite(network.weight).all()
 
 
-def test_nothing_to_train_on_is_said() -> None:
+def test_the_error_says_that_there_is_nothing_to_train_on() -> None:
     network = nn.Linear(2, 1)
     with pytest.raises(TrainingError, match="nothing to train on"):
         optimizer = torch.optim.SGD(network.parameters(), 0.1)
@@ -125,7 +125,7 @@ def test_debug_names_the_first_module_that_breaks() -> None:
     network(torch.ones(1, 2))
 
 
-def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path: Path) -> None:
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_previous_one(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path; from tests.models.training.test_loop import run\n"
         "count = iter(range(9)); sync = os.fsync\n"
