@@ -7,10 +7,10 @@ from hypothesis import settings
 
 pytest_plugins = ["tests.schedule"]
 
-# Several test processes on few cores: OpenMP threads that wait for each other would take longer than the work.
+# Several test processes share few cores, so OpenMP threads that wait for each other would take longer than the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell has what it starts in the background ignore SIGINT, and all below inherits that; Prefect's worker ends on SIGTERM by sending
+# A shell makes its background processes ignore SIGINT, and their children inherit that. Prefect's worker ends on SIGTERM by sending
 # itself a SIGINT.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

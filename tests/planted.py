@@ -1,4 +1,4 @@
-"""Text as an attacker writes it into titles, genres, reasons and names: a browser that reads any of it as markup gives it away."""
+"""Text that an attacker might write into titles, genres, reasons and names. A page that reads any of it as markup fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLANTED = (
     "{{ 7 * 7 }} {% raw %} ${7*7} $\\frac{$ &lt;b&gt;",
     "<body><style>body { display: none }</style>",
 )
-"""One line each, without control characters, so that a browser shows every one of them as it is written."""
+"""Each text is one line without control characters, so that a browser shows it as it is written."""
 
 
 class Elements(HTMLParser):
@@ -38,7 +38,7 @@ class Elements(HTMLParser):
 
 
 def planted_elements(page: str) -> list[str]:
-    """Return what a page has of elements and attributes that only PLANTED could have made."""
+    """Return the elements of a page that only PLANTED could have made."""
     found = []
     for tag, attributes in Elements(page).found:
         wrong = any(name.startswith("on") for name in attributes) or attributes.get("class") == "planted"

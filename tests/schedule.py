@@ -1,7 +1,7 @@
-"""A pytest plugin: the files that take longest begin first, by what an earlier run took.
+"""A pytest plugin that begins with the files that took longest in an earlier run.
 
-With `--dist loadfile --no-loadscope-reorder`, pytest-xdist hands out files in the order of the collection. A file of
-minutes that begins last would leave the other processes idle. `make test-durations` records the seconds.
+With `--dist loadfile --no-loadscope-reorder`, pytest-xdist hands out files in the order of the collection. A file
+that takes minutes and begins last would leave the other processes idle. `make test-durations` records the seconds.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ DURATIONS = Path(__file__).with_name("durations.json")
 
 
 def read_durations(path: Path = DURATIONS) -> dict[str, float]:
-    """Seconds by file of tests."""
+    """Return the seconds that each file of tests takes."""
     found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
 def longest_first(files: Iterable[str], seconds: Mapping[str, float]) -> list[str]:
-    """The files in the order in which they begin. A file without a record may be long, and so it begins before all others."""
+    """Return the files in the order in which they begin. A file without a record may be long, so it begins before all others."""
     return sorted(files, key=lambda file: (-seconds.get(file, float("inf")), file))
 
 

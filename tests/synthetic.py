@@ -12,7 +12,7 @@ START = 1_000_000_000
 
 
 def interactions(users: int = 60, items: int = 40, events: int = 30, seed: int = 0) -> pd.DataFrame:
-    """`events` events of each user on distinct items: mostly item i is followed by i + 1."""
+    """Make `events` events of each user on distinct items. Item i + 1 mostly follows item i."""
     rng = np.random.default_rng(seed)
     rows = []
     for user in range(1, users + 1):
@@ -34,7 +34,7 @@ def movies(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_csv(folder: Path, frame: pd.DataFrame) -> Path:
-    """ratings.csv and movies.csv, as in the later releases."""
+    """Write ratings.csv and movies.csv, as in the later releases."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {"user_id": "userId", "item_id": "movieId"}
     frame.rename(columns=names).to_csv(folder / "ratings.csv", index=False)
@@ -44,7 +44,7 @@ def write_csv(folder: Path, frame: pd.DataFrame) -> Path:
 
 
 def write_dat(folder: Path, frame: pd.DataFrame) -> Path:
-    """ratings.dat, movies.dat and users.dat, as in ml-1m."""
+    """Write ratings.dat, movies.dat and users.dat, as in ml-1m."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = frame.itertuples(index=False)
     (folder / "ratings.dat").write_text("".join(f"{r[0]}::{r[1]}::{r[2]}::{r[3]}\n" for r in rows), encoding="latin-1")
@@ -56,7 +56,7 @@ def write_dat(folder: Path, frame: pd.DataFrame) -> Path:
 
 
 def write_u_data(folder: Path, frame: pd.DataFrame) -> Path:
-    """u.data, u.item and u.user, as in ml-100k."""
+    """Write u.data, u.item and u.user, as in ml-100k."""
     folder.mkdir(parents=True, exist_ok=True)
     frame.to_csv(folder / "u.data", sep="\t", header=False, index=False)
     flags = "|".join(["0"] * 5 + ["1"] + ["0"] * 13)
@@ -68,7 +68,7 @@ def write_u_data(folder: Path, frame: pd.DataFrame) -> Path:
 
 
 def write_atomic(folder: Path, frame: pd.DataFrame) -> Path:
-    """Recbole's atomic files."""
+    """Write RecBole's atomic files."""
     folder.mkdir(parents=True, exist_ok=True)
     header = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
     frame.to_csv(folder / "x.inter", sep="\t", index=False, header=header)

@@ -72,9 +72,9 @@ def test_a_pickle_that_somebody_stored_as_a_version_is_not_run(names: list[str] 
         (folder / name).write_bytes(evil)
     for name in ("decision.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
-    staged = registry.stage(NAME, folder, NOW)  # whoever can write to the store can name its digests right
+    staged = registry.stage(NAME, folder, NOW)  # whoever can write to the store can record the right digests
     fetched = registry.fetch(staged, tmp_path / "fetched")
-    with suppress(Exception):  # whatever it says of such a file
+    with suppress(Exception):  # any error is fine for such a file
         load_recommender(fetched)
     assert not mark.exists()
     pickle.loads(evil)

@@ -38,13 +38,13 @@ ENTRYPOINTS = {
 
 
 def name_of(entrypoint: str) -> str:
-    """The name of the flow in a file, or in a module."""
+    """Return the name of the flow in a file, or in a module."""
     return load_flow_from_entrypoint(str(ROOT / entrypoint) if ":" in entrypoint else entrypoint).name
 
 
 @pytest.mark.parametrize(
     ("deployment", "entrypoint"),
-    [*ENTRYPOINTS.items(), ("train/gpu", "flows/train.py:train")],  # a setup before pods imported the flow
+    [*ENTRYPOINTS.items(), ("train/gpu", "flows/train.py:train")],  # from a setup before pods imported the flow
 )
 def test_a_stored_deployment_finds_its_flow(deployment: str, entrypoint: str) -> None:
     assert name_of(entrypoint) == deployment.partition("/")[0]

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from tests.schedule import DURATIONS, Recorder, longest_first, read_durations
 
 
-def test_files_begin_longest_first_and_unknown_ones_before_all() -> None:
+def test_the_longest_files_begin_first_and_unknown_ones_before_all_others() -> None:
     seconds = {"a.py": 1.0, "b.py": 90.0, "c.py": 3.0}
     assert longest_first(["a.py", "b.py", "c.py", "new.py"], seconds) == ["new.py", "b.py", "c.py", "a.py"]
 
 
-def test_every_process_orders_the_same_files_alike() -> None:
+def test_every_process_orders_the_same_files_in_the_same_way() -> None:
     assert longest_first(["b.py", "a.py"], {}) == longest_first(["a.py", "b.py"], {}) == ["a.py", "b.py"]
 
 

@@ -1,8 +1,8 @@
-"""How much the tests do of one thing: a little in `make test` and `make test-full`, all of it in `make test-nightly`.
+"""The volume of the tests: small in `make test` and `make test-full`, full in `make test-nightly`.
 
-Every behaviour is shown in both. What the night adds is more of the same: more random kills, more damaged files, a longer
-outage, every server. Such a number is `volume(small, nightly)`; a test that only repeats on another server what a
-test of the day shows is marked `nightly`.
+Both volumes test every behaviour. The nightly one adds more of the same: more random kills, more damaged files, a longer
+outage, every server. Such a number is `volume(small, nightly)`. A test that only repeats another test on another server is
+marked `nightly`.
 """
 
 from __future__ import annotations
@@ -18,5 +18,5 @@ NIGHTLY = os.environ.get("RECSYS_TEST_VOLUME") == "nightly"
 
 
 def volume(small: Number, nightly: Number) -> Number:
-    """`small`, or `nightly` where RECSYS_TEST_VOLUME is `nightly`."""
+    """Return `small`, or `nightly` if RECSYS_TEST_VOLUME is `nightly`."""
     return nightly if NIGHTLY else small

@@ -47,7 +47,7 @@ def run(monkeypatch: pytest.MonkeyPatch, command: str, *arguments: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_explains_itself(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch, command, "--help")
     assert ended.value.code == 0 and f"python -m benchmarks.{command}" in capsys.readouterr().out
@@ -68,7 +68,7 @@ def test_help(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["ranking.search", "--data", "/nowhere.zip"], "there is no /nowhere.zip"),
     ],
 )
-def test_what_cannot_run_is_skipped_in_one_sentence(
+def test_a_benchmark_that_cannot_run_is_skipped_with_one_sentence(
     command: list[str], lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

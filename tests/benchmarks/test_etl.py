@@ -1,4 +1,4 @@
-"""What the etl is compared with does the same work."""
+"""The engines with which the etl is compared do the same work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def faulty() -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("name", ["pandas", "polars", "duckdb"])
-def test_each_engine_makes_the_features_that_ours_makes(name: str, tmp_path: Path) -> None:
+def test_each_engine_gives_the_same_features_as_ours(name: str, tmp_path: Path) -> None:
     path = synthetic.write_csv(tmp_path / "data", faulty())
     made = {}
     for engine in ("ours", name):

@@ -1,4 +1,4 @@
-"""The report recovers a known lift, by every attribution and window; `python -m benchmarks.serving.experiments` shows it at length."""
+"""The report recovers a known lift, by every attribution and window; `python -m benchmarks.serving.experiments` shows it with more runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_known_difference_is_recovered_by_every_attribution_and_window(case: C
         true = truth(case.rates, analysis)
         low, high, difference = (np.array([each[name][key] for each in found]) for key in ("low", "high", "difference"))
         error = np.sqrt(np.mean(((high - low) / 2 / 1.96) ** 2) / RUNS)
-        assert abs(difference.mean() - true) < 4 * error, name  # four: twelve means are looked at
+        assert abs(difference.mean() - true) < 4 * error, name  # 4, because twelve means are checked
         assert ((low <= true) & (true <= high)).sum() >= binom.ppf(1e-4, RUNS, 0.95), name
         assert all(each[name]["trusted"] for each in found), name
     assert truth((0.2, 0.2), {}) == 0 and truth((0.2, 0.35), {}) > 0.05

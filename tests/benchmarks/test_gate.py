@@ -1,4 +1,4 @@
-"""The gate's benchmark judges real retrainings: the figures that it takes from them are right."""
+"""The gate's benchmark judges real retrainings, and takes the right figures from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRAININGS, REQUESTS, ITEMS = 4, 300, 40
 
 
 def retrainings(path: Path) -> Path:
-    """A file as `benchmarks.ranking.retrainings` writes it."""
+    """Write a file as `benchmarks.ranking.retrainings` does."""
     rng = np.random.default_rng(3)
     scores = rng.normal(size=(REQUESTS, ITEMS)) + 0.7 * rng.normal(size=(TRAININGS, REQUESTS, ITEMS))
     target = np.argsort(-scores.mean(axis=0), axis=1)[np.arange(REQUESTS), rng.integers(0, 12, REQUESTS)]
@@ -64,7 +64,7 @@ def test_every_pair_every_gain_and_every_year_is_counted(
     gate.main()
     result = json.loads(out.read_text())
     assert [trial["runs"] for trial in result["trials"]] == [TRAININGS * (TRAININGS - 1), 2, 2, 1]
-    assert result["trials"][1]["promoted"] == 2, "threefold is found"
+    assert result["trials"][1]["promoted"] == 2, "a threefold gain is found"
     assert len(result["years"]) == 2 and "another seed, every ordered pair" in capsys.readouterr().out
 
 

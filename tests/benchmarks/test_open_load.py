@@ -19,7 +19,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 @contextmanager
 def server(answer: Callable[[int], bytes | None]) -> Iterator[int]:
-    """Answers request number n, from 0, with `answer(n)`; hangs up where that is None, and where it is empty after answering."""
+    """Answer request number n, from 0, with `answer(n)`. If that is None, hang up at once; if it is empty, answer and hang up."""
     listening = socket.create_server(("127.0.0.1", 0))
     numbers, one_at_a_time = count(), threading.Lock()
 
@@ -53,7 +53,7 @@ def request() -> bytes:
     return http_request("/v1/recommendations", b"{}")
 
 
-def test_requests_that_waited_for_a_stalled_server_are_charged_with_the_wait() -> None:
+def test_the_latency_of_a_request_includes_its_wait_for_a_stalled_server() -> None:
     def stalls(number: int) -> bytes:
         if number == 10:
             time.sleep(0.4)
@@ -66,7 +66,7 @@ def test_requests_that_waited_for_a_stalled_server_are_charged_with_the_wait() -
     assert (found.latencies > 0.1).sum() > 20 and found.ms(100) >= 390
 
 
-def test_other_answers_than_2xx_are_failures() -> None:
+def test_answers_other_than_2xx_are_failures() -> None:
     refusal = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
     with server(lambda number: refusal if number % 2 else OK) as port:
         found = send_at_rate(port, request, rate=500, seconds=0.1, connections=2, seed=1)
@@ -85,5 +85,5 @@ def test_pauses_are_a_share_of_the_time() -> None:
     found = measure_pauses(0.05)
     elapsed = time.perf_counter() - began
     lost_s = found.lost_share * 0.05
-    # The last pause may outlast the time that was asked for, and not the call.
+    # The last pause may outlast the requested time, but not the call.
     assert 0 <= lost_s <= elapsed and 0 <= found.longest_ms <= lost_s * 1000 + 0.1

@@ -8,7 +8,7 @@ from tasks.replay import replay_results
 from tests.tasks.replayed import ended, small_plan, small_settings
 
 
-def test_the_table_tells_policies_differences_and_whether_the_time_was_met(tmp_path: Path) -> None:
+def test_the_table_shows_policies_differences_and_whether_the_time_was_met(tmp_path: Path) -> None:
     plan = small_plan(tmp_path)
     ended(plan)
     found = json.loads(json.dumps(replay_results(plan, small_settings(tmp_path)).to_dict()))

@@ -1,4 +1,4 @@
-"""The stock network that speed is compared with is the paper's, and ours in other words."""
+"""The stock network, with which speed is compared, is the paper's network and equals ours."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def small_train() -> Sequences:
     return Sequences(np.arange(4), np.concatenate([[0], np.cumsum(lengths)]), rng.integers(1, 30, sum(lengths)), times)
 
 
-def test_prefix_rows_are_every_event_after_a_users_first_with_all_before_it() -> None:
+def test_prefix_rows_are_every_event_after_a_users_first_with_all_events_before_it() -> None:
     train = small_train()
     vocabulary = Vocabulary(np.arange(1, 30))
     rows = PrefixRows(train, vocabulary, 4, CPU)
@@ -42,7 +42,7 @@ def test_prefix_rows_are_every_event_after_a_users_first_with_all_before_it() ->
         assert int(targets[i]) == target
 
 
-def test_the_stock_network_scores_as_ours_with_its_weights() -> None:
+def test_the_stock_network_scores_like_ours_with_its_weights() -> None:
     torch.manual_seed(0)
     stock = StockSS4Rec(29, device=CPU, width=16, states=8).eval()
     settings = load_settings(RetrainSettings, "paper").models.ss4rec
@@ -66,7 +66,7 @@ def test_the_stock_network_scores_as_ours_with_its_weights() -> None:
     torch.testing.assert_close(scores, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_window_rows_have_every_event_but_a_users_last_once_with_the_next_as_target() -> None:
+def test_window_rows_have_every_event_except_a_users_last_once_with_the_next_as_target() -> None:
     train = small_train()
     rows = WindowRows(train, Vocabulary(np.arange(1, 30)), 4, CPU)
     items, intervals, targets = rows.batch(np.arange(len(rows)))

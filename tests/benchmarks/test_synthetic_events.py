@@ -1,4 +1,4 @@
-"""The generator's promises: exact sizes, no pair twice, users' least events, marginals near those published."""
+"""The generator keeps its promises: exact sizes, no pair twice, enough events of each user, and published marginals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from benchmarks.pipeline.synthetic_events import (
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(20, 6000), st.integers(0, 1000))
-def test_tables_of_any_size_hold_what_is_promised(interactions: int, seed: int) -> None:
+def test_tables_of_any_size_keep_the_promises(interactions: int, seed: int) -> None:
     users, items = scaled(interactions)
     table = events(users, items, interactions, seed)
     assert len(table) == interactions
@@ -39,13 +39,13 @@ def test_tables_of_any_size_hold_what_is_promised(interactions: int, seed: int) 
     assert np.isin(table.rating, np.arange(1, 11) / 2).all()
 
 
-def test_the_same_seed_gives_the_same_table_and_another_one_another() -> None:
+def test_the_same_seed_gives_the_same_table_and_another_seed_another() -> None:
     first, again, other = (events(200, 400, 8000, seed) for seed in (1, 1, 2))
     assert (first.item_id == again.item_id).all() and (first.timestamp == again.timestamp).all()
     assert not (first.item_id == other.item_id).all()
 
 
-def test_a_middling_table_has_the_shape_of_movielens() -> None:
+def test_a_table_of_medium_size_has_the_shape_of_movielens() -> None:
     users, items = scaled(400_000)
     found = marginals(events(users, items, 400_000, 0))
     assert abs(found["top_tenth_of_items_share"] - PUBLISHED["top_tenth_of_items_share"]) < 0.25
@@ -55,7 +55,7 @@ def test_a_middling_table_has_the_shape_of_movielens() -> None:
         assert abs(reached - published) < 0.01
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_impossible_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="do not fit 10 users"):
         events(10, 100, 50)
     with pytest.raises(ValueError, match="fewer than the 20"):

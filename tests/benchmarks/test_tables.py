@@ -44,7 +44,7 @@ def test_a_table_is_whole_and_says_how_it_was_measured(name: str) -> None:
     assert "nan" not in made.lower() and "None" not in made
 
 
-def test_a_figure_stands_beside_its_bar_also_where_it_misses_it() -> None:
+def test_a_figure_stands_beside_its_bar_even_if_it_misses_it() -> None:
     result = json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))
     made = table("speed").splitlines()
     for name, row in result["epochs"].items():
@@ -59,7 +59,7 @@ def test_figures_of_the_rebuilt_data_set_say_so(tmp_path: Path) -> None:
     assert "ML-1M," in table("speed", tmp_path) and "(rebuilt)" not in table("speed", tmp_path)
 
 
-def test_a_document_is_filled_in_place_and_found_to_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_is_filled_in_place_and_its_differences_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = tmp_path / "doc.md"
     document.write_text(EMPTY.format("scale") + EMPTY.format("parity"))
     with pytest.raises(SystemExit, match=r"differs from the results in: scale, parity.*--write"):
@@ -72,13 +72,13 @@ def test_a_document_is_filled_in_place_and_found_to_drift(tmp_path: Path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["doc.md"]
 
 
-def test_without_a_document_all_are_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_document_all_tables_are_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run(monkeypatch)
     printed = capsys.readouterr().out
     assert [mark["name"] for mark in tables.MARKED.finditer(printed)] == AT_HAND and drifted(printed) == []
 
 
-def test_what_cannot_be_made_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_says_why_a_table_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = tmp_path / "doc.md"
     for text, message in (
         (EMPTY.format("sped"), r"no table 'sped'\. Available tables: .*speed"),

@@ -15,7 +15,7 @@ def feed(events: int, seed: int = 0) -> np.ndarray:
 
 
 @given(st.integers(20, 3000), st.integers(0, 50), st.sampled_from([DAY, 30 * DAY, 20 * 365 * DAY]))
-def test_one_wild_time_moves_no_horizon(events: int, seed: int, ahead: int) -> None:
+def test_one_wild_time_does_not_move_the_horizon(events: int, seed: int, ahead: int) -> None:
     times = feed(events, seed)
     spoilt = np.append(times, times.max() + ahead)
     np.random.default_rng(seed).shuffle(spoilt)
@@ -31,10 +31,10 @@ def test_the_horizon_of_usual_events_is_the_newest_one() -> None:
 def test_an_event_later_than_its_own_arrival_does_not_count() -> None:
     times = np.array([1000, 2000, 90_000])
     assert horizon(times) == 90_000 and horizon(times, arrived=2500.5) == 2000
-    assert horizon(times, arrived=500) == 500, "all are from the future"
+    assert horizon(times, arrived=500) == 500, "all events are from the future"
 
 
-def test_a_batch_of_one_second_has_no_stray_within_an_hour() -> None:
+def test_a_time_an_hour_after_a_batch_of_one_second_does_not_stand_apart() -> None:
     assert horizon(np.append(np.full(200, 1000), 1000 + 3600)) == 4600
 
 

@@ -10,7 +10,7 @@ from configs.studies import CompareSettings, EntrySettings
 TWO = "{name: a, kind: ncf}, {name: b, kind: ncf}"
 
 
-def test_an_entry_is_its_preset_with_what_departs() -> None:
+def test_an_entry_is_its_preset_with_its_own_settings() -> None:
     paper = load_settings(RetrainSettings, "paper").models.ss4rec
     entry = EntrySettings(name="wide", kind="ss4rec", preset="paper", settings={"width": 96})
     assert entry.models.ss4rec == paper.model_copy(update={"width": 96})
@@ -47,13 +47,13 @@ def test_popularity_draws_nothing_and_runs_once() -> None:
         ("id=../x", "id: String should match pattern"),
     ],
 )
-def test_a_mistake_names_the_key_and_the_way_out(override: str, said: str) -> None:
+def test_the_error_names_the_key_and_the_remedy(override: str, said: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(CompareSettings, None, [override])
     assert said in str(caught.value)
 
 
-def test_deployment_runs_are_handed_no_credentials() -> None:
+def test_deployment_runs_get_no_credentials() -> None:
     with pytest.raises(SettingsError, match=r"store\.secret_access_key cannot be passed to deployment runs"):
         load_settings(CompareSettings, None, ["runner=deployments", "store.secret_access_key=abc"])
     assert load_settings(CompareSettings, None, ["store.secret_access_key=abc"]).store.secret_access_key is not None

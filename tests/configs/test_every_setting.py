@@ -1,4 +1,4 @@
-"""Every setting is used, and every setting refuses what it cannot mean, in one sentence."""
+"""Every setting is used, and every setting refuses impossible values in one sentence."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ USED_AS_A_WHOLE: dict[tuple[str, str], str] = {
     **{("SearchOrigin", name): RECORDED for name in SearchOrigin.model_fields},
     **{(rule, "action"): CHOOSES for rule in ("Exclude", "Boost", "Pin")},
 }
-"""Settings that no code reads by name, with how their effect is seen."""
+"""Settings that no code reads by name, and how they take effect."""
 UNBOUNDED = {
     ("ValidationSettings", "min_rating"),
     ("ValidationSettings", "max_rating"),
     *(("Parameter", name) for name in ("low", "high", "choices")),
     ("Parameter", "step"),  # above 0, which the JSON schema of a union does not show
 }
-"""Numbers that may be as low as they like. Each pair of them is in order."""
+"""Numbers without a lower bound. Those that form a pair must be in order."""
 
 
 @cache
@@ -60,7 +60,7 @@ def sections() -> list[type[BaseModel]]:
 
 
 def leaves() -> list[tuple[type[BaseModel], str]]:
-    """Return every setting that is no section, by the model that declares it."""
+    """Return every setting that is not a section, with the model that declares it."""
     found: dict[tuple[type[BaseModel], str], None] = {}
     for model in sections():
         for name, field in model.model_fields.items():
@@ -219,8 +219,8 @@ def test_a_number_beyond_its_bounds_or_not_finite_is_refused_in_one_sentence(mod
             assert said and "\n" not in said[0] and len(said[0]) < 200, f"{model.__name__}.{name} takes {value}"
 
 
-def test_enough_is_enumerated() -> None:
-    """The tests above go by what they find, so this one says how much that is."""
+def test_enough_settings_are_enumerated() -> None:
+    """The tests above check what they find, so this one checks that they find enough."""
     assert len(leaves()) > 300 and sum(1 for model in MODELS for _ in numbers_of(model)) > 150
     assert {"RetrainSettings", "ServingSettings", "RunPodSettings", "AlertSettings"} <= {model.__name__ for model in MODELS}
 
@@ -253,14 +253,14 @@ def test_enough_is_enumerated() -> None:
         ),
     ],
 )  # fmt: skip
-def test_settings_that_cannot_mean_what_they_say_are_refused_at_once(model: type[BaseModel], option: str, said: str) -> None:
+def test_impossible_settings_are_refused_at_once(model: type[BaseModel], option: str, said: str) -> None:
     values = [option] if "=" in option else [f"{key}={value}" for key, value in yaml.safe_load(option).items()]
     with pytest.raises(SettingsError) as caught:
         load_settings(model, None, values)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_waits_of_the_worker_are_in_order() -> None:
+def test_the_waits_of_the_worker_must_be_in_order() -> None:
     with pytest.raises(SettingsError, match=r"^RECSYS_RUNPOD_\*: backoff_s \(5\) must not be above max_backoff_s \(2\)\.$"):
         RunPodSettings.from_environment({"RECSYS_RUNPOD_BACKOFF_S": "5", "RECSYS_RUNPOD_MAX_BACKOFF_S": "2"})
 

@@ -1,4 +1,4 @@
-"""The form that the Prefect UI draws of a flow's parameters: order, titles and texts come from the settings models."""
+"""The form that the Prefect UI draws for a flow's parameters: order, titles and texts come from the settings models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings are plain YAML: what could harm the reader, or would be dropped in silence, is refused in one sentence."""
+"""Settings are plain YAML: what could harm the reader, or would be dropped silently, is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ RULE = "{name: r, action: exclude, where: {items: [%s]}}"
         ("null: 2\n2026-01-01: 3\n", "Keys should be strings"),
     ],
 )
-def test_what_a_settings_file_must_not_hold_is_refused_in_one_sentence(content: str | bytes, said: str, tmp_path: Path) -> None:
+def test_what_a_settings_file_must_not_contain_is_refused_in_one_sentence(
+    content: str | bytes, said: str, tmp_path: Path
+) -> None:
     path = tmp_path / "rules.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SettingsError) as caught:
@@ -76,7 +78,7 @@ def test_an_option_that_is_not_plain_yaml_is_refused_in_one_sentence(option: str
         assert "*a" not in str(caught.value), "a secret is shown"
 
 
-def test_many_faults_are_told_by_the_first_few(tmp_path: Path) -> None:
+def test_of_many_faults_the_error_names_the_first_few(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text("rules: [" + RULE % ",".join(["x"] * 1000) + "]")
     with pytest.raises(SettingsError, match="There are 995 more") as caught:
@@ -117,7 +119,7 @@ PIECES = st.sampled_from(
 
 @given(st.lists(PIECES, max_size=12).map("".join), st.sampled_from([RuleFile, ExperimentFile, ServingSettings]))
 @hypothesis_settings(max_examples=100, deadline=None)
-def test_any_text_is_either_settings_or_one_sentence(text: str, model: type[RuleFile]) -> None:
+def test_any_text_gives_either_settings_or_an_error_of_one_sentence(text: str, model: type[RuleFile]) -> None:
     try:
         load_settings(model, overrides=[f"rules={text}"])
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""Which addresses a machine elsewhere can use."""
+"""Addresses that a machine elsewhere can or cannot use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PUBLIC += ["https://[2606:4700::1111]/api", "https://internal.example.org", "htt
 
 
 @pytest.mark.parametrize("url", [*ITSELF, *PRIVATE, *NONE])
-def test_an_address_that_others_cannot_reach_is_told_with_the_reason(url: str) -> None:
+def test_an_address_that_others_cannot_reach_gets_a_reason(url: str) -> None:
     assert why_unreachable(url)
 
 
@@ -37,16 +37,16 @@ def test_a_public_address_needs_encryption_and_nothing_else(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", PRIVATE)
-def test_in_a_private_network_its_addresses_pass(url: str) -> None:
+def test_private_addresses_pass_if_they_are_allowed(url: str) -> None:
     assert why_unreachable(url, allow_private=True) is None
 
 
 @pytest.mark.parametrize("url", [*ITSELF, *NONE])
-def test_the_machine_itself_is_never_reached_from_elsewhere(url: str) -> None:
+def test_the_machine_itself_can_never_be_reached_from_elsewhere(url: str) -> None:
     assert why_unreachable(url, allow_private=True)
 
 
-def test_a_name_that_begins_like_the_loopback_address_is_not_it() -> None:
+def test_a_name_that_begins_like_the_loopback_address_is_not_loopback() -> None:
     assert is_loopback("http://127.0.0.1:9") and is_loopback("http://[::1]:9") and is_loopback("http://localhost:9/v2")
     assert not any(
         map(is_loopback, ["http://127.0.0.1.example.org", "http://127.example.org", "http://10.0.0.1", "", "http://[::1"])

@@ -92,7 +92,7 @@ def test_an_environment_passes_on_the_current_name(old: str, new: str, value: An
 
 
 @pytest.mark.parametrize(("old", "new", "value"), RENAMED)
-def test_settings_that_a_version_was_stored_with_are_read(old: str, new: str, value: Any) -> None:
+def test_settings_that_a_version_stored_under_former_names_are_read(old: str, new: str, value: Any) -> None:
     stored = safe_settings(load_settings(RetrainSettings, None, [f"{new}={value}"]))
     (section, key), (former_section, former_key) = new.split("."), old.split(".")
     content = stored.pop(section)
@@ -140,7 +140,7 @@ def test_both_names_at_once_are_refused_in_one_sentence(tmp_path: Path) -> None:
         PromotionSettings.model_validate({"races": 2, "max_retries_on_conflict": 4})
 
 
-def test_what_is_shown_and_said_uses_the_current_name() -> None:
+def test_listings_and_messages_use_the_current_name() -> None:
     found = {each.key: each for each in effective_settings(RetrainSettings, None, ["value={currency: EUR}", "promotion.races=2"])}
     assert (found["business_value.currency"].value, found["business_value.currency"].origin) == ("EUR", "--set value")
     assert found["promotion.max_retries_on_conflict"].origin == "--set promotion.races"
@@ -169,7 +169,7 @@ def test_a_former_name_of_a_scenario_is_read(old: str, new: str, tmp_path: Path)
         assert found.scenario == expected
 
 
-def test_every_former_name_belongs_to_a_setting_and_is_none_itself() -> None:
+def test_every_former_name_belongs_to_a_setting_and_is_not_a_setting_itself() -> None:
     models = {each.__name__: each for each in _all_models(RetrainSettings)} | {"ShiftSettings": ShiftSettings}
     models |= {"Pin": Pin, "Selection": Selection}
     for name, keys in renames.KEYS.items():
@@ -209,7 +209,7 @@ def test_a_variable_of_an_unknown_section_is_named(name: str) -> None:
     assert str(caught.value) == f"{name} cannot be used: stoer is not a setting; did you mean store?"
 
 
-def test_a_variable_that_resembles_nothing_names_the_settings_that_there_are() -> None:
+def test_the_error_for_a_variable_that_resembles_no_setting_lists_the_settings() -> None:
     with pytest.raises(
         SettingsError, match="RECSYS__XYZZY cannot be used: xyzzy is not a setting; the settings are model_name, "
     ):
@@ -245,7 +245,7 @@ def test_a_setting_that_a_stored_form_does_not_know_is_left_out_if_it_has_its_de
     given = Added().model_dump(mode="json")
     assert names_of_form([Added], given, form, form) == {"kept": 1}
     assert names_of_form([Added], given | {"added": 3}, form, form) == {"kept": 1, "added": 3}, (
-        "another value was lost in silence"
+        "a value other than the default was lost silently"
     )
     section = {"hr_at_10": 0.2, "ndcg_at_10": 0.05}
     assert names_of_form([Added], given | {"section": section}, form, form) == {"kept": 1, "section": section}

@@ -7,7 +7,7 @@ from configs.loading import load_settings, named_configs
 from configs.studies import PolicySettings, ReplaySettings
 
 
-def test_a_part_of_a_section_departs_from_the_replays_own_defaults() -> None:
+def test_setting_part_of_a_section_keeps_the_replays_own_defaults_for_the_rest() -> None:
     own = ReplaySettings()
     set_ = ["models.ss4rec.max_epochs=3", "monitoring.clock=wall", "promotion.rule=non-inferior", "report.requests=7"]
     found = load_settings(ReplaySettings, None, set_)
@@ -19,7 +19,7 @@ def test_a_part_of_a_section_departs_from_the_replays_own_defaults() -> None:
     assert {"quick", "ml-1m"} <= set(named_configs(ReplaySettings))
 
 
-def test_policies_that_are_set_take_the_place_of_all() -> None:
+def test_policies_that_are_set_replace_all_default_ones() -> None:
     found = load_settings(ReplaySettings, None, ["policies={daily: {volume: 0.01, least_days: 1}}"])
     assert found.policies == {"daily": PolicySettings(volume=0.01, least_days=1)}
     assert found.model_of("daily") == "replay-daily"
@@ -36,7 +36,7 @@ def test_policies_that_are_set_take_the_place_of_all() -> None:
         ("policies={a: {evry: week}}", "policies.a.evry is not a setting; did you mean every?"),
     ],
 )
-def test_what_cannot_be_is_told_by_name(override: str, said: str) -> None:
+def test_the_error_names_an_impossible_setting(override: str, said: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(ReplaySettings, None, [override])
     assert said in str(caught.value)

@@ -38,7 +38,7 @@ def test_a_wrong_variable_is_named(given_: dict[str, str]) -> None:
         ]
     )
 )
-def test_the_key_goes_nowhere_unencrypted(url: str) -> None:
+def test_the_key_is_never_sent_unencrypted(url: str) -> None:
     with pytest.raises(ValidationError, match="the API key is sent there"):
         RunPodSettings(base_url=url)
     assert not is_loopback(url) or url.startswith("ftp")
@@ -48,7 +48,7 @@ def test_this_machine_may_be_asked_without_encryption() -> None:
     assert [RunPodSettings(base_url=url).base_url for url in ("http://127.0.0.1:9", "http://localhost:9")]
 
 
-def test_training_is_inline_unless_it_is_said_otherwise() -> None:
+def test_training_is_inline_unless_set_otherwise() -> None:
     assert RetrainSettings().training.where == "inline"
     found = load_settings(RetrainSettings, None, ["training.where=deployment", "training.deployment=train/h100"])
     assert found.training.deployment == "train/h100"
@@ -56,7 +56,7 @@ def test_training_is_inline_unless_it_is_said_otherwise() -> None:
         load_settings(RetrainSettings, None, ["training.deployment=gpu"])
 
 
-def test_a_pod_is_told_the_address_of_the_api_where_it_is_not_runpods_own() -> None:
+def test_a_pod_gets_the_address_of_the_api_if_it_is_not_runpods_own() -> None:
     assert RunPodSettings().for_pods() == {}
     other = RunPodSettings.from_environment({"RUNPOD_API_BASE_URL": "https://gateway.example/"})
     assert other.for_pods() == {"RUNPOD_API_BASE_URL": "https://gateway.example"}

@@ -31,12 +31,12 @@ def test_settings_that_went_through_json_are_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", named_configs(RetrainSettings))
-def test_files_for_a_retraining_serve_a_search_too(name: str) -> None:
+def test_files_for_a_retraining_work_for_a_search_too(name: str) -> None:
     found = load_settings(SearchSettings, name)
     assert found.models == load_settings(RetrainSettings, name).models
 
 
-def test_the_default_space_holds_the_default_settings() -> None:
+def test_the_default_space_contains_the_default_settings() -> None:
     model = SearchSettings().models.ss4rec
     assert all(parameter.holds(getattr(model, name)) for name, parameter in DEFAULT_SPACE.items())
 
@@ -85,7 +85,7 @@ def test_a_space_that_ss4rec_cannot_have_is_refused_by_name(override: str, said:
 
 
 @given(low=st.integers(-50, 50), steps=st.integers(0, 20), step=st.floats(0.01, 3), other=st.floats(-100, 100))
-def test_a_range_holds_its_steps_and_nothing_outside(low: int, steps: int, step: float, other: float) -> None:
+def test_a_range_contains_its_steps_and_nothing_outside(low: int, steps: int, step: float, other: float) -> None:
     high = low + 20 * step
     parameter = Parameter(low=low, high=high + 1e-6, step=step)
     assert parameter.holds(low + steps * step)
@@ -93,7 +93,7 @@ def test_a_range_holds_its_steps_and_nothing_outside(low: int, steps: int, step:
     assert not parameter.holds(other) or low <= other <= high + 1e-6
 
 
-def test_the_best_settings_are_a_retraining_without_the_search() -> None:
+def test_the_best_settings_are_those_of_a_retraining_without_the_search() -> None:
     overrides = [
         "search.storage=postgresql://me:pa55word@db/x",
         "store.secret_access_key=key",

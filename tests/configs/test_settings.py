@@ -51,7 +51,7 @@ SETTINGS: list[type[Settings]] = [RetrainSettings, CompareSettings, EnvironmentS
 
 
 @pytest.mark.parametrize("path", (Path(__file__).parents[2] / "configs").glob("*.yaml"), ids=lambda path: path.stem)
-def test_every_shipped_configuration_is_valid_and_departs_from_the_defaults(path: Path) -> None:
+def test_every_shipped_configuration_is_valid_and_differs_from_the_defaults(path: Path) -> None:
     models = [model for model in SETTINGS if path.stem in named_configs(model)]
     assert models
     for model in models:
@@ -74,14 +74,14 @@ def test_every_shipped_configuration_is_valid_and_departs_from_the_defaults(path
         ("a: [", "is not valid YAML"),
     ],
 )
-def test_a_mistake_names_the_key_and_the_way_out(content: str, said: str, tmp_path: Path) -> None:
+def test_the_error_names_the_key_and_the_remedy(content: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(content)
     with pytest.raises(SettingsError) as caught:
         load_settings(RetrainSettings, str(tmp_path / "x.yaml"))
     assert said in str(caught.value)
 
 
-def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("")
     assert load_settings(RetrainSettings, str(tmp_path / "x.yaml")) == RetrainSettings()
 
@@ -133,7 +133,7 @@ def test_text_stays_text_in_files_in_options_and_in_the_environment(key: str, te
         assert value == found and type(value) is type(found)
 
 
-def test_credentials_of_digits_keep_their_zeros() -> None:
+def test_credentials_made_of_digits_keep_their_zeros() -> None:
     store = load_settings(RetrainSettings, None, ["store={access_key_id: 0123, secret_access_key: 1e5}"]).store
     assert store.secret_access_key is not None
     assert (store.access_key_id, store.secret_access_key.get_secret_value()) == ("0123", "1e5")
@@ -145,7 +145,7 @@ def test_names_in_a_mapping_are_text() -> None:
 
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), min_size=1, max_size=8))
-def test_any_word_that_a_text_setting_is_given_is_what_it_holds(word: str) -> None:
+def test_a_text_setting_holds_exactly_the_word_that_it_is_given(word: str) -> None:
     try:
         read, is_something = yaml.load(word, yaml.BaseLoader), yaml.safe_load(word) is not None
     except yaml.YAMLError:
@@ -178,7 +178,7 @@ def test_the_variables_of_another_command_are_passed_over() -> None:
         (["seed=5"], {}, "x.yaml cannot be used: model_name"),
     ],
 )
-def test_a_mistake_is_laid_at_the_source_that_it_comes_from(
+def test_the_error_names_the_source_of_the_mistake(
     overrides: list[str], variables: dict[str, str], said: str, tmp_path: Path
 ) -> None:
     (tmp_path / "x.yaml").write_text("model_name: a/b\n" if "model_name" in said else "model_name: fine\n")
@@ -215,13 +215,13 @@ def test_sections_that_are_off_and_mappings_have_an_origin(tmp_path: Path) -> No
     assert (crons.value, crons.origin) == ({"etl/etl": "0 4 * * *"}, "--set crons")
 
 
-def test_every_effective_setting_is_one_that_set_takes() -> None:
+def test_every_effective_setting_can_be_given_to_set() -> None:
     for each in effective_settings(RetrainSettings):
         if each.value is not None and not isinstance(each.value, dict | list):
             assert load_settings(RetrainSettings, None, [f"{each.key}={json.dumps(each.value)}"]) == RetrainSettings(), each.key
 
 
-def test_an_option_for_a_section_leaves_nothing_of_what_a_file_says_there(tmp_path: Path) -> None:
+def test_an_option_for_a_section_replaces_all_that_a_file_says_there(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("models: {ss4rec: {width: 8}}\n")
     option = ["models.ss4rec={blocks: 3}"]
     found = {each.key: each for each in effective_settings(RetrainSettings, str(tmp_path / "x.yaml"), option)}
