@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -102,7 +101,7 @@ class S3Store(Store):
     def exists(self, key: str) -> bool:
         check_key(key)
         try:
-            with self._failing(key):
+            with self._creates.reading(key):
                 self._client.head_object(Bucket=self.bucket, Key=self._name(key))
         except NotFoundError:
             return False
@@ -119,7 +118,7 @@ class S3Store(Store):
 
     def _listed(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
         root = f"{self.prefix}/" if self.prefix else ""
-        with self._failing(prefix or "/"):
+        with self._creates.asking(prefix or "/"):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=root + prefix)
             for page in pages:
                 if "IsTruncated" not in page:  # a page of another kind of server must not look like an empty store
@@ -155,7 +154,7 @@ class S3Store(Store):
             sink.seek(before)
             sink.truncate()
             try:
-                with self._failing(key):
+                with self._creates.reading(key):
                     found = self._client.get_object(Bucket=self.bucket, Key=self._name(key), **rest)
                     tag = found.get("ETag")
                     if rest and found["ResponseMetadata"]["HTTPStatusCode"] != 206:  # the complete object came
@@ -202,9 +201,6 @@ class S3Store(Store):
                     "a server that supports conditional writes."
                 )
             self._proof.exclusive = True
-
-    def _failing(self, key: str) -> AbstractContextManager[None]:
-        return self._errors.translated(self.uri(key))
 
 
 def _in_parts_of(part_bytes: int) -> TransferConfig:

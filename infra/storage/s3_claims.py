@@ -90,7 +90,7 @@ class Claim:
 
     def _announced(self) -> dict[str, datetime]:
         name = self._creates.name(self._prefix)
-        with self._creates.reading(self._prefix):
+        with self._creates.asking(self._prefix):
             found = self._client.list_objects_v2(Bucket=self._creates.bucket, Prefix=name)
         return {entry["Key"].removeprefix(name): entry["LastModified"] for entry in found.get("Contents", ())}
 

@@ -9,10 +9,10 @@ from typing import Any, BinaryIO
 
 import botocore.exceptions
 
-from configs.errors import AlreadyExistsError, StoreUnavailableError
+from configs.errors import AlreadyExistsError, NotFoundError, StoreUnavailableError
 from configs.settings import StoreSettings
 from infra.storage.base import TEMPORARY
-from infra.storage.s3_errors import CONFLICT, GONE, MISSING, TAKEN, UNREACHABLE, S3Errors, code_of
+from infra.storage.s3_errors import CONFLICT, GONE, TAKEN, UNREACHABLE, S3Errors, code_of
 from infra.storage.s3_multipart import MultipartCreate
 
 __all__ = ["ContestedError", "Creates"]
@@ -39,9 +39,13 @@ class Creates:
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{self.name(key)}"
 
-    def reading(self, key: str) -> AbstractContextManager[None]:
-        """Translate the errors of a request that does not write."""
+    def asking(self, key: str) -> AbstractContextManager[None]:
+        """Translate the errors of a request that neither reads nor writes an object."""
         return self._errors.translated(self.uri(key))
+
+    def reading(self, key: str) -> AbstractContextManager[None]:
+        """Translate the errors of a read. If the object is absent, NotFoundError is raised."""
+        return self._errors.translated(self.uri(key), read=self.name(key))
 
     def writing(self, key: str) -> AbstractContextManager[None]:
         """Translate the errors of a write."""
@@ -93,19 +97,17 @@ class Creates:
 
     def stored_writer(self, key: str) -> str | None:
         """Return what identifies the write that an object comes from, or None if there is no such object."""
-        with self.reading(key):
-            try:
+        try:
+            with self.reading(key):
                 head = self._client.head_object(Bucket=self.bucket, Key=self.name(key))
-            except botocore.exceptions.ClientError as error:
-                if code_of(error) in MISSING:
-                    return None
-                raise
+        except NotFoundError:
+            return None
         # Some servers and proxies capitalize the names of headers.
         metadata: dict[str, str] = {name.lower(): value for name, value in head["Metadata"].items()}
         return metadata.get(WRITER)
 
     def delete(self, key: str) -> None:
-        with self.reading(key):
+        with self.asking(key):
             self._client.delete_object(Bucket=self.bucket, Key=self.name(key))
 
     def _send(self, key: str, body: BinaryIO, writer: str, *, parts: bool, conditional: bool) -> None:

@@ -34,6 +34,7 @@ DENIED = {
     "AllAccessDisabled",
     "NoSuchBucket",
 }
+REFUSED = {"403", "AccessDenied"}  # also the answer for an absent object, to a role that may not list the whole bucket
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
 ELSEWHERE = {
     "301",
@@ -88,12 +89,13 @@ class S3Errors:
         self.server = "AWS" if is_aws(client.meta.endpoint_url) else shown_address(client.meta.endpoint_url)  # for people
 
     @contextmanager
-    def translated(self, uri: str, trial: str | None = None) -> Iterator[None]:
+    def translated(self, uri: str, trial: str | None = None, read: str | None = None) -> Iterator[None]:
         """Raise what the block raises about the object at `uri` as StoreError, one of its subclasses, or SettingsError.
 
         Args:
             uri: Address of the object.
             trial: For a write: the name of an object that may be written to find out why the write is denied.
+            read: For a read: the name of the object, which may be absent.
         """
         try:
             yield
@@ -104,6 +106,8 @@ class S3Errors:
                         f"The bucket {self._bucket} accepts encrypted objects only. Set store.encryption to {kind} (and store.kms_key_id "
                         "to the key that its policy names, if it names one)."
                     ) from error
+                if read and code_of(error) in REFUSED and self._is_absent(read, error.operation_name):
+                    raise NotFoundError(f"{uri} is not in the store.") from error
                 raise self._store_error(error, uri) from error
         except botocore.exceptions.ParamValidationError as error:
             raise SettingsError(f"The store {self._settings.url} is not an S3 address: {error} Correct store.url.") from error
@@ -195,6 +199,28 @@ class S3Errors:
         except botocore.exceptions.ClientError:
             return False
         return True
+
+    def _is_absent(self, name: str, operation: str) -> bool:
+        """Return whether an object that was refused does not exist, as far as these credentials may list it.
+
+        S3 says that an object is absent only to roles that may list the bucket without a prefix. The policies of infra/iam/ let
+        each role list its own prefixes, so a listing of the object's name tells whether the object exists.
+
+        Args:
+            name: Name of the object in the bucket.
+            operation: The request that was refused: GetObject or HeadObject.
+        """
+        place = {"Bucket": self._bucket, "Key": name}
+        try:
+            page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=name, MaxKeys=1)
+            if any(entry["Key"] == name for entry in page.get("Contents", ())):
+                if operation == "GetObject":  # it succeeds now if the object was created in the meantime
+                    self._client.get_object(**place)["Body"].close()
+                else:
+                    self._client.head_object(**place)
+        except botocore.exceptions.ClientError:
+            return False
+        return "IsTruncated" in page
 
     def _bucket_is_missing(self) -> bool:
         """Return whether a 404 was about the bucket, not the object. The answer to a HEAD has no body that would show it."""

@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 from dataclasses import fields
-from fnmatch import fnmatch
+from fnmatch import fnmatch, fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -298,3 +298,40 @@ def test_a_policy_names_its_bucket_its_keys_and_no_more_rights_than_the_store_us
     assert may("s3:PutObject", "models/movie-ranker/v/model.safetensors") == (role == "worker")
     assert not may("s3:DeleteObject", "models/movie-ranker/v/model.safetensors"), "a version can be removed"
     assert may("s3:GetObject", "models/movie-ranker/v/manifest.json") == (role != "trainer")
+
+
+def may_list(policy: dict[str, Any], prefix: str | None) -> bool:
+    """Decide as IAM does whether a listing is allowed. `prefix` is None if the request names none."""
+
+    def holds(operator: str, patterns: list[str]) -> bool:
+        assert operator in ("StringLike", "StringLikeIfExists")
+        return operator.endswith("IfExists") if prefix is None else any(fnmatchcase(prefix, pattern) for pattern in patterns)
+
+    return any(
+        all(holds(operator, keys["s3:prefix"]) for operator, keys in statement["Condition"].items())
+        for statement in policy["Statement"]
+        if "s3:ListBucket" in statement["Action"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("role", "areas"),
+    [
+        ("worker", {"", "datasets/", "landing/", "models/", "promotions/", "leases/", "drift/", "handed-over/", "exposures/"}),
+        ("trainer", {"datasets/", "handed-over/"}),
+        ("api", {"models/", "promotions/"}),
+    ],
+)
+def test_a_role_lists_its_own_prefixes_and_never_the_bucket_or_another_store_in_it(role: str, areas: set[str]) -> None:
+    """`StringLike` denies a request that names no prefix, and that is meant for every role.
+
+    `StringLikeIfExists` would allow it, and such a listing shows the keys of all stores in the bucket. The price is that S3 answers
+    403 for an absent object. The store then lists the object's name, which the role may (`S3Errors`).
+    """
+    policy = json.loads((INFRA / "iam" / f"{role}.json").read_text())
+    for wide in (None, "", "p", "production", "production-old/", "staging/", "staging/models/"):
+        assert not may_list(policy, wide), wide
+    every = {"", "datasets/", "landing/", "models/", "promotions/", "leases/", "drift/", "handed-over/", "exposures/"}
+    assert {area for area in every if may_list(policy, f"production/{area}")} == areas
+    for area in areas - {""}:
+        assert may_list(policy, f"production/{area}name/version/an-object"), "it could not find out that an object is absent"

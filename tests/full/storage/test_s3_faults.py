@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.exceptions
 import pytest
 
-from configs.errors import AlreadyExistsError, StoreDeniedError, StoreUnavailableError
+from configs.errors import AlreadyExistsError, NotFoundError, StoreDeniedError, StoreUnavailableError
 from configs.settings import StoreSettings
 from infra.storage import S3Store
 from tests.doubles.faulty_proxy import FaultyProxy, faulty_proxy
@@ -226,3 +227,29 @@ def test_each_roles_policy_lets_it_do_its_work_and_no_more(
     elsewhere = store(user, "other-environment")
     with pytest.raises(StoreDeniedError):
         elsewhere.get("models/x")
+
+
+@pytest.mark.parametrize(("role", "area"), [("worker", "models"), ("trainer", "datasets"), ("api", "promotions")])
+def test_each_role_is_told_that_an_object_is_absent_and_never_lists_the_bucket(
+    gateway: RadosGateway, tmp_path: Path, role: str, area: str
+) -> None:
+    """A request for an object that is absent is answered with 403, unless the role may list without a prefix."""
+    owner, name = store(gateway, "production"), f"listing-{role}"
+    owner.put(f"{area}/{role}/there-too", b"x")
+    user = gateway.add_user(name)
+    client(gateway).put_bucket_policy(Bucket="recsys", Policy=json.dumps(as_bucket_policy(role, name)))
+    theirs = store(user, "production")
+    for absent in (f"{area}/{role}/absent", f"{area}/{role}/there"):
+        assert not theirs.exists(absent)
+        with pytest.raises(NotFoundError):
+            theirs.get(absent)
+        with pytest.raises(NotFoundError):
+            theirs.fetch(absent, tmp_path / "absent")
+    if role != "worker":
+        with pytest.raises(StoreDeniedError):
+            theirs.exists("landing/absent")
+    with pytest.raises(StoreDeniedError):
+        store(user, "other-environment").exists(f"{area}/absent")
+    for wide in ({}, {"Prefix": ""}, {"Prefix": "production"}, {"Prefix": "other-environment/"}):
+        with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+            client(user).list_objects_v2(Bucket="recsys", **wide)

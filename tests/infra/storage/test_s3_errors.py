@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import string
 from collections.abc import Callable, Iterator
+from email.message import Message
 from pathlib import Path
 
 import botocore.exceptions
@@ -12,10 +13,10 @@ import botocore.parsers
 import pytest
 from boto3.exceptions import S3UploadFailedError
 
-from configs.errors import RecsysError, StoreDeniedError, StoreError, StoreUnavailableError
+from configs.errors import NotFoundError, RecsysError, StoreDeniedError, StoreError, StoreUnavailableError
 from configs.settings import StoreSettings
 from infra.storage import S3Store
-from tests.doubles.s3.small_s3 import SmallS3, small_s3
+from tests.doubles.s3.small_s3 import Reply, SmallS3, small_s3
 
 RAISED = [
     kind
@@ -141,3 +142,67 @@ def test_an_answer_that_does_not_tell_its_length_is_read(store: S3Store, server:
             store.get("k", limit=9)
     finally:
         server.chunked = False
+
+
+def denying(server: SmallS3, *, lists: bool = True, reads: bool = False) -> None:
+    """Answer as AWS does to a role that may list its own prefixes only: absent objects are refused, too."""
+
+    def refuse(method: str, path: str, headers: Message) -> Reply | None:
+        listing = "list-type" in path
+        absent = method in ("HEAD", "GET") and not listing and path not in server.objects
+        return (403, "AccessDenied") if (listing and not lists) or absent or (reads and not listing) else None
+
+    server.refuse = refuse
+
+
+@pytest.fixture
+def refusing(server: SmallS3) -> Iterator[SmallS3]:
+    yield server
+    server.refuse = lambda method, path, headers: None
+
+
+def test_an_absent_object_is_absent_for_a_role_that_may_not_list_the_whole_bucket(
+    store: S3Store, refusing: SmallS3, tmp_path: Path
+) -> None:
+    store.put("there-too", b"x")
+    denying(refusing)
+    assert not store.exists("there") and store.exists("there-too")
+    with pytest.raises(NotFoundError, match="s3://b/p/there is not in the store"):
+        store.get("there")
+    with pytest.raises(NotFoundError):
+        store.fetch("there", tmp_path / "copy")
+    assert store._creates.stored_writer("there") is None
+
+
+def test_what_may_not_be_listed_or_read_is_denied_and_does_not_look_absent(store: S3Store, refusing: SmallS3) -> None:
+    store.put("mine", b"x")
+    denying(refusing, lists=False)
+    with pytest.raises(StoreDeniedError):
+        store.exists("there")
+    denying(refusing, reads=True)
+    for read in (store.get, store.exists, store._creates.stored_writer):
+        with pytest.raises(StoreDeniedError):
+            read("mine")
+    refusing.refuse = lambda method, path, headers: (
+        (200, "<html><body>Welcome</body></html>") if "list-type" in path else (403, "AccessDenied")
+    )
+    with pytest.raises(StoreDeniedError):
+        store.exists("there")
+
+
+def test_an_object_that_is_created_while_its_absence_is_found_out_was_absent(store: S3Store, refusing: SmallS3) -> None:
+    def refuse(method: str, path: str, headers: Message) -> Reply | None:
+        if "list-type" in path:
+            refusing.objects["/b/p/new"] = (b"x", "")
+            return None
+        return (403, "AccessDenied") if path not in refusing.objects else None
+
+    refusing.refuse = refuse
+    for read in (store.get, store.exists):
+        refusing.objects.pop("/b/p/new", None)
+        if read == store.exists:
+            assert not read("new")
+        else:
+            with pytest.raises(NotFoundError):
+                read("new")
+        assert store.exists("new")
