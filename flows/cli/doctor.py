@@ -1,6 +1,7 @@
 """Check that everything a run needs is available: the store, the Prefect server, Redis, a GPU and the packages.
 
-Each check is a plain function. All checks run at the same time. A check that does not answer within `DEADLINE_S` has failed.
+Each check is a plain function. All checks run at the same time. A check that has no answer after `DEADLINE_S` is slow: what it
+looks at may be broken, or the machine may be busy.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import platform
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -26,7 +28,9 @@ from configs.settings import StoreSettings
 __all__ = ["Finding", "examine"]
 
 DEADLINE_S = 4.0
-ANSWER_S = 3.0
+GPU_S = 3.0  # before the deadline, so that no program is left behind
+PATIENCE_S = 60.0  # of each request: the deadline comes first, and decides for all checks alike
+NAMED_BY = {"store": "store.url", "Prefect": "PREFECT_API_URL", "Redis": "redis.url"}
 PACKAGES = ("prefect", "torch", "mamba-ssm", "recbole", "evidently")
 
 
@@ -35,8 +39,8 @@ class Finding:
     """The result of one check."""
 
     name: str
-    status: Literal["ok", "absent", "broken"]
-    """`absent` means that it is not set up, and that a run can do without it."""
+    status: Literal["ok", "absent", "slow", "broken"]
+    """`absent` means that it is not set up, and that a run can do without it. `slow` means that there is no answer yet."""
     said: str
 
 
@@ -58,19 +62,31 @@ def examine(store: StoreSettings, model_name: str, redis: RedisSettings) -> list
             found[name] = Finding(name, "broken", f"{type(error).__name__}: {error}")
 
     # Prefect keeps its settings in the context, so each thread gets a copy of it.
-    threads = [threading.Thread(target=copy_context().run, args=(look, *item), daemon=True) for item in checks.items()]
-    clock = threading.Event()
-    timer = threading.Timer(DEADLINE_S, clock.set)
-    timer.daemon = True
-    timer.start()
+    threads = [
+        threading.Thread(target=copy_context().run, args=(look, *item), name=f"doctor {item[0]}", daemon=True)
+        for item in checks.items()
+    ]
+    begun = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
-        while thread.is_alive() and not clock.is_set():
+        while thread.is_alive() and time.monotonic() - begun < DEADLINE_S:
             thread.join(0.05)
-    timer.cancel()
-    late = f"it did not answer within {DEADLINE_S:g} s"
-    return [found.get(name, Finding(name, "broken", late)) for name in checks]
+    waited = time.monotonic() - begun
+    return [found.get(name) or _slow(name, waited) for name in checks]
+
+
+def _slow(name: str, waited: float) -> Finding:
+    """Return the finding of a check that has no answer yet.
+
+    Args:
+        name: Name of the check.
+        waited: Seconds for which it was waited for.
+    """
+    remedy = f" If that does not help, check {NAMED_BY[name]}." if name in NAMED_BY else ""
+    return Finding(
+        name, "slow", f"there was no answer in {waited:.1f} s. Run `recsys doctor` again when the machine is less busy.{remedy}"
+    )
 
 
 def _versions() -> Finding:
@@ -90,7 +106,7 @@ def _store(settings: StoreSettings, model_name: str) -> Finding:
     from infra.registry import ModelRegistry
     from infra.storage import open_store
 
-    quick = settings.model_copy(update={"timeout_s": ANSWER_S, "attempts": 1})
+    quick = settings.model_copy(update={"timeout_s": PATIENCE_S, "attempts": 1})
     try:
         current = ModelRegistry(open_store(quick)).champion(model_name)
     except RecsysError as error:
@@ -117,7 +133,7 @@ def _prefect() -> Finding:
     if url is None:
         return Finding("Prefect", "absent", "no server is set (PREFECT_API_URL): each command starts its own")
     try:
-        found = server_version(ANSWER_S)
+        found = server_version(PATIENCE_S)
     except RecsysError as error:
         return Finding("Prefect", "broken", str(error))
     try:
@@ -137,7 +153,9 @@ def _redis(settings: RedisSettings) -> Finding:
     except ImportError:
         return Finding("Redis", "broken", "the package redis is not installed: pip install 'movielens-recsys[serving]'")
     try:
-        with redis.Redis.from_url(settings.url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S) as client:
+        with redis.Redis.from_url(
+            settings.url, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S, retry=None
+        ) as client:
             said = client.info("server")
     except (redis.RedisError, OSError, ValueError) as error:
         return Finding("Redis", "broken", f"{address} does not answer ({type(error).__name__})")
@@ -150,9 +168,11 @@ def _gpu() -> Finding:
         return Finding("GPU", "absent", "none: training runs on the CPU")
     command = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding("GPU", "broken", f"nvidia-smi does not answer ({type(error).__name__})")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GPU_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        return _slow("GPU", error.timeout)
+    except OSError as error:
+        return Finding("GPU", "broken", f"nvidia-smi cannot be started ({error.strerror or error})")
     if done.returncode != 0:
         last = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no message"]
         return Finding("GPU", "broken", f"nvidia-smi fails: {last[0]}")

@@ -11,7 +11,7 @@ from flows.cli.options import Config, Json, Set, say, settings_of, table, write_
 __all__ = ["app"]
 
 PANEL = "Operate"
-SIGNS = {"ok": "ok", "absent": "-", "broken": "BROKEN"}
+SIGNS = {"ok": "ok", "absent": "-", "slow": "SLOW", "broken": "BROKEN"}
 
 app = typer.Typer()
 
@@ -52,7 +52,7 @@ def setup(
 def doctor(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
     """Check the store, Prefect, Redis, the GPU and the packages.
 
-    The exit status is 1 if one of them is broken.
+    The exit status is 1 if one of them is broken, or does not answer in time.
 
     Example: recsys doctor --set store.url=s3://bucket/prefix
     """
@@ -67,5 +67,5 @@ def doctor(config: Config = None, set_: Set = None, json_file: Json = None) -> N
     write_json(json_file, [asdict(finding) for finding in findings])
     for finding in findings:
         say(f"{SIGNS[finding.status]:<7} {finding.name}: {finding.said}")
-    if any(finding.status == "broken" for finding in findings):
+    if any(finding.status in ("slow", "broken") for finding in findings):
         raise typer.Exit(1)

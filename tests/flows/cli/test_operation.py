@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli import doctor
+from flows.cli.doctor import Finding
 from infra.registry import ModelRegistry
 from infra.storage.local import LocalStore
 from tests.flows.cli.test_main import recsys
@@ -21,6 +23,10 @@ def test_the_doctor_ends_with_1_where_something_is_broken(
     monkeypatch.setenv("RECSYS__REDIS__URL", "redis://127.0.0.1:9/0")
     assert recsys("doctor", *store, "--json", str(tmp_path / "out.json")) == 1
     assert {row["name"]: row["status"] for row in json.loads((tmp_path / "out.json").read_text())}["Redis"] == "broken"
+    capsys.readouterr()
+    monkeypatch.setattr(doctor, "examine", lambda *_: [Finding("store", "slow", "there was no answer in 4.0 s.")])
+    assert recsys("doctor", *store) == 1, "nobody knows whether the store works"
+    assert "SLOW    store: there was no answer in 4.0 s." in capsys.readouterr().out
 
 
 def test_pruning_lists_first_and_deletes_when_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
