@@ -1,4 +1,4 @@
-from .alerts import DRIFT_DETECTED, DRIFT_WITHOUT_DATA, model_resource
+from .alerts import DRIFT_DETECTED, DRIFT_WITHOUT_DATA, NO_HEARTBEAT, model_resource
 from .connection import make_ready, server_version
 from .environment import EnvironmentSettings
 from .setup import left_over, set_up
@@ -6,6 +6,7 @@ from .setup import left_over, set_up
 __all__ = [
     "DRIFT_DETECTED",
     "DRIFT_WITHOUT_DATA",
+    "NO_HEARTBEAT",
     "EnvironmentSettings",
     "left_over",
     "make_ready",

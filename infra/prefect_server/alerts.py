@@ -24,6 +24,7 @@ __all__ = [
     "ALERTS",
     "DRIFT_DETECTED",
     "DRIFT_WITHOUT_DATA",
+    "NO_HEARTBEAT",
     "RESUME",
     "RESUMED",
     "apply_automation",
@@ -47,6 +48,9 @@ RESUMED = "recsys: a crashed run resumes once"
 RESUMABLE: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.resumes", "prefect.resource.role": "tag"}
 ONCE = timedelta(minutes=10)  # a crash that is reported twice in this time starts the deployment once
 RESUME = "resume/resume"
+NO_HEARTBEAT = "No heartbeat for"
+"""How the message of a run begins that was crashed because its heartbeats stopped. Its process may live: the server may have been
+away, or the clock of the run's machine, which dates the heartbeats, may be slow."""
 FAILED, LATE, ZOMBIE, DECIDED, DRIFTED = (
     "recsys: a run failed",
     "recsys: a run is late",
@@ -63,11 +67,12 @@ def quoted(expression: str) -> str:
     return f"{{{{ {expression}{broken} }}}}"
 
 
-def resume_once(deployment: UUID) -> AutomationCore:
+def resume_once(deployment: UUID, heartbeat_s: int) -> AutomationCore:
     """Return the automation that has a crashed run started again if its deployment has the tag `resumes`.
 
     Args:
         deployment: The deployment of the flow `resume`, which starts it once only.
+        heartbeat_s: Seconds between two heartbeats of a run.
     """
     from prefect.events.actions import RunDeployment
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -89,7 +94,7 @@ def resume_once(deployment: UUID) -> AutomationCore:
             RunDeployment(
                 source="selected",
                 deployment_id=deployment,
-                parameters={"run": {"__prefect_kind": "jinja", "template": "{{ flow_run.id }}"}},
+                parameters={"run": {"__prefect_kind": "jinja", "template": "{{ flow_run.id }}"}, "heartbeat_s": heartbeat_s},
                 job_variables=None,
             )
         ],
@@ -127,11 +132,11 @@ def wanted_automations(alerts: AlertSettings, blocks: Sequence[UUID], resume: UU
                 name=None,
                 force=False,
                 state=StateType.CRASHED,
-                message=f"No heartbeat for {window} s: the process or the machine is gone.",
+                message=f"{NO_HEARTBEAT} {window} s: the process or the machine is gone.",
             )
         ],
     )
-    always = [zombie, resume_once(resume)] if alerts.resume_crashed else [zombie]
+    always = [zombie, resume_once(resume, alerts.heartbeat_s)] if alerts.resume_crashed else [zombie]
     if not blocks:
         return always
 

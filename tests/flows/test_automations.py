@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 from prefect import flow
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.events import Event, Resource
 from prefect.states import Completed, Crashed, Running
 
 from configs.errors import DeploymentMissingError
+from flows import resume as resuming
 from flows.resume import resume
 from infra.prefect_server import DRIFT_DETECTED
 from infra.prefect_server.alerts import retrain_on_drift
@@ -71,3 +77,74 @@ def test_a_run_that_has_ended_well_after_all_is_left_alone() -> None:
         assert resume(run) is None
         client.set_flow_run_state(run, Completed(), force=True)
         assert resume(run) is None
+
+
+LOST = Crashed(message="No heartbeat for 540 s: the process or the machine is gone.")
+
+
+class Waiting:
+    """Time that passes only while the flow waits, and what happens meanwhile."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self.now, self.meanwhile = 0.0, meanwhile
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.meanwhile()
+
+
+def heartbeat(client: SyncPrefectClient, run: UUID, late: timedelta = timedelta(0)) -> None:
+    """Send a heartbeat of the run, dated by a clock that is slow, and wait until the server has stored it."""
+    event = Event(
+        event="prefect.flow-run.heartbeat",
+        resource=Resource({"prefect.resource.id": f"prefect.flow-run.{run}"}),
+        occurred=datetime.now(UTC) - late,  # type: ignore[arg-type]
+    )
+    client.request("POST", "/events", json=[event.model_dump(mode="json")])
+    end = time.monotonic() + 300
+    while resuming._newest_heartbeat(client, run) != str(event.id):
+        assert time.monotonic() < end, "the server has not stored the event"
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("late", [timedelta(0), timedelta(minutes=9), timedelta(minutes=-9)], ids=["right", "slow", "fast"])
+@pytest.mark.parametrize("tags", [[], [RESUMED_TAG]], ids=["first", "resumed"])
+def test_a_run_that_sends_heartbeats_after_all_is_running_and_is_not_started_beside_itself(
+    late: timedelta, tags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with get_client(sync_client=True) as client:
+        run = begun(client, f"lives-{late}-{tags}")
+        client.update_flow_run(run, tags=[*client.read_flow_run(run).tags, *tags])
+        heartbeat(client, run, late + timedelta(minutes=9))
+        client.set_flow_run_state(run, LOST, force=True)
+        monkeypatch.setattr(resuming, "time", Waiting(lambda: heartbeat(client, run, late)))
+        assert resume(run) is None
+        found = client.read_flow_run(run)
+        assert found.state is not None and found.state.is_running(), "a later crash must be seen"
+        deployed = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[found.deployment_id]))  # type: ignore[list-item]
+        assert [each.id for each in client.read_flow_runs(flow_run_filter=deployed)] == [run]
+
+
+def test_a_run_whose_heartbeats_stay_away_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with get_client(sync_client=True) as client:
+        run = begun(client, "dead")
+        heartbeat(client, run)
+        client.set_flow_run_state(run, LOST, force=True)
+        waiting = Waiting(lambda: None)
+        monkeypatch.setattr(resuming, "time", waiting)
+        second = resume(run, 30)
+        assert second is not None and client.read_flow_run(second).parameters == {"seed": 7}
+        assert 30 < waiting.now < 300, "longer than the time between two heartbeats"
+
+
+def test_a_run_that_ends_by_itself_while_its_heartbeats_are_awaited_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with get_client(sync_client=True) as client:
+        run = begun(client, "ends")
+        client.set_flow_run_state(run, LOST, force=True)
+        monkeypatch.setattr(resuming, "time", Waiting(lambda: client.set_flow_run_state(run, Completed(), force=True)))
+        assert resume(run) is None
+        found = client.read_flow_run(run)
+        assert found.state is not None and found.state.is_completed()

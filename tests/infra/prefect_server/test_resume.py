@@ -16,7 +16,7 @@ from infra.prefect_server.environment import AlertSettings
 
 
 def covered(event: str = "Crashed", tag: str = "resumes") -> bool:
-    trigger = EventTrigger.model_validate(resume_once(uuid4()).trigger.model_dump())
+    trigger = EventTrigger.model_validate(resume_once(uuid4(), 180).trigger.model_dump())
     happened = {
         "id": uuid4(),
         "occurred": datetime.now(UTC),
@@ -34,10 +34,10 @@ def test_only_the_crash_of_a_run_that_may_resume_counts() -> None:
 
 def test_the_flow_is_told_which_run_has_crashed() -> None:
     deployment = uuid4()
-    automation = resume_once(deployment)
+    automation = resume_once(deployment, 90)
     (action,) = [each.model_dump(mode="json") for each in automation.actions]
     assert (action["type"], action["deployment_id"]) == ("run-deployment", str(deployment))
-    assert action["parameters"] == {"run": {"__prefect_kind": "jinja", "template": "{{ flow_run.id }}"}}
+    assert action["parameters"] == {"run": {"__prefect_kind": "jinja", "template": "{{ flow_run.id }}"}, "heartbeat_s": 90}
     assert automation.trigger.within.total_seconds() == 600, "a crash that is reported twice"  # type: ignore[union-attr]
 
 
