@@ -17,7 +17,7 @@ from .part_events import (
 from .part_files import PartFiles, PartStore
 from .quarantine import Delivery, Quarantine, last_delivery, quarantined
 from .references import DatasetRef, chosen_dataset, list_datasets, load_dataset_ref, read_manifest, same_content
-from .release import ReleaseVersion, write_dataset
+from .release import ReleaseVersion, record_refusal, write_dataset
 from .retention import plan_prune, prune_versions
 from .versions import read_table, verify_dataset
 
@@ -59,6 +59,7 @@ __all__ = [
     "quarantined",
     "read_manifest",
     "read_table",
+    "record_refusal",
     "removals_of",
     "same_content",
     "superseded_events",

@@ -11,10 +11,12 @@ from infra.storage import Store
 from tasks.datasets.commit_log import LandingLog
 from tasks.datasets.references import DatasetRef, read_manifest
 
-__all__ = ["DELIVERIES", "Delivery", "Quarantine", "last_delivery", "quarantined", "release_deliveries"]
+__all__ = ["DELIVERIES", "REFUSED", "Delivery", "Quarantine", "last_delivery", "quarantined", "release_deliveries"]
 
 DELIVERIES = "deliveries/"  # of a release: later deliveries that gave the same content
 
+REFUSED = "refused"
+"""Field of the record of a delivery that was refused as a whole: why."""
 REPEATS = "repeats a user and movie of a later event"  # earlier versions of the product counted these duplicates as quarantined
 
 
@@ -65,15 +67,17 @@ def last_delivery(store: Store, dataset: DatasetRef) -> Delivery | None:
 
 
 def release_deliveries(store: Store, dataset: DatasetRef) -> list[dict[str, Any]]:
-    """Return the manifest of a release, and the records of later deliveries that gave the same content."""
+    """Return the manifest of a release, and the records of later deliveries: the same content, or refused as a whole."""
     keys = [key for key in store.list(f"{dataset.prefix}/{DELIVERIES}") if key.endswith(".json")]
     return [read_manifest(store, dataset.name, dataset.version), *(json.loads(store.get(key)) for key in keys)]
 
 
-def quarantined(store: Store, dataset: DatasetRef, *, after: int = 0, since: int | None = None) -> Quarantine | None:
+def quarantined(
+    store: Store, dataset: DatasetRef, *, after: int = 0, since: int | None = None, refused: bool = True
+) -> Quarantine | None:
     """Return the numbers of incoming and of quarantined event rows, or None if nothing records them.
 
-    For a release, the last delivery counts, even if it gave a version that was stored before.
+    For a release, the last delivery counts, even if it gave a version that was stored before, or was refused as a whole.
     For a version that a landing zone made, this counts the files of all log entries up to the last one that ended with this
     version. That can be a later entry than the one that made the version, because a file that is quarantined as a whole does not
     make a new version. If a file was read several times, its last account counts.
@@ -81,9 +85,11 @@ def quarantined(store: Store, dataset: DatasetRef, *, after: int = 0, since: int
     Args:
         after: Count only log entries with a number above this.
         since: Count only files that were read after this time, in UTC seconds.
+        refused: Whether a delivery counts that was refused as a whole, for a release.
     """
     if not dataset.number:
-        return _of_release(release_deliveries(store, dataset)[-1])
+        deliveries = release_deliveries(store, dataset)
+        return _of_release([each for each in deliveries if refused or REFUSED not in each][-1])
     entries = LandingLog(store, dataset.name).entries()
     last = max((entry.number for entry in entries if entry.version == dataset.version), default=0)
     latest = {

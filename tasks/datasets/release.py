@@ -23,12 +23,12 @@ from infra.digests import sha256_of
 from infra.storage import Store
 from models.columns import Columns
 from tasks.datasets.content_digest import plain_cells
-from tasks.datasets.quarantine import DELIVERIES, release_deliveries
-from tasks.datasets.references import DatasetRef, load_dataset_ref
-from tasks.ingest import Release, Validated
+from tasks.datasets.quarantine import DELIVERIES, REFUSED, release_deliveries
+from tasks.datasets.references import DatasetRef, list_datasets, load_dataset_ref
+from tasks.ingest import Release, ReleaseRefusedError, Validated
 from tasks.tables import read_parquet
 
-__all__ = ["ReleaseVersion", "write_dataset"]
+__all__ = ["ReleaseVersion", "record_refusal", "write_dataset"]
 
 Table = pd.DataFrame | Path  # in memory, or a Parquet file
 BATCH_ROWS = 1 << 20
@@ -123,17 +123,34 @@ def write_dataset(
     return load_dataset_ref(store, name, version)
 
 
+def record_refusal(store: Store, name: str, refusal: ReleaseRefusedError, source_hashes: dict[str, str]) -> None:
+    """Record beside the newest version of a dataset that a later release of it was refused as a whole.
+
+    The version stays as it is. Monitoring counts the refused rows. Nothing is recorded if there is no version, or if the newest
+    one was made from landed files.
+    """
+    versions = [ref for ref in list_datasets(store) if ref.name == name]
+    if versions and not versions[-1].number:
+        record = {"source_hashes": source_hashes, "validation": refusal.report.to_dict(), REFUSED: str(refusal)}
+        _record(store, versions[-1], record)
+
+
 def _record_delivery(
     store: Store, name: str, version: str, validated: Validated | Release, source_hashes: dict[str, str]
 ) -> None:
     """Record what the validation of a delivery found that gave the content of a stored version, unless it is the last one again."""
     record = {"source_hashes": source_hashes, "validation": validated.report.to_dict()}
-    last = release_deliveries(store, load_dataset_ref(store, name, version))[-1]
-    if {key: last.get(key) for key in record} == json.loads(json.dumps(record)):
+    _record(store, load_dataset_ref(store, name, version), record, validated.quarantined)
+
+
+def _record(store: Store, dataset: DatasetRef, record: dict[str, Any], bad: pd.DataFrame | None = None) -> None:
+    """Write the record of a delivery and its bad rows, unless the last one says the same."""
+    last = release_deliveries(store, dataset)[-1]
+    if {key: last.get(key) for key in {*record, REFUSED}} == {REFUSED: None, **json.loads(json.dumps(record))}:
         return
-    stem = f"datasets/{name}/{version}/{DELIVERIES}{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
-    if len(validated.quarantined):
-        store.put(f"{stem}.quarantine.parquet", _parquet(validated.quarantined))
+    stem = f"{dataset.prefix}/{DELIVERIES}{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+    if bad is not None and len(bad):
+        store.put(f"{stem}.quarantine.parquet", _parquet(bad))
     store.put_new(f"{stem}.json", json.dumps({"created": round(wall_clock(), 3), **record}, indent=2).encode())
 
 

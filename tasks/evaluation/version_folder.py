@@ -65,7 +65,8 @@ def assemble_version(
     (folder / SAMPLE_FILE).write_text(json.dumps(measured.samples), encoding="utf-8")
     write_catalogue(folder, parts.catalogue, items, parts.train)
     _write_ranks(folder / RANKS_FILE, measured.rankings)
-    reference_of(features, items, settings.drift, settings.seed, quarantined(store, dataset)).save(folder)
+    delivered = quarantined(store, dataset, refused=False)
+    reference_of(features, items, settings.drift, settings.seed, delivered).save(folder)
     training = {candidate.kind: candidate.to_dict() for candidate in candidates}
     record = {**asdict(evaluation), "split": parts.counts, "training": training}
     (folder / RECORD_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")

@@ -15,7 +15,7 @@ from .metadata import (
     with_events,
     with_times,
 )
-from .release import Release, building, chunk_reader
+from .release import Release, ReleaseRefusedError, building, chunk_reader
 from .row_account import BAD_ROWS, RowAccount, accepted_events
 from .row_checks import MILLISECONDS_FROM, Mask, whole_numbers
 from .sources import IngestedSource, ingest, locate
@@ -34,6 +34,7 @@ __all__ = [
     "Kind",
     "Mask",
     "Release",
+    "ReleaseRefusedError",
     "RowAccount",
     "UserModel",
     "Validated",

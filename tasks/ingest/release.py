@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 import pyarrow.parquet as pq
 
-from configs.errors import StoreFullError
+from configs.errors import DataRefusedError, StoreFullError
 from configs.settings import EtlSettings, ValidationSettings
 from models.columns import Columns
 from tasks.ingest.engine_pandas import Engine, PandasEngine
@@ -25,13 +25,20 @@ from tasks.ingest.features import earlier_events
 from tasks.ingest.movielens import no_ratings
 from tasks.ingest.row_account import BAD_ROWS, RowAccount
 from tasks.ingest.sources import LocatedSource
-from tasks.ingest.validation import ValidationReport, describe
+from tasks.ingest.validation import TableReport, ValidationReport, describe
 from tasks.tables import ParquetWriter
 
-__all__ = ["Release", "building", "chunk_reader"]
+__all__ = ["Release", "ReleaseRefusedError", "building", "chunk_reader"]
 
 PREFIX = "release-"
 LEFTOVER_S = 86_400  # seconds; an older folder was left by a killed run
+
+
+class ReleaseRefusedError(DataRefusedError):
+    """The rows of a release were read but do not form a valid dataset."""
+
+    report: ValidationReport
+    """Their counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +60,7 @@ def building(source: LocatedSource, validation: ValidationSettings, settings: Et
 
     Raises:
         SourceError: The source cannot be read.
-        DataRefusedError: A column is empty, too many rows are bad, or too few rows are left.
+        ReleaseRefusedError: A column is empty, too many rows are bad, or too few rows are left.
         StoreFullError: `settings.work_dir` cannot be written.
     """
     try:
@@ -86,9 +93,9 @@ def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlS
                 engine.read(file, account, ordinal)
         if not account.rows:
             raise no_ratings(source.files.events[0])
-        account.report(0, validation)  # refuse bad data before it is sorted
+        _report(account, 0, validation)  # refuse bad data before it is sorted
         superseded = engine.write_interactions(interactions)
-        report = account.report(len(superseded), validation)
+        report = _report(account, len(superseded), validation)
         happened = earlier_events(superseded, _pieces(interactions, settings.memory_rows) if len(superseded) else [])
         users, items = engine.write_features(interactions, features, happened)
     companions = source.files.companions
@@ -102,6 +109,16 @@ def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlS
         ValidationReport({"interactions": report, **found.reports}, found.items_without_metadata),
         happened,
     )
+
+
+def _report(account: RowAccount, duplicates: int, validation: ValidationSettings) -> TableReport:
+    """Return the row counts of the account. Raises ReleaseRefusedError with them if the rows are refused."""
+    try:
+        return account.report(duplicates, validation)
+    except DataRefusedError as error:
+        refused = ReleaseRefusedError(str(error))
+        refused.report = ValidationReport({"interactions": account.counted(duplicates)}, 0)
+        raise refused from None
 
 
 def _pieces(interactions: Path, rows: int) -> Iterator[pd.DataFrame]:

@@ -75,15 +75,19 @@ class RowAccount:
         for column in Columns.EVENT:
             if self._reasons.get(f"{column} is missing") == self.rows:
                 raise refuse_empty("interactions", column, self.rows)
-        report = TableReport(
+        report = self.counted(duplicates)
+        refuse_bad(report, self._first, settings)
+        return report
+
+    def counted(self, duplicates: int) -> TableReport:
+        """Return the row counts, whatever they are. See `report`."""
+        return TableReport(
             rows=self.rows,
             accepted=self.accepted - duplicates,
             quarantined=self.rows - self.accepted,
             reasons=self.reasons,
             duplicates=duplicates,
         )
-        refuse_bad(report, self._first, settings)
-        return report
 
     def quarantined(self) -> pd.DataFrame:
         """Return table, row, reasons and cells of each bad row, in the order of the rows.

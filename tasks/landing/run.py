@@ -63,7 +63,7 @@ class Landing:
         bad = [account for account in read if account.quarantined or account.status == "quarantined"]
         if not bad or any(account.accepted or account.duplicates for account in read):
             return
-        said = "; ".join(f"{account.file}: {account.remarks}" for account in bad[:4])
+        said = "; ".join(f"{account.file}: {account.remarks}".rstrip(".") for account in bad[:4])
         raise DataRefusedError(
             f"Nothing was added to {self.dataset.name}, because no row of the new files ({len(bad)}) is good. {said}. Deliver mended "
             "files. If a setting or a clock was wrong, mend it and run `recsys data retry`. Later runs go on without these files."

@@ -172,9 +172,10 @@ def _last_look(
 
 def _arrived(now: Quarantine | None, before: Quarantine | None) -> Quarantine | None:
     """Return the rows added since the champion's release if this is a longer one, or all rows if it is another release."""
-    if now is None or before is None or now.rows <= before.rows or now.quarantined < before.quarantined:
+    if now is None or before is None:
         return now
-    return Quarantine(now.rows - before.rows, now.quarantined - before.quarantined)
+    rows, bad = now.rows - before.rows, now.quarantined - before.quarantined
+    return Quarantine(rows, bad) if rows > 0 and 0 <= bad <= rows else now
 
 
 def _live(

@@ -25,8 +25,8 @@ from infra.landing_zone import open_zone
 from infra.prefect_server import DRIFT_DETECTED, DRIFT_WITHOUT_DATA, model_resource
 from infra.registry import ModelRegistry
 from infra.storage import open_store
-from tasks.datasets import DatasetRef, same_content, write_dataset
-from tasks.ingest import building, locate
+from tasks.datasets import DatasetRef, record_refusal, same_content, write_dataset
+from tasks.ingest import ReleaseRefusedError, building, locate
 from tasks.landing import Landing, LandingOptions, compact, land
 from tasks.monitoring import DriftResult, monitor_dataset
 from tasks.stages.data_artifacts import (
@@ -42,20 +42,25 @@ __all__ = ["add_landed_files", "announce_drift", "build_dataset", "compact_datas
 
 @task(name="build dataset", **NETWORK)
 def build_dataset(data: DataSettings, validation: ValidationSettings, store: StoreSettings, settings: EtlSettings) -> DatasetRef:
-    """Ingest, validate and enrich the source, and store it as a dataset version."""
-    log = get_run_logger()
+    """Ingest, validate and enrich the source, and store it as a dataset version. A refusal is recorded beside the newest version."""
+    log, place = get_run_logger(), open_store(store)
     source = locate(data, on_bytes=_Download())
-    with building(source, validation, settings, int(wall_clock())) as release:
-        account = release.report.tables["interactions"]
-        publish_validation_artifact(release.report)
-        log.info("%s: %s interactions read", source.name, f"{account.rows:,}")
-        log.info(
-            "%s rows accepted, %s duplicates, %s quarantined",
-            *(f"{count:,}" for count in (account.accepted, account.duplicates, len(release.quarantined))),
-        )
-        for file, why in source.files.passed_over.items():
-            log.warning("%s is passed over: %s", file, why)
-        dataset = write_dataset(open_store(store), source.name, release, release.features, source.hashes())
+    try:
+        with building(source, validation, settings, int(wall_clock())) as release:
+            account = release.report.tables["interactions"]
+            publish_validation_artifact(release.report)
+            log.info("%s: %s interactions read", source.name, f"{account.rows:,}")
+            log.info(
+                "%s rows accepted, %s duplicates, %s quarantined",
+                *(f"{count:,}" for count in (account.accepted, account.duplicates, len(release.quarantined))),
+            )
+            for file, why in source.files.passed_over.items():
+                log.warning("%s is passed over: %s", file, why)
+            dataset = write_dataset(place, source.name, release, release.features, source.hashes())
+    except ReleaseRefusedError as refusal:
+        publish_validation_artifact(refusal.report)
+        record_refusal(place, source.name, refusal, source.hashes())
+        raise
     publish_dataset_artifact(dataset)
     log.info("dataset version %s/%s", dataset.name, dataset.version)
     return dataset
