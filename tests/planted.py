@@ -41,7 +41,7 @@ def planted_elements(page: str) -> list[str]:
     """Return the elements of a page that only PLANTED could have made."""
     found = []
     for tag, attributes in Elements(page).found:
-        wrong = any(name.startswith("on") for name in attributes) or attributes.get("class") == "planted"
+        wrong = any(name.startswith("on") for name in attributes) or (tag in "ab" and attributes.get("class") == "planted")
         leads = any(HOST in (value or "") or (value or "").lower().startswith("javascript:") for name, value in attributes.items() if name in ("src", "href", "srcdoc"))  # fmt: skip
         if wrong or leads or tag in ("iframe", "object", "embed"):
             found.append(f"{tag} {attributes}")

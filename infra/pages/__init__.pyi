@@ -11,7 +11,7 @@ from .figures import (
     whole_numbers,
     zero_line,
 )
-from .markdown import escaped, markdown_table, unlinked
+from .markdown import code_span, escaped, markdown_table, unlinked
 from .palette import (
     BLUE,
     GREEN,
@@ -54,6 +54,7 @@ __all__ = [
     "STYLE_VARIABLES",
     "VERDICT_COLOURS",
     "Interval",
+    "code_span",
     "count",
     "data_uri",
     "digits",

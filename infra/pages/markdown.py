@@ -8,7 +8,7 @@ from html import escape
 
 from infra.pages.words import visible
 
-__all__ = ["escaped", "markdown_table", "unlinked"]
+__all__ = ["code_span", "escaped", "markdown_table", "unlinked"]
 
 MARKUP = re.compile(r"[\\`*\[\]|~$#!]|(?<!\w)_|_(?!\w)")
 BLOCK = re.compile(r"^(\d*)([-+](?=\s|$)|-(?=[-\s]*$)|=(?=[=\s]*$)|(?<=\d)[.)](?=\s|$))")
@@ -31,6 +31,14 @@ def escaped(text: str) -> str:
     line = escape(visible(" ".join(text.split())), quote=False)
     line = BLOCK.sub(r"\1\\\2", MARKUP.sub(r"\\\g<0>", line))
     return ADDRESSES.sub("\N{WORD JOINER}", line)
+
+
+def code_span(text: str) -> str:
+    """Return text as code on one line, such as a command to copy. No backtick in the text ends it."""
+    line = visible(" ".join(text.splitlines()))
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    edge = " " if line[:1] == "`" or line[-1:] == "`" else ""
+    return f"{fence}{edge}{line}{edge}{fence}"
 
 
 def unlinked(text: str) -> str:

@@ -32,6 +32,7 @@ from prefect.exceptions import Abort, ObjectNotFound, PrefectException
 from prefect.states import Cancelled, Crashed, Pending, Scheduled
 from prefect.utilities.engine import propose_state
 
+from infra.pages import escaped, unlinked
 from infra.runpod.cost import PodCost
 from infra.runpod.runs import FINAL, RunsUnavailableError, RunView
 
@@ -120,6 +121,7 @@ class PrefectRuns:
     async def account(self, run: UUID, cost: PodCost) -> None:
         key = f"{COST_KEY}-{re.sub(r'[^a-z0-9]+', '-', cost.pod.lower()).strip('-')}"
         told = f"Pod {cost.pod}: {cost.usd:.4f} USD{'' if cost.closed else ' so far'}, {cost.gpu} at {cost.usd_per_hour:g} USD/h"
+        shown = {name: unlinked(value) if name in ("gpu", "note") else value for name, value in cost.to_dict().items()}
         async with _answering():
             own = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]), key=ArtifactFilterKey(any_=[key]))
             existing = await self._of().read_artifacts(artifact_filter=own)
@@ -127,10 +129,10 @@ class PrefectRuns:
             if kept is not None and (kept.closed, kept.seconds) > (cost.closed, cost.seconds):
                 return  # another worker has stored a later figure
             if existing:
-                await self._of().update_artifact(existing[0].id, ArtifactUpdate(data=[cost.to_dict()], description=told))
+                await self._of().update_artifact(existing[0].id, ArtifactUpdate(data=[shown], description=escaped(told)))
             else:
                 await self._of().create_artifact(
-                    ArtifactCreate(key=key, type="table", data=[cost.to_dict()], description=told, flow_run_id=run)
+                    ArtifactCreate(key=key, type="table", data=[shown], description=escaped(told), flow_run_id=run)
                 )
 
     async def accounts(self, run: UUID) -> list[PodCost]:

@@ -62,7 +62,7 @@ def result_rows(comparison: ModelComparison) -> list[dict[str, str]]:
 
 def render_markdown(comparison: ModelComparison) -> str:
     """Render the report as Markdown for the Prefect UI."""
-    lines = [f"## Comparison {comparison.id}", "", escaped(headline(comparison)), ""]
+    lines = [f"## Comparison {escaped(comparison.id)}", "", escaped(headline(comparison)), ""]
     if comparison.failures:
         lines += [f"**Not complete: {count(len(comparison.failures), 'run')} failed.**", ""]
         lines += [f"- {escaped(f'{failed.entry} seed {failed.seed}: {failed.reason}')}" for failed in comparison.failures]

@@ -28,7 +28,7 @@ import pandas as pd
 
 from configs.settings import EvaluationSettings, ModelSettings
 from infra.leases import leased
-from infra.pages import markdown_table
+from infra.pages import code_span, escaped, markdown_table
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from models.evaluation import (
@@ -215,9 +215,9 @@ def redraw_ties(requests: Requests, rng: np.random.Generator) -> Requests:
 def render_markdown(report: AuditReport) -> str:
     """Render the audit as Markdown: first the effect of each switch, then all figures."""
     lines = [
-        f"## Audit of {report.model_name} {report.version}",
+        f"## {escaped(f'Audit of {report.model_name} {report.version}')}",
         "",
-        f"Protocol `{report.protocol}`, dataset {report.dataset}. {report.tied_share:.0%} of the histories' events have the "
+        f"Protocol {code_span(report.protocol)}, dataset {escaped(report.dataset)}. {report.tied_share:.0%} of the histories' events have the "
         "same timestamp (to the second) as a neighbour.",
         "",
         *[f"- {finding}" for finding in report.findings],

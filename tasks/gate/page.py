@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -35,7 +36,7 @@ MODEL_NAMES = {"challenger": "challenger", "champion": "champion", "ncf": "NCF",
 def render_markdown(decision: Decision) -> str:
     """Render the outcome, the reasons and a table of the rules as Markdown."""
     lines = [
-        f"## {decision.outcome.capitalize()}: {decision.challenger}",
+        f"## {escaped(f'{decision.outcome.capitalize()}: {decision.challenger}')}",
         "",
         f"{escaped(_against(decision))}, on {decision.requests} requests of {escaped(decision.dataset)} under "
         f"{escaped(decision.protocol)}.",
@@ -45,7 +46,7 @@ def render_markdown(decision: Decision) -> str:
         *[f"- {escaped(reason)}" for reason in decision.reasons],
         *([""] if decision.reasons else []),
         *[line for warning in decision.warnings for line in (f"**Warning:** {escaped(warning)}", "")],
-        f"**Next:** {next_step(decision)}",
+        f"**Next:** {next_step(replace(decision, champion=decision.champion and escaped(decision.champion)))}",
         "",
         *_metrics_table(decision),
         markdown_table(

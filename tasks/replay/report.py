@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from infra.pages import count, data_uri, duration, escaped, listed, markdown_table, money, render_template
+from infra.pages import code_span, count, data_uri, duration, escaped, listed, markdown_table, money, render_template
 from tasks.replay.figures import colours, differences_svg, quality_svg
 from tasks.replay.log import ReplayLog, ReplayPlan
 from tasks.replay.results import Difference, Estimate, PolicyResult, Replay
@@ -93,11 +93,11 @@ def found_after(found: Replay, policy: PolicyResult) -> str:
 
 def render_markdown(found: Replay) -> str:
     """Render the report for the Prefect UI."""
-    lines = [f"## Replay {found.id}", "", escaped(headline(found)), ""]
+    lines = [f"## Replay {escaped(found.id)}", "", escaped(headline(found)), ""]
     for rows in (policy_rows(found), difference_rows(found)):
         if rows:
-            lines += [markdown_table(list(rows[0]), ([escaped(cell) for cell in row.values()] for row in rows)), ""]
-    return "\n".join([*lines, f"The page: `{found.page}`", ""])
+            lines += [markdown_table(list(map(escaped, rows[0])), ([escaped(cell) for cell in row.values()] for row in rows)), ""]
+    return "\n".join([*lines, f"The page: {code_span(found.page)}", ""])
 
 
 def render_html(found: Replay) -> bytes:

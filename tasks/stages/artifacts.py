@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any, ParamSpec
@@ -9,7 +10,7 @@ from typing import Any, ParamSpec
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
-from infra.pages import escaped, unlinked
+from infra.pages import code_span, escaped, unlinked
 from tasks.best_effort import attempt
 
 __all__ = ["best_effort_artifact", "publish_address_artifact", "publish_table_artifact"]
@@ -32,7 +33,8 @@ def publish_address_artifact(uri: str, text: str, *, key: str, description: str)
 
     It is not a link: a browser does not follow s3:// addresses, nor file:// addresses from a page of the server.
     """
-    shown = f"{text}:\n\n`recsys data open {uri}`\n\nBrowsers cannot open this address; run the command where the store can be reached.\n"
+    command = code_span(f"recsys data open {shlex.quote(uri)}")
+    shown = f"{text}:\n\n{command}\n\nBrowsers cannot open this address; run the command where the store can be reached.\n"
     create_markdown_artifact(shown, key=key, description=escaped(description))
 
 
@@ -41,5 +43,5 @@ def publish_table_artifact(rows: Iterable[Mapping[str, Any]], *, key: str, descr
 
     Of the two UIs of Prefect, one reads a cell as Markdown and the other shows it as it is. Both read the description as Markdown.
     """
-    cells = [{name: unlinked(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows]
+    cells = [{unlinked(name): unlinked(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows]
     create_table_artifact(cells, key=key, description=escaped(description))

@@ -22,6 +22,7 @@ from configs.settings import (
     ValidationSettings,
 )
 from infra.landing_zone import open_zone
+from infra.pages import visible
 from infra.prefect_server import DRIFT_DETECTED, DRIFT_WITHOUT_DATA, model_resource
 from infra.registry import ModelRegistry
 from infra.storage import open_store
@@ -55,7 +56,7 @@ def build_dataset(data: DataSettings, validation: ValidationSettings, store: Sto
                 *(f"{count:,}" for count in (account.accepted, account.duplicates, len(release.quarantined))),
             )
             for file, why in source.files.passed_over.items():
-                log.warning("%s is passed over: %s", file, why)
+                log.warning("%s is passed over: %s", visible(file), visible(why))
             dataset = write_dataset(place, source.name, release, release.features, source.hashes())
     except ReleaseRefusedError as refusal:
         publish_validation_artifact(refusal.report)
@@ -87,12 +88,12 @@ def add_landed_files(
     for account in found.accounts:
         log.info(
             "%s: %s rows = %s accepted + %s duplicates + %s quarantined%s",
-            account.file,
+            visible(account.file),
             *(f"{count:,}" for count in (account.rows, account.accepted, account.duplicates, account.quarantined)),
-            f"; quarantined as a whole: {account.why}" if account.why else "",
+            f"; quarantined as a whole: {visible(account.why)}" if account.why else "",
         )
     for file, why in found.waiting.items():
-        log.warning("%s is left for a later run: %s", file, why)
+        log.warning("%s is left for a later run: %s", visible(file), visible(why))
     publish_landing_artifact(found)
     publish_dataset_artifact(found.dataset)
     log.info("dataset version %s/%s, %d new files", found.dataset.name, found.dataset.version, len(found.accounts))

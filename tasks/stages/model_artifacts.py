@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
 from configs.settings import model_option
-from infra.pages import data_uri
+from infra.pages import code_span, data_uri, escaped
 from infra.registry import ModelRef
 from tasks.evaluation import Evaluation, beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
 from tasks.gate import Decision, comparison_png, render_markdown
@@ -66,7 +66,7 @@ def publish_recommendations_artifact(link: str) -> None:
 @best_effort_artifact
 def publish_decision_artifact(decision: Decision) -> None:
     create_markdown_artifact(
-        render_markdown(decision), key="gate", description=f"{decision.outcome.capitalize()}: {decision.challenger}"
+        render_markdown(decision), key="gate", description=escaped(f"{decision.outcome.capitalize()}: {decision.challenger}")
     )
     png = comparison_png(decision)
     if png is not None:
@@ -91,10 +91,9 @@ def publish_page_artifact(uri: str, decision: Decision) -> None:
 def publish_version_artifact(version: ModelRef) -> None:
     named = model_option(version.name)
     shown = (
-        f"## {version.name} {version.version}\n\nShow its lineage, files, promotions and gate decisions with this command:\n\n"
+        f"## {escaped(f'{version.name} {version.version}')}\n\nShow its lineage, files, promotions and gate decisions with this "
+        f"command:\n\n{code_span(f'recsys model show {version.version}{named}')}\n\nIts files are under {code_span(version.uri)}.\n"
     )
     create_markdown_artifact(
-        f"{shown}`recsys model show {version.version}{named}`\n\nIts files are under `{version.uri}`.\n",
-        key="model-version",
-        description=f"Model version of this run; gate outcome: {version.outcome}",
+        shown, key="model-version", description=escaped(f"Model version of this run; gate outcome: {version.outcome}")
     )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pandas as pd
 import pytest
 import yaml
@@ -21,15 +25,21 @@ from tasks.comparison import Failure
 from tasks.comparison import render_html as comparison_page
 from tasks.gate import publish
 from tasks.gate.rules import decide
+from tasks.ingest.validation import Validated
 from tasks.monitoring import monitor_dataset
 from tasks.monitoring.page import render_drift
+from tasks.replay import replay_results
+from tasks.replay.report import render_html as replay_page
 from tests import synthetic
+from tests.full.prefect_server.prefect_process import free_port, process, request, wait_until
 from tests.full.serving.test_demo import running_demo, settled
 from tests.planted import HOST, PLANTED, planted_elements
 from tests.serving.live import experiment, lived, outcomes_file
+from tests.tasks import world as worlds
 from tests.tasks.comparison.test_report import cell, entry
 from tests.tasks.comparison.test_report import comparison as small_comparison  # noqa: F401  a fixture
 from tests.tasks.gate.test_rules import SETTINGS, inputs, ranking
+from tests.tasks.replayed import ended, small_plan, small_settings
 from tests.tasks.world import NAME, World, make_world
 
 pytestmark = pytest.mark.full
@@ -44,7 +54,14 @@ def planted_movies(frame: pd.DataFrame) -> pd.DataFrame:
     return made.assign(title=titles, genres=[GENRES[item % len(GENRES)] for item in made["item_id"]])
 
 
-ORIGINAL = synthetic.movies
+def planted_users(*given: Any) -> Validated:
+    """The tables of the events, with planted traits of each user."""
+    made = VALIDATE(*given)
+    texts = [PLANTED[user % len(PLANTED)] for user in made.users["user_id"]]
+    return replace(made, users=made.users.assign(gender=texts, age=texts, occupation=texts))
+
+
+ORIGINAL, VALIDATE = synthetic.movies, worlds.validate
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     root = tmp_path_factory.mktemp("planted")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "movies", planted_movies)
+        patch.setattr(worlds, "validate", planted_users)
         world = make_world(root / "world")
     made = Planted(world, root, root / "workspace")
     decision = decide(inputs(ranking(0.37, 3), ranking(0.4)), SETTINGS)
@@ -164,7 +182,24 @@ def test_no_report_runs_what_was_planted(
     exposures, outcomes = lived(tested)
     report = report_experiment(tested, exposures, read_outcomes(outcomes_file(outcomes, tmp_path / "outcomes.csv")))
     said = replace(report, verdict=" ".join(PLANTED), outcome=PLANTED[0], as_of_is=PLANTED[5])
-    for name, content in (("comparison", comparison_page(compared)), ("experiment", render_html(said))):
+    plan = small_plan(tmp_path)
+    ended(plan)
+    kept = replay_results(plan, small_settings(tmp_path))
+    why = [replace(each, why=PLANTED[3], reasons=list(PLANTED)) for each in kept.policies[1].trainings]
+    policies = [replace(policy, name=text, rule=text) for policy, text in zip(kept.policies, PLANTED, strict=False)]
+    policies[1] = replace(policies[1], trainings=why, drifts={3: list(PLANTED)})
+    replayed = replace(
+        kept,
+        id=PLANTED[0],
+        source=" ".join(PLANTED),
+        trained=PLANTED[1],
+        length=PLANTED[6],
+        policies=policies,
+        scenario=PLANTED[7],
+        scenario_slice=3,
+    )
+    pages = {"comparison": comparison_page(compared), "experiment": render_html(said), "replay": replay_page(replayed)}
+    for name, content in pages.items():
         file = tmp_path / f"{name}.html"
         file.write_bytes(content)
         watched.page.goto(file.as_uri())
@@ -206,3 +241,33 @@ def test_no_page_of_the_demo_runs_or_loads_what_was_planted(planted: Planted, wa
     added.first.click()
     expect(page.get_by_role("button").filter(has_text="✕").first).to_be_visible()
     watched.check()
+
+
+def test_evidentlys_own_ui_runs_and_loads_nothing_that_was_planted(planted: Planted, watched: Watched) -> None:
+    evidently = str(Path(sys.executable).with_name("evidently"))
+    port, folder = free_port(), planted.folder
+    address = f"http://127.0.0.1:{port}"
+    command = [evidently, "ui", "--workspace", str(planted.workspace), "--port", str(port)]
+    environment = {**os.environ, "DO_NOT_TRACK": "1", "NO_PROXY": "127.0.0.1,localhost"}
+    with process(command, environment, folder / "ui.log", folder) as running:
+
+        def projects() -> Any:
+            try:
+                return httpx.get(f"{address}/api/projects", timeout=60).raise_for_status().json()
+            except httpx.HTTPError:
+                assert running.poll() is None, (folder / "ui.log").read_text()
+                return None
+
+        (project,) = wait_until(projects, 600)
+        (snapshot,) = request("GET", f"{address}/api/projects/{project['id']}/snapshots").raise_for_status().json()
+        kept = request("GET", f"{address}/api/projects/{project['id']}/{snapshot['id']}/data").raise_for_status().text
+        assert "planted" in kept, "the genres are in the snapshot"
+        for path in ("", f"projects/{project['id']}", f"projects/{project['id']}/reports/{snapshot['id']}"):
+            watched.page.goto(f"{address}/{path}")
+            expect(watched.page.get_by_text("another" if not path.endswith(snapshot["id"]) else "genre").first).to_be_visible()
+            watched.check()
+        for column in watched.page.get_by_role("button", name="Detail panel visibility toggle").all():
+            column.click()
+        expect(watched.page.locator(".js-plotly-plot").first).to_be_visible()
+        watched.check()
+        assert "planted" in watched.page.locator("body").inner_text(), "a figure names the genres"

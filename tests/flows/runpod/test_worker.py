@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from markdown_it import MarkdownIt
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, WorkPool
@@ -27,12 +28,13 @@ from infra.runpod import PodCost, RunPodCredentials
 from infra.runpod.block import api_key
 from infra.runpod.job import RunPodJobConfiguration
 from infra.runpod.order import Marks, OrderError, server_mark
-from infra.runpod.prefect_runs import PrefectRuns
+from infra.runpod.prefect_runs import PrefectRuns, account_filter
 from infra.runpod.runs import RunsUnavailableError
 from infra.runpod.worker import RunPodWorker
 from tests.doubles.runpod.runpod_api import IMAGE, RunPodDouble
 from tests.flows.cli.test_main import recsys
 from tests.flows.runpod.prefect_client import PRICES, a_run, rent, with_client
+from tests.planted import PLANTED, planted_elements
 
 
 def test_the_form_has_every_field_with_its_words_and_the_server_accepts_it(pool: WorkPool) -> None:
@@ -223,6 +225,24 @@ def test_an_account_is_kept_once_for_each_pod_and_found_again(pool: WorkPool) ->
         notes = {"key": "gpu-cost-notes", "type": "table", "flow_run_id": run.id, "data": [{"month": "May", "usd": "much"}]}
         await client.create_artifact(ArtifactCreate.model_validate(notes))
         assert await runs.open_accounts() == [] and len(await runs.accounts(run.id)) == 2, "a person's table is no account"
+
+    with_client(use)
+
+
+def test_what_runpod_calls_a_pod_is_shown_as_data(pool: WorkPool) -> None:
+    async def use(client: PrefectClient) -> None:
+        runs = PrefectRuns(lambda: client, pool.id, pool.name)
+        run = await a_run(client, Completed(), pool)
+        cost = PodCost("pod-c3", f"1 x {PLANTED[6]}", 0.44, "2026-11-01T12:00:00+00:00", 1.0, 0.1, False, note=PLANTED[1])
+        for each in (cost, replace(cost, seconds=60.0, gpu=f"1 x {PLANTED[1]}", closed=True)):
+            await runs.account(run.id, each)
+            (kept,) = await client.read_artifacts(artifact_filter=account_filter(run.id))
+            cells = json.loads(kept.data)[0] if isinstance(kept.data, str) else kept.data[0]  # type: ignore[index]
+            for text in (str(kept.description), cells["gpu"], cells["note"]):
+                drawn = MarkdownIt("gfm-like", {"linkify": False}).render(text)
+                assert planted_elements(drawn) == [] and "<a" not in drawn and "<img" not in drawn
+        (found,) = await runs.accounts(run.id)
+        assert (found.pod, found.seconds, found.closed) == ("pod-c3", 60.0, True)
 
     with_client(use)
 

@@ -6,7 +6,7 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from infra.pages import escaped, markdown_table, unlinked
+from infra.pages import code_span, escaped, markdown_table, unlinked
 from tests.planted import PLANTED, planted_elements
 
 
@@ -56,3 +56,11 @@ def test_what_some_readers_take_for_markdown_leads_nowhere(text: str) -> None:
 
 def test_an_address_of_the_store_can_be_copied() -> None:
     assert unlinked("s3://bucket/key [1] a<3") == "s3://bucket/key [1] a<3"
+
+
+@pytest.mark.parametrize("text", [*PLANTED, "`", "a``b`", "`a\nb", "recsys data open s3://bucket/key", "a\x1bb"])
+def test_code_is_shown_as_written_and_nothing_in_it_ends_it(text: str) -> None:
+    drawn = MarkdownIt("commonmark").render(f"Run {code_span(text)}.")
+    shown = re.fullmatch(r"<p>Run <code>(.*)</code>\.</p>\n", drawn)
+    assert shown is not None and planted_elements(drawn) == []
+    assert html.unescape(shown.group(1)) == text.replace("\n", " ").replace("\x1b", r"\x1b")

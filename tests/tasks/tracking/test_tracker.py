@@ -14,6 +14,7 @@ from configs.settings import RetrainSettings, TrackingSettings
 from models.recommender import EpochReport
 from tasks.tracking import RunPlan, RunRecord, resume_tracking, start_tracking, wandb_tracker
 from tasks.tracking import tracker as trackers
+from tests.planted import PLANTED
 from tests.tasks.tracking.wandb_files import read_offline_runs
 
 LOG = logging.getLogger("tests.track")
@@ -99,6 +100,21 @@ def test_wandb_is_sent_what_the_record_holds(home: Path, tmp_path: Path, caplog:
     assert not [path for path in home.rglob("*") if path.is_file()], "wandb wrote outside work_dir"
     everything = b"".join(path.read_bytes() for path in (tmp_path / "work").rglob("*") if path.is_file())
     assert b"hush" not in everything and b"AKIAXYZ" not in everything
+
+
+def test_names_tags_settings_and_reasons_arrive_as_they_are_written(
+    home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [*PLANTED, "\x1b[31mred\x1b[0m [bold]"]
+    tags = tuple(text for text in texts if len(text) <= 64)  # the most that W&B takes
+    plan = replace(plan_of(" ".join(PLANTED)), dataset=PLANTED[1], settings={text: text for text in texts})
+    tracker = start_tracking(plan, TrackingSettings(tags=tags, timeout_s=300), tmp_path / "work", LOG)
+    tracker.end(replace(record_of(plan), gate_reasons=texts, version=PLANTED[0]))
+    assert warnings(caplog) == []
+    (run,) = read_offline_runs(tmp_path / "work")
+    assert run.name == " ".join(PLANTED) and set(run.tags) == {"ncf", *tags}
+    assert run.config["settings"] == {text: text for text in texts} and run.config["dataset"] == PLANTED[1]
+    assert run.summary["gate_reasons"] == texts and run.summary["version"] == PLANTED[0]
 
 
 def test_a_run_that_failed_is_marked(home: Path, tmp_path: Path) -> None:
