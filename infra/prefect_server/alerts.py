@@ -46,7 +46,8 @@ PINGS = ("@everyone", "@here", "@channel", "@all", "<@", "<!", "](")
 """What makes a chat notify people, or hides an address behind a text. Messages quote the text of others, so an invisible character breaks these."""
 RESUMED = "recsys: a crashed run resumes once"
 RESUMABLE: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.resumes", "prefect.resource.role": "tag"}
-ONCE = timedelta(minutes=10)  # a crash that is reported twice in this time starts the deployment once
+ONCE = timedelta(minutes=1)
+"""A crash that is reported twice in this time starts the deployment once. A run that proves to be alive may crash soon after."""
 RESUME = "resume/resume"
 NO_HEARTBEAT = "No heartbeat for"
 """How the message of a run begins that was crashed because its heartbeats stopped. Its process may live: the server may have been

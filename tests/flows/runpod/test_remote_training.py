@@ -18,11 +18,15 @@ from prefect.states import Completed, Crashed, Failed, Running, State
 
 from configs.errors import SettingsError, TrainingError
 from configs.settings import RetrainSettings, StoreSettings
+from infra.prefect_server import NO_HEARTBEAT
+from infra.registry import file_digests
 from infra.runpod import PodCost
 from infra.runpod.prefect_runs import PrefectRuns
+from infra.storage import open_store
+from models.recommender import EpochReport
 from tasks.datasets import DatasetRef
-from tasks.stages import RemoteTraining, settle_cost, train_by_deployment
-from tasks.training import Machine
+from tasks.stages import RemoteTraining, Trained, download_trained, settle_cost, train_by_deployment
+from tasks.training import Candidate, Machine, candidate_kinds, upload_candidates
 from tests.flows.runpod.prefect_client import a_run, with_client
 
 FORMER_FORMS = Path(__file__).parents[2] / "data" / "forms_with_former_names.json"
@@ -97,6 +101,40 @@ def test_a_run_that_crashes_is_tried_again_and_one_that_fails_is_not(pool: WorkP
     deployed([Crashed(message="again")], pool, "hopeless")
     with pytest.raises(TrainingError, match="ended as Crashed: again"):
         ask_for(asked("hopeless", tmp_path, attempts=1))
+
+
+def handed_over(folder: Path, run: str, settings: RetrainSettings) -> dict[str, dict[str, str]]:
+    """Put candidates into the store as a run does that has trained, and return the digests of their files."""
+    found = []
+    for kind in candidate_kinds(settings.models):
+        place = folder / run / kind
+        place.mkdir(parents=True)
+        (place / "model.safetensors").write_bytes(f"{run} {kind}".encode())
+        epochs = [EpochReport(1, 3, 0.5, {"ndcg@10": 0.1}, 1, 2.0)]
+        found.append(Candidate(kind, str(place), epochs, 1, None, 10, "cuda", 12.5, file_digests(place), threads=3))
+    upload_candidates(open_store(settings.store), run, found)
+    return {candidate.kind: candidate.files for candidate in found}
+
+
+def test_a_training_that_was_wrongly_taken_for_dead_and_goes_on_cannot_hand_over_its_models(
+    pool: WorkPool, tmp_path: Path
+) -> None:
+    thread = deployed(
+        [Crashed(message=f"{NO_HEARTBEAT} 540 s: the process or the machine is gone."), Completed()], pool, "doubted"
+    )
+    settings = asked("doubted", tmp_path)
+    settings = settings.model_copy(update={"tracking": settings.tracking.model_copy(update={"mode": "off"})})
+
+    @flow(name="takes-over")
+    def take_over() -> tuple[Trained, dict[str, dict[str, str]]]:
+        runs = train_by_deployment(DATASET, settings)
+        second = handed_over(tmp_path, runs[1], settings)
+        handed_over(tmp_path, runs[0], settings)  # later than the run that replaced it
+        return download_trained(DATASET, runs, settings), second
+
+    trained, second = take_over()
+    thread.join()
+    assert {candidate.kind: candidate.files for candidate in trained.candidates} == second
 
 
 def test_a_deployment_with_a_form_of_former_names_is_started_with_these(pool: WorkPool, tmp_path: Path) -> None:

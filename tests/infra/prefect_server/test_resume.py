@@ -38,7 +38,7 @@ def test_the_flow_is_told_which_run_has_crashed() -> None:
     (action,) = [each.model_dump(mode="json") for each in automation.actions]
     assert (action["type"], action["deployment_id"]) == ("run-deployment", str(deployment))
     assert action["parameters"] == {"run": {"__prefect_kind": "jinja", "template": "{{ flow_run.id }}"}, "heartbeat_s": 90}
-    assert automation.trigger.within.total_seconds() == 600, "a crash that is reported twice"  # type: ignore[union-attr]
+    assert automation.trigger.within.total_seconds() == 60, "a crash that is reported twice"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("on", [True, False])
