@@ -66,6 +66,29 @@ def without_gradients_the_selective_scan_equals_the_reference() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def without_gradients_nothing_is_kept_for_the_backward_pass() -> None:
+    spans, wide, narrow = segments([5, 6]), torch.ones(11, 8), torch.ones(11, 3)
+    given = (wide, wide, wide, torch.ones(8, 3), narrow, narrow, torch.ones(8), torch.ones(8), spans)
+    forward, sizes = kernels_cuda.selective_forward, []
+    names = list(inspect.signature(forward.fn).parameters)
+
+    class Measured:
+        def __getitem__(self, grid: Any) -> Callable[..., None]:
+            def launch(*arguments: Any, **constants: Any) -> None:
+                passed = dict(zip(names, arguments, strict=False)) | constants
+                sizes.append((passed["KEEP"], *(len(passed[name]) for name in ("before_gate", "steps", "kept"))))
+                forward[grid](*arguments, **constants)
+
+            return launch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels_cuda, "selective_forward", Measured())
+        with torch.no_grad():
+            selective_scan(*given, backend="cuda")
+        selective_scan(*given, backend="cuda")
+    assert sizes == [(False, 0, 0, 1), (True, 11, 11, spans.slots(scan_cuda.CHUNK))]  # one state, because Triton needs an address
+
+
 def slices_of_wider_rows_are_read_in_place() -> None:
     torch.manual_seed(0)
     both, weight, bias = torch.randn(9, 24, requires_grad=True), torch.randn(12, 4), torch.randn(12)
@@ -170,6 +193,7 @@ CHECKS: list[Callable[[], None]] = [
     half_precision_inputs_give_the_same_to_their_precision,
     long_intervals_stay_finite,
     without_gradients_the_selective_scan_equals_the_reference,
+    without_gradients_nothing_is_kept_for_the_backward_pass,
     slices_of_wider_rows_are_read_in_place,
     the_whole_network_equals_the_reference_with_gradients_and_states,
     the_loss_over_the_catalogue_equals_torchs,

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ CHECKS = [
     "half_precision_inputs_give_the_same_to_their_precision",
     "long_intervals_stay_finite",
     "without_gradients_the_selective_scan_equals_the_reference",
+    "without_gradients_nothing_is_kept_for_the_backward_pass",
     "slices_of_wider_rows_are_read_in_place",
     "the_whole_network_equals_the_reference_with_gradients_and_states",
     "the_loss_over_the_catalogue_equals_torchs",
@@ -26,7 +28,12 @@ CHECKS = [
 def found() -> dict[str, str | None]:
     done = subprocess.run(
         [sys.executable, "-m", "tests.models.ss4rec.interpreted"],
-        env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": "."},
+        env={
+            **os.environ,
+            "TRITON_INTERPRET": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -94,7 +94,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"from pathlib import Path\nfrom tests.models.training.test_distributed import replica\nreplica(Path({str(folder)!r}))\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
