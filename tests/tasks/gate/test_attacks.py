@@ -24,7 +24,7 @@ from infra.registry import ModelRegistry, StagedVersion, file_digests
 from models.evaluation import metrics
 from tasks.evaluation import evaluate, load_check, rank_version
 from tasks.evaluation.load_check import SAMPLE_FILE, check_loaded
-from tasks.gate import Decision, judge_sealed, judge_staged, promote_version, publish, render_markdown
+from tasks.gate import Decision, gate_settings, judge_sealed, judge_staged, promote_version, publish, render_markdown
 from tasks.gate.page import render_html, served_note
 from tasks.stages import force_promotion
 from tasks.training import read_split
@@ -350,9 +350,22 @@ def test_what_a_library_prints_does_not_reach_the_outcome(world: World, tmp_path
     assert json.loads(done.stdout)["reason"] == "a reason" and "noise" in done.stderr and "below Python" in done.stderr
 
 
-def test_a_version_edited_to_say_promoted_does_not_become_champion(world: World) -> None:
+def test_a_held_version_edited_to_say_promoted_does_not_become_champion(world: World) -> None:
     """The stored decision is a record; nothing acts on it."""
-    ref = world.seal(world.stage())
-    path = world.store.folder / ref.prefix / "manifest.json"
-    edit_json(path, lambda manifest: manifest.update(outcome="promoted"))
-    assert ModelRegistry(world.store).versions(NAME)[-1].outcome == "promoted" and world.champion() == world.first.version
+    floors = world.settings.promotion.floors.model_copy(update={"hr_at_10": 0.99})
+    promotion = world.settings.promotion.model_copy(update={"floors": floors})
+    strict = replace(world, settings=world.settings.model_copy(update={"promotion": promotion}))
+    staged = strict.stage()
+    ref = publish(strict.store, staged, decided(strict, staged), strict.candidates[-1], strict.evaluation, strict.settings)
+    folder = strict.store.folder / ref.prefix
+    edit_json(folder / "decision.json", lambda decision: decision.update(outcome="promoted", reasons=[]))
+    forged = file_digests(folder)["decision.json"]
+    edit_json(folder / "manifest.json", lambda manifest: manifest.update(outcome="promoted"))
+    edit_json(folder / "manifest.json", lambda manifest: manifest["files"].update({"decision.json": forged}))
+    said = ModelRegistry(world.store).versions(NAME)[-1]
+    assert (ref.outcome, said.version, said.outcome) == ("held", ref.version, "promoted")
+    settings = gate_settings(world.store, said)
+    decision = judge_sealed(world.store, said, settings)
+    assert failed(decision) == ["hr@10 floor"]
+    assert promote_version(world.store, said, decision, settings).promotion is None
+    assert world.champion() == world.first.version and len(ModelRegistry(world.store).history(NAME)) == 1
