@@ -38,9 +38,9 @@ def stage_popularity(store: Store, folder: Path, parts: Split | None = None, hou
     return ModelRegistry(store).stage(NAME, folder, NOW + timedelta(hours=hour))
 
 
-def sealed(store: Store, folder: Path, hour: int = 0, outcome: str = "promoted") -> ModelRef:
+def sealed(store: Store, folder: Path, hour: int = 0, outcome: str = "promoted", parts: Split | None = None) -> ModelRef:
     """A sealed popularity version."""
-    staged = stage_popularity(store, folder, hour=hour)
+    staged = stage_popularity(store, folder, parts, hour)
     lineage = Lineage(
         kind="popularity",
         dataset="small/abc",

@@ -12,7 +12,7 @@ from infra.storage.local import LocalStore
 from models.evaluation import MISS
 from tasks.replay.live import LiveSample, rank_live, same_files
 from tests import synthetic
-from tests.tasks.stored import sealed, small_split, stage_popularity
+from tests.tasks.stored import sealed, small_split
 
 SETTINGS = EvaluationSettings(k_core=0)
 SINCE = synthetic.START + 900_000
@@ -40,14 +40,15 @@ def test_all_champions_are_asked_for_every_later_event_of_people(tmp_path: Path)
     assert found.loc[found["target"] == 999, "never"].tolist() == [MISS]
 
 
-def test_the_same_requests_are_drawn_each_time(tmp_path: Path) -> None:
+def test_the_same_requests_are_drawn_each_time_and_each_champion_ranks_them(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
-    first = sealed(store, tmp_path / "a")
-    stage_popularity(store, tmp_path / "b", small_split(seed=3))
+    first, second = sealed(store, tmp_path / "a"), sealed(store, tmp_path / "b", hour=1, parts=small_split(seed=3))
     frame = synthetic.interactions(60, 40, 25)
-    few = asked(store, {"never": first}, frame, limit=20)
-    again = asked(store, {"never": first}, frame, limit=20)
+    few, again = (asked(store, {"never": first, "other": second}, frame, limit=20) for _ in range(2))
     assert few is not None and again is not None and len(few) == 20 and few.equals(again)
+    alone, otherwise = (asked(store, {"other": second}, frame, limit=20, seed=seed) for seed in (0, 1))
+    assert alone is not None and alone.equals(few.drop(columns="never")) and (few["never"] != few["other"]).any()
+    assert otherwise is not None and len(otherwise) == 20 and not otherwise["target"].equals(few["target"])
 
 
 def test_nobody_is_asked_if_nothing_happened(tmp_path: Path) -> None:
