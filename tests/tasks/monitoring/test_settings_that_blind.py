@@ -23,6 +23,7 @@ from tests.tasks.fed import START, WEEK, steady
 
 DRIFT = DriftSettings()
 CUT = START + 12 * WEEK
+DAY = 86_400
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +116,21 @@ def test_a_fall_of_volume_is_found_however_few_events_are_left(
     assert ("volume" in found(fallen, reference, items)) == alarm
 
 
-def test_the_volume_of_a_week_is_judged_by_whole_weeks(feed: pd.DataFrame, reference: Reference, items: pd.DataFrame) -> None:
-    older, newest = newest_slice(build_features(feed), DRIFT, since=CUT)
+@pytest.mark.parametrize("day", ["like the others", "empty", "busy"])
+def test_the_volume_of_a_week_is_judged_by_its_total_whatever_one_day_is_like(
+    day: str, feed: pd.DataFrame, reference: Reference, items: pd.DataFrame
+) -> None:
+    days, second = (feed["timestamp"] - CUT) // DAY, (feed["timestamp"] - CUT) % DAY
+    number = np.arange(len(feed))
+    if day == "empty":
+        days = days.mask(days == 2, np.array([0, 1, 3, 4, 5, 6])[number % 6])
+    if day == "busy":
+        days = days.mask((days >= 0) & (number % 2 == 0), 2)
+    moved = feed.assign(timestamp=CUT + days * DAY + second).sort_values(["user_id", "timestamp", "item_id"], ignore_index=True)
+    older, newest = newest_slice(build_features(moved), DRIFT, since=CUT)
+    on_that_day = ((newest["timestamp"] - CUT) // DAY == 2).mean()
+    assert {"like the others": 0.05 < on_that_day < 0.3, "empty": on_that_day == 0, "busy": on_that_day > 0.5}[day]
+    assert len(newest) == (feed["timestamp"] >= CUT).sum()
     window = Window(CUT, CUT + WEEK, older["user_id"].unique())
     check = next(c for c in detect_drift(reference, newest, items, DRIFT, window=window).result.checks if c.name == "volume")
     assert check.verdict == "stable" and check.chance is not None and check.effect is not None
