@@ -7,8 +7,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.pipeline import drift_power
-from benchmarks.pipeline.drift_power import KINDS, render, smallest
+from benchmarks.pipeline.drift_power import KINDS, START, WEEK_S, described, render, smallest, steady_feed
+from configs.settings import DriftSettings
+from tasks.datasets import Quarantine
+from tasks.ingest import build_features
+from tasks.monitoring import AS_ARRIVED, LONG_TERM, reference_of
 from tasks.monitoring.checks import MOST_CHECKS
+from tasks.monitoring.drift import Beside, detect_drift, newest_slice, window_of
+from tasks.monitoring.live_quality import LIVE, live_check
 
 
 def test_the_smallest_size_is_the_one_from_which_on_every_shift_is_found() -> None:
@@ -29,5 +35,18 @@ def test_the_benchmark_measures_and_renders_a_row(tmp_path: Path, monkeypatch: p
 
 
 def test_every_check_except_live_quality_has_a_shift() -> None:
-    assert len({kind.check for kind in KINDS}) == len(KINDS) == 15 < MOST_CHECKS
+    feed = build_features(steady_feed(100, 13))
+    begin, settings = START + 12 * WEEK_S, DriftSettings()
+    items = described(feed)
+    older, newest = newest_slice(feed, settings, since=begin)
+    reference = reference_of(older, items, settings, 0, Quarantine(1000, 1))
+    beside = Beside(newest, reference, [live_check(None, "", settings)])
+    window = window_of(older, newest, begin + WEEK_S)
+    found = detect_drift(reference, newest, items, settings, window=window, quarantine=Quarantine(1000, 1), beside=beside).result
+    every, planted = {check.name for check in found.checks}, {kind.check for kind in KINDS}
+    assert len(every) == len(found.checks) == MOST_CHECKS and len(planted) == len(KINDS) and planted < every
+    for label in (AS_ARRIVED, LONG_TERM):
+        assert any(name.endswith(label) for name in planted), label
+    newest_slices = {name for name in every if not name.endswith((AS_ARRIVED, LONG_TERM))}
+    assert newest_slices - planted == {LIVE}
     assert all(list(kind.sizes) == sorted(kind.sizes) for kind in KINDS)
