@@ -305,13 +305,24 @@ def test_a_file_of_two_kinds_is_refused_and_named(tmp_path: Path) -> None:
         description_kind(path)
 
 
-def test_views_with_titles_are_never_taken_for_films(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("columns", "rows", "kind"),
+    [
+        ("userId,movieId,timestamp,title", ["1,1,946684900,Heat", "1,2,946684901,Two"], "unreadable"),  # ratings are missing
+        ("userId,movieId,rating,title", ["1,1,4,Heat", "1,2,4,Two"], "unreadable"),  # times are missing
+        ("userId,movieId,rating,timestamp,title", ["1,1,4,946684900,Heat", "1,2,4,946684901,Two"], "events"),
+    ],
+)
+def test_events_with_titles_are_never_taken_for_films(columns: str, rows: list[str], kind: str, tmp_path: Path) -> None:
     place = Place(tmp_path, give_up_s=0)
     place.put("a.csv", events((1, 1, 4, 0)))
     place.put("movies.csv", "movieId,title,genres\n1,Heat (1995),Crime\n")
-    place.put("views.csv", "userId,movieId,timestamp,title\n1,1,946684900,Heat\n1,2,946684901,Two\n", modified=SETTLED + 9)
+    place.put("views.csv", "\n".join([columns, *rows]) + "\n", modified=SETTLED + 9)
     found = place.land()
-    assert {account.file: account.kind for account in found.accounts}["views.csv"] in ("events", "unreadable")
+    account = next(account for account in found.accounts if account.file == "views.csv")
+    assert (account.kind, account.accepted) == (kind, 2 if kind == "events" else 0)
+    titles = dict(place.table(found.dataset, "items")[["item_id", "title"]].to_numpy().tolist())
+    assert titles == ({1: "Heat", 2: ""} if kind == "events" else {1: "Heat"})
     assert place.table(found.dataset, "items").query("item_id == 1")["genres"].tolist() == ["Crime"]
 
 
