@@ -198,7 +198,9 @@ def test_online_tracking_without_a_network_gives_one_warning(
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     start_tracking(plan_of(), TrackingSettings(mode="online", timeout_s=3), tmp_path, LOG).end(record_of(plan_of()))
-    assert len(warnings(caplog)) == 1
+    (said,) = warnings(caplog)
+    # wandb tries to reach its server for longer than the run waits.
+    assert said.endswith("the run itself is not affected. it had not finished 3 s after the end of the run")
 
 
 def test_a_folder_that_cannot_be_written_gives_one_warning(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
