@@ -1,24 +1,48 @@
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from configs.errors import DataRefusedError
 from configs.settings import EvaluationSettings
-from models.evaluation import split
+from models.evaluation import Split, split
 from models.evaluation.protocol import k_core
 from models.recommender import Requests
 from tests import synthetic
 
 EXACT = EvaluationSettings(k_core=0)
-EVENTS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 8), st.integers(0, 6)), min_size=4, max_size=50)
+TEMPORAL = EvaluationSettings(k_core=0, protocol="temporal", temporal_valid_share=0.3, temporal_test_share=0.3)
+Events = list[tuple[int, int, int]]
+TIMES = st.integers(0, 6)
+EVENTS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 8), TIMES), min_size=4, max_size=50)
+OTHERS = st.lists(st.tuples(st.integers(20, 25), st.integers(1, 8), TIMES), max_size=20)
 
 
-def frame(events: list[tuple[int, int, int]]) -> pd.DataFrame:
+@st.composite
+def events_to_leave_out(draw: st.DrawFn, users: int = 1) -> Events:
+    """Draw events in which `users` users have three events each, on the same items.
+
+    Leave-one-out needs one such user, and two if it keeps the 2-core.
+    """
+    chosen = draw(st.lists(st.integers(1, 5), min_size=users, max_size=users, unique=True))
+    return [*((user, item, draw(TIMES)) for user in chosen for item in (1, 2, 3)), *draw(EVENTS)]
+
+
+def split_or_reject(table: pd.DataFrame, settings: EvaluationSettings) -> Split:
+    """Split the events. Hypothesis draws others instead of those that are refused, and fails if it finds too few."""
+    try:
+        return split(table, settings)
+    except DataRefusedError:
+        reject()
+
+
+def frame(events: Events) -> pd.DataFrame:
     table = pd.DataFrame(events, columns=["user_id", "item_id", "timestamp"]).drop_duplicates(["user_id", "item_id"])
     return table.assign(row=np.arange(len(table)))
 
@@ -27,11 +51,9 @@ def history(requests: Requests, row: int) -> list[int]:
     return requests.item_ids[requests.offsets[row] : requests.offsets[row + 1]].tolist()
 
 
-@given(EVENTS, st.sampled_from(["loo-exact", "loo-recbole"]))
-def test_every_event_lands_in_one_part_and_the_last_ones_are_held_out(events: list[tuple[int, int, int]], protocol: str) -> None:
+@given(events_to_leave_out(), st.sampled_from(["loo-exact", "loo-recbole"]))
+def test_every_event_lands_in_one_part_and_the_last_ones_are_held_out(events: Events, protocol: str) -> None:
     table = frame(events)
-    if table.groupby("user_id").size().max() < 3:
-        return
     parts = split(table, EvaluationSettings(k_core=0, protocol=protocol))  # type: ignore[arg-type]
     assert len(parts.train.item_ids) + len(parts.valid) + len(parts.test) == len(table)
     for row, user in enumerate(parts.test.user_ids):
@@ -47,14 +69,14 @@ def test_every_event_lands_in_one_part_and_the_last_ones_are_held_out(events: li
         assert (inside >= 0).all()
 
 
-@given(EVENTS, st.randoms(use_true_random=False))
-def test_row_order_of_the_source_decides_nothing_in_loo_exact(events: list[tuple[int, int, int]], random: object) -> None:
+@given(events_to_leave_out(), st.randoms(use_true_random=False))
+def test_row_order_of_the_source_decides_nothing_in_loo_exact(events: Events, random: Random) -> None:
     table = frame(events)
-    if table.groupby("user_id").size().max() < 3:
-        return
-    shuffled = table.sample(frac=1, random_state=1).assign(row=lambda rows: np.arange(len(rows)))
+    shuffled = table.iloc[random.sample(range(len(table)), len(table))].assign(row=np.arange(len(table)))
     first, second = split(table, EXACT), split(shuffled, EXACT)
-    assert (first.test.targets == second.test.targets).all() and (first.train.item_ids == second.train.item_ids).all()
+    for a, b in ((first.valid, second.valid), (first.test, second.test)):
+        assert (a.user_ids == b.user_ids).all() and (a.targets == b.targets).all() and (a.item_ids == b.item_ids).all()
+    assert (first.train.item_ids == second.train.item_ids).all()
 
 
 def test_another_tie_seed_changes_the_order_of_ties_and_nothing_else() -> None:
@@ -76,7 +98,7 @@ def test_loo_recbole_orders_ties_by_source_row_after_rounding_times_to_float32()
 
 
 @given(EVENTS, st.integers(1, 4))
-def test_k_core_leaves_the_largest_group_with_k_events_each(events: list[tuple[int, int, int]], k: int) -> None:
+def test_k_core_leaves_the_largest_group_with_k_events_each(events: Events, k: int) -> None:
     table = frame(events)
     kept = table[k_core(table["user_id"].to_numpy(), table["item_id"].to_numpy(), k)]
     assert not len(kept) or min(kept.groupby("user_id").size().min(), kept.groupby("item_id").size().min()) >= k
@@ -91,13 +113,9 @@ def test_k_core_leaves_the_largest_group_with_k_events_each(events: list[tuple[i
 
 
 @given(EVENTS)
-def test_temporal_knows_nothing_from_after_a_cut(events: list[tuple[int, int, int]]) -> None:
+def test_temporal_knows_nothing_from_after_a_cut(events: Events) -> None:
     table = frame(events)
-    settings = EvaluationSettings(k_core=0, protocol="temporal", temporal_valid_share=0.3, temporal_test_share=0.3)
-    try:
-        parts = split(table, settings)
-    except DataRefusedError:
-        return
+    parts = split_or_reject(table, TEMPORAL)
     cut_valid, cut_test = parts.valid.request_times.min(), parts.test.request_times.min()
     assert parts.train.timestamps.max(initial=-1) < cut_valid <= parts.valid.request_times.max() < cut_test
     assert parts.valid.timestamps.max(initial=-1) < cut_valid and parts.test.timestamps.max(initial=-1) < cut_test
@@ -123,32 +141,20 @@ def test_temporal_counts_targets_that_nobody_has_seen_before() -> None:
     assert parts.counts["test_unknown_targets"] == 1 and parts.counts["valid_unknown_targets"] == 0
 
 
-@given(EVENTS, st.lists(st.tuples(st.integers(20, 25), st.integers(1, 8), st.integers(0, 6)), max_size=20))
-def test_ids_that_are_far_apart_are_split_like_close_ones(
-    events: list[tuple[int, int, int]], others: list[tuple[int, int, int]]
-) -> None:
+@given(events_to_leave_out(users=2), OTHERS)
+def test_ids_that_are_far_apart_are_split_like_close_ones(events: Events, others: Events) -> None:
     table = frame(events + others)
-    if table.groupby("user_id").size().max() < 3:
-        return
     far = table.assign(user_id=table["user_id"] * 10**15, item_id=table["item_id"] * 10**15)
     settings = EvaluationSettings(k_core=2, protocol="loo-recbole")  # which does not order by a hash of the ids
-    try:
-        first = split(table, settings)
-    except DataRefusedError:
-        return
-    second = split(far, settings)
+    first, second = split(table, settings), split(far, settings)
     assert first.counts == second.counts and (first.catalogue * 10**15 == second.catalogue).all()
     for a, b in ((first.train, second.train), (first.valid, second.valid), (first.test, second.test)):
         assert (a.user_ids * 10**15 == b.user_ids).all() and (a.item_ids * 10**15 == b.item_ids).all()
 
 
-@given(EVENTS, st.lists(st.tuples(st.integers(20, 25), st.integers(1, 8), st.integers(0, 6)), max_size=20))
-def test_other_users_events_change_nothing_for_a_user(
-    events: list[tuple[int, int, int]], others: list[tuple[int, int, int]]
-) -> None:
+@given(events_to_leave_out(), OTHERS)
+def test_other_users_events_change_nothing_for_a_user(events: Events, others: Events) -> None:
     table = frame(events)
-    if table.groupby("user_id").size().max() < 3:
-        return
     first, second = split(table, EXACT), split(frame(events + others), EXACT)
     rows = np.searchsorted(second.test.user_ids, first.test.user_ids)
     assert (second.test.user_ids[rows] == first.test.user_ids).all()
@@ -157,17 +163,13 @@ def test_other_users_events_change_nothing_for_a_user(
 
 
 @given(EVENTS)
-def test_what_happens_after_the_temporal_test_cut_leaves_no_trace(events: list[tuple[int, int, int]]) -> None:
-    settings = EvaluationSettings(k_core=0, protocol="temporal", temporal_valid_share=0.3, temporal_test_share=0.3)
+def test_what_happens_after_the_temporal_test_cut_leaves_no_trace(events: Events) -> None:
     table = frame(events)
-    try:
-        first = split(table, settings)
-    except DataRefusedError:
-        return
+    first = split_or_reject(table, TEMPORAL)
     cut = first.test.request_times.min()
     after = table["timestamp"] >= cut
     other = table.assign(item_id=table["item_id"].where(~after, table["item_id"] + 50))
-    second = split(other, settings)
+    second = split(other, TEMPORAL)
     for a, b in ((first.train, second.train), (first.valid, second.valid), (first.test, second.test)):
         assert (a.user_ids == b.user_ids).all() and (a.offsets == b.offsets).all() and (a.item_ids == b.item_ids).all()
     assert (first.catalogue == second.catalogue).all() and (first.valid.targets == second.valid.targets).all()
