@@ -15,9 +15,9 @@ from configs.errors import SettingsError
 from configs.loading import effective_settings, load_settings
 from configs.redaction import safe_settings
 from configs.renames import names_of_form
-from configs.serving import Pin, RuleFile, Selection, ServingSettings
+from configs.serving import Pin, RuleFile, Selection
 from configs.settings import EvaluationSettings, FloorSettings, PromotionSettings, RetrainSettings
-from configs.studies import CompareSettings, ReplaySettings, SearchSettings, ShiftSettings
+from configs.studies import ReplaySettings, SearchSettings, ShiftSettings
 from flows.compare import compare
 from flows.compare_run import compare_run
 from flows.replay import replay
@@ -194,41 +194,6 @@ def test_a_file_of_rules_may_still_say_movies() -> None:
 
 def _all_models(model: type[RetrainSettings]) -> list[Any]:
     return [model, *(type(field.default) for field in model.model_fields.values())]
-
-
-@pytest.mark.parametrize("name", ["alpha", "resamples", "bootstrap_seed"])
-def test_the_settings_of_statistics_have_one_definition(name: str) -> None:
-    fields = [model.model_fields[name] for model in (PromotionSettings, CompareSettings, ReplaySettings)]
-    assert len({(field.default, field.description, str(field.metadata)) for field in fields}) == 1
-
-
-@pytest.mark.parametrize("name", ["RECSYS__STOER__URL", "recsys__stoer", "RECSYS__STOER"])
-def test_a_variable_of_an_unknown_section_is_named(name: str) -> None:
-    with pytest.raises(SettingsError) as caught:
-        load_settings(RetrainSettings, environment={name: "file:b"}, others=[ServingSettings])
-    assert str(caught.value) == f"{name} cannot be used: stoer is not a setting; did you mean store?"
-
-
-def test_the_error_for_a_variable_that_resembles_no_setting_lists_the_settings() -> None:
-    with pytest.raises(
-        SettingsError, match="RECSYS__XYZZY cannot be used: xyzzy is not a setting; the settings are model_name, "
-    ):
-        load_settings(RetrainSettings, environment={"RECSYS__XYZZY": "1"})
-
-
-def test_variables_of_other_commands_and_other_programs_are_passed_over() -> None:
-    variables = {
-        "RECSYS__REDIS__URL": "redis://x",
-        "RECSYS__VALUE__CURRENCY": "EUR",
-        "RECSYS__BASE_SLICES": "4",
-        "RECSYS_SERVING": "{}",
-        "RECSYS_RUNPOD_TIMEOUT_S": "3",
-        "RECSYS_TEST_VOLUME": "nightly",
-    }
-    every = (RetrainSettings, ServingSettings, ReplaySettings)
-    assert load_settings(RetrainSettings, environment=variables, others=every).business_value.currency == "EUR"
-    assert load_settings(ServingSettings, environment=variables, others=every).redis.url == "redis://x"
-    assert load_settings(ReplaySettings, environment=variables, others=every).base_slices == 4
 
 
 class Added(Settings):

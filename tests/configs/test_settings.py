@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import assume, example, given, reject
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -14,7 +14,7 @@ from configs.errors import SettingsError
 from configs.loading import effective_settings, load_settings, named_configs
 from configs.serving import ExperimentFile, ServingSettings
 from configs.settings import EtlSettings, RetrainSettings
-from configs.studies import CompareSettings
+from configs.studies import CompareSettings, ReplaySettings
 from infra.prefect_server import EnvironmentSettings
 
 
@@ -145,13 +145,17 @@ def test_names_in_a_mapping_are_text() -> None:
 
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), min_size=1, max_size=8))
+@example("2026-0-0")  # YAML alone would fail to make a date of it
+@example("'null'")
 def test_a_text_setting_holds_exactly_the_word_that_it_is_given(word: str) -> None:
     try:
-        read, is_something = yaml.load(word, yaml.BaseLoader), yaml.safe_load(word) is not None
+        nodes = [event for event in yaml.parse(word, yaml.SafeLoader) if isinstance(event, yaml.NodeEvent)]
     except yaml.YAMLError:
-        return
-    if isinstance(read, str) and is_something:
-        assert load_settings(RetrainSettings, None, [f"store.region={word}"]).store.region == read
+        reject()
+    assume(len(nodes) == 1 and isinstance(nodes[0], yaml.ScalarEvent) and nodes[0].anchor is nodes[0].tag is None)
+    scalar = nodes[0]
+    assume(scalar.style is not None or scalar.value.lower() not in ("", "~", "null"))
+    assert load_settings(RetrainSettings, None, [f"store.region={word}"]).store.region == scalar.value
 
 
 def test_the_environment_beats_files_and_options_beat_both(tmp_path: Path) -> None:
@@ -161,11 +165,33 @@ def test_the_environment_beats_files_and_options_beat_both(tmp_path: Path) -> No
     assert (found.store.url, found.seed, found.model_name) == ("file:b", 3, "one")
 
 
-def test_the_variables_of_another_command_are_passed_over() -> None:
-    assert (
-        load_settings(RetrainSettings, environment={"RECSYS__REDIS__URL": "redis://x"}, others=[ServingSettings])
-        == RetrainSettings()
-    )
+@pytest.mark.parametrize("name", ["RECSYS__STOER__URL", "recsys__stoer", "RECSYS__STOER"])
+def test_a_variable_of_an_unknown_section_is_named(name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(RetrainSettings, environment={name: "file:b"}, others=[ServingSettings])
+    assert str(caught.value) == f"{name} cannot be used: stoer is not a setting; did you mean store?"
+
+
+def test_the_error_for_a_variable_that_resembles_no_setting_lists_the_settings() -> None:
+    with pytest.raises(
+        SettingsError, match="RECSYS__XYZZY cannot be used: xyzzy is not a setting; the settings are model_name, "
+    ):
+        load_settings(RetrainSettings, environment={"RECSYS__XYZZY": "1"})
+
+
+def test_variables_of_other_commands_and_other_programs_are_passed_over() -> None:
+    variables = {
+        "RECSYS__REDIS__URL": "redis://x",
+        "RECSYS__VALUE__CURRENCY": "EUR",
+        "RECSYS__BASE_SLICES": "4",
+        "RECSYS_SERVING": "{}",
+        "RECSYS_RUNPOD_TIMEOUT_S": "3",
+        "RECSYS_TEST_VOLUME": "nightly",
+    }
+    every = (RetrainSettings, ServingSettings, ReplaySettings)
+    assert load_settings(RetrainSettings, environment=variables, others=every).business_value.currency == "EUR"
+    assert load_settings(ServingSettings, environment=variables, others=every).redis.url == "redis://x"
+    assert load_settings(ReplaySettings, environment=variables, others=every).base_slices == 4
 
 
 @pytest.mark.parametrize(

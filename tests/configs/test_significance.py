@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from configs.settings import PromotionSettings
 from configs.significance import least_resamples
+from configs.studies import CompareSettings, ReplaySettings
 from models.evaluation import holm
 
 
@@ -27,3 +29,9 @@ def test_the_former_default_drift_settings_needed_this_many_resamples() -> None:
 def test_an_invalid_level_or_number_of_tests_is_refused(alpha: float, tests: int) -> None:
     with pytest.raises(ValueError, match="alpha must be between 0 and 1"):
         least_resamples(alpha, tests)
+
+
+@pytest.mark.parametrize("name", ["alpha", "resamples", "bootstrap_seed"])
+def test_the_settings_of_statistics_have_one_definition(name: str) -> None:
+    fields = [model.model_fields[name] for model in (PromotionSettings, CompareSettings, ReplaySettings)]
+    assert len({(field.default, field.description, str(field.metadata)) for field in fields}) == 1
