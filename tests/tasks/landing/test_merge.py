@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from configs.errors import VersionCorruptError
 from infra.storage.local import LocalStore
 from models.columns import Columns
 from tasks.datasets import LANDED, PART_SCHEMA, EventDigest, LandedState, Layout, PartFiles, PartStore, StoredFile, merged_events
@@ -75,10 +77,6 @@ def test_rows_are_inserted_where_sorting_would_put_them(seed: int) -> None:
 
 
 def test_a_layout_that_does_not_match_its_rows_is_noticed(store: LocalStore) -> None:
-    from dataclasses import replace
-
-    from configs.errors import VersionCorruptError
-
     layout = one_part(store, events((1, 1, 3, 5), (2, 1, 3, 5)))
     part = layout.parts[0]
     more = replace(layout, parts=(replace(part, events=replace(part.events, rows=3)),))

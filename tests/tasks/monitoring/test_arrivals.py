@@ -6,9 +6,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pytest
 
 from configs.settings import DriftSettings, MonitoringSettings, ValidationSettings
 from infra.registry import ModelRegistry
@@ -143,10 +141,3 @@ def test_the_anchor_is_a_former_champion(world: World) -> None:
     assert find_anchor(world.store, second, world.older.last, DRIFT) is None, "the former champion is of the same time"
     watched = monitor_dataset(world.store, world.newer, NAME, DRIFT, QUIET).result
     assert watched.anchor == world.first.version
-
-
-@pytest.mark.parametrize("after", [None, 0])
-def test_without_an_earlier_version_all_events_are_cut_into_older_and_newest(tmp_path: Path, after: int | None) -> None:
-    features = build_features(steady(10, 2))
-    older, newest = newest_slice(features, DriftSettings(), after)
-    assert len(older) + len(newest) == len(features) and np.all(newest["timestamp"].min() > older["timestamp"].max())

@@ -64,7 +64,7 @@ def test_a_monthly_policy_retrains_once_in_each_month_that_slices_end_in(begin: 
     last = Standing(at(2000, 1, 1) + begin * DAY_S, 10, "0")
     start = datetime.fromtimestamp(last.at - 1, UTC)
     for number in range(1, 40):
-        end = last.at if number == 0 else at(2000, 1, 1) + (begin + number * weeks) * DAY_S
+        end = at(2000, 1, 1) + (begin + number * weeks) * DAY_S
         moment = datetime.fromtimestamp(end - 1, UTC)
         if (moment.year, moment.month) != (start.year, start.month):
             months.add((moment.year, moment.month))
