@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 
 from infra.registry import git_commit
 
-__all__ = ["SKIPPED", "hardware", "measured", "refuse_mixed", "skip", "write_json", "write_result"]
+__all__ = ["SKIPPED", "hardware", "measured", "refuse_mixed", "skip", "skip_without", "write_json", "write_result"]
 
 SKIPPED = 77
 """Exit code of a benchmark that lacks a requirement (a GPU, a package, its data). 77 is customary for skipped tests."""
@@ -23,6 +24,13 @@ def skip(reason: str) -> NoReturn:
     """Print one sentence and exit with the code SKIPPED."""
     print(f"Skipped: {reason}", file=sys.stderr)
     raise SystemExit(SKIPPED)
+
+
+def skip_without(*programs: str) -> None:
+    """Skip the benchmark if one of the programs is not installed."""
+    for program in programs:
+        if shutil.which(program) is None:
+            skip(f"{program} is not installed.")
 
 
 def hardware() -> dict[str, Any]:

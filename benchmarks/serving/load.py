@@ -29,7 +29,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import hardware, skip, write_result
+from benchmarks.report import hardware, skip_without, write_result
 from benchmarks.serving.open_load import http_request, send_at_rate
 from benchmarks.serving.pauses import measure_pauses
 from benchmarks.serving.plain import KIND
@@ -87,9 +87,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/serving.json"))
     given = parser.parse_args()
-    for program in ("wrk", "redis-server"):
-        if subprocess.run(["which", program], capture_output=True, check=False).returncode:
-            skip(f"{program} is not installed.")
+    skip_without("wrk", "redis-server")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="recsys-serving-") as name, ExitStack() as stack:
         root = Path(name)

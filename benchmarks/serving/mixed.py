@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from benchmarks.report import hardware, write_result
+from benchmarks.report import hardware, skip_without, write_result
 from benchmarks.serving.world import NAME, free_port, histories, publish_drawn, redis_server, running
 from configs.serving import ServingSettings, StateSettings
 from infra.registry import Lineage, ModelRegistry, machine_facts
@@ -322,6 +322,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/serving_mixed.json"))
     given = parser.parse_args()
+    skip_without("redis-server")
     load = os.getloadavg()[0]
     found = mixed_load(given.seconds, given.workers, given.seed)
     result = {

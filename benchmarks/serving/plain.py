@@ -4,12 +4,15 @@
 implementation: FastAPI, the torch model's own pass over the full history in memory, and torch.topk, in the server's threads.
 `sasrec` does the same with RecBole's SASRec, its default layers and width and the latest 50 events, as a typical transformer
 server would.
+
+`benchmarks.serving.load` starts them and sets RECSYS_PLAIN (which of them), RECSYS_PLAIN_FOLDER (the model's files) and
+RECSYS_PLAIN_USERS (the number of users with a history).
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from models.recommender import IntArray
 
 KIND = "RECSYS_PLAIN"
+APPLICATIONS = {"reencode": "reencoding", "torch": "plain", "sasrec": "sasrec"}
 
 
 class Asked(BaseModel):
@@ -132,16 +136,22 @@ def _application(catalogue: IntArray, scores: Callable[[int, History], torch.Ten
 
 def main() -> None:
     """Start a server with the product's settings, given as --set key=value."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("serve", choices=["serve"])
+    parser.add_argument("--set", action="append", default=[], dest="overrides", help="key=value, may be repeated")
+    given = parser.parse_args()
+    kind = os.environ.get(KIND, "")
+    if kind not in APPLICATIONS:
+        parser.error(f"the variable {KIND} must be {', '.join(APPLICATIONS)}; it is {kind!r}")
     import uvicorn
 
     from serving.api import SETTINGS
     from serving.run import as_json
 
-    settings = load_settings(ServingSettings, None, [given for given in sys.argv[2:] if given != "--set"])
+    settings = load_settings(ServingSettings, None, given.overrides)
     os.environ[SETTINGS] = as_json(settings)
-    app = {"reencode": "reencoding", "torch": "plain", "sasrec": "sasrec"}[os.environ[KIND]]
     uvicorn.run(
-        f"benchmarks.serving.plain:{app}",
+        f"benchmarks.serving.plain:{APPLICATIONS[kind]}",
         factory=True,
         host=settings.host,
         port=settings.port,

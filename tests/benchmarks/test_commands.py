@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import sys
@@ -12,38 +13,72 @@ import torch
 
 from benchmarks.report import SKIPPED
 
-COMMANDS = [
-    "pipeline.busy_machine",
-    "pipeline.drift",
-    "pipeline.drift_power",
-    "pipeline.etl",
-    "pipeline.gate",
-    "pipeline.gate_years",
-    "pipeline.increment",
-    "pipeline.replay",
-    "pipeline.rollback",
-    "pipeline.synthetic_events",
-    "ranking.audit",
-    "ranking.baselines",
-    "ranking.quality",
-    "ranking.retrainings",
-    "ranking.search",
-    "ranking.ss4rec_quality",
-    "serving.bodies",
-    "serving.experiments",
-    "training.cpu_speed",
-    "training.kernels",
-    "training.parity",
-    "training.replicas",
-    "training.scale",
-    "training.speed",
-    "tables",
-]
+ROOT = Path(__file__).parents[2]
+
+
+def commands() -> list[str]:
+    """Find every module of the benchmarks that has a function `main`."""
+    found = []
+    for path in sorted((ROOT / "benchmarks").rglob("*.py")):
+        functions = (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
+        if any(function.name == "main" for function in functions):
+            found.append(".".join(path.relative_to(ROOT / "benchmarks").with_suffix("").parts))
+    return found
+
+
+COMMANDS = commands()
+SMALL = {
+    "pipeline.gate_years": ["--years", "8", "--seed-sds", "0.0031", "--gains", "0.1"],
+    "pipeline.peeking": ["--runs", "2", "--users", "300", "--lifts", "0", "0.5"],
+    "serving.rules": ["--items", "300", "--times", "2"],
+}
+"""Arguments with which these benchmarks run below."""
+TESTED = {
+    "pipeline.drift": "test_drift.py",
+    "pipeline.drift_power": "test_drift_power.py",
+    "pipeline.gate": "test_gate.py",
+    "serving.experiments": "test_experiments.py",
+    "tables": "test_tables.py",
+    "training.parity": "test_commands.py",
+}
+"""Benchmarks that another test runs in a small volume."""
+NOT_RUN = {
+    "pipeline.busy_machine": "It trains models and starts twenty busy processes.",
+    "pipeline.etl": "Each engine starts in a process of its own: tests/full/test_etl_benchmark.py runs it.",
+    "pipeline.increment": "Each step starts in a process of its own.",
+    "pipeline.replay": "It trains a model for each month: tests/full/test_replay.py runs the command that it measures.",
+    "pipeline.rollback": "It trains a model.",
+    "pipeline.synthetic_events": "It writes what the functions make that test_synthetic_events.py tests.",
+    "ranking.audit": "It trains a model.",
+    "ranking.baselines": "It trains models.",
+    "ranking.quality": "It trains models.",
+    "ranking.retrainings": "It trains models.",
+    "ranking.search": "It trains models.",
+    "ranking.ss4rec_quality": "It trains models.",
+    "serving.bodies": "It starts a server and sends it hundreds of large bodies.",
+    "serving.load": "It starts nine servers and a Redis, and needs wrk.",
+    "serving.mixed": "It starts servers and a Redis: tests/full/serving/test_serve_command.py runs its load.",
+    "serving.plain": "It is a server that does not end; serving.load starts it.",
+    "training.cpu_speed": "It compiles kernels and trains a model.",
+    "training.kernels": "It needs a GPU.",
+    "training.replicas": "It needs GPUs.",
+    "training.scale": "It needs a GPU, or hours.",
+    "training.speed": "It needs a GPU.",
+}
+"""Benchmarks that no test runs in seconds, with the reason."""
 
 
 def run(monkeypatch: pytest.MonkeyPatch, command: str, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", [command, *arguments])
     importlib.import_module(f"benchmarks.{command}").main()
+
+
+def test_every_benchmark_is_run_in_a_small_volume_or_has_a_reason_why_not() -> None:
+    assert sorted([*SMALL, *TESTED, *NOT_RUN]) == sorted(COMMANDS)
+    for command, file in TESTED.items():
+        *_, package, name = ["benchmarks", *command.split(".")]
+        text = Path(__file__).with_name(file).read_text()
+        assert f"import {name}" in text or f"{package}.{name} import" in text or f'"{command}"' in text, command
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -66,18 +101,42 @@ def test_every_command_explains_itself(command: str, monkeypatch: pytest.MonkeyP
         (["ranking.ss4rec_quality", "--data", "/nowhere.zip"], "there is no /nowhere.zip"),
         (["ranking.baselines", "--data", "/nowhere.zip"], "there is no /nowhere.zip"),
         (["ranking.search", "--data", "/nowhere.zip"], "there is no /nowhere.zip"),
+        (["serving.load"], "wrk is not installed"),
+        (["serving.mixed"], "redis-server is not installed"),
     ],
 )
 def test_a_benchmark_that_cannot_run_is_skipped_with_one_sentence(
     command: list[str], lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch, *command)
     said = capsys.readouterr().err
     assert ended.value.code == SKIPPED and said.startswith("Skipped: ") and lacks in said and said.count("\n") == 1
     assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize("command", SMALL)
+def test_a_benchmark_in_a_small_volume_writes_its_result_and_prints_a_row_for_each_of_its_rows(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "result.json"
+    run(monkeypatch, command, *SMALL[command], "--out", str(out))
+    result = json.loads(out.read_text())
+    assert len(result["rows"]) > 1 and {"hardware", "measured"} <= result.keys()
+    assert sum(line.startswith("|") for line in capsys.readouterr().out.splitlines()) == 2 + len(result["rows"])
+
+
+def test_a_reference_server_says_which_variable_chooses_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RECSYS_PLAIN", "flask")
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, "serving.plain", "serve")
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "the variable RECSYS_PLAIN must be reencode, torch, sasrec; it is 'flask'" in said
 
 
 def test_parity_on_the_cpu_is_within_its_bounds_and_writes_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
