@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,8 +73,6 @@ def test_a_failed_run_is_named_and_the_others_are_reported(
 
 
 def test_dask_that_is_not_installed_is_said_plainly(settings: CompareSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "prefect_dask.task_runners", None)
     with pytest.raises(SettingsError, match="prefect-dask is not installed"):
         compare(settings.model_copy(update={"runner": "dask"}))

@@ -16,8 +16,17 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from configs.errors import ChampionMissingError, DataRefusedError, GateError, RecsysError, RunInProgressError, SourceError
+from configs.errors import (
+    ChampionMissingError,
+    DataRefusedError,
+    GateError,
+    RecsysError,
+    RunInProgressError,
+    SourceError,
+    StoreUnavailableError,
+)
 from configs.settings import PromotionSettings, RetrainSettings
+from flows.etl import etl
 from flows.monitor import monitor
 from flows.promote import promote
 from flows.retrain import retrain
@@ -28,6 +37,7 @@ from infra.registry import ModelRegistry, fetch_files
 from infra.storage import open_store
 from tasks.gate import promote_version
 from tasks.monitoring import DriftResult
+from tasks.stages import data as stages
 from tests import synthetic
 from tests.flows.conftest import QUICK, FirstRun, artifact_keys
 
@@ -143,8 +153,6 @@ def test_training_by_hand_waits_for_promote(make_settings: Make) -> None:
     settings = make_settings()
     with pytest.raises(RecsysError, match="no dataset version of ml-100k"):
         train(settings)
-    from flows.etl import etl
-
     dataset = etl(settings.data, settings.validation, settings.store)
     drift = monitor(None, settings.model_name, settings.data, settings.drift, settings.store)
     assert isinstance(drift, DriftResult) and drift.rows > 0
@@ -258,9 +266,6 @@ def test_bad_data_stops_the_run_and_leaves_the_champion(
 
 
 def test_a_store_that_does_not_answer_or_refuses_stops_the_run(make_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from configs.errors import StoreUnavailableError
-    from tasks.stages import data as stages
-
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
     monkeypatch.setattr(stages.build_dataset, "retries", 0)

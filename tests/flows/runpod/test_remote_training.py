@@ -25,7 +25,7 @@ from infra.runpod.prefect_runs import PrefectRuns
 from infra.storage import open_store
 from models.recommender import EpochReport
 from tasks.datasets import DatasetRef
-from tasks.stages import RemoteTraining, Trained, download_trained, settle_cost, train_by_deployment
+from tasks.stages import RemoteTraining, Trained, deployment_runs, download_trained, settle_cost, train_by_deployment
 from tasks.training import Candidate, Machine, candidate_kinds, upload_candidates
 from tests.flows.runpod.prefect_client import a_run, with_client
 
@@ -186,8 +186,6 @@ def test_a_store_that_a_pod_cannot_reach_is_refused_before_anything_is_rented(
 def test_a_run_that_is_stopped_cancels_the_training_that_it_has_asked_for(
     pool: WorkPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.stages import deployment_runs
-
     thread = deployed([Running()], pool, "long")
 
     def sleep(seconds: float) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from configs.errors import SettingsError
 from configs.loading import load_settings
@@ -45,8 +46,6 @@ def test_a_file_that_is_no_list_of_deployments_is_named(content: str | None, sai
 
 def test_a_definition_has_the_folder_of_the_code_and_variables_as_prefect_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRANCH", "main")
-    import yaml
-
     entry = {"name": "etl", "entrypoint": "flows/etl.py:etl", "work_pool": {"name": "recsys"}, "concurrency_limit": 3}
     found = deployment_defined(entry, yaml.safe_load(PULL)["pull"], EnvironmentSettings(code=Path("/srv/code")))
     assert found.fields["pull_steps"] == [

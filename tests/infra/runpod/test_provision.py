@@ -19,6 +19,7 @@ from infra.runpod.api import GpuType, Pod, RequestRefusedError, RunPodClient, Un
 from infra.runpod.api.errors import AccountError
 from infra.runpod.order import Marks, Order, OrderError, marks_of
 from infra.runpod.provision import NoPodError, Provisioner, WithdrawnError, candidates, pause
+from tests.doubles.runpod.description import schema_errors
 from tests.doubles.runpod.faults import Fault
 from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, RunPodDouble
 
@@ -329,8 +330,6 @@ def test_the_highest_cost_shortens_the_longest_life() -> None:
 
 
 def test_a_body_has_what_was_ordered_and_nothing_that_was_not(double: RunPodDouble) -> None:
-    from tests.doubles.runpod.description import schema_errors
-
     full = replace(
         ORDER,
         data_centers=("EU-RO-1",),

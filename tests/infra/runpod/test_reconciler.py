@@ -6,9 +6,11 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from infra.runpod.api import Pod
+from infra.runpod.order import marks_of
 from tests.infra.runpod.memory import POOL, PRICE, START, Watched
 
 
@@ -261,8 +263,6 @@ def test_a_deletion_that_fails_is_tried_again(watched: Watched) -> None:
     real = watched.account.answer
 
     def locked(request: Any) -> Any:
-        import httpx
-
         if request.method == "DELETE":
             return httpx.Response(409, json={"title": "Conflict", "status": 409, "detail": "pod is locked"})
         return real(request)
@@ -333,8 +333,6 @@ def test_a_look_that_fails_is_followed_by_the_next(watched: Watched, caplog: pyt
 
 
 def _marks(watched: Watched, pod: str) -> Any:
-    from infra.runpod.order import marks_of
-
     found = marks_of(Pod.model_validate(watched.account.pods[pod]))
     assert found is not None and found.pool == POOL
     return found

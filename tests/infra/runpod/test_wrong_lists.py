@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from infra.runpod.api import Pod
+from infra.runpod.order import marks_of
 from infra.runpod.reconciler import ASKED_AT_MOST
 from tests.infra.runpod.memory import PRICE, START, Watched
 
@@ -106,8 +108,6 @@ def test_a_pod_counts_as_gone_only_if_it_says_so_itself(watched: Watched) -> Non
 
     def answer(request: Any) -> Any:
         if request.url.path == f"/v2/pods/{pod}" and status:
-            import httpx
-
             return httpx.Response(status[0], json={"title": "x", "status": status[0], "detail": "d"})
         return real(request)
 
@@ -230,8 +230,6 @@ def test_a_dear_pod_that_its_run_does_not_name_is_deleted_and_another_is_found_f
 
 
 def test_a_pod_that_is_rejected_is_deleted_and_paid_for_and_the_run_waits_on(watched: Watched) -> None:
-    from infra.runpod.order import marks_of
-
     async def reject() -> None:
         run = watched.runs.add("PENDING")
         hold = watched.reconciler.hold(run)

@@ -18,6 +18,7 @@ from configs.serving import ServingSettings
 from infra.storage.local import LocalStore
 from models.ss4rec import SS4Rec
 from serving.api.app import create_app
+from serving.engine import ServedModel
 from serving.run import as_json
 from tests.serving.versions import START, draw, full_pass, promote_version, publish, settings_of
 
@@ -226,8 +227,6 @@ def test_half_a_character_is_refused_and_breaks_nothing(client: TestClient) -> N
 
 
 def test_a_defect_is_a_problem_without_its_traceback(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    from serving.engine import ServedModel
-
     def broken(self: ServedModel, index: int, k: int) -> None:
         raise ZeroDivisionError("secret")
 

@@ -9,6 +9,7 @@ from weakref import ref
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -345,8 +346,6 @@ def test_a_request_that_does_not_fit_is_refused(request_: RankRequest, error: ty
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_file_key_and_value(content: Any, said: str, tmp_path: Path) -> None:
-    import yaml
-
     path = tmp_path / "rules.yaml"
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(SettingsError, match=said) as caught:
