@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,12 +23,13 @@ import prefect
 from filelock import FileLock
 from prefect.events.worker import EventsWorker
 
+from tests.ports import reserved_port
+
 __all__ = [
     "PREFECT",
     "ROOT",
     "Webhook",
     "ask",
-    "free_port",
     "migrated_database",
     "prefect_server",
     "process",
@@ -77,7 +77,7 @@ def process(
 def prefect_server(folder: Path, **settings: str) -> Iterator[dict[str, str]]:
     """The environment of a server that runs meanwhile, with everything under `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = reserved_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "AWS_"))}
     environment |= {
         "PYTHONPATH": str(ROOT),
@@ -127,13 +127,6 @@ def migrated_database(path: Path) -> Path:
     return Path(shutil.copyfile(kept, path))
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
-
-
 def request(method: str, url: str, **options: Any) -> httpx.Response:
     """The answer, whatever its status, of a server that may be slow; SQLite under load answers 503, which Prefect's own client tries
     again too."""
@@ -171,20 +164,20 @@ def recsys(arguments: list[str], environment: Mapping[str, str], folder: Path = 
 
 def _healthy(environment: Mapping[str, str]) -> bool:
     try:
-        return httpx.get(f"{environment['PREFECT_API_URL']}/health", timeout=2).status_code == 200
+        return httpx.get(f"{environment['PREFECT_API_URL']}/health", timeout=30).status_code == 200
     except httpx.HTTPError:
         return False
 
 
 class Webhook(http.server.ThreadingHTTPServer):
-    """Keeps the JSON that is posted; answers with `status`."""
+    """Keeps the JSON that is posted, in `refused` if `status` is an error; answers with `status`."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.messages: list[dict[str, Any]] = []
-        self.attempts = 0
+        self.refused: list[dict[str, Any]] = []
         self.status = 200
 
     @property
@@ -197,9 +190,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.attempts += 1
-        if self.server.status == 200:
-            self.server.messages.append(json.loads(body))
+        (self.server.messages if self.server.status == 200 else self.server.refused).append(json.loads(body))
         self.send_response(self.server.status)
         self.send_header("Content-Length", "0")
         self.end_headers()

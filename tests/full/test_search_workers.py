@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from configs.studies import SearchSettings
 from tasks.search import conclude_study, open_study, run_trials
 from tests import synthetic
 from tests.flows.conftest import LEAN
+from tests.ports import reserved_port
 from tests.tasks.searching import SPACE, make_search
 
 pytestmark = pytest.mark.full
@@ -38,9 +38,7 @@ def postgresql() -> Iterator[str]:
         [*other, "mktemp", "-d", "--tmpdir=/tmp", "--suffix=-recsys-postgres"], capture_output=True, text=True, check=True
     )
     folder, binaries = made.stdout.strip(), BINARIES[-1]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = reserved_port()
     script = f"""set -e
 cd {folder}
 printf %s {PASSWORD} > password
@@ -61,7 +59,7 @@ exec {binaries}/postgres -D data -p {port} -c listen_addresses=127.0.0.1 -c unix
     finally:
         stopped = [*other, str(binaries / "pg_ctl"), "-D", f"{folder}/data", "-m", "immediate", "stop"]
         subprocess.run(stopped, capture_output=True, check=False)
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
         subprocess.run([*other, "rm", "-r", folder], check=True)
 
 

@@ -21,6 +21,7 @@ from benchmarks.serving.world import wait_for
 from infra.local_stack.services import COMPOSE, ROOT, Layout, localised, read_services
 from serving.api.responses import Problem
 from serving.metrics import Metrics
+from tests.ports import reserved_port
 
 INFRA = ROOT / "infra"
 CONTENT: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
@@ -214,12 +215,10 @@ def test_nginx_takes_the_proxys_configuration(tmp_path: Path) -> None:
 
 def test_nginx_refuses_in_the_form_of_the_api_and_does_not_pass_on_a_forged_address(tmp_path: Path) -> None:
     assert shutil.which("nginx"), "apt-get install -y --no-install-recommends nginx"
-    listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    ports = dict(zip(("api-1", "api-2", "proxy"), (each.getsockname()[1] for each in listening), strict=True))
-    listening.pop().close()
+    listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    ports = {"api-1": listening[0].getsockname()[1], "api-2": listening[1].getsockname()[1], "proxy": reserved_port()}
     for each in listening:
-        each.listen()
-        each.settimeout(30)
+        each.settimeout(120)
     proxy = next(service for service in read_services() if service.name == "proxy")
     layout = Layout(tmp_path, {name: ports.get(name, 20_000) for name in SERVICES}, f"file:{tmp_path}/store", None)
     (tmp_path / "var" / "proxy").mkdir(parents=True)
@@ -228,16 +227,16 @@ def test_nginx_refuses_in_the_form_of_the_api_and_does_not_pass_on_a_forged_addr
         wait_for(lambda: socket.create_connection(("127.0.0.1", ports["proxy"]), 5).close(), running)
         too_large = {413: {"Content-Length": "3000000"}, 431: {"X-Long": "a" * 9000}}
         for status, headers in too_large.items():
-            connection = http.client.HTTPConnection("127.0.0.1", ports["proxy"], timeout=30)
+            connection = http.client.HTTPConnection("127.0.0.1", ports["proxy"], timeout=120)
             connection.request("POST", "/v1/events", headers=headers)
             response = connection.getresponse()
             assert response.status == status and response.headers["content-type"] == "application/problem+json"
             found = json.loads(response.read())
             assert found["status"] == status and set(found) == {field.name for field in fields(Problem)}
-        client = socket.create_connection(("127.0.0.1", ports["proxy"]), 30)
+        client = socket.create_connection(("127.0.0.1", ports["proxy"]), 120)
         client.sendall(b"GET /readyz HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.9.9.9\r\n\r\n")
         passed_on = b""
-        for each in select.select(listening, [], [], 30)[0]:
+        for each in select.select(listening, [], [], 120)[0]:
             passed_on = each.accept()[0].recv(4096)
         assert b"X-Forwarded-For: 127.0.0.1\r\n" in passed_on
         client.close()

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.doubles import live_prefect
-from tests.doubles.live_prefect import PREFECT, ROOT, ask, free_port, process, read, request, wait_until
+from tests.doubles.live_prefect import PREFECT, ROOT, ask, process, read, request, wait_until
 
-__all__ = ["PREFECT", "ROOT", "ask", "free_port", "prefect_server", "process", "read", "request", "run", "wait_until"]
+__all__ = ["PREFECT", "ROOT", "ask", "prefect_server", "process", "read", "request", "run", "wait_until"]
 
 
 @contextmanager

@@ -16,7 +16,8 @@ import yaml
 
 from tests import synthetic
 from tests.flows.conftest import QUICK
-from tests.full.prefect_server.prefect_process import ROOT, ask, free_port, prefect_server, process, request, run, wait_until
+from tests.full.prefect_server.prefect_process import ROOT, ask, prefect_server, process, request, run, wait_until
+from tests.ports import reserved_port
 
 pytestmark = pytest.mark.full
 RECSYS = str(Path(sys.executable).with_name("recsys"))
@@ -85,10 +86,10 @@ def test_drift_that_monitoring_finds_starts_a_retrain_run(server: dict[str, str]
         runs = ask(server, "flow_runs/filter", deployments={"name": {"any_": ["retrain"]}})
         return [run for run in runs if not run["auto_scheduled"]]  # the deployment has a schedule too
 
-    runs = wait_until(started, 300)
+    runs = wait_until(started, 900)
     assert len(runs) == 1 and runs[0]["parameters"] == {"settings": {"model_name": "movie-ranker"}}
     # The server writes events down a moment after it has acted on them.
-    seen = wait_until(lambda: ask(server, "events/filter", filter={"event": {"name": ["recsys.drift.detected"]}})["events"], 300)
+    seen = wait_until(lambda: ask(server, "events/filter", filter={"event": {"name": ["recsys.drift.detected"]}})["events"], 900)
     assert len(seen) == 1 and seen[0]["resource"]["prefect.resource.id"] == "recsys.model.movie-ranker"
     assert "rating" in seen[0]["payload"]["drifted"] and seen[0]["payload"]["checks"]["rating"]["p_value"] <= 0.01
     assert seen[0]["payload"]["dataset"] == result["dataset"] and seen[0]["payload"]["champion"] == result["champion"]
@@ -98,7 +99,7 @@ def test_drift_that_monitoring_finds_starts_a_retrain_run(server: dict[str, str]
 
 def test_evidentlys_own_ui_shows_the_snapshots(server: dict[str, str], watched: Path) -> None:
     assert run([RECSYS, "monitor", "-c", "run.yaml"], server, watched).returncode == 0
-    port = free_port()
+    port = reserved_port()
     command = [EVIDENTLY, "ui", "--workspace", str(watched / "evidently"), "--port", str(port)]
     environment = {**os.environ, "DO_NOT_TRACK": "1", "NO_PROXY": "127.0.0.1,localhost"}
     address = f"http://127.0.0.1:{port}"

@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import httpx
 from infra.local_stack.stack import local_stack
 from tests.doubles.runpod.other_root import OtherRoot
 from tests.doubles.runpod.runpod_api import ACCOUNT_KEY, IMAGE, RunPodDouble
+from tests.ports import reserved_port
 
 ROOT = Path(__file__).parents[3]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
@@ -60,9 +60,7 @@ class World:
 
     def __init__(self, folder: Path, double: RunPodDouble, database: dict[str, str]) -> None:
         self.folder, self.double = folder, double
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = reserved_port()
         self.api = f"http://127.0.0.1:{self.port}/api"
         self.record = folder / "executions.txt"
         self.record.touch()
@@ -90,7 +88,7 @@ class World:
         log = (self.folder / "server.log").open("ab")
         command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
         self._server = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd=ROOT)
-        wait_until(self._is_up, 300, "the Prefect server")
+        wait_until(self._is_up, 600, "the Prefect server")
 
     def stop_server(self) -> None:
         assert self._server is not None
@@ -99,7 +97,7 @@ class World:
 
     def _is_up(self) -> bool:
         try:
-            return httpx.get(f"{self.api}/health", timeout=2).status_code == 200
+            return httpx.get(f"{self.api}/health", timeout=30).status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -110,7 +108,7 @@ class World:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=1800,
             check=False,
         )
         assert made.returncode == 0, made.stdout + made.stderr
@@ -145,7 +143,7 @@ class World:
     def kill_workers(self) -> None:
         for worker in self._workers:
             worker.kill()
-            worker.wait(timeout=60)
+            worker.wait(timeout=300)
         self._workers.clear()
 
     def close(self) -> None:

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from benchmarks.serving.mixed import mixed_load
-from benchmarks.serving.world import free_port, wait_for
+from benchmarks.serving.world import wait_for
 from infra.storage.local import LocalStore
 from tests.doubles.redis_server import redis_server
+from tests.ports import reserved_port
 from tests.serving.versions import draw, promote_version, publish
 
 pytestmark = pytest.mark.full
@@ -40,7 +41,7 @@ def test_two_workers_share_what_they_know_follow_promotions_and_end_after_their_
         draw(tmp_path / f"v{seed}", seed)
         versions.append(publish(store, tmp_path / f"v{seed}").version)
     promote_version(store, versions[0])
-    port = free_port()
+    port = reserved_port()
     with redis_server() as redis:
         given = [
             "model_name=ranker",
