@@ -60,9 +60,9 @@ def test_a_store_without_exposures_points_to_the_log_that_is_still_open(tmp_path
         list(stored_exposures(store))
     log = ExposureLog(ExposureSettings(flush_s=0.01))
     log.write(Exposure(1_790_000_000, 1, "r", "v1", [3], "e", "control", "abc"))
-    assert log.flush()
+    assert log.flush(60)
     with pytest.raises(
         SourceError, match=r"yet, but the log in \.recsys/exposures has 1 file that is not uploaded: give the folder"
     ):
         list(stored_exposures(store))
-    log.close()
+    log.close(60)
