@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import gc
-import time
 import tracemalloc
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cachetools import TTLCache
 
 from configs.serving import BatchSettings
-from serving.engine import Answer, Filters, RecommendJob, RequestTime
+from serving.engine import Answer, Filters, RecommendJob, RequestTime, answer_cache
 from serving.engine.answer_cache import AnswerCache, answer_key
 from serving.engine.explanations import Explanation
 from serving.engine.jobs import Recommended
 from serving.experiments import Assignment
 from serving.state import UserLog
+from tests.serving.state.events import Clock
 
 ANSWER = Answer("v1", "state", "", 3, None, [])
 
@@ -25,7 +27,15 @@ def cache_of(**settings: Any) -> AnswerCache:
     return AnswerCache(BatchSettings(**settings))
 
 
-def test_an_answer_is_kept_until_it_is_too_old_or_there_are_too_many() -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the caches that a test makes."""
+    clock = Clock()
+    monkeypatch.setattr(answer_cache, "TTLCache", partial(TTLCache, timer=clock))
+    return clock
+
+
+def test_an_answer_is_kept_until_it_is_too_old_or_there_are_too_many(clock: Clock) -> None:
     cache = cache_of(cache_s=3600, cache_entries=2)
     assert cache.get("a") is None
     for key in ("a", "b", "c"):
@@ -36,10 +46,11 @@ def test_an_answer_is_kept_until_it_is_too_old_or_there_are_too_many() -> None:
     assert (cache.hits, cache.misses) == (1, 2)
     cache.clear()
     assert len(cache) == 0
-    brief = cache_of(cache_s=0.01)
-    brief.put("a", ANSWER)
-    time.sleep(0.02)
-    assert brief.get("a") is None
+    cache.put("a", ANSWER)
+    clock.now += 3599
+    assert cache.get("a") is not None
+    clock.now += 1
+    assert cache.get("a") is None
 
 
 def test_nothing_is_kept_or_counted_without_a_cache_or_a_key() -> None:
@@ -93,11 +104,11 @@ def test_an_answer_larger_than_the_cache_is_not_kept() -> None:
     assert cache.get("a") is not None and cache.get("b") is None
 
 
-def test_expired_answers_are_dropped_while_nobody_asks() -> None:
-    cache = cache_of(cache_s=0.01)
+def test_expired_answers_are_dropped_while_nobody_asks(clock: Clock) -> None:
+    cache = cache_of(cache_s=3600)
     cache.put("a", ANSWER)
     assert cache.bytes > 0
-    time.sleep(0.02)
+    clock.now += 3600
     assert cache.bytes == 0 and cache._answers is not None and not cache._answers._Cache__data  # type: ignore[attr-defined]
 
 
