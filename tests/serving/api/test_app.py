@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from configs.loading import load_settings
 from configs.serving import ServingSettings
 from infra.storage.local import LocalStore
 from models.ss4rec import SS4Rec
+from serving.api import clients
 from serving.api.app import create_app
 from serving.engine import ServedModel
 from serving.run import as_json
@@ -265,7 +267,8 @@ def test_metrics_tell_routes_versions_sources_ages_and_what_redis_does(client: T
 ONE, TWO = "one-key-of-a-client", "two-keys-are-accepted"
 
 
-def test_keys_rates_and_sizes_are_limited(root: Path) -> None:
+def test_keys_rates_and_sizes_are_limited(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "time", SimpleNamespace(monotonic=lambda: 1000.0))  # another guess is allowed each second
     limits = {"api_keys": [ONE, TWO], "rate_per_s": 0.001, "burst": 3, "body_bytes": 2000}
     with TestClient(create_app(settings_of(root, limits=limits))) as client:
         for headers in ({}, {"X-API-Key": "three"}):
