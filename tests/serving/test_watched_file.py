@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,15 +167,16 @@ def test_at_the_start_a_file_that_is_just_being_written_is_read_until_it_stays(
         slept.append(seconds)
         path.write_text(next(rest, path.read_text()))
 
-    monkeypatch.setattr(time, "sleep", sleep)
+    clock = SimpleNamespace(time=time.time, sleep=sleep)
+    monkeypatch.setattr(serving.watched_file, "time", clock)
     path.write_text("min_popularity: 2\n")
-    assert Rules.watch(path, settled_s=5).current().file.seen == "show" and slept == [5, 5]
+    assert Rules.watch(path, settled_s=3600).current().file.seen == "show" and slept == [3600, 3600]
     os.utime(path, (0, 0))  # nobody has written it for long
-    assert Rules.watch(path, settled_s=5).current().file.seen == "show" and len(slept) == 2
+    assert Rules.watch(path, settled_s=3600).current().file.seen == "show" and len(slept) == 2
     path.write_text("min_popularity: 2\n")
-    monkeypatch.setattr(time, "sleep", lambda seconds: path.write_text(path.read_text() + "#"))
+    clock.sleep = lambda seconds: path.write_text(path.read_text() + "#")
     with pytest.raises(SettingsError, match="keeps changing"):
-        Rules.watch(path, settled_s=5)
+        Rules.watch(path, settled_s=3600)
 
 
 @pytest.mark.parametrize(("content", "said"), [("", "is empty"), (None, "does not exist")])
