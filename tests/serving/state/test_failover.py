@@ -16,7 +16,7 @@ from tests.serving.state.events import Clock, one
 
 
 def states(server: RedisServer, told: list[bool], clock: Clock) -> FailoverStates:
-    settings = RedisSettings(url=server.url, timeout_s=2)
+    settings = RedisSettings(url=server.url, timeout_s=30)
     return FailoverStates(
         settings, StateSettings(), on_outage=lambda down, why: told.append(down), clock=clock, start=lambda probe: probe()
     )
@@ -44,7 +44,7 @@ def test_an_outage_and_an_empty_redis_lose_no_event_and_take_none_twice() -> Non
         assert store.append([one(1, 3)], "v")[0].outcomes == [Outcome.DUPLICATE]
         store.recover()
         assert store.unsent == 0 and store.lost == 0
-        fresh = RedisStates(RedisSettings(url=server.url), StateSettings())  # another worker
+        fresh = RedisStates(RedisSettings(url=server.url, timeout_s=30), StateSettings())  # another worker
         assert (items(fresh, 1), items(fresh, 2), items(fresh, 3)) == (list(range(7)), list(range(5)), [1])
         fresh.close()
         store.close()
@@ -63,7 +63,7 @@ def test_data_lost_without_an_outage_is_found_by_the_count_and_brought_back() ->
         assert items(store, 8) == [0, 1, 2, 3] and told == []
         while store.unsent:
             store.recover()
-        fresh = RedisStates(RedisSettings(url=server.url), StateSettings())
+        fresh = RedisStates(RedisSettings(url=server.url, timeout_s=30), StateSettings())
         assert all(items(fresh, user)[:4] == [0, 1, 2, 3] for user in range(40))
         fresh.close()
         client.close()
@@ -107,7 +107,7 @@ def test_a_state_that_was_computed_apart_is_none_of_the_log_that_all_share() -> 
         assert UserLog.read(apart).items.tolist() == [10, 12]
         late.now += 5
         second.write([(1, apart[: HEAD.size] + b"of 10 and 12")], "v")  # the call that finds Redis again
-        shared = RedisStates(RedisSettings(url=server.url), StateSettings())
+        shared = RedisStates(RedisSettings(url=server.url, timeout_s=30), StateSettings())
         assert items(shared, 1) == [10, 11, 12] and shared.read([1], "v")[0].state is None
         for store in (first, second, shared):
             store.close()
@@ -129,7 +129,7 @@ def test_a_user_whom_redis_let_go_is_let_go_by_memory_too_and_no_other_is_doubte
 
 def test_only_an_event_lengthens_the_time_for_which_a_users_events_are_kept() -> None:
     with redis_server() as server:
-        store = RedisStates(RedisSettings(url=server.url), StateSettings())
+        store = RedisStates(RedisSettings(url=server.url, timeout_s=30), StateSettings())
         store.append([one(1, 1)], "v")
         client = redis_client.Redis(port=server.port)
         (key,) = client.keys("*{1}:events")
@@ -152,7 +152,7 @@ def test_a_worker_that_ends_sends_what_waits_though_redis_was_down_a_moment_ago(
         store.append([one(user, 1) for user in range(200)], "v")
         server.start()
         store.close()
-        shared = RedisStates(RedisSettings(url=server.url), StateSettings())
+        shared = RedisStates(RedisSettings(url=server.url, timeout_s=30), StateSettings())
         assert all(items(shared, user) == [1] for user in range(200)) and store.lost == 0
         shared.close()
 
@@ -169,7 +169,7 @@ def test_a_worker_that_ends_while_redis_is_down_says_what_is_lost(caplog: pytest
 def test_an_outage_in_which_nothing_was_lost_counts_nothing_as_lost() -> None:
     clock = Clock()
     with redis_server() as server:
-        settings = RedisSettings(url=server.url, timeout_s=2)
+        settings = RedisSettings(url=server.url, timeout_s=30)
         store = FailoverStates(settings, StateSettings(unsent_users=3), clock=clock, start=lambda probe: probe())
         store.append([one(user, 1) for user in range(20)], "v")
         server.kill()
@@ -204,7 +204,7 @@ def test_events_are_forgotten_when_their_time_has_come() -> None:
 def test_events_of_more_users_than_may_wait_are_refused_and_none_that_was_accepted_is_lost() -> None:
     clock = Clock()
     with redis_server() as server:
-        settings = RedisSettings(url=server.url, timeout_s=2)
+        settings = RedisSettings(url=server.url, timeout_s=30)
         store = FailoverStates(settings, StateSettings(unsent_users=3), clock=clock, start=lambda probe: probe())
         server.kill()
         store.append([one(user, 1) for user in range(2)], "v")
@@ -226,7 +226,7 @@ def test_events_of_more_users_than_may_wait_are_refused_and_none_that_was_accept
 def test_memory_forgets_copies_of_what_redis_has_before_what_redis_does_not_have() -> None:
     clock = Clock()
     with redis_server() as server:
-        settings = RedisSettings(url=server.url, timeout_s=2)
+        settings = RedisSettings(url=server.url, timeout_s=30)
         store = FailoverStates(settings, StateSettings(local_mb=1, events=1000), clock=clock, start=lambda probe: probe())
         log = b"".join(entry(item, item, b"%08d" % item) for item in range(1000))
         store.append([(user, log) for user in range(30)], "v")
@@ -250,7 +250,7 @@ def test_memory_forgets_copies_of_what_redis_has_before_what_redis_does_not_have
 def test_events_that_do_not_fit_beside_those_that_wait_are_refused() -> None:
     clock = Clock()
     with redis_server() as server:
-        settings = RedisSettings(url=server.url, timeout_s=2)
+        settings = RedisSettings(url=server.url, timeout_s=30)
         store = FailoverStates(settings, StateSettings(local_mb=1), clock=clock, start=lambda probe: probe())
         server.kill()
         log = b"".join(entry(item, item, b"%08d" % item) for item in range(900))

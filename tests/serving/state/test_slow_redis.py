@@ -25,11 +25,15 @@ def items(store: FailoverStates | RedisStates, user: int) -> list[int]:
 
 
 class SlowAnswers:
-    """Lets the clock run on by `seconds` with each answer, and counts the answers."""
+    """Lets the clock run on by `seconds` with each answer, and counts the answers.
+
+    A call ends when the clock says so. Until then it waits for Redis, however slow the machine is.
+    """
 
     def __init__(self, patch: pytest.MonkeyPatch, clock: Clock) -> None:
         self.seconds, self.answers = 0.0, 0
-        read = AbstractConnection.read_response
+        read, left = AbstractConnection.read_response, RedisLink.left_s
+        patch.setattr(RedisLink, "left_s", lambda link: 60.0 if left(link) > 0 else 0.0)
 
         def slow(connection: AbstractConnection, **kwargs: Any) -> Any:
             clock.now += self.seconds
@@ -115,14 +119,14 @@ def test_a_redis_that_is_down_again_soon_is_tried_less_often(monkeypatch: pytest
 
 
 def test_an_answer_that_drips_ends_with_the_timeout_of_the_call() -> None:
-    """Each byte comes in time, and all of them would take a minute."""
+    """Each byte comes in time, and all of them would take four minutes."""
     told: list[str] = []
     with redis_server() as server, faulty_proxy(f"http://127.0.0.1:{server.port}") as proxy:
-        settings = RedisSettings(url=f"redis://127.0.0.1:{proxy.port}/0", timeout_s=1)
+        settings = RedisSettings(url=f"redis://127.0.0.1:{proxy.port}/0", timeout_s=5)
         store = FailoverStates(settings, StateSettings(), lambda down, why: told.append(why))
         store.append([(1, b"".join(entry(item, item, b"%08d" % item) for item in range(100)))], "v")
         assert not store.down
-        proxy.drip_s = 0.025
+        proxy.drip_s = 0.1
         assert items(store, 1) == list(range(100)) and store.down and "Timeout" in told[0]
         store.close()
 
