@@ -123,12 +123,17 @@ def served(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
     given = {"rules": str(folder / "rules.yaml"), "exposures": {"folder": str(folder / "log"), "flush_s": 0.01}}
     app = create_app(settings_of(root, poll_s=3600, work_dir=str(folder / "served"), **given))
     with TestClient(app) as client:
+        app.state.worker._watching.close(60)  # the tests look at the files themselves
         yield client, app.state.worker
 
 
 def value(client: TestClient, worker: ServingWorker, name: str) -> float:
-    """Return the value of a metric without the wait for the next second."""
-    worker._update_gauges()
+    """Return the value of a metric without the wait for the next second.
+
+    The gauges are updated in the server's loop, which does so each second: two threads would count one failure twice.
+    """
+    assert client.portal is not None
+    client.portal.call(worker._update_gauges)
     return next(float(line.split()[-1]) for line in client.get("/metrics").text.splitlines() if line.startswith(name))
 
 
