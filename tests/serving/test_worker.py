@@ -164,7 +164,7 @@ def test_exposures_go_to_another_sink_if_one_is_given(world: tuple[Path, list[st
 def test_a_worker_goes_on_when_redis_is_killed_and_tells_of_it(world: tuple[Path, list[str]]) -> None:
     root, _ = world
     with redis_server() as redis:
-        settings = settings_of(root, redis={"url": redis.url, "timeout_s": 2, "retry_s": 0.1}, batch={"cache_s": 0})
+        settings = settings_of(root, redis={"url": redis.url, "timeout_s": 30, "retry_s": 0.1}, batch={"cache_s": 0})
         with TestClient(create_app(settings)) as client:
 
             def tell(number: int) -> str:
@@ -196,7 +196,7 @@ def test_a_worker_serves_from_memory_while_redis_drips_and_refuses_events_only_w
     with redis_server() as redis, faulty_proxy(f"http://127.0.0.1:{redis.port}") as proxy:
         url = f"redis://127.0.0.1:{proxy.port}/0"
         settings = settings_of(
-            root, redis={"url": url, "timeout_s": 2, "retry_s": 0.1}, state={"unsent_users": 2}, batch={"cache_s": 0}
+            root, redis={"url": url, "timeout_s": 5, "retry_s": 0.1}, state={"unsent_users": 2}, batch={"cache_s": 0}
         )
         with TestClient(create_app(settings)) as client:
 
@@ -206,7 +206,7 @@ def test_a_worker_serves_from_memory_while_redis_drips_and_refuses_events_only_w
                 )
 
             assert tell(1, 0).json()["results"][0]["outcome"] == "applied" and metric(client, "recsys_redis_up") == 1
-            proxy.drip_s = 0.1  # an answer of a hundred bytes takes ten seconds
+            proxy.drip_s = 0.5  # an answer of a hundred bytes takes fifty seconds
             assert tell(1, 1).json()["results"][0]["outcome"] == "applied" and recommend(client, user_id=1)["events"] == 2
             assert metric(client, "recsys_redis_up") == 0 and metric(client, "recsys_redis_outages_total") == 1
             assert tell(2, 0).json()["results"][0]["outcome"] == "applied"
