@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
     ):
         for each in exposures:
             log.write(each)
-        log.close()
+        log.close(60)
     outcomes.to_csv(tmp_path / "outcomes.csv", index=False)
     file = {"experiments": [made.model_dump(mode="json")], "shadow": [{"version": "v9", "share": 0.1}]}
     (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(file))
@@ -70,7 +70,7 @@ def test_a_report_from_the_store_points_to_a_log_that_is_not_uploaded(folder: Pa
     assert "not uploaded" not in run(*common)
     log = ExposureLog(ExposureSettings(flush_s=0.01))
     log.write(Exposure(1_790_000_000, 1, "r", "v1", [3]))
-    assert log.flush()
+    assert log.flush(60)
     assert "Not included: the log in .recsys/exposures has 1 file that is not uploaded." in " ".join(run(*common).split())
     log.close()
 

@@ -48,7 +48,7 @@ def lively(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, DemoSetting
     log = ExposureLog(ExposureSettings(folder=root / "log"))
     for each in exposures:
         log.write(each)
-    log.close()
+    log.close(60)
     outcomes.to_csv(root / "outcomes.csv", index=False)
     file = {"experiments": [made.model_dump(mode="json")], "shadow": [{"version": "v9", "share": 0.1}]}
     (root / "experiments.yaml").write_text(yaml.safe_dump(file))
