@@ -29,6 +29,12 @@ def no_server() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the checks time: a busy machine takes seconds to import what they need."""
+    monkeypatch.setattr(doctor, "DEADLINE_S", 300.0)
+
+
 @pytest.fixture
 def silent() -> Iterator[int]:
     """A port that takes connections and never answers."""
@@ -120,6 +126,7 @@ def examined(slow: set[str], store: StoreSettings, redis: str | None = None) -> 
     """What the doctor says while some checks have no answer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(doctor, "time", Clock(slow))
+        patch.setattr(doctor, "DEADLINE_S", 4.0)
         return found_in(store, redis)
 
 
