@@ -200,8 +200,8 @@ def test_a_create_that_is_put_off_delays_neither_a_delete_nor_a_look() -> None:
         transport = httpx.MockTransport(lambda request: answers[request.method])
         client = RunPodClient(SecretStr("k"), RunPodSettings(), transport, sleep)
         creating = asyncio.create_task(client.create_pod(BODY))
-        await asyncio.wait_for(sleeping.wait(), 30)
-        assert await asyncio.wait_for(client.delete_pod("x"), 30) and await asyncio.wait_for(client.list_pods(), 30) == []
+        await asyncio.wait_for(sleeping.wait(), 60)
+        assert await asyncio.wait_for(client.delete_pod("x"), 60) and await asyncio.wait_for(client.list_pods(), 60) == []
         creating.cancel()
 
     asyncio.run(both())

@@ -99,7 +99,7 @@ class Ended(Exception):
 
 
 def launch(
-    api: PrefectApi, command: list[str], monkeypatch: pytest.MonkeyPatch, seconds: float = 30, **environment: str
+    api: PrefectApi, command: list[str], monkeypatch: pytest.MonkeyPatch, seconds: float = 300, **environment: str
 ) -> list[float]:
     """Run the launcher until it waits to be deleted for the second time; its pauses."""
     pauses: list[float] = []
@@ -270,12 +270,12 @@ def test_a_pod_that_nobody_deletes_asks_for_its_own_end(
 
 
 def test_a_stopped_container_stops_its_run_and_kills_what_is_deaf(tmp_path: Path) -> None:
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('ready', 'w'); time.sleep(60)"
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('ready', 'w'); time.sleep(600)"
     program = f"""
 import sys
 from infra.runpod import launcher
 launcher.STOP_S = 0.5
-launcher.execute([sys.executable, "-c", {deaf!r}], 60)
+launcher.execute([sys.executable, "-c", {deaf!r}], 600)
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     process = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, env=environment)
@@ -285,7 +285,7 @@ launcher.execute([sys.executable, "-c", {deaf!r}], 60)
 
 
 def test_a_command_gives_its_status_or_is_killed_in_time() -> None:
-    assert execute(python("raise SystemExit(4)"), 20) == 4
+    assert execute(python("raise SystemExit(4)"), 300) == 4
     assert execute(python("import time; time.sleep(60)"), 0.2) is None
 
 

@@ -64,7 +64,7 @@ class Looks:
 class Renting:
     def __init__(self, double: RunPodDouble) -> None:
         self.double = double
-        self.settings = RunPodSettings(base_url=double.url, backoff_s=1, timeout_s=5, attempts=1)
+        self.settings = RunPodSettings(base_url=double.url, backoff_s=1, timeout_s=60, attempts=1)
         self.clock, self.said, self.withdrawn = [0.0], [], asyncio.Event()  # type: ignore[var-annotated]
         self.on_pause: Callable[[], None] = lambda: None
 
@@ -164,7 +164,7 @@ def test_the_wait_ends_at_once_when_the_run_is_withdrawn() -> None:
         waiting = asyncio.create_task(pause(600, withdrawn))
         await asyncio.sleep(0)
         withdrawn.set()
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 60)
         await pause(0.001, asyncio.Event())
 
     asyncio.run(wait())

@@ -286,7 +286,7 @@ def test_who_waits_for_a_look_gets_one_begun_after_it_asked(watched: Watched) ->
         await asyncio.sleep(0)
         assert not waiting.done(), "a list that failed is none"
         await watched.reconciler.look()
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 60)
         return watched.account.lists
 
     assert asyncio.run(wait()) == 1
