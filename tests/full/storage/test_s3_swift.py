@@ -54,8 +54,10 @@ def test_no_claim_on_it_is_lost_in_silence(swift: StoreSettings) -> None:
             return type(error).__name__
         return "won"
 
-    lost = []
-    for turn in range(volume(5, 40)):
+    lost: list[str] = []
+    for turn in range(100):
+        if turn >= volume(5, 40) and "OverwrittenError" in lost:  # the server has raced, which is left to chance
+            break
         with ThreadPoolExecutor(6) as pool:
             told = list(pool.map(lambda number, t=turn: claim(number, f"entry-{t}"), range(6)))
         assert told.count("won") == 1, told

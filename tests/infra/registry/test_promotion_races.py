@@ -79,7 +79,9 @@ def test_on_a_server_that_races_after_its_proof_no_promotion_is_lost_in_silence(
                 return str(error)
             return "promoted"
 
-        for number in range(volume(6, 30)):
+        for number in range(100):
+            if number >= volume(6, 30) and overwritten:  # the server has raced, which is left to chance
+                break
             with ThreadPoolExecutor(5) as pool:
                 told = list(pool.map(lambda process, n=number: promote(process, n), range(5)))
             entries = ModelRegistry(stores[0]).history(NAME)
