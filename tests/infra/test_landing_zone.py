@@ -25,7 +25,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreSettings]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     with moto_s3() as endpoint:
-        found = StoreSettings(url="s3://bucket/store", endpoint_url=endpoint, timeout_s=10)
+        found = StoreSettings(url="s3://bucket/store", endpoint_url=endpoint, timeout_s=60)
         boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="bucket")
         yield found
 

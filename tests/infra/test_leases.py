@@ -47,7 +47,7 @@ def test_a_long_run_renews_its_lease(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "_write", noticed)
     monkeypatch.setattr(module, "RENEW_S", 0.01)
     with leased(store, "a training", [USED]):
-        assert renewed.wait(30) and set(leases(store)) == {USED}
+        assert renewed.wait(60) and set(leases(store)) == {USED}
     assert list(store.list()) == []
 
 

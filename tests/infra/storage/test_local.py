@@ -55,7 +55,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     bucket = f"b{abs(hash(tmp_path)) % 10**9}"
     boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
     prefix = "/some/place" if "prefix" in request.param else ""
-    return StoreSettings(url=f"s3://{bucket}{prefix}", endpoint_url=endpoint, timeout_s=10)
+    return StoreSettings(url=f"s3://{bucket}{prefix}", endpoint_url=endpoint, timeout_s=60)
 
 
 def test_every_store_keeps_the_contract(settings: StoreSettings, tmp_path: Path) -> None:

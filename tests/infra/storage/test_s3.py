@@ -27,7 +27,7 @@ def server() -> Iterator[SmallS3]:
 
 
 def connect(server: SmallS3, **changes: object) -> S3Store:
-    values = {"url": "s3://b", "endpoint_url": server.url, "access_key_id": "id", "timeout_s": 5}
+    values = {"url": "s3://b", "endpoint_url": server.url, "access_key_id": "id", "timeout_s": 60}
     settings = StoreSettings.model_validate(
         {**values, "secret_access_key": "very-secret", "attempts": 2, "slow_down_s": 0, **changes}
     )

@@ -45,7 +45,7 @@ def write_key(folder: Path, key: str) -> None:
 
 
 def opened(server: SmallS3, **changes: Any) -> S3Store:
-    values = {"url": "s3://b/p", "endpoint_url": server.url, "attempts": 2, "timeout_s": 5, **changes}
+    values = {"url": "s3://b/p", "endpoint_url": server.url, "attempts": 2, "timeout_s": 60, **changes}
     store = S3Store("b", "p", StoreSettings.model_validate(values))
     store._proof.exclusive = True
     return store
