@@ -29,10 +29,19 @@ class FaultyProxy:
     connections: int = 0
     dropped: int = 0
     _open: list[socket.socket] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def may_drop(self) -> bool:
+        """Whether one more connection is to be dropped. If so, it is counted."""
+        with self._lock:
+            if self.drops is not None and self.dropped >= self.drops:
+                return False
+            self.dropped += 1
+            return True
 
 
 @contextmanager
@@ -78,8 +87,7 @@ def _pump(source: socket.socket, sink: socket.socket, passed: _Passed, proxy: Fa
             with passed.lock:
                 passed.amount += len(data)
                 over = proxy.drop_after is not None and passed.amount > proxy.drop_after
-            if over and (proxy.drops is None or proxy.dropped < proxy.drops):
-                proxy.dropped += 1
+            if over and proxy.may_drop():
                 passed.reset = True
                 for each in (source, sink):
                     each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not an end

@@ -71,7 +71,7 @@ def store(gateway: RadosGateway, prefix: str, url: str | None = None, **changes:
         "access_key_id": gateway.access_key,
         "secret_access_key": gateway.secret_key,
     }
-    return S3Store("recsys", prefix, StoreSettings.model_validate({**values, "timeout_s": 10, **changes}))
+    return S3Store("recsys", prefix, StoreSettings.model_validate({**values, "timeout_s": 60, **changes}))
 
 
 def digest(path: Path) -> str:
@@ -129,9 +129,9 @@ def test_of_many_large_creates_one_wins(gateway: RadosGateway) -> None:
 
 
 def test_a_slow_network_is_waited_for(gateway: RadosGateway, proxy: FaultyProxy) -> None:
-    slow = store(gateway, "slow", proxy.url, timeout_s=2)
+    slow = store(gateway, "slow", proxy.url, timeout_s=6)
     content = bytes(range(256)) * 4_800
-    proxy.bytes_per_s = 500_000  # longer than the time-out in all, but never without a byte for so long
+    proxy.bytes_per_s = 150_000  # longer than the time-out in all, but never without a byte for so long
     slow.put_new("k", content)
     assert slow.get("k") == content
 
