@@ -100,7 +100,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     log = ExposureLog(ExposureSettings(folder=root / "log"))
     for each in exposures:
         log.write(each)
-    log.close()
+    log.close(60)
     outcomes_file(outcomes, root / "outcomes.csv")
     file = {"experiments": [tested.model_dump(mode="json")], "shadow": [{"version": PLANTED[1], "share": 0.1}]}
     (root / "experiments.yaml").write_text(yaml.safe_dump(file))
@@ -223,6 +223,7 @@ def test_no_page_of_the_demo_runs_or_loads_what_was_planted(planted: Planted, wa
         settled(page)
         watched.check()
         if path in ("", "compare", "live"):
+            expect(page.locator(".film .title").first).to_be_visible()
             titles = page.locator(".film .title").all_inner_texts()
             assert titles and all(any(" ".join(title.split()).startswith(text) for text in PLANTED) for title in titles)
         if path in ("pipeline", "drift"):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,15 +18,10 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.ports import reserved_port
 from tests.serving.demo.conftest import lively  # noqa: F401  the same store as the fast tests
 
 pytestmark = pytest.mark.full
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def started(arguments: list[str], ready: str, log: Path) -> subprocess.Popen[bytes]:
@@ -54,7 +48,7 @@ def running_demo(folder: Path, store: list[str], files: Mapping[str, object]) ->
         store: The options that name the store and the model.
         files: The demo's files by setting: `rules`, `experiments`, `exposures` and `outcomes`.
     """
-    api, port = free_port(), free_port()
+    api, port = reserved_port(), reserved_port()
     given = [part for name, value in files.items() for part in ("--set", f"{name}={json.dumps(str(value))}")]
     server = started(
         ["serve", "--port", str(api), *store, "--set", f"work_dir={folder}/serving"],
@@ -71,10 +65,10 @@ def running_demo(folder: Path, store: list[str], files: Mapping[str, object]) ->
             yield f"http://127.0.0.1:{port}"
         finally:
             demo.terminate()
-            demo.wait(90)
+            demo.wait(300)
     finally:
         server.terminate()
-        server.wait(90)
+        server.wait(300)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +154,7 @@ def test_titles_are_searched_and_a_history_built(page: Page, address: str) -> No
     expect(page.get_by_role("button", name=f"✕ {title}")).to_be_visible()
     settled(page)
     expect(page.get_by_text("No history yet")).to_have_count(0)
-    assert films(page) != cold and title.split(" (")[0] not in films(page)
+    assert title.split(" (")[0] not in changed(page, cold)
     shot(page, "built")
     page.get_by_role("button", name=f"✕ {title}").click()
     expect(page.get_by_text("No history yet")).to_be_visible()
@@ -170,7 +164,7 @@ def test_versions_are_compared(page: Page, address: str) -> None:
     visit(page, address, "compare", "Two versions side by side")
     expect(page.locator(".film")).to_have_count(20)
     drawn(page, 2)
-    assert page.locator(".film .move").count() == 20
+    expect(page.locator(".film .move")).to_have_count(20)
     shot(page, "compare")
     choose(page, "Right", 0)
     expect(page.get_by_text("10 of the first 10 films are in both lists")).to_be_visible()
