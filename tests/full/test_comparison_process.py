@@ -114,7 +114,7 @@ def test_it_ends_when_its_parent_has_ended(tmp_path: Path) -> None:
         assert parent.stdout.readline() == b"epoch\n"
         (child,) = children_of(parent.pid)
         parent.kill()
-    wait_until(lambda: child not in trainings(), 60)
+    wait_until(lambda: child not in trainings(), 300)
     assert not list(tmp_path.glob("recsys-training-*")), "it takes away what the parent could not"
 
 

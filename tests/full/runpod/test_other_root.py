@@ -54,7 +54,7 @@ def test_what_setup_deploys_from_a_checkout_is_found_in_a_pod(image: OtherRoot, 
     given = json.dumps([fields["entrypoint"], fields["pull_steps"], str(CODE)])
     (tmp_path / "disk").mkdir()
     command = image.enter(tmp_path / "disk", ["python", "-c", LOAD, given])
-    done = subprocess.run(command, env=image.environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=image.environment, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0 and "loaded train" in done.stdout, done.stderr[-2000:]
 
 
@@ -69,7 +69,13 @@ def test_a_checkout_trains_in_a_pod_that_sees_nothing_of_it(image: OtherRoot, tm
         keys = {"RUNPOD_API_KEY": ACCOUNT_KEY, "AWS_TRAINER_CREDENTIALS_FILE": str(tmp_path / "trainer.ini")}
         given = ["--set", f"pools.gpu_image={IMAGE}", "--set", "schedules=false"]
         done = subprocess.run(
-            [*RECSYS, "setup", *given], env=environment | keys, cwd=CODE, capture_output=True, text=True, timeout=600, check=False
+            [*RECSYS, "setup", *given],
+            env=environment | keys,
+            cwd=CODE,
+            capture_output=True,
+            text=True,
+            timeout=1800,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         deployment = world.ask("GET", "deployments/name/train/gpu").json()

@@ -27,7 +27,7 @@ def test_sixteen_writers_at_once_leave_the_states_of_one(tmp_path: Path) -> None
             process.start()
         counts = [results.get(timeout=400) for _ in writers]
         for process in writers:
-            process.join(60)
+            process.join(400)
             assert process.exitcode == 0
         total = {outcome: sum(count[outcome] for count in counts) for outcome in Outcome}
         assert total[Outcome.APPLIED] + total[Outcome.LATE] == WRITERS * EVENTS
@@ -37,7 +37,7 @@ def test_sixteen_writers_at_once_leave_the_states_of_one(tmp_path: Path) -> None
         one = forks.Process(target=write_all, args=(tmp_path, results))
         one.start()
         size, kept = results.get(timeout=400)
-        one.join(60)
+        one.join(400)
         for user, (log, numbers) in enumerate(kept):
             found = shared.read([user], "v")[0]
             there, here = UserLog.read(found.log), UserLog.read(log)
