@@ -85,7 +85,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             folder = tmp_path_factory.mktemp("prefect")
             migrated_database(folder / "prefect-test.db")
             environment.setattr("prefect.testing.utilities.mkdtemp", lambda: str(folder))
-            running.enter_context(prefect_test_harness(server_startup_timeout=180))
+            running.enter_context(prefect_test_harness(server_startup_timeout=600))
         yield
 
 

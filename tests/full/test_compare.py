@@ -56,7 +56,7 @@ def test_runs_are_runs_of_a_deployment_and_pass_through_the_store(server: Enviro
             done = run([RECSYS, "study", "compare", "-c", "compare.yaml", "--json", "out.json"], server, tmp_path)
         finally:
             worker.send_signal(signal.SIGTERM)
-            worker.wait(timeout=60)
+            worker.wait(timeout=600)
     assert done.returncode == 1, done.stderr
     failure = done.stderr[done.stderr.rindex("error: ") :]
     assert "wild seed 1" in failure and "are not finite" in failure, failure

@@ -40,5 +40,5 @@ def test_a_killed_training_leaves_no_process(number: signal.Signals, tmp_path: P
         assert started, log.read_text()[-2000:]
     finally:
         running.send_signal(number)
-    assert running.wait(timeout=120) == -number
-    wait_until(lambda: all(map(ended, started)), 120, "the end of what the command has started")
+    assert running.wait(timeout=600) == -number
+    wait_until(lambda: all(map(ended, started)), 600, "the end of what the command has started")

@@ -44,7 +44,7 @@ def test_a_process_that_cannot_import_torch_prefect_recbole_or_evidently_serves(
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr
