@@ -60,7 +60,7 @@ def check_contract(store: Store, folder: Path) -> None:
 
 
 def check_one_winner(store: Store, *, writers: int, rounds: int) -> None:
-    """Of many concurrent creates of one key exactly one succeeds, and its bytes are what is stored."""
+    """Exactly one of many concurrent creates of one key succeeds, and its bytes are stored."""
     store.put_new("warm", b"")
 
     def create(number: int, key: str) -> int | None:
@@ -78,7 +78,7 @@ def check_one_winner(store: Store, *, writers: int, rounds: int) -> None:
 
 
 def create_as(folder: str, key: str, content: bytes, results: multiprocessing.Queue[str | None]) -> None:
-    """In a process of its own: create the key, and tell the first letter of the content if it was created."""
+    """Create the key in a separate process. Put the first letter of the content into `results` if it was created, or else None."""
     try:
         LocalStore(Path(folder)).put_new(key, content)
         results.put(content[:1].decode())

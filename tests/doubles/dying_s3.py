@@ -1,4 +1,4 @@
-"""A process that is killed within, or right after, one of its writes to S3."""
+"""A process that is killed during one of its writes to S3, or right after it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["publish_dying"]
 
 
 class Dying(S3Store):
-    """Is killed at its n-th write, when `half` of the object is sent or `after` the answer, and so before the next one."""
+    """Kills its process at the n-th write: when `half` of the object has been sent, or `after` the answer and before the next write."""
 
     def __init__(self, settings: StoreSettings, number: int, when: str) -> None:
         bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")

@@ -1,4 +1,4 @@
-"""Work for a process of its own: epochs without end, so many that its parent is always being told of one."""
+"""Work for a separate process: endless epochs, so frequent that it is always reporting one to its parent."""
 
 from __future__ import annotations
 

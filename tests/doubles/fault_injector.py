@@ -1,4 +1,4 @@
-"""Errors at the border to a library: each class that it may raise, at each kind of call, for as long as a test asks for it.
+"""Raises a library's errors: each class that the library may raise, at each kind of call, for as long as a test wants.
 
 `wrap` puts the injector around a function of the library. The library's own code runs before or after it, so what a test sees is
 what the product does when the library fails there.
@@ -20,7 +20,7 @@ import pytest
 
 __all__ = ["OS_ERRORS", "FaultInjector", "exceptions_of"]
 
-# What the operating system and the network make of any call.
+# What any call may raise because of the operating system or the network.
 OS_ERRORS: tuple[Exception, ...] = (
     ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
     BrokenPipeError(errno.EPIPE, "Broken pipe"),
@@ -37,7 +37,7 @@ OS_ERRORS: tuple[Exception, ...] = (
 
 
 def exceptions_of(module: ModuleType, built: Mapping[str, Callable[[type[Any]], Exception]] | None = None) -> list[Exception]:
-    """Return one instance of each exception class that stands in the module.
+    """Return one instance of each exception class in the module.
 
     Args:
         module: The module of exceptions of a library.
@@ -62,7 +62,7 @@ class FaultInjector:
         Args:
             owner: The class or module.
             name: The function.
-            kind_of: Returns the kind of a call from its arguments. None is never failed.
+            kind_of: Returns the kind of a call from its arguments, or None for a call that never fails.
             after: Raise when the function has done its work. Its result is lost.
         """
         function = getattr(owner, name)

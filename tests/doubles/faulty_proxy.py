@@ -24,8 +24,8 @@ class FaultyProxy:
     delay_s: float = 0.0  # before each piece of an answer
     drip_s: float | None = None  # between two bytes of an answer
     drop_after: int | None = None  # bytes of one connection, both directions together, after which it is reset
-    drops: int | None = None  # how many connections are dropped so; None: all
-    swallow: bool = False  # connections are taken and never answered
+    drops: int | None = None  # how many connections are dropped in this way; None: all
+    swallow: bool = False  # connections are accepted and never answered
     connections: int = 0
     dropped: int = 0
     _open: list[socket.socket] = field(default_factory=list)
@@ -36,7 +36,7 @@ class FaultyProxy:
         return f"http://127.0.0.1:{self.port}"
 
     def may_drop(self) -> bool:
-        """Whether one more connection is to be dropped. If so, it is counted."""
+        """Return whether to drop one more connection. If so, count it."""
         with self._lock:
             if self.drops is not None and self.dropped >= self.drops:
                 return False
@@ -46,7 +46,7 @@ class FaultyProxy:
 
 @contextmanager
 def faulty_proxy(url: str) -> Iterator[FaultyProxy]:
-    """A proxy before the server at `url`, http://host:port; without faults at first."""
+    """Run a proxy in front of the server at `url`, http://host:port. At first it has no faults."""
     host, _, port = url.removeprefix("http://").partition(":")
     listener = socket.create_server(("127.0.0.1", 0))
     proxy = FaultyProxy((host, int(port)), listener.getsockname()[1])
@@ -90,9 +90,9 @@ def _pump(source: socket.socket, sink: socket.socket, passed: _Passed, proxy: Fa
             if over and proxy.may_drop():
                 passed.reset = True
                 for each in (source, sink):
-                    each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not an end
+                    each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not an orderly end
                     with suppress(OSError):
-                        each.shutdown(socket.SHUT_RD)  # the other thread waits in it, and would keep it open
+                        each.shutdown(socket.SHUT_RD)  # the other thread waits for this socket, and would keep it open
                     each.close()
                 return
             if proxy.bytes_per_s:

@@ -1,7 +1,7 @@
-"""Processes that start at once, wherever the test runs.
+"""Processes that start quickly, wherever the test runs.
 
 A fork of the test's own process would inherit the locks of its threads, and a new interpreter takes seconds to import the product.
-Python's fork server does neither: it imports the product once, runs no thread, and forks from there. It keeps the environment of
+Python's fork server does neither: it imports the product once, starts no threads, and forks from there. It keeps the environment of
 the first test that needs it, so a variable that a later test sets does not reach these processes.
 """
 
@@ -22,7 +22,7 @@ PRELOADED = [
     "tests.tasks.landed",
     "tests.tasks.stored",
 ]
-"""Modules that stories of the tests need. What they import must not start a thread."""
+"""Modules that these processes need. Importing them must not start a thread."""
 
 forks = multiprocessing.get_context("forkserver")
 """Targets and arguments are pickled: functions of a module, and `functools.partial` of them."""

@@ -1,8 +1,8 @@
 """A process that is killed between any two of its writes.
 
-Every change that Python makes to the file system raises an audit event just before it: SIGKILL at the n-th event under a
-folder is a kill after the (n - 1)-th change and before the n-th, and with n = 1, 2, ... none is left out. The hook sees
-opens and not what is written, so the store's copying is cut in two as well: half of a file is a point of its own.
+Python raises an audit event just before each change that it makes to the file system. A SIGKILL at the n-th event under a folder
+therefore comes after the (n - 1)-th change and before the n-th, and n = 1, 2, ... covers every point. The hook sees that a file is
+opened, but not what is written to it. So the store's copying is cut in two as well: half of a file is another point.
 """
 
 from __future__ import annotations
@@ -25,8 +25,13 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def killed_at_each_write(story: Callable[[Path], object], prepare: Callable[[int], Path], step: int = 1) -> Iterator[Path]:
-    """Run `story` on `prepare(n)` in a process that is killed at its n-th write, for n = 1, 1 + step, ... until it ends unharmed;
-    after each kill the folder is given back. `story` is pickled. Raises AssertionError where it fails otherwise."""
+    """Run `story` in a process that is killed at its n-th write, for n = 1, 1 + step, ... until it ends unharmed.
+
+    The story runs on the folder `prepare(n)`, which is yielded after the kill. It is pickled.
+
+    Raises:
+        AssertionError: The story failed for another reason.
+    """
     for number in itertools.count(1, step):
         folder = prepare(number)
         process = forks.Process(target=_die_at, args=(number, folder, story))

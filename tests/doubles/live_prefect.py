@@ -1,4 +1,4 @@
-"""A real Prefect server with workers, each a process of its own, and a webhook that keeps what it is sent."""
+"""A real Prefect server and the processes around it, and a webhook that keeps what it is sent."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PREFECT = str(Path(sys.executable).with_name("prefect"))
 
 
 def wait_until(ready: Callable[[], Any], seconds: float, what: str = "what was waited for") -> Any:
-    """What `ready` gives as soon as that is true. Raises AssertionError after `seconds`."""
+    """Return what `ready` returns as soon as that is true. Raise AssertionError after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = ready()
@@ -59,7 +59,7 @@ def wait_until(ready: Callable[[], Any], seconds: float, what: str = "what was w
 def process(
     command: list[str], environment: Mapping[str, str], log: Path, folder: Path = ROOT
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is ended with SIGTERM, and if it must be with SIGKILL."""
+    """Run a process. At the end it gets SIGTERM, and SIGKILL if it does not react."""
     with log.open("ab") as file:
         started = subprocess.Popen(command, env=dict(environment), stdout=file, stderr=file, cwd=folder, start_new_session=True)
     try:
@@ -75,7 +75,7 @@ def process(
 
 @contextmanager
 def prefect_server(folder: Path, **settings: str) -> Iterator[dict[str, str]]:
-    """The environment of a server that runs meanwhile, with everything under `folder`."""
+    """Run a server that keeps everything under `folder`, and yield the environment that names it."""
     folder.mkdir(parents=True, exist_ok=True)
     port = reserved_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "AWS_"))}
@@ -101,14 +101,14 @@ def prefect_server(folder: Path, **settings: str) -> Iterator[dict[str, str]]:
         try:
             yield environment
         finally:
-            # What this process itself has to tell the server; later it would wait minutes for one that is gone.
+            # Send this process's own events now. Later it would wait minutes for a server that is gone.
             EventsWorker.drain_all(timeout=30)
 
 
 def migrated_database(path: Path) -> Path:
     """Write Prefect's SQLite database as its migrations leave it, and return the path.
 
-    They take seconds for each server, so the database is made once for all tests of a machine.
+    The migrations take seconds, so the database is made once for all tests on a machine.
     """
     kept = Path(tempfile.gettempdir()) / f"recsys-tests-{getpass.getuser()}-prefect-{prefect.__version__}.db"
     with FileLock(f"{kept}.lock"):
@@ -128,8 +128,10 @@ def migrated_database(path: Path) -> Path:
 
 
 def request(method: str, url: str, **options: Any) -> httpx.Response:
-    """The answer, whatever its status, of a server that may be slow; SQLite under load answers 503, which Prefect's own client tries
-    again too."""
+    """Return the answer of a server that may be slow, whatever its status.
+
+    With SQLite under load, the server answers 503. Prefect's own client retries that, too.
+    """
     end = time.monotonic() + 90
     while True:
         answer = httpx.request(method, url, timeout=90, **options)
@@ -139,17 +141,17 @@ def request(method: str, url: str, **options: Any) -> httpx.Response:
 
 
 def ask(environment: Mapping[str, str], path: str, **body: Any) -> Any:
-    """What the server's API answers to a POST."""
+    """Return what the server's API answers to a POST."""
     return request("POST", f"{environment['PREFECT_API_URL']}/{path}", json=body).raise_for_status().json()
 
 
 def read(environment: Mapping[str, str], path: str) -> Any:
-    """What the server's API answers to a GET."""
+    """Return what the server's API answers to a GET."""
     return request("GET", f"{environment['PREFECT_API_URL']}/{path}").raise_for_status().json()
 
 
 def recsys(arguments: list[str], environment: Mapping[str, str], folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """A command of `recsys` from this checkout."""
+    """Run a command of `recsys` from this checkout."""
     command = [sys.executable, "-m", "flows.cli", *arguments]
     return subprocess.run(
         command,
@@ -170,7 +172,7 @@ def _healthy(environment: Mapping[str, str]) -> bool:
 
 
 class Webhook(http.server.ThreadingHTTPServer):
-    """Keeps the JSON that is posted, in `refused` if `status` is an error; answers with `status`."""
+    """Answers with `status`, and keeps the JSON that is posted: in `refused` if the status is an error."""
 
     daemon_threads = True
 
@@ -196,7 +198,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""The two functions of causal-conv1d 1.7.0 and mamba-ssm 2.3.2 that SS4Rec calls, in their documented reference maths.
+"""The two functions of causal-conv1d 1.7.0 and mamba-ssm 2.3.2 that SS4Rec calls, by their documented reference formulas.
 
-Those packages have no CPU build. As they do, these take (batch, dim, length) tensors and refuse any other layout.
+Those packages have no CPU build. Like them, these functions take (batch, dim, length) tensors and refuse any other layout.
 """
 
 from __future__ import annotations

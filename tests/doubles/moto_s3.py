@@ -1,6 +1,6 @@
 """moto's S3 server, with requests answered one at a time.
 
-moto looks whether a key exists and then writes it, in two steps: of several conditional creates at once, two may win. S3 decides
+moto first checks whether a key exists and then writes it, so two of several concurrent conditional creates may succeed. S3 decides
 them one after the other, and so does this server.
 """
 
@@ -20,7 +20,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 @contextmanager
 def moto_s3() -> Iterator[str]:
-    """Run a server and give its endpoint URL."""
+    """Run a server and yield its endpoint URL."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     running = server._server

@@ -1,4 +1,4 @@
-"""A process that promotes, or publishes, round after round, beside others that do the same. Imports no more than the registry needs."""
+"""A process that promotes or publishes round after round, beside others that do the same. It imports only what the registry needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infra.storage import open_store
 
 __all__ = ["PATIENCE_S", "Race", "promote_each_round", "publish_each_round"]
 
-PATIENCE_S = 600.0  # after which a barrier gives up, so that a process that died is no endless wait
+PATIENCE_S = 600.0  # after which a barrier gives up, so that nobody waits for ever for a process that died
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Race:
     began: datetime
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes are here."""
         self.barrier.wait(PATIENCE_S)
 
 

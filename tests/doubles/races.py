@@ -1,4 +1,4 @@
-"""Many processes promote, or publish one version, all at once: one wins each round, and what is stored is the winner's."""
+"""Many processes promote, or publish one version, at the same time. One wins each round, and the store holds what it wrote."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def copy_store(source: Store, target: Store) -> None:
 
 
 def three_versions(folder: Path) -> tuple[LocalStore, list[str]]:
-    """A store in `folder`, and the versions in it; `folder / "m0"` has the files of the first."""
+    """Return a store in `folder` and the versions in it. `folder / "m0"` has the files of the first one."""
     store = LocalStore(folder / "store")
     return store, [sealed(store, folder / f"m{hour}", hour=hour).version for hour in range(3)]
 
 
 def race_to_promote(settings: StoreSettings, versions: list[str], *, processes: int, rounds: int) -> None:
-    """Each process promotes a version in each round, decided against the same champion: one of them wins, and the log is whole."""
+    """In each round, each process promotes a version against the same champion. One of them wins, and the log is complete."""
     won = _all_at_once(promote_each_round, settings, rounds, processes, versions)
     wins = Counter(number for numbers in won.values() for number in numbers)
     assert wins == dict.fromkeys(range(1, rounds + 1), 1), "not exactly one winner in each round"
@@ -60,7 +60,7 @@ def race_to_promote(settings: StoreSettings, versions: list[str], *, processes: 
 
 
 def race_to_publish(settings: StoreSettings, trained: Path, *, processes: int, rounds: int) -> None:
-    """Each process publishes the same files in the same second, and so as the same version: one of them does, and it is whole."""
+    """Each process publishes the same files in the same second, and so as the same version. One succeeds, and the version is complete."""
     won = _all_at_once(publish_each_round, settings, rounds, processes, trained, LINEAGE)
     wins = Counter(number for numbers in won.values() for number in numbers)
     assert wins == dict.fromkeys(range(rounds), 1), "not exactly one publisher in each round"
@@ -77,7 +77,7 @@ def race_to_publish(settings: StoreSettings, trained: Path, *, processes: int, r
 def _all_at_once(
     story: Callable[..., None], settings: StoreSettings, rounds: int, processes: int, *arguments: Any
 ) -> dict[int, list[int]]:
-    """What each process has won."""
+    """Return the rounds that each process has won."""
     results: multiprocessing.Queue[tuple[int, list[int]]] = forks.Queue()
     race = Race(forks.Barrier(processes), results, settings, rounds, NAME, NOW)
     running = [forks.Process(target=story, args=(n, race, *arguments)) for n in range(processes)]

@@ -14,7 +14,7 @@ __all__ = ["killed_after", "seconds_of"]
 
 
 def seconds_of(story: Callable[[], object]) -> float:
-    """How long the story takes in a process of its own. Raises AssertionError where it fails."""
+    """Return how many seconds the story takes in a separate process. Raise AssertionError if it fails."""
     process = _started(story)
     began = time.perf_counter()
     process.join()
@@ -23,8 +23,11 @@ def seconds_of(story: Callable[[], object]) -> float:
 
 
 def killed_after(seconds: float, story: Callable[[], object]) -> bool:
-    """Run the story in a process that gets SIGKILL after `seconds`; whether it was still under way. Raises AssertionError where it
-    failed otherwise."""
+    """Run the story in a process that gets SIGKILL after `seconds`. Return whether it was still running.
+
+    Raises:
+        AssertionError: The story failed for another reason.
+    """
     process = _started(story)
     process.join(seconds)
     if process.exitcode is None:

@@ -12,7 +12,7 @@ from tests.ports import reserved_port
 
 
 class RedisServer:
-    """`start` begins with nothing: what a restart without persistence does."""
+    """A Redis process. `start` begins without data, like a restart without persistence."""
 
     def __init__(self) -> None:
         self.port = reserved_port()

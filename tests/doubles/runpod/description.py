@@ -25,7 +25,7 @@ def _validator(name: str, newer: bool) -> Draft202012Validator:
 
 
 def schema_errors(name: str, content: Any, *, newer: bool = False) -> list[str]:
-    """What the published schema `name` has against `content`, in RunPod's words; `newer` knows `cmd` and `entrypoint` too."""
+    """Return what the published schema `name` objects to in `content`, in RunPod's words. `newer` adds `cmd` and `entrypoint`."""
     found = []
     for error in _validator(name, newer).iter_errors(content):
         if error.validator in ("unevaluatedProperties", "additionalProperties"):

@@ -23,32 +23,32 @@ class Fault:
 
 @dataclass
 class Faults:
-    """What goes wrong. All may be changed at any time."""
+    """What goes wrong. Everything may be changed at any time."""
 
     no_capacity: set[str] = field(default_factory=set)
     forbidden: set[str] = field(default_factory=set)
     answers: list[Fault] = field(default_factory=list)
     billed: dict[str, float] = field(default_factory=dict)
-    """GPU type -> price of one GPU as it is billed, where that is not the catalogue's."""
+    """GPU type -> price of one GPU as it is billed, if it differs from the catalogue's."""
     price_after_create: bool = False
     """Whether the answer to a create says 0 for the price."""
     lost_creates: int = 0
-    """So many creates succeed and their connection breaks before the answer."""
+    """How many creates succeed although their connection breaks before the answer."""
     hidden: dict[str, int] = field(default_factory=dict)
-    """Pod -> further lists that leave it out."""
+    """Pod -> how many more lists leave it out."""
     down_until: float = 0.0
-    """Monotonic time until which every connection breaks, or gets a page of some proxy where `pages` is set."""
+    """Monotonic time until which every connection breaks or, if `pages` is set, gets an HTML page from a proxy."""
     pages: bool = False
     start_s: float = 0.0
-    """Seconds from a create to the start of the container: the image is pulled."""
+    """Seconds from a create to the start of the container, while the image is pulled."""
     restart_s: float = 0.2
     runtime_after_s: float = 0.0
     """Seconds for which `runtime` is null although the status says RUNNING."""
     pods_may_end_themselves: bool = True
     before: Callable[[str, str], None] = lambda method, path: None
-    """Called at the arrival of each request, of which nothing is done where it raises: BrokenConnectionError, or a `problem`."""
+    """Called when a request arrives. If it raises BrokenConnectionError or a `problem`, the request has no other effect."""
     after: Callable[[str, str], None] = lambda method, path: None
-    """Called when all was done; what it raises is what is heard of it."""
+    """Called when a request has taken effect. If it raises, that is all the client hears."""
 
 
 class BrokenConnectionError(Exception):

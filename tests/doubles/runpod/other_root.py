@@ -1,4 +1,4 @@
-"""The content of an image as the root directory of pods, so that a pod sees nothing of the checkout and may write nowhere else.
+"""Root directories for pods, with the content of an image: a pod sees nothing of the checkout, and can write nowhere else.
 
 The image has what infra/docker/train.Dockerfile puts into it: the code in /app, an environment in /opt/venv, the folder
 /var/lib/recsys, and a user without rights. This machine lends its system libraries, its interpreter and the installed packages,
@@ -81,7 +81,7 @@ class OtherRoot:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the Dockerfile sets."""
+        """The variables that the Dockerfile sets."""
         return {
             "PATH": "/opt/venv/bin:/usr/bin:/bin",
             "HOME": "/home/recsys",

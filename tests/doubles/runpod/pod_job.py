@@ -1,7 +1,8 @@
 """A flow run without Prefect's engine: it speaks to the server as the engine does, in a tenth of the time.
 
-Its parameters say what it does: `seconds` of work, then `end`: completed, failed, or killed (the process ends at once, and so
-may all later ones where `always` is set). `deaf` ignores a cancellation. Each execution is a line in the file RECORD.
+Its parameters say what it does: it works for `seconds` and then ends as `end` says: completed, failed, or killed (the process ends
+at once). With `dies_early`, the whole container ends before the run begins. With `deaf`, the job ignores a cancellation. Each
+execution adds a line to the file RECORD.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def main() -> None:
     run = read()
     wanted = run["parameters"]
     if wanted.get("dies_early"):
-        time.sleep(2.5)  # RunPod's loops take 15 s and more; uptime is told in whole seconds, and must be seen to fall
+        time.sleep(2.5)  # RunPod's loops take 15 s or more; the uptime, in whole seconds, must be seen to fall
         print("CUDA driver version is insufficient; token=", os.environ.get("PLANTED_TOKEN", ""), flush=True)
         os.kill(os.getppid(), 9)  # the launcher: the whole container ends
         time.sleep(60)

@@ -10,7 +10,7 @@ from prefect import flow
 
 @flow(name="rented")
 def rented(seconds: float = 0.5, end: str = "completed") -> None:
-    """Work for so long, then end as asked."""
+    """Work for `seconds`, then end as `end` says."""
     with open(os.environ["RECORD"], "a") as record:
         record.write(f"{os.environ['PREFECT__FLOW_RUN_ID']} {os.environ['RUNPOD_POD_ID']}\n")
     stop = time.monotonic() + seconds

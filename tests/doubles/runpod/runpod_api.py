@@ -70,7 +70,7 @@ class RunPodDouble:
         self.pods: dict[str, DoublePod] = {}
         self.requests: list[Request] = []
         self.violations: list[str] = []
-        """Bodies of its own that the published schema refuses; must stay empty."""
+        """Bodies of the double that the published schema refuses. There must be none."""
         self._counted: deque[float] = deque()
         self._lock = threading.RLock()
         double = self
@@ -116,17 +116,17 @@ class RunPodDouble:
         return [pod for pod in self.pods.values() if pod.ended is None]
 
     def lose_host(self, pod_id: str) -> None:
-        """The pod is gone, and nobody says so."""
+        """Let the pod vanish without a word."""
         self.pods[pod_id].end(kill=True)
 
     def go_down(self, seconds: float, *, pages: bool = False) -> None:
-        """Connections break, or a proxy answers 502 and 503 with a page."""
+        """Let connections break or, with `pages`, let a proxy answer with HTML pages of status 502 and 503."""
         self.faults.down_until, self.faults.pages = time.monotonic() + seconds, pages
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
-        """Nobody listens: connections are refused."""
-        self.faults.down_until, self.faults.pages = math.inf, False  # for those that are open
+        """Refuse connections: nobody listens."""
+        self.faults.down_until, self.faults.pages = math.inf, False  # for connections that are open already
         self._server.shutdown()
         self._server.server_close()
         again = ThreadingHTTPServer(("127.0.0.1", self._server.server_port), self._handler, bind_and_activate=False)
@@ -141,7 +141,7 @@ class RunPodDouble:
             self._listen()
 
     def count(self, method: str, path: str) -> int:
-        """Requests of the method whose path matches."""
+        """Return the number of requests of the method whose path matches."""
         return sum(request.method == method and re.fullmatch(path, request.path) is not None for request in self.requests)
 
     def statuses(self) -> Counter[int]:
@@ -199,7 +199,7 @@ class RunPodDouble:
         handler.wfile.write(data)
 
     def _count_request(self) -> tuple[dict[str, str], Answer | None]:
-        """Sliding windows of the account's limits, as headers, and the refusal where one is used up."""
+        """Return the sliding windows of the account's limits as headers, and a refusal if one of them is used up."""
         with self._lock:
             now = time.monotonic()
             self._counted.append(now)
@@ -299,7 +299,7 @@ class RunPodDouble:
         return self._checked(201, "Pod", {**shown, "cost": 0.0} if self.faults.price_after_create else shown)
 
     def rent(self, body: dict[str, Any]) -> DoublePod:
-        """A pod by a body that the schema accepts; what the rules or the faults have against it is raised."""
+        """Rent a pod for a body that the schema accepts. Raise what the rules or the faults object to."""
         gpu = body.get("gpu", {}).get("id")
         if gpu is None or "image" not in body:
             raise problem(400, "exactly one of gpu or cpu, and an image, must be given")
@@ -345,7 +345,7 @@ class RunPodDouble:
         if action not in pod.to_json()["actions"]:
             raise problem(409, f"{action} is not valid while the pod is {pod.status}")
         if action == "terminate":
-            threading.Thread(target=pod.end, daemon=True).start()  # it is the pod itself that may be asking
+            threading.Thread(target=pod.end, daemon=True).start()  # the pod itself may be asking
             return Answer(204)
         if action in ("stop", "restart"):
             pod.stop()
@@ -358,7 +358,7 @@ class RunPodDouble:
         return Answer(status, content)
 
     def _stream_log(self, handler: BaseHTTPRequestHandler, pod_id: str) -> None:
-        """Server-sent events: the tail, then whatever comes, until either side ends."""
+        """Send the tail as server-sent events, and then each new line, until either side ends."""
         query = parse_qs(urlsplit(handler.path).query)
         source, tail = query.get("source", [None])[0], int(query.get("tail", ["100"])[0])
         after = handler.headers.get("Last-Event-ID")

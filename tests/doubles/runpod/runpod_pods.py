@@ -27,7 +27,7 @@ class LogLine:
 
 
 def processes_of(pod: str) -> list[int]:
-    """Processes that carry the pod's id in their environment: its whole tree, whatever sessions it has made."""
+    """Return the processes with the pod's id in their environment: its whole tree, whatever sessions it has made."""
     wanted, found = f"RUNPOD_POD_ID={pod}".encode(), []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -96,7 +96,7 @@ class DoublePod:
             reader = threading.Thread(target=self._read, args=(process,), daemon=True)
             reader.start()
             process.wait()
-            self.kill_container()  # with its first process a container ends as a whole
+            self.kill_container()  # a container ends with its first process
             reader.join()
             self._over.wait(self.restart_s)
 
@@ -110,15 +110,15 @@ class DoublePod:
         self.lines.append(LogLine(f"{stamp}/{len(self.lines):012d}", stamp, source, line))
 
     def kill_container(self) -> None:
-        """As where memory runs out: all processes end at once, and RunPod starts the container again."""
-        while left := processes_of(self.id):  # one may just have made another
+        """Kill all processes at once, as if memory had run out. RunPod then starts the container again."""
+        while left := processes_of(self.id):  # a process may just have started another
             for process in left:
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """As the action `stop`."""
+        """Do what the action `stop` does."""
         self._wanted.clear()
         self._end_processes()
         self.status, self.container_since = "EXITED", None
@@ -128,7 +128,7 @@ class DoublePod:
         self.status = "STARTING"
 
     def end(self, *, kill: bool = False) -> None:
-        """As a deletion; with `kill`, as the loss of its host."""
+        """End as by a deletion or, with `kill`, as by the loss of the host."""
         with self._lock:
             self._over.set()
             self.ended = self.ended or self.now()
@@ -146,7 +146,7 @@ class DoublePod:
 
     @property
     def usd(self) -> float:
-        """What RunPod would bill until its end, or now."""
+        """What RunPod would bill for the time until its end, or until now."""
         return self.price * ((self.ended or self.now()) - self.created) / 3600
 
     def to_json(self) -> dict[str, Any]:
@@ -192,7 +192,7 @@ class DoublePod:
 
 
 def command_of(body: dict[str, Any]) -> list[str]:
-    """What a container of the body runs; the image of the double has neither entrypoint nor command."""
+    """Return what a container of the body runs. The image of the double has neither entrypoint nor command."""
     args = body.get("args", "")
     if args.startswith("{"):
         given = json.loads(args)

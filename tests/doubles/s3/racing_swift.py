@@ -17,7 +17,7 @@ PYTHON = Path(os.environ.get("RECSYS_TEST_SWIFT", Path(sys.prefix) / "swift" / "
 
 @contextmanager
 def swift_s3(folder: Path) -> Iterator[str]:
-    """Run Swift and give the address of its S3 API. The access key is `test:tester`, the secret `testing`."""
+    """Run Swift and yield the address of its S3 API. The access key is `test:tester`, the secret `testing`."""
     with (folder / "output").open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
             [PYTHON, "-W", "ignore", Path(__file__).with_name("racing_swift_program.py"), folder],

@@ -23,7 +23,7 @@ from swift.proxy import server as proxy_server  # noqa: E402
 
 
 class Cache:
-    """Stands for memcached, which the middlewares ask for."""
+    """Stands in for memcached, which the middlewares use."""
 
     def __init__(self, app: object) -> None:
         self.app, self.kept = app, {}

@@ -1,4 +1,4 @@
-"""A small S3 server whose faults are chosen: what it answers, what it stores, and how its creates race."""
+"""A small S3 server whose faults a test chooses: what it answers, what it stores, and how its creates race."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SmallS3(ThreadingHTTPServer):
 
     Attributes:
         objects: Path -> content and writer.
-        reply: May answer a write or a read with an error instead. Writes of probes are not counted or asked about.
+        reply: May replace the answer to a write or a read by an error. Writes of probes are neither counted nor replaced.
         refuse: May answer any request with an error, by its method, path and headers.
         conditional: Whether a create leaves an existing object unchanged.
         looks: When a create looks for the object: with the headers, after the body, or in one step with the write.
@@ -41,14 +41,14 @@ class SmallS3(ThreadingHTTPServer):
         self.written: dict[str, datetime] = {}
         self.reply: Callable[[str, int], Reply | None] = lambda path, writes: None
         self.refuse: Callable[[str, str, Message], Reply | None] = lambda method, path, headers: None
-        self.whole_reads_after = 0  # bodies of so many GETs break off half-way
+        self.whole_reads_after = 0  # the bodies of this many GETs break off half-way
         self.stores_before_reply = False
         self.conditional = True
         self.looks: Literal["headers", "body", "writing"] = "writing"
         self.gap: Callable[[], float] = lambda: 0.0
         self.writer_header = "x-amz-meta-writer"
-        self.tagged = False  # objects have an ETag; the wish for a range of one is ignored nevertheless
-        self.chunked = False  # answers to reads do not tell their length
+        self.tagged = False  # objects have an ETag, but a request for a range gets the whole object
+        self.chunked = False  # answers to reads do not state their length
         self.writes = 0
         self.seen: list[tuple[str, str, Message]] = []
         self.lock = threading.Lock()
@@ -178,12 +178,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 @contextmanager
 def small_s3() -> Iterator[SmallS3]:
-    """Run a server."""
+    """Run a server, and yield it."""
     running = SmallS3()
     Proof.known.clear()  # another server may have had this port
     threading.Thread(target=running.serve_forever, daemon=True).start()
