@@ -28,7 +28,7 @@ def experiment(**overrides: Any) -> Experiment:
 def lived(
     made: Experiment, users: int = 2000, rates: tuple[float, ...] = (0.2, 0.3), seed: int = 0, days: float = 10.0
 ) -> tuple[list[Exposure], pd.DataFrame]:
-    """Exposures and outcomes (as a file of them): each user comes twice, and at the arm's rate watches a film that was shown."""
+    """Return exposures, and outcomes as in their file. Each user comes twice and, at the arm's rate, watches a film that was shown."""
     rng = np.random.default_rng(seed)
     assigner = Experiments(ExperimentFile(experiments=(made,)))
     names = [arm.name for arm in made.arms]

@@ -1,4 +1,4 @@
-"""A background thread goes on whatever its step raises, tells of it, and never keeps the process from ending."""
+"""A background thread goes on whatever its step raises, reports it, and never keeps the process from ending."""
 
 from __future__ import annotations
 

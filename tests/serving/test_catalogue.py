@@ -1,4 +1,4 @@
-"""What a version tells serving of its items."""
+"""What serving learns from a version about its items."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def folder_with_catalogue(folder: Path) -> Path:
     return folder
 
 
-def test_what_was_written_is_read_in_the_order_of_the_models_scores(tmp_path: Path) -> None:
+def test_the_catalogue_is_read_in_the_order_of_the_models_scores(tmp_path: Path) -> None:
     parts = small_split()
     found = Catalogue.load(folder_with_catalogue(tmp_path))
     assert np.array_equal(found.item_ids, parts.catalogue) and len(found) == len(parts.catalogue)
@@ -41,7 +41,7 @@ def test_what_was_written_is_read_in_the_order_of_the_models_scores(tmp_path: Pa
     assert found.index_of(-5) is None
 
 
-def test_an_item_that_nothing_is_known_of_has_no_title_year_or_genres(tmp_path: Path) -> None:
+def test_an_item_without_a_description_has_no_title_year_or_genres(tmp_path: Path) -> None:
     found = Catalogue.load(folder_with_catalogue(tmp_path))
     assert found.titles[0] == "" and found.years[0] == 0 and found.genres_of(0) == []
     assert set(found.years[1:]) == {0, 1990}
@@ -53,7 +53,7 @@ def test_a_version_without_the_file_has_ids_and_popularity_only(tmp_path: Path) 
     assert len(found) == len(small_split().catalogue) and found.genres == () and set(found.titles) == {""}
 
 
-def test_a_catalogue_of_other_items_or_no_parquet_is_refused(tmp_path: Path) -> None:
+def test_a_catalogue_of_other_items_or_in_another_format_is_refused(tmp_path: Path) -> None:
     path = folder_with_catalogue(tmp_path) / "catalogue.parquet"
     frame = pd.read_parquet(path)
     frame.iloc[::-1].to_parquet(path)

@@ -1,4 +1,4 @@
-"""Which version is served, as the promotion log goes on."""
+"""Which version is served as the promotion log grows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class World:
         self.first, self.second, self.swapped, self.nan = json.loads(names.read_text())
 
     def _draw(self) -> list[Path]:
-        """Two that work, one whose weights are another's, and one whose weights are no numbers."""
+        """Draw two versions that work, one that has the weights of another, and one whose weights are NaN."""
         first, second, swapped, nan = (self.root / name for name in ("first", "second", "swapped", "nan"))
         draw(first, 1)
         draw(second, 2)
@@ -88,7 +88,7 @@ def test_nothing_is_served_before_a_promotion_and_the_champion_after_each(world:
     assert list((world.root / "served").iterdir()) == []  # nothing is left of what was fetched
 
 
-def test_a_broken_version_is_refused_and_reported_and_the_old_one_goes_on(world: World) -> None:
+def test_a_broken_version_is_refused_and_reported_and_the_old_one_stays_in_service(world: World) -> None:
     follower = world.follower()
     promote_version(world.store, world.first)
     follower.look()
@@ -102,7 +102,7 @@ def test_a_broken_version_is_refused_and_reported_and_the_old_one_goes_on(world:
     assert set(follower.refused) == {world.swapped, world.nan}
     promote_version(world.store, world.second)
     follower.look()
-    assert world.served() == world.second and follower.refused == {}, "what another one has replaced alarms nobody"
+    assert world.served() == world.second and follower.refused == {}, "versions that were replaced still raise an alarm"
 
 
 def test_a_version_whose_stored_files_or_manifest_were_edited_is_refused(world: World) -> None:
@@ -148,7 +148,7 @@ def test_a_store_that_does_not_answer_is_asked_again_and_blames_no_version(world
     assert world.served() == world.first
 
 
-def test_versions_that_experiments_or_settings_want_are_loaded_beside_and_let_go(world: World) -> None:
+def test_versions_that_experiments_or_settings_want_are_loaded_and_later_dropped(world: World) -> None:
     promote_version(world.store, world.first)
     follower = world.follower(versions=(world.second, "20200101T000000Z-" + "0" * 32))
     follower.look()
@@ -177,7 +177,9 @@ def test_a_version_that_is_wanted_before_it_is_published_is_loaded_once_it_is(wo
     assert list(world.swaps[-1].others) == [world.second] and follower.refused == {}
 
 
-def test_a_version_that_cannot_be_fetched_keeps_no_other_one_from_service(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_that_cannot_be_fetched_does_not_keep_others_out_of_service(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     promote_version(world.store, world.first)
     follower = world.follower()
     follower.look()
@@ -210,7 +212,7 @@ def test_a_version_that_cannot_be_fetched_keeps_no_other_one_from_service(world:
     assert follower.look() and world.second in world.swaps[-1].others and follower.fault is None
 
 
-def test_at_the_start_an_unreadable_champion_leaves_the_one_before_in_service(
+def test_if_the_champion_cannot_be_read_at_the_start_the_one_before_is_served(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promote_version(world.store, world.first)
@@ -264,7 +266,7 @@ def test_a_refused_version_is_tried_again_once_its_files_are_restored(world: Wor
     assert follower.look() and world.served() == world.second and follower.refused == {}
 
 
-def test_a_version_refused_for_a_passing_cause_is_tried_again_after_a_while_and_ever_less_often(
+def test_a_version_refused_for_a_temporary_reason_is_tried_again_less_and_less_often(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
@@ -288,7 +290,7 @@ def test_a_version_refused_for_a_passing_cause_is_tried_again_after_a_while_and_
     assert follower.look() and world.served() == world.first
 
 
-def test_a_log_that_vanishes_is_a_fault_and_the_champion_goes_on(world: World) -> None:
+def test_a_log_that_vanishes_is_a_fault_and_the_champion_stays_in_service(world: World) -> None:
     promote_version(world.store, world.first)
     follower = world.follower()
     assert follower.look() and follower.log_read is not None

@@ -57,7 +57,7 @@ class Worker:
         }
 
 
-def test_what_a_killed_worker_reported_about_itself_vanishes_and_what_it_counted_stays(tmp_path: Path) -> None:
+def test_the_gauges_of_a_killed_worker_vanish_and_its_counters_stay(tmp_path: Path) -> None:
     one, other = Worker(1, tmp_path), Worker(2, tmp_path)
     (tmp_path / "counter_1.db").touch()  # of a worker that was killed, or is just starting, before it wrote anything
     try:
@@ -65,7 +65,7 @@ def test_what_a_killed_worker_reported_about_itself_vanishes_and_what_it_counted
         before = one.metrics()
         assert before["recsys_redis_up",] == 0 and before["recsys_model_info", "ss4rec", "champion", "v2"] == 1
         other.process.send_signal(signal.SIGKILL)
-        os.waitid(os.P_PID, other.process.pid, os.WEXITED | os.WNOWAIT)  # its parent has not asked for it yet
+        os.waitid(os.P_PID, other.process.pid, os.WEXITED | os.WNOWAIT)  # its parent has not waited for it yet
         after = one.metrics()
         assert after["recsys_redis_up",] == 1 and after["recsys_promotion",] == 1
         assert [key for key in after if key[0] == "recsys_model_info"] == [("recsys_model_info", "ss4rec", "champion", "v1")]
@@ -101,7 +101,7 @@ def test_series_do_not_grow_with_promotions() -> None:
     assert [metrics.role_of(version) for version in ("v19", "v18", "v3", "")] == ["champion", "beside", "former", ""]
 
 
-def test_what_only_grows_is_a_counter_and_what_a_worker_reports_about_itself_is_live() -> None:
+def test_totals_are_counters_and_gauges_are_those_of_live_workers() -> None:
     metrics = Metrics()
     counters = {metric._name for metric in vars(metrics).values() if isinstance(metric, Counter)}
     assert {"recsys_lost_users", "recsys_exposures_dropped", "recsys_log_lines_dropped", "recsys_background_failures"} <= counters

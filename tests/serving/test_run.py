@@ -24,7 +24,7 @@ from serving.api.connections import BoundedProtocol
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What uvicorn would have been started with, and the environment at that moment."""
+    """The options that uvicorn would have been started with, and the environment at that moment."""
     found: dict[str, Any] = {}
 
     def take(application: str, **options: Any) -> None:
@@ -35,7 +35,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
-def test_the_command_starts_workers_with_all_that_it_was_told(started: dict[str, Any], tmp_path: Path) -> None:
+def test_the_command_passes_all_its_options_to_the_workers(started: dict[str, Any], tmp_path: Path) -> None:
     given = ["serve", "--workers", "3", "--port", "8123", "--redis", "redis://there:6379/2", "--set", "batch.requests=7"]
     result = CliRunner().invoke(app, given)
     assert result.exit_code == 0, result.output
@@ -44,7 +44,7 @@ def test_the_command_starts_workers_with_all_that_it_was_told(started: dict[str,
     assert (started["app"], started["workers"], started["port"]) == ("serving.api.app:from_environment", 3, 8123)
     assert started["timeout_graceful_shutdown"] == settings.shutdown_s
     metrics = started["environment"]["PROMETHEUS_MULTIPROC_DIR"]
-    assert not Path(metrics).exists()  # it goes with the server
+    assert not Path(metrics).exists()  # it is removed with the server
 
 
 def test_one_worker_keeps_its_metrics_in_memory(started: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ def test_a_worker_is_made_from_its_environment_and_logs_json(
     assert line["message"] == "it failed" and line["version"] == "v1" and "ZeroDivisionError" in line["traceback"]
 
 
-def test_the_garbage_collector_rests_while_one_worker_imports_and_works_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_garbage_collection_is_off_while_a_single_worker_imports_and_on_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(uvicorn, "run", lambda *_, **__: seen.append(gc.isenabled()))
     monkeypatch.setattr(os, "environ", os.environ.copy())
@@ -94,7 +94,7 @@ def test_a_forwarded_address_is_believed_only_from_configured_proxies(started: d
     assert import_from_string(started["http"]) is BoundedProtocol
 
 
-def test_connections_leave_files_to_open_for_the_rest_of_the_worker(
+def test_connections_leave_file_descriptors_for_the_rest_of_the_worker(
     started: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = [(1024, 8192), (100_000, 100_000), (1024, 1100), (1024, resource.RLIM_INFINITY)]

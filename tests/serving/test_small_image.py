@@ -1,4 +1,4 @@
-"""Serving needs none of what training needs."""
+"""Serving needs none of the packages that only training needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker of several ends with the supervisor, so that no server without one keeps the port."""
+"""A worker ends with its supervisor, so that no worker without one keeps the port."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_worker_ends_in_order_when_its_supervisor_is_killed(tmp_path: Path) -> None:
+def test_a_worker_shuts_down_properly_when_its_supervisor_is_killed(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "supervisor.py").write_text(SUPERVISOR)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}

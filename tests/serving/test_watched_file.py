@@ -1,4 +1,4 @@
-"""A watched file: taken when it is whole, refused in one sentence when it cannot be used, and never in a request's way."""
+"""A watched file is read when it is complete, is refused in one sentence if it cannot be used, and never delays a request."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def seen(watched: WatchedFile[RuleFile, Rules]) -> float:
     return watched.current().file.min_popularity
 
 
-def test_a_change_is_taken_when_two_looks_read_the_same(path: Path) -> None:
+def test_a_change_takes_effect_once_two_looks_have_read_the_same(path: Path) -> None:
     watched = watch(path)
     path.write_text("min_popularity: 2")
     assert seen(watched) == 1 and watched.look() and seen(watched) == 1
@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_read_for_a_while_changes_nothing(path: Path, monk
     assert watched.look() and watched.fault is None and watched.reloads == 0
 
 
-def test_the_parsed_content_is_the_compared_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_content_that_was_compared_is_the_one_that_is_parsed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watched = watch(path)
     read = serving.watched_file.read_settings_file
 
@@ -141,7 +141,7 @@ def test_a_refused_file_is_parsed_once_and_its_reason_comes_back_with_it(path: P
     assert not watched.look() and watched.fault is not None and "min_popularity" in watched.fault and len(parsed) == 1
 
 
-def test_what_cannot_be_prepared_is_not_taken_and_is_tried_again(path: Path) -> None:
+def test_content_that_cannot_be_prepared_does_not_take_effect_and_is_tried_again(path: Path) -> None:
     broken = [ValueError("this catalogue is odd"), None]
 
     def prepare(rules: Rules) -> None:
@@ -151,13 +151,13 @@ def test_what_cannot_be_prepared_is_not_taken_and_is_tried_again(path: Path) -> 
     watched = Rules.watch(path, settled_s=0, prepare=prepare)
     path.write_text("min_popularity: 2")
     watched.look()
-    with pytest.raises(ValueError, match="odd"):  # a defect: the thread that looks logs and counts it
+    with pytest.raises(ValueError, match="odd"):  # a bug: the thread that looks logs and counts it
         watched.look()
     assert seen(watched) == 1 and watched.fault is not None and "ValueError: this catalogue is odd" in watched.fault
     assert watched.look() and seen(watched) == 2 and watched.fault is None
 
 
-def test_at_the_start_a_file_that_is_just_being_written_is_read_until_it_stays(
+def test_at_the_start_a_file_that_is_just_being_written_is_read_until_it_stays_the_same(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rest = iter(["min_popularity: 2\nseen: show\n"])
@@ -186,7 +186,7 @@ def test_a_server_does_not_start_without_the_rules_it_was_given(path: Path, cont
         watch(path)
     path.unlink(missing_ok=True)
     os.mkfifo(path)
-    with pytest.raises(SettingsError, match="is not a file"):  # to read it would wait for ever
+    with pytest.raises(SettingsError, match="is not a file"):  # reading it would take for ever
         watch(path)
 
 

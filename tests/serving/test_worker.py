@@ -45,7 +45,7 @@ def exposures(folder: Path) -> Iterator[dict[str, Any]]:
             yield from ({"shadow": False, "arm": None} | json.loads(line) for line in path.read_text().splitlines())
 
 
-def test_rules_of_the_file_shape_the_answers_and_are_told(world: tuple[Path, list[str]], tmp_path: Path) -> None:
+def test_the_rules_of_the_file_shape_the_answers_and_are_named_in_them(world: tuple[Path, list[str]], tmp_path: Path) -> None:
     root, _ = world
     rules = tmp_path / "rules.yaml"
     rules.write_text(yaml.safe_dump({"rules": [{"name": "film of the week", "action": "pin", "items": [123]}]}))
@@ -68,7 +68,7 @@ def test_a_rule_counts_the_events_that_are_no_longer_kept(world: tuple[Path, lis
     assert shown == [[]] * 6 + [["regulars"]]
 
 
-def test_arms_answer_their_users_and_shadows_answer_unseen(world: tuple[Path, list[str]], tmp_path: Path) -> None:
+def test_each_arm_answers_its_users_and_shadows_answer_unseen(world: tuple[Path, list[str]], tmp_path: Path) -> None:
     root, versions = world
     experiments = tmp_path / "experiments.yaml"
     arms = [{"name": "control", "version": "champion", "share": 0.5}, {"name": "new", "version": versions[1], "share": 0.5}]
@@ -96,7 +96,7 @@ def test_arms_answer_their_users_and_shadows_answer_unseen(world: tuple[Path, li
     assert unseen and all(e["version"] == versions[1] and e["arm"] is None for e in unseen)
 
 
-def test_what_would_be_shown_at_another_time_is_no_exposure(world: tuple[Path, list[str]], tmp_path: Path) -> None:
+def test_an_answer_for_another_time_is_not_logged_as_an_exposure(world: tuple[Path, list[str]], tmp_path: Path) -> None:
     root, _ = world
     folder = tmp_path / "exposures"
     before = int(time.time())
@@ -109,7 +109,7 @@ def test_what_would_be_shown_at_another_time_is_no_exposure(world: tuple[Path, l
     assert [each["user"] for each in shown if each["user"] > 900 and each["time"] >= before] == [903, 904]
 
 
-def test_a_preview_is_the_users_own_list_and_no_exposure_and_no_work_for_shadows(
+def test_a_preview_shows_the_users_own_list_without_an_exposure_and_without_shadow_answers(
     world: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
     root, versions = world
@@ -161,7 +161,7 @@ def test_exposures_go_to_another_sink_if_one_is_given(world: tuple[Path, list[st
     assert [(each.user, each.version, each.items) for each in sink.written] == [(905, versions[0], items)] and sink.closed
 
 
-def test_a_worker_goes_on_when_redis_is_killed_and_tells_of_it(world: tuple[Path, list[str]]) -> None:
+def test_a_worker_goes_on_when_redis_is_killed_and_reports_it(world: tuple[Path, list[str]]) -> None:
     root, _ = world
     with redis_server() as redis:
         settings = settings_of(root, redis={"url": redis.url, "timeout_s": 30, "retry_s": 0.1}, batch={"cache_s": 0})
@@ -226,7 +226,7 @@ def test_a_worker_serves_from_memory_while_redis_drips_and_refuses_events_only_w
             assert [recommend(other, user_id=user)["events"] for user in (1, 2, 3)] == [2, 1, 1]
 
 
-def test_a_value_of_another_type_in_redis_harms_its_user_only_and_is_counted(world: tuple[Path, list[str]]) -> None:
+def test_a_value_of_another_type_in_redis_harms_only_its_user_and_is_counted(world: tuple[Path, list[str]]) -> None:
     root, _ = world
     with redis_server() as redis, redis_client.Redis(port=redis.port) as damage:
         settings = settings_of(root, redis={"url": redis.url, "timeout_s": 30}, batch={"cache_s": 0})

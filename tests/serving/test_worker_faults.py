@@ -1,4 +1,4 @@
-"""At each border of a worker, each kind of error: it answers, says in its metrics what is wrong, and recovers when it ends."""
+"""Whatever fails around a worker, it answers, says in its metrics what is wrong, and recovers when the fault ends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STORE = [StoreUnavailableError("away"), StoreDeniedError("closed"), StoreFullErr
 
 
 def of_library(base: type[Exception]) -> list[Exception]:
-    """Return an instance of each exception class of a library; by day, of some."""
+    """Return an instance of each exception class of a library: of all in the nightly tests, else of some."""
     classes, found = [base], []
     while classes:
         made = classes.pop()
@@ -94,7 +94,7 @@ def recommend(client: TestClient, **body: Any) -> Any:
     return client.post("/v1/recommendations", json={"user_id": 1} | body)
 
 
-def test_a_log_that_cannot_be_read_is_told_and_the_champion_answers(root: Path, tmp_path: Path) -> None:
+def test_a_promotion_log_that_cannot_be_read_is_reported_and_the_champion_answers(root: Path, tmp_path: Path) -> None:
     copy = tmp_path / "root"
     shutil.copytree(root / "store", copy / "store")
     with TestClient(create_app(settings_of(copy, poll_s=0.01))) as client:
@@ -116,7 +116,7 @@ def test_a_log_that_cannot_be_read_is_told_and_the_champion_answers(root: Path, 
 
 @pytest.fixture(scope="module")
 def served(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, ServingWorker]]:
-    """A server with every border: a store, rules, experiments, exposures."""
+    """A server with a store, rules and an exposure log."""
     folder = tmp_path_factory.mktemp("worker")
     (folder / "rules.yaml").write_text("rules: [{name: gone, action: exclude, where: {items: [105]}}]")
     os.utime(folder / "rules.yaml", (0, 0))
@@ -130,7 +130,7 @@ def served(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
 def value(client: TestClient, worker: ServingWorker, name: str) -> float:
     """Return the value of a metric without the wait for the next second.
 
-    The gauges are updated in the server's loop, which does so each second: two threads would count one failure twice.
+    The gauges are updated in the server's loop, as each second. Two threads could count one failure twice.
     """
     assert client.portal is not None
     client.portal.call(worker._update_gauges)
@@ -151,7 +151,7 @@ def answers_as_before(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("errors", [STORE, DISK, BOTOCORE, HTTPX, OTHER], ids=["store", "disk", "botocore", "httpx", "other"])
-def test_while_the_log_cannot_be_read(
+def test_a_worker_answers_and_recovers_when_the_promotion_log_could_not_be_read(
     served: tuple[TestClient, ServingWorker], monkeypatch: pytest.MonkeyPatch, errors: list[Exception]
 ) -> None:
     client, worker = served
@@ -169,7 +169,7 @@ def test_while_the_log_cannot_be_read(
 
 
 @pytest.mark.parametrize("errors", [STORE, DISK, BOTOCORE, HTTPX, OTHER], ids=["store", "disk", "botocore", "httpx", "other"])
-def test_while_a_version_cannot_be_fetched(
+def test_a_worker_answers_and_recovers_when_a_version_could_not_be_fetched(
     root: Path, served: tuple[TestClient, ServingWorker], monkeypatch: pytest.MonkeyPatch, errors: list[Exception]
 ) -> None:
     client, worker = served
@@ -185,7 +185,7 @@ def test_while_a_version_cannot_be_fetched(
 
 
 @pytest.mark.parametrize("errors", [DISK, ARROW, OTHER, [VersionCorruptError("odd")]], ids=["disk", "arrow", "other", "corrupt"])
-def test_while_a_version_cannot_be_loaded(
+def test_a_worker_answers_and_recovers_when_a_version_could_not_be_loaded(
     root: Path, served: tuple[TestClient, ServingWorker], monkeypatch: pytest.MonkeyPatch, errors: list[Exception]
 ) -> None:
     client, worker = served
@@ -213,7 +213,7 @@ def recovers(client: TestClient, worker: ServingWorker, version: str) -> None:
 
 @pytest.mark.parametrize("place", ["read_settings_file", "settings_in"])
 @pytest.mark.parametrize("errors", [DISK, YAML, OTHER], ids=["disk", "yaml", "other"])
-def test_while_the_rules_cannot_be_read(
+def test_a_worker_answers_and_recovers_when_the_rules_could_not_be_read(
     served: tuple[TestClient, ServingWorker], monkeypatch: pytest.MonkeyPatch, errors: list[Exception], place: str
 ) -> None:
     client, worker = served
@@ -233,7 +233,9 @@ def test_while_the_rules_cannot_be_read(
         assert value(client, worker, 'recsys_settings_file_refused{file="rules"}') == 0
 
 
-def test_while_exposures_cannot_be_written(served: tuple[TestClient, ServingWorker], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_answers_and_recovers_when_exposures_could_not_be_written(
+    served: tuple[TestClient, ServingWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
     client, worker = served
     log = worker.exposures
     assert isinstance(log, exposure_log.ExposureLog) and log.flush(60)
@@ -253,7 +255,7 @@ def test_while_exposures_cannot_be_written(served: tuple[TestClient, ServingWork
         assert log.written == written + 2 and log.dropped == 0
 
 
-def test_unsent_events_are_sent_before_anything_is_waited_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_closing_unsent_events_are_sent_before_anything_is_waited_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, begun = threading.Event(), threading.Event()
 
     def hangs(*_: object) -> Any:

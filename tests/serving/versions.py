@@ -1,4 +1,4 @@
-"""Small SS4Rec versions with drawn weights in a store, as serving finds them."""
+"""Small SS4Rec versions with random weights in a store, as serving finds them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Served:
 
 
 def draw(folder: Path, seed: int = 0, parts: Split | None = None, **options: Any) -> SS4Rec:
-    """A version's files in `folder`: weights drawn wide, so that every term matters."""
+    """Write a version's files to `folder`. Its random weights are large, so that every term matters."""
     parts = parts or small_split()
     model = SS4Rec(SS4RecSettings(**TINY | options))
     model._take_vocabulary(parts.catalogue, parts.train)

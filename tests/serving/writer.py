@@ -1,4 +1,4 @@
-"""One of many writers, in a process of its own: it imports no torch, so that sixteen start quickly."""
+"""One of many writers, each in its own process. It does not import torch, so that sixteen of them start quickly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def engine_of(states: StateStore, folder: Path) -> Engine:
 
 
 def events_of(writer: int) -> list[NewEvent]:
-    """The writer's part of all users' events, in order of time; one in ten is sent twice. No two of a user share a second."""
+    """Return the writer's part of all users' events, in order of time. One in ten is sent twice. No two of a user share a second."""
     rng = np.random.default_rng(writer)
     found = []
     for number in range(EVENTS):
@@ -38,9 +38,9 @@ def events_of(writer: int) -> list[NewEvent]:
 
 
 def write_all(folder: Path, results: Any) -> None:
-    """What all writers write, in order of time and by one of them; tell the log and the state of each user.
+    """Write what all writers write, in order of time, and put the log and the state of each user into `results`.
 
-    A process as fresh as the writers': the last bit of a state depends on how a process's memory is laid out.
+    This runs in a process as fresh as the writers', because the last bit of a state depends on how a process's memory is laid out.
     """
     states = LocalStates(SETTINGS)
     engine = engine_of(states, folder)

@@ -1,4 +1,4 @@
-"""The HTTP interface: what is answered, refused and told of."""
+"""The HTTP interface: what it answers, refuses and reports."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_recommendations_follow_each_event(client: TestClient, trained: SS4Rec) 
     assert client.get("/v1/users/2/events").json() == {"user_id": 2, "count": 0, "events": []}
 
 
-def test_a_history_a_filter_and_reasons(client: TestClient) -> None:
+def test_a_request_may_bring_a_history_and_filters_and_ask_for_reasons(client: TestClient) -> None:
     history = [{"item_id": item, "time": at} for item, at in HISTORY]
     found = recommend(client, history=history, k=100, genres=["Comedy"], year_from=1975, year_to=1990, explain=True).json()
     assert found["source"] == "history" and found["user_id"] is None and found["items"]
@@ -89,7 +89,7 @@ def test_a_history_a_filter_and_reasons(client: TestClient) -> None:
     assert recommend(client, history=[]).json()["source"] == recommend(client).json()["source"] == "cold"
 
 
-def test_films_are_found_by_title_by_likeness_and_for_somebody_new(client: TestClient) -> None:
+def test_films_are_found_by_title_by_similarity_and_for_a_new_user(client: TestClient) -> None:
     found = client.get("/v1/items", params={"query": "film 10", "limit": 3}).json()["items"]
     assert len(found) == 3 and all("Film 10" in item["title"] for item in found)
     similar = client.get("/v1/items/105/similar", params={"k": 4}).json()
@@ -99,7 +99,7 @@ def test_films_are_found_by_title_by_likeness_and_for_somebody_new(client: TestC
     check_problem(client.get("/v1/items/999999/similar"), 404, "999999")
 
 
-def test_movie_id_is_still_taken_and_repeated_in_answers(client: TestClient) -> None:
+def test_movie_id_is_still_accepted_and_also_returned(client: TestClient) -> None:
     """Clients of earlier versions know an item's id by that name."""
     told = [{"user_id": 31, name: 105, "time": START} for name in ("movie_id", "item_id")]
     results = client.post("/v1/events", json={"events": told}).json()["results"]
@@ -119,7 +119,7 @@ def test_movie_id_is_still_taken_and_repeated_in_answers(client: TestClient) -> 
     check_problem(recommend(client, history=[{"time": START}]), 422, "body.history.0.item_id")
 
 
-def test_what_is_served_and_whether_it_is_ready(client: TestClient, root: Path, tmp_path: Path) -> None:
+def test_the_api_says_what_it_serves_and_whether_it_is_ready(client: TestClient, root: Path, tmp_path: Path) -> None:
     models = client.get("/v1/models").json()
     assert [model["role"] for model in models["served"]] == ["champion"] and models["promotion"] == 1
     assert client.get("/healthz").json() == {"status": "alive"}
@@ -156,18 +156,18 @@ BAD: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("said", "body"), BAD, ids=[str(body)[:50] for _, body in BAD])
-def test_a_request_that_cannot_be_used_is_refused_with_the_place(client: TestClient, said: str, body: dict[str, Any]) -> None:
+def test_the_refusal_of_an_invalid_request_names_the_faulty_field(client: TestClient, said: str, body: dict[str, Any]) -> None:
     check_problem(recommend(client, **body), 422, said)
 
 
-def test_what_is_not_there_is_not_found(client: TestClient) -> None:
+def test_unknown_genres_versions_and_routes_are_not_found(client: TestClient) -> None:
     check_problem(recommend(client, genres=["Ünbekannt 映画"]), 404, "Ünbekannt")
     check_problem(recommend(client, version="20200101T000000Z-abc"), 404, "GET /v1/models")
     check_problem(client.get("/v2/recommendations"), 404)
     check_problem(client.get("/v1/recommendations"), 405)
 
 
-def test_what_is_unusual_and_right_is_answered(client: TestClient) -> None:
+def test_unusual_but_valid_requests_are_answered(client: TestClient) -> None:
     def films(**body: Any) -> list[int]:
         response = recommend(client, **body)
         assert response.status_code == 200, response.text
@@ -182,7 +182,7 @@ def test_what_is_unusual_and_right_is_answered(client: TestClient) -> None:
     assert len(films(time=0)) == len(films(time=2**33)) == 10
     assert len(films(history=[{"item_id": 105, "time": 0}, {"item_id": 106, "time": 2**33}])) == 10
     assert films(exclude=list(range(139)), k=40) == [139]
-    assert len(films(user_id=3.0)) == 10  # JSON knows no difference
+    assert len(films(user_id=3.0)) == 10  # the same number in JSON
 
 
 def test_ids_are_exact_up_to_the_largest(client: TestClient) -> None:
@@ -193,7 +193,7 @@ def test_ids_are_exact_up_to_the_largest(client: TestClient) -> None:
     assert client.get(f"/v1/users/{user - 1}/events").json()["count"] == 0
 
 
-def test_events_that_cannot_be_are_refused_and_none_of_their_request_is_applied(client: TestClient) -> None:
+def test_an_impossible_event_is_refused_and_no_event_of_its_request_is_applied(client: TestClient) -> None:
     def told(*events: dict[str, Any]) -> Any:
         return client.post("/v1/events", json={"events": list(events)})
 
@@ -215,12 +215,12 @@ def test_events_that_cannot_be_are_refused_and_none_of_their_request_is_applied(
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"null", b"\xff\xfe", b'{"k": NaN}', b"[" * 2000])
-def test_a_body_that_is_no_request_is_refused(client: TestClient, body: bytes) -> None:
+def test_a_body_that_is_not_a_request_is_refused(client: TestClient, body: bytes) -> None:
     response = client.post("/v1/recommendations", content=body, headers={"content-type": "application/json"})
     assert response.status_code in (400, 422) and response.headers["content-type"] == "application/problem+json"
 
 
-def test_half_a_character_is_refused_and_breaks_nothing(client: TestClient) -> None:
+def test_half_of_a_surrogate_pair_is_refused_and_breaks_nothing(client: TestClient) -> None:
     json_type = {"content-type": "application/json"}
     genres = client.post("/v1/recommendations", content=b'{"genres": ["\\ud800"]}', headers=json_type)
     event = b'{"events": [{"user_id": 55, "item_id": 105, "event_id": "\\udc00"}]}'
@@ -228,7 +228,7 @@ def test_half_a_character_is_refused_and_breaks_nothing(client: TestClient) -> N
         check_problem(response, 400, "not valid JSON")
 
 
-def test_a_defect_is_a_problem_without_its_traceback(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_becomes_a_problem_response_without_a_traceback(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: ServedModel, index: int, k: int) -> None:
         raise ZeroDivisionError("secret")
 
@@ -244,7 +244,7 @@ def test_a_request_keeps_its_id_or_gets_one(client: TestClient) -> None:
     assert len(made) == 16 and made != client.get("/healthz").headers["x-request-id"]
 
 
-def test_metrics_tell_routes_versions_sources_ages_and_what_redis_does(client: TestClient) -> None:
+def test_metrics_report_routes_versions_sources_ages_and_redis(client: TestClient) -> None:
     recommend(client, user_id=60)
     client.post("/v1/events", json={"events": [{"user_id": 60, "item_id": 105}]})
     version = recommend(client, user_id=60).json()["version"]
@@ -267,7 +267,7 @@ def test_metrics_tell_routes_versions_sources_ages_and_what_redis_does(client: T
 ONE, TWO = "one-key-of-a-client", "two-keys-are-accepted"
 
 
-def test_keys_rates_and_sizes_are_limited(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_required_and_rates_and_sizes_are_limited(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "time", SimpleNamespace(monotonic=lambda: 1000.0))  # another guess is allowed each second
     limits = {"api_keys": [ONE, TWO], "rate_per_s": 0.001, "burst": 3, "body_bytes": 2000}
     with TestClient(create_app(settings_of(root, limits=limits))) as client:
@@ -301,7 +301,7 @@ def test_more_requests_than_may_wait_are_turned_away(root: Path) -> None:
         assert refused.headers["retry-after"] == "1"
 
 
-def test_the_document_tells_the_limits_and_only_problems_as_errors(client: TestClient) -> None:
+def test_the_openapi_document_states_the_limits_and_describes_errors_as_problems(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     schemas = document["components"]["schemas"]
     assert schemas["RecommendationRequest"]["properties"]["k"]["maximum"] == 500
@@ -312,7 +312,7 @@ def test_the_document_tells_the_limits_and_only_problems_as_errors(client: TestC
                 assert int(code) < 400 or list(response["content"]) == ["application/problem+json"]
 
 
-def test_a_worker_gets_the_settings_whole_with_their_secrets() -> None:
+def test_a_worker_gets_all_settings_with_their_secrets() -> None:
     given = {"limits": {"api_keys": ["secret-of-this-test"]}, "store": {"secret_access_key": "other"}, "rules": "rules.yaml"}
     settings = ServingSettings.model_validate(given)
     again = ServingSettings.model_validate_json(as_json(settings))

@@ -45,7 +45,7 @@ def filled(begin: bytes, unit: bytes, end: bytes, size: int = FULL) -> bytes:
     return begin + unit * ((size - len(begin) - len(end)) // len(unit)) + end
 
 
-def test_no_kind_of_body_has_more_faults_than_an_object_has_keys() -> None:
+def test_no_body_causes_more_errors_than_an_object_may_have_keys() -> None:
     """Each fault takes kilobytes of memory before it is reported."""
     tried, accepted = 0, 0
     for body in bodies(LimitSettings(body_bytes=4 * SMALL)):
@@ -73,7 +73,7 @@ TOO_MANY: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize("name", TOO_MANY)
-def test_a_body_of_two_mebibytes_is_refused_in_a_few_mebibytes_and_a_short_answer(client: TestClient, name: str) -> None:
+def test_refusing_a_body_of_two_mebibytes_takes_little_memory_and_a_short_answer(client: TestClient, name: str) -> None:
     tracemalloc.start()
     try:
         response = post(client, Body(TOO_MANY[name][0], name, TOO_MANY[name][1]))
@@ -104,7 +104,7 @@ def test_a_body_of_two_mebibytes_is_refused_in_a_few_mebibytes_and_a_short_answe
         (b'{"history":%b' % (b"[" * 500), "not valid JSON"),
     ],
 )
-def test_one_fault_is_reported_where_there_are_thousands(client: TestClient, content: bytes, said: str) -> None:
+def test_only_one_of_thousands_of_faults_is_reported(client: TestClient, content: bytes, said: str) -> None:
     response = post(client, Body("/v1/recommendations", "", content))
     problem = response.json()
     assert response.status_code in (400, 422) and said in response.text and len(response.content) < 2048, response.text
@@ -154,7 +154,7 @@ def test_half_sent_bodies_are_held_up_to_a_limit_and_small_ones_are_not_counted(
 
 
 def turns(*sizes: int, act: Callable[[list[asyncio.Task[None]]], None] = lambda tasks: None) -> list[int]:
-    """Return the bytes in work at the begin of each turn, in the order of the turns."""
+    """Return how many bytes are being processed at the beginning of each turn, in order."""
     held = Bodies(LIMITS, Metrics().held_bytes)
     begun: list[int] = []
 
@@ -197,7 +197,7 @@ def test_the_api_describes_its_limits(client: TestClient) -> None:
     assert asked["user_id"]["anyOf"][0] == {"type": "integer", "minimum": 0, "maximum": 2.0**63}  # OpenAPI has no exact limit
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_body_is_not_a_defect(client: TestClient) -> None:
+def test_a_client_that_leaves_while_it_sends_its_body_causes_no_server_error(client: TestClient) -> None:
     sent: list[Message] = []
     messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
 

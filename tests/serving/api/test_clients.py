@@ -1,4 +1,4 @@
-"""Clients are told apart by what they cannot choose, and guesses of keys are limited."""
+"""Clients are told apart by what they cannot choose, and key guesses are limited."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def at(address: str) -> dict[str, Any]:
     return {"type": "http", "client": (address, 5000)}
 
 
-def test_guesses_of_keys_from_one_address_are_limited_without_any_setting(clock: Clock) -> None:
+def test_key_guesses_from_one_address_are_limited_by_default(clock: Clock) -> None:
     known = Clients(LimitSettings(api_keys=tuple(KEYS)))  # type: ignore[arg-type]
     assert not known.knows(b"") and not known.knows(KEYS[0][:-1].encode()) and known.knows(KEYS[1].encode())
     waits = [known.wait_after_wrong_key(at("10.0.0.1")) for _ in range(200)]
@@ -42,7 +42,7 @@ def test_guesses_of_keys_from_one_address_are_limited_without_any_setting(clock:
     assert [known.wait_after_wrong_key(at("10.0.0.1")) == 0 for _ in range(5)] == [True] * 3 + [False] * 2
 
 
-def test_a_client_is_its_key_if_there_are_keys_and_else_its_address(clock: Clock) -> None:
+def test_a_client_is_identified_by_its_key_or_if_there_are_no_keys_by_its_address(clock: Clock) -> None:
     by_key = Clients(LimitSettings(api_keys=tuple(KEYS), rate_per_s=1, burst=2))  # type: ignore[arg-type]
     for key in KEYS:
         assert [by_key.wait(at(f"10.0.0.{n}"), key.encode()) == 0 for n in range(3)] == [True, True, False]
@@ -57,7 +57,7 @@ def test_a_network_of_ipv6_addresses_is_one_client(clock: Clock) -> None:
     assert known.wait(at("2001:db8:0:2::1"), b"") == 0
 
 
-def test_what_is_kept_of_a_client_is_short(clock: Clock) -> None:
+def test_only_the_beginning_of_a_long_address_is_kept(clock: Clock) -> None:
     known = Clients(LimitSettings(rate_per_s=1))
     for n in range(3):
         known.wait(at(f"{n}" + "x" * 10_000), b"")

@@ -67,7 +67,7 @@ class Server:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Keep the server from running meanwhile."""
+        """Stop the server's loop until the end of the block."""
         begun, over = threading.Event(), threading.Event()
 
         def pause() -> None:
@@ -117,7 +117,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
 
 
 def connect(server: Server, content: bytes = b"", *, at_once: bool = True) -> socket.socket:
-    """Connect and send the content. `at_once`: the server sees the connection when all of it has arrived, however slow this is."""
+    """Connect and send the content. With `at_once`, the server sees the connection only when all of it has arrived."""
     with server.paused() if at_once else nullcontext():
         connection = socket.create_connection(("127.0.0.1", server.port), 120)
         connection.sendall(content)
@@ -186,7 +186,7 @@ def test_connections_that_send_nothing_are_closed_without_an_answer(serve: Calla
     assert rest(connect(server)) == b"" and server.closed("silent") == 1
 
 
-def test_a_body_that_nobody_reads_is_not_waited_for(serve: Callable[..., Server]) -> None:
+def test_the_server_does_not_wait_for_a_body_that_nobody_reads(serve: Callable[..., Server]) -> None:
     server = serve(**LATE)
     connection = connect(server, POST.replace(b"/ ", b"/unread ", 1) + b"12345")
     assert rest(connection).startswith(b"HTTP/1.1 200") and server.closed("late") == 1
@@ -230,7 +230,7 @@ def test_trailers_are_ignored(serve: Callable[..., Server]) -> None:
     assert b"abcde" in answers(connection, 2)
 
 
-def test_what_is_not_http_gets_a_problem(serve: Callable[..., Server]) -> None:
+def test_bytes_that_are_not_http_get_a_problem_response(serve: Callable[..., Server]) -> None:
     check_problem(rest(connect(serve(), b"\x16\x03\x01\x02\x00")), 400)
 
 
@@ -262,7 +262,7 @@ def test_no_request_in_progress_is_dropped_for_a_new_connection(serve: Callable[
     assert b"200 OK" in answers(connect(server, GET))
 
 
-def test_requests_sent_in_advance_are_few_and_the_complete_ones_are_answered(serve: Callable[..., Server]) -> None:
+def test_only_a_few_requests_may_be_sent_in_advance_and_those_are_answered(serve: Callable[..., Server]) -> None:
     server = serve()
     assert answers(connect(server, GET * 5), 5)
     found = rest(connect(server, GET * 1000))
@@ -273,7 +273,7 @@ def test_large_bodies_and_upgrades_are_served(serve: Callable[..., Server]) -> N
     server = serve()
     content = bytes(range(256)) * 4096
     head = POST.replace(b"10", str(len(content)).encode())
-    connection = connect(server, head + content + GET, at_once=False)  # it is more than a socket holds
+    connection = connect(server, head + content + GET, at_once=False)  # more than a socket's buffer holds
     found = b""
     while found.count(b"HTTP/1.1 200") < 2:
         found += connection.recv(1 << 20)

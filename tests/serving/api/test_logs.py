@@ -1,4 +1,4 @@
-"""The request log: JSON lines in batches, bounded, and never in a request's way."""
+"""The request log writes JSON lines in batches, is bounded, and never delays a request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serving.api import logs
 from serving.api.logs import RequestLog
 
 
-def test_log_lines_are_json_written_together_and_at_the_latest_at_the_end() -> None:
+def test_log_lines_are_json_and_are_written_in_batches_or_at_the_latest_on_closing() -> None:
     stream = io.StringIO()
     log = RequestLog(stream)
     log.write({"request": "a", "ms": 1})
@@ -59,7 +59,7 @@ def test_a_line_that_cannot_be_written_is_counted_and_does_not_end_the_log(monke
     assert sum(dropped) == len(errors) and failures == ["request-log"] * len(errors)
 
 
-def test_lines_that_nobody_reads_are_dropped_beyond_a_bound_and_never_keep_the_server_from_ending(
+def test_lines_that_cannot_be_written_are_dropped_beyond_a_bound_and_never_keep_the_server_from_ending(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logs, "MOST_LINES", 10)
@@ -83,7 +83,7 @@ def test_lines_that_nobody_reads_are_dropped_beyond_a_bound_and_never_keep_the_s
     gate.set()
 
 
-def test_a_log_line_that_comes_while_others_are_written_is_not_lost() -> None:
+def test_a_log_line_that_arrives_while_others_are_written_is_not_lost() -> None:
     stream = io.StringIO()
     log = RequestLog(stream)
     stop = threading.Event()

@@ -20,7 +20,7 @@ from serving.state import Outcome
 
 
 class Worker:
-    """Answers everything with the version v1, and keeps what it was asked."""
+    """Answers everything with the version v1, and records what it was asked."""
 
     def __init__(self, assignment: Assignment) -> None:
         self.settings, self.assignment = ServingSettings(), assignment

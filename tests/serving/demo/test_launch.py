@@ -1,4 +1,4 @@
-"""The demo's server gets its settings whole, and its command line holds no secret."""
+"""The demo's server gets all its settings, and its command line holds no secret."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FULL = {
 }
 
 
-def test_settings_arrive_as_they_left_with_their_secrets() -> None:
+def test_settings_reach_the_server_unchanged_and_with_their_secrets() -> None:
     settings = DemoSettings.model_validate(FULL)
     found = DemoSettings.model_validate_json(launch.environment(settings)[SETTINGS])
     assert found == settings
@@ -32,8 +32,8 @@ def test_the_command_line_names_the_port_and_no_secret() -> None:
     assert "--server.port 9000" in line and "s3cret" not in line and "k3y" not in line
 
 
-def test_streamlit_finds_no_pages_of_its_own() -> None:
-    """It would run the modules of such a folder as scripts, which draw nothing, until somebody has opened the first page."""
+def test_no_folder_has_the_name_pages_which_streamlit_looks_for() -> None:
+    """Streamlit would run the modules of such a folder as scripts that draw nothing, until somebody opens the first page."""
     assert not (launch.APP.parent / "pages").exists()
 
 
@@ -51,7 +51,7 @@ def test_without_streamlit_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -
         launch.run(DemoSettings())
 
 
-def test_versions_and_times_are_short_for_people() -> None:
+def test_versions_and_times_are_shortened_for_people() -> None:
     assert short("20261124T130316Z-e5abd5fbef7d4992d6a505c1ed72aff1") == "2026-11-24 13:03 e5abd5"
     assert short("something-else") == "something-else"
     assert when(0) == "1970-01-01 00:00"

@@ -1,4 +1,4 @@
-"""The live page against the real HTTP interface, and what it says when there is none."""
+"""The live page with the real HTTP interface, and what it says without a server."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_without_a_server_the_page_says_how_to_start_one(settings: DemoSettings,
     assert "does not answer" in page("live", nobody, monkeypatch).error[0].value
 
 
-def test_a_server_without_a_champion_is_told_of(
+def test_the_page_says_that_the_server_has_no_champion(
     settings: DemoSettings, empty: DemoSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     serving = ServingSettings.model_validate({"store": empty.store, "work_dir": tmp_path, "log_requests": False})
@@ -112,7 +112,7 @@ def test_a_server_without_a_champion_is_told_of(
     assert "no champion yet" in app.info[0].value
 
 
-def test_the_servers_own_words_are_passed_on(served: DemoSettings, client: TestClient) -> None:
+def test_the_servers_own_error_message_is_passed_on(served: DemoSettings, client: TestClient) -> None:
     link = ServerLink(served, client)
     with pytest.raises(ServerError, match=r"refused the request: .*at most 500"):
         link.recommend(1, 100_000)

@@ -1,4 +1,4 @@
-"""Every page, run by Streamlit's own test runner: what is shown, what a click changes, and what a page says that has nothing."""
+"""Every page, run by Streamlit's own test runner: what it shows, what a click changes, and what it says if it has nothing to show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.tasks.world import World
 
 TIMEOUT = 300
 ADD = "\\+ "
-"""What begins the label of a button that adds a film. A label is Markdown, in which `+ ` alone would begin a list."""
+"""The beginning of the label of a button that adds a film. A label is Markdown, in which `+ ` alone would begin a list."""
 
 
 def page(name: str, settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> AppTest:
@@ -97,7 +97,7 @@ def test_a_history_is_built_by_searching_and_taken_apart_again(settings: DemoSet
     assert not app.exception
 
 
-def test_two_versions_stand_side_by_side(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_versions_are_shown_side_by_side(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page("compare", settings, monkeypatch)
     left, right = app.selectbox(key="left").value, app.selectbox(key="right").value
     assert left != right and "★" in left
@@ -147,12 +147,12 @@ def test_experiments_are_listed_assigned_and_reported(settings: DemoSettings, mo
 
 
 @pytest.mark.parametrize("name", ["recommend", "compare", "pipeline", "drift"])
-def test_an_empty_store_is_told_of(name: str, empty: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_says_that_the_store_is_empty(name: str, empty: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(name, empty, monkeypatch)
     assert app.info and "recsys" in app.info[0].value and not app.error
 
 
-def test_what_is_not_configured_or_missing_is_told_of(
+def test_a_page_says_what_is_not_configured_or_missing(
     settings: DemoSettings, empty: DemoSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     nothing = settings.model_copy(update={"experiments": None})
@@ -183,7 +183,7 @@ def test_an_edited_version_is_refused_and_not_shown(
         path.write_bytes(kept)
 
 
-def test_a_list_says_what_an_event_is_worth_by_leaving_it_out(lively: tuple[World, DemoSettings]) -> None:
+def test_the_worth_of_a_reason_is_what_the_score_loses_without_its_event(lively: tuple[World, DemoSettings]) -> None:
     settings = lively[1]
     context = context_of(settings)
     loaded = context.load(next(ref for ref in context.versions() if ref.version == context.champion()))
@@ -200,7 +200,7 @@ def test_a_list_says_what_an_event_is_worth_by_leaving_it_out(lively: tuple[Worl
     assert histories.of(-5)[0].size == 0
 
 
-def test_a_dataset_that_is_stored_in_parts_says_so(tmp_path: Path) -> None:
+def test_the_message_says_that_a_dataset_is_stored_in_parts(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     store.put_new("datasets/films/b-a/manifest.json", json.dumps({"format": 2, "layout": {"parts": []}}).encode())
     with pytest.raises(NotFoundError, match=r"films/b-a is stored in parts.* build a history by hand"):

@@ -1,4 +1,4 @@
-"""Kept answers are bounded in number, memory and time, and a time that a client chose is part of the question."""
+"""Cached answers are bounded in number, memory and time, and a time that a client chose is part of the key."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_an_answer_is_kept_until_it_is_too_old_or_there_are_too_many(clock: Cloc
     assert cache.get("a") is None
 
 
-def test_nothing_is_kept_or_counted_without_a_cache_or_a_key() -> None:
+def test_nothing_is_cached_or_counted_without_a_cache_or_a_key() -> None:
     for cache, key in ((cache_of(cache_s=0), "a"), (cache_of(cache_entries=0), "a"), (cache_of(), None)):
         cache.put(key, ANSWER)
         assert cache.get(key) is None and len(cache) == 0 and (cache.hits, cache.misses) == (0, 0)
@@ -81,7 +81,7 @@ def key_of(**asked: Any) -> Any:
 
 
 @pytest.mark.parametrize(("items", "explained"), [(10, False), (500, False), (500, True)])
-def test_the_memory_of_kept_answers_is_bounded_and_not_more_than_is_reported(items: int, explained: bool) -> None:
+def test_the_memory_of_cached_answers_is_bounded_and_not_larger_than_reported(items: int, explained: bool) -> None:
     cache = cache_of(cache_s=3600, cache_mb=1)
     users = 2000 if items == 10 else 100  # several times as many as fit
     gc.collect()

@@ -13,7 +13,7 @@ from serving.engine import Batcher
 
 
 class Tens:
-    """An engine that notes its batches; a negative job is refused."""
+    """An engine that records its batches and refuses negative jobs."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -23,7 +23,7 @@ class Tens:
         return [ValueError(str(job)) if job < 0 else job * 10 for job in jobs]
 
 
-def test_what_the_loop_has_ready_is_one_batch_and_no_larger_than_allowed() -> None:
+def test_requests_that_are_ready_together_form_one_batch_of_at_most_the_allowed_size() -> None:
     engine, sizes = Tens(), list[int]()
     batcher = Batcher(engine, most=4, queue=100, on_batch=sizes.append)
 
@@ -56,7 +56,7 @@ def test_requests_with_many_events_are_computed_in_several_turns_of_the_loop() -
     assert set(turns) >= {1, 2, 3}  # others had a turn between two batches
 
 
-def test_what_comes_while_a_batch_is_computed_is_the_next_one() -> None:
+def test_requests_that_arrive_while_a_batch_is_computed_form_the_next_one() -> None:
     batches, later = list[list[int]](), list[asyncio.Task[Any]]()
 
     def process(jobs: Sequence[int]) -> list[int]:
@@ -74,7 +74,7 @@ def test_what_comes_while_a_batch_is_computed_is_the_next_one() -> None:
     assert asyncio.run(run()) == [1, 2, 3] and batches == [[1], [2, 3]]
 
 
-def test_more_than_may_wait_are_turned_away_and_offers_give_way() -> None:
+def test_more_requests_than_may_wait_are_turned_away_and_offers_give_way() -> None:
     engine, told = Tens(), list[Any]()
     batcher = Batcher(engine, most=2, queue=3)
 
@@ -91,7 +91,7 @@ def test_more_than_may_wait_are_turned_away_and_offers_give_way() -> None:
     assert told == [70] and engine.batches == [[1, 7], [2]]
 
 
-def test_what_waits_at_the_end_is_answered_and_a_client_that_left_harms_nobody() -> None:
+def test_requests_that_wait_at_the_end_are_answered_and_a_client_that_left_harms_nobody() -> None:
     engine = Tens()
     batcher = Batcher(engine, most=1, queue=100)
 
@@ -107,7 +107,7 @@ def test_what_waits_at_the_end_is_answered_and_a_client_that_left_harms_nobody()
     assert asyncio.run(run()) == [20, 30] and engine.batches == [[1], [2], [3]]
 
 
-def test_an_engine_that_fails_as_a_whole_fails_each_of_its_jobs_and_goes_on() -> None:
+def test_an_engine_that_raises_fails_each_job_of_its_batch_and_goes_on() -> None:
     calls: list[int] = []
 
     def process(jobs: Sequence[int]) -> list[int]:
@@ -127,7 +127,7 @@ def test_an_engine_that_fails_as_a_whole_fails_each_of_its_jobs_and_goes_on() ->
     assert asyncio.run(run()) == 2
 
 
-def test_what_is_done_between_batches_goes_on_after_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_work_between_batches_goes_on_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.engine.batcher.BETWEEN_S", 0.001)
     done = asyncio.Event()
     calls: list[int] = []

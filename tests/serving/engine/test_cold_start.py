@@ -1,4 +1,4 @@
-"""Popularity that forgets equals its definition; cold scores and onboarding picks do what a new user needs."""
+"""Recent popularity equals its definition, and cold-start scores and onboarding picks suit a new user."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def films() -> Catalogue:
     later=st.integers(0, 10**7),
     batches=st.integers(1, 5),
 )
-def test_recent_popularity_is_the_sum_of_halves(
+def test_in_recent_popularity_an_event_counts_half_after_each_half_life(
     events: list[tuple[int, int]], half_life: float, later: int, batches: int
 ) -> None:
     found = RecentPopularity(5, half_life)
@@ -48,7 +48,7 @@ def test_recent_popularity_is_the_sum_of_halves(
     np.testing.assert_allclose(found.at(now), wanted, rtol=1e-7, atol=1e-250)
 
 
-def test_a_question_about_the_past_is_not_answered_with_what_came_later() -> None:
+def test_a_question_about_the_past_is_not_answered_with_later_events() -> None:
     recent = RecentPopularity(30)
     cold = ColdStart(films(), recent)
     before = cold.scores(100 * DAY, chosen=True)
@@ -81,14 +81,14 @@ def test_what_is_watched_now_comes_before_what_was_watched_long_ago() -> None:
     assert np.argmax(ColdStart(films()).scores(0).scores) == 0 and ColdStart(films()).scores(0).source == "popular"
 
 
-def test_wanted_genres_come_first_and_the_most_popular_among_them() -> None:
+def test_films_of_the_wanted_genres_come_first_the_most_popular_before_the_others() -> None:
     cold = ColdStart(films()).scores(0, ["Drama"])
     assert np.argsort(-cold.scores, kind="stable")[:3].tolist() == [20, 21, 22] and cold.source == "genres"
     with pytest.raises(RequestRefusedError, match=r"no genre 'Drame'\. Known genres: Action"):
         ColdStart(films()).scores(0, ["Drame"])
 
 
-def test_onboarding_picks_are_well_known_and_unlike() -> None:
+def test_onboarding_picks_are_well_known_and_differ() -> None:
     catalogue = films()
     picks = ColdStart(catalogue).onboarding(3, 0)
     assert picks.tolist() == [0, 10, 20]

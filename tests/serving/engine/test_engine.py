@@ -1,4 +1,4 @@
-"""What the engine answers, against the trained network's own pass."""
+"""The engine's answers, compared with the trained network's own pass."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ HISTORY = [(105, START), (110, START + 60), (120, START + 4000), (101, START + 9
 NOW = START + 100_000
 
 
-def test_after_each_event_the_answer_is_the_full_passs(versions: list[Served]) -> None:
+def test_after_each_event_the_answer_equals_the_full_pass(versions: list[Served]) -> None:
     engine = engine_of(versions)
     for number, event in enumerate(HISTORY, 1):
         done = engine.process([events(event)])[0]
@@ -91,7 +91,7 @@ def test_after_each_event_the_answer_is_the_full_passs(versions: list[Served]) -
         assert (found.source, found.events, found.last_event, found.version) == ("state", number, event[1], "v1")
 
 
-def test_a_history_that_is_brought_along_gives_the_same_as_one_that_is_kept(versions: list[Served]) -> None:
+def test_a_history_in_the_request_gives_the_same_answer_as_a_stored_one(versions: list[Served]) -> None:
     engine = engine_of(versions)
     history = tuple(HistoryEvent(item, time) for item, time in reversed(HISTORY))
     found = answer(engine, asked(NOW, None, history=history))
@@ -114,7 +114,7 @@ def test_a_late_event_is_read_where_it_belongs(versions: list[Served]) -> None:
     assert listed(answer(engine, asked(NOW))) == expected(versions[0], HISTORY, NOW)
 
 
-def test_events_of_one_batch_are_read_by_its_requests_each_once(versions: list[Served]) -> None:
+def test_a_batchs_requests_read_each_of_its_events_once(versions: list[Served]) -> None:
     engine = engine_of(versions)
     first, again, other, found = engine.process(
         [events(*HISTORY[:2]), events(*HISTORY), events((140, START), user=8), asked(NOW)]
@@ -124,7 +124,7 @@ def test_events_of_one_batch_are_read_by_its_requests_each_once(versions: list[S
     assert isinstance(found, Answer) and listed(found) == expected(versions[0], HISTORY, NOW)
 
 
-def test_what_happened_after_the_requests_time_is_not_read(versions: list[Served]) -> None:
+def test_events_after_the_requests_time_are_not_read(versions: list[Served]) -> None:
     engine = engine_of(versions)
     engine.process([events(*HISTORY)])
     past = START + 5000
@@ -138,7 +138,7 @@ def test_what_happened_after_the_requests_time_is_not_read(versions: list[Served
     )
 
 
-def test_two_versions_keep_states_of_their_own_and_answer_whole(versions: list[Served]) -> None:
+def test_each_version_keeps_its_own_states_and_answers_with_them(versions: list[Served]) -> None:
     engine = engine_of(versions)
     engine.process([events(*HISTORY)])
     champion, other, by_name = engine.process([asked(NOW), asked(NOW, version="v2"), asked(NOW, version="v1", named=True)])
@@ -152,7 +152,9 @@ def test_two_versions_keep_states_of_their_own_and_answer_whole(versions: list[S
     assert len(engine.cold_starts) == 0  # nothing is kept of a version that has gone
 
 
-def test_an_assigned_version_that_is_not_loaded_is_stood_in_for_and_a_named_one_is_not(versions: list[Served]) -> None:
+def test_the_champion_stands_in_for_an_assigned_version_that_is_not_loaded_but_not_for_a_named_one(
+    versions: list[Served],
+) -> None:
     engine = engine_of(versions)
     assert answer(engine, asked(NOW, version="v9")).version == "v1"
     done = engine.process([events(HISTORY[0], version="v9")])[0]
@@ -163,7 +165,7 @@ def test_an_assigned_version_that_is_not_loaded_is_stood_in_for_and_a_named_one_
     assert [type(error) for error in refused] == [ModelMissingError] * 2
 
 
-def test_filters_exclusions_and_reasons(versions: list[Served]) -> None:
+def test_filters_and_exclusions_apply_and_a_reason_is_the_most_similar_event(versions: list[Served]) -> None:
     engine = engine_of(versions)
     engine.process([events(*HISTORY)])
     filters = Filters(genres=("Comedy",), years=(1980, None), exclude=(112, 10**9))
@@ -180,7 +182,7 @@ def test_filters_exclusions_and_reasons(versions: list[Served]) -> None:
     assert isinstance(refused[0], RequestRefusedError) and isinstance(refused[1], Answer)
 
 
-def test_nobody_known_gets_what_is_popular_and_what_was_watched_lately_first(versions: list[Served]) -> None:
+def test_an_unknown_user_gets_popular_films_and_those_watched_lately_first(versions: list[Served]) -> None:
     engine = engine_of(versions)
     popularity = versions[0].served.catalogue.popularity
     cold = answer(engine, asked(NOW, None))
@@ -199,7 +201,7 @@ def test_nobody_known_gets_what_is_popular_and_what_was_watched_lately_first(ver
     assert model is versions[0].served and len(set(picks.tolist())) == 4
 
 
-def test_a_kept_answer_is_given_until_the_user_the_question_or_the_rules_change(versions: list[Served]) -> None:
+def test_a_cached_answer_is_given_until_the_user_the_question_or_the_rules_change(versions: list[Served]) -> None:
     rules = [Rules()]
     engine = Engine(LocalStates(StateSettings()), BatchSettings(cache_s=3600, cache_entries=3), lambda: rules[-1])
     engine.models = Models(versions[0].served, {})
@@ -221,7 +223,7 @@ def test_a_kept_answer_is_given_until_the_user_the_question_or_the_rules_change(
 
 
 class Failing(LocalStates):
-    """A store with a defect."""
+    """A store with a bug."""
 
     def read(self, users: Any, version: str) -> Any:
         raise ZeroDivisionError("read")
@@ -230,7 +232,7 @@ class Failing(LocalStates):
 
 
 @pytest.mark.parametrize("job", [asked(NOW), events(HISTORY[0])], ids=["request", "event"])
-def test_a_defect_is_told_to_those_it_hits_and_to_nobody_else_and_logged(
+def test_a_bug_is_logged_and_reported_only_to_the_jobs_that_it_affects(
     versions: list[Served], job: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = engine_of(versions, Failing(StateSettings()))
@@ -259,7 +261,7 @@ class FailingFor(LocalStates):
         super().write(states, version)
 
 
-def test_what_was_stored_is_acknowledged_if_another_version_fails(versions: list[Served]) -> None:
+def test_stored_events_are_acknowledged_although_another_version_fails(versions: list[Served]) -> None:
     """A client that got an error for all would send all again, and events without an id would count twice."""
     engine = engine_of(versions, FailingFor("v2", "append"))
     new = tuple(NewEvent(user, item, NOW, key_of(None, item, None)) for user, item in ((1, 105), (2, 106), (1, 107), (2, 108)))
@@ -272,7 +274,7 @@ def test_what_was_stored_is_acknowledged_if_another_version_fails(versions: list
     assert [engine.log_of(user)[1].count for user in (1, 2)] == [2, 0]
 
 
-def test_events_are_acknowledged_if_their_state_cannot_be_advanced(
+def test_events_are_acknowledged_although_their_state_cannot_be_advanced(
     versions: list[Served], caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = engine_of(versions, FailingFor("v1", "write"))

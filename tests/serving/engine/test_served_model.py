@@ -1,4 +1,4 @@
-"""A user's state is the same however it came about, and gives the trained network's scores."""
+"""A user's state does not depend on how it was computed, and gives the trained network's scores."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ EVENT = st.tuples(st.integers(0, 45), st.sampled_from([0, 0, 1, 60, 90_000]), st
 
 @given(st.lists(st.tuples(EVENT, st.booleans(), st.booleans()), max_size=40))
 @settings(max_examples=60)
-def test_a_state_is_the_same_advanced_caught_up_or_rebuilt(
+def test_a_state_is_the_same_whether_it_was_advanced_caught_up_or_rebuilt(
     version: Served, events: list[tuple[tuple[int, int, bool], bool, bool]]
 ) -> None:
-    """Also after late events, over items that the model does not know, and across the places where it starts again."""
+    """This holds after late events, with items that the model does not know, and where the state starts again, too."""
     model, state, content, time = version.served, None, None, START
     for number, ((item, gap, late), kept, passed_on) in enumerate(events):
         time += gap
@@ -71,7 +71,7 @@ def test_a_state_reads_all_events_or_between_one_and_two_blocks(count: int, bloc
     assert begin == before or (begin - before == block and begin % block == 0)
 
 
-def test_scores_are_the_full_passs_over_the_same_events(version: Served) -> None:
+def test_scores_equal_those_of_the_full_pass_over_the_same_events(version: Served) -> None:
     rng = np.random.default_rng(1)
     for length in (1, 2, 9, 10, 11, 12):
         items = rng.choice(version.served.catalogue.item_ids, length).tolist()
@@ -106,7 +106,7 @@ def test_similar_films_are_the_nearest_vectors_without_the_film_itself(version: 
     assert items.tolist() == np.argsort(-cosine)[:5].tolist() and np.allclose(likeness, cosine[items], atol=1e-6)
 
 
-def test_titles_are_searched_whatever_their_case_the_most_popular_first(version: Served) -> None:
+def test_titles_are_found_whatever_their_case_the_most_popular_first(version: Served) -> None:
     model = version.served
     found = model.search("FILM 10", 3)
     popularity = model.catalogue.popularity
@@ -114,7 +114,7 @@ def test_titles_are_searched_whatever_their_case_the_most_popular_first(version:
     assert found == sorted(matching, key=lambda i: (-popularity[i], i))[:3] and model.search("nothing", 3) == []
 
 
-def test_a_version_that_answers_otherwise_than_it_was_trained_to_is_refused(tmp_path: Path) -> None:
+def test_a_version_whose_answers_differ_from_those_of_its_training_is_refused(tmp_path: Path) -> None:
     draw(tmp_path, seed=3)
     model = ServedModel.load(tmp_path, "v", 1, 1000)
     assert model.check_samples(tmp_path) == 5
@@ -150,7 +150,7 @@ def test_a_machine_with_too_many_open_files_does_not_make_a_version_corrupt(
         model.check_samples(tmp_path)
 
 
-def test_weights_that_are_not_finite_do_not_get_warm(tmp_path: Path) -> None:
+def test_a_version_whose_weights_are_not_finite_is_refused_when_it_is_warmed_up(tmp_path: Path) -> None:
     draw(tmp_path)
     model = ServedModel.load(tmp_path, "v", 1, 1000)
     model.model._weights.skip[:] = np.nan  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Assignment: sticky, even, independent between experiments, and only what the file and the time say."""
+"""Assignment is sticky, even, and independent between experiments. It depends only on the file and the time."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def arms(found: Experiments, now: int = START) -> np.ndarray:
     return np.array([str(found.assign(user, now).arm) for user in USERS])
 
 
-def test_a_user_stays_in_the_arm_and_an_id_is_the_same_as_number_and_text() -> None:
+def test_a_user_stays_in_one_arm_whether_the_id_is_a_number_or_text() -> None:
     once, again = of(experiment()), of(experiment())
     assert [once.assign(user, START) for user in USERS] == [again.assign(user, START + 10**6) for user in USERS]
     assert once.assign(17, START) == once.assign("17", START)
-    # Fixed for good: another hash would move every user of every running experiment.
+    # This value never changes: another hash would move every user of every running experiment.
     assert place_of("users", 1) == pytest.approx(0.3757802511, abs=1e-9)
 
 
@@ -57,7 +57,7 @@ def test_experiments_share_the_traffic_and_nobody_is_in_two() -> None:
     assert found.versions == {"v2"}
 
 
-def test_outside_of_its_time_or_switched_off_an_experiment_is_not_there() -> None:
+def test_an_experiment_assigns_nobody_outside_of_its_period_or_while_it_is_switched_off() -> None:
     timed = experiment(during={"start": "2025-06-01T00:00:00Z", "end": "2025-07-01T00:00:00+02:00"})
     start, end = 1_748_736_000, 1_751_320_800
     found = [of(timed).assign(5, now).experiment for now in (start - 1, start, end - 1, end)]
@@ -108,14 +108,14 @@ def test_experiments_that_follow_each_other_may_share_users() -> None:
     assert [of(before, after).assign(1, now).experiment for now in (1_748_735_999, 1_748_736_000)] == ["longer", "after"]
 
 
-def test_what_decides_who_gets_what_makes_another_revision_and_nothing_else_does() -> None:
+def test_only_changes_of_who_gets_what_make_another_revision() -> None:
     base = experiment().revision
     assert experiment(users=[0, 0.1], during={"end": "2030-01-01T00:00:00Z"}, analysis={"alpha": 0.01}).revision == base
     arms_ = [{"name": "control"}, {"name": "challenger", "version": "v2", "share": 2}]
     assert len({base, experiment(arms=arms_).revision, experiment(salt="s").revision}) == 3
 
 
-def test_a_running_file_is_followed(tmp_path: Path) -> None:
+def test_changes_of_the_file_are_followed(tmp_path: Path) -> None:
     path = tmp_path / "experiments.yaml"
     path.write_text("{}")
     watched = Experiments.watch(path, settled_s=0)

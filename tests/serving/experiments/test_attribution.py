@@ -29,7 +29,7 @@ def joined(made: Experiment, exposures: list[Exposure], outcomes: pd.DataFrame, 
 
 @pytest.mark.parametrize("attribution", ["any", "shown"])
 @pytest.mark.parametrize("named", [True, False])
-def test_outcomes_as_late_as_they_are_credited_are_in_the_log(attribution: str, named: bool) -> None:
+def test_late_outcomes_are_found_in_the_log(attribution: str, named: bool) -> None:
     """A third of the outcomes come two days later: `any` credits them, and `shown` does not, but both know the lists."""
     made = experiment(analysis={"attribution": attribution, "window_s": 3600, "horizon_s": 7 * DAY})
     exposures, outcomes = lived(made, rates=(0.3, 0.3))
@@ -52,7 +52,7 @@ def test_outcomes_as_late_as_they_are_credited_are_in_the_log(attribution: str, 
 
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("attribution", ["any", "shown"])
-def test_what_users_do_before_and_after_the_experiment_is_no_gap_in_the_log(attribution: str, named: bool) -> None:
+def test_outcomes_before_and_after_the_experiment_do_not_count_as_gaps_in_the_log(attribution: str, named: bool) -> None:
     made = experiment(analysis={"attribution": attribution, "window_s": DAY // 2})
     exposures, outcomes = lived(made, rates=(0.3, 0.3))
     rng = np.random.default_rng(1)
@@ -71,7 +71,7 @@ def test_what_users_do_before_and_after_the_experiment_is_no_gap_in_the_log(attr
     assert passed and rate == 1.0, said
 
 
-def test_a_list_of_the_champion_in_place_of_an_arm_is_in_the_log() -> None:
+def test_a_list_with_which_the_champion_stood_in_for_an_arm_is_found_in_the_log() -> None:
     """The version of an arm was not loaded: the log holds the answer, without an experiment."""
     made = experiment()
     exposures, outcomes = lived(made, rates=(0.3, 0.3))
@@ -87,7 +87,7 @@ def test_a_list_of_the_champion_in_place_of_an_arm_is_in_the_log() -> None:
 
 @pytest.mark.parametrize("attribution", ["any", "shown"])
 @pytest.mark.parametrize("named", [True, False])
-def test_a_lost_log_is_found_by_each_attribution(attribution: str, named: bool) -> None:
+def test_a_lost_log_is_noticed_with_either_attribution(attribution: str, named: bool) -> None:
     made = experiment(analysis={"attribution": attribution})
     exposures, outcomes = lived(made, rates=(0.3, 0.3))
     gaps = [each for each in exposures if int(each.user) % 10]  # a replica's log is missing

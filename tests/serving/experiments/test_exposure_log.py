@@ -1,4 +1,4 @@
-"""The exposure log loses nothing it can keep, tells what it cannot, and never makes a request wait."""
+"""The exposure log loses nothing that it can keep, reports what it cannot keep, and never makes a request wait."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def settings(folder: Path, **more: float) -> ExposureSettings:
     return ExposureSettings.model_validate({"folder": folder, "flush_s": 0.01} | more)
 
 
-def test_what_is_written_is_read_in_order_and_whole(tmp_path: Path) -> None:
+def test_exposures_are_read_completely_and_in_order(tmp_path: Path) -> None:
     log = ExposureLog(settings(tmp_path))
     written = [exposure(number) for number in range(500)]
     for each in written:
         log.write(each)
     assert log.flush(60)
-    assert list(read_exposures(tmp_path)) == written  # before the end too
+    assert list(read_exposures(tmp_path)) == written  # even before the log is closed
     log.close(60)
     assert [path.suffix for path in tmp_path.iterdir()] == [".jsonl"]
     assert list(read_exposures(next(tmp_path.iterdir()))) == written
@@ -87,7 +87,7 @@ time.sleep(600)
         file.write(b'{"time": 1, "us')  # as if it had been killed in the middle of a write
     assert len(list(read_exposures(tmp_path / "log"))) == 50
     store = LocalStore(tmp_path / "store")
-    for number in range(2):  # beside each other, as workers are
+    for number in range(2):  # both logs are open at the same time, as those of two workers are
         log = ExposureLog(settings(tmp_path / "log"), store)
         log.write(exposure(number))
         assert log.flush(60)
@@ -97,7 +97,7 @@ time.sleep(600)
     until, files = time.monotonic() + 60, list[Path]()
     while len(files) != 1 and time.monotonic() < until:  # the first log may be uploading the file of the killed process
         files = list((tmp_path / "log").iterdir())
-    assert {each.user for each in read_exposures(*files)} == {0}, "what is being written stays its writer's"
+    assert {each.user for each in read_exposures(*files)} == {0}, "a file that its writer still had open was uploaded"
     first.close(60)
     assert sorted(each.user for each in stored_exposures(store)) == sorted([*range(50), 0, 1])
     assert not list((tmp_path / "log").iterdir())
@@ -122,7 +122,7 @@ def test_while_the_disk_fails_exposures_wait_and_no_file_is_left(
             log.write(exposure(number))
             assert not log.flush(60)
             until, files = time.monotonic() + 60, 0
-            while files != 1 and time.monotonic() < until:  # while an attempt is under way, its own file is there, too
+            while files != 1 and time.monotonic() < until:  # a retry that has just begun has a file of its own
                 files = len(list((tmp_path / "log").iterdir()))
             assert files == 1
     assert log.dropped == 0 and set(failures) == {"exposures"}
@@ -142,7 +142,7 @@ class FailingFile(FileIO):
         raise OSError(self.code, os.strerror(self.code))
 
 
-def test_what_a_failed_write_left_behind_is_taken_back(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_part_of_a_line(tmp_path: Path) -> None:
     log = ExposureLog(settings(tmp_path))
     log.write(exposure(0))
     assert log.flush(60)
@@ -153,7 +153,7 @@ def test_what_a_failed_write_left_behind_is_taken_back(tmp_path: Path) -> None:
     log.write(exposure(1))
     assert not log.flush(60)
     until, content = time.monotonic() + 60, b""
-    while not content.endswith(b"}\n") and time.monotonic() < until:  # while an attempt is under way, its part is there, too
+    while not content.endswith(b"}\n") and time.monotonic() < until:  # a retry that has just begun has written a part of the line
         content = log._path.read_bytes()
     assert content.endswith(b"}\n") and [each.user for each in read_exposures(tmp_path)] == [0]
     FailingFile.write, failing = FileIO.write, FailingFile.write  # type: ignore[method-assign]
@@ -164,12 +164,12 @@ def test_what_a_failed_write_left_behind_is_taken_back(tmp_path: Path) -> None:
     assert [each.user for each in read_exposures(tmp_path)] == [0, 1]
 
 
-def test_what_waits_for_the_disk_is_bounded_and_what_is_dropped_is_counted(
+def test_exposures_that_wait_for_the_disk_are_bounded_and_dropped_ones_are_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "log"
     folder.write_text("a file where the folder should be")
-    log = ExposureLog(settings(folder, queue=5, flush_s=60))  # so the flush is taken from the queue with its exposure
+    log = ExposureLog(settings(folder, queue=5, flush_s=60))  # so that the flush leaves the queue together with the exposure
     log.write(exposure(0))
     assert not log.flush(60)
     with caplog.at_level(logging.ERROR):
@@ -244,7 +244,7 @@ def test_a_store_that_fails_does_not_keep_exposures_from_the_disk(
     assert sorted(each.user for each in stored_exposures(store)) == [0, 1, 2] and set(failures) == {"exposure-files"}
 
 
-def test_whole_files_go_to_the_store_and_wait_where_it_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_complete_files_go_to_the_store_and_wait_if_it_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(tmp_path / "store")
     first = ExposureLog(settings(tmp_path / "log"), store)
     first.write(exposure(1))
@@ -261,7 +261,7 @@ def test_whole_files_go_to_the_store_and_wait_where_it_does_not_answer(tmp_path:
         list(stored_exposures(LocalStore(tmp_path / "empty")))
 
 
-def test_a_line_that_is_no_exposure_is_named(tmp_path: Path) -> None:
+def test_the_message_names_a_line_that_is_not_an_exposure(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(
         json.dumps({"time": 1, "user": 2, "request": "r", "version": "v", "items": [1]}) + "\n" + '{"time": "late"}\n'

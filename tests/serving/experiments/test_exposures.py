@@ -1,4 +1,4 @@
-"""Exposures are read while their files are rotated, and refused if their times are no seconds."""
+"""Exposures are read while their files are rotated, and refused if their times are not in seconds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_file_that_is_finished_while_the_folder_is_read_is_read_under_its_new_
     assert users(reading) == [2, 3]
 
 
-def test_a_file_that_goes_to_the_store_while_the_folder_is_read_is_no_gap_in_silence(tmp_path: Path) -> None:
+def test_a_file_that_goes_to_the_store_while_the_folder_is_read_is_reported_as_missing(tmp_path: Path) -> None:
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl.open"
     first.write_text(line(1))
     second.write_text(line(2))

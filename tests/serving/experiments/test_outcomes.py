@@ -1,4 +1,4 @@
-"""Outcomes from files: the same from every format, and refused with a sentence if they cannot be used."""
+"""Outcomes are the same from every file format, and are refused in one sentence if they cannot be used."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_outcomes_are_the_same_from_every_kind_of_file(suffix: str, tmp_path: Pa
     assert former.equals(found)
 
 
-def test_outcomes_that_cannot_be_used_are_refused_by_file_column_and_row(tmp_path: Path) -> None:
+def test_the_refusal_of_unusable_outcomes_names_the_file_the_column_and_the_row(tmp_path: Path) -> None:
     path = tmp_path / "o.csv"
     for text, said in (
         ("user_id,when\n1,2\n", "lacks the column timestamp; it has user_id, when"),

@@ -1,4 +1,4 @@
-"""The report: right figures on known data, and no conclusion where the data may not be believed."""
+"""The report: correct figures on known data, and no conclusion from data that cannot be believed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_better_arm_is_found_with_its_lift(tmp_path: Path) -> None:
     (versus,) = report.versus
     found = versus.comparison
     assert found is not None and versus.verdict == "better"
-    # By hand: every outcome is on a film just shown, so a user's conversion is whether the file names him.
+    # By hand: every outcome is about a film that was just shown, so each user whom the file names has converted.
     arm_of = {str(each.user): each.arm for each in exposures}
     converted = set(outcomes["user_id"].astype(str))
     for arm, mean, count in (
@@ -60,7 +60,7 @@ def test_equal_arms_show_nothing_and_a_worse_one_is_named_worse(tmp_path: Path) 
     assert [each.verdict for each in worse.versus] == ["worse"]
 
 
-def test_users_count_when_their_time_has_passed(tmp_path: Path) -> None:
+def test_a_user_counts_once_the_time_for_outcomes_has_passed(tmp_path: Path) -> None:
     made = experiment()
     exposures, outcomes = lived(made, days=10)
     half = reported(made, exposures, outcomes, tmp_path, as_of=START + 7 * DAY)
@@ -86,7 +86,7 @@ def test_users_count_as_far_as_both_inputs_reach(tmp_path: Path) -> None:
     assert reported(made, exposures, clock, tmp_path, as_of=None).as_of == max(each.time for each in exposures)
 
 
-def test_the_log_of_an_experiment_whose_period_has_ended_needs_to_reach_no_further(tmp_path: Path) -> None:
+def test_the_log_of_an_experiment_need_not_reach_beyond_its_period(tmp_path: Path) -> None:
     end = START + 12 * DAY
     made = experiment(during={"end": datetime.fromtimestamp(end, UTC).isoformat()})
     exposures, outcomes = lived(made, rates=(0.5, 0.5), days=10)
@@ -192,7 +192,7 @@ def test_shadow_answers_are_compared_with_what_was_shown(tmp_path: Path) -> None
     assert (shadow.answers, shadow.overlap) == (25, 0.5)
 
 
-def test_three_arms_share_the_error(tmp_path: Path) -> None:
+def test_three_arms_share_the_probability_of_an_error(tmp_path: Path) -> None:
     arms = [{"name": "control"}, {"name": "b", "version": "v2"}, {"name": "c", "version": "v3"}]
     made = experiment(arms=arms)
     report = reported(made, *lived(made, rates=(0.2, 0.2, 0.4), users=3000), tmp_path)
@@ -231,7 +231,7 @@ def test_the_report_is_json_and_a_page_with_its_picture(tmp_path: Path) -> None:
     json.dumps(early.to_dict(), allow_nan=False)
 
 
-def test_an_experiment_that_nobody_saw_is_told_so(tmp_path: Path) -> None:
+def test_the_message_says_that_nobody_saw_the_experiment(tmp_path: Path) -> None:
     made = experiment()
     with pytest.raises(SourceError, match="No exposure names the experiment longer"):
         reported(made, [], pd.DataFrame({"user_id": [1], "timestamp": [1]}), tmp_path)

@@ -1,4 +1,4 @@
-"""Rules equal a plain oracle that sorts everything; what each rule does; files that change while requests are answered."""
+"""Rules rank as a plain oracle does that sorts everything, and each rule does what its file says."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def rank_requests(draw: st.DrawFn) -> RankRequest:
     request=rank_requests(),
 )
 @settings(max_examples=300)
-def test_the_list_is_the_oracles(file: RuleFile, scores: list[float], seed: int, request: RankRequest) -> None:
+def test_the_list_equals_the_oracles(file: RuleFile, scores: list[float], seed: int, request: RankRequest) -> None:
     films = catalogue(seed=seed)
     found = Rules(file).rank(np.array(scores, np.float32), films, request)
     wanted, applied = oracle(file, scores, films, request)
@@ -214,7 +214,7 @@ def test_the_list_is_the_oracles(file: RuleFile, scores: list[float], seed: int,
     shuffled=st.booleans(),
 )
 @settings(max_examples=200)
-def test_the_best_are_those_of_a_sort_in_small_and_large_catalogues(
+def test_the_best_items_equal_those_of_a_sort_in_small_and_large_catalogues(
     scores: list[float], repeat: int, count: int, shuffled: bool
 ) -> None:
     values = np.repeat(np.array(scores, np.float32), repeat)
@@ -235,13 +235,13 @@ def test_the_spread_is_the_standard_deviation_of_the_finite_scores(scores: list[
     assert spread(np.array(spoilt, np.float32)) == 0
 
 
-def test_the_best_are_found_wherever_they_lie_in_a_large_catalogue() -> None:
+def test_the_best_items_are_found_wherever_they_lie_in_a_large_catalogue() -> None:
     values = np.random.default_rng(0).permutation(20 * BLOCK + 7).astype(np.float32)
     for count in (1, 10, FEW, FEW + 1):
         assert best(values, count).tolist() == np.argsort(-values)[:count].tolist()
 
 
-def test_the_kernel_as_written_finds_what_the_compiled_one_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernel_finds_the_same_as_python_and_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(1).choice([0, 1, 2, 3, np.inf, -np.inf, np.nan], 3 * BLOCK).astype(np.float32)
     found = best(values, 40).tolist()
     monkeypatch.setattr(top, "_best", top._best.py_func)
@@ -257,7 +257,7 @@ def test_a_boost_means_the_same_whatever_unit_the_model_scores_in() -> None:
     assert plain != listed(Rules().rank(scores, films, RankRequest(20)))
 
 
-def test_a_pin_overrides_popularity_and_never_what_is_seen_excluded_or_filtered() -> None:
+def test_a_pin_overrides_popularity_but_no_seen_item_exclusion_or_filter() -> None:
     films = catalogue()
     target = int(films.item_ids[4])
     scores = np.arange(12, dtype=np.float32)
@@ -272,7 +272,7 @@ def test_a_pin_overrides_popularity_and_never_what_is_seen_excluded_or_filtered(
     assert 4 not in listed(rules(rules=[pin]).rank(scores, films, RankRequest(5, genres=[other])))
 
 
-def test_embeddings_decide_what_is_alike_where_the_model_has_them() -> None:
+def test_embeddings_decide_which_items_are_similar_if_the_model_has_them() -> None:
     films = catalogue()
     scores = np.array([9, 8, 7, *[0] * 9], np.float32)
     embeddings = np.zeros((12, 2), np.float32)
@@ -345,7 +345,7 @@ def test_a_request_that_does_not_fit_is_refused(request_: RankRequest, error: ty
         ({"rules": [{"name": "a", "action": "pin", "items": [1], "during": {"start": "2026-01-01"}}]}, "during.start"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused_by_file_key_and_value(content: Any, said: str, tmp_path: Path) -> None:
+def test_the_refusal_of_an_unusable_file_names_the_file_the_key_and_the_value(content: Any, said: str, tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(SettingsError, match=said) as caught:
@@ -355,16 +355,16 @@ def test_a_file_that_cannot_be_used_is_refused_by_file_key_and_value(content: An
         Rules.load(tmp_path / "other.yaml")
 
 
-def test_a_catalogue_that_is_let_go_is_not_held_by_the_rules() -> None:
+def test_the_rules_do_not_keep_a_catalogue_in_memory_that_nobody_uses() -> None:
     made = rules(rules=[{"name": "odd", "action": "boost", "where": {"genres": ["Drama"]}, "by": 1}])
     films = catalogue()
     made.warm(films)
-    let_go = ref(films)
+    reference = ref(films)
     del films
-    assert let_go() is None, "every version that was ever served would stay in memory"
+    assert reference() is None, "every version that was ever served would stay in memory"
 
 
-def test_what_a_catalogue_has_not_is_told() -> None:
+def test_the_rules_name_what_a_catalogue_does_not_have() -> None:
     made = rules(
         rules=[
             {"name": "odd", "action": "boost", "where": {"genres": ["Musical"]}, "by": 1},

@@ -17,5 +17,5 @@ class Clock:
 
 
 def one(user: int, item: int) -> tuple[int, bytes]:
-    """One event of the user: the item, at a time and with an id that follow from it."""
+    """Return one event of the user, with a time and an id derived from the item."""
     return user, entry(item, item, b"%08d" % item)

@@ -66,7 +66,7 @@ def kept(client: redis_client.Redis) -> bytes | list[bytes]:
 
 @pytest.mark.parametrize("value", DAMAGED)
 @pytest.mark.parametrize("first", ["read", "append"])
-def test_a_damaged_log_harms_its_user_only_and_is_set_aside(
+def test_a_damaged_log_harms_only_its_user_and_is_set_aside(
     server: RedisServer, client: redis_client.Redis, value: bytes | list[bytes], first: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     users = list(range(32))

@@ -1,4 +1,4 @@
-"""What becomes of users' events when Redis is killed, comes back empty, or loses data in silence."""
+"""What happens to users' events when Redis is killed, comes back empty, or silently loses data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def items(store: FailoverStates | RedisStates | LocalStates, user: int) -> list[
     return UserLog.read(store.read([user], "v")[0].log).items.tolist()
 
 
-def test_an_outage_and_an_empty_redis_lose_no_event_and_take_none_twice() -> None:
+def test_an_outage_and_an_empty_redis_lose_no_event_and_count_none_twice() -> None:
     told: list[bool] = []
     clock = Clock()
     with redis_server() as server:
@@ -50,7 +50,7 @@ def test_an_outage_and_an_empty_redis_lose_no_event_and_take_none_twice() -> Non
         store.close()
 
 
-def test_data_lost_without_an_outage_is_found_by_the_count_and_brought_back() -> None:
+def test_data_lost_without_an_outage_is_noticed_by_the_count_and_restored() -> None:
     told: list[bool] = []
     with redis_server() as server:
         store = states(server, told, Clock())
@@ -70,7 +70,7 @@ def test_data_lost_without_an_outage_is_found_by_the_count_and_brought_back() ->
         store.close()
 
 
-def test_two_workers_that_took_events_apart_agree_after_the_outage() -> None:
+def test_two_workers_that_took_events_separately_agree_after_the_outage() -> None:
     clock = Clock()
     with redis_server() as server:
         first, second = states(server, [], clock), states(server, [], clock)
@@ -91,7 +91,7 @@ def test_two_workers_that_took_events_apart_agree_after_the_outage() -> None:
         second.close()
 
 
-def test_a_state_that_was_computed_apart_is_none_of_the_log_that_all_share() -> None:
+def test_a_state_computed_from_one_workers_log_is_not_stored_for_the_shared_log() -> None:
     clock = Clock()
     with redis_server() as server:
         late = Clock()
@@ -99,7 +99,7 @@ def test_a_state_that_was_computed_apart_is_none_of_the_log_that_all_share() -> 
         first.append([one(1, 10)], "v")
         assert items(second, 1) == [10]
         server.kill()
-        second.append([one(2, 1)], "v")  # it finds out
+        second.append([one(2, 1)], "v")  # this worker notices the outage
         server.start()
         clock.now += 5
         first.append([one(1, 11)], "v")  # the first worker is back already
@@ -113,7 +113,7 @@ def test_a_state_that_was_computed_apart_is_none_of_the_log_that_all_share() -> 
             store.close()
 
 
-def test_a_user_whom_redis_let_go_is_let_go_by_memory_too_and_no_other_is_doubted() -> None:
+def test_a_user_whom_redis_has_dropped_is_dropped_from_memory_too_and_no_other_user_is_suspected() -> None:
     with redis_server() as server:
         store = states(server, [], Clock())
         for item in range(3):
@@ -127,7 +127,7 @@ def test_a_user_whom_redis_let_go_is_let_go_by_memory_too_and_no_other_is_doubte
         store.close()
 
 
-def test_only_an_event_lengthens_the_time_for_which_a_users_events_are_kept() -> None:
+def test_only_an_event_extends_the_time_for_which_a_users_events_are_kept() -> None:
     with redis_server() as server:
         store = RedisStates(RedisSettings(url=server.url, timeout_s=30), StateSettings())
         store.append([one(1, 1)], "v")
@@ -145,7 +145,7 @@ def test_only_an_event_lengthens_the_time_for_which_a_users_events_are_kept() ->
         store.close()
 
 
-def test_a_worker_that_ends_sends_what_waits_though_redis_was_down_a_moment_ago() -> None:
+def test_a_worker_that_ends_sends_waiting_events_although_redis_was_down_a_moment_ago() -> None:
     with redis_server() as server:
         store = states(server, [], Clock())
         server.kill()
@@ -182,7 +182,7 @@ def test_an_outage_in_which_nothing_was_lost_counts_nothing_as_lost() -> None:
         store.close()
 
 
-def test_memory_is_bounded_and_forgets_who_was_used_longest_ago() -> None:
+def test_memory_is_bounded_and_forgets_the_least_recently_used_users() -> None:
     store = LocalStates(StateSettings(local_mb=1))
     for user in range(2000):
         log = store.append([one(user, 1)], "v")[0].log
@@ -191,7 +191,7 @@ def test_memory_is_bounded_and_forgets_who_was_used_longest_ago() -> None:
     assert store.read([1999], "v")[0].state is not None and store.read([0], "v")[0].log is None
 
 
-def test_events_are_forgotten_when_their_time_has_come() -> None:
+def test_events_are_forgotten_when_they_expire() -> None:
     clock = Clock()
     store = LocalStates(StateSettings(events_ttl_s=10), clock)
     store.append([one(1, 1)], "v")
@@ -211,7 +211,7 @@ def test_events_of_more_users_than_may_wait_are_refused_and_none_that_was_accept
         with pytest.raises(OverloadedError, match=r"state\.unsent_users"):
             store.append([one(user, 1) for user in range(2, 5)], "v")
         store.append([one(2, 1)], "v")
-        assert store.append([one(2, 2)], "v")[0].outcomes == [Outcome.APPLIED]  # one who waits already
+        assert store.append([one(2, 2)], "v")[0].outcomes == [Outcome.APPLIED]  # this user is waiting already
         assert store.unsent == 3 and store.lost == 0 and items(store, 3) == []
         server.start()
         clock.now += 5
@@ -223,7 +223,7 @@ def test_events_of_more_users_than_may_wait_are_refused_and_none_that_was_accept
         store.close()
 
 
-def test_memory_forgets_copies_of_what_redis_has_before_what_redis_does_not_have() -> None:
+def test_memory_forgets_copies_of_data_in_redis_before_data_that_redis_does_not_have() -> None:
     clock = Clock()
     with redis_server() as server:
         settings = RedisSettings(url=server.url, timeout_s=30)

@@ -35,7 +35,7 @@ def server() -> Iterator[RedisServer]:
 
 
 class Kinds:
-    """Tells the kind of a call from the commands that a connection sends."""
+    """Recognizes the kind of a call by the commands that a connection sends."""
 
     def __init__(self) -> None:
         self._sent: dict[int, str] = {}
@@ -158,5 +158,5 @@ def test_each_class_of_redis_py_is_known_to_be_an_outage_or_one_users_fault() ->
         ("a text of a Redis that is yet to come", False),
     ],
 )
-def test_what_redis_answers_is_an_outage_or_one_users_fault(text: str, one_users: bool) -> None:
+def test_an_error_that_redis_answers_is_an_outage_or_one_users_fault(text: str, one_users: bool) -> None:
     assert harms_one_user(redis_client.ResponseError(text)) == one_users

@@ -25,9 +25,9 @@ def items(store: FailoverStates | RedisStates, user: int) -> list[int]:
 
 
 class SlowAnswers:
-    """Lets the clock run on by `seconds` with each answer, and counts the answers.
+    """Advances the clock by `seconds` with each answer, and counts the answers.
 
-    A call ends when the clock says so. Until then it waits for Redis, however slow the machine is.
+    Only this clock can end a call: on a slow machine, the call waits for Redis.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch, clock: Clock) -> None:
@@ -43,7 +43,7 @@ class SlowAnswers:
         patch.setattr(AbstractConnection, "read_response", slow)
 
 
-def test_a_redis_that_is_slow_again_and_again_is_down_until_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_redis_that_is_slow_several_times_is_down_until_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, told, why = Clock(), [], []
 
     def tell(down: bool, reason: str) -> None:
@@ -83,7 +83,7 @@ def test_a_redis_that_is_slow_again_and_again_is_down_until_it_is_fast(monkeypat
         store.close()
 
 
-def test_one_slow_answer_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_slow_answer_is_not_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, told = Clock(), []
     with redis_server() as server:
         slow = SlowAnswers(monkeypatch, clock)
@@ -131,7 +131,7 @@ def test_an_answer_that_drips_ends_with_the_timeout_of_the_call() -> None:
         store.close()
 
 
-def test_requests_never_wait_for_a_redis_that_hangs_and_waiting_events_are_sent_when_it_goes_on(
+def test_requests_never_wait_for_a_redis_that_hangs_and_waiting_events_are_sent_when_it_resumes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     senders: set[str] = set()
@@ -164,7 +164,7 @@ def test_requests_never_wait_for_a_redis_that_hangs_and_waiting_events_are_sent_
         store.close()
 
 
-def test_a_name_that_nobody_resolves_holds_no_call_longer_than_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_does_not_resolve_delays_no_call_beyond_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     resolved = threading.Event()
 
     def hang(*arguments: Any, **kwargs: Any) -> Any:
@@ -179,7 +179,7 @@ def test_a_name_that_nobody_resolves_holds_no_call_longer_than_the_timeout(monke
     assert store.lost == 1
 
 
-def test_a_connection_that_redis_has_closed_while_idle_is_no_outage() -> None:
+def test_an_idle_connection_that_redis_has_closed_is_not_an_outage() -> None:
     told: list[bool] = []
     with redis_server() as server:
         settings = RedisSettings(url=server.url, timeout_s=30)

@@ -1,4 +1,4 @@
-"""The log of a user's events, in memory and as the script in Redis, and states that are known to be right or not."""
+"""The log of a user's events, in memory and by the script in Redis, and which states belong to it."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def one_by_one(content: bytes | None, entries: bytes, limit: int, epoch: bytes) 
 
 
 @given(CALLS, st.lists(st.integers(1, 40), min_size=8, max_size=8))
-def test_many_events_at_once_become_the_log_of_one_by_one(calls: Calls, limits: list[int]) -> None:
-    """In any order, with repeats, late events, and a limit that may have been changed."""
+def test_many_events_at_once_give_the_same_log_as_one_by_one(calls: Calls, limits: list[int]) -> None:
+    """The events come in any order, repeated or late, and the limit may have changed."""
     log: bytes | None = None
     for number, (call, limit) in enumerate(zip(calls, limits, strict=False)):
         epoch = b"%08d" % number
@@ -133,7 +133,7 @@ def test_many_events_at_once_cost_redis_a_fraction_of_as_many_calls(server: Redi
         return processor_s() - before
 
     def processor_s() -> float:
-        """Unlike the duration of a command, it does not grow while Redis waits for the processor."""
+        """Return the time for which Redis has run. It does not grow while Redis waits for the processor."""
         used = client.info("cpu")
         return float(used["used_cpu_user"] + used["used_cpu_sys"])
 
@@ -142,7 +142,7 @@ def test_many_events_at_once_cost_redis_a_fraction_of_as_many_calls(server: Redi
     client.close()
 
 
-def test_redis_takes_more_events_at_once_than_lua_returns_values(server: RedisServer) -> None:
+def test_redis_accepts_more_events_at_once_than_lua_can_return_values(server: RedisServer) -> None:
     store = RedisStates(RedisSettings(url=server.url, prefix="many", timeout_s=30), StateSettings())
     entries = b"".join(entry(n, n, n.to_bytes(8, "big")) for n in range(9000))
     added = store.append([(1, entries)], "v")[0]
@@ -166,7 +166,7 @@ def test_only_a_late_event_begins_a_new_epoch() -> None:
     assert UserLog.read(log).items.tolist() == [1, 2, 4, 3]
 
 
-def test_a_key_is_found_only_where_a_key_stands() -> None:
+def test_bytes_of_an_item_and_a_time_are_not_taken_for_a_key() -> None:
     """The bytes of one event's key may stand in another's item and time."""
     key = b"\0" * 8
     log, _ = append(None, packed([(0, 0, 12345678)]), 5, EPOCH)
@@ -182,7 +182,7 @@ def test_without_an_id_an_event_is_known_by_its_item_and_time_or_not_at_all() ->
 
 
 @pytest.mark.parametrize("place", ["memory", "redis"])
-def test_a_state_is_kept_only_where_it_is_of_the_log_and_later(server: RedisServer, place: str) -> None:
+def test_a_state_is_kept_only_if_it_belongs_to_the_log_and_is_later(server: RedisServer, place: str) -> None:
     stores = {
         "memory": LocalStates(StateSettings()),
         "redis": RedisStates(RedisSettings(url=server.url, prefix="kept", timeout_s=30), StateSettings()),
