@@ -16,7 +16,7 @@ def test_a_file_and_its_bytes_have_the_same_digest(tmp_path: Path) -> None:
     assert digest_of(path, "md5") == "5d41402abc4b2a76b9719d911017c592"
 
 
-def test_a_file_that_cannot_be_read_raises(tmp_path: Path) -> None:
+def test_the_digest_of_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         sha256_of(tmp_path / "none")
 

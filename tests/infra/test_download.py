@@ -15,8 +15,11 @@ CONTENT = bytes(range(256)) * 4096
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT with faults: `cut` bodies end early, `busy` answers are 503, ranges begin `shift` bytes early,
-    Range may be ignored, the size kept back, the file change."""
+    """Serves CONTENT with faults.
+
+    `cut` bodies end early, `busy` answers are 503, and ranges begin `shift` bytes early. Without `ranges`, Range is ignored. Without
+    `sizes`, answers do not state their length. The file may change.
+    """
 
     cut = busy = shift = 0
     ranges = sizes = True
@@ -65,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ def server() -> Iterator[Server]:
     running.server_close()
 
 
-def test_a_broken_download_goes_on_where_it_broke(server: Server, tmp_path: Path) -> None:
+def test_a_broken_download_goes_on_where_it_broke_off(server: Server, tmp_path: Path) -> None:
     server.cut = 2
     seen: list[int] = []
     download(server.url, tmp_path / "f", pause_s=0, on_bytes=lambda have, total: seen.append(have))
@@ -98,13 +101,13 @@ def test_a_later_run_resumes_what_an_earlier_one_left(server: Server, tmp_path: 
     assert (tmp_path / "f").read_bytes() == CONTENT and server.asked[1] is not None
 
 
-def test_a_server_without_ranges_starts_again(server: Server, tmp_path: Path) -> None:
+def test_a_download_from_a_server_without_ranges_starts_again(server: Server, tmp_path: Path) -> None:
     server.cut, server.ranges = 1, False
     download(server.url, tmp_path / "f", pause_s=0)
     assert (tmp_path / "f").read_bytes() == CONTENT
 
 
-def test_a_file_that_changed_meanwhile_is_not_glued_to_the_old_half(server: Server, tmp_path: Path) -> None:
+def test_a_file_that_has_changed_is_not_appended_to_the_old_half(server: Server, tmp_path: Path) -> None:
     server.cut = 1
     with pytest.raises(SourceError):
         download(server.url, tmp_path / "f", retries=0)
@@ -113,7 +116,7 @@ def test_a_file_that_changed_meanwhile_is_not_glued_to_the_old_half(server: Serv
     assert (tmp_path / "f").read_bytes() == CONTENT[::-1]
 
 
-def test_a_range_that_begins_elsewhere_is_not_glued(server: Server, tmp_path: Path) -> None:
+def test_a_range_that_begins_elsewhere_is_not_appended(server: Server, tmp_path: Path) -> None:
     server.cut, server.shift = 1, 10
     download(server.url, tmp_path / "f", pause_s=0)
     assert (tmp_path / "f").read_bytes() == CONTENT and server.asked[-1] is None
@@ -127,7 +130,7 @@ def test_a_complete_part_of_a_killed_run_is_fetched_again(server: Server, tmp_pa
     assert server.asked == [f"bytes={len(CONTENT)}-", None]
 
 
-def test_a_server_that_does_not_tell_the_size_is_read_to_the_end(server: Server, tmp_path: Path) -> None:
+def test_a_file_is_read_to_the_end_if_the_server_does_not_state_its_size(server: Server, tmp_path: Path) -> None:
     server.sizes = False
     totals: set[int | None] = set()
     download(server.url, tmp_path / "f", on_bytes=lambda have, total: totals.add(total))
@@ -152,7 +155,7 @@ def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
     assert (tmp_path / "f").read_bytes() == CONTENT
 
 
-def test_a_server_that_stays_busy_ends_the_run(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_stays_busy_ends_the_download(server: Server, tmp_path: Path) -> None:
     server.busy = 9
     with pytest.raises(SourceError, match=r"answered 503; 3 attempts"):
         download(server.url, tmp_path / "f", retries=2, pause_s=0)
@@ -174,12 +177,12 @@ def test_a_wrong_checksum_leaves_nothing_behind(server: Server, tmp_path: Path) 
     assert (tmp_path / "f").read_bytes() == CONTENT
 
 
-def test_offline_says_how_to_give_a_local_file(tmp_path: Path) -> None:
+def test_without_a_network_the_message_says_how_to_give_a_local_file(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"data\.local_path.*data\.mirror_url"):
         download("http://127.0.0.1:9/file.zip", tmp_path / "f", retries=1, pause_s=0, timeout_s=2)
 
 
-def test_an_address_is_told_of_without_its_password(tmp_path: Path) -> None:
+def test_an_address_is_shown_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9/x\.zip could not be downloaded") as refused:
         download("http://me:hidden@127.0.0.1:9/x.zip?token=hidden", tmp_path / "x.zip", timeout_s=1, retries=0)
     assert "hidden" not in str(refused.value)

@@ -60,7 +60,7 @@ def test_a_folder_shows_its_finished_files(tmp_path: Path) -> None:
     assert not zone.unchanged(listed)
 
 
-def test_a_file_whose_facts_cannot_be_read_is_named_and_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_whose_status_cannot_be_read_is_named_and_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "a.csv").write_bytes(b"1")
     (tmp_path / "b\x1b[31m.csv").symlink_to(tmp_path / "b\x1b[31m.csv")
     (tmp_path / "c.csv").write_bytes(b"1")
@@ -82,7 +82,7 @@ def test_a_prefix_of_a_bucket_shows_its_finished_files(s3: StoreSettings, tmp_pa
         open_zone("s3://no-bucket/zone", s3).files()
 
 
-def test_a_key_that_is_no_path_is_named(s3: StoreSettings, tmp_path: Path) -> None:
+def test_the_message_names_a_key_that_is_not_a_path(s3: StoreSettings, tmp_path: Path) -> None:
     client = boto3.client("s3", endpoint_url=s3.endpoint_url, region_name="us-east-1")
     client.put_object(Bucket="bucket", Key="odd/a//b.csv", Body=b"1")
     zone = open_zone("s3://bucket/odd", s3)
@@ -91,12 +91,12 @@ def test_a_key_that_is_no_path_is_named(s3: StoreSettings, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("url", ["s3://", "ftp://host/x", "file:", "//host/share"])
-def test_another_address_is_refused(url: str) -> None:
+def test_an_address_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match=r"data\.landing is"):
         open_zone(url, StoreSettings())
 
 
-def test_a_folder_that_is_missing_or_closed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_names_a_folder_that_is_missing_or_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceError, match=r"data\.landing is .*nowhere, but there is no such folder"):
         FolderZone(tmp_path / "nowhere").files()
     (tmp_path / "closed").mkdir()
@@ -111,7 +111,7 @@ def test_a_folder_that_is_missing_or_closed_is_named(tmp_path: Path, monkeypatch
         monkeypatch.undo()
 
 
-def test_a_zone_and_a_store_in_buckets_make_the_dataset_that_folders_make(s3: StoreSettings, tmp_path: Path) -> None:
+def test_a_zone_and_a_store_in_buckets_give_the_same_dataset_as_folders(s3: StoreSettings, tmp_path: Path) -> None:
     place = Place(tmp_path)
     zone = open_store(s3.model_copy(update={"url": "s3://bucket/arrivals"}))
     store = open_store(s3)
@@ -130,7 +130,7 @@ def test_a_zone_and_a_store_in_buckets_make_the_dataset_that_folders_make(s3: St
     assert again.known == 2 and again.accounts == ()
 
 
-def test_the_copy_of_an_object_is_apart_from_the_runs_own_files(tmp_path: Path) -> None:
+def test_the_copy_of_an_object_does_not_overwrite_the_runs_own_files(tmp_path: Path) -> None:
     class OneObject:
         def fetch(self, key: str, path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)

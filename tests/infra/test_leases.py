@@ -26,7 +26,7 @@ def test_a_lease_names_what_a_run_uses_until_the_run_ends(tmp_path: Path) -> Non
 def test_the_lease_of_a_killed_run_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(tmp_path)
     monkeypatch.setattr(module, "VALID", timedelta(seconds=-1))
-    monkeypatch.setattr(store, "delete", lambda key: None)  # the process was killed before it
+    monkeypatch.setattr(store, "delete", lambda key: None)  # as if the process had been killed before the deletion
     with leased(store, "a training", [USED]):
         assert leases(store) == {}
     assert expired_leases(store) == list(store.list("leases/")) != []
@@ -51,7 +51,7 @@ def test_a_long_run_renews_its_lease(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(store.list()) == []
 
 
-def test_a_version_that_is_being_deleted_is_not_used(tmp_path: Path) -> None:
+def test_a_version_that_is_being_deleted_cannot_be_used(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     store.put(f"{USED}/pruned.json", b"{}")
     with pytest.raises(NotFoundError, match=r"is being deleted\. Name another version"), leased(store, "a training", [USED]):
@@ -59,7 +59,7 @@ def test_a_version_that_is_being_deleted_is_not_used(tmp_path: Path) -> None:
     assert leases(store) == {}
 
 
-def test_a_role_that_may_not_write_leases_runs_without(
+def test_a_role_that_may_not_write_leases_runs_without_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = LocalStore(tmp_path)

@@ -39,7 +39,7 @@ if __name__ == "__main__":
 
 
 def ended(pid: int) -> bool:
-    """Whether the process is gone, or is a zombie that nobody has waited for."""
+    """Return whether the process is gone, or is a zombie that nobody has waited for."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -47,7 +47,7 @@ def ended(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGQUIT])
-def test_what_a_process_has_started_ends_with_it(number: signal.Signals, tmp_path: Path) -> None:
+def test_the_children_of_a_process_end_with_it(number: signal.Signals, tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -62,7 +62,7 @@ def test_what_a_process_has_started_ends_with_it(number: signal.Signals, tmp_pat
         time.sleep(0.05)
 
 
-def test_what_was_ended_in_order_is_left_alone() -> None:
+def test_after_a_normal_end_of_the_block_the_children_are_left_alone() -> None:
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as other:
         with groups_end_with_this_process() as watch:
             watch(other.pid)

@@ -16,7 +16,7 @@ from infra.locks import run_lock, turn
 HOLD = "import sys; from pathlib import Path; from infra.locks import run_lock\nwith run_lock(Path(sys.argv[1]), 'm'): print('held', flush=True); sys.stdin.read()"
 
 
-def test_a_run_waits_for_another_to_end_and_no_longer_than_it_may(tmp_path: Path) -> None:
+def test_a_run_waits_for_another_to_end_but_not_longer_than_it_may(tmp_path: Path) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdin is not None and holder.stdout is not None
     try:
@@ -33,7 +33,7 @@ def test_a_run_waits_for_another_to_end_and_no_longer_than_it_may(tmp_path: Path
         holder.stdout.close()
 
 
-def test_one_turn_at_a_time(tmp_path: Path) -> None:
+def test_only_one_thread_at_a_time_has_the_turn(tmp_path: Path) -> None:
     path, inside, most = tmp_path / "deep" / "x.lock", [], []
 
     def take() -> None:
@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    if code == errno.ENOSYS:  # a network folder without locks: one that a killed process would keep is no substitute
+    if code == errno.ENOSYS:  # a network folder without locks; a lock that outlives a killed process would be no substitute
         monkeypatch.setattr(fcntl, "flock", refuse)
     else:
         monkeypatch.setattr(os, "open", refuse)

@@ -1,4 +1,4 @@
-"""What infra/ ships for production holds together: compose, proxy, monitoring, images, policies."""
+"""The files in infra/ for production fit together: compose, proxy, monitoring, images and policies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SERVICES: dict[str, dict[str, Any]] = CONTENT["services"]
 DOCKERFILES = sorted((INFRA / "docker").glob("*.Dockerfile"))
 
 
-def test_every_service_is_bounded_watched_and_without_privileges() -> None:
+def test_every_service_has_limits_a_health_check_and_no_privileges() -> None:
     for name, service in SERVICES.items():
         limits = service["deploy"]["resources"]["limits"]
         assert {"cpus", "memory"} <= set(limits), f"{name} may take the whole host"
@@ -43,7 +43,7 @@ def test_every_service_is_bounded_watched_and_without_privileges() -> None:
             assert name == "proxy" or port.startswith("127.0.0.1:"), f"{name} listens to the world"
 
 
-def test_what_compose_names_is_there() -> None:
+def test_everything_that_compose_names_exists() -> None:
     for name, service in SERVICES.items():
         for secret in service.get("secrets", ()):
             assert secret in CONTENT["secrets"], f"{name}: {secret}"
@@ -61,7 +61,7 @@ def test_what_compose_names_is_there() -> None:
             assert not re.search(r"(?i)(password|secret|token|api_key|auth_string)$", key), f"{name}: {key} is a secret in clear"
 
 
-def test_secrets_are_made_once_and_random_and_read_by_the_containers_users(tmp_path: Path) -> None:
+def test_secrets_are_random_and_are_made_only_once(tmp_path: Path) -> None:
     script = INFRA / "compose" / "make-secrets"
     subprocess.run(["sh", str(script), str(tmp_path / "one")], check=True)
     subprocess.run(["sh", str(script), str(tmp_path / "two")], check=True)
@@ -76,7 +76,7 @@ def test_secrets_are_made_once_and_random_and_read_by_the_containers_users(tmp_p
     assert {path.name: path.read_text() for path in (tmp_path / "one").iterdir()} == made
 
 
-def test_a_secret_of_a_file_is_the_commands_and_its_file_is_not(tmp_path: Path) -> None:
+def test_a_command_gets_the_secret_from_a_file_and_not_the_name_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("s3cret with $dollar and 'quote'\n")
     (tmp_path / "empty").write_text("")
     environment = {
@@ -119,7 +119,7 @@ def test_the_image_of_the_api_names_only_packages_of_the_lock_file_and_no_prefec
 
 
 def expressions() -> list[str]:
-    """Of the alert rules and of every panel."""
+    """Return the expressions of the alert rules and of every panel."""
     found = [
         rule["expr"] for group in yaml.safe_load((INFRA / "compose/rules.yaml").read_text())["groups"] for rule in group["rules"]
     ]
@@ -151,7 +151,7 @@ def test_panels_about_the_process_ask_for_metrics_that_the_api_has() -> None:
     assert asked and asked <= served
 
 
-def test_what_prometheus_scrapes_is_served() -> None:
+def test_every_target_that_prometheus_scrapes_is_served() -> None:
     config = yaml.safe_load((INFRA / "compose/prometheus.yaml").read_text())
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
     for job in jobs.values():
@@ -166,7 +166,7 @@ def test_what_prometheus_scrapes_is_served() -> None:
         assert set(re.findall(r'job="(\w+)"', rule)) <= set(jobs), rule
 
 
-def test_browsers_find_the_servers_ui_and_its_api_at_one_address_wherever_it_is_put(tmp_path: Path) -> None:
+def test_browsers_find_the_servers_ui_and_its_api_at_one_address_whatever_it_is(tmp_path: Path) -> None:
     prefect = {service.name: service for service in read_services(variables={"RECSYS_UI_URL": "https://runs.example.org"})}[
         "prefect"
     ]
@@ -180,27 +180,27 @@ def test_browsers_find_the_servers_ui_and_its_api_at_one_address_wherever_it_is_
         assert found["PREFECT_UI_URL"] == f"http://127.0.0.1:{ports['prefect']}/v2", f"what {name} writes leads nowhere"
 
 
-def test_the_local_services_keep_addresses_that_only_contain_that_of_every_interface(tmp_path: Path) -> None:
+def test_local_services_keep_addresses_that_merely_contain_0_0_0_0(tmp_path: Path) -> None:
     layout = Layout(tmp_path, {name: 20_000 + number for number, name in enumerate(SERVICES)}, f"file:{tmp_path}/store", None)
     api = next(service for service in read_services() if service.name.startswith("api"))
     command = localised(api, layout).command
     assert any("[10.0.0.0/8, " in argument for argument in command) and "host=127.0.0.1" in command
 
 
-def test_pods_are_given_no_address_that_only_compose_knows() -> None:
+def test_pods_get_no_address_that_only_compose_knows() -> None:
     for variables, given in (
         ({}, ""),
         ({"RECSYS_PUBLIC_API_URL": "https://runs.example.org/api"}, "https://runs.example.org/api"),
     ):
         worker = {service.name: service for service in read_services(variables=variables)}["worker-runpod"]
         assert worker.environment["RECSYS_RUNPOD_SERVER_URL"] == given
-        assert worker.environment["PREFECT_API_URL"] == "http://prefect:4200/api", "its own"
+        assert worker.environment["PREFECT_API_URL"] == "http://prefect:4200/api", "the worker's own address"
     for dockerfile, service in (("train", None), ("worker", "worker")):
         text = (INFRA / "docker" / f"{dockerfile}.Dockerfile").read_text()
         assert "RECSYS_COMMIT=${COMMIT}" in text, f"{service or 'a pod'} does not know its commit"
 
 
-def test_nginx_takes_the_proxys_configuration(tmp_path: Path) -> None:
+def test_nginx_accepts_the_proxys_configuration(tmp_path: Path) -> None:
     assert shutil.which("nginx"), "apt-get install -y --no-install-recommends nginx"
     ports = {name: 20_000 + number for number, name in enumerate(SERVICES)}
     proxy = next(service for service in read_services() if service.name == "proxy")
@@ -213,7 +213,7 @@ def test_nginx_takes_the_proxys_configuration(tmp_path: Path) -> None:
     assert f"127.0.0.1:{ports['api-1']}" in text and f"listen 127.0.0.1:{ports['proxy']};" in text
 
 
-def test_nginx_refuses_in_the_form_of_the_api_and_does_not_pass_on_a_forged_address(tmp_path: Path) -> None:
+def test_nginx_refuses_requests_in_the_form_of_the_api_and_does_not_pass_on_a_forged_address(tmp_path: Path) -> None:
     assert shutil.which("nginx"), "apt-get install -y --no-install-recommends nginx"
     listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     ports = {"api-1": listening[0].getsockname()[1], "api-2": listening[1].getsockname()[1], "proxy": reserved_port()}

@@ -39,25 +39,25 @@ def test_a_database_that_workers_cannot_share_is_refused(url: str, said: str) ->
     assert "hidden" not in str(caught.value)
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("not a database, but long enough to be looked at " * 50)
     with pytest.raises(StoreDeniedError, match="file is not a database"):
         open_at(f"sqlite:///{tmp_path}/x.db")
 
 
-def test_what_is_shown_has_no_user_password_or_options() -> None:
+def test_the_address_that_is_shown_has_no_user_password_or_options() -> None:
     url = "postgresql://me:hidden@db.example:5433/studies?password=hidden&sslmode=require"
     assert shown(url) == "postgresql://db.example:5433/studies"
     assert shown("sqlite:////var/x.db") == "sqlite:////var/x.db"
 
 
-def test_a_server_that_is_not_there_may_be_asked_again_and_no_password_is_told() -> None:
+def test_a_missing_server_is_a_temporary_failure_and_no_password_is_shown() -> None:
     with pytest.raises(StoreUnavailableError, match=r"postgresql://127\.0\.0\.1:1/x does not answer") as caught:
         open_at("postgresql://me:hidden@127.0.0.1:1/x")
     assert "hidden" not in str(caught.value)
 
 
-def test_only_what_may_pass_is_asked_again() -> None:
+def test_only_temporary_failures_are_worth_another_try() -> None:
     with pytest.raises(SettingsError, match=r"movielens-recsys\[postgres\]"), answering("postgresql://db/x"):
         raise ImportError("no psycopg")
     with pytest.raises(optuna.exceptions.StorageInternalError), answering("postgresql://db/x"):

@@ -16,14 +16,14 @@ TEXT = " ".join(PLANTED) + " \u2028\u2029 <body> var metric_1 = {} ;"
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    """A page by Evidently's own template, without its library."""
+    """Return a page made with Evidently's own template, without its library."""
     widgets = [BaseWidgetInfo(type="text", size=2, title=TEXT)]
     made = DashboardInfo(name="Report", widgets=widgets)
     return file_html_template(TemplateParams("metric_0", made, {"graph": {"x": [TEXT]}}, embed_font=False, embed_lib=False))
 
 
-def test_data_cannot_leave_its_script(page: str) -> None:
-    assert planted_elements(page), "Evidently itself escapes by now"
+def test_data_cannot_break_out_of_its_script(page: str) -> None:
+    assert planted_elements(page), "Evidently itself now escapes the text"
     made = escaped_page(page)
     assert planted_elements(made) == []
     assert [tag for tag, _ in Elements(made).found].count("script") == 3
@@ -32,7 +32,7 @@ def test_data_cannot_leave_its_script(page: str) -> None:
     assert not set("<>&\u2028\u2029") & set(data) and made.count("<body>") == 1
 
 
-def test_the_data_is_the_same(page: str) -> None:
+def test_the_data_stays_the_same(page: str) -> None:
     made = escaped_page(page)
     start = re.search(r"var metric_0 = ", made)
     assert start is not None
@@ -42,12 +42,12 @@ def test_the_data_is_the_same(page: str) -> None:
     assert second is not None and json.JSONDecoder().raw_decode(made, second.end())[0]["graph"]["x"] == [TEXT]
 
 
-def test_the_page_may_request_nothing(page: str) -> None:
+def test_the_page_must_not_request_anything(page: str) -> None:
     policy = next(found["content"] for tag, found in Elements(escaped_page(page)).found if found.get("http-equiv"))
     assert policy is not None and policy.startswith("default-src 'none'") and "http" not in policy
 
 
 @pytest.mark.parametrize("page", ["", "<html><head></head></html>", "<head><script>\n var a = {};</script></head>"])
-def test_another_page_is_refused(page: str) -> None:
+def test_a_page_of_another_form_is_refused(page: str) -> None:
     with pytest.raises(ValueError, match="unsupported version of Evidently"):
         escaped_page(page)

@@ -21,7 +21,7 @@ def test_text_from_outside_is_neither_markdown_nor_html() -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("a\\|b", "a\\\\\\|b"),  # a backslash of the text must not free the bar behind it
+        ("a\\|b", "a\\\\\\|b"),  # a backslash in the text must not unescape the bar after it
         ("# a", "\\# a"),
         ("- a", "\\- a"),
         ("1. a", "1\\. a"),
@@ -35,12 +35,12 @@ def test_text_from_outside_is_neither_markdown_nor_html() -> None:
         ("\x1b[31m \u202e", "\\\\x1b\\[31m \\\\u202e"),
     ],
 )  # fmt: skip
-def test_each_mark_of_markdown_is_shown_as_written(text: str, shown: str) -> None:
+def test_each_markdown_character_is_shown_as_it_was_written(text: str, shown: str) -> None:
     assert escaped(text).replace("\N{WORD JOINER}", "~") == shown
 
 
 @pytest.mark.parametrize("text", PLANTED)
-def test_what_is_planted_reads_the_same_after_markdown_has_read_it(text: str) -> None:
+def test_planted_text_reads_the_same_after_markdown_has_rendered_it(text: str) -> None:
     drawn = MarkdownIt("commonmark").enable("table").enable("strikethrough").render(f"| a |\n|---|\n| {escaped(text)} |\n")
     cell = re.fullmatch(r".*<td>(.*)</td>.*", drawn, re.DOTALL)
     assert cell is not None and "<" not in cell.group(1)
@@ -48,7 +48,7 @@ def test_what_is_planted_reads_the_same_after_markdown_has_read_it(text: str) ->
 
 
 @pytest.mark.parametrize("text", PLANTED)
-def test_what_some_readers_take_for_markdown_leads_nowhere(text: str) -> None:
+def test_text_that_some_readers_take_for_markdown_becomes_no_link(text: str) -> None:
     drawn = MarkdownIt("gfm-like", {"linkify": False}).render(unlinked(text))
     assert planted_elements(drawn) == [] and "<a" not in drawn and "<img" not in drawn
     assert unlinked(text).replace("\N{WORD JOINER}", "") == text and "http://" not in unlinked(text)

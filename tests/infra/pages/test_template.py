@@ -18,7 +18,7 @@ def test_every_page_has_the_same_base_and_no_colour_of_its_own() -> None:
     assert len(TEMPLATES) >= 5
     for template in TEMPLATES:
         text = (ROOT / template).read_text(encoding="utf-8")
-        if "<section style" not in text:  # a part of Evidently's page
+        if "<section style" not in text:  # this is a part of Evidently's page
             assert text.startswith('{% extends "infra/pages/templates/base.html" %}'), template
             assert "#" not in "".join(re.findall(r"{% block style %}.*?{% endblock %}", text, re.DOTALL)), template
 
@@ -30,14 +30,14 @@ def test_every_colour_that_a_page_names_is_in_the_palette() -> None:
         assert set(named) <= known, template
 
 
-def test_a_value_that_is_missing_and_a_page_that_is_missing_are_errors() -> None:
+def test_a_missing_value_and_a_missing_page_are_errors() -> None:
     with pytest.raises(UndefinedError):
         render_template("tasks/gate/templates/decision.html")
     with pytest.raises(TemplateNotFound):
         render_template("tasks/gate/templates/nothing.html")
 
 
-def test_series_have_different_colours_and_what_is_grey_takes_none() -> None:
+def test_series_have_different_colours_and_grey_ones_use_none_of_them() -> None:
     chosen = series_colours(["a", "still", "b"], grey=["still"])
     assert (chosen["a"], chosen["b"]) == SERIES[:2] and chosen["still"] not in SERIES
     assert len({interval_colour(*ends) for ends in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1))}) == 3

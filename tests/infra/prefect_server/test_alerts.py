@@ -12,13 +12,13 @@ QUOTED = " ".join(f"{ping}1" for ping in PINGS) + " {{ 7 * 7 }} {% if %}"
 
 
 def bodies() -> list[str]:
-    """Subject and body of each message that people get."""
+    """Return the subject and body of each message that people get."""
     actions = [action for each in wanted_automations(AlertSettings(), [uuid4()], uuid4()) for action in each.actions]
     return [f"{action.subject}\n{action.body}" for action in actions if action.type == "send-notification"]
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_a_message_notifies_nobody_by_what_it_quotes(place: int) -> None:
+def test_text_that_a_message_quotes_notifies_nobody(place: int) -> None:
     event = {"payload": {"subject": QUOTED, "body": QUOTED, "reasons": [QUOTED], "dataset": "d", "rows": 1, "champion": "c"}}
     context = {"event": {**event, "resource": {"name": "m"}}, "flow": {"name": "f"}, "work_pool": {"name": "p"}}
     run = {"name": "r", "state": {"name": "Failed", "message": QUOTED}, "expected_start_time": "now"}

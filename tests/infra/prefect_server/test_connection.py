@@ -1,4 +1,4 @@
-"""A Prefect server that cannot be used is told in one paragraph, before any work."""
+"""If the Prefect server cannot be used, one paragraph says so before any work."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from infra.prefect_server import connection, make_ready, server_version
 
 @contextmanager
 def answering(status: int, body: str) -> Iterator[str]:
-    """The address of a server that gives each request this answer."""
+    """Run a server that gives each request this answer, and yield its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -38,7 +38,7 @@ def answering(status: int, body: str) -> Iterator[str]:
             self.wfile.write(body.encode())
 
         def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -47,7 +47,7 @@ def answering(status: int, body: str) -> Iterator[str]:
 
 
 def refusal(address: str) -> str:
-    """What is said of the server, in one paragraph without the planted password."""
+    """Return what is said about the server: one paragraph without the planted password."""
     with temporary_settings({PREFECT_API_URL: address}), pytest.raises(SettingsError) as refused:
         make_ready()
     said = str(refused.value)
@@ -67,7 +67,7 @@ def refusal(address: str) -> str:
         (500, "broken", "does not answer (status 500). Start it, correct PREFECT_API_URL, or unset PREFECT_API_URL"),
     ],
 )
-def test_an_answer_that_is_not_a_usable_servers_is_told(status: int, body: str, said: str) -> None:
+def test_the_message_says_why_an_answer_is_not_that_of_a_usable_server(status: int, body: str, said: str) -> None:
     with answering(status, body) as address:
         assert said in refusal(address.replace("http://", "http://user:planted@"))
 
@@ -80,12 +80,12 @@ def test_an_answer_that_is_not_a_usable_servers_is_told(status: int, body: str, 
         ("127.0.0.1:4200/api", "is not an address"),
     ],
 )
-def test_an_address_that_nothing_answers_at_is_told(address: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "REACH_S", 120)  # without a network, to learn that a name does not exist takes a while
+def test_the_message_says_that_nothing_answers_at_an_address(address: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "REACH_S", 120)  # without a network, it takes a while to learn that a name does not exist
     assert said in refusal(address)
 
 
-def test_an_address_that_prefect_itself_refuses_is_told() -> None:
+def test_an_address_that_prefect_itself_refuses_is_reported() -> None:
     program = "from infra.prefect_server import make_ready; make_ready()"
     environment = os.environ | {"PREFECT_API_URL": "http://[127.0.0.1/api", "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
@@ -96,16 +96,16 @@ def test_an_address_that_prefect_itself_refuses_is_told() -> None:
     )
 
 
-def test_a_server_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_hangs_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "REACH_S", 0.1)
     monkeypatch.setattr(connection, "ANSWER_S", 0.5)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        listening.listen()  # takes connections and never answers
+        listening.listen()  # accepts connections and never answers
         assert "does not answer (" in refusal(f"http://127.0.0.1:{listening.getsockname()[1]}/api")
 
 
-def test_a_name_whose_resolution_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_whose_resolution_hangs_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert connection.REACH_S < 10
     monkeypatch.setattr(connection, "REACH_S", 0.2)
     released = threading.Event()
@@ -121,7 +121,7 @@ def test_a_name_whose_resolution_hangs_is_given_up(monkeypatch: pytest.MonkeyPat
         released.set()
 
 
-def test_a_server_of_the_same_major_version_is_taken_with_its_credentials() -> None:
+def test_a_server_of_the_same_major_version_is_accepted_and_gets_its_credentials() -> None:
     with answering(200, json.dumps("3.1.0")) as address:
         settings = {PREFECT_API_URL: address, PREFECT_API_AUTH_STRING: "admin:planted"}
         with temporary_settings(settings):
@@ -129,7 +129,7 @@ def test_a_server_of_the_same_major_version_is_taken_with_its_credentials() -> N
             assert server_version() == "3.1.0"
 
 
-def test_without_a_server_and_without_a_temporary_one_the_settings_are_named() -> None:
+def test_if_there_is_neither_a_server_nor_a_temporary_one_the_settings_are_named() -> None:
     with (
         temporary_settings({PREFECT_API_URL: None, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}),
         pytest.raises(SettingsError, match="PREFECT_SERVER_EPHEMERAL_ENABLED forbids"),
@@ -147,4 +147,4 @@ def test_a_temporary_server_that_cannot_start_says_why(tmp_path: Path, monkeypat
         make_ready()
     said = str(refused.value)
     assert "ended with status 3 instead of starting (file is not a database)" in said and f"{tmp_path} (PREFECT_HOME)" in said
-    assert SubprocessASGIServer._instances.get(None) is None, "Prefect would take it for one that runs"
+    assert SubprocessASGIServer._instances.get(None) is None, "Prefect would take it for a running one"

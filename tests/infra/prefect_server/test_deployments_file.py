@@ -36,7 +36,7 @@ PULL = "pull: [{step: {directory: '{{ $PWD }}', branch: '{{ $BRANCH }}', other: 
         ),
     ],
 )
-def test_a_file_that_is_no_list_of_deployments_is_named(content: str | None, said: str, tmp_path: Path) -> None:
+def test_the_message_says_why_a_file_is_not_a_list_of_deployments(content: str | None, said: str, tmp_path: Path) -> None:
     path = tmp_path / "prefect.yaml"
     if content is not None:
         path.write_text(content)
@@ -44,7 +44,7 @@ def test_a_file_that_is_no_list_of_deployments_is_named(content: str | None, sai
         read_prefect_file(path)
 
 
-def test_a_definition_has_the_folder_of_the_code_and_variables_as_prefect_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_definition_contains_the_folder_of_the_code_and_the_values_of_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRANCH", "main")
     entry = {"name": "etl", "entrypoint": "flows/etl.py:etl", "work_pool": {"name": "recsys"}, "concurrency_limit": 3}
     found = deployment_defined(entry, yaml.safe_load(PULL)["pull"], EnvironmentSettings(code=Path("/srv/code")))
@@ -55,13 +55,15 @@ def test_a_definition_has_the_folder_of_the_code_and_variables_as_prefect_reads_
     assert found.fields["description"].startswith("Ingest, validate and store one dataset version.")
 
 
-def test_no_folder_of_this_machine_is_looked_for_in_a_pod() -> None:
+def test_a_pod_does_not_look_for_a_folder_of_this_machine() -> None:
     entries, pull = read_prefect_file()
     rented = [entry for entry in entries if entry["work_pool"]["name"] == GPU_POOL]
     assert rented
     for environment in (EnvironmentSettings(), EnvironmentSettings(code=Path("/app"))):
         fields = [deployment_defined(entry, pull, environment).fields for entry in rented]
-        assert all(field["pull_steps"] == [] and ":" not in field["entrypoint"] for field in fields), "its image has the code"
+        assert all(field["pull_steps"] == [] and ":" not in field["entrypoint"] for field in fields), (
+            "the image of a pod has the code"
+        )
 
 
 def test_the_deployments_of_the_gpu_pool_get_the_image_and_the_references_to_the_keys() -> None:
@@ -74,7 +76,7 @@ def test_the_deployments_of_the_gpu_pool_get_the_image_and_the_references_to_the
     assert all("image" not in definition.fields["job_variables"] for definition in none)
 
 
-def test_each_flow_gets_the_parameters_that_its_form_has() -> None:
+def test_each_flow_gets_only_the_parameters_of_its_form() -> None:
     given = ["retraining.promotion.alpha=0.01", "retraining.store.url=s3://b", "retraining.model_name=other", "retraining.seed=3"]
     environment = load_settings(EnvironmentSettings, None, given)
     store, whole = {"url": "s3://b"}, {"promotion": {"alpha": 0.01}, "store": {"url": "s3://b"}, "model_name": "other", "seed": 3}
@@ -84,7 +86,7 @@ def test_each_flow_gets_the_parameters_that_its_form_has() -> None:
     assert parameters_in(promote.fn, EnvironmentSettings()) == {}
 
 
-def test_an_environments_own_cron_takes_the_place_of_the_files() -> None:
+def test_an_environments_own_cron_replaces_that_of_the_file() -> None:
     environment = EnvironmentSettings(
         timezone="Europe/Berlin", crons={"retrain/retrain": "5 * * * *", "search/search": "0 3 1 * *"}
     )

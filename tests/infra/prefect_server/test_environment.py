@@ -30,13 +30,13 @@ from infra.prefect_server import EnvironmentSettings
         ("store.url=file:x", "store is not a setting; did you mean retraining.store.url?"),
     ],
 )
-def test_what_cannot_be_an_environment_is_refused(override: str, said: str) -> None:
+def test_an_invalid_environment_is_refused_without_its_secrets(override: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said) as refused:
         load_settings(EnvironmentSettings, None, [override])
     assert "hidden" not in str(refused.value)
 
 
-def test_only_what_departs_becomes_a_parameter() -> None:
+def test_only_settings_that_differ_from_their_defaults_become_parameters() -> None:
     settings = load_settings(EnvironmentSettings, None, ["retraining.data.source=ml-1m", "retraining.promotion.alpha=0.05"])
     assert settings.overrides == {"data": {"source": "ml-1m"}, "promotion": {"alpha": 0.05}}
     assert EnvironmentSettings().overrides == {}

@@ -1,4 +1,4 @@
-"""Which runs the automation resumes, as Prefect's own server decides it."""
+"""Which runs the automation resumes, by the code of Prefect's own server."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def test_only_the_crash_of_a_run_that_may_resume_counts() -> None:
     assert not covered(tag="watched") and not covered("Failed") and not covered("Cancelled")
 
 
-def test_the_flow_is_told_which_run_has_crashed() -> None:
+def test_the_flow_learns_which_run_has_crashed() -> None:
     deployment = uuid4()
     automation = resume_once(deployment, 90)
     (action,) = [each.model_dump(mode="json") for each in automation.actions]
     assert (action["type"], action["deployment_id"]) == ("run-deployment", str(deployment))
     assert action["parameters"] == {"run": {"__prefect_kind": "jinja", "template": "{{ flow_run.id }}"}, "heartbeat_s": 90}
-    assert automation.trigger.within.total_seconds() == 60, "a crash that is reported twice"  # type: ignore[union-attr]
+    assert automation.trigger.within.total_seconds() == 60, "a crash that is reported twice would start two runs"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("on", [True, False])
-def test_it_can_be_switched_off(on: bool) -> None:
+def test_resuming_can_be_switched_off(on: bool) -> None:
     names = [each.name for each in wanted_automations(AlertSettings(resume_crashed=on), [uuid4()], uuid4())]
     assert (RESUMED in names) is on
 
 
-def test_what_trains_resumes_and_nothing_that_decides_or_rents_does() -> None:
+def test_flows_that_train_resume_and_flows_that_decide_or_rent_do_not() -> None:
     entries = yaml.safe_load(PREFECT_FILE.read_text())["deployments"]
     assert {entry["name"] for entry in entries if "resumes" in entry["tags"]} == {
         "retrain",

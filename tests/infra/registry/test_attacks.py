@@ -1,6 +1,6 @@
-"""What is stored is edited, exchanged or forged by somebody who can write to the store: found without a signature.
+"""Somebody who can write to the store edits, exchanges or forges what is stored. This is noticed without a signature.
 
-What cannot be found: a forged newest entry of the promotion log that names a whole version. Whoever may write that may promote.
+One forgery cannot be noticed: a newest entry of the promotion log that names a complete version. Whoever may write it may promote.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OTHER = "0" * 64
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three versions; the second has been champion before the third."""
+    """Make three versions, each of which became champion after the one before."""
     root = tmp_path_factory.mktemp("registry")
     store = LocalStore(root / "store")
     for hour in range(3):
@@ -62,7 +62,7 @@ def store(made: Path, tmp_path: Path) -> LocalStore:
 
 
 def accept(ref: ModelRef) -> None:
-    """A check that passes."""
+    """Let the check pass."""
 
 
 def manifest_of(store: LocalStore, ref: ModelRef) -> Path:
@@ -70,7 +70,7 @@ def manifest_of(store: LocalStore, ref: ModelRef) -> Path:
 
 
 def content(files: dict[str, str]) -> str:
-    """The digest in a version's name, by its definition."""
+    """Return the digest in a version's name, by its definition."""
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -94,7 +94,7 @@ def content(files: dict[str, str]) -> str:
         (lambda m: m.update(more=1), r"damaged \(more: Extra inputs"),
     ],
 )  # fmt: skip
-def test_an_edited_manifest_is_refused_and_said_to_be(change: Change, said: str, store: LocalStore) -> None:
+def test_an_edited_manifest_is_refused_and_the_message_says_what_is_wrong(change: Change, said: str, store: LocalStore) -> None:
     registry = ModelRegistry(store)
     ref = registry.versions(NAME)[1]
     edit_json(manifest_of(store, ref), change)
@@ -108,7 +108,7 @@ def test_an_edited_manifest_is_refused_and_said_to_be(change: Change, said: str,
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"null", b"[]", b"[" * 200_000, b"\xff\xfe", b'{"format": 1e999}', b"NaN"])
-def test_a_manifest_that_is_none_is_refused(text: bytes, store: LocalStore) -> None:
+def test_a_file_that_is_not_a_manifest_is_refused(text: bytes, store: LocalStore) -> None:
     registry = ModelRegistry(store)
     ref = registry.versions(NAME)[1]
     manifest_of(store, ref).write_bytes(text)
@@ -117,7 +117,7 @@ def test_a_manifest_that_is_none_is_refused(text: bytes, store: LocalStore) -> N
 
 
 @pytest.mark.parametrize("file", ["manifest.json", DECISION])
-def test_an_object_of_any_size_is_not_read_for_a_manifest_or_a_decision(file: str, store: LocalStore) -> None:
+def test_a_huge_object_is_not_read_as_a_manifest_or_a_decision(file: str, store: LocalStore) -> None:
     registry = ModelRegistry(store)
     ref = registry.versions(NAME)[1]
     with (store.folder / ref.prefix / file).open("wb") as sparse:
@@ -127,7 +127,7 @@ def test_an_object_of_any_size_is_not_read_for_a_manifest_or_a_decision(file: st
 
 
 @pytest.mark.parametrize("version", ["../../promotions/ranker", "/etc", "", ".", "20260101T000000Z-32cda299", "a\nb", "é" * 300])
-def test_a_version_that_is_no_name_does_not_exist(version: str, store: LocalStore) -> None:
+def test_a_version_whose_name_is_invalid_does_not_exist(version: str, store: LocalStore) -> None:
     registry = ModelRegistry(store)
     with pytest.raises(NotFoundError, match="There is no version"):
         registry.version(NAME, version)
@@ -136,8 +136,10 @@ def test_a_version_that_is_no_name_does_not_exist(version: str, store: LocalStor
 
 
 @pytest.mark.parametrize("name", ["../../../outside", "..", "a/../../b", "/tmp/outside", ".hidden", "x\n", "x" * 101, ""])
-def test_a_forged_version_whose_name_fits_cannot_lead_out_of_its_folder(name: str, store: LocalStore, tmp_path: Path) -> None:
-    """The forger also names the version by the digest of the forged files."""
+def test_a_forged_version_with_a_matching_name_cannot_lead_out_of_its_folder(
+    name: str, store: LocalStore, tmp_path: Path
+) -> None:
+    """The forger has also put the digest of the forged files into the version's name."""
     registry = ModelRegistry(store)
     good = registry.manifest(NAME, registry.versions(NAME)[0].version)
     payload = hashlib.sha256(b"payload").hexdigest()
@@ -186,7 +188,7 @@ def test_an_edited_decision_is_not_shown(store: LocalStore) -> None:
 
 
 @pytest.mark.parametrize("change", [lambda m: m.update(outcome="held"), lambda m: m["lineage"].update(seed=1, dataset="x/y")])
-def test_what_the_name_does_not_vouch_for_the_promotion_log_does(change: Change, store: LocalStore) -> None:
+def test_the_promotion_log_protects_what_the_version_name_does_not_protect(change: Change, store: LocalStore) -> None:
     registry = ModelRegistry(store)
     second, third = registry.versions(NAME)[1:]
     edit_json(manifest_of(store, second), change)
@@ -241,7 +243,7 @@ def test_an_edited_promotion_log_is_refused(spoil: Callable[[Path], object], sai
         registry.rollback(NAME, to=None, reason="", now=NOW, check=accept)
 
 
-def test_other_objects_beside_the_log_and_the_versions_are_none(store: LocalStore) -> None:
+def test_other_objects_beside_the_log_and_the_versions_are_ignored(store: LocalStore) -> None:
     registry = ModelRegistry(store)
     versions, entries = registry.versions(NAME), registry.history(NAME)
     for key in ("promotions/ranker/zzz.json", "promotions/ranker/00000004.json~", "promotions/ranker/old/00000009.json"):
@@ -260,7 +262,7 @@ def test_an_entry_is_never_written_past_the_end_of_the_log(store: LocalStore) ->
 
 
 def test_a_version_that_was_never_champion_cannot_be_rolled_back_to(store: LocalStore, tmp_path: Path) -> None:
-    """Else a rollback would be a way round the gate."""
+    """Otherwise a rollback would be a way around the gate."""
     registry = ModelRegistry(store)
     held = sealed(store, tmp_path / "m", hour=9, outcome="held")
     with pytest.raises(ChampionMissingError, match=rf"{held.version} was never champion.*recsys model promote {held.version}"):
@@ -281,7 +283,9 @@ def test_a_version_that_was_never_champion_cannot_be_rolled_back_to(store: Local
         (lambda folder: shutil.rmtree(folder), "There is no version"),
     ],
 )
-def test_a_damaged_earlier_champion_is_not_returned_to(damage: Callable[[Path], object], said: str, store: LocalStore) -> None:
+def test_a_rollback_does_not_return_to_a_damaged_earlier_champion(
+    damage: Callable[[Path], object], said: str, store: LocalStore
+) -> None:
     registry = ModelRegistry(store)
     first, second, _ = registry.versions(NAME)
     damage(store.folder / second.prefix)
@@ -303,7 +307,7 @@ def test_a_rollback_is_checked_in_a_clean_process_before_it_takes_effect(store: 
         assert len(registry.history(NAME)) == 3
 
     assert registry.rollback(NAME, to=first.version, reason="", now=NOW, check=check).version == first.version
-    # A version that was broken when it was sealed, and forced: every digest fits, and it does not answer.
+    # This version was broken when it was sealed, and was promoted by force: every digest is correct, but it does not answer.
     folder = tmp_path / "m"
     shutil.copytree(store.folder / first.prefix, folder)
     (folder / DECISION).unlink()
@@ -363,7 +367,7 @@ def test_the_command_rolls_back_without_prefect_and_without_torch_in_its_process
 
 
 class LostAnswer(LocalStore):
-    """Writes promotions, and then does not answer."""
+    """A store that writes a promotion and then does not answer."""
 
     def put_new(self, key: str, data: bytes | Path) -> None:
         super().put_new(key, data)
@@ -371,8 +375,8 @@ class LostAnswer(LocalStore):
             raise StoreUnavailableError("no answer")
 
 
-def test_a_rollback_whose_answer_was_lost_is_not_tried_again(store: LocalStore) -> None:
-    """Once more, it would return from the champion before to the one just left."""
+def test_a_rollback_whose_answer_was_lost_is_not_repeated(store: LocalStore) -> None:
+    """A second try would return to the champion that was just left."""
     registry = ModelRegistry(store)
     second = registry.versions(NAME)[1].version
     with pytest.raises(StoreError, match=rf"may have taken effect.*recsys model rollback --to {second}") as raised:

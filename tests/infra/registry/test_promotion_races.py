@@ -1,4 +1,4 @@
-"""Many processes promote or publish at once, round after round: one wins each round, and what is stored is whole."""
+"""Many processes promote or publish at the same time, round after round. One wins each round, and the store stays intact."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ def s3() -> Iterator[StoreSettings]:
         yield settings
 
 
-def test_of_16_processes_one_wins_each_round(made: tuple[LocalStore, list[str]], tmp_path: Path) -> None:
+def test_one_of_16_processes_wins_each_round(made: tuple[LocalStore, list[str]], tmp_path: Path) -> None:
     store, versions = made
     settings = StoreSettings(url=f"file:{tmp_path}/store")
     copy_store(store, open_store(settings))
     race_to_promote(settings, versions, processes=16, rounds=volume(12, 50))
 
 
-def test_of_6_processes_one_wins_each_round_on_s3(made: tuple[LocalStore, list[str]], s3: StoreSettings) -> None:
+def test_one_of_6_processes_wins_each_round_on_s3(made: tuple[LocalStore, list[str]], s3: StoreSettings) -> None:
     store, versions = made
     copy_store(store, open_store(s3))
     race_to_promote(s3, versions, processes=6, rounds=5)
 
 
 @pytest.mark.usefixtures("made")
-def test_of_6_processes_one_publishes_the_version_of_each_round(root: Path, tmp_path: Path) -> None:
+def test_one_of_6_processes_publishes_the_version_of_each_round(root: Path, tmp_path: Path) -> None:
     race_to_publish(StoreSettings(url=f"file:{tmp_path}/store"), root / "m0", processes=6, rounds=10)
 
 
-def test_on_a_server_that_races_after_its_proof_no_promotion_is_lost_in_silence(made: tuple[LocalStore, list[str]]) -> None:
+def test_on_a_server_that_races_after_its_proof_no_promotion_is_lost_silently(made: tuple[LocalStore, list[str]]) -> None:
     source, versions = made
     overwritten = 0
     with small_s3() as server:

@@ -11,7 +11,7 @@ from tests.tasks.stored import NAME, NOW, sealed
 
 
 def accept(ref: ModelRef) -> None:
-    """A check that passes."""
+    """Let the check pass."""
 
 
 def test_the_champion_is_the_newest_entry(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_rollback_returns_to_the_champion_before_and_can_go_back_again(tmp_path:
         ("A B C <A", []),  # B was passed over: nobody knows whether it was good
         ("A B C < <C", ["A"]),  # B was rolled back
         ("A B C < C", ["B", "A"]),  # C was promoted again, and counts again
-        ("A B A", ["B"]),  # two reigns of one version: going back from it leaves both
+        ("A B A", ["B"]),  # one version was champion twice: a rollback passes over both times
     ],
 )
 def test_rollbacks_go_further_back_and_never_to_a_version_that_was_rolled_back(

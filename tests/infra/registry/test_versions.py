@@ -52,7 +52,7 @@ def test_versions_are_listed_oldest_first_and_never_overwritten(tmp_path: Path) 
 
 
 class Interrupted(LocalStore):
-    """Does not answer once, at the manifest: before it is written, or after."""
+    """A store that once does not answer when the manifest is written: before the write, or after it."""
 
     def __init__(self, folder: Path, *, after: bool) -> None:
         super().__init__(folder)
@@ -85,7 +85,7 @@ def test_sealing_can_be_repeated_after_a_store_that_did_not_answer(after: bool, 
 
 
 @pytest.mark.parametrize("fault", ["changed", "missing"])
-def test_a_file_that_is_not_the_sealed_one_is_named(fault: str, tmp_path: Path) -> None:
+def test_the_message_names_a_file_that_differs_from_the_sealed_one(fault: str, tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     ref = sealed(store, tmp_path / "model")
     key = f"{ref.prefix}/model.safetensors"
@@ -96,7 +96,7 @@ def test_a_file_that_is_not_the_sealed_one_is_named(fault: str, tmp_path: Path) 
         ModelRegistry(store).fetch(ref, tmp_path / "copy")
 
 
-def test_a_damaged_manifest_is_said_to_be(tmp_path: Path) -> None:
+def test_the_message_says_that_the_manifest_is_damaged(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     ref = sealed(store, tmp_path / "model")
     store.put(f"{ref.prefix}/manifest.json", b"{")
@@ -104,7 +104,7 @@ def test_a_damaged_manifest_is_said_to_be(tmp_path: Path) -> None:
         ModelRegistry(store).version(NAME, ref.version)
 
 
-def test_lineage_without_a_repository_or_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lineage_is_recorded_without_a_repository_or_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lineage, "__file__", str(tmp_path / "registry" / "lineage.py"))
     (tmp_path / "registry").mkdir()
     monkeypatch.setattr(lineage, "PACKAGES", ("torch", "no-such-package"))

@@ -1,4 +1,4 @@
-"""RunPod's API and a Prefect server's runs in memory, for the reconciler under a clock of the test's own."""
+"""RunPod's API and a Prefect server's runs in memory, for a reconciler whose clock the test controls."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def at_once(seconds: float) -> None:
 
 
 class Account:
-    """Pods as the list shows them; `fails` are statuses of the next answers."""
+    """Pods as the list shows them. `fails` holds the statuses of the next answers."""
 
     def __init__(self) -> None:
         self.now = START
@@ -45,7 +45,7 @@ class Account:
         self.listed: Callable[[list[dict[str, Any]]], Any] = lambda pods: {"pods": pods}
         """The answer to a list of these pods."""
         self.itself: dict[str, dict[str, Any]] = {}
-        """What a pod's own answer says otherwise than the list."""
+        """Fields in which a pod's own answer differs from the list."""
         self.asked: list[str] = []
         self.log: list[str] = []
         self.lists = 0
@@ -98,7 +98,7 @@ class Account:
 
 
 class MemoryRuns:
-    """The port `Runs`."""
+    """Implements the interface `Runs`."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -108,9 +108,9 @@ class MemoryRuns:
         self.lines: list[str] = []
         self.down = False
         self.locked = False
-        """Answers what is read, and keeps no account."""
+        """Whether reads are answered, but no account can be stored."""
         self.late_s = 0.0
-        """Seconds that the server takes to say what runs there are, as one does that is being restarted."""
+        """Seconds that the server takes to list the runs, as if it were being restarted."""
         self.online: set[str] = set()
 
     def add(self, state: str = "RUNNING", **changes: Any) -> UUID:
@@ -187,7 +187,7 @@ class Watched:
         self.account = Account()
         self.runs = MemoryRuns(self.account)
         self.ahead = timedelta(0)
-        """By which the worker's clock is ahead of RunPod's and the Prefect server's."""
+        """How far the worker's clock is ahead of RunPod's and the Prefect server's."""
         self.adopted: list[set[str]] = []
         self.restart()
 
@@ -198,14 +198,14 @@ class Watched:
         self.reconciler = self.another(worker, server)
 
     def another(self, worker: str, server: str = SERVER) -> Reconciler:
-        """That of one more worker of the pool."""
+        """Return the reconciler of another worker of the pool."""
         transport = httpx.MockTransport(lambda request: self.account.answer(request))
         client = RunPodClient(SecretStr("key"), SETTINGS, transport, sleep=at_once, now=lambda: self.account.now + self.ahead)
         watcher = Watcher(worker, server=server, adopts=self.adopted.append)
         return Reconciler(client, self.runs, POOL, SETTINGS, watcher, clock=self.clock)
 
     def look(self, times: int = 1, *, after_s: float = 12) -> None:
-        """So many looks, with their time between them; containers grow older as it passes."""
+        """Look several times, after a pause each. The containers grow older meanwhile."""
         for _ in range(times):
             self.account.now += timedelta(seconds=after_s)
             for pod in self.account.pods.values():
@@ -214,7 +214,7 @@ class Watched:
             asyncio.run(self.reconciler.look())
 
     def running(self, **changes: Any) -> tuple[UUID, str]:
-        """A run at work in its pod, as a worker has seen it."""
+        """Return a run that works in its pod, and the pod. A worker has seen both."""
         run = self.runs.add(**changes)
         pod = self.account.add(run)
         self.look()

@@ -1,4 +1,4 @@
-"""Pods and flow runs agree in the end, whatever happens in whatever order."""
+"""Pods and flow runs agree in the end, whatever happens, in any order."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from tests.volume import volume
 
 
 class AnyHistory(RuleBasedStateMachine):
-    """Whatever happens in whatever order: once it is quiet, no pod is left that no run wants, and no run waits for a pod that
-    is gone."""
+    """Whatever happens, in any order: in the end there is no pod that no run wants, and no run waits for a pod that is gone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +25,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.watched.runs.online = {"first", "second"}
         self.other = self.watched.another("second")
         self.broken: set[str] = set()
-        """Pods that a fault has really ended or restarted."""
+        """Pods that a fault has actually ended or restarted."""
         self.former: dict[str, Any] = {"pods": []}
 
     def _some(self, data: st.DataObject, *states: str) -> Any:

@@ -1,4 +1,4 @@
-"""The client against the double, and against answers that the double never gives."""
+"""The client with the double, and with answers that the double never gives."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def use(double: RunPodDouble, act: Callable[[RunPodClient], Awaitable[T]], key: 
 
 
 def answering(*answers: httpx.Response | Exception, sleeps: list[float] | None = None) -> RunPodClient:
-    """A client whose requests get these answers, one after the other."""
+    """Return a client whose requests get these answers, one after the other."""
     left = list(answers)
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -100,7 +100,9 @@ def test_a_pod_prints_without_its_environment(double: RunPodDouble) -> None:
         (504, AmbiguousError),
     ],
 )
-def test_a_refused_create_is_sorted_and_never_repeated(double: RunPodDouble, status: int, kind: type[RunPodError]) -> None:
+def test_a_refused_create_raises_the_matching_error_and_is_never_repeated(
+    double: RunPodDouble, status: int, kind: type[RunPodError]
+) -> None:
     double.faults.answers = [Fault("POST", "/v2/pods", status, "why", times=99)]
     with pytest.raises(kind, match=f"{status}.*why") as raised:
         use(double, lambda client: client.create_pod(BODY))
@@ -108,14 +110,14 @@ def test_a_refused_create_is_sorted_and_never_repeated(double: RunPodDouble, sta
 
 
 @given(st.integers(400, 599), st.booleans(), st.text(max_size=30))
-def test_every_status_is_sorted(status: int, creating: bool, detail: str) -> None:
+def test_every_status_has_its_kind_of_error(status: int, creating: bool, detail: str) -> None:
     error = sorted_error(status, {"detail": detail}, "it", creating=creating, wait_s=1)
     assert str(status) in str(error) and isinstance(error, RunPodError)
     assert isinstance(error, AmbiguousError) == (creating and (status >= 500 or status == 408))
     assert isinstance(error, PodNotFoundError) == (status == 404 and not creating)
 
 
-def test_a_lack_of_machines_is_told_from_a_broken_rule(double: RunPodDouble) -> None:
+def test_a_lack_of_machines_is_distinguished_from_a_broken_rule(double: RunPodDouble) -> None:
     double.faults.no_capacity = {"NVIDIA L4"}
     with pytest.raises(CandidateRefusedError) as sold_out:
         use(double, lambda client: client.create_pod(BODY))
@@ -133,22 +135,22 @@ def test_a_lost_answer_to_a_create_is_ambiguous_and_one_that_was_never_sent_is_n
         asyncio.run(answering(httpx.ConnectError("refused")).create_pod(BODY))
     with pytest.raises(AmbiguousError):
         asyncio.run(answering(httpx.ReadTimeout("slow")).create_pod(BODY))
-    with pytest.raises(AmbiguousError):  # it was made, and its answer cannot be read
+    with pytest.raises(AmbiguousError):  # the pod was created, but the answer cannot be read
         asyncio.run(answering(httpx.Response(201, text="<html>")).create_pod(BODY))
 
 
-def test_what_is_read_or_deleted_is_repeated_with_growing_pauses() -> None:
+def test_reads_and_deletions_are_repeated_with_growing_pauses() -> None:
     sleeps: list[float] = []
     client = answering(problem(503), httpx.ReadError("cut"), httpx.Response(204), sleeps=sleeps)
     assert asyncio.run(client.delete_pod("x")) is True
     assert len(sleeps) == 2 and 0.75 <= sleeps[0] <= 1.25 and 1.5 <= sleeps[1] <= 2.5
     with pytest.raises(UnavailableError, match="502"):
         asyncio.run(answering(*[httpx.Response(502, text="<html>bad gateway")] * 4).delete_pod("x"))
-    with pytest.raises(UnavailableError):  # one try: who lists at a steady pace needs no more
+    with pytest.raises(UnavailableError):  # one try: a caller that lists at a steady pace needs no more
         asyncio.run(answering(problem(503)).list_pods())
 
 
-def test_two_minutes_of_outage_end_in_one_deletion() -> None:
+def test_a_deletion_succeeds_after_an_outage_of_two_minutes() -> None:
     sleeps: list[float] = []
     settings = RunPodSettings(attempts=12, max_backoff_s=20)
     down = [httpx.ConnectError("refused")] * 9
@@ -165,7 +167,7 @@ def test_two_minutes_of_outage_end_in_one_deletion() -> None:
     assert asyncio.run(client.delete_pod("x")) and sum(sleeps) > 75 and max(sleeps) <= 25
 
 
-def test_retry_after_is_waited_out_by_everybody() -> None:
+def test_all_requests_wait_as_long_as_retry_after_says() -> None:
     sleeps: list[float] = []
     client = answering(problem(429, **{"Retry-After": "17"}), httpx.Response(200, json={"pods": []}), sleeps=sleeps)
     assert asyncio.run(client.list_pods(attempts=2)) == [] and sum(sleeps) == pytest.approx(17)
@@ -174,7 +176,7 @@ def test_retry_after_is_waited_out_by_everybody() -> None:
     sleeps.clear()
     made = httpx.Response(201, json={"id": "p", "status": "RUNNING"})
     assert asyncio.run(answering(problem(429), made, sleeps=sleeps).create_pod(BODY)).id == "p"
-    assert sum(sleeps) == pytest.approx(60), "the window of the shortest limit, where it does not say"
+    assert sum(sleeps) == pytest.approx(60), "the window of the shortest limit, because the answer does not say how long"
 
 
 def test_no_wait_is_longer_than_a_minute_whatever_runpod_asks_for() -> None:
@@ -187,7 +189,7 @@ def test_no_wait_is_longer_than_a_minute_whatever_runpod_asks_for() -> None:
     assert sum(sleeps) == pytest.approx(120), "one minute for each further request"
 
 
-def test_a_create_that_is_put_off_delays_neither_a_delete_nor_a_look() -> None:
+def test_a_postponed_create_delays_neither_a_deletion_nor_a_look() -> None:
     sleeping, deleted = asyncio.Event(), httpx.Response(204)
     answers = {"POST": problem(429, **{"Retry-After": "50"}), "DELETE": deleted, "GET": httpx.Response(200, json={"pods": []})}
 
@@ -207,7 +209,7 @@ def test_a_create_that_is_put_off_delays_neither_a_delete_nor_a_look() -> None:
     asyncio.run(both())
 
 
-def test_an_answer_that_trickles_for_ever_ends() -> None:
+def test_an_answer_that_never_ends_is_cut_off() -> None:
     class Trickle(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
             while True:
@@ -253,7 +255,7 @@ def test_any_answer_is_a_value_or_an_error_of_runpod(content: bytes, status: int
     asyncio.run(ask())
 
 
-def test_the_answer_for_another_pod_is_none() -> None:
+def test_an_answer_about_another_pod_is_not_accepted() -> None:
     with pytest.raises(UnavailableError, match="with the pod y"):
         asyncio.run(answering(*[httpx.Response(200, json={"id": "y", "status": "RUNNING"})] * 4).get_pod("x"))
 
@@ -261,12 +263,12 @@ def test_the_answer_for_another_pod_is_none() -> None:
 @pytest.mark.parametrize(
     "content", [{"pods": [{"id": "x"}]}, {"pods": "none"}, {}, [], {"pods": [{"id": "", "status": "RUNNING"}]}]
 )
-def test_a_list_of_which_nothing_can_be_read_is_none(content: Any) -> None:
+def test_a_list_without_a_readable_entry_is_not_accepted(content: Any) -> None:
     with pytest.raises(UnavailableError):
         asyncio.run(answering(httpx.Response(200, json=content)).list_pods())
 
 
-def test_an_entry_that_cannot_be_read_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_entry_does_not_hide_the_others(caplog: pytest.LogCaptureFixture) -> None:
     good = {"id": "x", "status": "RUNNING", "env": {"TOKEN": "tok-9921"}}
     pods = [good, {"id": "y", "env": {"TOKEN": "tok-9921"}}, None, {**good, "status": "EXITED"}]
     (found,) = asyncio.run(answering(httpx.Response(200, json={"pods": pods})).list_pods())
@@ -274,7 +276,7 @@ def test_an_entry_that_cannot_be_read_hides_no_other(caplog: pytest.LogCaptureFi
     assert "2 of 4 pods in RunPod's answer are left out" in caplog.text and "tok-9921" not in caplog.text
 
 
-def test_what_is_new_is_ignored_and_what_is_not_needed_may_be_absent() -> None:
+def test_unknown_fields_are_ignored_and_unneeded_ones_may_be_absent() -> None:
     pod = Pod.model_validate({"id": "x", "status": "HIBERNATING", "runtime": None, "env": None, "novel": {"a": 1}})
     assert pod.status == "HIBERNATING" and pod.uptime_s is None and pod.cost == 0 and pod.created_at is None
     naive = Pod.model_validate({"id": "x", "status": "RUNNING", "createdAt": "2026-11-01T12:00:00"})
@@ -288,7 +290,8 @@ def test_the_end_of_a_log_is_read_without_waiting_for_more(double: RunPodDouble)
             await asyncio.sleep(0.02)
         for number in range(5):
             double.pods[pod.id].log("container", f"line {number}")
-        for seconds in (0.5, 5, 30):  # as the stream stays open it takes them all; on a busy machine the first may be too few
+        # The stream stays open, so each call takes all of its time. On a busy machine the first may be too short.
+        for seconds in (0.5, 5, 30):
             found = await client.log_tail(pod.id, 2, seconds=seconds)
             if len(found) == 2:
                 break
@@ -298,18 +301,18 @@ def test_the_end_of_a_log_is_read_without_waiting_for_more(double: RunPodDouble)
     assert use(double, tail) == ["line 3", "line 4"]
 
 
-def test_a_log_that_is_no_json_is_kept_as_it_is() -> None:
+def test_a_log_line_that_is_not_json_is_kept_as_it_is() -> None:
     client = answering(httpx.Response(200, text="id: 1\ndata: plain words\n\ndata: {}\n\n"))
     assert asyncio.run(client.log_tail("x", 5)) == ["plain words", "{}"]
 
 
-def test_the_key_is_sent_and_nowhere_printed(double: RunPodDouble) -> None:
+def test_the_key_is_sent_and_never_printed(double: RunPodDouble) -> None:
     with pytest.raises(AccountError) as raised:
         use(double, lambda client: client.list_pods(), key="rpa_wrong-5511")
     assert "rpa_wrong-5511" not in str(raised.value) and "RunPod Credentials" in str(raised.value)
 
 
-def test_what_a_refusal_quotes_of_the_environment_is_masked() -> None:
+def test_values_of_the_environment_are_masked_where_a_refusal_quotes_them() -> None:
     async def create() -> None:
         said = {"title": "Unprocessable", "status": 422, "detail": "env.DB: 'postgres://u:pw-4711@db/x' is too long, hf-99887"}
         said |= {"errors": ["$.env.HF_TOKEN: 'hf-99887' does not match", "$.env.CERT_KEY: 'line-two-of-it'", "rpa_0123456789AB"]}
@@ -330,7 +333,7 @@ def test_what_a_refusal_quotes_of_the_environment_is_masked() -> None:
 
 
 @pytest.mark.parametrize(("ahead_s", "taken"), [(0.0, 0.0), (1.5, 0.0), (3600.0, 3600.0), (-40.0, -40.0)])
-def test_the_time_is_that_of_the_clock_which_dates_the_pods(ahead_s: float, taken: float) -> None:
+def test_the_time_is_that_of_runpods_clock_which_dates_the_pods(ahead_s: float, taken: float) -> None:
     here = datetime(2026, 11, 1, 12, tzinfo=UTC)
     date = format_datetime(here - timedelta(seconds=ahead_s), usegmt=True)
     answers = [
@@ -349,7 +352,7 @@ def test_the_time_is_that_of_the_clock_which_dates_the_pods(ahead_s: float, take
 
 
 def test_pods_of_every_kind_in_the_account_are_read() -> None:
-    """A CPU pod, one whose price or name is null: none of ours, and none that may spoil the list."""
+    """A CPU pod, and one whose price or name is null: they are not ours, and must not spoil the list."""
     kinds = [
         {"id": "cpu", "status": "RUNNING", "gpu": None, "cpu": {"id": "cpu5c"}, "cost": None, "name": None, "env": None},
         {"id": "new", "status": "STARTING", "gpu": {"id": None, "count": None}, "runtime": {"uptime": None}, "createdAt": None},

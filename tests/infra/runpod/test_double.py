@@ -1,4 +1,4 @@
-"""The double of RunPod's API, held against the published description and reported behaviour."""
+"""The double of RunPod's API, compared with the published description and with reported behaviour."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_a_create_is_refused_as_the_description_says(double: RunPodDouble, body:
     assert not double.pods
 
 
-def test_what_it_answers_satisfies_the_description_in_every_status(double: RunPodDouble) -> None:
-    double.now = lambda: 1_800_000_000.0  # else a second may pass before it is looked at
+def test_its_answers_satisfy_the_description_in_every_status_of_a_pod(double: RunPodDouble) -> None:
+    double.now = lambda: 1_800_000_000.0  # otherwise a second may pass before the uptime is read
     double.faults.start_s = 3600
     made = ask(double, "POST", "/pods", json=BODY)
     assert made.status_code == 201 and made.json()["status"] == "PROVISIONING" and not schema_errors("Pod", made.json())
@@ -77,7 +77,7 @@ def test_what_it_answers_satisfies_the_description_in_every_status(double: RunPo
     assert ask(double, "GET", "/catalog/gpus", params={"include": "AVAILABILITY"}).status_code == 400
 
 
-def test_a_schema_that_is_broken_is_noticed_both_ways() -> None:
+def test_wrong_values_and_missing_fields_violate_the_schema() -> None:
     pod = {"id": "x", "status": "SLEEPING"}
     errors = schema_errors("Pod", pod)
     assert any("'SLEEPING' is not one of" in error for error in errors) and any(
@@ -111,7 +111,7 @@ def test_a_container_sees_its_own_environment_and_not_this_machines(
     assert "SECRET_OF_THE_HOST" not in text and ACCOUNT_KEY not in text
 
 
-def test_a_pods_own_key_may_end_that_pod_only(double: RunPodDouble) -> None:
+def test_a_pods_own_key_may_end_only_that_pod(double: RunPodDouble) -> None:
     pod, other = double.rent(BODY), double.rent(BODY)
     key = pod.environment["RUNPOD_API_KEY"]
     assert ask(double, "GET", "/pods", key=key).status_code == 403
@@ -128,7 +128,7 @@ def test_a_pods_own_key_may_end_that_pod_only(double: RunPodDouble) -> None:
     assert httpx.get(f"{double.url}/v2/pods", headers=urllib).status_code == 403
 
 
-def test_logs_are_streamed_from_where_one_asks(double: RunPodDouble) -> None:
+def test_logs_are_streamed_from_the_requested_line(double: RunPodDouble) -> None:
     pod = double.rent(shell("for i in 1 2 3 4; do echo line $i; done; sleep 60"))
     wait(lambda: any(line.line == "line 4" for line in pod.lines))
 
@@ -171,7 +171,7 @@ def test_faults_are_answered_as_they_are_set(double: RunPodDouble) -> None:
         ask(double, "GET", "/pods")
 
 
-def test_cost_follows_the_clock_and_the_price_alone(double: RunPodDouble) -> None:
+def test_the_cost_depends_only_on_the_clock_and_the_price(double: RunPodDouble) -> None:
     clock = [1_800_000_000.0]
     double.now = lambda: clock[0]
     pod = double.rent({**BODY, "gpu": {"id": "NVIDIA A40", "count": 2}})
@@ -181,7 +181,7 @@ def test_cost_follows_the_clock_and_the_price_alone(double: RunPodDouble) -> Non
     assert pod.usd == pytest.approx(0.8)
 
 
-def test_a_rate_limit_is_kept_and_told(double: RunPodDouble) -> None:
+def test_a_rate_limit_is_enforced_and_reported(double: RunPodDouble) -> None:
     double.policy = (("minute", 2, 60),)
     answers = [ask(double, "GET", "/pods") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]

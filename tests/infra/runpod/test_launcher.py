@@ -1,4 +1,4 @@
-"""What a pod does with a run, against a server that answers as Prefect's API does."""
+"""What a pod does with a run, with a server that answers as Prefect's API does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STATES = ["SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "PAUSED", "COMPLETED"
 
 
 class PrefectApi:
-    """One flow run: GET /flow_runs/ID and POST /flow_runs/ID/set_state. `fails` are statuses of the next answers."""
+    """One flow run: GET /flow_runs/ID and POST /flow_runs/ID/set_state. `fails` holds the statuses of the next answers."""
 
     def __init__(self) -> None:
         self.id = str(uuid4())
@@ -40,7 +40,7 @@ class PrefectApi:
         }
         self.fails: list[int] = []
         self.pages: list[tuple[int, bytes]] = []
-        """Status and content of the next answers."""
+        """The status and content of the next answers."""
         self.lines: list[str] = []
         self.headers: dict[str, str] = {}
         api = self
@@ -101,7 +101,7 @@ class Ended(Exception):
 def launch(
     api: PrefectApi, command: list[str], monkeypatch: pytest.MonkeyPatch, seconds: float = 300, **environment: str
 ) -> list[float]:
-    """Run the launcher until it waits to be deleted for the second time; its pauses."""
+    """Run the launcher until it waits for its deletion for the second time. Return its pauses."""
     pauses: list[float] = []
 
     def sleep(duration: float) -> None:
@@ -127,7 +127,7 @@ def python(script: str) -> list[str]:
 
 
 @given(st.sampled_from(STATES), st.sampled_from([None, "pod1", "pod2"]), st.integers(0, 2), st.sampled_from([None, "in_process"]))
-def test_a_run_is_executed_by_the_pod_that_it_names_when_it_is_due_and_by_no_other(
+def test_a_run_that_is_due_is_executed_only_by_the_pod_that_it_names(
     state: str, pod: str | None, count: int, retry: str | None
 ) -> None:
     run = {"state": {"type": state}, "infrastructure_pid": pod, "run_count": count, "empirical_policy": {"retry_type": retry}}
@@ -153,7 +153,7 @@ urllib.request.urlopen(urllib.request.Request({api.url + "/flow_runs/" + api.id 
     assert (tmp_path / "ran").read_text() == "x"
 
 
-def test_a_container_that_was_restarted_in_the_midst_crashes_the_run_and_trains_no_more(
+def test_a_container_that_was_restarted_during_the_run_crashes_it_and_does_not_train_again(
     api: PrefectApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     api.become("RUNNING")
@@ -175,14 +175,14 @@ def test_a_run_that_outlives_its_pods_time_is_killed_and_crashed(api: PrefectApi
     assert api.run is not None and "as long as max_runtime and max_cost allow" in api.run["state"]["message"]
 
 
-def test_a_server_that_does_not_answer_is_waited_for(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_launcher_waits_for_a_server_that_does_not_answer(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
     api.fails = [503, 429, 500]
     launch(api, python("pass"), monkeypatch)
     assert api.run is not None and api.run["state"]["type"] == "CRASHED"
     api.become("PENDING")
     api.fails = [401]
     launch(api, python("pass"), monkeypatch)
-    assert api.run["state"]["type"] == "PENDING", "a server that refuses is told nothing, and asked no more"
+    assert api.run["state"]["type"] == "PENDING", "a server that refuses is told nothing, and is not asked again"
     away = PrefectApi()
     away.close()
     launch(away, python("pass"), monkeypatch, seconds=0.05)
@@ -193,13 +193,13 @@ PAGES += [b'{"state": null, "infrastructure_pid": null, "run_count": 0, "empiric
 PAGES += [b'{"state": {"type": "PENDING"}, "infrastructure_pid": "pod1", "run_count": null, "empirical_policy": {}}']
 
 
-def test_an_answer_that_cannot_be_read_is_waited_out(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_launcher_waits_for_an_answer_that_can_be_read(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
     api.pages = [(200, page) for page in PAGES] + [(404, page) for page in PAGES if b"detail" not in page] + [(201, b"<html>")]
     launch(api, python("pass"), monkeypatch)
     assert not api.pages and api.run is not None and "without setting a final state" in api.run["state"]["message"]
 
 
-def test_a_run_that_does_not_exist_is_not_waited_for(
+def test_the_launcher_does_not_wait_for_a_run_that_does_not_exist(
     api: PrefectApi, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     api.run = None
@@ -225,7 +225,7 @@ def test_an_image_of_another_commit_fails_the_run_before_it_trains_and_says_so(
 
 
 @pytest.mark.parametrize(("wanted", "own"), [(None, "b"), ("a", None), ("a", "a"), ("a+", "a"), ("", "")])
-def test_commits_that_are_equal_or_not_known_differ_in_nothing(wanted: str | None, own: str | None) -> None:
+def test_commits_that_are_equal_or_unknown_do_not_count_as_different(wanted: str | None, own: str | None) -> None:
     assert launcher.other_commit(wanted, own) is None
 
 
@@ -235,7 +235,7 @@ def test_a_command_that_the_image_does_not_have_fails_the_run(api: PrefectApi, m
     assert "cannot start no-such-command flow-run" in api.run["state"]["message"]
 
 
-def test_it_waits_until_the_run_names_its_pod(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_launcher_waits_until_the_run_names_its_pod(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
     assert api.run is not None
     api.run["infrastructure_pid"] = None
     threading.Timer(0.3, lambda: api.run.update(infrastructure_pid="pod1")).start()  # type: ignore[union-attr]
@@ -243,7 +243,7 @@ def test_it_waits_until_the_run_names_its_pod(api: PrefectApi, monkeypatch: pyte
     assert api.run["state"]["type"] == "CRASHED", "it was executed"
 
 
-def test_it_shows_who_it_is_to_the_server(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_launcher_sends_its_credentials_to_the_server(api: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> None:
     api.become("COMPLETED")
     launch(api, [], monkeypatch, PREFECT_API_KEY="pnu_1")
     assert api.headers["Authorization"] == "Bearer pnu_1"
@@ -269,7 +269,7 @@ def test_a_pod_that_nobody_deletes_asks_for_its_own_end(
     assert pod.ended is not None
 
 
-def test_a_stopped_container_stops_its_run_and_kills_what_is_deaf(tmp_path: Path) -> None:
+def test_a_stopped_container_stops_its_run_and_kills_a_process_that_ignores_it(tmp_path: Path) -> None:
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('ready', 'w'); time.sleep(600)"
     program = f"""
 import sys
@@ -284,7 +284,7 @@ launcher.execute([sys.executable, "-c", {deaf!r}], 600)
     assert process.wait(timeout=120) == 128 + signal.SIGTERM
 
 
-def test_a_command_gives_its_status_or_is_killed_in_time() -> None:
+def test_a_command_returns_its_status_or_is_killed_in_time() -> None:
     assert execute(python("raise SystemExit(4)"), 300) == 4
     assert execute(python("import time; time.sleep(60)"), 0.2) is None
 

@@ -32,7 +32,7 @@ def test_no_window_ever_has_more_requests_than_its_limit(gaps: list[float], few:
             assert sum(at <= other < at + window - 1e-6 for other in sent) <= quota
 
 
-def test_a_limit_that_others_have_used_up_is_waited_for() -> None:
+def test_requests_wait_for_a_limit_that_others_have_used_up() -> None:
     clock = [0.0]
 
     async def sleep(seconds: float) -> None:
@@ -44,7 +44,7 @@ def test_a_limit_that_others_have_used_up_is_waited_for() -> None:
     assert clock[0] == 12
 
 
-def test_a_delete_may_use_the_requests_that_are_kept_for_others() -> None:
+def test_a_deletion_may_use_requests_that_others_must_leave() -> None:
     clock = [0.0]
 
     async def sleep(seconds: float) -> None:

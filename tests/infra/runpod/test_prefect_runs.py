@@ -1,4 +1,4 @@
-"""Answers of a Prefect server, or of a proxy before it, that cannot be read."""
+"""Unreadable answers of a Prefect server, or of a proxy in front of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from infra.runpod.runs import RunsUnavailableError
 
 
 class Client:
-    """Answers as the server does, except that its runs are no JSON."""
+    """Answers as the server does, except that the runs may not be JSON."""
 
     def __init__(self, date: str, runs: list[Any] | None) -> None:
         self._date, self._runs = date, runs
@@ -37,7 +37,7 @@ def runs_of(date: str, runs: list[Any] | None = None) -> PrefectRuns:
 
 
 @pytest.mark.parametrize("date", ["Mon, 16 Nov 2026 13:32:02 GMT", "soon"])
-def test_an_answer_that_cannot_be_read_is_none(date: str) -> None:
+def test_an_unreadable_answer_counts_as_no_answer(date: str) -> None:
     with pytest.raises(RunsUnavailableError):
         asyncio.run(runs_of(date).look(set()))
 

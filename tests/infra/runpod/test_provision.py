@@ -1,4 +1,4 @@
-"""How a run gets its pod: candidates in order, one pod each, whatever RunPod answers."""
+"""How a run gets its pod: candidates are tried in order, and the run gets one pod, whatever RunPod answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ORDER = Order(
 
 
 class Looks:
-    """Lists when it is asked to."""
+    """Lists the pods when it is asked to look."""
 
     deaf = False
     """Whether nothing can be deleted."""
@@ -82,7 +82,7 @@ class Renting:
                 self.lookup = Looks(client)
                 provisioner = Provisioner(client, self.lookup, settings, pause=wait, clock=lambda: self.clock[0])
                 if not self.withdrawn.is_set():
-                    self.withdrawn = asyncio.Event()  # of this loop
+                    self.withdrawn = asyncio.Event()  # it must belong to this loop
                 return await provisioner.rent(order, self.withdrawn, tell)
 
         return asyncio.run(within())
@@ -118,9 +118,9 @@ def test_the_command_is_sent_in_the_form_that_the_description_knows(double: RunP
     assert double.count("POST", "/v2/pods") == asked + 1
 
 
-def test_types_that_are_sold_out_are_passed_over_and_tried_last(renting: Renting) -> None:
+def test_types_that_are_sold_out_are_skipped_and_tried_last(renting: Renting) -> None:
     renting.double.faults.no_capacity = {CHEAP, MIDDLE}
-    assert renting.rent().gpu == DEAR and creates(renting.double) == 2, "the description is learnt by one more create"
+    assert renting.rent().gpu == DEAR and creates(renting.double) == 2, "one more create teaches it the description"
 
 
 def test_a_type_that_the_account_may_not_rent_is_skipped(renting: Renting) -> None:
@@ -128,7 +128,7 @@ def test_a_type_that_the_account_may_not_rent_is_skipped(renting: Renting) -> No
     assert renting.rent().gpu == MIDDLE
 
 
-def test_while_nothing_is_free_it_asks_again_and_says_so(renting: Renting) -> None:
+def test_while_nothing_is_free_the_request_is_repeated_and_a_message_says_so(renting: Renting) -> None:
     renting.double.faults.no_capacity = {CHEAP, MIDDLE, DEAR}
     rounds = []
 
@@ -143,14 +143,14 @@ def test_while_nothing_is_free_it_asks_again_and_says_so(renting: Renting) -> No
     assert all("no longer any instances" in said for said in renting.said)
 
 
-def test_after_the_time_given_it_gives_up_with_the_last_answer(renting: Renting) -> None:
+def test_after_the_capacity_timeout_the_last_answer_is_reported(renting: Renting) -> None:
     renting.double.faults.no_capacity = {CHEAP, MIDDLE, DEAR}
     with pytest.raises(NoPodError, match=r"within 30 s.*no longer any instances"):
         renting.rent(replace(ORDER, capacity_timeout_s=30))
     assert renting.clock[0] == 30
 
 
-def test_a_run_that_was_withdrawn_gets_none(renting: Renting) -> None:
+def test_a_run_that_was_withdrawn_gets_no_pod(renting: Renting) -> None:
     renting.double.faults.no_capacity = {CHEAP, MIDDLE, DEAR}
     renting.on_pause = lambda: renting.withdrawn.set()
     with pytest.raises(WithdrawnError):
@@ -170,7 +170,7 @@ def test_the_wait_ends_at_once_when_the_run_is_withdrawn() -> None:
     asyncio.run(wait())
 
 
-def test_a_rule_that_every_candidate_breaks_is_told_at_once(renting: Renting) -> None:
+def test_a_rule_that_every_candidate_breaks_is_reported_at_once(renting: Renting) -> None:
     renting.double.faults.answers = [Fault("POST", "/v2/pods", 400, "volume vol_1 is in another data center", times=99)]
     with pytest.raises(NoPodError, match=r"not for lack of machines.*vol_1"):
         renting.rent()
@@ -178,14 +178,14 @@ def test_a_rule_that_every_candidate_breaks_is_told_at_once(renting: Renting) ->
 
 
 @pytest.mark.parametrize("status", [401, 402])
-def test_what_no_waiting_mends_ends_it_with_one_request(renting: Renting, status: int) -> None:
+def test_an_error_of_the_account_ends_the_attempt_after_one_request(renting: Renting, status: int) -> None:
     renting.double.faults.answers = [Fault("POST", "/v2/pods", status, "no", times=99)]
     with pytest.raises(AccountError):
         renting.rent()
     assert creates(renting.double) == 1
 
 
-def test_a_create_whose_answer_is_lost_is_looked_for_and_not_repeated(renting: Renting) -> None:
+def test_if_the_answer_to_a_create_is_lost_the_pod_is_looked_for_and_the_create_not_repeated(renting: Renting) -> None:
     renting.double.newer, renting.double.faults.lost_creates = True, 1
     pod = renting.rent()
     assert [found.id for found in renting.double.alive] == [pod.id] and creates(renting.double) == 1
@@ -199,8 +199,8 @@ def test_a_create_that_failed_for_certain_is_repeated_after_two_looks(renting: R
     assert renting.lookup.looks == 2 and len(renting.double.alive) == 1 and creates(renting.double) == 2
 
 
-def test_a_run_that_is_withdrawn_while_a_create_is_looked_for_is_not_waited_for(renting: Renting) -> None:
-    """RunPod does not answer, so no look will come; the pod that may exist is the reconciler's to find."""
+def test_withdrawing_a_run_ends_the_wait_for_its_lost_create(renting: Renting) -> None:
+    """RunPod does not answer, so there will be no look. If the pod exists, the reconciler will find it."""
     renting.double.newer, renting.double.faults.lost_creates = True, 1
 
     async def never() -> None:
@@ -229,16 +229,16 @@ def test_a_pod_that_is_billed_above_the_maximum_price_is_deleted_at_once_and_the
         f"RunPod billed 30 USD per hour for {CHEAP}, above max_price_per_hour 5, so the pod {dear.id} is deleted and the next "
         "type is tried."
     ]
-    assert marks_of(pod) == LIMITED.marks, "a later worker knows the limit too"
+    assert marks_of(pod) == LIMITED.marks, "a later worker would not know the limit"
 
 
-def test_a_price_that_the_answer_to_the_create_lacks_is_asked_for(renting: Renting) -> None:
+def test_if_the_answer_to_a_create_lacks_the_price_the_pod_is_asked_for_it(renting: Renting) -> None:
     renting.double.newer = True
     renting.double.faults.billed, renting.double.faults.price_after_create = {CHEAP: 30.0}, True
     assert renting.rent(LIMITED).gpu == MIDDLE and len(renting.double.alive) == 1
 
 
-def test_where_every_type_is_billed_above_the_maximum_price_each_is_rented_once(renting: Renting) -> None:
+def test_if_every_type_is_billed_above_the_maximum_price_each_is_rented_once(renting: Renting) -> None:
     renting.double.newer = True
     renting.double.faults.billed = dict.fromkeys((CHEAP, MIDDLE, DEAR), 30.0)
     with pytest.raises(NoPodError, match=r"None of the 3 GPU types.*max_price_per_hour 5"):
@@ -246,14 +246,16 @@ def test_where_every_type_is_billed_above_the_maximum_price_each_is_rented_once(
     assert creates(renting.double) == 3 and not renting.double.alive
 
 
-def test_a_dear_pod_that_cannot_be_deleted_yet_is_left_to_the_checks(renting: Renting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expensive_pod_that_cannot_be_deleted_yet_is_left_to_the_checks(
+    renting: Renting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     renting.double.newer = True
     renting.double.faults.billed = {CHEAP: 30.0}
     monkeypatch.setattr(Looks, "deaf", True)
     assert renting.rent(LIMITED).gpu == MIDDLE and len(renting.double.alive) == 2
 
 
-def test_a_lost_create_is_not_looked_for_without_end_while_no_list_comes(renting: Renting) -> None:
+def test_the_search_for_a_lost_create_ends_even_if_no_list_arrives(renting: Renting) -> None:
     renting.double.newer, renting.double.faults.lost_creates = True, 1
     renting.settings = renting.settings.model_copy(update={"look_every_s": 0.01})
 
@@ -269,7 +271,7 @@ def test_a_lost_create_is_not_looked_for_without_end_while_no_list_comes(renting
     assert creates(renting.double) == 1
 
 
-def test_an_existing_pod_of_the_attempt_is_taken_and_that_of_an_earlier_one_is_not(renting: Renting) -> None:
+def test_an_existing_pod_of_the_attempt_is_used_and_that_of_an_earlier_attempt_is_not(renting: Renting) -> None:
     renting.double.newer = True
     earlier = replace(ORDER, marks=replace(ORDER.marks, attempt=0))
     first = renting.rent(earlier)
@@ -281,7 +283,7 @@ def test_an_existing_pod_of_the_attempt_is_taken_and_that_of_an_earlier_one_is_n
     assert renting.rent(later).id == second.id and len(renting.double.alive) == 2
 
 
-def test_a_catalogue_that_does_not_answer_is_waited_for(renting: Renting) -> None:
+def test_provisioning_waits_for_a_catalogue_that_does_not_answer(renting: Renting) -> None:
     renting.double.faults.answers = [Fault("GET", "/v2/catalog/gpus", 500, "down")]
     assert renting.rent().gpu == CHEAP and "500" in renting.said[0]
 
@@ -300,7 +302,7 @@ def catalogue(prices: dict[str, float], free: set[str]) -> list[GpuType]:
     st.floats(0.5, 20) | st.none(),
     st.integers(1, 4),
 )
-def test_candidates_are_within_the_price_free_ones_first_and_by_preference(
+def test_candidates_are_within_the_price_with_free_types_first_in_order_of_preference(
     prices: dict[str, float], free: set[str], wanted: list[str], most: float | None, count: int
 ) -> None:
     order = replace(ORDER, marks=replace(ORDER.marks, max_price=most), gpu_types=tuple(wanted), gpu_count=count)
@@ -314,7 +316,7 @@ def test_candidates_are_within_the_price_free_ones_first_and_by_preference(
     assert all(c.price == pytest.approx(prices[c.gpu] * count, abs=1e-5) for c in found)
 
 
-def test_a_gpu_type_that_is_too_dear_or_not_offered_is_told_with_its_price() -> None:
+def test_the_message_names_gpu_types_that_are_too_expensive_or_not_offered() -> None:
     order = replace(ORDER, marks=replace(ORDER.marks, max_price=0.1), gpu_types=(CHEAP, "no such"))
     with pytest.raises(OrderError, match=r"NVIDIA L4 at 0.44 USD.*does not list no such"):
         candidates(order, catalogue({CHEAP: 0.44}, {CHEAP}))
@@ -322,14 +324,14 @@ def test_a_gpu_type_that_is_too_dear_or_not_offered_is_told_with_its_price() -> 
         candidates(replace(ORDER, cloud="COMMUNITY"), catalogue({CHEAP: 0.44}, {CHEAP}))
 
 
-def test_the_highest_cost_shortens_the_longest_life() -> None:
+def test_max_cost_shortens_the_lifetime_of_a_pod() -> None:
     marks = replace(ORDER.marks, max_cost=1.0)
     assert marks.life_s(2.0) == 1800 and marks.life_s(0.5) == marks.life_s(0.0) == ORDER.marks.life_s(9.0) == 3600
     order = replace(ORDER, marks=marks)
     assert order.body(CHEAP, 2.0, "exec")["env"]["RECSYS_POD_MAX_RUNTIME_S"] == "1800"
 
 
-def test_a_body_has_what_was_ordered_and_nothing_that_was_not(double: RunPodDouble) -> None:
+def test_a_body_contains_what_was_ordered_and_nothing_else(double: RunPodDouble) -> None:
     full = replace(
         ORDER,
         data_centers=("EU-RO-1",),

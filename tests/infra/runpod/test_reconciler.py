@@ -30,7 +30,7 @@ def test_the_pod_of_a_run_that_has_ended_is_deleted_and_accounted_for(watched: W
     assert account.closed and account.seconds == lived and account.usd == pytest.approx(lived * PRICE / 3600)
 
 
-def test_a_pod_is_adopted_by_the_worker_that_comes_after(watched: Watched) -> None:
+def test_a_pod_is_adopted_by_the_next_worker(watched: Watched) -> None:
     run, pod = watched.running()
     watched.restart()
     watched.runs.set(run, "RUNNING", pod=None)
@@ -48,7 +48,7 @@ def test_a_pod_counts_as_gone_only_after_two_looks(watched: Watched) -> None:
     del watched.account.pods[pod]
     watched.look(2)
     assert watched.state(run) == "CRASHED" and "is gone" in watched.runs.messages[run]
-    # Until the first look that missed it: it may have lived so long, also where RunPod had not answered for an hour.
+    # It counts until the first look that missed it, because it may have lived so long, even if RunPod had not answered for an hour.
     assert watched.runs.kept[run, pod].closed and watched.runs.kept[run, pod].seconds == 72
 
 
@@ -95,7 +95,7 @@ def test_a_pod_that_is_billed_above_its_price_ends_at_its_cost(watched: Watched)
     assert pod in watched.account.deleted and watched.state(run) == "CRASHED" and "max_cost" in watched.runs.messages[run]
 
 
-def test_a_pod_that_does_not_say_when_it_was_made_is_as_old_as_it_is_known(watched: Watched) -> None:
+def test_the_age_of_a_pod_without_a_creation_time_counts_from_when_it_was_first_seen(watched: Watched) -> None:
     run = watched.runs.add("RUNNING")
     pod = watched.account.add(run, createdAt=None)
     watched.look(2, after_s=1500)
@@ -119,7 +119,7 @@ def test_pods_of_another_pool_or_of_nobody_are_left_alone(watched: Watched) -> N
     assert watched.account.pods.keys() == {other, nobodys}
 
 
-def test_of_two_pods_of_one_run_the_one_that_it_names_is_kept(watched: Watched) -> None:
+def test_if_a_run_has_two_pods_the_one_that_it_names_is_kept(watched: Watched) -> None:
     run, pod = watched.running()
     second = watched.account.add(run)
     watched.look()
@@ -128,7 +128,7 @@ def test_of_two_pods_of_one_run_the_one_that_it_names_is_kept(watched: Watched) 
 
 def test_the_pod_of_an_earlier_attempt_is_deleted_and_not_taken_for_the_new_one(watched: Watched) -> None:
     run, pod = watched.running()
-    watched.runs.set(run, "SCHEDULED", released=True)  # a person has asked for another try
+    watched.runs.set(run, "SCHEDULED", released=True)  # a person has asked for another attempt
     watched.look()
     assert pod in watched.account.deleted
     left = watched.account.add(run, attempt=0)
@@ -162,7 +162,7 @@ def test_a_container_younger_than_its_run_has_been_restarted(watched: Watched) -
     run, pod = watched.running()
     watched.look(10)
     watched.account.pods[pod]["runtime"] = {"uptime": 0}
-    watched.restart()  # the drop itself was seen by nobody
+    watched.restart()  # nobody saw the uptime fall
     watched.look()
     assert watched.state(run) == "CRASHED" and "RunPod restarted the container" in watched.runs.messages[run]
 
@@ -177,7 +177,7 @@ def test_a_server_that_answers_long_after_the_list_makes_no_container_seem_resta
     assert watched.state(run) == "RUNNING", watched.runs.messages
 
 
-def test_a_restart_before_the_run_began_is_no_crash_but_many_are(watched: Watched) -> None:
+def test_one_restart_before_the_run_began_is_not_a_crash_but_several_are(watched: Watched) -> None:
     run = watched.runs.add("PENDING")
     pod = watched.account.add(run)
     watched.look(2)
@@ -206,7 +206,7 @@ def test_a_run_that_does_not_begin_in_time_crashes(watched: Watched) -> None:
     assert pod in watched.account.deleted
 
 
-def test_a_cancelled_run_that_has_begun_gets_its_grace(watched: Watched) -> None:
+def test_a_cancelled_run_that_has_begun_gets_its_grace_period(watched: Watched) -> None:
     run, pod = watched.running()
     watched.runs.set(run, "CANCELLING")
     watched.look(4)
@@ -239,7 +239,7 @@ def test_a_pending_run_that_nobody_works_on_is_submitted_again(watched: Watched)
     watched.reconciler.hold(held)
     watched.runs.online = {"second"}
     watched.look(4)
-    assert {watched.state(run) for run in (own, others, held)} == {"PENDING"}, "it may be submitted this very moment"
+    assert {watched.state(run) for run in (own, others, held)} == {"PENDING"}, "it may be about to be submitted"
     watched.look(2)
     assert watched.state(own) == "SCHEDULED" and watched.state(others) == watched.state(held) == "PENDING"
     watched.runs.online = set()
@@ -250,7 +250,7 @@ def test_a_pending_run_that_nobody_works_on_is_submitted_again(watched: Watched)
 def test_an_account_left_open_by_a_killed_worker_is_closed_by_the_next_one(watched: Watched) -> None:
     run, pod = watched.running()
     watched.runs.set(run, "COMPLETED")
-    del watched.account.pods[pod]  # deleted, and the worker killed before it could say so
+    del watched.account.pods[pod]  # the pod was deleted, and the worker was killed before it could record that
     watched.restart()
     watched.look()
     account = watched.runs.kept[run, pod]
@@ -277,14 +277,14 @@ def test_a_deletion_that_fails_is_tried_again(watched: Watched) -> None:
     assert pod in watched.account.deleted and watched.runs.kept[run, pod].closed
 
 
-def test_who_waits_for_a_look_gets_one_begun_after_it_asked(watched: Watched) -> None:
+def test_waiting_for_a_look_ends_with_one_that_began_afterwards(watched: Watched) -> None:
     async def wait() -> int:
         waiting = asyncio.create_task(watched.reconciler.next_look())
         await asyncio.sleep(0)
         watched.account.fails = [503]
         await watched.reconciler.look()
         await asyncio.sleep(0)
-        assert not waiting.done(), "a list that failed is none"
+        assert not waiting.done(), "a list that failed does not count"
         await watched.reconciler.look()
         await asyncio.wait_for(waiting, 60)
         return watched.account.lists
@@ -292,7 +292,7 @@ def test_who_waits_for_a_look_gets_one_begun_after_it_asked(watched: Watched) ->
     assert asyncio.run(wait()) == 1
 
 
-def test_a_hold_is_told_that_its_run_wants_no_pod_and_that_the_pod_is_gone(watched: Watched) -> None:
+def test_a_hold_learns_that_its_run_wants_no_pod_and_that_the_pod_is_gone(watched: Watched) -> None:
     async def follow() -> None:
         run = watched.runs.add("PENDING")
         hold = watched.reconciler.hold(run)
@@ -312,7 +312,7 @@ def test_a_hold_is_told_that_its_run_wants_no_pod_and_that_the_pod_is_gone(watch
     asyncio.run(follow())
 
 
-def test_a_look_that_fails_is_followed_by_the_next(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_look_that_fails_is_followed_by_another(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     async def life() -> None:
         task = asyncio.create_task(watched.reconciler.forever())
         while watched.account.lists < 3:

@@ -1,4 +1,4 @@
-"""Clocks that differ, workers and servers that do not know of each other, and servers that do not answer."""
+"""Clocks differ, workers and servers do not know of each other, or servers do not answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_worker_whose_clock_is_wrong_judges_and_counts_as_others_do(watched: W
     assert watched.state(run) == "RUNNING"
     watched.runs.set(run, "CANCELLING")
     watched.look(4)
-    assert watched.state(run) == "CANCELLING", "it has its grace"
+    assert watched.state(run) == "CANCELLING", "its grace period is not over"
     watched.look(3)
     assert watched.state(run) == "CANCELLED"
     lived = (watched.account.deleted[pod] - START).total_seconds()
@@ -44,10 +44,10 @@ def test_a_worker_whose_clock_is_wrong_judges_and_counts_as_others_do(watched: W
     watched.look()
     assert watched.state(lost) == "SCHEDULED"
     watched.look(30)
-    assert watched.state(starts) == "CRASHED", "it did not begin in its time"
+    assert watched.state(starts) == "CRASHED", "it did not begin in time"
 
 
-def test_a_restart_that_was_seen_in_the_midst_needs_no_slack_of_clocks(watched: Watched) -> None:
+def test_a_restart_that_was_seen_during_the_run_needs_no_slack_for_clocks(watched: Watched) -> None:
     run, pod = watched.running()
     watched.look(2)
     watched.account.pods[pod]["runtime"] = {"uptime": -6}  # 6 s old at the next look, 60 s before the other rule would know
@@ -55,7 +55,7 @@ def test_a_restart_that_was_seen_in_the_midst_needs_no_slack_of_clocks(watched: 
     assert watched.state(run) == "CRASHED" and "during the run" in watched.runs.messages[run]
 
 
-def test_of_two_pods_that_no_run_names_yet_the_older_is_named_and_the_run_goes_on(watched: Watched) -> None:
+def test_if_two_pods_are_not_named_yet_the_run_names_the_older_one_and_goes_on(watched: Watched) -> None:
     run = watched.runs.add("PENDING")
     first = watched.account.add(run)
     watched.account.now += timedelta(seconds=3)
@@ -89,7 +89,7 @@ def test_a_server_is_the_same_one_whatever_password_its_address_carries() -> Non
     assert "prefect" not in server_mark("http://prefect:4200/api")
 
 
-def test_while_runpod_is_down_a_run_that_waits_for_a_pod_is_told_that_it_was_cancelled(watched: Watched) -> None:
+def test_while_runpod_is_down_a_run_that_waits_for_a_pod_learns_that_it_was_cancelled(watched: Watched) -> None:
     run = watched.runs.add("PENDING")
     hold = watched.reconciler.hold(run)
     watched.account.fails = [503] * 3
@@ -103,7 +103,7 @@ def test_while_runpod_is_down_a_run_that_waits_for_a_pod_is_told_that_it_was_can
     assert hold.withdrawn.is_set() and watched.account.lists == 0
 
 
-def test_what_goes_wrong_with_one_pod_leaves_no_other_running(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_with_one_pod_leaves_no_other_pod_running(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     first, second = watched.running(), watched.running()
     real = watched.runs.account
 
@@ -124,7 +124,7 @@ def test_what_goes_wrong_with_one_pod_leaves_no_other_running(watched: Watched, 
     assert not watched.account.pods
 
 
-def test_an_account_that_could_not_be_kept_is_kept_later_and_not_cut_short(watched: Watched) -> None:
+def test_an_account_that_could_not_be_stored_is_stored_later_and_in_full(watched: Watched) -> None:
     run, pod = watched.running()
     begun = watched.account.now
     watched.runs.set(run, "CANCELLED")
@@ -144,7 +144,7 @@ def test_an_account_that_could_not_be_kept_is_kept_later_and_not_cut_short(watch
     assert not watched.reconciler._records.unsettled
 
 
-def test_an_account_of_a_run_that_was_deleted_is_not_tried_for_ever(watched: Watched) -> None:
+def test_storing_the_account_of_a_deleted_run_is_given_up(watched: Watched) -> None:
     run, pod = watched.running()
     watched.runs.set(run, "COMPLETED")
     watched.runs.locked = True
@@ -155,7 +155,7 @@ def test_an_account_of_a_run_that_was_deleted_is_not_tried_for_ever(watched: Wat
     assert not watched.reconciler._records.unsettled
 
 
-def test_pods_that_no_worker_works_on_count_for_each_and_those_of_another_do_not(watched: Watched) -> None:
+def test_pods_without_a_worker_count_for_every_worker_and_those_of_another_worker_do_not(watched: Watched) -> None:
     own, others, dead = [watched.running(worker=name) for name in ("first", "second", "third")]
     held, ended = watched.running(), watched.running()
     watched.reconciler.hold(held[0])
@@ -166,10 +166,10 @@ def test_pods_that_no_worker_works_on_count_for_each_and_those_of_another_do_not
     watched.runs.down = True
     told = len(watched.adopted)
     watched.look()
-    assert len(watched.adopted) == told, "nothing is known, nothing changes"
+    assert len(watched.adopted) == told, "nothing changes while nothing is known"
 
 
-def test_who_works_on_a_pod_cannot_be_asked_for_a_while(watched: Watched) -> None:
+def test_nothing_is_adopted_while_the_server_cannot_say_who_works_on_a_pod(watched: Watched) -> None:
     watched.running(worker="second")
 
     async def silent(worker: str) -> bool:
@@ -181,9 +181,9 @@ def test_who_works_on_a_pod_cannot_be_asked_for_a_while(watched: Watched) -> Non
     assert len(watched.adopted) == told
 
 
-def test_a_state_that_the_server_never_takes_does_not_keep_a_pod_for_ever(watched: Watched) -> None:
+def test_a_state_that_the_server_never_accepts_does_not_keep_a_pod_for_ever(watched: Watched) -> None:
     run = watched.runs.add("PENDING")
-    pod = watched.account.add(run, startup_s=600, max_cost=5.0)  # 5,000 s of it
+    pod = watched.account.add(run, startup_s=600, max_cost=5.0)  # which lasts for 5,000 s
 
     async def refused(*said: Any) -> None:
         raise RunsUnavailableError("Internal Server Error")
@@ -195,7 +195,7 @@ def test_a_state_that_the_server_never_takes_does_not_keep_a_pod_for_ever(watche
     assert (watched.account.deleted[pod] - START).total_seconds() <= 5_012
 
 
-def test_last_lines_that_the_server_does_not_take_keep_no_run_from_its_state(watched: Watched) -> None:
+def test_log_lines_that_the_server_does_not_accept_do_not_keep_a_run_from_its_state(watched: Watched) -> None:
     run, pod = watched.running()
     watched.account.log = ["CUDA error\x00: out of memory"]
 

@@ -1,4 +1,4 @@
-"""Whether a container was started again, told from whole seconds of uptime and the time between looks alone."""
+"""Whether a container was restarted, concluded only from its uptime in whole seconds and the time between looks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SLACK_S = 10.0
 
 @dataclass
 class Container:
-    """Starts at the moments of `starts`; its uptime is told in whole seconds, `lag` seconds late at most."""
+    """A container that starts at each time of `starts`. Its uptime is in whole seconds, and at most `lag` seconds old."""
 
     starts: list[float]
     memory: Memory = field(default_factory=Memory)
@@ -27,7 +27,7 @@ class Container:
         return float(int(at - begun[-1])) if begun else None
 
     def look(self, begun: float, ended: float, taken: float, lag: float = 0.0) -> None:
-        """A look whose figure was taken in its course, and was `lag` seconds old then; nothing is older than its container."""
+        """Look once. The figure is taken during the look, and is `lag` seconds old then, but not older than the container."""
         uptime = self.uptime(taken)
         if uptime is not None:
             uptime = max(0.0, uptime - int(lag))
@@ -46,10 +46,10 @@ parts = st.floats(0, 1)
     pauses=pauses,
     takes=st.lists(st.tuples(st.floats(0, 20), parts, st.floats(0, SLACK_S - 1)), min_size=40, max_size=40),
 )
-def test_a_container_that_never_restarts_is_never_said_to(
+def test_a_container_that_never_restarts_is_never_said_to_restart(
     begins: float, pauses: list[float], takes: list[tuple[float, float, float]]
 ) -> None:
-    """However unsteady the looks are, however long they take, wherever in them the figure was taken, and however it lags."""
+    """It does not matter how irregular the looks are, how long they take, when in them the figure is taken, or how old it is."""
     container, now = Container([begins]), 0.0
     for pause, (takes_s, part, lag) in zip(pauses, takes, strict=False):
         now += pause
@@ -64,12 +64,12 @@ def test_a_container_that_never_restarts_is_never_said_to(
     takes=st.lists(st.tuples(st.floats(0, 2), parts), min_size=60, max_size=60),
     begins=st.floats(0, 60),
 )
-def test_a_loop_shorter_than_the_pause_between_looks_is_found_within_so_many_looks(
+def test_a_restart_loop_shorter_than_the_pause_between_looks_is_noticed_after_a_few_looks(
     every: float, period: float, takes: list[tuple[float, float]], begins: float
 ) -> None:
-    """Its uptime may rise from look to look as that of a healthy container does, and never fall."""
+    """Its uptime may rise from look to look, as that of a healthy container does, and may never fall."""
     container, now = Container([begins + number * period * every for number in range(6_000)]), begins + 1
-    least = math.ceil((SLACK_S + 1 + 2 + 2) / every) + 2  # the slack, what is rounded off, what the first and last look take
+    least = math.ceil((SLACK_S + 1 + 2 + 2) / every) + 2  # the slack, the rounding, and the time of the first and last look
     found = []
     for number, (takes_s, part) in zip(range(3 * least), takes, strict=False):
         container.look(now, now + takes_s, now + part * takes_s)
@@ -84,7 +84,7 @@ def test_a_loop_shorter_than_the_pause_between_looks_is_found_within_so_many_loo
     every=st.floats(0.2, 4),
     part=parts,
 )
-def test_each_restart_is_counted_once_where_looks_are_more_frequent_than_the_loop(
+def test_each_restart_is_counted_once_if_looks_are_more_frequent_than_restarts(
     lives: list[float], every: float, part: float
 ) -> None:
     starts = [sum(lives[:number]) for number in range(len(lives))]
@@ -105,7 +105,7 @@ def test_never_more_restarts_are_counted_than_there_were(lives: list[float], pau
         assert container.memory.restarts <= sum(0 < start <= now + 0.5 for start in container.starts)
 
 
-def test_a_container_that_does_not_run_tells_nothing() -> None:
+def test_nothing_is_concluded_from_a_container_that_does_not_run() -> None:
     container = Container([30.0])
     for now in (0.0, 12.0, 24.0):
         container.look(now, now, now)

@@ -1,4 +1,4 @@
-"""A list of pods is a hint: whatever it says or leaves out, no run at work is crashed, and no pod is left to bill."""
+"""A list of pods is only a hint. Whatever it says or leaves out, no working run is crashed, and no pod is left to be billed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WRONG: dict[str, Callable[[Pods], Any]] = {
     "unreadable entries": lambda pods: {"pods": [{"id": 7}, None, "pod", *pods[:1], {**pods[1], "cost": "free", "env": 1}]},
     "a page of HTML": lambda pods: "<html><body>sign in</body></html>",
     "not a list": lambda pods: {"pods": {"id": "x"}},
-    "no JSON number": lambda pods: '{"pods": [{"id": "a", "status": "RUNNING", "cost": NaN}]}',
+    "a number that is not JSON": lambda pods: '{"pods": [{"id": "a", "status": "RUNNING", "cost": NaN}]}',
 }
 
 
@@ -54,7 +54,7 @@ def test_a_wrong_list_neither_crashes_a_run_nor_deletes_its_pod(watched: Watched
     assert not watched.account.deleted
 
 
-def test_a_list_that_stays_as_it_was_crashes_no_run(watched: Watched) -> None:
+def test_an_outdated_list_crashes_no_run(watched: Watched) -> None:
     run, pod = watched.running()
     watched.account.listed = stale(list(watched.account.pods.values()))
     watched.look(40)
@@ -83,7 +83,7 @@ def test_a_pod_that_is_hidden_when_its_worker_is_restarted_goes_on(watched: Watc
     assert pod in watched.account.deleted
 
 
-def test_a_pod_that_is_gone_is_deleted_all_the_same(watched: Watched) -> None:
+def test_a_pod_that_is_gone_is_deleted_nevertheless(watched: Watched) -> None:
     run, pod = watched.running()
     real, deletes = watched.account.answer, []
 
@@ -114,7 +114,7 @@ def test_a_pod_counts_as_gone_only_if_it_says_so_itself(watched: Watched) -> Non
     watched.account.answer = answer  # type: ignore[method-assign]
     watched.account.hidden = {pod}
     watched.look(10)
-    status[:] = [200]  # an answer that says nothing
+    status[:] = [200]  # an answer without the fields of a pod
     watched.look(10)
     assert watched.state(run) == "RUNNING"
     status[:] = [404]
@@ -122,7 +122,7 @@ def test_a_pod_counts_as_gone_only_if_it_says_so_itself(watched: Watched) -> Non
     assert watched.state(run) == "CRASHED" and "is gone" in watched.runs.messages[run]
 
 
-def test_one_check_asks_for_few_pods_and_in_the_end_for_all(watched: Watched) -> None:
+def test_one_check_asks_about_few_pods_and_all_checks_together_about_all(watched: Watched) -> None:
     runs = dict(watched.running() for _ in range(3 * ASKED_AT_MOST))
     watched.account.listed = WRONG["empty"]
     counts = []
@@ -133,7 +133,7 @@ def test_one_check_asks_for_few_pods_and_in_the_end_for_all(watched: Watched) ->
     assert max(counts) == ASKED_AT_MOST and set(watched.account.asked) == set(runs.values())
 
 
-def test_wrong_lists_of_more_pods_than_one_check_asks_for_do_not_add_up(watched: Watched) -> None:
+def test_wrong_lists_of_more_pods_than_one_check_asks_about_do_not_add_up(watched: Watched) -> None:
     runs = [watched.runs.add("PENDING") for _ in range(ASKED_AT_MOST + 2)]
     for run in runs:
         watched.account.add(run)
@@ -166,7 +166,7 @@ def test_a_restart_that_the_pod_confirms_crashes_the_run_at_once(watched: Watche
     assert watched.state(run) == "CRASHED" and "RunPod restarted the container" in watched.runs.messages[run]
 
 
-def test_while_lists_fail_pods_are_asked_for_themselves(watched: Watched) -> None:
+def test_while_lists_fail_the_pods_are_asked_one_by_one(watched: Watched) -> None:
     run, pod = watched.running()
     watched.account.listed = WRONG["a page of HTML"]
     watched.look(5)
@@ -199,7 +199,7 @@ def test_a_pod_billed_above_the_maximum_price_is_deleted_and_its_run_crashed_in_
     assert watched.runs.messages[run] == f"The pod {pod} is billed at 30 USD per hour, above max_price_per_hour 5."
 
 
-def test_a_price_that_only_the_list_has_wrong_deletes_nothing(watched: Watched) -> None:
+def test_a_price_that_is_wrong_only_in_the_list_deletes_nothing(watched: Watched) -> None:
     run = watched.runs.add("RUNNING")
     pod = watched.account.add(run, max_price=5.0, max_cost=20.0)
     watched.look()
@@ -219,7 +219,7 @@ def test_a_price_that_rises_while_prefect_is_down_ends_the_pod(watched: Watched)
     assert pod in watched.account.deleted
 
 
-def test_a_dear_pod_that_its_run_does_not_name_is_deleted_and_another_is_found_for_the_run(watched: Watched) -> None:
+def test_an_expensive_pod_that_its_run_does_not_name_is_deleted_and_the_run_waits_for_another(watched: Watched) -> None:
     run = watched.runs.add("PENDING")
     hold = watched.reconciler.hold(run)
     pod = watched.account.add(run, max_price=1.0)
@@ -229,7 +229,7 @@ def test_a_dear_pod_that_its_run_does_not_name_is_deleted_and_another_is_found_f
     assert not hold.gone.is_set(), "the run has had no pod yet"
 
 
-def test_a_pod_that_is_rejected_is_deleted_and_paid_for_and_the_run_waits_on(watched: Watched) -> None:
+def test_a_rejected_pod_is_deleted_and_accounted_for_and_the_run_goes_on_waiting(watched: Watched) -> None:
     async def reject() -> None:
         run = watched.runs.add("PENDING")
         hold = watched.reconciler.hold(run)
@@ -246,7 +246,7 @@ def test_a_pod_that_is_rejected_is_deleted_and_paid_for_and_the_run_waits_on(wat
     asyncio.run(reject())
 
 
-def test_a_run_whose_pod_is_of_nobody_is_left_as_it_is(watched: Watched) -> None:
+def test_a_run_whose_pod_carries_no_marks_is_left_as_it_is(watched: Watched) -> None:
     nobodys = watched.account.add(uuid4(), env=None)
     run = watched.runs.add(pod=nobodys)
     watched.look(10)

@@ -62,11 +62,11 @@ def test_every_store_keeps_the_contract(settings: StoreSettings, tmp_path: Path)
     check_contract(open_store(settings), tmp_path)
 
 
-def test_of_many_creates_one_wins_and_is_whole(settings: StoreSettings) -> None:
+def test_one_of_many_creates_wins_and_its_object_is_complete(settings: StoreSettings) -> None:
     check_one_winner(open_store(settings), writers=16, rounds=3)
 
 
-def test_of_many_processes_one_wins(tmp_path: Path) -> None:
+def test_one_of_many_processes_wins(tmp_path: Path) -> None:
     for number in range(5):
         results: multiprocessing.Queue[str | None] = forks.Queue()
         running = [
@@ -112,7 +112,7 @@ def test_a_killed_writer_leaves_no_part_of_an_object(tmp_path: Path) -> None:
         (errno.EIO, StoreUnavailableError),
     ],
 )
-def test_a_failing_disk_is_named_and_leaves_nothing(
+def test_a_failing_disk_is_reported_and_leaves_nothing_behind(
     number: int, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = LocalStore(tmp_path)
@@ -130,7 +130,7 @@ def test_a_failing_disk_is_named_and_leaves_nothing(
     assert not list((tmp_path / ".tmp").iterdir())
 
 
-def test_a_real_size_limit_is_a_full_store(tmp_path: Path) -> None:
+def test_a_real_size_limit_is_reported_as_a_full_store(tmp_path: Path) -> None:
     program = (
         "import resource, signal, sys; from pathlib import Path; from infra.storage.local import LocalStore\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
@@ -143,7 +143,7 @@ def test_a_real_size_limit_is_a_full_store(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=12))
-def test_a_key_is_a_plain_relative_path_or_refused(key: str) -> None:
+def test_a_key_that_is_not_a_plain_relative_path_is_refused(key: str) -> None:
     try:
         check_key(key)
     except ValueError:
@@ -153,14 +153,14 @@ def test_a_key_is_a_plain_relative_path_or_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "file:", "file://host/x", "s3://", "store"])
-def test_an_address_of_no_known_kind_is_refused(url: str) -> None:
+def test_an_address_of_an_unknown_kind_is_refused(url: str) -> None:
     with pytest.raises(ValidationError, match="write file:<folder>"):
         StoreSettings(url=url)
     with pytest.raises(SettingsError, match=r"store\.url"):
         open_store(StoreSettings.model_construct(url=url))
 
 
-def test_relative_and_absolute_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_may_be_relative_or_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for url in ("file:here", f"file:{tmp_path}/here", f"file://{tmp_path}/here"):
         store = open_store(StoreSettings(url=url))
@@ -212,10 +212,12 @@ def test_a_file_system_without_hard_links_is_refused(tmp_path: Path, monkeypatch
     assert not list((tmp_path / ".tmp").iterdir())
 
 
-def test_a_link_that_was_made_although_its_answer_was_lost_is_a_create(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_that_was_made_although_its_answer_was_lost_counts_as_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     link = os.link
 
-    def made_and_denied(source: Path, target: Path) -> None:  # as NFS says if it repeats the request
+    def made_and_denied(source: Path, target: Path) -> None:  # as NFS answers if it repeats the request
         link(source, target)
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(source), None, str(target))
 
@@ -228,7 +230,7 @@ def test_a_link_that_was_made_although_its_answer_was_lost_is_a_create(tmp_path:
     assert store.get("k") == b"mine" and not list((tmp_path / ".tmp").iterdir())
 
 
-def test_a_full_disk_under_a_fetched_copy_leaves_the_copy_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_during_a_fetch_leaves_the_earlier_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, target = LocalStore(tmp_path / "store"), tmp_path / "work" / "copy"
     store.put("k", b"old")
     store.fetch("k", target)
@@ -243,7 +245,7 @@ def test_a_full_disk_under_a_fetched_copy_leaves_the_copy_before(tmp_path: Path,
     assert [(path.name, path.read_bytes()) for path in target.parent.iterdir()] == [("copy", b"old")]
 
 
-def test_what_killed_writers_left_goes_after_a_day(tmp_path: Path) -> None:
+def test_files_that_killed_writers_left_are_removed_after_a_day(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     store.put("a", b"x")
     for name, age_s in (("old", 100_000), ("under way", 60)):

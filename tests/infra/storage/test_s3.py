@@ -1,4 +1,4 @@
-"""How S3 fails, told by small servers that speak just enough of it."""
+"""How S3 fails, shown by small servers that speak just enough of its protocol."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_server_that_ignores_the_condition_is_refused_before_anything_is_writt
         (507, "InsufficientStorage", StoreFullError, "full"),
         (503, "SlowDown", StoreUnavailableError, "run again"),
         (400, "Strange", StoreError, "Strange"),
-        (403, "<Error><Code>AccessDenied</Code><Message/></Error>", StoreDeniedError, r"store\.access_key_id"),  # as Ceph says it
+        (403, "<Error><Code>AccessDenied</Code><Message/></Error>", StoreDeniedError, r"store\.access_key_id"),  # Ceph's form
     ],
 )
 def test_each_refusal_says_what_to_do_and_no_secret(
@@ -92,7 +92,7 @@ def test_missing_credentials_are_asked_for(server: SmallS3, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("header", ["x-amz-meta-writer", "X-Amz-Meta-Writer"])
-def test_a_create_whose_answer_was_lost_is_no_conflict_with_itself(server: SmallS3, header: str) -> None:
+def test_a_create_whose_answer_was_lost_does_not_conflict_with_itself(server: SmallS3, header: str) -> None:
     server.writer_header = header
     store = connect(server)
     store.put_new("warm", b"")
@@ -138,14 +138,14 @@ def test_a_body_that_breaks_off_is_read_again(server: SmallS3, tmp_path: Path) -
     assert (tmp_path / "copy").read_bytes() == content
 
 
-def test_a_server_that_sends_the_whole_where_the_rest_was_asked_for_is_heard_from_the_beginning(server: SmallS3) -> None:
+def test_if_a_server_sends_the_whole_object_instead_of_the_rest_it_is_read_from_the_beginning(server: SmallS3) -> None:
     store, content = connect(server, attempts=3), bytes(range(256)) * 10_000
     store.put("k", content)
     server.tagged, server.whole_reads_after = True, 2
     assert store.get("k") == content
 
 
-def test_a_password_in_the_servers_address_is_not_told(server: SmallS3) -> None:
+def test_a_password_in_the_servers_address_is_not_shown(server: SmallS3) -> None:
     values = {"url": "s3://b", "access_key_id": "a", "secret_access_key": "b", "attempts": 1}
     settings = StoreSettings.model_validate(values).model_copy(update={"endpoint_url": "http://me:pw-7731@127.0.0.1:9"})
     with pytest.raises(StoreUnavailableError, match=r"does not answer") as caught:
@@ -180,7 +180,7 @@ def test_a_bucket_that_is_missing_is_not_taken_for_a_missing_object(server: Smal
         S3Store("c", "", settings).exists("k")
 
 
-def test_marks_of_empty_folders_are_no_objects(server: SmallS3) -> None:
+def test_markers_of_empty_folders_are_not_listed_as_objects(server: SmallS3) -> None:
     for key in ("p/", "p/a/", "p/a/b", "p/.tmp/probe-0", "p/c"):
         server.objects[f"/b/{key}"] = (b"", "")
     assert list(connect(server).list()) == ["a/b", "c"]
@@ -194,13 +194,13 @@ def test_marks_of_empty_folders_are_no_objects(server: SmallS3) -> None:
         ({}, "Not_A_Bucket/", r"store\.url"),
     ],
 )
-def test_settings_that_make_no_client_are_named(changes: dict[str, object], bucket: str, said: str) -> None:
+def test_the_message_names_settings_that_are_invalid_for_a_client(changes: dict[str, object], bucket: str, said: str) -> None:
     values = {"url": f"s3://{bucket}", "endpoint_url": "http://127.0.0.1:9", "access_key_id": "id", "secret_access_key": "x"}
     with pytest.raises(SettingsError, match=said):
         S3Store(bucket, "", StoreSettings.model_validate({**values, **changes})).put("k", b"x")
 
 
-def test_a_contested_create_is_tried_again(server: SmallS3) -> None:
+def test_a_contested_create_is_repeated(server: SmallS3) -> None:
     store = connect(server, attempts=3)
     store.put_new("warm", b"")
     answers = iter([(409, "ConditionalRequestConflict")])

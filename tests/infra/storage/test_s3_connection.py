@@ -29,7 +29,7 @@ def server() -> Iterator[SmallS3]:
 
 @pytest.fixture(autouse=True)
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder with the credentials file; no other source of credentials is found."""
+    """Return a folder with a credentials file. boto3 finds no other source of credentials."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -72,7 +72,7 @@ def test_a_refused_key_is_looked_up_again_once(server: SmallS3, aws: Path, code:
     store = opened(server)
     store.put("k", b"x")
     server.refuse = lambda method, path, headers: (400, code) if "FIRST" in headers["Authorization"] else None
-    monkeypatch.setattr("infra.storage.s3_credentials._stamp_of", lambda path: None)  # no change of a file shows
+    monkeypatch.setattr("infra.storage.s3_credentials._stamp_of", lambda path: None)  # as if no file had changed
     store._client._request_signer._credentials._stamp = [None, None]
     with pytest.raises(StoreDeniedError):
         store.put("k", b"y")
@@ -107,7 +107,7 @@ def test_a_file_that_is_just_being_written_leaves_the_key_in_use(server: SmallS3
     assert signed_with(server) == ["FIRST"] * 5 + ["THIRD"]
 
 
-def test_keys_that_come_later_are_found(server: SmallS3, aws: Path) -> None:
+def test_keys_that_are_added_later_are_found(server: SmallS3, aws: Path) -> None:
     (aws / "credentials").unlink()
     store = opened(server)
     with pytest.raises(StoreDeniedError, match="No S3 credentials were found"):
@@ -126,7 +126,7 @@ def knows_no_checksums(method: str, path: str, headers: Message) -> Reply | None
 
 
 @pytest.mark.parametrize("where", ["store.endpoint_url", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "the configuration file"])
-def test_another_server_than_aws_gets_no_checksums_that_it_may_not_know_however_it_is_named(
+def test_a_server_other_than_aws_gets_no_unknown_checksums_however_it_is_configured(
     server: SmallS3, aws: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     server.refuse = knows_no_checksums
@@ -145,7 +145,7 @@ def test_another_server_than_aws_gets_no_checksums_that_it_may_not_know_however_
 
 @pytest.mark.parametrize(("value", "sent"), [("when_supported", True), ("when_required", False)])
 @pytest.mark.parametrize("by", ["variable", "file"])
-def test_what_boto3s_own_setting_says_of_checksums_is_done(
+def test_boto3s_own_setting_for_checksums_is_followed(
     server: SmallS3, aws: Path, monkeypatch: pytest.MonkeyPatch, value: str, sent: bool, by: str
 ) -> None:
     if by == "variable":
@@ -170,7 +170,7 @@ def test_what_boto3s_own_setting_says_of_checksums_is_done(
         ({"endpoint_url": "https://s3.example.org", "addressing": "virtual"}, "https://films.s3.example.org/k", "when_required"),
     ],
 )
-def test_addresses(changes: dict[str, str], url: str, checksums: str) -> None:
+def test_the_address_of_an_object_follows_from_the_settings(changes: dict[str, str], url: str, checksums: str) -> None:
     client = client_of(StoreSettings.model_validate({"url": "s3://b", "region": "eu-central-1", **changes}))
     asked: list[str] = []
 
@@ -214,13 +214,13 @@ def test_every_way_to_write_asks_for_the_encryption(server: SmallS3) -> None:
     assert set(sent) == {("aws:kms", "key-7", "true")}
 
 
-def test_nothing_is_asked_for_where_nothing_is_set(server: SmallS3) -> None:
+def test_no_encryption_is_requested_if_none_is_set(server: SmallS3) -> None:
     opened(server).put("k", b"x")
     assert encryption_sent(server) == [(None, None, None)]
 
 
 @pytest.mark.parametrize(("kind", "demanded"), [("AES256", "AES256"), ("aws:kms", "aws:kms")])
-def test_a_bucket_that_takes_encrypted_objects_only_is_told_as_such(server: SmallS3, kind: str, demanded: str) -> None:
+def test_the_message_says_that_a_bucket_accepts_only_encrypted_objects(server: SmallS3, kind: str, demanded: str) -> None:
     def refuse(method: str, path: str, headers: Message) -> Reply | None:
         plain = method == "PUT" and headers.get("x-amz-server-side-encryption") != demanded
         return (403, "AccessDenied") if plain else None
@@ -234,7 +234,7 @@ def test_a_bucket_that_takes_encrypted_objects_only_is_told_as_such(server: Smal
     assert set(server.objects) == {"/b/p/k"}
 
 
-def test_a_bucket_that_takes_nothing_from_these_credentials_is_not_told_to_want_encryption(server: SmallS3) -> None:
+def test_the_message_about_refused_credentials_does_not_speak_of_encryption(server: SmallS3) -> None:
     server.refuse = lambda method, path, headers: (403, "AccessDenied") if method == "PUT" else None
     with pytest.raises(StoreDeniedError, match="refuses these credentials"):
         opened(server).put("k", b"x")
@@ -260,7 +260,7 @@ def test_encryption_settings_that_contradict_each_other_are_refused(changes: dic
 
 
 class Clock:
-    """Stands for the time that passes while the client waits."""
+    """Stands in for the time that passes while the client waits."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.pauses = time.monotonic(), list[float]()

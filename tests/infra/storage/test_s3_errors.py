@@ -38,7 +38,7 @@ def store(server: SmallS3) -> S3Store:
 
 
 def made(kind: type[Exception]) -> Exception:
-    """An instance, with a word for each field of its message."""
+    """Return an instance, with a word for each field of its message."""
     if issubclass(kind, botocore.exceptions.ClientError):
         return kind({"Error": {"Code": "Strange", "Message": "no"}}, "PutObject")
     if not hasattr(kind, "fmt"):
@@ -104,7 +104,7 @@ def test_every_error_of_boto3_comes_out_of_every_method_as_an_error_of_the_store
         botocore.exceptions.ProfileNotFound,
     ],
 )
-def test_credentials_that_cannot_be_renewed_are_told_as_such(
+def test_the_message_says_that_credentials_cannot_be_renewed(
     store: S3Store, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -115,7 +115,7 @@ def test_credentials_that_cannot_be_renewed_are_told_as_such(
         store.get("k")
 
 
-def test_a_broken_connection_is_worth_another_try(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_connection_counts_as_a_temporary_failure(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise made(botocore.exceptions.HTTPClientError)
 
@@ -131,7 +131,7 @@ def test_a_page_instead_of_a_listing_does_not_look_like_an_empty_store(store: S3
     server.refuse = lambda method, path, headers: None
 
 
-def test_an_answer_that_does_not_tell_its_length_is_read(store: S3Store, server: SmallS3, tmp_path: Path) -> None:
+def test_an_answer_that_does_not_state_its_length_is_read(store: S3Store, server: SmallS3, tmp_path: Path) -> None:
     store.put("k", b"0123456789")
     server.chunked = True
     try:

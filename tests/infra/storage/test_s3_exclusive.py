@@ -1,4 +1,4 @@
-"""Servers whose conditional creates are not exclusive are refused, and no claim is lost in silence on one that races later."""
+"""Servers whose conditional creates are not exclusive are refused. If a server races later, no claim is lost silently."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def outcome(store: Store, key: str, content: bytes, *, claim: bool = False) -> s
     return "won"
 
 
-# With the headers, the requests need not meet by chance: the proof holds their bodies back.
+# If the server decides by the headers, the requests need not meet by chance, because the proof holds their bodies back.
 @pytest.mark.parametrize(("looks", "gap_s"), [("headers", 0.0), ("body", 0.1)])
 def test_eight_concurrent_creates_on_a_server_that_races_are_all_refused_at_the_first_use(
     server: SmallS3, looks: Literal["headers", "body"], gap_s: float
@@ -54,12 +54,12 @@ def test_eight_concurrent_creates_on_a_server_that_races_are_all_refused_at_the_
     assert server.objects == {}
 
 
-def test_a_server_that_tells_a_create_that_it_lost_and_stores_it_nevertheless_is_refused(server: SmallS3) -> None:
+def test_a_server_that_refuses_a_create_and_stores_it_nevertheless_is_refused(server: SmallS3) -> None:
     numbers = itertools.count()
 
     def overwrite(method: str, path: str, headers: Message) -> Reply | None:
         taken = method == "PUT" and headers.get("If-None-Match") == "*" and path in server.objects
-        if taken and next(numbers) >= 1:  # the proof's single pair of creates is answered well
+        if taken and next(numbers) >= 1:  # the proof's single pair of creates is answered correctly
             server.objects[path] = (b"", headers["x-amz-meta-writer"])
         return (412, "PreconditionFailed") if taken else None
 
@@ -83,12 +83,14 @@ def test_a_server_that_tells_a_create_that_it_lost_and_stores_it_nevertheless_is
         None,
     ],
 )
-def test_a_server_without_conditional_writes_is_told_as_such_however_it_answers(server: SmallS3, answer: Reply | None) -> None:
+def test_the_message_says_that_a_server_has_no_conditional_writes_however_it_answers(
+    server: SmallS3, answer: Reply | None
+) -> None:
     server.conditional = False
     server.refuse = lambda method, path, headers: answer if "If-None-Match" in headers else None
     with pytest.raises(StoreError, match=r"(has no conditional writes|ignores If-None-Match).* Use a server that") as caught:
         connect(server).put_new("k", b"x")
-    assert not isinstance(caught.value, StoreUnavailableError), "it looks as if it would pass"
+    assert not isinstance(caught.value, StoreUnavailableError), "it is reported as a temporary failure"
     assert server.objects == {} and len(server.seen) < 20
 
 
@@ -98,20 +100,20 @@ def test_a_server_that_drops_metadata_is_refused(server: SmallS3) -> None:
         connect(server).put_new("k", b"x")
 
 
-def test_a_server_that_refuses_every_write_is_not_told_to_lack_conditional_ones(server: SmallS3) -> None:
+def test_a_server_that_refuses_every_write_is_not_said_to_lack_conditional_writes(server: SmallS3) -> None:
     server.refuse = lambda method, path, headers: (403, "AccessDenied") if method == "PUT" else None
     with pytest.raises(StoreDeniedError, match="refuses these credentials"):
         connect(server).put_new("k", b"x")
 
 
-def test_a_failure_that_passes_is_not_taken_for_a_missing_feature(server: SmallS3) -> None:
+def test_a_temporary_failure_is_not_taken_for_a_missing_feature(server: SmallS3) -> None:
     answers = iter([(500, "InternalError")])
     server.refuse = lambda method, path, headers: next(answers, None) if "If-None-Match" in headers else None
     connect(server).put_new("k", b"x")
     assert server.objects["/b/p/k"][0] == b"x"
 
 
-def test_the_proof_is_made_once_for_a_bucket_and_leaves_nothing(server: SmallS3) -> None:
+def test_the_proof_is_made_once_for_a_bucket_and_leaves_nothing_behind(server: SmallS3) -> None:
     connect(server).put_new("first", b"")
     proof = len(server.seen) - 1
     assert CREATORS * 2 < proof <= 60
@@ -120,7 +122,7 @@ def test_the_proof_is_made_once_for_a_bucket_and_leaves_nothing(server: SmallS3)
     assert set(server.objects) == {"/b/p/first", "/b/p/second"}
 
 
-def test_on_a_server_that_races_after_its_proof_one_claim_wins_and_every_other_one_learns_that_it_lost(server: SmallS3) -> None:
+def test_on_a_server_that_races_after_its_proof_one_claim_wins_and_the_others_learn_that_they_lost(server: SmallS3) -> None:
     stores = [connect(server) for _ in range(6)]
     stores[0].put_new("warm", b"")
     server.looks, server.gap = "body", lambda: random.uniform(0.0, 0.15)
@@ -129,12 +131,12 @@ def test_on_a_server_that_races_after_its_proof_one_claim_wins_and_every_other_o
         if turn >= 8 and overwritten:  # the server has raced, which is left to chance
             break
         for store in stores:
-            store._proof.exclusive = True  # or the next claim would be refused
+            store._proof.exclusive = True  # otherwise the next claim would be refused
         with ThreadPoolExecutor(6) as pool:
             outcomes = list(pool.map(lambda n, t=turn: outcome(stores[n], f"entry-{t}", b"%d" % n, claim=True), range(6)))
         won = [number for number, said in enumerate(outcomes) if said == "won"]
         assert len(won) == 1, outcomes
-        assert stores[0].get(f"entry-{turn}") == b"%d" % won[0], "the winner's is not what is stored"
+        assert stores[0].get(f"entry-{turn}") == b"%d" % won[0], "the store does not hold what the winner wrote"
         lost = [said for said in outcomes if said != "won"]
         overwritten += sum("holds what the other one wrote" in said for said in lost)
         assert all(said.startswith(("AlreadyExistsError", "OverwrittenError")) for said in lost)
@@ -160,11 +162,12 @@ def test_after_an_overwritten_claim_the_server_is_refused(server: SmallS3) -> No
         store.put_new("other", b"x")
 
 
-def test_a_claim_waits_for_an_announced_one_but_not_for_what_a_killed_run_left(server: SmallS3) -> None:
+def test_a_claim_waits_for_an_announced_claim_but_not_for_that_of_a_killed_run(server: SmallS3) -> None:
     store = connect(server)
     store.put_new("warm", b"")
-    store._settings = store._settings.model_copy(update={"timeout_s": 1.0})  # for which a claim waits; requests may take longer
-    for key, age in (("recent", timedelta(minutes=-1)), ("old", timedelta(hours=1))):  # one stays recent on a machine that stalls
+    store._settings = store._settings.model_copy(update={"timeout_s": 1.0})  # the patience of a claim; a request may take longer
+    # The first is dated in the future, so that it stays recent on a machine that stalls.
+    for key, age in (("recent", timedelta(minutes=-1)), ("old", timedelta(hours=1))):
         path = f"/b/p/.tmp/claims/{sha256_of(key.encode())[:32]}/theirs"
         server.objects[path], server.written[path] = (b"", ""), datetime.now(UTC) - age
         before = len(server.seen)

@@ -1,4 +1,4 @@
-"""Uploads in parts, on a server that heeds If-None-Match where they are put together."""
+"""Uploads in parts, on a server that honours If-None-Match when the parts are put together."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def uploads(store: S3Store) -> list[Any]:
     return found
 
 
-def test_what_is_larger_than_a_part_goes_in_parts_and_is_created_once(
+def test_an_object_larger_than_a_part_goes_in_parts_and_is_created_once(
     settings: StoreSettings, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     store, content = opened(settings, request), bytes(range(256)) * (12 * MB // 256)
@@ -63,7 +63,7 @@ def test_what_is_larger_than_a_part_goes_in_parts_and_is_created_once(
     assert list(store.list()) == ["k"] and uploads(store) == []
 
 
-def test_a_part_that_cannot_be_sent_leaves_the_old_object_and_no_parts(
+def test_if_a_part_cannot_be_sent_the_old_object_stays_and_no_parts_are_left(
     settings: StoreSettings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = opened(settings, request)
@@ -81,11 +81,11 @@ def test_a_part_that_cannot_be_sent_leaves_the_old_object_and_no_parts(
     assert store.get("k") == b"old" and uploads(store) == []
 
 
-def test_of_many_creates_in_parts_one_wins(
+def test_one_of_many_creates_in_parts_wins(
     settings: StoreSettings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stores = [opened(settings, request) for _ in range(6)]
-    one_at_a_time = Lock()  # S3 heeds the condition and makes the object as one step; moto looks first, and makes it then
+    one_at_a_time = Lock()  # S3 checks the condition and makes the object in one step, moto in two
 
     def as_one_step(complete: Any, **arguments: Any) -> Any:
         with one_at_a_time:
@@ -108,7 +108,7 @@ def test_of_many_creates_in_parts_one_wins(
 
 
 @pytest.mark.parametrize("stored", [True, False])
-def test_an_answer_to_the_last_step_that_was_lost_is_looked_for(
+def test_if_the_answer_to_the_last_step_was_lost_the_object_is_looked_for(
     settings: StoreSettings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, stored: bool
 ) -> None:
     store = opened(settings, request)
@@ -145,7 +145,7 @@ def test_a_server_that_ignores_the_condition_for_parts_gets_one_write(
     assert list(store.list()) == ["k"]
 
 
-def test_parts_grow_where_there_would_be_too_many(
+def test_parts_become_larger_if_there_would_be_too_many(
     settings: StoreSettings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_multipart, "MOST_PARTS", 2)
