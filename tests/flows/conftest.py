@@ -46,12 +46,12 @@ QUICK = {
     "report": {"evidently": False},
     "monitoring": {"evidently": False},  # its import takes longer than such a run
 }
-# Where each run is a process of its own, the baseline's imports take longer than its training.
+# If each run is a separate process, the baseline's imports take longer than its training.
 LEAN = {**QUICK, "models": {**QUICK["models"], "ncf": None}}  # type: ignore[dict-item]
 
 
 def endless_training(folder: Path) -> dict[str, object]:
-    """Settings of a retraining in `folder` that ends only if somebody ends it."""
+    """Return settings of a retraining in `folder` that only ends if somebody ends it."""
     path = synthetic.write_csv(folder / "data", synthetic.interactions(80, 40, 25))
     models = {**LEAN["models"], "ss4rec": {**LEAN["models"]["ss4rec"], "max_epochs": 50000, "patience": 50000}}  # type: ignore[dict-item, index]
     places = {
@@ -63,7 +63,7 @@ def endless_training(folder: Path) -> dict[str, object]:
 
 
 def artifact_keys() -> set[str]:
-    """Keys of all artifacts that the server holds; it answers with 200 at a time."""
+    """Return the keys of all artifacts on the server, which returns at most 200 at once."""
     keys: set[str] = set()
     with get_client(sync_client=True) as client:
         for offset in range(0, 100_000, 200):
@@ -76,7 +76,7 @@ def artifact_keys() -> set[str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A real Prefect server on a database of its own."""
+    """Run a real Prefect server with its own database."""
     setup_logging()  # now, and not in the first test that captures output: the handlers keep the stream they find
     with ExitStack() as running:
         with pytest.MonkeyPatch.context() as environment:
@@ -97,7 +97,7 @@ def cheap_load_checks() -> Iterator[None]:
 
 @pytest.fixture
 def make_settings(tmp_path: Path) -> Callable[..., RetrainSettings]:
-    """Settings of a run of seconds on a synthetic data set; keywords replace sections."""
+    """Return a function that makes settings for a run of seconds on a synthetic data set. Keywords replace sections."""
 
     def make(frame: pd.DataFrame | None = None, **sections: object) -> RetrainSettings:
         path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(80, 40, 25) if frame is None else frame)
@@ -119,7 +119,7 @@ class FirstRun:
     summary: RetrainSummary
 
     def copied(self, folder: Path) -> RetrainSettings:
-        """Settings of the next run, on a copy of the store under `folder`."""
+        """Return settings of the next run, on a copy of the store under `folder`."""
         source = self.settings.work_dir.parent
         shutil.copytree(source / "store", folder / "store")
         store = self.settings.store.model_copy(update={"url": f"file:{folder}/store"})
@@ -128,7 +128,7 @@ class FirstRun:
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
-    """Made once in a process; a test that writes works on a copy."""
+    """Run the first retraining once in a process. A test that writes works on a copy."""
     folder = tmp_path_factory.mktemp("first-run")
     path = synthetic.write_csv(folder / "data", synthetic.interactions(80, 40, 25))
     places = {

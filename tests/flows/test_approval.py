@@ -40,7 +40,7 @@ def manual(make_settings: Make, wait_s: int) -> RetrainSettings:
 def answered(
     settings: RetrainSettings, *answers: dict[str, Any], meanwhile: Callable[[], object] = lambda: None
 ) -> RetrainSummary:
-    """The run of `settings` while someone answers its forms, in order. `meanwhile` happens before the first answer."""
+    """Run `settings` while someone answers the forms in order. `meanwhile` is called before the first answer."""
     failures: list[BaseException] = []
     over = threading.Event()
 
@@ -115,7 +115,7 @@ def test_a_rejected_challenger_is_held_with_the_reason(make_settings: Make) -> N
     assert ModelRegistry(open_store(settings.store)).champion(settings.model_name) is None
 
 
-def test_without_an_answer_it_waits_for_the_command(make_settings: Make) -> None:
+def test_without_an_answer_the_challenger_waits_for_the_command(make_settings: Make) -> None:
     settings = manual(make_settings, 1)
     summary = retrain(settings)
     assert summary.decision.outcome == "needs approval" and not summary.promoted

@@ -41,7 +41,7 @@ from tests.tasks.stored import NAME
 UNDATED = DatasetRef("small", "abc", "datasets/small/abc", "file:x", 1, 1, 1, 10**15, 10**15)  # beyond the year 9999
 
 
-def test_what_cannot_be_shown_is_told_in_the_runs_log_and_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_artifact_that_cannot_be_drawn_is_logged_and_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
     @task
     def stage() -> str:
         artifacts.publish_dataset_artifact(UNDATED)

@@ -23,10 +23,10 @@ from tasks.stages import RESUMED_TAG
 
 @flow(name="stands-in")
 def stands_in() -> None:
-    """A flow of the server, for its deployment."""
+    """Stand in for a flow, so that it can have a deployment."""
 
 
-def test_the_automation_is_made_once_and_brought_up_to_date() -> None:
+def test_the_automation_is_created_once_and_then_updated() -> None:
     with pytest.raises(DeploymentMissingError, match="no deployment stands-in/for-drift"):
         retrain_on_drift("ranker-a", "stands-in/for-drift")
     with get_client(sync_client=True) as client:
@@ -47,7 +47,7 @@ def test_the_automation_is_made_once_and_brought_up_to_date() -> None:
 
 @flow(name="may-resume")
 def may_resume(seed: int) -> None:
-    """A flow of the server, for its deployment."""
+    """Stand in for a flow, so that it can have a deployment."""
 
 
 def begun(client: SyncPrefectClient, name: str) -> UUID:
@@ -71,7 +71,7 @@ def test_a_crashed_run_is_started_again_once() -> None:
         assert resume(second) is None, "it would go on for ever"
 
 
-def test_a_run_that_has_ended_well_after_all_is_left_alone() -> None:
+def test_a_run_that_has_completed_after_all_is_left_alone() -> None:
     with get_client(sync_client=True) as client:
         run = begun(client, "completes")
         assert resume(run) is None

@@ -28,7 +28,7 @@ def settings(tmp_path: Path) -> CompareSettings:
     return small_comparison(tmp_path, id=None, seeds=[1], max_parallel=2, tracking={"mode": "offline", "timeout_s": 300})
 
 
-def test_a_comparison_runs_reports_and_goes_on_with_what_is_missing(settings: CompareSettings) -> None:
+def test_a_comparison_runs_and_reports_and_a_second_one_runs_only_what_is_missing(settings: CompareSettings) -> None:
     first = compare(settings)
     store = open_store(settings.store)
     runs = {key: store.get(key) for key in store.list(f"comparisons/{first.id}/runs/")}
@@ -72,7 +72,7 @@ def test_a_failed_run_is_named_and_the_others_are_reported(
     assert ended.count(StateType.FAILED) == 1, "the flow must end as failed"
 
 
-def test_dask_that_is_not_installed_is_said_plainly(settings: CompareSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_says_that_dask_is_not_installed(settings: CompareSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prefect_dask.task_runners", None)
     with pytest.raises(SettingsError, match="prefect-dask is not installed"):
         compare(settings.model_copy(update={"runner": "dask"}))

@@ -1,4 +1,4 @@
-"""Deployments as prefect.yaml defines them, and their forms, also across a renaming of settings."""
+"""Deployments as prefect.yaml defines them, and their forms, which still work after settings were renamed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_every_flow_has_a_deployment_whose_form_is_typed() -> None:
             assert {"SS4RecSettings", "EntrySettings"} & set(schema["definitions"])
 
 
-def test_what_is_regular_has_a_schedule_with_zone_and_name_and_runs_once_at_a_time() -> None:
+def test_a_regular_flow_has_a_schedule_with_a_zone_and_a_name_and_runs_once_at_a_time() -> None:
     deployments = {entry["name"]: entry for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
     scheduled = {
         name: [each["slug"] for each in entry["schedules"]] for name, entry in deployments.items() if "schedules" in entry
@@ -73,7 +73,7 @@ def test_what_is_regular_has_a_schedule_with_zone_and_name_and_runs_once_at_a_ti
         assert deployments[name]["concurrency_limit"]["limit"] == 1
         assert all("timezone" in each and len(each["cron"].split()) == 5 for each in deployments[name]["schedules"])
     urgent = {name for name, entry in deployments.items() if entry["work_pool"].get("work_queue_name") == "urgent"}
-    assert urgent == {"promote", "rollback", "resume"}, "what a person waits for stands behind nothing"
+    assert urgent == {"promote", "rollback", "resume"}, "something for which a person waits is not urgent"
 
 
 def test_the_installed_sqlalchemy_lets_prefects_scheduler_make_runs() -> None:
@@ -92,7 +92,7 @@ def test_the_installed_sqlalchemy_lets_prefects_scheduler_make_runs() -> None:
 
 
 def deployed(flow_name: str, name: str, form: dict[str, Any]) -> UUID:
-    """The deployment FLOW_NAME/NAME, whose runs nobody executes. The server checks their parameters against the form."""
+    """Create the deployment FLOW_NAME/NAME. Nobody executes its runs, but the server checks their parameters by the form."""
 
     @flow(name=flow_name)
     def stands_in() -> None: ...
@@ -108,7 +108,7 @@ def current_form(of: Any) -> dict[str, Any]:
 
 
 def under(settings: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
-    """Those of the settings that `names` has."""
+    """Return the settings that are in `names`."""
     return {
         key: under(settings[key], value) if isinstance(value, dict) else settings[key]
         for key, value in names.items()
@@ -116,7 +116,7 @@ def under(settings: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_a_form_of_former_names_gets_these_and_the_flow_reads_them() -> None:
+def test_a_form_with_former_names_gets_these_and_the_flow_understands_them() -> None:
     deployed("retrain", "set-up-before", FORMER_FORMS["train/gpu"])
     settings = RetrainSettings.model_validate(CURRENT)
     sent = start_run("retrain/set-up-before", settings, {"dataset": "a/b", "hand_over": True}, timeout=0).parameters

@@ -30,7 +30,7 @@ Make = Callable[..., RetrainSettings]
 
 
 def landing_settings(make: Make, tmp_path: Path) -> RetrainSettings:
-    """A release of the earlier half of some events, and a zone in which the later half arrives in two files."""
+    """Return settings with a release of the earlier half of some events, and a zone where the later half arrives in two files."""
     frame = synthetic.interactions(80, 40, 25).sort_values("timestamp", ignore_index=True)
     half = len(frame) // 2
     settings = make(frame[:half])
@@ -44,7 +44,7 @@ def landing_settings(make: Make, tmp_path: Path) -> RetrainSettings:
     )
 
 
-def test_a_retraining_adds_what_has_landed_to_the_release_and_trains_on_it(make_settings: Make, tmp_path: Path) -> None:
+def test_a_retraining_adds_landed_files_to_the_release_and_trains_on_them(make_settings: Make, tmp_path: Path) -> None:
     settings = landing_settings(make_settings, tmp_path)
     release = settings.data.model_copy(update={"landing": None})
     base = etl(release, settings.validation, settings.store, settings.etl)
@@ -78,7 +78,7 @@ def config(make_settings: Make, tmp_path: Path) -> tuple[str, str]:
     return str(path), zone
 
 
-def test_what_lands_is_added_compacted_and_pruned_at_the_command_line(
+def test_landed_files_are_added_compacted_and_pruned_at_the_command_line(
     config: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, zone = config

@@ -31,7 +31,7 @@ def whole(error: str) -> None:
 
 
 def artifacts_of(run: str) -> list[tuple[str, str]]:
-    """Those that have a key; the others hold results."""
+    """Return the artifacts that have a key; the others hold results."""
     with get_client(sync_client=True) as client:
         wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(run)]))
         return [(found.key, str(found.data)) for found in client.read_artifacts(artifact_filter=wanted) if found.key]
@@ -51,10 +51,10 @@ def test_a_run_that_failed_shows_once_why_and_what_to_do(error: str, kind: type[
     shown = [artifacts_of(run) for run in RUNS]
     (key, text), *more = shown[0]
     assert key == "failure" and said in text and f"## {kind.__name__}" in text and not more
-    assert shown[1] == [], "a part of another run is left to that one"
+    assert shown[1] == [], "the part of another run has an artifact of its own"
 
 
-def test_a_failure_without_an_exception_is_told_by_its_message() -> None:
+def test_a_failure_without_an_exception_is_described_by_its_message() -> None:
     assert "It was cancelled by hand." in advice(None, "It was cancelled by hand.")
 
 

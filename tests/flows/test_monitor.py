@@ -79,7 +79,7 @@ def test_only_drift_is_announced_with_its_figures(verdict: str, monkeypatch: pyt
     assert payload["dataset"] == "ml-100k/abc" and payload["champion"] is None and payload["live_ndcg_at_10"] is None
 
 
-def test_drift_of_data_that_the_champion_knows_informs_people_and_starts_no_retraining(
+def test_drift_in_data_that_the_champion_was_trained_on_informs_people_and_starts_no_retraining(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     told: list[str] = []

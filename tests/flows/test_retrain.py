@@ -55,7 +55,7 @@ def champion_of(settings: RetrainSettings) -> str:
     return current.version
 
 
-def test_the_first_run_promotes_the_second_compares_and_rollback_returns(first_run: FirstRun, tmp_path: Path) -> None:
+def test_the_first_run_promotes_the_second_compares_and_a_rollback_returns(first_run: FirstRun, tmp_path: Path) -> None:
     settings, first = first_run.copied(tmp_path), first_run.summary
     store = open_store(settings.store)
     registry = ModelRegistry(store)
@@ -89,7 +89,8 @@ def test_the_first_run_promotes_the_second_compares_and_rollback_returns(first_r
     assert [ref.outcome for ref in registry.versions(settings.model_name)] == ["promoted", "held"]
     assert second.dataset == replace(first.dataset, uri=second.dataset.uri)
 
-    stale = promote_version(store, second.version, first.decision, settings.promotion)  # decided before there was a champion
+    # The first decision was made before there was a champion.
+    stale = promote_version(store, second.version, first.decision, settings.promotion)
     assert stale.promotion is None and stale.decision.champion == first.version.version
     repeated = promote_version(store, first.version, first.decision, settings.promotion)  # the answer to a write was lost
     assert repeated.promotion == registry.history(settings.model_name)[-1] and len(registry.history(settings.model_name)) == 1
@@ -149,7 +150,7 @@ def test_a_better_model_on_newer_data_replaces_the_champion(make_settings: Make)
     assert "recsys_report.html" not in files, "the settings want no page"
 
 
-def test_training_by_hand_waits_for_promote(make_settings: Make) -> None:
+def test_a_version_trained_by_hand_waits_for_promote(make_settings: Make) -> None:
     settings = make_settings()
     with pytest.raises(RecsysError, match="no dataset version of ml-100k"):
         train(settings)
@@ -166,7 +167,7 @@ def test_training_by_hand_waits_for_promote(make_settings: Make) -> None:
     assert kept == ["html", "json"]
 
 
-def test_a_version_is_judged_later_by_the_gate_that_it_was_trained_for(make_settings: Make) -> None:
+def test_a_version_is_judged_later_by_the_gate_of_its_own_training(make_settings: Make) -> None:
     strict = {**QUICK["promotion"], "floors": {"hr_at_10": 0.99, "ndcg_at_10": 0.001}}
     settings = make_settings(promotion=strict)
     version = retrain(settings).version.version
@@ -274,8 +275,8 @@ def test_a_store_that_does_not_answer_or_refuses_stops_the_run(make_settings: Ma
         retrain(settings)
 
 
-def test_the_feed_is_as_old_as_when_its_events_were_read(make_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not older because a busy machine took three hours to read them."""
+def test_the_age_of_the_feed_counts_until_its_events_were_read(make_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not seem older because a busy machine took three hours to read them."""
     clock, told = [1_700_000_000.0], []
 
     def read(*arguments: object) -> str:

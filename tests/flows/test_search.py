@@ -32,13 +32,13 @@ Make = Callable[..., RetrainSettings]
 
 
 def searching(settings: RetrainSettings, **options: Any) -> SearchSettings:
-    """A search of seconds, with its dataset in the store."""
+    """Return settings of a search that takes seconds, with its dataset in the store."""
     etl(settings.data, settings.validation, settings.store)
     return SearchSettings.model_validate({**settings.model_dump(), "search": {"trials": 3, "space": SPACE, **options}})
 
 
 def test_the_best_of_a_search_goes_through_the_gate_and_is_promoted(make_settings: Make) -> None:
-    # models.ss4rec as it is has a width of 16, outside of the space: the best is another model than `retrain` would train.
+    # The width of models.ss4rec is 16, outside of the space, so the best model differs from what `retrain` would train.
     settings = searching(make_settings(), storage=None, study="first")
     summary = search(settings)
     assert summary.challenge is not None and summary.challenge.promoted
@@ -74,7 +74,7 @@ def test_the_best_of_a_search_goes_through_the_gate_and_is_promoted(make_setting
     assert len(registry.versions(settings.model_name)) == 1
 
 
-def test_while_other_runs_have_trials_under_way_the_gate_is_left_to_them(make_settings: Make) -> None:
+def test_while_other_runs_have_running_trials_the_gate_is_left_to_them(make_settings: Make) -> None:
     retraining = make_settings()
     database = f"sqlite:///{retraining.work_dir}/elsewhere.db"
     settings = searching(retraining, study="shared", lost_after_s=1, storage=database)
@@ -110,7 +110,7 @@ def test_a_search_whose_worker_was_killed_goes_on_if_the_others_trained_all_tria
     assert search(enough).record.ended == 2
 
 
-def test_the_command_prints_settings_that_retrain_takes(
+def test_the_command_prints_settings_that_retrain_accepts(
     make_settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = make_settings()

@@ -1,4 +1,4 @@
-"""A store that version 0.1 wrote goes on as if the present version had written it.
+"""A store that version 0.1 wrote works as if the present version had written it.
 
 tests/data/store-0.1.tar.gz holds two promoted versions, a release of 1,600 events, and two runs over a landing zone. Its tables call
 an item's id movie_id, and its settings have former names.
@@ -55,10 +55,12 @@ def test_its_tables_have_the_present_columns_and_its_versions_keep_their_names(s
         assert len(events) == ref.rows == len(features) and events[Columns.ITEM].nunique() == ref.items
         assert list(read_table(store, ref, "items", [Columns.ITEM, Columns.TITLE]).columns) == [Columns.ITEM, Columns.TITLE]
     kept = plan_prune(store, 1).kept
-    assert {f"{ref.name}/{ref.version}" for ref in versions if ref.number < 2} <= set(kept), "models were trained on them"
+    assert {f"{ref.name}/{ref.version}" for ref in versions if ref.number < 2} <= set(kept), (
+        "a version on which a model was trained would be pruned"
+    )
 
 
-def test_its_promotion_log_is_whole_and_its_champion_is_judged_again_and_monitored(store: LocalStore) -> None:
+def test_its_promotion_log_is_valid_and_its_champion_is_judged_again_and_monitored(store: LocalStore) -> None:
     registry = ModelRegistry(store)
     assert sorted(entry.number for entry in registry.history(NAME)) == [1, 2]
     found = registry.champion_ref(NAME)
@@ -83,7 +85,7 @@ def test_its_champion_is_served(store: LocalStore, tmp_path: Path) -> None:
     assert not Rules(rules).unknown(model.catalogue)
 
 
-def test_its_descriptions_are_merged_by_column_and_a_user_is_taken_out(store: LocalStore, tmp_path: Path) -> None:
+def test_its_descriptions_are_merged_by_column_and_a_user_is_removed(store: LocalStore, tmp_path: Path) -> None:
     before = newest(store)
     items, events = read_table(store, before, "items"), read_table(store, before, "interactions")
     described = items[items["genres"] != ""].iloc[0]
@@ -101,7 +103,7 @@ def test_its_descriptions_are_merged_by_column_and_a_user_is_taken_out(store: Lo
     assert without.rows == before.rows - int((events[Columns.USER] == user).sum())
 
 
-def test_a_retraining_lands_a_file_on_it_and_ends_with_a_decision_against_its_champion(store: LocalStore, tmp_path: Path) -> None:
+def test_a_retraining_adds_a_landed_file_and_judges_the_result_against_its_champion(store: LocalStore, tmp_path: Path) -> None:
     before, registry = newest(store), ModelRegistry(store)
     events = read_table(store, before, "interactions")
     latest = int(events[Columns.TIME].max())

@@ -1,4 +1,4 @@
-"""What retraining keeps of each candidate's run, in the store and at Weights & Biases."""
+"""What retraining records about each candidate's run, in the store and at Weights & Biases."""
 
 from __future__ import annotations
 

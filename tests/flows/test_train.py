@@ -1,4 +1,4 @@
-"""The flow train as deployments start it: with their entrypoint, and with the parameters that are stored with them."""
+"""The flow `train` as deployments start it: by their entrypoint, and with the parameters that they store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Chosen(str):
-    """The name of a dataset version, in place of the version."""
+    """The name of a dataset version, which stands in for the version."""
 
     prefix = "datasets/small/old"
 
@@ -69,7 +69,7 @@ class Over(Exception):
     """Ends the run where the test has seen enough."""
 
 
-def test_a_pruning_leaves_the_dataset_of_a_training_under_way(
+def test_pruning_keeps_the_dataset_of_a_training_under_way(
     make_settings: Callable[..., RetrainSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def built(users: int) -> DatasetRef:
@@ -93,5 +93,5 @@ def test_a_pruning_leaves_the_dataset_of_a_training_under_way(
         train(settings, f"{refs[0].name}/{refs[0].version}")
     assert seen[0] == f"{refs[1].name}/{refs[1].version}" and seen[1].startswith("used by a training of movie-ranker (process ")
     assert [ref.version for ref in list_datasets(store)] == [ref.version for ref in refs[::2]]
-    assert leases(store) == {}, "a run that has ended still keeps its dataset"
+    assert leases(store) == {}, "a run that has ended still protects its dataset"
     assert plan_prune(store, 1).versions == [f"{refs[0].name}/{refs[0].version}"]

@@ -30,7 +30,7 @@ def test_the_effective_settings_are_shown_with_their_sources(
     assert "redis.url" in {row["key"] for row in json.loads(out.read_text())}
 
 
-def test_variables_of_other_commands_are_passed_over_and_a_misspelt_one_is_named(
+def test_variables_of_other_commands_are_ignored_and_a_misspelt_one_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out.json"
@@ -58,6 +58,8 @@ def test_variables_of_other_commands_are_passed_over_and_a_misspelt_one_is_named
         (["--set", "sed=1"], "--set sed cannot be used: sed is not a setting; did you mean seed?"),
     ],
 )
-def test_a_wrong_section_or_command_is_one_sentence(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_section_or_command_is_reported_in_one_sentence(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert recsys("config", "show", *arguments) == 1
     assert said in capsys.readouterr().err

@@ -16,7 +16,7 @@ from tests.doubles.moto_s3 import moto_s3
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a program of this machine was asked to open."""
+    """Return the list of what a program of this machine is asked to open."""
     found: list[str] = []
     monkeypatch.setattr(click, "launch", lambda path: found.append(path) or 0)
     monkeypatch.setattr("typer.launch", lambda path: found.append(path) or 0)
@@ -30,14 +30,14 @@ def recsys(*arguments: str) -> str:
     return done.output
 
 
-def test_a_page_of_a_folder_is_opened_where_it_lies(tmp_path: Path, opened: list[str]) -> None:
+def test_a_page_in_a_folder_is_opened_in_its_place(tmp_path: Path, opened: list[str]) -> None:
     store = open_store(StoreSettings(url=f"file:{tmp_path}/the store"))
     store.put_new("models/ranker/v/report.html", b"<html>")
     recsys("open", store.uri("models/ranker/v/report.html"))
     assert opened == [str(tmp_path / "the store/models/ranker/v/report.html")]
 
 
-def test_a_page_of_a_bucket_is_fetched_and_a_version_is_listed(
+def test_a_page_in_a_bucket_is_fetched_and_a_version_is_listed(
     tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -61,7 +61,7 @@ def test_a_page_of_a_bucket_is_fetched_and_a_version_is_listed(
 @pytest.mark.parametrize(
     ("address", "said"), [("https://x/y", "is not a store address"), ("s3://bucket", "names a store, but no object in it")]
 )
-def test_what_is_no_address_is_told(address: str, said: str) -> None:
+def test_the_message_says_why_an_address_is_invalid(address: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         recsys("open", address)
 

@@ -37,14 +37,14 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """A port that takes connections and never answers."""
+    """Yield a port that accepts connections and never answers."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         yield listening.getsockname()[1]
 
 
-def test_a_store_is_named_with_its_champion(tmp_path: Path) -> None:
+def test_the_store_is_shown_with_its_champion(tmp_path: Path) -> None:
     settings = StoreSettings(url=f"file:{tmp_path}/store")
     assert found_in(settings)["store"] == Finding("store", "ok", f"{settings.url}: {NAME} has no champion yet")
     store = LocalStore(tmp_path / "store")
@@ -64,7 +64,7 @@ def test_a_store_that_cannot_be_written_or_reached_is_broken(tmp_path: Path, mon
     assert found.status == "broken" and "does not answer" in found.said and "planted" not in found.said
 
 
-def test_what_is_not_set_up_is_absent_and_breaks_nothing(tmp_path: Path) -> None:
+def test_a_service_that_is_not_set_up_is_absent_and_not_broken(tmp_path: Path) -> None:
     found = found_in(StoreSettings(url=f"file:{tmp_path}/store"))
     assert found["Prefect"].status == found["Redis"].status == "absent"
     assert found["versions"].status == "ok" and "prefect 3." in found["versions"].said
@@ -78,10 +78,10 @@ class _Prefect(BaseHTTPRequestHandler):
         self.wfile.write(b'"3.8.8"')
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
-def test_a_prefect_server_tells_its_version_and_wrong_credentials_are_told_apart(tmp_path: Path) -> None:
+def test_the_version_of_a_prefect_server_is_shown_and_missing_credentials_are_reported(tmp_path: Path) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Prefect)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}/api"
@@ -98,7 +98,7 @@ def test_a_prefect_server_tells_its_version_and_wrong_credentials_are_told_apart
         assert gone.status == "broken" and "planted" not in gone.said
 
 
-def test_redis_tells_its_version_and_one_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_the_version_of_redis_is_shown_and_a_redis_that_is_gone_is_reported(tmp_path: Path) -> None:
     store = StoreSettings(url=f"file:{tmp_path}/store")
     with redis_server() as server:
         found = found_in(store, server.url)["Redis"]
@@ -123,7 +123,7 @@ class Clock:
 
 
 def examined(slow: set[str], store: StoreSettings, redis: str | None = None) -> dict[str, Finding]:
-    """What the doctor says while some checks have no answer."""
+    """Return what the doctor says while some checks have no answer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(doctor, "time", Clock(slow))
         patch.setattr(doctor, "DEADLINE_S", 4.0)
@@ -135,7 +135,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda program: None)
 
 
-def test_what_does_not_answer_is_slow_and_the_others_get_their_verdict(
+def test_a_service_that_does_not_answer_is_slow_and_the_other_checks_get_their_verdict(
     tmp_path: Path, silent: int, no_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local = StoreSettings(url=f"file:{tmp_path}/store")

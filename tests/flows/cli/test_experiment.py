@@ -1,4 +1,4 @@
-"""`recsys experiment`: what is printed, written and refused; and the example files that ship."""
+"""`recsys experiment`: what it prints, writes and refuses, and the example files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLES = Path(__file__).parents[3] / "configs" / "examples"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An experiment's file, its log, in the store too, and its outcomes."""
+    """Return a folder with an experiment's file, its outcomes, and its log, which is in the store, too."""
     made = experiment()
     exposures, outcomes = lived(made, users=1500)
     for log in (
@@ -55,7 +55,7 @@ def test_a_report_is_printed_and_written_from_a_folder_and_from_the_store(folder
     assert found["versus"][0]["verdict"] == "better" and found["trusted"]
 
 
-def test_a_report_says_up_to_when_the_data_reaches_and_why(folder: Path) -> None:
+def test_a_report_says_how_far_the_data_reaches_and_why(folder: Path) -> None:
     common = ["report", "longer", "--experiments", f"{folder}/experiments.yaml", "--outcomes", f"{folder}/outcomes.csv", "--exposures", f"{folder}/log"]  # fmt: skip
     said = " ".join(run(*common).split())
     assert "data up to 2025-06-25" in said and "UTC, the newest outcome" in said
@@ -64,7 +64,7 @@ def test_a_report_says_up_to_when_the_data_reaches_and_why(folder: Path) -> None
         run(*common, "--as-of", "2999-01-01")
 
 
-def test_a_report_from_the_store_points_to_a_log_that_is_not_uploaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_from_the_store_mentions_a_log_that_is_not_uploaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     common = ["report", "longer", "--experiments", f"{folder}/experiments.yaml", "--outcomes", f"{folder}/outcomes.csv", "--set", f"store.url=file:{folder}/store"]  # fmt: skip
     monkeypatch.chdir(folder)
     assert "not uploaded" not in run(*common)
@@ -75,7 +75,7 @@ def test_a_report_from_the_store_points_to_a_log_that_is_not_uploaded(folder: Pa
     log.close()
 
 
-def test_experiments_are_listed_and_users_placed(folder: Path) -> None:
+def test_experiments_are_listed_and_users_are_assigned(folder: Path) -> None:
     said = run("list", "--experiments", f"{folder}/experiments.yaml")
     assert "longer" in said and "shadow: v9 for 10%" in said
     run("assign", "--experiments", f"{folder}/experiments.yaml", "1", "2", "--json", f"{folder}/c.json")
@@ -83,7 +83,7 @@ def test_experiments_are_listed_and_users_placed(folder: Path) -> None:
     assert {user: each["arm"] for user, each in found.items()} == {"1": "challenger", "2": "control"}
 
 
-def test_an_experiment_that_is_not_in_the_file_is_refused_with_those_that_are(folder: Path) -> None:
+def test_the_refusal_of_an_unknown_experiment_names_those_in_the_file(folder: Path) -> None:
     with pytest.raises(SettingsError, match=r"no experiment 'shorter'\. Its experiments are: longer"):
         run("report", "shorter", "--experiments", f"{folder}/experiments.yaml", "--outcomes", f"{folder}/outcomes.csv")
 

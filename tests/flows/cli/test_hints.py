@@ -1,4 +1,4 @@
-"""Every command line that a message or a page names can be run as it stands."""
+"""Every command line that a message or a page names can be run as it is."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ ROOT = Path(__file__).parents[3]
 PACKAGES = ("configs", "flows", "infra", "models", "serving", "tasks")
 HINT = re.compile(r"`(recsys(?: [^`]*)?)`")
 PLACE = "PLACE"
-"""Stands for what the program puts in."""
+"""Stands for what the program inserts."""
 
 
 def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Every text of a module but its docstrings, with its line. What the program puts in is PLACE."""
+    """Yield every text of a module except its docstrings, with its line. What the program inserts becomes PLACE."""
     said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
@@ -39,7 +39,7 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def hints() -> dict[str, str]:
-    """Each command line that the code names, and one place where it does."""
+    """Return each command line that the code names, and one place where it does so."""
     found: dict[str, str] = {}
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -54,7 +54,7 @@ HINTS = hints()
 
 @pytest.fixture(scope="module")
 def parser() -> Command:
-    """The real command line, whose commands do nothing."""
+    """Return the real command line with commands that do nothing."""
     root = get_command(cli.app)
     for _, command in commands(root):
         command.callback = None
@@ -68,8 +68,8 @@ def test_the_hints_are_found() -> None:
 
 
 @pytest.mark.parametrize("hint", HINTS, ids=lambda hint: hint.replace(" ", "_"))
-def test_a_command_line_that_is_named_is_one(hint: str, parser: Command) -> None:
-    words = shlex.split(re.sub(r"(?<=\w)PLACE$", "", hint))[1:]  # an option that follows in some cases
+def test_a_command_line_in_a_message_is_valid(hint: str, parser: Command) -> None:
+    words = shlex.split(re.sub(r"(?<=\w)PLACE$", "", hint))[1:]  # in some cases an option follows
     if hasattr(ALL.get(tuple(words)), "commands"):
         return  # a group as a whole
     assert "..." not in words
@@ -94,7 +94,7 @@ def test_a_hint_names_the_store_and_the_model_that_the_command_was_given(
     parser.main(shlex.split(hint)[1:], prog_name="recsys", standalone_mode=False)
 
 
-def test_after_a_held_first_run_nobody_is_told_to_do_it_again(
+def test_after_a_held_first_run_the_hint_is_not_to_run_it_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], parser: Command
 ) -> None:
     store = LocalStore(tmp_path / "store")

@@ -24,7 +24,7 @@ from infra.storage import open_store
 
 
 def recsys(*arguments: str) -> int:
-    """Run the command in this process; its exit status."""
+    """Run the command in this process, and return its exit status."""
     before, sys.argv = sys.argv, ["recsys", *arguments]
     try:
         cli.main()
@@ -42,7 +42,7 @@ def config(make_settings: Callable[..., RetrainSettings], tmp_path: Path) -> str
     return str(path)
 
 
-def test_help_tells_the_product_without_loading_it() -> None:
+def test_help_shows_all_commands_without_loading_the_product() -> None:
     program = (
         "import sys; from flows.cli.main import app\n"
         "try: app(['--help'])\n"
@@ -68,7 +68,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command and group with its words, the hidden ones too."""
+    """Yield every command and group with its words, including hidden ones."""
     yield path, command
     for name, inner in getattr(command, "commands", {}).items():
         yield from commands(inner, (*path, name))
@@ -78,15 +78,17 @@ ALL = dict(commands(get_command(cli.app)))
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
-def test_help_is_a_short_sentence_and_an_example(path: tuple[str, ...]) -> None:
+def test_the_help_of_a_command_has_a_short_sentence_and_an_example(path: tuple[str, ...]) -> None:
     first, *_ = ALL[path].help.split("\n\n")
-    assert first.endswith(".") and len(first) <= 62 and "\n" not in first and ". " not in first, "it fits on a line of a list"
+    assert first.endswith(".") and len(first) <= 62 and "\n" not in first and ". " not in first, (
+        "it does not fit on one line of a list"
+    )
     words = tuple(OLD_NAMES.get(" ".join(path), " ".join(path)).split())
     shown = CliRunner().invoke(cli.app, [*path, "--help"], env={"COLUMNS": "200"}).output
     examples = [line.strip().removeprefix("Example: recsys ") for line in shown.splitlines() if "Example: recsys " in line]
     assert examples and all(tuple(example.split()[: len(words)]) == words for example in examples)
     named = [max((inner for inner in ALL if tuple(example.split()[: len(inner)]) == inner), key=len) for example in examples]
-    assert all(inner and not hasattr(ALL[inner], "commands") for inner in named), "it can be run"
+    assert all(inner and not hasattr(ALL[inner], "commands") for inner in named), "an example is not a command"
 
 
 def test_a_day_at_the_command_line(config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,7 +141,7 @@ def test_a_day_at_the_command_line(config: str, tmp_path: Path, capsys: pytest.C
     assert f"champion of movie-ranker: {version}" in out and "ml-100k/" in out and "drill over" in out
     shown = json.loads((tmp_path / "show.json").read_text())
     store = open_store(load_settings(RetrainSettings, [config]).store)
-    store.put(f"models/movie-ranker/{trained}/manifest.json", b"{}")  # one damaged version hides no other
+    store.put(f"models/movie-ranker/{trained}/manifest.json", b"{}")  # a damaged version does not hide the others
     assert recsys("model", "list", "-c", config, "--json", str(tmp_path / "models.json")) == 0
     listed = json.loads((tmp_path / "models.json").read_text())
     assert [ref["version"] for ref in listed["versions"]] == [version] and list(listed["damaged"]) == [trained]
@@ -171,7 +173,7 @@ def test_a_version_is_never_cut_off_in_a_table(monkeypatch: pytest.MonkeyPatch, 
         (["--set", "data.local_path=/no/such/file.zip"], "/no/such/file.zip, but there is no such file"),
     ],
 )
-def test_a_mistake_ends_as_one_paragraph(
+def test_a_mistake_is_reported_in_one_paragraph(
     arguments: list[str], said: str, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert recsys("retrain", *(["-c", config] if "--config" not in arguments else []), *arguments) == 1
@@ -180,7 +182,7 @@ def test_a_mistake_ends_as_one_paragraph(
     assert said in told and "Traceback" not in error and told.strip().count("\n") == 0
 
 
-def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
 

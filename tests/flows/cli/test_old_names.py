@@ -20,7 +20,7 @@ from tests.flows.conftest import FirstRun
 
 ROOT = Path(__file__).parents[3]
 LINES = OLD_NAMES | {"etl --compact": "data compact", "etl --retry-quarantined": "data retry"}
-# What each line is given besides, and its exit status: all are run on the store of a first retraining.
+# The other arguments of each line, and its exit status. All lines are run on the store of a first retraining.
 GIVEN: dict[str, tuple[list[str], int]] = {
     "models": ([], 0),
     "show": (["champion"], 0),
@@ -49,7 +49,7 @@ def found_at(words: str) -> Any:
 
 
 def options_of(command: Any) -> list[tuple[object, ...]]:
-    """The parameters of a command as a caller sees them."""
+    """Return the parameters of a command as a caller sees them."""
     return [
         (each.name, each.opts, str(each.type_descriptor.annotation), each.required, each.default, each.help)
         for each in command.params
@@ -57,7 +57,7 @@ def options_of(command: Any) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize(("old", "new"), OLD_NAMES.items())
-def test_an_old_name_is_hidden_and_takes_the_same(old: str, new: str) -> None:
+def test_an_old_name_is_hidden_and_has_the_same_parameters(old: str, new: str) -> None:
     before, now = found_at(old), found_at(new)
     top = found_at(old.partition(" ")[0])
     assert (before.hidden or top.hidden) and not now.hidden
@@ -67,7 +67,7 @@ def test_an_old_name_is_hidden_and_takes_the_same(old: str, new: str) -> None:
 
 @pytest.fixture
 def settings_file(first_run: FirstRun, tmp_path: Path) -> Path:
-    """The settings of the first run, with the store and the working folder in `tmp_path`, and a landing zone beside them."""
+    """Write the settings of the first run, with the store and the working folder in `tmp_path`, and a landing zone beside them."""
     settings = first_run.copied(tmp_path)
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(json.loads(settings.model_dump_json(exclude_defaults=True))))
@@ -90,7 +90,7 @@ def test_an_old_command_line_does_the_same(
     given = [{"CHAMPION": version.version, "REPORT": report, "ZONE": f"{folder}/zone"}.get(word, word) for word in GIVEN[old][0]]
 
     def outcome(line: str) -> tuple[int, str, str, Any]:
-        """Run the line on a fresh copy of the store: its exit status, what it printed, its error and its JSON."""
+        """Run the line on a fresh copy of the store. Return its exit status, what it printed, its error and its JSON."""
         shutil.rmtree(folder / "store")
         first_run.copied(folder)
         options = ["-c", str(settings_file), *(["--json", str(folder / "out.json")] if old != "open" else [])]

@@ -1,4 +1,4 @@
-"""What a command writes and prints: the file of --json is tried before the run, and no value is read as markup."""
+"""What a command writes and prints: the file of --json is tested before the run, and no value is interpreted as markup."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.tasks.stored import NAME, NOW, sealed
 WRITTEN = {"json_file", "to", "page"}
 
 
-def test_every_output_is_tried_before_the_run() -> None:
+def test_every_output_is_tested_before_the_run() -> None:
     found = {
         (" ".join(path), option.name)
         for path, command in ALL.items()
@@ -34,7 +34,7 @@ def test_every_output_is_tried_before_the_run() -> None:
 
 
 @pytest.mark.parametrize("command", ["retrain", "study search", "model train", "etl", "doctor"])
-def test_an_output_in_a_folder_that_is_not_there_is_refused_and_the_folder_is_not_made(
+def test_an_output_in_a_missing_folder_is_refused_and_the_folder_is_not_created(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -47,7 +47,7 @@ def test_an_output_in_a_folder_that_is_not_there_is_refused_and_the_folder_is_no
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_page_and_an_opened_object_are_tried_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_files_for_a_page_and_an_opened_object_are_tested_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     away = str(tmp_path / "nope" / "x")
     report = ["experiment", "report", "name", "--experiments", "none.yaml", "--outcomes", "none.csv", "--page", away]
     for command in (report, ["data", "open", "file:/none", "--to", away]):
@@ -55,7 +55,7 @@ def test_a_page_and_an_opened_object_are_tried_too(tmp_path: Path, capsys: pytes
         assert "is not an existing folder" in capsys.readouterr().err
 
 
-def test_a_folder_and_what_may_not_be_written_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_that_is_a_folder_or_not_writable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="is a folder"):
         writable(tmp_path)
 
@@ -93,7 +93,7 @@ def test_a_device_is_written_to_and_not_replaced(capfd: pytest.CaptureFixture[st
 PLANTED = ["events[copy].csv", "[/v1]", "[bold]", ":smile:", "[link=http://x]y[/link]", "a\x1b[2Jb"]
 
 
-def test_no_value_of_a_table_is_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_value_of_a_table_is_interpreted_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
     table(PLANTED[:2], [PLANTED[:2], PLANTED[2:4], PLANTED[4:]])
     out = capsys.readouterr().out
     assert all(each in out for each in PLANTED[:5]) and out.count("events[copy].csv") == 2
@@ -111,18 +111,18 @@ def test_a_reason_with_brackets_is_shown_as_it_was_given(tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize("arguments", [["model", "show", "[/v1]"], ["[/v1]"], ["model", "show", "--[/v1]"]])
-def test_a_mistake_with_brackets_is_told_and_not_read(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_with_brackets_is_shown_as_it_was_given(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert recsys(*arguments) in (1, 2)
     assert "[/v1]" in capsys.readouterr().err
 
 
-def test_no_line_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_line_controls_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     say("a\x1b[2Jb\u202e")
     say("c\x1bd", err=True)
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("a\\x1b[2Jb\\u202e\n", "c\\x1bd\n")
 
 
-def test_no_log_line_of_a_run_steers_the_terminal() -> None:
+def test_no_log_line_of_a_run_controls_the_terminal() -> None:
     record = logging.LogRecord("prefect.flow_runs", logging.INFO, "", 0, "%s landed", ("a\x1b[2J.csv",), None)
     assert _visible(record) and record.getMessage() == "a\\x1b[2J.csv landed"

@@ -56,7 +56,7 @@ def test_every_command_is_known_here() -> None:
 
 @pytest.fixture(scope="module")
 def away() -> Iterator[str]:
-    """The address of something that is up and is not a Prefect server: it refuses faster than a port that nobody listens at."""
+    """Yield the address of a server that is not Prefect's. It answers faster than a port at which nobody listens."""
     with answering(404, "none") as address:
         yield address
 
@@ -74,19 +74,19 @@ def called(address: str, command: str, arguments: str, folder: Path, monkeypatch
 
 
 @pytest.mark.parametrize("command", NEEDS_IT)
-def test_a_server_that_is_away_is_told_before_any_work(
+def test_a_missing_server_is_reported_before_any_work(
     away: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert called(away, command, NEEDS_IT[command], tmp_path, monkeypatch) == 1
     out, err = capfd.readouterr()
     said = out if command == "doctor" else err
     assert f"{away} is not the API of a Prefect server" in said and "Traceback" not in out + err
-    assert command == "doctor" or (out == "" and err.strip().count("\n") == 0), "one paragraph"
-    assert list(tmp_path.iterdir()) == [], "nothing was begun"
+    assert command == "doctor" or (out == "" and err.strip().count("\n") == 0), "it is not one paragraph"
+    assert list(tmp_path.iterdir()) == [], "something was begun"
 
 
 @pytest.mark.parametrize("command", NEEDS_NONE)
-def test_what_only_reads_the_store_needs_no_server(
+def test_commands_that_only_use_the_store_need_no_server(
     away: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     called(away, command, NEEDS_NONE[command], tmp_path, monkeypatch)

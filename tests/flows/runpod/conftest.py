@@ -16,7 +16,7 @@ from tests.flows.runpod.prefect_client import PRICES, with_client
 
 @pytest.fixture
 def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunPodDouble]:
-    """The double, as the environment of a worker names it."""
+    """Run the double, and name it in the environment as for a worker."""
     with RunPodDouble(tmp_path / "runpod", {"PATH": os.defpath}, prices=PRICES, grace_s=0.5) as found:
         monkeypatch.setenv("RUNPOD_API_BASE_URL", found.url)
         monkeypatch.setenv("RUNPOD_API_KEY", ACCOUNT_KEY)
@@ -27,7 +27,7 @@ def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunPodDo
 
 @pytest.fixture
 def pool() -> WorkPool:
-    """A work pool of its own, with the form that the worker gives it."""
+    """Create a work pool with the form that the worker gives it."""
     form = RunPodWorker.get_default_base_job_template()
     name = f"gpu-{uuid4().hex[:8]}"
     made = WorkPoolCreate(name=name, type="runpod", base_job_template=form)

@@ -1,4 +1,4 @@
-"""Flow runs and rented pods as these tests need them."""
+"""Flow runs and rented pods for these tests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def nothing() -> None: ...
 
 
 async def a_run(client: PrefectClient, state: State[Any], pool: WorkPool | None = None) -> FlowRun:
-    """A flow run in that state; on the pool, as a run of a deployment."""
+    """Create a flow run in that state. If a pool is given, it is a run of a deployment on that pool."""
     if pool is None:
         run = await client.create_flow_run(nothing)
     else:

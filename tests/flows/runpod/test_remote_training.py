@@ -1,4 +1,4 @@
-"""Training by a deployment: it is started, watched, cancelled and paid for by the run that asked for it."""
+"""Training by a deployment: the run that asks for it starts, watches and cancels it, and records its cost."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ DATASET = DatasetRef("ml-100k", "v1", "datasets/ml-100k/v1", "file:x", 1, 1, 1, 
 
 @pytest.fixture(autouse=True)
 def pods_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pods reach a store in a folder, as those of the double do."""
+    """Let pods reach a store in a folder, as those of the double do."""
     monkeypatch.setenv("RUNPOD_API_BASE_URL", "http://127.0.0.1:9")
 
 
 def deployed(states: list[State[Any]], pool: WorkPool, name: str, form: dict[str, Any] | None = None) -> threading.Thread:
-    """A deployment train/NAME, whose runs become these states one after the other as soon as they are made.
+    """Create a deployment train/NAME, whose runs get these states one after the other as soon as they are created.
 
     The server checks their parameters against `form`, if it is given.
     """
@@ -94,7 +94,7 @@ def test_a_run_that_crashes_is_tried_again_and_one_that_fails_is_not(pool: WorkP
     sent = with_client(lambda client: client.read_flow_run(UUID(runs[1]))).parameters
     assert sent["hand_over"] is True and sent["dataset"] == "ml-100k/v1" and sent["settings"]["training"]["where"] == "inline"
     assert sent["settings"]["tracking"]["mode"] == "off"
-    assert sent["settings"]["work_dir"] == ".recsys/work/deployment", "the folders of the run that asks do not exist in a pod"
+    assert sent["settings"]["work_dir"] == ".recsys/work/deployment", "the run names a folder that does not exist in a pod"
     deployed([Failed(message="the loss is not finite")], pool, "failing")
     with pytest.raises(TrainingError, match=r"ended as Failed: the loss is not finite"):
         ask_for(asked("failing", tmp_path))
@@ -137,7 +137,7 @@ def test_a_training_that_was_wrongly_taken_for_dead_and_goes_on_cannot_hand_over
     assert {candidate.kind: candidate.files for candidate in trained.candidates} == second
 
 
-def test_a_deployment_with_a_form_of_former_names_is_started_with_these(pool: WorkPool, tmp_path: Path) -> None:
+def test_a_deployment_whose_form_has_former_names_is_started_with_these_names(pool: WorkPool, tmp_path: Path) -> None:
     thread = deployed([Completed()], pool, "set-up-before", json.loads(FORMER_FORMS.read_text())["train/gpu"])
     settings = RetrainSettings.model_validate(
         asked("set-up-before", tmp_path).model_dump()
@@ -152,7 +152,7 @@ def test_a_deployment_with_a_form_of_former_names_is_started_with_these(pool: Wo
     assert (read.business_value, read.promotion) == (settings.business_value, settings.promotion)
 
 
-def test_a_deployment_that_is_not_there_and_a_secret_that_would_be_shown_are_refused(tmp_path: Path) -> None:
+def test_a_missing_deployment_and_a_secret_that_would_be_shown_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"train/none-such.*training\.where to inline"):
         ask_for(asked("none-such", tmp_path))
     store = {"url": "s3://b/p", "access_key_id": "a", "secret_access_key": "wJalr-secret"}
@@ -183,14 +183,14 @@ def test_a_store_that_a_pod_cannot_reach_is_refused_before_anything_is_rented(
         ask_for(settings)
 
 
-def test_a_run_that_is_stopped_cancels_the_training_that_it_has_asked_for(
+def test_a_run_that_is_stopped_cancels_the_training_that_it_asked_for(
     pool: WorkPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thread = deployed([Running()], pool, "long")
 
     def sleep(seconds: float) -> None:
         time.sleep(0.1)
-        if not thread.is_alive():  # the training runs by now
+        if not thread.is_alive():  # the training is running by now
             raise KeyboardInterrupt
 
     class Clock:
@@ -216,7 +216,7 @@ def settle(training: RemoteTraining, settings: RetrainSettings) -> float | None:
     return settle_cost(training, settings.training).cost
 
 
-def test_the_cost_is_that_of_all_pods_of_all_runs(pool: WorkPool, tmp_path: Path) -> None:
+def test_the_cost_includes_all_pods_of_all_runs(pool: WorkPool, tmp_path: Path) -> None:
     async def runs(client: PrefectClient) -> tuple[str, str, str]:
         port = PrefectRuns(lambda: client, pool.id, pool.name)
         found = [await a_run(client, state, pool) for state in (Crashed(), Completed(), Completed())]
@@ -230,4 +230,4 @@ def test_the_cost_is_that_of_all_pods_of_all_runs(pool: WorkPool, tmp_path: Path
     settings = asked("gpu", tmp_path, cost_wait_s=0.3)
     assert settle(RemoteTraining((crashed, completed), MACHINE), settings) == 1.25
     assert settle(RemoteTraining((still_open,), MACHINE), settings) == 0.5, "an open account gives its latest figures"
-    assert settle(RemoteTraining((str(uuid4()),), MACHINE), settings) is None, "a pool that rents nothing keeps no accounts"
+    assert settle(RemoteTraining((str(uuid4()),), MACHINE), settings) is None, "a pool that rents nothing has no accounts"

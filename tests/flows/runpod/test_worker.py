@@ -37,7 +37,7 @@ from tests.flows.runpod.prefect_client import PRICES, a_run, rent, with_client
 from tests.planted import PLANTED, planted_elements
 
 
-def test_the_form_has_every_field_with_its_words_and_the_server_accepts_it(pool: WorkPool) -> None:
+def test_the_form_describes_every_field_and_the_server_accepts_it(pool: WorkPool) -> None:
     fields = pool.base_job_template["variables"]["properties"]
     wanted = {"image", "gpu_types", "gpu_count", "cloud", "data_centers", "disk_gb", "network_volume", "max_price_per_hour"}
     wanted |= {"max_runtime", "max_cost", "startup_timeout", "capacity_timeout", "env", "command", "registry"}
@@ -78,21 +78,21 @@ def test_a_job_becomes_an_order_with_the_runs_marks_and_without_the_workers_own_
         and order.env["PREFECT__FLOW_RUN_ID"] == str(run.id)
         and order.env["RECSYS_POD_LINGER_S"] == "5.0"
     )
-    assert order.env["RUNPOD_API_BASE_URL"] == "http://127.0.0.1:9", "it is where the pod asks for its own end"
+    assert order.env["RUNPOD_API_BASE_URL"] == "http://127.0.0.1:9", "the pod does not know where to ask for its own end"
     told = configured(pool, run, command_style="args").order(RunPodSettings(base_url="http://127.0.0.1:9"), "http://prefect/api")
     assert (order.command_style, told.command_style) == ("auto", "args")
     assert (order.marks.server, told.marks.server) == ("", server_mark("http://prefect/api"))
     assert not [name for name in order.env if name.startswith(("PREFECT_WORKER", "PREFECT_HOME", "PREFECT_SERVER"))]
 
 
-def test_a_server_that_a_pod_cannot_reach_is_told_of_before_anything_is_rented(pool: WorkPool) -> None:
+def test_a_server_that_a_pod_cannot_reach_is_reported_before_anything_is_rented(pool: WorkPool) -> None:
     run = with_client(lambda client: a_run(client, Pending()))
     with pytest.raises(OrderError, match=r"server for pods is http://127.*itself.*RECSYS_PUBLIC_API_URL"):
         configured(pool, run, env={"PREFECT_API_URL": "http://127.0.0.1:4200/api"}).order(RunPodSettings())
     assert configured(pool, run, env={"PREFECT_API_URL": "https://prefect.example.org/api"}).order(RunPodSettings())
 
 
-def test_the_address_for_pods_is_that_of_the_job_then_that_of_the_worker_and_must_be_public(pool: WorkPool) -> None:
+def test_the_address_for_pods_comes_from_the_job_or_else_the_worker_and_must_be_public(pool: WorkPool) -> None:
     run = with_client(lambda client: a_run(client, Pending()))
     own, told = "https://own.example.org/api", "https://prefect.example.org/api"
     assert configured(pool, run).order(RunPodSettings(server_url=told)).env["PREFECT_API_URL"] == told
@@ -107,7 +107,7 @@ def test_the_address_for_pods_is_that_of_the_job_then_that_of_the_worker_and_mus
     assert configured(pool, run).order(vpn).env["PREFECT_API_URL"] == "http://10.0.0.9/api"
 
 
-def test_a_pod_without_a_certain_image_is_not_rented(pool: WorkPool) -> None:
+def test_no_pod_is_rented_without_an_image_that_is_named_by_its_digest(pool: WorkPool) -> None:
     run = with_client(lambda client: a_run(client, Pending()))
     settings = RunPodSettings(server_url="https://prefect.example.org/api")
     for none in (None, "", " "):
@@ -120,7 +120,7 @@ def test_a_pod_without_a_certain_image_is_not_rented(pool: WorkPool) -> None:
     assert configured(pool, run, image="recsys-train:1").order(allowed).image == "recsys-train:1"
 
 
-def test_an_image_whose_tag_is_another_commit_is_told_before_it_is_rented(pool: WorkPool) -> None:
+def test_an_image_whose_tag_is_another_commit_is_reported_before_a_pod_is_rented(pool: WorkPool) -> None:
     run = with_client(lambda client: a_run(client, Pending()))
     settings = RunPodSettings(server_url="https://prefect.example.org/api")
     worker, other = "a" * 40, "b" * 40
@@ -161,7 +161,7 @@ def test_the_key_comes_from_the_environment_or_the_block_and_is_not_shown(monkey
     assert asyncio.run(api_key(RunPodSettings())).get_secret_value() == "rpa_first"
 
 
-def test_the_flow_runs_of_a_pool_are_seen_as_they_are_and_changed(pool: WorkPool) -> None:
+def test_the_flow_runs_of_a_pool_are_read_and_changed(pool: WorkPool) -> None:
     async def use(client: PrefectClient) -> None:
         runs = PrefectRuns(lambda: client, pool.id, pool.name)
         pending, running, waits = [await a_run(client, state, pool) for state in (Pending(), Running(), Scheduled())]
@@ -173,7 +173,7 @@ def test_the_flow_runs_of_a_pool_are_seen_as_they_are_and_changed(pool: WorkPool
             other.id,
         }
         assert found[running.id].begun and not found[pending.id].begun and found[running.id].attempt == 1
-        assert (await runs.look({waits.id}))[waits.id].released, "it waits for a worker, so no pod of it may be left"
+        assert (await runs.look({waits.id}))[waits.id].released, "it waits for a worker, so it must not have a pod"
 
         await runs.assign(found[pending.id], "pod1")
         await runs.tell(pending.id, "AwaitingGPU", "none is free")
@@ -183,7 +183,7 @@ def test_the_flow_runs_of_a_pool_are_seen_as_they_are_and_changed(pool: WorkPool
         assert (await client.read_flow_run(pending.id)).infrastructure_pid == "pod1", "it names a pod already"
         await runs.resubmit(found[pending.id], "its worker ended")
         again = (await runs.look({pending.id}))[pending.id]
-        assert again.state == "PENDING", "it has gone on since it was seen"
+        assert again.state == "PENDING", "it has changed since it was seen"
         await runs.resubmit(again, "its worker ended")
         assert (await runs.look({pending.id}))[pending.id].state == "SCHEDULED"
         await runs.crash(found[running.id], "its pod is gone")
@@ -207,7 +207,7 @@ def test_the_flow_runs_of_a_pool_are_seen_as_they_are_and_changed(pool: WorkPool
     with_client(use)
 
 
-def test_an_account_is_kept_once_for_each_pod_and_found_again(pool: WorkPool) -> None:
+def test_one_account_is_stored_for_each_pod_and_found_again(pool: WorkPool) -> None:
     async def use(client: PrefectClient) -> None:
         runs = PrefectRuns(lambda: client, pool.id, pool.name)
         run = await a_run(client, Completed(), pool)
@@ -220,16 +220,16 @@ def test_an_account_is_kept_once_for_each_pod_and_found_again(pool: WorkPool) ->
         assert [(view.id, account.pod) for view, account in await runs.open_accounts()] == [(run.id, "Pod_A1")]
         await runs.account(run.id, replace(kept["Pod_A1"], closed=True))
         twice = {"key": "gpu-cost-pod-a1", "type": "table", "flow_run_id": run.id, "data": [first.to_dict()]}
-        await client.create_artifact(ArtifactCreate.model_validate(twice))  # as a second worker at the same moment
+        await client.create_artifact(ArtifactCreate.model_validate(twice))  # as a second worker does at the same moment
         assert sorted(account.usd for account in await runs.accounts(run.id)) == [0.0, 0.44]
         notes = {"key": "gpu-cost-notes", "type": "table", "flow_run_id": run.id, "data": [{"month": "May", "usd": "much"}]}
         await client.create_artifact(ArtifactCreate.model_validate(notes))
-        assert await runs.open_accounts() == [] and len(await runs.accounts(run.id)) == 2, "a person's table is no account"
+        assert await runs.open_accounts() == [] and len(await runs.accounts(run.id)) == 2, "a person's table counts as an account"
 
     with_client(use)
 
 
-def test_what_runpod_calls_a_pod_is_shown_as_data(pool: WorkPool) -> None:
+def test_names_and_notes_that_runpod_gives_a_pod_are_shown_as_data(pool: WorkPool) -> None:
     async def use(client: PrefectClient) -> None:
         runs = PrefectRuns(lambda: client, pool.id, pool.name)
         run = await a_run(client, Completed(), pool)
@@ -247,7 +247,7 @@ def test_what_runpod_calls_a_pod_is_shown_as_data(pool: WorkPool) -> None:
     with_client(use)
 
 
-def test_how_long_a_run_is_in_its_state_is_told_by_the_servers_clock_alone(
+def test_how_long_a_run_has_been_in_its_state_depends_only_on_the_servers_clock(
     pool: WorkPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def use(client: PrefectClient) -> None:
@@ -261,7 +261,7 @@ def test_how_long_a_run_is_in_its_state_is_told_by_the_servers_clock_alone(
             return answer
 
         runs = PrefectRuns(lambda: client, pool.id, pool.name)
-        # A server under load sends a Date that is some seconds old, so only the hour is told apart.
+        # Under load, a server sends a Date that is some seconds old, so only the hour is checked.
         assert abs((await runs.look({run.id}))[run.id].age_s) < 600
         monkeypatch.setattr(client, "request", in_an_hour)
         assert abs((await runs.look({run.id}))[run.id].age_s - 3600) < 600
@@ -269,7 +269,7 @@ def test_how_long_a_run_is_in_its_state_is_told_by_the_servers_clock_alone(
     with_client(use)
 
 
-def test_a_server_that_does_not_answer_is_told_apart_from_a_run_that_is_not_there() -> None:
+def test_a_server_that_does_not_answer_is_not_taken_for_a_missing_run() -> None:
     async def use(client: PrefectClient) -> None:
         client._client.base_url = "http://127.0.0.1:9/api"
         client._client._ephemeral = True  # type: ignore[attr-defined]
@@ -285,7 +285,7 @@ def test_a_server_that_does_not_answer_is_told_apart_from_a_run_that_is_not_ther
         monkey.undo()
 
 
-def test_people_see_what_is_rented_and_end_what_nobody_wants(
+def test_people_can_list_what_is_rented_and_end_what_nobody_wants(
     pool: WorkPool, double: RunPodDouble, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     works, ended = [with_client(lambda c, s=state: a_run(c, s, pool)) for state in (Running(), Completed())]  # type: ignore[misc]
@@ -317,18 +317,18 @@ def test_without_a_key_the_commands_say_what_to_do(
     assert "Set RUNPOD_API_KEY" in capsys.readouterr().err
 
 
-def test_pods_of_an_earlier_worker_take_slots_of_the_limit(pool: WorkPool, double: RunPodDouble) -> None:
+def test_pods_of_an_earlier_worker_count_against_the_limit(pool: WorkPool, double: RunPodDouble) -> None:
     works, due = [with_client(lambda c, s=state: a_run(c, s, pool)) for state in (Running(), Scheduled())]  # type: ignore[misc]
     pod = rent(double, Marks(pool.id, works.id, 0, 600, 3600))
     with_client(lambda client: client.update_flow_run(works.id, infrastructure_pid=pod.id))
 
     async def use() -> None:
         async with RunPodWorker(work_pool_name=pool.name, limit=1) as worker:
-            assert await worker.get_and_submit_flow_runs() == [], "what runs already is not known yet"
+            assert await worker.get_and_submit_flow_runs() == [], "it does not know yet what is running"
             await _until(lambda: worker.limiter.borrowed_tokens == 1)
-            assert await worker.get_and_submit_flow_runs() == [], "the one slot is the pod's"
+            assert await worker.get_and_submit_flow_runs() == [], "the pod takes the only slot"
             worker._count({pod.id, "more"})
-            assert worker.limiter.borrowed_tokens == 1, "more than the limit are left to run"
+            assert worker.limiter.borrowed_tokens == 1, "pods beyond the limit are left running"
             await worker.client.set_flow_run_state(works.id, Completed(), force=True)
             await _until(lambda: worker.limiter.borrowed_tokens == 0)
             double.faults.no_capacity |= set(PRICES)
@@ -359,6 +359,3 @@ def test_a_worker_that_is_asked_to_end_infrastructure_deletes_the_pod(pool: Work
 
     asyncio.run(use())
     assert pod.ended is not None
-
-
-# Training by a deployment
