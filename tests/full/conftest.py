@@ -1,4 +1,4 @@
-"""What takes long to start: one gateway to S3 for all tests of a process, one browser for those of a module."""
+"""Servers that take long to start: one gateway to S3 for all tests of a process, and one browser for those of a module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE_MS = 60_000
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    """A page of Debian's Chromium."""
+    """Open a page in Debian's Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         opened = browser.new_page(viewport={"width": 1440, "height": 1000})
@@ -39,7 +39,7 @@ def gateway() -> Iterator[RadosGateway]:
 
 @pytest.fixture
 def ceph(gateway: RadosGateway, request: pytest.FixtureRequest) -> StoreSettings:
-    """A store on Ceph, in a bucket of the test's own."""
+    """Return a store on Ceph, in a bucket that only this test uses."""
     bucket = f"b{abs(hash(request.node.nodeid)) % 10**10}"
     boto3.session.Session().client(
         "s3",

@@ -84,7 +84,7 @@ def test_no_alert_fires_while_all_is_well(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("alert", FIRES)
-def test_an_alert_fires_and_no_other_one(alert: str, tmp_path: Path) -> None:
+def test_an_alert_fires_and_no_other_alert_does(alert: str, tmp_path: Path) -> None:
     path = tmp_path / "ill.json"
     given = case(alert, WELL | FIRES[alert], alert)
     path.write_text(json.dumps({"rule_files": [str(RULES)], "tests": [given]}))

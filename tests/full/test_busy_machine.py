@@ -12,7 +12,7 @@ from tests.volume import volume
 
 @pytest.mark.full
 def test_a_busy_machine_changes_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command fails if one differs. Its defaults are many more cases, which take half an hour."""
+    """The command fails if a verdict differs. By default it has many more cases, which take half an hour."""
     data = synthetic.write_csv(tmp_path / "data", synthetic.interactions(80, 40, 30))
     rollbacks, decisions, load = volume(3, 24), volume(4, 12), volume(4, 20)
     parallel = volume(1, 6)

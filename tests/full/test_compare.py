@@ -1,4 +1,4 @@
-"""Comparisons whose runs are elsewhere: on a Dask cluster, and as runs of a deployment on a worker."""
+"""Comparisons whose runs happen elsewhere: on a Dask cluster, or as runs of a deployment on a worker."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_runs_go_to_a_dask_cluster(server: Environment, tmp_path: Path) -> None:
     assert len(found["entries"]) == 3 and len(found["matrix"]) == 6 and not found["failures"]
 
 
-def test_runs_are_runs_of_a_deployment_and_pass_through_the_store(server: Environment, tmp_path: Path) -> None:
+def test_runs_can_be_those_of_a_deployment_and_pass_through_the_store(server: Environment, tmp_path: Path) -> None:
     wild = {"name": "wild", "kind": "ncf", "settings": {**TINY_NCF, "learning_rate": 1e30}}
     config_of(tmp_path, runner="deployments", entries=[*ENTRIES[:2], wild], reference="ncf")
     assert run([PREFECT, "work-pool", "create", "recsys", "--type", "process"], server, ROOT).returncode == 0
@@ -68,7 +68,7 @@ def test_runs_are_runs_of_a_deployment_and_pass_through_the_store(server: Enviro
     assert "secret_access_key" not in json.dumps([r["parameters"] for r in deployed_runs])
 
 
-@pytest.mark.nightly  # tests/flows/test_compare.py goes on with what is missing, without the kill
+@pytest.mark.nightly  # tests/flows/test_compare.py shows this without the kill
 def test_a_comparison_that_was_killed_goes_on_with_what_is_missing(server: Environment, tmp_path: Path) -> None:
     config_of(tmp_path, entries=ENTRIES[:2], reference="ncf", seeds=[1, 2, 3])
     command = [RECSYS, "study", "compare", "-c", "compare.yaml", "--json", "out.json", "--set", "max_parallel=1"]

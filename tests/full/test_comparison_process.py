@@ -23,7 +23,7 @@ pytestmark = pytest.mark.full
 ENDLESS = {"name": "endless", "kind": "ncf", "settings": {**TINY_NCF, "max_epochs": 10**6, "patience": 10**6}}
 
 
-def test_a_run_apart_is_the_run_and_tells_its_epochs(tmp_path: Path) -> None:
+def test_a_run_in_another_process_gives_the_same_result_and_reports_its_epochs(tmp_path: Path) -> None:
     apart, here = (small_comparison(tmp_path / name, entries=ENTRIES[:2], reference="ncf", threads=1) for name in ("a", "h"))
     told: list[EpochReport] = []
     for settings in (apart, here):
@@ -38,7 +38,7 @@ def test_a_run_apart_is_the_run_and_tells_its_epochs(tmp_path: Path) -> None:
     assert np.array_equal(ours.ranks, theirs.ranks)
 
 
-def test_what_goes_wrong_apart_is_raised_here(tmp_path: Path) -> None:
+def test_an_error_in_the_other_process_is_raised_here(tmp_path: Path) -> None:
     wild = {"name": "wild", "kind": "ncf", "settings": {**TINY_NCF, "learning_rate": 1e30}}
     settings = small_comparison(tmp_path, entries=[ENTRIES[0], wild], reference="wild")
     dataset = stored_dataset(settings)
@@ -49,7 +49,7 @@ def test_what_goes_wrong_apart_is_raised_here(tmp_path: Path) -> None:
         run_entry_apart("small", settings.entry("popularity"), 1, dataset, settings, lambda report: None)
 
 
-def test_a_defect_apart_keeps_its_traceback(tmp_path: Path) -> None:
+def test_a_bug_in_the_other_process_keeps_its_traceback(tmp_path: Path) -> None:
     settings = small_comparison(tmp_path, entries=ENTRIES[:2], reference="ncf")
     dataset = stored_dataset(settings)
     broken = settings.model_copy(update={"evaluation": None})
@@ -57,7 +57,7 @@ def test_a_defect_apart_keeps_its_traceback(tmp_path: Path) -> None:
         run_entry_apart("small", broken.entry("ncf"), 1, dataset, broken, lambda report: None)
 
 
-def test_an_error_while_it_is_followed_ends_it(tmp_path: Path) -> None:
+def test_an_error_while_following_the_other_process_ends_it(tmp_path: Path) -> None:
     settings = small_comparison(tmp_path, entries=ENTRIES[:2], reference="ncf")
     dataset = stored_dataset(settings)
 
@@ -70,7 +70,7 @@ def test_an_error_while_it_is_followed_ends_it(tmp_path: Path) -> None:
 
 
 def trainings() -> dict[int, int]:
-    """Processes that train, with their parents."""
+    """Return the processes that train, with their parents."""
     listed = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     found = [line.split(maxsplit=2) for line in listed.splitlines() if "tasks.training.subprocess_training" in line]
     return {int(pid): int(parent) for pid, parent, _ in found}
@@ -80,12 +80,12 @@ def children_of(parent: int) -> list[int]:
     return [child for child, its in trainings().items() if its == parent]
 
 
-def test_a_killed_process_is_told_of(tmp_path: Path) -> None:
+def test_the_message_says_that_the_other_process_was_killed(tmp_path: Path) -> None:
     settings = small_comparison(tmp_path, entries=[ENTRIES[0], ENDLESS], reference="endless")
     dataset, mine, killed = stored_dataset(settings), os.getpid(), []
 
     def kill_it(report: EpochReport) -> None:
-        if killed:  # what it had written before is read after its end
+        if killed:  # what it wrote before its end is read afterwards
             return
         (child,) = children_of(mine)
         os.kill(child, signal.SIGKILL)
@@ -98,7 +98,7 @@ def test_a_killed_process_is_told_of(tmp_path: Path) -> None:
     assert killed
 
 
-def test_it_ends_when_its_parent_has_ended(tmp_path: Path) -> None:
+def test_the_other_process_ends_when_its_parent_has_ended(tmp_path: Path) -> None:
     settings = small_comparison(tmp_path, entries=[ENTRIES[0], ENDLESS], reference="endless")
     program = (
         "import sys; from configs.studies.comparison import CompareSettings; from tasks.comparison.process import run_entry_apart\n"
@@ -115,10 +115,10 @@ def test_it_ends_when_its_parent_has_ended(tmp_path: Path) -> None:
         (child,) = children_of(parent.pid)
         parent.kill()
     wait_until(lambda: child not in trainings(), 300)
-    assert not list(tmp_path.glob("recsys-training-*")), "it takes away what the parent could not"
+    assert not list(tmp_path.glob("recsys-training-*")), "the folder is left that the parent could not remove"
 
 
-def test_a_run_of_replicas_is_stored_once_and_says_how_many(tmp_path: Path) -> None:
+def test_a_run_of_replicas_is_stored_once_with_their_number(tmp_path: Path) -> None:
     both = {"name": "both", "kind": "ss4rec", "settings": {**TINY_SS4REC, "replicas": 2}}
     settings = small_comparison(tmp_path, entries=[ENTRIES[0], both], reference="both")
     dataset, store, told = stored_dataset(settings), open_store(settings.store), []

@@ -1,4 +1,4 @@
-"""The etl on a local Dask cluster of two processes gives what it gives in one."""
+"""The etl gives the same on a local Dask cluster of two processes as in one process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def address() -> Iterator[str]:
 
 
 def faulty() -> pd.DataFrame:
-    """Users in no order, bad cells, events that others supersede, and two ratings of one second."""
+    """Return events with unordered users, bad cells, superseded events, and two ratings in one second."""
     frame = synthetic.interactions(120, 60, 25)
     again = frame.sample(200, random_state=1).assign(timestamp=lambda rows: rows["timestamp"] + 50, rating=1)
     tied = frame.sample(100, random_state=2).assign(rating=2)
@@ -61,7 +61,7 @@ def packed(path: Path) -> Path:
 
 
 def parquet(path: Path) -> Path:
-    """With an empty row group first, between the others, and last."""
+    """Write Parquet with an empty row group at the beginning, between the others, and at the end."""
     table = pa.Table.from_pandas(pd.read_csv(io.BytesIO(path.read_bytes())), preserve_index=False)
     with pq.ParquetWriter(path.with_name("events.parquet"), table.schema) as writer:
         for start in (0, 700, 1400):
@@ -72,7 +72,7 @@ def parquet(path: Path) -> Path:
 
 
 def folder(path: Path) -> Path:
-    """In three files, two of which have an event of the same user, item and second."""
+    """Write three files, two of which have events of the same user, item and second."""
     frame = pd.read_csv(path)
     again = frame.head(100).assign(rating=lambda rows: rows["rating"] + 0.5)
     for number, part in enumerate((frame.iloc[:900], pd.concat([again, frame.iloc[900:1000]]), frame.iloc[1000:])):
@@ -83,7 +83,7 @@ def folder(path: Path) -> Path:
 
 @pytest.mark.parametrize("write", [None, packed, parquet, folder])
 @pytest.mark.parametrize("memory_rows", [400, pytest.param(1_000_000, marks=pytest.mark.nightly)])
-def test_a_cluster_makes_the_version_that_one_process_makes(write, memory_rows: int, address: str, tmp_path: Path) -> None:
+def test_a_cluster_makes_the_same_version_as_one_process(write, memory_rows: int, address: str, tmp_path: Path) -> None:
     path = synthetic.write_csv(tmp_path / "data", faulty())
     source = locate(DataSettings(local_path=write(path) if write else path))
     place = LocalStore(tmp_path / "store")
@@ -107,7 +107,7 @@ def test_a_cluster_makes_the_version_that_one_process_makes(write, memory_rows: 
     )
 
 
-def test_what_is_no_dataset_is_refused_as_in_one_process(address: str, tmp_path: Path) -> None:
+def test_files_that_make_no_dataset_are_refused_as_in_one_process(address: str, tmp_path: Path) -> None:
     settings = EtlSettings(engine="dask", scheduler_address=address, work_dir=tmp_path / "work")
     path = tmp_path / "ratings.csv"
     for text, error, said in (
@@ -140,7 +140,7 @@ def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: 
 
 @contextmanager
 def processes(workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler of its own, which can be killed, with workers: (address, scheduler and workers)."""
+    """Run a scheduler and workers that can be killed. Yield the address, and the processes with the scheduler first."""
     port = reserved_port()
     address = f"tcp://127.0.0.1:{port}"
     dask = [sys.executable, "-m", "dask"]
@@ -156,7 +156,7 @@ def processes(workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
             each.wait()
 
 
-def test_a_cluster_without_workers_is_named_in_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_without_workers_is_reported_in_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(5, 10, 6))
     with processes(workers=0) as (address, _):
         monkeypatch.setattr("tasks.ingest.engine_dask.ANSWER_S", 10)
@@ -169,7 +169,7 @@ def test_a_cluster_without_workers_is_named_in_bounded_time(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("lost", ["scheduler", "worker"])
-def test_a_cluster_that_is_lost_on_the_way_is_named_in_bounded_time(
+def test_a_cluster_that_is_lost_on_the_way_is_reported_in_bounded_time(
     lost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = synthetic.write_csv(tmp_path / "data", synthetic.interactions(50, 30, 10))
@@ -211,7 +211,7 @@ def test_landed_files_are_read_by_the_cluster_as_by_one_process(address: str, tm
     assert landed[0].accounts == landed[1].accounts
 
 
-def test_landing_does_not_pass_over_a_scheduler_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_landing_does_not_ignore_a_scheduler_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.ingest.engine_dask.ANSWER_S", 1)
     synthetic.write_csv(tmp_path / "zone", synthetic.interactions(5, 10, 6))
     settings = EtlSettings(engine="dask", scheduler_address="tcp://127.0.0.1:9", work_dir=tmp_path / "work")

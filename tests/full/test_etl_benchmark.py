@@ -1,4 +1,4 @@
-"""The etl's benchmark measures processes of its own."""
+"""The etl's benchmark measures separate processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.pipeline import etl
 pytestmark = [pytest.mark.full, pytest.mark.nightly]
 
 
-def test_a_size_is_measured_by_each_engine_and_told_with_its_ratio(
+def test_each_engine_is_measured_at_each_size_and_shown_with_its_ratio(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "etl.json"

@@ -45,7 +45,7 @@ class Mutant:
     story: list[str] = field(default_factory=list)
 
     def rows(self) -> list[int]:
-        """Lines that hold an event or a touched one."""
+        """Return the numbers of the lines that hold events, touched ones included."""
         return list(range(self.header, len(self.lines)))
 
     def content(self) -> bytes:
@@ -84,7 +84,7 @@ def original(draw: random.Random) -> Mutant:
 
 
 def some_rows(mutant: Mutant, draw: random.Random) -> list[int]:
-    """At most a third of the rows."""
+    """Return at most a third of the rows."""
     rows = mutant.rows()
     return draw.sample(rows, draw.randint(1, max(1, len(rows) // 3)))
 
@@ -174,7 +174,7 @@ def quoted_line_ends(mutant: Mutant, draw: random.Random) -> None:
 
 
 def fair_quotes(mutant: Mutant, draw: random.Random) -> None:
-    """No fault where cells may be quoted: the rows are to be read."""
+    """Quote cells where that is allowed. It is not a fault, so the rows must be read."""
     if mutant.quoted:
         for row in some_rows(mutant, draw):
             if b'"' not in mutant.lines[row]:
@@ -249,7 +249,7 @@ def mutated(number: int) -> Mutant:
 
 
 def written(mutant: Mutant, folder: Path, draw: random.Random) -> Path:
-    """As text, by gzip, as damaged gzip, or as damaged Parquet."""
+    """Write the file as text, as gzip, as damaged gzip, or as damaged Parquet."""
     content, path = mutant.content(), folder / mutant.name
     packing = draw.choices(["plain", "gzip", "damaged gzip", "parquet"], [80, 10, 5, 5])[0]
     mutant.story.append(packing)
@@ -271,7 +271,7 @@ def written(mutant: Mutant, folder: Path, draw: random.Random) -> Path:
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
-def test_faults_of_a_file_cost_no_row_but_those_they_touch(batch: int, tmp_path: Path) -> None:
+def test_faults_of_a_file_affect_only_the_rows_that_they_touch(batch: int, tmp_path: Path) -> None:
     outcomes: Counter[str] = Counter()
     for number in range(batch * FILES, (batch + 1) * FILES):
         mutant, draw = mutated(number), random.Random(-number - 1)
@@ -303,7 +303,7 @@ def test_faults_of_a_file_cost_no_row_but_those_they_touch(batch: int, tmp_path:
 
 
 def check_dataset(path: Path, good: set[Event], found: Counter[Event], told: str, folder: Path) -> None:
-    """The same down to the tables of a dataset version."""
+    """Check the same for the tables of a dataset version."""
     try:
         with building(
             locate(DataSettings(local_path=path)), LAX, EtlSettings(work_dir=folder / "work", memory_rows=7), NOW

@@ -10,7 +10,7 @@ from tests.benchmarks.test_commands import run
 
 @pytest.mark.full
 @pytest.mark.nightly
-def test_an_increment_is_timed_beside_the_way_without_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_increment_is_timed_with_and_without_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "increment.json"
     run(monkeypatch, "increment", "--interactions", "20000", "--rows", "2000", "--times", "1", "--out", str(out))
     result = json.loads(out.read_text())

@@ -22,7 +22,7 @@ TABLES = ("interactions", "items", "users", "features")
 
 
 def deliver(folder: Path) -> Place:
-    """A dataset of two runs, and a zone with new files of all kinds."""
+    """Return a dataset of two runs, and a zone with new files of all kinds."""
     place = Place(folder, compact_parts=2)
     place.put("0.csv", random_events(0, 20_000, users=900, movies=300, seconds=10**6))
     place.land()
@@ -37,13 +37,13 @@ def deliver(folder: Path) -> Place:
 
 
 def run(place: Place) -> DatasetRef:
-    """What `recsys etl --landing` does."""
+    """Do what `recsys etl --landing` does."""
     place.land()
     return compact(place.store, NAME, place.settings, place.engine.work_dir, NOW)
 
 
 @pytest.mark.full
-def test_whenever_a_run_is_killed_a_plain_rerun_gives_what_an_undisturbed_one_gives(tmp_path: Path) -> None:
+def test_whenever_a_run_is_killed_a_plain_rerun_gives_the_same_as_an_undisturbed_run(tmp_path: Path) -> None:
     made = deliver(tmp_path / "made")
     undisturbed = beside(made, tmp_path / "undisturbed")
     seconds = seconds_of(partial(run, undisturbed))
@@ -70,7 +70,7 @@ def test_whenever_a_run_is_killed_a_plain_rerun_gives_what_an_undisturbed_one_gi
 
 
 def beside(made: Place, folder: Path) -> Place:
-    """The same zone, with a copy of the store."""
+    """Return the same zone, with a copy of the store."""
     shutil.copytree(made.store.folder, folder / "store")
     place = Place.__new__(Place)
     engine = made.engine.model_copy(update={"work_dir": folder / "work"})

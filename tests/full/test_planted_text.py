@@ -1,4 +1,4 @@
-"""Titles, genres, reasons and names that hold markup, on every page of the store and of the demo, in a real browser."""
+"""Titles, genres, reasons and names that contain markup, on every page of the store and of the demo, in a real browser."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ from tests.tasks.world import NAME, World, make_world
 
 pytestmark = pytest.mark.full
 GENRES = [text.replace("|", "/") for text in PLANTED]
-LOADED_MS = 2_000  # by which a picture or script that was planted has run
+LOADED_MS = 2_000  # by then, a planted picture or script has run
 
 
 def planted_movies(frame: pd.DataFrame) -> pd.DataFrame:
-    """The items of the events, each with a planted title and genre."""
+    """Return the items of the events, each with a planted title and genre."""
     made = ORIGINAL(frame)
     titles = [f"{PLANTED[item % len(PLANTED)]} {item} (1975)" for item in made["item_id"]]
     return made.assign(title=titles, genres=[GENRES[item % len(GENRES)] for item in made["item_id"]])
@@ -118,7 +118,7 @@ class Watched:
     faults: list[str] = field(default_factory=list)
 
     def check(self, *, frames: bool = False) -> None:
-        """Nothing planted ran, was requested, or became an element."""
+        """Check that nothing planted ran, was requested, or became an element."""
         self.page.wait_for_timeout(LOADED_MS)
         assert self.faults == []
         for frame in self.page.frames:

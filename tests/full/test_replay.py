@@ -26,7 +26,7 @@ POLICIES = {"never": {}, "volume": {"volume": 0.2}}
 
 
 def write_settings(folder: Path, **settings: Any) -> Path:
-    """Of a replay of six days after a base of ten."""
+    """Write the settings of a replay of six days after a base of ten."""
     frame = synthetic.interactions(80, 40, 25)
     late = synthetic.START + 10 * DAY_S + (frame["timestamp"] - synthetic.START) % (6 * DAY_S)
     early = synthetic.START + (frame["timestamp"] - synthetic.START) % (10 * DAY_S)
@@ -87,7 +87,7 @@ def killed_when(settings: Path, key: str) -> None:
 
 
 def records(settings: Path) -> dict[str, Any]:
-    """What the replay kept, without versions' names and times."""
+    """Return what the replay stored, without the names and times of versions."""
     store = LocalStore(settings.with_name("store") / "replays" / "tiny")
     found: dict[str, Any] = {}
     for key in store.list("replay/"):
@@ -103,7 +103,7 @@ def records(settings: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_replay_that_is_killed_ends_as_one_that_is_not(tmp_path: Path) -> None:
+def test_a_replay_that_is_killed_ends_like_one_that_is_not(tmp_path: Path) -> None:
     whole, killed = write_settings(tmp_path / "whole"), write_settings(tmp_path / "killed")
     found = ended(whole)
     assert [policy["name"] for policy in found["policies"]] == list(POLICIES)
@@ -127,7 +127,7 @@ def test_a_replay_that_is_killed_ends_as_one_that_is_not(tmp_path: Path) -> None
     assert [policy["ndcg"] for policy in again["policies"]] == [policy["ndcg"] for policy in found["policies"]]
 
 
-def test_a_feed_that_turns_to_milliseconds_is_found_in_its_first_slice(tmp_path: Path) -> None:
+def test_a_feed_that_changes_to_milliseconds_is_noticed_in_its_first_slice(tmp_path: Path) -> None:
     scenario = {"name": "milliseconds", "from_slice": 1}
     settings = write_settings(tmp_path, scenario=scenario, most_slices=2, policies={"on-drift": {"on_drift": True}})
     found = ended(settings)

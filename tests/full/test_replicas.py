@@ -1,4 +1,4 @@
-"""One candidate trained by several processes on the CPU, over gloo, and what becomes of them when one of them or their parent ends."""
+"""Several processes train one candidate on the CPU, over gloo, and all end when one of them or their parent ends."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ENDLESS = {"max_epochs": 10**6, "patience": 10**6}
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where processes of this test find what to do: their command lines name it. Nothing may be left of them or in it."""
+    """Yield the folder where this test's processes find their work. In the end, no process and no work may be left."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -55,7 +55,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def processes(folder: Path) -> dict[int, str]:
-    """Those that were started to train, by their ids: torchrun and its replicas."""
+    """Return the processes that were started to train, by their ids: torchrun and its replicas."""
     listed = subprocess.run(["ps", "-wweo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     lines = [line.split(maxsplit=1) for line in listed.splitlines()]
     return {int(line[0]): line[1] for line in lines if "tasks.training.subprocess_training" in line[1] and str(folder) in line[1]}
@@ -88,7 +88,7 @@ def trained(settings: RetrainSettings, on_epoch: Any = None) -> Candidate:
     return train_candidate(open_store(settings.store), stored(settings), "ss4rec", settings, on_epoch)
 
 
-def test_two_replicas_train_what_one_process_trains(tmp_path: Path) -> None:
+def test_two_replicas_train_the_same_model_as_one_process(tmp_path: Path) -> None:
     told: list[EpochReport] = []
     together, alone = settings_in(tmp_path), settings_in(tmp_path / "alone", replicas=1)
     ours, expected = trained(together, told.append), trained(alone)
@@ -109,7 +109,7 @@ def test_two_replicas_train_what_one_process_trains(tmp_path: Path) -> None:
     assert tests[0]["ndcg@10"] == pytest.approx(tests[1]["ndcg@10"], abs=0.02)
 
 
-def test_what_goes_wrong_in_a_replica_is_raised_here(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_error_in_a_replica_is_raised_here(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for changes in ({"user_features": True}, {"learning_rate": 1e30}):
         said = []
         for count in (1, 2):
@@ -125,14 +125,14 @@ def test_what_goes_wrong_in_a_replica_is_raised_here(tmp_path: Path, capfd: pyte
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_defect_in_a_replica_keeps_its_traceback(tmp_path: Path) -> None:
+def test_a_bug_in_a_replica_keeps_its_traceback(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     broken = settings.model_copy(update={"evaluation": None})
     with pytest.raises(RuntimeError, match=r"(?s)AttributeError.*Traceback.*_train_replica"):
         train_candidate(open_store(settings.store), stored(settings), "ss4rec", broken)
 
 
-def test_an_error_of_who_follows_ends_every_replica(tmp_path: Path, temporary: Path) -> None:
+def test_an_error_while_following_the_replicas_ends_each_of_them(tmp_path: Path, temporary: Path) -> None:
     def refuse(report: EpochReport) -> None:
         assert len(replicas(temporary)) == 2
         raise ZeroDivisionError
@@ -163,13 +163,13 @@ def test_a_killed_replica_fails_the_run_in_one_paragraph(
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_work_is_for_its_user_alone_and_on_no_command_line(tmp_path: Path, temporary: Path) -> None:
+def test_only_its_user_can_read_the_work_and_no_command_line_shows_it(tmp_path: Path, temporary: Path) -> None:
     seen: list[tuple[int, set[str]]] = []
     settings = settings_in(tmp_path, **ENDLESS)
     secret = settings.store.model_copy(update={"access_key_id": "AKIA-OF-NOBODY"})
 
     class Seen(Exception):
-        """Enough."""
+        """Ends the training where the test has seen enough."""
 
     def look(report: EpochReport) -> None:
         (folder,) = temporary.glob("recsys-training-*")
@@ -180,7 +180,7 @@ def test_work_is_for_its_user_alone_and_on_no_command_line(tmp_path: Path, tempo
 
     with pytest.raises(Seen):
         trained(settings.model_copy(update={"store": secret}), look)
-    assert seen == [(0o700, set())], "each replica deletes what it was told once it has read it"
+    assert seen == [(0o700, set())], "a replica has not deleted its work after reading it"
 
 
 PARENT = """
@@ -213,7 +213,7 @@ def test_a_killed_parent_leaves_no_replica(tmp_path: Path, temporary: Path) -> N
     wait_until(lambda: not processes(temporary) and not list(temporary.glob("recsys-training-*")), 180)
 
 
-def test_parents_killed_while_they_are_told_of_an_epoch_leave_no_folder(temporary: Path) -> None:
+def test_parents_killed_while_an_epoch_is_reported_to_them_leave_no_folder(temporary: Path) -> None:
     follow = "from tests.doubles.endless_epochs import follow; follow()"
     places = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     parents = [subprocess.Popen([sys.executable, "-c", follow], stdout=subprocess.PIPE, env=places) for _ in range(4)]
@@ -226,7 +226,7 @@ def test_parents_killed_while_they_are_told_of_an_epoch_leave_no_folder(temporar
     wait_until(lambda: not processes(temporary) and not list(temporary.glob("recsys-training-*")), 180)
 
 
-def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path, temporary: Path) -> None:
+def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(tmp_path: Path, temporary: Path) -> None:
     whole = trained(settings_in(tmp_path / "whole", **DROPPING))
     settings = settings_in(tmp_path, **DROPPING)
     version = stored(settings).version
@@ -239,10 +239,10 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path, tem
     assert resumed.files == whole.files and resumed.best_epoch == whole.best_epoch
     fewer = settings_in(tmp_path, **DROPPING, replicas=1)
     alone = train_candidate(store, load_dataset_ref(store, "small", version), "ss4rec", fewer)
-    assert alone.resumed_from == 4, "a checkpoint of another number of replicas serves too"
+    assert alone.resumed_from == 4, "a checkpoint of another number of replicas was not used"
 
 
-def test_retrain_trains_with_replicas_by_its_setting(server: dict[str, str], tmp_path: Path) -> None:
+def test_retrain_trains_with_as_many_replicas_as_the_setting_says(server: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings_of(tmp_path, models=QUICK["models"])))
     wanted = ["--set", "models.ss4rec.replicas=2", "--set", "models.ss4rec.device=cpu"]
     done = run([RECSYS, "retrain", "-c", "run.yaml", *wanted, "--json", "out.json"], server, tmp_path)

@@ -1,4 +1,4 @@
-"""Workers of one study as processes of their own, on each database that a study can lie in."""
+"""The workers of one study, each in its own process, on each database that can hold a study."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PASSWORD = "pa55word"
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:
-    """URL of a PostgreSQL server of its own on the loopback (Debian's package `postgresql`)."""
+    """Run a PostgreSQL server on the loopback (Debian's package `postgresql`), and yield its URL."""
     assert BINARIES, "PostgreSQL is not installed: apt-get install -y --no-install-recommends postgresql"
     # The server refuses to run as root, and its user cannot enter pytest's folders.
     other = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
@@ -155,7 +155,7 @@ def test_a_run_whose_worker_is_killed_says_so_and_the_next_one_ends_in_the_gate(
 
 
 def workers_of(parent: int) -> list[int]:
-    """Processes that `parent` has spawned as workers."""
+    """Return the processes that `parent` has spawned as workers."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -167,7 +167,7 @@ def workers_of(parent: int) -> list[int]:
     return sorted(found)
 
 
-def test_a_wrong_password_is_told_without_it(postgresql: str, tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported_without_quoting_it(postgresql: str, tmp_path: Path) -> None:
     _, dataset, settings = make_search(tmp_path, storage=postgresql.replace(PASSWORD, "anoth3r"))
     with pytest.raises(StoreUnavailableError, match="password authentication failed") as caught:
         open_study(dataset, settings)

@@ -1,4 +1,4 @@
-"""Other weeks of a landing zone: removals, formats, odd ids and times, kills, and a whole history that comes again."""
+"""Other weeks of a landing zone: removals, formats, odd ids and times, kills, and a whole history that arrives again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["OTHER_WEEKS"]
 
 
 def a_user_leaves_and_comes_back(town: Town) -> None:
-    """A user is taken out, later events of the user stay out, and the removal turns out to be a mistake."""
+    """A user is removed, and later events of the user stay out. Then the removal turns out to be a mistake."""
     town.deliver("before-leaving.csv", town.next_week())
     town.describe(
         "users", "zip-codes.csv", [(user, None, {"age": 20 + user, "zip_code": f"1234{user % 10}"}) for user in range(1, 11)]
@@ -48,7 +48,7 @@ def a_user_leaves_and_comes_back(town: Town) -> None:
 
 
 def removals_that_meet_other_files(town: Town) -> None:
-    """A file is taken out whose rows came in another one too, and an event that had corrected an older one. Both come back."""
+    """A file is removed whose rows came in another one, too, and so is an event that had corrected an older one. Both come back."""
     events = town.deliver("taken-out.csv", town.next_week())
     town.read()
     user, film, rating, time = events[0]
@@ -74,7 +74,7 @@ def removals_that_meet_other_files(town: Town) -> None:
 
 
 def titles_that_look_like_something_else(town: Town) -> None:
-    """Titles with quotes, line ends and other scripts, titles that spreadsheets take for nothing, and genres that are emptied."""
+    """Titles with quotes, line ends and other scripts, titles that spreadsheets take for empty cells, and genres that are cleared."""
     town.deliver("beside-titles.csv", town.next_week())
     odd = ["NA", "null", "nan", "1917", "-1", '"Quoted", and more', "Two\nlines", "千と千尋", "👾", " ", "=1+1", "1e5", "True"]
     town.describe("items", "odd-titles.csv", [(20 + number, None, {"title": title}) for number, title in enumerate(odd)])
@@ -90,7 +90,7 @@ def titles_that_look_like_something_else(town: Town) -> None:
 
 
 def two_ratings_in_one_second(town: Town) -> None:
-    """A user rates a film three times in one second, and once more in another file. The highest of a file counts, and the later file."""
+    """A user rates a film three times in one second, and again in another file. The later file counts, and its highest rating."""
     events = town.next_week()
     user, film, _, time = events[-1]
     thrice = [(user, film, rating, time) for rating in (3.0, 5.0, 0.5)]
@@ -144,7 +144,7 @@ def the_largest_ids(town: Town) -> None:
 
 
 def columns_that_are_renamed_or_doubled(town: Town) -> None:
-    """A producer renames a column, another one writes it twice, and a third one delivers nothing. All is mended after two days."""
+    """A producer renames a column, another one writes it twice, and a third one delivers nothing. After two days, they correct this."""
     events = town.next_week()
     town.deliver("good.csv", events[::3])
     renamed, doubled = text(events[1::3]), text(events[2::3])
@@ -165,7 +165,7 @@ def columns_that_are_renamed_or_doubled(town: Town) -> None:
 
 
 class Growing(FolderZone):
-    """A zone whose writer goes on while a run reads."""
+    """A zone whose writer goes on while a run reads it."""
 
     more: dict[str, str] = {}  # noqa: RUF012 - what is still to be written, by file
 
@@ -176,7 +176,7 @@ class Growing(FolderZone):
 
 
 def a_file_that_grows(town: Town) -> None:
-    """Half of a file is there when a run begins, and the rest comes while it is read. Nothing of it counts until it is whole."""
+    """Half of a file is there when a run begins, and the rest comes while it is read. None of it counts until the file is complete."""
     events = town.next_week()
     half = len(events) // 2
     town.deliver("other.csv", events[:20])
@@ -205,12 +205,12 @@ def a_compaction_that_is_killed(town: Town) -> None:
 
 
 def copied(store: LocalStore, folder: Path, number: int) -> Path:
-    """A copy of the store."""
+    """Return a copy of the store."""
     return Path(shutil.copytree(store.folder, folder / f"killed-{number}"))
 
 
 def a_pruning_beside_a_training(town: Town) -> None:
-    """While a training uses an old version, a pruning leaves it. Afterwards it goes."""
+    """While a training uses an old version, pruning keeps it. Afterwards pruning deletes it."""
     town.deliver("before-pruning.csv", town.next_week())
     town.read()
     old = town.newest()
@@ -229,12 +229,12 @@ def a_pruning_beside_a_training(town: Town) -> None:
 
 
 def version_of(town: Town, number: int) -> str:
-    """The version of a log entry."""
+    """Return the version of a log entry."""
     return str(json.loads(town.store.get(f"landing/{NAME}/log/{number:08d}.json"))["version"])
 
 
 def descriptions_that_contradict_each_other(town: Town) -> None:
-    """Two files of one second describe the same films and users. The greater value counts, whichever is read first."""
+    """Two files from the same second describe the same films and users. The greater value counts, whichever file is read first."""
     town.deliver("beside-contradictions.csv", town.next_week())
     for name, film, age in (("one", "Alpha", 30), ("two", "Beta", 9)):
         town.describe("items", f"films-{name}.csv", [(1, None, {"title": film}), (2, town.now - DAY, {"title": film})])
@@ -261,7 +261,7 @@ def a_feed_in_milliseconds(town: Town) -> None:
 
 
 def the_whole_history_comes_again(town: Town) -> None:
-    """All events come again in one file, in another order. Nothing changes, and monitoring sees nothing new in it."""
+    """All events arrive again in one file, in another order. Nothing changes, and monitoring sees nothing new."""
     town.deliver("before-everything.csv", town.next_week())
     town.read()
     town.retrain()
@@ -275,7 +275,7 @@ def the_whole_history_comes_again(town: Town) -> None:
 
 
 def wrong_clocks(town: Town) -> None:
-    """One event comes from the year 2100. Of two machines that correct one rating, one is an hour ahead of the other."""
+    """One event is dated in the year 2100. Two machines correct the same rating, and the clock of one is an hour ahead."""
     town.deliver("before-2100.csv", town.next_week())
     town.read()
     town.retrain()
@@ -295,7 +295,7 @@ def wrong_clocks(town: Town) -> None:
 
 
 class Backwards(FolderZone):
-    """A zone that is listed from its end."""
+    """A zone that lists its files in reverse order."""
 
     def files(self) -> list[SourceFile]:
         return super().files()[::-1]
@@ -310,7 +310,7 @@ def another_order(town: Town) -> None:
     town.read()
     town.open = FolderZone
     at_once = at(town, town.folder / "at-once")
-    at_once.zone = Path(shutil.copytree(town.zone, town.folder / "what-counts"))  # it keeps the times of files
+    at_once.zone = Path(shutil.copytree(town.zone, town.folder / "what-counts"))  # this keeps the times of the files
     for file in (file for read in town.truth.runs for file in read if (at_once.zone / file.name).exists()):
         os.utime(at_once.zone / file.name, (file.written, file.written))  # a wrong clock had made some files older
     for name in town.truth.removed_files:

@@ -1,4 +1,4 @@
-"""Weeks of operation over one landing zone. After each, the dataset is what an independent merge of all deliveries says."""
+"""Weeks of operation over one landing zone. After each, the dataset equals an independent merge of all deliveries."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ Week = Callable[[Town], None]
 
 @pytest.mark.full
 @pytest.mark.parametrize("weeks", [WEEKS, OTHER_WEEKS], ids=["accidents", "odd files and times"])
-def test_after_each_week_the_dataset_is_what_everything_that_was_delivered_says(weeks: tuple[Week, ...], tmp_path: Path) -> None:
+def test_after_each_week_the_dataset_equals_an_independent_merge_of_all_deliveries(
+    weeks: tuple[Week, ...], tmp_path: Path
+) -> None:
     town = Town(tmp_path)
     live(town, weeks)
-    assert town.compared >= 2 * len(weeks), "each week was compared with the truth after it and after the housekeeping"
+    assert town.compared >= 2 * len(weeks), "a week was not compared with the truth both after it and after the housekeeping"
 
 
 @pytest.mark.nightly

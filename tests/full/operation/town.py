@@ -1,4 +1,4 @@
-"""A town of regular visitors, the landing zone that their events arrive in, and whoever operates the product over it."""
+"""A town of regular visitors, the landing zone where their events arrive, and the operator of the product."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Town(Place):
     # What happens in the world
 
     def next_week(self) -> list[Event]:
-        """A week passes. Returns the events of its visits."""
+        """Let a week pass, and return the events of its visits."""
         self.week += 1
         events: list[Event] = []
         for user, unseen in self.unseen.items():
@@ -79,11 +79,11 @@ class Town(Place):
 
     @property
     def now(self) -> int:
-        """UTC seconds: six o'clock on the morning after the week."""
+        """The time in UTC seconds: six o'clock on the morning after the week."""
         return int(START) + (self.week + 1) * WEEK + 6 * HOUR
 
     def deliver(self, name: str, events: Iterable[Event], *, written: int | None = None, bad: Iterable[str] = ()) -> list[Event]:
-        """A CSV of these events, followed by bad lines, an hour ago or at `written`."""
+        """Deliver a CSV of these events, followed by bad lines. It was written an hour ago, or at `written`."""
         written = self.now - HOUR if written is None else written
         good, wrong = list(events), list(bad)
         self.put(name, text(good, wrong), modified=written)
@@ -93,7 +93,7 @@ class Town(Place):
     def describe(
         self, kind: Any, name: str, rows: list[Described], *, bad: Iterable[str] = (), written: int | None = None
     ) -> None:
-        """A CSV with those columns that the rows mention."""
+        """Deliver a CSV with the columns that the rows mention."""
         written = self.now - HOUR if written is None else written
         columns = [column for column in COLUMNS[kind] if any(column in said for _, _, said in rows)]
         dated = any(updated_at is not None for _, updated_at, _ in rows)
@@ -114,7 +114,7 @@ class Town(Place):
         return land(self.store, self.open(self.zone), NAME, options)
 
     def read(self, now: float | None = None, *, retry: bool = False) -> Landing:
-        """A run, after which everything is what the truth says."""
+        """Read new files. Afterwards everything must be what the truth says."""
         found = self.land(now, retry_quarantined=retry)
         wanted = self.truth.end_run(self.now if now is None else now)
         assert {each.file: account_of(each) for each in found.accounts if each.status != "copy"} == wanted
@@ -122,14 +122,14 @@ class Town(Place):
         return found
 
     def read_again(self) -> Landing:
-        """A run after a removal or its undoing, which reads all files once more."""
+        """Read all files once more, as the run after a removal or its undoing does."""
         found = self.land()
         self.truth.end_rereading(self.now)
         self.compare(found.dataset, found.watermark)
         return found
 
     def compare(self, ref: DatasetRef, watermark: int | None = None) -> None:
-        """Everything that the version holds is what the truth says."""
+        """Check that everything in the version is what the truth says."""
         events = self.truth.events()
         columns = [self.table(ref)[name].tolist() for name in ("user_id", "item_id", "rating", "timestamp")]
         assert {(user, item): (rating, time) for user, item, rating, time in zip(*columns, strict=True)} == {
@@ -163,9 +163,9 @@ class Town(Place):
     def remove(
         self, *, file: str = "", user: int | None = None, event: tuple[int, int, int] | None = None, elsewhere: bool = False
     ) -> int:
-        """Take a file, a user, or an event (user, film, time) out. Returns the number of the entry.
+        """Remove a file, a user, or an event (user, film, time). Return the number of the entry.
 
-        `elsewhere`: other files have what comes in its place, so nothing is compared before they were read again.
+        With `elsewhere`, other files have what takes its place, so nothing is compared before they have been read again.
         """
         given = {"user": user} if event is None else dict(zip(("user", "item", "time"), event, strict=True))
         removal = Removal(reason="asked", by="the operator", file=file, **given)
@@ -179,12 +179,12 @@ class Town(Place):
         return entry.number
 
     def undo(self, number: int) -> DatasetRef:
-        """Lift a removal."""
+        """Undo a removal."""
         removal = Removal(reason="a mistake", by="the operator", undoes=number)
         return undo_removal(self.store, NAME, removal, self.settings, self.engine.work_dir, self.now)[0]
 
     def train(self) -> tuple[ModelRef, Decision]:
-        """A sealed version on the newest dataset, with the gate's decision."""
+        """Train on the newest dataset. Return the sealed version and the gate's decision."""
         ref = self.newest()
         candidate = train_candidate(self.store, ref, "popularity", self.recipe)
         evaluation, folder = evaluated(self.store, ref, [candidate], self.recipe)
@@ -193,7 +193,7 @@ class Town(Place):
         return publish(self.store, staged, decision, candidate, evaluation, self.recipe), decision
 
     def retrain(self) -> ModelRef:
-        """A version that becomes champion by force: no recipe of seconds would be better than the champion."""
+        """Train a version and make it champion by force, because a training of seconds would not beat the champion."""
         version, _ = self.train()
         self.force(version)
         return version
@@ -216,7 +216,7 @@ def film_of(film: int) -> dict[str, Any]:
 
 
 def text(events: Iterable[Event], bad: Iterable[str] = (), separator: str = ",") -> str:
-    """A table with a header."""
+    """Return a table with a header."""
     rows = [("userId", "movieId", "rating", "timestamp"), *events]
     return "".join(separator.join(map(str, row)) + "\n" for row in rows) + "".join(f"{line}\n" for line in bad)
 
@@ -226,7 +226,7 @@ def account_of(account: Any) -> Account:
 
 
 def described_in(town: Town, ref: DatasetRef, kind: Any) -> dict[int, tuple[Any, ...]]:
-    """The descriptions of a version by id, with None for a missing cell."""
+    """Return the descriptions of a version by id, with None for a missing cell."""
     table = town.table(ref, kind)
     ids = table["item_id" if kind == "items" else "user_id"].tolist()
     cells = [[None if missing else value for value, missing in zip(table[name].tolist(), table[name].isna(), strict=True)]

@@ -1,4 +1,4 @@
-"""What a landing zone says, merged in the plainest way: dicts and loops over everything that was delivered, none of the product's code."""
+"""What a landing zone says, merged in the plainest way: by dicts and loops over all deliveries, without the product's code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Account:
-    """What the product must say of a file."""
+    """What the product must say about a file."""
 
     rows: int
     accepted: int
@@ -40,14 +40,14 @@ class Account:
 
 @dataclass(frozen=True)
 class Won:
-    """The event of a user and film that counts, and where it comes from."""
+    """The event that counts for a user and film, and where it comes from."""
 
     time: int
     rating: float
     by: Delivery
 
     def is_beaten_by(self, time: int, rating: float, written: int) -> bool:
-        """The newest event counts. In one second the later delivery does, and in one delivery the higher rating."""
+        """Return whether another event counts: a newer one or, in one second, that of a later delivery or with a higher rating."""
         if time != self.time:
             return time > self.time
         if rating == self.rating:
@@ -56,7 +56,7 @@ class Won:
 
 
 class Truth:
-    """All deliveries so far, and what was taken out again."""
+    """All deliveries so far, and what was removed again."""
 
     def __init__(self, lateness: int) -> None:
         self.lateness = lateness
@@ -68,11 +68,11 @@ class Truth:
         self.reach = self.watermark = 0  # UTC seconds
 
     def deliver(self, delivery: Delivery) -> None:
-        """The next run reads this file."""
+        """Let the next run read this file."""
         self.coming.append(delivery)
 
     def end_run(self, now: float) -> dict[str, Account]:
-        """A run at `now` reads what was delivered. Returns the account of each file."""
+        """Let a run at `now` read what was delivered. Return the account of each file."""
         events, items, users = self.events(), self.cells("items"), self.cells("users")
         read, self.coming = self.coming, []
         self.runs.append(read)
@@ -104,11 +104,11 @@ class Truth:
         return accounts
 
     def end_rereading(self, now: float) -> None:
-        """A run at `now` has read all files once more."""
+        """Record that a run at `now` has read all files once more."""
         self._reach([], int(now))
 
     def kept(self, file: Delivery) -> list[Event]:
-        """The events of a file that were not taken out."""
+        """Return the events of a file that were not removed."""
         if file.name in self.removed_files:
             return []
         return [
@@ -118,12 +118,12 @@ class Truth:
         ]
 
     def after_removal(self) -> None:
-        """Something was taken out, and perhaps what reached furthest."""
+        """Record that something was removed, perhaps the event that reached furthest."""
         self.reach = min(self.reach, max(event.time for event in self.events().values()))
         self.watermark = min(self.watermark, self.reach - self.lateness)
 
     def events(self) -> dict[tuple[int, int], Won]:
-        """The event of each user and film that counts."""
+        """Return the event that counts for each user and film."""
         found: dict[tuple[int, int], Won] = {}
         for read in self.runs:
             for file in sorted(read, key=lambda each: each.written):
@@ -134,7 +134,7 @@ class Truth:
         return found
 
     def counts_before(self) -> dict[tuple[int, int], list[int]]:
-        """How many events the user and the film of each event had in earlier seconds. Those that no longer count did happen."""
+        """Return how many events the user and the film of each event had in earlier seconds, including those that no longer count."""
         happened: set[tuple[int, int, int]] = set()
         for read in self.runs:
             for file in read:
@@ -150,7 +150,7 @@ class Truth:
         }
 
     def cells(self, kind: Kind) -> dict[tuple[int, str], tuple[int, Any, Delivery, int]]:
-        """The newest value of each id and column, with its time, its file, and its row there. In one second, the greater one counts."""
+        """Return the newest value of each id and column, with its time, file and row. In one second, the greater value counts."""
         found: dict[tuple[int, str], tuple[int, Any, Delivery, int]] = {}
         for read in self.runs:
             for file in read:
@@ -164,7 +164,7 @@ class Truth:
         return found
 
     def table(self, kind: Kind, columns: tuple[str, ...], empty: tuple[Any, ...]) -> dict[int, tuple[Any, ...]]:
-        """What is known of each film or user that has an event or a description."""
+        """Return what is known about each film or user that has an event or a description."""
         cells = self.cells(kind)
         ids = {key[0 if kind == "users" else 1] for key in self.events()} | {id_ for id_, _ in cells}
         found = {}
@@ -176,6 +176,6 @@ class Truth:
         return found
 
     def _reach(self, times: list[int], now: int) -> None:
-        """Events of the future say nothing about how far the others reach."""
+        """Update how far the events reach. Events of the future say nothing about that."""
         self.reach = max([min(self.reach, now), *(time for time in times if time <= now)])
         self.watermark = min(max(self.watermark, self.reach - self.lateness), now - self.lateness)

@@ -71,7 +71,7 @@ def copies(town: Town) -> None:
 
 
 def a_broken_file(town: Town) -> None:
-    """Half of a Parquet file lands. It waits, beside good files, until its writer has mended it."""
+    """Half of a Parquet file lands. It waits, beside good files, until its writer has completed it."""
     events = town.next_week()
     town.deliver("half-of-the-week.csv", events[::2])
     rest = events[1::2]
@@ -86,7 +86,7 @@ def a_broken_file(town: Town) -> None:
 
 
 def a_week_without_data(town: Town) -> None:
-    """Nothing arrives. Monitoring says so, and asks for no retraining, which could not help."""
+    """Nothing arrives. Monitoring says so, but does not ask for a retraining, which could not help."""
     town.next_week()
     before = town.newest()
     assert town.read().dataset == before
@@ -95,7 +95,7 @@ def a_week_without_data(town: Town) -> None:
 
 
 def a_week_with_many_bad_rows(town: Town) -> None:
-    """30 % of the rows are bad, so the file is refused. That asks for no retraining. The producer mends the file."""
+    """30 % of the rows are bad, so the file is refused. This does not ask for a retraining. The producer corrects the file."""
     events = town.next_week()
     town.put("bad.csv", text(events[170:], [f"{user},{film},77,{time}" for user, film, _, time in events[:170]]), town.now - HOUR)
     town.truth.deliver(Delivery("bad.csv", town.now - HOUR, bad=len(events)))
@@ -134,9 +134,9 @@ def a_description_from_the_future(town: Town) -> None:
 
 
 def a_clock_three_days_behind(town: Town) -> None:
-    """The machine's clock is three days behind, so the newest days lie in its future. With the clock mended they are read again.
+    """The machine's clock is three days behind, so the newest days lie in its future. Once the clock is right, they are read again.
 
-    A rating of a file that is read again was corrected meanwhile, in the same second. The correction stays.
+    Meanwhile a rating of such a file was corrected, with the same second. The correction stays.
     """
     events, behind = town.next_week(), town.now - 3 * DAY
     first = min(event[3] for event in events)
@@ -163,7 +163,7 @@ def a_clock_three_days_behind(town: Town) -> None:
 
 
 def bots_come(town: Town) -> None:
-    """60 bots rate 60 films, dated half a day before the newest event, and then after it. Either is found, and taken out."""
+    """60 bots rate 60 films, dated half a day before the newest event, and then after it. Both are noticed and removed."""
     newest = max(event[3] for event in town.deliver("beside-bots.csv", town.next_week()))
     town.read()
     for name, begin in (("bots-before.csv", newest - DAY // 2), ("bots-after.csv", newest + HOUR)):

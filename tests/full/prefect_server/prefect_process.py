@@ -1,4 +1,4 @@
-"""A real Prefect server in a process of its own, and commands as an installation has them: not told where the code is."""
+"""A real Prefect server in its own process, and commands that, as in an installation, are not told where the code is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["PREFECT", "ROOT", "ask", "prefect_server", "process", "read", "reque
 
 @contextmanager
 def prefect_server(folder: Path) -> Iterator[dict[str, str]]:
-    """The environment that names the server; its database lies in `folder`."""
+    """Run a server whose database is in `folder`, and yield the environment that names it."""
     with live_prefect.prefect_server(folder) as environment:
         yield {name: value for name, value in environment.items() if name != "PYTHONPATH"}
 

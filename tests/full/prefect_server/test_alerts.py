@@ -1,4 +1,4 @@
-"""Who is told of what: a real Prefect server with the automations of `recsys setup`, and a webhook."""
+"""Who gets which message: a real Prefect server with the automations of `recsys setup`, and a webhook."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def sink() -> Iterator[Webhook]:
 
 @pytest.fixture(scope="module")
 def server(sink: Webhook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A server that `recsys setup` has set up to tell the webhook."""
+    """Run a server that `recsys setup` has set up to send messages to the webhook."""
     beat = str(HEARTBEAT_S)
     with prefect_server(tmp_path_factory.mktemp("prefect"), PREFECT_FLOWS_HEARTBEAT_FREQUENCY=beat) as environment:
         with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}):
             block = CustomWebhookNotificationBlock(name="sink", url=sink.url, json_data=MESSAGE)
             block.save("sink", _sync=True)  # type: ignore[call-arg]
         alerts = f"alerts={{blocks: [custom-webhook/sink], heartbeat_s: {beat}, missed_heartbeats: 2}}"
-        # Without schedules: a run whose time comes in the midst of a test, with no worker up, is late and told of.
+        # Without schedules: a run that is due during a test would be late, because no worker is up, and cause a message.
         done = recsys(["setup", "--set", alerts, "--set", "schedules=false"], environment)
         assert done.returncode == 0, done.stderr
         yield environment
@@ -65,7 +65,7 @@ def deployed_run(server: dict[str, str], flow: str, **parameters: Any) -> str:
 
 
 def emit_drift(server: dict[str, str]) -> None:
-    """As `recsys monitor` does it."""
+    """Emit the event as `recsys monitor` does."""
     with temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}):
         payload = {
             "dataset": "small/abc",
@@ -78,7 +78,7 @@ def emit_drift(server: dict[str, str]) -> None:
 
 
 def opens(link: str) -> bool:
-    """Whether a browser gets the UI's page at the link, and the run that it names is known."""
+    """Return whether a browser gets the UI's page at the link, and the server knows the run that it names."""
     page = request("GET", link, headers={"Accept": "text/html"})
     api, run = link.split("/runs/")[0], link.rsplit("/", 1)[1]
     return page.status_code == 200 and "<html" in page.text and request("GET", f"{api}/api/flow_runs/{run}").status_code == 200
@@ -89,7 +89,7 @@ def set_state(server: dict[str, str], run: str, **state: str) -> None:
     assert answer["status"] == "ACCEPT", answer
 
 
-def test_a_run_that_was_killed_is_crashed_when_its_heartbeats_stop(server: dict[str, str], sink: Webhook, tmp_path: Path) -> None:
+def test_a_killed_run_counts_as_crashed_when_its_heartbeats_stop(server: dict[str, str], sink: Webhook, tmp_path: Path) -> None:
     models = {**LEAN["models"], "ss4rec": {**LEAN["models"]["ss4rec"], "max_epochs": 5000, "patience": 5000}}  # type: ignore[dict-item, index]
     command = [sys.executable, "-m", "flows.cli", "retrain", "-c", settings_file(tmp_path, models=models)]
     with (tmp_path / "log").open("w") as log:
@@ -99,7 +99,7 @@ def test_a_run_that_was_killed_is_crashed_when_its_heartbeats_stop(server: dict[
     killed.wait()
     run = next(run for run in ask(server, "flow_runs/filter") if run["state_type"] == "RUNNING" and run["deployment_id"] is None)
 
-    # Meanwhile: everything else that people are told of.
+    # Meanwhile, everything else happens that people get a message about.
     before = len(sink.messages)
     deployed = {kind: deployed_run(server, "etl") for kind in ("failed", "late")}
     set_state(server, deployed["failed"], type="FAILED", name="Failed", message="The ratings file has no column rating.")
@@ -108,7 +108,7 @@ def test_a_run_that_was_killed_is_crashed_when_its_heartbeats_stop(server: dict[
     set_state(server, part, type="FAILED", name="Failed", message="a part of another run")
 
     def told() -> dict[str, dict[str, Any]]:
-        """The messages by the last word of their subjects: other messages may come between them."""
+        """Return the messages by the last words of their subjects. Other messages may come between them."""
         return {message["subject"].rsplit(" ", 1)[-1]: message for message in sink.messages[before:]}
 
     found = wait_until(lambda: (said := told()).keys() >= {"failed", "late"} and said, 900, "two messages")
@@ -133,16 +133,16 @@ def test_a_run_that_was_killed_is_crashed_when_its_heartbeats_stop(server: dict[
         return bool(now["state_type"] == "CRASHED" and "No heartbeat for 60 s" in now["state"]["message"])
 
     wait_until(crashed, 900, "the crash")
-    # The retraining that drift has started may be late by now, as no worker is up; else there is one message each.
+    # The retraining that drift has started may be late by now, because no worker is up. Otherwise each event has one message.
     subjects = [message["subject"] for message in sink.messages[before:]]
     others = [subject for subject in subjects if not (subject.startswith("retrain ") and subject.endswith(" is late"))]
-    assert len(others) == 3, "a run that nobody watches was told of, or one twice"
+    assert len(others) == 3, "there was a message about a run that nobody watches, or one came twice"
 
 
-def test_a_webhook_that_fails_fails_no_run_and_what_is_told_has_figures_and_links(
+def test_a_webhook_that_fails_fails_no_run_and_messages_have_figures_and_links(
     server: dict[str, str], sink: Webhook, tmp_path: Path
 ) -> None:
-    def decisions() -> list[dict[str, Any]]:  # the retraining that drift has started may be told of as late meanwhile
+    def decisions() -> list[dict[str, Any]]:  # meanwhile a message may say that the retraining that drift has started is late
         return [message for message in sink.messages if message["subject"].startswith("movie-ranker ")]
 
     config, first = settings_file(tmp_path), len(decisions())

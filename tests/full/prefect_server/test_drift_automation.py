@@ -1,4 +1,4 @@
-"""Drift as its users run it: a monitoring run on a real Prefect server starts a retrain, and Evidently's own UI shows what was drawn."""
+"""Drift as users meet it: a monitoring run on a real Prefect server starts a retraining, and Evidently's own UI shows the snapshots."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
 
 @pytest.fixture(scope="module")
 def watched(server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a champion, and a dataset version after it whose last part gives all films one star."""
+    """Return a folder with a champion and a later dataset version, whose last part gives all films one star."""
     folder = tmp_path_factory.mktemp("watched")
     base = synthetic.interactions(80, 40, 25)
     path = synthetic.write_csv(folder / "data", base)
@@ -88,7 +88,7 @@ def test_drift_that_monitoring_finds_starts_a_retrain_run(server: dict[str, str]
 
     runs = wait_until(started, 900)
     assert len(runs) == 1 and runs[0]["parameters"] == {"settings": {"model_name": "movie-ranker"}}
-    # The server writes events down a moment after it has acted on them.
+    # The server stores events a moment after it has acted on them.
     seen = wait_until(lambda: ask(server, "events/filter", filter={"event": {"name": ["recsys.drift.detected"]}})["events"], 900)
     assert len(seen) == 1 and seen[0]["resource"]["prefect.resource.id"] == "recsys.model.movie-ranker"
     assert "rating" in seen[0]["payload"]["drifted"] and seen[0]["payload"]["checks"]["rating"]["p_value"] <= 0.01
@@ -115,7 +115,7 @@ def test_evidentlys_own_ui_shows_the_snapshots(server: dict[str, str], watched: 
         found = wait_until(projects, 600)
         assert [project["name"] for project in found] == ["movie-ranker"]
         kept = request("GET", f"{address}/api/projects/{found[0]['id']}/snapshots").raise_for_status().json()
-        assert len(kept) >= 2, "the retrain's and the monitor's"
+        assert len(kept) >= 2, "a snapshot of the retraining or of the monitoring is missing"
         page = f"{address}/api/projects/{found[0]['id']}/{kept[-1]['id']}/data"
         assert "log_gap" in request("GET", page).raise_for_status().text
         assert "<html" in request("GET", address).raise_for_status().text

@@ -33,11 +33,11 @@ PLANTED = {
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Running]:
-    folder = Path(tempfile.mkdtemp(prefix="recsys-stack-"))  # where PostgreSQL, as a user of its own, gets too
+    folder = Path(tempfile.mkdtemp(prefix="recsys-stack-"))  # PostgreSQL, which runs as another user, can enter this folder
     (folder / "secrets").mkdir()
     for name, value in PLANTED.items():
         (folder / "secrets" / name).write_text(value)
-    names = [service.name for service in read_services() if service.name != "worker-runpod"]  # rents nothing here
+    names = [service.name for service in read_services() if service.name != "worker-runpod"]  # there is nothing to rent here
     with local_stack(folder, names, s3=True, tell=lambda line: None) as running:
         yield running
     assert all(process.poll() is not None for process in running.processes.values())
@@ -133,7 +133,7 @@ def test_no_log_of_the_run_and_nothing_that_the_server_shows_holds_a_secret(stac
 
 
 def planted(folder: Path) -> dict[str, str]:
-    """Each secret, and the parts of it that are secret by themselves."""
+    """Return each secret, and its parts that are secret by themselves."""
     found = {}
     for path in folder.iterdir():
         content = path.read_text().strip()

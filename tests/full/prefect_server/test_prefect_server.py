@@ -1,4 +1,4 @@
-"""The product as its users run it: a Prefect server, a worker, deployments, and the command in processes of their own."""
+"""The product as its users run it: a Prefect server, a worker, deployments, and the command, each in its own process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECSYS = str(Path(sys.executable).with_name("recsys"))
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Environment of a running Prefect server of its own."""
+    """Run a Prefect server, and yield the environment that names it."""
     with prefect_server(tmp_path_factory.mktemp("prefect")) as environment:
         yield environment
 
@@ -38,7 +38,7 @@ def settings_of(folder: Path, **changes: Any) -> dict[str, Any]:
     return {**LEAN, **places, **changes}
 
 
-def test_a_command_shows_in_the_server_that_prefect_api_url_names(server: dict[str, str], tmp_path: Path) -> None:
+def test_a_commands_run_appears_on_the_server_that_prefect_api_url_names(server: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings_of(tmp_path)))
     done = run([RECSYS, "retrain", "-c", "run.yaml", "--json", "out.json"], server, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -55,7 +55,7 @@ def test_a_command_shows_in_the_server_that_prefect_api_url_names(server: dict[s
     assert "## Promoted" in artifacts["gate"]["data"]
 
 
-@pytest.mark.nightly  # tests/full/prefect_server/test_local_stack.py has a deployed retraining too
+@pytest.mark.nightly  # tests/full/prefect_server/test_local_stack.py has a deployed retraining, too
 def test_a_deployed_retrain_runs_on_a_worker(server: dict[str, str], tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "flows.cli", "setup", "--set", "schedules=false"], server, ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -74,7 +74,7 @@ def test_a_deployed_retrain_runs_on_a_worker(server: dict[str, str], tmp_path: P
     assert (tmp_path / "store" / "promotions" / "movie-ranker" / "00000001.json").exists()
 
 
-@pytest.mark.nightly  # so does tests/flows/test_retrain.py, in two processes fewer
+@pytest.mark.nightly  # tests/flows/test_retrain.py shows this with two processes fewer
 def test_a_retrain_that_was_killed_in_training_ends_with_the_same_metrics(server: dict[str, str], tmp_path: Path) -> None:
     models = {**LEAN["models"], "ss4rec": {**LEAN["models"]["ss4rec"], "max_epochs": 12, "patience": 12}}  # type: ignore[dict-item, index]
     results = []
@@ -100,7 +100,7 @@ def test_a_retrain_that_was_killed_in_training_ends_with_the_same_metrics(server
     assert results[0]["evaluation"]["metrics"] == results[1]["evaluation"]["metrics"]
 
 
-@pytest.mark.nightly  # tests/flows/test_retrain.py refuses it in one process
+@pytest.mark.nightly  # tests/flows/test_retrain.py shows this in one process
 def test_of_two_retrains_at_once_the_second_is_refused(server: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings_of(tmp_path)))
     command = [RECSYS, "retrain", "-c", "run.yaml"]
@@ -112,7 +112,7 @@ def test_of_two_retrains_at_once_the_second_is_refused(server: dict[str, str], t
         return lock.exists() and lock.read_text() == f"{first.pid}\n"
 
     wait_until(held, 400)
-    first.send_signal(signal.SIGSTOP)  # it holds the lock for as long as the second one takes to come to it
+    first.send_signal(signal.SIGSTOP)  # it holds the lock until the second one has tried to get it
     try:
         second = run(command, server, tmp_path)
     finally:

@@ -1,4 +1,4 @@
-"""A training whose process is lost goes on from its last epoch, once: a real Prefect server, and a worker."""
+"""A training whose process is lost resumes once from its last epoch: a real Prefect server, and a worker."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
 
 
 def epochs(server: dict[str, str], run: str) -> list[int]:
-    """The epochs that the run has logged, in the order of their logs."""
+    """Return the epochs that the run has logged, in the order of the log."""
     lines: list[str] = []
     while True:
         wanted = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200, "offset": len(lines), "sort": "TIMESTAMP_ASC"}
@@ -38,7 +38,7 @@ def epochs(server: dict[str, str], run: str) -> list[int]:
 
 
 def kill_run(worker: int) -> None:
-    """Kill the run's process as the kernel does when memory runs out, and leave the worker."""
+    """Kill the run's process, but not the worker, as the kernel does when memory runs out."""
     found = subprocess.run(["pgrep", "-P", str(worker)], capture_output=True, text=True, check=True).stdout.split()
     for pid in found:
         os.kill(int(pid), signal.SIGKILL)
@@ -56,7 +56,7 @@ def test_a_training_that_is_killed_resumes_once_by_itself(server: dict[str, str]
         return found
 
     def crashes() -> int:
-        """How many runs have crashed and were looked at by the flow that resumes."""
+        """Return how many crashed runs the flow `resume` has looked at."""
         looked = ask(server, "flow_runs/filter", flows={"name": {"any_": ["resume"]}})
         return sum(run["state_type"] == "COMPLETED" for run in looked)
 

@@ -1,4 +1,4 @@
-"""A retraining from its schedule to the message that it was promoted, as a production environment has it: PostgreSQL, S3, a Prefect
+"""A retraining from its schedule to the message about its promotion, as in a production environment: PostgreSQL, S3, a Prefect
 server and both workers as processes, a pod for the training, and a browser that follows every link.
 
 `RECSYS_CHROMIUM` names the browser's program; `RECSYS_SHOTS` a folder for pictures of the pages.
@@ -42,7 +42,7 @@ MESSAGE = {"subject": "{{subject}}", "body": "{{body}}"}
 
 @dataclass
 class Site:
-    """An environment at work."""
+    """A running environment."""
 
     stack: Running
     runpod: RunPodDouble
@@ -55,7 +55,7 @@ class Site:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of an administrator's shell."""
+        """The variables of an administrator's shell."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "AWS_", "RUNPOD"))}
         return kept | {
             "PREFECT_API_URL": f"{self.stack.url('prefect')}/api",
@@ -67,7 +67,7 @@ class Site:
         }
 
     def store(self) -> Store:
-        """The environment's, with the rights of an administrator."""
+        """Return the environment's store, with the rights of an administrator."""
         keys = read_credentials((self.stack.layout.folder / "secrets" / "aws_worker").read_text())
         given = {name.removeprefix("aws_"): value for name, value in keys.items()}
         place = {"url": "s3://recsys/production", "endpoint_url": self.stack.layout.s3_endpoint}
@@ -81,7 +81,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(monkeypatch_module: pytest.MonkeyPatch) -> Iterator[Site]:
-    folder = Path(tempfile.mkdtemp(prefix="recsys-site-"))  # where PostgreSQL, as a user of its own, gets too
+    folder = Path(tempfile.mkdtemp(prefix="recsys-site-"))  # PostgreSQL, which runs as another user, can enter this folder
     (folder / "secrets").mkdir()
     (folder / "secrets" / "runpod_api_key").write_text(ACCOUNT_KEY)
     image = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -100,7 +100,7 @@ def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture(scope="module")
 def runs(site: Site) -> list[dict[str, Any]]:
-    """Two runs that the schedule has fired, one after the other, when they have ended; then it was stopped, as in the UI."""
+    """Return two runs that the schedule has started, after they have ended. The schedule is then switched off, as in the UI."""
     make_block(site)
     set_up(site)
     deployment = site.ask("GET", "deployments/name/retrain/retrain")
@@ -127,7 +127,7 @@ def runs(site: Site) -> list[dict[str, Any]]:
 
 
 def make_block(site: Site) -> None:
-    """As a person does it in the UI, under Blocks."""
+    """Create the block as a person does in the UI, under Blocks."""
     code = (
         "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Block; "
         f"Block(name='ops', url={site.told.url!r}, json_data={MESSAGE!r}).save('ops')"
@@ -137,7 +137,7 @@ def make_block(site: Site) -> None:
 
 
 def set_up(site: Site) -> str:
-    """The environment that ships, with what departs from it here: small data and models, a pod, every minute."""
+    """Set up the environment that ships, with some changes: small data and models, a pod, and a run every minute."""
     folder = site.stack.layout.folder
     path = synthetic.write_csv(folder / "data", synthetic.interactions(80, 40, 25))
     overrides = {
@@ -161,7 +161,7 @@ def set_up(site: Site) -> str:
 
 
 def visit(page: Page, site: Site, address: str) -> None:
-    """As somebody does who may have to sign in first."""
+    """Open a page as somebody who may have to sign in first."""
     page.goto(address)
     password, shell = page.locator("input[type=password]"), page.get_by_role("link", name="Dashboard", exact=True)
     expect(password.or_(shell).first).to_be_visible()
@@ -178,7 +178,7 @@ def shot(page: Page, name: str) -> None:
 
 
 def artifacts_of(site: Site, *runs: str) -> dict[str, dict[str, Any]]:
-    """By key, of these runs."""
+    """Return the artifacts of these runs by key."""
     wanted = {"artifacts": {"flow_run_id": {"any_": list(runs)}}, "sort": "CREATED_DESC", "limit": 200}
     return {found["key"]: found for found in site.ask("POST", "artifacts/filter", json=wanted) if found["key"]}
 
@@ -190,7 +190,7 @@ def rows(artifact: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def parts_of(site: Site, run: dict[str, Any]) -> list[str]:
-    """The run, and those that it has started."""
+    """Return the ids of the run and of those that it has started."""
     wanted = {"flow_runs": {"parent_flow_run_id": {"any_": [run["id"]]}}}
     return [run["id"], *(each["id"] for each in site.ask("POST", "flow_runs/filter", json=wanted))]
 
@@ -212,7 +212,9 @@ def test_a_scheduled_retraining_trains_in_a_pod_and_is_promoted(site: Site, runs
 
     store = site.store()
     registry = ModelRegistry(store)
-    assert [entry.kind for entry in registry.history("movie-ranker")] == ["promote"], "the second is as good and no better"
+    assert [entry.kind for entry in registry.history("movie-ranker")] == ["promote"], (
+        "the second run was promoted, although it is not better"
+    )
     (champion,) = [ref for ref in registry.versions("movie-ranker") if ref.outcome == "promoted"]
     assert registry.history("movie-ranker")[0].version == champion.version and len(registry.versions("movie-ranker")) == 2
     cost = registry.manifest("movie-ranker", champion.version)["lineage"]["cost"]
@@ -222,7 +224,7 @@ def test_a_scheduled_retraining_trains_in_a_pod_and_is_promoted(site: Site, runs
     assert not list(store.list("handed-over/")), "what passed through the store is left there"
 
 
-def test_people_are_told_once_with_figures_and_links_and_no_secret(site: Site, runs: list[dict[str, Any]]) -> None:
+def test_each_message_comes_once_with_figures_and_links_and_without_secrets(site: Site, runs: list[dict[str, Any]]) -> None:
     wait_until(lambda: len(decisions(site.told)) >= 2, 600, "both messages")
     (promoted,) = [message for message in site.told.messages if message["subject"].endswith(": promoted")]
     (held,) = [message for message in site.told.messages if message["subject"].endswith(": held")]
@@ -249,7 +251,7 @@ def test_people_are_told_once_with_figures_and_links_and_no_secret(site: Site, r
 
 
 def planted(folder: Path) -> dict[str, str]:
-    """What nobody may read: passwords, keys, and the pair that the server's clients send."""
+    """Return what nobody may read: passwords, keys, and the pair that the server's clients send."""
     texts = {path.name: path.read_text().strip() for path in folder.iterdir()}
     found = {name: text for name, text in texts.items() if text and not name.startswith("aws_")}
     for name in texts.keys() - found.keys():
@@ -286,9 +288,9 @@ def test_every_address_that_is_shown_leads_somewhere(site: Site, runs: list[dict
     assert done.returncode == 0 and "How well each model ranks" in (tmp_path / "page.html").read_text(), done.stderr
 
     pages = set(re.findall(r"https?://[^\s`\"',)]+", text))
-    # All runs of the server: at seventeen minutes past the hour, the worker's log names the run that looks for orphaned pods, too.
+    # All runs of the server: at seventeen minutes past the hour, the worker's log also names the run that looks for orphaned pods.
     names = {run["id"]: run["name"] for run in site.ask("POST", "flow_runs/filter", json={"limit": 200})}
-    assert pages and {address.rsplit("/", 1)[1] for address in pages} <= set(names), "an address that is no run's page"
+    assert pages and {address.rsplit("/", 1)[1] for address in pages} <= set(names), "an address that is not the page of a run"
     for address in sorted(pages):
         visit(page, site, address)
         run = address.rsplit("/", 1)[1]

@@ -23,7 +23,7 @@ from tests.doubles.live_prefect import PREFECT, ROOT, ask, prefect_server, read,
 pytestmark = pytest.mark.full
 
 COMMIT = {"GITHUB_ACTIONS": "true", "GITHUB_SHA": "0123456789" * 4, "GITHUB_REF_NAME": "main", "GITHUB_REPOSITORY": "us/recsys"}
-VOLATILE = {"last_polled", "status"}  # of workers and not of setup
+VOLATILE = {"last_polled", "status"}  # they depend on workers, not on setup
 SECRETS = {
     "DISCORD_WEBHOOK_URL": "https://discord.com/api/webhooks/1234567890/planted-webhook-token",
     "RUNPOD_API_KEY": "planted-runpod-key",
@@ -49,7 +49,7 @@ def changed(changes: list[Change]) -> list[Change]:
 
 
 def state(server: dict[str, str]) -> dict[str, Any]:
-    """Everything that setup may touch, with the times of its last change."""
+    """Return everything that setup may change, with the times of the last changes."""
     found: dict[str, Any] = {}
     for path in ("work_pools", "deployments", "variables", "automations", "block_documents", "v2/concurrency_limits"):
         more = {"include_secrets": True} if path == "block_documents" else {}
@@ -59,7 +59,7 @@ def state(server: dict[str, str]) -> dict[str, Any]:
     return json.loads(json.dumps(found), object_hook=lambda item: {k: v for k, v in item.items() if k not in VOLATILE})  # type: ignore[no-any-return]
 
 
-def test_setup_twice_changes_nothing_the_second_time(server: dict[str, str]) -> None:
+def test_a_second_setup_changes_nothing(server: dict[str, str]) -> None:
     first = setup(server, **SECRETS)
     made = {change.name for change in changed(first)}
     names = {entry["name"] for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
@@ -92,7 +92,7 @@ def test_prefects_own_deploy_makes_the_same_deployments(server: dict[str, str], 
     assert changed(setup(server)) == []
 
 
-def test_what_people_changed_by_hand_is_restored_but_not_what_they_stopped(server: dict[str, str]) -> None:
+def test_changes_made_by_hand_are_undone_but_what_people_stopped_stays_stopped(server: dict[str, str]) -> None:
     etl = read(server, "deployments/name/etl/etl")
     retrain = read(server, "deployments/name/retrain/retrain")
     alert = next(found for found in ask(server, "automations/filter") if found["name"].endswith("is crashed"))
@@ -159,7 +159,7 @@ def test_the_key_of_a_webhook_is_replaced_when_it_changes_and_never_shown(server
         setup(server, DISCORD_WEBHOOK_URL_FILE=str(tmp_path / "none"))
 
 
-def test_the_stores_keys_are_kept_in_a_block_that_pods_are_given(server: dict[str, str]) -> None:
+def test_the_stores_keys_are_kept_in_a_block_to_which_pods_refer(server: dict[str, str]) -> None:
     keys = {"AWS_TRAINER_CREDENTIALS": "[default]\naws_access_key_id = planted-id\naws_secret_access_key = planted-secret\n"}
     done = {change.name: change.done for change in changed(setup(server, **keys))}
     assert done == {"recsys-trainer-keys/recsys": "created", "train/gpu": "updated: job_variables"}
@@ -170,7 +170,7 @@ def test_the_stores_keys_are_kept_in_a_block_that_pods_are_given(server: dict[st
     assert {change.name: change.done for change in changed(setup(server, **rotated))} == {"recsys-trainer-keys/recsys": "updated"}
 
 
-def test_an_environments_own_cron_is_set_and_one_for_no_deployment_is_refused(server: dict[str, str]) -> None:
+def test_an_environments_own_cron_is_set_and_one_for_an_unknown_deployment_is_refused(server: dict[str, str]) -> None:
     own = "crons={retrain/retrain: 0 5 * * *}"
     assert {change.name: change.done for change in changed(setup(server, own))} == {"retrain/retrain": "updated: schedules"}
     assert changed(setup(server, own)) == []
@@ -192,12 +192,12 @@ def test_a_refused_setup_changes_nothing(tmp_path: Path) -> None:
 
 
 def state_of(server: dict[str, str]) -> dict[str, int]:
-    """How many objects of each kind the server has."""
+    """Return how many objects of each kind the server has."""
     kinds = ("work_pools", "deployments", "variables", "automations", "block_documents")
     return {kind: len(ask(server, f"{kind}/filter")) for kind in kinds}
 
 
-def test_what_is_no_longer_defined_is_reported_and_pruned_but_nothing_of_others(
+def test_objects_that_are_no_longer_defined_are_reported_and_pruned_but_other_peoples_are_not(
     server: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setup(server)

@@ -1,6 +1,6 @@
 """A Prefect server on PostgreSQL, the double of RunPod's API, and workers of type runpod, as processes.
 
-On SQLite, a slow machine's server answers some writes of many runs at once with 503, and Prefect's client repeats each for a minute.
+On SQLite and a slow machine, the server answers 503 to some writes of many runs, and Prefect's client repeats each for a minute.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ QUICK = {
     "PREFECT_WORKER_QUERY_SECONDS": "1",
 }
 WIDE = (("minute", 6000, 60), ("hour", 300_000, 3600))
-"""Limits that a test which looks twice a second does not meet."""
+"""Limits that a test with two looks a second does not reach."""
 
 
 def wait_until(ready: Callable[[], Any], seconds: float, what: str = "it") -> Any:
@@ -55,8 +55,10 @@ def wait_until(ready: Callable[[], Any], seconds: float, what: str = "it") -> An
 
 
 class World:
-    """A work pool `gpu`, and more where they are made, each with a deployment `job` (tests/doubles/runpod/pod_job.py) and one `flow`
-    (rented_flow.py)."""
+    """A work pool `gpu`, and others that a test makes.
+
+    Each has the deployments `job` (tests/doubles/runpod/pod_job.py) and `flow` (rented_flow.py).
+    """
 
     def __init__(self, folder: Path, double: RunPodDouble, database: dict[str, str]) -> None:
         self.folder, self.double = folder, double
@@ -67,7 +69,7 @@ class World:
         self._server: subprocess.Popen[bytes] | None = None
         self._workers: list[subprocess.Popen[bytes]] = []
         self._deployments: dict[tuple[str, str], str] = {}
-        # What installing the product declares: the entry point by which `prefect worker start --type runpod` finds the worker.
+        # An installed product declares this entry point, by which `prefect worker start --type runpod` finds the worker.
         declared = folder / "installed" / "recsys_of_the_test-1.0.dist-info"
         declared.mkdir(parents=True)
         (declared / "METADATA").write_text("Metadata-Version: 2.1\nName: recsys-of-the-test\nVersion: 1.0\n")
@@ -118,9 +120,9 @@ class World:
         self.deploy("flow", pool, "tests/doubles/runpod/rented_flow.py:rented", variables, pool)
 
     def deploy(self, flow: str, name: str, entrypoint: str, variables: dict[str, Any], pool: str = "gpu") -> None:
-        """The deployment flow/name on the pool."""
+        """Create the deployment flow/name on the pool."""
         body = {"name": name, "work_pool_name": pool, "enforce_parameter_schema": False}
-        # As prefect.yaml has it. A path alone would have each run copy the whole checkout, virtual environment and all.
+        # As in prefect.yaml. With a path alone, each run would copy the whole checkout, including the virtual environment.
         body |= {"pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]}
         body |= {"flow_id": self.post("flows/", name=flow)["id"], "entrypoint": entrypoint, "job_variables": variables}
         self._deployments[pool, flow] = self.post("deployments/", **body)["id"]
@@ -155,7 +157,7 @@ class World:
         return self.ask("POST", route, json=body).json()
 
     def ask(self, method: str, route: str, **options: Any) -> httpx.Response:
-        """The answer; a server whose database is locked for a moment says 500 or 503, or nothing. All that is asked may be repeated."""
+        """Return the answer. If the database is locked, the server answers 500, 503 or nothing. All requests here may be repeated."""
         for attempt in range(20):
             try:
                 answer = httpx.request(method, f"{self.api}/{route}", timeout=30, **options)
@@ -199,11 +201,11 @@ class World:
         self.ask("DELETE", f"flow_runs/{run}")
 
     def executions(self, run: str) -> int:
-        """Times that the run's work was begun."""
+        """Return how often the run's work was begun."""
         return self.record.read_text().count(run)
 
     def costs(self, run: str) -> list[dict[str, Any]]:
-        """One account for each pod, as the product reads them: two workers may have opened one each."""
+        """Return one account for each pod, as the product reads them. Two workers may have opened one each."""
         where = {"flow_run_id": {"any_": [run]}, "key": {"like_": "gpu-cost-%"}}
         rows = [row for artifact in self.post("artifacts/filter", artifacts=where) for row in artifact["data"]]
         latest = {row["pod"]: row for row in sorted(rows, key=lambda row: (row["closed"], row["seconds"]))}
@@ -216,8 +218,10 @@ class World:
         return [pod for pod in self.double.pods.values() if run in pod.body["name"]]
 
     def settle(self, run: str, state: str, *, executions: int, pods: int = 1, seconds: float = 240) -> dict[str, Any]:
-        """The run, once it has ended as `state`: no pod of it is left, its work was begun so often, and what RunPod would
-        bill is accounted for."""
+        """Return the run once it has ended, and check that it ended as it should.
+
+        Its state is `state`, it has no pod left, its work was begun `executions` times, and what RunPod would bill is accounted for.
+        """
         ended = self.wait_for(run, *FINAL, seconds=seconds)
         assert ended["state_type"] == state, (ended["state"], self.log()[-3000:])
         own, patience_s = self.pods_of(run), max(seconds, 180)
@@ -226,7 +230,7 @@ class World:
         billed = {pod.id: pod for pod in own}
 
         def counted() -> bool:
-            """Who deleted a pod may count further, a moment later, than who found it gone; a busy machine makes seconds of both."""
+            """A worker that deletes a pod may count a moment longer than one that finds it gone, and on a busy machine seconds longer."""
             costs = {cost["pod"]: cost for cost in self.costs(run) if cost["closed"]}
             return costs.keys() == billed.keys() and all(
                 cost["usd_per_hour"] == billed[pod].price and abs(cost["usd"] - billed[pod].usd) <= billed[pod].price * 30 / 3600
@@ -243,7 +247,7 @@ class World:
 
 @contextmanager
 def a_world(folder: Path, root: OtherRoot | None = None, **options: Any) -> Iterator[World]:
-    """A Prefect server and the double, whose pods share this machine's files or, with `root`, have only those of that image."""
+    """Run a Prefect server and the double. Its pods share this machine's files or, with `root`, have only those of that image."""
     image = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     folder.mkdir(parents=True, exist_ok=True)
     image = image if root is None else root.environment
@@ -260,8 +264,8 @@ def a_world(folder: Path, root: OtherRoot | None = None, **options: Any) -> Iter
 
 @contextmanager
 def _database() -> Iterator[dict[str, str]]:
-    """PostgreSQL as infra/compose.yaml has it; what tells a Prefect server of it."""
-    folder = Path(tempfile.mkdtemp(prefix="recsys-world-"))  # where PostgreSQL, as a user of its own, gets too
+    """Run PostgreSQL as infra/compose.yaml does, and yield the variables that name it for a Prefect server."""
+    folder = Path(tempfile.mkdtemp(prefix="recsys-world-"))  # PostgreSQL, which runs as another user, can enter this folder
     try:
         with local_stack(folder, ["postgres"], usual_ports=False, tell=lambda line: None) as stack:
             password = (stack.layout.folder / "secrets" / "postgres_password").read_text(encoding="utf-8").strip()

@@ -1,5 +1,5 @@
-"""The worker of type runpod against the double of RunPod's API: after each fault no pod is left, the run has ended in the right
-state, its work was not done twice, and its cost is recorded (`World.settle` looks at all four)."""
+"""The worker of type runpod with the double of RunPod's API: after each fault no pod is left, the run has ended in the right
+state, its work was not done twice, and its cost is recorded (`World.settle` checks all four)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture
 def world(shared: World) -> Iterator[World]:
-    """The shared world without a fault, and with a worker at work."""
+    """Yield the shared world without faults, and with a running worker."""
     shared.double.faults = type(shared.double.faults)()
     if not shared.workers_alive():
         shared.start_worker()
@@ -33,7 +33,7 @@ def world(shared: World) -> Iterator[World]:
 
 
 def kill_at(world: World, method: str, path: str, *, when: str) -> None:
-    """Kill the worker at its next request of that kind, `before` it has an effect or `after`, and so without an answer."""
+    """Kill the worker at its next request of that kind, `before` or `after` it takes effect. It gets no answer."""
     worker = world.workers_alive()[0]
 
     def kill(found_method: str, found_path: str) -> None:
@@ -46,13 +46,13 @@ def kill_at(world: World, method: str, path: str, *, when: str) -> None:
 
 
 def restarted(world: World) -> subprocess.Popen[bytes]:
-    """A new worker of the same name, once the one before it has been killed."""
+    """Start a new worker of the same name, once the one before has been killed."""
     wait_until(lambda: not world.workers_alive(), 240, "the end of the worker")
     return world.start_worker()
 
 
 def running_pod(world: World, run: str) -> Any:
-    """The pod of a run that works for long enough to be seen at it."""
+    """Return the pod of a run once it works."""
     world.wait_for(run, "RUNNING")
     return world.pods_of(run)[0]
 
@@ -131,14 +131,14 @@ def test_a_list_that_omits_a_pod_once_changes_nothing(world: World) -> None:
     world.settle(run, "COMPLETED", executions=1)
 
 
-def test_a_container_killed_in_the_midst_crashes_its_run_and_trains_once(world: World) -> None:
+def test_a_container_killed_during_the_run_crashes_it_and_trains_once(world: World) -> None:
     run = world.submit(seconds=600)
     running_pod(world, run).kill_container()
     ended = world.settle(run, "CRASHED", executions=1)
     assert "RunPod restarted the container" in ended["state"]["message"]
 
 
-def test_a_container_that_restarts_in_a_loop_crashes_its_run_with_its_last_words(world: World) -> None:
+def test_a_container_that_restarts_in_a_loop_crashes_its_run_and_its_last_lines_are_kept(world: World) -> None:
     run = world.submit(variables={"env": {"RECORD": str(world.record), "PLANTED_TOKEN": "tok-3f1a9"}}, dies_early=True)
     ended = world.settle(run, "CRASHED", executions=0)
     assert world.pods_of(run)[0].starts > 3
@@ -169,7 +169,7 @@ def test_a_flow_that_raises_fails_and_one_that_is_killed_crashes(world: World) -
 # RunPod that refuses
 
 
-def test_where_two_gpu_types_are_sold_out_the_third_is_rented(world: World) -> None:
+def test_if_two_gpu_types_are_sold_out_the_third_is_rented(world: World) -> None:
     world.double.faults.no_capacity |= {CHEAP, MIDDLE}
     run = world.submit()
     world.settle(run, "COMPLETED", executions=1)
@@ -184,17 +184,17 @@ def test_an_account_without_balance_ends_the_run_with_one_request(world: World) 
     assert said in ended["state"]["message"] and world.double.count("POST", "/v2/pods") == before + 1
 
 
-def test_a_rate_limit_is_waited_out_for_as_long_as_it_says(world: World) -> None:
+def test_a_create_waits_as_long_as_the_rate_limit_says(world: World) -> None:
     world.double.faults.answers.append(Fault("POST", "/v2/pods", 429, "rate limit exceeded", retry_after_s=2))
     before = len(world.double.requests)
     world.settle(world.submit(), "COMPLETED", executions=1)
     asked = world.double.requests[before:]
     creates = [request for request in asked if (request.method, request.path) == ("POST", "/v2/pods")]
     assert creates[0].status == 429 and creates[-1].status == 201 and creates[1].at - creates[0].at >= 2
-    assert {request.status for request in asked if request not in creates} <= {200, 204}, "other requests do not wait for creates"
+    assert {request.status for request in asked if request not in creates} <= {200, 204}, "other requests were refused, too"
 
 
-def test_an_api_that_is_down_is_waited_for(world: World) -> None:
+def test_the_worker_waits_for_an_api_that_is_down(world: World) -> None:
     works = world.submit(seconds=20)
     running_pod(world, works)
     world.double.go_down(30)  # it ends meanwhile
@@ -239,7 +239,7 @@ def test_a_run_cancelled_while_it_works_cancels_itself(world: World) -> None:
     world.settle(run, "CANCELLED", executions=1)
 
 
-def test_a_run_that_is_deaf_to_its_cancellation_is_ended_after_the_grace(world: World) -> None:
+def test_a_run_that_ignores_its_cancellation_is_ended_after_the_grace_period(world: World) -> None:
     run = world.submit(seconds=600, deaf=True)
     running_pod(world, run)
     world.cancel(run)
@@ -266,7 +266,7 @@ def test_a_pod_whose_run_was_deleted_is_deleted(world: World) -> None:
     assert world.executions(run) == 1
 
 
-def test_a_pod_of_nobody_known_is_left_alone(world: World) -> None:
+def test_a_pod_that_carries_no_marks_is_left_alone(world: World) -> None:
     body = {"name": "someone-elses", "image": "x", "gpu": {"id": CHEAP}, "args": "sleep 600"}
     pod = world.double.rent(body)
     before = world.double.count("GET", "/v2/pods")

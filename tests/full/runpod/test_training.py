@@ -20,12 +20,12 @@ pytestmark = pytest.mark.full
 
 
 def deploy(world: World, folder: Path) -> None:
-    """As prefect.yaml does it: the flow `train` on the pool with GPUs, as train/gpu."""
+    """Deploy the flow `train` on the pool with GPUs, as prefect.yaml does with train/gpu."""
     variables = {"image": IMAGE, "gpu_types": ["NVIDIA A40"], "env": {"HOME": str(folder)}}
     world.deploy("train", "gpu", "flows/train.py:train", variables)
 
 
-def test_a_retrain_trains_in_a_pod_outlives_its_loss_promotes_and_knows_what_it_cost(tmp_path: Path) -> None:
+def test_a_retraining_in_a_pod_survives_the_loss_of_the_pod_promotes_and_knows_its_cost(tmp_path: Path) -> None:
     with a_world(tmp_path / "world") as world:
         deploy(world, tmp_path)
         world.start_worker()
@@ -46,7 +46,9 @@ def test_a_retrain_trains_in_a_pod_outlives_its_loss_promotes_and_knows_what_it_
         store = open_store(RetrainSettings.model_validate(settings).store)
         registry = ModelRegistry(store)
         lineage = registry.manifest("movie-ranker", summary["version"]["version"])["lineage"]
-        assert lineage["cost"] == pytest.approx(sum(pod.usd for pod in pods), abs=pods[0].price * 30 / 3600), "both are paid for"
+        assert lineage["cost"] == pytest.approx(sum(pod.usd for pod in pods), abs=pods[0].price * 30 / 3600), (
+            "the cost is not that of both pods"
+        )
         assert {"train", "take over", "cost"} <= set(summary["durations_s"])
         assert len(registry.versions("movie-ranker")) == 1 and not list(store.list("handed-over/"))
         shown = {a["key"]: a for a in world.post("artifacts/filter", limit=200)}

@@ -41,7 +41,7 @@ def started(arguments: list[str], ready: str, log: Path) -> subprocess.Popen[byt
 
 @contextmanager
 def running_demo(folder: Path, store: list[str], files: Mapping[str, object]) -> Iterator[str]:
-    """Run the demo beside a server of the same store, and give its address.
+    """Run the demo beside a server of the same store, and yield its address.
 
     Args:
         folder: Where both write.
@@ -113,7 +113,7 @@ def films(page: Page) -> list[str]:
 
 
 def changed(page: Page, before: list[str]) -> list[str]:
-    """Ten films in another list or order than before, once they are drawn."""
+    """Return ten films once they are drawn and differ from `before`, or have another order."""
     for _ in range(300):
         settled(page)
         if len(found := films(page)) == 10 and found != before:
@@ -122,7 +122,7 @@ def changed(page: Page, before: list[str]) -> list[str]:
     raise AssertionError(f"the list stayed {before}")
 
 
-def test_a_user_is_picked_and_the_time_changed(page: Page, address: str) -> None:
+def test_a_user_can_be_picked_and_the_time_changed(page: Page, address: str) -> None:
     visit(page, address, "", "What to watch next")
     expect(page.locator(".film")).to_have_count(10)
     assert "close to" in page.locator(".film .why").first.inner_text()
@@ -139,7 +139,7 @@ def test_a_user_is_picked_and_the_time_changed(page: Page, address: str) -> None
     changed(page, later)
 
 
-def test_titles_are_searched_and_a_history_built(page: Page, address: str) -> None:
+def test_titles_can_be_searched_and_a_history_built(page: Page, address: str) -> None:
     visit(page, address, "", "What to watch next")
     page.get_by_role("radio", name="Build a history").or_(page.get_by_role("button", name="Build a history")).first.click()
     expect(page.get_by_text("No history yet")).to_be_visible()
@@ -160,7 +160,7 @@ def test_titles_are_searched_and_a_history_built(page: Page, address: str) -> No
     expect(page.get_by_text("No history yet")).to_be_visible()
 
 
-def test_versions_are_compared(page: Page, address: str) -> None:
+def test_two_versions_can_be_compared(page: Page, address: str) -> None:
     visit(page, address, "compare", "Two versions side by side")
     expect(page.locator(".film")).to_have_count(20)
     drawn(page, 2)
@@ -183,7 +183,7 @@ def test_the_live_list_follows_a_click(page: Page, address: str) -> None:
     shot(page, "live")
 
 
-def test_the_pipeline_is_read(page: Page, address: str) -> None:
+def test_the_pipeline_page_shows_versions_and_their_metrics(page: Page, address: str) -> None:
     visit(page, address, "pipeline", "Pipeline")
     drawn(page, 2)
     expect(page.locator("table.plain")).not_to_have_count(0)
@@ -194,7 +194,7 @@ def test_the_pipeline_is_read(page: Page, address: str) -> None:
     drawn(page, 2)
 
 
-def test_drift_is_read_with_its_report(page: Page, address: str) -> None:
+def test_the_drift_page_shows_the_report(page: Page, address: str) -> None:
     visit(page, address, "drift", "Drift")
     drawn(page, 1)
     page.get_by_text("Show the report").click()
@@ -202,7 +202,7 @@ def test_drift_is_read_with_its_report(page: Page, address: str) -> None:
     shot(page, "drift")
 
 
-def test_an_experiment_is_read_and_a_user_placed(page: Page, address: str) -> None:
+def test_the_experiments_page_shows_the_verdict_and_the_arm_of_a_user(page: Page, address: str) -> None:
     visit(page, address, "experiments", "A/B experiments")
     expect(page.get_by_text("challenger is better than control")).to_be_visible()
     drawn(page, 1)
@@ -213,7 +213,7 @@ def test_an_experiment_is_read_and_a_user_placed(page: Page, address: str) -> No
     expect(page.get_by_text("User 2 is served with")).to_be_visible()
 
 
-def test_every_page_is_reached_from_the_menu_and_nothing_fails_in_the_browser(page: Page, address: str) -> None:
+def test_every_page_can_be_reached_from_the_menu_and_nothing_fails_in_the_browser(page: Page, address: str) -> None:
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     visit(page, address, "", "What to watch next")

@@ -1,4 +1,4 @@
-"""Many real histories: the state that was advanced event by event gives the trained network's own full pass."""
+"""For many real histories, the state that was advanced event by event gives the scores of the trained network's full pass."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOP = 10
 
 
 def trained(folder: Path, seed: int, **options: object) -> tuple[SS4Rec, ServedModel]:
-    """A short training on MovieLens 100K: time to learn matters less here than that the weights have moved."""
+    """Train for a short time on MovieLens 100K. The model need not be good, but its weights must have moved."""
     parts = load_split("ml-100k", None, "loo-exact")
     model = SS4Rec(SS4RecSettings(device="cpu", width=32, max_epochs=1, batch_tokens=4096, **options))  # type: ignore[arg-type]
     model.fit(parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=True)
@@ -39,7 +39,7 @@ def trained(folder: Path, seed: int, **options: object) -> tuple[SS4Rec, ServedM
 
 
 def full_pass(model: SS4Rec, requests: Requests, block: int) -> np.ndarray:
-    """(R, n_items) scores by one pass over what a state has read: all of it, or between one and two blocks of the latest."""
+    """Return scores, (R, n_items), of one pass over what a state has read: all events, or one to two blocks of the latest."""
     lengths = np.array([served_events(int(length), block) for length in requests.lengths])
     rows = [np.arange(end - length, end) for end, length in zip(requests.offsets[1:], lengths, strict=True)]
     read = np.concatenate(rows)
@@ -84,10 +84,10 @@ def check(engine: Engine, requests: Requests, expected: np.ndarray, source: str)
             assert difference.max() < 1e-4
 
 
-def test_real_users_histories_give_the_full_passs_scores_and_top_ten(tmp_path: Path) -> None:
-    """Also through Redis, after a restart of the worker, and after another version took over."""
+def test_the_histories_of_real_users_give_the_scores_and_top_ten_of_the_full_pass(tmp_path: Path) -> None:
+    """This also holds through Redis, after a restart of the worker, and after another version has taken over."""
     parts = load_split("ml-100k", None, "loo-exact")
-    # Users at their last event, all 943 of them at night, and the first ones once more at their event before.
+    # Users at their last event, in the nightly tests all 943 of them, and the first ones again at the event before.
     rows = np.arange(min(len(parts.test), HISTORIES - 50))
     latest, earlier = parts.test.take(rows), parts.valid.take(rows[: HISTORIES - len(rows)])
     requests = Requests(

@@ -1,4 +1,4 @@
-"""Every route, fuzzed by its own OpenAPI document: no 5xx, and what is answered is as described."""
+"""Every route is fuzzed by its own OpenAPI document. No answer is a 5xx, and all are as described."""
 
 from __future__ import annotations
 

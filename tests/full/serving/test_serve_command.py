@@ -49,7 +49,7 @@ def test_two_workers_share_what_they_know_follow_promotions_and_end_after_their_
             f"work_dir={tmp_path}/served",
             "poll_s=0.2",
             "batch.cache_s=0",
-            "redis.timeout_s=30",  # a worker that gives Redis up serves from its own memory
+            "redis.timeout_s=30",  # a worker that gives up on Redis serves from its own memory
         ]
         command = [sys.executable, "-m", "flows.cli", "serve", "--workers", "2", "--port", str(port), "--redis", redis.url]
         command += [part for each in given for part in ("--set", each)]

@@ -1,4 +1,4 @@
-"""Sixteen processes write to the same users at once: the states are those of one writer."""
+"""Sixteen processes write events of the same users at once. The states equal those of one writer."""
 
 from __future__ import annotations
 

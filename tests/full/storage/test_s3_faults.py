@@ -45,7 +45,7 @@ def proxy(gateway: RadosGateway) -> Iterator[FaultyProxy]:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file that no network compresses, each megabyte another."""
+    """Return a file that no network can compress, and whose megabytes all differ."""
     path = tmp_path_factory.mktemp("large") / "model.bin"
     block = hashlib.shake_256(b"large").digest(1 << 20)
     with path.open("wb") as file:
@@ -84,7 +84,8 @@ def test_a_large_file_goes_in_parts_over_a_network_that_breaks_and_arrives_whole
 ) -> None:
     broken = store(gateway, "large", proxy.url)
     broken.part_bytes = PART
-    proxy.drop_after, proxy.drops = 3 * PART // 4, 3  # parts break that are sent at once, none more often than it may be tried
+    # Parts that are sent at once break, but none more often than it may be tried.
+    proxy.drop_after, proxy.drops = 3 * PART // 4, 3
     broken.put("model.bin", large)
     assert proxy.dropped >= 3, "nothing broke"
     sent = client(gateway).head_object(Bucket="recsys", Key="large/model.bin")
@@ -98,7 +99,7 @@ def test_a_large_file_goes_in_parts_over_a_network_that_breaks_and_arrives_whole
 
 
 def test_a_large_file_is_created_once_whatever_the_server_can_do(gateway: RadosGateway, large: Path, tmp_path: Path) -> None:
-    """Ceph ignores If-None-Match where parts are put together: the store finds out, and creates with one conditional write."""
+    """Ceph ignores If-None-Match when it puts parts together. The store notices, and creates with one conditional write."""
     whole = store(gateway, "once")
     whole.part_bytes = PART
     whole.put_new("model.bin", large)
@@ -109,7 +110,7 @@ def test_a_large_file_is_created_once_whatever_the_server_can_do(gateway: RadosG
     assert not [key for key in client(gateway).list_objects_v2(Bucket="recsys", Prefix="once/.tmp").get("Contents", [])]
 
 
-def test_of_many_large_creates_one_wins(gateway: RadosGateway) -> None:
+def test_one_of_many_large_creates_wins(gateway: RadosGateway) -> None:
     stores = [store(gateway, "race") for _ in range(8)]
     for each in stores:
         each.part_bytes = 5 << 20
@@ -128,15 +129,17 @@ def test_of_many_large_creates_one_wins(gateway: RadosGateway) -> None:
         assert set(stores[0].get(f"k{number}")) == {won[0]}, "the object is not the winner's"
 
 
-def test_a_slow_network_is_waited_for(gateway: RadosGateway, proxy: FaultyProxy) -> None:
+def test_the_store_waits_for_a_slow_network(gateway: RadosGateway, proxy: FaultyProxy) -> None:
     slow = store(gateway, "slow", proxy.url, timeout_s=6)
     content = bytes(range(256)) * 4_800
-    proxy.bytes_per_s = 150_000  # longer than the time-out in all, but never without a byte for so long
+    proxy.bytes_per_s = 150_000  # it takes longer than the timeout, but no pause between bytes does
     slow.put_new("k", content)
     assert slow.get("k") == content
 
 
-def test_a_network_that_swallows_everything_is_told_of_in_time(gateway: RadosGateway, proxy: FaultyProxy, tmp_path: Path) -> None:
+def test_a_network_that_swallows_everything_is_reported_in_time(
+    gateway: RadosGateway, proxy: FaultyProxy, tmp_path: Path
+) -> None:
     silent = store(gateway, "silent", proxy.url, timeout_s=1, attempts=2)
     patient = store(gateway, "silent", proxy.url, timeout_s=60)  # a busy machine's Ceph may take longer than a second
     patient.put_new("k", b"x")
@@ -150,7 +153,7 @@ def test_a_network_that_swallows_everything_is_told_of_in_time(gateway: RadosGat
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("k", b"old")]
 
 
-def test_a_network_that_drops_each_connection_is_no_lost_and_no_doubled_write(gateway: RadosGateway, proxy: FaultyProxy) -> None:
+def test_a_network_that_drops_each_connection_loses_and_doubles_no_write(gateway: RadosGateway, proxy: FaultyProxy) -> None:
     dropping = store(gateway, "dropping", proxy.url, attempts=6)
     dropping.put_new("warm", b"")
     proxy.drop_after, proxy.drops = 300, 1_000
@@ -165,7 +168,7 @@ def test_a_network_that_drops_each_connection_is_no_lost_and_no_doubled_write(ga
     assert all(dropping.get(f"k{number}") == bytes([number]) * 400 for number in range(0, 12, 2))
 
 
-def test_keys_that_were_withdrawn_and_a_user_who_was_suspended_are_told_of(gateway: RadosGateway) -> None:
+def test_withdrawn_keys_and_a_suspended_user_are_reported(gateway: RadosGateway) -> None:
     other = gateway.add_user("leaver")
     client(gateway).put_bucket_policy(Bucket="recsys", Policy=json.dumps(as_bucket_policy("worker", "leaver")))
     theirs = store(other, "production")
@@ -184,7 +187,7 @@ def test_keys_that_were_withdrawn_and_a_user_who_was_suspended_are_told_of(gatew
 
 
 def as_bucket_policy(role: str, user: str) -> dict[str, Any]:
-    """The role's policy as a bucket's, which Ceph takes: for one user."""
+    """Return the role's policy as a bucket policy for one user, which Ceph accepts."""
     policy: dict[str, Any] = json.loads((IAM / f"{role}.json").read_text())
     for statement in policy["Statement"]:
         statement["Principal"] = {"AWS": [f"arn:aws:iam:::user/{user}"]}

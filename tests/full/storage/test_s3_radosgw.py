@@ -27,11 +27,11 @@ pytestmark = [
 ]
 
 
-def test_it_keeps_the_contract(ceph: StoreSettings, tmp_path: Path) -> None:
+def test_ceph_keeps_the_contract(ceph: StoreSettings, tmp_path: Path) -> None:
     check_contract(open_store(ceph), tmp_path)
 
 
-def test_of_many_creates_one_wins(ceph: StoreSettings) -> None:
+def test_one_of_many_creates_wins(ceph: StoreSettings) -> None:
     check_one_winner(open_store(ceph), writers=16, rounds=5)
 
 
@@ -68,7 +68,7 @@ def made(root: Path) -> tuple[LocalStore, list[str]]:
 
 
 @pytest.mark.nightly  # on a folder and on moto: tests/infra/registry/test_promotion_races.py
-def test_of_6_processes_one_promotes_in_each_round(ceph: StoreSettings, made: tuple[LocalStore, list[str]]) -> None:
+def test_one_of_6_processes_promotes_in_each_round(ceph: StoreSettings, made: tuple[LocalStore, list[str]]) -> None:
     store, versions = made
     copy_store(store, open_store(ceph))
     race_to_promote(ceph, versions, processes=6, rounds=12)
@@ -76,11 +76,13 @@ def test_of_6_processes_one_promotes_in_each_round(ceph: StoreSettings, made: tu
 
 @pytest.mark.nightly
 @pytest.mark.usefixtures("made")
-def test_of_6_processes_one_publishes_the_version_of_each_round(ceph: StoreSettings, root: Path) -> None:
+def test_one_of_6_processes_publishes_the_version_of_each_round(ceph: StoreSettings, root: Path) -> None:
     race_to_publish(ceph, root / "m0", processes=6, rounds=8)
 
 
-def test_more_keys_than_a_page_of_any_spelling_are_listed_as_a_folder_lists_them(ceph: StoreSettings, tmp_path: Path) -> None:
+def test_more_keys_than_fit_on_a_page_are_listed_as_in_a_folder_whatever_their_spelling(
+    ceph: StoreSettings, tmp_path: Path
+) -> None:
     """The promotion log and the lists of versions rest on ascending order, and on nothing being left out between pages."""
     names = [f"log/{number:08d}.json" for number in range(1, 1_031)]
     names += [
@@ -96,7 +98,7 @@ def test_more_keys_than_a_page_of_any_spelling_are_listed_as_a_folder_lists_them
     assert all(store.exists(name) and store.get(name) == b"" for name in names[-14:])
 
 
-def test_an_object_made_in_parts_is_replaced_read_and_told_apart_by_its_tag(ceph: StoreSettings, tmp_path: Path) -> None:
+def test_an_object_made_in_parts_can_be_replaced_and_read_and_changes_its_tag(ceph: StoreSettings, tmp_path: Path) -> None:
     store = S3Store(ceph.url.removeprefix("s3://").partition("/")[0], "p", ceph)
     store.part_bytes = 5 << 20
     one, other = b"1" * (11 << 20), b"2" * (11 << 20)

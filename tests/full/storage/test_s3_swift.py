@@ -1,4 +1,4 @@
-"""OpenStack Swift looks for an object when a create begins and writes it when its body has arrived: the store refuses it."""
+"""OpenStack Swift looks for an object when a create begins, and writes it when the body has arrived. The store refuses Swift."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSettings]:
         yield settings
 
 
-def test_its_creates_are_refused_at_each_first_use_also_by_eight_at_once(swift: StoreSettings) -> None:
+def test_creates_on_swift_are_refused_at_each_first_use_even_by_eight_stores_at_once(swift: StoreSettings) -> None:
     def create(number: int) -> None:
         with pytest.raises(StoreError, match=r"of 8 concurrent creates of one key succeed.*Use a server that supports"):
             S3Store("films", "p", swift).put_new("promotions/1", b"%d" % number)
 
-    for _ in range(volume(3, 20)):  # each examination finds out, not only most of them
+    for _ in range(volume(3, 20)):  # each examination notices it, not just most of them
         Proof.known.clear()
         create(0)
     with ThreadPoolExecutor(8) as pool:
@@ -42,8 +42,8 @@ def test_its_creates_are_refused_at_each_first_use_also_by_eight_at_once(swift: 
     assert list(S3Store("films", "p", swift).list()) == []
 
 
-def test_no_claim_on_it_is_lost_in_silence(swift: StoreSettings) -> None:
-    """The proof is taken as given here: what the claims make sure of must hold on a server that races."""
+def test_no_claim_on_swift_is_lost_silently(swift: StoreSettings) -> None:
+    """Here the proof counts as passed: what claims guarantee must hold on a server that races."""
     stores = [S3Store("films", "p", swift) for _ in range(6)]
 
     def claim(number: int, key: str) -> str:
