@@ -293,7 +293,9 @@ def test_a_policy_names_its_bucket_its_keys_and_no_more_rights_than_the_store_us
             for statement in policy["Statement"]
         )
 
-    assert may("s3:PutObject", "promotions/movie-ranker/00000001.json") == (role == "worker"), "who promotes"
+    assert may("s3:PutObject", "promotions/movie-ranker/00000001.json") == (role == "worker"), (
+        "not exactly the worker may promote"
+    )
     assert may("s3:PutObject", "models/movie-ranker/v/model.safetensors") == (role == "worker")
     assert not may("s3:DeleteObject", "models/movie-ranker/v/model.safetensors"), "a version can be removed"
     assert may("s3:GetObject", "models/movie-ranker/v/manifest.json") == (role != "trainer")

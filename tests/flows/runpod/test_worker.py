@@ -130,7 +130,7 @@ def test_an_image_whose_tag_is_another_commit_is_reported_before_a_pod_is_rented
     with pytest.raises(OrderError, match=f"is the commit {worker[:12]}, but the worker's code is {other}"):
         configured(pool, run, image=tagged).order(settings, commit=other)
     for unknown in (configured(pool, run, image=tagged).order(settings), configured(pool, run).order(settings, commit=other)):
-        assert "RECSYS_POD_ALLOW_OTHER_COMMIT" not in unknown.env, "the pod compares"
+        assert "RECSYS_POD_ALLOW_OTHER_COMMIT" not in unknown.env, "the pod would not compare the commits"
     allowed = settings.model_copy(update={"allow_other_commit": True})
     assert configured(pool, run, image=tagged).order(allowed, commit=other).env["RECSYS_POD_ALLOW_OTHER_COMMIT"] == "true"
 

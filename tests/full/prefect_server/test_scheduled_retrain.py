@@ -221,7 +221,7 @@ def test_a_scheduled_retraining_trains_in_a_pod_and_is_promoted(site: Site, runs
     shown = rows(artifacts_of(site, first["id"])["training-cost"])
     assert [row["pod"] for row in shown] == [pods[0].id] and shown[0]["USD"] == pytest.approx(cost)
     assert cost == pytest.approx(pods[0].usd, abs=pods[0].price * 30 / 3600) and cost > 0
-    assert not list(store.list("handed-over/")), "what passed through the store is left there"
+    assert not list(store.list("handed-over/")), "handed-over candidates are left in the store"
 
 
 def test_each_message_comes_once_with_figures_and_links_and_without_secrets(site: Site, runs: list[dict[str, Any]]) -> None:
@@ -272,7 +272,7 @@ def test_every_address_that_is_shown_leads_somewhere(site: Site, runs: list[dict
     ]
     worker = site.stack.log("worker").read_text()
     text = "\n".join([text_of(everything), told, *own, worker])
-    assert not re.search(r"\]\((?!https?://)", text), "a link that no browser follows"
+    assert not re.search(r"\]\((?!https?://)", text), "there is a link that no browser follows"
 
     stored = set(re.findall(r"s3://[^\s`\"',)]+", text))
     assert len(stored) >= 8

@@ -214,7 +214,7 @@ def test_objects_that_are_no_longer_defined_are_reported_and_pruned_but_other_pe
     assert told["etl/etl"].startswith("left over") and told["retrain movie-ranker on drift"].startswith("left over")
     assert told["monitor/mine"].startswith("left alone")
     with temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}):
-        assert setting_up.left_over() == ["etl/etl"], "as the doctor tells it"
+        assert setting_up.left_over() == ["etl/etl"], "the doctor would not report it"
 
     settings = load_settings(EnvironmentSettings, None, ["retraining.model_name=shop"])
     with temporary_settings({PREFECT_API_URL: server["PREFECT_API_URL"]}):

@@ -80,7 +80,7 @@ def test_in_an_outage_of_the_api_nothing_ends_wrongly_and_requests_are_few(world
     second_s = time.monotonic() - since
     assert world.state(waits["gpu"]) == world.state(waits["other"]) == "PENDING"
     rented = [pod for run in (*works.values(), *outlasts.values(), *cancelled.values()) for pod in world.pods_of(run)]
-    assert len(rented) == 6 and not [pod for pod in rented if pod.ended is not None], "something was concluded"
+    assert len(rented) == 6 and not [pod for pod in rented if pod.ended is not None], "a pod was ended or rented in the outage"
     world.double.faults = Faults()
 
     for pool in pools:

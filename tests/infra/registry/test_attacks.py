@@ -333,7 +333,7 @@ def test_a_rollback_is_never_refused_because_the_version_or_the_machine_is_slow(
     entry = roll_back(store, NAME, first.version, "", PromotionSettings(max_request_s=1e-9, max_load_s=1e-9))
     assert entry.version == first.version and len(entry.warnings) == 2
     assert "promotion.max_load_s allows 1e-09 s" in entry.warnings[0] and "promotion.max_request_s" in entry.warnings[1]
-    assert registry.history(NAME)[-1].warnings == entry.warnings, "they are stored in the log"
+    assert registry.history(NAME)[-1].warnings == entry.warnings, "the log has other warnings"
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nexec sleep 600\n")
     python.chmod(0o755)

@@ -272,7 +272,7 @@ def test_an_unreadable_entry_does_not_hide_the_others(caplog: pytest.LogCaptureF
     good = {"id": "x", "status": "RUNNING", "env": {"TOKEN": "tok-9921"}}
     pods = [good, {"id": "y", "env": {"TOKEN": "tok-9921"}}, None, {**good, "status": "EXITED"}]
     (found,) = asyncio.run(answering(httpx.Response(200, json={"pods": pods})).list_pods())
-    assert (found.id, found.status) == ("x", "RUNNING"), "a pod that is listed twice counts once"
+    assert (found.id, found.status) == ("x", "RUNNING"), "a pod that is listed twice must count once"
     assert "2 of 4 pods in RunPod's answer are left out" in caplog.text and "tok-9921" not in caplog.text
 
 
@@ -346,7 +346,7 @@ def test_the_time_is_that_of_runpods_clock_which_dates_the_pods(ahead_s: float, 
     async def look() -> None:
         while answers:
             await client.list_pods()
-            assert client.time() == here - timedelta(seconds=taken), "a header that says nothing changes nothing"
+            assert client.time() == here - timedelta(seconds=taken), "a header without a usable time must change nothing"
 
     asyncio.run(look())
 

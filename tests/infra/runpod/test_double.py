@@ -25,7 +25,7 @@ def ask(double: RunPodDouble, method: str, path: str, key: str = ACCOUNT_KEY, **
 def wait(ready: Callable[[], Any], seconds: float = 120) -> Any:
     end = time.monotonic() + seconds
     while not (found := ready()):
-        assert time.monotonic() < end, "it did not come"
+        assert time.monotonic() < end, "what was waited for did not happen"
         time.sleep(0.05)
     return found
 

@@ -141,7 +141,7 @@ def test_a_suspended_run_pays_for_no_pod(watched: Watched) -> None:
     run, pod = watched.running()
     watched.runs.set(run, "PAUSED", released=False)
     watched.look(3)
-    assert pod in watched.account.pods, "a pause holds the process"
+    assert pod in watched.account.pods, "a pod whose process is only paused was deleted"
     watched.runs.set(run, "PAUSED", released=True)
     watched.look()
     assert pod in watched.account.deleted and watched.state(run) == "PAUSED"

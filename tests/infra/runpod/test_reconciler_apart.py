@@ -190,7 +190,7 @@ def test_a_state_that_the_server_never_accepts_does_not_keep_a_pod_for_ever(watc
 
     watched.runs.crash = refused  # type: ignore[method-assign]
     watched.look(60)
-    assert pod in watched.account.pods, "its run is told why first"
+    assert pod in watched.account.pods, "the pod was deleted before its run learned why"
     watched.look(400)
     assert (watched.account.deleted[pod] - START).total_seconds() <= 5_012
 

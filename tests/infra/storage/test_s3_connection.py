@@ -76,7 +76,7 @@ def test_a_refused_key_is_looked_up_again_once(server: SmallS3, aws: Path, code:
     store._client._request_signer._credentials._stamp = [None, None]
     with pytest.raises(StoreDeniedError):
         store.put("k", b"y")
-    assert len(server.seen) == 3, "more than one further try"
+    assert len(server.seen) == 3, "there was not exactly one further try"
     write_key(aws, "SECOND")
     store.put("k", b"z")
     assert signed_with(server)[3:] == ["FIRST", "SECOND"] and server.objects["/b/p/k"][0] == b"z"
