@@ -31,9 +31,10 @@ from tasks.monitoring.page import render_drift
 from tasks.replay import replay_results
 from tasks.replay.report import render_html as replay_page
 from tests import synthetic
-from tests.full.prefect_server.prefect_process import free_port, process, request, wait_until
+from tests.full.prefect_server.prefect_process import process, request, wait_until
 from tests.full.serving.test_demo import running_demo, settled
 from tests.planted import HOST, PLANTED, planted_elements
+from tests.ports import reserved_port
 from tests.serving.live import experiment, lived, outcomes_file
 from tests.tasks import world as worlds
 from tests.tasks.comparison.test_report import cell, entry
@@ -246,7 +247,7 @@ def test_no_page_of_the_demo_runs_or_loads_what_was_planted(planted: Planted, wa
 
 def test_evidentlys_own_ui_runs_and_loads_nothing_that_was_planted(planted: Planted, watched: Watched) -> None:
     evidently = str(Path(sys.executable).with_name("evidently"))
-    port, folder = free_port(), planted.folder
+    port, folder = reserved_port(), planted.folder
     address = f"http://127.0.0.1:{port}"
     command = [evidently, "ui", "--workspace", str(planted.workspace), "--port", str(port)]
     environment = {**os.environ, "DO_NOT_TRACK": "1", "NO_PROXY": "127.0.0.1,localhost"}
