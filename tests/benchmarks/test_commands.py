@@ -45,7 +45,7 @@ TESTED = {
 NOT_RUN = {
     "pipeline.busy_machine": "It trains models and starts twenty busy processes.",
     "pipeline.etl": "Each engine starts in a process of its own: tests/full/test_etl_benchmark.py runs it.",
-    "pipeline.increment": "Each step starts in a process of its own.",
+    "pipeline.increment": "Each step starts in a process of its own: tests/full/test_increment_benchmark.py runs it.",
     "pipeline.replay": "It trains a model for each month: tests/full/test_replay.py runs the command that it measures.",
     "pipeline.rollback": "It trains a model.",
     "pipeline.synthetic_events": "It writes what the functions make that test_synthetic_events.py tests.",
