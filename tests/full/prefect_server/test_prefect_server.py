@@ -60,7 +60,8 @@ def test_a_deployed_retrain_runs_on_a_worker(server: dict[str, str], tmp_path: P
     done = run([sys.executable, "-m", "flows.cli", "setup", "--set", "schedules=false"], server, ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     names = {deployment["name"] for deployment in ask(server, "deployments/filter")}
-    assert names == {"etl", "monitor", "train", "retrain", "search", "compare", "compare-run", "replay", "promote", "rollback"}
+    studies = {"search", "compare", "compare-run", "replay"}
+    assert names == {"etl", "monitor", "train", "retrain", "resume", "promote", "rollback"} | studies
     with process([PREFECT, "worker", "start", "--pool", "recsys"], server, tmp_path / "worker.log"):
         parameters = json.dumps({"settings": settings_of(tmp_path)})
         started = run([PREFECT, "deployment", "run", "retrain/retrain", "--params", parameters], server, ROOT)
