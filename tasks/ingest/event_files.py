@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -35,7 +36,7 @@ HEAD_ROWS = 100
 U_DATA = TextLayout("\t", Columns.EVENT, quoted=False)
 RATINGS_DAT = TextLayout("::", Columns.EVENT, quoted=False)
 WITHOUT_HEADER = {".data": U_DATA, ".dat": RATINGS_DAT}
-NUMBERS = re.compile(r"[0-9]+\s*(::|\t)\s*[0-9]+\s*\1\s*[0-9.]+\s*\1\s*[0-9.]+")
+NUMBERS = re.compile(r"[0-9]+ *(::|\t) *[0-9]+ *\1 *[0-9.]+ *\1 *[0-9.]+")
 
 
 @dataclass(frozen=True)
@@ -245,11 +246,12 @@ def _layout(path: Path, found: FileFormat, settings: ValidationSettings, now: in
 
 
 def _without_header(path: Path, head: bytes) -> TextLayout | None:
-    """Return the layout of MovieLens' formats without a header, by the first row or, if that is damaged, by the name."""
-    first = next(iter(lines(head[: 1 << 12])), "")
-    if row := NUMBERS.match(first):
-        return RATINGS_DAT if row[1] == "::" else U_DATA
-    return WITHOUT_HEADER.get(suffix_of(path))
+    """Return the layout of MovieLens' formats without a header, by the first rows or, if the first is damaged, by the name."""
+    rows = [NUMBERS.match(line) for line in lines(head[: 1 << 12])]
+    if not rows or rows[0] is None:
+        return WITHOUT_HEADER.get(suffix_of(path))
+    [(separator, _)] = Counter(row[1] for row in rows if row).most_common(1)
+    return RATINGS_DAT if separator == "::" else U_DATA
 
 
 def _named(path: Path, given: list[str], also: Callable[[], str]) -> dict[str, str]:

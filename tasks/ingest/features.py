@@ -39,7 +39,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 def build_features(interactions: pd.DataFrame, superseded: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Build one row of FEATURE_COLUMNS for each row of `interactions` (sorted by user_id, timestamp).
+    """Build one row of FEATURE_COLUMNS for each row of `interactions` (sorted by user_id, timestamp, item_id).
 
     - user_idx, item_idx: dense indices, by ascending id.
     - rating_date: days since 1970-01-01, UTC. rating_weekday: 0 is Monday.
@@ -89,7 +89,7 @@ def write_features(
     user and item, and the superseded events.
 
     Args:
-        interactions: The events, sorted by user_id, timestamp.
+        interactions: The events, sorted by user_id, timestamp, item_id.
         superseded: What `earlier_events` returned for these events.
         check: Called with the events of some users at a time, until it has seen all events.
 
@@ -150,7 +150,7 @@ def user_features(
     """Build FEATURE_COLUMNS for all events of some users.
 
     Args:
-        events: All events of these users, sorted by user_id, timestamp.
+        events: All events of these users, sorted by user_id, timestamp, item_id.
         user_ids: The ids of these users, ascending.
         item_ids: The ids of all items in the complete table, ascending.
         item_events_before: Shape (len(events),).
@@ -160,7 +160,7 @@ def user_features(
     own = None if superseded is None else superseded[superseded[Columns.USER].isin(user_ids)]
     if own is not None and len(own):
         both = pd.concat([events[list(Columns.EVENT)], own], ignore_index=True)
-        order = np.lexsort([both[name].to_numpy(np.int64) for name in (Columns.TIME, Columns.USER)])
+        order = np.lexsort([both[name].to_numpy(np.int64) for name in (Columns.ITEM, Columns.TIME, Columns.USER)])
         counts = np.concatenate([item_events_before, np.zeros(len(own), dtype=np.int64)])[order]
         built = user_features(both.iloc[order].reset_index(drop=True), user_ids, item_ids, counts, first_user)
         return built[order < len(events)].reset_index(drop=True)

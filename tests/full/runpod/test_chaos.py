@@ -102,7 +102,8 @@ def test_in_an_outage_of_the_api_nothing_ends_wrongly_and_requests_are_few(world
     assert deletes <= 2 * ended * (looks + 2), "there was more than one deletion of a pod in an interval"
     # Meanwhile the one run that waits asks in rounds: a number of attempts with backoff, and then the longest pause.
     tries = sum(BACKOFF_S * 2**number for number in range(ATTEMPTS - 1)) * 0.75 + MAX_BACKOFF_S
-    assert len(asked) - lists - deletes <= ATTEMPTS * (second_s / tries + 1)
+    # One more round may be under way at the beginning, and one at the end.
+    assert len(asked) - lists - deletes <= ATTEMPTS * (second_s / tries + 2)
 
 
 def _sleep_until(moment: float) -> None:

@@ -103,6 +103,13 @@ def test_the_header_decides_the_separator_of_a_csv(separator: str, tmp_path: Pat
     assert accepted.to_numpy().tolist() == [[1, 2, 3.5, 10**9, 0]] and len(quarantined) == 0
 
 
+@pytest.mark.parametrize("first", ["5\t\t25\t\t4\t\t1000000000", "5\t25\t4\t1000000000", "5|25|4|1000000000"])
+def test_a_first_row_with_other_separators_is_the_only_one_that_is_quarantined(first: str, tmp_path: Path) -> None:
+    rows = "".join(f"{user}::2::3.5::1000000000\n" for user in (1, 2, 3))
+    accepted, quarantined = read(content(tmp_path, f"{first}\n{rows}", "ratings.dat"))
+    assert list(accepted["user_id"]) == [1, 2, 3] and list(quarantined["row"]) == [0]
+
+
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("chunk_rows", [1_000_000, 1])
 def test_any_line_end_blank_lines_and_a_byte_order_mark_are_read(ends: str, chunk_rows: int, tmp_path: Path) -> None:

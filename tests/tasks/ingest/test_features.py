@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.ingest import build_features
@@ -112,6 +112,7 @@ def settled(events: list[tuple[int, int, int]]) -> tuple[pd.DataFrame, pd.DataFr
 
 
 @given(RERATED, st.integers(10**9, 10**9 + 12_000), st.integers(1, 50))
+@example([(1, 1, 10**9), (1, 1, 10**9 + 1), (1, 2, 10**9)], 10**9, 1)  # the superseded event shares its second with another
 @settings(max_examples=60)
 def test_a_correction_changes_no_feature_of_earlier_rows(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, int, int]], now: int, memory_rows: int
