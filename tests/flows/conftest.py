@@ -113,22 +113,22 @@ def make_settings(tmp_path: Path) -> Callable[..., RetrainSettings]:
 
 @dataclass(frozen=True)
 class FirstRun:
-    """A store after its first retraining, which was promoted."""
+    """A store after its first retraining, which was promoted. Tests of one process share it, so each works on a copy."""
 
-    settings: RetrainSettings
+    _settings: RetrainSettings
     summary: RetrainSummary
 
     def copied(self, folder: Path) -> RetrainSettings:
         """Return settings of the next run, on a copy of the store under `folder`."""
-        source = self.settings.work_dir.parent
+        source = self._settings.work_dir.parent
         shutil.copytree(source / "store", folder / "store")
-        store = self.settings.store.model_copy(update={"url": f"file:{folder}/store"})
-        return self.settings.model_copy(update={"store": store, "work_dir": folder / "work"})
+        store = self._settings.store.model_copy(update={"url": f"file:{folder}/store"})
+        return self._settings.model_copy(update={"store": store, "work_dir": folder / "work"})
 
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
-    """Run the first retraining once in a process. A test that writes works on a copy."""
+    """Run the first retraining once in a process."""
     folder = tmp_path_factory.mktemp("first-run")
     path = synthetic.write_csv(folder / "data", synthetic.interactions(80, 40, 25))
     places = {

@@ -170,7 +170,7 @@ class Delivered:
         return monitor(None, settings.model_name, settings.data, settings.drift, settings.store, settings.monitoring)
 
 
-@pytest.fixture(params=["landing zone", "release"])
+@pytest.fixture
 def delivered(request: pytest.FixtureRequest, first_run: FirstRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Delivered:
     told: list[str] = []
     monkeypatch.setattr(stages, "emit_event", lambda event, **details: told.append(event))
@@ -186,7 +186,7 @@ def run_etl(settings: RetrainSettings) -> DatasetRef:
     return etl(settings.data, settings.validation, settings.store, settings.etl, settings.landing)
 
 
-@pytest.mark.parametrize("more", [0, 40], ids=["the rows of the release", "more rows"])
+@pytest.mark.parametrize(("delivered", "more"), [("landing zone", 0), ("release", 0), ("release", 40)], indirect=["delivered"])
 def test_a_delivery_that_is_bad_as_a_whole_changes_nothing_is_seen_and_starts_no_retraining(
     delivered: Delivered, more: int
 ) -> None:
@@ -223,6 +223,7 @@ def test_a_delivery_that_is_bad_as_a_whole_changes_nothing_is_seen_and_starts_no
     assert "quarantine" not in delivered.monitored().drifted or delivered.landing, "a landing zone counts all since the champion"
 
 
+@pytest.mark.parametrize("delivered", ["landing zone", "release"], indirect=True)
 def test_a_delivery_that_is_not_what_it_says_changes_nothing_and_the_next_one_goes_through(delivered: Delivered) -> None:
     before, (release,) = delivered.stored(), list_datasets(delivered.store)
     page = "<!DOCTYPE html><html><body>Your session has expired.</body></html>\n"

@@ -254,7 +254,7 @@ def test_bad_data_stops_the_run_and_leaves_the_champion(
     first_run: FirstRun,
     tmp_path: Path,
 ) -> None:
-    settings, summary = first_run.settings, first_run.summary
+    settings, summary = first_run.copied(tmp_path), first_run.summary
     names = {"user_id": "userId", "item_id": "movieId"}
     (tmp_path / "data").mkdir()
     frame().rename(columns=names).to_csv(tmp_path / "data" / "ratings.csv", index=False)
