@@ -56,7 +56,7 @@ def test_a_failed_run_is_named_and_the_others_are_reported(
     settings: CompareSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wild = {"name": "wild", "kind": "ncf", "settings": {**TINY_NCF, "learning_rate": 1e30}}
-    config = small_comparison(tmp_path, entries=[*ENTRIES[:2], wild], reference="ncf", seeds=[1])
+    config = small_comparison(tmp_path, entries=[*ENTRIES[:2], wild], reference="ncf", seeds=[1], max_parallel=1)
     path = tmp_path / "compare.yaml"
     path.write_text(yaml.safe_dump(json.loads(config.model_dump_json(exclude_defaults=True))))
     assert recsys("study", "compare", "-c", str(path), "--json", str(tmp_path / "out.json")) == 1
