@@ -55,9 +55,8 @@ def pandas(source: Path, folder: Path) -> None:
     events = events.sort_values(["user_id", "timestamp", "item_id", "rating", "row"]).drop_duplicates(
         ["user_id", "item_id", "timestamp"], keep="last"
     )
-    older = events.duplicated(["user_id", "item_id"], keep="last")
-    events = events.assign(older=older).sort_values(["user_id", "timestamp", "older", "item_id"], ignore_index=True)
-    newest = ~events.pop("older")
+    events = events.reset_index(drop=True)
+    newest = ~events.duplicated(["user_id", "item_id"], keep="last")
     events[newest].to_parquet(folder / "interactions.parquet", compression="zstd")
     when = pd.to_datetime(events["timestamp"], unit="s")
     by_user = events.groupby("user_id")["timestamp"]
@@ -97,7 +96,6 @@ def polars(source: Path, folder: Path) -> None:
         .sort("user_id", "timestamp", "item_id", "rating", "row")
         .unique(["user_id", "item_id", "timestamp"], keep="last", maintain_order=True)
         .with_columns(newest=pl.struct("user_id", "item_id").is_last_distinct())
-        .sort("user_id", "timestamp", ~pl.col("newest"), "item_id")
         .collect()
     )
     events.filter("newest").drop("newest").write_parquet(folder / "interactions.parquet", compression="zstd")
@@ -148,13 +146,13 @@ def duckdb(source: Path, folder: Path) -> None:
                 dense_rank() OVER (ORDER BY item_id) - 1 AS item_idx,
                 timestamp // 86400 AS rating_date,
                 make_timestamp(timestamp * 1000000) AS moment,
-                coalesce(timestamp - lag(timestamp) OVER (PARTITION BY user_id ORDER BY timestamp, newest DESC, item_id), -1) AS gap_s,
+                coalesce(timestamp - lag(timestamp) OVER (PARTITION BY user_id ORDER BY timestamp, item_id), -1) AS gap_s,
                 rank() OVER (PARTITION BY user_id ORDER BY timestamp) - 1 AS user_events_before,
                 rank() OVER (PARTITION BY item_id ORDER BY timestamp) - 1 AS item_events_before
                 FROM events),
             dated AS (SELECT *, year(moment) AS rating_year, month(moment) AS rating_month, isodow(moment) - 1 AS rating_weekday,
                 hour(moment) AS rating_hour,
-                sum((gap_s > {SESSION_GAP_S})::BIGINT) OVER (PARTITION BY user_id ORDER BY timestamp, newest DESC, item_id)::BIGINT AS session_id
+                sum((gap_s > {SESSION_GAP_S})::BIGINT) OVER (PARTITION BY user_id ORDER BY timestamp, item_id)::BIGINT AS session_id
                 FROM enriched)
             SELECT {", ".join(FEATURE_COLUMNS)} FROM dated WHERE newest ORDER BY user_id, timestamp, item_id
         ) TO '{folder}/features.parquet' {parquet}"""

@@ -14,6 +14,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import WorkPool
+from prefect.runtime import flow_run
 from prefect.states import Completed, Crashed, Failed, Running, State
 
 from configs.errors import SettingsError, TrainingError
@@ -26,6 +27,7 @@ from infra.storage import open_store
 from models.recommender import EpochReport
 from tasks.datasets import DatasetRef
 from tasks.stages import RemoteTraining, Trained, deployment_runs, download_trained, settle_cost, train_by_deployment
+from tasks.tracking import abandon_tracking
 from tasks.training import Candidate, Machine, candidate_kinds, upload_candidates
 from tests.flows.runpod.prefect_client import a_run, with_client
 
@@ -130,7 +132,9 @@ def test_a_training_that_was_wrongly_taken_for_dead_and_goes_on_cannot_hand_over
         runs = train_by_deployment(DATASET, settings)
         second = handed_over(tmp_path, runs[1], settings)
         handed_over(tmp_path, runs[0], settings)  # later than the run that replaced it
-        return download_trained(DATASET, runs, settings), second
+        trained = download_trained(DATASET, runs, settings)
+        abandon_tracking(str(flow_run.id))  # no later stage ends what this one has begun to track
+        return trained, second
 
     trained, second = take_over()
     thread.join()
