@@ -21,10 +21,11 @@ from tasks.datasets import (
     quarantined,
     read_manifest,
     read_table,
+    record_refusal,
     verify_dataset,
     write_dataset,
 )
-from tasks.ingest import build_features
+from tasks.ingest import ReleaseRefusedError, build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
 from tests import synthetic
@@ -83,6 +84,24 @@ def test_a_delivery_that_adds_nothing_is_recorded_and_counted(tmp_path: Path) ->
     assert len(pd.read_parquet(io.BytesIO(store.get(kept)))) == 10
     write(store, frame)
     assert quarantined(store, ref) == Quarantine(200, 0)
+
+
+def test_a_refused_release_is_recorded_beside_the_newest_version_of_a_release_and_nowhere_else(tmp_path: Path) -> None:
+    place = Place(tmp_path, settle_s=0.0)
+    refusal = ReleaseRefusedError("too many bad rows")
+    bad = RawTables(synthetic.interactions(20, 30, 10).assign(rating=99), None, None, ())
+    refusal.report = validate(bad, LAX.model_copy(update={"min_rows": 0}), 1_700_000_000).report
+    record_refusal(place.store, NAME, refusal, {"ratings.csv": "cd"})
+    assert list(place.store.list()) == []
+    released = write(place.store, synthetic.interactions(20, 30, 10), NAME)
+    record_refusal(place.store, NAME, refusal, {"ratings.csv": "cd"})
+    delivery = last_delivery(place.store, released)
+    assert delivery is not None and (delivery.rows, delivery.added, delivery.quarantined) == (200, 0, 200)
+    place.put("a.csv", events((1, 1, 4, 0)))
+    place.land()
+    before = sorted(place.store.list())
+    record_refusal(place.store, NAME, refusal, {"ratings.csv": "ef"})
+    assert sorted(place.store.list()) == before
 
 
 def test_the_newest_version_is_the_one_that_was_made_last(tmp_path: Path) -> None:
