@@ -3,7 +3,7 @@
 Each process reads its work from its own file, which only this user can read. It deletes the file at once, because settings may
 hold credentials. Its standard input is one end of a socket pair, to which the first replica writes epochs as JSON lines. The
 other end closes when the parent or torchrun ends, in whatever way; the process then ends too. Errors and the result are written
-to files in a folder that the parent creates.
+to files in a folder that the parent creates. A small program of its own removes the folder, also if the parent is killed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,18 +35,21 @@ __all__ = ["run_apart"]
 
 T = TypeVar("T")
 LOG, RESULT = "log", "result"
-REMOVE_AFTER = """
+REMOVE = """
 import os, shutil, sys, time
-process, folder = int(sys.argv[1]), sys.argv[2]
-for _ in range(600):
+folder, writer = sys.argv[1], sys.stdin.read()
+end = time.monotonic() + 60
+while writer and time.monotonic() < end:
     try:
-        os.kill(process, 0)
+        os.kill(int(writer), 0)
     except OSError:
         break
     time.sleep(0.1)
-shutil.rmtree(folder, ignore_errors=True)
+while os.path.exists(folder) and time.monotonic() < end + 10:
+    shutil.rmtree(folder, ignore_errors=True)
+    time.sleep(0.02)
 """
-"""A program that removes a folder once a process has ended, and after a minute in any case."""
+"""A program that removes a folder once its standard input is closed and the process whose id it read from there has ended."""
 OF_A_REPLICA = {"RANK", "LOCAL_RANK", "WORLD_SIZE"}  # some clusters set them for every process
 
 
@@ -77,13 +80,12 @@ def run_apart(
         TrainingError: A process ended without reporting an error.
         RuntimeError: `work` raised any other exception; the message contains the traceback.
     """
-    with tempfile.TemporaryDirectory(prefix="recsys-training-", ignore_cleanup_errors=True) as made:
-        folder = Path(made)
+    with _temporary_folder() as (folder, writes):
         # A pickle instead of JSON, because credentials are masked in JSON.
         content = pickle.dumps((work, arguments, threads, placement))
         for rank in range(placement.replicas):
             _write_private(folder / f"work-{rank}", content)
-        status = _follow(folder, placement.replicas, threads, on_epoch)
+        status = _follow(folder, placement.replicas, threads, on_epoch, writes)
         said = (folder / LOG).read_text(errors="replace") if (folder / LOG).exists() else ""
         killed = _killing_status(status, said)
         failed = _first_failure(folder)
@@ -95,7 +97,27 @@ def run_apart(
         return result
 
 
-def _follow(folder: Path, replicas: int, threads: int, on_epoch: OnEpoch | None) -> int:
+@contextmanager
+def _temporary_folder() -> Iterator[tuple[Path, Callable[[int], None]]]:
+    """Yield a new folder, and a function that takes the id of the process that writes to it.
+
+    The folder is removed in the end, also if this process is killed within the block, after the process that writes to it has ended.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="recsys-training-"))
+    program = [sys.executable, "-S", "-c", REMOVE, str(folder)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, bufsize=0, start_new_session=True) as remover:
+        assert remover.stdin is not None
+        told = remover.stdin
+
+        def writes(process: int) -> None:
+            with suppress(BrokenPipeError):  # somebody killed the remover
+                told.write(b"%d" % process)
+
+        yield folder, writes
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _follow(folder: Path, replicas: int, threads: int, on_epoch: OnEpoch | None, writes: Callable[[int], None]) -> int:
     """Start the processes, pass on their epochs until all have ended, and return the exit status."""
     limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
     places = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONSAFEPATH": "1"}
@@ -114,6 +136,7 @@ def _follow(folder: Path, replicas: int, threads: int, on_epoch: OnEpoch | None)
                 stderr=log,  # torchrun's failure report is summarised in one message instead
                 env=environment,
             )
+        writes(process.pid)
         # If torchrun is killed, its replicas outlive it and would keep the socket open.
         threading.Thread(target=_close_after, args=(process, ours), daemon=True).start()
         try:
@@ -191,14 +214,13 @@ def _main() -> None:
     own = folder / f"work-{rank}"
     content = own.read_bytes()
     own.unlink()
-    end_with_parent = threading.Thread(target=_end_with_parent, args=(parent, folder), daemon=True)
-    end_with_parent.start()
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
 
     def tell(report: EpochReport) -> None:
         try:
             parent.sendall(json.dumps(asdict(report)).encode() + b"\n")
-        except ConnectionError:  # ending here would also end the thread that removes the folder
-            end_with_parent.join()
+        except ConnectionError:  # the parent has ended
+            os._exit(1)
 
     joined = ExitStack()
     try:
@@ -220,17 +242,10 @@ def _main() -> None:
     joined.close()
 
 
-def _end_with_parent(parent: socket.socket, folder: Path) -> None:
+def _end_with_parent(parent: socket.socket) -> None:
     with suppress(ConnectionResetError):  # the parent ended with unread epochs
         while parent.recv(4096):
             pass
-    for _ in range(50):  # all replicas do this, and torchrun stops the others once the first is done
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            break
-        time.sleep(0.02)
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun ends after its replicas, and may write its report until then
-        subprocess.Popen([sys.executable, "-c", REMOVE_AFTER, str(os.getppid()), str(folder)], start_new_session=True)
     os._exit(1)
 
 
