@@ -9,10 +9,8 @@ TORCH_INDEX ?=
 # torch for the CPU does not include Triton. Its interpreter runs the CUDA kernels in the tests (older ones fail with numpy 2.4).
 TRITON := 3.9.0
 # Test files are distributed over processes, longest first (tests/durations.json). More processes than cores keep two cores busy,
-# because tests wait for processes of their own, and those of the full lane for servers.
-BY_FILE := --dist loadfile --no-loadscope-reorder
-BUSY := -n 3 $(BY_FILE)
-WAITING := -n 4 $(BY_FILE)
+# because tests wait for servers and for processes of their own.
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 # Keep compiled modules even if the environment disables it: runs and tests start many processes that import the same modules.
 export PYTHONDONTWRITEBYTECODE :=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -28,20 +26,20 @@ retrain: .venv/core.stamp
 	$(BIN)/recsys retrain $(ARGS)
 
 test: .venv/dev.stamp lint
-	$(BIN)/python -m pytest -m "not full and not nightly" $(BUSY) $(ARGS)
+	$(BIN)/python -m pytest -m "not full and not nightly" $(PARALLEL) $(ARGS)
 
 # The tests of `make test`, with their coverage. Counting lines takes about half as much time again.
 coverage: .venv/dev.stamp lint
 	$(BIN)/coverage erase
-	$(BIN)/python -m pytest -m "not full and not nightly" $(BUSY) --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+	$(BIN)/python -m pytest -m "not full and not nightly" $(PARALLEL) --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 	$(BIN)/coverage report --fail-under=100 --include="$(TRANSFORMATIONS)"
 
 test-full: .venv/dev.stamp
-	$(BIN)/python -m pytest -m "full and not nightly" $(WAITING) $(ARGS)
+	$(BIN)/python -m pytest -m "full and not nightly" $(PARALLEL) $(ARGS)
 
 # Run every test at full volume (tests/volume.py). Takes an hour or more.
 test-nightly: .venv/dev.stamp lint
-	RECSYS_TEST_VOLUME=nightly $(BIN)/python -m pytest $(BUSY) $(ARGS)
+	RECSYS_TEST_VOLUME=nightly $(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 # Record the duration of each test file in `make test` and `make test-full`.
 test-durations: .venv/dev.stamp
