@@ -12,13 +12,12 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.logging import get_run_logger
 from prefect.states import Running
 
-from infra.prefect_server import NO_HEARTBEAT
+from infra.prefect_server import HEARTBEAT_S, NO_HEARTBEAT
 from tasks.stages import RESUMED_TAG, resumed_tags
 
 __all__ = ["resume"]
 
-HEARTBEAT_S = 180
-STORED_S = 60  # until the server has stored an event
+DELAY_S = 60  # until the server has stored a heartbeat
 POLL_S = 5.0
 
 
@@ -41,7 +40,7 @@ def resume(run: UUID, heartbeat_s: int = HEARTBEAT_S) -> UUID | None:
     log = get_run_logger()
     with get_client(sync_client=True) as client:
         crashed = client.read_flow_run(run)
-        if _is_crashed(crashed) and _lost_heartbeats(crashed) and _sends_heartbeat(client, run, heartbeat_s + STORED_S):
+        if _is_crashed(crashed) and _lost_heartbeats(crashed) and _sends_heartbeat(client, run, heartbeat_s + DELAY_S):
             client.set_flow_run_state(run, Running(message="It sends heartbeats again, so it has not crashed."), force=True)
             log.warning("%s was taken for dead, but sends heartbeats, so it is not started again", crashed.name)
             return None

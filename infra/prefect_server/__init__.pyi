@@ -1,11 +1,12 @@
 from .alerts import DRIFT_DETECTED, DRIFT_WITHOUT_DATA, NO_HEARTBEAT, model_resource
 from .connection import make_ready, server_version
-from .environment import EnvironmentSettings
+from .environment import HEARTBEAT_S, EnvironmentSettings
 from .setup import left_over, set_up
 
 __all__ = [
     "DRIFT_DETECTED",
     "DRIFT_WITHOUT_DATA",
+    "HEARTBEAT_S",
     "NO_HEARTBEAT",
     "EnvironmentSettings",
     "left_over",

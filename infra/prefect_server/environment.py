@@ -15,7 +15,10 @@ from configs.base import Settings
 from configs.settings import RetrainSettings
 from infra.prefect_server.crons import cron_fault
 
-__all__ = ["AlertSettings", "EnvironmentSettings", "PoolSettings"]
+__all__ = ["HEARTBEAT_S", "AlertSettings", "EnvironmentSettings", "PoolSettings"]
+
+HEARTBEAT_S = 180
+"""Default of alerts.heartbeat_s, also for runs of `resume` that a person starts."""
 
 
 class PoolSettings(Settings):
@@ -38,7 +41,7 @@ class AlertSettings(Settings):
     blocks: tuple[str, ...] = ()
     """Prefect notification blocks as `<type>/<name>`, such as `slack-webhook/ops`. If DISCORD_WEBHOOK_URL is set, setup creates
     the block `discord-webhook/recsys` from it and adds it here."""
-    heartbeat_s: int = Field(default=180, ge=30)
+    heartbeat_s: int = Field(default=HEARTBEAT_S, ge=30)
     """Seconds between two heartbeats of a run. Must match the workers' PREFECT_FLOWS_HEARTBEAT_FREQUENCY."""
     missed_heartbeats: int = Field(default=3, ge=2)
     """Number of consecutive missed heartbeats after which a run counts as crashed, because its process or machine was lost."""

@@ -104,17 +104,22 @@ def _temporary_folder() -> Iterator[tuple[Path, Callable[[int], None]]]:
     The folder is removed in the end, also if this process is killed within the block, after the process that writes to it has ended.
     """
     folder = Path(tempfile.mkdtemp(prefix="recsys-training-"))
-    program = [sys.executable, "-S", "-c", REMOVE, str(folder)]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, bufsize=0, start_new_session=True) as remover:
-        assert remover.stdin is not None
-        told = remover.stdin
+    program = [sys.executable, "-IS", "-c", REMOVE, str(folder)]
+    nothing = subprocess.DEVNULL  # a pipe that this process writes to must not stay open until the folder is removed
+    try:
+        with subprocess.Popen(
+            program, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, bufsize=0, start_new_session=True
+        ) as remover:
+            assert remover.stdin is not None
+            told = remover.stdin
 
-        def writes(process: int) -> None:
-            with suppress(BrokenPipeError):  # somebody killed the remover
-                told.write(b"%d" % process)
+            def writes(process: int) -> None:
+                with suppress(BrokenPipeError):  # somebody killed the remover
+                    told.write(b"%d" % process)
 
-        yield folder, writes
-    shutil.rmtree(folder, ignore_errors=True)
+            yield folder, writes
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # if the remover could not start, or was killed
 
 
 def _follow(folder: Path, replicas: int, threads: int, on_epoch: OnEpoch | None, writes: Callable[[int], None]) -> int:

@@ -47,6 +47,18 @@ def test_the_folder_of_a_training_is_gone_when_the_result_or_the_error_is_there(
     assert not list(temporary.iterdir())
 
 
+def test_a_remover_that_is_missing_or_killed_leaves_no_folder_either(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "REMOVE", "raise SystemExit(1)")
+        with pytest.raises(RuntimeError, match="by zero"):
+            run_apart(refused, trains="a number", on_epoch=None, threads=1, if_killed="")
+    assert not list(temporary.iterdir())
+    monkeypatch.setattr(module.sys, "executable", str(temporary / "none"))
+    with pytest.raises(FileNotFoundError):
+        run_apart(halved, 8, trains="a number", on_epoch=None, threads=1, if_killed="")
+    assert not list(temporary.iterdir())
+
+
 @pytest.mark.parametrize("step", ["_follow", "_first_failure"], ids=["before the training", "after the training"])
 def test_a_parent_that_is_killed_leaves_no_folder(step: str, temporary: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
