@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -78,50 +79,67 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20, help="number of feeds for each size")
     parser.add_argument("--users", type=int, default=150, help="users of the feed; each makes about nine events a week")
+    parser.add_argument("--workers", type=int, default=1, help="number of measuring processes")
     parser.add_argument("--checks", nargs="+", help="only checks whose name contains one of these words")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/drift_power.json"))
     given = parser.parse_args()
     kinds = [kind for kind in KINDS if not given.checks or any(word in kind.check for word in given.checks)]
     result: dict[str, Any] = {"seeds": list(range(given.seeds)), "users": given.users, "hardware": hardware(), "rows": []}
-    for kind in kinds:
-        result["rows"].append(measure(kind, given.seeds, given.users))
-        print(result["rows"][-1], flush=True)
-        write_json(given.out, result)
+    with ProcessPoolExecutor(given.workers) as pool:
+        for kind in kinds:
+            result["rows"].append(measure(kind, given.seeds, given.users, pool))
+            print(result["rows"][-1], flush=True)
+            write_json(given.out, result)
     print(render(result))
 
 
-def measure(kind: Kind, seeds: int, users: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Alarms:
+    """What a kind's check said about the slices of one feed."""
+
+    found: dict[float, bool]  # by planted size
+    effects: dict[float, float]  # by planted size
+    variants: dict[str, bool]  # about the largest size, by settings
+    bound: float
+
+
+def measure(kind: Kind, seeds: int, users: int, pool: ProcessPoolExecutor) -> dict[str, Any]:
     """Plant each size into the week after the reference of each seed's feed, and count the alarms of the kind's check."""
-    began, found = time.perf_counter(), dict.fromkeys((0.0, *kind.sizes), 0)
-    effects: dict[float, list[float]] = {size: [] for size in found}
-    variants = dict.fromkeys(VARIANTS, 0)
-    bound = 0.0
-    for seed in range(seeds):
-        feed = steady_feed(users, WEEKS + 1, seed=seed)
-        begin = START + WEEKS * WEEK_S
-        items = described(feed)
-        before = build_features(feed[feed["timestamp"] < begin])
-        references = {name: _reference(before, items, DriftSettings.model_validate(VARIANTS[name])) for name in VARIANTS}
-        for size in found:
-            check = _judged(kind, size, Slice(feed, begin), references["defaults"], items, DriftSettings(), seed)
-            found[size] += check.verdict == "drifted"
-            effects[size].append(float(check.effect or 0))
-            bound = float(check.bound or 0)
-        for name, changed in VARIANTS.items():
-            settings = DriftSettings.model_validate(changed)
-            check = _judged(kind, kind.sizes[-1], Slice(feed, begin), references[name], items, settings, seed)
-            variants[name] += check.verdict == "drifted"
-    shares = {f"{size:g}": round(count / seeds, 3) for size, count in found.items()}
+    began, place = time.perf_counter(), KINDS.index(kind)
+    alarms = list(pool.map(_alarms, [place] * seeds, range(seeds), [users] * seeds))
+    sizes = (0.0, *kind.sizes)
+    shares = {f"{size:g}": round(float(np.mean([each.found[size] for each in alarms])), 3) for size in sizes}
     return {
         "check": kind.check,
         "what": kind.what,
-        "bound": bound,
+        "bound": alarms[-1].bound,
         "found": shares,
-        "effect": {f"{size:g}": round(float(np.mean(values)), 3) for size, values in effects.items()},
+        "effect": {f"{size:g}": round(float(np.mean([each.effects[size] for each in alarms])), 3) for size in sizes},
         "smallest": smallest(shares),
-        "largest_found": {name: round(count / seeds, 3) for name, count in variants.items()},
+        "largest_found": {name: round(float(np.mean([each.variants[name] for each in alarms])), 3) for name in VARIANTS},
         "seconds": round(time.perf_counter() - began, 1),
     }
+
+
+def _alarms(place: int, seed: int, users: int) -> Alarms:
+    """Judge each size of the kind at `place` of KINDS, which a process can look up where it could not be sent."""
+    kind = KINDS[place]
+    feed = steady_feed(users, WEEKS + 1, seed=seed)
+    begin = START + WEEKS * WEEK_S
+    items = described(feed)
+    before = build_features(feed[feed["timestamp"] < begin])
+    settings = {name: DriftSettings.model_validate(changed) for name, changed in VARIANTS.items()}
+    references = {name: _reference(before, items, each) for name, each in settings.items()}
+    week = Slice(feed, begin)
+    defaults = references["defaults"]
+    judged = {size: _judged(kind, size, week, defaults, items, DriftSettings(), seed) for size in (0.0, *kind.sizes)}
+    under = {name: _judged(kind, kind.sizes[-1], week, references[name], items, each, seed) for name, each in settings.items()}
+    return Alarms(
+        found={size: check.verdict == "drifted" for size, check in judged.items()},
+        effects={size: float(check.effect or 0) for size, check in judged.items()},
+        variants={name: check.verdict == "drifted" for name, check in under.items()},
+        bound=float(judged[kind.sizes[-1]].bound or 0),
+    )
 
 
 def smallest(shares: dict[str, float]) -> float | None:

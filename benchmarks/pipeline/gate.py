@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--holdouts", nargs="+", type=int, default=[0, 6040], help="requests; 0 is the data's own holdout")
     parser.add_argument("--resamples", type=int, default=1500)
     parser.add_argument("--years", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=1, help="number of processes that live through the years")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gate.json"))
     given = parser.parse_args()
@@ -271,27 +273,33 @@ def _years(
         for gain in given.gains
     }
     rows = []
-    for name, chosen in (("alpha at each decision, users only", alone), ("the gate", settings)):
-        lived = [_year(old, old, chosen, WEEKS, rng) for _ in range(given.years)]
-        changes = np.array([change for _, change in lived])
-        wrong = sum(any(promoted) for promoted, _ in lived)
-        power = {}
-        for gain, values in better.items():
-            tried = [_year(values, old, chosen, max(LOOKS), rng)[0] for _ in range(given.years)]
-            power[str(gain)] = [float(np.mean([any(promoted[:weeks]) for promoted in tried])) for weeks in LOOKS]
-        rows.append(
-            {
-                "scheme": name,
-                "years": given.years,
-                "decisions": float(np.mean([promoted for promoted, _ in lived])),
-                "any": wrong / given.years,
-                "interval": _wilson(wrong, given.years),
-                "mean_change": float(changes.mean()),
-                "worst": float(np.quantile(changes, 0.01)),
-                "power": power,
-            }
-        )
-        print(f"{name}: {rows[-1]}", flush=True)
+    with ProcessPoolExecutor(given.workers) as pool:
+
+        def lived(new: FloatArray, chosen: PromotionSettings, weeks: int) -> list[tuple[list[bool], float]]:
+            streams = rng.spawn(given.years)  # each year has its own, so the number of processes changes nothing
+            shared = [[each] * given.years for each in (new, old, chosen, weeks)]
+            return list(pool.map(_year, *shared, streams, chunksize=5))
+
+        for name, chosen in (("alpha at each decision, users only", alone), ("the gate", settings)):
+            same = lived(old, chosen, WEEKS)
+            changes, wrong = np.array([change for _, change in same]), sum(any(promoted) for promoted, _ in same)
+            power = {}
+            for gain, values in better.items():
+                tried = [promoted for promoted, _ in lived(values, chosen, max(LOOKS))]
+                power[str(gain)] = [float(np.mean([any(promoted[:weeks]) for promoted in tried])) for weeks in LOOKS]
+            rows.append(
+                {
+                    "scheme": name,
+                    "years": given.years,
+                    "decisions": float(np.mean([promoted for promoted, _ in same])),
+                    "any": wrong / given.years,
+                    "interval": _wilson(wrong, given.years),
+                    "mean_change": float(changes.mean()),
+                    "worst": float(np.quantile(changes, 0.01)),
+                    "power": power,
+                }
+            )
+            print(f"{name}: {rows[-1]}", flush=True)
     return rows
 
 
