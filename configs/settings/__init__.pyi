@@ -1,4 +1,12 @@
-from .data import DataSettings, SourceName
+from .data import (
+    ColumnSettings,
+    DataSettings,
+    IdTypeSettings,
+    ItemColumnSettings,
+    NounSettings,
+    SourceName,
+    UserColumnSettings,
+)
 from .etl import EtlSettings
 from .evaluation import EvaluationSettings, ProtocolId
 from .landing import LandingSettings
@@ -14,15 +22,19 @@ from .validation import ValidationSettings
 
 __all__ = [
     "SLICES",
+    "ColumnSettings",
     "DataSettings",
     "DriftSettings",
     "EtlSettings",
     "EvaluationSettings",
     "FloorSettings",
+    "IdTypeSettings",
+    "ItemColumnSettings",
     "LandingSettings",
     "ModelSettings",
     "MonitoringSettings",
     "NCFSettings",
+    "NounSettings",
     "PopularitySettings",
     "PromotionSettings",
     "ProtocolId",
@@ -34,6 +46,7 @@ __all__ = [
     "SourceName",
     "StoreSettings",
     "TrackingSettings",
+    "UserColumnSettings",
     "ValidationSettings",
     "ValueSettings",
     "model_option",
