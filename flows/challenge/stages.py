@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from configs.settings import RetrainSettings
-from flows.approval import ask_for_approval
+from flows.challenge.approval import ask_for_approval
 from infra.leases import leased
 from infra.registry import ModelRef
 from infra.storage import open_store

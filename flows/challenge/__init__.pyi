@@ -1,0 +1,26 @@
+from .approval import Answer, ask_for_approval
+from .stages import (
+    Clock,
+    GateOutcome,
+    Ranked,
+    evaluate_candidates,
+    judge_and_promote,
+    register_unjudged,
+    train_and_evaluate,
+    train_and_gate,
+    train_inline,
+)
+
+__all__ = [
+    "Answer",
+    "Clock",
+    "GateOutcome",
+    "Ranked",
+    "ask_for_approval",
+    "evaluate_candidates",
+    "judge_and_promote",
+    "register_unjudged",
+    "train_and_evaluate",
+    "train_and_gate",
+    "train_inline",
+]
