@@ -16,6 +16,7 @@ class Columns:
     ITEM = "item_id"
     RATING = "rating"
     TIME = "timestamp"  # UTC seconds
+    WEIGHT = "weight"  # how much an event counts, above 0; only in datasets with weights
     ROW = "row"  # position in the source
     FILE = "file"  # ordinal of the file that the event comes from
     ORIGIN = "origin"  # the landed file of an event (`tasks.datasets.commit_log.origin_of`); 0 if there is none
@@ -23,6 +24,9 @@ class Columns:
     HAPPENED = (USER, ITEM, TIME)
     INTERACTION = (*EVENT, ROW)
     FILE_EVENT = (*INTERACTION, FILE)
+
+    # Ids that are text
+    EXTERNAL_ID = "external_id"  # the text whose number (`models.identity`) is the id
 
     # Items and users
     TITLE = "title"

@@ -41,12 +41,13 @@ from configs.studies import ScenarioName
 from infra.pages import markdown_table
 from models.columns import Columns
 from tasks.datasets import Quarantine
-from tasks.ingest import MILLISECONDS_FROM, build_features
+from tasks.ingest import build_features
 from tasks.ingest.movielens import RawTables
 from tasks.ingest.validation import validate
 from tasks.monitoring import DriftResult, reference_of
 from tasks.monitoring.drift import Beside, Reference, Window, detect_drift
 from tasks.replay.scenarios import SCENARIOS
+from tasks.tables import MILLISECONDS_FROM
 
 __all__ = ["Source", "interval", "render", "steady_stream", "synthetic_source", "time_slice", "user_slice"]
 

@@ -17,26 +17,23 @@ from .metadata import (
 )
 from .release import Release, ReleaseRefusedError, building, chunk_reader
 from .row_account import BAD_ROWS, RowAccount, accepted_events
-from .row_checks import MILLISECONDS_FROM, Mask, whole_numbers
+from .row_checks import Mask, whole_numbers
 from .sources import IngestedSource, ingest, locate
-from .validation import ItemModel, UserModel, Validated, ValidationReport, validate
+from .validation import Validated, ValidationReport, validate
 
 __all__ = [
     "ANY_TIME",
     "BAD_ROWS",
-    "MILLISECONDS_FROM",
     "TABLES",
     "DescriptionFile",
     "EventChunk",
     "EventFile",
     "IngestedSource",
-    "ItemModel",
     "Kind",
     "Mask",
     "Release",
     "ReleaseRefusedError",
     "RowAccount",
-    "UserModel",
     "Validated",
     "ValidationReport",
     "accepted_events",

@@ -29,16 +29,13 @@ from configs.settings import EtlSettings
 from models.columns import Columns
 from tasks.ingest.event_files import EventChunk, EventFile
 from tasks.ingest.features import build_features, counts_before, user_features
-from tasks.ingest.merge import deduplicate_latest
-from tasks.ingest.row_account import RowAccount
-from tasks.ingest.validation import AcceptedModel, InteractionModel
-from tasks.tables import ParquetWriter, added_counts, cut_points, empty_table
+from tasks.ingest.merge import PLAIN, deduplicate_latest
+from tasks.ingest.row_account import RowAccount, events_of_file
+from tasks.tables import DatasetProperties, ParquetWriter, added_counts, cut_points, empty_table, interaction_model
 
 __all__ = ["DaskEngine", "dask_engine"]
 
 IntArray = npt.NDArray[np.int64]
-EVENTS = empty_table(Columns.INTERACTION)
-FILE_EVENTS = empty_table(Columns.FILE_EVENT)
 PLACED = empty_table((Columns.ITEM, Columns.TIME, Columns.POSITION))
 BEFORE = "before"
 COUNTS = empty_table((Columns.POSITION, BEFORE))
@@ -56,8 +53,8 @@ LOST = (CancelledError, ClosedClientError, CommClosedError, FuturesCancelledErro
 
 
 @contextmanager
-def dask_engine(folder: Path, settings: EtlSettings) -> Iterator[DaskEngine]:
-    """Return an engine on the cluster at `settings.scheduler_address`.
+def dask_engine(folder: Path, settings: EtlSettings, properties: DatasetProperties = PLAIN) -> Iterator[DaskEngine]:
+    """Return an engine for a dataset with these properties, on the cluster at `settings.scheduler_address`.
 
     Raises:
         SettingsError: No scheduler answers there, it has no workers, or the cluster is lost during the block.
@@ -78,7 +75,7 @@ def dask_engine(folder: Path, settings: EtlSettings) -> Iterator[DaskEngine]:
                     f"{said} the scheduler there has had no worker for {ANSWER_S} s. Start some (`dask worker {address}`), or set "
                     "etl.engine to pandas."
                 ) from error
-            yield DaskEngine(client, folder.resolve(), settings.memory_rows)
+            yield DaskEngine(client, folder.resolve(), settings.memory_rows, properties)
     except LOST as error:
         why = " ".join(str(error).split())[:200]
         raise SettingsError(
@@ -92,8 +89,11 @@ class DaskEngine:
     Partitions have at most `memory_rows` events, or more if a single user or item has more.
     """
 
-    def __init__(self, client: Client, folder: Path, memory_rows: int) -> None:
+    def __init__(self, client: Client, folder: Path, memory_rows: int, properties: DatasetProperties = PLAIN) -> None:
         self._client, self._folder, self._memory_rows = client, folder, memory_rows
+        self._properties = properties
+        self._events = empty_table(properties.with_weight(Columns.INTERACTION))
+        self._file_events = empty_table(properties.with_weight(Columns.FILE_EVENT))
         self._accepted: list[Any] = []  # futures of events, by chunk
         self._deduplicated: dd.DataFrame | None = None
 
@@ -120,10 +120,11 @@ class DaskEngine:
         self._accepted += self._client.map(_good_rows, chunks, starts, ordinal=ordinal, pure=False)
 
     def write_interactions(self, out: Path) -> pd.DataFrame:
-        accepted = dd.from_delayed(self._accepted, meta=FILE_EVENTS)
-        marked = {**{name: EVENTS[name] for name in EVENTS}, KEPT: pd.Series(dtype=bool)}
-        together = self._by(accepted, Columns.USER).map_partitions(_deduplicated, meta=pd.DataFrame(marked)).persist()
-        self._deduplicated = _validated(InteractionModel, together[together[KEPT]][list(EVENTS)]).persist()
+        accepted = dd.from_delayed(self._accepted, meta=self._file_events)
+        marked = self._events.assign(**{KEPT: pd.Series(dtype=bool)})
+        together = self._by(accepted, Columns.USER).map_partitions(_deduplicated, self._properties, meta=marked).persist()
+        kept = together[together[KEPT]][list(self._events)]
+        self._deduplicated = _validated(interaction_model(self._properties), kept).persist()
         self._collect(self._deduplicated, out)
         superseded: list[pd.DataFrame] = self._computed([delayed(_superseded)(part) for part in together.to_delayed()])
         return pd.concat(superseded, ignore_index=True)
@@ -145,7 +146,7 @@ class DaskEngine:
             delayed(_features)(part, ids, item_ids, count, first, superseded)
             for part, ids, count, first in zip(parts, users, counts.to_delayed(), first_users[:-1], strict=True)
         ]
-        self._collect(dd.from_delayed(features, meta=build_features(EVENTS)), out)
+        self._collect(dd.from_delayed(features, meta=build_features(self._events)), out)
         return np.concatenate(users), item_ids
 
     def _by(self, events: dd.DataFrame, key: str) -> dd.DataFrame:
@@ -199,15 +200,16 @@ def _bad_rows(chunk: EventChunk) -> tuple[int, pd.DataFrame]:
 
 
 def _good_rows(chunk: EventChunk, start: int, ordinal: int) -> pd.DataFrame:
-    return AcceptedModel.validate(chunk.following(start).accepted).assign(**{Columns.FILE: np.int64(ordinal)})
+    return events_of_file(chunk.following(start).accepted, ordinal)
 
 
 def _plain_index(events: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     return events.reset_index()[columns]
 
 
-def _deduplicated(events: pd.DataFrame) -> pd.DataFrame:
-    kept, superseded = deduplicate_latest(events[list(Columns.FILE_EVENT)])
+def _deduplicated(events: pd.DataFrame, properties: DatasetProperties) -> pd.DataFrame:
+    columns = list(properties.with_weight(Columns.FILE_EVENT))
+    kept, superseded = deduplicate_latest(events[columns], keep_repeats=properties.keeps_repeats)
     both = pd.concat([kept.assign(**{KEPT: True}), superseded.assign(**{KEPT: False})], ignore_index=True)
     return both.drop(columns=Columns.FILE)
 

@@ -12,10 +12,9 @@ import pandas as pd
 from models.columns import Columns
 from tasks.ingest.event_files import EventFile
 from tasks.ingest.features import write_features
-from tasks.ingest.merge import merge_interactions
+from tasks.ingest.merge import PLAIN, merge_interactions
 from tasks.ingest.row_account import RowAccount, accepted_events
-from tasks.ingest.validation import InteractionModel
-from tasks.tables import ParquetWriter, read_parquet
+from tasks.tables import DatasetProperties, ParquetWriter, interaction_model, read_parquet
 
 __all__ = ["Engine", "PandasEngine"]
 
@@ -29,7 +28,7 @@ class Engine(Protocol):
         """Read and validate a file chunk by chunk, and add it to the account. Raises SourceError if it is damaged."""
 
     def write_interactions(self, out: Path) -> pd.DataFrame:
-        """Write the accepted events, merged by `deduplicate_latest`, with Columns.INTERACTION.
+        """Write the accepted events, merged by `deduplicate_latest`, with Columns.INTERACTION and, if they have one, their weight.
 
         Returns the superseded ones, with Columns.HAPPENED.
         """
@@ -44,8 +43,8 @@ class Engine(Protocol):
 class PandasEngine:
     """Sorts and enriches at most `memory_rows` events at once. The rest is spilled to `folder`."""
 
-    def __init__(self, folder: Path, memory_rows: int) -> None:
-        self._folder, self._memory_rows = folder, memory_rows
+    def __init__(self, folder: Path, memory_rows: int, properties: DatasetProperties = PLAIN) -> None:
+        self._folder, self._memory_rows, self._properties = folder, memory_rows, properties
         self._parts: list[Path] = []
 
     def read(self, file: EventFile, account: RowAccount, ordinal: int) -> None:
@@ -57,14 +56,19 @@ class PandasEngine:
 
     def write_interactions(self, out: Path) -> pd.DataFrame:
         lost = self._folder / "superseded.parquet"
-        columns = Columns.INTERACTION
-        merge_interactions(self._parts, out, memory_rows=self._memory_rows, columns=columns, superseded=lost)
+        merge_interactions(
+            self._parts,
+            out,
+            memory_rows=self._memory_rows,
+            columns=self._properties.with_weight(Columns.INTERACTION),
+            superseded=lost,
+            properties=self._properties,
+        )
         superseded = read_parquet(lost, list(Columns.HAPPENED))
         for path in (*self._parts, lost):
             path.unlink()
         return superseded
 
     def write_features(self, interactions: Path, out: Path, superseded: pd.DataFrame) -> tuple[IntArray, IntArray]:
-        return write_features(
-            interactions, out, memory_rows=self._memory_rows, superseded=superseded, check=InteractionModel.validate
-        )
+        check = interaction_model(self._properties).validate
+        return write_features(interactions, out, memory_rows=self._memory_rows, superseded=superseded, check=check)

@@ -20,8 +20,8 @@ import pandas as pd
 from configs.errors import SourceError
 from models.columns import Columns
 from tasks.ingest.movielens import with_year
-from tasks.ingest.row_checks import MILLISECONDS_FROM, Checks
-from tasks.tables import column_names, read_cells
+from tasks.ingest.row_checks import Checks
+from tasks.tables import MILLISECONDS_FROM, column_names, read_cells
 
 __all__ = [
     "ANY_TIME",

@@ -12,10 +12,10 @@ import pyarrow as pa
 from configs.settings import ValidationSettings
 from models.columns import Columns
 from tasks.ingest.event_text import EventChunk
-from tasks.ingest.validation import AcceptedModel, TableReport, refuse_bad, refuse_empty, told
-from tasks.tables import ParquetWriter
+from tasks.ingest.validation import TableReport, refuse_bad, refuse_empty, told
+from tasks.tables import AcceptedModel, ParquetWriter
 
-__all__ = ["BAD_ROWS", "RowAccount", "accepted_events"]
+__all__ = ["BAD_ROWS", "RowAccount", "accepted_events", "events_of_file"]
 
 BAD_ROWS = pa.schema([(Columns.ROW, pa.int64()), (Columns.REASONS, pa.string()), (Columns.CELLS, pa.string())])
 
@@ -122,7 +122,13 @@ def accepted_events(chunks: Iterable[EventChunk], account: RowAccount, ordinal: 
     for chunk in chunks:
         found = chunk.following(start)
         account.add(found.rows, found.quarantined)
-        yield AcceptedModel.validate(found.accepted).assign(**{Columns.FILE: np.int64(ordinal)})
+        yield events_of_file(found.accepted, ordinal)
+
+
+def events_of_file(accepted: pd.DataFrame, ordinal: int) -> pd.DataFrame:
+    """Validate accepted events, and return them with Columns.FILE_EVENT and, if they have one, their weight."""
+    events = AcceptedModel.validate(accepted).assign(**{Columns.FILE: np.int64(ordinal)})
+    return events[[*Columns.FILE_EVENT, Columns.WEIGHT]] if Columns.WEIGHT in events else events
 
 
 def _texts(frame: pd.DataFrame) -> pd.DataFrame:

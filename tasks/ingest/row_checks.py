@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from configs.settings import ValidationSettings
 from models.columns import Columns
+from tasks.tables import MILLISECONDS_FROM
 
-__all__ = ["MILLISECONDS_FROM", "Checks", "Mask", "Numbers", "joined_cells", "judge_events", "remedy", "whole_numbers"]
+__all__ = ["Checks", "Mask", "Numbers", "joined_cells", "judge_events", "remedy", "whole_numbers"]
 
-MILLISECONDS_FROM = 100_000_000_000  # in seconds, this is the year 5138
 UNITS = ((MILLISECONDS_FROM, "milliseconds"), (10**14, "microseconds"), (10**17, "nanoseconds"))
 LARGEST = 2**63 - 1  # the largest id and time
 CELL_CHARACTERS = 200  # characters kept of a quarantined cell

@@ -12,25 +12,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pandera.pandas as pa
-from pandera.typing import Series
 
 from configs.errors import DataRefusedError
 from configs.settings import ValidationSettings
 from models.columns import Columns
 from tasks.ingest.features import earlier_events
-from tasks.ingest.merge import deduplicate_latest
+from tasks.ingest.merge import PLAIN, deduplicate_latest
 from tasks.ingest.metadata import ANY_TIME, DescriptionFile, Kind, described, public, seeded
 from tasks.ingest.movielens import RawTables
-from tasks.ingest.row_checks import MILLISECONDS_FROM, Checks, joined_cells, judge_events, remedy
+from tasks.ingest.row_checks import Checks, joined_cells, judge_events, remedy
+from tasks.tables import DatasetProperties, InteractionModel, ItemModel, UserModel
 
 __all__ = [
-    "AcceptedModel",
     "Described",
-    "InteractionModel",
-    "ItemModel",
     "TableReport",
-    "UserModel",
     "Validated",
     "ValidationReport",
     "describe",
@@ -57,54 +52,6 @@ NOTHING_QUARANTINED = pd.DataFrame(
 IntArray = npt.NDArray[np.int64]
 
 
-class AcceptedModel(pa.DataFrameModel):
-    """Accepted events. `row` is the position in the source, which only RecBole's tie order uses."""
-
-    user: Series[np.int64] = pa.Field(alias=Columns.USER, ge=0)
-    item: Series[np.int64] = pa.Field(alias=Columns.ITEM, ge=0)
-    rating: Series[np.float64] = pa.Field(alias=Columns.RATING, nullable=False)
-    time: Series[np.int64] = pa.Field(alias=Columns.TIME, ge=0, lt=MILLISECONDS_FROM)
-    row: Series[np.int64] = pa.Field(alias=Columns.ROW, ge=0)
-
-    class Config:
-        strict = True
-
-
-class InteractionModel(AcceptedModel):
-    """The events of one dataset version."""
-
-    row: Series[np.int64] = pa.Field(alias=Columns.ROW, ge=0, unique=True)
-
-    class Config:
-        strict = True
-        unique = [Columns.USER, Columns.ITEM]  # noqa: RUF012 - pandera's convention
-
-
-class ItemModel(pa.DataFrameModel):
-    """Items. An empty title marks an item that has ratings but no description."""
-
-    item: Series[np.int64] = pa.Field(alias=Columns.ITEM, ge=0, unique=True)
-    title: Series[pd.StringDtype] = pa.Field(alias=Columns.TITLE, nullable=False)
-    year: Series[pd.Int64Dtype] = pa.Field(alias=Columns.YEAR, ge=1870, le=2100, nullable=True)
-    genres: Series[pd.StringDtype] = pa.Field(alias=Columns.GENRES, nullable=False)
-
-    class Config:
-        strict = True
-
-
-class UserModel(pa.DataFrameModel):
-    """Users. Values that the source does not provide are missing."""
-
-    user: Series[np.int64] = pa.Field(alias=Columns.USER, ge=0, unique=True)
-    gender: Series[pd.StringDtype] = pa.Field(alias=Columns.GENDER, nullable=True)
-    age: Series[pd.Int64Dtype] = pa.Field(alias=Columns.AGE, ge=0, le=150, nullable=True)
-    occupation: Series[pd.StringDtype] = pa.Field(alias=Columns.OCCUPATION, nullable=True)
-    zip_code: Series[pd.StringDtype] = pa.Field(alias=Columns.ZIP_CODE, nullable=True)
-
-    class Config:
-        strict = True
-
-
 @dataclass(frozen=True)
 class TableReport:
     """Row counts of one table: rows = accepted + duplicates + quarantined. A row with two faults counts under both reasons."""
@@ -113,7 +60,7 @@ class TableReport:
     accepted: int
     quarantined: int
     reasons: dict[str, int] = field(default_factory=dict)
-    duplicates: int = 0  # good rows that a newer one of the same user and item, or of the same id, supersedes
+    duplicates: int = 0  # good rows that another one with the same key (`DatasetProperties.key`), or of the same id, supersedes
 
 
 @dataclass(frozen=True)
@@ -137,6 +84,7 @@ class Validated:
     quarantined: pd.DataFrame  # table, row, reasons, cells (the original cells, as text)
     report: ValidationReport
     superseded: pd.DataFrame  # Columns.HAPPENED of the events that happened before the one that counts (`earlier_events`)
+    properties: DatasetProperties = PLAIN
 
 
 def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validated:

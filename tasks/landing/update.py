@@ -8,9 +8,10 @@ import pandas as pd
 
 from models.columns import Columns
 from tasks.datasets import FileAccount, LandedState, PartStore, StoredFile, origin_of
-from tasks.ingest import TABLES, ItemModel, Kind, UserModel, described, public, with_events
+from tasks.ingest import TABLES, Kind, described, public, with_events
 from tasks.landing.merge import AddedEvents, FileCounts
 from tasks.landing.new_files import NewFile
+from tasks.tables import ItemModel, UserModel
 
 __all__ = ["next_state"]
 

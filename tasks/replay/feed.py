@@ -19,8 +19,9 @@ from configs.clock import horizon
 from configs.errors import ReplayError
 from configs.studies import ReplaySettings, ShiftSettings
 from models.columns import Columns
-from tasks.ingest import MILLISECONDS_FROM, IngestedSource, Mask, whole_numbers
+from tasks.ingest import IngestedSource, Mask, whole_numbers
 from tasks.replay.scenarios import SCENARIOS
+from tasks.tables import MILLISECONDS_FROM
 
 __all__ = ["Feed", "Slice", "deliver", "edges", "feed_of", "write_feed"]
 

@@ -2,15 +2,28 @@ from .delimited import DAMAGE, Cells, Header, column_names, header_of, read_cell
 from .external_sort import added_counts, cut_points, partition_by_key, sorted_order
 from .formats import FileFormat, file_format, is_zip, opened, read_bytes, suffix_of
 from .frames import column_type, empty_table, schema_of
+from .id_map import NUMBER, TEXT, IdCollector, id_digests, id_schema
+from .models import MILLISECONDS_FROM, AcceptedModel, InteractionModel, ItemModel, UserModel, interaction_model
 from .parquet import ParquetWriter, Rows, parquet_batches, read_parquet
+from .properties import DatasetProperties, IdKind
 
 __all__ = [
     "DAMAGE",
+    "MILLISECONDS_FROM",
+    "NUMBER",
+    "TEXT",
+    "AcceptedModel",
     "Cells",
+    "DatasetProperties",
     "FileFormat",
     "Header",
+    "IdCollector",
+    "IdKind",
+    "InteractionModel",
+    "ItemModel",
     "ParquetWriter",
     "Rows",
+    "UserModel",
     "added_counts",
     "column_names",
     "column_type",
@@ -18,6 +31,9 @@ __all__ = [
     "empty_table",
     "file_format",
     "header_of",
+    "id_digests",
+    "id_schema",
+    "interaction_model",
     "is_zip",
     "opened",
     "parquet_batches",

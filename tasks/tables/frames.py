@@ -15,7 +15,7 @@ __all__ = ["column_type", "empty_table", "schema_of"]
 
 def column_type(name: str) -> type[np.float64] | type[np.int64]:
     """Return the type of a column of events."""
-    return np.float64 if name == Columns.RATING else np.int64
+    return np.float64 if name in (Columns.RATING, Columns.WEIGHT) else np.int64
 
 
 def empty_table(columns: Iterable[str]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from models.columns import Columns
 from tasks.ingest import merge_interactions
 from tasks.ingest.merge import deduplicate_latest
-from tasks.tables import sorted_order
+from tasks.tables import DatasetProperties, sorted_order
 
 EVENT = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 10), st.integers(10**9, 10**9 + 3))
 FILES = st.lists(st.lists(EVENT, max_size=12), max_size=4)
@@ -67,6 +67,39 @@ def test_any_order_of_files_and_any_memory_give_the_plain_result(
     }
     assert report.duplicates_of_file == lost["file"].value_counts().to_dict()
     assert sorted(path.name for path in folder.iterdir()) == ["lost.parquet", "out.parquet", "parts"]
+
+
+KEPT = DatasetProperties(repeats="keep", weights=True)
+
+
+@given(files=FILES, memory_rows=st.integers(1, 20), order=st.randoms(use_true_random=False))
+@settings(max_examples=30)
+def test_kept_repeats_give_one_event_for_each_second_whatever_the_order(
+    files: list[list[tuple[int, int, int, int]]], memory_rows: int, order, tmp_path_factory
+) -> None:
+    folder = tmp_path_factory.mktemp("merge")
+    frames = [
+        part(rows, number).assign(weight=lambda frame: frame["rating"] / 8, rating=1.0) for number, rows in enumerate(files)
+    ]
+    order.shuffle(frames)
+    report = merge_interactions(
+        written(folder / "parts", frames),
+        folder / "out.parquet",
+        memory_rows=memory_rows,
+        superseded=folder / "lost.parquet",
+        written=WRITTEN,
+        properties=KEPT,
+    )
+    kept, lost = pd.read_parquet(folder / "out.parquet"), pd.read_parquet(folder / "lost.parquet")
+    best: dict[tuple[int, int, int], tuple[int, float]] = {}
+    for number, rows in enumerate(files):
+        for user, movie, weight, time in rows:
+            event = (WRITTEN[number], weight / 8)
+            best[user, time, movie] = max(best.get((user, time, movie), event), event)
+    found = {(int(r.user_id), int(r.timestamp), int(r.item_id)): float(r.weight) for r in kept.itertuples()}
+    assert found == {key: weight for key, (_, weight) in best.items()} and len(kept) == len(found) == report.rows
+    assert list(found) == sorted(found) and list(kept) == list(KEPT.with_weight(Columns.FILE_EVENT))
+    assert len(kept) + len(lost) == sum(map(len, files))
 
 
 @pytest.mark.parametrize("rows", [[9, 2], [2, 9]])

@@ -15,8 +15,6 @@ from pandas.testing import assert_frame_equal
 from configs.errors import SourceError
 from tasks.ingest import (
     DescriptionFile,
-    ItemModel,
-    UserModel,
     described,
     description_kind,
     public,
@@ -25,6 +23,7 @@ from tasks.ingest import (
     with_events,
     with_times,
 )
+from tasks.tables import ItemModel, UserModel
 from tests.tasks.landed import NOW, SETTLED, Place, events
 
 HOUR, LATEST = 3600, 2_000_000_000

@@ -14,9 +14,10 @@ from configs.errors import AlreadyExistsError, DataRefusedError, NotFoundError, 
 from configs.settings import ValidationSettings
 from infra.storage.local import LocalStore
 from tasks.datasets import FileAccount, LandingLog, list_datasets, load_dataset_ref, read_manifest, verify_dataset
-from tasks.ingest import ItemModel, UserModel, build_features
+from tasks.ingest import build_features
 from tasks.ingest.movielens import RawTables
-from tasks.ingest.validation import InteractionModel, validate
+from tasks.ingest.validation import validate
+from tasks.tables import InteractionModel, ItemModel, UserModel
 from tests import synthetic
 from tests.tasks.landed import LAX, NAME, NOW, SETTLED, Place, by_file, content, events, random_events, release
 
