@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from benchmarks.report import hardware, write_json
+from benchmarks.report import hardware, write_result
 from configs.settings import DriftSettings
 from infra.pages import markdown_table
 from tasks.datasets import Quarantine
@@ -43,7 +43,7 @@ VARIANTS: dict[str, dict[str, float]] = {
     "resamples=1000": {"resamples": 1000},
     "alpha=0.005": {"alpha": 0.005},
     "alpha=0.001": {"alpha": 0.001},
-    "sample_rows=min_rows": {"sample_rows": 200, "min_rows": 200},
+    "sample_rows=5000": {"sample_rows": 5000},
 }
 Frame = pd.DataFrame
 
@@ -89,7 +89,7 @@ def main() -> None:
         for kind in kinds:
             result["rows"].append(measure(kind, given.seeds, given.users, pool))
             print(result["rows"][-1], flush=True)
-            write_json(given.out, result)
+            write_result(given.out, result)
     print(render(result))
 
 

@@ -18,9 +18,9 @@ class DriftSettings(Settings):
 
     slice_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of events, the latest ones, in the newest slice. The slice never contains events that the champion was trained on."""
-    sample_rows: int = Field(default=50_000, ge=100)
+    sample_rows: int = Field(default=50_000, ge=5_000)
     """Number of rows in the reference sample that is stored with a model version. The sample consists of complete users as far as
-    possible."""
+    possible. With fewer rows than the minimum, a change of weekdays stays unseen."""
     min_rows: int = Field(default=200, ge=2)
     """Minimum number of rows of a slice. A smaller slice is reported as too small to judge. It must not exceed `sample_rows`."""
     alpha: float = Field(default=0.01, ge=0.001, lt=1)

@@ -73,16 +73,21 @@ def test_an_alpha_that_no_number_of_draws_reaches_is_refused() -> None:
 
 
 def test_a_sample_that_would_always_be_too_small_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"Raise drift\.sample_rows to at least 500"):
-        DriftSettings(sample_rows=300, min_rows=500)
+    with pytest.raises(ValidationError, match=r"Raise drift\.sample_rows to at least 9000"):
+        DriftSettings(sample_rows=6000, min_rows=9000)
+
+
+def test_a_sample_that_would_hide_a_change_of_weekdays_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"sample_rows\n.*greater than or equal to 5000"):
+        DriftSettings(sample_rows=4999)
 
 
 def test_the_smallest_accepted_sample_is_judged(feed: pd.DataFrame, items: pd.DataFrame) -> None:
-    drift = DriftSettings(sample_rows=200, min_rows=200)
+    drift = DriftSettings(sample_rows=5000)
     features = build_features(feed)
     small = reference_of(features[features["timestamp"] < CUT], items, drift, 0)
     current = features[features["timestamp"] >= CUT]
-    assert small.sample["user_id"].nunique() >= 20 and len(small.sample) <= 200
+    assert 4000 < len(small.sample) <= 5000 < len(features)
     assert detect_drift(small, current, items, drift).result.verdict == "stable"
 
 
