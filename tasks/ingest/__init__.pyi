@@ -1,4 +1,4 @@
-from .event_files import EventChunk, EventFile, open_event_file
+from .events import EventChunk, EventFile, Mask, open_event_file, whole_numbers
 from .features import build_features, earlier_events
 from .merge import merge_interactions
 from .metadata import (
@@ -17,7 +17,6 @@ from .metadata import (
 )
 from .release import Release, ReleaseRefusedError, building, chunk_reader
 from .row_account import BAD_ROWS, RowAccount, accepted_events
-from .row_checks import Mask, whole_numbers
 from .sources import IngestedSource, ingest, locate
 from .validation import Validated, ValidationReport, validate
 

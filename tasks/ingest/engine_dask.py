@@ -27,7 +27,7 @@ from pandera.pandas import DataFrameModel
 from configs.errors import SettingsError
 from configs.settings import EtlSettings
 from models.columns import Columns
-from tasks.ingest.event_files import EventChunk, EventFile
+from tasks.ingest.events import EventChunk, EventFile
 from tasks.ingest.features import build_features, counts_before, user_features
 from tasks.ingest.merge import PLAIN, deduplicate_latest
 from tasks.ingest.row_account import RowAccount, events_of_file

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from models.columns import Columns
-from tasks.ingest.event_files import EventFile
+from tasks.ingest.events import EventFile
 from tasks.ingest.features import write_features
 from tasks.ingest.merge import PLAIN, merge_interactions
 from tasks.ingest.row_account import RowAccount, accepted_events

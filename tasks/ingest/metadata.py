@@ -19,8 +19,8 @@ import pandas as pd
 
 from configs.errors import SourceError
 from models.columns import Columns
+from tasks.ingest.events import Checks
 from tasks.ingest.movielens import with_year
-from tasks.ingest.row_checks import Checks
 from tasks.tables import MILLISECONDS_FROM, column_names, read_cells
 
 __all__ = [

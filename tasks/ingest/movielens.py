@@ -1,7 +1,7 @@
 """The files without a header in MovieLens' old releases, and the zip of a release.
 
 ml-100k has `u.data u.item u.user`, and ml-1m has `::`-separated `.dat` files. Their ratings are read as any event file
-(`tasks.ingest.event_files`), and files with headers as any file of descriptions (`tasks.ingest.metadata`).
+(`tasks.ingest.events`), and files with headers as any file of descriptions (`tasks.ingest.metadata`).
 """
 
 from __future__ import annotations

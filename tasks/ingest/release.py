@@ -20,7 +20,7 @@ from configs.errors import DataRefusedError, StoreFullError
 from configs.settings import EtlSettings, ValidationSettings
 from models.columns import Columns
 from tasks.ingest.engine_pandas import Engine, PandasEngine
-from tasks.ingest.event_files import EventChunk, EventFile, open_event_file
+from tasks.ingest.events import EventChunk, EventFile, open_event_file
 from tasks.ingest.features import earlier_events
 from tasks.ingest.movielens import no_ratings
 from tasks.ingest.row_account import BAD_ROWS, RowAccount

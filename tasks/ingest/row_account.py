@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from configs.settings import ValidationSettings
 from models.columns import Columns
-from tasks.ingest.event_text import EventChunk
+from tasks.ingest.events import EventChunk
 from tasks.ingest.validation import TableReport, refuse_bad, refuse_empty, told
 from tasks.tables import AcceptedModel, ParquetWriter
 

@@ -20,8 +20,7 @@ from infra.digests import sha256_of
 from infra.download import OnBytes, check_digest, download
 from infra.landing_zone import is_source
 from models.columns import Columns
-from tasks.ingest.event_columns import EVENT_NAMES, NUMERIC
-from tasks.ingest.event_files import EventFile, open_event_file
+from tasks.ingest.events import EVENT_NAMES, NUMERIC, EventFile, open_event_file
 from tasks.ingest.metadata import (
     ANY_TIME,
     TABLES,

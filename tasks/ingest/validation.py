@@ -16,11 +16,11 @@ import pandas as pd
 from configs.errors import DataRefusedError
 from configs.settings import ValidationSettings
 from models.columns import Columns
+from tasks.ingest.events import Checks, joined_cells, judge_events, remedy
 from tasks.ingest.features import earlier_events
 from tasks.ingest.merge import PLAIN, deduplicate_latest
 from tasks.ingest.metadata import ANY_TIME, DescriptionFile, Kind, described, public, seeded
 from tasks.ingest.movielens import RawTables
-from tasks.ingest.row_checks import Checks, joined_cells, judge_events, remedy
 from tasks.tables import DatasetProperties, InteractionModel, ItemModel, UserModel
 
 __all__ = [

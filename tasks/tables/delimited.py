@@ -1,6 +1,6 @@
 """Tables that others wrote as delimited text or Parquet: the header, whatever separates it, and all cells as text.
 
-Events have a faster reader of their own (`tasks.ingest.event_text`). It takes the header from here, so one rule decides what a
+Events have a faster reader of their own (`tasks.ingest.events`). It takes the header from here, so one rule decides what a
 file's columns are.
 """
 

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 from configs.errors import SourceError
 from configs.settings import ValidationSettings
 from models.columns import Columns
-from tasks.ingest.event_columns import EVENT_NAMES, faults_of_columns, lacking_columns, listed
-from tasks.ingest.event_text import EventChunk, TextLayout, cells_of_text, chunk_of_frame, chunk_of_text, fields, lines
+from tasks.ingest.events.columns import EVENT_NAMES, faults_of_columns, lacking_columns, listed
+from tasks.ingest.events.text import EventChunk, TextLayout, cells_of_text, chunk_of_frame, chunk_of_text, fields, lines
 from tasks.tables import DAMAGE, FileFormat, file_format, header_of, opened, read_bytes, suffix_of
 
 __all__ = ["Block", "EventChunk", "EventFile", "open_event_file"]

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from configs.errors import SourceError
 from configs.settings import ValidationSettings
-from tasks.ingest import event_files, event_text, open_event_file
+from tasks.ingest import open_event_file
+from tasks.ingest.events import files as event_files
+from tasks.ingest.events import text as event_text
 from tests import synthetic
 
 NOW = 1_700_000_000

@@ -20,7 +20,7 @@ import pyarrow.csv
 
 from configs.settings import ValidationSettings
 from models.columns import Columns
-from tasks.ingest.row_checks import CELL_CHARACTERS, Checks, Numbers, judge_events
+from tasks.ingest.events.row_checks import CELL_CHARACTERS, Checks, Numbers, judge_events
 from tasks.tables import column_type
 
 __all__ = ["MISSING", "EventChunk", "TextLayout", "cells_of_text", "chunk_of_frame", "chunk_of_text", "fields", "lines"]

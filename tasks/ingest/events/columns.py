@@ -10,7 +10,7 @@ import pandas as pd
 
 from configs.settings import ValidationSettings
 from models.columns import Columns
-from tasks.ingest.row_checks import Checks, judge_events, remedy
+from tasks.ingest.events.row_checks import Checks, judge_events, remedy
 from tasks.tables import suffix_of
 
 __all__ = ["EVENT_NAMES", "NUMERIC", "faults_of_columns", "lacking_columns", "listed"]
