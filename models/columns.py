@@ -73,7 +73,8 @@ class Columns:
     ALIASES: ClassVar[dict[str, str]] = {"userId": USER, "movieId": ITEM, "movie_id": ITEM}
     """Other names of columns in the files of producers."""
 
-    FORMER: ClassVar[dict[str, str]] = {"movie_id": ITEM, "movie_idx": ITEM_INDEX, "movie_events_before": ITEM_EVENTS_BEFORE}
+    FORMER_ITEM = "movie_id"
+    FORMER: ClassVar[dict[str, str]] = {FORMER_ITEM: ITEM, "movie_idx": ITEM_INDEX, "movie_events_before": ITEM_EVENTS_BEFORE}
     """Names of columns in tables that earlier versions of the product stored. They are read under their present names."""
 
     @staticmethod

@@ -1,9 +1,11 @@
-"""The items of a model version with their metadata, aligned with the columns of its scores."""
+"""The items of a model version with their descriptions, aligned with the columns of its scores."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,38 +16,64 @@ import pyarrow.parquet as pq
 from configs.errors import VersionCorruptError
 from models.columns import Columns
 from models.inference import CATALOGUE_FILE
+from models.schema import DataSchema
 
-__all__ = ["Catalogue", "Film"]
+__all__ = ["Attribute", "Catalogue", "ItemDescription", "Value"]
 
 NO_GENRE = ("", "unknown")  # ml-100k flags a film without metadata as "unknown"
+EXTERNAL = "external_id"
+Value = str | float | None
 
 
-class Film(NamedTuple):
+class ItemDescription(NamedTuple):
     """The description of an item in a response."""
 
-    item_id: int
+    item_id: int | str  # as the team writes it
     title: str
     year: int | None
     genres: list[str]
+    attributes: dict[str, Value] | None = None  # None if the data has none
+
+
+@dataclass(frozen=True, eq=False)
+class Attribute:
+    """A column of the catalogue that the team chose: categories or numbers."""
+
+    numbers: npt.NDArray[np.float64] | None = None  # (n,) NaN = unknown; None for categories
+    codes: npt.NDArray[np.int64] | None = None  # (n,) indices into `values`, -1 = unknown; None for numbers
+    values: tuple[str, ...] = ()
+
+    def of(self, index: int) -> Value:
+        """Return the value of one item, or None if it is unknown."""
+        if self.numbers is not None:
+            number = float(self.numbers[index])
+            return None if np.isnan(number) else number
+        assert self.codes is not None
+        code = int(self.codes[index])
+        return None if code < 0 else self.values[code]
 
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
     """Items by index 0..n - 1, in the order of the model's scores."""
 
-    item_ids: npt.NDArray[np.int64]  # (n,) raw ids, ascending
+    item_ids: npt.NDArray[np.int64]  # (n,) the numbers of the items, ascending
     titles: list[str]  # (n,) without the year; empty if unknown
     years: npt.NDArray[np.int64]  # (n,) 0 = unknown
     genre_bits: npt.NDArray[np.bool_]  # (n, genres)
     genres: tuple[str, ...]
     popularity: npt.NDArray[np.float64]  # (n,) events in the train part
+    external_ids: list[str] | None = None  # (n,) the team's ids, if they are text
+    attributes: Mapping[str, Attribute] = field(default_factory=lambda: MappingProxyType({}))
+    schema: DataSchema = field(default_factory=DataSchema)
     _places: dict[int, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         n = len(self.item_ids)
-        for name in ("titles", "years", "genre_bits", "popularity"):
-            if len(getattr(self, name)) != n:
-                raise ValueError(f"{name} has {len(getattr(self, name))} items, but item_ids has {n}")
+        for name in ("titles", "years", "genre_bits", "popularity", "external_ids"):
+            column = getattr(self, name)
+            if column is not None and len(column) != n:
+                raise ValueError(f"{name} has {len(column)} items, but item_ids has {n}")
         if self.genre_bits.shape != (n, len(self.genres)):
             raise ValueError(f"genre_bits has the shape {self.genre_bits.shape} for {n} items and {len(self.genres)} genres")
         object.__setattr__(self, "_places", {int(item_id): place for place, item_id in enumerate(self.item_ids)})
@@ -54,12 +82,24 @@ class Catalogue:
         return len(self.item_ids)
 
     def index_of(self, item_id: int) -> int | None:
-        """Return the index of a raw id, or None if the model does not know it."""
+        """Return the index of an item by its number, or None if the model does not know it."""
         return self._places.get(item_id)
+
+    def id_of(self, index: int) -> int | str:
+        """Return the team's id of an item."""
+        return int(self.item_ids[index]) if self.external_ids is None else self.external_ids[index]
 
     def genres_of(self, index: int) -> list[str]:
         """Return the genres of one item, in alphabetical order."""
         return [self.genres[genre] for genre in np.flatnonzero(self.genre_bits[index])]
+
+    def attributes_of(self, index: int) -> dict[str, Value] | None:
+        """Return the attributes of one item, or None if the data has none."""
+        return {name: attribute.of(index) for name, attribute in self.attributes.items()} if self.attributes else None
+
+    def name_of(self, index: int) -> str:
+        """Return what a person knows the item by: its title, or the team's id if it has none."""
+        return self.titles[index] or str(self.id_of(index))
 
     @classmethod
     def load(cls, folder: Path) -> Catalogue:
@@ -71,11 +111,15 @@ class Catalogue:
             VersionCorruptError: If a file cannot be read, or its items differ from the vocabulary.
         """
         ids, counts = _vocabulary(folder / "vocabulary.parquet")
-        path = folder / CATALOGUE_FILE
+        path, schema = folder / CATALOGUE_FILE, DataSchema.read(folder)
+        is_text = schema.ids.item_id == "text"
         if not path.exists():
+            if is_text:
+                raise VersionCorruptError(f"{path} is missing, and with it the text ids of the items; train again.")
             nothing = np.zeros((len(ids), 0), dtype=bool)
-            return cls(ids, [""] * len(ids), np.zeros(len(ids), np.int64), nothing, (), counts)
-        table = _read(path, ["item_id", "title", "year", "genres", "train_events"])
+            return cls(ids, [""] * len(ids), np.zeros(len(ids), np.int64), nothing, (), counts, schema=schema)
+        names = ["item_id", "title", "year", "genres", "train_events", *([EXTERNAL] if is_text else []), *schema.attributes]
+        table = _read(path, names)
         if not np.array_equal(table["item_id"].to_numpy(), ids):
             raise VersionCorruptError(f"The items in {path} differ from the version's vocabulary; train again.")
         titles = [title or "" for title in table["title"].to_pylist()]
@@ -86,7 +130,26 @@ class Catalogue:
         bits = np.zeros((len(ids), len(genres)), dtype=bool)
         for item, names in enumerate(listed):
             bits[item, [places[name] for name in names]] = True
-        return cls(ids, titles, years, bits, genres, table["train_events"].to_numpy().astype(np.float64))
+        return cls(
+            ids,
+            titles,
+            years,
+            bits,
+            genres,
+            table["train_events"].to_numpy().astype(np.float64),
+            external_ids=[str(text) for text in table[EXTERNAL].to_pylist()] if is_text else None,
+            attributes={name: _attribute(table[name], kind) for name, kind in schema.attributes.items()},
+            schema=schema,
+        )
+
+
+def _attribute(column: pa.ChunkedArray, kind: str) -> Attribute:
+    if kind == "number":
+        return Attribute(numbers=np.array([np.nan if value is None else value for value in column.to_pylist()], np.float64))
+    texts = [str(value) if value not in (None, "") else None for value in column.to_pylist()]
+    values = tuple(sorted({text for text in texts if text is not None}))
+    places = {text: place for place, text in enumerate(values)}
+    return Attribute(codes=np.array([-1 if text is None else places[text] for text in texts], np.int64), values=values)
 
 
 def _vocabulary(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:

@@ -28,6 +28,7 @@ from configs.errors import (
 from configs.serving import ServingSettings
 from infra.registry import ModelRegistry, Promotion
 from infra.storage import Store
+from models.schema import IdTypes
 from serving.background import BackgroundLoop, ignored
 from serving.engine import Models, Plan, ServedModel
 
@@ -174,9 +175,18 @@ class ChampionFollower:
         if (champion is not None and version == champion.version) or not self._is_due(version) or self._loop.closing:
             return
         kept = next((model for model in self._retired if model.version == version), None)
-        loaded = kept or self._refusing(version, 0, partial(self._load, version, 0))
+        loaded = kept or self._refusing(version, 0, partial(self._load_beside, version, champion))
         if loaded is not None:
             self._put_into_service(champion, extra=self._extra | {version: loaded})
+
+    def _load_beside(self, version: str, champion: ServedModel | None) -> ServedModel:
+        loaded = self._load(version, 0)
+        if champion is not None and _ids_of(loaded) != _ids_of(champion):
+            raise VersionCorruptError(
+                f"The version {version} has {_in_words(loaded)}, but the champion {champion.version} has {_in_words(champion)}, so they "
+                "cannot answer the same requests. Take the version out of `versions` and of the experiments."
+            )
+        return loaded
 
     def _forget_superseded(self) -> None:
         """Forget a refused version once a later promotion is served."""
@@ -187,9 +197,16 @@ class ChampionFollower:
                 self._forget(version)
 
     def _put_into_service(self, champion: ServedModel | None, extra: dict[str, ServedModel] | None = None) -> None:
-        """Swap the served versions. Nothing is recorded as served before it is."""
+        """Swap the served versions. Nothing is recorded as served before it is.
+
+        A version whose ids have other types than the champion's cannot answer the same requests, so it is not kept.
+        """
         extra = self._extra if extra is None else extra
         before, retired = self.models.champion, self._retired
+        if champion is not None:
+            extra = {version: model for version, model in extra.items() if _ids_of(model) == _ids_of(champion)}
+            retired = [model for model in retired if _ids_of(model) == _ids_of(champion)]
+            before = before if before is not None and _ids_of(before) == _ids_of(champion) else None
         if before is not None and champion is not None and before.version != champion.version:
             others = [model for model in retired if model.version not in (before.version, champion.version)]
             retired = [before, *others][: self._settings.retired]
@@ -274,6 +291,17 @@ def _fault_of(part: Callable[[], None]) -> Exception | None:
         logger.exception("following the promotion log failed")
         return error
     return None
+
+
+def _ids_of(model: ServedModel) -> IdTypes:
+    return model.catalogue.schema.ids
+
+
+def _in_words(model: ServedModel) -> str:
+    ids = _ids_of(model)
+    if ids.user_id == ids.item_id:
+        return f"{ids.user_id} ids"
+    return f"{ids.user_id} ids of users and {ids.item_id} ids of items"
 
 
 def warm(model: ServedModel) -> None:

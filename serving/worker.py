@@ -12,6 +12,7 @@ from operator import attrgetter
 
 from configs.serving import CHAMPION, ExposureSettings, ServingSettings
 from infra.storage import open_store
+from models.schema import DataSchema
 from serving.background import BackgroundLoop
 from serving.engine import Answer, Batcher, Engine, EventJob, EventResult, Models, NewEvent, RecommendJob
 from serving.experiments import Assignment, Experiments, Exposure, ExposureLog, ExposureSink
@@ -91,11 +92,15 @@ class ServingWorker:
         self.follower.close(THREAD_S)
         self._watching.close(THREAD_S)
 
-    def assign(self, user: int | None, version: str | None, now: int) -> Assignment:
+    def schema(self) -> DataSchema:
+        """Return the properties of the data of the served versions. Raises ModelMissingError if none is served."""
+        return self.engine.schema()
+
+    def assign(self, user: int | str | None, version: str | None, now: int) -> Assignment:
         """Return which version answers a request.
 
         Args:
-            user: The user, if the request names one.
+            user: The user as the team writes the id, if the request names one.
             version: The version that the request asks for, if any.
             now: UTC seconds.
         """
@@ -111,19 +116,22 @@ class ServingWorker:
             self.metrics.state_age.observe(max(job.time.at - answer.last_event, 0))
         unseen = job.preview or job.time.is_hypothetical(self.settings.limits.future_s)
         if self.exposures is not None and job.user is not None and not unseen:
-            self.exposures.write(_exposure(job, job.user, answer))
-            self._ask_shadows(job, job.user, self.exposures)
+            user = job.user if job.user_id is None else job.user_id
+            self.exposures.write(_exposure(job, user, answer))
+            self._ask_shadows(job, user, self.exposures)
         return answer
 
     async def advance(self, events: Sequence[NewEvent], now: int) -> Sequence[EventResult]:
         """Store events of any users, and advance their users' states. Return what became of each event."""
-        assignments = {event.user: self.assign(event.user, None, now) for event in events}
+        assignments = {
+            event.user: self.assign(event.user if event.user_id is None else event.user_id, None, now) for event in events
+        }
         results: Sequence[EventResult] = await self.batcher.submit(EventJob(tuple(events), assignments))
         for result in results:
             self.metrics.events.labels(result.label).inc()
         return results
 
-    def _ask_shadows(self, job: RecommendJob, user: int, exposures: ExposureSink) -> None:
+    def _ask_shadows(self, job: RecommendJob, user: int | str, exposures: ExposureSink) -> None:
         """Let the shadow versions answer too, when there is time. Their answers are only logged."""
 
         def log(asked: RecommendJob, answer: Answer | Exception) -> None:
@@ -196,7 +204,7 @@ class ServingWorker:
             for _, model in models.by_role():
                 self._rules().warm(model.catalogue)
             self.engine.models = models
-        gc.freeze()  # a version's films, rules and weights live long; a garbage collection that scans them takes milliseconds
+        gc.freeze()  # a version's items, rules and weights live long; a garbage collection that scans them takes milliseconds
         self.metrics.show_models([(model.version, model.model.kind, role) for role, model in models.by_role()])
         if models.champion is not None:
             self.metrics.promotion.set(models.champion.number)
@@ -204,7 +212,7 @@ class ServingWorker:
                 self.metrics.swaps.inc()
 
 
-def _exposure(job: RecommendJob, user: int, answer: Answer, *, shadow: bool = False) -> Exposure:
+def _exposure(job: RecommendJob, user: int | str, answer: Answer, *, shadow: bool = False) -> Exposure:
     assigned = job.assignment
     tested = not shadow and assigned.covers(answer.version)
     return Exposure(

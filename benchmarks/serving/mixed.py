@@ -78,7 +78,7 @@ class _World:
                 job = RecommendJob(Assignment("champion"), 10, RequestTime.of(ASKED_AT, ASKED_AT), history=self.history(probe))
                 answer = engine.process([job])[0]
                 assert isinstance(answer, Answer)
-                self.expected[version, probe] = [item.item_id for item in answer.items]
+                self.expected[version, probe] = [int(item.item_id) for item in answer.items]
 
     def history(self, probe: int) -> tuple[HistoryEvent, ...]:
         person = self.people[probe]

@@ -13,7 +13,9 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from configs.errors import ModelMissingError
 from configs.serving import ServingSettings
+from models.schema import DataSchema
 from serving.api import monitoring, routes
 from serving.api.bodies import Bodies
 from serving.api.connections import CONNECTIONS, Connections
@@ -61,7 +63,7 @@ class ServingApp(FastAPI):
 
     def __init__(self, worker: ServingWorker, log: RequestLog | None) -> None:
         super().__init__(
-            title="movielens-recsys",
+            title="recsys",
             version="1",
             description="Recommendations from the registry's champion, up to date with each user's latest event.",
             lifespan=_lifespan,
@@ -70,6 +72,7 @@ class ServingApp(FastAPI):
         )
         self.state.worker, self.state.log = worker, log
         self.state.bodies = Bodies(worker.settings.limits, worker.metrics.held_bytes)
+        self._described: DataSchema | None = None
         self.include_router(routes.router)
         self.include_router(monitoring.router)
 
@@ -84,8 +87,13 @@ class ServingApp(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
-        if self.openapi_schema is None:
-            self.openapi_schema = describe(self, self.state.worker.settings.limits)
+        worker: ServingWorker = self.state.worker
+        try:
+            data = worker.schema()
+        except ModelMissingError:
+            data = DataSchema()
+        if self.openapi_schema is None or data != self._described:
+            self.openapi_schema, self._described = describe(self, worker.settings.limits, data), data
         return self.openapi_schema
 
 

@@ -79,7 +79,7 @@ class RequestMiddleware:
 
     def _report(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         """Update the metrics, and write the log line."""
-        route = getattr(scope.get("route"), "path", "other")
+        route = getattr(scope.get("route"), "path_format", "other")
         state = scope["state"]
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.seconds.labels(route, self._metrics.role_of(state.get("version", ""))).observe(seconds)

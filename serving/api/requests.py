@@ -11,13 +11,14 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import core_schema
 
+from models.columns import Columns
+from serving.api.ids import AnyId, whole_only
 from serving.experiments import LATEST
 
-__all__ = ["EXCLUDED", "LARGEST", "EventIn", "EventsRequest", "HistoryItem", "RecommendationRequest"]
+__all__ = ["EXCLUDED", "EventIn", "EventsRequest", "HistoryItem", "RecommendationRequest"]
 
-LARGEST = 2**63 - 1  # the largest id
-FRACTIONS_BELOW = 2**53  # from here on, a number with a fraction stands for several whole numbers
-EXCLUDED = 10_000  # films that a request may leave out
+EXCLUDED = 10_000  # items that a request may leave out
+MOST = 2**63 - 1  # the largest whole number
 KEYS = 20  # of one object; more than any has
 
 
@@ -28,7 +29,7 @@ class Whole:
     fraction such as 3.0 is taken as 3, and text and booleans are refused.
     """
 
-    def __init__(self, least: int = 0, most: int = LARGEST, what: str = "a whole number") -> None:
+    def __init__(self, least: int = 0, *, most: int, what: str = "a whole number") -> None:
         self._least, self._most, self._what = least, most, what
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
@@ -36,7 +37,7 @@ class Whole:
         return core_schema.union_schema(
             [
                 core_schema.int_schema(strict=True, ge=self._least, le=self._most),
-                core_schema.no_info_before_validator_function(_no_text, other),
+                core_schema.no_info_before_validator_function(whole_only, other),
             ],
             mode="left_to_right",
             custom_error_type="whole_number",
@@ -44,14 +45,8 @@ class Whole:
         )
 
 
-def _no_text(given: Any) -> Any:
-    """Refuse what pydantic would convert to a number: strings, booleans, and fractions too large to be exact."""
-    if isinstance(given, (str, bool)) or (isinstance(given, float) and abs(given) >= FRACTIONS_BELOW):
-        raise ValueError("must be a whole number")
-    return given
-
-
-Id = Annotated[int, Whole()]
+UserId = Annotated[int | str, AnyId("user_id")]
+AnyItemId = Annotated[int | str, AnyId("item_id")]
 Year = Annotated[int, Whole(most=9999)]
 Seconds = Annotated[
     int, Whole(most=LATEST, what="UTC seconds, a whole number"), Field(description="UTC seconds; milliseconds are refused.")
@@ -60,8 +55,8 @@ Genre = Annotated[str, Field(min_length=1, max_length=100)]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,80}$")]
 
 
-# Clients of earlier versions send movie_id.
-ItemId = Annotated[Id, Field(validation_alias=AliasChoices("item_id", "movie_id"))]
+# Clients of earlier versions send a former name.
+ItemId = Annotated[AnyItemId, Field(validation_alias=AliasChoices(Columns.ITEM, Columns.FORMER_ITEM))]
 
 
 class _In(BaseModel):
@@ -95,26 +90,26 @@ class RecommendationRequest(_In):
         }
     )
 
-    user_id: Id | None = None
+    user_id: UserId | None = None
     history: list[HistoryItem] | None = Field(
         fail_fast=True, default=None, description="Added to the user's own events, in order of time."
     )
-    k: Annotated[int, Whole(least=1)] = 10
+    k: Annotated[int, Whole(1, most=MOST)] = 10
     time: Seconds | None = Field(
         default=None,
         description="Time of the request; defaults to now. Later events are ignored. If it is far from the server's clock, the "
         "request is hypothetical and does not count as an exposure of an experiment.",
     )
-    genres: list[Genre] = Field(fail_fast=True, default=[], max_length=50, description="Only films with any of these.")
+    genres: list[Genre] = Field(fail_fast=True, default=[], max_length=50, description="Only items with any of these.")
     year_from: Year | None = None
     year_to: Year | None = None
-    exclude: list[Id] = Field(fail_fast=True, default=[], max_length=EXCLUDED, description="Films to leave out.")
+    exclude: list[AnyItemId] = Field(fail_fast=True, default=[], max_length=EXCLUDED, description="Items to leave out.")
     likes: list[Genre] = Field(fail_fast=True, default=[], max_length=50, description="Genres that a new user likes.")
     version: Version | None = Field(default=None, description="A served version that replaces the user's own.")
     explain: bool = Field(
         default=False,
         strict=True,
-        description="Name the event that is most similar to each film, of the latest 1,000 of the history.",
+        description="Name the event that is most similar to each item, of the latest 1,000 of the history.",
     )
 
     preview: bool = Field(
@@ -134,13 +129,13 @@ class RecommendationRequest(_In):
 class EventIn(_In):
     """One event of a user."""
 
-    user_id: Id
+    user_id: UserId
     item_id: ItemId
     time: Seconds | None = Field(default=None, description="Defaults to now.")
     event_id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         default=None,
         description="An event with the same id is applied only once. Without an id, an event with a time is identified by its "
-        "film and time.",
+        "item and time.",
     )
 
 

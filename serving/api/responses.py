@@ -13,7 +13,8 @@ from pydantic import ConfigDict, Field
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from serving.catalogue import Film
+from serving.api.ids import AnyId
+from serving.catalogue import ItemDescription, Value
 from serving.engine import Answer, ServedModel, Source
 from serving.experiments import Assignment
 from serving.follower import ChampionFollower, Refused
@@ -41,6 +42,10 @@ __all__ = [
 ]
 
 
+UserId = Annotated[int | str, AnyId("user_id")]
+ItemId = Annotated[int | str, AnyId("item_id")]
+
+
 def json_response(content: object) -> Response:
     """Return the content as a JSON response."""
     return Response(to_json(content), media_type="application/json")
@@ -48,37 +53,32 @@ def json_response(content: object) -> Response:
 
 @dataclass(slots=True)
 class Item:
-    """A film."""
+    """An item."""
 
-    item_id: int
+    item_id: ItemId
     title: Annotated[str, Field(description="Empty if unknown.")]
     year: int | None
     genres: list[str]
-    movie_id: int = field(init=False)  # the former name, for clients of earlier versions
-
-    def __post_init__(self) -> None:
-        self.movie_id = self.item_id
+    attributes: Annotated[
+        dict[str, Value] | None, Field(description="What the team chose to store of an item. Null if that is nothing.")
+    ]
 
     @classmethod
-    def of(cls, film: Film) -> Item:
-        return cls(film.item_id, film.title, film.year, film.genres)
+    def of(cls, item: ItemDescription) -> Item:
+        return cls(*item)
 
 
 @dataclass(slots=True)
 class Because:
-    item_id: int
+    item_id: ItemId
     title: str
     similarity: Annotated[float, Field(description="Cosine of the model's vectors.")]
-    movie_id: int = field(init=False)  # the former name, for clients of earlier versions
-
-    def __post_init__(self) -> None:
-        self.movie_id = self.item_id
 
 
 @dataclass(slots=True)
 class RecommendedItem(Item):
     score: float
-    rules: Annotated[list[str], Field(description="Rules that brought the film in or moved it.")]
+    rules: Annotated[list[str], Field(description="Rules that brought the item in or moved it.")]
     because: Because | None = None
 
 
@@ -105,6 +105,7 @@ class RecommendationResponse:
                             "title": "Shawshank Redemption, The",
                             "year": 1994,
                             "genres": ["Crime", "Drama"],
+                            "attributes": None,
                             "score": 4.25,
                             "rules": [],
                             "because": None,
@@ -116,7 +117,7 @@ class RecommendationResponse:
     )
 
     version: str
-    user_id: int | None
+    user_id: UserId | None
     time: Annotated[int, Field(description="UTC seconds for which the ranking was computed.")]
     source: Annotated[
         Source,
@@ -135,7 +136,7 @@ class RecommendationResponse:
     items: list[RecommendedItem]
 
     @classmethod
-    def of(cls, answer: Answer, user: int | None, time: int, assignment: Assignment) -> RecommendationResponse:
+    def of(cls, answer: Answer, user: int | str | None, time: int, assignment: Assignment) -> RecommendationResponse:
         """Return the response with the answer to a user's request for a time."""
         tested = assignment.covers(answer.version)
         return cls(
@@ -154,6 +155,7 @@ class RecommendationResponse:
                     item.title,
                     item.year,
                     item.genres,
+                    item.attributes,
                     item.score,
                     item.applied_rules,
                     None if (found := item.explanation) is None else Because(found.item_id, found.title, found.similarity),
@@ -173,7 +175,7 @@ class EventOut:
         ),
     ]
     known: Annotated[
-        bool, Field(description="Whether the model knows the film. If not, the event is kept for a model that does.")
+        bool, Field(description="Whether the model knows the item. If not, the event is kept for a model that does.")
     ]
     version: Annotated[str, Field(description="The version whose state was advanced.")]
 
@@ -188,8 +190,8 @@ class SimilarItem(Item):
     similarity: float
 
     @classmethod
-    def to(cls, film: Film, similarity: float) -> SimilarItem:
-        return cls(film.item_id, film.title, film.year, film.genres, similarity)
+    def to(cls, item: ItemDescription, similarity: float) -> SimilarItem:
+        return cls(*item, similarity)
 
 
 @dataclass(slots=True)
@@ -207,18 +209,14 @@ class ItemsResponse:
 
 @dataclass(slots=True)
 class UserEvent:
-    item_id: int
+    item_id: Annotated[ItemId | None, Field(description="Null for an item with a text id that the model does not know.")]
     title: str
     time: int
-    movie_id: int = field(init=False)  # the former name, for clients of earlier versions
-
-    def __post_init__(self) -> None:
-        self.movie_id = self.item_id
 
 
 @dataclass(slots=True)
 class UserEventsResponse:
-    user_id: int
+    user_id: UserId
     count: Annotated[int, Field(description="All events ever accepted; only the latest are listed.")]
     events: Annotated[list[UserEvent], Field(description="Oldest first.")]
 

@@ -1,9 +1,10 @@
-"""The routes for clients: recommendations, events, films, and what is served."""
+"""The routes for clients: recommendations, events, items, and what is served."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -11,7 +12,8 @@ from starlette.responses import Response
 
 from configs.errors import RequestInvalidError, RequestRefusedError
 from serving.api.bodies import BoundedRoute
-from serving.api.requests import LARGEST, EventsRequest, RecommendationRequest
+from serving.api.ids import LONGEST, MARK, TeamIds
+from serving.api.requests import EventsRequest, HistoryItem, RecommendationRequest
 from serving.api.responses import (
     EventOut,
     EventsResponse,
@@ -51,15 +53,16 @@ async def _worker(request: Request) -> ServingWorker:  # async, because FastAPI 
 
 
 Worker = Annotated[ServingWorker, Depends(_worker)]
-Id = Annotated[int, Path(ge=0, le=LARGEST)]
+UserInPath = Annotated[str, Path(min_length=1, max_length=LONGEST, json_schema_extra={MARK: "user_id"})]
+ItemInPath = Annotated[str, Path(min_length=1, max_length=LONGEST, json_schema_extra={MARK: "item_id"})]
 Count = Annotated[int, Query(ge=1)]
 
 
 @router.post("/v1/recommendations", response_model=RecommendationResponse)
 async def recommend(body: RecommendationRequest, request: Request) -> Response:
-    """Recommend films for a user, a history, or both."""
+    """Recommend items for a user, a history, or both."""
     worker = worker_of(request)
-    limits = worker.settings.limits
+    limits, ids = worker.settings.limits, _ids(worker)
     _refuse_more_than(limits.k, body.k, "k")
     _refuse_more_than(limits.history, len(body.history or ()), "events of history")
     asked_for = RequestTime.of(body.time, _utc_now())
@@ -67,12 +70,13 @@ async def recommend(body: RecommendationRequest, request: Request) -> Response:
         assignment=worker.assign(body.user_id, body.version, asked_for.server_now),
         k=body.k,
         time=asked_for,
-        user=body.user_id,
-        history=tuple([HistoryEvent(event.item_id, event.time) for event in body.history or ()]),
+        user=None if body.user_id is None else ids.user(body.user_id, "body", "user_id"),
+        user_id=body.user_id,
+        history=_history(body.history or (), ids),
         filters=Filters(
             genres=tuple(body.genres),
             years=None if body.year_from is None and body.year_to is None else (body.year_from, body.year_to),
-            exclude=tuple(body.exclude),
+            exclude=tuple(ids.items(body.exclude, "body", "exclude")),
         ),
         likes=tuple(body.likes),
         explain=body.explain,
@@ -89,7 +93,7 @@ async def recommend(body: RecommendationRequest, request: Request) -> Response:
 async def events(body: EventsRequest, request: Request) -> Response:
     """Report events. The states of their users are advanced before the response is sent."""
     worker, now = worker_of(request), _utc_now()
-    limits = worker.settings.limits
+    limits, ids = worker.settings.limits, _ids(worker)
     _refuse_more_than(limits.events, len(body.events), "events")
     for number, event in enumerate(body.events):
         if event.time is not None and event.time > now + limits.future_s:
@@ -97,52 +101,63 @@ async def events(body: EventsRequest, request: Request) -> Response:
                 f"events.{number}.time is {event.time}, {event.time - now} s ahead of this server's clock; at most "
                 f"{limits.future_s} s are allowed. Times are UTC seconds, not milliseconds."
             )
+    items = ids.items([event.item_id for event in body.events], "body", "events", then="item_id")
     reported = [
-        NewEvent(e.user_id, e.item_id, now if e.time is None else e.time, key_of(e.event_id, e.item_id, e.time))
-        for e in body.events
+        NewEvent(
+            ids.user(e.user_id, "body", "events", place, "user_id"),
+            item,
+            now if e.time is None else e.time,
+            key_of(e.event_id, item, e.time),
+            e.user_id,
+        )
+        for place, (e, item) in enumerate(zip(body.events, items, strict=True))
     ]
     done = await worker.advance(reported, now)
     request.state.version = done[0].version
     return json_response(EventsResponse([EventOut(each.label, each.known, each.version) for each in done]))
 
 
-@router.get("/v1/items/{item_id}/similar", response_model=SimilarResponse)
-async def similar(item_id: Id, request: Request, worker: Worker, k: Count = 10) -> Response:
-    """List the films whose vectors are most similar."""
+@router.get("/v1/items/{item_id:path}/similar", response_model=SimilarResponse)
+async def similar(item_id: ItemInPath, request: Request, worker: Worker, k: Count = 10) -> Response:
+    """List the items whose vectors are most similar."""
     _refuse_more_than(worker.settings.limits.k, k, "k")
     model = worker.engine.serving()
-    index = model.catalogue.index_of(item_id)
+    index = model.catalogue.index_of(_ids(worker).item_in_path(item_id))
     if index is None:
-        raise RequestRefusedError(f"The model does not know the film {item_id}.")
+        raise RequestRefusedError(f"The model does not know the {model.catalogue.schema.nouns.item} {item_id}.")
     items, likeness = model.similar(index, k)
     request.state.version = model.version
-    found = [SimilarItem.to(model.films[item], cosine) for item, cosine in zip(items.tolist(), likeness.tolist(), strict=True)]
-    return json_response(SimilarResponse(model.version, Item.of(model.films[index]), found))
+    found = [
+        SimilarItem.to(model.described[item], cosine) for item, cosine in zip(items.tolist(), likeness.tolist(), strict=True)
+    ]
+    return json_response(SimilarResponse(model.version, Item.of(model.described[index]), found))
 
 
 @router.get("/v1/items", response_model=ItemsResponse)
 async def items(query: Annotated[str, Query(min_length=1, max_length=100)], worker: Worker, limit: Count = 20) -> Response:
-    """Find films whose title contains the text, most popular first."""
+    """Find items whose title, or else whose id, contains the text, most popular first."""
     _refuse_more_than(worker.settings.limits.k, limit, "limit")
     model = worker.engine.serving()
     found = await asyncio.to_thread(model.search, query, limit)
-    return json_response(ItemsResponse(model.version, [Item.of(model.films[item]) for item in found]))
+    return json_response(ItemsResponse(model.version, [Item.of(model.described[item]) for item in found]))
 
 
 @router.get("/v1/onboarding", response_model=ItemsResponse)
 async def onboarding(worker: Worker, count: Count = 12) -> Response:
-    """List well-known films of different genres, so that a new user can say which ones they know and like."""
+    """List well-known items that differ, so that a new user can say which ones they know and like."""
     _refuse_more_than(worker.settings.limits.k, count, "count")
     model, found = worker.engine.onboarding(count, _utc_now())
-    return json_response(ItemsResponse(model.version, [Item.of(model.films[item]) for item in found.tolist()]))
+    return json_response(ItemsResponse(model.version, [Item.of(model.described[item]) for item in found.tolist()]))
 
 
-@router.get("/v1/users/{user_id}/events", response_model=UserEventsResponse)
-async def user_events(user_id: Id, worker: Worker) -> Response:
+@router.get("/v1/users/{user_id:path}/events", response_model=UserEventsResponse)
+async def user_events(user_id: UserInPath, worker: Worker) -> Response:
     """List the stored events of a user."""
-    model, log = worker.engine.log_of(user_id)
-    listed = [UserEvent(item, model.title_of(item), at) for item, at in zip(log.items.tolist(), log.times.tolist(), strict=True)]
-    return json_response(UserEventsResponse(user_id, log.count, listed))
+    ids = _ids(worker)
+    model, log = worker.engine.log_of(ids.user_in_path(user_id))
+    events = zip(log.items.tolist(), log.times.tolist(), strict=True)
+    listed = [UserEvent(model.id_of(item), model.title_of(item), at) for item, at in events]
+    return json_response(UserEventsResponse(ids.shown_user(user_id), log.count, listed))
 
 
 @router.get("/v1/models", response_model=ModelsResponse)
@@ -158,6 +173,18 @@ async def models(worker: Worker) -> Response:
             refused=[RefusedOut.of(refused) for refused in list(follower.refused.values())],  # a thread changes it
         )
     )
+
+
+def _ids(worker: ServingWorker) -> TeamIds:
+    """Return the ids of the served versions, all of which have the same types."""
+    return TeamIds(worker.schema())
+
+
+def _history(events: Sequence[HistoryItem], ids: TeamIds) -> tuple[HistoryEvent, ...]:
+    if not events:
+        return ()
+    items = ids.items([event.item_id for event in events], "body", "history", then="item_id")
+    return tuple([HistoryEvent(item, event.time) for item, event in zip(items, events, strict=True)])
 
 
 def _refuse_more_than(most: int, given: int, what: str) -> None:

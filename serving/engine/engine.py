@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from configs.errors import RecsysError
 from configs.serving import CHAMPION, BatchSettings
+from models.schema import DataSchema
 from models.ss4rec.kernels import Floats
 from serving.engine.answer_cache import AnswerCache, answer_key
 from serving.engine.cold_start_cache import ColdStartCache
@@ -100,13 +101,23 @@ class Engine:
         """
         return self.models.required(version)
 
+    def schema(self) -> DataSchema:
+        """Return the properties of the data of the served versions. Their ids have the same types.
+
+        Raises:
+            ModelMissingError: If no version is served.
+        """
+        for _, model in self.models.by_role():
+            return model.catalogue.schema
+        return self.serving().catalogue.schema
+
     def log_of(self, user: int) -> tuple[ServedModel, UserLog]:
         """Return the champion and the user's events."""
         model = self.serving()
         return model, self.states.read([user], model)[user].log
 
     def onboarding(self, count: int, now: int) -> tuple[ServedModel, npt.NDArray[np.int64]]:
-        """Return the champion, and films of its catalogue for a new user to choose from."""
+        """Return the champion, and items of its catalogue for a new user to choose from."""
         model = self.serving()
         return model, self.cold_starts.of(model).onboarding(count, now)
 
@@ -222,9 +233,9 @@ class Engine:
 def _described(ranking: Ranking, seen: npt.NDArray[np.int64], model: ServedModel, *, explained: bool) -> list[Recommended]:
     explanations = explain(model, ranking.items, seen) if explained else [None] * len(ranking.items)
     return [
-        Recommended(film.item_id, film.title, film.year, film.genres, score, applied_rules, explanation)
-        for film, score, applied_rules, explanation in zip(
-            [model.films[item] for item in ranking.items.tolist()],
+        Recommended(item.item_id, item.title, item.year, item.genres, item.attributes, score, applied_rules, explanation)
+        for item, score, applied_rules, explanation in zip(
+            [model.described[index] for index in ranking.items.tolist()],
             ranking.scores.tolist(),
             ranking.applied_rules,
             explanations,

@@ -19,7 +19,7 @@ EVENTS = 1000
 class Explanation:
     """The event of the history whose item is most similar to a recommended one."""
 
-    item_id: int
+    item_id: int | str  # as the team writes it
     title: str
     similarity: float  # cosine of the model's vectors
 
@@ -35,8 +35,9 @@ def explain(model: ServedModel, items: npt.NDArray[np.int64], history: npt.NDArr
     history = np.unique(history[-EVENTS:])
     likeness = model.directions[items] @ model.directions[history].T
     nearest = likeness.argmax(axis=1)
-    ids, titles = model.catalogue.item_ids, model.catalogue.titles
+    catalogue = model.catalogue
     return [
-        Explanation(int(ids[history[place]]), titles[history[place]], float(likeness[row, place]))
+        Explanation(catalogue.id_of(item), catalogue.titles[item], float(likeness[row, place]))
         for row, place in enumerate(nearest)
+        for item in [int(history[place])]
     ]

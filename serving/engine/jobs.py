@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from serving.catalogue import Value
 from serving.engine.explanations import Explanation
 from serving.experiments import Assignment
 from serving.state import Outcome, OutcomeLabel
@@ -47,17 +48,17 @@ class RequestTime:
 class HistoryEvent(NamedTuple):
     """An event sent with a request. Without a time, it happened at the time of the request."""
 
-    item: int  # raw id
+    item: int  # its number
     time: int | None
 
 
 @dataclass(frozen=True)
 class Filters:
-    """The films that a client wants."""
+    """The items that a client wants."""
 
-    genres: tuple[str, ...] = ()  # films with any of them; empty for all
+    genres: tuple[str, ...] = ()  # items with any of them; empty for all
     years: tuple[int | None, int | None] | None = None  # first and last, both inclusive
-    exclude: tuple[int, ...] = ()  # raw ids
+    exclude: tuple[int, ...] = ()  # numbers of items
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class RecommendJob:
     k: int
     time: RequestTime
     user: int | None = None
+    user_id: int | str | None = None  # as the team writes it; None if that is the number itself
     history: tuple[HistoryEvent, ...] = ()
     filters: Filters = Filters()
     likes: tuple[str, ...] = ()  # genres that a new user likes
@@ -86,10 +88,11 @@ class RecommendJob:
 class Recommended:
     """One item of an answer. Not frozen: creation would take four times as long, and nothing modifies an instance."""
 
-    item_id: int
+    item_id: int | str  # as the team writes it
     title: str
     year: int | None
     genres: list[str]
+    attributes: dict[str, Value] | None
     score: float
     applied_rules: list[str]
     explanation: Explanation | None = None
@@ -116,6 +119,7 @@ class NewEvent:
     item: int
     time: int
     key: bytes
+    user_id: int | str | None = None  # as the team writes it; None if that is the number itself
 
 
 @dataclass(frozen=True)

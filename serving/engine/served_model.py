@@ -20,7 +20,7 @@ import numpy.typing as npt
 from configs.errors import VersionCorruptError
 from models.inference import SAMPLE_FILE, InferenceModel, load_inference_model, served_events
 from models.ss4rec.kernels import Floats
-from serving.catalogue import Catalogue, Film
+from serving.catalogue import Catalogue, ItemDescription
 from serving.reranking import best
 from serving.state import UserLog, UserState
 
@@ -54,9 +54,9 @@ class ServedModel:
     def __init__(self, version: str, number: int, model: InferenceModel, catalogue: Catalogue, most_events: int) -> None:
         self.version, self.number, self.model, self.catalogue = version, number, model, catalogue
         self.block = max(1, min(model.max_length, most_events // 2))
-        self.films = _films(catalogue)
+        self.described = _described(catalogue)
         self._table = _table(catalogue.item_ids)
-        self._folded = [title.casefold() for title in catalogue.titles]
+        self._folded = [catalogue.name_of(index).casefold() for index in range(len(catalogue))]
         vectors = model.item_vectors
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         self.directions: Floats = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
@@ -138,8 +138,15 @@ class ServedModel:
         hidden = self.model.advance(numbers.copy(), items, intervals, np.arange(len(plans) + 1), users)
         return self.model.scores(hidden)
 
+    def id_of(self, item_id: int) -> int | str | None:
+        """Return the team's id of an item by its number, or None if it is text and the model does not know the item."""
+        if self.catalogue.external_ids is None:
+            return item_id
+        index = self.catalogue.index_of(item_id)
+        return None if index is None else self.catalogue.external_ids[index]
+
     def title_of(self, item_id: int) -> str:
-        """Return the title of a raw id. It is empty if the model does not know the film."""
+        """Return the title of an item by its number. It is empty if the model does not know the item."""
         index = self.catalogue.index_of(item_id)
         return "" if index is None else self.catalogue.titles[index]
 
@@ -151,9 +158,9 @@ class ServedModel:
         return items, likeness[items]
 
     def search(self, text: str, count: int) -> list[int]:
-        """Return the indices of the films whose title contains the text, most popular first."""
+        """Return the indices of the items whose title, or else whose id, contains the text, most popular first."""
         wanted = text.casefold()
-        found = np.array([index for index, title in enumerate(self._folded) if wanted in title], np.int64)
+        found = np.array([index for index, name in enumerate(self._folded) if wanted in name], np.int64)
         order = np.argsort(-self.catalogue.popularity[found], kind="stable")
         return [int(index) for index in found[order][:count]]
 
@@ -197,15 +204,18 @@ class ServedModel:
         return 1
 
 
-def _films(catalogue: Catalogue) -> list[Film]:
+def _described(catalogue: Catalogue) -> list[ItemDescription]:
     """Return the description of each item. Items with the same genres share one list."""
     listed: dict[bytes, list[str]] = {}
     for index, bits in enumerate(catalogue.genre_bits):
         if bits.tobytes() not in listed:
             listed[bits.tobytes()] = catalogue.genres_of(index)
     genres = [listed[bits.tobytes()] for bits in catalogue.genre_bits]
-    ids, years = catalogue.item_ids.tolist(), [year or None for year in catalogue.years.tolist()]
-    return [Film(*described) for described in zip(ids, catalogue.titles, years, genres, strict=True)]
+    years = [year or None for year in catalogue.years.tolist()]
+    return [
+        ItemDescription(catalogue.id_of(index), title, year, own, catalogue.attributes_of(index))
+        for index, (title, year, own) in enumerate(zip(catalogue.titles, years, genres, strict=True))
+    ]
 
 
 def _table(item_ids: IntArray) -> IntArray | None:

@@ -82,7 +82,8 @@ def _within_horizon(outcomes: pd.DataFrame, firsts: pd.Series[int], analysis: An
 def _last_shown(outcomes: pd.DataFrame, exposures: pd.DataFrame) -> pd.Series[float]:
     """Return when each outcome's film was last shown to its user before; NaN if never. Outcomes must be in order of time."""
     lists = exposures[["user", "time", "items"]].explode("items").dropna()
-    return _last_before(outcomes, lists.assign(item=lists["items"].astype(np.int64)), ["user", "item"])
+    outcomes = outcomes.assign(item=outcomes["item"].astype(str))
+    return _last_before(outcomes, lists.assign(item=lists["items"].astype(str)), ["user", "item"])
 
 
 def _last_before(outcomes: pd.DataFrame, exposures: pd.DataFrame, by: list[str]) -> pd.Series[float]:

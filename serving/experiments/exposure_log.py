@@ -273,4 +273,4 @@ class _Flush:
 def _plain(exposure: Exposure) -> dict[str, Any]:
     """Return the exposure as JSON-serializable data, without empty fields."""
     said = {key: value for key, value in asdict(exposure).items() if value is not None and value is not False}
-    return said | {"items": [int(item) for item in exposure.items]}
+    return said | {"items": [item if isinstance(item, str) else int(item) for item in exposure.items]}

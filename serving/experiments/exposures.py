@@ -28,7 +28,7 @@ class Exposure:
     user: int | str
     request: str  # id of the request, as in the response header
     version: str  # of the model that made the list; never `champion`
-    items: Sequence[int]  # raw ids, best first
+    items: Sequence[int | str]  # as the team writes their ids, best first
     experiment: str | None = None
     arm: str | None = None
     revision: str | None = None

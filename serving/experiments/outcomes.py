@@ -16,7 +16,12 @@ from serving.experiments.exposures import LATEST, wrong_unit
 
 __all__ = ["read_outcomes"]
 
-NAMES = {"user_id": str, "request_id": str}  # columns read as text, even if their values look like numbers
+NAMES = {
+    "user_id": str,
+    "request_id": str,
+    Columns.ITEM: str,
+    Columns.FORMER_ITEM: str,
+}  # columns read as text, even if their values look like numbers
 
 
 def read_outcomes(path: Path) -> pd.DataFrame:
@@ -27,7 +32,7 @@ def read_outcomes(path: Path) -> pd.DataFrame:
     is in UTC.
 
     Returns:
-        user (str), time (int64), item (int64, -1 if not given), value (float64), request (str, empty if not given).
+        user (str), time (int64), item (str, empty if not given), value (float64), request (str, empty if not given).
 
     Raises:
         SourceError: If the file cannot be used; names the file, column and row.
@@ -56,7 +61,7 @@ def read_outcomes(path: Path) -> pd.DataFrame:
         {
             "user": _ids(raw["user_id"], path),
             "time": _times(raw["timestamp"], path),
-            "item": _numbers(raw[item], path).astype(np.int64) if item in raw else np.full(rows, -1, np.int64),
+            "item": _items(raw[item], path) if item in raw else np.full(rows, ""),
             "value": _numbers(raw["value"], path) if "value" in raw else np.ones(rows),
             "request": raw["request_id"].fillna("").astype(str) if "request_id" in raw else np.full(rows, ""),
         }
@@ -66,6 +71,14 @@ def read_outcomes(path: Path) -> pd.DataFrame:
 def _ids(column: pd.Series[Any], path: Path) -> pd.Series[str]:
     _refuse_empty(column, path)
     return (column.astype(np.int64) if column.dtype.kind == "f" else column).astype(str)
+
+
+def _items(column: pd.Series[Any], path: Path) -> pd.Series[str]:
+    """Return the ids as the log of exposures writes them. A column of numbers with a gap was written with fractions: 318.0 is 318."""
+    if column.dtype.kind in "fc":
+        return _numbers(column, path).astype(np.int64).astype(str)
+    texts = _ids(column, path)
+    return texts.str.removesuffix(".0") if texts.str.fullmatch(r"\d+\.0").all() else texts
 
 
 def _times(column: pd.Series[Any], path: Path) -> pd.Series[int]:

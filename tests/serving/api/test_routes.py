@@ -12,6 +12,7 @@ from fastapi import Request
 
 from configs.errors import RequestInvalidError
 from configs.serving import ServingSettings
+from models.schema import DataSchema
 from serving.api import routes
 from serving.api.requests import EventIn, EventsRequest, RecommendationRequest
 from serving.engine import Answer, EventResult, NewEvent, RecommendJob
@@ -26,6 +27,9 @@ class Worker:
         self.settings, self.assignment = ServingSettings(), assignment
         self.jobs: list[RecommendJob] = []
         self.reported: list[NewEvent] = []
+
+    def schema(self) -> DataSchema:
+        return DataSchema()
 
     def assign(self, user: int | None, version: str | None, now: int) -> Assignment:
         return self.assignment

@@ -20,12 +20,25 @@ def test_outcomes_are_the_same_from_every_kind_of_file(suffix: str, tmp_path: Pa
     assert found.to_dict("list") == {
         "user": ["1", "2"],
         "time": times,
-        "item": [5, 6],
+        "item": ["5", "6"],
         "value": [1.0, 1.0],
         "request": ["0012", "3"],
     }
     former = read_outcomes(outcomes_file(frame.rename(columns={"item_id": "movie_id"}), tmp_path / f"former{suffix}"))
     assert former.equals(found)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_text_ids_of_items_are_kept_as_they_are_written(suffix: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"user_id": ["müller", "b"], "timestamp": [5, 6], "item_id": ["007", "SKU-1.0"]})
+    found = read_outcomes(outcomes_file(frame, tmp_path / f"o{suffix}"))
+    assert found["item"].tolist() == ["007", "SKU-1.0"] and found["user"].tolist() == ["müller", "b"]
+
+
+def test_numbers_that_a_gap_turned_into_fractions_are_still_ids(tmp_path: Path) -> None:
+    path = tmp_path / "o.csv"
+    path.write_text("user_id,timestamp,item_id\n1,5,318.0\n2,6,50.0\n")
+    assert read_outcomes(path)["item"].tolist() == ["318", "50"]
 
 
 def test_the_refusal_of_unusable_outcomes_names_the_file_the_column_and_the_row(tmp_path: Path) -> None:
