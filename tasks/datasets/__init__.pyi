@@ -1,16 +1,17 @@
 from .commit_log import FileAccount, FileKind, LandingLog, LogEntry, Removal, file_id, origin_of
-from .content_digest import EventDigest
+from .content_digest import EventDigest, IdDigest
+from .id_maps import ID_TABLES, compacted_map, extended_map, map_batches, map_entries
 from .incremental import IncrementalVersion, content_of, landed_manifest
 from .landed_state import LandedState
-from .layout import Layout, Part, StoredFile
+from .layout import IdMap, Layout, Part, StoredFile
 from .part_events import (
     HAPPENED,
     LANDED,
-    PART_SCHEMA,
     Arrays,
     event_chunks,
     merged_chunks,
     merged_events,
+    part_schema,
     removals_of,
     superseded_events,
 )
@@ -19,18 +20,20 @@ from .quarantine import Delivery, Quarantine, last_delivery, quarantined
 from .references import DatasetRef, chosen_dataset, list_datasets, load_dataset_ref, read_manifest, same_content
 from .release import ReleaseVersion, record_refusal, write_dataset
 from .retention import plan_prune, prune_versions
-from .versions import read_table, verify_dataset
+from .versions import external_ids, read_table, verify_dataset
 
 __all__ = [
     "HAPPENED",
+    "ID_TABLES",
     "LANDED",
-    "PART_SCHEMA",
     "Arrays",
     "DatasetRef",
     "Delivery",
     "EventDigest",
     "FileAccount",
     "FileKind",
+    "IdDigest",
+    "IdMap",
     "IncrementalVersion",
     "LandedState",
     "LandingLog",
@@ -44,16 +47,22 @@ __all__ = [
     "Removal",
     "StoredFile",
     "chosen_dataset",
+    "compacted_map",
     "content_of",
     "event_chunks",
+    "extended_map",
+    "external_ids",
     "file_id",
     "landed_manifest",
     "last_delivery",
     "list_datasets",
     "load_dataset_ref",
+    "map_batches",
+    "map_entries",
     "merged_chunks",
     "merged_events",
     "origin_of",
+    "part_schema",
     "plan_prune",
     "prune_versions",
     "quarantined",

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from models.columns import Columns
-from tasks.tables import column_type
+from tasks.tables import column_type, id_digests
 
-__all__ = ["EventDigest", "plain_cells"]
+__all__ = ["EventDigest", "IdDigest", "plain_cells"]
 
 Words = npt.NDArray[np.uint64]
 BLOCK_ROWS = 1 << 16  # small enough for temporaries to stay in the CPU cache
@@ -28,7 +29,7 @@ MASK = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class EventDigest:
-    """The digest of a set of (user, item, rating, time)."""
+    """The digest of a set of (user, item, rating, time), with the weight if events have one."""
 
     rows: int = 0
     high: str = "0" * 16
@@ -36,8 +37,9 @@ class EventDigest:
 
     @classmethod
     def of(cls, events: dict[str, npt.NDArray[Any]] | pd.DataFrame) -> EventDigest:
-        """Return the digest of Columns.EVENT, which have the same length."""
-        columns = [np.ascontiguousarray(events[name], dtype=column_type(name)).view(np.uint64) for name in Columns.EVENT]
+        """Return the digest of Columns.EVENT and, if it is there, Columns.WEIGHT, which have the same length."""
+        names = [*Columns.EVENT, *([Columns.WEIGHT] if Columns.WEIGHT in events else [])]
+        columns = [np.ascontiguousarray(events[name], dtype=column_type(name)).view(np.uint64) for name in names]
         sums = [0, 0]
         for start in range(0, len(columns[0]), BLOCK_ROWS):
             block = [column[start : start + BLOCK_ROWS] for column in columns]
@@ -59,6 +61,21 @@ class EventDigest:
         return EventDigest(
             self.rows + sign * other.rows, *(f"{(int(own, 16) + sign * int(its, 16)) & MASK:016x}" for own, its in pairs)
         )
+
+
+@dataclass(frozen=True)
+class IdDigest:
+    """The digest of a set of (number, text): the map of a column whose ids are text."""
+
+    rows: int = 0
+    word: str = "0" * 16
+
+    @classmethod
+    def of(cls, numbers: npt.NDArray[np.int64], texts: pa.Array | pa.ChunkedArray) -> IdDigest:
+        return cls(len(numbers), f"{int(id_digests(numbers, texts).sum(dtype=np.uint64)) & MASK:016x}")
+
+    def __add__(self, other: IdDigest) -> IdDigest:
+        return IdDigest(self.rows + other.rows, f"{(int(self.word, 16) + int(other.word, 16)) & MASK:016x}")
 
 
 def plain_cells(column: pd.Series[Any]) -> np.ndarray[Any, Any]:

@@ -11,8 +11,9 @@ import pandas as pd
 
 from models.columns import Columns
 from tasks.datasets.content_digest import EventDigest
-from tasks.datasets.layout import Layout, StoredFile
+from tasks.datasets.layout import IdMap, Layout, StoredFile
 from tasks.ingest import TABLES, Kind, seeded
+from tasks.tables import PLAIN, DatasetProperties
 
 __all__ = ["LandedState"]
 
@@ -34,12 +35,15 @@ class LandedState:
     parents: tuple[str, ...]  # name/version
     horizon: int = 0  # UTC seconds that the events reach (`configs.clock`)
     is_release: bool = False  # the stored tables of a release lack the columns that adding later files needs
+    properties: DatasetProperties = PLAIN
 
     @classmethod
-    def empty(cls) -> LandedState:
+    def empty(cls, properties: DatasetProperties = PLAIN) -> LandedState:
         """Return the state of a dataset without events."""
-        layout, none = Layout((), NOTHING, NOTHING, 0, EventDigest()), np.empty(0, dtype=np.int64)
-        return cls(layout, seeded("items", None, none), seeded("users", None, none), cls.NEVER, 0, ())
+        ids = {column: IdMap() for column in properties.text_columns}
+        layout, none = Layout((), NOTHING, NOTHING, 0, EventDigest(), ids=ids), np.empty(0, dtype=np.int64)
+        items, users = seeded("items", None, none), seeded("users", None, none)
+        return cls(layout, items, users, cls.NEVER, 0, (), properties=properties)
 
     @property
     def is_empty(self) -> bool:

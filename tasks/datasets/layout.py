@@ -7,14 +7,14 @@ whatever the number of rows.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from configs.errors import VersionCorruptError
 from infra.digests import sha256_of_json
-from tasks.datasets.content_digest import EventDigest
+from tasks.datasets.content_digest import EventDigest, IdDigest
 
-__all__ = ["Layout", "Part", "StoredFile"]
+__all__ = ["IdMap", "Layout", "Part", "StoredFile"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,14 @@ class Part:
 
 
 @dataclass(frozen=True)
+class IdMap:
+    """The map of a column whose ids are text: each file adds the ids that are new, so that no delivery rewrites the others."""
+
+    files: tuple[StoredFile, ...] = ()
+    digest: IdDigest = field(default_factory=IdDigest)
+
+
+@dataclass(frozen=True)
 class Layout:
     """The objects that a version is made of."""
 
@@ -47,6 +55,8 @@ class Layout:
     events: EventDigest
     superseded: tuple[StoredFile, ...] = ()
     """Columns.HAPPENED, and their origin, of events that happened before the one that counts and are in no part."""
+    ids: dict[str, IdMap] = field(default_factory=dict)
+    """The id map of each column whose ids are text."""
 
     @property
     def rows(self) -> int:
@@ -55,7 +65,8 @@ class Layout:
     @property
     def files(self) -> list[StoredFile]:
         removals = [part.removals for part in self.parts if part.removals is not None]
-        return [*(part.events for part in self.parts), *removals, *self.superseded, self.items, self.users]
+        maps = [file for each in self.ids.values() for file in each.files]
+        return [*(part.events for part in self.parts), *removals, *self.superseded, self.items, self.users, *maps]
 
     @property
     def digest(self) -> str:
@@ -66,6 +77,8 @@ class Layout:
         found = asdict(self)
         if not self.superseded:  # the digest of a layout without them is that of earlier versions of the product
             del found["superseded"]
+        if not self.ids:
+            del found["ids"]
         return found
 
     @classmethod
@@ -88,6 +101,10 @@ class Layout:
                 found["base_rows"],
                 EventDigest(**found["events"]),
                 tuple(StoredFile(**each) for each in found.get("superseded", ())),
+                {
+                    column: IdMap(tuple(StoredFile(**each) for each in one["files"]), IdDigest(**one["digest"]))
+                    for column, one in found.get("ids", {}).items()
+                },
             )
         except (TypeError, KeyError) as error:
             raise VersionCorruptError(f"The layout of a dataset version is damaged ({error}); delete the version.") from error

@@ -8,32 +8,43 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from configs.errors import VersionCorruptError
 from models.columns import Columns
 from tasks.datasets.layout import Layout
 from tasks.datasets.part_files import PartFiles
-from tasks.tables import column_type, parquet_batches, schema_of
+from tasks.tables import DatasetProperties, column_type, parquet_batches, schema_of
 
 __all__ = [
     "HAPPENED",
     "LANDED",
-    "PART_SCHEMA",
     "Arrays",
     "event_chunks",
+    "has_weights",
     "insertion_points",
     "merged_chunks",
     "merged_events",
+    "part_schema",
     "removals_of",
     "superseded_events",
 ]
 
 LANDED = -1  # `row` of an event from a landing zone; other events keep their position in the release
 STORED = (*Columns.INTERACTION, Columns.ORIGIN)
-PART_SCHEMA = schema_of(STORED)  # of a part's events, which are sorted by user, time, item
 HAPPENED = (*Columns.HAPPENED, Columns.ORIGIN)
 CHUNK_ROWS = 1 << 20
 Arrays = dict[str, npt.NDArray[Any]]
+
+
+def part_schema(properties: DatasetProperties) -> pa.Schema:
+    """Return the schema of a part's events, which are sorted by user, time, item."""
+    return schema_of(properties.with_weight(STORED))
+
+
+def has_weights(files: PartFiles, layout: Layout) -> bool:
+    """Return whether the events of a version have weights. Those of all its parts have them, or none."""
+    return bool(layout.parts) and Columns.WEIGHT in files.parquet(layout.parts[0].events).schema_arrow.names
 
 
 def removals_of(files: PartFiles, layout: Layout) -> list[npt.NDArray[np.int64]]:
@@ -71,8 +82,9 @@ def event_chunks(
 def merged_chunks(files: PartFiles, layout: Layout, columns: Sequence[str] = STORED) -> Iterator[Arrays]:
     """Yield all events that are not superseded, sorted by user, time, item, in chunks. `row` has its stored value.
 
-    One chunk of the first part and all later parts are in memory at once.
+    If events have a weight, it is added to the columns. One chunk of the first part and all later parts are in memory at once.
     """
+    columns = (*columns, Columns.WEIGHT) if has_weights(files, layout) else columns
     removed = removals_of(files, layout)
     later = [
         {name: column[kept] for name, column in arrays.items()}
@@ -99,7 +111,8 @@ def merged_events(files: PartFiles, layout: Layout) -> pd.DataFrame:
     `row` is the position in the release. Events from a landing zone are numbered after the release, in the order of this table.
     """
     rows, filled, landed = layout.rows, 0, 0
-    columns: Arrays = {name: np.empty(rows, dtype=column_type(name)) for name in Columns.INTERACTION}
+    names = (*Columns.INTERACTION, Columns.WEIGHT) if has_weights(files, layout) else Columns.INTERACTION
+    columns: Arrays = {name: np.empty(rows, dtype=column_type(name)) for name in names}
     for chunk in merged_chunks(files, layout, Columns.INTERACTION):
         place = slice(filled, filled + len(chunk[Columns.ROW]))
         for name, column in chunk.items():
@@ -113,12 +126,15 @@ def merged_events(files: PartFiles, layout: Layout) -> pd.DataFrame:
     return pd.DataFrame(columns, copy=False)
 
 
-def superseded_events(files: PartFiles, layout: Layout) -> pd.DataFrame:
+def superseded_events(files: PartFiles, layout: Layout, properties: DatasetProperties) -> pd.DataFrame:
     """Return the events, with HAPPENED, that happened before the one of the same user and item that counts.
 
-    They are the superseded rows of parts, and those that no part has. The same event may occur several times.
+    They are the superseded rows of parts, and those that no part has. The same event may occur several times. If repeats are kept,
+    there are none: only an event of the same second, which is the same event, supersedes another one.
     """
     found = [pd.DataFrame({name: np.empty(0, dtype=np.int64) for name in HAPPENED})]
+    if properties.keeps_repeats:
+        return found[0]
     removed = removals_of(files, layout)
     for number in range(len(layout.parts)):
         if len(removed[number]):

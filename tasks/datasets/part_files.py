@@ -45,9 +45,13 @@ class PartStore:
 
     def table(self, kind: str, frame: pd.DataFrame) -> StoredFile:
         """Store a table."""
+        return self.arrow(kind, pa.Table.from_pandas(frame, preserve_index=False))
+
+    def arrow(self, kind: str, table: pa.Table) -> StoredFile:
+        """Store a table."""
         buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), buffer, compression="zstd")
-        return self._put(kind, buffer.getvalue(), len(frame))
+        pq.write_table(table, buffer, compression="zstd")
+        return self._put(kind, buffer.getvalue(), len(table))
 
     def _put(self, kind: str, content: Path | bytes, rows: int) -> StoredFile:
         sha256 = sha256_of(content)

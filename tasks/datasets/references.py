@@ -9,6 +9,7 @@ from typing import Any
 from configs.errors import NotFoundError, VersionCorruptError
 from configs.settings import DataSettings, StoreSettings
 from infra.storage import Store, open_store
+from tasks.tables import PLAIN, DatasetProperties
 
 __all__ = ["DatasetRef", "chosen_dataset", "list_datasets", "load_dataset_ref", "read_manifest", "same_content"]
 
@@ -32,6 +33,7 @@ class DatasetRef:
         default=0.0, compare=False
     )  # UTC seconds at which it was made; 0 in versions from before it was stored
     horizon: int | None = None  # UTC seconds that the events reach (`configs.clock`); None in versions from before it was stored
+    properties: DatasetProperties = PLAIN
 
 
 def chosen_dataset(dataset: str | None, data: DataSettings, store: StoreSettings) -> DatasetRef:
@@ -74,6 +76,7 @@ def load_dataset_ref(store: Store, name: str, version: str) -> DatasetRef:
         number=manifest.get("number", 0),
         created=manifest.get("created", 0.0),
         horizon=manifest.get("horizon"),
+        properties=DatasetProperties.from_manifest(manifest),
     )
 
 

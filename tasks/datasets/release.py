@@ -23,10 +23,11 @@ from infra.digests import sha256_of
 from infra.storage import Store
 from models.columns import Columns
 from tasks.datasets.content_digest import plain_cells
+from tasks.datasets.id_maps import ID_TABLES
 from tasks.datasets.quarantine import DELIVERIES, REFUSED, release_deliveries
 from tasks.datasets.references import DatasetRef, list_datasets, load_dataset_ref
 from tasks.ingest import Release, ReleaseRefusedError, Validated
-from tasks.tables import read_parquet
+from tasks.tables import DatasetProperties, read_parquet
 
 __all__ = ["ReleaseVersion", "record_refusal", "write_dataset"]
 
@@ -40,7 +41,8 @@ class ReleaseVersion:
 
     FORMAT: ClassVar[int] = 1  # of its manifest
     NAMED: ClassVar[tuple[str, ...]] = ("interactions", "items", "users")
-    """The tables whose content determines the version's name, with SUPERSEDED if it has any. The other tables derive from them."""
+    """The tables whose content determines the version's name, with SUPERSEDED and id maps if it has any. The other tables derive
+    from them."""
     SUPERSEDED: ClassVar[str] = "superseded"  # events that happened before the one that counts; they change the features only
 
     store: Store
@@ -69,8 +71,9 @@ class ReleaseVersion:
 
     def verify(self) -> None:
         """Check the tables against the version's name. Raises VersionCorruptError if they do not match."""
-        extra = (self.SUPERSEDED,) if f"{self.SUPERSEDED}.parquet" in self.manifest["files"] else ()
-        if _content_hash({table: self.table(table) for table in (*self.NAMED, *extra)}) != self.version:
+        extra = [name for name in (self.SUPERSEDED, *ID_TABLES.values()) if f"{name}.parquet" in self.manifest["files"]]
+        tables = {table: self.table(table) for table in (*self.NAMED, *extra)}
+        if _content_hash(tables, DatasetProperties.from_manifest(self.manifest)) != self.version:
             raise VersionCorruptError(
                 f"The tables of {self.store.uri(self.prefix)} do not match the version's name: they and the manifest were changed "
                 "after they were stored. Delete the version and ingest again. Do not promote anything that was trained on it."
@@ -93,7 +96,8 @@ def write_dataset(
     tables: dict[str, Table] = {table: getattr(validated, table) for table in ReleaseVersion.NAMED}
     if len(validated.superseded):
         tables[ReleaseVersion.SUPERSEDED] = validated.superseded
-    version = _content_hash(tables)
+    tables |= {table: validated.ids[table] for table in ID_TABLES.values() if table in validated.ids}
+    version = _content_hash(tables, validated.properties)
     prefix = f"datasets/{name}/{version}"
     if store.exists(f"{prefix}/manifest.json"):
         _record_delivery(store, name, version, validated, source_hashes)
@@ -115,6 +119,7 @@ def write_dataset(
         "schema": {table: {column: str(kind) for column, kind in _kinds(content).items()} for table, content in tables.items()},
         "parents": parents or [],
         "source_hashes": source_hashes,
+        **validated.properties.to_manifest(),
         "validation": validated.report.to_dict(),
         "files": files,
     }
@@ -160,9 +165,11 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _content_hash(tables: Mapping[str, Table]) -> str:
+def _content_hash(tables: Mapping[str, Table], properties: DatasetProperties) -> str:
     """Return 12 hex digits of the values, not of file bytes, so another Parquet writer gives the same version."""
     digest = hashlib.sha256(f"dataset format {ReleaseVersion.FORMAT}".encode())
+    if said := properties.to_manifest():  # the digest without them is that of earlier versions of the product
+        digest.update(json.dumps(said, sort_keys=True).encode())
     for name, table in tables.items():
         columns = list(_kinds(table))
         digest.update(f"{name} {[Columns.digested_as(column) for column in columns]}".encode())

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import pandas as pd
 
 from infra.storage import Store
+from models.columns import Columns
+from tasks.datasets.id_maps import ID_TABLES
 from tasks.datasets.incremental import IncrementalVersion
 from tasks.datasets.references import DatasetRef, read_manifest
 from tasks.datasets.release import ReleaseVersion
 
-__all__ = ["Version", "open_version", "read_table", "verify_dataset"]
+__all__ = ["Version", "external_ids", "open_version", "read_table", "verify_dataset"]
 
 
 class Version(Protocol):
@@ -43,6 +46,25 @@ def read_table(store: Store, ref: DatasetRef, table: str, columns: list[str] | N
         VersionCorruptError: The stored bytes do not match the manifest.
     """
     return open_version(store, ref.name, ref.version).table(table, columns)
+
+
+def external_ids(store: Store, dataset: DatasetRef, column: str) -> pd.Series[str] | None:
+    """Return the external ids of a column, or None if its ids are integers.
+
+    Args:
+        store: The store.
+        dataset: The version.
+        column: `user_id` or `item_id`.
+
+    Returns:
+        The texts, by their numbers, which ascend.
+    """
+    if column not in dataset.properties.text_columns:
+        return None
+    table = open_version(store, dataset.name, dataset.version).table(ID_TABLES[column])
+    return pd.Series(
+        table[Columns.EXTERNAL_ID].array, index=pd.Index(table[column].to_numpy(np.int64), name=column), name=Columns.EXTERNAL_ID
+    )
 
 
 def verify_dataset(store: Store, ref: DatasetRef) -> None:

@@ -29,9 +29,9 @@ from configs.settings import EtlSettings
 from models.columns import Columns
 from tasks.ingest.events import EventChunk, EventFile
 from tasks.ingest.features import build_features, counts_before, user_features
-from tasks.ingest.merge import PLAIN, deduplicate_latest
+from tasks.ingest.merge import deduplicate_latest
 from tasks.ingest.row_account import RowAccount, events_of_file
-from tasks.tables import DatasetProperties, ParquetWriter, added_counts, cut_points, empty_table, interaction_model
+from tasks.tables import PLAIN, DatasetProperties, ParquetWriter, added_counts, cut_points, empty_table, interaction_model
 
 __all__ = ["DaskEngine", "dask_engine"]
 

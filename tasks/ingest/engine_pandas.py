@@ -12,9 +12,9 @@ import pandas as pd
 from models.columns import Columns
 from tasks.ingest.events import EventFile
 from tasks.ingest.features import write_features
-from tasks.ingest.merge import PLAIN, merge_interactions
+from tasks.ingest.merge import merge_interactions
 from tasks.ingest.row_account import RowAccount, accepted_events
-from tasks.tables import DatasetProperties, ParquetWriter, interaction_model, read_parquet
+from tasks.tables import PLAIN, DatasetProperties, ParquetWriter, interaction_model, read_parquet
 
 __all__ = ["Engine", "PandasEngine"]
 

@@ -46,6 +46,7 @@ def build_features(interactions: pd.DataFrame, superseded: pd.DataFrame | None =
     - gap_s: seconds since the user's previous event, -1 for the first one.
     - session_id: from 0 for each user. A new session starts after SESSION_GAP_S without an event.
     - *_events_before: number of events in strictly earlier seconds.
+    - weight: as in `interactions`, if events have one.
 
     Args:
         superseded: Events with Columns.HAPPENED that later ones of the same user and item supersede. They have no row, but count.
@@ -159,7 +160,7 @@ def user_features(
     """
     own = None if superseded is None else superseded[superseded[Columns.USER].isin(user_ids)]
     if own is not None and len(own):
-        both = pd.concat([events[list(Columns.EVENT)], own], ignore_index=True)
+        both = pd.concat([events.drop(columns=Columns.ROW, errors="ignore"), own], ignore_index=True)
         order = np.lexsort([both[name].to_numpy(np.int64) for name in (Columns.ITEM, Columns.TIME, Columns.USER)])
         counts = np.concatenate([item_events_before, np.zeros(len(own), dtype=np.int64)])[order]
         built = user_features(both.iloc[order].reset_index(drop=True), user_ids, item_ids, counts, first_user)
@@ -174,6 +175,7 @@ def user_features(
     row_of_second = np.maximum.accumulate(np.where(second, places, 0))
     days = times // DAY_S
     year, month = _calendar(days)
+    weight = {Columns.WEIGHT: events[Columns.WEIGHT].to_numpy(np.float64)} if Columns.WEIGHT in events else {}
     return pd.DataFrame(
         {
             Columns.USER: users,
@@ -191,6 +193,7 @@ def user_features(
             Columns.SESSION: (sessions - sessions[row_of_first]).astype(np.int64),
             Columns.USER_EVENTS_BEFORE: row_of_second - row_of_first,
             Columns.ITEM_EVENTS_BEFORE: item_events_before,
+            **weight,
         },
         copy=False,  # 25 million rows take 2.5 GB
     )

@@ -16,11 +16,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from models.columns import Columns
-from tasks.tables import DatasetProperties, ParquetWriter, empty_table, partition_by_key, sorted_order
+from tasks.tables import PLAIN, DatasetProperties, ParquetWriter, empty_table, partition_by_key, sorted_order
 
-__all__ = ["PLAIN", "MergeReport", "deduplicate_latest", "merge_interactions"]
-
-PLAIN = DatasetProperties()
+__all__ = ["MergeReport", "deduplicate_latest", "merge_interactions"]
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,7 +26,7 @@ from tasks.ingest.movielens import no_ratings
 from tasks.ingest.row_account import BAD_ROWS, RowAccount
 from tasks.ingest.sources import LocatedSource
 from tasks.ingest.validation import TableReport, ValidationReport, describe
-from tasks.tables import ParquetWriter
+from tasks.tables import PLAIN, DatasetProperties, ParquetWriter
 
 __all__ = ["Release", "ReleaseRefusedError", "building", "chunk_reader"]
 
@@ -52,6 +52,8 @@ class Release:
     quarantined: pd.DataFrame  # table, row, reasons, cells (the original cells, as text)
     report: ValidationReport
     superseded: pd.DataFrame  # Columns.HAPPENED of the events that happened before the one that counts (`earlier_events`)
+    properties: DatasetProperties = PLAIN
+    ids: Mapping[str, Path] = field(default_factory=dict)  # user_ids and item_ids: the external ids of text ids, as Parquet files
 
 
 @contextmanager

@@ -18,10 +18,10 @@ from configs.settings import ValidationSettings
 from models.columns import Columns
 from tasks.ingest.events import Checks, joined_cells, judge_events, remedy
 from tasks.ingest.features import earlier_events
-from tasks.ingest.merge import PLAIN, deduplicate_latest
+from tasks.ingest.merge import deduplicate_latest
 from tasks.ingest.metadata import ANY_TIME, DescriptionFile, Kind, described, public, seeded
 from tasks.ingest.movielens import RawTables
-from tasks.tables import DatasetProperties, InteractionModel, ItemModel, UserModel
+from tasks.tables import PLAIN, DatasetProperties, InteractionModel, ItemModel, UserModel
 
 __all__ = [
     "Described",
@@ -85,6 +85,7 @@ class Validated:
     report: ValidationReport
     superseded: pd.DataFrame  # Columns.HAPPENED of the events that happened before the one that counts (`earlier_events`)
     properties: DatasetProperties = PLAIN
+    ids: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # user_ids and item_ids: the external ids of text ids
 
 
 def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validated:

@@ -13,7 +13,6 @@ from configs.settings import LandingSettings
 from infra.storage import Store
 from models.columns import Columns
 from tasks.datasets import (
-    PART_SCHEMA,
     DatasetRef,
     EventDigest,
     LandingLog,
@@ -22,9 +21,11 @@ from tasks.datasets import (
     PartFiles,
     PartStore,
     StoredFile,
+    compacted_map,
     landed_manifest,
     load_dataset_ref,
     merged_chunks,
+    part_schema,
     superseded_events,
 )
 from tasks.landing.scratch import ScratchFile, scratch_folder
@@ -37,7 +38,8 @@ def is_due(layout: Layout, settings: LandingSettings) -> bool:
     """Return whether a version has more parts, or a larger share of its rows in later parts, than the settings allow."""
     later = layout.parts[1:]
     rows = sum(part.events.rows for part in later)
-    return len(later) > settings.compact_parts or rows > settings.compact_share * layout.rows
+    most = max(len(later), *(len(ids.files) - 1 for ids in layout.ids.values()), 0)
+    return most > settings.compact_parts or rows > settings.compact_share * layout.rows
 
 
 def compact(store: Store, name: str, settings: LandingSettings, work_dir: Path, now: float, *, force: bool = False) -> DatasetRef:
@@ -79,13 +81,14 @@ def _compact(store: Store, name: str, settings: LandingSettings, work_dir: Path,
         )
     files = PartFiles(store, work_dir / "parts")
     state = landed_state(files, name, head.version)
-    if len(state.layout.parts) == 1 or not (force or is_due(state.layout, settings)):
+    is_one = len(state.layout.parts) == 1 and all(len(ids.files) <= 1 for ids in state.layout.ids.values())
+    if is_one or not (force or is_due(state.layout, settings)):
         files.remove_unused(state.layout)
         return load_dataset_ref(store, name, head.version)
     number = head.number + 1
     with scratch_folder(work_dir) as scratch:
         digest = EventDigest()
-        with ScratchFile(scratch / "compacted.parquet", PART_SCHEMA, extent_of=Columns.TIME) as compacted:
+        with ScratchFile(scratch / "compacted.parquet", part_schema(state.properties), extent_of=Columns.TIME) as compacted:
             for chunk in merged_chunks(files, state.layout):
                 compacted.write(chunk)
                 digest = digest + EventDigest.of(chunk)
@@ -96,7 +99,12 @@ def _compact(store: Store, name: str, settings: LandingSettings, work_dir: Path,
             )
         parts = PartStore(store, name, number)
         part = parts.part(compacted)
-    layout = replace(state.layout, parts=(part,), superseded=kept_superseded(parts, superseded_events(files, state.layout)))
+    layout = replace(
+        state.layout,
+        parts=(part,),
+        superseded=kept_superseded(parts, superseded_events(files, state.layout, state.properties)),
+        ids={column: compacted_map(files, parts, ids, column) for column, ids in state.layout.ids.items()},
+    )
     content = head.version.partition("-")[0]
     manifest = landed_manifest(name, number, content, replace(state, layout=layout), {}, head.watermark)
     when = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")

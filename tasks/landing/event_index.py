@@ -1,12 +1,15 @@
-"""Find the events of the same user and item in a large table."""
+"""Find the events of the same user and item, or of the same user, item and second, in a large table."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from models.columns import Columns
+from tasks.datasets import Arrays
 
 __all__ = ["EventIndex"]
 
@@ -17,22 +20,33 @@ Ids = npt.NDArray[np.int64]
 
 
 class EventIndex:
-    """The users and items of the new events, indexed to find them among many others."""
+    """The keys of the new events, indexed to find them among many others. No two new events have the same key."""
 
-    def __init__(self, new: pd.DataFrame) -> None:
+    def __init__(self, new: pd.DataFrame, names: Sequence[str] = (Columns.USER, Columns.ITEM)) -> None:
+        """Index the events by the columns `names`: the user and the item, and maybe the time."""
         self._users, users = _Places.of(new[Columns.USER].to_numpy(np.int64))
         self._items, items = _Places.of(new[Columns.ITEM].to_numpy(np.int64))
         keys = users * self._items.count + items
+        self._pairs = self._times = None
+        if Columns.TIME in names:  # pairs are counted, because three counts multiplied may exceed 63 bits
+            self._pairs, pairs = _Places.of(keys)
+            self._times, times = _Places.of(new[Columns.TIME].to_numpy(np.int64))
+            keys = pairs * self._times.count + times
         self._order = np.argsort(keys, kind="stable")
         self._keys = keys[self._order]
         self._sieve = np.zeros(SIEVE, dtype=bool)  # lets a few other keys through, and costs a twentieth of a search
         self._sieve[_slots(keys)] = True
 
-    def matches(self, users: Ids, items: Ids, kept: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Return the `kept` rows of a chunk with the user and item of a new event, and the rows of those new events."""
-        user, item = self._users.find(users), self._items.find(items)
+    def matches(self, chunk: Arrays, kept: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Return the `kept` rows of a chunk with the key of a new event, and the rows of those new events."""
+        user, item = self._users.find(chunk[Columns.USER]), self._items.find(chunk[Columns.ITEM])
         keys = user * self._items.count + item
-        places = np.flatnonzero((user >= 0) & (item >= 0) & kept & self._sieve[_slots(keys)])
+        known = (user >= 0) & (item >= 0) & kept
+        if self._pairs is not None and self._times is not None:
+            pair, time = self._pairs.find(keys), self._times.find(chunk[Columns.TIME])
+            known &= (pair >= 0) & (time >= 0)
+            keys = pair * self._times.count + time
+        places = np.flatnonzero(known & self._sieve[_slots(keys)])
         keys = keys[places]
         found = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         same = self._keys[found] == keys

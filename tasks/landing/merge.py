@@ -19,7 +19,6 @@ from models.columns import Columns
 from tasks.datasets import (
     HAPPENED,
     LANDED,
-    PART_SCHEMA,
     Arrays,
     EventDigest,
     LandedState,
@@ -28,17 +27,17 @@ from tasks.datasets import (
     PartFiles,
     event_chunks,
     origin_of,
+    part_schema,
     removals_of,
 )
 from tasks.ingest import merge_interactions
 from tasks.landing.event_index import EventIndex
 from tasks.landing.scratch import ScratchFile, writing
+from tasks.tables import PLAIN, DatasetProperties
 
 __all__ = ["AddedEvents", "Comparison", "EventMerge", "FileCounts", "compare"]
 
 CHUNK_ROWS = 1 << 20
-MERGED = [*Columns.EVENT, Columns.FILE]
-COMPARED = (*Columns.EVENT, Columns.ORIGIN)
 Ids = npt.NDArray[np.int64]
 
 
@@ -91,24 +90,34 @@ class EventMerge:
     scratch: Path
 
     def add(self, parts: list[Path]) -> AddedEvents:
-        """Merge Parquet files with Columns.FILE_EVENT, and keep the events that are newer than the dataset's own."""
+        """Merge Parquet files with Columns.FILE_EVENT (and weights), and keep the events that are newer than the dataset's own."""
         merged, lost = self.scratch / "merged.parquet", self.scratch / "lost.parquet"
         with writing(self.scratch):
             merge_interactions(
-                parts, merged, memory_rows=self.memory_rows, written=self.written, superseded=lost, columns=Columns.FILE_EVENT
+                parts, merged, memory_rows=self.memory_rows, written=self.written, superseded=lost, properties=self._properties
             )
         rows = pq.read_metadata(merged).num_rows
         if self.before.is_empty or not rows:
             comparison = Comparison.with_nothing(rows, self.before.first)
         else:
-            new = pq.read_table(merged, columns=MERGED).to_pandas()
-            comparison = compare(self.files, self.before.layout, self._with_origin(new), self._delivered)
+            new = pq.read_table(merged, columns=self._merged).to_pandas()
+            comparison = compare(self.files, self.before.layout, self._with_origin(new), self._delivered, self._properties)
         superseded = self._superseded(merged, lost, comparison)
         with writing(self.scratch):
             return self._won(merged, comparison, superseded)
 
+    @property
+    def _properties(self) -> DatasetProperties:
+        return self.before.properties
+
+    @property
+    def _merged(self) -> list[str]:
+        return [*self._properties.event_columns, Columns.FILE]
+
     def _superseded(self, merged: Path, lost: Path, comparison: Comparison) -> pd.DataFrame:
         """Return the new events that do not count, and that the dataset does not know: later events may need them as their past."""
+        if self._properties.keeps_repeats:  # only an event of the same second, which is the same event, can beat another one
+            return pd.DataFrame({name: np.empty(0, dtype=np.int64) for name in HAPPENED})
         names = [*Columns.HAPPENED, Columns.FILE]
         beaten = pq.read_table(lost, columns=names).to_pandas()
         if not len(beaten) and comparison.wins.all():
@@ -138,8 +147,9 @@ class EventMerge:
         users: list[Ids] = []
         items: list[Ids] = []
         digest = EventDigest()
-        with ScratchFile(self.scratch / "added.parquet", PART_SCHEMA, extent_of=Columns.TIME) as part:
-            for start, chunk in _chunks(merged):
+        schema = part_schema(self._properties)
+        with ScratchFile(self.scratch / "added.parquet", schema, extent_of=Columns.TIME) as part:
+            for start, chunk in _chunks(merged, self._merged):
                 place = slice(start, start + len(chunk[Columns.FILE]))
                 wins = comparison.wins[place]
                 won = {name: column[wins] for name, column in chunk.items()}
@@ -189,35 +199,45 @@ class Comparison:
         return cls(np.ones(rows, dtype=bool), np.zeros(rows, dtype=bool), pd.DataFrame(), EventDigest(), first)
 
 
-def compare(files: PartFiles, layout: Layout, new: pd.DataFrame, delivered: Callable[[Ids], Ids]) -> Comparison:
+def compare(
+    files: PartFiles,
+    layout: Layout,
+    new: pd.DataFrame,
+    delivered: Callable[[Ids], Ids],
+    properties: DatasetProperties = PLAIN,
+) -> Comparison:
     """Compare new events with those of a dataset.
 
-    The newest event of a user and item wins. At the same second, the one that was delivered later wins, and then the one with the
-    highest rating. Of equal events, the one that is already in the dataset wins. `tasks.ingest.merge.deduplicate_latest` has the
-    same rules for files.
+    The newest event of a user and item wins. If repeats are kept, only events of the same second are compared. At the same second,
+    the one that was delivered later wins, then the one with the highest rating, and then the one with the highest weight. Of equal
+    events, the one that is already in the dataset wins. `tasks.ingest.merge.deduplicate_latest` has the same rules for files.
 
     Args:
         files: The objects of the dataset's parts.
         layout: The dataset.
-        new: Events with Columns.EVENT and their origin, one row for each user and item.
+        new: Events with Columns.EVENT, their weight if they have one, and their origin, one row for each key of an event.
         delivered: Returns UTC seconds at which the files of some origins were written.
+        properties: Those of the dataset.
     """
-    index = EventIndex(new)
-    times, ratings = new[Columns.TIME].to_numpy(np.int64), new[Columns.RATING].to_numpy(np.float64)
+    index = EventIndex(new, properties.key)
+    columns = (*properties.event_columns, Columns.ORIGIN)
+    times = new[Columns.TIME].to_numpy(np.int64)
+    values = {name: new[name].to_numpy(np.float64) for name in columns if name in (Columns.RATING, Columns.WEIGHT)}
     origins = new[Columns.ORIGIN].to_numpy(np.int64)
     wins, corrects = np.ones(len(new), dtype=bool), np.zeros(len(new), dtype=bool)
     removals: list[pd.DataFrame] = []
     removed, first = EventDigest(), LandedState.NEVER
     superseded = removals_of(files, layout)
     for number in range(len(layout.parts)):
-        for start, chunk, kept in event_chunks(files, layout, number, superseded[number], COMPARED):
-            places, rows = index.matches(chunk[Columns.USER], chunk[Columns.ITEM], kept)
-            time, rating = chunk[Columns.TIME][places], chunk[Columns.RATING][places]
+        for start, chunk, kept in event_chunks(files, layout, number, superseded[number], columns):
+            places, rows = index.matches(chunk, kept)
+            time = chunk[Columns.TIME][places]
             newer = times[rows] > time
-            tied = np.flatnonzero((times[rows] == time) & (ratings[rows] != rating))
+            differs = np.logical_or.reduce([values[name][rows] != chunk[name][places] for name in values])
+            tied = np.flatnonzero((times[rows] == time) & differs)
             if len(tied):
                 own, old = delivered(origins[rows[tied]]), delivered(chunk[Columns.ORIGIN][places[tied]])
-                newer[tied] = (own > old) | ((own == old) & (ratings[rows[tied]] > rating[tied]))
+                newer[tied] = (own > old) | ((own == old) & _greater(values, chunk, rows[tied], places[tied]))
             wins[rows[~newer]] = False
             corrects[rows[newer]] = True
             gone = places[newer]
@@ -242,10 +262,19 @@ def _unknown(events: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     return events[(events.merge(same, on=names, how="left", indicator=True)["_merge"] == "left_only").to_numpy()]
 
 
-def _chunks(path: Path) -> Iterator[tuple[int, Arrays]]:
+def _greater(values: Arrays, chunk: Arrays, rows: npt.NDArray[np.intp], places: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Return whether rows have a higher rating than other rows of a chunk, or the same one and a higher weight."""
+    found = np.zeros(len(rows), dtype=bool)
+    for name in reversed(list(values)):
+        own, old = values[name][rows], chunk[name][places]
+        found = (own > old) | ((own == old) & found)
+    return found
+
+
+def _chunks(path: Path, columns: list[str]) -> Iterator[tuple[int, Arrays]]:
     start = 0
-    for batch in pq.ParquetFile(path).iter_batches(CHUNK_ROWS, columns=MERGED):
-        yield start, {name: batch.column(name).to_numpy(zero_copy_only=False) for name in MERGED}
+    for batch in pq.ParquetFile(path).iter_batches(CHUNK_ROWS, columns=columns):
+        yield start, {name: batch.column(name).to_numpy(zero_copy_only=False) for name in columns}
         start += batch.num_rows
 
 

@@ -32,7 +32,7 @@ from tasks.landing.ledger import Ledger
 from tasks.landing.listing import Listing
 from tasks.landing.options import LandingOptions
 from tasks.landing.scratch import ScratchFile
-from tasks.tables import schema_of
+from tasks.tables import PLAIN, DatasetProperties, IdCollector, schema_of
 
 __all__ = ["NewFile", "NewFiles", "ZoneReader"]
 
@@ -87,6 +87,8 @@ class NewFiles:
     waiting: dict[str, str]  # name -> why it is left for a later run
     known: int  # files whose content was added before
     copies: list[FileAccount] = field(default_factory=list)  # those that are found under a name or time for the first time
+    properties: DatasetProperties = PLAIN  # of the dataset
+    ids: dict[str, IdCollector] = field(default_factory=dict)  # the text ids of the files, by column
 
 
 class ZoneReader:

@@ -21,9 +21,9 @@ from infra.storage import Store
 from models.columns import Columns
 from tasks.datasets import (
     HAPPENED,
-    PART_SCHEMA,
     DatasetRef,
     EventDigest,
+    IdMap,
     LandedState,
     LandingLog,
     Layout,
@@ -31,11 +31,15 @@ from tasks.datasets import (
     PartFiles,
     PartStore,
     Removal,
+    compacted_map,
     content_of,
+    extended_map,
     landed_manifest,
     load_dataset_ref,
+    map_entries,
     merged_chunks,
     origin_of,
+    part_schema,
     read_table,
     superseded_events,
 )
@@ -48,6 +52,7 @@ from tasks.landing.state import landed_state
 __all__ = ["remove", "undo_removal"]
 
 Ids = npt.NDArray[np.int64]
+KIND_OF: dict[str, Kind] = {Columns.USER: "users", Columns.ITEM: "items"}
 
 
 def remove(
@@ -126,7 +131,7 @@ def _restored(log: LandingLog, removal: Removal, undone: Removal, work_dir: Path
     )
     layout, first, last, won = state.layout, state.first, state.last, gone
     if len(gone):
-        found = compare(files, layout, gone, lambda each: log.written(each, {}))
+        found = compare(files, layout, gone, lambda each: log.written(each, {}), state.properties)
         won = gone[found.wins]
         first = min(found.first, int(won[Columns.TIME].min())) if len(won) else first
         last = max(last, int(won[Columns.TIME].max())) if len(won) else last
@@ -142,23 +147,33 @@ def _restored(log: LandingLog, removal: Removal, undone: Removal, work_dir: Path
         return unchanged
     if len(won):
         with scratch_folder(work_dir) as scratch:
-            with ScratchFile(scratch / "restored.parquet", PART_SCHEMA, extent_of=Columns.TIME) as part:
-                part.write(won[PART_SCHEMA.names])
+            schema = part_schema(state.properties)
+            with ScratchFile(scratch / "restored.parquet", schema, extent_of=Columns.TIME) as part:
+                part.write(won[schema.names])
             layout = replace(layout, parts=(*layout.parts, parts.part(part, found.removals)))
         layout = replace(layout, events=layout.events + EventDigest.of(won) - found.removed)
-    happened = pd.concat(
-        [_superseded(files, earlier.layout, undone, origins, whether=True), gone.drop(won.index)[list(HAPPENED)]]
-    )
+    happened = pd.concat([_superseded(files, earlier, undone, origins, whether=True), gone.drop(won.index)[list(HAPPENED)]])
+    happened = happened.head(0) if state.properties.keeps_repeats else happened
     layout = replace(
         layout,
         items=parts.table("items", tables["items"]),
         users=parts.table("users", tables["users"]),
         superseded=(*layout.superseded, *kept_superseded(parts, happened)),
+        ids={column: _restored_map(files, parts, column, state, earlier, tables) for column in state.properties.text_columns},
     )
     times = won[Columns.TIME].to_numpy(np.int64)
     reach = max(state.horizon, horizon(times, now)) if (times <= now).any() else state.horizon
     after = replace(state, layout=layout, items=tables["items"], users=tables["users"], first=first, last=last, horizon=reach)
     return _appended(log, head, after, replace(removal, events=len(won)), head.watermark, now)
+
+
+def _restored_map(
+    files: PartFiles, parts: PartStore, column: str, state: LandedState, earlier: LandedState, tables: dict[Kind, pd.DataFrame]
+) -> IdMap:
+    """Return the id map of a column with the ids that come back. Their texts are those of the version before the removal."""
+    kind = KIND_OF[column]
+    back = np.setdiff1d(tables[kind][column].to_numpy(np.int64), state.table(kind)[column].to_numpy(np.int64))
+    return extended_map(parts, state.layout.ids[column], column, map_entries(files, earlier.layout.ids[column], column, back))
 
 
 def _taken_out(kind: Kind, table: pd.DataFrame, removal: Removal, origins: Ids) -> pd.DataFrame:
@@ -177,7 +192,7 @@ def _removed(log: LandingLog, removal: Removal, settings: LandingSettings, work_
     files, parts = PartFiles(log.store, work_dir / "parts"), PartStore(log.store, log.dataset, head.number + 1)
     before = landed_state(files, log.dataset, head.version)
     with scratch_folder(work_dir) as scratch:
-        part = ScratchFile(scratch / "kept.parquet", PART_SCHEMA, extent_of=Columns.TIME)
+        part = ScratchFile(scratch / "kept.parquet", part_schema(before.properties), extent_of=Columns.TIME)
         digest, ids = _write_kept(files, before.layout, removal, origins, part)
         if not part.rows:
             raise DataRefusedError(
@@ -199,7 +214,11 @@ def _removed(log: LandingLog, removal: Removal, settings: LandingSettings, work_
             items=parts.table("items", tables["items"]),
             users=parts.table("users", tables["users"]),
             events=digest,
-            superseded=kept_superseded(parts, _superseded(files, before.layout, removal, origins, whether=False)),
+            superseded=kept_superseded(parts, _superseded(files, before, removal, origins, whether=False)),
+            ids={
+                column: compacted_map(files, parts, ids_of, column, tables[KIND_OF[column]][column].to_numpy(np.int64))
+                for column, ids_of in before.layout.ids.items()
+            },
         )
     after = replace(
         before,
@@ -238,15 +257,15 @@ def _write_kept(
     return digest, {"items": np.unique(np.concatenate(items)), "users": np.unique(np.concatenate(users))}
 
 
-def _superseded(files: PartFiles, layout: Layout, removal: Removal, origins: Ids, *, whether: bool) -> pd.DataFrame:
+def _superseded(files: PartFiles, state: LandedState, removal: Removal, origins: Ids, *, whether: bool) -> pd.DataFrame:
     """Return the superseded events that a removal takes out, or those that it leaves (`whether` is False)."""
-    superseded = superseded_events(files, layout)
+    superseded = superseded_events(files, state.layout, state.properties)
     found: pd.DataFrame = superseded[(removal.holds(superseded) | np.isin(superseded[Columns.ORIGIN], origins)) == whether]
     return found
 
 
 def _appended(log: LandingLog, head: LogEntry, after: LandedState, removal: Removal, watermark: int, now: float) -> LogEntry:
-    content = content_of(after.layout.events, after.items, after.users)
+    content = content_of(after)
     number = head.number + 1
     manifest: dict[str, Any] = landed_manifest(log.dataset, number, content, after, {}, watermark)
     entry = LogEntry(number, "remove", log.dataset, manifest["version"], watermark, _iso(now), manifest, removal=removal)

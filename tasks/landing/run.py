@@ -124,7 +124,7 @@ class LandingRun:
 
     def merge(self, new: NewFiles) -> tuple[LandedState, tuple[FileAccount, ...]]:
         """Store the parts and tables of the next version. Raises DataRefusedError if it would have too few events."""
-        before = state_before(self._parts, self._name, self._head, self._options.landing)
+        before = state_before(self._parts, self._name, self._head, self._options.landing, new.properties)
         if self._head is None and not before.is_empty:
             self._watermark = self._complete_until(before.horizon)
         merge = EventMerge(
@@ -139,7 +139,8 @@ class LandingRun:
         )
         added = merge.add([file.events for file in new.files if file.events is not None])
         latest = int(self._options.now) + self._options.validation.max_future_s
-        after, accounts = next_state(before, added, new.files, PartStore(self._store, self._name, self._number), latest)
+        parts = PartStore(self._store, self._name, self._number)
+        after, accounts = next_state(before, added, new.files, parts, latest, new.ids)
         after = replace(after, horizon=self._reach(before, added))
         rows, min_rows = after.layout.rows, self._options.validation.min_rows
         if new.files and (after.is_empty or rows < min_rows):
@@ -172,7 +173,7 @@ class LandingRun:
             key = self._log.quarantine_key(file.sha256)
             if file.quarantine is not None and (file.reasons or key in stored):  # a retry may leave no bad row
                 self._store.put(key, file.quarantine)
-        content = content_of(after.layout.events, after.items, after.users)
+        content = content_of(after)
         watermark = self._complete_until(after.horizon)
         sources = {account.file: account.sha256 for account in accounts}
         manifest = landed_manifest(self._name, self._number, content, after, sources, watermark)

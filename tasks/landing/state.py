@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from configs.clock import horizon
 from configs.errors import NotFoundError
 from configs.settings import LandingSettings
+from infra.storage import Store
 from models.columns import Columns
 from tasks.datasets import (
+    ID_TABLES,
+    DatasetRef,
     EventDigest,
+    IdDigest,
+    IdMap,
     IncrementalVersion,
     LandedState,
     Layout,
@@ -21,15 +27,27 @@ from tasks.datasets import (
     ReleaseVersion,
     StoredFile,
     list_datasets,
+    map_batches,
     merged_events,
     read_manifest,
 )
 from tasks.ingest import seeded
+from tasks.tables import DatasetProperties
 
-__all__ = ["landed_state", "state_before"]
+__all__ = ["landed_state", "properties_before", "state_before"]
 
 
-def state_before(files: PartFiles, name: str, head: LogEntry | None, settings: LandingSettings) -> LandedState:
+def properties_before(store: Store, name: str, head: LogEntry | None, settings: LandingSettings) -> DatasetProperties | None:
+    """Return the properties of the dataset that new files are added to, or None if they start one. Raises as `state_before`."""
+    if head is not None:
+        return DatasetProperties.from_manifest(read_manifest(store, name, head.version))
+    base = _base_ref(store, name, settings)
+    return None if base is None else base.properties
+
+
+def state_before(
+    files: PartFiles, name: str, head: LogEntry | None, settings: LandingSettings, properties: DatasetProperties
+) -> LandedState:
     """Load the dataset that new files are added to.
 
     Args:
@@ -37,11 +55,12 @@ def state_before(files: PartFiles, name: str, head: LogEntry | None, settings: L
         name: The dataset.
         head: Its last log entry. Without one, `landing.base` tells what the first files are added to.
         settings: The settings of the landing zone.
+        properties: Those of the files, which fix those of a new dataset.
 
     Raises:
         NotFoundError: landing.base names a version that is not stored.
     """
-    return _base(files, name, settings) if head is None else landed_state(files, name, head.version)
+    return _base(files, name, settings, properties) if head is None else landed_state(files, name, head.version)
 
 
 def landed_state(files: PartFiles, name: str, version: str) -> LandedState:
@@ -49,21 +68,26 @@ def landed_state(files: PartFiles, name: str, version: str) -> LandedState:
     return IncrementalVersion(files.store, name, version, read_manifest(files.store, name, version)).state(files)
 
 
-def _base(files: PartFiles, name: str, settings: LandingSettings) -> LandedState:
-    """Load the release that the first files are added to, or the empty state if they start a new dataset."""
+def _base_ref(store: Store, name: str, settings: LandingSettings) -> DatasetRef | None:
+    """Return the release that the first files are added to, or None if they start a new dataset."""
     if settings.base == "none":
-        return LandedState.empty()
-    releases = [ref for ref in list_datasets(files.store) if ref.name == name and ref.number == 0]
+        return None
+    releases = [ref for ref in list_datasets(store) if ref.name == name and ref.number == 0]
     if settings.base != "newest":
         releases = [ref for ref in releases if ref.version == settings.base]
         if not releases:
             raise NotFoundError(
-                f"landing.base is {settings.base}, but {files.store.uri('datasets')} has no version {name}/{settings.base} that was "
+                f"landing.base is {settings.base}, but {store.uri('datasets')} has no version {name}/{settings.base} that was "
                 "made from a release. `recsys data list` lists the stored versions."
             )
-    if not releases:
-        return LandedState.empty()
-    ref = releases[-1]
+    return releases[-1] if releases else None
+
+
+def _base(files: PartFiles, name: str, settings: LandingSettings, properties: DatasetProperties) -> LandedState:
+    """Load the release that the first files are added to, or the empty state if they start a new dataset."""
+    ref = _base_ref(files.store, name, settings)
+    if ref is None:
+        return LandedState.empty(properties)
     manifest = read_manifest(files.store, name, ref.version)
     stored = {
         table: StoredFile(f"{ref.prefix}/{table}.parquet", manifest["files"][f"{table}.parquet"], 0)
@@ -79,6 +103,7 @@ def _base(files: PartFiles, name: str, settings: LandingSettings) -> LandedState
         base_rows=0,
         events=EventDigest(),
         superseded=superseded,
+        ids={column: _base_map(files, ref, manifest, column) for column in ref.properties.text_columns},
     )
     frame = merged_events(files, base)
     layout = replace(base, base_rows=int(frame[Columns.ROW].max()) + 1, events=EventDigest.of(frame))
@@ -91,4 +116,13 @@ def _base(files: PartFiles, name: str, settings: LandingSettings) -> LandedState
         horizon=ref.horizon if ref.horizon is not None else horizon(frame[Columns.TIME].to_numpy(np.int64)),
         parents=(f"{name}/{ref.version}",),
         is_release=True,
+        properties=ref.properties,
     )
+
+
+def _base_map(files: PartFiles, ref: DatasetRef, manifest: dict[str, Any], column: str) -> IdMap:
+    """Return the id map of a release, whose object the version made of parts shares."""
+    file = f"{ID_TABLES[column]}.parquet"
+    stored = IdMap((StoredFile(f"{ref.prefix}/{file}", manifest["files"][file], 0),))
+    digests = [IdDigest.of(numbers, texts) for numbers, texts in map_batches(files, stored)]
+    return replace(stored, digest=sum(digests, start=IdDigest()))

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from models.columns import Columns
-from tasks.datasets import FileAccount, LandedState, PartStore, StoredFile, origin_of
+from tasks.datasets import FileAccount, IdMap, LandedState, PartStore, StoredFile, extended_map, origin_of
 from tasks.ingest import TABLES, Kind, described, public, with_events
 from tasks.landing.merge import AddedEvents, FileCounts
 from tasks.landing.new_files import NewFile
-from tasks.tables import ItemModel, UserModel
+from tasks.tables import IdCollector, ItemModel, UserModel, id_schema
 
 __all__ = ["next_state"]
 
+MAP_ROWS = 1 << 21  # texts in memory at once
 MODELS: dict[Kind, type[ItemModel] | type[UserModel]] = {"items": ItemModel, "users": UserModel}
 
 
 def next_state(
-    before: LandedState, added: AddedEvents, new: list[NewFile], parts: PartStore, latest: int
+    before: LandedState,
+    added: AddedEvents,
+    new: list[NewFile],
+    parts: PartStore,
+    latest: int,
+    ids: Mapping[str, IdCollector],
 ) -> tuple[LandedState, tuple[FileAccount, ...]]:
     """Add the files' rows to the dataset, and store its new objects.
 
@@ -29,6 +38,7 @@ def next_state(
         new: The files.
         parts: Receives the new objects.
         latest: The greatest valid time of a description, in UTC seconds.
+        ids: The text ids of the files, by column.
 
     Returns:
         The new state, which may be empty, and an account of each file.
@@ -52,8 +62,20 @@ def next_state(
         items=_stored("items", before, after, parts),
         users=_stored("users", before, after, parts),
         events=layout.events + added.digest - gone.removed,
+        ids={column: _map_of(column, before, after, ids[column], parts) for column in before.properties.text_columns},
     )
     return replace(after, layout=layout), accounts
+
+
+def _map_of(column: str, before: LandedState, after: LandedState, ids: IdCollector, parts: PartStore) -> IdMap:
+    """Return the id map of a column: those of its items (users) that are new follow in a file of their own."""
+    kind: Kind = "users" if column == Columns.USER else "items"
+    known = before.layout.ids.get(column, IdMap())
+    new = np.setdiff1d(after.table(kind)[column].to_numpy(np.int64), before.table(kind)[column].to_numpy(np.int64))
+    pieces = [
+        pa.table([pa.array(numbers), texts], schema=id_schema(column)) for numbers, texts in ids.sorted(new, memory_rows=MAP_ROWS)
+    ]
+    return extended_map(parts, known, column, pa.concat_tables([id_schema(column).empty_table(), *pieces]))
 
 
 def _described(

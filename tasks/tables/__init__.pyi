@@ -5,12 +5,13 @@ from .frames import column_type, empty_table, schema_of
 from .id_map import NUMBER, TEXT, IdCollector, id_digests, id_schema
 from .models import MILLISECONDS_FROM, AcceptedModel, InteractionModel, ItemModel, UserModel, interaction_model
 from .parquet import ParquetWriter, Rows, parquet_batches, read_parquet
-from .properties import DatasetProperties, IdKind
+from .properties import PLAIN, DatasetProperties, IdKind
 
 __all__ = [
     "DAMAGE",
     "MILLISECONDS_FROM",
     "NUMBER",
+    "PLAIN",
     "TEXT",
     "AcceptedModel",
     "Cells",

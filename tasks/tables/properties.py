@@ -9,7 +9,7 @@ from typing import Any, Literal
 from configs.errors import SettingsError
 from models.columns import Columns
 
-__all__ = ["DatasetProperties", "IdKind"]
+__all__ = ["PLAIN", "DatasetProperties", "IdKind"]
 
 IdKind = Literal["integer", "text"]
 SETTINGS = {
@@ -104,6 +104,10 @@ class DatasetProperties:
             stored, found = getattr(self, field.name), getattr(given, field.name)
             if stored != found:
                 raise SettingsError(_contradiction(field.name, stored, found, dataset))
+
+
+PLAIN = DatasetProperties()
+"""The properties of MovieLens, and of every dataset whose manifest records none."""
 
 
 def _contradiction(name: str, stored: Any, found: Any, dataset: str) -> str:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from configs.errors import VersionCorruptError
 from infra.storage.local import LocalStore
 from models.columns import Columns
-from tasks.datasets import LANDED, PART_SCHEMA, EventDigest, LandedState, Layout, PartFiles, PartStore, StoredFile, merged_events
+from tasks.datasets import LANDED, EventDigest, LandedState, Layout, PartFiles, PartStore, StoredFile, merged_events, part_schema
 from tasks.datasets.part_events import insertion_points
 from tasks.landing.merge import compare
-from tasks.tables import ParquetWriter
+from tasks.tables import PLAIN, ParquetWriter
 from tests.tasks.landed import events, random_events
 
 NOTHING = StoredFile("none", "none", 0)
@@ -29,7 +29,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
 def one_part(store: LocalStore, frame: pd.DataFrame, origin: int = 1) -> Layout:
     path = store.folder.with_name("part.parquet")
     columns = {name: frame[name].to_numpy() for name in frame} | {"origin": np.full(len(frame), origin, dtype=np.int64)}
-    with ParquetWriter(path, PART_SCHEMA, extent_of=Columns.TIME) as writer:
+    with ParquetWriter(path, part_schema(PLAIN), extent_of=Columns.TIME) as writer:
         writer.write({**columns, "row": np.full(len(frame), LANDED, dtype=np.int64)})
     return Layout((PartStore(store, "x", 1).part(writer),), NOTHING, NOTHING, 0, EventDigest.of(frame))
 
