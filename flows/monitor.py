@@ -44,7 +44,7 @@ def monitor(
     """
     chosen = chosen_dataset(dataset, data, store)
     with leased(open_store(store), f"a monitoring of {model_name}", [chosen.prefix]):
-        result = measure_drift(chosen, model_name, drift, store, monitoring, since, now)
+        result = measure_drift(chosen, model_name, drift, store, monitoring, (since, now), data.nouns)
     announce_drift(result, store)
     return result
 

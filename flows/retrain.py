@@ -52,7 +52,15 @@ def retrain(settings: RetrainSettings = RetrainSettings()) -> RetrainSummary:  #
         now = int(wall_clock()) if settings.monitoring.clock == "wall" else None
         dataset = clock("etl", etl, settings.data, settings.validation, settings.store, settings.etl, settings.landing)
         drift = clock(
-            "drift", measure_drift, dataset, settings.model_name, settings.drift, settings.store, settings.monitoring, now=now
+            "drift",
+            measure_drift,
+            dataset,
+            settings.model_name,
+            settings.drift,
+            settings.store,
+            settings.monitoring,
+            (None, now),
+            settings.data.nouns,
         )
         outcome = train_and_gate(dataset, settings, clock)
     return RetrainSummary(

@@ -1,4 +1,5 @@
 from .data import (
+    DEFAULT_NOUNS,
     ColumnSettings,
     DataSettings,
     IdTypeSettings,
@@ -21,6 +22,7 @@ from .tracking import TrackingSettings
 from .validation import ValidationSettings
 
 __all__ = [
+    "DEFAULT_NOUNS",
     "SLICES",
     "ColumnSettings",
     "DataSettings",

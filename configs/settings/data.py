@@ -13,6 +13,7 @@ from configs.addresses import PublicAddress
 from configs.base import Settings
 
 __all__ = [
+    "DEFAULT_NOUNS",
     "ColumnSettings",
     "DataSettings",
     "IdTypeSettings",
@@ -128,6 +129,17 @@ class NounSettings(Settings):
     """One event."""
     events: Noun = "ratings"
     """Several events."""
+    action: Noun = "watch"
+    """What a click on a recommendation may lead to, such as a purchase (see `business_value`)."""
+    actions: Noun = "watches"
+    """Several of them."""
+    genre: Noun = "genre"
+    """One of the categories that `columns_items.genres` names."""
+    genres: Noun = "genres"
+    """Several of them."""
+
+
+DEFAULT_NOUNS = NounSettings()
 
 
 class DataSettings(Settings):
@@ -161,7 +173,7 @@ class DataSettings(Settings):
     weights: dict[ColumnName, Weight] = Field(default={})
     """Weight of each kind of event, if `columns.weight` names a column of kinds, for example {view: 0.1, purchase: 1}. A weight of 0
     leaves a kind out. If empty, that column has numbers."""
-    nouns: NounSettings = NounSettings()
+    nouns: NounSettings = DEFAULT_NOUNS
     mirror_url: PublicAddress = "https://files.grouplens.org/datasets/movielens"
     """Base URL of `<source>.zip`."""
     checksum: str | None = None

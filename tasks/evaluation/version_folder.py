@@ -21,7 +21,7 @@ from tasks.evaluation.catalogue import write_catalogue
 from tasks.evaluation.evidently_page import REPORT_FILE, Shown, recommendations_page
 from tasks.evaluation.load_check import SAMPLE_FILE
 from tasks.evaluation.measurement import Measurement
-from tasks.monitoring import reference_of
+from tasks.monitoring import keeps_repeats, read_features, reference_of
 from tasks.training import Candidate
 
 __all__ = ["RANKS_FILE", "VersionFolder", "assemble_version", "read_rankings"]
@@ -61,12 +61,14 @@ def assemble_version(
         settings: Settings of the run.
     """
     parts, evaluation = measured.parts, measured.evaluation
-    features, items = read_table(store, dataset, "features"), read_table(store, dataset, "items")
+    features = read_features(store, dataset)
+    items, users = read_table(store, dataset, "items"), read_table(store, dataset, "users")
     (folder / SAMPLE_FILE).write_text(json.dumps(measured.samples), encoding="utf-8")
     write_catalogue(folder, parts.catalogue, items, parts.train)
     _write_ranks(folder / RANKS_FILE, measured.rankings)
     delivered = quarantined(store, dataset, refused=False)
-    reference_of(features, items, settings.drift, settings.seed, delivered).save(folder)
+    repeats = keeps_repeats(store, dataset)
+    reference_of(features, items, settings.drift, settings.seed, delivered, users, repeats).save(folder)
     training = {candidate.kind: candidate.to_dict() for candidate in candidates}
     record = {**asdict(evaluation), "split": parts.counts, "training": training}
     (folder / RECORD_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")

@@ -3,17 +3,21 @@ from .drift import DriftResult
 from .live_quality import live_requests
 from .page import check_rows, live_rows
 from .reference import reference_of
-from .run import Monitored, judge_slice, monitor_dataset
+from .run import GivenTables, Monitored, judge_slice, monitor_dataset
+from .traits import keeps_repeats, read_features
 
 __all__ = [
     "AS_ARRIVED",
     "LONG_TERM",
     "DriftResult",
+    "GivenTables",
     "Monitored",
     "check_rows",
     "judge_slice",
+    "keeps_repeats",
     "live_requests",
     "live_rows",
     "monitor_dataset",
+    "read_features",
     "reference_of",
 ]

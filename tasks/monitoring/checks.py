@@ -19,12 +19,11 @@ from configs.settings import DriftSettings
 from configs.significance import least_resamples
 from models.evaluation import holm
 
-__all__ = ["MOST_CHECKS", "Check", "CheckVerdict", "Critical", "critical_of", "decided", "draws_for", "not_judged"]
+__all__ = ["Check", "CheckVerdict", "Critical", "critical_of", "decided", "draws_for", "not_judged"]
 
 CheckVerdict = Literal["drifted", "stable", "not judged"]
 Critical = Callable[[float], float | None]
 """Gives, for the level of one test, the effect above which chance does not explain it; None if no effect is."""
-MOST_CHECKS = 29  # 14 of the newest slice with live quality, 9 of what arrived, 6 over the long term
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,13 @@ def not_judged(name: str, method: str, reason: str, current: float | None = None
     return Check(name=name, method=method, current=current, detail=reason)
 
 
-def draws_for(settings: DriftSettings) -> int:
-    """Return the number of slices to resample: `drift.resamples`, or more if alpha could not be reached with so few."""
-    return max(settings.resamples, least_resamples(settings.alpha, MOST_CHECKS))
+def draws_for(settings: DriftSettings, most_checks: int) -> int:
+    """Return the number of slices to resample: `drift.resamples`, or more if alpha could not be reached with so few.
+
+    Args:
+        most_checks: Number of checks that the p-values may be corrected for.
+    """
+    return max(settings.resamples, least_resamples(settings.alpha, most_checks))
 
 
 def critical_of(null: npt.NDArray[np.float64]) -> Critical:

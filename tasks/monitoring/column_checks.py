@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from configs.settings import DriftSettings
+from configs.settings import DEFAULT_NOUNS, DriftSettings, NounSettings
+from models.columns import Columns
 from tasks.monitoring.arrival_checks import Window, calendar_critical, calendar_p, seconds_of
 from tasks.monitoring.checks import Check, Critical, critical_of, draws_for, not_judged
 from tasks.monitoring.columns import (
-    CATEGORICAL,
-    NUMERICAL,
     UNSEEN,
     ColumnDistance,
     GapLimits,
@@ -21,29 +20,18 @@ from tasks.monitoring.columns import (
     comparable,
     concentration,
     distances,
+    own_events,
+    with_few_categories,
 )
 from tasks.monitoring.reference import ROWS_OF_A_USER, Reference, capped_by_user, in_user_order, sampled
 from tasks.monitoring.resampling import Groups, runs_of, session_windows
+from tasks.monitoring.traits import REPEATED, Descriptions, Traits, is_attribute, traits_of
 
-__all__ = ["AS_ARRIVED", "LONG_TERM", "NAMES", "Compared", "View", "column_checks", "with_thresholds"]
+__all__ = ["AS_ARRIVED", "LONG_TERM", "Compared", "View", "column_checks", "shown_name", "with_thresholds"]
 
-NAMES = {
-    "rating": "rating",
-    "log_gap": "seconds between events (log)",
-    "popularity": "popularity of films (rank)",
-    "log_session": "events of a session (log)",
-    "genre": "genre",
-    "hour": "hour",
-    "weekday": "weekday",
-    UNSEEN: "unseen films",
-}
-CONCENTRATION = "concentration on films"
-CONCENTRATED = "ratio of the probability that two events share a film, or its inverse"
 AS_ARRIVED, LONG_TERM = ", as arrived", ", over the long term"
 SLICE_USERS = 500  # a larger slice is represented by a sample of this many users, for which random differences are already small
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-LASTING = (*(name for name in (*NUMERICAL, *CATEGORICAL) if name != "popularity"),)
-"""Columns that do not change by themselves as new films appear. Over the long term, only these are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +42,7 @@ class View:
     rows: pd.DataFrame  # feature rows
     window: Window | None  # the time that they cover
     label: str = ""  # added to the names of the checks: AS_ARRIVED or LONG_TERM
+    nouns: NounSettings = DEFAULT_NOUNS
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,65 +52,80 @@ class Compared:
     reference: pd.DataFrame
     current: pd.DataFrame
     thresholds: dict[str, float]
+    traits: Traits
 
 
-def column_checks(view: View, items: pd.DataFrame, settings: DriftSettings, seed: int) -> tuple[list[Check], Compared]:
-    """Check each column of the rows, and how concentrated they are on few films.
+def shown_name(column: str, nouns: NounSettings) -> str:
+    """Return the name of a column's check, in the team's words."""
+    if is_attribute(column):
+        side, name = column.split(": ", 1)
+        return f"{name} of {nouns.items if side == 'item' else nouns.users}"
+    names = {
+        Columns.RATING: "rating",
+        "log_gap": "seconds between events (log)",
+        "popularity": f"popularity of {nouns.items} (rank)",
+        "log_session": "events of a session (log)",
+        Columns.WEIGHT: "weight of events",
+        "genre": nouns.genre,
+        "hour": "hour",
+        "weekday": "weekday",
+        REPEATED: f"same {nouns.item} as before",
+        UNSEEN: f"unseen {nouns.items}",
+    }
+    return names[column]
+
+
+def column_checks(view: View, described: Descriptions, settings: DriftSettings, seed: int) -> tuple[list[Check], Compared]:
+    """Check each column of the rows that there is, and how concentrated they are on few items.
 
     Returns:
         The checks, undecided, and the compared columns, without thresholds (`with_thresholds`).
     """
-    reference, draws = view.reference, draws_for(settings)
-    rows = _slice_rows(view.rows, items, seed)
+    reference, traits = view.reference, traits_of(view.reference.sample, described)
+    draws = draws_for(settings, traits.most_checks)
+    rows = _slice_rows(view.rows, described, REPEATED in traits.columns, seed)
     popularity, limits = Popularity.of(reference.item_events), GapLimits.of(reference.sample)
-    known = _described(reference.sample, items)
-    before, now = clipped(comparable(known, popularity, 1, limits), comparable(rows, popularity, 0, limits))
+    known = described.completed(reference.sample)
+    sides = comparable(known, traits, popularity, own_events(known), limits), comparable(rows, traits, popularity, 0, limits)
+    before, now = with_few_categories(*clipped(*sides, traits), traits)
     if view.label == LONG_TERM:
-        before, now = (side[[name for name in LASTING if name in side]] for side in (before, now))
+        before, now = (side[[name for name in traits.lasting if name in side]] for side in (before, now))
     users, moments = (reference.sample[name].to_numpy(np.int64) for name in ("user_id", "timestamp"))
     groups = Groups(
         users=runs_of(users),
         windows=session_windows(users, moments, seconds_of(view.rows, view.window) if view.window else None, seed),
         slice_windows=runs_of(rows["user_id"].to_numpy(np.int64)),
     )
-    found = distances(before, now, groups, resamples=draws, seed=seed)
+    found = distances(before, now, traits, groups, resamples=draws, seed=seed)
     checks = [_column_check(column, view, settings) for column in found]
     if not view.label:
         judged = {column.column for column in found}
-        checks += [not_judged(NAMES[name], "", _without_values(name)) for name in NUMERICAL if name not in judged]
+        lacking = [name for name in traits.columns if name not in judged]
+        checks += [not_judged(shown_name(name, view.nouns), "", _without_values(name)) for name in lacking]
     if view.label != LONG_TERM:
-        checks.append(_concentration_check(reference, rows, settings, draws, seed))
+        checks.append(_concentration_check(view, rows, settings, draws, seed))
     labelled = [replace(check, name=check.name + view.label, retrains=view.label != LONG_TERM) for check in checks]
-    return labelled, Compared(before, now, {})
+    return labelled, Compared(before, now, {}, traits)
 
 
-def with_thresholds(compared: Compared, checks: list[Check], label: str) -> Compared:
+def with_thresholds(compared: Compared, checks: list[Check], label: str, nouns: NounSettings) -> Compared:
     """Return the columns with the distance above which each has drifted, from the decided checks."""
     decided = {check.name: check for check in checks}
     thresholds = {}
-    for column in (*NUMERICAL, *CATEGORICAL):
-        check = decided.get(NAMES[column] + label)
+    for column in compared.traits.columns:
+        check = decided.get(shown_name(column, nouns) + label)
         if check is not None and check.bound is not None:
             unbounded = float(np.finfo(np.float64).max)
             thresholds[column] = max(check.bound, unbounded if check.chance is None else check.chance)
     return replace(compared, thresholds=thresholds)
 
 
-def _slice_rows(current: pd.DataFrame, items: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The slice by user and time, with genres and sessions: at most ROWS_OF_A_USER rows per user and SLICE_USERS users."""
+def _slice_rows(current: pd.DataFrame, described: Descriptions, repeats: bool, seed: int) -> pd.DataFrame:
+    """The slice by user and time, with what describes it: at most ROWS_OF_A_USER rows per user and SLICE_USERS users."""
     ordered = in_user_order(current)
     users = ordered["user_id"].to_numpy(np.int64)
     rows = capped_by_user(users, SLICE_USERS * ROWS_OF_A_USER, SLICE_USERS, np.random.default_rng([seed, 1]))
-    return sampled(ordered, rows, items)
-
-
-def _described(sample: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Return the reference's rows with the genres of films that had no description yet when the reference was stored.
-
-    Otherwise the first descriptions to arrive would look like a change of taste.
-    """
-    genres = sample["item_id"].map(items.set_index("item_id")["genres"]).astype("string").fillna("")
-    return sample.assign(genres=sample["genres"].where(sample["genres"] != "", genres))
+    return sampled(ordered, rows, described, repeats)
 
 
 def _column_check(column: ColumnDistance, view: View, settings: DriftSettings) -> Check:
@@ -138,7 +142,7 @@ def _column_check(column: ColumnDistance, view: View, settings: DriftSettings) -
     else:
         detail = f"mean {column.reference:.3g} to {column.current:.3g}"
     return Check(
-        name=NAMES[column.column],
+        name=shown_name(column.column, view.nouns),
         method=column.method,
         reference=column.reference,
         current=column.current,
@@ -158,22 +162,24 @@ def _greater(one: Critical, other: Critical) -> Critical:
     return critical
 
 
-def _concentration_check(reference: Reference, rows: pd.DataFrame, settings: DriftSettings, draws: int, seed: int) -> Check:
-    found = concentration(reference, rows, resamples=draws, seed=seed)
+def _concentration_check(view: View, rows: pd.DataFrame, settings: DriftSettings, draws: int, seed: int) -> Check:
+    name, one, several = f"concentration on {view.nouns.items}", view.nouns.item, view.nouns.items
+    method = f"ratio of the probability that two events share a {one}, or its inverse"
+    found = concentration(view.reference, rows, resamples=draws, seed=seed)
     if found is None:
-        return not_judged(CONCENTRATION, CONCENTRATED, "There are fewer than two users, or no two users share a film.")
+        return not_judged(name, method, f"There are fewer than two users, or no two users share a {one}.")
     before, now, null = found
     apart = abs(float(np.log(now / before)))
     return Check(
-        name=CONCENTRATION,
-        method=CONCENTRATED,
+        name=name,
+        method=method,
         reference=before,
         current=now,
         effect=float(np.exp(apart)),
         bound=settings.max_concentration_ratio,
         p_value=(int((np.abs(null) >= apart - 1e-12).sum()) + 1) / (len(null) + 1),
         critical=critical_of(np.exp(np.abs(null))),
-        detail=f"as if all events were spread evenly over {1 / now:,.0f} films, compared with {1 / before:,.0f} before",
+        detail=f"as if all events were spread evenly over {1 / now:,.0f} {several}, compared with {1 / before:,.0f} before",
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from configs.errors import DataRefusedError
-from configs.settings import DriftSettings
+from configs.settings import DEFAULT_NOUNS, DriftSettings, NounSettings
 from tasks.datasets import Quarantine
 from tasks.monitoring.arrival_checks import Window, quarantine_check, silence_check, stream_checks, volume_check
 from tasks.monitoring.checks import Check, decided
@@ -24,6 +24,7 @@ from tasks.monitoring.column_checks import AS_ARRIVED, LONG_TERM, Compared, View
 from tasks.monitoring.live_quality import LiveQuality
 from tasks.monitoring.reference import LEAST_USERS, Reference, reference_of
 from tasks.monitoring.slices import arrival_window, newest_slice, window_of
+from tasks.monitoring.traits import Descriptions
 
 __all__ = [
     "Beside",
@@ -39,7 +40,8 @@ __all__ = [
 ]
 
 Verdict = Literal["drifted", "stable", "too small to judge"]
-NEEDED = ("user_id", "item_id", "rating", "timestamp", "rating_weekday", "rating_hour", "gap_s", "session_id")
+NEEDED = ("user_id", "item_id", "timestamp", "rating_weekday", "rating_hour", "gap_s", "session_id")
+IF_THERE = ("rating", "weight")  # needed if the reference has them
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,14 @@ class DriftResult:
 
 @dataclass(frozen=True, eq=False)
 class Beside:
-    """What is judged beside the newest slice, by the same rules."""
+    """What is judged beside the newest slice, by the same rules, and what all rows are described by."""
 
     arrived: pd.DataFrame | None = None  # feature rows that arrived since the last look; None if the slice has all of them
     anchor: Reference | None = None  # of a former champion
     checks: Sequence[Check] = ()  # such as live quality
     seed: int = 0  # of all draws
+    users: pd.DataFrame | None = None  # the table of users, if its attributes are compared
+    nouns: NounSettings = DEFAULT_NOUNS
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,19 +122,20 @@ def detect_drift(
     Raises:
         DataRefusedError: A column is missing, empty or not finite.
     """
-    _refuse_unusable(reference.sample, "reference")
-    _refuse_unusable(current, "newest slice")
-    reasons = _too_small(len(current), reference, settings)
-    views = [] if reasons else [View(reference, current, window)]
+    needed = (*NEEDED, *(name for name in IF_THERE if name in reference.sample))
+    _refuse_unusable(reference.sample, "reference", needed)
+    _refuse_unusable(current, "newest slice", needed)
+    reasons, nouns = _too_small(len(current), reference, settings), beside.nouns
+    views = [] if reasons else [View(reference, current, window, nouns=nouns)]
     if beside.arrived is not None and not _too_small(len(beside.arrived), reference, settings):
-        _refuse_unusable(beside.arrived, "events that arrived")
-        views.append(View(reference, beside.arrived, arrival_window(beside.arrived), AS_ARRIVED))
+        _refuse_unusable(beside.arrived, "events that arrived", needed)
+        views.append(View(reference, beside.arrived, arrival_window(beside.arrived), AS_ARRIVED, nouns))
     if beside.anchor is not None and not reasons and not _too_small(len(current), beside.anchor, settings):
-        views.append(View(beside.anchor, current, window, LONG_TERM))
+        views.append(View(beside.anchor, current, window, LONG_TERM, nouns))
     checks: list[Check] = []
     drawn: tuple[str, Compared] | None = None
     for view in views:
-        found, compared = column_checks(view, items, settings, beside.seed)
+        found, compared = column_checks(view, Descriptions(items, beside.users), settings, beside.seed)
         checks += found
         drawn = drawn or (view.label, compared)
         if not view.label:
@@ -157,7 +162,7 @@ def detect_drift(
         alpha=settings.alpha,
         checks=checks,
     )
-    return DriftMeasure(result, with_thresholds(drawn[1], checks, drawn[0]) if drawn else None)
+    return DriftMeasure(result, with_thresholds(drawn[1], checks, drawn[0], nouns) if drawn else None)
 
 
 def _too_small(rows: int, reference: Reference, settings: DriftSettings) -> list[str]:
@@ -169,13 +174,13 @@ def _too_small(rows: int, reference: Reference, settings: DriftSettings) -> list
     return []
 
 
-def _refuse_unusable(frame: pd.DataFrame, name: str) -> None:
-    missing = [column for column in NEEDED if column not in frame]
+def _refuse_unusable(frame: pd.DataFrame, name: str, needed: Sequence[str]) -> None:
+    missing = [column for column in needed if column not in frame]
     if missing:
         raise DataRefusedError(
             f"The {name} lacks the column {missing[0]}, so drift cannot be measured. Build its features again."
         )
-    for column in NEEDED:
+    for column in needed:
         values = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):

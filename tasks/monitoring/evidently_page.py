@@ -12,7 +12,6 @@ import pandas as pd
 
 from configs.settings import MonitoringSettings
 from infra.pages import escaped_page, visible
-from tasks.monitoring.columns import CATEGORICAL, NUMERICAL
 from tasks.monitoring.drift import Compared, DriftResult
 
 __all__ = ["draw_columns"]
@@ -53,28 +52,33 @@ def _snapshot(compared: Compared, settings: MonitoringSettings) -> Any:
     from evidently import DataDefinition, Dataset, Report  # takes 7 s, so only when there is something to draw
     from evidently.presets import DataDriftPreset
 
-    numerical = [name for name in NUMERICAL if name in compared.thresholds]
-    categorical = [name for name in CATEGORICAL if name in compared.thresholds]
+    numerical = [name for name in compared.traits.numerical if name in compared.thresholds]
+    categorical = [name for name in compared.traits.categorical if name in compared.thresholds]
     columns = [*numerical, *categorical]
-    definition = DataDefinition(numerical_columns=numerical, categorical_columns=categorical)
+    names = {name: str(_label(name)) for name in columns}  # the name of an attribute is the team's
+    definition = DataDefinition(
+        numerical_columns=[names[name] for name in numerical], categorical_columns=[names[name] for name in categorical]
+    )
     preset = DataDriftPreset(
-        columns=columns,
+        columns=list(names.values()),
         num_method="wasserstein",
         cat_method="jensenshannon",
-        per_column_threshold={name: compared.thresholds[name] for name in columns},
+        per_column_threshold={names[name]: compared.thresholds[name] for name in columns},
         drift_share=1 / len(columns),  # one column is enough
     )
     current, reference = (
-        Dataset.from_pandas(_drawn(side[columns], settings.drawn_rows), data_definition=definition)
+        Dataset.from_pandas(
+            _drawn(side[columns], categorical, settings.drawn_rows).rename(columns=names), data_definition=definition
+        )
         for side in (compared.current, compared.reference)
     )
     return Report([preset]).run(current, reference)
 
 
-def _drawn(frame: pd.DataFrame, rows: int) -> pd.DataFrame:
+def _drawn(frame: pd.DataFrame, categorical: list[str], rows: int) -> pd.DataFrame:
     sample = frame.sample(min(len(frame), rows), random_state=0)
     # Plotly reads <b> and <a href=...> in a label as markup, on the page and in the workspace.
-    named = {name: sample[name].map(_label) for name in CATEGORICAL if name in sample}
+    named = {name: sample[name].fillna("unknown").map(_label) for name in categorical}
     return sample.assign(**named)
 
 

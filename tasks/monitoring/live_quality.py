@@ -1,7 +1,7 @@
 """Measure how well the champion ranks events after its training, compared with what its holdout promised.
 
-Each new event is a request. All earlier events of the user, including new ones, are its history. The film is ranked among all
-films that the champion can recommend, by the rules of the champion's own protocol. A film that the champion does not know is a
+Each new event is a request. All earlier events of the user, including new ones, are its history. The item is ranked among all
+items that the champion can recommend, by the rules of the champion's own protocol. An item that the champion does not know is a
 miss, as it is for the user. Events of one user are alike, so the intervals resample users.
 """
 
@@ -52,7 +52,7 @@ class LiveQuality:
     trained_until: int  # UTC seconds that the events of its dataset reach
     new_events: int  # after that; `live` is measured on a sample of them
     live: Quality | None  # None if there are no new events
-    like_holdout: Quality | None  # of these, only requests by users with some history, for films that the champion knows
+    like_holdout: Quality | None  # of these, only requests by users with some history, for items that the champion knows
     holdout: Quality
     loss: float | None  # relative loss of NDCG@10
     p_value: float | None  # one-sided, under the hypothesis of no loss

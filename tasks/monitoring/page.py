@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from configs.settings import DEFAULT_NOUNS, NounSettings
 from infra.pages import render_template
 from tasks.monitoring.checks import Check
 from tasks.monitoring.drift import DriftResult
@@ -13,10 +14,13 @@ TEMPLATE = "tasks/monitoring/templates/drift.html"
 FULL = 2.0  # length of a bar, as a multiple of the bound
 
 
-def render_drift(result: DriftResult, evidently: str | None) -> bytes:
+def render_drift(result: DriftResult, evidently: str | None, nouns: NounSettings = DEFAULT_NOUNS) -> bytes:
     """Render one self-contained page: the verdict, every check with its figures, and live quality.
 
-    `evidently` is the link to Evidently's page.
+    Args:
+        result: The verdict and all figures.
+        evidently: The link to Evidently's page.
+        nouns: The words for the data.
     """
     order = {"drifted": 0, "stable": 1, "not judged": 2}
     checks = sorted(result.checks, key=lambda check: order[check.verdict])
@@ -25,7 +29,8 @@ def render_drift(result: DriftResult, evidently: str | None) -> bytes:
         result=result,
         checks=[(check, _bar(check)) for check in checks],
         live=result.live,
-        rows=_live_parts(result.live),
+        rows=_live_parts(result.live, nouns),
+        nouns=nouns,
         evidently=evidently,
         reach=FULL,
         figure=_figure,
@@ -52,7 +57,7 @@ def check_rows(result: DriftResult) -> list[dict[str, str]]:
     ]
 
 
-def live_rows(live: LiveQuality) -> list[dict[str, str]]:
+def live_rows(live: LiveQuality, nouns: NounSettings = DEFAULT_NOUNS) -> list[dict[str, str]]:
     """Return live quality and holdout quality as table rows for the Prefect UI."""
     return [
         {
@@ -62,16 +67,16 @@ def live_rows(live: LiveQuality) -> list[dict[str, str]]:
             "HR@10": f"{part.hr_at_10:.4f} ({part.hr_interval[0]:.4f} to {part.hr_interval[1]:.4f})",
             "NDCG@10": f"{part.ndcg_at_10:.4f} ({part.ndcg_interval[0]:.4f} to {part.ndcg_interval[1]:.4f})",
         }
-        for name, part in _live_parts(live)
+        for name, part in _live_parts(live, nouns)
     ]
 
 
-def _live_parts(live: LiveQuality | None) -> list[tuple[str, Quality]]:
+def _live_parts(live: LiveQuality | None, nouns: NounSettings) -> list[tuple[str, Quality]]:
     if live is None:
         return []
     parts = [
         ("after training", live.live),
-        ("of these, only films and users like those of the holdout", live.like_holdout),
+        (f"of these, only {nouns.items} and {nouns.users} like those of the holdout", live.like_holdout),
         ("holdout, at training time", live.holdout),
     ]
     return [(name, part) for name, part in parts if part is not None]

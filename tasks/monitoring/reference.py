@@ -1,4 +1,4 @@
-"""The reference that new events are compared with: sampled users, counts by film and user, and a history of event arrivals.
+"""The reference that new events are compared with: sampled users, counts by item and user, and a history of event arrivals.
 
 It is stored with each model version. Events come in sittings: a hundred ratings by one user are one opinion, not a hundred. So
 complete users are sampled, and the null distribution of a slice is found by drawing users. Some figures of a slice need the past
@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,9 @@ import pandas as pd
 
 from configs.errors import DataRefusedError, VersionCorruptError
 from configs.settings import DriftSettings
+from models.columns import Columns
 from tasks.datasets import Quarantine
+from tasks.monitoring.traits import REPEATED, Descriptions, repeated_events
 from tasks.tables import read_parquet
 
 __all__ = [
@@ -121,7 +124,7 @@ class History:
 class Reference:
     """The data that the newest slice is compared with: three small files, stored with a model version."""
 
-    sample: pd.DataFrame  # at most drift.sample_rows feature rows with the columns genres and session_events, by user and time
+    sample: pd.DataFrame  # at most drift.sample_rows feature rows as in `sampled`, by user and time
     item_events: pd.Series[int]  # events per item_id
     user_events: pd.Series[int]  # events per user_id
     history: History | None = None  # None in versions from before histories were stored
@@ -169,8 +172,19 @@ def reference_of(
     settings: DriftSettings,
     seed: int,
     quarantine: Quarantine | None = None,
+    users: pd.DataFrame | None = None,
+    repeats: bool = False,
 ) -> Reference:
     """Build a reference from the features: a random sample of complete users, event counts by item and user, and the history.
+
+    Args:
+        features: Rows of features, without a column of ratings if the feedback is implicit.
+        items: The dataset's table of items.
+        settings: Size of the sample.
+        seed: Seed of the sample.
+        quarantine: Row counts of the data.
+        users: The dataset's table of users, if its attributes are to be compared.
+        repeats: Whether the dataset keeps every event of a user on an item.
 
     Raises:
         DataRefusedError: There are no events.
@@ -180,7 +194,7 @@ def reference_of(
     ordered = in_user_order(features)
     rows = capped_by_user(ordered["user_id"].to_numpy(np.int64), settings.sample_rows, len(ordered), np.random.default_rng(seed))
     return Reference(
-        sample=sampled(ordered, rows, items),
+        sample=sampled(ordered, rows, Descriptions(items, users), repeats),
         item_events=features["item_id"].value_counts().sort_index(),
         user_events=features["user_id"].value_counts().sort_index(),
         history=history_of(ordered),
@@ -205,11 +219,17 @@ def session_events(features: pd.DataFrame) -> IntArray:
     return np.repeat(lengths, lengths).astype(np.int64)
 
 
-def sampled(features: pd.DataFrame, rows: IntArray, items: pd.DataFrame) -> pd.DataFrame:
-    """Return `rows` of the features (by user and time), with genres and with session_events counted over all rows."""
+def sampled(features: pd.DataFrame, rows: IntArray, described: Descriptions, repeats: bool) -> pd.DataFrame:
+    """Return `rows` of the features (by user and time), with what describes them.
+
+    The column session_events is counted over all rows. The column `REPEATED` is added if `repeats` are kept.
+    """
     taken = features.iloc[rows].reset_index(drop=True)
-    genres = taken["item_id"].map(items.set_index("item_id")["genres"])
-    return taken.assign(session_events=session_events(features)[rows], genres=genres.astype("string").fillna(""))
+    counted: dict[str, Any] = {"session_events": session_events(features)[rows]}
+    if repeats:
+        users, items = (features[name].to_numpy(np.int64) for name in (Columns.USER, Columns.ITEM))
+        counted[REPEATED] = repeated_events(users, items)[rows]
+    return taken.assign(**counted, **described.of(taken))
 
 
 def capped_by_user(users: IntArray, most_rows: int, most_users: int, rng: np.random.Generator) -> IntArray:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from configs.clock import horizon, wall_clock
 from configs.errors import NotFoundError
-from configs.settings import DriftSettings, MonitoringSettings
+from configs.settings import DEFAULT_NOUNS, DriftSettings, MonitoringSettings, NounSettings
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from tasks.best_effort import LOG, attempt
@@ -23,8 +23,9 @@ from tasks.monitoring.evidently_page import draw_columns
 from tasks.monitoring.live_quality import LiveQuality, live_check, live_quality
 from tasks.monitoring.page import render_drift
 from tasks.monitoring.slices import Known, known_to, last_look, previous_version
+from tasks.monitoring.traits import Descriptions, keeps_repeats, read_features, traits_of
 
-__all__ = ["Monitored", "champion_reference", "judge_slice", "monitor_dataset"]
+__all__ = ["GivenTables", "Monitored", "champion_reference", "judge_slice", "monitor_dataset"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,16 @@ class Monitored:
     evidently: str | None
 
 
+@dataclass(frozen=True, eq=False)
+class GivenTables:
+    """Tables of a dataset that is not stored, and the words for it."""
+
+    features: pd.DataFrame
+    items: pd.DataFrame
+    users: pd.DataFrame
+    nouns: NounSettings
+
+
 def monitor_dataset(
     store: Store,
     dataset: DatasetRef,
@@ -44,19 +55,27 @@ def monitor_dataset(
     drift: DriftSettings,
     monitoring: MonitoringSettings,
     *,
-    since: int | None = None,
-    now: int | None = None,
+    span: tuple[int | None, int | None] = (None, None),
+    nouns: NounSettings = DEFAULT_NOUNS,
 ) -> Monitored:
     """Compare the newest slice with the champion's reference, or with the older events if there is no champion.
 
     Writes `drift/<dataset>/<version>/<stamp>.json`, `.html` and `.evidently.html`.
 
     Args:
-        since: Start of the slice in UTC seconds. By default the slice is drift.slice_share of the events, limited to those that
-            the champion was not trained on.
-        now: UTC seconds against which the age of the newest event is measured. monitoring.clock sets the default.
+        store: Store of the dataset and of the champion.
+        dataset: Dataset version with the newest events.
+        model_name: Name of the model whose champion is monitored.
+        drift: Settings of the checks.
+        monitoring: Settings of live quality and of the reports.
+        span: Start and end of the slice in UTC seconds. By default it starts so that it has drift.slice_share of the events, limited to
+            those that the champion was not trained on. Its end, against which the age of the newest event is measured, is set by
+            monitoring.clock.
+        nouns: The words for the data.
     """
-    features, items = read_table(store, dataset, "features"), read_table(store, dataset, "items")
+    since, now = span
+    features = read_features(store, dataset)
+    items, users = read_table(store, dataset, "items"), read_table(store, dataset, "users")
     current = ModelRegistry(store).champion_ref(model_name)
     champion = current[0] if current else None
     learnt = known_to(store, _dataset_of(store, champion), dataset, features)
@@ -69,15 +88,25 @@ def monitor_dataset(
     arrived = features[~seen.rows] if seen else None
     late = 0 if arrived is None else len(arrived.index.difference(newest.index))
     quarantine = quarantined(store, dataset, after=seen.earlier.number if seen else 0, since=since)
-    reference = champion_reference(store, champion) if champion else reference_of(older, items, drift, 0, quarantine)
+    reference = (
+        champion_reference(store, champion)
+        if champion
+        else reference_of(older, items, drift, 0, quarantine, users, keeps_repeats(store, dataset))
+    )
     if champion and not dataset.number:
         quarantine = _arrived(quarantine, reference.quarantine)
     anchor = find_anchor(store, champion, until, drift) if champion and until is not None else None
     events = features[["user_id", "item_id", "timestamp"]]
     if learnt:  # what the champion knows is not new, whatever its time
         events = events[~(learnt.rows & (events["timestamp"] > learnt.until))]
-    live, unknown = _live(store, champion, events, until, drift, monitoring)
-    beside = Beside(arrived if late else None, anchor.reference if anchor else None, [live_check(live, unknown, drift)])
+    live, unknown = _live(store, champion, events, until, _draws(reference, Descriptions(items, users), drift), monitoring)
+    beside = Beside(
+        arrived if late else None,
+        anchor.reference if anchor else None,
+        [live_check(live, unknown, drift)],
+        users=users,
+        nouns=nouns,
+    )
     measure = detect_drift(
         reference, newest, items, drift, window=window_of(older, newest, now), quarantine=quarantine, beside=beside
     )
@@ -97,7 +126,7 @@ def monitor_dataset(
     html = None
     if measure.compared is not None and monitoring.evidently:
         html = attempt("Evidently's page", draw_columns, LOG, measure.compared, result, monitoring, f"{result.dataset} {stamp}")
-    page = attempt("The drift page", render_drift, LOG, result, f"{stamp}.evidently.html" if html else None)
+    page = attempt("The drift page", render_drift, LOG, result, f"{stamp}.evidently.html" if html else None, nouns)
     for key, content in ((f"{prefix}.evidently.html", html), (f"{prefix}.html", page)):
         if content is not None:
             store.put_new(key, content)
@@ -113,7 +142,7 @@ def monitor_dataset(
 def judge_slice(
     store: Store,
     champion: ModelRef,
-    tables: tuple[pd.DataFrame, pd.DataFrame],
+    given: GivenTables,
     span: tuple[int, int],
     quarantine: Quarantine | None,
     drift: DriftSettings,
@@ -122,16 +151,17 @@ def judge_slice(
     """Judge a slice of given tables against the champion, without storing anything.
 
     Args:
-        tables: Features and items.
+        given: The tables.
         span: UTC seconds of the slice: its start, and its end.
         quarantine: Row counts of the slice.
     """
-    features, items = tables
+    features, items = given.features, given.items
     older, newest = newest_slice(features, drift, since=span[0])
     until = _trained_until(store, champion)
-    live, unknown = _live(store, champion, features[["user_id", "item_id", "timestamp"]], until, drift, monitoring)
-    beside = Beside(checks=[live_check(live, unknown, drift)])
     window, reference = window_of(older, newest, span[1]), champion_reference(store, champion)
+    draws = _draws(reference, Descriptions(items, given.users), drift)
+    live, unknown = _live(store, champion, features[["user_id", "item_id", "timestamp"]], until, draws, monitoring)
+    beside = Beside(checks=[live_check(live, unknown, drift)], users=given.users, nouns=given.nouns)
     return detect_drift(reference, newest, items, drift, window=window, quarantine=quarantine, beside=beside).result
 
 
@@ -178,12 +208,16 @@ def _arrived(now: Quarantine | None, before: Quarantine | None) -> Quarantine | 
     return Quarantine(rows, bad) if rows > 0 and 0 <= bad <= rows else now
 
 
+def _draws(reference: Reference, described: Descriptions, drift: DriftSettings) -> int:
+    return draws_for(drift, traits_of(reference.sample, described).most_checks)
+
+
 def _live(
     store: Store,
     champion: ModelRef | None,
     events: pd.DataFrame,
     trained_until: int | None,
-    drift: DriftSettings,
+    draws: int,
     settings: MonitoringSettings,
 ) -> tuple[LiveQuality | None, str]:
     """Return live quality, or the reason why there is none."""
@@ -197,5 +231,5 @@ def _live(
             f"The dataset {champion.dataset} that the champion was trained on is no longer stored, so it is unknown which "
             "events are newer.",
         )
-    found = live_quality(store, champion, events, trained_until, requests=settings.live_requests, resamples=draws_for(drift))
+    found = live_quality(store, champion, events, trained_until, requests=settings.live_requests, resamples=draws)
     return found, ""

@@ -95,7 +95,7 @@ def known_to(store: Store, earlier: DatasetRef | None, dataset: DatasetRef, feat
     if (earlier.name, earlier.version) == (dataset.name, dataset.version):
         before = features
     else:
-        before = read_table(store, earlier, "interactions", list(Columns.EVENT))
+        before = read_table(store, earlier, "interactions", [name for name in Columns.EVENT if name in features])
     times = before[Columns.TIME].to_numpy(np.int64)
     until = earlier.horizon if earlier.horizon is not None else horizon(times)
     return Known(earlier, np.isin(_fingerprints(features), _fingerprints(before)), until)
@@ -141,6 +141,9 @@ def _was_looked_at(store: Store, ref: DatasetRef, model_name: str) -> bool:
 
 
 def _fingerprints(events: pd.DataFrame) -> npt.NDArray[np.uint64]:
-    """Return a hash of each event: user, item, rating and time."""
+    """Return a hash of each event: user, item, rating (if there are ratings) and time."""
     kinds = {Columns.USER: "int64", Columns.ITEM: "int64", Columns.RATING: "float64", Columns.TIME: "int64"}
-    return np.asarray(pd.util.hash_pandas_object(events[list(Columns.EVENT)].astype(kinds), index=False), np.uint64)
+    columns = [name for name in Columns.EVENT if name in events]
+    return np.asarray(
+        pd.util.hash_pandas_object(events[columns].astype({name: kinds[name] for name in columns}), index=False), np.uint64
+    )

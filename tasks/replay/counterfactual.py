@@ -12,7 +12,7 @@ from configs.studies import ReplaySettings
 from infra.registry import ModelRef
 from tasks.datasets import Quarantine
 from tasks.ingest import build_features, ingest, validate
-from tasks.monitoring import DriftResult, judge_slice
+from tasks.monitoring import DriftResult, GivenTables, judge_slice
 from tasks.replay.feed import Slice
 from tasks.replay.log import ReplayLog, ReplayPlan
 
@@ -44,12 +44,13 @@ def drifting_without_shift(
     inside = int((came & (times >= part.start)).sum())
     kept = int((features["timestamp"] >= part.start).sum())
     quarantine = Quarantine(inside, max(inside - kept, 0)) if inside else None
+    given = GivenTables(features, report.items, report.users, settings.data.nouns)
     store = ReplayLog.of(plan).store
     return {
         version: judge_slice(
             store,
             champions[policy],
-            (features, report.items),
+            given,
             (part.start, part.end),
             quarantine,
             settings.drift,

@@ -13,11 +13,13 @@ from prefect.logging import get_run_logger
 
 from configs.clock import wall_clock
 from configs.settings import (
+    DEFAULT_NOUNS,
     DataSettings,
     DriftSettings,
     EtlSettings,
     LandingSettings,
     MonitoringSettings,
+    NounSettings,
     StoreSettings,
     ValidationSettings,
 )
@@ -117,12 +119,12 @@ def measure_drift(
     drift: DriftSettings,
     store: StoreSettings,
     monitoring: MonitoringSettings,
-    since: int | None = None,
-    now: int | None = None,
+    span: tuple[int | None, int | None] = (None, None),
+    nouns: NounSettings = DEFAULT_NOUNS,
 ) -> DriftResult:
     """Compare the newest slice with the champion's reference, and live quality with the holdout. Store and show the outcome."""
-    found = monitor_dataset(open_store(store), dataset, model_name, drift, monitoring, since=since, now=now)
-    publish_drift_artifact(found)
+    found = monitor_dataset(open_store(store), dataset, model_name, drift, monitoring, span=span, nouns=nouns)
+    publish_drift_artifact(found, nouns)
     get_run_logger().info("drift of the newest slice: %s. %s", found.result.verdict, " ".join(found.result.reasons))
     return found.result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from configs.settings import NounSettings
 from tasks.datasets import DatasetRef
 from tasks.ingest import ValidationReport
 from tasks.landing import Landing
@@ -81,13 +82,13 @@ def publish_validation_artifact(report: ValidationReport) -> None:
 
 
 @best_effort_artifact
-def publish_drift_artifact(found: Monitored) -> None:
+def publish_drift_artifact(found: Monitored, nouns: NounSettings) -> None:
     result = found.result
     said = f"Newest slice: {result.verdict}. {' '.join(result.reasons)}"
     publish_table_artifact(check_rows(result), key="drift", description=said)
     if result.live is not None:
         publish_table_artifact(
-            live_rows(result.live),
+            live_rows(result.live, nouns),
             key="live-quality",
             description=f"Live quality of the champion {result.live.champion} after its training, beside its holdout",
         )

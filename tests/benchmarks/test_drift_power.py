@@ -12,9 +12,9 @@ from configs.settings import DriftSettings
 from tasks.datasets import Quarantine
 from tasks.ingest import build_features
 from tasks.monitoring import AS_ARRIVED, LONG_TERM, reference_of
-from tasks.monitoring.checks import MOST_CHECKS
 from tasks.monitoring.drift import Beside, detect_drift, newest_slice, window_of
 from tasks.monitoring.live_quality import LIVE, live_check
+from tasks.monitoring.traits import Descriptions, traits_of
 
 
 def test_the_smallest_size_is_the_one_from_which_on_every_shift_is_found() -> None:
@@ -44,7 +44,8 @@ def test_every_check_except_live_quality_has_a_shift() -> None:
     window = window_of(older, newest, begin + WEEK_S)
     found = detect_drift(reference, newest, items, settings, window=window, quarantine=Quarantine(1000, 1), beside=beside).result
     every, planted = {check.name for check in found.checks}, {kind.check for kind in KINDS}
-    assert len(every) == len(found.checks) == MOST_CHECKS and len(planted) == len(KINDS) and planted < every
+    most = traits_of(reference.sample, Descriptions(items)).most_checks
+    assert len(every) == len(found.checks) == most == 29 and len(planted) == len(KINDS) and planted < every
     for label in (AS_ARRIVED, LONG_TERM):
         assert any(name.endswith(label) for name in planted), label
     newest_slices = {name for name in every if not name.endswith((AS_ARRIVED, LONG_TERM))}

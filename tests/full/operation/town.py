@@ -158,7 +158,9 @@ class Town(Place):
         self.compare(self.newest())
 
     def watch(self, now: int | None = None) -> DriftResult:
-        return monitor_dataset(self.store, self.newest(), MODEL, DRIFT, QUIET, now=self.now if now is None else now).result
+        return monitor_dataset(
+            self.store, self.newest(), MODEL, DRIFT, QUIET, span=(None, self.now if now is None else now)
+        ).result
 
     def remove(
         self, *, file: str = "", user: int | None = None, event: tuple[int, int, int] | None = None, elsewhere: bool = False

@@ -10,8 +10,9 @@ from tasks.monitoring import evidently_page
 from tasks.monitoring.column_checks import Compared
 from tasks.monitoring.drift import DriftResult
 from tasks.monitoring.evidently_page import draw_columns
+from tasks.monitoring.traits import Traits
 
-NOTHING = Compared(pd.DataFrame(), pd.DataFrame(), {})
+NOTHING = Compared(pd.DataFrame(), pd.DataFrame(), {}, Traits((), ()))
 
 
 def result(verdict: Any, *reasons: str) -> DriftResult:

@@ -50,7 +50,7 @@ def test_without_a_champion_the_earlier_events_are_the_reference(world: World, u
     assert result.champion is None and result.live is None
     assert {check.name: check.detail for check in result.checks}["live NDCG@10"] == "There is no champion yet."
     since = int(read_table(world.store, world.newer, "features")["timestamp"].median())
-    later = monitor_dataset(world.store, world.newer, "another", DRIFT, QUIET, since=since).result
+    later = monitor_dataset(world.store, world.newer, "another", DRIFT, QUIET, span=(since, None)).result
     assert later.first is not None and later.first >= since and later.rows > result.rows
 
 
@@ -63,7 +63,7 @@ def test_no_events_since_the_champion_are_too_few_to_judge_but_a_silent_feed_ala
     wall = quiet.model_copy(update={"clock": "wall"})
     silent = monitor_dataset(world.store, world.older, NAME, DRIFT, wall).result
     assert silent.verdict == "drifted" and silent.drifted == ["freshness"]
-    soon = monitor_dataset(world.store, world.older, NAME, DRIFT, wall, now=world.older.last + 60).result
+    soon = monitor_dataset(world.store, world.older, NAME, DRIFT, wall, span=(None, world.older.last + 60)).result
     assert soon.verdict == "too small to judge"
 
 

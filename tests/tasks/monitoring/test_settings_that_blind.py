@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from configs.settings import DriftSettings
 from tasks.ingest import build_features
 from tasks.monitoring import reference_of
-from tasks.monitoring.checks import MOST_CHECKS, Check, critical_of, decided, draws_for
+from tasks.monitoring.checks import Check, critical_of, decided, draws_for
 from tasks.monitoring.drift import Beside, Reference, Window, detect_drift, newest_slice, window_of
 from tasks.monitoring.reference import SpanRow
 from tests import synthetic
@@ -61,8 +61,7 @@ def test_a_large_shift_is_found_with_every_accepted_setting(
 def test_the_strongest_evidence_of_one_check_among_all_is_significant(alpha: float, resamples: int) -> None:
     drift = DriftSettings(alpha=alpha, resamples=resamples)
     checks = [
-        Check(str(n), "", effect=2.0, bound=1.0, p_value=1 / (draws_for(drift) + 1) if n == 0 else 1.0)
-        for n in range(MOST_CHECKS)
+        Check(str(n), "", effect=2.0, bound=1.0, p_value=1 / (draws_for(drift, 29) + 1) if n == 0 else 1.0) for n in range(29)
     ]
     assert decided(checks, alpha)[0].verdict == "drifted"
 

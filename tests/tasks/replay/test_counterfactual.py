@@ -47,7 +47,7 @@ def test_the_same_slice_is_judged_without_the_shift_for_each_champion_that_alarm
     part = Slice(2, cut, end, 100)
     assert drifting_without_shift(small_plan(tmp_path), part, champions, found, settings) == {"v1": ["hour"]}
     (call,) = asked
-    features: pd.DataFrame = call[2][0]
+    features: pd.DataFrame = call[2].features
     rows = int(frame["timestamp"].between(cut, end - 1).sum())
     assert call[1] == "one" and call[3] == (cut, end) and call[4] == Quarantine(rows, 7)
     assert (
