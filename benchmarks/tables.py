@@ -242,6 +242,12 @@ def _drift(result: Result) -> str:
     return render(result)
 
 
+def _drift_power(result: Result) -> str:
+    from benchmarks.pipeline.drift_power import render
+
+    return render(result)
+
+
 def _etl(result: Result) -> str:
     from benchmarks.pipeline.etl import render
 
@@ -288,6 +294,7 @@ TABLES: dict[str, Table] = {
     "gate-retrainings": Table("gate.json", "python -m benchmarks.pipeline.gate", _gate_retrainings),
     "gate-years": Table("gate_years.json", "python -m benchmarks.pipeline.gate_years", _gate_years),
     "drift": Table("drift.json", "python -m benchmarks.pipeline.drift", _drift),
+    "drift-power": Table("drift_power.json", "python -m benchmarks.pipeline.drift_power", _drift_power),
     "rollback": Table("rollback.json", "python -m benchmarks.pipeline.rollback", rollback),
     "replay": Table("replay.json", "python -m benchmarks.pipeline.replay", _replay),
     "increment": Table("increment.json", "python -m benchmarks.pipeline.increment", increment),
