@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "AlreadyExistsError",
+    "CannotExportError",
     "ChampionMissingError",
     "ComparisonError",
     "DataRefusedError",
@@ -51,6 +52,10 @@ class DataRefusedError(RecsysError):
 
 class TrainingError(RecsysError):
     """Training cannot start or has diverged. The message says where."""
+
+
+class CannotExportError(RecsysError):
+    """A model of this kind does not have what an export asks for."""
 
 
 class LostReplicaError(TrainingError):

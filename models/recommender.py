@@ -17,7 +17,9 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-__all__ = ["EpochReport", "FitReport", "IntArray", "OnEpoch", "Recommender", "Requests", "Sequences"]
+from configs.errors import CannotExportError
+
+__all__ = ["EpochReport", "FitReport", "IntArray", "OnEpoch", "Program", "Recommender", "Requests", "Sequences"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -113,11 +115,22 @@ class FitReport:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A model's forward pass as a module of tensors, which `torch.export` can turn into a program that needs none of this code."""
+
+    module: torch.nn.Module  # takes `inputs` in this order, and returns scores (B, n_items) in the order of the catalogue
+    inputs: dict[str, torch.Tensor]  # an example of each input by name; the first dimension is the batch
+    meaning: dict[str, str]  # what each input, and `scores`, contains
+    users: IntArray | None = None  # raw ids of the users 1, 2, ... of an input that takes users by number
+
+
 class Recommender(ABC):
     """A model that ranks its whole catalogue for each request."""
 
     name: ClassVar[str]
     sequential: ClassVar[bool]  # reads the order of events; RecBole masks seen items only for models that do not
+    products: ClassVar[bool] = False  # whether a score is the product of the user's vector and the item's
     catalogue: IntArray  # (n_items,) raw item ids, ascending; column j of `scores`
 
     def prepare(self) -> None:  # noqa: B027
@@ -172,3 +185,31 @@ class Recommender(ABC):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Return the hyperparameters as JSON-serialisable values."""
+
+    # What can leave the product. A kind that does not have one of them keeps its default.
+
+    def item_vectors(self) -> torch.Tensor:
+        """Return the vectors (n_items, H) of the catalogue's items, as float32. Similar items have similar vectors.
+
+        Raises:
+            CannotExportError: if models of this kind have no vectors for items.
+        """
+        raise CannotExportError(f"A model of the kind {self.name} has no vectors for items.")
+
+    def user_vectors(self, requests: Requests) -> torch.Tensor:
+        """Return the vectors (R, H) of the users of requests, as float32. With `products`, they give the scores.
+
+        The model reads all events of a request, or as many of the latest ones as it can.
+
+        Raises:
+            CannotExportError: if models of this kind have no vectors for users.
+        """
+        raise CannotExportError(f"A model of the kind {self.name} has no vectors for users.")
+
+    def program(self) -> Program:
+        """Return the forward pass as a module of tensors, in evaluation mode on the CPU.
+
+        Raises:
+            CannotExportError: if models of this kind cannot be exported.
+        """
+        raise CannotExportError(f"A model of the kind {self.name} cannot be exported as a program.")

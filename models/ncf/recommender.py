@@ -22,7 +22,7 @@ from configs.errors import TrainingError
 from configs.settings import NCFSettings
 from models.evaluation import metrics, rank_requests
 from models.ncf.inference import hidden_layers
-from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
+from models.recommender import FitReport, IntArray, OnEpoch, Program, Recommender, Requests, Sequences
 from models.sequences import Vocabulary
 from models.training import Checkpoints, EagerEpochs, Learner, Schedule
 from models.training import train as run_training
@@ -116,6 +116,20 @@ class NCF(Recommender):
                 hidden = (hidden @ w[f"{layer}.weight"].T + w[f"{layer}.bias"]).relu_()
             scores[start : start + at_once] = hidden @ out[mf_width:]
         return scores + mf + w["predict_layer.bias"]
+
+    def item_vectors(self) -> torch.Tensor:
+        """Return both embeddings of each item, one after the other."""
+        return torch.cat([self._weights[f"item_{half}_embedding.weight"][1:] for half in ("mf", "mlp")], dim=1)
+
+    def user_vectors(self, requests: Requests) -> torch.Tensor:
+        """Return both embeddings of each user, one after the other. A network turns them into scores, not a product."""
+        rows = torch.from_numpy(self._users.indices(requests.user_ids)).to(self._device)
+        return torch.cat([self._weights[f"user_{half}_embedding.weight"][rows] for half in ("mf", "mlp")], dim=1)
+
+    def program(self) -> Program:
+        from models.ncf.program import program_of
+
+        return program_of({name: weight.cpu() for name, weight in self._weights.items()}, self._users.ids)
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

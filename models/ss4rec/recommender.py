@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from configs.errors import TrainingError
 from configs.settings import SS4RecSettings
 from models.evaluation import MISS, metrics
-from models.recommender import FitReport, IntArray, OnEpoch, Recommender, Requests, Sequences
+from models.recommender import FitReport, IntArray, OnEpoch, Program, Recommender, Requests, Sequences
 from models.sequences import Vocabulary, histories
 from models.ss4rec.batches import Batch, Batching, TrainingBatches
 from models.ss4rec.holdout import HoldoutRanking, last_hidden
@@ -55,6 +56,7 @@ class SS4Rec(Recommender):
 
     name = "ss4rec"
     sequential = True
+    products = True
 
     def __init__(self, settings: SS4RecSettings) -> None:
         self._settings = settings
@@ -193,17 +195,35 @@ class SS4Rec(Recommender):
 
     @torch.no_grad()
     def scores(self, requests: Requests) -> torch.Tensor:
+        hidden, known = self._hidden(requests, self._settings.max_length)
+        scores = self.network.logits(hidden)
+        cold = torch.from_numpy(~known).to(self._device)
+        return torch.where(cold[:, None], self._cold_scores().to(scores), scores)
+
+    def item_vectors(self) -> torch.Tensor:
+        return self.network.items.weight[1:].detach().float()
+
+    @torch.no_grad()
+    def user_vectors(self, requests: Requests) -> torch.Tensor:
+        """Return the hidden states (R, H) after all events of the requests. They are zero without known events."""
+        return self._hidden(requests, int(requests.lengths.max(initial=1)))[0].float()
+
+    def program(self) -> Program:
+        from models.ss4rec.program import program_of
+
+        return program_of(self.network, self._settings, self._cold_scores(), self._traits)
+
+    def _hidden(self, requests: Requests, most: int) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
+        """Return the hidden states (R, H) after at most `most` of the latest events, and which requests have any (R,)."""
         network = self.network.eval()
-        read = histories(requests, self._vocabulary, self._settings.max_length)
+        read = histories(requests, self._vocabulary, most)
         offsets = read.offsets.numpy()
         codes = self._who(requests.user_ids)
         who = None if codes is None else torch.from_numpy(codes).to(self._device)
         items, intervals = read.items.to(self._device), read.intervals.to(self._device)
         with self._autocast():
             hidden = last_hidden(network, items, intervals, offsets, self._backend, who)
-        scores = network.logits(hidden)
-        cold = torch.from_numpy(np.diff(offsets) == 0).to(self._device)
-        return torch.where(cold[:, None], self._cold_scores().to(scores), scores)
+        return hidden, np.diff(offsets) > 0
 
     def _cold_scores(self) -> torch.Tensor:
         return torch.from_numpy(self._counts).float().log1p()

@@ -19,7 +19,7 @@ from torch import nn
 
 from models.ss4rec.kernels import Backend, Segments, time_scan
 
-__all__ = ["TimeAwareLayer"]
+__all__ = ["LEAST_DECAY", "TimeAwareLayer"]
 
 LEAST_DECAY = 1e-4  # Re(Lambda) <= -LEAST_DECAY: at +1e-4, an interval of a day would already overflow
 

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import RequestRefusedError
+from models.top_k import best
 from serving.catalogue import Catalogue
-from serving.reranking import best, jaccard_similarity
+from serving.reranking import jaccard_similarity
 
 __all__ = ["ColdScores", "ColdStart", "RecentPopularity"]
 

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from configs.errors import VersionCorruptError
 from models.inference import SAMPLE_FILE, InferenceModel, load_inference_model, served_events
 from models.ss4rec.kernels import Floats
+from models.top_k import best
 from serving.catalogue import Catalogue, ItemDescription
-from serving.reranking import best
 from serving.state import UserLog, UserState
 
 __all__ = ["Plan", "ServedModel"]

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from configs.errors import RequestRefusedError
 from configs.loading import read_settings_file, settings_in
 from configs.serving import RuleFile
+from models.top_k import best, spread
 from serving.catalogue import Catalogue
 from serving.reranking.diversity import maximal_marginal_relevance
 from serving.reranking.masks import CatalogueRules, Shape
-from serving.reranking.top_k import best, spread
 from serving.watched_file import WatchedFile
 
 __all__ = ["DIVERSITY", "RankRequest", "Ranking", "Rules"]

@@ -4,7 +4,7 @@ from .load_check import LoadCheck, check_staged, check_version
 from .measurement import Evaluation, evaluate
 from .protocol_audit import AuditReport, audit_version
 from .ranking import Overlap, overlap_with, rank, rank_version
-from .served_window import ServedWindow, compare_windows
+from .served_window import ServedWindow, compare_windows, scores_after, served_events_of
 from .version_folder import RANKS_FILE, VersionFolder, assemble_version, read_rankings
 
 __all__ = [
@@ -28,6 +28,8 @@ __all__ = [
     "rank",
     "rank_version",
     "read_rankings",
+    "scores_after",
+    "served_events_of",
     "training_curve_png",
     "value_rows",
 ]

@@ -17,7 +17,7 @@ from models.evaluation import MISS, Split, paired_test, per_request
 from models.inference import InferenceModel, load_inference_model, served_events
 from models.recommender import IntArray, Requests
 
-__all__ = ["ServedWindow", "compare_windows"]
+__all__ = ["ServedWindow", "compare_windows", "scores_after", "served_events_of"]
 
 FloatArray = npt.NDArray[np.float32]
 MOST_REQUESTS, BATCH, TOP = 256, 16, 10
@@ -60,8 +60,8 @@ def compare_windows(folder: Path, items: IntArray, parts: Split, *, resamples: i
     ranks: dict[str, list[IntArray]] = {"judged": [], "served": []}
     for begin in range(0, len(drawn), BATCH):
         batch = parts.test.take(drawn[begin : begin + BATCH])
-        for name, read in (("judged", _judged_events), ("served", _served_events)):
-            scores = _ranked(_scores(model, batch, items, read(batch, items, model.max_length)), batch, items, parts)
+        for name, read in (("judged", _judged_events), ("served", served_events_of)):
+            scores = _ranked(scores_after(model, batch, items, read(batch, items, model.max_length)), batch, items, parts)
             tops[name].append(np.argsort(-scores, axis=1, kind="stable")[:, :TOP])
             ranks[name].append(_ranks(scores, batch, items))
     judged, served = (np.concatenate(tops[name]) for name in ("judged", "served"))
@@ -91,8 +91,14 @@ def _judged_events(batch: Requests, items: IntArray, max_length: int) -> list[In
     ]
 
 
-def _served_events(batch: Requests, items: IntArray, max_length: int) -> list[IntArray]:
-    """Return the places of the events that a server's state has read: it counts unknown items too."""
+def served_events_of(batch: Requests, items: IntArray, max_length: int) -> list[IntArray]:
+    """Return the places of the events that a server's state has read: it counts unknown items too.
+
+    Args:
+        batch: Requests with all events of their users.
+        items: Raw ids of the model's items, ascending.
+        max_length: The number of events in the model's training window.
+    """
     known = np.isin(batch.item_ids, items)
     begins = [
         int(end) - served_events(int(count), max_length) for end, count in zip(batch.offsets[1:], batch.lengths, strict=True)
@@ -100,8 +106,15 @@ def _served_events(batch: Requests, items: IntArray, max_length: int) -> list[In
     return [begin + np.flatnonzero(known[begin:end]) for begin, end in zip(begins, batch.offsets[1:], strict=True)]
 
 
-def _scores(model: InferenceModel, batch: Requests, items: IntArray, read: list[IntArray]) -> FloatArray:
-    """Return the scores (B, n_items) of the model after the events `read`, in one pass."""
+def scores_after(model: InferenceModel, batch: Requests, items: IntArray, read: list[IntArray]) -> FloatArray:
+    """Return the scores (B, n_items) of a served model, in one pass. Requests without events get its scores for new users.
+
+    Args:
+        model: The model as it is served.
+        batch: The requests (B).
+        items: Raw ids of the model's items, ascending.
+        read: For each request, the places of the events that the model reads.
+    """
     offsets = np.concatenate([[0], np.cumsum([len(places) for places in read])]).astype(np.int64)
     places = np.concatenate(read).astype(np.int64)
     times = batch.timestamps[places]

@@ -1,5 +1,5 @@
 from .loss import catalogue_cross_entropy, gbce, sampled_softmax
-from .scan import Backend, causal_convolution, resolve_backend, selective_scan, time_scan
+from .scan import Backend, causal_convolution, complex_product, discretise, resolve_backend, selective_scan, time_scan
 from .scan_cuda import Convolution, SelectiveScan, TimeScan
 from .segments import Segments
 from .step import Floats, Weights, advance, products
@@ -15,6 +15,8 @@ __all__ = [
     "advance",
     "catalogue_cross_entropy",
     "causal_convolution",
+    "complex_product",
+    "discretise",
     "gbce",
     "products",
     "resolve_backend",

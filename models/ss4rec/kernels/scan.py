@@ -19,7 +19,17 @@ import torch.nn.functional as F
 from configs.errors import TrainingError
 from models.ss4rec.kernels.segments import Segments
 
-__all__ = ["Backend", "ScanSetting", "causal_convolution", "linear_scan", "resolve_backend", "selective_scan", "time_scan"]
+__all__ = [
+    "Backend",
+    "ScanSetting",
+    "causal_convolution",
+    "complex_product",
+    "discretise",
+    "linear_scan",
+    "resolve_backend",
+    "selective_scan",
+    "time_scan",
+]
 
 Backend = Literal["reference", "cpu", "cuda", "mamba-ssm"]
 FORGOTTEN = -30.0  # exponent of a decay below which the state counts as forgotten
@@ -96,8 +106,8 @@ def time_scan(
         from models.ss4rec.kernels import scan_cuda
 
         return scan_cuda.time_scan(drive, intervals, rate_re, rate_im, log_step, segments, start)
-    decay, hold = _discretise(intervals, rate_re, rate_im, log_step)
-    b = _complex_product(hold, drive)
+    decay, hold = discretise(intervals, rate_re, rate_im, log_step)
+    b = complex_product(hold, drive)
     if backend == "reference":
         h, final = linear_scan(_as_complex(decay), _as_complex(b), segments, _as_complex(start))
         return _as_pairs(h), _as_pairs(final)
@@ -183,7 +193,7 @@ def causal_convolution(
     return F.silu(out)
 
 
-def _discretise(
+def discretise(
     intervals: torch.Tensor, rate_re: torch.Tensor, rate_im: torch.Tensor, log_step: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return exp(z) and (exp(z) - 1) / Lambda, (T, 2P) each, without cancellation at small z."""
@@ -201,7 +211,8 @@ def _discretise(
     return torch.cat([change_re + 1, change_im], dim=1), torch.cat([hold_re, hold_im], dim=1)
 
 
-def _complex_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def complex_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the products of complex numbers that are stored as pairs (T, 2P)."""
     a_re, a_im = a.chunk(2, dim=1)
     b_re, b_im = b.chunk(2, dim=1)
     return torch.cat([a_re * b_re - a_im * b_im, a_re * b_im + a_im * b_re], dim=1)

@@ -73,6 +73,16 @@ def test_served_weights_score_like_trained_ones_even_for_new_users(parts: Split,
         load_inference_model(tmp_path)
 
 
+@pytest.mark.parametrize("hidden", [(8,), (12, 10, 8)])
+def test_the_program_gives_the_models_own_scores_from_the_numbers_of_users(parts: Split, hidden: tuple[int, ...]) -> None:
+    model = fitted(parts, SMALL.model_copy(update={"mlp_hidden": hidden, "max_epochs": 1}))
+    program, asked = model.program(), parts.test.take(np.array([5, 0, 7]))
+    assert program.users is not None
+    numbers = torch.from_numpy(np.searchsorted(program.users, asked.user_ids) + 1)
+    torch.testing.assert_close(program.module(numbers), model.scores(asked), rtol=1e-5, atol=1e-5)
+    assert model.item_vectors().shape[1] == model.user_vectors(asked).shape[1] and not model.products
+
+
 @pytest.mark.parametrize("hidden", [(8,), (16, 8), (12, 10, 8, 6, 4)])
 def test_stored_weights_score_like_recboles_own_predict(parts: Split, tmp_path: Path, hidden: tuple[int, ...]) -> None:
     settings = SMALL.model_copy(update={"mlp_hidden": hidden, "max_epochs": 2})

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from configs.errors import RequestRefusedError, SettingsError
 from configs.serving import Boost, Exclude, Pin, RuleFile
+from models import top_k as top
+from models.top_k import BLOCK, FEW, best, spread
 from serving.catalogue import Catalogue
-from serving.reranking import Ranking, RankRequest, Rules, best
-from serving.reranking import top_k as top
+from serving.reranking import Ranking, RankRequest, Rules
 from serving.reranking.rules import DIVERSITY
-from serving.reranking.top_k import BLOCK, FEW, spread
 
 GENRES = ("Action", "Comedy", "Drama", "Western")
 NOW = 1_750_000_000
