@@ -10,6 +10,7 @@ from .data import (
 )
 from .etl import EtlSettings
 from .evaluation import EvaluationSettings, ProtocolId
+from .export import ExportPart, ExportSettings
 from .landing import LandingSettings
 from .models import ModelSettings, NCFSettings, PopularitySettings, SS4RecSettings
 from .monitoring import DriftSettings, MonitoringSettings
@@ -29,6 +30,8 @@ __all__ = [
     "DriftSettings",
     "EtlSettings",
     "EvaluationSettings",
+    "ExportPart",
+    "ExportSettings",
     "FloorSettings",
     "IdTypeSettings",
     "ItemColumnSettings",

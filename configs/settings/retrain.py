@@ -11,6 +11,7 @@ from configs.runpod import TrainingPlaceSettings
 from configs.settings.data import DataSettings
 from configs.settings.etl import EtlSettings
 from configs.settings.evaluation import EvaluationSettings
+from configs.settings.export import ExportSettings
 from configs.settings.landing import LandingSettings
 from configs.settings.models import ModelSettings
 from configs.settings.monitoring import DriftSettings, MonitoringSettings
@@ -63,6 +64,7 @@ class RetrainSettings(Settings):
     tracking: TrackingSettings = TrackingSettings()
     training: TrainingPlaceSettings = TrainingPlaceSettings()
     retention: RetentionSettings = RetentionSettings()
+    export: ExportSettings = ExportSettings()
     work_dir: Path = Path(".recsys/work")
     """Folder for the checkpoints and models of unfinished runs."""
     searched: SearchOrigin | None = None

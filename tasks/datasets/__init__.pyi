@@ -20,7 +20,7 @@ from .quarantine import Delivery, Quarantine, last_delivery, quarantined
 from .references import DatasetRef, chosen_dataset, list_datasets, load_dataset_ref, read_manifest, same_content
 from .release import ReleaseVersion, record_refusal, write_dataset
 from .retention import plan_prune, prune_versions
-from .versions import external_ids, read_table, verify_dataset
+from .versions import external_ids, read_events, read_table, verify_dataset
 
 __all__ = [
     "HAPPENED",
@@ -66,6 +66,7 @@ __all__ = [
     "plan_prune",
     "prune_versions",
     "quarantined",
+    "read_events",
     "read_manifest",
     "read_table",
     "record_refusal",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,10 +12,14 @@ from infra.storage import Store
 from models.columns import Columns
 from tasks.datasets.id_maps import ID_TABLES
 from tasks.datasets.incremental import IncrementalVersion
+from tasks.datasets.layout import StoredFile
+from tasks.datasets.part_events import CHUNK_ROWS, Arrays, merged_chunks
+from tasks.datasets.part_files import PartFiles
 from tasks.datasets.references import DatasetRef, read_manifest
 from tasks.datasets.release import ReleaseVersion
+from tasks.tables import parquet_batches
 
-__all__ = ["Version", "external_ids", "open_version", "read_table", "verify_dataset"]
+__all__ = ["Version", "external_ids", "open_version", "read_events", "read_table", "verify_dataset"]
 
 
 class Version(Protocol):
@@ -65,6 +70,26 @@ def external_ids(store: Store, dataset: DatasetRef, column: str) -> pd.Series[st
     return pd.Series(
         table[Columns.EXTERNAL_ID].array, index=pd.Index(table[column].to_numpy(np.int64), name=column), name=Columns.EXTERNAL_ID
     )
+
+
+def read_events(store: Store, ref: DatasetRef, columns: Sequence[str] = Columns.HAPPENED) -> Iterator[Arrays]:
+    """Yield the version's events in chunks, sorted by user, time and item. One chunk is in memory at once, and the later parts.
+
+    Args:
+        store: Store of the version.
+        ref: The version.
+        columns: The columns to read, which include those of `Columns.HAPPENED`.
+
+    Raises:
+        VersionCorruptError: The stored bytes do not match the manifest.
+    """
+    version, files = open_version(store, ref.name, ref.version), PartFiles(store)
+    if isinstance(version, IncrementalVersion):
+        yield from merged_chunks(files, version.layout, columns)
+    elif isinstance(version, ReleaseVersion):
+        file = "interactions.parquet"
+        stored = StoredFile(f"{version.prefix}/{file}", version.manifest["files"][file], version.manifest["rows"])
+        yield from parquet_batches(files.parquet(stored), CHUNK_ROWS, columns)
 
 
 def verify_dataset(store: Store, ref: DatasetRef) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from flows.cli.model.versions import app
+from flows.cli.model import export, versions  # importing a module adds its commands to the group
 
 __all__ = ["app"]
+
+app = versions.app
+MODULES = (export, versions)

@@ -1,0 +1,3 @@
+from .stage import write_export
+
+__all__ = ["write_export"]
