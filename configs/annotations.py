@@ -20,12 +20,18 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(part)
 
 
+def annotations_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the annotation of each setting of a section, with those of sections that plugins add."""
+    further: dict[str, Any] = getattr(model, "further_sections", dict)()
+    return {**{name: field.annotation for name, field in model.model_fields.items()}, **further}
+
+
 def below(annotation: Any, key: str) -> list[Any]:
     """Return the annotations found under `key`.
 
     The list has one entry, several if a union has several models, or none if the key is unknown.
     """
-    found = [model.model_fields[key].annotation for model in models_in(annotation) if key in model.model_fields]
+    found = [fields[key] for model in models_in(annotation) if key in (fields := annotations_of(model))]
     return found or [get_args(part)[1] for part in _alternatives(annotation) if _is_mapping(part)]
 
 
@@ -52,18 +58,18 @@ def fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[s
     """Return the names of the settings at a location of `model`. The location has the form of pydantic's errors."""
     current = model
     for part in location:
-        field = current.model_fields.get(str(part))
-        if field is not None:  # otherwise `part` is a key of a mapping, and `current` is the model of the mapping's values
-            current = next(models_in(field.annotation), current)
-    return list(current.model_fields)
+        annotation = annotations_of(current).get(str(part))
+        if annotation is not None:  # otherwise `part` is a key of a mapping, and `current` is the model of the mapping's values
+            current = next(models_in(annotation), current)
+    return list(annotations_of(current))
 
 
 def holds_secret(model: type[BaseModel], location: tuple[int | str, ...]) -> bool:
     """Whether the value at the location is a secret or contains one."""
     current: Any = model
     for part in location:
-        fields = [inner.model_fields[str(part)] for inner in models_in(current) if str(part) in inner.model_fields]
-        current = fields[0].annotation if fields else current
+        found = [fields[str(part)] for inner in models_in(current) if str(part) in (fields := annotations_of(inner))]
+        current = found[0] if found else current
     return _mentions_secret(current)
 
 

@@ -165,7 +165,7 @@ def _keys(values: dict[str, Any], above: str = "") -> Iterator[str]:
 
 
 def _leaves(settings: BaseModel, above: str = "") -> Iterator[tuple[str, Any]]:
-    for name in type(settings).model_fields:
+    for name in (*type(settings).model_fields, *(settings.model_extra or ())):
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
             yield from _leaves(value, f"{above}{name}.")

@@ -1,4 +1,4 @@
-"""search: search for better settings of SS4Rec on the valid part, and send the best through the gate like any challenger."""
+"""search: search for better settings of the challenger on the valid part, and send the best through the gate like any challenger."""
 
 from __future__ import annotations
 

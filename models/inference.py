@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
-from configs.errors import VersionCorruptError
-from models.kinds import kind_in
+from models.kinds import kind_in, serving_class
 
-if TYPE_CHECKING:
-    from models.ss4rec.kernels import Floats
-
-__all__ = ["CATALOGUE_FILE", "SAMPLE_FILE", "InferenceModel", "PopularityCounts", "load_inference_model", "served_events"]
+__all__ = ["CATALOGUE_FILE", "SAMPLE_FILE", "Floats", "InferenceModel", "load_inference_model", "served_events"]
 
 CATALOGUE_FILE = "catalogue.parquet"
 SAMPLE_FILE = "sample_requests.json"
 """Requests with the answers of the model that was evaluated, which serving repeats before it uses a version."""
 
+Floats = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 
@@ -51,45 +46,21 @@ class InferenceModel(Protocol):
     def advance(
         self, state: Floats, items: IntArray, intervals: IntArray, offsets: IntArray, user_ids: Sequence[int | None]
     ) -> Floats:
-        """See `RecurrentSS4Rec.advance`."""
+        """Process the events offsets[b]:offsets[b + 1] of each user b, and update `state` (B, state_size) in place.
+
+        Args:
+            state: States of the users, from `start` or an earlier call.
+            items: (E,) indices from 0.
+            intervals: (E,) seconds from each event to the next event or the request. Negative values count as 0.
+            offsets: (B + 1,) where the events of each user start and end.
+            user_ids: The users whose traits to use, or None for an unknown user.
+
+        Returns:
+            The hidden states (B, H), for `scores`.
+        """
+        ...
 
     def scores(self, hidden: Floats) -> Floats: ...
-
-
-class PopularityCounts:
-    """The baseline: the event counts of the items, the same for every user."""
-
-    kind = "popularity"
-    state_size = 0
-    max_length = 2
-    half_precision = False
-
-    def __init__(self, counts: Floats) -> None:
-        self.cold_scores = counts
-        self.item_vectors = np.empty((len(counts), 0), np.float32)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Load the counts from a version's folder.
-
-        Raises:
-            VersionCorruptError: if they cannot be read.
-        """
-        try:
-            return cls(load_file(folder / "model.safetensors")["counts"].astype(np.float32))
-        except (OSError, KeyError, SafetensorError) as error:
-            raise VersionCorruptError(f"{folder} does not contain readable popularity counts ({error}); train again.") from error
-
-    def start(self, users: int) -> Floats:
-        return np.empty((users, 0), np.float32)
-
-    def advance(
-        self, state: Floats, items: IntArray, intervals: IntArray, offsets: IntArray, user_ids: Sequence[int | None]
-    ) -> Floats:
-        return np.empty((len(state), 0), np.float32)
-
-    def scores(self, hidden: Floats) -> Floats:
-        return np.repeat(self.cold_scores[None], len(hidden), axis=0)
 
 
 def served_events(count: int, block: int) -> int:
@@ -107,5 +78,5 @@ def load_inference_model(folder: Path) -> InferenceModel:
     Raises:
         VersionCorruptError: if the folder does not contain a model of a known kind, or its files cannot be read.
     """
-    loaded: InferenceModel = kind_in(folder).import_serving_model().load(folder)
+    loaded: InferenceModel = serving_class(kind_in(folder)).load(folder)
     return loaded

@@ -1,55 +1,26 @@
-"""The kinds of models. A new model is one entry in `KINDS`: its classes for training and for serving, and its settings.
+"""From a kind of model to its classes, and from a model's folder to its kind.
 
-The classes are named, not imported: torch and RecBole take seconds to import, and serving needs neither.
+The classes are imported when they are needed: torch and RecBole take seconds to import, and serving needs neither. What a kind
+is, and how it is found, belongs to `configs.kinds`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from configs.errors import VersionCorruptError
-from configs.settings import ModelSettings
+from configs.errors import SettingsError, TrainingError, VersionCorruptError
+from configs.kinds import ModelSpec, spec_of
 
-__all__ = ["KINDS", "CandidateKind", "Kind", "kind_in"]
+__all__ = ["kind_in", "recommender_class", "serving_class"]
 
-CandidateKind = Literal["ss4rec", "ncf", "popularity"]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of models. A class is named as `module:name`."""
-
-    model: str
-    """The `Recommender` that is trained."""
-    serving_model: str
-    """The `InferenceModel` that serves."""
-    settings: Callable[[ModelSettings], Any]
-    """The model's section of the settings."""
-    replicated: bool = False
-    """Whether several processes can train one model."""
-
-    def import_model(self) -> Any:
-        """Return the `Recommender` class."""
-        return _imported(self.model)
-
-    def import_serving_model(self) -> Any:
-        """Return the `InferenceModel` class."""
-        return _imported(self.serving_model)
+GENERAL = "models.general:GeneralModel"
+"""Serves a kind that has no serving form of its own."""
 
 
-KINDS: dict[str, Kind] = {
-    "ss4rec": Kind("models.ss4rec:SS4Rec", "models.ss4rec:RecurrentSS4Rec", lambda settings: settings.ss4rec, replicated=True),
-    "ncf": Kind("models.ncf:NCF", "models.ncf:NCFScores", lambda settings: settings.ncf),
-    "popularity": Kind("models.popularity:Popularity", "models.inference:PopularityCounts", lambda settings: settings.popularity),
-}
-
-
-def kind_in(folder: Path) -> Kind:
+def kind_in(folder: Path) -> ModelSpec:
     """Return the kind of the model that a folder contains.
 
     Raises:
@@ -59,14 +30,38 @@ def kind_in(folder: Path) -> Kind:
         name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VersionCorruptError(f"{folder} does not contain a model: its config.json cannot be read ({error}).") from error
-    if not isinstance(name, str) or name not in KINDS:
-        *others, last = KINDS
-        raise VersionCorruptError(
-            f"{folder} contains a model of the unknown kind {name!r}; this release supports {', '.join(others)} and {last}."
-        )
-    return KINDS[name]
+    if not isinstance(name, str):
+        raise VersionCorruptError(f"{folder} does not contain a model: its config.json has the kind {name!r}.")
+    try:
+        return spec_of(name)
+    except SettingsError as error:
+        raise VersionCorruptError(f"{folder} contains a model of the unknown kind {name!r}. {error}") from error
 
 
-def _imported(path: str) -> Any:
+def recommender_class(spec: ModelSpec) -> Any:
+    """Return the `Recommender` class of a kind.
+
+    Raises:
+        TrainingError: if it cannot be imported.
+    """
+    return _imported(spec, spec.recommender)
+
+
+def serving_class(spec: ModelSpec) -> Any:
+    """Return the `InferenceModel` class of a kind: its own, or the general one.
+
+    Raises:
+        TrainingError: if it cannot be imported.
+    """
+    return _imported(spec, spec.serving or GENERAL)
+
+
+def _imported(spec: ModelSpec, path: str) -> Any:
     module, _, name = path.partition(":")
-    return getattr(import_module(module), name)
+    try:
+        return getattr(import_module(module), name)
+    except (Exception, SystemExit) as error:
+        said = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise TrainingError(
+            f"The class {path} of the model {spec.kind} cannot be imported ({said}): mend it, or what its module needs."
+        ) from error

@@ -26,12 +26,13 @@ import optuna
 import pandas as pd
 import torch
 
+from configs.base import Settings
 from configs.errors import TrainingError
-from configs.settings import SS4RecSettings
-from configs.studies import Parameter, Pruning
+from configs.kinds import ModelSpec, Parameter
+from configs.studies import Pruning
 from models.evaluation import Split
-from models.recommender import EpochReport, IntArray, OnEpoch, Requests, Sequences
-from models.ss4rec import SS4Rec
+from models.kinds import recommender_class
+from models.recommender import EpochReport, IntArray, OnEpoch, Recommender, Requests, Sequences
 
 __all__ = ["METRIC", "TrialData", "make_pruner", "make_sampler", "run_trial", "suggest"]
 
@@ -49,8 +50,9 @@ class TrialData:
     users: pd.DataFrame | None = None  # as for `Recommender.describe_users`
 
     @classmethod
-    def of(cls, parts: Split, users: pd.DataFrame | None = None) -> TrialData:
-        return cls(parts.train, parts.valid, parts.catalogue, parts.masks_seen(SS4Rec.sequential), users)
+    def of(cls, parts: Split, spec: ModelSpec, users: pd.DataFrame | None = None) -> TrialData:
+        """Return the data of a split as a kind of model sees them."""
+        return cls(parts.train, parts.valid, parts.catalogue, parts.masks_seen(recommender_class(spec).sequential), users)
 
 
 def make_sampler(seed: int, *, worker: int = 0, begun: int = 0) -> optuna.samplers.BaseSampler:
@@ -78,29 +80,34 @@ def make_pruner(pruning: Pruning | None) -> optuna.pruners.BasePruner:
     )
 
 
-def suggest(trial: optuna.Trial, space: Mapping[str, Parameter]) -> dict[str, Any]:
+def suggest(trial: optuna.Trial, space: Mapping[str, Parameter], spec: ModelSpec) -> dict[str, Any]:
     """Return the trial's value of each parameter.
 
     Parameters are suggested in the order of `space`, because a seed's draws depend on the order.
     """
-    return {name: _suggest(trial, name, parameter) for name, parameter in space.items()}
+    return {
+        name: _suggest(trial, name, parameter, spec.settings.model_fields[name].annotation is int)
+        for name, parameter in space.items()
+    }
 
 
 def run_trial(
     trial: optuna.Trial,
     space: Mapping[str, Parameter],
-    base: SS4RecSettings,
+    spec: ModelSpec,
+    base: Settings,
     data: TrialData,
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> float:
-    """Train SS4Rec with the suggested settings on top of `base`, and return its best valid NDCG@10.
+    """Train a model of a kind with the suggested settings on top of `base`, and return its best valid NDCG@10.
 
     Raises:
         optuna.TrialPruned: if the study's pruner stops the trial.
         TrainingError: if training diverges or does not fit into the GPU.
     """
-    model = SS4Rec(SS4RecSettings.model_validate(base.model_dump() | suggest(trial, space)))
+    wanted = spec.settings.model_validate(base.model_dump() | suggest(trial, space, spec))
+    model: Recommender = recommender_class(spec)(wanted)
     if data.users is not None:
         model.describe_users(data.users)
 
@@ -123,11 +130,11 @@ def run_trial(
     return float(max(epoch.valid[METRIC] for epoch in report.epochs))
 
 
-def _suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> Any:
+def _suggest(trial: optuna.Trial, name: str, parameter: Parameter, whole: bool) -> Any:
     if parameter.choices is not None:
         return trial.suggest_categorical(name, parameter.choices)
     low, high, step = parameter.low, parameter.high, parameter.step
     assert low is not None and high is not None
-    if SS4RecSettings.model_fields[name].annotation is int:
+    if whole:
         return trial.suggest_int(name, int(low), int(high), step=int(step or 1), log=parameter.log)
     return trial.suggest_float(name, low, high, step=step, log=parameter.log)

@@ -79,7 +79,7 @@ def test_outsiders_import_the_face_of_a_package_and_no_module_in_it() -> None:
 @pytest.mark.parametrize(
     ("module", "planted", "said"),
     [
-        ("models/popularity.py", "import tasks.gate", "models is not allowed to import tasks"),
+        ("models/users.py", "import tasks.gate", "models is not allowed to import tasks"),
         ("tasks/datasets/versions.py", "import tasks.landing.run", "tasks.datasets is not allowed to import tasks.landing"),
         ("tasks/gate/rules.py", "import prefect", "tasks.gate is not allowed to import prefect"),
         ("models/training/adamw.py", "import models.training.cuda_graph", "No cycles are allowed in models.training"),

@@ -82,7 +82,7 @@ def _run(job: tuple[str | None, list[str], str, str, int]) -> dict[str, Any]:
     settings = load_settings(RetrainSettings, config, [*overrides, f"evaluation.protocol={protocol}", f"seed={seed}"])
     events = ingest(settings.data).tables.interactions
     parts = split(events.assign(row=np.arange(len(events))), settings.evaluation)
-    model = make_recommender(kind, settings.models)  # type: ignore[arg-type]
+    model = make_recommender(kind, settings.models)
     mask = parts.masks_seen(model.sequential)
     report = model.fit(parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=mask)
     ranking = rank_requests(model, parts.test, parts.catalogue, mask_seen=mask, batch_size=settings.evaluation.batch_size)

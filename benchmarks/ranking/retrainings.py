@@ -59,7 +59,7 @@ def _train(job: tuple[SourceName, Path | None, list[str], int, Path]) -> tuple[i
     from configs.loading import load_settings
     from configs.settings import RetrainSettings
     from models.evaluation import list_metrics, per_request, rank_requests, slices, split
-    from models.loading import CandidateKind, make_recommender
+    from models.loading import make_recommender
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     settings = load_settings(RetrainSettings, None, [*overrides, f"seed={seed}"])
@@ -72,7 +72,7 @@ def _train(job: tuple[SourceName, Path | None, list[str], int, Path]) -> tuple[i
         "lengths": parts.test.lengths,
         **{f"slice {name}": mask for name, mask in slices(parts.train, parts.test).items()},
     }
-    kinds: tuple[CandidateKind, ...] = ("popularity", "ncf", "ss4rec")
+    kinds: tuple[str, ...] = ("popularity", "ncf", "ss4rec")
     for kind in kinds:
         model = make_recommender(kind, settings.models)
         model.describe_users(load_users(source, data))

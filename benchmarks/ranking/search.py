@@ -15,13 +15,14 @@ import optuna
 
 from benchmarks.data import load_split
 from benchmarks.report import hardware, write_result
+from configs.kinds import Parameter, spec_of
 from configs.settings import ProtocolId, SourceName, SS4RecSettings
-from configs.studies import Parameter, Pruning
-from configs.studies.search import DEFAULT_SPACE
+from configs.studies import Pruning
 from models.search import TrialData, make_pruner, make_sampler, run_trial
 
 SEED = 90
-SPACE = {**DEFAULT_SPACE, "batch_tokens": Parameter(choices=(8192, 16384, 32768))}
+SPEC = spec_of("ss4rec")
+SPACE = {**SPEC.space, "batch_tokens": Parameter(choices=(8192, 16384, 32768))}
 STARTS: list[dict[str, Any]] = [
     {
         "width": 128,
@@ -79,14 +80,14 @@ def main() -> None:
     for start in STARTS:
         study.enqueue_trial(start)
     fixed = {"max_length": given.max_length, "max_epochs": given.epochs, "patience": given.patience}
-    base, data = SS4RecSettings(**fixed), TrialData.of(parts)
+    base, data = SS4RecSettings(**fixed), TrialData.of(parts, SPEC)
 
     def record(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         print(f"{trial.number} {trial.state.name.lower()} {trial.value} {trial.params} {_length(trial)}", flush=True)
         write_result(given.out, _result(study, given, fixed))
 
     study.optimize(
-        lambda trial: run_trial(trial, SPACE, base, data, SEED),
+        lambda trial: run_trial(trial, SPACE, SPEC, base, data, SEED),
         n_trials=given.trials,
         timeout=given.seconds,
         callbacks=[record],

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, create_model, field_validator, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from configs.base import Settings
+from configs.base import Settings, in_order
+from configs.errors import SettingsError
+from configs.kinds import label_of, register, registered_kinds, spec_of
 
 __all__ = ["ModelSettings", "NCFSettings", "PopularitySettings", "SS4RecSettings"]
 
@@ -132,9 +137,70 @@ class PopularitySettings(Settings):
 
 
 class ModelSettings(Settings):
-    """The candidates of a run. A baseline that is set to null is not trained."""
+    """Settings of each kind of model. Which kinds a run trains is in `challenger` and `baselines`."""
 
+    model_config = ConfigDict(extra="allow")
+
+    plugins: tuple[str, ...] = ()
+    """Specs of models from other packages, as `package.module:NAME`. Packages with an entry point in the group `recsys.models` are
+    found without it. Only processes that can import the package can use the model: also those on other machines."""
     ss4rec: SS4RecSettings = SS4RecSettings()
-    ncf: NCFSettings | None = NCFSettings()
-    """Settings of the NCF baseline. If null, it is not trained."""
+    ncf: NCFSettings = NCFSettings()
     popularity: PopularitySettings = PopularitySettings()
+
+    def of(self, kind: str) -> Settings:
+        """Return the settings of a kind: those given, or its defaults.
+
+        Raises:
+            SettingsError: Nothing has this kind, or its plugin is broken.
+        """
+        found = getattr(self, kind, None) if kind in type(self).model_fields else (self.__pydantic_extra__ or {}).get(kind)
+        return found if isinstance(found, Settings) else spec_of(kind).settings()
+
+    @classmethod
+    def of_version(cls, stored: Mapping[str, Any]) -> ModelSettings:
+        """Read the settings that are stored with a version.
+
+        Nothing that a store names is imported: a kind that this process does not know is left out.
+        """
+        known = {*cls.model_fields, *registered_kinds()} - {"plugins"}
+        return cls.model_validate({name: section for name, section in stored.items() if name in known})
+
+    @classmethod
+    def further_sections(cls) -> dict[str, type[Settings]]:
+        """Return the settings of the registered kinds that have no field of their own here."""
+        return {kind: spec.settings for kind, spec in registered_kinds().items() if kind not in cls.model_fields}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_settings_of_known_kinds(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        read = {name: value for name, value in given.items() if value is not None}  # a null once meant: not trained
+        plugins = read.get("plugins", ())
+        try:
+            if isinstance(plugins, list | tuple) and all(isinstance(plugin, str) for plugin in plugins):
+                register(plugins)
+            for kind in read.keys() - cls.model_fields.keys():
+                field: Any = {kind: (spec_of(kind).settings, ...)}  # a fault then has the kind in its location
+                read[kind] = getattr(create_model("Kind", **field).model_validate({kind: read[kind]}), kind)
+        except SettingsError as error:
+            raise ValueError(str(error).removesuffix(".")) from error
+        return read
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Another process sent these settings: it knows the plugins, and this one must too."""
+        super().__setstate__(state)
+        register(self.plugins)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Add the kinds of plugins to the form, and let it accept kinds that are unknown when the form is made."""
+        schema = super().__get_pydantic_json_schema__(core_schema, handler)
+        own = handler.resolve_ref_schema(schema)
+        for kind, section in cls.further_sections().items():
+            values = section().model_dump(mode="json")
+            own["properties"][kind] = {**handler(section.__pydantic_core_schema__), "default": values, "title": label_of(kind)}
+        in_order(own)
+        own["additionalProperties"] = {"type": "object"}
+        return schema

@@ -30,8 +30,8 @@ class PromotionSettings(StatisticsSettings):
     """The rules of the gate."""
 
     floors: FloorSettings = FloorSettings()
-    baselines: tuple[Literal["popularity", "ncf"], ...] = ("popularity", "ncf")
-    """Baselines of the same run that a challenger must beat on NDCG@10."""
+    baselines: tuple[str, ...] | None = None
+    """Baselines of the same run that a challenger must beat on NDCG@10. If empty, all of them."""
     min_requests: int = Field(default=75, ge=20)
     """Minimum number of requests to judge on; below it, nothing is promoted. With the defaults, 75 requests are the fewest on which
     a gain of a half is found four times out of five. On fewer, a gain that is found is most likely luck."""

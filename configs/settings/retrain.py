@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from configs.base import Seed, Settings, Share
+from configs.errors import SettingsError
+from configs.kinds import spec_of
 from configs.runpod import TrainingPlaceSettings
 from configs.settings.data import DataSettings
 from configs.settings.etl import EtlSettings
@@ -26,7 +30,7 @@ __all__ = ["RetrainSettings", "SearchOrigin", "model_option"]
 
 
 class SearchOrigin(Settings):
-    """The search that selected SS4Rec's settings on the valid part. `recsys study search` fills it in."""
+    """The search that selected the challenger's settings on the valid part. `recsys study search` fills it in."""
 
     study: str
     """Name of the study."""
@@ -56,6 +60,10 @@ class RetrainSettings(Settings):
     drift: DriftSettings = DriftSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    challenger: str = "ss4rec"
+    """Kind of the model that may become the champion."""
+    baselines: tuple[str, ...] = ("popularity", "ncf")
+    """Kinds of the models that are trained and judged beside the challenger, in this order."""
     models: ModelSettings = ModelSettings()
     promotion: PromotionSettings = PromotionSettings()
     report: ReportSettings = ReportSettings()
@@ -68,12 +76,51 @@ class RetrainSettings(Settings):
     work_dir: Path = Path(".recsys/work")
     """Folder for the checkpoints and models of unfinished runs."""
     searched: SearchOrigin | None = None
-    """Origin of models.ss4rec, recorded in a version's lineage. Nothing else depends on it."""
+    """Origin of the challenger's settings, recorded in a version's lineage. Nothing else depends on it."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that a run trains: the baselines, and the challenger last."""
+        return (*self.baselines, self.challenger)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _each_kind_has_settings(cls, given: Any) -> Any:
+        """Leave out the baselines whose settings are null, and give each other kind a section, which records its settings."""
+        if not isinstance(given, Mapping):
+            return given
+        models = given.get("models", cls.model_fields["models"].default)
+        baselines = given.get("baselines", cls.model_fields["baselines"].default)
+        challenger = given.get("challenger", cls.model_fields["challenger"].default)
+        if not isinstance(models, Mapping | ModelSettings) or not isinstance(baselines, list | tuple):
+            return given  # which is refused
+        changed: dict[str, Any] = {}
+        if off := {kind for kind, section in models.items() if section is None} if isinstance(models, Mapping) else set():
+            if said := off & {challenger, *given.get("baselines", ())}:
+                raise ValueError(
+                    f"models.{min(said)} is null, but it is to be trained: give settings, or remove it from baselines"
+                )
+            changed["baselines"] = baselines = tuple(kind for kind in baselines if kind not in off)
+        sections = models if isinstance(models, Mapping) else models.model_dump(exclude_unset=True)
+        bare = [kind for kind in (*baselines, challenger) if isinstance(kind, str) and kind not in sections]
+        if bare := [kind for kind in bare if kind not in ModelSettings.model_fields]:
+            changed["models"] = {**sections, **{kind: {} for kind in bare}}
+        return {**given, **changed}
 
     @model_validator(mode="after")
-    def _baselines_are_trained(self) -> RetrainSettings:
-        if "ncf" in self.promotion.baselines and self.models.ncf is None:
-            raise ValueError("promotion.baselines names ncf, but models.ncf is null: train it, or remove it from the list")
+    def _kinds_can_be_trained(self) -> RetrainSettings:
+        try:
+            for kind in self.kinds:
+                spec_of(kind)
+        except SettingsError as error:
+            raise ValueError(str(error).removesuffix(".")) from error
+        if len(set(self.kinds)) < len(self.kinds):
+            raise ValueError(f"challenger and baselines must be different kinds, found {', '.join(self.kinds)}")
+        if missing := [kind for kind in self.promotion.baselines or () if kind not in self.baselines]:
+            raise ValueError(
+                f"promotion.baselines names {missing[0]}, which is not trained: add it to baselines, or remove it from "
+                "promotion.baselines"
+            )
         return self
 
 

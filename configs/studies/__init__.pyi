@@ -1,11 +1,10 @@
 from .comparison import CompareSettings, EntrySettings
 from .replay import PolicySettings, ReplaySettings, ScenarioName, ShiftSettings
-from .search import Parameter, Pruning, SearchSettings
+from .search import Pruning, SearchSettings
 
 __all__ = [
     "CompareSettings",
     "EntrySettings",
-    "Parameter",
     "PolicySettings",
     "Pruning",
     "ReplaySettings",

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from configs.addresses import PublicAddress
 from configs.base import Seed, Settings
 from configs.errors import SettingsError
+from configs.kinds import register, spec_of
 from configs.loading import load_settings, named_configs
 from configs.settings import (
     DataSettings,
@@ -27,7 +28,6 @@ from configs.significance import HourlyPrice, StatisticsSettings, least_resample
 __all__ = ["CompareSettings", "EntrySettings"]
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
-Kind = Literal["ss4rec", "ncf", "popularity"]
 
 
 class EntrySettings(Settings):
@@ -35,8 +35,10 @@ class EntrySettings(Settings):
 
     name: str = Field(pattern=NAME)
     """Name of the entry in the report."""
-    kind: Kind
-    """Kind of model."""
+    kind: str
+    """Kind of model: one built in, or one of a plugin."""
+    plugin: str | None = None
+    """Spec of the model, as in `models.plugins`, if its package has no entry point."""
     preset: str | None = None
     """Name of a shipped configuration, for example `paper`, from which the model's settings are taken. If empty, the defaults
     apply."""
@@ -44,16 +46,26 @@ class EntrySettings(Settings):
     """Settings of the model that override the preset."""
 
     @property
+    def _plugins(self) -> tuple[str, ...]:
+        return (self.plugin,) if self.plugin else ()
+
+    @property
     def models(self) -> ModelSettings:
         """The settings of the model: the defaults, overridden by the preset, overridden by `settings`."""
+        register(self._plugins)
         below = load_settings(RetrainSettings, self.preset).models
-        values = getattr(below, self.kind).model_dump() | self.settings
-        return ModelSettings.model_validate({self.kind: values})
+        values = below.of(self.kind).model_dump() | self.settings
+        return ModelSettings.model_validate({"plugins": [*below.plugins, *self._plugins], self.kind: values})
 
     @model_validator(mode="after")
     def _can_be_made(self) -> EntrySettings:
         if self.preset is not None and self.preset not in named_configs(RetrainSettings):
             raise ValueError(f"the preset {self.preset} of {self.name} is not one of {', '.join(named_configs(RetrainSettings))}")
+        try:
+            register(self._plugins)
+            spec_of(self.kind)
+        except SettingsError as error:
+            raise ValueError(f"the entry {self.name} cannot be used: {str(error).removesuffix('.')}") from error
         try:
             self.models  # noqa: B018 - raises
         except ValidationError as error:
@@ -80,7 +92,7 @@ class CompareSettings(StatisticsSettings):
     reference: str = "ss4rec"
     """Name of the entry that every other entry is compared with in the report."""
     seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
-    """Training seeds of each entry. Popularity is deterministic, so it runs with the first seed only."""
+    """Training seeds of each entry. A model that does not depend on the seed, such as popularity, runs with the first one only."""
     dataset: str | None = Field(default=None, pattern=r"^[^/]+/[^/]+$")
     """Dataset version to use, as name/version. If empty, the newest version of the source is used; it is created if there is
     none."""
@@ -121,7 +133,7 @@ class CompareSettings(StatisticsSettings):
 
     def seeds_of(self, entry: EntrySettings) -> tuple[int, ...]:
         """Return the seeds that the entry is trained with."""
-        return self.seeds[:1] if entry.kind == "popularity" else self.seeds
+        return self.seeds if spec_of(entry.kind).seeded else self.seeds[:1]
 
     @model_validator(mode="after")
     def _can_be_compared(self) -> CompareSettings:
@@ -147,7 +159,7 @@ class CompareSettings(StatisticsSettings):
         return self
 
 
-def _fault(fault: Any, kind: Kind) -> str:
+def _fault(fault: Any, kind: str) -> str:
     key = ".".join(map(str, fault["loc"][1:]))
     if fault["type"] == "extra_forbidden":
         return f"{key} is not a setting of {kind}"

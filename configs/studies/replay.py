@@ -13,7 +13,6 @@ from configs.renames import section_with_current_names
 from configs.settings import (
     ModelSettings,
     MonitoringSettings,
-    PromotionSettings,
     ReportSettings,
     RetrainSettings,
     SS4RecSettings,
@@ -91,11 +90,12 @@ class ReplaySettings(StatisticsSettings, RetrainSettings):
     are the same for all policies."""
     hourly_price: HourlyPrice = 1.0
     """Price in USD of one hour of the machine that retrains. The default is an assumption; replace it with your own figure."""
+    baselines: tuple[str, ...] = ("popularity",)
+    """Kinds of the models that are trained and judged beside the challenger, in this order."""
     models: ModelSettings = ModelSettings(
-        ss4rec=SS4RecSettings(width=32, blocks=1, max_length=50, batch_tokens=512, max_epochs=12, patience=3), ncf=None
+        ss4rec=SS4RecSettings(width=32, blocks=1, max_length=50, batch_tokens=512, max_epochs=12, patience=3)
     )
     monitoring: MonitoringSettings = MonitoringSettings(evidently=False)
-    promotion: PromotionSettings = PromotionSettings(baselines=("popularity",))
     report: ReportSettings = ReportSettings(evidently=False)
     tracking: TrackingSettings = TrackingSettings(mode="off")
 
@@ -108,7 +108,7 @@ class ReplaySettings(StatisticsSettings, RetrainSettings):
     def _sections_keep_their_defaults(cls, given: Any) -> Any:  # also if only a part of a section is given
         if not isinstance(given, dict):
             return given
-        sections = {name: cls.model_fields[name].default for name in ("models", "monitoring", "promotion", "report", "tracking")}
+        sections = {name: cls.model_fields[name].default for name in ("models", "monitoring", "report", "tracking")}
         return given | {
             name: merged(section.model_dump(exclude_unset=True), section_with_current_names(type(section), given[name]))
             for name, section in sections.items()

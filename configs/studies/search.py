@@ -1,4 +1,4 @@
-"""Settings of a hyperparameter search for SS4Rec, and its default search space."""
+"""Settings of a hyperparameter search. The default search space belongs to the spec of a kind of model."""
 
 from __future__ import annotations
 
@@ -6,83 +6,13 @@ from collections.abc import Mapping
 from itertools import combinations, product
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from configs.base import Seed, Settings
-from configs.settings import RetrainSettings, SearchOrigin, SS4RecSettings
+from configs.kinds import ModelSpec, Parameter, spec_of
+from configs.settings import RetrainSettings, SearchOrigin
 
-__all__ = ["DEFAULT_SPACE", "Parameter", "Pruning", "SearchOptions", "SearchSettings"]
-
-Value = bool | int | float | str
-
-
-class Parameter(Settings):
-    """Values that a search may use for one setting of SS4Rec: one of `choices`, or a number from `low` to `high`."""
-
-    choices: tuple[Value, ...] | None = Field(default=None, min_length=1)
-    """Allowed values. If empty, `low` and `high` are required."""
-    low: int | float | None = None
-    """Smallest allowed number."""
-    high: int | float | None = None
-    """Largest allowed number."""
-    step: int | float | None = Field(default=None, gt=0)
-    """Step between allowed numbers: low, low + step, and so on. If empty, whole numbers have a step of 1 and other numbers
-    none."""
-    log: bool = False
-    """Sample uniformly on a logarithmic scale."""
-
-    @model_validator(mode="after")
-    def _is_choices_or_range(self) -> Parameter:
-        bounds = (self.low, self.high)
-        if (self.choices is None) == (bounds == (None, None)):
-            raise ValueError("give either choices, or low and high")
-        if self.choices is not None and (self.step is not None or self.log):
-            raise ValueError("step and log go with low and high, not with choices")
-        if self.choices is None:
-            if self.low is None or self.high is None or self.low > self.high:
-                raise ValueError(f"low ({self.low}) and high ({self.high}) must both be given, with low not above high")
-            if self.log and (self.low <= 0 or self.step is not None):
-                raise ValueError(f"a logarithmic scale must start above 0 (low is {self.low}) and cannot have a step")
-        return self
-
-    @property
-    def ends(self) -> tuple[Value, ...]:
-        """The choices, or the ends of the range. If both ends are allowed, so is every value between them."""
-        if self.choices is not None:
-            return self.choices
-        assert self.low is not None and self.high is not None
-        return (self.low, self.high)
-
-    def holds(self, value: Any) -> bool:
-        """Whether a search may choose `value`."""
-        if self.choices is not None:
-            return value in self.choices
-        assert self.low is not None and self.high is not None
-        steps = (value - self.low) / self.step if self.step else 0
-        return bool(self.low <= value <= self.high and abs(steps - round(steps)) < 1e-8)
-
-
-DEFAULT_SPACE: dict[str, Parameter] = {
-    "width": Parameter(choices=(64, 128, 192, 256)),
-    "blocks": Parameter(low=1, high=3),
-    "time_state": Parameter(choices=(16, 32, 64)),
-    "relation_state": Parameter(choices=(8, 16, 32)),
-    "dropout": Parameter(low=0.1, high=0.6, step=0.05),
-    "embedding_dropout": Parameter(low=0.0, high=0.5, step=0.05),
-    "two_norms": Parameter(choices=(True, False)),
-    "interval": Parameter(choices=("seconds", "log1p", "learned")),
-    "loss": Parameter(choices=("cross_entropy", "sampled_softmax", "gbce")),
-    "label_smoothing": Parameter(low=0.0, high=0.2, step=0.05),
-    "weight_averaging": Parameter(choices=(0.0, 0.99, 0.995, 0.998)),
-    "learning_rate": Parameter(low=1e-3, high=1e-2, log=True),
-    "batch_tokens": Parameter(choices=(1024, 2048, 4096, 8192, 16384, 32768)),
-}
-"""Default search space. It contains the defaults of SS4RecSettings: a search tries them first, so its best is at least as
-good."""
-
-
-def _default_space() -> dict[str, Parameter | None]:
-    return {**DEFAULT_SPACE}
+__all__ = ["Pruning", "SearchOptions", "SearchSettings"]
 
 
 class Pruning(Settings):
@@ -116,9 +46,9 @@ class SearchOptions(Settings):
     chosen settings are trained with, so that the search does not select settings for one seed's luck."""
     pruning: Pruning | None = Pruning()
     """Pruning of weak trials. If null, every trial runs to its end."""
-    space: dict[str, Parameter | None] = Field(default_factory=_default_space)
-    """Search space, by the name of the SS4Rec setting. Entries replace or extend the default space. Null removes a setting from
-    the search."""
+    space: dict[str, Parameter | None] = Field(default_factory=dict)
+    """Search space, by the name of the challenger's setting. Entries replace or extend the space of its kind. Null removes a setting
+    from the search."""
     enter_gate: bool = True
     """Train a model with the best settings and send it through the gate like any challenger. If off, the best settings are only
     reported."""
@@ -129,78 +59,75 @@ class SearchOptions(Settings):
     retries: int = Field(default=1, ge=0)
     """Number of times that the trial of a lost worker is restarted, with the same parameters."""
 
-    @field_validator("space", mode="before")
-    @classmethod
-    def _over_the_default(cls, given: Any) -> Any:
-        return {**DEFAULT_SPACE, **given} if isinstance(given, Mapping) else given
-
-    @property
-    def parameters(self) -> dict[str, Parameter]:
-        """The settings that are searched, by name."""
-        return {name: parameter for name, parameter in self.space.items() if parameter is not None}
-
 
 class SearchSettings(RetrainSettings):
-    """A retraining with searched SS4Rec settings. All other settings apply to training and judging the best model.
+    """A retraining with searched settings of the challenger. All other settings apply to training and judging the best model.
 
-    `models.ss4rec` provides the settings that are not in the search space, such as max_epochs and patience of each trial.
+    The challenger's section of `models` provides the settings that are not in the search space, such as max_epochs and patience of
+    each trial.
     """
 
     search: SearchOptions = SearchOptions()
 
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The settings that are searched, by name: the space of the challenger's kind, changed by `search.space`."""
+        space = {**spec_of(self.challenger).space, **self.search.space}
+        return {name: parameter for name, parameter in space.items() if parameter is not None}
+
     @model_validator(mode="after")
-    def _space_is_of_ss4rec(self) -> SearchSettings:
-        base, parameters = self.models.ss4rec.model_dump(), self.search.parameters
+    def _space_is_of_the_challenger(self) -> SearchSettings:
+        spec, parameters = spec_of(self.challenger), self.parameters
+        base = self.models.of(spec.kind).model_dump()
+        if not parameters and not self.search.space:
+            raise ValueError(f"{spec.name} has no search space of its own: give one in search.space")
         if not parameters:
             raise ValueError("search.space leaves nothing to search: every parameter is null")
         for name, parameter in parameters.items():
-            _refuse_unknown(name)
-            _refuse_range_of_no_number(name, parameter)
+            _refuse_unknown(name, spec)
+            _refuse_range_of_no_number(name, parameter, spec)
             for value in parameter.ends:
-                if said := _refusal(base | {name: value}):
+                if said := _refusal(spec, base | {name: value}):
                     raise ValueError(f"search.space.{name} cannot be {value!r}: {said}")
         for (one, its), (two, others) in combinations(parameters.items(), 2):
             for a, b in product(its.ends, others.ends):
-                if said := _refusal(base | {one: a, two: b}):
+                if said := _refusal(spec, base | {one: a, two: b}):
                     raise ValueError(f"search.space allows {one} {a!r} together with {two} {b!r}: {said}")
         return self
 
     def with_parameters(self, parameters: Mapping[str, Any], origin: SearchOrigin) -> RetrainSettings:
-        """Return the settings of a retraining with these SS4Rec settings and their origin.
+        """Return the settings of a retraining with these settings of the challenger and their origin.
 
         The result contains nothing about the search's database.
         """
         values = self.model_dump(exclude={"search"})
-        values["models"]["ss4rec"] |= dict(parameters)
+        values["models"][self.challenger] |= dict(parameters)
         return RetrainSettings.model_validate({**values, "searched": origin.model_dump()})
 
 
-def _refusal(values: dict[str, Any]) -> str | None:
-    """Return the reason why SS4Rec does not accept these settings, or None if it does."""
+def _refusal(spec: ModelSpec, values: dict[str, Any]) -> str | None:
+    """Return the reason why a kind does not accept these settings, or None if it does."""
     try:
-        SS4RecSettings.model_validate(values)
+        spec.settings.model_validate(values)
     except ValidationError as error:
         return error.errors()[0]["msg"].removeprefix("Value error, ")
     return None
 
 
-def _refuse_unknown(name: str) -> None:
+def _refuse_unknown(name: str, spec: ModelSpec) -> None:
     from difflib import get_close_matches
 
-    if name == "replicas":
-        raise ValueError(
-            "search.space.replicas cannot be searched: replicas sets where a model is trained, not what it learns, and a trial "
-            "always has one. To train the best model with several, set models.ss4rec.replicas"
-        )
-    known = list(SS4RecSettings.model_fields)
+    if name in spec.not_searched:
+        raise ValueError(f"search.space.{name} cannot be searched: {spec.not_searched[name]}")
+    known = list(spec.settings.model_fields)
     if name not in known:
         near = get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; the settings are {', '.join(known)}"
-        raise ValueError(f"search.space.{name} is not a setting of SS4Rec{hint}")
+        raise ValueError(f"search.space.{name} is not a setting of {spec.name}{hint}")
 
 
-def _refuse_range_of_no_number(name: str, parameter: Parameter) -> None:
-    kind = SS4RecSettings.model_fields[name].annotation
+def _refuse_range_of_no_number(name: str, parameter: Parameter, spec: ModelSpec) -> None:
+    kind = spec.settings.model_fields[name].annotation
     if parameter.choices is None and kind not in (int, float):
         raise ValueError(f"search.space.{name} has low and high, but {name} is not a number: give choices instead")
     if kind is int and parameter.step is not None and parameter.step != int(parameter.step):

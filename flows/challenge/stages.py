@@ -29,7 +29,7 @@ from tasks.stages import (
     train_by_deployment,
     train_model,
 )
-from tasks.training import candidate_kinds, clear_checkpoints
+from tasks.training import clear_checkpoints
 
 __all__ = [
     "Clock",
@@ -104,7 +104,7 @@ def train_and_evaluate(dataset: DatasetRef, settings: RetrainSettings, clock: Cl
 
 def train_inline(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Trained:
     """Train the models of a run in this run."""
-    return Trained([clock(f"train {kind}", train_model, dataset, kind, settings) for kind in candidate_kinds(settings.models)])
+    return Trained([clock(f"train {kind}", train_model, dataset, kind, settings) for kind in settings.kinds])
 
 
 def evaluate_candidates(trained: Trained, dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> Ranked:

@@ -78,7 +78,7 @@ def monitor(dataset: Dataset = None, config: Config = None, set_: Set = None, js
 def _print_summary(summary: RetrainSummary) -> None:
     evaluation, decision = summary.evaluation, summary.decision
     wanted = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@10")
-    shown = [name for name in wanted if name in evaluation.metrics["ss4rec"]["all"]]
+    shown = [name for name in wanted if name in evaluation.metrics[summary.version.kind]["all"]]
     say(f"\n{evaluation.requests} test requests of {evaluation.dataset}, full ranking under {evaluation.protocol}:")
     rows = [
         [
@@ -89,7 +89,7 @@ def _print_summary(summary: RetrainSummary) -> None:
         for model, parts in evaluation.metrics.items()
     ]
     table(["model", *[name.upper() for name in shown], "NDCG@10, 95 % interval"], rows)
-    _print_value(evaluation)
+    _print_value(evaluation, summary.version.kind)
     rules = [[rule.name, rule.shown_figure, rule.shown_bound, rule.verdict] for rule in decision.rules]
     table(["rule", "figure", "must be", "verdict"], rules)
     for line in [*decision.reasons, *(f"Warning: {warning}" for warning in decision.warnings)]:
@@ -100,13 +100,13 @@ def _print_summary(summary: RetrainSummary) -> None:
     say(f"{sum(summary.durations_s.values()):.0f} s: {stages}")
 
 
-def _print_value(evaluation: Evaluation) -> None:
+def _print_value(evaluation: Evaluation, challenger: str) -> None:
     from tasks.evaluation import value_rows
 
     say("Expected value, with 95 % intervals. It affects no decision and is based on these assumptions:")
     for assumption in evaluation.value.assumptions:
         say(f"- {assumption}")
-    records_table(value_rows(evaluation.value, "ss4rec"))
+    records_table(value_rows(evaluation.value, challenger))
 
 
 def _print_drift(result: DriftResult) -> None:

@@ -23,7 +23,7 @@ app = typer.Typer(
 
 @app.command()
 def search(dataset: Dataset = None, config: Config = None, set_: Set = None, json_file: Json = None) -> None:
-    """Search for better settings of SS4Rec.
+    """Search for better settings of the challenger.
 
     The best model enters the gate. Run the same command again to resume.
 
@@ -106,13 +106,11 @@ def _print_search(summary: SearchSummary) -> None:
         f"best: trial {best.number}, valid NDCG@10 {best.value:.4f}. The trials were trained with search.seed {record.seed}; a training "
         f"with these settings uses seed {settings.seed}, so its figure differs. As a file for --config:\n"
     )
-    chosen = {
-        key: value
-        for key, value in settings.models.ss4rec.model_dump(mode="json").items()
-        if key in best.parameters or key in settings.models.ss4rec.model_dump(exclude_defaults=True)
-    }
+    own = settings.models.of(settings.challenger)
+    changed = {*best.parameters, *own.model_dump(exclude_defaults=True)}
+    chosen = {key: value for key, value in own.model_dump(mode="json").items() if key in changed}
     assert settings.searched is not None
-    content = {"models": {"ss4rec": chosen}, "searched": settings.searched.model_dump(mode="json")}
+    content = {"models": {settings.challenger: chosen}, "searched": settings.searched.model_dump(mode="json")}
     say(yaml.safe_dump(content, sort_keys=False))
     if summary.challenge is None:
         say("The best settings have not entered the gate.")

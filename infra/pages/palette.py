@@ -12,7 +12,6 @@ __all__ = [
     "GROUND",
     "INK",
     "LINE",
-    "MODEL_COLOURS",
     "ORANGE",
     "PALE",
     "RED",
@@ -33,7 +32,6 @@ INK, SOFT = "#1c2328", "#5f6b73"  # text; notes, and whatever is undecided
 GREY, PALE = "#7a848b", "#b8c2c8"  # lines that serve as a reference; marks that matter least
 LINE, GROUND = "#e3e7ea", "#f3f6f7"  # rules of tables; background of what is set apart
 SERIES = (BLUE, ORANGE, PURPLE, GREEN, RED, "#8a7a1f", "#3f5fa8", "#a04b7d")
-MODEL_COLOURS = {"ss4rec": BLUE, "ncf": ORANGE, "popularity": GREY}
 VERDICT_COLOURS = {"better": GREEN, "worse": RED, "not shown": SOFT, "too early": SOFT, "not to be believed": SOFT}
 
 _NAMED = {

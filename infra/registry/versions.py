@@ -56,7 +56,7 @@ class ModelRef:
     uri: str
     digest: str  # sha256 of its manifest
     created: str  # UTC, ISO 8601
-    kind: str  # ss4rec, ncf, popularity
+    kind: str
     dataset: str  # name/version
     protocol: str
     outcome: str  # the gate's outcome

@@ -1,4 +1,5 @@
 from .inference import NCFScores
 from .recommender import NCF
+from .spec import SPEC
 
-__all__ = ["NCF", "NCFScores"]
+__all__ = ["NCF", "SPEC", "NCFScores"]

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from configs.errors import VersionCorruptError
-from models.ss4rec.kernels import Floats
+from models.inference import Floats
 
 __all__ = ["NCFScores", "hidden_layers"]
 

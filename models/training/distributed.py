@@ -42,8 +42,8 @@ def resolve_device(wanted: Literal["auto", "cpu", "cuda"]) -> Device:
     return "cuda" if seen else "cpu"
 
 
-def place(device: Literal["auto", "cpu", "cuda"], replicas: int | Literal["auto"]) -> Placement:
-    """Resolve the settings `device` and `replicas` on this machine.
+def place(device: Literal["auto", "cpu", "cuda"], replicas: int | Literal["auto"], kind: str) -> Placement:
+    """Resolve the settings `device` and `replicas` of a kind of model on this machine.
 
     `auto` means one replica per GPU, or one replica on the CPU.
 
@@ -55,7 +55,7 @@ def place(device: Literal["auto", "cpu", "cuda"], replicas: int | Literal["auto"
     count = max(gpus, 1) if replicas == "auto" else replicas
     if found == "cuda" and count > gpus:
         raise TrainingError(
-            f"The setting models.ss4rec.replicas is {count}, and torch sees {gpus} GPU{'' if gpus == 1 else 's'}: each replica "
+            f"The setting models.{kind}.replicas is {count}, and torch sees {gpus} GPU{'' if gpus == 1 else 's'}: each replica "
             "needs its own. Set it to at most that number, or to auto; CUDA_VISIBLE_DEVICES may hide GPUs."
         )
     return Placement(found, count)

@@ -9,7 +9,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from infra.pages import BLUE, GREY, MODEL_COLOURS, ORANGE, RED
+from configs.kinds import colour_of
+from infra.pages import BLUE, GREY, ORANGE, RED
 
 __all__ = [
     "agreement",
@@ -128,13 +129,14 @@ def champions(rows: Sequence[dict[str, Any]]) -> alt.Chart:
 
 def metric_intervals(rows: Sequence[dict[str, Any]], metric: str) -> Layers:
     """Plot a metric with its interval by version and model: rows of version, model, value, low, high."""
+    models = list(dict.fromkeys(str(row["model"]) for row in rows))
     base = alt.Chart(pd.DataFrame(rows)).encode(
         y=alt.Y("version:N", title=None, sort=None, axis=alt.Axis(labelLimit=220)),
         yOffset=alt.YOffset("model:N"),
         color=alt.Color(
             "model:N",
             title=None,
-            scale=alt.Scale(domain=list(MODEL_COLOURS), range=list(MODEL_COLOURS.values())),
+            scale=alt.Scale(domain=models, range=[colour_of(model) for model in models]),
         ),
     )
     tooltip = ["version:N", "model:N", alt.Tooltip("value:Q", format=".4f"), alt.Tooltip("low:Q", format=".4f"), alt.Tooltip("high:Q", format=".4f")]  # fmt: skip

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file
 
+from configs.errors import CannotExportError
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from models.loading import load_recommender
@@ -24,7 +24,6 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 LEFT_OUT = 20  # latest events that are left out, one at a time, to measure what each contributes
 ARTICLES = frozenset({"The", "A", "An", "Le", "La", "Les", "Il", "El", "Das", "Der", "Die"})
-ITEM_WEIGHTS = "items.weight"  # in SS4Rec's weights file; row 0 is padding
 
 
 def as_said(title: str) -> str:
@@ -84,8 +83,10 @@ class LoadedVersion:
         """Fetch the version's files, check them against its manifest, and load them."""
         folder = ModelRegistry(store).fetch(ref, work_dir / ref.name / ref.version)
         model, catalogue = load_recommender(folder), Catalogue.load(folder)
-        weights = load_file(folder / "model.safetensors").get(ITEM_WEIGHTS)
-        embeddings = weights[1:] if weights is not None and len(weights) == len(catalogue) + 1 else None
+        try:
+            embeddings = model.item_vectors().cpu().numpy()
+        except CannotExportError:
+            embeddings = None
         return cls(ref, model, catalogue, embeddings)
 
     def search(self, text: str, count: int = 12) -> list[int]:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from configs.errors import RecsysError
 from configs.serving import CHAMPION, BatchSettings
+from models.inference import Floats
 from models.schema import DataSchema
-from models.ss4rec.kernels import Floats
 from serving.engine.answer_cache import AnswerCache, answer_key
 from serving.engine.cold_start_cache import ColdStartCache
 from serving.engine.explanations import explain

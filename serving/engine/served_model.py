@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import VersionCorruptError
-from models.inference import SAMPLE_FILE, InferenceModel, load_inference_model, served_events
-from models.ss4rec.kernels import Floats
+from models.inference import SAMPLE_FILE, Floats, InferenceModel, load_inference_model, served_events
 from models.top_k import best
 from serving.catalogue import Catalogue, ItemDescription
 from serving.state import UserLog, UserState

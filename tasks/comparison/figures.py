@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from infra.pages import Interval, draw_intervals, new_figure, plain, series_colours, svg_bytes, tidy, whole_numbers
+from configs.kinds import colour_of
+from infra.pages import BLUE, GREY, Interval, draw_intervals, new_figure, plain, series_colours, svg_bytes, tidy, whole_numbers
 from tasks.comparison.results import EntryResult, ModelComparison
 
 __all__ = ["colours", "intervals_svg", "learning_curves_svg"]
 
 
 def colours(comparison: ModelComparison) -> dict[str, str]:
-    """Assign each entry a colour for all figures. Popularity is grey; SS4Rec gets the first colour, as in a run's figures."""
-    entries = sorted(comparison.entries, key=lambda entry: (entry.kind != "ss4rec", entry.name))
-    popular = [entry.name for entry in entries if entry.kind == "popularity"]
-    return series_colours([entry.name for entry in entries], grey=popular)
+    """Assign each entry a colour for all figures, as in a run's figures: grey kinds are grey, and a blue one gets the first colour."""
+    entries = sorted(comparison.entries, key=lambda entry: (colour_of(entry.kind) != BLUE, entry.name))
+    grey = [entry.name for entry in entries if colour_of(entry.kind) == GREY]
+    return series_colours([entry.name for entry in entries], grey=grey)
 
 
 def intervals_svg(comparison: ModelComparison) -> bytes:

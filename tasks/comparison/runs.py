@@ -99,4 +99,4 @@ def checkpoints_of(settings: CompareSettings, comparison: str, entry: EntrySetti
 
 
 def model_settings(entry: EntrySettings) -> dict[str, Any]:
-    return safe_settings(getattr(entry.models, entry.kind))
+    return safe_settings(entry.models.of(entry.kind))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infra.pages import MODEL_COLOURS, PURPLE, digits, new_figure, png_bytes, tidy, whole_numbers
+from configs.kinds import colour_of
+from infra.pages import digits, new_figure, png_bytes, tidy, whole_numbers
 from models.recommender import EpochReport
 from tasks.evaluation.business_value import Figure, Value, ValueEstimate
 
@@ -23,7 +24,7 @@ def training_curve_png(reports: Mapping[str, Sequence[EpochReport]]) -> bytes:
     *loss_axes, valid_axes = figure.subplots(1, len(trained) + 1, width_ratios=[1.0] * len(trained) + [1.5], squeeze=False)[0]
     for axes, (name, epochs) in zip(loss_axes, trained.items(), strict=True):
         losses = [report.loss for report in epochs]
-        axes.plot([report.epoch for report in epochs], losses, color=_colour(name), marker=_marker(epochs))
+        axes.plot([report.epoch for report in epochs], losses, color=colour_of(name), marker=_marker(epochs))
         tidy(axes, f"{name}: training loss")
     for name, epochs in reports.items():
         measured = {report.epoch: report.valid["ndcg@10"] for report in epochs if "ndcg@10" in report.valid}
@@ -31,14 +32,14 @@ def training_curve_png(reports: Mapping[str, Sequence[EpochReport]]) -> bytes:
             continue
         if name not in trained:
             value = measured[max(measured)]
-            valid_axes.axhline(value, color=_colour(name), linestyle="--", linewidth=1.2, label=f"{name}, {value:.4f}")
+            valid_axes.axhline(value, color=colour_of(name), linestyle="--", linewidth=1.2, label=f"{name}, {value:.4f}")
             continue
         best = epochs[-1].best_epoch
         kept = f", {measured[best]:.4f} in epoch {best}" if best in measured else ""
         label = f"{name}{kept}"
-        valid_axes.plot(list(measured), list(measured.values()), color=_colour(name), marker=_marker(epochs), label=label)
+        valid_axes.plot(list(measured), list(measured.values()), color=colour_of(name), marker=_marker(epochs), label=label)
         if best in measured:
-            valid_axes.plot(best, measured[best], "o", color=_colour(name), markersize=7)
+            valid_axes.plot(best, measured[best], "o", color=colour_of(name), markersize=7)
     tidy(valid_axes, "valid NDCG@10; dot: kept epoch")
     valid_axes.margins(y=0.12)
     if valid_axes.lines:
@@ -47,10 +48,6 @@ def training_curve_png(reports: Mapping[str, Sequence[EpochReport]]) -> bytes:
         axes.set(xlabel="epoch")
         whole_numbers(axes.xaxis)
     return png_bytes(figure)
-
-
-def _colour(name: str) -> str:
-    return MODEL_COLOURS.get(name, PURPLE)
 
 
 def _marker(epochs: Sequence[EpochReport]) -> str | None:

@@ -22,7 +22,7 @@ from models.evaluation import (
     per_request_metrics,
     slices,
 )
-from models.loading import CandidateKind, load_recommender
+from models.loading import load_recommender
 from tasks.datasets import DatasetRef, read_table
 from tasks.evaluation.business_value import Value, value_of
 from tasks.evaluation.load_check import sample_requests
@@ -54,7 +54,7 @@ class Measurement:
     """An evaluation, with what it was measured on and the models' own answers."""
 
     evaluation: Evaluation
-    challenger_kind: CandidateKind
+    challenger_kind: str
     parts: Split
     rankings: dict[str, Ranking]  # model -> ranks of all test requests
     samples: list[dict[str, Any]]  # some test requests with the challenger's answers, for the load check
@@ -64,7 +64,7 @@ def evaluate(
     store: Store,
     dataset: DatasetRef,
     candidates: list[Candidate],
-    challenger_kind: CandidateKind,
+    challenger_kind: str,
     settings: RetrainSettings,
 ) -> Measurement:
     """Rank every candidate on the test requests of `dataset`.

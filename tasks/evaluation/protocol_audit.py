@@ -42,7 +42,7 @@ from models.evaluation import (
     rank_requests,
     split,
 )
-from models.loading import CandidateKind, load_recommender, make_recommender
+from models.loading import load_recommender, make_recommender
 from models.recommender import IntArray, Recommender, Requests
 from tasks.datasets import load_dataset_ref, read_table
 
@@ -137,8 +137,8 @@ def audit_version(
     found = audit_model(model, events, evaluation, draws=draws, seed=seed)
     result = replace(found, model_name=ref.name, version=ref.version, dataset=ref.dataset)
     if retrain:
-        models = ModelSettings.model_validate(settings["models"])
-        kind: CandidateKind = ref.kind  # type: ignore[assignment]
+        models = ModelSettings.of_version(settings["models"])
+        kind = ref.kind
 
         def fresh() -> Recommender:
             model = make_recommender(kind, models)

@@ -121,7 +121,7 @@ def _write_ranks(path: Path, rankings: Mapping[str, Ranking]) -> None:
 
 def _write_page(path: Path, measured: Measurement, items: pd.DataFrame, settings: RetrainSettings) -> None:
     rankings, challenger, evaluation = measured.rankings, measured.challenger_kind, measured.evaluation
-    baseline = "ncf" if "ncf" in rankings else "popularity"
+    baseline = [kind for kind in rankings if kind != challenger][-1]
     page = attempt(
         "The page of the recommendations",
         recommendations_page,

@@ -56,7 +56,7 @@ def judge_sealed(store: Store, ref: ModelRef, settings: PromotionSettings) -> De
     evaluation = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
     name, version = ref.dataset.split("/")
     stored = StagedVersion(ref.name, ref.version, ref.prefix, manifest["files"])
-    models = ModelSettings.model_validate(manifest["lineage"]["settings"]["models"])
+    models = ModelSettings.of_version(manifest["lineage"]["settings"]["models"])
     dataset = load_dataset_ref(store, name, version)
     with leased(store, f"a judgement of {ref.version}", [ref.prefix, dataset.prefix]):
         decision = _judge(_Case(store, stored, ref.kind, dataset, evaluation, models, settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +42,7 @@ def decision_notice(decision: Decision, links: dict[str, str]) -> Notice:
     """Build the notice of the gate's verdict on a challenger. `links` are shown below the text as `name: address`."""
     metrics = [
         f"{model}: HR@10 {found['hr@10']:.4f}, NDCG@10 {found['ndcg@10']:.4f}"
-        for model in ("challenger", "champion", "ncf", "popularity")
+        for model in _in_order(decision.metrics)
         if (found := decision.metrics.get(model))
     ]
     reasons = [f"- {reason}" for reason in decision.reasons[:MOST_REASONS]]
@@ -60,6 +61,11 @@ def decision_notice(decision: Decision, links: dict[str, str]) -> Notice:
         body=_fitting([line for line in lines if line], links),
         figures={"metrics": decision.metrics, "champion": decision.champion, "reasons": decision.reasons},
     )
+
+
+def _in_order(models: Iterable[str]) -> list[str]:
+    """Return the challenger and the champion first, and the simplest baseline last."""
+    return ["challenger", "champion", *(model for model in reversed([*models]) if model not in ("challenger", "champion"))]
 
 
 def champion_notice(entry: Promotion, links: dict[str, str]) -> Notice:

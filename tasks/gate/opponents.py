@@ -171,7 +171,7 @@ def _past_pairs(ground: Ground, kind: str, models: ModelSettings, version: str) 
     for name in names:
         try:
             lineage = registry.manifest(ground.name, name)["lineage"]
-            own = ModelSettings.model_validate(lineage["settings"]["models"])
+            own = ModelSettings.of_version(lineage["settings"]["models"])
             if _recipe(lineage["kind"], lineage["protocol"], own) != wanted:
                 continue
             found = _stored_ndcg(registry, registry.version(ground.name, name), kind)
@@ -186,7 +186,7 @@ def _past_pairs(ground: Ground, kind: str, models: ModelSettings, version: str) 
 
 
 def _recipe(kind: str, protocol: str, models: ModelSettings) -> str:
-    own = getattr(models, kind)
+    own = models.of(kind)
     return sha256_of_json([kind, protocol, None if own is None else own.model_dump(mode="json")])
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from configs.kinds import label_of
 from configs.settings import model_option
 from infra.pages import (
     GREEN,
@@ -30,7 +31,6 @@ from tasks.gate.decision import CHAMPION_RANKED, GROUPS, Decision
 __all__ = ["comparison_png", "next_step", "render_html", "render_markdown", "served_note", "summary"]
 
 TEMPLATE = "tasks/gate/templates/decision.html"
-MODEL_NAMES = {"challenger": "challenger", "champion": "champion", "ncf": "NCF", "popularity": "popularity"}
 
 
 def render_markdown(decision: Decision) -> str:
@@ -117,7 +117,7 @@ def render_html(decision: Decision) -> bytes:
         against=_against(decision),
         summary=summary(decision),
         approval=_approval(decision) if decision.approval else "",
-        models=[(MODEL_NAMES.get(name, name), name) for name in dict.fromkeys([*first, *decision.metrics])],
+        models=[(label_of(name), name) for name in dict.fromkeys([*first, *decision.metrics])],
         metrics=["hr@10", "ndcg@10", "mrr@10"],
         groups=GROUPS,
         slices=decision.comparisons[1:],

@@ -162,7 +162,7 @@ def _floors(inputs: GateInputs, settings: PromotionSettings) -> list[Rule]:
 
 def _against_baselines(inputs: GateInputs, settings: PromotionSettings, tests: dict[str, PairedTest]) -> list[Rule]:
     rules = []
-    for name in settings.baselines:
+    for name in inputs.baselines if settings.baselines is None else settings.baselines:
         if name not in inputs.baselines:
             raise GateError(
                 f"promotion.baselines names {name}, which this run did not train. Train it, or remove it from the list."

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from configs.kinds import label_of
 from configs.studies import ReplaySettings
 from infra.pages import utc_day
 from models.evaluation import MISS, FloatArray, clustered_means, holm, per_request
@@ -144,7 +145,6 @@ def replay_results(plan: ReplayPlan, settings: ReplaySettings) -> Replay:
     requests = pd.concat(list(ranks.values()), ignore_index=True) if ranks else None
     base = [each for each in trainings if each.slice == 0]
     scenario = settings.scenario
-    ss4rec = settings.models.ss4rec
     return Replay(
         id=plan.id,
         source=plan.source,
@@ -164,9 +164,15 @@ def replay_results(plan: ReplayPlan, settings: ReplaySettings) -> Replay:
         seconds=round(
             sum(sum(record.seconds.values()) for record in records.values()) + sum(each.seconds for each in trainings), 1
         ),
-        trained=f"SS4Rec of width {ss4rec.width} with {ss4rec.blocks} block{'s' if ss4rec.blocks > 1 else ''}, at most "
-        f"{ss4rec.max_epochs} epochs, seed {settings.seed}",
+        trained=_described(settings),
     )
+
+
+def _described(settings: ReplaySettings) -> str:
+    """Say what was trained: the challenger, its settings that differ from its defaults, and the seed."""
+    own = settings.models.of(settings.challenger).model_dump(mode="json", exclude_defaults=True)
+    changed = [f"{name.replace('_', ' ')} {value}" for name, value in own.items()]
+    return ", ".join([label_of(settings.challenger), *changed, f"seed {settings.seed}"])
 
 
 def slice_line(plan: ReplayPlan, record: SliceRecord) -> str:

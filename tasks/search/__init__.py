@@ -1,4 +1,4 @@
-"""The search for hyperparameters of SS4Rec: one study in a database, which several workers share.
+"""The search for hyperparameters of the challenger: one study in a database, which several workers share.
 
 Here belong the study's definition, the workers that train trials, and the record of the results. The search space is part of the
 settings, and a single trial is trained by `models.search`. The best settings enter the gate like any challenger, outside this

@@ -36,7 +36,7 @@ class SearchRecord:
     protocol: str
     metric: str
     seed: int
-    base: dict[str, Any]  # models.ss4rec, which each trial's parameters override
+    base: dict[str, Any]  # the challenger's settings, which each trial's parameters override
     space: dict[str, Any]
     trials: list[TrialRecord]
     best: int | None  # number of the best complete trial
@@ -85,7 +85,7 @@ def conclude_study(store: Store, dataset: DatasetRef, ref: StudyRef, settings: S
         protocol=definition["protocol"],
         metric=f"valid {METRIC}",
         seed=settings.search.seed,
-        base=settings.models.ss4rec.model_dump(mode="json"),
+        base=settings.models.of(settings.challenger).model_dump(mode="json"),
         space=definition["space"],
         trials=trials,
         best=best.number if best else None,

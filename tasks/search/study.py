@@ -15,6 +15,7 @@ import optuna
 from optuna.trial import TrialState
 
 from configs.errors import SettingsError
+from configs.kinds import spec_of
 from configs.studies import SearchSettings
 from infra.locks import turn
 from infra.study_storage import answering, open_storage, shown
@@ -35,18 +36,18 @@ class StudyRef:
     storage: str  # for display: without user and password
     begun: int  # trials that had started
     defects: int  # of these, trials that ended with an unexpected exception
-    starts_with_base: bool  # whether models.ss4rec lies within the search space and is therefore the first trial
+    starts_with_base: bool  # whether the challenger's settings lie within the search space and are therefore the first trial
 
 
 def open_study(dataset: DatasetRef, settings: SearchSettings) -> StudyRef:
-    """Open the study, or create it with its definition and with models.ss4rec queued as its first trial.
+    """Open the study, or create it with its definition and with the challenger's settings queued as its first trial.
 
     Raises:
         SettingsError: A study with this name has another definition.
     """
-    options, name = settings.search, _name(dataset, settings)
-    base = {key: getattr(settings.models.ss4rec, key) for key in options.parameters}
-    inside = all(parameter.holds(base[key]) for key, parameter in options.parameters.items())
+    name, own = _name(dataset, settings), settings.models.of(settings.challenger)
+    base = {key: getattr(own, key) for key in settings.parameters}
+    inside = all(parameter.holds(base[key]) for key, parameter in settings.parameters.items())
     with answering(study_url(settings)), turn(study_lock(name, settings)):
         study = load_study(name, settings)
         wanted, found = definition_of(dataset, settings), study.user_attrs.get(DEFINITION)
@@ -82,15 +83,15 @@ def load_study(name: str, settings: SearchSettings, worker: int = 0, begun: int 
 
 def definition_of(dataset: DatasetRef, settings: SearchSettings) -> dict[str, Any]:
     """Return everything that must be equal for the values of trials to be comparable."""
-    options = settings.search
-    fixed = settings.models.ss4rec.model_dump(mode="json", exclude={*options.parameters, "replicas"})  # a trial has one replica
-    space = {name: parameter.model_dump(mode="json", exclude_defaults=True) for name, parameter in options.parameters.items()}
+    left_out = {*settings.parameters, *spec_of(settings.challenger).not_searched}  # such as replicas: a trial has one
+    fixed = settings.models.of(settings.challenger).model_dump(mode="json", exclude=left_out)
+    space = {name: parameter.model_dump(mode="json", exclude_defaults=True) for name, parameter in settings.parameters.items()}
     found: dict[str, Any] = {
         "dataset": f"{dataset.name}/{dataset.version}",
         "protocol": settings.evaluation.protocol_id,
-        "seed": options.seed,
+        "seed": settings.search.seed,
         "space": space,
-        "models.ss4rec": fixed,
+        f"models.{settings.challenger}": fixed,
     }
     return found
 

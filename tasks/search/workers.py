@@ -14,6 +14,7 @@ import torch
 from optuna.trial import TrialState
 
 from configs.errors import TrainingError
+from configs.kinds import spec_of
 from configs.studies import SearchSettings
 from infra.locks import turn
 from infra.storage import Store
@@ -57,7 +58,8 @@ def run_trials(
     options = settings.search
     # As in `train_candidate`, one core is left to other processes. The workers of a run share the rest.
     torch.set_num_threads(max(1, ((os.cpu_count() or 2) - 1) // options.workers))
-    data = TrialData.of(read_split(store, dataset, settings.evaluation), read_table(store, dataset, "users"))
+    users = read_table(store, dataset, "users")
+    data = TrialData.of(read_split(store, dataset, settings.evaluation), spec_of(settings.challenger), users)
     ended, deadline, idle_since = 0, time.monotonic() + (options.seconds or float("inf")), None
     with answering(study_url(settings)):
         study = load_study(ref.name, settings, worker, ref.begun)
@@ -86,14 +88,15 @@ def run_trials(
 
 def _run_one(study: optuna.Study, claim: ExitStack, data: TrialData, settings: SearchSettings, on_epoch: OnEpoch | None) -> int:
     """Take a trial, release the claim, run the trial, and return its number."""
-    options, taken = settings.search, -1
+    spec, taken = spec_of(settings.challenger), -1
+    base = settings.models.of(spec.kind)
 
     def objective(trial: optuna.Trial) -> float:
         nonlocal taken
         taken = trial.number
         claim.close()
         try:
-            return run_trial(trial, options.parameters, settings.models.ss4rec, data, options.seed, on_epoch)
+            return run_trial(trial, settings.parameters, spec, base, data, settings.search.seed, on_epoch)
         except TrainingError as error:
             trial.set_user_attr(REASON, str(error))
             raise

@@ -43,7 +43,7 @@ def begin_search(dataset: DatasetRef, settings: SearchSettings) -> StudyRef:
     log, ref = get_run_logger(), open_study(dataset, settings)
     log.info("study %s in %s, %d trials started before", ref.name, ref.storage, ref.begun)
     if not ref.starts_with_base:
-        log.info("the configured models.ss4rec lies outside the search space, so it is not one of the trials")
+        log.info("the configured models.%s lies outside the search space, so it is not one of the trials", settings.challenger)
     return ref
 
 

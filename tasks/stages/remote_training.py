@@ -33,7 +33,6 @@ from tasks.training import (
     Candidate,
     Machine,
     Origin,
-    candidate_kinds,
     challenger_of,
     delete_uploaded,
     download_candidates,
@@ -117,7 +116,7 @@ def download_trained(dataset: DatasetRef, runs: tuple[str, ...], settings: Retra
     """Fetch the candidates that the last run uploaded, and log and track them as if they had been trained here."""
     store, log = open_store(settings.store), get_run_logger()
     folder = settings.work_dir / "candidates" / settings.model_name
-    candidates, machine = download_candidates(store, runs[-1], candidate_kinds(settings.models), folder)
+    candidates, machine = download_candidates(store, runs[-1], settings.kinds, folder)
     for candidate in candidates:
         follow_training(dataset, candidate, settings)
     try:

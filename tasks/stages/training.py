@@ -18,7 +18,6 @@ from configs.errors import AlreadyExistsError
 from configs.settings import RetrainSettings
 from infra.registry import ModelRef
 from infra.storage import open_store
-from models.loading import CandidateKind
 from models.recommender import EpochReport
 from tasks.datasets import DatasetRef
 from tasks.evaluation import Evaluation, VersionFolder, assemble_version, evaluate
@@ -40,7 +39,7 @@ class Evaluated:
 
 
 @task(name="train", task_run_name="train {kind}", **NETWORK)
-def train_model(dataset: DatasetRef, kind: CandidateKind, settings: RetrainSettings) -> Candidate:
+def train_model(dataset: DatasetRef, kind: str, settings: RetrainSettings) -> Candidate:
     """Train one candidate, and report its progress in the UI and the log."""
     log = get_run_logger()
     progress = cast(UUID, create_progress_artifact(0.0, key=f"training-{kind}", description=f"{kind} is training"))

@@ -23,7 +23,7 @@ class RunPlan:
     name: str
     group: str  # the flow run or comparison that it belongs to
     job: str  # the flow: retrain, train, compare
-    kind: str  # ss4rec, ncf, popularity
+    kind: str
     seed: int
     dataset: str  # name/version
     protocol: str

@@ -1,4 +1,4 @@
-from .candidates import Candidate, candidate_kinds, challenger_of, clear_checkpoints, read_split, train_candidate
+from .candidates import Candidate, challenger_of, clear_checkpoints, read_split, train_candidate
 from .subprocess_training import run_apart
 from .transfer import Machine, Origin, delete_uploaded, download_candidates, upload_candidates
 
@@ -6,7 +6,6 @@ __all__ = [
     "Candidate",
     "Machine",
     "Origin",
-    "candidate_kinds",
     "challenger_of",
     "clear_checkpoints",
     "delete_uploaded",

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from configs.settings import EvaluationSettings, ModelSettings, RetrainSettings
+from configs.settings import EvaluationSettings, RetrainSettings
 from infra.registry import file_digests
 from infra.storage import Store, open_store
 from models.evaluation import Split, split
-from models.loading import CandidateKind, make_recommender, placement_of
+from models.loading import make_recommender, placement_of
 from models.recommender import EpochReport, FitReport, OnEpoch, Recommender
 from models.training import Replicas
 from tasks.datasets import DatasetRef, read_table
@@ -22,7 +22,6 @@ from tasks.training.subprocess_training import run_apart
 
 __all__ = [
     "Candidate",
-    "candidate_kinds",
     "challenger_of",
     "clear_checkpoints",
     "read_split",
@@ -34,7 +33,7 @@ __all__ = [
 class Candidate:
     """A trained model in a local folder, with a record of its training."""
 
-    kind: CandidateKind
+    kind: str
     folder: str
     epochs: list[EpochReport]
     best_epoch: int
@@ -50,12 +49,6 @@ class Candidate:
         return asdict(self)
 
 
-def candidate_kinds(settings: ModelSettings) -> list[CandidateKind]:
-    """Return the models that a run trains: popularity, the simplest baseline, comes first, and the challenger last."""
-    kinds: list[CandidateKind] = ["popularity"]
-    return [*kinds, "ncf", "ss4rec"] if settings.ncf is not None else [*kinds, "ss4rec"]
-
-
 def challenger_of(candidates: list[Candidate]) -> Candidate:
     """Return the challenger of a run, which is the candidate that it trains last."""
     return candidates[-1]
@@ -67,7 +60,7 @@ def read_split(store: Store, dataset: DatasetRef, settings: EvaluationSettings) 
 
 
 def train_candidate(
-    store: Store, dataset: DatasetRef, kind: CandidateKind, settings: RetrainSettings, on_epoch: OnEpoch | None = None
+    store: Store, dataset: DatasetRef, kind: str, settings: RetrainSettings, on_epoch: OnEpoch | None = None
 ) -> Candidate:
     """Train one model. If an earlier run was killed, training resumes from its last epoch.
 
@@ -104,15 +97,13 @@ def clear_checkpoints(settings: RetrainSettings) -> None:
     shutil.rmtree(_checkpoints(settings), ignore_errors=True)
 
 
-def _train_replica(
-    dataset: DatasetRef, kind: CandidateKind, settings: RetrainSettings, on_epoch: OnEpoch | None
-) -> Candidate | None:
+def _train_replica(dataset: DatasetRef, kind: str, settings: RetrainSettings, on_epoch: OnEpoch | None) -> Candidate | None:
     fitted = _fit(open_store(settings.store), dataset, kind, settings, on_epoch)
     return _save(*fitted, kind, settings) if Replicas.current().rank == 0 else None
 
 
 def _fit(
-    store: Store, dataset: DatasetRef, kind: CandidateKind, settings: RetrainSettings, on_epoch: OnEpoch | None
+    store: Store, dataset: DatasetRef, kind: str, settings: RetrainSettings, on_epoch: OnEpoch | None
 ) -> tuple[Recommender, FitReport]:
     model = make_recommender(kind, settings.models)
     model.prepare()
@@ -130,7 +121,7 @@ def _fit(
     return model, report
 
 
-def _save(model: Recommender, report: FitReport, kind: CandidateKind, settings: RetrainSettings) -> Candidate:
+def _save(model: Recommender, report: FitReport, kind: str, settings: RetrainSettings) -> Candidate:
     folder = settings.work_dir / "candidates" / settings.model_name / kind
     if folder.exists():
         shutil.rmtree(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +13,9 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from configs.errors import NotFoundError, TrainingError, VersionCorruptError
+from configs.kinds import KindName
 from infra.registry import MOST_JSON, Digest, FileName, fetch_files, machine_facts, read_json
 from infra.storage import Store
-from models.loading import CandidateKind
 from tasks.training.candidates import Candidate
 
 __all__ = ["Machine", "Origin", "delete_uploaded", "download_candidates", "upload_candidates"]
@@ -40,8 +41,9 @@ class Machine(BaseModel):
 
 @dataclass(frozen=True)
 class _Candidate(Candidate):
-    """A candidate in a record. Its file names are plain, so that none can point outside its folder."""
+    """A candidate in a record. Its kind and file names are plain, so that none can point outside its folder."""
 
+    kind: KindName
     files: dict[FileName, Digest]
 
 
@@ -79,7 +81,7 @@ def upload_candidates(store: Store, run: str, candidates: list[Candidate]) -> st
     return f"{prefix}/{RECORD}"
 
 
-def download_candidates(store: Store, run: str, kinds: list[CandidateKind], folder: Path) -> tuple[list[Candidate], Machine]:
+def download_candidates(store: Store, run: str, kinds: Sequence[str], folder: Path) -> tuple[list[Candidate], Machine]:
     """Fetch the candidates of the flow run `run` into `folder`, and return them with the machine that trained them.
 
     Args:

@@ -30,6 +30,7 @@ RECORDED = "the whole record goes into the lineage of a version (tasks/gate/publ
 CHOOSES = "pydantic chooses the class of a rule by it, and serving/reranking/masks.py acts by the class"
 USED_AS_A_WHOLE: dict[tuple[str, str], str] = {
     **{("SearchOrigin", name): RECORDED for name in SearchOrigin.model_fields},
+    ("SS4RecSettings", "replicas"): "models/loading.py reads it of every kind whose spec is replicated",
     **{(rule, "action"): CHOOSES for rule in ("Exclude", "Boost", "Pin")},
 }
 """Settings that no code reads by name, and how they take effect."""

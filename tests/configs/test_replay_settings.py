@@ -12,9 +12,9 @@ def test_setting_part_of_a_section_keeps_the_replays_own_defaults_for_the_rest()
     set_ = ["models.ss4rec.max_epochs=3", "monitoring.clock=wall", "promotion.rule=non-inferior", "report.requests=7"]
     found = load_settings(ReplaySettings, None, set_)
     assert found.models.ss4rec.width == own.models.ss4rec.width and found.models.ss4rec.max_epochs == 3
-    assert found.models.ncf is None and found.promotion.baselines == ("popularity",)
+    assert found.baselines == ("popularity",) and found.promotion.baselines is None
     assert not found.monitoring.evidently and not found.report.evidently
-    assert load_settings(ReplaySettings, None, ["models.ncf.max_epochs=1"]).models.ncf is not None
+    assert load_settings(ReplaySettings, None, ["baselines=[popularity, ncf]"]).kinds == ("popularity", "ncf", "ss4rec")
     assert ReplaySettings.model_validate(own.model_dump(mode="json")) == own
     assert {"quick", "ml-1m"} <= set(named_configs(ReplaySettings))
 

@@ -8,17 +8,19 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from configs.errors import SettingsError
+from configs.kinds import Parameter, spec_of
 from configs.loading import load_settings, named_configs
 from configs.settings import RetrainSettings, SearchOrigin
-from configs.studies import Parameter, SearchSettings
-from configs.studies.search import DEFAULT_SPACE, SearchOptions
+from configs.studies import SearchSettings
+from configs.studies.search import SearchOptions
 
+DEFAULT_SPACE = spec_of("ss4rec").space
 ORIGIN = SearchOrigin(study="s", record="searches/s/1.json", dataset="d/1", trials=3, best_trial=1, valid_ndcg_at_10=0.2)
 
 
 def test_the_space_is_changed_parameter_by_parameter() -> None:
     overrides = ["search.space={width: {choices: [32]}, loss: null, weight_decay: {low: 0, high: 0.1, step: 0.05}}"]
-    found = load_settings(SearchSettings, None, overrides).search.parameters
+    found = load_settings(SearchSettings, None, overrides).parameters
     assert found["width"].choices == (32,) and "loss" not in found and found["weight_decay"].high == 0.1
     assert found["blocks"] == DEFAULT_SPACE["blocks"]
     assert list(found) == [name for name in DEFAULT_SPACE if name != "loss"] + ["weight_decay"]
@@ -27,7 +29,7 @@ def test_the_space_is_changed_parameter_by_parameter() -> None:
 def test_settings_that_went_through_json_are_the_same() -> None:
     before = load_settings(SearchSettings, None, ["search.space.loss=null", "search.trials=3"])
     again = SearchSettings.model_validate(json.loads(before.model_dump_json()))
-    assert again == before and "loss" not in again.search.parameters
+    assert again == before and "loss" not in again.parameters
 
 
 @pytest.mark.parametrize("name", named_configs(RetrainSettings))

@@ -68,7 +68,7 @@ def test_every_shipped_configuration_is_valid_and_differs_from_the_defaults(path
         ("models: {ss4rec: {replicas: 0}}", "models.ss4rec.replicas: the value must be auto, or a whole number of at least 1"),
         ("models: {ss4rec: {replicas: all}}", "models.ss4rec.replicas: the value must be auto, or a whole number of at least 1"),
         ("models: {ss4rec: {replicas: true}}", "models.ss4rec.replicas: the value must be auto, or a whole number of at least 1"),
-        ("models: {ncf: null}", "promotion.baselines names ncf, but models.ncf is null"),
+        ("models: {ncf: null}\npromotion: {baselines: [ncf]}", "promotion.baselines names ncf, which is not trained"),
         ("data: {source: ml-10b}", "data.source: Input should be 'ml-100k'"),
         ("- a\n- b", "must hold settings as `name: value`, found a list"),
         ("a: [", "is not valid YAML"),
@@ -234,9 +234,9 @@ def test_each_effective_setting_names_the_source_that_won(tmp_path: Path) -> Non
 
 
 def test_sections_that_are_off_and_mappings_have_an_origin(tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_text("models: {ncf: null}\npromotion: {baselines: [popularity]}\n")
+    (tmp_path / "x.yaml").write_text("searched: null\npromotion: {baselines: [popularity]}\n")
     found = {each.key: each for each in effective_settings(RetrainSettings, str(tmp_path / "x.yaml"))}
-    assert (found["models.ncf"].value, found["models.ncf"].origin) == (None, str(tmp_path / "x.yaml"))
+    assert (found["searched"].value, found["searched"].origin) == (None, str(tmp_path / "x.yaml"))
     crons = {each.key: each for each in effective_settings(EnvironmentSettings, None, ['crons={etl/etl: "0 4 * * *"}'])}["crons"]
     assert (crons.value, crons.origin) == ({"etl/etl": "0 4 * * *"}, "--set crons")
 

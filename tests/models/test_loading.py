@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from configs.errors import VersionCorruptError
+from configs.kinds import registered_kinds
 from configs.settings import ModelSettings
-from models.kinds import KINDS
-from models.loading import CandidateKind, load_recommender, make_recommender
+from models.kinds import recommender_class, serving_class
+from models.loading import load_recommender, make_recommender
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_each_candidate_is_made_with_its_settings() -> None:
         assert model.settings() == getattr(settings, kind).model_dump(mode="json")
 
 
-def test_the_table_has_every_candidate_with_its_two_classes() -> None:
-    assert set(KINDS) == set(get_args(CandidateKind))
-    for name, kind in KINDS.items():
-        assert kind.import_model().name == kind.import_serving_model().kind == name
+def test_each_kind_has_its_two_classes() -> None:
+    for name, spec in registered_kinds().items():
+        if spec.serving is not None:
+            assert recommender_class(spec).name == serving_class(spec).kind == name

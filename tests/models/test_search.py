@@ -13,13 +13,15 @@ import torch
 
 from benchmarks.ranking.search import SEED, SPACE, STARTS
 from configs.errors import TrainingError
+from configs.kinds import Parameter, spec_of
 from configs.settings import EvaluationSettings, SS4RecSettings
-from configs.studies import Parameter, Pruning
+from configs.studies import Pruning
 from models.evaluation import Split, split
 from models.recommender import EpochReport
 from models.search import TrialData, make_pruner, make_sampler, run_trial, suggest
 from tests import synthetic
 
+SPEC = spec_of("ss4rec")
 BASE = SS4RecSettings(width=8, blocks=1, time_state=4, relation_state=4, max_length=20, max_epochs=3, device="cpu")
 SPACE_OF_TWO = {"dropout": Parameter(low=0.0, high=0.5, step=0.25), "learning_rate": Parameter(low=1e-3, high=3e-2, log=True)}
 
@@ -32,8 +34,8 @@ def parts() -> Split:
 
 def search(parts: Split, trials: int = 3, seed: int = 5, **reports: Any) -> optuna.Study:
     study = optuna.create_study(direction="maximize", sampler=make_sampler(seed), pruner=make_pruner(None))
-    data = TrialData.of(parts)
-    study.optimize(lambda trial: run_trial(trial, SPACE_OF_TWO, BASE, data, seed, **reports), n_trials=trials)
+    data = TrialData.of(parts, SPEC)
+    study.optimize(lambda trial: run_trial(trial, SPACE_OF_TWO, SPEC, BASE, data, seed, **reports), n_trials=trials)
     return study
 
 
@@ -55,7 +57,7 @@ def test_the_recorded_search_can_be_drawn_again_trial_by_trial() -> None:
         study.enqueue_trial(start)
     for before in recorded["trials"]:
         trial = study.ask()
-        found = suggest(trial, SPACE)
+        found = suggest(trial, SPACE, SPEC)
         assert found.keys() == before["params"].keys()
         for name, value in before["params"].items():  # processors differ in the last bit of an exponential
             assert found[name] == (pytest.approx(value, rel=1e-9) if isinstance(value, float) else value), name
@@ -90,12 +92,14 @@ def test_a_trial_gets_the_user_features_that_the_challenger_will_get(parts: Spli
         }
     )
     told, blank = (
-        run_trial(optuna.create_study(sampler=make_sampler(1)).ask(), SPACE_OF_TWO, settings, TrialData.of(parts, users), 0)
+        run_trial(
+            optuna.create_study(sampler=make_sampler(1)).ask(), SPACE_OF_TWO, SPEC, settings, TrialData.of(parts, SPEC, users), 0
+        )
         for settings in (base, BASE)
     )
     assert told != blank
     with pytest.raises(TrainingError, match="describe_users"):
-        run_trial(optuna.create_study().ask(), SPACE_OF_TWO, base, TrialData.of(parts), 0)
+        run_trial(optuna.create_study().ask(), SPACE_OF_TWO, SPEC, base, TrialData.of(parts, SPEC), 0)
 
 
 def test_a_seed_gives_the_same_trials_and_another_worker_or_run_gives_others(parts: Split) -> None:
@@ -104,7 +108,7 @@ def test_a_seed_gives_the_same_trials_and_another_worker_or_run_gives_others(par
     drawn = []
     for worker, begun in ((0, 0), (1, 0), (0, 7), (1, 7)):
         study = optuna.create_study(sampler=make_sampler(5, worker=worker, begun=begun))
-        drawn.append(suggest(study.ask(), SPACE_OF_TWO)["learning_rate"])
+        drawn.append(suggest(study.ask(), SPACE_OF_TWO, SPEC)["learning_rate"])
     assert len(set(drawn)) == 4
 
 
@@ -115,23 +119,23 @@ def test_a_trial_below_the_median_ends_after_the_warm_up(parts: Split) -> None:
     )
     for rate in (0.01, 1e-9):
         study.enqueue_trial({"learning_rate": rate})
-    data, base = TrialData.of(parts), BASE.model_copy(update={"max_epochs": 6, "patience": 6, "weight_averaging": 0.0})
-    study.optimize(lambda trial: run_trial(trial, space, base, data, 0), n_trials=2)
+    data, base = TrialData.of(parts, SPEC), BASE.model_copy(update={"max_epochs": 6, "patience": 6, "weight_averaging": 0.0})
+    study.optimize(lambda trial: run_trial(trial, space, SPEC, base, data, 0), n_trials=2)
     good, bad = study.trials
     assert good.state.name == "COMPLETE" and list(good.intermediate_values) == [1, 2, 3, 4, 5, 6]
     assert bad.state.name == "PRUNED" and list(bad.intermediate_values) == [1, 2]
 
 
 def test_a_trial_that_diverges_or_does_not_fit_is_a_training_error(parts: Split) -> None:
-    data = TrialData.of(parts)
+    data = TrialData.of(parts, SPEC)
     with pytest.raises(TrainingError, match="diverged in epoch 1"):
-        run_trial(optuna.create_study().ask(), {"learning_rate": Parameter(choices=(1e30,))}, BASE, data, 0)
+        run_trial(optuna.create_study().ask(), {"learning_rate": Parameter(choices=(1e30,))}, SPEC, BASE, data, 0)
 
     def full(epoch: EpochReport) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(TrainingError, match="do not fit into the GPU"):
-        run_trial(optuna.create_study().ask(), SPACE_OF_TWO, BASE, data, 0, full)
+        run_trial(optuna.create_study().ask(), SPACE_OF_TWO, SPEC, BASE, data, 0, full)
 
 
 def test_without_pruning_nothing_is_cut_off() -> None:

@@ -28,7 +28,7 @@ from models.recommender import EpochReport
 from tasks.datasets import DatasetRef
 from tasks.stages import RemoteTraining, Trained, deployment_runs, download_trained, settle_cost, train_by_deployment
 from tasks.tracking import abandon_tracking
-from tasks.training import Candidate, Machine, candidate_kinds, upload_candidates
+from tasks.training import Candidate, Machine, upload_candidates
 from tests.flows.runpod.prefect_client import a_run, with_client
 
 FORMER_FORMS = Path(__file__).parents[2] / "data" / "forms_with_former_names.json"
@@ -108,7 +108,7 @@ def test_a_run_that_crashes_is_tried_again_and_one_that_fails_is_not(pool: WorkP
 def handed_over(folder: Path, run: str, settings: RetrainSettings) -> dict[str, dict[str, str]]:
     """Put candidates into the store as a run does that has trained, and return the digests of their files."""
     found = []
-    for kind in candidate_kinds(settings.models):
+    for kind in settings.kinds:
         place = folder / run / kind
         place.mkdir(parents=True)
         (place / "model.safetensors").write_bytes(f"{run} {kind}".encode())

@@ -84,7 +84,8 @@ def test_a_clone_of_a_baseline_is_held() -> None:
 
 def test_a_missing_baseline_is_an_error_not_a_pass() -> None:
     with pytest.raises(GateError, match="names ncf, which this run did not train"):
-        decide(replace(inputs(ranking(0.4)), baselines={"popularity": ranking(0.1)}), SETTINGS)
+        settings = SETTINGS.model_copy(update={"baselines": ("popularity", "ncf")})
+        decide(replace(inputs(ranking(0.4)), baselines={"popularity": ranking(0.1)}), settings)
 
 
 def test_a_challenger_better_than_the_champion_is_promoted_against_its_entry() -> None:

@@ -1,0 +1,16 @@
+from .registry import ENTRY_POINTS, colour_of, label_of, plugins_in_use, register, registered_kinds, spec_of
+from .search_space import Parameter
+from .spec import KindName, ModelSpec
+
+__all__ = [
+    "ENTRY_POINTS",
+    "KindName",
+    "ModelSpec",
+    "Parameter",
+    "colour_of",
+    "label_of",
+    "plugins_in_use",
+    "register",
+    "registered_kinds",
+    "spec_of",
+]

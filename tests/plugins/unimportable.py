@@ -1,0 +1,1 @@
+raise OSError("libfancy.so is missing")
