@@ -36,12 +36,17 @@ class Sequences:
     item_ids: IntArray  # (N,)
     timestamps: IntArray  # (N,)
     ties_drawn: bool = field(default=False, kw_only=True)  # whether a row's events in the same second are in drawn order
+    weights: npt.NDArray[np.float32] | None = field(
+        default=None, kw_only=True
+    )  # (N,) > 0, of training events; None: all count alike
 
     def __post_init__(self) -> None:
         if len(self.offsets) != len(self.user_ids) + 1 or self.offsets[-1] != len(self.item_ids):
             raise ValueError("offsets do not span user_ids and item_ids")
         if len(self.timestamps) != len(self.item_ids):
             raise ValueError("timestamps and item_ids differ in length")
+        if self.weights is not None and len(self.weights) != len(self.item_ids):
+            raise ValueError("weights and item_ids differ in length")
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -49,6 +54,13 @@ class Sequences:
     @property
     def lengths(self) -> IntArray:
         return np.diff(self.offsets)
+
+    @property
+    def relative_weights(self) -> npt.NDArray[np.float32] | None:
+        """The weights (N,), divided by their mean, so that a weighted loss has the scale of an unweighted one."""
+        if self.weights is None:
+            return None
+        return self.weights / np.float32(self.weights.mean(dtype=np.float64) if len(self.weights) else 1)
 
     @property
     def row_of_event(self) -> IntArray:
@@ -155,6 +167,8 @@ class Recommender(ABC):
         on_epoch: OnEpoch | None = None,
     ) -> FitReport:
         """Train on `train`. `valid` is only used to choose the epoch.
+
+        If `train` has weights, an event counts as much as its weight says: `relative_weights` multiply the loss of each target.
 
         Resumes from `checkpoint_dir` if it holds a checkpoint of the same data, settings and seed.
 

@@ -43,6 +43,13 @@ class EvaluationSettings(Settings):
         """
         return ";".join([self.train_id, *(["request_time=last"] if self.query_time == "last" else [])])
 
+    def protocol_id_for(self, repeats: Literal["newest", "keep"]) -> str:
+        """Return the id for a dataset that keeps repeats, or that does not (`data.repeats`).
+
+        If repeats are kept, a target may be an item that the user has seen before, so seen items are never left out of a ranking.
+        """
+        return f"{self.protocol_id};repeats=keep" if repeats == "keep" else self.protocol_id
+
     @property
     def train_id(self) -> str:
         """The protocol and the settings that determine the train part.

@@ -1,5 +1,5 @@
 from .beyond_accuracy import genres_of, list_metric_intervals, list_metrics
-from .protocol import ORDERINGS, Ordering, Split, exact_order, split
+from .protocol import ORDERINGS, REPEATED, Ordering, Split, exact_order, masks_seen, split
 from .ranking import MISS, FloatArray, Ranking, metrics, per_request, per_request_metrics, rank_requests, slices
 from .sequential import ArmComparison, Path, compare_arms, ratio_mismatch
 from .significance import (
@@ -16,6 +16,7 @@ from .significance import (
 __all__ = [
     "MISS",
     "ORDERINGS",
+    "REPEATED",
     "ArmComparison",
     "FloatArray",
     "Ordering",
@@ -33,6 +34,7 @@ __all__ = [
     "holm",
     "list_metric_intervals",
     "list_metrics",
+    "masks_seen",
     "metrics",
     "paired_test",
     "per_request",

@@ -7,11 +7,15 @@
 - `temporal`: one cut in time for all users. As in production, nothing after the cut is known. The target is each user's first
   event after the cut. This includes new users (their history is empty) and items that are not in the catalogue (these count as
   misses).
+
+A dataset may keep repeats (`data.repeats`): a user's events then include the same item several times, and the target may be an item
+of the history. People do listen to a song again, so seen items stay in the ranking for all models, and the id of the protocol ends
+with `repeats=keep`. The k-core counts events, so a repeated one counts each time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,9 +26,11 @@ from configs.errors import DataRefusedError
 from configs.settings import EvaluationSettings, ProtocolId
 from models.recommender import IntArray, Requests, Sequences
 
-__all__ = ["ORDERINGS", "Ordering", "Split", "exact_order", "k_core", "split"]
+__all__ = ["ORDERINGS", "REPEATED", "Ordering", "Split", "exact_order", "k_core", "masks_seen", "split"]
 
 Mask = npt.NDArray[np.bool_]
+Weights = npt.NDArray[np.float32]
+REPEATED = "repeats=keep"  # part of the id of a protocol on a dataset that keeps repeats
 Ordering = Literal["float32-source", "exact-source", "exact-drawn"]
 ORDERINGS: dict[ProtocolId, Ordering] = {"loo-exact": "exact-drawn", "loo-recbole": "float32-source", "temporal": "exact-drawn"}
 """How each protocol orders a user's events.
@@ -38,7 +44,7 @@ class Split:
     """A dataset version, split under one protocol."""
 
     protocol: ProtocolId
-    id: str  # `EvaluationSettings.protocol_id`
+    id: str  # `EvaluationSettings.protocol_id_for`
     train: Sequences
     valid: Requests
     test: Requests
@@ -46,21 +52,39 @@ class Split:
     counts: dict[str, int]  # dropped and kept by the k-core; `temporal` adds new users and unknown targets
 
     def masks_seen(self, sequential: bool) -> bool:
-        """Whether the items in a user's history are excluded from the ranking.
-
-        RecBole excludes them only for general models, so its general and sequential models are not comparable. The other
-        protocols exclude them for all models.
-        """
-        return self.protocol != "loo-recbole" or not sequential
+        """Whether the items in a user's history are excluded from the ranking. See `masks_seen`."""
+        return masks_seen(self.id, sequential)
 
 
-def split(interactions: pd.DataFrame, settings: EvaluationSettings, ordering: Ordering | None = None) -> Split:
+def masks_seen(protocol_id: str, sequential: bool) -> bool:
+    """Return whether the items in a user's history are excluded from the ranking of a model.
+
+    RecBole excludes them only for general models, so its general and sequential models are not comparable. The other protocols
+    exclude them for all models, unless the dataset keeps repeats.
+
+    Args:
+        protocol_id: As in `Split.id`, in a lineage, or in `ModelRef.protocol`.
+        sequential: Whether the model reads the order of events.
+    """
+    protocol, *more = protocol_id.split(";")
+    return REPEATED not in more and (protocol != "loo-recbole" or not sequential)
+
+
+def split(
+    interactions: pd.DataFrame,
+    settings: EvaluationSettings,
+    ordering: Ordering | None = None,
+    *,
+    repeats: Literal["newest", "keep"] = "newest",
+) -> Split:
     """Split `interactions` under the protocol in `settings`.
 
     Args:
-        interactions: The columns user_id, item_id and timestamp, and also `row` for an ordering by source row.
+        interactions: The columns user_id, item_id and timestamp, also `row` for an ordering by source row, and `weight` if events
+            have one.
         settings: The protocol and its parameters.
         ordering: Replaces the protocol's own ordering, to measure its effect. The results are then not those of the protocol.
+        repeats: Whether the dataset keeps repeats.
 
     Raises:
         DataRefusedError: if the k-core leaves nothing, or one of the parts would be empty.
@@ -76,8 +100,25 @@ def split(interactions: pd.DataFrame, settings: EvaluationSettings, ordering: Or
         order = exact_order(users, items, times, settings.tie_seed)
     else:
         order = np.lexsort((interactions["row"].to_numpy(np.int64), times, users))
+    weights = interactions["weight"].to_numpy(np.float32)[order] if "weight" in interactions else None
+    events = _Events(users[order], items[order], times[order], weights, ordering == "exact-drawn")
     parts = _temporal if settings.protocol == "temporal" else _leave_one_out
-    return parts(users[order], items[order], times[order], settings, ordering == "exact-drawn")
+    return replace(parts(events, settings), id=settings.protocol_id_for(repeats))
+
+
+@dataclass(frozen=True, eq=False)
+class _Events:
+    """Events in the protocol's order: by user, then oldest first."""
+
+    users: IntArray
+    items: IntArray
+    times: IntArray
+    weights: Weights | None
+    ties_drawn: bool
+
+    def at(self, chosen: Mask) -> _Events:
+        weights = None if self.weights is None else self.weights[chosen]
+        return _Events(self.users[chosen], self.items[chosen], self.times[chosen], weights, self.ties_drawn)
 
 
 def k_core(users: IntArray, items: IntArray, k: int) -> Mask:
@@ -97,11 +138,12 @@ def k_core(users: IntArray, items: IntArray, k: int) -> Mask:
         kept = enough
 
 
-def _leave_one_out(users: IntArray, items: IntArray, times: IntArray, settings: EvaluationSettings, ties_drawn: bool) -> Split:
-    kept = k_core(users, items, settings.k_core)
-    counts = _counts(users, items, kept)
-    _refuse_if_empty(users, items, kept, settings.k_core)
-    users, items, times = users[kept], items[kept], times[kept]
+def _leave_one_out(found: _Events, settings: EvaluationSettings) -> Split:
+    kept = k_core(found.users, found.items, settings.k_core)
+    counts = _counts(found.users, found.items, kept)
+    _refuse_if_empty(found.users, found.items, kept, settings.k_core)
+    found = found.at(kept)
+    users = found.users
     events = _run_lengths(users)
     size = np.repeat(events, events)
     from_end = np.repeat(np.cumsum(events) - 1, events) - np.arange(len(users))
@@ -118,15 +160,16 @@ def _leave_one_out(users: IntArray, items: IntArray, times: IntArray, settings: 
     return Split(
         protocol=settings.protocol,
         id=settings.protocol_id,
-        train=_sequences(users[in_train], items[in_train], times[in_train], ties_drawn),
-        valid=_requests(users, items, times, is_valid, in_train, settings, ties_drawn),
-        test=_requests(users, items, times, is_test, in_train | is_valid, settings, ties_drawn),
-        catalogue=_distinct(items),
+        train=_sequences(found.at(in_train)),
+        valid=_requests(found, is_valid, in_train, settings),
+        test=_requests(found, is_test, in_train | is_valid, settings),
+        catalogue=_distinct(found.items),
         counts=counts,
     )
 
 
-def _temporal(users: IntArray, items: IntArray, times: IntArray, settings: EvaluationSettings, ties_drawn: bool) -> Split:
+def _temporal(found: _Events, settings: EvaluationSettings) -> Split:
+    users, items, times = found.users, found.items, found.times
     ordered = np.sort(times)
     last = len(ordered) - 1
     if last < 0:
@@ -148,8 +191,8 @@ def _temporal(users: IntArray, items: IntArray, times: IntArray, settings: Evalu
             "evaluation.temporal_test_share."
         )
     # Histories contain all events before the cut: the k-core only limits the training data.
-    valid = _requests(users, items, times, is_valid, before, settings, ties_drawn)
-    test = _requests(users, items, times, is_test, times < test_from, settings, ties_drawn)
+    valid = _requests(found, is_valid, before, settings)
+    test = _requests(found, is_test, times < test_from, settings)
     catalogue = _distinct(items[in_train])
     for name, requests in (("valid", valid), ("test", test)):
         counts[f"{name}_new_users"] = int((requests.lengths == 0).sum())
@@ -157,7 +200,7 @@ def _temporal(users: IntArray, items: IntArray, times: IntArray, settings: Evalu
     return Split(
         protocol=settings.protocol,
         id=settings.protocol_id,
-        train=_sequences(users[in_train], items[in_train], times[in_train], ties_drawn),
+        train=_sequences(found.at(in_train)),
         valid=valid,
         test=test,
         catalogue=catalogue,
@@ -215,20 +258,14 @@ def _first_of_user(users: IntArray, chosen: Mask) -> Mask:
     return mask
 
 
-def _sequences(users: IntArray, items: IntArray, times: IntArray, ties_drawn: bool) -> Sequences:
-    offsets = np.concatenate([[0], np.cumsum(_run_lengths(users))]).astype(np.int64)
-    return Sequences(users[offsets[:-1]], offsets, items, times, ties_drawn=ties_drawn)
+def _sequences(events: _Events) -> Sequences:
+    offsets = np.concatenate([[0], np.cumsum(_run_lengths(events.users))]).astype(np.int64)
+    firsts = events.users[offsets[:-1]]
+    return Sequences(firsts, offsets, events.items, events.times, ties_drawn=events.ties_drawn, weights=events.weights)
 
 
-def _requests(
-    users: IntArray,
-    items: IntArray,
-    times: IntArray,
-    is_target: Mask,
-    is_history: Mask,
-    settings: EvaluationSettings,
-    ties_drawn: bool,
-) -> Requests:
+def _requests(events: _Events, is_target: Mask, is_history: Mask, settings: EvaluationSettings) -> Requests:
+    users, items, times = events.users, events.items, events.times
     asked = users[is_target]
     kept = is_history & np.isin(users, asked)
     rows = np.searchsorted(asked, users[kept])
@@ -238,7 +275,7 @@ def _requests(
         # A user without a history gets the target's time, which gives the model no information.
         request_times = np.where(np.diff(offsets) > 0, read[np.maximum(offsets[1:] - 1, 0)], request_times)
     return Requests(
-        asked, offsets, items[kept], read, request_times=request_times, targets=items[is_target], ties_drawn=ties_drawn
+        asked, offsets, items[kept], read, request_times=request_times, targets=items[is_target], ties_drawn=events.ties_drawn
     )
 
 

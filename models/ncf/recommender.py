@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from configs.errors import TrainingError
@@ -70,13 +72,17 @@ class NCF(Recommender):
             torch.manual_seed(seed)
             network = neumf(len(train.user_ids), len(catalogue), settings).to(self._device)
         optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        sampler = _Sampler(users, items, len(catalogue), settings.negatives)
+        sampler = _Sampler(users, items, len(catalogue), settings.negatives, train.relative_weights)
 
         def batches(epoch: int) -> Iterator[dict[str, torch.Tensor]]:
             return sampler.batches(settings.batch_size, np.random.default_rng([seed, epoch]))
 
         def loss(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-            value: torch.Tensor = network.calculate_loss({name: column.to(self._device) for name, column in batch.items()})  # type: ignore[operator]
+            given = {name: column.to(self._device) for name, column in batch.items()}
+            if "weight" in given:
+                logits = network(given["user_id"], given["item_id"])
+                return F.binary_cross_entropy_with_logits(logits, given["label"], given["weight"])
+            value: torch.Tensor = network.calculate_loss(given)  # type: ignore[operator]
             return value
 
         def validate() -> dict[str, float]:
@@ -156,16 +162,22 @@ class NCF(Recommender):
 
     def _fingerprint(self, train: Sequences, valid: Requests, seed: int, mask_seen: bool) -> str:
         digest = hashlib.sha256(f"ncf {self._settings.model_dump_json()} {seed} {mask_seen}".encode())
-        for array in (train.user_ids, train.offsets, train.item_ids, valid.targets, self.catalogue):
+        weights = [] if train.weights is None else [train.weights]
+        for array in (train.user_ids, train.offsets, train.item_ids, valid.targets, self.catalogue, *weights):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
 
 class _Sampler:
-    """Yields each event with negatives drawn uniformly from the items that its user has not seen in the train part."""
+    """Yields each event with negatives drawn uniformly from the items that its user has not seen in the train part.
 
-    def __init__(self, users: IntArray, items: IntArray, n_items: int, negatives: int) -> None:
-        self.users, self.items, self.n_items, self.negatives = users, items, n_items, negatives
+    Negatives have the weight of their event.
+    """
+
+    def __init__(
+        self, users: IntArray, items: IntArray, n_items: int, negatives: int, weights: npt.NDArray[np.float32] | None = None
+    ) -> None:
+        self.users, self.items, self.n_items, self.negatives, self.weights = users, items, n_items, negatives, weights
         self.seen = np.unique(users * (n_items + 1) + items)
         met = np.bincount(self.seen // (n_items + 1))
         if met.max(initial=0) >= n_items:
@@ -180,7 +192,12 @@ class _Sampler:
             rows = order[start : start + batch_size]
             users = np.repeat(self.users[rows], self.negatives)
             drawn = self._unseen(users, rng)
+            weights = {}
+            if self.weights is not None:
+                given = self.weights[rows]
+                weights = {"weight": torch.from_numpy(np.concatenate([given, np.repeat(given, self.negatives)]))}
             yield {
+                **weights,
                 "user_id": torch.from_numpy(np.concatenate([self.users[rows], users])),
                 "item_id": torch.from_numpy(np.concatenate([self.items[rows], drawn])),
                 "label": torch.cat([torch.ones(len(rows)), torch.zeros(len(users))]),

@@ -1,4 +1,7 @@
-"""Popularity: items with the most interactions first, the same for every user. Every model must beat this baseline."""
+"""Popularity: items with the most interactions first, the same for every user. Every model must beat this baseline.
+
+If events have weights, their sum counts instead of their number.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ __all__ = ["Popularity"]
 
 
 class Popularity(Recommender):
-    """Scores each item by its number of events in the train part."""
+    """Scores each item by its number of events in the train part, or by the sum of their weights."""
 
     name = "popularity"
     sequential = False
@@ -47,7 +50,8 @@ class Popularity(Recommender):
         started = time.perf_counter()
         self.catalogue = catalogue
         inside = np.isin(train.item_ids, catalogue)
-        counts = np.bincount(np.searchsorted(catalogue, train.item_ids[inside]), minlength=len(catalogue))
+        weights = None if train.weights is None else train.weights[inside]
+        counts = np.bincount(np.searchsorted(catalogue, train.item_ids[inside]), weights, minlength=len(catalogue))
         self._counts = torch.from_numpy(counts).float()
         ranking = rank_requests(self, valid, catalogue, mask_seen=mask_seen, batch_size=256)
         report = EpochReport(1, 1, 0.0, metrics(ranking.ranks, (10,)), time.perf_counter() - started, 1)

@@ -42,6 +42,7 @@ class Batch:
     segments: Segments
     total: torch.Tensor  # scalar: number of targets in this step over all replicas
     who: torch.Tensor | None = None  # (W, traits) int64 codes of each window's user
+    weights: torch.Tensor | None = None  # (T,) float32 relative weight of each target; None: all count alike
 
 
 class TrainingBatches:
@@ -63,6 +64,8 @@ class TrainingBatches:
         # One extra event is a placeholder, which filling tokens read.
         self._items = torch.from_numpy(np.append(vocabulary.indices(train.item_ids), 0)).to(device)
         self._times = torch.from_numpy(np.append(train.timestamps, 0)).to(device)
+        relative = train.relative_weights
+        self._weights = None if relative is None else torch.from_numpy(np.append(relative, np.float32(0))).to(device)
         self._who: tuple[torch.Tensor, torch.Tensor] | None = None
         if who is not None:  # the placeholder event belongs to an unknown user
             rows = torch.from_numpy(np.append(train.row_of_event, len(who))).to(device)
@@ -73,6 +76,7 @@ class TrainingBatches:
             first_of_second[1:] = (np.diff(train.timestamps) != 0) | (np.diff(train.row_of_event) != 0)
             self._ties = torch.from_numpy(np.cumsum(first_of_second)).to(device)
             self._given = self._items[:-1].clone()
+            self._given_weights = None if self._weights is None else self._weights[:-1].clone()
         lengths = training_windows(train, max_length).lengths
         mean = max(float(lengths.mean()), 1.0) if len(lengths) else 1.0
         self._most_windows = int(np.ceil(4 * tokens / mean))
@@ -134,7 +138,8 @@ class TrainingBatches:
         if self._who is not None:
             rows, codes = self._who
             who = codes[rows[begins]]
-        return Batch(self._items[event], intervals, self._items[following] - 1, segments, total, who)
+        weights = None if self._weights is None else self._weights[following]
+        return Batch(self._items[event], intervals, self._items[following] - 1, segments, total, who, weights)
 
     def _reorder(self, epoch: int) -> None:
         """Draw a new order for each user's events within the same second."""
@@ -146,6 +151,8 @@ class TrainingBatches:
         order = torch.rand(len(self._ties), device=self._items.device, generator=generator).argsort()
         order = order[self._ties[order].argsort(stable=True)]
         self._items[:-1] = self._given[order]
+        if self._weights is not None and self._given_weights is not None:
+            self._weights[:-1] = self._given_weights[order]
 
     def _shares(self, epoch: int) -> Iterator[tuple[IntArray, IntArray, int]]:
         """Yield this replica's windows of each step, and the step's number of targets over all replicas.

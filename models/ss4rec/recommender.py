@@ -66,7 +66,7 @@ class SS4Rec(Recommender):
         self._backend = resolve_backend(settings.scan, self._device)
         self.catalogue: IntArray = np.empty(0, dtype=np.int64)
         self._vocabulary = Vocabulary(self.catalogue)
-        self._counts: IntArray = np.empty(0, dtype=np.int64)
+        self._counts: npt.NDArray[Any] = np.empty(0, dtype=np.int64)  # events of each item, or the sum of their weights
         self._traits: UserTraits | None = None
         self._network: SS4RecNetwork | None = None
         self._compiled: Callable[[], None] | None = None
@@ -176,12 +176,14 @@ class SS4Rec(Recommender):
             if self._autocast_dtype is not None:
                 hidden = hidden.to(self._autocast_dtype)
             if settings.loss == "cross_entropy":
-                return catalogue_cross_entropy(hidden, weight, batch.targets, settings.label_smoothing, batch.total)
+                return catalogue_cross_entropy(
+                    hidden, weight, batch.targets, settings.label_smoothing, batch.total, batch.weights
+                )
             shape = (settings.negatives,) if settings.loss == "sampled_softmax" else (len(hidden), settings.negatives)
             negatives = torch.randint(len(weight), shape, device=hidden.device)
             if settings.loss == "sampled_softmax":
-                return sampled_softmax(hidden, weight, batch.targets, negatives, batch.total)
-            return gbce(hidden, weight, batch.targets, negatives, batch.total, settings.calibration)
+                return sampled_softmax(hidden, weight, batch.targets, negatives, batch.total, batch.weights)
+            return gbce(hidden, weight, batch.targets, negatives, batch.total, settings.calibration, batch.weights)
 
     @property
     def _autocast_dtype(self) -> torch.dtype | None:
@@ -252,7 +254,7 @@ class SS4Rec(Recommender):
         vocabulary = pd.read_parquet(folder / "vocabulary.parquet")
         model.catalogue = vocabulary["item_id"].to_numpy(np.int64)
         model._vocabulary = Vocabulary(model.catalogue)
-        model._counts = vocabulary["train_events"].to_numpy(np.int64)
+        model._counts = vocabulary["train_events"].to_numpy()
         if settings.user_features:
             model._traits = UserTraits.load(folder / "users.parquet")
         model._network = model._untrained()
@@ -269,7 +271,7 @@ class SS4Rec(Recommender):
     def _take_vocabulary(self, catalogue: IntArray, train: Sequences) -> None:
         self.catalogue = catalogue
         self._vocabulary = Vocabulary(catalogue)
-        self._counts = np.bincount(self._vocabulary.indices(train.item_ids), minlength=len(catalogue) + 1)[1:]
+        self._counts = np.bincount(self._vocabulary.indices(train.item_ids), train.weights, minlength=len(catalogue) + 1)[1:]
 
     @staticmethod
     def _refuse_milliseconds(train: Sequences) -> None:
@@ -290,7 +292,7 @@ def _fingerprint(
     mask_seen: bool,
 ) -> str:
     digest = hashlib.sha256()
-    described = () if who is None else (who,)
+    described = [array for array in (who, train.weights) if array is not None]
     for array in (train.offsets, train.item_ids, train.timestamps, valid.targets, valid.request_times, catalogue, *described):
         digest.update(np.ascontiguousarray(array).tobytes())
     # A run may resume with a different number of replicas, on a machine with other GPUs.

@@ -28,7 +28,10 @@ def begin_comparison(store: Store, dataset: DatasetRef, settings: CompareSetting
     Raises:
         SettingsError: A comparison with this id has another dataset version or protocol.
     """
-    facts = {"dataset": f"{dataset.name}/{dataset.version}", "protocol": settings.evaluation.protocol_id}
+    facts = {
+        "dataset": f"{dataset.name}/{dataset.version}",
+        "protocol": settings.evaluation.protocol_id_for(dataset.properties.repeats),
+    }
     comparison = settings.id or _content_id(facts, settings)
     created = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     try:

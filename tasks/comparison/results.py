@@ -166,7 +166,7 @@ def compare_runs(
     return ModelComparison(
         id=comparison,
         dataset=f"{dataset.name}/{dataset.version}",
-        protocol=settings.evaluation.protocol_id,
+        protocol=settings.evaluation.protocol_id_for(dataset.properties.repeats),
         requests=len(every[0].ranks) if every else 0,
         reference=settings.reference,
         alpha=settings.alpha,

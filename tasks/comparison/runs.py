@@ -31,7 +31,7 @@ def run_plan(comparison: str, entry: EntrySettings, seed: int, dataset: DatasetR
         kind=entry.kind,
         seed=seed,
         dataset=f"{dataset.name}/{dataset.version}",
-        protocol=settings.evaluation.protocol_id,
+        protocol=settings.evaluation.protocol_id_for(dataset.properties.repeats),
         settings={
             "entry": safe_settings(entry),
             "model": model_settings(entry),

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -51,6 +51,7 @@ __all__ = ["AuditReport", "AuditRow", "Effect", "audit_model", "audit_version", 
 FloatArray = npt.NDArray[np.float64]
 Ties = Literal["as they are", "shuffled"]
 RequestTime = Literal["target", "last"]
+Repeats = Literal["newest", "keep"]
 Switches = tuple[bool, RequestTime, Ties]  # seen items masked, time of the request, order of ties in the histories
 Cube = dict[Switches, list[IntArray]]  # ranks (R,) for each combination, one array per draw
 RESAMPLES = 2000
@@ -129,12 +130,14 @@ def audit_version(
     name, version = ref.dataset.split("/")
     dataset = load_dataset_ref(store, name, version)
     with leased(store, f"an audit of {ref.version}", [ref.prefix, dataset.prefix]):
-        events = read_table(store, dataset, "interactions", ["user_id", "item_id", "timestamp", "row"])
+        columns = list(dataset.properties.with_weight(("user_id", "item_id", "timestamp", "row")))
+        events = read_table(store, dataset, "interactions", columns)
         users = read_table(store, dataset, "users")
         with registry.fetched(ref) as folder:
             model = load_recommender(folder)
     report(f"ranking {ref.version} under each switch")
-    found = audit_model(model, events, evaluation, draws=draws, seed=seed)
+    repeats = dataset.properties.repeats
+    found = audit_model(model, events, evaluation, draws=draws, seed=seed, repeats=repeats)
     result = replace(found, model_name=ref.name, version=ref.version, dataset=ref.dataset)
     if retrain:
         models = ModelSettings.of_version(settings["models"])
@@ -145,7 +148,7 @@ def audit_version(
             model.describe_users(users)
             return model
 
-        rows = retrained(fresh, events, evaluation, draws=draws, seed=int(settings["seed"]), report=report)
+        rows = retrained(fresh, events, evaluation, draws=draws, seed=int(settings["seed"]), report=report, repeats=repeats)
         result = replace(result, rows=[*result.rows, *rows])
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
     prefix = f"audits/{ref.name}/{ref.version}/{stamp}"
@@ -154,9 +157,11 @@ def audit_version(
     return result
 
 
-def audit_model(model: Recommender, events: pd.DataFrame, settings: EvaluationSettings, *, draws: int, seed: int) -> AuditReport:
+def audit_model(
+    model: Recommender, events: pd.DataFrame, settings: EvaluationSettings, *, draws: int, seed: int, repeats: Repeats = "newest"
+) -> AuditReport:
     """Audit `model`, which was trained on `events` under `settings`, under every combination of the switches."""
-    parts = split(events, _at_target(settings))
+    parts = split(events, _at_target(settings), repeats=repeats)
     cube = _cube(model, parts, settings, draws=draws, seed=seed)
     masked, time = parts.masks_seen(model.sequential), settings.query_time
     other_time: RequestTime = "last" if time == "target" else "target"
@@ -171,7 +176,7 @@ def audit_model(model: Recommender, events: pd.DataFrame, settings: EvaluationSe
         model_name=model.name,
         version="",
         dataset="",
-        protocol=settings.protocol_id,
+        protocol=settings.protocol_id_for(repeats),
         tied_share=_tied_share(parts.test),
         rows=_rows(cube, ORDER_NAMES[ORDERINGS[parts.protocol]], own=(masked, time, "as they are"), seed=seed),
         effects=effects,
@@ -187,15 +192,15 @@ def retrained(
     draws: int,
     seed: int,
     report: Callable[[str], None],
-    orderings: Sequence[Ordering] = tuple(ORDER_NAMES),
+    repeats: Repeats = "newest",
 ) -> list[AuditRow]:
     """Train the model under each order of events, and rank each under every combination of the other switches.
 
     `fresh` returns a new, untrained model each time it is called.
     """
     rows = []
-    for ordering in orderings:
-        parts = split(events, _at_target(settings), ordering)
+    for ordering in ORDER_NAMES:
+        parts = split(events, _at_target(settings), ordering, repeats=repeats)
         model = fresh()
         report(f"training {model.name} with {ORDER_NAMES[ordering]}")
         model.fit(parts.train, parts.valid, parts.catalogue, seed=seed, mask_seen=parts.masks_seen(model.sequential))

@@ -26,7 +26,7 @@ class Overlap:
     """What a version's own dataset has in common with the test requests of another dataset version."""
 
     seen_share: float  # of the target events that the version was trained or chosen on
-    learnt: npt.NDArray[np.bool_]  # (R,) whether it was trained or chosen on the user and item of the target, at any time
+    learnt: npt.NDArray[np.bool_]  # (R,) whether it was trained or chosen on the target, at any time unless repeats are kept
     fresh: int  # target events that its dataset does not contain
 
 
@@ -46,7 +46,8 @@ def overlap_with(store: Store, ref: ModelRef, dataset: DatasetRef, settings: Eva
     """Compare the test requests on `dataset` with what the version `ref` was trained and chosen on.
 
     That is the train and the valid part of its own dataset version under `settings`. A user may rate an item again, and only the
-    newer event is kept. The version has then learnt the item of the target from an event with another time.
+    newer event is kept. The version has then learnt the item of the target from an event with another time. If repeats are kept, an
+    event with another time is another event, from which the version may foresee the next one.
 
     Args:
         store: Store of both dataset versions.
@@ -74,7 +75,7 @@ def overlap_with(store: Store, ref: ModelRef, dataset: DatasetRef, settings: Eva
     every = ["user", "item", "time"]
     return Overlap(
         seen_share=float(_among(asked, seen, every).mean()),
-        learnt=_among(asked, seen, ["user", "item"]),
+        learnt=_among(asked, seen, every if own.properties.keeps_repeats else ["user", "item"]),
         fresh=int((~_among(asked, known, every)).sum()),
     )
 

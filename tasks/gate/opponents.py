@@ -15,7 +15,7 @@ from configs.settings import EvaluationSettings, ModelSettings
 from infra.digests import sha256_of_json
 from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion
 from infra.storage import Store
-from models.evaluation import FloatArray, Split, per_request
+from models.evaluation import REPEATED, FloatArray, Split, per_request
 from tasks.best_effort import LOG, attempt
 from tasks.datasets import DatasetRef
 from tasks.evaluation import RANKS_FILE, overlap_with, rank_version
@@ -172,7 +172,7 @@ def _past_pairs(ground: Ground, kind: str, models: ModelSettings, version: str) 
         try:
             lineage = registry.manifest(ground.name, name)["lineage"]
             own = ModelSettings.of_version(lineage["settings"]["models"])
-            if _recipe(lineage["kind"], lineage["protocol"], own) != wanted:
+            if _recipe(lineage["kind"], lineage["protocol"].removesuffix(f";{REPEATED}"), own) != wanted:
                 continue
             found = _stored_ndcg(registry, registry.version(ground.name, name), kind)
         except (ValueError, KeyError, NotFoundError, VersionCorruptError):  # of an earlier version of this project, or damaged

@@ -18,7 +18,7 @@ from configs.errors import VersionCorruptError
 from configs.settings import DriftSettings, EvaluationSettings
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
-from models.evaluation import clustered_means, exact_order, per_request, rank_requests
+from models.evaluation import clustered_means, exact_order, masks_seen, per_request, rank_requests
 from models.loading import load_recommender
 from models.recommender import IntArray, Requests
 from tasks.monitoring.checks import Check, critical_of, not_judged
@@ -87,7 +87,7 @@ def live_quality(
     with registry.fetched(champion) as folder:
         holdout = _holdout_ranks(folder, champion.kind)
         model = load_recommender(folder)
-        masked = settings.protocol != "loo-recbole" or not model.sequential
+        masked = masks_seen(champion.protocol, model.sequential)
         ranking = rank_requests(model, asked, model.catalogue, mask_seen=masked, batch_size=settings.batch_size)
         like = np.isin(asked.targets, model.catalogue) & (asked.lengths >= max(settings.k_core - 1, 1))
     loss = p_value = by_chance = None

@@ -11,7 +11,7 @@ import pandas as pd
 from configs.settings import EvaluationSettings
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
-from models.evaluation import rank_requests
+from models.evaluation import masks_seen, rank_requests
 from models.loading import load_recommender
 from models.recommender import IntArray, Requests
 from tasks.monitoring import live_requests
@@ -74,6 +74,6 @@ def rank_live(
 def _ranks(store: Store, champion: ModelRef, asked: Requests, settings: EvaluationSettings) -> IntArray:
     with ModelRegistry(store).fetched(champion) as folder:
         model = load_recommender(folder)
-        masked = settings.protocol != "loo-recbole" or not model.sequential
+        masked = masks_seen(champion.protocol, model.sequential)
         ranking = rank_requests(model, asked, model.catalogue, mask_seen=masked, batch_size=settings.batch_size)
     return np.asarray(ranking.ranks, np.int64)

@@ -88,7 +88,7 @@ def definition_of(dataset: DatasetRef, settings: SearchSettings) -> dict[str, An
     space = {name: parameter.model_dump(mode="json", exclude_defaults=True) for name, parameter in settings.parameters.items()}
     found: dict[str, Any] = {
         "dataset": f"{dataset.name}/{dataset.version}",
-        "protocol": settings.evaluation.protocol_id,
+        "protocol": settings.evaluation.protocol_id_for(dataset.properties.repeats),
         "seed": settings.search.seed,
         "space": space,
         f"models.{settings.challenger}": fixed,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,13 @@ def test_scores_are_the_train_counts_for_everybody(parts: Split) -> None:
     counts = [int((parts.train.item_ids == item).sum()) for item in parts.catalogue]
     assert scores.shape == (len(parts.test), len(parts.catalogue))
     assert (scores == torch.tensor(counts, dtype=torch.float32)).all()
+
+
+def test_weights_are_summed_instead_of_events(parts: Split) -> None:
+    weights = np.arange(len(parts.train.item_ids), dtype=np.float32) % 3 + 0.5
+    scores = fitted(replace(parts, train=replace(parts.train, weights=weights))).scores(parts.test)
+    sums = [float(weights[parts.train.item_ids == item].sum()) for item in parts.catalogue]
+    assert scores[0].tolist() == sums
 
 
 def test_train_items_outside_the_catalogue_are_not_counted(parts: Split) -> None:

@@ -20,23 +20,29 @@ def catalogue_cross_entropy(
     targets: torch.Tensor,
     smoothing: float = 0.0,
     total: torch.Tensor | None = None,
+    factors: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Compute the cross-entropy of `hidden @ weight.T` against `targets`, with label smoothing as in torch.
 
     The losses are summed and divided by `total` (a scalar on the device; None means the number of targets). `hidden` is (T, H),
-    `weight` (n_items, H) and `targets` (T,) int64; targets below 0 are ignored. Both gradients are computed in the forward
+    `weight` (n_items, H) and `targets` (T,) int64; targets below 0 are ignored. `factors` (T,) multiply the losses. Both gradients are computed in the forward
     pass, chunk by chunk and in place. The memory is therefore one chunk of logits, in the type of `hidden`.
     """
     if total is None:
         total = torch.full((), len(targets), dtype=torch.float32, device=hidden.device)
     if not hidden.is_cuda:
         hidden = hidden.to(weight.dtype)  # half precision saves nothing on the CPU
-    loss: torch.Tensor = _CatalogueCrossEntropy.apply(hidden, weight, targets, smoothing, total)  # type: ignore[no-untyped-call]
+    loss: torch.Tensor = _CatalogueCrossEntropy.apply(hidden, weight, targets, smoothing, total, factors)  # type: ignore[no-untyped-call]
     return loss
 
 
 def sampled_softmax(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, negatives: torch.Tensor, total: torch.Tensor
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    negatives: torch.Tensor,
+    total: torch.Tensor,
+    factors: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Compute the softmax loss over the target and `negatives` (S,), which all targets share.
 
@@ -47,7 +53,7 @@ def sampled_softmax(
     others = (hidden @ weight[negatives].T).float() + math.log(len(weight) / len(negatives))
     others = others.masked_fill(negatives == targets[:, None], -torch.inf)
     losses = torch.cat([positive, others], dim=1).logsumexp(1) - positive[:, 0]
-    return (losses * (targets >= 0)).sum() / total
+    return _mean(losses, targets, total, factors)
 
 
 def gbce(
@@ -57,6 +63,7 @@ def gbce(
     negatives: torch.Tensor,
     total: torch.Tensor,
     calibration: float,
+    factors: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Compute the generalised binary cross-entropy with negatives (T, S), S for each target.
 
@@ -72,29 +79,47 @@ def gbce(
     others = torch.einsum("th,tsh->ts", hidden, weight[negatives]).float()
     others = others.masked_fill(negatives == targets[:, None], -torch.inf)
     losses = -beta * F.logsigmoid(positive) + F.softplus(others).sum(1)
-    return (losses * (targets >= 0)).sum() / total
+    return _mean(losses, targets, total, factors)
+
+
+def _mean(losses: torch.Tensor, targets: torch.Tensor, total: torch.Tensor, factors: torch.Tensor | None) -> torch.Tensor:
+    counted = losses * (targets >= 0)
+    return (counted if factors is None else counted * factors).sum() / total
 
 
 class _CatalogueCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, smoothing: float, total: torch.Tensor
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        targets: torch.Tensor,
+        smoothing: float,
+        total: torch.Tensor,
+        factors: torch.Tensor | None,
     ) -> torch.Tensor:
         chunked = _on_cuda if hidden.is_cuda else _on_cpu
-        loss, grad_hidden, grad_weight = chunked(hidden, weight, targets, smoothing, total)
+        loss, grad_hidden, grad_weight = chunked(hidden, weight, targets, smoothing, total, factors)
         ctx.save_for_backward(grad_hidden, grad_weight)
         return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grads[0], grad_weight * grads[0], None, None, None
+        return grad_hidden * grads[0], grad_weight * grads[0], None, None, None, None
 
 
 Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def _on_cpu(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, smoothing: float, total: torch.Tensor) -> Triple:
+def _on_cpu(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    smoothing: float,
+    total: torch.Tensor,
+    factors: torch.Tensor | None,
+) -> Triple:
     count, items = len(hidden), len(weight)
     divisor = float(total)
     rows = max(1, min(count, CPU_ELEMENTS // items))
@@ -104,6 +129,8 @@ def _on_cpu(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, s
     for start in range(0, count, rows):
         part, wanted = hidden[start : start + rows], targets[start : start + rows, None]
         share = (wanted >= 0).to(hidden.dtype) / divisor  # weight in the mean; 0 if there is no target
+        if factors is not None:
+            share *= factors[start : start + rows, None]
         wanted = wanted.clamp_min(0)
         logits = torch.mm(part, weight.T, out=buffer[: len(part)])
         target_logits, mean_logits = logits.gather(1, wanted)[:, 0], logits.mean(dim=1)
@@ -120,7 +147,14 @@ def _on_cpu(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, s
     return loss, grad_hidden, grad_weight
 
 
-def _on_cuda(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, smoothing: float, total: torch.Tensor) -> Triple:
+def _on_cuda(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    smoothing: float,
+    total: torch.Tensor,
+    factors: torch.Tensor | None,
+) -> Triple:
     import triton
 
     from models.ss4rec.kernels.loss_cuda import softmax_gradient
@@ -138,6 +172,8 @@ def _on_cuda(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, 
             logits, targets[start : start + rows], losses[start : start + rows], scale, items, smoothing,
             BLOCK=min(4096, triton.next_power_of_2(items)), num_warps=8,
         )  # fmt: skip
+        if factors is not None:
+            logits *= factors[start : start + rows, None]
         torch.mm(logits, cast, out=grad_hidden[start : start + rows])
         grad_weight += logits.T @ part
-    return losses.sum() / total, grad_hidden, grad_weight
+    return (losses if factors is None else losses * factors).sum() / total, grad_hidden, grad_weight

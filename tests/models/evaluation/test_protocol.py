@@ -1,19 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, reject
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from configs.errors import DataRefusedError
 from configs.settings import EvaluationSettings
-from models.evaluation import Split, split
+from models.evaluation import Split, rank_requests, split
 from models.evaluation.protocol import k_core
-from models.recommender import Requests
+from models.recommender import FitReport, Recommender, Requests
 from tests import synthetic
 
 EXACT = EvaluationSettings(k_core=0)
@@ -186,6 +188,52 @@ def test_which_protocols_mask_seen_items() -> None:
         "loo-recbole": (False, True),
         "temporal": (True, True),
     }
+
+
+def test_seen_items_stay_in_the_ranking_where_repeats_are_kept_and_the_protocol_says_so() -> None:
+    items = np.array([7, 8, 7, 9, 7, 7])
+    repeated = pd.DataFrame({"user_id": 1, "item_id": items, "timestamp": 1000 * np.arange(6), "row": np.arange(6)})
+    for protocol in ("loo-exact", "loo-recbole"):
+        parts = split(repeated, EvaluationSettings(k_core=0, protocol=protocol), repeats="keep")
+        assert parts.id == f"{protocol};k_core=0;repeats=keep" and not parts.masks_seen(True) and not parts.masks_seen(False)
+        assert parts.test.targets.tolist() == [7] and history(parts.test, 0) == [7, 8, 7, 9, 7]
+        ranked = rank_requests(_Last(), parts.test, parts.catalogue, mask_seen=parts.masks_seen(True), batch_size=8)
+        assert ranked.ranks.tolist() == [1]
+
+
+def test_weights_stay_with_their_events_in_the_train_part() -> None:
+    table = synthetic.interactions(10, 20, 8).assign(row=lambda found: np.arange(len(found)))
+    weighted = table.assign(weight=table["item_id"] / 4 + table["user_id"])
+    for protocol in ("loo-exact", "temporal"):
+        settings = EvaluationSettings(k_core=2, protocol=protocol)
+        plain, train = split(table, settings).train, split(weighted, settings).train
+        assert plain.weights is None and plain.relative_weights is None
+        assert train.weights is not None and train.weights.dtype == np.float32
+        assert train.weights.tolist() == (train.item_ids / 4 + train.user_ids[train.row_of_event]).tolist()
+        assert train.relative_weights is not None and train.relative_weights.mean() == pytest.approx(1, rel=1e-5)
+        assert np.array_equal(train.item_ids, plain.item_ids)
+
+
+class _Last(Recommender):
+    """Scores the item of the last event highest."""
+
+    name, sequential = "last", True
+    catalogue = np.array([7, 8, 9])
+
+    def fit(self, *_: object, **__: object) -> FitReport:
+        return FitReport()
+
+    def scores(self, requests: Requests) -> torch.Tensor:
+        return torch.from_numpy((self.catalogue == requests.item_ids[requests.offsets[1:] - 1][:, None]).astype(np.float32))
+
+    def save(self, folder: Path) -> None: ...
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> _Last:
+        return cls()
+
+    def settings(self) -> dict[str, object]:
+        return {}
 
 
 def test_a_k_core_that_leaves_nobody_is_refused() -> None:

@@ -45,6 +45,18 @@ def model(parts: Split) -> NCF:
     return fitted(parts)
 
 
+def test_equal_weights_change_nothing_and_other_weights_do(parts: Split) -> None:
+    def trained(weights: np.ndarray | None) -> dict[str, torch.Tensor]:
+        given = replace(parts, train=replace(parts.train, weights=weights))
+        return fitted(given, SMALL.model_copy(update={"max_epochs": 1}))._weights
+
+    count = len(parts.train.item_ids)
+    plain, equal = trained(None), trained(np.full(count, 4, dtype=np.float32))
+    other = trained(np.where(np.arange(count) % 2, 4, 1e-6).astype(np.float32))
+    assert all(torch.allclose(plain[name], equal[name], atol=1e-6) for name in plain)
+    assert any(not torch.allclose(plain[name], other[name], atol=1e-4) for name in plain)
+
+
 @pytest.mark.parametrize("hidden", [(8,), (16, 8), (12, 10, 8, 6, 4)])
 def test_served_weights_score_like_trained_ones_even_for_new_users(parts: Split, tmp_path: Path, hidden: tuple[int, ...]) -> None:
     model = fitted(parts, SMALL.model_copy(update={"mlp_hidden": hidden, "max_epochs": 1}))

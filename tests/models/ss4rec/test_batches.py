@@ -106,3 +106,16 @@ def test_only_events_of_one_second_change_places_and_only_if_their_order_was_dra
 def test_users_with_one_event_make_no_step() -> None:
     batches = made(sequences([1, 1, 1]))
     assert batches.begin(1) == 0 and not list(batches.eager(1))
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_each_target_keeps_its_weight(shuffled: bool) -> None:
+    train = sequences([9, 4, 17], longest_gap=2)
+    weighted = replace(train, weights=train.item_ids.astype(np.float32), ties_drawn=True)
+    batches = made(weighted, shuffle_ties=shuffled)
+    mean = float(train.item_ids.mean())
+    for batch in [*batches.eager(1), *fixed(batches, 2)]:
+        real = batch.targets >= 0
+        assert batch.weights is not None and not batch.weights[~real].any()
+        assert torch.allclose(batch.weights[real] * mean, (batch.targets[real] + 1).float())
+    assert all(batch.weights is None for batch in made(train).eager(1))

@@ -345,3 +345,30 @@ def test_a_model_that_mamba_ssm_trained_answers_without_it(parts: Split, tmp_pat
 def test_a_model_without_weights_does_not_answer(parts: Split) -> None:
     with pytest.raises(TrainingError, match="no weights"):
         SS4Rec(TINY).scores(parts.test)
+
+
+def test_weights_of_targets_multiply_their_losses_and_gradients() -> None:
+    torch.manual_seed(0)
+    targets, factors = torch.tensor([3, -1, 0, 8, 5]), torch.tensor([2.0, 9.0, 0.5, 1.0, 0.1])
+    negatives = {"sampled_softmax": torch.tensor([1, 4, 3]), "gbce": torch.randint(9, (5, 3))}
+
+    def losses(
+        name: str, hidden: torch.Tensor, weight: torch.Tensor, chosen: torch.Tensor, given: torch.Tensor | None
+    ) -> torch.Tensor:
+        total = torch.tensor(5.0)
+        if name == "cross_entropy":
+            return catalogue_cross_entropy(hidden, weight, chosen, 0.1, total, given)
+        if name == "gbce":
+            return gbce(hidden, weight, chosen, negatives[name], total, 0.5, given)
+        return sampled_softmax(hidden, weight, chosen, negatives[name], total, given)
+
+    for name in ("cross_entropy", "sampled_softmax", "gbce"):
+        hidden, weight = torch.randn(5, 4, requires_grad=True), torch.randn(9, 4, requires_grad=True)
+        found = losses(name, hidden, weight, targets, factors)
+        ours = torch.autograd.grad(found, (hidden, weight))
+        single = [losses(name, hidden, weight, torch.where(torch.arange(5) == row, targets, -1), None) for row in range(5)]
+        wanted = sum(factor * loss for factor, loss in zip(factors, single, strict=True))
+        assert torch.allclose(found, wanted, atol=1e-6)
+        for own, plain in zip(ours, torch.autograd.grad(wanted, (hidden, weight)), strict=True):
+            assert torch.allclose(own, plain, atol=1e-6)
+        assert torch.equal(losses(name, hidden, weight, targets, None), losses(name, hidden, weight, targets, torch.ones(5)))
