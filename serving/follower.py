@@ -266,7 +266,8 @@ class ChampionFollower:
         self._settings.work_dir.mkdir(parents=True, exist_ok=True)
         with self._registry.fetched(ref, within=self._settings.work_dir) as folder:
             try:
-                model = ServedModel.load(folder, version, number, self._settings.state.events)
+                dataset = ref.dataset.partition("/")[0]
+                model = ServedModel.load(folder, version, number, self._settings.state.events, dataset)
                 model.check_samples(folder)
                 warm(model)
             except (RecsysError, OSError):

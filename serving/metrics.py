@@ -89,6 +89,9 @@ class Metrics:
         self.unsent = Gauge(
             "recsys_unsent_users", "Users whose events are waiting for Redis", registry=own, multiprocess_mode="livesum"
         )
+        self.histories = Gauge(
+            "recsys_histories_users", "Users whose events in the dataset are known", registry=own, multiprocess_mode="livemin"
+        )
         self.lost = Counter("recsys_lost_users", "Users whose events were dropped while waiting for Redis", registry=own)
         self.exposures_dropped = Counter("recsys_exposures_dropped", "Exposures that could not be written", registry=own)
         self.log_lines_dropped = Counter(

@@ -14,9 +14,10 @@ from configs.serving import CHAMPION, ExposureSettings, ServingSettings
 from infra.storage import open_store
 from models.schema import DataSchema
 from serving.background import BackgroundLoop
-from serving.engine import Answer, Batcher, Engine, EventJob, EventResult, Models, NewEvent, RecommendJob
+from serving.engine import Answer, Batcher, Engine, EventJob, EventResult, Models, NewEvent, RecommendJob, UserStates
 from serving.experiments import Assignment, Experiments, Exposure, ExposureLog, ExposureSink
 from serving.follower import ChampionFollower
+from serving.histories import HistoryShelf
 from serving.metrics import Metrics
 from serving.reranking import Rules
 from serving.state import FailoverStates, LocalStates, StateStore
@@ -56,8 +57,14 @@ class ServingWorker:
             threading.Lock()
         )  # held while rules or versions change: new rules are compiled for all versions, and new versions for all rules
         self._watching = BackgroundLoop("settings-files", self._look_at_files, FILES_S, on_failure=self.metrics.failed)
-        self.engine = Engine(self.states, settings.batch, self._rules)
         store = open_store(settings.store)
+        self.histories: HistoryShelf | None = None
+        if settings.histories.enabled:
+            self.histories = HistoryShelf(
+                store, settings.work_dir / "histories", on_change=self.metrics.histories.set, on_failure=self.metrics.failed
+            )
+        known = self.histories.of if self.histories is not None else lambda dataset: None
+        self.engine = Engine(UserStates(self.states, known, settings.histories.tolerance_s), settings.batch, self._rules)
         if exposures is None and (settings.exposures is not None or settings.experiments is not None):
             exposures = ExposureLog(settings.exposures or ExposureSettings(), store, self.metrics.failed)
         self.exposures = exposures
@@ -80,17 +87,23 @@ class ServingWorker:
         """
         self.follower.start(wait_s=FIRST_LOOK_S)
         self._watching.start()
+        if self.histories is not None:
+            self.histories.start()
         self._update_gauges()
 
     def close(self) -> None:
         """Store and send what is still waiting. Do not wait for a version that is being loaded."""
         self.follower.stop()
         self._watching.stop()
+        if self.histories is not None:
+            self.histories.stop()
         self.states.close()
         if self.exposures is not None:
             self.exposures.close()
         self.follower.close(THREAD_S)
         self._watching.close(THREAD_S)
+        if self.histories is not None:
+            self.histories.close(THREAD_S)
 
     def schema(self) -> DataSchema:
         """Return the properties of the data of the served versions. Raises ModelMissingError if none is served."""
@@ -200,6 +213,8 @@ class ServingWorker:
 
     def _swap(self, models: Models) -> None:
         before = self.engine.models
+        if self.histories is not None:
+            self.histories.serve({model.dataset for _, model in models.by_role() if model.dataset})
         with self._changing:
             for _, model in models.by_role():
                 self._rules().warm(model.catalogue)

@@ -1,7 +1,7 @@
 from .demo import DemoSettings
 from .experiments import CHAMPION, AnalysisSettings, Experiment, ExperimentFile, ExposureSettings
 from .rules import Audience, Boost, Exclude, Pin, RuleFile, Selection
-from .server import BatchSettings, LimitSettings, RedisSettings, ServingSettings, StateSettings
+from .server import BatchSettings, HistorySettings, LimitSettings, RedisSettings, ServingSettings, StateSettings
 
 __all__ = [
     "CHAMPION",
@@ -14,6 +14,7 @@ __all__ = [
     "Experiment",
     "ExperimentFile",
     "ExposureSettings",
+    "HistorySettings",
     "LimitSettings",
     "Pin",
     "RedisSettings",

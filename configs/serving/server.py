@@ -12,7 +12,7 @@ from configs.base import Settings
 from configs.serving.experiments import ExposureSettings
 from configs.settings import RetrainSettings, StoreSettings
 
-__all__ = ["BatchSettings", "LimitSettings", "RedisSettings", "ServingSettings", "StateSettings"]
+__all__ = ["BatchSettings", "HistorySettings", "LimitSettings", "RedisSettings", "ServingSettings", "StateSettings"]
 
 KEY_LENGTH = 16
 KEY = re.compile(rf"[!-~]{{{KEY_LENGTH},}}")  # what an HTTP header can carry
@@ -57,6 +57,15 @@ class StateSettings(Settings):
     unsent_users: int = Field(default=100_000, ge=1)
     """Maximum number of users whose events wait in a worker until Redis is available again. Events of further users are refused
     with 503, so that no accepted event is lost."""
+
+
+class HistorySettings(Settings):
+    """What the champion's dataset knows of a user, before and beside the events that are reported to the server."""
+
+    enabled: bool = True
+    """Serve each user by the latest events of the dataset, too. Otherwise a user is unknown until an event is reported."""
+    tolerance_s: int = Field(default=5, ge=0)
+    """Seconds by which the times of a reported event and of the same event in the dataset may differ. The event then counts once."""
 
 
 class LimitSettings(Settings):
@@ -175,5 +184,6 @@ class ServingSettings(Settings):
     """Exposure log. If empty, only exposures of experiments and shadow versions are logged, with the default settings."""
     redis: RedisSettings = RedisSettings()
     state: StateSettings = StateSettings()
+    histories: HistorySettings = HistorySettings()
     limits: LimitSettings = LimitSettings()
     batch: BatchSettings = BatchSettings()

@@ -169,6 +169,25 @@ def remove(
 
 
 @app.command()
+def histories(config: Config = None, set_: Set = None, json_file: Json = None) -> None:
+    """Store the users' latest events for `recsys serve`.
+
+    A promotion does this, too. Run it for a champion of an earlier version of the product, or after an etl, so that the server knows
+    the newest events without a retraining.
+
+    Example: recsys data histories --set data.dataset=films
+    """
+    settings = settings_of(config, set_)
+    from infra.storage import open_store
+    from tasks.datasets import store_histories
+
+    store = open_store(settings.store)
+    key, ref = store_histories(store, settings.data.dataset_name)
+    write_json(json_file, {"dataset": f"{ref.name}/{ref.version}", "users": ref.users, "address": store.uri(key)})
+    say(f"{ref.name}/{ref.version}: histories of {ref.users:,} users, at {store.uri(key)}")
+
+
+@app.command()
 def prune(
     keep: Annotated[
         int | None, typer.Option(min=1, help="Number of newest versions of each dataset to keep (landing.keep_versions).")

@@ -4,6 +4,7 @@ from .engine import Engine
 from .jobs import Answer, EventJob, EventResult, Filters, HistoryEvent, NewEvent, RecommendJob, RequestTime, Source
 from .served_model import Plan, ServedModel
 from .served_models import Models
+from .user_states import UserStates
 
 __all__ = [
     "Answer",
@@ -21,4 +22,5 @@ __all__ = [
     "RequestTime",
     "ServedModel",
     "Source",
+    "UserStates",
 ]

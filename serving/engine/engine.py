@@ -62,8 +62,9 @@ class _Row:
 class Engine:
     """Computes answers. `rules` is called for each batch, so a changed rules file takes effect."""
 
-    def __init__(self, states: StateStore, settings: BatchSettings, rules: Callable[[], Rules]) -> None:
-        self.states, self._rules = UserStates(states), rules
+    def __init__(self, states: StateStore | UserStates, settings: BatchSettings, rules: Callable[[], Rules]) -> None:
+        self.states = states if isinstance(states, UserStates) else UserStates(states)
+        self._rules = rules
         self.models = Models(None, {})
         self.answers, self.cold_starts = AnswerCache(settings), ColdStartCache()
         # The rules and versions of the last batch. They produced the cached answers.

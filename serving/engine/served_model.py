@@ -44,13 +44,16 @@ class Plan:
     def state_of(self, log: UserLog, numbers: Floats) -> UserState:
         """Return the state of `log`, from the numbers (state_size,) that this plan led to."""
         item, at = (int(self.items[-1]), int(self.times[-1])) if len(self.items) else (-1, 0)
-        return UserState(log.epoch, log.count, item, at, numbers)
+        return UserState(log.epoch, log.count, item, at, numbers, log.guard)
 
 
 class ServedModel:
     """A loaded model version. Immutable. `number` is the promotion's number, or 0 if there was no promotion."""
 
-    def __init__(self, version: str, number: int, model: InferenceModel, catalogue: Catalogue, most_events: int) -> None:
+    def __init__(
+        self, version: str, number: int, model: InferenceModel, catalogue: Catalogue, most_events: int, dataset: str = ""
+    ) -> None:
+        self.most_events, self.dataset = most_events, dataset  # the dataset's name, or an empty text if it is unknown
         self.version, self.number, self.model, self.catalogue = version, number, model, catalogue
         self.block = max(1, min(model.max_length, most_events // 2))
         self.described = _described(catalogue)
@@ -61,7 +64,7 @@ class ServedModel:
         self.directions: Floats = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
 
     @classmethod
-    def load(cls, folder: Path, version: str, number: int, most_events: int) -> ServedModel:
+    def load(cls, folder: Path, version: str, number: int, most_events: int, dataset: str = "") -> ServedModel:
         """Load a version from the folder of its files.
 
         Raises:
@@ -72,7 +75,7 @@ class ServedModel:
             raise VersionCorruptError(
                 f"{folder} has {len(catalogue)} items, but weights for {len(model.cold_scores)}; train again."
             )
-        return cls(version, number, model, catalogue, most_events)
+        return cls(version, number, model, catalogue, most_events, dataset)
 
     def promoted(self, number: int) -> ServedModel:
         """Return the same version with the number of another promotion."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
+from cachetools import LRUCache
 
+from models.histories import Histories
 from serving.engine.jobs import EventResult, HistoryEvent, NewEvent, RequestTime
 from serving.engine.served_model import ServedModel
-from serving.state import Appended, StateStore, UserLog, UserState, entry
+from serving.state import Appended, MergedLog, StateStore, UserLog, UserState, entry, merge_logs
 
 __all__ = ["UserData", "UserStates", "seen_at"]
+
+MERGED_EVENTS = 1 << 20  # events of merged logs that are kept, of 16 bytes each
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,23 +26,32 @@ class UserData:
     log: UserLog
     state: UserState | None
 
-    @classmethod
-    def read(cls, log: bytes | None, state: bytes | None, model: ServedModel) -> UserData:
-        return cls(UserLog.read(log), UserState.read(state, model.model.state_size))
-
 
 class UserStates:
-    """A store's data of users, for any version."""
+    """A store's data of users, for any version, together with what the version's dataset knows of them."""
 
-    def __init__(self, store: StateStore) -> None:
-        self.store = store
+    def __init__(
+        self, store: StateStore, histories: Callable[[str], Histories | None] = lambda dataset: None, tolerance_s: int = 0
+    ) -> None:
+        """Combine a store with histories.
+
+        Args:
+            store: The reported events, and the states.
+            histories: Returns the histories of a dataset, if there are any.
+            tolerance_s: Seconds by which the times of a reported event and of the same one in the dataset may differ.
+        """
+        self.store, self._histories, self._tolerance_s = store, histories, tolerance_s
+        self._merged: LRUCache[Hashable, MergedLog] = LRUCache(MERGED_EVENTS, getsizeof=lambda log: len(log) + 1)
 
     def read(self, users: Sequence[int], model: ServedModel) -> dict[int, UserData]:
         """Return the data of each user."""
         if not users:
             return {}
-        found = self.store.read(users, model.version)
-        return {user: UserData.read(stored.log, stored.state, model) for user, stored in zip(users, found, strict=True)}
+        histories = self._histories(model.dataset)
+        found = self.store.read(users, _view(model, histories))
+        return {
+            user: self._data(user, stored.log, stored.state, model, histories) for user, stored in zip(users, found, strict=True)
+        }
 
     def append(
         self, events: Mapping[int, Sequence[NewEvent]], model: ServedModel
@@ -45,7 +59,7 @@ class UserStates:
         """Append each user's events. Return what became of each event, and what is stored now, for `advance`."""
         users = list(events)
         entries = [(user, b"".join([entry(e.item, e.time, e.key) for e in events[user]])) for user in users]
-        appended = dict(zip(users, self.store.append(entries, model.version), strict=True))
+        appended = dict(zip(users, self.store.append(entries, _view(model, self._histories(model.dataset))), strict=True))
         results = {
             user: [
                 EventResult(outcome, model.catalogue.index_of(event.item) is not None, model.version)
@@ -57,7 +71,8 @@ class UserStates:
 
     def advance(self, appended: Mapping[int, Appended], model: ServedModel) -> None:
         """Advance the states of users whose events were appended."""
-        after = [UserData.read(each.log, each.state, model) for each in appended.values()]
+        histories = self._histories(model.dataset)
+        after = [self._data(user, each.log, each.state, model, histories) for user, each in appended.items()]
         plans = [model.plan(each.log, each.state) for each in after]
         numbers = model.states(plans, list(appended))
         self.write(
@@ -71,9 +86,37 @@ class UserStates:
 
     def write(self, states: Mapping[int, UserState], model: ServedModel) -> None:
         """Store new states of users. A state after no events is not worth storing."""
-        worth = [(user, state.to_bytes()) for user, state in states.items() if state.count]
+        # A state of none but the dataset's events has no place in the store: there is no log that it could be checked against.
+        worth = [(user, state.to_bytes()) for user, state in states.items() if (state.guard[1] if state.guard else state.count)]
         if worth:
-            self.store.write(worth, model.version)
+            self.store.write(worth, _view(model, self._histories(model.dataset)))
+
+    def _data(
+        self, user: int, log: bytes | None, state: bytes | None, model: ServedModel, histories: Histories | None
+    ) -> UserData:
+        reported, found = UserLog.read(log), UserState.read(state, model.model.state_size)
+        base = None if histories is None else histories.of(user)
+        if histories is None or base is None or not len(base.times):
+            return UserData(reported, found if found is None or found.guard is None else None)
+        key = (user, histories.name, reported.epoch, reported.count)
+        merged = self._merged.get(key)
+        if merged is None:
+            merged = merge_logs(
+                histories.name,
+                base,
+                reported,
+                limit=model.most_events,
+                tolerance_s=self._tolerance_s,
+                newest=model.catalogue.schema.repeats == "newest",
+            )
+            with suppress(ValueError):  # larger than the whole cache
+                self._merged[key] = merged
+        return UserData(merged, found if found is not None and merged.continues(found) else None)
+
+
+def _view(model: ServedModel, histories: Histories | None) -> str:
+    """Return the name under which a version's states are stored. States that have read different histories never meet."""
+    return model.version if histories is None else f"{model.version}:{histories.name[:8]}:{histories.name[-8:]}"
 
 
 def seen_at(log: UserLog, time: RequestTime, history: Sequence[HistoryEvent]) -> UserLog:

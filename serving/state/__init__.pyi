@@ -1,4 +1,5 @@
 from .failover import FailoverStates
+from .merged_log import MergedLog, merge_logs
 from .store import Appended, LocalStates, StateStore, UserState
 from .user_log import Outcome, OutcomeLabel, UserLog, entry, key_of
 
@@ -6,6 +7,7 @@ __all__ = [
     "Appended",
     "FailoverStates",
     "LocalStates",
+    "MergedLog",
     "Outcome",
     "OutcomeLabel",
     "StateStore",
@@ -13,4 +15,5 @@ __all__ = [
     "UserState",
     "entry",
     "key_of",
+    "merge_logs",
 ]

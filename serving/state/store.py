@@ -1,7 +1,8 @@
 """Storage of users' events and states: the interface, and an implementation in this process's memory.
 
 The bytes of a state are: its epoch and count (`user_log.HEAD`, copied from the log when the state was computed), the last known
-event, which it has not read yet (index, or -1 if there is none, and time), and the model's float32 numbers.
+event, which it has not read yet (index, or -1 if there is none, and time), and the model's float32 numbers. The state of a merged log
+has the stored log's epoch and count before its own.
 """
 
 from __future__ import annotations
@@ -34,17 +35,21 @@ class UserState:
     last_item: int  # index of the last event that the model knows, or -1; the numbers do not include it yet
     last_time: int
     numbers: npt.NDArray[np.float32]  # (state_size,)
+    guard: tuple[bytes, int] | None = None  # epoch and count of the stored log, if the state has read events beside it
 
     def to_bytes(self) -> bytes:
-        return STATE_HEAD.pack(self.epoch, self.count, self.last_item, self.last_time) + self.numbers.tobytes()
+        own = STATE_HEAD.pack(self.epoch, self.count, self.last_item, self.last_time) + self.numbers.tobytes()
+        return own if self.guard is None else HEAD.pack(*self.guard) + own
 
     @classmethod
     def read(cls, content: bytes | None, size: int) -> UserState | None:
         """Parse a state. Return None if it is missing or has another size; it is then rebuilt."""
-        if not content or len(content) != STATE_HEAD.size + 4 * size:
+        more = len(content or b"") - STATE_HEAD.size - 4 * size
+        if not content or more not in (0, HEAD.size):
             return None
-        epoch, count, item, seconds = STATE_HEAD.unpack_from(content)
-        return cls(epoch, count, item, seconds, np.frombuffer(content, np.float32, offset=STATE_HEAD.size))
+        guard = HEAD.unpack_from(content) if more else None
+        epoch, count, item, seconds = STATE_HEAD.unpack_from(content, more)
+        return cls(epoch, count, item, seconds, np.frombuffer(content, np.float32, offset=more + STATE_HEAD.size), guard)
 
 
 @dataclass(frozen=True, eq=False)

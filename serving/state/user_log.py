@@ -72,6 +72,11 @@ class UserLog:
     def __len__(self) -> int:
         return len(self.times)
 
+    @property
+    def guard(self) -> tuple[bytes, int] | None:
+        """The epoch and count of the stored log, if this one also has events that are not stored (`merged_log`)."""
+        return None
+
 
 def key_of(event_id: str | None, item: int, time: int | None) -> bytes:
     """Return 8 bytes that identify an event of a user: a hash of its id, else of its item and time, else random bytes."""

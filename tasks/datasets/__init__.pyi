@@ -1,5 +1,6 @@
 from .commit_log import FileAccount, FileKind, LandingLog, LogEntry, Removal, file_id, origin_of
 from .content_digest import EventDigest, IdDigest
+from .histories import history_keys, remember_histories, renew_histories, store_histories
 from .id_maps import ID_TABLES, compacted_map, extended_map, map_batches, map_entries
 from .incremental import IncrementalVersion, content_of, landed_manifest
 from .landed_state import LandedState
@@ -53,6 +54,7 @@ __all__ = [
     "extended_map",
     "external_ids",
     "file_id",
+    "history_keys",
     "landed_manifest",
     "last_delivery",
     "list_datasets",
@@ -70,8 +72,11 @@ __all__ = [
     "read_manifest",
     "read_table",
     "record_refusal",
+    "remember_histories",
     "removals_of",
+    "renew_histories",
     "same_content",
+    "store_histories",
     "superseded_events",
     "verify_dataset",
     "write_dataset",

@@ -41,6 +41,7 @@ from tasks.datasets import (
     origin_of,
     part_schema,
     read_table,
+    renew_histories,
     superseded_events,
 )
 from tasks.ingest import ANY_TIME, TABLES, Kind, described, forgotten, seeded, with_events
@@ -105,7 +106,9 @@ def _recorded(
     for _ in range(settings.max_retries_on_conflict):
         with suppress(AlreadyExistsError):
             entry = write(LandingLog(store, name))
-            return load_dataset_ref(store, name, entry.version), entry
+            ref = load_dataset_ref(store, name, entry.version)
+            renew_histories(store, name)
+            return ref, entry
     raise _raced(name, settings)
 
 

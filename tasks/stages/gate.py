@@ -11,7 +11,7 @@ from configs.errors import AlreadyExistsError
 from configs.settings import PromotionSettings, RetrainSettings, StoreSettings
 from infra.registry import PAGE, ModelRef, ModelRegistry, Promotion, StagedVersion
 from infra.storage import open_store
-from tasks.datasets import DatasetRef
+from tasks.datasets import DatasetRef, remember_histories
 from tasks.evaluation import REPORT_FILE, Evaluation, VersionFolder
 from tasks.gate import (
     Decision,
@@ -98,6 +98,7 @@ def promote_challenger(
     if published.page is not None:
         publish_page_artifact(place.uri(published.page), published.decision)
     if published.promotion is not None:
+        remember_histories(place, version.dataset.partition("/")[0])
         get_run_logger().info("%s is champion (promotion %d)", version.version, published.promotion.number)
     elif decision.outcome == "promoted":
         get_run_logger().warning(
@@ -145,6 +146,7 @@ def force_promotion(version: ModelRef, reason: str, decision: Decision, store: S
         entry = current  # written by an attempt whose response was lost
     if decision.outcome == "promoted":  # it would have passed; any other decision was stored when it was made
         record_decision(place, version, decision)
+    remember_histories(place, version.dataset.partition("/")[0])
     return entry
 
 
