@@ -31,7 +31,7 @@ class History(NamedTuple):
 
     items: IntArray  # (E,) numbers of the items
     times: IntArray  # (E,) UTC seconds, ascending
-    count: int  # events in the dataset, of which the latest E are kept
+    total: int  # events in the dataset, of which the latest E are kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +70,13 @@ class Histories:
                 mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except OSError as error:
             raise VersionCorruptError(f"{path} cannot be read ({error}); `recsys data histories` writes it again.") from error
-        columns, at = [], HEAD.size
+        columns: list[IntArray] = []
+        at = HEAD.size
         for count in (users, users + 1, users, events, events, *([users] if texts >= 0 else [])):
             columns.append(np.frombuffer(mapped, "<i8", count, at))
             at += 8 * count
-        return cls(name, *columns[:5], ends=columns[5] if texts >= 0 else None, texts=mapped[at:] if texts >= 0 else None)
+        first, offsets, counts, items, times, *ends = columns
+        return cls(name, first, offsets, counts, items, times, ends[0] if ends else None, mapped[at:] if ends else None)
 
     def of(self, user: int) -> History | None:
         """Return the events of a user, or None if the dataset does not have the user."""

@@ -67,7 +67,7 @@ def merge_logs(name: str, base: History, reported: UserLog, *, limit: int, toler
     epoch = hashlib.blake2b(reported.epoch + name.encode() + inserted.tobytes(), digest_size=8).digest()
     return MergedLog(
         epoch,
-        base.count + reported.count - (edge - len(kept)),
+        base.total + reported.count - (edge - len(kept)),
         np.concatenate([times, reported.times[edge:]])[-limit:],
         np.concatenate([items, reported.items[edge:]])[-limit:],
         reported,

@@ -21,7 +21,7 @@ from infra.storage import Store
 from models.columns import Columns
 from models.histories import write_histories
 from tasks.datasets.references import DatasetRef, list_datasets
-from tasks.datasets.versions import read_table
+from tasks.datasets.versions import external_ids, read_table
 
 __all__ = ["history_keys", "remember_histories", "renew_histories", "store_histories"]
 
@@ -101,4 +101,6 @@ def _write(store: Store, ref: DatasetRef, path: Path) -> None:
     events = read_table(store, ref, "interactions", [Columns.USER, Columns.ITEM, Columns.TIME, Columns.ROW])
     events = events.sort_values(Columns.ROW, kind="stable")
     users, items, times = (events[name].to_numpy(np.int64) for name in (Columns.USER, Columns.ITEM, Columns.TIME))
-    write_histories(path, users, items, times, most=StateSettings().events)
+    texts = external_ids(store, ref, Columns.USER)
+    named = None if texts is None else texts.reindex(np.unique(users)).fillna("").tolist()
+    write_histories(path, users, items, times, most=StateSettings().events, texts=named)

@@ -10,13 +10,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from configs.settings import NounSettings
+from models.columns import Columns
 from models.inference import CATALOGUE_FILE
 from models.recommender import IntArray, Sequences
-from models.schema import DataSchema
+from models.schema import DataSchema, IdTypes
+from tasks.datasets import DatasetRef
 
-__all__ = ["write_catalogue"]
+__all__ = ["schema_of", "write_catalogue"]
 
-EXTERNAL = "external_id"
+DESCRIBED = {Columns.ITEM, *Columns.ITEM_DESCRIPTION, Columns.EXTERNAL_ID}
 
 
 def write_catalogue(
@@ -49,7 +52,7 @@ def write_catalogue(
     }
     schema = schema or DataSchema()
     if schema.ids.item_id == "text":
-        columns[EXTERNAL] = described[EXTERNAL].astype("string").array
+        columns[Columns.EXTERNAL_ID] = described[Columns.EXTERNAL_ID].astype("string").array
     for name, kind in schema.attributes.items():
         found = _text(described, name)
         columns[name] = pd.to_numeric(found, errors="coerce").astype("Float64").array if kind == "number" else found.array
@@ -59,6 +62,28 @@ def write_catalogue(
     path = folder / CATALOGUE_FILE
     path.write_bytes(buffer.getvalue())
     return path
+
+
+def schema_of(dataset: DatasetRef, items: pd.DataFrame, nouns: NounSettings) -> DataSchema:
+    """Return what serving must know of a dataset.
+
+    Args:
+        dataset: The dataset version.
+        items: Its table of items. The columns beside the descriptions of MovieLens are the team's attributes.
+        nouns: The team's words.
+    """
+    own = dataset.properties
+    return DataSchema(
+        IdTypes(own.user_ids, own.item_ids),
+        own.feedback,
+        own.repeats,
+        {
+            str(name): "number" if pd.api.types.is_numeric_dtype(items[name]) else "category"
+            for name in items.columns
+            if name not in DESCRIBED
+        },
+        nouns,
+    )
 
 
 def _text(described: pd.DataFrame, name: str) -> pd.Series[str]:

@@ -14,10 +14,11 @@ from configs.errors import GateError, VersionCorruptError
 from configs.settings import RetrainSettings
 from infra.registry import file_digests, read_json
 from infra.storage import Store
+from models.columns import Columns
 from models.evaluation import Ranking, Split
 from tasks.best_effort import LOG, attempt
-from tasks.datasets import DatasetRef, quarantined, read_table
-from tasks.evaluation.catalogue import write_catalogue
+from tasks.datasets import DatasetRef, external_ids, quarantined, read_table
+from tasks.evaluation.catalogue import schema_of, write_catalogue
 from tasks.evaluation.evidently_page import REPORT_FILE, Shown, recommendations_page
 from tasks.evaluation.load_check import SAMPLE_FILE
 from tasks.evaluation.measurement import Measurement
@@ -49,7 +50,7 @@ def assemble_version(
 ) -> VersionFolder:
     """Add what was measured to the challenger's folder, which then becomes the version.
 
-    Writes evaluation.json, ranks.parquet, sample_requests.json, catalogue.parquet and the drift reference. Also writes
+    Writes evaluation.json, ranks.parquet, sample_requests.json, schema.json, catalogue.parquet and the drift reference. Also writes
     recsys_report.html if the settings ask for it.
 
     Args:
@@ -64,7 +65,11 @@ def assemble_version(
     features = read_features(store, dataset)
     items, users = read_table(store, dataset, "items"), read_table(store, dataset, "users")
     (folder / SAMPLE_FILE).write_text(json.dumps(measured.samples), encoding="utf-8")
-    write_catalogue(folder, parts.catalogue, items, parts.train)
+    schema = schema_of(dataset, items, settings.data.nouns)
+    schema.write(folder)
+    texts = external_ids(store, dataset, Columns.ITEM)
+    described = items if texts is None else items.assign(**{Columns.EXTERNAL_ID: items[Columns.ITEM].map(texts)})
+    write_catalogue(folder, parts.catalogue, described, parts.train, schema)
     _write_ranks(folder / RANKS_FILE, measured.rankings)
     delivered = quarantined(store, dataset, refused=False)
     repeats = keeps_repeats(store, dataset)

@@ -32,7 +32,7 @@ def test_each_user_has_the_latest_events_in_order_and_the_count_of_all(
     for user in {user for user, _, _ in events}:
         own = sorted((event for event in events if event[0] == user), key=lambda event: event[2])
         history = found.of(user)
-        assert history is not None and history.count == len(own)
+        assert history is not None and history.total == len(own)
         assert list(zip(history.items.tolist(), history.times.tolist(), strict=True)) == [event[1:] for event in own[-most:]]
     assert found.of(77) is None and found.of(6) is None
 
