@@ -1,7 +1,8 @@
-"""The commands on top of `recsys` that run the pipeline: retrain, etl and monitor."""
+"""The commands on top of `recsys` that run the pipeline: init, retrain, etl and monitor."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +20,43 @@ __all__ = ["app"]
 PANEL = "Run the pipeline"
 
 app = typer.Typer()
+
+
+@app.command(rich_help_panel=PANEL)
+def init(
+    path: Annotated[Path, typer.Argument(help="File, folder or zip with your events.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="Settings file to write. By default, the name of the events with .yaml.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the settings file if it exists.")] = False,
+    json_file: Json = None,
+) -> None:
+    """Look at your events, and propose a settings file for them.
+
+    Nothing is asked. What the events leave open is a comment in the file, with the alternatives.
+
+    Example: recsys init orders.csv
+    """
+    from tasks.survey import column_rows, fact_rows, proposal_of, settings_file, survey_of, write_settings
+
+    target = settings_file(path, out, force=force)
+    found = survey_of(path)
+    for each in found.tables:
+        say(f"\n{each.table.name}: {each.what}")
+        records_table(column_rows(each))
+    facts = fact_rows(found)
+    records_table(facts)
+    proposed = proposal_of(found, path)
+    for said in proposed.open:
+        say(f"- open: {said}")
+    for said in proposed.blocking:
+        say(f"- to decide: {said}")
+    write_settings(target, proposed.yaml(path), force=force)
+    write_json(json_file, {"settings": str(target), "facts": facts, "open": [*proposed.blocking, *proposed.open]})
+    if proposed.blocking:
+        say(f"\nwritten to {target}. Decide what is named above in it, and then run `recsys retrain -c {target}`")
+    else:
+        say(f"\nwritten to {target}. Read it, and then run `recsys retrain -c {target}`")
 
 
 @app.command(rich_help_panel=PANEL)

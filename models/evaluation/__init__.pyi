@@ -1,5 +1,5 @@
 from .beyond_accuracy import genres_of, list_metric_intervals, list_metrics
-from .protocol import ORDERINGS, REPEATED, Ordering, Split, exact_order, masks_seen, split
+from .protocol import ORDERINGS, REPEATED, Ordering, Split, exact_order, k_core, masks_seen, split
 from .ranking import MISS, FloatArray, Ranking, metrics, per_request, per_request_metrics, rank_requests, slices
 from .sequential import ArmComparison, Path, compare_arms, ratio_mismatch
 from .significance import (
@@ -32,6 +32,7 @@ __all__ = [
     "exact_order",
     "genres_of",
     "holm",
+    "k_core",
     "list_metric_intervals",
     "list_metrics",
     "masks_seen",

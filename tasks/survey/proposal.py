@@ -1,0 +1,256 @@
+"""The settings that a survey proposes, as commented YAML."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from configs.settings import RetrainSettings
+from tasks.survey.roles import MOST_KINDS
+from tasks.survey.survey import Survey, Surveyed
+from tasks.survey.thresholds import thresholds_of
+
+__all__ = ["MOST_SETTINGS", "Proposal", "Setting", "file_stem", "proposal_of"]
+
+MOST_SETTINGS = 6
+OFTEN = 0.1  # share of repeated events from which repeats are kept
+OWN_NAMES = {
+    "user": ("user_id", "userId"),
+    "item": ("item_id", "movieId", "movie_id"),
+    "timestamp": ("timestamp",),
+    "rating": ("rating",),
+}
+"""Names that need no mapping."""
+ROLES = {"user": "the user's id", "item": "the item's id", "timestamp": "the time"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One proposed setting. One that is not `active` is written as a comment."""
+
+    name: str
+    value: Any
+    why: str
+    active: bool = True
+    alternatives: tuple[str, ...] = ()
+    """Lines of YAML with other values."""
+
+    @property
+    def section(self) -> str:
+        return self.name.rpartition(".")[0]
+
+    @property
+    def key(self) -> str:
+        return self.name.rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What the survey proposes."""
+
+    settings: tuple[Setting, ...]
+    open: tuple[str, ...]
+    """What the data leave open, in sentences. A retraining needs an answer to the `blocking` ones."""
+    blocking: tuple[str, ...] = field(default=())
+
+    @property
+    def active(self) -> tuple[Setting, ...]:
+        return tuple(setting for setting in self.settings if setting.active)
+
+    def yaml(self, source: Path) -> str:
+        """Return the settings file, for a survey of `source`."""
+        lines = [
+            f"# Proposed by `recsys init` for {source.name}. Remove the `# ` in front of a setting to use it; the file runs with",
+            "# `recsys retrain -c` and the name of this file.",
+            *(f"# OPEN: {said}" for said in (*self.blocking, *self.open)),
+        ]
+        sections: dict[str, list[Setting]] = {}
+        for setting in self.settings:
+            sections.setdefault(setting.section, []).append(setting)
+        for section in sorted(sections, key=lambda name: (name != "", name != "data", list(sections).index(name))):
+            parts = [part for part in section.split(".") if part]
+            used = "" if any(setting.active for setting in sections[section]) else "# "
+            lines += ["", *(f"{'  ' * depth}{used}{part}:" for depth, part in enumerate(parts))]
+            indent = "  " * len(parts)
+            for setting in sections[section]:
+                lines.append(f"{indent}{'' if setting.active else '# '}{setting.key}: {_flow(setting.value)}  # {setting.why}")
+                lines += [f"{indent}# {line}" for line in setting.alternatives]
+        return "\n".join(lines) + "\n"
+
+
+def proposal_of(found: Survey, path: Path) -> Proposal:
+    """Return the settings that fit what was found.
+
+    Args:
+        found: The survey.
+        path: What `data.local_path` should name.
+    """
+    events = found.events
+    blocking: list[str] = []
+    undecided: list[str] = []
+    first = [
+        Setting("data.local_path", str(path), "or `landing:` with the folder or s3:// address where files arrive"),
+        Setting("data.dataset", file_stem(path), "the name that versions of the dataset are stored under"),
+        *_columns(events, blocking),
+        *_times(events, blocking, undecided),
+        *_feedback(events),
+    ]
+    figures = found.figures
+    thresholds = [] if figures is None else thresholds_of(figures, events.column("rating"))
+    needed = [Setting(each.setting, each.value, each.why) for each in thresholds if each.is_needed]
+    later = [
+        *_repeats(found, undecided),
+        *_tables(found),
+        Setting("model_name", file_stem(path), "models of one name share a champion"),
+    ]
+    settings = _limited([*first, *needed, *later])
+    settings += [*_weights(events, undecided), *_id_types(events, undecided), _nouns(events)]
+    settings += [Setting(each.setting, each.value, each.why, active=False) for each in thresholds if not each.is_needed]
+    least = RetrainSettings().promotion.min_requests
+    if figures is not None and figures.users < least:
+        undecided.append(
+            f"the gate needs {least} users to judge on, and there are {figures.users:,}: nothing is promoted until there are more events."
+        )
+    undecided += [
+        f"{name} beside the file describes {kind}; give the folder as data.local_path to use it."
+        for name, kind in found.beside.items()
+    ]
+    return Proposal(tuple(settings), tuple(undecided), tuple(blocking))
+
+
+def _limited(wanted: list[Setting]) -> list[Setting]:
+    """Return the settings with at most MOST_SETTINGS active ones, the first of them. The others become comments."""
+    active = 0
+    found = []
+    for setting in wanted:
+        keep = setting.active and active < MOST_SETTINGS
+        active += keep
+        found.append(Setting(setting.name, setting.value, setting.why, keep, setting.alternatives))
+    return found
+
+
+def _columns(events: Surveyed, blocking: list[str]) -> Iterator[Setting]:
+    mapped = {
+        role: name for role, name in events.roles.columns.items() if role != "weight" and name not in OWN_NAMES.get(role, ())
+    }
+    weight = events.column("weight")
+    if weight is not None and weight.kind != "text":
+        mapped["weight"] = weight.name
+    lines = []
+    for role, names in events.roles.open.items():
+        blocking.append(
+            f"which column is {ROLES[role]}? {', '.join(names) if names else 'No column looks like it'}. Fill in data.columns.{role}."
+        )
+        lines += [f"columns: {_flow({**mapped, role: name})}" for name in names[:4]]
+    if mapped or lines:
+        why = "what the columns hold; the others are passed over"
+        yield Setting("data.columns", mapped, why, active=bool(mapped), alternatives=tuple(lines))
+
+
+def _times(events: Surveyed, blocking: list[str], undecided: list[str]) -> Iterator[Setting]:
+    time = events.column("timestamp")
+    if time is None:
+        return
+    if len(time.formats) > 1:
+        day = time.examples[0] if time.examples else ""
+        blocking.append(
+            f"how is the time {day} of {time.name} written? Every row fits {' and '.join(time.formats)}. Choose timestamp_format."
+        )
+        lines = tuple(f"timestamp_format: {_flow(each)}" for each in time.formats[1:4])
+        yield Setting(
+            "data.timestamp_format", time.formats[0], "choose one: the rows fit all of these", active=False, alternatives=lines
+        )
+    elif time.formats[0] not in ("iso", "parquet", "s", "ms", "us", "ns"):
+        yield Setting("data.timestamp_format", time.formats[0], "as in Python's strptime")
+    if not time.zone and time.formats[0] != "parquet":
+        undecided.append(f"{time.name} does not say its time zone. UTC is a guess: set data.timezone.")
+        yield Setting(
+            "data.timezone", "UTC", "a guess: the times do not say their zone", alternatives=("timezone: Europe/Berlin",)
+        )
+
+
+def _feedback(events: Surveyed) -> Iterator[Setting]:
+    if events.column("rating") is None:
+        yield Setting("data.feedback", "implicit", "there is no rating; events count as they are")
+
+
+def _repeats(found: Survey, undecided: list[str]) -> Iterator[Setting]:
+    figures = found.figures
+    if figures is None or not figures.rows:
+        return
+    share = figures.repeated / figures.rows
+    keep = share >= OFTEN
+    why = f"{share:.0%} of the events are of a user and item that had one before"
+    if keep:
+        undecided.append(
+            f"{why}. They are kept, as in a shop or a music service; repeats: newest counts one for each user and item."
+        )
+    yield Setting(
+        "data.repeats", "keep" if keep else "newest", why, active=keep, alternatives=("repeats: newest",) if keep else ()
+    )
+
+
+def _tables(found: Survey) -> Iterator[Setting]:
+    for kind, setting in (("items", "data.columns_items"), ("users", "data.columns_users")):
+        for table in found.of(kind)[:1]:  # type: ignore[arg-type]
+            value: dict[str, Any] = dict(table.roles.columns)
+            if table.roles.attributes:
+                value["attributes"] = list(table.roles.attributes)
+            yield Setting(setting, value, f"{table.table.name} describes {kind}")
+
+
+def _weights(events: Surveyed, undecided: list[str]) -> Iterator[Setting]:
+    weight = events.column("weight")
+    if weight is None or weight.kind != "text" or weight.distinct > MOST_KINDS:
+        return
+    kinds = events.table.cells[weight.name].cast("string").value_counts().to_pylist()
+    counts = {each["values"]: each["counts"] for each in kinds if each["values"] is not None}
+    ordered = sorted(counts, key=lambda kind: (-counts[kind], kind))
+    listed = ", ".join(f"{kind} ({counts[kind]:,})" for kind in ordered)
+    undecided.append(
+        f"{weight.name} may say the kind of event: {listed}. All count alike; to weight them, add `weight: {weight.name}` to data.columns "
+        "and set data.weights."
+    )
+    most = max(counts.values())
+    proposed = {kind: max(0.05, round(min(1.0, (most / counts[kind]) * 0.1), 2)) for kind in ordered}
+    yield Setting("data.weights", proposed, f"an example: rarer kinds of {weight.name} count more", active=False)
+
+
+def _id_types(events: Surveyed, undecided: list[str]) -> Iterator[Setting]:
+    zeros = [role for role in ("user", "item") if (column := events.column(role)) is not None and column.leading_zeros]
+    if zeros:
+        names = ", ".join(events.roles.columns[role] for role in zeros)
+        undecided.append(f"{names} has numbers with leading zeros. As text, 007 and 7 are two ids; as integers they are one.")
+        yield Setting("data.id_type", dict.fromkeys(zeros, "text"), "auto decides by the first rows", active=False)
+
+
+def _nouns(events: Surveyed) -> Setting:
+    value = {"item": "item", "items": "items", "event": "event", "events": "events"}
+    return Setting("data.nouns", value, "words on pages and in messages", active=False)
+
+
+def _flow(value: Any) -> str:
+    """Return a value in YAML's flow style, in one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_flow(key)}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    if isinstance(value, str) and not (re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./ -]*", value) and value.lower() not in _WORDS):
+        return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value) if not isinstance(value, str) else value
+
+
+_WORDS = ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
+
+
+def file_stem(path: Path) -> str:
+    """Return the name of a file or folder without suffixes, as a dataset may be named."""
+    stem = path.name.lower()
+    while stem.endswith((".gz", ".csv", ".tsv", ".txt", ".parquet", ".pq", ".inter", ".zip")):
+        stem = stem.rpartition(".")[0]
+    found = re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:40]
+    return found or "events"

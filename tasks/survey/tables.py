@@ -1,0 +1,117 @@
+"""Read the first rows of every table of a file, a folder or a zip, with all columns."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+
+from configs.errors import SourceError
+from infra.landing_zone import is_source
+from tasks.tables import DAMAGE, file_format, header_of, is_zip
+
+__all__ = ["MOST_ROWS", "SurveyedTable", "tables_at"]
+
+MOST_ROWS = 2_000_000
+"""Rows of a file that are looked at. The others are read by the retraining."""
+NUMERIC = " +-.0123456789"  # of such characters, a first line has no names
+TABLES_END = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".inter", ".item", ".user")
+
+
+@dataclass(frozen=True, eq=False)
+class SurveyedTable:
+    """The first rows of a file."""
+
+    name: str  # relative to what is surveyed
+    cells: pa.Table  # texts, or the types of a Parquet file
+    is_whole: bool
+
+
+@contextmanager
+def tables_at(path: Path) -> Iterator[list[SurveyedTable]]:
+    """Provide the tables of a file, a folder or a zip. Files that are not tables are passed over in a folder and in a zip.
+
+    Raises:
+        SourceError: There is no table, or a file that was named itself cannot be read.
+    """
+    if not path.exists():
+        raise SourceError(f"There is no file or folder {path}. Correct the path.")
+    if path.is_dir():
+        yield _of_folder(path, path)
+    elif is_zip(path):
+        with tempfile.TemporaryDirectory(prefix="recsys-survey-") as folder:
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    archive.extractall(folder)
+            except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+                raise SourceError(f"{path} cannot be unpacked ({error}). Copy it again.") from error
+            yield _of_folder(Path(folder), path)
+    else:
+        yield [_read(path, path.name)]
+
+
+def _of_folder(folder: Path, named: Path) -> list[SurveyedTable]:
+    found, faults = [], []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file() or not is_source(name) or not path.name.lower().removesuffix(".gz").endswith(TABLES_END):
+            continue
+        try:
+            found.append(_read(path, name))
+        except SourceError as error:
+            faults.append(str(error))
+    if not found:
+        why = f" {faults[0]}" if faults else " Expected CSV or Parquet files, plain or gzipped."
+        raise SourceError(f"{named} contains no table with named columns.{why}")
+    return found
+
+
+def _read(path: Path, name: str) -> SurveyedTable:
+    found = file_format(path)
+    try:
+        if found.is_parquet:
+            return _taken(name, pq.ParquetFile(path).iter_batches(1 << 17), pq.read_schema(path))
+        header = header_of(path, found, ())
+        if not any(column.strip(NUMERIC) for column in header.names):
+            raise SourceError(
+                f"The first line of {path} is no header: it has numbers only. Give its columns names in a first line, such as "
+                "user_id,item_id,timestamp. MovieLens' files without a header need no settings."
+            )
+        if len(set(header.names)) < len(header.names):
+            raise SourceError(f"{path} has two columns with the same name. Rename one.")
+        with pa.input_stream(str(path), compression="gzip" if found.is_gzipped else None) as stream:
+            stream.read(header.data_from)
+            reader = pc.open_csv(
+                stream,
+                pc.ReadOptions(column_names=list(header.names), block_size=1 << 23),
+                pc.ParseOptions(
+                    delimiter=header.separator,
+                    quote_char=False if header.is_atomic else '"',
+                    newlines_in_values=True,
+                    invalid_row_handler=lambda row: "skip",
+                ),
+                pc.ConvertOptions(
+                    column_types={column: pa.string() for column in header.names}, strings_can_be_null=True, null_values=[""]
+                ),
+            )
+            return _taken(name, reader, reader.schema)
+    except DAMAGE as error:
+        raise SourceError(f"{path} is damaged, or not a table: {error}. Write or copy it again.") from error
+
+
+def _taken(name: str, batches: Any, schema: pa.Schema) -> SurveyedTable:
+    kept, rows = [], 0
+    for batch in batches:
+        kept.append(batch)
+        rows += batch.num_rows
+        if rows > MOST_ROWS:
+            return SurveyedTable(name, pa.Table.from_batches(kept, schema).slice(0, MOST_ROWS), False)
+    return SurveyedTable(name, pa.Table.from_batches(kept, schema), True)

@@ -1,0 +1,171 @@
+"""What a survey proposes fits the data, is read as settings, and leaves open what the data leave open."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from configs.errors import SourceError
+from configs.loading import load_settings
+from configs.settings import RetrainSettings
+from tasks.survey import Proposal, proposal_of, survey_of
+from tests import own_events
+from tests.own_events import SHAPES
+
+
+def proposed(path: Path) -> Proposal:
+    return proposal_of(survey_of(path), path)
+
+
+def settings_of(proposal: Proposal, path: Path, tmp_path: Path) -> RetrainSettings:
+    """Return the settings that the file gives."""
+    file = tmp_path / "proposed.yaml"
+    file.write_text(proposal.yaml(path), encoding="utf-8")
+    return load_settings(RetrainSettings, [str(file)], [], {}, [RetrainSettings])
+
+
+def events_file(folder: Path, **columns: Any) -> Path:
+    """Write events of 40 users on 20 items, with these columns beside or instead of user_id, item_id and timestamp."""
+    rows = 800
+    frame = {
+        "user_id": np.arange(rows) // 20 + 1,
+        "item_id": np.arange(rows) % 20 + 100,
+        "timestamp": 1_600_000_000 + 3600 * np.arange(rows),
+    } | columns
+    folder.mkdir(exist_ok=True)
+    pd.DataFrame({name: values for name, values in frame.items() if values is not None}).to_csv(
+        folder / "events.csv", index=False
+    )
+    return folder / "events.csv"
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("with_tables", [False, True])
+def test_the_proposal_maps_each_shape_with_at_most_six_settings(name: str, with_tables: bool, tmp_path: Path) -> None:
+    shape = SHAPES[name]()
+    file = own_events.write(shape, tmp_path / name, tables=with_tables)
+    path = file.parent if with_tables else file
+    proposal = proposed(path)
+    assert not proposal.blocking and len(proposal.active) <= 6
+    data = settings_of(proposal, path, tmp_path).data
+    wanted = dict(shape.data["columns"])
+    wanted.pop("weight", None)
+    assert data.columns.named == wanted and data.feedback == "implicit" and data.dataset == name
+    assert data.repeats == shape.data.get("repeats", "newest")
+    if with_tables:
+        for table, chosen in shape.tables.items():
+            found = getattr(data, table)
+            assert {role: value for role, value in chosen.items() if role != "attributes"} == found.named
+            assert set(found.attributes) == set(chosen["attributes"])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_commented_setting_can_be_used_by_removing_its_mark(name: str, tmp_path: Path) -> None:
+    path = own_events.write(SHAPES[name](), tmp_path / name, tables=False)
+    lines = proposed(path).yaml(path).splitlines()
+    used = [
+        line.replace("# ", "", 1) if (line.lstrip().startswith("# ") and ": " in line) or line.endswith(":") else line
+        for line in lines
+    ]
+    kept = [line for line in used if not line.startswith(("Proposed", "`recsys", "OPEN")) and line.strip() != "repeats: newest"]
+    (tmp_path / "all.yaml").write_text(
+        "\n".join(kept).replace("columns: {", "columns: {weight: kind, " if name == "shop" else "columns: {", 1)
+    )
+    found = load_settings(RetrainSettings, [str(tmp_path / "all.yaml")], [], {}, [RetrainSettings])
+    assert found.validation.min_rows == 4000 and found.models.ss4rec.max_length == 16 and found.data.nouns.item == "item"
+    assert found.data.weights.keys() == ({"view", "cart", "purchase"} if name == "shop" else set())
+
+
+def test_movielens_columns_need_no_mapping(tmp_path: Path) -> None:
+    path = events_file(tmp_path, rating=np.arange(800) % 5 + 1)
+    proposal = proposed(path)
+    assert {setting.name for setting in proposal.active} == {
+        "data.local_path", "data.dataset", "model_name", "validation.min_rows",
+    }  # fmt: skip
+    assert settings_of(proposal, path, tmp_path).validation.min_rows == 640
+    assert any("the gate needs 75 users" in said for said in proposal.open)
+
+
+def test_thresholds_that_would_refuse_the_data_are_set(tmp_path: Path) -> None:
+    ratings = np.tile([1, 4, 7, 10], 200)
+    users = np.arange(800) // 4 + 1  # 200 users with four items each
+    path = events_file(tmp_path, user_id=users, rating=ratings, timestamp=500_000_000 + np.arange(800))
+    found = settings_of(proposed(path), path, tmp_path)
+    assert found.validation.max_rating == 10 and found.validation.min_rating == 0.5 and found.evaluation.k_core == 4
+    assert found.validation.earliest <= 500_000_000
+
+
+def test_a_date_with_two_readings_is_left_open_with_both(tmp_path: Path) -> None:
+    days = pd.to_datetime(1_600_000_000 + 3600 * np.arange(800), unit="s")
+    path = events_file(tmp_path, timestamp=(days - pd.to_timedelta(days.day.to_numpy() % 12, unit="D")).strftime("03/04/%Y"))
+    proposal = proposed(path)
+    assert "%d/%m/%Y and %m/%d/%Y" in proposal.blocking[0]
+    text = proposal.yaml(path)
+    assert '# timestamp_format: "%d/%m/%Y"' in text and '# timestamp_format: "%m/%d/%Y"' in text
+    path = events_file(tmp_path / "clear", timestamp=days.strftime("%d/%m/%Y %H:%M"))
+    found = settings_of(proposed(path), path, tmp_path).data
+    assert found.timestamp_format == "%d/%m/%Y %H:%M" and found.timezone == "UTC"
+
+
+def test_times_without_a_zone_are_said_to_be_a_guess(tmp_path: Path) -> None:
+    days = pd.to_datetime(1_600_000_000 + 3600 * np.arange(800), unit="s")
+    path = events_file(tmp_path, timestamp=days.strftime("%Y-%m-%d %H:%M:%S"))
+    proposal = proposed(path)
+    assert settings_of(proposal, path, tmp_path).data.timezone == "UTC" and any(
+        "UTC is a guess" in said for said in proposal.open
+    )
+
+
+def test_columns_that_nobody_can_tell_apart_are_left_open(tmp_path: Path) -> None:
+    path = events_file(tmp_path, user_id=None, item_id=None, a=np.arange(800) // 20, b=np.arange(800) % 20)
+    proposal = proposed(path)
+    assert [said.partition("?")[0] for said in proposal.blocking] == [
+        "which column is the user's id",
+        "which column is the item's id",
+    ]
+    assert "# columns: {user: a}" in proposal.yaml(path) and "# columns: {user: b}" in proposal.yaml(path)
+    assert yaml.safe_load(proposal.yaml(path))["data"]["dataset"] == "events"
+
+
+def test_numbers_with_leading_zeros_are_said_to_be_text_or_integers(tmp_path: Path) -> None:
+    path = events_file(tmp_path, user_id=[f"{user:05d}" for user in np.arange(800) // 20])
+    proposal = proposed(path)
+    assert any("leading zeros" in said for said in proposal.open) and "# id_type: {user: text}" in proposal.yaml(path)
+
+
+def test_a_folder_a_zip_and_a_file_give_the_same_columns(tmp_path: Path) -> None:
+    file = own_events.write(own_events.shop(), tmp_path / "shop")
+    with zipfile.ZipFile(tmp_path / "shop.zip", "w") as archive:
+        for path in file.parent.iterdir():
+            archive.write(path, path.name)
+    (file.parent / "_hidden.csv").write_text("nothing")
+    (file.parent / "notes.csv").write_text("a,b\n1,2\n")
+    zipped, folder = (settings_of(proposed(path), path, tmp_path).data for path in (tmp_path / "shop.zip", file.parent))
+    assert zipped.columns_items == folder.columns_items and zipped.columns == folder.columns
+    assert any("shop-items.csv beside the file describes items" in said for said in proposed(file).open)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("1\t2\t3\t4\n", "is no header"),
+        ("", "is empty"),
+        ("a,a\n1,2\n", "two columns with the same name"),
+        ("name,price\nx,1\ny,2\n", "has no table of events"),
+    ],
+)
+def test_what_is_no_table_of_events_is_refused_in_one_sentence(content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text(content)
+    with pytest.raises(SourceError, match=said):
+        survey_of(tmp_path / "events.csv")
+    with pytest.raises(SourceError, match="Correct the path"):
+        survey_of(tmp_path / "other.csv")
+    with pytest.raises(SourceError, match="contains no table"):
+        (tmp_path / "empty").mkdir()
+        survey_of(tmp_path / "empty")
