@@ -34,7 +34,7 @@ FileKind = Literal["events", "items", "users", "unreadable"]
 
 @dataclass(frozen=True)
 class FileAccount:
-    """The row counts of one file: rows = accepted + duplicates + quarantined + removed.
+    """The row counts of one file: rows = accepted + duplicates + quarantined + removed + left_out.
 
     The account of a copy, a file whose content was added under another name or time, has no rows.
 
@@ -63,10 +63,11 @@ class FileAccount:
     why: str = ""  # why the file was quarantined as a whole or not read; empty if it was read
     removed: int = 0  # good rows that a removal keeps out
     written: int = -1  # UTC seconds as which its rows count as delivered; -1 in logs of earlier versions: by modified_ns
+    left_out: int = 0  # good events whose weight is 0
     ordinal: int = -1  # its place in the run, which the origin of its events contains; -1 in logs of earlier versions
 
     def __post_init__(self) -> None:
-        if self.rows != self.accepted + self.duplicates + self.quarantined + self.removed:
+        if self.rows != self.accepted + self.duplicates + self.quarantined + self.removed + self.left_out:
             raise ValueError(f"the account of {self.file} does not close: {self}")
 
     @property

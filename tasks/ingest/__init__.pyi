@@ -1,23 +1,22 @@
-from .events import EventChunk, EventFile, Mask, open_event_file, whole_numbers
+from .description_files import DescriptionFile, description_kind, read_descriptions
+from .events import EventChunk, EventFile, EventReading, Mask, open_event_file, reading_of, whole_numbers
 from .features import build_features, earlier_events
 from .merge import merge_interactions
 from .metadata import (
     ANY_TIME,
     TABLES,
-    DescriptionFile,
-    Kind,
     described,
-    description_kind,
     forgotten,
     public,
-    read_descriptions,
     seeded,
     with_events,
     with_times,
 )
+from .properties_of import reading_for, resolved_properties
 from .release import Release, ReleaseRefusedError, building, chunk_reader
 from .row_account import BAD_ROWS, RowAccount, accepted_events
-from .sources import IngestedSource, ingest, locate
+from .sources import IngestedSource, LocatedSource, ingest, locate
+from .table_reading import Kind, TableReading, table_readings
 from .validation import Validated, ValidationReport, validate
 
 __all__ = [
@@ -27,12 +26,15 @@ __all__ = [
     "DescriptionFile",
     "EventChunk",
     "EventFile",
+    "EventReading",
     "IngestedSource",
     "Kind",
+    "LocatedSource",
     "Mask",
     "Release",
     "ReleaseRefusedError",
     "RowAccount",
+    "TableReading",
     "Validated",
     "ValidationReport",
     "accepted_events",
@@ -49,7 +51,11 @@ __all__ = [
     "open_event_file",
     "public",
     "read_descriptions",
+    "reading_for",
+    "reading_of",
+    "resolved_properties",
     "seeded",
+    "table_readings",
     "validate",
     "whole_numbers",
     "with_events",

@@ -114,9 +114,9 @@ class DaskEngine:
         chunks = self._client.map(seen.read, seen.blocks(), pure=False)
         starts = []
         for chunk in chunks:
-            rows, quarantined = self._results([self._client.submit(_bad_rows, chunk, pure=False)])[0]
+            rest: EventChunk = self._results([self._client.submit(_without_events, chunk, pure=False)])[0]
             starts.append(account.rows)
-            account.add(rows, quarantined.assign(**{Columns.ROW: quarantined[Columns.ROW] + account.rows}))
+            account.add(rest.rows, rest.following(account.rows).quarantined, rest.left_out)
         self._accepted += self._client.map(_good_rows, chunks, starts, ordinal=ordinal, pure=False)
 
     def write_interactions(self, out: Path) -> pd.DataFrame:
@@ -195,8 +195,9 @@ def _validated(model: type[DataFrameModel], events: dd.DataFrame) -> dd.DataFram
     return cast(dd.DataFrame, model.validate(cast(Any, events)))
 
 
-def _bad_rows(chunk: EventChunk) -> tuple[int, pd.DataFrame]:
-    return chunk.rows, chunk.quarantined
+def _without_events(chunk: EventChunk) -> EventChunk:
+    """Return what the account of a chunk needs, and its text ids."""
+    return replace(chunk, accepted=chunk.accepted.iloc[:0])
 
 
 def _good_rows(chunk: EventChunk, start: int, ordinal: int) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Descriptions of items and users: the files that contain them, and the tables that they update.
+"""Descriptions of items and users: the tables that hold them, and how files update them.
 
 A table has one row for each item (user) that has an event or a description. Descriptions are merged cell by cell: a file changes
 only the columns that it has, and an empty cell says nothing, so the earlier value stays. `(no genres listed)` empties the genres.
@@ -10,49 +10,32 @@ of rows nor the order in which files are read matters.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from configs.errors import SourceError
 from models.columns import Columns
-from tasks.ingest.events import Checks
 from tasks.ingest.movielens import with_year
-from tasks.tables import MILLISECONDS_FROM, column_names, read_cells
+from tasks.ingest.table_reading import Kind
 
 __all__ = [
     "ANY_TIME",
     "TABLES",
-    "DescriptionFile",
-    "Kind",
+    "UNDESCRIBED",
+    "cleaned",
     "described",
-    "description_kind",
     "forgotten",
+    "is_said",
     "public",
-    "read_descriptions",
     "seeded",
     "with_events",
     "with_times",
 ]
 
-Kind = Literal["items", "users"]
-# RecBole's ml-100k calls genres "class", and its ml-1m "genre".
-ATOMIC_NAMES = {
-    "class": Columns.GENRES,
-    "genre": Columns.GENRES,
-    "movie_title": Columns.TITLE,
-    "release_year": Columns.YEAR,
-}
-KNOWN = {
-    *(*Columns.EVENT, *Columns.ITEM_DESCRIPTION, *Columns.USER_DESCRIPTION, Columns.UPDATED_AT),
-    *(*Columns.ALIASES, *ATOMIC_NAMES),
-}
 UNDESCRIBED, RELEASE = -2, -1  # the time of a cell that nothing describes, and of one from a release
 ANY_TIME = 2**62  # a limit for times that were checked where they were read
-WHOLE_BELOW = 2.0**53  # whole numbers below this are exact in float64
 
 
 @dataclass(frozen=True)
@@ -70,89 +53,7 @@ TABLES: dict[Kind, Table] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class DescriptionFile:
-    """A file's good rows (id, description, and the time of each cell) and its bad ones (Columns.BAD_ROW)."""
-
-    frame: pd.DataFrame
-    quarantined: pd.DataFrame
-    rows: int
-    extra_columns: tuple[str, ...]
-
-
-def description_kind(path: Path) -> Kind | None:
-    """Return what the columns of a CSV or Parquet file describe, or None if it holds events or anything else.
-
-    The ids and times decide: a file with users, items and times (or ratings) holds events, whatever other columns it has.
-
-    Raises:
-        SourceError: The file has users and items without times, beside columns that describe one of them.
-    """
-    names = {Columns.ALIASES.get(name, name) for name in _columns(path)}
-    fitting: list[Kind] = [kind for kind, table in TABLES.items() if table.id in names and table.marks & names]
-    if not {Columns.USER, Columns.ITEM} <= names:
-        return fitting[0] if fitting else None
-    if fitting and not {Columns.TIME, Columns.RATING} & names:
-        raise SourceError(
-            f"{path} has {Columns.USER} and {Columns.ITEM}, but no {Columns.TIME}, so it may hold events or describe {fitting[0]}. "
-            f"Add the column {Columns.TIME} to events, or remove the id that the file does not describe."
-        )
-    return None
-
-
-def read_descriptions(path: Path, kind: Kind, written: int, latest: int) -> DescriptionFile:
-    """Read the rows of a description file.
-
-    A row is bad if its id or `updated_at` is invalid, or if it has too many or too few cells. An impossible cell (a year of 1066, an
-    age of 900) counts as empty. Several rows may describe one id.
-
-    Args:
-        path: A CSV or Parquet file.
-        kind: What it describes.
-        written: Time when the file was written, in UTC seconds. It is the time of rows without an `updated_at`.
-        latest: The greatest valid `updated_at`, in UTC seconds.
-
-    Raises:
-        SourceError: The file is empty or damaged, lacks the id column, or has two columns for one name.
-    """
-    table = TABLES[kind]
-    raw, misshapen = _read(path, kind)
-    raw = raw.rename(columns=Columns.ALIASES)
-    if raw.columns.duplicated().any():
-        raise SourceError(f"{path} has two columns for {raw.columns[raw.columns.duplicated()][0]}. Remove one.")
-    if table.id not in raw:
-        raise SourceError(f"{path} lacks the column {table.id}; its columns are {', '.join(map(str, raw.columns))[:200]}.")
-    known = [table.id, *table.columns, Columns.UPDATED_AT]
-    extra = tuple(str(name) for name in raw.columns if name not in known)
-    provided = raw.reindex(columns=[name for name in known if name in raw.columns])
-    checks = Checks(kind, provided)
-    checks.mark(misshapen, "has more or fewer cells than there are columns")
-    ids = checks.numbers(table.id, whole=True)
-    checks.mark(~checks.bad & (ids < 0), f"{table.id} is negative")
-    times = _times(checks, written, latest)
-    frame = _cleaned(provided.assign(**{table.id: ids}), kind)
-    said = {name: _is_said(name, provided, frame) for name in table.columns}
-    frame = frame.assign(**{Columns.time_of(name): np.where(mask, times, UNDESCRIBED) for name, mask in said.items()})
-    frame = frame.assign(**{Columns.origin_of(name): 0 for name in table.columns})
-    return DescriptionFile(frame[~checks.bad].reset_index(drop=True), checks.quarantined(), len(provided), extra)
-
-
-def _times(checks: Checks, written: int, latest: int) -> npt.NDArray[np.int64]:
-    """Return the time of each row in UTC seconds, and mark rows whose `updated_at` is invalid."""
-    name = Columns.UPDATED_AT
-    if name not in checks.raw:
-        return np.full(len(checks.raw), written, dtype=np.int64)
-    given = checks.raw[name].notna().to_numpy(np.bool_)
-    values = pd.to_numeric(checks.raw[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    whole = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) < WHOLE_BELOW)
-    seconds = np.where(whole, values, 0).astype(np.int64)
-    checks.mark(given & (~whole | (seconds < 0)), f"{name} is no time in UTC seconds")
-    checks.mark(seconds > MILLISECONDS_FROM, f"{name} is in milliseconds, not seconds")
-    checks.mark((seconds <= MILLISECONDS_FROM) & (seconds > latest), f"{name} lies in the future")
-    return np.where(given, seconds, written).astype(np.int64)
-
-
-def _is_said(name: str, provided: pd.DataFrame, cleaned: pd.DataFrame) -> npt.NDArray[np.bool_]:
+def is_said(name: str, provided: pd.DataFrame, cleaned: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """Return a mask of the rows that say something about a column. Empty genres can be said: `(no genres listed)`."""
     said = cleaned[name].notna() & cleaned[name].astype("string").ne("").fillna(False)
     if name == Columns.GENRES and name in provided:
@@ -165,7 +66,7 @@ def seeded(kind: Kind, table: pd.DataFrame | None, ids: npt.NDArray[np.int64]) -
     known = TABLES[kind]
     if table is None:
         empty = pd.DataFrame({name: pd.Series(dtype="string") for name in (known.id, *known.columns)})
-        table = _cleaned(empty.assign(**{known.id: np.empty(0, dtype=np.int64)}), kind)
+        table = cleaned(empty.assign(**{known.id: np.empty(0, dtype=np.int64)}), kind)
     return with_events(kind, _with_state(kind, table, has_events=False, time=RELEASE), ids)
 
 
@@ -184,7 +85,7 @@ def with_events(kind: Kind, table: pd.DataFrame, ids: npt.NDArray[np.int64]) -> 
     if not len(missing):
         return marked
     empty = pd.DataFrame({name: pd.Series([pd.NA] * len(missing), dtype="string") for name in known.columns})
-    added = _with_state(kind, _cleaned(empty.assign(**{known.id: missing}), kind), has_events=True, time=UNDESCRIBED)
+    added = _with_state(kind, cleaned(empty.assign(**{known.id: missing}), kind), has_events=True, time=UNDESCRIBED)
     return pd.concat([marked, added], ignore_index=True).sort_values(known.id, ignore_index=True)
 
 
@@ -194,7 +95,7 @@ def described(kind: Kind, table: pd.DataFrame, provided: pd.DataFrame, latest: i
     Args:
         kind: What the table describes.
         table: The table.
-        provided: Concatenated frames of `DescriptionFile`, with the origin of each cell.
+        provided: Concatenated frames of `DescriptionFile` (`tasks.ingest.description_files`), with the origin of each cell.
         latest: The greatest valid time in UTC seconds. A later one in the table, which an earlier version let in, is no obstacle.
 
     Returns:
@@ -290,7 +191,7 @@ def _with_state(
     """Add what later files need to the public columns. `time` is that of each row's cells; empty ones are undescribed."""
     state: dict[str, Any] = {Columns.HAS_EVENTS: has_events}
     for name in TABLES[kind].columns:
-        said = _is_said(name, table.iloc[:, :0], table)
+        said = is_said(name, table.iloc[:, :0], table)
         state[Columns.time_of(name)] = np.where(said, time, UNDESCRIBED).astype(np.int64)
         state[Columns.origin_of(name)] = np.zeros(len(table), dtype=np.int64)
     return table.assign(**state)
@@ -304,7 +205,8 @@ def _ranks(cells: pd.Series[Any]) -> npt.NDArray[np.int64]:
     return np.unique(texts, return_inverse=True)[1].astype(np.int64)
 
 
-def _cleaned(provided: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+def cleaned(provided: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+    """Return the id and the descriptions of a kind with their types. Impossible values are empty."""
     if kind == "items":
         return _cleaned_items(provided)
     columns: dict[str, Any] = {Columns.USER: provided[Columns.USER].to_numpy(np.int64)}
@@ -335,23 +237,3 @@ def _cleaned_items(provided: pd.DataFrame) -> pd.DataFrame:
             Columns.GENRES: frame[Columns.GENRES].astype("string").replace("(no genres listed)", "").array,
         }
     )
-
-
-def _columns(path: Path) -> list[str]:
-    """Return the columns of a file, as `_read` names them. The list is empty for an unreadable file."""
-    try:
-        names, is_atomic = column_names(path, KNOWN)
-    except SourceError:
-        return []
-    return [ATOMIC_NAMES.get(name, name) for name in names] if is_atomic else names
-
-
-def _read(path: Path, kind: Kind) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
-    """Return the cells, and a mask of the rows with more or fewer cells than there are columns."""
-    cells = read_cells(path, KNOWN, of=kind)
-    if not cells.is_atomic:
-        return cells.frame, cells.misshapen
-    frame = cells.frame.rename(columns=ATOMIC_NAMES)
-    if Columns.GENRES in frame and frame.columns.is_unique:
-        frame[Columns.GENRES] = frame[Columns.GENRES].str.replace(" ", "|")  # a sequence of tokens
-    return frame, cells.misshapen

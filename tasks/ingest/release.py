@@ -84,7 +84,7 @@ def _remove_leftovers(work_dir: Path) -> None:
 
 
 def _build(source: LocatedSource, validation: ValidationSettings, settings: EtlSettings, now: int, folder: Path) -> Release:
-    files = [open_event_file(path, validation, now, settings.chunk_rows) for path in source.files.events]
+    files = [open_event_file(path, validation, now, settings.chunk_rows, source.reading) for path in source.files.events]
     account = RowAccount(ParquetWriter(folder / "quarantine.parquet", BAD_ROWS, temporary=True))
     interactions, features = folder / "interactions.parquet", folder / "features.parquet"
     with _engine(settings, folder) as engine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Self
 
 import numpy as np
@@ -28,7 +28,7 @@ class RowAccount:
 
     def __init__(self, quarantine: ParquetWriter) -> None:
         """Start an account. `quarantine` has the schema BAD_ROWS."""
-        self.rows = self.accepted = 0
+        self.rows = self.accepted = self.left_out = 0
         self._reasons: dict[str, int] = {}
         self._first: dict[str, tuple[str, str]] = {}  # for each reason, where its first row is, and its cells
         self._files: list[tuple[int, str]] = []  # the number of rows before each file, and its name
@@ -50,9 +50,13 @@ class RowAccount:
         """Name the file of the next rows, if rows of several files are added."""
         self._files.append((self.rows, name))
 
-    def add(self, rows: int, quarantined: pd.DataFrame) -> None:
-        """Count the next `rows` rows. Those in `quarantined` (Columns.BAD_ROW) are bad, and the others are accepted."""
-        self.accepted += rows - len(quarantined)
+    def add(self, rows: int, quarantined: pd.DataFrame, left_out: int = 0) -> None:
+        """Count the next `rows` rows.
+
+        Those in `quarantined` (Columns.BAD_ROW) are bad, `left_out` good ones have the weight 0, and the others are accepted.
+        """
+        self.accepted += rows - len(quarantined) - left_out
+        self.left_out += left_out
         self.rows += rows
         self._quarantine.write(quarantined)
         for joined, bad in quarantined.groupby(Columns.REASONS, sort=False):
@@ -72,7 +76,7 @@ class RowAccount:
         Raises:
             DataRefusedError: A column is empty, too many rows are bad, or too few rows are left.
         """
-        for column in Columns.EVENT:
+        for column in (*Columns.EVENT, Columns.WEIGHT):
             if self._reasons.get(f"{column} is missing") == self.rows:
                 raise refuse_empty("interactions", column, self.rows)
         report = self.counted(duplicates)
@@ -84,9 +88,10 @@ class RowAccount:
         return TableReport(
             rows=self.rows,
             accepted=self.accepted - duplicates,
-            quarantined=self.rows - self.accepted,
+            quarantined=self.rows - self.accepted - self.left_out,
             reasons=self.reasons,
             duplicates=duplicates,
+            left_out=self.left_out,
         )
 
     def quarantined(self) -> pd.DataFrame:
@@ -104,13 +109,19 @@ class RowAccount:
         return found
 
 
-def accepted_events(chunks: Iterable[EventChunk], account: RowAccount, ordinal: int = 0) -> Iterator[pd.DataFrame]:
+def accepted_events(
+    chunks: Iterable[EventChunk],
+    account: RowAccount,
+    ordinal: int = 0,
+    take_ids: Callable[[Mapping[str, pa.Table]], None] | None = None,
+) -> Iterator[pd.DataFrame]:
     """Validate the chunks of a file, and add them to the account.
 
     Args:
         chunks: The chunks.
         account: The account of the file, or of several.
         ordinal: The value of `file` in its events.
+        take_ids: Takes the text ids of each chunk, if there are any (`EventChunk.ids`).
 
     Yields:
         The accepted events of a chunk, with Columns.FILE_EVENT.
@@ -121,7 +132,9 @@ def accepted_events(chunks: Iterable[EventChunk], account: RowAccount, ordinal: 
     start = account.rows
     for chunk in chunks:
         found = chunk.following(start)
-        account.add(found.rows, found.quarantined)
+        account.add(found.rows, found.quarantined, found.left_out)
+        if take_ids is not None and found.ids:
+            take_ids(found.ids)
         yield events_of_file(found.accepted, ordinal)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +20,19 @@ from infra.digests import sha256_of
 from infra.download import OnBytes, check_digest, download
 from infra.landing_zone import is_source
 from models.columns import Columns
-from tasks.ingest.events import EVENT_NAMES, NUMERIC, EventFile, open_event_file
+from tasks.ingest.description_files import PLAIN_TABLES, DescriptionFile, description_kind, read_descriptions
+from tasks.ingest.events import NUMERIC, EventReading, find_columns, open_event_file, reading_of
 from tasks.ingest.metadata import (
     ANY_TIME,
     TABLES,
-    DescriptionFile,
-    Kind,
     described,
-    description_kind,
     public,
-    read_descriptions,
     seeded,
 )
 from tasks.ingest.movielens import COMPANIONS, Metadata, RawTables, no_ratings, read_companions, unpack
-from tasks.tables import column_names, file_format, is_zip, suffix_of
+from tasks.ingest.properties_of import reading_for, resolved_properties
+from tasks.ingest.table_reading import Kind, TableReading, table_readings
+from tasks.tables import PLAIN, DatasetProperties, column_names, file_format, is_zip, suffix_of
 
 __all__ = [
     "IngestedSource",
@@ -48,6 +47,10 @@ __all__ = [
 
 TABLES_END = (".csv", ".tsv", ".parquet", ".pq", ".inter", ".item", ".user", ".data", ".dat")
 OTHER_TABLES = ("links.csv", "tags.csv", "genome-scores.csv", "genome-tags.csv")  # MovieLens releases have them too
+MOVIELENS = DataSettings()
+MOVIELENS_READING = EventReading()
+ANY = ValidationSettings(min_rating=-1e9, max_rating=1e9)
+"""Limits where rows are not validated."""
 ATOMIC_KINDS: dict[str, Kind] = {".item": "items", ".user": "users"}
 
 # Checksums published next to the zips. ml-latest and ml-latest-small change over time, so they have none.
@@ -68,12 +71,14 @@ class SourceFiles:
         events: The event files, in the order in which they are read.
         descriptions: Files that describe items or users in columns with names, and what they describe.
         companions: The items and users of a release whose files have no header.
+        tables: How the descriptions are written.
         passed_over: Files that are neither events nor descriptions, and why.
     """
 
     events: tuple[Path, ...]
     descriptions: tuple[tuple[Path, Kind], ...]
     companions: Metadata
+    tables: Mapping[Kind, TableReading] = field(default_factory=lambda: PLAIN_TABLES)
     passed_over: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -92,15 +97,24 @@ class SourceFiles:
     def described(self, latest: int) -> list[tuple[Kind, DescriptionFile]]:
         """Read the descriptions. `latest` is the greatest valid `updated_at` in UTC seconds. Raises SourceError for a damaged file."""
         # Times of files say nothing here: those of an unpacked zip are the time of unpacking.
-        return [(kind, read_descriptions(path, kind, written=0, latest=latest)) for path, kind in self.descriptions]
+        return [(kind, read_descriptions(path, kind, 0, latest, self.tables)) for path, kind in self.descriptions]
 
 
 @dataclass(frozen=True, eq=False)
 class LocatedSource:
-    """A source whose files are known, and whose events can be read in chunks."""
+    """A source whose files are known, and whose events can be read in chunks.
+
+    Attributes:
+        name: The name of the dataset.
+        files: The files.
+        properties: What the events are: the types of their ids, feedback, repeats and weights.
+        reading: How the events are written.
+    """
 
     name: str
     files: SourceFiles
+    properties: DatasetProperties = PLAIN
+    reading: EventReading = MOVIELENS_READING
 
     def hashes(self) -> dict[str, str]:
         """Return the sha256 of each file that is read, by file name."""
@@ -109,11 +123,16 @@ class LocatedSource:
 
 @dataclass(frozen=True, eq=False)
 class IngestedSource:
-    """The raw tables of a source, and the sha256 of each file that was read."""
+    """The raw tables of a source, and the sha256 of each file that was read.
+
+    Their columns are those of MovieLens, whatever the files call them. Text ids are text, and times are UTC seconds.
+    """
 
     name: str
     tables: RawTables
     source_hashes: dict[str, str]
+    properties: DatasetProperties = PLAIN
+    reading: EventReading = MOVIELENS_READING
 
 
 def ingest(settings: DataSettings, on_bytes: OnBytes | None = None) -> IngestedSource:
@@ -122,22 +141,37 @@ def ingest(settings: DataSettings, on_bytes: OnBytes | None = None) -> IngestedS
     Raises:
         SourceError: The source is missing, unreachable, damaged, or in an unknown format.
     """
-    files = _files(settings, on_bytes)
-    return IngestedSource(settings.dataset_name, read_tables(files), files.hashes())
+    found = locate(settings, on_bytes)
+    tables = read_tables(found.files, found.reading)
+    return IngestedSource(found.name, tables, found.files.hashes(), found.properties, found.reading.once_read())
 
 
-def locate(settings: DataSettings, on_bytes: OnBytes | None = None) -> LocatedSource:
-    """Find the files of the configured source.
+def locate(
+    settings: DataSettings,
+    on_bytes: OnBytes | None = None,
+    validation: ValidationSettings = ANY,
+    stored: DatasetProperties | None = None,
+) -> LocatedSource:
+    """Find the files of the configured source, and how their events are written.
+
+    Args:
+        settings: The source.
+        on_bytes: Is told about the progress of a download.
+        validation: The limits of the rows, which decide whether a number is a possible time.
+        stored: The properties of the dataset, if an earlier version is stored.
 
     Raises:
         SourceError: As for `ingest`, but the rows of the files are not read.
     """
-    return LocatedSource(settings.dataset_name, _files(settings, on_bytes))
+    files = _files(settings, validation, on_bytes)
+    properties = resolved_properties(settings, files.events, stored)
+    files = replace(files, tables=table_readings(settings, properties))
+    return LocatedSource(settings.dataset_name, files, properties, reading_for(settings, properties, stored))
 
 
-def read_tables(files: SourceFiles) -> RawTables:
+def read_tables(files: SourceFiles, reading: EventReading = MOVIELENS_READING) -> RawTables:
     """Read files into memory. Raises SourceError if one is damaged or if no event file has rows."""
-    events = [_opened(path).raw() for path in files.events]
+    events = [open_event_file(path, ANY, int(wall_clock()), reading=reading).raw() for path in files.events]
     filled = [frame for frame in events if len(frame)]
     if not filled:
         raise no_ratings(files.events[0])
@@ -148,10 +182,15 @@ def read_tables(files: SourceFiles) -> RawTables:
     return RawTables(pd.concat(filled, ignore_index=True), tables["items"], tables["users"], files.all)
 
 
-def files_of_folder(folder: Path) -> SourceFiles:
+def files_of_folder(folder: Path, data: DataSettings = MOVIELENS, limits: ValidationSettings = ANY) -> SourceFiles:
     """Return the files of a folder and its subfolders, by the rules of a landing zone.
 
     Hidden files are passed over, as is what is neither a table nor named like one. All event files are read together.
+
+    Args:
+        folder: The folder.
+        data: How the events are written.
+        limits: The limits of the rows.
 
     Raises:
         SourceError: There is no event file, one of them cannot be opened, or the folder holds two releases.
@@ -161,18 +200,19 @@ def files_of_folder(folder: Path) -> SourceFiles:
     descriptions: list[tuple[Path, Kind]] = []
     passed_over: dict[str, str] = {}
     faults: list[str] = []
+    reading, tables = reading_of(data, PLAIN), table_readings(data)
     for path in candidates:
         name = path.relative_to(folder).as_posix()
-        if path.name.lower().removesuffix(".gz") in OTHER_TABLES or not _may_be_table(path):
+        if path.name.lower().removesuffix(".gz") in OTHER_TABLES or not _may_be_table(path, reading, tables):
             continue
         try:
-            if kind := _kind(path):
+            if kind := _kind(path, tables):
                 descriptions.append((path, kind))
             else:
-                _opened(path)
+                open_event_file(path, limits, int(wall_clock()), reading=reading_of(data, resolved_properties(data, [path])))
                 events.append(path)
         except SourceError as error:
-            if _is_meant_for_events(path):
+            if _is_meant_for_events(path, reading):
                 faults.append(str(error))
             else:
                 passed_over[name] = str(error)
@@ -190,7 +230,7 @@ def files_of_folder(folder: Path) -> SourceFiles:
     events.sort(key=_reading_order)
     _refuse_two_releases(folder, events)
     companions = next((found for path in events if (found := read_companions(path)).files), Metadata(None, None, ()))
-    return SourceFiles(tuple(events), tuple(descriptions), companions, passed_over)
+    return SourceFiles(tuple(events), tuple(descriptions), companions, tables, passed_over)
 
 
 def files_of_events(path: Path) -> SourceFiles:
@@ -207,17 +247,12 @@ def files_of_events(path: Path) -> SourceFiles:
     return SourceFiles((path,), tuple(descriptions), companions)
 
 
-def _opened(path: Path) -> EventFile:
-    """Open an event file whose rows are not validated here, so that its limits are not known."""
-    return open_event_file(path, ValidationSettings(min_rating=-1e9, max_rating=1e9, earliest=0), int(wall_clock()))
-
-
-def _kind(path: Path) -> Kind | None:
+def _kind(path: Path, tables: Mapping[Kind, TableReading]) -> Kind | None:
     """Return what a file describes, or None if it holds events or anything else."""
-    return ATOMIC_KINDS.get(suffix_of(path)) or description_kind(path)
+    return ATOMIC_KINDS.get(suffix_of(path)) or description_kind(path, tables)
 
 
-def _may_be_table(path: Path) -> bool:
+def _may_be_table(path: Path, reading: EventReading, tables: Mapping[Kind, TableReading]) -> bool:
     """Return whether a file of a folder is looked at: by its name or, if it is Parquet or has a header, by its content.
 
     Without a header, the content is not enough: ml-100k comes with parts of its ratings (u1.base) that are not to be read.
@@ -228,22 +263,21 @@ def _may_be_table(path: Path) -> bool:
     if suffix_of(path) in TABLES_END:
         return True
     with suppress(SourceError):
-        names = {Columns.ALIASES.get(name, name) for name in column_names(path, EVENT_NAMES)[0]}
-        return set(Columns.EVENT) <= names or file_format(path).is_parquet or description_kind(path) is not None
+        columns = find_columns(path, column_names(path, reading.known_names)[0], reading)
+        return not columns.faults or file_format(path).is_parquet or description_kind(path, tables) is not None
     return False
 
 
-def _is_meant_for_events(path: Path) -> bool:
+def _is_meant_for_events(path: Path, reading: EventReading) -> bool:
     """Return whether a file that cannot be read as events should be: it cannot be opened, or it names users and items."""
     try:
-        names, _ = column_names(path, EVENT_NAMES)
+        names, _ = column_names(path, reading.known_names)
     except SourceError:
         return suffix_of(path) not in (".data", ".dat")  # many programs write these
     if not any(name.strip(NUMERIC) for name in names):  # rows without a header
         return True
-    present = {Columns.ALIASES.get(name, name) for name in names}
     return (
-        {Columns.USER, Columns.ITEM} <= present
+        {Columns.USER, Columns.ITEM} <= set(find_columns(path, names, reading).names)
         or path.name.lower().startswith(("ratings.", "u.data"))
         or (suffix_of(path) == ".inter")
     )
@@ -279,9 +313,9 @@ def _tables_of(files: Sequence[tuple[Kind, DescriptionFile]]) -> dict[Kind, pd.D
     return found
 
 
-def _files(settings: DataSettings, on_bytes: OnBytes | None) -> SourceFiles:
+def _files(settings: DataSettings, limits: ValidationSettings, on_bytes: OnBytes | None) -> SourceFiles:
     if settings.local_path is not None:
-        return _local_files(settings.local_path, settings)
+        return _local_files(settings.local_path, settings, limits)
     if settings.source == "ml-100k" and (shipped := _shipped_100k()) is not None:
         return files_of_events(shipped)
     archive = settings.cache_dir / f"{settings.source}.zip"
@@ -297,22 +331,23 @@ def _files(settings: DataSettings, on_bytes: OnBytes | None) -> SourceFiles:
         )
     elif checksum is not None:
         check_digest(archive, checksum, f"in {settings.cache_dir}")
-    return _unpacked(archive, settings.cache_dir)
+    return _unpacked(archive, settings, limits)
 
 
-def _local_files(path: Path, settings: DataSettings) -> SourceFiles:
+def _local_files(path: Path, settings: DataSettings, limits: ValidationSettings) -> SourceFiles:
     if not path.exists():
         raise SourceError(f"data.local_path is {path}, but there is no such file or folder. Correct the path.")
     if path.is_dir():
-        return files_of_folder(path)
+        return files_of_folder(path, settings, limits)
     if settings.checksum is not None:
         check_digest(path, settings.checksum, "given as data.local_path")
-    return _unpacked(path, settings.cache_dir) if is_zip(path) else files_of_events(path)
+    return _unpacked(path, settings, limits) if is_zip(path) else files_of_events(path)
 
 
-def _unpacked(archive: Path, cache_dir: Path) -> SourceFiles:
+def _unpacked(archive: Path, settings: DataSettings, limits: ValidationSettings) -> SourceFiles:
     # The folder is named by content, so a replaced zip with the same name is unpacked again.
-    return files_of_folder(unpack(archive, cache_dir / f"{archive.stem}-{sha256_of(archive)[:12]}"))
+    folder = unpack(archive, settings.cache_dir / f"{archive.stem}-{sha256_of(archive)[:12]}")
+    return files_of_folder(folder, settings, limits)
 
 
 def _shipped_100k() -> Path | None:

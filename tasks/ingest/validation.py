@@ -1,6 +1,6 @@
 """Quarantine bad rows with reasons, refuse sources that are mostly bad, and check the rest with pandera models.
 
-Every row is accounted for: rows in = accepted + duplicates + quarantined, for each table. A repeated row is never bad.
+Every row is accounted for: rows in = accepted + duplicates + left out + quarantined, for each table. A repeated row is never bad.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pyarrow import Table
 
 from configs.errors import DataRefusedError
 from configs.settings import ValidationSettings
 from models.columns import Columns
-from tasks.ingest.events import Checks, joined_cells, judge_events, remedy
+from tasks.ingest.description_files import DescriptionFile
+from tasks.ingest.events import Checks, EventReading, RowRules, joined_cells, judge_events, remedy
 from tasks.ingest.features import earlier_events
 from tasks.ingest.merge import deduplicate_latest
-from tasks.ingest.metadata import ANY_TIME, DescriptionFile, Kind, described, public, seeded
+from tasks.ingest.metadata import ANY_TIME, described, public, seeded
 from tasks.ingest.movielens import RawTables
-from tasks.tables import PLAIN, DatasetProperties, InteractionModel, ItemModel, UserModel
+from tasks.ingest.table_reading import Kind
+from tasks.tables import PLAIN, DatasetProperties, ItemModel, UserModel, interaction_model
 
 __all__ = [
     "Described",
@@ -50,17 +53,22 @@ NOTHING_QUARANTINED = pd.DataFrame(
     }
 )
 IntArray = npt.NDArray[np.int64]
+ONCE_READ = EventReading().once_read()
 
 
 @dataclass(frozen=True)
 class TableReport:
-    """Row counts of one table: rows = accepted + duplicates + quarantined. A row with two faults counts under both reasons."""
+    """Row counts of one table: rows = accepted + duplicates + left_out + quarantined.
+
+    A row with two faults counts under both reasons.
+    """
 
     rows: int
     accepted: int
     quarantined: int
     reasons: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0  # good rows that another one with the same key (`DatasetProperties.key`), or of the same id, supersedes
+    left_out: int = 0  # good events whose weight is 0
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,11 @@ class ValidationReport:
     items_without_metadata: int  # items that have events, kept with an empty title
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        found = asdict(self)
+        for table in found["tables"].values():
+            if not table["left_out"]:  # as in all reports of data without weights
+                del table["left_out"]
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,27 +100,46 @@ class Validated:
     ids: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # user_ids and item_ids: the external ids of text ids
 
 
-def validate(raw: RawTables, settings: ValidationSettings, now: int) -> Validated:
+def validate(
+    raw: RawTables,
+    settings: ValidationSettings,
+    now: int,
+    properties: DatasetProperties = PLAIN,
+    reading: EventReading = ONCE_READ,
+) -> Validated:
     """Split `raw` into a clean dataset and a quarantine, in memory. `tasks.ingest.release` does the same in chunks.
 
     Args:
+        raw: The tables.
+        settings: The limits.
         now: UTC seconds.
+        properties: What the events are.
+        reading: How the events of `raw` are written (`IngestedSource.reading`).
 
     Raises:
         DataRefusedError: A column is empty, too many rows are bad, or too few rows are left.
     """
     checks = Checks("interactions", raw.interactions)
-    interactions, superseded, report = _interactions(checks, settings, now)
+    interactions, superseded, report, texts = _interactions(checks, RowRules(settings, now, reading), properties)
     items, users = (np.unique(interactions[name].to_numpy(np.int64)) for name in (Columns.ITEM, Columns.USER))
     found = describe(raw.items, raw.users, items, users)
     return Validated(
-        interactions=InteractionModel.validate(interactions),
+        interactions=interaction_model(properties).validate(interactions),
         items=found.items,
         users=found.users,
         quarantined=pd.concat([quarantined(checks), found.quarantined], ignore_index=True),
         report=ValidationReport({"interactions": report, **found.reports}, items_without_metadata=found.items_without_metadata),
         superseded=earlier_events(superseded, [interactions]),
+        properties=properties,
+        ids={f"{column.removesuffix('_id')}_ids": _external(column, table) for column, table in texts.items()},
     )
+
+
+def _external(column: str, pairs: Table) -> pd.DataFrame:
+    """Return the map from the numbers of a column to the texts of the ids."""
+    frame = pairs.to_pandas().set_axis([column, Columns.EXTERNAL_ID], axis=1)
+    found: pd.DataFrame = frame.sort_values(column, ignore_index=True)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,25 +280,30 @@ def refuse_bad(report: TableReport, faults: Mapping[str, tuple[str, str]], setti
         )
 
 
-def _interactions(checks: Checks, settings: ValidationSettings, now: int) -> tuple[pd.DataFrame, pd.DataFrame, TableReport]:
-    """Return the events that count, those that they supersede, and the row counts."""
+def _interactions(
+    checks: Checks, rules: RowRules, properties: DatasetProperties
+) -> tuple[pd.DataFrame, pd.DataFrame, TableReport, dict[str, Table]]:
+    """Return the events that count, those that they supersede, the row counts, and the numbers and texts of text ids by column."""
     raw = checks.raw
-    for column in Columns.EVENT:
+    for column in rules.reading.read_columns:
         _refuse_if_empty(checks, column)
-    columns = judge_events(checks, settings, now)
-    frame = pd.DataFrame({**columns, Columns.ROW: np.arange(len(raw), dtype=np.int64), Columns.FILE: np.int64(0)})
+    judged = judge_events(checks, rules)
+    good = ~(checks.bad | judged.left_out)
+    frame = pd.DataFrame({**judged.columns, Columns.ROW: np.arange(len(raw), dtype=np.int64), Columns.FILE: np.int64(0)})
     frame[Columns.RATING] = frame[Columns.RATING].astype(np.float64)
-    kept, superseded = deduplicate_latest(frame[~checks.bad].reset_index(drop=True))
+    frame = frame[list(properties.with_weight(Columns.FILE_EVENT))][good].reset_index(drop=True)
+    kept, superseded = deduplicate_latest(frame, keep_repeats=properties.keeps_repeats)
     found = report_of(checks)
-    report = replace(found, accepted=len(kept), duplicates=len(superseded))
+    left_out = int(judged.left_out.sum())
+    report = replace(found, accepted=len(kept), duplicates=len(superseded), left_out=left_out)
     first = {reason: int(np.argmax(mask)) for reason, mask in checks.reasons.items()}
     cells = joined_cells(raw.iloc[list(first.values())])
     refuse_bad(
         report,
         {reason: (f"data row {row + 1}", str(text)) for (reason, row), text in zip(first.items(), cells, strict=True)},
-        settings,
+        rules.settings,
     )
-    return kept[list(Columns.INTERACTION)], superseded, report
+    return kept[list(properties.with_weight(Columns.INTERACTION))], superseded, report, judged.ids(good)
 
 
 def _refuse_if_empty(checks: Checks, column: str) -> None:

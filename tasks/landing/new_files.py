@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from configs.errors import NotFoundError, SourceError
 from infra.digests import sha256_of
@@ -21,12 +23,16 @@ from tasks.ingest import (
     DescriptionFile,
     EventChunk,
     EventFile,
+    EventReading,
     Kind,
     RowAccount,
     accepted_events,
     description_kind,
     open_event_file,
     read_descriptions,
+    reading_for,
+    resolved_properties,
+    table_readings,
 )
 from tasks.landing.ledger import Ledger
 from tasks.landing.listing import Listing
@@ -35,8 +41,6 @@ from tasks.landing.scratch import ScratchFile
 from tasks.tables import PLAIN, DatasetProperties, IdCollector, schema_of
 
 __all__ = ["NewFile", "NewFiles", "ZoneReader"]
-
-EVENT_SCHEMA = schema_of(Columns.FILE_EVENT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +54,7 @@ class NewFile:
     rows: int = 0
     good: int = 0
     removed: int = 0  # further good rows, which a removal keeps out
+    left_out: int = 0  # further good rows, whose weight is 0
     faults: str = ""  # all of them, in words
     reasons: dict[str, int] = field(default_factory=dict)
     extra_columns: tuple[str, ...] = ()
@@ -102,6 +107,7 @@ class ZoneReader:
         options: LandingOptions,
         scratch: Path,
         chunks: Callable[[EventFile], Iterator[EventChunk]],
+        stored: DatasetProperties | None,
     ) -> None:
         """Prepare to read.
 
@@ -112,10 +118,13 @@ class ZoneReader:
             options: The options of the run.
             scratch: Folder for the rows that are read.
             chunks: Reads an event file.
+            stored: The properties of the dataset, if there is one.
         """
-        self._chunks = chunks
+        self._chunks, self._stored = chunks, stored
         self._zone, self._listing, self._options, self._scratch = zone, listing, options, scratch
         self._ledger = ledger
+        self._properties, self._reading, self._tables = PLAIN, EventReading(), table_readings(options.data)
+        self._ids: dict[str, IdCollector] = {}
 
     def read(self) -> NewFiles:
         """Read the new files.
@@ -124,8 +133,10 @@ class ZoneReader:
         until it has not changed for `landing.give_up_s`.
 
         Raises:
+            SettingsError: The settings contradict the stored dataset.
             StoreFullError: The scratch folder cannot be written.
         """
+        self._find_properties()
         files: list[NewFile] = []
         copies: list[FileAccount] = []
         waiting: dict[str, str] = {}
@@ -143,7 +154,32 @@ class ZoneReader:
             else:
                 self._ledger.add(file, found.sha256, found.kind)
                 files.append(found)
-        return NewFiles(sorted(files, key=lambda new: (new.sha256, new.file)), waiting, repeated, copies)
+        files.sort(key=lambda new: (new.sha256, new.file))
+        return NewFiles(files, waiting, repeated, copies, self._properties, self._ids)
+
+    def _find_properties(self) -> None:
+        """Find out what the events are and how they are written: by the settings, the stored dataset, or the new files."""
+        data, stored = self._options.data, self._stored
+        self._properties = resolved_properties(data, self._event_files(), stored)
+        if stored is not None:
+            stored.check(self._properties, data.dataset_name)
+        self._reading = reading_for(data, self._properties, stored)
+        self._tables = table_readings(data, self._properties)
+        self._ids = {column: IdCollector(column, self._scratch) for column in self._properties.text_columns}
+
+    def _event_files(self) -> Iterator[Path]:
+        """Yield the new event files that are ready, each while it is open."""
+        settings = self._options.landing
+        for file in self._zone.files():
+            if not self._zone.atomic and self._listing.unchanged_s(file, self._options.now) < settings.settle_s:
+                continue
+            with suppress(NotFoundError, SourceError, OSError), self._zone.opened(file, self._scratch) as path:
+                if description_kind(path, self._tables) is None:
+                    yield path
+
+    def _take(self, ids: Mapping[str, pa.Table]) -> None:
+        for column, pairs in ids.items():
+            self._ids[column].add(pairs)
 
     def _found(self, file: SourceFile, ordinal: int) -> NewFile | AlreadyKnown | Waiting:
         settings = self._options.landing
@@ -179,21 +215,24 @@ class ZoneReader:
             return replace(new, why=str(error))
 
     def _with_rows(self, path: Path, new: NewFile) -> NewFile:
-        kind = description_kind(path)
+        kind = description_kind(path, self._tables)
         quarantine = ScratchFile(self._scratch / f"{new.ordinal}.quarantine.parquet", BAD_ROWS)
         with RowAccount(quarantine) as account:
             if kind is None:
                 new = self._with_events(path, new, account)
             else:
                 latest = int(self._options.now) + self._options.validation.max_future_s
-                provided = self._kept(kind, read_descriptions(path, kind, new.written, latest))
+                provided = self._kept(kind, read_descriptions(path, kind, new.written, latest, self._tables))
                 account.add(provided.rows, provided.quarantined)
+                if provided.ids is not None:
+                    self._take({TABLES[kind].id: provided.ids})
                 removed = provided.rows - len(provided.quarantined) - len(provided.frame)
                 new = replace(new, kind=kind, descriptions=provided, extra_columns=provided.extra_columns, removed=removed)
         return replace(
             new,
             rows=account.rows,
             good=account.accepted - new.removed,
+            left_out=account.left_out,
             reasons=account.reasons,
             faults=account.told(),
             quarantine=quarantine.path,
@@ -201,9 +240,10 @@ class ZoneReader:
 
     def _with_events(self, path: Path, new: NewFile, account: RowAccount) -> NewFile:
         options = self._options
-        file = open_event_file(path, options.validation, int(options.now), options.engine.chunk_rows)
-        with ScratchFile(self._scratch / f"{new.ordinal}.events.parquet", EVENT_SCHEMA, temporary=True) as events:
-            for accepted in accepted_events(self._chunks(file), account, new.ordinal):
+        file = open_event_file(path, options.validation, int(options.now), options.engine.chunk_rows, self._reading)
+        schema = schema_of(self._properties.with_weight(Columns.FILE_EVENT))
+        with ScratchFile(self._scratch / f"{new.ordinal}.events.parquet", schema, temporary=True) as events:
+            for accepted in accepted_events(self._chunks(file), account, new.ordinal, self._take):
                 events.write(accepted[self._kept_events(accepted)])
         removed = account.accepted - events.rows
         path_of_events = events.path if events.rows else None
@@ -224,14 +264,14 @@ class ZoneReader:
 
     def _judged(self, new: NewFile) -> NewFile:
         """Quarantine the file as a whole if too many of its rows are bad."""
-        bad, most = new.rows - new.good - new.removed, self._options.validation.max_quarantined_share
+        bad, most = new.rows - new.good - new.removed - new.left_out, self._options.validation.max_quarantined_share
         if bad < self._options.landing.refuse_from_rows or bad / new.rows <= most:
             return new
         why = (
             f"{bad} of {new.rows} rows are bad ({bad / new.rows:.1%}), above validation.max_quarantined_share = {most:.1%}. "
             f"{new.faults}"
         )
-        return replace(new, good=0, removed=0, events=None, descriptions=None, why=why)
+        return replace(new, good=0, removed=0, left_out=0, events=None, descriptions=None, why=why)
 
 
 def _copy(file: SourceFile, found: AlreadyKnown) -> FileAccount:

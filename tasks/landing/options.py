@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from configs.settings import EtlSettings, LandingSettings, ValidationSettings
+from configs.settings import DataSettings, EtlSettings, LandingSettings, ValidationSettings
 
 __all__ = ["LandingOptions"]
+
+MOVIELENS = DataSettings()
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,7 @@ class LandingOptions:
     Attributes:
         now: UTC seconds.
         retry_quarantined: Also read files again that were quarantined as a whole or that have quarantined rows.
+        data: How the files are written. Their place is not taken from it.
     """
 
     validation: ValidationSettings
@@ -23,3 +26,4 @@ class LandingOptions:
     engine: EtlSettings
     now: float
     retry_quarantined: bool = False
+    data: DataSettings = MOVIELENS

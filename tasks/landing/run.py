@@ -40,7 +40,7 @@ from tasks.landing.merge import AddedEvents, EventMerge
 from tasks.landing.new_files import NewFiles, ZoneReader
 from tasks.landing.options import LandingOptions
 from tasks.landing.scratch import scratch_folder
-from tasks.landing.state import state_before
+from tasks.landing.state import properties_before, state_before
 from tasks.landing.update import next_state
 
 __all__ = ["Landing", "land"]
@@ -108,7 +108,8 @@ class LandingRun:
     def read(self) -> NewFiles:
         """Read the files that were not added before. Raises SettingsError if `etl.engine` is a cluster that does not answer."""
         with chunk_reader(self._options.engine, self._scratch) as chunks:
-            return ZoneReader(self._zone, self._listing, self._ledger, self._options, self._scratch, chunks).read()
+            stored = properties_before(self._store, self._name, self._head, self._options.landing)
+            return ZoneReader(self._zone, self._listing, self._ledger, self._options, self._scratch, chunks, stored).read()
 
     @property
     def has_dataset(self) -> bool:

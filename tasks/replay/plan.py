@@ -76,7 +76,7 @@ def run_settings(plan: ReplayPlan, settings: ReplaySettings, policy: str | None 
         **{
             **values,
             "model_name": settings.model_of(policy) if policy else settings.model_name,
-            "data": settings.data.model_copy(update={"landing": str(plan.zone)}),
+            "data": settings.data.model_copy(update={"landing": str(plan.zone), "timestamp_format": "s"}),
             # Files are delivered complete, so each is read as soon as its slice ends, and counts for that slice, not the next.
             "landing": settings.landing.model_copy(update={"base": "none", "settle_s": 0.0}),
             "etl": settings.etl.model_copy(update={"work_dir": folder / "etl"}),

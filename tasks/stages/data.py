@@ -47,7 +47,7 @@ __all__ = ["add_landed_files", "announce_drift", "build_dataset", "compact_datas
 def build_dataset(data: DataSettings, validation: ValidationSettings, store: StoreSettings, settings: EtlSettings) -> DatasetRef:
     """Ingest, validate and enrich the source, and store it as a dataset version. A refusal is recorded beside the newest version."""
     log, place = get_run_logger(), open_store(store)
-    source = locate(data, on_bytes=_Download())
+    source = locate(data, _Download(), validation)
     try:
         with building(source, validation, settings, int(wall_clock())) as release:
             account = release.report.tables["interactions"]
@@ -85,7 +85,7 @@ def add_landed_files(
     """
     log = get_run_logger()
     assert data.landing is not None
-    options = LandingOptions(validation, landing, engine, wall_clock() if now is None else now, retry_quarantined)
+    options = LandingOptions(validation, landing, engine, wall_clock() if now is None else now, retry_quarantined, data)
     found = land(open_store(store), open_zone(data.landing, store), data.dataset_name, options)
     for account in found.accounts:
         log.info(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from configs.settings import EtlSettings, LandingSettings, ValidationSettings
+from configs.settings import DataSettings, EtlSettings, LandingSettings, ValidationSettings
 from infra.landing_zone import FolderZone
 from infra.storage.local import LocalStore
 from tasks.datasets import DatasetRef, FileAccount, plan_prune, prune_versions, read_table, write_dataset
@@ -32,6 +32,7 @@ class Place:
         self.zone.mkdir(parents=True)
         self.store = LocalStore(folder / "store")
         self.engine = EtlSettings(work_dir=folder / "work")
+        self.data = DataSettings(dataset=NAME)
         self.settings = LandingSettings.model_validate({"base": "none", "compact_parts": 1000, "compact_share": 1.0, **settings})
 
     def put(self, name: str, content: str | bytes | pd.DataFrame, modified: float = SETTLED) -> Path:
@@ -45,7 +46,7 @@ class Place:
         return path
 
     def land(self, now: float = NOW, validation: ValidationSettings = LAX, *, retry_quarantined: bool = False) -> Landing:
-        options = LandingOptions(validation, self.settings, self.engine, now, retry_quarantined)
+        options = LandingOptions(validation, self.settings, self.engine, now, retry_quarantined, self.data)
         return land(self.store, FolderZone(self.zone), NAME, options)
 
     def compact(self) -> DatasetRef:

@@ -1,4 +1,4 @@
-"""Read event files in chunks: CSV, Parquet, and every MovieLens format, plain or gzipped.
+"""Read event files in chunks: delimited text, and every MovieLens format, plain or gzipped.
 
 The content of a file decides its format. Its name decides only between formats without a header.
 """
@@ -6,85 +6,129 @@ The content of a file decides its format. Its name decides only between formats 
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from configs.errors import SourceError
 from configs.settings import ValidationSettings
 from models.columns import Columns
-from tasks.ingest.events.columns import EVENT_NAMES, faults_of_columns, lacking_columns, listed
-from tasks.ingest.events.text import EventChunk, TextLayout, cells_of_text, chunk_of_frame, chunk_of_text, fields, lines
-from tasks.tables import DAMAGE, FileFormat, file_format, header_of, opened, read_bytes, suffix_of
+from tasks.ingest.events.columns import find_columns, layout_fields, listed
+from tasks.ingest.events.file import Block, EventFile
+from tasks.ingest.events.first_rows import HEAD_ROWS, Head, faults_of_rows, other_ids, times_of_head
+from tasks.ingest.events.parquet import ParquetEvents, head_of_parquet, holds_timestamps, parquet_schema
+from tasks.ingest.events.reading import EventReading, RowRules
+from tasks.ingest.events.text import EventChunk, TextLayout, cells_of_text, chunk_of_text, fields, lines, standard_cells
+from tasks.tables import FileFormat, file_format, header_of, opened, read_bytes, suffix_of
 
-__all__ = ["Block", "EventChunk", "EventFile", "open_event_file"]
+__all__ = ["EventFile", "head_of_file", "open_event_file"]
 
-Block = tuple[int, int]
 ROW_BYTES = 24  # size of a typical row of ratings.csv
 LONGEST_ROW = 1 << 24
-HEAD_ROWS = 100
 U_DATA = TextLayout("\t", Columns.EVENT, quoted=False)
 RATINGS_DAT = TextLayout("::", Columns.EVENT, quoted=False)
 WITHOUT_HEADER = {".data": U_DATA, ".dat": RATINGS_DAT}
+COLUMNS = frozenset((*Columns.EVENT, Columns.WEIGHT))
 NUMBERS = re.compile(r"[0-9]+ *(::|\t) *[0-9]+ *\1 *[0-9.]+ *\1 *[0-9.]+")
 
 
 @dataclass(frozen=True)
-class EventFile(ABC):
-    """An event file with known format and columns. `chunks` reads its rows."""
+class _Opened:
+    """What is known of a file before its rows are read.
 
-    path: Path
-    extra_columns: tuple[str, ...]  # columns that are not read
-    settings: ValidationSettings
-    now: int
-    chunk_rows: int
+    Attributes:
+        columns: All columns of the file; those that are read have their names in Columns.
+        head: The first rows.
+        layout: How the rows of a text are written. None: it is Parquet.
+        data_from: The bytes of a text before its first row.
+        is_gzipped: The text is compressed.
+        names: The names of the columns in a Parquet file, by their names in Columns.
+        has_timestamps: The times need no format.
+    """
 
-    @abstractmethod
-    def chunks(self) -> Iterator[EventChunk]:
-        """Yield about `chunk_rows` rows at a time, in file order. Raises SourceError if the file turns out to be damaged."""
-
-    @abstractmethod
-    def raw(self) -> pd.DataFrame:
-        """Return Columns.EVENT of all rows, unchecked: numbers where a column holds nothing else, and otherwise text."""
-
-    @abstractmethod
-    def blocks(self) -> list[Block]:
-        """Return where chunks start and end. A gzipped file is one block, because it can only be read from its start."""
-
-    @abstractmethod
-    def read(self, block: Block) -> EventChunk:
-        """Read the chunk of one of `blocks`, in any process that sees the file. Row numbers start at 0 in each chunk."""
+    columns: tuple[str, ...]
+    head: Head
+    layout: TextLayout | None = None
+    data_from: int = 0
+    is_gzipped: bool = False
+    names: dict[str, str] | None = None
+    has_timestamps: bool = False
 
 
-def open_event_file(path: Path, settings: ValidationSettings, now: int, chunk_rows: int = 1_000_000) -> EventFile:
+def open_event_file(
+    path: Path,
+    settings: ValidationSettings,
+    now: int,
+    chunk_rows: int = 1_000_000,
+    reading: EventReading = EventReading(),  # noqa: B008 - frozen
+) -> EventFile:
     """Open an event file.
 
-    The columns are user_id, item_id (or userId, movieId, item_id), rating and timestamp, in any order. Other columns are
-    allowed. A file with a header and no rows has no chunks.
+    The columns are those that the settings name, or user_id, item_id (or userId, movieId, movie_id), rating and timestamp, in any
+    order. Other columns are allowed. A file with a header and no rows has no chunks.
 
     Args:
+        path: The file.
+        settings: The limits of the validation.
         now: Current time in UTC seconds. No event can be later.
+        chunk_rows: Rows of a chunk.
+        reading: How the events are written.
 
     Raises:
-        SourceError: The file is not an event file: its format is unknown, it is empty or damaged, or it lacks these columns.
+        SourceError: The file is not an event file: its format is unknown, it is empty or damaged, or it lacks these columns. Or
+            its times have two readings. The message names all faults, each with the setting that mends it.
     """
+    found, faults = _looked_at(path, reading)
+    reading = replace(reading, timestamp_format="s") if found.has_timestamps else reading
+    times, fault = times_of_head(found.head, reading, settings, now, of=str(path))
+    rules = RowRules(settings, now, reading, times)
+    others = other_ids(found.head, reading, of=str(path))
+    if faults or fault or others:
+        named = (*([Columns.TIME] if fault else []), *([Columns.USER, Columns.ITEM] if others else []))
+        of_rows = {name: cells for name, cells in found.head.items() if name not in named}
+        rest = faults_of_rows(of_rows, rules)
+        raise SourceError(
+            " ".join([*faults, *others, *([fault] if fault else []), *(["Also: " + " ".join(rest)] if rest else [])])
+        )
+    extra = tuple(name.removeprefix("other ") for name in found.columns if name not in reading.read_columns)
+    if found.layout is None:
+        assert found.names is not None
+        return ParquetEvents(path, extra, rules, chunk_rows, found.names)
+    return _TextFile(path, extra, rules, chunk_rows, found.layout, found.data_from, found.is_gzipped)
+
+
+def head_of_file(path: Path, reading: EventReading) -> Head:
+    """Return the first rows of an event file, or nothing if it lacks the columns. Raises SourceError if it cannot be opened."""
+    return _looked_at(path, reading)[0].head
+
+
+def _looked_at(path: Path, reading: EventReading) -> tuple[_Opened, list[str]]:
+    """Look at the columns and the first rows. Return what was found, and the faults of the columns."""
     found = file_format(path)
-    if found.is_parquet:
-        extra, names = _parquet_columns(path)
-        return _ParquetFile(path, extra, settings, now, chunk_rows, names)
-    layout, data_from = _layout(path, found, settings, now)
-    extra = tuple(field for field in layout.fields if field not in Columns.EVENT)
-    return _TextFile(path, extra, settings, now, chunk_rows, layout, data_from, found.is_gzipped)
+    if not found.is_parquet:
+        return _of_text(path, found, reading)
+    schema = parquet_schema(path)
+    columns = find_columns(path, schema.names, reading)
+    fields_of = layout_fields(schema.names, columns.names)
+    nested = []
+    for given in columns.names.values() if len(set(schema.names)) == len(schema.names) else ():
+        kind = schema.field(given).type
+        if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
+            nested.append(f"The column {given} of {path} holds {kind} instead of numbers. Write it as numbers, text or times.")
+    faults = [*columns.faults, *nested]
+    if nested or (columns.faults and len(set(schema.names)) < len(schema.names)):
+        return _Opened(fields_of, {}, names=columns.names), faults
+    time = columns.names.get(Columns.TIME)
+    has_timestamps = time is not None and holds_timestamps(schema.field(time).type)
+    head = head_of_parquet(path, columns.names, reading.timezone)
+    return _Opened(fields_of, head, names=columns.names, has_timestamps=has_timestamps), faults
 
 
 @dataclass(frozen=True)
@@ -96,7 +140,7 @@ class _TextFile(EventFile):
     def chunks(self) -> Iterator[EventChunk]:
         row = 0
         for text in self._texts():
-            chunk = chunk_of_text(text, self.layout, row, self.settings, self.now)
+            chunk = chunk_of_text(text, self.layout, row, self.rules)
             row += chunk.rows
             if chunk.rows:
                 yield chunk
@@ -104,7 +148,8 @@ class _TextFile(EventFile):
     def raw(self) -> pd.DataFrame:
         with opened(self.path, is_gzipped=self.is_gzipped) as file:
             read_bytes(self.path, file, self.data_from)
-            return cells_of_text(read_bytes(self.path, file), self.layout)
+            cells = cells_of_text(read_bytes(self.path, file), self.layout, self.rules)
+        return standard_cells(cells, self.rules)
 
     def blocks(self) -> list[Block]:
         if self.is_gzipped:
@@ -117,88 +162,11 @@ class _TextFile(EventFile):
         with opened(self.path, is_gzipped=self.is_gzipped) as file:
             read_bytes(self.path, file, start) if self.is_gzipped else file.seek(start)
             text = read_bytes(self.path, file, -1 if end < 0 else end - start)
-        return chunk_of_text(text, self.layout, 0, self.settings, self.now)
+        return chunk_of_text(text, self.layout, 0, self.rules)
 
     def _texts(self) -> Iterator[bytes]:
         with opened(self.path, is_gzipped=self.is_gzipped) as file:
             yield from _whole_lines(self.path, file, self.data_from, self.chunk_rows * ROW_BYTES)
-
-
-@dataclass(frozen=True)
-class _ParquetFile(EventFile):
-    names: dict[str, str]  # the file's name for each of Columns.EVENT
-
-    def chunks(self) -> Iterator[EventChunk]:
-        row = 0
-        for frame in filter(len, self._frames()):
-            yield chunk_of_frame(frame, row, self.settings, self.now)
-            row += len(frame)
-
-    def raw(self) -> pd.DataFrame:
-        frames = [pd.DataFrame({name: [] for name in self.names}), *self._frames()]
-        return pd.concat(frames[1:] or frames, ignore_index=True)
-
-    def blocks(self) -> list[Block]:
-        """Return ranges of row groups. Empty groups, as some writers leave them, are passed over."""
-        try:
-            metadata = pq.read_metadata(self.path)
-            return [(group, group + 1) for group in range(metadata.num_row_groups) if metadata.row_group(group).num_rows]
-        except DAMAGE as error:
-            raise SourceError(f"{self.path} is damaged: {error}. Write or copy it again.") from error
-
-    def read(self, block: Block) -> EventChunk:
-        frames = list(self._frames(range(*block)))
-        return chunk_of_frame(pd.concat(frames, ignore_index=True), 0, self.settings, self.now)
-
-    def _frames(self, groups: range | None = None) -> Iterator[pd.DataFrame]:
-        rows = 0
-        try:
-            with pq.ParquetFile(self.path) as file:
-                for batch in file.iter_batches(self.chunk_rows, columns=list(self.names.values()), row_groups=groups):
-                    yield pd.DataFrame({name: _plain(name, batch.column(given)) for name, given in self.names.items()})
-                    rows += len(batch)
-        except DAMAGE as error:
-            raise SourceError(f"{self.path} is damaged after row {rows}: {error}. Write or copy it again.") from error
-
-
-def _parquet_columns(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return the columns that are not read, and the names of those that are."""
-    try:
-        schema = pq.read_schema(path)
-    except DAMAGE as error:
-        raise SourceError(f"{path} is not a Parquet file, or it is cut short: {error}. Write or copy it again.") from error
-    names = _named(path, schema.names, lambda: "")
-    for given in names.values():
-        kind = schema.field(given).type
-        if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
-            raise SourceError(f"The column {given} of {path} holds {kind} instead of numbers. Write it as numbers.")
-    return tuple(given for given in schema.names if given not in names.values()), names
-
-
-def _plain(name: str, cells: pa.Array) -> pd.Series[Any]:
-    """Return numbers as numpy numbers, times as UTC seconds, and everything else as text."""
-    kind = cells.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        cells = pc.cast(cells, pa.timestamp("s"), safe=False).cast(pa.int64())
-    elif pa.types.is_decimal(kind):
-        cells = pc.cast(cells, pa.float64(), safe=False) if name == Columns.RATING else _whole_decimals(cells)
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        cells = pc.cast(cells, pa.large_string(), safe=False)
-    if pa.types.is_integer(cells.type) and cells.null_count:  # as numpy numbers they would be floats, which round large ids
-        unsigned = pa.types.is_unsigned_integer(cells.type)
-        wide = cells.cast(pa.uint64() if unsigned else pa.int64())
-        filled = pc.fill_null(wide, 0).to_numpy(zero_copy_only=False)
-        return pd.Series(pd.arrays.IntegerArray(filled, np.asarray(cells.is_null())))
-    found: pd.Series[Any] = cells.to_pandas()
-    return found
-
-
-def _whole_decimals(cells: pa.Array) -> pa.Array:
-    """Return decimal numbers as whole numbers or, if one has a fraction or is too large, as text."""
-    try:
-        return pc.cast(cells, pa.int64())
-    except pa.ArrowInvalid:
-        return pc.cast(cells, pa.string())
 
 
 def _whole_lines(path: Path, file: BinaryIO, skip: int, size: int) -> Iterator[bytes]:
@@ -219,30 +187,36 @@ def _whole_lines(path: Path, file: BinaryIO, skip: int, size: int) -> Iterator[b
         yield rest
 
 
-def _layout(path: Path, found: FileFormat, settings: ValidationSettings, now: int) -> tuple[TextLayout, int]:
-    """Return how the rows are written, and the number of bytes before the first one."""
-    without = _without_header(path, found.head)
+def _of_text(path: Path, found: FileFormat, reading: EventReading) -> tuple[_Opened, list[str]]:
+    """Return the columns and first rows of a text, and the faults of its columns."""
+    without = _without_header(path, found.head) if reading.read_columns == Columns.EVENT else None
     try:
-        header = header_of(path, found, EVENT_NAMES)
+        header = header_of(path, found, reading.known_names)
     except SourceError:
         if without is None or not found.head.strip():
             raise
-        return without, found.mark  # its first row is longer than its head
-    names = tuple(Columns.ALIASES.get(name, name) for name in header.names)
-    if without is not None and not set(Columns.EVENT) <= set(names):
+        return _opened_text(found, without, found.mark), []  # its first row is longer than its head
+    columns = find_columns(path, header.names, reading)
+    if without is not None and columns.faults and not columns.names:
         _check_width(path, without, found.head, whole=found.is_whole)
-        return without, found.mark
-    layout = TextLayout(header.separator, names, quoted=not header.is_atomic)
-    rows = found.head[header.data_from - found.mark :]
+        return _opened_text(found, without, found.mark), []
+    layout = TextLayout(header.separator, layout_fields(header.names, columns.names), quoted=not header.is_atomic)
+    faults = list(columns.faults)
+    if not header.is_utf8:
+        faults.append(f"The header of {path} is not written in UTF-8: save it as UTF-8.")
+    if not columns.faults:
+        _check_width(path, layout, found.head[header.data_from - found.mark :], whole=found.is_whole)
+    return _opened_text(found, layout, header.data_from), faults
 
-    def also() -> str:
-        if not header.is_utf8:
-            return "Its header is not written in UTF-8: save it as UTF-8."
-        return _faults_of(rows, layout, settings, now)
 
-    _named(path, list(header.names), also)
-    _check_width(path, layout, rows, whole=found.is_whole)
-    return layout, header.data_from
+def _opened_text(found: FileFormat, layout: TextLayout, data_from: int) -> _Opened:
+    rows = lines(found.head[data_from - found.mark :])
+    rows = rows if found.is_whole else rows[:-1]  # the last row may be cut
+    cells = [fields(row, layout) for row in rows[:HEAD_ROWS]]
+    fitting = [row for row in cells if len(row) == len(layout.fields)]
+    read = [(place, name) for place, name in enumerate(layout.fields) if name in COLUMNS]
+    head: dict[str, Sequence[str | None]] = {name: [row[place].strip(" \t") or None for row in fitting] for place, name in read}
+    return _Opened(layout.fields, head, layout, data_from, found.is_gzipped)
 
 
 def _without_header(path: Path, head: bytes) -> TextLayout | None:
@@ -252,38 +226,6 @@ def _without_header(path: Path, head: bytes) -> TextLayout | None:
         return WITHOUT_HEADER.get(suffix_of(path))
     [(separator, _)] = Counter(row[1] for row in rows if row).most_common(1)
     return RATINGS_DAT if separator == "::" else U_DATA
-
-
-def _named(path: Path, given: list[str], also: Callable[[], str]) -> dict[str, str]:
-    """Return the file's name of each of Columns.EVENT.
-
-    Args:
-        path: The file.
-        given: Its columns.
-        also: Returns what else is wrong with the file, in sentences.
-
-    Raises:
-        SourceError: A column is lacking, or is there twice.
-    """
-    by_name: dict[str, list[str]] = {}
-    for field in given:
-        by_name.setdefault(Columns.ALIASES.get(field, field), []).append(field)
-    faults = [
-        f"{path} has two columns for {name}; its columns are {listed(given)}. Remove one."
-        for name in Columns.EVENT
-        if len(by_name.get(name, ())) > 1
-    ]
-    if any(name not in by_name for name in Columns.EVENT):
-        faults.append(lacking_columns(path, given))
-    if faults:
-        raise SourceError(" ".join(filter(None, [*faults, also()])))
-    return {name: by_name[name][0] for name in Columns.EVENT}
-
-
-def _faults_of(rows: bytes, layout: TextLayout, settings: ValidationSettings, now: int) -> str:
-    """Return the faults of the first rows, in the columns that are there."""
-    cells = [fields(row, layout) for row in lines(rows)[:HEAD_ROWS]]
-    return faults_of_columns([row for row in cells if len(row) == len(layout.fields)], layout.fields, settings, now)
 
 
 def _check_width(path: Path, layout: TextLayout, head: bytes, *, whole: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from configs.settings import ValidationSettings
 from models.columns import Columns
-from tasks.tables import MILLISECONDS_FROM
+from tasks.ingest.events.remedies import LARGEST
 
-__all__ = ["Checks", "Mask", "Numbers", "joined_cells", "judge_events", "remedy", "whole_numbers"]
+__all__ = ["CELL_CHARACTERS", "Checks", "IntArray", "Mask", "Numbers", "joined_cells", "whole_numbers"]
 
-UNITS = ((MILLISECONDS_FROM, "milliseconds"), (10**14, "microseconds"), (10**17, "nanoseconds"))
-LARGEST = 2**63 - 1  # the largest id and time
 CELL_CHARACTERS = 200  # characters kept of a quarantined cell
 WHOLE_NUMBER = r"^\s*[+-]?0{0,99}[0-9]{1,19}\s*$"  # longer ones are too large, and slow to convert
 SCIENTIFIC = r"^\s*[+-]?[0-9]+\.?(?P<fraction>[0-9]*)[eE]\+?(?P<power>[0-9]+)\s*$"
@@ -26,29 +22,8 @@ LONG_POWER = 11  # Excel writes whole numbers of more digits as 9.78031E+12
 SHORTER_BY = 5  # R writes 100000 as 1e+05, and loses nothing: it does so only where that is shorter
 
 Mask = npt.NDArray[np.bool_]
-Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
-REMEDIES = (  # the first whose text occurs in the reason
-    (f"{Columns.TIME} is not a number", "write times as UTC seconds, for example 1000000000"),
-    (f"{Columns.RATING} is not a number", "write ratings with a decimal point, for example 3.5"),
-    (
-        f"{Columns.RATING} is missing",
-        "fill it or remove the rows; events without a rating, such as views, need one constant rating",
-    ),
-    (f"{Columns.RATING} is outside", "set validation.min_rating and validation.max_rating to the range of your ratings"),
-    ("is not a number", f"number your users and items from 0 to {LARGEST}, and keep a table of your own ids"),
-    ("is missing", "fill the cells, or remove the rows"),
-    ("is in milliseconds", "divide it by 1,000"),
-    ("is in microseconds", "divide it by 1,000,000"),
-    ("is in nanoseconds", "divide it by 1,000,000,000"),
-    ("lies before", "lower validation.earliest if the times are right"),
-    ("lies in the future", "correct the clock that wrote them, or raise validation.max_future_s"),
-    ("scientific notation", "write all digits: options(scipen = 999) in R, astype('int64') in pandas, the format 0 in Excel"),
-    ("decimal number", "write it as a whole number, without a decimal point; in a Parquet file, as int64"),
-    ("is not a whole number", "write it without a fraction"),
-    ("is too large", f"the largest is {LARGEST}"),
-    ("is negative", "the smallest is 0"),
-    ("cell", "give each row one cell for each column, and quote cells that contain the separator"),
-)
+IntArray = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.float64] | IntArray
 
 
 class Checks:
@@ -79,10 +54,11 @@ class Checks:
         found = [mask for reason, mask in self.reasons.items() if reason.startswith(f"{column} ")]
         return np.logical_or.reduce(found) if found else np.zeros(len(self.raw), dtype=bool)
 
-    def numbers(self, column: str, *, whole: bool) -> Numbers:
+    def numbers(self, column: str, *, whole: bool, floored: bool = False) -> Numbers:
         """Return the column as numbers. Cells that are not valid numbers are marked as bad and replaced by 0.
 
-        Whole numbers are exact up to 2^63 - 1. Where only a float can tell the value, they are refused from 2^53 on.
+        Whole numbers are exact up to 2^63 - 1. Where only a float can tell the value, they are refused from 2^53 on. With `floored`,
+        fractions are cut off instead of refused.
         """
         cells = self.raw[column]
         if isinstance(cells.dtype, np.dtype) and cells.dtype.kind == "i":
@@ -95,13 +71,13 @@ class Checks:
             self.mark(large, f"{column} is too large")
             return np.where(large, 0, found).astype(np.int64)
         if whole:
-            return self._whole(column, cells, missing)
+            return self._whole(column, cells, missing, floored=floored)
         values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
         finite = np.isfinite(values)
         self.mark(~finite & ~missing, f"{column} is not a number")
         return np.where(finite, values, 0)
 
-    def _whole(self, column: str, cells: pd.Series[Any], missing: Mask) -> npt.NDArray[np.int64]:
+    def _whole(self, column: str, cells: pd.Series[Any], missing: Mask, *, floored: bool) -> IntArray:
         """Return whole numbers of floats or of text. Text without a decimal point and without an exponent is exact."""
         found = np.zeros(len(cells), dtype=np.int64)
         limit, exact = 2.0**53, np.zeros(len(cells), dtype=bool)
@@ -122,13 +98,14 @@ class Checks:
             values[rest] = pd.to_numeric(cells[rest], errors="coerce").to_numpy(np.float64, na_value=np.nan)
         finite = np.isfinite(values)
         self.mark(rest & ~finite, f"{column} is not a number")
-        self.mark(rest & finite & (np.floor(values) != values), f"{column} is not a whole number")
+        if not floored:
+            self.mark(rest & finite & (np.floor(values) != values), f"{column} is not a whole number")
         self.mark(rest & finite & (np.abs(values) >= 2.0**63), f"{column} is too large")
         rounded = rest & finite & (np.abs(values) >= limit) & (np.abs(values) < 2.0**63)
         self.mark(rounded, f"{column} is a decimal number whose last digits are lost")
         usable = rest & finite & (np.abs(values) < limit)
         self.mark(usable & self._lost_digits(column), f"{column} is in scientific notation, which dropped its last digits")
-        found[usable] = values[usable].astype(np.int64)
+        found[usable] = np.floor(values[usable]).astype(np.int64)
         return found
 
     def _lost_digits(self, column: str) -> Mask:
@@ -174,40 +151,11 @@ class Checks:
         return pd.Series(np.array(texts, dtype=object)[inverse], dtype="string")
 
 
-def judge_events(checks: Checks, settings: ValidationSettings, now: int) -> dict[str, Numbers]:
-    """Return Columns.EVENT of raw events as numbers, and mark the bad rows. All faults of a row are found.
-
-    `now` is UTC seconds.
-    """
-    columns = {name: checks.numbers(name, whole=name != Columns.RATING) for name in Columns.EVENT}
-    for name in (Columns.USER, Columns.ITEM):
-        checks.mark(columns[name] < 0, f"{name} is negative")
-    rating, time = columns[Columns.RATING], columns[Columns.TIME]
-    outside = (rating < settings.min_rating) | (rating > settings.max_rating)
-    checks.mark(
-        outside & ~checks.faulty(Columns.RATING),
-        f"{Columns.RATING} is outside {settings.min_rating:g} to {settings.max_rating:g}",
-    )
-    read = ~checks.faulty(Columns.TIME)
-    for (least, unit), (most, _) in pairwise((*UNITS, (LARGEST, ""))) if time.max(initial=0) > MILLISECONDS_FROM else ():
-        checks.mark(read & (time > least) & (time <= most), f"{Columns.TIME} is in {unit}, not seconds")
-    checks.mark(read & (time < 0), f"{Columns.TIME} is negative")
-    checks.mark(read & (time >= 0) & (time < settings.earliest), f"{Columns.TIME} lies before the first MovieLens rating")
-    is_future = (time > now + settings.max_future_s) & (time <= MILLISECONDS_FROM)
-    checks.mark(read & is_future, f"{Columns.TIME} lies in the future")
-    return columns
-
-
 def whole_numbers(cells: pd.Series[Any]) -> npt.NDArray[np.int64]:
     """Return cells as exact whole numbers, or -1 for a cell that is none."""
     checks = Checks("cells", cells.to_frame("cell"))
     found = checks.numbers("cell", whole=True).astype(np.int64)
     return np.where(checks.bad, -1, found)
-
-
-def remedy(reason: str) -> str:
-    """Return what to do about a fault, as a part of a sentence, or an empty text."""
-    return next((text for part, text in REMEDIES if part in reason), "")
 
 
 def joined_cells(raw: pd.DataFrame) -> pd.Series[str]:

@@ -1,15 +1,16 @@
 """Parse rows of delimited text into events: a fast parser for clean text, and a tolerant one that loses no row.
 
-Every line is a row: a line end inside quotes also ends the row. Events are numbers, so nothing is lost, and a stray quote can
-never swallow the rows after it. Blank lines are skipped.
+Every line is a row: a line end inside quotes also ends the row. Ids, times and numbers have no line ends, so nothing is lost, and a
+stray quote can never swallow the rows after it. Blank lines are skipped.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,45 +19,52 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from configs.settings import ValidationSettings
 from models.columns import Columns
-from tasks.ingest.events.row_checks import CELL_CHARACTERS, Checks, Numbers, judge_events
+from tasks.ingest.events.ids import BLANKS, MISSING
+from tasks.ingest.events.judging import Judged, judge_events, times_of
+from tasks.ingest.events.reading import RowRules
+from tasks.ingest.events.row_checks import CELL_CHARACTERS, Checks
+from tasks.ingest.events.times import is_text
 from tasks.tables import column_type
 
-__all__ = ["MISSING", "EventChunk", "TextLayout", "cells_of_text", "chunk_of_frame", "chunk_of_text", "fields", "lines"]
+__all__ = [
+    "EventChunk",
+    "TextLayout",
+    "cells_of_text",
+    "chunk_of_frame",
+    "chunk_of_text",
+    "fields",
+    "kinds_of",
+    "lines",
+    "standard_cells",
+]
 
-MISSING = frozenset(
-    (
-        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL"),
-        *("NaN", "None", "n/a", "nan", "null"),
-    )
-)
-"""Texts that count as a missing cell, as in pandas.read_csv."""
 BLOCK_BYTES = 1 << 22  # Arrow parses this many bytes at a time and refuses longer rows
 LONGEST_PLAIN = BLOCK_BYTES // 4  # characters, of at most four bytes each
 IntArray = npt.NDArray[np.int64]
-WHOLE = {name: pa.from_numpy_dtype(column_type(name)) for name in Columns.EVENT}
-WHOLE_COLUMNS = tuple(name for name in Columns.EVENT if name != Columns.RATING)
 FLOATS_EXACT_BELOW = 2.0**53
-INTEGERS = {name: pa.int64() for name in Columns.EVENT}
-FLOATS = {name: pa.float64() for name in Columns.EVENT}
-TEXTS = {name: pa.string() for name in Columns.EVENT}
+ARROW_TEXT = pd.ArrowDtype(pa.string())
 
 
 @dataclass(frozen=True, eq=False)
 class EventChunk:
-    """Consecutive rows of an event file: rows == len(accepted) + len(quarantined).
+    """Consecutive rows of an event file: rows == len(accepted) + len(quarantined) + left_out.
 
     `row` is the number of the data row in the file, from 0.
 
     Attributes:
-        accepted: Columns.INTERACTION, in file order.
+        accepted: Columns.INTERACTION and, if events have one, their weight, in file order.
         quarantined: Columns.BAD_ROW: the reasons are joined by ;, and the cells (the original text) by |.
+        rows: The number of rows.
+        ids: The distinct numbers and texts of the text ids that the accepted rows have, by column.
+        left_out: The number of good rows whose weight is 0.
     """
 
     accepted: pd.DataFrame
     quarantined: pd.DataFrame
     rows: int
+    ids: dict[str, pa.Table] = field(default_factory=dict)
+    left_out: int = 0
 
     def following(self, rows: int) -> EventChunk:
         """Return this chunk with its rows numbered after `rows` others."""
@@ -65,7 +73,7 @@ class EventChunk:
         accepted, quarantined = (
             frame.assign(**{Columns.ROW: frame[Columns.ROW] + rows}) for frame in (self.accepted, self.quarantined)
         )
-        return EventChunk(accepted, quarantined, self.rows)
+        return replace(self, accepted=accepted, quarantined=quarantined)
 
 
 @dataclass(frozen=True)
@@ -73,14 +81,14 @@ class TextLayout:
     """The layout of a row."""
 
     separator: str
-    fields: tuple[str, ...]  # all fields of a row, in order; those that are read are named as in Columns.EVENT
+    fields: tuple[str, ...]  # all fields of a row, in order; those that are read are named as in Columns
     quoted: bool  # cells may be in double quotes
 
 
 def lines(text: bytes) -> list[str]:
     """Split a text into rows. Blank lines are skipped.
 
-    Bytes that are not valid UTF-8 are replaced, so the affected cells later fail numeric validation.
+    Bytes that are not valid UTF-8 are replaced, so the affected cells are bad.
     """
     return [
         line for line in text.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n").split("\n") if line.strip(" ")
@@ -97,141 +105,204 @@ def fields(line: str, layout: TextLayout) -> list[str]:
     return line.split(layout.separator)
 
 
-def chunk_of_text(text: bytes, layout: TextLayout, first_row: int, settings: ValidationSettings, now: int) -> EventChunk:
-    """Parse complete lines into events.
-
-    Args:
-        first_row: The row number of the first line.
-        now: UTC seconds.
-    """
-    table = _numbers(text, layout)
+def chunk_of_text(text: bytes, layout: TextLayout, first_row: int, rules: RowRules) -> EventChunk:
+    """Parse complete lines into events. `first_row` is the row number of the first line."""
+    table = _numbers(text, layout, rules)
     if table is not None:
-        return _chunk_of_numbers(text, table, layout, np.arange(first_row, first_row + len(table)), settings, now)
+        return _chunk_of_numbers(text, table, layout, np.arange(first_row, first_row + len(table)), rules)
     texts = lines(text)
-    plain = _plain_row(layout)
+    plain = _plain_row(layout, kinds_of(rules))
     clean = np.fromiter(
         (len(line) <= LONGEST_PLAIN and plain.fullmatch(line) is not None for line in texts), dtype=bool, count=len(texts)
     )
     rows = np.arange(first_row, first_row + len(texts))
-    chunks = [_chunk_of_lines([texts[number] for number in np.flatnonzero(~clean)], layout, rows[~clean], settings, now)]
+    chunks = [_chunk_of_lines([texts[number] for number in np.flatnonzero(~clean)], layout, rows[~clean], rules)]
     if clean.any():  # one bad cell must not make a million rows slow to read
         rest = "\n".join(texts[number] for number in np.flatnonzero(clean)).encode()
-        table = _parsed(rest, layout, WHOLE, quoted=False)
+        table = _parsed(rest, layout, _types(rules), quoted=False)
         assert table is not None  # each of these rows is plain
-        chunks.append(_chunk_of_numbers(rest, table, layout, rows[clean], settings, now))
+        chunks.append(_chunk_of_numbers(rest, table, layout, rows[clean], rules))
     accepted, quarantined = (
         pd.concat([getattr(chunk, name) for chunk in chunks]).sort_values(Columns.ROW, ignore_index=True)
         for name in ("accepted", "quarantined")
     )
-    return EventChunk(accepted, quarantined, len(texts))
+    ids = {name: pa.concat_tables([chunk.ids[name] for chunk in chunks]) for name in chunks[0].ids}
+    left_out = sum(chunk.left_out for chunk in chunks)
+    return EventChunk(accepted, quarantined, len(texts), {name: _distinct(table) for name, table in ids.items()}, left_out)
 
 
-def cells_of_text(text: bytes, layout: TextLayout) -> pd.DataFrame:
-    """Return Columns.EVENT of complete lines, unchecked: numbers where a column holds nothing else, and otherwise text.
+def cells_of_text(text: bytes, layout: TextLayout, rules: RowRules) -> pd.DataFrame:
+    """Return the columns of complete lines, unchecked: numbers where a column holds nothing else, and otherwise text.
 
     Cells that a short row lacks are missing. A row with too many cells stands in its first cell, as it was written.
     """
+    columns = rules.reading.read_columns
     quoted = layout.quoted and b'"' in text
-    table = None if quoted or _has_hexadecimal_byte(text) else _parsed(text, layout, INTEGERS, quoted=False)
-    table = table or _numbers(text, layout)
+    table = None if quoted or _has_hexadecimal_byte(text) else _parsed(text, layout, _types(rules, kind=pa.int64()), quoted=False)
+    table = table or _numbers(text, layout, rules)
     if table is not None:
         return _frame(table)
-    places = [layout.fields.index(name) for name in Columns.EVENT]
-    rows = []
+    places = [layout.fields.index(name) for name in columns]
+    rows: list[list[str | None]] = []
     for line in lines(text):
         row = fields(line, layout)
         if len(row) > len(layout.fields):
-            rows.append([line, None, None, None])
+            rows.append([line, *[None] * (len(columns) - 1)])
         else:
             rows.append([_cell(row[place]) if place < len(row) else None for place in places])
-    frame = pd.DataFrame(rows, columns=list(Columns.EVENT), dtype=object)
-    for name in Columns.EVENT:
+    frame = pd.DataFrame(rows, columns=list(columns), dtype=object)
+    for name, kind in kinds_of(rules).items():
+        if kind == "text":
+            continue
         checks = Checks("interactions", frame[[name]])
-        numbers = checks.numbers(name, whole=name != Columns.RATING)
+        numbers = checks.numbers(name, whole=kind == "whole")
         if not checks.bad.any():
             frame[name] = numbers
-        elif name == Columns.RATING and set(checks.reasons) == {f"{name} is missing"}:
+        elif kind != "whole" and set(checks.reasons) == {f"{name} is missing"}:
             frame[name] = pd.to_numeric(frame[name])
     return frame
 
 
-def chunk_of_frame(raw: pd.DataFrame, first_row: int, settings: ValidationSettings, now: int) -> EventChunk:
-    """Return the events of a table that has Columns.EVENT as numbers or text."""
-    checks = Checks("interactions", raw[list(Columns.EVENT)])
-    columns = judge_events(checks, settings, now)
-    return _chunk(checks, columns, np.arange(first_row, first_row + len(raw)))
+def standard_cells(cells: pd.DataFrame, rules: RowRules) -> pd.DataFrame:
+    """Return raw cells in the form of MovieLens: times as UTC seconds where they can be read, and a rating for each event.
+
+    Kinds of events become their weights. What cannot be read stays as it is.
+    """
+    found = cells if rules.reading.has_rating else cells.assign(**{Columns.RATING: 1.0})
+    if rules.times != "s":
+        checks = Checks("interactions", cells[[Columns.TIME]])
+        seconds = pd.Series(times_of(checks, rules), index=cells.index)
+        found = found.assign(
+            **{Columns.TIME: seconds.astype(object).where(~checks.bad, cells[Columns.TIME]) if checks.bad.any() else seconds}
+        )
+    if rules.reading.has_weight and rules.reading.weights:
+        kinds = cells[Columns.WEIGHT].astype(object)
+        found = found.assign(**{Columns.WEIGHT: kinds.map(lambda kind: rules.reading.weights.get(str(kind).strip(BLANKS), kind))})
+    weight = [Columns.WEIGHT] if rules.reading.has_weight else []
+    return found[[*Columns.EVENT, *weight]]
 
 
-def _chunk_of_numbers(
-    text: bytes, table: pa.Table, layout: TextLayout, rows: IntArray, settings: ValidationSettings, now: int
-) -> EventChunk:
+def chunk_of_frame(raw: pd.DataFrame, first_row: int, rules: RowRules) -> EventChunk:
+    """Return the events of a table that has the columns to read, as numbers or text."""
+    checks = Checks("interactions", raw[list(rules.reading.read_columns)])
+    return _chunk(checks, judge_events(checks, rules), np.arange(first_row, first_row + len(raw)))
+
+
+def _chunk_of_numbers(text: bytes, table: pa.Table, layout: TextLayout, rows: IntArray, rules: RowRules) -> EventChunk:
     """Return the events in `table`, which `_parsed` made from the text."""
-    has_fractions = any(pa.types.is_floating(table.schema.field(name).type) for name in WHOLE_COLUMNS)
-    written = _written(text, layout) if has_fractions and (b"e" in text or b"E" in text) else None
+    whole = [name for name, kind in kinds_of(rules).items() if kind == "whole"]
+    has_fractions = any(pa.types.is_floating(table.schema.field(name).type) for name in whole)
+    written = _written(text, layout, rules) if has_fractions and (b"e" in text or b"E" in text) else None
     checks = Checks("interactions", _frame(table), written)
-    columns = judge_events(checks, settings, now)
+    judged = judge_events(checks, rules)
     if checks.bad.any():  # rare: parse again as text, to keep the cells as they were written
-        checks.raw = _written(text, layout) if written is None else written
-    return _chunk(checks, columns, rows)
+        checks.raw = _written(text, layout, rules) if written is None else written
+    return _chunk(checks, judged, rows)
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    """Return the columns. Whole numbers stay whole numbers if cells are missing."""
-    missing = any(column.null_count for column in table.columns)
-    found: pd.DataFrame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get if missing else None)
+    """Return the columns. Whole numbers stay whole numbers if cells are missing, and text stays in Arrow's memory."""
+    types: dict[pa.DataType, Any] = {pa.string(): ARROW_TEXT}
+    if any(column.null_count for column in table.columns if pa.types.is_integer(column.type)):
+        types[pa.int64()] = pd.Int64Dtype()
+    found: pd.DataFrame = table.to_pandas(types_mapper=types.get)
     return found
 
 
-def _written(text: bytes, layout: TextLayout) -> pd.DataFrame:
+def _written(text: bytes, layout: TextLayout, rules: RowRules) -> pd.DataFrame:
     """Return the cells of a text that parses as numbers, as they were written."""
-    original = _parsed(text, layout, TEXTS, quoted=layout.quoted and b'"' in text)
+    types = dict.fromkeys(rules.reading.read_columns, pa.string())
+    original = _parsed(text, layout, types, quoted=layout.quoted and b'"' in text, written=True)
     assert original is not None  # what parses as numbers also parses as text
-    found: pd.DataFrame = original.to_pandas()
-    return found
+    return _frame(original)
 
 
-def _chunk(checks: Checks, columns: dict[str, Numbers], rows: IntArray) -> EventChunk:
+def _chunk(checks: Checks, judged: Judged, rows: IntArray) -> EventChunk:
+    columns = judged.columns
     ratings = columns[Columns.RATING].astype(np.float64, copy=False)
-    frame = pd.DataFrame({**columns, Columns.RATING: ratings, Columns.ROW: rows}, copy=False)
+    event = {name: columns[name] for name in Columns.EVENT}
+    weight = {Columns.WEIGHT: columns[Columns.WEIGHT]} if Columns.WEIGHT in columns else {}
+    frame = pd.DataFrame({**event, Columns.RATING: ratings, Columns.ROW: rows, **weight}, copy=False)
+    kept = ~(checks.bad | judged.left_out)
     bad = checks.quarantined()
     if len(bad):
-        frame = frame[~checks.bad].reset_index(drop=True)
         bad[Columns.ROW] = rows[bad[Columns.ROW].to_numpy()]
-    return EventChunk(frame, bad, len(rows))
+    if not kept.all():
+        frame = frame[kept].reset_index(drop=True)
+    return EventChunk(frame, bad, len(rows), judged.ids(kept), int(judged.left_out.sum()))
+
+
+def _distinct(ids: pa.Table) -> pa.Table:
+    return ids.group_by(ids.column_names).aggregate([])
+
+
+def kinds_of(rules: RowRules) -> dict[str, str]:
+    """Return what each column holds: `whole` numbers, other numbers (`float`), or `text`."""
+    reading = rules.reading
+    found = dict.fromkeys(reading.read_columns, "whole")
+    found |= {name: "float" for name in (Columns.RATING, Columns.WEIGHT) if name in found}
+    found |= dict.fromkeys(reading.text_ids, "text")
+    found |= {Columns.TIME: "text"} if is_text(rules.times) else {}
+    return found | ({Columns.WEIGHT: "text"} if reading.has_weight and reading.weights else {})
+
+
+def _types(rules: RowRules, kind: pa.DataType | None = None) -> dict[str, pa.DataType]:
+    """Return the type of each column, with `kind` for all numbers."""
+    return {
+        name: pa.string() if held == "text" else kind or pa.from_numpy_dtype(column_type(name))
+        for name, held in kinds_of(rules).items()
+    }
 
 
 @lru_cache(maxsize=64)
-def _plain_row(layout: TextLayout) -> re.Pattern[str]:
-    """Return a pattern for rows that both parsers surely turn into the same numbers."""
-    number = {Columns.RATING: r"[0-9]{1,15}(\.[0-9]{1,15})?"}
+def _plain_pattern(layout: TextLayout, kinds: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
     other = rf'[^{re.escape(layout.separator)}"]*'
-    cells = [number.get(name, "[0-9]{1,18}") if name in Columns.EVENT else other for name in layout.fields]
-    return re.compile(re.escape(layout.separator).join(cells))
+    patterns = {"whole": "[0-9]{1,18}", "float": r"[0-9]{1,15}(\.[0-9]{1,15})?", "text": other}
+    of = dict(kinds)
+    return re.compile(re.escape(layout.separator).join(patterns[of.get(name, "text")] for name in layout.fields))
 
 
-def _numbers(text: bytes, layout: TextLayout) -> pa.Table | None:
-    """Return the numbers in the text, or None if a row has a wrong number of cells, or a cell is not a number that is exact."""
+def _plain_row(layout: TextLayout, kinds: dict[str, str]) -> re.Pattern[str]:
+    """Return a pattern for rows that both parsers surely turn into the same numbers and texts."""
+    return _plain_pattern(layout, tuple(kinds.items()))
+
+
+def _numbers(text: bytes, layout: TextLayout, rules: RowRules) -> pa.Table | None:
+    """Return the numbers and texts, or None if a row has a wrong number of cells, or a cell is not a number that is exact."""
     quoted = layout.quoted and b'"' in text
-    table = _parsed(text, layout, WHOLE, quoted=quoted)
-    if table is not None and _has_hexadecimal_byte(text) and _has_hexadecimal(text, layout):
+    kinds = kinds_of(rules)
+    if quoted and "text" in kinds.values() and not _is_well_quoted(text, layout):
+        return None
+    table = _parsed(text, layout, _types(rules), quoted=quoted)
+    if table is not None and _has_hexadecimal_byte(text) and _has_hexadecimal(text, layout, kinds):
         table = None
     if table is None:
-        table = _parsed(text, layout, FLOATS, quoted=quoted)
-        if table is None or any(_is_rounded(table.column(name)) for name in WHOLE_COLUMNS):
+        table = _parsed(text, layout, _types(rules, kind=pa.float64()), quoted=quoted)
+        whole = [name for name, kind in kinds.items() if kind == "whole"]
+        if table is None or any(_is_rounded(table.column(name)) for name in whole):
             return None
     return table if not quoted or len(table) == _plain_lines(text) else None  # None: a quote swallowed a line end
 
 
 def _has_hexadecimal_byte(text: bytes) -> bool:
-    return b"x" in text or b"X" in text
+    return b"0x" in text or b"0X" in text
 
 
-def _has_hexadecimal(text: bytes, layout: TextLayout) -> bool:
+def _has_hexadecimal(text: bytes, layout: TextLayout, kinds: dict[str, str]) -> bool:
     """Return whether a cell is a hexadecimal number, which Arrow would read as a whole number."""
-    cells = _parsed(text, layout, TEXTS, quoted=layout.quoted and b'"' in text)
+    types = {name: pa.string() for name, kind in kinds.items() if kind != "text"}
+    cells = _parsed(text, layout, types, quoted=layout.quoted and b'"' in text, written=True)
     return cells is not None and any(
         pc.any(pc.match_substring(column, "x", ignore_case=True)).as_py() for column in cells.columns
     )
+
+
+def _is_well_quoted(text: bytes, layout: TextLayout) -> bool:
+    """Return whether each quote surely begins or ends a cell, so that all parsers agree about the cells."""
+    separator = layout.separator.encode()
+    begins = text.count(separator + b'"') + text.count(b'\n"') + text.startswith(b'"')
+    ends = text.count(b'"' + separator) + text.count(b'"\n') + text.count(b'"\r') + text.endswith(b'"')
+    return begins == ends and begins + ends == text.count(b'"')
 
 
 def _is_rounded(column: pa.ChunkedArray) -> bool:
@@ -248,11 +319,14 @@ def _plain_lines(text: bytes) -> int:
     return ends + (not text.endswith(b"\n"))
 
 
-def _parsed(text: bytes, layout: TextLayout, types: dict[str, pa.DataType], *, quoted: bool) -> pa.Table | None:
+def _parsed(
+    text: bytes, layout: TextLayout, types: dict[str, pa.DataType], *, quoted: bool, written: bool = False
+) -> pa.Table | None:
+    """Return the columns in `types`, or None if the text does not fit. With `written`, texts that mark a missing cell stay as they are."""
     separator = layout.separator
     if len(separator) > 1:  # Arrow only splits at a single character
         text, separator = text.replace(b"\t", b" ").replace(separator.encode(), b"\t"), "\t"
-    names = [name if name in Columns.EVENT else f"other {place}" for place, name in enumerate(layout.fields)]
+    names = [name if name in types else f"other {place}" for place, name in enumerate(layout.fields)]
     try:
         return pyarrow.csv.read_csv(
             pa.BufferReader(text),
@@ -262,18 +336,16 @@ def _parsed(text: bytes, layout: TextLayout, types: dict[str, pa.DataType], *, q
             ),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=types,
-                include_columns=list(Columns.EVENT),
+                include_columns=list(types),
                 null_values=list(MISSING),
-                strings_can_be_null=False,
+                strings_can_be_null=not written,
             ),
         )
     except pa.ArrowInvalid:
         return None
 
 
-def _chunk_of_lines(
-    texts: list[str], layout: TextLayout, numbers: IntArray, settings: ValidationSettings, now: int
-) -> EventChunk:
+def _chunk_of_lines(texts: list[str], layout: TextLayout, numbers: IntArray, rules: RowRules) -> EventChunk:
     """Parse row by row. Rows with as many cells as columns are checked cell by cell, and the others are quarantined.
 
     Args:
@@ -281,11 +353,11 @@ def _chunk_of_lines(
     """
     rows = [fields(text, layout) for text in texts]
     fits = np.array([len(row) == len(layout.fields) for row in rows], dtype=bool)
-    places = [layout.fields.index(name) for name in Columns.EVENT]
+    columns = rules.reading.read_columns
+    places = [layout.fields.index(name) for name in columns]
     cells = [[_cell(rows[number][place]) for place in places] for number in np.flatnonzero(fits)]
-    checks = Checks("interactions", pd.DataFrame(cells, columns=list(Columns.EVENT), dtype=object))
-    columns = judge_events(checks, settings, now)
-    chunk = _chunk(checks, columns, numbers[fits])
+    checks = Checks("interactions", pd.DataFrame(cells, columns=list(columns), dtype=object))
+    chunk = _chunk(checks, judge_events(checks, rules), numbers[fits])
     odd = np.flatnonzero(~fits)
     ragged = pd.DataFrame(
         {
@@ -296,12 +368,12 @@ def _chunk_of_lines(
             ),
         }
     )
-    return EventChunk(chunk.accepted, pd.concat([chunk.quarantined, ragged], ignore_index=True), len(texts))
+    return replace(chunk, quarantined=pd.concat([chunk.quarantined, ragged], ignore_index=True), rows=len(texts))
 
 
 def _cell(text: str) -> str | None:
     """Return the cell without surrounding blanks, or None if it is missing."""
-    trimmed = text.strip(" \t")
+    trimmed = text.strip(BLANKS)
     return None if trimmed in MISSING else trimmed
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from configs.settings import DriftSettings, MonitoringSettings, RetrainSettings, ValidationSettings
+from configs.settings import DataSettings, DriftSettings, MonitoringSettings, RetrainSettings, ValidationSettings
 from infra.landing_zone import FolderZone
 from infra.registry import ModelRef, ModelRegistry
 from tasks.datasets import DatasetRef, Removal, list_datasets, plan_prune, prune_versions, verify_dataset
@@ -47,6 +47,7 @@ class Town(Place):
 
     def __init__(self, folder: Path, seed: int = 3) -> None:
         super().__init__(folder, allowed_lateness_s=DAY, give_up_s=2.0 * DAY, compact_parts=3)
+        self.data = DataSettings(dataset=NAME, timestamp_format="s")  # so that another unit is a fault
         self.compared = 0  # times that a version was compared with the truth
         self.truth = Truth(self.settings.allowed_lateness_s)
         self.week = -1
@@ -110,7 +111,7 @@ class Town(Place):
 
     def land(self, now: float | None = None, validation: ValidationSettings = LAX, *, retry_quarantined: bool = False) -> Landing:
         now = self.now if now is None else now
-        options = LandingOptions(validation, self.settings, self.engine, now, retry_quarantined)
+        options = LandingOptions(validation, self.settings, self.engine, now, retry_quarantined, self.data)
         return land(self.store, self.open(self.zone), NAME, options)
 
     def read(self, now: float | None = None, *, retry: bool = False) -> Landing:

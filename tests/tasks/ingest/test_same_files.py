@@ -183,7 +183,7 @@ def test_descriptions_of_every_form_are_read_from_a_folder_a_zip_and_a_zone(
         ("more.csv", (HEADER + ROWS).encode("utf-16-be"), r"more\.csv is written in UTF-16BE\. Save it"),
         ("more.csv", b"BZh91AY&SY" + b"x" * 50, r"more\.csv is compressed by bzip2\. Unpack it"),
         ("more.csv", b"PK\x03\x04" + b"x" * 50, r"more\.csv is a zip, perhaps an Excel workbook"),
-        ("more.csv", b"userId,movieId,timestamp\n1,2,1000000000\n", r"more\.csv lacks the column rating; .* one constant"),
+        ("more.csv", b"userId,movieId,timestamp\n1,2,1000000000\n", r"more\.csv lacks the column rating; .*Set data\.feedback to implicit if events have no rating"),
         ("more.csv", b"1,2,3.5,1000000000\n", r"more\.csv lacks .* Its first line is not a header: add userId,movieId"),
     ],
 )  # fmt: skip
@@ -263,19 +263,19 @@ def test_ids_are_exact_up_to_the_largest(form: str, way: Callable[[Files, Path],
         ("76561197960265729.0,2,3,1000000000", "user_id is a decimal number whose last digits are lost"),
         ("7.65612e+16,2,3,1000000000", "user_id is a decimal number whose last digits are lost"),
         ("1,9.78031E+12,3,1000000000", "item_id is in scientific notation, which dropped its last digits"),
-        ("1,2,3,1.65020e+09", "timestamp is in scientific notation.*: 1 rows, first data row 1 .*: write all digits: options"),
+        ("1,2,3,1.65020e+09", "timestamp is in scientific notation.*: 1 rows, first data row 4 .*: write all digits: options"),
         ("1,2,3,1.65E+9", "timestamp is in scientific notation"),
         ("1,2,3,1000000000000", "timestamp is in milliseconds, not seconds.*: divide it by 1,000"),
         ("1,2,3,1000000000000000", "timestamp is in microseconds, not seconds.*: divide it by 1,000,000"),
         ("1,2,3,1000000000000000000", "timestamp is in nanoseconds, not seconds"),
         ("1,2,30,1000000000", "rating is outside 0.5 to 5.*: set validation.min_rating and validation.max_rating"),
-        ("u-1,2,3,1000000000", "user_id is not a number.*: number your users and items from 0"),
-        ("1,2,3,2022-05-13T16:41:00Z", "timestamp is not a number.*: write times as UTC seconds"),
+        ("u-1,2,3,1000000000", "user_id is not a number.*: set data.id_type.user to text"),
+        ("1,2,3,2022-05-13T16:41:00Z", "timestamp is not a number.*: set data.timestamp_format to how they are written"),
         ("1,2,3,5", "timestamp lies before .*: lower validation.earliest"),
     ],
 )
 def test_the_error_names_a_fault_with_its_remedy(row: str, said: str, tmp_path: Path) -> None:
-    path = put(tmp_path, {"a.csv": f"{HEADER}{row}\n".encode()}) / "a.csv"
+    path = put(tmp_path, {"a.csv": f"{HEADER}{ROWS}{row}\n".encode()}) / "a.csv"
     with pytest.raises(DataRefusedError, match=said):
         release(path, tmp_path)
 
@@ -294,11 +294,15 @@ def test_the_error_names_all_faults_of_a_file_at_once(tmp_path: Path) -> None:
         assert said in str(told.value)
     text = "customer_id,sku,stars,occurred_at\n" + row
     with pytest.raises(
-        SourceError, match="Rename customer_id to userId, sku to movieId, stars to rating, occurred_at to timestamp"
+        SourceError,
+        match=r"Set data\.columns\.user to customer_id, data\.columns\.item to sku, data\.columns\.rating to stars and "
+        r"data\.columns\.timestamp to occurred_at",
     ):
         release(put(tmp_path / "other", {"a.csv": text.encode()}) / "a.csv", tmp_path)
     text = "userId,movieId,rating,when\n" + row
-    with pytest.raises(SourceError, match=r"lacks the column timestamp.*Also: user_id is not a number: 1 of .*rating is outside"):
+    with pytest.raises(
+        SourceError, match=r"lacks the column timestamp.*Set data\.columns\.timestamp to when\..*Also: rating is outside"
+    ):
         release(put(tmp_path / "more", {"a.csv": text.encode()}) / "a.csv", tmp_path)
 
 

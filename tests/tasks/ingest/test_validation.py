@@ -43,7 +43,7 @@ def with_cell(column: str, value: object) -> pd.DataFrame:
         ("rating", float("inf"), "rating is not a number"),
         ("timestamp", -5, "timestamp is negative"),
         ("timestamp", 1_000_000_000_000, "timestamp is in milliseconds, not seconds"),
-        ("timestamp", 5, "timestamp lies before the first MovieLens rating"),
+        ("timestamp", 5, "timestamp lies before 1995-01-09"),
         ("timestamp", NOW + 200_000, "timestamp lies in the future"),
         ("timestamp", "yesterday", "timestamp is not a number"),
     ],

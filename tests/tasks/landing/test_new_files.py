@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from configs.errors import SourceError
-from configs.settings import ValidationSettings
+from configs.settings import DataSettings, ValidationSettings
 from infra.landing_zone import FolderZone, SourceFile
 from tasks.datasets import LandingLog
 from tests.tasks.landed import NAME, NOW, SETTLED, Place, by_file, csv, events, random_events
@@ -35,6 +35,7 @@ def test_extra_columns_are_named_and_bad_rows_are_quarantined(tmp_path: Path) ->
 def test_a_file_that_is_mostly_bad_is_quarantined_as_a_whole_and_can_be_read_again(tmp_path: Path) -> None:
     place = Place(tmp_path, refuse_from_rows=3)
     place.put("good.csv", events((1, 1, 4, 0)))
+    place.data = DataSettings(timestamp_format="s")
     milliseconds = events(*[(user, 2, 4, user) for user in range(1, 6)])
     milliseconds.loc[1:, "timestamp"] *= 1000
     place.put("bad.csv", milliseconds)
