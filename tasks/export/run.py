@@ -27,7 +27,7 @@ from tasks.datasets import Arrays, DatasetRef, external_ids, read_events
 from tasks.export.answers import Answers, parquet, vectors_of
 from tasks.export.plan import LATEST, MANIFEST, ExportPlan, continued
 from tasks.export.program import program_files
-from tasks.export.users import ChosenUsers, pieces_of
+from tasks.export.users import EVENT_COLUMNS, ChosenUsers, pieces_of
 from tasks.export.workers import Work, workers_of
 
 __all__ = ["ExportSource", "Exported", "Progress", "export_version"]
@@ -120,7 +120,7 @@ def export_version(
         count = dataset.users if users is None else len(users.ids)
         if any(part in writing.parts for part in BY_USER):
             names = _UserNames(external_ids(store, dataset, Columns.USER), users)
-            events = read_events(store, dataset)
+            events = read_events(store, dataset, EVENT_COLUMNS)
             writing.write_user_parts(events, names, engine, Path(scratch), lambda done: progress(done, count))
         return writing.seal(count, time.monotonic() - started)
 

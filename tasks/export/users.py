@@ -15,8 +15,9 @@ from models.identity import numbers_of
 from models.recommender import IntArray, Requests
 from tasks.datasets import Arrays
 
-__all__ = ["ChosenUsers", "Piece", "pieces_of", "read_users"]
+__all__ = ["EVENT_COLUMNS", "ChosenUsers", "Piece", "pieces_of", "read_users"]
 
+EVENT_COLUMNS = (*Columns.HAPPENED, Columns.ROW)
 MOST = 2**63 - 1
 
 
@@ -95,13 +96,13 @@ def pieces_of(chunks: Iterable[Arrays], users: int, chosen: IntArray | None = No
     """Yield the users in pieces. The pieces do not depend on how the events are cut into chunks.
 
     Args:
-        chunks: The events, sorted by user and time.
+        chunks: The events with EVENT_COLUMNS, sorted by user. Those of one second come in the order of their source, as in serving.
         users: Users in a piece; the last piece may have fewer.
         chosen: Ids of the users to take, ascending. Those without events come with an empty history. None takes all with events.
     """
     number, held = 0, _Held()
     for chunk in chunks:
-        held.add(chunk[Columns.USER], chunk[Columns.ITEM], chunk[Columns.TIME], chosen)
+        held.add(chunk, chosen)
         while held.complete > users:  # the last user's events may go on in the next chunk
             yield held.take(users, number)
             number += 1
@@ -117,7 +118,7 @@ class _Held:
 
     def __init__(self) -> None:
         none = np.empty(0, np.int64)
-        self.user_ids, self.counts, self.items, self.times = none, none, none, none
+        self.user_ids, self.counts, self.items, self.times, self.rows = none, none, none, none, none
         self._given = 0  # of the chosen users: how many precede those that are held
 
     @property
@@ -125,11 +126,12 @@ class _Held:
         """The number of users whose events are all there, and one that may have more."""
         return len(self.user_ids)
 
-    def add(self, users: IntArray, items: IntArray, times: IntArray, chosen: IntArray | None) -> None:
+    def add(self, chunk: Arrays, chosen: IntArray | None) -> None:
+        users, items, times, rows = (chunk[name] for name in EVENT_COLUMNS)
         if chosen is not None:
             place = np.minimum(np.searchsorted(chosen, users), max(len(chosen) - 1, 0))
             wanted = chosen[place] == users if len(chosen) else np.zeros(len(users), bool)
-            users, items, times = users[wanted], items[wanted], times[wanted]
+            users, items, times, rows = users[wanted], items[wanted], times[wanted], rows[wanted]
         if not len(users):
             return
         starts = np.flatnonzero(np.append(True, users[1:] != users[:-1]))
@@ -141,6 +143,7 @@ class _Held:
             ids, counts = self._with_others(ids, counts, chosen)
         self.user_ids, self.counts = np.append(self.user_ids, ids), np.append(self.counts, counts)
         self.items, self.times = np.append(self.items, items), np.append(self.times, times)
+        self.rows = np.append(self.rows, np.where(rows < 0, MOST, rows))  # events of a landing zone follow those of a release
 
     def fill(self, chosen: IntArray) -> None:
         """Add the chosen users after the last one that has events."""
@@ -152,9 +155,10 @@ class _Held:
         ids, counts = self.user_ids[:users], self.counts[:users]
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         end = int(offsets[-1])
-        found = Piece(number, ids, offsets, self.items[:end], self.times[:end])
+        order = np.lexsort((self.rows[:end], self.times[:end], np.repeat(np.arange(len(ids)), counts)))
+        found = Piece(number, ids, offsets, self.items[:end][order], self.times[:end][order])
         self.user_ids, self.counts = self.user_ids[users:], self.counts[users:]
-        self.items, self.times = self.items[end:], self.times[end:]
+        self.items, self.times, self.rows = self.items[end:], self.times[end:], self.rows[end:]
         return found
 
     def _with_others(self, ids: IntArray, counts: IntArray, chosen: IntArray) -> tuple[IntArray, IntArray]:

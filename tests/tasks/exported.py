@@ -36,6 +36,7 @@ class Made:
         parts = split(EVENTS.assign(row=np.arange(len(EVENTS))), self.settings.evaluation)
         draw(root / "version", parts=parts, max_length=12)
         self.ref = self.sealed(root / "version", "ss4rec")
+        self.engine = EtlSettings(work_dir=root / "work")
         self.at = int(EVENTS["timestamp"].max()) + 500
 
     def sealed(self, folder: Path, kind: str) -> ModelRef:
@@ -48,10 +49,9 @@ class Made:
 
     def export(self, ref: ModelRef | None = None, users: ChosenUsers | None = None, progress: Any = None, **options: Any) -> Any:
         settings = ExportSettings(**{"k": K, "piece_users": PIECE, "at": self.at} | options)
-        engine = EtlSettings(work_dir=self.root / "work")
         more = {} if progress is None else {"progress": progress}
         source = ExportSource(self.store, ref or self.ref, self.dataset)
-        return export_version(source, self.destination, settings, engine, users=users, **more)
+        return export_version(source, self.destination, settings, self.engine, users=users, **more)
 
     def read(self, found: Any, part: str) -> pd.DataFrame:
         folder = Path(found.uri.removeprefix("file://").removeprefix("file:")) / part

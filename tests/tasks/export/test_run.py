@@ -36,7 +36,7 @@ def served_answers(made: Made, seen: str) -> dict[int, list[tuple[int, float]]]:
     engine = Engine(LocalStates(StateSettings()), BatchSettings(cache_s=0), lambda: rules)
     engine.models = Models(model, {})
     found = {}
-    for user, own in EVENTS.sort_values(["timestamp", "item_id"]).groupby("user_id"):
+    for user, own in EVENTS.sort_values("timestamp", kind="stable").groupby("user_id"):
         number = int(user)  # type: ignore[call-overload]
         for item, time in zip(own["item_id"].tolist(), own["timestamp"].tolist(), strict=True):
             engine.process([EventJob((NewEvent(number, item, time, key_of(None, item, time)),), {number: Assignment(CHAMPION)})])

@@ -19,7 +19,7 @@ Events = list[tuple[int, int, int]]
 def chunks(events: Events, size: int) -> list[dict[str, np.ndarray]]:
     rows = np.array(sorted(events, key=lambda event: (event[0], event[2], event[1])), np.int64).reshape(-1, 3)
     return [
-        {"user_id": part[:, 0], "item_id": part[:, 1], "timestamp": part[:, 2]}
+        {"user_id": part[:, 0], "item_id": part[:, 1], "timestamp": part[:, 2], "row": part[:, 1]}
         for begin in range(0, len(rows), size)
         if len(part := rows[begin : begin + size])
     ]
