@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -15,14 +16,16 @@ import pyarrow.parquet as pq
 
 from configs.errors import VersionCorruptError
 from models.columns import Columns
+from models.identity import number_of
 from models.inference import CATALOGUE_FILE
 from models.schema import DataSchema
 
 __all__ = ["Attribute", "Catalogue", "ItemDescription", "Value"]
 
 NO_GENRE = ("", "unknown")  # ml-100k flags a film without metadata as "unknown"
-EXTERNAL = "external_id"
-Value = str | float | None
+EXTERNAL = Columns.EXTERNAL_ID
+FEW = 64  # categories
+Value = str | float | int | None
 
 
 class ItemDescription(NamedTuple):
@@ -35,6 +38,11 @@ class ItemDescription(NamedTuple):
     attributes: dict[str, Value] | None = None  # None if the data has none
 
 
+def as_text(value: Value) -> str:
+    """Return a category as the catalogue has it. Somebody may have written one that looks like a number."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 @dataclass(frozen=True, eq=False)
 class Attribute:
     """A column of the catalogue that the team chose: categories or numbers."""
@@ -42,6 +50,43 @@ class Attribute:
     numbers: npt.NDArray[np.float64] | None = None  # (n,) NaN = unknown; None for categories
     codes: npt.NDArray[np.int64] | None = None  # (n,) indices into `values`, -1 = unknown; None for numbers
     values: tuple[str, ...] = ()
+
+    def having(self, wanted: Sequence[Value]) -> npt.NDArray[np.bool_]:
+        """Return the items (n,) that have any of the wanted values. For numbers these are the least and the greatest; None is open.
+
+        Raises:
+            ValueError: If numbers are compared with something else than two bounds.
+        """
+        if self.numbers is not None:
+            if len(wanted) != 2 or any(isinstance(bound, str) for bound in wanted):
+                raise ValueError("holds numbers: give the least and the greatest, such as [10, 20] or [10, null]")
+            low, high = (
+                bound if isinstance(bound, (int, float)) else end for bound, end in zip(wanted, (-np.inf, np.inf), strict=True)
+            )
+            return (self.numbers >= low) & (self.numbers <= high)
+        assert self.codes is not None
+        return np.isin(
+            self.codes, [code for code, value in enumerate(self.values) if value in {as_text(each) for each in wanted}]
+        )
+
+    def unknown(self, wanted: Sequence[Value]) -> list[str]:
+        """Return the wanted categories that no item has."""
+        return [] if self.numbers is not None else [text for each in wanted if (text := as_text(each)) not in self.values]
+
+    def groups(self, items: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return flags (m, d) of the items, which tell those with equal categories, or with numbers of one tenth of all, apart."""
+        codes = self._bins if self.codes is None else self.codes
+        known, places = np.unique(codes[items], return_inverse=True)
+        flags = np.zeros((len(items), len(known)), np.float32)
+        flags[np.arange(len(items)), places] = 1
+        return flags[:, known >= 0]
+
+    @cached_property
+    def _bins(self) -> npt.NDArray[np.int64]:
+        assert self.numbers is not None
+        known = np.isfinite(self.numbers)
+        edges = np.quantile(self.numbers[known], np.linspace(0.1, 0.9, 9)) if known.any() else np.empty(0)
+        return np.where(known, np.searchsorted(edges, self.numbers, side="right"), -1)
 
     def of(self, index: int) -> Value:
         """Return the value of one item, or None if it is unknown."""
@@ -85,6 +130,12 @@ class Catalogue:
         """Return the index of an item by its number, or None if the model does not know it."""
         return self._places.get(item_id)
 
+    def index_named(self, item: int | str) -> int | None:
+        """Return the index of an item by the team's id, or None if the model does not know it."""
+        if (self.external_ids is None) != isinstance(item, int):
+            return None
+        return self.index_of(number_of(item) if isinstance(item, str) else item)
+
     def id_of(self, index: int) -> int | str:
         """Return the team's id of an item."""
         return int(self.item_ids[index]) if self.external_ids is None else self.external_ids[index]
@@ -96,6 +147,14 @@ class Catalogue:
     def attributes_of(self, index: int) -> dict[str, Value] | None:
         """Return the attributes of one item, or None if the data has none."""
         return {name: attribute.of(index) for name, attribute in self.attributes.items()} if self.attributes else None
+
+    def features(self) -> npt.NDArray[np.float32]:
+        """Return flags (n, d) by which items differ for a person: their genres, or without any, their attributes of few categories."""
+        if self.genres:
+            return self.genre_bits.astype(np.float32)
+        few = [each for each in self.attributes.values() if each.codes is not None and len(each.values) <= FEW]
+        everything = np.arange(len(self))
+        return np.concatenate([np.zeros((len(self), 0), np.float32), *[each.groups(everything) for each in few]], axis=1)
 
     def name_of(self, index: int) -> str:
         """Return what a person knows the item by: its title, or the team's id if it has none."""

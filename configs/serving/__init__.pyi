@@ -1,11 +1,13 @@
 from .demo import DemoSettings
 from .experiments import CHAMPION, AnalysisSettings, Experiment, ExperimentFile, ExposureSettings
-from .rules import Audience, Boost, Exclude, Pin, RuleFile, Selection
+from .rules import Attributes, AttributeValue, Audience, Boost, Exclude, Pin, RuleFile, Selection
 from .server import BatchSettings, HistorySettings, LimitSettings, RedisSettings, ServingSettings, StateSettings
 
 __all__ = [
     "CHAMPION",
     "AnalysisSettings",
+    "AttributeValue",
+    "Attributes",
     "Audience",
     "BatchSettings",
     "Boost",

@@ -35,11 +35,11 @@ class AnalysisSettings(Settings):
     outcome: Literal["conversion", "value"] = "conversion"
     """Metric per user. `conversion`: whether the user had any outcome. `value`: the sum of the user's outcome values."""
     attribution: Literal["shown", "any"] = "shown"
-    """Outcomes that count. `shown`: only those on films that the user was shown before. `any`: all outcomes of the user."""
+    """Outcomes that count. `shown`: only those on items that the user was shown before. `any`: all outcomes of the user."""
     horizon_s: int = Field(default=7 * 86_400, ge=1)
     """Seconds after a user's first exposure in which outcomes count. A user enters the report when this time has passed."""
     window_s: int = Field(default=86_400, ge=1)
-    """Seconds after a film was shown in which an outcome on it counts, with `shown`. The check of the log uses it too."""
+    """Seconds after an item was shown in which an outcome on it counts, with `shown`. The check of the log uses it too."""
     value_cap: float | None = Field(default=None, gt=0)
     """Cap on one user's value with `value`, so that one heavy user cannot decide the result. If empty, values are not capped."""
     alpha: float = Field(default=0.05, gt=0, lt=1)

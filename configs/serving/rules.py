@@ -10,26 +10,32 @@ from pydantic import Field, model_validator
 from configs.base import Settings, Share
 from configs.period import Period
 
-__all__ = ["Audience", "Boost", "Diversity", "Exclude", "Pin", "RuleFile", "Selection", "Years"]
+__all__ = ["AttributeValue", "Attributes", "Audience", "Boost", "Diversity", "Exclude", "Pin", "RuleFile", "Selection", "Years"]
 
 Name = Annotated[str, Field(min_length=1, max_length=80)]
-ItemId = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+ItemId = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)] | Annotated[str, Field(min_length=1, max_length=500)]
 Years = tuple[Annotated[int, Field(ge=0, le=9999)], Annotated[int, Field(ge=0, le=9999)]]
+AttributeValue = Annotated[str, Field(max_length=1000)] | int | Annotated[float, Field(allow_inf_nan=False)] | None
+Attributes = dict[str, Annotated[tuple[AttributeValue, ...], Field(min_length=1, max_length=1000)]]
 
 
 class Selection(Settings):
-    """Selects the films that meet every given condition. At least one condition is required."""
+    """Selects the items that meet every given condition. At least one condition is required."""
 
     items: tuple[ItemId, ...] | None = None
-    """Ids of items, as in the events."""
+    """Ids of items, as in the events. Write text ids in quotes if they look like numbers."""
     genres: tuple[str, ...] | None = None
-    """Films that have any of these genres."""
+    """Items that have any of these genres."""
     years: Years | None = None
-    """First and last year, both included. A film of unknown year matches no range."""
+    """First and last year, both included. An item of unknown year matches no range."""
+    attributes: Attributes | None = None
+    """Values of the attributes that the data has (`data.columns_items.attributes`). For categories, any of the listed ones:
+    `{brand: [Acme, Birk]}`. For numbers, the least and the greatest: `{price: [10, 20]}`, or `[10, null]` without an end. An item must
+    match every attribute. An unknown value matches nothing."""
     min_popularity: float | None = Field(default=None, ge=0)
-    """Minimum number of events of the film in the model's train part."""
+    """Minimum number of events of the item in the model's train part."""
     max_popularity: float | None = Field(default=None, ge=0)
-    """Maximum number of events of the film in the model's train part."""
+    """Maximum number of events of the item in the model's train part."""
 
     @model_validator(mode="after")
     def _selects(self) -> Selection:
@@ -52,9 +58,11 @@ class Audience(Settings):
     max_history: int | None = Field(default=None, ge=0)
     """Maximum number of events in the user's history. If empty, there is no maximum."""
     genres: tuple[str, ...] = ()
-    """Users with at least `genre_share` of their events on films of any of these genres. If empty, all users."""
+    """Users with at least `genre_share` of their events on items of any of these genres. If empty, all users."""
+    attributes: Attributes = Field(default={})
+    """Users with at least `genre_share` of their events on items that have these attributes, as in `where`. If empty, all users."""
     genre_share: float = Field(default=0.3, gt=0, le=1)
-    """Minimum share of the user's events on films of `genres`."""
+    """Minimum share of the user's events on items of `genres`, and on items that have `attributes`."""
 
     @model_validator(mode="after")
     def _somebody_is_meant(self) -> Audience:
@@ -64,7 +72,7 @@ class Audience(Settings):
 
     @property
     def everybody(self) -> bool:
-        return not self.min_history and self.max_history is None and not self.genres
+        return not self.min_history and self.max_history is None and not self.genres and not self.attributes
 
 
 class _Rule(Settings):
@@ -77,35 +85,35 @@ class _Rule(Settings):
 
 
 class Exclude(_Rule):
-    """Excludes films: they are never shown, not even if they are pinned."""
+    """Excludes items: they are never shown, not even if they are pinned."""
 
     action: Literal["exclude"]
     where: Selection
-    """Films to exclude."""
+    """Items to exclude."""
 
 
 class Boost(_Rule):
-    """Moves films up or down in the ranking."""
+    """Moves items up or down in the ranking."""
 
     action: Literal["boost"]
     where: Selection
-    """Films to move."""
+    """Items to move."""
     by: float = Field(allow_inf_nan=False, ge=-100, le=100)
     """Value added to the score, in standard deviations of the request's scores over the catalogue, so that its effect does not
-    depend on the model. Negative values move films down."""
+    depend on the model. Negative values move items down."""
 
 
 class Pin(_Rule):
-    """Shows films at a fixed position, regardless of their score.
+    """Shows items at a fixed position, regardless of their score.
 
-    Films that the user has seen, or that another rule or the request's own filters exclude, are not shown.
+    Items that the user has seen, or that another rule or the request's own filters exclude, are not shown.
     """
 
     action: Literal["pin"]
     items: tuple[ItemId, ...] = Field(min_length=1)
-    """Ids of items, as in the events. The first film is shown at `position`, the others after it."""
+    """Ids of items, as in the events. The first item is shown at `position`, the others after it."""
     position: int = Field(default=1, ge=1)
-    """Position of the first film, counted from 1. If two pins claim the same position, the earlier one in the file gets it and
+    """Position of the first item, counted from 1. If two pins claim the same position, the earlier one in the file gets it and
     the other gets the next free position."""
 
 
@@ -113,20 +121,23 @@ class Diversity(Settings):
     """Diversification by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998) over the top of the ranking."""
 
     weight: Share = 0.0
-    """Weight of diversity: 0 ranks by score only, 1 only by dissimilarity to the films ranked above."""
+    """Weight of diversity: 0 ranks by score only, 1 only by dissimilarity to the items ranked above."""
     pool: int = Field(default=100, ge=1, le=2000)
-    """Number of top films by score to choose from. If a request asks for more films, the pool is as large as the request."""
-    by: Literal["genres", "embeddings"] = "genres"
-    """Similarity measure: shared genres (Jaccard), or the model's embeddings (cosine). A model without embeddings uses genres."""
+    """Number of top items by score to choose from. If a request asks for more items, the pool is as large as the request."""
+    by: str = Field(default="genres", min_length=1, max_length=100)
+    """What makes items similar: shared `genres` (Jaccard index), the model's `embeddings` (cosine), or the name of an attribute: equal
+    categories, or numbers in the same tenth of the catalogue. A model without embeddings uses genres, and a catalogue without genres
+    uses embeddings."""
 
 
 class RuleFile(Settings):
     """Content of the YAML file of business rules."""
 
-    seen: Literal["hide", "show"] = "hide"
-    """Whether to hide or show films from the user's own history."""
+    seen: Literal["hide", "show"] | None = None
+    """Whether to hide or show items from the user's own history. If empty, they are shown if the dataset keeps repeats
+    (`data.repeats: keep`), as in a shop where people buy the same again, and hidden otherwise. The gate ranks in the same way."""
     min_popularity: float = Field(default=0, ge=0)
-    """Minimum number of events of a film in the model's train part. Pins override it."""
+    """Minimum number of events of an item in the model's train part. Pins override it."""
     diversity: Diversity = Diversity()
     rules: tuple[Annotated[Exclude | Boost | Pin, Field(discriminator="action")], ...] = Field(default=(), max_length=1000)
     """Business rules, in order."""

@@ -44,7 +44,7 @@ class StateSettings(Settings):
     """Retention of users' events and states."""
 
     events: int = Field(default=1000, ge=4, le=5000)
-    """Number of latest events kept per user, 24 bytes each. The filter of seen films uses them, and states are rebuilt from
+    """Number of latest events kept per user, 24 bytes each. The filter of seen items uses them, and states are rebuilt from
     them."""
     events_ttl_s: int = Field(default=90 * 86_400, ge=1)
     """Seconds after a user's last event after which the user's events are deleted."""

@@ -52,6 +52,9 @@ Seconds = Annotated[
     int, Whole(most=LATEST, what="UTC seconds, a whole number"), Field(description="UTC seconds; milliseconds are refused.")
 ]
 Genre = Annotated[str, Field(min_length=1, max_length=100)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+Value = Annotated[str, Field(strict=True, max_length=1000)] | Annotated[float, Field(strict=True)] | None
+Attributes = dict[Name, Annotated[list[Value], Field(fail_fast=True, min_length=1, max_length=50)]]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,80}$")]
 
 
@@ -105,6 +108,14 @@ class RecommendationRequest(_In):
     year_to: Year | None = None
     exclude: list[AnyItemId] = Field(fail_fast=True, default=[], max_length=EXCLUDED, description="Items to leave out.")
     likes: list[Genre] = Field(fail_fast=True, default=[], max_length=50, description="Genres that a new user likes.")
+    attributes: Attributes = Field(
+        default={},
+        max_length=KEYS,
+        description="Only items that have these attributes: any of the listed categories, or the least and the greatest number.",
+    )
+    like_attributes: Attributes = Field(
+        default={}, max_length=KEYS, description="Attributes that a new user likes, written in the same way."
+    )
     version: Version | None = Field(default=None, description="A served version that replaces the user's own.")
     explain: bool = Field(
         default=False,

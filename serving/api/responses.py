@@ -126,7 +126,7 @@ class RecommendationResponse:
             "request. cold: nothing is known."
         ),
     ]
-    detail: Annotated[str, Field(description="Source of a cold-start answer: recent, popular or genres.")]
+    detail: Annotated[str, Field(description="Source of a cold-start answer: recent, popular, genres or attributes.")]
     events: Annotated[
         int, Field(description="Events of the user that the answer is based on, including those sent with the request.")
     ]

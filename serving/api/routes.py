@@ -77,8 +77,10 @@ async def recommend(body: RecommendationRequest, request: Request) -> Response:
             genres=tuple(body.genres),
             years=None if body.year_from is None and body.year_to is None else (body.year_from, body.year_to),
             exclude=tuple(ids.items(body.exclude, "body", "exclude")),
+            attributes=_attributes(body.attributes),
         ),
         likes=tuple(body.likes),
+        like_attributes=_attributes(body.like_attributes),
         explain=body.explain,
         request_id=request.state.request_id,
         named=body.version is not None,
@@ -185,6 +187,10 @@ def _history(events: Sequence[HistoryItem], ids: TeamIds) -> tuple[HistoryEvent,
         return ()
     items = ids.items([event.item_id for event in events], "body", "history", then="item_id")
     return tuple([HistoryEvent(item, event.time) for item, event in zip(items, events, strict=True)])
+
+
+def _attributes(given: dict[str, list[str | float | None]]) -> tuple[tuple[str, tuple[str | float | None, ...]], ...]:
+    return tuple([(name, tuple(values)) for name, values in given.items()]) if given else ()
 
 
 def _refuse_more_than(most: int, given: int, what: str) -> None:

@@ -28,8 +28,10 @@ def answer_key(job: RecommendJob, model: ServedModel, log: UserLog) -> Hashable:
     if job.user is None or job.history:
         return None
     wanted = None
-    if job.likes or job.filters != NO_FILTERS:
-        wanted = hashlib.blake2b(repr((job.filters, job.likes)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    if job.likes or job.like_attributes or job.filters != NO_FILTERS:
+        wanted = hashlib.blake2b(
+            repr((job.filters, job.likes, job.like_attributes)).encode("utf-8", "surrogatepass"), digest_size=16
+        ).digest()
     asked = (job.k, wanted, job.explain, job.time.at if job.time.chosen else None)
     return (job.user, model.version, log.epoch, log.count, *asked)
 

@@ -17,14 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import RequestRefusedError
+from configs.serving import AttributeValue
 from models.top_k import best
 from serving.catalogue import Catalogue
-from serving.reranking import jaccard_similarity
+from serving.reranking import asked_attribute, jaccard_similarity
 
-__all__ = ["ColdScores", "ColdStart", "RecentPopularity"]
+__all__ = ["ColdScores", "ColdStart", "Liked", "RecentPopularity"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+Liked = tuple[str, Sequence[AttributeValue]]  # an attribute, and values of it
 HALF_LIFE_S = 30 * 86_400
 MAX_EXPONENT = 500.0  # of 2: larger weights are rescaled before a double overflows
 WELL_KNOWN = 0.05  # onboarding picks from this share of the catalogue, the most popular items
@@ -83,7 +85,7 @@ class ColdScores:
     """Scores that replace a model's, with their source. The share of answers by source is a metric."""
 
     scores: npt.NDArray[np.float32]  # (n,)
-    source: Literal["recent", "popular", "genres"]
+    source: Literal["recent", "popular", "genres", "attributes"]
 
 
 class ColdStart:
@@ -92,34 +94,42 @@ class ColdStart:
     def __init__(self, catalogue: Catalogue, recent: RecentPopularity | None = None) -> None:
         self._catalogue, self._recent = catalogue, recent
         self._rows = catalogue.genre_bits.astype(np.float32)
-        self._kinds, self._kind_of = np.unique(self._rows, axis=0, return_inverse=True)  # films of one kind have the same genres
+        # Items of one kind have the same genres, or the same attributes if the catalogue has no genres.
+        self._kinds, self._kind_of = np.unique(catalogue.features(), axis=0, return_inverse=True)
 
-    def scores(self, now: int, genres: Sequence[str] = (), *, chosen: bool = False) -> ColdScores:
-        """Return popularity scores at `now` (UTC seconds), raised for films of the genres that a new user likes.
+    def scores(
+        self, now: int, genres: Sequence[str] = (), attributes: Sequence[Liked] = (), *, chosen: bool = False
+    ) -> ColdScores:
+        """Return popularity scores at `now` (UTC seconds), raised for items of the genres and attributes that a new user likes.
 
         A client that has chosen a time in the past (`chosen`) gets the popularity in the train part, because recent popularity
         counts later events too, and cannot forget them.
 
         A score is the logarithm of the decayed count plus the item's share of all events ever. The share keeps items without a
-        recent event in order. If genres are given, the cosine between the film's genres and the liked ones is added, on the scale
-        of the scores.
+        recent event in order. If genres are given, the cosine between the item's genres and the liked ones is added, on the scale
+        of the scores. If attributes are given, the share of them that the item has is added in the same way.
 
         Raises:
-            RequestRefusedError: If a genre is not in the catalogue.
+            RequestRefusedError: If a genre or an attribute is not in the catalogue.
+            RequestInvalidError: If an attribute of numbers is not given two bounds.
         """
         recent = self._recent if self._recent is not None and (not chosen or self._recent.covers(now)) else None
         scores = np.log1p(self._counts(now, recent))
-        source: Literal["recent", "popular", "genres"] = "popular" if recent is None else "recent"
+        source: Literal["recent", "popular", "genres", "attributes"] = "popular" if recent is None else "recent"
         if genres:
             scores += float(scores.max(initial=0.0)) * self._fit(genres)
             source = "genres"
+        if attributes:
+            having = np.mean([asked_attribute(self._catalogue, name, values) for name, values in attributes], axis=0)
+            scores += float(scores.max(initial=0.0)) * having
+            source = "attributes"
         return ColdScores(scores.astype(np.float32), source)
 
     def onboarding(self, count: int, now: int) -> IntArray:
-        """Return well-known films (<= count,) of different genres, so that a new user can say which ones they know and like.
+        """Return well-known items (<= count,) that differ, so that a new user can say which ones they know and like.
 
-        The candidates are the most popular WELL_KNOWN share of the catalogue, but at least ten times `count` films. Each pick is
-        the most popular candidate after a penalty for genres similar to those of earlier picks.
+        The candidates are the most popular WELL_KNOWN share of the catalogue, but at least ten times `count` items. Each pick is
+        the most popular candidate after a penalty for genres, or attributes, similar to those of earlier picks.
         """
         scores = np.log1p(self._counts(now, self._recent)).astype(np.float32)
         pool = best(scores, max(10 * count, round(WELL_KNOWN * len(self._catalogue))))
@@ -145,7 +155,7 @@ class ColdStart:
         return recent.at(now) + (ever / total if total > 0 else 0.0)
 
     def _fit(self, genres: Sequence[str]) -> FloatArray:
-        """Return the cosine (n,) between each film's genres and the wanted ones."""
+        """Return the cosine (n,) between each item's genres and the wanted ones."""
         known = self._catalogue.genres
         for genre in genres:
             if genre not in known:

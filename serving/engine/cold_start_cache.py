@@ -58,7 +58,7 @@ class ColdStartCache:
         return kept.cold_start
 
     def count(self, events: Collection[NewEvent]) -> None:
-        """Count events of any users towards the recent popularity of their films."""
+        """Count events of any users towards the recent popularity of their items."""
         counted = [(event.item, event.time) for event in events]
         self._latest.extend(counted)
         for kept in self._kept.values():

@@ -202,7 +202,7 @@ class Engine:
         job, filters, detail = row.job, row.job.filters, ""
         try:
             if scores is None:
-                cold = self.cold_starts.of(model).scores(job.time.at, job.likes, chosen=job.time.chosen)
+                cold = self.cold_starts.of(model).scores(job.time.at, job.likes, job.like_attributes, chosen=job.time.chosen)
                 scores, detail = cold.scores, cold.source
             seen = model.indices(row.log.items)
             seen = seen[seen >= 0]
@@ -213,6 +213,7 @@ class Engine:
                 events=row.log.count,
                 genres=filters.genres,
                 years=filters.years,
+                attributes=filters.attributes,
                 exclude=excluded[excluded >= 0],
                 now=job.time.at,
             )

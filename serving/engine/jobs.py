@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from configs.serving import AttributeValue
 from serving.catalogue import Value
 from serving.engine.explanations import Explanation
 from serving.experiments import Assignment
@@ -59,6 +60,7 @@ class Filters:
     genres: tuple[str, ...] = ()  # items with any of them; empty for all
     years: tuple[int | None, int | None] | None = None  # first and last, both inclusive
     exclude: tuple[int, ...] = ()  # numbers of items
+    attributes: tuple[tuple[str, tuple[AttributeValue, ...]], ...] = ()  # items must have all of them
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class RecommendJob:
     history: tuple[HistoryEvent, ...] = ()
     filters: Filters = Filters()
     likes: tuple[str, ...] = ()  # genres that a new user likes
+    like_attributes: tuple[tuple[str, tuple[AttributeValue, ...]], ...] = ()
     explain: bool = False
     request_id: str = ""
     named: bool = False  # the client named the version, so no other version answers in its place
@@ -104,7 +107,7 @@ class Answer:
 
     version: str
     source: Source
-    detail: str  # of a cold-start answer: recent, popular or genres
+    detail: str  # of a cold-start answer: recent, popular, genres or attributes
     events: int  # events of the user that the answer is based on, including items unknown to the model
     last_event: int | None  # UTC seconds
     items: list[Recommended]

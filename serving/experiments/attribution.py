@@ -24,7 +24,7 @@ def credited_outcomes(
         counted: Users who count, with the time of their first exposure in the column `first`.
         now: Exposures of the current revision.
         outcomes: Outcomes as returned by `read_outcomes`.
-        analysis: The horizon, and with the attribution `shown` the window in which the film must have been shown before.
+        analysis: The horizon, and with the attribution `shown` the window in which the item must have been shown before.
     """
     found = _within_horizon(outcomes, counted["first"], analysis)
     if analysis.attribution == "any":
@@ -38,7 +38,7 @@ def joined_outcomes(
     """Return how many outcomes match an exposure in the log, out of how many, and how they were matched.
 
     Outcomes that name a request are matched by it. If none does, they are matched by user and time: an outcome with an exposure
-    of the user within the window before, or on a film that the user was shown at any time before, is in the log. With the
+    of the user within the window before, or on an item that the user was shown at any time before, is in the log. With the
     attribution `any`, the window is the horizon.
 
     Outcomes that no complete log could explain are left out: those of users outside the experiment's slice, those before a
@@ -80,7 +80,7 @@ def _within_horizon(outcomes: pd.DataFrame, firsts: pd.Series[int], analysis: An
 
 
 def _last_shown(outcomes: pd.DataFrame, exposures: pd.DataFrame) -> pd.Series[float]:
-    """Return when each outcome's film was last shown to its user before; NaN if never. Outcomes must be in order of time."""
+    """Return when each outcome's item was last shown to its user before; NaN if never. Outcomes must be in order of time."""
     lists = exposures[["user", "time", "items"]].explode("items").dropna()
     outcomes = outcomes.assign(item=outcomes["item"].astype(str))
     return _last_before(outcomes, lists.assign(item=lists["items"].astype(str)), ["user", "item"])

@@ -298,7 +298,7 @@ def _between(found: ArmComparison) -> str:
 def _in_words(analysis: AnalysisSettings) -> str:
     days = f"{analysis.horizon_s / 86_400:g} days after the first exposure"
     which = (
-        f"on films shown in the {analysis.window_s / 3600:g} hours before" if analysis.attribution == "shown" else "of any kind"
+        f"on items shown in the {analysis.window_s / 3600:g} hours before" if analysis.attribution == "shown" else "of any kind"
     )
     if analysis.outcome == "conversion":
         return f"share of users with an outcome {which}, within {days}"

@@ -21,7 +21,7 @@ def maximal_marginal_relevance(
 
     Args:
         scores: (m,) in descending order.
-        features: (m, d) genre flags, or embeddings if `cosine` is set.
+        features: (m, d) flags, or embeddings if `cosine` is set.
         above: (p, d) features of the items that are shown anyway; they count as chosen.
         count: Number of places to choose.
         weight: Weight of diversity against relevance, from 0 to 1.
@@ -49,7 +49,7 @@ def maximal_marginal_relevance(
 
 
 def jaccard_similarity(one: FloatArray, other: FloatArray) -> npt.NDArray[np.float64]:
-    """Return (m, p) shared genres over all genres of two films, from flags (m, d) and (p, d); 0 if neither film has any."""
+    """Return (m, p) shared flags over all flags of two items, from flags (m, d) and (p, d); 0 if neither item has any."""
     both = (one @ other.T).astype(np.float64)
     either = one.sum(axis=1)[:, None] + other.sum(axis=1)[None, :] - both
     similarity: npt.NDArray[np.float64] = np.divide(both, either, out=np.zeros(both.shape, np.float64), where=either > 0)

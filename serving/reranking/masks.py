@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from configs.serving import Audience, Boost, Exclude, Pin, RuleFile, Selection
+from configs.serving import Attributes, AttributeValue, Audience, Boost, Exclude, Pin, RuleFile, Selection
 from serving.catalogue import Catalogue
 
 __all__ = ["CatalogueRules", "Shape"]
@@ -45,7 +46,7 @@ class CatalogueRules:
         self.genre_columns: dict[str, Mask] = {
             genre: np.ascontiguousarray(catalogue.genre_bits[:, place]) for place, genre in enumerate(catalogue.genres)
         }
-        self.genre_rows = catalogue.genre_bits.astype(np.float32)
+        self._genre_rows = catalogue.genre_bits.astype(np.float32)
         self._years = catalogue.years.astype(np.int16)
         self._unpopular: Mask | None = None
         if file.min_popularity > 0:
@@ -81,13 +82,22 @@ class CatalogueRules:
         return inside
 
     def unknown(self) -> list[str]:
-        """Return a sentence for each rule that names items or genres missing from the catalogue."""
+        """Return a sentence for each rule that names items, genres or attributes missing from the catalogue."""
         said = []
+        by = self._file.diversity.by
+        if self._file.diversity.weight and by not in ("genres", "embeddings", *self._catalogue.attributes):
+            said.append(f"diversity.by names the attribute {by!r}, which is missing from the catalogue: it has {self._listed()}.")
         for rule in self._file.rules:
             items = rule.items if isinstance(rule, Pin) else rule.where.items or ()
             genres = [*(() if isinstance(rule, Pin) else rule.where.genres or ()), *rule.audience.genres]
-            missing = [f"item {item}" for item in items if self._catalogue.index_of(item) is None]
+            attributes = {
+                **(dict[str, Any]() if isinstance(rule, Pin) else rule.where.attributes or {}),
+                **rule.audience.attributes,
+            }
+            missing = [f"item {item}" for item in items if self._catalogue.index_named(item) is None]
             missing += [f"genre {genre}" for genre in genres if genre not in self.genre_columns]
+            for name, values in attributes.items():
+                missing += self._missing(name, values)
             if missing:
                 more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
                 said.append(f"The rule {rule.name!r} names entries missing from the catalogue: {', '.join(missing[:5])}{more}.")
@@ -97,16 +107,51 @@ class CatalogueRules:
         catalogue = self._catalogue
         selected = np.ones(len(catalogue), dtype=bool)
         if where.items is not None:
-            selected &= np.isin(catalogue.item_ids, where.items)
+            named = np.zeros(len(catalogue), dtype=bool)
+            named[[index for item in where.items if (index := catalogue.index_named(item)) is not None]] = True
+            selected &= named
         if where.genres is not None:
             selected &= self._any_of(where.genres)
         if where.years is not None:
             selected &= self.within(*where.years)
+        if where.attributes is not None:
+            selected &= self._having(where.attributes)
         if where.min_popularity is not None:
             selected &= catalogue.popularity >= where.min_popularity
         if where.max_popularity is not None:
             selected &= catalogue.popularity <= where.max_popularity
         return selected
+
+    def similarity_flags(self, by: str) -> Callable[[IntArray], npt.NDArray[np.float32]] | None:
+        """Return a function from items (m,) to flags (m, d) by which they are compared, or None if the catalogue has no such trait."""
+        attribute = self._catalogue.attributes.get(by)
+        if attribute is not None:
+            return attribute.groups
+        return (lambda items: self._genre_rows[items]) if by == "genres" and self._catalogue.genres else None
+
+    def _having(self, attributes: Attributes) -> Mask:
+        """Return the items with all of these attributes. One that the catalogue lacks matches nothing, as `unknown` says."""
+        selected = np.ones(len(self._catalogue), dtype=bool)
+        for name, values in attributes.items():
+            attribute = self._catalogue.attributes.get(name)
+            try:
+                selected &= False if attribute is None else attribute.having(values)
+            except ValueError:
+                selected &= False
+        return selected
+
+    def _missing(self, name: str, values: Sequence[AttributeValue]) -> list[str]:
+        attribute = self._catalogue.attributes.get(name)
+        if attribute is None:
+            return [f"attribute {name} (it has {self._listed()})"]
+        try:
+            attribute.having(values)
+        except ValueError as error:
+            return [f"attribute {name}, which {error}"]
+        return [f"{name} {value}" for value in attribute.unknown(values)]
+
+    def _listed(self) -> str:
+        return ", ".join(self._catalogue.attributes) or "none"
 
     def _any_of(self, genres: tuple[str, ...]) -> Mask:
         columns = [self.genre_columns[genre] for genre in genres if genre in self.genre_columns]
@@ -115,9 +160,9 @@ class CatalogueRules:
     def _meant(self, audience: Audience, history: IntArray, events: int) -> bool:
         if events < audience.min_history or (audience.max_history is not None and events > audience.max_history):
             return False
-        if not audience.genres:
-            return True
-        return len(history) > 0 and float(self._any_of(audience.genres)[history].mean()) >= audience.genre_share
+        likes = [self._any_of(audience.genres)] if audience.genres else []
+        likes += [self._having(audience.attributes)] if audience.attributes else []
+        return all(len(history) > 0 and float(liked[history].mean()) >= audience.genre_share for liked in likes)
 
     def _shape(self, active: tuple[bool, ...]) -> Shape:
         rules = [rule for rule, on in zip(self._file.rules, active, strict=True) if on]
@@ -133,7 +178,7 @@ class CatalogueRules:
                 offset[self._selected[rule.name]] += np.float32(rule.by)
         excluded = np.logical_or.reduce([self._selected[rule.name] for rule in excludes]) if excludes else None
         closed = [mask for mask in (excluded, self._unpopular) if mask is not None]
-        index_of: Callable[[int], int | None] = self._catalogue.index_of
+        index_of: Callable[[int | str], int | None] = self._catalogue.index_named
         return Shape(
             excluded=excluded,
             closed=np.where(np.logical_or.reduce(closed), np.float32(-np.inf), np.float32(np.inf)) if closed else None,

@@ -10,16 +10,16 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from configs.errors import RequestRefusedError
+from configs.errors import RequestInvalidError, RequestRefusedError
 from configs.loading import read_settings_file, settings_in
-from configs.serving import RuleFile
+from configs.serving import AttributeValue, RuleFile
 from models.top_k import best, spread
 from serving.catalogue import Catalogue
 from serving.reranking.diversity import maximal_marginal_relevance
 from serving.reranking.masks import CatalogueRules, Shape
 from serving.watched_file import WatchedFile
 
-__all__ = ["DIVERSITY", "RankRequest", "Ranking", "Rules"]
+__all__ = ["DIVERSITY", "RankRequest", "Ranking", "Rules", "asked_attribute"]
 
 DIVERSITY = "diversity"  # reported for items that diversity brought in
 IntArray = npt.NDArray[np.int64]
@@ -33,11 +33,12 @@ class RankRequest:
 
     k: int = 10
     history: IntArray = field(default_factory=lambda: NONE)  # items of the user's events, in any order
-    genres: Sequence[str] = ()  # films with any of them; empty for all
+    genres: Sequence[str] = ()  # items with any of them; empty for all
     years: tuple[int | None, int | None] | None = None  # first and last, both inclusive
     exclude: IntArray = field(default_factory=lambda: NONE)
     now: int = 0  # UTC seconds; decides which rules are active
     events: int | None = None  # number of all the user's events, if more than `history` holds
+    attributes: Sequence[tuple[str, Sequence[AttributeValue]]] = ()  # as in a rule; items must have all of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ class Rules:
         return WatchedFile(path, RuleFile, cls, settled_s=settled_s, prepare=prepare)
 
     def unknown(self, catalogue: Catalogue) -> list[str]:
-        """Return a sentence for each rule that names items or genres missing from this catalogue. They have no effect."""
+        """Return a sentence for each rule that names items, genres or attributes missing from this catalogue. They have no effect."""
         return self._for(catalogue).unknown()
 
     def warm(self, catalogue: Catalogue) -> None:
@@ -111,7 +112,7 @@ class Rules:
             scratch: The scores are float32 and may be overwritten.
 
         Raises:
-            RequestRefusedError: If a genre is not in the catalogue.
+            RequestRefusedError: If a genre or an attribute is not in the catalogue.
             ValueError: If an array does not fit the catalogue.
         """
         n = len(catalogue)
@@ -122,8 +123,9 @@ class Rules:
         compiled = self._for(catalogue)
         events = len(request.history) if request.events is None else request.events
         shape = compiled.shape(request.history, events, request.now)
-        hidden = _hidden(request, n, hide_seen=self.file.seen == "hide")
-        allowed = _filter(compiled, request)
+        hides_seen = catalogue.schema.hides_seen if self.file.seen is None else self.file.seen == "hide"
+        hidden = _hidden(request, n, hide_seen=hides_seen)
+        allowed = _filter(compiled, catalogue, request)
         adjusted = scores if scratch else scores.astype(np.float32)
         if shape.offset is not None:
             adjusted += np.float32(spread(adjusted)) * shape.offset
@@ -167,15 +169,28 @@ class Rules:
         if diversity.weight == 0 or wanted <= 0:
             return best(adjusted, wanted), set()
         pool = best(adjusted, max(wanted, diversity.pool))
-        features, cosine = compiled.genre_rows, False
-        if diversity.by == "embeddings" and embeddings is not None and embeddings.shape[1]:
-            features, cosine = embeddings, True
+        features, cosine = self._features(compiled, np.concatenate([pool, pinned]), embeddings)
         chosen = pool[
             maximal_marginal_relevance(
-                adjusted[pool], features[pool], features[pinned], wanted, weight=diversity.weight, cosine=cosine
+                adjusted[pool], features[: len(pool)], features[len(pool) :], wanted, weight=diversity.weight, cosine=cosine
             )
         ]
         return chosen, set(map(int, chosen)) - set(map(int, pool[:wanted]))
+
+    def _features(
+        self, compiled: CatalogueRules, items: IntArray, embeddings: npt.NDArray[np.float32] | None
+    ) -> tuple[FloatArray, bool]:
+        """Return what the items (m,) are compared by, (m, d), and whether it is compared by cosine."""
+        by = self.file.diversity.by
+        flags = compiled.similarity_flags(by)
+        has_embeddings = embeddings is not None and embeddings.shape[1] > 0
+        if by == "embeddings" and not has_embeddings:
+            flags = compiled.similarity_flags("genres")
+        if flags is not None:
+            return flags(items), False
+        if embeddings is not None and has_embeddings and by in ("embeddings", "genres"):
+            return embeddings[items], True
+        return np.zeros((len(items), 0), np.float32), False
 
     def _for(self, catalogue: Catalogue) -> CatalogueRules:
         found = self._compiled.get(catalogue)
@@ -192,7 +207,7 @@ def _hidden(request: RankRequest, n: int, *, hide_seen: bool) -> IntArray:
     return hidden
 
 
-def _filter(compiled: CatalogueRules, request: RankRequest) -> npt.NDArray[np.bool_] | None:
+def _filter(compiled: CatalogueRules, catalogue: Catalogue, request: RankRequest) -> npt.NDArray[np.bool_] | None:
     """Return the items (n,) that pass the request's own filters, or None if it has no filters."""
     allowed: npt.NDArray[np.bool_] | None = None
     for genre in request.genres:
@@ -205,7 +220,30 @@ def _filter(compiled: CatalogueRules, request: RankRequest) -> npt.NDArray[np.bo
     if request.years is not None:
         inside = compiled.within(*request.years)
         allowed = inside if allowed is None else allowed & inside
+    for name, values in request.attributes:
+        having = asked_attribute(catalogue, name, values)
+        allowed = having if allowed is None else allowed & having
     return allowed
+
+
+def asked_attribute(catalogue: Catalogue, name: str, values: Sequence[AttributeValue]) -> npt.NDArray[np.bool_]:
+    """Return the items (n,) that have any of the values of an attribute, as a client asks for them.
+
+    Raises:
+        RequestRefusedError: If the catalogue does not have the attribute or a value of it.
+        RequestInvalidError: If an attribute of numbers is not given two bounds.
+    """
+    attribute = catalogue.attributes.get(name)
+    if attribute is None:
+        known = ", ".join(catalogue.attributes) or "none"
+        raise RequestRefusedError(f"There is no attribute {name!r}. Known attributes: {known}.")
+    unknown = attribute.unknown(values)
+    if unknown:
+        raise RequestRefusedError(f"No {catalogue.schema.nouns.item} has the {name} {unknown[0]!r}.")
+    try:
+        return attribute.having(values)
+    except ValueError as error:
+        raise RequestInvalidError(f"The attribute {name} {error}.") from error
 
 
 def _pins(

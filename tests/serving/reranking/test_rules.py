@@ -70,7 +70,7 @@ def oracle(file: RuleFile, scores: Any, films: Catalogue, request: RankRequest) 
     active = [rule for rule in file.rules if meant(rule)]
     scores = [value if math.isfinite(value) else -math.inf for value in scores]
     deviation = np.float32(spread(np.array(scores, np.float32)))
-    hidden = {int(item) for item in request.exclude} | ({int(i) for i in request.history} if file.seen == "hide" else set())
+    hidden = {int(item) for item in request.exclude} | ({int(i) for i in request.history} if file.seen != "show" else set())
     final: dict[int, float] = {}
     open_to_pins: set[int] = set()
     boosts: dict[int, list[str]] = {}
