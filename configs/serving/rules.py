@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
 from configs.base import Settings, Share
 from configs.period import Period
@@ -13,10 +14,27 @@ from configs.period import Period
 __all__ = ["AttributeValue", "Attributes", "Audience", "Boost", "Diversity", "Exclude", "Pin", "RuleFile", "Selection", "Years"]
 
 Name = Annotated[str, Field(min_length=1, max_length=80)]
-ItemId = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)] | Annotated[str, Field(min_length=1, max_length=500)]
-Years = tuple[Annotated[int, Field(ge=0, le=9999)], Annotated[int, Field(ge=0, le=9999)]]
-AttributeValue = Annotated[str, Field(max_length=1000)] | int | Annotated[float, Field(allow_inf_nan=False)] | None
+
+
+def _an_id(given: Any) -> int | str:
+    if (type(given) is int and abs(given) < 2**63) or (isinstance(given, str) and 1 <= len(given) <= MOST_ID):
+        return given
+    raise ValueError(f"must be an id: a whole number, or text of 1 to {MOST_ID} characters")
+
+
+def _a_value(given: Any) -> str | float | None:
+    if given is None or (isinstance(given, str) and len(given) <= MOST_VALUE):
+        return given
+    if isinstance(given, (int, float)) and not isinstance(given, bool) and math.isfinite(given):
+        return given
+    raise ValueError(f"must be a number, null, or text of at most {MOST_VALUE:,} characters")
+
+
+MOST_ID, MOST_VALUE = 500, 1000  # characters
+ItemId = Annotated[int | str, PlainValidator(_an_id, json_schema_input_type=Annotated[int, Field(ge=-(2**63), lt=2**63)] | str)]
+AttributeValue = Annotated[str | float | None, PlainValidator(_a_value, json_schema_input_type=str | float | None)]
 Attributes = dict[str, Annotated[tuple[AttributeValue, ...], Field(min_length=1, max_length=1000)]]
+Years = tuple[Annotated[int, Field(ge=0, le=9999)], Annotated[int, Field(ge=0, le=9999)]]
 
 
 class Selection(Settings):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import core_schema
 
 from models.columns import Columns
@@ -54,7 +54,18 @@ Seconds = Annotated[
 Genre = Annotated[str, Field(min_length=1, max_length=100)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 Value = Annotated[str, Field(strict=True, max_length=1000)] | Annotated[float, Field(strict=True)] | None
-Attributes = dict[Name, Annotated[list[Value], Field(fail_fast=True, min_length=1, max_length=50)]]
+
+
+def _few(given: Any) -> Any:
+    """Refuse an object with many keys as a whole, before each of its values is looked at."""
+    if isinstance(given, dict) and len(given) > KEYS:
+        raise ValueError(f"has {len(given):,} keys; at most {KEYS} are allowed")
+    return given
+
+
+Attributes = Annotated[
+    dict[Name, Annotated[list[Value], Field(fail_fast=True, min_length=1, max_length=50)]], BeforeValidator(_few)
+]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,80}$")]
 
 
@@ -110,12 +121,9 @@ class RecommendationRequest(_In):
     likes: list[Genre] = Field(fail_fast=True, default=[], max_length=50, description="Genres that a new user likes.")
     attributes: Attributes = Field(
         default={},
-        max_length=KEYS,
         description="Only items that have these attributes: any of the listed categories, or the least and the greatest number.",
     )
-    like_attributes: Attributes = Field(
-        default={}, max_length=KEYS, description="Attributes that a new user likes, written in the same way."
-    )
+    like_attributes: Attributes = Field(default={}, description="Attributes that a new user likes, written in the same way.")
     version: Version | None = Field(default=None, description="A served version that replaces the user's own.")
     explain: bool = Field(
         default=False,

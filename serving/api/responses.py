@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from models.schema import DataSchema, IdType
 from serving.api.ids import AnyId
 from serving.catalogue import ItemDescription, Value
 from serving.engine import Answer, ServedModel, Source
@@ -268,12 +269,28 @@ class LogOut:
 
 
 @dataclass(slots=True)
+class DataOut:
+    """What the served versions were trained on."""
+
+    user_id: Annotated[IdType, Field(description="Type of the ids of users.")]
+    item_id: Annotated[IdType, Field(description="Type of the ids of items.")]
+    repeats: Annotated[str, Field(description="keep: users come back to items, which are shown again. newest: they do not.")]
+    attributes: Annotated[dict[str, str], Field(description="Attributes of items: category or number.")]
+    nouns: Annotated[dict[str, str], Field(description="What the team calls users, items and events.")]
+
+    @classmethod
+    def of(cls, data: DataSchema) -> DataOut:
+        return cls(data.ids.user_id, data.ids.item_id, data.repeats, dict(data.attributes), data.nouns.model_dump())
+
+
+@dataclass(slots=True)
 class ModelsResponse:
     """The versions that this worker serves or refuses."""
 
     model_name: str
     promotion: Annotated[int | None, Field(description="Number of the newest entry in the promotion log.")]
     log: LogOut
+    data: Annotated[DataOut | None, Field(description="Null if no version is served.")]
     served: list[ModelOut]
     refused: Annotated[list[RefusedOut], Field(description="Versions that were refused, and why.")]
 

@@ -15,6 +15,7 @@ from serving.api.bodies import BoundedRoute
 from serving.api.ids import LONGEST, MARK, TeamIds
 from serving.api.requests import EventsRequest, HistoryItem, RecommendationRequest
 from serving.api.responses import (
+    DataOut,
     EventOut,
     EventsResponse,
     Item,
@@ -171,6 +172,7 @@ async def models(worker: Worker) -> Response:
             model_name=worker.settings.model_name,
             promotion=follower.promotion.number if follower.promotion else None,
             log=LogOut.of(follower),
+            data=DataOut.of(worker.schema()) if served.by_role() else None,
             served=[ModelOut.of(model, role) for role, model in served.by_role()],
             refused=[RefusedOut.of(refused) for refused in list(follower.refused.values())],  # a thread changes it
         )

@@ -14,7 +14,7 @@ from serving.demo.look import HEAD, stylesheet
 from serving.demo.views import ab, compare, drift, live, pipeline, recommend
 
 PAGES: dict[str, tuple[str, str, Callable[[Context], None]]] = {
-    "recommend": ("What to watch next", ":material/movie:", recommend.show),
+    "recommend": ("What comes next", ":material/recommend:", recommend.show),
     "compare": ("Side by side", ":material/compare_arrows:", compare.show),
     "live": ("Live", ":material/bolt:", live.show),
     "pipeline": ("Pipeline", ":material/account_tree:", pipeline.show),
@@ -25,7 +25,7 @@ PAGES: dict[str, tuple[str, str, Callable[[Context], None]]] = {
 
 def main() -> None:
     """Draw the requested page. An error that a person can fix appears on it as one paragraph."""
-    st.set_page_config(page_title=HEAD, page_icon=":material/movie:", layout="wide")
+    st.set_page_config(page_title=HEAD, page_icon=":material/recommend:", layout="wide")
     stylesheet()
     context = context_of()
     chosen = st.navigation(

@@ -31,14 +31,14 @@ Layers = alt.LayerChart | alt.FacetChart
 
 
 def history_line(rows: Sequence[dict[str, Any]]) -> alt.Chart:
-    """Plot a user's events by time and genre: rows of time (datetime), title, genre (the first)."""
+    """Plot a user's events by time and group: rows of time (datetime), title, group (the first genre or attribute)."""
     chart: alt.Chart = (
         alt.Chart(pd.DataFrame(rows))
         .mark_circle(size=55, opacity=0.65)
         .encode(
             x=alt.X("time:T", title=None, scale=UTC, axis=alt.Axis(format=MINUTES, labelOverlap=True, tickCount=4)),
-            y=alt.Y("genre:N", title=None, sort="-x"),
-            color=alt.Color("genre:N", legend=None, scale=alt.Scale(scheme="tableau20")),
+            y=alt.Y("group:N", title=None, sort="-x"),
+            color=alt.Color("group:N", legend=None, scale=alt.Scale(scheme="tableau20")),
             tooltip=["title:N", "time:T"],
         )
         .properties(height=230)
@@ -74,7 +74,7 @@ def ranks_over_gaps(rows: Sequence[dict[str, Any]], gaps: Sequence[str]) -> Laye
 
 
 def agreement(rows: Sequence[dict[str, Any]]) -> alt.Chart:
-    """Plot the share of the first k films that two lists have in common: rows of k, share."""
+    """Plot the share of the first k items that two lists have in common: rows of k, share."""
     chart: alt.Chart = (
         alt.Chart(pd.DataFrame(rows))
         .mark_area(line={"color": BLUE}, color=BLUE, opacity=0.2)
@@ -89,7 +89,7 @@ def agreement(rows: Sequence[dict[str, Any]]) -> alt.Chart:
 
 
 def differences(rows: Sequence[dict[str, Any]]) -> Layers:
-    """Plot the ranks of the same films in two lists: rows of title, left, right."""
+    """Plot the ranks of the same items in two lists: rows of title, left, right."""
     frame = pd.DataFrame(rows)
     most = int(max(frame["left"].max(), frame["right"].max()))
     scale = alt.Scale(type="log", domain=[1, most])

@@ -87,7 +87,7 @@ def _listed(key: tuple[str, str], _context: Context, tick: int) -> tuple[list[Mo
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _histories(key: tuple[str, str], dataset: str, _context: Context) -> Histories:
-    return _context.view.histories(dataset)
+    return _context.view.histories(dataset, _context.settings.work_dir)
 
 
 @st.cache_resource(max_entries=LOADED, show_spinner=False)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import CannotExportError
+from configs.serving import AttributeValue
 from infra.registry import ModelRef, ModelRegistry
 from infra.storage import Store
 from models.loading import load_recommender
@@ -34,10 +35,11 @@ def as_said(title: str) -> str:
 
 @dataclass(frozen=True)
 class Filters:
-    """Selects films by genre and year."""
+    """Selects items by genre, year and attributes."""
 
-    genres: Sequence[str] = ()  # films with any of these; empty for all
+    genres: Sequence[str] = ()  # items with any of these; empty for all
     years: tuple[int | None, int | None] | None = None  # first and last year, both inclusive
+    attributes: Sequence[tuple[str, Sequence[AttributeValue]]] = ()  # items must have all of them
 
 
 ALL = Filters()
@@ -53,16 +55,16 @@ class Reason:
 
 @dataclass(frozen=True)
 class Explained:
-    """One recommended film."""
+    """One recommended item."""
 
     index: int
-    item_id: int
+    item_id: int  # its number
     title: str
     year: int  # 0 = unknown
-    genres: list[str]
+    tags: list[str]  # genres and attributes
     score: float
-    popularity_rank: int  # 1: the film with the most events in the train part
-    nearest: list[Reason]  # most similar films of the history, closest first
+    popularity_rank: int  # 1: the item with the most events in the train part
+    nearest: list[Reason]  # most similar items of the history, closest first
     because: list[Reason]  # latest events that raise its score most
     fired: list[str]
 
@@ -72,6 +74,7 @@ class LoadedVersion:
 
     def __init__(self, ref: ModelRef, model: Recommender, catalogue: Catalogue, embeddings: FloatArray | None) -> None:
         self.ref, self.model, self.catalogue, self.embeddings = ref, model, catalogue, embeddings
+        self.nouns = catalogue.schema.nouns
         self._cold = ColdStart(catalogue)
         order = np.argsort(-catalogue.popularity, kind="stable")
         self.popularity_rank = np.empty(len(catalogue), np.int64)
@@ -90,7 +93,7 @@ class LoadedVersion:
         return cls(ref, model, catalogue, embeddings)
 
     def search(self, text: str, count: int = 12) -> list[int]:
-        """Return the indices of films whose title contains every word of the text, most popular first."""
+        """Return the indices of items whose title, or else id, contains every word of the text, most popular first."""
         words = text.casefold().split()
         if not words:
             return []
@@ -98,7 +101,7 @@ class LoadedVersion:
         return sorted(found, key=lambda i: self.popularity_rank[i])[:count]
 
     def onboarding(self, count: int, now: int) -> list[int]:
-        """Return the indices of well-known films of different genres."""
+        """Return the indices of well-known items that differ."""
         return [int(item) for item in self._cold.onboarding(count, now)]
 
     def label(self, index: int) -> str:
@@ -108,8 +111,27 @@ class LoadedVersion:
         return f"{title} ({year})" if year else title
 
     def title(self, index: int) -> str:
-        """Return the title in natural word order, or the raw id if no title is known."""
-        return as_said(self.catalogue.titles[index]) or f"movie {self.catalogue.item_ids[index]}"
+        """Return the title in natural word order, or the team's id if no title is known."""
+        return as_said(self.catalogue.titles[index]) or self.unnamed(int(self.catalogue.item_ids[index]))
+
+    def unnamed(self, item: int) -> str:
+        """Return what an item without a title is called, by its number. The version need not know it."""
+        if self.catalogue.external_ids is None:
+            return f"{self.nouns.item} {item}"
+        index = self.catalogue.index_of(item)
+        return f"a {self.nouns.item} of unknown id" if index is None else self.catalogue.external_ids[index]
+
+    def example(self) -> str:
+        """Return some words to search for: those of the most popular item."""
+        return " ".join(self.title(int(self.popularity_rank.argmin())).casefold().split()[:2])
+
+    def tags(self, index: int) -> list[str]:
+        """Return the genres of an item, and its attributes that are known."""
+        known = {name: value for name, value in (self.catalogue.attributes_of(index) or {}).items() if value is not None}
+        return [
+            *self.catalogue.genres_of(index),
+            *(f"{name}: {value:g}" if isinstance(value, float) else f"{name}: {value}" for name, value in known.items()),
+        ]
 
     def scores(self, item_ids: IntArray, times: IntArray, asked_at: Sequence[int], user: int = -1) -> FloatArray:
         """Return the scores (len(asked_at), n) of one history at several request times."""
@@ -126,20 +148,24 @@ class LoadedVersion:
         only: Filters = ALL,
         user: int = -1,
     ) -> list[Explained]:
-        """Recommend films for a history, with reasons. An empty history gets the most popular films.
+        """Recommend items for a history, with reasons. An empty history gets the most popular items.
 
         Args:
-            item_ids: (E,) raw ids of the history, oldest first.
+            item_ids: (E,) numbers of the items of the history, oldest first.
             times: (E,) UTC seconds of its events.
             now: UTC seconds of the request.
             rules: Business rules for the ranking.
             k: Length of the list.
-            only: The films to choose from.
+            only: The items to choose from.
             user: Id of the user, or -1 if there is none.
         """
         known = np.array([i for m in item_ids if (i := self.catalogue.index_of(int(m))) is not None], np.int64)
-        scores = self._score([(item_ids, times, now)], user)[0] if len(known) else self._cold.scores(now, only.genres).scores
-        request = RankRequest(k, known, only.genres, only.years, now=now, events=len(item_ids))
+        scores = (
+            self._score([(item_ids, times, now)], user)[0]
+            if len(known)
+            else self._cold.scores(now, only.genres, only.attributes).scores
+        )
+        request = RankRequest(k, known, only.genres, only.years, now=now, events=len(item_ids), attributes=only.attributes)
         ranking = rules.rank(scores, self.catalogue, request, self.embeddings)
         likeness = self._likeness(ranking.items, known)
         worth, left_out = self._worth(item_ids, times, now, scores, ranking.items, user)
@@ -149,7 +175,7 @@ class LoadedVersion:
                 item_id=int(self.catalogue.item_ids[item]),
                 title=self.title(int(item)),
                 year=int(self.catalogue.years[item]),
-                genres=self.catalogue.genres_of(int(item)),
+                tags=self.tags(int(item)),
                 score=float(ranking.scores[place]),
                 popularity_rank=int(self.popularity_rank[item]),
                 nearest=self._reasons(likeness[place], known),
@@ -173,10 +199,10 @@ class LoadedVersion:
         return scores
 
     def _likeness(self, items: IntArray, history: IntArray) -> npt.NDArray[np.float64]:
-        """Return (items, history) cosines in the model, or Jaccard indices of genres if the model has no item vectors."""
+        """Return (items, history) cosines in the model, or Jaccard indices of genres or attributes if the model has no item vectors."""
         if self.embeddings is not None:
             return cosine_similarity(self.embeddings[items], self.embeddings[history])
-        flags = self.catalogue.genre_bits.astype(np.float32)
+        flags = self.catalogue.features()
         return jaccard_similarity(flags[items], flags[history])
 
     def _worth(

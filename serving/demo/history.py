@@ -11,6 +11,8 @@ import streamlit as st
 
 from configs.errors import NotFoundError
 from infra.pages import escaped
+from models.identity import number_of
+from serving.catalogue import Attribute
 from serving.demo.context import Context
 from serving.demo.explained import Filters, LoadedVersion
 from serving.demo.look import when
@@ -18,6 +20,7 @@ from serving.demo.look import when
 __all__ = ["GAPS", "Asked", "choose_filters", "choose_history", "choose_version"]
 
 REAL, OWN = "A real user", "Build a history"
+MOST_VALUES = 1000  # of an attribute, to choose from
 STEP_S = 3600  # time between the events of a built history
 GAPS = {
     "at once": 0,
@@ -33,7 +36,7 @@ GAPS = {
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A history of raw movie ids, oldest first, and the time of the request."""
+    """A history, oldest first, and the time of the request. Items and users are numbers."""
 
     user: int  # -1 for a built history
     item_ids: npt.NDArray[np.int64]
@@ -71,15 +74,30 @@ def choose_history(context: Context, loaded: LoadedVersion) -> Asked:
 
 
 def choose_filters(loaded: LoadedVersion) -> tuple[int, Filters]:
-    """Show the selection of how many films to recommend, of which genres and years."""
-    k = st.slider("How many", 5, 30, 10, key="k")
-    genres = st.multiselect("Genres", loaded.catalogue.genres, key="genres", placeholder="all")
-    known = loaded.catalogue.years[loaded.catalogue.years > 0]
+    """Show the selection of how many items to recommend, of which genres, years and attributes. Only what the data has is shown."""
+    k, catalogue = st.slider("How many", 5, 30, 10, key="k"), loaded.catalogue
+    genres = st.multiselect("Genres", catalogue.genres, key="genres", placeholder="all") if catalogue.genres else []
+    known = catalogue.years[catalogue.years > 0]
+    years = None
+    if len(known) and known.min() < known.max():
+        first, last = int(known.min()), int(known.max())
+        low, high = st.slider("Years", first, last, (first, last), key=f"years {first} {last}")
+        years = None if (low, high) == (first, last) else (low, high)
+    chosen = [(name, _values(name, attribute)) for name, attribute in catalogue.attributes.items()]
+    return k, Filters(genres, years, [(name, values) for name, values in chosen if values])
+
+
+def _values(name: str, attribute: Attribute) -> tuple[str | float, ...]:
+    """Show the selection of an attribute's values. Return the chosen ones, or none for all items."""
+    if attribute.numbers is None:
+        listed = attribute.values[:MOST_VALUES]
+        return tuple(st.multiselect(escaped(name), listed, key=f"attribute {name}", placeholder="all"))
+    known = attribute.numbers[np.isfinite(attribute.numbers)]
     if not len(known) or known.min() == known.max():
-        return k, Filters(genres)
-    first, last = int(known.min()), int(known.max())
-    low, high = st.slider("Years", first, last, (first, last), key=f"years {first} {last}")
-    return k, Filters(genres, None if (low, high) == (first, last) else (low, high))
+        return ()
+    ends = (float(known.min()), float(known.max()))
+    chosen = st.slider(escaped(name), *ends, ends, key=f"attribute {name}")
+    return () if chosen == ends else (float(chosen[0]), float(chosen[1]))
 
 
 def _real(context: Context, loaded: LoadedVersion) -> tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -91,31 +109,54 @@ def _real(context: Context, loaded: LoadedVersion) -> tuple[int, npt.NDArray[np.
     # Sampled with a fixed seed, so that the list of users stays the same while the page is used.
     count = min(context.settings.users, len(histories.user_ids))
     drawn = np.sort(np.random.default_rng(0).choice(len(histories.user_ids), count, replace=False))
-    lengths = {int(histories.user_ids[place]): int(histories.lengths[place]) for place in drawn}
-    user = st.selectbox("User", list(lengths), format_func=lambda user: f"user {user} · {lengths[user]:,} films", key="user")
+    nouns, lengths = loaded.nouns, histories.lengths
+    labels = {
+        f"{nouns.user} {histories.id_of(int(place))} · {int(lengths[place]):,} {nouns.events}": int(place) for place in drawn
+    }
+    chosen = st.selectbox(nouns.user.capitalize(), list(labels), key="user")
+    user = int(histories.user_ids[labels[chosen]]) if chosen in labels else -1
+    named = st.text_input(f"Or the id of any {nouns.user}", key="any user").strip()
+    if named:
+        found = _number(named, loaded)
+        if found is None or not len(histories.of(found)[0]):
+            st.caption(escaped(f"The dataset has no {nouns.user} {named}; the chosen one is shown."))
+        else:
+            user = found
     item_ids, times = histories.of(user)
-    st.caption(f"{len(item_ids):,} films from {when(int(times[0]))} to {when(int(times[-1]))} UTC")
+    if not len(item_ids):
+        return user, item_ids, times
+    st.caption(escaped(f"{len(item_ids):,} {nouns.events} from {when(int(times[0]))} to {when(int(times[-1]))} UTC"))
     return user, item_ids, times
+
+
+def _number(named: str, loaded: LoadedVersion) -> int | None:
+    """Return the number of a user by the team's id, or None if the id cannot be one."""
+    if loaded.catalogue.schema.ids.user_id == "text":
+        return number_of(named)
+    return int(named) if named.isascii() and named.isdigit() and len(named) < 19 else None
 
 
 def _own(loaded: LoadedVersion) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     built: list[int] = st.session_state.setdefault("built", [])
-    text = st.text_input("Search titles", key="search", placeholder="for example: star wars")
+    nouns = loaded.nouns
+    text = st.text_input(f"Search {nouns.items}", key="search", placeholder=f"for example: {loaded.example()}")
     found = [item for item in loaded.search(text, 8) if int(loaded.catalogue.item_ids[item]) not in built]
     if text and not found:
-        st.caption("No other title contains these words.")
+        st.caption(escaped(f"No other {nouns.item} has these words in its title."))
     if not text and not built:
-        st.caption("Or start with well-known films:")
+        st.caption(escaped(f"Or start with well-known {nouns.items}:"))
         found = loaded.onboarding(8, int(time.time()))
     for item in found:
-        movie = int(loaded.catalogue.item_ids[item])
-        st.button(f"\\+ {escaped(loaded.label(item))}", key=f"add {movie}", on_click=built.append, args=(movie,), width="stretch")
+        number = int(loaded.catalogue.item_ids[item])
+        st.button(
+            f"\\+ {escaped(loaded.label(item))}", key=f"add {number}", on_click=built.append, args=(number,), width="stretch"
+        )
     if built:
         st.caption("Your history, oldest first:")
-        for movie in built:
-            index = loaded.catalogue.index_of(movie)
-            name = f"movie {movie} (unknown to this version)" if index is None else loaded.label(index)
-            st.button(f"✕ {escaped(name)}", key=f"drop {movie}", on_click=built.remove, args=(movie,), width="stretch")
+        for number in built:
+            index = loaded.catalogue.index_of(number)
+            name = f"{loaded.unnamed(number)} (unknown to this version)" if index is None else loaded.label(index)
+            st.button(f"✕ {escaped(name)}", key=f"drop {number}", on_click=built.remove, args=(number,), width="stretch")
     now = int(time.time()) // STEP_S * STEP_S
     times = now - STEP_S * np.arange(len(built) - 1, -1, -1, dtype=np.int64)
     return np.array(built, np.int64), times

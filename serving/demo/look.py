@@ -1,4 +1,4 @@
-"""The look of the demo: its style, film cards and tables. All text that comes from data is escaped."""
+"""The look of the demo: its style, cards of items and tables. All text that comes from data is escaped."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import streamlit as st
 
-from infra.pages import STYLE_VARIABLES
+from infra.pages import STYLE_VARIABLES, escaped
 from serving.demo.explained import Explained, Reason
 
 __all__ = ["HEAD", "cards", "plain_table", "short", "stylesheet", "when"]
 
-HEAD = "movielens-recsys"
+HEAD = "recsys"
 VERDICTS = {
     "✓ passed": "good",
     "✗ failed": "bad",
@@ -33,14 +33,14 @@ h2, h3 { font-size: 1.15rem !important; padding: .5rem 0 .35rem !important; }
 [data-testid="stMetricValue"] { font-size: 1.35rem; }
 section[data-testid="stSidebar"][aria-expanded="true"] { min-width: 21rem; }
 .block-container { padding-top: 3.75rem; max-width: 84rem; }
-.film { display: grid; grid-template-columns: 2.2rem 1fr; gap: .2rem .6rem; padding: .55rem .8rem; border: 1px solid var(--line);
+.item { display: grid; grid-template-columns: 2.2rem 1fr; gap: .2rem .6rem; padding: .55rem .8rem; border: 1px solid var(--line);
         border-radius: .5rem; margin-bottom: .45rem; background: #fff; }
-.film.slim { padding: .35rem .7rem; margin-bottom: 0; }
-.film .rank { font-size: 1.25rem; font-weight: 650; color: var(--blue); line-height: 1.5rem; text-align: right; }
-.film .title { font-weight: 600; } .film .year { color: var(--soft); font-weight: 400; }
-.film .bar { height: .26rem; border-radius: .2rem; background: var(--line); margin: .3rem 0 .25rem; }
-.film .bar div { height: 100%; border-radius: .2rem; background: var(--blue); }
-.film .why { color: var(--soft); font-size: .83rem; line-height: 1.35rem; } .film .why b { font-weight: 600; color: var(--ink); }
+.item.slim { padding: .35rem .7rem; margin-bottom: 0; }
+.item .rank { font-size: 1.25rem; font-weight: 650; color: var(--blue); line-height: 1.5rem; text-align: right; }
+.item .title { font-weight: 600; } .item .year { color: var(--soft); font-weight: 400; }
+.item .bar { height: .26rem; border-radius: .2rem; background: var(--line); margin: .3rem 0 .25rem; }
+.item .bar div { height: 100%; border-radius: .2rem; background: var(--blue); }
+.item .why { color: var(--soft); font-size: .83rem; line-height: 1.35rem; } .item .why b { font-weight: 600; color: var(--ink); }
 .scroll { overflow-x: auto; }
 table.plain { border-collapse: collapse; width: 100%; font-size: .86rem; font-variant-numeric: tabular-nums; }
 table.plain th { text-align: left; color: var(--soft); font-weight: 600; font-size: .8rem; }
@@ -75,27 +75,31 @@ def when(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
 
 
-def cards(films: Sequence[Explained], other: Sequence[int] | None = None, *, detail: bool = True) -> None:
-    """Draw a list of films with the reasons for each.
+def cards(items: Sequence[Explained], other: Sequence[int] | None = None, *, noun: str, detail: bool = True) -> None:
+    """Draw a list of items with the reasons for each.
 
-    `other` holds the indices of another list. If it is given, each film shows how its rank differs from that list.
+    Args:
+        items: The list, best first.
+        other: Indices of another list. If it is given, each item shows how its rank differs from that list.
+        noun: What the team calls one item.
+        detail: Whether to show the reasons.
     """
-    if not films:
-        st.info("No film matches the filters.")
+    if not items:
+        st.info(f"No {escaped(noun)} matches the filters.")
         return
-    top, low = max(film.score for film in films), min(film.score for film in films)
+    top, low = max(item.score for item in items), min(item.score for item in items)
     span = (top - low) or 1.0
     html = []
-    for place, film in enumerate(films, 1):
-        width = 12 + 88 * (film.score - low) / span
-        year = f' <span class="year">{film.year}</span>' if film.year else ""
-        tags = "".join(f'<span class="tag">{escape(genre)}</span>' for genre in film.genres)
-        fired = "".join(f'<span class="tag rule">{escape(rule)}</span>' for rule in film.fired)
-        why = _why(film) if detail else ""
+    for place, item in enumerate(items, 1):
+        width = 12 + 88 * (item.score - low) / span
+        year = f' <span class="year">{item.year}</span>' if item.year else ""
+        tags = "".join(f'<span class="tag">{escape(tag)}</span>' for tag in item.tags)
+        fired = "".join(f'<span class="tag rule">{escape(rule)}</span>' for rule in item.fired)
+        why = _why(item) if detail else ""
         html.append(
-            f'<div class="film"><div class="rank">{place}</div><div><span class="title">{escape(film.title)}</span>{year}'
-            f"{_moved(film.index, place, other)}<div>{tags}{fired}</div>"
-            f'<div class="bar" title="score {film.score:.3f}"><div style="width:{width:.0f}%"></div></div>{why}</div></div>'
+            f'<div class="item"><div class="rank">{place}</div><div><span class="title">{escape(item.title)}</span>{year}'
+            f"{_moved(item.index, place, other)}<div>{tags}{fired}</div>"
+            f'<div class="bar" title="score {item.score:.3f}"><div style="width:{width:.0f}%"></div></div>{why}</div></div>'
         )
     st.html("".join(html))
 
@@ -120,13 +124,13 @@ def _cell(value: object) -> str:
     return f'<td class="{kind}">{escape(text)}</td>'
 
 
-def _why(film: Explained) -> str:
+def _why(item: Explained) -> str:
     lines = []
-    if film.because:
-        lines.append(f"<b>lifted by</b> {_reasons(film.because, '+{:.2f}')}")
-    if film.nearest:
-        lines.append(f"<b>close to</b> {_reasons(film.nearest, '{:.2f}')}")
-    lines.append(f"<b>rank {film.popularity_rank:,}</b> by popularity")
+    if item.because:
+        lines.append(f"<b>lifted by</b> {_reasons(item.because, '+{:.2f}')}")
+    if item.nearest:
+        lines.append(f"<b>close to</b> {_reasons(item.nearest, '{:.2f}')}")
+    lines.append(f"<b>rank {item.popularity_rank:,}</b> by popularity")
     return f'<div class="why">{"<br>".join(lines)}</div>'
 
 

@@ -6,6 +6,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -41,7 +42,7 @@ class ServerLink:
         self._url = settings.api_url
         self._client = client or httpx.Client(base_url=settings.api_url, headers=key, timeout=TIMEOUT_S)
 
-    def recommend(self, user: int, k: int, at: int | None = None, version: str | None = None) -> Answer:
+    def recommend(self, user: int | str, k: int, at: int | None = None, version: str | None = None) -> Answer:
         """Request a list for a user, as a preview: whoever looks at the demo does not enter an experiment.
 
         Args:
@@ -53,21 +54,21 @@ class ServerLink:
         asked = {"user_id": user, "k": k, "explain": True, "time": at, "version": version, "preview": True}
         return self._call("POST", "/v1/recommendations", json={name: value for name, value in asked.items() if value is not None})
 
-    def watched(self, user: int, item_id: int) -> Answer:
-        """Report that the user watched a film now."""
+    def report(self, user: int | str, item_id: int | str) -> Answer:
+        """Report an event of the user that happens now."""
         event = {"user_id": user, "item_id": item_id, "event_id": secrets.token_hex(8)}
         return self._call("POST", "/v1/events", json={"events": [event]})
 
-    def events(self, user: int) -> Answer:
+    def events(self, user: int | str) -> Answer:
         """Return the user's events that the server stores."""
-        return self._call("GET", f"/v1/users/{user}/events")
+        return self._call("GET", f"/v1/users/{quote(str(user), safe='')}/events")
 
     def search(self, text: str, count: int) -> Answer:
-        """Find films whose title contains the text."""
+        """Find items whose title, or else id, contains the text."""
         return self._call("GET", "/v1/items", params={"query": text, "limit": count})
 
     def onboarding(self, count: int) -> Answer:
-        """Return well-known films to start with."""
+        """Return well-known items to start with."""
         return self._call("GET", "/v1/onboarding", params={"count": count})
 
     def models(self) -> Answer:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from infra.digests import sha256_of
 from infra.registry import PAGE, ModelRef, ModelRegistry, Promotion, read_json
 from infra.storage import Store
 from models.columns import Columns
+from models.histories import Histories as UserHistories
 
 __all__ = ["DriftRecord", "Histories", "StoreView"]
 
@@ -25,19 +28,20 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """Events of all users of a dataset version, by user, oldest first."""
+    """Events of all users of a dataset, by user, oldest first."""
 
-    user_ids: IntArray  # (U,) ascending
+    user_ids: IntArray  # (U,) the numbers of the users, ascending
     offsets: IntArray  # (U + 1,)
     item_ids: IntArray  # (N,)
     times: IntArray  # (N,) UTC seconds
+    id_of: Callable[[int], int | str]  # the team's id of the user at a place
 
     def of(self, user: int) -> tuple[IntArray, IntArray]:
-        """Return the movie ids and times of one user; empty if the user is not in the dataset."""
+        """Return the items and times of one user; empty if the user is not in the dataset."""
         place = int(np.searchsorted(self.user_ids, user))
         if place == len(self.user_ids) or self.user_ids[place] != user:
             return np.empty(0, np.int64), np.empty(0, np.int64)
-        rows = slice(self.offsets[place], self.offsets[place + 1])
+        rows = slice(int(self.offsets[place]), int(self.offsets[place + 1]))
         return self.item_ids[rows], self.times[rows]
 
     @property
@@ -94,11 +98,15 @@ class StoreView:
             found.append(DriftRecord(f"{name}/{version}", _time_of(stamp), result, page if page in keys else None))
         return sorted(found, key=lambda record: record.when)
 
-    def histories(self, dataset: str) -> Histories:
-        """Return the events of a dataset version `name/version`.
+    def histories(self, dataset: str, work_dir: Path) -> Histories:
+        """Return the events of a dataset version `name/version`, or the latest events of its users if it is stored in parts.
+
+        Args:
+            dataset: The version.
+            work_dir: Folder for a copy of stored histories.
 
         Raises:
-            NotFoundError: If it is not in the store, or stored in parts.
+            NotFoundError: If it is not in the store, or is stored in parts without histories.
             VersionCorruptError: If it was edited.
         """
         prefix = f"datasets/{dataset}"
@@ -107,22 +115,41 @@ class StoreView:
         except NotFoundError as error:
             raise NotFoundError(f"The dataset {dataset} is no longer in the store: build a history by hand.") from error
         if "files" not in manifest:  # a version that files of a landing zone were added to
-            raise NotFoundError(
-                f"The dataset {dataset} is stored in parts, which the demo does not read: build a history by hand."
-            )
-        content = self.store.get(f"{prefix}/interactions.parquet")
-        if sha256_of(content) != manifest["files"]["interactions.parquet"]:
-            raise VersionCorruptError(
-                f"{self.store.uri(f'{prefix}/interactions.parquet')} differs from its manifest: it was changed after it was stored."
-            )
-        file = pq.ParquetFile(io.BytesIO(content))
+            return self._stored_histories(dataset, work_dir)
+        file = self._parquet(f"{prefix}/interactions.parquet", manifest)
         names = [Columns.stored_as(name, file.schema_arrow.names) for name in (Columns.USER, Columns.ITEM, Columns.TIME)]
         table = file.read(names)
         users, items, times = (table[name].to_numpy().astype(np.int64) for name in names)
         order = np.lexsort((times, users))
         users = users[order]
         starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.empty(0, np.int64)
-        return Histories(users[starts], np.r_[starts, len(users)].astype(np.int64), items[order], times[order])
+        ids: Sequence[int | str] = users[starts].tolist()
+        if "user_ids.parquet" in manifest["files"]:
+            named = self._parquet(f"{prefix}/user_ids.parquet", manifest).read()
+            texts = dict(zip(named[Columns.USER].to_pylist(), named[Columns.EXTERNAL_ID].to_pylist(), strict=True))
+            ids = [texts[user] for user in ids]
+        return Histories(users[starts], np.r_[starts, len(users)].astype(np.int64), items[order], times[order], ids.__getitem__)
+
+    def _stored_histories(self, dataset: str, work_dir: Path) -> Histories:
+        name = dataset.partition("/")[0]
+        keys = list(self.store.list(f"histories/{name}/"))
+        if not keys:
+            raise NotFoundError(
+                f"The dataset {dataset} is stored in parts, and its users' histories are not: run `recsys data histories`, or build a "
+                "history by hand."
+            )
+        file = keys[-1].rpartition("/")[2]
+        path = self.store.local_file(keys[-1]) or work_dir / "histories" / name / file
+        if not path.exists():
+            self.store.fetch(keys[-1], path)
+        found = UserHistories.open(path, file)
+        return Histories(found.users, found.offsets, found.items, found.times, found.id_of)
+
+    def _parquet(self, key: str, manifest: dict[str, Any]) -> pq.ParquetFile:
+        content = self.store.get(key)
+        if sha256_of(content) != manifest["files"][key.rpartition("/")[2]]:
+            raise VersionCorruptError(f"{self.store.uri(key)} differs from its manifest: it was changed after it was stored.")
+        return pq.ParquetFile(io.BytesIO(content))
 
     @cached_property
     def place(self) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.serving import Attributes, AttributeValue, Audience, Boost, Exclude, Pin, RuleFile, Selection
-from serving.catalogue import Catalogue
+from serving.catalogue import Attribute, Catalogue
 
 __all__ = ["CatalogueRules", "Shape"]
 
@@ -124,10 +124,13 @@ class CatalogueRules:
 
     def similarity_flags(self, by: str) -> Callable[[IntArray], npt.NDArray[np.float32]] | None:
         """Return a function from items (m,) to flags (m, d) by which they are compared, or None if the catalogue has no such trait."""
-        attribute = self._catalogue.attributes.get(by)
+        attribute: Attribute | None = self._catalogue.attributes.get(by)
         if attribute is not None:
             return attribute.groups
-        return (lambda items: self._genre_rows[items]) if by == "genres" and self._catalogue.genres else None
+        return self._genres_of if by == "genres" and self._catalogue.genres else None
+
+    def _genres_of(self, items: IntArray) -> npt.NDArray[np.float32]:
+        return self._genre_rows[items]
 
     def _having(self, attributes: Attributes) -> Mask:
         """Return the items with all of these attributes. One that the catalogue lacks matches nothing, as `unknown` says."""

@@ -80,7 +80,7 @@ def test_an_option_that_is_not_plain_yaml_is_refused_in_one_sentence(option: str
 
 def test_of_many_faults_the_error_names_the_first_few(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
-    path.write_text("rules: [" + RULE % ",".join(["x"] * 1000) + "]")
+    path.write_text("rules: [" + RULE % ",".join(["1.5"] * 1000) + "]")
     with pytest.raises(SettingsError, match="There are 995 more") as caught:
         load_settings(RuleFile, str(path))
     assert len(str(caught.value)) < 2000

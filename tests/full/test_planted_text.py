@@ -224,8 +224,8 @@ def test_no_page_of_the_demo_runs_or_loads_what_was_planted(planted: Planted, wa
         settled(page)
         watched.check()
         if path in ("", "compare", "live"):
-            expect(page.locator(".film .title").first).to_be_visible()
-            titles = page.locator(".film .title").all_inner_texts()
+            expect(page.locator(".item .title").first).to_be_visible()
+            titles = page.locator(".item .title").all_inner_texts()
             assert titles and all(any(" ".join(title.split()).startswith(text) for text in PLANTED) for title in titles)
         if path in ("pipeline", "drift"):
             assert all(text in shown(page) for text in PLANTED if "--" not in text), path

@@ -55,10 +55,10 @@ def show(context: Context) -> None:
         st.caption(
             f"Shadow: {escaped(shadow.version)} also answers for {shadow.share:.0%} of the users, but its answers are not shown."
         )
-    user = st.number_input("Which arm is a user in?", value=1, step=1, help="Any user id. Nothing is stored: the id decides.")
-    found = experiments.assign(int(user), int(time.time()))
+    user = st.text_input("Which arm is a user in?", value="1", help="Any user id. Nothing is stored: the id decides.")
+    found = experiments.assign(user.strip(), int(time.time()))
     st.markdown(
-        f"User {user} is served with **{escaped(found.version)}**"
+        f"User {escaped(user.strip())} is served with **{escaped(found.version)}**"
         + (
             f", in the arm **{escaped(found.arm)}** of **{escaped(found.experiment)}**."
             if found.experiment and found.arm

@@ -12,7 +12,7 @@ from serving.demo import Context, Explained, cards, charts, choose_filters, choo
 
 __all__ = ["show"]
 
-DEEP = 100  # number of films of each list that the charts compare
+DEEP = 100  # number of items of each list that the charts compare
 
 
 def show(context: Context) -> None:
@@ -25,20 +25,33 @@ def show(context: Context) -> None:
         st.divider()
         k, only = choose_filters(left)
     rules = context.rules()
-    only = replace(only, genres=[genre for genre in only.genres if genre in right.catalogue.genres])
+    # What one of the two does not have cannot be asked of both.
+    kept = {
+        name: [value for value in values if not (own := right.catalogue.attributes.get(name)) or not own.unknown([value])]
+        for name, values in only.attributes
+    }
+    only = replace(
+        only,
+        genres=[genre for genre in only.genres if genre in right.catalogue.genres],
+        attributes=[(name, values) for name, values in kept.items() if values and name in right.catalogue.attributes],
+    )
     sides = [
         loaded.recommend(asked.item_ids, asked.times, asked.now, rules, k=max(k, DEEP), only=only, user=asked.user)
         for loaded in (left, right)
     ]
-    ids = [[film.item_id for film in films] for films in sides]
+    ids, nouns = [[item.item_id for item in items] for items in sides], left.nouns
     both = len(set(ids[0][:k]) & set(ids[1][:k]))
-    st.caption(f"{both} of the first {k} films are in both lists. An arrow shows how a film's rank differs from the other list.")
-    for column, loaded, films, other in zip(st.columns(2, gap="large"), (left, right), sides, ids[::-1], strict=True):
+    st.caption(
+        escaped(
+            f"{both} of the first {k} {nouns.items} are in both lists. An arrow shows how a rank differs from the other list."
+        )
+    )
+    for column, loaded, items, other in zip(st.columns(2, gap="large"), (left, right), sides, ids[::-1], strict=True):
         with column:
             st.subheader(f"{short(loaded.ref.version)} · {escaped(loaded.ref.kind)}")
-            # Compare raw ids, because two versions may use different indices for one film.
-            places = [films_index(films, movie) for movie in other[:k]]
-            cards(films[:k], places, detail=False)
+            # Compare numbers, because two versions may use different indices for one item.
+            places = [_index(items, number) for number in other[:k]]
+            cards(items[:k], places, noun=nouns.item, detail=False)
     one, two = st.columns(2, gap="large")
     with one:
         st.subheader("Agreement")
@@ -46,13 +59,13 @@ def show(context: Context) -> None:
     rows = _places(*sides)
     if rows:
         with two:
-            st.subheader("The same films in both lists")
+            st.subheader(escaped(f"The same {nouns.items} in both lists"))
             st.altair_chart(charts.differences(rows), width="stretch")
 
 
-def films_index(films: Sequence[Explained], item_id: int) -> int:
-    """Return the index of a film in this list's version by its raw id, or -1 if the list does not contain it."""
-    return next((film.index for film in films if film.item_id == item_id), -1)
+def _index(items: Sequence[Explained], item_id: int) -> int:
+    """Return the index of an item in this list's version by its number, or -1 if the list does not contain it."""
+    return next((item.index for item in items if item.item_id == item_id), -1)
 
 
 def _agreement(left: Sequence[int], right: Sequence[int]) -> list[dict[str, float]]:
@@ -60,9 +73,9 @@ def _agreement(left: Sequence[int], right: Sequence[int]) -> list[dict[str, floa
 
 
 def _places(left: Sequence[Explained], right: Sequence[Explained]) -> list[dict[str, object]]:
-    places = {film.item_id: place for place, film in enumerate(right, 1)}
+    places = {item.item_id: place for place, item in enumerate(right, 1)}
     return [
-        {"title": film.title, "left": place, "right": places[film.item_id]}
-        for place, film in enumerate(left, 1)
-        if film.item_id in places
+        {"title": item.title, "left": place, "right": places[item.item_id]}
+        for place, item in enumerate(left, 1)
+        if item.item_id in places
     ]

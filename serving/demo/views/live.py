@@ -1,4 +1,4 @@
-"""Page: a running server, whose recommendations follow each film that the user watches."""
+"""Page: a running server, whose recommendations follow each event of the user."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOURCES = {
     "history": "the given history",
     "cold": "nothing known yet",
 }
-NOBODY = 9_000_000  # ids from here on are not MovieLens users
+NOBODY = "9000000"  # no user of MovieLens has this id, nor one like it
 
 
 def show(context: Context) -> None:
@@ -31,15 +31,23 @@ def show(context: Context) -> None:
     if not served:
         st.info("The server has no champion yet: `recsys retrain` creates the first one, and the server loads it.")
         return
+    nouns, is_text = models["data"]["nouns"], models["data"]["user_id"] == "text"
     with st.sidebar:
-        user = int(st.number_input("User id", min_value=0, value=NOBODY, step=1, key="live user"))
+        given = st.text_input(f"Id of the {nouns['user']}", value=NOBODY, key="live user").strip()
         own = "the user's own"
         version = st.selectbox("Version", [own, *served], format_func=lambda v: v if v == own else short(v), key="live version")
         gap = st.select_slider("Time until the request", list(GAPS), key="live gap", help="Time from now.")
         k = st.slider("How many", 5, 30, 10, key="live k")
-        text = st.text_input("Search titles", key="live search", placeholder="find any film")
+        text = st.text_input(f"Search {nouns['items']}", key="live search", placeholder=f"find any {nouns['item']}")
+    if not is_text and not (given.isascii() and given.isdigit()):
+        st.info(f"The ids of {escaped(nouns['users'])} are whole numbers in this data.")
+        return
+    user = given if is_text else int(given)
     at = int(time.time()) + GAPS[gap] if GAPS[gap] else None
-    st.caption("Click a film that you watched: the server advances your state by one step, and the list below changes.")
+    st.caption(
+        f"Choose a {escaped(nouns['item'])}: the server takes it as your latest {escaped(nouns['event'])}, advances your state by one "
+        "step, and the list below changes."
+    )
     answer = link.recommend(user, k, at, None if version == own else version)
     found = answer.content
     timings: list[dict[str, Any]] = st.session_state.setdefault("timings", [])
@@ -57,14 +65,14 @@ def show(context: Context) -> None:
     with left:
         if text:
             st.subheader("Search results")
-            _films(link, user, link.search(text, 6).content["items"], "found")
+            _items(link, user, link.search(text, 6).content["items"], "found")
         elif not found["events"]:
             st.subheader("Which of these do you know?")
-            _films(link, user, link.onboarding(6).content["items"], "known")
+            _items(link, user, link.onboarding(6).content["items"], "known")
         st.subheader("Recommended")
-        _films(link, user, found["items"], "list")
+        _items(link, user, found["items"], "list")
     with right:
-        _told(link, user)
+        _told(link, user, nouns["item"])
         st.subheader("Round trips of this session")
         st.altair_chart(charts.round_trips(timings), width="stretch")
         st.subheader("On the server")
@@ -73,32 +81,38 @@ def show(context: Context) -> None:
             st.warning(f"{short(refused['version'])} was refused: {escaped(refused['reason'])}")
 
 
-def _films(link: ServerLink, user: int, items: list[dict[str, Any]], where: str) -> None:
+def _items(link: ServerLink, user: int | str, items: list[dict[str, Any]], where: str) -> None:
     for place, item in enumerate(items, 1):
-        button, film = st.columns([1, 4.2], vertical_alignment="center")
-        button.button("Watched", key=f"{where} {item['item_id']}", on_click=_watch, args=(link, user, item), width="stretch")
+        button, card = st.columns([1, 4.2], vertical_alignment="center")
+        button.button("Choose", key=f"{where} {item['item_id']}", on_click=_choose, args=(link, user, item), width="stretch")
         year = f' <span class="year">{item["year"]}</span>' if item["year"] else ""
-        tags = "".join(f'<span class="tag">{escape(genre)}</span>' for genre in item["genres"])
+        attributes = [f"{name}: {value}" for name, value in (item["attributes"] or {}).items() if value is not None]
+        tags = "".join(f'<span class="tag">{escape(tag)}</span>' for tag in [*item["genres"], *attributes])
         fired = "".join(f'<span class="tag rule">{escape(rule)}</span>' for rule in item.get("rules", ()))
         because = item.get("because")
-        why = f'<div class="why">close to {escape(as_said(because["title"]))}</div>' if because else ""
-        film.html(
-            f'<div class="film slim"><div class="rank">{place}</div><div><span class="title">{escape(as_said(item["title"]))}</span>{year}'
+        why = f'<div class="why">close to {escape(_name(because))}</div>' if because else ""
+        card.html(
+            f'<div class="item slim"><div class="rank">{place}</div><div><span class="title">{escape(_name(item))}</span>{year}'
             f"<div>{tags}{fired}</div>{why}</div></div>"
         )
 
 
-def _watch(link: ServerLink, user: int, item: dict[str, Any]) -> None:
-    answer = link.watched(user, item["item_id"])
+def _name(item: dict[str, Any]) -> str:
+    """Return an item's title in natural word order, or the team's id if it has none."""
+    return as_said(item["title"]) or str(item["item_id"])
+
+
+def _choose(link: ServerLink, user: int | str, item: dict[str, Any]) -> None:
+    answer = link.report(user, item["item_id"])
     st.session_state["timings"].append({"number": len(st.session_state["timings"]) + 1, "what": "event", "ms": answer.ms})
-    st.session_state["told"] = (as_said(item["title"]), answer.content["results"][0]["outcome"], answer.ms)
+    st.session_state["told"] = (_name(item), answer.content["results"][0]["outcome"], answer.ms)
 
 
-def _told(link: ServerLink, user: int) -> None:
+def _told(link: ServerLink, user: int | str, noun: str) -> None:
     if "told" in st.session_state:
         title, outcome, ms = st.session_state.pop("told")
         st.success(f"{escaped(title)}: {outcome}, in {ms:.1f} ms.")
     events = link.events(user).content["events"]
     if events:
         st.subheader("Your events, latest first")
-        plain_table([{"when (UTC)": when(event["time"]), "film": as_said(event["title"])} for event in events[:-9:-1]])
+        plain_table([{"when (UTC)": when(event["time"]), noun: _name(event)} for event in events[:-9:-1]])

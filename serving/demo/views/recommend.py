@@ -15,20 +15,21 @@ __all__ = ["show"]
 
 def show(context: Context) -> None:
     """Draw the page."""
-    st.title("What to watch next")
+    st.title("What comes next")
     with st.sidebar:
         loaded = choose_version(context)
         asked = choose_history(context, loaded)
         st.divider()
         k, only = choose_filters(loaded)
     rules = context.rules()
-    films = loaded.recommend(asked.item_ids, asked.times, asked.now, rules, k=k, only=only, user=asked.user)
+    items = loaded.recommend(asked.item_ids, asked.times, asked.now, rules, k=k, only=only, user=asked.user)
     left, right = st.columns([1.15, 1], gap="large")
     with left:
         st.subheader("Recommended")
         if not len(asked.item_ids):
-            st.caption("No history yet: these are the most popular films. Add films on the left, and the list follows.")
-        cards(films)
+            words = escaped(loaded.nouns.items)
+            st.caption(f"No history yet: these are the most popular {words}. Add {words} on the left, and the list follows.")
+        cards(items, noun=loaded.nouns.item)
         _say_rules(rules, loaded)
     with right:
         if len(asked.item_ids):
@@ -43,25 +44,23 @@ def show(context: Context) -> None:
 def _say_rules(rules: Rules, loaded: LoadedVersion) -> None:
     names = [rule.name for rule in rules.file.rules]
     if names:
-        st.caption(
-            f"Rules in the file: {escaped(', '.join(names))}. A tag on a film names the rule that brought it in or moved it."
-        )
+        st.caption(f"Rules in the file: {escaped(', '.join(names))}. A tag names the rule that brought it in or moved it.")
     for sentence in rules.unknown(loaded.catalogue):
         st.warning(escaped(sentence))
 
 
 def _events(loaded: LoadedVersion, asked: Asked) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
-    for movie, at in zip(asked.item_ids, asked.times, strict=True):
-        index = loaded.catalogue.index_of(int(movie))
-        genres = [] if index is None else loaded.catalogue.genres_of(index)
-        title = f"movie {movie}" if index is None else loaded.label(index)
-        rows.append({"time": pd.Timestamp(int(at), unit="s", tz="UTC"), "title": title, "genre": genres[0] if genres else "none"})
+    for number, at in zip(asked.item_ids, asked.times, strict=True):
+        index = loaded.catalogue.index_of(int(number))
+        tags = [] if index is None else loaded.tags(index)
+        title = loaded.unnamed(int(number)) if index is None else loaded.label(index)
+        rows.append({"time": pd.Timestamp(int(at), unit="s", tz="UTC"), "title": title, "group": tags[0] if tags else "none"})
     return rows
 
 
 def _over_gaps(loaded: LoadedVersion, asked: Asked, rules: Rules) -> list[dict[str, object]]:
-    """Return the rank after every gap of each film that is in the top ten after any gap."""
+    """Return the rank after every gap of each item that is in the top ten after any gap."""
     times = [asked.last + gap for gap in GAPS.values()]
     scores = loaded.scores(asked.item_ids, asked.times, times, asked.user)
     history = np.array([i for m in asked.item_ids if (i := loaded.catalogue.index_of(int(m))) is not None], np.int64)

@@ -109,7 +109,7 @@ def choose(page: Page, label: str, number: int) -> None:
 
 
 def films(page: Page) -> list[str]:
-    return page.locator(".film .title").all_inner_texts()
+    return page.locator(".item .title").all_inner_texts()
 
 
 def changed(page: Page, before: list[str]) -> list[str]:
@@ -123,9 +123,9 @@ def changed(page: Page, before: list[str]) -> list[str]:
 
 
 def test_a_user_can_be_picked_and_the_time_changed(page: Page, address: str) -> None:
-    visit(page, address, "", "What to watch next")
-    expect(page.locator(".film")).to_have_count(10)
-    assert "close to" in page.locator(".film .why").first.inner_text()
+    visit(page, address, "", "What comes next")
+    expect(page.locator(".item")).to_have_count(10)
+    assert "close to" in page.locator(".item .why").first.inner_text()
     drawn(page, 2)
     shot(page, "recommend")
     first = films(page)
@@ -140,7 +140,7 @@ def test_a_user_can_be_picked_and_the_time_changed(page: Page, address: str) -> 
 
 
 def test_titles_can_be_searched_and_a_history_built(page: Page, address: str) -> None:
-    visit(page, address, "", "What to watch next")
+    visit(page, address, "", "What comes next")
     page.get_by_role("radio", name="Build a history").or_(page.get_by_role("button", name="Build a history")).first.click()
     expect(page.get_by_text("No history yet")).to_be_visible()
     cold = films(page)
@@ -162,9 +162,9 @@ def test_titles_can_be_searched_and_a_history_built(page: Page, address: str) ->
 
 def test_two_versions_can_be_compared(page: Page, address: str) -> None:
     visit(page, address, "compare", "Two versions side by side")
-    expect(page.locator(".film")).to_have_count(20)
+    expect(page.locator(".item")).to_have_count(20)
     drawn(page, 2)
-    expect(page.locator(".film .move")).to_have_count(20)
+    expect(page.locator(".item .move")).to_have_count(20)
     shot(page, "compare")
     choose(page, "Right", 0)
     expect(page.get_by_text("10 of the first 10 films are in both lists")).to_be_visible()
@@ -174,7 +174,7 @@ def test_the_live_list_follows_a_click(page: Page, address: str) -> None:
     visit(page, address, "live", "Live")
     expect(page.get_by_text("nothing known yet")).to_be_visible()
     for events in (1, 2):
-        page.get_by_role("button", name="Watched").last.click()
+        page.get_by_role("button", name="Choose").last.click()
         expect(page.get_by_text("applied", exact=False)).to_be_visible()
         expect(page.locator("[data-testid=stMetric]").nth(1)).to_contain_text(str(events))
         settled(page)
@@ -216,7 +216,7 @@ def test_the_experiments_page_shows_the_verdict_and_the_arm_of_a_user(page: Page
 def test_every_page_can_be_reached_from_the_menu_and_nothing_fails_in_the_browser(page: Page, address: str) -> None:
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
-    visit(page, address, "", "What to watch next")
+    visit(page, address, "", "What comes next")
     for link, title in (("Side by side", "Two versions side by side"), ("Live", "Live"), ("Pipeline", "Pipeline"), ("Drift", "Drift"), ("A/B", "A/B experiments")):  # fmt: skip
         page.get_by_role("link", name=link).click()
         expect(page.get_by_role("heading", level=1)).to_have_text(title)

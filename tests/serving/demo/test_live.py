@@ -89,7 +89,7 @@ def test_looking_at_the_page_shows_the_arm_and_enters_no_experiment(
         monkeypatch.setattr(live, "ServerLink", lambda settings: ServerLink(settings, client))
         app = page("live", settings.model_copy(update={"api_url": "http://testserver"}), monkeypatch)
         caption = next(each.value for each in app.caption if "experiment" in each.value)
-        app.number_input(key="live user").set_value(1).run()
+        app.text_input(key="live user").set_value("1").run()
         assert not app.exception and written == []
         client.post("/v1/recommendations", json={"user_id": 9_000_000})
     assert "of the experiment longer" in caption and "not counted" in caption

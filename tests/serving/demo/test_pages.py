@@ -51,7 +51,7 @@ def charts(app: AppTest) -> list[Any]:
 def test_a_real_users_list_has_reasons_rules_and_charts(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page("recommend", settings, monkeypatch)
     shown = html(app)
-    assert shown.count('class="film"') == 10
+    assert shown.count('class="item"') == 10
     assert "close to" in shown and "by popularity" in shown and "lifted by" in shown
     assert ">comedies first<" in shown and any("Rules in the file: comedies first" in said.value for said in app.caption)
     assert len(charts(app)) == 2
@@ -64,12 +64,12 @@ def test_a_real_users_list_has_reasons_rules_and_charts(settings: DemoSettings, 
 def test_the_time_of_the_request_and_the_filters_change_the_list(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page("recommend", settings, monkeypatch)
     app.slider(key="k").set_value(5).run()
-    assert html(app).count('class="film"') == 5
+    assert html(app).count('class="item"') == 5
     at_once = html(app)
     app.select_slider(key="gap").set_value("5 years").run()
     assert html(app) != at_once
     app.multiselect(key="genres").select("Comedy").run()
-    films = [part for part in html(app).split('class="film"')[1:]]
+    films = [part for part in html(app).split('class="item"')[1:]]
     assert films and all("Comedy" in part for part in films)
 
 
@@ -93,7 +93,7 @@ def test_a_history_is_built_by_searching_and_taken_apart_again(settings: DemoSet
     drop.click().run()
     assert not [button for button in app.button if button.label == f"✕ {title}"]
     app.text_input(key="search").set_value("no such film").run()
-    assert any("No other title" in caption.value for caption in app.caption)
+    assert any("No other film" in caption.value for caption in app.caption)
     assert not app.exception
 
 
@@ -102,7 +102,7 @@ def test_two_versions_are_shown_side_by_side(settings: DemoSettings, monkeypatch
     left, right = app.selectbox(key="left").value, app.selectbox(key="right").value
     assert left != right and "★" in left
     shown = html(app)
-    assert shown.count('class="film"') == 20 and ("▲" in shown or "only here" in shown)
+    assert shown.count('class="item"') == 20 and ("▲" in shown or "only here" in shown)
     assert len(charts(app)) == 2
     app.selectbox(key="right").set_value(left).run()
     assert any("10 of the first 10 films are in both" in caption.value for caption in app.caption)
@@ -142,7 +142,9 @@ def test_experiments_are_listed_assigned_and_reported(settings: DemoSettings, mo
     assert "challenger is better than control" in app.success[0].value
     assert len(charts(app)) == 1
     first = app.markdown[0].value
-    said = {first} | {app.number_input[0].set_value(user).run().markdown[0].value.split(" is served")[1] for user in range(2, 8)}
+    said = {first} | {
+        app.text_input[0].set_value(str(user)).run().markdown[0].value.split(" is served")[1] for user in range(2, 8)
+    }
     assert any("**control**" in each for each in said) and any("**challenger**" in each for each in said)
 
 
@@ -204,4 +206,4 @@ def test_the_message_says_that_a_dataset_is_stored_in_parts(tmp_path: Path) -> N
     store = LocalStore(tmp_path)
     store.put_new("datasets/films/b-a/manifest.json", json.dumps({"format": 2, "layout": {"parts": []}}).encode())
     with pytest.raises(NotFoundError, match=r"films/b-a is stored in parts.* build a history by hand"):
-        StoreView(store, "movie-ranker").histories("films/b-a")
+        StoreView(store, "movie-ranker").histories("films/b-a", tmp_path)
