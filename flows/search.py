@@ -24,7 +24,7 @@ from infra.locks import run_lock
 from infra.storage import open_store
 from tasks.datasets import DatasetRef, chosen_dataset
 from tasks.search import SearchRecord, StudyRef, best_settings
-from tasks.stages import begin_search, conclude_search, publish_failure_artifact, search_trials
+from tasks.stages import begin_search, check_gate, conclude_search, publish_failure_artifact, search_trials
 
 __all__ = ["SearchSummary", "search"]
 
@@ -58,6 +58,8 @@ def search(settings: SearchSettings = SearchSettings(), dataset: str | None = No
     clock = Clock()
     chosen = chosen_dataset(dataset, settings.data, settings.store)
     with leased(open_store(settings.store), f"a search for {settings.model_name}", [chosen.prefix]):
+        if settings.search.enter_gate:
+            clock("check", check_gate, chosen, settings)
         study = clock("begin", begin_search, chosen, settings)
         killed = clock("trials", _train_trials, chosen, study, settings)
         record = clock("conclude", conclude_search, chosen, study, settings)

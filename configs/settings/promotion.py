@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
@@ -17,13 +18,32 @@ SLICES = 6
 """Number of slices of requests that are judged, and that share the significance level (`models.evaluation.slices`)."""
 
 
+USUAL_FLOORS = {"hr": 0.10, "ndcg": 0.05}
+TIMES_CHANCE = 40.0
+USUAL_COVERAGE = 0.02
+USUAL_GINI = 0.99
+LEAST_EVENNESS = 0.03
+
+
 class FloorSettings(Settings):
     """Minimum test metrics under the gate's protocol."""
 
-    hr_at_10: Share = 0.10
-    """Minimum HR@10. A challenger below it is held."""
-    ndcg_at_10: Share = 0.05
-    """Minimum NDCG@10. A challenger below it is held."""
+    hr_at_10: Share | None = None
+    """Minimum HR@10. A challenger below it is held. If empty, it is 0.10, but at most 40 times what a random order of the catalogue
+    reaches. So it is lower if the catalogue has more than 4,000 items."""
+    ndcg_at_10: Share | None = None
+    """Minimum NDCG@10. A challenger below it is held. If empty, it is 0.05, but at most 40 times what a random order reaches."""
+
+    def at(self, items: int) -> dict[str, float]:
+        """Return the floors of hr@10 and ndcg@10 for a catalogue of `items` items."""
+        shown = min(10, items)
+        by_chance = {
+            "hr": shown / max(items, 1),
+            "ndcg": sum(1 / math.log2(1 + rank) for rank in range(1, shown + 1)) / max(items, 1),
+        }
+        given = {"hr": self.hr_at_10, "ndcg": self.ndcg_at_10}
+        derived = {name: min(USUAL_FLOORS[name], TIMES_CHANCE * chance) for name, chance in by_chance.items()}
+        return {f"{name}@10": derived[name] if floor is None else floor for name, floor in given.items()}
 
 
 class PromotionSettings(StatisticsSettings):
@@ -72,10 +92,12 @@ class PromotionSettings(StatisticsSettings):
     that it has already learnt."""
     min_known_targets: Share = 0.99
     """Minimum share of the targets in the catalogue that the challenger can recommend."""
-    min_coverage: Share = 0.02
-    """Minimum share of the catalogue that appears in any top 10."""
-    max_gini: Share = 0.99
-    """Maximum Gini index of the recommendation counts in the top 10."""
+    min_coverage: Share | None = None
+    """Minimum share of the catalogue that appears in any top 10. If empty, it is 0.02, or 0.02 of the places in all lists if these
+    are fewer than the items."""
+    max_gini: Share | None = None
+    """Maximum Gini index of the recommendation counts in the top 10. If empty, it is 0.99. It is higher if what users choose is so
+    concentrated too: the recommendations must be 3 % as even (1 - Gini index) as the same number of random events."""
     max_load_s: float = Field(default=60.0, gt=0)
     """Maximum number of seconds of CPU time for a clean process to load the version. A slower version is held, but its promotion can
     be forced; a rollback to it warns. The check is ended after five times as long, and a minute, for a version that hangs."""
@@ -84,6 +106,22 @@ class PromotionSettings(StatisticsSettings):
     is held, but its promotion can be forced; a rollback to it warns."""
     sample_requests: int = Field(default=32, ge=1)
     """Number of holdout requests that the clean process answers."""
+
+    def least_coverage(self, items: int, places: int) -> float:
+        """Return the minimum coverage of a catalogue of `items` items by lists with `places` places in all."""
+        if self.min_coverage is not None:
+            return self.min_coverage
+        return USUAL_COVERAGE * min(1.0, places / max(items, 1))
+
+    def most_gini(self, of_events: float | None) -> float:
+        """Return the maximum Gini index.
+
+        Args:
+            of_events: Gini index of as many random events of the train part as there are places in the lists; None if unknown.
+        """
+        if self.max_gini is not None:
+            return self.max_gini
+        return USUAL_GINI if of_events is None else max(USUAL_GINI, 1 - LEAST_EVENNESS * (1 - of_events))
 
     @property
     def level(self) -> float:

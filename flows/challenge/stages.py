@@ -17,6 +17,7 @@ from tasks.evaluation import Evaluation, VersionFolder
 from tasks.gate import Decision, Published
 from tasks.stages import (
     Trained,
+    check_gate,
     download_trained,
     evaluate_models,
     judge_challenger,
@@ -81,11 +82,15 @@ class Clock:
 
 
 def train_and_gate(dataset: DatasetRef, settings: RetrainSettings, clock: Clock) -> GateOutcome:
-    """Train on `dataset` and let the gate decide.
+    """Train on `dataset` and let the gate decide, unless it could not judge the result.
 
     The calling flow must hold the run lock of the model.
+
+    Raises:
+        GateError: The gate could not judge a model that is trained on this dataset. Nothing was trained.
     """
     with leased(open_store(settings.store), f"a training of {settings.model_name}", [dataset.prefix]):
+        clock("check", check_gate, dataset, settings)
         ranked = train_and_evaluate(dataset, settings, clock)
         outcome = judge_and_promote(ranked, dataset, settings, clock)
     clear_checkpoints(settings)

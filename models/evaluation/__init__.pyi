@@ -1,4 +1,4 @@
-from .beyond_accuracy import genres_of, list_metric_intervals, list_metrics
+from .beyond_accuracy import genres_of, gini_of_events, list_metric_intervals, list_metrics
 from .protocol import ORDERINGS, REPEATED, Ordering, Split, exact_order, k_core, masks_seen, split
 from .ranking import MISS, FloatArray, Ranking, metrics, per_request, per_request_metrics, rank_requests, slices
 from .sequential import ArmComparison, Path, compare_arms, ratio_mismatch
@@ -31,6 +31,7 @@ __all__ = [
     "detectable_difference",
     "exact_order",
     "genres_of",
+    "gini_of_events",
     "holm",
     "k_core",
     "list_metric_intervals",

@@ -22,7 +22,7 @@ from models.evaluation.ranking import FloatArray, Ranking, columns_of, head_item
 from models.evaluation.significance import confidence_intervals
 from models.recommender import IntArray, Requests, Sequences
 
-__all__ = ["Genres", "genres_of", "list_metric_intervals", "list_metrics", "per_list", "per_list_intervals"]
+__all__ = ["Genres", "genres_of", "gini_of_events", "list_metric_intervals", "list_metrics", "per_list", "per_list_intervals"]
 
 NO_GENRE = ("", "unknown")  # ml-100k's flag for a film without any information
 SMOOTHING = 0.01  # Steck's alpha
@@ -128,12 +128,29 @@ def per_list_intervals(lists: Mapping[str, FloatArray], *, resamples: int, seed:
     return intervals
 
 
+def gini_of_events(ranking: Ranking, train: Sequences, seed: int = 0) -> float | None:
+    """Return the Gini index of random train events, as many as the lists of the ranking have places; None without any.
+
+    It shows how concentrated recommendations are that follow what users choose. It depends on the number of places: with fewer
+    places than items, even lists that never repeat an item have a high index.
+    """
+    events, places = _train_events(ranking.catalogue, train), int((ranking.top >= 0).sum())
+    if not places or not events.sum():
+        return None
+    return _gini(np.random.default_rng(seed).multinomial(places, events / events.sum()))
+
+
+def _gini(counts: IntArray) -> float:
+    """Return the Gini index of the counts; 1 if they are all 0."""
+    ordered = np.sort(counts).astype(np.float64)
+    total, n = ordered.sum(), len(ordered)
+    return float(((2 * np.arange(1, n + 1) - n - 1) * ordered).sum() / (n * total)) if total else 1.0
+
+
 def _overall(ranking: Ranking, lists: Mapping[str, FloatArray]) -> dict[str, float]:
-    shown = np.sort(ranking.recommended).astype(np.float64)
-    total, n = shown.sum(), len(shown)
-    gini = float(((2 * np.arange(1, n + 1) - n - 1) * shown).sum() / (n * total)) if total else 1.0
+    shown = ranking.recommended
     means = {name: float(np.nanmean(values)) for name, values in lists.items()}
-    return {"coverage@10": float((shown > 0).mean()), "gini@10": gini, **means}
+    return {"coverage@10": float((shown > 0).mean()), "gini@10": _gini(shown), **means}
 
 
 def _train_events(catalogue: IntArray, train: Sequences) -> FloatArray:

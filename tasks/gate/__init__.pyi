@@ -3,6 +3,7 @@ from .judging import gate_settings, judge_sealed, judge_staged, record_decision
 from .notifications import Notice, champion_notice, decision_notice
 from .page import comparison_png, render_markdown, summary
 from .publication import Published, promote_version, publish, stage_challenger
+from .readiness import refuse_unjudgeable
 from .retention import ModelPrunePlan, plan_model_prune, prune_models, served_versions
 from .rollback import roll_back
 
@@ -23,6 +24,7 @@ __all__ = [
     "prune_models",
     "publish",
     "record_decision",
+    "refuse_unjudgeable",
     "render_markdown",
     "roll_back",
     "served_versions",

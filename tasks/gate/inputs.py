@@ -24,6 +24,7 @@ class Challenger:
     nonfinite_steps: int = 0
     recorded: Ranking | None = None  # the ranks that were stored when it was evaluated
     served_window: ServedWindow | None = None
+    gini_of_events: float | None = None  # of as many random events of the train part as its lists have places
 
 
 @dataclass(frozen=True, eq=False)

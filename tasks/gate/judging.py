@@ -15,7 +15,7 @@ from configs.settings import EvaluationSettings, ModelSettings, PromotionSetting
 from infra.leases import leased
 from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion
 from infra.storage import Store
-from models.evaluation import Split, list_metrics, slices
+from models.evaluation import Split, gini_of_events, list_metrics, slices
 from models.loading import load_recommender
 from tasks.best_effort import LOG, attempt
 from tasks.datasets import DatasetRef, load_dataset_ref, verify_dataset
@@ -158,6 +158,7 @@ def _judge(case: _Case) -> Decision:
             check,
             recorded=recorded,
             served_window=served_window,
+            gini_of_events=gini_of_events(ranking, parts.train),
         ),
         baselines=rankings,
         champion=champion,

@@ -32,6 +32,7 @@ __all__ = [
     "noise_variance",
     "pooled_noise",
     "rank_champion",
+    "refuse_other_protocol",
 ]
 
 YEAR = timedelta(days=365)
@@ -59,7 +60,7 @@ def rank_champion(ground: Ground, ref: ModelRef, promotion: Promotion) -> Champi
         GateError: It was trained under another protocol.
         VersionCorruptError: Its files differ from those that were sealed.
     """
-    _refuse_other_protocol(ground, ref)
+    refuse_other_protocol(ground.store, ref, ground.evaluation)
     overlap = overlap_with(ground.store, ref, ground.dataset, ground.evaluation)
     return Champion(
         ref.version,
@@ -205,7 +206,7 @@ def _opponent(ground: Ground, version: str) -> Opponent:
     """Rank an earlier champion, or say why that is not possible."""
     try:
         ref = ModelRegistry(ground.store).version(ground.name, version)
-        _refuse_other_protocol(ground, ref)
+        refuse_other_protocol(ground.store, ref, ground.evaluation)
         overlap = overlap_with(ground.store, ref, ground.dataset, ground.evaluation)
         ranking = rank_version(ground.store, ref, ground.parts, ground.evaluation)
     except (GateError, NotFoundError, TrainingError, VersionCorruptError) as error:
@@ -213,9 +214,10 @@ def _opponent(ground: Ground, version: str) -> Opponent:
     return Opponent(version, ranking, learnt=overlap.learnt if overlap else None)
 
 
-def _refuse_other_protocol(ground: Ground, ref: ModelRef) -> None:
-    manifest = ModelRegistry(ground.store).manifest(ref.name, ref.version)
-    own, ours = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"]), ground.evaluation
+def refuse_other_protocol(store: Store, ref: ModelRef, ours: EvaluationSettings) -> None:
+    """Check that a champion has the train part of `ours`. Raises GateError if it was trained under another protocol."""
+    manifest = ModelRegistry(store).manifest(ref.name, ref.version)
+    own = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
     if own.train_id != ours.train_id:
         raise GateError(
             f"The champion {ref.version} was trained under {own.train_id}, but this run evaluates under {ours.train_id}: "

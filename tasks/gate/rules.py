@@ -153,10 +153,9 @@ def _too_many_decisions(inputs: GateInputs, settings: PromotionSettings) -> list
 
 def _floors(inputs: GateInputs, settings: PromotionSettings) -> list[Rule]:
     found = metrics(inputs.challenger.ranking.ranks, (10,))
-    floors = {"hr@10": settings.floors.hr_at_10, "ndcg@10": settings.floors.ndcg_at_10}
     return [
         at_least(1, f"{name} floor", found[name], floor, f"{name} is {found[name]:.4f}; the floor is {floor:.4f}.")
-        for name, floor in floors.items()
+        for name, floor in settings.floors.at(len(inputs.challenger.ranking.catalogue)).items()
     ]
 
 

@@ -3,6 +3,7 @@ from .deployment_runs import RESUMED_TAG, resumed_tags, start_run, started_runs,
 from .experiments import begin_search, compare_entry, conclude_search, report_comparison, search_trials
 from .failure import publish_failure_artifact
 from .gate import (
+    check_gate,
     force_promotion,
     judge_challenger,
     judge_stored,
@@ -26,6 +27,7 @@ __all__ = [
     "begin_replay",
     "begin_search",
     "build_dataset",
+    "check_gate",
     "compact_dataset",
     "compare_entry",
     "conclude_search",

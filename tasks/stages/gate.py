@@ -22,6 +22,7 @@ from tasks.gate import (
     promote_version,
     publish,
     record_decision,
+    refuse_unjudgeable,
     roll_back,
     stage_challenger,
 )
@@ -35,6 +36,7 @@ from tasks.stages.task_options import NETWORK
 from tasks.training import Candidate, Origin
 
 __all__ = [
+    "check_gate",
     "force_promotion",
     "judge_challenger",
     "judge_stored",
@@ -43,6 +45,13 @@ __all__ = [
     "return_to",
     "stage_version",
 ]
+
+
+@task(name="check the gate", **NETWORK)
+def check_gate(dataset: DatasetRef, settings: RetrainSettings) -> None:
+    """Check before training that the gate can judge the result."""
+    requests = refuse_unjudgeable(open_store(settings.store), dataset, settings)
+    get_run_logger().info("the gate can judge: %d requests under %s", requests, settings.evaluation.protocol_id)
 
 
 @task(name="stage version", **NETWORK)
