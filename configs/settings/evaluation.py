@@ -32,6 +32,9 @@ class EvaluationSettings(Settings):
     query_time: Literal["target", "last"] = "target"
     """Time of an evaluation request. `target`: the time of its target event, as in offline data. `last`: the time of the user's
     last event before the target. The target's time reveals how long the user was away, which is unknown in production."""
+    slices: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
+    """Attributes of items or users by which requests are reported and gated separately, beside new users, tail items and others. Each
+    of the five most frequent values forms a slice, or the lowest and the highest quarter of a number."""
     batch_size: int = Field(default=256, ge=1)
     """Number of requests ranked at once. Memory use is batch_size x items, never users x items."""
 

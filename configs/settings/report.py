@@ -27,18 +27,18 @@ class ValueSettings(Settings):
     """
 
     positions: int = Field(default=10, ge=1)
-    """Number of films that a request shows."""
+    """Number of items that a request shows."""
     click_through: Share = 0.3
-    """Probability that a relevant film at rank 1 is clicked."""
+    """Probability that a relevant item at rank 1 is clicked."""
     patience: Share = 0.8
     """Probability that a user who has looked at one position also looks at the next. The click-through at rank r is
     click_through x patience ^ (r - 1). It is the persistence of rank-biased precision (Moffat and Zobel, TOIS 2008)."""
     click_through_at: tuple[Share, ...] = ()
-    """Measured click-through of a relevant film at rank 1, 2, ... If set, it replaces the three settings above."""
+    """Measured click-through of a relevant item at rank 1, 2, ... If set, it replaces the three settings above."""
     watch_rate: Share = 0.5
-    """Share of clicks that lead to a watch."""
+    """Share of clicks that lead to a watch, or to another action (`data.nouns.action`), such as a purchase."""
     revenue_per_watch: float = Field(default=0.1, ge=0, allow_inf_nan=False)
-    """Revenue of one watch, in `currency`."""
+    """Revenue of one watch, or of one other action, in `currency`."""
     currency: str = "USD"
     """Name of the currency, as shown."""
     requests_per_month: int = Field(default=1_000_000, ge=0)
@@ -46,5 +46,5 @@ class ValueSettings(Settings):
 
     @property
     def click_through_by_position(self) -> tuple[float, ...]:
-        """Click-through of a relevant film at each shown rank, starting with rank 1."""
+        """Click-through of a relevant item at each shown rank, starting with rank 1."""
         return self.click_through_at or tuple(self.click_through * self.patience**place for place in range(self.positions))

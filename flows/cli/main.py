@@ -27,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="MLOps for a movie recommender, from events to recommendations.\n\nExample: recsys retrain -c quick",
+    help="MLOps for a recommender, from events to recommendations.\n\nExample: recsys retrain -c quick",
 )
 # Help shows the panels, and the commands in a panel, in this order.
 app.add_typer(pipeline.app)

@@ -5,6 +5,7 @@ from .measurement import Evaluation, evaluate
 from .protocol_audit import AuditReport, audit_version
 from .ranking import Overlap, overlap_with, rank, rank_version
 from .served_window import ServedWindow, compare_windows, scores_after, served_events_of
+from .slices import request_slices
 from .version_folder import RANKS_FILE, VersionFolder, assemble_version, read_rankings
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "rank",
     "rank_version",
     "read_rankings",
+    "request_slices",
     "scores_after",
     "served_events_of",
     "training_curve_png",

@@ -1,12 +1,13 @@
 """Estimate what the ranks of offline requests would be worth. The assumptions are printed next to every figure.
 
-A request whose target is at rank r is clicked with the click-through of a relevant item at r. A click becomes a watch with the
-watch rate, and a watch brings the revenue per watch. The estimate decides nothing: the gate reads ranks.
+A request whose target is at rank r is clicked with the click-through of a relevant item at r. A click becomes an action, such as a
+watch or a purchase, with the watch rate, and an action brings the revenue per watch. The estimate decides nothing: the gate reads
+ranks.
 
-Offline hits have limits. There is no counterfactual: the held-out film was watched without our list. So a hit may be a film that
-the user would have found anyway, and the data does not show what the list itself would have changed. Films that were shown and
-never watched count as worth nothing, although users would have liked some of them. Only the one target counts, not the other
-films of the list. The users of a dataset are not those of a site. So the level of a figure is only as good as its assumptions,
+Offline hits have limits. There is no counterfactual: the held-out item was chosen without our list. So a hit may be an item that
+the user would have found anyway, and the data does not show what the list itself would have changed. Items that were shown and
+never chosen count as worth nothing, although users would have liked some of them. Only the one target counts, not the other
+items of the list. The users of a dataset are not those of a site. So the level of a figure is only as good as its assumptions,
 and a difference between models shows only direction and rough size. Only an online experiment measures either.
 """
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from configs.settings import ValueSettings
+from configs.settings import DEFAULT_NOUNS, NounSettings, ValueSettings
 from models.evaluation import FloatArray, Ranking, confidence_intervals, paired_test
 from models.recommender import IntArray
 
@@ -42,7 +43,7 @@ class ValueEstimate:
     """The estimate for one model, or for the difference between two models on the same requests."""
 
     clicks: Figure  # per 1,000 requests
-    watches: Figure  # per 1,000 requests
+    watches: Figure  # or other actions, per 1,000 requests
     revenue: Figure  # per 1,000 requests, in the settings' currency
     revenue_per_month: Figure
 
@@ -55,10 +56,28 @@ class Value:
     models: dict[str, ValueEstimate]
     differences: dict[str, ValueEstimate]  # baseline -> challenger - baseline, paired by request
     assumptions: list[str]
+    actions: str = DEFAULT_NOUNS.actions  # what a click leads to
 
 
-def value_of(rankings: Mapping[str, Ranking], challenger: str, settings: ValueSettings, *, resamples: int, seed: int) -> Value:
-    """Estimate the value of each model, and of the challenger over each other model. All `rankings` are of the same requests."""
+def value_of(
+    rankings: Mapping[str, Ranking],
+    challenger: str,
+    settings: ValueSettings,
+    nouns: NounSettings = DEFAULT_NOUNS,
+    *,
+    resamples: int,
+    seed: int,
+) -> Value:
+    """Estimate the value of each model, and of the challenger over each other model.
+
+    Args:
+        rankings: Rankings of the same requests, by model.
+        challenger: Name of the challenger.
+        settings: The assumptions.
+        nouns: The words for the data.
+        resamples: Number of resamples of the intervals.
+        seed: Seed of the resamples.
+    """
     clicks = {name: expected_clicks(ranking.ranks, settings) for name, ranking in rankings.items()}
     models, differences = {}, {}
     for name, values in clicks.items():
@@ -67,7 +86,7 @@ def value_of(rankings: Mapping[str, Ranking], challenger: str, settings: ValueSe
         if name != challenger:
             test = paired_test(clicks[challenger], values, resamples=resamples, seed=seed)
             differences[name] = _estimate(Figure(test.difference, test.ci_low, test.ci_high), settings)
-    return Value(settings.currency, models, differences, _assumptions(settings))
+    return Value(settings.currency, models, differences, _assumptions(settings, nouns), nouns.actions)
 
 
 def expected_clicks(ranks: IntArray, settings: ValueSettings) -> FloatArray:
@@ -84,7 +103,7 @@ def _estimate(clicks_per_request: Figure, settings: ValueSettings) -> ValueEstim
     return ValueEstimate(clicks, watches, revenue, revenue.times(settings.requests_per_month / 1000))
 
 
-def _assumptions(settings: ValueSettings) -> list[str]:
+def _assumptions(settings: ValueSettings, nouns: NounSettings) -> list[str]:
     by_position = settings.click_through_by_position
     source = (
         "as given in business_value.click_through_at"
@@ -92,12 +111,12 @@ def _assumptions(settings: ValueSettings) -> list[str]:
         else f"business_value.click_through x business_value.patience ^ (r - 1), with patience {settings.patience:g}"
     )
     return [
-        f"{len(by_position)} films are shown; a target that is not among them is not clicked.",
-        f"A relevant film at rank r is clicked with a probability of {by_position[0]:.1%} at rank 1 to {by_position[-1]:.1%} at rank "
+        f"{len(by_position)} {nouns.items} are shown; a target that is not among them is not clicked.",
+        f"A relevant {nouns.item} at rank r is clicked with a probability of {by_position[0]:.1%} at rank 1 to {by_position[-1]:.1%} at rank "
         f"{len(by_position)} ({source}).",
-        f"{settings.watch_rate:.1%} of the clicks become a watch (business_value.watch_rate).",
-        f"A watch brings {settings.revenue_per_watch:g} {settings.currency} (business_value.revenue_per_watch).",
+        f"{settings.watch_rate:.1%} of the clicks become a {nouns.action} (business_value.watch_rate).",
+        f"A {nouns.action} brings {settings.revenue_per_watch:g} {settings.currency} (business_value.revenue_per_watch).",
         f"There are {settings.requests_per_month:,} requests a month (business_value.requests_per_month).",
-        "Only the held-out film counts, and it was watched without this list, so no figure shows what the list would change.",
+        f"Only the held-out {nouns.item} counts, and it was chosen without this list, so no figure shows what the list would change.",
         "Intervals are over requests and treat the assumptions as exact. None of these figures affects a promotion.",
     ]

@@ -2,7 +2,7 @@
 
 Evidently defines some metrics differently from us; the page lists the differences.
 
-The page shows those metrics of Evidently's RecsysPreset that are informative when one film per request is held out. Precision,
+The page shows those metrics of Evidently's RecsysPreset that are informative when one item per request is held out. Precision,
 recall, F and MAP would only repeat hit rate and MRR, and a distribution of scores would mix scores of requests that are not
 comparable.
 
@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from configs.settings import ReportSettings
+from configs.settings import DEFAULT_NOUNS, NounSettings, ReportSettings
 from infra.pages import escaped_page, render_template
-from models.evaluation import Ranking
-from models.recommender import Sequences
+from models.evaluation import FloatArray, Ranking
+from models.recommender import IntArray, Sequences
 
-__all__ = ["REPORT_FILE", "Shown", "recommendations_page"]
+__all__ = ["REPORT_FILE", "Named", "Shown", "recommendations_page"]
 
 REPORT_FILE = "recsys_report.html"
 TEMPLATE = "tasks/evaluation/templates/recommendations.html"
@@ -39,11 +41,42 @@ class Shown:
     ranking: Ranking
 
 
+@dataclass(frozen=True, eq=False)
+class Named:
+    """How items and users are named on the page."""
+
+    items: pd.DataFrame  # the dataset's table of items
+    item_ids: pd.Series[str] | None = None  # the team's ids, by number; None if the numbers are the team's
+    user_ids: pd.Series[str] | None = None
+    nouns: NounSettings = DEFAULT_NOUNS
+
+    @cached_property
+    def catalogue(self) -> pd.DataFrame:
+        return self.items.set_index("item_id")
+
+    def years(self, item_ids: IntArray) -> FloatArray:
+        """Return the year of each item, NaN if it is unknown."""
+        years = self.catalogue["year"].reindex(item_ids).astype("Float64")
+        return np.asarray(years.to_numpy(np.float64, na_value=np.nan), np.float64)
+
+    def labels(self, item_ids: IntArray) -> npt.NDArray[np.object_]:
+        """Return title and id of each item, because titles alone are not unique."""
+        distinct, place = np.unique(item_ids, return_inverse=True)
+        titles = self.catalogue["title"].reindex(distinct).fillna("")
+        ids = distinct if self.item_ids is None else self.item_ids.reindex(distinct).fillna("")
+        named = [f"{title} [{item}]".strip() for title, item in zip(titles, ids, strict=True)]
+        return np.array(named, dtype=object)[place]
+
+    def users(self, user_ids: IntArray) -> npt.NDArray[np.generic]:
+        """Return the team's id of each user."""
+        return user_ids if self.user_ids is None else self.user_ids.reindex(user_ids).fillna("").to_numpy(object)
+
+
 def recommendations_page(
     challenger: Shown,
     reference: Shown | None,
     train: Sequences,
-    items: pd.DataFrame,
+    named: Named,
     *,
     figures: dict[str, dict[str, float]],
     settings: ReportSettings,
@@ -55,7 +88,7 @@ def recommendations_page(
         challenger: The challenger's recommendations.
         reference: Another model's recommendations for the same requests, or None.
         train: Train part of the split, in which popularity is counted.
-        items: The dataset's table of items.
+        named: The names of items and users.
         figures: Our own metrics over all requests, model -> metric -> value, shown at the top of the page.
         settings: Numbers of requests to show, and of train events to count. More are sampled at random.
         seed: Seed of the samples.
@@ -63,60 +96,52 @@ def recommendations_page(
     rng = np.random.default_rng(seed)
     everyone = len(challenger.ranking.ranks)
     rows = np.sort(rng.choice(everyone, min(settings.requests, everyone), replace=False))
-    catalogue = items.set_index("item_id")
-    current = _recommended(challenger.ranking, rows, catalogue)
+    current = _recommended(challenger.ranking, rows, named)
     if current.empty:
         return None
-    before = None if reference is None else _recommended(reference.ranking, rows, catalogue)
+    before = None if reference is None else _recommended(reference.ranking, rows, named)
     if before is not None and before.empty:
         reference = before = None
-    page = escaped_page(_draw(current, before, _watched(train, catalogue, settings.train_events, rng)))
+    page = escaped_page(_draw(current, before, _watched(train, named, settings.train_events, rng)))
     body = "<body>"
     if body not in page:
         raise ValueError("Evidently's page has no <body>: an unsupported version of Evidently is installed")
     sampled = f"{len(rows):,} of {everyone:,} requests are shown"
     if len(train.item_ids) > settings.train_events:
         sampled += f", and popularity is counted over {settings.train_events:,} of {len(train.item_ids):,} train events"
-    words = _words(challenger.name, None if reference is None else reference.name, figures, sampled)
+    words = _words(challenger.name, None if reference is None else reference.name, figures, sampled, named.nouns)
     return page.replace(body, body + words, 1).encode()
 
 
-def _recommended(ranking: Ranking, rows: Any, catalogue: pd.DataFrame) -> pd.DataFrame:
+def _recommended(ranking: Ranking, rows: IntArray, named: Named) -> pd.DataFrame:
     top = ranking.top[rows][:, :K]
     places, ranks = np.nonzero(top >= 0)
     asked = rows[places]
     ids = ranking.catalogue[top[places, ranks]]
     return pd.DataFrame(
         {
-            "user_id": ranking.user_ids[asked],
-            "item_id": _labels(ids, catalogue),
+            "user_id": named.users(ranking.user_ids[asked]),
+            "item_id": named.labels(ids),
             "prediction": ranks + 1,
             "target": (ids == ranking.targets[asked]).astype(np.int64),
-            "year": catalogue["year"].reindex(ids).astype("Float64").to_numpy(np.float64, na_value=np.nan),
+            "year": named.years(ids),
         }
     )
 
 
-def _watched(train: Sequences, catalogue: pd.DataFrame, events: int, rng: np.random.Generator) -> pd.DataFrame:
+def _watched(train: Sequences, named: Named, events: int, rng: np.random.Generator) -> pd.DataFrame:
     n = len(train.item_ids)
     kept = np.sort(rng.choice(n, events, replace=False)) if n > events else np.arange(n)
     ids = train.item_ids[kept]
     return pd.DataFrame(
         {
-            "user_id": train.user_ids[np.searchsorted(train.offsets, kept, side="right") - 1],
-            "item_id": _labels(ids, catalogue),
+            "user_id": named.users(train.user_ids[np.searchsorted(train.offsets, kept, side="right") - 1]),
+            "item_id": named.labels(ids),
             "prediction": 1,
             "target": 1,
-            "year": catalogue["year"].reindex(ids).astype("Float64").to_numpy(np.float64, na_value=np.nan),
+            "year": named.years(ids),
         }
     )
-
-
-def _labels(ids: Any, catalogue: pd.DataFrame) -> Any:
-    """Return title and id of each film, because titles alone are not unique."""
-    distinct, place = np.unique(ids, return_inverse=True)
-    titles = catalogue["title"].reindex(distinct).fillna("")
-    return np.array([f"{title} [{item}]".strip() for item, title in titles.items()], dtype=object)[place]
 
 
 def _draw(current: pd.DataFrame, reference: pd.DataFrame | None, train: pd.DataFrame) -> str:
@@ -158,13 +183,16 @@ def _draw(current: pd.DataFrame, reference: pd.DataFrame | None, train: pd.DataF
     return str(snapshot.get_html_str(as_iframe=False))
 
 
-def _words(challenger: str, reference: str | None, figures: dict[str, dict[str, float]], sampled: str) -> str:
+def _words(
+    challenger: str, reference: str | None, figures: dict[str, dict[str, float]], sampled: str, nouns: NounSettings
+) -> str:
     columns = [name for name in next(iter(figures.values()), {}) if all(name in values for values in figures.values())]
     return render_template(
         TEMPLATE,
         challenger=challenger,
         reference=reference,
         sampled=sampled,
+        nouns=nouns,
         columns=columns,
         rows={model: [f"{values[name]:.4g}" for name in columns] for model, values in figures.items()},
     )

@@ -108,12 +108,12 @@ def value_rows(value: Value, challenger: str) -> list[dict[str, str]]:
     """Return table rows with the estimated value of each model, and with the challenger's lead over each other model."""
     differences = {f"{challenger} - {name}": estimate for name, estimate in value.differences.items()}
     return [
-        *[_value_row(name, estimate, value.currency, "") for name, estimate in value.models.items()],
-        *[_value_row(name, estimate, value.currency, "+") for name, estimate in differences.items()],
+        *[_value_row(name, estimate, value, "") for name, estimate in value.models.items()],
+        *[_value_row(name, estimate, value, "+") for name, estimate in differences.items()],
     ]
 
 
-def _value_row(name: str, estimate: ValueEstimate, currency: str, sign: str) -> dict[str, str]:
+def _value_row(name: str, estimate: ValueEstimate, value: Value, sign: str) -> dict[str, str]:
     def cell(figure: Figure, places: int) -> str:
         mean, low, high = (f"{number:{sign},.{places}f}" for number in (figure.mean, figure.low, figure.high))
         return f"{mean} ({low} to {high})"
@@ -121,9 +121,9 @@ def _value_row(name: str, estimate: ValueEstimate, currency: str, sign: str) -> 
     return {
         "model": name,
         "clicks / 1,000 requests": cell(estimate.clicks, 1),
-        "watches / 1,000": cell(estimate.watches, 1),
-        f"{currency} / 1,000": cell(estimate.revenue, 2),
-        f"{currency} / month": cell(estimate.revenue_per_month, 0),
+        f"{value.actions} / 1,000": cell(estimate.watches, 1),
+        f"{value.currency} / 1,000": cell(estimate.revenue, 2),
+        f"{value.currency} / month": cell(estimate.revenue_per_month, 0),
     }
 
 

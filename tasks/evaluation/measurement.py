@@ -20,13 +20,13 @@ from models.evaluation import (
     list_metric_intervals,
     metrics,
     per_request_metrics,
-    slices,
 )
 from models.loading import load_recommender
 from tasks.datasets import DatasetRef, read_table
 from tasks.evaluation.business_value import Value, value_of
 from tasks.evaluation.load_check import sample_requests
 from tasks.evaluation.ranking import rank
+from tasks.evaluation.slices import request_slices
 from tasks.training import Candidate, read_split
 
 __all__ = ["Evaluation", "Measurement", "evaluate"]
@@ -88,7 +88,9 @@ def evaluate(
         rankings[candidate.kind] = rank(model, parts, settings.evaluation)
         if candidate.kind == challenger_kind:
             samples = sample_requests(model, parts.test, count=settings.promotion.sample_requests, seed=settings.seed)
-    masks, genres = slices(parts.train, parts.test), genres_of(read_table(store, dataset, "items"))
+    nouns = settings.data.nouns
+    masks = request_slices(store, dataset, parts, settings.evaluation.slices, nouns)
+    genres = genres_of(read_table(store, dataset, "items"))
     resamples, seed = settings.promotion.resamples, settings.promotion.bootstrap_seed
     beyond = {
         name: list_metric_intervals(ranking, parts.train, parts.test, genres, resamples=BEYOND_RESAMPLES, seed=seed)
@@ -101,7 +103,7 @@ def evaluate(
         metrics={name: _by_slice(ranking, masks, settings.evaluation) for name, ranking in rankings.items()},
         intervals={name: _intervals(ranking, settings) | beyond[name][1] for name, ranking in rankings.items()},
         beyond_accuracy={name: values for name, (values, _) in beyond.items()},
-        value=value_of(rankings, challenger_kind, settings.business_value, resamples=resamples, seed=seed),
+        value=value_of(rankings, challenger_kind, settings.business_value, nouns, resamples=resamples, seed=seed),
     )
     return Measurement(evaluation, challenger_kind, parts, rankings, samples)
 

@@ -19,10 +19,10 @@ from models.evaluation import Ranking, Split
 from tasks.best_effort import LOG, attempt
 from tasks.datasets import DatasetRef, external_ids, quarantined, read_table
 from tasks.evaluation.catalogue import schema_of, write_catalogue
-from tasks.evaluation.evidently_page import REPORT_FILE, Shown, recommendations_page
+from tasks.evaluation.evidently_page import REPORT_FILE, Named, Shown, recommendations_page
 from tasks.evaluation.load_check import SAMPLE_FILE
 from tasks.evaluation.measurement import Measurement
-from tasks.monitoring import keeps_repeats, read_features, reference_of
+from tasks.monitoring import read_features, reference_of
 from tasks.training import Candidate
 
 __all__ = ["RANKS_FILE", "VersionFolder", "assemble_version", "read_rankings"]
@@ -72,13 +72,14 @@ def assemble_version(
     write_catalogue(folder, parts.catalogue, described, parts.train, schema)
     _write_ranks(folder / RANKS_FILE, measured.rankings)
     delivered = quarantined(store, dataset, refused=False)
-    repeats = keeps_repeats(store, dataset)
+    repeats = dataset.properties.keeps_repeats
     reference_of(features, items, settings.drift, settings.seed, delivered, users, repeats).save(folder)
     training = {candidate.kind: candidate.to_dict() for candidate in candidates}
     record = {**asdict(evaluation), "split": parts.counts, "training": training}
     (folder / RECORD_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
     if settings.report.evidently:
-        _write_page(folder / REPORT_FILE, measured, items, settings)
+        named = Named(items, texts, external_ids(store, dataset, Columns.USER), settings.data.nouns)
+        _write_page(folder / REPORT_FILE, measured, named, settings)
     return VersionFolder(str(folder), file_digests(folder))
 
 
@@ -124,7 +125,7 @@ def _write_ranks(path: Path, rankings: Mapping[str, Ranking]) -> None:
     pd.DataFrame({"user_id": first.user_ids, "target": first.targets, **columns}).to_parquet(path, index=False)
 
 
-def _write_page(path: Path, measured: Measurement, items: pd.DataFrame, settings: RetrainSettings) -> None:
+def _write_page(path: Path, measured: Measurement, named: Named, settings: RetrainSettings) -> None:
     rankings, challenger, evaluation = measured.rankings, measured.challenger_kind, measured.evaluation
     baseline = [kind for kind in rankings if kind != challenger][-1]
     page = attempt(
@@ -134,7 +135,7 @@ def _write_page(path: Path, measured: Measurement, items: pd.DataFrame, settings
         Shown(f"{challenger}, the challenger", rankings[challenger]),
         Shown(f"{baseline}, a baseline of the same run", rankings[baseline]),
         measured.parts.train,
-        items,
+        named,
         figures={
             model: {name: found["all"][name] for name in PAGE_METRICS} | evaluation.beyond_accuracy[model]
             for model, found in evaluation.metrics.items()

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.settings import PromotionSettings
+from configs.significance import least_resamples
 from models.evaluation import FloatArray, PairedTest, detectable_difference, holm, paired_test
 from tasks.gate.decision import Differences, Rule, RuleComparison, Verdict, shown_p
 from tasks.gate.inputs import Champion, GateInputs, Opponent, ndcg
@@ -211,7 +212,8 @@ def _slices(
             f"Too few requests to judge: {listed}. A loss for them would not be seen; promotion.min_slice_requests asks for "
             f"{settings.min_slice_requests}."
         )
-    drawn = {"resamples": settings.resamples, "seed": settings.bootstrap_seed}
+    enough = least_resamples(settings.alpha, max(len(judged), 1))  # the team's own slices may be more than the usual ones
+    drawn = {"resamples": max(settings.resamples, enough), "seed": settings.bootstrap_seed}
     losses = {
         name: paired_test(theirs[mask], ours[mask], margin=settings.slice_margin * float(theirs[mask].mean()), **drawn)
         for name, mask in judged.items()

@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 
 from configs.errors import GateError, TrainingError, VersionCorruptError
 from configs.loading import merged
-from configs.settings import EvaluationSettings, ModelSettings, PromotionSettings, RetrainSettings
+from configs.settings import EvaluationSettings, ModelSettings, NounSettings, PromotionSettings, RetrainSettings
 from infra.leases import leased
 from infra.registry import ModelRef, ModelRegistry, Promotion, StagedVersion
 from infra.storage import Store
-from models.evaluation import Split, gini_of_events, list_metrics, slices
+from models.evaluation import Split, gini_of_events, list_metrics
 from models.loading import load_recommender
 from tasks.best_effort import LOG, attempt
 from tasks.datasets import DatasetRef, load_dataset_ref, verify_dataset
-from tasks.evaluation import LoadCheck, check_staged, compare_windows, rank, read_rankings
+from tasks.evaluation import LoadCheck, check_staged, compare_windows, rank, read_rankings, request_slices
 from tasks.gate.decision import Decision
 from tasks.gate.inputs import Challenger, GateInputs, UnrankedInputs
 from tasks.gate.opponents import Ground, anchor_of, decisions_since, margin_version, noise_of, rank_champion
@@ -42,8 +42,8 @@ def judge_staged(
         dataset: Dataset version that it was trained on.
         settings: Settings of the run.
     """
-    case = _Case(store, staged, challenger_kind, dataset, settings.evaluation, settings.models, settings.promotion)
-    return _judge(case)
+    nouns = settings.data.nouns
+    return _judge(_Case(store, staged, challenger_kind, dataset, settings.evaluation, settings.models, settings.promotion, nouns))
 
 
 def judge_sealed(store: Store, ref: ModelRef, settings: PromotionSettings) -> Decision:
@@ -53,13 +53,15 @@ def judge_sealed(store: Store, ref: ModelRef, settings: PromotionSettings) -> De
     another promotion may come first.
     """
     manifest = ModelRegistry(store).manifest(ref.name, ref.version)
-    evaluation = EvaluationSettings.model_validate(manifest["lineage"]["settings"]["evaluation"])
+    trained = manifest["lineage"]["settings"]
+    evaluation = EvaluationSettings.model_validate(trained["evaluation"])
+    nouns = NounSettings.model_validate(trained.get("data", {}).get("nouns", {}))  # earlier versions have none
     name, version = ref.dataset.split("/")
     stored = StagedVersion(ref.name, ref.version, ref.prefix, manifest["files"])
-    models = ModelSettings.of_version(manifest["lineage"]["settings"]["models"])
+    models = ModelSettings.of_version(trained["models"])
     dataset = load_dataset_ref(store, name, version)
     with leased(store, f"a judgement of {ref.version}", [ref.prefix, dataset.prefix]):
-        decision = _judge(_Case(store, stored, ref.kind, dataset, evaluation, models, settings))
+        decision = _judge(_Case(store, stored, ref.kind, dataset, evaluation, models, settings, nouns))
     if decision.outcome != "promoted":
         record_decision(store, ref, decision)
     return decision
@@ -96,6 +98,7 @@ class _Case:
     evaluation: EvaluationSettings
     models: ModelSettings
     settings: PromotionSettings
+    nouns: NounSettings
 
 
 def _judge(case: _Case) -> Decision:
@@ -162,7 +165,7 @@ def _judge(case: _Case) -> Decision:
         ),
         baselines=rankings,
         champion=champion,
-        slices=slices(parts.train, parts.test),
+        slices=request_slices(store, dataset, parts, case.evaluation.slices, case.nouns),
         noise=noise_of(ground, case.kind, case.models, stored.version, settings.training_noise),
         anchor=anchor_of(ground, current, settings.anchor_days, now),
         margin_from=margin_version(ground, current) if settings.rule == "non-inferior" else None,

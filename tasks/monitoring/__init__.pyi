@@ -4,7 +4,7 @@ from .live_quality import live_requests
 from .page import check_rows, live_rows
 from .reference import reference_of
 from .run import GivenTables, Monitored, judge_slice, monitor_dataset
-from .traits import keeps_repeats, read_features
+from .traits import read_features
 
 __all__ = [
     "AS_ARRIVED",
@@ -14,7 +14,6 @@ __all__ = [
     "Monitored",
     "check_rows",
     "judge_slice",
-    "keeps_repeats",
     "live_requests",
     "live_rows",
     "monitor_dataset",

@@ -23,7 +23,7 @@ from tasks.monitoring.evidently_page import draw_columns
 from tasks.monitoring.live_quality import LiveQuality, live_check, live_quality
 from tasks.monitoring.page import render_drift
 from tasks.monitoring.slices import Known, known_to, last_look, previous_version
-from tasks.monitoring.traits import Descriptions, keeps_repeats, read_features, traits_of
+from tasks.monitoring.traits import Descriptions, read_features, traits_of
 
 __all__ = ["GivenTables", "Monitored", "champion_reference", "judge_slice", "monitor_dataset"]
 
@@ -91,7 +91,7 @@ def monitor_dataset(
     reference = (
         champion_reference(store, champion)
         if champion
-        else reference_of(older, items, drift, 0, quarantine, users, keeps_repeats(store, dataset))
+        else reference_of(older, items, drift, 0, quarantine, users, dataset.properties.keeps_repeats)
     )
     if champion and not dataset.number:
         quarantine = _arrived(quarantine, reference.quarantine)

@@ -17,7 +17,7 @@ import pandas as pd
 
 from infra.storage import Store
 from models.columns import Columns
-from tasks.datasets import DatasetRef, read_manifest, read_table
+from tasks.datasets import DatasetRef, read_table
 
 __all__ = [
     "REPEATED",
@@ -25,7 +25,6 @@ __all__ = [
     "Descriptions",
     "Traits",
     "is_attribute",
-    "keeps_repeats",
     "read_features",
     "repeated_events",
     "traits_of",
@@ -121,18 +120,13 @@ class Traits:
         return each + BESIDE + each + len(self.lasting)
 
 
-def keeps_repeats(store: Store, dataset: DatasetRef) -> bool:
-    """Whether every event of a user on an item counts in the dataset."""
-    return bool(read_manifest(store, dataset.name, dataset.version).get("repeats") == "keep")
-
-
 def read_features(store: Store, dataset: DatasetRef) -> pd.DataFrame:
     """Read the features of a dataset version, without the ratings if its feedback is implicit: those are all 1."""
-    manifest = read_manifest(store, dataset.name, dataset.version)
-    if manifest.get("feedback", "explicit") == "explicit":
+    properties = dataset.properties
+    if properties.feedback == "explicit":
         return read_table(store, dataset, "features")
-    columns = [name for name in Columns.FEATURE if name != Columns.RATING]
-    return read_table(store, dataset, "features", [*columns, *([Columns.WEIGHT] if manifest.get("weights") else [])])
+    columns = properties.with_weight(Columns.FEATURE)
+    return read_table(store, dataset, "features", [name for name in columns if name != Columns.RATING])
 
 
 def traits_of(sample: pd.DataFrame, described: Descriptions) -> Traits:

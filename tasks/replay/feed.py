@@ -174,8 +174,8 @@ def _planted(
     events = numbers[whole].reset_index(drop=True)
     if items is None:
         empty = {"title": pd.Series(dtype="string"), "year": pd.Series(dtype="Int64"), "genres": pd.Series(dtype="string")}
-        films = events["item_id"].unique()
-        items = pd.DataFrame({"item_id": films, **{name: column.reindex(range(len(films))) for name, column in empty.items()}})
+        ids = events["item_id"].unique()
+        items = pd.DataFrame({"item_id": ids, **{name: column.reindex(range(len(ids))) for name, column in empty.items()}})
     shifted, described = SCENARIOS[shift.name](events, items, since=int(marks[shift.from_slice]), seed=shift.seed)
     return pd.concat([shifted, raw[~whole]], ignore_index=True), described
 

@@ -44,7 +44,7 @@ def rank_live(
     sample: LiveSample,
     settings: EvaluationSettings,
 ) -> pd.DataFrame | None:
-    """Rank the films of a sample of events with the champion of each policy. Champions with the same files are ranked only once.
+    """Rank the items of a sample of events with the champion of each policy. Champions with the same files are ranked only once.
 
     Args:
         store: Store of the replay.
@@ -54,7 +54,7 @@ def rank_live(
         settings: How requests are made of events and ranked.
 
     Returns:
-        user_id, target, and a column of ranks for each policy, from 1; MISS if the champion cannot recommend the film. None if
+        user_id, target, and a column of ranks for each policy, from 1; MISS if the champion cannot recommend the item. None if
         there are no events.
     """
     people = events[events["user_id"] <= sample.last_person]

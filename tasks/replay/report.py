@@ -55,7 +55,7 @@ def policy_rows(found: Replay) -> list[dict[str, str]]:
             "retrains": policy.rule,
             "NDCG@10": _estimate(policy.ndcg),
             "HR@10": _estimate(policy.hr),
-            "films unknown to it": f"{policy.unknown_share:.1%}",
+            f"{found.items} unknown to it": f"{policy.unknown_share:.1%}",
             "slices that drifted": str(len(policy.drifts)),
             "retrained": f"{len(policy.trainings)}: {policy.promoted} promoted, {held} held" if policy.trainings else "0",
             "time": duration(policy.seconds) if policy.seconds else "none",

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from configs.kinds import label_of
+from configs.settings import DEFAULT_NOUNS
 from configs.studies import ReplaySettings
 from infra.pages import utc_day
 from models.evaluation import MISS, FloatArray, clustered_means, holm, per_request
@@ -61,7 +62,7 @@ class PolicyResult:
     rule: str  # in words
     ndcg: Estimate  # NDCG@10 over all live requests
     hr: Estimate
-    unknown_share: float  # share of requests for films that the champion of that time could not recommend
+    unknown_share: float  # share of requests for items that the champion of that time could not recommend
     points: list[Point]
     trainings: list[TrainingRecord]  # without that of the base
     drifts: dict[int, list[str]]  # slice -> checks that drifted
@@ -125,6 +126,7 @@ class Replay:
     seconds: float  # of all measured steps; a training that policies share counts for each of them
     page: str = ""  # address
     trained: str = ""  # in words: what was trained
+    items: str = DEFAULT_NOUNS.items  # the word for items
 
     def to_dict(self) -> dict[str, Any]:
         found = asdict(self)
@@ -165,6 +167,7 @@ def replay_results(plan: ReplayPlan, settings: ReplaySettings) -> Replay:
             sum(sum(record.seconds.values()) for record in records.values()) + sum(each.seconds for each in trainings), 1
         ),
         trained=_described(settings),
+        items=settings.data.nouns.items,
     )
 
 

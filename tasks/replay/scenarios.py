@@ -18,31 +18,31 @@ __all__ = ["SCENARIOS", "bot_users", "feed_outage", "genre_surge", "milliseconds
 
 Shifted = tuple[pd.DataFrame, pd.DataFrame]
 DAY_S = 86_400
-SURGE_FILMS, BOT_FILMS, BOT_EVENTS, BOT_GAP_S = 60, 60, 50, 1
+SURGE_ITEMS, BOT_ITEMS, BOT_EVENTS, BOT_GAP_S = 60, 60, 50, 1
 
 
 def genre_surge(
     events: pd.DataFrame, items: pd.DataFrame, *, since: int, share: float = 0.3, genre: str = "Telenovela", seed: int = 0
 ) -> Shifted:
-    """From `since` on, about `share` of the events are on SURGE_FILMS new films of a new genre.
+    """From `since` on, about `share` of the events are on SURGE_ITEMS new items of a new genre.
 
-    A user sees each of these films at most once.
+    A user meets each of these items at most once.
     """
     rng = np.random.default_rng(seed)
-    films = int(items["item_id"].max()) + 1 + np.arange(SURGE_FILMS)
+    added = int(items["item_id"].max()) + 1 + np.arange(SURGE_ITEMS)
     moved = np.flatnonzero((events["timestamp"].to_numpy() >= since) & (rng.random(len(events)) < share))
     users = events["user_id"].to_numpy()[moved]
-    # A user's n-th event takes the n-th film in the user's own order of the new films; most orders start with the popular films.
-    order = np.argsort(rng.random((len(np.unique(users)), SURGE_FILMS)) ** (1 + np.arange(SURGE_FILMS) / 10), axis=1)[:, ::-1]
+    # A user's n-th event takes the n-th item in the user's own order of the new items; most orders start with the popular ones.
+    order = np.argsort(rng.random((len(np.unique(users)), SURGE_ITEMS)) ** (1 + np.arange(SURGE_ITEMS) / 10), axis=1)[:, ::-1]
     nth = pd.Series(users).groupby(users).cumcount().to_numpy()
-    fits = nth < SURGE_FILMS
+    fits = nth < SURGE_ITEMS
     codes = np.unique(users, return_inverse=True)[1]
     changed = events["item_id"].to_numpy(copy=True)
-    changed[moved[fits]] = films[order[codes[fits], nth[fits]]]
+    changed[moved[fits]] = added[order[codes[fits], nth[fits]]]
     new = pd.DataFrame(
         {
-            "item_id": films,
-            "title": [f"Wave {number}" for number in range(1, SURGE_FILMS + 1)],
+            "item_id": added,
+            "title": [f"Wave {number}" for number in range(1, SURGE_ITEMS + 1)],
             "year": items["year"].max() if len(items) else pd.NA,
             "genres": genre,
         }
@@ -52,13 +52,13 @@ def genre_surge(
 
 
 def bot_users(events: pd.DataFrame, items: pd.DataFrame, *, since: int, share: float = 0.3, seed: int = 0) -> Shifted:
-    """From `since` on, about `share` of the events are by new users who give 5 stars to the same few films, one per second."""
+    """From `since` on, about `share` of the events are by new users who give 5 stars to the same few items, one per second."""
     rng = np.random.default_rng(seed)
     after = events.loc[events["timestamp"] >= since, "timestamp"]
     if after.empty:
         return events, items
     bots = max(1, round(len(after) * share / (1 - share) / BOT_EVENTS))
-    pushed = rng.choice(items["item_id"].to_numpy(np.int64), size=min(BOT_FILMS, len(items)), replace=False)
+    pushed = rng.choice(items["item_id"].to_numpy(np.int64), size=min(BOT_ITEMS, len(items)), replace=False)
     each = min(BOT_EVENTS, len(pushed))
     begins = rng.integers(since, int(after.max()) + 1, size=bots)
     made = pd.DataFrame(

@@ -15,7 +15,7 @@ import pytest
 
 from configs.settings import ReportSettings
 from models.evaluation import Ranking, Split, metrics, rank_requests
-from tasks.evaluation.evidently_page import Shown, recommendations_page
+from tasks.evaluation.evidently_page import Named, Shown, recommendations_page
 from tests import synthetic
 from tests.models.evaluation.test_ranking import Fixed
 from tests.planted import PLANTED, planted_elements
@@ -53,7 +53,7 @@ def page(ranking: Ranking, reference: Ranking | None, parts: Split, items: pd.Da
         Shown("ss4rec <new>", ranking),
         None if reference is None else Shown("ncf", reference),
         parts.train,
-        items,
+        Named(items),
         figures=FIGURES,
         settings=ReportSettings(**changes),
         seed=0,
@@ -128,6 +128,9 @@ def test_a_title_that_holds_markup_is_shown_as_written(ranking: Ranking, parts: 
 def test_no_page_is_made_if_nothing_was_recommended(parts: Split, items: pd.DataFrame, ranking: Ranking) -> None:
     empty = replace(ranking, top=np.full_like(ranking.top, -1))
     few = ReportSettings(requests=10, train_events=10)
-    assert recommendations_page(Shown("ss4rec", empty), None, parts.train, items, figures=FIGURES, settings=few, seed=0) is None
+    assert (
+        recommendations_page(Shown("ss4rec", empty), None, parts.train, Named(items), figures=FIGURES, settings=few, seed=0)
+        is None
+    )
     content = page(ranking, empty, parts, items)
     assert '"Reference" is' not in content
