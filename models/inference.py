@@ -1,17 +1,26 @@
-"""Models for serving: they are loaded from a version's files and read events one by one, without torch."""
+"""Models for serving, as they are loaded from a version's files: those that keep a state, and those that read a window again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from models.kinds import kind_in, serving_class
 
-__all__ = ["CATALOGUE_FILE", "SAMPLE_FILE", "Floats", "InferenceModel", "load_inference_model", "served_events"]
+__all__ = [
+    "CATALOGUE_FILE",
+    "SAMPLE_FILE",
+    "Floats",
+    "InferenceModel",
+    "ServingModel",
+    "WindowModel",
+    "load_inference_model",
+    "served_events",
+]
 
 CATALOGUE_FILE = "catalogue.parquet"
 SAMPLE_FILE = "sample_requests.json"
@@ -21,8 +30,8 @@ Floats = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 
-class InferenceModel(Protocol):
-    """A model as serving uses it. Items are indices from 0, in the order of the version's vocabulary."""
+class ServingModel(Protocol):
+    """What serving needs of every model. Items are indices from 0, in the order of the version's vocabulary."""
 
     kind: str
     state_size: int
@@ -40,6 +49,10 @@ class InferenceModel(Protocol):
     @property
     def half_precision(self) -> bool:
         """Whether training computed its sample answers in bfloat16."""
+
+
+class InferenceModel(ServingModel, Protocol):
+    """A model that reads a user's events one by one, and keeps a state between them."""
 
     def start(self, users: int) -> Floats: ...
 
@@ -63,6 +76,24 @@ class InferenceModel(Protocol):
     def scores(self, hidden: Floats) -> Floats: ...
 
 
+@runtime_checkable
+class WindowModel(ServingModel, Protocol):
+    """A model that reads a user's latest `max_length` events again for each request. It keeps no state."""
+
+    def window_scores(
+        self, items: IntArray, times: IntArray, offsets: IntArray, now: IntArray, user_ids: Sequence[int | None]
+    ) -> Floats:
+        """Return the scores (B, n_items) of B requests. Request b has the events offsets[b]:offsets[b + 1].
+
+        Args:
+            items: (E,) indices from 0.
+            times: (E,) UTC seconds of the events.
+            offsets: (B + 1,) where each request's events begin.
+            now: (B,) UTC seconds of the requests.
+            user_ids: (B,) raw ids, or None for an unknown user.
+        """
+
+
 def served_events(count: int, block: int) -> int:
     """Return how many of a user's latest events a served state has read, after `count` events in total.
 
@@ -72,11 +103,11 @@ def served_events(count: int, block: int) -> int:
     return count if count <= 2 * block else count - block * ((count - 1) // block - 1)
 
 
-def load_inference_model(folder: Path) -> InferenceModel:
+def load_inference_model(folder: Path) -> InferenceModel | WindowModel:
     """Load the model from a version's folder.
 
     Raises:
         VersionCorruptError: if the folder does not contain a model of a known kind, or its files cannot be read.
     """
-    loaded: InferenceModel = serving_class(kind_in(folder)).load(folder)
+    loaded: InferenceModel | WindowModel = serving_class(kind_in(folder)).load(folder)
     return loaded

@@ -145,6 +145,11 @@ class Recommender(ABC):
     products: ClassVar[bool] = False  # whether a score is the product of the user's vector and the item's
     catalogue: IntArray  # (n_items,) raw item ids, ascending; column j of `scores`
 
+    @property
+    def max_length(self) -> int | None:
+        """The number of a request's latest known events that `scores` reads. None: it reads all of them."""
+        return None
+
     def prepare(self) -> None:  # noqa: B027
         """Start the preparations for `fit` that need no data, in the background. Call it before the data is read."""
 

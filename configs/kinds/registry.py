@@ -8,7 +8,7 @@ name a kind and no plugin.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -24,6 +24,7 @@ BUILT_IN = {
     "ss4rec": "models.ss4rec:SPEC",
     "ncf": "models.ncf:SPEC",
     "popularity": "models.popularity:SPEC",
+    "recbole": "models.recbole_bridge:SPEC",
 }
 """Where the spec of each kind of this project is. Its package names it too; everything else asks this registry."""
 COLOURS = ("#5b4b8a", "#2f7d5b", "#b5533c", "#8a7a1f", "#3f5fa8", "#a04b7d")
@@ -33,8 +34,8 @@ _named: dict[str, ModelSpec] = {}  # by plugin, as `models.plugins` names it
 _log = logging.getLogger(__name__)
 
 
-def register(plugins: Iterable[str]) -> None:
-    """Make the kinds of these plugins known in this process.
+def register(plugins: Sequence[str]) -> list[str]:
+    """Make the kinds of these plugins known in this process, and return them.
 
     Args:
         plugins: Specs as `package.module:NAME`.
@@ -47,6 +48,7 @@ def register(plugins: Iterable[str]) -> None:
             spec = _loaded(plugin, f"The plugin {plugin} (models.plugins)")
             _refuse_second(spec.kind, {*_places(spec.kind), plugin})
             _named[plugin] = spec
+    return [_named[plugin].kind for plugin in plugins]
 
 
 def plugins_in_use() -> tuple[str, ...]:

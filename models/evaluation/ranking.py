@@ -61,7 +61,7 @@ def rank_requests(
         mask_seen: Whether to exclude the items in a request's history.
 
     Raises:
-        TrainingError: if a score is NaN or infinite.
+        TrainingError: if a score is NaN or infinite, or the scores have another shape.
     """
     ranks = np.full(len(requests), MISS, dtype=np.int64)
     top = np.full((len(requests), min(top_k, len(catalogue))), -1, dtype=np.int32)
@@ -70,6 +70,12 @@ def rank_requests(
         rows = np.arange(start, min(start + batch_size, len(requests)))
         batch = requests.take(rows)
         scores = model.scores(batch)
+        shape = (len(batch), len(model.catalogue))
+        if tuple(getattr(scores, "shape", ())) != shape:
+            raise TrainingError(
+                f"The model {model.name} returned scores of the shape {tuple(getattr(scores, 'shape', ()))}, but it must be {shape}: a "
+                "row for each request and a column for each item of its catalogue. `recsys model check` finds such faults."
+            )
         if not bool(torch.isfinite(scores).all()):
             bad = int(torch.nonzero(~torch.isfinite(scores))[0, 0])
             raise TrainingError(

@@ -2,8 +2,9 @@ from .adamw import AdamW
 from .checkpoint import Checkpoints, Learner
 from .cuda_graph import GraphedEpochs
 from .distributed import Placement, Replicas, joined_replicas, place, resolve_device
-from .epochs import EagerEpochs, Epochs, name_first_nonfinite
-from .loop import Schedule, train
+from .epochs import EagerEpochs, Epochs, WeightAverage, name_first_nonfinite
+from .loop import Schedule, judged_once, train
+from .saved_files import Saved, read_model, write_model
 
 __all__ = [
     "AdamW",
@@ -14,10 +15,15 @@ __all__ = [
     "Learner",
     "Placement",
     "Replicas",
+    "Saved",
     "Schedule",
+    "WeightAverage",
     "joined_replicas",
+    "judged_once",
     "name_first_nonfinite",
     "place",
+    "read_model",
     "resolve_device",
     "train",
+    "write_model",
 ]

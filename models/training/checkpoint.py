@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import nn
 
 from configs.errors import TrainingError
-from models.recommender import EpochReport
+from models.recommender import EpochReport, Recommender, Requests, Sequences
 from models.training.distributed import Replicas
 from models.training.epochs import Epochs, Optimizer
 
@@ -60,6 +62,24 @@ class Checkpoints:
     folder: Path
     fingerprint: str
     """Identifies data, settings and seed. A checkpoint with another fingerprint is not resumed."""
+
+    @classmethod
+    def of(cls, folder: Path | None, model: Recommender, train: Sequences, valid: Requests, seed: int) -> Self | None:
+        """Return the checkpoints of a model's training, or None without a folder.
+
+        Args:
+            folder: As given to `Recommender.fit`.
+            model: Its name, settings and catalogue are part of the fingerprint.
+            train: The events that it is trained on.
+            valid: The requests that choose the epoch.
+            seed: The seed of the training.
+        """
+        if folder is None:
+            return None
+        digest = hashlib.sha256(json.dumps([model.name, model.settings(), seed], sort_keys=True).encode())
+        for array in (train.user_ids, train.offsets, train.item_ids, train.timestamps, valid.targets, model.catalogue):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return cls(folder, digest.hexdigest())
 
     def save(self, learner: Learner, progress: Progress) -> None:
         """Replace the checkpoint. All replicas must call this."""

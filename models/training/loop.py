@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from models.recommender import EpochReport, FitReport, OnEpoch
+from models.evaluation import metrics, rank_requests
+from models.recommender import EpochReport, FitReport, OnEpoch, Recommender, Requests
 from models.training.checkpoint import Checkpoints, Learner, Progress
 
-__all__ = ["Schedule", "train"]
+__all__ = ["Schedule", "judged_once", "train"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,27 @@ def train(
         device=str(device),
         seconds=time.perf_counter() - started,
     )
+
+
+def judged_once(
+    model: Recommender, valid: Requests, started: float, *, mask_seen: bool, on_epoch: OnEpoch | None = None
+) -> FitReport:
+    """Return the report of a model that is made at once, without epochs. Its only epoch has the valid metrics.
+
+    Args:
+        model: The model, ready to rank.
+        valid: The valid requests.
+        started: `time.perf_counter()` when the fit began.
+        mask_seen: As given to `Recommender.fit`.
+        on_epoch: Called with the epoch.
+    """
+    trained = time.perf_counter() - started
+    ranking = rank_requests(model, valid, model.catalogue, mask_seen=mask_seen, batch_size=256)
+    seconds = time.perf_counter() - started
+    report = EpochReport(1, 1, 0.0, metrics(ranking.ranks, (10,)), seconds, 1, trained)
+    if on_epoch is not None:
+        on_epoch(report)
+    return FitReport([report], best_epoch=1, seconds=seconds)
 
 
 def _run_epoch(learner: Learner, validate: Callable[[], dict[str, float]], schedule: Schedule, progress: Progress) -> EpochReport:

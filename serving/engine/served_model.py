@@ -1,8 +1,10 @@
-"""One served model version: its model, its catalogue, and how a user's events become a state.
+"""One served model version: its model, its catalogue, and how a user's events become a state or a window.
 
 A state has read between `block` and 2 x `block` of the latest events, with `block` the length of a training window. After every
 `block` events, the state is restarted from the latest `block` events. It therefore depends only on the latest events, and is the
 same whether it was advanced event by event, rebuilt after a restart, or built by another worker.
+
+A `WindowModel` has no state. It reads the latest `max_length` known events of the log for each request.
 """
 
 from __future__ import annotations
@@ -12,13 +14,13 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from configs.errors import VersionCorruptError
-from models.inference import SAMPLE_FILE, Floats, InferenceModel, load_inference_model, served_events
+from models.inference import SAMPLE_FILE, Floats, InferenceModel, WindowModel, load_inference_model, served_events
 from models.top_k import best
 from serving.catalogue import Catalogue, ItemDescription
 from serving.state import UserLog, UserState
@@ -51,10 +53,18 @@ class ServedModel:
     """A loaded model version. Immutable. `number` is the promotion's number, or 0 if there was no promotion."""
 
     def __init__(
-        self, version: str, number: int, model: InferenceModel, catalogue: Catalogue, most_events: int, dataset: str = ""
+        self,
+        version: str,
+        number: int,
+        model: InferenceModel | WindowModel,
+        catalogue: Catalogue,
+        most_events: int,
+        dataset: str = "",
     ) -> None:
         self.most_events, self.dataset = most_events, dataset  # the dataset's name, or an empty text if it is unknown
         self.version, self.number, self.model, self.catalogue = version, number, model, catalogue
+        self._window = model if isinstance(model, WindowModel) else None
+        self._recurrent = cast(InferenceModel, model)  # not used if there is a window
         self.block = max(1, min(model.max_length, most_events // 2))
         self.described = _described(catalogue)
         self._table = _table(catalogue.item_ids)
@@ -92,7 +102,11 @@ class ServedModel:
         return np.where(ids[place] == items, place, -1)
 
     def plan(self, log: UserLog, state: UserState | None) -> Plan:
-        """Return the shortest way to compute the state of `log`."""
+        """Return the shortest way to compute the state of `log`. For a model without a state, return the events that it reads."""
+        if self._window is not None:
+            items, times = self._known(log, len(log))
+            latest = slice(max(len(items) - self._window.max_length, 0), None)
+            return Plan(None, items[latest], times[latest], current=True, rebuilt=False)
         length = served_events(log.count, self.block)
         begin = log.count - length
         if (
@@ -118,7 +132,9 @@ class ServedModel:
 
     def states(self, plans: Sequence[Plan], users: Sequence[int | None]) -> Floats:
         """Return the states (B, state_size) after each plan's events except the last."""
-        numbers = self.model.start(len(plans))
+        if self._window is not None:
+            return np.empty((len(plans), 0), np.float32)
+        numbers = self._recurrent.start(len(plans))
         for row, plan in enumerate(plans):
             if plan.numbers is not None:
                 numbers[row] = plan.numbers
@@ -127,7 +143,7 @@ class ServedModel:
             items = np.concatenate([plan.items[:-1] for plan in plans])
             intervals = np.concatenate([np.diff(plan.times) for plan in plans])
             offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-            self.model.advance(numbers, items, intervals, offsets, users)
+            self._recurrent.advance(numbers, items, intervals, offsets, users)
         return numbers
 
     def scores(self, numbers: Floats, plans: Sequence[Plan], now: Sequence[int], users: Sequence[int | None]) -> Floats:
@@ -135,10 +151,14 @@ class ServedModel:
 
         `numbers` (B, state_size) is not modified.
         """
+        if self._window is not None:
+            offsets = np.concatenate([[0], np.cumsum([len(plan.items) for plan in plans])]).astype(np.int64)
+            items, times = np.concatenate([plan.items for plan in plans]), np.concatenate([plan.times for plan in plans])
+            return self._window.window_scores(items, times, offsets, np.array(now, np.int64), users)
         items = np.array([plan.items[-1] for plan in plans], np.int64)
         intervals = np.array([time - plan.times[-1] for time, plan in zip(now, plans, strict=True)], np.int64)
-        hidden = self.model.advance(numbers.copy(), items, intervals, np.arange(len(plans) + 1), users)
-        return self.model.scores(hidden)
+        hidden = self._recurrent.advance(numbers.copy(), items, intervals, np.arange(len(plans) + 1), users)
+        return self._recurrent.scores(hidden)
 
     def id_of(self, item_id: int) -> int | str | None:
         """Return the team's id of an item by its number, or None if it is text and the model does not know the item."""

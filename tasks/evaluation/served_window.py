@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.evaluation import MISS, Split, paired_test, per_request
-from models.inference import InferenceModel, load_inference_model, served_events
+from models.inference import InferenceModel, WindowModel, load_inference_model, served_events
 from models.recommender import IntArray, Requests
 
 __all__ = ["ServedWindow", "compare_windows", "scores_after", "served_events_of"]
@@ -106,7 +106,7 @@ def served_events_of(batch: Requests, items: IntArray, max_length: int) -> list[
     return [begin + np.flatnonzero(known[begin:end]) for begin, end in zip(begins, batch.offsets[1:], strict=True)]
 
 
-def scores_after(model: InferenceModel, batch: Requests, items: IntArray, read: list[IntArray]) -> FloatArray:
+def scores_after(model: InferenceModel | WindowModel, batch: Requests, items: IntArray, read: list[IntArray]) -> FloatArray:
     """Return the scores (B, n_items) of a served model, in one pass. Requests without events get its scores for new users.
 
     Args:
@@ -122,6 +122,9 @@ def scores_after(model: InferenceModel, batch: Requests, items: IntArray, read: 
     some = np.diff(offsets) > 0
     following[offsets[1:][some] - 1] = batch.request_times[some]
     indices = np.searchsorted(items, batch.item_ids[places]).astype(np.int64)
+    if isinstance(model, WindowModel):
+        scores = model.window_scores(indices, times, offsets, batch.request_times, batch.user_ids.tolist())
+        return np.where(some[:, None], scores, model.cold_scores[None])
     hidden = model.advance(model.start(len(batch)), indices, following - times, offsets, batch.user_ids.tolist())
     return np.where(some[:, None], model.scores(hidden), model.cold_scores[None])
 

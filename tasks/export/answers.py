@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.columns import Columns
-from models.inference import CATALOGUE_FILE, InferenceModel, load_inference_model
+from models.inference import CATALOGUE_FILE, InferenceModel, WindowModel, load_inference_model
 from models.loading import load_recommender
 from models.recommender import IntArray, Recommender, Requests
 from models.top_k import best
@@ -36,7 +36,7 @@ class Answers:
     folder: Path
 
     @cached_property
-    def served(self) -> InferenceModel:
+    def served(self) -> InferenceModel | WindowModel:
         return load_inference_model(self.folder)
 
     @cached_property

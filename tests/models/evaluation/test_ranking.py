@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from configs.errors import TrainingError
+from configs.settings import PopularitySettings
 from models.evaluation import MISS, metrics, per_request, rank_requests, slices
+from models.popularity import Popularity
 from models.recommender import FitReport, Recommender, Requests, Sequences
+from tests.tasks.stored import small_split
 
 
 class Fixed(Recommender):
@@ -128,3 +131,18 @@ def test_slices_divide_the_requests_as_their_names_say() -> None:
     assert masks["head items"].tolist() == [True, False, False, False, True, True, True, False]
     assert (masks["tail items"] == ~masks["head items"]).all()
     assert masks["recent users"].tolist() == [False] * 7 + [True]
+
+
+def test_scores_of_another_shape_are_refused_with_the_name_of_the_model() -> None:
+    class Narrow(Popularity):
+        def scores(self, requests: Requests) -> torch.Tensor:
+            return super().scores(requests)[:, 1:]
+
+    parts = small_split()
+    sound = Popularity(PopularitySettings())
+    sound.fit(parts.train, parts.valid, parts.catalogue, seed=0, mask_seen=True)
+    sound.__class__ = Narrow
+    with pytest.raises(
+        TrainingError, match=r"The model popularity returned scores of the shape \(60, 39\), but it must be \(60, 40\)"
+    ):
+        rank_requests(sound, parts.test, parts.catalogue, mask_seen=True, batch_size=100)

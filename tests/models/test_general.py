@@ -1,0 +1,98 @@
+"""Any model is served by its own pass, and a faulty one harms only the requests that it cannot score."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from configs.errors import VersionCorruptError
+from configs.settings import NCFSettings, PopularitySettings
+from models.general import NOBODY, GeneralModel
+from models.ncf import NCF, NCFScores
+from models.popularity import Popularity
+from models.recommender import IntArray, Requests
+from tests.tasks.stored import small_split
+
+PARTS = small_split()
+
+
+class Fragile(Popularity):
+    """Scores a user by the number of the user's events; fails for user 3, and returns NaN for user 4."""
+
+    def scores(self, requests: Requests) -> torch.Tensor:
+        if 3 in requests.user_ids:
+            raise RuntimeError("user 3 is too much")
+        scores = super().scores(requests) + torch.from_numpy(requests.lengths).float()[:, None]
+        scores[torch.from_numpy(requests.user_ids == 4)] = torch.nan
+        return scores
+
+
+def fitted(kind: type[Popularity]) -> Popularity:
+    """Return a model of this class that was trained as a sound one."""
+    model = Popularity(PopularitySettings())
+    model.fit(PARTS.train, PARTS.valid, PARTS.catalogue, seed=0, mask_seen=True)
+    model.__class__ = kind
+    return model
+
+
+def windows(users: list[int | None]) -> tuple[IntArray, IntArray, IntArray, IntArray, list[int | None]]:
+    """Requests of these users with two events each."""
+    count = len(users)
+    return np.tile([0, 1], count), np.tile([5, 6], count), np.arange(count + 1) * 2, np.full(count, 9), users
+
+
+def test_a_request_that_a_model_cannot_score_gets_the_scores_of_a_new_user_and_no_other_does(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    served = GeneralModel(fitted(Fragile))
+    with caplog.at_level(logging.ERROR):
+        scores = served.window_scores(*windows([1, 3, 4, None]))
+        served.window_scores(*windows([3]))
+    cold = served.cold_scores
+    assert np.array_equal(scores, np.stack([cold + 2, cold, cold, cold + 2]))
+    assert len(caplog.records) == 1 and "user 3 is too much" in str(vars(caplog.records[0]))
+
+
+def test_a_request_without_a_user_has_a_user_that_nobody_is() -> None:
+    seen: list[int] = []
+
+    class Watching(Popularity):
+        def scores(self, requests: Requests) -> torch.Tensor:
+            seen.extend(requests.user_ids.tolist())
+            return super().scores(requests)
+
+    served = GeneralModel(fitted(Watching))
+    served.window_scores(*windows([7, None]))
+    assert seen == [NOBODY, 7, NOBODY]  # the first is the user without events
+
+
+@pytest.mark.parametrize(
+    ("returned", "reason"),
+    [
+        (lambda scores: scores[:, :-1], "the shape (1, "),
+        (lambda scores: scores.double(), "float64"),
+        (lambda scores: scores * torch.nan, "not finite for a user without events"),
+    ],
+)
+def test_a_model_whose_scores_have_no_use_is_refused_when_it_is_loaded(returned: Any, reason: str) -> None:
+    class Wrong(Popularity):
+        def scores(self, requests: Requests) -> torch.Tensor:
+            return returned(super().scores(requests))  # type: ignore[no-any-return]
+
+    with pytest.raises(VersionCorruptError, match=reason.replace("(", r"\(")):
+        GeneralModel(fitted(Wrong))
+
+
+def test_a_model_of_users_gives_the_scores_of_its_own_serving_form(tmp_path: Any) -> None:
+    model = NCF(NCFSettings(device="cpu", max_epochs=1))
+    model.fit(PARTS.train, PARTS.valid, PARTS.catalogue, seed=0, mask_seen=True)
+    model.save(tmp_path)
+    own, general = NCFScores.load(tmp_path), GeneralModel(model)
+    users: list[int | None] = [int(PARTS.train.user_ids[0]), int(PARTS.train.user_ids[-1]), 10**9, None]
+    empty = own.start(4)
+    expected = own.scores(own.advance(empty, *windows(users)[:2], np.zeros(5, np.int64), users))
+    assert np.abs(general.window_scores(*windows(users)) - expected).max() < 1e-5
