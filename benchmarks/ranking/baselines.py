@@ -3,7 +3,7 @@
 Each model is trained once for each protocol and seed. It ranks the test requests twice: over all items, and without the items
 that the user has seen. The best epoch is chosen on the validation part without seen items, except under loo-recbole: there it is
 chosen over all items, as RecBole does for sequential models. NCF is RecBole's NeuMF with our settings. SASRec and GRU4Rec are
-trained by RecBole's own Trainer with RecBole's settings, except for the length of the history.
+trained by RecBole's own Trainer with RecBole's settings, except for the length of the history, and validated by our ranking.
 """
 
 from __future__ import annotations
@@ -150,38 +150,38 @@ def _run(job: Job) -> dict[str, Any]:
 def _fit(job: Job, parts: Split, *, mask_seen: bool, folder: Path) -> tuple[Recommender, FitReport, str | None]:
     """Return the model of the best validation epoch, the report of its training, and the reason why it ended."""
     if job.kind == "ncf":
-        return _fit_ncf(job, parts, mask_seen=mask_seen, folder=folder)
+        from models.ncf import NCF
+
+        settings = NCFSettings(device=job.device)
+        if job.max_epochs is not None:
+            settings = settings.model_copy(update={"max_epochs": job.max_epochs})
+        return _fit_in_time(NCF(settings), settings.patience, job, parts, mask_seen=mask_seen, folder=folder)
     if job.kind == "popularity":
         from models.popularity import Popularity
 
         model = Popularity(PopularitySettings())
         return model, model.fit(parts.train, parts.valid, parts.catalogue, seed=job.seed, mask_seen=mask_seen), None
-    from models.recbole_bridge import RecBoleSequential, SequentialSettings
+    from models.recbole_bridge import RecBoleModel, RecBoleSettings
 
-    settings = SequentialSettings(
-        "SASRec" if job.kind == "sasrec" else "GRU4Rec",
+    named = RecBoleSettings(
+        model="SASRec" if job.kind == "sasrec" else "GRU4Rec",
         max_length=job.max_length,
-        max_seconds=job.max_seconds,
         max_epochs=job.max_epochs or 300,
+        device=job.device,
     )
-    sequential = RecBoleSequential(settings, job.device)
-    report = sequential.fit(parts.train, parts.valid, parts.catalogue, seed=job.seed, mask_seen=mask_seen)
-    return sequential, report, sequential.stopped_by
+    return _fit_in_time(RecBoleModel(named), named.patience, job, parts, mask_seen=mask_seen, folder=folder)
 
 
 class _TimeIsOver(Exception):
     """Raised to stop a fit between two epochs."""
 
 
-def _fit_ncf(job: Job, parts: Split, *, mask_seen: bool, folder: Path) -> tuple[Recommender, FitReport, str]:
+def _fit_in_time(
+    model: Recommender, patience: int, job: Job, parts: Split, *, mask_seen: bool, folder: Path
+) -> tuple[Recommender, FitReport, str]:
     import torch
 
-    from models.ncf import NCF
-
-    settings = NCFSettings(device=job.device)
-    if job.max_epochs is not None:
-        settings = settings.model_copy(update={"max_epochs": job.max_epochs})
-    model, started, epochs = NCF(settings), time.perf_counter(), list[EpochReport]()
+    started, epochs = time.perf_counter(), list[EpochReport]()
 
     def after_epoch(report: EpochReport) -> None:
         epochs.append(report)
@@ -195,8 +195,8 @@ def _fit_ncf(job: Job, parts: Split, *, mask_seen: bool, folder: Path) -> tuple[
     except _TimeIsOver:
         device = "cuda" if job.device == "cuda" or (job.device == "auto" and torch.cuda.is_available()) else "cpu"
         report = FitReport(epochs, epochs[-1].best_epoch, device=device, seconds=time.perf_counter() - started)
-        return NCF.load(folder, device), report, "max_seconds"
-    patient = len(epochs) - report.best_epoch >= settings.patience
+        return type(model).load(folder, device), report, "max_seconds"
+    patient = len(epochs) - report.best_epoch >= patience
     return model, report, "patience" if patient else "max_epochs"
 
 

@@ -1,5 +1,6 @@
+from .model import RecBoleModel
 from .ncf import neumf
-from .sequential import RecBoleSequential, SequentialSettings
+from .spec import SPEC, RecBoleSettings
 from .ss4rec import SS4RecForRecBole
 
-__all__ = ["RecBoleSequential", "SS4RecForRecBole", "SequentialSettings", "neumf"]
+__all__ = ["SPEC", "RecBoleModel", "RecBoleSettings", "SS4RecForRecBole", "neumf"]

@@ -1,6 +1,6 @@
 """RecBole (1.2.1), isolated in one module: its NeuMF, its split and its evaluator.
 
-Only `sequential` and `ss4rec` in this package also import RecBole, after a call to `prepare`.
+Only `network` and `ss4rec` in this package also import RecBole, after a call to `prepare`.
 
 RecBole reads global state, writes folders into the working directory and needs three names that numpy 2 removed. This module
 contains all of these side effects. Importing RecBole takes seconds, so the functions import it when they are called.
@@ -233,15 +233,24 @@ def _untouched() -> Iterator[None]:
 
 
 def prepare() -> None:
-    """Make RecBole work with numpy 2, and undo a side effect of importing its models.
+    """Make RecBole work with numpy 2 and scipy, and undo a side effect of importing its models.
 
-    RecBole's configurator needs three aliases that numpy 2 removed. One of its models (SINE) turns on autograd's anomaly
+    RecBole's configurator needs three aliases that numpy 2 removed, and its graph models a method that scipy 1.13 removed. One of its models (SINE) turns on autograd's anomaly
     detection for the whole process, which would slow down all later training.
     """
     for name, kind in (("float_", np.float64), ("complex_", np.complex128), ("unicode_", np.str_)):
         if not hasattr(np, name):
             setattr(np, name, kind)
+    from scipy.sparse import dok_matrix
+
+    if not hasattr(dok_matrix, "_update"):
+        dok_matrix._update = _update
     anomalies = torch.is_anomaly_enabled()
     import recbole.model.sequential_recommender  # noqa: F401
 
     torch.autograd.set_detect_anomaly(anomalies)
+
+
+def _update(matrix: Any, entries: dict[tuple[int, int], float]) -> None:
+    """Set entries of scipy's dictionary of keys, without looking at each."""
+    matrix._dict.update(entries)

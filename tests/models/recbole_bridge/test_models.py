@@ -1,4 +1,4 @@
-"""Our network in RecBole's Trainer and Evaluator, and RecBole's models behind our port, on a slice of the real ML-100K."""
+"""Our network in RecBole's Trainer and Evaluator, on a slice of the real ML-100K."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,12 +19,10 @@ from recbole.trainer import Trainer
 from recbole.utils import get_model
 
 from configs.errors import TrainingError
-from configs.settings import EvaluationSettings, PopularitySettings, SS4RecSettings
+from configs.settings import EvaluationSettings, SS4RecSettings
 from models.evaluation import Split, metrics, rank_requests, split
-from models.popularity import Popularity
-from models.recbole_bridge import RecBoleSequential, SequentialSettings, SS4RecForRecBole, sequential
+from models.recbole_bridge import SS4RecForRecBole
 from models.recbole_bridge.ncf import recbole_config
-from models.recommender import EpochReport, Requests
 from models.ss4rec import SS4Rec, SS4RecNetwork
 
 LENGTH = 12
@@ -177,103 +174,6 @@ def test_negatives_drawn_by_recbole_are_refused(events: pd.DataFrame) -> None:
     drawn = {"distribution": "uniform", "sample_num": 1}
     with pytest.raises(TrainingError, match="train_neg_sample_args"), in_recbole(events, train_neg_sample_args=drawn):
         pass
-
-
-def test_recbole_sees_our_split(parts: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaders: list[Any] = []
-    datasets: list[Any] = []
-
-    def recorded(config: Any, dataset: Any) -> Any:
-        datasets.append(dataset)
-        loaders.extend(data_preparation(config, dataset))
-        return loaders
-
-    monkeypatch.setattr(sequential, "data_preparation", recorded)
-    model = RecBoleSequential(SequentialSettings("GRU4Rec", max_length=LENGTH, max_epochs=1))
-    model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=False)
-    learnt, held_out, outside = (rows_of(datasets[0], loader._dataset.inter_feat) for loader in loaders)
-    assert not outside
-    spans = list(zip(parts.train.user_ids, parts.train.offsets[:-1], parts.train.offsets[1:], strict=True))
-    items = parts.train.item_ids.tolist()
-    assert sorted(learnt) == sorted(
-        (user, items[max(first, at - LENGTH) : at], items[at]) for user, first, end in spans for at in range(first + 1, end)
-    )
-    assert sorted(held_out) == [
-        (user, items[max(first, end - LENGTH) : end], target)
-        for (user, first, end), target in zip(spans, parts.valid.targets, strict=True)
-    ]
-
-
-def test_a_user_with_one_train_event_is_neither_learnt_from_nor_validated_on() -> None:
-    users = np.repeat([1, 2, 3, 4], [3, 5, 2, 4])
-    table = pd.DataFrame({"user_id": users, "item_id": np.arange(14) % 6 + 1, "timestamp": np.arange(14) * 10})
-    short = split(table.assign(row=np.arange(14)), EvaluationSettings(protocol="loo-exact", k_core=0))
-    assert short.train.lengths.tolist() == [1, 3, 1, 2] and short.valid.user_ids.tolist() == [1, 2, 4]
-    events = sequential._leave_one_out_events(short.train, short.valid, short.catalogue)
-    assert events.sort_values(["user_id", "timestamp"])["item_id"].tolist() == [4, 5, 6, 1, 5, 6, 1]
-    assert sorted(set(events["user_id"])) == [2, 4]
-
-
-def rows_of(dataset: Any, rows: Any) -> list[tuple[int, list[int], int]]:
-    """Return (user, history, target) of each row in raw ids."""
-
-    def raw(field: str, values: torch.Tensor) -> list[int]:
-        return [int(token) for token in dataset.field2id_token[field][values.numpy()]]
-
-    histories = [raw("item_id", row[:n]) for row, n in zip(rows["item_id_list"], rows["item_length"], strict=True)]
-    return list(zip(raw("user_id", rows["user_id"]), histories, raw("item_id", rows["item_id"]), strict=True))
-
-
-@pytest.mark.parametrize("name", ["SASRec", "GRU4Rec"])
-def test_recboles_models_learn_behind_our_port(parts: Split, name: Any, tmp_path: Path) -> None:
-    seen: list[EpochReport] = []
-    model = RecBoleSequential(
-        SequentialSettings(name, max_length=LENGTH, hidden_size=32, batch_size=64, learning_rate=3e-3, max_epochs=3)
-    )
-    mask = name == "GRU4Rec"
-    report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=mask, on_epoch=seen.append)
-    assert model.stopped_by == "max_epochs" and seen == report.epochs and len(seen) == 3
-    assert seen[-1].loss < 0.97 * seen[0].loss
-    popularity = Popularity(PopularitySettings())
-    popularity.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=mask)
-    # Our ranking with the kept weights finds the value by which RecBole validated (rounded to four places).
-    ranking = rank_requests(model, parts.valid, parts.catalogue, mask_seen=mask, batch_size=64)
-    assert abs(metrics(ranking.ranks, (10,))["ndcg@10"] - seen[report.best_epoch - 1].valid["ndcg@10"]) <= 5.1e-5
-    model.save(tmp_path)
-    assert torch.equal(RecBoleSequential.load(tmp_path).scores(parts.test), model.scores(parts.test))
-    nobody = Requests(
-        np.array([1]), np.array([0, 1]), np.array([-5]), np.array([0]), request_times=np.array([1]), targets=np.array([1])
-    )
-    cold = model.scores(nobody)[0]
-    assert torch.equal(cold.argsort(stable=True), popularity.scores(nobody)[0].argsort(stable=True))
-
-
-def test_training_ends_after_the_epoch_in_which_the_time_runs_out(parts: Split) -> None:
-    model = RecBoleSequential(SequentialSettings("GRU4Rec", max_length=LENGTH, hidden_size=8, max_seconds=0))
-    report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=False)
-    assert model.stopped_by == "max_seconds" and len(report.epochs) == 1 and report.best_epoch == 1
-    assert torch.isfinite(model.scores(parts.test)).all()
-
-
-def test_patience_counts_epochs_as_recbole_does(parts: Split) -> None:
-    model = RecBoleSequential(SequentialSettings("GRU4Rec", max_length=LENGTH, hidden_size=8, patience=1, learning_rate=0.5))
-    report = model.fit(parts.train, parts.valid, parts.catalogue, seed=1, mask_seen=False)
-    assert model.stopped_by == "patience" and len(report.epochs) == report.best_epoch + 2
-    ranking = rank_requests(model, parts.valid, parts.catalogue, mask_seen=False, batch_size=64)
-    best = max(epoch.valid["ndcg@10"] for epoch in report.epochs)
-    assert abs(metrics(ranking.ranks, (10,))["ndcg@10"] - best) <= 5.1e-5
-
-
-def test_a_split_that_is_not_leave_one_out_is_refused(parts: Split) -> None:
-    some = parts.valid.take(np.arange(1, len(parts.valid)))
-    model = RecBoleSequential(SequentialSettings("GRU4Rec"))
-    with pytest.raises(TrainingError, match="loo-exact"):
-        model.fit(parts.train, some, parts.catalogue, seed=1, mask_seen=False)
-    with pytest.raises(TrainingError, match="outside of the catalogue"):
-        other = replace(parts.valid, targets=parts.valid.targets + 100_000)
-        model.fit(parts.train, other, parts.catalogue, seed=1, mask_seen=False)
-    with pytest.raises(TrainingError, match="no weights yet"):
-        model.scores(parts.test)
 
 
 def test_the_example_trains_and_judges_by_recbole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
