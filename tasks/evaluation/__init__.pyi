@@ -1,6 +1,6 @@
 from .evidently_page import REPORT_FILE
 from .figures import beyond_accuracy_rows, metrics_rows, training_curve_png, value_rows
-from .load_check import LoadCheck, check_staged, check_version
+from .load_check import SAMPLE_FILE, LoadCheck, check_folder, check_staged, check_version, sample_requests
 from .measurement import Evaluation, evaluate
 from .protocol_audit import AuditReport, audit_version
 from .ranking import Overlap, overlap_with, rank, rank_version
@@ -11,6 +11,7 @@ from .version_folder import RANKS_FILE, VersionFolder, assemble_version, read_ra
 __all__ = [
     "RANKS_FILE",
     "REPORT_FILE",
+    "SAMPLE_FILE",
     "AuditReport",
     "Evaluation",
     "LoadCheck",
@@ -20,6 +21,7 @@ __all__ = [
     "assemble_version",
     "audit_version",
     "beyond_accuracy_rows",
+    "check_folder",
     "check_staged",
     "check_version",
     "compare_windows",
@@ -30,6 +32,7 @@ __all__ = [
     "rank_version",
     "read_rankings",
     "request_slices",
+    "sample_requests",
     "scores_after",
     "served_events_of",
     "training_curve_png",

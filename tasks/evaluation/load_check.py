@@ -38,7 +38,7 @@ from models.inference import SAMPLE_FILE
 if TYPE_CHECKING:
     from models.recommender import IntArray, Recommender, Requests
 
-__all__ = ["SAMPLE_FILE", "LoadCheck", "check_loaded", "check_staged", "check_version", "sample_requests"]
+__all__ = ["SAMPLE_FILE", "LoadCheck", "check_folder", "check_loaded", "check_staged", "check_version", "sample_requests"]
 
 FloatArray = npt.NDArray[np.float64]
 TOLERANCE = 1e-4  # relative deviation of scores: another CPU may sum in another order
@@ -111,10 +111,10 @@ def check_staged(store: Store, staged: StagedVersion, settings: PromotionSetting
             folder = stack.enter_context(ModelRegistry(store).fetched(staged))
         except VersionCorruptError as error:
             return LoadCheck.failed(str(error))
-        found = _check_apart(folder, settings)
+        found = check_folder(folder, settings)
         for _ in range(ATTEMPTS - 1):
             if found.cut_off:
-                found = _check_apart(folder, settings)
+                found = check_folder(folder, settings)
         return found
 
 
@@ -124,7 +124,7 @@ def check_version(store: Store, ref: ModelRef, settings: PromotionSettings) -> L
     return check_staged(store, StagedVersion(ref.name, ref.version, ref.prefix, files), settings)
 
 
-def _check_apart(folder: Path, settings: PromotionSettings) -> LoadCheck:
+def check_folder(folder: Path, settings: PromotionSettings) -> LoadCheck:
     """Check the version in `folder` in a clean process."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")} | ONE_THREAD
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])

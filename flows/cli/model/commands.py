@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flows.cli.model import export, versions  # importing a module adds its commands to the group
+from flows.cli.model import check, export, versions  # importing a module adds its commands to the group
 
 __all__ = ["app"]
 
 app = versions.app
-MODULES = (export, versions)
+MODULES = (check, export, versions)
