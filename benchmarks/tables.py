@@ -266,6 +266,12 @@ def _bodies(result: Result) -> str:
     return render(result | {"worst": result["worst"][:5]})
 
 
+def _general_serving(result: Result) -> str:
+    from benchmarks.serving.general import render
+
+    return render(result)
+
+
 def _experiments(result: Result) -> str:
     from benchmarks.serving.experiments import render
 
@@ -302,6 +308,7 @@ TABLES: dict[str, Table] = {
     "serving-mixed": Table("serving_mixed.json", "python -m benchmarks.serving.mixed", serving_mixed),
     "kernels": Table("kernels.json", "python -m benchmarks.training.kernels", _kernels),
     "parity": Table("parity.json", "python -m benchmarks.training.parity", parity),
+    "general-serving": Table("general_serving.json", "python -m benchmarks.serving.general", _general_serving),
     "rules": Table("rules.json", "python -m benchmarks.serving.rules", _rules),
     "bodies": Table("bodies.json", "python -m benchmarks.serving.bodies", _bodies),
     "experiments": Table("experiments.json", "python -m benchmarks.serving.experiments", _experiments),

@@ -168,9 +168,9 @@ class Load:
         send = self._steady if way == "steady" else self._wrk
         connections = {"closed": self.connections, "steady": STEADY_CONNECTIONS, "alone": 1}[way]
         send(kind, port, 2, connections)
-        before, cpu, load = _server_seconds(port), _cpu_seconds(pid), os.getloadavg()[0]
+        before, cpu, load = _server_seconds(port), cpu_seconds(pid), os.getloadavg()[0]
         found = send(kind, port, self.seconds, connections)
-        cpu, after = _cpu_seconds(pid) - cpu, _server_seconds(port)
+        cpu, after = cpu_seconds(pid) - cpu, _server_seconds(port)
         row: dict[str, Any] = {
             "kind": kind,
             "way": way,
@@ -251,7 +251,7 @@ def _server_seconds(port: int) -> dict[str, float]:
     return total
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """Return the CPU seconds of a process and all its descendants."""
     total = 0.0
     tick = os.sysconf("SC_CLK_TCK")

@@ -28,7 +28,7 @@ from configs.serving import RedisSettings, ServingSettings, StateSettings
 from configs.settings import SS4RecSettings
 from infra.registry import Lineage, ModelRegistry, machine_facts
 from infra.storage.local import LocalStore
-from models.recommender import IntArray, Requests, Sequences
+from models.recommender import IntArray, Recommender, Requests, Sequences
 from models.ss4rec import SS4Rec
 from serving.engine import ServedModel
 from serving.state import UserLog, UserState, entry
@@ -36,7 +36,18 @@ from serving.state.user_log import append, new_epoch
 from tasks.evaluation.catalogue import write_catalogue
 from tasks.evaluation.load_check import SAMPLE_FILE, sample_requests
 
-__all__ = ["NAME", "History", "histories", "publish_drawn", "redis_server", "running", "state_bytes", "user_bytes"]
+__all__ = [
+    "NAME",
+    "History",
+    "drawn_events",
+    "histories",
+    "publish_drawn",
+    "publish_model",
+    "redis_server",
+    "running",
+    "state_bytes",
+    "user_bytes",
+]
 
 NAME = "movie-ranker"
 START = 1_600_000_000
@@ -62,17 +73,27 @@ def histories(count: int, n_items: int, seed: int) -> list[History]:
     return found
 
 
-def publish_drawn(store: LocalStore, folder: Path, n_items: int, seed: int, settings: SS4RecSettings | None = None) -> str:
-    """Register and promote a version of `n_items` items with initial weights."""
-    registry = ModelRegistry(store)
-    rng = np.random.default_rng(seed)
-    catalogue = np.arange(1, n_items + 1, dtype=np.int64)
-    drawn = (rng.zipf(1.2, 20 * n_items) % n_items + 1).astype(np.int64)
+def drawn_events(n_items: int, seed: int) -> tuple[IntArray, Sequences]:
+    """Return a catalogue of `n_items` items, and train events whose popularity follows Zipf's law."""
+    drawn = (np.random.default_rng(seed).zipf(1.2, 20 * n_items) % n_items + 1).astype(np.int64)
     train = Sequences(np.array([1]), np.array([0, len(drawn)]), drawn, np.arange(len(drawn), dtype=np.int64))
+    return np.arange(1, n_items + 1, dtype=np.int64), train
+
+
+def publish_drawn(store: LocalStore, folder: Path, n_items: int, seed: int, settings: SS4RecSettings | None = None) -> str:
+    """Register and promote an SS4Rec version of `n_items` items with initial weights."""
+    catalogue, train = drawn_events(n_items, seed)
     model = SS4Rec(settings or SS4RecSettings(device="cpu"))
     model._take_vocabulary(catalogue, train)
     torch.manual_seed(seed)
     model._network = model._untrained().eval()
+    return publish_model(store, folder, model, n_items, seed)
+
+
+def publish_model(store: LocalStore, folder: Path, model: Recommender, n_items: int, seed: int) -> str:
+    """Register and promote a model of the items and events of `drawn_events`."""
+    registry = ModelRegistry(store)
+    catalogue, train = drawn_events(n_items, seed)
     model.save(folder)
     people = histories(8, n_items, seed)
     offsets = np.concatenate([[0], np.cumsum([len(person.items) for person in people])]).astype(np.int64)
@@ -97,7 +118,7 @@ def publish_drawn(store: LocalStore, folder: Path, n_items: int, seed: int, sett
     )
     write_catalogue(folder, catalogue, items, train)
     lineage = Lineage(
-        kind="ss4rec",
+        kind=model.name,
         dataset="drawn/none",
         protocol="none",
         seed=seed,
@@ -131,18 +152,22 @@ def state_bytes(model: ServedModel, log: bytes) -> bytes:
 
 
 def fill_redis(url: str, version: str, model: ServedModel, users: int, distinct: list[History]) -> float:
-    """Give `users` users the events and states of the `distinct` ones in turn. Return the MB used in Redis."""
+    """Give `users` users the events and states of the `distinct` ones in turn. Return the MB used in Redis.
+
+    A model without a state has none in Redis.
+    """
     import redis
 
     client: Any = redis.Redis.from_url(url)
     logs = [user_bytes(history, StateSettings().events) for history in distinct]
-    states = [state_bytes(model, log) for log in logs]
+    states = [state_bytes(model, log) for log in logs] if model.model.state_size else []
     prefix = RedisSettings().prefix
     for begin in range(0, users, 500):
         pipe = client.pipeline(transaction=False)
         for user in range(begin, min(begin + 500, users)):
             pipe.set(f"{prefix}:{{{user}}}:events", logs[user % len(logs)])
-            pipe.set(f"{prefix}:{{{user}}}:state:{version}", states[user % len(logs)])
+            if states:
+                pipe.set(f"{prefix}:{{{user}}}:state:{version}", states[user % len(logs)])
         pipe.execute()
     used = float(client.info("memory")["used_memory"]) / 1e6
     client.close()
@@ -175,7 +200,8 @@ def running(settings: ServingSettings, module: str = "flows.cli", log: Path | No
     values = settings.model_dump(mode="json", exclude_defaults=True)
     given = [f"{key}={json.dumps(value)}" for key, value in _flat(values)]
     command = [sys.executable, "-m", module, "serve", *[part for each in given for part in ("--set", each)]]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    here = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, here))}
     with (log or Path(os.devnull)).open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
         try:
