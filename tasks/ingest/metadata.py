@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from models.columns import Columns
+from tasks.ingest.attributes import attributes_of, typed, widened, written
 from tasks.ingest.movielens import with_year
 from tasks.ingest.table_reading import Kind
 
@@ -46,6 +47,11 @@ class Table:
     columns: tuple[str, ...]
     marks: frozenset[str]  # a file of this kind has the id and at least one of these columns
 
+    def described_in(self, *tables: pd.DataFrame) -> list[str]:
+        """Return the columns that describe: those that every table has, and the attributes that one of these tables has."""
+        chosen = {name for table in tables for name in attributes_of(table, (self.id, *self.columns))}
+        return [*self.columns, *sorted(chosen)]
+
 
 TABLES: dict[Kind, Table] = {
     "items": Table(Columns.ITEM, Columns.ITEM_DESCRIPTION, frozenset({Columns.TITLE, Columns.GENRES})),
@@ -67,6 +73,7 @@ def seeded(kind: Kind, table: pd.DataFrame | None, ids: npt.NDArray[np.int64]) -
     if table is None:
         empty = pd.DataFrame({name: pd.Series(dtype="string") for name in (known.id, *known.columns)})
         table = cleaned(empty.assign(**{known.id: np.empty(0, dtype=np.int64)}), kind)
+    table = table.assign(**{name: written(table[name]) for name in known.described_in(table) if name not in known.columns})
     return with_events(kind, _with_state(kind, table, has_events=False, time=RELEASE), ids)
 
 
@@ -86,6 +93,7 @@ def with_events(kind: Kind, table: pd.DataFrame, ids: npt.NDArray[np.int64]) -> 
         return marked
     empty = pd.DataFrame({name: pd.Series([pd.NA] * len(missing), dtype="string") for name in known.columns})
     added = _with_state(kind, cleaned(empty.assign(**{known.id: missing}), kind), has_events=True, time=UNDESCRIBED)
+    added = widened(added, known.described_in(table), UNDESCRIBED)
     return pd.concat([marked, added], ignore_index=True).sort_values(known.id, ignore_index=True)
 
 
@@ -102,13 +110,15 @@ def described(kind: Kind, table: pd.DataFrame, provided: pd.DataFrame, latest: i
         The updated table, and a mask of the rows of `provided` of which a cell was applied.
     """
     known = TABLES[kind]
+    names = known.described_in(table, provided)
+    table, provided = (widened(each, names, UNDESCRIBED) for each in (table, provided))
     is_touched = np.isin(table[known.id].to_numpy(np.int64), provided[known.id].to_numpy(np.int64))
     both = pd.concat([table[is_touched], provided.assign(**{Columns.HAS_EVENTS: False})], ignore_index=True)
     is_old = np.arange(len(both)) < int(is_touched.sum())
     ids, places = np.unique(both[known.id].to_numpy(np.int64), return_inverse=True)
     counts = np.zeros(len(both), dtype=bool)
     columns: dict[str, Any] = {known.id: ids}
-    for name in known.columns:
+    for name in names:
         times = both[Columns.time_of(name)].to_numpy(np.int64)
         times = np.where(is_old & (times > latest), RELEASE, times)
         order = np.lexsort((-np.arange(len(both)), is_old, _ranks(both[name]), times, places))
@@ -150,15 +160,16 @@ def forgotten(
     known = TABLES[kind]
     ids = table[known.id].to_numpy(np.int64)
     base = seeded(kind, None, np.empty(0, dtype=np.int64)) if base is None else base
+    base = widened(base, known.described_in(table), UNDESCRIBED)
     earlier = base.set_index(known.id).reindex(ids)
     kept = ids != gone if gone is not None else np.ones(len(ids), dtype=bool)
     columns: dict[str, Any] = {}
     count = 0
     is_described = np.zeros(len(ids), dtype=bool)
-    for name in known.columns:
+    for name in known.described_in(table):
         time, origin = Columns.time_of(name), Columns.origin_of(name)
         out = np.isin(table[origin].to_numpy(np.int64), origins)
-        values = earlier[name].fillna("") if kind == "items" and name != Columns.YEAR else earlier[name]
+        values = earlier[name].fillna("") if name in (Columns.TITLE, Columns.GENRES) else earlier[name]
         columns[name] = table[name].where(~out, pd.Series(values.array, index=table.index))
         columns[time] = np.where(out, earlier[time].fillna(UNDESCRIBED).to_numpy(np.int64), table[time])
         columns[origin] = np.where(out, 0, table[origin])
@@ -181,8 +192,10 @@ def with_times(kind: Kind, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def public(kind: Kind, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of the table that a dataset version exposes."""
-    return table[[TABLES[kind].id, *TABLES[kind].columns]]
+    """Return the columns of the table that a dataset version exposes: the attributes come last, with their types."""
+    known = TABLES[kind]
+    names = known.described_in(table)
+    return table[[known.id, *names]].assign(**{name: typed(table[name]) for name in names if name not in known.columns})
 
 
 def _with_state(
@@ -190,7 +203,7 @@ def _with_state(
 ) -> pd.DataFrame:
     """Add what later files need to the public columns. `time` is that of each row's cells; empty ones are undescribed."""
     state: dict[str, Any] = {Columns.HAS_EVENTS: has_events}
-    for name in TABLES[kind].columns:
+    for name in TABLES[kind].described_in(table):
         said = is_said(name, table.iloc[:, :0], table)
         state[Columns.time_of(name)] = np.where(said, time, UNDESCRIBED).astype(np.int64)
         state[Columns.origin_of(name)] = np.zeros(len(table), dtype=np.int64)

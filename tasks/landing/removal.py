@@ -184,7 +184,7 @@ def _taken_out(kind: Kind, table: pd.DataFrame, removal: Removal, origins: Ids) 
     known = TABLES[kind]
     gone = removal.describes(kind)
     is_out = table[known.id] == (-1 if gone is None else gone)
-    for name in known.columns:
+    for name in known.described_in(table):
         is_out |= np.isin(table[Columns.origin_of(name)], origins)
     return table[is_out].reset_index(drop=True)
 

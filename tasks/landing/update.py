@@ -88,7 +88,8 @@ def _described(
         return table, {}
     ordinals = pd.Series([ordinal for ordinal, frame in files for _ in range(len(frame))], dtype="int64")
     provided = pd.concat([frame for _, frame in files], ignore_index=True)
-    origins = {Columns.origin_of(name): origin_of(number, 0) + ordinals for name in TABLES[kind].columns}
+    names = TABLES[kind].described_in(provided)
+    origins = {Columns.origin_of(name): origin_of(number, 0) + ordinals for name in names}
     updated, counts = described(kind, table, provided.assign(**origins), latest)
     by_file = pd.Series(counts).groupby(ordinals).sum()
     return updated if counts.any() else table, {int(str(ordinal)): int(found) for ordinal, found in by_file.items()}

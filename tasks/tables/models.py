@@ -55,25 +55,19 @@ def interaction_model(properties: DatasetProperties) -> type[InteractionModel]:
 
 
 class ItemModel(pa.DataFrameModel):
-    """Items. An empty title marks an item that has ratings but no description."""
+    """Items. An empty title marks an item that has events but no description. Attributes may follow."""
 
     item: Series[np.int64] = pa.Field(alias=Columns.ITEM, ge=0, unique=True)
     title: Series[pd.StringDtype] = pa.Field(alias=Columns.TITLE, nullable=False)
     year: Series[pd.Int64Dtype] = pa.Field(alias=Columns.YEAR, ge=1870, le=2100, nullable=True)
     genres: Series[pd.StringDtype] = pa.Field(alias=Columns.GENRES, nullable=False)
 
-    class Config:
-        strict = True
-
 
 class UserModel(pa.DataFrameModel):
-    """Users. Values that the source does not provide are missing."""
+    """Users. Values that the source does not provide are missing. Attributes may follow."""
 
     user: Series[np.int64] = pa.Field(alias=Columns.USER, ge=0, unique=True)
     gender: Series[pd.StringDtype] = pa.Field(alias=Columns.GENDER, nullable=True)
     age: Series[pd.Int64Dtype] = pa.Field(alias=Columns.AGE, ge=0, le=150, nullable=True)
     occupation: Series[pd.StringDtype] = pa.Field(alias=Columns.OCCUPATION, nullable=True)
     zip_code: Series[pd.StringDtype] = pa.Field(alias=Columns.ZIP_CODE, nullable=True)
-
-    class Config:
-        strict = True
